@@ -1,0 +1,74 @@
+"""The frozen vocabulary that all parts share: what a client asks for, and what is written to its token log."""
+
+from typing import Literal
+
+import attrs
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@attrs.frozen
+class GenerateRequest:
+    """One accepted or to-be-accepted request. Equality is what makes a second `submit` a duplicate or a conflict."""
+
+    id: str
+    """The request id, which is the stream id too. Chosen by the gateway; unguessable."""
+    model: str
+    prompt: str
+    max_tokens: int = 64
+    temperature: float = 0.7
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    raw: bool = False
+    """False: the prompt is one user message, put through the model's chat template. True: it is given as it is."""
+    tenant: str = "anonymous"
+    """Whom the request belongs to: only this tenant may follow or cancel it."""
+    priority: int = 1
+    """The class: 0 is served before 1, 1 before 2."""
+    deadline_ms: int | None = None
+    """When it is no longer wanted: milliseconds since 1970, or None."""
+    resume_grace_ms: int = 10_000
+    """How long it runs without a reader before it is cancelled, in milliseconds."""
+
+
+@attrs.frozen
+class TokenDelta:
+    """One token of an answer. Its `seq` is its place in the log, counted from 1; it is not repeated here."""
+
+    token: int
+    """The model's id of the token; a takeover continues from these."""
+    text: str
+    """What the token adds to the text; empty while a character or a stop string is incomplete."""
+
+
+@attrs.frozen
+class Usage:
+    """What the request cost, in tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@attrs.frozen
+class Finished:
+    """The terminal event of an answer that is whole, or that was cancelled."""
+
+    reason: FinishReason
+    usage: Usage
+
+
+@attrs.frozen
+class Failed:
+    """The terminal event of an answer that could not be finished. `code` is one of `errors.STREAM_CODES`."""
+
+    code: str
+    message: str
+    usage: Usage | None = None
+
+
+Terminal = Finished | Failed
