@@ -4,8 +4,8 @@ Two kinds, by who owns the batching:
 
 - **stepwise**: the backend decodes all its sequences one step at a time. `admit`, then `step` again and again: each
   step returns what every sequence produced. `evict` drops one. The runtime calls these, one at a time.
-- **streaming**: the backend batches by itself (a server with its own scheduler) and `generate` yields the outputs of one
-  sequence. The runtime runs one `generate` per admitted sequence, and cancels it to evict.
+- **streaming**: the backend batches by itself (a server with its own scheduler) and `generate` yields the outputs of
+  one sequence. The runtime runs one `generate` per admitted sequence, and cancels it to evict.
 
 A backend lives inside a backend actor: whatever it raises besides `errors.LlmactorsError` (from `admit` or
 `generate`: that request alone is at fault) ends the actor's incarnation, and a new backend is made.
@@ -84,7 +84,7 @@ class StepwiseBackend(Protocol):
         """Returns when requests can be served. Raises `errors.ModelError` where that can never work."""
         ...
 
-    async def admit(self, sequence: Job) -> None: ...
+    async def admit(self, job: Job) -> None: ...
 
     async def step(self) -> list[Output]:
         """One decode step. A sequence whose output has `finish` has left."""
@@ -111,7 +111,7 @@ class StreamingBackend(Protocol):
 
     async def start(self) -> None: ...
 
-    def generate(self, sequence: Job) -> AsyncGenerator[Output, None]:
+    def generate(self, job: Job) -> AsyncGenerator[Output, None]:
         """Yields the sequence's outputs; the last one has `finish`. Cancelled to evict."""
         ...
 

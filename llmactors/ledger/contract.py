@@ -6,14 +6,14 @@ any but the `wait_…` methods, so an append costs no task switch.
 
 The life of a request::
 
-    submit -> QUEUED -> claim -> RUNNING -> finish / dead letter / cancel / expire -> ENDED -> (kept `retention_s`) -> gone
+    submit -> QUEUED -> claim -> RUNNING -> finish / dead letter / cancel / expire -> ENDED -> (`retention_s`) -> gone
                  ^                  |
                  +---- release, lost lease (the log stays, the epoch rises at the next claim)
 """
 
 import enum
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import attrs
 
@@ -115,7 +115,7 @@ class BeatResult:
 
 @attrs.frozen
 class LogSlice:
-    """A part of a request's log: `deltas[0]` has `first_seq`; `end`, where it is reached, has the seq after the last."""
+    """A part of a request's log: `deltas[0]` has `first_seq`; `end`, if reached, has the seq after the last."""
 
     first_seq: int
     deltas: Sequence[TokenDelta]
@@ -197,7 +197,7 @@ class Follower(Protocol):
         """Returns once the terminal event can be taken, or the log is gone."""
         ...
 
-    def __enter__(self) -> "Follower": ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
 
