@@ -162,6 +162,21 @@ class InternalError(LlmactorsError):
     """A fault in llmactors itself. The log has the traceback under this request's id."""
 
 
+# The actor runtime's own: these end an incarnation or a supervisor, and are seen in logs and exit reasons.
+
+
+class HandlerHung(InternalError):
+    """A handler, a start or a cleanup took longer than its budget: a hang became a crash."""
+
+
+class StartFailed(InternalError):
+    """A child could not start. The cause is chained to it."""
+
+
+class RestartIntensityExceeded(InternalError):
+    """A supervisor restarted more often than its limit allows and stopped all its children. The cause is chained."""
+
+
 # The operator's fault: the command line shows these as one line.
 
 

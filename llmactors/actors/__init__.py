@@ -1,1 +1,46 @@
-"""See the package's modules."""
+"""The actor runtime: mailboxes, addresses, incarnations, supervision. It knows nothing of models, HTTP or Redis.
+
+Read SEMANTICS.md beside this file first: what is promised, and what is not.
+"""
+
+from llmactors.actors.actor import Actor, ActorSpec, Context, SupervisorSpec
+from llmactors.actors.backoff import NO_BACKOFF, Backoff
+from llmactors.actors.deadletters import DeadLetter, DeadLetters, DeadReason
+from llmactors.actors.envelope import Down, Exit, ExitKind, describe, leaves
+from llmactors.actors.mailbox import MailboxStatistics, Overflow
+from llmactors.actors.observer import Observer
+from llmactors.actors.planner import Plan, Planner, Restart, Strategy
+from llmactors.actors.ref import ActorRef
+from llmactors.actors.shutdown import Phase, run_phases
+from llmactors.actors.statistics import ActorStatistics, SupervisorStatistics
+from llmactors.actors.tree import Tree
+
+__all__ = [
+    "NO_BACKOFF",
+    "Actor",
+    "ActorRef",
+    "ActorSpec",
+    "ActorStatistics",
+    "Backoff",
+    "Context",
+    "DeadLetter",
+    "DeadLetters",
+    "DeadReason",
+    "Down",
+    "Exit",
+    "ExitKind",
+    "MailboxStatistics",
+    "Observer",
+    "Overflow",
+    "Phase",
+    "Plan",
+    "Planner",
+    "Restart",
+    "Strategy",
+    "SupervisorSpec",
+    "SupervisorStatistics",
+    "Tree",
+    "describe",
+    "leaves",
+    "run_phases",
+]

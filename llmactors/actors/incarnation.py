@@ -1,0 +1,196 @@
+"""Runs an actor's incarnations, one after another: the message loop, and what becomes of the message in hand."""
+
+import math
+
+import trio
+
+from llmactors.actors.actor import Actor, ActorSpec, Context
+from llmactors.actors.deadletters import DeadLetters, DeadReason
+from llmactors.actors.envelope import Down, Envelope, Exit, describe
+from llmactors.actors.observer import Observer
+from llmactors.actors.statistics import ActorStatistics
+from llmactors.actors.stop import StopSignal
+from llmactors.errors import HandlerHung, InternalError
+
+
+class ActorNode:
+    """One actor's place in a running tree. It outlives the incarnations."""
+
+    def __init__(self, spec: ActorSpec, path: str, observer: Observer, dead_letters: DeadLetters) -> None:
+        self.spec = spec
+        self.path = path
+        self.state = "stopped"
+        self._observer = observer
+        self._dead_letters = dead_letters
+        self._nursery: trio.Nursery | None = None
+        self._handled = 0
+        self._in_hand: Envelope | Down | None = None
+        self._in_hand_since = 0.0
+        spec.ref.path = path
+        mailbox = spec.ref.mailbox
+        mailbox.owner = path
+        mailbox.on_overflow = lambda envelope: dead_letters.add(path, DeadReason.OVERFLOW, envelope)
+
+    def __repr__(self) -> str:
+        return f"<ActorNode {self.path}#{self.spec.ref.incarnation} {self.state}>"
+
+    @property
+    def grace_s(self) -> float:
+        """How long a stop may take before the cancel."""
+        return self.spec.grace_s
+
+    def statistics(self) -> ActorStatistics:
+        """A snapshot. It asks nothing of the actor, so a hung one answers too."""
+        life = self.spec.ref.life
+        return ActorStatistics(
+            name=self.spec.name,
+            path=self.path,
+            state=self.state,
+            incarnation=life.incarnation,
+            restarts=max(0, life.incarnation - 1),
+            handled=self._handled,
+            in_hand_s=0.0 if self._in_hand is None else trio.current_time() - self._in_hand_since,
+            last_exit="" if life.last_exit is None else str(life.last_exit),
+            mailbox=self.spec.ref.mailbox.statistics(),
+        )
+
+    def crash(self, error: Exception) -> None:
+        """Ends the running incarnation as if a background task of it had raised `error`. For drills and tests."""
+        if self._nursery is None or not self.spec.ref.running:
+            raise InternalError(f"{self.path} is not running")
+
+        async def fail() -> None:
+            raise error
+
+        self._nursery.start_soon(fail)
+
+    async def run(self, stop: StopSignal, task_status: trio.TaskStatus[None]) -> None:
+        """One incarnation, from the factory to the end of its cleanup. Raises whatever ends it."""
+        life = self.spec.ref.life
+        life.incarnation += 1
+        context = Context(self.spec.ref, life.incarnation)
+        actor = self.spec.factory()
+        try:
+            async with trio.open_nursery() as nursery:
+                context.bind(nursery)
+                with _budget(self.spec.start_s, f"the start of {self.path}"):
+                    await actor.on_start(context)
+                self._nursery = nursery
+                life.running = True
+                self._observer.actor_started(self.path, life.incarnation)
+                task_status.started()
+                await self._serve(actor, context, stop)
+                nursery.cancel_scope.cancel(reason=f"{self.path} has ended")
+        except BaseException as error:
+            try:
+                await self._clean_up(actor, context)
+            except Exception as second:  # noqa: BLE001 - neither of the two may hide the other
+                both = f"{self.path} failed, and so did its cleanup"
+                raise BaseExceptionGroup(both, [error, second]) from None
+            raise
+        else:
+            await self._clean_up(actor, context)
+
+    async def _clean_up(self, actor: Actor, context: Context) -> None:
+        self._nursery = None
+        context.close()
+        with trio.CancelScope(shield=True), _budget(self.spec.cleanup_s, f"the cleanup of {self.path}"):
+            await actor.on_stop()
+
+    def ended(self, exit_: Exit) -> None:
+        """Notes the end of the newest incarnation, and tells its watchers."""
+        life = self.spec.ref.life
+        life.running = False
+        life.ended = life.incarnation
+        life.last_exit = exit_
+        self._observer.actor_exited(self.path, life.incarnation, exit_)
+        for mailbox, incarnation in tuple(life.watchers):
+            mailbox.put_control(incarnation, Down(self.path, life.incarnation, exit_))
+
+    def open(self) -> None:
+        """Takes messages (again)."""
+        self.spec.ref.mailbox.closed = False
+
+    def close(self) -> None:
+        """Takes no messages any more; what is queued goes to the dead letters."""
+        mailbox = self.spec.ref.mailbox
+        mailbox.closed = True
+        for envelope in mailbox.drain():
+            self._dead_letters.add(self.path, DeadReason.STOPPED, envelope)
+
+    async def _serve(self, actor: Actor, context: Context, stop: StopSignal) -> None:
+        mailbox = self.spec.ref.mailbox
+        stop.on_set(mailbox.wake)
+
+        def stopping() -> bool:
+            return stop.is_set() or context.exiting
+
+        while (event := await mailbox.get(context.incarnation, stopping)) is not None:
+            self._in_hand, self._in_hand_since = event, trio.current_time()
+            try:
+                if isinstance(event, Down):
+                    with _budget(self.spec.budget_s, f"{self.path}, told of a death"):
+                        await actor.on_down(event)
+                elif self._is_wanted(event, context.incarnation):
+                    await self._handle(actor, event)
+            finally:
+                self._in_hand = None
+            self._handled += 1
+
+    def _is_wanted(self, envelope: Envelope, incarnation: int) -> bool:
+        if envelope.deadline <= trio.current_time():
+            self._dead_letters.add(self.path, DeadReason.EXPIRED, envelope)
+        elif envelope.incarnation not in (None, incarnation):
+            self._dead_letters.add(self.path, DeadReason.STALE, envelope)
+        else:
+            return True
+        return False
+
+    async def _handle(self, actor: Actor, envelope: Envelope) -> None:
+        try:
+            with _budget(self.spec.budget_s, f"{self.path}, handling {type(envelope.message).__name__}"):
+                answer = await actor.on_message(envelope.message)
+        except self.spec.declares as declared:
+            if envelope.reply is None:
+                self._dead_letters.add(self.path, DeadReason.REFUSED, envelope, describe(declared))
+            else:
+                envelope.reply.fail(declared)
+        except trio.Cancelled:
+            # The incarnation ends for a reason of its own; this message is not to blame.
+            self._give_up_or_redeliver(envelope, DeadReason.CANCELLED, "the actor was stopped")
+            raise
+        except BaseException as error:
+            envelope.crashes += 1
+            self._give_up_or_redeliver(envelope, DeadReason.CRASHED, describe(error))
+            raise
+        else:
+            if envelope.reply is not None:
+                envelope.reply.set(answer)
+
+    def _give_up_or_redeliver(self, envelope: Envelope, reason: DeadReason, cause: str) -> None:
+        if self.spec.redeliver and envelope.crashes < 2:
+            self.spec.ref.mailbox.put_back(envelope)
+        else:
+            self._dead_letters.add(self.path, reason, envelope, cause)
+
+
+class _budget:  # noqa: N801  (reads as the verb it stands for, like contextlib's)
+    """Turns a hang in its body into `HandlerHung`. Cheaper than a generator context manager on the message path."""
+
+    __slots__ = ("_scope", "_what")
+
+    def __init__(self, seconds: float, what: str) -> None:
+        self._scope = None if seconds == math.inf else trio.CancelScope(relative_deadline=seconds)
+        self._what = what
+
+    def __enter__(self) -> None:
+        if self._scope is not None:
+            self._scope.__enter__()
+
+    def __exit__(self, *exc: object) -> bool:
+        if self._scope is None:
+            return False
+        swallow = bool(self._scope.__exit__(*exc))  # type: ignore[arg-type]
+        if self._scope.cancelled_caught:
+            raise HandlerHung(f"{self._what} took longer than its budget")
+        return swallow

@@ -1,0 +1,148 @@
+"""A bounded mailbox that outlives the incarnations of its actor, with a control lane that goes first."""
+
+import collections
+import enum
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from llmactors.actors.envelope import Down, Envelope
+from llmactors.errors import ActorDied, Overloaded
+
+
+class Overflow(enum.Enum):
+    """What a full mailbox does to the next message."""
+
+    BLOCK = "block"
+    """The sender waits, for as long as its own cancel scope allows."""
+    REJECT = "reject"
+    """The sender gets `errors.Overloaded`."""
+    DROP_OLDEST = "drop_oldest"
+    """The oldest message goes to the dead letters. For telemetry only."""
+
+
+@attrs.frozen
+class MailboxStatistics:
+    """A snapshot."""
+
+    depth: int
+    capacity: int
+    peak: int
+    control: int
+    blocked_senders: int
+
+
+class Mailbox:
+    """Data in a memory channel, control events beside it.
+
+    It belongs to the actor's address, not to an incarnation: a restart leaves the queued messages where they are.
+    Only one task receives at a time.
+    """
+
+    def __init__(self, owner: str, capacity: int, overflow: Overflow) -> None:
+        self.owner = owner
+        self.overflow = overflow
+        self.closed = False
+        self.on_overflow: Callable[[Envelope], None] = lambda _: None
+        self._send, self._receive = trio.open_memory_channel[Envelope](capacity)
+        self._again: collections.deque[Envelope] = collections.deque()
+        self._control: collections.deque[tuple[int, Down]] = collections.deque()
+        self._waiting: trio.CancelScope | None = None
+        self._peak = 0
+
+    def __repr__(self) -> str:
+        return f"<Mailbox of {self.owner}: {self.statistics()}>"
+
+    def statistics(self) -> MailboxStatistics:
+        """A snapshot."""
+        channel = self._receive.statistics()
+        return MailboxStatistics(
+            depth=channel.current_buffer_used + len(self._again),
+            capacity=int(channel.max_buffer_size),
+            peak=self._peak,
+            control=len(self._control),
+            blocked_senders=channel.tasks_waiting_send,
+        )
+
+    # The sender's side.
+
+    def put_nowait(self, envelope: Envelope) -> None:
+        """Queues it, or raises `Overloaded` (full) or `ActorDied` (closed for good)."""
+        if self.closed:
+            raise ActorDied(f"{self.owner} has ended for good")
+        try:
+            self._send.send_nowait(envelope)
+        except trio.WouldBlock:
+            if self.overflow is not Overflow.DROP_OLDEST:
+                raise Overloaded(f"the mailbox of {self.owner} is full", retry_after_s=1.0) from None
+            self.on_overflow(self._receive.receive_nowait())
+            self._send.send_nowait(envelope)
+        self._peak = max(self._peak, self._receive.statistics().current_buffer_used)
+
+    async def put(self, envelope: Envelope) -> None:
+        """Queues it; where the mailbox is full and `BLOCK`, waits for room. Raises as `put_nowait`."""
+        try:
+            # First without a checkpoint: a send under an expired deadline would fail even when there is room.
+            self.put_nowait(envelope)
+        except Overloaded:
+            if self.overflow is not Overflow.BLOCK:
+                raise
+        else:
+            return
+        await self._send.send(envelope)
+        self._peak = max(self._peak, self._receive.statistics().current_buffer_used)
+        if self.closed:
+            # `drain` took the envelope out of this sender's hands and has told its asker.
+            raise ActorDied(f"{self.owner} has ended for good")
+
+    def put_control(self, incarnation: int, event: Down) -> None:
+        """Queues a control event for one incarnation. Never dropped, never refused."""
+        self._control.append((incarnation, event))
+        self.wake()
+
+    def put_back(self, envelope: Envelope) -> None:
+        """Returns a message to the front: it is the next one that `get` gives."""
+        self._again.appendleft(envelope)
+
+    # The receiver's side.
+
+    def wake(self) -> None:
+        """Makes a waiting `get` look again."""
+        if self._waiting is not None:
+            self._waiting.cancel(reason=f"{self.owner} has a control event")
+
+    async def get(self, incarnation: int, stopping: Callable[[], bool]) -> Envelope | Down | None:
+        """The next event: None once `stopping()`, control before data, data in order. Always a checkpoint."""
+        while True:
+            await trio.lowlevel.checkpoint()
+            if stopping():
+                return None
+            while self._control:
+                meant_for, event = self._control.popleft()
+                if meant_for == incarnation:
+                    return event
+            if self._again:
+                return self._again.popleft()
+            try:
+                return self._receive.receive_nowait()
+            except trio.WouldBlock:
+                pass
+            with trio.CancelScope() as waiting:
+                self._waiting = waiting
+                try:
+                    # If a message is being handed over while the scope is cancelled, receive returns the message.
+                    return await self._receive.receive()
+                finally:
+                    self._waiting = None
+
+    def drain(self) -> list[Envelope]:
+        """Takes everything out, also from senders that wait for room."""
+        taken = list(self._again)
+        self._again.clear()
+        self._control.clear()
+        while True:
+            try:
+                taken.append(self._receive.receive_nowait())
+            except trio.WouldBlock:
+                return taken

@@ -1,0 +1,121 @@
+"""Supervision as a table: who is stopped and started when a child exits. Pure: no Trio, no clock, no tasks.
+
+The rules are OTP's (https://www.erlang.org/doc/apps/stdlib/supervisor.html) with one addition, backoff:
+
+    restart type   exit normal          exit crashed
+    PERMANENT      restart              restart
+    TRANSIENT      leave it             restart
+    TEMPORARY      leave it             leave it; also when a sibling's restart stopped it
+
+    strategy       who is restarted with the child
+    ONE_FOR_ONE    nobody
+    ONE_FOR_ALL    all its siblings
+    REST_FOR_ONE   the siblings started after it
+
+Stops go right to left, starts left to right. More than `intensity` restarts within `period_s` and the supervisor gives
+up. One group restart counts once, and so does each failed start.
+"""
+
+import collections
+import enum
+import random
+from collections.abc import Sequence
+
+import attrs
+
+from llmactors.actors.backoff import Backoff
+
+
+class Restart(enum.Enum):
+    """Whether a child that ended is started again."""
+
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    TEMPORARY = "temporary"
+
+
+class Strategy(enum.Enum):
+    """Who is restarted together with a child that ended."""
+
+    ONE_FOR_ONE = "one_for_one"
+    ONE_FOR_ALL = "one_for_all"
+    REST_FOR_ONE = "rest_for_one"
+
+
+@attrs.frozen
+class Plan:
+    """What to do about one exit."""
+
+    stop: tuple[str, ...] = ()
+    """Stop these, in this order. Some may have ended already."""
+    start: tuple[str, ...] = ()
+    """Then start these, in this order, after `delay_s`."""
+    ended: tuple[str, ...] = ()
+    """These will never be started again."""
+    delay_s: float = 0.0
+    give_up: bool = False
+    """The intensity is exceeded: stop everything and escalate."""
+
+
+@attrs.define
+class Planner:
+    """The memory of one supervisor: its children in start order, and their restarts within the period.
+
+    `now` is any monotonic clock in seconds, the same one for all calls.
+    """
+
+    children: Sequence[tuple[str, Restart]]
+    strategy: Strategy
+    intensity: int
+    period_s: float
+    backoff: Backoff
+    rng: random.Random
+    _restarts: collections.deque[float] = attrs.field(factory=collections.deque, init=False)
+    _streaks: dict[str, int] = attrs.field(factory=dict, init=False)
+    _started_at: dict[str, float] = attrs.field(factory=dict, init=False)
+
+    @property
+    def recent_restarts(self) -> int:
+        """How many restarts count against the intensity as of the last exit."""
+        return len(self._restarts)
+
+    def on_started(self, name: str, now: float) -> None:
+        """Notes that `name` is up; what its streak of restarts is forgiven from."""
+        self._started_at[name] = now
+
+    def on_exit(self, name: str, *, crashed: bool, now: float) -> Plan:
+        """Decides what follows from the exit of `name`, or from its failure to start again."""
+        restart = dict(self.children)[name]
+        if restart is Restart.TEMPORARY or (restart is Restart.TRANSIENT and not crashed):
+            return Plan(ended=(name,))
+        self._restarts.append(now)
+        while now - self._restarts[0] >= self.period_s:
+            self._restarts.popleft()
+        order = [child for child, _ in self.children]
+        if len(self._restarts) > self.intensity:
+            return Plan(stop=tuple(reversed(order)), give_up=True)
+        group = self._group(name, order)
+        bystanders = {child for child, kind in self.children if kind is Restart.TEMPORARY}
+        return Plan(
+            stop=tuple(child for child in reversed(group) if child != name),
+            start=tuple(child for child in group if child not in bystanders),
+            ended=tuple(child for child in group if child in bystanders),
+            delay_s=self._next_delay_s(name, now),
+        )
+
+    def _group(self, name: str, order: list[str]) -> list[str]:
+        match self.strategy:
+            case Strategy.ONE_FOR_ONE:
+                return [name]
+            case Strategy.ONE_FOR_ALL:
+                return order
+            case Strategy.REST_FOR_ONE:
+                return order[order.index(name) :]
+
+    def _next_delay_s(self, name: str, now: float) -> float:
+        started_at = self._started_at.pop(name, None)
+        if started_at is not None and now - started_at >= self.backoff.stable_s:
+            self._streaks[name] = 0
+        streak = self._streaks.get(name, 0)
+        self._streaks[name] = streak + 1
+        return self.backoff.delay_s(streak, self.rng)

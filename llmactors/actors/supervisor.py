@@ -1,0 +1,281 @@
+"""The driver of a `Planner`: starts, stops and restarts real children.
+
+The supervisor's loop runs in the body of the nursery. Each child runs in a cancel scope of its own, shielded once the
+child is up. So a cancel from outside reaches only that body, which then stops the children one by one, in order.
+"""
+
+import math
+import random
+from typing import Protocol
+
+import attrs
+import trio
+
+from llmactors.actors.actor import SupervisorSpec
+from llmactors.actors.envelope import Exit, ExitKind, leaves
+from llmactors.actors.observer import Observer
+from llmactors.actors.planner import Plan, Planner
+from llmactors.actors.statistics import ActorStatistics, SupervisorStatistics
+from llmactors.actors.stop import StopSignal
+from llmactors.errors import RestartIntensityExceeded, StartFailed
+
+
+class Node(Protocol):
+    """What a supervisor needs of a child: an actor's node or another supervisor's."""
+
+    path: str
+    state: str
+
+    @property
+    def grace_s(self) -> float: ...
+    async def run(self, stop: StopSignal, task_status: trio.TaskStatus[None]) -> None: ...
+    def ended(self, exit_: Exit) -> None: ...
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+    def statistics(self) -> ActorStatistics | SupervisorStatistics: ...
+
+
+@attrs.define(eq=False)
+class _Live:
+    """One run of one child."""
+
+    name: str
+    stop: StopSignal = attrs.field(factory=StopSignal)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    done: trio.Event = attrs.field(factory=trio.Event)
+    up: bool = False
+    error: BaseException | None = None
+
+
+@attrs.define(eq=False)
+class _Started:
+    """Handed to a child as its `task_status`. From `started` on the child is out of reach of outer cancels."""
+
+    live: _Live
+    inner: trio.TaskStatus[None]
+
+    def started(self, value: None = None) -> None:
+        self.live.up = True
+        self.live.scope.shield = True
+        self.inner.started(value)
+
+
+class SupervisorNode:
+    """One supervisor's place in a running tree. It outlives its runs, and so do its children's nodes."""
+
+    def __init__(
+        self, spec: SupervisorSpec, path: str, children: dict[str, Node], observer: Observer, rng: random.Random
+    ) -> None:
+        self.spec = spec
+        self.path = path
+        self.state = "stopped"
+        self.children = children
+        self.incarnation = 0
+        self.last_exit: Exit | None = None
+        self._observer = observer
+        self._rng = rng
+        self._live: dict[str, _Live] = {}
+        self._due: dict[str, float] = {}
+        self._starting: trio.CancelScope | None = None
+        self._planner = self._new_planner()
+
+    def __repr__(self) -> str:
+        return f"<SupervisorNode {self.path}#{self.incarnation} {self.state} running={list(self._live)}>"
+
+    @property
+    def grace_s(self) -> float:
+        """Without limit: a supervisor that is cut off would orphan its children."""
+        return math.inf
+
+    def statistics(self) -> SupervisorStatistics:
+        """A snapshot of this supervisor and all below it."""
+        return SupervisorStatistics(
+            name=self.spec.name,
+            path=self.path,
+            state=self.state,
+            strategy=self.spec.strategy.value,
+            intensity=self.spec.intensity,
+            period_s=self.spec.period_s,
+            incarnation=self.incarnation,
+            restarts=max(0, self.incarnation - 1),
+            recent_restarts=self._planner.recent_restarts,
+            last_exit="" if self.last_exit is None else str(self.last_exit),
+            children=tuple(child.statistics() for child in self.children.values()),
+        )
+
+    async def run(self, stop: StopSignal, task_status: trio.TaskStatus[None]) -> None:
+        """Starts the children, supervises them until `stop` or a cancel, and stops them.
+
+        A child that fails to start at boot is fatal. Raises `StartFailed`, `RestartIntensityExceeded`, or what must
+        not be survived: MemoryError and Trio's internal errors.
+        """
+        self.incarnation += 1
+        self._planner = self._new_planner()
+        self._due.clear()
+        # Unbounded, but each run of a child sends once: at most the intensity and a group more than is read.
+        exits, exited = trio.open_memory_channel[_Live | None](math.inf)
+
+        def interrupt() -> None:
+            exits.send_nowait(None)
+            if self._starting is not None:
+                self._starting.cancel(reason=f"{self.path} stops")
+
+        stop.on_set(interrupt)
+        async with trio.open_nursery() as nursery:
+            try:
+                for name in self.children:
+                    await self._start(name, nursery, exits)
+                    if stop.is_set():
+                        return
+                task_status.started()
+                await self._supervise(nursery, exits, exited, stop)
+            finally:
+                self.state = "stopping"
+                self._due.clear()
+                with trio.CancelScope(shield=True):
+                    for name in reversed(self.children):
+                        await self._stop(name, f"{self.path} stops")
+
+    def ended(self, exit_: Exit) -> None:
+        """Notes the end of a run."""
+        self.last_exit = exit_
+
+    def open(self) -> None:
+        """Its children open as they start."""
+
+    def close(self) -> None:
+        """Closes the mailboxes of all actors below."""
+        for child in self.children.values():
+            child.close()
+
+    def _new_planner(self) -> Planner:
+        spec = self.spec
+        children = [(child.name, child.restart) for child in spec.children]
+        return Planner(children, spec.strategy, spec.intensity, spec.period_s, spec.backoff, self._rng)
+
+    async def _supervise(
+        self,
+        nursery: trio.Nursery,
+        exits: trio.MemorySendChannel[_Live | None],
+        exited: trio.MemoryReceiveChannel[_Live | None],
+        stop: StopSignal,
+    ) -> None:
+        while not stop.is_set():
+            live = None
+            with trio.move_on_at(min(self._due.values(), default=math.inf)):
+                live = await exited.receive()
+            if live is not None and self._live.get(live.name) is live:
+                del self._live[live.name]
+                await self._on_exit(live.name, live.error)
+            for name in self._overdue():
+                # An earlier one of these may have failed to start, and have put this one off.
+                if name in self._due and not stop.is_set():
+                    del self._due[name]
+                    try:
+                        await self._start(name, nursery, exits)
+                    except StartFailed as error:
+                        await self._on_exit(name, error)
+
+    def _overdue(self) -> list[str]:
+        now = trio.current_time()
+        return [name for name in self.children if self._due.get(name, math.inf) <= now]
+
+    async def _on_exit(self, name: str, error: BaseException | None) -> None:
+        """Carries out what the planner says about an exit."""
+        if error is not None:
+            _raise_if_fatal(error)
+        plan = self._planner.on_exit(name, crashed=error is not None, now=trio.current_time())
+        exit_ = Exit(ExitKind.NORMAL if error is None else ExitKind.CRASHED, error)
+        if plan.give_up:
+            self._observer.gave_up(self.path, name, exit_)
+            raise RestartIntensityExceeded(
+                f"{self.path} gave up: more than {self.spec.intensity} restarts in {self.spec.period_s:g} s, "
+                f"the last of {name}"
+            ) from error
+        # The restart is due from now on; what it takes to stop the others runs inside the delay.
+        due = trio.current_time() + plan.delay_s
+        for child in plan.stop:
+            self._due.pop(child, None)
+            await self._stop(child, f"{self.path} restarts it together with {name}")
+        self._schedule(plan, due, exit_)
+
+    def _schedule(self, plan: Plan, due: float, exit_: Exit) -> None:
+        for child in plan.ended:
+            self.children[child].state = "stopped"
+            self.children[child].close()
+        for child in plan.start:
+            self.children[child].state = "restarting"
+            self._due[child] = due
+        if plan.start:
+            used = self._planner.recent_restarts
+            self._observer.restarting(
+                self.path, plan.start, exit_, delay_s=plan.delay_s, count=used, intensity=self.spec.intensity
+            )
+
+    async def _start(self, name: str, nursery: trio.Nursery, exits: trio.MemorySendChannel[_Live | None]) -> None:
+        """Starts one child and waits until it is up, unless a stop comes first. Raises `StartFailed`."""
+        live = self._live[name] = _Live(name)
+        node = self.children[name]
+        node.state = "starting"
+        with trio.CancelScope() as self._starting:
+            await nursery.start(self._run_child, live, exits)
+        self._starting = None
+        if live.up and not live.done.is_set():
+            node.state = "running"
+            self._planner.on_started(name, trio.current_time())
+
+    async def _run_child(
+        self, live: _Live, exits: trio.MemorySendChannel[_Live | None], task_status: trio.TaskStatus[None]
+    ) -> None:
+        node = self.children[live.name]
+        node.open()
+        try:
+            with live.scope:
+                try:
+                    started = _Started(live, task_status)
+                    await node.run(live.stop, started)
+                except* Exception as group:  # noqa: BLE001 - to survive any crash is what a supervisor is for
+                    live.error = group
+        finally:
+            node.ended(self._exit_of(live))
+            node.state = "stopped"
+            live.done.set()
+            if live.up:
+                exits.send_nowait(live)
+            elif self._live.get(live.name) is live:
+                del self._live[live.name]
+        if live.error is not None and not live.up:
+            _raise_if_fatal(live.error)
+            raise StartFailed(f"{node.path} could not start") from live.error
+
+    @staticmethod
+    def _exit_of(live: _Live) -> Exit:
+        if live.error is not None:
+            return Exit(ExitKind.CRASHED, live.error)
+        if live.scope.cancelled_caught or not live.up:
+            return Exit(ExitKind.KILLED)
+        return Exit(ExitKind.SHUTDOWN if live.stop.is_set() else ExitKind.NORMAL)
+
+    async def _stop(self, name: str, reason: str) -> None:
+        """Asks, waits for the grace, cancels, and waits for the end. Nothing happens if the child is not running."""
+        live = self._live.get(name)
+        if live is None:
+            self.children[name].state = "stopped"
+            return
+        node = self.children[name]
+        node.state = "stopping"
+        live.stop.set()
+        with trio.move_on_after(node.grace_s):
+            await live.done.wait()
+        if not live.done.is_set():
+            live.scope.cancel(reason=f"{reason}; its grace of {node.grace_s:g} s is over")
+            await live.done.wait()
+        if self._live.get(name) is live:
+            del self._live[name]
+
+
+def _raise_if_fatal(error: BaseException) -> None:
+    """What no restart can mend goes up the tree as it is, until it ends the process."""
+    for leaf in leaves(error):
+        if isinstance(leaf, MemoryError | trio.TrioInternalError):
+            raise leaf
