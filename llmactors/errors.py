@@ -213,6 +213,7 @@ def _family(root: type[LlmactorsError]) -> list[type[LlmactorsError]]:
     return found
 
 
-def status_of(code: str) -> int:
-    """The HTTP status that belongs to `code`; 500 for a code that nobody declared."""
-    return next((error.status for error in _family(LlmactorsError) if error.code == code), 500)
+def from_code(code: str, message: str) -> LlmactorsError:
+    """The error that `code` stands for; a plain `LlmactorsError` for a code that nobody declared."""
+    kind = next((error for error in _family(LlmactorsError) if error.code == code), LlmactorsError)
+    return kind(message)

@@ -1,0 +1,167 @@
+"""The two loops that turn a backend into a stream of `Produced` messages: one per kind of backend."""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from llmactors.backends.base import Job, Output, StepwiseBackend, StreamingBackend
+from llmactors.backends.messages import Key, Produced
+from llmactors.errors import LlmactorsError
+
+Emit = Callable[[Produced], Awaitable[None]]
+
+
+class Driver(Protocol):
+    """What the backend actor needs of a loop."""
+
+    @property
+    def busy_since(self) -> float | None:
+        """Since when, on Trio's clock, the backend owes an output; None while it owes nothing."""
+        ...
+
+    def assign(self, admit: tuple[Job, ...], evict: tuple[Key, ...]) -> None:
+        """Takes effect at the next step. Never waits."""
+        ...
+
+    def reset(self) -> None:
+        """Drops all jobs."""
+        ...
+
+    async def run(self) -> None:
+        """For ever. Raises whatever the backend raises."""
+        ...
+
+
+class StepwiseDriver:
+    """Admits and evicts between the steps."""
+
+    def __init__(self, backend: StepwiseBackend, emit: Emit) -> None:
+        self._backend = backend
+        self._emit = emit
+        self._admit: dict[Key, Job] = {}
+        self._evict: list[Key] = []
+        self._active: set[Key] = set()
+        self._wake = trio.Event()
+        self._step_since: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<StepwiseDriver active={len(self._active)} waiting={len(self._admit)}>"
+
+    @property
+    def busy_since(self) -> float | None:
+        return self._step_since
+
+    def assign(self, admit: tuple[Job, ...], evict: tuple[Key, ...]) -> None:
+        for key in evict:
+            if self._admit.pop(key, None) is None:
+                self._evict.append(key)
+        for job in admit:
+            self._admit[job.key] = job
+        self._wake.set()
+
+    def reset(self) -> None:
+        self._admit.clear()
+        self._evict.extend(self._active)
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            if not (self._active or self._admit or self._evict):
+                self._wake = trio.Event()
+                await self._wake.wait()
+            failed = await self._apply()
+            outputs: list[Output] = []
+            if self._active:
+                self._step_since = trio.current_time()
+                outputs = await self._backend.step()
+                self._step_since = None
+                for output in outputs:
+                    if output.finish is not None:
+                        self._active.discard(output.key)
+            if outputs or failed:
+                await self._emit(Produced(tuple(outputs), tuple(failed)))
+
+    async def _apply(self) -> list[tuple[Key, LlmactorsError]]:
+        evict, self._evict = self._evict, []
+        for key in evict:
+            if key in self._active:
+                self._active.discard(key)
+                self._backend.evict(key)
+        failed: list[tuple[Key, LlmactorsError]] = []
+        admit, self._admit = self._admit, {}
+        for job in admit.values():
+            try:
+                await self._backend.admit(job)
+            except LlmactorsError as error:
+                failed.append((job.key, error))
+            else:
+                self._active.add(job.key)
+        return failed
+
+
+class StreamingDriver:
+    """One task per job; what they yield within one pass of the scheduler goes out as one message."""
+
+    def __init__(self, backend: StreamingBackend, emit: Emit) -> None:
+        self._backend = backend
+        self._emit = emit
+        self._jobs: dict[Key, trio.CancelScope] = {}
+        self._admit: list[Job] = []
+        self._outputs: list[Output] = []
+        self._failed: list[tuple[Key, LlmactorsError]] = []
+        self._wake = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<StreamingDriver active={len(self._jobs)}>"
+
+    @property
+    def busy_since(self) -> float | None:
+        """Always None: a streaming backend's own `check` knows what is late."""
+        return None
+
+    def assign(self, admit: tuple[Job, ...], evict: tuple[Key, ...]) -> None:
+        for key in evict:
+            self._drop(key)
+        for job in admit:
+            self._jobs[job.key] = trio.CancelScope()
+            self._admit.append(job)
+        self._wake.set()
+
+    def reset(self) -> None:
+        for key in list(self._jobs):
+            self._drop(key)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                admit, self._admit = self._admit, []
+                for job in admit:
+                    scope = self._jobs.get(job.key)
+                    if scope is not None:
+                        nursery.start_soon(self._run_job, job, scope)
+                if self._outputs or self._failed:
+                    produced = Produced(tuple(self._outputs), tuple(self._failed))
+                    self._outputs, self._failed = [], []
+                    await self._emit(produced)
+
+    async def _run_job(self, job: Job, scope: trio.CancelScope) -> None:
+        with scope:
+            try:
+                async with contextlib.aclosing(self._backend.generate(job)) as outputs:
+                    async for output in outputs:
+                        self._outputs.append(output)
+                        self._wake.set()
+            except LlmactorsError as error:
+                self._failed.append((job.key, error))
+                self._wake.set()
+        if self._jobs.get(job.key) is scope:
+            del self._jobs[job.key]
+
+    def _drop(self, key: Key) -> None:
+        scope = self._jobs.pop(key, None)
+        if scope is not None:
+            scope.cancel(reason="the sequence was evicted")

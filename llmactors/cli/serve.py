@@ -1,0 +1,113 @@
+"""`serve`: everything in one process."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import trio
+import typer
+
+from llmactors.cli.models import serve_models
+from llmactors.config import Settings, load
+from llmactors.gateway.server import ListeningSocket
+from llmactors.system import Node
+from llmactors.telemetry import configure_logging
+
+log = structlog.get_logger("llmactors")
+
+
+def command(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME, PATH.gguf, hf:OWNER/REPO/FILE, mock or mock:OPTIONS; ALIAS=… names it. Repeatable."),
+    ] = None,
+    bind: Annotated[str | None, typer.Option(help="HOST:PORT to listen on. [127.0.0.1:8000]")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with settings.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Sequences decoded at once.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens per sequence.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads per model.")] = None,
+    rate_limit: Annotated[str | None, typer.Option(help="COUNT/PERIOD per caller, as in 60/min.")] = None,
+    rate_algorithm: Annotated[str | None, typer.Option(help="gcra or fixed_window. [gcra]")] = None,
+    max_queued: Annotated[int | None, typer.Option(help="Requests that may wait. [1024]")] = None,
+    resume_grace_s: Annotated[float | None, typer.Option(help="A stream's life without a reader. [10]")] = None,
+    drain_s: Annotated[float | None, typer.Option(help="How long a shutdown waits for open streams. [20]")] = None,
+    hung_s: Annotated[float | None, typer.Option(help="A backend silent for this long is restarted. [60]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [info]")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json, console or auto. [auto]")] = None,
+    access_log: Annotated[bool | None, typer.Option(help="One log line per request.")] = None,
+) -> int:
+    """Serve one or more models over HTTP and WebSocket, everything in one process. The default command.
+
+    Every flag is also a variable, LLMACTORS_RATE_LIMIT for --rate-limit, and a key of the configuration file. An API
+    key is asked of callers if GATEWAY_API_KEY is set.
+    """
+    flags = {
+        "model": model or None,
+        "bind": bind,
+        "slots": slots,
+        "context": context,
+        "threads": threads,
+        "rate_limit": rate_limit,
+        "rate_algorithm": rate_algorithm,
+        "max_queued": max_queued,
+        "resume_grace_s": resume_grace_s,
+        "drain_s": drain_s,
+        "hung_s": hung_s,
+        "log_level": log_level,
+        "log_format": log_format,
+        "access_log": access_log,
+    }
+    settings = load(flags, file=config)
+    set_up_logging(settings)
+    # Bound before the model is loaded: a port in use is told at once.
+    listening = ListeningSocket(settings.bind)
+    try:
+        node = Node(settings, serve_models(settings), listening)
+        trio.run(_serve, node)
+    finally:
+        listening.close()
+    return 0
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Logs go to stderr."""
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    configure_logging(json=as_json, level=settings.log_level, stream=sys.stderr)
+
+
+async def _serve(node: Node) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_shut_down_on_signal, node)
+        async with trio.open_nursery() as running:
+            await running.start(node.run)
+            _say_ready(node)
+        nursery.cancel_scope.cancel(reason="the node has ended")
+
+
+async def _shut_down_on_signal(node: Node) -> None:
+    """The first signal drains, the second ends the process at once."""
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            shutting_down = False
+            async for number in signals:
+                if shutting_down:
+                    # Children notice by themselves that their parent is gone.
+                    os._exit(128 + number)
+                shutting_down = True
+                log.info("shutting down", signal=signal.Signals(number).name)
+                nursery.start_soon(node.shut_down)
+
+
+def _say_ready(node: Node) -> None:
+    url = node.listening.url
+    names = ", ".join(node.directory.names)
+    print(f"llmactors serves {names} on {url}", flush=True)
+    if sys.stdout.isatty():
+        print(
+            f"\n  curl -N {url}/v1/generate -H 'content-type: application/json' \\\n"
+            """       -d '{"prompt": "Why is the sky blue?", "stream": true}'\n""",
+            flush=True,
+        )

@@ -1,0 +1,142 @@
+"""The node's settings: frozen, read once from defaults, a TOML file, `LLMACTORS_…` variables and flags, in that order.
+
+Every setting has one name: `drain_s` in the file, `LLMACTORS_DRAIN_S` in the environment, `--drain-s` as a flag.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+import msgspec
+
+from llmactors.errors import ConfigError
+
+PREFIX = "LLMACTORS_"
+_RATE = re.compile(r"(?P<requests>[1-9][0-9]{0,8})/(?P<period>s|min|h|[0-9]+(?:\.[0-9]+)?s)")
+_PERIODS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """All of one node. Times in seconds."""
+
+    model: tuple[str, ...] = ("smollm2-135m",)
+    """What to serve: NAME, PATH.gguf, hf:OWNER/REPO/FILE, mock or mock:OPTIONS; `ALIAS=…` names it. The first is the
+    default of requests that name none."""
+    bind: str = "127.0.0.1:8000"
+    api_key: str | None = None
+    """Asked of every caller; None asks for none. Also read from GATEWAY_API_KEY."""
+    slots: Count | None = None
+    """How many sequences a model decodes at once; None leaves it to the backend."""
+    context: Annotated[int, msgspec.Meta(ge=16)] | None = None
+    """Tokens per sequence; None leaves it to the backend."""
+    threads: Count | None = None
+    """Threads per model; None: as many as the process may use."""
+    rate_limit: str | None = None
+    """`COUNT/PERIOD` per caller, as in 60/min, 5/s, 100/10s; None: no limit."""
+    rate_algorithm: str = "gcra"
+    """`gcra`, or `fixed_window`."""
+    max_queued: Count = 1024
+    """Requests that may wait; more are refused with OVERLOADED."""
+    max_body_bytes: Count = 1024 * 1024
+    resume_grace_s: Seconds = 10.0
+    """How long a stream lives without a reader before it is cancelled."""
+    drain_s: Seconds = 20.0
+    """How long a shutdown waits for open streams."""
+    write_s: Seconds = 20.0
+    """A client that takes nothing for this long is cut off."""
+    keep_alive_s: Annotated[float, msgspec.Meta(gt=0)] = 15.0
+    """Silence on a stream after which a keep-alive is sent."""
+    flush_interval_s: Seconds = 0.01
+    """A stream writes at most once in this time."""
+    batch_window_s: Seconds = 0.02
+    """How long a static batch may wait for more requests."""
+    stalled_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+    """A backend that gives nothing for this long makes the node not ready."""
+    hung_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """A backend that gives nothing for this long is restarted."""
+    log_level: str = "info"
+    log_format: str = "auto"
+    """`json`, `console`, or `auto`: console where stderr is a terminal."""
+    access_log: bool = False
+
+
+def load(flags: Mapping[str, object], *, file: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings. `flags` that are None were not given. Raises `ConfigError` that names what is wrong, and where."""
+    settings = Settings()
+    for source, values in (
+        (f"{file}", {} if file is None else _from_file(file)),
+        ("environment", _from_environment(environ)),
+        ("flags", {name: value for name, value in flags.items() if value is not None}),
+    ):
+        settings = _evolve(settings, values, source)
+    parse_rate(settings.rate_limit)
+    _check_choice("rate_algorithm", settings.rate_algorithm, ("gcra", "fixed_window"))
+    _check_choice("log_format", settings.log_format, ("auto", "json", "console"))
+    _check_choice("log_level", settings.log_level, ("debug", "info", "warning", "error"))
+    if not settings.model:
+        raise ConfigError("`model` is empty: name at least one")
+    return settings
+
+
+def parse_rate(text: str | None) -> tuple[int, float] | None:
+    """`COUNT/PERIOD` as (requests, seconds); None for None. Raises `ConfigError`."""
+    if text is None:
+        return None
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"`rate_limit` must be COUNT/PERIOD, as in 60/min, 5/s, 1000/h or 100/10s, not {text!r}")
+    period = match["period"]
+    seconds = _PERIODS.get(period) or float(period[:-1])
+    if not seconds:
+        raise ConfigError("`rate_limit` needs a period above 0")
+    return int(match["requests"]), seconds
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    known = attrs.fields_dict(Settings)
+    values: dict[str, Any] = {}
+    if environ.get("GATEWAY_API_KEY"):
+        values["api_key"] = environ["GATEWAY_API_KEY"]
+    for name, field in known.items():
+        text = environ.get(PREFIX + name.upper())
+        if text:
+            values[name] = text.split() if field.name == "model" else text
+    return values
+
+
+def _evolve(settings: Settings, values: Mapping[str, object], source: str) -> Settings:
+    known = attrs.fields_dict(Settings)
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"{source}: unknown setting `{unknown[0]}`; known are: {', '.join(known)}")
+    merged = {**attrs.asdict(settings), **values}
+    if isinstance(merged["model"], str):
+        merged["model"] = [merged["model"]]
+    try:
+        # Lax: variables and flags are text, and "5" is a good number there.
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$.")
+        raise ConfigError(f"{source}: `{where.rstrip('`')}`: {text}") from None
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"`{name}` must be one of {', '.join(choices)}, not {value!r}")

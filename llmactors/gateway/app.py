@@ -1,0 +1,150 @@
+"""The gateway's ASGI application: the hot routes in front, Quart for everything else."""
+
+import secrets
+import time
+from typing import Any, cast
+
+import structlog
+from quart import Response, request, websocket
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from llmactors.errors import (
+    InternalError,
+    InvalidRequest,
+    LlmactorsError,
+    MethodNotAllowed,
+    NotFound,
+    TooLarge,
+    Unavailable,
+)
+from llmactors.gateway import generate, health
+from llmactors.gateway.auth import OPEN_ROUTES, Authenticator
+from llmactors.gateway.exchange import Exchange, Receive, Scope, Send, error_headers, error_object, serve
+from llmactors.gateway.service import Service
+from llmactors.gateway.websocket import SocketSession
+
+log = structlog.get_logger("llmactors.gateway")
+
+
+class App:
+    """What the server calls for every exchange and WebSocket."""
+
+    def __init__(self, service: Service, auth: Authenticator, tree: health.TreeSource, *, access_log: bool) -> None:
+        self._service = service
+        self._auth = auth
+        self._access_log = access_log
+        self._quart = _quart_app(service, auth, tree)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path == "/v1/generate":
+                await self._hot(generate.generate, Exchange(scope, receive, send, new_request_id()))
+                return
+            if path.startswith("/v1/streams/"):
+                await self._hot(generate.stream, Exchange(scope, receive, send, new_request_id()))
+                return
+        await self._quart(cast("Any", scope), cast("Any", receive), cast("Any", send))
+
+    async def _hot(self, handler: Any, exchange: Exchange) -> None:
+        metrics = self._service.metrics
+        begun = time.perf_counter()
+        metrics.request_started()
+        try:
+
+            async def run() -> None:
+                caller = self._auth.identify(exchange.scope["headers"], exchange.client)
+                await handler(self._service, exchange, caller)
+
+            await serve(exchange, run)
+        finally:
+            seconds = time.perf_counter() - begun
+            metrics.request_finished(exchange.status or 499, seconds, exchange.code)
+            if self._access_log:
+                log.info(
+                    "request",
+                    request_id=exchange.request_id,
+                    method=exchange.scope["method"],
+                    path=exchange.scope["path"],
+                    status=exchange.status,
+                    code=exchange.code,
+                    seconds=round(seconds, 4),
+                )
+
+
+def new_request_id() -> str:
+    """For exchanges that create no stream."""
+    return f"req_{secrets.token_hex(16)}"
+
+
+def _quart_app(service: Service, auth: Authenticator, tree: health.TreeSource) -> QuartTrio:
+    app = QuartTrio("llmactors.gateway", static_folder=None)
+    # Quart's defaults cut a stream after 60 s; ours end when they end.
+    app.config.update(RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=service.settings.max_body_bytes)
+    health.add_routes(app, service, tree)
+    _add_error_handlers(app)
+
+    @app.before_request
+    async def check_key() -> None:
+        if request.path not in OPEN_ROUTES:
+            auth.identify(request.scope["headers"], request.remote_addr or "")
+
+    @app.after_request
+    async def add_request_id(response: Response) -> Response:
+        response.headers.setdefault("X-Request-Id", new_request_id())
+        client_id = request.headers.get("X-Request-Id")
+        if client_id:
+            response.headers["X-Client-Request-Id"] = client_id[:128]
+        return response
+
+    @app.websocket("/v1/ws")
+    async def socket() -> Any:
+        client = (websocket.scope.get("client") or ["local"])[0]
+        try:
+            if service.draining:
+                raise Unavailable("this node is shutting down", retry_after_s=1.0)
+            caller = auth.identify(websocket.scope["headers"], client)
+        except LlmactorsError as error:
+            return _error_response(error)
+        await SocketSession(service, caller, websocket).run()
+        return None
+
+    return app
+
+
+def _add_error_handlers(app: QuartTrio) -> None:
+    @app.errorhandler(LlmactorsError)
+    async def ours(error: LlmactorsError) -> Response:
+        return _error_response(error)
+
+    @app.errorhandler(HTTPException)
+    async def quarts(error: HTTPException) -> Response:
+        return _error_response(_translated(error))
+
+    @app.errorhandler(Exception)
+    async def unexpected(error: Exception) -> Response:
+        log.error("request failed", path=request.path, exc_info=error)
+        return _error_response(InternalError("internal error"))
+
+
+def _error_response(error: LlmactorsError) -> Response:
+    request_id = new_request_id()
+    body = health.to_json(error_object(error, request_id))
+    headers = dict([*error_headers(error), ("X-Request-Id", request_id)])
+    return Response(body, status=error.status, headers=headers, content_type="application/json")
+
+
+def _translated(error: HTTPException) -> LlmactorsError:
+    match error.code:
+        case 404:
+            return NotFound("there is no such route")
+        case 405:
+            allowed = tuple(sorted(getattr(error, "valid_methods", None) or ()))
+            return MethodNotAllowed(f"use {' or '.join(allowed)}", allowed=allowed)
+        case 413:
+            return TooLarge()
+        case code if code is not None and 400 <= code < 500:
+            return InvalidRequest(error.description or error.name)
+    log.error("request failed", path=request.path, exc_info=error)
+    return InternalError("internal error")

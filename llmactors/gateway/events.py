@@ -1,0 +1,88 @@
+"""The events of a stream, as SSE bytes and as WebSocket JSON. Pure, and the hot path: what can be rendered once is.
+
+token  {"id","seq","text"}
+done   {"id","seq","finish_reason","usage"}
+error  {"id","seq","error":{"code","message"}}
+"""
+
+from typing import Any
+
+import msgspec
+
+from llmactors.errors import LlmactorsError
+from llmactors.ledger import LogSlice
+from llmactors.messages import Finished, Terminal, Usage
+
+_encode = msgspec.json.encode
+
+KEEP_ALIVE = b": keep-alive\n\n"
+
+
+class SseRenderer:
+    """Renders one stream's events."""
+
+    def __init__(self, request_id: str) -> None:
+        self._id = request_id
+        self._token_head = b'\nevent: token\ndata: {"id":"%b","seq":' % request_id.encode()
+
+    def render(self, part: LogSlice) -> bytes:
+        """All events of `part`, ready to be one chunk."""
+        seq = part.first_seq
+        head = self._token_head
+        pieces: list[bytes] = []
+        for delta in part.deltas:
+            number = b"%d" % seq
+            pieces += (b"id: ", number, head, number, b',"text":', _encode(delta.text), b"}\n\n")
+            seq += 1
+        if part.end is not None:
+            name, payload = terminal_event(self._id, part.end_seq, part.end)
+            pieces.append(b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, name.encode(), _encode(payload)))
+        return b"".join(pieces)
+
+
+def render_cut(request_id: str, error: LlmactorsError) -> bytes:
+    """An `error` event that stands in no log: it has no seq and no `id:` line, so the stream can be followed on."""
+    payload = {"id": request_id, "error": {"code": error.code, "message": error.message}}
+    return b"event: error\ndata: %b\n\n" % _encode(payload)
+
+
+class JsonRenderer:
+    """Renders one stream's events as the texts of WebSocket messages."""
+
+    def __init__(self, request_id: str) -> None:
+        self._id = request_id
+
+    def render(self, part: LogSlice) -> list[str]:
+        """One text per event of `part`."""
+        seq = part.first_seq
+        texts: list[str] = []
+        for delta in part.deltas:
+            payload = {"event": "token", "id": self._id, "seq": seq, "text": delta.text}
+            texts.append(_encode(payload).decode())
+            seq += 1
+        if part.end is not None:
+            name, payload = terminal_event(self._id, part.end_seq, part.end)
+            texts.append(_encode({"event": name, **payload}).decode())
+        return texts
+
+
+def terminal_event(request_id: str, seq: int, end: Terminal) -> tuple[str, dict[str, Any]]:
+    """The name and the payload of the last event of a stream."""
+    if isinstance(end, Finished):
+        payload: dict[str, Any] = {
+            "id": request_id,
+            "seq": seq,
+            "finish_reason": end.reason,
+            "usage": usage_object(end.usage),
+        }
+        return "done", payload
+    return "error", {"id": request_id, "seq": seq, "error": {"code": end.code, "message": end.message}}
+
+
+def usage_object(usage: Usage) -> dict[str, int]:
+    """As OpenAI has it."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }

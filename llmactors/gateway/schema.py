@@ -1,0 +1,122 @@
+"""What clients may send, and how it is read: msgspec onto frozen attrs classes, with errors that name the field.
+
+Pure.
+"""
+
+import time
+from typing import Annotated, Any, TypeVar, cast
+
+import attrs
+import msgspec
+
+from llmactors.errors import InvalidRequest
+from llmactors.messages import GenerateRequest
+
+T = TypeVar("T")
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+MAX_STOPS = 16
+MAX_STOP_CHARS = 256
+
+
+@attrs.frozen(kw_only=True)
+class GenerateBody:
+    """The body of `POST /v1/generate`."""
+
+    prompt: NonEmpty
+    model: str | None = None
+    """None: the node's first model."""
+    max_tokens: Positive = 64
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.7
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
+    stop: (
+        Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STOP_CHARS)]
+        | Annotated[
+            list[Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STOP_CHARS)]],
+            msgspec.Meta(max_length=MAX_STOPS),
+        ]
+        | None
+    ) = None
+    stream: bool = False
+    raw: bool = False
+    """True: the prompt goes to the model as it is, without the model's chat template."""
+    deadline_ms: Positive | None = None
+    """How long the caller will wait, in milliseconds from now."""
+    priority: Annotated[int, msgspec.Meta(ge=0, le=2)] = 1
+
+    def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
+        """The request that goes to the ledger."""
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        deadline = None if self.deadline_ms is None else int(time.time() * 1000) + self.deadline_ms
+        return GenerateRequest(
+            id=request_id,
+            model=model,
+            prompt=self.prompt,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=stop,
+            raw=self.raw,
+            tenant=tenant,
+            priority=self.priority,
+            deadline_ms=deadline,
+            resume_grace_ms=int(resume_grace_s * 1000),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class AttachOp:
+    """`{"op":"attach"}` on a WebSocket: follow a stream after seq `after`."""
+
+    id: NonEmpty
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+@attrs.frozen(kw_only=True)
+class CancelOp:
+    """`{"op":"cancel"}` on a WebSocket."""
+
+    id: NonEmpty
+
+
+def parse_object(body: bytes | str) -> dict[str, Any]:
+    """A JSON object. Raises `InvalidRequest` for anything else."""
+    try:
+        value = msgspec.json.decode(body)
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is not valid UTF-8") from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+    except msgspec.DecodeError as error:
+        if "utf-8" in str(error).lower():
+            raise InvalidRequest("the body is not valid UTF-8") from None
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"the body must be a JSON object, not {_kind(value)}")
+    return value
+
+
+def convert(fields: dict[str, Any], kind: type[T]) -> T:
+    """`fields` as a `kind`. Raises `InvalidRequest` that names the first field which is unknown or wrong."""
+    known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        names = ", ".join(f"`{_clip(name)}`" for name in unknown[:5])
+        raise InvalidRequest(f"unknown field {names}; known fields are: {', '.join(sorted(known))}")
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$")
+        field = where.rstrip("`").lstrip(".")
+        raise InvalidRequest(f"`{field}`: {text}" if field else text) from None
+
+
+def _kind(value: object) -> str:
+    return {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
+
+
+def _clip(name: str) -> str:
+    return name if len(name) <= 40 else name[:40] + "…"

@@ -1,0 +1,172 @@
+"""The listener and the connections of a gateway: accept, serve, stop accepting, drain."""
+
+import errno
+import logging
+import socket
+from typing import Any, cast
+
+import attrs
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.worker_context import WorkerContext
+
+from llmactors.errors import BindError, ConfigError
+from llmactors.gateway.app import App
+from llmactors.gateway.connection import Connection, ConnectionSettings
+
+log = structlog.get_logger("llmactors.gateway")
+
+BACKLOG = 1024
+TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+
+
+@attrs.frozen
+class ServerSettings:
+    """How connections are taken."""
+
+    max_connections: int = 4096
+    """Above this, new connections wait in the kernel's queue."""
+    max_message_bytes: int = 1024 * 1024
+    """The largest WebSocket message that is accepted."""
+    connection: ConnectionSettings = attrs.field(factory=ConnectionSettings)
+
+
+class ListeningSocket:
+    """A bound address. It outlives the gateway's incarnations: clients wait out a restart in the kernel's queue.
+
+    Bound at once, so that a port in use is told before a model is loaded; listening only from `listen` on, so that
+    nobody connects to a node that is still starting.
+    """
+
+    def __init__(self, bind: str) -> None:
+        host, port = _split(bind)
+        try:
+            family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self.socket = socket.socket(family, kind, proto)
+        except OSError as error:
+            raise BindError(f"cannot listen on {bind}: {error.strerror or error}") from error
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.socket.setblocking(False)
+            self.socket.bind(address)
+        except OSError as error:
+            self.socket.close()
+            in_use = "; another process listens there: stop it, or choose another address with --bind"
+            hint = in_use if error.errno == errno.EADDRINUSE else ""
+            raise BindError(f"cannot listen on {bind}: {error.strerror}{hint}") from error
+
+    def __repr__(self) -> str:
+        return f"<ListeningSocket {self.url}>"
+
+    @property
+    def url(self) -> str:
+        """As a client would write it."""
+        host, port = self.socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def listen(self) -> None:
+        """Lets clients connect."""
+        self.socket.listen(BACKLOG)
+
+    def close(self) -> None:
+        """New connections are refused from now on."""
+        self.socket.close()
+
+
+class Server:
+    """Serves `app` on one listening socket. Run `serve` as a task; `drain` from another."""
+
+    def __init__(self, app: App, listening: ListeningSocket, settings: ServerSettings) -> None:
+        self._app = ASGIWrapper(cast("Any", app))
+        self._listening = listening
+        self._settings = settings
+        self._config = _hypercorn_config(settings)
+        self._context = WorkerContext(None)
+        self._slots = trio.Semaphore(settings.max_connections)
+        self._idle = trio.Event()
+        self._open = 0
+        self._accepting: trio.CancelScope | None = None
+
+    def __repr__(self) -> str:
+        return f"<Server {self._listening!r} connections={self._open}>"
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._open
+
+    async def serve(self) -> None:
+        """Accepts and serves connections until cancelled. After `drain`, serves those that are open."""
+        async with trio.open_nursery() as nursery:
+            self._listening.listen()
+            with trio.CancelScope() as self._accepting:
+                listener = trio.socket.from_stdlib_socket(self._listening.socket.dup())
+                with listener:
+                    while True:
+                        await self._slots.acquire()
+                        nursery.start_soon(self._serve_one, await self._accept(listener))
+            await trio.sleep_forever()
+
+    async def drain(self) -> None:
+        """Stops accepting, ends idle connections, and waits until the last exchange is over. Bound it from outside."""
+        self._listening.close()
+        if self._accepting is not None:
+            self._accepting.cancel(reason="the gateway drains")
+        await self._context.terminated.set()
+        while self._open:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    async def _accept(self, listener: trio.socket.SocketType) -> trio.socket.SocketType:
+        while True:
+            try:
+                connection, _ = await listener.accept()
+            except OSError as error:
+                if error.errno in TOO_MANY_FILES:
+                    log.warning("cannot accept a connection", error=str(error))
+                    await trio.sleep(0.1)
+                elif error.errno not in {errno.ECONNABORTED, errno.EPERM, errno.EPROTO}:
+                    raise
+            else:
+                return connection
+
+    async def _serve_one(self, accepted: trio.socket.SocketType) -> None:
+        self._open += 1
+        try:
+            # The duplicate shares the socket itself, and is ours to write to without a pass of the scheduler.
+            with socket.socket(fileno=accepted.dup().detach()) as raw:
+                raw.setblocking(False)
+                stream = trio.SocketStream(accepted)
+                async with stream:
+                    connection = Connection(
+                        self._app, self._config, self._context, stream, raw, self._settings.connection
+                    )
+                    await connection.run()
+        except OSError as error:
+            log.debug("connection failed", error=str(error))
+        finally:
+            self._open -= 1
+            self._slots.release()
+            if not self._open:
+                self._idle.set()
+
+
+def _hypercorn_config(settings: ServerSettings) -> Config:
+    config = Config()
+    config.keep_alive_timeout = settings.connection.idle_s
+    config.keep_alive_max_requests = 2**31
+    config.include_server_header = False
+    config.websocket_max_message_size = settings.max_message_bytes
+    config.websocket_ping_interval = 20.0
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.accesslog = None
+    return config
+
+
+def _split(bind: str) -> tuple[str, int]:
+    host, colon, port = bind.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"`bind` must be HOST:PORT, as in 127.0.0.1:8000, not {bind!r}")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - only where the operator writes ":8000"

@@ -1,0 +1,221 @@
+"""What the gateway does for a caller, whatever the caller speaks: admit, follow, cancel.
+
+Errors are `errors.LlmactorsError`; each front renders them its own way.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+
+import attrs
+import trio
+
+from llmactors.actors import ActorRef
+from llmactors.backends.directory import ModelDirectory, ModelState
+from llmactors.errors import (
+    ActorDied,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    RateLimited,
+    TooLarge,
+    Unavailable,
+)
+from llmactors.gateway.auth import Caller
+from llmactors.gateway.metrics import GatewayMetrics
+from llmactors.gateway.pump import Pace
+from llmactors.gateway.schema import GenerateBody
+from llmactors.ledger import Follower, Ledger, LedgerStatistics, RequestInfo, SubmitOutcome
+from llmactors.limiter import Decision, rate_headers
+from llmactors.limiter.actor import Admit
+from llmactors.messages import GenerateRequest
+
+
+@attrs.frozen
+class ServiceSettings:
+    """The bounds on what one caller may ask for. Times in seconds."""
+
+    max_body_bytes: int = 1024 * 1024
+    max_prompt_chars: int = 256 * 1024
+    body_s: float = 30.0
+    """How long a client may take to send its body."""
+    resume_grace_s: float = 10.0
+    """How long a native stream lives without a reader."""
+    limiter_s: float = 2.0
+    """How long the limiter may take to answer."""
+    max_socket_streams: int = 64
+    """How many streams one WebSocket may follow at once."""
+    pace: Pace = attrs.field(factory=Pace)
+
+
+@attrs.frozen
+class Admission:
+    """An accepted request."""
+
+    request: GenerateRequest
+    rate: Decision | None
+    """What the limiter said; None where there is no limit."""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The `x-ratelimit-…` headers of the answer."""
+        return [] if self.rate is None else rate_headers(self.rate)
+
+
+class Service:
+    """One per gateway incarnation."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        ledger: Ledger,
+        limiter: ActorRef | None,
+        directory: ModelDirectory,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.directory = directory
+        self.draining = False
+        self._ledger = ledger
+        self._limiter = limiter
+        self._open: set[trio.CancelScope] = set()
+
+    def __repr__(self) -> str:
+        return f"<Service {'draining' if self.draining else 'open'} models={self.directory.names}>"
+
+    async def admit(self, caller: Caller, body: GenerateBody) -> Admission:
+        """Puts a request into the ledger. Once this returns, the request is accepted: it will end exactly once."""
+        if self.draining:
+            raise Unavailable("this node is shutting down", retry_after_s=1.0)
+        model = self._checked_model(body)
+        rate = await self._check_rate(caller)
+        request = body.to_request(
+            f"req_{secrets.token_hex(16)}",
+            model=model,
+            tenant=caller.tenant,
+            resume_grace_s=self.settings.resume_grace_s,
+        )
+        match await self._ledger.submit(request):
+            case SubmitOutcome.OVERLOADED:
+                raise Overloaded("the queue is full; try again in a moment", retry_after_s=1.0)
+            case SubmitOutcome.CONFLICT:
+                raise Conflict("this request id is in use for another request")
+        return Admission(request, rate)
+
+    async def follow(self, caller: Caller, request_id: str, after: int) -> Follower | None:
+        """A reader of a stream of this caller's; None where it has ended and nothing comes after `after`.
+
+        Raises `NotFound`, also for another tenant's stream, or `Expired`.
+        """
+        info = await self._own(caller, request_id)
+        if info.state == "ended" and after >= info.last_seq:
+            return None
+        return await self._ledger.follow(request_id, after)
+
+    async def own_follower(self, admission: Admission) -> Follower:
+        """A reader of what was just admitted, from its beginning."""
+        return await self._ledger.follow(admission.request.id)
+
+    async def cancel(self, caller: Caller, request_id: str) -> bool:
+        """Ends a stream of this caller's now. False where it had ended before. Raises as `follow`."""
+        await self._own(caller, request_id)
+        return await self._ledger.cancel(request_id)
+
+    async def abandon(self, request_id: str) -> None:
+        """Ends a request whose only possible reader is gone."""
+        await self._ledger.cancel(request_id)
+
+    @contextlib.contextmanager
+    def cuttable(self) -> Iterator[trio.CancelScope]:
+        """Around whatever waits for a stream to end: a shutdown that has run out of time cancels this scope."""
+        with trio.CancelScope() as scope:
+            self._open.add(scope)
+            try:
+                yield scope
+            finally:
+                self._open.discard(scope)
+
+    def cut(self) -> None:
+        """Ends everything that is still open, because the node cannot wait any longer."""
+        for scope in self._open:
+            scope.cancel(reason="the node shuts down and its drain time is over")
+
+    def readiness(self) -> dict[str, str]:
+        """What keeps this node from taking requests, by component; empty when it is ready."""
+        problems: dict[str, str] = {}
+        if self.draining:
+            problems["gateway"] = "draining"
+        for name, status in self.directory.items():
+            if status.state is not ModelState.READY:
+                problems[f"model:{name}"] = f"{status.state.value} {status.detail}".strip()
+        return problems
+
+    async def ledger_statistics(self) -> LedgerStatistics:
+        """For health reports. Raises `Unavailable` when the ledger is away."""
+        return await self._ledger.statistics()
+
+    async def _own(self, caller: Caller, request_id: str) -> RequestInfo:
+        info = await self._ledger.info(request_id)
+        if info.request.tenant != caller.tenant:
+            raise NotFound("there is no such stream")
+        return info
+
+    def _checked_model(self, body: GenerateBody) -> str:
+        name = body.model or self.directory.names[0]
+        status = self.directory.get(name)
+        if status is None:
+            raise NotFound(f"there is no such model; this node serves: {', '.join(self.directory.names)}")
+        if len(body.prompt) > self.settings.max_prompt_chars:
+            raise TooLarge(
+                f"`prompt` has {len(body.prompt)} characters; at most {self.settings.max_prompt_chars} are accepted"
+            )
+        if status.capabilities is None:
+            raise Unavailable(f"model {name} is still starting", retry_after_s=2.0)
+        if body.max_tokens >= status.capabilities.context_tokens:
+            raise InvalidRequest(
+                f"`max_tokens`: {body.max_tokens} leaves no room for a prompt: "
+                f"the context of {name} is {status.capabilities.context_tokens} tokens"
+            )
+        return name
+
+    async def _check_rate(self, caller: Caller) -> Decision | None:
+        if self._limiter is None:
+            return None
+        decision = await self._ask_limiter(self._limiter, Admit(caller.limit_key))
+        if not decision.admitted:
+            raise RateLimitedBy(decision)
+        return decision
+
+    async def _ask_limiter(self, limiter: ActorRef, message: Admit) -> Decision:
+        for last_try in (False, True):
+            with trio.move_on_after(self.settings.limiter_s):
+                try:
+                    answer = await limiter.ask(message)
+                except ActorDied:
+                    # It died with this question in hand, which charged nothing that we know of: ask its successor.
+                    if last_try:
+                        raise
+                    continue
+                assert isinstance(answer, Decision)  # noqa: S101 - the limiter has one kind of answer
+                return answer
+        raise Unavailable("the rate limiter does not answer", retry_after_s=1.0)
+
+
+def cut_error() -> Unavailable:
+    """What a stream ends with that was cut by `Service.cut`."""
+    return Unavailable("the node shut down before the answer was complete", retry_after_s=1.0)
+
+
+class RateLimitedBy(RateLimited):
+    """A refusal that knows its numbers, for the headers."""
+
+    def __init__(self, decision: Decision) -> None:
+        when = "never" if decision.retry_after_s is None else f"in {decision.retry_after_s:.3g} s"
+        super().__init__(
+            f"too many requests: the limit is {decision.limit}; try again {when}",
+            retry_after_s=decision.retry_after_s,
+        )
+        self.decision = decision

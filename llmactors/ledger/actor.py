@@ -1,0 +1,22 @@
+"""The actor that keeps a ledger tidy: it reaps what is overdue."""
+
+import trio
+
+from llmactors.actors import Actor, Context
+from llmactors.ledger.contract import Ledger
+
+
+class ReaperActor(Actor):
+    """Reaps every `every_s` seconds. Any number of these may run beside each other, on any node."""
+
+    def __init__(self, ledger: Ledger, *, every_s: float = 0.1) -> None:
+        self._ledger = ledger
+        self._every_s = every_s
+
+    async def on_start(self, context: Context) -> None:
+        context.spawn(self._reap)
+
+    async def _reap(self) -> None:
+        while True:
+            await self._ledger.reap()
+            await trio.sleep(self._every_s)
