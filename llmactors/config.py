@@ -48,6 +48,8 @@ class Settings:
     max_body_bytes: Count = 1024 * 1024
     resume_grace_s: Seconds = 10.0
     """How long a stream lives without a reader before it is cancelled."""
+    retention_s: Seconds = 60.0
+    """How long the log of an ended request can be read again."""
     drain_s: Seconds = 20.0
     """How long a shutdown waits for open streams."""
     write_s: Seconds = 20.0

@@ -54,7 +54,7 @@ class Node:
         self.settings = settings
         self.listening = listening
         self.metrics = Metrics()
-        self.ledger = MemoryLedger(LedgerSettings(max_queued=settings.max_queued))
+        self.ledger = MemoryLedger(LedgerSettings(max_queued=settings.max_queued, retention_s=settings.retention_s))
         self.directory = ModelDirectory(tuple(model.name for model in models))
         self._limiter = _limiter(settings)
         self._gateway = ActorSpec("gateway", self._make_gateway, grace_s=0.5)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 import typer
 
-from llmactors.actors import describe, leaves
+from llmactors.actors import leaves
 from llmactors.cli import generate, serve, tree
 from llmactors.errors import LlmactorsError, OperatorError
 
@@ -53,7 +53,7 @@ def run(argv: list[str]) -> int:
         ours = operator_error(error)
         if ours is None:
             raise
-        _complain(ours.message if isinstance(ours, LlmactorsError) else describe(ours))
+        _complain(ours.message)
         return ours.exit_code if isinstance(ours, OperatorError) else 1
     return code if isinstance(code, int) else 0
 

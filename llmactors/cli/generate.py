@@ -90,7 +90,9 @@ async def _over_websocket(url: str, headers: dict[str, str], body: dict[str, Any
     parts = urlsplit(url)
     target = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}/v1/ws"
     try:
-        async with trio_websocket.open_websocket_url(target, extra_headers=list(headers.items())) as socket:
+        async with trio_websocket.open_websocket_url(
+            target, extra_headers=[(name.encode(), value.encode()) for name, value in headers.items()]
+        ) as socket:
             await socket.send_message(json.dumps({"op": "generate", **body}))
             while True:
                 payload = json.loads(await socket.get_message())
@@ -99,12 +101,12 @@ async def _over_websocket(url: str, headers: dict[str, str], body: dict[str, Any
     except trio_websocket.ConnectionRejected as error:
         raise _rejected(error) from error
     except (trio_websocket.HandshakeError, trio_websocket.ConnectionClosed, OSError) as error:
-        raise Unavailable(f"no node answers at {target}: {error or type(error).__name__}") from error
+        raise Unavailable(f"no node answers at {target}: {str(error) or type(error).__name__}") from error
 
 
 def _rejected(error: trio_websocket.ConnectionRejected) -> LlmactorsError:
     try:
-        found = json.loads(error.body)["error"]
+        found = json.loads(error.body or b"")["error"]
         return from_code(found["code"], found["message"])
     except (TypeError, ValueError, KeyError):
         return Unavailable(f"the node refused the WebSocket with status {error.status_code}")

@@ -1,0 +1,141 @@
+"""A whole node to test against: inside the test's own event loop, or as a real process that can be killed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import IO, Any, Self
+
+import attrs
+import httpx
+import trio
+
+from llmactors.backends.mock import FaultState, MockBackend, MockSettings
+from llmactors.config import Settings
+from llmactors.gateway.server import ListeningSocket
+from llmactors.system import Node, ServedModel
+
+
+class InjectedCrash(Exception):
+    """What `LocalNode.crash` raises inside an actor."""
+
+
+@attrs.frozen(eq=False)
+class LocalNode:
+    """A node in this event loop, on a port of its own."""
+
+    node: Node
+    client: httpx.AsyncClient
+    """Talks to it over a real socket."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self.node.listening.url
+
+    @property
+    def port(self) -> int:
+        """Its port on 127.0.0.1."""
+        return int(self.node.listening.socket.getsockname()[1])
+
+    def crash(self, path: str) -> None:
+        """Ends the running incarnation of the actor at `path`, as in `node/serving/gateway`."""
+        self.node.tree.actor(path).crash(InjectedCrash(path))
+
+    def incarnations(self) -> dict[str, int]:
+        """The newest incarnation of each actor, by path."""
+        return {actor.path: actor.spec.ref.incarnation for actor in self.node.tree.actors()}
+
+    async def wait_running(self, path: str, incarnation: int) -> None:
+        """Until this incarnation, or a later one, of the actor is up."""
+        ref = self.node.tree.actor(path).spec.ref
+        await wait_until(lambda: ref.running and ref.incarnation >= incarnation)
+
+
+def mock_model(options: str = "", name: str = "mock") -> ServedModel:
+    """The simulated backend as `mock:OPTIONS` gives it."""
+    settings, faults = MockSettings.parse(options), FaultState()
+    return ServedModel(name, lambda: MockBackend(settings, faults))
+
+
+@contextlib.asynccontextmanager
+async def local_node(*models: ServedModel, **settings: Any) -> AsyncIterator[LocalNode]:
+    """Runs a node of `models` (default: one mock that takes no time) until the block ends."""
+    chosen = attrs.evolve(Settings(bind="127.0.0.1:0", drain_s=0.2), **settings)
+    node = Node(chosen, models or (mock_model(),), ListeningSocket(chosen.bind))
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        async with httpx.AsyncClient(base_url=node.listening.url, timeout=30, limits=limits) as client:
+            yield LocalNode(node, client)
+        await node.shut_down()
+
+
+async def wait_until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+    """Looks again and again until `condition` holds. Raises `trio.TooSlowError`."""
+    with trio.fail_after(within_s):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to wait on
+            await trio.sleep(0.002)
+
+
+class NodeProcess:
+    """`python -m llmactors …` as a real process. A context manager: whatever happens, the process is gone after it."""
+
+    def __init__(self, *arguments: str, environ: dict[str, str] | None = None) -> None:
+        self._arguments = arguments
+        self._environ = {**os.environ, **(environ or {})}
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
+        self.url = ""
+
+    def __repr__(self) -> str:
+        return f"<NodeProcess {' '.join(self._arguments)}>"
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "llmactors", *self._arguments],
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=self._environ,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self._errors.close()
+
+    def wait_ready(self) -> str:
+        """Until it says where it serves; returns that. Raises if it ends before."""
+        assert self.process.stdout is not None  # noqa: S101 - a pipe was asked for
+        line = self.process.stdout.readline()
+        if " on http" not in line:
+            self.process.wait()
+            raise RuntimeError(f"the node did not start: {line}{self.errors()}")
+        self.url = line.rpartition(" on ")[2].strip()
+        return self.url
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, within_s: float = 30.0) -> int:
+        """Sends a signal and returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(within_s)
+
+    def errors(self) -> str:
+        """What it wrote to stderr."""
+        self._errors.seek(0)
+        return self._errors.read().decode()
+
+
+def children_of(pid: int) -> list[int]:
+    """The pids of a process's children. Linux only."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += map(int, (task / "children").read_text().split())
+    return found
