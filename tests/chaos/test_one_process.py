@@ -1,0 +1,142 @@
+"""Crash any actor of a node while it serves: each accepted request still ends once, with each token once."""
+
+import random
+
+import pytest
+import trio
+
+from llmactors.backends.mock_oracle import mock_text
+from llmactors.messages import GenerateRequest
+from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+from llmactors.testing.streams import StreamRecord, read_stream, read_stubbornly
+
+pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+
+STREAMS = 24
+TOKENS = 120
+CRASHES = 4
+ACTORS = [
+    "node/infra/ledger",
+    "node/infra/telemetry",
+    "node/serving/backends/mock",
+    "node/serving/batcher:mock",
+    "node/serving/limiter",
+    "node/serving/gateway",
+]
+
+
+def oracle(prompt: str, max_tokens: int = TOKENS) -> str:
+    return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
+
+
+async def stream_into(records: dict[str, StreamRecord], node: LocalNode, prompt: str) -> None:
+    body = {"prompt": prompt, "max_tokens": TOKENS}
+    await read_stubbornly(node.url, body, records.setdefault(prompt, StreamRecord()))
+
+
+def total_tokens(records: dict[str, StreamRecord]) -> int:
+    return sum(len(record.texts) for record in records.values())
+
+
+@pytest.mark.parametrize("path", ACTORS)
+async def test_crash_of_one_actor_loses_no_token_and_restarts_nobody_else(path: str) -> None:
+    # A request that was in flight at two crashes runs alone from then on; twice is as often as load goes on unslowed.
+    async with local_node(mock_model("step_ms=2,slots=32"), rate_limit="1000/s") as node:
+        before = node.incarnations()
+        records: dict[str, StreamRecord] = {}
+        async with trio.open_nursery() as nursery:
+            for number in range(STREAMS):
+                nursery.start_soon(stream_into, records, node, f"stream {number}")
+            for crash in (1, 2):
+                target = STREAMS * TOKENS * crash // 3
+                await wait_until(lambda: total_tokens(records) >= target)  # noqa: B023 - awaited at once
+                node.crash(path)
+                await node.wait_running(path, before[path] + crash)
+
+        assert {prompt: record.text for prompt, record in records.items()} == {
+            f"stream {number}": oracle(f"stream {number}") for number in range(STREAMS)
+        }
+        assert {record.end_event for record in records.values()} == {"done"}
+        assert node.incarnations() == {**before, path: before[path] + 2}
+        statistics = await node.node.ledger.statistics()
+        assert (statistics.accepted_total, statistics.ended_total) == (STREAMS, STREAMS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_crashes_of_random_actors_lose_no_token(seed: int) -> None:
+    rng = random.Random(seed)
+    async with local_node(mock_model("step_ms=2,slots=32"), rate_limit="1000/s") as node:
+        records: dict[str, StreamRecord] = {}
+        async with trio.open_nursery() as nursery:
+            for number in range(STREAMS):
+                nursery.start_soon(stream_into, records, node, f"stream {number}")
+            for _ in range(CRASHES):
+                path = rng.choice(ACTORS)
+                await trio.sleep(rng.uniform(0.0, 0.1))  # when it strikes is part of the seed
+                if node.node.tree.actor(path).spec.ref.running:
+                    node.crash(path)
+
+        for number in range(STREAMS):
+            record = records[f"stream {number}"]
+            assert record.text == oracle(f"stream {number}")[: len(record.text)]
+            assert record.end_event == "done" or (record.end or {})["error"]["code"] == "POISONED"
+        statistics = await node.node.ledger.statistics()
+        assert statistics.accepted_total == statistics.ended_total >= STREAMS
+        assert (statistics.queued, statistics.running) == (0, 0)
+
+
+async def test_request_that_crashes_every_backend_is_convicted_and_others_are_served() -> None:
+    model = mock_model("step_ms=2,slots=8,crash_at=5,crash_prompt=poison")
+    async with local_node(model) as node:
+        before = node.incarnations()
+        records: dict[str, StreamRecord] = {}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream_into, records, node, "the poison one")
+            for number in range(6):
+                nursery.start_soon(stream_into, records, node, f"innocent {number}")
+
+        poison = records.pop("the poison one")
+        assert poison.end is not None
+        assert poison.end["error"]["code"] == "POISONED"
+        assert poison.text == oracle("the poison one", 4)
+        assert {prompt: record.text for prompt, record in records.items()} == {
+            prompt: oracle(prompt) for prompt in records
+        }
+        after = node.incarnations()
+        backend = "node/serving/backends/mock"
+        assert after == {**before, backend: before[backend] + 3}
+        assert [letter.request.prompt for letter in await node.node.ledger.dead_letters()] == ["the poison one"]
+
+        served = await read_stream(node.url, {"prompt": "later", "max_tokens": 3})
+        assert served.text == oracle("later", 3)
+
+
+async def test_poison_answers_a_json_request_with_its_code() -> None:
+    async with local_node(mock_model("crash_at=1")) as node:
+        response = await node.client.post("/v1/generate", json={"prompt": "x"})
+
+        assert (response.status_code, response.json()["error"]["code"]) == (500, "POISONED")
+
+
+async def test_hung_backend_makes_the_node_unready_and_is_restarted() -> None:
+    model = mock_model("step_ms=2,hang_at=5,crash_times=1")
+    async with local_node(model, stalled_s=0.3, hung_s=1.5) as node:
+
+        async def ready() -> tuple[int, dict[str, str]]:
+            response = await node.client.get("/readyz")
+            return response.status_code, response.json()["problems"]
+
+        assert await ready() == (200, {})
+        records: dict[str, StreamRecord] = {}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream_into, records, node, "hang")
+            with trio.fail_after(5):
+                while (await ready())[0] == 200:  # noqa: ASYNC110 - asked over HTTP, as an orchestrator does
+                    await trio.sleep(0.02)
+            status, problems = await ready()
+            assert status == 503
+            assert problems["model:mock"].startswith("stalled")
+
+        assert records["hang"].text == oracle("hang")
+        assert await ready() == (200, {})
+        assert node.incarnations()["node/serving/backends/mock"] == 2
