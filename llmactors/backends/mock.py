@@ -1,0 +1,163 @@
+"""The simulated backend: deterministic answers, a time model, and faults on demand. It needs no model and no CPU.
+
+Its answers are the oracle's (`mock_oracle`), from whichever token it takes over: every test and benchmark can tell a
+stream that is whole from one that is not.
+"""
+
+import attrs
+import trio
+
+from llmactors import errors
+from llmactors.backends.base import Batching, Capabilities, Job, Output, Takeover
+from llmactors.backends.mock_oracle import MockSequence, mock_prompt_tokens
+from llmactors.backends.mock_settings import FaultState, MockSettings
+
+__all__ = ["FaultState", "MockBackend", "MockCrash", "MockSettings"]
+
+Key = tuple[str, int]
+
+
+class MockCrash(Exception):
+    """An injected crash. Not an `LlmactorsError`: it ends the backend's incarnation, as a real crash would."""
+
+
+@attrs.define(eq=False)
+class _Slot:
+    """One admitted sequence."""
+
+    key: Key
+    sequence: MockSequence
+    max_tokens: int
+    ready_at: float
+    """When its prefill is done, on Trio's clock."""
+    faulty: bool
+    """The injected faults befall it."""
+
+
+class MockBackend:
+    """A stepwise backend, `Takeover.EXACT`. See `MockSettings` for all that it can do.
+
+    Args:
+        settings: How it behaves.
+        faults: Hand the same one to each incarnation, so that "only the first K times" holds across restarts.
+    """
+
+    def __init__(self, settings: MockSettings | None = None, faults: FaultState | None = None) -> None:
+        self.settings = settings or MockSettings()
+        self.faults = faults or FaultState()
+        self.capabilities = Capabilities(
+            slots=self.settings.slots,
+            context_tokens=self.settings.context,
+            takeover=Takeover.EXACT,
+            batching=self.settings.batching,
+        )
+        self._slots: dict[Key, _Slot] = {}
+        self._injects = bool(self.settings.crash_at or self.settings.hang_at or self.settings.slow_at)
+        self._batch_runs = False
+        self._broken = ""
+
+    async def start(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.faults.failed_starts < self.settings.start_fail:
+            self.faults.failed_starts += 1
+            raise MockCrash(f"injected: start {self.faults.failed_starts} of {self.settings.start_fail} that fail")
+
+    async def admit(self, job: Job) -> None:
+        """Takes one sequence, to be continued after `job.tokens`.
+
+        Raises:
+            InvalidRequest: Prompt and answer do not fit in the context.
+            BackendFailed: The prompt contains `refuse`.
+            RuntimeError: The caller broke the contract: no slot is free, the key is in use, or a static batch runs.
+        """
+        await trio.lowlevel.checkpoint()
+        request = job.request
+        prompt_tokens = mock_prompt_tokens(request.prompt)
+        if prompt_tokens + request.max_tokens > self.settings.context:
+            raise errors.InvalidRequest(
+                f"prompt ({prompt_tokens} tokens) and max_tokens ({request.max_tokens}) together exceed"
+                f" the context of {self.settings.context} tokens",
+            )
+        if self.settings.refuse and self.settings.refuse in request.prompt:
+            raise errors.BackendFailed("the mock was told to refuse such prompts")
+        self._check_room(job)
+        self._slots[job.key] = _Slot(
+            key=job.key,
+            sequence=MockSequence(request, eos_one_in=self.settings.eos_one_in, taken=len(job.tokens)),
+            max_tokens=request.max_tokens,
+            ready_at=trio.current_time() + self.settings.prefill_ms / 1000,
+            faulty=self._injects and self.settings.crash_prompt in request.prompt,
+        )
+
+    async def step(self) -> list[Output]:
+        """Makes one token for each sequence whose prefill is done when the step begins; waits until there is one.
+
+        Cancelled, it has made nothing. Always a checkpoint.
+
+        Raises:
+            MockCrash: Injected by `crash_at`.
+        """
+        self._batch_runs = True
+        if self.settings.prefill_ms and self._slots:
+            await trio.sleep_until(min(slot.ready_at for slot in self._slots.values()))
+        now = trio.current_time()
+        decoding = [slot for slot in self._slots.values() if slot.ready_at <= now]
+        extra_ms = await self._inject(decoding) if self._injects else 0.0
+        await trio.sleep((self.settings.step_ms + self.settings.step_ms_per_sequence * len(decoding) + extra_ms) / 1000)
+
+        outputs = []
+        for slot in decoding:
+            if slot.key not in self._slots:  # evicted while the step ran
+                continue
+            sequence = slot.sequence
+            deltas = (sequence.advance(),) if sequence.finish is None else ()
+            if sequence.finish is None:
+                outputs.append(Output(slot.key, deltas))
+            else:
+                self.evict(slot.key)
+                outputs.append(Output(slot.key, deltas, sequence.finish, sequence.prompt_tokens))
+        return outputs
+
+    def evict(self, key: Key) -> None:
+        self._slots.pop(key, None)
+        if not self._slots:
+            self._batch_runs = False
+
+    async def check(self) -> None:
+        """Raises `MockCrash` once a step has crashed or hung: nothing mends this incarnation."""
+        await trio.lowlevel.checkpoint()
+        if self._broken:
+            raise MockCrash(self._broken)
+
+    async def close(self) -> None:
+        self._slots.clear()
+        await trio.lowlevel.checkpoint()
+
+    def __repr__(self) -> str:
+        return f"<MockBackend {len(self._slots)}/{self.settings.slots} slots{', ' * bool(self._broken)}{self._broken}>"
+
+    def _check_room(self, job: Job) -> None:
+        if job.key in self._slots:
+            raise RuntimeError(f"{job.key} was admitted already")
+        if len(self._slots) >= self.settings.slots:
+            raise RuntimeError(f"all {self.settings.slots} slots are taken")
+        if self.settings.batching is Batching.STATIC and self._slots:
+            if self._batch_runs:
+                raise RuntimeError("a static batch runs: nobody may join")
+            if job.request.max_tokens != next(iter(self._slots.values())).max_tokens:
+                raise RuntimeError("a static batch has one max_tokens")
+
+    async def _inject(self, decoding: list[_Slot]) -> float:
+        """Raises or hangs where a fault is due; else returns by how many milliseconds the step is slowed."""
+        settings = self.settings
+        due = {slot.sequence.seq + 1 for slot in decoding if slot.faulty and slot.sequence.finish is None}
+        if not settings.crash_times or self.faults.faults < settings.crash_times:
+            if settings.crash_at in due:
+                self.faults.faults += 1
+                self._broken = f"injected: crash at token {settings.crash_at}"
+                raise MockCrash(self._broken)
+            if settings.hang_at in due:
+                self.faults.faults += 1
+                self._broken = f"injected: hang at token {settings.hang_at}"
+                await trio.sleep_forever()
+        return settings.slow_ms if settings.slow_at in due else 0.0

@@ -1,0 +1,45 @@
+"""Cuts a growing text before the first stop string. Pure.
+
+The caller sees no character that might turn out to belong to a stop string: such a tail is held back until the next
+piece decides.
+"""
+
+from collections.abc import Sequence
+
+
+class StopStrings:
+    """The state of one text. Empty stop strings are ignored."""
+
+    __slots__ = ("_held", "_stops", "stopped")
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+        self.stopped = False
+        """A stop string was met: the text has ended."""
+
+    def feed(self, piece: str) -> str:
+        """Adds `piece` to the text and returns what may be shown now."""
+        text = self._held + piece
+        found = [at for at in map(text.find, self._stops) if at >= 0]
+        if found:
+            self.stopped = True
+            self._held = ""
+            return text[: min(found)]
+        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def flush(self) -> str:
+        """Returns what is held back: the text ends here, and no stop string was met."""
+        held, self._held = self._held, ""
+        return held
+
+    def __repr__(self) -> str:
+        return f"<StopStrings {self._stops!r} stopped={self.stopped} holding {len(self._held)} characters>"
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of `text` that is a beginning of `stop`, but not all of it."""
+    longest = min(len(text), len(stop) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

@@ -1,0 +1,58 @@
+"""What prometheus_client lacks: output without `_created` series, per registry; work to be done before each scrape."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.registry import Collector
+
+from llmactors.telemetry.logs import get_logger
+
+_log = get_logger(__name__)
+
+
+class WithoutCreated(Collector):
+    """The same metrics as `source`'s, but no `_created` series.
+
+    prometheus_client can only switch them off for the whole process, which is not ours to decide: the process may be
+    somebody else's who imports us.
+    """
+
+    def __init__(self, source: CollectorRegistry) -> None:
+        self._source = source
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._source.collect():
+            kept = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+            kept.samples = [sample for sample in metric.samples if sample.name != f"{metric.name}_created"]
+            yield kept
+
+
+class BeforeScrape(Collector):
+    """Runs callbacks at the beginning of each scrape, and has no metrics of its own.
+
+    To be registered first: a registry collects in the order of registration.
+    """
+
+    def __init__(self) -> None:
+        self._callbacks: dict[object, Callable[[], None]] = {}
+
+    def add(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Returns what removes it again; removing twice is no error."""
+        key = object()
+        self._callbacks[key] = callback
+
+        def remove() -> None:
+            self._callbacks.pop(key, None)
+
+        return remove
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        for callback in tuple(self._callbacks.values()):
+            try:
+                callback()
+            except Exception:  # noqa: BLE001  # what the others have to tell is needed most when something is broken
+                _log.exception("a metrics callback failed")
+        return []

@@ -1,0 +1,191 @@
+"""One line per event, on one stream, in one of two forms; nothing a client wrote is in it."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+import trio
+
+from llmactors import errors
+from llmactors.messages import GenerateRequest
+from llmactors.telemetry import bound_request_id, configure_logging, get_logger
+
+SECRET = "s3cr3t"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def fails(prompt: str) -> None:
+    raise ValueError("it broke")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("llmactors")
+    before = root.handlers[:], root.level, ours.level
+    yield
+    root.handlers[:], root.level, ours.level = before
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    stream = io.StringIO()
+    configure_logging(json=True, stream=stream)
+    return stream
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_is_one_json_object(stream: io.StringIO) -> None:
+    get_logger("llmactors.batcher").info("claimed", slots=3, worker="wörker")
+    (line,) = lines(stream)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "claimed", "level": "info", "logger": "llmactors.batcher", "slots": 3, "worker": "wörker"}
+
+
+def test_a_logger_made_before_logging_was_configured_works() -> None:
+    log = get_logger("llmactors.early")
+    stream = io.StringIO()
+    configure_logging(json=True, stream=stream)
+    log.warning("hello")
+    assert lines(stream)[0]["event"] == "hello"
+
+
+def test_a_second_call_replaces_the_first(stream: io.StringIO) -> None:
+    second = io.StringIO()
+    configure_logging(json=True, level="error", stream=second)
+    log = get_logger("llmactors.x")
+    log.warning("quiet now")
+    log.error("loud")
+    assert [line["event"] for line in lines(second)] == ["loud"]
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(("level", "seen"), [("debug", 3), ("INFO", 2), ("error", 1)])
+def test_the_level_is_the_least_that_is_logged(level: str, seen: int) -> None:
+    stream = io.StringIO()
+    configure_logging(json=True, level=level, stream=stream)
+    log = get_logger("llmactors.x")
+    log.debug("d")
+    log.info("i")
+    log.error("e")
+    assert len(lines(stream)) == seen
+
+
+@pytest.mark.parametrize("level", ["loud", "", "notset"])
+def test_an_unknown_level_is_a_configuration_error(level: str) -> None:
+    with pytest.raises(errors.ConfigError, match="must be debug, info"):
+        configure_logging(json=True, level=level)
+
+
+def test_the_request_id_is_on_every_line_within(stream: io.StringIO) -> None:
+    log = get_logger("llmactors.x")
+    with bound_request_id("r1"):
+        log.info("in")
+        with bound_request_id("r2"):
+            log.info("inner")
+        log.info("in again")
+    log.info("out")
+    assert [line.get("request_id") for line in lines(stream)] == ["r1", "r2", "r1", None]
+
+
+async def test_tasks_do_not_mix_their_request_ids(stream: io.StringIO) -> None:
+    log = get_logger("llmactors.x")
+
+    async def serve(request_id: str) -> None:
+        with bound_request_id(request_id):
+            await trio.lowlevel.checkpoint()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(child, request_id)
+
+    async def child(expected: str) -> None:
+        await trio.lowlevel.checkpoint()
+        log.info("served", expected=expected)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(serve, f"r{number}")
+    assert len(lines(stream)) == 10
+    assert all(line["request_id"] == line["expected"] for line in lines(stream))
+
+
+def test_libraries_come_through_from_warning_on(stream: io.StringIO) -> None:
+    library = logging.getLogger("some.library")
+    library.setLevel(logging.DEBUG)
+    library.info("chatter")
+    library.warning("watch %s", "out")
+    (line,) = lines(stream)
+    assert (line["event"], line["level"], line["logger"]) == ("watch out", "warning", "some.library")
+
+
+def test_an_exception_is_one_field_without_local_variables(stream: io.StringIO) -> None:
+    for log in (get_logger("llmactors.x"), logging.getLogger("some.library")):
+        try:
+            fails(SECRET)
+        except ValueError:
+            log.exception("failed")
+    ours, theirs = lines(stream)
+    for line in (ours, theirs):
+        (exception,) = line["exception"]
+        assert (exception["exc_type"], exception["exc_value"]) == ("ValueError", "it broke")
+        assert exception["frames"][-1]["name"] == "fails"
+        assert "exc_info" not in line
+    assert SECRET not in stream.getvalue()
+
+
+def test_an_exception_group_is_whole(stream: io.StringIO) -> None:
+    group = ExceptionGroup("two", [ValueError("a"), ExceptionGroup("more", [KeyError("b")])])
+    get_logger("llmactors.x").error("failed", exc_info=group)
+    (exception,) = lines(stream)[0]["exception"]
+    assert exception["is_group"]
+    assert len(exception["exceptions"]) == 2
+
+
+@pytest.mark.parametrize("json_", [True, False])
+def test_no_prompt_is_logged_in_either_form(json_: bool) -> None:
+    stream = Terminal()
+    configure_logging(json=json_, stream=stream)
+    log = get_logger("llmactors.x").bind(api_key=SECRET)
+    log.info("got", prompt=SECRET, text=SECRET, request=GenerateRequest(id="r", model="m", prompt=SECRET))
+    try:
+        fails(SECRET)
+    except ValueError:
+        log.exception("failed", body=SECRET.encode(), headers={"Authorization": SECRET})
+    assert "it broke" in stream.getvalue()
+    assert "max_tokens" in stream.getvalue()
+    assert SECRET not in stream.getvalue()
+
+
+def test_people_get_colours_on_a_terminal_alone() -> None:
+    for stream, coloured in ((Terminal(), True), (io.StringIO(), False)):
+        configure_logging(json=False, stream=stream)
+        get_logger("llmactors.x").info("hello", slots=3)
+        assert "hello" in stream.getvalue()
+        assert "slots" in stream.getvalue()
+        assert ("\x1b[" in stream.getvalue()) == coloured
+
+
+def test_a_stream_that_is_gone_does_not_break_who_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    configure_logging(json=True, stream=stream)
+    stream.close()
+    get_logger("llmactors.x").info("into the void", prompt=SECRET)
+    assert SECRET not in capsys.readouterr().err
+
+
+def test_logs_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(json=True)
+    get_logger("llmactors.x").info("hello")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert json.loads(captured.err)["event"] == "hello"

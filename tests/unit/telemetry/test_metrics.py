@@ -1,0 +1,198 @@
+"""Names that dashboards rely on, values that are true, labels that stay few."""
+
+import math
+
+import prometheus_client
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.parser import text_string_to_metric_families
+
+from llmactors import __version__
+from llmactors.telemetry import Metrics
+
+NAMES_AND_LABELS = """
+llm_gateway_request_count_total{status} llm_gateway_inflight_requests llm_gateway_batch_size_bucket{le}
+llm_gateway_request_latency_seconds_bucket{le} llm_gateway_request_latency_p50_seconds
+llm_gateway_request_latency_p95_seconds llm_gateway_request_latency_p99_seconds llm_gateway_tokens_generated_total
+llm_gateway_errors_total{code} llm_worker_batch_size_bucket{le} llm_worker_tokens_generated_total
+llm_worker_errors_total
+llmactors_ttft_seconds_bucket{le} llmactors_batch_wait_seconds_bucket{le} llmactors_actor_restarts_total{actor}
+llmactors_actor_starts_total{actor} llmactors_mailbox_depth{actor} llmactors_mailbox_peak{actor}
+llmactors_dead_letters_total{reason} llmactors_event_loop_stall_seconds_bucket{le}
+llmactors_event_loop_stall_seconds_max llmactors_ledger_requests{state} llmactors_ledger_requeued_total
+llmactors_ledger_fenced_total llmactors_build_info{version}
+"""
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def scrape(metrics: Metrics) -> dict[str, float]:
+    """Each series as it stands in the text, with its value."""
+    body, _ = metrics.render()
+    return {
+        name: float(value)
+        for name, _, value in (
+            line.rpartition(" ") for line in body.decode().splitlines() if line and not line.startswith("#")
+        )
+    }
+
+
+def exercise(metrics: Metrics) -> None:
+    metrics.request_started()
+    metrics.request_finished(200, 0.2)
+    metrics.first_token(0.1)
+    metrics.tokens_generated(5)
+    metrics.batch(3, [0.1, 0.2, 0.3])
+    metrics.step(3, 3)
+    metrics.worker_error()
+    metrics.actor_started("batcher")
+    metrics.actor_restarted("batcher")
+    metrics.dead_letter("expired")
+    metrics.on_scrape(lambda: metrics.mailbox("batcher", depth=1, peak=2))
+    metrics.event_loop_late(0.01)
+    metrics.ledger(queued=1, running=2, ended=3, requeued_total=4, fenced_total=5)
+
+
+def test_every_name_and_label_is_as_agreed_and_there_are_no_others() -> None:
+    metrics = Metrics()
+    exercise(metrics)
+    body, content_type = metrics.render()
+    found = set()
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            if not sample.name.endswith(("_sum", "_count")):
+                found.add(sample.name + (f"{{{','.join(sorted(sample.labels))}}}" if sample.labels else ""))
+    assert found == set(NAMES_AND_LABELS.split())
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_no_created_series_and_the_process_wide_switch_is_left_alone() -> None:
+    metrics = Metrics()
+    exercise(metrics)
+    assert b"_created" not in metrics.render()[0]
+    other = CollectorRegistry()
+    Counter("theirs", "Somebody else's.", registry=other)
+    assert b"theirs_created" in prometheus_client.generate_latest(other)
+
+
+def test_the_process_wide_registry_is_left_alone_and_two_nodes_share_nothing() -> None:
+    before = {metric.name for metric in prometheus_client.REGISTRY.collect()}
+    one, two = Metrics(), Metrics()
+    one.tokens_generated(7)
+    assert scrape(one)["llm_gateway_tokens_generated_total"] == 7
+    assert scrape(two)["llm_gateway_tokens_generated_total"] == 0
+    assert {metric.name for metric in prometheus_client.REGISTRY.collect()} == before
+
+
+def test_a_registry_can_be_handed_in_and_scraped_by_its_owner() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    metrics.on_scrape(lambda: metrics.mailbox("a", depth=3, peak=4))
+    metrics.request_started()
+    metrics.request_finished(200, 0.5)
+    assert b'llmactors_mailbox_depth{actor="a"} 3.0' in prometheus_client.generate_latest(registry)
+    assert registry.get_sample_value("llm_gateway_request_latency_p99_seconds") == 0.5
+
+
+def test_requests_are_counted_by_status_and_code() -> None:
+    metrics = Metrics()
+    for status, code in [(200, None), (200, "POISONED"), (429, "RATE_LIMITED"), (500, "anything a user wrote")]:
+        metrics.request_started()
+        metrics.request_finished(status, 1.0, code)
+    metrics.request_started()
+    series = scrape(metrics)
+    assert series['llm_gateway_request_count_total{status="200"}'] == 2
+    assert series['llm_gateway_request_count_total{status="429"}'] == 1
+    assert series["llm_gateway_inflight_requests"] == 1
+    assert series['llm_gateway_errors_total{code="POISONED"}'] == 1
+    assert series['llm_gateway_errors_total{code="INTERNAL"}'] == 1
+    assert series['llm_gateway_errors_total{code="OVERLOADED"}'] == 0
+    assert not any("user" in name for name in series)
+
+
+def test_latency_percentiles_are_of_the_recent_past() -> None:
+    clock = Clock()
+    metrics = Metrics(clock=clock)
+    assert math.isnan(scrape(metrics)["llm_gateway_request_latency_p50_seconds"])
+    for number in range(1, 101):
+        metrics.request_finished(200, number / 100)
+    series = scrape(metrics)
+    assert [series[f"llm_gateway_request_latency_{name}_seconds"] for name in ("p50", "p95", "p99")] == [
+        0.5,
+        0.95,
+        0.99,
+    ]
+    clock.now += 301
+    assert math.isnan(scrape(metrics)["llm_gateway_request_latency_p50_seconds"])
+    assert scrape(metrics)["llm_gateway_request_latency_seconds_count"] == 100
+
+
+def test_batches_steps_and_waits() -> None:
+    metrics = Metrics()
+    metrics.batch(3, [0.1, 0.2, 0.3])
+    metrics.step(8, 8)
+    metrics.step(8, 6)
+    series = scrape(metrics)
+    assert series["llm_gateway_batch_size_sum"] == 3
+    assert series["llmactors_batch_wait_seconds_count"] == 3
+    assert series["llm_worker_batch_size_sum"] == 16
+    assert series["llm_worker_tokens_generated_total"] == 14
+
+
+def test_an_actor_that_is_gone_leaves_no_mailbox_behind() -> None:
+    metrics = Metrics()
+    remove = metrics.on_scrape(lambda: metrics.mailbox("short-lived", depth=3, peak=9))
+    assert scrape(metrics)['llmactors_mailbox_peak{actor="short-lived"}'] == 9
+    remove()
+    remove()
+    assert not any("short-lived" in name for name in scrape(metrics))
+
+
+def test_a_callback_that_fails_does_not_hide_the_rest() -> None:
+    metrics = Metrics()
+
+    def fails() -> None:
+        raise RuntimeError
+
+    metrics.on_scrape(fails)
+    metrics.on_scrape(lambda: metrics.mailbox("b", depth=1, peak=1))
+    assert scrape(metrics)['llmactors_mailbox_depth{actor="b"}'] == 1
+
+
+def test_totals_kept_elsewhere_never_fall() -> None:
+    metrics = Metrics()
+    seen = []
+    for total in (0, 3, 3, 5, 2, 4):
+        metrics.ledger(queued=total, running=0, ended=0, requeued_total=total, fenced_total=0)
+        seen.append(scrape(metrics)["llmactors_ledger_requeued_total"])
+    assert seen == [0, 3, 3, 5, 7, 9]
+    assert scrape(metrics)['llmactors_ledger_requests{state="queued"}'] == 4
+
+
+def test_the_worst_stall_is_forgotten_but_all_are_counted() -> None:
+    clock = Clock()
+    metrics = Metrics(clock=clock)
+    metrics.event_loop_late(0.7)
+    metrics.event_loop_late(0.001)
+    assert scrape(metrics)["llmactors_event_loop_stall_seconds_max"] == 0.7
+    clock.now += 121
+    series = scrape(metrics)
+    assert series["llmactors_event_loop_stall_seconds_max"] == 0
+    assert series["llmactors_event_loop_stall_seconds_count"] == 2
+
+
+def test_the_build_is_known() -> None:
+    assert scrape(Metrics())[f'llmactors_build_info{{version="{__version__}"}}'] == 1
+
+
+def test_one_registry_takes_one_metrics() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    with pytest.raises(ValueError, match="Duplicated"):
+        Metrics(registry)

@@ -1,0 +1,48 @@
+"""A stalled event loop is measured and told, and not told too often."""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+import structlog.testing
+import trio
+import trio.testing
+
+from llmactors.telemetry import watch_event_loop
+
+
+async def stalls(
+    clock: trio.testing.MockClock, delays_s: list[float]
+) -> tuple[list[float], list[MutableMapping[str, Any]]]:
+    """Wakes the watcher late by each of `delays_s`. Returns what was reported, and the log lines."""
+    reports: list[float] = []
+    with structlog.testing.capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_event_loop, reports.append)
+            for delay_s in delays_s:
+                await trio.testing.wait_all_tasks_blocked()
+                clock.jump(0.05 + delay_s)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    return [round(late_s, 6) for late_s in reports], lines
+
+
+async def test_every_measure_is_reported(mock_clock: trio.testing.MockClock) -> None:
+    reports, _ = await stalls(mock_clock, [0.0, 0.03, 0.5])
+    assert reports == [0.0, 0.03, 0.5]
+
+
+@pytest.mark.parametrize(("late_s", "lines"), [(0.099, 0), (0.101, 1)])
+async def test_only_what_is_over_the_threshold_is_logged(
+    late_s: float, lines: int, mock_clock: trio.testing.MockClock
+) -> None:
+    assert len((await stalls(mock_clock, [late_s]))[1]) == lines
+
+
+async def test_many_stalls_are_few_lines_that_tell_the_worst_and_the_number(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    reports, lines = await stalls(mock_clock, [0.2, 0.5, 0.3, *[0.0] * 300])
+    assert len(reports) == 303
+    assert [(line["worst_s"], line["stalls"]) for line in lines] == [(0.2, 1), (0.5, 2)]
+    assert {line["log_level"] for line in lines} == {"warning"}

@@ -1,0 +1,114 @@
+"""The mock's time model, on a virtual clock."""
+
+import math
+
+import pytest
+import trio
+import trio.testing
+
+from llmactors.backends.base import Job
+from llmactors.backends.mock import MockBackend, MockCrash, MockSettings
+from llmactors.messages import GenerateRequest
+
+
+async def admit(backend: MockBackend, *names: str, prompt: str = "p", max_tokens: int = 3) -> None:
+    for name in names:
+        request = GenerateRequest(id=name, model="mock", prompt=prompt, max_tokens=max_tokens)
+        await backend.admit(Job((name, 1), request))
+
+
+async def timed_step(backend: MockBackend) -> tuple[float, list[str]]:
+    """How long a step took, in milliseconds, and who got a token in it."""
+    began = trio.current_time()
+    outputs = await backend.step()
+    return round((trio.current_time() - began) * 1000, 6), [output.key[0] for output in outputs]
+
+
+async def test_a_step_takes_its_time_and_more_for_each_sequence(autojump_clock: trio.testing.MockClock) -> None:
+    backend = MockBackend(MockSettings(step_ms=20, step_ms_per_sequence=0.5))
+    await admit(backend, "a")
+    assert await timed_step(backend) == (20.5, ["a"])
+    await admit(backend, "b", "c")
+    assert await timed_step(backend) == (21.5, ["a", "b", "c"])
+
+
+async def test_prefill_delays_the_first_token_and_admits_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    backend = MockBackend(MockSettings(step_ms=20, prefill_ms=50))
+    began = trio.current_time()
+    await admit(backend, "a", "b")
+    assert trio.current_time() == began
+    assert await timed_step(backend) == (70, ["a", "b"])
+    assert await timed_step(backend) == (20, ["a", "b"])
+
+
+async def test_those_who_decode_do_not_wait_for_one_that_prefills(autojump_clock: trio.testing.MockClock) -> None:
+    backend = MockBackend(MockSettings(step_ms=20, prefill_ms=50))
+    await admit(backend, "a", max_tokens=9)
+    await backend.step()
+    await admit(backend, "b")
+    assert [await timed_step(backend) for _ in range(4)] == [
+        (20, ["a"]),
+        (20, ["a"]),
+        (20, ["a"]),
+        (20, ["a", "b"]),
+    ]
+
+
+async def test_a_step_without_cost_takes_no_time_but_lets_others_run(autojump_clock: trio.testing.MockClock) -> None:
+    backend = MockBackend()
+    await admit(backend, "a")
+    began = trio.current_time()
+    with trio.testing.assert_checkpoints():
+        await backend.step()
+    assert trio.current_time() == began
+
+
+async def test_a_slow_token_slows_its_step_alone(autojump_clock: trio.testing.MockClock) -> None:
+    backend = MockBackend(MockSettings(step_ms=20, slow_at=2, slow_ms=1000))
+    await admit(backend, "a")
+    assert [(await timed_step(backend))[0] for _ in range(3)] == [20, 1020, 20]
+
+
+async def test_a_hang_lasts_until_it_is_cancelled_and_is_seen_by_check(autojump_clock: trio.testing.MockClock) -> None:
+    backend = MockBackend(MockSettings(hang_at=2, crash_prompt="sick"))
+    await admit(backend, "a", prompt="a sick one")
+    await backend.step()
+    with trio.move_on_after(86_400) as scope:
+        await backend.step()
+    assert scope.cancelled_caught
+    with pytest.raises(MockCrash, match="hang at token 2"):
+        await backend.check()
+
+
+async def test_a_cancelled_step_has_made_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    backend = MockBackend(MockSettings(step_ms=20))
+    await admit(backend, "a")
+    undisturbed = MockBackend()
+    await admit(undisturbed, "a")
+    with trio.move_on_after(0.01):
+        await backend.step()
+    assert await backend.step() == await undisturbed.step()
+
+
+async def test_who_is_evicted_while_the_step_runs_gets_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    backend = MockBackend(MockSettings(step_ms=20))
+    await admit(backend, "a", "b")
+
+    async def evict() -> None:
+        await trio.sleep(0.01)
+        backend.evict(("a", 1))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(evict)
+        assert await timed_step(backend) == (20, ["b"])
+
+
+@pytest.mark.parametrize("sequences", [1, 64])
+async def test_tokens_per_second_follow_from_the_settings(
+    sequences: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    backend = MockBackend(MockSettings(step_ms=20))
+    await admit(backend, *map(str, range(sequences)), max_tokens=50)
+    began = trio.current_time()
+    tokens = sum([len(await backend.step()) for _ in range(50)])
+    assert math.isclose(tokens / (trio.current_time() - began), sequences * 50)
