@@ -8,25 +8,24 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
-import typer
+import cyclopts
 
+from llmactors import __version__
 from llmactors.actors import leaves
-from llmactors.cli import generate, serve, tree
+from llmactors.cli import demo, generate, pull, serve, tree
 from llmactors.errors import LlmactorsError, OperatorError
 
-app = typer.Typer(
+app = cyclopts.App(
     name="llmactors",
     help="Serve language models so that no accepted request or token is lost, whichever process dies.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    no_args_is_help=False,
+    version=__version__,
 )
-app.command("serve")(serve.command)
-app.command("generate")(generate.command)
-app.command("tree")(tree.command)
-
-COMMANDS = ("serve", "pull", "generate", "tree", "demo")
+app.default(serve.command)
+app.command(serve.command, name="serve")
+app.command(pull.command, name="pull")
+app.command(generate.command, name="generate")
+app.command(tree.command, name="tree")
+app.command(demo.command, name="demo")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,14 +35,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: list[str]) -> int:
     """Runs one command and returns its exit code."""
-    if not argv or (argv[0].startswith("-") and argv[0] not in {"--help", "-h"}):
-        argv = ["serve", *argv]
     try:
-        code = app(argv, standalone_mode=False)
-    except click.ClickException as error:
-        _complain(error.format_message())
+        code = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.UnusedCliTokensError as error:
+        _complain(f"there is no command or argument {' '.join(error.unused_tokens)!r}; see --help")
         return 2
-    except (click.Abort, KeyboardInterrupt):
+    except cyclopts.CycloptsError as error:
+        _complain(str(error))
+        return 2
+    except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # The reader of our output, as in `| head`, has had enough. Python would complain once more at exit.

@@ -3,12 +3,12 @@
 from typing import Annotated
 
 import httpx
-import typer
+from cyclopts import Parameter
 
 from llmactors.errors import LlmactorsError, Unavailable, from_code
 
-URL = Annotated[str, typer.Option(envvar="LLMACTORS_URL", help="Where the node is.")]
-API_KEY = Annotated[str | None, typer.Option(envvar="GATEWAY_API_KEY", help="The node's API key.", show_default=False)]
+URL = Annotated[str, Parameter(env_var="LLMACTORS_URL", help="Where the node is.")]
+API_KEY = Annotated[str | None, Parameter(env_var="GATEWAY_API_KEY", help="The node's API key.", show_default=False)]
 
 
 def auth_headers(api_key: str | None) -> dict[str, str]:

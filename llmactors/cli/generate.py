@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import trio
 import trio_websocket
-import typer
+from cyclopts import Parameter
 
 from llmactors.cli.client import API_KEY, URL, auth_headers, explain
 from llmactors.cli.sse import Event, events
@@ -20,15 +20,17 @@ RECONNECTS = 5
 
 
 def command(
-    prompt: Annotated[str, typer.Argument(help="What to ask. - reads it from standard input.")],
+    prompt: Annotated[str, Parameter(help="What to ask; - reads it from standard input.")],
+    /,
+    *,
     url: URL = "http://127.0.0.1:8000",
     api_key: API_KEY = None,
-    model: Annotated[str | None, typer.Option(help="Which of the node's models.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="At most so many tokens.")] = 256,
-    temperature: Annotated[float | None, typer.Option(help="0 always takes the likeliest token.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
-    raw: Annotated[bool, typer.Option(help="Without the model's chat template.")] = False,
-    ws: Annotated[bool, typer.Option("--ws", help="Over a WebSocket instead of SSE.")] = False,
+    model: Annotated[str | None, Parameter(help="Which of the node's models.")] = None,
+    max_tokens: Annotated[int, Parameter(help="At most so many tokens.")] = 256,
+    temperature: Annotated[float | None, Parameter(help="0 always takes the likeliest token.")] = None,
+    seed: Annotated[int | None, Parameter(help="Makes sampling repeatable.")] = None,
+    raw: Annotated[bool, Parameter(help="Without the model's chat template.")] = False,
+    ws: Annotated[bool, Parameter(help="Over a WebSocket instead of SSE.")] = False,
 ) -> int:
     """Stream one answer from a running node to the terminal."""
     given = {"model": model, "temperature": temperature, "seed": seed, "raw": raw or None}

@@ -1,5 +1,10 @@
 """From what `--model` says to backends that can be made, fetching what is not there yet."""
 
+from pathlib import Path
+
+import attrs
+
+from llmactors.backends.llama import LlamaBackend, LlamaSettings
 from llmactors.backends.mock import FaultState, MockBackend, MockSettings
 from llmactors.backends.model_spec import ModelKind, ModelSpec, parse_models
 from llmactors.config import Settings
@@ -11,9 +16,29 @@ def serve_models(settings: Settings) -> list[ServedModel]:
     return [_serve_model(spec, settings) for spec in parse_models(settings.model)]
 
 
+def fetch(source: str) -> Path:
+    """Where the model's file is, after a download if need be. Raises `ModelError`."""
+    return Path(source)
+
+
 def _serve_model(spec: ModelSpec, settings: Settings) -> ServedModel:
     if spec.kind is ModelKind.MOCK:
-        mock = MockSettings.parse(spec.source)
-        faults = FaultState()
+        mock, faults = _mock_settings(spec, settings), FaultState()
         return ServedModel(spec.name, lambda: MockBackend(mock, faults))
-    raise NotImplementedError
+    path, llama = fetch(spec.source), _llama_settings(settings)
+    return ServedModel(spec.name, lambda: LlamaBackend(path, llama))
+
+
+def _mock_settings(spec: ModelSpec, settings: Settings) -> MockSettings:
+    mock = MockSettings.parse(spec.source)
+    return attrs.evolve(mock, slots=settings.slots or mock.slots, context=settings.context or mock.context)
+
+
+def _llama_settings(settings: Settings) -> LlamaSettings:
+    default = LlamaSettings()
+    return LlamaSettings(
+        slots=settings.slots or default.slots,
+        context_tokens=settings.context or default.context_tokens,
+        threads=settings.threads or default.threads,
+        stall_s=settings.hung_s,
+    )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import structlog
 import trio
-import typer
+from cyclopts import Parameter
 
 from llmactors.cli.models import serve_models
 from llmactors.config import Settings, load
@@ -20,24 +20,28 @@ log = structlog.get_logger("llmactors")
 
 
 def command(
+    *,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="NAME, PATH.gguf, hf:OWNER/REPO/FILE, mock or mock:OPTIONS; ALIAS=… names it. Repeatable."),
+        Parameter(
+            help="NAME, PATH.gguf, hf:OWNER/REPO/FILE, mock or mock:OPTIONS; ALIAS=… names it. Repeatable.",
+            negative=(),
+        ),
     ] = None,
-    bind: Annotated[str | None, typer.Option(help="HOST:PORT to listen on. [127.0.0.1:8000]")] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file with settings.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Sequences decoded at once.")] = None,
-    context: Annotated[int | None, typer.Option(help="Tokens per sequence.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads per model.")] = None,
-    rate_limit: Annotated[str | None, typer.Option(help="COUNT/PERIOD per caller, as in 60/min.")] = None,
-    rate_algorithm: Annotated[str | None, typer.Option(help="gcra or fixed_window. [gcra]")] = None,
-    max_queued: Annotated[int | None, typer.Option(help="Requests that may wait. [1024]")] = None,
-    resume_grace_s: Annotated[float | None, typer.Option(help="A stream's life without a reader. [10]")] = None,
-    drain_s: Annotated[float | None, typer.Option(help="How long a shutdown waits for open streams. [20]")] = None,
-    hung_s: Annotated[float | None, typer.Option(help="A backend silent for this long is restarted. [60]")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [info]")] = None,
-    log_format: Annotated[str | None, typer.Option(help="json, console or auto. [auto]")] = None,
-    access_log: Annotated[bool | None, typer.Option(help="One log line per request.")] = None,
+    bind: Annotated[str | None, Parameter(help="HOST:PORT to listen on. [127.0.0.1:8000]")] = None,
+    config: Annotated[Path | None, Parameter(help="A TOML file with settings.")] = None,
+    slots: Annotated[int | None, Parameter(help="Sequences decoded at once.")] = None,
+    context: Annotated[int | None, Parameter(help="Tokens per sequence.")] = None,
+    threads: Annotated[int | None, Parameter(help="Threads per model.")] = None,
+    rate_limit: Annotated[str | None, Parameter(help="COUNT/PERIOD per caller, as in 60/min.")] = None,
+    rate_algorithm: Annotated[str | None, Parameter(help="gcra or fixed_window. [gcra]")] = None,
+    max_queued: Annotated[int | None, Parameter(help="Requests that may wait. [1024]")] = None,
+    resume_grace_s: Annotated[float | None, Parameter(help="A stream's life without a reader. [10]")] = None,
+    drain_s: Annotated[float | None, Parameter(help="How long a shutdown waits for open streams. [20]")] = None,
+    hung_s: Annotated[float | None, Parameter(help="A backend silent for this long is restarted. [60]")] = None,
+    log_level: Annotated[str | None, Parameter(help="debug, info, warning or error. [info]")] = None,
+    log_format: Annotated[str | None, Parameter(help="json, console or auto. [auto]")] = None,
+    access_log: Annotated[bool | None, Parameter(help="One log line per request.")] = None,
 ) -> int:
     """Serve one or more models over HTTP and WebSocket, everything in one process. The default command.
 

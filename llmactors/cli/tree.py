@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any
 
 import rich.tree
-import typer
+from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 
@@ -14,9 +14,10 @@ _COLOURS = {"running": "green", "starting": "yellow", "restarting": "red", "stop
 
 
 def command(
+    *,
     url: URL = "http://127.0.0.1:8000",
     api_key: API_KEY = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", help="As one JSON object.")] = False,
 ) -> int:
     """Show a running node's actors: incarnations, restarts, mailbox depths, and how the last incarnation ended."""
     root = get_json(url, "/v1/tree", api_key)

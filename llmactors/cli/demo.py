@@ -1,0 +1,135 @@
+"""`demo`: a stream survives the death of its model."""
+
+import json
+import os
+import signal
+import time
+from typing import Annotated
+
+import attrs
+import httpx
+import trio
+from cyclopts import Parameter
+from rich.console import Console
+
+from llmactors.backends.base import Backend
+from llmactors.backends.llama import LlamaBackend
+from llmactors.cli.models import serve_models
+from llmactors.cli.serve import set_up_logging
+from llmactors.cli.sse import EventParser
+from llmactors.config import load
+from llmactors.errors import InternalError, from_code
+from llmactors.gateway.server import ListeningSocket
+from llmactors.system import Node, ServedModel
+
+PROMPT = "Write a short story about a lighthouse keeper who finds a message in a bottle."
+
+
+def command(
+    *,
+    model: Annotated[str, Parameter(help="Which model to kill; as for serve.")] = "smollm2-135m",
+    prompt: Annotated[str, Parameter(help="What to ask it.")] = PROMPT,
+    max_tokens: Annotated[int, Parameter(help="How long an answer to watch.")] = 120,
+    kill_at: Annotated[int, Parameter(help="At which token to kill its process.")] = 30,
+) -> int:
+    """Start a node, stream an answer, kill -9 the model's process in the middle, and watch the same stream go on."""
+    settings = load({"model": [model], "bind": "127.0.0.1:0", "log_level": "error"}, environ={})
+    set_up_logging(settings)
+    made: list[Backend] = []
+    served = serve_models(settings)[0]
+
+    def make() -> Backend:
+        made.append(served.make())
+        return made[-1]
+
+    console = Console(highlight=False)
+    with console.status(f"starting {served.name} …"):
+        listening = ListeningSocket(settings.bind)
+    try:
+        node = Node(settings, [ServedModel(served.name, make)], listening)
+        trio.run(_demo, node, made, _Play(console, served.name, prompt, max_tokens, kill_at))
+    finally:
+        listening.close()
+    return 0
+
+
+@attrs.define
+class _Play:
+    """What is shown, and what was seen."""
+
+    console: Console
+    model: str
+    prompt: str
+    max_tokens: int
+    kill_at: int
+    text: str = ""
+    tokens: int = 0
+    killed: str = ""
+    killed_at: float = 0.0
+    pause_s: float = 0.0
+
+
+async def _demo(node: Node, made: list[Backend], play: _Play) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        async with httpx.AsyncClient(base_url=node.listening.url, timeout=120) as client:
+            await _watch(client, node, made, play)
+            await _compare(client, node, play)
+        await node.shut_down()
+
+
+async def _watch(client: httpx.AsyncClient, node: Node, made: list[Backend], play: _Play) -> None:
+    console = play.console
+    console.print(f"[bold]{play.prompt}[/bold]\n")
+    body = {"prompt": play.prompt, "max_tokens": play.max_tokens, "temperature": 0, "stream": True}
+    parser = EventParser()
+    async with client.stream("POST", "/v1/generate", json=body) as response:
+        async for piece in response.aiter_bytes():
+            for event in parser.feed(piece):
+                payload = json.loads(event.data)
+                if event.name == "error":
+                    raise from_code(payload["error"]["code"], payload["error"]["message"])
+                if event.name == "done":
+                    break
+                if play.killed and not play.pause_s:
+                    play.pause_s = time.monotonic() - play.killed_at
+                play.tokens += 1
+                play.text += payload["text"]
+                console.print(payload["text"], end="", markup=False, soft_wrap=True)
+                if play.tokens == play.kill_at:
+                    play.killed = _kill(node, made[-1], play.model)
+                    play.killed_at = time.monotonic()
+                    console.print(f" [bold red]⟨{play.killed}⟩[/bold red] ", end="", soft_wrap=True)
+    console.print("\n")
+    if not play.killed:
+        raise InternalError(f"the answer was over after {play.tokens} tokens, before --kill-at {play.kill_at}")
+
+
+def _kill(node: Node, backend: Backend, model: str) -> str:
+    """Kills the model's process; a backend that has none is crashed where it stands. Says what was done."""
+    pid = backend.statistics().pid if isinstance(backend, LlamaBackend) else None
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+        return f"kill -9 {pid}"
+    node.tree.actor(f"node/serving/backends/{model}").crash(RuntimeError("killed by the demo"))
+    return "backend crashed"
+
+
+async def _compare(client: httpx.AsyncClient, node: Node, play: _Play) -> None:
+    """Asks once more, undisturbed, and says how the two answers compare."""
+    console = play.console
+    backend = node.tree.actor(f"node/serving/backends/{play.model}").statistics()
+    console.print(
+        f"The model died at token {play.kill_at}; its supervisor started incarnation #{backend.incarnation}, and the "
+        f"same HTTP response went on after {play.pause_s:.1f} s."
+    )
+    with console.status("asking again, undisturbed …"):
+        body = {"prompt": play.prompt, "max_tokens": play.max_tokens, "temperature": 0}
+        answer = (await client.post("/v1/generate", json=body)).raise_for_status().json()
+    if answer["text"] == play.text:
+        console.print(
+            f"[green]All {play.tokens} tokens are those of an undisturbed run: none lost, none repeated.[/green]"
+        )
+    else:
+        console.print("[red]The answer differs from an undisturbed run.[/red]")
+        raise InternalError("the answer that went on differs from an undisturbed run")
