@@ -38,7 +38,7 @@ def run(argv: list[str]) -> int:
     try:
         code = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.UnusedCliTokensError as error:
-        _complain(f"there is no command or argument {' '.join(error.unused_tokens)!r}; see --help")
+        _complain(f"there is no command or argument {' '.join(error.unused_tokens or ())!r}; see --help")
         return 2
     except cyclopts.CycloptsError as error:
         _complain(str(error))

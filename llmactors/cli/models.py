@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import attrs
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
+from llmactors.backends.download import ensure_model
 from llmactors.backends.llama import LlamaBackend, LlamaSettings
 from llmactors.backends.mock import FaultState, MockBackend, MockSettings
 from llmactors.backends.model_spec import ModelKind, ModelSpec, parse_models
@@ -17,8 +20,20 @@ def serve_models(settings: Settings) -> list[ServedModel]:
 
 
 def fetch(source: str) -> Path:
-    """Where the model's file is, after a download if need be. Raises `ModelError`."""
-    return Path(source)
+    """Where the model's file is, after a download if need be, with a progress bar on stderr. Raises `ModelError`."""
+    columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(f"downloading {source}", total=None)
+
+    def show(done_bytes: int, total_bytes: int | None) -> None:
+        bar.start()
+        bar.update(task, completed=done_bytes, total=total_bytes)
+
+    try:
+        return ensure_model(source, progress=show).path
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _serve_model(spec: ModelSpec, settings: Settings) -> ServedModel:
