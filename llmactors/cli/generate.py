@@ -20,7 +20,7 @@ RECONNECTS = 5
 
 
 def command(
-    prompt: Annotated[str, Parameter(help="What to ask; - reads it from standard input.")],
+    prompt: Annotated[str | None, Parameter(help="What to ask; without it, standard input is read.")] = None,
     /,
     *,
     url: URL = "http://127.0.0.1:8000",
@@ -34,7 +34,7 @@ def command(
 ) -> int:
     """Stream one answer from a running node to the terminal."""
     given = {"model": model, "temperature": temperature, "seed": seed, "raw": raw or None}
-    body: dict[str, Any] = {"prompt": sys.stdin.read() if prompt == "-" else prompt, "max_tokens": max_tokens}
+    body: dict[str, Any] = {"prompt": sys.stdin.read() if prompt is None else prompt, "max_tokens": max_tokens}
     body |= {name: value for name, value in given.items() if value is not None}
     if ws:
         trio.run(_over_websocket, url, auth_headers(api_key), body)

@@ -1,0 +1,140 @@
+"""The command line as its user meets it: real processes, real ports, one line per mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmactors.backends.mock_oracle import mock_text
+from llmactors.messages import GenerateRequest
+from llmactors.testing.node import NodeProcess
+
+pytestmark = pytest.mark.integration
+
+
+def llmactors(*arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "llmactors", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env={**os.environ, **environ},
+    )
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[NodeProcess]:
+    with NodeProcess("--model", "mock:step_ms=2", "--bind", "127.0.0.1:0") as process:
+        process.wait_ready()
+        yield process
+
+
+def oracle(prompt: str, max_tokens: int) -> str:
+    return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
+
+
+@pytest.mark.parametrize("transport", [(), ("--ws",)], ids=["sse", "websocket"])
+def test_generate_streams_the_answer_to_the_terminal(node: NodeProcess, transport: tuple[str, ...]) -> None:
+    result = llmactors("generate", "hello there", "--url", node.url, "--max-tokens", "20", *transport)
+
+    assert (result.returncode, result.stdout, result.stderr) == (0, oracle("hello there", 20) + "\n", "")
+
+
+def test_generate_reads_the_prompt_from_standard_input(node: NodeProcess) -> None:
+    result = llmactors("generate", "--max-tokens", "3", stdin="from a pipe", LLMACTORS_URL=node.url)
+
+    assert result.stdout == oracle("from a pipe", 3) + "\n"
+
+
+@pytest.mark.parametrize("transport", [(), ("--ws",)], ids=["sse", "websocket"])
+def test_generate_shows_a_refusal_as_one_line(node: NodeProcess, transport: tuple[str, ...]) -> None:
+    result = llmactors("generate", "hello", "--url", node.url, "--model", "nosuch", *transport)
+
+    assert result.returncode == 1
+    assert result.stderr == "llmactors: there is no such model; this node serves: mock\n"
+
+
+def test_tree_shows_every_actor(node: NodeProcess) -> None:
+    shown = llmactors("tree", "--url", node.url, COLUMNS="120").stdout
+    for name in ("node", "infra", "ledger", "telemetry", "serving", "backends", "mock", "batcher:mock", "gateway"):
+        assert name in shown
+
+    root = json.loads(llmactors("tree", "--url", node.url, "--json").stdout)
+    assert [child["name"] for child in root["children"]] == ["infra", "serving"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--bind", "nonsense"], 2, "`bind` must be HOST:PORT"),
+        (["--modle", "mock"], 2, "--modle"),
+        (["nocommand"], 2, "there is no command"),
+        (["--slots", "many"], 2, "--slots"),
+        (["--slots", "0"], 2, "`slots`"),
+        (["--rate-limit", "often"], 2, "`rate_limit` must be COUNT/PERIOD"),
+        (["--model", "mock:speed=9"], 2, "there is no 'speed'"),
+        (["--model", "mock", "--model", "mock"], 2, "two models are called 'mock'"),
+        (["--config", "/no/such/file.toml"], 2, "cannot read /no/such/file.toml"),
+        (["--model", "nosuch"], 1, "there is no model 'nosuch'"),
+        (["--model", "/no/such/model.gguf"], 1, "there is no model file /no/such/model.gguf"),
+        (["generate", "hi", "--url", "http://127.0.0.1:1"], 1, "no node answers"),
+        (["generate", "hi", "--ws", "--url", "http://127.0.0.1:1"], 1, "no node answers"),
+        (["tree", "--url", "http://127.0.0.1:1"], 1, "no node answers"),
+        (["pull", "nosuch"], 1, "there is no model 'nosuch'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_mistake_is_one_line_and_the_right_exit_code(arguments: list[str], code: int, says: str) -> None:
+    if not arguments[0].isalpha() and "--bind" not in arguments:
+        arguments = ["--bind", "127.0.0.1:0", *arguments]
+    result = llmactors(*arguments)
+
+    assert result.returncode == code
+    assert result.stderr.startswith("llmactors: ")
+    assert result.stderr.count("\n") == 1
+    assert says in result.stderr
+
+
+def test_port_in_use_is_told_before_anything_is_loaded(node: NodeProcess) -> None:
+    address = node.url.removeprefix("http://")
+    result = llmactors("--model", "mock", "--bind", address)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"llmactors: cannot listen on {address}: Address already in use")
+    assert result.stderr.count("\n") == 1
+
+
+def test_file_that_is_no_model_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"this is no model")
+    result = llmactors("--model", str(path), "--bind", "127.0.0.1:0")
+
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("llmactors: ")
+    assert "broken.gguf" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_key_of_the_environment_is_asked_for_and_sent() -> None:
+    with NodeProcess("--model", "mock", "--bind", "127.0.0.1:0", environ={"GATEWAY_API_KEY": "s3cret"}) as process:
+        url = process.wait_ready()
+
+        refused = llmactors("generate", "hello", "--url", url, GATEWAY_API_KEY="")
+        assert refused.returncode == 1
+        assert "API key" in refused.stderr
+        assert "API key" in llmactors("generate", "hello", "--ws", "--url", url, GATEWAY_API_KEY="wrong").stderr
+        assert llmactors("generate", "hello", "--url", url, GATEWAY_API_KEY="s3cret").returncode == 0
+        assert llmactors("generate", "hello", "--ws", "--url", url, "--api-key", "s3cret").returncode == 0
+
+
+def test_demo_shows_a_stream_that_survives_its_backend() -> None:
+    result = llmactors("demo", "--model", "mock:step_ms=5", "--max-tokens", "40", "--kill-at", "15", COLUMNS="100")
+
+    assert result.returncode == 0
+    assert "All 40 tokens are those of an undisturbed run: none lost, none repeated." in result.stdout
