@@ -45,8 +45,9 @@ class Context:
         self.ref = ref
         self.incarnation = incarnation
         self.exiting = False
+        self._closed = False
         self._nursery: trio.Nursery | None = None
-        self._watched: list[ActorRef] = []
+        self._watched: dict[ActorRef, None] = {}
 
     def __repr__(self) -> str:
         return f"<Context of {self.ref.path}#{self.incarnation}>"
@@ -64,11 +65,13 @@ class Context:
         return await self._nursery.start(task, *args, name=f"{self.ref.path}:{getattr(task, '__name__', task)}")
 
     def watch(self, ref: ActorRef, *, since: int | None = None) -> None:
-        """From now on `on_down` hears of each death of `ref`'s incarnations.
+        """From now on `on_down` hears of each death of `ref`'s incarnations; once, however often it is watched.
 
         Past deaths are told too: at once, if the newest incarnation is dead, or if incarnation `since` is.
         """
-        self._watched.append(ref)
+        if self._closed:
+            raise InternalError(f"{self!r} has ended: it can watch no more")
+        self._watched[ref] = None
         ref.add_watcher(self.ref.mailbox, self.incarnation, since=since)
 
     def exit(self) -> None:
@@ -82,6 +85,7 @@ class Context:
 
     def close(self) -> None:
         """For the runtime."""
+        self._closed = True
         for ref in self._watched:
             ref.remove_watcher(self.ref.mailbox, self.incarnation)
 
@@ -115,6 +119,8 @@ class ActorSpec:
     def __attrs_post_init__(self) -> None:
         if self.capacity < 1:
             raise InternalError(f"the mailbox of {self.name} needs a capacity of at least 1")
+        if any(issubclass(MemoryError, declared) for declared in self.declares):
+            raise InternalError(f"{self.name} may not declare all errors: a crash would look like an answer")
         object.__setattr__(self, "ref", ActorRef(self.name, capacity=self.capacity, overflow=self.overflow))
 
 
@@ -135,3 +141,5 @@ class SupervisorSpec:
         names = [child.name for child in self.children]
         if len(set(names)) != len(names):
             raise InternalError(f"supervisor {self.name} has two children of one name: {sorted(names)}")
+        if self.intensity < 0 or self.period_s <= 0:
+            raise InternalError(f"supervisor {self.name} needs an intensity of at least 0 and a period above 0")

@@ -20,8 +20,10 @@ class Backoff:
 
     def delay_s(self, streak: int, rng: random.Random) -> float:
         """The wait before restart number `streak` in a row, counted from 0."""
-        exponent = min(streak, 64)  # beyond this any factor above 1 has reached any cap, and floats would overflow
-        delay = min(self.cap_s, self.first_s * self.factor**exponent)
+        try:
+            delay = min(self.cap_s, self.first_s * self.factor**streak)
+        except OverflowError:
+            delay = self.cap_s
         return float(delay * (1 + self.jitter * (2 * rng.random() - 1)))
 
 

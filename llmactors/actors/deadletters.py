@@ -7,7 +7,7 @@ import attrs
 
 from llmactors.actors.envelope import Envelope
 from llmactors.actors.observer import Observer
-from llmactors.errors import ActorDied, DeadlineExceeded
+from llmactors.errors import ActorDied, DeadlineExceeded, Overloaded
 
 
 class DeadReason(enum.Enum):
@@ -52,11 +52,14 @@ class DeadLetters:
 
     def add(self, actor: str, reason: DeadReason, envelope: Envelope, cause: str = "") -> None:
         """Gives `envelope` up; an asker learns of it at once."""
+        if envelope.reply is not None:
+            match reason:
+                case DeadReason.EXPIRED:
+                    envelope.reply.fail(DeadlineExceeded(f"the message to {actor} expired in its mailbox"))
+                case DeadReason.OVERFLOW:
+                    envelope.reply.fail(Overloaded(f"newer messages filled the mailbox of {actor}", retry_after_s=1.0))
+                case _:
+                    envelope.reply.fail(ActorDied(f"{actor} did not answer: {cause or reason.value}"))
         self.counts[reason] += 1
         self.newest.append(DeadLetter(actor, reason, envelope.message, cause))
         self._observer.dead_letter(actor, reason.value, type(envelope.message).__name__, cause)
-        if envelope.reply is not None:
-            if reason is DeadReason.EXPIRED:
-                envelope.reply.fail(DeadlineExceeded(f"the message to {actor} expired in its mailbox"))
-            else:
-                envelope.reply.fail(ActorDied(f"{actor} did not answer: {cause or reason.value}"))

@@ -83,6 +83,8 @@ class Envelope:
     """Only for this incarnation of the receiver; None for any."""
     crashes: int = 0
     """How often handling it ended an incarnation."""
+    lost: bool = False
+    """It was taken out of its mailbox unread, because the actor ended for good."""
 
 
 def leaves(error: BaseException) -> list[BaseException]:
@@ -92,13 +94,27 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
+def fatal(error: BaseException) -> BaseException | None:
+    """What in `error` no restart can mend, if anything: out of memory, a broken Trio, an interrupt, an exit."""
+    for leaf in leaves(error):
+        if isinstance(leaf, MemoryError | trio.TrioInternalError):
+            return leaf
+        if not isinstance(leaf, Exception | trio.Cancelled):
+            return leaf
+    return None
+
+
 def describe(error: BaseException) -> str:
-    """An error and its causes in one line, for logs and exit reasons."""
+    """An error and its causes in one line, for logs and exit reasons. Never raises."""
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None and len(parts) < 4:
-        first = leaves(current)[0]
-        text = str(first).partition("\n")[0]
-        parts.append(f"{type(first).__name__}: {text}" if text else type(first).__name__)
+        first, *others = leaves(current)
+        try:
+            text = str(first).partition("\n")[0]
+        except Exception:  # noqa: BLE001 - an error whose text cannot be had is still an error to report
+            text = "(its text raises)"
+        more = f" (and {len(others)} more)" if others else ""
+        parts.append((f"{type(first).__name__}: {text}" if text else type(first).__name__) + more)
         current = first.__cause__
     return " <- ".join(parts)

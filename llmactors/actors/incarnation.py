@@ -6,7 +6,7 @@ import trio
 
 from llmactors.actors.actor import Actor, ActorSpec, Context
 from llmactors.actors.deadletters import DeadLetters, DeadReason
-from llmactors.actors.envelope import Down, Envelope, Exit, describe
+from llmactors.actors.envelope import Down, Envelope, Exit, describe, leaves
 from llmactors.actors.observer import Observer
 from llmactors.actors.statistics import ActorStatistics
 from llmactors.actors.stop import StopSignal
@@ -55,8 +55,11 @@ class ActorNode:
         )
 
     def crash(self, error: Exception) -> None:
-        """Ends the running incarnation as if a background task of it had raised `error`. For drills and tests."""
-        if self._nursery is None or not self.spec.ref.running:
+        """Ends the running incarnation as if a background task of it had raised `error`. For drills and tests.
+
+        Raises `InternalError` if there is none, or if it is ending already.
+        """
+        if self._nursery is None:
             raise InternalError(f"{self.path} is not running")
 
         async def fail() -> None:
@@ -75,11 +78,16 @@ class ActorNode:
                 context.bind(nursery)
                 with _budget(self.spec.start_s, f"the start of {self.path}"):
                     await actor.on_start(context)
+                # From `started` on only this actor's supervisor can cancel it; a cancel that came before must count.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 self._nursery = nursery
                 life.running = True
                 self._observer.actor_started(self.path, life.incarnation)
                 task_status.started()
-                await self._serve(actor, context, stop)
+                try:
+                    await self._serve(actor, context, stop)
+                finally:
+                    self._nursery = None
                 nursery.cancel_scope.cancel(reason=f"{self.path} has ended")
         except BaseException as error:
             try:
@@ -92,7 +100,6 @@ class ActorNode:
             await self._clean_up(actor, context)
 
     async def _clean_up(self, actor: Actor, context: Context) -> None:
-        self._nursery = None
         context.close()
         with trio.CancelScope(shield=True), _budget(self.spec.cleanup_s, f"the cleanup of {self.path}"):
             await actor.on_stop()
@@ -133,9 +140,9 @@ class ActorNode:
                         await actor.on_down(event)
                 elif self._is_wanted(event, context.incarnation):
                     await self._handle(actor, event)
+                    self._handled += 1
             finally:
                 self._in_hand = None
-            self._handled += 1
 
     def _is_wanted(self, envelope: Envelope, incarnation: int) -> bool:
         if envelope.deadline <= trio.current_time():
@@ -148,24 +155,29 @@ class ActorNode:
 
     async def _handle(self, actor: Actor, envelope: Envelope) -> None:
         try:
+            # The budget lies outside: its `HandlerHung` is a crash, also where the actor declares such errors.
             with _budget(self.spec.budget_s, f"{self.path}, handling {type(envelope.message).__name__}"):
-                answer = await actor.on_message(envelope.message)
-        except self.spec.declares as declared:
-            if envelope.reply is None:
-                self._dead_letters.add(self.path, DeadReason.REFUSED, envelope, describe(declared))
-            else:
-                envelope.reply.fail(declared)
-        except trio.Cancelled:
-            # The incarnation ends for a reason of its own; this message is not to blame.
-            self._give_up_or_redeliver(envelope, DeadReason.CANCELLED, "the actor was stopped")
-            raise
+                try:
+                    answer = await actor.on_message(envelope.message)
+                except self.spec.declares as declared:
+                    self._refuse(envelope, declared)
+                else:
+                    if envelope.reply is not None:
+                        envelope.reply.set(answer)
         except BaseException as error:
-            envelope.crashes += 1
-            self._give_up_or_redeliver(envelope, DeadReason.CRASHED, describe(error))
+            if all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
+                # The incarnation ends for a reason of its own; this message is not to blame.
+                self._give_up_or_redeliver(envelope, DeadReason.CANCELLED, "the actor was stopped")
+            else:
+                envelope.crashes += 1
+                self._give_up_or_redeliver(envelope, DeadReason.CRASHED, describe(error))
             raise
+
+    def _refuse(self, envelope: Envelope, declared: Exception) -> None:
+        if envelope.reply is None:
+            self._dead_letters.add(self.path, DeadReason.REFUSED, envelope, describe(declared))
         else:
-            if envelope.reply is not None:
-                envelope.reply.set(answer)
+            envelope.reply.fail(declared)
 
     def _give_up_or_redeliver(self, envelope: Envelope, reason: DeadReason, cause: str) -> None:
         if self.spec.redeliver and envelope.crashes < 2:

@@ -76,8 +76,9 @@ class Mailbox:
         except trio.WouldBlock:
             if self.overflow is not Overflow.DROP_OLDEST:
                 raise Overloaded(f"the mailbox of {self.owner} is full", retry_after_s=1.0) from None
-            self.on_overflow(self._receive.receive_nowait())
+            oldest = self._receive.receive_nowait()
             self._send.send_nowait(envelope)
+            self.on_overflow(oldest)
         self._peak = max(self._peak, self._receive.statistics().current_buffer_used)
 
     async def put(self, envelope: Envelope) -> None:
@@ -92,7 +93,7 @@ class Mailbox:
             return
         await self._send.send(envelope)
         self._peak = max(self._peak, self._receive.statistics().current_buffer_used)
-        if self.closed:
+        if envelope.lost:
             # `drain` took the envelope out of this sender's hands and has told its asker.
             raise ActorDied(f"{self.owner} has ended for good")
 
@@ -137,7 +138,7 @@ class Mailbox:
                     self._waiting = None
 
     def drain(self) -> list[Envelope]:
-        """Takes everything out, also from senders that wait for room."""
+        """Takes everything out, also from senders that wait for room, and marks it lost."""
         taken = list(self._again)
         self._again.clear()
         self._control.clear()
@@ -145,4 +146,7 @@ class Mailbox:
             try:
                 taken.append(self._receive.receive_nowait())
             except trio.WouldBlock:
-                return taken
+                break
+        for envelope in taken:
+            envelope.lost = True
+        return taken

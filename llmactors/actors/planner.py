@@ -89,7 +89,7 @@ class Planner:
         if restart is Restart.TEMPORARY or (restart is Restart.TRANSIENT and not crashed):
             return Plan(ended=(name,))
         self._restarts.append(now)
-        while now - self._restarts[0] >= self.period_s:
+        while self._restarts and now - self._restarts[0] >= self.period_s:
             self._restarts.popleft()
         order = [child for child, _ in self.children]
         if len(self._restarts) > self.intensity:

@@ -22,7 +22,8 @@ class Life:
     """The newest incarnation has started and not ended."""
     last_exit: Exit | None = None
     """How incarnation `ended` ended."""
-    watchers: list[tuple[Mailbox, int]] = attrs.field(factory=list)
+    watchers: dict[tuple[Mailbox, int], None] = attrs.field(factory=dict)
+    """Who is told, in the order in which they asked: a mailbox and the incarnation that reads it."""
 
 
 class ActorRef:
@@ -72,6 +73,7 @@ class ActorRef:
         scope, or that scope's own cancellation. After any but the reply, what the actor did with the message is
         not known. Two actors must never ask each other: they would wait until a deadline.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()
         reply = Reply()
         envelope = Envelope(message, reply, trio.current_effective_deadline(), incarnation)
         if envelope.deadline <= trio.current_time():
@@ -81,11 +83,11 @@ class ActorRef:
 
     def add_watcher(self, watcher: Mailbox, watcher_incarnation: int, *, since: int | None = None) -> None:
         """For `Context.watch`, which see."""
-        self.life.watchers.append((watcher, watcher_incarnation))
+        self.life.watchers[watcher, watcher_incarnation] = None
         seen = since if since is not None else 0 if self.life.running else self.life.ended
         if 0 < seen <= self.life.ended and self.life.last_exit is not None:
             watcher.put_control(watcher_incarnation, Down(self.path, seen, self.life.last_exit))
 
     def remove_watcher(self, watcher: Mailbox, watcher_incarnation: int) -> None:
         """For the runtime: an incarnation's watches end with it."""
-        self.life.watchers = [entry for entry in self.life.watchers if entry != (watcher, watcher_incarnation)]
+        self.life.watchers.pop((watcher, watcher_incarnation), None)

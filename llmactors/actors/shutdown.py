@@ -43,8 +43,8 @@ async def run_phases(phases: Sequence[Phase], *, overall_s: float) -> list[Phase
         with trio.CancelScope(deadline=min(deadline, begun + phase.limit_s)) as scope:
             try:
                 await phase.run()
-            except Exception as error:  # noqa: BLE001 - a failed phase must not keep the next from running
-                outcome = describe(error)
+            except* Exception as group:  # noqa: BLE001 - a failed phase must not keep the next from running
+                outcome = describe(group)
         if scope.cancelled_caught:
             outcome = "timeout"
         reports.append(PhaseReport(phase.name, trio.current_time() - begun, outcome))

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from llmactors.actors.actor import SupervisorSpec
-from llmactors.actors.envelope import Exit, ExitKind, leaves
+from llmactors.actors.envelope import Exit, ExitKind, fatal
 from llmactors.actors.observer import Observer
 from llmactors.actors.planner import Plan, Planner
 from llmactors.actors.statistics import ActorStatistics, SupervisorStatistics
@@ -107,7 +107,7 @@ class SupervisorNode:
         """Starts the children, supervises them until `stop` or a cancel, and stops them.
 
         A child that fails to start at boot is fatal. Raises `StartFailed`, `RestartIntensityExceeded`, or what must
-        not be survived: MemoryError and Trio's internal errors.
+        not be survived (see `fatal`), each bare.
         """
         self.incarnation += 1
         self._planner = self._new_planner()
@@ -121,20 +121,40 @@ class SupervisorNode:
                 self._starting.cancel(reason=f"{self.path} stops")
 
         stop.on_set(interrupt)
-        async with trio.open_nursery() as nursery:
+        failure: StartFailed | RestartIntensityExceeded | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    await self._boot(nursery, exits, stop)
+                    task_status.started()
+                    await self._supervise(nursery, exits, exited, stop)
+                except (StartFailed, RestartIntensityExceeded) as error:
+                    failure = error
+                finally:
+                    self.state = "stopping"
+                    self._due.clear()
+                    with trio.CancelScope(shield=True):
+                        for name in reversed(self.children):
+                            await self._stop(name, f"{self.path} stops")
+        except BaseExceptionGroup as group:
+            if (unmendable := fatal(group)) is not None:
+                raise unmendable from group
+            raise
+        if failure is not None:
+            raise failure
+
+    async def _boot(self, nursery: trio.Nursery, exits: trio.MemorySendChannel[_Live | None], stop: StopSignal) -> None:
+        """Starts all children, unless a stop comes first."""
+        for name in self.children:
+            if stop.is_set():
+                return
             try:
-                for name in self.children:
-                    await self._start(name, nursery, exits)
-                    if stop.is_set():
-                        return
-                task_status.started()
-                await self._supervise(nursery, exits, exited, stop)
-            finally:
-                self.state = "stopping"
-                self._due.clear()
-                with trio.CancelScope(shield=True):
-                    for name in reversed(self.children):
-                        await self._stop(name, f"{self.path} stops")
+                await self._start(name, nursery, exits)
+            except StartFailed:
+                if not stop.is_set():
+                    raise
+        # From `started` on only the parent can cancel this supervisor; a cancel that came before must count.
+        await trio.lowlevel.checkpoint_if_cancelled()
 
     def ended(self, exit_: Exit) -> None:
         """Notes the end of a run."""
@@ -160,30 +180,31 @@ class SupervisorNode:
         exited: trio.MemoryReceiveChannel[_Live | None],
         stop: StopSignal,
     ) -> None:
+        # What exits while the supervisor is asked to stop is neither restarted nor counted: it would have been stopped.
         while not stop.is_set():
             live = None
             with trio.move_on_at(min(self._due.values(), default=math.inf)):
                 live = await exited.receive()
-            if live is not None and self._live.get(live.name) is live:
+            if live is not None and self._live.get(live.name) is live and not stop.is_set():
                 del self._live[live.name]
-                await self._on_exit(live.name, live.error)
+                await self._on_exit(live.name, live.error, stop)
             for name in self._overdue():
-                # An earlier one of these may have failed to start, and have put this one off.
-                if name in self._due and not stop.is_set():
-                    del self._due[name]
-                    try:
-                        await self._start(name, nursery, exits)
-                    except StartFailed as error:
-                        await self._on_exit(name, error)
+                if stop.is_set():
+                    break
+                del self._due[name]
+                try:
+                    await self._start(name, nursery, exits)
+                except StartFailed as error:
+                    if not stop.is_set():
+                        await self._on_exit(name, error, stop)
+                    break  # that may have put off the others that were due: look again
 
     def _overdue(self) -> list[str]:
         now = trio.current_time()
         return [name for name in self.children if self._due.get(name, math.inf) <= now]
 
-    async def _on_exit(self, name: str, error: BaseException | None) -> None:
+    async def _on_exit(self, name: str, error: BaseException | None, stop: StopSignal) -> None:
         """Carries out what the planner says about an exit."""
-        if error is not None:
-            _raise_if_fatal(error)
         plan = self._planner.on_exit(name, crashed=error is not None, now=trio.current_time())
         exit_ = Exit(ExitKind.NORMAL if error is None else ExitKind.CRASHED, error)
         if plan.give_up:
@@ -197,7 +218,8 @@ class SupervisorNode:
         for child in plan.stop:
             self._due.pop(child, None)
             await self._stop(child, f"{self.path} restarts it together with {name}")
-        self._schedule(plan, due, exit_)
+        if not stop.is_set():
+            self._schedule(plan, due, exit_)
 
     def _schedule(self, plan: Plan, due: float, exit_: Exit) -> None:
         for child in plan.ended:
@@ -217,9 +239,12 @@ class SupervisorNode:
         live = self._live[name] = _Live(name)
         node = self.children[name]
         node.state = "starting"
-        with trio.CancelScope() as self._starting:
-            await nursery.start(self._run_child, live, exits)
-        self._starting = None
+        self._starting = trio.CancelScope()
+        try:
+            with self._starting:
+                await nursery.start(self._run_child, live, exits)
+        finally:
+            self._starting = None
         if live.up and not live.done.is_set():
             node.state = "running"
             self._planner.on_started(name, trio.current_time())
@@ -232,10 +257,12 @@ class SupervisorNode:
         try:
             with live.scope:
                 try:
-                    started = _Started(live, task_status)
-                    await node.run(live.stop, started)
+                    await node.run(live.stop, _Started(live, task_status))
                 except* Exception as group:  # noqa: BLE001 - to survive any crash is what a supervisor is for
                     live.error = group
+        except BaseException as error:
+            live.error = fatal(error) or live.error
+            raise
         finally:
             node.ended(self._exit_of(live))
             node.state = "stopped"
@@ -244,9 +271,12 @@ class SupervisorNode:
                 exits.send_nowait(live)
             elif self._live.get(live.name) is live:
                 del self._live[live.name]
-        if live.error is not None and not live.up:
-            _raise_if_fatal(live.error)
-            raise StartFailed(f"{node.path} could not start") from live.error
+        if live.error is not None:
+            if (unmendable := fatal(live.error)) is not None:
+                # Not as an exit, which might be overlooked: it goes up through the nursery, and so stops the siblings.
+                raise unmendable
+            if not live.up:
+                raise StartFailed(f"{node.path} could not start") from live.error
 
     @staticmethod
     def _exit_of(live: _Live) -> Exit:
@@ -263,19 +293,13 @@ class SupervisorNode:
             self.children[name].state = "stopped"
             return
         node = self.children[name]
-        node.state = "stopping"
-        live.stop.set()
-        with trio.move_on_after(node.grace_s):
-            await live.done.wait()
+        if not live.done.is_set():
+            node.state = "stopping"
+            live.stop.set()
+            with trio.move_on_after(node.grace_s):
+                await live.done.wait()
         if not live.done.is_set():
             live.scope.cancel(reason=f"{reason}; its grace of {node.grace_s:g} s is over")
             await live.done.wait()
         if self._live.get(name) is live:
             del self._live[name]
-
-
-def _raise_if_fatal(error: BaseException) -> None:
-    """What no restart can mend goes up the tree as it is, until it ends the process."""
-    for leaf in leaves(error):
-        if isinstance(leaf, MemoryError | trio.TrioInternalError):
-            raise leaf

@@ -7,9 +7,9 @@ import trio
 
 from llmactors.actors.actor import ActorSpec, SupervisorSpec
 from llmactors.actors.deadletters import DeadLetters
-from llmactors.actors.envelope import Exit, ExitKind
+from llmactors.actors.envelope import Exit, ExitKind, leaves
 from llmactors.actors.incarnation import ActorNode
-from llmactors.actors.observer import Observer
+from llmactors.actors.observer import GuardedObserver, Observer
 from llmactors.actors.statistics import SupervisorStatistics
 from llmactors.actors.stop import StopSignal
 from llmactors.actors.supervisor import Node, SupervisorNode
@@ -25,7 +25,7 @@ class Tree:
     def __init__(
         self, root: SupervisorSpec, *, observer: Observer | None = None, rng: random.Random | None = None
     ) -> None:
-        self._observer = observer or Observer()
+        self._observer = GuardedObserver(observer or Observer())
         self._rng = rng or random.Random()
         self._stop = StopSignal()
         self._nodes: dict[str, Node] = {}
@@ -39,13 +39,17 @@ class Tree:
         """Runs until `stop`, a cancel, or a failure that the root cannot survive, which it raises.
 
         Whatever ends it, all actors are stopped in order first, each within its grace, and then all mailboxes are
-        closed: what is queued in them goes to the dead letters, and every open `ask` ends.
+        closed: what is queued in them goes to the dead letters, and every open `ask` ends. A tree runs once. One that
+        is stopped before it is up reports itself as started, and ends: that is no error.
         """
+        if self.root.state != "stopped" or self.root.incarnation:
+            raise InternalError(f"the tree {self.root.path} has been run before")
         self.root.state = "starting"
         try:
             await self.root.run(self._stop, _RootStarted(self.root, task_status))
         except BaseException as error:
-            self.root.ended(Exit(ExitKind.CRASHED, error))
+            cancelled = all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
+            self.root.ended(Exit(ExitKind.KILLED) if cancelled else Exit(ExitKind.CRASHED, error))
             raise
         else:
             self.root.ended(Exit(ExitKind.SHUTDOWN))
@@ -84,6 +88,8 @@ class Tree:
     def _child(self, spec: ActorSpec | SupervisorSpec, path: str) -> Node:
         if isinstance(spec, SupervisorSpec):
             return self._supervisor(spec, path)
+        if any(spec is node.spec for node in self.actors()):
+            raise InternalError(f"{path} has the spec of {spec.ref.path}: two actors cannot share one address")
         node = self._nodes[path] = ActorNode(spec, path, self._observer, self.dead_letters)
         return node
 

@@ -1,0 +1,158 @@
+"""The planner as a table, one test per cell, after OTP's supervisor_SUITE.
+
+Cells: strategy x restart type x exit x {works, escalates, another child fails its restart, temporary bystander}.
+The child that exits is `b`, between `a` and `c`.
+"""
+
+import random
+
+import pytest
+
+from llmactors.actors import NO_BACKOFF, Backoff, Plan, Planner, Restart, Strategy
+
+ALONE, ALL, REST = Strategy.ONE_FOR_ONE, Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE
+PERMANENT, TRANSIENT, TEMPORARY = Restart.PERMANENT, Restart.TRANSIENT, Restart.TEMPORARY
+
+STRATEGIES = [ALONE, ALL, REST]
+RESTARTED = [(PERMANENT, "normal"), (PERMANENT, "crashed"), (TRANSIENT, "crashed")]
+LEFT = [(TRANSIENT, "normal"), (TEMPORARY, "normal"), (TEMPORARY, "crashed")]
+
+
+def name_of(value: object) -> str:
+    return value.value if isinstance(value, Strategy | Restart) else str(value)
+
+
+def planner(
+    strategy: Strategy = ALONE,
+    b: Restart = PERMANENT,
+    *,
+    others: Restart = PERMANENT,
+    intensity: int = 5,
+    period_s: float = 10.0,
+    backoff: Backoff = NO_BACKOFF,
+) -> Planner:
+    children = [("a", others), ("b", b), ("c", others)]
+    return Planner(children, strategy, intensity, period_s, backoff, random.Random(0))
+
+
+def exit_of(it: Planner, name: str, how: str = "crashed", now: float = 0.0) -> Plan:
+    return it.on_exit(name, crashed=how == "crashed", now=now)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
+@pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
+def test_works(strategy: Strategy, restart: Restart, how: str) -> None:
+    plan = exit_of(planner(strategy, restart), "b", how)
+
+    expected = {
+        ALONE: Plan(start=("b",)),
+        ALL: Plan(stop=("c", "a"), start=("a", "b", "c")),
+        REST: Plan(stop=("c",), start=("b", "c")),
+    }
+    assert plan == expected[strategy]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
+@pytest.mark.parametrize(("restart", "how"), LEFT, ids=name_of)
+def test_left_as_it_is(strategy: Strategy, restart: Restart, how: str) -> None:
+    assert exit_of(planner(strategy, restart), "b", how) == Plan(ended=("b",))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
+@pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
+def test_escalates(strategy: Strategy, restart: Restart, how: str) -> None:
+    """At the limit it still restarts; one more, and all are stopped from the right."""
+    it = planner(strategy, restart, intensity=2)
+
+    assert [exit_of(it, "b", how).give_up for _ in range(2)] == [False, False]
+    assert exit_of(it, "b", how) == Plan(stop=("c", "b", "a"), give_up=True)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
+@pytest.mark.parametrize(("restart", "how"), LEFT, ids=name_of)
+def test_what_is_not_restarted_does_not_escalate(strategy: Strategy, restart: Restart, how: str) -> None:
+    it = planner(strategy, restart, intensity=0)
+
+    assert [exit_of(it, "b", how).give_up for _ in range(9)] == [False] * 9
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
+@pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
+def test_another_child_fails_its_restart(strategy: Strategy, restart: Restart, how: str) -> None:
+    """The failure of `c` to start again is an exit of its own: it counts, and its own group is restarted."""
+    it = planner(strategy, restart, intensity=2)
+    exit_of(it, "b", how)
+
+    expected = {
+        ALONE: Plan(start=("c",)),
+        ALL: Plan(stop=("b", "a"), start=("a", "b", "c")),
+        REST: Plan(start=("c",)),
+    }
+    assert exit_of(it, "c") == expected[strategy]
+    assert it.recent_restarts == 2
+    assert exit_of(it, "c").give_up
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
+@pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
+def test_temporary_bystander(strategy: Strategy, restart: Restart, how: str) -> None:
+    """Stopped with the others where the strategy says so, and never started again."""
+    plan = exit_of(planner(strategy, restart, others=TEMPORARY), "b", how)
+
+    expected = {
+        ALONE: Plan(start=("b",)),
+        ALL: Plan(stop=("c", "a"), start=("b",), ended=("a", "c")),
+        REST: Plan(stop=("c",), start=("b",), ended=("c",)),
+    }
+    assert plan == expected[strategy]
+
+
+def test_a_transient_bystander_is_started_again_even_if_it_had_ended() -> None:
+    it = planner(ALL, others=TRANSIENT)
+    assert exit_of(it, "a", "normal") == Plan(ended=("a",))
+    assert exit_of(it, "b").start == ("a", "b", "c")
+
+
+def test_one_group_restart_counts_once() -> None:
+    it = planner(ALL, intensity=1)
+    assert len(exit_of(it, "b").start) == 3
+    assert it.recent_restarts == 1
+
+
+@pytest.mark.parametrize(("second", "gives_up"), [(9.999, True), (10.0, False)])
+def test_a_restart_counts_for_less_than_the_period(second: float, gives_up: bool) -> None:
+    it = planner(intensity=1, period_s=10.0)
+    exit_of(it, "b", now=0.0)
+    assert exit_of(it, "b", now=second).give_up is gives_up
+
+
+def test_intensity_zero_never_restarts() -> None:
+    assert exit_of(planner(intensity=0), "b").give_up
+
+
+def test_restarts_of_all_children_count_together() -> None:
+    it = planner(intensity=2)
+    assert [exit_of(it, name).give_up for name in "abc"] == [False, False, True]
+
+
+def test_the_wait_doubles_with_each_restart_in_a_row_and_starts_over_after_a_stable_spell() -> None:
+    it = planner(intensity=99, backoff=Backoff(first_s=1.0, factor=2.0, cap_s=5.0, jitter=0.0, stable_s=10.0))
+    now = 0.0
+    waits = []
+    for ran_s in (0.0, 1.0, 1.0, 1.0, 9.5, 10.0, 1.0):
+        it.on_started("b", now)
+        now += ran_s
+        waits.append(exit_of(it, "b", now=now).delay_s)
+
+    assert waits == [1.0, 2.0, 4.0, 5.0, 5.0, 1.0, 2.0]
+
+
+def test_a_start_that_fails_again_and_again_never_counts_as_a_stable_spell() -> None:
+    it = planner(intensity=99, backoff=Backoff(first_s=1.0, factor=2.0, cap_s=100.0, jitter=0.0, stable_s=10.0))
+    it.on_started("b", 0.0)
+    assert [exit_of(it, "b", now=now).delay_s for now in (1.0, 50.0, 150.0, 999.0)] == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_each_child_has_a_streak_of_its_own() -> None:
+    it = planner(intensity=99, backoff=Backoff(first_s=1.0, factor=2.0, jitter=0.0))
+    assert [exit_of(it, name).delay_s for name in "bbcb"] == [1.0, 2.0, 1.0, 4.0]

@@ -1,0 +1,26 @@
+"""The examples of SEMANTICS.md are run, and its lists are whole."""
+
+import importlib.resources
+import re
+from typing import Any
+
+import trio
+from trio.testing import MockClock
+
+PAGE = importlib.resources.files("llmactors.actors").joinpath("SEMANTICS.md").read_text()
+
+
+async def test_the_example_is_an_actor_in_fifteen_lines(autojump_clock: MockClock) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(example, "SEMANTICS.md", "exec"), names)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(names["tree"].run)
+        await names["counter"].ref.tell(names["Add"](2))
+        assert await names["counter"].ref.ask(names["Add"](3)) == 5
+        names["tree"].stop()
+    assert len([line for line in example.splitlines() if line]) <= 15
+
+
+def test_all_fourteen_promises_are_on_it() -> None:
+    assert re.findall(r"^(\d+)\. \*\*", PAGE, re.MULTILINE) == [str(number) for number in range(1, 15)]
