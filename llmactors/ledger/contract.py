@@ -38,7 +38,7 @@ class AppendOutcome(enum.Enum):
     OK = "ok"
     """It is in the log, by this call or an earlier one with the same content."""
     FENCED = "fenced"
-    """A later epoch exists, or the claim was handed back: drop the sequence, somebody else has it."""
+    """A later epoch exists (even if the request has ended since), or the claim was handed back: drop the sequence."""
     STOP = "stop"
     """The request was cancelled, expired or has ended: nothing was written, drop the sequence."""
     GAP = "gap"
@@ -80,6 +80,8 @@ class Claim:
     """It runs alone on its worker, because its attempts before this one ended in crashes."""
     tokens: tuple[TokenDelta, ...]
     """What is in the log already, from seq 1."""
+    waited_s: float = 0.0
+    """How long it was queued before this claim, in seconds."""
 
 
 @attrs.frozen
@@ -110,7 +112,8 @@ class BeatResult:
     live: bool
     """False: the lease was lost and the worker's requests were given away. Drop everything; start a new incarnation."""
     stop: tuple[tuple[str, int], ...] = ()
-    """(request id, epoch) of this worker's requests that are no longer wanted: cancelled, expired or ended."""
+    """(request id, epoch) of this worker's requests that are no longer wanted: cancelled or expired. Each beat says it
+    again for `lease_s`, as any one answer may be lost."""
 
 
 @attrs.frozen
@@ -190,7 +193,7 @@ class Follower(Protocol):
         ...
 
     async def wait_more(self) -> None:
-        """Returns once `take` would give something, or the log is gone."""
+        """Returns once `take` would give something, or never will again: the end was taken, or the log is gone."""
         ...
 
     async def wait_end(self) -> None:
@@ -218,7 +221,11 @@ class Ledger(Protocol):
 
         Each claim raises the request's epoch and counts an attempt. A request on its third attempt or later is in
         quarantine: it is handed out only to a worker that holds nothing, alone, and that worker gets nothing more
-        until it is done. A worker without a live lease gets nothing: `beat` first.
+        until it is done. A busy worker that comes upon one has it reserved, and gets nothing new until it is empty and
+        then that one alone; other workers pass it over. A worker without a live lease gets nothing: `beat` first.
+
+        This is the one operation that is not idempotent: after a lost reply the worker does not know what it holds, so
+        it has to `leave` and go on as a new incarnation.
         """
         ...
 
@@ -226,7 +233,8 @@ class Ledger(Protocol):
         """Writes new tokens, and terminal events, of many requests at once; one result per entry, in order.
 
         Tokens that are in the log already under the same or an earlier call are passed over, so a repeated call is
-        harmless. A terminal event is written after the entry's tokens; the request has ended then.
+        harmless. A terminal event is written after the entry's tokens; the request has ended then. The same terminal
+        event at the same seq from the same epoch again is OK; anything else after the end is STOP.
         """
         ...
 
@@ -261,11 +269,13 @@ class Ledger(Protocol):
         ...
 
     async def read(self, request_id: str, after: int = 0) -> LogSlice:
-        """The log after seq `after`, as far as it goes. Raises as `info`."""
+        """The log after seq `after`, as far as it goes; with its end, if it has one, whatever `after` is, so that every
+        reader learns of it. Raises as `info`, and `ValueError` for a negative seq.
+        """
         ...
 
     async def follow(self, request_id: str, after: int = 0) -> Follower:
-        """A reader of the log from `after` on. Raises as `info`."""
+        """A reader of the log from `after` on, to which the end is given once, as in `read`. Raises as `read`."""
         ...
 
     async def cancel(self, request_id: str) -> bool:
@@ -281,7 +291,8 @@ class Ledger(Protocol):
 
     async def repair(self, request_id: str, epoch: int, digest: bytes, tokens: Sequence[TokenDelta]) -> RepairOutcome:
         """Extends a log that lost its suffix. `tokens` is the log from seq 1 as the caller knows it; `digest` is
-        `log_digest(tokens)`. OK where the ledger's log is a prefix of it (or the other way round).
+        `log_digest(tokens)`. OK where the ledger's log is a prefix of it (or the other way round). DIVERGED also where
+        tokens are missing from the log but `epoch` is not the present one, or the request has ended.
         """
         ...
 

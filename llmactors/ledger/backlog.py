@@ -1,0 +1,79 @@
+"""All requests that wait, of all models, and the bound on them. Pure."""
+
+from llmactors.ledger.class_queue import ClassQueue
+from llmactors.ledger.fair_queue import Ticket
+from llmactors.ledger.record import Record
+from llmactors.ledger.settings import LedgerSettings
+from llmactors.messages import GenerateRequest
+
+BYTES_PER_TOKEN = 4
+"""A guess at the prompt's tokens for fair shares: right for English, and no tenant gains much where it is wrong."""
+
+
+def size_bytes(request: GenerateRequest) -> int:
+    """What a waiting request counts against `max_queued_bytes`."""
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in (request.prompt, *request.stop))
+
+
+def ticket_for(request: GenerateRequest, size: int) -> Ticket:
+    """Its place in the queue, which costs the tenant the tokens that it may take and make."""
+    return Ticket(request.id, request.tenant, request.max_tokens + size / BYTES_PER_TOKEN, request.priority)
+
+
+class Backlog:
+    """One queue per model, and what waits in all of them together.
+
+    A record counts from `enter` to `leave`. In between `take` may have chosen it: then it is in no queue, but waits
+    still, until it is claimed or put back.
+    """
+
+    def __init__(self, settings: LedgerSettings) -> None:
+        self._settings = settings
+        self._queues: dict[str, ClassQueue] = {}
+        self.queued = 0
+        self.queued_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<Backlog: {self.queued} requests, {self.queued_bytes} bytes, of {sorted(self._queues)}>"
+
+    def admits(self, size: int) -> bool:
+        """Whether there is room for a new request of `size` bytes."""
+        return self.queued < self._settings.max_queued and self.queued_bytes + size <= self._settings.max_queued_bytes
+
+    def enter(self, record: Record) -> None:
+        """Lets a new request wait, or one that was claimed before: that one keeps its place."""
+        self.queued += 1
+        self.queued_bytes += record.size_bytes
+        if record.epoch:
+            self.put_back(record)
+        else:
+            self._queue(record).push(record.ticket)
+
+    def put_back(self, record: Record) -> None:
+        """Undoes a `take`."""
+        self._queue(record).put_back(record.ticket)
+
+    def leave(self, record: Record) -> None:
+        """It waits no longer, whether it was taken or not."""
+        self.queued -= 1
+        self.queued_bytes -= record.size_bytes
+        model = record.request.model
+        if record.ticket.waiting:
+            self._queues[model].remove(record.ticket)
+            self._tidy(model)
+
+    def take(self, model: str) -> str | None:
+        """The id of the request that is next for `model`."""
+        queue = self._queues.get(model)
+        if queue is None:
+            return None
+        ticket = queue.pop()
+        self._tidy(model)
+        return None if ticket is None else ticket.key
+
+    def _queue(self, record: Record) -> ClassQueue:
+        return self._queues.setdefault(record.request.model, ClassQueue())
+
+    def _tidy(self, model: str) -> None:
+        if not self._queues[model]:
+            del self._queues[model]

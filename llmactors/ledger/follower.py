@@ -1,0 +1,70 @@
+"""One reader's place in one log that is in this process."""
+
+from collections.abc import Callable
+from typing import Self
+
+import trio
+
+from llmactors.ledger.contract import LogSlice
+from llmactors.ledger.record import Record
+
+
+class MemoryFollower:
+    """Holds the `Follower` Protocol. It keeps its log in memory for as long as it lives, so it never misses a part.
+
+    Open it once at most: the ledger counts readers by it. The terminal event is taken once; after it `take` gives
+    nothing and the `wait_…` methods return at once.
+    """
+
+    def __init__(self, record: Record, after: int, presence_changed: Callable[[Record], None]) -> None:
+        self._record = record
+        self._cursor = after
+        self._presence_changed = presence_changed
+        self._end_taken = False
+
+    def __repr__(self) -> str:
+        return f"<MemoryFollower of {self._record.request.id} at {self._cursor}, {self._record.state}>"
+
+    def __enter__(self) -> Self:
+        self._record.readers += 1
+        self._presence_changed(self._record)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._record.readers -= 1
+        self._presence_changed(self._record)
+
+    @property
+    def cursor(self) -> int:
+        return self._cursor
+
+    def take(self) -> LogSlice:
+        """All entries after the cursor; moves the cursor past them."""
+        if self._end_taken:
+            return LogSlice(self._cursor + 1, ())
+        taken = self._record.after(self._cursor)
+        if taken.end is None:
+            self._cursor += len(taken.deltas)
+        else:
+            self._cursor = taken.end_seq
+            self._end_taken = True
+        return taken
+
+    async def wait_more(self) -> None:
+        """Returns once `take` would give something, or never will again. A checkpoint."""
+        if not self._is_at_tip():
+            await trio.lowlevel.checkpoint()
+            return
+        # More than one turn where the cursor is ahead of the log, as a client may ask for.
+        while self._is_at_tip():
+            await self._record.wait_growth()
+
+    async def wait_end(self) -> None:
+        """Returns once the terminal event is in the log. A checkpoint. Tokens do not wake it."""
+        if self._record.end is not None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._record.wait_end()
+
+    def _is_at_tip(self) -> bool:
+        return self._record.end is None and len(self._record.tokens) <= self._cursor

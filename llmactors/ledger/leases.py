@@ -1,0 +1,123 @@
+"""Workers and their leases: who is alive, what each holds, and what each should hear of."""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+
+import attrs
+import trio
+
+
+@attrs.define(eq=False)
+class Worker:
+    """One live worker incarnation."""
+
+    id: str
+    due: float
+    """When its lease ends, unless it beats before."""
+    held: dict[str, None] = attrs.field(factory=dict)
+    """The ids of what it runs, in order of claim."""
+    alone_with: str | None = None
+    """The quarantined request that it runs, if it does."""
+    reserved: str | None = None
+    """The quarantined request that it gets as soon as it holds nothing else."""
+    _stops: deque[tuple[float, str, int]] = attrs.field(factory=deque)
+    _news: dict[str, bool] = attrs.field(factory=dict)
+    _stop_news: bool = False
+    _waiting: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, repr=False)
+
+    def hold(self, request_id: str, *, alone: bool) -> None:
+        self.held[request_id] = None
+        if alone:
+            self.alone_with = request_id
+
+    def let_go(self, request_id: str) -> None:
+        del self.held[request_id]
+        if self.alone_with == request_id:
+            self.alone_with = None
+
+    def stop(self, request_id: str, epoch: int, until: float) -> None:
+        """Its claim is not wanted any more: each beat says so until then, as any one answer may be lost."""
+        self._stops.append((until, request_id, epoch))
+        self._stop_news = True
+        self._waiting.unpark_all()
+
+    def stops(self, now: float) -> tuple[tuple[str, int], ...]:
+        """What the answer to a beat says."""
+        self.forget_stops(now)
+        self._stop_news = False
+        return tuple((request_id, epoch) for _, request_id, epoch in self._stops)
+
+    def forget_stops(self, now: float) -> None:
+        while self._stops and self._stops[0][0] <= now:
+            self._stops.popleft()
+
+    def tell_work(self, model: str) -> None:
+        """There is something new to claim. A worker that serves `model` but is not waiting just now sees it later."""
+        if model in self._news:
+            self._news[model] = True
+            self._waiting.unpark_all()
+
+    def looked(self, model: str) -> None:
+        """It has seen what is to claim."""
+        self._news[model] = False
+
+    async def wait_news(self, model: str) -> None:
+        """Returns once for all that was told since the last look; at once on the first call for `model`."""
+        if self._news.setdefault(model, True) or self._stop_news:
+            await trio.lowlevel.checkpoint()
+        while not (self._news[model] or self._stop_news):
+            await self._waiting.park()
+        self._news[model] = self._stop_news = False
+
+    def release_waiters(self) -> None:
+        """The lease is lost: whoever waits for news gets to know at its next call."""
+        self._stop_news = True
+        self._waiting.unpark_all()
+
+
+class Leases:
+    """Live workers in the order in which their leases end, and a bounded memory of dead ids."""
+
+    def __init__(self, lease_s: float, dead_kept: int) -> None:
+        self._lease_s = lease_s
+        self._dead_kept = dead_kept
+        self._live: OrderedDict[str, Worker] = OrderedDict()
+        self._dead: OrderedDict[str, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._live.values())
+
+    def __repr__(self) -> str:
+        return f"<Leases: {len(self._live)} live, {len(self._dead)} dead>"
+
+    def get(self, worker_id: str) -> Worker | None:
+        """The worker, if its lease was not taken away. Whether the lease is overdue is for the caller to see."""
+        return self._live.get(worker_id)
+
+    def renew(self, worker_id: str, now: float) -> Worker | None:
+        """Grants or prolongs a lease; None for a dead id."""
+        if worker_id in self._dead:
+            return None
+        worker = self._live.get(worker_id)
+        if worker is None:
+            worker = self._live[worker_id] = Worker(worker_id, now)
+        worker.due = now + self._lease_s
+        # All leases are equally long, so the order of renewal is the order of ending.
+        self._live.move_to_end(worker_id)
+        return worker
+
+    def bury(self, worker: Worker) -> None:
+        """Ends a lease for good."""
+        del self._live[worker.id]
+        self._dead[worker.id] = None
+        if len(self._dead) > self._dead_kept:
+            self._dead.popitem(last=False)
+        worker.release_waiters()
+
+    def first_overdue(self, now: float) -> Worker | None:
+        """A worker whose lease has ended by now."""
+        worker = next(iter(self._live.values()), None)
+        return worker if worker is not None and worker.due <= now else None

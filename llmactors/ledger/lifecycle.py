@@ -1,0 +1,209 @@
+"""Every move that a request can make, and nothing that decides who may ask for it. Pure: time is handed in.
+
+A record is in one of three places, and only `_detach` takes it out of one:
+
+    the backlog, or reserved out of it to a worker   state `queued`
+    in the hands of a worker                         state `running`
+    the archive, until it is buried                  state `ended`
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from llmactors.ledger.archive import Archive
+from llmactors.ledger.backlog import Backlog
+from llmactors.ledger.contract import Claim, DeadLetter
+from llmactors.ledger.leases import Leases, Worker
+from llmactors.ledger.presence import Presence
+from llmactors.ledger.record import Record
+from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.timers import Timers
+from llmactors.messages import Failed, Finished, Terminal, TokenDelta, Usage
+
+
+class Lifecycle:
+    """All records, where each is, and the counts that follow from their moves.
+
+    `now` is monotonic, in seconds; `wall_ms` is the time since 1970, in milliseconds, by which deadlines are judged.
+    """
+
+    def __init__(self, settings: LedgerSettings, now: Callable[[], float], wall_ms: Callable[[], int]) -> None:
+        self._settings = settings
+        self._now = now
+        self._wall_ms = wall_ms
+        self.records: dict[str, Record] = {}
+        self.backlog = Backlog(settings)
+        self.leases = Leases(settings.lease_s, settings.dead_workers_kept)
+        self.presence = Presence()
+        self.archive = Archive(settings)
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=settings.dead_letters_kept)
+        self._deadlines = Timers()
+        self.running = 0
+        self.quarantined = 0
+        self.log_tokens = 0
+        self.accepted_total = 0
+        self.ended_total = 0
+        self.requeued_total = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Lifecycle: {self.backlog.queued} queued, {self.running} running, {len(self.archive)} ended, "
+            f"{len(self.leases)} workers>"
+        )
+
+    # In, and out to a worker.
+
+    def admit(self, record: Record) -> None:
+        """A new request begins to wait, for a worker and for a reader."""
+        self.records[record.request.id] = record
+        self.accepted_total += 1
+        if record.request.deadline_ms is not None:
+            self._deadlines.set(record.request.id, record.request.deadline_ms)
+        self.presence.changed(record, self._now())
+        self._enqueue(record)
+
+    def next_for(self, lease: Worker, model: str) -> Record | None:
+        """What `lease` should start now. May reserve a quarantined request to it, and ends what is overdue."""
+        if lease.alone_with is not None or (lease.reserved is not None and lease.held):
+            return None
+        while (request_id := lease.reserved or self.backlog.take(model)) is not None:
+            record = self.records[request_id]
+            if record.request.deadline_ms is not None and record.request.deadline_ms <= self._wall_ms():
+                self.expire(record)
+            elif record.request.model != model:
+                return None
+            elif record.quarantined and lease.held:
+                # It could wait for ever for a worker that happens to be empty, so it picks this one and blocks only it.
+                lease.reserved, record.reserved_for = request_id, lease.id
+                return None
+            else:
+                return record
+        return None
+
+    def start(self, record: Record, lease: Worker) -> Claim:
+        """Puts a waiting request into the hands of `lease`, under a new epoch."""
+        self._detach(record)
+        record.epoch += 1
+        record.attempt += 1
+        record.holder = lease.id
+        lease.hold(record.request.id, alone=record.quarantined)
+        self.running += 1
+        waited_s = self._now() - record.queued_at
+        tokens = tuple(record.tokens)
+        return Claim(record.request, record.epoch, record.attempt, record.quarantined, tokens, waited_s)
+
+    def extend(self, record: Record, first_seq: int, deltas: Sequence[TokenDelta]) -> bool:
+        """Writes what is new to the log; False where `first_seq` leaves a hole."""
+        added = record.extend(first_seq, deltas)
+        if added is None:
+            return False
+        self.log_tokens += added
+        return True
+
+    # Back to the queue.
+
+    def hand_back(self, record: Record) -> None:
+        """Its worker gives it up through no fault of anybody: the attempt does not count."""
+        self._detach(record)
+        record.attempt -= 1
+        self._enqueue(record)
+
+    def crash(self, record: Record, cause: str) -> None:
+        """Its worker was lost or its backend crashed under it: one more attempt, or the end of a quarantined one."""
+        if record.quarantined:
+            message = f"its backend or worker crashed in each of {record.attempt} attempts, in the last with it alone"
+            self.give_up(record, Failed("POISONED", message), cause)
+        else:
+            self._detach(record)
+            self.requeued_total += 1
+            self._enqueue(record)
+
+    def lose(self, lease: Worker, cause: str) -> int:
+        """Ends a lease, and gives away what it held. Says how many requests that were."""
+        self.leases.bury(lease)
+        held = [self.records[request_id] for request_id in lease.held]
+        for record in held:
+            self.crash(record, cause)
+        if lease.reserved is not None:
+            record = self.records[lease.reserved]
+            record.reserved_for = None
+            self.backlog.put_back(record)
+            self._tell_work(record.request.model)
+        return len(held)
+
+    # To the end.
+
+    def end(self, record: Record, end: Terminal, *, by_epoch: int = 0) -> None:
+        """The one way to the terminal event. `by_epoch` is the claim that ends with it, where its worker knows."""
+        request_id, now = record.request.id, self._now()
+        lease = None if record.holder is None else self.leases.get(record.holder)
+        if lease is not None and not by_epoch:
+            # Told for as long as a lease lasts: who has not heard of it by then has lost everything anyway.
+            lease.stop(request_id, record.epoch, until=now + self._settings.lease_s)
+        self._detach(record)
+        record.close(end, by_epoch)
+        self.quarantined -= record.quarantined
+        self.ended_total += 1
+        self._deadlines.clear(request_id)
+        self.presence.forget(record)
+        self.archive.keep(record, now)
+        if self.archive.is_full:
+            self.bury()
+
+    def cancel(self, record: Record) -> None:
+        # How many tokens the prompt has, only the worker knows, and it is not asked any more.
+        self.end(record, Finished("cancelled", Usage(0, len(record.tokens))))
+
+    def expire(self, record: Record) -> None:
+        message = "the deadline passed before the answer was whole"
+        self.end(record, Failed("DEADLINE_EXCEEDED", message, Usage(0, len(record.tokens))))
+
+    def give_up(self, record: Record, end: Failed, cause: str) -> None:
+        """To the dead letters."""
+        self.dead_letters.append(DeadLetter(record.request, record.attempt, cause, self._wall_ms()))
+        self.end(record, end, by_epoch=record.epoch)
+
+    def pop_overdue(self) -> Iterator[Record]:
+        """Each record whose deadline has passed."""
+        return (self.records[request_id] for request_id in self._deadlines.pop_due(self._wall_ms()))
+
+    def pop_abandoned(self) -> Iterator[Record]:
+        """Each record that nobody has read for its whole grace."""
+        return (self.records[request_id] for request_id in self.presence.pop_abandoned(self._now()))
+
+    def bury(self) -> int:
+        """Forgets ended requests whose time is over or whose room is needed. Says how many."""
+        buried = 0
+        for record in self.archive.bury(self._now()):
+            self.log_tokens -= len(record.tokens)
+            del self.records[record.request.id]
+            buried += 1
+        return buried
+
+    def _detach(self, record: Record) -> None:
+        worker_id = record.holder or record.reserved_for
+        lease = None if worker_id is None else self.leases.get(worker_id)
+        if record.holder is not None:
+            self.running -= 1
+            record.holder = None
+            if lease is not None:
+                lease.let_go(record.request.id)
+            return
+        self.backlog.leave(record)
+        record.reserved_for = None
+        if lease is not None:
+            lease.reserved = None
+            # It may claim again.
+            lease.tell_work(record.request.model)
+
+    def _enqueue(self, record: Record) -> None:
+        if not record.quarantined and record.attempt + 1 >= self._settings.quarantine_from_attempt:
+            record.quarantined = True
+            self.quarantined += 1
+        record.queued_at = self._now()
+        self.backlog.enter(record)
+        self._tell_work(record.request.model)
+
+    def _tell_work(self, model: str) -> None:
+        for lease in self.leases:
+            lease.tell_work(model)

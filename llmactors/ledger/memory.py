@@ -1,0 +1,258 @@
+"""The ledger in one process: what `python -m llmactors` runs on, and what shows other ledgers the contract's meaning.
+
+Everything here happens between two scheduler passes, so there are no locks. This module answers to who asks, and
+`lifecycle` makes the moves, over the parts that decide:
+
+    Backlog   who waits, in fair order          Presence  who has no reader
+    Leases    who works, and what each holds    Archive   what has ended
+    Record    one request and its log           Timers    what is due
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from llmactors.errors import Expired, NotFound
+from llmactors.ledger.backlog import size_bytes, ticket_for
+from llmactors.ledger.contract import (
+    AppendEntry,
+    AppendOutcome,
+    AppendResult,
+    BeatResult,
+    Claim,
+    DeadLetter,
+    LedgerStatistics,
+    LogSlice,
+    ReleaseHow,
+    RepairOutcome,
+    RequestInfo,
+    SubmitOutcome,
+)
+from llmactors.ledger.digest import log_digest
+from llmactors.ledger.follower import MemoryFollower
+from llmactors.ledger.leases import Worker
+from llmactors.ledger.lifecycle import Lifecycle
+from llmactors.ledger.record import Record
+from llmactors.ledger.settings import LedgerSettings
+from llmactors.messages import Failed, GenerateRequest, Terminal, TokenDelta
+
+_OK: Final = AppendResult(AppendOutcome.OK)
+_FENCED: Final = AppendResult(AppendOutcome.FENCED)
+_STOP: Final = AppendResult(AppendOutcome.STOP)
+_GONE: Final = AppendResult(AppendOutcome.GONE)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class MemoryLedger:
+    """Holds the `Ledger` Protocol in this process's memory. Nothing survives the process.
+
+    No method yields to the scheduler, except `wait_work` and those of its followers. `now` is monotonic, in seconds;
+    `wall_ms` is the time since 1970, in milliseconds, by which requests' deadlines are judged.
+    """
+
+    def __init__(
+        self,
+        settings: LedgerSettings | None = None,
+        *,
+        now: Callable[[], float] = trio.current_time,
+        wall_ms: Callable[[], int] = _wall_ms,
+    ) -> None:
+        self.settings = settings or LedgerSettings()
+        self._now = now
+        self._life = Lifecycle(self.settings, now, wall_ms)
+        self._records = self._life.records
+        self._fenced_total = 0
+
+    def __repr__(self) -> str:
+        return f"<MemoryLedger of {self._life!r}>"
+
+    # For gateways.
+
+    async def submit(self, request: GenerateRequest) -> SubmitOutcome:
+        record = self._records.get(request.id)
+        if record is not None:
+            return SubmitOutcome.DUPLICATE if record.request == request else SubmitOutcome.CONFLICT
+        if (outcome := self._life.archive.outcome(request)) is not None:
+            return outcome
+        size = size_bytes(request)
+        if not self._life.backlog.admits(size):
+            return SubmitOutcome.OVERLOADED
+        self._life.admit(Record(request, ticket_for(request, size), size))
+        return SubmitOutcome.ACCEPTED
+
+    async def info(self, request_id: str) -> RequestInfo:
+        return self._known(request_id).info()
+
+    async def read(self, request_id: str, after: int = 0) -> LogSlice:
+        return self._known(request_id, after).after(after)
+
+    async def follow(self, request_id: str, after: int = 0) -> MemoryFollower:
+        return MemoryFollower(self._known(request_id, after), after, self._presence_changed)
+
+    async def watch(self, request_id: str, ttl_ms: int) -> None:
+        self._life.presence.watched(self._known(request_id), self._now(), ttl_ms / 1000)
+
+    async def cancel(self, request_id: str) -> bool:
+        record = self._known(request_id)
+        if record.end is not None:
+            return False
+        self._life.cancel(record)
+        return True
+
+    async def repair(self, request_id: str, epoch: int, digest: bytes, tokens: Sequence[TokenDelta]) -> RepairOutcome:
+        record = self._records.get(request_id)
+        if record is None:
+            return RepairOutcome.GONE
+        known = len(record.tokens)
+        offered = list(tokens)
+        if digest != log_digest(offered) or offered[:known] != record.tokens[: len(offered)]:
+            return RepairOutcome.DIVERGED
+        if len(offered) <= known:
+            return RepairOutcome.OK
+        # Only who speaks for the present epoch may add to the log, and nobody may after its end.
+        if record.epoch != epoch or record.end is not None:
+            return RepairOutcome.DIVERGED
+        self._life.extend(record, known + 1, offered[known:])
+        return RepairOutcome.OK
+
+    # For workers.
+
+    async def beat(self, worker: str) -> BeatResult:
+        self._live(worker)
+        now = self._now()
+        lease = self._life.leases.renew(worker, now)
+        return BeatResult(live=False) if lease is None else BeatResult(live=True, stop=lease.stops(now))
+
+    async def leave(self, worker: str) -> None:
+        if (lease := self._life.leases.get(worker)) is not None:
+            self._life.lose(lease, "its worker left")
+
+    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
+        lease = self._live(worker)
+        claims: list[Claim] = []
+        if lease is None or slots < 1:
+            return claims
+        lease.looked(model)
+        while len(claims) < slots and (record := self._life.next_for(lease, model)) is not None:
+            claims.append(self._life.start(record, lease))
+        return claims
+
+    async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
+        return [self._append(entry) for entry in entries]
+
+    async def finish(self, request_id: str, epoch: int, end: Terminal) -> AppendResult:
+        record = self._records.get(request_id)
+        if record is None:
+            return _GONE
+        return self._append(AppendEntry(request_id, epoch, len(record.tokens) + 1, end=end))
+
+    async def release(self, request_id: str, epoch: int, how: ReleaseHow, cause: str = "") -> AppendResult:
+        record = self._records.get(request_id)
+        if record is None:
+            return _GONE
+        if record.holder is None or record.epoch != epoch:
+            return self._refuse(record, epoch)
+        match how:
+            case ReleaseHow.SILENT:
+                self._life.hand_back(record)
+            case ReleaseHow.FAILED:
+                self._life.crash(record, cause)
+            case ReleaseHow.FATAL:
+                self._life.give_up(record, Failed("BACKEND_FAILED", cause), cause)
+        return _OK
+
+    async def wait_work(self, worker: str, model: str) -> None:
+        lease = self._live(worker)
+        if lease is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await lease.wait_news(model)
+
+    # For anyone.
+
+    async def reap(self) -> int:
+        now = self._now()
+        touched = 0
+        while (lease := self._life.leases.first_overdue(now)) is not None:
+            touched += self._life.lose(lease, "its worker's lease ended")
+        for record in self._life.pop_overdue():
+            self._life.expire(record)
+            touched += 1
+        for record in self._life.pop_abandoned():
+            self._life.cancel(record)
+            touched += 1
+        for lease in self._life.leases:
+            lease.forget_stops(now)
+        return touched + self._life.bury()
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        return list(self._life.dead_letters)
+
+    async def statistics(self) -> LedgerStatistics:
+        life = self._life
+        return LedgerStatistics(
+            queued=life.backlog.queued,
+            running=life.running,
+            ended=len(life.archive),
+            queued_bytes=life.backlog.queued_bytes,
+            log_tokens=life.log_tokens,
+            workers=len(life.leases),
+            dead_letters=len(life.dead_letters),
+            quarantined=life.quarantined,
+            accepted_total=life.accepted_total,
+            ended_total=life.ended_total,
+            requeued_total=life.requeued_total,
+            fenced_total=self._fenced_total,
+        )
+
+    # Who may do what.
+
+    def _append(self, entry: AppendEntry) -> AppendResult:
+        record = self._records.get(entry.request_id)
+        if record is None:
+            return _GONE
+        # The epoch decides, not the time: an overdue lease that nobody took away yet may still write.
+        if record.holder is None or record.epoch != entry.epoch:
+            return self._refuse(record, entry.epoch, entry)
+        if not self._life.extend(record, entry.first_seq, entry.deltas):
+            return AppendResult(AppendOutcome.GAP, len(record.tokens) + 1)
+        if entry.end is not None:
+            self._life.end(record, entry.end, by_epoch=entry.epoch)
+        return _OK
+
+    def _refuse(self, record: Record, epoch: int, entry: AppendEntry | None = None) -> AppendResult:
+        """The answer to a writer that has no claim. A repeated terminal event is the one thing that is fine."""
+        if record.epoch != epoch or record.end is None:
+            self._fenced_total += 1
+            return _FENCED
+        if (
+            entry is not None
+            and record.ended_by == epoch
+            and entry.end == record.end
+            and entry.first_seq + len(entry.deltas) == record.last_seq
+        ):
+            return _OK
+        return _STOP
+
+    def _known(self, request_id: str, after: int = 0) -> Record:
+        if after < 0:
+            raise ValueError(f"seq counts from 1, so nothing is after {after}")
+        if (record := self._records.get(request_id)) is not None:
+            return record
+        raise Expired if request_id in self._life.archive else NotFound("there is no such stream")
+
+    def _live(self, worker: str) -> Worker | None:
+        """The worker if its lease is good. One whose lease is overdue loses it here, whether or not anybody reaped."""
+        lease = self._life.leases.get(worker)
+        if lease is not None and lease.due <= self._now():
+            self._life.lose(lease, "its worker's lease ended")
+            return None
+        return lease
+
+    def _presence_changed(self, record: Record) -> None:
+        self._life.presence.changed(record, self._now())

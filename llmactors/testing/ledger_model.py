@@ -1,0 +1,213 @@
+"""A second, naive account of the ledger's contract: what `ledger_machine` compares a real ledger with.
+
+It has no queues, heaps or indexes, only one list of facts per request, and it looks at all of them every time. It does
+not say who is served next, only who may not be.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from llmactors.ledger import AppendEntry, AppendOutcome, AppendResult, Claim, LedgerSettings, ReleaseHow, SubmitOutcome
+from llmactors.messages import Finished, GenerateRequest, Terminal, TokenDelta
+
+
+def kind_of(end: Terminal | None) -> str:
+    """What is compared of an end that the ledger itself wrote: its finish reason or its error code."""
+    if end is None:
+        return ""
+    return end.reason if isinstance(end, Finished) else end.code
+
+
+@attrs.define(eq=False)
+class ModelRequest:
+    """All that is to know of one accepted request."""
+
+    request: GenerateRequest
+    unread_since: float
+    state: str = "queued"
+    epoch: int = 0
+    attempt: int = 0
+    crashed: int = 0
+    holder: str = ""
+    tokens: list[TokenDelta] = attrs.field(factory=list)
+    end_kind: str = ""
+    end: Terminal | None = None
+    ended_by: int = 0
+    ended_at: float = 0.0
+    readers: int = 0
+
+    @property
+    def last_seq(self) -> int:
+        return len(self.tokens) + (self.state == "ended")
+
+    def is_quarantined(self, settings: LedgerSettings) -> bool:
+        return self.state != "ended" and self.crashed + 1 >= settings.quarantine_from_attempt
+
+    def is_overdue(self, wall_ms: float) -> bool:
+        deadline_ms = self.request.deadline_ms
+        return self.state != "ended" and deadline_ms is not None and deadline_ms <= wall_ms
+
+    def is_abandoned(self, now: float) -> bool:
+        grace_s = self.request.resume_grace_ms / 1000
+        return self.state != "ended" and not self.readers and self.unread_since + grace_s <= now
+
+
+class LedgerModel:
+    """The state of all requests and workers, moved by the same operations as the ledger."""
+
+    def __init__(self, settings: LedgerSettings) -> None:
+        self.settings = settings
+        self.requests: dict[str, ModelRequest] = {}
+        self.buried: dict[str, tuple[GenerateRequest, float]] = {}
+        self.leases: dict[str, float] = {}
+        self.dead: set[str] = set()
+        self.dead_letters = 0
+        self.accepted = 0
+
+    def of_state(self, state: str) -> list[ModelRequest]:
+        return [each for each in self.requests.values() if each.state == state]
+
+    def held_by(self, worker: str) -> list[ModelRequest]:
+        return [each for each in self.of_state("running") if each.holder == worker]
+
+    def submit(self, request: GenerateRequest, now: float) -> SubmitOutcome:
+        known = self.requests[request.id].request if request.id in self.requests else None
+        if request.id in self.buried:
+            known = self.buried[request.id][0]
+        if known is not None:
+            return SubmitOutcome.DUPLICATE if known == request else SubmitOutcome.CONFLICT
+        if len(self.of_state("queued")) >= self.settings.max_queued:
+            return SubmitOutcome.OVERLOADED
+        self.requests[request.id] = ModelRequest(request, unread_since=now)
+        self.accepted += 1
+        return SubmitOutcome.ACCEPTED
+
+    def beat(self, worker: str, now: float) -> bool:
+        if not self.is_live(worker, now) and worker in self.dead:
+            return False
+        self.leases[worker] = now + self.settings.lease_s
+        return True
+
+    def is_live(self, worker: str, now: float) -> bool:
+        """Whether the lease is good. It ends here if it is overdue."""
+        if worker in self.leases and self.leases[worker] <= now:
+            self.lose(worker, now)
+        return worker in self.leases
+
+    def lose(self, worker: str, now: float) -> None:
+        if worker in self.leases:
+            del self.leases[worker]
+            self.dead.add(worker)
+            for each in self.held_by(worker):
+                self.crash(each, now)
+
+    def crash(self, each: ModelRequest, now: float) -> None:
+        if each.is_quarantined(self.settings):
+            self.dead_letters += 1
+            self.close(each, "POISONED", now, by_epoch=each.epoch)
+        else:
+            each.crashed += 1
+            each.state, each.holder = "queued", ""
+
+    def close(
+        self, each: ModelRequest, kind: str, now: float, end: Terminal | None = None, *, by_epoch: int = 0
+    ) -> None:
+        assert each.state != "ended", "a second terminal event"  # noqa: S101
+        each.state, each.holder, each.end_kind, each.end = "ended", "", kind, end
+        each.ended_at, each.ended_by = now, by_epoch
+
+    def claim(self, worker: str, claims: Sequence[Claim], wall_ms: float) -> None:
+        """Takes over what the ledger chose, if it may have."""
+        for claim in claims:
+            each = self.requests[claim.request.id]
+            assert each.state == "queued", "handed out twice"  # noqa: S101
+            assert not each.is_overdue(wall_ms), "handed out after its deadline"  # noqa: S101
+            each.state, each.holder = "running", worker
+            each.epoch += 1
+            each.attempt = each.crashed + 1
+            quarantined = each.is_quarantined(self.settings)
+            expected = Claim(each.request, each.epoch, each.attempt, quarantined, tuple(each.tokens), claim.waited_s)
+            assert claim == expected  # noqa: S101
+        held = self.held_by(worker)
+        if any(each.is_quarantined(self.settings) for each in held):
+            assert len(held) == 1, "not alone in quarantine"  # noqa: S101
+
+    def append(self, entry: AppendEntry, now: float) -> AppendResult:
+        each = self.requests.get(entry.request_id)
+        if each is None:
+            return AppendResult(AppendOutcome.GONE)
+        next_seq = len(each.tokens) + 1
+        if (refused := self._refused(each, entry.epoch)) is not None:
+            at_end = entry.first_seq + len(entry.deltas) == each.last_seq
+            repeated = entry.end is not None and entry.end == each.end and each.ended_by == entry.epoch and at_end
+            return AppendResult(AppendOutcome.OK if repeated else refused)
+        if entry.first_seq > next_seq:
+            return AppendResult(AppendOutcome.GAP, next_seq)
+        for seq, delta in enumerate(entry.deltas, entry.first_seq):
+            if seq == len(each.tokens) + 1:
+                each.tokens.append(delta)
+        if entry.end is not None:
+            self.close(each, kind_of(entry.end), now, entry.end, by_epoch=entry.epoch)
+        return AppendResult(AppendOutcome.OK)
+
+    def release(self, request_id: str, epoch: int, how: ReleaseHow, now: float) -> AppendOutcome:
+        each = self.requests.get(request_id)
+        if each is None:
+            return AppendOutcome.GONE
+        if (refused := self._refused(each, epoch)) is not None:
+            return refused
+        if how is ReleaseHow.FATAL:
+            self.dead_letters += 1
+            self.close(each, "BACKEND_FAILED", now, by_epoch=epoch)
+        elif how is ReleaseHow.FAILED:
+            self.crash(each, now)
+        else:
+            each.state, each.holder = "queued", ""
+            each.attempt -= 1
+        return AppendOutcome.OK
+
+    def reap(self, now: float, wall_ms: float) -> None:
+        for worker in list(self.leases):
+            self.is_live(worker, now)
+        for each in self.requests.values():
+            if each.is_overdue(wall_ms):
+                self.close(each, "DEADLINE_EXCEEDED", now)
+            elif each.is_abandoned(now):
+                self.close(each, "cancelled", now)
+        for request_id, each in list(self.requests.items()):
+            if each.state == "ended" and each.ended_at + self.settings.retention_s <= now:
+                del self.requests[request_id]
+                self.buried[request_id] = (each.request, now + self.settings.tombstone_s)
+        self.buried = {key: (request, until) for key, (request, until) in self.buried.items() if until > now}
+
+    def may_be_left_waiting(self, worker: str, model: str, claims: Sequence[Claim], wall_ms: float) -> bool:
+        """Whether a claim that left slots empty had a reason to."""
+        left = [each for each in self._waiting_for(model) if not each.is_overdue(wall_ms)]
+        held = self.held_by(worker)
+        if not left or any(each.is_quarantined(self.settings) for each in held):
+            return True
+        if held:
+            # The worker may be reserved for one in quarantine, of any model.
+            return any(each.is_quarantined(self.settings) for each in self.of_state("queued"))
+        # An empty worker passes over only what is reserved for others, one each, or is reserved itself for another
+        # model's. They were busy then, and may be empty by now without having claimed again.
+        others = [other for other in self.leases if other != worker]
+        elsewhere = [
+            each
+            for each in self.of_state("queued")
+            if each.request.model != model and each.is_quarantined(self.settings)
+        ]
+        return not claims and (
+            bool(elsewhere) or (len(left) <= len(others) and all(each.is_quarantined(self.settings) for each in left))
+        )
+
+    def _waiting_for(self, model: str) -> Iterator[ModelRequest]:
+        return (each for each in self.of_state("queued") if each.request.model == model)
+
+    def _refused(self, each: ModelRequest, epoch: int) -> AppendOutcome | None:
+        if each.epoch != epoch:
+            return AppendOutcome.FENCED
+        if each.state == "ended":
+            return AppendOutcome.STOP
+        return None if each.state == "running" else AppendOutcome.FENCED

@@ -1,0 +1,131 @@
+"""Promises about what ends a request from outside: a client, a deadline, nobody who reads."""
+
+# ruff: noqa: D101, S101
+
+import pytest
+
+from llmactors.ledger import AppendOutcome
+from llmactors.messages import Finished, Usage
+from llmactors.testing.ledger_suite.rig import Rig, code_of, finished, request, tokens
+
+
+class CancelSuite:
+    async def test_a_cancelled_request_is_not_claimed(self, rig: Rig) -> None:
+        await rig.submit(request())
+        assert await rig.ledger.cancel("r")
+        assert not await rig.ledger.cancel("r")
+        assert (await rig.ledger.read("r")).end == Finished("cancelled", Usage(0, 0))
+        assert await rig.claim() == []
+
+    async def test_a_cancelled_request_ends_at_once_with_what_it_has(self, rig: Rig) -> None:
+        claim = await rig.start()
+        await rig.write(claim, 1, 2)
+        assert await rig.ledger.cancel("r")
+        found = await rig.ledger.read("r")
+        assert (tuple(found.deltas), found.end) == (tokens(1, 2), Finished("cancelled", Usage(0, 2)))
+        assert await rig.write(claim, 3, 3) is AppendOutcome.STOP
+        assert (await rig.ledger.finish("r", claim.epoch, finished(2))).outcome is AppendOutcome.STOP
+
+    async def test_every_beat_for_a_lease_long_says_what_was_stopped(self, rig: Rig) -> None:
+        claim = await rig.start()
+        assert (await rig.ledger.beat("w")).stop == ()
+        await rig.ledger.cancel("r")
+        for _ in range(2):
+            assert (await rig.ledger.beat("w")).stop == (("r", claim.epoch),)
+        for _ in range(4):
+            await rig.pass_time(rig.settings.lease_s / 2)
+            assert (await rig.ledger.beat("w")).live
+        assert (await rig.ledger.beat("w")).stop == ()
+
+    async def test_a_worker_is_not_told_of_what_it_finished(self, rig: Rig) -> None:
+        claim = await rig.start()
+        await rig.ledger.finish("r", claim.epoch, finished(0))
+        assert (await rig.ledger.beat("w")).stop == ()
+
+    async def test_a_cancel_frees_the_slot_at_once(self, rig: Rig) -> None:
+        await rig.start()
+        await rig.ledger.cancel("r")
+        statistics = await rig.ledger.statistics()
+        assert (statistics.running, statistics.ended) == (0, 1)
+
+
+class DeadlineSuite:
+    async def test_a_queued_request_past_its_deadline_is_never_claimed(self, rig: Rig) -> None:
+        await rig.submit(request(deadline_ms=rig.wall_ms() + 100))
+        await rig.pass_time(0.15)
+        assert await rig.claim() == []
+        await rig.ledger.reap()
+        assert code_of((await rig.ledger.read("r")).end) == "DEADLINE_EXCEEDED"
+
+    async def test_a_running_request_ends_at_its_deadline(self, rig: Rig) -> None:
+        claim = await rig.start(request(deadline_ms=rig.wall_ms() + 100))
+        await rig.write(claim, 1, 2)
+        assert await rig.ledger.reap() == 0
+        await rig.pass_time(0.15)
+        assert await rig.ledger.reap() == 1
+        found = await rig.ledger.read("r")
+        assert (tuple(found.deltas), code_of(found.end)) == (tokens(1, 2), "DEADLINE_EXCEEDED")
+        assert await rig.write(claim, 3, 3) is AppendOutcome.STOP
+        assert (await rig.ledger.beat("w")).stop == (("r", claim.epoch),)
+
+    async def test_a_deadline_has_no_effect_on_what_has_ended(self, rig: Rig) -> None:
+        claim = await rig.start(request(deadline_ms=rig.wall_ms() + 100))
+        await rig.ledger.finish("r", claim.epoch, finished(0))
+        await rig.pass_time(0.15)
+        assert await rig.ledger.reap() == 0
+        assert (await rig.ledger.read("r")).end == finished(0)
+
+
+class ReaderSuite:
+    async def test_a_request_that_nobody_reads_is_cancelled_after_its_grace(self, rig: Rig) -> None:
+        claim = await rig.start(request(resume_grace_ms=200))
+        await rig.ledger.reap()
+        assert await rig.write(claim, 1, 1) is AppendOutcome.OK
+        await rig.pass_time(0.25)
+        assert await rig.ledger.reap() == 1
+        assert (await rig.ledger.read("r")).end == Finished("cancelled", Usage(0, 1))
+        assert (await rig.ledger.beat("w")).stop == (("r", claim.epoch),)
+
+    async def test_a_request_that_is_read_lives_on(self, rig: Rig) -> None:
+        await rig.submit(request(resume_grace_ms=200))
+        with await rig.ledger.follow("r"):
+            await rig.pass_time(0.3)
+            assert await rig.ledger.reap() == 0
+            with await rig.ledger.follow("r"):
+                pass
+            await rig.pass_time(0.3)
+            assert await rig.ledger.reap() == 0
+        assert await rig.ledger.reap() == 0
+        await rig.pass_time(0.25)
+        assert await rig.ledger.reap() == 1
+
+    async def test_a_reader_that_comes_back_in_time_keeps_it(self, rig: Rig) -> None:
+        await rig.submit(request(resume_grace_ms=300))
+        with await rig.ledger.follow("r"):
+            pass
+        await rig.pass_time(0.15)
+        with await rig.ledger.follow("r"):
+            await rig.pass_time(0.3)
+            await rig.ledger.reap()
+        assert (await rig.ledger.info("r")).state == "queued"
+
+    async def test_a_watch_prolongs_and_never_shortens(self, rig: Rig) -> None:
+        await rig.submit(request(resume_grace_ms=200))
+        await rig.ledger.watch("r", 300)
+        await rig.ledger.watch("r", 1)
+        await rig.pass_time(0.4)
+        assert await rig.ledger.reap() == 0
+        await rig.pass_time(0.15)
+        assert await rig.ledger.reap() == 1
+
+    @pytest.mark.parametrize("late", [False, True])
+    async def test_no_reader_is_needed_once_it_has_ended(self, rig: Rig, late: bool) -> None:
+        claim = await rig.start(request(resume_grace_ms=200))
+        if late:
+            with await rig.ledger.follow("r"):
+                await rig.ledger.finish("r", claim.epoch, finished(0))
+        else:
+            await rig.ledger.finish("r", claim.epoch, finished(0))
+        await rig.pass_time(0.3)
+        assert await rig.ledger.reap() == 0
+        assert (await rig.ledger.read("r")).end == finished(0)

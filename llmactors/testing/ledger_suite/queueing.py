@@ -1,0 +1,122 @@
+"""Promises about getting in, and about who is served next."""
+
+# ruff: noqa: D101, S101
+
+from llmactors.ledger import ReleaseHow, SubmitOutcome
+from llmactors.testing.ledger_suite.rig import Rig, finished, request
+
+
+class SubmitSuite:
+    async def test_a_submitted_request_waits_with_an_empty_log(self, rig: Rig) -> None:
+        await rig.submit(request())
+        info = await rig.ledger.info("r")
+        assert (info.request, info.state, info.epoch, info.attempt, info.last_seq) == (request(), "queued", 0, 0, 0)
+
+    async def test_the_same_request_again_changes_nothing(self, rig: Rig) -> None:
+        await rig.submit(request())
+        assert await rig.ledger.submit(request()) is SubmitOutcome.DUPLICATE
+        assert (await rig.ledger.statistics()).queued == 1
+        [claim] = await rig.claim(slots=2)
+        assert await rig.ledger.submit(request()) is SubmitOutcome.DUPLICATE
+        await rig.ledger.finish("r", claim.epoch, finished(0))
+        assert await rig.ledger.submit(request()) is SubmitOutcome.DUPLICATE
+        assert await rig.claim() == []
+
+    async def test_the_same_id_with_another_body_is_a_conflict(self, rig: Rig) -> None:
+        await rig.submit(request())
+        assert await rig.ledger.submit(request(prompt="ho")) is SubmitOutcome.CONFLICT
+        assert (await rig.ledger.info("r")).request == request()
+
+    async def test_a_request_whose_log_is_gone_is_not_run_again(self, rig: Rig) -> None:
+        await rig.submit(request())
+        await rig.ledger.cancel("r")
+        await rig.pass_time(rig.settings.retention_s + 0.01)
+        await rig.ledger.reap()
+        assert await rig.ledger.submit(request()) is not SubmitOutcome.ACCEPTED
+        assert await rig.claim() == []
+
+    async def test_the_queue_is_bounded_in_requests(self, rig: Rig) -> None:
+        most = rig.settings.max_queued
+        await rig.submit(*(request(f"r{each}") for each in range(most)))
+        assert await rig.ledger.submit(request("more")) is SubmitOutcome.OVERLOADED
+        assert await rig.ledger.submit(request("r0")) is SubmitOutcome.DUPLICATE
+        await rig.ledger.cancel("r0")
+        await rig.submit(request("more"))
+
+    async def test_the_queue_is_bounded_in_bytes(self, rig: Rig) -> None:
+        half = "ä" * (rig.settings.max_queued_bytes // 4)
+        await rig.submit(request("r1", prompt=half), request("r2", prompt=half))
+        assert await rig.ledger.submit(request("r3", prompt="ä")) is SubmitOutcome.OVERLOADED
+        assert len(await rig.claim()) == 1
+        await rig.submit(request("r3", prompt="ä"))
+
+    async def test_accepted_work_comes_back_also_to_a_full_queue(self, rig: Rig) -> None:
+        claim = await rig.start()
+        most = rig.settings.max_queued
+        await rig.submit(*(request(f"r{each}") for each in range(most)))
+        await rig.ledger.release("r", claim.epoch, ReleaseHow.FAILED)
+        assert (await rig.ledger.statistics()).queued == most + 1
+        assert len(await rig.claim(slots=most + 2)) == most + 1
+
+
+class ClaimSuite:
+    async def test_a_worker_without_a_lease_gets_nothing(self, rig: Rig) -> None:
+        await rig.submit(request())
+        assert await rig.ledger.claim("stranger", "m", 1) == []
+
+    async def test_no_more_than_the_slots_are_handed_out(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"r{each}") for each in range(3)))
+        assert [claim.request.id for claim in await rig.claim(slots=2)] == ["r0", "r1"]
+        assert await rig.claim(slots=0) == []
+        assert [claim.request.id for claim in await rig.claim(slots=2)] == ["r2"]
+
+    async def test_a_request_is_in_one_hand_only(self, rig: Rig) -> None:
+        await rig.submit(request())
+        assert len(await rig.claim("w1")) == 1
+        assert await rig.claim("w1") == []
+        assert await rig.claim("w2") == []
+
+    async def test_a_claim_is_for_one_model(self, rig: Rig) -> None:
+        await rig.submit(request("a", model="one"), request("b", model="two"))
+        assert [claim.request.id for claim in await rig.claim(slots=9, model="two")] == ["b"]
+        assert await rig.claim(slots=9, model="three") == []
+
+    async def test_the_first_claim_is_epoch_and_attempt_one(self, rig: Rig) -> None:
+        claim = await rig.start()
+        assert (claim.request, claim.epoch, claim.attempt) == (request(), 1, 1)
+        assert not claim.quarantined
+        assert claim.tokens == ()
+        info = await rig.ledger.info("r")
+        assert (info.state, info.epoch, info.attempt) == ("running", 1, 1)
+
+    async def test_a_claim_says_how_long_it_waited_this_time(self, rig: Rig) -> None:
+        await rig.submit(request())
+        for wait_s in (0.3, 0.1):
+            await rig.pass_time(wait_s)
+            [claim] = await rig.claim()
+            assert wait_s - 0.01 <= claim.waited_s < wait_s + 0.1
+            await rig.pass_time(0.2)
+            await rig.ledger.release("r", claim.epoch, ReleaseHow.SILENT)
+
+    async def test_one_tenant_does_not_starve_the_others(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"a{each}", tenant="a") for each in range(8)), request("b", tenant="b"))
+        assert "b" in [claim.request.id for claim in await rig.claim(slots=2)]
+
+    async def test_a_tenant_with_small_requests_is_served_more_of_them(self, rig: Rig) -> None:
+        for each in range(4):
+            await rig.submit(request(f"big{each}", tenant="big", max_tokens=300))
+        for each in range(8):
+            await rig.submit(request(f"small{each}", tenant="small", max_tokens=100))
+        first = [claim.request.id for claim in await rig.claim(slots=8)]
+        assert 5 <= sum(each.startswith("small") for each in first) <= 7
+
+    async def test_the_more_urgent_class_goes_first(self, rig: Rig) -> None:
+        await rig.submit(request("late", priority=2), request("usual"), request("soon", priority=0))
+        assert [claim.request.id for claim in await rig.claim(slots=3)] == ["soon", "usual", "late"]
+
+    async def test_what_comes_back_goes_before_what_came_later(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"r{each}") for each in range(4)))
+        first, second = await rig.claim(slots=2)
+        await rig.ledger.release("r1", second.epoch, ReleaseHow.FAILED)
+        await rig.ledger.release("r0", first.epoch, ReleaseHow.FAILED)
+        assert [claim.request.id for claim in await rig.claim(slots=4)] == ["r0", "r1", "r2", "r3"]

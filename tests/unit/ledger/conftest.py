@@ -1,0 +1,3 @@
+import pytest
+
+pytest.register_assert_rewrite("llmactors.testing.ledger_suite", "llmactors.testing.ledger_machine")

@@ -1,0 +1,24 @@
+"""The memory ledger does what a naive model does, whatever happens in whatever order."""
+
+from hypothesis import HealthCheck, settings
+
+from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
+from llmactors.testing.ledger_machine import LedgerMachine
+from llmactors.testing.residue import residue
+
+
+class MemoryMachine(LedgerMachine):
+    def make_ledger(self, settings: LedgerSettings) -> Ledger:
+        return MemoryLedger(settings, now=self.now, wall_ms=self.wall_ms)
+
+    def check_empty(self) -> None:
+        assert set(residue(self.ledger)) <= {"_life.dead_letters", "_life.leases._dead"}
+
+
+TestMemoryMachine = MemoryMachine.TestCase
+TestMemoryMachine.settings = settings(
+    max_examples=75,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

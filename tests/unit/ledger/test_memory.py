@@ -1,0 +1,224 @@
+"""What the memory ledger promises beyond the contract: bounds on memory, no task switches, waits that cost nothing."""
+
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from llmactors import errors
+from llmactors.ledger import AppendEntry, LedgerSettings, MemoryLedger, ReleaseHow
+from llmactors.messages import GenerateRequest
+from llmactors.testing.ledger_machine import run_sync
+from llmactors.testing.ledger_suite import SUITE_SETTINGS, finished, request, tokens
+from llmactors.testing.residue import residue
+
+
+@attrs.define
+class Time:
+    now_s: float = 0.0
+
+    def now(self) -> float:
+        return self.now_s
+
+    def wall_ms(self) -> int:
+        return round(self.now_s * 1000)
+
+
+def make(time: Time, **changes: Any) -> MemoryLedger:
+    return MemoryLedger(attrs.evolve(SUITE_SETTINGS, **changes), now=time.now, wall_ms=time.wall_ms)
+
+
+def claim_one(ledger: MemoryLedger, submitted: GenerateRequest) -> int:
+    """Submits, claims, and gives the epoch."""
+    run_sync(ledger.submit(submitted))
+    run_sync(ledger.beat("w"))
+    [claim] = run_sync(ledger.claim("w", submitted.model, 1))
+    return claim.epoch
+
+
+def run_to_end(ledger: MemoryLedger, submitted: GenerateRequest, length: int) -> None:
+    epoch = claim_one(ledger, submitted)
+    run_sync(ledger.append([AppendEntry(submitted.id, epoch, 1, tokens(1, length), finished(length))]))
+
+
+def test_memory_returns_to_where_it_was() -> None:
+    time = Time()
+    ledger = make(time, max_queued=100_000, max_queued_bytes=2**30)
+    for number in range(10_000):
+        deadline_ms = None if number % 3 else 10**9
+        fields = {"tenant": f"tenant{number % 50}", "model": f"model{number % 7}", "deadline_ms": deadline_ms}
+        submitted = request(f"r{number}", **fields)
+        run_sync(ledger.submit(submitted))
+        with run_sync(ledger.follow(submitted.id)):
+            pass
+    worker = 0
+    while (left := run_sync(ledger.statistics())).queued:
+        worker += 1
+        run_sync(ledger.beat(f"w{worker}"))
+        for model in range(7):
+            claims = run_sync(ledger.claim(f"w{worker}", f"model{model}", 40))
+            for number, claim in enumerate(claims):
+                request_id = claim.request.id
+                entry = AppendEntry(request_id, claim.epoch, 1, tokens(1, 3), finished(3))
+                match number % 5:
+                    case 0 | 1 | 2:
+                        run_sync(ledger.append([entry]))
+                    case 3:
+                        run_sync(ledger.cancel(request_id))
+                    case 4:
+                        run_sync(ledger.release(request_id, claim.epoch, ReleaseHow.FAILED))
+        time.now_s += 0.01
+        run_sync(ledger.reap())
+    assert left.accepted_total == left.ended_total == 10_000
+    for _ in range(2):
+        time.now_s += 2 * (ledger.settings.retention_s + ledger.settings.tombstone_s)
+        run_sync(ledger.reap())
+    assert set(residue(ledger)) <= {"_life.dead_letters", "_life.leases._dead"}
+    assert run_sync(ledger.statistics()).log_tokens == 0
+
+
+@pytest.mark.parametrize(("changes", "kept"), [({"retained_max": 3}, 3), ({"retained_tokens_max": 25}, 2)])
+def test_retained_logs_are_bounded_and_the_oldest_go_first(changes: dict[str, int], kept: int) -> None:
+    ledger = make(Time(), **changes)
+    for number in range(5):
+        run_to_end(ledger, request(f"r{number}"), length=10)
+    for number in range(5 - kept):
+        with pytest.raises(errors.Expired):
+            run_sync(ledger.info(f"r{number}"))
+    assert run_sync(ledger.statistics()).ended == kept
+    assert len(run_sync(ledger.read("r4")).deltas) == 10
+
+
+def test_tombstones_and_dead_workers_are_bounded() -> None:
+    ledger = make(Time(), tombstones_max=2, retained_max=1, dead_workers_kept=2)
+    for number in range(5):
+        run_to_end(ledger, request(f"r{number}"), length=1)
+        run_sync(ledger.leave("w"))
+        run_sync(ledger.beat(f"w{number}"))
+        run_sync(ledger.leave(f"w{number}"))
+        # Only the newest ids are known to be dead.
+        run_sync(ledger.beat("other"))
+        run_sync(ledger.leave("other"))
+    with pytest.raises(errors.NotFound):
+        run_sync(ledger.info("r0"))
+    with pytest.raises(errors.Expired):
+        run_sync(ledger.info("r3"))
+    assert residue(ledger)["_life.leases._dead"] == 2
+
+
+def test_a_watch_does_not_touch_what_is_followed_here() -> None:
+    time = Time()
+    ledger = make(time)
+    run_sync(ledger.submit(request(resume_grace_ms=100)))
+    with run_sync(ledger.follow("r")):
+        run_sync(ledger.watch("r", 1000))
+        time.now_s += 5
+        assert run_sync(ledger.reap()) == 0
+    time.now_s += 0.2
+    assert run_sync(ledger.reap()) == 1
+
+
+def test_an_open_follower_keeps_its_log() -> None:
+    time = Time()
+    ledger = make(time)
+    run_to_end(ledger, request(), length=4)
+    with run_sync(ledger.follow("r", 1)) as follower:
+        time.now_s += ledger.settings.retention_s
+        assert run_sync(ledger.reap()) == 1
+        taken = follower.take()
+        assert (tuple(taken.deltas), taken.end) == (tokens(2, 4), finished(4))
+
+
+def test_a_reserved_request_past_its_deadline_frees_the_worker() -> None:
+    time = Time()
+    ledger = make(time, quarantine_from_attempt=2)
+    epoch = claim_one(ledger, request(deadline_ms=100))
+    run_sync(ledger.release("r", epoch, ReleaseHow.FAILED))
+    run_sync(ledger.submit(request("busy", model="other")))
+    run_sync(ledger.claim("w", "other", 1))
+    run_sync(ledger.submit(request("later")))
+    assert run_sync(ledger.claim("w", "m", 1)) == []
+    time.now_s += 0.2
+    run_sync(ledger.reap())
+    [claim] = run_sync(ledger.claim("w", "m", 1))
+    assert claim.request.id == "later"
+
+
+@pytest.mark.parametrize("after", [-1, -9])
+def test_a_negative_seq_is_a_mistake(after: int) -> None:
+    ledger = make(Time())
+    epoch = claim_one(ledger, request())
+    with pytest.raises(ValueError, match="seq counts from 1"):
+        run_sync(ledger.read("r", after))
+    with pytest.raises(ValueError, match="seq counts from 1"):
+        run_sync(ledger.append([AppendEntry("r", epoch, after, tokens(1, 1))]))
+
+
+def test_settings_without_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="lease_s"):
+        LedgerSettings(lease_s=0)
+
+
+def test_it_shows_its_state() -> None:
+    ledger = make(Time())
+    claim_one(ledger, request("a"))
+    run_sync(ledger.submit(request("b")))
+    assert repr(ledger) == "<MemoryLedger of <Lifecycle: 1 queued, 1 running, 0 ended, 1 workers>>"
+
+
+async def test_waiting_for_the_end_is_not_woken_by_tokens() -> None:
+    ledger = MemoryLedger(SUITE_SETTINGS)
+    await ledger.submit(request())
+    await ledger.beat("w")
+    [claim] = await ledger.claim("w", "m", 1)
+    switches = 0
+
+    class Count(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            nonlocal switches
+            switches += task.name == "waiter"
+
+    async def wait() -> None:
+        with await ledger.follow("r") as follower:
+            await follower.wait_end()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, name="waiter")
+        await wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(counter := Count())
+        for seq in range(1, 50):
+            await ledger.append([AppendEntry("r", claim.epoch, seq, tokens(seq, seq))])
+            await wait_all_tasks_blocked()
+        assert switches == 0
+        await ledger.finish("r", claim.epoch, finished(49))
+    trio.lowlevel.remove_instrument(counter)
+    assert switches == 1
+
+
+async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
+    ledger = MemoryLedger(SUITE_SETTINGS)
+    await ledger.submit(request())
+    await ledger.beat("w")
+    [claim] = await ledger.claim("w", "m", 1)
+    with await ledger.follow("r") as follower:
+        for wait in (follower.wait_more, follower.wait_end):
+            with trio.move_on_after(0):
+                await wait()
+        await ledger.append([AppendEntry("r", claim.epoch, 1, tokens(1, 1), finished(1))])
+        assert follower.take().end == finished(1)
+    with trio.move_on_after(0) as scope:
+        await ledger.wait_work("w", "m")
+    assert scope.cancelled_caught
+
+
+async def test_a_worker_without_a_lease_does_not_wait_for_work() -> None:
+    ledger = MemoryLedger(SUITE_SETTINGS)
+    await ledger.wait_work("stranger", "m")
+    await ledger.beat("w")
+    await ledger.wait_work("w", "m")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ledger.wait_work, "w", "m")
+        await wait_all_tasks_blocked()
+        await ledger.leave("w")
