@@ -1,0 +1,39 @@
+"""From token ids to the text that each of them adds. Pure.
+
+The text of a token depends on the tokens before it and on nothing else. So whoever takes an answer over feeds the
+logged ids again, throws the text away, and is in the state of the one who began it, also inside of a character or of
+a stop string.
+"""
+
+import codecs
+from collections.abc import Sequence
+
+from llmactors.backends.stop_strings import StopStrings
+from llmactors.backends.vocabulary import Vocabulary
+
+
+class Detokenizer:
+    """The state of one answer's text. Bytes that are no UTF-8 become U+FFFD."""
+
+    def __init__(self, vocabulary: Vocabulary, stop: Sequence[str]) -> None:
+        self._vocabulary = vocabulary
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stops = StopStrings(stop)
+
+    def __repr__(self) -> str:
+        return f"<Detokenizer holding {self._decoder.getstate()[0]!r}, {self._stops!r}>"
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string was met: nothing may follow."""
+        return self._stops.stopped
+
+    def feed(self, token: int, *, last: bool) -> str:
+        """What `token` adds to the text. The `last` one also adds whatever was held back.
+
+        Nothing is added after a stop string was met.
+        """
+        if self.stopped:
+            return ""
+        shown = self._stops.feed(self._decoder.decode(self._vocabulary.piece(token), final=last))
+        return shown + self._stops.flush() if last and not self.stopped else shown

@@ -1,0 +1,115 @@
+"""Reads the head of a GGUF file: enough to refuse a bad file with a clear line, and to know the model's vocabulary.
+
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Blocking; call it in a thread.
+"""
+
+import mmap
+import struct
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from llmactors.errors import ModelError
+
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_STRING, _ARRAY = 8, 9
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+
+
+@attrs.frozen
+class Gguf:
+    """What the head of the file says."""
+
+    metadata: dict[str, Any]
+    """Strings are bytes: a vocabulary need not be valid UTF-8."""
+
+    @property
+    def trained_context(self) -> int | None:
+        """The longest text that the model was trained on, in tokens; None where the file does not say."""
+        architecture = self.metadata.get("general.architecture", b"").decode("utf-8", "replace")
+        found = self.metadata.get(f"{architecture}.context_length")
+        return found if isinstance(found, int) else None
+
+
+def read_gguf(path: Path) -> Gguf:
+    """The head of `path`.
+
+    Raises:
+        ModelError: it cannot be read, is no GGUF file, is of a version that nobody here knows, or ends too early.
+    """
+    try:
+        with path.open("rb") as file:
+            size_bytes = path.stat().st_size
+            if size_bytes < len(_MAGIC) or file.read(len(_MAGIC)) != _MAGIC:
+                raise ModelError(f"{path.name} is not a GGUF model: it does not begin with the letters GGUF")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _parse(data, path.name, size_bytes)
+    except FileNotFoundError:
+        raise ModelError(f"there is no model file {path}") from None
+    except OSError as error:
+        raise ModelError(f"the model file {path} cannot be read: {error.strerror}") from error
+
+
+def _parse(data: mmap.mmap, name: str, size_bytes: int) -> Gguf:
+    try:
+        reader = _Reader(data, len(_MAGIC))
+        version = reader.scalar("<I")
+        if version not in _VERSIONS:
+            raise ModelError(f"{name} is GGUF version {version}; this program reads the versions 2 and 3")
+        tensors, pairs = reader.scalar("<Q"), reader.scalar("<Q")
+        metadata = {reader.string().decode("utf-8", "replace"): reader.value() for _ in range(pairs)}
+        # The offsets count from the first aligned byte behind the head; a whole file reaches beyond the last of them.
+        last_offset = max((reader.tensor_offset() for _ in range(tensors)), default=0)
+    except (struct.error, IndexError, KeyError, RecursionError) as error:
+        raise ModelError(
+            f"{name} is a damaged GGUF file: its head is cut off or senseless; download it again"
+        ) from error
+    if reader.at + last_offset >= size_bytes:
+        raise ModelError(
+            f"{name} is cut off: it has {size_bytes:,} bytes, and more than {reader.at + last_offset:,} were expected;"
+            " download it again",
+        )
+    return Gguf(metadata)
+
+
+class _Reader:
+    def __init__(self, data: mmap.mmap, at: int) -> None:
+        self._data = data
+        self.at = at
+
+    def scalar(self, form: str) -> Any:
+        (value,) = struct.unpack_from(form, self._data, self.at)
+        self.at += struct.calcsize(form)
+        return value
+
+    def string(self) -> bytes:
+        size = self.scalar("<Q")
+        value = self._data[self.at : self.at + size]
+        if len(value) != size:
+            raise IndexError(size)
+        self.at += size
+        return value
+
+    def value(self, kind: int | None = None) -> Any:
+        kind = self.scalar("<I") if kind is None else kind
+        if kind == _STRING:
+            return self.string()
+        if kind != _ARRAY:
+            return self.scalar(_SCALARS[kind])
+        of, count = self.scalar("<I"), self.scalar("<Q")
+        if of in _SCALARS:
+            form = f"<{count}{_SCALARS[of][1]}"
+            values = struct.unpack_from(form, self._data, self.at)
+            self.at += struct.calcsize(form)
+            return values
+        return [self.value(of) for _ in range(count)]
+
+    def tensor_offset(self) -> int:
+        self.string()
+        dimensions = self.scalar("<I")
+        self.at += 8 * dimensions + 4
+        offset = self.scalar("<Q")
+        assert isinstance(offset, int)  # noqa: S101 - "<Q" gives an int; for mypy
+        return offset

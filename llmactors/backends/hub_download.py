@@ -1,0 +1,128 @@
+"""A model file on the Hugging Face hub, fetched over HTTP; goes on where an earlier attempt ended."""
+
+import os
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from llmactors.backends.catalog import HubSource
+from llmactors.errors import ModelError
+
+_HUB = "https://huggingface.co"
+_TIMEOUT_S = 30.0
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_Tell = Callable[[int, int | None], None]
+
+
+class _PartState(msgspec.Struct, frozen=True):
+    etag: str
+    """Of the file that the part belongs to: another file must not be glued to it."""
+
+
+def fetch_from_hub(source: HubSource, part: Path, progress: _Tell) -> str | None:
+    """Completes `part`, and returns its sha256 where the hub names one.
+
+    A connection that breaks is made again at once, as long as each one brings something.
+
+    Raises:
+        ModelError: no such file, no access, or no network.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
+    url = f"{endpoint}/{source.owner}/{source.repo}/resolve/main/{source.file}"
+    token = os.environ.get("HF_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(headers=headers, follow_redirects=True, timeout=_TIMEOUT_S) as client:
+        while True:
+            before = _size(part)
+            try:
+                return _attempt(client, url, source, part, progress)
+            except httpx.TransportError as error:
+                if _size(part) > before:
+                    continue
+                raise ModelError(
+                    f"{source} cannot be downloaded from {endpoint}: {str(error) or type(error).__name__};"
+                    " check the network and try again, it goes on where it stopped",
+                ) from error
+
+
+def _attempt(client: httpx.Client, url: str, source: HubSource, part: Path, progress: _Tell) -> str | None:
+    begun = _resumable(part)
+    # No compression: a range counts the bytes that are sent, and weights do not shrink.
+    headers = {"Accept-Encoding": "identity"}
+    if begun is not None:
+        headers |= {"Range": f"bytes={_size(part)}-", "If-Range": begun.etag}
+    with client.stream("GET", url, headers=headers) as response:
+        if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            # As long as the file: an earlier attempt had it all, and its checksum decides.
+            if response.headers.get("Content-Range") != f"bytes */{_size(part)}":
+                part.unlink()
+                raise httpx.RemoteProtocolError("what is here of the file is not a part of it")
+        else:
+            _raise_for(response, source)
+            _append(response, part, progress)
+        return _sha256_of(response)
+
+
+def _append(response: httpx.Response, part: Path, progress: _Tell) -> None:
+    done = 0
+    if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+        found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        done = int(found[1]) if found else -1
+        if done != _size(part):
+            part.unlink()
+            raise httpx.RemoteProtocolError("the server sent another range than the one asked for")
+    length = response.headers.get("Content-Length", "")
+    total = done + int(length) if length.isdigit() else None
+    with part.open("ab" if done else "wb") as file:
+        if not done:
+            _state_of(part).write_bytes(msgspec.json.encode(_PartState(response.headers.get("ETag", ""))))
+        for chunk in response.iter_raw():
+            file.write(chunk)
+            done += len(chunk)
+            progress(done, total)
+
+
+def _resumable(part: Path) -> _PartState | None:
+    try:
+        state = msgspec.json.decode(_state_of(part).read_bytes(), type=_PartState)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+    # A weak ETag does not promise the same bytes (RFC 9110, 13.1.5).
+    return state if state.etag.startswith('"') and _size(part) else None
+
+
+def _sha256_of(response: httpx.Response) -> str | None:
+    for one in (*response.history, response):
+        etag = one.headers.get("X-Linked-Etag", "").strip('"')
+        if _SHA256.fullmatch(etag):
+            return str(etag)
+    return None
+
+
+def _raise_for(response: httpx.Response, source: HubSource) -> None:
+    status = response.status_code
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        raise ModelError(
+            f"the hub refuses {source}: it may be misspelt or gated; set HF_TOKEN to a token that may read it"
+        )
+    if status == HTTPStatus.NOT_FOUND:
+        raise ModelError(f"the hub has no {source}: check owner, repository and file name")
+    if status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+        raise ModelError(f"the hub answered {status} for {source}; try again later")
+
+
+def _state_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _size(part: Path) -> int:
+    try:
+        return part.stat().st_size
+    except FileNotFoundError:
+        return 0

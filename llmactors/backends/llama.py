@@ -1,0 +1,253 @@
+"""A real model: llama.cpp in a child process, spoken to over loopback HTTP.
+
+    LlamaBackend ── LlamaProcess ── pipes ── llama_child (xllamacpp, native code)
+          ├──────── LlamaClient ─── HTTP ────────┘
+          └──────── Answer: from its events to the deltas of the log; pure
+
+A crash of native code is the child's death: `check` and every running `generate` then raise `LlamaCrashed`, the actor
+that owns the backend ends, and its supervisor makes a new one. The requests go on from their logs.
+"""
+
+import os
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+import attrs
+import msgspec
+import trio
+
+from llmactors.backends.answer import Answer
+from llmactors.backends.base import Capabilities, Job, Output, Takeover
+from llmactors.backends.gguf import read_gguf
+from llmactors.backends.llama_child import ChildConfig
+from llmactors.backends.llama_client import Exchange, LlamaClient, sampling_of
+from llmactors.backends.llama_http import ConnectionLost
+from llmactors.backends.llama_process import LlamaCrashed, LlamaProcess
+from llmactors.backends.stall import StallWatch
+from llmactors.backends.vocabulary import Vocabulary, vocabulary_of
+from llmactors.errors import BackendFailed, InvalidRequest, ModelError
+from llmactors.messages import GenerateRequest, TokenDelta
+
+_PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"
+
+
+def _spare_cores() -> int:
+    # One core stays with the event loop. llama.cpp's threads wait for each other at every layer: with as many threads
+    # as cores, any other busy process makes it slower by a factor, not by a share.
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+@attrs.frozen
+class LlamaSettings:
+    """How to run a model."""
+
+    slots: int = attrs.field(default=8, validator=attrs.validators.gt(0))
+    context_tokens: int = attrs.field(default=2048, validator=attrs.validators.gt(0))
+    """Per slot; less where the model was trained on less. Memory is taken for all slots at the start."""
+    threads: int = attrs.field(factory=_spare_cores, validator=attrs.validators.gt(0))
+    reproducible: bool = True
+    """Greedy and seeded requests give the same text on every worker and after every takeover.
+
+    The price, paid by these requests only: their prompts are never read from another request's cache, and a takeover
+    makes the logged tokens again, one by one. Without it a takeover continues with the same meaning, but not always
+    with the same words, since a model rounds a token in a prompt unlike the same token in an answer.
+    """
+    step_tokens: int = attrs.field(default=512, validator=attrs.validators.gt(0))
+    """How much of a prompt is read in one step. Neither a cancel nor the other streams can interrupt a step. Smaller
+    ones round prompts that are read together differently, so that greedy answers may differ under load."""
+    health_s: float = 2.0
+    """How long the child may take to say that it is well."""
+    stall_s: float = 30.0
+    """How long all sequences together may go without output, besides the time to read their prompts."""
+    slowest_prompt_tokens_per_s: float = 20.0
+    """The slowest reading of prompts that is not taken for a hang."""
+
+
+@attrs.frozen
+class LlamaStatistics:
+    """A snapshot of a backend."""
+
+    pid: int | None
+    waiting: int
+    """Sequences that wait for a token."""
+    silence_s: float
+    """For how long none of them got one."""
+
+
+class LlamaBackend:
+    """Serves the GGUF file at `path`. A `StreamingBackend`; `llmactors.backends.base` says what its methods promise.
+
+    Takeover is `EXACT` where the settings say `reproducible`, for requests that are greedy or have a seed; other
+    requests leave the choice of words to chance anyway, and continue from their logs at once.
+    """
+
+    def __init__(self, path: Path, settings: LlamaSettings | None = None) -> None:
+        self._path = path
+        self._settings = settings or LlamaSettings()
+        self.capabilities = self._declare(self._settings.context_tokens)
+        api_key = secrets.token_urlsafe(32)  # loopback is open to every user of the machine
+        self._config = ChildConfig(
+            model_path=str(path),
+            api_key=api_key,
+            slots=self._settings.slots,
+            context_tokens=self._settings.context_tokens,
+            threads=self._settings.threads,
+            step_tokens=self._settings.step_tokens,
+        )
+        self._process = LlamaProcess(self._config)
+        self._connected: LlamaClient | None = None
+        self._vocabulary = Vocabulary(())
+        self._has_template = False
+        self._stall = StallWatch(self._settings.stall_s, self._settings.slowest_prompt_tokens_per_s)
+
+    def __repr__(self) -> str:
+        return f"<LlamaBackend {self._path.name} pid={self._process.pid} waiting={self._stall.waiting}>"
+
+    def statistics(self) -> LlamaStatistics:
+        """What it does now."""
+        return LlamaStatistics(self._process.pid, self._stall.waiting, self._stall.silence_s(trio.current_time()))
+
+    async def start(self) -> None:
+        """Returns when requests can be served.
+
+        Raises:
+            ModelError: xllamacpp is not installed, or the file is missing, damaged or not understood.
+        """
+        gguf = await trio.to_thread.run_sync(read_gguf, self._path)
+        self._vocabulary = await trio.to_thread.run_sync(vocabulary_of, gguf)
+        context = min(self._settings.context_tokens, gguf.trained_context or self._settings.context_tokens)
+        self._process = LlamaProcess(msgspec.structs.replace(self._config, context_tokens=context))
+        address = await self._process.start()
+        client = self._connected = LlamaClient(address, self._config.api_key)
+        try:
+            served_context, self._has_template = await client.properties()
+            for token, piece in await client.pieces(_PROBE):
+                if self._vocabulary.piece(token) != piece:
+                    raise ModelError(f"the tokenizer of {self._path.name} is of a kind that llmactors does not know")
+        except (ConnectionLost, msgspec.MsgspecError) as error:
+            raise LlamaCrashed(await self._process.obituary()) from error
+        self.capabilities = self._declare(min(served_context, context))
+
+    async def generate(self, job: Job) -> AsyncGenerator[Output, None]:
+        """Yields what comes after `job.tokens`; the last output has `finish`.
+
+        Raises:
+            InvalidRequest: prompt and answer together do not fit into a slot.
+            BackendFailed: llama.cpp gave up this one request.
+            LlamaCrashed: the child is gone.
+        """
+        request = job.request
+        answer = Answer(self._vocabulary, request, job.tokens)
+        exact = self._settings.reproducible and (request.temperature <= 0 or request.seed is not None)
+        again = exact and bool(job.tokens)
+        try:
+            prompt = await self._read(request)
+            if not answer.finished and await self._ended(job):
+                answer.finish = "stop"
+            if answer.finished:
+                yield _output(job, (), answer, prompt)
+            while not answer.finished:
+                exchange = await self._begin(prompt, answer, request, exact=exact, again=again)
+                try:
+                    while not answer.over:
+                        deltas = await self._next(exchange, answer)
+                        if deltas or answer.finished:
+                            yield _output(job, deltas, answer, prompt)
+                finally:
+                    await exchange.close()
+                if answer.hidden and not answer.replaying:
+                    deltas = await self._ask_hidden(prompt, answer, request, exact=exact)
+                    yield _output(job, deltas, answer, prompt)
+                again = False
+        except (ConnectionLost, msgspec.MsgspecError) as error:
+            raise LlamaCrashed(await self._process.obituary()) from error
+
+    async def check(self) -> None:
+        """Raises `LlamaCrashed` when the child has died, does not answer, or answers but makes no tokens."""
+        self._process.check_nowait()
+        try:
+            with trio.move_on_after(self._settings.health_s) as deadline:
+                await self._client.health()
+        except ConnectionLost as error:
+            raise LlamaCrashed(await self._process.obituary()) from error
+        except BackendFailed as error:
+            raise LlamaCrashed(error.message) from error
+        if deadline.cancelled_caught:
+            raise LlamaCrashed(f"llama.cpp did not answer within {self._settings.health_s:g} s: it hangs")
+        # /health is answered by threads of their own, also while the one that decodes hangs.
+        now = trio.current_time()
+        if self._stall.stalled(now):
+            silence_s = self._stall.silence_s(now)
+            raise LlamaCrashed(f"llama.cpp made no token for {silence_s:.1f} s: its decoding hangs")
+
+    async def close(self) -> None:
+        """Ends the child and frees everything, also after a failed or cancelled `start`. Takes seconds at most."""
+        await self._process.close()
+
+    @property
+    def _client(self) -> LlamaClient:
+        if self._connected is None:
+            raise LlamaCrashed("llama.cpp's process was not started")
+        return self._connected
+
+    def _declare(self, context_tokens: int) -> Capabilities:
+        takeover = Takeover.EXACT if self._settings.reproducible else Takeover.CONTINUE
+        return Capabilities(self._settings.slots, context_tokens, takeover)
+
+    async def _read(self, request: GenerateRequest) -> list[int]:
+        """The ids of the prompt."""
+        text = request.prompt
+        if self._has_template and not request.raw:
+            text = await self._client.apply_template(text)
+        ids = await self._client.tokenize(text)
+        if not ids:
+            raise InvalidRequest("prompt is empty")
+        if len(ids) + request.max_tokens > self.capabilities.context_tokens:
+            raise InvalidRequest(
+                f"prompt and max_tokens do not fit: {len(ids)} + {request.max_tokens} tokens, and the model's context"
+                f" holds {self.capabilities.context_tokens}",
+            )
+        return ids
+
+    async def _ended(self, job: Job) -> bool:
+        """Whether the log's last token ended the answer, and only the word of it was lost."""
+        if not job.tokens or self._vocabulary.piece(job.tokens[-1].token):
+            return False
+        return await self._client.ends_answers(job.tokens[-1].token)
+
+    async def _begin(
+        self, prompt: list[int], answer: Answer, request: GenerateRequest, *, exact: bool, again: bool
+    ) -> Exchange:
+        answer.begin(again=again)
+        ids, count, position = [*prompt, *answer.ids], answer.left, len(answer.ids)
+        if again:
+            ids, count, position = prompt, request.max_tokens, 0
+        with self._stall.wait(trio.current_time, prompt_tokens=len(ids)):
+            return await self._client.stream(ids, count, sampling_of(request, position=position), cache=not exact)
+
+    async def _next(self, exchange: Exchange, answer: Answer) -> list[TokenDelta]:
+        with self._stall.wait(trio.current_time, prompt_tokens=exchange.unread):
+            events = await exchange.next()
+        if not events:
+            raise LlamaCrashed("llama.cpp ended a stream without a word")
+        deltas: list[TokenDelta] = []
+        for event in events:
+            if not answer.over:
+                if event.ended not in {None, "eos", "limit"}:
+                    raise LlamaCrashed(f"llama.cpp ended a stream for an unknown reason: {event.ended}")
+                deltas += answer.take(event)
+        return deltas
+
+    async def _ask_hidden(
+        self, prompt: list[int], answer: Answer, request: GenerateRequest, *, exact: bool
+    ) -> list[TokenDelta]:
+        ids = [*prompt, *answer.ids]
+        sampling = sampling_of(request, position=len(answer.ids))
+        with self._stall.wait(trio.current_time, prompt_tokens=len(ids)):
+            found, eos = await self._client.complete(ids, answer.hidden, sampling, cache=not exact)
+        return answer.take_whole(found, eos=eos)
+
+
+def _output(job: Job, deltas: Sequence[TokenDelta], answer: Answer, prompt: list[int]) -> Output:
+    return Output(job.key, deltas, answer.finish, len(prompt) if answer.finished else 0)

@@ -1,0 +1,96 @@
+"""The process that llama.cpp runs in: `python -m llmactors.backends.llama_child`. Started by `llama_process`.
+
+It is a process of its own because native code can crash or hang: then this process dies, and nothing else.
+
+- stdin: one JSON line of `ChildConfig`, then nothing. Its end is the parent's death, however the parent died: this
+  process then ends at once. (`PR_SET_PDEATHSIG` would fire when the *thread* that forked ends, and Trio forks in a
+  worker thread.)
+- stdout: one JSON line of `ChildReport`.
+- stderr: llama.cpp's own log.
+"""
+
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    import xllamacpp
+
+
+class ChildConfig(msgspec.Struct, frozen=True):
+    """What to serve. Travels by stdin: a command line can be read by every user of the machine."""
+
+    model_path: str
+    api_key: str
+    slots: int
+    context_tokens: int
+    """Per slot."""
+    threads: int
+    step_tokens: int
+
+
+class ChildReport(msgspec.Struct, frozen=True):
+    """Where it serves, or why it cannot."""
+
+    address: str = ""
+    error: str = ""
+    missing: bool = False
+    """xllamacpp is not installed."""
+
+
+def main() -> None:
+    """Serves until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole process group; the parent decides
+    # Whatever native code prints must not mix with the report.
+    report_fd = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    config = msgspec.json.decode(sys.stdin.buffer.readline(), type=ChildConfig)
+    watcher = threading.Thread(target=_exit_with_parent, daemon=True)
+    watcher.start()
+    try:
+        server = _serve(config)
+        report = ChildReport(address=server.listening_address)
+    except ImportError as error:
+        report = ChildReport(error=str(error), missing=True)
+    except Exception as error:  # noqa: BLE001 - the parent says it to the operator, with the last lines of stderr
+        report = ChildReport(error=str(error) or type(error).__name__)
+    os.write(report_fd, msgspec.json.encode(report) + b"\n")
+    os.close(report_fd)
+    if report.address:
+        watcher.join()
+
+
+def _serve(config: ChildConfig) -> "xllamacpp.Server":
+    import xllamacpp  # noqa: PLC0415 - optional, and its absence is an answer
+
+    params = xllamacpp.CommonParams()
+    params.model.path = config.model_path
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [config.api_key]
+    params.ui = False
+    params.verbosity = 1  # errors
+    params.n_parallel = config.slots
+    params.n_ctx = config.context_tokens * config.slots
+    params.n_batch = params.n_ubatch = config.step_tokens
+    params.kv_unified = False  # a slot's context is its own, whatever the others hold
+    params.ctx_shift = False  # never forgets the beginning of a prompt in silence
+    params.n_threads_http = config.slots + 4  # a stream holds one for its whole life; /health must find one free
+    for cpu in (params.cpuparams, params.cpuparams_batch):
+        cpu.n_threads = config.threads
+        cpu.poll = 0  # waits asleep: a thread that spins takes the core from the one it waits for
+    return xllamacpp.Server(params)
+
+
+def _exit_with_parent() -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    os._exit(0)  # no destructors: native code may be in the middle of anything
+
+
+if __name__ == "__main__":
+    main()

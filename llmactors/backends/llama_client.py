@@ -1,0 +1,219 @@
+"""Talks to llama.cpp's own HTTP server: https://github.com/ggml-org/llama.cpp/tree/master/tools/server."""
+
+import hashlib
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import msgspec
+
+from llmactors.backends.answer import Progress
+from llmactors.backends.llama_http import HttpExchange, HttpServer
+from llmactors.errors import BackendFailed, InvalidRequest
+from llmactors.messages import GenerateRequest
+
+_RANDOM_SEED = 0xFFFFFFFF
+_FIELDS = ("content", "tokens", "tokens_predicted", "stop", "stop_type")
+
+
+class _Event(msgspec.Struct):
+    content: str = ""
+    tokens: list[int] = []
+    tokens_predicted: int = 0
+    stop: bool = False
+    stop_type: str = "none"
+    error: dict[str, Any] | None = None
+    prompt_progress: dict[str, Any] | None = None
+
+
+class _Settings(msgspec.Struct):
+    n_ctx: int
+
+
+class _Props(msgspec.Struct):
+    default_generation_settings: _Settings
+    total_slots: int
+    chat_template: str = ""
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
+
+
+class _Piece(msgspec.Struct):
+    id: int
+    piece: str | list[int]
+
+
+class _Pieces(msgspec.Struct):
+    tokens: list[_Piece]
+
+
+class _Prompt(msgspec.Struct):
+    prompt: str
+
+
+class _Slot(msgspec.Struct):
+    is_processing: bool
+
+
+T = TypeVar("T")
+_event = msgspec.json.Decoder(_Event)
+
+
+def sampling_of(request: GenerateRequest, *, position: int) -> dict[str, Any]:
+    """How to sample what comes after `position` tokens of the answer.
+
+    A continuation draws from a seed of its own: the same position of the same request always draws the same.
+    """
+    if request.temperature <= 0:
+        return {"samplers": ["top_k"], "top_k": 1, "temperature": 0.0}
+    seed = _RANDOM_SEED if request.seed is None else request.seed
+    if request.seed is not None and position:
+        seed = int.from_bytes(hashlib.sha256(f"{seed}:{position}".encode()).digest()[:4])
+    return {
+        "samplers": ["temperature", "top_p"],
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "seed": seed % _RANDOM_SEED if request.seed is not None else seed,
+    }
+
+
+class Exchange:
+    """One answer that is being streamed. Closing it makes llama.cpp stop."""
+
+    def __init__(self, http: HttpExchange, unread: int) -> None:
+        self._http = http
+        self._rest = b""
+        self.unread = unread
+        """The length of the prompt until the first token has come, then 0."""
+
+    async def next(self) -> list[Progress]:
+        """The events that came since, of which those about the prompt have no tokens; none at the end.
+
+        Raises:
+            BackendFailed: llama.cpp gave this request up.
+            ConnectionLost: it broke.
+        """
+        while chunk := await self._http.chunk():
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            found = [_progress(line) for line in lines if line.startswith((b"data: {", b"error: {"))]
+            if found:
+                self.unread = 0 if any(event.predicted for event in found) else self.unread
+                return found
+        return []
+
+    async def close(self) -> None:
+        """Never waits; a cancel cannot prevent it."""
+        await self._http.close()
+
+
+class LlamaClient:
+    """One child's server. Raises `ConnectionLost` where the child does not answer.
+
+    There are no deadlines for reading: the heartbeat tells a long prompt from a hang.
+    """
+
+    def __init__(self, base_url: str, api_key: str) -> None:
+        self._server = HttpServer(base_url, api_key)
+
+    def __repr__(self) -> str:
+        return f"<LlamaClient {self._server!r}>"
+
+    async def health(self) -> None:
+        """Returns when the server answers that it is well."""
+        await self._call("GET", "/health")
+
+    async def properties(self) -> tuple[int, bool]:
+        """Context tokens per slot; whether there is a chat template."""
+        props = await self._get("/props", _Props)
+        return props.default_generation_settings.n_ctx, bool(props.chat_template)
+
+    async def busy_slots(self) -> int:
+        """How many sequences it decodes."""
+        return sum(slot.is_processing for slot in await self._get("/slots", list[_Slot]))
+
+    async def apply_template(self, prompt: str) -> str:
+        """`prompt` as one user message, written as the model was trained to read it."""
+        answer = await self._post("/apply-template", {"messages": [{"role": "user", "content": prompt}]}, _Prompt)
+        return answer.prompt
+
+    async def tokenize(self, text: str, *, parse_special: bool = True) -> list[int]:
+        """The ids of `text`, with the tokens that the model wants at the beginning."""
+        body = {"content": text, "add_special": True, "parse_special": parse_special}
+        return (await self._post("/tokenize", body, _Tokens)).tokens
+
+    async def pieces(self, text: str) -> list[tuple[int, bytes]]:
+        """The tokens of `text`, each with its bytes."""
+        found = await self._post("/tokenize", {"content": text, "with_pieces": True}, _Pieces)
+        return [
+            (one.id, one.piece.encode() if isinstance(one.piece, str) else bytes(one.piece)) for one in found.tokens
+        ]
+
+    async def stream(self, ids: Sequence[int], count: int, sampling: dict[str, Any], *, cache: bool) -> Exchange:
+        """Begins to make up to `count` tokens behind `ids`. The caller closes what it gets."""
+        # Only with reports of the progress does llama.cpp notice between two steps that nobody wants a prompt any more.
+        body = _completion(ids, count, sampling, cache=cache) | {"stream": True, "return_progress": True}
+        http = await self._server.request("POST", "/completion", msgspec.json.encode(body))
+        if http.status != HTTPStatus.OK:
+            try:
+                raise _refusal(http.status, await http.body())
+            finally:
+                await http.close()
+        return Exchange(http, len(ids))
+
+    async def complete(
+        self, ids: Sequence[int], count: int, sampling: dict[str, Any], *, cache: bool
+    ) -> tuple[list[int], bool]:
+        """Up to `count` tokens behind `ids`, at once and all of them; True where the last one ends the answer."""
+        body = _completion(ids, count, sampling, cache=cache)
+        event = await self._post("/completion", body, _Event)
+        return event.tokens, event.stop_type == "eos"
+
+    async def ends_answers(self, token: int) -> bool:
+        """Whether `token` is one that a model ends its answers with."""
+        forced = {"samplers": ["top_k"], "top_k": 1, "logit_bias": [[token, 1e6]]}
+        _, ended = await self.complete([token], 1, forced, cache=False)
+        return ended
+
+    async def _get(self, path: str, kind: type[T]) -> T:
+        return msgspec.json.decode(await self._call("GET", path), type=kind)
+
+    async def _post(self, path: str, body: dict[str, Any], kind: type[T]) -> T:
+        return msgspec.json.decode(await self._call("POST", path, msgspec.json.encode(body)), type=kind)
+
+    async def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
+        http = await self._server.request(method, path, body)
+        try:
+            answer = await http.body()
+        finally:
+            await http.close()
+        if http.status != HTTPStatus.OK:
+            raise _refusal(http.status, answer)
+        return answer
+
+
+def _completion(ids: Sequence[int], count: int, sampling: dict[str, Any], *, cache: bool) -> dict[str, Any]:
+    # No stop strings: llama.cpp would send no event for a token that might belong to one.
+    fixed = {"prompt": list(ids), "n_predict": count, "cache_prompt": cache, "return_tokens": True}
+    return fixed | {"response_fields": _FIELDS} | sampling
+
+
+def _progress(line: bytes) -> Progress:
+    event = _event.decode(line[line.index(b"{") :])
+    if event.error is not None:
+        raise BackendFailed(f"llama.cpp gave the request up: {event.error.get('message', 'no reason given')}")
+    if event.prompt_progress is not None:
+        return Progress("", (), 0)  # its `tokens` hold a zero that is no token
+    return Progress(event.content, event.tokens, event.tokens_predicted, event.stop_type if event.stop else None)
+
+
+def _refusal(status: int, body: bytes) -> InvalidRequest | BackendFailed:
+    try:
+        error = msgspec.json.decode(body, type=_Event).error or {}
+    except msgspec.MsgspecError:
+        error = {}
+    said = str(error.get("message", "no reason given"))
+    if status == HTTPStatus.BAD_REQUEST:
+        return InvalidRequest(f"llama.cpp refuses the request: {said}")
+    return BackendFailed(f"llama.cpp answered {status}: {said}")

@@ -1,0 +1,145 @@
+"""The parent's end of `llama_child`: starts it, knows when and why it died, and ends it."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections import deque
+
+import msgspec
+import trio
+
+from llmactors.backends.llama_child import ChildConfig, ChildReport
+from llmactors.errors import ModelError
+
+_KEPT_LINES = 50
+_TERM_S = 1.0
+_KILL_S = 5.0
+_REAP_S = 1.0
+_LOAD_ERROR = re.compile(r"error loading model: (.+)")
+_LOG_PREFIX = re.compile(r"^[\d.]+ [A-Z] ")
+
+
+class LlamaCrashed(RuntimeError):
+    """The child process died, hangs or talks nonsense. No request is to blame; a new backend must be made."""
+
+
+class LlamaProcess:
+    """One child. `start` may fail or be cancelled half way: `close` cleans up all the same."""
+
+    def __init__(self, config: ChildConfig) -> None:
+        self._config = config
+        self._process: trio.Process | None = None
+        self._log: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._log_ended = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<LlamaProcess {self._process}>"
+
+    @property
+    def pid(self) -> int | None:
+        """None before `start`."""
+        return self._process.pid if self._process is not None else None
+
+    async def start(self) -> str:
+        """Starts the child and returns its base URL once the model is loaded.
+
+        Raises:
+            ModelError: xllamacpp is missing, or the model cannot be loaded.
+        """
+        with trio.CancelScope(shield=True):  # a child that nobody knows of could not be ended; forking is quick
+            process = self._process = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "llmactors.backends.llama_child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        assert process.stdin is not None  # noqa: S101 - they are pipes; for mypy
+        assert process.stdout is not None  # noqa: S101
+        # A system task, since it outlives `start` and has no nursery to be in: a full pipe would stop the child.
+        trio.lowlevel.spawn_system_task(self._keep_log, process)
+        said = b""
+        try:
+            await process.stdin.send_all(msgspec.json.encode(self._config) + b"\n")
+            async for chunk in process.stdout:
+                said += chunk
+            report = msgspec.json.decode(said, type=ChildReport)
+        except (trio.BrokenResourceError, msgspec.DecodeError):
+            report = ChildReport(error=await self.obituary())
+        if report.missing:
+            raise ModelError(f"llama.cpp is not installed ({report.error}): pip install 'llmactors[llama]'")
+        if report.error:
+            await self._settle()
+            raise ModelError(f"llama.cpp cannot load this model: {self._why() or report.error}")
+        return report.address
+
+    def check_nowait(self) -> None:
+        """Raises `LlamaCrashed` once the child has died."""
+        if self._process is None or self._process.returncode is not None:
+            raise LlamaCrashed(self._epitaph())
+
+    async def obituary(self) -> str:
+        """Why the child, whose connection just broke, is gone. Waits a little, since the exit follows the break."""
+        await self._settle()
+        return self._epitaph()
+
+    async def close(self) -> None:
+        """Ends the child and reaps it. Takes some seconds at most; a cancel does not shorten it."""
+        process = self._process
+        if process is None:
+            return
+        with trio.CancelScope(shield=True):
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    await pipe.aclose()
+            for how, patience_s in ((signal.SIGTERM, _TERM_S), (signal.SIGKILL, _KILL_S)):
+                if process.returncode is None:
+                    process.send_signal(how)
+                    with trio.move_on_after(patience_s):
+                        await process.wait()
+            with trio.move_on_after(_REAP_S):
+                await self._log_ended.wait()
+
+    async def _settle(self) -> None:
+        if self._process is not None:
+            with trio.move_on_after(_REAP_S):
+                await self._process.wait()
+                await self._log_ended.wait()
+
+    async def _keep_log(self, process: trio.Process) -> None:
+        rest = ""
+        try:
+            if process.stderr is not None:
+                async with process.stderr as stream:
+                    async for chunk in stream:
+                        *lines, rest = (rest + chunk.decode("utf-8", "replace")).split("\n")
+                        self._log.extend(line for line in lines if line.strip())
+        except trio.BrokenResourceError:
+            pass  # as good as an end
+        finally:
+            if rest.strip():
+                self._log.append(rest)
+            self._log_ended.set()
+
+    def _why(self) -> str:
+        """The line of the log that tells the operator most; empty where there is none."""
+        reasons = (found[1] for line in self._log if (found := _LOAD_ERROR.search(line)))
+        return next(reasons, _LOG_PREFIX.sub("", self._log[-1]) if self._log else "")
+
+    def _epitaph(self) -> str:
+        code = None if self._process is None else self._process.returncode
+        if code is None:
+            fate = "broke its connection, but lives" if self._process is not None else "was never started"
+        elif code < 0:
+            fate = f"was killed by {_signal_name(-code)}"
+        else:
+            fate = f"exited with code {code}"
+        why = self._why()
+        return f"llama.cpp's process {fate}" + (f"; its last words: {why}" if why else "")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

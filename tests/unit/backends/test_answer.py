@@ -1,0 +1,95 @@
+from collections.abc import Sequence
+
+import attrs
+
+from llmactors.backends.answer import Answer, Progress
+from llmactors.backends.vocabulary import Vocabulary
+from llmactors.messages import GenerateRequest, TokenDelta
+
+SMILE = "😀".encode()
+VOCABULARY = Vocabulary(
+    [b"", b"a", b"b", SMILE[:2], SMILE[2:], SMILE[:3], SMILE[3:], SMILE[:1], SMILE[1:3], SMILE[1:2], SMILE[2:3]]
+)
+END, A, B, HEAD, TAIL = 0, 1, 2, 3, 4
+REQUEST = GenerateRequest("r", "m", "hi", max_tokens=4)
+
+
+def answer(*logged: TokenDelta, stop: tuple[str, ...] = (), again: bool = False) -> Answer:
+    made = Answer(VOCABULARY, attrs.evolve(REQUEST, stop=stop), logged)
+    made.begin(again=again)
+    return made
+
+
+def event(text: str, tokens: Sequence[int], predicted: int, ended: str | None = None) -> Progress:
+    return Progress(text, tokens, predicted, ended)
+
+
+def test_the_last_token_that_is_allowed_finishes_the_answer() -> None:
+    made = answer(TokenDelta(A, "a"), TokenDelta(A, "a"), TokenDelta(A, "a"))
+    assert made.take(event("b", [B], 1)) == [TokenDelta(B, "b")]
+    assert made.finish == "length"
+
+
+def test_the_token_that_ends_the_answer_has_no_text_but_carries_what_was_held_back() -> None:
+    made = answer(stop=("ab",))
+    assert made.take(event("a", [A], 1)) == [TokenDelta(A, "")]
+    assert made.take(event("", [END], 2)) == []
+    assert made.take(event("", [], 2, "eos")) == [TokenDelta(END, "a")]
+    assert made.finish == "stop"
+
+
+def test_a_token_without_text_in_the_middle_is_a_token_like_others() -> None:
+    made = answer()
+    assert made.take(event("", [END], 1)) == []
+    assert made.take(event("a", [A], 2)) == [TokenDelta(END, ""), TokenDelta(A, "a")]
+    assert made.finish is None
+
+
+def test_an_id_that_was_not_sent_is_found_from_the_bytes() -> None:
+    made = answer()
+    assert made.take(event("😀", [TAIL], 2)) == [TokenDelta(HEAD, ""), TokenDelta(TAIL, "😀")]
+
+
+def test_ids_that_the_bytes_leave_open_must_be_asked_for() -> None:
+    made = answer()
+    assert made.take(event("😀", [6], 3)) == []  # F0 9F|98 and F0|9F 98 both lead to this last byte
+    assert made.hidden == 2
+    assert made.take_whole([7, 8, 6], eos=False) == [TokenDelta(7, ""), TokenDelta(8, ""), TokenDelta(6, "😀")]
+    assert not made.over
+
+
+def test_an_answer_cut_inside_a_character_must_ask_for_its_end() -> None:
+    made = answer(TokenDelta(A, "a"), TokenDelta(A, "a"), TokenDelta(A, "a"))
+    assert made.take(event("", [], 1, "limit")) == []
+    assert made.hidden == 1
+    assert made.take_whole([HEAD], eos=False) == [TokenDelta(HEAD, "\N{REPLACEMENT CHARACTER}")]
+    assert made.finish == "length"
+
+
+def test_a_log_with_the_stop_string_in_it_is_finished() -> None:
+    made = answer(TokenDelta(A, ""), TokenDelta(B, ""), stop=("ab",))
+    assert made.finish == "stop"
+
+
+def test_made_again_shows_only_what_is_new() -> None:
+    made = answer(TokenDelta(A, "a"), TokenDelta(HEAD, ""), again=True)
+    assert made.take(event("a", [A], 1)) == []
+    assert made.take(event("😀", [TAIL], 3)) == [TokenDelta(TAIL, "😀")]
+    assert not made.over
+
+
+def test_made_again_differently_is_noticed_and_shows_nothing() -> None:
+    made = answer(TokenDelta(A, "a"), again=True)
+    assert made.take(event("b", [B], 1)) == []
+    assert made.diverged
+    made.begin(again=False)
+    assert made.take(event("b", [B], 1)) == [TokenDelta(B, "b")]
+
+
+def test_made_again_shorter_than_the_log_is_a_divergence() -> None:
+    made = answer(TokenDelta(A, "a"), TokenDelta(A, "a"), again=True)
+    made.take(event("a", [A], 1))
+    made.take(event("", [END], 2))
+    made.take(event("", [], 2, "eos"))
+    assert made.diverged
+    assert not made.finished

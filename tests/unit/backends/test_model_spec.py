@@ -1,0 +1,76 @@
+"""What `--model` may say."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmactors.backends.model_spec import ModelKind, ModelSpec, parse_model, parse_models
+from llmactors.errors import ConfigError
+
+MOCK, LLAMA = ModelKind.MOCK, ModelKind.LLAMA
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "kind", "source"),
+    [
+        ("mock", "mock", MOCK, ""),
+        ("mock:", "mock", MOCK, ""),
+        ("mock:step_ms=1", "mock", MOCK, "step_ms=1"),
+        ("mock:step_ms=1,slots=2", "mock", MOCK, "step_ms=1,slots=2"),
+        ("fast=mock", "fast", MOCK, ""),
+        ("fast=mock:step_ms=1", "fast", MOCK, "step_ms=1"),
+        ("fast=mock:crash_prompt=a=b", "fast", MOCK, "crash_prompt=a=b"),
+        ("smollm2-135m", "smollm2-135m", LLAMA, "smollm2-135m"),
+        ("mockingbird", "mockingbird", LLAMA, "mockingbird"),
+        ("chat=smollm2-135m", "chat", LLAMA, "smollm2-135m"),
+        ("a=b=c", "a", LLAMA, "b=c"),
+        ("hf:o/r/f.gguf", "f", LLAMA, "hf:o/r/f.gguf"),
+        ("hf:o/r/sub/f-q4.gguf", "f-q4", LLAMA, "hf:o/r/sub/f-q4.gguf"),
+        ("x=hf:o/r/f.gguf", "x", LLAMA, "hf:o/r/f.gguf"),
+        ("./x=y.gguf", "x=y", LLAMA, "./x=y.gguf"),
+        ("x=y.gguf", "x", LLAMA, "y.gguf"),
+        ("/models/tiny.gguf", "tiny", LLAMA, "/models/tiny.gguf"),
+        ("/mo=dels/tiny.gguf", "tiny", LLAMA, "/mo=dels/tiny.gguf"),
+        ("tiny=/mo=dels/a.gguf", "tiny", LLAMA, "/mo=dels/a.gguf"),
+        (" mock ", "mock", MOCK, ""),
+    ],
+)
+def test_a_spec(text: str, name: str, kind: ModelKind, source: str) -> None:
+    assert parse_model(text) == ModelSpec(name, kind, source)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "a=", "=", "=mock", "=a.gguf", ".gguf", "dir/.gguf", "hf:", "hf:o/r", "hf:o/r/", "hf:/r/f"]
+)
+def test_no_spec(text: str) -> None:
+    with pytest.raises(ConfigError, match="`model`"):
+        parse_model(text)
+
+
+@given(st.text())
+def test_any_text_is_a_spec_with_a_name_or_an_error(text: str) -> None:
+    try:
+        spec = parse_model(text)
+    except ConfigError:
+        return
+    assert spec.name
+    assert not spec.name.startswith("=")
+
+
+def test_several() -> None:
+    specs = parse_models(("mock", "slow=mock:step_ms=20", "smollm2-135m"))
+    assert [spec.name for spec in specs] == ["mock", "slow", "smollm2-135m"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "hint"),
+    [
+        (("mock", "mock:slots=2"), "other=mock:slots=2"),
+        (("a/x.gguf", "b/x.gguf"), "other=b/x.gguf"),
+        (("m=mock", "smollm2-135m", "m=smollm2-135m"), "other=smollm2-135m"),
+    ],
+)
+def test_two_of_one_name(texts: tuple[str, ...], hint: str) -> None:
+    with pytest.raises(ConfigError, match="two models are called") as caught:
+        parse_models(texts)
+    assert caught.value.message.endswith(hint)
