@@ -1,5 +1,6 @@
 """`serve`: everything in one process."""
 
+import gc
 import os
 import signal
 import sys
@@ -87,6 +88,7 @@ async def _serve(node: Node) -> None:
         nursery.start_soon(_shut_down_on_signal, node)
         async with trio.open_nursery() as running:
             await running.start(node.run)
+            _calm_garbage_collector()
             _say_ready(node)
         nursery.cancel_scope.cancel(reason="the node has ended")
 
@@ -103,6 +105,16 @@ async def _shut_down_on_signal(node: Node) -> None:
                 shutting_down = True
                 log.info("shutting down", signal=signal.Signals(number).name)
                 nursery.start_soon(node.shut_down)
+
+
+def _calm_garbage_collector() -> None:
+    """What is there at the start stays; and a stream makes thousands of short-lived objects but few cycles.
+
+    With CPython's own thresholds the collector takes a tenth to a fifth of a busy node's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _say_ready(node: Node) -> None:

@@ -12,7 +12,7 @@ The life of a request::
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 import attrs
@@ -189,6 +189,13 @@ class Follower(Protocol):
         """All entries after the cursor that are known here, which may be none; moves the cursor past them.
 
         Raises `errors.Expired` when the log is no longer kept.
+        """
+        ...
+
+    def listen(self, news: Callable[[], None] | None) -> None:
+        """Has `news` called, from within whatever made it so, whenever `take` would give more; None: no longer.
+
+        It must not wait and must not raise. For one task that serves many followers.
         """
         ...
 

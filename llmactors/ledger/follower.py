@@ -21,6 +21,7 @@ class MemoryFollower:
         self._cursor = after
         self._presence_changed = presence_changed
         self._end_taken = False
+        self._news: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"<MemoryFollower of {self._record.request.id} at {self._cursor}, {self._record.state}>"
@@ -49,6 +50,14 @@ class MemoryFollower:
             self._cursor = taken.end_seq
             self._end_taken = True
         return taken
+
+    def listen(self, news: Callable[[], None] | None) -> None:
+        """Has `news` called at every growth of the log; None: no longer."""
+        if self._news is not None:
+            self._record.listeners.remove(self._news)
+        self._news = news
+        if news is not None:
+            self._record.listeners.append(news)
 
     async def wait_more(self) -> None:
         """Returns once `take` would give something, or never will again. A checkpoint."""

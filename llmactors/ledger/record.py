@@ -1,6 +1,6 @@
 """One request: its place in the life cycle, its token log, and who waits for the log to grow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import attrs
@@ -35,6 +35,8 @@ class Record:
     """Open followers."""
     watched_until: float = 0.0
     """Until when somebody promised to read elsewhere."""
+    listeners: list[Callable[[], None]] = attrs.field(factory=list, repr=False)
+    """Called whenever the log has grown."""
     # Made when somebody parks, which is seldom; two of them, so that a token does not wake who waits for the end.
     _tailing: trio.lowlevel.ParkingLot | None = attrs.field(default=None, repr=False)
     _ending: trio.lowlevel.ParkingLot | None = attrs.field(default=None, repr=False)
@@ -72,17 +74,22 @@ class Record:
             deltas = deltas[known:]
         if deltas:
             self.tokens.extend(deltas)
-            if self._tailing:
-                self._tailing.unpark_all()
+            self._tell_growth()
         return len(deltas)
 
     def close(self, end: Terminal, ended_by: int) -> None:
         """Writes the terminal event, once, and wakes everybody."""
         self.end = end
         self.ended_by = ended_by
-        for lot in (self._tailing, self._ending):
-            if lot:
-                lot.unpark_all()
+        self._tell_growth()
+        if self._ending:
+            self._ending.unpark_all()
+
+    def _tell_growth(self) -> None:
+        if self._tailing:
+            self._tailing.unpark_all()
+        for listener in self.listeners:
+            listener()
 
     async def wait_growth(self) -> None:
         """Parks until the log grows."""

@@ -1,0 +1,113 @@
+"""One task per gateway that writes for all its streams, so that a step of a backend wakes one task and not hundreds.
+
+The log's growth marks a stream; the flusher takes, renders and writes for every marked stream that is due, without ever
+waiting for a client. What it cannot do at once, which is the end of a stream or a full socket, it leaves to the
+stream's own task.
+"""
+
+from typing import Protocol
+
+import structlog
+import trio
+
+from llmactors.gateway.pump import Pace
+
+log = structlog.get_logger("llmactors.gateway")
+
+FAIR_EVERY = 32
+"""After so many streams in a row the flusher lets others run."""
+
+
+class Flushed(Protocol):
+    """What the flusher needs of a stream."""
+
+    marked: bool
+    """It has something to write. The flusher's own."""
+    next_write: float
+    """Not to be written to before, on Trio's clock; 0 before its first write."""
+
+    def flush(self, now: float) -> None:
+        """Writes what there is, without waiting, and moves `next_write`."""
+        ...
+
+    def keep_alive(self, now: float) -> None:
+        """Writes a sign of life if there was none for a while."""
+        ...
+
+
+class Flusher:
+    """Run `run` as a task. `add` a stream, `mark` it whenever its log has grown, `remove` it at its end."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._streams: set[Flushed] = set()
+        self._marked: list[Flushed] = []
+        self._wake = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Flusher of {len(self._streams)} streams, {len(self._marked)} marked>"
+
+    def add(self, stream: Flushed) -> None:
+        """From now on it is kept alive."""
+        self._streams.add(stream)
+
+    def remove(self, stream: Flushed) -> None:
+        """It is over."""
+        self._streams.discard(stream)
+
+    def mark(self, stream: Flushed) -> None:
+        """It has something to write. Never waits: the ledger calls this from within an append."""
+        if not stream.marked:
+            stream.marked = True
+            # Somebody's first token is not kept waiting for the turn of the others.
+            if not self._marked or not stream.next_write:
+                self._wake.set()
+            self._marked.append(stream)
+
+    async def run(self) -> None:
+        """For ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_alive)
+            while True:
+                await self._wait_due()
+                await self._turn()
+
+    async def _wait_due(self) -> None:
+        """Until a marked stream is due."""
+        while True:
+            self._wake = trio.Event()
+            due = min((stream.next_write for stream in self._marked), default=None)
+            if due is None:
+                await self._wake.wait()
+                continue
+            if due <= trio.current_time():
+                await trio.lowlevel.checkpoint()
+                return
+            with trio.move_on_at(due):
+                await self._wake.wait()
+
+    async def _turn(self) -> None:
+        """Writes for all that are due."""
+        begun = trio.current_time()
+        marked, self._marked = self._marked, []
+        written = 0
+        for stream in marked:
+            if stream.next_write > begun:
+                self._marked.append(stream)
+                continue
+            stream.marked = False
+            if stream not in self._streams:
+                continue
+            stream.flush(begun)
+            written += 1
+            if written % FAIR_EVERY == 0:
+                await trio.lowlevel.checkpoint()
+        if self._marked:
+            # With more to do than time, at least half of it stays for those who make what is written here.
+            await trio.sleep(trio.current_time() - begun)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await trio.sleep(self._pace.keep_alive_s / 4)
+            for stream in tuple(self._streams):
+                stream.keep_alive(trio.current_time())

@@ -1,0 +1,128 @@
+"""One stream to one client over server-sent events."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from llmactors.errors import LlmactorsError
+from llmactors.gateway.events import KEEP_ALIVE, SseRenderer
+from llmactors.gateway.exchange import Exchange
+from llmactors.gateway.flusher import Flusher
+from llmactors.gateway.metrics import GatewayMetrics
+from llmactors.gateway.pump import Pace, pieces
+from llmactors.ledger import Follower, LogSlice
+from llmactors.messages import Failed
+
+
+class SseStream:
+    """Everything after the follower's cursor, written by the flusher where that needs no waiting, else by `run`.
+
+    `awaits_first`: its first token is the request's first, and is timed from the exchange's beginning.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        follower: Follower,
+        flusher: Flusher,
+        pace: Pace,
+        metrics: GatewayMetrics,
+        *,
+        awaits_first: bool,
+    ) -> None:
+        self.marked = False
+        self.next_write = 0.0
+        self._exchange = exchange
+        self._follower = follower
+        self._flusher = flusher
+        self._pace = pace
+        self._metrics = metrics
+        self._awaits_first = awaits_first
+        self._render = SseRenderer(exchange.request_id).render
+        self._last_write = trio.current_time()
+        self._left: Callable[[], Awaitable[bool]] | None = None
+        """What the flusher left to `run`; says whether that was the end."""
+        self._leaves = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<SseStream {self._exchange.request_id} at {self._follower.cursor}>"
+
+    async def run(self) -> None:
+        """Until the terminal event is written. Raises `LlmactorsError` where the log cannot be read any more."""
+        self._flusher.add(self)
+        self._follower.listen(lambda: self._flusher.mark(self))
+        try:
+            self._flusher.mark(self)
+            while True:
+                await self._leaves.wait()
+                assert self._left is not None  # noqa: S101 - set before the event
+                if await self._left():
+                    return
+                self._left, self._leaves = None, trio.Event()
+                self._last_write = trio.current_time()
+                self._flusher.mark(self)
+        finally:
+            self._follower.listen(None)
+            self._flusher.remove(self)
+
+    def flush(self, now: float) -> None:
+        """For the flusher."""
+        if self._left is not None:
+            return
+        try:
+            part = self._follower.take()
+        except LlmactorsError as error:
+            self._leave(partial(_fail, error))
+            return
+        if not part.deltas and part.end is None:
+            return
+        self.next_write = now + self._pace.flush_interval_s
+        first, *more = pieces(part)
+        if more or first.end is not None:
+            self._leave(partial(self._write, [first, *more]))
+            return
+        rest = self._exchange.write_nowait(self._render(first))
+        if rest is None:
+            self._leave(partial(self._write, [first]))
+            return
+        self._note(first)
+        if rest:
+            self._leave(partial(self._finish, rest))
+        self._last_write = now
+
+    def keep_alive(self, now: float) -> None:
+        """For the flusher."""
+        # Asked four times in an interval: a quarter of it early is as near as that comes.
+        if self._left is None and now - self._last_write >= self._pace.keep_alive_s * 0.75:
+            self._last_write = now
+            rest = self._exchange.write_nowait(KEEP_ALIVE)
+            if rest:
+                self._leave(partial(self._finish, rest))
+
+    def _leave(self, work: Callable[[], Awaitable[bool]]) -> None:
+        self._left = work
+        self._leaves.set()
+
+    async def _write(self, parts: list[LogSlice]) -> bool:
+        for part in parts:
+            if isinstance(part.end, Failed):
+                self._exchange.code = part.end.code
+            await self._exchange.write(self._render(part), more=part.end is None)
+            self._note(part)
+        return parts[-1].end is not None
+
+    async def _finish(self, rest: bytes) -> bool:
+        await self._exchange.write_rest(rest)
+        return False
+
+    def _note(self, part: LogSlice) -> None:
+        if part.deltas:
+            self._metrics.tokens_generated(len(part.deltas))
+            if self._awaits_first:
+                self._awaits_first = False
+                self._metrics.first_token(trio.current_time() - self._exchange.begun)
+
+
+async def _fail(error: LlmactorsError) -> bool:
+    raise error
