@@ -32,6 +32,7 @@ class MemoryFollower:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.listen(None)
         self._record.readers -= 1
         self._presence_changed(self._record)
 

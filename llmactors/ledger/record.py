@@ -88,7 +88,7 @@ class Record:
     def _tell_growth(self) -> None:
         if self._tailing:
             self._tailing.unpark_all()
-        for listener in self.listeners:
+        for listener in tuple(self.listeners):
             listener()
 
     async def wait_growth(self) -> None:

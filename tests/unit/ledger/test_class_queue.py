@@ -1,7 +1,7 @@
 """Classes are served in strict order, and none starves."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmactors.ledger.class_queue import ClassQueue
@@ -26,6 +26,7 @@ def test_the_most_urgent_class_goes_first_for_as_long_as_the_others_have_patienc
     assert served == [0, 0, 0, 0, 1, 0, 0, 1, 1, 1, 1, 1]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(2, 4))
 def test_no_class_waits_for_longer_than_the_patience_and_the_other_classes(patience: int, classes: int) -> None:
     queue = ClassQueue(patience)

@@ -1,6 +1,6 @@
 """Equal logs have equal digests, others others."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmactors.ledger import log_digest
@@ -9,6 +9,7 @@ from llmactors.messages import TokenDelta
 LOGS = st.lists(st.builds(TokenDelta, st.integers(-2, 2**40), st.text("ab\u00e4\ud83d", max_size=3)), max_size=5)
 
 
+@settings(deadline=None)
 @given(LOGS, LOGS)
 def test_a_digest_tells_logs_apart(one: list[TokenDelta], other: list[TokenDelta]) -> None:
     assert (log_digest(one) == log_digest(tuple(other))) is (one == other)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmactors.ledger.fair_queue import FairQueue, Ticket
@@ -32,6 +32,7 @@ def test_an_empty_queue_gives_none() -> None:
     assert FairQueue().pop() is None
 
 
+@settings(deadline=None)
 @given(ARRIVALS)
 def test_everything_comes_out_once_and_each_tenant_in_order(arrivals: list[tuple[str, int]]) -> None:
     queue = FairQueue()
@@ -43,6 +44,7 @@ def test_everything_comes_out_once_and_each_tenant_in_order(arrivals: list[tuple
         assert serials == sorted(serials)
 
 
+@settings(deadline=None)
 @given(ARRIVALS)
 def test_tenants_that_both_wait_are_served_alike(arrivals: list[tuple[str, int]]) -> None:
     """The bound of the paper: at any time the costs served differ by no more than the two dearest requests."""
@@ -60,6 +62,7 @@ def test_tenants_that_both_wait_are_served_alike(arrivals: list[tuple[str, int]]
                 assert abs(served[one] - served[other]) <= dearest[one] + dearest[other]
 
 
+@settings(deadline=None)
 @given(ARRIVALS, st.integers(0, 59), COSTS)
 def test_a_newcomer_waits_for_no_backlog(arrivals: list[tuple[str, int]], popped: int, cost: int) -> None:
     """Each other tenant is served at most what it owed plus one request before a tenant that is new."""
@@ -79,6 +82,7 @@ def test_a_newcomer_waits_for_no_backlog(arrivals: list[tuple[str, int]], popped
     assert all(cost <= 2 * dearest[tenant] for tenant, cost in served.items())
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), COSTS, COSTS)
 def test_time_away_earns_no_credit(served_before: int, cost: int, late_cost: int) -> None:
     """A tenant that comes late, or comes back, shares alike from then on: it may not catch up on what others had."""
@@ -109,6 +113,7 @@ def test_leaving_and_coming_back_at_once_gains_nothing() -> None:
     assert served.count("sly") <= served.count("patient") + 1
 
 
+@settings(deadline=None)
 @given(ARRIVALS, st.data())
 def test_it_is_work_conserving_whatever_happens(arrivals: list[tuple[str, int]], data: st.DataObject) -> None:
     """Push, pop, put back and remove in any order: what waits is exactly what was put in and not taken out."""

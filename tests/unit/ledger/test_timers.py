@@ -1,6 +1,6 @@
 """Timers against a plain dict."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmactors.ledger.timers import Timers
@@ -16,6 +16,7 @@ ACTIONS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(ACTIONS)
 def test_each_key_is_due_once_at_its_last_time(actions: list[tuple[str, str, int]]) -> None:
     timers = Timers()
