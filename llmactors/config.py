@@ -3,6 +3,7 @@
 Every setting has one name: `drain_s` in the file, `LLMACTORS_DRAIN_S` in the environment, `--drain-s` as a flag.
 """
 
+import math
 import os
 import re
 import tomllib
@@ -17,6 +18,11 @@ from llmactors.errors import ConfigError
 
 PREFIX = "LLMACTORS_"
 _RATE = re.compile(r"(?P<requests>[1-9][0-9]{0,8})/(?P<period>s|min|h|[0-9]+(?:\.[0-9]+)?s)")
+_CHOICES = {
+    "rate_algorithm": ("gcra", "fixed_window"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("auto", "json", "console"),
+}
 _PERIODS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -31,7 +37,7 @@ class Settings:
     """What to serve: NAME, PATH.gguf, hf:OWNER/REPO/FILE, mock or mock:OPTIONS; `ALIAS=…` names it. The first is the
     default of requests that name none."""
     bind: str = "127.0.0.1:8000"
-    api_key: str | None = None
+    api_key: str | None = attrs.field(default=None, repr=False)
     """Asked of every caller; None asks for none. Also read from GATEWAY_API_KEY."""
     slots: Count | None = None
     """How many sequences a model decodes at once; None leaves it to the backend."""
@@ -59,7 +65,7 @@ class Settings:
     flush_interval_s: Seconds = 0.01
     """A stream writes at most once in this time."""
     batch_window_s: Seconds = 0.02
-    """How long a static batch may wait for more requests."""
+    """How long a request may wait for others to share its static batch, where there is room beside one that runs."""
     stalled_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
     """A backend that gives nothing for this long makes the node not ready."""
     hung_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
@@ -79,12 +85,6 @@ def load(flags: Mapping[str, object], *, file: Path | None = None, environ: Mapp
         ("flags", {name: value for name, value in flags.items() if value is not None}),
     ):
         settings = _evolve(settings, values, source)
-    parse_rate(settings.rate_limit)
-    _check_choice("rate_algorithm", settings.rate_algorithm, ("gcra", "fixed_window"))
-    _check_choice("log_format", settings.log_format, ("auto", "json", "console"))
-    _check_choice("log_level", settings.log_level, ("debug", "info", "warning", "error"))
-    if not settings.model:
-        raise ConfigError("`model` is empty: name at least one")
     return settings
 
 
@@ -97,8 +97,8 @@ def parse_rate(text: str | None) -> tuple[int, float] | None:
         raise ConfigError(f"`rate_limit` must be COUNT/PERIOD, as in 60/min, 5/s, 1000/h or 100/10s, not {text!r}")
     period = match["period"]
     seconds = _PERIODS.get(period) or float(period[:-1])
-    if not seconds:
-        raise ConfigError("`rate_limit` needs a period above 0")
+    if not 0 < seconds < math.inf:
+        raise ConfigError("`rate_limit` needs a period above 0, and one that ends")
     return int(match["requests"]), seconds
 
 
@@ -133,12 +133,23 @@ def _evolve(settings: Settings, values: Mapping[str, object], source: str) -> Se
         merged["model"] = [merged["model"]]
     try:
         # Lax: variables and flags are text, and "5" is a good number there.
-        return msgspec.convert(merged, Settings, strict=False)
+        evolved = msgspec.convert(merged, Settings, strict=False)
+        _check(evolved)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$.")
         raise ConfigError(f"{source}: `{where.rstrip('`')}`: {text}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error.message}") from None
+    return evolved
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"`{name}` must be one of {', '.join(choices)}, not {value!r}")
+def _check(settings: Settings) -> None:
+    """What types do not say. Raises `ConfigError` that names the setting."""
+    if not settings.model or not all(settings.model):
+        raise ConfigError("`model` is empty: name at least one")
+    if settings.api_key == "":
+        raise ConfigError("`api_key` is empty: leave it out to ask for none")
+    parse_rate(settings.rate_limit)
+    for name, choices in _CHOICES.items():
+        if (value := getattr(settings, name)) not in choices:
+            raise ConfigError(f"`{name}` must be one of {', '.join(choices)}, not {value!r}")

@@ -1,5 +1,6 @@
 """The actor that owns one backend: makes it, drives it, watches its health, and dies with it."""
 
+import contextlib
 from collections.abc import Callable
 
 import attrs
@@ -8,8 +9,8 @@ import trio
 from llmactors.actors import Actor, ActorRef, Context
 from llmactors.backends.base import Backend, StepwiseBackend
 from llmactors.backends.drivers import Driver, StepwiseDriver, StreamingDriver
-from llmactors.backends.messages import Assign, BackendReady, BackendStalled, Hello, Produced
-from llmactors.errors import ActorDied, HandlerHung
+from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Produced
+from llmactors.errors import ActorDied, HandlerHung, Overloaded
 
 
 @attrs.frozen
@@ -33,6 +34,13 @@ class BackendActor(Actor):
         self._sink = sink
         self._health = health
         self._backend: Backend | None = None
+        self._driver: Driver | None = None
+        self._incarnation = 0
+        self._stalled: BackendStalled | None = None
+        """What was said of the step that still lasts, if anything."""
+
+    def __repr__(self) -> str:
+        return f"<BackendActor #{self._incarnation} {self._driver!r}>"
 
     async def on_start(self, context: Context) -> None:
         self._incarnation = context.incarnation
@@ -44,21 +52,37 @@ class BackendActor(Actor):
             driver = StreamingDriver(backend, self._emit)
         self._driver = driver
         context.spawn(driver.run)
-        context.spawn(self._watch_steps)
-        context.spawn(self._watch_health, backend)
-        await self._emit(BackendReady(self._incarnation, backend.capabilities))
+        context.spawn(self._watch_steps, driver)
+        context.spawn(self._watch_health, backend, driver)
+        await self._say_ready()
 
     async def on_message(self, message: Hello | Assign) -> None:
+        assert self._driver is not None  # noqa: S101 - on_start has returned
         if isinstance(message, Assign):
             self._driver.assign(message.admit, message.evict)
         else:
             self._driver.reset()
-            assert self._backend is not None  # noqa: S101 - on_start has returned
-            await self._emit(BackendReady(self._incarnation, self._backend.capabilities))
+            await self._say_ready()
+            if self._stalled is not None:
+                await self._emit(self._stalled)
 
     async def on_stop(self) -> None:
-        if self._backend is not None:
-            await self._backend.close()
+        try:
+            if self._driver is not None:
+                self._say_ending(self._driver)
+        finally:
+            if self._backend is not None:
+                await self._backend.close()
+
+    def _say_ending(self, driver: Driver) -> None:
+        """Before `close`, which may take seconds: nobody should be sent here meanwhile."""
+        if self._sink.running:
+            with contextlib.suppress(Overloaded, ActorDied):  # the death itself is told in any case
+                self._sink.tell_nowait(BackendEnding(self._incarnation, driver.begun))
+
+    async def _say_ready(self) -> None:
+        assert self._backend is not None  # noqa: S101 - on_start has made it
+        await self._emit(BackendReady(self._incarnation, self._backend.capabilities))
 
     async def _emit(self, message: Produced | BackendReady | BackendStalled) -> None:
         try:
@@ -67,26 +91,26 @@ class BackendActor(Actor):
             # The batcher has ended for good: this node is shutting down, and its ledger knows what was not finished.
             await trio.sleep_forever()
 
-    async def _watch_health(self, backend: Backend) -> None:
+    async def _watch_health(self, backend: Backend, driver: Driver) -> None:
         while True:
             await trio.sleep(self._health.check_every_s)
-            try:
-                with trio.fail_after(self._health.check_s):
-                    await backend.check()
-            except trio.TooSlowError as error:
-                raise HandlerHung("the backend's health check took too long") from error
+            async with driver.between_steps:
+                try:
+                    with trio.fail_after(self._health.check_s):
+                        await backend.check()
+                except trio.TooSlowError as error:
+                    raise HandlerHung("the backend's health check took too long") from error
 
-    async def _watch_steps(self) -> None:
-        stalled = False
+    async def _watch_steps(self, driver: Driver) -> None:
         while True:
-            since = self._driver.busy_since
+            since = driver.busy_since
             busy_s = 0.0 if since is None else trio.current_time() - since
             if busy_s >= self._health.hung_s:
                 raise HandlerHung(f"one step took longer than {self._health.hung_s:g} s")
-            if not stalled and busy_s >= self._health.stalled_s:
-                stalled = True
-                await self._emit(BackendStalled(self._incarnation, busy_s))
-            elif stalled and busy_s < self._health.stalled_s and self._backend is not None:
-                stalled = False
-                await self._emit(BackendReady(self._incarnation, self._backend.capabilities))
+            if self._stalled is None and busy_s >= self._health.stalled_s:
+                self._stalled = BackendStalled(self._incarnation, busy_s)
+                await self._emit(self._stalled)
+            elif self._stalled is not None and busy_s < self._health.stalled_s:
+                self._stalled = None
+                await self._say_ready()
             await trio.sleep(min(self._health.stalled_s, self._health.hung_s) / 4)

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
 import trio
 
 from llmactors.backends.base import Job, Output, StepwiseBackend, StreamingBackend
 from llmactors.backends.messages import Key, Produced
-from llmactors.errors import LlmactorsError
+from llmactors.errors import BackendFailed, LlmactorsError
 
 Emit = Callable[[Produced], Awaitable[None]]
 
@@ -18,7 +19,17 @@ class Driver(Protocol):
 
     @property
     def busy_since(self) -> float | None:
-        """Since when, on Trio's clock, the backend owes an output; None while it owes nothing."""
+        """Since when, on Trio's clock, the backend owes an answer to a call; None while it owes nothing."""
+        ...
+
+    @property
+    def begun(self) -> frozenset[Key]:
+        """The jobs that the backend has touched and not ended."""
+        ...
+
+    @property
+    def between_steps(self) -> AbstractAsyncContextManager[Any]:
+        """Holds off the next call to a backend that takes one at a time."""
         ...
 
     def assign(self, admit: tuple[Job, ...], evict: tuple[Key, ...]) -> None:
@@ -44,14 +55,23 @@ class StepwiseDriver:
         self._evict: list[Key] = []
         self._active: set[Key] = set()
         self._wake = trio.Event()
-        self._step_since: float | None = None
+        self._busy_since: float | None = None
+        self._turn = trio.Lock()
 
     def __repr__(self) -> str:
         return f"<StepwiseDriver active={len(self._active)} waiting={len(self._admit)}>"
 
     @property
     def busy_since(self) -> float | None:
-        return self._step_since
+        return self._busy_since
+
+    @property
+    def begun(self) -> frozenset[Key]:
+        return frozenset(self._active)
+
+    @property
+    def between_steps(self) -> AbstractAsyncContextManager[Any]:
+        return self._turn
 
     def assign(self, admit: tuple[Job, ...], evict: tuple[Key, ...]) -> None:
         for key in evict:
@@ -71,34 +91,51 @@ class StepwiseDriver:
             if not (self._active or self._admit or self._evict):
                 self._wake = trio.Event()
                 await self._wake.wait()
-            failed = await self._apply()
-            outputs: list[Output] = []
-            if self._active:
-                self._step_since = trio.current_time()
-                outputs = await self._backend.step()
-                self._step_since = None
-                for output in outputs:
-                    if output.finish is not None:
-                        self._active.discard(output.key)
+            try:
+                self._turn.acquire_nowait()  # in most cases it is free, and a step has a checkpoint of its own
+            except trio.WouldBlock:
+                await self._turn.acquire()
+            try:
+                failed = await self._apply()
+                outputs = await self._step() if self._active else []
+            finally:
+                self._turn.release()
             if outputs or failed:
                 await self._emit(Produced(tuple(outputs), tuple(failed)))
 
     async def _apply(self) -> list[tuple[Key, LlmactorsError]]:
+        """Carries out what was assigned, also while it does so: who was evicted never takes a newcomer's slot."""
+        failed: list[tuple[Key, LlmactorsError]] = []
+        while True:
+            self._apply_evictions()
+            if not self._admit:
+                return failed
+            key = next(iter(self._admit))
+            job = self._admit.pop(key)
+            self._active.add(key)
+            self._busy_since = trio.current_time()
+            try:
+                await self._backend.admit(job)
+            except LlmactorsError as error:
+                self._active.discard(key)
+                failed.append((key, error))
+            self._busy_since = None
+
+    def _apply_evictions(self) -> None:
         evict, self._evict = self._evict, []
         for key in evict:
             if key in self._active:
                 self._active.discard(key)
                 self._backend.evict(key)
-        failed: list[tuple[Key, LlmactorsError]] = []
-        admit, self._admit = self._admit, {}
-        for job in admit.values():
-            try:
-                await self._backend.admit(job)
-            except LlmactorsError as error:
-                failed.append((job.key, error))
-            else:
-                self._active.add(job.key)
-        return failed
+
+    async def _step(self) -> list[Output]:
+        self._busy_since = trio.current_time()
+        outputs = await self._backend.step()
+        self._busy_since = None
+        for output in outputs:
+            if output.finish is not None:
+                self._active.discard(output.key)
+        return outputs
 
 
 class StreamingDriver:
@@ -120,6 +157,14 @@ class StreamingDriver:
     def busy_since(self) -> float | None:
         """Always None: a streaming backend's own `check` knows what is late."""
         return None
+
+    @property
+    def begun(self) -> frozenset[Key]:
+        return frozenset(self._jobs) - {job.key for job in self._admit}
+
+    @property
+    def between_steps(self) -> AbstractAsyncContextManager[Any]:
+        return contextlib.nullcontext()
 
     def assign(self, admit: tuple[Job, ...], evict: tuple[Key, ...]) -> None:
         for key in evict:
@@ -151,15 +196,21 @@ class StreamingDriver:
     async def _run_job(self, job: Job, scope: trio.CancelScope) -> None:
         with scope:
             try:
-                async with contextlib.aclosing(self._backend.generate(job)) as outputs:
-                    async for output in outputs:
-                        self._outputs.append(output)
-                        self._wake.set()
+                await self._pass_on(job)
             except LlmactorsError as error:
                 self._failed.append((job.key, error))
                 self._wake.set()
         if self._jobs.get(job.key) is scope:
             del self._jobs[job.key]
+
+    async def _pass_on(self, job: Job) -> None:
+        async with contextlib.aclosing(self._backend.generate(job)) as outputs:
+            async for output in outputs:
+                self._outputs.append(output)
+                self._wake.set()
+                if output.finish is not None:
+                    return
+        raise BackendFailed("the backend stopped in the middle of the answer")
 
     def _drop(self, key: Key) -> None:
         scope = self._jobs.pop(key, None)

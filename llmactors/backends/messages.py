@@ -38,6 +38,15 @@ class BackendStalled:
 
 
 @attrs.frozen
+class BackendEnding:
+    """This incarnation takes no jobs any more. Its death follows, and says why; it may also overtake this message."""
+
+    incarnation: int
+    begun: frozenset[Key]
+    """The jobs that it has touched. The others did nothing to it."""
+
+
+@attrs.frozen
 class Produced:
     """What came out since the last one."""
 

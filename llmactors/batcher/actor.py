@@ -1,19 +1,19 @@
 """The batcher: claims requests for free slots, drives one backend with them, writes what comes out to the ledger."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 import structlog
 import trio
 
-from llmactors.actors import Actor, ActorRef, Context, Down
+from llmactors.actors import Actor, ActorRef, Context, Down, ExitKind
 from llmactors.backends.base import Batching, Capabilities, Job, Output, Takeover
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
-from llmactors.backends.messages import Assign, BackendReady, BackendStalled, Hello, Key, Produced
+from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Key, Produced
 from llmactors.batcher.forming import BatchFormer
 from llmactors.batcher.metrics import BatcherMetrics
-from llmactors.errors import STREAM_CODES, BackendFailed, Interrupted
+from llmactors.errors import STREAM_CODES, BackendFailed, Interrupted, LlmactorsError, Overloaded
 from llmactors.ledger import AppendEntry, AppendOutcome, AppendResult, Claim, Ledger, ReleaseHow
 from llmactors.messages import Failed, Finished, TokenDelta, Usage
 
@@ -25,7 +25,10 @@ class BatcherSettings:
     """All times in seconds."""
 
     window_s: float = 0.02
-    """How long a request for a static backend may wait for others to share its batch."""
+    """How long a request may wait for others to share its static batch, where there is room beside one that runs.
+
+    No `Batching.STATIC` backend has such room so far: what waits for one batch to end starts together anyway.
+    """
     max_batch: int = 32
     """The largest static batch."""
     beat_every_s: float = 1.0
@@ -77,14 +80,15 @@ class BatcherActor(Actor):
         self._former = BatchFormer(settings.window_s, settings.max_batch)
         self._capabilities: Capabilities | None = None
         self._ready_incarnation = 0
-        self._wake_told = False
-        self._window_open = False
+        """The backend's incarnation that takes jobs; 0 while there is none."""
+        self._ended_incarnation = 0
+        """The newest one known to be dead: what it said before, and is still in the mailbox, counts no more."""
+        self._woken = trio.Event()
 
     def __repr__(self) -> str:
         return f"<BatcherActor {self._worker} running={len(self._running)} waiting={len(self._former)}>"
 
     async def on_start(self, context: Context) -> None:
-        self._context = context
         self._ref = context.ref
         await self._join()
         context.watch(self._backend)
@@ -92,36 +96,37 @@ class BatcherActor(Actor):
         context.spawn(self._wake_for_work)
         context.spawn(self._wake_for_beats)
 
-    async def on_message(self, message: Wake | Produced | BackendReady | BackendStalled) -> None:
+    async def on_message(self, message: Wake | Produced | BackendReady | BackendStalled | BackendEnding) -> None:
         match message:
+            case Wake():
+                self._woken.set()
+                await self._sync()
             case Produced():
                 await self._write(message)
-                await self._fill()
-            case Wake():
-                self._wake_told = False
-                await self._sync()
-                await self._fill()
+            case _ if message.incarnation <= self._ended_incarnation:
+                return  # its `Down` went ahead of what it had said before
             case BackendReady():
                 self._ready_incarnation = message.incarnation
                 self._capabilities = message.capabilities
                 self._say(ModelState.READY)
-                await self._fill()
             case BackendStalled():
                 self._say(ModelState.STALLED, f"no output for {message.seconds:.1f} s")
+            case BackendEnding():
+                await self._spare(message)
+        await self._fill()
 
     async def on_down(self, down: Down) -> None:
         """The backend died: everything in it goes back, to continue from its log once a backend is up again."""
-        if down.incarnation < self._ready_incarnation:
+        if down.incarnation <= self._ended_incarnation:
             return
+        self._ended_incarnation = down.incarnation
         self._ready_incarnation = 0
         self._say(ModelState.DOWN, str(down.exit))
         self._metrics.worker_error()
-        waiting = self._former.clear()
-        lost, self._running = self._running, {}
-        for claim in waiting:
-            await self._ledger.release(claim.request.id, claim.epoch, ReleaseHow.SILENT)
-        for request_id, epoch in lost:
-            await self._ledger.release(request_id, epoch, ReleaseHow.FAILED, str(down.exit))
+        # Who was in a backend that was merely stopped did nothing to it.
+        how = ReleaseHow.FAILED if down.exit.kind is ExitKind.CRASHED else ReleaseHow.SILENT
+        await self._release_waiting()
+        await self._release([*self._running], how, str(down.exit))
 
     async def on_stop(self) -> None:
         if self._worker:
@@ -133,131 +138,167 @@ class BatcherActor(Actor):
         await self._ledger.beat(self._worker)
 
     async def _wake_for_work(self) -> None:
+        """One `Wake` at a time: a ledger that has news all the time, as for a lost lease, must not fill the mailbox."""
         while True:
             await self._ledger.wait_work(self._worker, self._model)
-            if not self._wake_told:
-                self._wake_told = True
-                await self._ref.tell(Wake())
+            self._woken = trio.Event()
+            await self._ref.tell(Wake())
+            await self._woken.wait()
 
     async def _wake_for_beats(self) -> None:
         while True:
             await trio.sleep(self._settings.beat_every_s)
             await self._ref.tell(Wake())
 
-    async def _wake_for_window(self) -> None:
-        await trio.sleep_until(self._former.next_due())
-        self._window_open = False
-        await self._ref.tell(Wake())
-
     async def _sync(self) -> None:
         """Renews the lease and drops what is no longer wanted."""
         beat = await self._ledger.beat(self._worker)
-        if not beat.live:
+        if beat.live:
+            self._drop(beat.stop)
+        else:
             log.warning("lease lost", worker=self._worker, running=len(self._running))
             self._drop([*self._running])
             self._former.clear()
             await self._join()
-        else:
-            self._drop(beat.stop)
+
+    async def _spare(self, ending: BackendEnding) -> None:
+        """Takes back at once what the backend never touched; what it did waits for the cause of death."""
+        self._ready_incarnation = 0
+        self._say(ModelState.DOWN, "its backend is ending")
+        await self._release_waiting()
+        await self._release([key for key in self._running if key not in ending.begun], ReleaseHow.SILENT)
+
+    async def _release_waiting(self) -> None:
+        for claim in self._former.clear():
+            await self._ledger.release(claim.request.id, claim.epoch, ReleaseHow.SILENT)
+
+    async def _release(self, keys: Iterable[Key], how: ReleaseHow, cause: str = "") -> None:
+        """Hands claims back that no backend holds any more."""
+        for key in keys:
+            if self._running.pop(key, None) is not None:
+                await self._ledger.release(*key, how, cause)
 
     async def _fill(self) -> None:
         """Gives every free slot a request."""
         capabilities = self._capabilities
         if capabilities is None or not self._ready_incarnation:
             return
-        free = capabilities.slots - len(self._running) - len(self._former)
-        claims = await self._ledger.claim(self._worker, self._model, free) if free > 0 else []
         if capabilities.batching is Batching.STATIC:
-            claims = self._form(claims, capabilities.slots)
-        jobs: list[Job] = []
-        waits_s: list[float] = []
-        for claim in claims:
-            if claim.tokens and capabilities.takeover is Takeover.RESTART:
-                error = Interrupted("the backend was lost, and this kind of backend cannot continue an answer")
-                await self._ledger.finish(claim.request.id, claim.epoch, Failed(error.code, error.message))
-                continue
-            running = _Running(claim, list(claim.tokens))
-            self._running[running.key] = running
-            jobs.append(Job(running.key, claim.request, claim.tokens))
-            waits_s.append(claim.waited_s)
-        if jobs:
-            self._metrics.batch(len(jobs), waits_s)
-            self._backend.tell_nowait(Assign(admit=tuple(jobs)), incarnation=self._ready_incarnation)
+            claims = await self._form(capabilities)
+        else:
+            claims = await self._claim(capabilities, capabilities.slots - len(self._running))
+        if not claims:
+            return
+        started = [_Running(claim, list(claim.tokens)) for claim in claims]
+        self._running.update((running.key, running) for running in started)
+        if self._tell_backend(admit=tuple(Job(each.key, each.claim.request, each.claim.tokens) for each in started)):
+            self._metrics.batch(len(claims), [claim.waited_s for claim in claims])
+        else:
+            await self._release([running.key for running in started], ReleaseHow.SILENT)
 
-    def _form(self, claims: list[Claim], slots: int) -> list[Claim]:
-        """Passes the claims through the window of a static batch."""
+    async def _form(self, capabilities: Capabilities) -> list[Claim]:
+        """The next static batch: a batch runs alone, so nothing is claimed for this backend while one does."""
+        if self._running:
+            return []
         now = trio.current_time()
-        for claim in claims:
+        for claim in await self._claim(capabilities, capabilities.slots - len(self._former)):
             self._former.add(claim, now)
-        batch = self._former.next_batch(now, idle=not self._running, free=slots - len(self._running))
-        if len(self._former) and not self._window_open and now < self._former.next_due():
-            # Past its window a batch waits for free slots, and those come with an output, not with time.
-            self._window_open = True
-            self._context.spawn(self._wake_for_window)
-        return [item.claim for item in batch]
+        return [item.claim for item in self._former.next_batch(now, idle=True, free=capabilities.slots)]
+
+    async def _claim(self, capabilities: Capabilities, free: int) -> list[Claim]:
+        """Up to `free` requests that this backend can begin or continue; those that it cannot continue end here."""
+        claims: list[Claim] = []
+        while free > len(claims):
+            got = await self._ledger.claim(self._worker, self._model, free - len(claims))
+            lost = [claim for claim in got if claim.tokens and capabilities.takeover is Takeover.RESTART]
+            claims += [claim for claim in got if claim not in lost]
+            if not lost:
+                break
+            error = Interrupted("the backend was lost, and this kind of backend cannot continue an answer")
+            for claim in lost:
+                await self._ledger.finish(claim.request.id, claim.epoch, Failed(error.code, error.message))
+        return claims
 
     async def _write(self, produced: Produced) -> None:
         """Puts outputs into the log: one append, and so one trip to the ledger, for a whole step."""
-        written: list[_Running] = []
-        entries: list[AppendEntry] = []
+        entries: dict[Key, AppendEntry] = {}
         tokens = 0
         for output in produced.outputs:
             running = self._running.get(output.key)
             if running is None:
                 continue  # evicted, or of an epoch that ended with an earlier backend
             tokens += len(output.deltas)
-            written.append(running)
-            entries.append(self._entry(running, output))
+            entries[output.key] = self._entry(running, output, entries.get(output.key))
         if entries:
             self._metrics.step(len(entries), tokens)
-            self._settle(written, entries, await self._append(written, entries))
+            await self._append(list(entries.values()))
         for key, error in produced.failed:
-            if self._running.pop(key, None) is not None:
-                self._metrics.worker_error()
-                code = error.code if error.code in STREAM_CODES else BackendFailed.code
-                await self._ledger.finish(*key, Failed(code, error.message))
+            await self._fail(key, error)
 
     @staticmethod
-    def _entry(running: _Running, output: Output) -> AppendEntry:
+    def _entry(running: _Running, output: Output, earlier: AppendEntry | None) -> AppendEntry:
+        """What is to be written of one output, together with what came `earlier` in the same message."""
         first_seq = len(running.deltas) + 1
         running.deltas.extend(output.deltas)
         end = None
         if output.finish is not None:
             end = Finished(output.finish, Usage(output.prompt_tokens, len(running.deltas)))
-        return AppendEntry(*running.key, first_seq, output.deltas, end)
+        if earlier is None:
+            return AppendEntry(*output.key, first_seq, output.deltas, end)
+        return attrs.evolve(earlier, deltas=(*earlier.deltas, *output.deltas), end=end)
 
-    async def _append(self, written: list[_Running], entries: list[AppendEntry]) -> Sequence[AppendResult]:
+    async def _append(self, entries: list[AppendEntry], *, again: bool = False) -> None:
         """Appends; where the log has lost its suffix, once more from where it ends."""
-        results = list(await self._ledger.append(entries))
-        gaps = [index for index, result in enumerate(results) if result.outcome is AppendOutcome.GAP]
-        if gaps:
-            again = [
-                attrs.evolve(
-                    entries[index],
-                    first_seq=results[index].next_seq,
-                    deltas=written[index].deltas[results[index].next_seq - 1 :],
-                )
-                for index in gaps
-            ]
-            for index, result in zip(gaps, await self._ledger.append(again), strict=True):
-                results[index] = result
-        return results
-
-    def _settle(self, written: list[_Running], entries: list[AppendEntry], results: Sequence[AppendResult]) -> None:
+        results = await self._ledger.append(entries)
+        gaps: list[AppendEntry] = []
         unwanted: list[Key] = []
-        for running, entry, result in zip(written, entries, results, strict=True):
-            if entry.end is not None:
-                self._running.pop(running.key, None)  # the backend has let go of it already
+        for entry, result in zip(entries, results, strict=True):
+            if result.outcome is AppendOutcome.GAP:
+                gaps.append(self._from_where_it_ends(entry, result))
+            elif entry.end is not None:
+                del self._running[entry.request_id, entry.epoch]  # the backend has let go of it already
             elif result.outcome is not AppendOutcome.OK:
-                unwanted.append(running.key)
+                unwanted.append((entry.request_id, entry.epoch))
         self._drop(unwanted)
+        if gaps and not again:
+            await self._append(gaps, again=True)
+        elif gaps:
+            await self._give_back(gaps)
+
+    def _from_where_it_ends(self, entry: AppendEntry, gap: AppendResult) -> AppendEntry:
+        deltas = self._running[entry.request_id, entry.epoch].deltas[gap.next_seq - 1 :]
+        return attrs.evolve(entry, first_seq=gap.next_seq, deltas=deltas)
+
+    async def _give_back(self, gaps: Sequence[AppendEntry]) -> None:
+        """The log of these cannot be mended from here. Who claims them next continues from what is left of it."""
+        for entry in gaps:
+            key = entry.request_id, entry.epoch
+            self._drop([key])
+            await self._ledger.release(*key, ReleaseHow.FAILED, "its log lost its end again and again")
+
+    async def _fail(self, key: Key, error: LlmactorsError) -> None:
+        """Ends a request by an error of its own."""
+        if self._running.pop(key, None) is not None:
+            self._metrics.worker_error()
+            code = error.code if error.code in STREAM_CODES else BackendFailed.code
+            await self._ledger.finish(*key, Failed(code, error.message))
 
     def _drop(self, keys: Sequence[Key]) -> None:
         """Frees the slots of requests that nobody wants from here any more."""
-        evict = tuple(key for key in keys if self._running.pop(key, None) is not None)
-        self._former.drop(frozenset(keys))
-        if evict and self._ready_incarnation:
-            self._backend.tell_nowait(Assign(evict=evict), incarnation=self._ready_incarnation)
+        if keys:
+            self._former.drop(frozenset(keys))
+            evict = tuple(key for key in keys if self._running.pop(key, None) is not None)
+            if evict and self._ready_incarnation:
+                self._tell_backend(evict=evict)
+
+    def _tell_backend(self, *, admit: tuple[Job, ...] = (), evict: tuple[Key, ...] = ()) -> bool:
+        """False where nobody empties the backend's mailbox: it is ending, and will say so, or be said to be dead."""
+        try:
+            self._backend.tell_nowait(Assign(admit, evict), incarnation=self._ready_incarnation)
+        except Overloaded:
+            self._ready_incarnation = 0
+            return False
+        return True
 
     def _say(self, state: ModelState, detail: str = "") -> None:
         status = self._directory.get(self._model)

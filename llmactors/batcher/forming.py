@@ -52,8 +52,8 @@ class BatchFormer:
     def next_batch(self, now: float, *, idle: bool, free: int) -> list[Waiting]:
         """The next batch that is due, at most `free` large, out of the group with the oldest member; empty if none."""
         for size, group in sorted(self._groups.items(), key=lambda entry: entry[1][0].since):
-            waited = now - group[0].since
-            if free > 0 and (idle or len(group) >= self.max_batch or waited >= self.window_s):
+            # The same sum as in `next_due`: a difference is rounded in another way, and could miss the moment.
+            if free > 0 and (idle or len(group) >= self.max_batch or now >= group[0].since + self.window_s):
                 batch = [group.popleft() for _ in range(min(len(group), self.max_batch, free))]
                 self._put(size, group)
                 return batch

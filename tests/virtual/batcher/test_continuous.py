@@ -1,0 +1,177 @@
+"""Continuous batching: who joins when, who leaves when, what ends early, and how few messages it takes."""
+
+import trio
+import trio.lowlevel
+from trio.testing import MockClock
+
+from llmactors.backends.base import Output
+from llmactors.backends.messages import Produced
+from llmactors.backends.mock import MockSettings
+from llmactors.batcher.actor import BatcherSettings
+from llmactors.errors import LlmactorsError
+from llmactors.messages import Failed, TokenDelta
+from tests.virtual.batcher.conftest import Counting, World, codes
+
+
+class Odd(LlmactorsError):
+    """Has no code that a stream may carry."""
+
+    code = "ODD"
+
+
+async def test_a_request_joins_in_the_step_after_a_slot_is_free_and_leaves_at_its_last_token(
+    autojump_clock: MockClock,
+) -> None:
+    """A step that has begun by the time the slot is filled goes on without the newcomer: nothing ever waits for it."""
+    world = World(MockSettings(step_ms=10, slots=2))
+    async with world.running():
+        began = trio.current_time()
+        await world.submit(max_tokens=2)
+        await trio.sleep(0.005)
+        for max_tokens in (5, 3):
+            await world.submit(max_tokens=max_tokens)
+        await world.all_ended()
+        times = [[round(1000 * (time - began)) for time in stream.times] for stream in world.streams]
+        assert times == [[10, 20], [20, 30, 40, 50, 60], [40, 50, 60]]
+    assert codes(world) == ["length"] * 3
+    assert world.metrics.batches == [1, 1, 1]
+
+
+async def test_an_idle_backend_never_waits_for_the_window(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10), batcher=BatcherSettings(window_s=5))
+    async with world.running():
+        stream = await world.submit()
+        await stream.done.wait()
+        assert round(stream.times[0] - stream.submitted_at, 6) == 0.01
+
+
+async def test_no_more_run_than_there_are_slots_and_no_slot_idles_while_somebody_waits(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(MockSettings(step_ms=10, slots=4))
+    async with world.running():
+        for _ in range(40):
+            await world.submit(max_tokens=10)
+        await world.all_ended()
+        # Ten waves of ten steps; each wave is two steps late at most.
+        assert max(size for size, _ in world.metrics.steps) == 4
+        assert world.streams[-1].ended_at - world.streams[0].submitted_at <= 10 * 0.1 + 10 * 0.02
+
+
+async def test_a_submit_costs_one_wake_at_most_and_a_beat_one(autojump_clock: MockClock) -> None:
+    """So do all that are submitted while the batcher has not looked yet."""
+    world = World(MockSettings(step_ms=10, slots=64))
+    async with world.running():
+        await trio.sleep(0.5)
+        before, began = Counting.wakes, trio.current_time()
+        for _ in range(20):
+            await world.submit(max_tokens=300)
+        await trio.lowlevel.checkpoint()
+        assert Counting.wakes - before <= 20
+        await world.all_ended()
+        elapsed_s = trio.current_time() - began
+        assert Counting.wakes - before <= 20 + elapsed_s + 1
+        idle, began = Counting.wakes, trio.current_time()
+        await trio.sleep(100)
+        assert 99 <= Counting.wakes - idle <= 101
+
+
+async def test_submits_at_one_moment_share_a_wake(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=64))
+    async with world.running():
+        await trio.sleep(0.5)
+        before = Counting.wakes
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(world.submit, f"prompt {number}")
+        assert Counting.wakes - before <= 5
+
+
+async def test_a_refused_prompt_and_one_that_is_too_long_end_alone(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, refuse="no way", context=100))
+    async with world.running():
+        await world.submit("fine", 20)
+        await trio.sleep(0.05)
+        await world.submit("no way, sir", 20)
+        await world.submit("too long", 99)
+        await world.submit("fine too", 20)
+    assert codes(world) == ["length", "BACKEND_FAILED", "INVALID_REQUEST", "length"]
+    assert world.incarnations == (1, 1)
+    assert world.metrics.worker_errors == 2
+
+
+async def test_cancelled_while_queued_it_never_starts(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=1))
+    async with world.running():
+        await world.submit(max_tokens=50)
+        await trio.sleep(0.1)
+        stream = await world.submit()
+        await world.memory.cancel(stream.request.id)
+    assert codes(world) == ["length", "cancelled"]
+    assert world.metrics.batches == [1]
+
+
+async def test_cancelled_at_any_moment_it_frees_its_slot_for_the_next_step(autojump_clock: MockClock) -> None:
+    """Claimed but not begun, or in the middle of a step: its slot has a new tenant two steps later."""
+    for after_ms in (0, 1, 10, 15, 25):
+        world = World(MockSettings(step_ms=10, slots=1))
+        async with world.running():
+            first = await world.submit(max_tokens=1000)
+            await trio.sleep(after_ms / 1000)
+            second = await world.submit(max_tokens=3)
+            await world.memory.cancel(first.request.id)
+            cancelled_at = trio.current_time()
+            await second.done.wait()
+            assert second.times[0] - cancelled_at <= 0.02 + 1e-9
+            assert len(first.tokens) <= after_ms // 10
+        assert codes(world) == ["cancelled", "length"]
+        assert world.incarnations == (1, 1)
+
+
+async def test_a_deadline_ends_it_wherever_it_is(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=1))
+    async with world.running():
+        running = await world.submit(max_tokens=1000, deadline_ms=world.wall_ms() + 300)
+        await trio.sleep(0.05)
+        queued = await world.submit(deadline_ms=world.wall_ms() + 100)
+        after = await world.submit()
+    assert codes(world) == ["DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", "length"]
+    assert queued.tokens == []
+    assert 25 <= len(running.tokens) <= 40
+    assert after.ended_at < running.submitted_at + 0.5
+
+
+async def test_a_stale_output_is_not_written(autojump_clock: MockClock) -> None:
+    """Of an earlier epoch, of an unknown request, and of one that has ended."""
+    world = World(MockSettings(step_ms=10))
+    async with world.running():
+        ended = await world.submit()
+        await ended.done.wait()
+        stream = await world.submit(max_tokens=10)
+        await world.until(lambda: len(stream.tokens) == 3)
+        wrong = (TokenDelta(1, "wrong"),)
+        await world.batcher_spec.ref.tell(
+            Produced(
+                (
+                    Output((stream.request.id, 0), wrong),
+                    Output((stream.request.id, 99), wrong, "stop", 1),
+                    Output(("nobody", 1), wrong),
+                    Output((ended.request.id, 1), wrong, "stop", 1),
+                ),
+                (((stream.request.id, 0), Odd("odd")), (("nobody", 1), Odd("odd"))),
+            )
+        )
+    assert codes(world) == ["length", "length"]
+    assert world.metrics.worker_errors == 0
+
+
+async def test_an_error_that_no_stream_may_carry_becomes_backend_failed(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10))
+    async with world.running():
+        stream = await world.submit(max_tokens=100)
+        await world.until(lambda: len(stream.tokens) == 3)
+        [key] = world.batcher._running
+        world.backend.evict(key)
+        await world.batcher_spec.ref.tell(Produced(failed=((key, Odd("odd")),)))
+    assert isinstance(stream.end, Failed)
+    assert (stream.end.code, stream.end.message) == ("BACKEND_FAILED", "odd")

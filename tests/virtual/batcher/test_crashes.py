@@ -1,0 +1,217 @@
+"""Whatever crashes, whenever: each accepted request ends once, and each token is there once."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from llmactors.actors import Actor, ActorSpec
+from llmactors.backends.actor import HealthSettings
+from llmactors.backends.base import Batching
+from llmactors.backends.directory import ModelState
+from llmactors.backends.messages import BackendReady, BackendStalled
+from llmactors.backends.mock import MockBackend, MockSettings
+from tests.virtual.batcher.conftest import BACKEND, BATCHER, World, codes
+
+TOKENS = 6
+
+
+@pytest.mark.parametrize("requests", [1, 2, 7])
+@pytest.mark.parametrize("token", range(1, TOKENS + 1))
+@pytest.mark.parametrize("batching", Batching)
+async def test_a_backend_that_crashes_at_any_token(
+    autojump_clock: MockClock, token: int, requests: int, batching: Batching
+) -> None:
+    world = World(MockSettings(step_ms=10, slots=4, batching=batching, crash_at=token, crash_times=2))
+    async with world.running():
+        for _ in range(requests):
+            await world.submit(max_tokens=TOKENS)
+    assert codes(world) == ["length"] * requests
+    assert world.incarnations == (1, 3)
+
+
+@pytest.mark.parametrize("paths", [(BATCHER,), (BACKEND,), (BATCHER, BACKEND), (BACKEND, BATCHER)], ids="+".join)
+@pytest.mark.parametrize("step_ms", [0, 10])
+async def test_a_crash_at_any_pass_of_the_scheduler(
+    autojump_clock: MockClock, paths: tuple[str, ...], step_ms: int
+) -> None:
+    """One world after another, each with the crash one pass later, until all had ended before it."""
+    passes = 0
+    ended_before = 0
+    while ended_before < 3:
+        world = World(MockSettings(step_ms=step_ms, slots=2))
+        async with world.running():
+            for _ in range(3):
+                await world.submit(max_tokens=3)
+            for _ in range(passes):
+                if step_ms:
+                    await trio.sleep(step_ms / 7000)
+                else:
+                    await trio.lowlevel.checkpoint()
+            ended_before += all(stream.done.is_set() for stream in world.streams)
+            for path in paths:
+                assert world.crash(path)
+        assert codes(world) == ["length"] * 3
+        expected = tuple(2 if path in paths else 1 for path in (BATCHER, BACKEND))
+        assert world.incarnations == expected
+        passes += 1
+    assert passes > 3
+
+
+@pytest.mark.parametrize("path", [BATCHER, BACKEND])
+async def test_a_second_crash_during_the_recovery_from_the_first(autojump_clock: MockClock, path: str) -> None:
+    """In quarantine by then, each runs alone, and all end."""
+    for after_ms in range(0, 120, 7):
+        world = World(MockSettings(step_ms=10, slots=4))
+        async with world.running():
+            for _ in range(4):
+                await world.submit(max_tokens=TOKENS)
+            await trio.sleep(0.025)
+            world.crash(BACKEND)
+            await trio.sleep(after_ms / 1000)
+            world.crash(path)
+        assert codes(world) == ["length"] * 4
+
+
+async def test_a_poison_prompt_ends_and_its_batch_mates_finish(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=8, crash_at=3, crash_prompt="poison"), intensity=5)
+    async with world.running():
+        for number in range(8):
+            await world.submit("poison" if number == 4 else "fine", 10)
+        await world.all_ended()
+        info = await world.memory.info("r4")
+        letters = await world.memory.dead_letters()
+    assert codes(world) == ["length"] * 4 + ["POISONED"] + ["length"] * 3
+    assert info.attempt == 3
+    assert len(world.streams[4].tokens) == 2
+    assert [letter.request.id for letter in letters] == ["r4"]
+    assert "injected: crash at token 3" in letters[0].cause
+    assert world.incarnations == (1, 4)
+
+
+async def test_two_poison_prompts_at_once(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=8, crash_at=3, crash_prompt="poison"), intensity=6)
+    async with world.running():
+        for number in range(10):
+            await world.submit("poison" if number in {2, 7} else "fine", 10)
+    assert [index for index, code in enumerate(codes(world)) if code == "POISONED"] == [2, 7]
+    assert codes(world).count("length") == 8
+    assert world.incarnations[1] <= 6
+
+
+async def test_a_backend_that_fails_to_start_some_times_costs_no_attempts(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, crash_at=2, crash_times=1))
+    async with world.running():
+        # From now on four starts fail.
+        world.mock = MockSettings(step_ms=10, crash_at=2, crash_times=1, start_fail=4)
+        world.crash(BACKEND)
+        await world.until_state(ModelState.DOWN)
+        stream = await world.submit(max_tokens=5)
+        await stream.done.wait()
+        assert (await world.memory.info(stream.request.id)).attempt == 2
+    assert world.incarnations == (1, 7)
+
+
+async def test_a_hang_is_told_and_then_ended(autojump_clock: MockClock) -> None:
+    """READY, STALLED after `stalled_s`, DOWN after `hung_s`, READY again."""
+    health = HealthSettings(stalled_s=5, hung_s=60)
+    world = World(MockSettings(step_ms=10, hang_at=3, crash_times=1), health=health)
+    async with world.running():
+        stream = await world.submit()
+        await world.until(lambda: len(stream.tokens) == 2)
+        hung_at = trio.current_time()
+        assert 5 <= await world.until_state(ModelState.STALLED) - hung_at <= 6.5
+        assert 60 <= await world.until_state(ModelState.DOWN) - hung_at <= 61.5
+        assert await world.until_state(ModelState.READY) - hung_at <= 61.6
+    assert codes(world) == ["length"]
+    assert world.incarnations == (1, 2)
+
+
+async def test_a_slow_step_is_told_and_forgiven(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slow_at=2, slow_ms=20_000))
+    async with world.running():
+        stream = await world.submit()
+        await world.until_state(ModelState.STALLED)
+        await world.until_state(ModelState.READY)
+        assert stream.end is None or trio.current_time() - stream.ended_at < 2
+    assert world.incarnations == (1, 1)
+
+
+async def test_a_batcher_that_restarts_beside_a_stalled_backend_says_so_too(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slow_at=2, slow_ms=30_000))
+    async with world.running():
+        await world.submit()
+        await world.until_state(ModelState.STALLED)
+        world.crash(BATCHER)
+        await world.until(lambda: world.incarnations[0] == 2)
+        await trio.sleep(1)
+        assert world.state is ModelState.STALLED
+    assert codes(world) == ["length"]
+    assert world.incarnations == (2, 1)
+
+
+async def test_a_batcher_that_starts_while_its_backend_is_down(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, crash_at=3, crash_times=1))
+    async with world.running():
+        stream = await world.submit()
+        await world.until(lambda: world.state is ModelState.DOWN)
+        world.crash(BATCHER)
+        await stream.done.wait()
+    assert world.incarnations == (2, 2)
+
+
+async def test_a_backend_that_is_stopped_with_its_siblings_costs_nobody_an_attempt(autojump_clock: MockClock) -> None:
+    """Another one crashes too often, and their supervisor begins anew: these requests did nothing."""
+    sibling = ActorSpec("sibling", Actor)
+    world = World(MockSettings(step_ms=10), intensity=2, siblings=(sibling,))
+    async with world.running():
+        stream = await world.submit(max_tokens=200)
+        for _ in range(3):
+            await world.until(lambda: sibling.ref.running)
+            world.crash("root/backends/sibling")
+            await trio.sleep(0.3)
+        await world.until(lambda: world.incarnations == (1, 2))
+        await stream.done.wait()
+        assert (await world.memory.info(stream.request.id)).attempt == 1
+    assert codes(world) == ["length"]
+
+
+async def test_a_crash_counts_only_against_those_in_the_backend(autojump_clock: MockClock) -> None:
+    """Not against who was waiting for the next step, or came while the dead backend was being closed."""
+
+    class SlowToClose(MockBackend):
+        async def close(self) -> None:
+            await trio.sleep(3)
+
+    world = World(make=lambda: SlowToClose(MockSettings(step_ms=100)))
+    async with world.running():
+        inside = await world.submit(max_tokens=5)
+        await trio.sleep(0.12)
+        waiting = await world.submit(max_tokens=5)
+        await trio.sleep(0.03)
+        world.crash(BACKEND)
+        await trio.sleep(0.5)
+        assert world.state is ModelState.DOWN
+        late = await world.submit(max_tokens=5)
+        await trio.sleep(1)
+        assert (await world.memory.info(late.request.id)).state == "queued"
+        await world.all_ended()
+        attempts = [(await world.memory.info(stream.request.id)).attempt for stream in (inside, waiting, late)]
+    assert attempts == [2, 1, 1]
+    assert codes(world) == ["length"] * 3
+
+
+@pytest.mark.parametrize("kind", ["ready", "stalled"])
+async def test_what_a_dead_backend_said_does_not_count(autojump_clock: MockClock, kind: str) -> None:
+    """It was still in the mailbox when the death was told: jobs sent after it would be lost."""
+    world = World(MockSettings(step_ms=10))
+    async with world.running():
+        world.faults.failed_starts = -1  # the next start fails, so that it is down for a while
+        world.crash(BACKEND)
+        await world.until(lambda: world.state is ModelState.DOWN)
+        stream = await world.submit()
+        stale = BackendReady(1, world.backend.capabilities) if kind == "ready" else BackendStalled(1, 9.0)
+        await world.batcher_spec.ref.tell(stale)
+        await trio.sleep(0.01)
+        assert world.state is ModelState.DOWN
+        assert (await world.memory.info(stream.request.id)).state == "queued"
+    assert codes(world) == ["length"]

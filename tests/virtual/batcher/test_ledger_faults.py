@@ -1,0 +1,218 @@
+"""What the batcher does when the ledger is slow, takes its lease away, forgets a part of a log, or fails."""
+
+from collections.abc import Sequence
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from llmactors.backends.mock import MockSettings
+from llmactors.batcher.actor import BatcherSettings
+from llmactors.errors import Unavailable
+from llmactors.ledger import AppendEntry, AppendOutcome, AppendResult, MemoryLedger
+from tests.virtual.batcher.conftest import BACKEND, BATCHER, Counting, World, codes
+
+
+class SlowLedger(MemoryLedger):
+    """Takes its time over each append, until told otherwise."""
+
+    append_s = 0.0
+
+    async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
+        await trio.sleep(self.append_s)
+        return await super().append(entries)
+
+
+class LossyLedger(MemoryLedger):
+    """Once a log has `at` tokens, loses the end of it before so many appends: a crash of a store that syncs late."""
+
+    losses = 0
+    at = 5
+    lost = 3
+
+    async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
+        for entry in entries:
+            record = self._life.records[entry.request_id]
+            if self.losses and len(record.tokens) >= self.at:
+                self.losses -= 1
+                self.at = 1
+                del record.tokens[-self.lost :]
+        return await super().append(entries)
+
+
+class FailingLedger(MemoryLedger):
+    """Is away for the next so many calls of some kind; the last one may have been carried out."""
+
+    fails: dict[str, int]
+    carried_out = False
+
+    async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
+        if self.fails.get("append", 0):
+            self.fails["append"] -= 1
+            if self.carried_out:
+                await super().append(entries)
+            raise Unavailable
+        return await super().append(entries)
+
+
+async def test_a_lost_lease_means_a_new_worker_and_no_token_twice(autojump_clock: MockClock) -> None:
+    """One append lasts longer than the lease: the requests were given away meanwhile."""
+    world = World(MockSettings(step_ms=10, slots=4), ledger=SlowLedger, lease_s=2)
+    assert isinstance(world.memory, SlowLedger)
+    async with world.running():
+        for _ in range(6):
+            await world.submit(max_tokens=20)
+        await world.until(lambda: len(world.streams[0].tokens) == 5)
+        worker = world.batcher._worker
+        world.memory.append_s = 4.0
+        await trio.sleep(0.02)
+        world.memory.append_s = 0.0
+        await trio.sleep(10)
+        assert world.batcher._worker != worker
+        assert (await world.memory.statistics()).workers == 1
+    assert codes(world) == ["length"] * 6
+    assert world.incarnations == (1, 1)
+
+
+async def test_a_lease_that_is_lost_again_and_again(autojump_clock: MockClock) -> None:
+    """Who finds itself in quarantine for it ends there, one way or the other; nobody is forgotten."""
+    world = World(
+        MockSettings(step_ms=10, slots=4), ledger=SlowLedger, lease_s=0.5, batcher=BatcherSettings(beat_every_s=2)
+    )
+    async with world.running():
+        for _ in range(4):
+            await world.submit(max_tokens=400)
+    assert set(codes(world)) <= {"length", "POISONED"}
+    assert world.incarnations == (1, 1)
+
+
+async def test_a_dead_lease_is_no_busy_loop(autojump_clock: MockClock) -> None:
+    """While the batcher is held up, its lease is gone and `wait_work` returns at once, each time."""
+    world = World(MockSettings(step_ms=10), ledger=SlowLedger, lease_s=1)
+    assert isinstance(world.memory, SlowLedger)
+    async with world.running():
+        stream = await world.submit(max_tokens=20)
+        await world.until(lambda: len(stream.tokens) == 2)
+        before = Counting.wakes
+        world.memory.append_s = 30.0
+        await trio.sleep(0.02)
+        world.memory.append_s = 0.0
+        with trio.fail_after(100):  # on a clock that moves only while nobody is busy
+            await stream.done.wait()
+        assert Counting.wakes - before < 50
+
+
+async def test_a_slow_ledger_holds_the_backend_up_and_loses_nothing(autojump_clock: MockClock) -> None:
+    """The batcher's mailbox fills, the driver waits: no deadlock, and no more than a mailbox of unwritten steps."""
+    world = World(MockSettings(step_ms=1, slots=8), ledger=SlowLedger, lease_s=60, capacity=2)
+    assert isinstance(world.memory, SlowLedger)
+    async with world.running():
+        world.memory.append_s = 0.05
+        for _ in range(20):
+            await world.submit(max_tokens=20)
+        await trio.sleep(0.5)
+        assert world.batcher_spec.ref.mailbox.statistics().depth == 2
+        await world.all_ended()
+        world.memory.append_s = 0.0
+    assert codes(world) == ["length"] * 20
+    assert world.incarnations == (1, 1)
+
+
+@pytest.mark.parametrize("path", [BATCHER, BACKEND])
+async def test_a_crash_while_the_mailbox_is_full(autojump_clock: MockClock, path: str) -> None:
+    for after_ms in (0, 60, 130):
+        world = World(MockSettings(step_ms=1, slots=8), ledger=SlowLedger, lease_s=60, capacity=1)
+        assert isinstance(world.memory, SlowLedger)
+        async with world.running():
+            world.memory.append_s = 0.05
+            for _ in range(8):
+                await world.submit(max_tokens=10)
+            await trio.sleep(0.2 + after_ms / 1000)
+            world.crash(path)
+            await trio.sleep(0.5)
+            world.memory.append_s = 0.0
+        assert codes(world) == ["length"] * 8
+
+
+@pytest.mark.parametrize("at", [1, 5, 9])
+@pytest.mark.parametrize("lost", [1, 5])
+async def test_a_log_that_lost_its_end_is_written_again_from_there(
+    autojump_clock: MockClock, at: int, lost: int
+) -> None:
+    """At once, by the next append; also where that one has the terminal event."""
+    world = World(MockSettings(step_ms=10), ledger=LossyLedger)
+    assert isinstance(world.memory, LossyLedger)
+    world.memory.losses, world.memory.at, world.memory.lost = 1, at, lost
+    async with world.running():
+        stream = await world.submit(max_tokens=10)
+        other = await world.submit(max_tokens=10)
+        await world.all_ended()
+        assert world.memory.losses == 0
+        for each in (stream, other):
+            log = await world.memory.read(each.request.id)
+            # A reader that had seen what was lost is not told again; the log itself is whole.
+            each.tokens = list(log.deltas)
+            assert len(each.tokens) == 10
+    assert codes(world) == ["length", "length"]
+    assert [(await world.memory.info(each.request.id)).attempt for each in world.streams] == [1, 1]
+
+
+async def test_a_log_that_loses_its_end_at_each_try_is_handed_back(autojump_clock: MockClock) -> None:
+    """It is not forgotten: somebody claims it again, and the loss ends some day."""
+    world = World(MockSettings(step_ms=10), ledger=LossyLedger)
+    assert isinstance(world.memory, LossyLedger)
+    world.memory.losses = 2
+    async with world.running():
+        stream = await world.submit(max_tokens=10)
+        await stream.done.wait()
+        assert (await world.memory.info(stream.request.id)).attempt == 2
+        stream.tokens = list((await world.memory.read(stream.request.id)).deltas)
+    assert codes(world) == ["length"]
+    assert world.incarnations == (1, 1)
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+async def test_a_ledger_that_is_away_costs_a_batcher_and_nothing_else(
+    autojump_clock: MockClock, carried_out: bool
+) -> None:
+    world = World(MockSettings(step_ms=10), ledger=FailingLedger)
+    assert isinstance(world.memory, FailingLedger)
+    world.memory.fails, world.memory.carried_out = {}, carried_out
+    async with world.running():
+        for _ in range(3):
+            await world.submit(max_tokens=10)
+        await trio.sleep(0.035)
+        world.memory.fails["append"] = 1
+    assert codes(world) == ["length"] * 3
+    assert world.incarnations == (2, 1)
+
+
+async def test_what_the_ledger_says_of_an_append_is_obeyed(autojump_clock: MockClock) -> None:
+    """FENCED, STOP and GONE all mean: let go of it, free the slot, and leave the rest alone."""
+
+    class Refusing(MemoryLedger):
+        async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
+            results = await super().append(entries)
+            for index, entry in enumerate(entries):
+                refusal = refusals.get(entry.request_id)
+                if refusal is not None:
+                    results[index] = AppendResult(refusal)
+            return results
+
+    refusals: dict[str, AppendOutcome] = {}
+    world = World(MockSettings(step_ms=10, slots=4), ledger=Refusing)
+    async with world.running():
+        for _ in range(4):
+            await world.submit(max_tokens=100)
+        await trio.sleep(0.05)
+        refused = dict(zip(("r0", "r1", "r2"), ("FENCED", "STOP", "GONE"), strict=True))
+        refusals.update({name: AppendOutcome[outcome] for name, outcome in refused.items()})
+        await trio.sleep(0.03)
+        assert [key[0] for key in world.batcher._running] == ["r3"]
+        assert [key[0] for key in world.backend._slots] == ["r3"]
+        refusals.clear()
+        for name in refused:
+            await world.memory.cancel(name)
+    assert codes(world) == ["cancelled"] * 3 + ["length"]
+    assert attrs.asdict(await world.memory.statistics())["requeued_total"] == 0
