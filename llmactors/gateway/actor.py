@@ -35,10 +35,11 @@ class GatewayActor(Actor):
     async def on_start(self, context: Context) -> None:
         app, self._service = self._make_app()
         self._server = Server(app, self._listening, self._settings)
+        context.spawn(self._service.flusher.run)
         context.spawn(self._server.serve)
 
     async def on_message(self, message: Drain) -> None:
-        self._service.draining = True
+        self._service.drain()
         with trio.move_on_after(message.within_s):
             await self._server.drain()
             return

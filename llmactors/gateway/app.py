@@ -1,11 +1,10 @@
 """The gateway's ASGI application: the hot routes in front, Quart for everything else."""
 
-import secrets
-import time
 from typing import Any, cast
 
 import structlog
-from quart import Response, request, websocket
+import trio
+from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -20,9 +19,20 @@ from llmactors.errors import (
 )
 from llmactors.gateway import generate, health
 from llmactors.gateway.auth import OPEN_ROUTES, Authenticator
-from llmactors.gateway.exchange import Exchange, Receive, Scope, Send, error_headers, error_object, serve
+from llmactors.gateway.exchange import (
+    Exchange,
+    Receive,
+    Scope,
+    Send,
+    client_address,
+    error_headers,
+    error_object,
+    id_headers,
+    serve,
+)
+from llmactors.gateway.request_id import new_request_id
 from llmactors.gateway.service import Service
-from llmactors.gateway.websocket import SocketSession
+from llmactors.gateway.websocket import SocketSession, refuse_handshake
 
 log = structlog.get_logger("llmactors.gateway")
 
@@ -37,19 +47,34 @@ class App:
         self._quart = _quart_app(service, auth, tree)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path = scope["path"]
-            if path == "/v1/generate":
-                await self._hot(generate.generate, Exchange(scope, receive, send, new_request_id()))
-                return
-            if path.startswith("/v1/streams/"):
-                await self._hot(generate.stream, Exchange(scope, receive, send, new_request_id()))
-                return
-        await self._quart(cast("Any", scope), cast("Any", receive), cast("Any", send))
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
+        path = scope["path"]
+        if path == "/v1/generate":
+            await self._hot(generate.generate, Exchange(scope, receive, send, new_request_id()))
+        elif path.startswith("/v1/streams/"):
+            await self._hot(generate.stream, Exchange(scope, receive, send, new_request_id()))
+        else:
+            await self._quart(cast("Any", scope), cast("Any", receive), cast("Any", send))
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # `websocket.connect`
+        request_id = new_request_id()
+        headers = id_headers(scope, request_id)
+        try:
+            caller = self._auth.identify(scope["headers"], client_address(scope))
+            if scope["path"] != "/v1/ws":
+                raise NotFound("there is no such route for a WebSocket")
+            if self._service.draining:
+                raise Unavailable("this node is shutting down", retry_after_s=1.0)
+        except LlmactorsError as error:
+            await refuse_handshake(send, error, request_id, headers)
+            return
+        await SocketSession(self._service, caller, receive, send).run(headers)
 
     async def _hot(self, handler: Any, exchange: Exchange) -> None:
         metrics = self._service.metrics
-        begun = time.perf_counter()
         metrics.request_started()
         try:
 
@@ -59,7 +84,7 @@ class App:
 
             await serve(exchange, run)
         finally:
-            seconds = time.perf_counter() - begun
+            seconds = trio.current_time() - exchange.begun
             metrics.request_finished(exchange.status or 499, seconds, exchange.code)
             if self._access_log:
                 log.info(
@@ -73,15 +98,12 @@ class App:
                 )
 
 
-def new_request_id() -> str:
-    """For exchanges that create no stream."""
-    return f"req_{secrets.token_hex(16)}"
-
-
 def _quart_app(service: Service, auth: Authenticator, tree: health.TreeSource) -> QuartTrio:
     app = QuartTrio("llmactors.gateway", static_folder=None)
     # Quart's defaults cut a stream after 60 s; ours end when they end.
     app.config.update(RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=service.settings.max_body_bytes)
+    # `//v1/tree` is another path than `/v1/tree`, not a redirect to it.
+    app.url_map.merge_slashes = False
     health.add_routes(app, service, tree)
     _add_error_handlers(app)
 
@@ -98,17 +120,9 @@ def _quart_app(service: Service, auth: Authenticator, tree: health.TreeSource) -
             response.headers["X-Client-Request-Id"] = client_id[:128]
         return response
 
-    @app.websocket("/v1/ws")
-    async def socket() -> Any:
-        client = (websocket.scope.get("client") or ["local"])[0]
-        try:
-            if service.draining:
-                raise Unavailable("this node is shutting down", retry_after_s=1.0)
-            caller = auth.identify(websocket.scope["headers"], client)
-        except LlmactorsError as error:
-            return _error_response(error)
-        await SocketSession(service, caller, websocket).run()
-        return None
+    @app.get("/v1/ws")
+    async def plain_socket() -> Response:
+        raise InvalidRequest("this route is a WebSocket: connect with a handshake, as ws://…/v1/ws")
 
     return app
 

@@ -1,30 +1,36 @@
-"""One client's connection: Hypercorn's protocol machine, with reads and writes of our own around it.
+"""One client's connection: the bytes in and out around Hypercorn's protocol machine, and when it ends.
 
-Hypercorn 0.18 writes inside a shielded scope without a deadline, so that a client which stops reading could be neither
-cancelled nor timed out, and takes a pass of the scheduler per chunk. Here a write is first tried at once on the
-non-blocking socket; only what does not fit waits, and not for longer than `write_s`.
+Hypercorn 0.18's own `TCPServer` writes inside a shielded scope without a deadline, so that a client which stops reading
+could be neither cancelled nor timed out; takes a pass of the scheduler per chunk; and keeps its idle timer in a task,
+which a cancelled exchange forgets to start again. Here a write is first tried at once on the non-blocking socket, only
+what does not fit waits, and every way in which a connection can end comes down to the end of its reading.
 """
 
+import contextlib
+import fcntl
+import math
 import socket
 import struct
+import termios
+from typing import Any, cast
 
 import attrs
 import h11
-import msgspec
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
-from llmactors.gateway.app import new_request_id
+from llmactors.gateway.inbox import Application, ApplicationTasks
+from llmactors.gateway.protocol import Http1
 
 FAIR_EVERY = 16
 """After so many writes in a row that did not wait, the writing task lets others run."""
+READ_BYTES = 64 * 1024
+LINGER_S = 2.0
+"""How long a client may go on sending what was refused. Closing under a sender resets the connection, and the sender
+may never read why."""
 
 
 @attrs.frozen
@@ -37,129 +43,228 @@ class ConnectionSettings:
     """How long a connection may stay open without a request; also how long a request's head may take."""
 
 
-class Connection(TCPServer):
-    """See the module's text. Runs until either side closes."""
+class Connection:
+    """See the module's text.
+
+    Args:
+        raw: The socket that `stream` is made of, not a copy: once that is closed nothing can be written to it, and
+            so never to another connection that has its number by then.
+    """
 
     def __init__(
         self,
-        app: AppWrapper,
+        app: Application,
         config: Config,
         context: WorkerContext,
         stream: trio.SocketStream,
         raw: socket.socket,
         settings: ConnectionSettings,
     ) -> None:
-        super().__init__(app, config, context, {}, stream)  # type: ignore[arg-type]
+        self._app = app
+        self._config = config
+        self._context = context
+        self._stream = stream
         self._raw = raw
         self._settings = settings
+        self._reading = trio.CancelScope()
+        self._ahead = b""
+        self._idle = True
+        self._sending = trio.Lock()
+        self._rest = b""
+        """The end of a chunk whose beginning is on the wire: whatever is written next goes after it."""
         self._unyielded = 0
-        self._broken = False
+        self._mute = False
+        """Nothing may be written any more: it is the end, or half of something is on the wire."""
 
     def __repr__(self) -> str:
-        return f"<Connection fd={self._raw.fileno()} {'broken' if self._broken else 'open'}>"
+        state = "ending" if self._mute else "idle" if self._idle else "busy"
+        return f"<Connection fd={self._raw.fileno()} {state}>"
 
     async def run(self) -> None:
-        """Serves until the end of the connection. Never raises for what a client does."""
+        """Serves until either side ends it. Raises nothing for what a client does."""
         try:
-            try:
-                await self._serve()
-            finally:
-                await self._close()
-        except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
-            pass  # the client is gone, and its streams have been told by `Closed`
-
-    async def _serve(self) -> None:
-        sock = self.stream.socket
-        client = parse_socket_addr(sock.family, sock.getpeername())
-        server = parse_socket_addr(sock.family, sock.getsockname())
-        async with TaskGroup() as tasks:
-            self._task_group = tasks
-            # In Hypercorn a wrapper stands here, which only chooses between HTTP/1 and HTTP/2.
-            self.protocol = Http1(  # type: ignore[assignment]
-                self.app,
-                self.config,
-                self.context,
+            client = parse_socket_addr(self._raw.family, self._raw.getpeername())
+            server = parse_socket_addr(self._raw.family, self._raw.getsockname())
+            self._give_up_on_vanished()
+        except OSError:
+            return  # it is gone already
+        async with trio.open_nursery() as nursery:
+            tasks = ApplicationTasks(nursery)
+            self._protocol = Http1(
+                cast("Any", self._app),
+                self._config,
+                self._context,
                 tasks,
-                ConnectionState(LifespanState({})),
-                False,  # Hypercorn's signature: no TLS
                 client,
                 server,
-                self.protocol_send,
+                self._send,
+                self._wait_aside,
             )
-            await self.protocol.initiate()
-            await self.idle_task.restart(tasks, self._idle_timeout)
-            await self._read_data()
+            self._protocol.connection_state["wire"] = self
+            self._set_idle(idle=True)
+            with self._reading:
+                await self._read()
+            self._mute = True
+            await self._protocol.handle(Closed())
+            tasks.end_background()
 
-    async def protocol_send(self, event: Event) -> None:
-        """Hypercorn's protocol machine has something for the client."""
-        if isinstance(event, RawData):
-            await self._write(event.data)
-        else:
-            await super().protocol_send(event)
+    def drain(self) -> None:
+        """From now on the server takes no requests: ends if there is none in hand."""
+        if self._idle:
+            self._reading.cancel(reason="the gateway drains")
 
-    async def _write(self, data: bytes) -> None:
-        if self._broken:
-            return
-        if not self.send_lock.locked():
-            data = data[self._write_now(data) :]
+    # Reading. To cancel it, or to give it a deadline, is how anything here ends the connection.
+
+    async def _read(self) -> None:
+        while True:
+            if self._ahead:
+                data, self._ahead = self._ahead, b""
+            else:
+                data = await self._receive()
+            if not self._mute:
+                await self._protocol.handle(RawData(data))
             if not data:
-                self._unyielded += 1
-                if self._unyielded % FAIR_EVERY == 0:
-                    await trio.lowlevel.checkpoint()
                 return
-        async with self.send_lock:
-            await self._write_waiting(data)
 
-    def _write_now(self, data: bytes) -> int:
-        """How many bytes the socket took without waiting. Errors are left for the write that waits."""
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    async def _wait_aside(self, event: trio.Event) -> None:
+        """Waits for the event, and meanwhile reads on, so that a client which goes is noticed."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_ahead)
+            await event.wait()
+            nursery.cancel_scope.cancel(reason="no need to read ahead")
+
+    async def _read_ahead(self) -> None:
+        while len(self._ahead) < READ_BYTES:
+            data = await self._receive()
+            if not data:
+                self._reading.cancel(reason="the client is gone")
+                return
+            self._ahead += data
+
+    def _set_idle(self, *, idle: bool) -> None:
+        self._idle = idle
+        self._reading.deadline = trio.current_time() + (self._settings.idle_s if idle else math.inf)
+        if idle and self._context.terminated.is_set():
+            self.drain()
+
+    # Writing.
+
+    async def _send(self, event: Event) -> None:
+        """The protocol machine has something for the client."""
+        if isinstance(event, RawData):
+            data = event.data
+            if self._mute or not data:
+                return
+            sent = 0 if self._rest or self._sending.locked() else self._write_now(data)
+            if sent < len(data):
+                await self._write_waiting(data, sent)
+                return
+            self._unyielded += 1
+            if self._unyielded % FAIR_EVERY == 0:
+                await trio.lowlevel.checkpoint()
+        elif isinstance(event, Updated):
+            self._set_idle(idle=event.idle)
+        else:
+            self._end()
+            await self._protocol.handle(Closed())
+
+    def _write_now(self, data: bytes | memoryview) -> int:
+        """How many bytes the socket took without waiting. Cuts a connection that is broken."""
         try:
             return self._raw.send(data)
+        except BlockingIOError:
+            return 0
         except OSError:
+            self._cut("the client is gone")
             return 0
 
-    async def _write_waiting(self, data: bytes) -> None:
-        complete = False
+    async def _write_waiting(self, data: bytes, sent: int) -> None:
+        """Writes what is left, in turn. If that is broken off, nothing may follow."""
         try:
+            async with self._sending:
+                if self._rest:
+                    data, self._rest = self._rest + data, b""
+                rest = memoryview(data)[sent:]
+                while rest and not self._mute:
+                    if not await self._wait_writable():
+                        self._cut("the client takes nothing")
+                        return
+                    rest = rest[self._write_now(rest) :]
+        except trio.ClosedResourceError:
+            self._cut("the connection was closed")
+        except trio.Cancelled:
+            self._cut("a write was cancelled")
+            raise
+
+    async def _wait_writable(self) -> bool:
+        """False if the client takes nothing for `write_s`."""
+        while True:
+            untaken = self._untaken()
             with trio.move_on_after(self._settings.write_s):
-                await self.stream.send_all(data)
-                complete = True
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        finally:
-            if not complete:
-                # Half an event may be on the wire: nothing may follow it.
-                self._broken = True
-        if not complete:
-            self._reset()
-            await self.protocol.handle(Closed())
+                await trio.lowlevel.wait_writable(self._raw)
+                return True
+            # A socket is writable again only once much of its buffer is free, which takes a slow client its time.
+            if self._untaken() >= untaken:
+                return False
 
-    def _reset(self) -> None:
-        """Cuts the connection without waiting for a client that reads nothing."""
+    def _untaken(self) -> int:
+        """Bytes that the kernel holds because the client has not taken them. Source: tcp(7), SIOCOUTQ."""
+        answer: bytes = fcntl.ioctl(self._raw, termios.TIOCOUTQ, b"\0" * 4)
+        return int(struct.unpack("i", answer)[0])
+
+    def _give_up_on_vanished(self) -> None:
+        """A client whose machine or network is gone acknowledges nothing; by itself Linux would wait 15 minutes."""
+        if hasattr(socket, "TCP_USER_TIMEOUT") and self._raw.family != socket.AF_UNIX:
+            limit_ms = max(1, int(self._settings.write_s * 1000))
+            self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
+
+    def write_chunk_nowait(self, data: bytes) -> bool | None:
+        """Sends one chunk of a body past the protocol machines: a chunk changes nothing in their state.
+
+        False if the socket took a part of it only: then `write_rest`. None if no chunk can be sent now.
+        """
+        if (
+            self._mute
+            or self._rest
+            or self._sending.locked()
+            or self._protocol.connection.our_state is not h11.SEND_BODY
+        ):
+            return None
+        chunk = b"%x\r\n%b\r\n" % (len(data), data)
+        self._rest = chunk[self._write_now(chunk) :]
+        return not self._rest
+
+    async def write_rest(self) -> None:
+        """Sends what is left of a chunk."""
+        if not self._mute:
+            await self._write_waiting(b"", 0)
+
+    # The end.
+
+    def _end(self) -> None:
+        """An orderly end: everything was said."""
+        if self._mute:
+            return
+        self._mute = True
+        if not self._protocol.client_may_be_sending:
+            self._reading.cancel(reason="the connection is complete")
+            return
+        self._reading.deadline = trio.current_time() + LINGER_S
         try:
-            self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._raw.shutdown(socket.SHUT_RDWR)
+            self._raw.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # it is closed already
+            self._reading.cancel(reason="the client is gone")
 
-
-class Http1(H11Protocol):
-    """HTTP/1.1 only. Answers what is no HTTP at all with the JSON that every other error has."""
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """No upgrade to HTTP/2 is offered."""
-
-    async def _send_error_response(self, status_code: int) -> None:
-        message = "the request head is too large" if status_code == 431 else "this is not a valid HTTP request"
-        request_id = new_request_id()
-        error = {"code": "INVALID_REQUEST", "message": message, "request_id": request_id}
-        body = msgspec.json.encode({"error": error})
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-            (b"x-request-id", request_id.encode()),
-            *self.config.response_headers("h11"),
-        ]
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
+    def _cut(self, why: str) -> None:
+        """Ends it without waiting for a client that may not read."""
+        self._mute = True
+        with contextlib.suppress(OSError):  # it may be closed already
+            # From now on a close resets, and drops what the client has not taken.
+            self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._reading.cancel(reason=why)

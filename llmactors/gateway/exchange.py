@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -21,8 +21,17 @@ Header = tuple[str, str]
 
 log = structlog.get_logger("llmactors.gateway")
 
-LINGER_S = 1.0
-"""How long a client that is refused in the middle of its body may go on sending before it is cut off."""
+
+class Wire(Protocol):
+    """The connection below an exchange, for chunks of a body that has begun and has no declared length."""
+
+    def write_chunk_nowait(self, data: bytes) -> bool | None:
+        """Sends one chunk. False if the socket took a part of it only; None if no chunk can be sent now."""
+        ...
+
+    async def write_rest(self) -> None:
+        """Sends what is left of a chunk."""
+        ...
 
 
 class ClientGone(Exception):
@@ -30,18 +39,20 @@ class ClientGone(Exception):
 
 
 class Exchange:
-    """One request and its one answer."""
+    """One request and its one answer. `begun` is when it came, on Trio's clock."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         self.scope = scope
         self.request_id = request_id
         self.status = 0
         """The status sent; 0 before."""
+        self.begun = trio.current_time()
         self.code: str | None = None
-        """The code of the error sent, if one was."""
+        """The code of the error sent, if one was, or that the stream ended with."""
         self._receive = receive
         self._send = send
-        self._body_done = False
+        # Chunks are HTTP/1.1's; a body for an older client ends with its connection.
+        self._wire: Wire | None = scope.get("state", {}).get("wire") if scope["http_version"] == "1.1" else None
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id} {self.scope['method']} {self.scope['path']} {self.status or 'open'}>"
@@ -49,15 +60,11 @@ class Exchange:
     @property
     def client(self) -> str:
         """The client's address, without its port."""
-        client = self.scope.get("client")
-        return str(client[0]) if client else "local"
+        return client_address(self.scope)
 
     def header(self, name: bytes) -> str | None:
         """The first header of this (lower-case) name."""
-        for key, value in self.scope["headers"]:
-            if key.lower() == name:
-                return str(value.decode("latin-1")).strip()
-        return None
+        return header(self.scope, name)
 
     async def body(self, *, max_bytes: int, within_s: float) -> bytes:
         """The whole body. Raises `TooLarge` as soon as that is clear, `RequestTimeout`, or `ClientGone`."""
@@ -76,7 +83,6 @@ class Exchange:
                 if size > max_bytes:
                     raise TooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
                 if not message.get("more_body", False):
-                    self._body_done = True
                     return b"".join(pieces)
         raise RequestTimeout(f"the body did not arrive within {within_s:g} s")
 
@@ -88,16 +94,24 @@ class Exchange:
     async def start(self, status: int, headers: Iterable[Header], content_type: str) -> None:
         """Sends the head of an answer whose body follows by `write`."""
         self.status = status
-        pairs = [(b"content-type", content_type.encode()), (b"x-request-id", self.request_id.encode())]
-        client_id = self.header(b"x-request-id")
-        if client_id is not None:
-            pairs.append((b"x-client-request-id", client_id[:128].encode("latin-1")))
-        pairs += [(name.encode(), value.encode()) for name, value in headers]
-        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+        named = [("content-type", content_type), *id_headers(self.scope, self.request_id), *headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": wire_headers(named)})
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Sends a part of the body."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    def write_nowait(self, data: bytes) -> bool | None:
+        """Sends a part of the body without waiting. False where some of it is left: then `write_rest`.
+
+        None where that is not possible now: then nothing was sent, and `write` will do.
+        """
+        return None if self._wire is None else self._wire.write_chunk_nowait(data)
+
+    async def write_rest(self) -> None:
+        """Sends what `write_nowait` left. Whatever else is sent goes after it."""
+        if self._wire is not None:
+            await self._wire.write_rest()
 
     async def answer(self, status: int, payload: object, headers: Iterable[Header] = ()) -> None:
         """A whole JSON answer."""
@@ -111,34 +125,37 @@ class Exchange:
         await self.write(b"", more=False)
 
     async def refuse(self, error: LlmactorsError) -> None:
-        """The error as the answer, or nothing if another answer has begun.
-
-        If the client is still sending its body, it is listened to a little longer: a connection that is closed
-        under a sender is reset, and the sender may never read why.
-        """
+        """The error as the answer, or nothing if another answer has begun."""
         if self.status:
             return
         self.code = error.code
-        data = msgspec.json.encode(error_object(error, self.request_id))
-        headers = [*error_headers(error), ("content-length", str(len(data)))]
-        if self._body_done or self.scope["method"] in {"GET", "HEAD", "DELETE"}:
-            await self.start(error.status, headers, "application/json")
-            await self.write(data, more=False)
-            return
-        await self.start(error.status, [*headers, ("connection", "close")], "application/json")
-        await self.write(data)
-        with trio.move_on_after(LINGER_S):
-            while (message := await self._receive()).get("more_body", False):
-                del message
-        async with trio.open_nursery() as nursery:
-            # The server's queue of body parts may be full, and it cannot end the exchange while it is.
-            nursery.start_soon(self._discard)
-            await self.write(b"", more=False)
-            nursery.cancel_scope.cancel(reason="the exchange is over")
+        await self.answer(error.status, error_object(error, self.request_id), error_headers(error))
 
-    async def _discard(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+
+def client_address(scope: Scope) -> str:
+    """The client's address, without its port."""
+    client = scope.get("client")
+    return str(client[0]) if client else "local"
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of this (lower-case) name in an ASGI scope."""
+    for key, value in scope["headers"]:
+        if key.lower() == name:
+            return str(value.decode("latin-1")).strip()
+    return None
+
+
+def id_headers(scope: Scope, request_id: str) -> list[Header]:
+    """`X-Request-Id` of an answer, and with it the id that the client sent of its own."""
+    client_id = header(scope, b"x-request-id")
+    own = [("x-request-id", request_id)]
+    return own if client_id is None else [*own, ("x-client-request-id", client_id[:128])]
+
+
+def wire_headers(headers: Iterable[Header]) -> list[tuple[bytes, bytes]]:
+    """As ASGI wants them."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def error_object(error: LlmactorsError, request_id: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ waiting for a client. What it cannot do at once, which is the end of a stream or
 stream's own task.
 """
 
+import math
 from typing import Protocol
 
 import structlog
@@ -14,8 +15,9 @@ from llmactors.gateway.pump import Pace
 
 log = structlog.get_logger("llmactors.gateway")
 
-FAIR_EVERY = 32
-"""After so many streams in a row the flusher lets others run."""
+FAIR_EVERY = 256
+"""After so many streams in a row, a few milliseconds' work, the flusher lets others run. Such a pass of the scheduler
+takes as long as all that others do in it: in a burst of new requests that is more than it saves them."""
 
 
 class Flushed(Protocol):
@@ -43,6 +45,8 @@ class Flusher:
         self._streams: set[Flushed] = set()
         self._marked: list[Flushed] = []
         self._wake = trio.Event()
+        self._due = math.inf
+        """What is waited for, on Trio's clock."""
 
     def __repr__(self) -> str:
         return f"<Flusher of {len(self._streams)} streams, {len(self._marked)} marked>"
@@ -59,10 +63,9 @@ class Flusher:
         """It has something to write. Never waits: the ledger calls this from within an append."""
         if not stream.marked:
             stream.marked = True
-            # Somebody's first token is not kept waiting for the turn of the others.
-            if not self._marked or not stream.next_write:
-                self._wake.set()
             self._marked.append(stream)
+            if stream.next_write < self._due:
+                self._wake.set()
 
     async def run(self) -> None:
         """For ever."""
@@ -74,17 +77,17 @@ class Flusher:
 
     async def _wait_due(self) -> None:
         """Until a marked stream is due."""
+        waited = False
         while True:
-            self._wake = trio.Event()
-            due = min((stream.next_write for stream in self._marked), default=None)
-            if due is None:
-                await self._wake.wait()
-                continue
-            if due <= trio.current_time():
-                await trio.lowlevel.checkpoint()
+            self._due = min((stream.next_write for stream in self._marked), default=math.inf)
+            if self._due <= trio.current_time():
+                if not waited:
+                    await trio.lowlevel.checkpoint()
                 return
-            with trio.move_on_at(due):
+            self._wake = trio.Event()
+            with trio.move_on_at(self._due):
                 await self._wake.wait()
+            waited = True
 
     async def _turn(self) -> None:
         """Writes for all that are due."""

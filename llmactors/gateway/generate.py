@@ -4,14 +4,14 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from llmactors.errors import InvalidRequest, MethodNotAllowed, from_code
+from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, from_code
 from llmactors.gateway.auth import Caller
-from llmactors.gateway.events import KEEP_ALIVE, SseRenderer, render_cut, usage_object
+from llmactors.gateway.events import render_cut, usage_object
 from llmactors.gateway.exchange import Exchange, Header
-from llmactors.gateway.pump import pump
 from llmactors.gateway.schema import GenerateBody, convert, parse_object
 from llmactors.gateway.service import Admission, Service, cut_error
-from llmactors.ledger import Follower, LogSlice
+from llmactors.gateway.sse import SseStream
+from llmactors.ledger import Follower
 from llmactors.messages import Failed, Finished
 
 SSE_HEADERS: list[Header] = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
@@ -29,7 +29,7 @@ async def generate(service: Service, exchange: Exchange, caller: Caller) -> None
     exchange.request_id = admission.request.id
     with await service.own_follower(admission) as follower:
         if body.stream:
-            await _stream(service, exchange, follower, admission.headers)
+            await _stream(service, exchange, follower, admission.headers, is_new=True)
         else:
             await _whole(service, exchange, follower, admission)
 
@@ -51,7 +51,7 @@ async def stream(service: Service, exchange: Exchange, caller: Caller) -> None:
         await exchange.empty(204)
         return
     with follower:
-        await _stream(service, exchange, follower, [])
+        await _stream(service, exchange, follower, [], is_new=False)
 
 
 def _after(exchange: Exchange) -> int:
@@ -70,31 +70,25 @@ def _after(exchange: Exchange) -> int:
     return int(given)
 
 
-async def _stream(service: Service, exchange: Exchange, follower: Follower, headers: list[Header]) -> None:
-    """Everything after the follower's cursor, as SSE, until the end or until the client is gone."""
-    render = SseRenderer(exchange.request_id).render
-    begun = trio.current_time()
-    seen_token = False
+async def _stream(
+    service: Service, exchange: Exchange, follower: Follower, headers: list[Header], *, is_new: bool
+) -> None:
+    """Everything after the follower's cursor, as SSE, until the end or until the client is gone.
 
-    async def write(part: LogSlice) -> None:
-        nonlocal seen_token
-        await exchange.write(render(part), more=part.end is None)
-        if part.deltas:
-            service.metrics.tokens_generated(len(part.deltas))
-            if not seen_token:
-                seen_token = True
-                service.metrics.first_token(trio.current_time() - begun)
-
-    async def keep_alive() -> None:
-        await exchange.write(KEEP_ALIVE)
+    `is_new`: its first token is the request's first.
+    """
+    pace, metrics = service.settings.pace, service.metrics
+    sse = SseStream(exchange, follower, service.flusher, pace, metrics, awaits_first=is_new)
 
     async def follow() -> None:
         await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)
-        with service.cuttable() as scope:
-            last = await pump(follower, write, keep_alive, service.settings.pace)
-            exchange.code = last.end.code if isinstance(last.end, Failed) else None
-        if scope.cancelled_caught:
-            error = cut_error()
+        try:
+            with service.cuttable() as scope:
+                await sse.run()
+            if scope.cancelled_caught:
+                raise cut_error()
+        except LlmactorsError as error:
+            # Too late for a status: what stands in no log can still be followed on from the last event.
             exchange.code = error.code
             await exchange.write(render_cut(exchange.request_id, error), more=False)
 

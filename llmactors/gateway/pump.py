@@ -1,11 +1,14 @@
-"""Moves a log to a client at the client's pace: what every stream, over SSE or WebSocket, does until its end."""
+"""Moves a log to a client at the client's pace, in the stream's own task: what a stream over a WebSocket does."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import attrs
 import trio
 
 from llmactors.ledger import Follower, LogSlice
+
+MAX_EVENTS = 1024
+"""In one write. A long log that is read again is rendered piece by piece, and others get their turn between."""
 
 
 @attrs.frozen
@@ -37,9 +40,22 @@ async def pump(
             continue
         if trio.current_time() < next_write:
             await trio.sleep_until(next_write)
-        part = follower.take()
-        if part.deltas or part.end is not None:
+        for part in pieces(follower.take()):
+            if trio.current_time() < next_write:
+                await trio.sleep_until(next_write)
             next_write = trio.current_time() + pace.flush_interval_s
             await write(part)
-        if part.end is not None:
-            return part
+            if part.end is not None:
+                return part
+
+
+def pieces(part: LogSlice) -> Iterator[LogSlice]:
+    """`part` in pieces of at most `MAX_EVENTS` tokens; nothing where it is empty."""
+    start = 0
+    while len(part.deltas) - start > MAX_EVENTS:
+        yield LogSlice(part.first_seq + start, part.deltas[start : start + MAX_EVENTS])
+        start += MAX_EVENTS
+    if start:
+        part = LogSlice(part.first_seq + start, part.deltas[start:], part.end)
+    if part.deltas or part.end is not None:
+        yield part

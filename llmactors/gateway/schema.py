@@ -14,7 +14,6 @@ from llmactors.messages import GenerateRequest
 
 T = TypeVar("T")
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
@@ -25,9 +24,9 @@ class GenerateBody:
     """The body of `POST /v1/generate`."""
 
     prompt: NonEmpty
-    model: str | None = None
+    model: NonEmpty | None = None
     """None: the node's first model."""
-    max_tokens: Positive = 64
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, lt=2**31)] = 64
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.7
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
@@ -42,8 +41,8 @@ class GenerateBody:
     stream: bool = False
     raw: bool = False
     """True: the prompt goes to the model as it is, without the model's chat template."""
-    deadline_ms: Positive | None = None
-    """How long the caller will wait, in milliseconds from now."""
+    deadline_ms: Annotated[int, msgspec.Meta(ge=1, le=86_400_000)] | None = None
+    """How long the caller will wait, in milliseconds from now; a day at most."""
     priority: Annotated[int, msgspec.Meta(ge=0, le=2)] = 1
 
     def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
@@ -72,7 +71,7 @@ class AttachOp:
     """`{"op":"attach"}` on a WebSocket: follow a stream after seq `after`."""
 
     id: NonEmpty
-    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, lt=10**15)] = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -82,20 +81,22 @@ class CancelOp:
     id: NonEmpty
 
 
-def parse_object(body: bytes | str) -> dict[str, Any]:
-    """A JSON object. Raises `InvalidRequest` for anything else."""
+def parse_object(data: bytes | str, *, what: str = "the body") -> dict[str, Any]:
+    """A JSON object. Of a key that is given twice the last one counts. Raises `InvalidRequest` for anything else."""
+    if not data:
+        raise InvalidRequest(f"{what} is empty; it must be a JSON object")
     try:
-        value = msgspec.json.decode(body)
-    except UnicodeDecodeError:
-        raise InvalidRequest("the body is not valid UTF-8") from None
+        value = msgspec.json.decode(data)
+    except UnicodeError:
+        raise InvalidRequest(f"{what} is not valid UTF-8") from None
     except RecursionError:
-        raise InvalidRequest("the body is nested too deeply") from None
+        raise InvalidRequest(f"{what} is nested too deeply") from None
     except msgspec.DecodeError as error:
         if "utf-8" in str(error).lower():
-            raise InvalidRequest("the body is not valid UTF-8") from None
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+            raise InvalidRequest(f"{what} is not valid UTF-8") from None
+        raise InvalidRequest(f"{what} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InvalidRequest(f"the body must be a JSON object, not {_kind(value)}")
+        raise InvalidRequest(f"{what} must be a JSON object, not {_kind(value)}")
     return value
 
 

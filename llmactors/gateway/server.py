@@ -3,12 +3,10 @@
 import errno
 import logging
 import socket
-from typing import Any, cast
 
 import attrs
 import structlog
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
@@ -19,6 +17,8 @@ from llmactors.gateway.connection import Connection, ConnectionSettings
 log = structlog.get_logger("llmactors.gateway")
 
 BACKLOG = 1024
+ACCEPT_EVERY_S = 0.001
+"""About what one request costs. A burst of clients that comes in faster only makes the running streams wait."""
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
@@ -79,23 +79,23 @@ class Server:
     """Serves `app` on one listening socket. Run `serve` as a task; `drain` from another."""
 
     def __init__(self, app: App, listening: ListeningSocket, settings: ServerSettings) -> None:
-        self._app = ASGIWrapper(cast("Any", app))
+        self._app = app
         self._listening = listening
         self._settings = settings
         self._config = _hypercorn_config(settings)
         self._context = WorkerContext(None)
         self._slots = trio.Semaphore(settings.max_connections)
         self._idle = trio.Event()
-        self._open = 0
+        self._open: set[Connection] = set()
         self._accepting: trio.CancelScope | None = None
 
     def __repr__(self) -> str:
-        return f"<Server {self._listening!r} connections={self._open}>"
+        return f"<Server {self._listening!r} connections={len(self._open)}>"
 
     @property
     def connections(self) -> int:
         """How many are open."""
-        return self._open
+        return len(self._open)
 
     async def serve(self) -> None:
         """Accepts and serves connections until cancelled. After `drain`, serves those that are open."""
@@ -107,6 +107,7 @@ class Server:
                     while True:
                         await self._slots.acquire()
                         nursery.start_soon(self._serve_one, await self._accept(listener))
+                        await trio.sleep(ACCEPT_EVERY_S)
             await trio.sleep_forever()
 
     async def drain(self) -> None:
@@ -115,6 +116,8 @@ class Server:
         if self._accepting is not None:
             self._accepting.cancel(reason="the gateway drains")
         await self._context.terminated.set()
+        for connection in self._open:
+            connection.drain()
         while self._open:
             self._idle = trio.Event()
             await self._idle.wait()
@@ -133,21 +136,19 @@ class Server:
                 return connection
 
     async def _serve_one(self, accepted: trio.socket.SocketType) -> None:
-        self._open += 1
+        # One socket: Trio's to wait with, and the same one ours, to write to without a pass of the scheduler.
+        raw = socket.socket(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+        connection = Connection(self._app, self._config, self._context, stream, raw, self._settings.connection)
+        self._open.add(connection)
         try:
-            # The duplicate shares the socket itself, and is ours to write to without a pass of the scheduler.
-            with socket.socket(fileno=accepted.dup().detach()) as raw:
-                raw.setblocking(False)
-                stream = trio.SocketStream(accepted)
-                async with stream:
-                    connection = Connection(
-                        self._app, self._config, self._context, stream, raw, self._settings.connection
-                    )
-                    await connection.run()
-        except OSError as error:
-            log.debug("connection failed", error=str(error))
+            async with stream:
+                await connection.run()
+        except* Exception as group:
+            # A fault that one client's bytes bring out must not cut all the others.
+            log.exception("connection failed", exc_info=group)
         finally:
-            self._open -= 1
+            self._open.discard(connection)
             self._slots.release()
             if not self._open:
                 self._idle.set()
@@ -155,7 +156,6 @@ class Server:
 
 def _hypercorn_config(settings: ServerSettings) -> Config:
     config = Config()
-    config.keep_alive_timeout = settings.connection.idle_s
     config.keep_alive_max_requests = 2**31
     config.include_server_header = False
     config.websocket_max_message_size = settings.max_message_bytes

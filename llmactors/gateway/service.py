@@ -4,7 +4,6 @@ Errors are `errors.LlmactorsError`; each front renders them its own way.
 """
 
 import contextlib
-import secrets
 from collections.abc import Iterator
 
 import attrs
@@ -23,8 +22,10 @@ from llmactors.errors import (
     Unavailable,
 )
 from llmactors.gateway.auth import Caller
+from llmactors.gateway.flusher import Flusher
 from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.pump import Pace
+from llmactors.gateway.request_id import new_request_id
 from llmactors.gateway.schema import GenerateBody
 from llmactors.ledger import Follower, Ledger, LedgerStatistics, RequestInfo, SubmitOutcome
 from llmactors.limiter import Decision, rate_headers
@@ -78,13 +79,28 @@ class Service:
         self.settings = settings
         self.metrics = metrics
         self.directory = directory
-        self.draining = False
+        self._draining = trio.Event()
         self._ledger = ledger
         self._limiter = limiter
         self._open: set[trio.CancelScope] = set()
+        self.flusher = Flusher(settings.pace)
+        """Writes for all streams; whoever runs the service runs this as a task."""
 
     def __repr__(self) -> str:
         return f"<Service {'draining' if self.draining else 'open'} models={self.directory.names}>"
+
+    @property
+    def draining(self) -> bool:
+        """Whether this node takes no new requests any more."""
+        return self._draining.is_set()
+
+    def drain(self) -> None:
+        """From now on no request is admitted; what is open goes on."""
+        self._draining.set()
+
+    async def wait_draining(self) -> None:
+        """Returns once `drain` was called."""
+        await self._draining.wait()
 
     async def admit(self, caller: Caller, body: GenerateBody) -> Admission:
         """Puts a request into the ledger. Once this returns, the request is accepted: it will end exactly once."""
@@ -93,7 +109,7 @@ class Service:
         model = self._checked_model(body)
         rate = await self._check_rate(caller)
         request = body.to_request(
-            f"req_{secrets.token_hex(16)}",
+            new_request_id(),
             model=model,
             tenant=caller.tenant,
             resume_grace_s=self.settings.resume_grace_s,

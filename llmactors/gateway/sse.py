@@ -5,7 +5,6 @@ from functools import partial
 
 import trio
 
-from llmactors.errors import LlmactorsError
 from llmactors.gateway.events import KEEP_ALIVE, SseRenderer
 from llmactors.gateway.exchange import Exchange
 from llmactors.gateway.flusher import Flusher
@@ -63,7 +62,6 @@ class SseStream:
                 self._last_write = trio.current_time()
                 self._flusher.mark(self)
         finally:
-            self._follower.listen(None)
             self._flusher.remove(self)
 
     def flush(self, now: float) -> None:
@@ -71,10 +69,12 @@ class SseStream:
         if self._left is not None:
             return
         try:
-            part = self._follower.take()
-        except LlmactorsError as error:
+            self._flush(now)
+        except Exception as error:  # noqa: BLE001 - the flusher writes for others too: a fault is this stream's alone
             self._leave(partial(_fail, error))
-            return
+
+    def _flush(self, now: float) -> None:
+        part = self._follower.take()
         if not part.deltas and part.end is None:
             return
         self.next_write = now + self._pace.flush_interval_s
@@ -82,13 +82,13 @@ class SseStream:
         if more or first.end is not None:
             self._leave(partial(self._write, [first, *more]))
             return
-        rest = self._exchange.write_nowait(self._render(first))
-        if rest is None:
+        whole = self._exchange.write_nowait(self._render(first))
+        if whole is None:
             self._leave(partial(self._write, [first]))
             return
         self._note(first)
-        if rest:
-            self._leave(partial(self._finish, rest))
+        if not whole:
+            self._leave(self._finish)
         self._last_write = now
 
     def keep_alive(self, now: float) -> None:
@@ -96,9 +96,11 @@ class SseStream:
         # Asked four times in an interval: a quarter of it early is as near as that comes.
         if self._left is None and now - self._last_write >= self._pace.keep_alive_s * 0.75:
             self._last_write = now
-            rest = self._exchange.write_nowait(KEEP_ALIVE)
-            if rest:
-                self._leave(partial(self._finish, rest))
+            whole = self._exchange.write_nowait(KEEP_ALIVE)
+            if whole is None:
+                self._leave(self._say_alive)
+            elif not whole:
+                self._leave(self._finish)
 
     def _leave(self, work: Callable[[], Awaitable[bool]]) -> None:
         self._left = work
@@ -112,8 +114,12 @@ class SseStream:
             self._note(part)
         return parts[-1].end is not None
 
-    async def _finish(self, rest: bytes) -> bool:
-        await self._exchange.write_rest(rest)
+    async def _finish(self) -> bool:
+        await self._exchange.write_rest()
+        return False
+
+    async def _say_alive(self) -> bool:
+        await self._exchange.write(KEEP_ALIVE)
         return False
 
     def _note(self, part: LogSlice) -> None:
@@ -124,5 +130,5 @@ class SseStream:
                 self._metrics.first_token(trio.current_time() - self._exchange.begun)
 
 
-async def _fail(error: LlmactorsError) -> bool:
+async def _fail(error: Exception) -> bool:
     raise error

@@ -1,0 +1,240 @@
+"""Hypercorn's HTTP/1.1 and WebSocket machines, with what they lack at their edges.
+
+- Every answer that they give by themselves is the JSON that other errors are, and closes the connection.
+- A request with two framings, which two servers in a row could read differently, is refused.
+- A WebSocket whose handshake or message breaks the rules ends, and the application hears of it.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import h11
+import msgspec
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed
+from hypercorn.events import Event as ConnectionEvent
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WSStream
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+from wsproto.connection import ConnectionState as SocketState
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.frame_protocol import CloseReason
+
+from llmactors.gateway.inbox import ApplicationTasks
+from llmactors.gateway.request_id import new_request_id
+
+Address = tuple[str, int] | None
+_ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*(?P<origin>.*)")
+_VERSIONS = {b"1.0", b"1.1"}
+_FRAMINGS = {b"content-length", b"transfer-encoding"}
+_CLOSED_BY_CLIENT = {SocketState.REMOTE_CLOSING, SocketState.CLOSED}
+_UNFINISHED = {h11.SEND_BODY, h11.ERROR, None}
+"""States of a client that has more to say, or may have. None: it is a WebSocket's."""
+
+
+class Http1(H11Protocol):
+    """One connection's machine. HTTP/1 only: no upgrade to HTTP/2 is offered.
+
+    Args:
+        wait_aside: Waits for an event and notices meanwhile if the client goes: the machine waits with it while a
+            request is answered and the next one is there already.
+    """
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        tasks: ApplicationTasks,
+        client: Address,
+        server: Address,
+        send: Callable[[ConnectionEvent], Awaitable[None]],
+        wait_aside: Callable[[trio.Event], Awaitable[None]],
+    ) -> None:
+        state = ConnectionState(LifespanState({}))
+        super().__init__(app, config, context, cast("Any", tasks), state, False, client, server, send)
+        self.can_read = _Turn(wait_aside)  # type: ignore[assignment]  # Hypercorn asks for no more than it has
+        self._socket_closed = False
+
+    @property
+    def client_may_be_sending(self) -> bool:
+        """Whether there may be something to read that belongs to what has been answered."""
+        if self._socket_closed:
+            return False
+        return self.connection.their_state in _UNFINISHED or bool(self.connection.trailing_data[0])
+
+    async def stream_send(self, event: Event) -> None:
+        """What a stream has for the client."""
+        if isinstance(event, Response) and event.status_code >= 200 and self._is_last_response():
+            event = replace(event, headers=[*event.headers, (b"connection", b"close")])
+        await super().stream_send(event)
+
+    def _is_last_response(self) -> bool:
+        # A body that was not read whole when it is answered never will be.
+        return self.connection.their_state in _UNFINISHED or self.context.terminated.is_set()
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        names = {name for name, _ in request.headers}
+        refused = 505 if request.http_version not in _VERSIONS else 400 if names >= _FRAMINGS else None
+        if refused is not None:
+            await self._send_error_response(refused)
+            await self.send(Closed())
+            return
+        kind: type[HTTPStream | WSStream] = HTTPStream
+        if _is_websocket_handshake(request):
+            kind = WebSocketStream
+            self.connection = H11WSConnection(cast("h11.Connection", self.connection))
+        self.stream = kind(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii").upper(),
+                raw_path=_origin_form(request.target),
+                state=self.connection_state,
+            )
+        )
+
+    async def _close_stream(self) -> None:
+        if isinstance(self.stream, WebSocketStream):
+            self._socket_closed = self.stream.client_closed
+        await super()._close_stream()
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """No upgrade to HTTP/2."""
+
+    async def _send_error_response(self, status_code: int) -> None:
+        message = _MESSAGES.get(status_code, "this is not a valid HTTP request")
+        headers, body = _error_answer(status_code, message)
+        headers += [(b"connection", b"close"), *self.config.response_headers("h11")]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+class WebSocketStream(WSStream):
+    """One WebSocket, without compression: an event is too short to gain by it, and a message must not swell."""
+
+    client_closed = False
+    """The client's close frame has come, after which it sends nothing."""
+
+    async def handle(self, event: Event) -> None:
+        """Something came from the client."""
+        if isinstance(event, Request):
+            headers = [pair for pair in event.headers if pair[0] != b"sec-websocket-extensions"]
+            await super().handle(replace(event, headers=headers))
+            if self.closed:  # the handshake was refused
+                await self.send(StreamClosed(stream_id=self.stream_id))
+        elif isinstance(event, Data) and not self.handshake.accepted:
+            if self.state is ASGIWebsocketState.HANDSHAKE:
+                # It could not know yet that it may send. Hypercorn would answer, and tell the application nothing.
+                await self._send_error_response(400)
+                await self.send(StreamClosed(stream_id=self.stream_id))
+        else:
+            await super().handle(event)
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                try:
+                    self.buffer.extend(event)
+                except FrameTooLargeError:
+                    limit = self.config.websocket_max_message_size
+                    await self._end(CloseReason.MESSAGE_TOO_BIG, f"at most {limit} bytes in a message")
+                    return
+                if event.message_finished:
+                    message = self.buffer.to_message()
+                    self.buffer.clear()
+                    await self.app_put(message)  # type: ignore[misc]  # set since the handshake
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                self.client_closed = self.connection.state in _CLOSED_BY_CLIENT
+                if self.connection.state is SocketState.REMOTE_CLOSING:
+                    await self._send_wsproto_event(event.response())
+                    await self.send(StreamClosed(stream_id=self.stream_id))
+                else:
+                    # The answer to our own, or wsproto's verdict on something that is no frame.
+                    await self._end(event.code, event.reason)
+                return
+
+    async def _end(self, code: int, reason: str | None) -> None:
+        await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _send_error_response(self, status_code: int) -> None:
+        message = "internal error" if status_code == 500 else "this is not a valid WebSocket handshake"
+        headers, body = _error_answer(status_code, message)
+        await self.send(Response(stream_id=self.stream_id, status_code=status_code, headers=headers))
+        await self.send(Body(stream_id=self.stream_id, data=body))
+        await self.send(EndBody(stream_id=self.stream_id))
+
+
+class _Turn:
+    """Set when the next request of a pipeline may be handled. Hypercorn's idea of an event, but watchful."""
+
+    def __init__(self, wait_aside: Callable[[trio.Event], Awaitable[None]]) -> None:
+        self._event = trio.Event()
+        self._wait_aside = wait_aside
+
+    async def clear(self) -> None:
+        self._event = trio.Event()
+
+    async def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._wait_aside(self._event)
+
+
+_MESSAGES = {
+    431: "the request head is too large",
+    505: "HTTP/1.1 is what is understood here",
+    501: "this transfer encoding is not implemented",
+}
+
+
+def _error_answer(status: int, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers and the body of an answer to what no application sees."""
+    request_id = new_request_id()
+    code = "INTERNAL" if status == 500 else "INVALID_REQUEST"
+    body = msgspec.json.encode({"error": {"code": code, "message": message, "request_id": request_id}})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode()),
+    ]
+    return headers, body
+
+
+def _is_websocket_handshake(request: h11.Request) -> bool:
+    if request.method != b"GET":
+        return False
+    headers = dict(request.headers)
+    tokens = headers.get(b"connection", b"").lower().split(b",")
+    return headers.get(b"upgrade", b"").lower() == b"websocket" and b"upgrade" in map(bytes.strip, tokens)
+
+
+def _origin_form(target: bytes) -> bytes:
+    """`/path?query`, also of a target that names the server, as requests to proxies do. RFC 9112, section 3.2.2."""
+    match = None if target.startswith(b"/") else _ABSOLUTE_FORM.match(target)
+    if match is None:
+        return target
+    return match["origin"] if match["origin"].startswith(b"/") else b"/" + match["origin"]

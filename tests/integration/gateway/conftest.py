@@ -1,0 +1,56 @@
+"""What the gateway's tests share: a check that nothing stays behind, and single exchanges in full view."""
+
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import psutil
+import pytest
+import trio
+
+from llmactors.backends.mock_oracle import mock_text
+from llmactors.messages import GenerateRequest
+from llmactors.testing.node import LocalNode, wait_until
+
+
+def _tasks() -> Counter[str]:
+    """The running tasks of this event loop, by name."""
+    root = trio.lowlevel.current_root_task()
+    found: Counter[str] = Counter()
+    waiting = [] if root is None else [root]
+    while waiting:
+        task = waiting.pop()
+        found[task.name] += 1
+        waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found
+
+
+@contextlib.asynccontextmanager
+async def _nothing_left(node: LocalNode) -> AsyncIterator[None]:
+    async def good_request() -> None:
+        response = await node.client.post("/v1/generate", json={"prompt": "still there", "max_tokens": 2})
+        expected = mock_text(GenerateRequest(id="", model="mock", prompt="still there", max_tokens=2))
+        assert (response.status_code, response.json()["text"]) == (200, expected)
+
+    process = psutil.Process()
+    await good_request()
+    before = (_tasks(), process.num_fds())
+    yield
+    await wait_until(lambda: "0 queued, 0 running" in repr(node.node.ledger))
+    await good_request()
+    try:
+        await wait_until(lambda: (_tasks(), process.num_fds()) == before)
+    except trio.TooSlowError:
+        more, less = _tasks() - before[0], before[0] - _tasks()
+        raise AssertionError(f"left behind: {more}, missing: {less}, fds: {process.num_fds() - before[1]}") from None
+    metrics = (await node.client.get("/metrics")).text
+    assert "llm_gateway_inflight_requests 0.0" in metrics
+
+
+@pytest.fixture
+def nothing_left() -> Callable[[LocalNode], AbstractAsyncContextManager[None]]:
+    """Around what is done to a node: after it the node serves a good request and has not a task, a file or a
+    running request more than before.
+    """
+    return _nothing_left

@@ -1,0 +1,241 @@
+"""The write path of one connection: whole messages in their order, or nothing more."""
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import h11
+import pytest
+import trio
+from hypercorn.config import Config
+from hypercorn.events import RawData
+from hypercorn.trio.worker_context import WorkerContext
+from trio.testing import wait_all_tasks_blocked
+
+from llmactors.gateway.connection import Connection, ConnectionSettings
+from llmactors.gateway.protocol import Http1
+from llmactors.testing.node import local_node
+
+pytestmark = pytest.mark.integration
+
+
+async def no_app(scope: object, receive: object, send: object) -> None:
+    """Never called."""
+
+
+@attrs.frozen
+class Pair:
+    """A connection, the socket under it, and its client's end."""
+
+    connection: Connection
+    stream: trio.SocketStream
+    raw: socket.socket
+    peer: trio.socket.SocketType
+
+    async def send(self, data: bytes) -> None:
+        await self.connection._send(RawData(data=data))
+
+    async def read(self) -> bytes:
+        pieces = []
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await self.peer.recv(3000):
+                pieces.append(piece)
+                await trio.lowlevel.checkpoint()
+        return b"".join(pieces)
+
+
+@contextlib.contextmanager
+def pair(write_s: float = 20.0) -> Iterator[Pair]:
+    """Ends that hold a few kilobytes between them."""
+    raw, far = socket.socketpair()
+    for end in (raw, far):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+    connection = Connection(no_app, Config(), WorkerContext(None), stream, raw, ConnectionSettings(write_s=write_s))
+    with raw, far:
+        yield Pair(connection, stream, raw, trio.socket.from_stdlib_socket(far))
+
+
+def message(number: int, size: int) -> bytes:
+    return struct.pack("!II", number, size) + bytes([number % 251]) * size
+
+
+def numbers(data: bytes) -> list[int]:
+    """The numbers of the messages in `data`, all of which must be whole."""
+    found, at = [], 0
+    while at < len(data):
+        number, size = struct.unpack_from("!II", data, at)
+        assert data[at + 8 : at + 8 + size] == bytes([number % 251]) * size
+        found.append(number)
+        at += 8 + size
+    return found
+
+
+async def test_writers_take_turns_in_the_order_in_which_they_came() -> None:
+    """Short ones that would fit at once do not overtake long ones that wait."""
+    with pair() as ends:
+        order: list[int] = []
+        received = b""
+
+        async def writer(index: int) -> None:
+            for turn in range(60):
+                number = index * 1000 + turn
+                order.append(number)
+                await ends.send(message(number, (index * 37 + turn * 1009) % 6000))
+
+        async def reader() -> None:
+            nonlocal received
+            received = await ends.read()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader)
+            async with trio.open_nursery() as writers:
+                for index in range(5):
+                    writers.start_soon(writer, index)
+            ends.raw.shutdown(socket.SHUT_WR)
+
+        assert numbers(received) == order
+
+
+async def test_nothing_follows_half_a_message() -> None:
+    with pair() as ends:
+        with trio.move_on_after(0.05):
+            await ends.send(message(1, 100_000))
+        received = await ends.peer.recv(100_000)
+        # Now there is room again.
+        await ends.send(message(2, 10))
+        await ends.stream.aclose()
+        received += await ends.read()
+
+        assert message(1, 100_000).startswith(received)
+
+
+async def test_nothing_follows_a_message_that_was_cancelled_in_the_queue() -> None:
+    """It may have been the beginning of what would follow."""
+    with pair() as ends:
+        received = b""
+
+        async def read() -> None:
+            nonlocal received
+            received = await ends.read()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ends.send, message(1, 100_000))
+            await wait_all_tasks_blocked()
+            with trio.move_on_after(0.05):
+                await ends.send(message(2, 10))
+            nursery.start_soon(read)
+            await ends.send(message(3, 10))
+            await ends.stream.aclose()
+
+        assert message(1, 100_000).startswith(received)
+
+
+async def test_cancel_that_came_before_the_write_does_not_tear_it() -> None:
+    with pair() as ends:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await ends.send(message(1, 100_000))
+        await ends.send(message(2, 10))
+        await ends.stream.aclose()
+
+        assert message(1, 100_000).startswith(await ends.read())
+
+
+class Sending:
+    """As much of a protocol machine as a chunk that goes past it needs."""
+
+    def __init__(self) -> None:
+        self.connection = self
+        self.our_state = h11.SEND_BODY
+
+
+async def test_what_follows_half_a_chunk_goes_after_its_rest() -> None:
+    """Also where whoever should write the rest was cancelled before it could."""
+    with pair() as ends:
+        ends.connection._protocol = Sending()  # type: ignore[assignment]
+        data = bytes(range(256)) * 100
+        assert ends.connection.write_chunk_nowait(data) is False
+        assert ends.connection.write_chunk_nowait(data) is None
+        # Now there is room again.
+        received = await ends.peer.recv(100_000)
+
+        async def read() -> None:
+            nonlocal received
+            received += await ends.read()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await ends.send(b"0\r\n\r\n")
+            ends.raw.shutdown(socket.SHUT_WR)
+        assert received == b"6400\r\n" + data + b"\r\n0\r\n\r\n"
+
+
+async def test_chunk_that_fits_is_written_at_once() -> None:
+    with pair() as ends:
+        ends.connection._protocol = Sending()  # type: ignore[assignment]
+        assert ends.connection.write_chunk_nowait(b"token") is True
+        assert await ends.peer.recv(100) == b"5\r\ntoken\r\n"
+        await ends.connection.write_rest()
+        ends.connection._protocol.connection.our_state = h11.DONE  # type: ignore[misc]
+        assert ends.connection.write_chunk_nowait(b"too late") is None
+
+
+async def test_client_that_takes_nothing_is_given_up_in_time() -> None:
+    with pair(write_s=0.1) as ends, trio.fail_after(2):
+        await ends.send(message(1, 100_000))
+        await ends.send(message(2, 100_000))
+
+
+async def test_client_that_is_gone_is_no_error() -> None:
+    with pair() as ends:
+        ends.peer.close()
+        for number in range(5):
+            await ends.send(message(number, 100_000))
+
+
+async def test_closed_connection_never_writes_to_who_has_its_number_now() -> None:
+    with pair() as ends:
+        number = ends.raw.fileno()
+        await ends.stream.aclose()
+        assert ends.raw.fileno() == -1
+        taken, other = socket.socketpair()
+        with taken, other:
+            if taken.fileno() != number:  # another thread's file may have come between
+                taken_again = socket.socket(fileno=taken.detach())
+                taken = taken_again
+            await ends.send(b"for the old client")
+            other.setblocking(False)
+            with taken, pytest.raises(BlockingIOError):
+                other.recv(100)
+
+
+async def test_write_in_progress_ends_when_the_connection_is_closed() -> None:
+    with pair() as ends, trio.fail_after(2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ends.send, message(1, 100_000))
+            nursery.start_soon(ends.send, message(2, 100_000))
+            await wait_all_tasks_blocked()
+            await ends.stream.aclose()
+
+
+async def test_fault_in_one_connection_spares_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    create_stream = Http1._create_stream
+
+    async def faulty(self: Http1, request: Any) -> None:
+        if request.target == b"/fault":
+            raise RuntimeError("a fault of ours")
+        await create_stream(self, request)
+
+    monkeypatch.setattr(Http1, "_create_stream", faulty)
+    async with local_node() as node:
+        before = node.incarnations()
+        assert (await node.client.get("/livez")).status_code == 200
+        async with await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
+            await stream.send_all(b"GET /fault HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert await stream.receive_some() == b""
+        assert (await node.client.get("/livez")).status_code == 200
+        assert node.incarnations() == before

@@ -1,0 +1,304 @@
+"""HTTP as it comes over the wire: odd but right requests are served, wrong ones refused, byte by byte."""
+
+import functools
+import json
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import h11
+import pytest
+import trio
+
+from llmactors.backends.mock_oracle import mock_text
+from llmactors.gateway.connection import ConnectionSettings
+from llmactors.messages import GenerateRequest
+from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+
+pytestmark = pytest.mark.integration
+
+NothingLeft = Callable[[LocalNode], AbstractAsyncContextManager[None]]
+
+
+def oracle(prompt: str, max_tokens: int = 3) -> str:
+    return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
+
+
+def request(
+    prompt: str, *, head: str = "", target: str = "/v1/generate", stream: bool = False, tokens: int = 3
+) -> bytes:
+    body = json.dumps({"prompt": prompt, "max_tokens": tokens, "stream": stream}).encode()
+    lines = f"POST {target} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n{head}\r\n"
+    return lines.encode() + body
+
+
+class Wire:
+    """A client made of bytes. Answers are parsed by h11."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._machine = h11.Connection(h11.CLIENT)
+
+    async def answer(self, method: str = "POST") -> tuple[h11.Response, bytes]:
+        """The next answer, to a request by `method`."""
+        if self._machine.our_state is h11.DONE:
+            self._machine.start_next_cycle()
+        self._machine.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
+        self._machine.send(h11.EndOfMessage())
+        head, body = None, b""
+        while True:
+            event = self._machine.next_event()
+            if event is h11.NEED_DATA:
+                with trio.fail_after(10):
+                    self._machine.receive_data(await self.stream.receive_some())
+            elif isinstance(event, h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                assert head is not None
+                return head, body
+
+    async def text(self) -> str:
+        """The text of the next answer, which is a success."""
+        head, body = await self.answer()
+        assert head.status_code == 200, body
+        return str(json.loads(body)["text"])
+
+    async def wait_closed(self) -> None:
+        """Until the server closes. Whatever comes before is an error."""
+        with trio.fail_after(10):
+            assert await self.stream.receive_some() == b""
+
+
+async def connect(node: LocalNode) -> Wire:
+    return Wire(await trio.open_tcp_stream("127.0.0.1", node.port))
+
+
+async def test_two_requests_in_one_packet_are_answered_in_order(nothing_left: NothingLeft) -> None:
+    async with local_node(mock_model("step_ms=2")) as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(request("one") + request("two") + b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+
+            assert await wire.text() == oracle("one")
+            assert await wire.text() == oracle("two")
+            assert (await wire.answer("GET"))[1] == b'{"status":"ok"}'
+            # The connection goes on after it.
+            await wire.stream.send_all(request("three"))
+            assert await wire.text() == oracle("three")
+
+
+async def test_pipelined_stream_comes_whole_before_the_next_answer(nothing_left: NothingLeft) -> None:
+    async with local_node(mock_model("step_ms=20")) as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(request("one", stream=True) + request("two"))
+            head, body = await wire.answer()
+
+            assert (head.status_code, body.count(b"event: token"), body.count(b"event: done")) == (200, 3, 1)
+            assert await wire.text() == oracle("two")
+
+
+async def test_client_that_goes_with_a_request_in_the_pipeline_is_noticed(nothing_left: NothingLeft) -> None:
+    async with local_node(mock_model("step_ms=5"), resume_grace_s=60) as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(request("one", tokens=8000) + request("two"))
+            await wait_until(lambda: "1 running" in repr(node.node.ledger))
+        # A JSON request whose client is gone is cancelled, though nothing can be written to notice it by.
+
+
+async def test_request_byte_by_byte(nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            for byte in request("slowly"):
+                await wire.stream.send_all(bytes([byte]))
+            assert await wire.text() == oracle("slowly")
+
+
+async def test_expect_100_continue(nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            head, _, body = request("polite", head="expect: 100-continue\r\n").partition(b"\r\n\r\n")
+            await wire.stream.send_all(head + b"\r\n\r\n")
+            assert (await wire.stream.receive_some()).startswith(b"HTTP/1.1 100 ")
+            await wire.stream.send_all(body)
+            assert await wire.text() == oracle("polite")
+
+
+async def test_chunked_request_body(nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(b"POST /v1/generate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+            for piece in (b'{"prompt":', b'"in pieces",', b'"max_tokens":3}'):
+                await wire.stream.send_all(b"%x;extension=1\r\n%b\r\n" % (len(piece), piece))
+            await wire.stream.send_all(b"0\r\ntrailer: x\r\n\r\n")
+            assert await wire.text() == oracle("in pieces")
+
+
+@pytest.mark.parametrize("keep_alive", [False, True])
+async def test_http_1_0(keep_alive: bool, nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            data = request("old", head="connection: keep-alive\r\n" if keep_alive else "")
+            await wire.stream.send_all(data.replace(b"HTTP/1.1", b"HTTP/1.0"))
+            assert await wire.text() == oracle("old")
+            await wire.wait_closed()
+
+
+async def test_http_1_0_stream_ends_with_the_connection(nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(request("old", stream=True).replace(b"HTTP/1.1", b"HTTP/1.0"))
+            head, body = await wire.answer()
+            assert b"transfer-encoding" not in dict(head.headers)
+            assert (body.count(b"event: token"), body.count(b"event: done")) == (3, 1)
+
+
+async def test_connection_close_is_done(nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(request("bye", head="connection: close\r\n"))
+            assert await wire.text() == oracle("bye")
+            await wire.wait_closed()
+
+
+async def test_target_in_other_forms() -> None:
+    async with local_node() as node:
+        wire = await connect(node)
+        async with wire.stream:
+            for target in ("http://other.example/v1/generate", "HTTP://[::1]:80/v1/generate", "/v1/gener%61te"):
+                await wire.stream.send_all(request("elsewhere", target=target))
+                assert await wire.text() == oracle("elsewhere")
+
+
+async def test_upgrade_to_http_2_is_passed_over(nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            head = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+            for prompt in ("one", "two"):
+                await wire.stream.send_all(request(prompt, head=head))
+                assert await wire.text() == oracle(prompt)
+
+
+GARBAGE = {
+    "noise": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)),
+    "words": b"hello there\r\n\r\n",
+    "no host": b"GET /livez HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /livez HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+    "bad header": b"GET /livez HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n",
+    "header with NUL": b"GET /livez HTTP/1.1\r\nhost: a\r\nx: \0\r\n\r\n",
+    "space before colon": b"GET /livez HTTP/1.1\r\nhost : a\r\n\r\n",
+    "target with space": b"GET /livez x HTTP/1.1\r\nhost: a\r\n\r\n",
+    "target beyond ascii": "GET /é HTTP/1.1\r\nhost: a\r\n\r\n".encode(),
+    "bad length": b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
+    "endless length": b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\n",
+    "two lengths": b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+    "two framings": b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"0\r\n\r\n",
+    "bad chunk": b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+}
+
+
+async def test_what_is_no_http_gets_a_json_400_and_the_connection_ends(nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        for name, data in GARBAGE.items():
+            wire = await connect(node)
+            async with wire.stream:
+                await wire.stream.send_all(data)
+                head, body = await wire.answer()
+
+                error = json.loads(body)["error"]
+                assert (head.status_code, error["code"]) == (400, "INVALID_REQUEST"), name
+                assert dict(head.headers)[b"x-request-id"].decode() == error["request_id"]
+                await wire.wait_closed()
+
+
+@pytest.mark.parametrize("data", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /livez HTTP/3.0\r\nhost: x\r\n\r\n"])
+async def test_other_versions_of_http_are_505(data: bytes, nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(data)
+            head, body = await wire.answer()
+            assert head.status_code == 505
+            assert "HTTP/1.1" in json.loads(body)["error"]["message"]
+            await wire.wait_closed()
+
+
+async def test_unknown_transfer_encoding_is_501(nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n")
+            head, body = await wire.answer()
+            assert head.status_code == 501
+            assert json.loads(body)["error"]["code"] == "INVALID_REQUEST"
+
+
+async def test_huge_head_is_431_and_the_client_reads_it(nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(b"GET /livez HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 500_000)
+            head, body = await wire.answer("GET")
+            assert head.status_code == 431
+            assert "too large" in json.loads(body)["error"]["message"]
+            await wire.wait_closed()
+
+
+async def test_garbage_after_a_good_request_does_not_spoil_its_answer(nothing_left: NothingLeft) -> None:
+    async with local_node(mock_model("step_ms=5")) as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(request("good") + b"\x00garbage\r\n\r\n")
+            assert await wire.text() == oracle("good")
+            head, _ = await wire.answer()
+            assert head.status_code == 400
+            await wire.wait_closed()
+
+
+async def test_client_that_stops_sending_in_the_middle_ends_its_connection(nothing_left: NothingLeft) -> None:
+    """Who sends FIN is taken to be gone: a server cannot tell a half-closed socket from a closed one."""
+    async with local_node() as node, nothing_left(node):
+        for half in (0, 10, 60, 150):
+            wire = await connect(node)
+            async with wire.stream:
+                await wire.stream.send_all(request("x" * 1000)[:half])
+                await wire.stream.send_eof()
+                with trio.fail_after(5):
+                    while await wire.stream.receive_some():
+                        pass
+
+
+async def test_connection_without_a_request_is_closed_in_time(
+    monkeypatch: pytest.MonkeyPatch, nothing_left: NothingLeft
+) -> None:
+    settings = functools.partial(ConnectionSettings, idle_s=0.2)
+    monkeypatch.setattr("llmactors.system.ConnectionSettings", settings)
+    async with local_node() as node:
+        silent, half, used = [await connect(node) for _ in range(3)]
+        async with silent.stream, half.stream, used.stream:
+            await half.stream.send_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n")
+            await used.stream.send_all(request("one", stream=True))
+            await used.answer()
+            for wire in (silent, half, used):
+                await wire.wait_closed()
+
+
+async def test_slow_stream_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = functools.partial(ConnectionSettings, idle_s=0.1)
+    monkeypatch.setattr("llmactors.system.ConnectionSettings", settings)
+    async with local_node(mock_model("step_ms=200")) as node:
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(request("slow", stream=True))
+            _, body = await wire.answer()
+            assert (body.count(b"event: token"), body.count(b"event: done")) == (3, 1)
