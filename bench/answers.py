@@ -152,6 +152,8 @@ class Tally:
     read_gap: list[float] = attrs.field(factory=list)
     """Between consecutive reads that brought tokens of a stream."""
     per_chunk: list[float] = attrs.field(factory=list)
+    arrivals: list[list[float]] = attrs.field(factory=list)
+    """When each token of each answer came."""
     errors: Counter[str] = attrs.field(factory=Counter)
     examples: list[str] = attrs.field(factory=list)
 
@@ -175,6 +177,21 @@ class Tally:
         self.token_gap.extend(gaps)
         self.read_gap.extend(gap for gap in gaps if gap > 0)
         self.per_chunk.extend(per_chunk)
+        self.arrivals.append(times)
+
+    def steady_gaps(self) -> list[float]:
+        """As `token_gap`, but only while all streams run: after the last one's first token, before the first one ends.
+
+        None where there is no such time, as in a closed loop.
+        """
+        begun = max((times[0] for times in self.arrivals), default=0.0)
+        ended = min((times[-1] for times in self.arrivals), default=0.0)
+        return [
+            later - earlier
+            for times in self.arrivals
+            for earlier, later in itertools.pairwise(times)
+            if begun <= earlier and later <= ended
+        ]
 
 
 def _check(plan: Plan, answer: Answer) -> tuple[list[float], list[int]]:

@@ -235,6 +235,7 @@ def measure(plan: Plan, *, warmup: int, server_pid: int | None) -> dict[str, Any
         "latency_s": percentiles(tally.latency),
         "ttft_s": percentiles(tally.ttft),
         "token_gap_s": percentiles(tally.token_gap),
+        "steady_gap_s": percentiles(tally.steady_gaps()),
         "read_gap_s": percentiles(tally.read_gap),
         "tokens_per_chunk": percentiles(tally.per_chunk),
         "client": {
@@ -268,6 +269,7 @@ def table(result: dict[str, Any]) -> str:
         ("latency_s", "ms", 1e3),
         ("ttft_s", "ms", 1e3),
         ("token_gap_s", "ms", 1e3),
+        ("steady_gap_s", "ms", 1e3),
         ("read_gap_s", "ms", 1e3),
         ("tokens_per_chunk", "", 1.0),
     ):

@@ -67,6 +67,7 @@ PACED_FIGURES = (
     ("token_gap_s p95", "ms", 1e3),
     ("token_gap_s p99", "ms", 1e3),
     ("token_gap_s max", "ms", 1e3),
+    ("steady_gap_s p99", "ms", 1e3),
     ("ttft_s p50", "ms", 1e3),
     ("ttft_s p99", "ms", 1e3),
     ("tokens_per_chunk mean", "", 1.0),

@@ -70,7 +70,8 @@ class MockBackend:
             BackendFailed: The prompt contains `refuse`.
             RuntimeError: The caller broke the contract: no slot is free, the key is in use, or a static batch runs.
         """
-        await trio.lowlevel.checkpoint()
+        # No pass of the scheduler: a burst of admissions would delay the next step by as many.
+        await trio.lowlevel.checkpoint_if_cancelled()
         request = job.request
         prompt_tokens = mock_prompt_tokens(request.prompt)
         if prompt_tokens + request.max_tokens > self.settings.context:

@@ -83,7 +83,7 @@ class Http1(H11Protocol):
         names = {name for name, _ in request.headers}
         refused = 505 if request.http_version not in _VERSIONS else 400 if names >= _FRAMINGS else None
         if refused is not None:
-            await self._send_error_response(refused)
+            await self._send_error_response(refused, with_body=request.method != b"HEAD")
             await self.send(Closed())
             return
         kind: type[HTTPStream | WSStream] = HTTPStream
@@ -120,12 +120,13 @@ class Http1(H11Protocol):
     async def _check_protocol(self, event: h11.Request) -> None:
         """No upgrade to HTTP/2."""
 
-    async def _send_error_response(self, status_code: int) -> None:
+    async def _send_error_response(self, status_code: int, *, with_body: bool = True) -> None:
         message = _MESSAGES.get(status_code, "this is not a valid HTTP request")
         headers, body = _error_answer(status_code, message)
         headers += [(b"connection", b"close"), *self.config.response_headers("h11")]
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
+        if with_body:
+            await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
 
 

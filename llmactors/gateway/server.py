@@ -17,8 +17,6 @@ from llmactors.gateway.connection import Connection, ConnectionSettings
 log = structlog.get_logger("llmactors.gateway")
 
 BACKLOG = 1024
-ACCEPT_EVERY_S = 0.001
-"""About what one request costs. A burst of clients that comes in faster only makes the running streams wait."""
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
@@ -107,7 +105,6 @@ class Server:
                     while True:
                         await self._slots.acquire()
                         nursery.start_soon(self._serve_one, await self._accept(listener))
-                        await trio.sleep(ACCEPT_EVERY_S)
             await trio.sleep_forever()
 
     async def drain(self) -> None:

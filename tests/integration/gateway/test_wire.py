@@ -233,6 +233,16 @@ async def test_other_versions_of_http_are_505(data: bytes, nothing_left: Nothing
             await wire.wait_closed()
 
 
+async def test_refused_head_request_has_no_body(nothing_left: NothingLeft) -> None:
+    async with local_node() as node, nothing_left(node):
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(b"HEAD /livez HTTP/2.0\r\nhost: x\r\n\r\n")
+            head, body = await wire.answer("HEAD")
+            assert (head.status_code, body) == (505, b"")
+            await wire.wait_closed()
+
+
 async def test_unknown_transfer_encoding_is_501(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
