@@ -15,7 +15,7 @@ lint:
     {{python}} -m ruff check .
     {{python}} -m ruff format --check .
     {{python}} -m mypy
-    {{python}} -m importlinter.cli
+    lint-imports
 
 # All tests.
 test *args:

@@ -1,6 +1,7 @@
 """The node's settings: frozen, read once from defaults, a TOML file, `LLMACTORS_…` variables and flags, in that order.
 
-Every setting has one name: `drain_s` in the file, `LLMACTORS_DRAIN_S` in the environment, `--drain-s` as a flag.
+Every setting has one name: `drain_s` in the file, `LLMACTORS_DRAIN_S` in the environment, and, for the common ones,
+`--drain-s` as a flag.
 """
 
 import math

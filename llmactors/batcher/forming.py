@@ -26,7 +26,7 @@ class BatchFormer:
     """The window."""
 
     window_s: float = 0.02
-    """The origin's is 10 to 30 ms."""
+    """10 to 30 ms is usual: short beside an answer, long beside the gaps of a burst."""
     max_batch: int = 32
     _groups: dict[int, deque[Waiting]] = attrs.field(factory=dict, init=False)
 

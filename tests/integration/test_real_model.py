@@ -15,18 +15,12 @@ import trio_websocket
 from llmactors.backends.base import Backend
 from llmactors.backends.llama import LlamaBackend, LlamaSettings
 from llmactors.system import ServedModel
-from llmactors.testing.models import smollm2_path
 from llmactors.testing.node import LocalNode, local_node, wait_until
 from llmactors.testing.streams import StreamRecord, follow, read_stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.model, pytest.mark.timeout(120)]
 
 STORY = {"prompt": "Tell me a short story about a dog.", "max_tokens": 48, "temperature": 0}
-
-
-@pytest.fixture(scope="module")
-def gguf() -> Path:
-    return smollm2_path()
 
 
 @contextlib.asynccontextmanager

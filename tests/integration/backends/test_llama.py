@@ -18,7 +18,6 @@ from llmactors.backends.llama import LlamaBackend, LlamaSettings
 from llmactors.backends.llama_process import LlamaCrashed
 from llmactors.errors import InvalidRequest, ModelError
 from llmactors.messages import GenerateRequest, TokenDelta
-from llmactors.testing.models import smollm2_path
 
 pytestmark = [pytest.mark.integration, pytest.mark.model, pytest.mark.timeout(240)]
 
@@ -26,15 +25,6 @@ SETTINGS = LlamaSettings(slots=4, context_tokens=512)
 FOX = GenerateRequest("fox", "m", "Write a short story about a fox.", max_tokens=14, temperature=0)
 HI = GenerateRequest("hi", "m", "Say hi.", max_tokens=60, temperature=0)
 ENDLESS = attrs.evolve(FOX, max_tokens=400)
-
-
-@pytest.fixture
-def gguf() -> Path:
-    pytest.importorskip("xllamacpp", reason="pip install 'llmactors[llama]'")
-    try:
-        return smollm2_path()
-    except ModelError as error:
-        pytest.skip(f"no weights: {error.message}")
 
 
 @pytest.fixture
