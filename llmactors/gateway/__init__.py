@@ -1,1 +1,14 @@
-"""See the package's modules."""
+"""HTTP and WebSocket, from the socket up.
+
+actor, server           accept, serve, drain
+connection, protocol,   one client's bytes: Hypercorn's HTTP/1.1 and WebSocket machines, with reads, writes and ends
+inbox                   of our own
+app                     routes: the hot ones on plain ASGI, the others on Quart (`health`)
+exchange, generate      one HTTP exchange; `POST /v1/generate` and `/v1/streams/{id}`
+websocket               `/v1/ws`
+sse, flusher, pump,     how a log gets to its client: one task writes for all SSE streams, a WebSocket's stream has
+events                  its own; what the events look like
+service                 what is done for a caller, whatever it speaks: admit, follow, cancel
+schema, auth,           reading what clients send; who they are; the ids that they get
+request_id
+"""
