@@ -38,7 +38,7 @@ run *args:
 
 # Put a load on a running node.
 loadtest url="http://127.0.0.1:8000" *args:
-    {{python}} bench/serving.py --url {{url}} {{args}}
+    {{python}} -m bench.load {{url}} --any-text --clients 8 --requests 64 --max-tokens 64 {{args}}
 
 # Measure this machine: requests per second when saturated, gaps between tokens when paced.
 benchmark *args:

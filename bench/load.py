@@ -273,6 +273,8 @@ def table(result: dict[str, Any]) -> str:
         ("read_gap_s", "ms", 1e3),
         ("tokens_per_chunk", "", 1.0),
     ):
+        if not result[name]:
+            continue
         title = f"{name.removesuffix('_s').replace('_', ' ')} {unit}"
         lines.append(f"{title:18}" + "".join(f"{value * scale:9.1f}" for value in result[name].values()))
     if "server" in result:
