@@ -104,9 +104,9 @@ async def test_request_that_crashes_every_backend_is_convicted_and_others_are_se
         assert {prompt: record.text for prompt, record in records.items()} == {
             prompt: oracle(prompt) for prompt in records
         }
-        after = node.incarnations()
         backend = "node/serving/backends/mock"
-        assert after == {**before, backend: before[backend] + 3}
+        await node.wait_running(backend, before[backend] + 3)
+        assert node.incarnations() == {**before, backend: before[backend] + 3}
         assert [letter.request.prompt for letter in await node.node.ledger.dead_letters()] == ["the poison one"]
 
         served = await read_stream(node.url, {"prompt": "later", "max_tokens": 3})
