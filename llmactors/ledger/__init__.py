@@ -22,7 +22,6 @@ from llmactors.ledger.contract import (
     SubmitOutcome,
 )
 from llmactors.ledger.digest import log_digest
-from llmactors.ledger.follower import MemoryFollower
 from llmactors.ledger.memory import MemoryLedger
 from llmactors.ledger.settings import LedgerSettings
 
@@ -38,7 +37,6 @@ __all__ = [
     "LedgerSettings",
     "LedgerStatistics",
     "LogSlice",
-    "MemoryFollower",
     "MemoryLedger",
     "ReleaseHow",
     "RepairOutcome",

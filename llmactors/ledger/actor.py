@@ -1,8 +1,11 @@
 """The actor that keeps a ledger tidy: it reaps what is overdue."""
 
+import contextlib
+
 import trio
 
 from llmactors.actors import Actor, Context
+from llmactors.errors import Unavailable
 from llmactors.ledger.contract import Ledger
 
 
@@ -18,5 +21,6 @@ class ReaperActor(Actor):
 
     async def _reap(self) -> None:
         while True:
-            await self._ledger.reap()
+            with contextlib.suppress(Unavailable):  # what is overdue can wait until the ledger is back
+                await self._ledger.reap()
             await trio.sleep(self._every_s)

@@ -9,8 +9,11 @@ Tags are given to heads only, so what is removed while it waits costs its tenant
 import heapq
 from bisect import insort
 from collections import OrderedDict
+from itertools import count
 
 import attrs
+
+_arrivals = count(1)  # of all queues together: a ticket may come back to a queue that was made after it left
 
 
 @attrs.define(eq=False)
@@ -70,7 +73,6 @@ class FairQueue:
         # (start tag, serial, tenant) of each flow's head; entries that its flow has moved on from are passed over.
         self._heads: list[tuple[float, int, str]] = []
         self._virtual = 0.0
-        self._serial = 0
         self._waiting = 0
 
     def __len__(self) -> int:
@@ -81,8 +83,7 @@ class FairQueue:
 
     def push(self, ticket: Ticket) -> None:
         """Adds a new ticket behind its tenant's others."""
-        self._serial += 1
-        ticket.serial = self._serial
+        ticket.serial = next(_arrivals)
         self._flow(ticket.tenant).fresh[ticket.key] = ticket
         self._entered(ticket)
 

@@ -6,35 +6,35 @@ from typing import Self
 import trio
 
 from llmactors.ledger.contract import LogSlice
-from llmactors.ledger.record import Record
+from llmactors.ledger.token_log import TokenLog
 
 
-class MemoryFollower:
+class LogFollower:
     """Holds the `Follower` Protocol. It keeps its log in memory for as long as it lives, so it never misses a part.
 
-    Open it once at most: the ledger counts readers by it. The terminal event is taken once; after it `take` gives
+    Open it once at most: the log's owner counts readers by it. The terminal event is taken once; after it `take` gives
     nothing and the `wait_…` methods return at once.
     """
 
-    def __init__(self, record: Record, after: int, presence_changed: Callable[[Record], None]) -> None:
-        self._record = record
+    def __init__(self, log: TokenLog, after: int, presence_changed: Callable[[], None]) -> None:
+        self._log = log
         self._cursor = after
         self._presence_changed = presence_changed
         self._end_taken = False
         self._news: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
-        return f"<MemoryFollower of {self._record.request.id} at {self._cursor}, {self._record.state}>"
+        return f"<LogFollower of {self._log!r} at {self._cursor}>"
 
     def __enter__(self) -> Self:
-        self._record.readers += 1
-        self._presence_changed(self._record)
+        self._log.readers += 1
+        self._presence_changed()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.listen(None)
-        self._record.readers -= 1
-        self._presence_changed(self._record)
+        self._log.readers -= 1
+        self._presence_changed()
 
     @property
     def cursor(self) -> int:
@@ -44,7 +44,7 @@ class MemoryFollower:
         """All entries after the cursor; moves the cursor past them."""
         if self._end_taken:
             return LogSlice(self._cursor + 1, ())
-        taken = self._record.after(self._cursor)
+        taken = self._log.after(self._cursor)
         if taken.end is None:
             self._cursor += len(taken.deltas)
         else:
@@ -55,10 +55,10 @@ class MemoryFollower:
     def listen(self, news: Callable[[], None] | None) -> None:
         """Has `news` called at every growth of the log; None: no longer."""
         if self._news is not None:
-            self._record.listeners.remove(self._news)
+            self._log.listeners.remove(self._news)
         self._news = news
         if news is not None:
-            self._record.listeners.append(news)
+            self._log.listeners.append(news)
 
     async def wait_more(self) -> None:
         """Returns once `take` would give something, or never will again. A checkpoint."""
@@ -67,14 +67,14 @@ class MemoryFollower:
             return
         # More than one turn where the cursor is ahead of the log, as a client may ask for.
         while self._is_at_tip():
-            await self._record.wait_growth()
+            await self._log.wait_growth()
 
     async def wait_end(self) -> None:
         """Returns once the terminal event is in the log. A checkpoint. Tokens do not wake it."""
-        if self._record.end is not None:
+        if self._log.end is not None:
             await trio.lowlevel.checkpoint()
         else:
-            await self._record.wait_end()
+            await self._log.wait_end()
 
     def _is_at_tip(self) -> bool:
-        return self._record.end is None and len(self._record.tokens) <= self._cursor
+        return self._log.end is None and len(self._log.tokens) <= self._cursor

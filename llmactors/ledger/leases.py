@@ -4,7 +4,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 
 import attrs
-import trio
+
+from llmactors.ledger.news import News
 
 
 @attrs.define(eq=False)
@@ -21,9 +22,7 @@ class Worker:
     reserved: str | None = None
     """The quarantined request that it gets as soon as it holds nothing else."""
     _stops: deque[tuple[float, str, int]] = attrs.field(factory=deque)
-    _news: dict[str, bool] = attrs.field(factory=dict)
-    _stop_news: bool = False
-    _waiting: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, repr=False)
+    news: News = attrs.field(factory=News)
 
     def hold(self, request_id: str, *, alone: bool) -> None:
         self.held[request_id] = None
@@ -38,41 +37,17 @@ class Worker:
     def stop(self, request_id: str, epoch: int, until: float) -> None:
         """Its claim is not wanted any more: each beat says so until then, as any one answer may be lost."""
         self._stops.append((until, request_id, epoch))
-        self._stop_news = True
-        self._waiting.unpark_all()
+        self.news.tell_stop()
 
     def stops(self, now: float) -> tuple[tuple[str, int], ...]:
         """What the answer to a beat says."""
         self.forget_stops(now)
-        self._stop_news = False
+        self.news.heard_stops()
         return tuple((request_id, epoch) for _, request_id, epoch in self._stops)
 
     def forget_stops(self, now: float) -> None:
         while self._stops and self._stops[0][0] <= now:
             self._stops.popleft()
-
-    def tell_work(self, model: str) -> None:
-        """There is something new to claim. A worker that serves `model` but is not waiting just now sees it later."""
-        if model in self._news:
-            self._news[model] = True
-            self._waiting.unpark_all()
-
-    def looked(self, model: str) -> None:
-        """It has seen what is to claim."""
-        self._news[model] = False
-
-    async def wait_news(self, model: str) -> None:
-        """Returns once for all that was told since the last look; at once on the first call for `model`."""
-        if self._news.setdefault(model, True) or self._stop_news:
-            await trio.lowlevel.checkpoint()
-        while not (self._news[model] or self._stop_news):
-            await self._waiting.park()
-        self._news[model] = self._stop_news = False
-
-    def release_waiters(self) -> None:
-        """The lease is lost: whoever waits for news gets to know at its next call."""
-        self._stop_news = True
-        self._waiting.unpark_all()
 
 
 class Leases:
@@ -115,7 +90,7 @@ class Leases:
         self._dead[worker.id] = None
         if len(self._dead) > self._dead_kept:
             self._dead.popitem(last=False)
-        worker.release_waiters()
+        worker.news.tell_stop()
 
     def first_overdue(self, now: float) -> Worker | None:
         """A worker whose lease has ended by now."""

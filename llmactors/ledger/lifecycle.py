@@ -141,7 +141,8 @@ class Lifecycle:
             # Told for as long as a lease lasts: who has not heard of it by then has lost everything anyway.
             lease.stop(request_id, record.epoch, until=now + self._settings.lease_s)
         self._detach(record)
-        record.close(end, by_epoch)
+        record.ended_by = by_epoch
+        record.close(end)
         self.quarantined -= record.quarantined
         self.ended_total += 1
         self._deadlines.clear(request_id)
@@ -194,7 +195,7 @@ class Lifecycle:
         if lease is not None:
             lease.reserved = None
             # It may claim again.
-            lease.tell_work(record.request.model)
+            lease.news.tell_work(record.request.model)
 
     def _enqueue(self, record: Record) -> None:
         if not record.quarantined and record.attempt + 1 >= self._settings.quarantine_from_attempt:
@@ -206,4 +207,4 @@ class Lifecycle:
 
     def _tell_work(self, model: str) -> None:
         for lease in self.leases:
-            lease.tell_work(model)
+            lease.news.tell_work(model)

@@ -31,7 +31,7 @@ from llmactors.ledger.contract import (
     SubmitOutcome,
 )
 from llmactors.ledger.digest import log_digest
-from llmactors.ledger.follower import MemoryFollower
+from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.leases import Worker
 from llmactors.ledger.lifecycle import Lifecycle
 from llmactors.ledger.record import Record
@@ -82,7 +82,7 @@ class MemoryLedger:
         size = size_bytes(request)
         if not self._life.backlog.admits(size):
             return SubmitOutcome.OVERLOADED
-        self._life.admit(Record(request, ticket_for(request, size), size))
+        self._life.admit(Record(request.id, request, ticket_for(request, size), size))
         return SubmitOutcome.ACCEPTED
 
     async def info(self, request_id: str) -> RequestInfo:
@@ -91,8 +91,9 @@ class MemoryLedger:
     async def read(self, request_id: str, after: int = 0) -> LogSlice:
         return self._known(request_id, after).after(after)
 
-    async def follow(self, request_id: str, after: int = 0) -> MemoryFollower:
-        return MemoryFollower(self._known(request_id, after), after, self._presence_changed)
+    async def follow(self, request_id: str, after: int = 0) -> LogFollower:
+        record = self._known(request_id, after)
+        return LogFollower(record, after, lambda: self._presence_changed(record))
 
     async def watch(self, request_id: str, ttl_ms: int) -> None:
         self._life.presence.watched(self._known(request_id), self._now(), ttl_ms / 1000)
@@ -137,7 +138,7 @@ class MemoryLedger:
         claims: list[Claim] = []
         if lease is None or slots < 1:
             return claims
-        lease.looked(model)
+        lease.news.looked(model)
         while len(claims) < slots and (record := self._life.next_for(lease, model)) is not None:
             claims.append(self._life.start(record, lease))
         return claims
@@ -171,7 +172,7 @@ class MemoryLedger:
         if lease is None:
             await trio.lowlevel.checkpoint()
         else:
-            await lease.wait_news(model)
+            await lease.news.wait(model)
 
     # For anyone.
 

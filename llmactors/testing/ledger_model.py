@@ -124,7 +124,8 @@ class LedgerModel:
             assert each.state == "queued", "handed out twice"  # noqa: S101
             assert not each.is_overdue(wall_ms), "handed out after its deadline"  # noqa: S101
             each.state, each.holder = "running", worker
-            each.epoch += 1
+            assert claim.epoch > each.epoch, "an epoch was given out again"  # noqa: S101
+            each.epoch = claim.epoch
             each.attempt = each.crashed + 1
             quarantined = each.is_quarantined(self.settings)
             expected = Claim(each.request, each.epoch, each.attempt, quarantined, tuple(each.tokens), claim.waited_s)

@@ -25,7 +25,7 @@ class LeaseSuite:
         assert await rig.ledger.reap() == 1
         assert await rig.write(old, 3, 3) is AppendOutcome.FENCED
         [new] = await rig.claim("w2")
-        assert (new.epoch, new.attempt, new.tokens) == (2, 2, tokens(1, 2))
+        assert (new.attempt, new.tokens) == (2, tokens(1, 2))
 
     async def test_a_dead_worker_stays_dead(self, rig: Rig) -> None:
         await rig.start(worker="w1")
@@ -62,13 +62,17 @@ class AttemptSuite:
         claim = await rig.start()
         assert (await rig.ledger.release("r", claim.epoch, ReleaseHow.FAILED)).outcome is AppendOutcome.OK
         [again] = await rig.claim()
-        assert (again.epoch, again.attempt) == (2, 2)
+        assert again.epoch > claim.epoch
+        assert again.attempt == 2
 
     async def test_a_drain_gives_its_attempt_back(self, rig: Rig) -> None:
         await rig.submit(request())
-        for epoch in range(1, 6):
+        epoch = 0
+        for _ in range(5):
             [claim] = await rig.claim()
-            assert (claim.epoch, claim.attempt, claim.quarantined) == (epoch, 1, False)
+            assert claim.epoch > epoch
+            assert (claim.attempt, claim.quarantined) == (1, False)
+            epoch = claim.epoch
             assert (await rig.ledger.release("r", claim.epoch, ReleaseHow.SILENT)).outcome is AppendOutcome.OK
 
     async def test_a_repeated_release_counts_once(self, rig: Rig) -> None:

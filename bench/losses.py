@@ -1,0 +1,90 @@
+"""The same load and the same faults on llmactors and on the design it replaces: what each of them loses.
+
+    python -m bench.losses --seconds 60 --seed 1
+
+Real processes and a real server on this machine, under `kill -9` and SIGSTOP. Exits with 1 if llmactors lost anything.
+"""
+
+import argparse
+import random
+import sys
+from pathlib import Path
+
+import attrs
+import trio
+
+from llmactors.testing.checker import Verdict, check
+from llmactors.testing.cluster import Cluster, ClusterSettings
+from llmactors.testing.load import Load, LoadSettings
+from llmactors.testing.nemeses import (
+    FreezeWorker,
+    KillGateway,
+    KillRedis,
+    KillWorker,
+    Nemesis,
+    moments,
+    strike_repeatedly,
+    strikes,
+)
+
+DESIGNS = {"origin": "bench.origin", "llmactors": "llmactors"}
+
+
+@attrs.frozen
+class Run:
+    """How long, and how hard."""
+
+    seconds: float
+    every_s: float
+    seed: int
+    clients: int
+    max_tokens: int
+
+
+def faults(cluster: Cluster) -> list[Nemesis]:
+    """Workers most often: there are most of them where it is real."""
+    return [
+        KillWorker(cluster),
+        KillGateway(cluster),
+        KillRedis(cluster, min_s=0.1, max_s=1.0),
+        FreezeWorker(cluster, min_s=0.5, max_s=4.0),
+    ]
+
+
+async def measure(module: str, run: Run) -> Verdict:
+    settings = ClusterSettings(module=module, environ={"PYTHONPATH": str(Path(__file__).parents[1])})
+    async with Cluster(settings) as cluster:
+        load_settings = LoadSettings(clients=run.clients, max_tokens=run.max_tokens)
+        load = Load(lambda: cluster.gateway_urls, load_settings, seed=run.seed)
+        nemeses = faults(cluster)
+        weighted = [nemesis for nemesis, weight in zip(nemeses, (4, 2, 1, 2), strict=True) for _ in range(weight)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(load.run)
+            await load.wait_accepted(run.clients)
+            await strike_repeatedly(weighted, random.Random(run.seed), every_s=run.every_s, until=run.seconds)
+            await cluster.wait_ready()
+            load.stop()
+        for text in cluster.tracebacks():
+            print(text, file=sys.stderr)
+        return check(load.history, strikes=strikes(nemeses), takeovers_at=moments(nemeses[:1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What is lost under kill -9, here and in the design before.")
+    parser.add_argument("--design", choices=DESIGNS, action="append", help="only this one")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of faults, for each design")
+    parser.add_argument("--every-s", type=float, default=1.0, help="from one fault to the next, about")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--max-tokens", type=int, default=100)
+    given = parser.parse_args()
+    run = Run(given.seconds, given.every_s, given.seed, given.clients, given.max_tokens)
+    verdicts = {name: trio.run(measure, DESIGNS[name], run) for name in given.design or DESIGNS}
+    for name, verdict in verdicts.items():
+        print(f"{name}: {verdict}")
+    if "llmactors" in verdicts and verdicts["llmactors"].broken:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

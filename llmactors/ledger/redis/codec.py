@@ -1,0 +1,119 @@
+"""What is stored in Redis and pushed by it, as bytes: all of it MessagePack.
+
+- A request is a map, so that nodes of different versions understand each other.
+- Tokens are one flat array, `[id, text, id, text, …]`; text that is not valid Unicode, as half of a surrogate pair, is
+  written as bytes.
+- A terminal event is `["f", reason, prompt tokens, completion tokens]` or `["x", code, message, prompt tokens,
+  completion tokens]`, with -1 for usage that is not known.
+- A push is `[[request id, epoch, seq of the first token, tokens, terminal event or nil], …]`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from llmactors.errors import InvalidRequest
+from llmactors.ledger.settings import LedgerSettings
+from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+_decode_request = msgspec.msgpack.Decoder(GenerateRequest).decode
+
+Push = tuple[str, int, int, list[TokenDelta], Terminal | None]
+
+
+def encode_request(request: GenerateRequest) -> bytes:
+    """Equal requests give equal bytes. Raises `InvalidRequest` for text that is no text."""
+    try:
+        return _encode(request)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("the request holds text that is not valid Unicode") from error
+
+
+def decode_request(body: bytes) -> GenerateRequest:
+    """The request again, equal to what was encoded."""
+    return _decode_request(body)
+
+
+def encode_tokens(deltas: Sequence[TokenDelta]) -> bytes:
+    """Any tokens, of whatever text."""
+    try:
+        return _encode([value for delta in deltas for value in (delta.token, delta.text)])
+    except UnicodeEncodeError:
+        return _encode([value for delta in deltas for value in (delta.token, _as_bytes(delta.text))])
+
+
+def decode_tokens(blob: bytes) -> list[TokenDelta]:
+    """As `encode_tokens` was given."""
+    return _pair_up(_decode(blob))
+
+
+def encode_end(end: Terminal) -> bytes:
+    """Equal ends give equal bytes."""
+    if isinstance(end, Finished):
+        return _encode(("f", end.reason, end.usage.prompt_tokens, end.usage.completion_tokens))
+    usage = (-1, -1) if end.usage is None else (end.usage.prompt_tokens, end.usage.completion_tokens)
+    return _encode(("x", end.code, as_text(end.message), *usage))
+
+
+def decode_end(blob: bytes) -> Terminal:
+    """Also of an end that Redis itself wrote."""
+    return _to_end(_decode(blob))
+
+
+def decode_pushes(payload: bytes) -> Iterable[Push]:
+    """What one step brought to the logs that a gateway reads."""
+    for request_id, epoch, first_seq, tokens, end in _decode(payload):
+        yield request_id, epoch, first_seq, _pair_up(tokens), None if end is None else _to_end(end)
+
+
+def encode_settings(
+    settings: LedgerSettings, *, reader_s: float, outage_s: float, hung_up_s: float, keep_s: float
+) -> bytes:
+    """What the functions need of the settings, in milliseconds."""
+    return _encode(
+        {
+            "lease_ms": round(settings.lease_s * 1000),
+            "retention_ms": round(settings.retention_s * 1000),
+            "tombstone_ms": round(settings.tombstone_s * 1000),
+            "quarantine_from": settings.quarantine_from_attempt,
+            "max_queued": settings.max_queued,
+            "max_queued_bytes": settings.max_queued_bytes,
+            "dead_letters_kept": settings.dead_letters_kept,
+            "dead_workers_kept": settings.dead_workers_kept,
+            "retained_max": settings.retained_max,
+            "retained_tokens_max": settings.retained_tokens_max,
+            "reader_ms": round(reader_s * 1000),
+            "outage_ms": round(outage_s * 1000),
+            "hung_up_ms": round(hung_up_s * 1000),
+            "keep_ms": round(keep_s * 1000),
+        }
+    )
+
+
+def as_text(text: str) -> str:
+    """With what is not valid Unicode replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _as_bytes(text: str) -> str | bytes:
+    encoded = text.encode("utf-8", "surrogatepass")
+    return text if text.isascii() else encoded
+
+
+def _pair_up(flat: list[Any]) -> list[TokenDelta]:
+    values = iter(flat)
+    return [
+        TokenDelta(token, text if text.__class__ is str else text.decode("utf-8", "surrogatepass"))
+        for token, text in zip(values, values, strict=True)
+    ]
+
+
+def _to_end(fields: list[Any]) -> Terminal:
+    kind, what, *rest = fields
+    if kind == "f":
+        return Finished(what, Usage(*rest))
+    message, *usage = rest
+    return Failed(what, message, None if usage[0] < 0 else Usage(*usage))

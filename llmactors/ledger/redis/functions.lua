@@ -1,0 +1,859 @@
+#!lua name=@LIBRARY@
+
+-- The ledger's moves, inside Redis, where each is atomic: `ledger/lifecycle.py`, `leases.py` and `fair_queue.py` in Lua.
+--
+-- KEYS[1] is the prefix of all keys, as in `llmactors:{main}:`: its hash tag keeps one ledger in one slot.
+-- ARGV[1] is the time in milliseconds since 1970, or '' for the server's own; ARGV[2] the settings, packed.
+--
+--   request:ID   hash    one request's state                  workers       zset  worker -> end of its lease, ms
+--   body:ID      string  the request as it was submitted      dead_workers  zset  worker -> when it lost it, ms
+--   log:ID       stream  SEQ-0 -> tokens up to SEQ, or end    worker:W      hash  what else is known of it
+--   gone:ID      string  a tombstone                          held:W        zset  request -> order of its claim
+--   counters     hash                                         stops:W       zset  `ID EPOCH` -> until when to say it, ms
+--   deadlines    zset    request -> deadline, ms              gateways      zset  channel -> end of its lease, ms
+--   unread       zset    request -> end of its grace, ms      dead_letters  stream
+--   ended        zset    request -> when to bury it, ms
+--
+-- The queue of one model and class: `classes:M` hash class -> times passed over; `waiting:…` zset of one tenant's
+-- requests in order of arrival; `heads:…` zset `SERIAL TENANT` -> start tag; `tags:…` hash of finish tags.
+
+local PATIENCE = 16
+local BATCH = 256 -- what one call moves at most of what is overdue; the next call goes on
+local SERIAL = '%016d'
+
+local OK, FENCED, STOP, GAP, GONE, HAVE = 0, 1, 2, 3, 4, 5
+
+local function begin(keys, args)
+  local now = tonumber(args[1])
+  if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return { base = keys[1], now = now, packed = args[2], pushes = {} }
+end
+
+local function settings(c)
+  if not c.settings then c.settings = cmsgpack.unpack(c.packed) end
+  return c.settings
+end
+
+local function key(c, name) return c.base .. name end
+
+local function count(c, name, by)
+  -- Not 0, which negated is '-0' in Lua and no number to Redis.
+  if by ~= 0 then redis.call('HINCRBY', key(c, 'counters'), name, by) end
+end
+
+local function load(c, id)
+  local flat = redis.call('HGETALL', key(c, 'request:' .. id))
+  if #flat == 0 then return nil end
+  local r = { id = id }
+  for i = 1, #flat, 2 do r[flat[i]] = flat[i + 1] end
+  r.n, r.ep, r.at = tonumber(r.n), tonumber(r.ep), tonumber(r.at)
+  return r
+end
+
+local function put(c, r, ...) redis.call('HSET', key(c, 'request:' .. r.id), ...) end
+
+-- News. What happened to many logs in one call goes out as one message per gateway.
+
+local function push(c, channels, id, epoch, first, tokens, last)
+  if channels == '' then return end
+  local head = '\149' .. cmsgpack.pack(id) .. cmsgpack.pack(epoch) .. cmsgpack.pack(first)
+  local item = head .. (tokens or '\144') .. (last or '\192')
+  for channel in string.gmatch(channels, '%S+') do
+    local items = c.pushes[channel]
+    if not items then items = {}; c.pushes[channel] = items end
+    items[#items + 1] = item
+  end
+end
+
+local function publish(c)
+  for channel, items in pairs(c.pushes) do
+    redis.call('PUBLISH', channel, '\221' .. struct.pack('>I4', #items) .. table.concat(items))
+  end
+end
+
+local function tell_work(c, model) redis.call('PUBLISH', key(c, 'wake'), model) end
+
+-- The queue.
+
+local function queue_of(c, r)
+  local name = r.m .. ':' .. r.p
+  return {
+    classes = key(c, 'classes:' .. r.m),
+    heads = key(c, 'heads:' .. name),
+    tags = key(c, 'tags:' .. name),
+  }
+end
+
+local function flow_of(c, r) return key(c, 'waiting:' .. r.p .. ':' .. #r.m .. ':' .. r.m .. ':' .. r.t) end
+
+local function virtual(q) return tonumber(redis.call('HGET', q.tags, 'v') or '0') end
+
+local function head_of(flow)
+  local head = redis.call('ZRANGE', flow, 0, 0, 'WITHSCORES')
+  return head[1], tonumber(head[2])
+end
+
+local function show_head(c, q, tenant, id, serial)
+  local start = redis.call('HGET', key(c, 'request:' .. id), 's') or redis.call('HGET', q.tags, 't' .. tenant)
+  redis.call('ZADD', q.heads, start, string.format(SERIAL, serial) .. tenant)
+end
+
+local function wait_in_line(c, r)
+  local q, flow = queue_of(c, r), flow_of(c, r)
+  local old, old_serial = head_of(flow)
+  if not old then
+    local tag = tonumber(redis.call('HGET', q.tags, 't' .. r.t) or '0')
+    redis.call('HSET', q.tags, 't' .. r.t, math.max(virtual(q), tag))
+  end
+  if r.s then
+    -- The virtual time may have begun anew since; an old tag is never later than the present.
+    r.s = math.min(tonumber(r.s), virtual(q))
+    put(c, r, 's', r.s)
+  end
+  redis.call('ZADD', flow, r.sn, r.id)
+  redis.call('HSETNX', q.classes, r.p, 0)
+  local new, new_serial = head_of(flow)
+  if new ~= old then
+    if old then redis.call('ZREM', q.heads, string.format(SERIAL, old_serial) .. r.t) end
+    show_head(c, q, r.t, new, new_serial)
+  end
+  local keep = settings(c).keep_ms
+  for _, name in ipairs({ flow, q.classes, q.heads, q.tags }) do redis.call('PEXPIRE', name, keep) end
+end
+
+local function forget_past_tags(q)
+  local heads = redis.call('ZCARD', q.heads)
+  if redis.call('HLEN', q.tags) <= 2 * heads + 64 then return end
+  local now, waiting = virtual(q), {}
+  for _, member in ipairs(redis.call('ZRANGE', q.heads, 0, -1)) do waiting['t' .. string.sub(member, 17)] = true end
+  local all = redis.call('HGETALL', q.tags)
+  for i = 1, #all, 2 do
+    if all[i] ~= 'v' and not waiting[all[i]] and tonumber(all[i + 1]) <= now then redis.call('HDEL', q.tags, all[i]) end
+  end
+end
+
+-- Out of the queue, if it is in it: one that was taken from it waits on in nobody's line.
+local function leave_line(c, r)
+  local q, flow = queue_of(c, r), flow_of(c, r)
+  local old, old_serial = head_of(flow)
+  if redis.call('ZREM', flow, r.id) == 0 then return end
+  if old == r.id then
+    redis.call('ZREM', q.heads, string.format(SERIAL, old_serial) .. r.t)
+    local new, new_serial = head_of(flow)
+    if new then show_head(c, q, r.t, new, new_serial) end
+  end
+  if redis.call('EXISTS', q.heads) == 0 then
+    -- Nothing waits: a new busy period begins with clean tags and no memory of tenants.
+    redis.call('DEL', q.tags)
+    redis.call('HDEL', q.classes, r.p)
+  elseif redis.call('EXISTS', flow) == 0 then
+    forget_past_tags(q)
+  end
+end
+
+local function next_class(classes)
+  local lowest, longest, times = nil, nil, -1
+  for i = 1, #classes, 2 do
+    local class, passed = tonumber(classes[i]), tonumber(classes[i + 1])
+    if not lowest or class < lowest then lowest = class end
+    if passed > times or (passed == times and class < longest) then longest, times = class, passed end
+  end
+  return times >= PATIENCE and longest or lowest
+end
+
+local function take(c, model)
+  local classes_key = key(c, 'classes:' .. model)
+  local classes = redis.call('HGETALL', classes_key)
+  if #classes == 0 then return nil end
+  local chosen = next_class(classes)
+  for i = 1, #classes, 2 do
+    if tonumber(classes[i]) ~= chosen then redis.call('HINCRBY', classes_key, classes[i], 1) end
+  end
+  redis.call('HSET', classes_key, chosen, 0)
+  local q = queue_of(c, { m = model, p = chosen })
+  local head = redis.call('ZRANGE', q.heads, 0, 0, 'WITHSCORES')
+  if not head[1] then
+    redis.call('HDEL', classes_key, chosen) -- a queue that outlived its keys
+    return take(c, model)
+  end
+  local start, tenant = tonumber(head[2]), string.sub(head[1], 17)
+  local id = head_of(flow_of(c, { m = model, p = chosen, t = tenant }))
+  local r = id and load(c, id)
+  if not r then
+    redis.call('ZREM', q.heads, head[1])
+    if id then redis.call('ZREM', flow_of(c, { m = model, p = chosen, t = tenant }), id) end
+    return take(c, model)
+  end
+  put(c, r, 's', start)
+  r.s = start
+  redis.call('HSET', q.tags, 'v', math.max(virtual(q), start))
+  local tag = tonumber(redis.call('HGET', q.tags, 't' .. tenant) or '0')
+  redis.call('HSET', q.tags, 't' .. tenant, math.max(tag, start + tonumber(r.c)))
+  leave_line(c, r)
+  return r
+end
+
+-- Moves. A request is queued, or in the hands of a worker, or ended; only `detach` takes it out of a place.
+
+local function detach(c, r)
+  if r.h then
+    count(c, 'running', -1)
+    redis.call('HDEL', key(c, 'request:' .. r.id), 'h')
+    redis.call('ZREM', key(c, 'held:' .. r.h), r.id)
+    if redis.call('HGET', key(c, 'worker:' .. r.h), 'alone') == r.id then
+      redis.call('HDEL', key(c, 'worker:' .. r.h), 'alone')
+    end
+    r.h = nil
+    return
+  end
+  count(c, 'queued', -1)
+  count(c, 'queued_bytes', -tonumber(r.z))
+  leave_line(c, r)
+  if r.rv then
+    redis.call('HDEL', key(c, 'worker:' .. r.rv), 'reserved')
+    redis.call('HDEL', key(c, 'request:' .. r.id), 'rv')
+    r.rv = nil
+    tell_work(c, r.m) -- who had it reserved may claim again
+  end
+end
+
+local function enqueue(c, r)
+  if not r.qn and r.at + 1 >= settings(c).quarantine_from then
+    r.qn = '1'
+    put(c, r, 'qn', 1)
+    count(c, 'quarantined', 1)
+  end
+  put(c, r, 'st', 'q', 'qa', c.now, 'at', r.at)
+  r.st = 'q'
+  count(c, 'queued', 1)
+  count(c, 'queued_bytes', tonumber(r.z))
+  wait_in_line(c, r)
+  tell_work(c, r.m)
+end
+
+local function bury(c)
+  local s, ended = settings(c), key(c, 'ended')
+  for touched = 0, BATCH - 1 do
+    local first = redis.call('ZRANGE', ended, 0, 0, 'WITHSCORES')
+    if not first[1] then return touched end
+    local tokens = tonumber(redis.call('HGET', key(c, 'counters'), 'ended_tokens') or '0')
+    local full = redis.call('ZCARD', ended) > s.retained_max or tokens > s.retained_tokens_max
+    if tonumber(first[2]) > c.now and not full then return touched end
+    local id = first[1]
+    local n = tonumber(redis.call('HGET', key(c, 'request:' .. id), 'n') or '0')
+    local body = redis.call('GET', key(c, 'body:' .. id)) or ''
+    count(c, 'log_tokens', -n)
+    count(c, 'ended_tokens', -n)
+    redis.call('ZREM', ended, id)
+    redis.call('DEL', key(c, 'request:' .. id), key(c, 'body:' .. id), key(c, 'log:' .. id))
+    local stone = string.format('%d:%s', c.now + s.tombstone_ms, redis.sha1hex(body))
+    redis.call('SET', key(c, 'gone:' .. id), stone, 'PX', math.max(1, s.tombstone_ms))
+  end
+  return BATCH
+end
+
+local function finish(c, r, last, by_epoch)
+  local s = settings(c)
+  if r.h and by_epoch == 0 then
+    -- Told for as long as a lease lasts: who has not heard of it by then has lost everything anyway.
+    redis.call('ZADD', key(c, 'stops:' .. r.h), c.now + s.lease_ms, r.id .. ' ' .. string.format('%d', r.ep))
+    redis.call('PEXPIRE', key(c, 'stops:' .. r.h), s.keep_ms)
+    local channel = redis.call('HGET', key(c, 'worker:' .. r.h), 'channel')
+    if channel then redis.call('PUBLISH', channel, 's' .. r.h) end
+  end
+  detach(c, r)
+  redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n + 1), 'e', last)
+  put(c, r, 'st', 'e', 'eb', by_epoch)
+  if r.qn then count(c, 'quarantined', -1) end
+  count(c, 'ended_total', 1)
+  count(c, 'ended_tokens', r.n)
+  redis.call('ZREM', key(c, 'deadlines'), r.id)
+  redis.call('ZREM', key(c, 'unread'), r.id)
+  redis.call('ZADD', key(c, 'ended'), c.now + s.retention_ms, r.id)
+  redis.call('PEXPIRE', key(c, 'ended'), s.keep_ms)
+  local keep = s.retention_ms + s.tombstone_ms + 60000 -- in case that nobody is there to bury it
+  for _, name in ipairs({ 'request:', 'body:', 'log:' }) do redis.call('PEXPIRE', key(c, name .. r.id), keep) end
+  push(c, r.g, r.id, r.ep, r.n + 1, nil, last)
+  if redis.call('ZCARD', key(c, 'ended')) > s.retained_max or s.retained_tokens_max == 0 then bury(c) end
+end
+
+local function cancel(c, r) finish(c, r, cmsgpack.pack({ 'f', 'cancelled', 0, r.n }), 0) end
+
+local function expire(c, r)
+  local message = 'the deadline passed before the answer was whole'
+  finish(c, r, cmsgpack.pack({ 'x', 'DEADLINE_EXCEEDED', message, 0, r.n }), 0)
+end
+
+local function give_up(c, r, code, message, cause)
+  local body = redis.call('GET', key(c, 'body:' .. r.id)) or ''
+  local letters = key(c, 'dead_letters')
+  redis.call('XADD', letters, 'MAXLEN', '=', settings(c).dead_letters_kept, '*',
+    'body', body, 'attempt', r.at, 'cause', cause, 'at', c.now)
+  redis.call('PEXPIRE', letters, settings(c).keep_ms)
+  finish(c, r, cmsgpack.pack({ 'x', code, message, -1, -1 }), r.ep)
+end
+
+local function crash(c, r, cause)
+  if r.qn then
+    local message = 'its backend or worker crashed in each of %d attempts, in the last with it alone'
+    give_up(c, r, 'POISONED', string.format(message, r.at), cause)
+  else
+    detach(c, r)
+    count(c, 'requeued_total', 1)
+    enqueue(c, r)
+  end
+end
+
+local function lose(c, worker, cause)
+  redis.call('ZREM', key(c, 'workers'), worker)
+  local dead = key(c, 'dead_workers')
+  redis.call('ZADD', dead, c.now, worker)
+  redis.call('ZREMRANGEBYRANK', dead, 0, -settings(c).dead_workers_kept - 1)
+  redis.call('PEXPIRE', dead, settings(c).keep_ms)
+  local held = redis.call('ZRANGE', key(c, 'held:' .. worker), 0, -1)
+  for _, id in ipairs(held) do
+    local r = load(c, id)
+    if r and r.h == worker then crash(c, r, cause) end
+  end
+  local reserved = redis.call('HGET', key(c, 'worker:' .. worker), 'reserved')
+  local r = reserved and load(c, reserved)
+  if r and r.rv == worker then
+    redis.call('HDEL', key(c, 'request:' .. reserved), 'rv')
+    wait_in_line(c, r)
+    tell_work(c, r.m)
+  end
+  local channel = redis.call('HGET', key(c, 'worker:' .. worker), 'channel')
+  redis.call('DEL', key(c, 'worker:' .. worker), key(c, 'held:' .. worker), key(c, 'stops:' .. worker))
+  if channel then redis.call('PUBLISH', channel, 's' .. worker) end
+  return #held
+end
+
+-- Nobody can renew anything while the ledger is away, and nobody looks: such a time counts against nobody.
+local function notice_outage(c)
+  local s, counters = settings(c), key(c, 'counters')
+  local seen = tonumber(redis.call('HGET', counters, 'seen') or '0')
+  redis.call('HSET', counters, 'seen', c.now)
+  if seen == 0 or c.now - seen < s.outage_ms then return end
+  for name, lease in pairs({ workers = s.lease_ms, gateways = s.reader_ms }) do
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key(c, name), seen, c.now + lease)) do
+      redis.call('ZADD', key(c, name), c.now + lease, member)
+      if name == 'workers' then redis.call('HDEL', key(c, 'worker:' .. member), 'silent_since') end
+    end
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key(c, 'unread'), seen, c.now)) do
+    local grace = tonumber(redis.call('HGET', key(c, 'request:' .. id), 'gr') or '0')
+    redis.call('ZADD', key(c, 'unread'), c.now + grace, id)
+  end
+end
+
+-- Whether the worker's lease is good. An overdue one ends here, whether or not anybody reaped.
+local function is_live(c, worker)
+  local due = tonumber(redis.call('ZSCORE', key(c, 'workers'), worker) or 'nan')
+  if not (due == due) then return false end
+  if due <= c.now then
+    lose(c, worker, "its worker's lease ended")
+    return false
+  end
+  return true
+end
+
+-- Readers.
+
+local function patience_ends(c, r)
+  local until_ms = math.max(c.now, tonumber(r.wu or '0'))
+  for channel in string.gmatch(r.g, '%S+') do
+    until_ms = math.max(until_ms, tonumber(redis.call('ZSCORE', key(c, 'gateways'), channel) or '0'))
+  end
+  return until_ms + r.gr
+end
+
+local function reads(r, channel) return string.find(' ' .. r.g .. ' ', ' ' .. channel .. ' ', 1, true) ~= nil end
+
+local function add_reader(c, r, channel)
+  if r.st == 'e' or reads(r, channel) then return end
+  r.g = r.g == '' and channel or r.g .. ' ' .. channel
+  put(c, r, 'g', r.g)
+  redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), r.id)
+end
+
+local function renew_gateway(c, channel)
+  redis.call('ZADD', key(c, 'gateways'), c.now + settings(c).reader_ms, channel)
+  redis.call('PEXPIRE', key(c, 'gateways'), settings(c).keep_ms)
+end
+
+local function is_gone(c, id)
+  local stone = redis.call('GET', key(c, 'gone:' .. id))
+  if not stone then return nil end
+  local due, digest = string.match(stone, '^(%d+):(.*)$')
+  return tonumber(due) > c.now and digest or nil
+end
+
+local function unknown(c, id) return is_gone(c, id) and { 'gone' } or { 'unknown' } end
+
+-- Chunks of the log that end after `after`: each entry's id is the seq of its last token.
+local function chunks(c, id, after)
+  local found = {}
+  for _, entry in ipairs(redis.call('XRANGE', key(c, 'log:' .. id), string.format('(%d-0', after), '+')) do
+    found[#found + 1] = string.match(entry[1], '^%d+')
+    found[#found + 1] = entry[2][1]
+    found[#found + 1] = entry[2][2]
+  end
+  return found
+end
+
+local function slice(c, r, after)
+  if r.st == 'e' then after = math.min(after, r.n) end
+  return { 'known', r.st, r.ep, r.at, r.n, chunks(c, r.id, after) }
+end
+
+-- What gateways call.
+
+local function create(c, id, body, fields, channel)
+  local s = settings(c)
+  local r = {
+    id = id, m = fields[1], t = fields[2], p = fields[3], c = fields[4], z = fields[5], gr = fields[7],
+    n = 0, ep = 0, at = 0, g = '', st = 'q', sn = redis.call('HINCRBY', key(c, 'counters'), 'serial', 1),
+  }
+  redis.call('SET', key(c, 'body:' .. id), body, 'PX', s.keep_ms)
+  put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', '', 'sn', r.sn)
+  redis.call('PEXPIRE', key(c, 'request:' .. id), s.keep_ms)
+  redis.call('PEXPIRE', key(c, 'counters'), s.keep_ms)
+  count(c, 'accepted_total', 1)
+  if fields[6] ~= '' then
+    redis.call('ZADD', key(c, 'deadlines'), fields[6], id)
+    redis.call('PEXPIRE', key(c, 'deadlines'), s.keep_ms)
+  end
+  if channel == '' then
+    redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), id)
+  else
+    renew_gateway(c, channel)
+    add_reader(c, r, channel)
+  end
+  redis.call('PEXPIRE', key(c, 'unread'), s.keep_ms)
+  return r
+end
+
+local function known_before(c, id, body)
+  local known = redis.call('GET', key(c, 'body:' .. id))
+  if known then return known == body and 'duplicate' or 'conflict' end
+  local digest = is_gone(c, id)
+  if digest then return digest == redis.sha1hex(body) and 'duplicate' or 'conflict' end
+  return nil
+end
+
+-- id, body, channel or '', model, tenant, class, cost, bytes, deadline or '', grace
+local function submit(keys, args)
+  local c, id, body, channel = begin(keys, args), args[3], args[4], args[5]
+  local known = known_before(c, id, body)
+  if known then
+    local r = known == 'duplicate' and channel ~= '' and load(c, id)
+    if r then add_reader(c, r, channel) end
+    return known
+  end
+  local s, fields = settings(c), { unpack(args, 6, 12) }
+  local now = redis.call('HMGET', key(c, 'counters'), 'queued', 'queued_bytes')
+  local full = tonumber(now[1] or '0') >= s.max_queued or tonumber(now[2] or '0') + fields[5] > s.max_queued_bytes
+  if full then return 'overloaded' end
+  enqueue(c, create(c, id, body, fields, channel))
+  return 'accepted'
+end
+
+-- As submit, and then: how many tokens its log has, and these. For what was accepted once, so beyond all bounds.
+local function restore(keys, args)
+  local c, id, body, channel = begin(keys, args), args[3], args[4], args[5]
+  local known = known_before(c, id, body)
+  if known then return known end
+  local r = create(c, id, body, { unpack(args, 6, 12) }, channel)
+  r.n = tonumber(args[13])
+  if r.n > 0 then
+    redis.call('XADD', key(c, 'log:' .. id), string.format('%d-0', r.n), 't', args[14])
+    redis.call('PEXPIRE', key(c, 'log:' .. id), settings(c).keep_ms)
+    put(c, r, 'n', r.n)
+    count(c, 'log_tokens', r.n)
+  end
+  enqueue(c, r)
+  return 'restored'
+end
+
+-- channel, then pairs of id and seq: renews the gateway's lease, makes it a reader of each, and says what is new.
+local function tail(keys, args)
+  local c, channel, found = begin(keys, args), args[3], {}
+  renew_gateway(c, channel)
+  for i = 4, #args, 2 do
+    local r = load(c, args[i])
+    if r then
+      add_reader(c, r, channel)
+      found[#found + 1] = slice(c, r, tonumber(args[i + 1]))
+    else
+      found[#found + 1] = unknown(c, args[i])
+    end
+  end
+  return found
+end
+
+-- channel, then ids
+local function unfollow(keys, args)
+  local c, channel = begin(keys, args), args[3]
+  for i = 4, #args do
+    local r = load(c, args[i])
+    if r and r.st ~= 'e' and reads(r, channel) then
+      local others = {}
+      for other in string.gmatch(r.g, '%S+') do
+        if other ~= channel then others[#others + 1] = other end
+      end
+      r.g = table.concat(others, ' ')
+      put(c, r, 'g', r.g)
+      redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), r.id)
+    end
+  end
+  return OK
+end
+
+-- id, seq
+local function read(keys, args)
+  local c = begin(keys, args)
+  local r = load(c, args[3])
+  return r and slice(c, r, tonumber(args[4])) or unknown(c, args[3])
+end
+
+-- id
+local function info(keys, args)
+  local c = begin(keys, args)
+  local r = load(c, args[3])
+  if not r then return unknown(c, args[3]) end
+  local last = r.n + (r.st == 'e' and 1 or 0)
+  return { 'known', redis.call('GET', key(c, 'body:' .. r.id)), r.st, r.ep, r.at, last }
+end
+
+-- id
+local function cancel_request(keys, args)
+  local c = begin(keys, args)
+  local r = load(c, args[3])
+  if not r then return unknown(c, args[3]) end
+  if r.st == 'e' then return { 'known', 0 } end
+  cancel(c, r)
+  publish(c)
+  return { 'known', 1 }
+end
+
+-- id, ttl in ms
+local function watch(keys, args)
+  local c = begin(keys, args)
+  local r = load(c, args[3])
+  if not r then return unknown(c, args[3]) end
+  if r.st ~= 'e' then
+    r.wu = math.max(tonumber(r.wu or '0'), c.now + args[4])
+    put(c, r, 'wu', r.wu)
+    redis.call('ZADD', key(c, 'unread'), 'GT', patience_ends(c, r), r.id)
+  end
+  return { 'known', 1 }
+end
+
+-- id, epoch, tokens in the log, how many more, these, '1' to hand it back to the queue:
+-- extends a log that the caller has compared with what it knows, unless anything changed meanwhile.
+local function extend(keys, args)
+  local c = begin(keys, args)
+  local r = load(c, args[3])
+  if not r then return unknown(c, args[3]) end
+  if r.st == 'e' or r.ep ~= tonumber(args[4]) or r.n ~= tonumber(args[5]) then return { 'known', 0 } end
+  local first = r.n + 1
+  r.n = r.n + args[6]
+  redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n), 't', args[7])
+  redis.call('PEXPIRE', key(c, 'log:' .. r.id), settings(c).keep_ms)
+  put(c, r, 'n', r.n)
+  count(c, 'log_tokens', tonumber(args[6]))
+  push(c, r.g, r.id, r.ep, first, args[7], nil)
+  if args[8] == '1' and r.h then
+    -- Who runs it goes on from a shorter log, and not in the same words perhaps: it must begin again from this one.
+    detach(c, r)
+    r.at = r.at - 1
+    enqueue(c, r)
+  end
+  publish(c)
+  return { 'known', 1 }
+end
+
+-- What workers call.
+
+-- worker, channel
+local function beat(keys, args)
+  local c, worker = begin(keys, args), args[3]
+  notice_outage(c)
+  local live = is_live(c, worker)
+  if not live and redis.call('ZSCORE', key(c, 'dead_workers'), worker) then
+    publish(c)
+    return { 0, {}, {} }
+  end
+  local s = settings(c)
+  redis.call('ZADD', key(c, 'workers'), c.now + s.lease_ms, worker)
+  redis.call('PEXPIRE', key(c, 'workers'), s.keep_ms)
+  redis.call('HSET', key(c, 'worker:' .. worker), 'channel', args[4])
+  redis.call('HDEL', key(c, 'worker:' .. worker), 'silent_since')
+  redis.call('PEXPIRE', key(c, 'worker:' .. worker), s.keep_ms)
+  redis.call('ZREMRANGEBYSCORE', key(c, 'stops:' .. worker), '-inf', c.now)
+  local stops, held = redis.call('ZRANGE', key(c, 'stops:' .. worker), 0, -1), {}
+  for _, id in ipairs(redis.call('ZRANGE', key(c, 'held:' .. worker), 0, -1)) do
+    held[#held + 1] = id
+    held[#held + 1] = tonumber(redis.call('HGET', key(c, 'request:' .. id), 'ep') or '0')
+  end
+  publish(c)
+  return { 1, stops, held }
+end
+
+-- worker
+local function leave(keys, args)
+  local c = begin(keys, args)
+  if redis.call('ZSCORE', key(c, 'workers'), args[3]) then lose(c, args[3], 'its worker left') end
+  publish(c)
+  return OK
+end
+
+-- What the worker should start now. May reserve a quarantined request to it, and ends what is overdue.
+local function next_for(c, worker, model)
+  local known = redis.call('HMGET', key(c, 'worker:' .. worker), 'alone', 'reserved')
+  local busy = redis.call('EXISTS', key(c, 'held:' .. worker)) == 1
+  if known[1] or (known[2] and busy) then return nil end
+  while true do
+    local r
+    if known[2] then r = load(c, known[2]) else r = take(c, model) end
+    if not r then return nil end
+    local due = redis.call('ZSCORE', key(c, 'deadlines'), r.id)
+    if due and tonumber(due) <= c.now then
+      expire(c, r)
+      known[2] = nil
+    elseif r.m ~= model then
+      return nil
+    elseif r.qn and busy then
+      -- It could wait for ever for a worker that happens to be empty, so it picks this one and blocks only it.
+      redis.call('HSET', key(c, 'worker:' .. worker), 'reserved', r.id)
+      put(c, r, 'rv', worker)
+      return nil
+    else
+      return r
+    end
+  end
+end
+
+local function claimed(c, r)
+  local waited = math.max(0, c.now - tonumber(r.qa))
+  local body = redis.call('GET', key(c, 'body:' .. r.id))
+  return { body, r.ep, r.at, r.qn and 1 or 0, waited, r.n, chunks(c, r.id, 0) }
+end
+
+local function start(c, r, worker)
+  detach(c, r)
+  -- Not just one more: an epoch that was given out before the log lost its end must never be given out again.
+  r.ep, r.at, r.h, r.st = math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'
+  put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r')
+  local held = key(c, 'held:' .. worker)
+  redis.call('ZADD', held, redis.call('HINCRBY', key(c, 'counters'), 'claims', 1), r.id)
+  redis.call('PEXPIRE', held, settings(c).keep_ms)
+  for _, name in ipairs({ 'request:', 'body:', 'log:' }) do
+    redis.call('PEXPIRE', key(c, name .. r.id), settings(c).keep_ms)
+  end
+  if r.qn then redis.call('HSET', key(c, 'worker:' .. worker), 'alone', r.id) end
+  count(c, 'running', 1)
+end
+
+-- worker, model, slots, a nonce: the same one again gives the same claims again, as the first reply may be lost.
+local function claim(keys, args)
+  local c, worker, nonce = begin(keys, args), args[3], args[6]
+  notice_outage(c)
+  local found = {}
+  if not is_live(c, worker) then
+    publish(c)
+    return found
+  end
+  local before = redis.call('HMGET', key(c, 'worker:' .. worker), 'nonce', 'claimed')
+  if before[1] == nonce then
+    for id, epoch in string.gmatch(before[2], '(%S+) (%S+)') do
+      local r = load(c, id)
+      if r and r.h == worker and r.ep == tonumber(epoch) then found[#found + 1] = claimed(c, r) end
+    end
+    return found
+  end
+  local ids = {}
+  while #found < tonumber(args[5]) do
+    local r = next_for(c, worker, args[4])
+    if not r then break end
+    start(c, r, worker)
+    found[#found + 1] = claimed(c, r)
+    ids[#ids + 1] = r.id .. string.format(' %d', r.ep)
+  end
+  if #ids > 0 then
+    redis.call('HSET', key(c, 'worker:' .. worker), 'nonce', nonce, 'claimed', table.concat(ids, ' '))
+  end
+  publish(c)
+  return found
+end
+
+-- The answer to a writer that has no claim. A repeated terminal event is the one thing that is fine.
+local function refuse(c, r, epoch, end_seq, last)
+  if r.ep ~= epoch or r.st ~= 'e' then
+    count(c, 'fenced_total', 1)
+    return FENCED
+  end
+  if last and last ~= '' and tonumber(r.eb) == epoch and end_seq == r.n + 1 then
+    local entry = redis.call('XREVRANGE', key(c, 'log:' .. r.id), '+', '-', 'COUNT', 1)[1]
+    if entry and entry[2][1] == 'e' and entry[2][2] == last then return OK end
+  end
+  return STOP
+end
+
+-- One entry: id, epoch, seq of the first token or '' for the next, how many, these, the terminal event or ''.
+local function append_one(c, id, epoch, first, tokens_count, tokens, last)
+  local name = key(c, 'request:' .. id)
+  local has = redis.call('HMGET', name, 'st', 'ep', 'n', 'g')
+  if not has[1] then return GONE, 0 end
+  local n = tonumber(has[3])
+  first, epoch, tokens_count = tonumber(first) or n + 1, tonumber(epoch), tonumber(tokens_count)
+  if has[1] ~= 'r' or tonumber(has[2]) ~= epoch then
+    return refuse(c, load(c, id), epoch, first + tokens_count, last), 0
+  end
+  if first > n + 1 then return GAP, n + 1 end
+  if tokens_count > 0 then
+    if first < n + 1 then return HAVE, n end
+    n = n + tokens_count
+    -- Redis itself refuses an id that is not newer than the last.
+    redis.call('XADD', key(c, 'log:' .. id), string.format('%d-0', n), 't', tokens)
+    if first == 1 then redis.call('PEXPIRE', key(c, 'log:' .. id), settings(c).keep_ms) end
+    redis.call('HSET', name, 'n', n)
+    c.written = (c.written or 0) + tokens_count
+    push(c, has[4], id, epoch, first, tokens, nil)
+  elseif first < n + 1 then
+    return HAVE, n
+  end
+  if last ~= '' then finish(c, load(c, id), last, epoch) end
+  return OK, 0
+end
+
+local function append(keys, args)
+  local c, results = begin(keys, args), {}
+  for i = 3, #args, 6 do
+    local code, detail = append_one(c, args[i], args[i + 1], args[i + 2], args[i + 3], args[i + 4], args[i + 5])
+    results[#results + 1] = code
+    results[#results + 1] = detail
+  end
+  if c.written then count(c, 'log_tokens', c.written) end
+  publish(c)
+  return results
+end
+
+-- id, epoch, how, cause
+local function release(keys, args)
+  local c, id, epoch, how, cause = begin(keys, args), args[3], tonumber(args[4]), args[5], args[6]
+  local r = load(c, id)
+  if not r then return GONE end
+  if not r.h or r.ep ~= epoch then return refuse(c, r, epoch) end
+  if how == 'silent' then
+    detach(c, r)
+    r.at = r.at - 1
+    enqueue(c, r)
+  elseif how == 'failed' then
+    crash(c, r, cause)
+  else
+    give_up(c, r, 'BACKEND_FAILED', cause, cause)
+  end
+  publish(c)
+  return OK
+end
+
+-- What anybody calls.
+
+local function due_of(c, name) return redis.call('ZRANGEBYSCORE', key(c, name), '-inf', c.now, 'LIMIT', 0, BATCH) end
+
+-- Whether nobody has listened for the worker any more for a while: its process is dead, or cut off.
+local function has_hung_up(c, worker)
+  local name = key(c, 'worker:' .. worker)
+  local known = redis.call('HMGET', name, 'channel', 'silent_since')
+  if not known[1] or redis.call('PUBSUB', 'NUMSUB', known[1])[2] > 0 then
+    if known[2] then redis.call('HDEL', name, 'silent_since') end
+    return false
+  end
+  if not known[2] then
+    redis.call('HSET', name, 'silent_since', c.now)
+    return false
+  end
+  return c.now - known[2] >= settings(c).hung_up_ms
+end
+
+local function reap(keys, args)
+  local c, touched = begin(keys, args), 0
+  notice_outage(c)
+  for _, worker in ipairs(redis.call('ZRANGE', key(c, 'workers'), 0, -1)) do
+    if has_hung_up(c, worker) then touched = touched + lose(c, worker, 'its worker is gone') end
+  end
+  for _, worker in ipairs(due_of(c, 'workers')) do touched = touched + lose(c, worker, "its worker's lease ended") end
+  for _, id in ipairs(due_of(c, 'deadlines')) do
+    local r = load(c, id)
+    if r and r.st ~= 'e' then
+      expire(c, r)
+      touched = touched + 1
+    else
+      redis.call('ZREM', key(c, 'deadlines'), id)
+    end
+  end
+  for _, id in ipairs(due_of(c, 'unread')) do
+    local r = load(c, id)
+    if not r or r.st == 'e' then
+      redis.call('ZREM', key(c, 'unread'), id)
+    else
+      local last_seen = tonumber(r.wu or '0')
+      for channel in string.gmatch(r.g, '%S+') do
+        last_seen = math.max(last_seen, tonumber(redis.call('ZSCORE', key(c, 'gateways'), channel) or '0'))
+      end
+      if last_seen + r.gr > c.now then
+        redis.call('ZADD', key(c, 'unread'), last_seen + r.gr, id)
+      else
+        cancel(c, r)
+        touched = touched + 1
+      end
+    end
+  end
+  redis.call('ZREMRANGEBYSCORE', key(c, 'gateways'), '-inf', c.now - settings(c).keep_ms)
+  touched = touched + bury(c)
+  publish(c)
+  return touched
+end
+
+local function stats(keys, args)
+  local c = begin(keys, args)
+  local found = redis.call('HGETALL', key(c, 'counters'))
+  for _, name in ipairs({ 'ended', 'workers', 'gateways' }) do
+    found[#found + 1] = name
+    found[#found + 1] = redis.call('ZCARD', key(c, name))
+  end
+  found[#found + 1] = 'dead_letters'
+  found[#found + 1] = redis.call('XLEN', key(c, 'dead_letters'))
+  return found
+end
+
+local function dead_letters(keys, args)
+  return redis.call('XRANGE', key(begin(keys, args), 'dead_letters'), '-', '+')
+end
+
+-- Work that was accepted may be finished also where Redis has no memory left; only `submit` is refused then.
+local function register(name, callback, flags)
+  redis.register_function({ function_name = '@LIBRARY@_' .. name, callback = callback, flags = flags })
+end
+
+register('submit', submit, {})
+register('restore', restore, { 'allow-oom' })
+register('tail', tail, { 'allow-oom' })
+register('unfollow', unfollow, { 'allow-oom' })
+register('read', read, { 'no-writes' })
+register('info', info, { 'no-writes' })
+register('cancel', cancel_request, { 'allow-oom' })
+register('watch', watch, { 'allow-oom' })
+register('extend', extend, { 'allow-oom' })
+register('beat', beat, { 'allow-oom' })
+register('leave', leave, { 'allow-oom' })
+register('claim', claim, { 'allow-oom' })
+register('append', append, { 'allow-oom' })
+register('release', release, { 'allow-oom' })
+register('reap', reap, { 'allow-oom' })
+register('stats', stats, { 'no-writes' })
+register('dead_letters', dead_letters, { 'no-writes' })

@@ -1,0 +1,24 @@
+"""Brings the ledger's functions into Redis. Its name holds a digest of its text: versions live beside each other."""
+
+import hashlib
+from importlib.resources import files
+
+from llmactors.redislink import Call
+from llmactors.redislink.errors import ReplyError
+
+_TEXT = files(__package__).joinpath("functions.lua").read_text("utf-8")
+NAME = f"llmactors_{hashlib.sha256(_TEXT.encode()).hexdigest()[:8]}"
+
+
+def function_name(operation: str) -> str:
+    """What to call for one operation of the contract."""
+    return f"{NAME}_{operation}"
+
+
+async def load_library(call: Call) -> None:
+    """Loads it where the server does not have it, as after a failover to a new one. Raises `ReplyError`."""
+    try:
+        await call("FUNCTION", "LOAD", _TEXT.replace("@LIBRARY@", NAME))
+    except ReplyError as error:
+        if "already exists" not in error.message:
+            raise

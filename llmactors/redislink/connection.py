@@ -1,0 +1,277 @@
+"""One connection to the server, from its first byte to its last.
+
+Whatever ends it ends every command that waits on it: with `OutcomeUnknown` where its bytes may have left, with
+`LinkDown` where they certainly did not.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+import trio.lowlevel
+from outcome import Error, Value
+
+from llmactors.errors import LlmactorsError, TooLarge
+from llmactors.redislink.errors import LinkDown, OutcomeUnknown, ProtocolError, ReadOnly, ReplyError
+from llmactors.redislink.protocol import Argument, Conversation, pack, pushes_expected
+from llmactors.redislink.settings import LinkSettings
+from llmactors.redislink.transport import CLOSED, Transport
+
+SLOW = "the ledger is slow"
+
+
+class _Slot:
+    """One command that waits for its reply. Without a task the reply is dropped when it comes."""
+
+    __slots__ = ("heartbeat", "since", "task")
+
+    def __init__(self, since: float, task: trio.lowlevel.Task | None) -> None:
+        self.since = since
+        self.task = task
+        self.heartbeat = False
+
+    def abandon(self, _: object) -> trio.lowlevel.Abort:
+        """The caller was cancelled."""
+        self.task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Connection:
+    """Commands of many tasks on one transport. `run` it, then `call`."""
+
+    def __init__(
+        self, transport: Transport, settings: LinkSettings, on_push: Callable[[list[Any]], None] | None = None
+    ) -> None:
+        self._transport = transport
+        self._settings = settings
+        self._on_push = on_push
+        self._conversation: Conversation[_Slot] = Conversation()
+        self._waiting = self._conversation.waiting
+        self._out: list[bytes] = []  # commands of which no byte was sent
+        self._out_bytes = 0
+        self._rest = b""  # of a command that the socket took in part
+        self._sending_bytes = 0
+        self._sending = False
+        self._writer: trio.lowlevel.Task | None = None
+        self._scope = trio.CancelScope()
+        self._heartbeat: tuple[str, ...] = ("ROLE",)
+        self._role: bytes | None = None
+        self.closing: str | None = None
+        """Why it takes no more commands; None while it does."""
+        self.closed = False
+        self.fault: Exception | None = None
+        """What `on_push` raised."""
+        self.commands = 0
+        self.unknown = 0
+        self.overflows = 0
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.closing or 'open'}, {self.in_flight} in flight, {self.queued_bytes} bytes queued>"
+
+    @property
+    def in_flight(self) -> int:
+        """Commands without a reply."""
+        return len(self._waiting)
+
+    @property
+    def queued_bytes(self) -> int:
+        """What the socket did not take yet."""
+        return self._out_bytes + self._sending_bytes
+
+    async def run(self) -> None:
+        """Returns once the connection is closed, for whatever reason. Cancelling it closes the connection."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read)
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._watch)
+        finally:
+            self.close("the link was stopped")
+
+    async def call(self, *args: Argument) -> Any:
+        """The command's reply. A caller that is cancelled leaves its reply behind, in its place.
+
+        Raises:
+            ReplyError: The server's own error.
+            LinkDown: Never sent.
+            OutcomeUnknown: The connection ended before the reply.
+        """
+        return await self._exchange(args, pushes_expected(args))
+
+    async def greet(self, *args: Argument) -> Any:
+        """As `call`, also for HELLO, which is not for everybody."""
+        return await self._exchange(args, 0)
+
+    def send_nowait(self, *args: Argument) -> None:
+        """As `call`, and nobody waits for the reply. Raises `LinkDown` where it cannot be queued."""
+        self._enqueue(args, pushes_expected(args), None)
+
+    async def _exchange(self, args: tuple[Argument, ...], pushes: int) -> Any:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            slot = self._enqueue(args, pushes, trio.lowlevel.current_task())
+        except LlmactorsError:
+            # A caller that tries again at once must not keep the others from running.
+            await trio.lowlevel.checkpoint()
+            raise
+        return await trio.lowlevel.wait_task_rescheduled(slot.abandon)
+
+    def close(self, reason: str) -> None:
+        """At once."""
+        if self.closed:
+            return
+        self.closed = True
+        self.closing = self.closing or reason
+        self._transport.close()
+        self._scope.cancel(reason=reason)
+        unsent = len(self._out)
+        self._out.clear()
+        self._out_bytes = self._sending_bytes = 0
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for place, slot in enumerate(waiting):
+            sent = place < len(waiting) - unsent
+            self.unknown += sent and not slot.heartbeat
+            if slot.task is not None:
+                error: LlmactorsError = OutcomeUnknown() if sent else LinkDown()
+                trio.lowlevel.reschedule(slot.task, Error(error))
+                slot.task = None
+
+    def _enqueue(self, args: tuple[Argument, ...], pushes: int, task: trio.lowlevel.Task | None) -> _Slot:
+        if self.closing is not None:
+            raise LinkDown
+        data = pack(*args)
+        size = len(data)
+        settings = self._settings
+        if len(self._waiting) >= settings.max_in_flight or self.queued_bytes + size > settings.max_queued_bytes:
+            if size > settings.max_queued_bytes:
+                raise TooLarge(f"a command of {size} bytes can never be sent: {settings.max_queued_bytes} is the most")
+            self.overflows += 1
+            raise LinkDown(SLOW)
+        slot = _Slot(trio.current_time(), task)
+        idle = not self._waiting and not self._sending
+        self._conversation.expect(slot, pushes)
+        self.commands += 1
+        if idle and self._send_at_once(data):
+            return slot
+        self._out.append(data)
+        self._out_bytes += size
+        if self._writer is not None:
+            trio.lowlevel.reschedule(self._writer)
+            self._writer = None
+        return slot
+
+    def _send_at_once(self, data: bytes) -> bool:
+        """Sends the only command there is without a turn of the writer, if the socket takes it whole or not at all."""
+        try:
+            taken = self._transport.send_nowait(data)
+        except CLOSED:
+            return False  # the writer finds out by itself
+        if 0 < taken < len(data):
+            # The rest goes first of all; the command counts as sent.
+            self._rest = data[taken:]
+            self._sending_bytes = len(self._rest)
+            self._sending = True
+            if self._writer is not None:
+                trio.lowlevel.reschedule(self._writer)
+                self._writer = None
+            return True
+        return taken == len(data)
+
+    async def _write(self) -> None:
+        while True:
+            if not self._out and not self._rest:
+                self._writer = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._stop_writing)
+            batch = self._rest + b"".join(self._out) if self._rest else b"".join(self._out)
+            self._rest = b""
+            self._out.clear()
+            self._out_bytes, self._sending_bytes, self._sending = 0, len(batch), True
+            try:
+                await self._transport.send_all(batch)
+            except CLOSED as error:
+                self.close(f"cannot send: {error}")
+                return
+            self._sending_bytes, self._sending = 0, False
+
+    def _stop_writing(self, _: object) -> trio.lowlevel.Abort:
+        self._writer = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async def _read(self) -> None:
+        reason = "the server closed the connection"
+        try:
+            while data := await self._transport.receive():
+                self._deliver(data)
+                if self.closing is not None and not self._waiting:
+                    reason = self.closing
+                    break
+        except CLOSED as error:
+            reason = f"connection lost: {error}"
+        except ProtocolError as error:
+            reason = error.message
+        self.close(reason)
+
+    def _deliver(self, data: bytes) -> None:
+        for slot, reply in self._conversation.receive(data):
+            if slot is None:
+                self._push(reply)
+                if self.closed:
+                    return
+                continue
+            failed = isinstance(reply, ReplyError)
+            if failed and isinstance(reply, ReadOnly):
+                self.closing = self.closing or "the server is a read-only replica now"
+            if slot.heartbeat:
+                self._heard(reply)
+            elif slot.task is not None:
+                trio.lowlevel.reschedule(slot.task, Error(reply) if failed else Value(reply))
+                slot.task = None
+
+    def _push(self, push: list[Any]) -> None:
+        if self._on_push is not None and self.fault is None:
+            try:
+                self._on_push(push)
+            except Exception as error:  # noqa: BLE001 - `run` of the link raises it
+                self.fault = error
+                self.closing = self.closing or f"on_push raised {type(error).__name__}"
+                self.close(self.closing)
+
+    async def _watch(self) -> None:
+        """Keeps the deadline of the oldest command, and asks something itself from time to time."""
+        command_s, every_s = self._settings.command_s, self._settings.ping_every_s
+        next_ping = trio.current_time() + every_s
+        while True:
+            now = trio.current_time()
+            deadline = self._waiting[0].since + command_s if self._waiting else now + command_s
+            await trio.sleep_until(min(deadline, next_ping))
+            now = trio.current_time()
+            if self._waiting and self._waiting[0].since + command_s <= now:
+                # It may have been us who did not run for so long: what lies in the socket is read first.
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+                if self._waiting and self._waiting[0].since + command_s <= now:
+                    self.close(f"no reply for {command_s} s")
+                    return
+            if now >= next_ping:
+                next_ping = now + every_s
+                self._beat()
+
+    def _beat(self) -> None:
+        if self.closing is None and len(self._waiting) < self._settings.max_in_flight:
+            try:
+                slot = self._enqueue(self._heartbeat, 0, None)
+            except LinkDown:
+                return
+            slot.heartbeat = True
+            self.commands -= 1
+
+    def _heard(self, reply: Any) -> None:
+        """ROLE is a ping that also tells when the server changed sides; a user who may not ask it sends PING."""
+        if isinstance(reply, ReplyError):
+            self._heartbeat = ("PING",)
+        elif isinstance(reply, list) and reply:
+            if self._role is not None and reply[0] != self._role:
+                self.closing = self.closing or "the server changed its role"
+            self._role = reply[0]

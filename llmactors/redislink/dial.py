@@ -1,0 +1,174 @@
+"""From an address to a connection that is greeted, logged in, and known for who it is."""
+
+import contextlib
+import os
+import socket
+import ssl
+from typing import Any
+
+import trio
+
+from llmactors.errors import OperatorError
+from llmactors.redislink.address import Address, Endpoint
+from llmactors.redislink.connection import Connection
+from llmactors.redislink.errors import (
+    AccessDenied,
+    Busy,
+    Hopeless,
+    LinkDown,
+    Loading,
+    MasterDown,
+    OutcomeUnknown,
+    ReplyError,
+    Unreachable,
+)  # fmt: skip
+from llmactors.redislink.settings import LinkSettings, ServerIdentity
+from llmactors.redislink.transport import SocketTransport, TlsTransport, Transport
+
+_OLDEST = 7
+
+
+async def dial(address: Address, endpoint: Endpoint, settings: LinkSettings) -> Transport:
+    """Connects, and shakes hands where TLS is asked for. Raises `Unreachable` or `Hopeless`, in one line."""
+    where = f"Redis at {endpoint}"
+    try:
+        if endpoint.path:
+            stream = await trio.open_unix_socket(endpoint.path)
+        else:
+            stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+    except OSError as error:
+        raise Unreachable(f"cannot connect to {where}: {_reason(error)}") from error
+    if not endpoint.path:
+        _tune(stream, settings)
+    if address.tls is None:
+        return SocketTransport(socket.socket(fileno=stream.socket.detach()))
+    secure = trio.SSLStream(stream, address.tls, server_hostname=endpoint.host)
+    try:
+        await secure.do_handshake()
+    except BaseException as error:
+        stream.socket.close()
+        if isinstance(error, (trio.BrokenResourceError, OSError)):
+            cause = error.__cause__
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise Hopeless(f"{where} has a certificate that is not trusted: {cause.verify_message}") from error
+            if isinstance(cause, ssl.SSLError):
+                raise Hopeless(f"{where} failed in TLS: {cause.reason or 'no TLS there'}") from error
+            raise Unreachable(f"{where} closed the connection in the TLS handshake") from error
+        raise
+    return TlsTransport(secure)
+
+
+def _tune(stream: trio.SocketStream, settings: LinkSettings) -> None:
+    # Trio has set TCP_NODELAY. Bytes that nobody acknowledges for as long as a command may take: the peer is gone.
+    with contextlib.suppress(OSError, AttributeError):
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(settings.command_s * 1000)))
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost plain error's own words."""
+    while True:
+        if isinstance(error, socket.gaierror):
+            return f"unknown host ({error.strerror})"
+        inner: BaseException | None = error.__cause__
+        if isinstance(error, BaseExceptionGroup):
+            inner = error.exceptions[0]
+        if inner is None:
+            # Trio's own text repeats the address.
+            number = error.errno if isinstance(error, OSError) else None
+            return os.strerror(number) if number else str(error).partition("\n")[0]
+        error = inner
+
+
+async def greet(connection: Connection, address: Address, where: Endpoint, name: str) -> ServerIdentity:
+    """Logs in, names the connection, selects the database, and asks who answers.
+
+    Raises:
+        Hopeless: A wrong password, a server that is too old, or one that does not speak RESP3.
+        Unreachable: It went away.
+        Loading, Busy, MasterDown: It is there, and cannot serve yet.
+    """
+    server = f"Redis at {where}"
+    login = ("AUTH", address.username or "default", address.password) if address.password else ()
+    try:
+        hello = await connection.greet("HELLO", "3", *login, "SETNAME", _client_name(name))
+    except AccessDenied as error:
+        raise Hopeless(_denied(server, error, address)) from None
+    except (Loading, Busy, MasterDown):
+        raise
+    except ReplyError as error:
+        raise _not_welcome(server, error) from None
+    except (LinkDown, OutcomeUnknown) as error:
+        if "not RESP3" in (connection.closing or ""):
+            raise Hopeless(f"{where} does not speak Redis's protocol") from error
+        raise Unreachable(f"{server} ended the connection: {connection.closing}") from error
+    identity = _identity(hello, server)
+    try:
+        if address.db:
+            await connection.call("SELECT", address.db)
+        run_id = await _run_id(connection)
+        await _ping(connection)
+    except (LinkDown, OutcomeUnknown) as error:
+        raise Unreachable(f"{server} ended the connection: {connection.closing}") from error
+    except (Loading, Busy, MasterDown):
+        raise
+    except ReplyError as error:
+        raise Hopeless(f"{server} refused database {address.db}: {error.message}") from None
+    return ServerIdentity(identity.kind, identity.version, identity.role, run_id)
+
+
+async def _run_id(connection: Connection) -> str | None:
+    try:
+        info = await connection.call("INFO", "server")
+    except AccessDenied:
+        return None
+    for line in info.decode("utf-8", "replace").splitlines() if isinstance(info, bytes) else ():
+        if line.startswith("run_id:"):
+            return str(line.partition(":")[2].strip())
+    return None
+
+
+async def _ping(connection: Connection) -> None:
+    """HELLO is answered also by a server that loads its data; PING tells."""
+    try:
+        await connection.call("PING")
+    except (Loading, Busy, MasterDown):
+        raise
+    except ReplyError:
+        pass  # a state that commands will meet and name by themselves
+
+
+def _identity(hello: Any, server: str) -> ServerIdentity:
+    if not isinstance(hello, dict):
+        raise Hopeless(f"{server} does not speak RESP3")
+    texts = {
+        key: value.decode("utf-8", "replace")
+        for key, value in hello.items()
+        if isinstance(key, bytes) and isinstance(value, bytes)
+    }
+    version = texts.get(b"version", "")
+    major = version.partition(".")[0]
+    if not major.isdecimal() or int(major) < _OLDEST:
+        raise Hopeless(f"{server} is version {version or '?'}: {_OLDEST}.0 or newer is needed")
+    return ServerIdentity(texts.get(b"server", "redis"), version, texts.get(b"role", "master"))
+
+
+def _not_welcome(server: str, error: ReplyError) -> OperatorError:
+    if error.word == "NOPROTO" or "unknown command" in error.message.lower():
+        return Hopeless(f"{server} is too old, it does not know HELLO 3: {_OLDEST}.0 or newer is needed")
+    if error.word == "DENIED":
+        return Hopeless(f"{server} is in protected mode: it needs a password, or `protected-mode no`")
+    return Unreachable(f"{server} did not let us in: {error.message}")
+
+
+def _denied(server: str, error: AccessDenied, address: Address) -> str:
+    if error.word == "NOAUTH" or not address.password:
+        return f"{server} needs a password: redis://:PASSWORD@HOST:PORT"
+    if error.word == "WRONGPASS":
+        who = f" of user {address.username}" if address.username else ""
+        return f"{server} does not accept the password{who}"
+    return f"{server} denies access: {error.message}"
+
+
+def _client_name(name: str) -> str:
+    """Redis takes printable ASCII without spaces."""
+    return "".join(letter if "!" <= letter <= "~" else "-" for letter in name) or "llmactors"

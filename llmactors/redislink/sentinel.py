@@ -1,0 +1,74 @@
+"""Who is the master now, asked of the Sentinels that watch it."""
+
+from typing import Any
+
+import attrs
+import trio
+
+from llmactors.errors import LlmactorsError
+from llmactors.redislink.address import Address, Endpoint
+from llmactors.redislink.connection import Connection
+from llmactors.redislink.dial import dial
+from llmactors.redislink.errors import AccessDenied, Hopeless, Unreachable
+from llmactors.redislink.settings import LinkSettings
+
+
+async def find_master(address: Address, settings: LinkSettings) -> Endpoint:
+    """The first answer of the Sentinels, asked in the order of the URL.
+
+    Raises:
+        Unreachable: None answers, or those that do know no such service.
+        Hopeless: One wants another password.
+    """
+    known_nowhere = False
+    last: LlmactorsError | None = None
+    for sentinel in address.sentinels:
+        try:
+            with trio.fail_after(settings.connect_s / (len(address.sentinels) + 1)):
+                answer = await _ask(address, sentinel, settings)
+        except trio.TooSlowError:
+            last = Unreachable(f"the Sentinel at {sentinel} does not answer")
+            continue
+        except AccessDenied as error:
+            raise Hopeless(
+                f"the Sentinel at {sentinel} wants another password (option `sentinel_password` of the URL)"
+            ) from error
+        except LlmactorsError as error:
+            last = error
+            continue
+        if answer is not None:
+            return answer
+        known_nowhere = True
+    if known_nowhere:
+        raise Unreachable(f"no Sentinel knows a master of the name {address.service!r}")
+    raise Unreachable(f"no Sentinel answers: {last.message if last else 'none is named'}")
+
+
+async def _ask(address: Address, sentinel: Endpoint, settings: LinkSettings) -> Endpoint | None:
+    connection = Connection(await dial(address, sentinel, settings), attrs.evolve(settings, ping_every_s=3600.0))
+    found: Endpoint | None = None
+    failure: LlmactorsError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        try:
+            if address.sentinel_password:
+                login = (address.sentinel_username or "default", address.sentinel_password)
+                await connection.call("AUTH", *login)
+            found = _endpoint(await connection.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.service))
+        except LlmactorsError as error:
+            failure = error
+        finally:
+            connection.close("asked and answered")
+    if failure is not None:
+        raise failure
+    return found
+
+
+def _endpoint(answer: Any) -> Endpoint | None:
+    match answer:
+        case [bytes() as host, bytes() as port] if port.isdigit():
+            return Endpoint(host.decode("utf-8", "replace"), int(port))
+        case None:
+            return None
+        case _:
+            raise Unreachable("a Sentinel gave an answer that is no address")

@@ -1,0 +1,47 @@
+"""An independent look into Redis, with redis-py's ordinary client: which keys a run left behind."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatch
+
+import redis
+import trio
+
+NODE_RECORDS = ("*:node:*", "*:nodes", "*:gateways", "*:worker:*", "*:workers", "*:dead_workers", "*:counters")
+"""What a cluster has for as long as it lives, however much it served."""
+
+TOMBSTONES = ("*:gone:*",)
+"""What is left of a request once its log is deleted, for a time."""
+
+
+class RedisKeys:
+    """What is in the store beyond what was there when this was made."""
+
+    def __init__(self, client: "redis.Redis", *, allowed: Iterable[str] = NODE_RECORDS + TOMBSTONES) -> None:
+        self._client = client
+        self._allowed = tuple(allowed)
+        self._base = self._keys()
+
+    def __repr__(self) -> str:
+        return f"<RedisKeys above {len(self._base)}>"
+
+    def keys_left(self) -> list[str]:
+        """New keys, but for those that match a pattern of `allowed`."""
+        return self._but_for(self._allowed)
+
+    def keys_without_ttl(self) -> list[str]:
+        """New keys that would stay for ever, but for the records of nodes."""
+        return [key for key in self._but_for(NODE_RECORDS) if self._client.ttl(key) == -1]
+
+    async def wait_none_left(self, *, within_s: float) -> list[str]:
+        """Waits for what has a TTL to go; what is left after that."""
+        with trio.move_on_after(within_s):
+            while await trio.to_thread.run_sync(self.keys_left):  # noqa: ASYNC110 - another process's state
+                await trio.sleep(0.2)
+        return await trio.to_thread.run_sync(self.keys_left)
+
+    def _but_for(self, patterns: Iterable[str]) -> list[str]:
+        found = self._keys() - self._base
+        return sorted(key for key in found if not any(fnmatch(key, pattern) for pattern in patterns))
+
+    def _keys(self) -> set[str]:
+        return {key.decode("utf-8", "replace") for key in self._client.scan_iter(count=1000)}

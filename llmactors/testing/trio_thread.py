@@ -1,0 +1,58 @@
+"""A Trio loop in a thread, for synchronous code that has to drive asynchronous things step by step."""
+
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Self, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class TrioThread:
+    """Runs coroutines one after another in a loop of its own, whose services go on between them."""
+
+    def __init__(self) -> None:
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._nursery: trio.Nursery | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._main,), daemon=True)
+
+    def __repr__(self) -> str:
+        return f"<TrioThread {self._thread.name}>"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._nursery is not None  # noqa: S101 - it was entered
+        scope = self._nursery.cancel_scope
+        trio.from_thread.run_sync(
+            lambda: scope.cancel(reason="the thread is not needed any more"), trio_token=self._token
+        )
+        self._thread.join()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs it to its end."""
+
+        async def awaited() -> T:
+            return await coroutine
+
+        return trio.from_thread.run(awaited, trio_token=self._token)
+
+    def serve(self, service: Callable[..., Awaitable[object]]) -> None:
+        """Starts a service, which takes a `task_status`."""
+
+        async def start() -> None:
+            assert self._nursery is not None  # noqa: S101 - it was entered
+            await self._nursery.start(service)
+
+        trio.from_thread.run(start, trio_token=self._token)
+
+    async def _main(self) -> None:
+        async with trio.open_nursery() as self._nursery:
+            self._token = trio.lowlevel.current_trio_token()
+            self._ready.set()
+            await trio.sleep_forever()

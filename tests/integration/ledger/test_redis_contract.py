@@ -1,0 +1,50 @@
+"""The ledger in Redis keeps the same contract as the one in memory, on each server that this machine has."""
+
+from collections.abc import AsyncIterator
+
+import attrs
+import pytest
+import trio
+
+from llmactors.ledger.redis import RedisLedger
+from llmactors.ledger.redis.ledger import RedisLedgerSettings
+from llmactors.testing.ledger_suite import SUITE_SETTINGS, LedgerSuite, Rig
+from llmactors.testing.redis_server import RedisServer
+
+pytestmark = pytest.mark.integration
+
+QUIET = RedisLedgerSettings(outage_s=1e6, reader_s=60.0, look_every_s=5.0)
+"""Time jumps in these tests, which is no outage; and nothing is found by chance, by looking now and then."""
+
+
+@attrs.define
+class Time:
+    """The ledger's time moves only where a test says so; that of sockets goes on."""
+
+    now_ms: int = 1_750_000_000_000
+
+    def wall_ms(self) -> int:
+        return self.now_ms
+
+
+@pytest.fixture
+async def rig(any_server: RedisServer, nursery: trio.Nursery) -> AsyncIterator[Rig]:
+    client = any_server.client()
+    client.flushall()
+    client.close()
+    time = Time()
+    ledger = RedisLedger(any_server.url, SUITE_SETTINGS, QUIET, clock_ms=time.wall_ms)
+    await nursery.start(ledger.run)
+
+    async def pass_time(seconds: float) -> None:
+        await trio.sleep(0.01)
+        ledger.forget_unread(0)
+        await ledger.sync()
+        time.now_ms += round(seconds * 1000)
+
+    yield Rig(ledger, pass_time, time.wall_ms)
+    nursery.cancel_scope.cancel(reason="the test is over")
+
+
+class TestRedisLedger(LedgerSuite):
+    """Everything in the suite, as it is."""

@@ -1,0 +1,78 @@
+"""The ledger in Redis does what the naive model and the ledger in memory do, in whatever order things happen."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
+from llmactors.ledger.redis import RedisLedger
+from llmactors.ledger.redis.ledger import RedisLedgerSettings
+from llmactors.testing.ledger_machine import LedgerMachine
+from llmactors.testing.redis_server import RedisServer
+from llmactors.testing.side_by_side import SideBySide
+from llmactors.testing.trio_thread import TrioThread
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+T = TypeVar("T")
+
+QUIET = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0)
+"""Time jumps in these tests, which is no outage; and the machine itself says when a log is read again."""
+
+
+class RedisMachine(LedgerMachine):
+    server: ClassVar[RedisServer]
+
+    def make_ledger(self, settings: LedgerSettings) -> Ledger:
+        with self.server.client() as client:
+            client.flushall()
+        self.thread = TrioThread()
+        self.thread.__enter__()
+        self.redis = RedisLedger(self.server.url, settings, QUIET, clock_ms=self.wall_ms)
+        self.thread.serve(self.redis.run)
+        return SideBySide(self.redis, MemoryLedger(settings, now=self.now, wall_ms=self.wall_ms))
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.thread.run(coroutine)
+
+    def do(self, action: Callable[[], object]) -> None:
+        async def act() -> None:
+            action()
+
+        self.run(act())
+
+    def settle(self) -> None:
+        self.run(self._settle())
+
+    async def _settle(self) -> None:
+        self.redis.forget_unread(0)
+        await self.redis.sync()
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            self.thread.__exit__()
+
+    def check_empty(self) -> None:
+        """What is left has no owner any more, and a time to live."""
+        with self.server.client() as client:
+            names = {name.rpartition(b"}:")[2].partition(b":")[0] for name in client.scan_iter()}
+            assert names <= {b"counters", b"dead_letters", b"dead_workers", b"gateways", b"gone", b"worker"}
+            assert all(client.ttl(name) > 0 for name in client.scan_iter())
+
+
+MACHINE = settings(
+    max_examples=25,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def test_redis_memory_and_model_agree(any_server: RedisServer) -> None:
+    RedisMachine.server = any_server
+    run_state_machine_as_test(RedisMachine, settings=MACHINE)
