@@ -213,7 +213,7 @@ class RedisLedger:
         self._workers.drop(worker)
 
     async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
-        if slots < 1 or (known := self._workers.find(worker)) is None:
+        if (known := self._workers.find(worker)) is None:
             return []
         known.news.looked(model)
         nonce = secrets.token_hex(8)
