@@ -1,15 +1,20 @@
 """How fast a node serves: a real server process on one core, a load client on another, every token checked.
 
     python bench/serving.py --quick
+    python bench/serving.py --over redis --fsync always --fsync everysec
 
 - saturate: as many requests as it can take, from a backend that takes no time: what the platform itself costs.
 - paced: many streams at once from a backend with a step of 20 ms: whether clients see that pace.
+
+`--over redis` puts a gateway and a worker into processes of their own, with a Redis between them that writes every
+change to its file, and syncs that as `--fsync` says; nothing is pinned to a core then.
 
 It reports and judges nothing. Other work on the machine shows in the figure "waited for other processes".
 """
 
 import argparse
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -23,7 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import httpx
 import msgspec
+import psutil
+
+from llmactors.testing.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 30.0
@@ -51,6 +60,9 @@ SERVER_FIGURES = (
     ("server resident_bytes", "MiB", 2.0**-20),
     ("server waited", "%", 100.0),
     ("client busy", "%", 100.0),
+    ("gateway cpu_us_per_token", "us", 1.0),
+    ("worker cpu_us_per_token", "us", 1.0),
+    ("redis cpu_us_per_token", "us", 1.0),
 )
 SATURATE_FIGURES = (
     ("requests_per_s", "/s", 1.0),
@@ -102,6 +114,57 @@ def server(model: str, core: int | None) -> Iterator[tuple[str, int]]:
             process.stdout.close()
 
 
+@contextlib.contextmanager
+def cluster(model: str, fsync: str) -> Iterator[tuple[str, dict[str, int]]]:
+    """A Redis, a worker and a gateway: the gateway's URL, and all pids."""
+    settings = ("LLMACTORS_", "GATEWAY_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(appendfsync=fsync))
+        start = functools.partial(role, redis=redis.url, environ=environment)
+        worker, _ = stack.enter_context(start("worker", "--model", model, "--metrics-bind", ""))
+        gateway, url = stack.enter_context(start("gateway", "--bind", "127.0.0.1:0"))
+        assert redis.process is not None
+        wait_ready(url)
+        yield url, {"gateway": gateway, "worker": worker, "redis": redis.process.pid}
+
+
+@contextlib.contextmanager
+def role(name: str, *arguments: str, redis: str, environ: dict[str, str]) -> Iterator[tuple[int, str]]:
+    """One process of a cluster: its pid, and the last word of what it says when it is ready."""
+    command = [sys.executable, "-m", "llmactors", name, "--redis", redis, "--name", name, "--log-level", "error"]
+    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True, env=environ)
+    try:
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], START_S)
+        line = process.stdout.readline() if ready else ""
+        if not line:
+            raise RuntimeError(f"the {name} did not start within {START_S:g} s")
+        yield process.pid, line.split()[-1]
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def wait_ready(url: str) -> None:
+    """Until the gateway knows of the worker."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/readyz").is_success:
+                return
+        time.sleep(0.05)
+    raise RuntimeError("the gateway did not become ready")
+
+
+def cpu_s(pid: int) -> float:
+    """What a process has computed so far."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
 def load(scenario: Scenario, url: str, pid: int | None, core: int | None) -> dict[str, Any]:
     """One run of the load client, in a process of its own."""
     options: dict[str, object] = {
@@ -124,16 +187,27 @@ def load(scenario: Scenario, url: str, pid: int | None, core: int | None) -> dic
     return result
 
 
-def run_round(scenario: Scenario, url: str | None, cores: Sequence[int | None]) -> dict[str, Any]:
-    """One round against a fresh server, or against the one at `url`."""
+def run_round(scenario: Scenario, url: str | None, fsync: str | None, cores: Sequence[int | None]) -> dict[str, Any]:
+    """One round against a fresh server, a fresh cluster, or the node at `url`."""
     if url is not None:
         return load(scenario, url, None, None)
+    if fsync is not None:
+        with cluster(scenario.model, fsync) as (own_url, pids):
+            before = {name: cpu_s(pid) for name, pid in pids.items()}
+            result = load(scenario, own_url, pids["gateway"], None)
+            # The warm-up is in it: as many requests again as there are clients.
+            tokens = (scenario.requests + scenario.clients) * scenario.max_tokens
+            for name, pid in pids.items():
+                result[f"{name} cpu_us_per_token"] = (cpu_s(pid) - before[name]) / tokens * 1e6
+            return result
     with server(scenario.model, cores[0]) as (own_url, pid):
         return load(scenario, own_url, pid, cores[1])
 
 
 def figure(result: dict[str, Any], path: str) -> float | None:
     """One number of a result; None where it has none."""
+    if path in result:
+        return result[path]  # type: ignore[no-any-return]
     value: Any = result
     for key in path.split():
         value = value.get(key) if isinstance(value, dict) else None
@@ -150,15 +224,15 @@ def summary(scenario: Scenario, results: list[dict[str, Any]]) -> dict[str, dict
     return figures
 
 
-def print_summary(scenario: Scenario, figures: dict[str, dict[str, float]], rounds: int) -> None:
-    print(f"\n{scenario.name}: median and range of {rounds} {'round' if rounds == 1 else 'rounds'}")
+def print_summary(name: str, scenario: Scenario, figures: dict[str, dict[str, float]], rounds: int) -> None:
+    print(f"\n{name}: median and range of {rounds} {'round' if rounds == 1 else 'rounds'}")
     units = {path: unit for path, unit, _ in scenario.headlines}
     for path, values in figures.items():
-        name = path.replace("_s ", " ").replace("_", " ").removesuffix(" per s")
+        label = path.replace("_s ", " ").replace("_", " ").removesuffix(" per s")
         if path == "server waited":
-            name = "server waited for other processes"
+            label = "server waited for other processes"
         print(
-            f"  {name:36}{values['median']:12,.1f} {units[path]:4}({values['min']:,.1f} to {values['max']:,.1f})",
+            f"  {label:36}{values['median']:12,.1f} {units[path]:4}({values['min']:,.1f} to {values['max']:,.1f})",
         )
 
 
@@ -200,14 +274,19 @@ def main() -> None:
     report: dict[str, Any] = {"machine": machine(), "scenarios": {}}
     print(", ".join(f"{name} {value}" for name, value in report["machine"].items()))
     print("One core only: the load client takes time from the server." if cores[0] is None else f"Cores: {cores}.")
+    ways = (given.fsync or ["always"]) if given.over == "redis" else [None]
     for scenario in scenarios(given):
-        results = []
+        results: dict[str | None, list[dict[str, Any]]] = {fsync: [] for fsync in ways}
         for number in range(1, given.rounds + 1):
-            print(f"\n{scenario.name}, round {number} of {given.rounds}, on {given.url or scenario.model}", flush=True)
-            results.append(run_round(scenario, given.url, cores))
-        figures = summary(scenario, results)
-        print_summary(scenario, figures, given.rounds)
-        report["scenarios"][scenario.name] = {"summary": figures, "rounds": results}
+            for fsync in ways:  # in turns, so that a busy moment of the machine hits all of them
+                where = f"redis, appendfsync {fsync}" if fsync else given.url or "one process"
+                print(f"\n{scenario.name}, round {number} of {given.rounds}, {scenario.model} over {where}", flush=True)
+                results[fsync].append(run_round(scenario, given.url, fsync, cores))
+        for fsync in ways:
+            name = scenario.name if fsync is None else f"{scenario.name}, appendfsync {fsync}"
+            figures = summary(scenario, results[fsync])
+            print_summary(name, scenario, figures, given.rounds)
+            report["scenarios"][name] = {"summary": figures, "rounds": results[fsync]}
     if given.out is not None:
         given.out.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
 
@@ -246,6 +325,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-tokens", type=int, default=64, help="of saturate: tokens per answer [64]")
     parser.add_argument("--streams", type=int, default=200, help="of paced: streams at once [200]")
     parser.add_argument("--url", help="measure this node, which serves a mock, instead of a fresh one")
+    parser.add_argument("--over", choices=("memory", "redis"), default="memory", help="where the ledger is [memory]")
+    parser.add_argument("--fsync", action="append", choices=("always", "everysec"), help="of Redis [always]")
     parser.add_argument("--out", type=Path, help="write everything to this file, as JSON")
     given = parser.parse_args()
     if given.rounds is None:

@@ -19,6 +19,7 @@ from llmactors.errors import ConfigError
 
 PREFIX = "LLMACTORS_"
 _RATE = re.compile(r"(?P<requests>[1-9][0-9]{0,8})/(?P<period>s|min|h|[0-9]+(?:\.[0-9]+)?s)")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CHOICES = {
     "rate_algorithm": ("gcra", "fixed_window"),
     "log_level": ("debug", "info", "warning", "error"),
@@ -71,6 +72,18 @@ class Settings:
     """A backend that gives nothing for this long makes the node not ready."""
     hung_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     """A backend that gives nothing for this long is restarted."""
+    redis: str | None = attrs.field(default=None, repr=False)
+    """Where the ledger of a cluster is: redis://…, rediss://… or unix://…; only for the roles across processes."""
+    namespace: str = "main"
+    """Clusters of different namespaces share a Redis server without seeing each other."""
+    name: str | None = None
+    """This node's name in its cluster; None: made of its role, its host and its pid."""
+    lease_s: Annotated[float, msgspec.Meta(gt=0)] = 1.5
+    """A worker of a cluster that is silent for this long loses its requests to others."""
+    worker_grace_s: Seconds = 10.0
+    """How long requests are accepted for a model whose last worker has left."""
+    metrics_bind: str = "127.0.0.1:9100"
+    """Where a worker serves its metrics and its health; empty: nowhere."""
     log_level: str = "info"
     log_format: str = "auto"
     """`json`, `console`, or `auto`: console where stderr is a terminal."""
@@ -151,6 +164,9 @@ def _check(settings: Settings) -> None:
     if settings.api_key == "":
         raise ConfigError("`api_key` is empty: leave it out to ask for none")
     parse_rate(settings.rate_limit)
+    for name in ("name", "namespace"):
+        if (value := getattr(settings, name)) is not None and not _NAME.fullmatch(value):
+            raise ConfigError(f"`{name}` must be 1 to 64 letters, digits, dots, dashes or underscores, not {value!r}")
     for name, choices in _CHOICES.items():
         if (value := getattr(settings, name)) not in choices:
             raise ConfigError(f"`{name}` must be one of {', '.join(choices)}, not {value!r}")

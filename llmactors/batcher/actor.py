@@ -1,5 +1,10 @@
-"""The batcher: claims requests for free slots, drives one backend with them, writes what comes out to the ledger."""
+"""The batcher: claims requests for free slots, drives one backend with them, writes what comes out to the ledger.
 
+Two tasks share the work: messages are handled one at a time, and never wait for a write; the writer appends whatever
+has come meanwhile, one trip to the ledger at a time. What only the writer knows, it says in a message.
+"""
+
+import contextlib
 import secrets
 from collections.abc import Iterable, Sequence
 
@@ -13,8 +18,9 @@ from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Key, Produced
 from llmactors.batcher.forming import BatchFormer
 from llmactors.batcher.metrics import BatcherMetrics
-from llmactors.errors import STREAM_CODES, BackendFailed, Interrupted, LlmactorsError, Overloaded
-from llmactors.ledger import AppendEntry, AppendOutcome, AppendResult, Claim, Ledger, ReleaseHow
+from llmactors.batcher.outbox import Outbox
+from llmactors.errors import STREAM_CODES, BackendFailed, Interrupted, Overloaded
+from llmactors.ledger import AppendEntry, AppendOutcome, Claim, Ledger, ReleaseHow
 from llmactors.messages import Failed, Finished, TokenDelta, Usage
 
 log = structlog.get_logger("llmactors.batcher")
@@ -33,11 +39,26 @@ class BatcherSettings:
     """The largest static batch."""
     beat_every_s: float = 1.0
     """How often the lease is renewed; well below the ledger's `lease_s`."""
+    max_unwritten: int = 65_536
+    """Tokens that may wait to be written, as while the ledger is away; the backend pauses at more."""
 
 
 @attrs.frozen
 class Wake:
     """There may be something to claim, or somebody to stop."""
+
+
+@attrs.frozen
+class Wrote:
+    """The writer says: requests have ended, so there may be room."""
+
+
+@attrs.frozen
+class Drain:
+    """Ask this to hand everything back and to claim nothing any more: the node is to end.
+
+    Answered once no claim is left here; the requests go on elsewhere from their logs.
+    """
 
 
 @attrs.define(eq=False)
@@ -84,6 +105,15 @@ class BatcherActor(Actor):
         self._ended_incarnation = 0
         """The newest one known to be dead: what it said before, and is still in the mailbox, counts no more."""
         self._woken = trio.Event()
+        self._draining = False
+        self._outbox = Outbox()
+        self._unwritten = trio.Event()
+        """Set while the outbox has something."""
+        self._writing = False
+        self._wrote = trio.Event()
+        """Set, and made anew, after each write."""
+        self._look = True
+        """A claim may find something: not so after one that left slots empty, until anything changes."""
 
     def __repr__(self) -> str:
         return f"<BatcherActor {self._worker} running={len(self._running)} waiting={len(self._former)}>"
@@ -93,16 +123,27 @@ class BatcherActor(Actor):
         await self._join()
         context.watch(self._backend)
         self._backend.tell_nowait(Hello())
+        context.spawn(self._write_for_ever)
         context.spawn(self._wake_for_work)
         context.spawn(self._wake_for_beats)
 
-    async def on_message(self, message: Wake | Produced | BackendReady | BackendStalled | BackendEnding) -> None:
+    async def on_message(
+        self, message: Wake | Wrote | Drain | Produced | BackendReady | BackendStalled | BackendEnding
+    ) -> None:
+        if self._draining:
+            return  # nothing is held here, and nothing will be
         match message:
+            case Drain():
+                await self._drain()
+                return
             case Wake():
                 self._woken.set()
+                self._look = True
                 await self._sync()
+            case Wrote():
+                self._look = True
             case Produced():
-                await self._write(message)
+                await self._take_in(message)
             case _ if message.incarnation <= self._ended_incarnation:
                 return  # its `Down` went ahead of what it had said before
             case BackendReady():
@@ -114,6 +155,7 @@ class BatcherActor(Actor):
             case BackendEnding():
                 await self._spare(message)
         await self._fill()
+        self._directory.running[self._model] = len(self._running)
 
     async def on_down(self, down: Down) -> None:
         """The backend died: everything in it goes back, to continue from its log once a backend is up again."""
@@ -125,12 +167,25 @@ class BatcherActor(Actor):
         self._metrics.worker_error()
         # Who was in a backend that was merely stopped did nothing to it.
         how = ReleaseHow.FAILED if down.exit.kind is ExitKind.CRASHED else ReleaseHow.SILENT
+        await self._wait_written()
         await self._release_waiting()
         await self._release([*self._running], how, str(down.exit))
 
     async def on_stop(self) -> None:
-        if self._worker:
+        if self._worker and not self._draining:
             await self._ledger.leave(self._worker)
+
+    async def _drain(self) -> None:
+        """What the backend said before this message is in the log; what it says after it is not wanted."""
+        self._draining = True
+        await self._wait_written()
+        await self._release_waiting()
+        keys = [*self._running]
+        if keys and self._ready_incarnation:
+            self._tell_backend(evict=tuple(keys))
+        await self._release(keys, ReleaseHow.SILENT)
+        self._directory.running[self._model] = 0
+        await self._ledger.leave(self._worker)
 
     async def _join(self) -> None:
         """Becomes a new worker in the ledger's eyes."""
@@ -159,29 +214,35 @@ class BatcherActor(Actor):
             log.warning("lease lost", worker=self._worker, running=len(self._running))
             self._drop([*self._running])
             self._former.clear()
+            self._look = True
             await self._join()
 
     async def _spare(self, ending: BackendEnding) -> None:
         """Takes back at once what the backend never touched; what it did waits for the cause of death."""
         self._ready_incarnation = 0
         self._say(ModelState.DOWN, "its backend is ending")
+        await self._wait_written()
         await self._release_waiting()
         await self._release([key for key in self._running if key not in ending.begun], ReleaseHow.SILENT)
 
     async def _release_waiting(self) -> None:
-        for claim in self._former.clear():
-            await self._ledger.release(claim.request.id, claim.epoch, ReleaseHow.SILENT)
+        await self._hand_back([(claim.request.id, claim.epoch) for claim in self._former.clear()], ReleaseHow.SILENT)
 
     async def _release(self, keys: Iterable[Key], how: ReleaseHow, cause: str = "") -> None:
         """Hands claims back that no backend holds any more."""
-        for key in keys:
-            if self._running.pop(key, None) is not None:
-                await self._ledger.release(*key, how, cause)
+        await self._hand_back([key for key in keys if self._running.pop(key, None) is not None], how, cause)
+
+    async def _hand_back(self, keys: Iterable[Key], how: ReleaseHow, cause: str = "") -> None:
+        self._look = True
+        async with trio.open_nursery() as nursery:  # all at once: somebody else should go on with them at once
+            for key in keys:
+                self._outbox.drop(key)
+                nursery.start_soon(self._ledger.release, *key, how, cause)
 
     async def _fill(self) -> None:
         """Gives every free slot a request."""
         capabilities = self._capabilities
-        if capabilities is None or not self._ready_incarnation:
+        if capabilities is None or not self._ready_incarnation or not (self._look or self._former):
             return
         if capabilities.batching is Batching.STATIC:
             claims = await self._form(capabilities)
@@ -208,6 +269,7 @@ class BatcherActor(Actor):
     async def _claim(self, capabilities: Capabilities, free: int) -> list[Claim]:
         """Up to `free` requests that this backend can begin or continue; those that it cannot continue end here."""
         claims: list[Claim] = []
+        self._look = False
         while free > len(claims):
             got = await self._ledger.claim(self._worker, self._model, free - len(claims))
             lost = [claim for claim in got if claim.tokens and capabilities.takeover is Takeover.RESTART]
@@ -219,74 +281,93 @@ class BatcherActor(Actor):
                 await self._ledger.finish(claim.request.id, claim.epoch, Failed(error.code, error.message))
         return claims
 
-    async def _write(self, produced: Produced) -> None:
-        """Puts outputs into the log: one append, and so one trip to the ledger, for a whole step."""
-        entries: dict[Key, AppendEntry] = {}
+    async def _take_in(self, produced: Produced) -> None:
+        """Puts outputs where the writer takes them from."""
         tokens = 0
+        steps: set[Key] = set()
         for output in produced.outputs:
             running = self._running.get(output.key)
             if running is None:
                 continue  # evicted, or of an epoch that ended with an earlier backend
             tokens += len(output.deltas)
-            entries[output.key] = self._entry(running, output, entries.get(output.key))
-        if entries:
-            self._metrics.step(len(entries), tokens)
-            await self._append(list(entries.values()))
+            steps.add(output.key)
+            self._outbox.put(self._entry(running, output))
+        if steps:
+            self._metrics.step(len(steps), tokens)
         for key, error in produced.failed:
-            await self._fail(key, error)
+            if (running := self._running.get(key)) is not None:
+                self._metrics.worker_error()
+                code = error.code if error.code in STREAM_CODES else BackendFailed.code
+                end = Failed(code, error.message)
+                self._outbox.put(AppendEntry(*key, len(running.deltas) + 1, end=end))
+        if self._outbox:
+            self._unwritten.set()
+        while self._outbox.tokens > self._settings.max_unwritten:
+            await self._wrote.wait()
 
     @staticmethod
-    def _entry(running: _Running, output: Output, earlier: AppendEntry | None) -> AppendEntry:
-        """What is to be written of one output, together with what came `earlier` in the same message."""
+    def _entry(running: _Running, output: Output) -> AppendEntry:
         first_seq = len(running.deltas) + 1
         running.deltas.extend(output.deltas)
         end = None
         if output.finish is not None:
             end = Finished(output.finish, Usage(output.prompt_tokens, len(running.deltas)))
-        if earlier is None:
-            return AppendEntry(*output.key, first_seq, output.deltas, end)
-        return attrs.evolve(earlier, deltas=(*earlier.deltas, *output.deltas), end=end)
+        return AppendEntry(*output.key, first_seq, output.deltas, end)
 
-    async def _append(self, entries: list[AppendEntry], *, again: bool = False) -> None:
-        """Appends; where the log has lost its suffix, once more from where it ends."""
+    # The writer.
+
+    async def _write_for_ever(self) -> None:
+        while True:
+            await self._unwritten.wait()
+            self._unwritten = trio.Event()
+            self._writing = True
+            ended = await self._append(self._outbox.take())
+            self._writing = False
+            self._wrote.set()
+            self._wrote = trio.Event()
+            if ended:
+                with contextlib.suppress(Overloaded):  # then other messages wait, which look for room as well
+                    self._ref.tell_nowait(Wrote())
+
+    async def _wait_written(self) -> None:
+        """Until all that was made so far is in the log."""
+        while self._writing or self._outbox:
+            await self._wrote.wait()
+
+    async def _append(self, entries: list[AppendEntry], *, again: bool = False) -> bool:
+        """Appends; where the log has lost its suffix, once more from where it ends. Whether anything ended."""
+        if not entries:
+            return False
         results = await self._ledger.append(entries)
         gaps: list[AppendEntry] = []
         unwanted: list[Key] = []
+        ended = False
         for entry, result in zip(entries, results, strict=True):
+            key = entry.request_id, entry.epoch
             if result.outcome is AppendOutcome.GAP:
-                gaps.append(self._from_where_it_ends(entry, result))
+                if (running := self._running.get(key)) is not None:
+                    deltas = running.deltas[result.next_seq - 1 : entry.first_seq - 1 + len(entry.deltas)]
+                    gaps.append(attrs.evolve(entry, first_seq=result.next_seq, deltas=deltas))
             elif entry.end is not None:
-                del self._running[entry.request_id, entry.epoch]  # the backend has let go of it already
+                ended = self._running.pop(key, None) is not None or ended  # the backend has let go of it already
             elif result.outcome is not AppendOutcome.OK:
-                unwanted.append((entry.request_id, entry.epoch))
+                unwanted.append(key)
         self._drop(unwanted)
         if gaps and not again:
-            await self._append(gaps, again=True)
-        elif gaps:
-            await self._give_back(gaps)
-
-    def _from_where_it_ends(self, entry: AppendEntry, gap: AppendResult) -> AppendEntry:
-        deltas = self._running[entry.request_id, entry.epoch].deltas[gap.next_seq - 1 :]
-        return attrs.evolve(entry, first_seq=gap.next_seq, deltas=deltas)
-
-    async def _give_back(self, gaps: Sequence[AppendEntry]) -> None:
-        """The log of these cannot be mended from here. Who claims them next continues from what is left of it."""
+            return await self._append(gaps, again=True) or ended or bool(unwanted)
         for entry in gaps:
+            # The log of these cannot be mended from here. Who claims them next continues from what is left of it.
             key = entry.request_id, entry.epoch
             self._drop([key])
             await self._ledger.release(*key, ReleaseHow.FAILED, "its log lost its end again and again")
-
-    async def _fail(self, key: Key, error: LlmactorsError) -> None:
-        """Ends a request by an error of its own."""
-        if self._running.pop(key, None) is not None:
-            self._metrics.worker_error()
-            code = error.code if error.code in STREAM_CODES else BackendFailed.code
-            await self._ledger.finish(*key, Failed(code, error.message))
+        return ended or bool(unwanted)
 
     def _drop(self, keys: Sequence[Key]) -> None:
         """Frees the slots of requests that nobody wants from here any more."""
         if keys:
             self._former.drop(frozenset(keys))
+            for key in keys:
+                self._outbox.drop(key)
             evict = tuple(key for key in keys if self._running.pop(key, None) is not None)
             if evict and self._ready_incarnation:
                 self._tell_backend(evict=evict)

@@ -12,7 +12,7 @@ import cyclopts
 
 from llmactors import __version__
 from llmactors.actors import leaves
-from llmactors.cli import demo, generate, pull, serve, tree
+from llmactors.cli import demo, drain, gateway, generate, pull, queue, serve, tree, up, worker
 from llmactors.errors import LlmactorsError, OperatorError
 
 app = cyclopts.App(
@@ -22,6 +22,11 @@ app = cyclopts.App(
 )
 app.default(serve.command)
 app.command(serve.command, name="serve")
+app.command(gateway.command, name="gateway")
+app.command(worker.command, name="worker")
+app.command(up.command, name="up")
+app.command(drain.command, name="drain")
+app.command(queue.app)
 app.command(pull.command, name="pull")
 app.command(generate.command, name="generate")
 app.command(tree.command, name="tree")

@@ -15,7 +15,7 @@ from rich.console import Console
 from llmactors.backends.base import Backend
 from llmactors.backends.llama import LlamaBackend
 from llmactors.cli.models import serve_models
-from llmactors.cli.serve import set_up_logging
+from llmactors.cli.running import set_up_logging
 from llmactors.cli.sse import EventParser
 from llmactors.config import load
 from llmactors.errors import InternalError, from_code

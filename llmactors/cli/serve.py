@@ -1,23 +1,16 @@
 """`serve`: everything in one process."""
 
-import gc
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
-import structlog
-import trio
 from cyclopts import Parameter
 
 from llmactors.cli.models import serve_models
-from llmactors.config import Settings, load
+from llmactors.cli.running import run_until_signal, set_up_logging
+from llmactors.config import load
 from llmactors.gateway.server import ListeningSocket
 from llmactors.system import Node
-from llmactors.telemetry import configure_logging
-
-log = structlog.get_logger("llmactors")
 
 
 def command(
@@ -71,50 +64,10 @@ def command(
     listening = ListeningSocket(settings.bind)
     try:
         node = Node(settings, serve_models(settings), listening)
-        trio.run(_serve, node)
+        run_until_signal(node, lambda: _say_ready(node))
     finally:
         listening.close()
     return 0
-
-
-def set_up_logging(settings: Settings) -> None:
-    """Logs go to stderr."""
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
-    configure_logging(json=as_json, level=settings.log_level, stream=sys.stderr)
-
-
-async def _serve(node: Node) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_shut_down_on_signal, node)
-        async with trio.open_nursery() as running:
-            await running.start(node.run)
-            _calm_garbage_collector()
-            _say_ready(node)
-        nursery.cancel_scope.cancel(reason="the node has ended")
-
-
-async def _shut_down_on_signal(node: Node) -> None:
-    """The first signal drains, the second ends the process at once."""
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            shutting_down = False
-            async for number in signals:
-                if shutting_down:
-                    # Children notice by themselves that their parent is gone.
-                    os._exit(128 + number)
-                shutting_down = True
-                log.info("shutting down", signal=signal.Signals(number).name)
-                nursery.start_soon(node.shut_down)
-
-
-def _calm_garbage_collector() -> None:
-    """What is there at the start stays; and a stream makes thousands of short-lived objects but few cycles.
-
-    With CPython's own thresholds the collector takes a tenth to a fifth of a busy node's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _say_ready(node: Node) -> None:

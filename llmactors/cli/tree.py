@@ -1,14 +1,21 @@
-"""`tree`: the supervision tree of a running node."""
+"""`tree`: the supervision tree of a running node, or of all nodes of a cluster."""
 
+import datetime as dt
 import json
+import time
 from typing import Annotated, Any
 
+import msgspec
 import rich.tree
 from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 
+from llmactors.cli import flags
 from llmactors.cli.client import API_KEY, URL, get_json
+from llmactors.cli.directory import with_directory
+from llmactors.nodes.record import NodeRecord, Role
+from llmactors.nodes.store import NodeStore
 
 _COLOURS = {"running": "green", "starting": "yellow", "restarting": "red", "stopping": "yellow", "stopped": "dim"}
 
@@ -17,15 +24,53 @@ def command(
     *,
     url: URL = "http://127.0.0.1:8000",
     api_key: API_KEY = None,
+    cluster: Annotated[bool, Parameter(help="All nodes of a cluster, by way of its Redis.", negative=())] = False,
+    redis: flags.REDIS = None,
+    namespace: flags.NAMESPACE = None,
     as_json: Annotated[bool, Parameter(name="--json", help="As one JSON object.")] = False,
 ) -> int:
     """Show a running node's actors: incarnations, restarts, mailbox depths, and how the last incarnation ended."""
+    if cluster:
+        return _show_cluster(redis, namespace, as_json=as_json)
     root = get_json(url, "/v1/tree", api_key)
     if as_json:
         print(json.dumps(root, indent=2))
     else:
         Console(highlight=False).print(_render(root))
     return 0
+
+
+def _show_cluster(redis: str | None, namespace: str | None, *, as_json: bool) -> int:
+    async def look(store: NodeStore) -> list[tuple[NodeRecord, Any]]:
+        return [(record, await store.tree(record.name)) for record in await store.records()]
+
+    nodes = with_directory(redis, namespace, look)
+    if as_json:
+        found = [{"node": msgspec.to_builtins(record), "tree": tree} for record, tree in nodes]
+        print(json.dumps(found, indent=2))
+        return 0
+    console = Console(highlight=False)
+    if not nodes:
+        console.print("no node is running")
+    for record, tree in nodes:
+        branch = rich.tree.Tree(_node_label(record, time.time()))
+        if tree is not None:
+            branch.add(_render(tree))
+        console.print(branch)
+    return 0
+
+
+def _node_label(record: NodeRecord, now: float) -> str:
+    age = dt.timedelta(seconds=round(max(0.0, now - record.started_at)))
+    parts = [f"[bold]{escape(record.name)}[/bold]", record.role.value, f"up {age}"]
+    if record.draining:
+        parts.append("[yellow]draining[/yellow]")
+    if record.role is Role.WORKER:
+        parts.append(f"running {record.load.running}/{record.load.slots}")
+        parts += [f"{escape(model.name)} {model.state.value}" for model in record.models]
+    parts += [record.address] if record.address else []
+    parts.append(f"[dim]{escape(record.process.host)}, pid {record.process.pid}, {record.version}[/dim]")
+    return "  ".join(parts)
 
 
 def _render(node: Any) -> rich.tree.Tree:

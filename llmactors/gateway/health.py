@@ -1,5 +1,6 @@
 """Routes for operators: health, metrics, and the supervision tree."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from llmactors.actors import SupervisorStatistics
+from llmactors.errors import Unavailable
 from llmactors.gateway.service import Service
 
 TreeSource = Callable[[], SupervisorStatistics]
@@ -38,7 +40,7 @@ def add_routes(app: QuartTrio, service: Service, tree: TreeSource) -> None:
         problems = service.readiness()
         components: dict[str, Any] = {
             "gateway": {"state": "draining" if service.draining else "ready"},
-            "ledger": msgspec.to_builtins(await service.ledger_statistics()),
+            "ledger": await _ledger_state(service),
             "models": {
                 name: {"state": status.state.value, "detail": status.detail, "capabilities": status.capabilities}
                 for name, status in service.directory.items()
@@ -48,20 +50,30 @@ def add_routes(app: QuartTrio, service: Service, tree: TreeSource) -> None:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        ledger = await service.ledger_statistics()
-        service.metrics.ledger(
-            queued=ledger.queued,
-            running=ledger.running,
-            ended=ledger.ended,
-            requeued_total=ledger.requeued_total,
-            fenced_total=ledger.fenced_total,
-        )
+        # Without the ledger's numbers where it is away: the others are needed most then.
+        with contextlib.suppress(Unavailable):
+            ledger = await service.ledger_statistics()
+            service.metrics.ledger(
+                queued=ledger.queued,
+                running=ledger.running,
+                ended=ledger.ended,
+                requeued_total=ledger.requeued_total,
+                fenced_total=ledger.fenced_total,
+            )
         body, content_type = service.metrics.render()
         return Response(body, content_type=content_type)
 
     @app.get("/v1/tree")
     async def show_tree() -> Response:
         return _json(tree())
+
+
+async def _ledger_state(service: Service) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = msgspec.to_builtins(await service.ledger_statistics())
+    except Unavailable as error:
+        return {"state": "away", "detail": error.message}
+    return found
 
 
 def _json(payload: object, *, ok: bool = True) -> Response:

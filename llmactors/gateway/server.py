@@ -11,8 +11,8 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
 from llmactors.errors import BindError, ConfigError
-from llmactors.gateway.app import App
 from llmactors.gateway.connection import Connection, ConnectionSettings
+from llmactors.gateway.inbox import Application
 
 log = structlog.get_logger("llmactors.gateway")
 
@@ -38,8 +38,8 @@ class ListeningSocket:
     nobody connects to a node that is still starting.
     """
 
-    def __init__(self, bind: str) -> None:
-        host, port = _split(bind)
+    def __init__(self, bind: str, *, flag: str = "--bind") -> None:
+        host, port = _split(bind, flag)
         try:
             family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self.socket = socket.socket(family, kind, proto)
@@ -51,18 +51,15 @@ class ListeningSocket:
             self.socket.bind(address)
         except OSError as error:
             self.socket.close()
-            in_use = "; another process listens there: stop it, or choose another address with --bind"
+            in_use = f"; another process listens there: stop it, or choose another address with {flag}"
             hint = in_use if error.errno == errno.EADDRINUSE else ""
             raise BindError(f"cannot listen on {bind}: {error.strerror}{hint}") from error
+        host, port = self.socket.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        """As a client would write it. Also once it is closed."""
 
     def __repr__(self) -> str:
         return f"<ListeningSocket {self.url}>"
-
-    @property
-    def url(self) -> str:
-        """As a client would write it."""
-        host, port = self.socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def listen(self) -> None:
         """Lets clients connect."""
@@ -76,7 +73,7 @@ class ListeningSocket:
 class Server:
     """Serves `app` on one listening socket. Run `serve` as a task; `drain` from another."""
 
-    def __init__(self, app: App, listening: ListeningSocket, settings: ServerSettings) -> None:
+    def __init__(self, app: Application, listening: ListeningSocket, settings: ServerSettings) -> None:
         self._app = app
         self._listening = listening
         self._settings = settings
@@ -162,8 +159,9 @@ def _hypercorn_config(settings: ServerSettings) -> Config:
     return config
 
 
-def _split(bind: str) -> tuple[str, int]:
+def _split(bind: str, flag: str) -> tuple[str, int]:
     host, colon, port = bind.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"`bind` must be HOST:PORT, as in 127.0.0.1:8000, not {bind!r}")
+        name = flag.removeprefix("--").replace("-", "_")
+        raise ConfigError(f"`{name}` must be HOST:PORT, as in 127.0.0.1:8000, not {bind!r}")
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - only where the operator writes ":8000"

@@ -4,7 +4,7 @@ Errors are `errors.LlmactorsError`; each front renders them its own way.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 import trio
@@ -75,12 +75,14 @@ class Service:
         limiter: ActorRef | None,
         directory: ModelDirectory,
         metrics: GatewayMetrics,
+        ledger_is_up: Callable[[], bool] = lambda: True,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.directory = directory
         self._draining = trio.Event()
         self._ledger = ledger
+        self._ledger_is_up = ledger_is_up
         self._limiter = limiter
         self._open: set[trio.CancelScope] = set()
         self.flusher = Flusher(settings.pace)
@@ -164,10 +166,9 @@ class Service:
         problems: dict[str, str] = {}
         if self.draining:
             problems["gateway"] = "draining"
-        for name, status in self.directory.items():
-            if status.state is not ModelState.READY:
-                problems[f"model:{name}"] = f"{status.state.value} {status.detail}".strip()
-        return problems
+        if not self._ledger_is_up():
+            problems["ledger"] = "the ledger is away"
+        return problems | self.directory.problems()
 
     async def ledger_statistics(self) -> LedgerStatistics:
         """For health reports. Raises `Unavailable` when the ledger is away."""
@@ -180,6 +181,8 @@ class Service:
         return info
 
     def _checked_model(self, body: GenerateBody) -> str:
+        if not self.directory.names:
+            raise Unavailable("no worker has joined yet", retry_after_s=2.0)
         name = body.model or self.directory.names[0]
         status = self.directory.get(name)
         if status is None:
@@ -188,6 +191,8 @@ class Service:
             raise TooLarge(
                 f"`prompt` has {len(body.prompt)} characters; at most {self.settings.max_prompt_chars} are accepted"
             )
+        if status.state is ModelState.GONE:
+            raise Unavailable(f'no worker serves "{name}" at the moment', retry_after_s=2.0)
         if status.capabilities is None:
             raise Unavailable(f"model {name} is still starting", retry_after_s=2.0)
         if body.max_tokens >= status.capabilities.context_tokens:

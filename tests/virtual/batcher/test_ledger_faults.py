@@ -10,18 +10,23 @@ from trio.testing import MockClock
 from llmactors.backends.mock import MockSettings
 from llmactors.batcher.actor import BatcherSettings
 from llmactors.errors import Unavailable
-from llmactors.ledger import AppendEntry, AppendOutcome, AppendResult, MemoryLedger
+from llmactors.ledger import AppendEntry, AppendOutcome, AppendResult, BeatResult, MemoryLedger
 from tests.virtual.batcher.conftest import BACKEND, BATCHER, Counting, World, codes
 
 
 class SlowLedger(MemoryLedger):
-    """Takes its time over each append, until told otherwise."""
+    """Takes its time over each append and each beat, until told otherwise."""
 
     append_s = 0.0
+    beat_s = 0.0
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
         await trio.sleep(self.append_s)
         return await super().append(entries)
+
+    async def beat(self, worker: str) -> BeatResult:
+        await trio.sleep(self.beat_s)
+        return await super().beat(worker)
 
 
 class LossyLedger(MemoryLedger):
@@ -57,7 +62,7 @@ class FailingLedger(MemoryLedger):
 
 
 async def test_a_lost_lease_means_a_new_worker_and_no_token_twice(autojump_clock: MockClock) -> None:
-    """One append lasts longer than the lease: the requests were given away meanwhile."""
+    """A beat and an append last longer than the lease: the requests were given away meanwhile."""
     world = World(MockSettings(step_ms=10, slots=4), ledger=SlowLedger, lease_s=2)
     assert isinstance(world.memory, SlowLedger)
     async with world.running():
@@ -65,9 +70,9 @@ async def test_a_lost_lease_means_a_new_worker_and_no_token_twice(autojump_clock
             await world.submit(max_tokens=20)
         await world.until(lambda: len(world.streams[0].tokens) == 5)
         worker = world.batcher._worker
-        world.memory.append_s = 4.0
-        await trio.sleep(0.02)
-        world.memory.append_s = 0.0
+        world.memory.append_s = world.memory.beat_s = 4.0
+        await trio.sleep(1.02)
+        world.memory.append_s = world.memory.beat_s = 0.0
         await trio.sleep(10)
         assert world.batcher._worker != worker
         assert (await world.memory.statistics()).workers == 1
@@ -95,24 +100,53 @@ async def test_a_dead_lease_is_no_busy_loop(autojump_clock: MockClock) -> None:
         stream = await world.submit(max_tokens=20)
         await world.until(lambda: len(stream.tokens) == 2)
         before = Counting.wakes
-        world.memory.append_s = 30.0
-        await trio.sleep(0.02)
-        world.memory.append_s = 0.0
+        world.memory.append_s = world.memory.beat_s = 30.0
+        await trio.sleep(1.02)
+        world.memory.append_s = world.memory.beat_s = 0.0
         with trio.fail_after(100):  # on a clock that moves only while nobody is busy
             await stream.done.wait()
         assert Counting.wakes - before < 50
 
 
+async def test_a_slow_write_costs_no_lease(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=4), ledger=SlowLedger, lease_s=2)
+    assert isinstance(world.memory, SlowLedger)
+    async with world.running():
+        for _ in range(4):
+            await world.submit(max_tokens=20)
+        await world.until(lambda: len(world.streams[0].tokens) == 5)
+        worker = world.batcher._worker
+        world.memory.append_s = 30.0
+        await trio.sleep(0.02)
+        world.memory.append_s = 0.0
+        await trio.sleep(20)
+        assert world.batcher._worker == worker
+    assert codes(world) == ["length"] * 4
+
+
+async def test_what_comes_during_a_write_goes_out_in_the_next(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=1, slots=8), ledger=SlowLedger, lease_s=60)
+    assert isinstance(world.memory, SlowLedger)
+    async with world.running():
+        world.memory.append_s = 0.05
+        stream = await world.submit(max_tokens=100)
+        with trio.fail_after(0.4):  # 100 writes one after another would take 5 s
+            await stream.done.wait()
+    assert codes(world) == ["length"]
+
+
 async def test_a_slow_ledger_holds_the_backend_up_and_loses_nothing(autojump_clock: MockClock) -> None:
-    """The batcher's mailbox fills, the driver waits: no deadlock, and no more than a mailbox of unwritten steps."""
-    world = World(MockSettings(step_ms=1, slots=8), ledger=SlowLedger, lease_s=60, capacity=2)
+    """Too much is unwritten, so the batcher's mailbox fills, and the driver waits: no deadlock."""
+    few = BatcherSettings(max_unwritten=16)
+    world = World(MockSettings(step_ms=1, slots=8), ledger=SlowLedger, lease_s=60, capacity=2, batcher=few)
     assert isinstance(world.memory, SlowLedger)
     async with world.running():
         world.memory.append_s = 0.05
         for _ in range(20):
             await world.submit(max_tokens=20)
-        await trio.sleep(0.5)
+        await trio.sleep(0.12)
         assert world.batcher_spec.ref.mailbox.statistics().depth == 2
+        assert world.batcher._outbox.tokens <= 16 + 8
         await world.all_ended()
         world.memory.append_s = 0.0
     assert codes(world) == ["length"] * 20

@@ -1,0 +1,46 @@
+"""`drain`: have a node of a cluster end in order."""
+
+from typing import Annotated
+
+import trio
+from cyclopts import Parameter
+
+from llmactors.cli import flags
+from llmactors.cli.directory import with_directory
+from llmactors.errors import NotFound, Unavailable
+from llmactors.nodes.record import NodeRecord
+from llmactors.nodes.store import NodeStore
+
+_LOOK_EVERY_S = 0.1
+
+
+def command(
+    node: Annotated[str, Parameter(help="The node's name, as in `tree --cluster`.")],
+    /,
+    *,
+    redis: flags.REDIS = None,
+    namespace: flags.NAMESPACE = None,
+) -> int:
+    """Have a node end in order, and wait until it is gone: a worker's requests move, a gateway's streams end."""
+
+    async def drain(store: NodeStore) -> NodeRecord:
+        record = await store.get(node)
+        if record is None:
+            names = ", ".join(each.name for each in await store.records()) or "none"
+            raise NotFound(f'there is no node "{node}"; there are: {names}')
+        await store.ask_to_drain(record)
+        while await _is_there(store, record):  # noqa: ASYNC110 - it is in another process
+            await trio.sleep(_LOOK_EVERY_S)
+        return record
+
+    record = with_directory(redis, namespace, drain)
+    print(f"{record.role.value} {record.name} has drained and ended")
+    return 0
+
+
+async def _is_there(store: NodeStore, record: NodeRecord) -> bool:
+    try:
+        present = await store.get(record.name)
+    except Unavailable:
+        return True  # nobody can tell at the moment
+    return present is not None and present.incarnation == record.incarnation

@@ -1,0 +1,43 @@
+"""The actor that reads the workers' records for a gateway."""
+
+import structlog
+import trio
+
+from llmactors.actors import Actor, Context
+from llmactors.errors import Unavailable
+from llmactors.nodes.models import ClusterModels
+from llmactors.nodes.record import RENEW_EVERY_S, Role
+from llmactors.nodes.store import NodeStore
+
+log = structlog.get_logger("llmactors.nodes")
+
+_READ_S = 2.0
+
+
+class WatcherActor(Actor):
+    """Looks once before it is up, and then every second. While Redis is away the models stay as they were last."""
+
+    def __init__(self, store: NodeStore, models: ClusterModels) -> None:
+        self._store = store
+        self._models = models
+        self._problem = ""
+
+    async def on_start(self, context: Context) -> None:
+        await self._look()
+        context.spawn(self._watch)
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(RENEW_EVERY_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        before = {name: status.state for name, status in self._models.items()}
+        try:
+            with trio.move_on_after(_READ_S):
+                self._models.update(await self._store.records(Role.WORKER), trio.current_time())
+        except Unavailable as error:
+            log.debug("cannot read the workers' records", error=error.message)
+        for name, status in self._models.items():
+            if before.get(name) is not status.state:
+                log.info("model state", model=name, state=status.state.value, detail=status.detail)

@@ -1,0 +1,59 @@
+"""A gateway node: it admits requests into the ledger on Redis and follows their logs for its clients."""
+
+import attrs
+
+from llmactors.actors import ActorSpec, Tree
+from llmactors.config import Settings
+from llmactors.errors import ActorDied
+from llmactors.gateway.actor import Drain
+from llmactors.gateway.server import ListeningSocket
+from llmactors.ledger.actor import ReaperActor
+from llmactors.nodes.models import ClusterModels
+from llmactors.nodes.record import NodeRecord, Role
+from llmactors.nodes.watcher import WatcherActor
+from llmactors.system import parts
+from llmactors.system.parts import LoggingObserver
+from llmactors.system.roles import ClusterNode
+
+
+class GatewayNode(ClusterNode):
+    """Serves on `listening` whatever the cluster's workers serve."""
+
+    role = Role.GATEWAY
+
+    def __init__(self, settings: Settings, listening: ListeningSocket) -> None:
+        super().__init__(settings)
+        self.listening = listening
+        self.models = ClusterModels(settings.worker_grace_s)
+        limiter = parts.limiter(settings)
+        self._gateway = parts.gateway(
+            settings,
+            listening,
+            ledger=self.ledger,
+            limiter=limiter,
+            directory=self.models,
+            metrics=self.metrics,
+            tree=self.statistics,
+            ledger_is_up=self.ledger_is_up,
+        )
+        infra = [
+            *self._infra(),
+            ActorSpec("reaper", lambda: ReaperActor(self.ledger)),
+            ActorSpec("watcher", lambda: WatcherActor(self._store, self.models)),
+        ]
+        front = [spec for spec in (limiter, self._gateway) if spec is not None]
+        self.tree = Tree(parts.node_of(infra, front), observer=LoggingObserver(self.metrics))
+        self.metrics.on_scrape(lambda: parts.fill_mailbox_gauges(self.tree, self.metrics))
+
+    def _describe(self, record: NodeRecord) -> NodeRecord:
+        return attrs.evolve(record, address=self.listening.url)
+
+    async def _drain(self) -> None:
+        drain = Drain(self.settings.drain_s)
+        try:
+            await self._gateway.ref.ask(drain)
+        except ActorDied:
+            await self._gateway.ref.ask(drain)  # it crashed just then: its successor must not go on accepting
+
+    def _close(self) -> None:
+        self.listening.close()

@@ -1,0 +1,85 @@
+"""Everything in one process: gateway, limiter, batchers and backends, with the ledger in memory."""
+
+from collections.abc import Sequence
+
+import trio
+
+from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, Tree, run_phases
+from llmactors.backends.directory import ModelDirectory
+from llmactors.batcher.actor import BatcherSettings
+from llmactors.config import Settings
+from llmactors.gateway.actor import Drain
+from llmactors.gateway.server import ListeningSocket
+from llmactors.ledger import LedgerSettings, MemoryLedger
+from llmactors.ledger.actor import ReaperActor
+from llmactors.system import parts
+from llmactors.system.parts import LoggingObserver, ServedModel, TelemetryActor
+from llmactors.telemetry import Metrics
+
+
+class Node:
+    """Serves `models` on `listening`."""
+
+    def __init__(self, settings: Settings, models: Sequence[ServedModel], listening: ListeningSocket) -> None:
+        self.settings = settings
+        self.listening = listening
+        self.metrics = Metrics()
+        self.ledger = MemoryLedger(LedgerSettings(max_queued=settings.max_queued, retention_s=settings.retention_s))
+        self.directory = ModelDirectory(tuple(model.name for model in models))
+        made = parts.workshop(
+            settings,
+            models,
+            ledger=self.ledger,
+            directory=self.directory,
+            metrics=self.metrics,
+            batching=BatcherSettings(window_s=settings.batch_window_s),
+        )
+        limiter = parts.limiter(settings)
+        self._gateway = parts.gateway(
+            settings,
+            listening,
+            ledger=self.ledger,
+            limiter=limiter,
+            directory=self.directory,
+            metrics=self.metrics,
+            tree=self.statistics,
+        )
+        infra = (
+            ActorSpec("ledger", lambda: ReaperActor(self.ledger)),
+            ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
+        )
+        front = [spec for spec in (limiter, self._gateway) if spec is not None]
+        root = parts.node_of(infra, (made.backends, *made.batchers, *front))
+        self.tree = Tree(root, observer=LoggingObserver(self.metrics))
+        self.metrics.on_scrape(lambda: parts.fill_mailbox_gauges(self.tree, self.metrics))
+        self._started = False
+
+    def __repr__(self) -> str:
+        return f"<Node {self.listening.url} {self.tree!r}>"
+
+    def statistics(self) -> SupervisorStatistics:
+        """Of its supervision tree."""
+        return self.tree.statistics()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serves until `shut_down`, a cancel, or a failure that supervision could not mend, which it raises."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.tree.run)
+                self._started = True
+                task_status.started()
+        finally:
+            self.listening.close()
+
+    async def shut_down(self) -> None:
+        """An orderly end: unbind and drain, stop in reverse. `run` returns after it."""
+        if not self._started:
+            self.tree.stop()
+            return
+        drain_s = self.settings.drain_s
+        # A gateway that is down drains nothing: what is queued for it must not hold up the end.
+        drain = Phase("drain", lambda: self._gateway.ref.ask(Drain(drain_s)), limit_s=drain_s + 2)
+        parts.log_phases(await run_phases([drain, Phase("stop", self._stop)], overall_s=drain_s + 5))
+
+    async def _stop(self) -> None:
+        self.tree.stop()

@@ -1,0 +1,145 @@
+"""A child process as an actor."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from llmactors.actors import ActorSpec, Backoff, Restart, SupervisorSpec, Tree
+from llmactors.errors import StartFailed
+from llmactors.system import lifeline
+from llmactors.system.child import ChildActor, ChildSpec, EndOrderly
+from llmactors.testing.node import wait_until
+
+pytestmark = pytest.mark.integration
+
+POLITE = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print("hello", file=sys.stderr, flush=True)
+print("ready now", flush=True)
+while True: time.sleep(1)
+"""
+DEAF = POLITE.replace("lambda *_: sys.exit(0)", "signal.SIG_IGN")
+
+
+@attrs.define
+class Seen:
+    """What the actor told."""
+
+    actor: list[ChildActor] = attrs.field(factory=list)
+    ready: list[str] = attrs.field(factory=list)
+    lines: list[str] = attrs.field(factory=list)
+
+    @property
+    def pid(self) -> int:
+        pid = self.actor[-1].pid
+        assert pid is not None
+        return pid
+
+
+@contextlib.asynccontextmanager
+async def child(program: str, *, grace_s: float = 5.0) -> AsyncIterator[tuple[Seen, ActorSpec]]:
+    seen = Seen()
+    what = ChildSpec(
+        name="c1",
+        command=[sys.executable, "-c", program],
+        ready=lambda line: line.startswith("ready"),
+        on_ready=seen.ready.append,
+        on_line=seen.lines.append,
+        grace_s=grace_s,
+    )
+
+    def make() -> ChildActor:
+        seen.actor.append(ChildActor(what))
+        return seen.actor[-1]
+
+    spec = ActorSpec("c1", make, restart=Restart.TRANSIENT, grace_s=0.5, cleanup_s=20)
+    tree = Tree(SupervisorSpec("root", (spec,), backoff=Backoff(first_s=0.05, cap_s=0.1)))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tree.run)
+        yield seen, spec
+        tree.stop()
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_it_is_up_when_it_says_so_and_ends_with_the_tree() -> None:
+    async with child(POLITE) as (seen, _):
+        assert seen.ready == ["ready now"]
+        await wait_until(lambda: seen.lines == ["hello"])
+        assert lives(seen.pid)
+    assert not lives(seen.pid)
+    assert len(seen.actor) == 1
+
+
+async def test_one_that_is_killed_is_started_again() -> None:
+    async with child(POLITE) as (seen, spec):
+        os.kill(seen.pid, signal.SIGKILL)
+        await wait_until(lambda: len(seen.ready) == 2)
+        assert lives(seen.pid)
+        assert "c1 was killed by SIGKILL: hello" in str(spec.ref.life.last_exit)
+
+
+async def test_one_that_ends_well_is_not_started_again() -> None:
+    async with child(POLITE) as (seen, spec):
+        os.kill(seen.pid, signal.SIGTERM)
+        await wait_until(lambda: not spec.ref.running)
+        await trio.sleep(0.3)
+        assert len(seen.actor) == 1
+
+
+async def test_one_that_is_told_to_end_is_not_started_again_however_it_ends() -> None:
+    async with child(POLITE.replace("exit(0)", "exit(3)")) as (seen, spec):
+        await spec.ref.ask(EndOrderly())
+        assert not lives(seen.pid)
+        await trio.sleep(0.3)
+        assert len(seen.actor) == 1
+
+
+async def test_a_deaf_one_is_killed_after_its_grace() -> None:
+    async with child(DEAF, grace_s=0.2) as (seen, _):
+        began = trio.current_time()
+    assert not lives(seen.pid)
+    assert 0.2 <= trio.current_time() - began < 3
+
+
+async def test_one_that_cannot_start_says_why() -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with child("import sys; print('llmactors: no such model', file=sys.stderr); sys.exit(1)"):
+            pass
+    [error] = caught.value.exceptions
+    assert isinstance(error, StartFailed)
+    assert "c1 exited with code 1: no such model" in repr(error.__cause__)
+
+
+def test_it_dies_with_its_parent() -> None:
+    sleeper = f"import subprocess,sys,time,os; p=subprocess.Popen([sys.executable,'-S',{lifeline.__file__!r},"
+    sleeper += "str(os.getpid()),sys.executable,'-c','import time; time.sleep(60)']); print(p.pid,flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{sleeper}; time.sleep(60)"], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        deadline = time.monotonic() + 10
+        # Empty for a moment while it becomes the program.
+        while not (line := Path(f"/proc/{pid}/cmdline").read_bytes()) or b"lifeline" in line:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        parent.kill()
+        while lives(pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

@@ -1,0 +1,189 @@
+"""The node directory on real servers."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import attrs
+import pytest
+import trio
+
+from llmactors.actors import ActorSpec, SupervisorSpec, Tree
+from llmactors.nodes.actor import NameTaken, NodeActor, take_name
+from llmactors.nodes.host import ProcessId
+from llmactors.nodes.record import TTL_S, NodeRecord, Role, new_incarnation
+from llmactors.nodes.store import NodeStore
+from llmactors.redislink import RedisLink
+from llmactors.testing.node import wait_until
+from llmactors.testing.redis_server import RedisServer
+
+pytestmark = pytest.mark.integration
+
+
+def record(name: str = "w1", role: Role = Role.WORKER, **fields: object) -> NodeRecord:
+    made = NodeRecord(
+        name=name,
+        role=role,
+        incarnation=new_incarnation(),
+        process=ProcessId.own(),
+        started_at=time.time(),
+        version="1",
+        renewed_at=time.time(),
+    )
+    return attrs.evolve(made, **fields)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def store_on(server: RedisServer) -> AsyncIterator[NodeStore]:
+    link = RedisLink(server.url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(link.run)
+        yield NodeStore(link.call, "test")
+        nursery.cancel_scope.cancel()
+
+
+async def test_nodes_are_there_until_they_leave(server: RedisServer) -> None:
+    async with store_on(server) as store:
+        worker, gateway = record(), record("g1", Role.GATEWAY)
+        for each in (worker, gateway):
+            assert (await store.put(each, {"name": each.name})).holder is None
+        assert await store.get("w1") == worker
+        assert await store.tree("w1") == {"name": "w1"}
+        assert await store.records() == [gateway, worker]
+        assert await store.records(Role.WORKER) == [worker]
+        await store.remove(worker)
+        assert await store.records() == [gateway]
+        assert await store.get("w1") is None
+        assert await store.tree("w1") is None
+
+
+async def test_every_key_goes_with_its_node(server: RedisServer) -> None:
+    async with store_on(server) as store:
+        await store.put(record())
+        await store.ask_to_drain(record())
+        with server.client() as client:
+            keys = list(client.scan_iter())
+            assert len(keys) == 3
+            assert all(0 < client.pttl(key) <= 30_000 for key in keys)
+            assert all(key.startswith(b"llmactors:{test}:") for key in keys)
+
+
+async def test_a_name_is_one_incarnations_at_a_time(server: RedisServer) -> None:
+    async with store_on(server) as store:
+        first, second = record(), record()
+        await store.put(first)
+        assert (await store.put(second)).holder == first
+        assert await store.get("w1") == first
+        await store.remove(second)
+        assert await store.get("w1") == first
+        assert (await store.put(second, replaces=first.incarnation)).holder is None
+        assert (await store.put(first)).holder == second  # so a zombie notices
+
+
+async def test_a_drain_is_for_one_incarnation(server: RedisServer) -> None:
+    async with store_on(server) as store:
+        first, second = record(), record()
+        await store.put(first)
+        await store.ask_to_drain(first)
+        assert (await store.put(first)).drain
+        assert not (await store.put(second, replaces=first.incarnation)).drain
+        await store.remove(second)
+        assert not (await store.put(first)).drain
+
+
+async def test_a_record_that_nobody_can_read_is_passed_over(server: RedisServer) -> None:
+    async with store_on(server) as store:
+        await store.put(record("odd"))
+        await store.put(record("w1"))
+        with server.client() as client:
+            client.hset("llmactors:{test}:node:odd", "record", "{}")
+        assert [each.name for each in await store.records()] == ["w1"]
+
+
+async def test_nodes_stay_while_redis_is_full(server: RedisServer) -> None:
+    async with store_on(server) as store:
+        node = record()
+        with server.client() as client:
+            client.config_set("maxmemory", 1)
+            await store.put(node)
+            await store.ask_to_drain(node)
+            assert (await store.put(node)).drain
+            await store.remove(node)
+            client.config_set("maxmemory", 0)
+
+
+async def test_the_name_of_a_dead_process_is_free_at_once(any_server: RedisServer) -> None:
+    async with store_on(any_server) as store:
+        await store.put(record(process=attrs.evolve(ProcessId.own(), begun="1")))
+        began = trio.current_time()
+        await take_name(store, record)
+        assert trio.current_time() - began < 0.5
+
+
+async def test_the_name_of_a_node_elsewhere_is_free_when_its_record_is_gone(any_server: RedisServer) -> None:
+    async with store_on(any_server) as store:
+        await store.put(record(process=ProcessId("elsewhere", 1)))
+        mine = record()
+        began = trio.current_time()
+        await take_name(store, lambda: mine)
+        assert TTL_S - 0.5 < trio.current_time() - began < TTL_S + 1
+        assert await store.get("w1") == mine
+
+
+async def test_the_name_of_a_node_that_lives_is_taken(any_server: RedisServer) -> None:
+    async with store_on(any_server) as store, node_on(store, record(process=ProcessId("elsewhere", 7))):
+        with pytest.raises(NameTaken, match='a node named "w1" is already running: worker on elsewhere, pid 7'):
+            await take_name(store, record)
+
+
+@contextlib.asynccontextmanager
+async def node_on(store: NodeStore, node: NodeRecord) -> AsyncIterator[list[object]]:
+    """A node actor in a tree; gives what it was told."""
+    heard: list[object] = []
+    spec = ActorSpec(
+        "node",
+        lambda: NodeActor(store, lambda: node, dict, on_drain=lambda: heard.append("drain"), on_replaced=heard.append),
+    )
+    tree = Tree(SupervisorSpec("root", (spec,), intensity=0))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tree.run)
+        yield heard
+        tree.stop()
+
+
+async def test_a_node_takes_its_name_and_gives_it_back(any_server: RedisServer) -> None:
+    async with store_on(any_server) as store:
+        async with node_on(store, record()):
+            first = await store.get("w1")
+            assert first is not None
+            await trio.sleep(1.2)
+            later = await store.get("w1")
+            assert later is not None
+            assert later.renewed_at > first.renewed_at
+        assert await store.get("w1") is None
+
+
+async def test_an_outage_changes_nothing(any_server: RedisServer) -> None:
+    async with store_on(any_server) as store, node_on(store, record()) as heard:
+        any_server.kill()
+        await trio.sleep(1.5)
+        await trio.to_thread.run_sync(any_server.start)
+        with trio.fail_after(5):
+            while True:
+                with contextlib.suppress(Exception):
+                    found = await store.get("w1")
+                    if found is not None and found.renewed_at > time.time() - 0.5:
+                        break
+                await trio.sleep(0.05)
+        assert heard == []
+
+
+async def test_a_node_hears_that_another_has_its_name(any_server: RedisServer) -> None:
+    async with store_on(any_server) as store:
+        old = record()
+        async with node_on(store, old) as heard:
+            new = record()
+            await store.put(new, replaces=old.incarnation)
+            await wait_until(lambda: bool(heard))
+            assert isinstance(heard[0], NameTaken)
+        assert await store.get("w1") == new

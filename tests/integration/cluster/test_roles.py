@@ -1,0 +1,346 @@
+"""Gateways and workers as real processes: what they say, and what they do when they or others end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from llmactors.backends.mock_oracle import mock_text
+from llmactors.messages import GenerateRequest
+from llmactors.testing.node import NodeProcess
+from llmactors.testing.redis_server import RedisServer, redis_server
+from tests.integration.cluster.conftest import Cluster
+
+pytestmark = pytest.mark.integration
+
+
+def llmactors(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "llmactors", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env={**os.environ, "COLUMNS": "200", **environ},
+    )
+
+
+def soon(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+class Stream(threading.Thread):
+    """One SSE stream, read in a thread."""
+
+    def __init__(self, url: str, prompt: str = "hi", max_tokens: int = 100) -> None:
+        super().__init__(daemon=True)
+        self.url, self.prompt, self.max_tokens = url, prompt, max_tokens
+        self.events: list[dict[str, Any]] = []
+        self.gap_s = 0.0
+        self.start()
+        soon(lambda: bool(self.events))
+
+    def run(self) -> None:
+        body = {"prompt": self.prompt, "max_tokens": self.max_tokens, "stream": True}
+        last = None
+        with httpx.stream("POST", f"{self.url}/v1/generate", json=body, timeout=40) as response:
+            for line in response.iter_lines():
+                if line.startswith("data: "):
+                    now = time.monotonic()
+                    self.gap_s = max(self.gap_s, 0.0 if last is None else now - last)
+                    last = now
+                    self.events.append(json.loads(line[6:]))
+
+    def check(self) -> None:
+        """It ended once, and has each token of an undisturbed run once."""
+        self.join(40)
+        assert not self.is_alive()
+        *tokens, done = self.events
+        assert [event["seq"] for event in self.events] == list(range(1, self.max_tokens + 2))
+        assert done["finish_reason"] == "length"
+        request = GenerateRequest(id="", model="mock", prompt=self.prompt, max_tokens=self.max_tokens)
+        assert "".join(event["text"] for event in tokens) == mock_text(request)
+
+
+def ready(url: str) -> bool:
+    return httpx.get(f"{url}/readyz").status_code == 200
+
+
+def test_a_gateway_waits_for_workers_and_says_so(cluster: Cluster) -> None:
+    gateway = cluster.gateway("g1", "--worker-grace-s", "0.5")
+    url = gateway.wait_ready()
+    body = {"prompt": "hi", "max_tokens": 2}
+    answer = httpx.get(f"{url}/readyz")
+    assert (answer.status_code, answer.json()["problems"]) == (503, {"workers": "no worker has joined yet"})
+    refused = httpx.post(f"{url}/v1/generate", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "UNAVAILABLE")
+    assert refused.json()["error"]["message"] == "no worker has joined yet"
+    assert "retry-after" in refused.headers
+
+    worker = cluster.worker("w1")
+    metrics = worker.wait_ready()
+    soon(lambda: ready(url))
+    assert httpx.post(f"{url}/v1/generate", json=body).status_code == 200
+    assert httpx.post(f"{url}/v1/generate", json={**body, "model": "other"}).status_code == 404
+    assert httpx.get(f"{url}/healthz").status_code == 200
+
+    assert ready(metrics)
+    assert "llm_worker_tokens_generated_total 2.0" in httpx.get(f"{metrics}/metrics").text
+    assert httpx.get(f"{metrics}/livez").json() == {"status": "ok"}
+    assert httpx.get(f"{metrics}/v1/tree").json()["name"] == "node"
+    assert httpx.get(f"{metrics}/v1/generate").status_code == 404
+    assert httpx.post(f"{metrics}/metrics").status_code == 405
+
+    assert worker.stop() == 0
+    soon(lambda: not ready(url))
+    gone = httpx.post(f"{url}/v1/generate", json=body)
+    assert (gone.status_code, gone.json()["error"]["message"]) == (503, 'no worker serves "mock" at the moment')
+    assert "retry-after" in gone.headers
+
+
+@pytest.mark.parametrize("how", ["sigterm", "drain"])
+def test_a_drained_workers_requests_move_at_once(cluster: Cluster, how: str) -> None:
+    url = cluster.gateway("g1").wait_ready()
+    first = cluster.worker("w1")
+    first.wait_ready()
+    soon(lambda: ready(url))
+    streams = [Stream(url, f"prompt {number}") for number in range(5)]
+    cluster.worker("w2").wait_ready()
+    if how == "sigterm":
+        assert first.stop() == 0
+    else:
+        done = llmactors("drain", "w1", "--redis", cluster.server.url)
+        assert (done.returncode, done.stdout) == (0, "worker w1 has drained and ended\n")
+        assert first.process.wait(5) == 0
+    for stream in streams:
+        stream.check()
+        assert stream.gap_s < 0.6
+    assert "Traceback" not in first.errors()
+
+
+def test_a_killed_workers_requests_go_on_elsewhere(cluster: Cluster) -> None:
+    url = cluster.gateway("g1").wait_ready()
+    first = cluster.worker("w1")
+    first.wait_ready()
+    soon(lambda: ready(url))
+    streams = [Stream(url, f"prompt {number}") for number in range(5)]
+    cluster.worker("w2").wait_ready()
+    first.stop(signal.SIGKILL)
+    for stream in streams:
+        stream.check()
+    began = time.monotonic()
+    cluster.worker("w1").wait_ready()  # the same name is free at once
+    assert time.monotonic() - began < 2.5
+
+
+def test_requests_wait_for_the_only_worker_to_come_back(cluster: Cluster) -> None:
+    url = cluster.gateway("g1").wait_ready()
+    first = cluster.worker("w1")
+    first.wait_ready()
+    soon(lambda: ready(url))
+    assert first.stop() == 0
+    time.sleep(1.1)
+    waiting = threading.Thread(target=lambda: cluster.worker("w1").wait_ready())
+    waiting.start()
+    answer = httpx.post(f"{url}/v1/generate", json={"prompt": "hi", "max_tokens": 3}, timeout=20)
+    waiting.join()
+    assert answer.status_code == 200
+
+
+def test_a_draining_gateway_lets_streams_end_and_cuts_those_that_do_not(cluster: Cluster) -> None:
+    gateway = cluster.gateway("g1", "--drain-s", "1")
+    url = gateway.wait_ready()
+    cluster.worker("w1").wait_ready()
+    soon(lambda: ready(url))
+    short, long = Stream(url, max_tokens=20), Stream(url, "other", max_tokens=400)
+    assert gateway.stop() == 0
+    short.check()
+    long.join(5)
+    assert long.events[-1]["error"]["code"] == "UNAVAILABLE"
+    # The request itself goes on: another gateway has the whole stream.
+    other = cluster.gateway("g2").wait_ready()
+    request_id, seq = long.events[-2]["id"], long.events[-2]["seq"]
+    with httpx.stream("GET", f"{other}/v1/streams/{request_id}?after={seq}", timeout=20) as response:
+        assert response.status_code == 200
+        lines = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: ")]
+    assert [event["seq"] for event in lines] == list(range(seq + 1, 402))
+
+
+def test_an_outage_of_redis_restarts_nothing(cluster: Cluster) -> None:
+    gateway, worker = cluster.gateway("g1"), cluster.worker("w1")
+    url, metrics = gateway.wait_ready(), worker.wait_ready()
+    soon(lambda: ready(url))
+    stream = Stream(url, max_tokens=120)
+    cluster.server.kill()
+    soon(lambda: not ready(url))
+    assert httpx.get(f"{url}/readyz").json()["problems"] == {"ledger": "the ledger is away"}
+    assert "ledger" in httpx.get(f"{metrics}/readyz").json()["problems"]
+    assert httpx.get(f"{url}/metrics", timeout=10).status_code == 200
+    refused = httpx.post(f"{url}/v1/generate", json={"prompt": "hi"}, timeout=10)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "UNAVAILABLE")
+    assert "retry-after" in refused.headers
+    time.sleep(2)
+    cluster.server.start()
+    stream.check()
+    soon(lambda: ready(url))
+    for node in (url, metrics):
+        assert set(_restarts(httpx.get(f"{node}/v1/tree").json())) == {0}
+
+
+def test_nodes_end_also_while_redis_is_away(cluster: Cluster) -> None:
+    gateway, worker = cluster.gateway("g1", "--drain-s", "1"), cluster.worker("w1", "--drain-s", "1")
+    url = gateway.wait_ready()
+    worker.wait_ready()
+    soon(lambda: ready(url))
+    stream = Stream(url, max_tokens=1000)
+    cluster.server.kill()
+    began = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - began < 8
+    assert gateway.stop() == 0
+    stream.join(5)
+    assert stream.events[-1]["error"]["code"] == "UNAVAILABLE"
+
+
+def _restarts(tree: dict[str, Any]) -> Iterator[int]:
+    yield tree["restarts"]
+    for child in tree.get("children", ()):
+        yield from _restarts(child)
+
+
+def test_a_thawed_node_whose_name_was_taken_ends(cluster: Cluster) -> None:
+    old = cluster.worker("w1")
+    old.wait_ready()
+    old.process.send_signal(signal.SIGSTOP)
+    new = cluster.worker("w1")
+    began = time.monotonic()
+    new.wait_ready()
+    assert time.monotonic() - began < 5.5
+    old.process.send_signal(signal.SIGCONT)
+    assert old.process.wait(15) == 1
+    assert old.errors().splitlines()[-1].startswith('llmactors: a node named "w1" is already running: worker on ')
+    assert new.process.poll() is None
+
+
+def test_a_second_node_of_one_name_does_not_start(cluster: Cluster) -> None:
+    first = cluster.worker("w1")
+    first.wait_ready()
+    second = llmactors("gateway", "--name", "w1", "--bind", "127.0.0.1:0", LLMACTORS_REDIS=cluster.server.url)
+    assert second.returncode == 1
+    assert second.stderr.splitlines()[-1] == (
+        f'llmactors: a node named "w1" is already running: worker on {os.uname().nodename}, pid {first.process.pid}'
+    )
+    assert first.process.poll() is None
+
+
+def test_the_whole_cluster_in_one_picture(cluster: Cluster) -> None:
+    cluster.gateway("g1").wait_ready()
+    cluster.worker("w1").wait_ready()
+    shown = llmactors("tree", "--cluster", "--redis", cluster.server.url).stdout
+    for part in ("g1  gateway  up 0:00:0", "w1  worker  up 0:00:0", "running 0/16", "batcher:mock", "reaper"):
+        assert part in shown
+    found = json.loads(llmactors("tree", "--cluster", "--json", "--redis", cluster.server.url).stdout)
+    assert [each["node"]["name"] for each in found] == ["g1", "w1"]
+    assert found[0]["tree"]["name"] == "node"
+    unknown = llmactors("drain", "w9", "--redis", cluster.server.url)
+    assert (unknown.returncode, unknown.stderr) == (1, 'llmactors: there is no node "w9"; there are: g1, w1\n')
+
+
+def test_dead_letters_are_shown_and_sent_again_and_forgotten(cluster: Cluster) -> None:
+    redis = ("--redis", cluster.server.url)
+    assert llmactors("queue", "dead", *redis).stdout == "there are no dead letters\n"
+    url = cluster.gateway("g1").wait_ready()
+    worker = cluster.worker("w1", model="mock=mock:step_ms=5,crash_at=3,crash_prompt=poison")
+    worker.wait_ready()
+    soon(lambda: ready(url))
+    for prompt in ("poison", "more poison"):
+        body = {"prompt": prompt, "max_tokens": 9}
+        assert httpx.post(f"{url}/v1/generate", json=body, timeout=40).json()["error"]["code"] == "POISONED"
+    assert "dead letters 2" in llmactors("queue", *redis).stdout
+    shown = llmactors("queue", "dead", *redis).stdout
+    ids = [line.split()[1] for line in shown.splitlines() if "req_" in line]
+    assert len(ids) == 2
+    assert "poison" not in shown
+
+    assert worker.stop() == 0
+    again = llmactors("queue", "requeue", ids[0], *redis)
+    assert again.returncode == 0, again.stderr
+    new_id = again.stdout.rpartition("/")[2].strip()
+    depth = llmactors("queue", "show", *redis).stdout
+    assert "waiting 1, running 0" in depth
+    assert "dead letters 1" in depth
+    assert any(line.split()[1::2][:3] == ["mock", "1", "1"] for line in depth.splitlines() if "mock" in line)
+    cluster.worker("w2", model="mock=mock:step_ms=5").wait_ready()
+    with httpx.stream("GET", f"{url}/v1/streams/{new_id}", timeout=20) as response:
+        assert '"finish_reason":"length"' in response.read().decode()
+    assert llmactors("queue", "purge", *redis).stdout == "forgot 1 dead letters\n"
+    unknown = llmactors("queue", "requeue", ids[1], *redis)
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
+
+
+MISTAKES = [
+    (["gateway", "--bind", "127.0.0.1:0"], 2, "say where Redis is"),
+    (["worker", "--metrics-bind", ""], 2, "say where Redis is"),
+    (["gateway", "--redis", "http://127.0.0.1", "--bind", "127.0.0.1:0"], 2, "must begin with redis://"),
+    (["gateway", "--redis", "redis://127.0.0.1:1", "--bind", "127.0.0.1:0"], 1, "Connection refused"),
+    (["worker", "--redis", "redis://127.0.0.1:1", "--metrics-bind", "", "--model", "mock"], 1, "Connection refused"),
+    (["worker", "--redis", "redis://127.0.0.1:1", "--metrics-bind", "", "--model", "no.gguf"], 1, "no model file"),
+    (["worker", "--redis", "redis://127.0.0.1:1", "--metrics-bind", "9100"], 2, "`metrics_bind` must be HOST:PORT"),
+    (["gateway", "--redis", "redis://127.0.0.1:1", "--name", "a b"], 2, "`name` must be"),
+    (["drain", "w1"], 2, "say where Redis is"),
+    (["drain", "w1", "--redis", "redis://127.0.0.1:1"], 1, "Connection refused"),
+    (["queue", "--redis", "redis://127.0.0.1:1"], 1, "Connection refused"),
+    (["queue", "dead", "--redis", "http://x"], 2, "redis://"),
+    (["tree", "--cluster", "--redis", "redis://127.0.0.1:1"], 1, "Connection refused"),
+    (["up", "--workers", "0"], 2, "at least one"),
+    (["up", "--model", "no.gguf"], 1, "no model file"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), MISTAKES, ids=lambda value: str(value)[:60])
+def test_a_mistake_is_one_line_and_the_right_exit_code(arguments: list[str], code: int, says: str) -> None:
+    result = llmactors(*arguments)
+    assert result.returncode == code
+    assert result.stderr.startswith("llmactors: ")
+    assert result.stderr.count("\n") == 1
+    assert says in result.stderr
+
+
+def test_a_wrong_password_is_one_line() -> None:
+    with redis_server(requirepass="secret") as server:
+        wrong = f"redis://:wrong@127.0.0.1:{server.port}"
+        for arguments in (["gateway", "--bind", "127.0.0.1:0"], ["worker", "--model", "mock", "--metrics-bind", ""]):
+            result = llmactors(*arguments, "--redis", wrong)
+            assert result.returncode == 1
+            assert result.stderr.splitlines()[-1] == (
+                f"llmactors: Redis at 127.0.0.1:{server.port} does not accept the password"
+            )
+        right = f"redis://:secret@127.0.0.1:{server.port}"
+        with NodeProcess("gateway", "--bind", "127.0.0.1:0", environ={"LLMACTORS_REDIS": right}) as process:
+            process.wait_ready()
+            assert process.stop() == 0
+
+
+def test_workers_of_two_namespaces_do_not_meet(any_server: RedisServer) -> None:
+    flags = ("--bind", "127.0.0.1:0", "--redis", any_server.url)
+    with (
+        NodeProcess("gateway", *flags, "--namespace", "a") as gateway,
+        NodeProcess(
+            "worker", "--redis", any_server.url, "--model", "mock", "--metrics-bind", "127.0.0.1:0", "--namespace", "b"
+        ) as worker,
+    ):
+        url = gateway.wait_ready()
+        worker.wait_ready()
+        time.sleep(1.2)
+        assert httpx.get(f"{url}/readyz").json()["problems"] == {"workers": "no worker has joined yet"}

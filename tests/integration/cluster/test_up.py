@@ -1,0 +1,146 @@
+"""`up`: a whole cluster, as its user meets it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from llmactors.testing.node import children_of
+
+pytestmark = pytest.mark.integration
+
+OWN_PHASES = [f'\n{{"phase": "{name}"' for name in ("gateways", "workers", "stop")]
+
+
+class Up:
+    """`up` with its output in files."""
+
+    def __init__(self, directory: Path, *flags: str, data: Path | None = None) -> None:
+        self._out, self._err = directory / "out", directory / "err"
+        command = [sys.executable, "-m", "llmactors", "up", "--bind", "127.0.0.1:0", "--model", "mock:step_ms=20"]
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                [*command, "--data-dir", str(data or directory / "data"), *flags],
+                stdout=out,
+                stderr=err,
+                env={**os.environ, "LLMACTORS_METRICS_BIND": "127.0.0.1:0", "COLUMNS": "120"},
+            )
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
+
+    def wait(self, condition: Callable[[], bool], within_s: float = 40.0) -> None:
+        deadline = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < deadline, self.out + self.err
+            assert self.process.poll() is None, self.out + self.err
+            time.sleep(0.05)
+
+    def urls(self) -> list[str]:
+        """Of the gateways."""
+        return re.findall(r"^g\d: llmactors gateway g\d on (http\S+)$", self.out, re.MULTILINE)
+
+    def children(self) -> dict[str, int]:
+        """Pids by name."""
+        found = {}
+        for pid in children_of(self.process.pid):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            found[words[words.index("--name") + 1] if "--name" in words else "redis"] = pid
+        return found
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    running = Up(tmp_path, "--gateways", "2", "--workers", "2", "--drain-s", "5")
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.wait()
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def answers(url: str) -> bool:
+    try:
+        answer = httpx.post(f"{url}/v1/generate", json={"prompt": "hi", "max_tokens": 3}, timeout=10)
+    except httpx.TransportError:
+        return False
+    return answer.status_code == 200
+
+
+def test_it_serves_mends_what_is_killed_and_ends_in_order(up: Up) -> None:
+    up.wait(lambda: "the cluster is up" in up.out)
+    assert "curl -N" in up.out
+    assert len(up.urls()) == 2
+    assert all(answers(url) for url in up.urls())
+    before = up.children()
+    assert sorted(before) == ["g1", "g2", "redis", "w1", "w2"]
+    for name in ("w1", "g2", "redis"):
+        os.kill(before[name], signal.SIGKILL)
+    for name in ("w1", "g2", "redis"):
+        up.wait(lambda name=name: up.children().get(name, before[name]) != before[name])  # type: ignore[misc]
+    for url in up.urls():
+        up.wait(lambda url=url: answers(url))  # type: ignore[misc]
+    up.wait(lambda: up.out.count("w1: ") == 2)  # it said again that it is ready
+    last = up.children()
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(30) == 0
+    assert not any(map(lives, last.values()))
+    order = [up.err.index(text) for text in ("g1 | ", *OWN_PHASES)]
+    assert order == sorted(order)
+    assert "Traceback" not in up.err
+
+
+def test_nothing_outlives_it(up: Up) -> None:
+    up.wait(lambda: "the cluster is up" in up.out)
+    children = up.children()
+    assert len(children) == 5
+    up.process.kill()
+    up.process.wait()
+    deadline = time.monotonic() + 10
+    while any(map(lives, children.values())):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_two_do_not_share_their_data(up: Up, tmp_path: Path) -> None:
+    up.wait(lambda: "redis: " in up.out)
+    (tmp_path / "second").mkdir()
+    second = Up(tmp_path / "second", data=tmp_path / "data")
+    assert second.process.wait(30) == 1
+    assert second.err.startswith("llmactors: another cluster has its data in ")
+    assert second.err.count("\n") == 1
+
+
+def test_its_data_is_there_the_next_time(tmp_path: Path) -> None:
+    for _ in range(2):
+        running = Up(tmp_path, "--gateways", "1", "--workers", "1")
+        try:
+            running.wait(lambda running=running: "the cluster is up" in running.out)  # type: ignore[misc]
+            assert answers(running.urls()[0])
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.wait(30) == 0
+        finally:
+            if running.process.poll() is None:
+                running.process.kill()
+            running.process.wait()
+    assert any((tmp_path / "data").rglob("*.aof"))

@@ -1,0 +1,98 @@
+"""A drain: everything goes back at once and silently, and nothing is claimed or written after it."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from llmactors.backends.base import Batching
+from llmactors.backends.mock import MockSettings
+from llmactors.batcher.actor import Drain
+from llmactors.ledger import AppendResult, MemoryLedger, ReleaseHow
+from tests.virtual.batcher.conftest import BATCHER, MODEL, World, codes
+
+TOKENS = 20
+
+
+class Noting(MemoryLedger):
+    """Notes how claims come back."""
+
+    released: list[ReleaseHow]
+    left: list[str]
+
+    async def release(self, request_id: str, epoch: int, how: ReleaseHow, cause: str = "") -> AppendResult:
+        self.__dict__.setdefault("released", []).append(how)
+        return await super().release(request_id, epoch, how, cause)
+
+    async def leave(self, worker: str) -> None:
+        self.__dict__.setdefault("left", []).append(worker)
+        await super().leave(worker)
+
+
+@contextlib.asynccontextmanager
+async def drained_in_the_middle(world: World, requests: int, at_s: float) -> AsyncIterator[dict[str, int]]:
+    """Drains the batcher while its streams run; gives the length of each log then. Another one takes over after it."""
+    async with world.running():
+        for _ in range(requests):
+            await world.submit(max_tokens=TOKENS)
+        await trio.sleep(at_s)
+        await world.batcher_spec.ref.ask(Drain())
+        yield {stream.request.id: (await world.memory.info(stream.request.id)).last_seq for stream in world.streams}
+        world.crash(BATCHER)
+
+
+@pytest.mark.parametrize("batching", Batching)
+@pytest.mark.parametrize("requests", [1, 3, 7])
+async def test_all_goes_back_silently_and_another_worker_goes_on(
+    autojump_clock: MockClock, batching: Batching, requests: int
+) -> None:
+    world = World(MockSettings(step_ms=10, slots=4, batching=batching), ledger=Noting)
+    async with drained_in_the_middle(world, requests, 0.075) as lengths:
+        assert isinstance(world.memory, Noting)
+        claimed = len(world.memory.released)
+        assert world.memory.released == [ReleaseHow.SILENT] * claimed
+        if batching is Batching.CONTINUOUS:
+            assert claimed == min(requests, 4)
+        assert len(world.memory.left) == 1
+        statistics = await world.memory.statistics()
+        assert (statistics.running, statistics.queued, statistics.workers) == (0, requests, 0)
+        assert any(lengths.values())
+        for stream in world.streams:
+            assert (await world.memory.info(stream.request.id)).attempt == 0  # it was given back
+        claims = await another_worker(world)
+        assert set(claims.values()) == {1}
+        assert len(claims) == requests
+    assert codes(world) == ["length"] * requests
+
+
+async def another_worker(world: World) -> dict[str, int]:
+    """Claims all, and gives it back."""
+    await world.memory.beat("other")
+    claims = await world.memory.claim("other", MODEL, 100)
+    for claim in claims:
+        await world.memory.release(claim.request.id, claim.epoch, ReleaseHow.SILENT)
+    return {claim.request.id: claim.attempt for claim in claims}
+
+
+async def test_nothing_is_written_or_claimed_after_it(autojump_clock: MockClock) -> None:
+    """At any moment of a step: what the backend had said is in the log, and what it says later is not."""
+    for at_ms in range(1, 40, 3):
+        world = World(MockSettings(step_ms=10, slots=4))
+        async with drained_in_the_middle(world, 3, at_ms / 1000) as lengths:
+            await world.submit(max_tokens=TOKENS)
+            await trio.sleep(3)
+            for request_id, length in lengths.items():
+                assert (await world.memory.info(request_id)).last_seq == length
+            assert (await world.memory.statistics()).queued == 4
+            assert world.backend._slots == {}
+            assert all(length >= (at_ms - 11) // 10 for length in lengths.values())
+        assert codes(world) == ["length"] * 4
+
+
+async def test_a_second_drain_is_answered_at_once(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=4))
+    async with drained_in_the_middle(world, 2, 0.03):
+        with trio.fail_after(0.001):
+            await world.batcher_spec.ref.ask(Drain())
