@@ -1,0 +1,377 @@
+"""What the ledger does when Redis forgets, falls silent, is full, or was away: one promise per test."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from llmactors import errors
+from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, SubmitOutcome
+from llmactors.ledger.redis import RedisLedger
+from llmactors.ledger.redis.ledger import RedisLedgerSettings
+from llmactors.ledger.redis.mirrors import DIVERGED
+from llmactors.messages import Finished, GenerateRequest, Usage
+from llmactors.redislink import LinkSettings
+from llmactors.testing.ledger_suite import finished, request, tokens
+from llmactors.testing.redis_server import RedisServer
+
+pytestmark = pytest.mark.integration
+
+STILL = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0, hung_up_s=1e6)
+"""Nothing happens by itself: a test says when logs are read again."""
+
+
+@attrs.define
+class Cluster:
+    """Ledgers as in so many processes, on one server whose state can be set back."""
+
+    server: RedisServer
+    nursery: trio.Nursery
+    now_ms: int = 1_750_000_000_000
+    older: dict[bytes, tuple[bytes, int]] = attrs.field(factory=dict)
+    ledgers: list[RedisLedger] = attrs.field(factory=list)
+
+    async def ledger(self, redis: RedisLedgerSettings = STILL, **settings: Any) -> RedisLedger:
+        """One more process."""
+        ledger = RedisLedger(
+            self.server.url,
+            LedgerSettings(**{"lease_s": 1000.0, **settings}),
+            redis,
+            link_settings=LinkSettings(backoff_min_s=0.002, backoff_max_s=0.01),
+            clock_ms=lambda: self.now_ms,
+        )
+        await self.nursery.start(ledger.run)
+        self.ledgers.append(ledger)
+        return ledger
+
+    def remember(self) -> None:
+        with self.server.client() as client:
+            names = list(client.scan_iter())
+            self.older = {name: (client.dump(name), max(0, client.pttl(name))) for name in names}
+
+    async def forget(self, *, noticed: bool = True) -> None:
+        """All since `remember` is gone; noticed, as every connection is new, and so all is compared at once."""
+        with self.server.client() as client:
+            client.flushall()
+            for name, (value, ttl_ms) in self.older.items():
+                client.restore(name, ttl_ms, value)
+        if noticed:
+            await self.hang_up()
+
+    async def hang_up(self) -> None:
+        before = [ledger.link.statistics().connects for ledger in self.ledgers]
+        with self.server.client() as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.client_kill_filter(_type="pubsub", skipme=True)
+        for ledger, connects in zip(self.ledgers, before, strict=True):
+            while ledger.link.statistics().connects == connects:
+                await ledger.link.wait_up()
+
+
+@pytest.fixture
+async def cluster(any_server: RedisServer, nursery: trio.Nursery) -> AsyncIterator[Cluster]:
+    with any_server.client() as client:
+        client.flushall()
+    yield Cluster(any_server, nursery)
+    nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def take_one(ledger: RedisLedger, worker: str) -> Claim:
+    await ledger.beat(worker)
+    [claim] = await ledger.claim(worker, "m", 1)
+    return claim
+
+
+async def write(ledger: RedisLedger, claim: Claim, first: int, last: int, *, end: bool = False) -> AppendOutcome:
+    terminal = finished(last) if end else None
+    entry = AppendEntry(claim.request.id, claim.epoch, first, tokens(first, last), terminal)
+    [result] = await ledger.append([entry])
+    return result.outcome
+
+
+# Redis forgets.
+
+
+async def test_an_epoch_that_was_forgotten_is_never_given_out_again(cluster: Cluster) -> None:
+    gateway, w1, w2 = await cluster.ledger(), await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    cluster.remember()
+    zombie = await take_one(w1, "w1")
+    await cluster.forget()
+    cluster.now_ms += 1
+    await take_one(w2, "w2")
+    assert await write(w1, zombie, 1, 1) is AppendOutcome.FENCED
+
+
+async def test_a_forgotten_request_is_admitted_again_with_all_that_was_read_of_it(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    cluster.remember()
+    await gateway.submit(request())
+    with await gateway.follow("r") as follower:
+        claim = await take_one(worker, "w")
+        await write(worker, claim, 1, 3)
+        await follower.wait_more()
+        await cluster.forget()
+        await gateway.sync()
+        assert await write(worker, claim, 4, 4) is not AppendOutcome.OK
+        again = await take_one(worker, "w")
+        assert again.tokens == tokens(1, 3)
+        await write(worker, again, 4, 5, end=True)
+        await follower.wait_end()
+        taken = follower.take()
+        assert (tuple(taken.deltas), taken.end) == (tokens(1, 5), finished(5))
+
+
+async def test_a_log_that_lost_its_end_is_mended_from_what_was_read(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    with await gateway.follow("r") as follower:
+        claim = await take_one(worker, "w")
+        await write(worker, claim, 1, 2)
+        cluster.remember()
+        await write(worker, claim, 3, 5)
+        await follower.wait_more()
+        await cluster.forget()
+        await gateway.sync()
+        assert tuple((await worker.read("r")).deltas) == tokens(1, 5)
+        # The worker has these as well, so it keeps its claim.
+        assert await write(worker, claim, 6, 6) is AppendOutcome.OK
+
+
+async def test_who_knows_less_than_the_mended_log_must_begin_again_from_it(cluster: Cluster) -> None:
+    """Its next words would follow on others than those that were sent."""
+    gateway, w1, w2 = await cluster.ledger(), await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    with await gateway.follow("r") as follower:
+        first = await take_one(w1, "w1")
+        await write(w1, first, 1, 2)
+        cluster.remember()
+        await w1.leave("w1")
+        second = await take_one(w2, "w2")
+        await write(w2, second, 3, 4)
+        await follower.wait_more()
+        await cluster.forget()  # w1 holds it again, and has never heard of 3 and 4
+        await gateway.sync()
+        assert await write(w1, first, 3, 5) is AppendOutcome.FENCED
+        again = await take_one(w2, "w2")
+        assert again.tokens == tokens(1, 4)
+        assert again.attempt == 1
+
+
+async def test_other_words_in_place_of_those_sent_are_said_to_be_so(cluster: Cluster) -> None:
+    gateway, w1, w2 = await cluster.ledger(), await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    with await gateway.follow("r") as follower:
+        cluster.remember()
+        claim = await take_one(w1, "w1")
+        await write(w1, claim, 1, 3)
+        await follower.wait_more()
+        await cluster.forget(noticed=False)
+        other = await take_one(w2, "w2")
+        await w2.append([AppendEntry("r", other.epoch, 1, tokens(11, 12))])
+        await follower.wait_end()
+        taken = follower.take()
+        assert (tuple(taken.deltas), taken.end) == (tokens(1, 3), DIVERGED)
+
+
+async def test_what_a_worker_had_finished_and_redis_forgot_is_given_to_somebody(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    claim = await take_one(worker, "w")
+    cluster.remember()
+    await write(worker, claim, 1, 2, end=True)
+    await cluster.forget()
+    assert (await gateway.info("r")).state == "running"
+    for _ in range(2):
+        await worker.beat("w")
+    again = await take_one(worker, "w")
+    assert (again.request.id, again.attempt) == ("r", 1)
+
+
+# Pushes are hints.
+
+
+async def test_a_missed_push_is_read(cluster: Cluster) -> None:
+    impatient = attrs.evolve(STILL, silence_s=0.1)
+    gateway, worker = await cluster.ledger(impatient), await cluster.ledger()
+    await gateway.submit(request())
+    with await gateway.follow("r") as follower:
+        claim = await take_one(worker, "w")
+        gateway.link._connection._on_push = lambda frame: None  # type: ignore[union-attr]
+        await write(worker, claim, 1, 2, end=True)
+        with trio.fail_after(5):
+            await follower.wait_end()
+        assert follower.take().end == finished(2)
+
+
+async def test_one_push_a_step_however_many_streams(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    pushes = 0
+    hear = gateway._on_push
+
+    def count(frame: list[Any]) -> None:
+        nonlocal pushes
+        pushes += frame[0] == b"message" and frame[1].endswith(gateway._inbox.encode())
+        hear(frame)
+
+    gateway.link._connection._on_push = count  # type: ignore[union-attr]
+    for each in range(20):
+        await gateway.submit(request(f"r{each}"))
+    await worker.beat("w")
+    claims = await worker.claim("w", "m", 20)
+    before = worker.link.statistics().commands
+    for seq in (1, 2, 3):
+        await worker.append([AppendEntry(claim.request.id, claim.epoch, seq, tokens(seq, seq)) for claim in claims])
+    await gateway.sync()
+    assert pushes == 3
+    assert worker.link.statistics().commands - before <= 3 + 1  # a heartbeat of the link may be among them
+
+
+async def test_the_end_is_in_the_log_and_not_only_in_a_push(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    await write(worker, await take_one(worker, "w"), 1, 2, end=True)
+    with cluster.server.client() as client:
+        entries: list[Any] = client.xrange("llmactors:{main}:log:r")
+    assert [entry_id for entry_id, _ in entries] == [b"2-0", b"3-0"]
+    assert [list(fields) for _, fields in entries] == [[b"t"], [b"e"]]
+
+
+# Lost replies.
+
+
+async def test_a_claim_asked_for_twice_is_one_claim(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    for each in "ab":
+        await gateway.submit(request(each))
+    await worker.beat("w")
+    parts = ("claim", "w", "m", 1, "the same nonce")
+    once, twice = await worker._call(*parts), await worker._call(*parts)
+    assert [claim[0] for claim in once] == [claim[0] for claim in twice]
+    assert (await gateway.info("a")).attempt == 1
+    assert (await gateway.statistics()).queued == 1
+
+
+async def test_a_claim_whose_reply_never_came_is_handed_back(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    await worker.beat("w")
+    await worker._call("claim", "w", "m", 1, "a nonce that nobody remembers")
+    for _ in range(2):
+        await worker.beat("w")
+    assert (await take_one(worker, "w")).attempt == 1
+
+
+# Workers that are gone.
+
+
+async def test_a_worker_whose_connection_ended_loses_its_requests_long_before_its_lease(cluster: Cluster) -> None:
+    quick = attrs.evolve(STILL, hung_up_s=0.4)
+    gateway = await cluster.ledger(quick)
+    async with trio.open_nursery() as process:
+        worker = RedisLedger(cluster.server.url, LedgerSettings(lease_s=1000.0), quick, clock_ms=lambda: cluster.now_ms)
+        await process.start(worker.run)
+        await gateway.submit(request())
+        await take_one(worker, "w")
+        assert await gateway.reap() == 0
+        process.cancel_scope.cancel(reason="killed")
+    with trio.fail_after(5):
+        while await gateway.reap() == 0:
+            cluster.now_ms += 100
+            await trio.sleep(0.01)
+    assert (await gateway.info("r")).state == "queued"
+
+
+async def test_a_worker_that_connects_again_keeps_its_requests(cluster: Cluster) -> None:
+    quick = attrs.evolve(STILL, hung_up_s=0.4)
+    gateway, worker = await cluster.ledger(quick), await cluster.ledger(quick)
+    await gateway.submit(request())
+    claim = await take_one(worker, "w")
+    for _ in range(3):
+        await cluster.hang_up()
+        assert await gateway.reap() == 0
+        cluster.now_ms += 1000
+    assert await write(worker, claim, 1, 1) is AppendOutcome.OK
+
+
+async def test_a_time_without_ledger_counts_against_nobody(cluster: Cluster) -> None:
+    """Nobody could renew a lease, and nobody could come back to read."""
+    watchful = attrs.evolve(STILL, outage_s=0.75)
+    gateway, worker = await cluster.ledger(watchful, lease_s=5.0), await cluster.ledger(watchful, lease_s=5.0)
+    await gateway.submit(request(resume_grace_ms=10_000))
+    with await gateway.follow("r"):
+        claim = await take_one(worker, "w")
+    await gateway.sync()
+    await gateway.reap()
+    cluster.now_ms += 60_000
+    assert await gateway.reap() == 0
+    assert (await worker.beat("w")).live
+    assert await write(worker, claim, 1, 1) is AppendOutcome.OK
+    for _ in range(21):
+        cluster.now_ms += 500
+        await worker.beat("w")
+        await gateway.reap()
+    assert (await gateway.read("r")).end == Finished("cancelled", Usage(0, 1))
+
+
+# Memory.
+
+
+async def test_a_full_redis_refuses_what_is_new_and_finishes_what_is_accepted(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    claim = await take_one(worker, "w")
+    with cluster.server.client() as client:
+        client.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(errors.Unavailable, match="no memory") as refused:
+                await gateway.submit(request("more"))
+            assert refused.value.retry_after_s is not None
+            assert await write(worker, claim, 1, 2, end=True) is AppendOutcome.OK
+        finally:
+            client.config_set("maxmemory", "0")
+    assert await gateway.submit(request("more")) is SubmitOutcome.ACCEPTED
+
+
+async def test_every_key_has_a_time_to_live_and_ended_requests_leave_only_a_tombstone(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    await worker.beat("w")
+    for each in range(8):
+        tenant = f"t{each % 3}"
+        await gateway.submit(request(f"r{each}", tenant=tenant, priority=each % 2, deadline_ms=cluster.now_ms + 10**6))
+    claims = await worker.claim("w", "m", 6)
+    for claim in claims[:4]:
+        await write(worker, claim, 1, 3, end=True)
+    await gateway.cancel(claims[4].request.id)
+    with cluster.server.client() as client:
+        assert [name for name in client.scan_iter() if client.pttl(name) < 0] == []
+        await gateway.cancel(claims[5].request.id)
+        for each in range(8):
+            await gateway.cancel(f"r{each}")
+        await worker.leave("w")
+        cluster.now_ms += 60_001
+        await gateway.reap()
+        kinds = {name.rpartition(b"}:")[2].partition(b":")[0] for name in client.scan_iter()}
+        assert kinds <= {b"counters", b"dead_workers", b"gateways", b"gone"}
+        assert [name for name in client.scan_iter() if client.pttl(name) < 0] == []
+
+
+async def test_functions_that_somebody_flushed_are_loaded_again(cluster: Cluster) -> None:
+    gateway = await cluster.ledger()
+    with cluster.server.client() as client:
+        client.function_flush()
+    assert await gateway.submit(request()) is SubmitOutcome.ACCEPTED
+
+
+async def test_text_that_is_no_unicode_is_kept(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    claim = await take_one(worker, "w")
+    [delta] = tokens(1, 1)
+    broken = attrs.evolve(delta, text="\ud83d")
+    await worker.append([AppendEntry("r", claim.epoch, 1, (broken, delta))])
+    assert list((await gateway.read("r")).deltas) == [broken, delta]
+    with pytest.raises(errors.InvalidRequest):
+        await gateway.submit(GenerateRequest("s", "m", "\ud83d"))
