@@ -5,13 +5,15 @@ A map of the package, lowest layer first; imports point downwards only:
     errors, messages, config    the vocabulary: every exception, every message, every setting
     telemetry                   metrics, logs; handed in where it is needed
     actors                      the actor runtime: mailboxes, supervision, restart. Read actors/SEMANTICS.md first
-    ledger                      requests, leases and token logs: the truth that survives every crash
+    redislink                   one pipelined connection to Redis, kept up
+    ledger                      requests, leases and token logs: the truth that survives every crash; memory, Redis
     backends                    what makes tokens: the mock, llama.cpp
     batcher, limiter            claims requests for free slots and drives a backend; admits or refuses callers
+    nodes                       which processes a cluster has, and what each serves
     gateway                     HTTP and WebSocket
-    system                      the one place that wires the tree
+    system                      the one place that wires trees: all in one process, a gateway, a worker, a local cluster
     cli                         python -m llmactors
-    testing                     fault injectors and oracles; nothing above imports it
+    testing                     clusters, faults, oracles and checkers; nothing above imports it
 """
 
 __version__ = "0.1.0"

@@ -75,7 +75,7 @@ def command(
         on_ready=lambda name, line: print(f"{name}: {line}", flush=True),
         on_line=lambda name, line: print(f"{name} | {line}", file=sys.stderr, flush=True),
     )
-    run_until_signal(cluster, lambda: _say_ready(cluster.members))
+    run_until_signal(cluster, lambda: _say_ready(cluster.members, None if settings.redis else cluster.settings.redis))
     return 0
 
 
@@ -84,8 +84,10 @@ def _share_of_cores(workers: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
-def _say_ready(members: Sequence[Member]) -> None:
+def _say_ready(members: Sequence[Member], own_redis: str | None) -> None:
     table = Table("node", "role", "where")
+    if own_redis is not None:
+        table.add_row("redis", "ledger", own_redis)
     for member in members:
         table.add_row(member.name, member.role, member.url if member.role == "gateway" else f"{member.url}/metrics")
     console = Console(highlight=False)
@@ -96,4 +98,4 @@ def _say_ready(members: Sequence[Member]) -> None:
         """       -d '{"prompt": "Why is the sky blue?", "stream": true}'\n""",
         flush=True,
     )
-    print("the cluster is up", flush=True)
+    print(f"  python -m llmactors tree --cluster --redis {own_redis or 'URL'}\n\nthe cluster is up", flush=True)

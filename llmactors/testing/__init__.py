@@ -2,9 +2,17 @@
 
 node                    a node in the test's own event loop, or as a process that can be killed
 raw_http, streams       clients in full view of the socket; a stream read over any number of connections
+redis_server, proxy     a real Redis or Valkey of one's own; a network between it and others that can fail
+cluster, member         gateways and workers as real processes, started again when they die
+nemeses                 the faults: kill -9, freezes, lost connections, a full Redis
+load, event_socket,     clients that come back like real ones, and all that they saw
+history
+checker, key_observer   the verdict: each accepted request ended once, with each token once; nothing is left in Redis
 models                  the weights of a small real model
 ledger_suite,           what every ledger must pass: the contract, and a state machine beside an independent model
 ledger_machine,
-ledger_model
+ledger_model,
+side_by_side,
+trio_thread
 residue                 finds containers that should be empty and are not
 """
