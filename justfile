@@ -36,6 +36,26 @@ check: lint test
 run *args:
     {{python}} -m llmactors {{args}}
 
+# Valkey, two gateways, two workers and Prometheus with Docker Compose, on http://127.0.0.1:8000 and :8001.
+up *args: _engine
+    docker compose up --build -d --wait {{args}}
+    @echo "llmactors is up on http://127.0.0.1:${GATEWAY_1_PORT:-8000} and http://127.0.0.1:${GATEWAY_2_PORT:-8001}," \
+        "Prometheus on http://127.0.0.1:${PROMETHEUS_PORT:-9090}"
+
+# Stop what `just up` started: open streams end first. `just down -v` also deletes the ledger, the models and the metrics.
+down *args: _engine
+    docker compose down {{args}}
+
+# Follow the logs of what `just up` started.
+logs *args: _engine
+    docker compose logs --follow --tail 100 {{args}}
+
+_engine:
+    @docker info >/dev/null 2>&1 || { echo "no Docker engine answers: start it, or run" \
+        "\`{{python}} -m llmactors up\`, which does the same without Docker" >&2; exit 1; }
+    @docker compose version >/dev/null 2>&1 || { echo "docker has no compose plugin: install it, or run" \
+        "\`{{python}} -m llmactors up\`, which does the same without Docker" >&2; exit 1; }
+
 # Put a load on a running node.
 loadtest url="http://127.0.0.1:8000" *args:
     {{python}} -m bench.load {{url}} --any-text --clients 8 --requests 64 --max-tokens 64 {{args}}

@@ -1,0 +1,42 @@
+# One image for every role: `serve` (the default), `gateway`, `worker`. Models are not in it; they are kept in the volume
+# at /var/cache/llmactors.
+ARG PYTHON_IMAGE=python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /src
+RUN python -m venv /opt/llmactors
+ENV PATH=/opt/llmactors/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# What it depends on is a layer of its own, made again only when pyproject.toml changes.
+COPY pyproject.toml ./
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*p['dependencies'], *p['optional-dependencies']['llama'], sep='\n')" > requirements.txt \
+    && pip install --quiet -r requirements.txt
+COPY README.md LICENSE ./
+COPY llmactors llmactors
+RUN pip install --quiet --no-deps .
+
+FROM ${PYTHON_IMAGE}
+# llama.cpp computes with OpenMP, and slim images lack its library.
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
+RUN groupadd --system --gid 10001 llmactors \
+    && useradd --system --uid 10001 --gid llmactors --no-create-home --home-dir /nonexistent llmactors \
+    # A new volume takes its owner from here.
+    && install -d -o llmactors -g llmactors /var/cache/llmactors
+COPY --from=build /opt/llmactors /opt/llmactors
+# What it needs from the system is there.
+RUN /opt/llmactors/bin/python -c "import xllamacpp"
+# Loopback is the default elsewhere; in a container nobody could reach that.
+ENV PATH=/opt/llmactors/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    LLMACTORS_CACHE=/var/cache/llmactors \
+    LLMACTORS_BIND=0.0.0.0:8000 \
+    LLMACTORS_METRICS_BIND=0.0.0.0:9100 \
+    HEALTH_URL=http://127.0.0.1:8000/readyz
+USER llmactors
+EXPOSE 8000 9100
+# The role decides about HEALTH_URL. The first start may have a model to download before it answers.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=10m --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(os.environ['HEALTH_URL'], timeout=3)"]
+ENTRYPOINT ["llmactors"]

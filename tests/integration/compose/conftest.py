@@ -1,0 +1,67 @@
+"""The stack of compose.yaml, built and brought up once, on ports of its own and under a project name of its own.
+
+Where the images cannot be pulled, others can be named with `PYTHON_IMAGE`, `VALKEY_IMAGE` and `PROMETHEUS_IMAGE`, and
+`BUILD_NETWORK=host` builds where the engine's own network reaches no package index: compose.yaml reads these.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.compose.stack import Stack, engine_answers
+
+ROOT = Path(__file__).parents[3]
+MODEL = "mock:step_ms=20,slots=64"
+AGAIN = "run `pytest tests/integration/compose`"
+
+
+def compose_command() -> list[str] | None:
+    """`docker compose`, or the older `docker-compose`."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) and engine_answers([*command, "version"]):
+            return command
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    if not engine_answers(["docker", "info"]):
+        pytest.skip(
+            "docker engine does not answer: start it, or set DOCKER_HOST, then run `pytest tests/integration/compose`"
+        )
+    compose = compose_command()
+    if compose is None:
+        pytest.skip(
+            "docker compose is missing: install the compose plugin, then run `pytest tests/integration/compose`"
+        )
+    project = f"llmactors-test-{secrets.token_hex(4)}"
+    ports = {name: str(free_port()) for name in ("GATEWAY_1_PORT", "GATEWAY_2_PORT", "PROMETHEUS_PORT")}
+    environ = {**os.environ, **ports, "LLMACTORS_MODEL": MODEL, "LLMACTORS_IMAGE": project, "GATEWAY_API_KEY": ""}
+    running = Stack([*compose, "-p", project, "-f", str(ROOT / "compose.yaml")], environ)
+    try:
+        running.compose("up", "--build", "-d")
+        running.wait_healthy()
+        yield running
+    finally:
+        running.compose("down", "-v", "--rmi", "local", check=False)
+        running.docker("image", "rm", "-f", project, check=False)
+
+
+@pytest.fixture(autouse=True)
+def whole(stack: Stack) -> Iterator[None]:
+    """Each test finds every container running, and leaves it so."""
+    yield
+    stack.compose("start")
+    stack.wait_healthy()

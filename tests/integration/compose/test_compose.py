@@ -1,0 +1,105 @@
+"""The stack of compose.yaml under the same blows as a user's: containers are killed while streams are open."""
+
+import time
+
+import httpx
+import pytest
+
+from llmactors.backends.mock_oracle import mock_text
+from llmactors.messages import GenerateRequest
+from tests.integration.compose.stack import OpenStream, Stack, soon
+
+# The first test builds the image and starts the stack.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
+
+KILL_NODE = """
+import os, pathlib
+for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    if b"\\0worker\\0" in path.read_bytes() and path.parent.name not in {"1", str(os.getpid())}:
+        os.kill(int(path.parent.name), 9)
+"""
+
+
+def answer(prompt: str, max_tokens: int) -> str:
+    return mock_text(GenerateRequest(id="any", model="mock", prompt=prompt, max_tokens=max_tokens))
+
+
+def ended_whole(stream: OpenStream) -> None:
+    """It ended once, well, with each token once: `StreamRecord` has checked every event's seq."""
+    record = stream.whole()
+    assert record.end_event == "done", record.end
+    assert record.text == answer(stream.prompt, stream.max_tokens)
+
+
+def served_anew(url: str) -> None:
+    reply = httpx.post(f"{url}/v1/generate", json={"prompt": "a new one", "max_tokens": 8}, timeout=30)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["text"] == answer("a new one", 8)
+
+
+def test_one_killed_worker_container(stack: Stack) -> None:
+    """Some of the streams were its own; the other worker goes on with them."""
+    streams = [OpenStream(stack.gateways[i % 2], f"one {i}", 400) for i in range(8)]
+    stack.docker("kill", stack.containers("worker")[0])
+    served_anew(stack.gateways[0])
+    for stream in streams:
+        ended_whole(stream)
+
+
+def test_all_worker_containers_killed(stack: Stack) -> None:
+    """The same response waits for the workers to be started again, and goes on."""
+    stream = OpenStream(stack.gateways[0], "all", 400)
+    stack.compose("kill", "worker")
+    seen = len(stream.record.texts)
+    assert stream.is_alive()
+    stack.compose("start", "worker")
+    ended_whole(stream)
+    assert seen < 400
+    served_anew(stack.gateways[1])
+
+
+def test_a_worker_that_crashes_is_started_again_by_the_engine(stack: Stack) -> None:
+    crashing = stack.containers("worker")[0]
+    before = stack.inspect(crashing)["RestartCount"]
+    stream = OpenStream(stack.gateways[0], "crash", 300)
+    stack.docker("exec", crashing, "python", "-c", KILL_NODE, check=False)
+    ended_whole(stream)
+    soon(lambda: stack.inspect(crashing)["RestartCount"] > before, "the engine restarts the container")
+    stack.wait_healthy()
+
+
+def test_a_killed_ledger_comes_back_with_all_it_acknowledged(stack: Stack) -> None:
+    stream = OpenStream(stack.gateways[0], "ledger", 300)
+    stack.compose("kill", "valkey")
+    stack.compose("start", "valkey")
+    ended_whole(stream)
+    soon(lambda: httpx.get(f"{stack.gateways[1]}/readyz").is_success, "ready again")
+    served_anew(stack.gateways[1])
+
+
+def test_a_stopped_gateway_container_drains(stack: Stack) -> None:
+    """SIGTERM: its open stream ends whole, then it exits with 0; the other gateway serves meanwhile."""
+    stream = OpenStream(stack.gateways[0], "drain", 200)
+    (container,) = stack.containers("gateway-1")
+    began = time.monotonic()
+    stack.compose("stop", "gateway-1")
+    assert time.monotonic() - began < 20, "it took longer than its drain"
+    ended_whole(stream)
+    assert stack.inspect(container)["State"]["ExitCode"] == 0
+    served_anew(stack.gateways[1])
+
+
+def test_prometheus_sees_every_node(stack: Stack) -> None:
+    def targets() -> list[tuple[str, str]]:
+        found = httpx.get(f"{stack.prometheus}/api/v1/targets").json()["data"]["activeTargets"]
+        return sorted((target["labels"]["job"], target["health"]) for target in found)
+
+    whole = [("gateway", "up")] * 2 + [("prometheus", "up")] + [("worker", "up")] * 2
+    soon(lambda: targets() == whole, "every target is up")
+
+
+def test_containers_run_without_privileges(stack: Stack) -> None:
+    for service in ("gateway-1", "worker"):
+        for container in stack.containers(service):
+            assert stack.docker("exec", container, "id", "-u").strip() == "10001"
+            assert stack.inspect(container)["HostConfig"]["ReadonlyRootfs"]
