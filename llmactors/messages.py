@@ -26,6 +26,8 @@ class GenerateRequest:
     """Whom the request belongs to: only this tenant may follow or cancel it."""
     priority: int = 1
     """The class: 0 is served before 1, 1 before 2."""
+    weight: float = 1.0
+    """The tenant's share of its class: of two that both wait, one of weight 2 gets twice the tokens. Above 0."""
     deadline_ms: int | None = None
     """When it is no longer wanted: milliseconds since 1970, or None."""
     resume_grace_ms: int = 10_000

@@ -16,8 +16,9 @@ def size_bytes(request: GenerateRequest) -> int:
 
 
 def ticket_for(request: GenerateRequest, size: int) -> Ticket:
-    """Its place in the queue, which costs the tenant the tokens that it may take and make."""
-    return Ticket(request.id, request.tenant, request.max_tokens + size / BYTES_PER_TOKEN, request.priority)
+    """Its place in the queue, which costs the tenant the tokens that it may take and make, over its weight."""
+    cost = (request.max_tokens + size / BYTES_PER_TOKEN) / request.weight
+    return Ticket(request.id, request.tenant, cost, request.priority)
 
 
 class Backlog:
@@ -70,6 +71,15 @@ class Backlog:
         ticket = queue.pop()
         self._tidy(model)
         return None if ticket is None else ticket.key
+
+    def ahead_of(self, request: GenerateRequest) -> int:
+        """About how many requests would be served before `request`, if it came now."""
+        queue = self._queues.get(request.model)
+        return 0 if queue is None else queue.ahead_of(request.tenant, request.priority)
+
+    def waits(self, model: str) -> bool:
+        """Whether anything waits for `model`."""
+        return model in self._queues
 
     def _queue(self, record: Record) -> ClassQueue:
         return self._queues.setdefault(record.request.model, ClassQueue())

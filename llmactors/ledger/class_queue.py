@@ -55,6 +55,15 @@ class ClassQueue:
         self._tidy(chosen)
         return ticket
 
+    def ahead_of(self, tenant: str, priority: int) -> int:
+        """About how many tickets would be served before a new one of `tenant` in class `priority`.
+
+        All of more urgent classes, and of its own class what is fair. Turns given to a starving class are left out.
+        """
+        more_urgent = sum(len(queue) for each, queue in self._classes.items() if each < priority)
+        own = self._classes.get(priority)
+        return more_urgent + (0 if own is None else own.ahead_of(tenant))
+
     def _next_class(self) -> int:
         longest, priority = max((times, -priority) for priority, times in self._passed_over.items())
         return -priority if longest >= self._patience else min(self._classes)

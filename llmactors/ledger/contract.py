@@ -223,6 +223,14 @@ class Ledger(Protocol):
         """Admits `request` to the queue of its model, or says why not."""
         ...
 
+    async def expected_wait_s(self, request: GenerateRequest) -> float:
+        """How long `request` would wait before it starts, if it were submitted now: an estimate, in seconds.
+
+        From what would be served before it, and how fast the queue of its model has moved of late. 0 where nothing
+        waits, and where nothing is known.
+        """
+        ...
+
     async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
         """Hands `worker` up to `slots` queued requests for `model` in fair order.
 

@@ -42,8 +42,8 @@ class _Flow:
         self.returned: list[Ticket] = []
         self.next_start = next_start
 
-    def __bool__(self) -> bool:
-        return bool(self.returned or self.fresh)
+    def __len__(self) -> int:
+        return len(self.returned) + len(self.fresh)
 
     def head(self) -> Ticket:
         return self.returned[0] if self.returned else next(iter(self.fresh.values()))
@@ -115,6 +115,14 @@ class FairQueue:
             self._left(ticket)
             return ticket
         return None
+
+    def ahead_of(self, tenant: str) -> int:
+        """About how many tickets would be served before a new one of `tenant`, as if all cost the same.
+
+        All that it has waiting itself, and each other tenant's turn with each of these and with the new one.
+        """
+        own = len(self._flows[tenant]) if tenant in self._flows else 0
+        return own + sum(min(len(flow), own + 1) for other, flow in self._flows.items() if other != tenant)
 
     def _flow(self, tenant: str) -> _Flow:
         if (flow := self._flows.get(tenant)) is None:

@@ -14,11 +14,12 @@ from llmactors.ledger.archive import Archive
 from llmactors.ledger.backlog import Backlog
 from llmactors.ledger.contract import Claim, DeadLetter
 from llmactors.ledger.leases import Leases, Worker
+from llmactors.ledger.pace import Pace
 from llmactors.ledger.presence import Presence
 from llmactors.ledger.record import Record
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.timers import Timers
-from llmactors.messages import Failed, Finished, Terminal, TokenDelta, Usage
+from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
 
 class Lifecycle:
@@ -38,6 +39,7 @@ class Lifecycle:
         self.archive = Archive(settings)
         self.dead_letters: deque[DeadLetter] = deque(maxlen=settings.dead_letters_kept)
         self._deadlines = Timers()
+        self._paces: dict[str, Pace] = {}
         self.running = 0
         self.quarantined = 0
         self.log_tokens = 0
@@ -88,9 +90,16 @@ class Lifecycle:
         record.holder = lease.id
         lease.hold(record.request.id, alone=record.quarantined)
         self.running += 1
+        self._note_pace(record.request.model)
         waited_s = self._now() - record.queued_at
         tokens = tuple(record.tokens)
         return Claim(record.request, record.epoch, record.attempt, record.quarantined, tokens, waited_s)
+
+    def expected_wait_s(self, request: GenerateRequest) -> float:
+        """How long `request` would wait if it came now, as far as can be said; 0 where nothing can."""
+        pace = self._paces.get(request.model)
+        per_second = None if pace is None else pace.per_second(self._now())
+        return self.backlog.ahead_of(request) / per_second if per_second else 0.0
 
     def extend(self, record: Record, first_seq: int, deltas: Sequence[TokenDelta]) -> bool:
         """Writes what is new to the log; False where `first_seq` leaves a hole."""
@@ -191,6 +200,8 @@ class Lifecycle:
                 lease.let_go(record.request.id)
             return
         self.backlog.leave(record)
+        if not self.backlog.waits(record.request.model):
+            self._paces.pop(record.request.model, None)
         record.reserved_for = None
         if lease is not None:
             lease.reserved = None
@@ -204,6 +215,10 @@ class Lifecycle:
         record.queued_at = self._now()
         self.backlog.enter(record)
         self._tell_work(record.request.model)
+
+    def _note_pace(self, model: str) -> None:
+        if self.backlog.waits(model):
+            self._paces.setdefault(model, Pace()).claimed(self._now())
 
     def _tell_work(self, model: str) -> None:
         for lease in self.leases:

@@ -85,6 +85,9 @@ class MemoryLedger:
         self._life.admit(Record(request.id, request, ticket_for(request, size), size))
         return SubmitOutcome.ACCEPTED
 
+    async def expected_wait_s(self, request: GenerateRequest) -> float:
+        return self._life.expected_wait_s(request)
+
     async def info(self, request_id: str) -> RequestInfo:
         return self._known(request_id).info()
 

@@ -13,7 +13,7 @@ from llmactors.nodes.record import NodeRecord, Role
 from llmactors.nodes.watcher import WatcherActor
 from llmactors.system import parts
 from llmactors.system.parts import LoggingObserver
-from llmactors.system.roles import ClusterNode
+from llmactors.system.roles import ClusterNode, reachable
 
 
 class GatewayNode(ClusterNode):
@@ -46,7 +46,7 @@ class GatewayNode(ClusterNode):
         self.metrics.on_scrape(lambda: parts.fill_mailbox_gauges(self.tree, self.metrics))
 
     def _describe(self, record: NodeRecord) -> NodeRecord:
-        return attrs.evolve(record, address=self.listening.url)
+        return attrs.evolve(record, address=reachable(self.listening.url))
 
     async def _drain(self) -> None:
         drain = Drain(self.settings.drain_s)

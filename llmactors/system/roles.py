@@ -191,6 +191,11 @@ def tell_if_room(ref: ActorRef, message: object) -> None:
         ref.tell_nowait(message)
 
 
+def reachable(url: str) -> str:
+    """`url` with this machine's name in place of an address that means all of its interfaces."""
+    return url.replace("//0.0.0.0:", f"//{socket.gethostname()}:").replace("//[::]:", f"//{socket.gethostname()}:")
+
+
 def redis_url(settings: Settings) -> str:
     """Raises `ConfigError` where none was given."""
     if not settings.redis:

@@ -15,7 +15,7 @@ from llmactors.gateway.server import ListeningSocket
 from llmactors.nodes.record import Load, ModelReport, NodeRecord, Role
 from llmactors.system import parts
 from llmactors.system.parts import LoggingObserver, ServedModel
-from llmactors.system.roles import ClusterNode
+from llmactors.system.roles import ClusterNode, reachable
 
 _BEATS_PER_LEASE = 3
 
@@ -63,7 +63,7 @@ class WorkerNode(ClusterNode):
         slots = sum(status.capabilities.slots for _, status in known if status.capabilities is not None)
         return attrs.evolve(
             record,
-            address="" if self.listening is None else self.listening.url,
+            address="" if self.listening is None else reachable(self.listening.url),
             models=tuple(ModelReport(name, status.state, status.capabilities, status.detail) for name, status in known),
             load=Load(running=sum(self.directory.running.values()), slots=slots),
         )

@@ -340,6 +340,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert statistics.accepted_total == model.accepted
 
     @invariant()
+    def a_wait_can_be_foretold(self) -> None:
+        for priority in (0, 1, 2):
+            request = GenerateRequest("new", "m", "hi", tenant="a", priority=priority)
+            expected_s = self.run(self.ledger.expected_wait_s(request))
+            assert expected_s >= 0
+            assert not expected_s or any(each.request.model == "m" for each in self.model.of_state("queued"))
+
+    @invariant()
     def each_reader_gets_each_entry_once(self) -> None:
         self.settle()
         for reading in self.readings:

@@ -88,6 +88,11 @@ class SideBySide:
         assert expected == touched, f"{touched} touched instead of {expected}"
         return touched
 
+    async def expected_wait_s(self, request: GenerateRequest) -> float:
+        found, expected = await self.ledger.expected_wait_s(request), await self.memory.expected_wait_s(request)
+        assert abs(found - expected) <= 0.002  # one rounds to milliseconds
+        return found
+
     async def info(self, request_id: str) -> RequestInfo:
         try:
             expected = await self.memory.info(request_id)

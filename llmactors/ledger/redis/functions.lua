@@ -15,7 +15,7 @@
 --   ended        zset    request -> when to bury it, ms
 --
 -- The queue of one model and class: `classes:M` hash class -> times passed over; `waiting:…` zset of one tenant's
--- requests in order of arrival; `heads:…` zset `SERIAL TENANT` -> start tag; `tags:…` hash of finish tags.
+-- requests in order of arrival; `heads:…` zset `SERIAL TENANT` -> start tag; `tags:…` hash of finish tags; `pace:M` hash.
 
 local PATIENCE = 16
 local BATCH = 256 -- what one call moves at most of what is overdue; the next call goes on
@@ -149,6 +149,7 @@ local function leave_line(c, r)
     -- Nothing waits: a new busy period begins with clean tags and no memory of tenants.
     redis.call('DEL', q.tags)
     redis.call('HDEL', q.classes, r.p)
+    if redis.call('EXISTS', q.classes) == 0 then redis.call('DEL', key(c, 'pace:' .. r.m)) end
   elseif redis.call('EXISTS', flow) == 0 then
     forget_past_tags(q)
   end
@@ -194,6 +195,44 @@ local function take(c, model)
   redis.call('HSET', q.tags, 't' .. tenant, math.max(tag, start + tonumber(r.c)))
   leave_line(c, r)
   return r
+end
+
+-- How fast the queue of a model moves: `ledger/pace.py`.
+
+local PACE_MS, LEAST_MS = 5000, 200
+
+local function note_pace(c, model)
+  local name = key(c, 'pace:' .. model)
+  if redis.call('EXISTS', key(c, 'classes:' .. model)) == 0 then return end
+  local since = tonumber(redis.call('HGET', name, 'since'))
+  if not since then
+    redis.call('HSET', name, 'since', c.now, 'count', 0)
+    redis.call('PEXPIRE', name, settings(c).keep_ms)
+    return
+  end
+  local counted = redis.call('HINCRBY', name, 'count', 1)
+  local elapsed = c.now - since
+  if elapsed >= PACE_MS then redis.call('HSET', name, 'since', c.now, 'count', 0, 'before', counted / elapsed) end
+end
+
+local function per_ms(c, model)
+  local known = redis.call('HMGET', key(c, 'pace:' .. model), 'since', 'count', 'before')
+  if not known[1] then return nil end
+  local elapsed, counted = c.now - known[1], tonumber(known[2])
+  if known[3] then return (counted + known[3] * PACE_MS) / (elapsed + PACE_MS) end
+  return elapsed >= LEAST_MS and counted > 0 and counted / elapsed or nil
+end
+
+local function ahead_in(c, model, class, tenant)
+  local q = queue_of(c, { m = model, p = class })
+  local function waiting(of) return redis.call('ZCARD', flow_of(c, { m = model, p = class, t = of })) end
+  local own = tenant and waiting(tenant)
+  local ahead = own or 0
+  for _, member in ipairs(redis.call('ZRANGE', q.heads, 0, -1)) do
+    local other = string.sub(member, 17)
+    if other ~= tenant then ahead = ahead + (own and math.min(waiting(other), own + 1) or waiting(other)) end
+  end
+  return ahead
 end
 
 -- Moves. A request is queued, or in the hands of a worker, or ended; only `detach` takes it out of a place.
@@ -512,6 +551,18 @@ local function unfollow(keys, args)
   return OK
 end
 
+-- model, tenant, class: in milliseconds
+local function expected_wait(keys, args)
+  local c, model, tenant, class = begin(keys, args), args[3], args[4], tonumber(args[5])
+  local pace, ahead = per_ms(c, model), 0
+  if not pace then return 0 end
+  for _, each in ipairs(redis.call('HKEYS', key(c, 'classes:' .. model))) do
+    if tonumber(each) < class then ahead = ahead + ahead_in(c, model, each) end
+    if tonumber(each) == class then ahead = ahead + ahead_in(c, model, each, tenant) end
+  end
+  return math.floor(ahead / pace)
+end
+
 -- id, seq
 local function read(keys, args)
   local c = begin(keys, args)
@@ -656,6 +707,7 @@ local function start(c, r, worker)
   end
   if r.qn then redis.call('HSET', key(c, 'worker:' .. worker), 'alone', r.id) end
   count(c, 'running', 1)
+  note_pace(c, r.m)
 end
 
 -- worker, model, slots, a nonce: the same one again gives the same claims again, as the first reply may be lost.
@@ -846,6 +898,7 @@ register('tail', tail, { 'allow-oom' })
 register('unfollow', unfollow, { 'allow-oom' })
 register('read', read, { 'no-writes' })
 register('info', info, { 'no-writes' })
+register('expected_wait', expected_wait, { 'no-writes' })
 register('cancel', cancel_request, { 'allow-oom' })
 register('watch', watch, { 'allow-oom' })
 register('extend', extend, { 'allow-oom' })

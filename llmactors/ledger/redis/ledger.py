@@ -143,6 +143,10 @@ class RedisLedger:
                 self._forget(mirror)
         return outcome
 
+    async def expected_wait_s(self, request: GenerateRequest) -> float:
+        wait_ms = await self._ask("expected_wait", request.model, request.tenant, request.priority)
+        return int(wait_ms) / 1000
+
     async def info(self, request_id: str) -> RequestInfo:
         body, state, epoch, attempt, last_seq = self._known(await self._ask("info", request_id))
         return RequestInfo(codec.decode_request(body), _STATES[state], epoch, attempt, last_seq)

@@ -6,7 +6,7 @@ and have pytest rewrite its asserts: `pytest.register_assert_rewrite("llmactors.
 
 from llmactors.testing.ledger_suite.ending import CancelSuite, DeadlineSuite, ReaderSuite
 from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite, RepairSuite
-from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite
+from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
 from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
 from llmactors.testing.ledger_suite.working import AttemptSuite, LeaseSuite, QuarantineSuite, WorkSuite
 
@@ -16,6 +16,7 @@ __all__ = ["SUITE_SETTINGS", "LedgerSuite", "Rig", "code_of", "finished", "reque
 class LedgerSuite(
     SubmitSuite,
     ClaimSuite,
+    WaitSuite,
     AppendSuite,
     EndSuite,
     ReadSuite,

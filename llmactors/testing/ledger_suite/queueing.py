@@ -121,3 +121,36 @@ class ClaimSuite:
         await rig.ledger.release("r1", second.epoch, ReleaseHow.FAILED)
         await rig.ledger.release("r0", first.epoch, ReleaseHow.FAILED)
         assert [claim.request.id for claim in await rig.claim(slots=4)] == ["r0", "r1", "r2", "r3"]
+
+    async def test_a_tenant_of_twice_the_weight_gets_twice_the_tokens(self, rig: Rig) -> None:
+        for each in range(6):
+            await rig.submit(request(f"light{each}", tenant="light", max_tokens=100))
+            await rig.submit(request(f"heavy{each}", tenant="heavy", max_tokens=100, weight=2.0))
+        served = [claim.request.tenant for _ in range(6) for claim in await rig.claim()]
+        assert (served.count("heavy"), served.count("light")) == (4, 2)
+
+
+class WaitSuite:
+    async def test_nothing_waits_so_nothing_is_waited_for(self, rig: Rig) -> None:
+        assert await rig.ledger.expected_wait_s(request()) == 0
+        await rig.start()
+        assert await rig.ledger.expected_wait_s(request("s")) == 0
+
+    async def test_a_wait_follows_from_what_is_ahead_and_how_fast_that_goes(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"r{each}") for each in range(12)))
+        for _ in range(5):
+            await rig.claim()
+            await rig.pass_time(0.2)
+        # 7 wait, and one is taken every fifth of a second.
+        assert 1.0 < await rig.ledger.expected_wait_s(request("new")) < 2.0
+        # Another tenant waits only for its turn.
+        assert 0.1 < await rig.ledger.expected_wait_s(request("new", tenant="other")) < 0.4
+
+    async def test_more_urgent_requests_go_first(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"r{each}") for each in range(9)))
+        for _ in range(4):
+            await rig.claim()
+            await rig.pass_time(0.2)
+        assert await rig.ledger.expected_wait_s(request("urgent", priority=0)) == 0
+        usual, late = [await rig.ledger.expected_wait_s(request("x", priority=each)) for each in (1, 2)]
+        assert 0 < usual <= late
