@@ -4,6 +4,7 @@ Errors are `errors.LlmactorsError`; each front renders them its own way.
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -109,13 +110,14 @@ class Service:
         if self.draining:
             raise Unavailable("this node is shutting down", retry_after_s=1.0)
         model = self._checked_model(body)
-        rate = await self._check_rate(caller)
         request = body.to_request(
             new_request_id(),
             model=model,
             tenant=caller.tenant,
             resume_grace_s=self.settings.resume_grace_s,
         )
+        await self._check_start(request)
+        rate = await self._check_rate(caller)
         match await self._ledger.submit(request):
             case SubmitOutcome.OVERLOADED:
                 raise Overloaded("the queue is full; try again in a moment", retry_after_s=1.0)
@@ -201,6 +203,18 @@ class Service:
                 f"the context of {name} is {status.capabilities.context_tokens} tokens"
             )
         return name
+
+    async def _check_start(self, request: GenerateRequest) -> None:
+        """Refuses at once what could not even start before its deadline."""
+        if request.deadline_ms is None:
+            return
+        left_s = request.deadline_ms / 1000 - time.time()
+        wait_s = await self._ledger.expected_wait_s(request)
+        if wait_s > left_s:
+            raise Overloaded(
+                f"it would start in about {wait_s:.1f} s, after its deadline; try again later, or allow more time",
+                retry_after_s=max(1.0, wait_s - left_s),
+            )
 
     async def _check_rate(self, caller: Caller) -> Decision | None:
         if self._limiter is None:
