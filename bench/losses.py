@@ -39,6 +39,7 @@ class Run:
     seed: int
     clients: int
     max_tokens: int
+    workers: int
 
 
 def faults(cluster: Cluster) -> list[Nemesis]:
@@ -52,7 +53,13 @@ def faults(cluster: Cluster) -> list[Nemesis]:
 
 
 async def measure(module: str, run: Run) -> Verdict:
-    settings = ClusterSettings(module=module, environ={"PYTHONPATH": str(Path(__file__).parents[1])})
+    settings = ClusterSettings(
+        module=module,
+        workers=run.workers,
+        environ={"PYTHONPATH": str(Path(__file__).parents[1])},
+        # At such a rate of faults an innocent request loses three workers by chance, and would be convicted for it.
+        settings={"quarantine_from_attempt": 20},
+    )
     async with Cluster(settings) as cluster:
         load_settings = LoadSettings(clients=run.clients, max_tokens=run.max_tokens)
         load = Load(lambda: cluster.gateway_urls, load_settings, seed=run.seed)
@@ -77,8 +84,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--max-tokens", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=3)
     given = parser.parse_args()
-    run = Run(given.seconds, given.every_s, given.seed, given.clients, given.max_tokens)
+    run = Run(given.seconds, given.every_s, given.seed, given.clients, given.max_tokens, given.workers)
     verdicts = {name: trio.run(measure, DESIGNS[name], run) for name in given.design or DESIGNS}
     for name, verdict in verdicts.items():
         print(f"{name}: {verdict}")

@@ -80,6 +80,9 @@ class Settings:
     """This node's name in its cluster; None: made of its role, its host and its pid."""
     lease_s: Annotated[float, msgspec.Meta(gt=0)] = 1.5
     """A worker of a cluster that is silent for this long loses its requests to others."""
+    quarantine_from_attempt: Count = 3
+    """From this attempt on a request runs alone, and a crash of its worker convicts it. More where machines are lost
+    often for other reasons: each request that ran on so many of them is suspected."""
     worker_grace_s: Seconds = 10.0
     """How long requests are accepted for a model whose last worker has left."""
     metrics_bind: str = "127.0.0.1:9100"

@@ -10,7 +10,7 @@ from llmactors.batcher.actor import BatcherSettings
 from llmactors.config import Settings
 from llmactors.gateway.actor import Drain
 from llmactors.gateway.server import ListeningSocket
-from llmactors.ledger import LedgerSettings, MemoryLedger
+from llmactors.ledger import MemoryLedger
 from llmactors.ledger.actor import ReaperActor
 from llmactors.system import parts
 from llmactors.system.parts import LoggingObserver, ServedModel, TelemetryActor
@@ -24,7 +24,7 @@ class Node:
         self.settings = settings
         self.listening = listening
         self.metrics = Metrics()
-        self.ledger = MemoryLedger(LedgerSettings(max_queued=settings.max_queued, retention_s=settings.retention_s))
+        self.ledger = MemoryLedger(parts.ledger_settings(settings))
         self.directory = ModelDirectory(tuple(model.name for model in models))
         made = parts.workshop(
             settings,

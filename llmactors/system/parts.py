@@ -20,7 +20,7 @@ from llmactors.gateway.health import TreeSource
 from llmactors.gateway.pump import Pace
 from llmactors.gateway.server import ListeningSocket, ServerSettings
 from llmactors.gateway.service import Service, ServiceSettings
-from llmactors.ledger import Ledger
+from llmactors.ledger import Ledger, LedgerSettings
 from llmactors.limiter import LimiterStore, RateKind, RatePolicy
 from llmactors.limiter.actor import LimiterActor
 from llmactors.telemetry import Metrics, watch_event_loop
@@ -128,6 +128,16 @@ def gateway(
         return App(service, auth, tree, access_log=settings.access_log), service
 
     return ActorSpec("gateway", make, grace_s=0.5)
+
+
+def ledger_settings(settings: Settings) -> LedgerSettings:
+    """The ledger's bounds, which all nodes of a cluster should agree on."""
+    return LedgerSettings(
+        max_queued=settings.max_queued,
+        retention_s=settings.retention_s,
+        lease_s=settings.lease_s,
+        quarantine_from_attempt=settings.quarantine_from_attempt,
+    )
 
 
 def limiter(settings: Settings) -> ActorSpec | None:

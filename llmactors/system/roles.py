@@ -15,7 +15,6 @@ from llmactors import __version__
 from llmactors.actors import Actor, ActorRef, ActorSpec, Context, Phase, SupervisorStatistics, Tree, run_phases
 from llmactors.config import Settings
 from llmactors.errors import ActorDied, ConfigError, Overloaded
-from llmactors.ledger import LedgerSettings
 from llmactors.ledger.redis import RedisLedger
 from llmactors.ledger.redis.ledger import RedisLedgerSettings
 from llmactors.nodes.actor import NameTaken, NodeActor, Renew
@@ -52,7 +51,7 @@ class ClusterNode:
         url = redis_url(settings)
         self.ledger = RedisLedger(
             url,
-            ledger_settings(settings),
+            parts.ledger_settings(settings),
             RedisLedgerSettings(namespace=settings.namespace),
             name=f"llmactors-{self.name}-ledger",
         )
@@ -201,8 +200,3 @@ def redis_url(settings: Settings) -> str:
     if not settings.redis:
         raise ConfigError("say where Redis is: --redis redis://HOST:PORT, or LLMACTORS_REDIS")
     return settings.redis
-
-
-def ledger_settings(settings: Settings) -> LedgerSettings:
-    """The ledger's bounds, which all nodes of a cluster should agree on."""
-    return LedgerSettings(max_queued=settings.max_queued, retention_s=settings.retention_s, lease_s=settings.lease_s)
