@@ -23,7 +23,8 @@ from llmactors.ledger.redis import RedisLedger
 from llmactors.ledger.redis.codec import decode_request
 from llmactors.ledger.redis.ledger import RedisLedgerSettings
 from llmactors.messages import GenerateRequest
-from llmactors.system.roles import ledger_settings, redis_url
+from llmactors.system.parts import ledger_settings
+from llmactors.system.roles import redis_url
 
 app = cyclopts.App(name="queue", help="Look at a cluster's queue and its dead letters, and clear these away.")
 
