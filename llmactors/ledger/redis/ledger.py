@@ -54,6 +54,8 @@ _HAVE = 5
 """The answer to an entry that begins within the log: how many tokens that has."""
 _STATES = {b"q": "queued", b"r": "running", b"e": "ended"}
 _READ_AT_ONCE = 64
+_LINK = LinkSettings(backoff_max_s=0.2)
+"""Quick, so that after a restart of Redis every worker is back before it counts as gone, `hung_up_s` later."""
 
 
 @attrs.frozen(kw_only=True)
@@ -70,7 +72,7 @@ class RedisLedgerSettings:
     """A gateway that is silent for so long reads nothing any more."""
     outage_s: float = 0.75
     """If the ledger was not looked at for so long, it was away: no lease and no grace runs out in that time."""
-    hung_up_s: float = 0.4
+    hung_up_s: float = 0.5
     """A worker whose connection ended, as a dead process's does at once, and that does not come back within so long has
     lost its requests, however long its lease. The lease is for one that hangs, and for a machine that is gone."""
     look_every_s: float = 0.5
@@ -113,7 +115,7 @@ class RedisLedger:
         self._unfollowed: list[str] = []
         self._wake_keeper = trio.Event()
         self.link = RedisLink(
-            url, link_settings or LinkSettings(), name=name, on_push=self._on_push, on_connect=self._on_connect
+            url, link_settings or _LINK, name=name, on_push=self._on_push, on_connect=self._on_connect
         )
 
     def __repr__(self) -> str:
