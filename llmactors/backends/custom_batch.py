@@ -1,0 +1,177 @@
+"""A plain function over a batch as a backend: it runs in a thread, a step at a time.
+
+    def generate(prompts, max_tokens):          # list[str], int
+        for _ in range(max_tokens):
+            yield [...]                         # one piece of text per prompt; None: this answer has ended
+
+The batcher gives it prompts of one `max_tokens`, and the next ones once the iterator is at its end.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, cast
+
+import attrs
+import msgspec
+import trio
+
+from llmactors.backends.base import Batching, Capabilities, Job, Output, Takeover
+from llmactors.backends.stop_strings import StopStrings
+from llmactors.errors import Interrupted
+from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
+
+Step = Sequence[str | None]
+BatchFunction = Callable[..., Iterator[Step]]
+"""`(prompts, max_tokens)`, or `(prompts, max_tokens, requests)` for who wants temperature, seed and the rest."""
+
+Key = tuple[str, int]
+_NO_TOKEN = -1
+_END = object()
+
+
+@attrs.frozen(kw_only=True)
+class BatchSettings:
+    """What `--model` may say of a function."""
+
+    slots: Annotated[int, msgspec.Meta(ge=1)] = 16
+    """The largest batch."""
+    context: Annotated[int, msgspec.Meta(ge=16)] = 8192
+    """Only declared."""
+
+
+def takes_batches(target: Callable[..., Any]) -> bool:
+    """It is a function over a batch, or a class of objects that can be called as one."""
+    call = getattr(target, "__call__", None) if inspect.isclass(target) else target  # noqa: B004 - its signature counts
+    try:
+        names = [name for name in inspect.signature(cast("Callable[..., Any]", call)).parameters if name != "self"]
+    except (TypeError, ValueError):
+        return False
+    return names[:2] == ["prompts", "max_tokens"]
+
+
+@attrs.define(eq=False)
+class _Row:
+    """One prompt of the batch."""
+
+    job: Job
+    stops: StopStrings
+    made: int = 0
+    held: int = 0
+    """How many characters the stop strings hold back."""
+    pending: str | None = None
+    """The text of a token whose end may begin a stop string."""
+
+    def take(self, text: str | None) -> tuple[list[TokenDelta], FinishReason | None]:
+        if text is None:
+            return self._flush(), "stop"
+        shown = self.stops.feed(text)
+        self.held += len(text) - len(shown)
+        deltas = [] if self.pending is None else [TokenDelta(_NO_TOKEN, self.pending)]
+        self.pending = shown
+        self.made += 1
+        if self.stops.stopped:
+            return deltas + self._flush(), "stop"
+        if self.made >= self.job.request.max_tokens:
+            return deltas + self._flush(), "length"
+        if not self.held:
+            deltas += self._flush()
+        return deltas, None
+
+    def _flush(self) -> list[TokenDelta]:
+        last, self.pending = self.pending, None
+        return [] if last is None else [TokenDelta(_NO_TOKEN, last + self.stops.flush())]
+
+
+class BatchBackend:
+    """A stepwise backend, `Batching.STATIC`, `Takeover.RESTART`.
+
+    Args:
+        make: Gives the function; called in a thread, once.
+        settings: The size of a batch.
+    """
+
+    def __init__(self, make: Callable[[], BatchFunction], settings: BatchSettings | None = None) -> None:
+        self._make = make
+        self._settings = settings or BatchSettings()
+        self.capabilities = Capabilities(
+            self._settings.slots, self._settings.context, Takeover.RESTART, batching=Batching.STATIC
+        )
+        self._function: BatchFunction | None = None
+        self._wants_requests = False
+        self._rows: dict[Key, _Row] = {}
+        self._batch: tuple[Key, ...] = ()
+        """The running batch, in the order of its prompts; those that have ended are no longer in `_rows`."""
+        self._steps: Iterator[Step] | None = None
+        self._limiter = trio.CapacityLimiter(1)
+
+    def __repr__(self) -> str:
+        return f"<BatchBackend {len(self._rows)}/{self._settings.slots} rows, {'runs' if self._steps else 'idle'}>"
+
+    async def start(self) -> None:
+        """Makes the function; a class may load its model meanwhile."""
+        self._function = await self._in_thread(self._make)
+        self._wants_requests = "requests" in inspect.signature(self._function).parameters
+
+    async def admit(self, job: Job) -> None:
+        """Takes one prompt. Raises `Interrupted` for one that was begun elsewhere."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if job.tokens:
+            raise Interrupted("the backend was lost, and this kind of backend cannot continue an answer")
+        if self._steps is not None and self._rows:
+            raise RuntimeError("a static batch runs: nobody may join")
+        self._rows[job.key] = _Row(job, StopStrings(job.request.stop))
+
+    async def step(self) -> list[Output]:
+        """One step of the function. Whatever it raises, it raises here."""
+        if self._steps is None or not any(key in self._rows for key in self._batch):
+            await self._begin()
+        step = await self._in_thread(lambda: next(cast("Iterator[Step]", self._steps), _END))
+        if step is not _END and len(cast("Step", step)) != len(self._batch):
+            raise TypeError(f"a step gave {len(cast('Step', step))} pieces for {len(self._batch)} prompts")
+        texts = [None] * len(self._batch) if step is _END else cast("Step", step)
+        outputs: list[Output] = []
+        for key, text in zip(self._batch, texts, strict=True):
+            if (row := self._rows.get(key)) is None:
+                continue  # it has ended, or nobody wants it any more
+            deltas, finish = row.take(text)
+            if finish is not None:
+                del self._rows[key]
+            outputs.append(Output(key, deltas, finish, _words(row.job.request) if finish else 0))
+        if not self._rows:
+            await self._end()
+        return outputs
+
+    def evict(self, key: Key) -> None:
+        self._rows.pop(key, None)
+
+    async def check(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def close(self) -> None:
+        self._rows.clear()
+        await trio.lowlevel.checkpoint()
+
+    async def _begin(self) -> None:
+        await self._end()
+        self._batch = tuple(self._rows)
+        requests = [row.job.request for row in self._rows.values()]
+        prompts = [request.prompt for request in requests]
+        extra = {"requests": requests} if self._wants_requests else {}
+        function = cast("BatchFunction", self._function)
+        self._steps = await self._in_thread(lambda: iter(function(prompts, requests[0].max_tokens, **extra)))
+
+    async def _end(self) -> None:
+        """Lets the iterator clean up, where it can."""
+        steps, self._steps, self._batch = self._steps, None, ()
+        close = getattr(steps, "close", None)
+        if close is not None:
+            await self._in_thread(close)
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        # Abandoned when cancelled: only the end of this incarnation does that, and nobody can stop a thread.
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+
+
+def _words(request: GenerateRequest) -> int:
+    """What stands for the length of a prompt that nobody has counted the tokens of."""
+    return len(request.prompt.split())

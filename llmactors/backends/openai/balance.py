@@ -1,0 +1,33 @@
+"""Which upstream gets the next request. Pure: `now` and `rng` are arguments."""
+
+import random
+from collections.abc import Collection, Sequence
+
+import attrs
+
+from llmactors.backends.openai.circuit import Circuit
+
+
+@attrs.frozen
+class Balance:
+    """The circuits of a model's upstreams and their weights. Hand the same one to each incarnation of the backend."""
+
+    weights: tuple[float, ...]
+    circuits: tuple[Circuit, ...]
+
+    @classmethod
+    def of(cls, weights: Sequence[float]) -> "Balance":
+        """All of them closed."""
+        return cls(tuple(weights), tuple(Circuit() for _ in weights))
+
+    def choose(self, now: float, rng: random.Random, *, avoid: Collection[int] = ()) -> int | None:
+        """One that takes requests, at random by weight; one of `avoid` only for want of others. None: none does."""
+        ready = [place for place, circuit in enumerate(self.circuits) if circuit.admits(now)]
+        ready = [place for place in ready if place not in avoid] or ready
+        if not ready:
+            return None
+        return rng.choices(ready, [self.weights[place] for place in ready])[0]
+
+    def next_at(self, now: float) -> float:
+        """When to look again while none takes requests."""
+        return min(circuit.next_at(now) for circuit in self.circuits)

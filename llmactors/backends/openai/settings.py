@@ -1,0 +1,145 @@
+"""What `--model openai:…` says. Pure.
+
+    openai:http://host:8000/v1,model=NAME,key_env=VAR                     one upstream
+    openai:http://a/v1,model=X,weight=3|openai:http://b/v1,model=Y        two
+    openai:model=X,url=http://a/v1,weight=3,url=http://b/v1               two that serve one model
+
+`model`, `key_env` and `weight` belong to the URL before them; before the first URL they hold for all. Everything else
+holds for all in any place.
+"""
+
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+import attrs
+import msgspec
+
+from llmactors.errors import ConfigError
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
+@attrs.frozen(kw_only=True)
+class UpstreamSettings:
+    """One upstream."""
+
+    url: str
+    """Where its API begins, as in `http://host:8000/v1`."""
+    model: Annotated[str, msgspec.Meta(min_length=1)] = ""
+    """What the upstream calls the model."""
+    key_env: str = ""
+    """The variable that holds its key; empty: it wants none."""
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
+    """Its share of the requests, while it is well."""
+
+
+@attrs.frozen(kw_only=True)
+class OpenAISettings:
+    """All upstreams of one model, and how to treat them."""
+
+    upstreams: tuple[UpstreamSettings, ...]
+    slots: Count = 64
+    """How many requests are under way at once, at all upstreams together."""
+    context: Count = 131_072
+    """Only declared: the upstream itself refuses what is too long for it."""
+    continues: bool = False
+    """`continue=true`: the upstreams' completions route takes a text and goes on with it. Raw prompts then survive the
+    loss of an upstream, or of this process, in the middle of the answer. Chats do not: what a chat template puts
+    around a text that is not finished is known to the upstream only."""
+    attempts: Count = 4
+    """How often one request is tried."""
+    connect_s: Seconds = 5.0
+    first_s: Seconds = 120.0
+    """How long an upstream may take from the request to the first token; it may have a queue."""
+    silence_s: Seconds = 30.0
+    """How long it may then be silent between two tokens. Comments that keep a connection open are silence."""
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 20.0
+    """How long a request waits, all in all, while no upstream may be asked."""
+    tokens_field: typing.Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the chat route calls the limit. Some models of OpenAI itself know only the newer name."""
+
+    @classmethod
+    def parse(cls, text: str, *, name: str = "") -> Self:
+        """Reads what comes behind `openai:`. An upstream without `model` is asked for `name`. Raises `ConfigError`."""
+        shared: dict[str, Any] = {}
+        upstreams: list[UpstreamSettings] = []
+        for part in text.split("|"):
+            upstreams += _read_part(part.strip().removeprefix("openai:"), shared, name)
+        return cls(upstreams=tuple(upstreams), **shared)
+
+
+_OWN = {key: kind for key, kind in typing.get_type_hints(UpstreamSettings, include_extras=True).items() if key != "url"}
+_SHARED = {
+    "continue" if key == "continues" else key: kind
+    for key, kind in typing.get_type_hints(OpenAISettings, include_extras=True).items()
+    if key != "upstreams"
+}
+_VALID = ", ".join(["url", *_OWN, *_SHARED])
+
+
+def _read_part(part: str, shared: dict[str, Any], name: str) -> list[UpstreamSettings]:
+    common: dict[str, Any] = {"model": name} if name else {}
+    found: list[dict[str, Any]] = []
+    given: dict[str, Any] = {}
+    target = common
+    for key, value in _pairs(part):
+        if key == "url":
+            target = {"url": _checked_url(value)}
+            given = {}
+            found.append(target)
+        elif key in _OWN:
+            if key in given:
+                raise _wrong(f"{key}={value}", f"{key} is given twice for one upstream")
+            given[key] = target[key] = _convert(key, value, _OWN[key])
+        elif key in _SHARED:
+            field = "continues" if key == "continue" else key
+            converted = _convert(key, value, _SHARED[key])
+            if shared.setdefault(field, converted) != converted:
+                raise _wrong(f"{key}={value}", f"{key} is given twice")
+        else:
+            raise _wrong(key, f"there is no {key!r}")
+    if not found:
+        raise ConfigError("`model`: openai: needs a URL, as in openai:http://host:8000/v1,model=NAME")
+    for values in found:
+        if not (values.get("model") or common.get("model")):
+            raise ConfigError("`model`: which model is to be asked of the upstream? Add model=NAME to openai:…")
+    return [UpstreamSettings(**(common | values)) for values in found]
+
+
+def _pairs(part: str) -> Iterator[tuple[str, str]]:
+    for piece in filter(None, map(str.strip, part.split(","))):
+        if piece.startswith(("http://", "https://")):
+            yield "url", piece
+            continue
+        key, equals, value = (text.strip() for text in piece.partition("="))
+        if not equals or not value:
+            raise _wrong(piece, "it is no URL that begins with http:// or https://, and no KEY=VALUE")
+        yield key, value
+
+
+def _checked_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fine = False
+        parts = urlsplit("")
+    if not fine or parts.query or parts.fragment:
+        raise ConfigError("`model`: openai: needs a URL such as http://host:8000/v1")
+    if parts.username or parts.password:
+        raise ConfigError("`model`: no key belongs into a URL, where all can see it: put it in a variable, key_env=VAR")
+    return text.rstrip("/")
+
+
+def _convert(key: str, value: str, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _wrong(f"{key}={value}", str(error)) from None
+
+
+def _wrong(piece: str, why: str) -> ConfigError:
+    return ConfigError(f"openai setting {piece!r}: {why}; valid are {_VALID}")

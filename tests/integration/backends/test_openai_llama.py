@@ -1,0 +1,76 @@
+"""llama.cpp's own OpenAI routes as the upstream: a real server that nobody here has written."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from llmactors.backends.base import Job, Output
+from llmactors.backends.llama import LlamaBackend, LlamaSettings
+from llmactors.backends.openai import OpenAIBackend, OpenAISettings
+from llmactors.errors import InvalidRequest
+from llmactors.messages import GenerateRequest, TokenDelta
+from llmactors.testing.node import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.model]
+
+PROMPT = "The capital of France is"
+
+
+@contextlib.asynccontextmanager
+async def served(path: Path) -> AsyncIterator[tuple[LlamaBackend, OpenAIBackend]]:
+    llama = LlamaBackend(path, LlamaSettings(slots=2, context_tokens=512, threads=1))
+    await llama.start()
+    try:
+        assert llama._connected is not None
+        server = llama._connected._server
+        settings = OpenAISettings.parse(f"http://{server._host}:{server._port}/v1,model=any,continue=true")
+        remote = OpenAIBackend(settings, keys=(llama._config.api_key,))
+        await remote.start()
+        yield llama, remote
+        await remote.close()
+    finally:
+        await llama.close()
+
+
+def job(prompt: str = PROMPT, *logged: str, max_tokens: int = 12, raw: bool = True) -> Job:
+    request = GenerateRequest("r", "m", prompt, max_tokens=max_tokens, temperature=0.0, raw=raw)
+    return Job(("r", 1), request, tuple(TokenDelta(-1, text) for text in logged))
+
+
+async def run(remote: OpenAIBackend, what: Job) -> list[Output]:
+    async with contextlib.aclosing(remote.generate(what)) as outputs:
+        return [output async for output in outputs]
+
+
+def told(outputs: list[Output]) -> str:
+    return "".join(delta.text for output in outputs for delta in output.deltas)
+
+
+async def test_both_routes_a_continuation_and_a_refusal(gguf: Path) -> None:
+    async with served(gguf) as (_, remote):
+        whole = await run(remote, job())
+        rest = await run(remote, job(PROMPT, whole[0].deltas[0].text))
+        chat = await run(remote, job(raw=False))
+        with pytest.raises(InvalidRequest, match="context"):
+            await run(remote, job("word " * 3000))
+
+    assert sum(len(output.deltas) for output in whole) == 12
+    assert (whole[-1].finish, whole[-1].prompt_tokens) == ("length", 5)
+    assert whole[0].deltas[0].text + told(rest) == told(whole)
+    assert chat[-1].prompt_tokens > 5  # the template's tokens
+
+
+async def test_a_cancel_frees_the_slot(gguf: Path) -> None:
+    async with served(gguf) as (llama, remote):
+        client = llama._connected
+        assert client is not None
+        async with contextlib.aclosing(remote.generate(job("Once upon a time", max_tokens=400))) as outputs:
+            await anext(outputs)
+            assert await client.busy_slots() == 1
+        with trio.fail_after(1):
+            while await client.busy_slots():  # noqa: ASYNC110 - llama.cpp tells only who asks
+                await trio.sleep(0.005)
+        await wait_until(lambda: "running=0" in repr(remote))

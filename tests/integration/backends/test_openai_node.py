@@ -1,0 +1,101 @@
+"""A whole node in front of upstreams."""
+
+import random
+from contextlib import AbstractAsyncContextManager
+
+import httpx
+import pytest
+import trio
+
+from llmactors.backends.mock_oracle import mock_text
+from llmactors.backends.openai import OpenAIBackend, OpenAISettings
+from llmactors.messages import GenerateRequest
+from llmactors.system import ServedModel
+from llmactors.testing.faulty_upstream import WORDS, Hit, good, upstream
+from llmactors.testing.node import LocalNode, NodeProcess, local_node, mock_model, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+def remote(url: str, options: str = "") -> ServedModel:
+    settings = OpenAISettings.parse(f"{url},wait_s=1,{options}", name="mock")
+    return ServedModel("gpt", lambda: OpenAIBackend(settings, rng=random.Random(1)))
+
+
+def streamed(node: LocalNode) -> AbstractAsyncContextManager[httpx.Response]:
+    return node.client.stream("POST", "/v1/generate", json={"prompt": "hi", "stream": True})
+
+
+async def cut_after_two(hit: Hit) -> None:
+    await hit.head()
+    await hit.words(WORDS[:2])
+    await hit.stream.aclose()
+
+
+async def never_ends(hit: Hit) -> None:
+    await hit.head()
+    await hit.words(WORDS[:2])
+    await hit.wait_closed()
+
+
+async def test_an_answer_through_the_gateway() -> None:
+    async with upstream(good) as server, local_node(remote(server.url)) as node:
+        answer = (await node.client.post("/v1/generate", json={"prompt": "hi", "max_tokens": 4})).json()
+    assert (answer["text"], answer["finish_reason"]) == ("".join(WORDS), "length")
+    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
+
+
+async def test_an_interrupted_stream_says_so_and_the_node_stays_well() -> None:
+    async with upstream(cut_after_two, good) as server, local_node(remote(server.url)) as node:
+        answer = await node.client.post("/v1/generate", json={"prompt": "hi", "max_tokens": 4, "stream": True})
+        assert "INTERRUPTED" in answer.text
+        assert "event: done" not in answer.text
+        assert (await node.client.post("/v1/generate", json={"prompt": "hi", "max_tokens": 4})).status_code == 200
+        assert node.incarnations()["node/serving/backends/gpt"] == 1
+
+
+async def test_a_cancel_reaches_the_upstream() -> None:
+    async with upstream(never_ends) as server, local_node(remote(server.url)) as node, streamed(node) as stream:
+        await wait_until(lambda: bool(server.hits))
+        await node.client.delete(f"/v1/streams/{stream.headers['x-request-id']}")
+        with trio.fail_after(1):
+            await server.hits[0].closed_by_peer.wait()
+        await stream.aread()
+
+
+async def test_a_crash_of_the_backend_asks_no_upstream_a_second_time() -> None:
+    async with (
+        upstream(never_ends, good) as server,
+        local_node(remote(server.url)) as node,
+        streamed(node) as stream,
+    ):
+        await wait_until(lambda: bool(server.hits))
+        await trio.sleep(0.1)
+        node.crash("node/serving/backends/gpt")
+        text = (await stream.aread()).decode()
+    assert "INTERRUPTED" in text
+    assert len(server.hits) == 1
+
+
+async def test_our_own_server_is_an_upstream() -> None:
+    async with local_node(mock_model("step_ms=1")) as server:
+        probe = {"model": "mock", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        if (await server.client.post("/v1/chat/completions", json=probe)).status_code == httpx.codes.NOT_FOUND:
+            pytest.skip("the gateway has no OpenAI routes")
+        async with local_node(remote(f"{server.url}/v1")) as node:
+            answer = (await node.client.post("/v1/generate", json={"prompt": "hi", "max_tokens": 20})).json()
+    expected = mock_text(GenerateRequest("", "mock", "hi", max_tokens=20))
+    assert (answer["text"], answer["usage"]["completion_tokens"]) == (expected, 20)
+
+
+async def test_the_command_line_serves_an_upstream() -> None:
+    async with upstream(good) as server:
+        model = f"gpt=openai:{server.url},model=far,key_env=LLMACTORS_TEST_KEY"
+        process = NodeProcess("--model", model, "--bind", "127.0.0.1:0", environ={"LLMACTORS_TEST_KEY": "sesame"})
+        with process:
+            url = await trio.to_thread.run_sync(process.wait_ready)
+            async with httpx.AsyncClient(timeout=20) as client:
+                answer = (await client.post(f"{url}/v1/generate", json={"prompt": "hi", "max_tokens": 4})).json()
+    assert answer["text"] == "".join(WORDS)
+    assert (server.hits[0].body["model"], server.hits[0].headers["authorization"]) == ("far", "Bearer sesame")
+    assert "sesame" not in process._arguments[1]

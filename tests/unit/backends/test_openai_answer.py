@@ -1,0 +1,121 @@
+"""From the bytes of an upstream to the deltas of the log."""
+
+import json
+from email.utils import formatdate
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmactors.backends.openai.answer import NO_TOKEN, TextOverrun, UpstreamAnswer
+from llmactors.backends.openai.chunks import BadChunk, Chunk, ChunkReader
+from llmactors.backends.openai.upstream import retry_after_s
+
+
+def answer(pieces: list[str], *, room: int = 64, stops: tuple[str, ...] = (), completion_tokens: int = 0) -> list[str]:
+    made = UpstreamAnswer(stops, room)
+    deltas = [delta for piece in pieces if not made.stopped for delta in made.take(Chunk(piece))]
+    made.take(Chunk(finish="stop", completion_tokens=completion_tokens))
+    deltas += made.close()
+    assert all(delta.token == NO_TOKEN for delta in deltas)
+    return [delta.text for delta in deltas]
+
+
+def test_a_chunk_is_a_token() -> None:
+    assert answer(["a", "b"]) == ["a", "b"]
+
+
+def test_the_upstreams_count_is_made_up_for() -> None:
+    assert answer(["ab", "c"], completion_tokens=4) == ["ab", "c", "", ""]
+    assert answer(["ab", "c"], completion_tokens=99, room=3) == ["ab", "c", ""]
+
+
+def test_the_last_token_takes_all_that_has_no_room() -> None:
+    assert answer(["a", "b", "c", "d"], room=2) == ["a", "bcd"]
+    assert answer(["a", "b", "c"], room=1) == ["abc"]
+
+
+def test_no_part_of_a_stop_string_is_shown() -> None:
+    assert answer(["a E", "N", "D b"], stops=("END",)) == ["a ", "", ""]
+    assert answer(["a E", "N", " b"], stops=("END",)) == ["a ", "", "EN b"]
+    assert answer(["a E", "N"], stops=("END",)) == ["a ", "EN"]
+
+
+@given(st.lists(st.text("abE", min_size=1)), st.integers(1, 8), st.sampled_from([(), ("ab",), ("EE", "ba")]))
+def test_the_text_is_the_answers_up_to_a_stop_string(pieces: list[str], room: int, stops: tuple[str, ...]) -> None:
+    texts = answer(pieces, room=room, stops=stops)
+    whole = "".join(pieces)
+    ends = [at for at in map(whole.find, stops) if at >= 0]
+    found = "".join(texts)
+    assert len(texts) <= room
+    if not ends:
+        assert found == whole
+    else:
+        assert whole.startswith(found)
+        assert not any(stop in found for stop in stops)
+
+
+def test_more_text_than_tokens_could_say_is_refused() -> None:
+    made = UpstreamAnswer((), 2)
+    with pytest.raises(TextOverrun):
+        made.take(Chunk("x" * 5000))
+
+
+STREAM = (
+    b": ping\n\nid: 4\nevent: message\ndata: "
+    + json.dumps({"choices": [{"delta": {"role": "assistant", "content": "hé"}, "logprobs": None}]}).encode()
+    + b'\n\ndata:{"choices":[{"text":"llo"}]}\r\n\r\ndata: {"choices":[{"index":1,"text":"other"}]}\n\n'
+    b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":null}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+    b"data: [DONE]\n\ndata: {bad\n\n"
+)
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=20))
+def test_chunks_are_the_same_wherever_the_bytes_are_cut(cuts: list[int]) -> None:
+    reader, places = ChunkReader(), [0, *sorted(cuts), len(STREAM)]
+    found = [chunk for a, b in pairwise(places) for chunk in reader.feed(STREAM[a:b])]
+    assert found == [
+        Chunk("hé"),
+        Chunk("llo"),
+        Chunk(""),
+        Chunk("", "stop"),
+        Chunk("", None, 3, 2),
+        Chunk(done=True),
+    ]
+
+
+@pytest.mark.parametrize("data", [b"[]", b'{"choices":3}', b'"text"', b'{"choices":[{"text":7}]}', b"\xff"])
+def test_what_is_no_chunk_is_an_error(data: bytes) -> None:
+    with pytest.raises(BadChunk):
+        ChunkReader().feed(b"data: " + data + b"\n\n")
+
+
+@pytest.mark.parametrize("error", [{"message": "no"}, "no", {"error": {"message": "no"}}])
+def test_errors_of_any_shape(error: object) -> None:
+    chunks = ChunkReader().feed(b"data: " + json.dumps({"error": error}).encode() + b"\n\n")
+    assert chunks == [Chunk(error={"message": "no"})]
+
+
+def test_a_line_without_an_end_is_refused() -> None:
+    with pytest.raises(BadChunk, match="too long"):
+        ChunkReader().feed(b"data: " + b"x" * (2 << 20))
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
+        ({"retry-after": formatdate(1030, usegmt=True)}, 30.0),
+        ({"retry-after": formatdate(10, usegmt=True)}, 0.0),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers, 1000.0) == seconds

@@ -1,0 +1,120 @@
+"""When an upstream gets requests, and which one does."""
+
+import random
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmactors.actors.backoff import Backoff
+from llmactors.backends.openai.balance import Balance
+from llmactors.backends.openai.circuit import Circuit, CircuitState
+
+RNG = random.Random(1)
+
+
+def make() -> Circuit:
+    return Circuit(failures_to_open=2, backoff=Backoff(first_s=1.0, factor=2.0, cap_s=4.0, jitter=0.0))
+
+
+def opened() -> Circuit:
+    circuit = make()
+    for _ in range(2):
+        circuit.take(0.0)
+        circuit.fail(0.0, RNG)
+    return circuit
+
+
+def test_failures_in_a_row_open_it() -> None:
+    circuit = make()
+    circuit.fail(0.0, RNG)
+    circuit.succeed()
+    circuit.fail(0.0, RNG)
+    assert circuit.admits(0.0)
+    circuit.fail(0.0, RNG)
+    assert circuit.state is CircuitState.OPEN
+    assert (circuit.admits(0.99), circuit.next_at(0.0)) == (False, 1.0)
+
+
+def test_a_trial_is_one_request() -> None:
+    circuit = opened()
+    assert circuit.admits(1.0)
+    assert circuit.take(1.0)
+    assert not circuit.admits(1.0)
+
+
+def test_a_trial_that_succeeds_closes_it() -> None:
+    circuit = opened()
+    circuit.take(1.0)
+    circuit.succeed()
+    assert circuit.admits(1.0)
+    assert not circuit.take(1.0)
+
+
+def test_each_trial_that_fails_opens_it_for_longer() -> None:
+    circuit = opened()
+    for now, until in ((1.0, 3.0), (3.0, 7.0), (7.0, 11.0)):
+        circuit.take(now)
+        circuit.fail(now, RNG)
+        assert circuit.next_at(now) == until
+
+
+def test_a_trial_that_says_nothing_leaves_room_for_the_next() -> None:
+    circuit = opened()
+    circuit.take(1.0)
+    circuit.give_back()
+    assert circuit.admits(1.0)
+    assert circuit.take(1.0)
+
+
+def test_late_failures_of_older_requests_prolong_nothing() -> None:
+    circuit = opened()
+    circuit.fail(0.9, RNG)
+    assert circuit.next_at(0.9) == 1.0
+
+
+def test_a_hold_is_kept_whatever_the_state() -> None:
+    circuit = make()
+    circuit.hold(5.0)
+    circuit.hold(3.0)
+    circuit.succeed()
+    assert (circuit.admits(4.9), circuit.admits(5.0), circuit.next_at(0.0)) == (False, True, 5.0)
+
+
+@given(st.lists(st.sampled_from(["take", "ok", "fail", "back", "hold", "later"]), max_size=60))
+def test_it_always_admits_again(events: list[str]) -> None:
+    """Whatever happens, once all trials have ended there is a time from which requests are admitted."""
+    circuit, now, trials = make(), 0.0, 0
+    for event in events:
+        if event == "take" and circuit.admits(now):
+            trials += circuit.take(now)
+        elif event == "ok":
+            circuit.succeed()
+        elif event == "fail":
+            circuit.fail(now, RNG)
+        elif event == "hold":
+            circuit.hold(now + 2)
+        elif event == "later":
+            now += 0.7
+        elif event == "back":
+            circuit.give_back()
+    circuit.give_back()
+    assert circuit.admits(max(now, circuit.next_at(now)))
+    assert circuit.next_at(now) <= now + 4
+
+
+def test_weights_are_shares() -> None:
+    balance, rng = Balance.of([3.0, 1.0]), random.Random(7)
+    chosen = Counter(balance.choose(0.0, rng) for _ in range(4000))
+    assert 2850 < chosen[0] < 3150
+
+
+def test_who_is_open_is_left_out_and_who_is_avoided_comes_last() -> None:
+    balance = Balance.of([1e6, 1.0, 1e-6])
+    balance.circuits[0].hold(10.0)
+    assert balance.choose(0.0, RNG, avoid={1}) == 2
+    assert balance.choose(0.0, RNG, avoid={1, 2}) in {1, 2}
+    balance.circuits[1].hold(8.0)
+    balance.circuits[2].hold(9.0)
+    assert balance.choose(0.0, RNG) is None
+    assert balance.next_at(0.0) == 8.0

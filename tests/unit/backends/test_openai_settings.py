@@ -1,0 +1,78 @@
+"""What `--model openai:…` may say."""
+
+import pytest
+
+from llmactors.backends.model_spec import ModelKind, ModelSpec, parse_model
+from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
+from llmactors.errors import ConfigError
+
+
+def test_one_upstream() -> None:
+    settings = OpenAISettings.parse("http://host:8000/v1/,model=NAME,key_env=VAR,slots=3,continue=true,first_s=0.5")
+    assert settings.upstreams == (UpstreamSettings(url="http://host:8000/v1", model="NAME", key_env="VAR"),)
+    assert (settings.slots, settings.continues, settings.first_s) == (3, True, 0.5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://a/v1,model=X,weight=3|openai:http://b/v1,model=Y",
+        "http://a/v1,model=X,weight=3|http://b/v1,model=Y",
+        "url=http://a/v1,model=X,weight=3,url=http://b/v1,model=Y",
+        "model=X,url=http://a/v1,weight=3,url=http://b/v1,model=Y",
+    ],
+)
+def test_several_upstreams(text: str) -> None:
+    assert OpenAISettings.parse(text).upstreams == (
+        UpstreamSettings(url="http://a/v1", model="X", weight=3),
+        UpstreamSettings(url="http://b/v1", model="Y"),
+    )
+
+
+def test_the_alias_is_the_model_where_none_is_named() -> None:
+    assert parse_model("gpt=openai:http://h/v1") == ModelSpec("gpt", ModelKind.OPENAI, "http://h/v1")
+    assert OpenAISettings.parse("http://h/v1", name="gpt").upstreams[0].model == "gpt"
+    assert parse_model("openai:http://h/v1,model=meta/llama").name == "meta/llama"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "needs a URL"),
+        ("model=x", "needs a URL"),
+        ("http://h/v1", "which model"),
+        ("ftp://h/v1,model=x", "no KEY=VALUE"),
+        ("http://:80/v1,model=x", "needs a URL"),
+        ("http://h:99999/v1,model=x", "needs a URL"),
+        ("http://h/v1?a=b,model=x", "needs a URL"),
+        ("http://me:secret@h/v1,model=x", "key_env=VAR"),
+        ("http://h/v1,model=x,nosuch=1", "there is no 'nosuch'; valid are url, model, key_env, weight, slots"),
+        ("http://h/v1,model=x,weight=0", "weight=0"),
+        ("http://h/v1,model=x,slots=none", "slots=none"),
+        ("http://h/v1,model=x,model=y", "twice"),
+        ("http://h/v1,model=x,slots=1|http://i/v1,model=x,slots=2", "slots is given twice"),
+        ("http://h/v1,model=x|model=y", "needs a URL"),
+    ],
+)
+def test_mistakes_are_named(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=r"openai|upstream|URL") as caught:
+        OpenAISettings.parse(text)
+    assert said in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("mine=mypkg:MyBackend", ModelSpec("mine", ModelKind.CUSTOM, "mypkg:MyBackend")),
+        ("my.pkg:Make.it", ModelSpec("Make.it", ModelKind.CUSTOM, "my.pkg:Make.it")),
+        ("a=my.pkg:make,x=1,y=2", ModelSpec("a", ModelKind.CUSTOM, "my.pkg:make,x=1,y=2")),
+        ("known", ModelSpec("known", ModelKind.CUSTOM, "known")),
+        ("known:x=1", ModelSpec("known", ModelKind.CUSTOM, "known,x=1")),
+        ("a=known,x=1", ModelSpec("a", ModelKind.CUSTOM, "known,x=1")),
+        ("unknown", ModelSpec("unknown", ModelKind.LLAMA, "unknown")),
+        ("mypkg:model.gguf", ModelSpec("mypkg:model", ModelKind.LLAMA, "mypkg:model.gguf")),
+    ],
+)
+def test_backends_of_others(text: str, spec: ModelSpec) -> None:
+    assert parse_model(text, installed={"known"}) == spec
