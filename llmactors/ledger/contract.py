@@ -53,7 +53,7 @@ class ReleaseHow(enum.Enum):
     SILENT = "silent"
     """A drain, or work that never started: the attempt is given back."""
     FAILED = "failed"
-    """The backend crashed under it: the attempt counts. In quarantine this convicts the request."""
+    """The backend crashed under it: the attempt counts. Alone in quarantine, this convicts the request."""
     FATAL = "fatal"
     """It can never work: straight to the dead letters."""
 
@@ -77,7 +77,7 @@ class Claim:
     attempt: int
     """Which try this is, counted from 1."""
     quarantined: bool
-    """It runs alone on its worker, because its attempts before this one ended in crashes."""
+    """It runs alone on its worker, or with few, because its attempts before this one ended in crashes."""
     tokens: tuple[TokenDelta, ...]
     """What is in the log already, from seq 1."""
     waited_s: float = 0.0
@@ -235,9 +235,10 @@ class Ledger(Protocol):
         """Hands `worker` up to `slots` queued requests for `model` in fair order.
 
         Each claim raises the request's epoch and counts an attempt. A request on its third attempt or later is in
-        quarantine: it is handed out only to a worker that holds nothing, alone, and that worker gets nothing more
-        until it is done. A busy worker that comes upon one has it reserved, and gets nothing new until it is empty and
-        then that one alone; other workers pass it over. A worker without a live lease gets nothing: `beat` first.
+        quarantine: it is handed out only to a worker that holds nothing, alone or with a few other such, and that
+        worker gets nothing more until it is done with all of them. A busy worker that comes upon one has it reserved,
+        and gets nothing new until it is empty; other workers pass it over. A worker without a live lease gets nothing:
+        `beat` first.
 
         This is the one operation that is not idempotent: after a lost reply the worker does not know what it holds, so
         it has to `leave` and go on as a new incarnation.

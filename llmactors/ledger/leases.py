@@ -17,22 +17,28 @@ class Worker:
     """When its lease ends, unless it beats before."""
     held: dict[str, None] = attrs.field(factory=dict)
     """The ids of what it runs, in order of claim."""
-    alone_with: str | None = None
-    """The quarantined request that it runs, if it does."""
+    suspects: int = 0
+    """How many suspects it was given together; it gets nothing more until it has none of them left."""
+    suspects_max: int = 0
+    """How many suspects each of them tolerates, at most."""
     reserved: str | None = None
-    """The quarantined request that it gets as soon as it holds nothing else."""
+    """The suspect that it gets as soon as it holds nothing else."""
     _stops: deque[tuple[float, str, int]] = attrs.field(factory=deque)
     news: News = attrs.field(factory=News)
 
-    def hold(self, request_id: str, *, alone: bool) -> None:
+    def hold(self, request_id: str) -> None:
         self.held[request_id] = None
-        if alone:
-            self.alone_with = request_id
+
+    def hold_suspect(self, request_id: str, together: int) -> None:
+        """`together`: how many suspects it tolerates, itself included."""
+        self.hold(request_id)
+        self.suspects_max = min(self.suspects_max, together) if self.suspects else together
+        self.suspects += 1
 
     def let_go(self, request_id: str) -> None:
         del self.held[request_id]
-        if self.alone_with == request_id:
-            self.alone_with = None
+        if not self.held:
+            self.suspects = 0
 
     def stop(self, request_id: str, epoch: int, until: float) -> None:
         """Its claim is not wanted any more: each beat says so until then, as any one answer may be lost."""

@@ -65,8 +65,8 @@ class Lifecycle:
         self._enqueue(record)
 
     def next_for(self, lease: Worker, model: str) -> Record | None:
-        """What `lease` should start now. May reserve a quarantined request to it, and ends what is overdue."""
-        if lease.alone_with is not None or (lease.reserved is not None and lease.held):
+        """What `lease` should start now. May reserve a suspect to it, and ends what is overdue."""
+        if lease.suspects >= lease.suspects_max > 0 or (lease.reserved is not None and lease.held):
             return None
         while (request_id := lease.reserved or self.backlog.take(model)) is not None:
             record = self.records[request_id]
@@ -74,7 +74,10 @@ class Lifecycle:
                 self.expire(record)
             elif record.request.model != model:
                 return None
-            elif record.quarantined and lease.held:
+            elif lease.suspects and not self._may_join(record, lease):
+                self.backlog.put_back(record)
+                return None
+            elif record.quarantined and lease.held and not lease.suspects:
                 # It could wait for ever for a worker that happens to be empty, so it picks this one and blocks only it.
                 lease.reserved, record.reserved_for = request_id, lease.id
                 return None
@@ -88,7 +91,10 @@ class Lifecycle:
         record.epoch += 1
         record.attempt += 1
         record.holder = lease.id
-        lease.hold(record.request.id, alone=record.quarantined)
+        if record.quarantined:
+            lease.hold_suspect(record.request.id, self._settings.together(record.attempt))
+        else:
+            lease.hold(record.request.id)
         self.running += 1
         self._note_pace(record.request.model)
         waited_s = self._now() - record.queued_at
@@ -118,8 +124,9 @@ class Lifecycle:
         self._enqueue(record)
 
     def crash(self, record: Record, cause: str) -> None:
-        """Its worker was lost or its backend crashed under it: one more attempt, or the end of a quarantined one."""
-        if record.quarantined:
+        """Its worker was lost or its backend crashed under it: one more attempt, or the end of a lonely suspect."""
+        lease = None if record.holder is None else self.leases.get(record.holder)
+        if record.quarantined and lease is not None and lease.suspects == 1:
             message = f"its backend or worker crashed in each of {record.attempt} attempts, in the last with it alone"
             self.give_up(record, Failed("POISONED", message), cause)
         else:
@@ -129,10 +136,10 @@ class Lifecycle:
 
     def lose(self, lease: Worker, cause: str) -> int:
         """Ends a lease, and gives away what it held. Says how many requests that were."""
-        self.leases.bury(lease)
         held = [self.records[request_id] for request_id in lease.held]
         for record in held:
             self.crash(record, cause)
+        self.leases.bury(lease)
         if lease.reserved is not None:
             record = self.records[lease.reserved]
             record.reserved_for = None
@@ -189,6 +196,9 @@ class Lifecycle:
             del self.records[record.request.id]
             buried += 1
         return buried
+
+    def _may_join(self, record: Record, lease: Worker) -> bool:
+        return record.quarantined and lease.suspects < self._settings.together(record.attempt + 1)
 
     def _detach(self, record: Record) -> None:
         worker_id = record.holder or record.reserved_for

@@ -142,6 +142,8 @@ class MemoryLedger:
         if lease is None or slots < 1:
             return claims
         lease.news.looked(model)
+        if lease.suspects:
+            return claims
         while len(claims) < slots and (record := self._life.next_for(lease, model)) is not None:
             claims.append(self._life.start(record, lease))
         return claims

@@ -30,6 +30,8 @@ class ModelRequest:
     attempt: int = 0
     crashed: int = 0
     holder: str = ""
+    suspects: int = 0
+    """With how many suspects it was claimed, itself included."""
     tokens: list[TokenDelta] = attrs.field(factory=list)
     end_kind: str = ""
     end: Terminal | None = None
@@ -103,7 +105,7 @@ class LedgerModel:
                 self.crash(each, now)
 
     def crash(self, each: ModelRequest, now: float) -> None:
-        if each.is_quarantined(self.settings):
+        if each.is_quarantined(self.settings) and each.suspects == 1:
             self.dead_letters += 1
             self.close(each, "POISONED", now, by_epoch=each.epoch)
         else:
@@ -130,9 +132,13 @@ class LedgerModel:
             quarantined = each.is_quarantined(self.settings)
             expected = Claim(each.request, each.epoch, each.attempt, quarantined, tuple(each.tokens), claim.waited_s)
             assert claim == expected  # noqa: S101
+            each.suspects = len(claims)
         held = self.held_by(worker)
         if any(each.is_quarantined(self.settings) for each in held):
-            assert len(held) == 1, "not alone in quarantine"  # noqa: S101
+            assert all(each.is_quarantined(self.settings) for each in held), "not apart in quarantine"  # noqa: S101
+            assert len(claims) in {0, len(held)}, "one more in quarantine"  # noqa: S101
+            most = min(self.settings.together(each.attempt) for each in held)
+            assert len(claims) <= most, "too many in quarantine"  # noqa: S101
 
     def append(self, entry: AppendEntry, now: float) -> AppendResult:
         each = self.requests.get(entry.request_id)

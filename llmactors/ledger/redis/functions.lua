@@ -149,7 +149,6 @@ local function leave_line(c, r)
     -- Nothing waits: a new busy period begins with clean tags and no memory of tenants.
     redis.call('DEL', q.tags)
     redis.call('HDEL', q.classes, r.p)
-    if redis.call('EXISTS', q.classes) == 0 then redis.call('DEL', key(c, 'pace:' .. r.m)) end
   elseif redis.call('EXISTS', flow) == 0 then
     forget_past_tags(q)
   end
@@ -242,8 +241,8 @@ local function detach(c, r)
     count(c, 'running', -1)
     redis.call('HDEL', key(c, 'request:' .. r.id), 'h')
     redis.call('ZREM', key(c, 'held:' .. r.h), r.id)
-    if redis.call('HGET', key(c, 'worker:' .. r.h), 'alone') == r.id then
-      redis.call('HDEL', key(c, 'worker:' .. r.h), 'alone')
+    if r.qn and redis.call('EXISTS', key(c, 'held:' .. r.h)) == 0 then
+      redis.call('HDEL', key(c, 'worker:' .. r.h), 'suspects', 'suspects_max')
     end
     r.h = nil
     return
@@ -251,6 +250,7 @@ local function detach(c, r)
   count(c, 'queued', -1)
   count(c, 'queued_bytes', -tonumber(r.z))
   leave_line(c, r)
+  if redis.call('EXISTS', key(c, 'classes:' .. r.m)) == 0 then redis.call('DEL', key(c, 'pace:' .. r.m)) end
   if r.rv then
     redis.call('HDEL', key(c, 'worker:' .. r.rv), 'reserved')
     redis.call('HDEL', key(c, 'request:' .. r.id), 'rv')
@@ -336,7 +336,8 @@ local function give_up(c, r, code, message, cause)
 end
 
 local function crash(c, r, cause)
-  if r.qn then
+  -- Who ran with other suspects is not convicted, but goes on with fewer.
+  if r.qn and r.h and redis.call('HGET', key(c, 'worker:' .. r.h), 'suspects') == '1' then
     local message = 'its backend or worker crashed in each of %d attempts, in the last with it alone'
     give_up(c, r, 'POISONED', string.format(message, r.at), cause)
   else
@@ -662,22 +663,32 @@ local function leave(keys, args)
   return OK
 end
 
--- What the worker should start now. May reserve a quarantined request to it, and ends what is overdue.
+-- How many suspects may run with one on its nth attempt, itself included.
+local function together(c, attempt)
+  local s = settings(c)
+  return s.suspects_together[attempt - s.quarantine_from + 1] or 1
+end
+
+-- What the worker should start now. May reserve a suspect to it, and ends what is overdue.
 local function next_for(c, worker, model)
-  local known = redis.call('HMGET', key(c, 'worker:' .. worker), 'alone', 'reserved')
+  local known = redis.call('HMGET', key(c, 'worker:' .. worker), 'suspects', 'suspects_max', 'reserved')
+  local suspects, most, reserved = tonumber(known[1] or '0'), tonumber(known[2] or '0'), known[3]
   local busy = redis.call('EXISTS', key(c, 'held:' .. worker)) == 1
-  if known[1] or (known[2] and busy) then return nil end
+  if (suspects > 0 and suspects >= most) or (reserved and busy) then return nil end
   while true do
     local r
-    if known[2] then r = load(c, known[2]) else r = take(c, model) end
+    if reserved then r = load(c, reserved) else r = take(c, model) end
     if not r then return nil end
     local due = redis.call('ZSCORE', key(c, 'deadlines'), r.id)
     if due and tonumber(due) <= c.now then
       expire(c, r)
-      known[2] = nil
+      reserved = nil
     elseif r.m ~= model then
       return nil
-    elseif r.qn and busy then
+    elseif suspects > 0 and not (r.qn and suspects < together(c, r.at + 1)) then
+      wait_in_line(c, r)
+      return nil
+    elseif r.qn and busy and suspects == 0 then
       -- It could wait for ever for a worker that happens to be empty, so it picks this one and blocks only it.
       redis.call('HSET', key(c, 'worker:' .. worker), 'reserved', r.id)
       put(c, r, 'rv', worker)
@@ -705,7 +716,12 @@ local function start(c, r, worker)
   for _, name in ipairs({ 'request:', 'body:', 'log:' }) do
     redis.call('PEXPIRE', key(c, name .. r.id), settings(c).keep_ms)
   end
-  if r.qn then redis.call('HSET', key(c, 'worker:' .. worker), 'alone', r.id) end
+  if r.qn then
+    local name, most = key(c, 'worker:' .. worker), together(c, r.at)
+    local suspects = redis.call('HINCRBY', name, 'suspects', 1)
+    if suspects > 1 then most = math.min(most, tonumber(redis.call('HGET', name, 'suspects_max'))) end
+    redis.call('HSET', name, 'suspects_max', most)
+  end
   count(c, 'running', 1)
   note_pace(c, r.m)
 end
@@ -728,6 +744,10 @@ local function claim(keys, args)
     return found
   end
   local ids = {}
+  if redis.call('HGET', key(c, 'worker:' .. worker), 'suspects') then
+    publish(c)
+    return found
+  end
   while #found < tonumber(args[5]) do
     local r = next_for(c, worker, args[4])
     if not r then break end

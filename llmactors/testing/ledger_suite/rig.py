@@ -17,6 +17,7 @@ SUITE_SETTINGS = LedgerSettings(
     retention_s=0.75,
     tombstone_s=1.0,
     dead_letters_kept=4,
+    suspects_together=(2,),
 )
 """Small bounds, and times short enough to be waited for where the clock is a real one."""
 

@@ -130,6 +130,36 @@ class QuarantineSuite:
         statistics = await rig.ledger.statistics()
         assert (statistics.quarantined, statistics.queued, statistics.dead_letters) == (0, 0, 1)
 
+    async def test_a_crash_with_others_convicts_nobody_but_parts_them(self, rig: Rig) -> None:
+        await rig.submit(request("a"), request("b"), request("c"))
+        for worker in ("w1", "w2"):
+            assert len(await rig.claim(worker, slots=4)) == 3
+            await rig.ledger.leave(worker)
+        two = await rig.claim("w3", slots=4)
+        assert [claim.request.id for claim in two] == ["a", "b"]
+        assert await rig.claim("w3", slots=4) == []
+        for claim in two:
+            await rig.ledger.release(claim.request.id, claim.epoch, ReleaseHow.FAILED, "segmentation fault")
+        assert (await rig.ledger.statistics()).dead_letters == 0
+        for name in ("a", "b", "c"):
+            [alone] = await rig.claim("w3", slots=1 if name == "c" else 4)
+            assert alone.request.id == name
+            await rig.ledger.release(name, alone.epoch, ReleaseHow.FAILED, "segmentation fault")
+        assert [letter.request.id for letter in await rig.ledger.dead_letters()] == ["a", "b", "c"]
+
+    async def test_suspects_run_with_nobody_else(self, rig: Rig) -> None:
+        await rig.submit(request("a"), request("b"))
+        for worker in ("w1", "w2"):
+            await rig.claim(worker, slots=4)
+            await rig.ledger.leave(worker)
+        await rig.submit(request("innocent"))
+        suspects = await rig.claim("w3", slots=4)
+        assert [claim.request.id for claim in suspects] == ["a", "b"]
+        await rig.ledger.finish("a", suspects[0].epoch, finished(0))
+        assert await rig.claim("w3", slots=4) == []
+        await rig.ledger.finish("b", suspects[1].epoch, finished(0))
+        assert [claim.request.id for claim in await rig.claim("w3", slots=4)] == ["innocent"]
+
     async def test_a_failed_release_and_a_lost_lease_convict_too(self, rig: Rig) -> None:
         await rig.submit(request())
         await rig.crash(times=2)
