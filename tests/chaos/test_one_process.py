@@ -105,8 +105,8 @@ async def test_request_that_crashes_every_backend_is_convicted_and_others_are_se
             prompt: oracle(prompt) for prompt in records
         }
         backend = "node/serving/backends/mock"
-        await node.wait_running(backend, before[backend] + 3)
-        assert node.incarnations() == {**before, backend: before[backend] + 3}
+        await node.wait_running(backend, before[backend] + 5)
+        assert node.incarnations() == {**before, backend: before[backend] + 5}
         assert [letter.request.prompt for letter in await node.node.ledger.dead_letters()] == ["the poison one"]
 
         served = await read_stream(node.url, {"prompt": "later", "max_tokens": 3})

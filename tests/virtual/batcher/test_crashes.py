@@ -81,11 +81,12 @@ async def test_a_poison_prompt_ends_and_its_batch_mates_finish(autojump_clock: M
         info = await world.memory.info("r4")
         letters = await world.memory.dead_letters()
     assert codes(world) == ["length"] * 4 + ["POISONED"] + ["length"] * 3
-    assert info.attempt == 3
+    # Twice with all, once with seven, once with two others, and then alone.
+    assert info.attempt == 5
     assert len(world.streams[4].tokens) == 2
     assert [letter.request.id for letter in letters] == ["r4"]
     assert "injected: crash at token 3" in letters[0].cause
-    assert world.incarnations == (1, 4)
+    assert world.incarnations == (1, 6)
 
 
 async def test_two_poison_prompts_at_once(autojump_clock: MockClock) -> None:
@@ -95,7 +96,7 @@ async def test_two_poison_prompts_at_once(autojump_clock: MockClock) -> None:
             await world.submit("poison" if number in {2, 7} else "fine", 10)
     assert [index for index, code in enumerate(codes(world)) if code == "POISONED"] == [2, 7]
     assert codes(world).count("length") == 8
-    assert world.incarnations[1] <= 6
+    assert world.incarnations[1] <= 9
 
 
 async def test_a_backend_that_fails_to_start_some_times_costs_no_attempts(autojump_clock: MockClock) -> None:
