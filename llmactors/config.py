@@ -36,8 +36,8 @@ class Settings:
     """All of one node. Times in seconds."""
 
     model: tuple[str, ...] = ("smollm2-135m",)
-    """What to serve: NAME, PATH.gguf, hf:OWNER/REPO/FILE, mock or mock:OPTIONS; `ALIAS=…` names it. The first is the
-    default of requests that name none."""
+    """What to serve: NAME, PATH.gguf, hf:OWNER/REPO/FILE, openai:URL,model=NAME, MODULE:NAME, mock or mock:OPTIONS;
+    `ALIAS=…` names it. The first is the default of requests that name none."""
     bind: str = "127.0.0.1:8000"
     api_key: str | None = attrs.field(default=None, repr=False)
     """Asked of every caller; None asks for none. Also read from GATEWAY_API_KEY."""

@@ -13,5 +13,8 @@ answer, detokenize,     from llama.cpp's events to the tokens and texts of the l
 vocabulary, stall       vocabulary from its file
 stop_strings            what is held back until it is clear that it is no stop string
 
+openai                  any OpenAI-compatible upstream, or several of them, as a backend
+custom, custom_batch    whatever a dotted path or an entry point names; CUSTOM.md tells how
+
 catalog, download       from a name to a file that is whole: wheel_download, hub_download, model_cache
 """

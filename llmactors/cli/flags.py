@@ -17,7 +17,9 @@ CONFIG = Annotated[Path | None, Parameter(help="A TOML file with settings.")]
 MODEL = Annotated[
     list[str] | None,
     Parameter(
-        help="NAME, PATH.gguf, hf:OWNER/REPO/FILE, mock or mock:OPTIONS; ALIAS=… names it. Repeatable.", negative=()
+        help="NAME, PATH.gguf, hf:OWNER/REPO/FILE, openai:URL,model=NAME, MODULE:NAME, mock or mock:OPTIONS; "
+        "ALIAS=… names it. Repeatable.",
+        negative=(),
     ),
 ]
 SLOTS = Annotated[int | None, Parameter(help="Sequences decoded at once.")]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from llmactors.cli import flags
 from llmactors.cli.models import serve_models
 from llmactors.cli.running import run_until_signal, set_up_logging
 from llmactors.config import load
@@ -15,13 +16,7 @@ from llmactors.system import Node
 
 def command(
     *,
-    model: Annotated[
-        list[str] | None,
-        Parameter(
-            help="NAME, PATH.gguf, hf:OWNER/REPO/FILE, mock or mock:OPTIONS; ALIAS=… names it. Repeatable.",
-            negative=(),
-        ),
-    ] = None,
+    model: flags.MODEL = None,
     bind: Annotated[str | None, Parameter(help="HOST:PORT to listen on. [127.0.0.1:8000]")] = None,
     config: Annotated[Path | None, Parameter(help="A TOML file with settings.")] = None,
     slots: Annotated[int | None, Parameter(help="Sequences decoded at once.")] = None,
