@@ -114,6 +114,7 @@ class RedisLedger:
         self._workers = Workers()
         self._unfollowed: list[str] = []
         self._wake_keeper = trio.Event()
+        self._syncing = trio.Lock()
         self.link = RedisLink(
             url, link_settings or _LINK, name=name, on_push=self._on_push, on_connect=self._on_connect
         )
@@ -380,20 +381,24 @@ class RedisLedger:
 
     async def sync(self) -> None:
         """Reads whatever was not heard of for a while; renews this gateway's lease; says what is not read any more."""
+        async with self._syncing:
+            await self._unfollow()
+            late = self._late_mirrors()
+            while True:
+                some, late = late[:_READ_AT_ONCE], late[_READ_AT_ONCE:]
+                asked = [_Asked.of(mirror) for mirror in some]
+                parts = [part for each in asked for part in (each.mirror.request_id, each.after)]
+                replies = await self._insist("tail", self._inbox, *parts)
+                for each, reply in zip(asked, replies, strict=True):
+                    await self._mend(each, reply)
+                if not late:
+                    return
+
+    async def _unfollow(self) -> None:
         while self._unfollowed:
             ids, self._unfollowed = self._unfollowed[:_READ_AT_ONCE], self._unfollowed[_READ_AT_ONCE:]
             gone = [each for each in ids if self._mirrors.get(each) is None]
             await self._insist("unfollow", self._inbox, *gone)
-        late = self._late_mirrors()
-        while True:
-            some, late = late[:_READ_AT_ONCE], late[_READ_AT_ONCE:]
-            asked = [(mirror, 0 if mirror.doubtful else len(mirror.tokens)) for mirror in some]
-            parts = [part for mirror, after in asked for part in (mirror.request_id, after)]
-            replies = await self._insist("tail", self._inbox, *parts)
-            for mirror, reply in zip(some, replies, strict=True):
-                await self._mend(mirror, reply)
-            if not late:
-                return
 
     def forget_unread(self, since_s: float) -> None:
         """Drops copies that nobody opened in `since_s` seconds: whoever had the request admitted never came to read."""
@@ -412,11 +417,11 @@ class RedisLedger:
                 late.append(mirror)
         return late
 
-    async def _mend(self, mirror: Mirror, reply: list[Any]) -> None:
+    async def _mend(self, asked: "_Asked", reply: list[Any]) -> None:
         """Brings a copy and its log together again."""
         kind, *found = reply
+        mirror = asked.mirror
         mirror.heard_at = trio.current_time()
-        doubtful, mirror.behind, mirror.doubtful = mirror.doubtful, False, False
         if mirror.end is not None:
             return
         if kind == b"gone":
@@ -426,21 +431,23 @@ class RedisLedger:
         else:
             state, epoch, _, count, chunks = found
             tokens, end = _join(chunks)
-            if count >= len(mirror.tokens):
+            if count >= asked.known:
                 mirror.hear(epoch, count - len(tokens) + 1, tokens, end)
             elif end is not None:
                 mirror.close(DIVERGED)
-            elif not doubtful:
-                mirror.doubtful = True  # the log is shorter than the copy, so all of it is to be compared
-                self._wake_keeper.set()
+            elif not asked.compares:
+                self._doubt(mirror)  # the log is shorter than the copy, so all of it is to be compared
             elif mirror.tokens[:count] != tokens:
                 mirror.close(DIVERGED)
             else:
                 hand_back = state == b"r" and epoch != mirror.epoch
                 log.warning("log mended", request_id=mirror.request_id, tokens=len(mirror.tokens) - count)
                 if not await self._extend(mirror.request_id, epoch, count, mirror.tokens, hand_back=hand_back):
-                    mirror.doubtful = True
-                    self._wake_keeper.set()
+                    self._doubt(mirror)
+
+    def _doubt(self, mirror: Mirror) -> None:
+        mirror.doubtful = True
+        self._wake_keeper.set()
 
     async def _restore(self, mirror: Mirror) -> None:
         """Redis forgot a request that it had accepted."""
@@ -460,6 +467,27 @@ class RedisLedger:
             self._wake_keeper = trio.Event()
             self.forget_unread(self._redis.silence_s)
             await self.sync()
+
+
+@attrs.frozen
+class _Asked:
+    """What a copy was like when its log was asked for: it may have grown since, by pushes."""
+
+    mirror: Mirror
+    compares: bool
+    """The whole log was asked for."""
+    known: int
+    """Tokens that the copy had."""
+
+    @classmethod
+    def of(cls, mirror: Mirror) -> "_Asked":
+        asked = cls(mirror, mirror.doubtful, len(mirror.tokens))
+        mirror.behind = mirror.doubtful = False
+        return asked
+
+    @property
+    def after(self) -> int:
+        return 0 if self.compares else self.known
 
 
 def _check_seq(after: int) -> None:

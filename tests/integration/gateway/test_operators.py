@@ -131,7 +131,7 @@ async def test_metrics_have_the_origins_names_and_count_what_was_sent() -> None:
         assert found["llm_gateway_request_latency_seconds_count"] == 15
         # Two streams and the late one; who comes back for the rest waits for no first token.
         assert found["llmactors_ttft_seconds_count"] == 3
-        # Deadlines are kept in whole milliseconds of wall time, so a request can end a little before its 50 ms are over.
+        # Deadlines are whole milliseconds of wall time, so a request can end a little before its 50 ms are over.
         assert 0.04 <= found["llm_gateway_request_latency_p50_seconds"] <= 5
         p50, p95, p99 = (found[f"llm_gateway_request_latency_{name}_seconds"] for name in ("p50", "p95", "p99"))
         assert p50 <= p95 <= p99

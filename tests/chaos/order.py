@@ -1,0 +1,106 @@
+"""Who wrote what in which order, as the server itself tells: MONITOR, kept while a run is on and read afterwards.
+
+MONITOR shows each command as it is executed, and what a function did right behind its call. So this sees a total order:
+which epoch each request had at each moment, and under which epoch each entry of its log was written.
+"""
+
+import re
+import socket
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Self
+
+import attrs
+
+_PART = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+_PIECE_BYTES = 1 << 20
+
+
+@attrs.define
+class Order:
+    """What was seen."""
+
+    written: int = 0
+    """Entries of logs."""
+    late: int = 0
+    """Appends under an epoch that was over, which wrote nothing."""
+    claims: int = 0
+    violations: list[str] = attrs.field(factory=list)
+
+
+class Monitor:
+    """A context manager: from its beginning to its end everything is written to a file. Cheap: a thread that copies."""
+
+    def __init__(self, port: int, path: Path) -> None:
+        self._port = port
+        self._path = path
+
+    def __enter__(self) -> Self:
+        self._socket = socket.create_connection(("127.0.0.1", self._port))
+        self._socket.sendall(b"MONITOR\r\n")
+        assert self._socket.recv(5) == b"+OK\r\n"
+        self._thread = threading.Thread(target=self._copy, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._socket.close()
+
+    def _copy(self) -> None:
+        with self._path.open("wb") as out:
+            while piece := self._socket.recv(_PIECE_BYTES):
+                out.write(piece)
+
+    def order(self) -> Order:
+        """Reads it all."""
+        return read_order(self._path)
+
+
+def read_order(path: Path) -> Order:  # noqa: C901 - one pass over one kind of line after another
+    """Raises nothing for what is strange: it is a violation then."""
+    order = Order()
+    epochs: dict[bytes, int] = {}
+    last: dict[bytes, int] = {}
+    offered: dict[bytes, int] = {}
+    wrote: Counter[bytes] = Counter()
+
+    def close_call() -> None:
+        for request_id, epoch in offered.items():
+            if not wrote[request_id] and epoch < epochs.get(request_id, 0):
+                order.late += 1
+
+    with path.open("rb") as lines:
+        for line in lines:
+            _, _, rest = line.partition(b"] ")
+            if b" lua] " not in line[:60]:
+                close_call()
+                offered, wrote = {}, Counter()
+                if rest.startswith(b'"FCALL" ') and b'_append" ' in rest[:80]:
+                    # FCALL name 1 prefix now settings, then six of each entry: id, epoch, …
+                    parts = _PART.findall(rest)[6:]
+                    offered = {parts[i]: int(parts[i + 1]) for i in range(0, len(parts) - 5, 6)}
+            elif rest.startswith(b'"HSET" ') and b'"ep" ' in rest:
+                parts = _PART.findall(rest)
+                request_id, epoch = parts[1].rpartition(b":")[2], int(parts[parts.index(b"ep") + 1])
+                if epoch < epochs.get(request_id, 0):
+                    order.violations.append(f"{request_id!r} went from epoch {epochs[request_id]} to {epoch}")
+                order.claims += epoch > 0
+                epochs[request_id] = epoch
+            elif rest.startswith(b'"XADD" ') and b"}:log:" in rest[:120]:
+                parts = _PART.findall(rest)
+                request_id, seq = parts[1].rpartition(b":")[2], int(parts[2].partition(b"-")[0])
+                wrote[request_id] += 1
+                order.written += 1
+                if seq <= last.get(request_id, 0):
+                    order.violations.append(f"{request_id!r} got seq {seq} after {last[request_id]}")
+                last[request_id] = seq
+                # What no append wrote is the end that Redis itself gave it, or a log that was mended.
+                if request_id in offered and offered[request_id] != epochs.get(request_id, offered[request_id]):
+                    order.violations.append(
+                        f"{request_id!r} was written under epoch {offered[request_id]}, "
+                        f"when it had {epochs[request_id]} already"
+                    )
+    return order

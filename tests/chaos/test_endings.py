@@ -1,0 +1,156 @@
+"""What ends in its own way: a worker that drains, a request that kills, a server that loses what it acknowledged."""
+
+import random
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from llmactors.testing import nemeses
+from llmactors.testing.checker import percentiles
+from llmactors.testing.cluster import ClusterSettings
+from llmactors.testing.load import Load, LoadSettings
+from llmactors.testing.nemeses import Nemesis
+from tests.chaos.runs import PREFIX, TOKENS, Chaos, Run
+
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(100)]
+
+
+async def test_a_drain_under_load_moves_streams_and_counts_no_attempt(chaos: Chaos) -> None:
+    async with chaos.run() as run:
+        worker = run.cluster.workers[0]
+        worker.kept_up = False
+        began = time.monotonic()
+        command = [sys.executable, "-m", "llmactors", "drain", worker.name, "--redis", run.cluster.redis.url]
+        with trio.fail_after(15):
+            drained = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+            assert (drained.returncode, drained.stderr) == (0, b"")
+            assert await worker.wait_exit() == 0
+        took_s = time.monotonic() - began
+        await run.wait_flowing()
+        attempts = await trio.to_thread.run_sync(_attempts, run)
+        worker.kept_up = True
+    assert len(attempts) >= 50
+    assert set(attempts) == {1}
+    # The drain is somewhere in this time; a stream that moved has its longest silence there.
+    gaps = [gap.seconds for gap in run.load.history.gaps(0.05) if began <= gap.ended <= began + took_s + 1]
+    found = percentiles(gaps)
+    figures = " · ".join(f"{name} {value:.2f} s" for name, value in found.items()) or "none above 0.05 s"
+    chaos.tally.notes.append(f"gap where a worker drained: {figures} of {len(gaps)}; the drain took {took_s:.1f} s")
+
+
+def _attempts(run: Run) -> list[int]:
+    """Of every request that has been claimed."""
+    with run.cluster.client() as client:
+        found = [client.hmget(key, "ep", "at") for key in client.scan_iter(f"{PREFIX}request:*", count=1000)]
+    return [int(attempt) for epoch, attempt in found if epoch and int(epoch)]
+
+
+async def test_a_poisonous_request_is_convicted_and_the_others_of_its_batch_finish(chaos: Chaos) -> None:
+    settings = ClusterSettings(model="mock=mock:step_ms=20,slots=64,crash_at=10,crash_prompt=poison")
+    async with chaos.run(settings, may_fail=["POISONED"]) as run:
+        poison = Load(
+            lambda: run.cluster.gateway_urls,
+            LoadSettings(clients=1, max_tokens=TOKENS, requests=1, prompts="poison", replay_share=1.0),
+            seed=chaos.tally.seed,
+        )
+        with trio.fail_after(40):
+            await poison.run()
+        letters = await trio.to_thread.run_sync(_dead_letters, run)
+    [request] = poison.history.requests
+    assert [end.code for end in request.ends] == ["POISONED"]
+    assert [token.seq for token in request.tokens] == list(range(1, 10))
+    assert len(letters) == 1
+    assert b"poison" in letters[0]
+    assert not run.verdict.failures
+    chaos.tally.notes.append("one request was made to crash its backend: it alone ended, as POISONED")
+
+
+def _dead_letters(run: Run) -> list[bytes]:
+    with run.cluster.client() as client:
+        return [fields[b"body"] for _, fields in client.xrange(f"{PREFIX}dead_letters")]
+
+
+async def test_a_server_killed_with_appendfsync_everysec(chaos: Chaos) -> None:
+    """What it loses of what it had acknowledged is repaired from what gateways and workers hold, or said to be lost."""
+    async with chaos.run(ClusterSettings(appendfsync="everysec"), may_fail=["INTERRUPTED"]) as run:
+        await run.strike([(nemeses.KillRedis(run.cluster, min_s=0.1, max_s=0.8), 3, 1.0)])
+
+
+class LoseSuffix(Nemesis):
+    """`kill -9` on the server, which then starts with the end of its file cut off: as a replica that was behind."""
+
+    name = "redis killed with a suffix lost"
+    lost_bytes = 0
+
+    async def strike(self, rng: random.Random) -> None:
+        async with self.cluster.redis_lock:
+            self.struck()
+            lose = rng.randrange(2_000, 200_000)
+            await trio.to_thread.run_sync(self._lose, lose)
+            self.lost_bytes += lose
+
+    def _lose(self, size: int) -> None:
+        server = self.cluster.redis
+        server.kill()
+        [file] = Path(server._directory).glob("appendonlydir/*.incr.aof")
+        with file.open("r+b") as aof:
+            aof.truncate(max(0, file.stat().st_size - size))
+        server.start()
+
+
+async def test_a_server_that_comes_back_without_the_end_of_its_log(chaos: Chaos) -> None:
+    async with chaos.run(share=0.05, may_fail=["INTERRUPTED"]) as run:
+        nemesis = LoseSuffix(run.cluster)
+        await run.strike([(nemesis, 4, 1.5)])
+        said = "".join(member.stderr() for member in run.cluster.members)
+    mended, restored = said.count('"log mended"'), said.count('"request restored"')
+    chaos.tally.notes.append(
+        f"{nemesis.lost_bytes:,} bytes that Redis had acknowledged were taken from it: {mended} logs mended, "
+        f"{restored} requests restored, {run.verdict.failures['INTERRUPTED']} ends INTERRUPTED"
+    )
+    assert mended + restored > 0
+
+
+@pytest.mark.model
+async def test_kill_9_of_a_worker_with_a_real_model_leaves_the_same_response_whole(chaos: Chaos, gguf: Path) -> None:
+    from llmactors.testing.cluster import Cluster
+    from llmactors.testing.streams import StreamRecord, read_stream
+
+    body = {"prompt": "Tell me a short story about a dog.", "max_tokens": 48, "temperature": 0}
+    arguments = ("--slots", "4", "--context", "1024", "--threads", "1")
+    settings = ClusterSettings(gateways=1, model=f"smollm2-135m={gguf}", worker_arguments=arguments, start_s=60)
+    async with Cluster(settings) as cluster:
+        url = cluster.gateway_urls[0]
+        undisturbed = await read_stream(url, body)
+        record = StreamRecord()
+        killed = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_stream, url, body, record)
+            while len(record.texts) < 10:  # noqa: ASYNC110 - what arrives has no event
+                await trio.sleep(0.002)
+            holder = await trio.to_thread.run_sync(_holder, cluster.client())
+            [member] = [each for each in cluster.workers if re.search(rf"\b{re.escape(each.name)}\b", holder)]
+            at = len(record.texts)
+            member.kill()
+            killed.append(member.name)
+        assert not cluster.tracebacks()
+    assert 10 <= at < len(undisturbed.texts)
+    assert record.text == undisturbed.text
+    assert record.end_event == "done"
+    chaos.tally.notes.append(
+        f"a real model's worker was killed after token {at} of {len(undisturbed.texts)}: the same response went on, "
+        "and is equal to an undisturbed one"
+    )
+
+
+def _holder(client: object) -> str:
+    import redis
+
+    assert isinstance(client, redis.Redis)
+    with client:
+        [key] = client.scan_iter(f"{PREFIX}held:*")
+        return bytes(key).decode()

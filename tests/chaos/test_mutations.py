@@ -1,0 +1,240 @@
+"""The mutation gate: bugs that would lose or repeat tokens are planted, one at a time, and the suite must catch each.
+
+A mutant is a copy of the package with one text replaced; the tree itself is never touched. For each the cheapest tests
+that should notice are run in a process of their own. Unchanged, the same tests pass: that is checked first.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(240)]
+
+ROOT = Path(__file__).parents[2]
+LUA = "llmactors/ledger/redis/functions.lua"
+LEDGER = "llmactors/ledger/redis/ledger.py"
+MIRRORS = "llmactors/ledger/redis/mirrors.py"
+BATCHER = "llmactors/batcher/actor.py"
+CONTRACT = "tests/integration/ledger/test_redis_contract.py"
+FAULTS = "tests/integration/ledger/test_redis_faults.py"
+VIRTUAL = "tests/virtual/batcher"
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "20")
+
+
+@attrs.frozen
+class Mutant:
+    """One bug."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    """A file or folder."""
+    only: str
+    """Which of its tests, as for pytest's -k."""
+
+
+MUTANTS = [
+    Mutant(
+        "the epoch is not checked",
+        LUA,
+        "if has[1] ~= 'r' or tonumber(has[2]) ~= epoch then",
+        "if has[1] ~= 'r' then",
+        CONTRACT,
+        "fenced or takeover",
+    ),
+    Mutant(
+        "a forgotten epoch is given out again",
+        LUA,
+        "math.max(r.ep + 1, c.now)",
+        "r.ep + 1",
+        FAULTS,
+        "never_given_out_again",
+    ),
+    Mutant(
+        "a request ends before its last tokens are written",
+        BATCHER,
+        "self._outbox.put(self._entry(running, output))",
+        "self._outbox.put(attrs.evolve(e := self._entry(running, output), deltas=() if e.end else e.deltas))",
+        f"{VIRTUAL}/test_continuous.py",
+        "test",
+    ),
+    Mutant(
+        "the end is only told, not written",
+        LUA,
+        "redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n + 1), 'e', last)",
+        "",
+        FAULTS,
+        "end_is_in_the_log",
+    ),
+    Mutant(
+        "a reader trusts pushes alone",
+        LEDGER,
+        "if silent or mirror.behind or mirror.doubtful:",
+        "if False:",
+        FAULTS,
+        "missed_push or mended",
+    ),
+    Mutant(
+        "a lease never ends",
+        LUA,
+        "for _, worker in ipairs(due_of(c, 'workers')) do",
+        "for _, worker in ipairs({}) do",
+        CONTRACT,
+        "silent_worker",
+    ),
+    Mutant(
+        "a worker that is gone keeps its requests until its lease ends",
+        LUA,
+        "if has_hung_up(c, worker) then",
+        "if false then",
+        FAULTS,
+        "connection_ended",
+    ),
+    Mutant(
+        "attempts are not counted",
+        LUA,
+        "math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'",
+        "math.max(r.ep + 1, c.now), r.at, worker, 'r'",
+        CONTRACT,
+        "attempt or convict",
+    ),
+    Mutant(
+        "a claim that is asked for again claims again",
+        LUA,
+        "if before[1] == nonce then",
+        "if false then",
+        FAULTS,
+        "asked_for_twice",
+    ),
+    Mutant(
+        "a claim whose reply was lost is nobody's",
+        LEDGER,
+        "for request_id, epoch in self._workers.get(worker).unaccounted(found):",
+        "for request_id, epoch in ():",
+        FAULTS,
+        "never_came or had_finished",
+    ),
+    Mutant(
+        "an append that is repeated is written again",
+        LUA,
+        "if first < n + 1 then return HAVE, n end",
+        "",
+        CONTRACT,
+        "repeated_append",
+    ),
+    Mutant(
+        "a hole in a log is written over",
+        LUA,
+        "if first > n + 1 then return GAP, n + 1 end",
+        "",
+        CONTRACT,
+        "hole",
+    ),
+    Mutant(
+        "a forgotten request is not admitted again",
+        LEDGER,
+        'await self._insist("restore", *parts)',
+        "await trio.lowlevel.checkpoint()",
+        FAULTS,
+        "admitted_again",
+    ),
+    Mutant(
+        "a mended log is continued by who does not know it",
+        LEDGER,
+        'hand_back = state == b"r" and epoch != mirror.epoch',
+        "hand_back = False",
+        FAULTS,
+        "knows_less",
+    ),
+    Mutant(
+        "other words are passed off as those that were sent",
+        MIRRORS,
+        "if self.tokens[first_seq - 1 : first_seq - 1 + len(again)] != list(again):",
+        "if False:",
+        FAULTS,
+        "other_words",
+    ),
+    Mutant(
+        "an outage of the ledger ends every lease",
+        LUA,
+        "if seen == 0 or c.now - seen < s.outage_ms then return end",
+        "if true then return end",
+        FAULTS,
+        "counts_against_nobody",
+    ),
+    Mutant(
+        "a drain counts as an attempt",
+        LUA,
+        "  if how == 'silent' then\n    detach(c, r)\n    r.at = r.at - 1\n",
+        "  if how == 'silent' then\n    detach(c, r)\n",
+        CONTRACT,
+        "drain",
+    ),
+    Mutant(
+        "a worker is not told of a cancel",
+        LUA,
+        "redis.call('ZADD', key(c, 'stops:' .. r.h), c.now + s.lease_ms,",
+        "redis.call('ZADD', key(c, 'other:' .. r.h), c.now + s.lease_ms,",
+        CONTRACT,
+        "stopped or told_of_a_cancel",
+    ),
+    Mutant(
+        "accepted work is refused where Redis is full",
+        LUA,
+        "register('append', append, { 'allow-oom' })",
+        "register('append', append, {})",
+        FAULTS,
+        "full_redis",
+    ),
+]
+
+
+def run_tests(root: Path, selections: list[tuple[str, str]]) -> tuple[int, str]:
+    """Runs some tests of the package at `root`; the exit code and what pytest said."""
+    expression = " or ".join(f"({only})" for _, only in selections)
+    files = sorted({tests for tests, _ in selections})
+    done = subprocess.run(
+        [*PYTEST, *files, "-k", f"({expression}) and not redis]"],
+        cwd=root,
+        env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mutant")
+    for name in ("llmactors", "tests"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", root)
+    return root
+
+
+def test_without_a_bug_the_same_tests_pass(copy: Path) -> None:
+    code, said = run_tests(copy, [(mutant.tests, mutant.only) for mutant in MUTANTS])
+    assert code == 0, said[-3000:]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_a_planted_bug_is_caught(copy: Path, mutant: Mutant) -> None:
+    path = copy / mutant.file
+    text = path.read_text("utf-8")
+    assert text.count(mutant.old) == 1, "the code has changed: plant this bug anew"
+    path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+    try:
+        code, said = run_tests(copy, [(mutant.tests, mutant.only)])
+    finally:
+        path.write_text(text, "utf-8")
+    assert code == 1, said[-3000:]
+    assert "failed" in said
