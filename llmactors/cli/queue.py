@@ -19,9 +19,8 @@ from llmactors.config import Settings, load
 from llmactors.errors import ConfigError, NotFound, OperatorError, Overloaded, Unavailable
 from llmactors.gateway.request_id import new_request_id
 from llmactors.ledger import SubmitOutcome
-from llmactors.ledger.redis import RedisLedger
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.codec import decode_request
-from llmactors.ledger.redis.ledger import RedisLedgerSettings
 from llmactors.messages import GenerateRequest
 from llmactors.system.parts import ledger_settings
 from llmactors.system.roles import redis_url

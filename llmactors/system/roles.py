@@ -15,8 +15,7 @@ from llmactors import __version__
 from llmactors.actors import Actor, ActorRef, ActorSpec, Context, Phase, SupervisorStatistics, Tree, run_phases
 from llmactors.config import Settings
 from llmactors.errors import ActorDied, ConfigError, Overloaded
-from llmactors.ledger.redis import RedisLedger
-from llmactors.ledger.redis.ledger import RedisLedgerSettings
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.nodes.actor import NameTaken, NodeActor, Renew
 from llmactors.nodes.host import ProcessId
 from llmactors.nodes.record import NodeRecord, Role, new_incarnation

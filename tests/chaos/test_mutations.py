@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(24
 ROOT = Path(__file__).parents[2]
 LUA = "llmactors/ledger/redis/functions.lua"
 LEDGER = "llmactors/ledger/redis/ledger.py"
+READING = "llmactors/ledger/redis/reading.py"
 MIRRORS = "llmactors/ledger/redis/mirrors.py"
 BATCHER = "llmactors/batcher/actor.py"
 CONTRACT = "tests/integration/ledger/test_redis_contract.py"
@@ -74,7 +75,7 @@ MUTANTS = [
     ),
     Mutant(
         "a reader trusts pushes alone",
-        LEDGER,
+        READING,
         "if silent or mirror.behind or mirror.doubtful:",
         "if False:",
         FAULTS,
@@ -138,15 +139,15 @@ MUTANTS = [
     ),
     Mutant(
         "a forgotten request is not admitted again",
-        LEDGER,
-        'await self._insist("restore", *parts)',
+        READING,
+        'await self._calls.insist("restore", *parts)',
         "await trio.lowlevel.checkpoint()",
         FAULTS,
         "admitted_again",
     ),
     Mutant(
         "a mended log is continued by who does not know it",
-        LEDGER,
+        READING,
         'hand_back = state == b"r" and epoch != mirror.epoch',
         "hand_back = False",
         FAULTS,

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from llmactors.errors import InvalidRequest
+from llmactors.ledger.backlog import size_bytes, ticket_for
+from llmactors.ledger.contract import AppendEntry, Claim
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
@@ -92,6 +94,42 @@ def encode_settings(
             "keep_ms": round(keep_s * 1000),
         }
     )
+
+
+def fields_of(request: GenerateRequest) -> tuple[str | int, ...]:
+    """What the functions look at: model, tenant, class, cost, bytes, deadline, grace."""
+    size = size_bytes(request)
+    cost = repr(float(ticket_for(request, size).cost))
+    deadline = "" if request.deadline_ms is None else request.deadline_ms
+    return request.model, request.tenant, request.priority, cost, size, deadline, request.resume_grace_ms
+
+
+def append_parts(entry: AppendEntry) -> tuple[str | int | bytes, ...]:
+    """Id, epoch, seq of the first token, how many, these, the end. Raises `ValueError` for a seq below 1."""
+    if entry.first_seq < 1:
+        raise ValueError(f"seq counts from 1, not from {entry.first_seq}")
+    tokens = encode_tokens(entry.deltas) if entry.deltas else b""
+    end = b"" if entry.end is None else encode_end(entry.end)
+    return entry.request_id, entry.epoch, entry.first_seq, len(entry.deltas), tokens, end
+
+
+def join(chunks: list[Any]) -> tuple[list[TokenDelta], Terminal | None]:
+    """The tokens of some entries of a log, and the terminal event."""
+    tokens: list[TokenDelta] = []
+    end = None
+    for kind, blob in zip(chunks[1::3], chunks[2::3], strict=True):
+        if kind == b"e":
+            end = decode_end(blob)
+        else:
+            tokens += decode_tokens(blob)
+    return tokens, end
+
+
+def to_claim(found: list[Any]) -> Claim:
+    """What the function `claim` says of one."""
+    body, epoch, attempt, quarantined, waited_ms, _, chunks = found
+    tokens, _ = join(chunks)
+    return Claim(decode_request(body), epoch, attempt, bool(quarantined), tuple(tokens), waited_ms / 1000)
 
 
 def as_text(text: str) -> str:

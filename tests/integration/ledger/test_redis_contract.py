@@ -6,8 +6,7 @@ import attrs
 import pytest
 import trio
 
-from llmactors.ledger.redis import RedisLedger
-from llmactors.ledger.redis.ledger import RedisLedgerSettings
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.testing.ledger_suite import SUITE_SETTINGS, LedgerSuite, Rig
 from llmactors.testing.redis_server import RedisServer
 
@@ -38,8 +37,8 @@ async def rig(any_server: RedisServer, nursery: trio.Nursery) -> AsyncIterator[R
 
     async def pass_time(seconds: float) -> None:
         await trio.sleep(0.01)
-        ledger.forget_unread(0)
-        await ledger.sync()
+        ledger.reading.forget_unread(0)
+        await ledger.reading.sync()
         time.now_ms += round(seconds * 1000)
 
     yield Rig(ledger, pass_time, time.wall_ms)

@@ -9,8 +9,7 @@ import trio
 
 from llmactors import errors
 from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, SubmitOutcome
-from llmactors.ledger.redis import RedisLedger
-from llmactors.ledger.redis.ledger import RedisLedgerSettings
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.mirrors import DIVERGED
 from llmactors.messages import Finished, GenerateRequest, Usage
 from llmactors.redislink import LinkSettings
@@ -93,7 +92,7 @@ async def write(ledger: RedisLedger, claim: Claim, first: int, last: int, *, end
 
 async def heard(gateway: RedisLedger, seq: int) -> None:
     """Returns once the gateway has the log up to `seq`; takes nothing."""
-    mirror = gateway._mirrors.get("r")
+    mirror = gateway.reading.mirrors.get("r")
     assert mirror is not None
     while mirror.last_seq < seq:
         await mirror.wait_growth()
@@ -122,7 +121,7 @@ async def test_a_forgotten_request_is_admitted_again_with_all_that_was_read_of_i
         await write(worker, claim, 1, 3)
         await heard(gateway, 3)
         await cluster.forget()
-        await gateway.sync()
+        await gateway.reading.sync()
         assert await write(worker, claim, 4, 4) is not AppendOutcome.OK
         again = await take_one(worker, "w")
         assert again.tokens == tokens(1, 3)
@@ -142,7 +141,7 @@ async def test_a_log_that_lost_its_end_is_mended_from_what_was_read(cluster: Clu
         await write(worker, claim, 3, 5)
         await heard(gateway, 5)
         await cluster.forget()
-        await gateway.sync()
+        await gateway.reading.sync()
         assert tuple((await worker.read("r")).deltas) == tokens(1, 5)
         # The worker has these as well, so it keeps its claim.
         assert await write(worker, claim, 6, 6) is AppendOutcome.OK
@@ -161,7 +160,7 @@ async def test_who_knows_less_than_the_mended_log_must_begin_again_from_it(clust
         await write(w2, second, 3, 4)
         await heard(gateway, 4)
         await cluster.forget()  # w1 holds it again, and has never heard of 3 and 4
-        await gateway.sync()
+        await gateway.reading.sync()
         assert await write(w1, first, 3, 5) is AppendOutcome.FENCED
         again = await take_one(w2, "w2")
         assert again.tokens == tokens(1, 4)
@@ -232,7 +231,7 @@ async def test_one_push_a_step_however_many_streams(cluster: Cluster) -> None:
     before = worker.link.statistics().commands
     for seq in (1, 2, 3):
         await worker.append([AppendEntry(claim.request.id, claim.epoch, seq, tokens(seq, seq)) for claim in claims])
-    await gateway.sync()
+    await gateway.reading.sync()
     assert pushes == 3
     assert worker.link.statistics().commands - before <= 3 + 1  # a heartbeat of the link may be among them
 
@@ -256,7 +255,7 @@ async def test_a_claim_asked_for_twice_is_one_claim(cluster: Cluster) -> None:
         await gateway.submit(request(each))
     await worker.beat("w")
     parts = ("claim", "w", "m", 1, "the same nonce")
-    once, twice = await worker._call(*parts), await worker._call(*parts)
+    once, twice = await worker._calls.call(*parts), await worker._calls.call(*parts)
     assert [claim[0] for claim in once] == [claim[0] for claim in twice]
     assert (await gateway.info("a")).attempt == 1
     assert (await gateway.statistics()).queued == 1
@@ -266,7 +265,7 @@ async def test_a_claim_whose_reply_never_came_is_handed_back(cluster: Cluster) -
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     await worker.beat("w")
-    await worker._call("claim", "w", "m", 1, "a nonce that nobody remembers")
+    await worker._calls.call("claim", "w", "m", 1, "a nonce that nobody remembers")
     for _ in range(2):
         await worker.beat("w")
     assert (await take_one(worker, "w")).attempt == 1
@@ -311,7 +310,7 @@ async def test_a_time_without_ledger_counts_against_nobody(cluster: Cluster) -> 
     await gateway.submit(request(resume_grace_ms=10_000))
     with await gateway.follow("r"):
         claim = await take_one(worker, "w")
-    await gateway.sync()
+    await gateway.reading.sync()
     await gateway.reap()
     cluster.now_ms += 60_000
     assert await gateway.reap() == 0

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from llmactors.ledger import AppendEntry, AppendOutcome, Follower, LedgerSettings
-from llmactors.ledger.redis import RedisLedger
-from llmactors.ledger.redis.ledger import RedisLedgerSettings
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.mirrors import DIVERGED
 from llmactors.messages import Finished, GenerateRequest, Terminal, TokenDelta, Usage
 from llmactors.redislink import LinkSettings
@@ -176,7 +175,7 @@ class ForgettingMachine(RuleBasedStateMachine):
 
     @rule(gateway=st.integers(0, 1))
     def read_again(self, gateway: int) -> None:
-        self.thread.run(self.gateways[gateway].sync())
+        self.thread.run(self.gateways[gateway].reading.sync())
 
     @rule()
     def look(self) -> None:

@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
-from llmactors.ledger.redis import RedisLedger
-from llmactors.ledger.redis.ledger import RedisLedgerSettings
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.testing.ledger_machine import LedgerMachine
 from llmactors.testing.redis_server import RedisServer
 from llmactors.testing.side_by_side import SideBySide
@@ -48,8 +47,8 @@ class RedisMachine(LedgerMachine):
         self.run(self._settle())
 
     async def _settle(self) -> None:
-        self.redis.forget_unread(0)
-        await self.redis.sync()
+        self.redis.reading.forget_unread(0)
+        await self.redis.reading.sync()
 
     def teardown(self) -> None:
         try:
