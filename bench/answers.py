@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from llmactors.backends.mock_oracle import sequence_hash, token_of
+from llmactors.backends.mock.oracle import sequence_hash, token_of
 
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 

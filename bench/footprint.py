@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import trio
 
-from llmactors.backends.mock_oracle import sequence_hash, token_of
+from llmactors.backends.mock.oracle import sequence_hash, token_of
 from llmactors.ledger import AppendEntry, LedgerSettings
 from llmactors.ledger.redis import RedisLedger
 from llmactors.messages import Finished, GenerateRequest, Usage

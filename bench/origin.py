@@ -20,8 +20,8 @@ from typing import Any
 import redis
 import redis.asyncio
 
-from llmactors.backends.mock_oracle import sequence_hash, token_of
-from llmactors.backends.mock_settings import MockSettings
+from llmactors.backends.mock.oracle import sequence_hash, token_of
+from llmactors.backends.mock.settings import MockSettings
 
 QUEUE = "llm:queue"
 REQUEST_S = 60.0

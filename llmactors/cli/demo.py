@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from llmactors.backends.base import Backend
-from llmactors.backends.llama import LlamaBackend
+from llmactors.backends.llama.backend import LlamaBackend
 from llmactors.cli.models import serve_models
 from llmactors.cli.running import set_up_logging
 from llmactors.cli.sse import EventParser

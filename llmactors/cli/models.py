@@ -8,11 +8,11 @@ import attrs
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from llmactors.backends.custom import installed, load_backend
-from llmactors.backends.download import ensure_model
-from llmactors.backends.llama import LlamaBackend, LlamaSettings
-from llmactors.backends.mock import FaultState, MockBackend, MockSettings
-from llmactors.backends.model_spec import ModelKind, ModelSpec, parse_models
+from llmactors.backends.custom.load import installed, load_backend
+from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.mock.backend import FaultState, MockBackend, MockSettings
+from llmactors.backends.models.download import ensure_model
+from llmactors.backends.models.spec import ModelKind, ModelSpec, parse_models
 from llmactors.backends.openai import Balance, OpenAIBackend, OpenAISettings
 from llmactors.config import Settings
 from llmactors.errors import ConfigError

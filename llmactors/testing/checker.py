@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from llmactors.backends.mock_oracle import sequence_hash, token_of
+from llmactors.backends.mock.oracle import sequence_hash, token_of
 from llmactors.testing.history import Gap, History, RequestHistory
 
 Oracle = Callable[[RequestHistory], Sequence[str] | None]

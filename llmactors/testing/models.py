@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from llmactors.backends.download import ensure_model
+from llmactors.backends.models.download import ensure_model
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import attrs
 import httpx
 import trio
 
-from llmactors.backends.mock import FaultState, MockBackend, MockSettings
+from llmactors.backends.mock.backend import FaultState, MockBackend, MockSettings
 from llmactors.config import Settings
 from llmactors.gateway.server import ListeningSocket
 from llmactors.system import Node, ServedModel

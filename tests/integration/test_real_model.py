@@ -13,7 +13,7 @@ import trio
 import trio_websocket
 
 from llmactors.backends.base import Backend
-from llmactors.backends.llama import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
 from llmactors.system import ServedModel
 from llmactors.testing.node import LocalNode, local_node, wait_until
 from llmactors.testing.streams import StreamRecord, follow, read_stream

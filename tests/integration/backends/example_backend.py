@@ -1,4 +1,4 @@
-"""Three backends of one's own, each in the fewest lines. See `llmactors/backends/CUSTOM.md`."""
+"""Three backends of one's own, each in the fewest lines. See `llmactors/backends/custom/CUSTOM.md`."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 

@@ -14,7 +14,7 @@ from llmactors.testing.node import NodeProcess
 pytestmark = pytest.mark.integration
 
 HERE = Path(__file__).parent
-PAGE = Path(__file__).parents[3] / "llmactors" / "backends" / "CUSTOM.md"
+PAGE = Path(__file__).parents[3] / "llmactors" / "backends" / "custom" / "CUSTOM.md"
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from llmactors.backends.catalog import CATALOG, WheelSource
-from llmactors.backends.download import ensure_model
+from llmactors.backends.models.catalog import CATALOG, WheelSource
+from llmactors.backends.models.download import ensure_model
 from llmactors.errors import ModelError
 
 pytestmark = pytest.mark.integration

@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from llmactors.backends.base import Job, Output, StreamingBackend, Takeover
-from llmactors.backends.llama import LlamaBackend, LlamaSettings
-from llmactors.backends.llama_process import LlamaCrashed
+from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.process import LlamaCrashed
 from llmactors.errors import InvalidRequest, ModelError
 from llmactors.messages import GenerateRequest, TokenDelta
 
@@ -240,7 +240,7 @@ async def test_a_cancelled_start_leaves_no_process(gguf: Path) -> None:
 PARENT = """
 import sys, trio
 from pathlib import Path
-from llmactors.backends.llama import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
 
 async def main():
     backend = LlamaBackend(Path(sys.argv[1]), LlamaSettings(slots=1, context_tokens=64))

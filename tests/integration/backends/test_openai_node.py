@@ -7,12 +7,10 @@ import httpx
 import pytest
 import trio
 
-from llmactors.backends.mock_oracle import mock_text
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
-from llmactors.messages import GenerateRequest
 from llmactors.system import ServedModel
 from llmactors.testing.faulty_upstream import WORDS, Hit, good, upstream
-from llmactors.testing.node import LocalNode, NodeProcess, local_node, mock_model, wait_until
+from llmactors.testing.node import LocalNode, NodeProcess, local_node, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -75,17 +73,6 @@ async def test_a_crash_of_the_backend_asks_no_upstream_a_second_time() -> None:
         text = (await stream.aread()).decode()
     assert "INTERRUPTED" in text
     assert len(server.hits) == 1
-
-
-async def test_our_own_server_is_an_upstream() -> None:
-    async with local_node(mock_model("step_ms=1")) as server:
-        probe = {"model": "mock", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        if (await server.client.post("/v1/chat/completions", json=probe)).status_code == httpx.codes.NOT_FOUND:
-            pytest.skip("the gateway has no OpenAI routes")
-        async with local_node(remote(f"{server.url}/v1")) as node:
-            answer = (await node.client.post("/v1/generate", json={"prompt": "hi", "max_tokens": 20})).json()
-    expected = mock_text(GenerateRequest("", "mock", "hi", max_tokens=20))
-    assert (answer["text"], answer["usage"]["completion_tokens"]) == (expected, 20)
 
 
 async def test_the_command_line_serves_an_upstream() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmactors.backends.mock_oracle import mock_text
+from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import NodeProcess
 

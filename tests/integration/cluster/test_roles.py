@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llmactors.backends.mock_oracle import mock_text
+from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import NodeProcess
 from llmactors.testing.redis_server import RedisServer, redis_server

@@ -5,7 +5,7 @@ import time
 import httpx
 import pytest
 
-from llmactors.backends.mock_oracle import mock_text
+from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from tests.integration.compose.stack import OpenStream, Stack, soon
 

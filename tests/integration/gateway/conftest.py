@@ -9,7 +9,7 @@ import psutil
 import pytest
 import trio
 
-from llmactors.backends.mock_oracle import mock_text
+from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, wait_until
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import trio
 
-from llmactors.backends.mock_oracle import mock_text
+from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from llmactors.testing.raw_http import RawExchange

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trio
 
-from llmactors.backends.mock_oracle import mock_text
+from llmactors.backends.mock.oracle import mock_text
 from llmactors.cli.sse import EventParser
 from llmactors.gateway.server import ServerSettings
 from llmactors.messages import GenerateRequest

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio_websocket
 
-from llmactors.backends.mock_oracle import mock_text
+from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import NodeProcess
 from llmactors.testing.raw_http import RawExchange

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio_websocket
 
-from llmactors.backends.mock_oracle import mock_text
+from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from llmactors.testing.streams import read_stream

@@ -9,7 +9,7 @@ import h11
 import pytest
 import trio
 
-from llmactors.backends.mock_oracle import mock_text
+from llmactors.backends.mock.oracle import mock_text
 from llmactors.gateway.connection import ConnectionSettings
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until

@@ -12,7 +12,7 @@ from llmactors.actors import NO_BACKOFF, Actor, ActorSpec, Context, Down, Superv
 from llmactors.backends.actor import BackendActor, HealthSettings
 from llmactors.backends.base import Job
 from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Key, Produced
-from llmactors.backends.mock import MockBackend, MockSettings
+from llmactors.backends.mock.backend import MockBackend, MockSettings
 from llmactors.messages import GenerateRequest
 
 

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from llmactors.backends.base import Job
-from llmactors.backends.mock import MockBackend, MockCrash, MockSettings
+from llmactors.backends.mock.backend import MockBackend, MockCrash, MockSettings
 from llmactors.messages import GenerateRequest
 
 

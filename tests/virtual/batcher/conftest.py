@@ -12,9 +12,9 @@ from llmactors.actors import ActorSpec, Backoff, SupervisorSpec, Tree
 from llmactors.backends.actor import BackendActor, HealthSettings
 from llmactors.backends.base import Backend
 from llmactors.backends.directory import ModelDirectory, ModelState
-from llmactors.backends.mock import MockBackend, MockSettings
-from llmactors.backends.mock_oracle import MockSequence
-from llmactors.backends.mock_settings import FaultState
+from llmactors.backends.mock.backend import MockBackend, MockSettings
+from llmactors.backends.mock.oracle import MockSequence
+from llmactors.backends.mock.settings import FaultState
 from llmactors.batcher.actor import BatcherActor, BatcherSettings, Wake
 from llmactors.errors import InternalError
 from llmactors.ledger import LedgerSettings, MemoryLedger, SubmitOutcome

@@ -6,7 +6,7 @@ from trio.testing import MockClock
 
 from llmactors.backends.base import Output
 from llmactors.backends.messages import Produced
-from llmactors.backends.mock import MockSettings
+from llmactors.backends.mock.backend import MockSettings
 from llmactors.batcher.actor import BatcherSettings
 from llmactors.errors import LlmactorsError
 from llmactors.messages import Failed, TokenDelta

@@ -9,7 +9,7 @@ from llmactors.backends.actor import HealthSettings
 from llmactors.backends.base import Batching
 from llmactors.backends.directory import ModelState
 from llmactors.backends.messages import BackendReady, BackendStalled
-from llmactors.backends.mock import MockBackend, MockSettings
+from llmactors.backends.mock.backend import MockBackend, MockSettings
 from tests.virtual.batcher.conftest import BACKEND, BATCHER, World, codes
 
 TOKENS = 6

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from llmactors.backends.base import Batching
-from llmactors.backends.mock import MockSettings
+from llmactors.backends.mock.backend import MockSettings
 from llmactors.batcher.actor import Drain
 from llmactors.ledger import AppendResult, MemoryLedger, ReleaseHow
 from tests.virtual.batcher.conftest import BATCHER, MODEL, World, codes

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from llmactors.backends.mock import MockSettings
+from llmactors.backends.mock.backend import MockSettings
 from llmactors.messages import GenerateRequest
 from tests.virtual.batcher.conftest import MODEL, World
 

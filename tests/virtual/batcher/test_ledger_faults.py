@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from llmactors.backends.mock import MockSettings
+from llmactors.backends.mock.backend import MockSettings
 from llmactors.batcher.actor import BatcherSettings
 from llmactors.errors import Unavailable
 from llmactors.ledger import AppendEntry, AppendOutcome, AppendResult, BeatResult, MemoryLedger

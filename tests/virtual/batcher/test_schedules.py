@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmactors.backends.base import Batching
-from llmactors.backends.mock import MockSettings
+from llmactors.backends.mock.backend import MockSettings
 from tests.virtual.batcher.conftest import BACKEND, BATCHER, World, codes
 
 REAPER = "root/reaper"

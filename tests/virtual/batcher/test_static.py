@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from llmactors.backends.base import Batching
-from llmactors.backends.mock import MockSettings
+from llmactors.backends.mock.backend import MockSettings
 from llmactors.batcher.actor import BatcherSettings
 from tests.virtual.batcher.conftest import World, codes
 

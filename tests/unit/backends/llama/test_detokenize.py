@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.backends.detokenize import Detokenizer
-from llmactors.backends.gguf import Gguf
-from llmactors.backends.vocabulary import Vocabulary, vocabulary_of
+from llmactors.backends.llama.detokenize import Detokenizer
+from llmactors.backends.llama.gguf import Gguf
+from llmactors.backends.llama.vocabulary import Vocabulary, vocabulary_of
 
 SMILE = "😀".encode()
 PIECES = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from llmactors.backends.catalog import HubSource
+from llmactors.backends.models.catalog import HubSource
 from llmactors.errors import ModelError
 
 _HUB = "https://huggingface.co"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from llmactors import errors
 from llmactors.backends.base import Batching, Capabilities, Job, StepwiseBackend, Takeover
-from llmactors.backends.mock import FaultState, MockBackend, MockCrash, MockSettings
-from llmactors.backends.mock_oracle import mock_text, mock_tokens
+from llmactors.backends.mock.backend import FaultState, MockBackend, MockCrash, MockSettings
+from llmactors.backends.mock.oracle import mock_text, mock_tokens
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
 

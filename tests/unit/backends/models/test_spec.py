@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.backends.model_spec import ModelKind, ModelSpec, parse_model, parse_models
+from llmactors.backends.models.spec import ModelKind, ModelSpec, parse_model, parse_models
 from llmactors.errors import ConfigError
 
 MOCK, LLAMA = ModelKind.MOCK, ModelKind.LLAMA

@@ -1,4 +1,4 @@
-from llmactors.backends.stall import StallWatch
+from llmactors.backends.llama.stall import StallWatch
 
 
 def test_silence_counts_only_while_someone_waits() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llmactors.backends.base import Batching, Job, Output, StepwiseBackend, Takeover
-from llmactors.backends.custom import load_backend
-from llmactors.backends.custom_batch import BatchBackend, takes_batches
+from llmactors.backends.custom.batch import BatchBackend, takes_batches
+from llmactors.backends.custom.load import load_backend
 from llmactors.errors import Interrupted
 from llmactors.messages import GenerateRequest, TokenDelta
 
@@ -143,4 +143,4 @@ def test_what_takes_batches() -> None:
 
 
 def test_the_nodes_settings_hold_where_the_backend_has_such_options() -> None:
-    assert load_backend("llmactors.backends.mock:MockBackend", slots=3)().capabilities.slots == 64
+    assert load_backend("llmactors.backends.mock.backend:MockBackend", slots=3)().capabilities.slots == 64

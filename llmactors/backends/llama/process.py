@@ -9,7 +9,7 @@ from collections import deque
 import msgspec
 import trio
 
-from llmactors.backends.llama_child import ChildConfig, ChildReport
+from llmactors.backends.llama.child import ChildConfig, ChildReport
 from llmactors.errors import ModelError
 
 _KEPT_LINES = 50
@@ -49,7 +49,7 @@ class LlamaProcess:
         """
         with trio.CancelScope(shield=True):  # a child that nobody knows of could not be ended; forking is quick
             process = self._process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "llmactors.backends.llama_child"],
+                [sys.executable, "-m", "llmactors.backends.llama.child"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

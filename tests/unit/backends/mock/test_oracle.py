@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.backends.mock_oracle import mock_prompt_tokens, mock_text, mock_token, mock_tokens
+from llmactors.backends.mock.oracle import mock_prompt_tokens, mock_text, mock_token, mock_tokens
 from llmactors.messages import GenerateRequest
 
 

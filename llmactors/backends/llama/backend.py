@@ -17,15 +17,15 @@ import attrs
 import msgspec
 import trio
 
-from llmactors.backends.answer import Answer
 from llmactors.backends.base import Capabilities, Job, Output, Takeover
-from llmactors.backends.gguf import read_gguf
-from llmactors.backends.llama_child import ChildConfig
-from llmactors.backends.llama_client import Exchange, LlamaClient, sampling_of
-from llmactors.backends.llama_http import ConnectionLost
-from llmactors.backends.llama_process import LlamaCrashed, LlamaProcess
-from llmactors.backends.stall import StallWatch
-from llmactors.backends.vocabulary import Vocabulary, vocabulary_of
+from llmactors.backends.llama.answer import Answer
+from llmactors.backends.llama.child import ChildConfig
+from llmactors.backends.llama.client import Exchange, LlamaClient, sampling_of
+from llmactors.backends.llama.gguf import read_gguf
+from llmactors.backends.llama.http import ConnectionLost
+from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
+from llmactors.backends.llama.stall import StallWatch
+from llmactors.backends.llama.vocabulary import Vocabulary, vocabulary_of
 from llmactors.errors import BackendFailed, InvalidRequest, ModelError
 from llmactors.messages import GenerateRequest, TokenDelta
 

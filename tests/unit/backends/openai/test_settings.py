@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmactors.backends.model_spec import ModelKind, ModelSpec, parse_model
+from llmactors.backends.models.spec import ModelKind, ModelSpec, parse_model
 from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.errors import ConfigError
 

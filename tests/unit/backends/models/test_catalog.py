@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from llmactors.backends.catalog import CATALOG, FileSource, HubSource, find_model
+from llmactors.backends.models.catalog import CATALOG, FileSource, HubSource, find_model
 from llmactors.errors import ModelError
 
 

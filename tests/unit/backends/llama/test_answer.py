@@ -2,8 +2,8 @@ from collections.abc import Sequence
 
 import attrs
 
-from llmactors.backends.answer import Answer, Progress
-from llmactors.backends.vocabulary import Vocabulary
+from llmactors.backends.llama.answer import Answer, Progress
+from llmactors.backends.llama.vocabulary import Vocabulary
 from llmactors.messages import GenerateRequest, TokenDelta
 
 SMILE = "😀".encode()

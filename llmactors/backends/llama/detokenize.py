@@ -8,8 +8,8 @@ a stop string.
 import codecs
 from collections.abc import Sequence
 
+from llmactors.backends.llama.vocabulary import Vocabulary
 from llmactors.backends.stop_strings import StopStrings
-from llmactors.backends.vocabulary import Vocabulary
 
 
 class Detokenizer:

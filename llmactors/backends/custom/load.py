@@ -19,7 +19,7 @@ from typing import Any, cast, get_type_hints
 import msgspec
 
 from llmactors.backends.base import Backend, StepwiseBackend, StreamingBackend
-from llmactors.backends.custom_batch import BatchBackend, BatchFunction, BatchSettings, takes_batches
+from llmactors.backends.custom.batch import BatchBackend, BatchFunction, BatchSettings, takes_batches
 from llmactors.errors import ConfigError
 
 GROUP = "llmactors.backends"

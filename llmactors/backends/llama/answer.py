@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import attrs
 
-from llmactors.backends.detokenize import Detokenizer
-from llmactors.backends.vocabulary import Vocabulary
+from llmactors.backends.llama.detokenize import Detokenizer
+from llmactors.backends.llama.vocabulary import Vocabulary
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
 
