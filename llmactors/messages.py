@@ -8,6 +8,14 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 @attrs.frozen
+class ChatMessage:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@attrs.frozen
 class GenerateRequest:
     """One accepted or to-be-accepted request. Equality is what makes a second `submit` a duplicate or a conflict."""
 
@@ -22,6 +30,8 @@ class GenerateRequest:
     stop: tuple[str, ...] = ()
     raw: bool = False
     """False: the prompt is one user message, put through the model's chat template. True: it is given as it is."""
+    messages: tuple[ChatMessage, ...] = ()
+    """A conversation, put through the model's chat template; `prompt` is empty then."""
     tenant: str = "anonymous"
     """Whom the request belongs to: only this tenant may follow or cancel it."""
     priority: int = 1
@@ -32,6 +42,11 @@ class GenerateRequest:
     """When it is no longer wanted: milliseconds since 1970, or None."""
     resume_grace_ms: int = 10_000
     """How long it runs without a reader before it is cancelled, in milliseconds."""
+
+    @property
+    def text(self) -> str:
+        """All that it says, for whoever has no chat template."""
+        return self.prompt or "\n".join(f"{message.role}: {message.content}" for message in self.messages)
 
 
 @attrs.frozen

@@ -30,6 +30,7 @@ from llmactors.gateway.exchange import (
     id_headers,
     serve,
 )
+from llmactors.gateway.openai import routes as openai
 from llmactors.gateway.request_id import new_request_id
 from llmactors.gateway.service import Service
 from llmactors.gateway.websocket import SocketSession, refuse_handshake
@@ -55,6 +56,8 @@ class App:
             await self._hot(generate.generate, Exchange(scope, receive, send, new_request_id()))
         elif path.startswith("/v1/streams/"):
             await self._hot(generate.stream, Exchange(scope, receive, send, new_request_id()))
+        elif openai.serves(path):
+            await self._hot(openai.handle, openai.prepare(Exchange(scope, receive, send, new_request_id())))
         else:
             await self._quart(cast("Any", scope), cast("Any", receive), cast("Any", send))
 

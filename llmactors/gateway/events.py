@@ -5,7 +5,7 @@ done   {"id","seq","finish_reason","usage"}
 error  {"id","seq","error":{"code","message"}}
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,8 +18,23 @@ _encode = msgspec.json.encode
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
+class Renderer(Protocol):
+    """What a stream over SSE is made of."""
+
+    @property
+    def keep_alive(self) -> bytes:
+        """Written after a long silence; empty where nothing may be."""
+        ...
+
+    def render(self, part: LogSlice) -> bytes:
+        """All events of `part`, ready to be one chunk."""
+        ...
+
+
 class SseRenderer:
     """Renders one stream's events."""
+
+    keep_alive = KEEP_ALIVE
 
     def __init__(self, request_id: str) -> None:
         self._id = request_id

@@ -47,6 +47,8 @@ class Exchange:
         self.status = 0
         """The status sent; 0 before."""
         self.begun = trio.current_time()
+        self.error_body: Callable[[LlmactorsError, str], dict[str, Any]] = error_object
+        """How an error looks to clients of this route."""
         self.code: str | None = None
         """The code of the error sent, if one was, or that the stream ended with."""
         self._receive = receive
@@ -129,7 +131,7 @@ class Exchange:
         if self.status:
             return
         self.code = error.code
-        await self.answer(error.status, error_object(error, self.request_id), error_headers(error))
+        await self.answer(error.status, self.error_body(error, self.request_id), error_headers(error))
 
 
 def client_address(scope: Scope) -> str:
@@ -173,6 +175,9 @@ def error_headers(error: LlmactorsError) -> list[Header]:
         headers += [("retry-after", str(max(1, math.ceil(seconds)))), ("retry-after-ms", str(round(seconds * 1000)))]
     if isinstance(error, MethodNotAllowed):
         headers.append(("allow", ", ".join(error.allowed)))
+    if error.status == 429 or error.status >= 500:
+        # What OpenAI's clients go by, before they look at the status.
+        headers.append(("x-should-retry", "true" if error.retry_after_s is not None else "false"))
     if error.status == 401:
         headers.append(("www-authenticate", "Bearer"))
     return headers

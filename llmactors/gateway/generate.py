@@ -6,7 +6,7 @@ import trio
 
 from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, from_code
 from llmactors.gateway.auth import Caller
-from llmactors.gateway.events import render_cut, usage_object
+from llmactors.gateway.events import SseRenderer, render_cut, usage_object
 from llmactors.gateway.exchange import Exchange, Header
 from llmactors.gateway.schema import GenerateBody, convert, parse_object
 from llmactors.gateway.service import Admission, Service, cut_error
@@ -78,7 +78,8 @@ async def _stream(
     `is_new`: its first token is the request's first.
     """
     pace, metrics = service.settings.pace, service.metrics
-    sse = SseStream(exchange, follower, service.flusher, pace, metrics, awaits_first=is_new)
+    renderer = SseRenderer(exchange.request_id)
+    sse = SseStream(exchange, follower, service.flusher, pace, metrics, renderer, awaits_first=is_new)
 
     async def follow() -> None:
         await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)

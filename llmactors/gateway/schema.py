@@ -4,7 +4,7 @@ Pure.
 """
 
 import time
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Protocol, TypeVar, cast
 
 import attrs
 import msgspec
@@ -17,6 +17,27 @@ T = TypeVar("T")
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
+
+
+class Ask(Protocol):
+    """What somebody wants generated, in whatever words they asked for it."""
+
+    @property
+    def model(self) -> str | None:
+        """None: the first one."""
+        ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    @property
+    def prompt_chars(self) -> int:
+        """The length of all that it says."""
+        ...
+
+    def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
+        """The request that goes to the ledger."""
+        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +65,10 @@ class GenerateBody:
     deadline_ms: Annotated[int, msgspec.Meta(ge=1, le=86_400_000)] | None = None
     """How long the caller will wait, in milliseconds from now; a day at most."""
     priority: Annotated[int, msgspec.Meta(ge=0, le=2)] = 1
+
+    @property
+    def prompt_chars(self) -> int:
+        return len(self.prompt)
 
     def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
         """The request that goes to the ledger."""

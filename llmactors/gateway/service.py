@@ -27,7 +27,7 @@ from llmactors.gateway.flusher import Flusher
 from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.pump import Pace
 from llmactors.gateway.request_id import new_request_id
-from llmactors.gateway.schema import GenerateBody
+from llmactors.gateway.schema import Ask
 from llmactors.ledger import Follower, Ledger, LedgerStatistics, RequestInfo, SubmitOutcome
 from llmactors.limiter import Decision, rate_headers
 from llmactors.limiter.actor import Admit
@@ -105,7 +105,7 @@ class Service:
         """Returns once `drain` was called."""
         await self._draining.wait()
 
-    async def admit(self, caller: Caller, body: GenerateBody) -> Admission:
+    async def admit(self, caller: Caller, body: Ask) -> Admission:
         """Puts a request into the ledger. Once this returns, the request is accepted: it will end exactly once."""
         if self.draining:
             raise Unavailable("this node is shutting down", retry_after_s=1.0)
@@ -182,16 +182,16 @@ class Service:
             raise NotFound("there is no such stream")
         return info
 
-    def _checked_model(self, body: GenerateBody) -> str:
+    def _checked_model(self, body: Ask) -> str:
         if not self.directory.names:
             raise Unavailable("no worker has joined yet", retry_after_s=2.0)
         name = body.model or self.directory.names[0]
         status = self.directory.get(name)
         if status is None:
             raise NotFound(f"there is no such model; this node serves: {', '.join(self.directory.names)}")
-        if len(body.prompt) > self.settings.max_prompt_chars:
+        if body.prompt_chars > self.settings.max_prompt_chars:
             raise TooLarge(
-                f"`prompt` has {len(body.prompt)} characters; at most {self.settings.max_prompt_chars} are accepted"
+                f"the prompt has {body.prompt_chars} characters; at most {self.settings.max_prompt_chars} are accepted"
             )
         if status.state is ModelState.GONE:
             raise Unavailable(f'no worker serves "{name}" at the moment', retry_after_s=2.0)

@@ -5,7 +5,7 @@ from functools import partial
 
 import trio
 
-from llmactors.gateway.events import KEEP_ALIVE, SseRenderer
+from llmactors.gateway.events import Renderer
 from llmactors.gateway.exchange import Exchange
 from llmactors.gateway.flusher import Flusher
 from llmactors.gateway.metrics import GatewayMetrics
@@ -27,6 +27,7 @@ class SseStream:
         flusher: Flusher,
         pace: Pace,
         metrics: GatewayMetrics,
+        renderer: Renderer,
         *,
         awaits_first: bool,
     ) -> None:
@@ -38,7 +39,8 @@ class SseStream:
         self._pace = pace
         self._metrics = metrics
         self._awaits_first = awaits_first
-        self._render = SseRenderer(exchange.request_id).render
+        self._render = renderer.render
+        self._sign_of_life = renderer.keep_alive
         self._last_write = trio.current_time()
         self._left: Callable[[], Awaitable[bool]] | None = None
         """What the flusher left to `run`; says whether that was the end."""
@@ -94,9 +96,9 @@ class SseStream:
     def keep_alive(self, now: float) -> None:
         """For the flusher."""
         # Asked four times in an interval: a quarter of it early is as near as that comes.
-        if self._left is None and now - self._last_write >= self._pace.keep_alive_s * 0.75:
+        if self._left is None and self._sign_of_life and now - self._last_write >= self._pace.keep_alive_s * 0.75:
             self._last_write = now
-            whole = self._exchange.write_nowait(KEEP_ALIVE)
+            whole = self._exchange.write_nowait(self._sign_of_life)
             if whole is None:
                 self._leave(self._say_alive)
             elif not whole:
@@ -119,7 +121,7 @@ class SseStream:
         return False
 
     async def _say_alive(self) -> bool:
-        await self._exchange.write(KEEP_ALIVE)
+        await self._exchange.write(self._sign_of_life)
         return False
 
     def _note(self, part: LogSlice) -> None:

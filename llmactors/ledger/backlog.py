@@ -12,7 +12,8 @@ BYTES_PER_TOKEN = 4
 
 def size_bytes(request: GenerateRequest) -> int:
     """What a waiting request counts against `max_queued_bytes`."""
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in (request.prompt, *request.stop))
+    texts = (request.prompt, *request.stop, *(message.content for message in request.messages))
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def ticket_for(request: GenerateRequest, size: int) -> Ticket:

@@ -27,7 +27,7 @@ from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
 from llmactors.backends.llama.stall import StallWatch
 from llmactors.backends.llama.vocabulary import Vocabulary, vocabulary_of
 from llmactors.errors import BackendFailed, InvalidRequest, ModelError
-from llmactors.messages import GenerateRequest, TokenDelta
+from llmactors.messages import ChatMessage, GenerateRequest, TokenDelta
 
 _PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"
 
@@ -197,9 +197,9 @@ class LlamaBackend:
 
     async def _read(self, request: GenerateRequest) -> list[int]:
         """The ids of the prompt."""
-        text = request.prompt
+        text = request.text
         if self._has_template and not request.raw:
-            text = await self._client.apply_template(text)
+            text = await self._client.apply_template(request.messages or (ChatMessage("user", request.prompt),))
         ids = await self._client.tokenize(text)
         if not ids:
             raise InvalidRequest("prompt is empty")

@@ -10,7 +10,7 @@ import msgspec
 from llmactors.backends.llama.answer import Progress
 from llmactors.backends.llama.http import HttpExchange, HttpServer
 from llmactors.errors import BackendFailed, InvalidRequest
-from llmactors.messages import GenerateRequest
+from llmactors.messages import ChatMessage, GenerateRequest
 
 _RANDOM_SEED = 0xFFFFFFFF
 _FIELDS = ("content", "tokens", "tokens_predicted", "stop", "stop_type")
@@ -133,10 +133,9 @@ class LlamaClient:
         """How many sequences it decodes."""
         return sum(slot.is_processing for slot in await self._get("/slots", list[_Slot]))
 
-    async def apply_template(self, prompt: str) -> str:
-        """`prompt` as one user message, written as the model was trained to read it."""
-        answer = await self._post("/apply-template", {"messages": [{"role": "user", "content": prompt}]}, _Prompt)
-        return answer.prompt
+    async def apply_template(self, messages: Sequence[ChatMessage]) -> str:
+        """A conversation, written as the model was trained to read it."""
+        return (await self._post("/apply-template", {"messages": msgspec.to_builtins(messages)}, _Prompt)).prompt
 
     async def tokenize(self, text: str, *, parse_special: bool = True) -> list[int]:
         """The ids of `text`, with the tokens that the model wants at the beginning."""

@@ -73,13 +73,13 @@ class MockBackend:
         # No pass of the scheduler: a burst of admissions would delay the next step by as many.
         await trio.lowlevel.checkpoint_if_cancelled()
         request = job.request
-        prompt_tokens = mock_prompt_tokens(request.prompt)
+        prompt_tokens = mock_prompt_tokens(request.text)
         if prompt_tokens + request.max_tokens > self.settings.context:
             raise errors.InvalidRequest(
                 f"prompt ({prompt_tokens} tokens) and max_tokens ({request.max_tokens}) together exceed"
                 f" the context of {self.settings.context} tokens",
             )
-        if self.settings.refuse and self.settings.refuse in request.prompt:
+        if self.settings.refuse and self.settings.refuse in request.text:
             raise errors.BackendFailed("the mock was told to refuse such prompts")
         self._check_room(job)
         self._slots[job.key] = _Slot(
@@ -87,7 +87,7 @@ class MockBackend:
             sequence=MockSequence(request, eos_one_in=self.settings.eos_one_in, taken=len(job.tokens)),
             max_tokens=request.max_tokens,
             ready_at=trio.current_time() + self.settings.prefill_ms / 1000,
-            faulty=self._injects and self.settings.crash_prompt in request.prompt,
+            faulty=self._injects and self.settings.crash_prompt in request.text,
         )
 
     async def step(self) -> list[Output]:

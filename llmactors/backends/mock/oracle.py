@@ -59,11 +59,11 @@ class MockSequence:
     __slots__ = ("_base", "_eos_one_in", "_max_tokens", "_stops", "finish", "prompt_tokens", "seq")
 
     def __init__(self, request: GenerateRequest, *, eos_one_in: int = 0, taken: int = 0) -> None:
-        self._base = sequence_hash(request.prompt, request.seed)
+        self._base = sequence_hash(request.text, request.seed)
         self._max_tokens = request.max_tokens
         self._eos_one_in = eos_one_in
         self._stops = StopStrings(request.stop) if any(request.stop) else None
-        self.prompt_tokens = mock_prompt_tokens(request.prompt)
+        self.prompt_tokens = mock_prompt_tokens(request.text)
         self.seq = 0 if self._stops else max(0, taken - 1)
         """How many tokens there are."""
         self.finish: FinishReason | None = None

@@ -281,5 +281,5 @@ class OpenAIBackend:
 
 def _messages_of(request: GenerateRequest) -> list[Any]:
     """The turns of a chat, where the request has any."""
-    found: list[Any] = msgspec.to_builtins(getattr(request, "messages", None) or ())
+    found: list[Any] = msgspec.to_builtins(request.messages)
     return list(found)

@@ -52,7 +52,7 @@ TABLE = [
     Bad(400, "INVALID_REQUEST", "`stream`: Expected `bool`", body={"prompt": "p", "stream": "yes"}),
     Bad(400, "INVALID_REQUEST", "unknown field `maxtokens`", body={"prompt": "p", "maxtokens": 3}),
     Bad(404, "NOT_FOUND", "this node serves: mock", body={"prompt": "p", "model": "gpt-5"}),
-    Bad(413, "TOO_LARGE", "`prompt` has 300000 characters", body={"prompt": "p" * 300_000}),
+    Bad(413, "TOO_LARGE", "the prompt has 300000 characters", body={"prompt": "p" * 300_000}),
     Bad(413, "TOO_LARGE", "the body has 1048577 bytes", body=b" " * (1024 * 1024 + 1)),
     Bad(404, "NOT_FOUND", "no such stream", "GET", "/v1/streams/req_nothing"),
     Bad(404, "NOT_FOUND", "no such stream", "GET", "/v1/streams/"),

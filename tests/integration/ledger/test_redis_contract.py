@@ -12,7 +12,7 @@ from llmactors.testing.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
 
-QUIET = RedisLedgerSettings(outage_s=1e6, reader_s=60.0, look_every_s=5.0)
+QUIET = RedisLedgerSettings(outage_s=1e6, reader_s=60.0, look_every_s=5.0, hung_up_s=1e6, patience_s=60.0)
 """Time jumps in these tests, which is no outage; and nothing is found by chance, by looking now and then."""
 
 

@@ -18,7 +18,7 @@ from llmactors.testing.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
 
-STILL = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0, hung_up_s=1e6)
+STILL = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0, hung_up_s=1e6, patience_s=20.0)
 """Nothing happens by itself: a test says when logs are read again."""
 
 

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 T = TypeVar("T")
 
-QUIET = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0)
+QUIET = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0, hung_up_s=1e6, patience_s=60.0)
 """Time jumps in these tests, which is no outage; and the machine itself says when a log is read again."""
 
 

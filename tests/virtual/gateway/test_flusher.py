@@ -5,6 +5,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llmactors.errors import LlmactorsError
+from llmactors.gateway.events import SseRenderer
 from llmactors.gateway.exchange import Exchange
 from llmactors.gateway.flusher import Flusher
 from llmactors.gateway.pump import MAX_EVENTS, Pace
@@ -71,7 +72,7 @@ class Rig:
         scope = {"http_version": http_version, "state": {"wire": wire}, "headers": []}
         exchange = Exchange(scope, trio.sleep_forever, wire.send, name)  # type: ignore[arg-type]
         follower = await self.ledger.follow(name)
-        return SseStream(exchange, follower, self.flusher, PACE, self.metrics, awaits_first=True)
+        return SseStream(exchange, follower, self.flusher, PACE, self.metrics, SseRenderer(name), awaits_first=True)
 
     async def add(self, name: str, count: int = 1, *, end: bool = False) -> None:
         first = self._written[name] + 1

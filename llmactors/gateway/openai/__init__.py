@@ -1,0 +1,7 @@
+"""The routes that OpenAI's clients know: chat completions, completions, models.
+
+schema   what they send; what is honoured, and what is refused by its name
+render   what they get: chunks of a stream, whole answers
+errors   how an error looks to them
+routes   the handlers
+"""

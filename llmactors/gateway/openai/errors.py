@@ -1,0 +1,37 @@
+"""An error as OpenAI's clients read it. Pure.
+
+They decide by the status, and by `x-should-retry` and `retry-after`, whether to try again by themselves.
+"""
+
+from typing import Any
+
+from llmactors.errors import ClientError, InvalidRequest, LlmactorsError
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_CODES = {"UNAUTHENTICATED": "invalid_api_key", "RATE_LIMITED": "rate_limit_exceeded"}
+
+
+class Refused(InvalidRequest):
+    """A field of the request, `param`, is wrong, or asks for what is not served here."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+def error_object(error: LlmactorsError, _request_id: str = "") -> dict[str, Any]:
+    """The body of an error answer, and of the last event of a stream that cannot be finished."""
+    default = "invalid_request_error" if isinstance(error, ClientError) else "server_error"
+    return {
+        "error": {
+            "message": error.message,
+            "type": _TYPES.get(error.status, default),
+            "param": error.param if isinstance(error, Refused) else None,
+            "code": _CODES.get(error.code, error.code.lower()),
+        }
+    }

@@ -1,0 +1,213 @@
+"""The handlers of `/v1/chat/completions`, `/v1/completions` and `/v1/models`."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Self
+
+import attrs
+import trio
+
+from llmactors.errors import LlmactorsError, MethodNotAllowed, NotFound
+from llmactors.gateway.auth import Caller
+from llmactors.gateway.exchange import Exchange, Header
+from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE, while_connected
+from llmactors.gateway.openai.errors import error_object
+from llmactors.gateway.openai.render import ChunkRenderer, Kind, add_up, error_of, render_error
+from llmactors.gateway.openai.schema import OneAsk, deadline_of, now_s, read_chat, read_completion
+from llmactors.gateway.pump import pump
+from llmactors.gateway.schema import parse_object
+from llmactors.gateway.service import Admission, Service, cut_error
+from llmactors.gateway.sse import SseStream
+from llmactors.ledger import Follower, LogSlice
+from llmactors.messages import Finished, Usage
+
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
+_CHAT, _TEXT = Kind(chat=True), Kind(chat=False)
+
+
+def serves(path: str) -> bool:
+    """Whether a path is one of these routes."""
+    return path in PATHS or path.startswith("/v1/models/")
+
+
+async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
+    """Any of these routes."""
+    path = exchange.scope["path"]
+    if path.startswith("/v1/models"):
+        await _models(service, exchange)
+        return
+    if exchange.scope["method"] != "POST":
+        raise MethodNotAllowed("use POST", allowed=("POST",))
+    limits = service.settings
+    fields = parse_object(await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s))
+    deadline_ms = deadline_of(exchange.header(b"x-request-deadline"))
+    if path == "/v1/chat/completions":
+        chat = read_chat(fields)
+        asks, stream, with_usage, kind = chat.asks(deadline_ms), bool(chat.stream), chat.with_usage, _CHAT
+    else:
+        text = read_completion(fields)
+        asks, stream, with_usage, kind = text.asks(deadline_ms), bool(text.stream), text.with_usage, _TEXT
+    async with _Choices(service) as choices:
+        for ask in asks:
+            await choices.admit(caller, ask)
+        exchange.request_id = choices.admissions[0].request.id
+        if stream:
+            done = await _stream(service, exchange, choices, kind, with_usage=with_usage)
+        else:
+            done = await _whole(service, exchange, choices, kind)
+        choices.answered = done
+
+
+async def _models(service: Service, exchange: Exchange) -> None:
+    if exchange.scope["method"] != "GET":
+        raise MethodNotAllowed("use GET", allowed=("GET",))
+    models = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "llmactors"} for name in service.directory.names
+    ]
+    name = exchange.scope["path"].removeprefix("/v1/models").removeprefix("/")
+    if not name:
+        await exchange.answer(200, {"object": "list", "data": models})
+        return
+    found = next((model for model in models if model["id"] == name), None)
+    if found is None:
+        raise NotFound(f"there is no such model; there are: {', '.join(service.directory.names)}")
+    await exchange.answer(200, found)
+
+
+@attrs.define
+class _Choices:
+    """The requests that one call became. Whoever is gone before the answer was given takes all of them along."""
+
+    _service: Service
+    admissions: list[Admission] = attrs.field(factory=list)
+    followers: list[Follower] = attrs.field(factory=list)
+    answered: bool = False
+    _open: contextlib.ExitStack = attrs.field(factory=contextlib.ExitStack)
+
+    async def admit(self, caller: Caller, ask: OneAsk) -> None:
+        admission = await self._service.admit(caller, ask)
+        self.admissions.append(admission)
+        self.followers.append(self._open.enter_context(await self._service.own_follower(admission)))
+
+    @property
+    def headers(self) -> list[Header]:
+        return self.admissions[-1].headers
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            if not self.answered:
+                # Also where the handler was cancelled: it takes a moment only, and frees slots at once.
+                with trio.move_on_after(1.0, shield=True):
+                    for admission in self.admissions:
+                        await self._service.abandon(admission.request.id)
+        finally:
+            self._open.close()
+
+
+async def _whole(service: Service, exchange: Exchange, choices: _Choices, kind: Kind) -> bool:
+    async def wait() -> None:
+        for follower in choices.followers:
+            await follower.wait_end()
+
+    connected = False
+    with service.cuttable() as scope:
+        connected = await while_connected(exchange, wait)
+    if scope.cancelled_caught:
+        raise cut_error()
+    if not connected:
+        exchange.status = 499
+        return False
+    logs = [follower.take() for follower in choices.followers]
+    service.metrics.tokens_generated(sum(len(log.deltas) for log in logs))
+    first = choices.admissions[0].request
+    choices.answered = True
+    await exchange.answer(200, kind.whole(kind.answer_id(first.id), first.model, now_s(), logs), choices.headers)
+    return True
+
+
+async def _stream(service: Service, exchange: Exchange, choices: _Choices, kind: Kind, *, with_usage: bool) -> bool:
+    """Whether the client got all of it."""
+    first = choices.admissions[0].request
+    created = now_s()
+    renderers = [
+        ChunkRenderer(kind, kind.answer_id(first.id), first.model, created, index=index, with_usage=with_usage)
+        for index in range(len(choices.followers))
+    ]
+    ended = False
+
+    async def follow() -> None:
+        nonlocal ended
+        await exchange.start(200, [*SSE_HEADERS, *choices.headers], SSE_TYPE)
+        try:
+            with service.cuttable() as scope:
+                if len(renderers) == 1:
+                    await _one(service, exchange, choices.followers[0], renderers[0])
+                else:
+                    await _several(service, exchange, choices.followers, renderers)
+            if scope.cancelled_caught:
+                raise cut_error()
+            ended = True
+        except LlmactorsError as error:
+            exchange.code = error.code
+            await exchange.write(render_error(error), more=False)
+
+    return await while_connected(exchange, follow) and ended
+
+
+async def _one(service: Service, exchange: Exchange, follower: Follower, renderer: ChunkRenderer) -> None:
+    pace, metrics = service.settings.pace, service.metrics
+    await SseStream(exchange, follower, service.flusher, pace, metrics, renderer, awaits_first=True).run()
+
+
+async def _several(
+    service: Service, exchange: Exchange, followers: list[Follower], renderers: list[ChunkRenderer]
+) -> None:
+    """Choices take turns in one stream. The first that fails ends it."""
+    turn = trio.Lock()
+    ends: list[LogSlice] = []
+
+    async def write(renderer: ChunkRenderer, part: LogSlice) -> None:
+        service.metrics.tokens_generated(len(part.deltas))
+        if part.end is not None and (error := error_of(part.end)) is not None:
+            raise error
+        async with turn:
+            await exchange.write(renderer.render(part))
+
+    async def nothing() -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def follow(follower: Follower, renderer: ChunkRenderer) -> None:
+        ends.append(await pump(follower, partial(write, renderer), nothing, service.settings.pace))
+
+    for renderer in renderers:
+        renderer.is_last = False
+    with _bare_errors():
+        async with trio.open_nursery() as nursery:
+            for follower, renderer in zip(followers, renderers, strict=True):
+                nursery.start_soon(follow, follower, renderer)
+    usages: list[Usage] = [part.end.usage for part in ends if isinstance(part.end, Finished)]
+    await exchange.write(renderers[0].render_end(add_up(usages)), more=False)
+
+
+@contextlib.contextmanager
+def _bare_errors() -> Iterator[None]:
+    """The first error of ours out of a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours: Any = group.subgroup(LlmactorsError)
+        if ours is None:
+            raise
+        while isinstance(ours, BaseExceptionGroup):
+            ours = ours.exceptions[0]
+        raise ours from None
+
+
+def prepare(exchange: Exchange) -> Exchange:
+    """An exchange whose errors look as clients of these routes expect them."""
+    exchange.error_body = error_object
+    return exchange

@@ -1,0 +1,248 @@
+"""What OpenAI's clients send. Pure.
+
+What is asked for and not served is refused by its name: never is an answer given that is not what was asked. Fields
+that nobody knows are passed over, as such clients expect, and so are those that only tell something about the caller.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+import attrs
+import msgspec
+
+from llmactors.errors import InvalidRequest
+from llmactors.gateway.openai.errors import Refused
+from llmactors.gateway.schema import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
+from llmactors.messages import ChatMessage, GenerateRequest
+
+T = TypeVar("T")
+
+DEFAULT_CHAT_TOKENS = 512
+DEFAULT_COMPLETION_TOKENS = 16
+"""What OpenAI's API documents for completions."""
+MAX_CHOICES = 16
+
+_NOTHING: tuple[object, ...] = (None,)
+_UNSERVED: Mapping[str, tuple[object, ...]] = {
+    "audio": _NOTHING,
+    "best_of": (None, 1),
+    "echo": (None, False),
+    "frequency_penalty": (None, 0),
+    "function_call": (None, "none"),
+    "functions": (None, []),
+    "logit_bias": (None, {}),
+    "logprobs": (None, False),
+    "modalities": (None, ["text"]),
+    "prediction": _NOTHING,
+    "presence_penalty": (None, 0),
+    "reasoning_effort": _NOTHING,
+    "response_format": (None, {"type": "text"}),
+    "suffix": (None, ""),
+    "tool_choice": (None, "none", "auto"),
+    "tools": (None, []),
+    "top_logprobs": (None, 0),
+    "verbosity": _NOTHING,
+    "web_search_options": _NOTHING,
+}
+"""What is not served here, and the values of it that ask for nothing."""
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+Choices = Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)]
+Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+StopText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STOP_CHARS)]
+
+
+@attrs.frozen(kw_only=True)
+class StreamOptions:
+    """`stream_options`."""
+
+    include_usage: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
+class _Common:
+    """What both kinds of completion take."""
+
+    model: NonEmpty
+    n: Choices | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    seed: int | None = None
+    stop: StopText | Annotated[list[StopText], msgspec.Meta(max_length=MAX_STOPS)] | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def with_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+@attrs.frozen(kw_only=True)
+class ChatBody(_Common):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+
+    def asks(self, deadline_ms: int | None) -> list["OneAsk"]:
+        """One for each choice."""
+        messages = tuple(_message(number, message) for number, message in enumerate(self.messages))
+        most = self.max_completion_tokens or self.max_tokens or DEFAULT_CHAT_TOKENS
+        return [OneAsk.of(self, number, deadline_ms, most, messages=messages) for number in range(self.n or 1)]
+
+
+@attrs.frozen(kw_only=True)
+class CompletionBody(_Common):
+    """The body of `POST /v1/completions`."""
+
+    prompt: str | list[Any]
+    max_tokens: Count | None = None
+
+    def asks(self, deadline_ms: int | None) -> list["OneAsk"]:
+        """One for each choice of each prompt."""
+        prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+            raise Refused("prompt", "`prompt` must be a text, or a list of texts; token ids are not served here")
+        if not all(prompts):
+            raise Refused("prompt", "`prompt` is empty")
+        count = len(prompts) * (self.n or 1)
+        if count > MAX_CHOICES:
+            raise Refused("prompt", f"{count} answers were asked for at once; at most {MAX_CHOICES} are served")
+        most = self.max_tokens or DEFAULT_COMPLETION_TOKENS
+        return [
+            OneAsk.of(self, number, deadline_ms, most, prompt=str(prompt))
+            for prompt in prompts
+            for number in range(self.n or 1)
+        ]
+
+
+@attrs.frozen(kw_only=True)
+class OneAsk:
+    """One choice: a request of its own in the ledger."""
+
+    model: str
+    max_tokens: int
+    prompt: str
+    messages: tuple[ChatMessage, ...]
+    temperature: float
+    top_p: float
+    seed: int | None
+    stop: tuple[str, ...]
+    deadline_ms: int | None
+
+    @classmethod
+    def of(
+        cls,
+        body: _Common,
+        number: int,
+        deadline_ms: int | None,
+        max_tokens: int,
+        *,
+        prompt: str = "",
+        messages: tuple[ChatMessage, ...] = (),
+    ) -> "OneAsk":
+        """The `number`-th choice of a body. Choices of one seed differ, and each is the same another time."""
+        return cls(
+            model=body.model,
+            max_tokens=max_tokens,
+            prompt=prompt,
+            messages=messages,
+            temperature=1.0 if body.temperature is None else body.temperature,
+            top_p=body.top_p or 1.0,
+            seed=None if body.seed is None else (body.seed + number) % 2**32,
+            stop=body.stops,
+            deadline_ms=deadline_ms,
+        )
+
+    @property
+    def prompt_chars(self) -> int:
+        return len(self.prompt) + sum(len(message.content) for message in self.messages)
+
+    def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
+        """The request that goes to the ledger."""
+        return GenerateRequest(
+            id=request_id,
+            model=model,
+            prompt=self.prompt,
+            messages=self.messages,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=self.stop,
+            raw=not self.messages,
+            tenant=tenant,
+            deadline_ms=self.deadline_ms,
+            resume_grace_ms=int(resume_grace_s * 1000),
+        )
+
+
+def read_chat(fields: dict[str, Any]) -> ChatBody:
+    """Raises `Refused`, or `InvalidRequest` that names the field."""
+    return _read(fields, ChatBody)
+
+
+def read_completion(fields: dict[str, Any]) -> CompletionBody:
+    """Raises as `read_chat`."""
+    return _read(fields, CompletionBody)
+
+
+def deadline_of(header: str | None) -> int | None:
+    """`X-Request-Deadline`: milliseconds since 1970. Raises `InvalidRequest`."""
+    if not header:
+        return None
+    if not header.isascii() or not header.isdigit() or len(header) > 15:
+        raise InvalidRequest("`X-Request-Deadline` takes milliseconds since 1970, a whole number")
+    return int(header)
+
+
+def _read(fields: dict[str, Any], kind: type[T]) -> T:
+    for name, harmless in _UNSERVED.items():
+        if name in fields and fields[name] not in harmless:
+            raise Refused(name, f"`{name}` is not served here; leave it out")
+    known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
+    try:
+        return msgspec.convert({name: value for name, value in fields.items() if name in known}, kind)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$")
+        param = where.rstrip("`").lstrip(".")
+        if not param and "required field" in text:
+            param = text.split("`")[1]
+        raise Refused(param.partition("[")[0].partition(".")[0], f"`{param}`: {text}" if where else text) from None
+
+
+def _message(number: int, fields: Mapping[str, Any]) -> ChatMessage:
+    where = f"messages[{number}]"
+    role = fields.get("role")
+    if role not in _ROLES:
+        served = ", ".join(_ROLES)
+        raise Refused("messages", f"`{where}.role` must be one of {served}, not {str(role)[:40]!r}")
+    if fields.get("tool_calls") or fields.get("function_call"):
+        raise Refused("messages", f"`{where}.tool_calls` is not served here; leave it out")
+    return ChatMessage(_ROLES[role], _content(where, fields.get("content")))
+
+
+def _content(where: str, content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise Refused("messages", f"`{where}.content` must be a text, or a list of texts")
+    texts: list[str] = []
+    for part in content:
+        kind: Literal["text"] | object = part.get("type") if isinstance(part, dict) else None
+        text = part.get("text") if isinstance(part, dict) else None
+        if kind != "text" or not isinstance(text, str):
+            raise Refused("messages", f"`{where}.content` has a part of type {str(kind)[:40]!r}; only text is served")
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def now_s() -> int:
+    """For `created`."""
+    return int(time.time())
