@@ -1,14 +1,16 @@
 """The hot routes, on plain ASGI in front of Quart: `POST /v1/generate`, and `GET` and `DELETE /v1/streams/{id}`."""
 
+import time
 from collections.abc import Awaitable, Callable
 
+import attrs
 import trio
 
 from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, from_code
 from llmactors.gateway.auth import Caller
 from llmactors.gateway.events import SseRenderer, render_cut, usage_object
 from llmactors.gateway.exchange import Exchange, Header
-from llmactors.gateway.schema import GenerateBody, convert, parse_object
+from llmactors.gateway.schema import GenerateBody, convert, deadline_of, parse_object
 from llmactors.gateway.service import Admission, Service, cut_error
 from llmactors.gateway.sse import SseStream
 from llmactors.ledger import Follower
@@ -25,6 +27,8 @@ async def generate(service: Service, exchange: Exchange, caller: Caller) -> None
     limits = service.settings
     raw = await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)
     body = convert(parse_object(raw), GenerateBody)
+    if (deadline_ms := deadline_of(exchange.header(b"x-request-deadline"))) is not None and body.deadline_ms is None:
+        body = attrs.evolve(body, deadline_ms=deadline_ms - round(time.time() * 1000))
     admission = await service.admit(caller, body)
     exchange.request_id = admission.request.id
     with await service.own_follower(admission) as follower:

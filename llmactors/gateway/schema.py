@@ -140,6 +140,15 @@ def convert(fields: dict[str, Any], kind: type[T]) -> T:
         raise InvalidRequest(f"`{field}`: {text}" if field else text) from None
 
 
+def deadline_of(header: str | None) -> int | None:
+    """`X-Request-Deadline`: milliseconds since 1970. Raises `InvalidRequest`."""
+    if not header:
+        return None
+    if not header.isascii() or not header.isdigit() or len(header) > 15:
+        raise InvalidRequest("`X-Request-Deadline` takes milliseconds since 1970, a whole number")
+    return int(header)
+
+
 def _kind(value: object) -> str:
     return {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
 

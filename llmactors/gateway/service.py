@@ -15,6 +15,7 @@ from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.errors import (
     ActorDied,
     Conflict,
+    DeadlineExceeded,
     InvalidRequest,
     NotFound,
     Overloaded,
@@ -209,6 +210,8 @@ class Service:
         if request.deadline_ms is None:
             return
         left_s = request.deadline_ms / 1000 - time.time()
+        if left_s <= 0:
+            raise DeadlineExceeded("the deadline passed before the request came")
         wait_s = await self._ledger.expected_wait_s(request)
         if wait_s > left_s:
             raise Overloaded(

@@ -14,9 +14,9 @@ from llmactors.gateway.exchange import Exchange, Header
 from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE, while_connected
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.render import ChunkRenderer, Kind, add_up, error_of, render_error
-from llmactors.gateway.openai.schema import OneAsk, deadline_of, now_s, read_chat, read_completion
+from llmactors.gateway.openai.schema import OneAsk, now_s, read_chat, read_completion
 from llmactors.gateway.pump import pump
-from llmactors.gateway.schema import parse_object
+from llmactors.gateway.schema import deadline_of, parse_object
 from llmactors.gateway.service import Admission, Service, cut_error
 from llmactors.gateway.sse import SseStream
 from llmactors.ledger import Follower, LogSlice

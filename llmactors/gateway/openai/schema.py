@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import attrs
 import msgspec
 
-from llmactors.errors import InvalidRequest
 from llmactors.gateway.openai.errors import Refused
 from llmactors.gateway.schema import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
 from llmactors.messages import ChatMessage, GenerateRequest
@@ -191,15 +190,6 @@ def read_chat(fields: dict[str, Any]) -> ChatBody:
 def read_completion(fields: dict[str, Any]) -> CompletionBody:
     """Raises as `read_chat`."""
     return _read(fields, CompletionBody)
-
-
-def deadline_of(header: str | None) -> int | None:
-    """`X-Request-Deadline`: milliseconds since 1970. Raises `InvalidRequest`."""
-    if not header:
-        return None
-    if not header.isascii() or not header.isdigit() or len(header) > 15:
-        raise InvalidRequest("`X-Request-Deadline` takes milliseconds since 1970, a whole number")
-    return int(header)
 
 
 def _read(fields: dict[str, Any], kind: type[T]) -> T:

@@ -1,0 +1,150 @@
+"""What OpenAI's clients may ask for: honoured, or refused by its name."""
+
+from typing import Any
+
+import pytest
+
+from llmactors.errors import InvalidRequest
+from llmactors.gateway.openai.errors import Refused, error_object
+from llmactors.gateway.openai.schema import OneAsk, read_chat, read_completion
+from llmactors.gateway.schema import deadline_of
+from llmactors.messages import ChatMessage
+
+USER = {"role": "user", "content": "hi"}
+
+
+def chat(**fields: Any) -> list[OneAsk]:
+    return read_chat({"model": "m", "messages": [USER], **fields}).asks(None)
+
+
+def completion(**fields: Any) -> list[OneAsk]:
+    return read_completion({"model": "m", "prompt": "hi", **fields}).asks(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("audio", {"voice": "alloy", "format": "wav"}),
+        ("best_of", 2),
+        ("echo", True),
+        ("frequency_penalty", 0.5),
+        ("function_call", "auto"),
+        ("functions", [{"name": "f"}]),
+        ("logit_bias", {"50256": -100}),
+        ("logprobs", True),
+        ("logprobs", 3),
+        ("modalities", ["text", "audio"]),
+        ("prediction", {"type": "content", "content": "x"}),
+        ("presence_penalty", -1),
+        ("reasoning_effort", "low"),
+        ("response_format", {"type": "json_object"}),
+        ("suffix", "end"),
+        ("tool_choice", "required"),
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("top_logprobs", 2),
+        ("web_search_options", {}),
+    ],
+)
+def test_what_is_not_served_is_refused_by_its_name(name: str, value: object) -> None:
+    for ask in (chat, completion):
+        with pytest.raises(Refused, match=f"`{name}` is not served here") as refused:
+            ask(**{name: value})
+        body = error_object(refused.value)["error"]
+        assert (body["type"], body["param"], body["code"]) == ("invalid_request_error", name, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"logprobs": None, "tools": [], "tool_choice": "auto", "frequency_penalty": 0, "echo": False, "best_of": 1},
+        {"response_format": {"type": "text"}, "logit_bias": {}, "suffix": None, "modalities": ["text"]},
+        {"user": "u1", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "something_new": [1]},
+    ],
+)
+def test_what_asks_for_nothing_is_passed_over(fields: dict[str, Any]) -> None:
+    assert len(chat(**fields)) == len(completion(**fields)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages"),
+        ({"messages": [{"role": "user"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages"),
+        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "messages"),
+        ({"model": ""}, "model"),
+        ({"model": None}, "model"),
+        ({"n": 0}, "n"),
+        ({"n": 17}, "n"),
+        ({"temperature": 3}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"stop": [""]}, "stop"),
+        ({"stop": 3}, "stop"),
+        ({"seed": "x"}, "seed"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": {"include_usage": "yes"}}, "stream_options"),
+    ],
+)
+def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(Refused) as refused:
+        chat(**fields)
+    assert refused.value.param == param
+    assert param in refused.value.message
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(Refused) as refused:
+        read_chat({"messages": [USER]})
+    assert refused.value.param == "model"
+
+
+@pytest.mark.parametrize("prompt", [[], [1, 2, 3], [[1, 2]], [""], "", ["a"] * 17])
+def test_prompts_that_are_no_texts_are_refused(prompt: object) -> None:
+    with pytest.raises(Refused) as refused:
+        completion(prompt=prompt)
+    assert refused.value.param == "prompt"
+
+
+def test_a_conversation_is_kept_as_it_is() -> None:
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": ""},
+    ]
+    [ask] = read_chat({"model": "m", "messages": messages}).asks(None)
+    assert ask.messages == (
+        ChatMessage("system", "Be brief."),
+        ChatMessage("user", "a\nb"),
+        ChatMessage("assistant", ""),
+    )
+    request = ask.to_request("r", model="m", tenant="t", resume_grace_s=0)
+    assert (request.prompt, request.raw, request.messages) == ("", False, ask.messages)
+
+
+def test_each_choice_has_a_seed_of_its_own() -> None:
+    assert [ask.seed for ask in chat(n=3, seed=2**32 - 1)] == [2**32 - 1, 0, 1]
+    assert [ask.seed for ask in chat(n=2)] == [None, None]
+    assert [ask.seed for ask in chat(seed=-1)] == [2**32 - 1]
+
+
+def test_limits_of_both_names_are_known() -> None:
+    assert [ask.max_tokens for ask in chat(max_tokens=5)] == [5]
+    assert [ask.max_tokens for ask in chat(max_tokens=5, max_completion_tokens=7)] == [7]
+    assert [ask.max_tokens for ask in (*chat(), *completion())] == [512, 16]
+
+
+def test_a_completion_goes_to_the_model_as_it_is() -> None:
+    asks = completion(prompt=["a", "b"], n=2)
+    assert [ask.prompt for ask in asks] == ["a", "a", "b", "b"]
+    assert asks[0].to_request("r", model="m", tenant="t", resume_grace_s=0).raw
+
+
+def test_a_deadline_is_whole_milliseconds() -> None:
+    assert deadline_of(None) is None
+    assert deadline_of("1750000000000") == 1_750_000_000_000
+    for wrong in ("soon", "-1", "1.5", "9" * 20):
+        with pytest.raises(InvalidRequest, match="X-Request-Deadline"):
+            deadline_of(wrong)
