@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from llmactors.actors import leaves
-from llmactors.errors import InternalError, LlmactorsError, MethodNotAllowed, RequestTimeout, TooLarge
+from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, MethodNotAllowed, RequestTimeout, TooLarge
 from llmactors.gateway.service import RateLimitedBy
 from llmactors.limiter import rate_headers
 
@@ -18,6 +18,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[str, str]
+
+MAX_KEY_CHARS = 255
 
 log = structlog.get_logger("llmactors.gateway")
 
@@ -67,6 +69,14 @@ class Exchange:
     def header(self, name: bytes) -> str | None:
         """The first header of this (lower-case) name."""
         return header(self.scope, name)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """`Idempotency-Key`. Raises `InvalidRequest` for one that is too long."""
+        key = self.header(b"idempotency-key")
+        if key is not None and len(key) > MAX_KEY_CHARS:
+            raise InvalidRequest(f"`Idempotency-Key` has {len(key)} characters; at most {MAX_KEY_CHARS} are accepted")
+        return key or None
 
     async def body(self, *, max_bytes: int, within_s: float) -> bytes:
         """The whole body. Raises `TooLarge` as soon as that is clear, `RequestTimeout`, or `ClientGone`."""

@@ -29,7 +29,7 @@ async def generate(service: Service, exchange: Exchange, caller: Caller) -> None
     body = convert(parse_object(raw), GenerateBody)
     if (deadline_ms := deadline_of(exchange.header(b"x-request-deadline"))) is not None and body.deadline_ms is None:
         body = attrs.evolve(body, deadline_ms=deadline_ms - round(time.time() * 1000))
-    admission = await service.admit(caller, body)
+    admission = await service.admit(caller, body, exchange.idempotency_key)
     exchange.request_id = admission.request.id
     with await service.own_follower(admission) as follower:
         if body.stream:
@@ -109,7 +109,8 @@ async def _whole(service: Service, exchange: Exchange, follower: Follower, admis
         raise cut_error()
     if not done:
         exchange.status = 499
-        await service.abandon(admission.request.id)
+        if not admission.keyed:
+            await service.abandon(admission.request.id)
         return
     log = follower.take()
     service.metrics.tokens_generated(len(log.deltas))

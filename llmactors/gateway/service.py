@@ -27,7 +27,7 @@ from llmactors.gateway.auth import Caller
 from llmactors.gateway.flusher import Flusher
 from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.pump import Pace
-from llmactors.gateway.request_id import new_request_id
+from llmactors.gateway.request_id import keyed_request_id, new_request_id
 from llmactors.gateway.schema import Ask
 from llmactors.ledger import Follower, Ledger, LedgerStatistics, RequestInfo, SubmitOutcome
 from llmactors.limiter import Decision, rate_headers
@@ -59,6 +59,8 @@ class Admission:
     request: GenerateRequest
     rate: Decision | None
     """What the limiter said; None where there is no limit."""
+    keyed: bool = False
+    """Its client may come again with the same idempotency key, so that it is not given up when its client goes."""
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -106,25 +108,43 @@ class Service:
         """Returns once `drain` was called."""
         await self._draining.wait()
 
-    async def admit(self, caller: Caller, body: Ask) -> Admission:
-        """Puts a request into the ledger. Once this returns, the request is accepted: it will end exactly once."""
+    async def admit(self, caller: Caller, body: Ask, key: str | None = None) -> Admission:
+        """Puts a request into the ledger. Once this returns, the request is accepted: it will end exactly once.
+
+        With an idempotency `key`: the same key and body again are the same request, at any gateway, also if the one
+        that admitted it died before it could answer. Raises `Conflict` for another body.
+        """
         if self.draining:
             raise Unavailable("this node is shutting down", retry_after_s=1.0)
         model = self._checked_model(body)
         request = body.to_request(
-            new_request_id(),
+            new_request_id() if key is None else keyed_request_id(caller.tenant, key),
             model=model,
             tenant=caller.tenant,
             resume_grace_s=self.settings.resume_grace_s,
         )
+        if key is not None and (known := await self._known(request)) is not None:
+            return Admission(known, None, keyed=True)
         await self._check_start(request)
         rate = await self._check_rate(caller)
         match await self._ledger.submit(request):
             case SubmitOutcome.OVERLOADED:
                 raise Overloaded("the queue is full; try again in a moment", retry_after_s=1.0)
             case SubmitOutcome.CONFLICT:
-                raise Conflict("this request id is in use for another request")
-        return Admission(request, rate)
+                # Somebody was quicker with the same key.
+                request = await self._known(request) or request
+        return Admission(request, rate, keyed=key is not None)
+
+    async def _known(self, request: GenerateRequest) -> GenerateRequest | None:
+        """The request that was admitted under this id before; None where none was."""
+        try:
+            known = (await self._ledger.info(request.id)).request
+        except NotFound:
+            return None
+        # A deadline is so and so long from now, so it is another one each time.
+        if attrs.evolve(known, deadline_ms=request.deadline_ms) != request:
+            raise Conflict("this idempotency key was used before with another request")
+        return known
 
     async def follow(self, caller: Caller, request_id: str, after: int) -> Follower | None:
         """A reader of a stream of this caller's; None where it has ended and nothing comes after `after`.

@@ -49,8 +49,9 @@ async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
         text = read_completion(fields)
         asks, stream, with_usage, kind = text.asks(deadline_ms), bool(text.stream), text.with_usage, _TEXT
     async with _Choices(service) as choices:
-        for ask in asks:
-            await choices.admit(caller, ask)
+        key = exchange.idempotency_key
+        for number, ask in enumerate(asks):
+            await choices.admit(caller, ask, None if key is None else f"{key}#{number}")
         exchange.request_id = choices.admissions[0].request.id
         if stream:
             done = await _stream(service, exchange, choices, kind, with_usage=with_usage)
@@ -85,8 +86,8 @@ class _Choices:
     answered: bool = False
     _open: contextlib.ExitStack = attrs.field(factory=contextlib.ExitStack)
 
-    async def admit(self, caller: Caller, ask: OneAsk) -> None:
-        admission = await self._service.admit(caller, ask)
+    async def admit(self, caller: Caller, ask: OneAsk, key: str | None) -> None:
+        admission = await self._service.admit(caller, ask, key)
         self.admissions.append(admission)
         self.followers.append(self._open.enter_context(await self._service.own_follower(admission)))
 
@@ -103,6 +104,8 @@ class _Choices:
                 # Also where the handler was cancelled: it takes a moment only, and frees slots at once.
                 with trio.move_on_after(1.0, shield=True):
                     for admission in self.admissions:
+                        if admission.keyed:
+                            continue
                         await self._service.abandon(admission.request.id)
         finally:
             self._open.close()
