@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import attrs
 
 from llmactors.errors import Unauthenticated
+from llmactors.limiter.limits import Limits
 
 OPEN_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 """Served without a key: they are for orchestrators and scrapers, and say nothing of any request."""
@@ -19,6 +20,14 @@ class Caller:
     """Whom the requests of this caller belong to."""
     limit_key: str
     """What the limiter counts by: the key's owner, or the address where no key is asked for."""
+    limits: Limits = attrs.field(factory=Limits)
+    """What this tenant may use; the node's own `rate_limit` counts beside it."""
+    models: frozenset[str] | None = None
+    """What it may use of the models that are served; None: all."""
+    best_priority: int = 0
+    """The best class that it may ask for: 0 is served before 1, 1 before 2."""
+    weight: float = 1.0
+    """The tenant's share of its class."""
 
 
 class Authenticator:

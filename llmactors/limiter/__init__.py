@@ -5,7 +5,8 @@ a clock or an event loop; the moment is an argument.
 """
 
 from llmactors.limiter.headers import rate_headers
+from llmactors.limiter.limits import Limits
 from llmactors.limiter.policy import Decision, RateKind, RatePolicy
 from llmactors.limiter.store import LimiterStore, LimiterStoreStatistics
 
-__all__ = ["Decision", "LimiterStore", "LimiterStoreStatistics", "RateKind", "RatePolicy", "rate_headers"]
+__all__ = ["Decision", "LimiterStore", "LimiterStoreStatistics", "Limits", "RateKind", "RatePolicy", "rate_headers"]
