@@ -147,6 +147,8 @@ class LocalCluster:
             "appendonly": "yes",
             "appendfsync": "always",
             "save": "",
+            # A server that was killed reads its file before it answers: a small one is read in a moment.
+            "auto-aof-rewrite-min-size": "16mb",
             "maxmemory-policy": "noeviction",
         }
         return self._child(

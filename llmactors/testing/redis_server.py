@@ -16,7 +16,7 @@ import redis
 
 from llmactors.redislink.binary import any_server_binary
 
-_START_S = 20.0
+_START_S = 60.0
 _POLL_S = 0.01
 
 
@@ -33,6 +33,8 @@ class RedisServer:
             "appendonly": "no" if appendfsync == "no" else "yes",
             "appendfsync": "always" if appendfsync == "no" else appendfsync,
             "save": "",
+            # A server reads its file before it answers: a small one is read in a moment.
+            "auto-aof-rewrite-min-size": "16mb",
             "maxmemory-policy": "noeviction",
             **{name.replace("_", "-"): value for name, value in options.items()},
         }
