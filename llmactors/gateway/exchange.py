@@ -118,6 +118,9 @@ class Exchange:
 
         None where that is not possible now: then nothing was sent, and `write` will do.
         """
+        if not data:
+            # An empty chunk would be the last one.
+            return True
         return None if self._wire is None else self._wire.write_chunk_nowait(data)
 
     async def write_rest(self) -> None:
