@@ -56,6 +56,8 @@ class Settings:
     max_body_bytes: Count = 1024 * 1024
     resume_grace_s: Seconds = 10.0
     """How long a stream lives without a reader before it is cancelled."""
+    background_s: Seconds = 3600.0
+    """How long a response in the background lives without anybody who follows it."""
     retention_s: Seconds = 60.0
     """How long the log of an ended request can be read again."""
     drain_s: Seconds = 20.0

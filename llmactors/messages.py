@@ -42,6 +42,10 @@ class GenerateRequest:
     """When it is no longer wanted: milliseconds since 1970, or None."""
     resume_grace_ms: int = 10_000
     """How long it runs without a reader before it is cancelled, in milliseconds."""
+    created_ms: int | None = None
+    """When it was asked for: milliseconds since 1970. None where no client is told."""
+    note: str = ""
+    """What its front has to know of it at any other gateway, in the front's own words: nobody else reads it."""
 
     @property
     def text(self) -> str:

@@ -31,6 +31,7 @@ from llmactors.gateway.exchange import (
     serve,
 )
 from llmactors.gateway.openai import routes as openai
+from llmactors.gateway.openai.responses import routes as responses
 from llmactors.gateway.request_id import new_request_id
 from llmactors.gateway.service import Service
 from llmactors.gateway.websocket import SocketSession, refuse_handshake
@@ -58,6 +59,8 @@ class App:
             await self._hot(generate.stream, Exchange(scope, receive, send, new_request_id()))
         elif openai.serves(path):
             await self._hot(openai.handle, openai.prepare(Exchange(scope, receive, send, new_request_id())))
+        elif responses.serves(path):
+            await self._hot(responses.handle, openai.prepare(Exchange(scope, receive, send, new_request_id())))
         else:
             await self._quart(cast("Any", scope), cast("Any", receive), cast("Any", send))
 

@@ -29,7 +29,7 @@ from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.pump import Pace
 from llmactors.gateway.request_id import keyed_request_id, new_request_id
 from llmactors.gateway.schema import Ask
-from llmactors.ledger import Follower, Ledger, LedgerStatistics, RequestInfo, SubmitOutcome
+from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, RequestInfo, SubmitOutcome
 from llmactors.limiter import Decision, rate_headers
 from llmactors.limiter.actor import Admit
 from llmactors.messages import GenerateRequest
@@ -45,6 +45,8 @@ class ServiceSettings:
     """How long a client may take to send its body."""
     resume_grace_s: float = 10.0
     """How long a native stream lives without a reader."""
+    background_s: float = 3600.0
+    """How long a response in the background lives without one."""
     limiter_s: float = 2.0
     """How long the limiter may take to answer."""
     max_socket_streams: int = 64
@@ -141,8 +143,8 @@ class Service:
             known = (await self._ledger.info(request.id)).request
         except NotFound:
             return None
-        # A deadline is so and so long from now, so it is another one each time.
-        if attrs.evolve(known, deadline_ms=request.deadline_ms) != request:
+        # A deadline is so and so long from now, so it is another one each time, as the time of asking is.
+        if attrs.evolve(known, deadline_ms=request.deadline_ms, created_ms=request.created_ms) != request:
             raise Conflict("this idempotency key was used before with another request")
         return known
 
@@ -155,6 +157,14 @@ class Service:
         if info.state == "ended" and after >= info.last_seq:
             return None
         return await self._ledger.follow(request_id, after)
+
+    async def info(self, caller: Caller, request_id: str) -> RequestInfo:
+        """How far a request of this caller's is. Raises as `follow`."""
+        return await self._own(caller, request_id)
+
+    async def read(self, request_id: str) -> LogSlice:
+        """All that is in the log of a request that was asked for by `info`. It does not count as a reader."""
+        return await self._ledger.read(request_id)
 
     async def own_follower(self, admission: Admission) -> Follower:
         """A reader of what was just admitted, from its beginning."""

@@ -116,6 +116,7 @@ def gateway(
             ServiceSettings(
                 max_body_bytes=settings.max_body_bytes,
                 resume_grace_s=settings.resume_grace_s,
+                background_s=settings.background_s,
                 pace=Pace(flush_interval_s=settings.flush_interval_s, keep_alive_s=settings.keep_alive_s),
             ),
             ledger=ledger,

@@ -14,13 +14,13 @@ from llmactors.gateway.exchange import Exchange, Header
 from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE, while_connected
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.render import ChunkRenderer, Kind, add_up, error_of, render_error
-from llmactors.gateway.openai.schema import OneAsk, now_s, read_chat, read_completion
+from llmactors.gateway.openai.schema import OneAsk, read_chat, read_completion
 from llmactors.gateway.pump import pump
 from llmactors.gateway.schema import deadline_of, parse_object
 from llmactors.gateway.service import Admission, Service, cut_error
 from llmactors.gateway.sse import SseStream
 from llmactors.ledger import Follower, LogSlice
-from llmactors.messages import Finished, Usage
+from llmactors.messages import Finished, GenerateRequest, Usage
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
 _CHAT, _TEXT = Kind(chat=True), Kind(chat=False)
@@ -48,7 +48,7 @@ async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
     else:
         text = read_completion(fields)
         asks, stream, with_usage, kind = text.asks(deadline_ms), bool(text.stream), text.with_usage, _TEXT
-    async with _Choices(service) as choices:
+    async with Choices(service) as choices:
         key = exchange.idempotency_key
         for number, ask in enumerate(asks):
             await choices.admit(caller, ask, None if key is None else f"{key}#{number}")
@@ -77,7 +77,7 @@ async def _models(service: Service, exchange: Exchange) -> None:
 
 
 @attrs.define
-class _Choices:
+class Choices:
     """The requests that one call became. Whoever is gone before the answer was given takes all of them along."""
 
     _service: Service
@@ -111,7 +111,7 @@ class _Choices:
             self._open.close()
 
 
-async def _whole(service: Service, exchange: Exchange, choices: _Choices, kind: Kind) -> bool:
+async def _whole(service: Service, exchange: Exchange, choices: Choices, kind: Kind) -> bool:
     async def wait() -> None:
         for follower in choices.followers:
             await follower.wait_end()
@@ -128,14 +128,16 @@ async def _whole(service: Service, exchange: Exchange, choices: _Choices, kind: 
     service.metrics.tokens_generated(sum(len(log.deltas) for log in logs))
     first = choices.admissions[0].request
     choices.answered = True
-    await exchange.answer(200, kind.whole(kind.answer_id(first.id), first.model, now_s(), logs), choices.headers)
+    await exchange.answer(
+        200, kind.whole(kind.answer_id(first.id), first.model, created_s(first), logs), choices.headers
+    )
     return True
 
 
-async def _stream(service: Service, exchange: Exchange, choices: _Choices, kind: Kind, *, with_usage: bool) -> bool:
+async def _stream(service: Service, exchange: Exchange, choices: Choices, kind: Kind, *, with_usage: bool) -> bool:
     """Whether the client got all of it."""
     first = choices.admissions[0].request
-    created = now_s()
+    created = created_s(first)
     renderers = [
         ChunkRenderer(kind, kind.answer_id(first.id), first.model, created, index=index, with_usage=with_usage)
         for index in range(len(choices.followers))
@@ -208,6 +210,11 @@ def _bare_errors() -> Iterator[None]:
         while isinstance(ours, BaseExceptionGroup):
             ours = ours.exceptions[0]
         raise ours from None
+
+
+def created_s(request: GenerateRequest) -> int:
+    """For `created`: the same of one request, whichever gateway is asked, and however often."""
+    return (request.created_ms or 0) // 1000
 
 
 def prepare(exchange: Exchange) -> Exchange:

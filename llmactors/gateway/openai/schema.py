@@ -5,8 +5,8 @@ that nobody knows are passed over, as such clients expect, and so are those that
 """
 
 import time
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, cast
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, TypeVar, cast
 
 import attrs
 import msgspec
@@ -22,9 +22,9 @@ DEFAULT_COMPLETION_TOKENS = 16
 """What OpenAI's API documents for completions."""
 MAX_CHOICES = 16
 
-_NOTHING: tuple[object, ...] = (None,)
-_UNSERVED: Mapping[str, tuple[object, ...]] = {
-    "audio": _NOTHING,
+NOTHING: tuple[object, ...] = (None,)
+UNSERVED: Mapping[str, tuple[object, ...]] = {
+    "audio": NOTHING,
     "best_of": (None, 1),
     "echo": (None, False),
     "frequency_penalty": (None, 0),
@@ -33,16 +33,16 @@ _UNSERVED: Mapping[str, tuple[object, ...]] = {
     "logit_bias": (None, {}),
     "logprobs": (None, False),
     "modalities": (None, ["text"]),
-    "prediction": _NOTHING,
+    "prediction": NOTHING,
     "presence_penalty": (None, 0),
-    "reasoning_effort": _NOTHING,
+    "reasoning_effort": NOTHING,
     "response_format": (None, {"type": "text"}),
     "suffix": (None, ""),
     "tool_choice": (None, "none", "auto"),
     "tools": (None, []),
     "top_logprobs": (None, 0),
-    "verbosity": _NOTHING,
-    "web_search_options": _NOTHING,
+    "verbosity": NOTHING,
+    "web_search_options": NOTHING,
 }
 """What is not served here, and the values of it that ask for nothing."""
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -60,8 +60,8 @@ class StreamOptions:
 
 
 @attrs.frozen(kw_only=True)
-class _Common:
-    """What both kinds of completion take."""
+class Common:
+    """What all of these routes take."""
 
     model: NonEmpty
     n: Choices | None = None
@@ -82,7 +82,7 @@ class _Common:
 
 
 @attrs.frozen(kw_only=True)
-class ChatBody(_Common):
+class ChatBody(Common):
     """The body of `POST /v1/chat/completions`."""
 
     messages: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
@@ -91,13 +91,15 @@ class ChatBody(_Common):
 
     def asks(self, deadline_ms: int | None) -> list["OneAsk"]:
         """One for each choice."""
-        messages = tuple(_message(number, message) for number, message in enumerate(self.messages))
+        messages = tuple(
+            read_message("messages", f"messages[{number}]", message) for number, message in enumerate(self.messages)
+        )
         most = self.max_completion_tokens or self.max_tokens or DEFAULT_CHAT_TOKENS
         return [OneAsk.of(self, number, deadline_ms, most, messages=messages) for number in range(self.n or 1)]
 
 
 @attrs.frozen(kw_only=True)
-class CompletionBody(_Common):
+class CompletionBody(Common):
     """The body of `POST /v1/completions`."""
 
     prompt: str | list[Any]
@@ -134,11 +136,14 @@ class OneAsk:
     seed: int | None
     stop: tuple[str, ...]
     deadline_ms: int | None
+    note: str = ""
+    grace_s: float | None = None
+    """How long it lives without a reader; None: as long as any stream."""
 
     @classmethod
     def of(
         cls,
-        body: _Common,
+        body: Common,
         number: int,
         deadline_ms: int | None,
         max_tokens: int,
@@ -178,22 +183,25 @@ class OneAsk:
             raw=not self.messages,
             tenant=tenant,
             deadline_ms=self.deadline_ms,
-            resume_grace_ms=int(resume_grace_s * 1000),
+            resume_grace_ms=int((resume_grace_s if self.grace_s is None else self.grace_s) * 1000),
+            created_ms=time.time_ns() // 1_000_000,
+            note=self.note,
         )
 
 
 def read_chat(fields: dict[str, Any]) -> ChatBody:
     """Raises `Refused`, or `InvalidRequest` that names the field."""
-    return _read(fields, ChatBody)
+    return read_fields(fields, ChatBody, UNSERVED)
 
 
 def read_completion(fields: dict[str, Any]) -> CompletionBody:
     """Raises as `read_chat`."""
-    return _read(fields, CompletionBody)
+    return read_fields(fields, CompletionBody, UNSERVED)
 
 
-def _read(fields: dict[str, Any], kind: type[T]) -> T:
-    for name, harmless in _UNSERVED.items():
+def read_fields(fields: dict[str, Any], kind: type[T], unserved: Mapping[str, tuple[object, ...]]) -> T:
+    """A body. Fields that nobody knows are passed over; those of `unserved` may have only the values given there."""
+    for name, harmless in unserved.items():
         if name in fields and fields[name] not in harmless:
             raise Refused(name, f"`{name}` is not served here; leave it out")
     known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
@@ -207,32 +215,29 @@ def _read(fields: dict[str, Any], kind: type[T]) -> T:
         raise Refused(param.partition("[")[0].partition(".")[0], f"`{param}`: {text}" if where else text) from None
 
 
-def _message(number: int, fields: Mapping[str, Any]) -> ChatMessage:
-    where = f"messages[{number}]"
+def read_message(
+    param: str, where: str, fields: Mapping[str, Any], kinds: Collection[str] = frozenset({"text"})
+) -> ChatMessage:
+    """One turn, which stands at `where` in the field `param`. `kinds` are those of a content's parts that are texts."""
     role = fields.get("role")
     if role not in _ROLES:
         served = ", ".join(_ROLES)
-        raise Refused("messages", f"`{where}.role` must be one of {served}, not {str(role)[:40]!r}")
+        raise Refused(param, f"`{where}.role` must be one of {served}, not {str(role)[:40]!r}")
     if fields.get("tool_calls") or fields.get("function_call"):
-        raise Refused("messages", f"`{where}.tool_calls` is not served here; leave it out")
-    return ChatMessage(_ROLES[role], _content(where, fields.get("content")))
+        raise Refused(param, f"`{where}.tool_calls` is not served here; leave it out")
+    return ChatMessage(_ROLES[role], _content(param, where, fields.get("content"), kinds))
 
 
-def _content(where: str, content: object) -> str:
+def _content(param: str, where: str, content: object, kinds: Collection[str]) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise Refused("messages", f"`{where}.content` must be a text, or a list of texts")
+        raise Refused(param, f"`{where}.content` must be a text, or a list of texts")
     texts: list[str] = []
     for part in content:
-        kind: Literal["text"] | object = part.get("type") if isinstance(part, dict) else None
+        kind: object = part.get("type") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else None
-        if kind != "text" or not isinstance(text, str):
-            raise Refused("messages", f"`{where}.content` has a part of type {str(kind)[:40]!r}; only text is served")
+        if not isinstance(kind, str) or kind not in kinds or not isinstance(text, str):
+            raise Refused(param, f"`{where}.content` has a part of type {str(kind)[:40]!r}; only text is served")
         texts.append(text)
     return "\n".join(texts)
-
-
-def now_s() -> int:
-    """For `created`."""
-    return int(time.time())

@@ -1,6 +1,7 @@
 """The exact bytes of OpenAI's routes, and what becomes of them over a cluster and with a real model."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,20 @@ async def test_a_stream_without_a_whole_answer_has_no_done() -> None:
     assert "[DONE]" not in answer.text
     last = answer.text.rstrip("\n").rpartition("\n\n")[2]
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "poisoned"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_a_token_without_text_does_not_end_the_stream(path: str) -> None:
+    """One that is held back as it may begin a stop string, and comes alone."""
+    body: dict[str, Any] = {"model": "mock", "messages": CHAT["messages"], "input": "hi"}
+    limit = "max_tokens" if "chat" in path else "max_output_tokens"
+    async with local_node(mock_model("step_ms=25")) as node:
+        whole = await post(node, {**body, limit: 6}, path)
+        tokens = re.findall(r" [a-z]+[0-9a-f]{4}", whole.text)
+        stop = "".join(tokens[2:4]) + "never"
+        answer = await post(node, {**body, limit: 6, "stop": stop, "stream": True}, path)
+    texts = "".join(re.findall(r'"(?:content|delta)":"([^"]*)"', answer.text))
+    assert texts == "".join(tokens)
 
 
 async def test_errors_before_the_answer() -> None:

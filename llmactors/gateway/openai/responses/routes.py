@@ -1,0 +1,183 @@
+"""The handlers of `/v1/responses`."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from llmactors.errors import Expired, LlmactorsError, MethodNotAllowed, NotFound, from_code
+from llmactors.gateway.auth import Caller
+from llmactors.gateway.exchange import Exchange, Header
+from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE, while_connected
+from llmactors.gateway.openai.responses.events import EventRenderer
+from llmactors.gateway.openai.responses.schema import read_query, read_response
+from llmactors.gateway.openai.responses.shown import Shown, request_id
+from llmactors.gateway.openai.routes import Choices
+from llmactors.gateway.schema import deadline_of, parse_object
+from llmactors.gateway.service import Admission, Service, cut_error
+from llmactors.gateway.sse import SseStream
+from llmactors.ledger import Follower
+from llmactors.messages import Failed, GenerateRequest
+
+PATH = "/v1/responses"
+
+
+def serves(path: str) -> bool:
+    """Whether a path is one of these routes."""
+    return path == PATH or path.startswith(PATH + "/")
+
+
+async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
+    """Any of these routes."""
+    name, _, action = exchange.scope["path"].removeprefix(PATH).removeprefix("/").partition("/")
+    if not name:
+        _expect(exchange, "POST", "use POST to create a response")
+        await _create(service, exchange, caller)
+    elif not action:
+        hint = "use GET; a response is forgotten by itself, a while after its end, and POST …/cancel ends it now"
+        _expect(exchange, "GET", hint)
+        await _retrieve(service, exchange, caller, name)
+    elif action == "cancel":
+        _expect(exchange, "POST", "use POST to cancel a response")
+        await _cancel(service, exchange, caller, name)
+    else:
+        raise NotFound("there is no such route")
+
+
+async def _create(service: Service, exchange: Exchange, caller: Caller) -> None:
+    limits = service.settings
+    body = read_response(parse_object(await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)))
+    ask = body.ask(deadline_of(exchange.header(b"x-request-deadline")), limits.background_s)
+    key = None if exchange.idempotency_key is None else f"{exchange.idempotency_key}#0"
+    if body.background:
+        # From here on it is nobody's to give up.
+        admission = await service.admit(caller, ask, key)
+        exchange.request_id = admission.request.id
+        shown = _shown(admission.request)
+        if body.stream:
+            with await service.own_follower(admission) as follower:
+                await _stream(service, exchange, follower, EventRenderer(shown), admission.headers, is_new=True)
+            return
+        # With a key it may be an old one.
+        payload = await _now(service, caller, shown) if admission.keyed else shown.object(shown.first_status)
+        await exchange.answer(200, payload, admission.headers)
+        return
+    async with Choices(service) as choices:
+        await choices.admit(caller, ask, key)
+        [admission], [follower] = choices.admissions, choices.followers
+        exchange.request_id = admission.request.id
+        shown = _shown(admission.request)
+        if body.stream:
+            renderer = EventRenderer(shown)
+            done = await _stream(service, exchange, follower, renderer, admission.headers, is_new=True)
+        else:
+            done = await _whole(service, exchange, choices, shown)
+        choices.answered = done
+
+
+async def _retrieve(service: Service, exchange: Exchange, caller: Caller, name: str) -> None:
+    query = read_query(exchange.scope["query_string"].decode("latin-1"))
+    with _found():
+        shown = await _own(service, caller, name)
+        exchange.request_id = shown.request.id
+        if not query.stream:
+            await exchange.answer(200, await _now(service, caller, shown))
+            return
+        follower = await service.own_follower(Admission(shown.request, None))
+    with follower:
+        await _stream(service, exchange, follower, EventRenderer(shown, query.starting_after), [], is_new=False)
+
+
+async def _cancel(service: Service, exchange: Exchange, caller: Caller, name: str) -> None:
+    limits = service.settings
+    await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)
+    with _found():
+        shown = await _own(service, caller, name)
+        exchange.request_id = shown.request.id
+        await service.cancel(caller, shown.request.id)
+        await exchange.answer(200, await _now(service, caller, shown))
+
+
+async def _whole(service: Service, exchange: Exchange, choices: Choices, shown: Shown) -> bool:
+    """Whether the client was there to get it."""
+    [follower], [admission] = choices.followers, choices.admissions
+    connected = False
+    with service.cuttable() as scope:
+        connected = await while_connected(exchange, follower.wait_end)
+    if scope.cancelled_caught:
+        raise cut_error()
+    if not connected:
+        exchange.status = 499
+        return False
+    log = follower.take()
+    service.metrics.tokens_generated(len(log.deltas))
+    choices.answered = True
+    if isinstance(log.end, Failed):
+        raise from_code(log.end.code, log.end.message)
+    await exchange.answer(200, shown.now("ended", log), admission.headers)
+    return True
+
+
+async def _stream(
+    service: Service,
+    exchange: Exchange,
+    follower: Follower,
+    renderer: EventRenderer,
+    headers: list[Header],
+    *,
+    is_new: bool,
+) -> bool:
+    """Whether the client got all of it. The follower is at the log's beginning."""
+    pace, metrics = service.settings.pace, service.metrics
+    sse = SseStream(exchange, follower, service.flusher, pace, metrics, renderer, awaits_first=is_new)
+    ended = False
+
+    async def follow() -> None:
+        nonlocal ended
+        await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)
+        try:
+            # The client must know the response's name before anything can go wrong.
+            await exchange.write(renderer.begin())
+            with service.cuttable() as scope:
+                await sse.run()
+            if scope.cancelled_caught:
+                raise cut_error()
+            ended = True
+        except LlmactorsError as error:
+            exchange.code = error.code
+            await exchange.write(renderer.render_cut(error), more=False)
+
+    return await while_connected(exchange, follow) and ended
+
+
+async def _own(service: Service, caller: Caller, name: str) -> Shown:
+    """A response of this caller's that may be asked for again. Raises `NotFound` or `Expired`."""
+    known = request_id(name)
+    shown = None if known is None else Shown.of((await service.info(caller, known)).request)
+    if shown is None or not shown.kept.store:
+        raise NotFound
+    return shown
+
+
+async def _now(service: Service, caller: Caller, shown: Shown) -> dict[str, Any]:
+    info = await service.info(caller, shown.request.id)
+    return shown.now(info.state, await service.read(shown.request.id))
+
+
+def _shown(request: GenerateRequest) -> Shown:
+    shown = Shown.of(request)
+    assert shown is not None  # noqa: S101 - these routes write the note that makes it a response
+    return shown
+
+
+@contextlib.contextmanager
+def _found() -> Iterator[None]:
+    """One error for what was never there, is another tenant's, or is no longer kept: nobody learns which."""
+    try:
+        yield
+    except (NotFound, Expired):
+        raise NotFound("there is no such response, or it is no longer kept") from None
+
+
+def _expect(exchange: Exchange, method: str, hint: str) -> None:
+    if exchange.scope["method"] != method:
+        raise MethodNotAllowed(hint, allowed=(method,))

@@ -1,0 +1,131 @@
+"""What clients send to `/v1/responses`. Pure.
+
+As on the other routes: what is asked for and not served is refused by its name, and what nobody knows is passed over.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+import attrs
+import msgspec
+
+from llmactors.gateway.openai.errors import Refused
+from llmactors.gateway.openai.responses.kept import Kept
+from llmactors.gateway.openai.schema import (
+    DEFAULT_CHAT_TOKENS,
+    NOTHING,
+    UNSERVED,
+    Common,
+    Count,
+    OneAsk,
+    read_fields,
+    read_message,
+)
+from llmactors.messages import ChatMessage
+
+_UNSERVED: Mapping[str, tuple[object, ...]] = {
+    **UNSERVED,
+    "background_options": (None, {}, {"completion_window": "soonest"}),
+    "context_management": (None, []),
+    "conversation": NOTHING,
+    "include": (None, []),
+    "max_tool_calls": NOTHING,
+    "moderation": NOTHING,
+    "n": (None, 1),
+    "previous_response_id": NOTHING,
+    "prompt": NOTHING,
+    "prompt_cache_options": (None, {}, {"mode": "implicit"}),
+    "reasoning": (None, {}),
+    "truncation": (None, "disabled"),
+}
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+_PLAIN_TEXT: Mapping[str, tuple[object, ...]] = {"format": (None, {"type": "text"}), "verbosity": (None, "medium")}
+_MAX_NUMBER_CHARS = 15
+
+Metadata = Annotated[
+    dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
+    msgspec.Meta(max_length=16),
+]
+
+
+@attrs.frozen(kw_only=True)
+class ResponseBody(Common):
+    """The body of `POST /v1/responses`."""
+
+    input: str | list[Any]
+    instructions: str | None = None
+    max_output_tokens: Count | None = None
+    background: bool | None = None
+    store: bool | None = None
+    metadata: Metadata | None = None
+    text: dict[str, Any] | None = None
+
+    def ask(self, deadline_ms: int | None, background_s: float) -> OneAsk:
+        """The request. In the background it lives without a reader for `background_s`. Raises `Refused`."""
+        for name, value in (self.text or {}).items():
+            if name in _PLAIN_TEXT and value not in _PLAIN_TEXT[name]:
+                raise Refused("text", f"`text.{name}` is not served here; leave it out")
+        if self.background and self.store is False:
+            raise Refused("store", "`store` cannot be false with `background`: the answer must be kept to be asked for")
+        messages = self._messages()
+        if self.instructions:
+            messages.insert(0, ChatMessage("system", self.instructions))
+        kept = Kept(
+            background=bool(self.background),
+            store=self.store is not False,
+            instructions=bool(self.instructions),
+            max_output_tokens=self.max_output_tokens,
+            metadata=self.metadata or {},
+        )
+        most = self.max_output_tokens or DEFAULT_CHAT_TOKENS
+        ask = OneAsk.of(self, 0, deadline_ms, most, messages=tuple(messages))
+        return attrs.evolve(ask, note=kept.note, grace_s=background_s if self.background else None)
+
+    def _messages(self) -> list[ChatMessage]:
+        if not self.input:
+            raise Refused("input", "`input` is empty")
+        if isinstance(self.input, str):
+            return [ChatMessage("user", self.input)]
+        return [_message(f"input[{number}]", item) for number, item in enumerate(self.input)]
+
+
+@attrs.frozen
+class Retrieval:
+    """How a response is asked for again: the query of `GET /v1/responses/{id}`."""
+
+    stream: bool = False
+    starting_after: int = -1
+    """The number of the last event that the client has; -1: none."""
+
+
+def read_response(fields: dict[str, Any]) -> ResponseBody:
+    """Raises `Refused`, or `InvalidRequest` that names the field."""
+    return read_fields(fields, ResponseBody, _UNSERVED)
+
+
+def read_query(query: str) -> Retrieval:
+    """Raises `Refused`. Parameters that nobody knows are passed over."""
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    if any(name.partition("[")[0] == "include" for name in given):
+        raise Refused("include", "`include` is not served here; leave it out")
+    stream = given.get("stream", "false").lower()
+    if stream not in {"true", "false"}:
+        raise Refused("stream", "`stream` must be true or false")
+    after = given.get("starting_after")
+    if after is None:
+        return Retrieval(stream == "true")
+    if not after.isascii() or not after.isdigit() or len(after) > _MAX_NUMBER_CHARS:
+        raise Refused("starting_after", "`starting_after` takes the `sequence_number` of an event: a whole number")
+    if stream == "false":
+        raise Refused("starting_after", "`starting_after` is for streams: send `stream=true` with it")
+    return Retrieval(stream=True, starting_after=int(after))
+
+
+def _message(where: str, item: object) -> ChatMessage:
+    if not isinstance(item, dict):
+        raise Refused("input", f"`{where}` must be a message")
+    kind = item.get("type", "message")
+    if kind != "message":
+        raise Refused("input", f"`{where}` has the type {str(kind)[:40]!r}; only messages are served")
+    return read_message("input", where, item, _TEXT_PARTS)

@@ -1,0 +1,339 @@
+"""`/v1/responses` with the official client: answers that can be asked for again, followed on, and run unattended."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+import trio
+from openai.types.responses import Response, ResponseStreamEvent
+
+from llmactors.backends.mock.oracle import mock_text
+from llmactors.gateway.openai.responses.kept import Kept
+from llmactors.messages import ChatMessage, GenerateRequest
+from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+
+pytestmark = [
+    pytest.mark.integration,
+    # The client leaves its generators to the garbage collector, of which Trio complains.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+]
+
+ASK: dict[str, Any] = {"model": "mock", "input": "Why is the sky blue?"}
+
+
+def text(max_tokens: int, *, instructions: str = "") -> str:
+    system = (ChatMessage("system", instructions),) if instructions else ()
+    messages = (*system, ChatMessage("user", ASK["input"]))
+    return mock_text(GenerateRequest("", "mock", "", messages=messages, max_tokens=max_tokens))
+
+
+def client_of(node: LocalNode, key: str = "none") -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key=key, max_retries=0)
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[LocalNode]:
+    async with local_node(mock_model("step_ms=2")) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(node: LocalNode) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with client_of(node) as made:
+        yield made
+
+
+async def events_of(stream: Any) -> list[ResponseStreamEvent]:
+    return [event async for event in stream]
+
+
+async def until_over(client: openai.AsyncOpenAI, response_id: str) -> Response:
+    while True:
+        response = await client.responses.retrieve(response_id)
+        if response.status not in {"queued", "in_progress"}:
+            return response
+        await trio.sleep(0.01)
+
+
+def deltas(events: list[ResponseStreamEvent]) -> str:
+    return "".join(event.delta for event in events if event.type == "response.output_text.delta")
+
+
+async def test_a_response(client: openai.AsyncOpenAI) -> None:
+    response = await client.responses.create(
+        **ASK, instructions="Be brief.", max_output_tokens=6, temperature=0.5, metadata={"a": "b"}
+    )
+    assert response.output_text == text(6, instructions="Be brief.")
+    assert (response.status, response.object, response.model) == ("incomplete", "response", "mock")
+    assert response.incomplete_details is not None
+    assert response.incomplete_details.reason == "max_output_tokens"
+    assert (response.instructions, response.metadata, response.temperature) == ("Be brief.", {"a": "b"}, 0.5)
+    assert response.usage is not None
+    assert response.usage.output_tokens == 6
+    assert response.usage.total_tokens == response.usage.input_tokens + 6
+    assert response._request_id is not None
+    assert response.id.removeprefix("resp_") == response._request_id.removeprefix("req_")
+    assert await client.responses.retrieve(response.id) == response
+
+
+async def test_an_answer_can_be_sent_back_as_it_came(client: openai.AsyncOpenAI) -> None:
+    first = await client.responses.create(**ASK, max_output_tokens=3)
+    conversation: list[Any] = [
+        {"role": "user", "content": ASK["input"]},
+        *(item.to_dict() for item in first.output),
+        {"role": "user", "content": [{"type": "input_text", "text": "Go on."}]},
+    ]
+    second = await client.responses.create(model="mock", input=conversation, max_output_tokens=3)
+    messages = (
+        ChatMessage("user", ASK["input"]),
+        ChatMessage("assistant", first.output_text),
+        ChatMessage("user", "Go on."),
+    )
+    assert second.output_text == mock_text(GenerateRequest("", "mock", "", messages=messages, max_tokens=3))
+
+
+async def test_the_clients_own_helper_reads_the_stream(client: openai.AsyncOpenAI) -> None:
+    """It insists on the order of the events, and on an answer that is complete."""
+    whole = text(40)
+    stop = whole[60:68]
+    async with client.responses.stream(**ASK, max_output_tokens=40, extra_body={"stop": stop}) as stream:
+        events = [event async for event in stream]
+        final = await stream.get_final_response()
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert final.output_text == whole[: whole.index(stop)]
+    assert final.status == "completed"
+    assert events[-1].type == "response.completed"
+
+
+async def test_a_stream_is_event_and_data_lines_and_nothing_else() -> None:
+    async with local_node(mock_model("step_ms=30"), keep_alive_s=0.01) as node:
+        answer = await node.client.post("/v1/responses", json={**ASK, "max_output_tokens": 3, "stream": True})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["x-request-id"].startswith("req_")
+    blocks = answer.text.split("\n\n")
+    assert blocks.pop() == ""
+    assert [[line.partition(": ")[0] for line in block.split("\n")] for block in blocks] == [["event", "data"]] * 11
+
+
+async def test_who_comes_again_gets_exactly_the_rest(client: openai.AsyncOpenAI) -> None:
+    """While it goes on, and after its end; after any event; also with the client's own helper."""
+    stream = await client.responses.create(**ASK, max_output_tokens=30, stream=True, background=True)
+    seen: list[ResponseStreamEvent] = []
+    async for event in stream:
+        seen.append(event)
+        if len(seen) == 12:
+            break
+    await stream.close()
+    assert seen[0].type == "response.created"
+    response_id = seen[0].response.id
+    rest = await events_of(await client.responses.retrieve(response_id, stream=True, starting_after=11))
+    events = seen + rest
+    assert [event.sequence_number for event in events] == list(range(38))
+    assert deltas(events) == text(30)
+
+    assert await events_of(await client.responses.retrieve(response_id, stream=True)) == events
+    for after in (0, 1, 3, 4, 33, 36, 37, 500):
+        again = await events_of(await client.responses.retrieve(response_id, stream=True, starting_after=after))
+        assert again == events[after + 1 :]
+    async with client.responses.stream(response_id=response_id, starting_after=30) as helper:
+        assert [event.sequence_number async for event in helper] == list(range(31, 38))
+
+
+async def test_who_is_ahead_of_the_log_waits_for_what_comes_after(client: openai.AsyncOpenAI) -> None:
+    response = await client.responses.create(**ASK, max_output_tokens=40, background=True)
+    rest = await events_of(await client.responses.retrieve(response.id, stream=True, starting_after=30))
+    assert [event.sequence_number for event in rest] == list(range(31, 48))
+    last = rest[-1]
+    assert last.type == "response.incomplete"
+    assert last.response.output_text == text(40)
+
+
+async def test_in_the_background_it_is_answered_at_once_and_asked_for_later() -> None:
+    async with local_node(mock_model("step_ms=5,slots=1")) as node, client_of(node) as client:
+        first = await client.responses.create(**ASK, max_output_tokens=30, background=True, metadata={"job": "1"})
+        second = await client.responses.create(**ASK, max_output_tokens=2, background=True)
+        assert (first.status, first.output, first.background) == ("queued", [], True)
+        await wait_until(lambda: "1 running" in repr(node.node.ledger))
+        assert (await client.responses.retrieve(second.id)).status == "queued"
+        seen = {(await client.responses.retrieve(first.id)).status}
+        part = ""
+        while not part:
+            now = await client.responses.retrieve(first.id)
+            seen.add(now.status)
+            part = now.output_text
+        assert seen == {"in_progress"}
+        assert text(30).startswith(part)
+        assert len(part) < len(text(30))
+        ended = await until_over(client, first.id)
+        assert (ended.status, ended.output_text, ended.metadata) == ("incomplete", text(30), {"job": "1"})
+        assert ended.created_at == first.created_at
+        assert (await until_over(client, second.id)).output_text == text(2)
+
+
+async def test_in_the_background_it_outlives_its_reader_and_every_streams_grace() -> None:
+    async with local_node(mock_model("step_ms=5"), resume_grace_s=0.02) as node, client_of(node) as client:
+        stream = await client.responses.create(**ASK, max_output_tokens=60, background=True, stream=True)
+        response_id = ""
+        async for event in stream:
+            if event.type == "response.created":
+                response_id = event.response.id
+            if event.type == "response.output_text.delta":
+                break
+        await stream.close()
+        assert (await until_over(client, response_id)).output_text == text(60)
+
+
+async def test_in_the_background_it_does_not_run_for_ever_unattended() -> None:
+    async with local_node(mock_model("step_ms=5"), background_s=0.1) as node, client_of(node) as client:
+        response = await client.responses.create(**ASK, max_output_tokens=5000, background=True)
+        assert (await until_over(client, response.id)).status == "cancelled"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_in_the_foreground_who_goes_away_frees_its_slot_at_once(node: LocalNode, stream: bool) -> None:
+    async with client_of(node) as client:
+        with trio.move_on_after(0.2):
+            answer: Any = await client.responses.create(**ASK, max_output_tokens=5000, stream=stream)
+            async for _ in answer:
+                pass
+        await wait_until(lambda: "0 running" in repr(node.node.ledger), within_s=1.0)
+
+
+async def test_a_cancel_ends_it_now_and_once(node: LocalNode, client: openai.AsyncOpenAI) -> None:
+    response = await client.responses.create(**ASK, max_output_tokens=5000, background=True)
+    events: list[ResponseStreamEvent] = []
+
+    async def follow() -> None:
+        events.extend(await events_of(await client.responses.retrieve(response.id, stream=True)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        await wait_until(lambda: "1 running" in repr(node.node.ledger))
+        await trio.sleep(0.05)
+        cancelled = await client.responses.cancel(response.id)
+    assert cancelled.status == "cancelled"
+    assert "0 running" in repr(node.node.ledger)
+    assert await client.responses.cancel(response.id) == cancelled
+    assert await client.responses.retrieve(response.id) == cancelled
+    last = events[-1]
+    assert last.type == "response.incomplete"
+    assert last.response.status == "cancelled"
+    assert deltas(events) == cancelled.output_text
+
+
+async def test_a_cancel_after_the_end_gives_what_there_is(client: openai.AsyncOpenAI) -> None:
+    response = await client.responses.create(**ASK, max_output_tokens=2)
+    assert await client.responses.cancel(response.id) == response
+
+
+async def test_what_cannot_be_finished_ends_with_its_error() -> None:
+    async with local_node(mock_model("step_ms=1,crash_at=3,crash_prompt=sky")) as node, client_of(node) as client:
+        seen: list[ResponseStreamEvent] = []
+        response = await client.responses.create(**ASK, max_output_tokens=9, background=True)
+
+        async def read(after: int) -> None:
+            async for event in await client.responses.retrieve(response.id, stream=True, starting_after=after):
+                seen.append(event)  # noqa: PERF401 - what came before the error counts
+
+        with pytest.raises(openai.APIError, match="crashed") as broken:
+            await read(after=0)
+        assert broken.value.code == "poisoned"
+        assert deltas(seen) == text(2)
+        # The error has a number as all events have, and the object at the end comes after it.
+        seen.clear()
+        await read(after=6)
+        [failed] = seen
+        assert failed.type == "response.failed"
+        assert failed.response == await client.responses.retrieve(response.id)
+        assert failed.response.status == "failed"
+        assert failed.response.error is not None
+        assert failed.response.error.code == "server_error"
+        with pytest.raises(openai.InternalServerError) as refused:
+            await client.responses.create(**ASK, max_output_tokens=9)
+        assert refused.value.code == "poisoned"
+
+
+async def test_a_stream_that_is_cut_says_so_and_can_be_told_from_an_end() -> None:
+    async with (
+        local_node(mock_model("step_ms=5")) as node,
+        client_of(node) as client,
+        trio.open_nursery() as nursery,
+    ):
+        stream = await client.responses.create(**ASK, max_output_tokens=5000, background=True, stream=True)
+        last = 0
+
+        async def read() -> None:
+            nonlocal last
+            async for event in stream:
+                last = event.sequence_number
+                if last == 5:
+                    nursery.start_soon(node.node.shut_down)
+
+        with pytest.raises(openai.APIError) as cut:
+            await read()
+        assert cut.value.code == "unavailable"
+        assert isinstance(cut.value.body, dict)
+        assert last > 5
+
+
+async def test_errors_are_the_classes_that_a_client_expects(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        await client.responses.create(model="other", input="hi")
+    assert missing.value.type == "not_found_error"
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.responses.create(**ASK, tools=[{"type": "web_search"}])
+    assert (refused.value.param, refused.value.type) == ("tools", "invalid_request_error")
+    assert refused.value.request_id is not None
+    response = await client.responses.create(**ASK, max_output_tokens=1)
+    with pytest.raises(openai.BadRequestError) as wrong:
+        await client.responses.retrieve(response.id, include=["message.output_text.logprobs"])
+    assert wrong.value.param == "include"
+    with pytest.raises(openai.APIStatusError) as deleted:
+        await client.responses.delete(response.id)
+    assert deleted.value.status_code == 405
+
+
+async def test_only_a_response_that_is_kept_can_be_asked_for(node: LocalNode, client: openai.AsyncOpenAI) -> None:
+    """Not what another tenant asked for, what another route answered, what was not to be kept, or what never was."""
+    unkept = await client.responses.create(**ASK, max_output_tokens=1, store=False)
+    native = await node.client.post("/v1/generate", json={"prompt": "x", "max_tokens": 1})
+    other = GenerateRequest("req_other", "mock", "x", max_tokens=5000, tenant="other", note=Kept(background=True).note)
+    await node.node.ledger.submit(other)
+    for name in (unkept.id, native.json()["id"].replace("req_", "resp_"), native.json()["id"], "resp_other", "resp_"):
+        calls: list[Any] = [
+            lambda name=name: client.responses.retrieve(name),
+            lambda name=name: client.responses.retrieve(name, stream=True, starting_after=3),
+            lambda name=name: client.responses.cancel(name),
+        ]
+        for call in calls:
+            with pytest.raises(openai.NotFoundError, match="no such response"):
+                await call()
+    assert (await node.node.ledger.info("req_other")).state != "ended"
+
+
+async def test_an_answer_is_kept_for_its_time() -> None:
+    async with local_node(mock_model(), retention_s=0.3) as node, client_of(node) as client:
+        response = await client.responses.create(**ASK, max_output_tokens=2)
+        assert await client.responses.retrieve(response.id) == response
+        await wait_until(lambda: "0 ended" in repr(node.node.ledger))
+        with pytest.raises(openai.NotFoundError, match="no longer kept"):
+            await client.responses.retrieve(response.id)
+
+
+async def test_the_same_key_is_the_same_response() -> None:
+    async with local_node(mock_model("step_ms=2")) as node, client_of(node) as client:
+        key = {"Idempotency-Key": "k"}
+        first = await client.responses.create(**ASK, max_output_tokens=9, background=True, extra_headers=key)
+        ended = await until_over(client, first.id)
+        again = await client.responses.create(**ASK, max_output_tokens=9, background=True, extra_headers=key)
+        assert again == ended
+        with pytest.raises(openai.ConflictError):
+            await client.responses.create(**ASK, max_output_tokens=9, extra_headers=key)
+
+
+async def test_other_methods_and_paths(node: LocalNode) -> None:
+    assert (await node.client.get("/v1/responses")).status_code == 405
+    assert (await node.client.get("/v1/responses/resp_1/cancel")).headers["allow"] == "POST"
+    assert (await node.client.get("/v1/responses/resp_1/input_items")).status_code == 404
+    assert (await node.client.post("/v1/responses", content=b"{")).status_code == 400
