@@ -1,0 +1,87 @@
+"""A response is the cluster's: the gateway that took it may die, and any other one goes on with the same events."""
+
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types.responses import ResponseStreamEvent
+
+from llmactors.backends.mock.oracle import mock_text
+from llmactors.messages import ChatMessage, GenerateRequest
+from llmactors.testing.cluster import Cluster, ClusterSettings
+from llmactors.testing.member import Member
+
+pytestmark = [
+    pytest.mark.integration,
+    # The client leaves its generators to the garbage collector, of which Trio complains.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+]
+
+TOKENS = 60
+ASK: dict[str, Any] = {"model": "mock", "input": "Why?", "max_output_tokens": TOKENS, "background": True}
+TEXT = mock_text(GenerateRequest("", "mock", "", messages=(ChatMessage("user", "Why?"),), max_tokens=TOKENS))
+
+
+def client_of(member: Member) -> openai.AsyncOpenAI:
+    # It comes again where it is told to, as before the worker has joined.
+    return openai.AsyncOpenAI(base_url=f"{member.url}/v1", api_key="none", max_retries=10)
+
+
+async def test_kill_9_of_its_gateway_takes_no_event_from_a_response() -> None:
+    async with Cluster(ClusterSettings(gateways=2, workers=1, model="mock:step_ms=20")) as cluster:
+        first, second = cluster.gateways
+        seen: list[ResponseStreamEvent] = []
+        async with client_of(first) as client:
+            unread = await client.responses.create(**ASK, metadata={"read": "no"}, instructions="Be brief.")
+            stream = await client.responses.create(**ASK, stream=True)
+            with pytest.raises((httpx.TransportError, openai.APIConnectionError)):
+                await _read_and_kill(stream, seen, first)
+        name, last = _name(seen), seen[-1].sequence_number
+        assert 10 <= last < TOKENS
+
+        async with client_of(second) as client:
+            rest = [event async for event in await client.responses.retrieve(name, stream=True, starting_after=last)]
+            events = seen + rest
+            assert [event.sequence_number for event in events] == list(range(TOKENS + 8))
+            assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == TEXT
+            assert [event async for event in await client.responses.retrieve(name, stream=True)] == events
+            # Nobody reads the other one until now.
+            [*_, end] = [event async for event in await client.responses.retrieve(unread.id, stream=True)]
+            assert end.type == "response.incomplete"
+            assert end.response == await client.responses.retrieve(unread.id)
+            assert (end.response.metadata, end.response.instructions) == ({"read": "no"}, "Be brief.")
+            assert end.response.created_at == unread.created_at
+
+        # The gateway that took them is a new process now, and tells the same to the byte.
+        await first.wait_ready(2)
+        paths = (f"/v1/responses/{name}", f"/v1/responses/{unread.id}", f"/v1/responses/{name}?stream=true")
+        async with httpx.AsyncClient() as http:
+            for path in paths:
+                answers = [(await http.get(member.url + path)).content for member in cluster.gateways]
+                assert answers[0] == answers[1] != b""
+
+        # A cancel at one gateway ends it for who follows it at another.
+        async with client_of(first) as here, client_of(second) as there:
+            events = []
+            async for event in await here.responses.create(**ASK, stream=True):
+                events.append(event)
+                if len(events) == 8:
+                    assert (await there.responses.cancel(_name(events))).status == "cancelled"
+            end = events[-1]
+            assert end.type == "response.incomplete"
+            assert end.response == await there.responses.retrieve(_name(events))
+            assert len(events) < TOKENS
+
+
+async def _read_and_kill(stream: Any, seen: list[ResponseStreamEvent], member: Member) -> None:
+    async for event in stream:
+        seen.append(event)
+        if event.sequence_number == 10:
+            member.kill()
+
+
+def _name(events: list[ResponseStreamEvent]) -> str:
+    created = events[0]
+    assert created.type == "response.created"
+    return created.response.id
