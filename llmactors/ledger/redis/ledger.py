@@ -89,7 +89,7 @@ class RedisLedger:
             url, link_settings or _LINK, name=name, on_push=self._on_push, on_connect=self._on_connect
         )
         self._calls = Calls(self.link, self.prefix, packed, self._redis.patience_s, clock_ms)
-        self.reading = Reading(self._calls, self._inbox, self._redis.silence_s)
+        self.reading = Reading(self._calls, self._inbox, self._redis.silence_s, self._redis.unread_s)
         self._workers = Workers()
 
     def __repr__(self) -> str:
@@ -143,7 +143,7 @@ class RedisLedger:
         elif mirror.opening is not None and not mirror.opening.is_set():
             await mirror.opening.wait()
             return await self.follow(request_id, after)
-        mirror.heard_at = trio.current_time()
+        mirror.wanted_at = trio.current_time()
         return LogFollower(mirror, after, lambda: self.reading.reader_changed(mirror))
 
     async def watch(self, request_id: str, ttl_ms: int) -> None:

@@ -28,6 +28,9 @@ class Mirror(TokenLog):
     epoch: int = 0
     """Whose tokens these are, at the least."""
     heard_at: float = 0.0
+    """When it was last said how far the log is, by a push or by reading it."""
+    wanted_at: float = 0.0
+    """When somebody last came to read it, or had the request admitted."""
     behind: bool = False
     """It is to be read."""
     doubtful: bool = False
@@ -77,7 +80,8 @@ class Mirrors:
 
     def open(self, request_id: str, request: GenerateRequest | None = None) -> Mirror:
         """A new copy, which is empty."""
-        mirror = self._mirrors[request_id] = Mirror(request_id, request=request, heard_at=self._now())
+        now = self._now()
+        mirror = self._mirrors[request_id] = Mirror(request_id, request=request, heard_at=now, wanted_at=now)
         return mirror
 
     def drop(self, mirror: Mirror) -> None:

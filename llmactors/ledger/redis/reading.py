@@ -20,11 +20,12 @@ _READ_AT_ONCE = 64
 class Reading:
     """All logs that this process reads. Run `run` as a task. `inbox` is the channel that pushes come by."""
 
-    def __init__(self, calls: Calls, inbox: str, silence_s: float) -> None:
+    def __init__(self, calls: Calls, inbox: str, silence_s: float, unread_s: float) -> None:
         self.mirrors = Mirrors(trio.current_time)
         self._calls = calls
         self._inbox = inbox
         self._silence_s = silence_s
+        self._unread_s = unread_s
         self._unfollowed: list[str] = []
         self._wake = trio.Event()
         self._syncing = trio.Lock()
@@ -38,7 +39,7 @@ class Reading:
             with trio.move_on_after(self._silence_s / 2):
                 await self._wake.wait()
             self._wake = trio.Event()
-            self.forget_unread(self._silence_s)
+            self.forget_unread(self._unread_s)
             await self.sync()
 
     def hear(self, payload: bytes) -> None:
@@ -99,9 +100,9 @@ class Reading:
             await self._calls.insist("unfollow", self._inbox, *gone)
 
     def forget_unread(self, since_s: float) -> None:
-        """Drops copies that nobody opened in `since_s` seconds: whoever had the request admitted never came to read."""
+        """Drops copies that nobody has come to read for `since_s` seconds, however much is written to their logs."""
         for mirror in self.mirrors:
-            if not mirror.readers and mirror.heard_at + since_s <= trio.current_time():
+            if not mirror.readers and mirror.wanted_at + since_s <= trio.current_time():
                 self.forget(mirror)
 
     def _late_mirrors(self) -> list[Mirror]:

@@ -13,6 +13,9 @@ class RedisLedgerSettings:
     """How long an operation of a gateway is tried before it is `Unavailable`."""
     silence_s: float = 1.0
     """A log whose request runs and that nothing is heard of for so long is read: a push is only a hint."""
+    unread_s: float = 5.0
+    """A gateway goes on knowing a request that it admitted for so long, though nobody reads it there: should Redis
+    forget it, as it can the last two seconds with `appendfsync everysec`, the gateway admits it anew."""
     reader_s: float = 5.0
     """A gateway that is silent for so long reads nothing any more."""
     outage_s: float = 0.75

@@ -131,6 +131,28 @@ async def test_a_forgotten_request_is_admitted_again_with_all_that_was_read_of_i
         assert (tuple(taken.deltas), taken.end) == (tokens(1, 5), finished(5))
 
 
+async def test_a_forgotten_request_that_nobody_reads_is_admitted_again_too(cluster: Cluster) -> None:
+    """As one in the background: whoever asked for it was told that it was accepted, and is gone."""
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    cluster.remember()
+    await gateway.submit(request())
+    await cluster.forget()
+    await gateway.reading.sync()
+    assert (await take_one(worker, "w")).request == request()
+
+
+async def test_what_nobody_comes_to_read_is_not_read_however_much_is_written(cluster: Cluster) -> None:
+    """Else its grace would never begin."""
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    claim = await take_one(worker, "w")
+    await trio.sleep(0.05)
+    await write(worker, claim, 1, 1)
+    await heard(gateway, 1)
+    gateway.reading.forget_unread(0.05)
+    assert gateway.reading.mirrors.get("r") is None
+
+
 async def test_a_log_that_lost_its_end_is_mended_from_what_was_read(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
