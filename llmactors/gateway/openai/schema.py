@@ -220,7 +220,7 @@ def read_message(
 ) -> ChatMessage:
     """One turn, which stands at `where` in the field `param`. `kinds` are those of a content's parts that are texts."""
     role = fields.get("role")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         served = ", ".join(_ROLES)
         raise Refused(param, f"`{where}.role` must be one of {served}, not {str(role)[:40]!r}")
     if fields.get("tool_calls") or fields.get("function_call"):

@@ -74,6 +74,7 @@ def test_what_asks_for_nothing_is_passed_over(fields: dict[str, Any]) -> None:
         ({"input": 3}, "input"),
         ({"input": ["hi"]}, "input"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input"),
+        ({"input": [{"role": ["user"], "content": "x"}]}, "input"),
         ({"input": [{"role": "user"}]}, "input"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
