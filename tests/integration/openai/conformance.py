@@ -1,8 +1,8 @@
-"""What a user of the official `openai` client does, against any server: `python conformance.py URL MODEL`.
+"""What a user of the official `openai` client does, against any server: `python conformance.py URL MODEL [WAY…]`.
 
-A program by itself, which needs nothing but the client and trio, so that it runs beside any version of these. It runs
-all of it with the sync client, and with the async one on asyncio and on Trio. It asks greedily, as a question must
-have the same answer each time.
+A program by itself, which needs nothing but the client and trio, so that it runs beside any version of these. The ways
+are the sync client (`sync`), and the async one on asyncio (`asyncio`) and on Trio (`trio`); all, if none is named.
+It asks greedily, as a question must have the same answer each time.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import openai
 import trio
 
 QUESTION = "Why is the sky blue?"
-TOKENS = 12
+TOKENS = 8
 DONE = {"completed", "incomplete"}
 
 
@@ -158,10 +158,16 @@ async def run_async(url: str, model: str) -> None:
             await check(client, model)
 
 
+WAYS: dict[str, Callable[[str, str], None]] = {
+    "sync": lambda url, model: asyncio.run(run_sync(url, model)),
+    "asyncio": lambda url, model: asyncio.run(run_async(url, model)),
+    "trio": lambda url, model: trio.run(run_async, url, model),
+}
+
+
 if __name__ == "__main__":
-    _, base_url, model_name = sys.argv
-    asyncio.run(run_sync(base_url, model_name))
-    asyncio.run(run_async(base_url, model_name))
-    trio.run(run_async, base_url, model_name)
+    _, base_url, model_name, *ways = sys.argv
+    for way in ways or WAYS:
+        WAYS[way](base_url, model_name)
     names = ", ".join(check.__name__ for check in CHECKS)
-    sys.stdout.write(f"openai {openai.__version__}: {names}; sync, on asyncio, on trio\n")
+    sys.stdout.write(f"openai {openai.__version__}: {names}; {', '.join(ways or WAYS)}\n")

@@ -20,11 +20,11 @@ SCRIPT = Path(__file__).with_name("conformance.py")
 ASKED_FOR = ("openai>=2,<3", "trio")
 
 
-async def conforms(python: Path | str, node: LocalNode, model: str) -> str:
+async def conforms(python: Path | str, node: LocalNode, model: str, *ways: str) -> str:
     """What the script says. Raises with its traceback where anything is not as it should be."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = await trio.run_process(
-        [str(python), "-W", "ignore::ResourceWarning", str(SCRIPT), node.url, model],
+        [str(python), "-W", "ignore::ResourceWarning", str(SCRIPT), node.url, model, *ways],
         capture_stdout=True,
         capture_stderr=True,
         check=False,
@@ -73,9 +73,9 @@ async def test_the_newest_client_of_version_2(python_of_version_2: Path) -> None
 
 @pytest.mark.model
 async def test_with_a_real_model(gguf: Path) -> None:
-    settings = Settings(model=(f"smol={gguf}",), bind="127.0.0.1:0", slots=2, context=512, threads=1)
+    settings = Settings(model=(f"smol={gguf}",), bind="127.0.0.1:0", slots=2, context=512)
     async with local_node(*serve_models(settings)) as node:
         with trio.fail_after(60):
             while (await node.client.get("/readyz")).status_code != httpx.codes.OK:  # noqa: ASYNC110 - no event
                 await trio.sleep(0.05)
-        await conforms(sys.executable, node, "smol")
+        await conforms(sys.executable, node, "smol", "sync", "trio")
