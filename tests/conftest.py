@@ -1,11 +1,15 @@
 """Options of the test run, which pytest reads from no deeper conftest, and what tests of several folders share."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from llmactors.errors import ModelError
 from llmactors.testing.models import smollm2_path
+
+Figures = Callable[[str, str, object], None]
+_FIGURES = pytest.StashKey[dict[str, dict[str, object]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,3 +32,21 @@ def gguf() -> Path:
         return smollm2_path()
     except ModelError as error:
         pytest.skip(f"no weights: {error.message}")
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Notes a figure under a heading and a name: what was measured and is not asserted stands in the run's summary."""
+    noted = request.config.stash.setdefault(_FIGURES, {})
+
+    def note(heading: str, name: str, value: object) -> None:
+        noted.setdefault(heading, {})[name] = value
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for heading, noted in config.stash.get(_FIGURES, {}).items():
+        terminalreporter.section(f"measured: {heading}")
+        for name, value in noted.items():
+            terminalreporter.line(f"{name}: {value}")

@@ -2,6 +2,8 @@
 
 node                    a node in the test's own event loop, or as a process that can be killed
 raw_http, streams       clients in full view of the socket; a stream read over any number of connections
+leaving                 clients that go away, on each route and in each way
+watched_mock            the simulated model, with a record of what it was given and what it did
 redis_server, proxy     a real Redis or Valkey of one's own; a network between it and others that can fail
 cluster, member         gateways and workers as real processes, started again when they die
 nemeses                 the faults: kill -9, freezes, lost connections, a full Redis

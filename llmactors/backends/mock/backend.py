@@ -16,6 +16,9 @@ __all__ = ["FaultState", "MockBackend", "MockCrash", "MockSettings"]
 
 Key = tuple[str, int]
 
+GLANCE_S = 0.02
+"""A step with nothing to decode waits no longer for a prefill, so that evictions and newcomers get their turn."""
+
 
 class MockCrash(Exception):
     """An injected crash. Not an `LlmactorsError`: it ends the backend's incarnation, as a real crash would."""
@@ -91,7 +94,7 @@ class MockBackend:
         )
 
     async def step(self) -> list[Output]:
-        """Makes one token for each sequence whose prefill is done when the step begins; waits until there is one.
+        """Makes one token for each sequence whose prefill is done when the step begins; waits a little for a first one.
 
         Cancelled, it has made nothing. Always a checkpoint.
 
@@ -100,9 +103,13 @@ class MockBackend:
         """
         self._batch_runs = True
         if self.settings.prefill_ms and self._slots:
-            await trio.sleep_until(min(slot.ready_at for slot in self._slots.values()))
+            first = min(slot.ready_at for slot in self._slots.values())
+            await trio.sleep_until(min(first, trio.current_time() + GLANCE_S))
         now = trio.current_time()
         decoding = [slot for slot in self._slots.values() if slot.ready_at <= now]
+        if not decoding:
+            await trio.lowlevel.checkpoint()
+            return []
         extra_ms = await self._inject(decoding) if self._injects else 0.0
         await trio.sleep((self.settings.step_ms + self.settings.step_ms_per_sequence * len(decoding) + extra_ms) / 1000)
 

@@ -112,20 +112,29 @@ class Choices:
 
 
 async def _whole(service: Service, exchange: Exchange, choices: Choices, kind: Kind) -> bool:
-    async def wait() -> None:
-        for follower in choices.followers:
-            await follower.wait_end()
+    logs = [LogSlice(1, ())] * len(choices.followers)
+
+    async def wait(index: int, follower: Follower) -> None:
+        await follower.wait_end()
+        log = logs[index] = follower.take()
+        service.metrics.tokens_generated(len(log.deltas))
+        if log.end is not None and (error := error_of(log.end)) is not None:
+            raise error
+
+    async def wait_all() -> None:
+        # The first choice that fails ends it: there is no answer without it, and the others are given up.
+        async with trio.open_nursery() as nursery:
+            for index, follower in enumerate(choices.followers):
+                nursery.start_soon(wait, index, follower)
 
     connected = False
-    with service.cuttable() as scope:
-        connected = await while_connected(exchange, wait)
+    with _bare_errors(), service.cuttable() as scope:
+        connected = await while_connected(exchange, wait_all)
     if scope.cancelled_caught:
         raise cut_error()
     if not connected:
         exchange.status = 499
         return False
-    logs = [follower.take() for follower in choices.followers]
-    service.metrics.tokens_generated(sum(len(log.deltas) for log in logs))
     first = choices.admissions[0].request
     choices.answered = True
     await exchange.answer(

@@ -18,9 +18,10 @@ async def admit(backend: MockBackend, *names: str, prompt: str = "p", max_tokens
 
 
 async def timed_step(backend: MockBackend) -> tuple[float, list[str]]:
-    """How long a step took, in milliseconds, and who got a token in it."""
+    """How long it took until a step made something, in milliseconds, and who got a token in it."""
     began = trio.current_time()
-    outputs = await backend.step()
+    while not (outputs := await backend.step()):
+        pass
     return round((trio.current_time() - began) * 1000, 6), [output.key[0] for output in outputs]
 
 
@@ -39,6 +40,14 @@ async def test_prefill_delays_the_first_token_and_admits_at_once(autojump_clock:
     assert trio.current_time() == began
     assert await timed_step(backend) == (70, ["a", "b"])
     assert await timed_step(backend) == (20, ["a", "b"])
+
+
+async def test_who_is_evicted_in_its_prefill_holds_nobody_up(autojump_clock: trio.testing.MockClock) -> None:
+    backend = MockBackend(MockSettings(slots=1, prefill_ms=60_000))
+    await admit(backend, "a")
+    began = trio.current_time()
+    assert await backend.step() == []
+    assert trio.current_time() - began < 0.1
 
 
 async def test_those_who_decode_do_not_wait_for_one_that_prefills(autojump_clock: trio.testing.MockClock) -> None:
