@@ -109,6 +109,9 @@ class RedisLedger:
         known = self.reading.mirrors.get(request.id)
         # Copied from the first token on, so that whoever admits a request need not ask for its log.
         mirror = known or self.reading.mirrors.open(request.id, request)
+        opening = trio.Event()
+        if known is None:
+            mirror.opening = opening
         accepted = False
         try:
             said = await self._calls.ask("submit", request.id, body, self._inbox, *codec.fields_of(request))
@@ -116,7 +119,9 @@ class RedisLedger:
             accepted = outcome is SubmitOutcome.ACCEPTED
         finally:
             if known is None and not accepted:
+                # Somebody else's request, whose log is elsewhere; or none.
                 self.reading.forget(mirror)
+            opening.set()
         return outcome
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:

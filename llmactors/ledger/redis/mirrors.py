@@ -36,7 +36,7 @@ class Mirror(TokenLog):
     doubtful: bool = False
     """It is to be read from the beginning, and compared: the log may have lost its end since."""
     opening: trio.Event | None = None
-    """Set once the log was read for the first time; None where there was nothing to read."""
+    """Set once the log was read for the first time, or was found to begin here: until then nobody may follow it."""
 
     def hear(self, epoch: int, first_seq: int, tokens: Sequence[TokenDelta], end: Terminal | None) -> None:
         """Takes in a part of the log, wherever it comes from."""

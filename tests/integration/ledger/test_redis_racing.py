@@ -1,0 +1,58 @@
+"""Many who ask for the same request at once, at several gateways: all of them follow it to its end."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from llmactors.ledger import AppendEntry, SubmitOutcome
+from llmactors.ledger.redis import RedisLedger
+from llmactors.messages import TokenDelta
+from llmactors.testing.ledger_suite.rig import finished, request, tokens
+from llmactors.testing.redis_server import RedisServer
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def gateways(any_server: RedisServer, nursery: trio.Nursery) -> AsyncIterator[list[RedisLedger]]:
+    client = any_server.client()
+    client.flushall()
+    client.close()
+    ledgers = [RedisLedger(any_server.url) for _ in range(2)]
+    for ledger in ledgers:
+        await nursery.start(ledger.run)
+    yield ledgers
+    nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_everyone_who_submits_the_same_request_at_once_can_follow_it(gateways: list[RedisLedger]) -> None:
+    """At the gateway that was not first, each of them finds the others' copy of the log, and may come or go first."""
+    outcomes: list[SubmitOutcome] = []
+    heard: list[list[TokenDelta]] = []
+
+    async def ask(ledger: RedisLedger, request_id: str) -> None:
+        outcomes.append(await ledger.submit(request(request_id)))
+        with await ledger.follow(request_id) as follower:
+            await follower.wait_end()
+            log = follower.take()
+            assert log.end == finished(3)
+            heard.append(list(log.deltas))
+
+    first, second = gateways
+    ids = [f"r{number}" for number in range(40)]
+    with trio.fail_after(8):
+        async with trio.open_nursery() as asking:
+            for request_id in ids:
+                for ledger in (first, second, second, second):
+                    asking.start_soon(ask, ledger, request_id)
+            while len(outcomes) < 4 * len(ids):  # noqa: ASYNC110 - what is waited for has no event to wait on
+                await trio.sleep(0.01)
+            await first.beat("w")
+            claims = await first.claim("w", "m", len(ids))
+            await first.append(
+                [AppendEntry(claim.request.id, claim.epoch, 1, tokens(1, 3), finished(3)) for claim in claims]
+            )
+    assert outcomes.count(SubmitOutcome.ACCEPTED) == len(ids)
+    assert outcomes.count(SubmitOutcome.DUPLICATE) == 3 * len(ids)
+    assert heard == [list(tokens(1, 3))] * 4 * len(ids)
