@@ -10,6 +10,7 @@ nemeses                 the faults: kill -9, freezes, lost connections, a full R
 load, event_socket,     clients that come back like real ones, and all that they saw
 history
 checker, key_observer   the verdict: each accepted request ended once, with each token once; nothing is left in Redis
+fairness                how evenly something was shared out
 models                  the weights of a small real model
 ledger_suite,           what every ledger must pass: the contract, and a state machine beside an independent model
 ledger_machine,

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 
 import psutil
@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from llmactors.backends.mock.oracle import mock_text
+from llmactors.gateway.auth import Caller
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, wait_until
 
@@ -54,3 +55,20 @@ def nothing_left() -> Callable[[LocalNode], AbstractAsyncContextManager[None]]:
     running request more than before.
     """
     return _nothing_left
+
+
+class TenantInHeader:
+    """An authenticator that believes what a caller says of itself."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def identify(self, headers: Iterable[tuple[bytes, bytes]], client: str) -> Caller:
+        tenant = dict(headers).get(b"x-tenant", b"anonymous").decode()
+        return Caller(tenant, tenant)
+
+
+@pytest.fixture
+def tenant_in_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes take `X-Tenant` for who is calling."""
+    monkeypatch.setattr("llmactors.system.parts.Authenticator", TenantInHeader)

@@ -8,16 +8,12 @@ from trio.testing import MockClock
 
 from llmactors.backends.mock.backend import MockSettings
 from llmactors.messages import GenerateRequest
+from llmactors.testing.fairness import jain
 from tests.virtual.batcher.conftest import MODEL, World
 
 SMALL = [f"small{each}" for each in range(9)]
 OFFERED = 8
 """Requests of each small tenant; the big one offers a hundred times as many."""
-
-
-def jain(shares: list[float]) -> float:
-    """Jain, Chiu, Hawe: "A Quantitative Measure of Fairness", DEC-TR-301, 1984. 1 where all are equal."""
-    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
 
 
 @pytest.mark.parametrize("slots", [1, 4, 10])
@@ -32,9 +28,9 @@ async def test_one_tenant_with_a_hundred_times_the_load_gets_its_share(autojump_
         await trio.sleep(0.2)  # until what had the slots before there was anybody else has ended
         already = tokens_by_tenant(world)
         # As long as each small tenant still has something that waits.
-        await world.until(lambda: min(waiting(world)[tenant] for tenant in SMALL) <= 1)
+        await world.until(lambda: min(waiting(world)[tenant] for tenant in SMALL) <= 1, every_s=0.05)
         now = tokens_by_tenant(world)
-        shares = [float(now[tenant] - already[tenant]) for tenant in ("big", *SMALL)]
+        shares = {tenant: float(now[tenant] - already[tenant]) for tenant in ("big", *SMALL)}
         assert jain(shares) >= 0.95, shares
         for stream in world.streams:
             await world.memory.cancel(stream.request.id)

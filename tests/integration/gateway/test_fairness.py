@@ -1,0 +1,48 @@
+"""Ten tenants over real HTTP, and one of them asks for a hundred times as much as each of the others."""
+
+from collections import Counter
+
+import pytest
+import trio
+
+from llmactors.testing.event_socket import EventSocket
+from llmactors.testing.fairness import jain
+from llmactors.testing.node import local_node, mock_model, wait_until
+from tests.conftest import Figures
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("tenant_in_header")]
+
+BIG, SMALL = "big", [f"small{each}" for each in range(9)]
+AT_ONCE = 3
+"""Requests that each small tenant always has open, and the big one a hundred times as many."""
+ROUNDS = 12
+TOKENS = 8
+
+
+async def test_a_hundred_times_the_load_is_no_larger_share_over_http(figures: Figures) -> None:
+    tokens: Counter[str] = Counter()
+    at_start: Counter[str] = Counter()
+
+    async def keep_asking(tenant: str) -> None:
+        while True:
+            body = {"prompt": tenant, "max_tokens": TOKENS}
+            async with await EventSocket.open(
+                node.url, "POST", "/v1/generate", body=body, headers={"X-Tenant": tenant}
+            ) as exchange:
+                answer = await exchange.read_json()
+            assert exchange.status == 200, answer
+            tokens[tenant] += answer["usage"]["completion_tokens"]
+
+    async with local_node(mock_model("slots=6,step_ms=2")) as node, trio.open_nursery() as nursery:
+        for _ in range(100 * AT_ONCE):
+            nursery.start_soon(keep_asking, BIG)
+        await wait_until(lambda: tokens[BIG] > 0)
+        for tenant in SMALL * AT_ONCE:
+            nursery.start_soon(keep_asking, tenant)
+        await wait_until(lambda: all(tokens[tenant] for tenant in SMALL))
+        at_start.update(tokens)
+        await wait_until(lambda: sum(tokens.values()) >= at_start.total() + ROUNDS * TOKENS * 10, within_s=30)
+        shares = {tenant: float(tokens[tenant] - at_start[tenant]) for tenant in (BIG, *SMALL)}
+        nursery.cancel_scope.cancel(reason="all was seen")
+    figures("fairness (Jain's index of ten tenants, one with 100x the load)", "over HTTP", jain(shares))
+    assert jain(shares) >= 0.95, shares
