@@ -46,6 +46,8 @@ class GenerateRequest:
     """When it was asked for: milliseconds since 1970. None where no client is told."""
     note: str = ""
     """What its front has to know of it at any other gateway, in the front's own words: nobody else reads it."""
+    choices: int = 1
+    """How many requests the call became that this is one of. A call with the same idempotency key has as many."""
 
     @property
     def text(self) -> str:

@@ -27,8 +27,9 @@ async def generate(service: Service, exchange: Exchange, caller: Caller) -> None
     limits = service.settings
     raw = await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)
     body = convert(parse_object(raw), GenerateBody)
-    if (deadline_ms := deadline_of(exchange.header(b"x-request-deadline"))) is not None and body.deadline_ms is None:
-        body = attrs.evolve(body, deadline_ms=deadline_ms - round(time.time() * 1000))
+    if (deadline_ms := deadline_of(exchange.header(b"x-request-deadline"))) is not None:
+        left_ms = deadline_ms - round(time.time() * 1000)
+        body = attrs.evolve(body, deadline_ms=left_ms if body.deadline_ms is None else min(left_ms, body.deadline_ms))
     admission = await service.admit(caller, body, exchange.idempotency_key)
     exchange.request_id = admission.request.id
     with await service.own_follower(admission) as follower:

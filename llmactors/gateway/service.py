@@ -16,6 +16,7 @@ from llmactors.errors import (
     ActorDied,
     Conflict,
     DeadlineExceeded,
+    Expired,
     InvalidRequest,
     NotFound,
     Overloaded,
@@ -143,8 +144,20 @@ class Service:
             known = (await self._ledger.info(request.id)).request
         except NotFound:
             return None
-        # A deadline is so and so long from now, so it is another one each time, as the time of asking is.
-        if attrs.evolve(known, deadline_ms=request.deadline_ms, created_ms=request.created_ms) != request:
+        except Expired:
+            raise Expired(
+                "this idempotency key was used before, and the answer to it is no longer kept; "
+                "send another key to ask anew"
+            ) from None
+        # Times of asking differ, and with them deadlines, which are so long from then; the rest is the operator's.
+        same = attrs.evolve(
+            known,
+            created_ms=request.created_ms,
+            deadline_ms=request.deadline_ms,
+            weight=request.weight,
+            resume_grace_ms=request.resume_grace_ms,
+        )
+        if same != request:
             raise Conflict("this idempotency key was used before with another request")
         return known
 

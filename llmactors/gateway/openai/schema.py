@@ -95,7 +95,10 @@ class ChatBody(Common):
             read_message("messages", f"messages[{number}]", message) for number, message in enumerate(self.messages)
         )
         most = self.max_completion_tokens or self.max_tokens or DEFAULT_CHAT_TOKENS
-        return [OneAsk.of(self, number, deadline_ms, most, messages=messages) for number in range(self.n or 1)]
+        count = self.n or 1
+        return [
+            OneAsk.of(self, number, deadline_ms, most, messages=messages, choices=count) for number in range(count)
+        ]
 
 
 @attrs.frozen(kw_only=True)
@@ -117,7 +120,7 @@ class CompletionBody(Common):
             raise Refused("prompt", f"{count} answers were asked for at once; at most {MAX_CHOICES} are served")
         most = self.max_tokens or DEFAULT_COMPLETION_TOKENS
         return [
-            OneAsk.of(self, number, deadline_ms, most, prompt=str(prompt))
+            OneAsk.of(self, number, deadline_ms, most, prompt=str(prompt), choices=count)
             for prompt in prompts
             for number in range(self.n or 1)
         ]
@@ -136,6 +139,7 @@ class OneAsk:
     seed: int | None
     stop: tuple[str, ...]
     deadline_ms: int | None
+    choices: int = 1
     note: str = ""
     grace_s: float | None = None
     """How long it lives without a reader; None: as long as any stream."""
@@ -150,8 +154,9 @@ class OneAsk:
         *,
         prompt: str = "",
         messages: tuple[ChatMessage, ...] = (),
+        choices: int = 1,
     ) -> "OneAsk":
-        """The `number`-th choice of a body. Choices of one seed differ, and each is the same another time."""
+        """The `number`-th of `choices`. Those of one seed differ, and each is the same another time."""
         return cls(
             model=body.model,
             max_tokens=max_tokens,
@@ -162,6 +167,7 @@ class OneAsk:
             seed=None if body.seed is None else (body.seed + number) % 2**32,
             stop=body.stops,
             deadline_ms=deadline_ms,
+            choices=choices,
         )
 
     @property
@@ -186,6 +192,7 @@ class OneAsk:
             resume_grace_ms=int((resume_grace_s if self.grace_s is None else self.grace_s) * 1000),
             created_ms=time.time_ns() // 1_000_000,
             note=self.note,
+            choices=self.choices,
         )
 
 

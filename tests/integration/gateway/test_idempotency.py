@@ -1,10 +1,15 @@
 """The same `Idempotency-Key` with the same body is the same request, whatever became of the first answer."""
 
+import functools
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
+from llmactors.backends.mock.oracle import mock_text
+from llmactors.ledger import LedgerSettings
+from llmactors.messages import ChatMessage, GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 
 pytestmark = pytest.mark.integration
@@ -14,8 +19,16 @@ CHAT: dict[str, Any] = {"model": "mock", "messages": [{"role": "user", "content"
 ROUTES = [("/v1/generate", NATIVE), ("/v1/chat/completions", CHAT)]
 
 
-async def post(node: LocalNode, path: str, body: dict[str, Any], key: str) -> Any:
-    return await node.client.post(path, json=body, headers={"Idempotency-Key": key})
+async def post(node: LocalNode, path: str, body: dict[str, Any], key: str, **headers: str) -> Any:
+    return await node.client.post(path, json=body, headers={"Idempotency-Key": key, **headers})
+
+
+def shows(node: LocalNode, state: str) -> bool:
+    return state in repr(node.node.ledger)
+
+
+async def accepted(node: LocalNode) -> int:
+    return (await node.node.ledger.statistics()).accepted_total
 
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
@@ -30,11 +43,22 @@ async def test_the_same_again_is_answered_and_not_run_again(path: str, body: dic
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
 async def test_another_body_is_a_conflict(path: str, body: dict[str, Any]) -> None:
+    message = "this idempotency key was used before with another request"
     async with local_node() as node:
         await post(node, path, body, "k")
-        answer = await post(node, path, {**body, "max_tokens": 7}, "k")
-        assert answer.status_code == 409
-        assert answer.json()["error"]["code"].upper() == "CONFLICT"
+        others: list[dict[str, Any]] = [{"max_tokens": 7}, {"temperature": 0.1}, {"seed": 1}, {"stop": "x"}]
+        others += [{"n": 1}, {"n": 3}] if "n" in body else [{"prompt": "twice"}, {"priority": 2}, {"raw": True}]
+        for other in others:
+            answer = await post(node, path, {**body, **other}, "k")
+            assert answer.status_code == 409, other
+            error = answer.json()["error"]
+            if path == "/v1/generate":
+                request_id = answer.headers["x-request-id"]
+                assert error == {"code": "CONFLICT", "message": message, "request_id": request_id}
+            else:
+                conflict = {"type": "invalid_request_error", "param": None, "code": "conflict"}
+                assert error == {"message": message, **conflict}
+        assert await accepted(node) == body.get("n", 1)
 
 
 async def test_a_deadline_that_is_as_long_is_the_same_body() -> None:
@@ -69,11 +93,116 @@ async def test_two_at_once_are_one_request() -> None:
         assert (await node.node.ledger.statistics()).accepted_total == 1
 
 
-async def test_keys_of_different_tenants_are_different() -> None:
+@pytest.mark.parametrize(("path", "body"), ROUTES)
+@pytest.mark.parametrize("first_streams", [False, True])
+async def test_who_asks_again_while_it_runs_follows_the_same_answer(
+    path: str, body: dict[str, Any], first_streams: bool
+) -> None:
+    """From its beginning, and in the form that each of them asked for."""
+    long = {**body, "max_tokens": 20}
+    streamed: list[str] = []
+
+    async def stream() -> None:
+        answer = await post(node, path, {**long, "stream": True}, "k")
+        streamed.append(answer.text)
+
+    async with local_node(mock_model("step_ms=10")) as node:
+        whole: Any = None
+        async with trio.open_nursery() as nursery:
+            if first_streams:
+                nursery.start_soon(stream)
+                await wait_until(lambda: "0 running" not in repr(node.node.ledger))
+            else:
+                nursery.start_soon(stream)
+            nursery.start_soon(stream)
+            whole = (await post(node, path, long, "k")).json()
+        assert await accepted(node) == body.get("n", 1)
+    if path == "/v1/generate":
+        assert streamed[0] == streamed[1]
+        assert whole["text"] == mock_text(GenerateRequest("", "mock", "once", max_tokens=20))
+        assert f'"id":"{whole["id"]}"' in streamed[0]
+        assert streamed[0].count("event: token") == 20
+    else:
+        messages = (ChatMessage("user", "once"),)
+        text = mock_text(GenerateRequest("", "mock", "", messages=messages, max_tokens=20))
+        assert [choice["message"]["content"] for choice in whole["choices"]] == [text] * 2
+        assert all(each.count('"content":"') == 40 and whole["id"] in each for each in streamed)
+        assert all(each.endswith("data: [DONE]\n\n") for each in streamed)
+
+
+@pytest.mark.usefixtures("tenant_in_header")
+@pytest.mark.parametrize(("path", "body"), ROUTES)
+async def test_keys_of_different_tenants_are_different(path: str, body: dict[str, Any]) -> None:
+    async with local_node() as node:
+        ids = set()
+        for tenant in ("a", "b", "a", "b"):
+            own = {**body, "max_tokens": 6 if tenant == "a" else 7}
+            answer = await post(node, path, own, "k", **{"X-Tenant": tenant})
+            assert answer.status_code == 200
+            ids.add(answer.json()["id"])
+        assert len(ids) == 2
+        assert await accepted(node) == 2 * body.get("n", 1)
+
+
+async def test_no_tenant_can_make_up_the_key_of_another() -> None:
     from llmactors.gateway.request_id import keyed_request_id
 
     ids = {keyed_request_id(tenant, key) for tenant, key in (("a", "b"), ("b", "a"), ("a:b", ""), ("", "a:b"))}
     assert len(ids) == 4
+
+
+@pytest.mark.parametrize(("path", "body"), ROUTES)
+async def test_a_key_is_refused_once_its_answer_is_gone_and_free_again_much_later(
+    path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = LedgerSettings(retention_s=0.1, tombstone_s=0.5)
+    monkeypatch.setattr("llmactors.system.parts.ledger_settings", lambda _: brief)
+    async with local_node() as node:
+        assert (await post(node, path, body, "k")).status_code == 200
+        await wait_until(lambda: "0 ended" in repr(node.node.ledger))
+        gone = await post(node, path, body, "k")
+        assert (gone.status_code, gone.json()["error"]["code"].upper()) == (410, "EXPIRED")
+        assert "send another key" in gone.json()["error"]["message"]
+        assert await accepted(node) == body.get("n", 1)
+        await wait_until(lambda: "0 tombstones" in repr(node.node.ledger._life.archive))
+        assert (await post(node, path, body, "k")).status_code == 200
+        assert await accepted(node) == 2 * body.get("n", 1)
+
+
+@pytest.mark.parametrize(("path", "body"), ROUTES)
+async def test_who_stays_away_for_longer_than_the_grace_finds_it_cancelled(path: str, body: dict[str, Any]) -> None:
+    """Its slot is not held for ever for somebody who may come again."""
+    long = {**body, "max_tokens": 4000}
+    async with local_node(mock_model("step_ms=5"), resume_grace_s=0.1) as node:
+        with trio.move_on_after(0.05):
+            await post(node, path, long, "k")
+        await wait_until(lambda: "0 running" in repr(node.node.ledger))
+        again = await post(node, path, long, "k")
+        if path == "/v1/generate":
+            assert (again.status_code, again.json()["finish_reason"]) == (200, "cancelled")
+        else:
+            assert (again.status_code, again.json()["error"]["code"]) == (502, "interrupted")
+            assert again.headers["x-should-retry"] == "false"
+
+
+async def test_a_refusal_is_not_remembered() -> None:
+    async with local_node(mock_model("slots=1,step_ms=5"), max_queued=1) as node, trio.open_nursery() as nursery:
+        for name, state in (("running", "0 queued, 1 running"), ("queued", "1 queued, 1 running")):
+            nursery.start_soon(post, node, "/v1/generate", {**NATIVE, "max_tokens": 4000}, name)
+            await wait_until(functools.partial(shows, node, state))
+        assert (await post(node, "/v1/generate", NATIVE, "k")).status_code == 429
+        nursery.cancel_scope.cancel(reason="there is room again")
+    async with local_node() as node:
+        assert (await post(node, "/v1/generate", NATIVE, "k")).status_code == 200
+
+
+async def test_an_operator_who_changes_limits_makes_no_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the caller said is what counts."""
+    async with local_node() as node:
+        first = await post(node, "/v1/generate", NATIVE, "k")
+        [record] = node.node.ledger._records.values()
+        record.request = attrs.evolve(record.request, weight=3.0, resume_grace_ms=1)
+        assert (await post(node, "/v1/generate", NATIVE, "k")).json() == first.json()
 
 
 async def test_a_key_that_is_too_long_is_refused() -> None:

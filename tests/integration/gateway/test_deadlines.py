@@ -1,0 +1,176 @@
+"""A deadline holds on every route: what is late costs nothing, and what would be late is refused at once."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from llmactors.messages import Failed, Usage
+from llmactors.testing.leaving import STREAM
+from llmactors.testing.node import LocalNode, local_node, wait_until
+from llmactors.testing.watched_mock import Watch, watched_model
+from tests.integration.gateway.test_cancellation import LONG, MOST_STEPS, STEP_MS, id_of, newest
+from tests.integration.gateway.test_websocket import connect
+
+pytestmark = pytest.mark.integration
+
+PROMPT = "in a hurry"
+
+
+@attrs.frozen
+class Answer:
+    """An error, whatever it was wrapped in. `status` is 0 where it ended a stream."""
+
+    status: int
+    code: str
+    retry_after_s: float | None = None
+
+
+@attrs.frozen
+class Asker:
+    """One way to ask for something within a time."""
+
+    name: str
+    path: str = ""
+    """Empty: by a WebSocket."""
+    stream: bool = False
+    by_header: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    async def ask(self, node: LocalNode, within_ms: int) -> Answer:
+        if not self.path:
+            async with connect(node) as client:
+                message = await client.ask(op="generate", prompt=PROMPT, max_tokens=LONG, deadline_ms=within_ms)
+                accepted = message["event"] == "accepted"
+                while message["event"] in {"accepted", "token"}:
+                    message = await client.hear()
+            error = message["error"]
+            retry_ms = error.get("retry_after_ms")
+            return Answer(0 if accepted else 400, error["code"], None if retry_ms is None else retry_ms / 1000)
+        body: dict[str, Any] = {"max_tokens": LONG, "stream": self.stream}
+        headers: dict[str, str] = {}
+        if self.path == "/v1/generate":
+            body["prompt"] = PROMPT
+        else:
+            body |= {"model": "mock", "messages": [{"role": "user", "content": PROMPT}]}
+        if self.by_header:
+            headers["X-Request-Deadline"] = str(round(time.time() * 1000) + within_ms)
+        else:
+            body["deadline_ms"] = within_ms
+        response = await node.client.post(self.path, json=body, headers=headers)
+        if response.headers["content-type"] == "application/json":
+            retry = response.headers.get("retry-after-ms")
+            retry_s = None if retry is None else int(retry) / 1000
+            assert (retry is None) == ("retry-after" not in response.headers)
+            return Answer(response.status_code, response.json()["error"]["code"].upper(), retry_s)
+        assert "[DONE]" not in response.text
+        assert '"DEADLINE_EXCEEDED"' in response.text or '"deadline_exceeded"' in response.text
+        return Answer(0, "DEADLINE_EXCEEDED")
+
+
+ASKERS = [
+    Asker("JSON", "/v1/generate"),
+    Asker("JSON by header", "/v1/generate", by_header=True),
+    Asker("stream", "/v1/generate", stream=True),
+    Asker("stream by header", "/v1/generate", stream=True, by_header=True),
+    Asker("WebSocket"),
+    Asker("chat JSON", "/v1/chat/completions", by_header=True),
+    Asker("chat stream", "/v1/chat/completions", stream=True, by_header=True),
+]
+each_route = pytest.mark.parametrize("asker", ASKERS, ids=str)
+
+
+@contextlib.asynccontextmanager
+async def node_of(options: str) -> AsyncIterator[tuple[LocalNode, Watch]]:
+    model, watch = watched_model(options)
+    async with local_node(model) as node:
+        yield node, watch
+
+
+async def post(node: LocalNode, body: dict[str, Any]) -> None:
+    await node.client.post("/v1/generate", json=body)
+
+
+def late(asker: Asker) -> Answer:
+    return Answer(0 if asker.stream or not asker.path else 504, "DEADLINE_EXCEEDED")
+
+
+@each_route
+async def test_what_is_late_in_the_queue_never_reaches_the_backend(asker: Asker) -> None:
+    async with node_of(f"slots=1,step_ms={STEP_MS}") as (node, watch), STREAM.open(node.url, "holder", LONG):
+        holder = await id_of(node, "holder")
+        await wait_until(lambda: holder in watch.holding)
+        assert await asker.ask(node, 100) == late(asker)
+        assert await node.node.ledger.cancel(holder)
+        assert (await node.client.post("/v1/generate", json={"prompt": "next", "max_tokens": 1})).status_code == 200
+        assert watch.admitted == [holder, newest(node, "next")[0]]
+
+
+@each_route
+async def test_a_deadline_in_the_middle_ends_the_answer_and_frees_the_slot(asker: Asker) -> None:
+    async with node_of(f"slots=1,step_ms={STEP_MS}") as (node, watch):
+        asked_ms = time.time() * 1000
+        assert await asker.ask(node, 200) == late(asker)
+        request_id = await id_of(node, PROMPT)
+        await wait_until(lambda: not watch.holding)
+        log = await node.node.ledger.read(request_id)
+        assert isinstance(log.end, Failed)
+        assert log.end.usage == Usage(0, len(log.deltas))
+        info = await node.node.ledger.info(request_id)
+        assert info.request.deadline_ms is not None
+        assert asked_ms + 195 <= info.request.deadline_ms <= time.time() * 1000
+        # The time of a deadline is that of the wall; the watch has Trio's.
+        due = trio.current_time() - (time.time() * 1000 - info.request.deadline_ms) / 1000
+        assert watch.made_after(request_id, due) <= MOST_STEPS
+        assert 0 <= len(watch.made_at[request_id]) - len(log.deltas) <= MOST_STEPS
+
+
+@each_route
+async def test_what_could_not_start_in_time_is_refused_at_once(asker: Asker) -> None:
+    async with node_of("slots=1,step_ms=5") as (node, watch), trio.open_nursery() as nursery:
+        for number in range(12):
+            nursery.start_soon(post, node, {"prompt": f"before {number}", "max_tokens": 20})
+        # The pace of the queue is known once it has moved for a while.
+        await wait_until(lambda: len(watch.admitted) >= 4)
+        answer = await asker.ask(node, 60)
+        assert answer.code == "OVERLOADED", answer
+        assert answer.status in {429, 400}
+        assert answer.retry_after_s is not None
+        assert answer.retry_after_s >= 1.0
+        assert newest(node, PROMPT) == []
+        nursery.cancel_scope.cancel(reason="all was seen")
+
+
+@pytest.mark.parametrize("asker", [asker for asker in ASKERS if asker.by_header], ids=str)
+async def test_a_deadline_that_has_passed_is_refused_before_anything_is_done(asker: Asker) -> None:
+    async with node_of("") as (node, watch):
+        assert await asker.ask(node, -50) == Answer(504, "DEADLINE_EXCEEDED")
+        assert watch.admitted == []
+        assert (await node.node.ledger.statistics()).accepted_total == 0
+
+
+@pytest.mark.parametrize(("header_ms", "body_ms"), [(60_000, 120), (120, 60_000)])
+async def test_of_two_deadlines_the_earlier_one_holds(header_ms: int, body_ms: int) -> None:
+    async with node_of(f"step_ms={STEP_MS}") as (node, _):
+        headers = {"X-Request-Deadline": str(round(time.time() * 1000) + header_ms)}
+        body = {"prompt": PROMPT, "max_tokens": LONG, "deadline_ms": body_ms}
+        answer = await node.client.post("/v1/generate", json=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "1.5", "9" * 16])
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions"])
+async def test_a_deadline_that_is_none_is_refused_by_its_name(path: str, value: str) -> None:
+    async with node_of("") as (node, watch):
+        chat = {"model": "mock", "messages": [{"role": "user", "content": PROMPT}]}
+        body = chat if "chat" in path else {"prompt": PROMPT}
+        answer = await node.client.post(path, json=body, headers={"X-Request-Deadline": value})
+        assert answer.status_code == 400
+        assert "`X-Request-Deadline`" in answer.json()["error"]["message"]
+        assert watch.admitted == []
