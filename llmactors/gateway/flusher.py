@@ -112,5 +112,9 @@ class Flusher:
     async def _keep_alive(self) -> None:
         while True:
             await trio.sleep(self._pace.keep_alive_s / 4)
-            for stream in tuple(self._streams):
-                stream.keep_alive(trio.current_time())
+            self._keep_all_alive()
+
+    def _keep_all_alive(self) -> None:
+        # Not in the loop above, which would hold on to the last of them, and to its log, until the next time.
+        for stream in tuple(self._streams):
+            stream.keep_alive(trio.current_time())

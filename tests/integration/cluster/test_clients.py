@@ -1,0 +1,194 @@
+"""What clients may rely on over a cluster: who goes costs nothing more; one key is one request, at any gateway."""
+
+import json
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import httpx
+import msgspec
+import pytest
+import redis
+import trio
+
+from llmactors.backends.mock.oracle import mock_text
+from llmactors.messages import ChatMessage, GenerateRequest
+from llmactors.testing.leaving import CHAT_JSON, CHAT_STREAM, JSON, SOCKET, STREAM, Route, Way
+from llmactors.testing.raw_http import RawExchange
+from tests.conftest import Figures
+from tests.integration.cluster.conftest import Cluster
+
+pytestmark = pytest.mark.integration
+
+STEP_MS = 20
+MOST_STEPS = 5
+"""Tokens that may be made after the end is written: what 100 ms have room for."""
+GRACE_S = 0.2
+LONG = 4000
+KEYS = "llmactors:{main}:"
+
+
+async def until(condition: Callable[[], object], within_s: float = 20.0) -> None:
+    with trio.fail_after(within_s):
+        while not condition():  # noqa: ASYNC110 - other processes decide
+            await trio.sleep(0.005)
+
+
+@attrs.frozen
+class Observer:
+    """Looks into Redis, past all of the code under test."""
+
+    client: "redis.Redis"
+
+    def count(self, name: str) -> int:
+        return int(self.client.hget(f"{KEYS}counters", name) or 0)
+
+    def field(self, request_id: str, name: str) -> Any:
+        return self.client.hget(f"{KEYS}request:{request_id}", name)
+
+    def ids(self, prompt: str) -> list[str]:
+        """Of the requests with this prompt."""
+        decode = msgspec.msgpack.Decoder(GenerateRequest).decode
+        stored: list[Any] = [self.client.get(key) for key in self.client.scan_iter(f"{KEYS}body:*")]
+        requests = [decode(body) for body in stored if body is not None]
+        return [each.id for each in requests if each.text in {prompt, f"user: {prompt}"}]
+
+
+def tokens_made(metrics: str) -> int:
+    text = httpx.get(f"{metrics}/metrics").text
+    match = re.search(r"^llm_worker_tokens_generated_total ([0-9.]+)$", text, re.MULTILINE)
+    return int(float(match[1])) if match else 0
+
+
+CELLS = [
+    *((route, way) for route in (STREAM, JSON, SOCKET, CHAT_STREAM, CHAT_JSON) for way in (Way.RST, Way.CANCEL)),
+    *((route, Way.FIN) for route in (STREAM, CHAT_JSON)),
+]
+
+
+async def test_who_goes_costs_nothing_more(cluster: Cluster, figures: Figures) -> None:
+    url = cluster.gateway("g1", "--resume-grace-s", str(GRACE_S)).wait_ready()
+    metrics = cluster.worker("w1", model=f"mock=mock:slots=1,step_ms={STEP_MS}").wait_ready()
+    await until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+    async with httpx.AsyncClient(base_url=url, timeout=20) as http:
+        with cluster.server.client() as client:
+            for cell in CELLS:
+                await _go(Observer(client), http, metrics, *cell, figures)
+
+
+async def _go(seen: Observer, http: httpx.AsyncClient, metrics: str, route: Route, way: Way, figures: Figures) -> None:
+    url, prompt, made = str(http.base_url), f"{route.name} {way.value}", tokens_made(metrics)
+    async with route.open(url, prompt, LONG) as client:
+        await until(lambda: seen.ids(prompt))
+        [request_id] = seen.ids(prompt)
+        await until(lambda: int(seen.field(request_id, "n") or 0) >= 2)
+        async with STREAM.open(url, f"waits for {prompt}", LONG) as waiting:
+            await until(lambda: seen.ids(f"waits for {prompt}"))
+            [next_id] = seen.ids(f"waits for {prompt}")
+            due = trio.current_time() + (GRACE_S if route.survives and way is not Way.CANCEL else 0.0)
+            await client.leave(way, request_id)
+            await until(lambda: seen.field(request_id, "st") == b"e")
+            ended = trio.current_time()
+            assert ended >= due, prompt
+            figures("cancelled over a cluster after (ms)", prompt, round((ended - due) * 1000))
+            # It waited for the only slot.
+            await waiting.read_token()
+            await waiting.leave(Way.CANCEL, next_id)
+        charged = [await charge(http, each) for each in (request_id, next_id)]
+    answer = await http.post("/v1/generate", json={"prompt": "the slot is free", "max_tokens": 1})
+    assert answer.status_code == 200
+    assert 0 <= tokens_made(metrics) - made - sum(charged) - 1 <= 2 * MOST_STEPS, prompt
+    assert (seen.count("queued"), seen.count("running")) == (0, 0), prompt
+
+
+async def charge(http: httpx.AsyncClient, request_id: str) -> int:
+    """The tokens that its end says it made, which are those in its log."""
+    text = (await http.get(f"/v1/streams/{request_id}")).text
+    end = json.loads(text.rpartition("data: ")[2])
+    assert end["finish_reason"] == "cancelled"
+    assert end["usage"]["completion_tokens"] == text.count("event: token") == end["seq"] - 1
+    return int(end["usage"]["completion_tokens"])
+
+
+NATIVE: dict[str, Any] = {"prompt": "once", "max_tokens": 40}
+CHAT: dict[str, Any] = {"model": "mock", "messages": [{"role": "user", "content": "once"}], "max_tokens": 40}
+ASKS = [
+    ("/v1/generate", NATIVE),
+    ("/v1/generate", {**NATIVE, "stream": True}),
+    ("/v1/chat/completions", CHAT),
+    ("/v1/chat/completions", {**CHAT, "stream": True}),
+]
+
+
+def text_of(body: dict[str, Any]) -> str:
+    messages = tuple(ChatMessage(each["role"], each["content"]) for each in body.get("messages", ()))
+    return mock_text(GenerateRequest("", "mock", body.get("prompt", ""), messages=messages, max_tokens=40))
+
+
+def read(path: str, body: dict[str, Any], answer: httpx.Response) -> str:
+    """The text of a whole answer, in whatever form it came."""
+    assert answer.status_code == 200, answer.text
+    if not body.get("stream"):
+        found = answer.json()
+        return str(found["text"] if path == "/v1/generate" else found["choices"][0]["message"]["content"])
+    events = [line.removeprefix("data: ") for line in answer.text.split("\n") if line.startswith("data: {")]
+    if path == "/v1/generate":
+        return "".join(json.loads(each).get("text", "") for each in events)
+    return "".join(json.loads(each)["choices"][0]["delta"].get("content", "") for each in events)
+
+
+async def test_a_key_is_one_request_whichever_gateway_is_asked_and_whichever_dies(cluster: Cluster) -> None:
+    first, second = cluster.gateway("g1"), cluster.gateway("g2")
+    one, other = first.wait_ready(), second.wait_ready()
+    cluster.worker("w1", model=f"mock=mock:slots=64,step_ms={STEP_MS}").wait_ready()
+    for url in (one, other):
+        await until(lambda url=url: httpx.get(f"{url}/readyz").status_code == 200)  # type: ignore[misc]
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(timeout=30, limits=limits) as http:
+        with cluster.server.client() as client:
+            seen = Observer(client)
+            await _race(http, one, other, seen)
+            answer = await http.post(
+                f"{other}/v1/generate", json={**NATIVE, "max_tokens": 7}, headers={"Idempotency-Key": "race 0"}
+            )
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "CONFLICT")
+
+            accepted, exchanges = seen.count("accepted_total"), []
+            for path, body in ASKS:
+                key = {"Idempotency-Key": f"{path} {bool(body.get('stream'))}"}
+                exchanges.append(await RawExchange.open(one, "POST", path, body=body, headers=key, read_head=False))
+            await until(lambda: seen.count("accepted_total") == accepted + len(ASKS))
+            first.process.send_signal(signal.SIGKILL)
+            answers: dict[int, str] = {}
+
+            async def ask_again(number: int) -> None:
+                path, body = ASKS[number]
+                key = {"Idempotency-Key": f"{path} {bool(body.get('stream'))}"}
+                answers[number] = read(path, body, await http.post(f"{other}{path}", json=body, headers=key))
+
+            async with trio.open_nursery() as nursery:
+                for number in range(len(ASKS)):
+                    nursery.start_soon(ask_again, number)
+            for exchange in exchanges:
+                await exchange.stream.aclose()
+            assert answers == {number: text_of(body) for number, (_, body) in enumerate(ASKS)}
+            assert seen.count("accepted_total") == accepted + len(ASKS)
+
+
+async def _race(http: httpx.AsyncClient, one: str, other: str, seen: Observer) -> None:
+    """Everyone asks for everything at once, in every form."""
+    texts: list[str] = []
+
+    async def ask(url: str, body: dict[str, Any], key: str) -> None:
+        answer = await http.post(f"{url}/v1/generate", json=body, headers={"Idempotency-Key": key})
+        texts.append(read("/v1/generate", body, answer))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(6):
+            for url in (one, other, other, one, other, other):
+                for body in (NATIVE, {**NATIVE, "stream": True}):
+                    nursery.start_soon(ask, url, body, f"race {number}")
+    assert texts == [text_of(NATIVE)] * 72
+    assert seen.count("accepted_total") == 6

@@ -1,0 +1,112 @@
+"""After thousands of requests that were given up in every way, a node holds nothing of them."""
+
+import gc
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import pytest
+import trio
+
+from llmactors.batcher.actor import BatcherActor
+from llmactors.gateway.connection import Connection
+from llmactors.gateway.exchange import Exchange
+from llmactors.gateway.inbox import Inbox
+from llmactors.gateway.server import Server
+from llmactors.gateway.service import Service
+from llmactors.gateway.sse import SseStream
+from llmactors.gateway.websocket import SocketSession
+from llmactors.ledger import LedgerSettings
+from llmactors.ledger.follower import LogFollower
+from llmactors.ledger.record import Record
+from llmactors.messages import GenerateRequest
+from llmactors.testing.leaving import CHOICES, ROUTES, Client, Way
+from llmactors.testing.node import LocalNode, local_node, wait_until
+from llmactors.testing.residue import residue
+from llmactors.testing.watched_mock import watched_model
+
+pytestmark = pytest.mark.integration
+
+T = TypeVar("T")
+
+COUNT = 2000
+AT_ONCE = 50
+KINDS = (LogFollower, SseStream, Exchange, SocketSession, Connection, Inbox, Record, GenerateRequest)
+
+
+def every(kind: type[T]) -> Iterator[T]:
+    return (each for each in gc.get_objects() if type(each) is kind)
+
+
+def alive() -> Counter[str]:
+    """Objects that belong to one request each, by kind."""
+    gc.collect()
+    return Counter({kind.__name__: sum(1 for _ in every(kind)) for kind in KINDS})
+
+
+async def give_up(node: LocalNode, rng: random.Random, number: int, room: trio.Semaphore) -> None:
+    route, way = rng.choice((*ROUTES, CHOICES)), rng.choice(list(Way))
+    prompt = f"number {number}"
+    opened: AbstractAsyncContextManager[Client] = route.open(node.url, prompt, 400)
+    try:
+        with trio.fail_after(10):
+            async with opened as client:
+                await trio.sleep(rng.choice((0, 0, 0.002, 0.02)))
+                records = node.node.ledger._records.values()
+                found = next((each.request_id for each in records if each.request.text.endswith(prompt)), None)
+                if found is None and way is Way.CANCEL:
+                    way = Way.FIN
+                await client.leave(way, found or "")
+                if way is Way.CANCEL:
+                    await client.read_end()
+    finally:
+        room.release()
+
+
+async def settle(node: LocalNode) -> None:
+    """Until nothing is open but the connection of the node's own client."""
+    [server], [service] = every(Server), every(Service)
+    await wait_until(lambda: "0 queued, 0 running, 0 ended" in repr(node.node.ledger))
+    await wait_until(lambda: server.connections <= 1)
+    await wait_until(lambda: not node.node.ledger._life.archive._tombstones)
+    await wait_until(lambda: not service.flusher._marked)
+
+
+async def test_thousands_that_were_given_up_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    brief = LedgerSettings(retention_s=0.1, tombstone_s=0.1)
+    monkeypatch.setattr("llmactors.system.parts.ledger_settings", lambda _: brief)
+    model, watch = watched_model("slots=24,step_ms=1,prefill_ms=2")
+    async with local_node(model, resume_grace_s=0.02, rate_limit="1000000/s") as node:
+
+        async def good_request() -> None:
+            answer = await node.client.post("/v1/generate", json={"prompt": "still there", "max_tokens": 2})
+            assert answer.status_code == 200
+            await settle(node)
+
+        await good_request()
+        before, residue_before = alive(), residue(node.node.ledger)
+        room = trio.Semaphore(AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            for number in range(COUNT):
+                await room.acquire()
+                nursery.start_soon(give_up, node, rng, number, room)
+        await good_request()
+
+        statistics = await node.node.ledger.statistics()
+        assert statistics.accepted_total > 0.9 * COUNT, seed
+        assert statistics.accepted_total == statistics.ended_total
+        assert watch.holding == set(), seed
+        assert not alive() - before, seed
+        assert residue(node.node.ledger) == residue_before
+        [server], [service], [batcher] = every(Server), every(Service), every(BatcherActor)
+        assert (service._open, service.flusher._streams) == (set(), set())
+        # One is the test's own connection's, and one waits for the next.
+        assert server._slots.value == server._settings.max_connections - 2
+        held: dict[str, Any] = {name: getattr(batcher, name) for name in ("_running", "_former", "_outbox")}
+        assert not any(len(each) if hasattr(each, "__len__") else bool(each) for each in held.values()), held
+        metrics = (await node.client.get("/metrics")).text
+        assert "llm_gateway_inflight_requests 0.0" in metrics
