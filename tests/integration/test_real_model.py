@@ -14,7 +14,9 @@ import trio_websocket
 
 from llmactors.backends.base import Backend
 from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.messages import Finished, Usage
 from llmactors.system import ServedModel
+from llmactors.testing.leaving import JSON, SOCKET, STREAM, Way
 from llmactors.testing.node import LocalNode, local_node, wait_until
 from llmactors.testing.streams import StreamRecord, follow, read_stream
 
@@ -24,7 +26,7 @@ STORY = {"prompt": "Tell me a short story about a dog.", "max_tokens": 48, "temp
 
 
 @contextlib.asynccontextmanager
-async def real_node(gguf: Path) -> AsyncIterator[tuple[LocalNode, list[LlamaBackend]]]:
+async def real_node(gguf: Path, **settings: Any) -> AsyncIterator[tuple[LocalNode, list[LlamaBackend]]]:
     """A node of four slots, and every backend that it makes."""
     made: list[LlamaBackend] = []
 
@@ -32,7 +34,7 @@ async def real_node(gguf: Path) -> AsyncIterator[tuple[LocalNode, list[LlamaBack
         made.append(LlamaBackend(gguf, LlamaSettings(slots=4, context_tokens=1024)))
         return made[-1]
 
-    async with local_node(ServedModel("smollm2-135m", make)) as node:
+    async with local_node(ServedModel("smollm2-135m", make), **settings) as node:
         yield node, made
 
 
@@ -114,3 +116,25 @@ async def test_frozen_model_is_noticed_and_replaced(gguf: Path) -> None:
 
         assert record.text == undisturbed.text
         assert len(made) == 2
+
+
+async def test_whoever_goes_frees_a_slot_of_the_model(gguf: Path) -> None:
+    """llama.cpp itself says so: it decodes for nobody, and what was logged until then is what is charged."""
+    async with real_node(gguf, resume_grace_s=0.05) as (node, made):
+        [backend] = made
+        for route, way in ((STREAM, Way.RST), (JSON, Way.FIN), (SOCKET, Way.CANCEL), (JSON, Way.CANCEL)):
+            prompt = f"Tell me a very long story about {route} and {way}."
+            async with route.open(node.url, prompt, 900) as client:
+                ledger = node.node.ledger
+                await wait_until(lambda: "1 running" in repr(ledger))  # noqa: B023 - used at once
+                [record] = [each for each in ledger._records.values() if each.request.text == prompt]
+                with trio.fail_after(30):
+                    while len(record.tokens) < 3:  # noqa: ASYNC110 - its growth has no event for a test
+                        await trio.sleep(0.01)
+                assert await backend._client.busy_slots() == 1
+                await client.leave(way, record.request_id)
+                with trio.fail_after(30):
+                    while await backend._client.busy_slots():  # noqa: ASYNC110 - another process decides
+                        await trio.sleep(0.01)
+            assert record.end == Finished("cancelled", Usage(0, len(record.tokens)))
+            assert len(record.tokens) < 800

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 
 T = TypeVar("T")
 
-COUNT = 2000
+COUNT = 1500
 AT_ONCE = 50
 KINDS = (LogFollower, SseStream, Exchange, SocketSession, Connection, Inbox, Record, GenerateRequest)
 
