@@ -224,11 +224,12 @@ class Lifecycle:
             self.quarantined += 1
         record.queued_at = self._now()
         self.backlog.enter(record)
+        self._paces.setdefault(record.request.model, Pace(record.queued_at))
         self._tell_work(record.request.model)
 
     def _note_pace(self, model: str) -> None:
         if self.backlog.waits(model):
-            self._paces.setdefault(model, Pace()).claimed(self._now())
+            self._paces.setdefault(model, Pace(self._now())).claimed(self._now())
 
     def _tell_work(self, model: str) -> None:
         for lease in self.leases:

@@ -7,9 +7,13 @@ _LEAST_S = 0.2
 
 
 class Pace:
-    """Counts what is claimed while more waits. Its owner begins a new one once nothing waits."""
+    """Counts what is claimed while more waits. Its owner begins a new one when something waits, and ends it with that.
 
-    def __init__(self) -> None:
+    A queue that has not moved yet is taken to be about to move: in `now - waiting_since` it gave less than one request.
+    """
+
+    def __init__(self, waiting_since: float) -> None:
+        self._waiting_since = waiting_since
         self._since: float | None = None
         self._count = 0
         self._before: float | None = None
@@ -30,9 +34,7 @@ class Pace:
 
     def per_second(self, now: float) -> float | None:
         """None where nothing can be said."""
-        if self._since is None:
-            return None
-        elapsed = now - self._since
+        elapsed = now - (self._waiting_since if self._since is None else self._since)
         if self._before is not None:
             return (self._count + self._before * WINDOW_S) / (elapsed + WINDOW_S)
-        return self._count / elapsed if elapsed >= _LEAST_S and self._count else None
+        return max(self._count, 1) / elapsed if elapsed >= _LEAST_S else None

@@ -200,6 +200,12 @@ end
 
 local PACE_MS, LEAST_MS = 5000, 200
 
+local function begin_pace(c, model)
+  local name = key(c, 'pace:' .. model)
+  redis.call('HSETNX', name, 'waiting', c.now)
+  redis.call('PEXPIRE', name, settings(c).keep_ms)
+end
+
 local function note_pace(c, model)
   local name = key(c, 'pace:' .. model)
   if redis.call('EXISTS', key(c, 'classes:' .. model)) == 0 then return end
@@ -215,11 +221,12 @@ local function note_pace(c, model)
 end
 
 local function per_ms(c, model)
-  local known = redis.call('HMGET', key(c, 'pace:' .. model), 'since', 'count', 'before')
-  if not known[1] then return nil end
-  local elapsed, counted = c.now - known[1], tonumber(known[2])
+  local known = redis.call('HMGET', key(c, 'pace:' .. model), 'since', 'count', 'before', 'waiting')
+  local since = known[1] or known[4]
+  if not since then return nil end
+  local elapsed, counted = c.now - since, tonumber(known[2] or '0')
   if known[3] then return (counted + known[3] * PACE_MS) / (elapsed + PACE_MS) end
-  return elapsed >= LEAST_MS and counted > 0 and counted / elapsed or nil
+  return elapsed >= LEAST_MS and math.max(counted, 1) / elapsed or nil
 end
 
 local function ahead_in(c, model, class, tenant)
@@ -270,6 +277,7 @@ local function enqueue(c, r)
   count(c, 'queued', 1)
   count(c, 'queued_bytes', tonumber(r.z))
   wait_in_line(c, r)
+  begin_pace(c, r.m)
   tell_work(c, r.m)
 end
 

@@ -146,6 +146,16 @@ class WaitSuite:
         # Another tenant waits only for its turn.
         assert 0.1 < await rig.ledger.expected_wait_s(request("new", tenant="other")) < 0.4
 
+    async def test_a_queue_that_has_not_moved_is_not_expected_to_move_sooner(self, rig: Rig) -> None:
+        await rig.start()
+        await rig.submit(request("r1"), request("r2"))
+        assert await rig.ledger.expected_wait_s(request("new")) == 0  # nothing is known yet
+        await rig.pass_time(2.0)
+        assert 3.5 < await rig.ledger.expected_wait_s(request("new")) < 5.0
+        await rig.ledger.cancel("r1")
+        await rig.ledger.cancel("r2")
+        assert await rig.ledger.expected_wait_s(request("new")) == 0
+
     async def test_more_urgent_requests_go_first(self, rig: Rig) -> None:
         await rig.submit(*(request(f"r{each}") for each in range(9)))
         for _ in range(4):

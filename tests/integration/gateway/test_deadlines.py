@@ -147,6 +147,22 @@ async def test_what_could_not_start_in_time_is_refused_at_once(asker: Asker) -> 
         nursery.cancel_scope.cancel(reason="all was seen")
 
 
+async def test_behind_a_queue_that_does_not_move_nothing_is_promised() -> None:
+    async with (
+        node_of(f"slots=1,step_ms={STEP_MS}") as (node, _),
+        STREAM.open(node.url, "holder", LONG),
+        STREAM.open(node.url, "waits", LONG),
+    ):
+        await wait_until(lambda: len(node.node.ledger._records) == 2)
+        waited_since = trio.current_time()
+        await wait_until(lambda: trio.current_time() - waited_since > 0.3)
+        answer = await ASKERS[0].ask(node, 100)
+        assert (answer.status, answer.code) == (429, "OVERLOADED")
+        assert newest(node, PROMPT) == []
+        for record in list(node.node.ledger._records.values()):
+            assert await node.node.ledger.cancel(record.request_id)
+
+
 @pytest.mark.parametrize("asker", [asker for asker in ASKERS if asker.by_header], ids=str)
 async def test_a_deadline_that_has_passed_is_refused_before_anything_is_done(asker: Asker) -> None:
     async with node_of("") as (node, watch):
