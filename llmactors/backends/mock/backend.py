@@ -104,12 +104,12 @@ class MockBackend:
         self._batch_runs = True
         if self.settings.prefill_ms and self._slots:
             first = min(slot.ready_at for slot in self._slots.values())
-            await trio.sleep_until(min(first, trio.current_time() + GLANCE_S))
+            glance = trio.current_time() + GLANCE_S
+            await trio.sleep_until(min(first, glance))
+            if first > glance:
+                return []
         now = trio.current_time()
         decoding = [slot for slot in self._slots.values() if slot.ready_at <= now]
-        if not decoding:
-            await trio.lowlevel.checkpoint()
-            return []
         extra_ms = await self._inject(decoding) if self._injects else 0.0
         await trio.sleep((self.settings.step_ms + self.settings.step_ms_per_sequence * len(decoding) + extra_ms) / 1000)
 

@@ -33,7 +33,7 @@ async def test_a_hundred_times_the_load_is_no_larger_share_over_http(figures: Fi
             assert exchange.status == 200, answer
             tokens[tenant] += answer["usage"]["completion_tokens"]
 
-    async with local_node(mock_model("slots=6,step_ms=2")) as node, trio.open_nursery() as nursery:
+    async with local_node(mock_model("slots=4,step_ms=2")) as node, trio.open_nursery() as nursery:
         for _ in range(100 * AT_ONCE):
             nursery.start_soon(keep_asking, BIG)
         await wait_until(lambda: tokens[BIG] > 0)

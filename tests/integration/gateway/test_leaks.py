@@ -40,6 +40,14 @@ def every(kind: type[T]) -> Iterator[T]:
     return (each for each in gc.get_objects() if type(each) is kind)
 
 
+def parts(node: LocalNode) -> tuple[Server, Service, BatcherActor]:
+    """Of this node: others may not be collected yet."""
+    [server] = [each for each in every(Server) if each._listening is node.node.listening]
+    [service] = [each for each in every(Service) if each._ledger is node.node.ledger]
+    [batcher] = [each for each in every(BatcherActor) if each._ledger is node.node.ledger]
+    return server, service, batcher
+
+
 def alive() -> Counter[str]:
     """Objects that belong to one request each, by kind."""
     gc.collect()
@@ -67,7 +75,7 @@ async def give_up(node: LocalNode, rng: random.Random, number: int, room: trio.S
 
 async def settle(node: LocalNode) -> None:
     """Until nothing is open but the connection of the node's own client."""
-    [server], [service] = every(Server), every(Service)
+    server, service, _ = parts(node)
     await wait_until(lambda: "0 queued, 0 running, 0 ended" in repr(node.node.ledger))
     await wait_until(lambda: server.connections <= 1)
     await wait_until(lambda: not node.node.ledger._life.archive._tombstones)
@@ -102,7 +110,7 @@ async def test_thousands_that_were_given_up_leave_nothing(monkeypatch: pytest.Mo
         assert watch.holding == set(), seed
         assert not alive() - before, seed
         assert residue(node.node.ledger) == residue_before
-        [server], [service], [batcher] = every(Server), every(Service), every(BatcherActor)
+        server, service, batcher = parts(node)
         assert (service._open, service.flusher._streams) == (set(), set())
         # One is the test's own connection's, and one waits for the next.
         assert server._slots.value == server._settings.max_connections - 2

@@ -53,7 +53,7 @@ async def test_who_is_evicted_in_its_prefill_holds_nobody_up(autojump_clock: tri
 async def test_those_who_decode_do_not_wait_for_one_that_prefills(autojump_clock: trio.testing.MockClock) -> None:
     backend = MockBackend(MockSettings(step_ms=20, prefill_ms=50))
     await admit(backend, "a", max_tokens=9)
-    await backend.step()
+    await timed_step(backend)
     await admit(backend, "b")
     assert [await timed_step(backend) for _ in range(4)] == [
         (20, ["a"]),
