@@ -80,8 +80,10 @@ class HttpClient:
                 self._exchange.reset()
             case Way.TIMEOUT:
                 with trio.move_on_after(PATIENCE_S):
-                    while True:
-                        await self.read_token()
+                    if not self._exchange.status:
+                        await self._exchange.read_head()
+                    await self._exchange.read_all()
+                    await trio.sleep_forever()
                 await self._exchange.stream.aclose()
             case Way.CANCEL:
                 async with await RawExchange.open(self._url, "DELETE", f"/v1/streams/{request_id}") as exchange:
@@ -182,7 +184,11 @@ def _chat(prompt: str, max_tokens: int) -> dict[str, Any]:
     return {"model": "mock", "messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens}
 
 
-_NATIVE, _CHAT = "/v1/generate", "/v1/chat/completions"
+def _response(prompt: str, max_tokens: int) -> dict[str, Any]:
+    return {"model": "mock", "input": prompt, "max_output_tokens": max_tokens}
+
+
+_NATIVE, _CHAT, _RESPONSES = "/v1/generate", "/v1/chat/completions", "/v1/responses"
 STREAM = Route("stream", _http(_NATIVE, lambda *ask: {**_native(*ask), "stream": True}), streams=True, survives=True)
 JSON = Route("JSON", _http(_NATIVE, _native), streams=False, survives=False)
 SOCKET = Route("WebSocket", _socket, streams=True, survives=True)
@@ -191,4 +197,14 @@ CHAT_STREAM = Route(
 )
 CHAT_JSON = Route("chat JSON", _http(_CHAT, _chat), streams=False, survives=False)
 CHOICES = Route("chat choices", _http(_CHAT, lambda *ask: {**_chat(*ask), "n": 2}), streams=False, survives=False)
-ROUTES = (STREAM, JSON, SOCKET, CHAT_STREAM, CHAT_JSON)
+RESPONSE_STREAM = Route(
+    "response stream", _http(_RESPONSES, lambda *ask: {**_response(*ask), "stream": True}), streams=True, survives=False
+)
+RESPONSE_JSON = Route("response JSON", _http(_RESPONSES, _response), streams=False, survives=False)
+BACKGROUND = Route(
+    "background response",
+    _http(_RESPONSES, lambda *ask: {**_response(*ask), "background": True}),
+    streams=False,
+    survives=True,
+)
+ROUTES = (STREAM, JSON, SOCKET, CHAT_STREAM, CHAT_JSON, RESPONSE_STREAM, RESPONSE_JSON, BACKGROUND)

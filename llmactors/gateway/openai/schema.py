@@ -96,9 +96,7 @@ class ChatBody(Common):
         )
         most = self.max_completion_tokens or self.max_tokens or DEFAULT_CHAT_TOKENS
         count = self.n or 1
-        return [
-            OneAsk.of(self, number, deadline_ms, most, messages=messages, choices=count) for number in range(count)
-        ]
+        return [OneAsk.of(self, number, deadline_ms, most, messages=messages, choices=count) for number in range(count)]
 
 
 @attrs.frozen(kw_only=True)

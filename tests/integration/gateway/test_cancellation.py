@@ -11,7 +11,20 @@ import pytest
 import trio
 
 from llmactors.messages import Finished, Usage
-from llmactors.testing.leaving import CHAT_JSON, CHAT_STREAM, CHOICES, JSON, SOCKET, STREAM, Client, Route, Way
+from llmactors.testing.leaving import (
+    BACKGROUND,
+    CHAT_JSON,
+    CHAT_STREAM,
+    CHOICES,
+    JSON,
+    RESPONSE_JSON,
+    RESPONSE_STREAM,
+    SOCKET,
+    STREAM,
+    Client,
+    Route,
+    Way,
+)
 from llmactors.testing.node import LocalNode, local_node, wait_until
 from llmactors.testing.watched_mock import Watch, watched_model
 from tests.conftest import Figures
@@ -23,6 +36,8 @@ MOST_STEPS = 5
 """Tokens that may still be made once the end is due: what 100 ms have room for. Counted, not timed: a machine that is
 busy makes both slow."""
 GRACE_S = 0.1
+BACKGROUND_S = 0.4
+"""Counted from when it was asked for: nobody has to wait for an answer in the background."""
 HOLDER = "holder"
 PROMPT = "who goes"
 LONG = 4000
@@ -79,6 +94,8 @@ ROWS = [
     (CLAIMED, CHAT_JSON),
     *((PREFILL, route) for route in (STREAM, JSON)),
     *((RUNNING, route) for route in (STREAM, JSON, SOCKET, CHAT_STREAM, CHAT_JSON)),
+    *((RUNNING, route) for route in (RESPONSE_STREAM, RESPONSE_JSON, BACKGROUND)),
+    (QUEUED, BACKGROUND),
 ]
 """Each with each way makes the matrix. A new route is a line in `llmactors.testing.leaving` and one here."""
 
@@ -97,12 +114,16 @@ async def id_of(node: LocalNode, prompt: str) -> str:
 @pytest.mark.parametrize(("place", "route"), ROWS, ids=str)
 async def test_who_goes_costs_nothing_more(place: Place, route: Route, way: Way, figures: Figures) -> None:
     model, watch = watched_model(place.model)
-    async with local_node(model, resume_grace_s=GRACE_S) as node, contextlib.AsyncExitStack() as stack:
+    async with (
+        local_node(model, resume_grace_s=GRACE_S, background_s=BACKGROUND_S) as node,
+        contextlib.AsyncExitStack() as stack,
+    ):
         holder = None
         if place.held:
             await stack.enter_async_context(STREAM.open(node.url, HOLDER, LONG))
             holder = await id_of(node, HOLDER)
             await wait_until(lambda: holder in watch.holding)
+        begun = trio.current_time()
         client = await stack.enter_async_context(route.open(node.url, PROMPT, LONG))
         request_id = await id_of(node, PROMPT)
         await wait_until(lambda: place.reached(node, watch, request_id))
@@ -113,7 +134,9 @@ async def test_who_goes_costs_nothing_more(place: Place, route: Route, way: Way,
         await client.leave(way, request_id)
         left = trio.current_time()
         survives = route.survives and way is not Way.CANCEL
-        due = left + GRACE_S if survives else left if way is Way.TIMEOUT else asked
+        due = left if way is Way.TIMEOUT else asked
+        if survives:
+            due = begun + BACKGROUND_S if route is BACKGROUND else left + GRACE_S
         await wait_until(lambda: state(node, request_id) == "ended")
         ended = trio.current_time()
         await wait_until(lambda: request_id not in watch.holding)
@@ -150,6 +173,12 @@ def check_told(route: Route, end: object, tokens: int) -> None:
             assert (seq, count) == (tokens + 1, tokens)
         case "chat stream", {"error": {"code": "interrupted"}}:
             pass
+        case "response JSON", (200, {"status": "cancelled"}):
+            pass
+        case "response stream", {"response": {"status": "cancelled"}}:
+            pass
+        case "background response", (200, {"status": "queued" | "in_progress"}):
+            pass  # what it was told when it asked
         case "chat JSON", (502, {"error": {"code": "interrupted"}}):
             pass
         case _:
