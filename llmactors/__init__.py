@@ -10,6 +10,7 @@ A map of the package, lowest layer first; imports point downwards only:
     backends                    what makes tokens: the mock, llama.cpp
     batcher, limiter            claims requests for free slots and drives a backend; admits or refuses callers
     nodes                       which processes a cluster has, and what each serves
+    keys                        who may call: API keys in a file or in Redis, and what each allows
     gateway                     HTTP and WebSocket
     system                      the one place that wires trees: all in one process, a gateway, a worker, a local cluster
     cli                         python -m llmactors

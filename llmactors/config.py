@@ -19,12 +19,15 @@ from llmactors.errors import ConfigError
 
 PREFIX = "LLMACTORS_"
 _RATE = re.compile(r"(?P<requests>[1-9][0-9]{0,8})/(?P<period>s|min|h|[0-9]+(?:\.[0-9]+)?s)")
+_ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CHOICES = {
     "rate_algorithm": ("gcra", "fixed_window"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("auto", "json", "console"),
 }
+LISTS = ("model", "allowed_origins")
+"""The settings that may have several values: as variables, with spaces in between."""
 _PERIODS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -41,6 +44,13 @@ class Settings:
     bind: str = "127.0.0.1:8000"
     api_key: str | None = attrs.field(default=None, repr=False)
     """Asked of every caller; None asks for none. Also read from GATEWAY_API_KEY."""
+    keys: str | None = None
+    """Where the API keys are: the path of a key file, or `redis` for those of the cluster. None: there are none but
+    `api_key`. A store without a key lets nobody in."""
+    max_auth_failures: Annotated[int, msgspec.Meta(ge=0)] = 20
+    """How many wrong keys an address may show in a minute; 0: as many as it likes."""
+    allowed_origins: tuple[str, ...] = ()
+    """Pages of which origins may open a WebSocket, besides those of the same host: https://app.example.com, or *."""
     slots: Count | None = None
     """How many sequences a model decodes at once; None leaves it to the backend."""
     context: Annotated[int, msgspec.Meta(ge=16)] | None = None
@@ -138,7 +148,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for name, field in known.items():
         text = environ.get(PREFIX + name.upper())
         if text:
-            values[name] = text.split() if field.name == "model" else text
+            values[name] = text.split() if field.name in LISTS else text
     return values
 
 
@@ -148,8 +158,9 @@ def _evolve(settings: Settings, values: Mapping[str, object], source: str) -> Se
     if unknown:
         raise ConfigError(f"{source}: unknown setting `{unknown[0]}`; known are: {', '.join(known)}")
     merged = {**attrs.asdict(settings), **values}
-    if isinstance(merged["model"], str):
-        merged["model"] = [merged["model"]]
+    for name in LISTS:
+        if isinstance(merged[name], str):
+            merged[name] = [merged[name]]
     try:
         # Lax: variables and flags are text, and "5" is a good number there.
         evolved = msgspec.convert(merged, Settings, strict=False)
@@ -168,6 +179,11 @@ def _check(settings: Settings) -> None:
         raise ConfigError("`model` is empty: name at least one")
     if settings.api_key == "":
         raise ConfigError("`api_key` is empty: leave it out to ask for none")
+    if settings.keys == "":
+        raise ConfigError("`keys` is empty: leave it out to have none")
+    for origin in settings.allowed_origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ConfigError(f"`allowed_origins` takes origins, as in https://app.example.com, or *, not {origin!r}")
     parse_rate(settings.rate_limit)
     for name in ("name", "namespace"):
         if (value := getattr(settings, name)) is not None and not _NAME.fullmatch(value):

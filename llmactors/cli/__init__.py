@@ -35,6 +35,7 @@ _COMMANDS = {
 # By their places: only the module of the command that runs is imported, so that what serves starts in half the time.
 for _name, _help in _COMMANDS.items():
     app.command(f"llmactors.cli.{_name}:command", name=_name, help=_help)
+app.command("llmactors.cli.keys:app", name="keys", help="Make API keys, list them, and end them.")
 app.command("llmactors.cli.queue:app", name="queue", help="Look at a cluster's queue and its dead letters.")
 
 _ROOT_FLAGS = {"--help", "-h", "--version"}

@@ -25,6 +25,12 @@ MODEL = Annotated[
 SLOTS = Annotated[int | None, Parameter(help="Sequences decoded at once.")]
 CONTEXT = Annotated[int | None, Parameter(help="Tokens per sequence.")]
 THREADS = Annotated[int | None, Parameter(help="Threads per model.")]
+KEYS = Annotated[
+    str | None,
+    Parameter(
+        help="Where the API keys are: `redis` for the cluster's own, or the path of a key file. [none are asked]"
+    ),
+]
 RATE_LIMIT = Annotated[str | None, Parameter(help="COUNT/PERIOD per caller, as in 60/min.")]
 RATE_ALGORITHM = Annotated[str | None, Parameter(help="gcra or fixed_window. [gcra]")]
 MAX_QUEUED = Annotated[int | None, Parameter(help="Requests that may wait. [1024]")]

@@ -19,6 +19,7 @@ def command(
     bind: Annotated[str | None, Parameter(help="HOST:PORT to listen on. [127.0.0.1:8000]")] = None,
     config: flags.CONFIG = None,
     namespace: flags.NAMESPACE = None,
+    keys: flags.KEYS = None,
     rate_limit: flags.RATE_LIMIT = None,
     rate_algorithm: flags.RATE_ALGORITHM = None,
     max_queued: flags.MAX_QUEUED = None,
@@ -34,14 +35,15 @@ def command(
 ) -> int:
     """Serve HTTP and WebSocket for the workers of a cluster. SIGTERM drains: open streams end, new ones are refused.
 
-    Every flag is also a variable, LLMACTORS_REDIS for --redis, and a key of the configuration file. An API key is asked
-    of callers if GATEWAY_API_KEY is set.
+    Every flag is also a variable, LLMACTORS_REDIS for --redis, and a key of the configuration file. Callers are
+    asked for an API key if --keys says where there are some, or if GATEWAY_API_KEY is set.
     """
     given = {
         "redis": redis,
         "name": name,
         "bind": bind,
         "namespace": namespace,
+        "keys": keys,
         "rate_limit": rate_limit,
         "rate_algorithm": rate_algorithm,
         "max_queued": max_queued,

@@ -22,6 +22,7 @@ def command(
     slots: Annotated[int | None, Parameter(help="Sequences decoded at once.")] = None,
     context: Annotated[int | None, Parameter(help="Tokens per sequence.")] = None,
     threads: Annotated[int | None, Parameter(help="Threads per model.")] = None,
+    keys: Annotated[Path | None, Parameter(help="A file of API keys; see `keys`.")] = None,
     rate_limit: Annotated[str | None, Parameter(help="COUNT/PERIOD per caller, as in 60/min.")] = None,
     rate_algorithm: Annotated[str | None, Parameter(help="gcra or fixed_window. [gcra]")] = None,
     max_queued: Annotated[int | None, Parameter(help="Requests that may wait. [1024]")] = None,
@@ -34,8 +35,8 @@ def command(
 ) -> int:
     """Serve one or more models over HTTP and WebSocket, everything in one process. The default command.
 
-    Every flag is also a variable, LLMACTORS_RATE_LIMIT for --rate-limit, and a key of the configuration file. An API
-    key is asked of callers if GATEWAY_API_KEY is set.
+    Every flag is also a variable, LLMACTORS_RATE_LIMIT for --rate-limit, and a key of the configuration file. Callers
+    are asked for an API key if --keys names a key file, or if GATEWAY_API_KEY is set.
     """
     flags = {
         "model": model or None,
@@ -43,6 +44,7 @@ def command(
         "slots": slots,
         "context": context,
         "threads": threads,
+        "keys": None if keys is None else str(keys),
         "rate_limit": rate_limit,
         "rate_algorithm": rate_algorithm,
         "max_queued": max_queued,

@@ -1,6 +1,9 @@
 """The gateway's ASGI application: the hot routes in front, Quart for everything else."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
+from urllib.parse import parse_qs
 
 import structlog
 import trio
@@ -18,7 +21,7 @@ from llmactors.errors import (
     Unavailable,
 )
 from llmactors.gateway import generate, health
-from llmactors.gateway.auth import OPEN_ROUTES, Authenticator
+from llmactors.gateway.auth import OPEN_ROUTES, Authenticator, Caller
 from llmactors.gateway.exchange import (
     Exchange,
     Receive,
@@ -27,25 +30,39 @@ from llmactors.gateway.exchange import (
     client_address,
     error_headers,
     error_object,
+    header,
     id_headers,
     serve,
 )
 from llmactors.gateway.openai import routes as openai
 from llmactors.gateway.openai.responses import routes as responses
+from llmactors.gateway.origin import check_origin
 from llmactors.gateway.request_id import new_request_id
 from llmactors.gateway.service import Service
+from llmactors.gateway.tickets import LIFE_S
 from llmactors.gateway.websocket import SocketSession, refuse_handshake
 
 log = structlog.get_logger("llmactors.gateway")
+
+SOCKET_PATH = "/v1/ws"
 
 
 class App:
     """What the server calls for every exchange and WebSocket."""
 
-    def __init__(self, service: Service, auth: Authenticator, tree: health.TreeSource, *, access_log: bool) -> None:
+    def __init__(
+        self,
+        service: Service,
+        auth: Authenticator,
+        tree: health.TreeSource,
+        *,
+        access_log: bool,
+        allowed_origins: Sequence[str] = (),
+    ) -> None:
         self._service = service
         self._auth = auth
         self._access_log = access_log
+        self._allowed_origins = allowed_origins
         self._quart = _quart_app(service, auth, tree)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,6 +74,8 @@ class App:
             await self._hot(generate.generate, Exchange(scope, receive, send, new_request_id()))
         elif path.startswith("/v1/streams/"):
             await self._hot(generate.stream, Exchange(scope, receive, send, new_request_id()))
+        elif path == f"{SOCKET_PATH}/tickets":
+            await self._hot(self._issue_ticket, Exchange(scope, receive, send, new_request_id()))
         elif openai.serves(path):
             await self._hot(openai.handle, openai.prepare(Exchange(scope, receive, send, new_request_id())))
         elif responses.serves(path):
@@ -69,15 +88,31 @@ class App:
         request_id = new_request_id()
         headers = id_headers(scope, request_id)
         try:
-            caller = self._auth.identify(scope["headers"], client_address(scope))
-            if scope["path"] != "/v1/ws":
+            check_origin(header(scope, b"origin"), header(scope, b"host"), self._allowed_origins)
+            caller = await self._identify_socket(scope)
+            if scope["path"] != SOCKET_PATH:
                 raise NotFound("there is no such route for a WebSocket")
             if self._service.draining:
                 raise Unavailable("this node is shutting down", retry_after_s=1.0)
         except LlmactorsError as error:
             await refuse_handshake(send, error, request_id, headers)
             return
-        await SocketSession(self._service, caller, receive, send).run(headers)
+        refused = partial(self._auth.wait_refused, caller)
+        await SocketSession(self._service, caller, receive, send, refused).run(headers)
+
+    async def _identify_socket(self, scope: Scope) -> Caller:
+        """By a ticket, where there is one in the query."""
+        tickets = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("ticket")
+        if tickets is not None and scope["path"] == SOCKET_PATH:
+            return await self._auth.redeem_ticket(tickets[0], client_address(scope))
+        return self._auth.identify(scope["headers"], client_address(scope))
+
+    async def _issue_ticket(self, _service: Service, exchange: Exchange, caller: Caller) -> None:
+        """`POST /v1/ws/tickets`."""
+        if exchange.scope["method"] != "POST":
+            raise MethodNotAllowed("use POST", allowed=("POST",))
+        ticket = await self._auth.issue_ticket(caller)
+        await exchange.answer(200, {"ticket": ticket, "expires_in_s": round(LIFE_S)}, [("cache-control", "no-store")])
 
     async def _hot(self, handler: Any, exchange: Exchange) -> None:
         metrics = self._service.metrics
@@ -126,7 +161,7 @@ def _quart_app(service: Service, auth: Authenticator, tree: health.TreeSource) -
             response.headers["X-Client-Request-Id"] = client_id[:128]
         return response
 
-    @app.get("/v1/ws")
+    @app.get(SOCKET_PATH)
     async def plain_socket() -> Response:
         raise InvalidRequest("this route is a WebSocket: connect with a handshake, as ws://…/v1/ws")
 

@@ -119,13 +119,16 @@ class Service:
         """
         if self.draining:
             raise Unavailable("this node is shutting down", retry_after_s=1.0)
-        model = self._checked_model(body)
+        model = self._checked_model(caller, body)
         request = body.to_request(
             new_request_id() if key is None else keyed_request_id(caller.tenant, key),
             model=model,
             tenant=caller.tenant,
             resume_grace_s=self.settings.resume_grace_s,
         )
+        # A class is a wish for order, and most clients never utter one: a better one than the key's is the key's.
+        priority = max(request.priority, caller.best_priority)
+        request = attrs.evolve(request, priority=priority, weight=caller.weight)
         if key is not None and (known := await self._known(request)) is not None:
             return Admission(known, None, keyed=True)
         await self._check_start(request)
@@ -226,13 +229,21 @@ class Service:
             raise NotFound("there is no such stream")
         return info
 
-    def _checked_model(self, body: Ask) -> str:
+    def models_for(self, caller: Caller) -> tuple[str, ...]:
+        """What is served of what the caller may use; for this caller there are no others."""
+        names = self.directory.names
+        return names if caller.models is None else tuple(name for name in names if name in caller.models)
+
+    def _checked_model(self, caller: Caller, body: Ask) -> str:
         if not self.directory.names:
             raise Unavailable("no worker has joined yet", retry_after_s=2.0)
-        name = body.model or self.directory.names[0]
+        names = self.models_for(caller)
+        if not names:
+            raise NotFound("no model that this API key may use is served here")
+        name = body.model or names[0]
         status = self.directory.get(name)
-        if status is None:
-            raise NotFound(f"there is no such model; this node serves: {', '.join(self.directory.names)}")
+        if status is None or name not in names:
+            raise NotFound(f"there is no such model; this node serves: {', '.join(names)}")
         if body.prompt_chars > self.settings.max_prompt_chars:
             raise TooLarge(
                 f"the prompt has {body.prompt_chars} characters; at most {self.settings.max_prompt_chars} are accepted"

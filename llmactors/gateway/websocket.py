@@ -10,6 +10,7 @@ The client sends `{"op":"generate", …}`, `{"op":"attach","id","after"}` or `{"
 """
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -31,6 +32,9 @@ log = structlog.get_logger("llmactors.gateway")
 GOING_AWAY = 1001
 """The close code of a server that shuts down. RFC 6455, section 7.4.1."""
 
+POLICY_VIOLATION = 1008
+"""The close code of a server that refuses to go on with this client. The same section."""
+
 CLOSE_S = 1.0
 """How long a client may take to answer a close."""
 
@@ -49,10 +53,22 @@ async def refuse_handshake(send: Send, error: LlmactorsError, request_id: str, h
 
 
 class SocketSession:
-    """The life of one WebSocket, over plain ASGI. `receive` has given `websocket.connect` already."""
+    """The life of one WebSocket, over plain ASGI. `receive` has given `websocket.connect` already.
 
-    def __init__(self, service: Service, caller: Caller, receive: Receive, send: Send) -> None:
+    `refused` returns once the caller's key is good no more.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        caller: Caller,
+        receive: Receive,
+        send: Send,
+        refused: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    ) -> None:
         self._service = service
+        self._wait_refused = refused
+        self._refused = False
         self._caller = caller
         self._receive = receive
         self._send = send
@@ -66,17 +82,33 @@ class SocketSession:
         return f"<SocketSession {self._caller.tenant} streams={self._streams}>"
 
     async def run(self, headers: list[Header]) -> None:
-        """Until the client closes or is gone (its streams then live on for their grace), or the node has drained.
+        """Until the client closes or is gone (its streams then live on for their grace), the node has drained, or the
+        caller's key is good no more.
 
         `headers` go with the answer to the handshake.
         """
         await self._send({"type": "websocket.accept", "headers": wire_headers(headers)})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._close_when_drained, nursery)
+            nursery.start_soon(self._end_when_refused, nursery)
             while (message := await self._receive())["type"] != "websocket.disconnect":
                 if not self._closing:
                     await self._handle(message, nursery)
             nursery.cancel_scope.cancel(reason="the client is gone")
+        if self._refused:
+            await self._close(POLICY_VIOLATION, "the API key is not valid any more")
+
+    async def _end_when_refused(self, nursery: trio.Nursery) -> None:
+        await self._wait_refused()
+        self._refused = True
+        nursery.cancel_scope.cancel(reason="the caller's key is not valid any more")
+
+    async def _close(self, code: int, reason: str) -> None:
+        """Says so, and gives the client a moment to answer."""
+        with trio.move_on_after(CLOSE_S):
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            while (await self._receive())["type"] != "websocket.disconnect":
+                pass
 
     async def _close_when_drained(self, nursery: trio.Nursery) -> None:
         await self._service.wait_draining()

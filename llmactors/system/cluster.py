@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from llmactors.actors import ActorRef, ActorSpec, Backoff, Phase, Restart, SupervisorSpec, Tree, run_phases
-from llmactors.config import PREFIX, Settings
+from llmactors.config import LISTS, PREFIX, Settings
 from llmactors.errors import ActorDied, BindError, OperatorError
 from llmactors.redislink.binary import any_server_binary
 from llmactors.system import parts
@@ -210,7 +210,7 @@ def environ_of(settings: Settings) -> dict[str, str]:
     for name, value in attrs.asdict(settings).items():
         if value is None or name in {"name", "bind", "metrics_bind"}:
             continue
-        environ[PREFIX + name.upper()] = " ".join(value) if name == "model" else str(value)
+        environ[PREFIX + name.upper()] = " ".join(value) if name in LISTS else str(value)
     return environ
 
 

@@ -1,5 +1,7 @@
 """A gateway node: it admits requests into the ledger on Redis and follows their logs for its clients."""
 
+from typing import Any
+
 import attrs
 
 from llmactors.actors import ActorSpec, Tree
@@ -7,10 +9,14 @@ from llmactors.config import Settings
 from llmactors.errors import ActorDied
 from llmactors.gateway.actor import Drain
 from llmactors.gateway.server import ListeningSocket
+from llmactors.gateway.tickets import RedisTickets
+from llmactors.keys.keyring import RedisKeyring
+from llmactors.keys.redis import RedisKeyStore
 from llmactors.ledger.actor import ReaperActor
 from llmactors.nodes.models import ClusterModels
 from llmactors.nodes.record import NodeRecord, Role
 from llmactors.nodes.watcher import WatcherActor
+from llmactors.redislink import Call
 from llmactors.system import parts
 from llmactors.system.parts import LoggingObserver
 from llmactors.system.roles import ClusterNode, reachable
@@ -23,6 +29,10 @@ class GatewayNode(ClusterNode):
 
     def __init__(self, settings: Settings, listening: ListeningSocket) -> None:
         super().__init__(settings)
+        self._redis_keys: RedisKeyring | None = None
+        if settings.keys == parts.KEYS_IN_REDIS:
+            self._redis_keys = RedisKeyring(RedisKeyStore(self._link.call, settings.namespace))
+        keyring = self._redis_keys or parts.file_keyring(settings)
         self.listening = listening
         self.models = ClusterModels(settings.worker_grace_s)
         limiter = parts.limiter(settings)
@@ -35,9 +45,12 @@ class GatewayNode(ClusterNode):
             metrics=self.metrics,
             tree=self.statistics,
             ledger_is_up=self.ledger_is_up,
+            keyring=keyring,
+            tickets=RedisTickets(self._link.call, settings.namespace),
         )
         infra = [
             *self._infra(),
+            *parts.keys_of(keyring),
             ActorSpec("reaper", lambda: ReaperActor(self.ledger)),
             ActorSpec("watcher", lambda: WatcherActor(self._store, self.models)),
         ]
@@ -47,6 +60,15 @@ class GatewayNode(ClusterNode):
 
     def _describe(self, record: NodeRecord) -> NodeRecord:
         return attrs.evolve(record, address=reachable(self.listening.url))
+
+    async def _subscribe(self, call: Call) -> None:
+        await super()._subscribe(call)
+        if self._redis_keys is not None:
+            await call("SUBSCRIBE", self._redis_keys.channel)
+
+    def _on_push(self, push: list[Any]) -> None:
+        if self._redis_keys is None or not self._redis_keys.on_push(push):
+            super()._on_push(push)
 
     async def _drain(self) -> None:
         drain = Drain(self.settings.drain_s)

@@ -8,6 +8,7 @@ from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, Tree, run_p
 from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.actor import BatcherSettings
 from llmactors.config import Settings
+from llmactors.errors import ConfigError
 from llmactors.gateway.actor import Drain
 from llmactors.gateway.server import ListeningSocket
 from llmactors.ledger import MemoryLedger
@@ -34,6 +35,9 @@ class Node:
             metrics=self.metrics,
             batching=BatcherSettings(window_s=settings.batch_window_s),
         )
+        if settings.keys == parts.KEYS_IN_REDIS:
+            raise ConfigError("`keys`: there is no Redis in a single process; give the path of a key file")
+        keyring = parts.file_keyring(settings)
         limiter = parts.limiter(settings)
         self._gateway = parts.gateway(
             settings,
@@ -43,10 +47,12 @@ class Node:
             directory=self.directory,
             metrics=self.metrics,
             tree=self.statistics,
+            keyring=keyring,
         )
         infra = (
             ActorSpec("ledger", lambda: ReaperActor(self.ledger)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
+            *parts.keys_of(keyring),
         )
         front = [spec for spec in (limiter, self._gateway) if spec is not None]
         root = parts.node_of(infra, (made.backends, *made.batchers, *front))

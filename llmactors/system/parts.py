@@ -1,6 +1,7 @@
 """What all trees are made of."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
 import structlog
@@ -14,18 +15,25 @@ from llmactors.batcher.actor import BatcherActor, BatcherSettings
 from llmactors.config import Settings, parse_rate
 from llmactors.gateway.actor import GatewayActor
 from llmactors.gateway.app import App
+from llmactors.gateway.attempts import FailedAttempts
 from llmactors.gateway.auth import Authenticator
 from llmactors.gateway.connection import ConnectionSettings
 from llmactors.gateway.health import TreeSource
 from llmactors.gateway.pump import Pace
 from llmactors.gateway.server import ListeningSocket, ServerSettings
 from llmactors.gateway.service import Service, ServiceSettings
+from llmactors.gateway.tickets import Tickets
+from llmactors.keys.actor import KeysActor
+from llmactors.keys.keyring import FileKeyring, Keyring
 from llmactors.ledger import Ledger, LedgerSettings
 from llmactors.limiter import LimiterStore, RateKind, RatePolicy
 from llmactors.limiter.actor import LimiterActor
 from llmactors.telemetry import Metrics, watch_event_loop
 
 log = structlog.get_logger("llmactors")
+
+KEYS_IN_REDIS = "redis"
+"""For the setting `keys`."""
 
 
 @attrs.frozen
@@ -102,8 +110,14 @@ def gateway(
     metrics: Metrics,
     tree: TreeSource,
     ledger_is_up: Callable[[], bool] = lambda: True,
+    keyring: Keyring | None = None,
+    tickets: Tickets | None = None,
 ) -> ActorSpec:
     """The front."""
+    # Outlives the gateway's incarnations: a crash opens the doors to nobody, and closes them to nobody.
+    auth = Authenticator(
+        settings.api_key, keyring=keyring, tickets=tickets, attempts=FailedAttempts(settings.max_auth_failures)
+    )
 
     def make() -> GatewayActor:
         server = ServerSettings(
@@ -125,8 +139,8 @@ def gateway(
             metrics=metrics,
             ledger_is_up=ledger_is_up,
         )
-        auth = Authenticator(settings.api_key)
-        return App(service, auth, tree, access_log=settings.access_log), service
+        app = App(service, auth, tree, access_log=settings.access_log, allowed_origins=settings.allowed_origins)
+        return app, service
 
     return ActorSpec("gateway", make, grace_s=0.5)
 
@@ -139,6 +153,16 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
         lease_s=settings.lease_s,
         quarantine_from_attempt=settings.quarantine_from_attempt,
     )
+
+
+def file_keyring(settings: Settings) -> FileKeyring | None:
+    """None where no key file is set. Raises `KeyStoreError` where it cannot be read."""
+    return None if settings.keys in {None, KEYS_IN_REDIS} else FileKeyring(Path(str(settings.keys)))
+
+
+def keys_of(keyring: Keyring | None) -> list[ActorSpec]:
+    """What keeps the keys up to date, where there are any."""
+    return [] if keyring is None else [ActorSpec("keys", lambda: KeysActor(keyring))]
 
 
 def limiter(settings: Settings) -> ActorSpec | None:

@@ -20,7 +20,7 @@ from llmactors.nodes.actor import NameTaken, NodeActor, Renew
 from llmactors.nodes.host import ProcessId
 from llmactors.nodes.record import NodeRecord, Role, new_incarnation
 from llmactors.nodes.store import NodeStore
-from llmactors.redislink import RedisLink
+from llmactors.redislink import Call, RedisLink
 from llmactors.system import parts
 from llmactors.system.parts import TelemetryActor
 from llmactors.telemetry import Metrics
@@ -175,7 +175,7 @@ class ClusterNode:
             self._replaced = error
             self._ending.set()
 
-    async def _subscribe(self, call: Callable[..., Awaitable[Any]]) -> None:
+    async def _subscribe(self, call: Call) -> None:
         await call("SUBSCRIBE", self._store.drain_channel(self.name))
 
     def _on_push(self, push: list[Any]) -> None:

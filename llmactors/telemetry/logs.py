@@ -14,7 +14,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from llmactors import errors
-from llmactors.telemetry.redaction import redact
+from llmactors.telemetry.redaction import redact, scrub_line
 
 _ROOT = "llmactors"
 
@@ -52,7 +52,11 @@ def configure_logging(*, json: bool, level: str = "info", stream: TextIO | None 
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(stream, json=json)],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(stream, json=json),
+                scrub_line,
+            ],
         )
     )
     root = logging.getLogger()

@@ -29,7 +29,13 @@ def test_flags_go_before_variables_before_the_file_before_the_defaults(file: Pat
 
 @pytest.mark.parametrize("name", attrs.fields_dict(Settings))
 def test_every_setting_has_a_variable(name: str) -> None:
-    values = {"model": "mock other", "rate_limit": "5/s", "rate_algorithm": "fixed_window", "log_level": "debug"}
+    values = {
+        "model": "mock other",
+        "allowed_origins": "https://a.example http://b.example:8080",
+        "rate_limit": "5/s",
+        "rate_algorithm": "fixed_window",
+        "log_level": "debug",
+    }
     text = values.get(name, "json" if name == "log_format" else "true" if name == "access_log" else "17")
     settings = load({}, environ={f"LLMACTORS_{name.upper()}": text})
     assert settings == attrs.evolve(Settings(), **{name: getattr(settings, name)})
@@ -83,6 +89,9 @@ def test_the_key_is_in_no_representation() -> None:
         ("access_log = 7", "access_log"),
         ("api_key = 5", "api_key"),
         ('api_key = ""', "api_key"),
+        ('keys = ""', "keys"),
+        ('allowed_origins = "example.com"', "allowed_origins"),
+        ('allowed_origins = ["https://example.com/"]', "allowed_origins"),
         ('rate_limit = "60"', "rate_limit"),
         ('rate_algorithm = "leaky"', "rate_algorithm"),
         ('log_level = "loud"', "log_level"),

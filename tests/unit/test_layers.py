@@ -21,6 +21,7 @@ TOP_LEVEL = {
     "config.py",
     "errors.py",
     "gateway",
+    "keys",
     "ledger",
     "limiter",
     "messages.py",

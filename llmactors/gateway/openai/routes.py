@@ -35,7 +35,7 @@ async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
     """Any of these routes."""
     path = exchange.scope["path"]
     if path.startswith("/v1/models"):
-        await _models(service, exchange)
+        await _models(service, exchange, caller)
         return
     if exchange.scope["method"] != "POST":
         raise MethodNotAllowed("use POST", allowed=("POST",))
@@ -60,19 +60,18 @@ async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
         choices.answered = done
 
 
-async def _models(service: Service, exchange: Exchange) -> None:
+async def _models(service: Service, exchange: Exchange, caller: Caller) -> None:
     if exchange.scope["method"] != "GET":
         raise MethodNotAllowed("use GET", allowed=("GET",))
-    models = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "llmactors"} for name in service.directory.names
-    ]
+    names = service.models_for(caller)
+    models = [{"id": name, "object": "model", "created": 0, "owned_by": "llmactors"} for name in names]
     name = exchange.scope["path"].removeprefix("/v1/models").removeprefix("/")
     if not name:
         await exchange.answer(200, {"object": "list", "data": models})
         return
     found = next((model for model in models if model["id"] == name), None)
     if found is None:
-        raise NotFound(f"there is no such model; there are: {', '.join(service.directory.names)}")
+        raise NotFound(f"there is no such model; there are: {', '.join(names) or 'none'}")
     await exchange.answer(200, found)
 
 

@@ -165,7 +165,7 @@ CLOSED = (
 
 
 async def test_key_is_asked_for_on_every_route_but_the_open_ones(nothing_left: NothingLeft) -> None:
-    async with local_node(api_key="s3cret") as node:
+    async with local_node(api_key="s3cret", max_auth_failures=0) as node:
         node.client.headers["x-api-key"] = "s3cret"
         async with nothing_left(node):
             for headers in ({}, {"x-api-key": "wrong"}, {"authorization": "Bearer wrong"}, {"x-api-key": ""}):

@@ -189,3 +189,13 @@ def test_logs_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert json.loads(captured.err)["event"] == "hello"
+
+
+@pytest.mark.parametrize("json_", [True, False])
+def test_a_key_is_cut_out_of_events_and_exceptions_too(json_: bool) -> None:
+    key, stream = f"lla_{'i' * 12}_{'s' * 43}_checks", io.StringIO()
+    configure_logging(json=json_, stream=stream)
+    get_logger("llmactors.x").error(f"got {key}", where=f"/v1/ws?ticket={key}", exc_info=ValueError(key))
+    logging.getLogger("somebody.else").warning("Authorization: Bearer %s", key)
+    assert f"lla_{'i' * 12}_…" in stream.getvalue()
+    assert "sssss" not in stream.getvalue()

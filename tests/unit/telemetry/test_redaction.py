@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmactors import errors
 from llmactors.messages import GenerateRequest
-from llmactors.telemetry.redaction import FORBIDDEN, redact, redacted
+from llmactors.telemetry.redaction import FORBIDDEN, redact, redacted, scrub
 
 SECRET = "s3cr3t"
 
@@ -67,3 +67,23 @@ def test_what_holds_itself_ends() -> None:
     endless: list[object] = []
     endless.append(endless)
     assert "<list>" in repr(redacted(endless))
+
+
+KEY = "lla_DJZ4o9IqnTbs_hs6opk5uNWgjgBlLDNeb7BNmi2YhD70VVrRpwNp4hc5_4baUEr"
+TICKET = "llt_x10tQGF0aYvHJCVUgIkz7HW6hONP9569BA7gQko7f9E"
+
+
+@given(st.sampled_from([KEY, KEY[:40], TICKET, f"/v1/ws?ticket={TICKET}&x=1"]), st.text(), st.text())
+def test_a_key_or_a_ticket_is_cut_out_of_a_line_wherever_it_stands(secret: str, before: str, after: str) -> None:
+    line = scrub(json.dumps({"event": f"{before} {secret} {after}", "n": 1}, ensure_ascii=False))
+    assert KEY[20:40] not in line
+    assert TICKET[10:30] not in line
+    assert json.loads(line)["n"] == 1
+
+
+def test_of_a_key_its_id_stays_and_other_text_is_as_it_was() -> None:
+    assert scrub(f"key {KEY}.") == "key lla_DJZ4o9IqnTbs_…."
+    assert scrub("GET /v1/ws?ticket=somethingelse HTTP/1.1") == "GET /v1/ws?ticket=… HTTP/1.1"
+    assert scrub("authorization: Bearer s3cret-of-mine, x") == "authorization: Bearer …, x"
+    for plain in ("req_e88ffc50183425b3c1b989818063e22d", "a bearer of news", "lla_", "llama_cpp_thing", "hello"):
+        assert scrub(plain) == plain

@@ -1,0 +1,223 @@
+"""`keys`: make API keys, list them, and end them."""
+
+import datetime as dt
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import attrs
+import cyclopts
+import trio
+from cyclopts import Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmactors.cli import flags
+from llmactors.config import Settings, load
+from llmactors.errors import ConfigError, Conflict
+from llmactors.keys.file import FileKeyStore
+from llmactors.keys.record import KeyRecord, Verdict
+from llmactors.keys.redis import RedisKeyStore
+from llmactors.keys.store import KeyStore
+from llmactors.keys.text import NewKey, new_key, read_key
+from llmactors.limiter.limits import Limits
+from llmactors.redislink import RedisLink
+from llmactors.system.parts import KEYS_IN_REDIS
+from llmactors.system.roles import redis_url
+
+T = TypeVar("T")
+
+app = cyclopts.App(name="keys", help="Make API keys, list them, and end them. They are in a file, or in Redis.")
+
+_DURATION = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>s|min|h|d)")
+_UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+
+_FILE = Annotated[str | None, Parameter(help="The key file. Also LLMACTORS_KEYS.")]
+_WHICH = Annotated[str, Parameter(help="The key's id, as in `keys list`, or the key.")]
+
+
+@app.command(name="create")
+def create(
+    *,
+    tenant: Annotated[str, Parameter(help="Whom it is for. Tenants do not see each other's streams.")],
+    name: Annotated[str, Parameter(help="A note for yourself.")] = "",
+    models: Annotated[
+        list[str] | None, Parameter(help="A model that it may use; all without this. Repeatable.", negative=())
+    ] = None,
+    priority: Annotated[int, Parameter(help="The best class that it may ask for: 0, 1 or 2; 0 is served first.")] = 1,
+    weight: Annotated[float, Parameter(help="The tenant's share: of two that wait, 2 gets twice what 1 gets.")] = 1.0,
+    requests_per_minute: Annotated[int | None, Parameter(help="Of the tenant.")] = None,
+    tokens_per_minute: Annotated[int | None, Parameter(help="Of the tenant, prompts and answers.")] = None,
+    tokens_per_day: Annotated[int | None, Parameter(help="Of the tenant, prompts and answers.")] = None,
+    concurrent: Annotated[int | None, Parameter(help="Requests of the tenant at once.")] = None,
+    expires: Annotated[str | None, Parameter(help="After how long it ends, as in 30d, 12h. [never]")] = None,
+    keys: _FILE = None,
+    redis: flags.REDIS = None,
+    namespace: flags.NAMESPACE = None,
+) -> int:
+    """Make a key and print it, alone, on standard output: this once, because only its hash is kept."""
+    now = time.time()
+    key = new_key()
+    record = KeyRecord(
+        id=key.id,
+        tenant=tenant,
+        hash=key.digest,
+        created=now,
+        name=name,
+        expires=None if expires is None else now + _seconds(expires, "expires"),
+        models=frozenset(models) if models else None,
+        best_priority=priority,
+        weight=weight,
+        limits=Limits(
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            tokens_per_day=tokens_per_day,
+            concurrent=concurrent,
+        ),
+    )
+    _with_store(keys, redis, namespace, lambda store: store.add(record))
+    _show(key, f"key {key.id} of tenant {tenant}; it is shown this once")
+    return 0
+
+
+@app.default
+@app.command(name="list")
+def show(*, keys: _FILE = None, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int:
+    """List the keys and what they allow. The default."""
+    records = _with_store(keys, redis, namespace, lambda store: store.records())
+    if not records:
+        print("there are no keys: every caller is refused")
+        return 0
+    now = time.time()
+    table = Table("id", "tenant", "name", "state", "models", "class", "weight", "limits", "created")
+    for record in records:
+        table.add_row(*map(escape, _cells(record, now)))
+    Console(highlight=False).print(table)
+    return 0
+
+
+@app.command(name="revoke")
+def revoke(key: _WHICH, /, *, keys: _FILE = None, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int:
+    """End a key for good: its next request is refused, and its open WebSockets end."""
+    key_id = _id_of(key)
+    record = _with_store(
+        keys, redis, namespace, lambda store: store.change(key_id, lambda record: record.revoke(time.time()))
+    )
+    print(f"key {record.id} of tenant {record.tenant} is revoked")
+    return 0
+
+
+@app.command(name="rotate")
+def rotate(
+    key: _WHICH,
+    /,
+    *,
+    overlap: Annotated[str, Parameter(help="How long the old secret stays good, as in 1h, 0s.")] = "1h",
+    expires: Annotated[str | None, Parameter(help="A new end, from now on, as in 30d. [as before]")] = None,
+    keys: _FILE = None,
+    redis: flags.REDIS = None,
+    namespace: flags.NAMESPACE = None,
+) -> int:
+    """Give a key a new secret and print it as `create` does. It stays the same key, with what it allows."""
+    now = time.time()
+    fresh = new_key(_id_of(key))
+    overlap_s = _seconds(overlap, "overlap")
+    end = None if expires is None else now + _seconds(expires, "expires")
+
+    def change(record: KeyRecord) -> KeyRecord:
+        extended = record if end is None else attrs.evolve(record, expires=end)
+        if (state := extended.state(now)) is not Verdict.GOOD:
+            raise Conflict(f"key {record.id} is {state.value}; make a new one with `keys create`")
+        return extended.rotate(fresh, now, overlap_s)
+
+    record = _with_store(keys, redis, namespace, lambda store: store.change(fresh.id, change))
+    _show(fresh, f"key {record.id} of tenant {record.tenant}; its old secret is good for {overlap} more")
+    return 0
+
+
+def _show(key: NewKey, note: str) -> None:
+    print(key.text, flush=True)
+    print(f"llmactors: {note}", file=sys.stderr)
+
+
+def _id_of(text: str) -> str:
+    """Whoever pastes the key itself means its id; and its secret is in no error."""
+    credential = read_key(text.encode())
+    if credential is not None:
+        return credential.key_id
+    if len(text) > len(new_key().id):
+        raise ConfigError("this is neither a key nor the id of one; see `keys list`")
+    return text
+
+
+def _with_store(
+    keys: str | None, redis: str | None, namespace: str | None, work: Callable[[KeyStore], Awaitable[T]]
+) -> T:
+    settings = load({"keys": keys, "redis": redis, "namespace": namespace})
+    if keys is not None and keys != KEYS_IN_REDIS and redis is not None:
+        raise ConfigError("give --keys FILE or --redis URL, not both")
+    in_file = settings.keys is not None and settings.keys != KEYS_IN_REDIS and redis is None
+    if not in_file and not settings.redis:
+        raise ConfigError("say where the keys are: --keys FILE, or --redis URL for those of a cluster")
+
+    async def run() -> T:
+        if in_file:
+            return await work(FileKeyStore(Path(str(settings.keys))))
+        return await _in_redis(settings, work)
+
+    return trio.run(run)
+
+
+async def _in_redis(settings: Settings, work: Callable[[KeyStore], Awaitable[T]]) -> T:
+    link = RedisLink(redis_url(settings), name="llmactors-cli")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(link.run)
+        result = await work(RedisKeyStore(link.call, settings.namespace))
+        nursery.cancel_scope.cancel(reason="the command is done")
+    return result
+
+
+def _seconds(text: str, flag: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"`{flag}` must be a number and s, min, h or d, as in 30d or 12h, not {text!r}")
+    return float(match["count"]) * _UNITS_S[match["unit"]]
+
+
+def _cells(record: KeyRecord, now: float) -> tuple[str, ...]:
+    limits = (
+        (record.limits.requests_per_minute, "requests/min"),
+        (record.limits.tokens_per_minute, "tokens/min"),
+        (record.limits.tokens_per_day, "tokens/day"),
+        (record.limits.concurrent, "at once"),
+    )
+    return (
+        record.id,
+        record.tenant,
+        record.name,
+        _state(record, now),
+        "all" if record.models is None else ", ".join(sorted(record.models)),
+        str(record.best_priority),
+        f"{record.weight:g}",
+        ", ".join(f"{count} {unit}" for count, unit in limits if count is not None) or "none",
+        _day(record.created),
+    )
+
+
+def _state(record: KeyRecord, now: float) -> str:
+    state = record.state(now)
+    if state is Verdict.REVOKED:
+        return f"revoked {_day(record.revoked or now)}"
+    if state is Verdict.EXPIRED:
+        return f"expired {_day(record.expires or now)}"
+    until = "" if record.expires is None else f" until {_day(record.expires)}"
+    former = sum(secret.until > now for secret in record.former)
+    return f"active{until}{f', {former} old secret' if former else ''}"
+
+
+def _day(at: float) -> str:
+    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
