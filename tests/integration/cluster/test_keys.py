@@ -1,0 +1,176 @@
+"""Keys in Redis: made once, known at every gateway, ended at every gateway."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import trio
+import trio_websocket
+
+from llmactors.cli import run
+from llmactors.keys.keyring import RedisKeyring
+from llmactors.keys.record import KeyRecord
+from llmactors.keys.redis import RedisKeyStore
+from llmactors.keys.store import KeyStoreError
+from llmactors.keys.text import new_key
+from llmactors.redislink import RedisLink
+from llmactors.testing.redis_server import RedisServer
+from tests.integration.cluster.conftest import Cluster
+
+pytestmark = pytest.mark.integration
+
+HANDSHAKE = {
+    "connection": "upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+PROMPT = {"prompt": "p", "max_tokens": 2}
+
+
+class Operator:
+    """Types commands, in this process."""
+
+    def __init__(self, server: RedisServer, output: pytest.CaptureFixture[str]) -> None:
+        self._server = server
+        self._output = output
+
+    def types(self, *arguments: str) -> str:
+        assert run([*arguments, "--redis", self._server.url]) == 0
+        return self._output.readouterr().out.strip()
+
+
+def soon(condition: Callable[[], bool], within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen within {within_s} s"
+        time.sleep(0.02)
+
+
+def ask(url: str, key: str) -> httpx.Response:
+    return httpx.post(f"{url}/v1/generate", json=PROMPT, headers={"authorization": f"Bearer {key}"})
+
+
+def redeem(url: str, ticket: str) -> str:
+    """The event that a socket by this ticket answers with."""
+
+    async def ask_for_nothing() -> str:
+        where = f"{url.replace('http', 'ws')}/v1/ws?ticket={ticket}"
+        async with trio_websocket.open_websocket_url(where) as socket:
+            await socket.send_message(json.dumps({"op": "cancel", "id": "nothing"}))
+            return str(json.loads(await socket.get_message())["event"])
+
+    return trio.run(ask_for_nothing)
+
+
+def test_a_key_is_made_used_and_ended_at_all_gateways(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    server = cluster.server
+    operator = Operator(server, capfd)
+    gateways = [cluster.gateway(name, "--keys", "redis") for name in ("g1", "g2")]
+    worker = cluster.worker("w1", model="mock")
+    urls = [gateway.wait_ready() for gateway in gateways]
+    worker.wait_ready()
+    soon(lambda: all(httpx.get(f"{url}/readyz").status_code == 200 for url in urls), 10)
+    for url in urls:
+        assert ask(url, "anything").status_code == 401  # no key in the store is not "open to all"
+
+    key = operator.types("keys", "create", "--tenant", "acme", "--name", "ci")
+    other = operator.types("keys", "create", "--tenant", "other")
+    soon(lambda: {ask(url, key).status_code for url in urls} == {200}, 1)
+    made = ask(urls[0], key).json()["id"]
+    for who, status in ((key, 200), (other, 404)):
+        answer = httpx.get(f"{urls[1]}/v1/streams/{made}", headers={"x-api-key": who})
+        assert answer.status_code == status
+
+    # A ticket of one gateway opens one socket at the other.
+    ticket = httpx.post(f"{urls[0]}/v1/ws/tickets", headers={"x-api-key": key}).json()["ticket"]
+    with server.client() as client:
+        stored: list[Any] = [*client.keys("*ticket*")]
+        assert len(stored) == 1
+        assert 0 < client.pttl(stored[0]) <= 30_000
+        everything = repr([client.get(stored[0]), client.hgetall("llmactors:{main}:keys"), stored])
+        assert ticket not in everything
+        assert key.split("_")[2] not in everything
+    assert redeem(urls[1], ticket) == "error"  # it is let in; the stream that it names is not there
+    for url in urls:
+        assert httpx.get(f"{url}/v1/ws?ticket={ticket}", headers=HANDSHAKE).status_code == 401
+
+    shown = operator.types("keys", "list")
+    assert "acme" in shown
+    assert key.split("_")[2] not in shown
+
+    # What was read last holds while Redis is away; what needs Redis says so.
+    server.kill()
+    assert httpx.get(f"{urls[0]}/v1/models", headers={"x-api-key": key}).status_code == 200
+    assert httpx.get(f"{urls[0]}/v1/models", headers={"x-api-key": "wrong"}).status_code == 401
+    assert ask(urls[0], key).status_code == 503
+    server.start()
+    soon(lambda: {ask(url, key).status_code for url in urls} == {200}, 10)
+    # The keys come by another connection than the requests: it is back once a key is known that was made since.
+    later = operator.types("keys", "create", "--tenant", "acme")
+    soon(lambda: {ask(url, later).status_code for url in urls} == {200}, 10)
+
+    operator.types("keys", "revoke", key)
+    soon(lambda: {ask(url, key).status_code for url in urls} == {401}, 1)
+    assert {ask(url, other).status_code for url in urls} == {200}
+    for gateway in gateways:
+        for secret in (key, other):
+            assert secret.split("_")[2] not in gateway.errors()
+
+
+async def test_the_store_keeps_every_change_and_says_what_it_cannot_do(any_server: RedisServer) -> None:
+    async with trio.open_nursery() as nursery:
+        link = RedisLink(any_server.url)
+        await nursery.start(link.run)
+        store = RedisKeyStore(link.call, "main")
+        key = new_key()
+        record = KeyRecord(id=key.id, tenant="acme", hash=key.digest, created=1.0)
+        assert await store.records() == []
+        await store.add(record)
+        with pytest.raises(KeyStoreError, match="already"):
+            await store.add(record)
+
+        async def heavier() -> None:
+            await store.change(key.id, lambda found: KeyRecord(**{**fields(found), "weight": found.weight + 1}))
+
+        async with trio.open_nursery() as changing:
+            for _ in range(8):
+                changing.start_soon(heavier)
+        (found,) = await store.records()
+        assert found.weight == 9.0
+        assert await RedisKeyStore(link.call, "elsewhere").records() == []
+        nursery.cancel_scope.cancel(reason="done")
+
+
+def fields(record: KeyRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in ("id", "tenant", "hash", "created", "weight")}
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_keyring_hears_of_a_change_at_once_and_finds_it_without_hearing(
+    any_server: RedisServer, *, announced: bool
+) -> None:
+    async with trio.open_nursery() as nursery:
+
+        def on_push(push: list[Any]) -> None:
+            if announced:
+                keyring.on_push(push)
+
+        async def subscribe(call: Any) -> None:
+            await call("SUBSCRIBE", keyring.channel)
+
+        link = RedisLink(any_server.url, on_push=on_push, on_connect=subscribe)
+        keyring = RedisKeyring(RedisKeyStore(link.call, "main"))
+        await nursery.start(link.run)
+        await keyring.look()
+        nursery.start_soon(keyring.run)
+        key = new_key()
+        assert keyring.find(key.id) is None
+        await RedisKeyStore(link.call, "main").add(KeyRecord(id=key.id, tenant="acme", hash=key.digest, created=1.0))
+        with trio.fail_after(1.0):
+            await keyring.wait_changed()
+        assert keyring.find(key.id) is not None
+        nursery.cancel_scope.cancel(reason="done")
