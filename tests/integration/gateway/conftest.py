@@ -2,15 +2,19 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
+import attrs
 import psutil
 import pytest
 import trio
 
 from llmactors.backends.mock.oracle import mock_text
-from llmactors.gateway.auth import Caller
+from llmactors.keys.file import write_keys
+from llmactors.keys.record import KeyRecord
+from llmactors.keys.text import NewKey, new_key
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, wait_until
 
@@ -57,18 +61,24 @@ def nothing_left() -> Callable[[LocalNode], AbstractAsyncContextManager[None]]:
     return _nothing_left
 
 
-class TenantInHeader:
-    """An authenticator that believes what a caller says of itself."""
+@attrs.frozen
+class Tenants:
+    """A key file in which each tenant that is asked for has a key."""
 
-    def __init__(self, *_: object) -> None:
-        pass
+    path: Path
+    _keys: dict[str, NewKey] = attrs.field(factory=dict)
 
-    def identify(self, headers: Iterable[tuple[bytes, bytes]], client: str) -> Caller:
-        tenant = dict(headers).get(b"x-tenant", b"anonymous").decode()
-        return Caller(tenant, tenant)
+    def add(self, *names: str) -> None:
+        """A key for each of these."""
+        self._keys.update({name: new_key() for name in names})
+        write_keys(self.path, [KeyRecord(id=k.id, tenant=t, hash=k.digest, created=1.0) for t, k in self._keys.items()])
+
+    def headers(self, name: str) -> dict[str, str]:
+        """What a tenant that was added sends to be known."""
+        return {"Authorization": f"Bearer {self._keys[name].text}"}
 
 
 @pytest.fixture
-def tenant_in_header(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes take `X-Tenant` for who is calling."""
-    monkeypatch.setattr("llmactors.system.parts.Authenticator", TenantInHeader)
+def tenants(tmp_path: Path) -> Tenants:
+    """For nodes with `keys=str(tenants.path)`."""
+    return Tenants(tmp_path / "tenants.json")

@@ -9,8 +9,9 @@ from llmactors.testing.event_socket import EventSocket
 from llmactors.testing.fairness import jain
 from llmactors.testing.node import local_node, mock_model, wait_until
 from tests.conftest import Figures
+from tests.integration.gateway.conftest import Tenants
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("tenant_in_header")]
+pytestmark = pytest.mark.integration
 
 BIG, SMALL = "big", [f"small{each}" for each in range(9)]
 AT_ONCE = 3
@@ -19,7 +20,8 @@ ROUNDS = 12
 TOKENS = 8
 
 
-async def test_a_hundred_times_the_load_is_no_larger_share_over_http(figures: Figures) -> None:
+async def test_a_hundred_times_the_load_is_no_larger_share_over_http(figures: Figures, tenants: Tenants) -> None:
+    tenants.add(BIG, *SMALL)
     tokens: Counter[str] = Counter()
     at_start: Counter[str] = Counter()
 
@@ -27,13 +29,16 @@ async def test_a_hundred_times_the_load_is_no_larger_share_over_http(figures: Fi
         while True:
             body = {"prompt": tenant, "max_tokens": TOKENS}
             async with await EventSocket.open(
-                node.url, "POST", "/v1/generate", body=body, headers={"X-Tenant": tenant}
+                node.url, "POST", "/v1/generate", body=body, headers=tenants.headers(tenant)
             ) as exchange:
                 answer = await exchange.read_json()
             assert exchange.status == 200, answer
             tokens[tenant] += answer["usage"]["completion_tokens"]
 
-    async with local_node(mock_model("slots=4,step_ms=2")) as node, trio.open_nursery() as nursery:
+    async with (
+        local_node(mock_model("slots=4,step_ms=2"), keys=str(tenants.path)) as node,
+        trio.open_nursery() as nursery,
+    ):
         for _ in range(100 * AT_ONCE):
             nursery.start_soon(keep_asking, BIG)
         await wait_until(lambda: tokens[BIG] > 0)

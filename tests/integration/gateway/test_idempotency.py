@@ -11,6 +11,7 @@ from llmactors.backends.mock.oracle import mock_text
 from llmactors.ledger import LedgerSettings
 from llmactors.messages import ChatMessage, GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+from tests.integration.gateway.conftest import Tenants
 
 pytestmark = pytest.mark.integration
 
@@ -130,14 +131,14 @@ async def test_who_asks_again_while_it_runs_follows_the_same_answer(
         assert all(each.endswith("data: [DONE]\n\n") for each in streamed)
 
 
-@pytest.mark.usefixtures("tenant_in_header")
 @pytest.mark.parametrize(("path", "body"), ROUTES)
-async def test_keys_of_different_tenants_are_different(path: str, body: dict[str, Any]) -> None:
-    async with local_node() as node:
+async def test_keys_of_different_tenants_are_different(path: str, body: dict[str, Any], tenants: Tenants) -> None:
+    tenants.add("a", "b")
+    async with local_node(keys=str(tenants.path)) as node:
         ids = set()
         for tenant in ("a", "b", "a", "b"):
             own = {**body, "max_tokens": 6 if tenant == "a" else 7}
-            answer = await post(node, path, own, "k", **{"X-Tenant": tenant})
+            answer = await post(node, path, own, "k", **tenants.headers(tenant))
             assert answer.status_code == 200
             ids.add(answer.json()["id"])
         assert len(ids) == 2
