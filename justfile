@@ -56,9 +56,9 @@ _engine:
     @docker compose version >/dev/null 2>&1 || { echo "docker has no compose plugin: install it, or run" \
         "\`{{python}} -m llmactors up\`, which does the same without Docker" >&2; exit 1; }
 
-# Put a load on a running node.
+# Put a load on a running server, ours or one that speaks OpenAI's HTTP (--api chat), and show how fast it answers.
 loadtest url="http://127.0.0.1:8000" *args:
-    {{python}} -m bench.load {{url}} --any-text --clients 8 --requests 64 --max-tokens 64 {{args}}
+    {{python}} -m llmactors load {{url}} --clients 8 --requests 64 {{args}}
 
 # Measure this machine: requests per second when saturated, gaps between tokens when paced.
 benchmark *args:

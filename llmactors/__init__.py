@@ -13,6 +13,7 @@ A map of the package, lowest layer first; imports point downwards only:
     keys                        who may call: API keys in a file or in Redis, and what each allows
     gateway                     HTTP and WebSocket
     system                      the one place that wires trees: all in one process, a gateway, a worker, a local cluster
+    load                        a load client that is not what it measures
     cli                         python -m llmactors
     testing                     clusters, faults, oracles and checkers; nothing above imports it
 """

@@ -29,6 +29,8 @@ _COMMANDS = {
     "drain": "Have a node of a cluster end in order.",
     "tree": "Show the actors of a node, or of a cluster.",
     "generate": "Stream one answer to the terminal.",
+    "load": "Put a load on a server, check every answer, and show how fast it is.",
+    "bench": "Measure how fast this machine serves, in half a minute.",
     "pull": "Download a model.",
     "demo": "Watch a stream survive a kill -9.",
 }

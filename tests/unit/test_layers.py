@@ -24,6 +24,7 @@ TOP_LEVEL = {
     "keys",
     "ledger",
     "limiter",
+    "load",
     "messages.py",
     "nodes",
     "py.typed",

@@ -1,0 +1,98 @@
+"""`bench`: how fast this machine serves, in less than half a minute."""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+import msgspec
+from cyclopts import Parameter
+from rich.console import Console
+
+from llmactors.errors import ModelError
+from llmactors.load.measure import measure
+from llmactors.load.plan import Check, Plan
+from llmactors.load.progress import ProgressBar
+from llmactors.load.report import exit_code
+from llmactors.load.table import show
+from llmactors.load.target import Target
+from llmactors.system import lifeline
+
+_START_S = 30.0
+_STOP_S = 10.0
+
+
+def command(
+    *,
+    clients: Annotated[int, Parameter(name=["--clients", "--concurrency"], help="Requests at a time.")] = 60,
+    requests: Annotated[int, Parameter(help="How many in all.")] = 600,
+    max_tokens: Annotated[int, Parameter(help="Tokens per answer.")] = 64,
+    json: Annotated[str | None, Parameter(name=["--json", "--out"], help="Write all figures to this file.")] = None,
+) -> int:
+    """Measure this machine: start a node with a simulated model that takes no time, load it, and stop it again.
+
+    First with many requests at once, then with one at a time: what the platform itself can do, and what it adds to a
+    model. At most half a minute. To measure a running server, use `load`.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    cores = sorted(os.sched_getaffinity(0))
+    results: dict[str, dict[str, Any]] = {}
+    with _node(cores[:1] if len(cores) > 1 else ()) as (url, pid):
+        if len(cores) > 1:
+            os.sched_setaffinity(0, cores[-1:])
+        many = Plan(
+            target=Target.parse(url),
+            check=Check.MOCK,
+            clients=clients,
+            requests=requests,
+            max_tokens=max_tokens,
+            limit_s=15.0,
+        )
+        one = attrs.evolve(many, clients=1, requests=min(requests, 100), limit_s=8.0)
+        for title, plan in ((f"{clients} requests at a time", many), ("one request at a time", one)):
+            with ProgressBar(plan, cores=cores[:1]) as bar:
+                result = results[title] = measure(
+                    plan, warmup=plan.clients, server_pids=(pid,), on_progress=bar if bar.draws else None
+                )
+            console.print(f"\n[bold]{title}, {max_tokens} tokens each[/]")
+            show(result, console)
+            if result["ended"] == "interrupted":
+                break
+    if json is not None:
+        Path(json).write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+    return max(exit_code(result) for result in results.values())
+
+
+@contextlib.contextmanager
+def _node(cores: Sequence[int]) -> Iterator[tuple[str, int]]:
+    """A node in a process of its own: its URL and its pid. It is gone afterwards, also where this process is killed."""
+    settings = ("LLMACTORS_", "GATEWAY_")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+    launcher = [sys.executable, "-S", "-E", str(Path(lifeline.__file__)), str(os.getpid())]
+    command = [sys.executable, "-m", "llmactors", "--model", "mock", "--bind", "127.0.0.1:0", "--log-level", "error"]
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        [*launcher, *command], stdout=subprocess.PIPE, text=True, env=environ, process_group=0
+    )
+    try:
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        if cores:
+            os.sched_setaffinity(process.pid, cores)
+        ready, _, _ = select.select([process.stdout], [], [], _START_S)
+        line = process.stdout.readline() if ready else ""
+        if " on http://" not in line:
+            raise ModelError(f"the node to be measured did not start within {_START_S:g} s")
+        yield line.split()[-1], process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -1,0 +1,442 @@
+"""The sockets: one thread, one epoll. Nothing is parsed here beyond what tells that an answer is complete."""
+
+import errno
+import heapq
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from llmactors.load.answer import Answer, Malformed
+from llmactors.load.arrivals import poisson, ramp
+from llmactors.load.check import read
+from llmactors.load.frames import BadFrame, SocketAnswer, masked_pong
+from llmactors.load.histogram import Histogram
+from llmactors.load.http1 import Handshake, HttpAnswer
+from llmactors.load.plan import Api, Plan
+from llmactors.load.tally import Tally
+from llmactors.load.wire import Wire
+
+HOLD_BYTES = 64 << 20
+"""Unchecked answers above this are checked while the clock runs, one by one; the report says how many."""
+TICK_S = 0.25
+_READ_BYTES = 1 << 16
+_EVENTS = 128
+"""How many sockets are served before the clock is looked at: an arrival must not wait for a thousand of them."""
+_AGAIN_S = 0.05
+"""How long a client waits after a connection that could not be made."""
+_IDLE_S = 1.0
+"""A connection that was idle for longer is not used again: the server may be closing it just now."""
+_FINE_S = 0.003
+"""epoll counts in whole milliseconds, rounded up. The last few before an arrival are waited for with `select`."""
+
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_TROUBLE = select.EPOLLERR | select.EPOLLHUP
+
+
+@attrs.define(eq=False)
+class Connection:
+    """One socket, and the request that is under way on it, if any."""
+
+    sock: socket.socket
+    fd: int
+    waits_to_write: bool = True
+    connected: bool = False
+    unsent: bytes = b""
+    answer: Answer | None = None
+    then: bytes = b""
+    """The request that goes out once the WebSocket is open."""
+    active: float = 0.0
+    """When its request was sent, or anything last came, or it fell idle."""
+
+
+@attrs.frozen
+class Progress:
+    """How far a run has come."""
+
+    seconds: float
+    ended: int
+    failed: int
+    """So far: what is checked afterwards may still turn out wrong."""
+    in_flight: int
+    waiting: int
+    """Arrivals that no connection was free for."""
+    received_bytes: int
+    p50_s: float
+    p99_s: float
+
+
+class Engine:
+    """One run of a plan."""
+
+    def __init__(self, plan: Plan, on_progress: Callable[[Progress], None] | None = None) -> None:
+        self.plan = plan
+        self.tally = Tally()
+        self.checked_early = 0
+        self.late = Histogram()
+        """In an open loop: how long after its time each request was sent."""
+        self.held_back = 0
+        """Requests of an open loop that waited for a free connection."""
+        self.connections = 0
+        """How many were opened in all."""
+        self.received_bytes = 0
+        self.seconds = 0.0
+        self.ended = "complete"
+        """Or `interrupted`, by hand; or `limit`, when the time was up with requests under way."""
+        self._on_progress = on_progress
+        self._wire = Wire(plan)
+        self._epoll = select.epoll()
+        self._open: dict[int, Connection] = {}
+        self._idle: list[Connection] = []
+        self._due: list[float] = []
+        """When the next requests begin that no answer brings about."""
+        self._backlog: deque[float] = deque()
+        """Arrivals that wait for a free connection."""
+        self._arrivals: Iterator[float] | None = None
+        self._complete: deque[Answer] = deque()
+        self._held_bytes = 0
+        self._next = 0
+        self._busy = 0
+        """Connections with a request under way."""
+        self._stopping = False
+        self._interrupted = False
+        self._begun = 0.0
+        self._shown = Histogram()
+        self._max_bytes = 65_536 + 4096 * plan.max_tokens
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.plan.target.url} {self._next} begun, {self._busy} under way>"
+
+    def interrupt(self) -> None:
+        """Ends the run within a tick, with what was measured so far. May be called from a signal handler."""
+        self._interrupted = True
+
+    def run(self) -> None:
+        """Sends and receives everything. Takes at most `limit_s`, and the time of one tick."""
+        plan = self.plan
+        begun = self._begun = time.perf_counter()
+        if plan.rate is None:
+            self._due = [begun + at for at in ramp(min(plan.clients, plan.requests), plan.ramp_s)]
+        else:
+            self._arrivals = poisson(plan.rate, plan.seed)
+            self._due = [begun + next(self._arrivals)]
+        next_tick = begun + TICK_S
+        try:
+            while self._busy or self._due or self._backlog:
+                self._start_due()
+                for fd, mask in self._wait(next_tick):
+                    connection = self._open.get(fd)
+                    if connection is not None:
+                        self._ready(connection, mask)
+                if time.perf_counter() >= next_tick:
+                    next_tick = self._tick()
+            self.seconds = time.perf_counter() - begun
+        finally:
+            for connection in [*self._open.values()]:
+                self._drop(connection)
+            self._epoll.close()
+
+    def check(self) -> None:
+        """Checks what was held back."""
+        while self._complete:
+            self._check_one()
+
+    # When requests begin.
+
+    def _wait(self, next_tick: float) -> list[tuple[int, int]]:
+        wait_s = min(next_tick, self._due[0] if self._due else next_tick) - time.perf_counter()
+        if wait_s <= 0:
+            return self._epoll.poll(0, _EVENTS)
+        if wait_s > _FINE_S:
+            return self._epoll.poll(wait_s - 0.002, _EVENTS)
+        select.select((self._epoll,), (), (), wait_s)
+        return self._epoll.poll(0, _EVENTS)
+
+    def _start_due(self) -> None:
+        for _ in range(len(self._backlog)):
+            if not self._room():
+                break
+            self._begin(self._idle.pop() if self._idle else None, self._backlog.popleft())
+        due, now = self._due, time.perf_counter()
+        while due and due[0] <= now:
+            at = heapq.heappop(due)
+            if self._arrivals is None:
+                self._begin(None, time.perf_counter())
+                continue
+            if self._next + len(self._backlog) + 1 < self.plan.requests and not self._stopping:
+                heapq.heappush(due, self._begun + next(self._arrivals))
+            self._arrive(at)
+
+    def _arrive(self, at: float) -> None:
+        if self._backlog or not self._room():
+            self.held_back += 1
+            self._backlog.append(at)
+        else:
+            self._begin(self._idle.pop() if self._idle else None, at)
+
+    def _room(self) -> bool:
+        return bool(self._idle) or len(self._open) < self.plan.clients
+
+    def _begin(self, connection: Connection | None, at: float) -> None:
+        """The next request, if there is one left, as of `at`; on this connection, or a new one."""
+        if self._next >= self.plan.requests or self._stopping:
+            if connection is not None:
+                self._drop(connection)
+            return
+        index = self._next
+        self._next += 1
+        self._busy += 1
+        request = self._wire.request(index)
+        now = time.perf_counter()
+        if self._arrivals is not None:
+            self.late.record(max(0.0, now - at))
+        if connection is not None and now - connection.active > _IDLE_S:
+            self._drop(connection)
+            connection = None
+        if connection is None:
+            self._connect(index, at, request)
+            return
+        connection.active = now
+        connection.answer = SocketAnswer(index, at) if self.plan.api is Api.WS else HttpAnswer(index, at)
+        self._send(connection, request)
+
+    def _connect(self, index: int, at: float, request: bytes) -> None:
+        host = self.plan.target.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            self._lost(index, at, "connect", str(error))
+            self._again()
+            return
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(sock, sock.fileno(), active=time.perf_counter())
+        self.connections += 1
+        if self.plan.api is Api.WS:
+            opening, accept = self._wire.handshake(index)
+            connection.answer, connection.then, request = Handshake(index, at, accept=accept), request, opening
+        else:
+            connection.answer = HttpAnswer(index, at)
+        self._open[connection.fd] = connection
+        self._epoll.register(connection.fd, _IN | _OUT)
+        code = sock.connect_ex((host, self.plan.target.port))
+        if code in {0, errno.EINPROGRESS}:
+            connection.unsent = request
+        else:
+            self._fail(connection, "connect", os.strerror(code))
+
+    # What a socket is ready for.
+
+    def _ready(self, connection: Connection, mask: int) -> None:
+        if connection.unsent and mask & (_OUT | _TROUBLE):
+            answer = connection.answer
+            self._send(connection, connection.unsent)
+            if connection.answer is not answer:
+                return
+        if not mask & (_IN | _TROUBLE):
+            return
+        try:
+            data = connection.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._broken(connection, error)
+            return
+        now = connection.active = time.perf_counter()
+        answer = connection.answer
+        if answer is None:  # idle: the server has closed it, or says what nobody asked for
+            self._idle.remove(connection)
+            self._drop(connection)
+        elif not data:
+            self._closed(connection, answer, now)
+        else:
+            self.received_bytes += len(data)
+            self._received(connection, answer, data, now)
+
+    def _received(self, connection: Connection, answer: Answer, data: bytes, now: float) -> None:
+        try:
+            complete = answer.feed(data, now)
+        except BadFrame as error:
+            self._fail(connection, "malformed_frame", str(error))
+            return
+        if complete:
+            if isinstance(answer, Handshake) and answer.accepted:
+                self._opened(connection, answer, now)
+            else:
+                self._done(connection, answer)
+        elif isinstance(answer, SocketAnswer):
+            while answer.pings:
+                self._send(connection, masked_pong(answer.pings.pop(), answer.index))
+            if answer.closing:
+                self._fail(connection, "cut", f"closed by the server after {len(answer.texts)} messages")
+        elif len(answer.data) > self._max_bytes:
+            self._fail(connection, "too_long", f"{len(answer.data)} bytes")
+
+    def _opened(self, connection: Connection, handshake: Handshake, now: float) -> None:
+        """The WebSocket is open: now its first request goes out, timed with the opening."""
+        answer = connection.answer = SocketAnswer(handshake.index, handshake.begun)
+        rest = bytes(handshake.data.partition(b"\r\n\r\n")[2])
+        request, connection.then = connection.then, b""
+        self._send(connection, request)
+        if rest and connection.answer is answer:
+            self._received(connection, answer, rest, now)
+
+    def _send(self, connection: Connection, data: bytes) -> None:
+        """`data` is all that is left to send, or comes after it."""
+        if connection.unsent and connection.unsent is not data:
+            connection.unsent += data
+            return
+        try:
+            sent = connection.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._broken(connection, error)
+            return
+        connection.connected = True
+        connection.unsent = data[sent:]
+        waits = bool(connection.unsent)
+        if waits is not connection.waits_to_write:
+            connection.waits_to_write = waits
+            self._epoll.modify(connection.fd, _IN | _OUT if waits else _IN)
+
+    # How requests end.
+
+    def _done(self, connection: Connection, answer: Answer) -> None:
+        self._complete.append(answer)
+        self._held_bytes += answer.held_bytes
+        self._shown.record(answer.ended - answer.begun)
+        connection.answer = None
+        connection.unsent = b""
+        self._busy -= 1
+        if answer.closing or not self.plan.keep_alive or isinstance(answer, Handshake):
+            self._drop(connection)
+            self._next_request(None)
+        else:
+            self._next_request(connection)
+        while self._held_bytes > HOLD_BYTES:
+            self._check_one()
+            self.checked_early += 1
+
+    def _next_request(self, connection: Connection | None) -> None:
+        """What the end of one request brings about."""
+        if self._arrivals is None:
+            self._begin(connection, time.perf_counter())
+        elif connection is not None:
+            self._idle.append(connection)
+
+    def _closed(self, connection: Connection, answer: Answer, now: float) -> None:
+        if answer.feed_eof():
+            answer.read_ends.append(len(answer.data))
+            answer.read_times.append(now)
+            answer.closing = True
+            self._done(connection, answer)
+        else:
+            self._fail(connection, "cut", f"closed by the server after {len(answer.data)} bytes")
+
+    def _broken(self, connection: Connection, error: OSError) -> None:
+        if connection.answer is None:
+            self._idle.remove(connection)
+            self._drop(connection)
+        else:
+            self._fail(connection, "cut" if connection.connected else "connect", error.strerror or str(error))
+
+    def _fail(self, connection: Connection, kind: str, detail: str) -> None:
+        answer = connection.answer
+        assert answer is not None  # noqa: S101 - it has a request under way
+        self._drop(connection)
+        self._lost(answer.index, answer.begun, kind, detail)
+        if kind == "connect":
+            self._again()
+        else:
+            self._next_request(None)
+
+    def _lost(self, index: int, begun: float, kind: str, detail: str) -> None:
+        self._busy -= 1
+        now = time.perf_counter()
+        after = f"request {index}, after {now - begun:.3f} s: {detail}"
+        self.tally.fail(kind, after, at=now - self._begun)
+
+    def _again(self) -> None:
+        """What follows on a connection that could not be made. Not at once: a server may be down for a while."""
+        if self._arrivals is None:
+            heapq.heappush(self._due, time.perf_counter() + _AGAIN_S)
+
+    def _drop(self, connection: Connection) -> None:
+        connection.answer = None
+        connection.unsent = b""
+        del self._open[connection.fd]
+        connection.sock.close()
+
+    def _check_one(self) -> None:
+        answer = self._complete.popleft()
+        self._held_bytes -= answer.held_bytes
+        at = answer.ended - self._begun
+        try:
+            reading = read(self.plan, answer)
+        except Malformed as wrong:
+            self.tally.fail(wrong.kind, f"request {answer.index}: {wrong.detail}", at=at, code=wrong.code)
+            if wrong.refusal:
+                self.tally.refusal.record(answer.ended - answer.begun)
+        else:
+            self.tally.succeed(reading, begun=answer.begun, ended=answer.ended, at=at)
+
+    # Four times a second.
+
+    def _tick(self) -> float:
+        """Looks after what no socket tells of; returns when to do so again."""
+        now = time.perf_counter()
+        seconds = now - self._begun
+        if self.plan.seconds is not None and seconds >= self.plan.seconds:
+            self._due.clear()
+            # What has arrived in an open loop is still served: to leave it out would flatter the figures.
+            if not self._backlog:
+                self._stopping = True
+        if self._interrupted:
+            self._break_off("interrupted")
+        elif seconds >= self.plan.limit_s:
+            self._break_off("limit")
+        else:
+            for connection in [*self._open.values()]:
+                if connection.answer is not None and now - connection.active > self.plan.stall_s:
+                    what = "timeout" if connection.connected else "connect"
+                    self._fail(connection, what, f"nothing came for {self.plan.stall_s:g} s")
+        if self._on_progress is not None:
+            self._on_progress(self._progress(seconds))
+        return time.perf_counter() + TICK_S
+
+    def _break_off(self, why: str) -> None:
+        self._stopping = True
+        self._due.clear()
+        if self._busy or self._backlog or why == "interrupted":
+            self.ended = why
+        under_way = [connection for connection in self._open.values() if connection.answer is not None]
+        if why == "interrupted":
+            self.tally.interrupted = len(under_way) + len(self._backlog)
+            self._backlog.clear()
+            self._busy = 0
+            return
+        waiting, self._backlog = self._backlog, deque()
+        for connection in under_way:
+            self._fail(connection, "broken_off", f"the run took longer than {self.plan.limit_s:g} s")
+        self._due.clear()
+        for at in waiting:
+            self._busy += 1
+            self._lost(self._next, at, "broken_off", "no connection was free before the time was up")
+
+    def _progress(self, seconds: float) -> Progress:
+        shown = self._shown
+        return Progress(
+            seconds,
+            len(self._complete) + self.tally.correct + self.tally.failed,
+            self.tally.failed,
+            self._busy,
+            len(self._backlog),
+            self.received_bytes,
+            shown.at(0.5) if shown.count else 0.0,
+            shown.at(0.99) if shown.count else 0.0,
+        )

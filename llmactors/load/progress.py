@@ -1,0 +1,130 @@
+"""A progress bar in a process of its own: drawing takes milliseconds, in which no arrival could be timed.
+
+The run writes one line of JSON at each tick to a pipe; where the pipe is full, that line is left out.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Collection, Iterable
+from types import TracebackType
+from typing import Self
+
+import attrs
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from llmactors.load.engine import Progress as Moment
+from llmactors.load.plan import Plan
+
+_END_S = 5.0
+
+
+class ProgressBar:
+    """Draws on stderr while it is open, if that is a terminal. Call it with each `Progress` of the engine."""
+
+    def __init__(self, plan: Plan, *, cores: Collection[int] = ()) -> None:
+        self._goals = {"requests": plan.requests, "seconds": plan.seconds, "open": plan.rate is not None}
+        self._cores = cores
+        """Where it may run, if given: not where the load does."""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ProgressBar {self._goals}>"
+
+    @property
+    def draws(self) -> bool:
+        """Whether anybody sees it."""
+        return self._process is not None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            process = self._process = subprocess.Popen(
+                [sys.executable, "-m", "llmactors.load.progress"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+            )
+            if self._cores:
+                os.sched_setaffinity(process.pid, self._cores)
+            assert process.stdin is not None  # noqa: S101 - a pipe was asked for
+            os.set_blocking(process.stdin.fileno(), False)
+            self._write(self._goals)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def __call__(self, moment: Moment) -> None:
+        """Never waits, and never fails the run."""
+        if self._process is not None:
+            self._write(attrs.asdict(moment))
+
+    def _write(self, line: object) -> None:
+        assert self._process is not None  # noqa: S101 - asked before
+        assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
+        # Below PIPE_BUF a line is written whole or not at all. Whoever draws may have died: no reason to stop.
+        with contextlib.suppress(OSError):
+            os.write(self._process.stdin.fileno(), msgspec.json.encode(line) + b"\n")
+
+
+def draw(lines: Iterable[bytes], console: Console) -> None:
+    """Draws until there are no more lines, and leaves nothing behind."""
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    goals: dict[str, float | None] = {}
+    with Progress(*columns, console=console, transient=True, refresh_per_second=8) as bar:
+        task = bar.add_task("starting", total=1.0)
+        for line in lines:
+            said = msgspec.json.decode(line)
+            if "requests" in said:
+                goals = said
+                continue
+            moment = Moment(**said)
+            bar.update(task, completed=_share(goals, moment), description=describe(moment))
+
+
+def _share(goals: dict[str, float | None], moment: Moment) -> float:
+    by_count = moment.ended / (goals.get("requests") or 1.0)
+    seconds = goals.get("seconds")
+    return min(1.0, max(by_count, moment.seconds / seconds if seconds else 0.0))
+
+
+def describe(moment: Moment) -> str:
+    """One line."""
+    speed = moment.ended / moment.seconds if moment.seconds else 0.0
+    parts = [
+        f"{moment.ended:,} ended",
+        f"{moment.in_flight:,} under way",
+        f"{speed:,.0f}/s",
+        f"p50 {moment.p50_s * 1e3:,.0f} ms",
+        f"p99 {moment.p99_s * 1e3:,.0f} ms",
+    ]
+    if moment.waiting:
+        parts.insert(2, f"{moment.waiting:,} waiting")
+    if moment.failed:
+        parts.append(f"[bold red]{moment.failed:,} failed[/]")
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    # Ctrl-C is for the run; this ends with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    draw(sys.stdin.buffer, Console(stderr=True, highlight=False))

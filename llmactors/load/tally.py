@@ -1,0 +1,99 @@
+"""What all answers together amount to. Pure; and of bounded size, however many they are."""
+
+import itertools
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+
+import attrs
+
+from llmactors.load.histogram import Histogram
+from llmactors.load.reading import Reading
+
+MAX_EXAMPLES = 5
+MAX_ARRIVALS = 4_000_000
+"""Times of single tokens that are kept, of 8 bytes each. Beyond it, gaps in the steady state are not told."""
+
+
+@attrs.define
+class Tally:
+    """Counts and distributions. Times in seconds."""
+
+    correct: int = 0
+    tokens: int = 0
+    interrupted: int = 0
+    """Requests that were under way when the run was stopped by hand. No failures."""
+    latency: Histogram = attrs.field(factory=Histogram)
+    ttft: Histogram = attrs.field(factory=Histogram)
+    token_gap: Histogram = attrs.field(factory=Histogram)
+    """Between the arrivals of consecutive tokens of a stream; 0 for tokens that came in one read."""
+    read_gap: Histogram = attrs.field(factory=Histogram)
+    """Between consecutive reads that brought tokens of a stream."""
+    per_chunk: Histogram = attrs.field(factory=Histogram)
+    refusal: Histogram = attrs.field(factory=Histogram)
+    """From a request to the end of the answer that refused it: 429, 503, 529."""
+    errors: Counter[str] = attrs.field(factory=Counter)
+    """By class."""
+    codes: Counter[str] = attrs.field(factory=Counter)
+    """By class and the server's own code, where it gives one."""
+    examples: list[str] = attrs.field(factory=list)
+    by_second: dict[int, Counter[str]] = attrs.field(factory=dict)
+    """What ended in each second of the run."""
+    _arrivals: list["array[float]"] = attrs.field(factory=list)
+    """When each token of each answer came."""
+    _kept: int = 0
+
+    @property
+    def failed(self) -> int:
+        return self.errors.total()
+
+    def fail(self, kind: str, detail: str, *, at: float, code: str = "") -> None:
+        """Counts a failure `at` seconds into the run."""
+        self.errors[kind] += 1
+        if code:
+            self.codes[f"{kind} {code}"] += 1
+        if len(self.examples) < MAX_EXAMPLES:
+            self.examples.append(f"{kind}: {detail}"[:300])
+        self._second(at)[kind] += 1
+
+    def succeed(self, reading: Reading, *, begun: float, ended: float, at: float) -> None:
+        """Counts an answer that was whole and right, and ended `at` seconds into the run."""
+        self.correct += 1
+        self.tokens += reading.tokens
+        self.latency.record(ended - begun)
+        second = self._second(at)
+        second["correct"] += 1
+        second["tokens"] += reading.tokens
+        times = reading.times
+        if not times:
+            return
+        self.ttft.record(times[0] - begun)
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+        self.token_gap.add(gaps)
+        self.read_gap.add(gap for gap in gaps if gap > 0)
+        self.per_chunk.add(reading.per_chunk)
+        self._kept += len(times)
+        if self._kept <= MAX_ARRIVALS:
+            self._arrivals.append(array("d", times))
+        else:
+            self._arrivals.clear()
+
+    def steady_gap(self) -> Histogram:
+        """As `token_gap`, but only while all streams run: after the last one's first token, before the first one ends.
+
+        Empty where there is no such time, as in a closed loop of several requests per client.
+        """
+        steady = Histogram()
+        begun = max((times[0] for times in self._arrivals), default=0.0)
+        ended = min((times[-1] for times in self._arrivals), default=0.0)
+        for times in self._arrivals if begun < ended else ():
+            inside = [time for time in times if begun <= time <= ended]
+            steady.add(later - earlier for earlier, later in itertools.pairwise(inside))
+        return steady
+
+    def timeline(self) -> Sequence[dict[str, int]]:
+        """One entry for each second in which anything ended: `second`, `correct`, `tokens` and failures by class."""
+        return [{"second": second, **counts} for second, counts in sorted(self.by_second.items())]
+
+    def _second(self, at: float) -> Counter[str]:
+        return self.by_second.setdefault(int(max(0.0, at)), Counter())
