@@ -1,0 +1,281 @@
+"""What counts as a right answer, however its bytes come; and that nothing else does."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmactors.backends.mock.oracle import mock_text
+from llmactors.load.answer import Answer, Malformed
+from llmactors.load.check import read
+from llmactors.load.frames import BadFrame, SocketAnswer
+from llmactors.load.http1 import HttpAnswer
+from llmactors.load.plan import Api, Check, Plan
+from llmactors.load.reading import Reading
+from llmactors.load.target import Target
+from llmactors.messages import GenerateRequest
+from llmactors.testing.canned_answers import (
+    Fault,
+    chat_events,
+    chunked,
+    frame,
+    lose,
+    native_error,
+    native_events,
+    repeat,
+    sized,
+    socket_frames,
+    swap,
+)
+
+TOKENS = 6
+PLAN = Plan(target=Target("127.0.0.1", 1, "127.0.0.1:1"), check=Check.MOCK, max_tokens=TOKENS)
+INDEX = 4
+PROMPT = PLAN.prompt_of(INDEX)
+
+
+@attrs.frozen
+class Route:
+    """How one kind of answer looks when it is right."""
+
+    plan: Plan
+    events: Callable[[], list[bytes]]
+    join: Callable[[Sequence[bytes]], bytes]
+    answer: Callable[[int, float], Answer]
+
+
+ROUTES = {
+    "native": Route(PLAN, lambda: native_events(PROMPT, INDEX, TOKENS), chunked, HttpAnswer),
+    "ws": Route(
+        attrs.evolve(PLAN, api=Api.WS),
+        lambda: socket_frames(native_events(PROMPT, INDEX, TOKENS))[1:],
+        lambda frames: b"".join([frame(b'{"event":"accepted","id":"req_1"}'), *frames]),
+        SocketAnswer,
+    ),
+    "chat": Route(attrs.evolve(PLAN, api=Api.CHAT), lambda: chat_events(PROMPT, INDEX, TOKENS), chunked, HttpAnswer),
+    "chat with CRLF": Route(
+        attrs.evolve(PLAN, api=Api.CHAT),
+        lambda: chat_events(PROMPT, INDEX, TOKENS, line_end=b"\r\n"),
+        chunked,
+        HttpAnswer,
+    ),
+}
+routes = pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
+
+
+def take(route: Route, pieces: Sequence[bytes]) -> Reading:
+    """Feeds pieces, the n-th at time n; the last one must complete the answer, and no other may."""
+    answer = route.answer(INDEX, 0.0)
+    complete = [answer.feed(piece, float(number)) for number, piece in enumerate(pieces, 1)]
+    assert complete == [False] * (len(pieces) - 1) + [True]
+    return read(route.plan, answer)
+
+
+def splits(raw: bytes, cuts: Sequence[int]) -> list[bytes]:
+    places = [0, *sorted({cut % len(raw) for cut in cuts} - {0}), len(raw)]
+    return [raw[begin:end] for begin, end in itertools.pairwise(places)]
+
+
+@routes
+@given(cuts=st.lists(st.integers(0, 10_000), max_size=30))
+def test_an_answer_is_the_same_however_its_bytes_are_split(route: Route, cuts: list[int]) -> None:
+    raw = route.join(route.events())
+    pieces = splits(raw, cuts)
+    reading = take(route, pieces)
+    assert reading.tokens == len(reading.times) == sum(reading.per_chunk) == TOKENS
+    assert reading.times == sorted(reading.times)
+    # A token came with the piece that holds the last byte of its event.
+    ends = [raw.index(event.rstrip()) + len(event.rstrip()) for event in route.events()[:TOKENS]]
+    reached = [sum(len(piece) for piece in pieces[: int(time)]) for time in reading.times]
+    before = [sum(len(piece) for piece in pieces[: int(time) - 1]) for time in reading.times]
+    assert all(end <= total for end, total in zip(ends, reached, strict=True))
+    assert all(start < end + 4 for end, start in zip(ends, before, strict=True))
+
+
+def test_tokens_are_counted_per_chunk() -> None:
+    events = native_events(PROMPT, INDEX, TOKENS)
+    pieces = [b"".join(events[:3]), events[3], b"".join(events[4:])]
+    assert take(ROUTES["native"], [chunked(pieces)]).per_chunk == [3, 1, 2]
+
+
+@routes
+@pytest.mark.parametrize(
+    ("fault", "kinds"),
+    [
+        (lose(0), {"wrong_seq", "wrong_token"}),
+        (lose(2), {"wrong_seq", "wrong_token"}),
+        (lose(TOKENS - 1), {"wrong_seq", "wrong_token", "wrong_length"}),
+        (repeat(0), {"wrong_seq", "wrong_token"}),
+        (repeat(TOKENS - 1), {"wrong_seq", "wrong_length"}),
+        (swap(1), {"wrong_seq", "wrong_token"}),
+        (lambda events: [*events[:3], *events[TOKENS:]], {"wrong_seq", "wrong_token"}),
+    ],
+    ids=["first lost", "third lost", "last lost", "first twice", "last twice", "swapped", "half lost"],
+)
+def test_a_lost_a_repeated_and_a_swapped_token_are_seen(route: Route, fault: Fault, kinds: set[str]) -> None:
+    with pytest.raises(Malformed) as caught:
+        take(route, [route.join(fault(route.events()))])
+    assert caught.value.kind in kinds
+
+
+def renumber(events: list[bytes], lost: int) -> list[bytes]:
+    """As a server would send that has lost a token without knowing: seqs and the usage fit."""
+    texts = native_events(PROMPT, INDEX, TOKENS)
+    kept = texts[:lost] + texts[lost + 1 : TOKENS]
+    payloads = [msgspec.json.decode(event.split(b"data: ")[1]) for event in kept]
+    renamed = [
+        b"id: %d\nevent: token\ndata: %b\n\n" % (seq, msgspec.json.encode({**payload, "seq": seq}))
+        for seq, payload in enumerate(payloads, 1)
+    ]
+    return [*renamed, native_events(PROMPT, INDEX, TOKENS - 1)[-1]]
+
+
+@pytest.mark.parametrize("lost", [0, 2, TOKENS - 1])
+def test_a_token_that_was_lost_before_it_got_its_number_is_seen(lost: int) -> None:
+    raw = chunked(renumber([], lost))
+    with pytest.raises(Malformed) as caught:
+        take(ROUTES["native"], [raw])
+    assert caught.value.kind in {"wrong_token", "wrong_length"}
+    if lost:  # without the oracle only the server's own words can be compared
+        shape = attrs.evolve(ROUTES["native"], plan=attrs.evolve(PLAN, check=Check.SHAPE))
+        assert take(shape, [raw]).tokens == TOKENS - 1
+
+
+@pytest.mark.parametrize("name", ["native", "chat", "chat with CRLF"])
+@pytest.mark.parametrize("missing", range(1, TOKENS + 2))
+def test_an_answer_that_lacks_its_end_is_no_success_though_http_says_it_is_whole(name: str, missing: int) -> None:
+    route = ROUTES[name]
+    with pytest.raises(Malformed) as caught:
+        take(route, [route.join(route.events()[:-missing])])
+    assert caught.value.kind == "no_end"
+
+
+@routes
+@given(data=st.data())
+def test_an_answer_that_is_cut_is_never_complete(route: Route, data: st.DataObject) -> None:
+    raw = route.join(route.events())
+    answer = route.answer(INDEX, 0.0)
+    cut = data.draw(st.integers(1, len(raw) - 1))
+    assert not answer.feed(raw[:cut], 1.0)
+    assert not answer.feed_eof()
+
+
+def test_an_event_that_is_cut_in_a_whole_body_is_seen() -> None:
+    events = native_events(PROMPT, INDEX, TOKENS)
+    with pytest.raises(Malformed) as caught:
+        take(ROUTES["native"], [chunked([*events[:2], events[2][:-1]])])
+    assert caught.value.kind == "cut_event"
+
+
+@pytest.mark.parametrize(
+    ("events", "kind"),
+    [
+        (lambda: [*native_events(PROMPT, INDEX, TOKENS), native_events(PROMPT, INDEX, TOKENS)[0]], "event_after_end"),
+        (lambda: [*native_events(PROMPT, INDEX, TOKENS)[:2], native_error(3, "POISONED")], "stream_error"),
+        (lambda: native_events(PROMPT, INDEX, TOKENS - 1), "wrong_length"),
+        (lambda: native_events(PROMPT, INDEX, TOKENS + 1), "wrong_length"),
+        (lambda: native_events(PROMPT + "!", INDEX, TOKENS), "wrong_token"),
+        (
+            lambda: [
+                *native_events(PROMPT, INDEX, TOKENS)[:3],
+                *native_events(PROMPT, INDEX, TOKENS, request_id="req_2")[3:],
+            ],
+            "wrong_id",
+        ),
+        (lambda: [*native_events(PROMPT, INDEX, TOKENS)[:-1], native_events(PROMPT, INDEX, 5)[-1]], "wrong_seq"),
+        (lambda: [b"event: token\ndata: {}\n\n"], "wrong_seq"),
+        (lambda: [b"id: 1\nevent: token\ndata: {\n\n"], "malformed_event"),
+        (lambda: [b"nonsense\n\n"], "malformed_event"),
+    ],
+)
+def test_whatever_else_is_wrong_has_a_class(events: Callable[[], list[bytes]], kind: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        take(ROUTES["native"], [chunked(events())])
+    assert caught.value.kind == kind
+
+
+def test_comments_are_passed_over() -> None:
+    events = native_events(PROMPT, INDEX, TOKENS)
+    assert take(ROUTES["native"], [chunked([b": keep-alive\n\n", *events])]).tokens == TOKENS
+
+
+def test_an_error_in_a_chat_stream_has_its_code() -> None:
+    error = b'data: {"error":{"message":"no","code":"INTERRUPTED"}}\n\n'
+    with pytest.raises(Malformed) as caught:
+        take(ROUTES["chat"], [chunked([*chat_events(PROMPT, INDEX, TOKENS)[:2], error])])
+    assert (caught.value.kind, caught.value.code) == ("stream_error", "INTERRUPTED")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b'{"error":{"code":"OVERLOADED","message":"full"}}', "OVERLOADED"), (b"full", ""), (b"[]", "")],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_refusal_has_its_status_and_the_servers_own_code(body: bytes, code: str, status: int) -> None:
+    with pytest.raises(Malformed) as caught:
+        take(ROUTES["native"], [sized(body, status=f"{status} No")])
+    assert (caught.value.kind, caught.value.code, caught.value.refusal) == (f"http_{status}", code, True)
+
+
+def whole(text: str, tokens: int = TOKENS) -> bytes:
+    usage = {"prompt_tokens": 2, "completion_tokens": tokens, "total_tokens": tokens + 2}
+    answer = {"id": "req_1", "model": "mock", "text": text, "finish_reason": "length", "usage": usage}
+    return msgspec.json.encode(answer)
+
+
+def test_a_whole_answer_must_be_the_oracles_text() -> None:
+    route = attrs.evolve(ROUTES["native"], plan=attrs.evolve(PLAN, api=Api.NATIVE_JSON))
+    text = mock_text(GenerateRequest("", "mock", PROMPT, max_tokens=TOKENS, seed=INDEX))
+    assert take(route, [sized(whole(text))]) == Reading(TOKENS, [], [])
+    for wrong in (text[:-1], text + "x", text[1:], text[:5] + text):
+        with pytest.raises(Malformed):
+            take(route, [sized(whole(wrong))])
+    with pytest.raises(Malformed) as caught:
+        take(route, [sized(whole(text, TOKENS - 1))])
+    assert caught.value.kind == "wrong_length"
+
+
+def test_a_body_without_a_length_ends_with_the_connection_and_is_judged_by_its_last_event() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    for count, is_whole in ((TOKENS + 3, True), (TOKENS, False)):
+        answer = HttpAnswer(INDEX, 0.0)
+        assert not answer.feed(head + b"".join(chat_events(PROMPT, INDEX, TOKENS)[:count]), 1.0)
+        assert answer.feed_eof()
+        if is_whole:
+            assert read(ROUTES["chat"].plan, answer).tokens == TOKENS
+        else:
+            with pytest.raises(Malformed):
+                read(ROUTES["chat"].plan, answer)
+
+
+@pytest.mark.parametrize("chunks", [b"zz\r\n", b"-5\r\nabc\r\n", b"3\r\nabcd\r\n"])
+def test_chunks_that_are_none_are_seen(chunks: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with pytest.raises(Malformed) as caught:
+        take(ROUTES["native"], [head + chunks + b"\r\n0\r\n\r\n"])
+    assert caught.value.kind == "malformed_chunk"
+
+
+def test_a_ping_between_messages_is_kept_to_be_answered() -> None:
+    answer = SocketAnswer(INDEX, 0.0)
+    frames = socket_frames(native_events(PROMPT, INDEX, TOKENS))
+    assert answer.feed(b"".join([*frames[:3], frame(b"hello", 9), *frames[3:]]), 1.0)
+    assert answer.pings == [b"hello"]
+    assert read(ROUTES["ws"].plan, answer).tokens == TOKENS
+
+
+def test_a_close_before_the_end_completes_nothing() -> None:
+    answer = SocketAnswer(INDEX, 0.0)
+    frames = socket_frames(native_events(PROMPT, INDEX, TOKENS))
+    assert not answer.feed(b"".join([*frames[:3], frame(b"\x03\xe9", 8)]), 1.0)
+    assert answer.closing
+
+
+@pytest.mark.parametrize("head", [b"\x01\x02", b"\x81\x82", b"\xc1\x02", b"\x82\x02"])
+def test_a_fragment_a_masked_and_a_compressed_frame_are_refused(head: bytes) -> None:
+    with pytest.raises(BadFrame):
+        SocketAnswer(INDEX, 0.0).feed(head, 1.0)
