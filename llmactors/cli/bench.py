@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
-import msgspec
 from cyclopts import Parameter
-from rich.console import Console
 
+from llmactors.cli.load import check_writable, console, write
 from llmactors.errors import ModelError
 from llmactors.load.measure import measure
 from llmactors.load.plan import Check, Plan
@@ -32,14 +31,22 @@ def command(
     clients: Annotated[int, Parameter(name=["--clients", "--concurrency"], help="Requests at a time.")] = 60,
     requests: Annotated[int, Parameter(help="How many in all.")] = 600,
     max_tokens: Annotated[int, Parameter(help="Tokens per answer.")] = 64,
-    json: Annotated[str | None, Parameter(name=["--json", "--out"], help="Write all figures to this file.")] = None,
+    json: Annotated[
+        str | None,
+        Parameter(
+            name=["--json", "--out"],
+            help="Write all figures to this file; - is standard output.",
+            allow_leading_hyphen=True,
+        ),
+    ] = None,
 ) -> int:
     """Measure this machine: start a node with a simulated model that takes no time, load it, and stop it again.
 
     First with many requests at once, then with one at a time: what the platform itself can do, and what it adds to a
     model. At most half a minute. To measure a running server, use `load`.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    check_writable(json)
+    shown = console(json)
     cores = sorted(os.sched_getaffinity(0))
     results: dict[str, dict[str, Any]] = {}
     with _node(cores[:1] if len(cores) > 1 else ()) as (url, pid):
@@ -59,12 +66,11 @@ def command(
                 result = results[title] = measure(
                     plan, warmup=plan.clients, server_pids=(pid,), on_progress=bar if bar.draws else None
                 )
-            console.print(f"\n[bold]{title}, {max_tokens} tokens each[/]")
-            show(result, console)
+            shown.print(f"\n[bold]{title}, {max_tokens} tokens each[/]")
+            show(result, shown)
             if result["ended"] == "interrupted":
                 break
-    if json is not None:
-        Path(json).write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+    write(results, json)
     return max(exit_code(result) for result in results.values())
 
 

@@ -77,6 +77,7 @@ def command(
         requests = _REQUESTS if seconds is None else MAX_REQUESTS
     if limit_s is None:
         limit_s = _LIMIT_S + (seconds or 0.0)
+    check_writable(json)
     cores = pin(core)
     if synthetic:
         if rate is not None or seconds is not None or ramp_s or api is not Api.NATIVE:
@@ -123,17 +124,35 @@ def command(
 
 def finish(result: dict[str, Any], json: str | None) -> int:
     """Shows the figures, writes them where asked for, and returns the exit code."""
-    to_stdout = json == "-"
-    show(result, Console(stderr=to_stdout, highlight=False, soft_wrap=True))
-    if to_stdout:
-        sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
-        sys.stdout.flush()
-    elif json is not None:
+    show(result, console(json))
+    write(result, json)
+    return exit_code(result)
+
+
+def console(json: str | None) -> Console:
+    """Where tables go: to standard output, unless that is for JSON. Lines are broken for a terminal only."""
+    shown = Console(stderr=json == "-", highlight=False)
+    shown.soft_wrap = not shown.is_terminal
+    return shown
+
+
+def check_writable(json: str | None) -> None:
+    """Before the run, which may be long. Raises `ConfigError`."""
+    if json is not None and json != "-":
         try:
-            Path(json).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
+            with Path(json).open("ab"):
+                pass
         except OSError as error:
             raise ConfigError(f"`json`: {json} cannot be written: {error.strerror}") from error
-    return exit_code(result)
+
+
+def write(figures: dict[str, Any], json: str | None) -> None:
+    """As JSON, to a file, or to standard output where it is named -."""
+    if json == "-":
+        sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
+        sys.stdout.flush()
+    elif json is not None:
+        Path(json).write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=1) + b"\n")
 
 
 def pin(core: int | None) -> set[int]:

@@ -28,7 +28,7 @@ class ProcessTimes:
                 stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
                 schedstat = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()
             except OSError as error:
-                raise ConfigError(f"`server-pid`: there is no process {pid}: {error}") from error
+                raise ConfigError(f"`server-pid`: there is no process {pid} to be seen") from error
             cpu += (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
             waited += int(schedstat[1]) / 1e9
         return cls(cpu, waited)

@@ -42,11 +42,16 @@ class ProgressBar:
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
-            process = self._process = subprocess.Popen(
-                [sys.executable, "-m", "llmactors.load.progress"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-            )
+            # Ctrl-C is for the run, and the bar ends with it: it ignores SIGINT from its birth on.
+            previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                process = self._process = subprocess.Popen(
+                    [sys.executable, "-m", "llmactors.load.progress"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                )
+            finally:
+                signal.signal(signal.SIGINT, previous)
             if self._cores:
                 os.sched_setaffinity(process.pid, self._cores)
             assert process.stdin is not None  # noqa: S101 - a pipe was asked for
@@ -125,6 +130,4 @@ def describe(moment: Moment) -> str:
 
 
 if __name__ == "__main__":
-    # Ctrl-C is for the run; this ends with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     draw(sys.stdin.buffer, Console(stderr=True, highlight=False))

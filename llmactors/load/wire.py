@@ -26,6 +26,10 @@ class Wire:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._same = _same_in_all(plan)
+        self._is_socket = plan.api is Api.WS
+        self._is_chat = plan.api is Api.CHAT
+        self._field = "messages" if self._is_chat else "prompt"
         head = [
             f"POST {plan.target.prefix}{PATHS[plan.api]} HTTP/1.1",
             f"Host: {plan.target.authority}",
@@ -39,7 +43,7 @@ class Wire:
     def request(self, index: int) -> bytes:
         """The `index`-th request: an HTTP message, or a WebSocket frame."""
         body = _ENCODE(self._body(index))
-        if self._plan.api is Api.WS:
+        if self._is_socket:
             return masked_text(body, index)
         return b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
 
@@ -61,22 +65,22 @@ class Wire:
         return ("\r\n".join(head) + "\r\n\r\n").encode("latin-1"), accept
 
     def _body(self, index: int) -> dict[str, Any]:
-        plan = self._plan
-        prompt = plan.prompt_of(index)
-        body: dict[str, Any] = {"seed": index, "max_tokens": plan.max_tokens}
-        if plan.model is not None:
-            body["model"] = plan.model
-        match plan.api:
-            case Api.WS:
-                return {"op": "generate", "prompt": prompt, **body}
-            case Api.CHAT:
-                body["messages"] = [{"role": "user", "content": prompt}]
-            case _:
-                body["prompt"] = prompt
-        body["stream"] = plan.streams
-        if plan.streams and plan.api in {Api.CHAT, Api.COMPLETIONS}:
-            body["stream_options"] = {"include_usage": True}
-        return body
+        prompt = self._plan.prompt_of(index)
+        said = [{"role": "user", "content": prompt}] if self._is_chat else prompt
+        return {**self._same, self._field: said, "seed": index}
+
+
+def _same_in_all(plan: Plan) -> dict[str, Any]:
+    """What all requests of a plan have in common."""
+    body: dict[str, Any] = {"max_tokens": plan.max_tokens}
+    if plan.model is not None:
+        body["model"] = plan.model
+    if plan.api is Api.WS:
+        return {"op": "generate", **body}
+    body["stream"] = plan.streams
+    if plan.streams and plan.api in {Api.CHAT, Api.COMPLETIONS}:
+        body["stream_options"] = {"include_usage": True}
+    return body
 
 
 def _authorization(plan: Plan) -> list[str]:

@@ -1,0 +1,145 @@
+"""What the load client can take by itself: how far it is from being the bottleneck of any other figure.
+
+    python -m bench.calibrate
+
+A server that computes nothing runs on one core and sends the same bytes to everybody; the client runs on the other, as
+in every measurement. Two ways of sending:
+
+- whole: an answer in one write, which is what saturates a client by requests;
+- paced: one write per token and stream, to all streams in turn, which is what saturates it by reads.
+
+Read the client's share of its core beside the rates: both processes are Python, so either may be the limit here.
+"""
+
+import argparse
+import contextlib
+import os
+import select
+import socket
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import attrs
+
+from llmactors.load.measure import measure
+from llmactors.load.plan import Check, Plan
+from llmactors.load.target import Target
+from llmactors.testing.canned_answers import native_events
+
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: req_1\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@attrs.define(eq=False)
+class Stream:
+    """One connection of the server's."""
+
+    sock: socket.socket
+    left: Iterator[bytes] | None = None
+
+
+def serve(tokens: int, per_chunk: int, *, whole: bool) -> None:
+    """Answers whatever comes, for ever. Says first on which port."""
+    events = native_events("canned", 1, tokens)
+    pieces = [b"".join(events[at : at + per_chunk]) for at in range(0, len(events), per_chunk)]
+    writes = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
+    writes = [_HEAD + writes[0], *writes[1:-1], writes[-1] + b"0\r\n\r\n"]
+    if whole:
+        writes = [b"".join(writes)]
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    epoll = select.epoll()
+    epoll.register(listener, select.EPOLLIN)
+    streams: dict[int, Stream] = {}
+    print(listener.getsockname()[1], flush=True)
+    while True:
+        running = [stream for stream in streams.values() if stream.left is not None]
+        for stream in running:
+            assert stream.left is not None
+            piece = next(stream.left, None)
+            if piece is None:
+                stream.left = None
+            else:
+                with contextlib.suppress(ConnectionError):
+                    stream.sock.sendall(piece)
+        for fd, _ in epoll.poll(0 if running else -1):
+            if fd == listener.fileno():
+                sock, _ = listener.accept()
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                streams[sock.fileno()] = Stream(sock)
+                epoll.register(sock, select.EPOLLIN)
+                continue
+            data = b""
+            with contextlib.suppress(ConnectionError):
+                data = streams[fd].sock.recv(65536)
+            if data:
+                streams[fd].left = iter(writes)
+            else:
+                streams.pop(fd).sock.close()
+
+
+@contextlib.contextmanager
+def server(tokens: int, per_chunk: int, *, whole: bool, core: int) -> Iterator[str]:
+    command = [sys.executable, "-m", "bench.calibrate", "--serve", str(tokens), str(per_chunk), str(int(whole))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        os.sched_setaffinity(process.pid, {core})
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What the load client can take by itself.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--serve", nargs=3, type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.serve[0], given.serve[1], whole=bool(given.serve[2]))
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[-1:])
+    print(f"{'':28}requests/s   tokens/s    reads/s  client busy  us of client per request, per read")
+    for name, clients, requests, tokens, per_chunk, whole in (
+        ("whole, 64 tokens", 60, 6000, 64, 8, True),
+        ("8 tokens a write, 60 streams", 60, 3000, 64, 8, False),
+        ("1 token a write, 60 streams", 60, 1500, 64, 1, False),
+        ("1 token a write, 1000 streams", 1000, 1000, 128, 1, False),
+    ):
+        rows = []
+        with server(tokens, per_chunk, whole=whole, core=cores[0]) as url:
+            plan = Plan(
+                target=Target.parse(url),
+                check=Check.SHAPE,
+                clients=clients,
+                requests=requests,
+                max_tokens=tokens,
+            )
+            for _ in range(given.rounds):
+                result = measure(plan, warmup=clients)
+                assert result["correct"] == requests, result["errors"]
+                reads = requests * (1 if whole else -(-(tokens + 1) // per_chunk))
+                client = result["client"]
+                rows.append(
+                    (
+                        result["requests_per_s"],
+                        result["tokens_per_s"],
+                        reads / result["seconds"],
+                        client["busy"],
+                        1e6 * client["cpu_s"] / requests,
+                        1e6 * client["cpu_s"] / reads,
+                    )
+                )
+        rates = [statistics.median(column) for column in zip(*rows, strict=True)]
+        print(
+            f"{name:28}{rates[0]:11,.0f}{rates[1]:11,.0f}{rates[2]:11,.0f}{rates[3]:13.0%}{rates[4]:16.1f}{rates[5]:10.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
