@@ -4,6 +4,7 @@ import itertools
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -190,6 +191,24 @@ def test_an_open_loop_omits_nothing() -> None:
     assert result["latency_s"]["p50"] >= waited[9] * (1 - 1 / 256)
     assert result["latency_s"]["max"] >= stall_s
     assert "waited for one of 1 connections" in result["warnings"][0]
+
+
+def test_a_client_that_was_late_itself_says_so_and_hides_nothing() -> None:
+    """The client sleeps once for 0.3 s. Whoever had to come meanwhile is timed from then."""
+    naps = [0.3]
+
+    def script(asked: Asked) -> Script:
+        yield right(asked)
+
+    with CannedServer(script) as server:
+        plan = Plan(target=Target.parse(server.url), rate=100.0, requests=60, max_tokens=TOKENS, clients=50)
+        result = measure(plan, on_progress=lambda _: time.sleep(naps.pop() if naps else 0))
+    assert result["correct"] == 60
+    loop = result["open_loop"]
+    assert loop["late_s"]["max"] >= 0.2
+    assert result["latency_s"]["max"] >= loop["late_s"]["max"]
+    assert not loop["kept_up"]
+    assert "this client could not keep up" in result["warnings"][0]
 
 
 def test_arrivals_that_wait_for_a_connection_fail_with_the_run() -> None:
