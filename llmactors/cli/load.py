@@ -18,7 +18,6 @@ from llmactors.load.progress import ProgressBar
 from llmactors.load.report import exit_code
 from llmactors.load.table import show
 from llmactors.load.target import Target
-from llmactors.telemetry import configure_logging
 
 _REQUESTS, _LIMIT_S = 600, 60.0
 _OPENAI = (Api.CHAT, Api.COMPLETIONS)
@@ -84,6 +83,7 @@ def command(
             raise ConfigError("`synthetic` has no routes and no arrivals: leave out --api, --rate, --seconds, --ramp-s")
         # Only here: it brings half of the server along.
         from llmactors.load import synthetic as without_http  # noqa: PLC0415
+        from llmactors.telemetry import configure_logging  # noqa: PLC0415
 
         configure_logging(json=False, level="error", stream=sys.stderr)
         result = without_http.measure(

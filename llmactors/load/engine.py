@@ -29,7 +29,7 @@ _READ_BYTES = 1 << 16
 _EVENTS = 128
 """How many sockets are served before the clock is looked at: an arrival must not wait for a thousand of them."""
 _AGAIN_S = 0.05
-"""How long a client waits after a connection that could not be made."""
+"""How long a client waits after a connection that could not be made, or brought nothing."""
 _IDLE_S = 1.0
 """A connection that was idle for longer is not used again: the server may be closing it just now."""
 _FINE_S = 0.003
@@ -350,9 +350,10 @@ class Engine:
     def _fail(self, connection: Connection, kind: str, detail: str) -> None:
         answer = connection.answer
         assert answer is not None  # noqa: S101 - it has a request under way
+        brought_nothing = not answer.data
         self._drop(connection)
         self._lost(answer.index, answer.begun, kind, detail)
-        if kind == "connect":
+        if brought_nothing:
             self._again()
         else:
             self._next_request(None)
@@ -364,7 +365,9 @@ class Engine:
         self.tally.fail(kind, after, at=now - self._begun)
 
     def _again(self) -> None:
-        """What follows on a connection that could not be made. Not at once: a server may be down for a while."""
+        """What follows on a connection that could not be made, or brought nothing: not at once, or it would go on like
+        this a thousand times a second while a server is down.
+        """
         if self._arrivals is None:
             heapq.heappush(self._due, time.perf_counter() + _AGAIN_S)
 

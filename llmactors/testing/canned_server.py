@@ -85,7 +85,7 @@ class CannedServer:
         connection.settimeout(0.05)
         held = b""
         with connection, contextlib.suppress(OSError):
-            while True:
+            while not self._over.is_set():
                 while not (whole := _split(held)):
                     try:
                         data = connection.recv(65536)

@@ -157,11 +157,13 @@ def test_a_server_that_goes_away_in_the_middle_costs_failures_and_no_hot_loop() 
     def script(asked: Asked) -> Script:
         yield right(asked)
         if asked.number == 5:
-            threading.Thread(target=server.stop).start()
+            stopping.start()
             yield Cut()
 
     with CannedServer(script) as server:
+        stopping = threading.Thread(target=server.stop)
         result = load(server, requests=100, seconds=0.6)
+        stopping.join()
     assert result["correct"] >= 5
     assert set(result["errors"]) <= {"connect", "cut"}
     # Two clients that wait 50 ms after each connection that could not be made.
