@@ -39,6 +39,12 @@ class InvalidRequest(ClientError):
     """A field is missing, unknown, of a wrong type or out of range. The message names the field."""
 
 
+class ContextExceeded(InvalidRequest):
+    """The prompt, or prompt and answer together, are longer than the model's context."""
+
+    code = "CONTEXT_EXCEEDED"
+
+
 class Unauthenticated(ClientError):
     """No API key was sent, or it is not known."""
 
@@ -201,7 +207,16 @@ class BindError(OperatorError):
 
 
 STREAM_CODES = frozenset(
-    {"DEADLINE_EXCEEDED", "INTERRUPTED", "POISONED", "BACKEND_FAILED", "INVALID_REQUEST", "UNAVAILABLE", "EXPIRED"},
+    {
+        "DEADLINE_EXCEEDED",
+        "INTERRUPTED",
+        "POISONED",
+        "BACKEND_FAILED",
+        "INVALID_REQUEST",
+        "CONTEXT_EXCEEDED",
+        "UNAVAILABLE",
+        "EXPIRED",
+    },
 )
 """The codes that a terminal `error` event of a stream may carry."""
 

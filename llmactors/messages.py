@@ -6,6 +6,9 @@ import attrs
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
+OPTIONAL_FIELDS = ("prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias")
+"""Fields of a request that a backend must have declared to honour, before any request that has them may go to it."""
+
 
 @attrs.frozen
 class ChatMessage:
@@ -48,11 +51,27 @@ class GenerateRequest:
     """What its front has to know of it at any other gateway, in the front's own words: nobody else reads it."""
     choices: int = 1
     """How many requests the call became that this is one of. A call with the same idempotency key has as many."""
+    max_tokens_fit: bool = False
+    """True: `max_tokens` is lowered to what the context leaves beside the prompt; else what does not fit is refused."""
+    prompt_ids: tuple[int, ...] = ()
+    """The prompt as ids of the model's own tokens, given as they are; `prompt` and `messages` are empty then."""
+    frequency_penalty: float = 0.0
+    """Lowers a token's logit by this for each time that the text so far, prompt and answer, has it."""
+    presence_penalty: float = 0.0
+    """Lowers the logits of all tokens that the text so far has, by this."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """What to add to the logits of some tokens: their ids, in ascending order, each with its bias."""
 
     @property
     def text(self) -> str:
-        """All that it says, for whoever has no chat template."""
-        return self.prompt or "\n".join(f"{message.role}: {message.content}" for message in self.messages)
+        """All that it says, for whoever has no chat template. Of token ids: the numbers."""
+        said = self.prompt or " ".join(map(str, self.prompt_ids))
+        return said or "\n".join(f"{message.role}: {message.content}" for message in self.messages)
+
+    @property
+    def demands(self) -> frozenset[str]:
+        """Which fields it makes use of that not every backend honours, by their names; mostly empty."""
+        return frozenset(name for name in OPTIONAL_FIELDS if getattr(self, name))
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
+from llmactors.errors import InvalidRequest
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
 
@@ -50,6 +51,18 @@ class Capabilities:
     """Prompt and answer together must fit in this."""
     takeover: Takeover
     batching: Batching = Batching.CONTINUOUS
+    honours: frozenset[str] = frozenset()
+    """Which of `messages.OPTIONAL_FIELDS` it honours. Requests with others never come to it. Names, not an enum: nodes
+    of another version may know more of them."""
+
+    def refusal(self, request: GenerateRequest) -> InvalidRequest | None:
+        """Why such a backend must not get this request; None where it may."""
+        lacking = sorted(request.demands - self.honours)
+        if not lacking:
+            return None
+        if "prompt_ids" in lacking:
+            return InvalidRequest("`prompt`: this model takes no token ids; send the text")
+        return InvalidRequest(f"`{lacking[0]}` is not served by this model; leave it out")
 
 
 @attrs.frozen

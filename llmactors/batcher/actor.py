@@ -19,7 +19,7 @@ from llmactors.backends.messages import Assign, BackendEnding, BackendReady, Bac
 from llmactors.batcher.forming import BatchFormer
 from llmactors.batcher.metrics import BatcherMetrics
 from llmactors.batcher.outbox import Outbox
-from llmactors.errors import STREAM_CODES, BackendFailed, Interrupted, Overloaded
+from llmactors.errors import STREAM_CODES, BackendFailed, Interrupted, LlmactorsError, Overloaded
 from llmactors.ledger import AppendEntry, AppendOutcome, Claim, Ledger, ReleaseHow
 from llmactors.messages import Failed, Finished, TokenDelta, Usage
 
@@ -272,12 +272,13 @@ class BatcherActor(Actor):
         self._look = False
         while free > len(claims):
             got = await self._ledger.claim(self._worker, self._model, free - len(claims))
-            lost = [claim for claim in got if claim.tokens and capabilities.takeover is Takeover.RESTART]
-            claims += [claim for claim in got if claim not in lost]
+            lost = [(claim, error) for claim in got if (error := _why_not(capabilities, claim)) is not None]
             if not lost:
+                claims += got
                 break
-            error = Interrupted("the backend was lost, and this kind of backend cannot continue an answer")
-            for claim in lost:
+            hopeless = {claim.request.id for claim, _ in lost}
+            claims += [claim for claim in got if claim.request.id not in hopeless]
+            for claim, error in lost:
                 await self._ledger.finish(claim.request.id, claim.epoch, Failed(error.code, error.message))
         return claims
 
@@ -386,3 +387,10 @@ class BatcherActor(Actor):
         if status is None or status.state is not state:
             log.info("model state", model=self._model, state=state.value, detail=detail)
         self._directory.put(self._model, ModelStatus(state, self._capabilities, detail))
+
+
+def _why_not(capabilities: Capabilities, claim: Claim) -> LlmactorsError | None:
+    """Why this backend can neither begin nor continue a request; None where it can."""
+    if claim.tokens and capabilities.takeover is Takeover.RESTART:
+        return Interrupted("the backend was lost, and this kind of backend cannot continue an answer")
+    return capabilities.refusal(claim.request)

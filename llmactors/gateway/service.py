@@ -12,6 +12,7 @@ import trio
 
 from llmactors.actors import ActorRef
 from llmactors.backends.directory import ModelDirectory, ModelState
+from llmactors.backends.fit import fit
 from llmactors.errors import (
     ActorDied,
     Conflict,
@@ -129,6 +130,7 @@ class Service:
         # A class is a wish for order, and most clients never utter one: a better one than the key's is the key's.
         priority = max(request.priority, caller.best_priority)
         request = attrs.evolve(request, priority=priority, weight=caller.weight)
+        self._check_capable(request)
         if key is not None and (known := await self._known(request)) is not None:
             return Admission(known, None, keyed=True)
         await self._check_start(request)
@@ -252,12 +254,23 @@ class Service:
             raise Unavailable(f'no worker serves "{name}" at the moment', retry_after_s=2.0)
         if status.capabilities is None:
             raise Unavailable(f"model {name} is still starting", retry_after_s=2.0)
-        if body.max_tokens >= status.capabilities.context_tokens:
-            raise InvalidRequest(
-                f"`max_tokens`: {body.max_tokens} leaves no room for a prompt: "
-                f"the context of {name} is {status.capabilities.context_tokens} tokens"
-            )
         return name
+
+    def _check_capable(self, request: GenerateRequest) -> None:
+        """Refuses what the model's backend does not do, or has no room for."""
+        status = self.directory.get(request.model)
+        if status is None or status.capabilities is None:
+            return
+        refusal = status.capabilities.refusal(request)
+        if refusal is not None:
+            raise refusal
+        context = status.capabilities.context_tokens
+        if request.max_tokens >= context and not request.max_tokens_fit:
+            raise InvalidRequest(
+                f"`max_tokens`: {request.max_tokens} leaves no room for a prompt: "
+                f"the context of {request.model} is {context} tokens"
+            )
+        fit(request, len(request.prompt_ids), context)
 
     async def _check_start(self, request: GenerateRequest) -> None:
         """Refuses at once what could not even start before its deadline."""

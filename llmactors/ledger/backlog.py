@@ -13,7 +13,8 @@ BYTES_PER_TOKEN = 4
 def size_bytes(request: GenerateRequest) -> int:
     """What a waiting request counts against `max_queued_bytes`."""
     texts = (request.prompt, request.note, *request.stop, *(message.content for message in request.messages))
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    ids = len(request.prompt_ids) * BYTES_PER_TOKEN
+    return ids + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def ticket_for(request: GenerateRequest, size: int) -> Ticket:

@@ -50,11 +50,15 @@ class ClusterModels(ModelDirectory):
         return ModelStatus(best.state, self._capabilities(name, best, reports), best.detail)
 
     def _capabilities(self, name: str, best: ModelReport, reports: Sequence[ModelReport]) -> Capabilities | None:
-        """The best worker's; while none is ready, what was known last."""
+        """The best worker's, of what all honour; while none is ready, what was known last."""
         known = self.get(name)
-        declared = (best.capabilities, *(report.capabilities for report in reports))
-        last = None if known is None else known.capabilities
-        return next((each for each in declared if each is not None), last)
+        declared = [
+            each for each in (best.capabilities, *(report.capabilities for report in reports)) if each is not None
+        ]
+        if not declared:
+            return None if known is None else known.capabilities
+        # Any of the workers may get a request: it must be one that all of them honour.
+        return attrs.evolve(declared[0], honours=frozenset.intersection(*(each.honours for each in declared)))
 
     def _without_worker(self, name: str) -> ModelStatus:
         known = self.get(name)

@@ -10,7 +10,7 @@ that owns the backend ends, and its supervisor makes a new one. The requests go 
 
 import os
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 
 import attrs
@@ -18,16 +18,18 @@ import msgspec
 import trio
 
 from llmactors.backends.base import Capabilities, Job, Output, Takeover
+from llmactors.backends.fit import fit
 from llmactors.backends.llama.answer import Answer
 from llmactors.backends.llama.child import ChildConfig
 from llmactors.backends.llama.client import Exchange, LlamaClient, sampling_of
 from llmactors.backends.llama.gguf import read_gguf
 from llmactors.backends.llama.http import ConnectionLost
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
+from llmactors.backends.llama.quoting import Quoting
 from llmactors.backends.llama.stall import StallWatch
-from llmactors.backends.llama.vocabulary import Vocabulary, vocabulary_of
+from llmactors.backends.llama.vocabulary import Vocabulary, controls_of, vocabulary_of
 from llmactors.errors import BackendFailed, InvalidRequest, ModelError
-from llmactors.messages import ChatMessage, GenerateRequest, TokenDelta
+from llmactors.messages import OPTIONAL_FIELDS, ChatMessage, GenerateRequest, TokenDelta
 
 _PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"
 
@@ -98,6 +100,7 @@ class LlamaBackend:
         self._process = LlamaProcess(self._config)
         self._connected: LlamaClient | None = None
         self._vocabulary = Vocabulary(())
+        self._quoting = Quoting(())
         self._has_template = False
         self._stall = StallWatch(self._settings.stall_s, self._settings.slowest_prompt_tokens_per_s)
 
@@ -116,6 +119,7 @@ class LlamaBackend:
         """
         gguf = await trio.to_thread.run_sync(read_gguf, self._path)
         self._vocabulary = await trio.to_thread.run_sync(vocabulary_of, gguf)
+        self._quoting = Quoting(controls_of(gguf))
         context = min(self._settings.context_tokens, gguf.trained_context or self._settings.context_tokens)
         self._process = LlamaProcess(msgspec.structs.replace(self._config, context_tokens=context))
         address = await self._process.start()
@@ -133,16 +137,18 @@ class LlamaBackend:
         """Yields what comes after `job.tokens`; the last output has `finish`.
 
         Raises:
-            InvalidRequest: prompt and answer together do not fit into a slot.
+            ContextExceeded: prompt and answer together do not fit into a slot.
+            InvalidRequest: a token id is none of the model's.
             BackendFailed: llama.cpp gave up this one request.
             LlamaCrashed: the child is gone.
         """
         request = job.request
-        answer = Answer(self._vocabulary, request, job.tokens)
         exact = self._settings.reproducible and (request.temperature <= 0 or request.seed is not None)
         again = exact and bool(job.tokens)
         try:
             prompt = await self._read(request)
+            request = fit(request, len(prompt), self.capabilities.context_tokens)
+            answer = Answer(self._vocabulary, request, job.tokens)
             if not answer.finished and await self._ended(job):
                 answer.finish = "stop"
             if answer.finished:
@@ -193,22 +199,37 @@ class LlamaBackend:
 
     def _declare(self, context_tokens: int) -> Capabilities:
         takeover = Takeover.EXACT if self._settings.reproducible else Takeover.CONTINUE
-        return Capabilities(self._settings.slots, context_tokens, takeover)
+        return Capabilities(self._settings.slots, context_tokens, takeover, honours=frozenset(OPTIONAL_FIELDS))
 
     async def _read(self, request: GenerateRequest) -> list[int]:
         """The ids of the prompt."""
-        text = request.text
-        if self._has_template and not request.raw:
-            text = await self._client.apply_template(request.messages or (ChatMessage("user", request.prompt),))
-        ids = await self._client.tokenize(text)
+        self._check_ids("prompt", request.prompt_ids)
+        self._check_ids("logit_bias", [token for token, _ in request.logit_bias])
+        if request.prompt_ids:
+            ids = list(request.prompt_ids)
+        elif self._has_template and not request.raw:
+            ids = await self._read_chat(request.messages or (ChatMessage("user", request.prompt),))
+        else:
+            ids = await self._client.tokenize(request.text)
         if not ids:
             raise InvalidRequest("prompt is empty")
-        if len(ids) + request.max_tokens > self.capabilities.context_tokens:
-            raise InvalidRequest(
-                f"prompt and max_tokens do not fit: {len(ids)} + {request.max_tokens} tokens, and the model's context"
-                f" holds {self.capabilities.context_tokens}",
-            )
         return ids
+
+    async def _read_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        sheltered = self._quoting.shelter([message.content for message in messages])
+        if sheltered is None:
+            return await self._client.tokenize(await self._client.apply_template(messages))
+        pairs = zip(messages, sheltered.contents, strict=True)
+        text = await self._client.apply_template([ChatMessage(message.role, content) for message, content in pairs])
+        ids: list[int] = []
+        for part, controls in sheltered.cut(text):
+            ids += await self._client.tokenize(part, parse_special=controls, add_special=not ids)
+        return ids
+
+    def _check_ids(self, field: str, ids: Iterable[int]) -> None:
+        known = len(self._vocabulary.pieces)
+        if (unknown := next((token for token in ids if token >= known), None)) is not None:
+            raise InvalidRequest(f"`{field}`: there is no token {unknown}; the model's ids are below {known}")
 
     async def _ended(self, job: Job) -> bool:
         """Whether the log's last token ended the answer, and only the word of it was lost."""

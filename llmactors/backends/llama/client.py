@@ -66,17 +66,33 @@ def sampling_of(request: GenerateRequest, *, position: int) -> dict[str, Any]:
 
     A continuation draws from a seed of its own: the same position of the same request always draws the same.
     """
+    chosen = _weighing(request)
+    penalties = ["penalties"] if request.frequency_penalty or request.presence_penalty else []
     if request.temperature <= 0:
-        return {"samplers": ["top_k"], "top_k": 1, "temperature": 0.0}
+        return chosen | {"samplers": [*penalties, "top_k"], "top_k": 1, "temperature": 0.0}
     seed = _RANDOM_SEED if request.seed is None else request.seed
     if request.seed is not None and position:
         seed = int.from_bytes(hashlib.sha256(f"{seed}:{position}".encode()).digest()[:4])
-    return {
-        "samplers": ["temperature", "top_p"],
+    return chosen | {
+        "samplers": [*penalties, "temperature", "top_p"],
         "temperature": request.temperature,
         "top_p": request.top_p,
         "seed": seed % _RANDOM_SEED if request.seed is not None else seed,
     }
+
+
+def _weighing(request: GenerateRequest) -> dict[str, Any]:
+    """What weighs some tokens unlike the model does. A continuation needs to be told no more than this.
+
+    llama.cpp looks for repetitions in the text so far, prompt and answer alike; a continuation's prompt is both.
+    """
+    found: dict[str, Any] = {}
+    if request.frequency_penalty or request.presence_penalty:
+        found["frequency_penalty"] = request.frequency_penalty
+        found["presence_penalty"] = request.presence_penalty
+    if request.logit_bias:
+        found["logit_bias"] = request.logit_bias
+    return found
 
 
 class Exchange:
@@ -137,9 +153,9 @@ class LlamaClient:
         """A conversation, written as the model was trained to read it."""
         return (await self._post("/apply-template", {"messages": msgspec.to_builtins(messages)}, _Prompt)).prompt
 
-    async def tokenize(self, text: str, *, parse_special: bool = True) -> list[int]:
-        """The ids of `text`, with the tokens that the model wants at the beginning."""
-        body = {"content": text, "add_special": True, "parse_special": parse_special}
+    async def tokenize(self, text: str, *, parse_special: bool = True, add_special: bool = True) -> list[int]:
+        """The ids of `text`: with control tokens where it spells them, and with those that a prompt begins with."""
+        body = {"content": text, "add_special": add_special, "parse_special": parse_special}
         return (await self._post("/tokenize", body, _Tokens)).tokens
 
     async def pieces(self, text: str) -> list[tuple[int, bytes]]:
@@ -195,7 +211,8 @@ class LlamaClient:
 def _completion(ids: Sequence[int], count: int, sampling: dict[str, Any], *, cache: bool) -> dict[str, Any]:
     # No stop strings: llama.cpp would send no event for a token that might belong to one.
     fixed = {"prompt": list(ids), "n_predict": count, "cache_prompt": cache, "return_tokens": True}
-    return fixed | {"response_fields": _FIELDS} | sampling
+    # Penalties look at the whole text, and at the same one whoever makes which part of it.
+    return fixed | {"response_fields": _FIELDS, "repeat_last_n": len(ids) + count} | sampling
 
 
 def _progress(line: bytes) -> Progress:

@@ -10,7 +10,7 @@ import attrs
 from llmactors.backends.llama.gguf import Gguf
 from llmactors.errors import ModelError
 
-_NORMAL, _USER_DEFINED, _BYTE = 1, 4, 6
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
 _ENDS = ("eos", "eot", "eom")
 _LONGEST_SPELLING_BYTES = 64
 
@@ -84,6 +84,21 @@ def vocabulary_of(gguf: Gguf) -> Vocabulary:
         if isinstance(token, int) and token < len(pieces):
             pieces[token] = b""
     return Vocabulary(pieces)
+
+
+def controls_of(gguf: Gguf) -> set[str]:
+    """How the tokens are written that control the model, so that no user should be able to give one."""
+    meta = gguf.metadata
+    texts = meta.get("tokenizer.ggml.tokens") or []
+    kinds = meta.get("tokenizer.ggml.token_type") or [_NORMAL] * len(texts)
+    ends = {meta.get(f"tokenizer.ggml.{name}_token_id") for name in _ENDS}
+    found = {
+        text.decode("utf-8", "replace")
+        for at, (text, kind) in enumerate(zip(texts, kinds, strict=True))
+        # llama.cpp takes some for control tokens by their looks, whatever the file says.
+        if kind in {_UNKNOWN, _CONTROL} or at in ends or (text.startswith(b"<|") and text.endswith(b"|>"))
+    }
+    return found - {""}
 
 
 _LETTERS = _gpt2_bytes()

@@ -9,6 +9,7 @@ import trio
 
 from llmactors import errors
 from llmactors.backends.base import Batching, Capabilities, Job, Output, Takeover
+from llmactors.backends.fit import fit
 from llmactors.backends.mock.oracle import MockSequence, mock_prompt_tokens
 from llmactors.backends.mock.settings import FaultState, MockSettings
 
@@ -53,6 +54,7 @@ class MockBackend:
             context_tokens=self.settings.context,
             takeover=Takeover.EXACT,
             batching=self.settings.batching,
+            honours=frozenset({"prompt_ids"}),
         )
         self._slots: dict[Key, _Slot] = {}
         self._injects = bool(self.settings.crash_at or self.settings.hang_at or self.settings.slow_at)
@@ -69,7 +71,7 @@ class MockBackend:
         """Takes one sequence, to be continued after `job.tokens`.
 
         Raises:
-            InvalidRequest: Prompt and answer do not fit in the context.
+            ContextExceeded: Prompt and answer do not fit in the context.
             BackendFailed: The prompt contains `refuse`.
             RuntimeError: The caller broke the contract: no slot is free, the key is in use, or a static batch runs.
         """
@@ -77,17 +79,13 @@ class MockBackend:
         await trio.lowlevel.checkpoint_if_cancelled()
         request = job.request
         prompt_tokens = mock_prompt_tokens(request.text)
-        if prompt_tokens + request.max_tokens > self.settings.context:
-            raise errors.InvalidRequest(
-                f"prompt ({prompt_tokens} tokens) and max_tokens ({request.max_tokens}) together exceed"
-                f" the context of {self.settings.context} tokens",
-            )
+        fitting = fit(request, prompt_tokens, self.settings.context)
         if self.settings.refuse and self.settings.refuse in request.text:
             raise errors.BackendFailed("the mock was told to refuse such prompts")
         self._check_room(job)
         self._slots[job.key] = _Slot(
             key=job.key,
-            sequence=MockSequence(request, eos_one_in=self.settings.eos_one_in, taken=len(job.tokens)),
+            sequence=MockSequence(fitting, eos_one_in=self.settings.eos_one_in, taken=len(job.tokens)),
             max_tokens=request.max_tokens,
             ready_at=trio.current_time() + self.settings.prefill_ms / 1000,
             faulty=self._injects and self.settings.crash_prompt in request.text,

@@ -24,7 +24,7 @@ from llmactors.backends.openai.chunks import Chunk
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.upstream import Exchange, Upstream, UpstreamFault
 from llmactors.errors import BackendFailed, InternalError, Interrupted, LlmactorsError, Unavailable
-from llmactors.messages import GenerateRequest, TokenDelta
+from llmactors.messages import OPTIONAL_FIELDS, GenerateRequest, TokenDelta
 
 _PAUSE = Backoff(first_s=0.1, factor=2.0, cap_s=2.0, jitter=0.5)
 """Between two tries at one upstream."""
@@ -87,6 +87,7 @@ class OpenAIBackend:
             slots=settings.slots,
             context_tokens=settings.context,
             takeover=Takeover.CONTINUE if settings.continues else Takeover.RESTART,
+            honours=frozenset(OPTIONAL_FIELDS),
         )
 
     def __repr__(self) -> str:
@@ -165,7 +166,7 @@ class OpenAIBackend:
             self._running -= 1
 
     def _continues(self, request: GenerateRequest) -> bool:
-        return self._settings.continues and request.raw and not _messages_of(request)
+        return self._settings.continues and request.raw and not request.messages and not request.prompt_ids
 
     async def _choose(self, course: _Course) -> tuple[int, bool]:
         """Waits for an upstream that takes requests: which, and whether this is its trial. Raises the last fault's."""
@@ -267,12 +268,18 @@ class OpenAIBackend:
         }
         if request.seed is not None:
             body["seed"] = request.seed
+        for field in ("frequency_penalty", "presence_penalty"):
+            if value := getattr(request, field):
+                body[field] = value
+        if request.logit_bias:
+            body["logit_bias"] = {str(token): bias for token, bias in request.logit_bias}
         if request.stop:
             body["stop"] = list(request.stop[:_MAX_STOPS])
         left = request.max_tokens - course.count
         messages = _messages_of(request)
         if request.raw and not messages:
-            return "completions", body | {"prompt": request.prompt + course.text, "max_tokens": left}
+            prompt = list(request.prompt_ids) or request.prompt + course.text
+            return "completions", body | {"prompt": prompt, "max_tokens": left}
         if course.count:
             raise InternalError("a chat was to be continued")
         chat = messages or [{"role": "user", "content": request.prompt}]

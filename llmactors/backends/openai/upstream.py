@@ -13,7 +13,15 @@ import structlog
 import trio
 
 from llmactors.backends.openai.chunks import BadChunk, Chunk, ChunkReader, error_of
-from llmactors.errors import STREAM_CODES, BackendFailed, InvalidRequest, LlmactorsError, Unavailable, from_code
+from llmactors.errors import (
+    STREAM_CODES,
+    BackendFailed,
+    ContextExceeded,
+    InvalidRequest,
+    LlmactorsError,
+    Unavailable,
+    from_code,
+)
 
 log = structlog.get_logger("llmactors.backends.openai")
 
@@ -31,7 +39,9 @@ _OPERATORS_FAULT: dict[int, str] = {
     HTTPStatus.FORBIDDEN: "the upstream refuses the key that this service has for it",
     HTTPStatus.NOT_FOUND: "the upstream knows no such route or model",
 }
-_FINAL_CODES = {"INVALID_REQUEST", "POISONED", "DEADLINE_EXCEEDED", "EXPIRED"}
+_TOO_LONG = {"context_length_exceeded", "exceed_context_size_error"}
+"""What OpenAI's own servers, and llama.cpp's, say of a prompt that is longer than the context."""
+_FINAL_CODES = {"INVALID_REQUEST", "CONTEXT_EXCEEDED", "POISONED", "DEADLINE_EXCEEDED", "EXPIRED"}
 """Codes of another llmactors that another try does not change."""
 
 
@@ -152,7 +162,9 @@ def refusal_fault(status: int, error: dict[str, Any], hold_s: float | None) -> U
     if status == HTTPStatus.OK:
         return UpstreamFault(BackendFailed("the upstream answered with something that is no event stream"))
     if status in _REQUEST_AT_FAULT:
-        refused = InvalidRequest(f"the upstream refuses the request: {_said(error)}")
+        too_long = {str(error.get("code")), str(error.get("type"))} & _TOO_LONG
+        kind = ContextExceeded if too_long else InvalidRequest
+        refused = kind(f"the upstream refuses the request: {_said(error)}")
         return UpstreamFault(refused, again=False, blames=False)
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} and hold_s is not None:
         told = Unavailable("the upstream has no room now", retry_after_s=hold_s)

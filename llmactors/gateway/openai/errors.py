@@ -3,6 +3,7 @@
 They decide by the status, and by `x-should-retry` and `retry-after`, whether to try again by themselves.
 """
 
+import re
 from typing import Any
 
 from llmactors.errors import ClientError, InvalidRequest, LlmactorsError
@@ -13,7 +14,13 @@ _TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
-_CODES = {"UNAUTHENTICATED": "invalid_api_key", "RATE_LIMITED": "rate_limit_exceeded"}
+_CODES = {
+    "CONTEXT_EXCEEDED": "context_length_exceeded",
+    "RATE_LIMITED": "rate_limit_exceeded",
+    "UNAUTHENTICATED": "invalid_api_key",
+}
+_NAMED = re.compile(r"`([a-z_]+)`")
+"""What the message of an `InvalidRequest` begins with: also of one that a backend raised, and that was in the log."""
 
 
 class Refused(InvalidRequest):
@@ -31,7 +38,14 @@ def error_object(error: LlmactorsError, _request_id: str = "") -> dict[str, Any]
         "error": {
             "message": error.message,
             "type": _TYPES.get(error.status, default),
-            "param": error.param if isinstance(error, Refused) else None,
+            "param": _param(error),
             "code": _CODES.get(error.code, error.code.lower()),
         }
     }
+
+
+def _param(error: LlmactorsError) -> str | None:
+    if isinstance(error, Refused):
+        return error.param or None
+    named = _NAMED.match(error.message) if isinstance(error, InvalidRequest) else None
+    return named and named[1]

@@ -21,20 +21,20 @@ DEFAULT_CHAT_TOKENS = 512
 DEFAULT_COMPLETION_TOKENS = 16
 """What OpenAI's API documents for completions."""
 MAX_CHOICES = 16
+MAX_BIASES = 1024
+CHARS_PER_TOKEN = 4
+"""What an id counts as, where the length of a prompt is bounded in characters."""
 
 NOTHING: tuple[object, ...] = (None,)
 UNSERVED: Mapping[str, tuple[object, ...]] = {
     "audio": NOTHING,
     "best_of": (None, 1),
     "echo": (None, False),
-    "frequency_penalty": (None, 0),
     "function_call": (None, "none"),
     "functions": (None, []),
-    "logit_bias": (None, {}),
     "logprobs": (None, False),
     "modalities": (None, ["text"]),
     "prediction": NOTHING,
-    "presence_penalty": (None, 0),
     "reasoning_effort": NOTHING,
     "response_format": (None, {"type": "text"}),
     "suffix": (None, ""),
@@ -49,7 +49,18 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 
 Choices = Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)]
 Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
+TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+Bias = Annotated[float, msgspec.Meta(ge=-100, le=100)]
 StopText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STOP_CHARS)]
+
+
+_PROMPTS = "`prompt` must be a text, a list of texts, a list of token ids, or a list of such lists"
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, "minItems": 1}
+_TEXT = {"type": "string", "minLength": 1}
+_PROMPT_SCHEMA: dict[str, Any] = {
+    "anyOf": [_TEXT, *({"type": "array", "items": each, "minItems": 1} for each in (_TEXT, _IDS)), _IDS]
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +82,9 @@ class Common:
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     seed: int | None = None
     stop: StopText | Annotated[list[StopText], msgspec.Meta(max_length=MAX_STOPS)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], msgspec.Meta(max_length=MAX_BIASES)] | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -94,31 +108,40 @@ class ChatBody(Common):
         messages = tuple(
             read_message("messages", f"messages[{number}]", message) for number, message in enumerate(self.messages)
         )
-        most = self.max_completion_tokens or self.max_tokens or DEFAULT_CHAT_TOKENS
+        most = self.max_completion_tokens or self.max_tokens
         count = self.n or 1
-        return [OneAsk.of(self, number, deadline_ms, most, messages=messages, choices=count) for number in range(count)]
+        return [
+            OneAsk.of(
+                self,
+                number,
+                deadline_ms,
+                most or DEFAULT_CHAT_TOKENS,
+                messages=messages,
+                choices=count,
+                fit=most is None,
+            )
+            for number in range(count)
+        ]
 
 
 @attrs.frozen(kw_only=True)
 class CompletionBody(Common):
     """The body of `POST /v1/completions`."""
 
-    prompt: str | list[Any]
+    prompt: Annotated[str | list[Any], msgspec.Meta(extra_json_schema=_PROMPT_SCHEMA)]
     max_tokens: Count | None = None
 
     def asks(self, deadline_ms: int | None) -> list["OneAsk"]:
         """One for each choice of each prompt."""
-        prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-            raise Refused("prompt", "`prompt` must be a text, or a list of texts; token ids are not served here")
-        if not all(prompts):
+        prompts = _read_prompts(self.prompt)
+        if not prompts or not all(prompts):
             raise Refused("prompt", "`prompt` is empty")
         count = len(prompts) * (self.n or 1)
         if count > MAX_CHOICES:
             raise Refused("prompt", f"{count} answers were asked for at once; at most {MAX_CHOICES} are served")
         most = self.max_tokens or DEFAULT_COMPLETION_TOKENS
         return [
-            OneAsk.of(self, number, deadline_ms, most, prompt=str(prompt), choices=count)
+            OneAsk.of(self, number, deadline_ms, most, prompt=prompt, choices=count, fit=self.max_tokens is None)
             for prompt in prompts
             for number in range(self.n or 1)
         ]
@@ -130,7 +153,9 @@ class OneAsk:
 
     model: str
     max_tokens: int
+    max_tokens_fit: bool
     prompt: str
+    prompt_ids: tuple[int, ...]
     messages: tuple[ChatMessage, ...]
     temperature: float
     top_p: float
@@ -141,6 +166,9 @@ class OneAsk:
     note: str = ""
     grace_s: float | None = None
     """How long it lives without a reader; None: as long as any stream."""
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def of(
@@ -150,15 +178,18 @@ class OneAsk:
         deadline_ms: int | None,
         max_tokens: int,
         *,
-        prompt: str = "",
+        prompt: str | tuple[int, ...] = "",
         messages: tuple[ChatMessage, ...] = (),
         choices: int = 1,
+        fit: bool = False,
     ) -> "OneAsk":
         """The `number`-th of `choices`. Those of one seed differ, and each is the same another time."""
         return cls(
             model=body.model,
             max_tokens=max_tokens,
-            prompt=prompt,
+            max_tokens_fit=fit,
+            prompt=prompt if isinstance(prompt, str) else "",
+            prompt_ids=() if isinstance(prompt, str) else prompt,
             messages=messages,
             temperature=1.0 if body.temperature is None else body.temperature,
             top_p=body.top_p or 1.0,
@@ -166,11 +197,15 @@ class OneAsk:
             stop=body.stops,
             deadline_ms=deadline_ms,
             choices=choices,
+            frequency_penalty=body.frequency_penalty or 0.0,
+            presence_penalty=body.presence_penalty or 0.0,
+            logit_bias=tuple(sorted((token, bias) for token, bias in (body.logit_bias or {}).items() if bias)),
         )
 
     @property
     def prompt_chars(self) -> int:
-        return len(self.prompt) + sum(len(message.content) for message in self.messages)
+        ids = len(self.prompt_ids) * CHARS_PER_TOKEN
+        return ids + len(self.prompt) + sum(len(message.content) for message in self.messages)
 
     def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
         """The request that goes to the ledger."""
@@ -191,6 +226,11 @@ class OneAsk:
             created_ms=time.time_ns() // 1_000_000,
             note=self.note,
             choices=self.choices,
+            max_tokens_fit=self.max_tokens_fit,
+            prompt_ids=self.prompt_ids,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            logit_bias=self.logit_bias,
         )
 
 
@@ -207,17 +247,41 @@ def read_completion(fields: dict[str, Any]) -> CompletionBody:
 def read_fields(fields: dict[str, Any], kind: type[T], unserved: Mapping[str, tuple[object, ...]]) -> T:
     """A body. Fields that nobody knows are passed over; those of `unserved` may have only the values given there."""
     for name, harmless in unserved.items():
-        if name in fields and fields[name] not in harmless:
+        if name in fields and not _is_any_of(fields[name], harmless):
             raise Refused(name, f"`{name}` is not served here; leave it out")
     known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
     try:
-        return msgspec.convert({name: value for name, value in fields.items() if name in known}, kind)
+        return msgspec.convert({name: value for name, value in fields.items() if name in known}, kind, str_keys=True)
     except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$")
-        param = where.rstrip("`").lstrip(".")
+        text, _, where = str(error).partition(" - at ")
+        param = where.rpartition("`$.")[2].rstrip("`")
         if not param and "required field" in text:
             param = text.split("`")[1]
-        raise Refused(param.partition("[")[0].partition(".")[0], f"`{param}`: {text}" if where else text) from None
+            raise Refused(param, f"`{param}` is missing") from None
+        name = param.partition("[")[0].partition(".")[0]
+        if name == "prompt":
+            raise Refused(name, _PROMPTS) from None
+        raise Refused(name, f"`{param}`: {text}" if where else text) from None
+
+
+def _is_any_of(value: object, harmless: tuple[object, ...]) -> bool:
+    """Python takes 0 for False, but of `logprobs` they do not mean the same."""
+    return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in harmless)
+
+
+def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
+    """Each a text, or ids. Raises `Refused`."""
+    if isinstance(prompt, str):
+        return [prompt]
+    for kind in (list[TokenId], list[str], list[list[TokenId]]):
+        try:
+            found: list[Any] = msgspec.convert(prompt, kind)
+        except msgspec.ValidationError:
+            continue
+        if kind == list[TokenId]:
+            return [tuple(found)]
+        return [each if isinstance(each, str) else tuple(each) for each in found]
+    raise Refused("prompt", _PROMPTS)
 
 
 def read_message(
@@ -230,7 +294,10 @@ def read_message(
         raise Refused(param, f"`{where}.role` must be one of {served}, not {str(role)[:40]!r}")
     if fields.get("tool_calls") or fields.get("function_call"):
         raise Refused(param, f"`{where}.tool_calls` is not served here; leave it out")
-    return ChatMessage(_ROLES[role], _content(param, where, fields.get("content"), kinds))
+    content = fields.get("content")
+    if content is None and role == "assistant":
+        content = ""  # as it comes back of an answer that was nothing but calls of tools, or a refusal
+    return ChatMessage(_ROLES[role], _content(param, where, content, kinds))
 
 
 def _content(param: str, where: str, content: object, kinds: Collection[str]) -> str:

@@ -48,7 +48,7 @@ TABLE = [
     Bad(400, "INVALID_REQUEST", "`prompt`: Expected `str` of length >= 1", body={"prompt": ""}),
     Bad(400, "INVALID_REQUEST", "`max_tokens`: Expected `int` >= 1", body={"prompt": "p", "max_tokens": 0}),
     Bad(400, "INVALID_REQUEST", "leaves no room for a prompt", body={"prompt": "p", "max_tokens": 100}),
-    Bad(400, "INVALID_REQUEST", "together exceed", body={"prompt": "p " * 90, "max_tokens": 20}),
+    Bad(400, "CONTEXT_EXCEEDED", "do not fit", body={"prompt": "p " * 90, "max_tokens": 20}),
     Bad(400, "INVALID_REQUEST", "`stream`: Expected `bool`", body={"prompt": "p", "stream": "yes"}),
     Bad(400, "INVALID_REQUEST", "unknown field `maxtokens`", body={"prompt": "p", "maxtokens": 3}),
     Bad(404, "NOT_FOUND", "this node serves: mock", body={"prompt": "p", "model": "gpt-5"}),

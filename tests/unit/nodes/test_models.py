@@ -1,5 +1,6 @@
 """What a gateway makes of the workers' records."""
 
+import attrs
 import pytest
 
 from llmactors.backends.base import Capabilities, Takeover
@@ -40,6 +41,17 @@ def state(models: ClusterModels, name: str = "m") -> ModelState:
     status = models.get(name)
     assert status is not None
     return status.state
+
+
+def test_of_optional_fields_those_are_served_that_all_workers_honour() -> None:
+    """Nobody knows which of them will claim a request."""
+    models = ClusterModels(10.0)
+    every = [frozenset({"prompt_ids", "logit_bias"}), frozenset({"prompt_ids"}), frozenset({"prompt_ids", "new"})]
+    reports = [ModelReport("m", READY, attrs.evolve(CAPABLE, honours=honours)) for honours in every]
+    models.update([worker(f"w{n}", report) for n, report in enumerate(reports)], 0.0)
+    status = models.get("m")
+    assert status is not None
+    assert status.capabilities == attrs.evolve(CAPABLE, honours=frozenset({"prompt_ids"}))
 
 
 def test_without_any_worker_yet_that_is_the_problem() -> None:

@@ -35,6 +35,15 @@ def test_a_record_comes_back_as_it_was() -> None:
     assert NodeRecord.decode(record.encode()) == record
 
 
+def test_a_worker_of_an_older_version_honours_no_optional_field() -> None:
+    capable = Capabilities(4, 512, Takeover.EXACT, honours=frozenset({"prompt_ids"}))
+    written = msgspec.to_builtins(ModelReport("m", capabilities=capable))
+    assert msgspec.convert(written, ModelReport).capabilities == capable
+    del written["capabilities"]["honours"]
+    read = msgspec.convert(written, ModelReport).capabilities
+    assert read == attrs.evolve(capable, honours=frozenset())
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"nonsense", b'{"name": "w1"}'])
 def test_what_is_no_record_is_said_to_be_none(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):

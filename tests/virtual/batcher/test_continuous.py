@@ -95,9 +95,23 @@ async def test_a_refused_prompt_and_one_that_is_too_long_end_alone(autojump_cloc
         await world.submit("no way, sir", 20)
         await world.submit("too long", 99)
         await world.submit("fine too", 20)
-    assert codes(world) == ["length", "BACKEND_FAILED", "INVALID_REQUEST", "length"]
+    assert codes(world) == ["length", "BACKEND_FAILED", "CONTEXT_EXCEEDED", "length"]
     assert world.incarnations == (1, 1)
     assert world.metrics.worker_errors == 2
+
+
+async def test_what_the_backend_does_not_honour_never_comes_to_it(autojump_clock: MockClock) -> None:
+    """The gateway refuses it, but a worker of another version may have declared more than this one."""
+    world = World(MockSettings(step_ms=10))
+    async with world.running():
+        await world.submit("fine", 20)
+        await world.submit("louder", 20, frequency_penalty=1.0)
+        await world.submit("", 20, prompt_ids=(1, 2, 3))
+    assert codes(world) == ["length", "INVALID_REQUEST", "length"]
+    assert world.incarnations == (1, 1)
+    end = world.streams[1].end
+    assert isinstance(end, Failed)
+    assert end.message == "`frequency_penalty` is not served by this model; leave it out"
 
 
 async def test_cancelled_while_queued_it_never_starts(autojump_clock: MockClock) -> None:

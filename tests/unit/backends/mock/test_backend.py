@@ -37,7 +37,7 @@ async def test_it_is_a_stepwise_backend_and_says_what_it_can() -> None:
     backend = MockBackend(MockSettings(slots=3, context=100, batching=Batching.STATIC))
     assert isinstance(backend, StepwiseBackend)
     await backend.start()
-    assert backend.capabilities == Capabilities(3, 100, Takeover.EXACT, Batching.STATIC)
+    assert backend.capabilities == Capabilities(3, 100, Takeover.EXACT, Batching.STATIC, frozenset({"prompt_ids"}))
     await backend.check()
     await backend.close()
     assert repr(backend) == "<MockBackend 0/3 slots>"
@@ -91,7 +91,7 @@ async def test_an_evicted_sequence_says_nothing_more_and_frees_its_slot() -> Non
 async def test_what_does_not_fit_the_context_is_refused_with_the_numbers() -> None:
     backend = MockBackend(MockSettings(context=10))
     await backend.admit(job(ask("two words", max_tokens=8)))
-    with pytest.raises(errors.InvalidRequest, match=r"prompt \(2 tokens\) and max_tokens \(9\) .* of 10 tokens"):
+    with pytest.raises(errors.InvalidRequest, match=r"2 \+ 9 tokens.* 10 tokens"):
         await backend.admit(job(ask("two words", max_tokens=9), key=("s", 1)))
 
 

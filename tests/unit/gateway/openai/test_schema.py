@@ -27,15 +27,13 @@ def completion(**fields: Any) -> list[OneAsk]:
         ("audio", {"voice": "alloy", "format": "wav"}),
         ("best_of", 2),
         ("echo", True),
-        ("frequency_penalty", 0.5),
         ("function_call", "auto"),
         ("functions", [{"name": "f"}]),
-        ("logit_bias", {"50256": -100}),
         ("logprobs", True),
         ("logprobs", 3),
+        ("logprobs", 0),
         ("modalities", ["text", "audio"]),
         ("prediction", {"type": "content", "content": "x"}),
-        ("presence_penalty", -1),
         ("reasoning_effort", "low"),
         ("response_format", {"type": "json_object"}),
         ("suffix", "end"),
@@ -83,6 +81,13 @@ def test_what_asks_for_nothing_is_passed_over(fields: dict[str, Any]) -> None:
         ({"top_p": 0}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stop": [""]}, "stop"),
+        ({"frequency_penalty": 2.1}, "frequency_penalty"),
+        ({"presence_penalty": "x"}, "presence_penalty"),
+        ({"logit_bias": {"a": 1}}, "logit_bias"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"logit_bias": [[5, 1]]}, "logit_bias"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages"),
         ({"stop": 3}, "stop"),
         ({"seed": "x"}, "seed"),
         ({"stream": "yes"}, "stream"),
@@ -102,8 +107,11 @@ def test_a_missing_field_is_named() -> None:
     assert refused.value.param == "model"
 
 
-@pytest.mark.parametrize("prompt", [[], [1, 2, 3], [[1, 2]], [""], "", ["a"] * 17])
-def test_prompts_that_are_no_texts_are_refused(prompt: object) -> None:
+@pytest.mark.parametrize(
+    "prompt",
+    [[], [[]], [""], "", ["a"] * 17, [[1]] * 17, ["a", 1], [1, "a"], [[1], "a"], [-1], [1.5], [True], [2**31], 7],
+)
+def test_prompts_that_are_none_are_refused(prompt: object) -> None:
     with pytest.raises(Refused) as refused:
         completion(prompt=prompt)
     assert refused.value.param == "prompt"
@@ -113,13 +121,15 @@ def test_a_conversation_is_kept_as_it_is() -> None:
     messages = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
-        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": None, "refusal": None},
+        {"role": "system", "content": ""},
     ]
     [ask] = read_chat({"model": "m", "messages": messages}).asks(None)
     assert ask.messages == (
         ChatMessage("system", "Be brief."),
         ChatMessage("user", "a\nb"),
         ChatMessage("assistant", ""),
+        ChatMessage("system", ""),
     )
     request = ask.to_request("r", model="m", tenant="t", resume_grace_s=0)
     assert (request.prompt, request.raw, request.messages) == ("", False, ask.messages)
@@ -135,6 +145,30 @@ def test_limits_of_both_names_are_known() -> None:
     assert [ask.max_tokens for ask in chat(max_tokens=5)] == [5]
     assert [ask.max_tokens for ask in chat(max_tokens=5, max_completion_tokens=7)] == [7]
     assert [ask.max_tokens for ask in (*chat(), *completion())] == [512, 16]
+
+
+def test_only_a_limit_that_nobody_named_gives_way_to_the_prompt() -> None:
+    asks = [*chat(), *completion(), *chat(max_tokens=5), *chat(max_completion_tokens=5), *completion(max_tokens=5)]
+    assert [ask.max_tokens_fit for ask in asks] == [True, True, False, False, False]
+
+
+def test_prompts_of_token_ids() -> None:
+    assert [ask.prompt_ids for ask in completion(prompt=[5, 0, 7])] == [(5, 0, 7)]
+    asks = completion(prompt=[[5, 6], [7]], n=2)
+    assert [ask.prompt_ids for ask in asks] == [(5, 6), (5, 6), (7,), (7,)]
+    request = asks[0].to_request("r", model="m", tenant="t", resume_grace_s=0)
+    assert (request.prompt, request.prompt_ids, request.raw) == ("", (5, 6), True)
+    assert request.demands == {"prompt_ids"}
+
+
+def test_what_weighs_tokens_is_carried_along() -> None:
+    [ask] = chat(frequency_penalty=0.5, presence_penalty=-1, logit_bias={"7": -100, "5": 1.5, "6": 0})
+    request = ask.to_request("r", model="m", tenant="t", resume_grace_s=0)
+    assert (request.frequency_penalty, request.presence_penalty) == (0.5, -1)
+    assert request.logit_bias == ((5, 1.5), (7, -100))
+    assert request.demands == {"frequency_penalty", "presence_penalty", "logit_bias"}
+    [nothing] = chat(frequency_penalty=0, logit_bias={})
+    assert not nothing.to_request("r", model="m", tenant="t", resume_grace_s=0).demands
 
 
 def test_a_completion_goes_to_the_model_as_it_is() -> None:

@@ -1,0 +1,60 @@
+"""What spells a control token is taken out of messages, and put back as text."""
+
+import re
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmactors.backends.llama.gguf import Gguf
+from llmactors.backends.llama.quoting import Quoting
+from llmactors.backends.llama.vocabulary import controls_of
+
+CONTROLS = ("<|end|>", "<|end|>more", "<s>", "[x]")
+
+
+@given(
+    contents=st.lists(
+        st.lists(st.sampled_from([*CONTROLS, "<|end", "|>", "a", "\ue000q", "\ue0010", "[x", "]"])), max_size=3
+    )
+)
+def test_all_of_it_comes_back_and_no_control_token_is_left_to_be_read(contents: list[list[str]]) -> None:
+    texts = ["".join(pieces) for pieces in contents]
+    sheltered = Quoting(CONTROLS).shelter(texts)
+    if sheltered is None:
+        assert not any(control in text for text in texts for control in CONTROLS)
+        return
+    parts = sheltered.cut("<s>" + "<|end|>".join(sheltered.contents))
+    assert "".join(text for text, _ in parts) == "<s>" + "<|end|>".join(texts)
+    meant = " ".join(text for text, is_meant in parts if is_meant)
+    found = re.findall(r"<\|end\|>|<s>|\[x\]", meant)
+    assert found == ["<s>", *["<|end|>"] * (len(texts) - 1)]
+
+
+def test_the_longest_control_token_wins() -> None:
+    sheltered = Quoting(CONTROLS).shelter(["a<|end|>more"])
+    assert sheltered is not None
+    assert sheltered.quoted == ("<|end|>more",)
+
+
+def test_messages_without_control_tokens_are_left_alone() -> None:
+    assert Quoting(CONTROLS).shelter(["a < b | c > d", ""]) is None
+    assert Quoting(()).shelter(["<s>"]) is None
+
+
+def test_a_text_that_nearly_spells_thousands_of_tokens_is_read_in_one_pass() -> None:
+    """By processor time, with a bound far above what it takes: tried one after the other they would take a minute."""
+    quoting = Quoting([f"<|reserved_{number}|>" for number in range(5000)])
+    begun = time.process_time()
+    assert quoting.shelter(["<|reserved_" * 25_000]) is None
+    assert time.process_time() - begun < 10
+
+
+def test_the_control_tokens_of_a_file() -> None:
+    meta = {
+        "tokenizer.ggml.tokens": [b"<unk>", b"<s>", b"a", b"<|looks|>", b"<end>", b"<tag>", b""],
+        "tokenizer.ggml.token_type": [2, 3, 1, 1, 1, 1, 3],
+        "tokenizer.ggml.eos_token_id": 4,
+    }
+    assert controls_of(Gguf(meta)) == {"<unk>", "<s>", "<|looks|>", "<end>"}
+    assert controls_of(Gguf({})) == set()
