@@ -51,6 +51,8 @@ class Exchange:
         self.begun = trio.current_time()
         self.error_body: Callable[[LlmactorsError, str], dict[str, Any]] = error_object
         """How an error looks to clients of this route."""
+        self.timing_header: str | None = None
+        """The header that says how long it took until the answer began, in milliseconds; None: none does."""
         self.code: str | None = None
         """The code of the error sent, if one was, or that the stream ended with."""
         self._receive = receive
@@ -107,6 +109,8 @@ class Exchange:
         """Sends the head of an answer whose body follows by `write`."""
         self.status = status
         named = [("content-type", content_type), *id_headers(self.scope, self.request_id), *headers]
+        if self.timing_header is not None:
+            named.append((self.timing_header, str(round((trio.current_time() - self.begun) * 1000))))
         await self._send({"type": "http.response.start", "status": status, "headers": wire_headers(named)})
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
@@ -188,7 +192,7 @@ def error_headers(error: LlmactorsError) -> list[Header]:
         headers += [("retry-after", str(max(1, math.ceil(seconds)))), ("retry-after-ms", str(round(seconds * 1000)))]
     if isinstance(error, MethodNotAllowed):
         headers.append(("allow", ", ".join(error.allowed)))
-    if error.status == 429 or error.status >= 500:
+    if error.status in {409, 429} or error.status >= 500:
         # What OpenAI's clients go by, before they look at the status.
         headers.append(("x-should-retry", "true" if error.retry_after_s is not None else "false"))
     if error.status == 401:

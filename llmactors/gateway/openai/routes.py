@@ -1,7 +1,7 @@
 """The handlers of `/v1/chat/completions`, `/v1/completions` and `/v1/models`."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Self
 
@@ -15,12 +15,15 @@ from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE, while_connected
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.render import ChunkRenderer, Kind, add_up, error_of, render_error
 from llmactors.gateway.openai.schema import OneAsk, read_chat, read_completion
-from llmactors.gateway.pump import pump
+from llmactors.gateway.pump import pieces, pump
 from llmactors.gateway.schema import deadline_of, parse_object
 from llmactors.gateway.service import Admission, Service, cut_error
 from llmactors.gateway.sse import SseStream
 from llmactors.ledger import Follower, LogSlice
-from llmactors.messages import Finished, GenerateRequest, Usage
+from llmactors.messages import Failed, Finished, GenerateRequest, Usage
+
+Begin = Callable[[], Awaitable[None]]
+"""Sends the head of the answer, if that was not done yet."""
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
 _CHAT, _TEXT = Kind(chat=True), Kind(chat=False)
@@ -152,32 +155,53 @@ async def _stream(service: Service, exchange: Exchange, choices: Choices, kind: 
     ]
     ended = False
 
+    async def begin() -> None:
+        """Only with the first token: what fails before it has a status of its own, by which clients try again."""
+        if not exchange.status:
+            await exchange.start(200, [*SSE_HEADERS, *choices.headers], SSE_TYPE)
+
     async def follow() -> None:
         nonlocal ended
-        await exchange.start(200, [*SSE_HEADERS, *choices.headers], SSE_TYPE)
         try:
             with service.cuttable() as scope:
                 if len(renderers) == 1:
-                    await _one(service, exchange, choices.followers[0], renderers[0])
+                    await _one(service, exchange, choices.followers[0], renderers[0], begin)
                 else:
-                    await _several(service, exchange, choices.followers, renderers)
+                    await _several(service, exchange, choices.followers, renderers, begin)
             if scope.cancelled_caught:
                 raise cut_error()
             ended = True
         except LlmactorsError as error:
+            if not exchange.status:
+                raise
             exchange.code = error.code
             await exchange.write(render_error(error), more=False)
 
     return await while_connected(exchange, follow) and ended
 
 
-async def _one(service: Service, exchange: Exchange, follower: Follower, renderer: ChunkRenderer) -> None:
+async def _one(service: Service, exchange: Exchange, follower: Follower, renderer: ChunkRenderer, begin: Begin) -> None:
     pace, metrics = service.settings.pace, service.metrics
-    await SseStream(exchange, follower, service.flusher, pace, metrics, renderer, awaits_first=True).run()
+    await follower.wait_more()
+    first = follower.take()
+    _check_begun(first)
+    await begin()
+    for part in pieces(first):
+        await exchange.write(renderer.render(part), more=part.end is None)
+    now = trio.current_time()
+    if first.deltas:
+        metrics.first_token(now - exchange.begun)
+        metrics.tokens_generated(len(first.deltas))
+    if first.end is not None:
+        exchange.code = first.end.code if isinstance(first.end, Failed) else None
+        return
+    rest = SseStream(exchange, follower, service.flusher, pace, metrics, renderer, awaits_first=False)
+    rest.next_write = now + pace.flush_interval_s
+    await rest.run()
 
 
 async def _several(
-    service: Service, exchange: Exchange, followers: list[Follower], renderers: list[ChunkRenderer]
+    service: Service, exchange: Exchange, followers: list[Follower], renderers: list[ChunkRenderer], begin: Begin
 ) -> None:
     """Choices take turns in one stream. The first that fails ends it."""
     turn = trio.Lock()
@@ -188,6 +212,7 @@ async def _several(
         if part.end is not None and (error := error_of(part.end)) is not None:
             raise error
         async with turn:
+            await begin()
             await exchange.write(renderer.render(part))
 
     async def nothing() -> None:
@@ -204,6 +229,12 @@ async def _several(
                 nursery.start_soon(follow, follower, renderer)
     usages: list[Usage] = [part.end.usage for part in ends if isinstance(part.end, Finished)]
     await exchange.write(renderers[0].render_end(add_up(usages)), more=False)
+
+
+def _check_begun(part: LogSlice) -> None:
+    """Raises the error of an answer that ended before it began."""
+    if part.end is not None and not part.deltas and (error := error_of(part.end)) is not None:
+        raise error
 
 
 @contextlib.contextmanager
@@ -228,4 +259,5 @@ def created_s(request: GenerateRequest) -> int:
 def prepare(exchange: Exchange) -> Exchange:
     """An exchange whose errors look as clients of these routes expect them."""
     exchange.error_body = error_object
+    exchange.timing_header = "openai-processing-ms"
     return exchange
