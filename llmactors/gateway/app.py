@@ -36,6 +36,7 @@ from llmactors.gateway.exchange import (
 )
 from llmactors.gateway.openai import routes as openai
 from llmactors.gateway.openai.responses import routes as responses
+from llmactors.gateway.openapi import document as openapi
 from llmactors.gateway.origin import check_origin
 from llmactors.gateway.request_id import new_request_id
 from llmactors.gateway.service import Service
@@ -146,6 +147,7 @@ def _quart_app(service: Service, auth: Authenticator, tree: health.TreeSource) -
     # `//v1/tree` is another path than `/v1/tree`, not a redirect to it.
     app.url_map.merge_slashes = False
     health.add_routes(app, service, tree)
+    openapi.add_routes(app)
     _add_error_handlers(app)
 
     @app.before_request

@@ -25,7 +25,7 @@ from llmactors.keys.record import KeyRecord, Verdict
 from llmactors.keys.text import Credential, Digest, read_key
 from llmactors.limiter.limits import Limits
 
-OPEN_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+OPEN_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/openapi.json"})
 """Served without a key: they are for orchestrators and scrapers, and say nothing of any request."""
 
 _SINGLE = ""

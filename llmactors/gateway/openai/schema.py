@@ -45,7 +45,7 @@ UNSERVED: Mapping[str, tuple[object, ...]] = {
     "web_search_options": NOTHING,
 }
 """What is not served here, and the values of it that ask for nothing."""
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 Choices = Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)]
 Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
@@ -56,11 +56,6 @@ StopText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STOP_CHARS)]
 
 
 _PROMPTS = "`prompt` must be a text, a list of texts, a list of token ids, or a list of such lists"
-_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, "minItems": 1}
-_TEXT = {"type": "string", "minLength": 1}
-_PROMPT_SCHEMA: dict[str, Any] = {
-    "anyOf": [_TEXT, *({"type": "array", "items": each, "minItems": 1} for each in (_TEXT, _IDS)), _IDS]
-}
 
 
 @attrs.frozen(kw_only=True)
@@ -128,7 +123,7 @@ class ChatBody(Common):
 class CompletionBody(Common):
     """The body of `POST /v1/completions`."""
 
-    prompt: Annotated[str | list[Any], msgspec.Meta(extra_json_schema=_PROMPT_SCHEMA)]
+    prompt: str | list[Any]
     max_tokens: Count | None = None
 
     def asks(self, deadline_ms: int | None) -> list["OneAsk"]:
@@ -289,15 +284,15 @@ def read_message(
 ) -> ChatMessage:
     """One turn, which stands at `where` in the field `param`. `kinds` are those of a content's parts that are texts."""
     role = fields.get("role")
-    if not isinstance(role, str) or role not in _ROLES:
-        served = ", ".join(_ROLES)
+    if not isinstance(role, str) or role not in ROLES:
+        served = ", ".join(ROLES)
         raise Refused(param, f"`{where}.role` must be one of {served}, not {str(role)[:40]!r}")
     if fields.get("tool_calls") or fields.get("function_call"):
         raise Refused(param, f"`{where}.tool_calls` is not served here; leave it out")
     content = fields.get("content")
     if content is None and role == "assistant":
         content = ""  # as it comes back of an answer that was nothing but calls of tools, or a refusal
-    return ChatMessage(_ROLES[role], _content(param, where, content, kinds))
+    return ChatMessage(ROLES[role], _content(param, where, content, kinds))
 
 
 def _content(param: str, where: str, content: object, kinds: Collection[str]) -> str:

@@ -71,6 +71,8 @@ def test_what_asks_for_nothing_is_passed_over(fields: dict[str, Any]) -> None:
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages"),
+        ({"messages": [{"role": {}, "content": "x"}]}, "messages"),
+        ({"messages": [7]}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages"),
         ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "messages"),
         ({"model": ""}, "model"),

@@ -1,0 +1,65 @@
+"""Schemathesis reads `/openapi.json` and asks a running node whatever may come of it, right and wrong.
+
+It finds no server error, and no status, header, content type or body that the document does not tell of.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from llmactors.gateway.openapi.document import OPERATIONS
+from llmactors.testing.node import LocalNode, local_node, mock_model
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(170)]
+
+SEED = 20
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "unsupported_method",
+    "allow_header_conformance",
+)
+# Deadlines that have passed are answered with 504, and it cannot know which have.
+CONFIG = """
+[checks.not_a_server_error]
+expected-statuses = ["2xx", "3xx", "4xx", 504]
+"""
+
+
+def with_models_that_exist(document: dict[str, Any]) -> dict[str, Any]:
+    """Names are made up otherwise, and nearly all of what is asked ends with "no such model"."""
+    schemas = document["components"]["schemas"]
+    for body, names in (("GenerateBody", ["mock", None]), ("ChatBody", ["mock"]), ("CompletionBody", ["mock"])):
+        schemas[body]["properties"]["model"] = {"enum": names}
+    return document
+
+
+async def schemathesis(node: LocalNode, folder: Path, *options: str) -> str:
+    """Runs it, and returns its report. Raises where it has found anything."""
+    document = with_models_that_exist((await node.client.get("/openapi.json")).json())
+    (folder / "openapi.json").write_text(json.dumps(document))
+    (folder / "schemathesis.toml").write_text(CONFIG)
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", "schemathesis.toml", "run", "openapi.json"]
+    arguments = [f"--url={node.url}", f"--seed={SEED}", f"--checks={','.join(CHECKS)}", "--no-shrink", *options]
+    with trio.fail_after(150):
+        ran = await trio.run_process(
+            [*command, *arguments], capture_stdout=True, stderr=subprocess.STDOUT, check=False, cwd=folder
+        )
+    report = ran.stdout.decode()
+    assert ran.returncode == 0, report
+    return report
+
+
+async def test_it_finds_nothing(tmp_path: Path) -> None:
+    async with local_node(mock_model("context=32")) as node:
+        report = await schemathesis(node, tmp_path, "--phases=coverage,fuzzing", "--max-examples=4")
+    assert f"Tested: {len(OPERATIONS)}" in report
