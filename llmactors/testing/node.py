@@ -50,6 +50,10 @@ class LocalNode:
         """The newest incarnation of each actor, by path."""
         return {actor.path: actor.spec.ref.incarnation for actor in self.node.tree.actors()}
 
+    async def wait_ready(self, *, within_s: float = 60.0) -> None:
+        """Until all its models serve."""
+        await wait_until(lambda: not self.node.directory.problems(), within_s=within_s)
+
     async def wait_running(self, path: str, incarnation: int) -> None:
         """Until this incarnation, or a later one, of the actor is up."""
         ref = self.node.tree.actor(path).spec.ref

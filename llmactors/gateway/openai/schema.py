@@ -133,7 +133,7 @@ class CompletionBody(Common):
             raise Refused("prompt", "`prompt` is empty")
         count = len(prompts) * (self.n or 1)
         if count > MAX_CHOICES:
-            raise Refused("prompt", f"{count} answers were asked for at once; at most {MAX_CHOICES} are served")
+            raise Refused("prompt", f"`prompt` and `n` ask for {count} answers at once; {MAX_CHOICES} is the most")
         most = self.max_tokens or DEFAULT_COMPLETION_TOKENS
         return [
             OneAsk.of(self, number, deadline_ms, most, prompt=prompt, choices=count, fit=self.max_tokens is None)
