@@ -5,6 +5,7 @@ and splits what has come at empty lines. guidellm (guidellm/backends/openai) rea
 usage in a chunk that has no choices.
 """
 
+import codecs
 import json
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -19,12 +20,11 @@ class Reading:
     texts: list[str] = attrs.field(factory=list)
     completion_tokens: int | None = None
     done: bool = False
-    errors: list[str] = attrs.field(factory=list)
+    error: str = ""
 
-    def _take(self, chunk: dict[str, Any]) -> None:
-        if "error" in chunk:
-            self.errors.append(str(chunk["error"]["message"]))
-        elif choices := chunk.get("choices"):
+    def take(self, chunk: dict[str, Any]) -> None:
+        """One chunk."""
+        if choices := chunk.get("choices"):
             [choice] = choices
             text = choice["text"] if "text" in choice else choice["delta"].get("content")
             if text:
@@ -40,13 +40,15 @@ class Reader(Protocol):
 
 
 def read_as_vllm_bench(reads: Iterable[bytes]) -> Reading:
-    """Of each read the white space at both ends is lost. An event is whole with its empty line, or once it is JSON."""
+    """Of each read the white space at both ends is lost. An event is whole with its empty line, or once it is JSON.
+
+    Of an error it takes no notice: whatever began is a success.
+    """
     reading = Reading()
+    decode = codecs.getincrementaldecoder("utf-8")().decode
     rest = ""
     for read in reads:
-        if not (stripped := read.strip()):
-            continue
-        rest += stripped.decode()
+        rest += decode(read.strip())
         events = []
         while "\n\n" in rest:
             event, _, rest = rest.partition("\n\n")
@@ -61,12 +63,12 @@ def read_as_vllm_bench(reads: Iterable[bytes]) -> Reading:
             if data == "[DONE]":
                 reading.done = True
             else:
-                reading._take(json.loads(data))
+                reading.take(json.loads(data))
     return reading
 
 
 def read_as_guidellm(reads: Iterable[bytes]) -> Reading:
-    """Lines, of which one that is `data: [DONE]` is the end; others that are not data are passed over."""
+    """Lines, of which one that is `data: [DONE]` is the end, and an error is a failure; comments are passed over."""
     reading = Reading()
     rest = b""
     for read in reads:
@@ -77,7 +79,11 @@ def read_as_guidellm(reads: Iterable[bytes]) -> Reading:
                 reading.done = True
                 return reading
             if line.startswith("data:"):
-                reading._take(json.loads(line.removeprefix("data:").strip()))
+                chunk = json.loads(line.removeprefix("data:").strip())
+                if "error" in chunk:
+                    reading.error = str(chunk["error"]["message"])
+                    return reading
+                reading.take(chunk)
     return reading
 
 

@@ -73,18 +73,17 @@ async def test_all_tokens_and_the_usage_are_counted(read: Reader) -> None:
                 assert "".join(reading.texts) == TEXTS[path]
                 assert (len(reading.texts), reading.completion_tokens) == (TOKENS, TOKENS)
                 assert reading.done
-                assert not reading.errors
+                assert not reading.error
 
 
-async def test_an_answer_that_is_not_whole_is_no_success() -> None:
-    """Guidellm tells so by the error. vLLM's reader misses an error, and the usage and the end with it."""
+async def test_an_answer_that_is_not_whole_has_no_end_and_no_usage() -> None:
     async with local_node(mock_model("crash_at=5")) as node:
         reads = await reads_of(node, "/v1/completions")
     for read in (read_as_vllm_bench, read_as_guidellm):
         reading = read(reads)
         assert len(reading.texts) == 4
         assert (reading.done, reading.completion_tokens) == (False, None)
-        assert reading.errors
+        assert bool(reading.error) is (read is read_as_guidellm)
 
 
 async def test_silence_before_a_token_adds_no_bytes() -> None:
