@@ -199,3 +199,51 @@ class TreePart:
     restarts: int
     last_exit: str
     children: "list[TreePart]" = attrs.field(factory=list)
+
+
+@attrs.frozen
+class OutputText:
+    """What the model says."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any]
+    logprobs: list[Any]
+
+
+@attrs.frozen
+class OutputMessage:
+    """The one item of a response's output."""
+
+    id: str
+    type: Literal["message"]
+    status: Literal["in_progress", "completed", "incomplete"]
+    role: Literal["assistant"]
+    content: list[OutputText]
+
+
+@attrs.frozen
+class ResponseUsage:
+    """What it cost, in tokens."""
+
+    input_tokens: int
+    input_tokens_details: dict[str, int]
+    output_tokens: int
+    output_tokens_details: dict[str, int]
+    total_tokens: int
+
+
+@attrs.frozen
+class ResponseObject:
+    """A response as it is now; with more fields, that tell how it was asked for."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    background: bool
+    error: dict[str, str] | None
+    incomplete_details: dict[str, str] | None
+    model: str
+    output: list[OutputMessage]
+    usage: ResponseUsage | None

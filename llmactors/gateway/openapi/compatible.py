@@ -82,18 +82,15 @@ _PART: Schema = {
     "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
     "required": ["type", "text"],
 }
-_MESSAGES: Schema = {
-    "type": "array",
-    "minItems": 1,
-    "items": {
-        "type": "object",
-        "properties": {
-            "role": {"enum": list(ROLES)},
-            "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]},
-        },
-        "required": ["role", "content"],
+MESSAGE: Schema = {
+    "type": "object",
+    "properties": {
+        "role": {"enum": list(ROLES)},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]},
     },
+    "required": ["role", "content"],
 }
+_MESSAGES: Schema = {"type": "array", "minItems": 1, "items": MESSAGE}
 _REFUSED: Schema = {name: {"enum": list(harmless)} for name, harmless in sorted(UNSERVED.items())}
 """What is refused by its name, as the values of it that are not."""
 

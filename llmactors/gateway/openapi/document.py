@@ -8,12 +8,12 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from llmactors import __version__
-from llmactors.gateway.openapi import compatible, native, operators
+from llmactors.gateway.openapi import compatible, native, operators, responses
 from llmactors.gateway.openapi.operation import components
 
-OPERATIONS = (*native.OPERATIONS, *compatible.OPERATIONS, *operators.OPERATIONS)
+OPERATIONS = (*native.OPERATIONS, *compatible.OPERATIONS, *responses.OPERATIONS, *operators.OPERATIONS)
 """Whoever adds a route adds it here."""
-_TIGHTEN: dict[str, Any] = {"GenerateBody": {"additionalProperties": False}, **compatible.TIGHTEN}
+_TIGHTEN: dict[str, Any] = {"GenerateBody": {"additionalProperties": False}, **compatible.TIGHTEN, **responses.TIGHTEN}
 
 
 def document() -> dict[str, Any]:

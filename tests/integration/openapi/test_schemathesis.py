@@ -38,8 +38,9 @@ expected-statuses = ["2xx", "3xx", "4xx", 504]
 def with_models_that_exist(document: dict[str, Any]) -> dict[str, Any]:
     """Names are made up otherwise, and nearly all of what is asked ends with "no such model"."""
     schemas = document["components"]["schemas"]
-    for body, names in (("GenerateBody", ["mock", None]), ("ChatBody", ["mock"]), ("CompletionBody", ["mock"])):
-        schemas[body]["properties"]["model"] = {"enum": names}
+    schemas["GenerateBody"]["properties"]["model"] = {"enum": ["mock", None]}
+    for body in ("ChatBody", "CompletionBody", "ResponseBody"):
+        schemas[body]["properties"]["model"] = {"enum": ["mock"]}
     return document
 
 

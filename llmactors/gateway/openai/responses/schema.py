@@ -24,7 +24,7 @@ from llmactors.gateway.openai.schema import (
 )
 from llmactors.messages import ChatMessage
 
-_UNSERVED: Mapping[str, tuple[object, ...]] = {
+UNSERVED_OF_RESPONSES: Mapping[str, tuple[object, ...]] = {
     **UNSERVED,
     "background_options": (None, {}, {"completion_window": "soonest"}),
     "context_management": (None, []),
@@ -79,7 +79,8 @@ class ResponseBody(Common):
             metadata=self.metadata or {},
         )
         most = self.max_output_tokens or DEFAULT_CHAT_TOKENS
-        ask = OneAsk.of(self, 0, deadline_ms, most, messages=tuple(messages))
+        fit = self.max_output_tokens is None
+        ask = OneAsk.of(self, 0, deadline_ms, most, messages=tuple(messages), fit=fit)
         return attrs.evolve(ask, note=kept.note, grace_s=background_s if self.background else None)
 
     def _messages(self) -> list[ChatMessage]:
@@ -101,7 +102,7 @@ class Retrieval:
 
 def read_response(fields: dict[str, Any]) -> ResponseBody:
     """Raises `Refused`, or `InvalidRequest` that names the field."""
-    return read_fields(fields, ResponseBody, _UNSERVED)
+    return read_fields(fields, ResponseBody, UNSERVED_OF_RESPONSES)
 
 
 def read_query(query: str) -> Retrieval:

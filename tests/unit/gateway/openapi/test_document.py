@@ -13,6 +13,7 @@ from llmactors.gateway.app import App
 from llmactors.gateway.auth import OPEN_ROUTES, Authenticator
 from llmactors.gateway.exchange import error_object as native_error
 from llmactors.gateway.openai.errors import error_object as compatible_error
+from llmactors.gateway.openai.responses.routes import PATH as RESPONSES
 from llmactors.gateway.openai.routes import PATHS
 from llmactors.gateway.openapi.answers import CompatibleError, Error
 from llmactors.gateway.openapi.document import OPERATIONS, document
@@ -21,6 +22,7 @@ from llmactors.ledger import MemoryLedger
 from llmactors.telemetry import Metrics
 
 DOCUMENT = document()
+NATIVE = ("/v1/generate", "/v1/streams/{id}")
 
 
 def values(tree: Any, key: str) -> Iterator[Any]:
@@ -41,7 +43,7 @@ def test_every_route_is_told_of() -> None:
     )
     app = App(service, Authenticator(None), lambda: None, access_log=False)  # type: ignore[arg-type,return-value]
     rules = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) for rule in app._quart.url_map.iter_rules()}
-    missing = (rules | set(PATHS)) - set(DOCUMENT["paths"])
+    missing = (rules | {*PATHS, *NATIVE, RESPONSES}) - set(DOCUMENT["paths"])
     assert not missing, f"add an `Operation` in llmactors/gateway/openapi for {', '.join(sorted(missing))}"
 
 
