@@ -20,7 +20,7 @@ _CODES = {
     "UNAUTHENTICATED": "invalid_api_key",
 }
 _NAMED = re.compile(r"`([a-z_]+)`")
-"""What the message of an `InvalidRequest` begins with: also of one that a backend raised, and that was in the log."""
+"""What the message of an invalid request begins with: also of one that a backend raised, and that was in the log."""
 
 
 class Refused(InvalidRequest):
@@ -47,5 +47,5 @@ def error_object(error: LlmactorsError, _request_id: str = "") -> dict[str, Any]
 def _param(error: LlmactorsError) -> str | None:
     if isinstance(error, Refused):
         return error.param or None
-    named = _NAMED.match(error.message) if isinstance(error, InvalidRequest) else None
+    named = _NAMED.match(error.message) if isinstance(error, ClientError) else None
     return named and named[1]

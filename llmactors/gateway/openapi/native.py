@@ -30,6 +30,7 @@ ADMISSION: tuple[type[LlmactorsError], ...] = (
     NotFound,
     RequestTimeout,
     Conflict,
+    Expired,
     TooLarge,
     RateLimited,
     Overloaded,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from llmactors.errors import InvalidRequest
+from llmactors.errors import InvalidRequest, from_code
 from llmactors.gateway.openai.errors import Refused, error_object
 from llmactors.gateway.openai.schema import OneAsk, read_chat, read_completion
 from llmactors.gateway.schema import deadline_of
@@ -185,3 +185,10 @@ def test_a_deadline_is_whole_milliseconds() -> None:
     for wrong in ("soon", "-1", "1.5", "9" * 20):
         with pytest.raises(InvalidRequest, match="X-Request-Deadline"):
             deadline_of(wrong)
+
+
+def test_what_a_backend_refused_names_its_field_too() -> None:
+    """All that comes of its error through a log is its code and its text."""
+    told = error_object(from_code("INVALID_REQUEST", "`prompt`: there is no token 7"))["error"]
+    assert (told["param"], told["type"], told["code"]) == ("prompt", "invalid_request_error", "invalid_request")
+    assert error_object(from_code("CONTEXT_EXCEEDED", "too long"))["error"]["code"] == "context_length_exceeded"
