@@ -37,6 +37,14 @@ class Cancelled:
 
 
 @attrs.frozen
+class Ticket:
+    """Good for one WebSocket, and for so many seconds."""
+
+    ticket: str
+    expires_in_s: int
+
+
+@attrs.frozen
 class ErrorDetail:
     """`code` is stable; `message` is for people."""
 

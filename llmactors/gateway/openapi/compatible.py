@@ -1,9 +1,9 @@
 """OpenAI's routes."""
 
-from llmactors.errors import InternalError, NotFound, Unauthenticated
+from llmactors.errors import NotFound
 from llmactors.gateway.openai.schema import MAX_CHOICES, ROLES, UNSERVED, ChatBody, CompletionBody
 from llmactors.gateway.openapi.answers import ChatCompletion, CompatibleError, Completion, Model, ModelList
-from llmactors.gateway.openapi.native import ADMISSION, DEADLINE, IDEMPOTENCY_KEY
+from llmactors.gateway.openapi.native import ADMISSION, DEADLINE, IDEMPOTENCY_KEY, KEYED
 from llmactors.gateway.openapi.operation import Answer, Operation, Schema, path_id
 
 _EVENT: Schema = {
@@ -12,7 +12,6 @@ _EVENT: Schema = {
     "properties": {"data": {"type": "string"}},
     "required": ["data"],
 }
-_LOOKING = (Unauthenticated, InternalError)
 
 OPERATIONS = (
     Operation(
@@ -46,7 +45,7 @@ OPERATIONS = (
         tag="openai",
         summary="All models that can be asked",
         answers={200: Answer(description="The models, the default one first", body=ModelList)},
-        errors=_LOOKING,
+        errors=KEYED,
         error_body=CompatibleError,
     ),
     Operation(
@@ -57,7 +56,7 @@ OPERATIONS = (
         summary="One model",
         parameters=(path_id("model", "Its name."),),
         answers={200: Answer(description="The model", body=Model)},
-        errors=(*_LOOKING, NotFound),
+        errors=(*KEYED, NotFound),
         error_body=CompatibleError,
     ),
 )

@@ -6,6 +6,7 @@ from llmactors.errors import (
     ContextExceeded,
     DeadlineExceeded,
     Expired,
+    Forbidden,
     InternalError,
     Interrupted,
     InvalidRequest,
@@ -19,7 +20,7 @@ from llmactors.errors import (
     Unauthenticated,
     Unavailable,
 )
-from llmactors.gateway.openapi.answers import Cancelled, Error, Generated
+from llmactors.gateway.openapi.answers import Cancelled, Error, Generated, Ticket
 from llmactors.gateway.openapi.operation import Answer, Operation, Schema, header, path_id, query
 from llmactors.gateway.schema import GenerateBody
 
@@ -52,7 +53,9 @@ IDEMPOTENCY_KEY = header(
     "The same key and body again are the same request.",
     {"type": "string", "maxLength": 255},
 )
-_READING = (InvalidRequest, Unauthenticated, NotFound, InternalError, Unavailable)
+KEYED: tuple[type[LlmactorsError], ...] = (Unauthenticated, RateLimited, InternalError, Unavailable)
+"""What any route that asks for a key can come to: who tried too many wrong ones must wait, and keys may be in Redis."""
+READING = (*KEYED, InvalidRequest, NotFound)
 _EVENT: Schema = {
     "type": "object",
     "description": "One event. `data` is JSON; `id` is the event's place in the stream, to follow it on from.",
@@ -93,7 +96,7 @@ OPERATIONS = (
             200: Answer(description="What comes after it", event=_EVENT),
             204: Answer(description="The stream has ended, and nothing comes after it"),
         },
-        errors=(*_READING, Expired),
+        errors=(*READING, Expired),
         error_body=Error,
     ),
     Operation(
@@ -104,7 +107,7 @@ OPERATIONS = (
         summary="End a stream now",
         parameters=(_STREAM_ID,),
         answers={200: Answer(description="It has ended", body=Cancelled)},
-        errors=(*_READING, Expired),
+        errors=(*READING, Expired),
         error_body=Error,
     ),
     Operation(
@@ -114,7 +117,17 @@ OPERATIONS = (
         tag="native",
         summary="Many streams on one WebSocket: it takes `generate`, `attach` and `cancel`, and gives the same events",
         answers={101: Answer(description="The handshake's answer")},
-        errors=(InvalidRequest, Unauthenticated, Unavailable),
+        errors=(*KEYED, InvalidRequest, Forbidden),
+        error_body=Error,
+    ),
+    Operation(
+        method="post",
+        path="/v1/ws/tickets",
+        name="ticket",
+        tag="native",
+        summary="A ticket for one WebSocket, for browsers, which cannot send a key: connect with `?ticket=…`",
+        answers={200: Answer(description="The ticket", body=Ticket)},
+        errors=KEYED,
         error_body=Error,
     ),
 )

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from llmactors.errors import InternalError, Unauthenticated
+from llmactors.errors import InternalError
 from llmactors.gateway.openapi.answers import Alive, Error, Health, Readiness, TreePart
+from llmactors.gateway.openapi.native import KEYED
 from llmactors.gateway.openapi.operation import Answer, Operation
 
 _METRICS = "text/plain"
@@ -17,7 +18,7 @@ def _operation(path: str, name: str, summary: str, answers: dict[int, Answer], *
         tag="operators",
         summary=summary,
         answers=answers,
-        errors=(InternalError,) if is_open else (Unauthenticated, InternalError),
+        errors=(InternalError,) if is_open else KEYED,
         error_body=Error,
         is_open=is_open,
     )

@@ -1,10 +1,9 @@
 """OpenAI's routes for responses."""
 
-from llmactors.errors import InternalError, InvalidRequest, NotFound, Unauthenticated, Unavailable
 from llmactors.gateway.openai.responses.schema import UNSERVED_OF_RESPONSES, ResponseBody
 from llmactors.gateway.openapi.answers import CompatibleError, ResponseObject
 from llmactors.gateway.openapi.compatible import MESSAGE
-from llmactors.gateway.openapi.native import ADMISSION, DEADLINE, IDEMPOTENCY_KEY
+from llmactors.gateway.openapi.native import ADMISSION, DEADLINE, IDEMPOTENCY_KEY, READING
 from llmactors.gateway.openapi.operation import Answer, Operation, Schema, path_id, query
 
 _EVENT: Schema = {
@@ -13,7 +12,6 @@ _EVENT: Schema = {
     "properties": {"event": {"type": "string"}, "data": {"type": "string", "contentMediaType": "application/json"}},
     "required": ["event", "data"],
 }
-_ASKING = (InvalidRequest, Unauthenticated, NotFound, InternalError, Unavailable)
 _ID = path_id("id", "The response's `id`.")
 
 OPERATIONS = (
@@ -41,7 +39,7 @@ OPERATIONS = (
             query("starting_after", "The `sequence_number` of the last event seen.", {"type": "integer", "minimum": 0}),
         ),
         answers={200: Answer(description="The response", body=ResponseObject, event=_EVENT)},
-        errors=_ASKING,
+        errors=READING,
         error_body=CompatibleError,
     ),
     Operation(
@@ -52,7 +50,7 @@ OPERATIONS = (
         summary="End a response now",
         parameters=(_ID,),
         answers={200: Answer(description="The response at its end", body=ResponseObject)},
-        errors=_ASKING,
+        errors=READING,
         error_body=CompatibleError,
     ),
 )

@@ -22,7 +22,7 @@ from llmactors.ledger import MemoryLedger
 from llmactors.telemetry import Metrics
 
 DOCUMENT = document()
-NATIVE = ("/v1/generate", "/v1/streams/{id}")
+NATIVE = ("/v1/generate", "/v1/streams/{id}", "/v1/ws/tickets")
 
 
 def values(tree: Any, key: str) -> Iterator[Any]:
