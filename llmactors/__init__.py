@@ -6,9 +6,10 @@ A map of the package, lowest layer first; imports point downwards only:
     telemetry                   metrics, logs; handed in where it is needed
     actors                      the actor runtime: mailboxes, supervision, restart. Read actors/SEMANTICS.md first
     redislink                   one pipelined connection to Redis, kept up
+    limiter                     what callers may use, as pure arithmetic; the ledger counts by it
     ledger                      requests, leases and token logs: the truth that survives every crash; memory, Redis
     backends                    what makes tokens: the mock, llama.cpp
-    batcher, limiter            claims requests for free slots and drives a backend; admits or refuses callers
+    batcher                     claims requests for free slots and drives a backend
     nodes                       which processes a cluster has, and what each serves
     keys                        who may call: API keys in a file or in Redis, and what each allows
     gateway                     HTTP and WebSocket

@@ -58,7 +58,8 @@ class Settings:
     threads: Count | None = None
     """Threads per model; None: as many as the process may use."""
     rate_limit: str | None = None
-    """`COUNT/PERIOD` per caller, as in 60/min, 5/s, 100/10s; None: no limit."""
+    """`COUNT/PERIOD` per caller, as in 60/min, 5/s, 100/10s; None: no limit. Over all gateways of a cluster; they
+    should agree on it."""
     rate_algorithm: str = "gcra"
     """`gcra`, or `fixed_window`."""
     max_queued: Count = 1024

@@ -42,7 +42,7 @@ class Caller:
     tenant: str
     """Whom the requests of this caller belong to."""
     limit_key: str
-    """What the limiter counts by: the key's owner, or the address where no key is asked for."""
+    """What the node's `rate_limit` counts by: the key's owner, or the address where no key is asked for."""
     limits: Limits = attrs.field(factory=Limits)
     """What this tenant may use; the node's own `rate_limit` counts beside it."""
     models: frozenset[str] | None = None

@@ -1,6 +1,5 @@
 """One HTTP exchange over plain ASGI: reading a bounded body, answering, and refusing."""
 
-import math
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
@@ -10,8 +9,8 @@ import trio
 
 from llmactors.actors import leaves
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, MethodNotAllowed, RequestTimeout, TooLarge
-from llmactors.gateway.service import RateLimitedBy
-from llmactors.limiter import rate_headers
+from llmactors.gateway.limited import LimitReached
+from llmactors.limiter.headers import limit_headers, retry_headers
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -185,16 +184,17 @@ def error_object(error: LlmactorsError, request_id: str) -> dict[str, Any]:
 def error_headers(error: LlmactorsError) -> list[Header]:
     """`Retry-After` on every 429 and 503, `Allow` on a 405, `WWW-Authenticate` on a 401."""
     headers: list[Header] = []
-    if isinstance(error, RateLimitedBy):
-        headers += rate_headers(error.decision)
-    elif error.status in {429, 503} or error.retry_after_s is not None:
-        seconds = error.retry_after_s or 1.0
-        headers += [("retry-after", str(max(1, math.ceil(seconds)))), ("retry-after-ms", str(round(seconds * 1000)))]
+    should_retry = error.retry_after_s is not None
+    if isinstance(error, LimitReached):
+        headers += limit_headers(error.standings)
+        should_retry = error.should_retry
+    if error.retry_after_s is not None or (error.status in {429, 503} and not isinstance(error, LimitReached)):
+        headers += retry_headers(error.retry_after_s or 1.0)
     if isinstance(error, MethodNotAllowed):
         headers.append(("allow", ", ".join(error.allowed)))
     if error.status in {409, 429} or error.status >= 500:
         # What OpenAI's clients go by, before they look at the status.
-        headers.append(("x-should-retry", "true" if error.retry_after_s is not None else "false"))
+        headers.append(("x-should-retry", "true" if should_retry else "false"))
     if error.status == 401:
         headers.append(("www-authenticate", "Bearer"))
     return headers

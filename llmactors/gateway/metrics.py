@@ -12,6 +12,10 @@ class GatewayMetrics(Protocol):
         """One exchange or WebSocket stream is over. `code` is an error's, None for a success."""
         ...
 
+    def limited(self, limit: str) -> None:
+        """A caller was refused by this limit, which is the name of a kind and not of a caller."""
+        ...
+
     def first_token(self, seconds: float) -> None:
         """From the request's arrival to its first token on the wire."""
         ...

@@ -5,35 +5,34 @@ Errors are `errors.LlmactorsError`; each front renders them its own way.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import trio
 
-from llmactors.actors import ActorRef
 from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.backends.fit import fit
 from llmactors.errors import (
-    ActorDied,
     Conflict,
     DeadlineExceeded,
     Expired,
     InvalidRequest,
     NotFound,
     Overloaded,
-    RateLimited,
     TooLarge,
     Unavailable,
 )
 from llmactors.gateway.auth import Caller
 from llmactors.gateway.flusher import Flusher
+from llmactors.gateway.limited import LimitReached
 from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.pump import Pace
 from llmactors.gateway.request_id import keyed_request_id, new_request_id
 from llmactors.gateway.schema import Ask
-from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, RequestInfo, SubmitOutcome
-from llmactors.limiter import Decision, rate_headers
-from llmactors.limiter.actor import Admit
+from llmactors.ledger import Candidate, Follower, Ledger, LedgerStatistics, LogSlice, RequestInfo, SubmitOutcome
+from llmactors.ledger.backlog import prompt_estimate
+from llmactors.limiter import LimiterStore, RatePolicy, Standing, charges_for, limit_headers
+from llmactors.limiter.share import share_of
 from llmactors.messages import GenerateRequest
 
 
@@ -49,8 +48,8 @@ class ServiceSettings:
     """How long a native stream lives without a reader."""
     background_s: float = 3600.0
     """How long a response in the background lives without one."""
-    limiter_s: float = 2.0
-    """How long the limiter may take to answer."""
+    rate: RatePolicy | None = None
+    """What each caller may send, beside what its tenant may use; over all gateways."""
     max_socket_streams: int = 64
     """How many streams one WebSocket may follow at once."""
     pace: Pace = attrs.field(factory=Pace)
@@ -61,15 +60,15 @@ class Admission:
     """An accepted request."""
 
     request: GenerateRequest
-    rate: Decision | None
-    """What the limiter said; None where there is no limit."""
+    standings: tuple[Standing, ...] = ()
+    """How the caller stands with its limits now."""
     keyed: bool = False
     """Its client may come again with the same idempotency key, so that it is not given up when its client goes."""
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """The `x-ratelimit-…` headers of the answer."""
-        return [] if self.rate is None else rate_headers(self.rate)
+        """What the answer says of the caller's limits."""
+        return limit_headers(self.standings)
 
 
 class Service:
@@ -80,10 +79,11 @@ class Service:
         settings: ServiceSettings,
         *,
         ledger: Ledger,
-        limiter: ActorRef | None,
         directory: ModelDirectory,
         metrics: GatewayMetrics,
         ledger_is_up: Callable[[], bool] = lambda: True,
+        gateways: Callable[[], int] = lambda: 1,
+        share: LimiterStore | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -91,7 +91,8 @@ class Service:
         self._draining = trio.Event()
         self._ledger = ledger
         self._ledger_is_up = ledger_is_up
-        self._limiter = limiter
+        self._gateways = gateways
+        self._share = share or LimiterStore()
         self._open: set[trio.CancelScope] = set()
         self.flusher = Flusher(settings.pace)
         """Writes for all streams; whoever runs the service runs this as a task."""
@@ -118,12 +119,37 @@ class Service:
         With an idempotency `key`: the same key and body again are the same request, at any gateway, also if the one
         that admitted it died before it could answer. Raises `Conflict` for another body.
         """
+        [admission] = await self.admit_all(caller, [body], key)
+        return admission
+
+    async def admit_all(self, caller: Caller, bodies: Sequence[Ask], key: str | None = None) -> list[Admission]:
+        """As `admit`, for what belongs together: all are admitted, or none is and nothing is charged."""
         if self.draining:
             raise Unavailable("this node is shutting down", retry_after_s=1.0)
-        model = self._checked_model(caller, body)
+        requests = [self._request(caller, body, _keyed(key, number)) for number, body in enumerate(bodies)]
+        if key is not None and (known := await self._known(requests)) is not None:
+            return known
+        # All wait in the same line, one after the other: as long as the first waits, it must.
+        await self._check_start(requests[0])
+        candidates = [self._candidate(caller, request) for request in requests]
+        self._check_share(candidates)
+        verdict = await self._ledger.admit(candidates)
+        match verdict.outcome:
+            case SubmitOutcome.OVERLOADED:
+                raise Overloaded("the queue is full; try again in a moment", retry_after_s=1.0)
+            case SubmitOutcome.LIMITED:
+                raise self._limited(verdict.standings)
+            case SubmitOutcome.CONFLICT:
+                # Somebody was quicker with the same key.
+                if (known := await self._known(requests)) is None:
+                    raise Conflict("this idempotency key is used by two calls at once")
+                return known
+        return [Admission(request, verdict.standings, keyed=key is not None) for request in requests]
+
+    def _request(self, caller: Caller, body: Ask, key: str | None) -> GenerateRequest:
         request = body.to_request(
             new_request_id() if key is None else keyed_request_id(caller.tenant, key),
-            model=model,
+            model=self._checked_model(caller, body),
             tenant=caller.tenant,
             resume_grace_s=self.settings.resume_grace_s,
         )
@@ -131,20 +157,45 @@ class Service:
         priority = max(request.priority, caller.best_priority)
         request = attrs.evolve(request, priority=priority, weight=caller.weight)
         self._check_capable(request)
-        if key is not None and (known := await self._known(request)) is not None:
-            return Admission(known, None, keyed=True)
-        await self._check_start(request)
-        rate = await self._check_rate(caller)
-        match await self._ledger.submit(request):
-            case SubmitOutcome.OVERLOADED:
-                raise Overloaded("the queue is full; try again in a moment", retry_after_s=1.0)
-            case SubmitOutcome.CONFLICT:
-                # Somebody was quicker with the same key.
-                request = await self._known(request) or request
-        return Admission(request, rate, keyed=key is not None)
+        return request
 
-    async def _known(self, request: GenerateRequest) -> GenerateRequest | None:
-        """The request that was admitted under this id before; None where none was."""
+    def _candidate(self, caller: Caller, request: GenerateRequest) -> Candidate:
+        charges = charges_for(
+            caller.limits,
+            caller.tenant,
+            tokens=prompt_estimate(request) + request.max_tokens,
+            rate=self.settings.rate,
+            limit_key=caller.limit_key,
+        )
+        return Candidate(request, charges)
+
+    def _limited(self, standings: tuple[Standing, ...]) -> LimitReached:
+        error = LimitReached(standings)
+        self.metrics.limited(error.limit.value)
+        return error
+
+    def _check_share(self, candidates: Sequence[Candidate]) -> None:
+        """While the ledger is away nothing can be admitted, and each caller may have its share wait for it here."""
+        charges = [charge for candidate in candidates for charge in candidate.charges if charge.policy is not None]
+        if not charges or self._ledger_is_up():
+            return
+        gateways, now_us = max(1, self._gateways()), round(trio.current_time() * 1_000_000)
+        charges = [share_of(charge, gateways) for charge in charges]
+        standings = self._share.look(charges, now_us)
+        if not all(standing.decision.admitted for standing in standings):
+            raise self._limited(tuple(standings))
+        self._share.charge("", charges, now_us)
+
+    async def _known(self, requests: Sequence[GenerateRequest]) -> list[Admission] | None:
+        """What was admitted under these ids before; None where none was. Raises `Conflict`."""
+        found = [await self._known_one(request) for request in requests]
+        if not any(found):
+            return None
+        if not all(found):
+            raise Conflict("this idempotency key was used before with another request")
+        return [Admission(request, keyed=True) for request in found if request is not None]
+
+    async def _known_one(self, request: GenerateRequest) -> GenerateRequest | None:
         try:
             known = (await self._ledger.info(request.id)).request
         except NotFound:
@@ -286,41 +337,12 @@ class Service:
                 retry_after_s=max(1.0, wait_s - left_s),
             )
 
-    async def _check_rate(self, caller: Caller) -> Decision | None:
-        if self._limiter is None:
-            return None
-        decision = await self._ask_limiter(self._limiter, Admit(caller.limit_key))
-        if not decision.admitted:
-            raise RateLimitedBy(decision)
-        return decision
 
-    async def _ask_limiter(self, limiter: ActorRef, message: Admit) -> Decision:
-        for last_try in (False, True):
-            with trio.move_on_after(self.settings.limiter_s):
-                try:
-                    answer = await limiter.ask(message)
-                except ActorDied:
-                    # It died with this question in hand, which charged nothing that we know of: ask its successor.
-                    if last_try:
-                        raise
-                    continue
-                assert isinstance(answer, Decision)  # noqa: S101 - the limiter has one kind of answer
-                return answer
-        raise Unavailable("the rate limiter does not answer", retry_after_s=1.0)
+def _keyed(key: str | None, number: int) -> str | None:
+    """The key of one of several that belong together: of the first, the key itself."""
+    return key if key is None or number == 0 else f"{key}\0{number}"
 
 
 def cut_error() -> Unavailable:
     """What a stream ends with that was cut by `Service.cut`."""
     return Unavailable("the node shut down before the answer was complete", retry_after_s=1.0)
-
-
-class RateLimitedBy(RateLimited):
-    """A refusal that knows its numbers, for the headers."""
-
-    def __init__(self, decision: Decision) -> None:
-        when = "never" if decision.retry_after_s is None else f"in {decision.retry_after_s:.3g} s"
-        super().__init__(
-            f"too many requests: the limit is {decision.limit}; try again {when}",
-            retry_after_s=decision.retry_after_s,
-        )
-        self.decision = decision

@@ -21,6 +21,7 @@ from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Over
 from llmactors.gateway.auth import Caller
 from llmactors.gateway.events import JsonRenderer
 from llmactors.gateway.exchange import Header, Message, Receive, Send, error_headers, error_object, wire_headers
+from llmactors.gateway.limited import LimitReached
 from llmactors.gateway.pump import pump
 from llmactors.gateway.schema import AttachOp, CancelOp, GenerateBody, convert, parse_object
 from llmactors.gateway.service import Service, cut_error
@@ -223,6 +224,8 @@ class SocketSession:
         payload: dict[str, Any] = {"event": "error", "error": {"code": error.code, "message": error.message}}
         if error.retry_after_s is not None:
             payload["error"]["retry_after_ms"] = round(error.retry_after_s * 1000)
+        if isinstance(error, LimitReached):
+            payload["error"]["limit"] = error.limit.value
         if request_id is not None:
             payload["id"] = request_id
         await self._say(payload, ref)

@@ -10,6 +10,7 @@ from llmactors.ledger.contract import (
     AppendOutcome,
     AppendResult,
     BeatResult,
+    Candidate,
     Claim,
     DeadLetter,
     Follower,
@@ -20,6 +21,7 @@ from llmactors.ledger.contract import (
     RepairOutcome,
     RequestInfo,
     SubmitOutcome,
+    Verdict,
 )
 from llmactors.ledger.digest import log_digest
 from llmactors.ledger.memory import MemoryLedger
@@ -30,6 +32,7 @@ __all__ = [
     "AppendOutcome",
     "AppendResult",
     "BeatResult",
+    "Candidate",
     "Claim",
     "DeadLetter",
     "Follower",
@@ -42,5 +45,6 @@ __all__ = [
     "RepairOutcome",
     "RequestInfo",
     "SubmitOutcome",
+    "Verdict",
     "log_digest",
 ]

@@ -1,5 +1,7 @@
 """All requests that wait, of all models, and the bound on them. Pure."""
 
+from collections.abc import Iterable, Sequence
+
 from llmactors.ledger.class_queue import ClassQueue
 from llmactors.ledger.fair_queue import Ticket
 from llmactors.ledger.record import Record
@@ -7,14 +9,24 @@ from llmactors.ledger.settings import LedgerSettings
 from llmactors.messages import GenerateRequest
 
 BYTES_PER_TOKEN = 4
-"""A guess at the prompt's tokens for fair shares: right for English, and no tenant gains much where it is wrong."""
+"""A guess at the prompt's tokens for fair shares and token limits: right for English. What a limit was charged too
+little is owed once the model has counted."""
 
 
 def size_bytes(request: GenerateRequest) -> int:
     """What a waiting request counts against `max_queued_bytes`."""
     texts = (request.prompt, request.note, *request.stop, *(message.content for message in request.messages))
-    ids = len(request.prompt_ids) * BYTES_PER_TOKEN
-    return ids + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    return len(request.prompt_ids) * BYTES_PER_TOKEN + _bytes_of(texts)
+
+
+def _bytes_of(texts: Iterable[str]) -> int:
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+
+
+def prompt_estimate(request: GenerateRequest) -> int:
+    """About how many tokens its prompt has."""
+    texts = (request.prompt, *(message.content for message in request.messages))
+    return len(request.prompt_ids) - (-_bytes_of(texts) // BYTES_PER_TOKEN)
 
 
 def ticket_for(request: GenerateRequest, size: int) -> Ticket:
@@ -39,9 +51,10 @@ class Backlog:
     def __repr__(self) -> str:
         return f"<Backlog: {self.queued} requests, {self.queued_bytes} bytes, of {sorted(self._queues)}>"
 
-    def admits(self, size: int) -> bool:
-        """Whether there is room for a new request of `size` bytes."""
-        return self.queued < self._settings.max_queued and self.queued_bytes + size <= self._settings.max_queued_bytes
+    def admits(self, sizes: Sequence[int]) -> bool:
+        """Whether there is room for new requests of so many bytes each."""
+        bytes_max = self._settings.max_queued_bytes
+        return self.queued + len(sizes) <= self._settings.max_queued and self.queued_bytes + sum(sizes) <= bytes_max
 
     def enter(self, record: Record) -> None:
         """Lets a new request wait, or one that was claimed before: that one keeps its place."""

@@ -17,6 +17,7 @@ from typing import Protocol, Self
 
 import attrs
 
+from llmactors.limiter.charges import Charge, Standing
 from llmactors.messages import GenerateRequest, Terminal, TokenDelta
 
 
@@ -30,6 +31,26 @@ class SubmitOutcome(enum.Enum):
     """The same id is known with another request."""
     OVERLOADED = "overloaded"
     """The queue's bound in requests or bytes is reached."""
+    LIMITED = "limited"
+    """The caller has used what it may."""
+
+
+@attrs.frozen
+class Candidate:
+    """A request that asks to be admitted, and what it costs its caller."""
+
+    request: GenerateRequest
+    charges: Sequence[Charge] = ()
+
+
+@attrs.frozen
+class Verdict:
+    """The answer to candidates."""
+
+    outcome: SubmitOutcome
+    """Of all of them."""
+    standings: tuple[Standing, ...] = ()
+    """How the caller stands with each limit now. LIMITED: some of these refused."""
 
 
 class AppendOutcome(enum.Enum):
@@ -220,7 +241,16 @@ class Ledger(Protocol):
     """
 
     async def submit(self, request: GenerateRequest) -> SubmitOutcome:
-        """Admits `request` to the queue of its model, or says why not."""
+        """Admits `request` to the queue of its model, or says why not. It is charged to nobody."""
+        ...
+
+    async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
+        """Admits all of one caller's candidates, or none: as `submit`, and within what the caller may use.
+
+        What they cost is charged in the same move, so once per id however often it is asked for; a refusal costs
+        nothing. What was reserved in tokens is settled, and what counts as open is closed, in the move that ends a
+        request, whoever ends it: neither outlives it. CONFLICT also where some are known and others are not.
+        """
         ...
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from llmactors.ledger.archive import Archive
-from llmactors.ledger.backlog import Backlog
+from llmactors.ledger.backlog import Backlog, prompt_estimate
 from llmactors.ledger.contract import Claim, DeadLetter
 from llmactors.ledger.leases import Leases, Worker
 from llmactors.ledger.pace import Pace
@@ -19,6 +19,8 @@ from llmactors.ledger.presence import Presence
 from llmactors.ledger.record import Record
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.timers import Timers
+from llmactors.limiter.charges import Charge, tokens_used
+from llmactors.limiter.store import LimiterStore
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
 
@@ -32,11 +34,13 @@ class Lifecycle:
         self._settings = settings
         self._now = now
         self._wall_ms = wall_ms
+        self._epoch_us: int | None = None
         self.records: dict[str, Record] = {}
         self.backlog = Backlog(settings)
         self.leases = Leases(settings.lease_s, settings.dead_workers_kept)
         self.presence = Presence()
         self.archive = Archive(settings)
+        self.limits = LimiterStore()
         self.dead_letters: deque[DeadLetter] = deque(maxlen=settings.dead_letters_kept)
         self._deadlines = Timers()
         self._paces: dict[str, Pace] = {}
@@ -53,11 +57,19 @@ class Lifecycle:
             f"{len(self.leases)} workers>"
         )
 
+    def now_us(self) -> int:
+        """The time by which limits are counted: since 1970, so that a day is one of the calendar's, but monotonic."""
+        now_us = round(self._now() * 1_000_000)
+        if self._epoch_us is None:
+            self._epoch_us = self._wall_ms() * 1000 - now_us
+        return self._epoch_us + now_us
+
     # In, and out to a worker.
 
-    def admit(self, record: Record) -> None:
-        """A new request begins to wait, for a worker and for a reader."""
+    def admit(self, record: Record, charges: Sequence[Charge] = ()) -> None:
+        """A new request begins to wait, for a worker and for a reader. It is charged, whatever its caller has left."""
         self.records[record.request.id] = record
+        record.holds = self.limits.charge(record.request.id, charges, self.now_us())
         self.accepted_total += 1
         if record.request.deadline_ms is not None:
             self._deadlines.set(record.request.id, record.request.deadline_ms)
@@ -157,6 +169,7 @@ class Lifecycle:
             # Told for as long as a lease lasts: who has not heard of it by then has lost everything anyway.
             lease.stop(request_id, record.epoch, until=now + self._settings.lease_s)
         self._detach(record)
+        self._settle(record, end)
         record.ended_by = by_epoch
         record.close(end)
         self.quarantined -= record.quarantined
@@ -166,6 +179,17 @@ class Lifecycle:
         self.archive.keep(record, now)
         if self.archive.is_full:
             self.bury()
+
+    def _settle(self, record: Record, end: Terminal) -> None:
+        """With the end itself, whoever brings it about: what was reserved cannot outlive its request."""
+        used = tokens_used(
+            end,
+            started=record.epoch > 0,
+            logged=len(record.tokens),
+            prompt_estimate=prompt_estimate(record.request),
+        )
+        self.limits.settle(record.request.id, record.holds, used, self.now_us())
+        record.holds = ()
 
     def cancel(self, record: Record) -> None:
         # How many tokens the prompt has, only the worker knows, and it is not asked any more.

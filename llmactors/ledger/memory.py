@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import attrs
 import trio
 
 from llmactors.errors import Expired, NotFound
@@ -21,6 +22,7 @@ from llmactors.ledger.contract import (
     AppendOutcome,
     AppendResult,
     BeatResult,
+    Candidate,
     Claim,
     DeadLetter,
     LedgerStatistics,
@@ -29,6 +31,7 @@ from llmactors.ledger.contract import (
     RepairOutcome,
     RequestInfo,
     SubmitOutcome,
+    Verdict,
 )
 from llmactors.ledger.digest import log_digest
 from llmactors.ledger.follower import LogFollower
@@ -74,16 +77,23 @@ class MemoryLedger:
     # For gateways.
 
     async def submit(self, request: GenerateRequest) -> SubmitOutcome:
-        record = self._records.get(request.id)
-        if record is not None:
-            return SubmitOutcome.DUPLICATE if record.request == request else SubmitOutcome.CONFLICT
-        if (outcome := self._life.archive.outcome(request)) is not None:
-            return outcome
-        size = size_bytes(request)
-        if not self._life.backlog.admits(size):
-            return SubmitOutcome.OVERLOADED
-        self._life.admit(Record(request.id, request, ticket_for(request, size), size))
-        return SubmitOutcome.ACCEPTED
+        return (await self.admit([Candidate(request)])).outcome
+
+    async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
+        known = [self._outcome_before(candidate.request) for candidate in candidates]
+        if any(known):
+            again = all(outcome is SubmitOutcome.DUPLICATE for outcome in known)
+            return self._verdict(SubmitOutcome.DUPLICATE if again else SubmitOutcome.CONFLICT, candidates, free=True)
+        sizes = [size_bytes(candidate.request) for candidate in candidates]
+        if not self._life.backlog.admits(sizes):
+            return self._verdict(SubmitOutcome.OVERLOADED, candidates, free=True)
+        verdict = self._verdict(SubmitOutcome.ACCEPTED, candidates)
+        if not all(standing.decision.admitted for standing in verdict.standings):
+            return attrs.evolve(verdict, outcome=SubmitOutcome.LIMITED)
+        for candidate, size in zip(candidates, sizes, strict=True):
+            request = candidate.request
+            self._life.admit(Record(request.id, request, ticket_for(request, size), size), candidate.charges)
+        return verdict
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         return self._life.expected_wait_s(request)
@@ -217,6 +227,17 @@ class MemoryLedger:
         )
 
     # Who may do what.
+
+    def _outcome_before(self, request: GenerateRequest) -> SubmitOutcome | None:
+        """The answer to a request whose id is known already."""
+        record = self._records.get(request.id)
+        if record is not None:
+            return SubmitOutcome.DUPLICATE if record.request == request else SubmitOutcome.CONFLICT
+        return self._life.archive.outcome(request)
+
+    def _verdict(self, outcome: SubmitOutcome, candidates: Sequence[Candidate], *, free: bool = False) -> Verdict:
+        charges = [charge for candidate in candidates for charge in candidate.charges]
+        return Verdict(outcome, tuple(self._life.limits.look(charges, self._life.now_us(), free=free)))
 
     def _append(self, entry: AppendEntry) -> AppendResult:
         record = self._records.get(entry.request_id)

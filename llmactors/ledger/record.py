@@ -7,6 +7,7 @@ import attrs
 from llmactors.ledger.contract import RequestInfo
 from llmactors.ledger.fair_queue import Ticket
 from llmactors.ledger.token_log import TokenLog
+from llmactors.limiter.store import Hold
 from llmactors.messages import GenerateRequest
 
 
@@ -28,6 +29,8 @@ class Record(TokenLog):
     """The worker that runs it."""
     reserved_for: str | None = None
     """The busy worker that gets it, alone, once that is empty."""
+    holds: tuple[Hold, ...] = ()
+    """What is reserved for it of its caller's limits."""
     watched_until: float = 0.0
     """Until when somebody promised to read elsewhere."""
 

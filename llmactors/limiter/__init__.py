@@ -1,12 +1,30 @@
-"""Rate limits as pure arithmetic: what a policy admits at a moment, and the memory of who has used how much.
+"""What callers may use, as pure arithmetic: of requests, of tokens, and at once.
 
-A `RatePolicy` says how much, `LimiterStore` decides and remembers, `rate_headers` tells the caller. Nothing here knows
-a clock or an event loop; the moment is an argument.
+    limits      what one tenant may use                   policy        a rate, a state, a decision
+    charges     what a request costs, limit by limit      gcra, fixed_window, permits: how each is counted
+    store       who has used how much, in one process     headers       tells the caller
+
+A ledger asks in the move that admits a request, and settles in the move that ends it, so that over many gateways there
+is one count, and nothing is left reserved by whoever died. Nothing here knows a clock or an event loop; the moment is
+an argument.
 """
 
-from llmactors.limiter.headers import rate_headers
+from llmactors.limiter.charges import Charge, Limit, Standing, charges_for
+from llmactors.limiter.headers import limit_headers
 from llmactors.limiter.limits import Limits
 from llmactors.limiter.policy import Decision, RateKind, RatePolicy
 from llmactors.limiter.store import LimiterStore, LimiterStoreStatistics
 
-__all__ = ["Decision", "LimiterStore", "LimiterStoreStatistics", "Limits", "RateKind", "RatePolicy", "rate_headers"]
+__all__ = [
+    "Charge",
+    "Decision",
+    "Limit",
+    "LimiterStore",
+    "LimiterStoreStatistics",
+    "Limits",
+    "RateKind",
+    "RatePolicy",
+    "Standing",
+    "charges_for",
+    "limit_headers",
+]

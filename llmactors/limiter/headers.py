@@ -1,30 +1,49 @@
-"""A decision as response headers, in the form that OpenAI's clients read. Pure.
+"""How a caller stands with its limits, as response headers. Pure.
 
-Source: https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers"; `retry-after-ms` is what the
-official `openai` client looks at first.
+Two forms, of the same numbers:
+
+- What OpenAI's clients read, `x-ratelimit-…` of requests and of tokens, each of the limit that leaves least. Source:
+  https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers"; `retry-after-ms` is what the official
+  `openai` client looks at first, then `retry-after`.
+- `RateLimit-Policy` and `RateLimit` of all limits. Source: draft-ietf-httpapi-ratelimit-headers-10, whose registry of
+  quota units has none for tokens: hence a parameter of our own beside it.
 """
 
 import math
+from collections.abc import Sequence
 
-from llmactors.limiter.policy import Decision
+from llmactors.limiter.charges import Limit, Standing
+
+Header = tuple[str, str]
 
 
-def rate_headers(decision: Decision) -> list[tuple[str, str]]:
-    """The `x-ratelimit-…` headers of any answer, and `retry-after` (whole seconds, at least 1) of a refused one.
-
-    All times are rounded up: who waits as told does not come too early.
-    """
-    headers = [
-        ("x-ratelimit-limit-requests", str(decision.limit)),
-        ("x-ratelimit-remaining-requests", str(decision.remaining)),
-        ("x-ratelimit-reset-requests", format_duration(decision.reset_s)),
+def limit_headers(standings: Sequence[Standing]) -> list[Header]:
+    """Of any answer to a caller that has limits. Times are rounded up: who waits as told does not come too early."""
+    if not standings:
+        return []
+    headers: list[Header] = []
+    for kind, limits in (("requests", (Limit.RATE, Limit.REQUESTS)), ("tokens", (Limit.TOKENS, Limit.DAY))):
+        of_kind = [standing.decision for standing in standings if standing.charge.limit in limits]
+        if of_kind:
+            least = min(of_kind, key=lambda decision: (decision.admitted, decision.remaining))
+            headers += [
+                (f"x-ratelimit-limit-{kind}", str(least.limit)),
+                (f"x-ratelimit-remaining-{kind}", str(least.remaining)),
+                (f"x-ratelimit-reset-{kind}", format_duration(least.reset_s)),
+            ]
+    return [
+        *headers,
+        ("ratelimit-policy", ", ".join(_policy(standing) for standing in standings)),
+        ("ratelimit", ", ".join(_present(standing) for standing in standings)),
     ]
-    if decision.retry_after_s is not None:
-        headers += [
-            ("retry-after", str(max(1, math.ceil(decision.retry_after_s)))),
-            ("retry-after-ms", str(_milliseconds(decision.retry_after_s))),
-        ]
-    return headers
+
+
+def retry_headers(retry_after_s: float) -> list[Header]:
+    """`retry-after` in whole seconds, at least 1, and exactly in milliseconds."""
+    return [
+        ("retry-after", str(max(1, math.ceil(retry_after_s)))),
+        ("retry-after-ms", str(_milliseconds(retry_after_s))),
+    ]
 
 
 def format_duration(duration_s: float) -> str:
@@ -38,6 +57,22 @@ def format_duration(duration_s: float) -> str:
     if total_ms >= 60_000:
         text = f"{minutes}m{text}"
     return f"{hours}h{text}" if hours else text
+
+
+def _policy(standing: Standing) -> str:
+    charge = standing.charge
+    text = f'"{charge.limit.value}";q={charge.most}'
+    if charge.policy is None:
+        return f'{text};qu="concurrent-requests"'
+    text += f";w={max(1, math.ceil(charge.policy.period_s))}"
+    return f'{text};llm-unit="tokens"' if charge.limit.of_tokens else text
+
+
+def _present(standing: Standing) -> str:
+    decision = standing.decision
+    text = f'"{standing.charge.limit.value}";r={decision.remaining}'
+    wait_s = decision.retry_after_s or decision.reset_s
+    return f"{text};t={math.ceil(wait_s)}" if wait_s else text
 
 
 def _milliseconds(duration_s: float) -> int:

@@ -1,23 +1,31 @@
-"""Who has used how much: one small state per caller, forgotten as soon as it says nothing any more. Pure.
+"""Who has used how much, in this process: one small state per key, forgotten as soon as it says nothing any more. Pure.
 
-The store is made outside the actor that uses it and handed in, so that a restart forgives nobody.
+The same arithmetic runs inside Redis, for many gateways: `ledger/redis/limits.lua`.
 """
 
 import heapq
 import itertools
+from collections.abc import Sequence
 
 import attrs
 
-from llmactors.limiter.fixed_window import fixed_window
-from llmactors.limiter.gcra import gcra
-from llmactors.limiter.policy import Decision, RateKind, RatePolicy, State, to_ns
+from llmactors.limiter.algorithms import ALGORITHMS
+from llmactors.limiter.charges import Charge, Standing, add_up
+from llmactors.limiter.permits import Permits
+from llmactors.limiter.policy import Decision, Mark, RatePolicy, State
 
-_ALGORITHMS = {RateKind.GCRA: gcra, RateKind.FIXED_WINDOW: fixed_window}
 _FORGET_AT_ONCE = 4
-"""Recovered states looked at per decision: more than the one that a decision can add, so that they drain, and few, so
-that a hundred thousand windows that end together stop nobody."""
+"""Recovered states looked at per decision: more than most decisions can add, so that they drain, and few, so that a
+hundred thousand windows that end together stop nobody."""
 
-Key = tuple[str, RatePolicy]
+
+@attrs.frozen
+class Hold:
+    """What one request has reserved of one limit, to be settled at its end."""
+
+    charge: Charge
+    mark: Mark | None
+    """None for a permit."""
 
 
 @attrs.frozen
@@ -27,66 +35,139 @@ class LimiterStoreStatistics:
     keys: int
     max_keys: int
     evicted_early_total: int
-    """Callers forgotten while they still had something to recover, because `max_keys` was reached."""
+    """States forgotten while they still had something to recover, because `max_keys` was reached."""
 
 
 class LimiterStore:
-    """Decides and remembers, for any number of policies. Not shared between threads.
+    """Admits, charges and settles. Not shared between threads.
 
-    States are kept per caller *and* policy: with a changed policy a caller begins anew. A state that has fully
-    recovered is dropped; one that has not is dropped only beyond `max_keys`, those nearest to recovery first.
+    A state that has fully recovered is dropped; one that has not is dropped only beyond `max_keys`, those nearest to
+    recovery first. All times are microseconds on one clock; if it goes back, time stands still.
     """
 
     def __init__(self, max_keys: int = 100_000) -> None:
         self._max_keys = max_keys
-        self._states: dict[Key, State] = {}
-        # One entry per state: (a moment not after its recovery, tie-break, key). The moments are refreshed when they
-        # come up and not at every decision: they only grow.
-        self._by_recovery: list[tuple[int, int, Key]] = []
+        self._states: dict[str, tuple[RatePolicy, State]] = {}
+        self._permits = Permits()
+        # One entry per state: (a moment not long after its recovery, tie-break, key). Refreshed when it comes up and
+        # not at every decision: mostly they only grow.
+        self._by_recovery: list[tuple[int, int, str]] = []
         self._tie_break = itertools.count()
-        self._now_ns = 0
+        self._now_us = 0
         self._evicted_early_total = 0
 
-    def decide(self, key: str, policy: RatePolicy, now_s: float, cost: int = 1) -> Decision:
-        """Admits or refuses `cost` requests of caller `key`, and counts them if admitted. A refusal costs nothing.
+    def look(self, charges: Sequence[Charge], now_us: int, *, free: bool = False) -> list[Standing]:
+        """Whether all of `charges` could be had together, and how the caller would stand then; one for each key.
 
-        Args:
-            key: The caller.
-            policy: What it may send.
-            now_s: The moment, in seconds, on the same clock in all calls. If it goes back, time stands still.
-            cost: How many requests it counts for. 0 only asks.
+        Where any of them is refused, all stand as before. `free`: as if they cost nothing. Changes nothing.
         """
-        if cost < 0:
-            raise ValueError(f"cost is {cost}: nothing is given back")
-        self._now_ns = now_ns = max(self._now_ns, to_ns(now_s))
-        entry = (key, policy)
-        known = self._states.get(entry)
-        state, decision = _ALGORITHMS[policy.kind](policy, known, now_ns, cost)
-        if known is not None:
-            self._states[entry] = state
-        elif decision.remaining < decision.limit:
-            self._states[entry] = state
-            heapq.heappush(self._by_recovery, (state[0], next(self._tie_break), entry))
-        self._forget(now_ns)
-        return decision
+        now_us = self._time(now_us)
+        together = add_up(charges)
+        costs = [0 if free else charge.cost for charge in together]
+        waits = [self._wait_us(charge, now_us, cost) for charge, cost in zip(together, costs, strict=True)]
+        admitted = all(wait == 0 for wait in waits)
+        return [
+            Standing(charge, self._decision(charge, now_us, wait, spent=cost if admitted else 0))
+            for charge, cost, wait in zip(together, costs, waits, strict=True)
+        ]
+
+    def charge(self, request_id: str, charges: Sequence[Charge], now_us: int) -> tuple[Hold, ...]:
+        """Takes `charges`, whether or not they could be had, and says what is to be settled."""
+        now_us = self._time(now_us)
+        holds: list[Hold] = []
+        for each in charges:
+            if each.policy is None:
+                self._permits.open(each.key, request_id)
+                holds.append(Hold(each, None))
+                continue
+            state = ALGORITHMS[each.policy.kind].spend(each.policy, self._state(each.key), now_us, each.cost)
+            self._put(each.key, each.policy, state)
+            if each.limit.of_tokens:
+                holds.append(Hold(each, state))
+        self._forget(now_us)
+        return tuple(holds)
+
+    def settle(self, request_id: str, holds: Sequence[Hold], used: int, now_us: int) -> None:
+        """The request has ended, and has used so many tokens. Only once."""
+        now_us = self._time(now_us)
+        for hold in holds:
+            charge = hold.charge
+            if charge.policy is None or hold.mark is None:
+                self._permits.close(charge.key, request_id)
+                continue
+            algorithm = ALGORITHMS[charge.policy.kind]
+            before = self._state(charge.key)
+            state = algorithm.settle(charge.policy, before, now_us, hold.mark, charge.cost, used)
+            if state is not None:
+                self._put(charge.key, charge.policy, state)
+
+    def open_count(self, key: str) -> int:
+        """How many requests are open of a CONCURRENT charge's key."""
+        return self._permits.count(key)
 
     def statistics(self) -> LimiterStoreStatistics:
         """How full it is."""
         return LimiterStoreStatistics(len(self._states), self._max_keys, self._evicted_early_total)
 
     def __repr__(self) -> str:
-        return f"<LimiterStore {len(self._states)}/{self._max_keys} keys>"
+        return f"<LimiterStore {len(self._states)}/{self._max_keys} keys, {self._permits!r}>"
 
-    def _forget(self, now_ns: int) -> None:
+    def _time(self, now_us: int) -> int:
+        self._now_us = max(self._now_us, now_us)
+        return self._now_us
+
+    def _state(self, key: str) -> State | None:
+        known = self._states.get(key)
+        return None if known is None else known[1]
+
+    def _wait_us(self, charge: Charge, now_us: int, cost: int) -> int | None:
+        if charge.policy is None:
+            return permit_wait_us(charge, self._permits.count(charge.key), cost)
+        return ALGORITHMS[charge.policy.kind].wait_us(charge.policy, self._state(charge.key), now_us, cost)
+
+    def _decision(self, charge: Charge, now_us: int, wait: int | None, *, spent: int) -> Decision:
+        if charge.policy is None:
+            return permit_decision(charge, self._permits.count(charge.key) + spent, wait)
+        algorithm, state = ALGORITHMS[charge.policy.kind], self._state(charge.key)
+        after = algorithm.spend(charge.policy, state, now_us, spent) if spent else state
+        return algorithm.decision(charge.policy, after, now_us, wait)
+
+    def _put(self, key: str, policy: RatePolicy, state: State) -> None:
+        if key not in self._states:
+            recovers_us = ALGORITHMS[policy.kind].recovers_us(policy, state)
+            heapq.heappush(self._by_recovery, (recovers_us, next(self._tie_break), key))
+        self._states[key] = (policy, state)
+
+    def _forget(self, now_us: int) -> None:
         heap = self._by_recovery
         looks = _FORGET_AT_ONCE
-        while len(heap) > self._max_keys or (heap and heap[0][0] <= now_ns and looks > 0):
+        # Not at the very moment of recovery: a state that came back to life at the moment of its birth would be taken
+        # for the one before.
+        while len(heap) > self._max_keys or (heap and heap[0][0] < now_us and looks > 0):
             looks -= 1
-            noted_ns, tie_break, entry = heap[0]
-            recovers_ns = self._states[entry][0]
-            if recovers_ns > noted_ns:
-                heapq.heapreplace(heap, (recovers_ns, tie_break, entry))
+            noted_us, tie_break, key = heap[0]
+            policy, state = self._states[key]
+            recovers_us = ALGORITHMS[policy.kind].recovers_us(policy, state)
+            if recovers_us > noted_us:
+                heapq.heapreplace(heap, (recovers_us, tie_break, key))
                 continue
             heapq.heappop(heap)
-            del self._states[entry]
-            self._evicted_early_total += recovers_ns > now_ns
+            del self._states[key]
+            self._evicted_early_total += recovers_us > now_us
+
+
+PERMIT_WAIT_US = 1_000_000
+"""What is said to who asks for more than may be open at once: an end cannot be foretold, so look again then."""
+
+
+def permit_wait_us(charge: Charge, count: int, cost: int) -> int | None:
+    """As an algorithm's, for a CONCURRENT charge of which `count` are open."""
+    if cost > charge.most:
+        return None
+    return PERMIT_WAIT_US if cost and count + cost > charge.most else 0
+
+
+def permit_decision(charge: Charge, count: int, wait: int | None) -> Decision:
+    """As an algorithm's, for a CONCURRENT charge of which `count` are open, with what was admitted."""
+    retry_after_s = wait / 1_000_000 if wait else None
+    return Decision(wait == 0, charge.most, max(0, charge.most - count), 0.0, retry_after_s)

@@ -25,6 +25,8 @@ class ClusterModels(ModelDirectory):
         self._grace_s = grace_s
         self._away_s: dict[str, float] = {}
         self._updated_at: float | None = None
+        self.gateways = 1
+        """How many gateways serve them, at the last look."""
 
     def update(self, workers: Sequence[NodeRecord], now: float) -> None:
         """Takes in the records of all workers that there are."""

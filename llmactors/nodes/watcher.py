@@ -1,4 +1,4 @@
-"""The actor that reads the workers' records for a gateway."""
+"""The actor that reads all nodes' records for a gateway."""
 
 import structlog
 import trio
@@ -35,7 +35,10 @@ class WatcherActor(Actor):
         before = {name: status.state for name, status in self._models.items()}
         try:
             with trio.move_on_after(_READ_S):
-                self._models.update(await self._store.records(Role.WORKER), trio.current_time())
+                records = await self._store.records()
+                workers = [record for record in records if record.role is Role.WORKER]
+                self._models.update(workers, trio.current_time())
+                self._models.gateways = len(records) - len(workers)
         except Unavailable as error:
             log.debug("cannot read the workers' records", error=error.message)
         for name, status in self._models.items():

@@ -35,18 +35,17 @@ class GatewayNode(ClusterNode):
         keyring = self._redis_keys or parts.file_keyring(settings)
         self.listening = listening
         self.models = ClusterModels(settings.worker_grace_s)
-        limiter = parts.limiter(settings)
         self._gateway = parts.gateway(
             settings,
             listening,
             ledger=self.ledger,
-            limiter=limiter,
             directory=self.models,
             metrics=self.metrics,
             tree=self.statistics,
             ledger_is_up=self.ledger_is_up,
             keyring=keyring,
             tickets=RedisTickets(self._link.call, settings.namespace),
+            gateways=lambda: self.models.gateways,
         )
         infra = [
             *self._infra(),
@@ -54,8 +53,7 @@ class GatewayNode(ClusterNode):
             ActorSpec("reaper", lambda: ReaperActor(self.ledger)),
             ActorSpec("watcher", lambda: WatcherActor(self._store, self.models)),
         ]
-        front = [spec for spec in (limiter, self._gateway) if spec is not None]
-        self.tree = Tree(parts.node_of(infra, front), observer=LoggingObserver(self.metrics))
+        self.tree = Tree(parts.node_of(infra, [self._gateway]), observer=LoggingObserver(self.metrics))
         self.metrics.on_scrape(lambda: parts.fill_mailbox_gauges(self.tree, self.metrics))
 
     def _describe(self, record: NodeRecord) -> NodeRecord:

@@ -27,7 +27,6 @@ from llmactors.keys.actor import KeysActor
 from llmactors.keys.keyring import FileKeyring, Keyring
 from llmactors.ledger import Ledger, LedgerSettings
 from llmactors.limiter import LimiterStore, RateKind, RatePolicy
-from llmactors.limiter.actor import LimiterActor
 from llmactors.telemetry import Metrics, watch_event_loop
 
 log = structlog.get_logger("llmactors")
@@ -105,19 +104,20 @@ def gateway(
     listening: ListeningSocket,
     *,
     ledger: Ledger,
-    limiter: ActorSpec | None,
     directory: ModelDirectory,
     metrics: Metrics,
     tree: TreeSource,
     ledger_is_up: Callable[[], bool] = lambda: True,
     keyring: Keyring | None = None,
     tickets: Tickets | None = None,
+    gateways: Callable[[], int] = lambda: 1,
 ) -> ActorSpec:
-    """The front."""
-    # Outlives the gateway's incarnations: a crash opens the doors to nobody, and closes them to nobody.
+    """The front. `gateways` says how many of them there are."""
+    # These outlive the gateway's incarnations: a crash opens the doors to nobody, and closes them to nobody.
     auth = Authenticator(
         settings.api_key, keyring=keyring, tickets=tickets, attempts=FailedAttempts(settings.max_auth_failures)
     )
+    share = LimiterStore()
 
     def make() -> GatewayActor:
         server = ServerSettings(
@@ -131,13 +131,15 @@ def gateway(
                 max_body_bytes=settings.max_body_bytes,
                 resume_grace_s=settings.resume_grace_s,
                 background_s=settings.background_s,
+                rate=_rate(settings),
                 pace=Pace(flush_interval_s=settings.flush_interval_s, keep_alive_s=settings.keep_alive_s),
             ),
             ledger=ledger,
-            limiter=None if limiter is None else limiter.ref,
             directory=directory,
             metrics=metrics,
             ledger_is_up=ledger_is_up,
+            gateways=gateways,
+            share=share,
         )
         app = App(service, auth, tree, access_log=settings.access_log, allowed_origins=settings.allowed_origins)
         return app, service
@@ -165,15 +167,13 @@ def keys_of(keyring: Keyring | None) -> list[ActorSpec]:
     return [] if keyring is None else [ActorSpec("keys", lambda: KeysActor(keyring))]
 
 
-def limiter(settings: Settings) -> ActorSpec | None:
+def _rate(settings: Settings) -> RatePolicy | None:
     """None where no limit is set."""
     rate = parse_rate(settings.rate_limit)
     if rate is None:
         return None
-    requests, period_s = rate
-    policy = RatePolicy(kind=RateKind(settings.rate_algorithm), requests=requests, period_s=period_s)
-    store = LimiterStore()
-    return ActorSpec("limiter", lambda: LimiterActor(policy, store))
+    amount, period_s = rate
+    return RatePolicy(kind=RateKind(settings.rate_algorithm), amount=amount, period_s=period_s)
 
 
 def node_of(infra: Sequence[ActorSpec], serving: Sequence[ActorSpec | SupervisorSpec]) -> SupervisorSpec:

@@ -65,6 +65,10 @@ class Metrics:
         if code is not None:
             gateway.of_code(code).inc()
 
+    def limited(self, limit: str) -> None:
+        """A caller was refused by a limit of this kind: one of a few names, not a caller's."""
+        self._gateway.limited.labels(limit).inc()
+
     def first_token(self, ttft_s: float) -> None:
         """The first token went out to a client, so long after its request came."""
         self._gateway.ttft.observe(ttft_s)
@@ -154,6 +158,9 @@ class _GatewayMetrics:
             "llm_gateway_request_count", "Requests answered, by HTTP status.", ["status"], registry=registry
         )
         self._errors = Counter("llm_gateway_errors", "Requests that ended in an error.", ["code"], registry=registry)
+        self.limited = Counter(
+            "llmactors_limited", "Requests refused by what their callers may use.", ["limit"], registry=registry
+        )
         self.inflight = Gauge("llm_gateway_inflight_requests", "Requests being answered.", registry=registry)
         self.batch_size = Histogram(
             "llm_gateway_batch_size", "Requests per batch formed.", buckets=_SIZES, registry=registry

@@ -13,6 +13,7 @@ from llmactors.ledger import (
     AppendEntry,
     AppendResult,
     BeatResult,
+    Candidate,
     Claim,
     DeadLetter,
     Follower,
@@ -24,6 +25,7 @@ from llmactors.ledger import (
     RepairOutcome,
     RequestInfo,
     SubmitOutcome,
+    Verdict,
 )
 from llmactors.messages import GenerateRequest, Terminal, TokenDelta
 
@@ -45,6 +47,12 @@ class SideBySide:
         outcome = await self.ledger.submit(request)
         assert await self.memory.submit(request) is outcome
         return outcome
+
+    async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
+        verdict = await self.ledger.admit(candidates)
+        expected = await self.memory.admit(candidates)
+        assert verdict == expected, f"{verdict} instead of {expected}"
+        return verdict
 
     async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
         claims = await self.ledger.claim(worker, model, slots)

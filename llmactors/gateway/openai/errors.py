@@ -7,6 +7,8 @@ import re
 from typing import Any
 
 from llmactors.errors import ClientError, InvalidRequest, LlmactorsError
+from llmactors.gateway.limited import LimitReached
+from llmactors.limiter import Limit
 
 _TYPES = {
     401: "authentication_error",
@@ -33,13 +35,13 @@ class Refused(InvalidRequest):
 
 def error_object(error: LlmactorsError, _request_id: str = "") -> dict[str, Any]:
     """The body of an error answer, and of the last event of a stream that cannot be finished."""
-    default = "invalid_request_error" if isinstance(error, ClientError) else "server_error"
+    kind, code = _kind_and_code(error)
     return {
         "error": {
             "message": error.message,
-            "type": _TYPES.get(error.status, default),
+            "type": kind,
             "param": _param(error),
-            "code": _CODES.get(error.code, error.code.lower()),
+            "code": code,
         }
     }
 
@@ -49,3 +51,12 @@ def _param(error: LlmactorsError) -> str | None:
         return error.param or None
     named = _NAMED.match(error.message) if isinstance(error, ClientError) else None
     return named and named[1]
+
+
+def _kind_and_code(error: LlmactorsError) -> tuple[str, str]:
+    if isinstance(error, LimitReached):
+        if error.limit is Limit.DAY:
+            return "insufficient_quota", "insufficient_quota"
+        return "tokens" if error.limit.of_tokens else "requests", "rate_limit_exceeded"
+    default = "invalid_request_error" if isinstance(error, ClientError) else "server_error"
+    return _TYPES.get(error.status, default), _CODES.get(error.code, error.code.lower())

@@ -1,7 +1,7 @@
 """The handlers of `/v1/chat/completions`, `/v1/completions` and `/v1/models`."""
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -52,9 +52,7 @@ async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
         text = read_completion(fields)
         asks, stream, with_usage, kind = text.asks(deadline_ms), bool(text.stream), text.with_usage, _TEXT
     async with Choices(service) as choices:
-        key = exchange.idempotency_key
-        for number, ask in enumerate(asks):
-            await choices.admit(caller, ask, None if key is None else f"{key}#{number}")
+        await choices.admit(caller, asks, exchange.idempotency_key)
         exchange.request_id = choices.admissions[0].request.id
         if stream:
             done = await _stream(service, exchange, choices, kind, with_usage=with_usage)
@@ -88,10 +86,10 @@ class Choices:
     answered: bool = False
     _open: contextlib.ExitStack = attrs.field(factory=contextlib.ExitStack)
 
-    async def admit(self, caller: Caller, ask: OneAsk, key: str | None) -> None:
-        admission = await self._service.admit(caller, ask, key)
-        self.admissions.append(admission)
-        self.followers.append(self._open.enter_context(await self._service.own_follower(admission)))
+    async def admit(self, caller: Caller, asks: Sequence[OneAsk], key: str | None) -> None:
+        self.admissions = await self._service.admit_all(caller, asks, key)
+        for admission in self.admissions:
+            self.followers.append(self._open.enter_context(await self._service.own_follower(admission)))
 
     @property
     def headers(self) -> list[Header]:

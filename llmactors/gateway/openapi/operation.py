@@ -133,7 +133,10 @@ def _headers(*, retry: bool = False, rated: bool = False) -> Schema:
         told["X-Should-Retry"] = _header("`true` where coming again can help.")
     if rated:
         for what in ("Limit", "Remaining", "Reset"):
-            told[f"X-RateLimit-{what}-Requests"] = _header("As OpenAI's; sent where the caller has a limit.")
+            for unit in ("Requests", "Tokens"):
+                told[f"X-RateLimit-{what}-{unit}"] = _header(f"As OpenAI's; sent where {unit.lower()} are limited.")
+        told["RateLimit-Policy"] = _header("Each limit of the caller, as in draft-ietf-httpapi-ratelimit-headers.")
+        told["RateLimit"] = _header("How the caller stands with each, in the same form.")
     return told
 
 

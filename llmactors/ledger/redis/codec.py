@@ -14,14 +14,21 @@ from typing import Any
 import msgspec
 
 from llmactors.errors import InvalidRequest
-from llmactors.ledger.backlog import size_bytes, ticket_for
-from llmactors.ledger.contract import AppendEntry, Claim
+from llmactors.ledger.backlog import prompt_estimate, size_bytes, ticket_for
+from llmactors.ledger.contract import AppendEntry, Candidate, Claim, SubmitOutcome, Verdict
 from llmactors.ledger.settings import LedgerSettings
+from llmactors.limiter.algorithms import ALGORITHMS
+from llmactors.limiter.charges import Charge, Standing, add_up
+from llmactors.limiter.policy import RateKind, State
+from llmactors.limiter.store import permit_decision
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 _decode_request = msgspec.msgpack.Decoder(GenerateRequest).decode
+
+_KINDS = {RateKind.GCRA: 0, RateKind.FIXED_WINDOW: 1}
+_PERMIT = 2
 
 Push = tuple[str, int, int, list[TokenDelta], Terminal | None]
 
@@ -104,6 +111,27 @@ def fields_of(request: GenerateRequest) -> tuple[str | int, ...]:
     return request.model, request.tenant, request.priority, cost, size, deadline, request.resume_grace_ms
 
 
+def encode_charges(candidate: Candidate) -> bytes:
+    """As `limits.lua` takes them, after what the prompt is taken for; nothing for none."""
+    if not candidate.charges:
+        return b""
+    return _encode((prompt_estimate(candidate.request), [_charge_parts(charge) for charge in candidate.charges]))
+
+
+def candidate_parts(candidate: Candidate) -> tuple[str | int | bytes, ...]:
+    """Id, body, what the functions look at, charges. Raises as `encode_request`."""
+    request = candidate.request
+    return request.id, encode_request(request), *fields_of(request), encode_charges(candidate)
+
+
+def to_verdict(said: list[Any], candidates: Sequence[Candidate]) -> Verdict:
+    """What the function `submit` says."""
+    outcome, now_us, found = said
+    charges = add_up(charge for candidate in candidates for charge in candidate.charges)
+    standings = (_to_standing(*each, int(now_us)) for each in zip(charges, found, strict=True))
+    return Verdict(SubmitOutcome(outcome.decode()), tuple(standings))
+
+
 def append_parts(entry: AppendEntry) -> tuple[str | int | bytes, ...]:
     """Id, epoch, seq of the first token, how many, these, the end. Raises `ValueError` for a seq below 1."""
     if entry.first_seq < 1:
@@ -148,6 +176,23 @@ def _pair_up(flat: list[Any]) -> list[TokenDelta]:
         TokenDelta(token, text if text.__class__ is str else text.decode("utf-8", "surrogatepass"))
         for token, text in zip(values, values, strict=True)
     ]
+
+
+def _charge_parts(charge: Charge) -> tuple[object, ...]:
+    policy = charge.policy
+    if policy is None:
+        return charge.key, _PERMIT, 0, charge.most, 0, charge.cost, True
+    kind, settled = _KINDS[policy.kind], charge.limit.of_tokens
+    return charge.key, kind, policy.amount, charge.most, policy.period_us, charge.cost, settled
+
+
+def _to_standing(charge: Charge, found: list[Any], now_us: int) -> Standing:
+    wait, *fields = (int(number) for number in found)
+    told = None if wait < 0 else wait
+    state = State(*fields) if fields else None
+    if charge.policy is None:
+        return Standing(charge, permit_decision(charge, 0 if state is None else state.used, told))
+    return Standing(charge, ALGORITHMS[charge.policy.kind].decision(charge.policy, state, now_us, told))
 
 
 def _to_end(fields: list[Any]) -> Terminal:

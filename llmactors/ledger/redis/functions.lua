@@ -1,5 +1,3 @@
-#!lua name=@LIBRARY@
-
 -- The ledger's moves, inside Redis, where each is atomic: `ledger/lifecycle.py`, `leases.py` and `fair_queue.py` in Lua.
 --
 -- KEYS[1] is the prefix of all keys, as in `llmactors:{main}:`: its hash tag keeps one ledger in one slot.
@@ -12,7 +10,7 @@
 --   counters     hash                                         stops:W       zset  `ID EPOCH` -> until when to say it, ms
 --   deadlines    zset    request -> deadline, ms              gateways      zset  channel -> end of its lease, ms
 --   unread       zset    request -> end of its grace, ms      dead_letters  stream
---   ended        zset    request -> when to bury it, ms
+--   ended        zset    request -> when to bury it, ms       limit:…      what callers have used: `limits.lua`
 --
 -- The queue of one model and class: `classes:M` hash class -> times passed over; `waiting:…` zset of one tenant's
 -- requests in order of arrival; `heads:…` zset `SERIAL TENANT` -> start tag; `tags:…` hash of finish tags; `pace:M` hash.
@@ -25,11 +23,13 @@ local OK, FENCED, STOP, GAP, GONE, HAVE = 0, 1, 2, 3, 4, 5
 
 local function begin(keys, args)
   local now = tonumber(args[1])
+  local now_us = now and now * 1000
   if not now then
     local time = redis.call('TIME')
-    now = time[1] * 1000 + math.floor(time[2] / 1000)
+    now_us = time[1] * 1000000 + time[2]
+    now = math.floor(now_us / 1000)
   end
-  return { base = keys[1], now = now, packed = args[2], pushes = {} }
+  return { base = keys[1], now = now, now_us = now_us, packed = args[2], pushes = {} }
 end
 
 local function settings(c)
@@ -312,6 +312,12 @@ local function finish(c, r, last, by_epoch)
     if channel then redis.call('PUBLISH', channel, 's' .. r.h) end
   end
   detach(c, r)
+  if r.ch then
+    -- With the end itself, whoever writes it: what was reserved cannot outlive its request.
+    local held = cmsgpack.unpack(r.ch)
+    limits.settle(c, r.id, held[2], limits.tokens_used(r, last, held[1]))
+    redis.call('HDEL', key(c, 'request:' .. r.id), 'ch')
+  end
   redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n + 1), 'e', last)
   put(c, r, 'st', 'e', 'eb', by_epoch)
   if r.qn then count(c, 'quarantined', -1) end
@@ -492,24 +498,58 @@ local function known_before(c, id, body)
   return nil
 end
 
--- id, body, channel or '', model, tenant, class, cost, bytes, deadline or '', grace
-local function submit(keys, args)
-  local c, id, body, channel = begin(keys, args), args[3], args[4], args[5]
-  local known = known_before(c, id, body)
-  if known then
-    local r = known == 'duplicate' and channel ~= '' and load(c, id)
-    if r then add_reader(c, r, channel) end
-    return known
-  end
-  local s, fields = settings(c), { unpack(args, 6, 12) }
-  local now = redis.call('HMGET', key(c, 'counters'), 'queued', 'queued_bytes')
-  local full = tonumber(now[1] or '0') >= s.max_queued or tonumber(now[2] or '0') + fields[5] > s.max_queued_bytes
-  if full then return 'overloaded' end
-  enqueue(c, create(c, id, body, fields, channel))
-  return 'accepted'
+-- Charges the caller for a request that is admitted.
+local function charge(c, r, packed)
+  if packed == '' then return end
+  local estimate, charges = unpack(cmsgpack.unpack(packed))
+  local holds = limits.charge_all(c, r.id, charges, settings(c).keep_ms)
+  if #holds > 0 then put(c, r, 'ch', cmsgpack.pack({ estimate, holds })) end
 end
 
--- As submit, and then: how many tokens its log has, and these. For what was accepted once, so beyond all bounds.
+local REQUEST = 10 -- how many arguments describe one
+local FIELDS = 6 -- how many of these come after its id, its body and its model, before its charges
+
+-- channel or '', then of each request: id, body, model, tenant, class, cost, bytes, deadline or '', grace, charges or ''.
+-- All or none: outcome, the time in us, and how the caller stands with each limit.
+local function submit(keys, args)
+  local c, channel, requests = begin(keys, args), args[3], (#args - 3) / REQUEST
+  local duplicates, conflicts, bytes, charges = 0, 0, 0, {}
+  for i = 4, #args, REQUEST do
+    local known = known_before(c, args[i], args[i + 1])
+    if known == 'duplicate' then duplicates = duplicates + 1 end
+    if known == 'conflict' then conflicts = conflicts + 1 end
+    bytes = bytes + args[i + 6]
+    if args[i + 9] ~= '' then
+      for _, each in ipairs(cmsgpack.unpack(args[i + 9])[2]) do charges[#charges + 1] = each end
+    end
+  end
+  local function answer(outcome, standings)
+    return { outcome, string.format('%.0f', c.now_us), standings or select(2, limits.look(c, charges, true)) }
+  end
+  if conflicts > 0 or (duplicates > 0 and duplicates < requests) then return answer('conflict') end
+  if duplicates > 0 then
+    for i = 4, #args, REQUEST do
+      local r = channel ~= '' and load(c, args[i])
+      if r then add_reader(c, r, channel) end
+    end
+    return answer('duplicate')
+  end
+  local s, now = settings(c), redis.call('HMGET', key(c, 'counters'), 'queued', 'queued_bytes')
+  if tonumber(now[1] or '0') + requests > s.max_queued or tonumber(now[2] or '0') + bytes > s.max_queued_bytes then
+    return answer('overloaded')
+  end
+  local admitted, standings = limits.look(c, charges, false)
+  if not admitted then return answer('limited', standings) end
+  for i = 4, #args, REQUEST do
+    local r = create(c, args[i], args[i + 1], { unpack(args, i + 2, i + 2 + FIELDS) }, channel)
+    charge(c, r, args[i + 9])
+    enqueue(c, r)
+  end
+  return answer('accepted', standings)
+end
+
+-- id, body, channel or '', model, tenant, class, cost, bytes, deadline or '', grace, how many tokens its log has, these,
+-- charges or ''. For what was accepted once, so beyond all bounds.
 local function restore(keys, args)
   local c, id, body, channel = begin(keys, args), args[3], args[4], args[5]
   local known = known_before(c, id, body)
@@ -522,6 +562,7 @@ local function restore(keys, args)
     put(c, r, 'n', r.n)
     count(c, 'log_tokens', r.n)
   end
+  charge(c, r, args[15])
   enqueue(c, r)
   return 'restored'
 end

@@ -18,6 +18,7 @@ from llmactors.ledger.contract import (
     AppendOutcome,
     AppendResult,
     BeatResult,
+    Candidate,
     Claim,
     DeadLetter,
     LedgerStatistics,
@@ -26,6 +27,7 @@ from llmactors.ledger.contract import (
     RepairOutcome,
     RequestInfo,
     SubmitOutcome,
+    Verdict,
 )
 from llmactors.ledger.digest import log_digest
 from llmactors.ledger.follower import LogFollower
@@ -105,24 +107,30 @@ class RedisLedger:
     # For gateways.
 
     async def submit(self, request: GenerateRequest) -> SubmitOutcome:
-        body = codec.encode_request(request)
-        known = self.reading.mirrors.get(request.id)
+        return (await self.admit([Candidate(request)])).outcome
+
+    async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
+        parts = [part for candidate in candidates for part in codec.candidate_parts(candidate)]
         # Copied from the first token on, so that whoever admits a request need not ask for its log.
-        mirror = known or self.reading.mirrors.open(request.id, request)
+        new = [
+            self.reading.mirrors.open(candidate.request.id, candidate)
+            for candidate in candidates
+            if self.reading.mirrors.get(candidate.request.id) is None
+        ]
         opening = trio.Event()
-        if known is None:
+        for mirror in new:
             mirror.opening = opening
         accepted = False
         try:
-            said = await self._calls.ask("submit", request.id, body, self._inbox, *codec.fields_of(request))
-            outcome = SubmitOutcome(said.decode())
-            accepted = outcome is SubmitOutcome.ACCEPTED
+            verdict = codec.to_verdict(await self._calls.ask("submit", self._inbox, *parts), candidates)
+            accepted = verdict.outcome is SubmitOutcome.ACCEPTED
         finally:
-            if known is None and not accepted:
-                # Somebody else's request, whose log is elsewhere; or none.
-                self.reading.forget(mirror)
+            if not accepted:
+                # Somebody else's requests, whose logs are elsewhere; or none.
+                for mirror in new:
+                    self.reading.forget(mirror)
             opening.set()
-        return outcome
+        return verdict
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         wait_ms = await self._calls.ask("expected_wait", request.model, request.tenant, request.priority)

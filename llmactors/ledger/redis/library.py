@@ -6,7 +6,13 @@ from importlib.resources import files
 from llmactors.redislink import Call
 from llmactors.redislink.errors import ReplyError
 
-_TEXT = files(__package__).joinpath("functions.lua").read_text("utf-8")
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8")
+
+
+# One library, so that a request can be admitted, charged, ended and settled in one move each.
+_TEXT = f"local limits = (function()\n{_read('limits.lua')}end)()\n{_read('functions.lua')}"
 NAME = f"llmactors_{hashlib.sha256(_TEXT.encode()).hexdigest()[:8]}"
 
 
@@ -18,7 +24,7 @@ def function_name(operation: str) -> str:
 async def load_library(call: Call) -> None:
     """Loads it where the server does not have it, as after a failover to a new one. Raises `ReplyError`."""
     try:
-        await call("FUNCTION", "LOAD", _TEXT.replace("@LIBRARY@", NAME))
+        await call("FUNCTION", "LOAD", f"#!lua name={NAME}\n" + _TEXT.replace("@LIBRARY@", NAME))
     except ReplyError as error:
         if "already exists" not in error.message:
             raise

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 import trio
 
+from llmactors.ledger.contract import Candidate
 from llmactors.ledger.redis.codec import decode_pushes
 from llmactors.ledger.token_log import TokenLog
-from llmactors.messages import Failed, GenerateRequest, Terminal, TokenDelta
+from llmactors.messages import Failed, Terminal, TokenDelta
 
 DIVERGED = Failed(
     "INTERRUPTED", "the ledger lost tokens that were sent already, and others were written in their place"
@@ -23,7 +24,7 @@ LOST = Failed("INTERRUPTED", "the ledger no longer knows how this answer ended")
 class Mirror(TokenLog):
     """One log, from seq 1 on, as far as it is known here. It outlives the log, which may lose its end or all of it."""
 
-    request: GenerateRequest | None = None
+    candidate: Candidate | None = None
     """Known to the gateway that admitted it, which can then admit it anew if Redis forgot it."""
     epoch: int = 0
     """Whose tokens these are, at the least."""
@@ -78,10 +79,10 @@ class Mirrors:
     def get(self, request_id: str) -> Mirror | None:
         return self._mirrors.get(request_id)
 
-    def open(self, request_id: str, request: GenerateRequest | None = None) -> Mirror:
+    def open(self, request_id: str, candidate: Candidate | None = None) -> Mirror:
         """A new copy, which is empty."""
         now = self._now()
-        mirror = self._mirrors[request_id] = Mirror(request_id, request=request, heard_at=now, wanted_at=now)
+        mirror = self._mirrors[request_id] = Mirror(request_id, candidate=candidate, heard_at=now, wanted_at=now)
         return mirror
 
     def drop(self, mirror: Mirror) -> None:

@@ -150,13 +150,15 @@ class Reading:
 
     async def _restore(self, mirror: Mirror) -> None:
         """Redis forgot a request that it had accepted."""
-        request = mirror.request
-        if request is None:
+        candidate = mirror.candidate
+        if candidate is None:
             mirror.close(LOST)
             return
+        request = candidate.request
         log.warning("request restored", request_id=request.id, tokens=len(mirror.tokens))
         body, tokens = codec.encode_request(request), codec.encode_tokens(mirror.tokens)
         parts = (request.id, body, self._inbox, *codec.fields_of(request), len(mirror.tokens), tokens)
+        parts += (codec.encode_charges(candidate),)
         await self._calls.insist("restore", *parts)
 
 

@@ -5,6 +5,7 @@ and have pytest rewrite its asserts: `pytest.register_assert_rewrite("llmactors.
 """
 
 from llmactors.testing.ledger_suite.ending import CancelSuite, DeadlineSuite, ReaderSuite
+from llmactors.testing.ledger_suite.limiting import LimitSuite
 from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite, RepairSuite
 from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
 from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
@@ -28,5 +29,6 @@ class LedgerSuite(
     AttemptSuite,
     QuarantineSuite,
     WorkSuite,
+    LimitSuite,
 ):
     """Everything that `llmactors.ledger.contract` promises."""

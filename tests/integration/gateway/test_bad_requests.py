@@ -187,7 +187,7 @@ async def test_refused_by_rate_says_when_to_come_again() -> None:
         assert (await node.client.post("/v1/generate", json={"prompt": "p", "max_tokens": 1})).status_code == 200
         answer = await ask(node, "POST", "/v1/generate", b'{"prompt": "p"}')
 
-        assert_error(answer, Bad(429, "RATE_LIMITED", "too many requests"))
+        assert_error(answer, Bad(429, "RATE_LIMITED", "rate limit reached: requests per 3600 s: limit 1, remaining 0"))
         assert 3500 < int(answer.headers["retry-after"]) <= 3600
         assert answer.headers["x-ratelimit-limit-requests"] == "1"
 

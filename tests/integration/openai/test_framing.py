@@ -88,7 +88,8 @@ async def test_errors_before_the_answer() -> None:
         assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
         await post(node, CHAT)
         limited = await post(node, CHAT)
-        assert (limited.status_code, limited.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert (limited.status_code, limited.json()["error"]["type"]) == (429, "requests")
+        assert limited.json()["error"]["code"] == "rate_limit_exceeded"
         assert limited.headers["x-should-retry"] == "true"
         assert int(limited.headers["retry-after"]) >= 1
         assert limited.headers["x-ratelimit-limit-requests"] == "1"

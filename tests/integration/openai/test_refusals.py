@@ -191,7 +191,7 @@ async def test_deadlines_and_limits_say_whether_and_when_to_come_again() -> None
         assert int(first.headers["openai-processing-ms"]) >= 0
         for stream in (False, True):
             limited = await node.client.post(CHAT, json=BODIES[CHAT] | {"stream": stream})
-            refused = Wrong({}, "limit", None, status=429, kind="rate_limit_error", code="rate_limit_exceeded")
+            refused = Wrong({}, "limit", None, status=429, kind="requests", code="rate_limit_exceeded")
             refused.check(limited, "limited")
             assert limited.headers["x-should-retry"] == "true"
             assert 0 < int(limited.headers["retry-after-ms"]) <= int(limited.headers["retry-after"]) * 1000

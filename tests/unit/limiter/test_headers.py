@@ -1,28 +1,64 @@
 """Headers as OpenAI's clients read them, rounded so that nobody comes too early."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.limiter import Decision, rate_headers
-from llmactors.limiter.headers import format_duration
+from llmactors.limiter import Decision, Limits, Standing, charges_for, limit_headers
+from llmactors.limiter.headers import format_duration, retry_headers
+
+LIMITS = Limits(requests_per_minute=60, tokens_per_minute=1000, tokens_per_day=5000, concurrent=4)
+
+
+POLICIES = (
+    '"requests";q=60;w=60, "tokens";q=1000;w=60;llm-unit="tokens", '
+    '"tokens-per-day";q=5000;w=86400;llm-unit="tokens", "concurrent";q=4;qu="concurrent-requests"'
+)
+
+
+def standings(*uses: Decision) -> list[Standing]:
+    charges = charges_for(LIMITS, "t", tokens=100)
+    return [Standing(charge, decision) for charge, decision in zip(charges, uses, strict=True)]
+
+
+ADMITTED = standings(
+    Decision(True, 60, 59, 1.0),
+    Decision(True, 1000, 900, 6.0),
+    Decision(True, 5000, 600, 0.2),
+    Decision(True, 4, 3, 0.0),
+)
 
 
 def test_an_admitted_request_learns_what_is_left() -> None:
-    decision = Decision(admitted=True, limit=60, remaining=59, reset_s=1.0)
-    assert rate_headers(decision) == [
+    assert limit_headers(ADMITTED) == [
         ("x-ratelimit-limit-requests", "60"),
         ("x-ratelimit-remaining-requests", "59"),
         ("x-ratelimit-reset-requests", "1s"),
+        ("x-ratelimit-limit-tokens", "5000"),
+        ("x-ratelimit-remaining-tokens", "600"),
+        ("x-ratelimit-reset-tokens", "200ms"),
+        ("ratelimit-policy", POLICIES),
+        ("ratelimit", '"requests";r=59;t=1, "tokens";r=900;t=6, "tokens-per-day";r=600;t=1, "concurrent";r=3'),
     ]
+
+
+def test_of_tokens_the_limit_that_refused_is_told() -> None:
+    refused = attrs.evolve(ADMITTED[1], decision=Decision(False, 1000, 900, 6.0, 12.0))
+    headers = dict(limit_headers([ADMITTED[0], refused, *ADMITTED[2:]]))
+    assert headers["x-ratelimit-limit-tokens"] == "1000"
+    assert '"tokens";r=900;t=12' in headers["ratelimit"]
+
+
+def test_who_has_no_limits_hears_of_none() -> None:
+    assert limit_headers([]) == []
 
 
 @pytest.mark.parametrize(
     ("retry_after_s", "seconds", "milliseconds"), [(0.001, "1", "1"), (1.0, "1", "1000"), (1.001, "2", "1001")]
 )
 def test_a_refused_request_learns_when_to_come_again(retry_after_s: float, seconds: str, milliseconds: str) -> None:
-    decision = Decision(admitted=False, limit=60, remaining=0, reset_s=60.0, retry_after_s=retry_after_s)
-    assert rate_headers(decision)[3:] == [("retry-after", seconds), ("retry-after-ms", milliseconds)]
+    assert retry_headers(retry_after_s) == [("retry-after", seconds), ("retry-after-ms", milliseconds)]
 
 
 @pytest.mark.parametrize(

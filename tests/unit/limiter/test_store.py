@@ -1,24 +1,42 @@
 """The store keeps every state that matters, and is bounded."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors import errors
-from llmactors.limiter import LimiterStore, LimiterStoreStatistics, RateKind, RatePolicy
+from llmactors.limiter import Charge, Decision, Limit, LimiterStore, LimiterStoreStatistics, RateKind, RatePolicy
+from llmactors.limiter.policy import to_us
 
 POLICIES = st.one_of(
     st.builds(
-        RatePolicy, requests=st.integers(1, 7), period_s=st.floats(0.001, 100), burst=st.none() | st.integers(1, 9)
+        RatePolicy, amount=st.integers(1, 7), period_s=st.floats(0.001, 100), burst=st.none() | st.integers(1, 9)
     ),
     st.builds(
         RatePolicy,
         kind=st.just(RateKind.FIXED_WINDOW),
-        requests=st.integers(1, 7),
+        amount=st.integers(1, 7),
         period_s=st.floats(0.001, 100),
     ),
 )
-PER_SECOND = RatePolicy(requests=1, period_s=1)
+PER_SECOND = RatePolicy(amount=1, period_s=1)
+
+
+def charge(key: str, policy: RatePolicy, cost: int = 1, limit: Limit = Limit.RATE) -> Charge:
+    return Charge(limit, key, policy, policy.limit, cost)
+
+
+def permit(key: str, most: int) -> Charge:
+    return Charge(Limit.CONCURRENT, key, None, most)
+
+
+def decide(store: LimiterStore, key: str, policy: RatePolicy, now_s: float, cost: int = 1) -> Decision:
+    """One charge alone, looked at and taken."""
+    [standing] = store.look([charge(key, policy, cost)], to_us(now_s))
+    if standing.decision.admitted:
+        store.charge("r", [charge(key, policy, cost)], to_us(now_s))
+    return standing.decision
 
 
 @given(POLICIES, st.floats(0, 2**31), st.integers(1, 7), st.lists(st.floats(0, 3), max_size=20))
@@ -29,66 +47,99 @@ def test_who_is_refused_and_waits_just_as_told_is_admitted(
     store, now_s = LimiterStore(), began_s
     for gap_s in [*gaps_s, *[0.0] * 10]:
         now_s += gap_s
-        decision = store.decide("a", policy, now_s, cost)
+        decision = decide(store, "a", policy, now_s, cost)
         if decision.retry_after_s is not None:
             assert not decision.admitted
             now_s += decision.retry_after_s
-            assert store.decide("a", policy, now_s, cost).admitted
+            assert decide(store, "a", policy, now_s, cost).admitted
         else:
             assert decision.admitted == (cost <= policy.limit)
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcde"), POLICIES, st.floats(0, 1), st.integers(0, 3)), max_size=60))
-def test_forgetting_changes_no_decision(calls: list[tuple[str, RatePolicy, float, int]]) -> None:
-    """A store shared by all decides as one store per caller and policy would; those never forget."""
-    shared, alone = LimiterStore(), dict[tuple[str, RatePolicy], LimiterStore]()
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 1), st.integers(1, 3)), max_size=60), POLICIES)
+def test_forgetting_changes_no_decision(calls: list[tuple[str, float, int]], policy: RatePolicy) -> None:
+    """A store shared by all decides as one store per caller would; those never forget."""
+    shared, alone = LimiterStore(), dict[str, LimiterStore]()
     now_s = 1e6
-    for key, policy, gap_s, cost in calls:
+    for key, gap_s, cost in calls:
         now_s += gap_s
-        own = alone.setdefault((key, policy), LimiterStore())
-        assert shared.decide(key, policy, now_s, cost) == own.decide(key, policy, now_s, cost)
+        own = alone.setdefault(key, LimiterStore())
+        assert decide(shared, key, policy, now_s, cost) == decide(own, key, policy, now_s, cost)
     assert shared.statistics().evicted_early_total == 0
 
 
-def test_callers_and_policies_are_limited_apart() -> None:
+def test_all_charges_are_admitted_or_none_is_taken() -> None:
     store = LimiterStore()
-    other = RatePolicy(requests=1, period_s=2)
-    assert [store.decide(key, policy, 0).admitted for key in "ab" for policy in (PER_SECOND, other)] == [True] * 4
-    assert [store.decide(key, policy, 0).admitted for key in "ab" for policy in (PER_SECOND, other)] == [False] * 4
+    plenty, scarce = charge("plenty", RatePolicy(amount=9, period_s=60)), charge("scarce", PER_SECOND, cost=1)
+    store.charge("r", [scarce], 0)
+    standings = store.look([plenty, scarce], 0)
+    assert [standing.decision.admitted for standing in standings] == [True, False]
+    assert [standing.decision.remaining for standing in standings] == [9, 0]
+    assert [standing.decision.remaining for standing in store.look([plenty], 0)] == [8]
+
+
+def test_what_is_asked_for_together_is_added_up() -> None:
+    store = LimiterStore()
+    three = [charge("a", RatePolicy(amount=2, period_s=60))] * 3
+    [standing] = store.look(three, 0)
+    assert (standing.decision.admitted, standing.decision.retry_after_s, standing.charge.cost) == (False, None, 3)
+    [standing] = store.look(three[:2], 0)
+    assert (standing.decision.admitted, standing.decision.remaining) == (True, 0)
+
+
+def test_a_permit_is_free_again_once_it_is_closed_and_closing_twice_frees_no_other() -> None:
+    store = LimiterStore()
+    holds = {name: store.charge(name, [permit("t", 2)], 0) for name in "ab"}
+    [refused] = store.look([permit("t", 2)], 0)
+    assert (refused.decision.admitted, refused.decision.remaining, refused.decision.retry_after_s) == (False, 0, 1.0)
+    for _ in range(2):
+        store.settle("a", holds["a"], 0, 0)
+    assert store.open_count("t") == 1
+    [admitted] = store.look([permit("t", 2)], 0)
+    assert (admitted.decision.admitted, admitted.decision.remaining) == (True, 0)
+
+
+def test_a_reservation_is_settled_once() -> None:
+    store = LimiterStore()
+    tokens = charge("t", RatePolicy(amount=100, period_s=100), 80, Limit.TOKENS)
+    holds = store.charge("r", [tokens], 0)
+    assert store.look([attrs.evolve(tokens, cost=0)], 0)[0].decision.remaining == 20
+    store.settle("r", holds, 5, 0)
+    assert store.look([attrs.evolve(tokens, cost=0)], 0)[0].decision.remaining == 95
 
 
 def test_the_recovered_are_forgotten_little_by_little() -> None:
     store = LimiterStore(max_keys=1000)
     for number in range(500):
-        store.decide(f"early {number}", PER_SECOND, 0.0)
+        decide(store, f"early {number}", PER_SECOND, 0.0)
     for number in range(200):
-        store.decide(f"late {number}", PER_SECOND, 2.0)
+        decide(store, f"late {number}", PER_SECOND, 2.0)
     assert store.statistics() == LimiterStoreStatistics(keys=200, max_keys=1000, evicted_early_total=0)
-    assert repr(store) == "<LimiterStore 200/1000 keys>"
+    assert repr(store).startswith("<LimiterStore 200/1000 keys")
 
 
 def test_over_its_bound_it_forgets_those_nearest_to_recovery() -> None:
     store = LimiterStore(max_keys=2)
-    slow = RatePolicy(requests=1, period_s=100)
-    store.decide("slow", slow, 0.0)
-    store.decide("soon", PER_SECOND, 0.0)
-    store.decide("later", PER_SECOND, 0.5)
+    slow = RatePolicy(amount=1, period_s=100)
+    decide(store, "slow", slow, 0.0)
+    decide(store, "soon", PER_SECOND, 0.0)
+    decide(store, "later", PER_SECOND, 0.5)
     assert store.statistics() == LimiterStoreStatistics(keys=2, max_keys=2, evicted_early_total=1)
-    assert not store.decide("slow", slow, 0.5).admitted
-    assert not store.decide("later", PER_SECOND, 0.5).admitted
-    assert store.decide("soon", PER_SECOND, 0.5).admitted
+    assert not decide(store, "slow", slow, 0.5).admitted
+    assert not decide(store, "later", PER_SECOND, 0.5).admitted
+    assert decide(store, "soon", PER_SECOND, 0.5).admitted
 
 
 def test_the_bound_looks_at_recoveries_as_they_are_now() -> None:
     """`busy` was first to come, but what it used since makes it the last to recover."""
     store = LimiterStore(max_keys=2)
-    policy = RatePolicy(requests=10, period_s=10)
+    policy = RatePolicy(amount=10, period_s=10)
     for _ in range(5):
-        store.decide("busy", policy, 0.0)
-    store.decide("calm", policy, 0.0)
-    store.decide("new", policy, 0.0, cost=2)
-    assert store.decide("busy", policy, 0.0, cost=0).remaining == 5
-    assert store.decide("calm", policy, 0.0, cost=0).remaining == 10
+        decide(store, "busy", policy, 0.0)
+    decide(store, "calm", policy, 0.0)
+    decide(store, "new", policy, 0.0, cost=2)
+    assert decide(store, "busy", policy, 0.0, cost=0).remaining == 5
+    assert decide(store, "calm", policy, 0.0, cost=0).remaining == 10
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 0.5)), max_size=100), st.integers(1, 5))
@@ -96,47 +147,35 @@ def test_it_is_bounded_whatever_comes(calls: list[tuple[int, float]], max_keys: 
     store, now_s = LimiterStore(max_keys=max_keys), 0.0
     for key, gap_s in calls:
         now_s += gap_s
-        store.decide(str(key), PER_SECOND, now_s)
+        decide(store, str(key), PER_SECOND, now_s)
         assert store.statistics().keys <= max_keys
 
 
 def test_questions_and_refusals_of_strangers_are_not_remembered() -> None:
     store = LimiterStore()
-    store.decide("asks", PER_SECOND, 0.0, cost=0)
-    store.decide("too much", PER_SECOND, 0.0, cost=2)
+    store.look([charge("asks", PER_SECOND, 0), charge("too much", PER_SECOND, 2)], 0)
     assert store.statistics().keys == 0
 
 
 @pytest.mark.parametrize("kind", list(RateKind))
 def test_a_clock_that_goes_back_mints_nothing_also_for_the_forgotten(kind: RateKind) -> None:
-    """It stands still at 11: `a`, whose use of 10 is forgotten by then, has one request there and not one at 10 too."""
+    """It stands still at 11.5: `a`, whose use of 10 is forgotten by then, has one there and not one at 10 too."""
     store = LimiterStore()
-    policy = RatePolicy(kind=kind, requests=1, period_s=1)
-    calls = [("a", 10.0, True), ("b", 11.0, True), ("a", 10.0, True), ("a", 11.0, False), ("b", 0.0, False)]
+    policy = RatePolicy(kind=kind, amount=1, period_s=1)
+    calls = [("a", 10.0, True), ("b", 11.5, True), ("a", 10.0, True), ("a", 11.5, False), ("b", 0.0, False)]
     for key, now_s, admitted in calls:
-        assert store.decide(key, policy, now_s).admitted == admitted
-
-
-@given(st.integers(1, 10**9), st.floats(0.001, 1e5))
-def test_an_interval_is_never_shorter_than_the_rate_says(requests: int, period_s: float) -> None:
-    policy = RatePolicy(requests=requests, period_s=period_s)
-    assert 0 <= policy.interval_ns * requests - policy.period_ns < requests
-
-
-def test_nothing_is_given_back() -> None:
-    with pytest.raises(ValueError, match="cost is -1"):
-        LimiterStore().decide("a", PER_SECOND, 0.0, cost=-1)
+        assert decide(store, key, policy, now_s).admitted == admitted
 
 
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"requests": 0, "period_s": 1}, "requests is 0"),
-        ({"requests": 1, "period_s": 0}, "period_s is 0"),
-        ({"requests": 1, "period_s": float("nan")}, "period_s is nan"),
-        ({"requests": 1, "period_s": float("inf")}, "period_s is inf"),
-        ({"requests": 1, "period_s": 1, "burst": 0}, "burst is 0"),
-        ({"requests": 1, "period_s": 1, "burst": 2, "kind": RateKind.FIXED_WINDOW}, "has no burst"),
+        ({"amount": 0, "period_s": 1}, "amount is 0"),
+        ({"amount": 1, "period_s": 0}, "period_s is 0"),
+        ({"amount": 1, "period_s": float("nan")}, "period_s is nan"),
+        ({"amount": 1, "period_s": float("inf")}, "period_s is inf"),
+        ({"amount": 1, "period_s": 1, "burst": 0}, "burst is 0"),
+        ({"amount": 1, "period_s": 1, "burst": 2, "kind": RateKind.FIXED_WINDOW}, "has no burst"),
     ],
 )
 def test_a_policy_without_sense_is_refused(fields: dict[str, float], complaint: str) -> None:

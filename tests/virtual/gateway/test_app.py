@@ -31,9 +31,7 @@ class Rig:
         directory = ModelDirectory(("m",))
         directory.put("m", status)
         self.metrics = Metrics()
-        self.service = Service(
-            ServiceSettings(), ledger=self.ledger, limiter=None, directory=directory, metrics=self.metrics
-        )
+        self.service = Service(ServiceSettings(), ledger=self.ledger, directory=directory, metrics=self.metrics)
         self.app = App(self.service, Authenticator(None), lambda: None, access_log=False)  # type: ignore[arg-type,return-value]
         self.inbox = Inbox()
         self.sent: list[MutableMapping[str, Any]] = []
@@ -142,7 +140,7 @@ async def test_ledger_that_goes_away_mid_stream_ends_it_with_an_error_event() ->
 
 async def test_unforeseen_fault_is_a_500_without_details() -> None:
     class Broken(MemoryLedger):
-        async def submit(self, request: Any) -> Any:
+        async def admit(self, candidates: Any) -> Any:
             raise RuntimeError("secret detail")
 
     rig = Rig(ledger=Broken())

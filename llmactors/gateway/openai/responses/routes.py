@@ -47,7 +47,7 @@ async def _create(service: Service, exchange: Exchange, caller: Caller) -> None:
     limits = service.settings
     body = read_response(parse_object(await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)))
     ask = body.ask(deadline_of(exchange.header(b"x-request-deadline")), limits.background_s)
-    key = None if exchange.idempotency_key is None else f"{exchange.idempotency_key}#0"
+    key = exchange.idempotency_key
     if body.background:
         # From here on it is nobody's to give up.
         admission = await service.admit(caller, ask, key)
@@ -62,7 +62,7 @@ async def _create(service: Service, exchange: Exchange, caller: Caller) -> None:
         await exchange.answer(200, payload, admission.headers)
         return
     async with Choices(service) as choices:
-        await choices.admit(caller, ask, key)
+        await choices.admit(caller, [ask], key)
         [admission], [follower] = choices.admissions, choices.followers
         exchange.request_id = admission.request.id
         shown = _shown(admission.request)
@@ -82,7 +82,7 @@ async def _retrieve(service: Service, exchange: Exchange, caller: Caller, name: 
         if not query.stream:
             await exchange.answer(200, await _now(service, caller, shown))
             return
-        follower = await service.own_follower(Admission(shown.request, None))
+        follower = await service.own_follower(Admission(shown.request))
     with follower:
         await _stream(service, exchange, follower, EventRenderer(shown, query.starting_after), [], is_new=False)
 

@@ -38,9 +38,7 @@ def values(tree: Any, key: str) -> Iterator[Any]:
 
 
 def test_every_route_is_told_of() -> None:
-    service = Service(
-        ServiceSettings(), ledger=MemoryLedger(), limiter=None, directory=ModelDirectory(("m",)), metrics=Metrics()
-    )
+    service = Service(ServiceSettings(), ledger=MemoryLedger(), directory=ModelDirectory(("m",)), metrics=Metrics())
     app = App(service, Authenticator(None), lambda: None, access_log=False)  # type: ignore[arg-type,return-value]
     rules = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) for rule in app._quart.url_map.iter_rules()}
     missing = (rules | {*PATHS, *NATIVE, RESPONSES}) - set(DOCUMENT["paths"])

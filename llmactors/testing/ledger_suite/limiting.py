@@ -1,0 +1,244 @@
+"""Promises about what callers may use: charged once, settled with the end, and never more than the policy."""
+
+# ruff: noqa: D101, S101
+
+from typing import Any
+
+import pytest
+
+from llmactors import errors
+from llmactors.ledger import Candidate, ReleaseHow, SubmitOutcome, Verdict
+from llmactors.limiter import Limit, Limits, RateKind, RatePolicy, charges_for
+from llmactors.messages import Failed, Finished, Usage
+from llmactors.testing.ledger_suite.rig import Rig, finished, request
+
+LIMITS = Limits(requests_per_minute=6, tokens_per_minute=600, tokens_per_day=1000, concurrent=3)
+PROMPT_TOKENS = 2
+"""What a prompt of 8 bytes is taken for."""
+RESERVED = PROMPT_TOKENS + 98
+DAY_S = 86_400
+
+ENDINGS = ["finished", "failed", "fatal", "cancelled", "expired", "abandoned", "poisoned"]
+
+
+def charged(name: str, *, limits: Limits = LIMITS, rate: RatePolicy | None = None, **fields: Any) -> Candidate:
+    """A candidate that reserves `RESERVED` tokens of its tenant's, unless its fields say otherwise."""
+    asked = request(name, **{"prompt": "8 bytes.", "max_tokens": 98, **fields})
+    most = PROMPT_TOKENS + asked.max_tokens
+    return Candidate(asked, charges_for(limits, asked.tenant, tokens=most, rate=rate, limit_key="caller"))
+
+
+def remaining(verdict: Verdict) -> dict[Limit, int]:
+    """What is left of each limit."""
+    return {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
+
+
+def refusing(verdict: Verdict) -> set[Limit]:
+    """The limits that refused."""
+    return {standing.charge.limit for standing in verdict.standings if not standing.decision.admitted}
+
+
+class LimitSuite:
+    async def standing(self, rig: Rig, of: Candidate) -> dict[Limit, int]:
+        """What is left, as the answer to a candidate says that was admitted before, and costs nothing again."""
+        verdict = await rig.ledger.admit([of])
+        assert verdict.outcome is SubmitOutcome.DUPLICATE
+        return remaining(verdict)
+
+    async def test_an_admitted_request_is_charged(self, rig: Rig) -> None:
+        verdict = await rig.ledger.admit([charged("r")])
+        assert verdict.outcome is SubmitOutcome.ACCEPTED
+        left = {Limit.REQUESTS: 5, Limit.TOKENS: 500, Limit.DAY: 900, Limit.CONCURRENT: 2}
+        assert remaining(verdict) == left
+        assert await self.standing(rig, charged("r")) == left
+
+    async def test_who_has_no_limits_stands_nowhere(self, rig: Rig) -> None:
+        verdict = await rig.ledger.admit([charged("r", limits=Limits())])
+        assert verdict == Verdict(SubmitOutcome.ACCEPTED)
+
+    async def test_the_same_id_again_is_charged_once(self, rig: Rig) -> None:
+        await rig.ledger.admit([charged("r")])
+        for _ in range(3):
+            assert (await self.standing(rig, charged("r")))[Limit.TOKENS] == 500
+        conflict = await rig.ledger.admit([charged("r", prompt="another!")])
+        assert conflict.outcome is SubmitOutcome.CONFLICT
+        assert remaining(conflict)[Limit.REQUESTS] == 5
+
+    @pytest.mark.parametrize(
+        ("limits", "limit"),
+        [
+            (Limits(requests_per_minute=2), Limit.REQUESTS),
+            (Limits(tokens_per_minute=299), Limit.TOKENS),
+            (Limits(tokens_per_day=299), Limit.DAY),
+            (Limits(concurrent=2), Limit.CONCURRENT),
+        ],
+    )
+    async def test_what_is_over_a_limit_is_refused_and_costs_nothing(
+        self, rig: Rig, limits: Limits, limit: Limit
+    ) -> None:
+        for name in ("r1", "r2"):
+            assert (await rig.ledger.admit([charged(name, limits=limits)])).outcome is SubmitOutcome.ACCEPTED
+        before = await self.standing(rig, charged("r1", limits=limits))
+        for _ in range(3):
+            refused = await rig.ledger.admit([charged("r3", limits=limits)])
+            assert (refused.outcome, refusing(refused)) == (SubmitOutcome.LIMITED, {limit})
+            assert remaining(refused) == before
+        with pytest.raises(errors.NotFound):
+            await rig.ledger.info("r3")
+        assert (await rig.ledger.statistics()).accepted_total == 2
+        assert (await rig.ledger.admit([charged("o", limits=limits, tenant="other")])).outcome is SubmitOutcome.ACCEPTED
+
+    async def test_who_waits_as_told_is_admitted(self, rig: Rig) -> None:
+        limits = Limits(tokens_per_minute=150)
+        await rig.ledger.admit([charged("r1", limits=limits)])
+        [standing] = (await rig.ledger.admit([charged("r2", limits=limits)])).standings
+        assert standing.decision.retry_after_s == pytest.approx(20, abs=0.01)
+        await rig.pass_time(standing.decision.retry_after_s or 0)
+        assert (await rig.ledger.admit([charged("r2", limits=limits)])).outcome is SubmitOutcome.ACCEPTED
+
+    async def test_what_costs_more_than_a_limit_is_never_admitted_and_says_so(self, rig: Rig) -> None:
+        [standing] = (await rig.ledger.admit([charged("r", limits=Limits(tokens_per_minute=99))])).standings
+        assert (standing.decision.admitted, standing.decision.retry_after_s) == (False, None)
+
+    @pytest.mark.parametrize("kind", list(RateKind))
+    async def test_a_rate_counts_by_caller(self, rig: Rig, kind: RateKind) -> None:
+        rate = RatePolicy(kind=kind, amount=2, period_s=10)
+        # A window may end within the test, but not twice.
+        outcomes = [
+            (await rig.ledger.admit([charged(f"r{each}", limits=Limits(), rate=rate, tenant=f"t{each}")])).outcome
+            for each in range(5)
+        ]
+        assert 2 <= outcomes.count(SubmitOutcome.ACCEPTED) <= 4
+        assert outcomes[-1] is SubmitOutcome.LIMITED
+
+    async def test_a_full_queue_costs_nothing(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"r{each}") for each in range(rig.settings.max_queued)))
+        verdict = await rig.ledger.admit([charged("r")])
+        assert verdict.outcome is SubmitOutcome.OVERLOADED
+        assert remaining(verdict)[Limit.TOKENS] == 600
+
+    async def test_several_are_admitted_together_or_none(self, rig: Rig) -> None:
+        two = [charged("r1"), charged("r2")]
+        verdict = await rig.ledger.admit(two)
+        assert (verdict.outcome, remaining(verdict)[Limit.TOKENS]) == (SubmitOutcome.ACCEPTED, 400)
+        more = await rig.ledger.admit([charged("r3"), charged("r4")])
+        assert (more.outcome, refusing(more)) == (SubmitOutcome.LIMITED, {Limit.CONCURRENT})
+        assert remaining(more)[Limit.TOKENS] == 400
+        assert (await rig.ledger.statistics()).queued == 2
+        assert (await rig.ledger.admit(two)).outcome is SubmitOutcome.DUPLICATE
+        assert (await rig.ledger.admit([charged("r1"), charged("r5")])).outcome is SubmitOutcome.CONFLICT
+        assert (await rig.ledger.statistics()).queued == 2
+
+    async def test_several_have_to_fit_into_the_queue_together(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"r{each}") for each in range(rig.settings.max_queued - 1)))
+        verdict = await rig.ledger.admit([charged("a"), charged("b")])
+        assert verdict.outcome is SubmitOutcome.OVERLOADED
+        assert (await rig.ledger.statistics()).queued == rig.settings.max_queued - 1
+
+    @pytest.mark.parametrize("how", ENDINGS)
+    async def test_with_its_end_a_request_has_cost_what_it_used_and_is_open_no_more(self, rig: Rig, how: str) -> None:
+        """Whoever ends it: its worker, a client, or the time, when its gateway is long gone."""
+        fields: dict[str, Any] = {}
+        if how == "expired":
+            fields["deadline_ms"] = rig.wall_ms() + 200
+        if how == "abandoned":
+            fields["resume_grace_ms"] = 200
+        candidate = charged("r", **fields)
+        await rig.ledger.admit([candidate])
+        used = await self._end(rig, how)
+        assert (await rig.ledger.info("r")).state == "ended"
+        left = await self.standing(rig, candidate)
+        assert left[Limit.DAY] == 1000 - used
+        assert left[Limit.CONCURRENT] == 3
+        assert left[Limit.REQUESTS] <= 6
+
+    async def _end(self, rig: Rig, how: str) -> int:
+        """Ends it after 3 tokens, and says what it has used."""
+        if how == "poisoned":
+            await rig.crash(rig.settings.quarantine_from_attempt)
+            return PROMPT_TOKENS
+        [claim] = await rig.claim()
+        await rig.write(claim, 1, 3)
+        match how:
+            case "finished":
+                for _ in range(2):  # its answer was lost
+                    await rig.ledger.finish("r", claim.epoch, Finished("stop", Usage(7, 3)))
+                return 10
+            case "failed":
+                await rig.write(claim, 4, 5, Failed("BACKEND_FAILED", "no more", Usage(4, 5)))
+                return 9
+            case "fatal":
+                await rig.ledger.release("r", claim.epoch, ReleaseHow.FATAL, "it cannot be")
+            case "cancelled":
+                assert await rig.ledger.cancel("r")
+                assert not await rig.ledger.cancel("r")
+            case _:
+                await rig.pass_time(0.3)
+                await rig.ledger.reap()
+        return PROMPT_TOKENS + 3
+
+    async def test_what_no_worker_ever_saw_costs_no_tokens(self, rig: Rig) -> None:
+        await rig.ledger.admit([charged("r")])
+        await rig.ledger.cancel("r")
+        left = await self.standing(rig, charged("r"))
+        assert (left[Limit.TOKENS], left[Limit.DAY], left[Limit.REQUESTS]) == (600, 1000, 5)
+
+    async def test_a_takeover_is_the_same_request(self, rig: Rig) -> None:
+        """Its reservation and its permit stay as they are, whoever runs it, and what was made twice is paid once."""
+        await rig.ledger.admit([charged("r")])
+        [claim] = await rig.claim("w1")
+        await rig.write(claim, 1, 3)
+        await rig.ledger.leave("w1")
+        left = await self.standing(rig, charged("r"))
+        assert (left[Limit.DAY], left[Limit.CONCURRENT]) == (900, 2)
+        [claim] = await rig.claim("w2")
+        await rig.write(claim, 4, 6, finished(6))
+        left = await self.standing(rig, charged("r"))
+        assert (left[Limit.DAY], left[Limit.CONCURRENT]) == (1000 - 9, 3)
+
+    async def test_what_was_used_beyond_the_reservation_is_owed(self, rig: Rig) -> None:
+        await rig.ledger.admit([charged("r")])
+        [claim] = await rig.claim()
+        await rig.ledger.finish("r", claim.epoch, Finished("stop", Usage(700, 0)))
+        left = await self.standing(rig, charged("r"))
+        assert (left[Limit.TOKENS], left[Limit.DAY]) == (0, 300)
+
+    async def test_a_day_ends_at_midnight_and_takes_nothing_back_from_the_day_before(self, rig: Rig) -> None:
+        limits = Limits(tokens_per_day=150)
+        await rig.ledger.admit([charged("r1", limits=limits)])
+        assert (await rig.ledger.admit([charged("r2", limits=limits)])).outcome is SubmitOutcome.LIMITED
+        [standing] = (await rig.ledger.admit([charged("r2", limits=limits)])).standings
+        left_s = DAY_S - rig.wall_ms() / 1000 % DAY_S
+        assert standing.decision.retry_after_s == pytest.approx(left_s, abs=1)
+        await rig.pass_time(left_s + 1)
+        assert remaining(await rig.ledger.admit([charged("r2", limits=limits)])) == {Limit.DAY: 50}
+        await rig.ledger.cancel("r1")
+        assert await self.standing(rig, charged("r2", limits=limits)) == {Limit.DAY: 50}
+
+    async def test_a_refund_comes_too_late_for_what_has_drained(self, rig: Rig) -> None:
+        """Had only what was used been asked for, then no more than this could be had now."""
+        limits = Limits(tokens_per_minute=100)
+        await rig.ledger.admit([charged("r1", limits=limits)])
+        await rig.pass_time(60)
+        second = charged("r2", limits=limits, max_tokens=48)
+        await rig.ledger.admit([second])
+        await rig.ledger.cancel("r1")
+        assert await self.standing(rig, second) == {Limit.TOKENS: 50}
+
+    async def test_a_refund_knows_what_was_given_back_before_it(self, rig: Rig) -> None:
+        """What the first gave back made the second drain sooner."""
+        limits = Limits(tokens_per_minute=200)
+        await rig.ledger.admit([charged("r1", limits=limits), charged("r2", limits=limits)])
+        await rig.ledger.cancel("r1")
+        await rig.pass_time(30)
+        third = charged("r3", limits=limits)
+        await rig.ledger.admit([third])
+        await rig.ledger.cancel("r2")
+        assert await self.standing(rig, third) == {Limit.TOKENS: 100}
+
+    async def test_tokens_that_are_logged_count_even_where_the_end_says_less(self, rig: Rig) -> None:
+        await rig.ledger.admit([charged("r")])
+        [claim] = await rig.claim()
+        await rig.write(claim, 1, 5)
+        await rig.ledger.finish("r", claim.epoch, Failed("INTERRUPTED", "gone"))
+        assert (await self.standing(rig, charged("r")))[Limit.DAY] == 1000 - PROMPT_TOKENS - 5

@@ -1,0 +1,55 @@
+"""What a request costs, and what it used in the end."""
+
+import pytest
+
+from llmactors.limiter import Limit, Limits, RatePolicy, charges_for
+from llmactors.limiter.charges import tokens_used
+from llmactors.limiter.share import share_of
+from llmactors.messages import Failed, Finished, Terminal, Usage
+
+ALL = Limits(requests_per_minute=60, tokens_per_minute=9000, tokens_per_day=100_000, concurrent=4)
+
+
+def test_each_limit_that_there_is_is_charged_and_no_other() -> None:
+    charges = charges_for(ALL, "t", tokens=30, rate=RatePolicy(amount=5, period_s=1), limit_key="address:::1")
+    assert {charge.limit: (charge.most, charge.cost) for charge in charges} == {
+        Limit.RATE: (5, 1),
+        Limit.REQUESTS: (60, 1),
+        Limit.TOKENS: (9000, 30),
+        Limit.DAY: (100_000, 30),
+        Limit.CONCURRENT: (4, 1),
+    }
+    assert len({charge.key for charge in charges}) == 5
+    assert charges_for(Limits(), "t", tokens=30) == ()
+
+
+def test_tenants_are_counted_apart_however_long_their_names() -> None:
+    keys = {charge.key for tenant in ("a", "b", "x" * 500, "x" * 501) for charge in charges_for(ALL, tenant, tokens=1)}
+    assert len(keys) == 16
+    assert max(len(key) for key in keys) < 120
+
+
+@pytest.mark.parametrize(
+    ("end", "started", "logged", "used"),
+    [
+        (Finished("stop", Usage(7, 20)), True, 20, 27),
+        (Finished("cancelled", Usage(0, 5)), True, 5, 15),  # nobody has counted the prompt
+        (Finished("cancelled", Usage(0, 0)), True, 0, 10),
+        (Finished("cancelled", Usage(0, 0)), False, 0, 0),  # no worker ever saw it
+        (Failed("DEADLINE_EXCEEDED", "", Usage(0, 3)), True, 3, 13),
+        (Failed("POISONED", ""), True, 4, 14),
+        (Failed("INVALID_REQUEST", "the prompt is too long"), True, 0, 0),
+    ],
+)
+def test_what_was_used_is_what_was_made_and_of_the_prompt_the_best_that_is_known(
+    end: Terminal, started: bool, logged: int, used: int
+) -> None:
+    assert tokens_used(end, started=started, logged=logged, prompt_estimate=10) == used
+
+
+def test_the_shares_of_all_gateways_are_no_more_than_the_limit() -> None:
+    for charge in charges_for(ALL, "t", tokens=30, rate=RatePolicy(amount=7, period_s=1, burst=5), limit_key="k"):
+        share = share_of(charge, 3)
+        assert share.most * 3 <= charge.most
+        assert share.policy is None or charge.policy is None or share.policy.amount * 3 <= charge.policy.amount
+        assert 1 <= share_of(charge, 1000).cost <= share_of(charge, 1000).most
