@@ -12,9 +12,10 @@ history
 checker, key_observer   the verdict: each accepted request ended once, with each token once; nothing is left in Redis
 fairness                how evenly something was shared out
 models                  the weights of a small real model
-ledger_suite,           what every ledger must pass: the contract, and a state machine beside an independent model
-ledger_machine,
+ledger_suite,           what every ledger must pass: the contract, and state machines beside an independent model and a
+ledger_machine,         naive account of what callers have used
 ledger_model,
+limit_machine,
 side_by_side,
 trio_thread
 residue                 finds containers that should be empty and are not

@@ -15,6 +15,7 @@ from llmactors.backends.mock.oracle import mock_text
 from llmactors.keys.file import write_keys
 from llmactors.keys.record import KeyRecord
 from llmactors.keys.text import NewKey, new_key
+from llmactors.limiter import Limits
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, wait_until
 
@@ -67,11 +68,17 @@ class Tenants:
 
     path: Path
     _keys: dict[str, NewKey] = attrs.field(factory=dict)
+    _limits: dict[str, Limits] = attrs.field(factory=dict)
 
-    def add(self, *names: str) -> None:
+    def add(self, *names: str, limits: Limits | None = None) -> None:
         """A key for each of these."""
         self._keys.update({name: new_key() for name in names})
-        write_keys(self.path, [KeyRecord(id=k.id, tenant=t, hash=k.digest, created=1.0) for t, k in self._keys.items()])
+        self._limits.update({name: limits or Limits() for name in names})
+        records = [
+            KeyRecord(id=key.id, tenant=tenant, hash=key.digest, created=1.0, limits=self._limits[tenant])
+            for tenant, key in self._keys.items()
+        ]
+        write_keys(self.path, records)
 
     def headers(self, name: str) -> dict[str, str]:
         """What a tenant that was added sends to be known."""

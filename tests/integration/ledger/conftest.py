@@ -8,7 +8,10 @@ from llmactors.redislink.binary import server_binaries
 from llmactors.testing.redis_server import RedisServer, redis_server
 
 pytest.register_assert_rewrite(
-    "llmactors.testing.ledger_suite", "llmactors.testing.ledger_machine", "llmactors.testing.side_by_side"
+    "llmactors.testing.ledger_suite",
+    "llmactors.testing.ledger_machine",
+    "llmactors.testing.limit_machine",
+    "llmactors.testing.side_by_side",
 )
 
 

@@ -10,6 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.testing.ledger_machine import LedgerMachine
+from llmactors.testing.limit_machine import LimitMachine
 from llmactors.testing.redis_server import RedisServer
 from llmactors.testing.side_by_side import SideBySide
 from llmactors.testing.trio_thread import TrioThread
@@ -22,8 +23,12 @@ QUIET = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0, hung_u
 """Time jumps in these tests, which is no outage; and the machine itself says when a log is read again."""
 
 
-class RedisMachine(LedgerMachine):
+class OnRedis:
+    """What makes a machine drive a ledger in Redis, with one in memory beside it."""
+
     server: ClassVar[RedisServer]
+    now: Callable[[], float]
+    wall_ms: Callable[[], int]
 
     def make_ledger(self, settings: LedgerSettings) -> Ledger:
         with self.server.client() as client:
@@ -52,16 +57,27 @@ class RedisMachine(LedgerMachine):
 
     def teardown(self) -> None:
         try:
-            super().teardown()
+            super().teardown()  # type: ignore[misc]
         finally:
             self.thread.__exit__()
 
+
+class RedisMachine(OnRedis, LedgerMachine):
     def check_empty(self) -> None:
         """What is left has no owner any more, and a time to live."""
         with self.server.client() as client:
             names = {name.rpartition(b"}:")[2].partition(b":")[0] for name in client.scan_iter()}
             assert names <= {b"counters", b"dead_letters", b"dead_workers", b"gateways", b"gone", b"worker"}
             assert all(client.ttl(name) > 0 for name in client.scan_iter())
+
+
+class RedisLimitMachine(OnRedis, LimitMachine):
+    def teardown(self) -> None:
+        super().teardown()
+        with self.server.client() as client:
+            assert not [name for name in client.scan_iter() if b":limit:open:" in name]
+            assert not [name for name in client.scan_iter("*:request:*") if client.hexists(name, "ch")]
+            assert all(client.ttl(name) > 0 for name in client.scan_iter("*:limit:*"))
 
 
 MACHINE = settings(
@@ -75,3 +91,8 @@ MACHINE = settings(
 def test_redis_memory_and_model_agree(any_server: RedisServer) -> None:
     RedisMachine.server = any_server
     run_state_machine_as_test(RedisMachine, settings=MACHINE)
+
+
+def test_redis_memory_and_the_account_agree_on_what_callers_may_use(any_server: RedisServer) -> None:
+    RedisLimitMachine.server = any_server
+    run_state_machine_as_test(RedisLimitMachine, settings=MACHINE)

@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, settings
 
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
 from llmactors.testing.ledger_machine import LedgerMachine
+from llmactors.testing.limit_machine import LimitMachine
 from llmactors.testing.residue import residue
 
 
@@ -18,6 +19,24 @@ class MemoryMachine(LedgerMachine):
 TestMemoryMachine = MemoryMachine.TestCase
 TestMemoryMachine.settings = settings(
     max_examples=50,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+class MemoryLimitMachine(LimitMachine):
+    def make_ledger(self, settings: LedgerSettings) -> Ledger:
+        return MemoryLedger(settings, now=self.now, wall_ms=self.wall_ms)
+
+    def teardown(self) -> None:
+        super().teardown()
+        assert not {"_life.limits._permits._open"} & set(residue(self.ledger))
+
+
+TestMemoryLimitMachine = MemoryLimitMachine.TestCase
+TestMemoryLimitMachine.settings = settings(
+    max_examples=100,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
