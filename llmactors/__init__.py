@@ -6,7 +6,7 @@ A map of the package, lowest layer first; imports point downwards only:
     telemetry                   metrics, logs; handed in where it is needed
     actors                      the actor runtime: mailboxes, supervision, restart. Read actors/SEMANTICS.md first
     redislink                   one pipelined connection to Redis, kept up
-    limiter                     what callers may use, as pure arithmetic; the ledger counts by it
+    limiter                     what callers may use, and what their requests are charged; the ledger counts by it
     ledger                      requests, leases and token logs: the truth that survives every crash; memory, Redis
     backends                    what makes tokens: the mock, llama.cpp
     batcher                     claims requests for free slots and drives a backend

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 import trio
 
+from llmactors.actors import ActorRef
 from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.backends.fit import fit
 from llmactors.errors import (
+    ActorDied,
     Conflict,
     DeadlineExceeded,
     Expired,
@@ -31,8 +33,8 @@ from llmactors.gateway.request_id import keyed_request_id, new_request_id
 from llmactors.gateway.schema import Ask
 from llmactors.ledger import Candidate, Follower, Ledger, LedgerStatistics, LogSlice, RequestInfo, SubmitOutcome
 from llmactors.ledger.backlog import prompt_estimate
-from llmactors.limiter import LimiterStore, RatePolicy, Standing, charges_for, limit_headers
-from llmactors.limiter.share import share_of
+from llmactors.limiter import Charge, Standing, limit_headers
+from llmactors.limiter.actor import Assess, Assessment
 from llmactors.messages import GenerateRequest
 
 
@@ -48,8 +50,8 @@ class ServiceSettings:
     """How long a native stream lives without a reader."""
     background_s: float = 3600.0
     """How long a response in the background lives without one."""
-    rate: RatePolicy | None = None
-    """What each caller may send, beside what its tenant may use; over all gateways."""
+    limiter_s: float = 2.0
+    """How long the limiter may take to answer."""
     max_socket_streams: int = 64
     """How many streams one WebSocket may follow at once."""
     pace: Pace = attrs.field(factory=Pace)
@@ -81,9 +83,8 @@ class Service:
         ledger: Ledger,
         directory: ModelDirectory,
         metrics: GatewayMetrics,
+        limiter: ActorRef | None = None,
         ledger_is_up: Callable[[], bool] = lambda: True,
-        gateways: Callable[[], int] = lambda: 1,
-        share: LimiterStore | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -91,8 +92,7 @@ class Service:
         self._draining = trio.Event()
         self._ledger = ledger
         self._ledger_is_up = ledger_is_up
-        self._gateways = gateways
-        self._share = share or LimiterStore()
+        self._limiter = limiter
         self._open: set[trio.CancelScope] = set()
         self.flusher = Flusher(settings.pace)
         """Writes for all streams; whoever runs the service runs this as a task."""
@@ -131,8 +131,8 @@ class Service:
             return known
         # All wait in the same line, one after the other: as long as the first waits, it must.
         await self._check_start(requests[0])
-        candidates = [self._candidate(caller, request) for request in requests]
-        self._check_share(candidates)
+        charges = await self._charges(caller, requests)
+        candidates = [Candidate(request, each) for request, each in zip(requests, charges, strict=True)]
         verdict = await self._ledger.admit(candidates)
         match verdict.outcome:
             case SubmitOutcome.OVERLOADED:
@@ -159,32 +159,35 @@ class Service:
         self._check_capable(request)
         return request
 
-    def _candidate(self, caller: Caller, request: GenerateRequest) -> Candidate:
-        charges = charges_for(
-            caller.limits,
-            caller.tenant,
-            tokens=prompt_estimate(request) + request.max_tokens,
-            rate=self.settings.rate,
-            limit_key=caller.limit_key,
-        )
-        return Candidate(request, charges)
+    async def _charges(self, caller: Caller, requests: Sequence[GenerateRequest]) -> Sequence[tuple[Charge, ...]]:
+        """What each of them is charged. Raises `LimitReached` where this gateway's share is used up."""
+        if self._limiter is None:
+            return [()] * len(requests)
+        tokens = tuple(prompt_estimate(request) + request.max_tokens for request in requests)
+        question = Assess(caller.tenant, caller.limit_key, caller.limits, tokens)
+        assessment = await self._ask_limiter(self._limiter, question)
+        if not assessment.admitted:
+            raise self._limited(assessment.standings)
+        return assessment.charges
+
+    async def _ask_limiter(self, limiter: ActorRef, question: Assess) -> Assessment:
+        for last_try in (False, True):
+            with trio.move_on_after(self.settings.limiter_s):
+                try:
+                    answer = await limiter.ask(question)
+                except ActorDied:
+                    # It died with this question in hand, which the ledger has charged nothing for: ask its successor.
+                    if last_try:
+                        raise
+                    continue
+                assert isinstance(answer, Assessment)  # noqa: S101 - the limiter has one kind of answer
+                return answer
+        raise Unavailable("the rate limiter does not answer", retry_after_s=1.0)
 
     def _limited(self, standings: tuple[Standing, ...]) -> LimitReached:
         error = LimitReached(standings)
         self.metrics.limited(error.limit.value)
         return error
-
-    def _check_share(self, candidates: Sequence[Candidate]) -> None:
-        """While the ledger is away nothing can be admitted, and each caller may have its share wait for it here."""
-        charges = [charge for candidate in candidates for charge in candidate.charges if charge.policy is not None]
-        if not charges or self._ledger_is_up():
-            return
-        gateways, now_us = max(1, self._gateways()), round(trio.current_time() * 1_000_000)
-        charges = [share_of(charge, gateways) for charge in charges]
-        standings = self._share.look(charges, now_us)
-        if not all(standing.decision.admitted for standing in standings):
-            raise self._limited(tuple(standings))
-        self._share.charge("", charges, now_us)
 
     async def _known(self, requests: Sequence[GenerateRequest]) -> list[Admission] | None:
         """What was admitted under these ids before; None where none was. Raises `Conflict`."""

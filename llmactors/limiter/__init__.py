@@ -1,12 +1,12 @@
-"""What callers may use, as pure arithmetic: of requests, of tokens, and at once.
+"""What callers may use: of requests, of tokens, and at once.
 
     limits      what one tenant may use                   policy        a rate, a state, a decision
     charges     what a request costs, limit by limit      gcra, fixed_window, permits: how each is counted
     store       who has used how much, in one process     headers       tells the caller
+    share       a gateway's part of a limit               actor         what is charged; counts while nobody else can
 
 A ledger asks in the move that admits a request, and settles in the move that ends it, so that over many gateways there
-is one count, and nothing is left reserved by whoever died. Nothing here knows a clock or an event loop; the moment is
-an argument.
+is one count, and nothing is left reserved by whoever died. All but the actor is pure: the moment is an argument.
 """
 
 from llmactors.limiter.charges import Charge, Limit, Standing, charges_for

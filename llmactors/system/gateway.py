@@ -35,6 +35,7 @@ class GatewayNode(ClusterNode):
         keyring = self._redis_keys or parts.file_keyring(settings)
         self.listening = listening
         self.models = ClusterModels(settings.worker_grace_s)
+        limiter = parts.limiter(settings, ledger_is_up=self.ledger_is_up, gateways=lambda: self.models.gateways)
         self._gateway = parts.gateway(
             settings,
             listening,
@@ -45,7 +46,7 @@ class GatewayNode(ClusterNode):
             ledger_is_up=self.ledger_is_up,
             keyring=keyring,
             tickets=RedisTickets(self._link.call, settings.namespace),
-            gateways=lambda: self.models.gateways,
+            limiter=limiter,
         )
         infra = [
             *self._infra(),
@@ -53,7 +54,8 @@ class GatewayNode(ClusterNode):
             ActorSpec("reaper", lambda: ReaperActor(self.ledger)),
             ActorSpec("watcher", lambda: WatcherActor(self._store, self.models)),
         ]
-        self.tree = Tree(parts.node_of(infra, [self._gateway]), observer=LoggingObserver(self.metrics))
+        front = [spec for spec in (limiter, self._gateway) if spec is not None]
+        self.tree = Tree(parts.node_of(infra, front), observer=LoggingObserver(self.metrics))
         self.metrics.on_scrape(lambda: parts.fill_mailbox_gauges(self.tree, self.metrics))
 
     def _describe(self, record: NodeRecord) -> NodeRecord:

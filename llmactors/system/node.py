@@ -1,4 +1,4 @@
-"""Everything in one process: gateway, batchers and backends, with the ledger in memory."""
+"""Everything in one process: gateway, limiter, batchers and backends, with the ledger in memory."""
 
 from collections.abc import Sequence
 
@@ -38,6 +38,7 @@ class Node:
         if settings.keys == parts.KEYS_IN_REDIS:
             raise ConfigError("`keys`: there is no Redis in a single process; give the path of a key file")
         keyring = parts.file_keyring(settings)
+        limiter = parts.limiter(settings)
         self._gateway = parts.gateway(
             settings,
             listening,
@@ -46,13 +47,15 @@ class Node:
             metrics=self.metrics,
             tree=self.statistics,
             keyring=keyring,
+            limiter=limiter,
         )
         infra = (
             ActorSpec("ledger", lambda: ReaperActor(self.ledger)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
             *parts.keys_of(keyring),
         )
-        root = parts.node_of(infra, (made.backends, *made.batchers, self._gateway))
+        front = [spec for spec in (limiter, self._gateway) if spec is not None]
+        root = parts.node_of(infra, (made.backends, *made.batchers, *front))
         self.tree = Tree(root, observer=LoggingObserver(self.metrics))
         self.metrics.on_scrape(lambda: parts.fill_mailbox_gauges(self.tree, self.metrics))
         self._started = False

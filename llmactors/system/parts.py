@@ -27,6 +27,7 @@ from llmactors.keys.actor import KeysActor
 from llmactors.keys.keyring import FileKeyring, Keyring
 from llmactors.ledger import Ledger, LedgerSettings
 from llmactors.limiter import LimiterStore, RateKind, RatePolicy
+from llmactors.limiter.actor import LimiterActor
 from llmactors.telemetry import Metrics, watch_event_loop
 
 log = structlog.get_logger("llmactors")
@@ -110,14 +111,13 @@ def gateway(
     ledger_is_up: Callable[[], bool] = lambda: True,
     keyring: Keyring | None = None,
     tickets: Tickets | None = None,
-    gateways: Callable[[], int] = lambda: 1,
+    limiter: ActorSpec | None = None,
 ) -> ActorSpec:
-    """The front. `gateways` says how many of them there are."""
+    """The front."""
     # These outlive the gateway's incarnations: a crash opens the doors to nobody, and closes them to nobody.
     auth = Authenticator(
         settings.api_key, keyring=keyring, tickets=tickets, attempts=FailedAttempts(settings.max_auth_failures)
     )
-    share = LimiterStore()
 
     def make() -> GatewayActor:
         server = ServerSettings(
@@ -131,15 +131,13 @@ def gateway(
                 max_body_bytes=settings.max_body_bytes,
                 resume_grace_s=settings.resume_grace_s,
                 background_s=settings.background_s,
-                rate=_rate(settings),
                 pace=Pace(flush_interval_s=settings.flush_interval_s, keep_alive_s=settings.keep_alive_s),
             ),
             ledger=ledger,
             directory=directory,
             metrics=metrics,
             ledger_is_up=ledger_is_up,
-            gateways=gateways,
-            share=share,
+            limiter=None if limiter is None else limiter.ref,
         )
         app = App(service, auth, tree, access_log=settings.access_log, allowed_origins=settings.allowed_origins)
         return app, service
@@ -165,6 +163,16 @@ def file_keyring(settings: Settings) -> FileKeyring | None:
 def keys_of(keyring: Keyring | None) -> list[ActorSpec]:
     """What keeps the keys up to date, where there are any."""
     return [] if keyring is None else [ActorSpec("keys", lambda: KeysActor(keyring))]
+
+
+def limiter(
+    settings: Settings, *, ledger_is_up: Callable[[], bool] = lambda: True, gateways: Callable[[], int] = lambda: 1
+) -> ActorSpec | None:
+    """None where nothing can be limited. `gateways` says how many of them share the limits."""
+    rate, share = _rate(settings), LimiterStore()
+    if rate is None and settings.keys is None:
+        return None
+    return ActorSpec("limiter", lambda: LimiterActor(rate, share, ledger_is_up=ledger_is_up, gateways=gateways))
 
 
 def _rate(settings: Settings) -> RatePolicy | None:

@@ -11,7 +11,7 @@ from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from llmactors.testing.raw_http import RawExchange
-from llmactors.testing.streams import CUTS, StreamRecord, follow, read_stubbornly
+from llmactors.testing.streams import CUTS, StreamRecord, follow, read_stream, read_stubbornly
 
 pytestmark = pytest.mark.integration
 
@@ -122,3 +122,12 @@ async def test_every_crash_is_survived_until_the_stream_is_whole() -> None:
                 await node.wait_running(GATEWAY, incarnation + 1)
 
         assert record.text == oracle("again", 80)
+        assert record.text == oracle("again", 80)
+
+
+async def test_limiter_that_dies_with_a_question_is_asked_again() -> None:
+    async with local_node(rate_limit="1000/s") as node:
+        for _ in range(3):
+            node.crash("node/serving/limiter")
+            record = await read_stream(node.url, {"prompt": "p", "max_tokens": 3})
+            assert record.text == oracle("p", 3)
