@@ -60,9 +60,9 @@ _engine:
 loadtest url="http://127.0.0.1:8000" *args:
     {{python}} -m llmactors load {{url}} --clients 8 --requests 64 {{args}}
 
-# Measure this machine: requests per second when saturated, gaps between tokens when paced.
+# Measure llmactors beside its peers on this machine, in under 25 minutes: bench/results/RESULTS.md. `--quick` takes one.
 benchmark *args:
-    {{python}} bench/serving.py {{args}}
+    {{python}} -m bench.run {{args}}
 
 # See a stream survive the death of its model.
 demo *args:

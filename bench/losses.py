@@ -8,11 +8,13 @@ Real processes and a real server on this machine, under `kill -9` and SIGSTOP. E
 import argparse
 import random
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
 import trio
 
+from bench.peers.environments import python_of
 from llmactors.testing.checker import Verdict, check
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.load import Load, LoadSettings
@@ -27,7 +29,9 @@ from llmactors.testing.nemeses import (
     strikes,
 )
 
-DESIGNS = {"origin": "bench.origin", "llmactors": "llmactors"}
+DESIGNS = ("origin", "llmactors")
+Faults = Callable[[Cluster], Sequence[tuple[Nemesis, int]]]
+"""What may strike, and how often beside the others."""
 
 
 @attrs.frozen
@@ -40,21 +44,24 @@ class Run:
     clients: int
     max_tokens: int
     workers: int
+    envs: Path | None = None
+    """Where the peers' environments are; None: in the user's cache."""
 
 
-def faults(cluster: Cluster) -> list[Nemesis]:
+def all_faults(cluster: Cluster) -> list[tuple[Nemesis, int]]:
     """Workers most often: there are most of them where it is real."""
     return [
-        KillWorker(cluster),
-        KillGateway(cluster),
-        KillRedis(cluster, min_s=0.1, max_s=1.0),
-        FreezeWorker(cluster, min_s=0.5, max_s=4.0),
+        (KillWorker(cluster), 4),
+        (KillGateway(cluster), 2),
+        (KillRedis(cluster, min_s=0.1, max_s=1.0), 1),
+        (FreezeWorker(cluster, min_s=0.5, max_s=4.0), 2),
     ]
 
 
-async def measure(module: str, run: Run) -> Verdict:
+async def measure(design: str, run: Run, faults: Faults = all_faults) -> Verdict:
     settings = ClusterSettings(
-        module=module,
+        module="llmactors" if design == "llmactors" else f"bench.peers.{design}",
+        python=sys.executable if design == "llmactors" else str(python_of(design, run.envs)),
         workers=run.workers,
         environ={"PYTHONPATH": str(Path(__file__).parents[1])},
         # At such a rate of faults an innocent request loses three workers by chance, and would be convicted for it.
@@ -63,8 +70,9 @@ async def measure(module: str, run: Run) -> Verdict:
     async with Cluster(settings) as cluster:
         load_settings = LoadSettings(clients=run.clients, max_tokens=run.max_tokens)
         load = Load(lambda: cluster.gateway_urls, load_settings, seed=run.seed)
-        nemeses = faults(cluster)
-        weighted = [nemesis for nemesis, weight in zip(nemeses, (4, 2, 1, 2), strict=True) for _ in range(weight)]
+        weights = faults(cluster)
+        nemeses = [nemesis for nemesis, _ in weights]
+        weighted = [nemesis for nemesis, weight in weights for _ in range(weight)]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(load.run)
             await load.wait_accepted(run.clients)
@@ -87,7 +95,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=3)
     given = parser.parse_args()
     run = Run(given.seconds, given.every_s, given.seed, given.clients, given.max_tokens, given.workers)
-    verdicts = {name: trio.run(measure, DESIGNS[name], run) for name in given.design or DESIGNS}
+    verdicts = {name: trio.run(measure, name, run) for name in given.design or DESIGNS}
     for name, verdict in verdicts.items():
         print(f"{name}: {verdict}")
     if "llmactors" in verdicts and verdicts["llmactors"].broken:

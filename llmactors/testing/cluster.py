@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ class ClusterSettings:
     workers: int = 2
     module: str = "llmactors"
     """What `python -m` runs: another design with the same commands can stand in."""
+    python: str = sys.executable
+    """Which Python runs it."""
     model: str = "mock:step_ms=20,slots=64"
     binary: str | None = None
     """The server's; None: any that this machine has."""
@@ -153,6 +156,7 @@ class Cluster:
             {**environ, **self.settings.environ},
             self.settings.restart_after_s,
             self.settings.module,
+            python=self.settings.python,
         )
 
 

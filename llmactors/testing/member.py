@@ -42,6 +42,7 @@ class Member:
     environ: Mapping[str, str] = attrs.field(factory=dict)
     restart_after_s: float = 0.3
     module: str = "llmactors"
+    python: str = sys.executable
     kept_up: bool = True
     """False: a process that ends stays down until `kept_up` is true again."""
     url: str = ""
@@ -162,7 +163,7 @@ class Member:
         self.starts += 1
         with self._path("out").open("wb") as out, self._path("err").open("wb") as err:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command; it takes a millisecond
-                [sys.executable, "-m", self.module, *self.arguments],
+                [self.python, "-m", self.module, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -1,0 +1,154 @@
+"""Who is measured: llmactors in one process, llmactors as a cluster over Redis, and the peers. All start alike."""
+
+import contextlib
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import attrs
+import httpx
+import msgspec
+
+from bench.peers.environments import PEERS, python_of
+from bench.processes import START_S, Process, Usage, free_port, running, wait_until_it_answers
+from llmactors.testing.redis_server import RedisServer
+
+ALONE = "llmactors"
+CLUSTER = "llmactors-redis"
+OURS = (ALONE, CLUSTER)
+NAMES = (*OURS, *PEERS)
+TITLES = {
+    ALONE: "llmactors, one process",
+    CLUSTER: "llmactors, gateway + worker over Redis",
+    "origin": "the origin's design",
+    "litserve": "LitServe",
+    "mosec": "mosec",
+    "hypercorn": "bare Hypercorn on Trio",
+    "uvicorn": "bare uvicorn",
+}
+_PROBE = msgspec.json.encode({"prompt": "probe", "max_tokens": 1, "stream": True})
+
+
+@attrs.frozen
+class Serving:
+    """Servers that are up."""
+
+    urls: tuple[str, ...]
+    parts: Mapping[str, Callable[[], list[int]]]
+    """The processes of each part, by name, as they are now."""
+
+    @property
+    def url(self) -> str:
+        return self.urls[0]
+
+    def usage(self) -> dict[str, Usage]:
+        """Of each part so far."""
+        return {name: Usage.of(pids()) for name, pids in self.parts.items()}
+
+
+@contextlib.contextmanager
+def serving(
+    name: str,
+    model: str,
+    *,
+    envs: Path | None = None,
+    settings: Mapping[str, object] | None = None,
+    gateways: int = 1,
+    workers: int = 1,
+) -> Iterator[Serving]:
+    """A fresh contestant that serves `model` on a port of its own, until the block ends.
+
+    `settings` are llmactors' own (`max_queued=64`); peers have none of them.
+    """
+    environ = {f"LLMACTORS_{key.upper()}": str(value) for key, value in (settings or {}).items()}
+    if name == ALONE:
+        with _alone(model, environ) as served:
+            yield served
+    elif name == CLUSTER:
+        with _cluster(model, environ, gateways, workers) as served:
+            yield served
+    else:
+        with _peer(name, model, envs) as served:
+            yield served
+
+
+@contextlib.contextmanager
+def _alone(model: str, environ: Mapping[str, str]) -> Iterator[Serving]:
+    with _node("serve", "--model", model, "--bind", "127.0.0.1:0", environ=environ) as (process, url):
+        wait_ready(url)
+        yield Serving((url,), {"server": lambda: process.pids})
+
+
+@contextlib.contextmanager
+def _cluster(model: str, environ: Mapping[str, str], gateways: int, workers: int) -> Iterator[Serving]:
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(appendfsync="always"))
+        node = functools.partial(_node, environ=environ)
+        over = ("--redis", redis.url)
+        worker_of = [
+            stack.enter_context(node("worker", "--model", model, "--metrics-bind", "", *over, "--name", f"w{number}"))
+            for number in range(workers)
+        ]
+        gateway_of = [
+            stack.enter_context(node("gateway", "--bind", "127.0.0.1:0", *over, "--name", f"g{number}"))
+            for number in range(gateways)
+        ]
+        urls = tuple(url for _, url in gateway_of)
+        for url in urls:
+            wait_ready(url)
+        assert redis.process is not None
+        redis_pid = redis.process.pid
+        yield Serving(
+            urls,
+            {
+                "gateway": lambda: [pid for process, _ in gateway_of for pid in process.pids],
+                "worker": lambda: [pid for process, _ in worker_of for pid in process.pids],
+                "redis": lambda: [redis_pid],
+            },
+        )
+
+
+@contextlib.contextmanager
+def _peer(name: str, model: str, envs: Path | None) -> Iterator[Serving]:
+    port = free_port()
+    command = [str(python_of(name, envs)), "-m", f"bench.peers.{name}.serve"]
+    with running(*command, "--bind", f"127.0.0.1:{port}", "--model", model) as process:
+        wait_until_it_answers(port, process, _PROBE)
+        yield Serving((f"http://127.0.0.1:{port}",), {"server": lambda: process.pids})
+
+
+@contextlib.contextmanager
+def _node(command: str, *arguments: str, environ: Mapping[str, str]) -> Iterator[tuple[Process, str]]:
+    """One of our processes, and the last word of what it says when it is ready."""
+    with running(
+        sys.executable, "-m", "llmactors", command, *arguments, "--log-level", "error", environ=environ
+    ) as node:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            node.require_alive()
+            line, end, _ = node.said().partition("\n")
+            if end:
+                yield node, line.split()[-1]
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"{command} did not start within {START_S:g} s: {node.said()[-2000:]}")
+
+
+def wait_ready(url: str) -> None:
+    """Until one of our own nodes takes requests."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/readyz").is_success:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"{url} did not become ready within {START_S:g} s")
+
+
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port

@@ -1,0 +1,120 @@
+"""The servers' processes: started in a group of their own, watched, and gone afterwards, whatever happens."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+import attrs
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+START_S = 60.0
+END_S = 10.0
+_SETTINGS = ("LLMACTORS_", "GATEWAY_")
+
+
+@contextlib.contextmanager
+def running(*command: str, environ: Mapping[str, str] | None = None) -> Iterator["Process"]:
+    """A process and all that it starts, none of which outlives the block. It takes no settings from outside."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**clean, "PYTHONPATH": str(ROOT), **(environ or {})},
+            start_new_session=True,
+        )
+        try:
+            yield Process(process, output)
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_S)
+            with contextlib.suppress(ProcessLookupError):  # what it left behind, and itself
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@attrs.frozen(eq=False)
+class Process:
+    """A server's first process."""
+
+    popen: "subprocess.Popen[bytes]"
+    _output: IO[bytes]
+
+    @property
+    def pids(self) -> list[int]:
+        """Its own and those of all its descendants."""
+        first = psutil.Process(self.popen.pid)
+        return [first.pid, *(child.pid for child in first.children(recursive=True))]
+
+    def said(self) -> str:
+        """What it has written so far, on stdout and on stderr."""
+        self._output.seek(0)
+        return self._output.read().decode("utf-8", "replace")
+
+    def require_alive(self) -> None:
+        """Raises `RuntimeError`, with its last words, once it has ended."""
+        if self.popen.poll() is not None:
+            raise RuntimeError(f"{self.popen.args!r} ended with {self.popen.returncode}: {self.said()[-2000:]}")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@attrs.frozen
+class Usage:
+    """What processes have used so far, all together."""
+
+    cpu_s: float
+    """Of all their threads, as the scheduler measures it."""
+    waited_s: float
+    """How long their threads were ready to run, and something else had the core."""
+    resident_bytes: int
+
+    @classmethod
+    def of(cls, pids: Iterable[int]) -> "Usage":
+        """Those that have ended count nothing."""
+        cpu_ns = waited_ns = resident = 0
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                home = Path("/proc") / str(pid)
+                for thread in (home / "task").iterdir():
+                    with contextlib.suppress(OSError):
+                        ran, waited, _ = (thread / "schedstat").read_text(encoding="ascii").split()
+                        cpu_ns += int(ran)
+                        waited_ns += int(waited)
+                pages = int((home / "statm").read_text(encoding="ascii").split()[1])
+                resident += pages * os.sysconf("SC_PAGE_SIZE")
+        return cls(cpu_ns / 1e9, waited_ns / 1e9, resident)
+
+
+def wait_until_it_answers(port: int, process: Process, body: bytes, path: str = "/v1/generate") -> None:
+    """Until a request is answered with 200. Raises `RuntimeError` if the process ends, or after a minute."""
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    request = f"{head}\r\nConnection: close\r\n\r\n".encode() + body
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        process.require_alive()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(request)
+            if connection.recv(4096).startswith(b"HTTP/1.1 200"):
+                while connection.recv(65536):
+                    pass
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.popen.args!r} did not answer within {START_S:g} s: {process.said()[-2000:]}")

@@ -1,0 +1,33 @@
+"""What a server adds to the model's own time when nobody else asks: one client, one request after the other."""
+
+from bench.contestants import NAMES
+from bench.scenario import COSTS, Bench, Figure, Round, Scenario
+
+STEP_MS = 5
+MAX_TOKENS = 8
+REQUESTS = 150
+
+
+def measure(bench: Bench, name: str, _: list[Round]) -> Round:
+    """A model with one slot, so that whoever batches has nobody to wait for."""
+    with bench.serving(name, f"mock:step_ms={STEP_MS},slots=1") as serving:
+        bench.load(serving, clients=1, requests=20, max_tokens=MAX_TOKENS)
+        found = bench.load(serving, clients=1, requests=REQUESTS, max_tokens=MAX_TOKENS)
+    for path, own_s in (("ttft_s", STEP_MS / 1e3), ("latency_s", STEP_MS / 1e3 * MAX_TOKENS)):
+        found[f"added_{path}"] = {share: value - own_s for share, value in found[path].items()}
+    return found
+
+
+SCENARIO = Scenario(
+    name="idle",
+    about=f"one client and a step of {STEP_MS} ms: what comes on top, over {REQUESTS} answers of {MAX_TOKENS} tokens",
+    contestants=NAMES,
+    figures=(
+        Figure("added_ttft_s.p50", "time to first token added, p50", "ms", 1e3, drawn=True),
+        Figure("added_ttft_s.p99", "time to first token added, p99", "ms", 1e3, drawn=True),
+        Figure("added_latency_s.p50", "latency added, p50", "ms", 1e3),
+        Figure("added_latency_s.p99", "latency added, p99", "ms", 1e3),
+        *COSTS,
+    ),
+    measure=measure,
+)

@@ -1,0 +1,75 @@
+"""How many streams a server holds at the model's pace.
+
+The rule, the same for all: N streams are held if every answer is right, all N run at one time (there is a moment at
+which each has begun and none has ended), and 99 of 100 gaps between tokens are at most 30 ms where the model makes a
+step every 20 ms. N is searched on a ladder whose rungs are a fifth apart.
+"""
+
+from collections.abc import Callable
+
+from bench.contestants import NAMES
+from bench.scenario import COSTS, Bench, Figure, Round, Scenario
+
+STEP_MS = 20
+GAP_MS = 30.0
+MAX_TOKENS = 150
+LADDER = tuple(round(10 * 2 ** (rung / 4)) for rung in range(31))
+"""From 10 to 1,810 streams."""
+START = 14
+"""The rung where the first search begins: 113 streams."""
+STRIDE = 4
+
+
+def measure(bench: Bench, name: str, before: list[Round]) -> Round:
+    """Searches from where the round before ended."""
+    with bench.serving(name, f"mock:step_ms={STEP_MS},slots={LADDER[-1]}") as serving:
+        bench.load(serving, clients=10, requests=10, max_tokens=10)
+        probes: dict[int, Round] = {}
+
+        def holds(rung: int) -> bool:
+            streams = LADDER[rung]
+            found = bench.load(serving, clients=streams, requests=streams, max_tokens=MAX_TOKENS, limit_s=30)
+            probes[rung] = found
+            return is_held(found, streams)
+
+        rung = search(holds, start=before[-1]["rung"] if before else START, stride=1 if before else STRIDE)
+    best = probes.get(rung, {})
+    curve = {str(LADDER[at]): found["token_gap_s"].get("p99") for at, found in sorted(probes.items())}
+    return {**best, "rung": max(0, rung), "streams_held": LADDER[rung] if rung >= 0 else 0, "p99_gap_by_streams": curve}
+
+
+def is_held(found: Round, streams: int) -> bool:
+    """The rule."""
+    together = bool(found["steady_gap_s"])
+    return found["correct"] == streams and together and found["token_gap_s"]["p99"] * 1e3 <= GAP_MS
+
+
+def search(holds: Callable[[int], bool], *, start: int, stride: int, rungs: int = len(LADDER)) -> int:
+    """The highest rung that holds, if each below it does; -1 if none. Strides away from `start`, then halves."""
+    low, high, at = -1, rungs, start
+    while high - low > 1:
+        if holds(at):
+            low = at
+            at = min(at + stride, rungs - 1) if high == rungs else (low + high) // 2
+        else:
+            high = at
+            at = max(at - stride, 0) if low == -1 else (low + high) // 2
+    return low
+
+
+SCENARIO = Scenario(
+    name="paced",
+    about=f"streams at once from a model that steps every {STEP_MS} ms: the most with a p99 gap up to {GAP_MS:g} ms",
+    contestants=NAMES,
+    figures=(
+        Figure("streams_held", "streams held", drawn=True),
+        Figure("token_gap_s.p50", "gap between tokens, p50", "ms", 1e3),
+        Figure("token_gap_s.p99", "gap between tokens, p99", "ms", 1e3),
+        Figure("token_gap_s.max", "gap between tokens, largest", "ms", 1e3),
+        Figure("ttft_s.p50", "time to first token, p50", "ms", 1e3),
+        Figure("ttft_s.p99", "time to first token, p99", "ms", 1e3),
+        Figure("tokens_per_chunk.mean", "tokens per chunk"),
+        *COSTS,
+    ),
+    measure=measure,
+)

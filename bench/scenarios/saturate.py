@@ -1,0 +1,34 @@
+"""As many requests as a server can take, of a model that takes no time: what the server itself costs."""
+
+from bench.contestants import NAMES
+from bench.scenario import COSTS, Bench, Figure, Round, Scenario
+
+CLIENTS = 60
+REQUESTS = 600
+MAX_TOKENS = 64
+MODEL = "mock:step_ms=0,slots=64"
+
+
+def measure(bench: Bench, name: str, _: list[Round]) -> Round:
+    """A warm-up of as many requests as there are clients, and the load."""
+    requests = REQUESTS // 2 if bench.quick else REQUESTS
+    with bench.serving(name, MODEL) as serving:
+        bench.load(serving, clients=CLIENTS, requests=CLIENTS, max_tokens=MAX_TOKENS)
+        return bench.load(serving, clients=CLIENTS, requests=requests, max_tokens=MAX_TOKENS)
+
+
+SCENARIO = Scenario(
+    name="saturate",
+    about=f"{REQUESTS} streams of {MAX_TOKENS} tokens, {CLIENTS} at a time, from a model that takes no time",
+    contestants=NAMES,
+    figures=(
+        Figure("requests_per_s", "requests per second", "/s", drawn=True),
+        Figure("tokens_per_s", "tokens per second", "/s"),
+        Figure("latency_s.p50", "latency, p50", "ms", 1e3),
+        Figure("latency_s.p99", "latency, p99", "ms", 1e3, drawn=True),
+        Figure("ttft_s.p50", "time to first token, p50", "ms", 1e3),
+        Figure("tokens_per_chunk.mean", "tokens per chunk"),
+        *COSTS,
+    ),
+    measure=measure,
+)

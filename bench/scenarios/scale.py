@@ -1,0 +1,57 @@
+"""N gateways and M workers: what more processes bring on this machine. One load client for each gateway."""
+
+import concurrent.futures
+import functools
+from typing import Any
+
+from bench import client
+from bench.contestants import CLUSTER
+from bench.scenario import Bench, Figure, Round, Scenario, costs
+
+SHAPES = ((1, 1), (2, 1), (1, 2), (2, 2))
+CLIENTS = 60
+REQUESTS = 600
+MAX_TOKENS = 64
+
+
+def measure(bench: Bench, name: str, _: list[Round]) -> Round:
+    """Each shape on a fresh cluster."""
+    found: Round = {"failed": 0, "requests_per_s": {}, "cpu_us_per_token": {}}
+    for gateways, workers in SHAPES:
+        with bench.serving(name, "mock:step_ms=0,slots=64", gateways=gateways, workers=workers) as serving:
+            everywhere = functools.partial(_load_all, bench, serving.urls)
+            everywhere(requests=CLIENTS)
+            before = serving.usage()
+            load = everywhere(requests=REQUESTS // gateways)
+            shape = f"{gateways}x{workers}"
+            found["failed"] += load["failed"]
+            found["requests_per_s"][shape] = load["correct"] / load["seconds"]
+            found["cpu_us_per_token"][shape] = costs(before, serving.usage(), load)["cpu_us_per_token"]
+    return found
+
+
+def _load_all(bench: Bench, urls: tuple[str, ...], requests: int) -> dict[str, Any]:
+    """All gateways at once, as one load."""
+    load = functools.partial(
+        client.load, clients=CLIENTS // len(urls), requests=requests, max_tokens=MAX_TOKENS, core=bench.client_core
+    )
+    with concurrent.futures.ThreadPoolExecutor(len(urls)) as pool:
+        loads = list(pool.map(load, urls))
+    summed = {key: sum(each[key] for each in loads) for key in ("correct", "tokens", "failed")}
+    return {**summed, "seconds": max(each["seconds"] for each in loads)}
+
+
+SCENARIO = Scenario(
+    name="scale",
+    about="gateways x workers, loaded as in saturate",
+    contestants=(CLUSTER,),
+    figures=(
+        *(
+            Figure(f"requests_per_s.{n}x{m}", f"{n} gateways x {m} workers: requests per second", "/s", drawn=True)
+            for n, m in SHAPES
+        ),
+        *(Figure(f"cpu_us_per_token.{n}x{m}", f"{n} x {m}: server CPU per token", "us") for n, m in SHAPES),
+        Figure("failed", "requests that failed"),
+    ),
+    measure=measure,
+)

@@ -1,0 +1,55 @@
+"""What clients see of kills: of workers and gateways under load, on llmactors' cluster and on the origin's design.
+
+The same tools as `python -m bench.losses`, which has more kinds of faults and longer runs.
+"""
+
+import trio
+
+from bench import losses
+from bench.contestants import CLUSTER
+from bench.scenario import Bench, Figure, Round, Scenario
+from llmactors.testing.checker import percentiles
+from llmactors.testing.nemeses import KillGateway, KillWorker
+
+SECONDS = 15.0
+
+
+def measure(bench: Bench, name: str, before: list[Round]) -> Round:
+    """A kill about each second."""
+    run = losses.Run(
+        seconds=SECONDS, every_s=1.0, seed=1 + len(before), clients=50, max_tokens=100, workers=3, envs=bench.envs
+    )
+    faults = lambda cluster: [(KillWorker(cluster), 3), (KillGateway(cluster), 1)]  # noqa: E731
+    verdict = trio.run(losses.measure, "llmactors" if name == CLUSTER else name, run, faults)
+    gaps = [gap.seconds for gap in verdict.takeover_gaps]
+    return {
+        "gap_s": percentiles(gaps),
+        "gaps": gaps,
+        "accepted": verdict.accepted,
+        "finished": verdict.finished,
+        "lost_requests": verdict.lost_requests,
+        "lost_tokens": verdict.lost,
+        "repeated_tokens": verdict.repeated,
+        "wrong_tokens": verdict.wrong,
+        "kills": sum(verdict.strikes.values()),
+        "failed": sum(verdict.broken.values()),
+    }
+
+
+SCENARIO = Scenario(
+    name="takeover",
+    about=f"kill -9 on a worker or a gateway about each second, for {SECONDS:g} s, under 50 streams of 50 tokens/s",
+    contestants=(CLUSTER, "origin"),
+    figures=(
+        Figure("gap_s.p50", "gap at the death of a worker, p50", "ms", 1e3, drawn=True),
+        Figure("gap_s.p99", "gap at the death of a worker, p99", "ms", 1e3, drawn=True),
+        Figure("kills", "kills"),
+        Figure("accepted", "requests accepted"),
+        Figure("lost_requests", "requests that never ended", drawn=True),
+        Figure("lost_tokens", "tokens lost", drawn=True),
+        Figure("repeated_tokens", "tokens repeated"),
+        Figure("wrong_tokens", "tokens that were wrong"),
+    ),
+    measure=measure,
+    rounds=1,
+)

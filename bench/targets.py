@@ -1,0 +1,95 @@
+"""What must be reached, and whether it was. Pure."""
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from bench.contestants import ALONE, CLUSTER
+
+Medians = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""By scenario, contestant and path of the figure, in the figure's unit."""
+
+
+@attrs.frozen
+class Target:
+    """One line of the table of targets."""
+
+    scenario: str
+    path: str
+    about: str
+    alone: float
+    """For llmactors in one process."""
+    cluster: float
+    """For a gateway and a worker over Redis."""
+    at_least: bool = False
+    """Else at most."""
+    against: str | None = None
+    """The figure is divided by this contestant's; None: it is taken as it is."""
+    unit: str = ""
+    absolute: bool = False
+    """The sign does not count."""
+
+
+TARGETS = (
+    Target("saturate", "requests_per_s", "requests/s against the origin's design", 6, 4, True, "origin", "x"),
+    Target("saturate", "requests_per_s", "requests/s against LitServe", 12, 8, True, "litserve", "x"),
+    Target("saturate", "requests_per_s", "requests/s against mosec", 2.5, 1.5, True, "mosec", "x"),
+    Target("saturate", "latency_s.p99", "p99 latency against the origin's design", 1 / 4, 1 / 3, False, "origin", "x"),
+    Target("paced", "streams_held", "streams held against the origin's design", 6, 4, True, "origin", "x"),
+    Target("idle", "added_ttft_s.p50", "TTFT added over the backend, p50", 3, 6, unit="ms"),
+    Target("idle", "added_ttft_s.p99", "TTFT added over the backend, p99", 8, 15, unit="ms"),
+    Target("real", "tokens_share", "tokens/s against llama.cpp's server", 97, 95, True, unit="%"),
+    Target("real", "added_ttft_ms", "TTFT added over llama.cpp's server", 5, 10, unit="ms"),
+    Target("overload", "goodput_share", "goodput against capacity, 3x offered", 90, 85, True, unit="%"),
+    Target("overload", "refusal_s.p99", "time to refuse, p99", 20, 30, unit="ms"),
+    Target("memory", "idle_stream_bytes", "memory of an idle stream", 40, 40, unit="KB"),
+    Target("memory", "bytes_per_million_tokens", "growth over 1,000,000 tokens", 1, 1, unit="MB", absolute=True),
+    Target("growth", "many_to_few", "cost per token at 1,000 streams against 10", 1.2, 1.2, unit="x"),
+)
+
+
+@attrs.frozen
+class Judgement:
+    """Whether one contestant reached one target."""
+
+    target: Target
+    contestant: str
+    value: float | None
+    """None: it was not measured."""
+
+    @property
+    def limit(self) -> float:
+        return self.target.alone if self.contestant == ALONE else self.target.cluster
+
+    @property
+    def reached(self) -> bool | None:
+        if self.value is None:
+            return None
+        value = abs(self.value) if self.target.absolute else self.value
+        return value >= self.limit if self.target.at_least else value <= self.limit
+
+    @property
+    def word(self) -> str:
+        return {True: "reached", False: "MISSED", None: "not measured"}[self.reached]
+
+    def __str__(self) -> str:
+        sign = ">=" if self.target.at_least else "<="
+        value = "-" if self.value is None else f"{self.value:.3g} {self.target.unit}"
+        limit = f"{sign} {self.limit:.3g} {self.target.unit}"
+        return f"{self.target.scenario:9} {self.target.about:46} {value:>11} {limit:>12}  {self.word}"
+
+
+def judge(medians: Medians) -> Iterator[Judgement]:
+    """Each target of each scenario that was run, for both forms of llmactors."""
+    for contestant in (ALONE, CLUSTER):
+        for target in TARGETS:
+            if target.scenario in medians:
+                yield Judgement(target, contestant, _value(medians[target.scenario], target, contestant))
+
+
+def _value(measured: Mapping[str, Mapping[str, float]], target: Target, contestant: str) -> float | None:
+    value = measured.get(contestant, {}).get(target.path)
+    if value is None or target.against is None:
+        return value
+    other = measured.get(target.against, {}).get(target.path)
+    return value / other if other else None
