@@ -14,12 +14,18 @@ import msgspec
 
 from bench.peers.environments import PEERS, python_of
 from bench.processes import START_S, Process, Usage, free_port, running, wait_until_it_answers
+from llmactors.backends.llama.backend import LlamaSettings
+from llmactors.backends.llama.child import ChildConfig, ChildReport
 from llmactors.testing.redis_server import RedisServer
 
 ALONE = "llmactors"
 CLUSTER = "llmactors-redis"
+LLAMA = "llama.cpp"
 OURS = (ALONE, CLUSTER)
-NAMES = (*OURS, *PEERS)
+MOCKS = (*OURS, *PEERS)
+"""Those that serve the simulated model."""
+NAMES = (*MOCKS, LLAMA)
+LLAMA_KEY = "bench"
 TITLES = {
     ALONE: "llmactors, one process",
     CLUSTER: "llmactors, gateway + worker over Redis",
@@ -28,6 +34,7 @@ TITLES = {
     "mosec": "mosec",
     "hypercorn": "bare Hypercorn on Trio",
     "uvicorn": "bare uvicorn",
+    LLAMA: "llama.cpp's own server",
 }
 _PROBE = msgspec.json.encode({"prompt": "probe", "max_tokens": 1, "stream": True})
 
@@ -39,6 +46,8 @@ class Serving:
     urls: tuple[str, ...]
     parts: Mapping[str, Callable[[], list[int]]]
     """The processes of each part, by name, as they are now."""
+    key: str | None = None
+    """What a client has to show."""
 
     @property
     def url(self) -> str:
@@ -69,6 +78,9 @@ def serving(
             yield served
     elif name == CLUSTER:
         with _cluster(model, environ, gateways, workers) as served:
+            yield served
+    elif name == LLAMA:
+        with _llama(model, settings or {}) as served:
             yield served
     else:
         with _peer(name, model, envs) as served:
@@ -121,20 +133,37 @@ def _peer(name: str, model: str, envs: Path | None) -> Iterator[Serving]:
 
 
 @contextlib.contextmanager
+def _llama(path: str, settings: Mapping[str, object]) -> Iterator[Serving]:
+    """llama.cpp's own HTTP server, with the settings that our backend gives it."""
+    ours = LlamaSettings(**dict(settings))  # type: ignore[arg-type]
+    config = ChildConfig(path, LLAMA_KEY, ours.slots, ours.context_tokens, ours.threads, ours.step_tokens)
+    command = (sys.executable, "-m", "llmactors.backends.llama.child")
+    with running(*command, said=msgspec.json.encode(config) + b"\n") as process:
+        report = msgspec.json.decode(_first_line(process, "llama.cpp", begins="{"), type=ChildReport)
+        if report.error:
+            raise RuntimeError(report.error)
+        yield Serving((report.address,), {"server": lambda: process.pids}, key=LLAMA_KEY)
+
+
+@contextlib.contextmanager
 def _node(command: str, *arguments: str, environ: Mapping[str, str]) -> Iterator[tuple[Process, str]]:
     """One of our processes, and the last word of what it says when it is ready."""
     with running(
         sys.executable, "-m", "llmactors", command, *arguments, "--log-level", "error", environ=environ
     ) as node:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            node.require_alive()
-            line, end, _ = node.said().partition("\n")
-            if end:
-                yield node, line.split()[-1]
-                return
-            time.sleep(0.02)
-        raise RuntimeError(f"{command} did not start within {START_S:g} s: {node.said()[-2000:]}")
+        yield node, _first_line(node, command, begins="llmactors").split()[-1]
+
+
+def _first_line(process: Process, name: str, *, begins: str) -> str:
+    """What it says once it is ready, whatever it says before."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        process.require_alive()
+        for line in process.said().splitlines(keepends=True):
+            if line.startswith(begins) and line.endswith("\n"):
+                return line
+        time.sleep(0.02)
+    raise RuntimeError(f"{name} did not start within {START_S:g} s: {process.said()[-2000:]}")
 
 
 def wait_ready(url: str) -> None:

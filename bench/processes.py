@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import IO
 import attrs
 import psutil
 
+from llmactors.system import lifeline
+
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 60.0
 END_S = 10.0
@@ -21,13 +24,17 @@ _SETTINGS = ("LLMACTORS_", "GATEWAY_")
 
 
 @contextlib.contextmanager
-def running(*command: str, environ: Mapping[str, str] | None = None) -> Iterator["Process"]:
-    """A process and all that it starts, none of which outlives the block. It takes no settings from outside."""
+def running(*command: str, environ: Mapping[str, str] | None = None, said: bytes = b"") -> Iterator["Process"]:
+    """A process and all that it starts, none of which outlives the block. It takes no settings from outside.
+
+    It dies with us too, if we are killed. `said` is written to its stdin, which stays open.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    launcher = (sys.executable, "-S", "-E", lifeline.__file__, str(os.getpid()))
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
+            (*launcher, *command),
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
@@ -35,8 +42,13 @@ def running(*command: str, environ: Mapping[str, str] | None = None) -> Iterator
             start_new_session=True,
         )
         try:
+            assert process.stdin is not None
+            process.stdin.write(said)
+            process.stdin.flush()
             yield Process(process, output)
         finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()  # type: ignore[union-attr]
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_S)

@@ -51,7 +51,7 @@ class Bench:
     def load(self, serving: Serving, **options: Any) -> Round:
         """One run of the load client, and what it cost the servers. See `client.load` for the options."""
         before = serving.usage()
-        found = client.load(serving.url, core=self.client_core, **options)
+        found = client.load(serving.url, key=serving.key, core=self.client_core, **options)
         return found | costs(before, serving.usage(), found)
 
 

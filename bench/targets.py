@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from bench.contestants import ALONE, CLUSTER
+from bench.contestants import ALONE, CLUSTER, LLAMA
 
 Medians = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By scenario, contestant and path of the figure, in the figure's unit."""
@@ -24,8 +24,10 @@ class Target:
     at_least: bool = False
     """Else at most."""
     against: str | None = None
-    """The figure is divided by this contestant's; None: it is taken as it is."""
+    """The figure is divided by this contestant's, or that is taken off it; None: it is taken as it is."""
     unit: str = ""
+    difference: bool = False
+    """The other's figure is taken off, instead of divided by."""
     absolute: bool = False
     """The sign does not count."""
 
@@ -38,8 +40,16 @@ TARGETS = (
     Target("paced", "streams_held", "streams held against the origin's design", 6, 4, True, "origin", "x"),
     Target("idle", "added_ttft_s.p50", "TTFT added over the backend, p50", 3, 6, unit="ms"),
     Target("idle", "added_ttft_s.p99", "TTFT added over the backend, p99", 8, 15, unit="ms"),
-    Target("real", "tokens_share", "tokens/s against llama.cpp's server", 97, 95, True, unit="%"),
-    Target("real", "added_ttft_ms", "TTFT added over llama.cpp's server", 5, 10, unit="ms"),
+    *(
+        target
+        for n in (1, 4, 8, 16)
+        for target in (
+            Target(
+                "real", f"tokens_per_s.{n}", f"tokens/s against llama.cpp, {n} streams", 0.97, 0.95, True, LLAMA, "x"
+            ),
+            Target("real", f"ttft_s.{n}.p50", f"TTFT over llama.cpp, {n} streams", 5, 10, False, LLAMA, "ms", True),
+        )
+    ),
     Target("overload", "goodput_share", "goodput against capacity, 3x offered", 90, 85, True, unit="%"),
     Target("overload", "refusal_s.p99", "time to refuse, p99", 20, 30, unit="ms"),
     Target("memory", "idle_stream_bytes", "memory of an idle stream", 40, 40, unit="KB"),
@@ -92,4 +102,6 @@ def _value(measured: Mapping[str, Mapping[str, float]], target: Target, contesta
     if value is None or target.against is None:
         return value
     other = measured.get(target.against, {}).get(target.path)
+    if other is None or target.difference:
+        return None if other is None else value - other
     return value / other if other else None

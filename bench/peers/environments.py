@@ -48,7 +48,9 @@ def python_of(peer: str, root: Path | None = None) -> Path:
 
 def versions(peer: str, root: Path | None = None) -> dict[str, str]:
     """The packages of a peer's environment that its requirements name."""
-    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    code = (
+        "import importlib.metadata as m, json;print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
+    )
     answer = subprocess.run([python_of(peer, root), "-c", code], stdout=subprocess.PIPE, check=True).stdout
     installed: dict[str, str] = json.loads(answer)
     lines = (HERE / peer / "requirements.txt").read_text(encoding="utf-8").split()

@@ -1,11 +1,11 @@
 """What a server adds to the model's own time when nobody else asks: one client, one request after the other."""
 
-from bench.contestants import NAMES
+from bench.contestants import MOCKS
 from bench.scenario import COSTS, Bench, Figure, Round, Scenario
 
 STEP_MS = 5
 MAX_TOKENS = 8
-REQUESTS = 150
+REQUESTS = 100
 
 
 def measure(bench: Bench, name: str, _: list[Round]) -> Round:
@@ -21,7 +21,7 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
 SCENARIO = Scenario(
     name="idle",
     about=f"one client and a step of {STEP_MS} ms: what comes on top, over {REQUESTS} answers of {MAX_TOKENS} tokens",
-    contestants=NAMES,
+    contestants=MOCKS,
     figures=(
         Figure("added_ttft_s.p50", "time to first token added, p50", "ms", 1e3, drawn=True),
         Figure("added_ttft_s.p99", "time to first token added, p99", "ms", 1e3, drawn=True),

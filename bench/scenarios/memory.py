@@ -12,7 +12,8 @@ from bench.scenario import Bench, Figure, Round, Scenario
 STREAMS = 500
 NEVER_MS = 600_000
 SETTLE_S = 1.0
-WARM_TOKENS = 200_000
+WARM_TOKENS = 500_000
+"""Until what is kept of ended requests, for a while, has reached its bounds."""
 TOKENS = 1_000_000
 BATCHES = 10
 MAX_TOKENS = 64

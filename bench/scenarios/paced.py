@@ -7,7 +7,7 @@ step every 20 ms. N is searched on a ladder whose rungs are a fifth apart.
 
 from collections.abc import Callable
 
-from bench.contestants import NAMES
+from bench.contestants import MOCKS
 from bench.scenario import COSTS, Bench, Figure, Round, Scenario
 
 STEP_MS = 20
@@ -60,7 +60,7 @@ def search(holds: Callable[[int], bool], *, start: int, stride: int, rungs: int 
 SCENARIO = Scenario(
     name="paced",
     about=f"streams at once from a model that steps every {STEP_MS} ms: the most with a p99 gap up to {GAP_MS:g} ms",
-    contestants=NAMES,
+    contestants=MOCKS,
     figures=(
         Figure("streams_held", "streams held", drawn=True),
         Figure("token_gap_s.p50", "gap between tokens, p50", "ms", 1e3),

@@ -1,6 +1,6 @@
 """As many requests as a server can take, of a model that takes no time: what the server itself costs."""
 
-from bench.contestants import NAMES
+from bench.contestants import MOCKS
 from bench.scenario import COSTS, Bench, Figure, Round, Scenario
 
 CLIENTS = 60
@@ -20,7 +20,7 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
 SCENARIO = Scenario(
     name="saturate",
     about=f"{REQUESTS} streams of {MAX_TOKENS} tokens, {CLIENTS} at a time, from a model that takes no time",
-    contestants=NAMES,
+    contestants=MOCKS,
     figures=(
         Figure("requests_per_s", "requests per second", "/s", drawn=True),
         Figure("tokens_per_s", "tokens per second", "/s"),

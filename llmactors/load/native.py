@@ -115,12 +115,14 @@ def read_stream(plan: Plan, answer: Answer, body: Body, request_id: str) -> Read
 def _parse(block: bytes) -> tuple[str, _Event]:
     fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
     try:
-        name, event = fields[b"event"].decode(), _decode(fields[b"data"])
+        event = _decode(fields[b"data"])
+        # As a WebSocket's messages do, an event may name itself: for servers whose events have no id and no such name.
+        name = event.event or fields[b"event"].decode()
     except (KeyError, UnicodeError, msgspec.DecodeError) as error:
         raise Malformed("malformed_event", f"{block[:200]!r}: {error}") from None
     if b"id" in fields and fields[b"id"] != b"%d" % event.seq:
         raise Malformed("wrong_seq", f"id {fields[b'id']!r} of event {event.seq}")
-    if b"id" not in fields and name != "error":
+    if b"id" not in fields and name != "error" and not event.event:
         raise Malformed("wrong_seq", f"{name} {event.seq} has no id: it cannot be resumed after")
     return name, event
 

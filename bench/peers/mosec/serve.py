@@ -15,6 +15,8 @@ from bench.peers.work import Job, Model, Pace, arguments, done_data, token_data
 MODEL = "BENCH_MODEL"
 """How the model reaches the worker, which mosec starts by itself."""
 TIMEOUT_S = 600
+MAX_QUEUED = 128
+"""More are refused with 429."""
 
 
 class MockWorker(SSEWorker):
@@ -50,7 +52,7 @@ def main() -> None:
     os.environ[MODEL] = f"mock:step_ms={model.step_s * 1000},slots={model.slots}"
     # mosec reads its settings from the command line.
     sys.argv[1:] = ["--address", given.host, "--port", str(given.port), "--timeout", str(TIMEOUT_S * 1000)]
-    sys.argv += ["--log-level", "error", "--capacity", "4096"]
+    sys.argv += ["--log-level", "error", "--capacity", str(model.slots + MAX_QUEUED)]
     server = Server()
     server.append_worker(
         MockWorker if model.slots > 1 else UnbatchedWorker,
