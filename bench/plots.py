@@ -1,4 +1,4 @@
-"""A picture for each scenario: bars for its headline figures, with the range over the rounds."""
+"""A picture for each scenario: bars for its headline figures, with the range over the rounds, and its curve."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,16 +6,20 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import StrMethodFormatter
 
-from bench.contestants import OURS, TITLES
-from bench.results import Outcome, figures_to_draw
-from bench.scenario import Figure
+from bench.contestants import ALONE, CLUSTER, TITLES
+from bench.results import Outcome, Spread, figures_to_draw
+from bench.scenario import Curve, Figure
 
 mpl.use("agg")
-OURS_COLOUR = "#1f6f8b"
-THEIRS_COLOUR = "#b8bcc2"
-PANEL_INCHES = 4.6
-BAR_INCHES = 0.42
+COLOURS = {ALONE: "#0b6e8a", CLUSTER: "#5fb3c8"}
+THEIRS = "#b8bcc2"
+LINES = ("#8a5a0b", "#7a3b69", "#4f6d2f", "#a8433b", "#555b66")
+"""Of the peers, where they have to be told apart."""
+PANEL_INCHES = 4.4
+BAR_INCHES = 0.4
+CURVE_INCHES = 3.4
 COLUMNS = 3
 
 
@@ -31,52 +35,74 @@ def draw(outcomes: Sequence[Outcome], out: Path) -> dict[str, str]:
 
 
 def picture(outcome: Outcome) -> Canvas:
-    """A panel for each figure."""
-    figures = [figure for figure in figures_to_draw(outcome.scenario) if values_of(outcome, figure)]
-    columns = min(COLUMNS, len(figures)) or 1
-    rows = -(-len(figures) // columns) or 1
-    bars = max((len(values_of(outcome, figure)) for figure in figures), default=1)
-    canvas = Canvas(figsize=(PANEL_INCHES * columns + 2, rows * (BAR_INCHES * bars + 1.2)), layout="constrained")
-    panels = canvas.subplots(rows, columns, squeeze=False, sharey=True).flat
-    for panel, figure in zip(panels, figures, strict=False):
-        bars_of(panel, outcome, figure)
-    for panel in list(panels):
-        panel.set_visible(False)
-    canvas.suptitle(f"{outcome.scenario.name}: {outcome.scenario.about}", fontsize=10, x=0.01, ha="left")
+    """Panels of bars, and below them the curve, if there is one."""
+    figures = [figure for figure in figures_to_draw(outcome.scenario) if spreads_of(outcome, figure)]
+    columns = max(1, min(COLUMNS, len(figures)))
+    rows = -(-len(figures) // columns)
+    bars = max((len(spreads_of(outcome, figure)) for figure in figures), default=0)
+    heights = [BAR_INCHES * bars + 0.9] * rows
+    curve = outcome.scenario.curve
+    if curve is not None:
+        heights.append(CURVE_INCHES)
+    canvas = Canvas(figsize=(PANEL_INCHES * columns + 2.4, sum(heights) + 0.5), layout="constrained")
+    grid = canvas.add_gridspec(len(heights), columns, height_ratios=heights)
+    for number, figure in enumerate(figures):
+        row, column = divmod(number, columns)
+        draw_bars(canvas.add_subplot(grid[row, column]), outcome, figure, named=column == 0)
+    if curve is not None:
+        draw_curve(canvas.add_subplot(grid[rows, :]), outcome, curve)
+    canvas.suptitle(f"{outcome.scenario.name}: {outcome.scenario.about}", fontsize=10)
     return canvas
 
 
-def values_of(outcome: Outcome, figure: Figure) -> dict[str, Any]:
-    """The spread of each contestant that has this figure."""
+def spreads_of(outcome: Outcome, figure: Figure) -> dict[str, Spread]:
+    """By contestant, for those that have this figure."""
     spreads = {name: outcome.spreads(name).get(figure.path) for name in outcome.rounds}
     return {name: spread for name, spread in spreads.items() if spread is not None}
 
 
-def bars_of(panel: Any, outcome: Outcome, figure: Figure) -> None:
-    """One panel."""
-    spreads = values_of(outcome, figure)
-    names = list(spreads)
-    values = [spreads[name].median for name in names]
-    ranges = [
-        [max(0.0, spreads[name].median - spreads[name].least) for name in names],
-        [max(0.0, spreads[name].most - spreads[name].median) for name in names],
-    ]
-    colours = [OURS_COLOUR if name in OURS else THEIRS_COLOUR for name in names]
-    titles = [TITLES[name] for name in names]
-    panel.barh(titles, values, color=colours, height=0.62)
-    panel.errorbar(values, titles, xerr=ranges, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
-    right = max((spreads[name].most for name in names), default=0.0)
-    for title, name in zip(titles, names, strict=True):
-        panel.annotate(
-            f"{spreads[name].median:,.4g}" if abs(spreads[name].median) < 1000 else f"{spreads[name].median:,.0f}",
-            (max(0.0, spreads[name].most), title),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
-    panel.set_xlim(min(0.0, *values), right * 1.18 or 1)
-    panel.invert_yaxis()
+def draw_bars(panel: Any, outcome: Outcome, figure: Figure, *, named: bool) -> None:
+    """One figure. All contestants have a place, so that a row of panels can be read across."""
+    spreads = spreads_of(outcome, figure)
+    places = {name: place for place, name in enumerate(outcome.rounds)}
+    for name, spread in spreads.items():
+        low, high = spread.median - spread.least, spread.most - spread.median
+        panel.barh(places[name], spread.median, color=COLOURS.get(name, THEIRS), height=0.62)
+        if spread.least != spread.most:
+            panel.errorbar(spread.median, places[name], xerr=[[low], [high]], fmt="none", ecolor="#333333", capsize=2)
+        digits = 0 if abs(spread.median) >= 100 or spread.median == int(spread.median) else 1
+        at = (max(0.0, spread.most), places[name])
+        said = f"{spread.median:,.{digits}f}"
+        panel.annotate(said, at, xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    most = max(spread.most for spread in spreads.values())
+    panel.set_xlim(min(0.0, *(spread.least for spread in spreads.values())), most * 1.2 if most > 0 else 1)
+    panel.set_ylim(len(places) - 0.4, -0.6)
+    panel.set_yticks(list(places.values()), [TITLES[name] for name in places] if named else [])
     panel.set_title(f"{figure.title}, {figure.unit}" if figure.unit else figure.title, fontsize=9)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def draw_curve(panel: Any, outcome: Outcome, curve: Curve) -> None:
+    """A line for each contestant, through the points of all its rounds."""
+    others = iter(LINES)
+    highest = 0.0
+    for name, rounds in outcome.rounds.items():
+        points = sorted((x, y) for round_ in rounds for x, y in round_.get(curve.path, ()))
+        colour = COLOURS.get(name) or next(others)
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        highest = max(highest, *ys) if ys else highest
+        panel.plot(xs, ys, marker="o", markersize=3.5, linewidth=1.3, color=colour, label=TITLES[name])
+    if curve.limit is not None:
+        panel.axhline(curve.limit, color="#333333", linewidth=0.8, linestyle="--")
+    if curve.logarithmic:
+        panel.set_xscale("log")
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        panel.xaxis.set_minor_formatter("")
+    if highest:
+        panel.set_ylim(0, 1.08 * highest if curve.limit is None else min(1.08 * highest, 4 * curve.limit))
+    panel.set_xlabel(curve.x, fontsize=9)
+    panel.set_ylabel(curve.y, fontsize=9)
+    panel.tick_params(labelsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")

@@ -36,6 +36,18 @@ class Figure:
 
 
 @attrs.frozen
+class Curve:
+    """How something grows, as points of a round: `[[x, y], …]` at `path`."""
+
+    path: str
+    x: str
+    y: str
+    limit: float | None = None
+    """Drawn as a line across."""
+    logarithmic: bool = True
+
+
+@attrs.frozen
 class Bench:
     """How to measure here."""
 
@@ -97,3 +109,4 @@ class Scenario:
     measure: Callable[[Bench, str, list[Round]], Round]
     """One round on the contestant of this name; the list has its rounds before."""
     rounds: int = 3
+    curve: Curve | None = None

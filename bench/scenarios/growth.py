@@ -7,7 +7,7 @@ the servers use while they wait is measured first and taken off.
 import time
 
 from bench.contestants import OURS
-from bench.scenario import Bench, Figure, Round, Scenario
+from bench.scenario import Bench, Curve, Figure, Round, Scenario
 
 STEP_MS = 50
 STREAMS = (10, 100, 1000)
@@ -31,6 +31,7 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
             found["cost_us"][str(streams)] = cpu_s / max(1, load["tokens"]) * 1e6
             found[f"at_{streams}"] = load
     few, some, many = (found["cost_us"][str(streams)] for streams in STREAMS)
+    found["costs_us"] = [(streams, found["cost_us"][str(streams)]) for streams in STREAMS]
     return found | {"many_to_few": many / few, "many_to_some": many / some}
 
 
@@ -39,15 +40,13 @@ SCENARIO = Scenario(
     about=f"CPU time per token as streams grow from {STREAMS[0]} to {STREAMS[-1]:,}, a token each {STEP_MS} ms",
     contestants=OURS,
     figures=(
-        *(
-            Figure(f"cost_us.{streams}", f"CPU per token at {streams:,} streams", "us", drawn=True)
-            for streams in STREAMS
-        ),
-        Figure("many_to_few", f"cost at {STREAMS[-1]:,} streams to that at {STREAMS[0]}"),
-        Figure("many_to_some", f"cost at {STREAMS[-1]:,} streams to that at {STREAMS[1]}"),
+        *(Figure(f"cost_us.{streams}", f"CPU per token at {streams:,} streams", "us") for streams in STREAMS),
+        Figure("many_to_few", f"cost at {STREAMS[-1]:,} streams to that at {STREAMS[0]}", drawn=True),
+        Figure("many_to_some", f"cost at {STREAMS[-1]:,} streams to that at {STREAMS[1]}", drawn=True),
         Figure("idle_cpu_ms_per_s", "CPU while nothing is asked", "ms/s"),
         Figure("failed", "requests that failed"),
     ),
     measure=measure,
     rounds=2,
+    curve=Curve("costs_us", "streams at once", "CPU per token, us"),
 )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from bench.contestants import OURS, Serving, port_of
-from bench.scenario import Bench, Figure, Round, Scenario
+from bench.scenario import Bench, Curve, Figure, Round, Scenario
 
 STREAMS = 500
 NEVER_MS = 600_000
@@ -57,7 +57,8 @@ def slope(bench: Bench, name: str) -> Round:
             done += load["tokens"]
             time.sleep(SETTLE_S)
             points.append((done, sum(resident(serving).values())))
-    return {"bytes_per_million_tokens": fitted_slope(points) * 1e6, "resident": points, "failed": failed}
+    course = [(done / 1e6, resident_bytes / 1e6) for done, resident_bytes in points]
+    return {"bytes_per_million_tokens": fitted_slope(points) * 1e6, "resident_mb": course, "failed": failed}
 
 
 def fitted_slope(points: list[tuple[int, int]]) -> float:
@@ -108,4 +109,5 @@ SCENARIO = Scenario(
     ),
     measure=measure,
     rounds=1,
+    curve=Curve("resident_mb", "million tokens since the warm-up", "memory of all processes, MB", logarithmic=False),
 )

@@ -61,7 +61,7 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
 
 SCENARIO = Scenario(
     name="overload",
-    about=f"{FACTOR} times the capacity offered for {SECONDS} s: {SLOTS} slots, steps of {STEP_MS} ms, {MAX_TOKENS} tokens",
+    about=f"{FACTOR} times the capacity for {SECONDS} s: {SLOTS} slots, {STEP_MS} ms a step, {MAX_TOKENS} tokens",
     contestants=(*OURS, "origin", "litserve", "mosec"),
     figures=(
         Figure("capacity_per_s", "capacity, requests per second", "/s"),

@@ -8,7 +8,7 @@ step every 20 ms. N is searched on a ladder whose rungs are a fifth apart.
 from collections.abc import Callable
 
 from bench.contestants import MOCKS
-from bench.scenario import COSTS, Bench, Figure, Round, Scenario
+from bench.scenario import COSTS, Bench, Curve, Figure, Round, Scenario
 
 STEP_MS = 20
 GAP_MS = 30.0
@@ -34,8 +34,8 @@ def measure(bench: Bench, name: str, before: list[Round]) -> Round:
 
         rung = search(holds, start=before[-1]["rung"] if before else START, stride=1 if before else STRIDE)
     best = probes.get(rung, {})
-    curve = {str(LADDER[at]): found["token_gap_s"].get("p99") for at, found in sorted(probes.items())}
-    return {**best, "rung": max(0, rung), "streams_held": LADDER[rung] if rung >= 0 else 0, "p99_gap_by_streams": curve}
+    gaps = [(LADDER[at], found["token_gap_s"]["p99"] * 1e3) for at, found in sorted(probes.items()) if found["tokens"]]
+    return {**best, "rung": max(0, rung), "streams_held": LADDER[rung] if rung >= 0 else 0, "p99_gaps_ms": gaps}
 
 
 def is_held(found: Round, streams: int) -> bool:
@@ -72,4 +72,5 @@ SCENARIO = Scenario(
         *COSTS,
     ),
     measure=measure,
+    curve=Curve("p99_gaps_ms", "streams at once", "gap between tokens, p99, ms", limit=GAP_MS),
 )

@@ -8,7 +8,7 @@ import functools
 from typing import Any
 
 from bench.contestants import LLAMA, OURS
-from bench.scenario import Bench, Figure, Round, Scenario
+from bench.scenario import Bench, Curve, Figure, Round, Scenario
 from llmactors.backends.models.download import ensure_model
 
 MODEL = "smollm2-135m"
@@ -36,6 +36,7 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
             found["tokens_per_s"][str(streams)] = load["tokens_per_s"]
             found["ttft_s"][str(streams)] = load["ttft_s"]
             found["token_gap_s"][str(streams)] = load["token_gap_s"]
+    found["speeds"] = [(streams, found["tokens_per_s"][str(streams)]) for streams in STREAMS]
     return found
 
 
@@ -53,11 +54,12 @@ SCENARIO = Scenario(
     about=f"SmolLM2-135M on llama.cpp, {MAX_TOKENS} tokens per answer, asked through OpenAI's completions",
     contestants=(*OURS, LLAMA),
     figures=(
-        *_each("tokens_per_s.{}", "tokens per second", "/s", drawn=True),
+        *_each("tokens_per_s.{}", "tokens per second", "/s"),
         *_each("ttft_s.{}.p50", "time to first token, p50", "ms", 1e3, drawn=True),
         *_each("token_gap_s.{}.p99", "gap between tokens, p99", "ms", 1e3),
         Figure("failed", "requests that failed"),
     ),
     measure=measure,
     rounds=2,
+    curve=Curve("speeds", "streams at once", "tokens per second"),
 )

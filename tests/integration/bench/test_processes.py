@@ -1,0 +1,75 @@
+"""No server outlives the benchmark, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.processes import Usage, running
+
+pytestmark = pytest.mark.integration
+
+PARENT = """
+import subprocess, sys, time
+stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", stubborn])
+print("child", child.pid, flush=True)
+time.sleep(60)
+"""
+RUNNER = """
+import sys, time
+from bench.processes import running
+with running(sys.executable, "-c", "import time; time.sleep(60)") as process:
+    print(process.popen.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def wait_gone(pid: int) -> None:
+    for _ in range(500):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"{pid} is still there")
+
+
+def test_what_a_server_started_and_left_ends_with_it() -> None:
+    with running(sys.executable, "-c", PARENT) as process:
+        while "child" not in process.said():
+            process.require_alive()
+            time.sleep(0.01)
+        pids = process.pids
+        assert len(pids) == 2
+        assert Usage.of(pids).cpu_s > 0
+        assert Usage.of(pids).resident_bytes > 1_000_000
+    for pid in pids:
+        wait_gone(pid)
+
+
+def test_an_error_in_the_block_ends_it_too() -> None:
+    with pytest.raises(KeyboardInterrupt), running(sys.executable, "-c", PARENT) as process:
+        raise KeyboardInterrupt
+    assert process.popen.poll() is not None
+
+
+def test_a_server_dies_with_a_benchmark_that_is_killed() -> None:
+    root = Path(__file__).parents[3]
+    runner = subprocess.Popen([sys.executable, "-c", RUNNER], stdout=subprocess.PIPE, cwd=root, text=True)
+    assert runner.stdout is not None
+    pid = int(runner.stdout.readline())
+    os.kill(runner.pid, signal.SIGKILL)
+    runner.wait()
+    runner.stdout.close()
+    wait_gone(pid)
+
+
+def test_a_server_that_ends_says_its_last_words() -> None:
+    with running(sys.executable, "-c", "raise SystemExit('no such model')") as process:
+        process.popen.wait()
+        with pytest.raises(RuntimeError, match="no such model"):
+            process.require_alive()
