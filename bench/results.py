@@ -39,8 +39,8 @@ class Outcome:
     """One scenario: what each contestant's rounds found, and what went wrong."""
 
     scenario: Scenario
-    rounds: Mapping[str, Sequence[Round]]
-    errors: Mapping[str, Sequence[str]]
+    rounds: dict[str, list[Round]]
+    errors: dict[str, list[str]]
 
     def spreads(self, contestant: str) -> dict[str, Spread]:
         """Of each figure that it has, by path."""

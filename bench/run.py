@@ -9,7 +9,6 @@ contestant is started afresh for each round, and they take turns, so that a busy
 """
 
 import argparse
-import collections
 import os
 import signal
 import sys
@@ -34,29 +33,27 @@ QUICK = ("saturate", "idle")
 QUICK_NAMES = (ALONE, CLUSTER, "origin")
 
 
-def run_scenario(bench: Bench, scenario: Scenario, names: Sequence[str], rounds: int) -> Outcome:
+def run_scenario(bench: Bench, outcome: Outcome, rounds: int) -> None:
     """All rounds of one scenario. What goes wrong with one contestant is noted, and the others go on."""
-    found: dict[str, list[Round]] = {name: [] for name in names}
-    errors: dict[str, list[str]] = collections.defaultdict(list)
+    scenario, found, errors = outcome.scenario, outcome.rounds, outcome.errors
     for number in range(1, rounds + 1):
-        for name in names:
+        for name in found:
             begun = time.monotonic()
             weather = machine.Weather()
             try:
                 round_ = scenario.measure(bench, name, found[name])
             except (RuntimeError, OSError, httpx.HTTPError, ExceptionGroup) as error:
-                errors[name].append(f"round {number}: {error}")
+                errors.setdefault(name, []).append(f"round {number}: {error}")
                 said = f"FAILED: {error}"
             else:
                 found[name].append(round_ | {"weather": weather.report()})
                 said = _short(scenario, round_)
             print(f"{scenario.name} {number}/{rounds} {name:16} {time.monotonic() - begun:5.1f} s  {said}", flush=True)
-    return Outcome(scenario, found, dict(errors))
 
 
 def _short(scenario: Scenario, round_: Round) -> str:
     values = [(figure, figure.of(round_)) for figure in results.figures_to_draw(scenario)]
-    parts = [f"{figure.title} {value:,.1f} {figure.unit}".strip() for figure, value in values if value is not None]
+    parts = [f"{figure.title} {value:,.1f} {figure.unit}".strip() for figure, value in values if value is not None][:4]
     if round_.get("failed"):
         parts.append(f"{round_['failed']} WENT WRONG: {round_.get('errors', '')} {round_.get('examples', '')}")
     return ", ".join(parts)
@@ -103,9 +100,10 @@ def main() -> None:
             scenario = SCENARIOS[name]
             names = [each for each in given.only if each in scenario.contestants]
             rounds = given.rounds or (1 if given.quick else scenario.rounds)
-            outcomes.append(run_scenario(bench, scenario, names, rounds))
+            outcomes.append(Outcome(scenario, {each: [] for each in names}, {}))
+            run_scenario(bench, outcomes[-1], rounds)
     except KeyboardInterrupt:
-        print("\nbroken off: what is complete follows")
+        print("\nbroken off: the rounds so far")
     facts |= {"seconds": round(time.monotonic() - begun), **weather.report(), "load_average_after": os.getloadavg()}
     print(results.verdicts(results.judgements(outcomes)))
     if given.out is not None:
