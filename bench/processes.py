@@ -15,11 +15,11 @@ from typing import IO
 import attrs
 import psutil
 
-from llmactors.system import lifeline
-
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 60.0
 END_S = 10.0
+_GUARD = "import os, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), 9)"
+"""A process that waits until we are gone, and ends a group then."""
 _SETTINGS = ("LLMACTORS_", "GATEWAY_")
 
 
@@ -27,13 +27,12 @@ _SETTINGS = ("LLMACTORS_", "GATEWAY_")
 def running(*command: str, environ: Mapping[str, str] | None = None, said: bytes = b"") -> Iterator["Process"]:
     """A process and all that it starts, none of which outlives the block. It takes no settings from outside.
 
-    It dies with us too, if we are killed. `said` is written to its stdin, which stays open.
+    None outlives us either, if we are killed. `said` is written to its stdin, which stays open.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
-    launcher = (sys.executable, "-S", "-E", lifeline.__file__, str(os.getpid()))
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            (*launcher, *command),
+            command,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -41,6 +40,8 @@ def running(*command: str, environ: Mapping[str, str] | None = None, said: bytes
             env={**clean, "PYTHONPATH": str(ROOT), **(environ or {})},
             start_new_session=True,
         )
+        guard = [sys.executable, "-S", "-E", "-c", _GUARD, str(process.pid)]
+        guardian = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
         try:
             assert process.stdin is not None
             process.stdin.write(said)
@@ -52,6 +53,8 @@ def running(*command: str, environ: Mapping[str, str] | None = None, said: bytes
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_S)
+            guardian.kill()
+            guardian.communicate()
             with contextlib.suppress(ProcessLookupError):  # what it left behind, and itself
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -24,8 +24,10 @@ time.sleep(60)
 RUNNER = """
 import sys, time
 from bench.processes import running
-with running(sys.executable, "-c", "import time; time.sleep(60)") as process:
-    print(process.popen.pid, flush=True)
+with running(sys.executable, "-c", sys.argv[1]) as process:
+    while "child" not in process.said():
+        time.sleep(0.01)
+    print(*process.pids, flush=True)
     time.sleep(60)
 """
 
@@ -57,15 +59,17 @@ def test_an_error_in_the_block_ends_it_too() -> None:
     assert process.popen.poll() is not None
 
 
-def test_a_server_dies_with_a_benchmark_that_is_killed() -> None:
+def test_servers_die_with_a_benchmark_that_is_killed() -> None:
     root = Path(__file__).parents[3]
-    runner = subprocess.Popen([sys.executable, "-c", RUNNER], stdout=subprocess.PIPE, cwd=root, text=True)
+    runner = subprocess.Popen([sys.executable, "-c", RUNNER, PARENT], stdout=subprocess.PIPE, cwd=root, text=True)
     assert runner.stdout is not None
-    pid = int(runner.stdout.readline())
+    pids = [int(pid) for pid in runner.stdout.readline().split()]
+    assert len(pids) == 2
     os.kill(runner.pid, signal.SIGKILL)
     runner.wait()
     runner.stdout.close()
-    wait_gone(pid)
+    for pid in pids:
+        wait_gone(pid)
 
 
 def test_a_server_that_ends_says_its_last_words() -> None:
