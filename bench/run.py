@@ -11,7 +11,6 @@ contestant is started afresh for each round, and they take turns, so that a busy
 import argparse
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +85,7 @@ def versions(names: Sequence[str], envs: Path | None) -> dict[str, dict[str, str
 
 def main() -> None:
     given = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     available = sorted(os.sched_getaffinity(0))
     bench = Bench(quick=given.quick, client_core=available[-1] if len(available) > 1 else None, envs=given.envs)
     begun = time.monotonic()
@@ -102,7 +101,7 @@ def main() -> None:
             rounds = given.rounds or (1 if given.quick else scenario.rounds)
             outcomes.append(Outcome(scenario, {each: [] for each in names}, {}))
             run_scenario(bench, outcomes[-1], rounds)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BaseExceptionGroup):  # Trio hands them on in groups
         print("\nbroken off: the rounds so far")
     facts |= {"seconds": round(time.monotonic() - begun), **weather.report(), "load_average_after": os.getloadavg()}
     print(results.verdicts(results.judgements(outcomes)))

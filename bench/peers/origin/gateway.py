@@ -37,7 +37,8 @@ class Request(BaseModel):
 
 def create_app(url: str) -> FastAPI:
     """The application on the Redis at `url`. Its rate limit is off."""
-    app = FastAPI(openapi_url=None)
+    # As llmactors does, it takes a body of whatever type for JSON.
+    app = FastAPI(openapi_url=None, strict_content_type=False)
     # Each stream holds a connection, and redis-py 8 has at most 100 unless it is told.
     client = redis.asyncio.Redis.from_url(url, max_connections=MAX_CONNECTIONS)
     api_key = os.environ.get("GATEWAY_API_KEY")
