@@ -46,6 +46,8 @@ class Run:
     workers: int
     envs: Path | None = None
     """Where the peers' environments are; None: in the user's cache."""
+    one_by_one: bool = False
+    """A fault strikes only once all are back from those before: what is seen then is a takeover, not the time of a start."""
 
 
 def all_faults(cluster: Cluster) -> list[tuple[Nemesis, int]]:
@@ -76,12 +78,25 @@ async def measure(design: str, run: Run, faults: Faults = all_faults) -> Verdict
         async with trio.open_nursery() as nursery:
             nursery.start_soon(load.run)
             await load.wait_accepted(run.clients)
-            await strike_repeatedly(weighted, random.Random(run.seed), every_s=run.every_s, until=run.seconds)
+            rng = random.Random(run.seed)
+            if run.one_by_one:
+                await strike_when_ready(cluster, weighted, rng, run)
+            else:
+                await strike_repeatedly(weighted, rng, every_s=run.every_s, until=run.seconds)
             await cluster.wait_ready()
             load.stop()
         for text in cluster.tracebacks():
             print(text, file=sys.stderr)
         return check(load.history, strikes=strikes(nemeses), takeovers_at=moments(nemeses[:1]))
+
+
+async def strike_when_ready(cluster: Cluster, nemeses: Sequence[Nemesis], rng: random.Random, run: Run) -> None:
+    """One strike after the other, each at a cluster that is whole."""
+    end = trio.current_time() + run.seconds
+    while trio.current_time() < end:
+        await cluster.wait_ready()
+        await trio.sleep(run.every_s * rng.uniform(0.5, 1.5))
+        await rng.choice(nemeses).strike(rng)
 
 
 def main() -> None:
