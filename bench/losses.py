@@ -47,7 +47,7 @@ class Run:
     envs: Path | None = None
     """Where the peers' environments are; None: in the user's cache."""
     one_by_one: bool = False
-    """A fault strikes only once all are back from those before: what is seen then is a takeover, not the time of a start."""
+    """A fault strikes only once all are back from the one before: gaps are those of a takeover, not of a start."""
 
 
 def all_faults(cluster: Cluster) -> list[tuple[Nemesis, int]]:

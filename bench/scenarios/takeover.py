@@ -41,7 +41,7 @@ def measure(bench: Bench, name: str, before: list[Round]) -> Round:
         "repeated_tokens": verdict.repeated,
         "wrong_tokens": verdict.wrong,
         "kills": sum(verdict.strikes.values()),
-        "failed": sum(verdict.broken.values()),
+        "broken": sum(verdict.broken.values()),
     }
 
 
@@ -58,6 +58,7 @@ SCENARIO = Scenario(
         Figure("lost_tokens", "tokens lost", drawn=True),
         Figure("repeated_tokens", "tokens repeated"),
         Figure("wrong_tokens", "tokens that were wrong"),
+        Figure("broken", "broken promises of any kind"),
     ),
     measure=measure,
     rounds=1,
