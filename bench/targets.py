@@ -1,5 +1,6 @@
 """What must be reached, and whether it was. Pure."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 import attrs
@@ -102,6 +103,8 @@ def _value(measured: Mapping[str, Mapping[str, float]], target: Target, contesta
     if value is None or target.against is None:
         return value
     other = measured.get(target.against, {}).get(target.path)
-    if other is None or target.difference:
-        return None if other is None else value - other
-    return value / other if other else None
+    if other is None:
+        return None
+    if target.difference:
+        return value - other
+    return value / other if other else math.inf if value else None

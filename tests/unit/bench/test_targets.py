@@ -46,6 +46,11 @@ def test_ratios_and_differences_are_taken_of_one_run() -> None:
     assert {each.target.scenario for each in judged} == {"saturate", "real"}
 
 
+def test_something_against_nothing_is_reached() -> None:
+    paced = {ALONE: {"streams_held": 10.0}, CLUSTER: {"streams_held": 0.0}, "origin": {"streams_held": 0.0}}
+    assert [each.reached for each in judge({"paced": paced})] == [True, None]
+
+
 def test_median_and_range() -> None:
     spread = Spread.of([3.0, 1.0, 2.0])
     assert (spread.median, spread.least, spread.most) == (2.0, 1.0, 3.0)
