@@ -20,6 +20,7 @@ LINES = ("#8a5a0b", "#7a3b69", "#4f6d2f", "#a8433b", "#555b66")
 PANEL_INCHES = 4.4
 BAR_INCHES = 0.4
 CURVE_INCHES = 3.4
+NARROWEST_INCHES = 9.5
 COLUMNS = 3
 
 
@@ -44,11 +45,18 @@ def picture(outcome: Outcome) -> Canvas:
     curve = outcome.scenario.curve
     if curve is not None:
         heights.append(CURVE_INCHES)
-    canvas = Canvas(figsize=(PANEL_INCHES * columns + 2.4, sum(heights) + 0.5), layout="constrained")
+    canvas = Canvas(
+        figsize=(max(NARROWEST_INCHES, PANEL_INCHES * columns + 2.4), sum(heights) + 0.5), layout="constrained"
+    )
     grid = canvas.add_gridspec(len(heights), columns, height_ratios=heights)
     for number, figure in enumerate(figures):
         row, column = divmod(number, columns)
-        draw_bars(canvas.add_subplot(grid[row, column]), outcome, figure, named=column == 0)
+        # What has the same unit has the same scale, so that panels can be compared.
+        alike = [
+            spread for each in figures if each.unit == figure.unit for spread in spreads_of(outcome, each).values()
+        ]
+        panel = canvas.add_subplot(grid[row, column])
+        draw_bars(panel, outcome, figure, named=column == 0, most=max(spread.most for spread in alike))
     if curve is not None:
         draw_curve(canvas.add_subplot(grid[rows, :]), outcome, curve)
     canvas.suptitle(f"{outcome.scenario.name}: {outcome.scenario.about}", fontsize=10)
@@ -61,7 +69,7 @@ def spreads_of(outcome: Outcome, figure: Figure) -> dict[str, Spread]:
     return {name: spread for name, spread in spreads.items() if spread is not None}
 
 
-def draw_bars(panel: Any, outcome: Outcome, figure: Figure, *, named: bool) -> None:
+def draw_bars(panel: Any, outcome: Outcome, figure: Figure, *, named: bool, most: float) -> None:
     """One figure. All contestants have a place, so that a row of panels can be read across."""
     spreads = spreads_of(outcome, figure)
     places = {name: place for place, name in enumerate(outcome.rounds)}
@@ -74,7 +82,6 @@ def draw_bars(panel: Any, outcome: Outcome, figure: Figure, *, named: bool) -> N
         at = (max(0.0, spread.most), places[name])
         said = f"{spread.median:,.{digits}f}"
         panel.annotate(said, at, xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
-    most = max(spread.most for spread in spreads.values())
     panel.set_xlim(min(0.0, *(spread.least for spread in spreads.values())), most * 1.2 if most > 0 else 1)
     panel.set_ylim(len(places) - 0.4, -0.6)
     panel.set_yticks(list(places.values()), [TITLES[name] for name in places] if named else [])

@@ -94,6 +94,7 @@ def main() -> None:
     facts["versions"] = versions(given.only, given.envs)
     outcomes: list[Outcome] = []
     weather = machine.Weather()
+    broken_off = False
     try:
         for name in given.scenario:
             scenario = SCENARIOS[name]
@@ -102,11 +103,18 @@ def main() -> None:
             outcomes.append(Outcome(scenario, {each: [] for each in names}, {}))
             run_scenario(bench, outcomes[-1], rounds)
     except (KeyboardInterrupt, BaseExceptionGroup):  # Trio hands them on in groups
+        broken_off = True
         print("\nbroken off: the rounds so far")
-    facts |= {"seconds": round(time.monotonic() - begun), **weather.report(), "load_average_after": os.getloadavg()}
+    facts |= {
+        "seconds": round(time.monotonic() - begun),
+        **weather.report(),
+        "load_average_after": [round(value, 2) for value in os.getloadavg()],
+    }
     print(results.verdicts(results.judgements(outcomes)))
     if given.out is not None:
         write(given.out, outcomes, facts)
+    if broken_off:
+        raise SystemExit(130)
 
 
 def arguments() -> argparse.Namespace:

@@ -87,7 +87,7 @@ def costs(before: Mapping[str, Usage], after: Mapping[str, Usage], found: Round)
 
 COSTS = (
     Figure("failed", "requests that failed"),
-    Figure("cpu_us_per_token", "server CPU per token", "us"),
+    Figure("cpu_us_per_token", "server CPU per token", "us", drawn=True),
     Figure("cpu_ms_per_request", "server CPU per request", "ms"),
     *(Figure(f"parts_cpu_us_per_token.{part}", f"of it {part}", "us") for part in ("gateway", "worker", "redis")),
     Figure("waited", "server threads waited for a core", "%", 100.0),

@@ -43,13 +43,10 @@ def _load_all(bench: Bench, urls: tuple[str, ...], requests: int) -> dict[str, A
 
 SCENARIO = Scenario(
     name="scale",
-    about="gateways x workers, loaded as in saturate",
+    about="N gateways x M workers, loaded as in saturate",
     contestants=(CLUSTER,),
     figures=(
-        *(
-            Figure(f"requests_per_s.{n}x{m}", f"{n} gateways x {m} workers: requests per second", "/s", drawn=True)
-            for n, m in SHAPES
-        ),
+        *(Figure(f"requests_per_s.{n}x{m}", f"{n} x {m}: requests", "/s", drawn=True) for n, m in SHAPES),
         *(Figure(f"cpu_us_per_token.{n}x{m}", f"{n} x {m}: server CPU per token", "us") for n, m in SHAPES),
         Figure("failed", "requests that failed"),
     ),
