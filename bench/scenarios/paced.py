@@ -2,7 +2,8 @@
 
 The rule, the same for all: N streams are held if every answer is right, all N run at one time (there is a moment at
 which each has begun and none has ended), and 99 of 100 gaps between tokens are at most 30 ms where the model makes a
-step every 20 ms. N is searched on a ladder whose rungs are a fifth apart.
+step every 20 ms. What is not held is tried once more, so that one bad moment of the machine decides nothing. N is
+searched on a ladder whose rungs are a fifth apart.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from bench.scenario import COSTS, Bench, Curve, Figure, Round, Scenario
 
 STEP_MS = 20
 GAP_MS = 30.0
-MAX_TOKENS = 150
+MAX_TOKENS = 100
+TRIES = 2
 LADDER = tuple(round(10 * 2 ** (rung / 4)) for rung in range(31))
 """From 10 to 1,810 streams."""
 START = 14
@@ -28,12 +30,15 @@ def measure(bench: Bench, name: str, before: list[Round]) -> Round:
 
         def holds(rung: int) -> bool:
             streams = LADDER[rung]
-            found = bench.load(serving, clients=streams, requests=streams, max_tokens=MAX_TOKENS, limit_s=30)
-            probes[rung] = found
-            return is_held(found, streams)
+            for _ in range(TRIES):
+                found = bench.load(serving, clients=streams, requests=streams, max_tokens=MAX_TOKENS, limit_s=30)
+                probes[rung] = found
+                if is_held(found, streams):
+                    return True
+            return False
 
         rung = search(holds, start=before[-1]["rung"] if before else START, stride=1 if before else STRIDE)
-    best = probes.get(rung, {})
+    best = probes.get(max(0, rung), {})
     gaps = [(LADDER[at], found["token_gap_s"]["p99"] * 1e3) for at, found in sorted(probes.items()) if found["tokens"]]
     return {**best, "rung": max(0, rung), "streams_held": LADDER[rung] if rung >= 0 else 0, "p99_gaps_ms": gaps}
 
