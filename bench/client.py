@@ -20,6 +20,7 @@ def load(
     api: str = "native",
     check: str = "mock",
     key: str | None = None,
+    new_connections: bool = False,
     limit_s: float = 60.0,
     core: int | None = None,
 ) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def load(
         "--core": core,
     }
     command = [sys.executable, "-m", "llmactors", "load", url]
+    command += ["--new-connections"] if new_connections else []
     for name, value in options.items():
         if value is not None:
             command += [name, str(value)]

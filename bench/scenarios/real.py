@@ -1,7 +1,8 @@
 """A real model: what lies between a client and llama.cpp's own server costs, at 1, 4, 8 and 16 streams.
 
 All run the same llama.cpp with the same slots, context and threads, and the same clients ask each of them for OpenAI's
-completions of the same prompts with the same seeds.
+completions of the same prompts with the same seeds, each on a connection of its own: llama.cpp's server closes
+connections that it said it would keep.
 """
 
 import functools
@@ -21,18 +22,21 @@ CONTEXT = 512
 
 def measure(bench: Bench, name: str, _: list[Round]) -> Round:
     """All on one server, from few streams to many."""
-    found: Round = {"failed": 0, "tokens_per_s": {}, "ttft_s": {}, "token_gap_s": {}}
+    found: Round = {"failed": 0, "examples": [], "tokens_per_s": {}, "ttft_s": {}, "token_gap_s": {}}
     settings: dict[str, Any]
     if name == LLAMA:
         model, settings = str(ensure_model(MODEL).path), {"slots": SLOTS, "context_tokens": CONTEXT}
     else:
         model, settings = MODEL, {"slots": SLOTS, "context": CONTEXT}
     with bench.serving(name, model, settings=settings) as serving:
-        ask = functools.partial(bench.load, serving, max_tokens=MAX_TOKENS, api="completions", check="shape")
+        ask = functools.partial(
+            bench.load, serving, max_tokens=MAX_TOKENS, api="completions", check="shape", new_connections=True
+        )
         ask(clients=SLOTS, requests=SLOTS)
         for streams in STREAMS:
             load = ask(clients=streams, requests=REQUESTS[streams])
             found["failed"] += load["failed"]
+            found["examples"] += load["examples"]
             found["tokens_per_s"][str(streams)] = load["tokens_per_s"]
             found["ttft_s"][str(streams)] = load["ttft_s"]
             found["token_gap_s"][str(streams)] = load["token_gap_s"]
