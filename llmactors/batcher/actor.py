@@ -13,15 +13,16 @@ import structlog
 import trio
 
 from llmactors.actors import Actor, ActorRef, Context, Down, ExitKind
-from llmactors.backends.base import Batching, Capabilities, Job, Output, Takeover
+from llmactors.backends.base import Batching, Capabilities, Job, Takeover
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Key, Produced
 from llmactors.batcher.forming import BatchFormer
 from llmactors.batcher.metrics import BatcherMetrics
 from llmactors.batcher.outbox import Outbox
+from llmactors.batcher.running import Running
 from llmactors.errors import STREAM_CODES, BackendFailed, Interrupted, LlmactorsError, Overloaded
 from llmactors.ledger import AppendEntry, AppendOutcome, Claim, Ledger, ReleaseHow
-from llmactors.messages import Failed, Finished, TokenDelta, Usage
+from llmactors.messages import Failed
 
 log = structlog.get_logger("llmactors.batcher")
 
@@ -61,18 +62,6 @@ class Drain:
     """
 
 
-@attrs.define(eq=False)
-class _Running:
-    """One claimed request, and every token of it that this batcher knows."""
-
-    claim: Claim
-    deltas: list[TokenDelta]
-
-    @property
-    def key(self) -> Key:
-        return self.claim.request.id, self.claim.epoch
-
-
 class BatcherActor(Actor):
     """One per model. Each incarnation is a worker of its own in the ledger's eyes.
 
@@ -97,7 +86,7 @@ class BatcherActor(Actor):
         self._settings = settings
         self._metrics = metrics
         self._worker = ""
-        self._running: dict[Key, _Running] = {}
+        self._running: dict[Key, Running] = {}
         self._former = BatchFormer(settings.window_s, settings.max_batch)
         self._capabilities: Capabilities | None = None
         self._ready_incarnation = 0
@@ -250,7 +239,7 @@ class BatcherActor(Actor):
             claims = await self._claim(capabilities, capabilities.slots - len(self._running))
         if not claims:
             return
-        started = [_Running(claim, list(claim.tokens)) for claim in claims]
+        started = [Running(claim) for claim in claims]
         self._running.update((running.key, running) for running in started)
         if self._tell_backend(admit=tuple(Job(each.key, each.claim.request, each.claim.tokens) for each in started)):
             self._metrics.batch(len(claims), [claim.waited_s for claim in claims])
@@ -285,35 +274,27 @@ class BatcherActor(Actor):
     async def _take_in(self, produced: Produced) -> None:
         """Puts outputs where the writer takes them from."""
         tokens = 0
-        steps: set[Key] = set()
+        stepped: set[Key] = set()
         for output in produced.outputs:
             running = self._running.get(output.key)
             if running is None:
                 continue  # evicted, or of an epoch that ended with an earlier backend
-            tokens += len(output.deltas)
-            steps.add(output.key)
-            self._outbox.put(self._entry(running, output))
-        if steps:
-            self._metrics.step(len(steps), tokens)
+            running.produced(output)
+            added = len(output.deltas)
+            tokens += added
+            stepped.add(output.key)
+            self._outbox.put(running, added)
+        if stepped:
+            self._metrics.step(len(stepped), tokens)
         for key, error in produced.failed:
             if (running := self._running.get(key)) is not None:
                 self._metrics.worker_error()
-                code = error.code if error.code in STREAM_CODES else BackendFailed.code
-                end = Failed(code, error.message)
-                self._outbox.put(AppendEntry(*key, len(running.deltas) + 1, end=end))
+                running.end = Failed(error.code if error.code in STREAM_CODES else BackendFailed.code, error.message)
+                self._outbox.put(running, 0)
         if self._outbox:
             self._unwritten.set()
         while self._outbox.tokens > self._settings.max_unwritten:
             await self._wrote.wait()
-
-    @staticmethod
-    def _entry(running: _Running, output: Output) -> AppendEntry:
-        first_seq = len(running.deltas) + 1
-        running.deltas.extend(output.deltas)
-        end = None
-        if output.finish is not None:
-            end = Finished(output.finish, Usage(output.prompt_tokens, len(running.deltas)))
-        return AppendEntry(*output.key, first_seq, output.deltas, end)
 
     # The writer.
 

@@ -19,7 +19,7 @@ LUA = "llmactors/ledger/redis/functions.lua"
 LEDGER = "llmactors/ledger/redis/ledger.py"
 READING = "llmactors/ledger/redis/reading.py"
 MIRRORS = "llmactors/ledger/redis/mirrors.py"
-BATCHER = "llmactors/batcher/actor.py"
+RUNNING = "llmactors/batcher/running.py"
 CONTRACT = "tests/integration/ledger/test_redis_contract.py"
 FAULTS = "tests/integration/ledger/test_redis_faults.py"
 VIRTUAL = "tests/virtual/batcher"
@@ -59,9 +59,9 @@ MUTANTS = [
     ),
     Mutant(
         "a request ends before its last tokens are written",
-        BATCHER,
-        "self._outbox.put(self._entry(running, output))",
-        "self._outbox.put(attrs.evolve(e := self._entry(running, output), deltas=() if e.end else e.deltas))",
+        RUNNING,
+        "self.deltas[first:], self.end)",
+        "() if self.end else self.deltas[first:], self.end)",
         f"{VIRTUAL}/test_continuous.py",
         "test",
     ),
