@@ -34,6 +34,7 @@ from llmactors.gateway.exchange import (
     id_headers,
     serve,
 )
+from llmactors.gateway.inbox import Inbox
 from llmactors.gateway.openai import routes as openai
 from llmactors.gateway.openai.responses import routes as responses
 from llmactors.gateway.openapi import document as openapi
@@ -66,7 +67,7 @@ class App:
         self._allowed_origins = allowed_origins
         self._quart = _quart_app(service, auth, tree)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Inbox, send: Send) -> None:
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send)
             return

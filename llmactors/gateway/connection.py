@@ -15,7 +15,6 @@ import termios
 from typing import Any, cast
 
 import attrs
-import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -229,12 +228,7 @@ class Connection:
 
         False if the socket took a part of it only: then `write_rest`. None if no chunk can be sent now.
         """
-        if (
-            self._mute
-            or self._rest
-            or self._sending.locked()
-            or self._protocol.connection.our_state is not h11.SEND_BODY
-        ):
+        if self._mute or self._rest or self._sending.locked() or not self._protocol.may_continue_body:
             return None
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
         self._rest = chunk[self._write_now(chunk) :]

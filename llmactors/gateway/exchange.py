@@ -9,6 +9,7 @@ import trio
 
 from llmactors.actors import leaves
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, MethodNotAllowed, RequestTimeout, TooLarge
+from llmactors.gateway.inbox import Inbox
 from llmactors.gateway.limited import LimitReached
 from llmactors.limiter.headers import limit_headers, retry_headers
 
@@ -42,7 +43,7 @@ class ClientGone(Exception):
 class Exchange:
     """One request and its one answer. `begun` is when it came, on Trio's clock."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    def __init__(self, scope: Scope, inbox: Inbox, send: Send, request_id: str) -> None:
         self.scope = scope
         self.request_id = request_id
         self.status = 0
@@ -54,7 +55,7 @@ class Exchange:
         """The header that says how long it took until the answer began, in milliseconds; None: none does."""
         self.code: str | None = None
         """The code of the error sent, if one was, or that the stream ended with."""
-        self._receive = receive
+        self._inbox = inbox
         self._send = send
         # Chunks are HTTP/1.1's; a body for an older client ends with its connection.
         self._wire: Wire | None = scope.get("state", {}).get("wire") if scope["http_version"] == "1.1" else None
@@ -88,7 +89,7 @@ class Exchange:
         size = 0
         with trio.move_on_after(within_s):
             while True:
-                message = await self._receive()
+                message = await self._inbox()
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 pieces.append(message.get("body", b""))
@@ -99,13 +100,25 @@ class Exchange:
                     return b"".join(pieces)
         raise RequestTimeout(f"the body did not arrive within {within_s:g} s")
 
-    async def wait_disconnect(self) -> None:
-        """Returns when the client is gone. Only after `body`."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    async def while_connected(self, work: Callable[[], Awaitable[object]]) -> bool:
+        """Runs `work` until it ends (True) or the client is gone (False). Only after `body`."""
+        finished = False
+        with trio.CancelScope() as scope:
+            self._inbox.cancel_at_last(scope)
+            try:
+                await work()
+                finished = True
+            finally:
+                self._inbox.cancel_at_last(None)
+        return finished
 
     async def start(self, status: int, headers: Iterable[Header], content_type: str) -> None:
         """Sends the head of an answer whose body follows by `write`."""
+        await self._begin(status, headers, content_type)
+        await self.write(b"")
+
+    async def _begin(self, status: int, headers: Iterable[Header], content_type: str) -> None:
+        """Gives the head, which goes out together with what is written next."""
         self.status = status
         named = [("content-type", content_type), *id_headers(self.scope, self.request_id), *headers]
         if self.timing_header is not None:
@@ -134,12 +147,12 @@ class Exchange:
     async def answer(self, status: int, payload: object, headers: Iterable[Header] = ()) -> None:
         """A whole JSON answer."""
         data = msgspec.json.encode(payload)
-        await self.start(status, [*headers, ("content-length", str(len(data)))], "application/json")
+        await self._begin(status, [*headers, ("content-length", str(len(data)))], "application/json")
         await self.write(data, more=False)
 
     async def empty(self, status: int) -> None:
         """An answer without a body."""
-        await self.start(status, [], "application/json")
+        await self._begin(status, [], "application/json")
         await self.write(b"", more=False)
 
     async def refuse(self, error: LlmactorsError) -> None:

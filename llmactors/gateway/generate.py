@@ -1,10 +1,8 @@
 """The hot routes, on plain ASGI in front of Quart: `POST /v1/generate`, and `GET` and `DELETE /v1/streams/{id}`."""
 
 import time
-from collections.abc import Awaitable, Callable
 
 import attrs
-import trio
 
 from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, from_code
 from llmactors.gateway.auth import Caller
@@ -98,14 +96,14 @@ async def _stream(
             exchange.code = error.code
             await exchange.write(render_cut(exchange.request_id, error), more=False)
 
-    await while_connected(exchange, follow)
+    await exchange.while_connected(follow)
 
 
 async def _whole(service: Service, exchange: Exchange, follower: Follower, admission: Admission) -> None:
     """The answer as one JSON object. With its only reader gone, the request is cancelled."""
     done = False
     with service.cuttable() as scope:
-        done = await while_connected(exchange, follower.wait_end)
+        done = await exchange.while_connected(follower.wait_end)
     if scope.cancelled_caught:
         raise cut_error()
     if not done:
@@ -126,19 +124,3 @@ async def _whole(service: Service, exchange: Exchange, follower: Follower, admis
         await exchange.answer(200, payload, admission.headers)
     elif isinstance(log.end, Failed):
         raise from_code(log.end.code, log.end.message)
-
-
-async def while_connected(exchange: Exchange, work: Callable[[], Awaitable[object]]) -> bool:
-    """Runs `work` until it ends (True) or the client is gone (False)."""
-    finished = False
-
-    async def until_disconnect() -> None:
-        await exchange.wait_disconnect()
-        nursery.cancel_scope.cancel(reason="the client is gone")
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(until_disconnect)
-        await work()
-        finished = True
-        nursery.cancel_scope.cancel(reason="the answer is complete")
-    return finished

@@ -22,11 +22,15 @@ LAST = frozenset({"http.disconnect", "websocket.disconnect"})
 
 
 class Inbox:
-    """What a client sent and the application has not received. Bounded, but for the last message, which never waits."""
+    """What a client sent and the application has not received. Bounded, but for the last message, which never waits.
+
+    Called, it is ASGI's `receive`.
+    """
 
     def __init__(self) -> None:
         self._messages: deque[Message] = deque()
         self._last: Message | None = None
+        self._waits_for_last: trio.CancelScope | None = None
         self._room = trio.lowlevel.ParkingLot()
         self._news = trio.lowlevel.ParkingLot()
 
@@ -38,6 +42,8 @@ class Inbox:
         if message["type"] in LAST:
             if self._last is None:
                 self._last = message
+                if self._waits_for_last is not None:
+                    self._waits_for_last.cancel(reason="the client is gone")
                 self._room.unpark_all()
                 self._news.unpark_all()
             return
@@ -47,7 +53,13 @@ class Inbox:
             self._messages.append(message)
             self._news.unpark()
 
-    async def receive(self) -> Message:
+    def cancel_at_last(self, scope: trio.CancelScope | None) -> None:
+        """Cancels `scope` when the last message is here, be others before it or not. None: no longer."""
+        self._waits_for_last = scope
+        if scope is not None and self._last is not None:
+            scope.cancel(reason="the client is gone")
+
+    async def __call__(self) -> Message:
         """The next message; once they are used up the last one, as often as it is asked for."""
         while not self._messages:
             if self._last is not None:
@@ -68,9 +80,15 @@ class ApplicationTasks:
         self, app: Application, _config: object, scope: MutableMapping[str, Any], send: Callable[[Any], Awaitable[None]]
     ) -> Callable[[Message], Awaitable[None]]:
         """Runs `app` for one exchange. Returns what takes its messages."""
+        return self.spawn_exchange(app, scope, send).put
+
+    def spawn_exchange(
+        self, app: Application, scope: MutableMapping[str, Any], send: Callable[[Any], Awaitable[None]]
+    ) -> Inbox:
+        """Runs `app` for one exchange. Returns what takes its messages."""
         inbox = Inbox()
         self._nursery.start_soon(_run, app, scope, inbox, send)
-        return inbox.put
+        return inbox
 
     def spawn(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
         """Runs what has no end of its own: the pings of a WebSocket."""
@@ -93,7 +111,7 @@ async def _run(
     app: Application, scope: MutableMapping[str, Any], inbox: Inbox, send: Callable[[Any], Awaitable[None]]
 ) -> None:
     try:
-        await app(scope, inbox.receive, send)
+        await app(scope, inbox, send)
     except* Exception as group:
         # One exchange that failed must not take its gateway along.
         log.exception("exchange failed", path=scope["path"], exc_info=group)

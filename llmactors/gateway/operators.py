@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from llmactors.actors import Actor, Context
 from llmactors.errors import MethodNotAllowed, NotFound
-from llmactors.gateway.exchange import Exchange, Receive, Scope, Send, serve
+from llmactors.gateway.exchange import Exchange, Scope, Send, serve
 from llmactors.gateway.health import TreeSource
+from llmactors.gateway.inbox import Inbox
 from llmactors.gateway.request_id import new_request_id
 from llmactors.gateway.server import ListeningSocket, Server, ServerSettings
 
@@ -20,7 +21,7 @@ class OperatorsApp:
         self._render = render
         self._tree = tree
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Inbox, send: Send) -> None:
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})

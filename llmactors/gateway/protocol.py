@@ -5,20 +5,22 @@
 - A WebSocket whose handshake or message breaks the rules ends, and the application hears of it.
 """
 
+import functools
 import re
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, cast
+from wsgiref.handlers import format_date_time
 
 import h11
 import msgspec
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed
+from hypercorn.events import Closed, RawData
 from hypercorn.events import Event as ConnectionEvent
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
-from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WSStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
@@ -26,6 +28,7 @@ from wsproto.connection import ConnectionState as SocketState
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
 
+from llmactors.gateway.http_stream import Headers, HttpStream
 from llmactors.gateway.inbox import ApplicationTasks
 from llmactors.gateway.request_id import new_request_id
 
@@ -34,6 +37,7 @@ _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*(?P<origin>.*)")
 _VERSIONS = {b"1.0", b"1.1"}
 _FRAMINGS = {b"content-length", b"transfer-encoding"}
 _CLOSED_BY_CLIENT = {SocketState.REMOTE_CLOSING, SocketState.CLOSED}
+_CLOSE = (b"connection", b"close")
 _UNFINISHED = {h11.SEND_BODY, h11.ERROR, None}
 """States of a client that has more to say, or may have. None: it is a WebSocket's."""
 
@@ -69,10 +73,53 @@ class Http1(H11Protocol):
             return False
         return self.connection.their_state in _UNFINISHED or bool(self.connection.trailing_data[0])
 
+    @property
+    def may_continue_body(self) -> bool:
+        """Whether a chunk of a body can go out now that passes by the machine, for which a chunk changes nothing."""
+        stream = self.stream
+        return self.connection.our_state is h11.SEND_BODY and isinstance(stream, HttpStream) and not stream.holds_head
+
+    # What an exchange says. See `http_stream.Machine`.
+
+    def head(self, status: int, headers: Headers) -> bytes:
+        """An answer begins."""
+        last = (_CLOSE,) if self._is_last_response() else ()
+        return self._rendered(h11.Response(status_code=status, headers=[*headers, *last, *_date_header()]))
+
+    def piece(self, data: bytes) -> bytes:
+        """A part of its body."""
+        return self._rendered(h11.Data(data=data))
+
+    def end(self) -> bytes:
+        """Its body is whole."""
+        return self._rendered(h11.EndOfMessage())
+
+    async def write(self, data: bytes) -> None:
+        """Sends bytes to the client, or drops them if it is gone."""
+        await self.send(RawData(data=data))
+
+    async def exchange_over(self) -> None:
+        """Makes ready for the next exchange if this one is complete, and else ends the connection."""
+        await self._maybe_recycle()
+
+    async def refuse(self, status: int, *, with_body: bool) -> None:
+        """Answers what no application has answered, and ends the connection with it."""
+        await self._send_error_response(status, with_body=with_body)
+
+    def _rendered(self, event: h11.Event) -> bytes:
+        try:
+            return self.connection.send(cast("Any", event)) or b""
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return b""  # the client has said what is no HTTP, and hears nothing any more
+
+    # What a WebSocket says.
+
     async def stream_send(self, event: Event) -> None:
         """What a stream has for the client."""
         if isinstance(event, Response) and event.status_code >= 200 and self._is_last_response():
-            event = replace(event, headers=[*event.headers, (b"connection", b"close")])
+            event = replace(event, headers=[*event.headers, _CLOSE])
         await super().stream_send(event)
 
     def _is_last_response(self) -> bool:
@@ -86,11 +133,15 @@ class Http1(H11Protocol):
             await self._send_error_response(refused, with_body=request.method != b"HEAD")
             await self.send(Closed())
             return
-        kind: type[HTTPStream | WSStream] = HTTPStream
-        if _is_websocket_handshake(request):
-            kind = WebSocketStream
-            self.connection = H11WSConnection(cast("h11.Connection", self.connection))
-        self.stream = kind(
+        origin = _origin_form(request.target)
+        if not _is_websocket_handshake(request):
+            exchange = HttpStream(self)
+            self.stream = cast("Any", exchange)  # it takes the same events as Hypercorn's
+            about = {"client": self.client, "server": self.server, "state": self.connection_state.copy()}
+            await exchange.begin(self.app, cast("ApplicationTasks", self.task_group), request, origin, about)
+            return
+        self.connection = H11WSConnection(cast("h11.Connection", self.connection))
+        self.stream = WebSocketStream(
             self.app,
             self.config,
             self.context,
@@ -106,8 +157,8 @@ class Http1(H11Protocol):
                 stream_id=STREAM_ID,
                 headers=list(request.headers),
                 http_version=request.http_version.decode(),
-                method=request.method.decode("ascii").upper(),
-                raw_path=_origin_form(request.target),
+                method="GET",
+                raw_path=origin,
                 state=self.connection_state,
             )
         )
@@ -123,7 +174,7 @@ class Http1(H11Protocol):
     async def _send_error_response(self, status_code: int, *, with_body: bool = True) -> None:
         message = _MESSAGES.get(status_code, "this is not a valid HTTP request")
         headers, body = _error_answer(status_code, message)
-        headers += [(b"connection", b"close"), *self.config.response_headers("h11")]
+        headers += [_CLOSE, *_date_header()]
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         if with_body:
             await self._send_h11_event(h11.Data(data=body))
@@ -210,6 +261,15 @@ _MESSAGES = {
     505: "HTTP/1.1 is what is understood here",
     501: "this transfer encoding is not implemented",
 }
+
+
+def _date_header() -> Headers:
+    return _date_header_at(int(time.time()))
+
+
+@functools.lru_cache(maxsize=1)
+def _date_header_at(now_s: int) -> Headers:
+    return ((b"date", format_date_time(now_s).encode()),)
 
 
 def _error_answer(status: int, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:

@@ -11,7 +11,7 @@ import trio
 from llmactors.errors import LlmactorsError, MethodNotAllowed, NotFound
 from llmactors.gateway.auth import Caller
 from llmactors.gateway.exchange import Exchange, Header
-from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE, while_connected
+from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.render import ChunkRenderer, Kind, add_up, error_of, render_error
 from llmactors.gateway.openai.schema import OneAsk, read_chat, read_completion
@@ -129,7 +129,7 @@ async def _whole(service: Service, exchange: Exchange, choices: Choices, kind: K
 
     connected = False
     with _bare_errors(), service.cuttable() as scope:
-        connected = await while_connected(exchange, wait_all)
+        connected = await exchange.while_connected(wait_all)
     if scope.cancelled_caught:
         raise cut_error()
     if not connected:
@@ -175,7 +175,7 @@ async def _stream(service: Service, exchange: Exchange, choices: Choices, kind: 
             exchange.code = error.code
             await exchange.write(render_error(error), more=False)
 
-    return await while_connected(exchange, follow) and ended
+    return await exchange.while_connected(follow) and ended
 
 
 async def _one(service: Service, exchange: Exchange, follower: Follower, renderer: ChunkRenderer, begin: Begin) -> None:

@@ -43,7 +43,7 @@ class Rig:
         scope: Scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": [], **VERSION}
         data = b"" if body is None else json.dumps(body).encode()
         await self.inbox.put({"type": "http.request", "body": data, "more_body": False})
-        await self.app(scope, self.inbox.receive, self.send)
+        await self.app(scope, self.inbox, self.send)
 
     @property
     def status(self) -> int:
@@ -69,7 +69,7 @@ async def test_draining_node_refuses_requests_and_handshakes() -> None:
     scope: Scope = {"type": "websocket", "path": "/v1/ws", "headers": [(b"x-request-id", b"mine")]}
     inbox = Inbox()
     await inbox.put({"type": "websocket.connect"})
-    await rig.app(scope, inbox.receive, rig.send)
+    await rig.app(scope, inbox, rig.send)
     assert rig.sent[0]["type"] == "websocket.http.response.start"
     assert (rig.status, json.loads(rig.body)["error"]["code"]) == (503, "UNAVAILABLE")
     assert (rig.headers[b"retry-after"], rig.headers[b"x-client-request-id"]) == (b"1", b"mine")
@@ -94,7 +94,7 @@ async def test_body_that_does_not_come_is_408_after_its_time(autojump_clock: Moc
         "headers": [],
         **VERSION,
     }
-    await rig.app(scope, rig.inbox.receive, rig.send)
+    await rig.app(scope, rig.inbox, rig.send)
 
     assert rig.status == 408
     assert trio.current_time() - begun == rig.service.settings.body_s

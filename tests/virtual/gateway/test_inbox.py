@@ -21,7 +21,7 @@ async def test_messages_come_in_order_and_then_the_last_one_for_ever() -> None:
         await inbox.put(part(number))
     await inbox.put(GONE)
 
-    assert [await inbox.receive() for _ in range(5)] == [part(0), part(1), part(2), GONE, GONE]
+    assert [await inbox() for _ in range(5)] == [part(0), part(1), part(2), GONE, GONE]
 
 
 async def test_full_inbox_holds_the_sender_up(autojump_clock: MockClock) -> None:
@@ -34,7 +34,7 @@ async def test_full_inbox_holds_the_sender_up(autojump_clock: MockClock) -> None
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inbox.put, part(CAPACITY))
-        received = [await inbox.receive() for _ in range(CAPACITY + 1)]
+        received = [await inbox() for _ in range(CAPACITY + 1)]
     assert received == [part(number) for number in range(CAPACITY + 1)]
 
 
@@ -49,8 +49,8 @@ async def test_last_message_never_waits_and_lets_go_of_who_does(autojump_clock: 
             await inbox.put(GONE)
     await inbox.put(part(100))
 
-    assert [await inbox.receive() for _ in range(CAPACITY)] == [part(number) for number in range(CAPACITY)]
-    assert await inbox.receive() == GONE
+    assert [await inbox() for _ in range(CAPACITY)] == [part(number) for number in range(CAPACITY)]
+    assert await inbox() == GONE
 
 
 async def test_waiting_receivers_all_hear_of_the_end() -> None:
@@ -58,7 +58,7 @@ async def test_waiting_receivers_all_hear_of_the_end() -> None:
     heard = []
 
     async def receive() -> None:
-        heard.append(await inbox.receive())
+        heard.append(await inbox())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(receive)
@@ -66,6 +66,31 @@ async def test_waiting_receivers_all_hear_of_the_end() -> None:
         await wait_all_tasks_blocked()
         await inbox.put(GONE)
     assert heard == [GONE, GONE]
+
+
+async def test_who_works_for_a_client_is_cancelled_when_that_goes() -> None:
+    inbox = Inbox()
+    await inbox.put(part(0))  # what nobody received does not hide it
+    with trio.CancelScope() as scope:
+        inbox.cancel_at_last(scope)
+        await inbox.put(GONE)
+        await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+    with trio.CancelScope() as later:
+        inbox.cancel_at_last(later)
+        await trio.sleep_forever()
+    assert later.cancelled_caught
+
+
+async def test_who_works_no_longer_is_not_cancelled() -> None:
+    inbox = Inbox()
+    with trio.CancelScope() as scope:
+        inbox.cancel_at_last(scope)
+        inbox.cancel_at_last(None)
+        await inbox.put(GONE)
+        await trio.lowlevel.checkpoint()
+    assert not scope.cancel_called
 
 
 async def test_exchange_that_fails_is_logged_and_ends_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from llmactors.errors import Expired, LlmactorsError, MethodNotAllowed, NotFound, from_code
 from llmactors.gateway.auth import Caller
 from llmactors.gateway.exchange import Exchange, Header
-from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE, while_connected
+from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE
 from llmactors.gateway.openai.responses.events import EventRenderer
 from llmactors.gateway.openai.responses.schema import read_query, read_response
 from llmactors.gateway.openai.responses.shown import Shown, request_id
@@ -102,7 +102,7 @@ async def _whole(service: Service, exchange: Exchange, choices: Choices, shown: 
     [follower], [admission] = choices.followers, choices.admissions
     connected = False
     with service.cuttable() as scope:
-        connected = await while_connected(exchange, follower.wait_end)
+        connected = await exchange.while_connected(follower.wait_end)
     if scope.cancelled_caught:
         raise cut_error()
     if not connected:
@@ -146,7 +146,7 @@ async def _stream(
             exchange.code = error.code
             await exchange.write(renderer.render_cut(error), more=False)
 
-    return await while_connected(exchange, follow) and ended
+    return await exchange.while_connected(follow) and ended
 
 
 async def _own(service: Service, caller: Caller, name: str) -> Shown:
