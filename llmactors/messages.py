@@ -3,6 +3,7 @@
 from typing import Literal
 
 import attrs
+import msgspec
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -74,9 +75,11 @@ class GenerateRequest:
         return frozenset(name for name in OPTIONAL_FIELDS if getattr(self, name))
 
 
-@attrs.frozen
-class TokenDelta:
-    """One token of an answer. Its `seq` is its place in the log, counted from 1; it is not repeated here."""
+class TokenDelta(msgspec.Struct, frozen=True, gc=False):
+    """One token of an answer. Its `seq` is its place in the log, counted from 1; it is not repeated here.
+
+    No attrs class, as there are so many: made in a fifth of the time, and of no concern to the garbage collector.
+    """
 
     token: int
     """The model's id of the token; a takeover continues from these."""

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol, runtime_checkable
 
 import attrs
+import msgspec
 
 from llmactors.errors import InvalidRequest
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
@@ -76,8 +77,7 @@ class Job:
     """What the log holds already. The backend produces what comes after it."""
 
 
-@attrs.frozen
-class Output:
+class Output(msgspec.Struct, frozen=True, gc=False):
     """What one sequence produced in one step: new tokens, and the reason where these are the last."""
 
     key: tuple[str, int]

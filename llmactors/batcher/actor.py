@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 
 import attrs
+import msgspec
 import structlog
 import trio
 
@@ -329,7 +330,7 @@ class BatcherActor(Actor):
             if result.outcome is AppendOutcome.GAP:
                 if (running := self._running.get(key)) is not None:
                     deltas = running.deltas[result.next_seq - 1 : entry.first_seq - 1 + len(entry.deltas)]
-                    gaps.append(attrs.evolve(entry, first_seq=result.next_seq, deltas=deltas))
+                    gaps.append(msgspec.structs.replace(entry, first_seq=result.next_seq, deltas=deltas))
             elif entry.end is not None:
                 ended = self._running.pop(key, None) is not None or ended  # the backend has let go of it already
             elif result.outcome is not AppendOutcome.OK:

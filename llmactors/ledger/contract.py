@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 import attrs
+import msgspec
 
 from llmactors.limiter.charges import Charge, Standing
 from llmactors.messages import GenerateRequest, Terminal, TokenDelta
@@ -105,8 +106,7 @@ class Claim:
     """How long it was queued before this claim, in seconds."""
 
 
-@attrs.frozen
-class AppendEntry:
+class AppendEntry(msgspec.Struct, frozen=True, gc=False):
     """New tokens of one request, and its terminal event where these are the last."""
 
     request_id: str
@@ -137,8 +137,7 @@ class BeatResult:
     again for `lease_s`, as any one answer may be lost."""
 
 
-@attrs.frozen
-class LogSlice:
+class LogSlice(msgspec.Struct, frozen=True, gc=False):
     """A part of a request's log: `deltas[0]` has `first_seq`; `end`, if reached, has the seq after the last."""
 
     first_seq: int

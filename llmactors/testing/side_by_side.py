@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Self
 
 import attrs
+import msgspec
 import pytest
 
 from llmactors.errors import Expired, NotFound
@@ -66,7 +67,7 @@ class SideBySide:
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
         results = await self.ledger.append(entries)
-        translated = [attrs.evolve(each, epoch=self._epoch(each.request_id, each.epoch)) for each in entries]
+        translated = [msgspec.structs.replace(each, epoch=self._epoch(each.request_id, each.epoch)) for each in entries]
         assert await self.memory.append(translated) == results
         return results
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 import structlog
 import trio
 
@@ -303,4 +304,4 @@ def _after(entry: AppendEntry, count: int) -> AppendEntry | None:
     rest = entry.deltas[count + 1 - entry.first_seq :]
     if not rest and entry.end is None:
         return None
-    return attrs.evolve(entry, first_seq=count + 1, deltas=rest)
+    return msgspec.structs.replace(entry, first_seq=count + 1, deltas=rest)
