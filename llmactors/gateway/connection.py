@@ -12,12 +12,11 @@ import math
 import socket
 import struct
 import termios
-from typing import Any, cast
 
 import attrs
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.events import Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import parse_socket_addr
 
@@ -90,7 +89,7 @@ class Connection:
         async with trio.open_nursery() as nursery:
             tasks = ApplicationTasks(nursery)
             self._protocol = Http1(
-                cast("Any", self._app),
+                self._app,
                 self._config,
                 self._context,
                 tasks,
@@ -104,7 +103,7 @@ class Connection:
             with self._reading:
                 await self._read()
             self._mute = True
-            await self._protocol.handle(Closed())
+            await self._protocol.closed()
             tasks.end_background()
 
     def drain(self) -> None:
@@ -121,7 +120,7 @@ class Connection:
             else:
                 data = await self._receive()
             if not self._mute:
-                await self._protocol.handle(RawData(data))
+                await self._protocol.received(data)
             if not data:
                 return
 
@@ -171,7 +170,7 @@ class Connection:
             self._set_idle(idle=event.idle)
         else:
             self._end()
-            await self._protocol.handle(Closed())
+            await self._protocol.closed()
 
     def _write_now(self, data: bytes | memoryview) -> int:
         """How many bytes the socket took without waiting. Cuts a connection that is broken."""

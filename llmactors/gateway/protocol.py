@@ -1,4 +1,4 @@
-"""Hypercorn's HTTP/1.1 and WebSocket machines, with what they lack at their edges.
+"""The machine of one connection: HTTP/1.1 by h11, WebSockets by Hypercorn's stream, with what they lack at their edges.
 
 - Every answer that they give by themselves is the JSON that other errors are, and closes the connection.
 - A request with two framings, which two servers in a row could read differently, is refused.
@@ -17,19 +17,18 @@ import h11
 import msgspec
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, RawData
+from hypercorn.events import Closed, RawData, Updated
 from hypercorn.events import Event as ConnectionEvent
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.h11 import STREAM_ID, H11WSConnection
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WSStream
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from wsproto.connection import ConnectionState as SocketState
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
 
 from llmactors.gateway.http_stream import Headers, HttpStream
-from llmactors.gateway.inbox import ApplicationTasks
+from llmactors.gateway.inbox import Application, ApplicationTasks
 from llmactors.gateway.request_id import new_request_id
 
 Address = tuple[str, int] | None
@@ -37,22 +36,24 @@ _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*(?P<origin>.*)")
 _VERSIONS = {b"1.0", b"1.1"}
 _FRAMINGS = {b"content-length", b"transfer-encoding"}
 _CLOSED_BY_CLIENT = {SocketState.REMOTE_CLOSING, SocketState.CLOSED}
+_SWITCHING = 101
 _CLOSE = (b"connection", b"close")
 _UNFINISHED = {h11.SEND_BODY, h11.ERROR, None}
 """States of a client that has more to say, or may have. None: it is a WebSocket's."""
 
 
-class Http1(H11Protocol):
-    """One connection's machine. HTTP/1 only: no upgrade to HTTP/2 is offered.
+class Http1:
+    """One connection's machine: HTTP/1.1 by h11, WebSockets by Hypercorn's. No upgrade to HTTP/2 is offered.
 
     Args:
+        send: Takes bytes for the client, whether the connection is idle now, and its end.
         wait_aside: Waits for an event and notices meanwhile if the client goes: the machine waits with it while a
             request is answered and the next one is there already.
     """
 
     def __init__(
         self,
-        app: AppWrapper,
+        app: Application,
         config: Config,
         context: WorkerContext,
         tasks: ApplicationTasks,
@@ -61,10 +62,26 @@ class Http1(H11Protocol):
         send: Callable[[ConnectionEvent], Awaitable[None]],
         wait_aside: Callable[[trio.Event], Awaitable[None]],
     ) -> None:
-        state = ConnectionState(LifespanState({}))
-        super().__init__(app, config, context, cast("Any", tasks), state, False, client, server, send)
-        self.can_read = _Turn(wait_aside)  # type: ignore[assignment]  # Hypercorn asks for no more than it has
+        self.connection: h11.Connection | H11WSConnection = h11.Connection(
+            h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
+        )
+        self.connection_state: dict[str, Any] = {}
+        """What every exchange of this connection finds in its scope under `state`."""
+        self.stream: HttpStream | WebSocketStream | None = None
+        self._app = app
+        self._config = config
+        self._context = context
+        self._tasks = tasks
+        self._client = client
+        self._server = server
+        self._send = send
+        self._wait_aside = wait_aside
+        self._may_read = trio.Event()
+        """Set when the next request of a pipeline may be handled."""
         self._socket_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Http1 {self.connection.their_state}/{self.connection.our_state} {self.stream}>"
 
     @property
     def client_may_be_sending(self) -> bool:
@@ -78,6 +95,86 @@ class Http1(H11Protocol):
         """Whether a chunk of a body can go out now that passes by the machine, for which a chunk changes nothing."""
         stream = self.stream
         return self.connection.our_state is h11.SEND_BODY and isinstance(stream, HttpStream) and not stream.holds_head
+
+    # What the client says.
+
+    async def received(self, data: bytes) -> None:
+        """Bytes came; none: there will be no more."""
+        self.connection.receive_data(data)
+        while (event := await self._next_event()) is not None:
+            if isinstance(event, h11.Request):
+                await self._send(Updated(idle=False))
+                await self._begin(event)
+            elif self.stream is None:
+                return
+            elif isinstance(event, h11.Data):
+                await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                await self.stream.handle(EndBody(stream_id=STREAM_ID))
+            elif isinstance(event, Data):
+                await self.stream.handle(event)
+
+    async def closed(self) -> None:
+        """The connection has ended."""
+        await self._close_stream()
+
+    async def _next_event(self) -> Any:
+        """None where more bytes are needed, or no more are wanted."""
+        while True:
+            if self.connection.they_are_waiting_for_100_continue:
+                go_on = h11.InformationalResponse(status_code=100, headers=[*_date_header()])
+                await self.write(self._rendered(go_on))
+            try:
+                event = self.connection.next_event()
+            except h11.RemoteProtocolError as error:
+                if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+                    await self._refuse(error.error_status_hint)
+                await self._send(Closed())
+                return None
+            if event is h11.PAUSED and self.connection.trailing_data[0]:
+                self._may_read = trio.Event()
+                await self._wait_aside(self._may_read)
+            elif event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+                return None
+            else:
+                return event
+
+    async def _begin(self, request: h11.Request) -> None:
+        names = {name for name, _ in request.headers}
+        refused = 505 if request.http_version not in _VERSIONS else 400 if names >= _FRAMINGS else None
+        if refused is not None:
+            await self._refuse(refused, with_body=request.method != b"HEAD")
+            await self._send(Closed())
+        elif _is_websocket_handshake(request):
+            await self._begin_websocket(request)
+        else:
+            self.stream = HttpStream(self)
+            about = {"client": self._client, "server": self._server, "state": self.connection_state.copy()}
+            await self.stream.begin(self._app, self._tasks, request, _origin_form(request.target), about)
+
+    async def _begin_websocket(self, request: h11.Request) -> None:
+        self.connection = H11WSConnection(cast("h11.Connection", self.connection))
+        self.stream = WebSocketStream(
+            cast("Any", self._app),
+            self._config,
+            self._context,
+            cast("Any", self._tasks),
+            False,
+            self._client,
+            self._server,
+            self._of_websocket,
+            STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                method="GET",
+                raw_path=_origin_form(request.target),
+                state=cast("Any", self.connection_state),
+            )
+        )
 
     # What an exchange says. See `http_stream.Machine`.
 
@@ -96,15 +193,32 @@ class Http1(H11Protocol):
 
     async def write(self, data: bytes) -> None:
         """Sends bytes to the client, or drops them if it is gone."""
-        await self.send(RawData(data=data))
+        await self._send(RawData(data=data))
 
     async def exchange_over(self) -> None:
         """Makes ready for the next exchange if this one is complete, and else ends the connection."""
-        await self._maybe_recycle()
+        await self._close_stream()
+        connection = self.connection
+        complete = connection.our_state is h11.DONE and connection.their_state is h11.DONE
+        if complete and not self._context.terminated.is_set():
+            connection.start_next_cycle()
+            self._may_read.set()
+            await self._send(Updated(idle=True))
+        else:
+            self._may_read.set()
+            await self._send(Closed())
 
     async def refuse(self, status: int, *, with_body: bool) -> None:
         """Answers what no application has answered, and ends the connection with it."""
-        await self._send_error_response(status, with_body=with_body)
+        await self._refuse(status, with_body=with_body)
+
+    async def _refuse(self, status: int, *, with_body: bool = True) -> None:
+        message = _MESSAGES.get(status, "this is not a valid HTTP request")
+        headers, body = _error_answer(status, message)
+        data = self._rendered(h11.Response(status_code=status, headers=[*headers, _CLOSE, *_date_header()]))
+        if with_body:
+            data += self.piece(body)
+        await self.write(data + self.end())
 
     def _rendered(self, event: h11.Event) -> bytes:
         try:
@@ -114,71 +228,36 @@ class Http1(H11Protocol):
                 raise
             return b""  # the client has said what is no HTTP, and hears nothing any more
 
-    # What a WebSocket says.
-
-    async def stream_send(self, event: Event) -> None:
-        """What a stream has for the client."""
-        if isinstance(event, Response) and event.status_code >= 200 and self._is_last_response():
-            event = replace(event, headers=[*event.headers, _CLOSE])
-        await super().stream_send(event)
-
     def _is_last_response(self) -> bool:
         # A body that was not read whole when it is answered never will be.
-        return self.connection.their_state in _UNFINISHED or self.context.terminated.is_set()
+        return self.connection.their_state in _UNFINISHED or self._context.terminated.is_set()
 
-    async def _create_stream(self, request: h11.Request) -> None:
-        names = {name for name, _ in request.headers}
-        refused = 505 if request.http_version not in _VERSIONS else 400 if names >= _FRAMINGS else None
-        if refused is not None:
-            await self._send_error_response(refused, with_body=request.method != b"HEAD")
-            await self.send(Closed())
-            return
-        origin = _origin_form(request.target)
-        if not _is_websocket_handshake(request):
-            exchange = HttpStream(self)
-            self.stream = cast("Any", exchange)  # it takes the same events as Hypercorn's
-            about = {"client": self.client, "server": self.server, "state": self.connection_state.copy()}
-            await exchange.begin(self.app, cast("ApplicationTasks", self.task_group), request, origin, about)
-            return
-        self.connection = H11WSConnection(cast("h11.Connection", self.connection))
-        self.stream = WebSocketStream(
-            self.app,
-            self.config,
-            self.context,
-            self.task_group,
-            self.ssl,
-            self.client,
-            self.server,
-            self.stream_send,
-            STREAM_ID,
-        )
-        await self.stream.handle(
-            Request(
-                stream_id=STREAM_ID,
-                headers=list(request.headers),
-                http_version=request.http_version.decode(),
-                method="GET",
-                raw_path=origin,
-                state=self.connection_state,
-            )
-        )
+    # What a WebSocket says.
+
+    async def _of_websocket(self, event: Event) -> None:
+        if isinstance(event, Data):
+            await self.write(event.data)
+        elif isinstance(event, Response):
+            headers = [*event.headers, *_date_header()]
+            if event.status_code == _SWITCHING:
+                accepts = h11.InformationalResponse(status_code=_SWITCHING, headers=headers)
+                await self.write(self._rendered(accepts))
+            else:
+                last = (_CLOSE,) if self._is_last_response() else ()
+                await self.write(self._rendered(h11.Response(status_code=event.status_code, headers=[*headers, *last])))
+        elif isinstance(event, Body):
+            await self.write(self.piece(event.data))
+        elif isinstance(event, EndBody):
+            await self.write(self.end())
+        elif isinstance(event, StreamClosed):
+            await self.exchange_over()
 
     async def _close_stream(self) -> None:
-        if isinstance(self.stream, WebSocketStream):
-            self._socket_closed = self.stream.client_closed
-        await super()._close_stream()
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """No upgrade to HTTP/2."""
-
-    async def _send_error_response(self, status_code: int, *, with_body: bool = True) -> None:
-        message = _MESSAGES.get(status_code, "this is not a valid HTTP request")
-        headers, body = _error_answer(status_code, message)
-        headers += [_CLOSE, *_date_header()]
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        if with_body:
-            await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
+        stream, self.stream = self.stream, None
+        if isinstance(stream, WebSocketStream):
+            self._socket_closed = stream.client_closed
+        if stream is not None:
+            await stream.handle(StreamClosed(stream_id=STREAM_ID))
 
 
 class WebSocketStream(WSStream):
@@ -237,23 +316,6 @@ class WebSocketStream(WSStream):
         await self.send(Response(stream_id=self.stream_id, status_code=status_code, headers=headers))
         await self.send(Body(stream_id=self.stream_id, data=body))
         await self.send(EndBody(stream_id=self.stream_id))
-
-
-class _Turn:
-    """Set when the next request of a pipeline may be handled. Hypercorn's idea of an event, but watchful."""
-
-    def __init__(self, wait_aside: Callable[[trio.Event], Awaitable[None]]) -> None:
-        self._event = trio.Event()
-        self._wait_aside = wait_aside
-
-    async def clear(self) -> None:
-        self._event = trio.Event()
-
-    async def set(self) -> None:
-        self._event.set()
-
-    async def wait(self) -> None:
-        await self._wait_aside(self._event)
 
 
 _MESSAGES = {

@@ -150,12 +150,9 @@ class Server:
 
 def _hypercorn_config(settings: ServerSettings) -> Config:
     config = Config()
-    config.keep_alive_max_requests = 2**31
-    config.include_server_header = False
     config.websocket_max_message_size = settings.max_message_bytes
     config.websocket_ping_interval = 20.0
     config.errorlog = logging.getLogger("hypercorn.error")
-    config.accesslog = None
     return config
 
 

@@ -220,14 +220,14 @@ async def test_write_in_progress_ends_when_the_connection_is_closed() -> None:
 
 
 async def test_fault_in_one_connection_spares_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    create_stream = Http1._create_stream
+    create_stream = Http1._begin
 
     async def faulty(self: Http1, request: Any) -> None:
         if request.target == b"/fault":
             raise RuntimeError("a fault of ours")
         await create_stream(self, request)
 
-    monkeypatch.setattr(Http1, "_create_stream", faulty)
+    monkeypatch.setattr(Http1, "_begin", faulty)
     async with local_node() as node:
         before = node.incarnations()
         assert (await node.client.get("/livez")).status_code == 200
