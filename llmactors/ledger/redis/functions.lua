@@ -29,7 +29,9 @@ local function begin(keys, args)
     now_us = time[1] * 1000000 + time[2]
     now = math.floor(now_us / 1000)
   end
-  return { base = keys[1], now = now, now_us = now_us, packed = args[2], pushes = {} }
+  return {
+    base = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, pushes = {},
+  }
 end
 
 local function settings(c)
@@ -39,10 +41,16 @@ end
 
 local function key(c, name) return c.base .. name end
 
-local function count(c, name, by)
-  -- Not 0, which negated is '-0' in Lua and no number to Redis.
-  if by ~= 0 then redis.call('HINCRBY', key(c, 'counters'), name, by) end
+-- What one call counts, keeps alive and tells is gathered, and done once at its end: `commit`.
+
+local function count(c, name, by) c.counts[name] = (c.counts[name] or 0) + by end
+
+local function counted(c, name)
+  return tonumber(redis.call('HGET', key(c, 'counters'), name) or '0') + (c.counts[name] or 0)
 end
+
+-- Every key has a time to live: as long as anything in use, where nothing else is said.
+local function keep(c, name, ms) c.kept[name] = ms or settings(c).keep_ms end
 
 local function load(c, id)
   local flat = redis.call('HGETALL', key(c, 'request:' .. id))
@@ -68,13 +76,19 @@ local function push(c, channels, id, epoch, first, tokens, last)
   end
 end
 
-local function publish(c)
+local function tell_work(c, model) c.works[model] = true end
+
+local function commit(c)
+  for name, by in pairs(c.counts) do
+    -- Not 0, which negated is '-0' in Lua and no number to Redis.
+    if by ~= 0 then redis.call('HINCRBY', key(c, 'counters'), name, by) end
+  end
+  for name, ms in pairs(c.kept) do redis.call('PEXPIRE', name, ms) end
+  for model in pairs(c.works) do redis.call('PUBLISH', key(c, 'wake'), model) end
   for channel, items in pairs(c.pushes) do
     redis.call('PUBLISH', channel, '\221' .. struct.pack('>I4', #items) .. table.concat(items))
   end
 end
-
-local function tell_work(c, model) redis.call('PUBLISH', key(c, 'wake'), model) end
 
 -- The queue.
 
@@ -91,6 +105,12 @@ local function flow_of(c, r) return key(c, 'waiting:' .. r.p .. ':' .. #r.m .. '
 
 local function virtual(q) return tonumber(redis.call('HGET', q.tags, 'v') or '0') end
 
+-- The virtual time, and a tenant's finish tag.
+local function tags_of(q, tenant)
+  local tags = redis.call('HMGET', q.tags, 'v', 't' .. tenant)
+  return tonumber(tags[1] or '0'), tonumber(tags[2] or '0')
+end
+
 local function head_of(flow)
   local head = redis.call('ZRANGE', flow, 0, 0, 'WITHSCORES')
   return head[1], tonumber(head[2])
@@ -105,8 +125,7 @@ local function wait_in_line(c, r)
   local q, flow = queue_of(c, r), flow_of(c, r)
   local old, old_serial = head_of(flow)
   if not old then
-    local tag = tonumber(redis.call('HGET', q.tags, 't' .. r.t) or '0')
-    redis.call('HSET', q.tags, 't' .. r.t, math.max(virtual(q), tag))
+    redis.call('HSET', q.tags, 't' .. r.t, math.max(tags_of(q, r.t)))
   end
   if r.s then
     -- The virtual time may have begun anew since; an old tag is never later than the present.
@@ -120,8 +139,7 @@ local function wait_in_line(c, r)
     if old then redis.call('ZREM', q.heads, string.format(SERIAL, old_serial) .. r.t) end
     show_head(c, q, r.t, new, new_serial)
   end
-  local keep = settings(c).keep_ms
-  for _, name in ipairs({ flow, q.classes, q.heads, q.tags }) do redis.call('PEXPIRE', name, keep) end
+  for _, name in ipairs({ flow, q.classes, q.heads, q.tags }) do keep(c, name) end
 end
 
 local function forget_past_tags(q)
@@ -154,25 +172,27 @@ local function leave_line(c, r)
   end
 end
 
+-- The class that is next, and how often it was passed over.
 local function next_class(classes)
-  local lowest, longest, times = nil, nil, -1
+  local lowest, longest, passed, times = nil, nil, 0, -1
   for i = 1, #classes, 2 do
-    local class, passed = tonumber(classes[i]), tonumber(classes[i + 1])
-    if not lowest or class < lowest then lowest = class end
-    if passed > times or (passed == times and class < longest) then longest, times = class, passed end
+    local class, over = tonumber(classes[i]), tonumber(classes[i + 1])
+    if not lowest or class < lowest then lowest, passed = class, over end
+    if over > times or (over == times and class < longest) then longest, times = class, over end
   end
-  return times >= PATIENCE and longest or lowest
+  if times >= PATIENCE then return longest, times end
+  return lowest, passed
 end
 
 local function take(c, model)
   local classes_key = key(c, 'classes:' .. model)
   local classes = redis.call('HGETALL', classes_key)
   if #classes == 0 then return nil end
-  local chosen = next_class(classes)
+  local chosen, passed = next_class(classes)
   for i = 1, #classes, 2 do
     if tonumber(classes[i]) ~= chosen then redis.call('HINCRBY', classes_key, classes[i], 1) end
   end
-  redis.call('HSET', classes_key, chosen, 0)
+  if passed > 0 then redis.call('HSET', classes_key, chosen, 0) end
   local q = queue_of(c, { m = model, p = chosen })
   local head = redis.call('ZRANGE', q.heads, 0, 0, 'WITHSCORES')
   if not head[1] then
@@ -189,9 +209,8 @@ local function take(c, model)
   end
   put(c, r, 's', start)
   r.s = start
-  redis.call('HSET', q.tags, 'v', math.max(virtual(q), start))
-  local tag = tonumber(redis.call('HGET', q.tags, 't' .. tenant) or '0')
-  redis.call('HSET', q.tags, 't' .. tenant, math.max(tag, start + tonumber(r.c)))
+  local now, tag = tags_of(q, tenant)
+  redis.call('HSET', q.tags, 'v', math.max(now, start), 't' .. tenant, math.max(tag, start + tonumber(r.c)))
   leave_line(c, r)
   return r
 end
@@ -212,7 +231,7 @@ local function note_pace(c, model)
   local since = tonumber(redis.call('HGET', name, 'since'))
   if not since then
     redis.call('HSET', name, 'since', c.now, 'count', 0)
-    redis.call('PEXPIRE', name, settings(c).keep_ms)
+    keep(c, name)
     return
   end
   local counted = redis.call('HINCRBY', name, 'count', 1)
@@ -286,8 +305,7 @@ local function bury(c)
   for touched = 0, BATCH - 1 do
     local first = redis.call('ZRANGE', ended, 0, 0, 'WITHSCORES')
     if not first[1] then return touched end
-    local tokens = tonumber(redis.call('HGET', key(c, 'counters'), 'ended_tokens') or '0')
-    local full = redis.call('ZCARD', ended) > s.retained_max or tokens > s.retained_tokens_max
+    local full = redis.call('ZCARD', ended) > s.retained_max or counted(c, 'ended_tokens') > s.retained_tokens_max
     if tonumber(first[2]) > c.now and not full then return touched end
     local id = first[1]
     local n = tonumber(redis.call('HGET', key(c, 'request:' .. id), 'n') or '0')
@@ -307,7 +325,7 @@ local function finish(c, r, last, by_epoch)
   if r.h and by_epoch == 0 then
     -- Told for as long as a lease lasts: who has not heard of it by then has lost everything anyway.
     redis.call('ZADD', key(c, 'stops:' .. r.h), c.now + s.lease_ms, r.id .. ' ' .. string.format('%d', r.ep))
-    redis.call('PEXPIRE', key(c, 'stops:' .. r.h), s.keep_ms)
+    keep(c, key(c, 'stops:' .. r.h))
     local channel = redis.call('HGET', key(c, 'worker:' .. r.h), 'channel')
     if channel then redis.call('PUBLISH', channel, 's' .. r.h) end
   end
@@ -326,9 +344,9 @@ local function finish(c, r, last, by_epoch)
   redis.call('ZREM', key(c, 'deadlines'), r.id)
   redis.call('ZREM', key(c, 'unread'), r.id)
   redis.call('ZADD', key(c, 'ended'), c.now + s.retention_ms, r.id)
-  redis.call('PEXPIRE', key(c, 'ended'), s.keep_ms)
-  local keep = s.retention_ms + s.tombstone_ms + 60000 -- in case that nobody is there to bury it
-  for _, name in ipairs({ 'request:', 'body:', 'log:' }) do redis.call('PEXPIRE', key(c, name .. r.id), keep) end
+  keep(c, key(c, 'ended'))
+  local longest = s.retention_ms + s.tombstone_ms + 60000 -- in case that nobody is there to bury it
+  for _, name in ipairs({ 'request:', 'body:', 'log:' }) do keep(c, key(c, name .. r.id), longest) end
   push(c, r.g, r.id, r.ep, r.n + 1, nil, last)
   if redis.call('ZCARD', key(c, 'ended')) > s.retained_max or s.retained_tokens_max == 0 then bury(c) end
 end
@@ -345,7 +363,7 @@ local function give_up(c, r, code, message, cause)
   local letters = key(c, 'dead_letters')
   redis.call('XADD', letters, 'MAXLEN', '=', settings(c).dead_letters_kept, '*',
     'body', body, 'attempt', r.at, 'cause', cause, 'at', c.now)
-  redis.call('PEXPIRE', letters, settings(c).keep_ms)
+  keep(c, letters)
   finish(c, r, cmsgpack.pack({ 'x', code, message, -1, -1 }), r.ep)
 end
 
@@ -366,7 +384,7 @@ local function lose(c, worker, cause)
   local dead = key(c, 'dead_workers')
   redis.call('ZADD', dead, c.now, worker)
   redis.call('ZREMRANGEBYRANK', dead, 0, -settings(c).dead_workers_kept - 1)
-  redis.call('PEXPIRE', dead, settings(c).keep_ms)
+  keep(c, dead)
   local held = redis.call('ZRANGE', key(c, 'held:' .. worker), 0, -1)
   for _, id in ipairs(held) do
     local r = load(c, id)
@@ -435,7 +453,7 @@ end
 
 local function renew_gateway(c, channel)
   redis.call('ZADD', key(c, 'gateways'), c.now + settings(c).reader_ms, channel)
-  redis.call('PEXPIRE', key(c, 'gateways'), settings(c).keep_ms)
+  keep(c, key(c, 'gateways'))
 end
 
 local function is_gone(c, id)
@@ -469,24 +487,20 @@ local function create(c, id, body, fields, channel)
   local s = settings(c)
   local r = {
     id = id, m = fields[1], t = fields[2], p = fields[3], c = fields[4], z = fields[5], gr = fields[7],
-    n = 0, ep = 0, at = 0, g = '', st = 'q', sn = redis.call('HINCRBY', key(c, 'counters'), 'serial', 1),
+    n = 0, ep = 0, at = 0, g = channel, st = 'q', sn = redis.call('HINCRBY', key(c, 'counters'), 'serial', 1),
   }
   redis.call('SET', key(c, 'body:' .. id), body, 'PX', s.keep_ms)
-  put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', '', 'sn', r.sn)
-  redis.call('PEXPIRE', key(c, 'request:' .. id), s.keep_ms)
-  redis.call('PEXPIRE', key(c, 'counters'), s.keep_ms)
+  put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', channel, 'sn', r.sn)
+  keep(c, key(c, 'request:' .. id))
+  keep(c, key(c, 'counters'))
   count(c, 'accepted_total', 1)
   if fields[6] ~= '' then
     redis.call('ZADD', key(c, 'deadlines'), fields[6], id)
-    redis.call('PEXPIRE', key(c, 'deadlines'), s.keep_ms)
+    keep(c, key(c, 'deadlines'))
   end
-  if channel == '' then
-    redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), id)
-  else
-    renew_gateway(c, channel)
-    add_reader(c, r, channel)
-  end
-  redis.call('PEXPIRE', key(c, 'unread'), s.keep_ms)
+  if channel ~= '' then renew_gateway(c, channel) end
+  redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), id)
+  keep(c, key(c, 'unread'))
   return r
 end
 
@@ -511,8 +525,8 @@ local FIELDS = 6 -- how many of these come after its id, its body and its model,
 
 -- channel or '', then of each request: id, body, model, tenant, class, cost, bytes, deadline or '', grace, charges or ''.
 -- All or none: outcome, the time in us, and how the caller stands with each limit.
-local function submit(keys, args)
-  local c, channel, requests = begin(keys, args), args[3], (#args - 3) / REQUEST
+local function submit(c, args)
+  local channel, requests = args[3], (#args - 3) / REQUEST
   local duplicates, conflicts, bytes, charges = 0, 0, 0, {}
   for i = 4, #args, REQUEST do
     local known = known_before(c, args[i], args[i + 1])
@@ -550,15 +564,15 @@ end
 
 -- id, body, channel or '', model, tenant, class, cost, bytes, deadline or '', grace, how many tokens its log has, these,
 -- charges or ''. For what was accepted once, so beyond all bounds.
-local function restore(keys, args)
-  local c, id, body, channel = begin(keys, args), args[3], args[4], args[5]
+local function restore(c, args)
+  local id, body, channel = args[3], args[4], args[5]
   local known = known_before(c, id, body)
   if known then return known end
   local r = create(c, id, body, { unpack(args, 6, 12) }, channel)
   r.n = tonumber(args[13])
   if r.n > 0 then
     redis.call('XADD', key(c, 'log:' .. id), string.format('%d-0', r.n), 't', args[14])
-    redis.call('PEXPIRE', key(c, 'log:' .. id), settings(c).keep_ms)
+    keep(c, key(c, 'log:' .. id))
     put(c, r, 'n', r.n)
     count(c, 'log_tokens', r.n)
   end
@@ -568,8 +582,8 @@ local function restore(keys, args)
 end
 
 -- channel, then pairs of id and seq: renews the gateway's lease, makes it a reader of each, and says what is new.
-local function tail(keys, args)
-  local c, channel, found = begin(keys, args), args[3], {}
+local function tail(c, args)
+  local channel, found = args[3], {}
   renew_gateway(c, channel)
   for i = 4, #args, 2 do
     local r = load(c, args[i])
@@ -584,8 +598,8 @@ local function tail(keys, args)
 end
 
 -- channel, then ids
-local function unfollow(keys, args)
-  local c, channel = begin(keys, args), args[3]
+local function unfollow(c, args)
+  local channel = args[3]
   for i = 4, #args do
     local r = load(c, args[i])
     if r and r.st ~= 'e' and reads(r, channel) then
@@ -602,8 +616,8 @@ local function unfollow(keys, args)
 end
 
 -- model, tenant, class: in milliseconds
-local function expected_wait(keys, args)
-  local c, model, tenant, class = begin(keys, args), args[3], args[4], tonumber(args[5])
+local function expected_wait(c, args)
+  local model, tenant, class = args[3], args[4], tonumber(args[5])
   local pace, ahead = per_ms(c, model), 0
   if not pace then return 0 end
   for _, each in ipairs(redis.call('HKEYS', key(c, 'classes:' .. model))) do
@@ -614,15 +628,13 @@ local function expected_wait(keys, args)
 end
 
 -- id, seq
-local function read(keys, args)
-  local c = begin(keys, args)
+local function read(c, args)
   local r = load(c, args[3])
   return r and slice(c, r, tonumber(args[4])) or unknown(c, args[3])
 end
 
 -- id
-local function info(keys, args)
-  local c = begin(keys, args)
+local function info(c, args)
   local r = load(c, args[3])
   if not r then return unknown(c, args[3]) end
   local last = r.n + (r.st == 'e' and 1 or 0)
@@ -630,19 +642,16 @@ local function info(keys, args)
 end
 
 -- id
-local function cancel_request(keys, args)
-  local c = begin(keys, args)
+local function cancel_request(c, args)
   local r = load(c, args[3])
   if not r then return unknown(c, args[3]) end
   if r.st == 'e' then return { 'known', 0 } end
   cancel(c, r)
-  publish(c)
   return { 'known', 1 }
 end
 
 -- id, ttl in ms
-local function watch(keys, args)
-  local c = begin(keys, args)
+local function watch(c, args)
   local r = load(c, args[3])
   if not r then return unknown(c, args[3]) end
   if r.st ~= 'e' then
@@ -655,15 +664,14 @@ end
 
 -- id, epoch, tokens in the log, how many more, these, '1' to hand it back to the queue:
 -- extends a log that the caller has compared with what it knows, unless anything changed meanwhile.
-local function extend(keys, args)
-  local c = begin(keys, args)
+local function extend(c, args)
   local r = load(c, args[3])
   if not r then return unknown(c, args[3]) end
   if r.st == 'e' or r.ep ~= tonumber(args[4]) or r.n ~= tonumber(args[5]) then return { 'known', 0 } end
   local first = r.n + 1
   r.n = r.n + args[6]
   redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n), 't', args[7])
-  redis.call('PEXPIRE', key(c, 'log:' .. r.id), settings(c).keep_ms)
+  keep(c, key(c, 'log:' .. r.id))
   put(c, r, 'n', r.n)
   count(c, 'log_tokens', tonumber(args[6]))
   push(c, r.g, r.id, r.ep, first, args[7], nil)
@@ -673,42 +681,37 @@ local function extend(keys, args)
     r.at = r.at - 1
     enqueue(c, r)
   end
-  publish(c)
   return { 'known', 1 }
 end
 
 -- What workers call.
 
 -- worker, channel
-local function beat(keys, args)
-  local c, worker = begin(keys, args), args[3]
+local function beat(c, args)
+  local worker = args[3]
   notice_outage(c)
   local live = is_live(c, worker)
   if not live and redis.call('ZSCORE', key(c, 'dead_workers'), worker) then
-    publish(c)
     return { 0, {}, {} }
   end
   local s = settings(c)
   redis.call('ZADD', key(c, 'workers'), c.now + s.lease_ms, worker)
-  redis.call('PEXPIRE', key(c, 'workers'), s.keep_ms)
+  keep(c, key(c, 'workers'))
   redis.call('HSET', key(c, 'worker:' .. worker), 'channel', args[4])
   redis.call('HDEL', key(c, 'worker:' .. worker), 'silent_since')
-  redis.call('PEXPIRE', key(c, 'worker:' .. worker), s.keep_ms)
+  keep(c, key(c, 'worker:' .. worker))
   redis.call('ZREMRANGEBYSCORE', key(c, 'stops:' .. worker), '-inf', c.now)
   local stops, held = redis.call('ZRANGE', key(c, 'stops:' .. worker), 0, -1), {}
   for _, id in ipairs(redis.call('ZRANGE', key(c, 'held:' .. worker), 0, -1)) do
     held[#held + 1] = id
     held[#held + 1] = tonumber(redis.call('HGET', key(c, 'request:' .. id), 'ep') or '0')
   end
-  publish(c)
   return { 1, stops, held }
 end
 
 -- worker
-local function leave(keys, args)
-  local c = begin(keys, args)
+local function leave(c, args)
   if redis.call('ZSCORE', key(c, 'workers'), args[3]) then lose(c, args[3], 'its worker left') end
-  publish(c)
   return OK
 end
 
@@ -761,9 +764,9 @@ local function start(c, r, worker)
   put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r')
   local held = key(c, 'held:' .. worker)
   redis.call('ZADD', held, redis.call('HINCRBY', key(c, 'counters'), 'claims', 1), r.id)
-  redis.call('PEXPIRE', held, settings(c).keep_ms)
+  keep(c, held)
   for _, name in ipairs({ 'request:', 'body:', 'log:' }) do
-    redis.call('PEXPIRE', key(c, name .. r.id), settings(c).keep_ms)
+    if name ~= 'log:' or r.n > 0 then keep(c, key(c, name .. r.id)) end
   end
   if r.qn then
     local name, most = key(c, 'worker:' .. worker), together(c, r.at)
@@ -776,12 +779,11 @@ local function start(c, r, worker)
 end
 
 -- worker, model, slots, a nonce: the same one again gives the same claims again, as the first reply may be lost.
-local function claim(keys, args)
-  local c, worker, nonce = begin(keys, args), args[3], args[6]
+local function claim(c, args)
+  local worker, nonce = args[3], args[6]
   notice_outage(c)
   local found = {}
   if not is_live(c, worker) then
-    publish(c)
     return found
   end
   local before = redis.call('HMGET', key(c, 'worker:' .. worker), 'nonce', 'claimed')
@@ -794,7 +796,6 @@ local function claim(keys, args)
   end
   local ids = {}
   if redis.call('HGET', key(c, 'worker:' .. worker), 'suspects') then
-    publish(c)
     return found
   end
   while #found < tonumber(args[5]) do
@@ -807,7 +808,6 @@ local function claim(keys, args)
   if #ids > 0 then
     redis.call('HSET', key(c, 'worker:' .. worker), 'nonce', nonce, 'claimed', table.concat(ids, ' '))
   end
-  publish(c)
   return found
 end
 
@@ -840,7 +840,7 @@ local function append_one(c, id, epoch, first, tokens_count, tokens, last)
     n = n + tokens_count
     -- Redis itself refuses an id that is not newer than the last.
     redis.call('XADD', key(c, 'log:' .. id), string.format('%d-0', n), 't', tokens)
-    if first == 1 then redis.call('PEXPIRE', key(c, 'log:' .. id), settings(c).keep_ms) end
+    if first == 1 then keep(c, key(c, 'log:' .. id)) end
     redis.call('HSET', name, 'n', n)
     c.written = (c.written or 0) + tokens_count
     push(c, has[4], id, epoch, first, tokens, nil)
@@ -851,21 +851,20 @@ local function append_one(c, id, epoch, first, tokens_count, tokens, last)
   return OK, 0
 end
 
-local function append(keys, args)
-  local c, results = begin(keys, args), {}
+local function append(c, args)
+  local results = {}
   for i = 3, #args, 6 do
     local code, detail = append_one(c, args[i], args[i + 1], args[i + 2], args[i + 3], args[i + 4], args[i + 5])
     results[#results + 1] = code
     results[#results + 1] = detail
   end
   if c.written then count(c, 'log_tokens', c.written) end
-  publish(c)
   return results
 end
 
 -- id, epoch, how, cause
-local function release(keys, args)
-  local c, id, epoch, how, cause = begin(keys, args), args[3], tonumber(args[4]), args[5], args[6]
+local function release(c, args)
+  local id, epoch, how, cause = args[3], tonumber(args[4]), args[5], args[6]
   local r = load(c, id)
   if not r then return GONE end
   if not r.h or r.ep ~= epoch then return refuse(c, r, epoch) end
@@ -878,7 +877,6 @@ local function release(keys, args)
   else
     give_up(c, r, 'BACKEND_FAILED', cause, cause)
   end
-  publish(c)
   return OK
 end
 
@@ -901,8 +899,8 @@ local function has_hung_up(c, worker)
   return c.now - known[2] >= settings(c).hung_up_ms
 end
 
-local function reap(keys, args)
-  local c, touched = begin(keys, args), 0
+local function reap(c, args)
+  local touched = 0
   notice_outage(c)
   for _, worker in ipairs(redis.call('ZRANGE', key(c, 'workers'), 0, -1)) do
     if has_hung_up(c, worker) then touched = touched + lose(c, worker, 'its worker is gone') end
@@ -936,12 +934,10 @@ local function reap(keys, args)
   end
   redis.call('ZREMRANGEBYSCORE', key(c, 'gateways'), '-inf', c.now - settings(c).keep_ms)
   touched = touched + bury(c)
-  publish(c)
   return touched
 end
 
-local function stats(keys, args)
-  local c = begin(keys, args)
+local function stats(c, args)
   local found = redis.call('HGETALL', key(c, 'counters'))
   for _, name in ipairs({ 'ended', 'workers', 'gateways' }) do
     found[#found + 1] = name
@@ -952,12 +948,18 @@ local function stats(keys, args)
   return found
 end
 
-local function dead_letters(keys, args)
-  return redis.call('XRANGE', key(begin(keys, args), 'dead_letters'), '-', '+')
+local function dead_letters(c, args)
+  return redis.call('XRANGE', key(c, 'dead_letters'), '-', '+')
 end
 
 -- Work that was accepted may be finished also where Redis has no memory left; only `submit` is refused then.
-local function register(name, callback, flags)
+local function register(name, move, flags)
+  local function callback(keys, args)
+    local c = begin(keys, args)
+    local reply = move(c, args)
+    commit(c)
+    return reply
+  end
   redis.register_function({ function_name = '@LIBRARY@_' .. name, callback = callback, flags = flags })
 end
 
