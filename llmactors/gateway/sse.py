@@ -52,7 +52,7 @@ class SseStream:
     async def run(self) -> None:
         """Until the terminal event is written. Raises `LlmactorsError` where the log cannot be read any more."""
         self._flusher.add(self)
-        self._follower.listen(lambda: self._flusher.mark(self))
+        self._follower.listen(partial(self._flusher.mark, self))
         try:
             self._flusher.mark(self)
             while True:
