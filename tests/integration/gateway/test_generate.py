@@ -51,7 +51,9 @@ async def test_stream_gives_each_token_once_and_one_end() -> None:
 async def test_request_id_comes_with_the_status_line_before_the_first_token() -> None:
     async with local_node(mock_model("prefill_ms=60000")) as node:
         body = {"prompt": "slow", "stream": True}
-        async with await RawExchange.open(node.url, "POST", "/v1/generate", body=body) as exchange:
+        with trio.fail_after(5):  # at once, and not with the first sign of life
+            opened = await RawExchange.open(node.url, "POST", "/v1/generate", body=body)
+        async with opened as exchange:
             assert exchange.headers["x-request-id"].startswith("req_")
             assert exchange.headers["content-type"] == "text/event-stream; charset=utf-8"
             assert exchange.headers["cache-control"] == "no-cache"

@@ -1,0 +1,53 @@
+"""What is to be written of what a backend made: everything once, in order, with its end."""
+
+from llmactors.backends.base import Output
+from llmactors.batcher.outbox import Outbox
+from llmactors.batcher.running import Running
+from llmactors.ledger import AppendEntry, Claim
+from llmactors.messages import Finished, GenerateRequest, TokenDelta, Usage
+
+KEY = ("r", 2)
+
+
+def deltas(*numbers: int) -> tuple[TokenDelta, ...]:
+    return tuple(TokenDelta(number, f" {number}") for number in numbers)
+
+
+def running(*known: int) -> Running:
+    request = GenerateRequest("r", "m", "p")
+    return Running(Claim(request, epoch=2, attempt=1, quarantined=False, tokens=deltas(*known)))
+
+
+def make(outbox: Outbox, each: Running, *numbers: int, finish: bool = False) -> None:
+    each.produced(Output(KEY, deltas(*numbers), "stop" if finish else None, 7 if finish else 0))
+    outbox.put(each, len(numbers))
+
+
+def test_steps_of_one_request_become_one_entry_after_what_the_log_has() -> None:
+    outbox, each = Outbox(), running(1, 2)
+    make(outbox, each, 3)
+    make(outbox, each, 4, 5)
+
+    assert outbox.tokens == 3
+    assert outbox.take() == [AppendEntry("r", 2, 3, list(deltas(3, 4, 5)))]
+    assert (outbox.tokens, outbox.take()) == (0, [])
+
+
+def test_what_was_taken_is_not_taken_again_and_the_end_comes_last() -> None:
+    outbox, each = Outbox(), running()
+    make(outbox, each, 1)
+    outbox.take()
+    make(outbox, each, 2, finish=True)
+
+    assert outbox.take() == [AppendEntry("r", 2, 2, list(deltas(2)), Finished("stop", Usage(7, 2)))]
+
+
+def test_dropped_request_is_not_written_and_takes_no_room() -> None:
+    outbox, each = Outbox(), running()
+    make(outbox, each, 1)
+    outbox.take()
+    make(outbox, each, 2, 3)
+    outbox.drop(KEY)
+    outbox.drop(("never seen", 1))
+
+    assert (outbox.tokens, len(outbox), outbox.take()) == (0, 0, [])
