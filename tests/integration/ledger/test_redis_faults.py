@@ -405,3 +405,18 @@ async def test_text_that_is_no_unicode_is_kept(cluster: Cluster) -> None:
     assert list((await gateway.read("r")).deltas) == [broken, delta]
     with pytest.raises(errors.InvalidRequest):
         await gateway.submit(GenerateRequest("s", "m", "\ud83d"))
+
+
+# Nothing is wrong.
+
+
+async def test_worker_that_waits_is_woken_at_once_and_not_only_when_it_looks_again(cluster: Cluster) -> None:
+    patient = attrs.evolve(STILL, look_every_s=3600.0)
+    gateway, worker = await cluster.ledger(), await cluster.ledger(patient)
+    await worker.beat("w")
+    assert await worker.claim("w", "m", 2) == []
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.wait_work, "w", "m")
+            await gateway.submit(request())
+    assert len(await worker.claim("w", "m", 2)) == 1
