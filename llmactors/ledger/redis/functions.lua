@@ -222,7 +222,7 @@ local PACE_MS, LEAST_MS = 5000, 200
 local function begin_pace(c, model)
   local name = key(c, 'pace:' .. model)
   redis.call('HSETNX', name, 'waiting', c.now)
-  redis.call('PEXPIRE', name, settings(c).keep_ms)
+  keep(c, name)
 end
 
 local function note_pace(c, model)

@@ -115,6 +115,16 @@ class ClaimSuite:
         await rig.submit(request("late", priority=2), request("usual"), request("soon", priority=0))
         assert [claim.request.id for claim in await rig.claim(slots=3)] == ["soon", "usual", "late"]
 
+    async def test_a_class_that_was_passed_over_for_long_has_one_turn_and_waits_again(self, rig: Rig) -> None:
+        await rig.submit(request("late0", priority=2), request("late1", priority=2))
+        served: list[str] = []
+        for number in range(40):
+            await rig.submit(request(f"soon{number}", priority=0))
+            served += [claim.request.id for claim in await rig.claim()]
+        first, second = served.index("late0"), served.index("late1")
+        assert first >= 10
+        assert second - first >= 10
+
     async def test_what_comes_back_goes_before_what_came_later(self, rig: Rig) -> None:
         await rig.submit(*(request(f"r{each}") for each in range(4)))
         first, second = await rig.claim(slots=2)

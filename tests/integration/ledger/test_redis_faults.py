@@ -420,3 +420,21 @@ async def test_worker_that_waits_is_woken_at_once_and_not_only_when_it_looks_aga
             nursery.start_soon(worker.wait_work, "w", "m")
             await gateway.submit(request())
     assert len(await worker.claim("w", "m", 2)) == 1
+
+
+async def test_only_as_many_ended_logs_are_dropped_as_there_is_no_room_for(cluster: Cluster) -> None:
+    ledger = await cluster.ledger(retained_tokens_max=9)
+    await ledger.beat("w")
+    for name in ("r0", "r1", "r2"):
+        await ledger.submit(request(name))
+    entries = [
+        AppendEntry(claim.request.id, claim.epoch, 1, tokens(1, 4), finished(4))
+        for claim in await ledger.claim("w", "m", 3)
+    ]
+    await ledger.append(entries)
+
+    assert await ledger.reap() == 1
+    with pytest.raises(errors.Expired):
+        await ledger.read("r0")
+    assert (await ledger.read("r1")).end == finished(4)
+    assert (await ledger.statistics()).log_tokens == 8
