@@ -1,8 +1,8 @@
 """HTTP and WebSocket, from the socket up.
 
 actor, server           accept, serve, drain
-connection, protocol,   one client's bytes: Hypercorn's HTTP/1.1 and WebSocket machines, with reads, writes and ends
-inbox                   of our own
+connection, protocol,   one client's bytes: HTTP/1.1 by h11, WebSockets by Hypercorn, with reads, writes and ends of
+http_stream, inbox      our own; one exchange between an application and its connection
 app                     routes: the hot ones on plain ASGI, the others on Quart (`health`)
 exchange, generate      one HTTP exchange; `POST /v1/generate` and `/v1/streams/{id}`
 websocket               `/v1/ws`
