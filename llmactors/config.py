@@ -18,6 +18,8 @@ import msgspec
 from llmactors.errors import ConfigError
 
 PREFIX = "LLMACTORS_"
+KEYS_IN_REDIS = "redis"
+"""For the setting `keys`."""
 _RATE = re.compile(r"(?P<requests>[1-9][0-9]{0,8})/(?P<period>s|min|h|[0-9]+(?:\.[0-9]+)?s)")
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -20,7 +20,8 @@ from llmactors.cli.sse import EventParser
 from llmactors.config import load
 from llmactors.errors import InternalError, from_code
 from llmactors.gateway.server import ListeningSocket
-from llmactors.system import Node, ServedModel
+from llmactors.system.node import Node
+from llmactors.system.workshop import ServedModel
 
 PROMPT = "Write a short story about a lighthouse keeper who finds a message in a bottle."
 

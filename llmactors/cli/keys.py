@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmactors.cli import flags
-from llmactors.config import Settings, load
+from llmactors.config import KEYS_IN_REDIS, Settings, load
 from llmactors.errors import ConfigError, Conflict
 from llmactors.keys.file import FileKeyStore
 from llmactors.keys.record import KeyRecord, Verdict
@@ -26,7 +26,6 @@ from llmactors.keys.store import KeyStore
 from llmactors.keys.text import NewKey, new_key, read_key
 from llmactors.limiter.limits import Limits
 from llmactors.redislink import RedisLink
-from llmactors.system.parts import KEYS_IN_REDIS
 from llmactors.system.roles import redis_url
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from llmactors.cli.models import serve_models
 from llmactors.cli.running import run_until_signal, set_up_logging
 from llmactors.config import load
 from llmactors.gateway.server import ListeningSocket
-from llmactors.system import Node
+from llmactors.system.node import Node
 
 
 def command(

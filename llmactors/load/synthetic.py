@@ -30,7 +30,8 @@ from llmactors.load.report import report
 from llmactors.load.tally import Tally
 from llmactors.load.target import Target
 from llmactors.messages import Failed, Finished, GenerateRequest
-from llmactors.system import ServedModel, parts
+from llmactors.system import parts
+from llmactors.system.workshop import ServedModel, workshop
 from llmactors.telemetry import Metrics
 
 NOTE = (
@@ -91,7 +92,7 @@ class _Run:
         faults = FaultState()
         models = (ServedModel(_MODEL, lambda: MockBackend(mock, faults)),)
         metrics = Metrics()
-        made = parts.workshop(
+        made = workshop(
             Settings(),
             models,
             ledger=self._ledger,

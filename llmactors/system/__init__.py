@@ -9,8 +9,3 @@ parts      the actors and specs that the above are made of
 child      a child process as an actor
 lifeline   what a child process is started through, so that it dies with its parent
 """
-
-from llmactors.system.node import Node
-from llmactors.system.parts import ServedModel
-
-__all__ = ["Node", "ServedModel"]

@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 
 from llmactors.actors import ActorSpec, Tree
-from llmactors.config import Settings
+from llmactors.config import KEYS_IN_REDIS, Settings
 from llmactors.errors import ActorDied
 from llmactors.gateway.actor import Drain
 from llmactors.gateway.server import ListeningSocket
@@ -17,7 +17,7 @@ from llmactors.nodes.models import ClusterModels
 from llmactors.nodes.record import NodeRecord, Role
 from llmactors.nodes.watcher import WatcherActor
 from llmactors.redislink import Call
-from llmactors.system import parts
+from llmactors.system import front, parts
 from llmactors.system.parts import LoggingObserver
 from llmactors.system.roles import ClusterNode, reachable
 
@@ -30,13 +30,13 @@ class GatewayNode(ClusterNode):
     def __init__(self, settings: Settings, listening: ListeningSocket) -> None:
         super().__init__(settings)
         self._redis_keys: RedisKeyring | None = None
-        if settings.keys == parts.KEYS_IN_REDIS:
+        if settings.keys == KEYS_IN_REDIS:
             self._redis_keys = RedisKeyring(RedisKeyStore(self._link.call, settings.namespace))
-        keyring = self._redis_keys or parts.file_keyring(settings)
+        keyring = self._redis_keys or front.file_keyring(settings)
         self.listening = listening
         self.models = ClusterModels(settings.worker_grace_s)
-        limiter = parts.limiter(settings, ledger_is_up=self.ledger_is_up, gateways=lambda: self.models.gateways)
-        self._gateway = parts.gateway(
+        limiter = front.limiter(settings, ledger_is_up=self.ledger_is_up, gateways=lambda: self.models.gateways)
+        self._gateway = front.gateway(
             settings,
             listening,
             ledger=self.ledger,
@@ -50,12 +50,12 @@ class GatewayNode(ClusterNode):
         )
         infra = [
             *self._infra(),
-            *parts.keys_of(keyring),
+            *front.keys_of(keyring),
             ActorSpec("reaper", lambda: ReaperActor(self.ledger)),
             ActorSpec("watcher", lambda: WatcherActor(self._store, self.models)),
         ]
-        front = [spec for spec in (limiter, self._gateway) if spec is not None]
-        self.tree = Tree(parts.node_of(infra, front), observer=LoggingObserver(self.metrics))
+        serving = [spec for spec in (limiter, self._gateway) if spec is not None]
+        self.tree = Tree(parts.node_of(infra, serving), observer=LoggingObserver(self.metrics))
         self.metrics.on_scrape(lambda: parts.fill_mailbox_gauges(self.tree, self.metrics))
 
     def _describe(self, record: NodeRecord) -> NodeRecord:

@@ -7,14 +7,15 @@ import trio
 from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, Tree, run_phases
 from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.actor import BatcherSettings
-from llmactors.config import Settings
+from llmactors.config import KEYS_IN_REDIS, Settings
 from llmactors.errors import ConfigError
 from llmactors.gateway.actor import Drain
 from llmactors.gateway.server import ListeningSocket
 from llmactors.ledger import MemoryLedger
 from llmactors.ledger.actor import ReaperActor
-from llmactors.system import parts
-from llmactors.system.parts import LoggingObserver, ServedModel, TelemetryActor
+from llmactors.system import front, parts
+from llmactors.system.parts import LoggingObserver, TelemetryActor
+from llmactors.system.workshop import ServedModel, workshop
 from llmactors.telemetry import Metrics
 
 
@@ -27,7 +28,7 @@ class Node:
         self.metrics = Metrics()
         self.ledger = MemoryLedger(parts.ledger_settings(settings))
         self.directory = ModelDirectory(tuple(model.name for model in models))
-        made = parts.workshop(
+        made = workshop(
             settings,
             models,
             ledger=self.ledger,
@@ -35,11 +36,11 @@ class Node:
             metrics=self.metrics,
             batching=BatcherSettings(window_s=settings.batch_window_s),
         )
-        if settings.keys == parts.KEYS_IN_REDIS:
+        if settings.keys == KEYS_IN_REDIS:
             raise ConfigError("`keys`: there is no Redis in a single process; give the path of a key file")
-        keyring = parts.file_keyring(settings)
-        limiter = parts.limiter(settings)
-        self._gateway = parts.gateway(
+        keyring = front.file_keyring(settings)
+        limiter = front.limiter(settings)
+        self._gateway = front.gateway(
             settings,
             listening,
             ledger=self.ledger,
@@ -52,10 +53,10 @@ class Node:
         infra = (
             ActorSpec("ledger", lambda: ReaperActor(self.ledger)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
-            *parts.keys_of(keyring),
+            *front.keys_of(keyring),
         )
-        front = [spec for spec in (limiter, self._gateway) if spec is not None]
-        root = parts.node_of(infra, (made.backends, *made.batchers, *front))
+        fronts = [spec for spec in (limiter, self._gateway) if spec is not None]
+        root = parts.node_of(infra, (made.backends, *made.batchers, *fronts))
         self.tree = Tree(root, observer=LoggingObserver(self.metrics))
         self.metrics.on_scrape(lambda: parts.fill_mailbox_gauges(self.tree, self.metrics))
         self._started = False

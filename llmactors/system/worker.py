@@ -14,8 +14,9 @@ from llmactors.gateway.operators import OperatorsActor, OperatorsApp
 from llmactors.gateway.server import ListeningSocket
 from llmactors.nodes.record import Load, ModelReport, NodeRecord, Role
 from llmactors.system import parts
-from llmactors.system.parts import LoggingObserver, ServedModel
+from llmactors.system.parts import LoggingObserver
 from llmactors.system.roles import ClusterNode, reachable
+from llmactors.system.workshop import ServedModel, workshop
 
 _BEATS_PER_LEASE = 3
 
@@ -30,7 +31,7 @@ class WorkerNode(ClusterNode):
         self.listening = listening
         self.directory = ModelDirectory(tuple(model.name for model in models))
         self.directory.on_change = self._renew
-        made = parts.workshop(
+        made = workshop(
             settings,
             models,
             ledger=self.ledger,

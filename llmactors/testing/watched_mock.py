@@ -7,7 +7,7 @@ import trio
 
 from llmactors.backends.base import Job, Output
 from llmactors.backends.mock.backend import Key, MockBackend, MockSettings
-from llmactors.system import ServedModel
+from llmactors.system.workshop import ServedModel
 
 
 @attrs.define

@@ -15,7 +15,7 @@ import trio_websocket
 from llmactors.backends.base import Backend
 from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
 from llmactors.messages import Finished, Usage
-from llmactors.system import ServedModel
+from llmactors.system.workshop import ServedModel
 from llmactors.testing.leaving import JSON, SOCKET, STREAM, Way
 from llmactors.testing.node import LocalNode, local_node, wait_until
 from llmactors.testing.streams import StreamRecord, follow, read_stream

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
-from llmactors.system import ServedModel
+from llmactors.system.workshop import ServedModel
 from llmactors.testing.faulty_upstream import WORDS, Hit, good, upstream
 from llmactors.testing.node import LocalNode, NodeProcess, local_node, wait_until
 

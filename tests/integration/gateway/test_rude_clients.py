@@ -231,7 +231,7 @@ async def test_many_connections_that_say_nothing(nothing_left: NothingLeft) -> N
 
 
 async def test_connections_above_the_limit_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmactors.system.parts.ServerSettings", functools.partial(ServerSettings, max_connections=3))
+    monkeypatch.setattr("llmactors.system.front.ServerSettings", functools.partial(ServerSettings, max_connections=3))
     async with local_node() as node:
         silent = [await trio.open_tcp_stream("127.0.0.1", node.port) for _ in range(3)]
         with pytest.raises(httpx.ReadTimeout):

@@ -292,7 +292,7 @@ async def test_connection_without_a_request_is_closed_in_time(
     monkeypatch: pytest.MonkeyPatch, nothing_left: NothingLeft
 ) -> None:
     settings = functools.partial(ConnectionSettings, idle_s=0.2)
-    monkeypatch.setattr("llmactors.system.parts.ConnectionSettings", settings)
+    monkeypatch.setattr("llmactors.system.front.ConnectionSettings", settings)
     async with local_node() as node:
         silent, half, used = [await connect(node) for _ in range(3)]
         async with silent.stream, half.stream, used.stream:
@@ -305,7 +305,7 @@ async def test_connection_without_a_request_is_closed_in_time(
 
 async def test_slow_stream_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = functools.partial(ConnectionSettings, idle_s=0.1)
-    monkeypatch.setattr("llmactors.system.parts.ConnectionSettings", settings)
+    monkeypatch.setattr("llmactors.system.front.ConnectionSettings", settings)
     async with local_node(mock_model("step_ms=200")) as node:
         wire = await connect(node)
         async with wire.stream:
