@@ -27,7 +27,7 @@ test-integration *args:
 
 # Kill things under load, and count what is lost.
 test-chaos *args:
-    {{python}} -m pytest -m chaos -v {{args}}
+    {{python}} -m pytest -n 0 -m chaos -v {{args}}
 
 # What CI runs.
 check: lint test

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,11 @@ from llmactors.errors import ModelError
 from llmactors.testing.models import smollm2_path
 
 Figures = Callable[[str, str, object], None]
+Section = Callable[[], list[str]]
+SECTIONS = pytest.StashKey[dict[str, Section]]()
+"""What stands at the end of the run, by its heading. A section without lines is left out."""
 _FIGURES = pytest.StashKey[dict[str, dict[str, object]]]()
+_FROM_WORKERS = pytest.StashKey[dict[str, list[str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,8 +50,32 @@ def figures(request: pytest.FixtureRequest) -> Figures:
     return note
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def _sections(config: pytest.Config) -> dict[str, list[str]]:
+    """The lines of this process' sections."""
+    found = {heading: lines() for heading, lines in config.stash.get(SECTIONS, {}).items()}
     for heading, noted in config.stash.get(_FIGURES, {}).items():
-        terminalreporter.section(f"measured: {heading}")
-        for name, value in noted.items():
-            terminalreporter.line(f"{name}: {value}")
+        found[f"measured: {heading}"] = [f"{name}: {value}" for name, value in noted.items()]
+    return found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of a run in several processes hands its sections to the one that prints them."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["sections"] = _sections(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    together = node.config.stash.setdefault(_FROM_WORKERS, {})
+    for heading, lines in getattr(node, "workeroutput", {}).get("sections", {}).items():
+        together.setdefault(heading, []).extend(lines)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    from_workers = config.stash.setdefault(_FROM_WORKERS, {})
+    for heading, lines in {**_sections(config), **from_workers}.items():
+        if lines:
+            terminalreporter.section(heading)
+        for line in lines:
+            terminalreporter.line(line)

@@ -3,19 +3,18 @@
 import pytest
 
 from tests.chaos.runs import Chaos, Tally
+from tests.conftest import SECTIONS
 
 _TALLY = pytest.StashKey[Tally]()
 
 
-def _tally(config: pytest.Config) -> Tally:
-    if _TALLY not in config.stash:
-        config.stash[_TALLY] = Tally(config.getoption("--chaos-seed"), config.getoption("--chaos-minutes"))
-    return config.stash[_TALLY]
-
-
 @pytest.fixture
 def tally(pytestconfig: pytest.Config) -> Tally:
-    return _tally(pytestconfig)
+    if _TALLY not in pytestconfig.stash:
+        tally = Tally(pytestconfig.getoption("--chaos-seed"), pytestconfig.getoption("--chaos-minutes"))
+        pytestconfig.stash[_TALLY] = tally
+        pytestconfig.stash.setdefault(SECTIONS, {})["chaos"] = tally.lines
+    return pytestconfig.stash[_TALLY]
 
 
 @pytest.fixture
@@ -26,14 +25,10 @@ def chaos(tally: Tally) -> Chaos:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     more_s = config.getoption("--chaos-minutes") * 60
     for item in items:
+        if "chaos" not in getattr(item, "fixturenames", ()):
+            continue
+        # One after the other, in one process: their gaps are measured, and there is one sum of all of them.
+        item.add_marker(pytest.mark.xdist_group("chaos"))
         limit = item.get_closest_marker("timeout")
-        if "chaos" in getattr(item, "fixturenames", ()) and limit is not None and more_s:
+        if limit is not None and more_s:
             item.add_marker(pytest.mark.timeout(limit.args[0] + 1.5 * more_s), append=False)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    tally = _tally(config)
-    if tally.verdicts or tally.notes:
-        terminalreporter.section("chaos")
-        for line in tally.lines():
-            terminalreporter.write_line(line)

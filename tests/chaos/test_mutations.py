@@ -23,7 +23,7 @@ RUNNING = "llmactors/batcher/running.py"
 CONTRACT = "tests/integration/ledger/test_redis_contract.py"
 FAULTS = "tests/integration/ledger/test_redis_faults.py"
 VIRTUAL = "tests/virtual/batcher"
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "20")
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "20")
 
 
 @attrs.frozen

@@ -65,12 +65,17 @@ def test_a_wrong_key_has_its_class(node: NodeProcess, api: Api) -> None:
     assert result["error_codes"] == {"http_401 UNAUTHENTICATED": 1}
 
 
-@pytest.mark.parametrize("api", [Api.NATIVE, Api.WS, Api.CHAT])
+@pytest.mark.parametrize("api", [Api.NATIVE, Api.WS])
 def test_an_error_in_the_stream_has_its_class_and_code(node: NodeProcess, api: Api) -> None:
     result = run(node, api=api, prompt="poison", requests=4)
     assert result["errors"] == {"stream_error": 4}
-    codes = {code.upper(): count for code, count in result["error_codes"].items()}
-    assert codes == {"STREAM_ERROR BACKEND_FAILED": 4}
+    assert result["error_codes"] == {"stream_error BACKEND_FAILED": 4}
+
+
+def test_an_error_before_the_stream_has_its_status_and_code(node: NodeProcess) -> None:
+    result = run(node, api=Api.CHAT, prompt="poison", requests=4)
+    assert result["errors"] == {"http_502": 4}
+    assert result["error_codes"] == {"http_502 backend_failed": 4}
 
 
 def test_an_open_loop_sends_what_its_schedule_says(node: NodeProcess) -> None:

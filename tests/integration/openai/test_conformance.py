@@ -35,9 +35,10 @@ async def conforms(python: Path | str, node: LocalNode, model: str, *ways: str) 
 
 
 @pytest.fixture(scope="session")
-def python_of_version_2(request: pytest.FixtureRequest) -> Path:
+def python_of_version_2(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment with the newest 2.x, made the first time; `--cache-clear` makes a newer one."""
-    place = request.config.cache.mkdir("openai-2")
+    cache = getattr(request.config, "cache", None)
+    place = tmp_path_factory.mktemp("openai-2") if cache is None else cache.mkdir("openai-2")
     python = place / "bin" / "python"
     if _has_version_2(python):
         return python
