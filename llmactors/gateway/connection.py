@@ -21,7 +21,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import parse_socket_addr
 
 from llmactors.gateway.inbox import Application, ApplicationTasks
-from llmactors.gateway.protocol import Http1
+from llmactors.gateway.protocol import Address, Http1
 
 FAIR_EVERY = 16
 """After so many writes in a row that did not wait, the writing task lets others run."""
@@ -86,25 +86,32 @@ class Connection:
             self._give_up_on_vanished()
         except OSError:
             return  # it is gone already
-        async with trio.open_nursery() as nursery:
-            tasks = ApplicationTasks(nursery)
-            self._protocol = Http1(
-                self._app,
-                self._config,
-                self._context,
-                tasks,
-                client,
-                server,
-                self._send,
-                self._wait_aside,
-            )
-            self._protocol.connection_state["wire"] = self
-            self._set_idle(idle=True)
-            with self._reading:
-                await self._read()
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._serve(ApplicationTasks(nursery), client, server)
+        finally:
             self._mute = True
-            await self._protocol.closed()
-            tasks.end_background()
+            # Each holds the other, which would be left to the garbage collector.
+            del self._protocol
+
+    async def _serve(self, tasks: ApplicationTasks, client: Address, server: Address) -> None:
+        self._protocol = Http1(
+            self._app,
+            self._config,
+            self._context,
+            tasks,
+            client,
+            server,
+            self._send,
+            self._wait_aside,
+        )
+        self._protocol.connection_state["wire"] = self
+        self._set_idle(idle=True)
+        with self._reading:
+            await self._read()
+        self._mute = True
+        await self._protocol.closed()
+        tasks.end_background()
 
     def drain(self) -> None:
         """From now on the server takes no requests: ends if there is none in hand."""

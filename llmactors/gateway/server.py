@@ -17,6 +17,10 @@ from llmactors.gateway.inbox import Application
 log = structlog.get_logger("llmactors.gateway")
 
 BACKLOG = 1024
+ACCEPT_AT_ONCE = 32
+"""Connections that are taken in one pass of the scheduler. With one in each, the last of a burst waits for as many
+passes as there are others before it; with all at once, the streams that run wait for all of them."""
+NOBODY_WAITS = {errno.EAGAIN, errno.EWOULDBLOCK}
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
@@ -96,12 +100,10 @@ class Server:
         """Accepts and serves connections until cancelled. After `drain`, serves those that are open."""
         async with trio.open_nursery() as nursery:
             self._listening.listen()
-            with trio.CancelScope() as self._accepting:
-                listener = trio.socket.from_stdlib_socket(self._listening.socket.dup())
-                with listener:
-                    while True:
-                        await self._slots.acquire()
-                        nursery.start_soon(self._serve_one, await self._accept(listener))
+            with trio.CancelScope() as self._accepting, self._listening.socket.dup() as listener:
+                while True:
+                    await trio.lowlevel.wait_readable(listener)
+                    await self._accept_waiting(listener, nursery)
             await trio.sleep_forever()
 
     async def drain(self) -> None:
@@ -116,22 +118,30 @@ class Server:
             self._idle = trio.Event()
             await self._idle.wait()
 
-    async def _accept(self, listener: trio.socket.SocketType) -> trio.socket.SocketType:
-        while True:
+    async def _accept_waiting(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        """Serves those that wait in the kernel's queue, up to `ACCEPT_AT_ONCE` of them."""
+        for _ in range(ACCEPT_AT_ONCE):
             try:
-                connection, _ = await listener.accept()
+                self._slots.acquire_nowait()
+            except trio.WouldBlock:
+                await self._slots.acquire()
+            try:
+                accepted, _ = listener.accept()
             except OSError as error:
+                self._slots.release()
+                if error.errno in NOBODY_WAITS:
+                    return
                 if error.errno in TOO_MANY_FILES:
                     log.warning("cannot accept a connection", error=str(error))
                     await trio.sleep(0.1)
-                elif error.errno not in {errno.ECONNABORTED, errno.EPERM, errno.EPROTO}:
+                    return
+                if error.errno not in {errno.ECONNABORTED, errno.EPERM, errno.EPROTO}:
                     raise
             else:
-                return connection
+                nursery.start_soon(self._serve_one, accepted)
 
-    async def _serve_one(self, accepted: trio.socket.SocketType) -> None:
+    async def _serve_one(self, raw: socket.socket) -> None:
         # One socket: Trio's to wait with, and the same one ours, to write to without a pass of the scheduler.
-        raw = socket.socket(accepted.family, accepted.type, accepted.proto, accepted.detach())
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
         connection = Connection(self._app, self._config, self._context, stream, raw, self._settings.connection)
         self._open.add(connection)

@@ -65,6 +65,7 @@ class SseStream:
                 self._flusher.mark(self)
         finally:
             self._flusher.remove(self)
+            self._left = None  # it refers to this stream, which would be left to the garbage collector
 
     def flush(self, now: float) -> None:
         """For the flusher."""

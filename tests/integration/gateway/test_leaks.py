@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
+import trio.testing
 
 from llmactors.batcher.actor import BatcherActor
 from llmactors.gateway.connection import Connection
@@ -25,6 +26,7 @@ from llmactors.messages import GenerateRequest
 from llmactors.testing.leaving import CHOICES, ROUTES, Client, Way
 from llmactors.testing.node import LocalNode, local_node, wait_until
 from llmactors.testing.residue import residue
+from llmactors.testing.streams import read_stream
 from llmactors.testing.watched_mock import watched_model
 
 pytestmark = pytest.mark.integration
@@ -88,7 +90,7 @@ async def test_thousands_that_were_given_up_leave_nothing(monkeypatch: pytest.Mo
     brief = LedgerSettings(retention_s=0.1, tombstone_s=0.1)
     monkeypatch.setattr("llmactors.system.parts.ledger_settings", lambda _: brief)
     model, watch = watched_model("slots=24,step_ms=1,prefill_ms=2")
-    async with local_node(model, resume_grace_s=0.02, background_s=0.02, rate_limit="1000000/s") as node:
+    async with local_node(model, resume_grace_s=0.02, background_s=0.2, rate_limit="1000000/s") as node:
 
         async def good_request() -> None:
             answer = await node.client.post("/v1/generate", json={"prompt": "still there", "max_tokens": 2})
@@ -113,9 +115,33 @@ async def test_thousands_that_were_given_up_leave_nothing(monkeypatch: pytest.Mo
         assert residue(node.node.ledger) == residue_before
         server, service, batcher = parts(node)
         assert (service._open, service.flusher._streams) == (set(), set())
-        # One is the test's own connection's, and one waits for the next.
-        assert server._slots.value == server._settings.max_connections - 2
+        # One is the test's own connection's.
+        assert server._slots.value == server._settings.max_connections - 1
         held: dict[str, Any] = {name: getattr(batcher, name) for name in ("_running", "_former", "_outbox")}
         assert not any(len(each) if hasattr(each, "__len__") else bool(each) for each in held.values()), held
         metrics = (await node.client.get("/metrics")).text
         assert "llm_gateway_inflight_requests 0.0" in metrics
+
+
+async def test_ended_streams_and_closed_connections_are_freed_at_once() -> None:
+    """Nothing of them is left to the garbage collector, which would have to stop everything to find it."""
+    async with local_node() as node:
+        await read_stream(node.url, {"prompt": "a warm-up", "max_tokens": 2})
+        alive()
+        gc.disable()
+        try:
+            before = uncollected()
+            for number in range(5):
+                await read_stream(node.url, {"prompt": f"number {number}", "max_tokens": 2})
+            server, _, _ = parts(node)
+            await wait_until(lambda: server.connections <= 1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not uncollected() - before
+        finally:
+            gc.enable()
+
+
+def uncollected() -> Counter[str]:
+    """As `alive`, but for what the ledger keeps, and as it is without the collector's help."""
+    kinds = (SseStream, Exchange, Connection, Inbox, LogFollower)
+    return Counter({kind.__name__: sum(1 for _ in every(kind)) for kind in kinds})

@@ -8,46 +8,76 @@ import trio
 from trio.testing import MockClock
 
 from llmactors.errors import BindError, ConfigError
-from llmactors.gateway.server import ListeningSocket, Server, ServerSettings
+from llmactors.gateway.server import ACCEPT_AT_ONCE, ListeningSocket, Server, ServerSettings
 
 
 class Listener:
-    """Raises one error after another, and then accepts."""
+    """Raises one error after another, then gives as many connections as wait."""
 
-    def __init__(self, *errors: int) -> None:
+    def __init__(self, *errors: int, waiting: int = 1) -> None:
         self._errors = list(errors)
+        self.waiting = waiting
 
-    async def accept(self) -> tuple[str, None]:
-        await trio.lowlevel.checkpoint()
+    def accept(self) -> tuple[str, None]:
         if self._errors:
             raise OSError(self._errors.pop(0), "trouble")
+        if not self.waiting:
+            raise BlockingIOError(errno.EAGAIN, "nobody waits")
+        self.waiting -= 1
         return "a connection", None
 
 
-async def accept(listener: Listener) -> Any:
-    listening = ListeningSocket("127.0.0.1:0")
+class Nursery:
+    """Notes what would be served."""
+
+    def __init__(self) -> None:
+        self.served: list[Any] = []
+
+    def start_soon(self, _serve: object, connection: Any) -> None:
+        self.served.append(connection)
+
+
+async def accept(listener: Listener, *, turns: int = 1, max_connections: int = 4096) -> list[Any]:
+    """What is served after so many turns."""
+    listening, nursery = ListeningSocket("127.0.0.1:0"), Nursery()
     try:
-        server = Server(None, listening, ServerSettings())  # type: ignore[arg-type]
-        return await server._accept(listener)  # type: ignore[arg-type]
+        server = Server(None, listening, ServerSettings(max_connections=max_connections))  # type: ignore[arg-type]
+        for _ in range(turns):
+            await server._accept_waiting(listener, nursery)  # type: ignore[arg-type]
     finally:
         listening.close()
+    assert server._slots.value == max_connections - len(nursery.served)
+    return nursery.served
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
 async def test_without_files_it_waits_for_some(error: int, autojump_clock: MockClock) -> None:
     begun = trio.current_time()
-    assert await accept(Listener(error, error)) == "a connection"
+    assert await accept(Listener(error, error), turns=3) == ["a connection"]
     assert trio.current_time() - begun == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("error", [errno.ECONNABORTED, errno.EPERM, errno.EPROTO])
 async def test_client_gone_before_it_was_accepted_is_passed_over(error: int) -> None:
-    assert await accept(Listener(error, error)) == "a connection"
+    assert await accept(Listener(error, error)) == ["a connection"]
 
 
 async def test_other_errors_end_the_server() -> None:
     with pytest.raises(OSError, match="trouble"):
         await accept(Listener(errno.EBADF))
+
+
+async def test_all_that_wait_are_taken_in_one_turn_but_not_without_bound() -> None:
+    assert len(await accept(Listener(waiting=ACCEPT_AT_ONCE - 1))) == ACCEPT_AT_ONCE - 1
+    assert len(await accept(Listener(waiting=2 * ACCEPT_AT_ONCE))) == ACCEPT_AT_ONCE
+
+
+async def test_nobody_is_taken_above_the_limit_on_connections(autojump_clock: MockClock) -> None:
+    listener = Listener(waiting=5)
+    with trio.move_on_after(1) as waiting:
+        await accept(listener, max_connections=3)
+    assert waiting.cancelled_caught
+    assert listener.waiting == 2
 
 
 def test_address_in_use_is_told_at_once() -> None:
