@@ -36,6 +36,8 @@ class GatewayActor(Actor):
         app, self._service = self._make_app()
         self._server = Server(app, self._listening, self._settings)
         context.spawn(self._service.flusher.run)
+        if self._service.room is not None:
+            context.spawn(self._service.room.run)
         context.spawn(self._server.serve)
 
     async def on_message(self, message: Drain) -> None:

@@ -30,9 +30,10 @@ from llmactors.gateway.limited import LimitReached
 from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.pump import Pace
 from llmactors.gateway.request_id import keyed_request_id, new_request_id
+from llmactors.gateway.room import Room
 from llmactors.gateway.schema import Ask
 from llmactors.ledger import Candidate, Follower, Ledger, LedgerStatistics, LogSlice, RequestInfo, SubmitOutcome
-from llmactors.ledger.backlog import prompt_estimate
+from llmactors.ledger.backlog import prompt_estimate, size_bytes
 from llmactors.limiter import Charge, Standing, limit_headers
 from llmactors.limiter.actor import Assess, Assessment
 from llmactors.messages import GenerateRequest
@@ -85,6 +86,7 @@ class Service:
         metrics: GatewayMetrics,
         limiter: ActorRef | None = None,
         ledger_is_up: Callable[[], bool] = lambda: True,
+        room: Room | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -96,6 +98,8 @@ class Service:
         self._open: set[trio.CancelScope] = set()
         self.flusher = Flusher(settings.pace)
         """Writes for all streams; whoever runs the service runs this as a task."""
+        self.room = room
+        """What is known of the room in a ledger that is a trip away; to be run likewise. None: to ask costs nothing."""
 
     def __repr__(self) -> str:
         return f"<Service {'draining' if self.draining else 'open'} models={self.directory.names}>"
@@ -129,14 +133,21 @@ class Service:
         requests = [self._request(caller, body, _keyed(key, number)) for number, body in enumerate(bodies)]
         if key is not None and (known := await self._known(requests)) is not None:
             return known
+        sizes = [size_bytes(request) for request in requests]
+        if self.room is not None and self.room.lacks(sizes):
+            raise _no_room()
         # All wait in the same line, one after the other: as long as the first waits, it must.
         await self._check_start(requests[0])
         charges = await self._charges(caller, requests)
         candidates = [Candidate(request, each) for request, each in zip(requests, charges, strict=True)]
+        if self.room is not None:
+            self.room.send(sizes)
         verdict = await self._ledger.admit(candidates)
         match verdict.outcome:
             case SubmitOutcome.OVERLOADED:
-                raise Overloaded("the queue is full; try again in a moment", retry_after_s=1.0)
+                if self.room is not None:
+                    self.room.refused()
+                raise _no_room()
             case SubmitOutcome.LIMITED:
                 raise self._limited(verdict.standings)
             case SubmitOutcome.CONFLICT:
@@ -344,6 +355,10 @@ class Service:
 def _keyed(key: str | None, number: int) -> str | None:
     """The key of one of several that belong together: of the first, the key itself."""
     return key if key is None or number == 0 else f"{key}\0{number}"
+
+
+def _no_room() -> Overloaded:
+    return Overloaded("the queue is full; try again in a moment", retry_after_s=1.0)
 
 
 def cut_error() -> Unavailable:

@@ -13,6 +13,7 @@ from llmactors.gateway.auth import Authenticator
 from llmactors.gateway.connection import ConnectionSettings
 from llmactors.gateway.health import TreeSource
 from llmactors.gateway.pump import Pace
+from llmactors.gateway.room import Room
 from llmactors.gateway.server import ListeningSocket, ServerSettings
 from llmactors.gateway.service import Service, ServiceSettings
 from llmactors.gateway.tickets import Tickets
@@ -36,8 +37,9 @@ def gateway(
     keyring: Keyring | None = None,
     tickets: Tickets | None = None,
     limiter: ActorSpec | None = None,
+    room: Room | None = None,
 ) -> ActorSpec:
-    """The front."""
+    """The front. `room`: where the ledger is a trip away."""
     # These outlive the gateway's incarnations: a crash opens the doors to nobody, and closes them to nobody.
     auth = Authenticator(
         settings.api_key, keyring=keyring, tickets=tickets, attempts=FailedAttempts(settings.max_auth_failures)
@@ -62,6 +64,7 @@ def gateway(
             metrics=metrics,
             ledger_is_up=ledger_is_up,
             limiter=None if limiter is None else limiter.ref,
+            room=room,
         )
         app = App(service, auth, tree, access_log=settings.access_log, allowed_origins=settings.allowed_origins)
         return app, service

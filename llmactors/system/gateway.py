@@ -8,6 +8,7 @@ from llmactors.actors import ActorSpec, Tree
 from llmactors.config import KEYS_IN_REDIS, Settings
 from llmactors.errors import ActorDied
 from llmactors.gateway.actor import Drain
+from llmactors.gateway.room import Room
 from llmactors.gateway.server import ListeningSocket
 from llmactors.gateway.tickets import RedisTickets
 from llmactors.keys.keyring import RedisKeyring
@@ -36,6 +37,7 @@ class GatewayNode(ClusterNode):
         self.listening = listening
         self.models = ClusterModels(settings.worker_grace_s)
         limiter = front.limiter(settings, ledger_is_up=self.ledger_is_up, gateways=lambda: self.models.gateways)
+        bounds = self.ledger.settings
         self._gateway = front.gateway(
             settings,
             listening,
@@ -47,6 +49,7 @@ class GatewayNode(ClusterNode):
             keyring=keyring,
             tickets=RedisTickets(self._link.call, settings.namespace),
             limiter=limiter,
+            room=Room(bounds.max_queued, bounds.max_queued_bytes, self.ledger.statistics),
         )
         infra = [
             *self._infra(),

@@ -1,0 +1,169 @@
+"""What is refused without asking the ledger: only what it would refuse as well, and never for long."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from llmactors.backends.base import Batching, Capabilities, Takeover
+from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
+from llmactors.errors import Overloaded, Unavailable
+from llmactors.gateway.auth import Caller
+from llmactors.gateway.room import LOOK_EVERY_S, TRUSTED_S, WATCH_S, Room
+from llmactors.gateway.schema import GenerateBody
+from llmactors.gateway.service import Service, ServiceSettings
+from llmactors.ledger import Candidate, LedgerSettings, LedgerStatistics, MemoryLedger, Verdict
+from llmactors.telemetry import Metrics
+
+MOST, MOST_BYTES = 4, 100
+TRIP_S = 0.02
+
+
+class FarQueue:
+    """Says what is queued as of when it is asked, a trip later."""
+
+    def __init__(self, queued: int = MOST, queued_bytes: int = 0) -> None:
+        self.queued, self.queued_bytes = queued, queued_bytes
+        self.trip_s = TRIP_S
+        self.looks = 0
+        self.is_up = True
+
+    async def look(self) -> LedgerStatistics:
+        self.looks += 1
+        empty = LedgerStatistics(**dict.fromkeys((field.name for field in attrs.fields(LedgerStatistics)), 0))
+        seen = attrs.evolve(empty, queued=self.queued, queued_bytes=self.queued_bytes)
+        await trio.sleep(self.trip_s)
+        if not self.is_up:
+            raise Unavailable("the ledger is away")
+        return seen
+
+
+@contextlib.asynccontextmanager
+async def room_of(queue: FarQueue) -> AsyncIterator[Room]:
+    """A room whose ledger has refused one just now, and that has looked once since."""
+    room = Room(MOST, MOST_BYTES, queue.look)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(room.run)
+        room.refused()
+        await trio.sleep(TRIP_S + LOOK_EVERY_S / 2)
+        yield room
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_while_the_ledger_has_refused_nothing_it_decides_on_all(autojump_clock: MockClock) -> None:
+    queue = FarQueue()
+    async with trio.open_nursery() as nursery:
+        room = Room(MOST, MOST_BYTES, queue.look)
+        nursery.start_soon(room.run)
+        for _ in range(100):
+            assert not room.lacks([1])
+            room.send([1])
+            await trio.sleep(0.01)
+        assert queue.looks == 0
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_a_full_queue_refuses_until_a_look_finds_room(autojump_clock: MockClock) -> None:
+    queue = FarQueue()
+    async with room_of(queue) as room:
+        assert room.lacks([1])
+        queue.queued -= 1
+        await trio.sleep(LOOK_EVERY_S + 2 * TRIP_S)
+        assert not room.lacks([1])
+        assert room.lacks([1, 1])
+
+
+async def test_what_was_sent_since_a_look_began_takes_its_room(autojump_clock: MockClock) -> None:
+    queue = FarQueue(queued=MOST - 2)
+    async with room_of(queue) as room:
+        room.send([1])
+        assert not room.lacks([1])
+        room.send([1])
+        assert room.lacks([1])
+        await trio.sleep(LOOK_EVERY_S)  # a look is under way that does not see the next one
+        queue.queued = MOST - 1
+        room.send([1])
+        await trio.sleep(TRIP_S)
+        assert room.lacks([1, 1])
+
+
+async def test_bytes_are_room_as_well(autojump_clock: MockClock) -> None:
+    async with room_of(FarQueue(queued=1, queued_bytes=MOST_BYTES - 10)) as room:
+        assert not room.lacks([10])
+        assert room.lacks([11])
+        room.send([5])
+        assert room.lacks([6])
+
+
+async def test_old_knowledge_refuses_nobody(autojump_clock: MockClock) -> None:
+    """However slow the ledger has become: it is asked."""
+    queue = FarQueue()
+    async with room_of(queue) as room:
+        queue.trip_s = 1000.0
+        await trio.sleep(LOOK_EVERY_S)
+        assert room.lacks([1])
+        await trio.sleep(TRUSTED_S)
+        assert not room.lacks([1])
+
+
+async def test_a_ledger_that_is_away_refuses_nobody_here_and_is_looked_at_again(autojump_clock: MockClock) -> None:
+    queue = FarQueue()
+    async with room_of(queue) as room:
+        queue.is_up = False
+        await trio.sleep(TRUSTED_S + 2 * TRIP_S)
+        assert not room.lacks([1])
+        queue.is_up = True
+        await trio.sleep(LOOK_EVERY_S + 2 * TRIP_S)
+        assert room.lacks([1])
+
+
+async def test_looks_end_a_while_after_the_last_refusal_and_begin_with_the_next(autojump_clock: MockClock) -> None:
+    queue = FarQueue()
+    async with room_of(queue) as room:
+        await trio.sleep(WATCH_S)
+        assert room.lacks([1])  # which goes on with it
+        await trio.sleep(WATCH_S + 2 * TRIP_S)
+        looks = queue.looks
+        await trio.sleep(10 * WATCH_S)
+        assert queue.looks == looks
+        room.refused()
+        await trio.sleep(TRIP_S + LOOK_EVERY_S / 2)
+        assert room.lacks([1])
+
+
+class CountedLedger(MemoryLedger):
+    asked = 0
+
+    async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
+        self.asked += 1
+        return await super().admit(candidates)
+
+
+async def test_a_refusal_for_want_of_room_asks_no_ledger_and_a_repeated_request_is_found(
+    autojump_clock: MockClock,
+) -> None:
+    ledger = CountedLedger(LedgerSettings(max_queued=1))
+    directory = ModelDirectory(("m",))
+    capabilities = Capabilities(1, 100, Takeover.EXACT, Batching.CONTINUOUS)
+    directory.put("m", ModelStatus(ModelState.READY, capabilities))
+    room = Room(1, ledger.settings.max_queued_bytes, ledger.statistics)
+    service = Service(ServiceSettings(), ledger=ledger, directory=directory, metrics=Metrics(), room=room)
+    caller, body = Caller("tenant", "tenant"), GenerateBody(prompt="p")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(room.run)
+        first = await service.admit(caller, body, "key")
+        for asked in (2, 2, 2):
+            with pytest.raises(Overloaded) as refused:
+                await service.admit(caller, body)
+            assert refused.value.retry_after_s == 1.0
+            assert ledger.asked == asked
+            await trio.sleep(LOOK_EVERY_S / 2)
+        assert (await service.admit(caller, body, "key")).request == first.request
+
+        await ledger.cancel(first.request.id)
+        await trio.sleep(LOOK_EVERY_S)
+        await service.admit(caller, body)
+        nursery.cancel_scope.cancel(reason="the test is over")
