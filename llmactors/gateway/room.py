@@ -14,7 +14,7 @@ import trio
 from llmactors.errors import LlmactorsError
 from llmactors.ledger import LedgerStatistics
 
-LOOK_EVERY_S = 0.01
+LOOK_EVERY_S = 0.02
 TRUSTED_S = 0.25
 """A look that was begun longer ago counts for nothing: the ledger is asked, whatever it showed."""
 WATCH_S = 1.0

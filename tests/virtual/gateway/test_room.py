@@ -109,6 +109,17 @@ async def test_old_knowledge_refuses_nobody(autojump_clock: MockClock) -> None:
         assert not room.lacks([1])
 
 
+async def test_knowledge_is_as_old_as_its_question(autojump_clock: MockClock) -> None:
+    queue = FarQueue()
+    async with room_of(queue) as room:
+        queue.trip_s = 0.9 * TRUSTED_S
+        await trio.sleep(LOOK_EVERY_S + queue.trip_s)
+        assert room.lacks([1])
+        queue.trip_s = 1000.0
+        await trio.sleep(0.2 * TRUSTED_S)
+        assert not room.lacks([1])
+
+
 async def test_a_ledger_that_is_away_refuses_nobody_here_and_is_looked_at_again(autojump_clock: MockClock) -> None:
     queue = FarQueue()
     async with room_of(queue) as room:
@@ -123,8 +134,10 @@ async def test_a_ledger_that_is_away_refuses_nobody_here_and_is_looked_at_again(
 async def test_looks_end_a_while_after_the_last_refusal_and_begin_with_the_next(autojump_clock: MockClock) -> None:
     queue = FarQueue()
     async with room_of(queue) as room:
-        await trio.sleep(WATCH_S)
-        assert room.lacks([1])  # which goes on with it
+        await trio.sleep(0.9 * WATCH_S)
+        assert room.lacks([1])
+        await trio.sleep(0.9 * WATCH_S)
+        assert room.lacks([1])  # the looks went on because of the one before
         await trio.sleep(WATCH_S + 2 * TRIP_S)
         looks = queue.looks
         await trio.sleep(10 * WATCH_S)
@@ -139,31 +152,62 @@ class CountedLedger(MemoryLedger):
 
     async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
         self.asked += 1
+        await trio.sleep(TRIP_S)
         return await super().admit(candidates)
+
+
+@contextlib.asynccontextmanager
+async def service_of(max_queued: int) -> AsyncIterator[tuple[Service, CountedLedger]]:
+    ledger = CountedLedger(LedgerSettings(max_queued=max_queued))
+    directory = ModelDirectory(("m",))
+    capabilities = Capabilities(1, 100, Takeover.EXACT, Batching.CONTINUOUS)
+    directory.put("m", ModelStatus(ModelState.READY, capabilities))
+    room = Room(max_queued, ledger.settings.max_queued_bytes, ledger.statistics)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(room.run)
+        yield Service(ServiceSettings(), ledger=ledger, directory=directory, metrics=Metrics(), room=room), ledger
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+CALLER, BODY = Caller("tenant", "tenant"), GenerateBody(prompt="p")
 
 
 async def test_a_refusal_for_want_of_room_asks_no_ledger_and_a_repeated_request_is_found(
     autojump_clock: MockClock,
 ) -> None:
-    ledger = CountedLedger(LedgerSettings(max_queued=1))
-    directory = ModelDirectory(("m",))
-    capabilities = Capabilities(1, 100, Takeover.EXACT, Batching.CONTINUOUS)
-    directory.put("m", ModelStatus(ModelState.READY, capabilities))
-    room = Room(1, ledger.settings.max_queued_bytes, ledger.statistics)
-    service = Service(ServiceSettings(), ledger=ledger, directory=directory, metrics=Metrics(), room=room)
-    caller, body = Caller("tenant", "tenant"), GenerateBody(prompt="p")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(room.run)
-        first = await service.admit(caller, body, "key")
-        for asked in (2, 2, 2):
+    async with service_of(1) as (service, ledger):
+        first = await service.admit(CALLER, BODY, "key")
+        for _ in range(5):
             with pytest.raises(Overloaded) as refused:
-                await service.admit(caller, body)
+                await service.admit(CALLER, BODY)
             assert refused.value.retry_after_s == 1.0
-            assert ledger.asked == asked
+            assert ledger.asked == 2
             await trio.sleep(LOOK_EVERY_S / 2)
-        assert (await service.admit(caller, body, "key")).request == first.request
+        assert (await service.admit(CALLER, BODY, "key")).request == first.request
 
         await ledger.cancel(first.request.id)
         await trio.sleep(LOOK_EVERY_S)
-        await service.admit(caller, body)
-        nursery.cancel_scope.cancel(reason="the test is over")
+        await service.admit(CALLER, BODY)
+
+
+async def test_of_many_at_once_only_so_many_are_sent_as_there_is_room_for(autojump_clock: MockClock) -> None:
+    async with service_of(2) as (service, ledger):
+        first, _ = await service.admit_all(CALLER, [BODY, BODY])
+        with pytest.raises(Overloaded):
+            await service.admit(CALLER, BODY)
+        await ledger.cancel(first.request.id)
+        await trio.sleep(LOOK_EVERY_S * 1.5)
+        ledger.asked = 0
+        outcomes: list[str] = []
+
+        async def ask() -> None:
+            try:
+                await service.admit(CALLER, BODY)
+                outcomes.append("accepted")
+            except Overloaded:
+                outcomes.append("refused")
+
+        async with trio.open_nursery() as asking:
+            for _ in range(10):
+                asking.start_soon(ask)
+        assert (outcomes.count("accepted"), len(outcomes), ledger.asked) == (1, 10, 1)
