@@ -9,6 +9,7 @@ websocket               `/v1/ws`
 sse, flusher, pump,     how a log gets to its client: one task writes for all SSE streams, a WebSocket's stream has
 events                  its own; what the events look like
 service                 what is done for a caller, whatever it speaks: admit, follow, cancel
+room                    what a gateway over Redis refuses for want of room without asking there
 schema, request_id      reading what clients send; the ids that they get
 auth, attempts,         who they are, by key or by ticket; how often they may be wrong; which pages may open sockets
 tickets, origin
