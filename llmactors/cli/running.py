@@ -62,8 +62,8 @@ async def _shut_down_on_signal(node: Runnable) -> None:
 def _calm_garbage_collector() -> None:
     """What is there at the start stays; and a stream makes thousands of short-lived objects but few cycles.
 
-    With CPython's own thresholds the collector takes a tenth to a fifth of a busy node's time. Much larger ones cost no
-    less than these, but stop everything for longer: 30 ms for 50,000 objects.
+    With CPython's own thresholds the collector takes a tenth to a fifth of a busy node's time. Much larger ones than
+    these take a little less, but stop everything for longer: 30 ms for 50,000 objects.
     """
     gc.collect()
     gc.freeze()
