@@ -85,8 +85,11 @@ async def measure(design: str, run: Run, faults: Faults = all_faults) -> Verdict
                 await strike_repeatedly(weighted, rng, every_s=run.every_s, until=run.seconds)
             await cluster.wait_ready()
             load.stop()
-        for text in cluster.tracebacks():
-            print(text, file=sys.stderr)
+        tracebacks = cluster.tracebacks()
+        if design == "llmactors":
+            print(*tracebacks, sep="\n", end="", file=sys.stderr)
+        else:
+            print(f"{len(tracebacks)} processes of {design} wrote a traceback", file=sys.stderr)
         return check(load.history, strikes=strikes(nemeses), takeovers_at=moments(nemeses[:1]))
 
 
