@@ -75,6 +75,10 @@ class Answer:
         """How many of the logged tokens must still be made again."""
         return len(self._replay)
 
+    def limit(self, max_tokens: int) -> None:
+        """Only so many may come in all. Before the first of them."""
+        self._max_tokens = max_tokens
+
     def begin(self, *, again: bool) -> None:
         """A new exchange begins: at the log's end, or `again` at the answer's beginning."""
         self._predicted = 0

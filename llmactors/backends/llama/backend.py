@@ -10,7 +10,7 @@ that owns the backend ends, and its supervisor makes a new one. The requests go 
 
 import os
 import secrets
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import attrs
@@ -25,11 +25,12 @@ from llmactors.backends.llama.client import Exchange, LlamaClient, sampling_of
 from llmactors.backends.llama.gguf import read_gguf
 from llmactors.backends.llama.http import ConnectionLost
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
+from llmactors.backends.llama.prompt import Prompt, PromptReader
 from llmactors.backends.llama.quoting import Quoting
 from llmactors.backends.llama.stall import StallWatch
 from llmactors.backends.llama.vocabulary import Vocabulary, controls_of, vocabulary_of
-from llmactors.errors import BackendFailed, InvalidRequest, ModelError
-from llmactors.messages import OPTIONAL_FIELDS, ChatMessage, GenerateRequest, TokenDelta
+from llmactors.errors import BackendFailed, ModelError
+from llmactors.messages import OPTIONAL_FIELDS, GenerateRequest, TokenDelta
 
 _PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"
 
@@ -99,9 +100,8 @@ class LlamaBackend:
         )
         self._process = LlamaProcess(self._config)
         self._connected: LlamaClient | None = None
+        self._reader: PromptReader | None = None
         self._vocabulary = Vocabulary(())
-        self._quoting = Quoting(())
-        self._has_template = False
         self._stall = StallWatch(self._settings.stall_s, self._settings.slowest_prompt_tokens_per_s)
 
     def __repr__(self) -> str:
@@ -119,18 +119,18 @@ class LlamaBackend:
         """
         gguf = await trio.to_thread.run_sync(read_gguf, self._path)
         self._vocabulary = await trio.to_thread.run_sync(vocabulary_of, gguf)
-        self._quoting = Quoting(controls_of(gguf))
         context = min(self._settings.context_tokens, gguf.trained_context or self._settings.context_tokens)
         self._process = LlamaProcess(msgspec.structs.replace(self._config, context_tokens=context))
         address = await self._process.start()
         client = self._connected = LlamaClient(address, self._config.api_key)
         try:
-            served_context, self._has_template = await client.properties()
+            served_context, has_template = await client.properties()
             for token, piece in await client.pieces(_PROBE):
                 if self._vocabulary.piece(token) != piece:
                     raise ModelError(f"the tokenizer of {self._path.name} is of a kind that llmactors does not know")
         except (ConnectionLost, msgspec.MsgspecError) as error:
             raise LlamaCrashed(await self._process.obituary()) from error
+        self._reader = PromptReader(client, self._vocabulary, Quoting(controls_of(gguf)), has_template=has_template)
         self.capabilities = self._declare(min(served_context, context))
 
     async def generate(self, job: Job) -> AsyncGenerator[Output, None]:
@@ -147,7 +147,9 @@ class LlamaBackend:
         again = exact and bool(job.tokens)
         try:
             prompt = await self._read(request)
-            request = fit(request, len(prompt), self.capabilities.context_tokens)
+            if job.tokens:
+                await prompt.ids()
+            request = self._fit(request, prompt)
             answer = Answer(self._vocabulary, request, job.tokens)
             if not answer.finished and await self._ended(job):
                 answer.finish = "stop"
@@ -156,12 +158,16 @@ class LlamaBackend:
             while not answer.finished:
                 exchange = await self._begin(prompt, answer, request, exact=exact, again=again)
                 try:
+                    if not prompt.tokens:
+                        prompt.counted(exchange.prompt_tokens)
+                        request = self._fit(request, prompt)
+                        answer.limit(request.max_tokens)
                     while not answer.over:
                         deltas = await self._next(exchange, answer)
                         if deltas or answer.finished:
                             yield _output(job, deltas, answer, prompt)
                 finally:
-                    await exchange.close()
+                    exchange.close()
                 if answer.hidden and not answer.replaying:
                     deltas = await self._ask_hidden(prompt, answer, request, exact=exact)
                     yield _output(job, deltas, answer, prompt)
@@ -201,35 +207,18 @@ class LlamaBackend:
         takeover = Takeover.EXACT if self._settings.reproducible else Takeover.CONTINUE
         return Capabilities(self._settings.slots, context_tokens, takeover, honours=frozenset(OPTIONAL_FIELDS))
 
-    async def _read(self, request: GenerateRequest) -> list[int]:
-        """The ids of the prompt."""
-        self._check_ids("prompt", request.prompt_ids)
-        self._check_ids("logit_bias", [token for token, _ in request.logit_bias])
-        if request.prompt_ids:
-            ids = list(request.prompt_ids)
-        elif self._has_template and not request.raw:
-            ids = await self._read_chat(request.messages or (ChatMessage("user", request.prompt),))
-        else:
-            ids = await self._client.tokenize(request.text)
-        if not ids:
-            raise InvalidRequest("prompt is empty")
-        return ids
+    async def _read(self, request: GenerateRequest) -> Prompt:
+        """With its ids known, unless it surely fits: llama.cpp would read a step of one that does not."""
+        if self._reader is None:
+            raise LlamaCrashed("llama.cpp's process was not started")
+        prompt = await self._reader.read(request)
+        least = 1 if request.max_tokens_fit else request.max_tokens
+        if prompt.at_most + least > self.capabilities.context_tokens:
+            await prompt.ids()
+        return prompt
 
-    async def _read_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
-        sheltered = self._quoting.shelter([message.content for message in messages])
-        if sheltered is None:
-            return await self._client.tokenize(await self._client.apply_template(messages))
-        pairs = zip(messages, sheltered.contents, strict=True)
-        text = await self._client.apply_template([ChatMessage(message.role, content) for message, content in pairs])
-        ids: list[int] = []
-        for part, controls in sheltered.cut(text):
-            ids += await self._client.tokenize(part, parse_special=controls, add_special=not ids)
-        return ids
-
-    def _check_ids(self, field: str, ids: Iterable[int]) -> None:
-        known = len(self._vocabulary.pieces)
-        if (unknown := next((token for token in ids if token >= known), None)) is not None:
-            raise InvalidRequest(f"`{field}`: there is no token {unknown}; the model's ids are below {known}")
+    def _fit(self, request: GenerateRequest, prompt: Prompt) -> GenerateRequest:
+        return fit(request, prompt.tokens, self.capabilities.context_tokens)
 
     async def _ended(self, job: Job) -> bool:
         """Whether the log's last token ended the answer, and only the word of it was lost."""
@@ -238,14 +227,16 @@ class LlamaBackend:
         return await self._client.ends_answers(job.tokens[-1].token)
 
     async def _begin(
-        self, prompt: list[int], answer: Answer, request: GenerateRequest, *, exact: bool, again: bool
+        self, prompt: Prompt, answer: Answer, request: GenerateRequest, *, exact: bool, again: bool
     ) -> Exchange:
         answer.begin(again=again)
-        ids, count, position = [*prompt, *answer.ids], answer.left, len(answer.ids)
-        if again:
-            ids, count, position = prompt, request.max_tokens, 0
-        with self._stall.wait(trio.current_time, prompt_tokens=len(ids)):
-            return await self._client.stream(ids, count, sampling_of(request, position=position), cache=not exact)
+        before: list[int] | str = prompt.known
+        count, position = request.max_tokens, 0
+        if answer.ids and not again:
+            before, count, position = [*await prompt.ids(), *answer.ids], answer.left, len(answer.ids)
+        sampling = sampling_of(request, position=position)
+        with self._stall.wait(trio.current_time, prompt_tokens=prompt.at_most + position):
+            return await self._client.stream(before, count, sampling, cache=not exact)
 
     async def _next(self, exchange: Exchange, answer: Answer) -> list[TokenDelta]:
         with self._stall.wait(trio.current_time, prompt_tokens=exchange.unread):
@@ -261,14 +252,14 @@ class LlamaBackend:
         return deltas
 
     async def _ask_hidden(
-        self, prompt: list[int], answer: Answer, request: GenerateRequest, *, exact: bool
+        self, prompt: Prompt, answer: Answer, request: GenerateRequest, *, exact: bool
     ) -> list[TokenDelta]:
-        ids = [*prompt, *answer.ids]
+        ids = [*await prompt.ids(), *answer.ids]
         sampling = sampling_of(request, position=len(answer.ids))
         with self._stall.wait(trio.current_time, prompt_tokens=len(ids)):
             found, eos = await self._client.complete(ids, answer.hidden, sampling, cache=not exact)
         return answer.take_whole(found, eos=eos)
 
 
-def _output(job: Job, deltas: Sequence[TokenDelta], answer: Answer, prompt: list[int]) -> Output:
-    return Output(job.key, deltas, answer.finish, len(prompt) if answer.finished else 0)
+def _output(job: Job, deltas: Sequence[TokenDelta], answer: Answer, prompt: Prompt) -> Output:
+    return Output(job.key, deltas, answer.finish, prompt.tokens if answer.finished else 0)

@@ -8,18 +8,21 @@ from typing import Any, TypeVar
 import msgspec
 
 from llmactors.backends.llama.answer import Progress
-from llmactors.backends.llama.http import HttpExchange, HttpServer
+from llmactors.backends.llama.http import ConnectionLost, HttpExchange, HttpServer
 from llmactors.errors import BackendFailed, InvalidRequest
 from llmactors.messages import ChatMessage, GenerateRequest
 
+_MARGIN = 16
+"""More tokens than any vocabulary puts around a text."""
 _RANDOM_SEED = 0xFFFFFFFF
-_FIELDS = ("content", "tokens", "tokens_predicted", "stop", "stop_type")
+_FIELDS = ("content", "tokens", "tokens_predicted", "tokens_evaluated", "stop", "stop_type")
 
 
 class _Event(msgspec.Struct):
     content: str = ""
     tokens: list[int] = []
     tokens_predicted: int = 0
+    tokens_evaluated: int = 0
     stop: bool = False
     stop_type: str = "none"
     error: dict[str, Any] | None = None
@@ -98,11 +101,21 @@ def _weighing(request: GenerateRequest) -> dict[str, Any]:
 class Exchange:
     """One answer that is being streamed. Closing it makes llama.cpp stop."""
 
-    def __init__(self, http: HttpExchange, unread: int) -> None:
+    def __init__(self, http: HttpExchange) -> None:
         self._http = http
         self._rest = b""
-        self.unread = unread
+        self._ahead: list[_Event] = []
+        self.prompt_tokens = 0
+        """The length of the prompt."""
+        self.unread = 0
         """The length of the prompt until the first token has come, then 0."""
+
+    async def begin(self) -> None:
+        """Waits until llama.cpp begins with the prompt, which it says before it reads any of it. Raises as `next`."""
+        self._ahead = await self._receive()
+        if not self._ahead:
+            raise ConnectionLost("llama.cpp ended a stream without a word")
+        self.prompt_tokens = self.unread = self._ahead[0].tokens_evaluated
 
     async def next(self) -> list[Progress]:
         """The events that came since, of which those about the prompt have no tokens; none at the end.
@@ -111,17 +124,24 @@ class Exchange:
             BackendFailed: llama.cpp gave this request up.
             ConnectionLost: it broke.
         """
+        events, self._ahead = self._ahead or await self._receive(), []
+        if any(event.tokens_predicted for event in events):
+            self.unread = 0
+        return [_progress(event) for event in events]
+
+    def close(self) -> None:
+        """Never waits."""
+        self._http.close()
+
+    async def _receive(self) -> list[_Event]:
         while chunk := await self._http.chunk():
             *lines, self._rest = (self._rest + chunk).split(b"\n")
-            found = [_progress(line) for line in lines if line.startswith((b"data: {", b"error: {"))]
+            found = [
+                _event.decode(line[line.index(b"{") :]) for line in lines if line.startswith((b"data: {", b"error: {"))
+            ]
             if found:
-                self.unread = 0 if any(event.predicted for event in found) else self.unread
                 return found
         return []
-
-    async def close(self) -> None:
-        """Never waits; a cancel cannot prevent it."""
-        await self._http.close()
 
 
 class LlamaClient:
@@ -165,17 +185,21 @@ class LlamaClient:
             (one.id, one.piece.encode() if isinstance(one.piece, str) else bytes(one.piece)) for one in found.tokens
         ]
 
-    async def stream(self, ids: Sequence[int], count: int, sampling: dict[str, Any], *, cache: bool) -> Exchange:
-        """Begins to make up to `count` tokens behind `ids`. The caller closes what it gets."""
+    async def stream(
+        self, prompt: Sequence[int] | str, count: int, sampling: dict[str, Any], *, cache: bool
+    ) -> Exchange:
+        """Begins to make up to `count` tokens behind `prompt`. The caller closes what it gets."""
         # Only with reports of the progress does llama.cpp notice between two steps that nobody wants a prompt any more.
-        body = _completion(ids, count, sampling, cache=cache) | {"stream": True, "return_progress": True}
+        body = _completion(prompt, count, sampling, cache=cache) | {"stream": True, "return_progress": True}
         http = await self._server.request("POST", "/completion", msgspec.json.encode(body))
-        if http.status != HTTPStatus.OK:
-            try:
-                raise _refusal(http.status, await http.body())
-            finally:
-                await http.close()
-        return Exchange(http, len(ids))
+        try:
+            await _require_ok(http)
+            exchange = Exchange(http)
+            await exchange.begin()
+        except BaseException:
+            http.close()
+            raise
+        return exchange
 
     async def complete(
         self, ids: Sequence[int], count: int, sampling: dict[str, Any], *, cache: bool
@@ -200,28 +224,35 @@ class LlamaClient:
     async def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
         http = await self._server.request(method, path, body)
         try:
-            answer = await http.body()
+            await _require_ok(http)
+            return await http.body()
         finally:
-            await http.close()
-        if http.status != HTTPStatus.OK:
-            raise _refusal(http.status, answer)
-        return answer
+            http.close()
 
 
-def _completion(ids: Sequence[int], count: int, sampling: dict[str, Any], *, cache: bool) -> dict[str, Any]:
+def _completion(prompt: Sequence[int] | str, count: int, sampling: dict[str, Any], *, cache: bool) -> dict[str, Any]:
     # No stop strings: llama.cpp would send no event for a token that might belong to one.
-    fixed = {"prompt": list(ids), "n_predict": count, "cache_prompt": cache, "return_tokens": True}
+    fixed = {"prompt": prompt, "n_predict": count, "cache_prompt": cache, "return_tokens": True}
     # Penalties look at the whole text, and at the same one whoever makes which part of it.
-    return fixed | {"response_fields": _FIELDS, "repeat_last_n": len(ids) + count} | sampling
+    return fixed | {"response_fields": _FIELDS, "repeat_last_n": at_most(prompt) + count} | sampling
 
 
-def _progress(line: bytes) -> Progress:
-    event = _event.decode(line[line.index(b"{") :])
+def at_most(prompt: Sequence[int] | str) -> int:
+    """How many tokens it has, or could have: each stands for one byte at least."""
+    return len(prompt.encode()) + _MARGIN if isinstance(prompt, str) else len(prompt)
+
+
+def _progress(event: _Event) -> Progress:
     if event.error is not None:
         raise BackendFailed(f"llama.cpp gave the request up: {event.error.get('message', 'no reason given')}")
     if event.prompt_progress is not None:
         return Progress("", (), 0)  # its `tokens` hold a zero that is no token
     return Progress(event.content, event.tokens, event.tokens_predicted, event.stop_type if event.stop else None)
+
+
+async def _require_ok(http: HttpExchange) -> None:
+    if http.status != HTTPStatus.OK:
+        raise _refusal(http.status, await http.body())
 
 
 def _refusal(status: int, body: bytes) -> InvalidRequest | BackendFailed:

@@ -21,7 +21,7 @@ class ConnectionLost(Exception):
 class HttpExchange:
     """A response whose head has come. Whoever gets it closes it."""
 
-    def __init__(self, stream: trio.abc.Stream, parser: h11.Connection) -> None:
+    def __init__(self, stream: trio.SocketStream, parser: h11.Connection) -> None:
         self._stream = stream
         self._parser = parser
         self.status = 0
@@ -41,10 +41,9 @@ class HttpExchange:
             found += chunk
         return found
 
-    async def close(self) -> None:
-        """Drops the connection at once; never waits."""
-        with trio.CancelScope(shield=True):
-            await trio.aclose_forcefully(self._stream)
+    def close(self) -> None:
+        """Drops the connection at once."""
+        self._stream.socket.close()
 
     async def send(self, request: h11.Request, body: bytes) -> None:
         """Sends the request and waits for the head of the response. Raises `ConnectionLost`."""
@@ -78,6 +77,7 @@ class HttpServer:
     def __init__(self, base_url: str, api_key: str) -> None:
         parts = urlsplit(base_url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._family = trio.socket.AF_INET6 if ":" in self._host else trio.socket.AF_INET
         self._headers = [
             ("Host", parts.netloc),
             ("Authorization", f"Bearer {api_key}"),
@@ -90,16 +90,23 @@ class HttpServer:
 
     async def request(self, method: str, path: str, body: bytes = b"") -> HttpExchange:
         """Waits for the head of the response, as long as it takes. Raises `ConnectionLost`."""
+        # Not `open_tcp_stream`, which takes four times as long: there is one address, and it is no name.
+        connection = trio.socket.socket(self._family)
         try:
             with trio.fail_after(_CONNECT_S):
-                stream = await trio.open_tcp_stream(self._host, self._port)
-        except (OSError, trio.TooSlowError) as error:
-            raise ConnectionLost(str(error) or "no connection in time") from error
-        exchange = HttpExchange(stream, h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20))
+                await connection.connect((self._host, self._port))
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, OSError | trio.TooSlowError):
+                raise ConnectionLost(str(error) or "no connection in time") from error
+            raise
+        exchange = HttpExchange(
+            trio.SocketStream(connection), h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
+        )
         headers = [*self._headers, ("Content-Length", str(len(body)))]
         try:
             await exchange.send(h11.Request(method=method, target=path, headers=headers), body)
         except BaseException:
-            await exchange.close()
+            exchange.close()
             raise
         return exchange

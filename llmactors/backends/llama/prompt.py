@@ -1,0 +1,87 @@
+"""What the model reads before it answers: the words of a request, or the ids that llama.cpp makes of them."""
+
+from collections.abc import Iterable, Sequence
+
+from llmactors.backends.llama.client import LlamaClient, at_most
+from llmactors.backends.llama.quoting import Quoting
+from llmactors.backends.llama.vocabulary import Vocabulary
+from llmactors.errors import InvalidRequest
+from llmactors.messages import ChatMessage, GenerateRequest
+
+
+class Prompt:
+    """One request's. Words stay words until somebody needs their ids: most answers never do, which saves a question."""
+
+    def __init__(self, client: LlamaClient, text: str, ids: Sequence[int] = ()) -> None:
+        self._client = client
+        self._text = text
+        self._ids = list(ids)
+        self.tokens = len(self._ids)
+        """How many the model reads; 0 until that is known."""
+
+    def __repr__(self) -> str:
+        return f"<Prompt of {self.tokens or 'so far unknown'} tokens>"
+
+    @property
+    def known(self) -> list[int] | str:
+        """The ids where they are known, else the words: to llama.cpp both are the same."""
+        return self._ids or self._text
+
+    @property
+    def at_most(self) -> int:
+        """No more tokens than this."""
+        return self.tokens or at_most(self._text)
+
+    async def ids(self) -> list[int]:
+        """Asks for them where they are not known. Raises `InvalidRequest` where there are none."""
+        if not self._ids:
+            self._ids = await self._client.tokenize(self._text)
+            self.counted(len(self._ids))
+        return self._ids
+
+    def counted(self, tokens: int) -> None:
+        """It has so many. Raises `InvalidRequest` where that is none."""
+        if not tokens:
+            raise InvalidRequest("prompt is empty")
+        self.tokens = tokens
+
+
+class PromptReader:
+    """Makes the prompts of one model."""
+
+    def __init__(self, client: LlamaClient, vocabulary: Vocabulary, quoting: Quoting, *, has_template: bool) -> None:
+        self._client = client
+        self._vocabulary = vocabulary
+        self._quoting = quoting
+        self._has_template = has_template
+
+    def __repr__(self) -> str:
+        return f"<PromptReader {self._client!r} has_template={self._has_template}>"
+
+    async def read(self, request: GenerateRequest) -> Prompt:
+        """Raises `InvalidRequest` where there is nothing to read, or an id is none of the model's."""
+        self._check_ids("prompt", request.prompt_ids)
+        self._check_ids("logit_bias", [token for token, _ in request.logit_bias])
+        if request.prompt_ids:
+            return Prompt(self._client, "", request.prompt_ids)
+        if self._has_template and not request.raw:
+            return await self._read_chat(request.messages or (ChatMessage("user", request.prompt),))
+        if not request.text:
+            raise InvalidRequest("prompt is empty")
+        return Prompt(self._client, request.text)
+
+    async def _read_chat(self, messages: Sequence[ChatMessage]) -> Prompt:
+        sheltered = self._quoting.shelter([message.content for message in messages])
+        if sheltered is None:
+            return Prompt(self._client, await self._client.apply_template(messages))
+        pairs = zip(messages, sheltered.contents, strict=True)
+        text = await self._client.apply_template([ChatMessage(message.role, content) for message, content in pairs])
+        ids: list[int] = []
+        for part, controls in sheltered.cut(text):
+            ids += await self._client.tokenize(part, parse_special=controls, add_special=not ids)
+        return Prompt(self._client, text, ids)
+
+    def _check_ids(self, field: str, ids: Iterable[int]) -> None:
+        known = len(self._vocabulary.pieces)
+        if (unknown := next((token for token in ids if token >= known), None)) is not None:
+            raise InvalidRequest(f"`{field}`: there is no token {unknown}; the model's ids are below {known}")
