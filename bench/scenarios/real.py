@@ -2,7 +2,8 @@
 
 All run the same llama.cpp with the same slots, context and threads, and the same clients ask each of them for OpenAI's
 completions of the same prompts with the same seeds, each on a connection of its own: llama.cpp's server closes
-connections that it said it would keep.
+connections that it said it would keep. Neither reads a prompt from its cache, as ours never does for a request with a
+seed (`LlamaSettings.reproducible`): these prompts begin alike, so that one side would read half of what the other does.
 """
 
 import functools
@@ -34,7 +35,6 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
         )
         ask(clients=SLOTS, requests=SLOTS)
         for streams in STREAMS:
-            # No prompt comes twice: llama.cpp would have it in its cache, from which ours reads no seeded request.
             load = ask(clients=streams, requests=REQUESTS[streams], prompt=f"Here is story number {streams}:")
             found["failed"] += load["failed"]
             found["examples"] += load["examples"]

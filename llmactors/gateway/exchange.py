@@ -114,10 +114,10 @@ class Exchange:
 
     async def start(self, status: int, headers: Iterable[Header], content_type: str) -> None:
         """Sends the head of an answer whose body follows by `write`."""
-        await self._begin(status, headers, content_type)
+        await self.begin(status, headers, content_type)
         await self.write(b"")
 
-    async def _begin(self, status: int, headers: Iterable[Header], content_type: str) -> None:
+    async def begin(self, status: int, headers: Iterable[Header], content_type: str) -> None:
         """Gives the head, which goes out together with what is written next."""
         self.status = status
         named = [("content-type", content_type), *id_headers(self.scope, self.request_id), *headers]
@@ -147,12 +147,12 @@ class Exchange:
     async def answer(self, status: int, payload: object, headers: Iterable[Header] = ()) -> None:
         """A whole JSON answer."""
         data = msgspec.json.encode(payload)
-        await self._begin(status, [*headers, ("content-length", str(len(data)))], "application/json")
+        await self.begin(status, [*headers, ("content-length", str(len(data)))], "application/json")
         await self.write(data, more=False)
 
     async def empty(self, status: int) -> None:
         """An answer without a body."""
-        await self._begin(status, [], "application/json")
+        await self.begin(status, [], "application/json")
         await self.write(b"", more=False)
 
     async def refuse(self, error: LlmactorsError) -> None:

@@ -78,6 +78,8 @@ def _serve(config: ChildConfig) -> "xllamacpp.Server":
     params.n_ctx = config.context_tokens * config.slots
     params.n_batch = params.n_ubatch = config.step_tokens
     params.kv_unified = False  # a slot's context is its own, whatever the others hold
+    params.cache_ram_mib = 0  # else each request first copies what its slot held before, into up to 8 GiB of memory
+    params.cache_prompt = False  # where a request does not say; ours all do
     params.ctx_shift = False  # never forgets the beginning of a prompt in silence
     params.n_threads_http = config.slots + 4  # a stream holds one for its whole life; /health must find one free
     for cpu in (params.cpuparams, params.cpuparams_batch):

@@ -156,7 +156,7 @@ async def _stream(service: Service, exchange: Exchange, choices: Choices, kind: 
     async def begin() -> None:
         """Only with the first token: what fails before it has a status of its own, by which clients try again."""
         if not exchange.status:
-            await exchange.start(200, [*SSE_HEADERS, *choices.headers], SSE_TYPE)
+            await exchange.begin(200, [*SSE_HEADERS, *choices.headers], SSE_TYPE)
 
     async def follow() -> None:
         nonlocal ended
