@@ -5,6 +5,9 @@
 Two servers of the same model and settings, one behind a node of ours and one alone, are asked the same by turns, over
 the same route of the same API. The models run on one core; the node and this client share the other one. Both sides
 sample alike and read every prompt anew, so that what differs is our layer. Greedy texts must be equal, or it fails.
+
+Reading a prompt takes hundreds of milliseconds here, and varies by more than we add. So there are probes too: short
+questions, one at a time, of which each pair is compared. On a busy machine the lower quartile is the better figure.
 """
 
 import argparse
@@ -88,6 +91,17 @@ class Line:
     """What the node itself needs of a processor. Of all figures the one that other load does not move much."""
 
 
+@attrs.frozen
+class Probes:
+    """What pairs of short questions showed."""
+
+    direct_ms: tuple[float, float]
+    """The time to the first token: its lower quartile and its median."""
+    ms: tuple[float, float]
+    added_ms: tuple[float, float]
+    """The difference of the lower quartiles, and the median of the differences."""
+
+
 async def ask(target: Target, prompt: str, max_tokens: int) -> Answer:
     body = json.dumps(
         {
@@ -159,6 +173,19 @@ async def measure(direct: Target, ours: Target, streams: int, rounds: int, max_t
     )
 
 
+async def probe(direct: Target, ours: Target, pairs: int, rng: random.Random) -> Probes:
+    """First tokens of short prompts: a few more follow, so that no end is in the way."""
+    first: dict[Target, list[float]] = {direct: [], ours: []}
+    for number in range(pairs + 1):
+        prompt = " ".join(rng.choices(WORDS, k=3))
+        for target in (direct, ours) if number % 2 else (ours, direct):
+            first[target].append((await ask(target, prompt, 4)).first_s * 1000)
+    quartiles = {target: statistics.quantiles(found[1:], n=4)[:2] for target, found in first.items()}
+    (direct_low, direct_middle), (low, middle) = quartiles[direct], quartiles[ours]
+    added = statistics.median(after - before for before, after in zip(first[direct][1:], first[ours][1:], strict=True))
+    return Probes((direct_low, direct_middle), (low, middle), (low - direct_low, added))
+
+
 def _ttft_ms(batch: Batch) -> float:
     return statistics.median(answer.first_s for answer in batch.answers) * 1000
 
@@ -205,12 +232,16 @@ async def behind_us(path: Path) -> AsyncIterator[Target]:
         node.stop()
 
 
-async def run(given: argparse.Namespace) -> list[Line]:
+async def run(given: argparse.Namespace) -> tuple[Probes, list[Line]]:
     path = given.model or smollm2_path()
     rng = random.Random(given.seed)
     lines: list[Line] = []
     async with alone(path) as direct, behind_us(path) as ours:
         pin(os.getpid(), OUR_CORE)
+        probes = await probe(direct, ours, given.pairs, rng)
+        print(f"first token of {given.pairs} pairs of short questions, ms: lower quartile and median")
+        for name, (low, middle) in (("direct", probes.direct_ms), ("ours", probes.ms), ("added", probes.added_ms)):
+            print(f"{name:>7} {low:10.1f} {middle:10.1f}")
         print("          ---- first token, p50, ms ----  ---- tokens per second ----  node's CPU,")
         print("streams     direct       ours      added      direct       ours    ratio  ms/answer")
         for streams in given.streams:
@@ -221,12 +252,13 @@ async def run(given: argparse.Namespace) -> list[Line]:
                 f"  {line.direct_tokens_per_s:10.1f} {line.tokens_per_s:10.1f} {line.tokens_ratio:8.1%}"
                 f" {line.cpu_ms_per_answer:10.1f}"
             )
-    return lines
+    return probes, lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What our layer adds to llama.cpp.")
     parser.add_argument("--model", type=Path, help="a GGUF file [SmolLM2-135M]")
+    parser.add_argument("--pairs", type=int, default=60, help="of short questions [60]")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 8], help="at once [1 4 8]")
     parser.add_argument("--rounds", type=int, default=10, help="of each kind, by turns [10]")
     parser.add_argument("--tokens", type=int, default=64, help="of each answer [64]")
@@ -235,9 +267,12 @@ def main() -> None:
     given = parser.parse_args()
     if max(given.streams) > SLOTS:
         parser.error(f"--streams: there are {SLOTS} slots")
-    lines = trio.run(run, given)
+    if given.pairs < 2:
+        parser.error("--pairs: at least 2")
+    probes, lines = trio.run(run, given)
     if given.json is not None:
-        given.json.write_text(json.dumps([attrs.asdict(line) for line in lines], indent=2) + "\n")
+        found = {"probes": attrs.asdict(probes), "lines": [attrs.asdict(line) for line in lines]}
+        given.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
