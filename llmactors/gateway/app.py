@@ -28,6 +28,7 @@ from llmactors.gateway.exchange import (
     Scope,
     Send,
     client_address,
+    echoed,
     error_headers,
     error_object,
     header,
@@ -161,7 +162,7 @@ def _quart_app(service: Service, auth: Authenticator, tree: health.TreeSource) -
         response.headers.setdefault("X-Request-Id", new_request_id())
         client_id = request.headers.get("X-Request-Id")
         if client_id:
-            response.headers["X-Client-Request-Id"] = client_id[:128]
+            response.headers["X-Client-Request-Id"] = echoed(client_id)
         return response
 
     @app.get(SOCKET_PATH)

@@ -20,6 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 Header = tuple[str, str]
 
 MAX_KEY_CHARS = 255
+_ECHOED_CHARS = 128
 
 log = structlog.get_logger("llmactors.gateway")
 
@@ -181,7 +182,12 @@ def id_headers(scope: Scope, request_id: str) -> list[Header]:
     """`X-Request-Id` of an answer, and with it the id that the client sent of its own."""
     client_id = header(scope, b"x-request-id")
     own = [("x-request-id", request_id)]
-    return own if client_id is None else [*own, ("x-client-request-id", client_id[:128])]
+    return own if client_id is None else [*own, ("x-client-request-id", echoed(client_id))]
+
+
+def echoed(client_id: str) -> str:
+    """As much of a client's id as it is told again. A cut may leave a space at its end, which no header may have."""
+    return client_id[:_ECHOED_CHARS].rstrip()
 
 
 def wire_headers(headers: Iterable[Header]) -> list[tuple[bytes, bytes]]:

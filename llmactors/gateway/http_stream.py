@@ -72,7 +72,8 @@ class HttpStream:
     async def begin(self, app: Any, tasks: ApplicationTasks, request: h11.Request, origin: bytes, about: Any) -> None:
         """Runs `app` for this request. `about` are those entries of its scope that the connection knows."""
         path, _, query = origin.partition(b"?")
-        self._method = request.method.decode("ascii").upper()
+        # As it is: methods are case-sensitive, and to the machine, which frames the answer, a `head` is no HEAD.
+        self._method = request.method.decode("ascii")
         scope = {
             "type": "http",
             "asgi": {"spec_version": "2.1", "version": "3.0"},
@@ -111,8 +112,10 @@ class HttpStream:
         elif self._over:
             return  # nobody hears it
         elif message["type"] == _BEGINS and not self._status:
-            self._status = int(message["status"])
-            self._head = self._machine.head(self._status, message.get("headers", ()))
+            status = int(message["status"])
+            # First, because it raises for a header that is none; then the answer has not begun.
+            self._head = self._machine.head(status, message.get("headers", ()))
+            self._status = status
         elif message["type"] == _CONTINUES and self._status:
             await self._continue(message.get("body", b""), more=message.get("more_body", False))
         else:

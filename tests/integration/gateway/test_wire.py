@@ -178,6 +178,32 @@ async def test_target_in_other_forms() -> None:
                 assert await wire.text() == oracle("elsewhere")
 
 
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/models", "/v1/tree", "/livez", "/nowhere"])
+async def test_client_id_is_told_again_wherever_it_is_cut(path: str) -> None:
+    """A cut behind a space made a header that h11 refuses: the client got no answer at all."""
+    async with local_node() as node:
+        wire = await connect(node)
+        async with wire.stream:
+            head = b"GET %b HTTP/1.1\r\nhost: x\r\nx-request-id: %b %b\r\n\r\n" % (path.encode(), b"a" * 127, b"b")
+            await wire.stream.send_all(head)
+            answer, _ = await wire.answer("GET")
+            assert dict(answer.headers)[b"x-client-request-id"] == b"a" * 127
+
+
+async def test_methods_are_case_sensitive() -> None:
+    """Who writes `head` gets what is framed as any answer; one part took it for HEAD and another did not."""
+    async with local_node() as node:
+        wire = await connect(node)
+        async with wire.stream:
+            await wire.stream.send_all(b"head /livez HTTP/1.1\r\nhost: x\r\n\r\n" + request("next"))
+            head, body = await wire.answer("GET")
+            assert len(body) == int(dict(head.headers)[b"content-length"])
+            assert await wire.text() == oracle("next")
+            await wire.stream.send_all(request("none").replace(b"POST", b"post"))
+            head, _ = await wire.answer()
+            assert (head.status_code, dict(head.headers)[b"allow"]) == (405, b"POST")
+
+
 async def test_upgrade_to_http_2_is_passed_over(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)

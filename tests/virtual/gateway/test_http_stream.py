@@ -1,5 +1,6 @@
 """One exchange between an application and a connection: what is written together, and what happens out of turn."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,9 +47,11 @@ class Machine:
         self.said.append(f"refused {status}{' with a body' if with_body else ''}")
 
 
-async def exchange(app: Application, *, method: str = "GET", gone: bool = False) -> Machine:
+async def exchange(
+    app: Application, *, method: str = "GET", gone: bool = False, machine: Machine | None = None
+) -> Machine:
     """What one run of `app` makes of its connection. `gone`: the client goes as soon as nothing happens."""
-    machine = Machine()
+    machine = machine or Machine()
     stream = HttpStream(machine)
     request = h11.Request(method=method, target="/", headers=[("host", "x")])
     async with trio.open_nursery() as nursery:
@@ -91,6 +94,18 @@ async def test_nothing_passes_a_head_that_is_held() -> None:
     stream = HttpStream(Machine())
     await stream.send(HEAD)
     assert stream.holds_head
+
+
+async def test_head_that_cannot_be_said_is_refused_and_not_left_unanswered() -> None:
+    class Strict(Machine):
+        def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+            raise h11.LocalProtocolError("no such header")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with contextlib.suppress(h11.LocalProtocolError):
+            await send(HEAD)
+
+    assert (await exchange(app, machine=Strict())).said == ["refused 500 with a body", "over"]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
