@@ -7,6 +7,7 @@ file or the new one, also if the machine loses power in between.
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -62,20 +63,32 @@ class FileKeyStore:
 def read_keys(path: Path) -> tuple[KeyRecord, ...]:
     """Raises `KeyStoreError`."""
     try:
-        contents = msgspec.json.decode(path.read_bytes(), type=_Contents)
+        contents = msgspec.json.decode(_bytes_of(path), type=_Contents)
     except FileNotFoundError as error:
         raise KeyStoreError(
             f"there is no key file {path}; `python -m llmactors keys create --keys {path} --tenant NAME` makes one"
         ) from error
     except OSError as error:
         raise KeyStoreError(f"cannot read the key file {path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ConfigError) as error:
         raise KeyStoreError(f"{path} is not a key file: {error}") from error
     if contents.version != _VERSION:
         raise KeyStoreError(f"the key file {path} is of version {contents.version}; this is version {_VERSION}")
     if len({record.id for record in contents.keys}) != len(contents.keys):
         raise KeyStoreError(f"{path} is not a key file: an id stands in it twice")
     return contents.keys
+
+
+def _bytes_of(path: Path) -> bytes:
+    """Without waiting: a gateway reads the file between two tokens, and a pipe may have nobody at its other end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise KeyStoreError(f"the key file {path} is no file, but a directory, a pipe or a device")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def write_keys(path: Path, records: Sequence[KeyRecord]) -> None:

@@ -159,3 +159,16 @@ def test_writers_at_the_same_time_lose_nothing_and_readers_see_no_half(path: Pat
     assert not problems
     tenants = {each.tenant for each in read_keys(path)}
     assert tenants == {"first", *(f"t{number}.{count}" for number in range(4) for count in range(10))}
+
+
+def test_a_pipe_is_refused_and_not_waited_for(path: Path) -> None:
+    """A gateway reads the file in the middle of its work: whoever puts a pipe in its place must not stop it."""
+    os.mkfifo(path)
+    with pytest.raises(KeyStoreError, match="is no file, but a directory, a pipe or a device"):
+        read_keys(path)
+
+
+def test_what_is_nested_without_end_is_no_key_file(path: Path) -> None:
+    path.write_bytes(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    with pytest.raises(KeyStoreError, match="is not a key file"):
+        read_keys(path)
