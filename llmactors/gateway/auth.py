@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from llmactors.errors import RateLimited, Unauthenticated
-from llmactors.gateway.attempts import FailedAttempts
+from llmactors.gateway.attempts import FailedAttempts, network_of
 from llmactors.gateway.tickets import MemoryTickets, Tickets, is_ticket
 from llmactors.keys.keyring import Keyring
 from llmactors.keys.record import KeyRecord, Verdict
@@ -88,7 +88,7 @@ class Authenticator:
         Raises `Unauthenticated`, `RateLimited` after too many failures, `Unavailable` where the keys cannot be read.
         """
         if self._is_open:
-            return Caller("anonymous", f"address:{client}")
+            return Caller("anonymous", f"address:{network_of(client)}")
         given = _key_of(headers)
         if given is None:
             raise Unauthenticated("send the API key as `X-API-Key: …` or `Authorization: Bearer …`")

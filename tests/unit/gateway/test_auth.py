@@ -71,7 +71,15 @@ def test_key_may_be_any_text() -> None:
 def test_without_a_key_asked_for_callers_differ_by_address() -> None:
     open_to_all = Authenticator(None)
     assert open_to_all.identify([], "10.0.0.1") == Caller("anonymous", "address:10.0.0.1")
-    assert open_to_all.identify([(b"x-api-key", b"whatever")], "::1") == Caller("anonymous", "address:::1")
+    assert open_to_all.identify([(b"x-api-key", b"whatever")], "::1") == Caller("anonymous", "address:::/64")
+
+
+def test_whoever_has_an_ipv6_network_is_limited_as_one() -> None:
+    """Or each of its addresses would have a limit of its own, and who has one has 2 ** 64."""
+    one, other, else_ = (
+        Authenticator(None).identify([], each) for each in ("2001:db8::1", "2001:db8::2", "2001:db9::1")
+    )
+    assert one == other != else_
 
 
 def test_key_is_not_shown() -> None:
