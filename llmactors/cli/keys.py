@@ -67,7 +67,7 @@ def create(
         hash=key.digest,
         created=now,
         name=name,
-        expires=None if expires is None else now + _seconds(expires, "expires"),
+        expires=None if expires is None else now + _life(expires),
         models=frozenset(models) if models else None,
         best_priority=priority,
         weight=weight,
@@ -178,6 +178,13 @@ async def _in_redis(settings: Settings, work: Callable[[KeyStore], Awaitable[T]]
         result = await work(RedisKeyStore(link.call, settings.namespace))
         nursery.cancel_scope.cancel(reason="the command is done")
     return result
+
+
+def _life(text: str) -> float:
+    life_s = _seconds(text, "expires")
+    if not life_s:
+        raise ConfigError("`expires` must be above 0: the key would never be good")
+    return life_s
 
 
 def _seconds(text: str, flag: str) -> float:

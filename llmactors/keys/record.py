@@ -14,6 +14,8 @@ from llmactors.limiter.limits import Limits
 _TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NAME_CHARS = 64
 _LOWEST_CLASS = 2
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0
+"""With a weight near 0 one request would cost more than a virtual time can say, and put all tenants out of order."""
 
 RESERVED_TENANTS = frozenset({"anonymous", "key"})
 """Whom requests without a key, and those with the node's single key, belong to."""
@@ -73,8 +75,8 @@ class KeyRecord:
             raise ConfigError(f"`name` must be at most {_NAME_CHARS} characters that can be printed")
         if not 0 <= self.best_priority <= _LOWEST_CLASS:
             raise ConfigError(f"`priority` must be 0 to {_LOWEST_CLASS}, not {self.best_priority}")
-        if not 0 < self.weight < math.inf:
-            raise ConfigError(f"`weight` must be above 0, not {self.weight}")
+        if not _LEAST_WEIGHT <= self.weight <= _MOST_WEIGHT:
+            raise ConfigError(f"`weight` must be {_LEAST_WEIGHT:g} to {_MOST_WEIGHT:g}, not {self.weight:g}")
         if self.models is not None and not (self.models and all(self.models)):
             raise ConfigError("`models` is empty: name at least one, or leave it out to allow all")
 

@@ -108,6 +108,7 @@ def test_the_life_of_a_key(keys: Keys, tmp_path: Path, monkeypatch: pytest.Monke
         (["create", "--keys", "k.json", "--tenant", "a b"], 2, "`tenant` must be"),
         (["create", "--keys", "k.json", "--tenant", "key"], 2, "`tenant` 'key'"),
         (["create", "--keys", "k.json", "--tenant", "a", "--expires", "soon"], 2, "`expires` must be"),
+        (["create", "--keys", "k.json", "--tenant", "a", "--expires", "0s"], 2, "`expires` must be above 0"),
         (["create", "--keys", "k.json", "--tenant", "a", "--priority", "3"], 2, "`priority` must be"),
         (["create", "--keys", "k.json", "--tenant", "a", "--weight", "0"], 2, "`weight` must be"),
         (["create", "--keys", "k.json", "--tenant", "a", "--concurrent", "0"], 2, "concurrent is 0"),

@@ -95,7 +95,7 @@ RECORDS = st.builds(
     revoked=st.none() | st.floats(0, 1e11),
     models=st.none() | st.frozensets(st.text(min_size=1), min_size=1, max_size=3),
     best_priority=st.integers(0, 2),
-    weight=st.floats(0.001, 1e6),
+    weight=st.floats(0.001, 1000.0),
     limits=st.builds(Limits, requests_per_minute=st.none() | st.integers(1, 2**40), concurrent=st.none()),
 )
 
@@ -123,6 +123,8 @@ def test_what_is_written_is_read_again_and_always_the_same_bytes(record: KeyReco
         ({"weight": 0.0}, "weight"),
         ({"weight": math.inf}, "weight"),
         ({"weight": math.nan}, "weight"),
+        ({"weight": 1e-320}, "weight"),
+        ({"weight": 1e308}, "weight"),
         ({"models": frozenset()}, "models"),
         ({"models": frozenset({""})}, "models"),
     ],

@@ -2,6 +2,7 @@
 
 import pytest
 
+from llmactors.errors import ConfigError
 from llmactors.limiter import Limit, Limits, RatePolicy, charges_for
 from llmactors.limiter.charges import tokens_used
 from llmactors.limiter.share import share_of
@@ -53,3 +54,11 @@ def test_the_shares_of_all_gateways_are_no_more_than_the_limit() -> None:
         assert share.most * 3 <= charge.most
         assert share.policy is None or charge.policy is None or share.policy.amount * 3 <= charge.policy.amount
         assert 1 <= share_of(charge, 1000).cost <= share_of(charge, 1000).most
+
+
+@pytest.mark.parametrize("bound", [0, -1, 10**12 + 1, 2**64])
+def test_a_bound_that_cannot_be_counted_is_refused(bound: int) -> None:
+    """One beyond 64 bits was taken, and then failed every request at the door of Redis."""
+    for name in ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrent"):
+        with pytest.raises(ConfigError, match=f"limits: {name} is {bound}, must be at"):
+            Limits(**{name: bound})
