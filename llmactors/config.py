@@ -4,7 +4,6 @@ Every setting has one name: `drain_s` in the file, `LLMACTORS_DRAIN_S` in the en
 `--drain-s` as a flag.
 """
 
-import math
 import os
 import re
 import tomllib
@@ -32,8 +31,12 @@ LISTS = ("model", "allowed_origins")
 """The settings that may have several values: as variables, with spaces in between."""
 _PERIODS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+_MOST = 10**9
+"""Of seconds: thirty years. Without an end there is no moment at which it is over, and no number for Redis."""
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=_MOST)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0, le=_MOST)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 
 
 @attrs.frozen(kw_only=True)
@@ -49,13 +52,13 @@ class Settings:
     keys: str | None = None
     """Where the API keys are: the path of a key file, or `redis` for those of the cluster. None: there are none but
     `api_key`. A store without a key lets nobody in."""
-    max_auth_failures: Annotated[int, msgspec.Meta(ge=0)] = 20
+    max_auth_failures: Annotated[int, msgspec.Meta(ge=0, le=_MOST)] = 20
     """How many wrong keys an address may show in a minute; 0: as many as it likes."""
     allowed_origins: tuple[str, ...] = ()
     """Pages of which origins may open a WebSocket, besides those of the same host: https://app.example.com, or *."""
     slots: Count | None = None
     """How many sequences a model decodes at once; None leaves it to the backend."""
-    context: Annotated[int, msgspec.Meta(ge=16)] | None = None
+    context: Annotated[int, msgspec.Meta(ge=16, le=_MOST)] | None = None
     """Tokens per sequence; None leaves it to the backend."""
     threads: Count | None = None
     """Threads per model; None: as many as the process may use."""
@@ -77,15 +80,15 @@ class Settings:
     """How long a shutdown waits for open streams."""
     write_s: Seconds = 20.0
     """A client that takes nothing for this long is cut off."""
-    keep_alive_s: Annotated[float, msgspec.Meta(gt=0)] = 15.0
+    keep_alive_s: PositiveSeconds = 15.0
     """Silence on a stream after which a keep-alive is sent."""
     flush_interval_s: Seconds = 0.01
     """A stream writes at most once in this time."""
     batch_window_s: Seconds = 0.02
     """How long a request may wait for others to share its static batch, where there is room beside one that runs."""
-    stalled_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+    stalled_s: PositiveSeconds = 5.0
     """A backend that gives nothing for this long makes the node not ready."""
-    hung_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    hung_s: PositiveSeconds = 60.0
     """A backend that gives nothing for this long is restarted."""
     redis: str | None = attrs.field(default=None, repr=False)
     """Where the ledger of a cluster is: redis://…, rediss://… or unix://…; only for the roles across processes."""
@@ -93,7 +96,7 @@ class Settings:
     """Clusters of different namespaces share a Redis server without seeing each other."""
     name: str | None = None
     """This node's name in its cluster; None: made of its role, its host and its pid."""
-    lease_s: Annotated[float, msgspec.Meta(gt=0)] = 1.5
+    lease_s: PositiveSeconds = 1.5
     """A worker of a cluster that is silent for this long loses its requests to others."""
     quarantine_from_attempt: Count = 3
     """From this attempt on a request runs alone, and a crash of its worker convicts it. More where machines are lost
@@ -129,8 +132,8 @@ def parse_rate(text: str | None) -> tuple[int, float] | None:
         raise ConfigError(f"`rate_limit` must be COUNT/PERIOD, as in 60/min, 5/s, 1000/h or 100/10s, not {text!r}")
     period = match["period"]
     seconds = _PERIODS.get(period) or float(period[:-1])
-    if not 0 < seconds < math.inf:
-        raise ConfigError("`rate_limit` needs a period above 0, and one that ends")
+    if not 0 < seconds <= _MOST:
+        raise ConfigError(f"`rate_limit` needs a period above 0 and of at most {_MOST} s")
     return int(match["requests"]), seconds
 
 
