@@ -3,6 +3,7 @@
 from typing import Any
 
 import attrs
+import structlog
 
 from llmactors.actors import ActorSpec, Tree
 from llmactors.config import KEYS_IN_REDIS, Settings
@@ -22,6 +23,8 @@ from llmactors.system import front, parts
 from llmactors.system.parts import LoggingObserver
 from llmactors.system.roles import ClusterNode, reachable
 
+log = structlog.get_logger("llmactors")
+
 
 class GatewayNode(ClusterNode):
     """Serves on `listening` whatever the cluster's workers serve."""
@@ -31,6 +34,7 @@ class GatewayNode(ClusterNode):
     def __init__(self, settings: Settings, listening: ListeningSocket) -> None:
         super().__init__(settings)
         self._redis_keys: RedisKeyring | None = None
+        self._told_of_keys = False
         if settings.keys == KEYS_IN_REDIS:
             self._redis_keys = RedisKeyring(RedisKeyStore(self._link.call, settings.namespace))
         keyring = self._redis_keys or front.file_keyring(settings)
@@ -68,6 +72,15 @@ class GatewayNode(ClusterNode):
         await super()._subscribe(call)
         if self._redis_keys is not None:
             await call("SUBSCRIBE", self._redis_keys.channel)
+        elif self.settings.keys is None and not self._told_of_keys:
+            await self._tell_of_unasked_keys(RedisKeyStore(call, self.settings.namespace))
+
+    async def _tell_of_unasked_keys(self, store: RedisKeyStore) -> None:
+        """Whoever made keys for this cluster means them to be asked for, and nothing else says that they are not."""
+        self._told_of_keys = bool(await store.mark())
+        if self._told_of_keys:
+            let_in = "whoever has its one key" if self.settings.api_key else "everybody"
+            log.warning("there are API keys in Redis, but this gateway was not given --keys redis", lets_in=let_in)
 
     def _on_push(self, push: list[Any]) -> None:
         if self._redis_keys is None or not self._redis_keys.on_push(push):

@@ -121,6 +121,24 @@ def test_a_key_is_made_used_and_ended_at_all_gateways(cluster: Cluster, capfd: p
             assert secret.split("_")[2] not in gateway.errors()
 
 
+def test_a_gateway_that_asks_for_no_keys_says_so_where_the_cluster_has_some(
+    cluster: Cluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Once, also if it loses Redis. Whoever forgot `--keys redis` has opened the cluster to everybody."""
+    says = "there are API keys in Redis, but this gateway was not given --keys redis"
+    before, elsewhere = cluster.gateway("g0"), cluster.gateway("other", "--namespace", "other")
+    before.wait_ready()
+    Operator(cluster.server, capfd).types("keys", "create", "--tenant", "acme")
+    asks, forgets = cluster.gateway("g1", "--keys", "redis"), cluster.gateway("g2")
+    for gateway in (elsewhere, asks, forgets):
+        gateway.wait_ready()
+    cluster.server.kill()
+    cluster.server.start()
+    soon(lambda: says in before.errors(), 10)  # it is told when it looks again
+    assert [each.errors().count(says) for each in (elsewhere, asks, forgets)] == [0, 0, 1]
+    assert '"lets_in": "everybody"' in forgets.errors()
+
+
 async def test_the_store_keeps_every_change_and_says_what_it_cannot_do(any_server: RedisServer) -> None:
     async with trio.open_nursery() as nursery:
         link = RedisLink(any_server.url)
