@@ -9,6 +9,8 @@ local GCRA, PERMIT = 0, 2
 local LINGER_MS = 60000 -- a state outlives its meaning by this, so that clocks need not agree to the millisecond
 local PERMIT_WAIT_US = 1000000
 
+local function digits(number) return string.format('%.0f', number) end
+
 local function name_of(c, charge) return c.base .. 'limit:' .. charge[1] end
 
 -- Once per call and key: nobody else writes meanwhile.
@@ -20,11 +22,15 @@ local function read(c, charge)
   local found = redis.call('HMGET', name_of(c, charge), 'at', 'used', 'returned', 'born')
   if not found[1] then return nil end
   local s = { at = tonumber(found[1]), used = tonumber(found[2]), returned = tonumber(found[3]), born = tonumber(found[4]) }
+  if s.at - c.now_us > charge[5] then
+    -- The server's clock was wrong when this was written, by more than a step that one waits out: a caller would be
+    -- refused for as long as it was ahead. What was used stays used, as of now; written, as a refusal writes nothing.
+    s.at = charge[2] == GCRA and c.now_us or c.now_us - c.now_us % charge[5] + charge[5]
+    redis.call('HSET', name_of(c, charge), 'at', digits(s.at))
+  end
   c.states[charge[1]] = s
   return s
 end
-
-local function digits(number) return string.format('%.0f', number) end
 
 local function write(c, charge, s)
   local name, recovers = name_of(c, charge), s.at

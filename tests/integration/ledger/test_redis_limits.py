@@ -305,3 +305,32 @@ async def test_a_request_that_redis_forgot_is_charged_again_with_its_restoration
             left = {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
             assert (left[Limit.DAY], left[Limit.CONCURRENT]) == (DAY.amount, 5)
         nursery.cancel_scope.cancel(reason="the test is over")
+
+
+@pytest.mark.parametrize("kind", RateKind)
+async def test_a_clock_that_was_a_day_ahead_refuses_nobody_for_a_day(any_server: RedisServer, kind: RateKind) -> None:
+    """What was used meanwhile stays used, but for a period at most: time stands still for steps within one only."""
+    with any_server.client() as client:
+        client.flushall()
+    now_ms = 1_800_000_000_000
+    policy = RatePolicy(kind=kind, amount=5, period_s=60)
+
+    async def ask(name: str) -> tuple[SubmitOutcome, float | None]:
+        asked = GenerateRequest(name, "m", PROMPT, 100, resume_grace_ms=10_000)
+        verdict = await ledger.admit([Candidate(asked, (Charge(Limit.RATE, "caller", policy, policy.limit),))])
+        return verdict.outcome, verdict.standings[0].decision.retry_after_s
+
+    async with trio.open_nursery() as nursery:
+        ledger = RedisLedger(any_server.url, LEDGER, REDIS, clock_ms=lambda: now_ms)
+        await nursery.start(ledger.run)
+        now_ms += 86_400_000
+        for number in range(5):
+            assert (await ask(f"ahead {number}"))[0] is SubmitOutcome.ACCEPTED
+        now_ms -= 86_400_000
+        outcome, wait_s = await ask("back")
+        assert outcome is SubmitOutcome.LIMITED
+        assert wait_s is not None
+        assert 0 < wait_s <= 60.001
+        now_ms += 60_000
+        assert await ask("later") == (SubmitOutcome.ACCEPTED, None)
+        nursery.cancel_scope.cancel(reason="the test is over")
