@@ -7,7 +7,7 @@ stands for is stored under its digest.
 import re
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -20,6 +20,8 @@ from llmactors.redislink import Call
 PREFIX = "llt"
 LIFE_S = 30.0
 MAX_TICKETS = 10_000
+MAX_OF_ONE = 1000
+"""So that a key whose holder asks for tickets and opens nothing leaves the others some."""
 _TICKET = re.compile(rf"{PREFIX}_[0-9A-Za-z]{{43}}")
 
 
@@ -38,11 +40,20 @@ class Tickets(Protocol):
 class MemoryTickets:
     """Of one process."""
 
-    def __init__(self, *, max_tickets: int = MAX_TICKETS, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        max_tickets: int = MAX_TICKETS,
+        max_of_one: int = MAX_OF_ONE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._max_tickets = max_tickets
+        self._max_of_one = max_of_one
         self._clock = clock
         self._issued: OrderedDict[Digest, tuple[float, Credential | None]] = OrderedDict()
         """Until when each is good, the oldest first."""
+        self._open_of: Counter[str] = Counter()
+        """How many are open of each key of a store, by its id."""
 
     def __repr__(self) -> str:
         return f"<MemoryTickets {len(self._issued)} open>"
@@ -51,17 +62,29 @@ class MemoryTickets:
         """A ticket for whoever showed this. Raises `Overloaded` where too many are open."""
         now = self._clock()
         while self._issued and next(iter(self._issued.values()))[0] <= now:
-            self._issued.popitem(last=False)
-        if len(self._issued) >= self._max_tickets:
+            self._take(next(iter(self._issued)))
+        holder = _holder(credential)
+        if len(self._issued) >= self._max_tickets or (holder and self._open_of[holder] >= self._max_of_one):
             raise Overloaded("too many tickets are open; try again in a moment", retry_after_s=1.0)
         ticket = new_ticket()
         self._issued[Digest.of(ticket.encode())] = (now + LIFE_S, credential)
+        self._open_of[holder] += 1
         return ticket
 
     async def redeem(self, ticket: str) -> tuple[Credential | None] | None:
         """What it was issued for."""
-        until, credential = self._issued.pop(Digest.of(ticket.encode()), (0.0, None))
+        until, credential = self._take(Digest.of(ticket.encode()))
         return (credential,) if self._clock() < until else None
+
+    def _take(self, digest: Digest) -> tuple[float, Credential | None]:
+        if digest not in self._issued:
+            return 0.0, None
+        until, credential = self._issued.pop(digest)
+        holder = _holder(credential)
+        self._open_of[holder] -= 1
+        if not self._open_of[holder]:
+            del self._open_of[holder]
+        return until, credential
 
 
 class RedisTickets:
@@ -87,6 +110,11 @@ class RedisTickets:
 
     def _key(self, ticket: str) -> str:
         return f"{self._prefix}{Digest.of(ticket.encode()).sha256}"
+
+
+def _holder(credential: Credential | None) -> str:
+    """Empty also for the node's single key, which all its callers share."""
+    return "" if credential is None else credential.key_id
 
 
 def is_ticket(text: str) -> bool:

@@ -43,3 +43,21 @@ async def test_none_is_kept_as_it_is() -> None:
     tickets = MemoryTickets()
     ticket = await tickets.issue(CREDENTIAL)
     assert ticket not in f"{tickets!r} {tickets._issued!r}"
+
+
+async def test_who_asks_for_tickets_without_end_leaves_the_others_some() -> None:
+    clock = Clock()
+    tickets = MemoryTickets(max_of_one=2, clock=clock)
+    greedy, other = CREDENTIAL, Credential("other", Digest.of(b"else"))
+    first = await tickets.issue(greedy)
+    await tickets.issue(greedy)
+    with pytest.raises(Overloaded):
+        await tickets.issue(greedy)
+    assert await tickets.redeem(await tickets.issue(other)) == (other,)
+    for _ in range(3):
+        await tickets.issue(None)
+    assert await tickets.redeem(first) == (greedy,)
+    await tickets.issue(greedy)
+    clock.now = LIFE_S
+    assert [await tickets.issue(greedy) for _ in range(2)]
+    assert not tickets._open_of.keys() - {"id"}
