@@ -71,7 +71,8 @@ def read_keys(path: Path) -> tuple[KeyRecord, ...]:
     except OSError as error:
         raise KeyStoreError(f"cannot read the key file {path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ConfigError) as error:
-        raise KeyStoreError(f"{path} is not a key file: {error}") from error
+        # `from None`, as an operator is told the innermost error, and what is wrong in a record names no file.
+        raise KeyStoreError(f"{path} is not a key file: {error}") from None
     if contents.version != _VERSION:
         raise KeyStoreError(f"the key file {path} is of version {contents.version}; this is version {_VERSION}")
     if len({record.id for record in contents.keys}) != len(contents.keys):

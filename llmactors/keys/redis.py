@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from llmactors.errors import ConfigError
 from llmactors.keys.record import KeyRecord, decode_record
 from llmactors.keys.store import Change, KeyStoreError, in_order, no_such_key
 from llmactors.redislink import Call
@@ -81,5 +82,6 @@ class RedisKeyStore:
 def _decode(data: bytes) -> KeyRecord:
     try:
         return decode_record(data)
-    except Exception as error:
-        raise KeyStoreError(f"Redis holds a key that this version cannot read: {error}") from error
+    except ConfigError as error:
+        # `from None`, as an operator is told the innermost error.
+        raise KeyStoreError(f"Redis holds a key that this version cannot read: {error.message}") from None

@@ -1,5 +1,6 @@
 """A gateway node: it admits requests into the ledger on Redis and follows their logs for its clients."""
 
+import contextlib
 from typing import Any
 
 import attrs
@@ -19,6 +20,7 @@ from llmactors.nodes.models import ClusterModels
 from llmactors.nodes.record import NodeRecord, Role
 from llmactors.nodes.watcher import WatcherActor
 from llmactors.redislink import Call
+from llmactors.redislink.errors import ReplyError
 from llmactors.system import front, parts
 from llmactors.system.parts import LoggingObserver
 from llmactors.system.roles import ClusterNode, reachable
@@ -77,7 +79,8 @@ class GatewayNode(ClusterNode):
 
     async def _tell_of_unasked_keys(self, store: RedisKeyStore) -> None:
         """Whoever made keys for this cluster means them to be asked for, and nothing else says that they are not."""
-        self._told_of_keys = bool(await store.mark())
+        with contextlib.suppress(ReplyError):  # who may not look at them, or finds something else there, goes without
+            self._told_of_keys = bool(await store.mark())
         if self._told_of_keys:
             let_in = "whoever has its one key" if self.settings.api_key else "everybody"
             log.warning("there are API keys in Redis, but this gateway was not given --keys redis", lets_in=let_in)

@@ -116,7 +116,8 @@ def test_the_life_of_a_key(keys: Keys, tmp_path: Path, monkeypatch: pytest.Monke
         (["revoke", "nobody", "--keys", "empty.json"], 1, "there is no key 'nobody'"),
         (["revoke", "lla_notquitea_key", "--keys", "empty.json"], 2, "neither a key nor the id"),
         (["rotate", "nobody", "--keys", "empty.json", "--overlap", "1"], 2, "`overlap` must be"),
-        (["list", "--keys", "broken.json"], 1, "is not a key file"),
+        (["list", "--keys", "broken.json"], 1, "broken.json is not a key file"),
+        (["list", "--keys", "wrong.json"], 1, "wrong.json is not a key file: `tenant` 'key'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -125,6 +126,8 @@ def test_mistake_is_one_line_and_the_right_exit_code(
 ) -> None:
     (tmp_path / "empty.json").write_text('{"version": 1, "keys": []}')
     (tmp_path / "broken.json").write_text('{"version": 1, "keys": [')
+    wrong = '{"id": "i", "tenant": "key", "hash": {"sha256": "h"}, "created": 1}'
+    (tmp_path / "wrong.json").write_text(f'{{"version": 1, "keys": [{wrong}]}}')
     monkeypatch.chdir(tmp_path)
     answer = keys(*arguments)
     assert (answer.returncode, answer.stdout) == (code, "")

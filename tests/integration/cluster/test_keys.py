@@ -139,6 +139,19 @@ def test_a_gateway_that_asks_for_no_keys_says_so_where_the_cluster_has_some(
     assert '"lets_in": "everybody"' in forgets.errors()
 
 
+def test_what_else_lies_where_the_keys_are_stops_only_who_asks_for_keys(
+    cluster: Cluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with cluster.server.client() as client:
+        client.hset("llmactors:{main}:keys", "abc", "{}")
+        assert run(["keys", "list", "--redis", cluster.server.url]) == 1
+        assert "Redis holds a key that this version cannot read: " in capfd.readouterr().err
+        client.set("llmactors:{main}:keys", "no hash")
+    cluster.gateway("g1").wait_ready()
+    with pytest.raises(RuntimeError, match="WRONGTYPE"):
+        cluster.gateway("g2", "--keys", "redis").wait_ready()
+
+
 async def test_the_store_keeps_every_change_and_says_what_it_cannot_do(any_server: RedisServer) -> None:
     async with trio.open_nursery() as nursery:
         link = RedisLink(any_server.url)
