@@ -84,7 +84,7 @@ class Output(msgspec.Struct, frozen=True, gc=False):
     deltas: Sequence[TokenDelta] = ()
     finish: FinishReason | None = None
     prompt_tokens: int = 0
-    """Set together with `finish`."""
+    """Set together with `finish`; 0 where it is not known."""
 
 
 @runtime_checkable

@@ -7,6 +7,9 @@ from llmactors.backends.messages import Key
 from llmactors.ledger import AppendEntry, Claim
 from llmactors.messages import Finished, Terminal, TokenDelta, Usage
 
+_MOST_PROMPT_TOKENS = 2**31 - 1
+"""Who says more, as a server elsewhere may, does not know: it is charged to a tenant, and must go through Redis."""
+
 
 @attrs.define(eq=False)
 class Running:
@@ -29,7 +32,8 @@ class Running:
         """The backend made this."""
         self.deltas.extend(output.deltas)
         if output.finish is not None:
-            self.end = Finished(output.finish, Usage(output.prompt_tokens, len(self.deltas)))
+            prompt_tokens = output.prompt_tokens if 0 <= output.prompt_tokens <= _MOST_PROMPT_TOKENS else 0
+            self.end = Finished(output.finish, Usage(prompt_tokens, len(self.deltas)))
 
     def take(self) -> AppendEntry:
         """What was not taken yet, as one entry."""

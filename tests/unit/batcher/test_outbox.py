@@ -1,5 +1,7 @@
 """What is to be written of what a backend made: everything once, in order, with its end."""
 
+import pytest
+
 from llmactors.backends.base import Output
 from llmactors.batcher.outbox import Outbox
 from llmactors.batcher.running import Running
@@ -51,3 +53,13 @@ def test_dropped_request_is_not_written_and_takes_no_room() -> None:
     outbox.drop(("never seen", 1))
 
     assert (outbox.tokens, len(outbox), outbox.take()) == (0, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("told", "believed"), [(0, 0), (7, 7), (2**31 - 1, 2**31 - 1), (-1, 0), (2**31, 0), (2**64, 0)]
+)
+def test_no_backend_is_believed_a_prompt_that_cannot_be(told: int, believed: int) -> None:
+    """Redis cannot say when a limit recovers that was charged so: the request's end failed, and it never ended."""
+    each = running()
+    each.produced(Output(KEY, deltas(1), "stop", told))
+    assert each.end == Finished("stop", Usage(believed, 1))
