@@ -46,7 +46,11 @@ def test_junk_and_half_a_key_are_no_key(text: bytes) -> None:
     assert read_key(text) is None
 
 
-@pytest.mark.parametrize("text", [f"{KEY.text}\n", f" {KEY.text}", f"{KEY.text}_", KEY.text.swapcase(), ""])
+@pytest.mark.parametrize(
+    "text",
+    [f"{KEY.text}\n", f" {KEY.text}", f"{KEY.text}_", KEY.text.swapcase(), ""],
+    ids=["line", "space", "more", "case", "empty"],
+)
 def test_what_only_resembles_a_key_is_none(text: str) -> None:
     assert read_key(text.encode()) is None
 
