@@ -57,8 +57,8 @@ _engine:
         "\`{{python}} -m llmactors up\`, which does the same without Docker" >&2; exit 1; }
 
 # Put a load on a running server, ours or one that speaks OpenAI's HTTP (--api chat), and show how fast it answers.
-loadtest url="http://127.0.0.1:8000" *args:
-    {{python}} -m llmactors load {{url}} --clients 8 --requests 64 {{args}}
+loadtest url="http://127.0.0.1:8000" *args="--clients 8 --requests 64":
+    {{python}} -m llmactors load {{url}} {{args}}
 
 # Measure llmactors beside its peers on this machine, in under 25 minutes: bench/results/RESULTS.md. `--quick` takes one.
 benchmark *args:

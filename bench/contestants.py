@@ -13,9 +13,10 @@ import httpx
 import msgspec
 
 from bench.peers.environments import PEERS, python_of
-from bench.processes import START_S, Process, Usage, free_port, running, wait_until_it_answers
+from bench.processes import START_S, Process, free_port, running, wait_until_it_answers
 from llmactors.backends.llama.backend import LlamaSettings
 from llmactors.backends.llama.child import ChildConfig, ChildReport
+from llmactors.load.processes import Usage
 from llmactors.testing.redis_server import RedisServer
 
 ALONE = "llmactors"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -89,33 +89,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@attrs.frozen
-class Usage:
-    """What processes have used so far, all together."""
-
-    cpu_s: float
-    """Of all their threads, as the scheduler measures it."""
-    waited_s: float
-    """How long their threads were ready to run, and something else had the core."""
-    resident_bytes: int
-
-    @classmethod
-    def of(cls, pids: Iterable[int]) -> "Usage":
-        """Those that have ended count nothing."""
-        cpu_ns = waited_ns = resident = 0
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                home = Path("/proc") / str(pid)
-                for thread in (home / "task").iterdir():
-                    with contextlib.suppress(OSError):
-                        ran, waited, _ = (thread / "schedstat").read_text(encoding="ascii").split()
-                        cpu_ns += int(ran)
-                        waited_ns += int(waited)
-                pages = int((home / "statm").read_text(encoding="ascii").split()[1])
-                resident += pages * os.sysconf("SC_PAGE_SIZE")
-        return cls(cpu_ns / 1e9, waited_ns / 1e9, resident)
 
 
 def wait_until_it_answers(port: int, process: Process, body: bytes, path: str = "/v1/generate") -> None:

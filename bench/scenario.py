@@ -9,7 +9,8 @@ import attrs
 
 from bench import client, contestants
 from bench.contestants import Serving
-from bench.processes import Usage
+from llmactors.load import processes
+from llmactors.load.processes import Usage
 
 Round = dict[str, Any]
 """What one round on one contestant found: figures by name, and whatever else is worth keeping."""
@@ -69,19 +70,18 @@ class Bench:
 
 def costs(before: Mapping[str, Usage], after: Mapping[str, Usage], found: Round) -> Round:
     """What a load cost all processes of the servers together, and each part of a cluster. Pure."""
-    seconds, tokens = found["seconds"], max(1, found["tokens"])
-    cpu_s = {name: after[name].cpu_s - before[name].cpu_s for name in after}
-    waited_s = sum(after[name].waited_s - before[name].waited_s for name in after)
-    total_s = sum(cpu_s.values())
-    result: Round = {
-        "cpu_us_per_token": total_s / tokens * 1e6,
-        "cpu_ms_per_request": total_s / max(1, found["correct"]) * 1e3,
-        "busy": total_s / seconds,
-        "waited": waited_s / seconds,
-        "resident_bytes": sum(usage.resident_bytes for usage in after.values()),
-    }
-    if len(cpu_s) > 1:
-        result["parts_cpu_us_per_token"] = {name: value / tokens * 1e6 for name, value in cpu_s.items()}
+    result: Round = processes.costs(
+        Usage.total(before.values()),
+        Usage.total(after.values()),
+        seconds=found["seconds"],
+        correct=found["correct"],
+        tokens=found["tokens"],
+    )
+    if len(after) > 1:
+        tokens = max(1, found["tokens"])
+        result["parts_cpu_us_per_token"] = {
+            name: 1e6 * (after[name].cpu_s - before[name].cpu_s) / tokens for name in after
+        }
     return result
 
 

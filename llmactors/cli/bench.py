@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import attrs
 from cyclopts import Parameter
 
-from llmactors.cli.load import check_writable, console, write
+from llmactors.cli.load import JSON, check_writable, console, write
 from llmactors.errors import ModelError
 from llmactors.load.measure import measure
 from llmactors.load.plan import Check, Plan
@@ -31,14 +31,7 @@ def command(
     clients: Annotated[int, Parameter(name=["--clients", "--concurrency"], help="Requests at a time.")] = 60,
     requests: Annotated[int, Parameter(help="How many in all.")] = 600,
     max_tokens: Annotated[int, Parameter(help="Tokens per answer.")] = 64,
-    json: Annotated[
-        str | None,
-        Parameter(
-            name=["--json", "--out"],
-            help="Write all figures to this file; - is standard output.",
-            allow_leading_hyphen=True,
-        ),
-    ] = None,
+    json: JSON = None,
 ) -> int:
     """Measure this machine: start a node with a simulated model that takes no time, load it, and stop it again.
 

@@ -19,6 +19,14 @@ from llmactors.load.report import exit_code
 from llmactors.load.table import show
 from llmactors.load.target import Target
 
+JSON = Annotated[
+    str | None,
+    Parameter(
+        name=["--json", "--out"],
+        help="Write all figures to this file; - is standard output.",
+        allow_leading_hyphen=True,
+    ),
+]
 _REQUESTS, _LIMIT_S = 600, 60.0
 _OPENAI = (Api.CHAT, Api.COMPLETIONS)
 
@@ -57,14 +65,7 @@ def command(
     server_pid: Annotated[
         list[int] | None, Parameter(help="Also report what this process computes. Repeatable.", negative=())
     ] = None,
-    json: Annotated[
-        str | None,
-        Parameter(
-            name=["--json", "--out"],
-            help="Write all figures to this file; - is standard output.",
-            allow_leading_hyphen=True,
-        ),
-    ] = None,
+    json: JSON = None,
     synthetic: Annotated[bool, Parameter(help="No server: the actors alone, in this process.", negative=())] = False,
     allow_remote: Annotated[bool, Parameter(help="Load a server on another machine.", negative=())] = False,
 ) -> int:

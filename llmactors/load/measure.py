@@ -17,7 +17,7 @@ import attrs
 from llmactors.errors import ConfigError, Unavailable
 from llmactors.load.engine import Engine, Progress
 from llmactors.load.plan import Plan
-from llmactors.load.processes import ProcessTimes, server_report
+from llmactors.load.processes import Usage, check_processes, costs
 from llmactors.load.report import report
 from llmactors.load.target import Target
 
@@ -42,8 +42,8 @@ def measure(
         ConfigError: There are not enough file descriptors, or no such process.
     """
     _allow_files(plan.clients)
+    check_processes(server_pids)
     _knock(plan.target)
-    before = ProcessTimes.of(server_pids)
     if warmup:
         small = attrs.evolve(plan, requests=warmup, clients=min(plan.clients, warmup), rate=None, prompt="warm-up")
         Engine(
@@ -57,11 +57,11 @@ def measure(
         ).run()
     engine = Engine(plan, on_progress)
     with quiet(engine.interrupt):
-        before = ProcessTimes.of(server_pids)
+        before = Usage.of(server_pids)
         own_before = time.process_time()
         engine.run()
         own_cpu_s = time.process_time() - own_before
-        after = ProcessTimes.of(server_pids)
+        after = Usage.of(server_pids)
     engine.check()
     result = report(
         plan.described(),
@@ -81,8 +81,7 @@ def measure(
         result["open_loop"] = _open_loop(engine, result)
     result["warnings"] = warnings(result)
     if server_pids:
-        result["server"] = server_report(
-            server_pids,
+        result["server"] = costs(
             before,
             after,
             seconds=engine.seconds,

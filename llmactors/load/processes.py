@@ -1,7 +1,8 @@
-"""What processes have computed, from /proc. Linux only."""
+"""What processes have used of the machine, from /proc. Linux only."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +12,58 @@ from llmactors.errors import ConfigError
 
 
 @attrs.frozen
-class ProcessTimes:
-    """How processes have spent their lives so far, in seconds."""
+class Usage:
+    """Of processes, all together, so far."""
 
-    cpu: float
-    """User and system time of all their threads; the kernel counts it in steps of 10 ms."""
-    waited: float
-    """How long their main threads were ready to run, and something else had the core."""
+    cpu_s: float
+    """Of all their threads, as the scheduler measures it: the times that `ps` shows are counted in steps of 10 ms. A
+    thread that has ended counts no more."""
+    waited_s: float
+    """How long their threads were ready to run, and something else had the core."""
+    resident_bytes: int
 
     @classmethod
-    def of(cls, pids: Sequence[int]) -> "ProcessTimes":
-        """Of all of these together. Raises `ConfigError` for a pid that is none."""
-        cpu = waited = 0.0
+    def of(cls, pids: Iterable[int]) -> "Usage":
+        """Those that have ended count nothing."""
+        cpu_ns = waited_ns = resident = 0
         for pid in pids:
-            try:
-                stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-                schedstat = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()
-            except OSError as error:
-                raise ConfigError(f"`server-pid`: there is no process {pid} to be seen") from error
-            cpu += (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
-            waited += int(schedstat[1]) / 1e9
-        return cls(cpu, waited)
+            with contextlib.suppress(OSError):
+                home = Path("/proc") / str(pid)
+                for thread in (home / "task").iterdir():
+                    with contextlib.suppress(OSError):
+                        ran, waited, _ = (thread / "schedstat").read_text(encoding="ascii").split()
+                        cpu_ns += int(ran)
+                        waited_ns += int(waited)
+                pages = int((home / "statm").read_text(encoding="ascii").split()[1])
+                resident += pages * os.sysconf("SC_PAGE_SIZE")
+        return cls(cpu_ns / 1e9, waited_ns / 1e9, resident)
+
+    @classmethod
+    def total(cls, usages: Iterable["Usage"]) -> "Usage":
+        """Of several groups of processes."""
+        each = list(usages)
+        return cls(
+            sum(usage.cpu_s for usage in each),
+            sum(usage.waited_s for usage in each),
+            sum(usage.resident_bytes for usage in each),
+        )
 
 
-def resident_bytes(pids: Sequence[int]) -> int:
-    """How much memory processes have."""
-    pages = sum(int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) for pid in pids)
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def check_processes(pids: Sequence[int]) -> None:
+    """Raises `ConfigError` for a pid that is none."""
+    for pid in pids:
+        if not Path(f"/proc/{pid}/schedstat").exists():
+            raise ConfigError(f"`server-pid`: there is no process {pid} to be seen")
 
 
-def server_report(
-    pids: Sequence[int], before: ProcessTimes, after: ProcessTimes, *, seconds: float, correct: int, tokens: int
-) -> dict[str, Any]:
-    """What a run of so many seconds has cost these processes."""
-    cpu_s = after.cpu - before.cpu
+def costs(before: Usage, after: Usage, *, seconds: float, correct: int, tokens: int) -> dict[str, Any]:
+    """What a run of so many seconds has cost a server."""
+    cpu_s = after.cpu_s - before.cpu_s
     return {
         "cpu_s": cpu_s,
         "busy": cpu_s / seconds,
-        "waited": (after.waited - before.waited) / seconds,
+        "waited": (after.waited_s - before.waited_s) / seconds,
         "cpu_ms_per_request": 1e3 * cpu_s / max(1, correct),
         "cpu_us_per_token": 1e6 * cpu_s / max(1, tokens),
-        "resident_bytes": resident_bytes(pids),
+        "resident_bytes": after.resident_bytes,
     }

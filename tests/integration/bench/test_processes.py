@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.processes import Usage, running
+from bench.processes import running
+from llmactors.load.processes import Usage
 
 pytestmark = pytest.mark.integration
 
