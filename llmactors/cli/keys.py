@@ -12,11 +12,10 @@ import attrs
 import cyclopts
 import trio
 from cyclopts import Parameter
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmactors.cli import flags
+from llmactors.cli import flags, tables
 from llmactors.config import KEYS_IN_REDIS, Settings, load
 from llmactors.errors import ConfigError, Conflict
 from llmactors.keys.file import FileKeyStore
@@ -95,7 +94,7 @@ def show(*, keys: _FILE = None, redis: flags.REDIS = None, namespace: flags.NAME
     table = Table("id", "tenant", "name", "state", "models", "class", "weight", "limits", "created")
     for record in records:
         table.add_row(*map(escape, _cells(record, now)))
-    Console(highlight=False).print(table)
+    tables.show(table)
     return 0
 
 

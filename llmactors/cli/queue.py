@@ -10,11 +10,10 @@ import attrs
 import cyclopts
 import redis as redis_py
 import trio
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmactors.cli import flags
+from llmactors.cli import flags, tables
 from llmactors.config import Settings, load
 from llmactors.errors import ConfigError, NotFound, OperatorError, Overloaded, Unavailable
 from llmactors.gateway.request_id import new_request_id
@@ -56,7 +55,7 @@ def show(*, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int
     for (model, class_), depth in sorted(waiting.items()):
         table.add_row(escape(model), escape(class_), str(depth))
     if waiting:
-        Console(highlight=False).print(table)
+        tables.show(table)
     print(
         f"waiting {sum(waiting.values())}, running {counters.get('running', 0)}, workers {workers}, dead letters {dead}"
     )
@@ -77,7 +76,7 @@ def dead(*, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int
         request = letter.request
         cells = (request.id, when, request.model, request.tenant, str(letter.attempt), letter.cause)
         table.add_row(*map(escape, cells))
-    Console(highlight=False).print(table)
+    tables.show(table)
     return 0
 
 

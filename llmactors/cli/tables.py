@@ -1,0 +1,18 @@
+"""Tables on standard output."""
+
+from rich.console import Console
+from rich.table import Table
+
+_UNBOUNDED = 10_000
+
+
+def show(table: Table) -> None:
+    """Prints it. Its first column is what names a row, in other commands too, and is never cut.
+
+    Where standard output is no terminal, the table is as wide as it needs to be.
+    """
+    table.columns[0].no_wrap = True
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
+    console.print(table)
