@@ -17,7 +17,6 @@ import trio
 from bench.peers.environments import python_of
 from llmactors.testing.checker import Verdict, check
 from llmactors.testing.cluster import Cluster, ClusterSettings
-from llmactors.testing.load import Load, LoadSettings
 from llmactors.testing.nemeses import (
     FreezeWorker,
     KillGateway,
@@ -28,6 +27,7 @@ from llmactors.testing.nemeses import (
     strike_repeatedly,
     strikes,
 )
+from llmactors.testing.returning import Load, LoadSettings
 
 DESIGNS = ("origin", "llmactors")
 Faults = Callable[[Cluster], Sequence[tuple[Nemesis, int]]]

@@ -15,9 +15,9 @@ from llmactors.testing.checker import Verdict, check, gaps_at, percentiles
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.history import Gap
 from llmactors.testing.key_observer import NODE_RECORDS, TOMBSTONES, RedisKeys
-from llmactors.testing.load import Load, LoadSettings
 from llmactors.testing.member import poll_until
 from llmactors.testing.nemeses import KillWorker, Nemesis, moments, strikes
+from llmactors.testing.returning import Load, LoadSettings
 
 CLIENTS = 56
 """A few more than the fifty streams that are promised: some are between two requests."""

@@ -12,8 +12,8 @@ import trio
 from llmactors.testing import nemeses
 from llmactors.testing.checker import percentiles
 from llmactors.testing.cluster import Cluster, ClusterSettings
-from llmactors.testing.load import Load, LoadSettings
 from llmactors.testing.nemeses import Nemesis
+from llmactors.testing.returning import Load, LoadSettings
 from llmactors.testing.streams import StreamRecord, read_stream
 from tests.chaos.runs import PREFIX, TOKENS, Chaos, Run
 

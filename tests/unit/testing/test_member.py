@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from llmactors.testing.checker import check
-from llmactors.testing.load import Load, LoadSettings
 from llmactors.testing.member import Member, poll_until
+from llmactors.testing.returning import Load, LoadSettings
 
 pytestmark = pytest.mark.integration
 

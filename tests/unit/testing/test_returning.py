@@ -13,8 +13,8 @@ import trio
 from llmactors.testing.checker import check, mock_answer
 from llmactors.testing.event_socket import CutError, EventSocket
 from llmactors.testing.history import RequestHistory
-from llmactors.testing.load import Load, LoadSettings
 from llmactors.testing.node import local_node, mock_model
+from llmactors.testing.returning import Load, LoadSettings
 
 pytestmark = pytest.mark.integration
 
