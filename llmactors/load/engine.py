@@ -1,22 +1,19 @@
-"""The sockets: one thread, one epoll. Nothing is parsed here beyond what tells that an answer is complete."""
+"""One run: one thread, one epoll. Nothing is parsed here beyond what tells that an answer is complete."""
 
-import errno
 import heapq
-import os
 import select
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-import attrs
-
 from llmactors.load.answer import Answer, Malformed
 from llmactors.load.arrivals import poisson, ramp
 from llmactors.load.check import read
+from llmactors.load.connection import IN, OUT, TROUBLE, Connection
 from llmactors.load.frames import BadFrame, SocketAnswer, masked_pong
 from llmactors.load.histogram import Histogram
 from llmactors.load.http1 import Handshake, HttpAnswer
+from llmactors.load.moment import Moment
 from llmactors.load.plan import Api, Plan
 from llmactors.load.tally import Tally
 from llmactors.load.wire import Wire
@@ -24,8 +21,6 @@ from llmactors.load.wire import Wire
 HOLD_BYTES = 64 << 20
 """Unchecked answers above this are checked while the clock runs, one by one; the report says how many."""
 TICK_S = 0.25
-_READ_BYTES = 1 << 16
-"""From 128 KiB on, malloc maps memory anew for each read: 36 us instead of 9."""
 _EVENTS = 128
 """How many sockets are served before the clock is looked at: an arrival must not wait for a thousand of them."""
 _AGAIN_S = 0.05
@@ -35,46 +30,11 @@ _IDLE_S = 1.0
 _FINE_S = 0.003
 """epoll counts in whole milliseconds, rounded up. The last few before an arrival are waited for with `select`."""
 
-_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
-_TROUBLE = select.EPOLLERR | select.EPOLLHUP
-
-
-@attrs.define(eq=False)
-class Connection:
-    """One socket, and the request that is under way on it, if any."""
-
-    sock: socket.socket
-    fd: int
-    waits_to_write: bool = True
-    connected: bool = False
-    unsent: bytes = b""
-    answer: Answer | None = None
-    then: bytes = b""
-    """The request that goes out once the WebSocket is open."""
-    active: float = 0.0
-    """When its request was sent, or anything last came, or it fell idle."""
-
-
-@attrs.frozen
-class Progress:
-    """How far a run has come."""
-
-    seconds: float
-    ended: int
-    failed: int
-    """So far: what is checked afterwards may still turn out wrong."""
-    in_flight: int
-    waiting: int
-    """Arrivals that no connection was free for."""
-    received_bytes: int
-    p50_s: float
-    p99_s: float
-
 
 class Engine:
     """One run of a plan."""
 
-    def __init__(self, plan: Plan, on_progress: Callable[[Progress], None] | None = None) -> None:
+    def __init__(self, plan: Plan, on_progress: Callable[[Moment], None] | None = None) -> None:
         self.plan = plan
         self.tally = Tally()
         self.checked_early = 0
@@ -206,16 +166,13 @@ class Engine:
         self._send(connection, request)
 
     def _connect(self, index: int, at: float, request: bytes) -> None:
-        host = self.plan.target.host
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        target = self.plan.target
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            connection = Connection.of(target, self._epoll, time.perf_counter())
         except OSError as error:
             self._lost(index, at, "connect", str(error))
             self._again()
             return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, sock.fileno(), active=time.perf_counter())
         self.connections += 1
         if self.plan.api is Api.WS:
             opening, accept = self._wire.handshake(index)
@@ -223,29 +180,27 @@ class Engine:
         else:
             connection.answer = HttpAnswer(index, at)
         self._open[connection.fd] = connection
-        self._epoll.register(connection.fd, _IN | _OUT)
-        code = sock.connect_ex((host, self.plan.target.port))
-        if code in {0, errno.EINPROGRESS}:
-            connection.unsent = request
-        else:
-            self._fail(connection, "connect", os.strerror(code))
+        try:
+            connection.connect(target, request)
+        except OSError as error:
+            self._broken(connection, error)
 
     # What a socket is ready for.
 
     def _ready(self, connection: Connection, mask: int) -> None:
-        if connection.unsent and mask & (_OUT | _TROUBLE):
+        if connection.unsent and mask & (OUT | TROUBLE):
             answer = connection.answer
             self._send(connection, connection.unsent)
             if connection.answer is not answer:
                 return
-        if not mask & (_IN | _TROUBLE):
+        if not mask & (IN | TROUBLE):
             return
         try:
-            data = connection.sock.recv(_READ_BYTES)
-        except BlockingIOError:
-            return
+            data = connection.receive()
         except OSError as error:
             self._broken(connection, error)
+            return
+        if data is None:
             return
         now = connection.active = time.perf_counter()
         answer = connection.answer
@@ -287,23 +242,10 @@ class Engine:
             self._received(connection, answer, rest, now)
 
     def _send(self, connection: Connection, data: bytes) -> None:
-        """`data` is all that is left to send, or comes after it."""
-        if connection.unsent and connection.unsent is not data:
-            connection.unsent += data
-            return
         try:
-            sent = connection.sock.send(data)
-        except BlockingIOError:
-            sent = 0
+            connection.send(data)
         except OSError as error:
             self._broken(connection, error)
-            return
-        connection.connected = True
-        connection.unsent = data[sent:]
-        waits = bool(connection.unsent)
-        if waits is not connection.waits_to_write:
-            connection.waits_to_write = waits
-            self._epoll.modify(connection.fd, _IN | _OUT if waits else _IN)
 
     # How requests end.
 
@@ -372,10 +314,8 @@ class Engine:
             heapq.heappush(self._due, time.perf_counter() + _AGAIN_S)
 
     def _drop(self, connection: Connection) -> None:
-        connection.answer = None
-        connection.unsent = b""
         del self._open[connection.fd]
-        connection.sock.close()
+        connection.close()
 
     def _check_one(self) -> None:
         answer = self._complete.popleft()
@@ -433,9 +373,9 @@ class Engine:
             self._busy += 1
             self._lost(self._next, at, "broken_off", "no connection was free before the time was up")
 
-    def _progress(self, seconds: float) -> Progress:
+    def _progress(self, seconds: float) -> Moment:
         shown = self._shown
-        return Progress(
+        return Moment(
             seconds,
             len(self._complete) + self.tally.correct + self.tally.failed,
             self.tally.failed,

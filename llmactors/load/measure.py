@@ -15,7 +15,8 @@ from typing import Any
 import attrs
 
 from llmactors.errors import ConfigError, Unavailable
-from llmactors.load.engine import Engine, Progress
+from llmactors.load.engine import Engine
+from llmactors.load.moment import Moment
 from llmactors.load.plan import Plan
 from llmactors.load.processes import Usage, check_processes, costs
 from llmactors.load.report import report
@@ -33,7 +34,7 @@ def measure(
     *,
     warmup: int = 0,
     server_pids: Sequence[int] = (),
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[Moment], None] | None = None,
 ) -> dict[str, Any]:
     """Warms up, runs the plan, checks everything, and says what was found. SIGINT ends the run, not the process.
 

@@ -17,14 +17,14 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from llmactors.load.engine import Progress as Moment
+from llmactors.load.moment import Moment
 from llmactors.load.plan import Plan
 
 _END_S = 5.0
 
 
 class ProgressBar:
-    """Draws on stderr while it is open, if that is a terminal. Call it with each `Progress` of the engine."""
+    """Draws on stderr while it is open, if that is a terminal. Call it with each `Moment` of a run."""
 
     def __init__(self, plan: Plan, *, cores: Collection[int] = ()) -> None:
         self._goals = {"requests": plan.requests, "seconds": plan.seconds, "open": plan.rate is not None}
