@@ -15,7 +15,10 @@ import pytest
 pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
-LUA = "llmactors/ledger/redis/functions.lua"
+MOVES = "llmactors/ledger/redis/moves.lua"
+WORKERS = "llmactors/ledger/redis/workers.lua"
+ANYBODY = "llmactors/ledger/redis/anybody.lua"
+REGISTER = "llmactors/ledger/redis/register.lua"
 LEDGER = "llmactors/ledger/redis/ledger.py"
 READING = "llmactors/ledger/redis/reading.py"
 MIRRORS = "llmactors/ledger/redis/mirrors.py"
@@ -43,7 +46,7 @@ class Mutant:
 MUTANTS = [
     Mutant(
         "the epoch is not checked",
-        LUA,
+        WORKERS,
         "if has[1] ~= 'r' or tonumber(has[2]) ~= epoch then",
         "if has[1] ~= 'r' then",
         CONTRACT,
@@ -51,7 +54,7 @@ MUTANTS = [
     ),
     Mutant(
         "a forgotten epoch is given out again",
-        LUA,
+        WORKERS,
         "math.max(r.ep + 1, c.now)",
         "r.ep + 1",
         FAULTS,
@@ -67,7 +70,7 @@ MUTANTS = [
     ),
     Mutant(
         "the end is only told, not written",
-        LUA,
+        MOVES,
         "redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n + 1), 'e', last)",
         "",
         FAULTS,
@@ -83,7 +86,7 @@ MUTANTS = [
     ),
     Mutant(
         "a lease never ends",
-        LUA,
+        ANYBODY,
         "for _, worker in ipairs(due_of(c, 'workers')) do",
         "for _, worker in ipairs({}) do",
         CONTRACT,
@@ -91,7 +94,7 @@ MUTANTS = [
     ),
     Mutant(
         "a worker that is gone keeps its requests until its lease ends",
-        LUA,
+        ANYBODY,
         "if has_hung_up(c, worker) then",
         "if false then",
         FAULTS,
@@ -99,7 +102,7 @@ MUTANTS = [
     ),
     Mutant(
         "attempts are not counted",
-        LUA,
+        WORKERS,
         "math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'",
         "math.max(r.ep + 1, c.now), r.at, worker, 'r'",
         CONTRACT,
@@ -107,7 +110,7 @@ MUTANTS = [
     ),
     Mutant(
         "a claim that is asked for again claims again",
-        LUA,
+        WORKERS,
         "if before[1] == nonce then",
         "if false then",
         FAULTS,
@@ -123,7 +126,7 @@ MUTANTS = [
     ),
     Mutant(
         "an append that is repeated is written again",
-        LUA,
+        WORKERS,
         "if first < n + 1 then return HAVE, n end",
         "",
         CONTRACT,
@@ -131,7 +134,7 @@ MUTANTS = [
     ),
     Mutant(
         "a hole in a log is written over",
-        LUA,
+        WORKERS,
         "if first > n + 1 then return GAP, n + 1 end",
         "",
         CONTRACT,
@@ -163,7 +166,7 @@ MUTANTS = [
     ),
     Mutant(
         "an outage of the ledger ends every lease",
-        LUA,
+        MOVES,
         "if seen == 0 or c.now - seen < s.outage_ms then return end",
         "if true then return end",
         FAULTS,
@@ -171,7 +174,7 @@ MUTANTS = [
     ),
     Mutant(
         "a drain counts as an attempt",
-        LUA,
+        WORKERS,
         "  if how == 'silent' then\n    detach(c, r)\n    r.at = r.at - 1\n",
         "  if how == 'silent' then\n    detach(c, r)\n",
         CONTRACT,
@@ -179,7 +182,7 @@ MUTANTS = [
     ),
     Mutant(
         "a worker is not told of a cancel",
-        LUA,
+        MOVES,
         "redis.call('ZADD', key(c, 'stops:' .. r.h), c.now + s.lease_ms,",
         "redis.call('ZADD', key(c, 'other:' .. r.h), c.now + s.lease_ms,",
         CONTRACT,
@@ -187,7 +190,7 @@ MUTANTS = [
     ),
     Mutant(
         "accepted work is refused where Redis is full",
-        LUA,
+        REGISTER,
         "register('append', append, { 'allow-oom' })",
         "register('append', append, {})",
         FAULTS,

@@ -11,8 +11,13 @@ def _read(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
 
 
+_PARTS = ("context", "queue", "moves", "gateways", "workers", "anybody", "register")
+"""Each uses what those before it define."""
+
 # One library, so that a request can be admitted, charged, ended and settled in one move each.
-_TEXT = f"local limits = (function()\n{_read('limits.lua')}end)()\n{_read('functions.lua')}"
+_TEXT = f"local limits = (function()\n{_read('limits.lua')}end)()\n" + "\n".join(
+    _read(f"{part}.lua") for part in _PARTS
+)
 NAME = f"llmactors_{hashlib.sha256(_TEXT.encode()).hexdigest()[:8]}"
 
 

@@ -1,0 +1,92 @@
+-- The ledger's moves, inside Redis, where each is atomic: `ledger/lifecycle.py`, `leases.py` and `fair_queue.py` in Lua.
+-- All files here are one text, in the order of `library.py`. This one: the keys, and what one call knows and gathers.
+--
+-- KEYS[1] is the prefix of all keys, as in `llmactors:{main}:`: its hash tag keeps one ledger in one slot.
+-- ARGV[1] is the time in milliseconds since 1970, or '' for the server's own; ARGV[2] the settings, packed.
+--
+--   request:ID   hash    one request's state                  workers       zset  worker -> end of its lease, ms
+--   body:ID      string  the request as it was submitted      dead_workers  zset  worker -> when it lost it, ms
+--   log:ID       stream  SEQ-0 -> tokens up to SEQ, or end    worker:W      hash  what else is known of it
+--   gone:ID      string  a tombstone                          held:W        zset  request -> order of its claim
+--   counters     hash                                         stops:W       zset  `ID EPOCH` -> until when to say it, ms
+--   deadlines    zset    request -> deadline, ms              gateways      zset  channel -> end of its lease, ms
+--   unread       zset    request -> end of its grace, ms      dead_letters  stream
+--   ended        zset    request -> when to bury it, ms       limit:…      what callers have used: `limits.lua`
+--
+-- The queue of one model and class: `classes:M` hash class -> times passed over; `waiting:…` zset of one tenant's
+-- requests in order of arrival; `heads:…` zset `SERIAL TENANT` -> start tag; `tags:…` hash of finish tags; `pace:M` hash.
+
+local PATIENCE = 16
+local BATCH = 256 -- what one call moves at most of what is overdue; the next call goes on
+local SERIAL = '%016d'
+
+local OK, FENCED, STOP, GAP, GONE, HAVE = 0, 1, 2, 3, 4, 5
+
+local function begin(keys, args)
+  local now = tonumber(args[1])
+  local now_us = now and now * 1000
+  if not now then
+    local time = redis.call('TIME')
+    now_us = time[1] * 1000000 + time[2]
+    now = math.floor(now_us / 1000)
+  end
+  return {
+    base = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, pushes = {},
+  }
+end
+
+local function settings(c)
+  if not c.settings then c.settings = cmsgpack.unpack(c.packed) end
+  return c.settings
+end
+
+local function key(c, name) return c.base .. name end
+
+-- What one call counts, keeps alive and tells is gathered, and done once at its end: `commit`.
+
+local function count(c, name, by) c.counts[name] = (c.counts[name] or 0) + by end
+
+local function counted(c, name)
+  return tonumber(redis.call('HGET', key(c, 'counters'), name) or '0') + (c.counts[name] or 0)
+end
+
+-- Every key has a time to live: as long as anything in use, where nothing else is said.
+local function keep(c, name, ms) c.kept[name] = ms or settings(c).keep_ms end
+
+local function load(c, id)
+  local flat = redis.call('HGETALL', key(c, 'request:' .. id))
+  if #flat == 0 then return nil end
+  local r = { id = id }
+  for i = 1, #flat, 2 do r[flat[i]] = flat[i + 1] end
+  r.n, r.ep, r.at = tonumber(r.n), tonumber(r.ep), tonumber(r.at)
+  return r
+end
+
+local function put(c, r, ...) redis.call('HSET', key(c, 'request:' .. r.id), ...) end
+
+-- News. What happened to many logs in one call goes out as one message per gateway.
+
+local function push(c, channels, id, epoch, first, tokens, last)
+  if channels == '' then return end
+  local head = '\149' .. cmsgpack.pack(id) .. cmsgpack.pack(epoch) .. cmsgpack.pack(first)
+  local item = head .. (tokens or '\144') .. (last or '\192')
+  for channel in string.gmatch(channels, '%S+') do
+    local items = c.pushes[channel]
+    if not items then items = {}; c.pushes[channel] = items end
+    items[#items + 1] = item
+  end
+end
+
+local function tell_work(c, model) c.works[model] = true end
+
+local function commit(c)
+  for name, by in pairs(c.counts) do
+    -- Not 0, which negated is '-0' in Lua and no number to Redis.
+    if by ~= 0 then redis.call('HINCRBY', key(c, 'counters'), name, by) end
+  end
+  for name, ms in pairs(c.kept) do redis.call('PEXPIRE', name, ms) end
+  for model in pairs(c.works) do redis.call('PUBLISH', key(c, 'wake'), model) end
+  for channel, items in pairs(c.pushes) do
+    redis.call('PUBLISH', channel, '\221' .. struct.pack('>I4', #items) .. table.concat(items))
+  end
+end

@@ -1,0 +1,202 @@
+-- What gateways call.
+
+local function create(c, id, body, fields, channel)
+  local s = settings(c)
+  local r = {
+    id = id, m = fields[1], t = fields[2], p = fields[3], c = fields[4], z = fields[5], gr = fields[7],
+    n = 0, ep = 0, at = 0, g = channel, st = 'q', sn = redis.call('HINCRBY', key(c, 'counters'), 'serial', 1),
+  }
+  redis.call('SET', key(c, 'body:' .. id), body, 'PX', s.keep_ms)
+  put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', channel, 'sn', r.sn)
+  keep(c, key(c, 'request:' .. id))
+  keep(c, key(c, 'counters'))
+  count(c, 'accepted_total', 1)
+  if fields[6] ~= '' then
+    redis.call('ZADD', key(c, 'deadlines'), fields[6], id)
+    keep(c, key(c, 'deadlines'))
+  end
+  if channel ~= '' then renew_gateway(c, channel) end
+  redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), id)
+  keep(c, key(c, 'unread'))
+  return r
+end
+
+local function known_before(c, id, body)
+  local known = redis.call('GET', key(c, 'body:' .. id))
+  if known then return known == body and 'duplicate' or 'conflict' end
+  local digest = is_gone(c, id)
+  if digest then return digest == redis.sha1hex(body) and 'duplicate' or 'conflict' end
+  return nil
+end
+
+-- Charges the caller for a request that is admitted.
+local function charge(c, r, packed)
+  if packed == '' then return end
+  local estimate, charges = unpack(cmsgpack.unpack(packed))
+  local holds = limits.charge_all(c, r.id, charges, settings(c).keep_ms)
+  if #holds > 0 then put(c, r, 'ch', cmsgpack.pack({ estimate, holds })) end
+end
+
+local REQUEST = 10 -- how many arguments describe one
+local FIELDS = 6 -- how many of these come after its id, its body and its model, before its charges
+
+-- channel or '', then of each request: id, body, model, tenant, class, cost, bytes, deadline or '', grace, charges or ''.
+-- All or none: outcome, the time in us, and how the caller stands with each limit.
+local function submit(c, args)
+  local channel, requests = args[3], (#args - 3) / REQUEST
+  local duplicates, conflicts, bytes, charges = 0, 0, 0, {}
+  for i = 4, #args, REQUEST do
+    local known = known_before(c, args[i], args[i + 1])
+    if known == 'duplicate' then duplicates = duplicates + 1 end
+    if known == 'conflict' then conflicts = conflicts + 1 end
+    bytes = bytes + args[i + 6]
+    if args[i + 9] ~= '' then
+      for _, each in ipairs(cmsgpack.unpack(args[i + 9])[2]) do charges[#charges + 1] = each end
+    end
+  end
+  local function answer(outcome, standings)
+    return { outcome, string.format('%.0f', c.now_us), standings or select(2, limits.look(c, charges, true)) }
+  end
+  if conflicts > 0 or (duplicates > 0 and duplicates < requests) then return answer('conflict') end
+  if duplicates > 0 then
+    for i = 4, #args, REQUEST do
+      local r = channel ~= '' and load(c, args[i])
+      if r then add_reader(c, r, channel) end
+    end
+    return answer('duplicate')
+  end
+  local s, now = settings(c), redis.call('HMGET', key(c, 'counters'), 'queued', 'queued_bytes')
+  if tonumber(now[1] or '0') + requests > s.max_queued or tonumber(now[2] or '0') + bytes > s.max_queued_bytes then
+    return answer('overloaded')
+  end
+  local admitted, standings = limits.look(c, charges, false)
+  if not admitted then return answer('limited', standings) end
+  for i = 4, #args, REQUEST do
+    local r = create(c, args[i], args[i + 1], { unpack(args, i + 2, i + 2 + FIELDS) }, channel)
+    charge(c, r, args[i + 9])
+    enqueue(c, r)
+  end
+  return answer('accepted', standings)
+end
+
+-- id, body, channel or '', model, tenant, class, cost, bytes, deadline or '', grace, how many tokens its log has, these,
+-- charges or ''. For what was accepted once, so beyond all bounds.
+local function restore(c, args)
+  local id, body, channel = args[3], args[4], args[5]
+  local known = known_before(c, id, body)
+  if known then return known end
+  local r = create(c, id, body, { unpack(args, 6, 12) }, channel)
+  r.n = tonumber(args[13])
+  if r.n > 0 then
+    redis.call('XADD', key(c, 'log:' .. id), string.format('%d-0', r.n), 't', args[14])
+    keep(c, key(c, 'log:' .. id))
+    put(c, r, 'n', r.n)
+    count(c, 'log_tokens', r.n)
+  end
+  charge(c, r, args[15])
+  enqueue(c, r)
+  return 'restored'
+end
+
+-- channel, then pairs of id and seq: renews the gateway's lease, makes it a reader of each, and says what is new.
+local function tail(c, args)
+  local channel, found = args[3], {}
+  renew_gateway(c, channel)
+  for i = 4, #args, 2 do
+    local r = load(c, args[i])
+    if r then
+      add_reader(c, r, channel)
+      found[#found + 1] = slice(c, r, tonumber(args[i + 1]))
+    else
+      found[#found + 1] = unknown(c, args[i])
+    end
+  end
+  return found
+end
+
+-- channel, then ids
+local function unfollow(c, args)
+  local channel = args[3]
+  for i = 4, #args do
+    local r = load(c, args[i])
+    if r and r.st ~= 'e' and reads(r, channel) then
+      local others = {}
+      for other in string.gmatch(r.g, '%S+') do
+        if other ~= channel then others[#others + 1] = other end
+      end
+      r.g = table.concat(others, ' ')
+      put(c, r, 'g', r.g)
+      redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), r.id)
+    end
+  end
+  return OK
+end
+
+-- model, tenant, class: in milliseconds
+local function expected_wait(c, args)
+  local model, tenant, class = args[3], args[4], tonumber(args[5])
+  local pace, ahead = per_ms(c, model), 0
+  if not pace then return 0 end
+  for _, each in ipairs(redis.call('HKEYS', key(c, 'classes:' .. model))) do
+    if tonumber(each) < class then ahead = ahead + ahead_in(c, model, each) end
+    if tonumber(each) == class then ahead = ahead + ahead_in(c, model, each, tenant) end
+  end
+  return math.floor(ahead / pace)
+end
+
+-- id, seq
+local function read(c, args)
+  local r = load(c, args[3])
+  return r and slice(c, r, tonumber(args[4])) or unknown(c, args[3])
+end
+
+-- id
+local function info(c, args)
+  local r = load(c, args[3])
+  if not r then return unknown(c, args[3]) end
+  local last = r.n + (r.st == 'e' and 1 or 0)
+  return { 'known', redis.call('GET', key(c, 'body:' .. r.id)), r.st, r.ep, r.at, last }
+end
+
+-- id
+local function cancel_request(c, args)
+  local r = load(c, args[3])
+  if not r then return unknown(c, args[3]) end
+  if r.st == 'e' then return { 'known', 0 } end
+  cancel(c, r)
+  return { 'known', 1 }
+end
+
+-- id, ttl in ms
+local function watch(c, args)
+  local r = load(c, args[3])
+  if not r then return unknown(c, args[3]) end
+  if r.st ~= 'e' then
+    r.wu = math.max(tonumber(r.wu or '0'), c.now + args[4])
+    put(c, r, 'wu', r.wu)
+    redis.call('ZADD', key(c, 'unread'), 'GT', patience_ends(c, r), r.id)
+  end
+  return { 'known', 1 }
+end
+
+-- id, epoch, tokens in the log, how many more, these, '1' to hand it back to the queue:
+-- extends a log that the caller has compared with what it knows, unless anything changed meanwhile.
+local function extend(c, args)
+  local r = load(c, args[3])
+  if not r then return unknown(c, args[3]) end
+  if r.st == 'e' or r.ep ~= tonumber(args[4]) or r.n ~= tonumber(args[5]) then return { 'known', 0 } end
+  local first = r.n + 1
+  r.n = r.n + args[6]
+  redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n), 't', args[7])
+  keep(c, key(c, 'log:' .. r.id))
+  put(c, r, 'n', r.n)
+  count(c, 'log_tokens', tonumber(args[6]))
+  push(c, r.g, r.id, r.ep, first, args[7], nil)
+  if args[8] == '1' and r.h then
+    -- Who runs it goes on from a shorter log, and not in the same words perhaps: it must begin again from this one.
+    detach(c, r)
+    r.at = r.at - 1
+    enqueue(c, r)
+  end
+  return { 'known', 1 }
+end

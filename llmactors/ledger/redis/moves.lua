@@ -1,0 +1,220 @@
+-- Moves. A request is queued, or in the hands of a worker, or ended; only `detach` takes it out of a place.
+
+local function detach(c, r)
+  if r.h then
+    count(c, 'running', -1)
+    redis.call('HDEL', key(c, 'request:' .. r.id), 'h')
+    redis.call('ZREM', key(c, 'held:' .. r.h), r.id)
+    if r.qn and redis.call('EXISTS', key(c, 'held:' .. r.h)) == 0 then
+      redis.call('HDEL', key(c, 'worker:' .. r.h), 'suspects', 'suspects_max')
+    end
+    r.h = nil
+    return
+  end
+  count(c, 'queued', -1)
+  count(c, 'queued_bytes', -tonumber(r.z))
+  leave_line(c, r)
+  if redis.call('EXISTS', key(c, 'classes:' .. r.m)) == 0 then redis.call('DEL', key(c, 'pace:' .. r.m)) end
+  if r.rv then
+    redis.call('HDEL', key(c, 'worker:' .. r.rv), 'reserved')
+    redis.call('HDEL', key(c, 'request:' .. r.id), 'rv')
+    r.rv = nil
+    tell_work(c, r.m) -- who had it reserved may claim again
+  end
+end
+
+local function enqueue(c, r)
+  if not r.qn and r.at + 1 >= settings(c).quarantine_from then
+    r.qn = '1'
+    put(c, r, 'qn', 1)
+    count(c, 'quarantined', 1)
+  end
+  put(c, r, 'st', 'q', 'qa', c.now, 'at', r.at)
+  r.st = 'q'
+  count(c, 'queued', 1)
+  count(c, 'queued_bytes', tonumber(r.z))
+  wait_in_line(c, r)
+  begin_pace(c, r.m)
+  tell_work(c, r.m)
+end
+
+local function bury(c)
+  local s, ended = settings(c), key(c, 'ended')
+  for touched = 0, BATCH - 1 do
+    local first = redis.call('ZRANGE', ended, 0, 0, 'WITHSCORES')
+    if not first[1] then return touched end
+    local full = redis.call('ZCARD', ended) > s.retained_max or counted(c, 'ended_tokens') > s.retained_tokens_max
+    if tonumber(first[2]) > c.now and not full then return touched end
+    local id = first[1]
+    local n = tonumber(redis.call('HGET', key(c, 'request:' .. id), 'n') or '0')
+    local body = redis.call('GET', key(c, 'body:' .. id)) or ''
+    count(c, 'log_tokens', -n)
+    count(c, 'ended_tokens', -n)
+    redis.call('ZREM', ended, id)
+    redis.call('DEL', key(c, 'request:' .. id), key(c, 'body:' .. id), key(c, 'log:' .. id))
+    local stone = string.format('%d:%s', c.now + s.tombstone_ms, redis.sha1hex(body))
+    redis.call('SET', key(c, 'gone:' .. id), stone, 'PX', math.max(1, s.tombstone_ms))
+  end
+  return BATCH
+end
+
+local function finish(c, r, last, by_epoch)
+  local s = settings(c)
+  if r.h and by_epoch == 0 then
+    -- Told for as long as a lease lasts: who has not heard of it by then has lost everything anyway.
+    redis.call('ZADD', key(c, 'stops:' .. r.h), c.now + s.lease_ms, r.id .. ' ' .. string.format('%d', r.ep))
+    keep(c, key(c, 'stops:' .. r.h))
+    local channel = redis.call('HGET', key(c, 'worker:' .. r.h), 'channel')
+    if channel then redis.call('PUBLISH', channel, 's' .. r.h) end
+  end
+  detach(c, r)
+  if r.ch then
+    -- With the end itself, whoever writes it: what was reserved cannot outlive its request.
+    local held = cmsgpack.unpack(r.ch)
+    limits.settle(c, r.id, held[2], limits.tokens_used(r, last, held[1]))
+    redis.call('HDEL', key(c, 'request:' .. r.id), 'ch')
+  end
+  redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n + 1), 'e', last)
+  put(c, r, 'st', 'e', 'eb', by_epoch)
+  if r.qn then count(c, 'quarantined', -1) end
+  count(c, 'ended_total', 1)
+  count(c, 'ended_tokens', r.n)
+  redis.call('ZREM', key(c, 'deadlines'), r.id)
+  redis.call('ZREM', key(c, 'unread'), r.id)
+  redis.call('ZADD', key(c, 'ended'), c.now + s.retention_ms, r.id)
+  keep(c, key(c, 'ended'))
+  local longest = s.retention_ms + s.tombstone_ms + 60000 -- in case that nobody is there to bury it
+  for _, name in ipairs({ 'request:', 'body:', 'log:' }) do keep(c, key(c, name .. r.id), longest) end
+  push(c, r.g, r.id, r.ep, r.n + 1, nil, last)
+  if redis.call('ZCARD', key(c, 'ended')) > s.retained_max or s.retained_tokens_max == 0 then bury(c) end
+end
+
+local function cancel(c, r) finish(c, r, cmsgpack.pack({ 'f', 'cancelled', 0, r.n }), 0) end
+
+local function expire(c, r)
+  local message = 'the deadline passed before the answer was whole'
+  finish(c, r, cmsgpack.pack({ 'x', 'DEADLINE_EXCEEDED', message, 0, r.n }), 0)
+end
+
+local function give_up(c, r, code, message, cause)
+  local body = redis.call('GET', key(c, 'body:' .. r.id)) or ''
+  local letters = key(c, 'dead_letters')
+  redis.call('XADD', letters, 'MAXLEN', '=', settings(c).dead_letters_kept, '*',
+    'body', body, 'attempt', r.at, 'cause', cause, 'at', c.now)
+  keep(c, letters)
+  finish(c, r, cmsgpack.pack({ 'x', code, message, -1, -1 }), r.ep)
+end
+
+local function crash(c, r, cause)
+  -- Who ran with other suspects is not convicted, but goes on with fewer.
+  if r.qn and r.h and redis.call('HGET', key(c, 'worker:' .. r.h), 'suspects') == '1' then
+    local message = 'its backend or worker crashed in each of %d attempts, in the last with it alone'
+    give_up(c, r, 'POISONED', string.format(message, r.at), cause)
+  else
+    detach(c, r)
+    count(c, 'requeued_total', 1)
+    enqueue(c, r)
+  end
+end
+
+local function lose(c, worker, cause)
+  redis.call('ZREM', key(c, 'workers'), worker)
+  local dead = key(c, 'dead_workers')
+  redis.call('ZADD', dead, c.now, worker)
+  redis.call('ZREMRANGEBYRANK', dead, 0, -settings(c).dead_workers_kept - 1)
+  keep(c, dead)
+  local held = redis.call('ZRANGE', key(c, 'held:' .. worker), 0, -1)
+  for _, id in ipairs(held) do
+    local r = load(c, id)
+    if r and r.h == worker then crash(c, r, cause) end
+  end
+  local reserved = redis.call('HGET', key(c, 'worker:' .. worker), 'reserved')
+  local r = reserved and load(c, reserved)
+  if r and r.rv == worker then
+    redis.call('HDEL', key(c, 'request:' .. reserved), 'rv')
+    wait_in_line(c, r)
+    tell_work(c, r.m)
+  end
+  local channel = redis.call('HGET', key(c, 'worker:' .. worker), 'channel')
+  redis.call('DEL', key(c, 'worker:' .. worker), key(c, 'held:' .. worker), key(c, 'stops:' .. worker))
+  if channel then redis.call('PUBLISH', channel, 's' .. worker) end
+  return #held
+end
+
+-- Nobody can renew anything while the ledger is away, and nobody looks: such a time counts against nobody.
+local function notice_outage(c)
+  local s, counters = settings(c), key(c, 'counters')
+  local seen = tonumber(redis.call('HGET', counters, 'seen') or '0')
+  redis.call('HSET', counters, 'seen', c.now)
+  if seen == 0 or c.now - seen < s.outage_ms then return end
+  for name, lease in pairs({ workers = s.lease_ms, gateways = s.reader_ms }) do
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key(c, name), seen, c.now + lease)) do
+      redis.call('ZADD', key(c, name), c.now + lease, member)
+      if name == 'workers' then redis.call('HDEL', key(c, 'worker:' .. member), 'silent_since') end
+    end
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key(c, 'unread'), seen, c.now)) do
+    local grace = tonumber(redis.call('HGET', key(c, 'request:' .. id), 'gr') or '0')
+    redis.call('ZADD', key(c, 'unread'), c.now + grace, id)
+  end
+end
+
+-- Whether the worker's lease is good. An overdue one ends here, whether or not anybody reaped.
+local function is_live(c, worker)
+  local due = tonumber(redis.call('ZSCORE', key(c, 'workers'), worker) or 'nan')
+  if not (due == due) then return false end
+  if due <= c.now then
+    lose(c, worker, "its worker's lease ended")
+    return false
+  end
+  return true
+end
+
+-- Readers.
+
+local function patience_ends(c, r)
+  local until_ms = math.max(c.now, tonumber(r.wu or '0'))
+  for channel in string.gmatch(r.g, '%S+') do
+    until_ms = math.max(until_ms, tonumber(redis.call('ZSCORE', key(c, 'gateways'), channel) or '0'))
+  end
+  return until_ms + r.gr
+end
+
+local function reads(r, channel) return string.find(' ' .. r.g .. ' ', ' ' .. channel .. ' ', 1, true) ~= nil end
+
+local function add_reader(c, r, channel)
+  if r.st == 'e' or reads(r, channel) then return end
+  r.g = r.g == '' and channel or r.g .. ' ' .. channel
+  put(c, r, 'g', r.g)
+  redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), r.id)
+end
+
+local function renew_gateway(c, channel)
+  redis.call('ZADD', key(c, 'gateways'), c.now + settings(c).reader_ms, channel)
+  keep(c, key(c, 'gateways'))
+end
+
+local function is_gone(c, id)
+  local stone = redis.call('GET', key(c, 'gone:' .. id))
+  if not stone then return nil end
+  local due, digest = string.match(stone, '^(%d+):(.*)$')
+  return tonumber(due) > c.now and digest or nil
+end
+
+local function unknown(c, id) return is_gone(c, id) and { 'gone' } or { 'unknown' } end
+
+-- Chunks of the log that end after `after`: each entry's id is the seq of its last token.
+local function chunks(c, id, after)
+  local found = {}
+  for _, entry in ipairs(redis.call('XRANGE', key(c, 'log:' .. id), string.format('(%d-0', after), '+')) do
+    found[#found + 1] = string.match(entry[1], '^%d+')
+    found[#found + 1] = entry[2][1]
+    found[#found + 1] = entry[2][2]
+  end
+  return found
+end
+
+local function slice(c, r, after)
+  if r.st == 'e' then after = math.min(after, r.n) end
+  return { 'known', r.st, r.ep, r.at, r.n, chunks(c, r.id, after) }
+end

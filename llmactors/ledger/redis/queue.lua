@@ -1,0 +1,169 @@
+-- The queue.
+
+local function queue_of(c, r)
+  local name = r.m .. ':' .. r.p
+  return {
+    classes = key(c, 'classes:' .. r.m),
+    heads = key(c, 'heads:' .. name),
+    tags = key(c, 'tags:' .. name),
+  }
+end
+
+local function flow_of(c, r) return key(c, 'waiting:' .. r.p .. ':' .. #r.m .. ':' .. r.m .. ':' .. r.t) end
+
+local function virtual(q) return tonumber(redis.call('HGET', q.tags, 'v') or '0') end
+
+-- The virtual time, and a tenant's finish tag.
+local function tags_of(q, tenant)
+  local tags = redis.call('HMGET', q.tags, 'v', 't' .. tenant)
+  return tonumber(tags[1] or '0'), tonumber(tags[2] or '0')
+end
+
+local function head_of(flow)
+  local head = redis.call('ZRANGE', flow, 0, 0, 'WITHSCORES')
+  return head[1], tonumber(head[2])
+end
+
+local function show_head(c, q, tenant, id, serial)
+  local start = redis.call('HGET', key(c, 'request:' .. id), 's') or redis.call('HGET', q.tags, 't' .. tenant)
+  redis.call('ZADD', q.heads, start, string.format(SERIAL, serial) .. tenant)
+end
+
+local function wait_in_line(c, r)
+  local q, flow = queue_of(c, r), flow_of(c, r)
+  local old, old_serial = head_of(flow)
+  if not old then
+    redis.call('HSET', q.tags, 't' .. r.t, math.max(tags_of(q, r.t)))
+  end
+  if r.s then
+    -- The virtual time may have begun anew since; an old tag is never later than the present.
+    r.s = math.min(tonumber(r.s), virtual(q))
+    put(c, r, 's', r.s)
+  end
+  redis.call('ZADD', flow, r.sn, r.id)
+  redis.call('HSETNX', q.classes, r.p, 0)
+  local new, new_serial = head_of(flow)
+  if new ~= old then
+    if old then redis.call('ZREM', q.heads, string.format(SERIAL, old_serial) .. r.t) end
+    show_head(c, q, r.t, new, new_serial)
+  end
+  for _, name in ipairs({ flow, q.classes, q.heads, q.tags }) do keep(c, name) end
+end
+
+local function forget_past_tags(q)
+  local heads = redis.call('ZCARD', q.heads)
+  if redis.call('HLEN', q.tags) <= 2 * heads + 64 then return end
+  local now, waiting = virtual(q), {}
+  for _, member in ipairs(redis.call('ZRANGE', q.heads, 0, -1)) do waiting['t' .. string.sub(member, 17)] = true end
+  local all = redis.call('HGETALL', q.tags)
+  for i = 1, #all, 2 do
+    if all[i] ~= 'v' and not waiting[all[i]] and tonumber(all[i + 1]) <= now then redis.call('HDEL', q.tags, all[i]) end
+  end
+end
+
+-- Out of the queue, if it is in it: one that was taken from it waits on in nobody's line.
+local function leave_line(c, r)
+  local q, flow = queue_of(c, r), flow_of(c, r)
+  local old, old_serial = head_of(flow)
+  if redis.call('ZREM', flow, r.id) == 0 then return end
+  if old == r.id then
+    redis.call('ZREM', q.heads, string.format(SERIAL, old_serial) .. r.t)
+    local new, new_serial = head_of(flow)
+    if new then show_head(c, q, r.t, new, new_serial) end
+  end
+  if redis.call('EXISTS', q.heads) == 0 then
+    -- Nothing waits: a new busy period begins with clean tags and no memory of tenants.
+    redis.call('DEL', q.tags)
+    redis.call('HDEL', q.classes, r.p)
+  elseif redis.call('EXISTS', flow) == 0 then
+    forget_past_tags(q)
+  end
+end
+
+-- The class that is next, and how often it was passed over.
+local function next_class(classes)
+  local lowest, longest, passed, times = nil, nil, 0, -1
+  for i = 1, #classes, 2 do
+    local class, over = tonumber(classes[i]), tonumber(classes[i + 1])
+    if not lowest or class < lowest then lowest, passed = class, over end
+    if over > times or (over == times and class < longest) then longest, times = class, over end
+  end
+  if times >= PATIENCE then return longest, times end
+  return lowest, passed
+end
+
+local function take(c, model)
+  local classes_key = key(c, 'classes:' .. model)
+  local classes = redis.call('HGETALL', classes_key)
+  if #classes == 0 then return nil end
+  local chosen, passed = next_class(classes)
+  for i = 1, #classes, 2 do
+    if tonumber(classes[i]) ~= chosen then redis.call('HINCRBY', classes_key, classes[i], 1) end
+  end
+  if passed > 0 then redis.call('HSET', classes_key, chosen, 0) end
+  local q = queue_of(c, { m = model, p = chosen })
+  local head = redis.call('ZRANGE', q.heads, 0, 0, 'WITHSCORES')
+  if not head[1] then
+    redis.call('HDEL', classes_key, chosen) -- a queue that outlived its keys
+    return take(c, model)
+  end
+  local start, tenant = tonumber(head[2]), string.sub(head[1], 17)
+  local id = head_of(flow_of(c, { m = model, p = chosen, t = tenant }))
+  local r = id and load(c, id)
+  if not r then
+    redis.call('ZREM', q.heads, head[1])
+    if id then redis.call('ZREM', flow_of(c, { m = model, p = chosen, t = tenant }), id) end
+    return take(c, model)
+  end
+  put(c, r, 's', start)
+  r.s = start
+  local now, tag = tags_of(q, tenant)
+  redis.call('HSET', q.tags, 'v', math.max(now, start), 't' .. tenant, math.max(tag, start + tonumber(r.c)))
+  leave_line(c, r)
+  return r
+end
+
+-- How fast the queue of a model moves: `ledger/pace.py`.
+
+local PACE_MS, LEAST_MS = 5000, 200
+
+local function begin_pace(c, model)
+  local name = key(c, 'pace:' .. model)
+  redis.call('HSETNX', name, 'waiting', c.now)
+  keep(c, name)
+end
+
+local function note_pace(c, model)
+  local name = key(c, 'pace:' .. model)
+  if redis.call('EXISTS', key(c, 'classes:' .. model)) == 0 then return end
+  local since = tonumber(redis.call('HGET', name, 'since'))
+  if not since then
+    redis.call('HSET', name, 'since', c.now, 'count', 0)
+    keep(c, name)
+    return
+  end
+  local counted = redis.call('HINCRBY', name, 'count', 1)
+  local elapsed = c.now - since
+  if elapsed >= PACE_MS then redis.call('HSET', name, 'since', c.now, 'count', 0, 'before', counted / elapsed) end
+end
+
+local function per_ms(c, model)
+  local known = redis.call('HMGET', key(c, 'pace:' .. model), 'since', 'count', 'before', 'waiting')
+  local since = known[1] or known[4]
+  if not since then return nil end
+  local elapsed, counted = c.now - since, tonumber(known[2] or '0')
+  if known[3] then return (counted + known[3] * PACE_MS) / (elapsed + PACE_MS) end
+  return elapsed >= LEAST_MS and math.max(counted, 1) / elapsed or nil
+end
+
+local function ahead_in(c, model, class, tenant)
+  local q = queue_of(c, { m = model, p = class })
+  local function waiting(of) return redis.call('ZCARD', flow_of(c, { m = model, p = class, t = of })) end
+  local own = tenant and waiting(tenant)
+  local ahead = own or 0
+  for _, member in ipairs(redis.call('ZRANGE', q.heads, 0, -1)) do
+    local other = string.sub(member, 17)
+    if other ~= tenant then ahead = ahead + (own and math.min(waiting(other), own + 1) or waiting(other)) end
+  end
+  return ahead
+end
