@@ -26,7 +26,7 @@ from llmactors.keys.text import Credential, Digest, read_key
 from llmactors.limiter.limits import Limits
 
 OPEN_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/openapi.json"})
-"""Served without a key: they are for orchestrators and scrapers, and say nothing of any request."""
+"""Served without a key: for orchestrators, scrapers and whoever writes a client. They say nothing of any request."""
 
 _SINGLE = ""
 """In place of an id, for the node's single key."""

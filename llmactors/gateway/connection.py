@@ -1,4 +1,4 @@
-"""One client's connection: the bytes in and out around Hypercorn's protocol machine, and when it ends.
+"""One client's connection: the bytes in and out around its protocol machine, and when it ends.
 
 Hypercorn 0.18's own `TCPServer` writes inside a shielded scope without a deadline, so that a client which stops reading
 could be neither cancelled nor timed out; takes a pass of the scheduler per chunk; and keeps its idle timer in a task,

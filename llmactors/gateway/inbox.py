@@ -70,7 +70,7 @@ class Inbox:
 
 
 class ApplicationTasks:
-    """What Hypercorn's protocol machines see as their task group: the tasks of one connection."""
+    """The tasks of one connection. Hypercorn's WebSocket stream sees it as its task group."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -115,5 +115,5 @@ async def _run(
     except* Exception as group:
         # One exchange that failed must not take its gateway along.
         log.exception("exchange failed", path=scope["path"], exc_info=group)
-    # Hypercorn's way to hear that the application is done. Not in a `finally`: who is cancelled is cut, not answered.
+    # So a stream hears that the application is done. Not in a `finally`: who is cancelled is cut, not answered.
     await send(None)

@@ -20,6 +20,7 @@ from llmactors.ledger.record import Record
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.timers import Timers
 from llmactors.limiter.charges import Charge, tokens_used
+from llmactors.limiter.policy import to_us
 from llmactors.limiter.store import LimiterStore
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
@@ -59,7 +60,7 @@ class Lifecycle:
 
     def now_us(self) -> int:
         """The time by which limits are counted: since 1970, so that a day is one of the calendar's, but monotonic."""
-        now_us = round(self._now() * 1_000_000)
+        now_us = to_us(self._now())
         if self._epoch_us is None:
             self._epoch_us = self._wall_ms() * 1000 - now_us
         return self._epoch_us + now_us

@@ -1,7 +1,7 @@
 """What callers may use: of requests, of tokens, and at once.
 
     limits      what one tenant may use                   policy        a rate, a state, a decision
-    charges     what a request costs, limit by limit      gcra, fixed_window, permits: how each is counted
+    charges     what a request costs, limit by limit      gcra, fixed_window, permits: how each is counted (algorithms)
     store       who has used how much, in one process     headers       tells the caller
     share       a gateway's part of a limit               actor         what is charged; counts while nobody else can
 

@@ -12,7 +12,7 @@ import trio
 from llmactors.actors import Actor
 from llmactors.limiter.charges import Charge, Standing, charges_for
 from llmactors.limiter.limits import Limits
-from llmactors.limiter.policy import RatePolicy
+from llmactors.limiter.policy import RatePolicy, to_us
 from llmactors.limiter.share import share_of
 from llmactors.limiter.store import LimiterStore
 
@@ -73,7 +73,7 @@ class LimiterActor(Actor):
 
     def _from_share(self, charges: Iterable[Charge]) -> tuple[Standing, ...]:
         """Takes from this gateway's share what can be had of it now: all, or nothing."""
-        gateways, now_us = max(1, self._gateways()), round(trio.current_time() * 1_000_000)
+        gateways, now_us = max(1, self._gateways()), to_us(trio.current_time())
         own = [share_of(charge, gateways) for charge in charges if charge.policy is not None]
         standings = tuple(self._share.look(own, now_us))
         if all(standing.decision.admitted for standing in standings):

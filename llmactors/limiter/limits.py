@@ -31,8 +31,3 @@ class Limits:
                 raise errors.ConfigError(
                     f"limits: {name} is {value}, must be at most {MOST}; leave it out for no limit"
                 )
-
-    @property
-    def bounded(self) -> bool:
-        """Whether there is any bound at all."""
-        return self != Limits()

@@ -1,5 +1,11 @@
 """Who has how much open at once. Pure."""
 
+from llmactors.limiter.charges import Charge
+from llmactors.limiter.policy import MICROSECONDS, Decision
+
+PERMIT_WAIT_US = MICROSECONDS
+"""What is said to who asks for more than may be open at once: an end cannot be foretold, so look again then."""
+
 
 class Permits:
     """The open requests of each key, by id: one that is closed twice, or never was open, changes nothing."""
@@ -21,3 +27,16 @@ class Permits:
         ids.discard(request_id)
         if not ids:
             self._open.pop(key, None)
+
+
+def permit_wait_us(charge: Charge, count: int, cost: int) -> int | None:
+    """As an algorithm's, for a CONCURRENT charge of which `count` are open."""
+    if cost > charge.most:
+        return None
+    return PERMIT_WAIT_US if cost and count + cost > charge.most else 0
+
+
+def permit_decision(charge: Charge, count: int, wait: int | None) -> Decision:
+    """As an algorithm's, for a CONCURRENT charge of which `count` are open, with what was admitted."""
+    retry_after_s = wait / MICROSECONDS if wait else None
+    return Decision(wait == 0, charge.most, max(0, charge.most - count), 0.0, retry_after_s)

@@ -11,7 +11,7 @@ import attrs
 
 from llmactors.limiter.algorithms import ALGORITHMS
 from llmactors.limiter.charges import Charge, Standing, add_up
-from llmactors.limiter.permits import Permits
+from llmactors.limiter.permits import Permits, permit_decision, permit_wait_us
 from llmactors.limiter.policy import Decision, Mark, RatePolicy, State
 
 _FORGET_AT_ONCE = 4
@@ -154,20 +154,3 @@ class LimiterStore:
             heapq.heappop(heap)
             del self._states[key]
             self._evicted_early_total += recovers_us > now_us
-
-
-PERMIT_WAIT_US = 1_000_000
-"""What is said to who asks for more than may be open at once: an end cannot be foretold, so look again then."""
-
-
-def permit_wait_us(charge: Charge, count: int, cost: int) -> int | None:
-    """As an algorithm's, for a CONCURRENT charge of which `count` are open."""
-    if cost > charge.most:
-        return None
-    return PERMIT_WAIT_US if cost and count + cost > charge.most else 0
-
-
-def permit_decision(charge: Charge, count: int, wait: int | None) -> Decision:
-    """As an algorithm's, for a CONCURRENT charge of which `count` are open, with what was admitted."""
-    retry_after_s = wait / 1_000_000 if wait else None
-    return Decision(wait == 0, charge.most, max(0, charge.most - count), 0.0, retry_after_s)

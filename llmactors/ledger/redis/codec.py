@@ -19,8 +19,8 @@ from llmactors.ledger.contract import AppendEntry, Candidate, Claim, SubmitOutco
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.limiter.algorithms import ALGORITHMS
 from llmactors.limiter.charges import Charge, Standing, add_up
+from llmactors.limiter.permits import permit_decision
 from llmactors.limiter.policy import RateKind, State
-from llmactors.limiter.store import permit_decision
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -1,6 +1,5 @@
 """The official `openai` client is served as it expects to be: sync, and async on Trio."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -27,18 +26,6 @@ def chat_text(max_tokens: int, seed: int | None = None) -> str:
 
 def text(prompt: str, max_tokens: int, seed: int | None = None) -> str:
     return mock_text(GenerateRequest("", "mock", prompt, max_tokens=max_tokens, seed=seed))
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[LocalNode]:
-    async with local_node(mock_model("step_ms=2")) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(node: LocalNode) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key="none", max_retries=0) as made:
-        yield made
 
 
 async def test_a_chat(client: openai.AsyncOpenAI) -> None:

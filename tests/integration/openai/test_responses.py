@@ -1,6 +1,5 @@
 """`/v1/responses` with the official client: answers that can be asked for again, followed on, and run unattended."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -30,18 +29,6 @@ def text(max_tokens: int, *, instructions: str = "") -> str:
 
 def client_of(node: LocalNode, key: str = "none") -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key=key, max_retries=0)
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[LocalNode]:
-    async with local_node(mock_model("step_ms=2")) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(node: LocalNode) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with client_of(node) as made:
-        yield made
 
 
 async def events_of(stream: Any) -> list[ResponseStreamEvent]:
