@@ -201,7 +201,7 @@ def error_object(error: LlmactorsError, request_id: str) -> dict[str, Any]:
 
 
 def error_headers(error: LlmactorsError) -> list[Header]:
-    """`Retry-After` on every 429 and 503, `Allow` on a 405, `WWW-Authenticate` on a 401."""
+    """`Retry-After` on a 429 or 503, but where no wait would help; `Allow` on a 405, `WWW-Authenticate` on a 401."""
     headers: list[Header] = []
     should_retry = error.retry_after_s is not None
     if isinstance(error, LimitReached):
