@@ -178,13 +178,19 @@ async def test_in_the_background_it_does_not_run_for_ever_unattended() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_in_the_foreground_who_goes_away_frees_its_slot_at_once(node: LocalNode, stream: bool) -> None:
-    async with client_of(node) as client:
-        with trio.move_on_after(0.2):
-            answer: Any = await client.responses.create(**ASK, max_output_tokens=5000, stream=stream)
-            async for _ in answer:
-                pass
-        await wait_until(lambda: "0 running" in repr(node.node.ledger), within_s=1.0)
+async def test_in_the_foreground_who_goes_away_frees_its_slot_at_once(
+    node: LocalNode, client: openai.AsyncOpenAI, stream: bool
+) -> None:
+    async def ask() -> None:
+        answer: Any = await client.responses.create(**ASK, max_output_tokens=5000, stream=stream)
+        async for _ in answer:
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await wait_until(lambda: "1 running" in repr(node.node.ledger))
+        nursery.cancel_scope.cancel(reason="the client goes")
+    await wait_until(lambda: "0 running" in repr(node.node.ledger), within_s=1.0)
 
 
 async def test_a_cancel_ends_it_now_and_once(node: LocalNode, client: openai.AsyncOpenAI) -> None:
