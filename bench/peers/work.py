@@ -5,6 +5,8 @@ Peers run in environments of their own, without llmactors. A test holds these to
 
 import argparse
 import hashlib
+from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 _WORD_LIST = """
@@ -93,6 +95,52 @@ class Pace:
         """How long until the next step has been made."""
         self._due = max(self._due + self._step_s, now)
         return self._due - now
+
+
+class Stream:
+    """One request of a bare endpoint: what was made and is not sent yet."""
+
+    def __init__(self, job: Job, wake: Callable[[], None]) -> None:
+        self.job = job
+        self.seq = 0
+        self._ready: list[str] = []
+        self._wake = wake
+        """Is called when there is something to send."""
+
+    def advance(self) -> bool:
+        """One token more; False with the last one."""
+        self.seq += 1
+        self._ready.append(events(self.job, self.seq))
+        self._wake()
+        return self.seq < self.job.max_tokens
+
+    def take(self) -> tuple[bytes, bool]:
+        """What is to be sent now, and whether more will come."""
+        data = "".join(self._ready).encode()
+        self._ready.clear()
+        return data, self.seq < self.job.max_tokens
+
+
+class Slots:
+    """Steps streams side by side, and lets others in as soon as a slot is free."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._waiting: deque[Stream] = deque()
+        self._running: list[Stream] = []
+
+    def add(self, stream: Stream) -> None:
+        self._waiting.append(stream)
+
+    def fill(self) -> bool:
+        """Whether any stream runs now."""
+        while self._waiting and len(self._running) < self._count:
+            self._running.append(self._waiting.popleft())
+        return bool(self._running)
+
+    def step(self) -> None:
+        """One token for each that runs."""
+        self._running = [stream for stream in self._running if stream.advance()]
 
 
 def arguments(about: str) -> argparse.Namespace:

@@ -1,10 +1,9 @@
-"""A bare endpoint on Hypercorn and Trio, as both are shipped: the stack that llmactors' gateway is made of.
+"""A bare endpoint on Hypercorn and Trio, as both are shipped.
 
 No access log. One task makes the steps for all streams; what a stream has ready goes out in one send. It validates
 nothing and bounds nothing.
 """
 
-import collections
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,54 +12,30 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 
-from bench.peers.work import Job, Model, Pace, arguments, events
-
-
-class Stream:
-    """One request: what was made and not yet sent."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.seq = 0
-        self.ready: list[str] = []
-        self.changed = trio.Event()
-
-    def advance(self) -> bool:
-        """One token more; False with the last one."""
-        self.seq += 1
-        self.ready.append(events(self.job, self.seq))
-        self.changed.set()
-        return self.seq < self.job.max_tokens
+from bench.peers.work import Job, Model, Pace, Slots, Stream, arguments
 
 
 class Decoder:
-    """Steps all streams side by side, and lets others in as soon as a slot is free."""
+    """Makes the steps for all streams."""
 
     def __init__(self, model: Model) -> None:
-        self._model = model
-        self._waiting: collections.deque[Stream] = collections.deque()
-        self._running: list[Stream] = []
+        self._step_s = model.step_s
+        self._slots = Slots(model.slots)
         self._arrived = trio.Event()
 
     def add(self, stream: Stream) -> None:
-        self._waiting.append(stream)
+        self._slots.add(stream)
         self._arrived.set()
 
     async def run(self) -> None:
-        pace = Pace(self._model.step_s, trio.current_time())
+        pace = Pace(self._step_s, trio.current_time())
         while True:
-            self._admit()
-            if not self._running:
+            while not self._slots.fill():
                 self._arrived = trio.Event()
                 await self._arrived.wait()
-                self._admit()
-                pace = Pace(self._model.step_s, trio.current_time())
+                pace = Pace(self._step_s, trio.current_time())
             await trio.sleep(pace.wait_s(trio.current_time()))
-            self._running = [stream for stream in self._running if stream.advance()]
-
-    def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._model.slots:
-            self._running.append(self._waiting.popleft())
+            self._slots.step()
 
 
 class App:
@@ -82,17 +57,20 @@ class App:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        stream = Stream(Job.read(json.loads(body)))
+        changed = trio.Event()
+
+        def wake() -> None:
+            changed.set()  # the one that is waited for by then
+
+        stream = Stream(Job.read(json.loads(body)), wake)
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         self._decoder.add(stream)
         more = True
         while more:
-            await stream.changed.wait()
-            stream.changed = trio.Event()
-            more = stream.seq < stream.job.max_tokens
-            data = "".join(stream.ready).encode()
-            stream.ready.clear()
+            await changed.wait()
+            changed = trio.Event()
+            data, more = stream.take()
             await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

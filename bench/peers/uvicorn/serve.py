@@ -5,62 +5,37 @@ out in one send. It validates nothing and bounds nothing.
 """
 
 import asyncio
-import collections
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
 
-from bench.peers.work import Job, Model, Pace, arguments, events
-
-
-class Stream:
-    """One request: what was made and not yet sent."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.seq = 0
-        self.ready: list[str] = []
-        self.changed = asyncio.Event()
-
-    def advance(self) -> bool:
-        """One token more; False with the last one."""
-        self.seq += 1
-        self.ready.append(events(self.job, self.seq))
-        self.changed.set()
-        return self.seq < self.job.max_tokens
+from bench.peers.work import Job, Model, Pace, Slots, Stream, arguments
 
 
 class Decoder:
-    """Steps all streams side by side, and lets others in as soon as a slot is free."""
+    """Makes the steps for all streams."""
 
     def __init__(self, model: Model) -> None:
-        self._model = model
-        self._waiting: collections.deque[Stream] = collections.deque()
-        self._running: list[Stream] = []
+        self._step_s = model.step_s
+        self._slots = Slots(model.slots)
         self._arrived = asyncio.Event()
 
     def add(self, stream: Stream) -> None:
-        self._waiting.append(stream)
+        self._slots.add(stream)
         self._arrived.set()
 
     async def run(self) -> None:
         clock = asyncio.get_running_loop().time
-        pace = Pace(self._model.step_s, clock())
+        pace = Pace(self._step_s, clock())
         while True:
-            self._admit()
-            if not self._running:
+            while not self._slots.fill():
                 self._arrived.clear()
                 await self._arrived.wait()
-                self._admit()
-                pace = Pace(self._model.step_s, clock())
+                pace = Pace(self._step_s, clock())
             await asyncio.sleep(pace.wait_s(clock()))
-            self._running = [stream for stream in self._running if stream.advance()]
-
-    def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._model.slots:
-            self._running.append(self._waiting.popleft())
+            self._slots.step()
 
 
 class App:
@@ -84,17 +59,16 @@ class App:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        stream = Stream(Job.read(json.loads(body)))
+        changed = asyncio.Event()
+        stream = Stream(Job.read(json.loads(body)), changed.set)
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         self._decoder.add(stream)
         more = True
         while more:
-            await stream.changed.wait()
-            stream.changed.clear()
-            more = stream.seq < stream.job.max_tokens
-            data = "".join(stream.ready).encode()
-            stream.ready.clear()
+            await changed.wait()
+            changed.clear()
+            data, more = stream.take()
             await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
