@@ -148,14 +148,12 @@ def test_a_script_can_take_the_key_that_is_made(tmp_path: Path) -> None:
     assert made.stdout.strip() not in made.stderr
 
 
-def test_a_node_does_not_start_without_the_key_file_that_it_was_given(tmp_path: Path) -> None:
-    for where, code, says in ((str(tmp_path / "none"), 1, "there is no key file"), ("redis", 2, "`keys`")):
-        done = subprocess.run(
-            [sys.executable, "-m", "llmactors", "--model", "mock", "--bind", "127.0.0.1:0", "--keys", where],
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
-        assert (done.returncode, done.stdout) == (code, "")
-        assert says in done.stderr
+@pytest.mark.parametrize(("where", "code", "says"), [("none", 1, "there is no key file"), ("redis", 2, "`keys`")])
+def test_a_node_does_not_start_without_the_keys_that_it_was_told_of(
+    where: str, code: int, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["--model", "mock", "--bind", "127.0.0.1:0", "--keys", where]) == code
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert says in said.err
