@@ -8,7 +8,7 @@ A map of the package, lowest layer first; imports point downwards only:
     redislink                   one pipelined connection to Redis, kept up
     limiter                     what callers may use, and what their requests are charged; the ledger counts by it
     ledger                      requests, leases and token logs: the truth that survives every crash; memory, Redis
-    backends                    what makes tokens: the mock, llama.cpp
+    backends                    what makes tokens: the mock, llama.cpp, OpenAI-compatible upstreams, one's own
     batcher                     claims requests for free slots and drives a backend
     nodes                       which processes a cluster has, and what each serves
     keys                        who may call: API keys in a file or in Redis, and what each allows

@@ -1,4 +1,5 @@
-"""The command line: `python -m llmactors COMMAND`, one module per command.
+"""The command line: `python -m llmactors COMMAND`, one module per command, and what several of them share: `flags`,
+`models` and `running` of those that serve, `client`, `sse` and `directory` of those that ask, and `tables`.
 
 An operator's mistake is one line on stderr and an exit code: 2 for what was typed or configured, 1 for what the machine
 does not have. Never a traceback.
