@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmactors.errors import ConfigError
 from llmactors.keys.record import KeyRecord, Verdict, decode_record
 from llmactors.keys.text import Credential, Digest, NewKey, new_key
-from llmactors.limiter.limits import Limits
+from llmactors.limiter.limits import MOST, Limits
 
 KEY, OTHER = new_key(), new_key()
 RECORD = KeyRecord(id=KEY.id, tenant="acme", hash=KEY.digest, created=100.0)
@@ -96,7 +96,7 @@ RECORDS = st.builds(
     models=st.none() | st.frozensets(st.text(min_size=1), min_size=1, max_size=3),
     best_priority=st.integers(0, 2),
     weight=st.floats(0.001, 1000.0),
-    limits=st.builds(Limits, requests_per_minute=st.none() | st.integers(1, 2**40), concurrent=st.none()),
+    limits=st.builds(Limits, requests_per_minute=st.none() | st.integers(1, MOST), concurrent=st.none()),
 )
 
 
