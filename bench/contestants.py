@@ -21,15 +21,18 @@ from llmactors.testing.redis_server import RedisServer
 
 ALONE = "llmactors"
 CLUSTER = "llmactors-redis"
+EVERYSEC = "llmactors-everysec"
+"""For what it costs that CLUSTER's file is synced before each answer."""
 LLAMA = "llama.cpp"
 OURS = (ALONE, CLUSTER)
 MOCKS = (*OURS, *PEERS)
 """Those that serve the simulated model."""
-NAMES = (*MOCKS, LLAMA)
+NAMES = (*MOCKS, EVERYSEC, LLAMA)
 LLAMA_KEY = "bench"
 TITLES = {
     ALONE: "llmactors, one process",
     CLUSTER: "llmactors, gateway + worker over Redis",
+    EVERYSEC: "the same, its file synced once a second",
     "origin": "the origin's design",
     "litserve": "LitServe",
     "mosec": "mosec",
@@ -37,6 +40,7 @@ TITLES = {
     "uvicorn": "bare uvicorn",
     LLAMA: "llama.cpp's own server",
 }
+_APPENDFSYNC = {CLUSTER: "always", EVERYSEC: "everysec"}
 _PROBE = msgspec.json.encode({"prompt": "probe", "max_tokens": 1, "stream": True})
 
 
@@ -77,8 +81,8 @@ def serving(
     if name == ALONE:
         with _alone(model, environ) as served:
             yield served
-    elif name == CLUSTER:
-        with _cluster(model, environ, gateways, workers) as served:
+    elif name in _APPENDFSYNC:
+        with _cluster(model, environ, gateways, workers, _APPENDFSYNC[name]) as served:
             yield served
     elif name == LLAMA:
         with _llama(model, settings or {}) as served:
@@ -96,9 +100,11 @@ def _alone(model: str, environ: Mapping[str, str]) -> Iterator[Serving]:
 
 
 @contextlib.contextmanager
-def _cluster(model: str, environ: Mapping[str, str], gateways: int, workers: int) -> Iterator[Serving]:
+def _cluster(
+    model: str, environ: Mapping[str, str], gateways: int, workers: int, appendfsync: str
+) -> Iterator[Serving]:
     with contextlib.ExitStack() as stack:
-        redis = stack.enter_context(RedisServer(appendfsync="always"))
+        redis = stack.enter_context(RedisServer(appendfsync=appendfsync))
         node = functools.partial(_node, environ=environ)
         over = ("--redis", redis.url)
         worker_of = [

@@ -1,9 +1,9 @@
 """One file for each scenario."""
 
 from bench.scenario import Scenario
-from bench.scenarios import growth, idle, memory, overload, paced, real, saturate, scale, takeover
+from bench.scenarios import durability, growth, idle, memory, overload, paced, real, saturate, scale, takeover
 
 SCENARIOS: dict[str, Scenario] = {
     module.SCENARIO.name: module.SCENARIO
-    for module in (saturate, paced, idle, overload, takeover, memory, growth, real, scale)
+    for module in (saturate, paced, idle, durability, overload, takeover, memory, growth, real, scale)
 }
