@@ -76,6 +76,8 @@ class Settings:
     """How long a response in the background lives without anybody who follows it."""
     retention_s: Seconds = 60.0
     """How long the log of an ended request can be read again."""
+    tombstone_s: Seconds = 600.0
+    """How long after that its id, and its idempotency key, is answered with 410 instead of being free again."""
     drain_s: Seconds = 20.0
     """How long a shutdown waits for open streams."""
     write_s: Seconds = 20.0

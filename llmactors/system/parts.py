@@ -18,6 +18,7 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
     return LedgerSettings(
         max_queued=settings.max_queued,
         retention_s=settings.retention_s,
+        tombstone_s=settings.tombstone_s,
         lease_s=settings.lease_s,
         quarantine_from_attempt=settings.quarantine_from_attempt,
     )

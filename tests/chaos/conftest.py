@@ -22,6 +22,7 @@ def chaos(tally: Tally) -> Chaos:
     return Chaos(tally)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     more_s = config.getoption("--chaos-minutes") * 60
     for item in items:
