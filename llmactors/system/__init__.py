@@ -5,7 +5,9 @@ roles      what a gateway and a worker across processes have in common: the ledg
 gateway    a gateway node
 worker     a worker node
 cluster    gateways, workers and a Redis server as child processes of one supervisor
-parts      the actors and specs that the above are made of
+front      the gateway, the limiter, and what keeps API keys up to date
+workshop   a backend and a batcher for each model
+parts      what all trees have in common
 child      a child process as an actor
 lifeline   what a child process is started through, so that it dies with its parent
 """

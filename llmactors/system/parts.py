@@ -1,4 +1,4 @@
-"""What all trees are made of."""
+"""What all trees have in common."""
 
 from collections.abc import Sequence
 
