@@ -22,6 +22,7 @@ from hypercorn.utils import parse_socket_addr
 
 from llmactors.gateway.inbox import Application, ApplicationTasks
 from llmactors.gateway.protocol import Address, Http1
+from llmactors.gateway.turnstile import Turnstile
 
 FAIR_EVERY = 16
 """After so many writes in a row that did not wait, the writing task lets others run."""
@@ -47,6 +48,7 @@ class Connection:
     Args:
         raw: The socket that `stream` is made of, not a copy: once that is closed nothing can be written to it, and
             so never to another connection that has its number by then.
+        turnstile: What every request of every client begins at.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Connection:
         stream: trio.SocketStream,
         raw: socket.socket,
         settings: ConnectionSettings,
+        turnstile: Turnstile,
     ) -> None:
         self._app = app
         self._config = config
@@ -64,6 +67,7 @@ class Connection:
         self._stream = stream
         self._raw = raw
         self._settings = settings
+        self._turnstile = turnstile
         self._reading = trio.CancelScope()
         self._ahead = b""
         self._idle = True
@@ -126,6 +130,8 @@ class Connection:
                 data, self._ahead = self._ahead, b""
             else:
                 data = await self._receive()
+            if self._idle and data:
+                await self._turnstile.enter()
             if not self._mute:
                 await self._protocol.received(data)
             if not data:

@@ -13,6 +13,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from llmactors.errors import BindError, ConfigError
 from llmactors.gateway.connection import Connection, ConnectionSettings
 from llmactors.gateway.inbox import Application
+from llmactors.gateway.turnstile import Turnstile
 
 log = structlog.get_logger("llmactors.gateway")
 
@@ -20,6 +21,9 @@ BACKLOG = 1024
 ACCEPT_AT_ONCE = 32
 """Connections that are taken in one pass of the scheduler. With one in each, the last of a burst waits for as many
 passes as there are others before it; with all at once, the streams that run wait for all of them."""
+BEGUN_AT_ONCE = 64
+"""Requests that are begun in one pass of the scheduler; of more than that `BEGUN_PER_PASS`, 1 to 2 ms of work."""
+BEGUN_PER_PASS = 4
 NOBODY_WAITS = {errno.EAGAIN, errno.EWOULDBLOCK}
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
@@ -84,6 +88,7 @@ class Server:
         self._config = _hypercorn_config(settings)
         self._context = WorkerContext(None)
         self._slots = trio.Semaphore(settings.max_connections)
+        self._turnstile = Turnstile(burst=BEGUN_AT_ONCE, per_pass=BEGUN_PER_PASS)
         self._idle = trio.Event()
         self._open: set[Connection] = set()
         self._accepting: trio.CancelScope | None = None
@@ -143,7 +148,9 @@ class Server:
     async def _serve_one(self, raw: socket.socket) -> None:
         # One socket: Trio's to wait with, and the same one ours, to write to without a pass of the scheduler.
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
-        connection = Connection(self._app, self._config, self._context, stream, raw, self._settings.connection)
+        connection = Connection(
+            self._app, self._config, self._context, stream, raw, self._settings.connection, self._turnstile
+        )
         self._open.add(connection)
         try:
             async with stream:

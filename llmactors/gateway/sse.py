@@ -57,6 +57,7 @@ class SseStream:
             self._flusher.mark(self)
             while True:
                 await self._leaves.wait()
+                await self._flusher.turnstile.enter()
                 assert self._left is not None  # noqa: S101 - set before the event
                 if await self._left():
                     return
@@ -82,17 +83,20 @@ class SseStream:
             return
         self.next_write = now + self._pace.flush_interval_s
         first, *more = pieces(part)
-        if more or first.end is not None:
+        if first.end is not None and first.deltas and not self._flusher.may_end_together():
+            # The last tokens are punctual like all others: they do not wait for the ends of hundreds of streams.
+            more = [LogSlice(first.end_seq, (), first.end)]
+            first = LogSlice(first.first_seq, first.deltas)
+        whole = None if first.end is not None else self._exchange.write_nowait(self._render(first))
+        if whole is None:
             self._leave(partial(self._write, [first, *more]))
             return
-        whole = self._exchange.write_nowait(self._render(first))
-        if whole is None:
-            self._leave(partial(self._write, [first]))
-            return
         self._note(first)
-        if not whole:
-            self._leave(self._finish)
         self._last_write = now
+        if not whole:
+            self._leave(partial(self._finish, more))
+        elif more:
+            self._leave(partial(self._write, more))
 
     def keep_alive(self, now: float) -> None:
         """For the flusher."""
@@ -103,7 +107,7 @@ class SseStream:
             if whole is None:
                 self._leave(self._say_alive)
             elif not whole:
-                self._leave(self._finish)
+                self._leave(partial(self._finish, []))
 
     def _leave(self, work: Callable[[], Awaitable[bool]]) -> None:
         self._left = work
@@ -117,9 +121,9 @@ class SseStream:
             self._note(part)
         return parts[-1].end is not None
 
-    async def _finish(self) -> bool:
+    async def _finish(self, parts: list[LogSlice]) -> bool:
         await self._exchange.write_rest()
-        return False
+        return await self._write(parts) if parts else False
 
     async def _say_alive(self) -> bool:
         await self._exchange.write(self._sign_of_life)

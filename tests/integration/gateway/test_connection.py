@@ -16,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from llmactors.gateway.connection import Connection, ConnectionSettings
 from llmactors.gateway.protocol import Http1
+from llmactors.gateway.turnstile import Turnstile
 from llmactors.testing.node import local_node
 
 pytestmark = pytest.mark.integration
@@ -53,7 +54,8 @@ def pair(write_s: float = 20.0) -> Iterator[Pair]:
     for end in (raw, far):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
-    connection = Connection(no_app, Config(), WorkerContext(None), stream, raw, ConnectionSettings(write_s=write_s))
+    settings, turnstile = ConnectionSettings(write_s=write_s), Turnstile(burst=1, per_pass=1)
+    connection = Connection(no_app, Config(), WorkerContext(None), stream, raw, settings, turnstile)
     with raw, far:
         yield Pair(connection, stream, raw, trio.socket.from_stdlib_socket(far))
 

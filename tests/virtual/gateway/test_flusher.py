@@ -7,12 +7,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.events import SseRenderer
 from llmactors.gateway.exchange import Exchange
-from llmactors.gateway.flusher import Flusher
+from llmactors.gateway.flusher import ENDED_AT_ONCE, ENDED_PER_PASS, Flusher
 from llmactors.gateway.pump import MAX_EVENTS, Pace
 from llmactors.gateway.sse import SseStream
 from llmactors.ledger import AppendEntry, MemoryLedger
 from llmactors.messages import Finished, GenerateRequest, TokenDelta, Usage
 from llmactors.telemetry import Metrics
+from llmactors.testing.passes import counted_passes
 
 PACE = Pace(flush_interval_s=0.01, keep_alive_s=15)
 DONE = Finished("stop", Usage(1, 1))
@@ -156,6 +157,44 @@ async def test_log_that_is_whole_already_ends_once(tokens: int, http_version: st
         nursery.cancel_scope.cancel()
 
     assert (seqs(wire), wire.ended) == (list(range(1, tokens + 2)), 1)
+
+
+@pytest.mark.parametrize("trouble", ["neither", "full", "busy"])
+async def test_last_tokens_do_not_wait_for_the_ends_of_others(trouble: str, autojump_clock: MockClock) -> None:
+    rig, log, ended = Rig(), list[str](), list[int]()
+
+    class Noting(Wire):
+        def write_chunk_nowait(self, data: bytes) -> bool | None:
+            log.append("tokens" if b"event: token" in data else "other")
+            return super().write_chunk_nowait(data)
+
+        async def send(self, message: dict[str, object]) -> None:
+            if not message["more_body"]:
+                log.append("end")
+                ended.append(passes.now)
+            await super().send(message)
+
+    wires = [Noting() for _ in range(3 * ENDED_AT_ONCE)]
+    setattr(wires[-1], trouble, True)
+    streams = [await rig.stream(str(number), wire) for number, wire in enumerate(wires)]
+    with counted_passes() as passes:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.flusher.run)
+            async with trio.open_nursery() as work:
+                for stream in streams:
+                    work.start_soon(stream.run)
+                await trio.sleep(1)
+                for number in range(len(wires)):
+                    await rig.add(str(number), end=True)
+            nursery.cancel_scope.cancel()
+
+    # Those beyond the burst wrote their tokens first of all.
+    assert log[: 2 * ENDED_AT_ONCE] == ["tokens"] * (2 * ENDED_AT_ONCE)
+    # All ended, a few in each pass.
+    assert log.count("end") == len(wires)
+    assert ended.count(ended[0]) <= ENDED_AT_ONCE
+    assert all(ended.count(at) <= ENDED_PER_PASS for at in ended[ENDED_AT_ONCE:])
+    assert all((seqs(wire), wire.ended) == ([1, 2], 1) for wire in wires)
 
 
 @pytest.mark.parametrize("trouble", ["full", "busy"])

@@ -1,14 +1,24 @@
 """Accepting, when there is trouble with it."""
 
+import contextlib
 import errno
+import socket
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llmactors.errors import BindError, ConfigError
-from llmactors.gateway.server import ACCEPT_AT_ONCE, ListeningSocket, Server, ServerSettings
+from llmactors.gateway.server import (
+    ACCEPT_AT_ONCE,
+    BEGUN_AT_ONCE,
+    BEGUN_PER_PASS,
+    ListeningSocket,
+    Server,
+    ServerSettings,
+)
+from llmactors.testing.passes import counted_passes
 
 
 class Listener:
@@ -78,6 +88,37 @@ async def test_nobody_is_taken_above_the_limit_on_connections(autojump_clock: Mo
         await accept(listener, max_connections=3)
     assert waiting.cancelled_caught
     assert listener.waiting == 2
+
+
+async def test_of_a_burst_of_requests_few_begin_in_one_pass() -> None:
+    """Whether their clients come or have been there before."""
+    begun: list[int] = []
+    clients, rounds = 2 * BEGUN_AT_ONCE, 2
+
+    async def app(scope: object, receive: object, send: Any) -> None:
+        begun.append(passes.now)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    listening = ListeningSocket("127.0.0.1:0")
+    with counted_passes() as passes:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Server(app, listening, ServerSettings()).serve)
+            await wait_all_tasks_blocked()
+            with contextlib.ExitStack() as stack:
+                address = listening.socket.getsockname()
+                sockets = [stack.enter_context(socket.create_connection(address)) for _ in range(clients)]
+                for _ in range(rounds):
+                    for each in sockets:  # without a pass of the scheduler between two
+                        each.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    for each in sockets:
+                        await trio.lowlevel.wait_readable(each)
+                        assert each.recv(4096).endswith(b"ok")
+            nursery.cancel_scope.cancel()
+    listening.close()
+
+    assert len(begun) == rounds * clients
+    assert max(begun.count(at) for at in set(begun)) <= BEGUN_AT_ONCE + BEGUN_PER_PASS
 
 
 def test_address_in_use_is_told_at_once() -> None:

@@ -1,0 +1,76 @@
+"""A burst is let through a little at a time, and nobody is lost at the gate."""
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from llmactors.gateway.turnstile import Turnstile
+from llmactors.testing.passes import counted_passes
+
+
+async def enter_all(turnstile: Turnstile, count: int) -> list[int]:
+    """So many tasks at once. How many were through in each pass, from the first one's on."""
+    entered: list[int] = []
+
+    async def one() -> None:
+        await turnstile.enter()
+        entered.append(passes.now)
+
+    with counted_passes() as passes:
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(one)
+    return [entered.count(at) for at in range(entered[0], entered[-1] + 1)]
+
+
+async def test_few_are_through_at_once() -> None:
+    assert await enter_all(Turnstile(burst=8, per_pass=2), 8) == [8]
+
+
+async def test_of_many_some_are_through_in_each_pass() -> None:
+    first, *others = await enter_all(Turnstile(burst=8, per_pass=2), 30)
+    assert first == 8
+    # A pass may go by before the first of those that waited; from then on each has its share.
+    assert [count for count in others if count] == [2] * 11
+    assert len(others) <= 12
+
+
+async def test_nobody_overtakes() -> None:
+    turnstile, came, went = Turnstile(burst=1, per_pass=1), list[int](), dict[int, int]()
+
+    async def one(place: int) -> None:
+        came.append(place)
+        await turnstile.enter()
+        went[place] = passes.now
+
+    with counted_passes() as passes:
+        async with trio.open_nursery() as nursery:
+            for place in range(20):
+                nursery.start_soon(one, place)
+                for _ in range(place % 3):
+                    await trio.lowlevel.checkpoint()
+    assert [went[place] for place in came] == sorted(went.values())
+
+
+async def test_who_is_alone_is_through_without_a_checkpoint() -> None:
+    turnstile = Turnstile(burst=1, per_pass=1)
+    for _ in range(3):
+        coroutine = turnstile.enter()
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            pass
+        else:
+            raise AssertionError("it waited")
+        await wait_all_tasks_blocked()
+
+
+async def test_who_is_cancelled_holds_nobody_up() -> None:
+    turnstile = Turnstile(burst=1, per_pass=1)
+    async with trio.open_nursery() as nursery:
+        await turnstile.enter()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await turnstile.enter()
+        assert scope.cancelled_caught
+        nursery.start_soon(turnstile.enter)
+    assert "0 waiting" in repr(turnstile)
