@@ -15,6 +15,7 @@ import pytest
 pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
+CONTEXT = "llmactors/ledger/redis/context.lua"
 MOVES = "llmactors/ledger/redis/moves.lua"
 WORKERS = "llmactors/ledger/redis/workers.lua"
 ANYBODY = "llmactors/ledger/redis/anybody.lua"
@@ -47,8 +48,8 @@ MUTANTS = [
     Mutant(
         "the epoch is not checked",
         WORKERS,
-        "if has[1] ~= 'r' or tonumber(has[2]) ~= epoch then",
-        "if has[1] ~= 'r' then",
+        "if r.st ~= 'r' or r.ep ~= epoch then return refuse(",
+        "if r.st ~= 'r' then return refuse(",
         CONTRACT,
         "fenced or takeover",
     ),
@@ -109,6 +110,22 @@ MUTANTS = [
         "attempt or convict",
     ),
     Mutant(
+        "how far a log is gets lost with its worker",
+        MOVES,
+        "    put(c, r, 'n', r.n)\n    redis.call('HDEL', live_key(c, r.h), r.id)\n",
+        "    redis.call('HDEL', live_key(c, r.h), r.id)\n",
+        CONTRACT,
+        "takeover or drain",
+    ),
+    Mutant(
+        "who comes to read a running request is not told of its tokens",
+        CONTEXT,
+        "put(c, r, 'g', r.g)\n  if r.h then show_live(c, r) end",
+        "put(c, r, 'g', r.g)",
+        FAULTS,
+        "comes_to_read",
+    ),
+    Mutant(
         "a claim that is asked for again claims again",
         WORKERS,
         "if before[1] == nonce then",
@@ -127,7 +144,7 @@ MUTANTS = [
     Mutant(
         "an append that is repeated is written again",
         WORKERS,
-        "if first < n + 1 then return HAVE, n end",
+        "if first < r.n + 1 then return HAVE, r.n end",
         "",
         CONTRACT,
         "repeated_append",
@@ -135,7 +152,7 @@ MUTANTS = [
     Mutant(
         "a hole in a log is written over",
         WORKERS,
-        "if first > n + 1 then return GAP, n + 1 end",
+        "if first > r.n + 1 then return GAP, r.n + 1 end",
         "",
         CONTRACT,
         "hole",

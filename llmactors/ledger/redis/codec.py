@@ -132,13 +132,30 @@ def to_verdict(said: list[Any], candidates: Sequence[Candidate]) -> Verdict:
     return Verdict(SubmitOutcome(outcome.decode()), tuple(standings))
 
 
-def append_parts(entry: AppendEntry) -> tuple[str | int | bytes, ...]:
-    """Id, epoch, seq of the first token, how many, these, the end. Raises `ValueError` for a seq below 1."""
-    if entry.first_seq < 1:
-        raise ValueError(f"seq counts from 1, not from {entry.first_seq}")
-    tokens = encode_tokens(entry.deltas) if entry.deltas else b""
-    end = b"" if entry.end is None else encode_end(entry.end)
-    return entry.request_id, entry.epoch, entry.first_seq, len(entry.deltas), tokens, end
+def append_parts(entries: Iterable[AppendEntry]) -> tuple[bytes, bytes]:
+    """The entries as the function `append` takes them: what describes each, and then what is written of each.
+
+    That comes apart because the MessagePack of Redis 7 knows no binary strings. Raises `ValueError` for a seq below 1.
+    """
+    described: list[str | int] = []
+    written: list[bytes] = []
+    for entry in entries:
+        request_id, epoch, first_seq, deltas = entry.request_id, entry.epoch, entry.first_seq, entry.deltas
+        if first_seq < 1:
+            raise ValueError(f"seq counts from 1, not from {first_seq}")
+        tokens = encode_tokens(deltas) if deltas else b""
+        # A push of five parts, whose first three are packed here as a list of their own.
+        pushed = b"\x95%b%b\xc0" % (_encode((request_id, epoch, first_seq))[1:], tokens) if deltas else b""
+        ending = b"" if entry.end is None else encode_end(entry.end)
+        described += (request_id, epoch, first_seq, len(deltas), len(pushed), len(tokens), len(ending))
+        written += (pushed, ending)
+    return _encode(described), b"".join(written)
+
+
+def finish_parts(request_id: str, epoch: int, end: Terminal) -> tuple[bytes, bytes]:
+    """As `append_parts`, of the terminal event alone, wherever the log ends."""
+    ending = encode_end(end)
+    return _encode((request_id, epoch, 0, 0, 0, 0, len(ending))), ending
 
 
 def join(chunks: list[Any]) -> tuple[list[TokenDelta], Terminal | None]:

@@ -8,10 +8,11 @@
 --   body:ID      string  the request as it was submitted      dead_workers  zset  worker -> when it lost it, ms
 --   log:ID       stream  SEQ-0 -> tokens up to SEQ, or end    worker:W      hash  what else is known of it
 --   gone:ID      string  a tombstone                          held:W        zset  request -> order of its claim
---   counters     hash                                         stops:W       zset  `ID EPOCH` -> until when to say it, ms
---   deadlines    zset    request -> deadline, ms              gateways      zset  channel -> end of its lease, ms
---   unread       zset    request -> end of its grace, ms      dead_letters  stream
---   ended        zset    request -> when to bury it, ms       limit:…      what callers have used: `limits.lua`
+--   counters     hash                                         live:W        hash  request -> `EPOCH LENGTH CHANNELS`
+--   deadlines    zset    request -> deadline, ms              stops:W       zset  `ID EPOCH` -> until when to say it, ms
+--   unread       zset    request -> end of its grace, ms      gateways      zset  channel -> end of its lease, ms
+--   ended        zset    request -> when to bury it, ms       dead_letters  stream
+--   limit:…      what callers have used: `limits.lua`
 --
 -- The queue of one model and class: `classes:M` hash class -> times passed over; `waiting:…` zset of one tenant's
 -- requests in order of arrival; `heads:…` zset `SERIAL TENANT` -> start tag; `tags:…` hash of finish tags; `pace:M` hash.
@@ -53,23 +54,49 @@ end
 -- Every key has a time to live: as long as anything in use, where nothing else is said.
 local function keep(c, name, ms) c.kept[name] = ms or settings(c).keep_ms end
 
+-- What an append has to know of the requests that a worker runs is in one hash of that worker, so that a step takes one
+-- read and one write for all of them. As long as a request runs, how long its log is stands only there.
+
+local function live_key(c, worker) return key(c, 'live:' .. worker) end
+
+-- Redis keeps a hash that is small as a list, and goes through it for each field; but none that holds 65 bytes in one.
+local NO_LIST = '-----------------------------------------------------------------'
+
+local function live_of(length, epoch, channels) return string.format('%d %d %s', epoch, length, channels) end
+
+local function show_live(c, r) redis.call('HSET', live_key(c, r.h), r.id, live_of(r.n, r.ep, r.g)) end
+
+local function open_live(c, worker) redis.call('HSETNX', live_key(c, worker), '', NO_LIST) end
+
 local function load(c, id)
   local flat = redis.call('HGETALL', key(c, 'request:' .. id))
   if #flat == 0 then return nil end
   local r = { id = id }
   for i = 1, #flat, 2 do r[flat[i]] = flat[i + 1] end
+  local live = r.h and redis.call('HGET', live_key(c, r.h), id)
+  if live then r.n = string.match(live, '^%d+ (%d+)') end
   r.n, r.ep, r.at = tonumber(r.n), tonumber(r.ep), tonumber(r.at)
   return r
 end
 
 local function put(c, r, ...) redis.call('HSET', key(c, 'request:' .. r.id), ...) end
 
+local function put_length(c, r)
+  if r.h then show_live(c, r) else put(c, r, 'n', r.n) end
+end
+
+local function put_channels(c, r)
+  put(c, r, 'g', r.g)
+  if r.h then show_live(c, r) end
+end
+
 -- News. What happened to many logs in one call goes out as one message per gateway.
 
-local function push(c, channels, id, epoch, first, tokens, last)
-  if channels == '' then return end
-  local head = '\149' .. cmsgpack.pack(id) .. cmsgpack.pack(epoch) .. cmsgpack.pack(first)
-  local item = head .. (tokens or '\144') .. (last or '\192')
+local function push_item(id, epoch, first, tokens, last)
+  return '\149' .. cmsgpack.pack(id, epoch, first) .. (tokens or '\144') .. (last or '\192')
+end
+
+local function push(c, channels, item)
   for channel in string.gmatch(channels, '%S+') do
     local items = c.pushes[channel]
     if not items then items = {}; c.pushes[channel] = items end

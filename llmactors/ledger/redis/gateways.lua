@@ -125,7 +125,7 @@ local function unfollow(c, args)
         if other ~= channel then others[#others + 1] = other end
       end
       r.g = table.concat(others, ' ')
-      put(c, r, 'g', r.g)
+      put_channels(c, r)
       redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), r.id)
     end
   end
@@ -189,9 +189,9 @@ local function extend(c, args)
   r.n = r.n + args[6]
   redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n), 't', args[7])
   keep(c, key(c, 'log:' .. r.id))
-  put(c, r, 'n', r.n)
+  put_length(c, r)
   count(c, 'log_tokens', tonumber(args[6]))
-  push(c, r.g, r.id, r.ep, first, args[7], nil)
+  push(c, r.g, push_item(r.id, r.ep, first, args[7], nil))
   if args[8] == '1' and r.h then
     -- Who runs it goes on from a shorter log, and not in the same words perhaps: it must begin again from this one.
     detach(c, r)

@@ -5,6 +5,7 @@ For gateways that goes on for `patience_s`, then they raise `errors.Unavailable`
 since what they hold is not lost while they live.
 """
 
+import operator
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -51,11 +52,14 @@ _OUTCOMES = (
     AppendOutcome.GAP,
     AppendOutcome.GONE,
 )
+_OK = AppendResult(AppendOutcome.OK)
 _OVER = (AppendOutcome.FENCED, AppendOutcome.STOP, AppendOutcome.GONE)
 _HAVE = 5
 """The answer to an entry that begins within the log: how many tokens that has."""
 _STATES = {b"q": "queued", b"r": "running", b"e": "ended"}
-_READ_AT_ONCE = 64
+_Pending = list[tuple[int, AppendEntry]]
+"""Entries with their places in a call."""
+_PLACE = operator.itemgetter(0)
 _LINK = LinkSettings(backoff_max_s=0.2)
 """Quick, so that after a restart of Redis every worker is back before it counts as gone, `hung_up_s` later."""
 
@@ -216,30 +220,30 @@ class RedisLedger:
         return claims
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
-        results = [AppendResult(AppendOutcome.OK)] * len(entries)
+        results = [_OK] * len(entries)
         pending = list(enumerate(entries))
         while pending:
-            replies = await self._calls.insist(
-                "append", *(part for _, entry in pending for part in codec.append_parts(entry))
-            )
-            again: list[tuple[int, AppendEntry]] = []
-            for position, (index, entry) in enumerate(pending):
-                code, detail = replies[2 * position], replies[2 * position + 1]
-                if code == _HAVE:
-                    if (rest := _after(entry, detail)) is not None:
-                        again.append((index, rest))
-                    continue
-                results[index] = AppendResult(_OUTCOMES[code], detail)
-                if results[index].outcome in _OVER or (code == 0 and entry.end is not None):
-                    self._workers.let_go(entry.request_id, entry.epoch)
-            pending = again
+            pending, again = _each_request_once(pending)
+            worker = self._workers.holder_of(pending[0][1].request_id, pending[0][1].epoch)
+            told = await self._calls.insist("append", worker, *codec.append_parts(entry for _, entry in pending))
+            # Only what was not simply done is told.
+            for place, code, detail in zip(told[::3], told[1::3], told[2::3], strict=True):
+                index, entry = pending[place]
+                if code != _HAVE:
+                    results[index] = AppendResult(_OUTCOMES[code], detail)
+                elif (rest := _after(entry, detail)) is not None:
+                    again.append((index, rest))
+            pending = sorted(again, key=_PLACE)
+        for entry, result in zip(entries, results, strict=True):
+            if entry.end is not None if result is _OK else result.outcome in _OVER:
+                self._workers.let_go(entry.request_id, entry.epoch)
         return results
 
     async def finish(self, request_id: str, epoch: int, end: Terminal) -> AppendResult:
-        parts = (request_id, epoch, "", 0, b"", codec.encode_end(end))
-        code, detail = await self._calls.insist("append", *parts)
+        worker = self._workers.holder_of(request_id, epoch)
+        told = await self._calls.insist("append", worker, *codec.finish_parts(request_id, epoch, end))
         self._workers.let_go(request_id, epoch)
-        return AppendResult(_OUTCOMES[code], detail)
+        return AppendResult(_OUTCOMES[told[1]], told[2]) if told else _OK
 
     async def release(self, request_id: str, epoch: int, how: ReleaseHow, cause: str = "") -> AppendResult:
         code = await self._calls.insist("release", request_id, epoch, how.value, codec.as_text(cause))
@@ -292,6 +296,16 @@ class RedisLedger:
                 worker.news.tell_stop()
         else:
             self.reading.hear(payload)
+
+
+def _each_request_once(pending: _Pending) -> tuple[_Pending, _Pending]:
+    """The first entry of each request, and all others."""
+    if len({entry.request_id for _, entry in pending}) == len(pending):
+        return pending, []
+    first: dict[str, tuple[int, AppendEntry]] = {}
+    for item in pending:
+        first.setdefault(item[1].request_id, item)
+    return [*first.values()], [item for item in pending if first[item[1].request_id] is not item]
 
 
 def _check_seq(after: int) -> None:

@@ -4,6 +4,8 @@ local function detach(c, r)
   if r.h then
     count(c, 'running', -1)
     redis.call('HDEL', key(c, 'request:' .. r.id), 'h')
+    put(c, r, 'n', r.n)
+    redis.call('HDEL', live_key(c, r.h), r.id)
     redis.call('ZREM', key(c, 'held:' .. r.h), r.id)
     if r.qn and redis.call('EXISTS', key(c, 'held:' .. r.h)) == 0 then
       redis.call('HDEL', key(c, 'worker:' .. r.h), 'suspects', 'suspects_max')
@@ -85,7 +87,7 @@ local function finish(c, r, last, by_epoch)
   keep(c, key(c, 'ended'))
   local longest = s.retention_ms + s.tombstone_ms + 60000 -- in case that nobody is there to bury it
   for _, name in ipairs({ 'request:', 'body:', 'log:' }) do keep(c, key(c, name .. r.id), longest) end
-  push(c, r.g, r.id, r.ep, r.n + 1, nil, last)
+  push(c, r.g, push_item(r.id, r.ep, r.n + 1, nil, last))
   if redis.call('ZCARD', key(c, 'ended')) > s.retained_max or s.retained_tokens_max == 0 then bury(c) end
 end
 
@@ -136,7 +138,7 @@ local function lose(c, worker, cause)
     tell_work(c, r.m)
   end
   local channel = redis.call('HGET', key(c, 'worker:' .. worker), 'channel')
-  redis.call('DEL', key(c, 'worker:' .. worker), key(c, 'held:' .. worker), key(c, 'stops:' .. worker))
+  for _, name in ipairs({ 'worker:', 'held:', 'live:', 'stops:' }) do redis.call('DEL', key(c, name .. worker)) end
   if channel then redis.call('PUBLISH', channel, 's' .. worker) end
   return #held
 end
@@ -185,7 +187,7 @@ local function reads(r, channel) return string.find(' ' .. r.g .. ' ', ' ' .. ch
 local function add_reader(c, r, channel)
   if r.st == 'e' or reads(r, channel) then return end
   r.g = r.g == '' and channel or r.g .. ' ' .. channel
-  put(c, r, 'g', r.g)
+  put_channels(c, r)
   redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), r.id)
 end
 

@@ -11,6 +11,7 @@ local function beat(c, args)
   local s = settings(c)
   redis.call('ZADD', key(c, 'workers'), c.now + s.lease_ms, worker)
   keep(c, key(c, 'workers'))
+  for _, name in ipairs({ 'held:', 'live:' }) do keep(c, key(c, name .. worker)) end
   redis.call('HSET', key(c, 'worker:' .. worker), 'channel', args[4])
   redis.call('HDEL', key(c, 'worker:' .. worker), 'silent_since')
   keep(c, key(c, 'worker:' .. worker))
@@ -76,6 +77,9 @@ local function start(c, r, worker)
   -- Not just one more: an epoch that was given out before the log lost its end must never be given out again.
   r.ep, r.at, r.h, r.st = math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'
   put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r')
+  open_live(c, worker)
+  show_live(c, r)
+  keep(c, live_key(c, worker))
   local held = key(c, 'held:' .. worker)
   redis.call('ZADD', held, redis.call('HINCRBY', key(c, 'counters'), 'claims', 1), r.id)
   keep(c, held)
@@ -138,42 +142,76 @@ local function refuse(c, r, epoch, end_seq, last)
   return STOP
 end
 
--- One entry: id, epoch, seq of the first token or '' for the next, how many, these, the terminal event or ''.
-local function append_one(c, id, epoch, first, tokens_count, tokens, last)
-  local name = key(c, 'request:' .. id)
-  local has = redis.call('HMGET', name, 'st', 'ep', 'n', 'g')
-  if not has[1] then return GONE, 0 end
-  local n = tonumber(has[3])
-  first, epoch, tokens_count = tonumber(first) or n + 1, tonumber(epoch), tonumber(tokens_count)
-  if has[1] ~= 'r' or tonumber(has[2]) ~= epoch then
-    return refuse(c, load(c, id), epoch, first + tokens_count, last), 0
+local ENTRY = 7 -- how many parts describe an entry of an append
+
+-- The channels to push to, if `line` of `live:W` says that the log has so many tokens under this epoch.
+local function as_expected(line, length, epoch)
+  local expected = live_of(length, epoch, '')
+  return line and string.sub(line, 1, #expected) == expected and string.sub(line, #expected + 1) or nil
+end
+
+-- Writes one entry. A code, a number, and what `live` has to say of it then, where that was not written.
+local function append_one(c, worker, line, id, epoch, first, number, pushed, tokens, last)
+  local channels, holder, r = as_expected(line, first - 1, epoch), worker, nil
+  if not channels then
+    r = load(c, id)
+    if not r then return GONE, 0 end
+    if first == 0 then first = r.n + 1 end
+    if r.st ~= 'r' or r.ep ~= epoch then return refuse(c, r, epoch, first + number, last), 0 end
+    if first > r.n + 1 then return GAP, r.n + 1 end
+    if first < r.n + 1 then return HAVE, r.n end
+    channels, holder = r.g, r.h
   end
-  if first > n + 1 then return GAP, n + 1 end
-  if tokens_count > 0 then
-    if first < n + 1 then return HAVE, n end
-    n = n + tokens_count
+  local length = first + number - 1
+  if number > 0 then
     -- Redis itself refuses an id that is not newer than the last.
-    redis.call('XADD', key(c, 'log:' .. id), string.format('%d-0', n), 't', tokens)
+    redis.call('XADD', c.base .. 'log:' .. id, string.format('%d-0', length), 't', tokens)
     if first == 1 then keep(c, key(c, 'log:' .. id)) end
-    redis.call('HSET', name, 'n', n)
-    c.written = (c.written or 0) + tokens_count
-    push(c, has[4], id, epoch, first, tokens, nil)
-  elseif first < n + 1 then
-    return HAVE, n
+    c.written = (c.written or 0) + number
+    push(c, channels, pushed)
   end
-  if last ~= '' then finish(c, load(c, id), last, epoch) end
+  if last ~= '' then
+    r = r or load(c, id)
+    r.n = length
+    finish(c, r, last, epoch)
+    return OK, 0
+  end
+  local now = live_of(length, epoch, channels)
+  if holder == worker then return OK, 0, now end
+  redis.call('HSET', live_key(c, holder), id, now)
   return OK, 0
 end
 
+-- worker or '' where that is not known; packed, of each entry its id, epoch, seq of the first token or 0 for the next, how
+-- many, and the sizes of what is pushed of it, of its tokens within that, of its terminal event; then what is pushed of
+-- each, and its terminal event. No request twice. Place, code and number of what was not simply done.
 local function append(c, args)
-  local results = {}
-  for i = 3, #args, 6 do
-    local code, detail = append_one(c, args[i], args[i + 1], args[i + 2], args[i + 3], args[i + 4], args[i + 5])
-    results[#results + 1] = code
-    results[#results + 1] = detail
+  local worker, entries, bytes = args[3], cmsgpack.unpack(args[4]), args[5]
+  local at, told = 1, {}
+  for from = 1, #entries, ENTRY * BATCH do
+    local upto = math.min(from + ENTRY * BATCH, #entries + 1) - ENTRY
+    local ids, lines = {}, {}
+    for i = from, upto, ENTRY do ids[#ids + 1] = entries[i] end
+    local live = redis.call('HMGET', live_key(c, worker), unpack(ids))
+    for i = from, upto, ENTRY do
+      local id, epoch, first, number, item, tokens, last = unpack(entries, i, i + ENTRY - 1)
+      local ends = at + item
+      local code, detail, line = append_one(c, worker, live[(i - from) / ENTRY + 1], id, epoch, first, number,
+        string.sub(bytes, at, ends - 1),
+        string.sub(bytes, ends - 1 - tokens, ends - 2),
+        string.sub(bytes, ends, ends + last - 1))
+      at = ends + last
+      if line then
+        lines[#lines + 1] = id
+        lines[#lines + 1] = line
+      elseif code ~= OK then
+        for _, each in ipairs({ (i - 1) / ENTRY, code, detail }) do told[#told + 1] = each end
+      end
+    end
+    if #lines > 0 then redis.call('HSET', live_key(c, worker), unpack(lines)) end
   end
   if c.written then count(c, 'log_tokens', c.written) end
-  return results
+  return told
 end
 
 -- id, epoch, how, cause

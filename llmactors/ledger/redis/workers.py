@@ -54,6 +54,11 @@ class Workers:
         if worker is not None:
             worker.news.tell_stop()
 
+    def holder_of(self, request_id: str, epoch: int) -> str:
+        """The id of the worker here that runs it; empty where none does."""
+        held = request_id, epoch
+        return next((worker_id for worker_id, worker in self._workers.items() if held in worker.held), "")
+
     def let_go(self, request_id: str, epoch: int) -> None:
         """Nobody here runs it any more."""
         for worker in self._workers.values():

@@ -259,6 +259,50 @@ async def test_one_push_a_step_however_many_streams(cluster: Cluster) -> None:
     assert worker.link.statistics().commands - before <= 3 + 1  # a heartbeat of the link may be among them
 
 
+async def test_who_comes_to_read_what_runs_is_told_of_its_tokens_until_it_goes(cluster: Cluster) -> None:
+    gateway, other, worker = await cluster.ledger(), await cluster.ledger(), await cluster.ledger()
+    pushes = 0
+
+    def count(frame: list[Any]) -> None:
+        nonlocal pushes
+        pushes += frame[0] == b"message" and frame[1].endswith(other._inbox.encode())
+
+    await gateway.submit(request())
+    claim = await take_one(worker, "w")
+    await write(worker, claim, 1, 1)
+    follower = await other.follow("r")
+    other.link._connection._on_push = count  # type: ignore[union-attr]
+    with follower:
+        await write(worker, claim, 2, 2)
+        await other.reading.sync()
+        assert pushes == 1
+    await other.reading.sync()
+    await write(worker, claim, 3, 3)
+    await other.reading.sync()
+    assert pushes == 1
+
+
+async def test_entries_need_not_come_from_the_process_that_claimed(cluster: Cluster) -> None:
+    """Nor one by one: an end and what follows on it in the same call are looked at in turn."""
+    claimer, writer, gateway = await cluster.ledger(), await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    claim = await take_one(claimer, "w")
+    await writer.append([AppendEntry("r", claim.epoch, 1, tokens(1, 1))])
+    await claimer.append([AppendEntry("r", claim.epoch, 2, tokens(2, 2))])
+    results = await claimer.append(
+        [
+            AppendEntry("r", claim.epoch, 3, tokens(3, 3)),
+            AppendEntry("r", claim.epoch - 1, 4, tokens(4, 4)),
+            AppendEntry("r", claim.epoch, 4, tokens(4, 4), finished(4)),
+            AppendEntry("r", claim.epoch, 5, tokens(5, 5)),
+        ]
+    )
+    outcomes = [result.outcome for result in results]
+    assert outcomes == [AppendOutcome.OK, AppendOutcome.FENCED, AppendOutcome.OK, AppendOutcome.STOP]
+    read = await gateway.read("r")
+    assert ([*read.deltas], read.end) == ([*tokens(1, 4)], finished(4))
+
+
 async def test_the_end_is_in_the_log_and_not_only_in_a_push(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
