@@ -240,7 +240,10 @@ class Ledger(Protocol):
     """
 
     async def submit(self, request: GenerateRequest) -> SubmitOutcome:
-        """Admits `request` to the queue of its model, or says why not. It is charged to nobody."""
+        """Admits `request` to the queue of its model, or says why not. It is charged to nobody.
+
+        Who submits it again has not gone: its grace without a reader begins anew.
+        """
         ...
 
     async def admit(self, candidates: Sequence[Candidate]) -> Verdict:

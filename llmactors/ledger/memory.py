@@ -82,8 +82,12 @@ class MemoryLedger:
     async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
         known = [self._outcome_before(candidate.request) for candidate in candidates]
         if any(known):
-            again = all(outcome is SubmitOutcome.DUPLICATE for outcome in known)
-            return self._verdict(SubmitOutcome.DUPLICATE if again else SubmitOutcome.CONFLICT, candidates, free=True)
+            if not all(outcome is SubmitOutcome.DUPLICATE for outcome in known):
+                return self._verdict(SubmitOutcome.CONFLICT, candidates, free=True)
+            for candidate in candidates:
+                if (record := self._records.get(candidate.request.id)) is not None:
+                    self._presence_changed(record)
+            return self._verdict(SubmitOutcome.DUPLICATE, candidates, free=True)
         sizes = [size_bytes(candidate.request) for candidate in candidates]
         if not self._life.backlog.admits(sizes):
             return self._verdict(SubmitOutcome.OVERLOADED, candidates, free=True)

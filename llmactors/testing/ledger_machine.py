@@ -159,12 +159,6 @@ class LedgerMachine(RuleBasedStateMachine):
             # Nothing is known of the first one any more; who still has it open reads another log.
             for reading in self.readings:
                 reading.outlived |= reading.request_id == first.id
-        elif outcome is SubmitOutcome.DUPLICATE and first.id in self.model.requests:
-            # Whoever asks again comes to read: to some ledgers the asking alone is a sign of life, to others it is not.
-            follower = self.run(self.ledger.follow(first.id))
-            self.do(follower.__enter__)
-            self.do(lambda: follower.__exit__(None, None, None))
-            self.model.requests[first.id].unread_since = self.now_s
 
     @precondition(lambda self: self.model.requests)
     @rule(data=st.data(), times=LOST)

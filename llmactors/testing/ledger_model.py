@@ -78,7 +78,11 @@ class LedgerModel:
         if request.id in self.buried:
             known = self.buried[request.id][0]
         if known is not None:
-            return SubmitOutcome.DUPLICATE if known == request else SubmitOutcome.CONFLICT
+            if known != request:
+                return SubmitOutcome.CONFLICT
+            if request.id in self.requests:
+                self.requests[request.id].unread_since = now
+            return SubmitOutcome.DUPLICATE
         if len(self.of_state("queued")) >= self.settings.max_queued:
             return SubmitOutcome.OVERLOADED
         self.requests[request.id] = ModelRequest(request, unread_since=now)

@@ -4,7 +4,7 @@
 
 import pytest
 
-from llmactors.ledger import AppendOutcome
+from llmactors.ledger import AppendOutcome, SubmitOutcome
 from llmactors.messages import Finished, Usage
 from llmactors.testing.ledger_suite.rig import Rig, code_of, finished, request, tokens
 
@@ -107,6 +107,14 @@ class ReaderSuite:
         with await rig.ledger.follow("r"):
             await rig.pass_time(0.3)
             await rig.ledger.reap()
+        assert (await rig.ledger.info("r")).state == "queued"
+
+    async def test_who_submits_it_again_has_not_gone(self, rig: Rig) -> None:
+        await rig.submit(request(resume_grace_ms=300))
+        await rig.pass_time(0.2)
+        assert await rig.ledger.submit(request(resume_grace_ms=300)) is SubmitOutcome.DUPLICATE
+        await rig.pass_time(0.2)
+        assert await rig.ledger.reap() == 0
         assert (await rig.ledger.info("r")).state == "queued"
 
     async def test_a_watch_prolongs_and_never_shortens(self, rig: Rig) -> None:

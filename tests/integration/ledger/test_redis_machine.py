@@ -67,7 +67,7 @@ class RedisMachine(OnRedis, LedgerMachine):
         """What is left has no owner any more, and a time to live."""
         with self.server.client() as client:
             names = {name.rpartition(b"}:")[2].partition(b":")[0] for name in client.scan_iter()}
-            assert names <= {b"counters", b"dead_letters", b"dead_workers", b"gateways", b"gone", b"worker"}
+            assert names <= {b"counters", b"dead_letters", b"dead_workers", b"gateways", b"gone", b"live", b"worker"}
             assert all(client.ttl(name) > 0 for name in client.scan_iter())
 
 
