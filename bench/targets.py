@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from bench.contestants import ALONE, CLUSTER, LLAMA
+from bench.contestants import ALONE, CLUSTER
 
 Medians = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By scenario, contestant and path of the figure, in the figure's unit."""
@@ -25,10 +25,8 @@ class Target:
     at_least: bool = False
     """Else at most."""
     against: str | None = None
-    """The figure is divided by this contestant's, or that is taken off it; None: it is taken as it is."""
+    """The figure is divided by this contestant's; None: it is taken as it is."""
     unit: str = ""
-    difference: bool = False
-    """The other's figure is taken off, instead of divided by."""
     absolute: bool = False
     """The sign does not count."""
 
@@ -45,10 +43,8 @@ TARGETS = (
         target
         for n in (1, 4, 8, 16)
         for target in (
-            Target(
-                "real", f"tokens_per_s.{n}", f"tokens/s against llama.cpp, {n} streams", 0.97, 0.95, True, LLAMA, "x"
-            ),
-            Target("real", f"ttft_s.{n}.p50", f"TTFT over llama.cpp, {n} streams", 5, 10, False, LLAMA, "ms", True),
+            Target("real", f"tokens_ratio.{n}", f"tokens/s of llama.cpp's own, {n} streams", 97, 95, True, unit="%"),
+            Target("real", f"added_ttft_s.{n}", f"TTFT added to llama.cpp's own, {n} streams", 5, 10, unit="ms"),
         )
     ),
     Target("overload", "goodput_share", "goodput against capacity, 3x offered", 90, 85, True, unit="%"),
@@ -105,6 +101,4 @@ def _value(measured: Mapping[str, Mapping[str, float]], target: Target, contesta
     other = measured.get(target.against, {}).get(target.path)
     if other is None:
         return None
-    if target.difference:
-        return value - other
     return value / other if other else math.inf if value else None

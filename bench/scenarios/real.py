@@ -1,70 +1,84 @@
 """A real model: what lies between a client and llama.cpp's own server costs, at 1, 4, 8 and 16 streams.
 
-All run the same llama.cpp with the same slots, context and threads, and the same clients ask each of them for OpenAI's
-completions of the same prompts with the same seeds, each on a connection of its own: llama.cpp's server closes
-connections that it said it would keep. Neither reads a prompt from its cache, as ours never does for a request with a
-seed (`LlamaSettings.reproducible`): these prompts begin alike, so that one side would read half of what the other does.
+Both run the same llama.cpp with the same slots, context and threads, at the same time, and are asked by turns, so that
+one of them works at a time: `bench/by_turns.py` says how, and why so.
 """
 
 import functools
-from typing import Any
+import random
 
+import trio
+
+from bench.by_turns import MODEL as NAME
+from bench.by_turns import Target, first_token, speed
 from bench.contestants import LLAMA, OURS
 from bench.scenario import Bench, Curve, Figure, Round, Scenario
 from llmactors.backends.models.download import ensure_model
 
 MODEL = "smollm2-135m"
 STREAMS = (1, 4, 8, 16)
-REQUESTS = {1: 4, 4: 8, 8: 16, 16: 16}
+SPEED_ROUNDS = 3
 MAX_TOKENS = 48
+TURNS = 3
+QUESTIONS = 24
 SLOTS = max(STREAMS)
 CONTEXT = 512
 
 
-def measure(bench: Bench, name: str, _: list[Round]) -> Round:
-    """All on one server, from few streams to many."""
-    found: Round = {"failed": 0, "examples": [], "tokens_per_s": {}, "ttft_s": {}, "token_gap_s": {}}
-    settings: dict[str, Any]
-    if name == LLAMA:
-        model, settings = str(ensure_model(MODEL).path), {"slots": SLOTS, "context_tokens": CONTEXT}
-    else:
-        model, settings = MODEL, {"slots": SLOTS, "context": CONTEXT}
-    with bench.serving(name, model, settings=settings) as serving:
-        ask = functools.partial(
-            bench.load, serving, max_tokens=MAX_TOKENS, api="completions", check="shape", new_connections=True
-        )
-        ask(clients=SLOTS, requests=SLOTS)
-        for streams in STREAMS:
-            load = ask(clients=streams, requests=REQUESTS[streams], prompt=f"Here is story number {streams}:")
-            found["failed"] += load["failed"]
-            found["examples"] += load["examples"]
-            found["tokens_per_s"][str(streams)] = load["tokens_per_s"]
-            found["ttft_s"][str(streams)] = load["ttft_s"]
-            found["token_gap_s"][str(streams)] = load["token_gap_s"]
+def measure(bench: Bench, name: str, before: list[Round]) -> Round:
+    """llama.cpp alone and the contestant by turns, from few streams to many."""
+    path = str(ensure_model(MODEL).path)
+    rng = random.Random(len(before))
+    with (
+        bench.serving(LLAMA, path, settings={"slots": SLOTS, "context_tokens": CONTEXT}) as alone,
+        bench.serving(name, f"{NAME}={path}", settings={"slots": SLOTS, "context": CONTEXT}) as serving,
+    ):
+        return trio.run(functools.partial(_measure, Target.of(alone), Target.of(serving), rng))
+
+
+async def _measure(direct: Target, ours: Target, rng: random.Random) -> Round:
+    found: Round = {"failed": 0, "examples": []}
+    for streams in STREAMS:
+        fast = await speed(direct, ours, streams, rounds=SPEED_ROUNDS, max_tokens=MAX_TOKENS, rng=rng)
+        first = await first_token(direct, ours, streams, turns=TURNS, questions=QUESTIONS, rng=rng)
+        if not fast.same_texts:
+            found["failed"] += 1
+            found["examples"].append("another text than llama.cpp's own server gives")
+        for figure, value in {
+            "tokens_per_s": fast.ours,
+            "direct_tokens_per_s": fast.direct,
+            "tokens_ratio": fast.ratio,
+            "ttft_s": first.ours_s,
+            "direct_ttft_s": first.direct_s,
+            "added_ttft_s": first.added_s,
+            "added_ttft_interval_s": first.interval_s,
+        }.items():
+            found.setdefault(figure, {})[str(streams)] = value
     found["speeds"] = [(streams, found["tokens_per_s"][str(streams)]) for streams in STREAMS]
     return found
 
 
 def _each(path: str, title: str, unit: str, scale: float = 1.0, *, drawn: bool = False) -> tuple[Figure, ...]:
     return tuple(
-        Figure(
-            path.format(streams), f"{title}, {streams} {'stream' if streams == 1 else 'streams'}", unit, scale, drawn
-        )
+        Figure(f"{path}.{streams}", f"{title}, {streams} {'stream' if streams == 1 else 'streams'}", unit, scale, drawn)
         for streams in STREAMS
     )
 
 
 SCENARIO = Scenario(
     name="real",
-    about=f"SmolLM2-135M on llama.cpp, {MAX_TOKENS} tokens per answer, asked through OpenAI's completions",
-    contestants=(*OURS, LLAMA),
+    about="SmolLM2-135M on llama.cpp, asked through OpenAI's completions, by turns with llama.cpp's own server",
+    contestants=OURS,
     figures=(
-        *_each("tokens_per_s.{}", "tokens per second", "/s"),
-        *_each("ttft_s.{}.p50", "time to first token, p50", "ms", 1e3, drawn=True),
-        *_each("token_gap_s.{}.p99", "gap between tokens, p99", "ms", 1e3),
-        Figure("failed", "requests that failed"),
+        *_each("tokens_per_s", "tokens per second", "/s"),
+        *_each("direct_tokens_per_s", "llama.cpp's own server", "/s"),
+        *_each("tokens_ratio", "of llama.cpp's own tokens per second", "%", 100.0),
+        *_each("ttft_s", "time to first token, p50", "ms", 1e3),
+        *_each("direct_ttft_s", "llama.cpp's own server", "ms", 1e3),
+        *_each("added_ttft_s", "time to first token added, p50", "ms", 1e3, drawn=True),
+        Figure("failed", "texts that differ"),
     ),
     measure=measure,
-    rounds=2,
+    rounds=1,
     curve=Curve("speeds", "streams at once", "tokens per second"),
 )
