@@ -3,16 +3,16 @@
 Both read every prompt anew and sample greedily, so that what differs is what lies around the model. The time to the
 first token at N streams is that of short questions, one after another, while N - 1 other streams run. llama.cpp looks
 for new requests between two steps only, so most of what a question waits for is the rest of the step it falls into.
-Therefore the questions of one turn come at times spread evenly over a step, told from the tokens of the streams that
-run: by chance alone the waits of two servers would differ by more than what is looked for.
+Therefore the questions of one turn come at times spread evenly over a step, told from the tokens of a stream that runs:
+by chance alone the waits of two servers would differ by more than what is looked for.
 
 If all N came at once instead, their time would be that of reading N prompts, in an order that the server chooses.
 """
 
 import json
-import math
 import random
 import statistics
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -75,20 +75,24 @@ class FirstToken:
 
 
 class Beat:
-    """When the streams that run beside questions had their tokens."""
+    """When a stream that runs beside questions had its tokens. One stream only: those of a step do not come as one."""
 
     def __init__(self) -> None:
-        self.step_s = 0.0
-        """How long the last step took."""
-        self._last = -math.inf
+        self._steps_s: deque[float] = deque([0.0], maxlen=5)
+        self._last = trio.current_time()
         self._next = trio.Event()
+
+    @property
+    def step_s(self) -> float:
+        """How long a step takes: the median of the last few, as some read a prompt too."""
+        return statistics.median(self._steps_s)
 
     def token(self) -> None:
         now = trio.current_time()
-        if now - self._last > 0.002:  # else it is another stream's token of the same step
-            self.step_s, self._last = now - self._last, now
-            self._next.set()
-            self._next = trio.Event()
+        self._steps_s.append(now - self._last)
+        self._last = now
+        self._next.set()
+        self._next = trio.Event()
 
     async def wait(self) -> None:
         """For the end of a step."""
@@ -157,18 +161,23 @@ async def first_token(
     """By turns, and who is first by turns too. One more turn of each comes first and does not count."""
     found: dict[Target, list[float]] = {direct: [], ours: []}
     for number in range(turns + 1):
+        shares = [(place + rng.random()) / questions for place in range(questions)]
+        rng.shuffle(shares)
+        others = [_prompt(rng) for _ in range(streams - 1)]
+        asked = [(share, _prompt(rng)) for share in shares]
         for target in (direct, ours) if number % 2 else (ours, direct):
-            times_s = await _question(target, streams - 1, questions, rng)
+            times_s = await _question(target, others, asked)
             found[target] += times_s if number else []
     return compare(found[direct], found[ours], rng)
 
 
 def compare(before: Sequence[float], after: Sequence[float], rng: random.Random) -> FirstToken:
-    """Medians, and how well their difference is known. Pure."""
-    differences = sorted(
-        statistics.median(rng.choices(after, k=len(after))) - statistics.median(rng.choices(before, k=len(before)))
-        for _ in range(RESAMPLES)
-    )
+    """Medians, and how well their difference is known, of the same questions at the same times in a step. Pure."""
+    differences: list[float] = []
+    for _ in range(RESAMPLES):
+        drawn = rng.choices(range(len(before)), k=len(before))
+        differences.append(statistics.median(after[at] for at in drawn) - statistics.median(before[at] for at in drawn))
+    differences.sort()
     interval = differences[round(0.025 * RESAMPLES)], differences[round(0.975 * RESAMPLES)]
     direct_s, ours_s = statistics.median(before), statistics.median(after)
     return FirstToken(direct_s, ours_s, ours_s - direct_s, interval)
@@ -186,22 +195,23 @@ async def _ask_all(target: Target, prompts: Sequence[str], max_tokens: int) -> l
     return [answers[place] for place in range(len(prompts))]
 
 
-async def _question(target: Target, others: int, questions: int, rng: random.Random) -> list[float]:
-    """The time to the first token of each question, with so many other streams running. In seconds."""
+def _prompt(rng: random.Random) -> str:
+    return " ".join(rng.choices(WORDS, k=3))
+
+
+async def _question(target: Target, others: Sequence[str], asked: Sequence[tuple[float, str]]) -> list[float]:
+    """The time to the first token of each question, with other streams running. In seconds."""
     beat, times_s = Beat(), list[float]()
-    shares = [(place + rng.random()) / questions for place in range(questions)]
-    rng.shuffle(shares)
     async with trio.open_nursery() as nursery:
-        for _ in range(others):
-            nursery.start_soon(_run_on, target, " ".join(rng.choices(WORDS, k=3)), beat)
+        for place, prompt in enumerate(others):
+            nursery.start_soon(_run_on, target, prompt, Beat() if place else beat)
         await trio.sleep(SETTLE_S)
-        for share in shares:
+        for share, prompt in asked:
             if others:
                 await beat.wait()
                 await trio.sleep(share * beat.step_s)
             # A few tokens more, so that no end is in the way.
-            answer = await ask(target, " ".join(rng.choices(WORDS, k=3)), 3)
-            times_s.append(answer.first_s)
+            times_s.append((await ask(target, prompt, 3)).first_s)
         nursery.cancel_scope.cancel()
     await trio.sleep(SETTLE_S)  # until they are known to be gone
     return times_s

@@ -1,6 +1,7 @@
 """HTTP and WebSocket, from the socket up.
 
-actor, server           accept, serve, drain
+actor, server,          accept, serve, drain; of a burst a few at a time
+turnstile
 connection, protocol,   one client's bytes: HTTP/1.1 by h11, WebSockets by Hypercorn, with reads, writes and ends of
 http_stream, inbox      our own; one exchange between an application and its connection
 app                     all routes: the hot ones on plain ASGI, those for operators (`health`) on Quart

@@ -130,12 +130,20 @@ class Connection:
                 data, self._ahead = self._ahead, b""
             else:
                 data = await self._receive()
-            if self._idle and data:
-                await self._turnstile.enter()
+            if self._idle and data and not self._mute:
+                await self._enter()
             if not self._mute:
                 await self._protocol.received(data)
             if not data:
                 return
+
+    async def _enter(self) -> None:
+        """A client that has asked is not idle while it waits for its turn, however long that is."""
+        arrived, deadline = trio.current_time(), self._reading.deadline
+        self._protocol.connection_state["arrived"] = arrived
+        self._idle, self._reading.deadline = False, math.inf
+        await self._turnstile.enter()
+        self._idle, self._reading.deadline = True, deadline + trio.current_time() - arrived
 
     async def _receive(self) -> bytes:
         try:

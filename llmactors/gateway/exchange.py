@@ -49,7 +49,7 @@ class Exchange:
         self.request_id = request_id
         self.status = 0
         """The status sent; 0 before."""
-        self.begun = trio.current_time()
+        self.begun: float = scope.get("state", {}).get("arrived") or trio.current_time()
         self.error_body: Callable[[LlmactorsError, str], dict[str, Any]] = error_object
         """How an error looks to clients of this route."""
         self.timing_header: str | None = None

@@ -150,6 +150,7 @@ class Http1:
         else:
             self.stream = HttpStream(self)
             about = {"client": self._client, "server": self._server, "state": self.connection_state.copy()}
+            self.connection_state.pop("arrived", None)  # not when the next one of a pipeline did
             await self.stream.begin(self._app, self._tasks, request, _origin_form(request.target), about)
 
     async def _begin_websocket(self, request: h11.Request) -> None:

@@ -22,7 +22,7 @@ ACCEPT_AT_ONCE = 32
 """Connections that are taken in one pass of the scheduler. With one in each, the last of a burst waits for as many
 passes as there are others before it; with all at once, the streams that run wait for all of them."""
 BEGUN_AT_ONCE = 64
-"""Requests that are begun in one pass of the scheduler; of more than that `BEGUN_PER_PASS`, 1 to 2 ms of work."""
+"""Requests that are begun together; of more than that `BEGUN_PER_PASS` in each pass of the scheduler, 2 ms of work."""
 BEGUN_PER_PASS = 4
 NOBODY_WAITS = {errno.EAGAIN, errno.EWOULDBLOCK}
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}

@@ -83,6 +83,9 @@ class SseStream:
             return
         self.next_write = now + self._pace.flush_interval_s
         first, *more = pieces(part)
+        if more:
+            self._leave(partial(self._write, [first, *more]))
+            return
         if first.end is not None and first.deltas and not self._flusher.may_end_together():
             # The last tokens are punctual like all others: they do not wait for the ends of hundreds of streams.
             more = [LogSlice(first.end_seq, (), first.end)]

@@ -21,5 +21,5 @@ ledger_model,
 limit_machine,
 side_by_side,
 trio_thread
-residue                 finds containers that should be empty and are not
+residue, passes         finds containers that should be empty and are not; counts the passes of the scheduler
 """

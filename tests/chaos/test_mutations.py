@@ -54,6 +54,14 @@ MUTANTS = [
         "fenced or takeover",
     ),
     Mutant(
+        "what a worker's hash says is not compared",
+        WORKERS,
+        "string.sub(line, 1, #expected) == expected and",
+        "",
+        CONTRACT,
+        "fenced or takeover or hole or repeated_append",
+    ),
+    Mutant(
         "a forgotten epoch is given out again",
         WORKERS,
         "math.max(r.ep + 1, c.now)",

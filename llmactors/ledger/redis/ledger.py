@@ -240,8 +240,7 @@ class RedisLedger:
         return results
 
     async def finish(self, request_id: str, epoch: int, end: Terminal) -> AppendResult:
-        worker = self._workers.holder_of(request_id, epoch)
-        told = await self._calls.insist("append", worker, *codec.finish_parts(request_id, epoch, end))
+        told = await self._calls.insist("append", "", *codec.finish_parts(request_id, epoch, end))
         self._workers.let_go(request_id, epoch)
         return AppendResult(_OUTCOMES[told[1]], told[2]) if told else _OK
 

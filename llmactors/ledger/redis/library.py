@@ -1,4 +1,7 @@
-"""Brings the ledger's functions into Redis. Its name holds a digest of its text: versions live beside each other."""
+"""Brings the ledger's functions into Redis. Its name holds a digest of its text, so that no node calls another's.
+
+What they store is understood by nodes of the same version only: those of one ledger are to be replaced together.
+"""
 
 import hashlib
 from importlib.resources import files

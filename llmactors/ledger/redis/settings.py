@@ -26,4 +26,4 @@ class RedisLedgerSettings:
     look_every_s: float = 0.5
     """A worker looks for work this often also if nothing wakes it."""
     keep_s: float = 86_400.0
-    """Time to live of every key that is in use, as a last resort: it is renewed at each claim."""
+    """Time to live of every key that is in use, as a last resort; renewed at each claim, so no attempt lasts longer."""

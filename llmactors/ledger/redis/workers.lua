@@ -162,6 +162,10 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
     if first < r.n + 1 then return HAVE, r.n end
     channels, holder = r.g, r.h
   end
+  if last ~= '' then
+    r = r or load(c, id)
+    if not r then return GONE, 0 end
+  end
   local length = first + number - 1
   if number > 0 then
     -- Redis itself refuses an id that is not newer than the last.
@@ -171,7 +175,6 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
     push(c, channels, pushed)
   end
   if last ~= '' then
-    r = r or load(c, id)
     r.n = length
     finish(c, r, last, epoch)
     return OK, 0
@@ -196,12 +199,16 @@ local function append(c, args)
     for i = from, upto, ENTRY do
       local id, epoch, first, number, item, tokens, last = unpack(entries, i, i + ENTRY - 1)
       local ends = at + item
-      local code, detail, line = append_one(c, worker, live[(i - from) / ENTRY + 1], id, epoch, first, number,
+      local done, code, detail, line = pcall(append_one, c, worker, live[(i - from) / ENTRY + 1], id, epoch, first, number,
         string.sub(bytes, at, ends - 1),
         string.sub(bytes, ends - 1 - tokens, ends - 2),
         string.sub(bytes, ends, ends + last - 1))
       at = ends + last
-      if line then
+      if not done then
+        -- A fault. What the logs before it have grown by is written in them already.
+        if #lines > 0 then redis.call('HSET', live_key(c, worker), unpack(lines)) end
+        error(code)
+      elseif line then
         lines[#lines + 1] = id
         lines[#lines + 1] = line
       elseif code ~= OK then

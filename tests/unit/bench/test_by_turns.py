@@ -15,9 +15,10 @@ def test_a_difference_of_medians_comes_with_where_it_lies() -> None:
     found = compare(before, [value + 0.003 for value in before], rng)
     assert found.added_s == pytest.approx(0.003)
     low, high = found.interval_s
-    assert low < found.added_s < high
-    # Both are spread over 50 ms; the median of 200 is known to a few.
-    assert high - low < 0.03
+    assert low <= found.added_s + 1e-12
+    assert found.added_s <= high + 1e-12
+    # Spread over 50 ms, but both alike.
+    assert high - low < 0.002
 
 
 def test_what_does_not_vary_is_known_exactly() -> None:
@@ -25,23 +26,20 @@ def test_what_does_not_vary_is_known_exactly() -> None:
     assert (found.direct_s, found.ours_s, found.added_s, found.interval_s) == (1.0, 1.5, 0.5, (0.5, 0.5))
 
 
-async def test_tokens_of_one_step_are_one_beat(autojump_clock: MockClock) -> None:
+async def test_a_beat_tells_how_long_a_step_takes(autojump_clock: MockClock) -> None:
+    """One that also reads a prompt does not count."""
     beat, heard = Beat(), list[float]()
 
     async def listen() -> None:
         while True:
             await beat.wait()
-            heard.append(round(trio.current_time() - begun, 4))
+            heard.append(round(beat.step_s, 4))
 
-    begun = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listen)
+        for step_s in (0.05, 0.05, 0.05, 0.15, 0.05, 0.05):
+            await trio.sleep(step_s)
+            beat.token()
         await wait_all_tasks_blocked()
-        for _ in range(3):
-            for _ in range(4):  # four streams, a little after one another
-                beat.token()
-                await trio.sleep(0.0001)
-            await trio.sleep(0.0496)
         nursery.cancel_scope.cancel()
-    assert heard == [0.0, 0.05, 0.1]
-    assert beat.step_s == pytest.approx(0.05)
+    assert heard[2:] == [0.05] * 4

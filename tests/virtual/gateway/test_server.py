@@ -121,6 +121,34 @@ async def test_of_a_burst_of_requests_few_begin_in_one_pass() -> None:
     assert max(begun.count(at) for at in set(begun)) <= BEGUN_AT_ONCE + BEGUN_PER_PASS
 
 
+async def test_a_drain_answers_whoever_has_asked_already() -> None:
+    """Also those of a burst whose turn has not come."""
+
+    async def app(scope: object, receive: object, send: Any) -> None:
+        drain.set()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    drain = trio.Event()
+    listening = ListeningSocket("127.0.0.1:0")
+    server = Server(app, listening, ServerSettings())
+    with contextlib.ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve)
+            await wait_all_tasks_blocked()
+            address = listening.socket.getsockname()
+            sockets = [stack.enter_context(socket.create_connection(address)) for _ in range(3 * BEGUN_AT_ONCE)]
+            await wait_all_tasks_blocked()
+            for each in sockets:
+                each.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await drain.wait()
+            with trio.fail_after(10):
+                await server.drain()
+            nursery.cancel_scope.cancel()
+        answers = [each.recv(4096) for each in sockets]
+    assert [answer[-2:] for answer in answers] == [b"ok"] * len(sockets)
+
+
 def test_address_in_use_is_told_at_once() -> None:
     first = ListeningSocket("127.0.0.1:0")
     first.listen()

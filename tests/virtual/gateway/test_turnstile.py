@@ -1,9 +1,10 @@
 """A burst is let through a little at a time, and nobody is lost at the gate."""
 
+import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from llmactors.gateway.turnstile import Turnstile
+from llmactors.gateway.turnstile import DOUBLE_AFTER_S, Turnstile
 from llmactors.testing.passes import counted_passes
 
 
@@ -74,3 +75,45 @@ async def test_who_is_cancelled_holds_nobody_up() -> None:
         assert scope.cancelled_caught
         nursery.start_soon(turnstile.enter)
     assert "0 waiting" in repr(turnstile)
+
+
+async def test_more_are_let_through_the_longer_somebody_waits(autojump_clock: MockClock) -> None:
+    turnstile, entered = Turnstile(burst=8, per_pass=1), list[int]()
+
+    async def one() -> None:
+        await turnstile.enter()
+        entered.append(passes.now)
+
+    async with trio.open_nursery() as nursery:
+        with counted_passes() as passes:
+            for _ in range(8 + 3):
+                nursery.start_soon(one)
+            await wait_all_tasks_blocked()
+            assert turnstile.is_crowded == (len(entered) < 11)
+    assert [entered.count(at) for at in sorted(set(entered))] == [8, 1, 1, 1]
+
+
+async def test_a_queue_that_lasts_is_let_through_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timed by a clock of its own, as the passes of this test take no time."""
+    now = 0.0
+    monkeypatch.setattr(trio, "current_time", lambda: now)
+    turnstile, entered = Turnstile(burst=8, per_pass=1), list[float]()
+
+    async def one() -> None:
+        await turnstile.enter()
+        entered.append(now)
+
+    async def tick() -> None:
+        nonlocal now
+        while len(entered) < 30:
+            now += DOUBLE_AFTER_S
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tick)
+        for _ in range(30):
+            nursery.start_soon(one)
+    counts = [entered.count(at) for at in sorted(set(entered))]
+    assert counts[1:] != [1] * 22
+    assert len(counts) < 12
