@@ -27,7 +27,7 @@ LLAMA = "llama.cpp"
 OURS = (ALONE, CLUSTER)
 MOCKS = (*OURS, *PEERS)
 """Those that serve the simulated model."""
-NAMES = (*MOCKS, EVERYSEC, LLAMA)
+NAMES = (*MOCKS, EVERYSEC)
 LLAMA_KEY = "bench"
 TITLES = {
     ALONE: "llmactors, one process",

@@ -1,6 +1,6 @@
 """llmactors beside its peers on this machine: interleaved rounds, medians and ranges, and what targets are reached.
 
-    python -m bench.run                     # everything: under 25 minutes; writes bench/results/
+    python -m bench.run                     # everything: about 35 minutes; writes bench/results/
     python -m bench.run --quick             # llmactors and the origin's design: under a minute
     python -m bench.run --scenario saturate --only llmactors,origin --rounds 1
 
