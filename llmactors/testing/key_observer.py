@@ -6,7 +6,16 @@ from fnmatch import fnmatch
 import redis
 import trio
 
-NODE_RECORDS = ("*:node:*", "*:nodes", "*:gateways", "*:worker:*", "*:workers", "*:dead_workers", "*:counters")
+NODE_RECORDS = (
+    "*:node:*",
+    "*:nodes",
+    "*:gateways",
+    "*:worker:*",
+    "*:live:*",
+    "*:workers",
+    "*:dead_workers",
+    "*:counters",
+)
 """What a cluster has for as long as it lives, however much it served."""
 
 TOMBSTONES = ("*:gone:*",)

@@ -4,6 +4,7 @@ MONITOR shows each command as it is executed, and what a function did right behi
 which epoch each request had at each moment, and under which epoch each entry of its log was written.
 """
 
+import codecs
 import re
 import socket
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import attrs
+import msgspec
 
 _PART = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 _PIECE_BYTES = 1 << 20
@@ -59,6 +61,12 @@ class Monitor:
         return read_order(self._path)
 
 
+def _unescaped(part: bytes) -> bytes:
+    """MONITOR escapes as C does."""
+    found: bytes = codecs.escape_decode(part)[0]
+    return found
+
+
 def read_order(path: Path) -> Order:  # noqa: C901 - one pass over one kind of line after another
     """Raises nothing for what is strange: it is a violation then."""
     order = Order()
@@ -79,9 +87,9 @@ def read_order(path: Path) -> Order:  # noqa: C901 - one pass over one kind of l
                 close_call()
                 offered, wrote = {}, Counter()
                 if rest.startswith(b'"FCALL" ') and b'_append" ' in rest[:80]:
-                    # FCALL name 1 prefix now settings, then six of each entry: id, epoch, …
-                    parts = _PART.findall(rest)[6:]
-                    offered = {parts[i]: int(parts[i + 1]) for i in range(0, len(parts) - 5, 6)}
+                    # FCALL name 1 prefix now settings worker, then packed seven of each entry: id, epoch, …
+                    packed = msgspec.msgpack.decode(_unescaped(_PART.findall(rest)[7]))
+                    offered = {packed[at].encode(): packed[at + 1] for at in range(0, len(packed), 7)}
             elif rest.startswith(b'"HSET" ') and b'"ep" ' in rest:
                 parts = _PART.findall(rest)
                 request_id, epoch = parts[1].rpartition(b":")[2], int(parts[parts.index(b"ep") + 1])

@@ -177,7 +177,8 @@ class Chaos:
             assert not tracebacks, "\n".join(tracebacks)
             assert not await trio.to_thread.run_sync(_without_ttl, cluster.client())
             if settings.settings["retention_s"] <= 5:  # type: ignore[operator]
-                assert not await keys.wait_none_left(within_s=15)
+                left_behind = await keys.wait_none_left(within_s=15)
+                assert not left_behind, left_behind
 
     def _judge(self, run: Run) -> Verdict:
         verdict = check(

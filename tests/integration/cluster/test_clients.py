@@ -48,6 +48,11 @@ class Observer:
     def field(self, request_id: str, name: str) -> Any:
         return self.client.hget(f"{KEYS}request:{request_id}", name)
 
+    def logged(self, request_id: str) -> int:
+        """How far its log is."""
+        last: list[Any] = self.client.xrevrange(f"{KEYS}log:{request_id}", count=1)  # type: ignore[assignment]
+        return int(last[0][0].partition(b"-")[0]) if last else 0
+
     def ids(self, prompt: str) -> list[str]:
         """Of the requests with this prompt."""
         decode = msgspec.msgpack.Decoder(GenerateRequest).decode
@@ -83,7 +88,7 @@ async def _go(seen: Observer, http: httpx.AsyncClient, metrics: str, route: Rout
     async with route.open(url, prompt, LONG) as client:
         await until(lambda: seen.ids(prompt))
         [request_id] = seen.ids(prompt)
-        await until(lambda: int(seen.field(request_id, "n") or 0) >= 2)
+        await until(lambda: seen.logged(request_id) >= 2)
         async with STREAM.open(url, f"waits for {prompt}", LONG) as waiting:
             await until(lambda: seen.ids(f"waits for {prompt}"))
             [next_id] = seen.ids(f"waits for {prompt}")

@@ -69,6 +69,7 @@ class RedisMachine(OnRedis, LedgerMachine):
             names = {name.rpartition(b"}:")[2].partition(b":")[0] for name in client.scan_iter()}
             assert names <= {b"counters", b"dead_letters", b"dead_workers", b"gateways", b"gone", b"live", b"worker"}
             assert all(client.ttl(name) > 0 for name in client.scan_iter())
+            assert all(client.hkeys(name) == [b""] for name in client.scan_iter("*:live:*"))
 
 
 class RedisLimitMachine(OnRedis, LimitMachine):
