@@ -48,7 +48,7 @@ class Connection:
     Args:
         raw: The socket that `stream` is made of, not a copy: once that is closed nothing can be written to it, and
             so never to another connection that has its number by then.
-        turnstile: What every request of every client begins at.
+        turnstile: Where a request waits for its turn, but one of a pipeline, which follows on another.
     """
 
     def __init__(

@@ -60,6 +60,7 @@ local function keep(c, name, ms) c.kept[name] = ms or settings(c).keep_ms end
 local function live_key(c, worker) return key(c, 'live:' .. worker) end
 
 -- A small hash is a list to Redis, in which it searches for every field; with a value of 65 bytes in it, it is a table.
+-- So there is a field '' that belongs to no request.
 local NO_LIST = '-----------------------------------------------------------------'
 
 local function live_of(length, epoch, channels) return string.format('%d %d %s', epoch, length, channels) end

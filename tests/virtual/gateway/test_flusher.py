@@ -10,6 +10,7 @@ from llmactors.gateway.exchange import Exchange
 from llmactors.gateway.flusher import ENDED_AT_ONCE, ENDED_PER_PASS, Flusher
 from llmactors.gateway.pump import MAX_EVENTS, Pace
 from llmactors.gateway.sse import SseStream
+from llmactors.gateway.turnstile import Turnstile
 from llmactors.ledger import AppendEntry, MemoryLedger
 from llmactors.messages import Finished, GenerateRequest, TokenDelta, Usage
 from llmactors.telemetry import Metrics
@@ -305,3 +306,15 @@ async def test_cancelled_stream_is_forgotten(how: str, autojump_clock: MockClock
 
     assert "0 streams, 0 marked" in repr(rig.flusher)
     assert b"t2" not in wire.body
+
+
+async def test_last_tokens_do_not_wait_for_ends_of_an_earlier_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    flusher = Flusher(PACE)
+    assert flusher.may_end_together()
+    monkeypatch.setattr(Turnstile, "is_crowded", True)
+    assert not flusher.may_end_together()
+
+
+async def test_a_request_is_timed_from_when_it_came() -> None:
+    scope = {"http_version": "1.1", "state": {"arrived": 1.5}, "headers": []}
+    assert Exchange(scope, trio.sleep_forever, trio.sleep_forever, "r").begun == 1.5  # type: ignore[arg-type]
