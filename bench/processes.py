@@ -75,8 +75,9 @@ class Process:
 
     def said(self) -> str:
         """What it has written so far, on stdout and on stderr."""
-        self._output.seek(0)
-        return self._output.read().decode("utf-8", "replace")
+        output = self._output.fileno()
+        # Not by `seek`: the position in the file is the process's too, and its next words would go there.
+        return os.pread(output, os.fstat(output).st_size, 0).decode("utf-8", "replace")
 
     def require_alive(self) -> None:
         """Raises `RuntimeError`, with its last words, once it has ended."""

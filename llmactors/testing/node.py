@@ -134,8 +134,9 @@ class NodeProcess:
 
     def errors(self) -> str:
         """What it wrote to stderr."""
-        self._errors.seek(0)
-        return self._errors.read().decode()
+        errors = self._errors.fileno()
+        # Not by `seek`: the position in the file is the process's too, and its next words would go there.
+        return os.pread(errors, os.fstat(errors).st_size, 0).decode()
 
 
 def children_of(pid: int) -> list[int]:

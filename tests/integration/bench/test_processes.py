@@ -78,3 +78,11 @@ def test_a_server_that_ends_says_its_last_words() -> None:
         process.popen.wait()
         with pytest.raises(RuntimeError, match="no such model"):
             process.require_alive()
+
+
+def test_to_hear_a_server_does_not_disturb_what_it_says() -> None:
+    count = 20_000
+    with running(sys.executable, "-u", "-c", f"for number in range({count}): print(number)") as process:
+        while process.popen.poll() is None:
+            process.said()
+        assert process.said() == "".join(f"{number}\n" for number in range(count))
