@@ -220,13 +220,12 @@ class BatcherActor(Actor):
 
     async def _release(self, keys: Iterable[Key], how: ReleaseHow, cause: str = "") -> None:
         """Hands claims back that no backend holds any more."""
-        await self._hand_back([key for key in keys if self._running.pop(key, None) is not None], how, cause)
+        await self._hand_back([key for key in keys if self._forget(key)], how, cause)
 
     async def _hand_back(self, keys: Iterable[Key], how: ReleaseHow, cause: str = "") -> None:
         self._look = True
         async with trio.open_nursery() as nursery:  # all at once: somebody else should go on with them at once
             for key in keys:
-                self._outbox.drop(key)
                 nursery.start_soon(self._ledger.release, *key, how, cause)
 
     async def _fill(self) -> None:
@@ -275,7 +274,7 @@ class BatcherActor(Actor):
     async def _take_in(self, produced: Produced) -> None:
         """Puts outputs where the writer takes them from."""
         tokens = 0
-        stepped: set[Key] = set()
+        stepped: set[Running] = set()
         for output in produced.outputs:
             running = self._running.get(output.key)
             if running is None:
@@ -283,7 +282,7 @@ class BatcherActor(Actor):
             running.produced(output)
             added = len(output.deltas)
             tokens += added
-            stepped.add(output.key)
+            stepped.add(running)
             self._outbox.put(running, added)
         if stepped:
             self._metrics.step(len(stepped), tokens)
@@ -326,6 +325,8 @@ class BatcherActor(Actor):
         unwanted: list[Key] = []
         ended = False
         for entry, result in zip(entries, results, strict=True):
+            if result.outcome is AppendOutcome.OK and entry.end is None:
+                continue
             key = entry.request_id, entry.epoch
             if result.outcome is AppendOutcome.GAP:
                 if (running := self._running.get(key)) is not None:
@@ -333,7 +334,7 @@ class BatcherActor(Actor):
                     gaps.append(msgspec.structs.replace(entry, first_seq=result.next_seq, deltas=deltas))
             elif entry.end is not None:
                 ended = self._running.pop(key, None) is not None or ended  # the backend has let go of it already
-            elif result.outcome is not AppendOutcome.OK:
+            else:
                 unwanted.append(key)
         self._drop(unwanted)
         if gaps and not again:
@@ -349,11 +350,16 @@ class BatcherActor(Actor):
         """Frees the slots of requests that nobody wants from here any more."""
         if keys:
             self._former.drop(frozenset(keys))
-            for key in keys:
-                self._outbox.drop(key)
-            evict = tuple(key for key in keys if self._running.pop(key, None) is not None)
+            evict = tuple(key for key in keys if self._forget(key))
             if evict and self._ready_incarnation:
                 self._tell_backend(evict=evict)
+
+    def _forget(self, key: Key) -> bool:
+        """Whether it ran here."""
+        running = self._running.pop(key, None)
+        if running is not None:
+            self._outbox.drop(running)
+        return running is not None
 
     def _tell_backend(self, *, admit: tuple[Job, ...] = (), evict: tuple[Key, ...] = ()) -> bool:
         """False where nobody empties the backend's mailbox: it is ending, and will say so, or be said to be dead."""

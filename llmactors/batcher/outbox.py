@@ -1,6 +1,5 @@
 """What the backend has made and the log does not have yet. Pure."""
 
-from llmactors.backends.messages import Key
 from llmactors.batcher.running import Running
 from llmactors.ledger import AppendEntry
 
@@ -12,7 +11,7 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Key, Running] = {}
+        self._waiting: dict[Running, None] = {}
         self._tokens = 0
 
     def __len__(self) -> int:
@@ -29,16 +28,17 @@ class Outbox:
     def put(self, running: Running, tokens: int) -> None:
         """It has so many more tokens to append, or none and its end."""
         self._tokens += tokens
-        self._waiting[running.key] = running
+        self._waiting[running] = None
 
-    def drop(self, key: Key) -> None:
-        """Nobody wants these any more."""
-        if (running := self._waiting.pop(key, None)) is not None:
+    def drop(self, running: Running) -> None:
+        """Nobody wants this any more."""
+        if running in self._waiting:
+            del self._waiting[running]
             self._tokens -= len(running.deltas) - running.taken
 
     def take(self) -> list[AppendEntry]:
         """Everything, which is not here any more."""
-        taken = [running.take() for running in self._waiting.values()]
+        taken = [running.take() for running in self._waiting]
         self._waiting.clear()
         self._tokens = 0
         return taken

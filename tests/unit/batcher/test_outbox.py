@@ -49,8 +49,8 @@ def test_dropped_request_is_not_written_and_takes_no_room() -> None:
     make(outbox, each, 1)
     outbox.take()
     make(outbox, each, 2, 3)
-    outbox.drop(KEY)
-    outbox.drop(("never seen", 1))
+    outbox.drop(each)
+    outbox.drop(running())
 
     assert (outbox.tokens, len(outbox), outbox.take()) == (0, 0, [])
 
