@@ -72,6 +72,8 @@ class Connection:
         self._ahead = b""
         self._idle = True
         self._sending = trio.Lock()
+        self._senders = 0
+        """How many hold that lock, or wait for it."""
         self._rest = b""
         """The end of a chunk whose beginning is on the wire: whatever is written next goes after it."""
         self._unyielded = 0
@@ -180,7 +182,7 @@ class Connection:
             data = event.data
             if self._mute or not data:
                 return
-            sent = 0 if self._rest or self._sending.locked() else self._write_now(data)
+            sent = 0 if self._rest or self._senders else self._write_now(data)
             if sent < len(data):
                 await self._write_waiting(data, sent)
                 return
@@ -205,6 +207,7 @@ class Connection:
 
     async def _write_waiting(self, data: bytes, sent: int) -> None:
         """Writes what is left, in turn. If that is broken off, nothing may follow."""
+        self._senders += 1
         try:
             async with self._sending:
                 if self._rest:
@@ -220,6 +223,8 @@ class Connection:
         except trio.Cancelled:
             self._cut("a write was cancelled")
             raise
+        finally:
+            self._senders -= 1
 
     async def _wait_writable(self) -> bool:
         """False if the client takes nothing for `write_s`."""
@@ -248,11 +253,14 @@ class Connection:
 
         False if the socket took a part of it only: then `write_rest`. None if no chunk can be sent now.
         """
-        if self._mute or self._rest or self._sending.locked() or not self._protocol.may_continue_body:
+        if self._mute or self._rest or self._senders or not self._protocol.may_continue_body:
             return None
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
-        self._rest = chunk[self._write_now(chunk) :]
-        return not self._rest
+        sent = self._write_now(chunk)
+        if sent == len(chunk):
+            return True
+        self._rest = chunk[sent:]
+        return False
 
     async def write_rest(self) -> None:
         """Sends what is left of a chunk."""

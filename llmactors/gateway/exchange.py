@@ -29,11 +29,14 @@ class Wire(Protocol):
     """The connection below an exchange, for chunks of a body that has begun and has no declared length."""
 
     def write_chunk_nowait(self, data: bytes) -> bool | None:
-        """Sends one chunk. False if the socket took a part of it only; None if no chunk can be sent now."""
+        """Sends one chunk, which is not empty. False if the socket took a part of it only: then `write_rest`.
+
+        None if no chunk can be sent now: then nothing was, and `Exchange.write` will do.
+        """
         ...
 
     async def write_rest(self) -> None:
-        """Sends what is left of a chunk."""
+        """Sends what is left of a chunk. Whatever else is sent goes after it."""
         ...
 
 
@@ -59,7 +62,8 @@ class Exchange:
         self._inbox = inbox
         self._send = send
         # Chunks are HTTP/1.1's; a body for an older client ends with its connection.
-        self._wire: Wire | None = scope.get("state", {}).get("wire") if scope["http_version"] == "1.1" else None
+        self.wire: Wire | None = scope.get("state", {}).get("wire") if scope["http_version"] == "1.1" else None
+        """What takes parts of the body without waiting, if anything does."""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id} {self.scope['method']} {self.scope['path']} {self.status or 'open'}>"
@@ -129,21 +133,6 @@ class Exchange:
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Sends a part of the body."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
-
-    def write_nowait(self, data: bytes) -> bool | None:
-        """Sends a part of the body without waiting. False where some of it is left: then `write_rest`.
-
-        None where that is not possible now: then nothing was sent, and `write` will do.
-        """
-        if not data:
-            # An empty chunk would be the last one.
-            return True
-        return None if self._wire is None else self._wire.write_chunk_nowait(data)
-
-    async def write_rest(self) -> None:
-        """Sends what `write_nowait` left. Whatever else is sent goes after it."""
-        if self._wire is not None:
-            await self._wire.write_rest()
 
     async def answer(self, status: int, payload: object, headers: Iterable[Header] = ()) -> None:
         """A whole JSON answer."""

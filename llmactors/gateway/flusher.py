@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 import trio
 
+from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.pump import Pace
 from llmactors.gateway.turnstile import Turnstile
 
@@ -34,8 +35,11 @@ class Flushed(Protocol):
     next_write: float
     """Not to be written to before, on Trio's clock; 0 before its first write."""
 
-    def flush(self, now: float) -> None:
-        """Writes what there is, without waiting, and moves `next_write`."""
+    def flush(self, now: float) -> int:
+        """Writes what there is, without waiting, and moves `next_write`. Says how many tokens that were.
+
+        Does nothing once the stream has been removed.
+        """
         ...
 
     def keep_alive(self, now: float) -> None:
@@ -46,8 +50,9 @@ class Flushed(Protocol):
 class Flusher:
     """Run `run` as a task. `add` a stream, `mark` it whenever its log has grown, `remove` it at its end."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, metrics: GatewayMetrics) -> None:
         self._pace = pace
+        self._metrics = metrics
         self.turnstile = Turnstile(burst=ENDED_AT_ONCE, per_pass=ENDED_PER_PASS)
         """What streams do themselves, as their end, begins here."""
         self._ends = 0
@@ -56,7 +61,9 @@ class Flusher:
         self._marked: list[Flushed] = []
         self._wake = trio.Event()
         self._due = math.inf
-        """What is waited for, on Trio's clock."""
+        """When the first of the marked streams is, on Trio's clock."""
+        self._over_at = 0.0
+        """When the last turn was over, on Trio's clock."""
 
     def __repr__(self) -> str:
         return f"<Flusher of {len(self._streams)} streams, {len(self._marked)} marked>"
@@ -75,6 +82,7 @@ class Flusher:
             stream.marked = True
             self._marked.append(stream)
             if stream.next_write < self._due:
+                self._due = stream.next_write
                 self._wake.set()
 
     def may_end_together(self) -> bool:
@@ -92,38 +100,39 @@ class Flusher:
 
     async def _wait_due(self) -> None:
         """Until a marked stream is due."""
-        waited = False
-        while True:
-            self._due = min((stream.next_write for stream in self._marked), default=math.inf)
-            if self._due <= trio.current_time():
-                if not waited:
-                    await trio.lowlevel.checkpoint()
-                return
+        if self._due <= trio.current_time():
+            await trio.lowlevel.checkpoint()
+            return
+        while self._due > trio.current_time():
             self._wake = trio.Event()
             with trio.move_on_at(self._due):
                 await self._wake.wait()
-            waited = True
 
     async def _turn(self) -> None:
         """Writes for all that are due."""
         begun = trio.current_time()
+        others_s = begun - self._over_at
+        marked, self._marked, self._due = self._marked, [], math.inf
         self._ends = 0
-        marked, self._marked = self._marked, []
-        written = 0
-        for stream in marked:
+        tokens = 0
+        for number, stream in enumerate(marked, 1):
             if stream.next_write > begun:
                 self._marked.append(stream)
+                self._due = min(self._due, stream.next_write)
                 continue
             stream.marked = False
-            if stream not in self._streams:
-                continue
-            stream.flush(begun)
-            written += 1
-            if written % FAIR_EVERY == 0:
+            tokens += stream.flush(begun)
+            if number % FAIR_EVERY == 0:
+                left = trio.current_time()
                 await trio.lowlevel.checkpoint()
-        if self._marked:
+                others_s += trio.current_time() - left
+        if tokens:
+            self._metrics.tokens_generated(tokens)
+        worked_s = trio.current_time() - self._over_at - others_s
+        if self._marked and worked_s > others_s:
             # With more to do than time, at least half of it stays for those who make what is written here.
-            await trio.sleep(trio.current_time() - begun)
+            await trio.sleep(worked_s - others_s)
+        self._over_at = trio.current_time()
 
     async def _keep_alive(self) -> None:
         while True:

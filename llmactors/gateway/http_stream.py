@@ -23,6 +23,10 @@ Headers = Iterable[tuple[bytes, bytes]]
 class Machine(Protocol):
     """What an exchange needs of its connection. The bytes that it gives must be written in this order."""
 
+    may_continue_body: bool
+    """Whether a chunk of a body can go out now that passes by the machine, for which a chunk changes nothing. The
+    exchange's own: kept where one look is enough, as there is one per token."""
+
     def head(self, status: int, headers: Headers) -> bytes:
         """An answer begins."""
         ...
@@ -63,11 +67,6 @@ class HttpStream:
 
     def __repr__(self) -> str:
         return f"<HttpStream {self._method} {'over' if self._over else self._status or 'open'}>"
-
-    @property
-    def holds_head(self) -> bool:
-        """Nothing may be written past it now."""
-        return bool(self._head)
 
     async def begin(self, app: Any, tasks: ApplicationTasks, request: h11.Request, origin: bytes, about: Any) -> None:
         """Runs `app` for this request. `about` are those entries of its scope that the connection knows."""
@@ -127,6 +126,7 @@ class HttpStream:
             data += self._machine.piece(bytes(body))
         if not more:
             data += self._machine.end()
+        self._machine.may_continue_body = more
         await self._machine.write(data)
         if not more:
             self._inbox.cancel_at_last(None)  # who has given the whole answer is left to finish

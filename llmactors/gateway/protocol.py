@@ -68,6 +68,7 @@ class Http1:
         self.connection_state: dict[str, Any] = {}
         """What every exchange of this connection finds in its scope under `state`."""
         self.stream: HttpStream | WebSocketStream | None = None
+        self.may_continue_body = False
         self._app = app
         self._config = config
         self._context = context
@@ -89,12 +90,6 @@ class Http1:
         if self._socket_closed:
             return False
         return self.connection.their_state in _UNFINISHED or bool(self.connection.trailing_data[0])
-
-    @property
-    def may_continue_body(self) -> bool:
-        """Whether a chunk of a body can go out now that passes by the machine, for which a chunk changes nothing."""
-        stream = self.stream
-        return self.connection.our_state is h11.SEND_BODY and isinstance(stream, HttpStream) and not stream.holds_head
 
     # What the client says.
 
@@ -255,6 +250,7 @@ class Http1:
 
     async def _close_stream(self) -> None:
         stream, self.stream = self.stream, None
+        self.may_continue_body = False
         if isinstance(stream, WebSocketStream):
             self._socket_closed = stream.client_closed
         if stream is not None:

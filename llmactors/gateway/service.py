@@ -96,7 +96,7 @@ class Service:
         self._ledger_is_up = ledger_is_up
         self._limiter = limiter
         self._open: set[trio.CancelScope] = set()
-        self.flusher = Flusher(settings.pace)
+        self.flusher = Flusher(settings.pace, metrics)
         """Writes for all streams; whoever runs the service runs this as a task."""
         self.room = room
         """What is known of the room in a ledger that is a trip away; to be run likewise. None: to ask costs nothing."""

@@ -9,7 +9,7 @@ from llmactors.gateway.events import Renderer
 from llmactors.gateway.exchange import Exchange
 from llmactors.gateway.flusher import Flusher
 from llmactors.gateway.metrics import GatewayMetrics
-from llmactors.gateway.pump import Pace, pieces
+from llmactors.gateway.pump import MAX_EVENTS, Pace, pieces
 from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed
 
@@ -34,6 +34,7 @@ class SseStream:
         self.marked = False
         self.next_write = 0.0
         self._exchange = exchange
+        self._wire = exchange.wire
         self._follower = follower
         self._flusher = flusher
         self._pace = pace
@@ -66,47 +67,57 @@ class SseStream:
                 self._flusher.mark(self)
         finally:
             self._flusher.remove(self)
-            self._left = None  # it refers to this stream, which would be left to the garbage collector
+            self._left = _nothing  # not what refers to this stream, which would be left to the garbage collector
 
-    def flush(self, now: float) -> None:
+    def flush(self, now: float) -> int:
         """For the flusher."""
         if self._left is not None:
-            return
+            return 0
         try:
-            self._flush(now)
+            return self._flush(now)
         except Exception as error:  # noqa: BLE001 - the flusher writes for others too: a fault is this stream's alone
             self._leave(partial(_fail, error))
+            return 0
 
-    def _flush(self, now: float) -> None:
+    def _flush(self, now: float) -> int:
         part = self._follower.take()
         if not part.deltas and part.end is None:
-            return
+            return 0
         self.next_write = now + self._pace.flush_interval_s
-        first, *more = pieces(part)
-        if more:
-            self._leave(partial(self._write, [first, *more]))
-            return
-        if first.end is not None and first.deltas and not self._flusher.may_end_together():
+        more: list[LogSlice] = []
+        if len(part.deltas) > MAX_EVENTS:
+            self._leave(partial(self._write, [*pieces(part)]))
+            return 0
+        if part.end is not None:
+            if not part.deltas or self._flusher.may_end_together():
+                self._leave(partial(self._write, [part]))
+                return 0
             # The last tokens are punctual like all others: they do not wait for the ends of hundreds of streams.
-            more = [LogSlice(first.end_seq, (), first.end)]
-            first = LogSlice(first.first_seq, first.deltas)
-        whole = None if first.end is not None else self._exchange.write_nowait(self._render(first))
+            more.append(LogSlice(part.end_seq, (), part.end))
+            part = LogSlice(part.first_seq, part.deltas)
+        whole = self._write_nowait(self._render(part))
         if whole is None:
-            self._leave(partial(self._write, [first, *more]))
-            return
-        self._note(first)
+            self._leave(partial(self._write, [part, *more]))
+            return 0
         self._last_write = now
         if not whole:
             self._leave(partial(self._finish, more))
         elif more:
             self._leave(partial(self._write, more))
+        if self._awaits_first:
+            self._note_first()
+        return len(part.deltas)
+
+    def _write_nowait(self, data: bytes) -> bool | None:
+        # An empty chunk would be the last one.
+        return True if not data else None if self._wire is None else self._wire.write_chunk_nowait(data)
 
     def keep_alive(self, now: float) -> None:
         """For the flusher."""
         # Asked four times in an interval: a quarter of it early is as near as that comes.
         if self._left is None and self._sign_of_life and now - self._last_write >= self._pace.keep_alive_s * 0.75:
             self._last_write = now
-            whole = self._exchange.write_nowait(self._sign_of_life)
+            whole = self._write_nowait(self._sign_of_life)
             if whole is None:
                 self._leave(self._say_alive)
             elif not whole:
@@ -121,24 +132,29 @@ class SseStream:
             if isinstance(part.end, Failed):
                 self._exchange.code = part.end.code
             await self._exchange.write(self._render(part), more=part.end is None)
-            self._note(part)
+            if part.deltas:
+                self._metrics.tokens_generated(len(part.deltas))
+                if self._awaits_first:
+                    self._note_first()
         return parts[-1].end is not None
 
     async def _finish(self, parts: list[LogSlice]) -> bool:
-        await self._exchange.write_rest()
+        assert self._wire is not None  # noqa: S101 - it took the first half
+        await self._wire.write_rest()
         return await self._write(parts) if parts else False
 
     async def _say_alive(self) -> bool:
         await self._exchange.write(self._sign_of_life)
         return False
 
-    def _note(self, part: LogSlice) -> None:
-        if part.deltas:
-            self._metrics.tokens_generated(len(part.deltas))
-            if self._awaits_first:
-                self._awaits_first = False
-                self._metrics.first_token(trio.current_time() - self._exchange.begun)
+    def _note_first(self) -> None:
+        self._awaits_first = False
+        self._metrics.first_token(trio.current_time() - self._exchange.begun)
 
 
 async def _fail(error: Exception) -> bool:
     raise error
+
+
+async def _nothing() -> bool:
+    return True

@@ -6,7 +6,7 @@ of streams end in one step, that takes a hundred milliseconds, and the tokens of
 
 import trio
 
-DOUBLE_AFTER_S = 0.5
+DOUBLE_AFTER_S = 1.0
 """As long as somebody waits, twice as many are let through after each such time: a burst may go slowly, but where more
 come all the time than a few in each pass, a queue here would cost throughput, which long passes are good for."""
 

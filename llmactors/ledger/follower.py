@@ -55,10 +55,10 @@ class LogFollower:
     def listen(self, news: Callable[[], None] | None) -> None:
         """Has `news` called at every growth of the log; None: no longer."""
         if self._news is not None:
-            self._log.listeners.remove(self._news)
+            self._log.listeners = tuple(news for news in self._log.listeners if news is not self._news)
         self._news = news
         if news is not None:
-            self._log.listeners.append(news)
+            self._log.listeners += (news,)
 
     async def wait_more(self) -> None:
         """Returns once `take` would give something, or never will again. A checkpoint."""

@@ -18,8 +18,8 @@ class TokenLog:
     end: Terminal | None = attrs.field(default=None, kw_only=True)
     readers: int = attrs.field(default=0, kw_only=True)
     """Open followers."""
-    listeners: list[Callable[[], None]] = attrs.field(factory=list, repr=False, kw_only=True)
-    """Called whenever the log has grown."""
+    listeners: tuple[Callable[[], None], ...] = attrs.field(default=(), repr=False, kw_only=True)
+    """Called whenever the log has grown. Not changed but replaced, as each may listen no longer when it is called."""
     # Made when somebody parks, which is seldom; two of them, so that a token does not wake who waits for the end.
     _tailing: trio.lowlevel.ParkingLot | None = attrs.field(default=None, repr=False, kw_only=True)
     _ending: trio.lowlevel.ParkingLot | None = attrs.field(default=None, repr=False, kw_only=True)
@@ -61,7 +61,7 @@ class TokenLog:
     def _tell_growth(self) -> None:
         if self._tailing:
             self._tailing.unpark_all()
-        for listener in tuple(self.listeners):
+        for listener in self.listeners:
             listener()
 
     async def wait_growth(self) -> None:

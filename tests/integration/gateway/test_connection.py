@@ -179,7 +179,7 @@ async def test_chunk_that_fits_is_written_at_once() -> None:
         assert ends.connection.write_chunk_nowait(b"token") is True
         assert await ends.peer.recv(100) == b"5\r\ntoken\r\n"
         await ends.connection.write_rest()
-        ends.connection._protocol.may_continue_body = False  # type: ignore[misc]
+        ends.connection._protocol.may_continue_body = False
         assert ends.connection.write_chunk_nowait(b"too late") is None
 
 

@@ -1,5 +1,7 @@
 """When the streams of a gateway write: at once at first, then at most once per flush interval, each for itself."""
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -61,8 +63,8 @@ class Rig:
 
     def __init__(self) -> None:
         self.ledger = MemoryLedger()
-        self.flusher = Flusher(PACE)
         self.metrics = Metrics()
+        self.flusher = Flusher(PACE, self.metrics)
         self._epochs: dict[str, int] = {}
         self._written: dict[str, int] = {}
 
@@ -309,10 +311,50 @@ async def test_cancelled_stream_is_forgotten(how: str, autojump_clock: MockClock
 
 
 async def test_last_tokens_do_not_wait_for_ends_of_an_earlier_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    flusher = Flusher(PACE)
+    flusher = Flusher(PACE, Metrics())
     assert flusher.may_end_together()
     monkeypatch.setattr(Turnstile, "is_crowded", True)
     assert not flusher.may_end_together()
+
+
+@pytest.mark.parametrize(("others_ms", "share"), [(0, 1 / 2), (20, 1 / 2), (60, 1 / 4)])
+async def test_others_get_half_of_the_time_and_what_they_have_taken_counts(
+    others_ms: int, share: float, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Four streams always have more to write, 5 ms each, and others work for so long in each turn."""
+    monkeypatch.setattr("llmactors.gateway.flusher.FAIR_EVERY", 2)
+    rig, names = Rig(), "abcd"
+    written: dict[str, trio.Event] = {}
+
+    class Slow(Wire):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self._name = name
+
+        def write_chunk_nowait(self, data: bytes) -> bool | None:
+            autojump_clock.jump(0.005)
+            written[self._name].set()
+            return super().write_chunk_nowait(data)
+
+    async def others(name: str) -> None:
+        while True:
+            await written[name].wait()
+            written[name] = trio.Event()
+            autojump_clock.jump(others_ms / 1000 / len(names))
+            await rig.add(name)
+
+    wires = {name: Slow(name) for name in names}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.flusher.run)
+        for name, wire in wires.items():
+            written[name] = trio.Event()
+            nursery.start_soon((await rig.stream(name, wire)).run)
+            nursery.start_soon(others, name)
+            await rig.add(name)
+        await trio.sleep(4)
+        nursery.cancel_scope.cancel()
+
+    assert sum(len(wire.times) for wire in wires.values()) * 0.005 / 4 == pytest.approx(share, rel=0.1)
 
 
 async def test_a_request_is_timed_from_when_it_came() -> None:

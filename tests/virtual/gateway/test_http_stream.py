@@ -23,6 +23,8 @@ def body(data: bytes, *, more: bool = True) -> dict[str, Any]:
 class Machine:
     """Renders readably, and notes each write."""
 
+    may_continue_body = False
+
     def __init__(self) -> None:
         self.writes: list[bytes] = []
         self.said: list[str] = []
@@ -91,9 +93,12 @@ async def test_answer_to_head_has_no_body() -> None:
 
 
 async def test_nothing_passes_a_head_that_is_held() -> None:
-    stream = HttpStream(Machine())
+    machine = Machine()
+    stream = HttpStream(machine)
     await stream.send(HEAD)
-    assert stream.holds_head
+    assert not machine.may_continue_body
+    await stream.send(body(b""))
+    assert machine.may_continue_body
 
 
 async def test_head_that_cannot_be_said_is_refused_and_not_left_unanswered() -> None:
