@@ -11,6 +11,7 @@ import attrs
 import redis
 import trio
 
+from llmactors.ledger.redis import key_prefix
 from llmactors.testing.checker import Verdict, check, gaps_at, percentiles
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.history import Gap
@@ -24,7 +25,7 @@ CLIENTS = 56
 TOKENS = 40
 """0.8 s at a 20 ms step. Worker-losing faults are further apart than that, so that none convicts a request: the third
 one that it was in the hands of would."""
-PREFIX = "llmactors:{main}:"
+PREFIX = key_prefix("main")
 KEPT = (*NODE_RECORDS, *TOMBSTONES, "*:dead_letters", "*:stops:*")
 """What may be in Redis once everything has ended. All of it has a time to live."""
 _WORK = {"waiting", "heads", "tags", "classes", "held", "deadlines", "unread"}

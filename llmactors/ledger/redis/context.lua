@@ -1,7 +1,7 @@
 -- The ledger's moves, inside Redis, where each is atomic: `ledger/lifecycle.py`, `leases.py` and `fair_queue.py` in Lua.
 -- All files here are one text, in the order of `library.py`. This one: the keys, and what one call knows and gathers.
 --
--- KEYS[1] is the prefix of all keys, as in `llmactors:{main}:`: its hash tag keeps one ledger in one slot.
+-- KEYS[1] is the prefix of all keys, as in `llmactors:{main}:v1:`; see `library.py`.
 -- ARGV[1] is the time in milliseconds since 1970, or '' for the server's own; ARGV[2] the settings, packed.
 --
 --   request:ID   hash    one request's state                  workers       zset  worker -> end of its lease, ms

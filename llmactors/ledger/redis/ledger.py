@@ -35,7 +35,7 @@ from llmactors.ledger.digest import log_digest
 from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.calls import Calls, expect_known
-from llmactors.ledger.redis.library import load_library
+from llmactors.ledger.redis.library import key_prefix, load_library
 from llmactors.ledger.redis.reading import Reading, extend
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.redis.workers import Workers
@@ -82,7 +82,7 @@ class RedisLedger:
     ) -> None:
         self.settings = settings or LedgerSettings()
         self._redis = redis_settings or RedisLedgerSettings()
-        self.prefix = f"llmactors:{{{self._redis.namespace}}}:"
+        self.prefix = key_prefix(self._redis.namespace)
         packed = codec.encode_settings(
             self.settings,
             reader_s=self._redis.reader_s,

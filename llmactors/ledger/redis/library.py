@@ -1,7 +1,4 @@
-"""Brings the ledger's functions into Redis. Its name holds a digest of its text, so that no node calls another's.
-
-What they store is understood by nodes of the same version only: those of one ledger are to be replaced together.
-"""
+"""Brings the ledger's functions into Redis. Its name holds a digest of its text, so that no node calls another's."""
 
 import hashlib
 from importlib.resources import files
@@ -22,6 +19,16 @@ _TEXT = f"local limits = (function()\n{_read('limits.lua')}end)()\n" + "\n".join
     _read(f"{part}.lua") for part in _PARTS
 )
 NAME = f"llmactors_{hashlib.sha256(_TEXT.encode()).hexdigest()[:8]}"
+
+
+FORMAT = 1
+"""Of what the functions store, and part of every key's name: nodes of two formats have two ledgers in one Redis, so
+that the old ones can end what they have accepted. To be raised by any change that older nodes would read wrongly."""
+
+
+def key_prefix(namespace: str) -> str:
+    """Of all keys of one ledger. Its hash tag keeps them in one slot."""
+    return f"llmactors:{{{namespace}}}:v{FORMAT}:"
 
 
 def function_name(operation: str) -> str:

@@ -14,6 +14,7 @@ import redis
 import trio
 
 from llmactors.backends.mock.oracle import mock_text
+from llmactors.ledger.redis import key_prefix
 from llmactors.messages import ChatMessage, GenerateRequest
 from llmactors.testing.leaving import CHAT_JSON, CHAT_STREAM, JSON, SOCKET, STREAM, Route, Way
 from llmactors.testing.raw_http import RawExchange
@@ -27,7 +28,7 @@ MOST_STEPS = 5
 """Tokens that may be made after the end is written: what 100 ms have room for."""
 GRACE_S = 0.2
 LONG = 4000
-KEYS = "llmactors:{main}:"
+KEYS = key_prefix("main")
 
 
 async def until(condition: Callable[[], object], within_s: float = 20.0) -> None:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
-from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings, key_prefix
 from llmactors.testing.ledger_machine import LedgerMachine
 from llmactors.testing.limit_machine import LimitMachine
 from llmactors.testing.redis_server import RedisServer
@@ -66,7 +66,7 @@ class RedisMachine(OnRedis, LedgerMachine):
     def check_empty(self) -> None:
         """What is left has no owner any more, and a time to live."""
         with self.server.client() as client:
-            names = {name.rpartition(b"}:")[2].partition(b":")[0] for name in client.scan_iter()}
+            names = {name.removeprefix(key_prefix("main").encode()).partition(b":")[0] for name in client.scan_iter()}
             assert names <= {b"counters", b"dead_letters", b"dead_workers", b"gateways", b"gone", b"live", b"worker"}
             assert all(client.ttl(name) > 0 for name in client.scan_iter())
             assert all(client.hkeys(name) == [b""] for name in client.scan_iter("*:live:*"))

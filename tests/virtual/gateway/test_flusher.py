@@ -1,7 +1,5 @@
 """When the streams of a gateway write: at once at first, then at most once per flush interval, each for itself."""
 
-from collections.abc import Callable
-
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
