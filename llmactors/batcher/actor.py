@@ -1,7 +1,8 @@
 """The batcher: claims requests for free slots, drives one backend with them, writes what comes out to the ledger.
 
-Two tasks share the work: messages are handled one at a time, and never wait for a write; the writer appends whatever
-has come meanwhile, one trip to the ledger at a time. What only the writer knows, it says in a message.
+Three tasks share the work, so that no token waits for another's trip to the ledger. Messages are handled one at a time;
+the writer appends whatever has come meanwhile; the claimer beats, and claims for what is free. The latter two make one
+trip at a time each, and what only the writer knows, it says in a message.
 """
 
 import contextlib
@@ -43,11 +44,6 @@ class BatcherSettings:
     """How often the lease is renewed; well below the ledger's `lease_s`."""
     max_unwritten: int = 65_536
     """Tokens that may wait to be written, as while the ledger is away; the backend pauses at more."""
-
-
-@attrs.frozen
-class Wake:
-    """There may be something to claim, or somebody to stop."""
 
 
 @attrs.frozen
@@ -94,7 +90,6 @@ class BatcherActor(Actor):
         """The backend's incarnation that takes jobs; 0 while there is none."""
         self._ended_incarnation = 0
         """The newest one known to be dead: what it said before, and is still in the mailbox, counts no more."""
-        self._woken = trio.Event()
         self._draining = False
         self._outbox = Outbox()
         self._unwritten = trio.Event()
@@ -104,6 +99,12 @@ class BatcherActor(Actor):
         """Set, and made anew, after each write."""
         self._look = True
         """A claim may find something: not so after one that left slots empty, until anything changes."""
+        self._beat_due = False
+        self._wanted = trio.Event()
+        """Set when the claimer has something to do."""
+        self._claiming = False
+        self._claimed = trio.Event()
+        """Set, and made anew, when the claimer has done it."""
 
     def __repr__(self) -> str:
         return f"<BatcherActor {self._worker} running={len(self._running)} waiting={len(self._former)}>"
@@ -114,11 +115,12 @@ class BatcherActor(Actor):
         context.watch(self._backend)
         self._backend.tell_nowait(Hello())
         context.spawn(self._write_for_ever)
+        context.spawn(self._claim_for_ever)
         context.spawn(self._wake_for_work)
         context.spawn(self._wake_for_beats)
 
     async def on_message(
-        self, message: Wake | Wrote | Drain | Produced | BackendReady | BackendStalled | BackendEnding
+        self, message: Wrote | Drain | Produced | BackendReady | BackendStalled | BackendEnding
     ) -> None:
         if self._draining:
             return  # nothing is held here, and nothing will be
@@ -126,10 +128,6 @@ class BatcherActor(Actor):
             case Drain():
                 await self._drain()
                 return
-            case Wake():
-                self._woken.set()
-                self._look = True
-                await self._sync()
             case Wrote():
                 self._look = True
             case Produced():
@@ -144,7 +142,9 @@ class BatcherActor(Actor):
                 self._say(ModelState.STALLED, f"no output for {message.seconds:.1f} s")
             case BackendEnding():
                 await self._spare(message)
-        await self._fill()
+        await self._start_batch()
+        if self._look and self._room() > 0:
+            self._wanted.set()
         self._directory.running[self._model] = len(self._running)
 
     async def on_down(self, down: Down) -> None:
@@ -168,6 +168,8 @@ class BatcherActor(Actor):
     async def _drain(self) -> None:
         """What the backend said before this message is in the log; what it says after it is not wanted."""
         self._draining = True
+        while self._claiming:
+            await self._claimed.wait()
         await self._wait_written()
         await self._release_waiting()
         keys = [*self._running]
@@ -182,18 +184,48 @@ class BatcherActor(Actor):
         self._worker = f"{self._model}#{self._ref.incarnation}-{secrets.token_hex(4)}"
         await self._ledger.beat(self._worker)
 
+    # The claimer.
+
+    async def _claim_for_ever(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            if self._draining:
+                continue
+            self._claiming = True
+            if self._beat_due:
+                self._beat_due, self._look = False, True
+                await self._sync()
+            if self._look and (room := self._room()) > 0:
+                self._look = False
+                incarnation = self._ready_incarnation
+                claims = await self._claim(room)
+                if incarnation == self._ready_incarnation:
+                    await self._begin(claims)
+                else:
+                    # Another backend may have other room.
+                    await self._hand_back([(claim.request.id, claim.epoch) for claim in claims], ReleaseHow.SILENT)
+            self._directory.running[self._model] = len(self._running)
+            self._claiming = False
+            self._claimed.set()
+            self._claimed = trio.Event()
+
     async def _wake_for_work(self) -> None:
-        """One `Wake` at a time: a ledger that has news all the time, as for a lost lease, must not fill the mailbox."""
+        """One look after the other: a ledger may have news all the time, as for a lost lease."""
         while True:
             await self._ledger.wait_work(self._worker, self._model)
-            self._woken = trio.Event()
-            await self._ref.tell(Wake())
-            await self._woken.wait()
+            self._wake()
+            await self._claimed.wait()
 
     async def _wake_for_beats(self) -> None:
         while True:
             await trio.sleep(self._settings.beat_every_s)
-            await self._ref.tell(Wake())
+            self._wake()
+
+    def _wake(self) -> None:
+        """There may be something to claim, or somebody to stop."""
+        self._beat_due = True
+        self._wanted.set()
 
     async def _sync(self) -> None:
         """Renews the lease and drops what is no longer wanted."""
@@ -228,37 +260,20 @@ class BatcherActor(Actor):
             for key in keys:
                 nursery.start_soon(self._ledger.release, *key, how, cause)
 
-    async def _fill(self) -> None:
-        """Gives every free slot a request."""
+    def _room(self) -> int:
+        """How many may be claimed. A static batch runs alone: nothing is claimed for its backend while it does."""
         capabilities = self._capabilities
-        if capabilities is None or not self._ready_incarnation or not (self._look or self._former):
-            return
+        if capabilities is None or not self._ready_incarnation:
+            return 0
         if capabilities.batching is Batching.STATIC:
-            claims = await self._form(capabilities)
-        else:
-            claims = await self._claim(capabilities, capabilities.slots - len(self._running))
-        if not claims:
-            return
-        started = [Running(claim) for claim in claims]
-        self._running.update((running.key, running) for running in started)
-        if self._tell_backend(admit=tuple(Job(each.key, each.claim.request, each.claim.tokens) for each in started)):
-            self._metrics.batch(len(claims), [claim.waited_s for claim in claims])
-        else:
-            await self._release([running.key for running in started], ReleaseHow.SILENT)
+            return 0 if self._running else capabilities.slots - len(self._former)
+        return capabilities.slots - len(self._running)
 
-    async def _form(self, capabilities: Capabilities) -> list[Claim]:
-        """The next static batch: a batch runs alone, so nothing is claimed for this backend while one does."""
-        if self._running:
-            return []
-        now = trio.current_time()
-        for claim in await self._claim(capabilities, capabilities.slots - len(self._former)):
-            self._former.add(claim, now)
-        return [item.claim for item in self._former.next_batch(now, idle=True, free=capabilities.slots)]
-
-    async def _claim(self, capabilities: Capabilities, free: int) -> list[Claim]:
+    async def _claim(self, free: int) -> list[Claim]:
         """Up to `free` requests that this backend can begin or continue; those that it cannot continue end here."""
         claims: list[Claim] = []
-        self._look = False
+        capabilities = self._capabilities
+        assert capabilities is not None  # noqa: S101 - there was room
         while free > len(claims):
             got = await self._ledger.claim(self._worker, self._model, free - len(claims))
             lost = [(claim, error) for claim in got if (error := _why_not(capabilities, claim)) is not None]
@@ -270,6 +285,35 @@ class BatcherActor(Actor):
             for claim, error in lost:
                 await self._ledger.finish(claim.request.id, claim.epoch, Failed(error.code, error.message))
         return claims
+
+    async def _begin(self, claims: list[Claim]) -> None:
+        """Gives what was claimed to the backend, or to the window of static batches."""
+        if self._capabilities is not None and self._capabilities.batching is Batching.STATIC:
+            now = trio.current_time()
+            for claim in claims:
+                self._former.add(claim, now)
+            await self._start_batch()
+        else:
+            await self._start(claims)
+
+    async def _start_batch(self) -> None:
+        """The next static batch, if it is due."""
+        if self._former and self._capabilities is not None and self._ready_incarnation and not self._running:
+            batch = self._former.next_batch(trio.current_time(), idle=True, free=self._capabilities.slots)
+            await self._start([item.claim for item in batch])
+
+    async def _start(self, claims: list[Claim]) -> None:
+        """Gives these to the backend. Hands them back if it takes nothing any more."""
+        if not claims:
+            return
+        started = [Running(claim) for claim in claims]
+        self._running.update((running.key, running) for running in started)
+        if self._tell_backend(admit=tuple(Job(each.key, each.claim.request, each.claim.tokens) for each in started)):
+            self._metrics.batch(len(claims), [claim.waited_s for claim in claims])
+        else:
+            await self._release([running.key for running in started], ReleaseHow.SILENT)
+
+    # What the backend makes.
 
     async def _take_in(self, produced: Produced) -> None:
         """Puts outputs where the writer takes them from."""

@@ -15,7 +15,7 @@ from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.backends.mock.backend import MockBackend, MockSettings
 from llmactors.backends.mock.oracle import MockSequence
 from llmactors.backends.mock.settings import FaultState
-from llmactors.batcher.actor import BatcherActor, BatcherSettings, Wake
+from llmactors.batcher.actor import BatcherActor, BatcherSettings
 from llmactors.errors import InternalError
 from llmactors.ledger import LedgerSettings, MemoryLedger, SubmitOutcome
 from llmactors.ledger.actor import ReaperActor
@@ -33,14 +33,13 @@ class Drill(Exception):
 
 
 class Counting(BatcherActor):
-    """Counts its `Wake`s over all incarnations."""
+    """Counts how often it looks into the ledger, over all incarnations."""
 
     wakes = 0
 
-    async def on_message(self, message: Any) -> None:
-        if isinstance(message, Wake):
-            Counting.wakes += 1
-        await super().on_message(message)
+    async def _sync(self) -> None:
+        Counting.wakes += 1
+        await super()._sync()
 
 
 class CountedMetrics:

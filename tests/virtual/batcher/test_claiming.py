@@ -1,0 +1,105 @@
+"""A claim is a trip of its own: no token waits for it, and whatever happens meanwhile, what it brings is not lost."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from llmactors.backends.base import Batching
+from llmactors.backends.mock.backend import MockBackend, MockSettings
+from llmactors.batcher.actor import Drain
+from llmactors.ledger import BeatResult, Claim, MemoryLedger
+from tests.virtual.batcher.conftest import BACKEND, BATCHER, World, codes
+
+STEP_MS = 10
+TRIP_S = 0.5
+
+
+class FarLedger(MemoryLedger):
+    """Claims and beats take a while, once `far` is set. The claims are made before the reply is on its way."""
+
+    far = False
+    claims_under_way = 0
+
+    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
+        claims = await super().claim(worker, model, slots)
+        if self.far and claims:
+            self.claims_under_way += 1
+            await trio.sleep(TRIP_S)
+            self.claims_under_way -= 1
+        return claims
+
+    async def beat(self, worker: str) -> BeatResult:
+        await trio.sleep(TRIP_S if self.far else 0)
+        return await super().beat(worker)
+
+
+def far_world(*, slots: int = 4, batching: Batching = Batching.CONTINUOUS) -> tuple[World, FarLedger]:
+    world = World(MockSettings(step_ms=STEP_MS, slots=slots, batching=batching), ledger=FarLedger)
+    assert isinstance(world.memory, FarLedger)
+    return world, world.memory
+
+
+async def test_tokens_do_not_wait_for_the_claims_and_beats_of_others(autojump_clock: MockClock) -> None:
+    world, ledger = far_world()
+    async with world.running():
+        running = await world.submit(max_tokens=300)
+        await world.until(lambda: len(running.tokens) > 3)
+        ledger.far = True
+        for _ in range(3):
+            await world.submit()
+            await trio.sleep(0.7)
+
+    gaps = [later - earlier for earlier, later in zip(running.times, running.times[1:], strict=False)]
+    assert max(gaps) < 1.5 * STEP_MS / 1000
+    assert codes(world) == ["length"] * 4
+
+
+@pytest.mark.parametrize("batching", Batching)
+@pytest.mark.parametrize("victim", [BACKEND, BATCHER])
+async def test_crash_during_a_claim_loses_nothing(victim: str, batching: Batching, autojump_clock: MockClock) -> None:
+    world, ledger = far_world(batching=batching)
+    async with world.running():
+        ledger.far = True
+        for _ in range(3):
+            await world.submit()
+        await world.until(lambda: ledger.claims_under_way > 0)
+        world.crash(victim)
+    assert codes(world) == ["length"] * 3
+
+
+async def test_what_was_claimed_for_a_larger_backend_does_not_go_to_a_smaller_one(autojump_clock: MockClock) -> None:
+    slots = [4, 2]
+    world = World(
+        make=lambda: MockBackend(MockSettings(step_ms=STEP_MS, slots=slots.pop(0))),
+        ledger=FarLedger,
+    )
+    ledger = world.memory
+    assert isinstance(ledger, FarLedger)
+    async with world.running():
+        ledger.far = True
+        for _ in range(4):
+            await world.submit()
+        await world.until(lambda: ledger.claims_under_way > 0)
+        world.crash(BACKEND)
+    assert codes(world) == ["length"] * 4
+    assert len(world.backends) == 2
+
+
+@pytest.mark.parametrize("batching", Batching)
+async def test_drain_waits_for_a_claim_and_hands_back_what_it_brings(
+    batching: Batching, autojump_clock: MockClock
+) -> None:
+    world, ledger = far_world(batching=batching)
+    async with world.running():
+        ledger.far = True
+        for _ in range(3):
+            await world.submit()
+        await world.until(lambda: ledger.claims_under_way > 0)
+        await world.batcher_spec.ref.ask(Drain())
+        ledger.far = False
+        statistics = await ledger.statistics()
+        assert (statistics.running, statistics.queued, statistics.workers) == (0, 3, 0)
+        for stream in world.streams:
+            assert (await ledger.info(stream.request.id)).attempt == 0
+        world.crash(BATCHER)
+    assert codes(world) == ["length"] * 3
