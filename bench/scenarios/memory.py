@@ -46,21 +46,26 @@ def slope(bench: Bench, name: str) -> Round:
     settings = {"retention_s": 1, "tombstone_s": 1}
     tokens = TOKENS // 4 if bench.quick else TOKENS
     requests = tokens // BATCHES // MAX_TOKENS
-    points: list[tuple[int, int]] = []
+    points: list[tuple[int, dict[str, int]]] = []
     failed = 0
     with bench.serving(name, "mock:step_ms=0,slots=64", settings=settings) as serving:
         bench.load(serving, clients=CLIENTS, requests=WARM_TOKENS // MAX_TOKENS, max_tokens=MAX_TOKENS)
         time.sleep(3 * SETTLE_S)
         done = 0
-        points.append((done, sum(resident(serving).values())))
+        points.append((done, resident(serving)))
         for _ in range(BATCHES):
             load = bench.load(serving, clients=CLIENTS, requests=requests, max_tokens=MAX_TOKENS)
             failed += load["failed"]
             done += load["tokens"]
             time.sleep(SETTLE_S)
-            points.append((done, sum(resident(serving).values())))
-    course = [(done / 1e6, resident_bytes / 1e6) for done, resident_bytes in points]
-    return {"bytes_per_million_tokens": fitted_slope(points) * 1e6, "resident_mb": course, "failed": failed}
+            points.append((done, resident(serving)))
+    slopes = {part: fitted_slope([(done, bytes_of[part]) for done, bytes_of in points]) * 1e6 for part in points[0][1]}
+    return {
+        **{f"{part}_bytes_per_million_tokens": value for part, value in slopes.items()},
+        "bytes_per_million_tokens": sum(slopes.values()),
+        "resident_mb": [(done / 1e6, sum(bytes_of.values()) / 1e6) for done, bytes_of in points],
+        "failed": failed,
+    }
 
 
 def fitted_slope(points: list[tuple[int, int]]) -> float:
@@ -105,6 +110,10 @@ SCENARIO = Scenario(
         *(
             Figure(f"{part}_{figure}_bytes", f"{figure.replace('_', ' ')}: of it {part}", "KB", 1e-3)
             for figure in ("idle_stream", "queued_request")
+            for part in ("gateway", "worker", "redis")
+        ),
+        *(
+            Figure(f"{part}_bytes_per_million_tokens", f"growth: of it {part}", "MB", 1e-6)
             for part in ("gateway", "worker", "redis")
         ),
         Figure("failed", "requests that failed"),
