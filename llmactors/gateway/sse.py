@@ -84,10 +84,10 @@ class SseStream:
         if not part.deltas and part.end is None:
             return 0
         self.next_write = now + self._pace.flush_interval_s
-        more: list[LogSlice] = []
         if len(part.deltas) > MAX_EVENTS:
             self._leave(partial(self._write, [*pieces(part)]))
             return 0
+        more: list[LogSlice] = []
         if part.end is not None:
             if not part.deltas or self._flusher.may_end_together():
                 self._leave(partial(self._write, [part]))
@@ -109,8 +109,9 @@ class SseStream:
         return len(part.deltas)
 
     def _write_nowait(self, data: bytes) -> bool | None:
-        # An empty chunk would be the last one.
-        return True if not data else None if self._wire is None else self._wire.write_chunk_nowait(data)
+        if not data:
+            return True  # an empty chunk would be the last one
+        return None if self._wire is None else self._wire.write_chunk_nowait(data)
 
     def keep_alive(self, now: float) -> None:
         """For the flusher."""

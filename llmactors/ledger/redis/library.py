@@ -20,7 +20,6 @@ _TEXT = f"local limits = (function()\n{_read('limits.lua')}end)()\n" + "\n".join
 )
 NAME = f"llmactors_{hashlib.sha256(_TEXT.encode()).hexdigest()[:8]}"
 
-
 FORMAT = 1
 """Of what the functions store, and part of every key's name: nodes of two formats have two ledgers in one Redis, so
 that the old ones can end what they have accepted. To be raised by any change that older nodes would read wrongly."""

@@ -146,6 +146,21 @@ async def test_faster_backend_is_written_once_per_flush_interval(autojump_clock:
     assert (seqs(wire), wire.ended) == (list(range(1, 1002)), 1)
 
 
+async def test_stream_that_is_not_due_in_the_turn_of_another_is_written_when_it_is(autojump_clock: MockClock) -> None:
+    rig, wires = Rig(), {name: Wire() for name in "ab"}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.flusher.run)
+        for name, wire in wires.items():
+            nursery.start_soon((await rig.stream(name, wire)).run)
+        for at_ms, name in ((1000, "a"), (1004, "a"), (1006, "b")):
+            await trio.sleep_until(at_ms / 1000)
+            await rig.add(name)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+
+    assert (wires["a"].times, wires["b"].times) == ([1.0, 1.01], [1.006])
+
+
 @pytest.mark.parametrize("tokens", [0, 1, MAX_EVENTS, 3 * MAX_EVENTS + 1])
 @pytest.mark.parametrize("http_version", ["1.0", "1.1"])
 async def test_log_that_is_whole_already_ends_once(tokens: int, http_version: str, autojump_clock: MockClock) -> None:

@@ -101,6 +101,15 @@ async def test_nothing_passes_a_head_that_is_held() -> None:
     assert machine.may_continue_body
 
 
+async def test_nothing_follows_the_end() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(HEAD)
+        await send(body(b"data"))
+        await send(body(b"", more=False))
+
+    assert not (await exchange(app)).may_continue_body
+
+
 async def test_head_that_cannot_be_said_is_refused_and_not_left_unanswered() -> None:
     class Strict(Machine):
         def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
