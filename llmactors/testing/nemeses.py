@@ -20,6 +20,8 @@ from llmactors.testing.redis_server import RedisServer
 
 REDIS_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ResponseError)
 """What an observer gets from a server that another nemesis has just struck."""
+READY_S = 30.0
+"""How long what was killed before may take to be there again, on a machine that has much else to do."""
 
 
 class Nemesis(ABC):
@@ -57,10 +59,15 @@ class Nemesis(ABC):
         return rng.uniform(self.min_s, self.max_s)
 
 
-def _pick(members: Sequence[Member], rng: random.Random) -> Member | None:
-    """One that is ready: to kill what is starting shows nothing of a takeover."""
-    ready = [member for member in members if member.ready and member.alive]
-    return rng.choice(ready) if ready else None
+async def _pick(members: Sequence[Member], rng: random.Random) -> Member:
+    """One that is ready, once there is one: to kill what is starting shows nothing of a takeover."""
+
+    def ready() -> list[Member]:
+        return [member for member in members if member.ready and member.alive]
+
+    with trio.fail_after(READY_S):
+        await poll_until(lambda: bool(ready()))
+    return rng.choice(ready())
 
 
 class KillWorker(Nemesis):
@@ -69,7 +76,7 @@ class KillWorker(Nemesis):
     name = "workers killed"
 
     async def strike(self, rng: random.Random) -> None:
-        if (member := _pick(self.cluster.workers, rng)) is not None and member.kill():
+        if (await _pick(self.cluster.workers, rng)).kill():
             self.struck()
 
 
@@ -79,7 +86,7 @@ class KillGateway(Nemesis):
     name = "gateways killed"
 
     async def strike(self, rng: random.Random) -> None:
-        if (member := _pick(self.cluster.gateways, rng)) is not None and member.kill():
+        if (await _pick(self.cluster.gateways, rng)).kill():
             self.struck()
 
 
@@ -89,7 +96,7 @@ class KillChild(Nemesis):
     name = "model processes killed"
 
     async def strike(self, rng: random.Random) -> None:
-        if (member := _pick(self.cluster.workers, rng)) is not None and member.kill_child():
+        if (await _pick(self.cluster.workers, rng)).kill_child():
             self.struck()
 
 
@@ -122,13 +129,12 @@ class FreezeGateway(Nemesis):
 
 
 async def _freeze(nemesis: Nemesis, members: Sequence[Member], rng: random.Random) -> None:
-    member = _pick(members, rng)
+    member = await _pick(members, rng)
     duration_s = nemesis.duration_s(rng)
-    if member is not None:
-        with member.stopped() as was_there:
-            if was_there:
-                nemesis.struck()
-                await trio.sleep(duration_s)
+    with member.stopped() as was_there:
+        if was_there:
+            nemesis.struck()
+            await trio.sleep(duration_s)
 
 
 class FreezeRedis(Nemesis):

@@ -125,19 +125,24 @@ async def test_a_cut_counts_only_where_something_was_cut(cluster: Cluster) -> No
 async def test_processes_are_killed_and_frozen_only_where_they_are_ready(cluster: Cluster, tmp_path: Path) -> None:
     kill, freeze = nemeses.KillWorker(cluster), nemeses.FreezeWorker(cluster, min_s=0.1, max_s=0.1)
     arguments = ("--model", "mock", "--bind", "127.0.0.1:0")
-    member = Member("worker", "worker-1", arguments, tmp_path, restart_after_s=5)
+    member = Member("worker", "worker-1", arguments, tmp_path, restart_after_s=1)
     cluster.workers.append(member)
-    await kill.strike(RNG)
-    assert kill.count == 0
+    with trio.move_on_after(0.1) as waited:
+        await kill.strike(RNG)
+    assert (waited.cancelled_caught, kill.count) == (True, 0)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(kill.strike, RNG)
         await nursery.start(member.run)
+        await poll_until(lambda: kill.count == 1)
+        with trio.move_on_after(0.1):  # it starts again after a second
+            await freeze.strike(RNG)
+        assert freeze.count == 0
         await freeze.strike(RNG)
         await kill.strike(RNG)
-        await kill.strike(RNG)
-        assert (freeze.count, kill.count) == (1, 1)
+        assert (freeze.count, kill.count) == (1, 2)
         nursery.cancel_scope.cancel()
-    assert nemeses.strikes([kill, freeze]) == {"workers killed": 1, "workers frozen": 1}
-    assert nemeses.moments([kill, freeze]) == [*freeze.moments, *kill.moments]
+    assert nemeses.strikes([kill, freeze]) == {"workers killed": 2, "workers frozen": 1}
+    assert nemeses.moments([kill, freeze]) == [kill.moments[0], *freeze.moments, kill.moments[1]]
 
 
 class Noted(nemeses.Nemesis):
