@@ -239,27 +239,6 @@ class BatcherActor(Actor):
             self._look = True
             await self._join()
 
-    async def _spare(self, ending: BackendEnding) -> None:
-        """Takes back at once what the backend never touched; what it did waits for the cause of death."""
-        self._ready_incarnation = 0
-        self._say(ModelState.DOWN, "its backend is ending")
-        await self._wait_written()
-        await self._release_waiting()
-        await self._release([key for key in self._running if key not in ending.begun], ReleaseHow.SILENT)
-
-    async def _release_waiting(self) -> None:
-        await self._hand_back([(claim.request.id, claim.epoch) for claim in self._former.clear()], ReleaseHow.SILENT)
-
-    async def _release(self, keys: Iterable[Key], how: ReleaseHow, cause: str = "") -> None:
-        """Hands claims back that no backend holds any more."""
-        await self._hand_back([key for key in keys if self._forget(key)], how, cause)
-
-    async def _hand_back(self, keys: Iterable[Key], how: ReleaseHow, cause: str = "") -> None:
-        self._look = True
-        async with trio.open_nursery() as nursery:  # all at once: somebody else should go on with them at once
-            for key in keys:
-                nursery.start_soon(self._ledger.release, *key, how, cause)
-
     def _room(self) -> int:
         """How many may be claimed. A static batch runs alone: nothing is claimed for its backend while it does."""
         capabilities = self._capabilities
@@ -312,6 +291,29 @@ class BatcherActor(Actor):
             self._metrics.batch(len(claims), [claim.waited_s for claim in claims])
         else:
             await self._release([running.key for running in started], ReleaseHow.SILENT)
+
+    # What goes back.
+
+    async def _spare(self, ending: BackendEnding) -> None:
+        """Takes back at once what the backend never touched; what it did waits for the cause of death."""
+        self._ready_incarnation = 0
+        self._say(ModelState.DOWN, "its backend is ending")
+        await self._wait_written()
+        await self._release_waiting()
+        await self._release([key for key in self._running if key not in ending.begun], ReleaseHow.SILENT)
+
+    async def _release_waiting(self) -> None:
+        await self._hand_back([(claim.request.id, claim.epoch) for claim in self._former.clear()], ReleaseHow.SILENT)
+
+    async def _release(self, keys: Iterable[Key], how: ReleaseHow, cause: str = "") -> None:
+        """Hands claims back that no backend holds any more."""
+        await self._hand_back([key for key in keys if self._forget(key)], how, cause)
+
+    async def _hand_back(self, keys: Iterable[Key], how: ReleaseHow, cause: str = "") -> None:
+        self._look = True
+        async with trio.open_nursery() as nursery:  # all at once: somebody else should go on with them at once
+            for key in keys:
+                nursery.start_soon(self._ledger.release, *key, how, cause)
 
     # What the backend makes.
 

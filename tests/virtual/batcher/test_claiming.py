@@ -33,10 +33,18 @@ class FarLedger(MemoryLedger):
         return await super().beat(worker)
 
 
-def far_world(*, slots: int = 4, batching: Batching = Batching.CONTINUOUS) -> tuple[World, FarLedger]:
-    world = World(MockSettings(step_ms=STEP_MS, slots=slots, batching=batching), ledger=FarLedger)
+def far_world(*, batching: Batching = Batching.CONTINUOUS) -> tuple[World, FarLedger]:
+    world = World(MockSettings(step_ms=STEP_MS, slots=4, batching=batching), ledger=FarLedger)
     assert isinstance(world.memory, FarLedger)
     return world, world.memory
+
+
+async def submit_and_wait_for_a_claim(world: World, ledger: FarLedger, requests: int) -> None:
+    """Returns while the reply to a claim of these is on its way."""
+    ledger.far = True
+    for _ in range(requests):
+        await world.submit()
+    await world.until(lambda: ledger.claims_under_way > 0)
 
 
 async def test_tokens_do_not_wait_for_the_claims_and_beats_of_others(autojump_clock: MockClock) -> None:
@@ -59,10 +67,7 @@ async def test_tokens_do_not_wait_for_the_claims_and_beats_of_others(autojump_cl
 async def test_crash_during_a_claim_loses_nothing(victim: str, batching: Batching, autojump_clock: MockClock) -> None:
     world, ledger = far_world(batching=batching)
     async with world.running():
-        ledger.far = True
-        for _ in range(3):
-            await world.submit()
-        await world.until(lambda: ledger.claims_under_way > 0)
+        await submit_and_wait_for_a_claim(world, ledger, 3)
         world.crash(victim)
     assert codes(world) == ["length"] * 3
 
@@ -76,10 +81,7 @@ async def test_what_was_claimed_for_a_larger_backend_does_not_go_to_a_smaller_on
     ledger = world.memory
     assert isinstance(ledger, FarLedger)
     async with world.running():
-        ledger.far = True
-        for _ in range(4):
-            await world.submit()
-        await world.until(lambda: ledger.claims_under_way > 0)
+        await submit_and_wait_for_a_claim(world, ledger, 4)
         world.crash(BACKEND)
     assert codes(world) == ["length"] * 4
     assert len(world.backends) == 2
@@ -91,10 +93,7 @@ async def test_drain_waits_for_a_claim_and_hands_back_what_it_brings(
 ) -> None:
     world, ledger = far_world(batching=batching)
     async with world.running():
-        ledger.far = True
-        for _ in range(3):
-            await world.submit()
-        await world.until(lambda: ledger.claims_under_way > 0)
+        await submit_and_wait_for_a_claim(world, ledger, 3)
         await world.batcher_spec.ref.ask(Drain())
         ledger.far = False
         statistics = await ledger.statistics()
