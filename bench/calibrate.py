@@ -26,7 +26,7 @@ import attrs
 from llmactors.load.measure import measure
 from llmactors.load.plan import Check, Plan
 from llmactors.load.target import Target
-from llmactors.testing.canned_answers import native_events
+from tests.support.canned_answers import native_events
 
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: req_1\r\nTransfer-Encoding: chunked\r\n\r\n"

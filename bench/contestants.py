@@ -16,7 +16,7 @@ from bench.peers.environments import PEERS, python_of
 from bench.processes import START_S, Process, free_port, running, wait_until_it_answers
 from llmactors.backends.llama.backend import LlamaSettings
 from llmactors.backends.llama.child import ChildConfig, ChildReport
-from llmactors.load.processes import Usage
+from llmactors.load.processes import ProcessUsage
 from llmactors.testing.redis_server import RedisServer
 
 ALONE = "llmactors"
@@ -58,9 +58,9 @@ class Serving:
     def url(self) -> str:
         return self.urls[0]
 
-    def usage(self) -> dict[str, Usage]:
+    def usage(self) -> dict[str, ProcessUsage]:
         """Of each part so far."""
-        return {name: Usage.of(pids()) for name, pids in self.parts.items()}
+        return {name: ProcessUsage.of(pids()) for name, pids in self.parts.items()}
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from bench.peers.environments import python_of
-from llmactors.testing.checker import Verdict, check
+from llmactors.testing.checker import CheckReport, check
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.nemeses import (
     FreezeWorker,
@@ -27,7 +27,7 @@ from llmactors.testing.nemeses import (
     strike_repeatedly,
     strikes,
 )
-from llmactors.testing.returning import Load, LoadSettings
+from llmactors.testing.returning_clients import LoadSettings, StreamLoad
 
 DESIGNS = ("origin", "llmactors")
 Faults = Callable[[Cluster], Sequence[tuple[Nemesis, int]]]
@@ -60,7 +60,7 @@ def all_faults(cluster: Cluster) -> list[tuple[Nemesis, int]]:
     ]
 
 
-async def measure(design: str, run: Run, faults: Faults = all_faults) -> Verdict:
+async def measure(design: str, run: Run, faults: Faults = all_faults) -> CheckReport:
     settings = ClusterSettings(
         module="llmactors" if design == "llmactors" else f"bench.peers.{design}",
         python=sys.executable if design == "llmactors" else str(python_of(design, run.envs)),
@@ -71,7 +71,7 @@ async def measure(design: str, run: Run, faults: Faults = all_faults) -> Verdict
     )
     async with Cluster(settings) as cluster:
         load_settings = LoadSettings(clients=run.clients, max_tokens=run.max_tokens)
-        load = Load(lambda: cluster.gateway_urls, load_settings, seed=run.seed)
+        load = StreamLoad(lambda: cluster.gateway_urls, load_settings, seed=run.seed)
         weights = faults(cluster)
         nemeses = [nemesis for nemesis, _ in weights]
         weighted = [nemesis for nemesis, weight in weights for _ in range(weight)]

@@ -10,7 +10,7 @@ import attrs
 from bench import client, contestants
 from bench.contestants import Serving
 from llmactors.load import processes
-from llmactors.load.processes import Usage
+from llmactors.load.processes import ProcessUsage
 
 Round = dict[str, Any]
 """What one round on one contestant found: figures by name, and whatever else is worth keeping."""
@@ -68,11 +68,11 @@ class Bench:
         return found | costs(before, serving.usage(), found)
 
 
-def costs(before: Mapping[str, Usage], after: Mapping[str, Usage], found: Round) -> Round:
+def costs(before: Mapping[str, ProcessUsage], after: Mapping[str, ProcessUsage], found: Round) -> Round:
     """What a load cost all processes of the servers together, and each part of a cluster. Pure."""
     result: Round = processes.costs(
-        Usage.total(before.values()),
-        Usage.total(after.values()),
+        ProcessUsage.total(before.values()),
+        ProcessUsage.total(after.values()),
         seconds=found["seconds"],
         correct=found["correct"],
         tokens=found["tokens"],

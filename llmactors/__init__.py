@@ -3,20 +3,21 @@
 A map of the package, lowest layer first; imports point downwards only:
 
     errors, messages, config    the vocabulary: every exception, every message, every setting
-    telemetry                   metrics, logs; handed in where it is needed
     actors                      the actor runtime: mailboxes, supervision, restart. Read actors/SEMANTICS.md first
+    telemetry                   metrics and logs, handed in where they are needed
+    http                        an HTTP/1.1 and WebSocket server, and a streaming client
     redislink                   one pipelined connection to Redis, kept up
-    limiter                     what callers may use, and what their requests are charged; the ledger counts by it
-    ledger                      requests, leases and token logs: the truth that survives every crash; memory, Redis
-    backends                    what makes tokens: the mock, llama.cpp, OpenAI-compatible upstreams, one's own
+    limiter                     what callers may use, and what their requests are charged
+    ledger                      requests, leases and token logs: in memory, or on Redis
+    backends                    what makes tokens: the mock, llama.cpp, OpenAI-compatible upstreams, custom ones
     batcher                     claims requests for free slots and drives a backend
-    nodes                       which processes a cluster has, and what each serves
-    keys                        who may call: API keys in a file or in Redis, and what each allows
-    gateway                     HTTP and WebSocket
-    system                      the one place that wires trees: all in one process, a gateway, a worker, a local cluster
-    load                        a load client that is not what it measures
+    cluster                     the node directory, child processes, the local cluster
+    access                      who may call: API keys, tickets, origins
+    gateway                     the HTTP API: routes, admission, streaming
+    system                      the one room that wires trees: one process, a gateway node, a worker node
+    load                        a load client that shares nothing with what it measures
     cli                         python -m llmactors
-    testing                     clusters, faults, oracles and checkers; nothing above imports it
+    testing                     clusters, faults, contract suites and checkers; nothing above imports it
 """
 
 __version__ = "0.1.0"

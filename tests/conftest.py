@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmactors.errors import ModelError
-from llmactors.testing.models import smollm2_path
+from tests.support.models import smollm2_path
 
 Figures = Callable[[str, str, object], None]
 Section = Callable[[], list[str]]

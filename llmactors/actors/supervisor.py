@@ -20,7 +20,7 @@ from llmactors.actors.stop import StopSignal
 from llmactors.errors import RestartIntensityExceeded, StartFailed
 
 
-class Node(Protocol):
+class ChildNode(Protocol):
     """What a supervisor needs of a child: an actor's node or another supervisor's."""
 
     path: str
@@ -64,7 +64,7 @@ class SupervisorNode:
     """One supervisor's place in a running tree. It outlives its runs, and so do its children's nodes."""
 
     def __init__(
-        self, spec: SupervisorSpec, path: str, children: dict[str, Node], observer: Observer, rng: random.Random
+        self, spec: SupervisorSpec, path: str, children: dict[str, ChildNode], observer: Observer, rng: random.Random
     ) -> None:
         self.spec = spec
         self.path = path

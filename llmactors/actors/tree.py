@@ -12,7 +12,7 @@ from llmactors.actors.incarnation import ActorNode
 from llmactors.actors.observer import GuardedObserver, Observer
 from llmactors.actors.statistics import SupervisorStatistics
 from llmactors.actors.stop import StopSignal
-from llmactors.actors.supervisor import Node, SupervisorNode
+from llmactors.actors.supervisor import ChildNode, SupervisorNode
 from llmactors.errors import InternalError
 
 
@@ -28,7 +28,7 @@ class Tree:
         self._observer = GuardedObserver(observer or Observer())
         self._rng = rng or random.Random()
         self._stop = StopSignal()
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[str, ChildNode] = {}
         self.dead_letters = DeadLetters(self._observer)
         self.root = self._supervisor(root, root.name)
 
@@ -85,7 +85,7 @@ class Tree:
         self._nodes[path] = node
         return node
 
-    def _child(self, spec: ActorSpec | SupervisorSpec, path: str) -> Node:
+    def _child(self, spec: ActorSpec | SupervisorSpec, path: str) -> ChildNode:
         if isinstance(spec, SupervisorSpec):
             return self._supervisor(spec, path)
         if any(spec is node.spec for node in self.actors()):

@@ -52,7 +52,7 @@ class Wrote:
 
 
 @attrs.frozen
-class Drain:
+class DrainBatcher:
     """Ask this to hand everything back and to claim nothing any more: the node is to end.
 
     Answered once no claim is left here; the requests go on elsewhere from their logs.
@@ -120,12 +120,12 @@ class BatcherActor(Actor):
         context.spawn(self._wake_for_beats)
 
     async def on_message(
-        self, message: Wrote | Drain | Produced | BackendReady | BackendStalled | BackendEnding
+        self, message: Wrote | DrainBatcher | Produced | BackendReady | BackendStalled | BackendEnding
     ) -> None:
         if self._draining:
             return  # nothing is held here, and nothing will be
         match message:
-            case Drain():
+            case DrainBatcher():
                 await self._drain()
                 return
             case Wrote():

@@ -13,6 +13,7 @@ import attrs
 from cyclopts import Parameter
 
 from llmactors.cli.load import JSON, check_writable, console, write
+from llmactors.cluster import parent_death
 from llmactors.errors import ModelError
 from llmactors.load.measure import measure
 from llmactors.load.plan import Check, Plan
@@ -20,7 +21,6 @@ from llmactors.load.progress import ProgressBar
 from llmactors.load.report import exit_code
 from llmactors.load.table import show
 from llmactors.load.target import Target
-from llmactors.system import lifeline
 
 _START_S = 30.0
 _STOP_S = 10.0
@@ -72,7 +72,7 @@ def _node(cores: Sequence[int]) -> Iterator[tuple[str, int]]:
     """A node in a process of its own: its URL and its pid. It is gone afterwards, also where this process is killed."""
     settings = ("LLMACTORS_", "GATEWAY_")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
-    launcher = [sys.executable, "-S", "-E", str(Path(lifeline.__file__)), str(os.getpid())]
+    launcher = [sys.executable, "-S", "-E", str(Path(parent_death.__file__)), str(os.getpid())]
     command = [sys.executable, "-m", "llmactors", "--model", "mock", "--bind", "127.0.0.1:0", "--log-level", "error"]
     process = subprocess.Popen(  # noqa: S603 - our own command
         [*launcher, *command], stdout=subprocess.PIPE, text=True, env=environ, process_group=0

@@ -19,9 +19,9 @@ from llmactors.cli.running import set_up_logging
 from llmactors.cli.sse import EventParser
 from llmactors.config import load
 from llmactors.errors import InternalError, from_code
-from llmactors.gateway.server import ListeningSocket
+from llmactors.http.server import ListeningSocket
+from llmactors.system.model_actors import ServedModel
 from llmactors.system.node import Node
-from llmactors.system.workshop import ServedModel
 
 PROMPT = "Write a short story about a lighthouse keeper who finds a message in a bottle."
 

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import trio
 
+from llmactors.cluster.node_store import NodeStore
 from llmactors.config import load
-from llmactors.nodes.store import NodeStore
 from llmactors.redislink import RedisLink
-from llmactors.system.roles import redis_url
+from llmactors.system.cluster_node import redis_url
 
 T = TypeVar("T")
 

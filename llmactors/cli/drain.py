@@ -7,9 +7,9 @@ from cyclopts import Parameter
 
 from llmactors.cli import flags
 from llmactors.cli.directory import with_directory
+from llmactors.cluster.node_record import NodeRecord
+from llmactors.cluster.node_store import NodeStore
 from llmactors.errors import NotFound, Unavailable
-from llmactors.nodes.record import NodeRecord
-from llmactors.nodes.store import NodeStore
 
 _LOOK_EVERY_S = 0.1
 

@@ -7,9 +7,9 @@ from cyclopts import Parameter
 from llmactors.cli import flags
 from llmactors.cli.running import run_until_signal, set_up_logging
 from llmactors.config import load
-from llmactors.gateway.server import ListeningSocket
-from llmactors.system.gateway import GatewayNode
-from llmactors.system.roles import redis_url
+from llmactors.http.server import ListeningSocket
+from llmactors.system.cluster_node import redis_url
+from llmactors.system.gateway_node import GatewayNode
 
 
 def command(

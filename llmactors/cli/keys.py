@@ -15,17 +15,17 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
+from llmactors.access.keys.file import FileKeyStore
+from llmactors.access.keys.record import KeyRecord, KeyStatus
+from llmactors.access.keys.redis import RedisKeyStore
+from llmactors.access.keys.store import KeyStore
+from llmactors.access.keys.text import NewKey, new_key, read_key
 from llmactors.cli import flags, tables
 from llmactors.config import KEYS_IN_REDIS, Settings, load
 from llmactors.errors import ConfigError, Conflict
-from llmactors.keys.file import FileKeyStore
-from llmactors.keys.record import KeyRecord, Verdict
-from llmactors.keys.redis import RedisKeyStore
-from llmactors.keys.store import KeyStore
-from llmactors.keys.text import NewKey, new_key, read_key
 from llmactors.limiter.limits import Limits
 from llmactors.redislink import RedisLink
-from llmactors.system.roles import redis_url
+from llmactors.system.cluster_node import redis_url
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ def rotate(
 
     def change(record: KeyRecord) -> KeyRecord:
         extended = record if end is None else attrs.evolve(record, expires=end)
-        if (state := extended.state(now)) is not Verdict.GOOD:
+        if (state := extended.state(now)) is not KeyStatus.GOOD:
             raise Conflict(f"key {record.id} is {state.value}; make a new one with `keys create`")
         return extended.rotate(fresh, now, overlap_s)
 
@@ -215,9 +215,9 @@ def _cells(record: KeyRecord, now: float) -> tuple[str, ...]:
 
 def _state(record: KeyRecord, now: float) -> str:
     state = record.state(now)
-    if state is Verdict.REVOKED:
+    if state is KeyStatus.REVOKED:
         return f"revoked {_day(record.revoked or now)}"
-    if state is Verdict.EXPIRED:
+    if state is KeyStatus.EXPIRED:
         return f"expired {_day(record.expires or now)}"
     until = "" if record.expires is None else f" until {_day(record.expires)}"
     former = sum(secret.until > now for secret in record.former)

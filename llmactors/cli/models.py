@@ -16,7 +16,7 @@ from llmactors.backends.models.spec import ModelKind, ModelSpec, parse_models
 from llmactors.backends.openai import Balance, OpenAIBackend, OpenAISettings
 from llmactors.config import Settings
 from llmactors.errors import ConfigError
-from llmactors.system.workshop import ServedModel
+from llmactors.system.model_actors import ServedModel
 
 
 def serve_models(settings: Settings) -> list[ServedModel]:

@@ -16,13 +16,13 @@ from rich.table import Table
 from llmactors.cli import flags, tables
 from llmactors.config import Settings, load
 from llmactors.errors import ConfigError, NotFound, OperatorError, Overloaded, Unavailable
-from llmactors.gateway.request_id import new_request_id
+from llmactors.http.request_id import new_request_id
 from llmactors.ledger import SubmitOutcome
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings, key_prefix
 from llmactors.ledger.redis.codec import decode_request
 from llmactors.messages import GenerateRequest
-from llmactors.system.parts import ledger_settings
-from llmactors.system.roles import redis_url
+from llmactors.system.cluster_node import redis_url
+from llmactors.system.wiring import ledger_settings
 
 app = cyclopts.App(name="queue", help="Look at a cluster's queue and its dead letters, and clear these away.")
 

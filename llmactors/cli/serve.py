@@ -10,7 +10,7 @@ from llmactors.cli import flags
 from llmactors.cli.models import serve_models
 from llmactors.cli.running import run_until_signal, set_up_logging
 from llmactors.config import load
-from llmactors.gateway.server import ListeningSocket
+from llmactors.http.server import ListeningSocket
 from llmactors.system.node import Node
 
 

@@ -14,8 +14,8 @@ from rich.markup import escape
 from llmactors.cli import flags
 from llmactors.cli.client import API_KEY, URL, get_json
 from llmactors.cli.directory import with_directory
-from llmactors.nodes.record import NodeRecord, Role
-from llmactors.nodes.store import NodeStore
+from llmactors.cluster.node_record import NodeRecord, Role
+from llmactors.cluster.node_store import NodeStore
 
 _COLOURS = {"running": "green", "starting": "yellow", "restarting": "red", "stopping": "yellow", "stopped": "dim"}
 

@@ -15,9 +15,9 @@ from rich.table import Table
 from llmactors.cli import flags
 from llmactors.cli.models import serve_models
 from llmactors.cli.running import run_until_signal, set_up_logging
+from llmactors.cluster.local_cluster import ClusterMember, LocalCluster
 from llmactors.config import load
 from llmactors.errors import ConfigError
-from llmactors.system.cluster import LocalCluster, Member
 
 
 def command(
@@ -86,7 +86,7 @@ def _share_of_cores(workers: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
-def _say_ready(members: Sequence[Member], own_redis: str | None) -> None:
+def _say_ready(members: Sequence[ClusterMember], own_redis: str | None) -> None:
     table = Table("node", "role", "where")
     if own_redis is not None:
         table.add_row("redis", "ledger", own_redis)

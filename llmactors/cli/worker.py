@@ -8,9 +8,9 @@ from llmactors.cli import flags
 from llmactors.cli.models import serve_models
 from llmactors.cli.running import run_until_signal, set_up_logging
 from llmactors.config import load
-from llmactors.gateway.server import ListeningSocket
-from llmactors.system.roles import redis_url
-from llmactors.system.worker import WorkerNode
+from llmactors.http.server import ListeningSocket
+from llmactors.system.cluster_node import redis_url
+from llmactors.system.worker_node import WorkerNode
 
 
 def command(

@@ -7,15 +7,15 @@ import trio
 
 from llmactors.actors import Actor, Context
 from llmactors.gateway.app import App
-from llmactors.gateway.server import ListeningSocket, Server, ServerSettings
 from llmactors.gateway.service import Service
+from llmactors.http.server import ListeningSocket, Server, ServerSettings
 
 CUT_S = 1.0
 """How long the clients of cut streams have to read why."""
 
 
 @attrs.frozen
-class Drain:
+class DrainGateway:
     """Ask this to stop accepting. Answered when the last exchange is over, at the latest a little after `within_s`."""
 
     within_s: float
@@ -36,11 +36,11 @@ class GatewayActor(Actor):
         app, self._service = self._make_app()
         self._server = Server(app, self._listening, self._settings)
         context.spawn(self._service.flusher.run)
-        if self._service.room is not None:
-            context.spawn(self._service.room.run)
+        if self._service.queue_hint is not None:
+            context.spawn(self._service.queue_hint.run)
         context.spawn(self._server.serve)
 
-    async def on_message(self, message: Drain) -> None:
+    async def on_message(self, message: DrainGateway) -> None:
         self._service.drain()
         with trio.move_on_after(message.within_s):
             await self._server.drain()

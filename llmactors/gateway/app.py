@@ -11,6 +11,9 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
+from llmactors.access.authentication import OPEN_ROUTES, Authenticator, Caller
+from llmactors.access.origins import check_origin
+from llmactors.access.tickets import LIFE_S
 from llmactors.errors import (
     InternalError,
     InvalidRequest,
@@ -20,30 +23,28 @@ from llmactors.errors import (
     TooLarge,
     Unavailable,
 )
-from llmactors.gateway import generate, health
-from llmactors.gateway.auth import OPEN_ROUTES, Authenticator, Caller
-from llmactors.gateway.exchange import (
+from llmactors.gateway import health
+from llmactors.gateway.errors import NATIVE_ERRORS
+from llmactors.gateway.native import generate
+from llmactors.gateway.native.websocket import SocketSession, refuse_handshake
+from llmactors.gateway.openai import routes as openai
+from llmactors.gateway.openai.errors import OPENAI_ERRORS
+from llmactors.gateway.openai.responses import routes as responses
+from llmactors.gateway.openapi import document as openapi
+from llmactors.gateway.service import Service
+from llmactors.http.exchange import (
     Exchange,
     Receive,
     Scope,
     Send,
     client_address,
     echoed,
-    error_headers,
-    error_object,
     header,
     id_headers,
     serve,
 )
-from llmactors.gateway.inbox import Inbox
-from llmactors.gateway.openai import routes as openai
-from llmactors.gateway.openai.responses import routes as responses
-from llmactors.gateway.openapi import document as openapi
-from llmactors.gateway.origin import check_origin
-from llmactors.gateway.request_id import new_request_id
-from llmactors.gateway.service import Service
-from llmactors.gateway.tickets import LIFE_S
-from llmactors.gateway.websocket import SocketSession, refuse_handshake
+from llmactors.http.inbox import Inbox
+from llmactors.http.request_id import new_request_id
 
 log = structlog.get_logger("llmactors.gateway")
 
@@ -74,15 +75,15 @@ class App:
             return
         path = scope["path"]
         if path == "/v1/generate":
-            await self._hot(generate.generate, Exchange(scope, receive, send, new_request_id()))
+            await self._hot(generate.generate, Exchange(scope, receive, send, new_request_id(), NATIVE_ERRORS))
         elif path.startswith("/v1/streams/"):
-            await self._hot(generate.stream, Exchange(scope, receive, send, new_request_id()))
+            await self._hot(generate.stream, Exchange(scope, receive, send, new_request_id(), NATIVE_ERRORS))
         elif path == f"{SOCKET_PATH}/tickets":
-            await self._hot(self._issue_ticket, Exchange(scope, receive, send, new_request_id()))
+            await self._hot(self._issue_ticket, Exchange(scope, receive, send, new_request_id(), NATIVE_ERRORS))
         elif openai.serves(path):
-            await self._hot(openai.handle, openai.prepare(Exchange(scope, receive, send, new_request_id())))
+            await self._hot(openai.handle, Exchange(scope, receive, send, new_request_id(), OPENAI_ERRORS))
         elif responses.serves(path):
-            await self._hot(responses.handle, openai.prepare(Exchange(scope, receive, send, new_request_id())))
+            await self._hot(responses.handle, Exchange(scope, receive, send, new_request_id(), OPENAI_ERRORS))
         else:
             await self._quart(cast("Any", scope), cast("Any", receive), cast("Any", send))
 
@@ -189,8 +190,8 @@ def _add_error_handlers(app: QuartTrio) -> None:
 
 def _error_response(error: LlmactorsError) -> Response:
     request_id = new_request_id()
-    body = health.to_json(error_object(error, request_id))
-    headers = dict([*error_headers(error), ("X-Request-Id", request_id)])
+    body = health.to_json(NATIVE_ERRORS.body(error, request_id))
+    headers = dict([*NATIVE_ERRORS.headers(error), ("X-Request-Id", request_id)])
     return Response(body, status=error.status, headers=headers, content_type="application/json")
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from llmactors.actors import Actor, Context
 from llmactors.errors import MethodNotAllowed, NotFound
-from llmactors.gateway.exchange import Exchange, Scope, Send, serve
+from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.health import TreeSource
-from llmactors.gateway.inbox import Inbox
-from llmactors.gateway.request_id import new_request_id
-from llmactors.gateway.server import ListeningSocket, Server, ServerSettings
+from llmactors.http.exchange import Exchange, Scope, Send, serve
+from llmactors.http.inbox import Inbox
+from llmactors.http.request_id import new_request_id
+from llmactors.http.server import ListeningSocket, Server, ServerSettings
 
 
 class OperatorsApp:
@@ -26,7 +27,7 @@ class OperatorsApp:
             await receive()
             await send({"type": "websocket.close", "code": 1000})
             return
-        exchange = Exchange(scope, receive, send, new_request_id())
+        exchange = Exchange(scope, receive, send, new_request_id(), NATIVE_ERRORS)
 
         async def handle() -> None:
             if scope["method"] not in {"GET", "HEAD"}:

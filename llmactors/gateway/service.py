@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 import trio
 
+from llmactors.access.authentication import Caller
 from llmactors.actors import ActorRef
 from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.backends.fit import fit
@@ -24,16 +25,15 @@ from llmactors.errors import (
     TooLarge,
     Unavailable,
 )
-from llmactors.gateway.auth import Caller
-from llmactors.gateway.flusher import Flusher
-from llmactors.gateway.limited import LimitReached
+from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.metrics import GatewayMetrics
-from llmactors.gateway.pump import Pace
-from llmactors.gateway.request_id import keyed_request_id, new_request_id
-from llmactors.gateway.room import Room
-from llmactors.gateway.schema import Ask
+from llmactors.gateway.native.schema import Ask
+from llmactors.gateway.queue_hint import QueueHint
+from llmactors.gateway.streaming.flusher import Flusher
+from llmactors.gateway.streaming.pump import StreamTiming
+from llmactors.http.request_id import keyed_request_id, new_request_id
 from llmactors.ledger import Candidate, Follower, Ledger, LedgerStatistics, LogSlice, RequestInfo, SubmitOutcome
-from llmactors.ledger.backlog import prompt_estimate, size_bytes
+from llmactors.ledger.core.backlog import prompt_estimate, size_bytes
 from llmactors.limiter import Charge, Standing, limit_headers
 from llmactors.limiter.actor import Assess, Assessment
 from llmactors.messages import GenerateRequest
@@ -55,7 +55,7 @@ class ServiceSettings:
     """How long the limiter may take to answer."""
     max_socket_streams: int = 64
     """How many streams one WebSocket may follow at once."""
-    pace: Pace = attrs.field(factory=Pace)
+    pace: StreamTiming = attrs.field(factory=StreamTiming)
 
 
 @attrs.frozen
@@ -86,7 +86,7 @@ class Service:
         metrics: GatewayMetrics,
         limiter: ActorRef | None = None,
         ledger_is_up: Callable[[], bool] = lambda: True,
-        room: Room | None = None,
+        queue_hint: QueueHint | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -98,7 +98,7 @@ class Service:
         self._open: set[trio.CancelScope] = set()
         self.flusher = Flusher(settings.pace, metrics)
         """Writes for all streams; whoever runs the service runs this as a task."""
-        self.room = room
+        self.queue_hint = queue_hint
         """What is known of the room in a ledger that is a trip away; to be run likewise. None: to ask costs nothing."""
 
     def __repr__(self) -> str:
@@ -134,19 +134,19 @@ class Service:
         if key is not None and (known := await self._known(requests)) is not None:
             return known
         sizes = [size_bytes(request) for request in requests]
-        if self.room is not None and self.room.lacks(sizes):
+        if self.queue_hint is not None and self.queue_hint.lacks(sizes):
             raise _no_room()
         # All wait in the same line, one after the other: as long as the first waits, it must.
         await self._check_start(requests[0])
         charges = await self._charges(caller, requests)
         candidates = [Candidate(request, each) for request, each in zip(requests, charges, strict=True)]
-        if self.room is not None:
-            self.room.send(sizes)
+        if self.queue_hint is not None:
+            self.queue_hint.send(sizes)
         verdict = await self._ledger.admit(candidates)
         match verdict.outcome:
             case SubmitOutcome.OVERLOADED:
-                if self.room is not None:
-                    self.room.refused()
+                if self.queue_hint is not None:
+                    self.queue_hint.refused()
                 raise _no_room()
             case SubmitOutcome.LIMITED:
                 raise self._limited(verdict.standings)

@@ -6,25 +6,21 @@ one terminal event, as the last entry of its log, whoever of these dies in betwe
 
 contract, settings      what is promised; the bounds and times
 memory, redis/          the ledgers: in one process; over Redis, for many
-actor                   reaps what is overdue
-lifecycle               every move that a request can make; of:
-  record, token_log     one request; its log, as this process has it
-  backlog, class_queue, who waits, and who is next: bounds, priority classes, fairness among tenants, how fast it goes
-  fair_queue, pace
-  leases, presence,     who is alive, and holds what; whether anybody reads; what is due when; what ended requests leave
-  timers, archive
-follower, news          how a reader learns that a log grew, and a worker that there is something to look at
-digest                  whether two know the same history
+core/                   the pure parts: state changes, queue, leases, logs
+actor                   ends what is overdue
+follower, news          how a reader learns that a log grew, and a worker that there is work
+digest                  whether two parties know the same log
 """
 
 from llmactors.ledger.contract import (
+    AdmitResult,
     AppendEntry,
     AppendOutcome,
     AppendResult,
     BeatResult,
     Candidate,
     Claim,
-    DeadLetter,
+    DeadRequest,
     Follower,
     Ledger,
     LedgerStatistics,
@@ -33,20 +29,20 @@ from llmactors.ledger.contract import (
     RepairOutcome,
     RequestInfo,
     SubmitOutcome,
-    Verdict,
 )
 from llmactors.ledger.digest import log_digest
 from llmactors.ledger.memory import MemoryLedger
 from llmactors.ledger.settings import LedgerSettings
 
 __all__ = [
+    "AdmitResult",
     "AppendEntry",
     "AppendOutcome",
     "AppendResult",
     "BeatResult",
     "Candidate",
     "Claim",
-    "DeadLetter",
+    "DeadRequest",
     "Follower",
     "Ledger",
     "LedgerSettings",
@@ -57,6 +53,5 @@ __all__ = [
     "RepairOutcome",
     "RequestInfo",
     "SubmitOutcome",
-    "Verdict",
     "log_digest",
 ]

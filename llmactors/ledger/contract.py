@@ -45,7 +45,7 @@ class Candidate:
 
 
 @attrs.frozen
-class Verdict:
+class AdmitResult:
     """The answer to candidates."""
 
     outcome: SubmitOutcome
@@ -164,7 +164,7 @@ class RequestInfo:
 
 
 @attrs.frozen
-class DeadLetter:
+class DeadRequest:
     """A request that was given up, and why."""
 
     request: GenerateRequest
@@ -246,7 +246,7 @@ class Ledger(Protocol):
         """
         ...
 
-    async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
+    async def admit(self, candidates: Sequence[Candidate]) -> AdmitResult:
         """Admits all of one caller's candidates, or none: as `submit`, and within what the caller may use.
 
         What they cost is charged in the same move, so once per id however often it is asked for; a refusal costs
@@ -351,7 +351,7 @@ class Ledger(Protocol):
         """
         ...
 
-    async def dead_letters(self) -> list[DeadLetter]:
+    async def dead_letters(self) -> list[DeadRequest]:
         """The newest ones, oldest first; bounded."""
         ...
 

@@ -6,7 +6,7 @@ from typing import Self
 import trio
 
 from llmactors.ledger.contract import LogSlice
-from llmactors.ledger.token_log import TokenLog
+from llmactors.ledger.core.token_log import TokenLog
 
 
 class LogFollower:

@@ -16,28 +16,28 @@ import attrs
 import trio
 
 from llmactors.errors import Expired, NotFound
-from llmactors.ledger.backlog import size_bytes, ticket_for
 from llmactors.ledger.contract import (
+    AdmitResult,
     AppendEntry,
     AppendOutcome,
     AppendResult,
     BeatResult,
     Candidate,
     Claim,
-    DeadLetter,
+    DeadRequest,
     LedgerStatistics,
     LogSlice,
     ReleaseHow,
     RepairOutcome,
     RequestInfo,
     SubmitOutcome,
-    Verdict,
 )
+from llmactors.ledger.core.backlog import size_bytes, ticket_for
+from llmactors.ledger.core.leases import Worker
+from llmactors.ledger.core.lifecycle import Lifecycle
+from llmactors.ledger.core.record import Record
 from llmactors.ledger.digest import log_digest
 from llmactors.ledger.follower import LogFollower
-from llmactors.ledger.leases import Worker
-from llmactors.ledger.lifecycle import Lifecycle
-from llmactors.ledger.record import Record
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.messages import Failed, GenerateRequest, Terminal, TokenDelta
 
@@ -79,7 +79,7 @@ class MemoryLedger:
     async def submit(self, request: GenerateRequest) -> SubmitOutcome:
         return (await self.admit([Candidate(request)])).outcome
 
-    async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
+    async def admit(self, candidates: Sequence[Candidate]) -> AdmitResult:
         known = [self._outcome_before(candidate.request) for candidate in candidates]
         if any(known):
             if not all(outcome is SubmitOutcome.DUPLICATE for outcome in known):
@@ -210,7 +210,7 @@ class MemoryLedger:
             lease.forget_stops(now)
         return touched + self._life.bury()
 
-    async def dead_letters(self) -> list[DeadLetter]:
+    async def dead_letters(self) -> list[DeadRequest]:
         return list(self._life.dead_letters)
 
     async def statistics(self) -> LedgerStatistics:
@@ -239,9 +239,9 @@ class MemoryLedger:
             return SubmitOutcome.DUPLICATE if record.request == request else SubmitOutcome.CONFLICT
         return self._life.archive.outcome(request)
 
-    def _verdict(self, outcome: SubmitOutcome, candidates: Sequence[Candidate], *, free: bool = False) -> Verdict:
+    def _verdict(self, outcome: SubmitOutcome, candidates: Sequence[Candidate], *, free: bool = False) -> AdmitResult:
         charges = [charge for candidate in candidates for charge in candidate.charges]
-        return Verdict(outcome, tuple(self._life.limits.look(charges, self._life.now_us(), free=free)))
+        return AdmitResult(outcome, tuple(self._life.limits.look(charges, self._life.now_us(), free=free)))
 
     def _append(self, entry: AppendEntry) -> AppendResult:
         record = self._records.get(entry.request_id)

@@ -18,7 +18,7 @@ from llmactors.errors import ConfigError, Unavailable
 from llmactors.load.engine import Engine
 from llmactors.load.moment import Moment
 from llmactors.load.plan import Plan
-from llmactors.load.processes import Usage, check_processes, costs
+from llmactors.load.processes import ProcessUsage, check_processes, costs
 from llmactors.load.report import report
 from llmactors.load.target import Target
 
@@ -58,11 +58,11 @@ def measure(
         ).run()
     engine = Engine(plan, on_progress)
     with quiet(engine.interrupt):
-        before = Usage.of(server_pids)
+        before = ProcessUsage.of(server_pids)
         own_before = time.process_time()
         engine.run()
         own_cpu_s = time.process_time() - own_before
-        after = Usage.of(server_pids)
+        after = ProcessUsage.of(server_pids)
     engine.check()
     result = report(
         plan.described(),

@@ -12,7 +12,7 @@ from llmactors.errors import ConfigError
 
 
 @attrs.frozen
-class Usage:
+class ProcessUsage:
     """Of processes, all together, so far."""
 
     cpu_s: float
@@ -23,7 +23,7 @@ class Usage:
     resident_bytes: int
 
     @classmethod
-    def of(cls, pids: Iterable[int]) -> "Usage":
+    def of(cls, pids: Iterable[int]) -> "ProcessUsage":
         """Those that have ended count nothing."""
         cpu_ns = waited_ns = resident = 0
         for pid in pids:
@@ -39,7 +39,7 @@ class Usage:
         return cls(cpu_ns / 1e9, waited_ns / 1e9, resident)
 
     @classmethod
-    def total(cls, usages: Iterable["Usage"]) -> "Usage":
+    def total(cls, usages: Iterable["ProcessUsage"]) -> "ProcessUsage":
         """Of several groups of processes."""
         each = list(usages)
         return cls(
@@ -56,7 +56,7 @@ def check_processes(pids: Sequence[int]) -> None:
             raise ConfigError(f"`server-pid`: there is no process {pid} to be seen")
 
 
-def costs(before: Usage, after: Usage, *, seconds: float, correct: int, tokens: int) -> dict[str, Any]:
+def costs(before: ProcessUsage, after: ProcessUsage, *, seconds: float, correct: int, tokens: int) -> dict[str, Any]:
     """What a run of so many seconds has cost a server."""
     cpu_s = after.cpu_s - before.cpu_s
     return {

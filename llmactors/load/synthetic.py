@@ -30,8 +30,8 @@ from llmactors.load.report import report
 from llmactors.load.tally import Tally
 from llmactors.load.target import Target
 from llmactors.messages import Failed, Finished, GenerateRequest
-from llmactors.system import parts
-from llmactors.system.workshop import ServedModel, workshop
+from llmactors.system import wiring
+from llmactors.system.model_actors import ServedModel, model_actors
 from llmactors.telemetry import Metrics
 
 NOTE = (
@@ -88,11 +88,11 @@ class _Run:
         self.seconds = 0.0
         self.ended = "complete"
         self._plan = plan
-        self._ledger = MemoryLedger(parts.ledger_settings(Settings(max_queued=plan.clients + 1)))
+        self._ledger = MemoryLedger(wiring.ledger_settings(Settings(max_queued=plan.clients + 1)))
         faults = FaultState()
         models = (ServedModel(_MODEL, lambda: MockBackend(mock, faults)),)
         metrics = Metrics()
-        made = workshop(
+        made = model_actors(
             Settings(),
             models,
             ledger=self._ledger,
@@ -101,7 +101,7 @@ class _Run:
             batching=BatcherSettings(),
         )
         infra = (ActorSpec("ledger", lambda: ReaperActor(self._ledger)),)
-        self._tree = Tree(parts.node_of(infra, (made.backends, *made.batchers)))
+        self._tree = Tree(wiring.node_of(infra, (made.backends, *made.batchers)))
         self._next = 0
         self._under_way = 0
         self._begun = 0.0

@@ -36,7 +36,7 @@ class _Slot:
         return trio.lowlevel.Abort.SUCCEEDED
 
 
-class Connection:
+class RedisConnection:
     """Commands of many tasks on one transport. `run` it, then `call`."""
 
     def __init__(

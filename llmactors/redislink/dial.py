@@ -10,17 +10,17 @@ import trio
 
 from llmactors.errors import OperatorError
 from llmactors.redislink.address import Address, Endpoint
-from llmactors.redislink.connection import Connection
+from llmactors.redislink.connection import RedisConnection
 from llmactors.redislink.errors import (
     AccessDenied,
     Busy,
-    Hopeless,
     LinkDown,
     Loading,
     MasterDown,
     OutcomeUnknown,
     ReplyError,
     Unreachable,
+    UnusableServer,
 )  # fmt: skip
 from llmactors.redislink.settings import LinkSettings, ServerIdentity
 from llmactors.redislink.transport import SocketTransport, TlsTransport, Transport
@@ -50,9 +50,11 @@ async def dial(address: Address, endpoint: Endpoint, settings: LinkSettings) -> 
         if isinstance(error, (trio.BrokenResourceError, OSError)):
             cause = error.__cause__
             if isinstance(cause, ssl.SSLCertVerificationError):
-                raise Hopeless(f"{where} has a certificate that is not trusted: {cause.verify_message}") from error
+                raise UnusableServer(
+                    f"{where} has a certificate that is not trusted: {cause.verify_message}"
+                ) from error
             if isinstance(cause, ssl.SSLError):
-                raise Hopeless(f"{where} failed in TLS: {cause.reason or 'no TLS there'}") from error
+                raise UnusableServer(f"{where} failed in TLS: {cause.reason or 'no TLS there'}") from error
             raise Unreachable(f"{where} closed the connection in the TLS handshake") from error
         raise
     return TlsTransport(secure)
@@ -79,7 +81,7 @@ def _reason(error: BaseException) -> str:
         error = inner
 
 
-async def greet(connection: Connection, address: Address, where: Endpoint, name: str) -> ServerIdentity:
+async def greet(connection: RedisConnection, address: Address, where: Endpoint, name: str) -> ServerIdentity:
     """Logs in, names the connection, selects the database, and asks who answers.
 
     Raises:
@@ -92,14 +94,14 @@ async def greet(connection: Connection, address: Address, where: Endpoint, name:
     try:
         hello = await connection.greet("HELLO", "3", *login, "SETNAME", _client_name(name))
     except AccessDenied as error:
-        raise Hopeless(_denied(server, error, address)) from None
+        raise UnusableServer(_denied(server, error, address)) from None
     except (Loading, Busy, MasterDown):
         raise
     except ReplyError as error:
         raise _not_welcome(server, error) from None
     except (LinkDown, OutcomeUnknown) as error:
         if "not RESP3" in (connection.closing or ""):
-            raise Hopeless(f"{where} does not speak Redis's protocol") from error
+            raise UnusableServer(f"{where} does not speak Redis's protocol") from error
         raise Unreachable(f"{server} ended the connection: {connection.closing}") from error
     identity = _identity(hello, server)
     try:
@@ -112,11 +114,11 @@ async def greet(connection: Connection, address: Address, where: Endpoint, name:
     except (Loading, Busy, MasterDown):
         raise
     except ReplyError as error:
-        raise Hopeless(f"{server} refused database {address.db}: {error.message}") from None
+        raise UnusableServer(f"{server} refused database {address.db}: {error.message}") from None
     return ServerIdentity(identity.kind, identity.version, identity.role, run_id)
 
 
-async def _run_id(connection: Connection) -> str | None:
+async def _run_id(connection: RedisConnection) -> str | None:
     try:
         info = await connection.call("INFO", "server")
     except AccessDenied:
@@ -127,7 +129,7 @@ async def _run_id(connection: Connection) -> str | None:
     return None
 
 
-async def _ping(connection: Connection) -> None:
+async def _ping(connection: RedisConnection) -> None:
     """HELLO is answered also by a server that loads its data; PING tells."""
     try:
         await connection.call("PING")
@@ -139,7 +141,7 @@ async def _ping(connection: Connection) -> None:
 
 def _identity(hello: Any, server: str) -> ServerIdentity:
     if not isinstance(hello, dict):
-        raise Hopeless(f"{server} does not speak RESP3")
+        raise UnusableServer(f"{server} does not speak RESP3")
     texts = {
         key: value.decode("utf-8", "replace")
         for key, value in hello.items()
@@ -148,15 +150,15 @@ def _identity(hello: Any, server: str) -> ServerIdentity:
     version = texts.get(b"version", "")
     major = version.partition(".")[0]
     if not major.isdecimal() or int(major) < _OLDEST:
-        raise Hopeless(f"{server} is version {version or '?'}: {_OLDEST}.0 or newer is needed")
+        raise UnusableServer(f"{server} is version {version or '?'}: {_OLDEST}.0 or newer is needed")
     return ServerIdentity(texts.get(b"server", "redis"), version, texts.get(b"role", "master"))
 
 
 def _not_welcome(server: str, error: ReplyError) -> OperatorError:
     if error.word == "NOPROTO" or "unknown command" in error.message.lower():
-        return Hopeless(f"{server} is too old, it does not know HELLO 3: {_OLDEST}.0 or newer is needed")
+        return UnusableServer(f"{server} is too old, it does not know HELLO 3: {_OLDEST}.0 or newer is needed")
     if error.word == "DENIED":
-        return Hopeless(f"{server} is in protected mode: it needs a password, or `protected-mode no`")
+        return UnusableServer(f"{server} is in protected mode: it needs a password, or `protected-mode no`")
     return Unreachable(f"{server} did not let us in: {error.message}")
 
 

@@ -103,7 +103,7 @@ class Unreachable(OperatorError):
     """Nothing useful answers at the address. It may later."""
 
 
-class Hopeless(OperatorError):
+class UnusableServer(OperatorError):
     """The server answers, but waiting will not mend what is wrong: the password, its certificate, its version."""
 
 

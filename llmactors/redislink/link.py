@@ -12,9 +12,18 @@ from redis.backoff import DecorrelatedJitterBackoff
 
 from llmactors.errors import LlmactorsError, OperatorError
 from llmactors.redislink.address import parse_address
-from llmactors.redislink.connection import Connection
+from llmactors.redislink.connection import RedisConnection
 from llmactors.redislink.dial import dial, greet
-from llmactors.redislink.errors import Busy, Hopeless, LinkDown, Loading, MasterDown, Refused, ReplyError, Unreachable
+from llmactors.redislink.errors import (
+    Busy,
+    LinkDown,
+    Loading,
+    MasterDown,
+    Refused,
+    ReplyError,
+    Unreachable,
+    UnusableServer,
+)
 from llmactors.redislink.protocol import Argument
 from llmactors.redislink.sentinel import find_master
 from llmactors.redislink.settings import LinkSettings, LinkStatistics, ServerIdentity
@@ -49,8 +58,8 @@ class RedisLink:
         self._name = name
         self._on_push = on_push
         self._on_connect = on_connect
-        self._dialed: Connection | None = None
-        self._connection: Connection | None = None  # the same, once it is for everybody
+        self._dialed: RedisConnection | None = None
+        self._connection: RedisConnection | None = None  # the same, once it is for everybody
         self._up = trio.Event()
         self._backoff = DecorrelatedJitterBackoff(cap=settings.backoff_max_s, base=settings.backoff_min_s)
         self._failures = 0
@@ -162,7 +171,7 @@ class RedisLink:
         if isinstance(error, OperatorError):
             raise error
         if isinstance(error, ReplyError):
-            raise Hopeless(f"{self._address} does not do what is needed: {error.message}") from error
+            raise UnusableServer(f"{self._address} does not do what is needed: {error.message}") from error
         raise error
 
     async def _serve(self, up: Callable[[], None]) -> float:
@@ -186,7 +195,7 @@ class RedisLink:
             raise failure
         return trio.current_time() - began
 
-    async def _connect(self, nursery: trio.Nursery) -> Connection:
+    async def _connect(self, nursery: trio.Nursery) -> RedisConnection:
         """A connection that runs in `nursery`, greeted and prepared."""
         settings = self._settings
         identity: ServerIdentity | None = None
@@ -194,7 +203,7 @@ class RedisLink:
             endpoint = self._address.endpoint
             if self._address.sentinels:
                 endpoint = await find_master(self._address, settings)
-            connection = Connection(await dial(self._address, endpoint, settings), settings, self._on_push)
+            connection = RedisConnection(await dial(self._address, endpoint, settings), settings, self._on_push)
             self._dialed = connection
             nursery.start_soon(connection.run)
             identity = await greet(connection, self._address, endpoint, self._name)
@@ -210,7 +219,7 @@ class RedisLink:
             raise Unreachable(f"Redis at {endpoint} ended the connection: {connection.closing}")
         return connection
 
-    def _publish(self, connection: Connection) -> None:
+    def _publish(self, connection: RedisConnection) -> None:
         self._connection = connection
         self._connects += 1
         self._up.set()

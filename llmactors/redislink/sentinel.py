@@ -7,9 +7,9 @@ import trio
 
 from llmactors.errors import LlmactorsError
 from llmactors.redislink.address import Address, Endpoint
-from llmactors.redislink.connection import Connection
+from llmactors.redislink.connection import RedisConnection
 from llmactors.redislink.dial import dial
-from llmactors.redislink.errors import AccessDenied, Hopeless, Unreachable
+from llmactors.redislink.errors import AccessDenied, Unreachable, UnusableServer
 from llmactors.redislink.settings import LinkSettings
 
 
@@ -30,7 +30,7 @@ async def find_master(address: Address, settings: LinkSettings) -> Endpoint:
             last = Unreachable(f"the Sentinel at {sentinel} does not answer")
             continue
         except AccessDenied as error:
-            raise Hopeless(
+            raise UnusableServer(
                 f"the Sentinel at {sentinel} wants another password (option `sentinel_password` of the URL)"
             ) from error
         except LlmactorsError as error:
@@ -45,7 +45,7 @@ async def find_master(address: Address, settings: LinkSettings) -> Endpoint:
 
 
 async def _ask(address: Address, sentinel: Endpoint, settings: LinkSettings) -> Endpoint | None:
-    connection = Connection(await dial(address, sentinel, settings), attrs.evolve(settings, ping_every_s=3600.0))
+    connection = RedisConnection(await dial(address, sentinel, settings), attrs.evolve(settings, ping_every_s=3600.0))
     found: Endpoint | None = None
     failure: LlmactorsError | None = None
     async with trio.open_nursery() as nursery:

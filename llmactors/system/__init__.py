@@ -1,13 +1,10 @@
-"""The one place that wires trees. `python -m llmactors tree` prints what it wired.
+"""The one room that wires supervision trees. `python -m llmactors tree` prints the result.
 
-node       everything in one process
-roles      what a gateway and a worker across processes have in common: the ledger on Redis, the node directory
-gateway    a gateway node
-worker     a worker node
-cluster    gateways, workers and a Redis server as child processes of one supervisor
-front      the gateway, the limiter, and what keeps API keys up to date
-workshop   a backend and a batcher for each model
-parts      what all trees have in common
-child      a child process as an actor
-lifeline   what a child process is started through, so that it dies with its parent
+node            everything in one process
+cluster_node    what gateway and worker nodes have in common: the ledger on Redis, the node directory, the drain
+gateway_node    a gateway of a cluster
+worker_node     a worker of a cluster
+gateway_actors  the gateway, the limiter, and the actor that keeps API keys up to date
+model_actors    a backend and a batcher for each model
+wiring          the root of every tree; the ledger's bounds
 """

@@ -9,14 +9,14 @@ from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.actor import BatcherSettings
 from llmactors.config import KEYS_IN_REDIS, Settings
 from llmactors.errors import ConfigError
-from llmactors.gateway.actor import Drain
-from llmactors.gateway.server import ListeningSocket
+from llmactors.gateway.actor import DrainGateway
+from llmactors.http.server import ListeningSocket
 from llmactors.ledger import MemoryLedger
 from llmactors.ledger.actor import ReaperActor
-from llmactors.system import front, parts
-from llmactors.system.parts import LoggingObserver, TelemetryActor
-from llmactors.system.workshop import ServedModel, workshop
+from llmactors.system import gateway_actors, wiring
+from llmactors.system.model_actors import ServedModel, model_actors
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.tree import LoggingObserver, TelemetryActor, fill_mailbox_gauges, log_phases
 
 
 class Node:
@@ -26,9 +26,9 @@ class Node:
         self.settings = settings
         self.listening = listening
         self.metrics = Metrics()
-        self.ledger = MemoryLedger(parts.ledger_settings(settings))
+        self.ledger = MemoryLedger(wiring.ledger_settings(settings))
         self.directory = ModelDirectory(tuple(model.name for model in models))
-        made = workshop(
+        made = model_actors(
             settings,
             models,
             ledger=self.ledger,
@@ -38,9 +38,9 @@ class Node:
         )
         if settings.keys == KEYS_IN_REDIS:
             raise ConfigError("`keys`: there is no Redis in a single process; give the path of a key file")
-        keyring = front.file_keyring(settings)
-        limiter = front.limiter(settings)
-        self._gateway = front.gateway(
+        keyring = gateway_actors.file_keyring(settings)
+        limiter = gateway_actors.limiter(settings)
+        self._gateway = gateway_actors.gateway(
             settings,
             listening,
             ledger=self.ledger,
@@ -53,12 +53,12 @@ class Node:
         infra = (
             ActorSpec("ledger", lambda: ReaperActor(self.ledger)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
-            *front.keys_of(keyring),
+            *gateway_actors.keys_of(keyring),
         )
         fronts = [spec for spec in (limiter, self._gateway) if spec is not None]
-        root = parts.node_of(infra, (made.backends, *made.batchers, *fronts))
+        root = wiring.node_of(infra, (made.backends, *made.batchers, *fronts))
         self.tree = Tree(root, observer=LoggingObserver(self.metrics))
-        self.metrics.on_scrape(lambda: parts.fill_mailbox_gauges(self.tree, self.metrics))
+        self.metrics.on_scrape(lambda: fill_mailbox_gauges(self.tree, self.metrics))
         self._started = False
 
     def __repr__(self) -> str:
@@ -85,8 +85,8 @@ class Node:
             return
         drain_s = self.settings.drain_s
         # A gateway that is down drains nothing: what is queued for it must not hold up the end.
-        drain = Phase("drain", lambda: self._gateway.ref.ask(Drain(drain_s)), limit_s=drain_s + 2)
-        parts.log_phases(await run_phases([drain, Phase("stop", self._stop)], overall_s=drain_s + 5))
+        drain = Phase("drain", lambda: self._gateway.ref.ask(DrainGateway(drain_s)), limit_s=drain_s + 2)
+        log_phases(await run_phases([drain, Phase("stop", self._stop)], overall_s=drain_s + 5))
 
     async def _stop(self) -> None:
         self.tree.stop()

@@ -1,25 +1,16 @@
-"""Tools for tests, ours and others': whole nodes, clients that check what they read, suites for new ledgers.
+"""Tools for tests, ours and others': nodes, clusters, faults, checkers, and suites that every ledger must pass.
 
 node                    a node in the test's own event loop, or as a process that can be killed
-raw_http, streams       clients in full view of the socket; a stream read over any number of connections
-returning,              clients that come back like real ones, and all that they saw, over sockets as cheap as can be
-event_socket, history
-leaving                 clients that go away, on each route and in each way
-watched_mock            the simulated model, with a record of what it was given and what it did
-faulty_upstream         an OpenAI-compatible server for a node to depend on, which does what no server should
-canned_server,          a server that says what it is told to, for clients of ours; and what it may be told to say
-canned_answers
-redis_server, proxy     a real Redis or Valkey of one's own; a network between it and others that can fail
-cluster, member         gateways and workers as real processes, started again when they die
+cluster                 gateways and workers as real processes, started again when they die
+managed_process         one of these processes
+redis_server, proxy     a real Redis or Valkey; a network in front of it that can fail
 nemeses                 the faults: kill -9, freezes, lost connections, a full Redis
-checker, key_observer   the verdict: each accepted request ended once, with each token once; nothing is left in Redis
-fairness                how evenly something was shared out
-models                  the weights of a small real model
-ledger_suite,           what every ledger must pass: the contract, and state machines beside an independent model and a
-ledger_machine,         naive account of what callers have used
-ledger_model,
-limit_machine,
-side_by_side,
-trio_thread
-residue, passes         finds containers that should be empty and are not; counts the passes of the scheduler
+returning_clients       clients that come back to their streams like real ones
+event_socket, history   the cheap sockets of these clients; a record of all that they saw
+checker, key_observer   checks the promise on a history; checks that nothing is left in Redis
+ledger_suite            the contract of a ledger, as tests
+ledger_machine          a state machine that drives a ledger beside `ledger_model`
+limit_machine           a state machine that counts what callers have used
+side_by_side            compares two ledgers call by call
+trio_thread             Trio in a thread, for state machines
 """

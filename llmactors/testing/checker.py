@@ -43,7 +43,7 @@ def mock_answer(request: RequestHistory) -> Sequence[str]:
 
 
 @attrs.define
-class Verdict:
+class CheckReport:
     """What all requests together amount to. `broken` counts what may never happen."""
 
     accepted: int = 0
@@ -135,7 +135,7 @@ def check(
     gap_threshold_s: float = 0.25,
     strikes: Mapping[str, int] | None = None,
     takeovers_at: Sequence[float] = (),
-) -> Verdict:
+) -> CheckReport:
     """Judges a whole history. Call it once the load has settled: what is open then is lost.
 
     Args:
@@ -147,7 +147,7 @@ def check(
         takeovers_at: When faults struck whose gaps are to be told from the others, as in `nemeses.moments`.
     """
     gaps = history.gaps(gap_threshold_s)
-    verdict = Verdict(
+    verdict = CheckReport(
         accepted=len(history.requests),
         refused=history.refused,
         unknown=history.unknown,
@@ -167,7 +167,7 @@ def check(
     return verdict
 
 
-def _check_request(verdict: Verdict, request: RequestHistory, answer: Sequence[str] | None) -> None:
+def _check_request(verdict: CheckReport, request: RequestHistory, answer: Sequence[str] | None) -> None:
     verdict.reconnects += request.reconnects
     if request.tokens and request.accepted_at is not None:
         verdict.first_token_s.append(request.tokens[0].at - request.accepted_at)
@@ -182,7 +182,7 @@ def _check_request(verdict: Verdict, request: RequestHistory, answer: Sequence[s
             verdict.complain("replays_differ", request, f"{again!r} after {request!r}")
 
 
-def _check_tokens(verdict: Verdict, request: RequestHistory, answer: Sequence[str] | None) -> set[int]:
+def _check_tokens(verdict: CheckReport, request: RequestHistory, answer: Sequence[str] | None) -> set[int]:
     """The seqs of right tokens."""
     seen: dict[int, str] = {}
     right: set[int] = set()
@@ -203,7 +203,7 @@ def _check_tokens(verdict: Verdict, request: RequestHistory, answer: Sequence[st
     return right
 
 
-def _check_ends(verdict: Verdict, request: RequestHistory, answer: Sequence[str] | None, right: set[int]) -> None:
+def _check_ends(verdict: CheckReport, request: RequestHistory, answer: Sequence[str] | None, right: set[int]) -> None:
     highest = max((token.seq for token in request.tokens), default=0)
     seen = len({token.seq for token in request.tokens if token.seq >= 1})
     if not request.ends:

@@ -14,7 +14,7 @@ import attrs
 import redis
 import trio
 
-from llmactors.testing.member import Member, Role
+from llmactors.testing.managed_process import ManagedProcess, Role
 from llmactors.testing.proxy import Proxy
 from llmactors.testing.redis_server import RedisServer
 
@@ -57,8 +57,8 @@ class Cluster:
         self.redis = RedisServer(
             self.settings.binary, appendfsync=self.settings.appendfsync, **self.settings.redis_options
         )
-        self.gateways: list[Member] = []
-        self.workers: list[Member] = []
+        self.gateways: list[ManagedProcess] = []
+        self.workers: list[ManagedProcess] = []
         self.proxies: list[Proxy] = []
         self.directory = Path()
         """Where the processes' stdout and stderr are, until the end."""
@@ -70,7 +70,7 @@ class Cluster:
         return f"<Cluster {self.redis!r}, {self.members!r}>"
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> list[ManagedProcess]:
         """All processes but the server."""
         return [*self.gateways, *self.workers]
 
@@ -139,7 +139,7 @@ class Cluster:
             for member in self.members:
                 starting.start_soon(nursery.start, member.run)
 
-    async def _member(self, nursery: trio.Nursery, role: Role, number: int, more: Sequence[str]) -> Member:
+    async def _member(self, nursery: trio.Nursery, role: Role, number: int, more: Sequence[str]) -> ManagedProcess:
         name = f"{role}-{number + 1}"
         redis_url = self.redis.url
         if self.settings.proxied:
@@ -148,7 +148,7 @@ class Cluster:
             self.proxies.append(proxy)
             redis_url = proxy.url
         environ = {f"LLMACTORS_{key.upper()}": str(value) for key, value in self.settings.settings.items()}
-        return Member(
+        return ManagedProcess(
             role,
             name,
             (role, "--redis", redis_url, "--name", name, *more),

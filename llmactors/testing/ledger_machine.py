@@ -45,7 +45,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("the operation yielded")
 
 
-class Reading:
+class ReaderState:
     """An open follower, and all that it was given."""
 
     def __init__(self, request_id: str, follower: Follower) -> None:
@@ -79,7 +79,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = LedgerModel(MACHINE_SETTINGS)
         self.incarnations = {"w1": 0, "w2": 0, "w3": 0}
         self.claims: list[Claim] = []
-        self.readings: list[Reading] = []
+        self.readings: list[ReaderState] = []
         self.submitted: list[GenerateRequest] = []
 
     @abstractmethod
@@ -177,7 +177,7 @@ class LedgerMachine(RuleBasedStateMachine):
         follower = self.run(self.ledger.follow(request_id))
         self.do(follower.__enter__)
         self.model.requests[request_id].readers += 1
-        self.readings.append(Reading(request_id, follower))
+        self.readings.append(ReaderState(request_id, follower))
 
     @precondition(lambda self: self.readings)
     @rule(data=st.data())

@@ -14,7 +14,7 @@ import redis
 import trio
 
 from llmactors.testing.cluster import Cluster
-from llmactors.testing.member import Member, poll_until
+from llmactors.testing.managed_process import ManagedProcess, poll_until
 from llmactors.testing.proxy import Direction
 from llmactors.testing.redis_server import RedisServer
 
@@ -59,10 +59,10 @@ class Nemesis(ABC):
         return rng.uniform(self.min_s, self.max_s)
 
 
-async def _pick(members: Sequence[Member], rng: random.Random) -> Member:
+async def _pick(members: Sequence[ManagedProcess], rng: random.Random) -> ManagedProcess:
     """One that is ready, once there is one: to kill what is starting shows nothing of a takeover."""
 
-    def ready() -> list[Member]:
+    def ready() -> list[ManagedProcess]:
         return [member for member in members if member.ready and member.alive]
 
     with trio.fail_after(READY_S):
@@ -128,7 +128,7 @@ class FreezeGateway(Nemesis):
         await _freeze(self, self.cluster.gateways, rng)
 
 
-async def _freeze(nemesis: Nemesis, members: Sequence[Member], rng: random.Random) -> None:
+async def _freeze(nemesis: Nemesis, members: Sequence[ManagedProcess], rng: random.Random) -> None:
     member = await _pick(members, rng)
     duration_s = nemesis.duration_s(rng)
     with member.stopped() as was_there:

@@ -16,9 +16,9 @@ import trio
 
 from llmactors.backends.mock.backend import FaultState, MockBackend, MockSettings
 from llmactors.config import Settings
-from llmactors.gateway.server import ListeningSocket
+from llmactors.http.server import ListeningSocket
+from llmactors.system.model_actors import ServedModel
 from llmactors.system.node import Node
-from llmactors.system.workshop import ServedModel
 
 
 class InjectedCrash(Exception):

@@ -14,7 +14,7 @@ from typing import Literal, Self
 import attrs
 import trio
 
-from llmactors.testing.member import poll_until
+from llmactors.testing.managed_process import poll_until
 
 Direction = Literal["up", "down"]
 """`up` is to the server, `down` is from it."""

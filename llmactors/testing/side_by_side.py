@@ -11,12 +11,13 @@ import pytest
 
 from llmactors.errors import Expired, NotFound
 from llmactors.ledger import (
+    AdmitResult,
     AppendEntry,
     AppendResult,
     BeatResult,
     Candidate,
     Claim,
-    DeadLetter,
+    DeadRequest,
     Follower,
     Ledger,
     LedgerStatistics,
@@ -26,7 +27,6 @@ from llmactors.ledger import (
     RepairOutcome,
     RequestInfo,
     SubmitOutcome,
-    Verdict,
 )
 from llmactors.messages import GenerateRequest, Terminal, TokenDelta
 
@@ -49,7 +49,7 @@ class SideBySide:
         assert await self.memory.submit(request) is outcome
         return outcome
 
-    async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
+    async def admit(self, candidates: Sequence[Candidate]) -> AdmitResult:
         verdict = await self.ledger.admit(candidates)
         expected = await self.memory.admit(candidates)
         assert verdict == expected, f"{verdict} instead of {expected}"
@@ -141,7 +141,7 @@ class SideBySide:
     async def wait_work(self, worker: str, model: str) -> None:
         await self.ledger.wait_work(worker, model)
 
-    async def dead_letters(self) -> list[DeadLetter]:
+    async def dead_letters(self) -> list[DeadRequest]:
         letters = await self.ledger.dead_letters()
         assert letters == await self.memory.dead_letters()
         return letters

@@ -12,13 +12,13 @@ import redis
 import trio
 
 from llmactors.ledger.redis import key_prefix
-from llmactors.testing.checker import Verdict, check, gaps_at, percentiles
+from llmactors.testing.checker import CheckReport, check, gaps_at, percentiles
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.history import Gap
 from llmactors.testing.key_observer import NODE_RECORDS, TOMBSTONES, RedisKeys
-from llmactors.testing.member import poll_until
+from llmactors.testing.managed_process import poll_until
 from llmactors.testing.nemeses import KillWorker, Nemesis, moments, strikes
-from llmactors.testing.returning import Load, LoadSettings
+from llmactors.testing.returning_clients import LoadSettings, StreamLoad
 
 CLIENTS = 56
 """A few more than the fifty streams that are promised: some are between two requests."""
@@ -38,7 +38,7 @@ class Tally:
 
     seed: int
     minutes: float
-    verdicts: list[Verdict] = attrs.field(factory=list)
+    verdicts: list[CheckReport] = attrs.field(factory=list)
     gaps: dict[str, list[Gap]] = attrs.field(factory=dict)
     """What clients saw of faults of one kind that nothing else disturbed, by its name."""
     notes: list[str] = attrs.field(factory=list)
@@ -78,15 +78,15 @@ class Run:
     """What a test has in hand while the load is on."""
 
     cluster: Cluster
-    load: Load
+    load: StreamLoad
     rng: random.Random
     budget_s: float
     """How long to go on with faults, in the long form; 0 in the short one."""
     nemeses: list[Nemesis] = attrs.field(factory=list)
-    seen: Verdict | None = None
+    seen: CheckReport | None = None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> CheckReport:
         """Once the run is over."""
         assert self.seen is not None
         return self.seen
@@ -153,7 +153,7 @@ class Chaos:
         async with Cluster(settings) as cluster:
             # Of which there are none yet but those of nodes.
             keys = RedisKeys(cluster.client(), allowed=KEPT)
-            clients = Load(
+            clients = StreamLoad(
                 lambda: cluster.gateway_urls,
                 load or LoadSettings(clients=CLIENTS, max_tokens=TOKENS),
                 seed=self.tally.seed,
@@ -181,7 +181,7 @@ class Chaos:
                 left_behind = await keys.wait_none_left(within_s=15)
                 assert not left_behind, left_behind
 
-    def _judge(self, run: Run) -> Verdict:
+    def _judge(self, run: Run) -> CheckReport:
         verdict = check(
             run.load.history,
             strikes=strikes(run.nemeses),

@@ -13,9 +13,9 @@ from llmactors.testing import nemeses
 from llmactors.testing.checker import percentiles
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.nemeses import Nemesis
-from llmactors.testing.returning import Load, LoadSettings
-from llmactors.testing.streams import StreamRecord, read_stream
+from llmactors.testing.returning_clients import LoadSettings, StreamLoad
 from tests.chaos.runs import PREFIX, TOKENS, Chaos, Run
+from tests.support.streams import StreamRecord, read_stream
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(100)]
 
@@ -53,7 +53,7 @@ def _attempts(run: Run) -> list[int]:
 async def test_a_poisonous_request_is_convicted_and_the_others_of_its_batch_finish(chaos: Chaos) -> None:
     settings = ClusterSettings(model="mock=mock:step_ms=20,slots=64,crash_at=10,crash_prompt=poison")
     async with chaos.run(settings, may_fail=["POISONED"]) as run:
-        poison = Load(
+        poison = StreamLoad(
             lambda: run.cluster.gateway_urls,
             LoadSettings(clients=1, max_tokens=TOKENS, requests=1, prompts="poison", replay_share=1.0),
             seed=chaos.tally.seed,

@@ -10,7 +10,7 @@ from llmactors.backends.mock.oracle import mock_text
 from llmactors.errors import InternalError
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
-from llmactors.testing.streams import StreamRecord, read_stream, read_stubbornly
+from tests.support.streams import StreamRecord, read_stream, read_stubbornly
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 

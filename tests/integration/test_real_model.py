@@ -15,10 +15,10 @@ import trio_websocket
 from llmactors.backends.base import Backend
 from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
 from llmactors.messages import Finished, Usage
-from llmactors.system.workshop import ServedModel
-from llmactors.testing.leaving import JSON, SOCKET, STREAM, Way
+from llmactors.system.model_actors import ServedModel
 from llmactors.testing.node import LocalNode, local_node, wait_until
-from llmactors.testing.streams import StreamRecord, follow, read_stream
+from tests.support.leaving import JSON, SOCKET, STREAM, Way
+from tests.support.streams import StreamRecord, follow, read_stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.model, pytest.mark.timeout(120)]
 

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from llmactors.errors import ClientError, InvalidRequest, LlmactorsError
-from llmactors.gateway.limited import LimitReached
+from llmactors.gateway.errors import NativeErrors
+from llmactors.gateway.limit_reached import LimitReached
 from llmactors.limiter import Limit
 
 _TYPES = {
@@ -25,7 +26,7 @@ _NAMED = re.compile(r"`([a-z_]+)`")
 """What the message of an invalid request begins with: also of one that a backend raised, and that was in the log."""
 
 
-class Refused(InvalidRequest):
+class InvalidParameter(InvalidRequest):
     """A field of the request, `param`, is wrong, or asks for what is not served here."""
 
     def __init__(self, param: str, message: str) -> None:
@@ -33,7 +34,18 @@ class Refused(InvalidRequest):
         self.param = param
 
 
-def error_object(error: LlmactorsError, _request_id: str = "") -> dict[str, Any]:
+class OpenAIErrors(NativeErrors):
+    """The form of errors on the OpenAI routes."""
+
+    def body(self, error: LlmactorsError, request_id: str) -> dict[str, Any]:  # noqa: ARG002 - OpenAI shows no id here
+        """The JSON object of an error response."""
+        return error_object(error)
+
+
+OPENAI_ERRORS = OpenAIErrors()
+
+
+def error_object(error: LlmactorsError) -> dict[str, Any]:
     """The body of an error answer, and of the last event of a stream that cannot be finished."""
     kind, code = _kind_and_code(error)
     return {
@@ -47,7 +59,7 @@ def error_object(error: LlmactorsError, _request_id: str = "") -> dict[str, Any]
 
 
 def _param(error: LlmactorsError) -> str | None:
-    if isinstance(error, Refused):
+    if isinstance(error, InvalidParameter):
         return error.param or None
     named = _NAMED.match(error.message) if isinstance(error, ClientError) else None
     return named and named[1]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from llmactors.errors import Interrupted, LlmactorsError, from_code
-from llmactors.gateway.events import usage_object
+from llmactors.gateway.native.events import usage_object
 from llmactors.gateway.openai.errors import error_object
 from llmactors.ledger import LogSlice
 from llmactors.messages import Failed, Finished, Terminal, TokenDelta, Usage

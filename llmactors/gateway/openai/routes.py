@@ -8,17 +8,16 @@ from typing import Any, Self
 import attrs
 import trio
 
+from llmactors.access.authentication import Caller
 from llmactors.errors import LlmactorsError, MethodNotAllowed, NotFound
-from llmactors.gateway.auth import Caller
-from llmactors.gateway.exchange import Exchange, Header
-from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE
-from llmactors.gateway.openai.errors import error_object
+from llmactors.gateway.native.generate import SSE_HEADERS, SSE_TYPE
+from llmactors.gateway.native.schema import deadline_of, parse_object
 from llmactors.gateway.openai.render import ChunkRenderer, Kind, add_up, error_of, render_error
 from llmactors.gateway.openai.schema import OneAsk, read_chat, read_completion
-from llmactors.gateway.pump import pieces, pump
-from llmactors.gateway.schema import deadline_of, parse_object
 from llmactors.gateway.service import Admission, Service, cut_error
-from llmactors.gateway.sse import SseStream
+from llmactors.gateway.streaming.pump import pieces, pump
+from llmactors.gateway.streaming.sse_stream import SseStream
+from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed, Finished, GenerateRequest, Usage
 
@@ -26,6 +25,8 @@ Begin = Callable[[], Awaitable[None]]
 """Sends the head of the answer, if that was not done yet."""
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
+TIMING_HEADER = "openai-processing-ms"
+"""The milliseconds until the response began, for clients that log them."""
 _CHAT, _TEXT = Kind(chat=True), Kind(chat=False)
 
 
@@ -36,6 +37,7 @@ def serves(path: str) -> bool:
 
 async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
     """Any of these routes."""
+    exchange.timing_header = TIMING_HEADER
     path = exchange.scope["path"]
     if path.startswith("/v1/models"):
         await _models(service, exchange, caller)
@@ -252,10 +254,3 @@ def _bare_errors() -> Iterator[None]:
 def created_s(request: GenerateRequest) -> int:
     """For `created`: the same of one request, whichever gateway is asked, and however often."""
     return (request.created_ms or 0) // 1000
-
-
-def prepare(exchange: Exchange) -> Exchange:
-    """An exchange whose errors look as clients of these routes expect them."""
-    exchange.error_body = error_object
-    exchange.timing_header = "openai-processing-ms"
-    return exchange

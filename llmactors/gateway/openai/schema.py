@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypeVar, cast
 import attrs
 import msgspec
 
-from llmactors.gateway.openai.errors import Refused
-from llmactors.gateway.schema import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
+from llmactors.gateway.native.schema import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
+from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.messages import ChatMessage, GenerateRequest
 
 T = TypeVar("T")
@@ -130,10 +130,12 @@ class CompletionBody(Common):
         """One for each choice of each prompt."""
         prompts = _read_prompts(self.prompt)
         if not prompts or not all(prompts):
-            raise Refused("prompt", "`prompt` is empty")
+            raise InvalidParameter("prompt", "`prompt` is empty")
         count = len(prompts) * (self.n or 1)
         if count > MAX_CHOICES:
-            raise Refused("prompt", f"`prompt` and `n` ask for {count} answers at once; {MAX_CHOICES} is the most")
+            raise InvalidParameter(
+                "prompt", f"`prompt` and `n` ask for {count} answers at once; {MAX_CHOICES} is the most"
+            )
         most = self.max_tokens or DEFAULT_COMPLETION_TOKENS
         return [
             OneAsk.of(self, number, deadline_ms, most, prompt=prompt, choices=count, fit=self.max_tokens is None)
@@ -243,7 +245,7 @@ def read_fields(fields: dict[str, Any], kind: type[T], unserved: Mapping[str, tu
     """A body. Fields that nobody knows are passed over; those of `unserved` may have only the values given there."""
     for name, harmless in unserved.items():
         if name in fields and not _is_any_of(fields[name], harmless):
-            raise Refused(name, f"`{name}` is not served here; leave it out")
+            raise InvalidParameter(name, f"`{name}` is not served here; leave it out")
     known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
     try:
         return msgspec.convert({name: value for name, value in fields.items() if name in known}, kind, str_keys=True)
@@ -252,11 +254,11 @@ def read_fields(fields: dict[str, Any], kind: type[T], unserved: Mapping[str, tu
         param = where.rpartition("`$.")[2].rstrip("`")
         if not param and "required field" in text:
             param = text.split("`")[1]
-            raise Refused(param, f"`{param}` is missing") from None
+            raise InvalidParameter(param, f"`{param}` is missing") from None
         name = param.partition("[")[0].partition(".")[0]
         if name == "prompt":
-            raise Refused(name, _PROMPTS) from None
-        raise Refused(name, f"`{param}`: {text}" if where else text) from None
+            raise InvalidParameter(name, _PROMPTS) from None
+        raise InvalidParameter(name, f"`{param}`: {text}" if where else text) from None
 
 
 def _is_any_of(value: object, harmless: tuple[object, ...]) -> bool:
@@ -276,7 +278,7 @@ def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
         if kind == list[TokenId]:
             return [tuple(found)]
         return [each if isinstance(each, str) else tuple(each) for each in found]
-    raise Refused("prompt", _PROMPTS)
+    raise InvalidParameter("prompt", _PROMPTS)
 
 
 def read_message(
@@ -286,9 +288,9 @@ def read_message(
     role = fields.get("role")
     if not isinstance(role, str) or role not in ROLES:
         served = ", ".join(ROLES)
-        raise Refused(param, f"`{where}.role` must be one of {served}, not {str(role)[:40]!r}")
+        raise InvalidParameter(param, f"`{where}.role` must be one of {served}, not {str(role)[:40]!r}")
     if fields.get("tool_calls") or fields.get("function_call"):
-        raise Refused(param, f"`{where}.tool_calls` is not served here; leave it out")
+        raise InvalidParameter(param, f"`{where}.tool_calls` is not served here; leave it out")
     content = fields.get("content")
     if content is None and role == "assistant":
         content = ""  # as it comes back of an answer that was nothing but calls of tools, or a refusal
@@ -299,12 +301,14 @@ def _content(param: str, where: str, content: object, kinds: Collection[str]) ->
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise Refused(param, f"`{where}.content` must be a text, or a list of texts")
+        raise InvalidParameter(param, f"`{where}.content` must be a text, or a list of texts")
     texts: list[str] = []
     for part in content:
         kind: object = part.get("type") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else None
         if not isinstance(kind, str) or kind not in kinds or not isinstance(text, str):
-            raise Refused(param, f"`{where}.content` has a part of type {str(kind)[:40]!r}; only text is served")
+            raise InvalidParameter(
+                param, f"`{where}.content` has a part of type {str(kind)[:40]!r}; only text is served"
+            )
         texts.append(text)
     return "\n".join(texts)

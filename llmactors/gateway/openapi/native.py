@@ -20,9 +20,9 @@ from llmactors.errors import (
     Unauthenticated,
     Unavailable,
 )
+from llmactors.gateway.native.schema import GenerateBody
 from llmactors.gateway.openapi.answers import Cancelled, Error, Generated, Ticket
 from llmactors.gateway.openapi.operation import Answer, Operation, Schema, header, path_id, query
-from llmactors.gateway.schema import GenerateBody
 
 ADMISSION: tuple[type[LlmactorsError], ...] = (
     InvalidRequest,

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from llmactors.errors import InvalidRequest
-from llmactors.ledger.backlog import prompt_estimate, size_bytes, ticket_for
-from llmactors.ledger.contract import AppendEntry, Candidate, Claim, SubmitOutcome, Verdict
+from llmactors.ledger.contract import AdmitResult, AppendEntry, Candidate, Claim, SubmitOutcome
+from llmactors.ledger.core.backlog import prompt_estimate, size_bytes, ticket_for
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.limiter.algorithms import ALGORITHMS
 from llmactors.limiter.charges import Charge, Standing, add_up
@@ -124,12 +124,12 @@ def candidate_parts(candidate: Candidate) -> tuple[str | int | bytes, ...]:
     return request.id, encode_request(request), *fields_of(request), encode_charges(candidate)
 
 
-def to_verdict(said: list[Any], candidates: Sequence[Candidate]) -> Verdict:
+def to_verdict(said: list[Any], candidates: Sequence[Candidate]) -> AdmitResult:
     """What the function `submit` says."""
     outcome, now_us, found = said
     charges = add_up(charge for candidate in candidates for charge in candidate.charges)
     standings = (_to_standing(*each, int(now_us)) for each in zip(charges, found, strict=True))
-    return Verdict(SubmitOutcome(outcome.decode()), tuple(standings))
+    return AdmitResult(SubmitOutcome(outcome.decode()), tuple(standings))
 
 
 def append_parts(entries: Iterable[AppendEntry]) -> tuple[bytes, bytes]:

@@ -16,27 +16,27 @@ import structlog
 import trio
 
 from llmactors.ledger.contract import (
+    AdmitResult,
     AppendEntry,
     AppendOutcome,
     AppendResult,
     BeatResult,
     Candidate,
     Claim,
-    DeadLetter,
+    DeadRequest,
     LedgerStatistics,
     LogSlice,
     ReleaseHow,
     RepairOutcome,
     RequestInfo,
     SubmitOutcome,
-    Verdict,
 )
 from llmactors.ledger.digest import log_digest
 from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.calls import Calls, expect_known
 from llmactors.ledger.redis.library import key_prefix, load_library
-from llmactors.ledger.redis.reading import Reading, extend
+from llmactors.ledger.redis.log_reader import LogReader, extend
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.redis.workers import Workers
 from llmactors.ledger.settings import LedgerSettings
@@ -96,7 +96,7 @@ class RedisLedger:
             url, link_settings or _LINK, name=name, on_push=self._on_push, on_connect=self._on_connect
         )
         self._calls = Calls(self.link, self.prefix, packed, self._redis.patience_s, clock_ms)
-        self.reading = Reading(self._calls, self._inbox, self._redis.silence_s, self._redis.unread_s)
+        self.reading = LogReader(self._calls, self._inbox, self._redis.silence_s, self._redis.unread_s)
         self._workers = Workers()
 
     def __repr__(self) -> str:
@@ -114,7 +114,7 @@ class RedisLedger:
     async def submit(self, request: GenerateRequest) -> SubmitOutcome:
         return (await self.admit([Candidate(request)])).outcome
 
-    async def admit(self, candidates: Sequence[Candidate]) -> Verdict:
+    async def admit(self, candidates: Sequence[Candidate]) -> AdmitResult:
         parts = [part for candidate in candidates for part in codec.candidate_parts(candidate)]
         # Copied from the first token on, so that whoever admits a request need not ask for its log.
         new = [
@@ -262,12 +262,12 @@ class RedisLedger:
     async def reap(self) -> int:
         return int(await self._calls.insist("reap"))
 
-    async def dead_letters(self) -> list[DeadLetter]:
-        letters: list[DeadLetter] = []
+    async def dead_letters(self) -> list[DeadRequest]:
+        letters: list[DeadRequest] = []
         for _, flat in await self._calls.ask("dead_letters"):
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             request, cause = codec.decode_request(fields[b"body"]), fields[b"cause"].decode("utf-8", "replace")
-            letters.append(DeadLetter(request, int(fields[b"attempt"]), cause, int(fields[b"at"])))
+            letters.append(DeadRequest(request, int(fields[b"attempt"]), cause, int(fields[b"at"])))
         return letters
 
     async def statistics(self) -> LedgerStatistics:

@@ -10,8 +10,8 @@ import attrs
 import trio
 
 from llmactors.ledger.contract import Candidate
+from llmactors.ledger.core.token_log import TokenLog
 from llmactors.ledger.redis.codec import decode_pushes
-from llmactors.ledger.token_log import TokenLog
 from llmactors.messages import Failed, Terminal, TokenDelta
 
 DIVERGED = Failed(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmactors import errors
-from llmactors.ledger import Candidate, ReleaseHow, SubmitOutcome, Verdict
+from llmactors.ledger import AdmitResult, Candidate, ReleaseHow, SubmitOutcome
 from llmactors.limiter import Limit, Limits, RateKind, RatePolicy, charges_for
 from llmactors.messages import Failed, Finished, Usage
 from llmactors.testing.ledger_suite.rig import Rig, finished, request
@@ -28,12 +28,12 @@ def charged(name: str, *, limits: Limits = LIMITS, rate: RatePolicy | None = Non
     return Candidate(asked, charges_for(limits, asked.tenant, tokens=most, rate=rate, limit_key="caller"))
 
 
-def remaining(verdict: Verdict) -> dict[Limit, int]:
+def remaining(verdict: AdmitResult) -> dict[Limit, int]:
     """What is left of each limit."""
     return {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
 
 
-def refusing(verdict: Verdict) -> set[Limit]:
+def refusing(verdict: AdmitResult) -> set[Limit]:
     """The limits that refused."""
     return {standing.charge.limit for standing in verdict.standings if not standing.decision.admitted}
 
@@ -54,7 +54,7 @@ class LimitSuite:
 
     async def test_who_has_no_limits_stands_nowhere(self, rig: Rig) -> None:
         verdict = await rig.ledger.admit([charged("r", limits=Limits())])
-        assert verdict == Verdict(SubmitOutcome.ACCEPTED)
+        assert verdict == AdmitResult(SubmitOutcome.ACCEPTED)
 
     async def test_the_same_id_again_is_charged_once(self, rig: Rig) -> None:
         await rig.ledger.admit([charged("r")])

@@ -14,8 +14,8 @@ from llmactors.backends.openai.answer import NO_TOKEN
 from llmactors.backends.openai.circuit import CircuitState
 from llmactors.errors import BackendFailed, Interrupted, InvalidRequest, LlmactorsError, Unavailable
 from llmactors.messages import GenerateRequest, TokenDelta
-from llmactors.testing.faulty_upstream import WORDS, Behaviour, FaultyUpstream, Hit, ending, good, sse, upstream
 from llmactors.testing.node import wait_until
+from tests.support.faulty_upstream import WORDS, Behaviour, FaultyUpstream, Hit, ending, good, sse, upstream
 
 pytestmark = pytest.mark.integration
 

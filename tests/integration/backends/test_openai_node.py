@@ -8,9 +8,9 @@ import pytest
 import trio
 
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
-from llmactors.system.workshop import ServedModel
-from llmactors.testing.faulty_upstream import WORDS, Hit, good, upstream
+from llmactors.system.model_actors import ServedModel
 from llmactors.testing.node import LocalNode, NodeProcess, local_node, wait_until
+from tests.support.faulty_upstream import WORDS, Hit, good, upstream
 
 pytestmark = pytest.mark.integration
 

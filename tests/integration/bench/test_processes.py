@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from bench.processes import running
-from llmactors.load.processes import Usage
+from llmactors.load.processes import ProcessUsage
 
 pytestmark = pytest.mark.integration
 
@@ -48,8 +48,8 @@ def test_what_a_server_started_and_left_ends_with_it() -> None:
             time.sleep(0.01)
         pids = process.pids
         assert len(pids) == 2
-        assert Usage.of(pids).cpu_s > 0
-        assert Usage.of(pids).resident_bytes > 1_000_000
+        assert ProcessUsage.of(pids).cpu_s > 0
+        assert ProcessUsage.of(pids).resident_bytes > 1_000_000
     for pid in pids:
         wait_gone(pid)
 

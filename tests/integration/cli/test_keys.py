@@ -8,10 +8,10 @@ from pathlib import Path
 import attrs
 import pytest
 
+from llmactors.access.keys.file import read_keys
+from llmactors.access.keys.record import KeyStatus
+from llmactors.access.keys.text import read_key
 from llmactors.cli import run
-from llmactors.keys.file import read_keys
-from llmactors.keys.record import Verdict
-from llmactors.keys.text import read_key
 from llmactors.limiter.limits import Limits
 
 pytestmark = pytest.mark.integration
@@ -54,7 +54,7 @@ def test_the_life_of_a_key(keys: Keys, tmp_path: Path, monkeypatch: pytest.Monke
     assert key is not None
     assert created.stdout.strip() not in created.stderr
     (record,) = read_keys(path)
-    assert record.judge(key, record.created) is Verdict.GOOD
+    assert record.judge(key, record.created) is KeyStatus.GOOD
     assert record.expires == pytest.approx(record.created + 30 * 86_400, abs=10)
     assert (record.models, record.best_priority, record.weight) == (frozenset("ab"), 2, 2.5)
     assert record.limits == Limits(requests_per_minute=60, tokens_per_minute=9000, tokens_per_day=100_000, concurrent=4)
@@ -68,8 +68,8 @@ def test_the_life_of_a_key(keys: Keys, tmp_path: Path, monkeypatch: pytest.Monke
     assert fresh.key_id == key.key_id
     (record,) = read_keys(path)
     now = record.former[0].until - 1800
-    assert [record.judge(each, now) for each in (key, fresh)] == [Verdict.GOOD, Verdict.GOOD]
-    assert [record.judge(each, now + 3600) for each in (key, fresh)] == [Verdict.WRONG, Verdict.GOOD]
+    assert [record.judge(each, now) for each in (key, fresh)] == [KeyStatus.GOOD, KeyStatus.GOOD]
+    assert [record.judge(each, now + 3600) for each in (key, fresh)] == [KeyStatus.WRONG, KeyStatus.GOOD]
 
     shown = keys("list", *where).stdout
     for text in (

@@ -14,9 +14,9 @@ import pytest
 import trio
 
 from llmactors.actors import ActorSpec, Backoff, Restart, SupervisorSpec, Tree
+from llmactors.cluster import parent_death
+from llmactors.cluster.child import ChildActor, ChildSpec, EndOrderly
 from llmactors.errors import StartFailed
-from llmactors.system import lifeline
-from llmactors.system.child import ChildActor, ChildSpec, EndOrderly
 from llmactors.testing.node import wait_until
 
 pytestmark = pytest.mark.integration
@@ -127,7 +127,7 @@ async def test_one_that_cannot_start_says_why() -> None:
 
 
 def test_it_dies_with_its_parent() -> None:
-    sleeper = f"import subprocess,sys,time,os; p=subprocess.Popen([sys.executable,'-S',{lifeline.__file__!r},"
+    sleeper = f"import subprocess,sys,time,os; p=subprocess.Popen([sys.executable,'-S',{parent_death.__file__!r},"
     sleeper += "str(os.getpid()),sys.executable,'-c','import time; time.sleep(60)']); print(p.pid,flush=True)"
     with subprocess.Popen(
         [sys.executable, "-c", f"{sleeper}; time.sleep(60)"], stdout=subprocess.PIPE, text=True
@@ -136,7 +136,7 @@ def test_it_dies_with_its_parent() -> None:
         pid = int(parent.stdout.readline())
         deadline = time.monotonic() + 10
         # Empty for a moment while it becomes the program.
-        while not (line := Path(f"/proc/{pid}/cmdline").read_bytes()) or b"lifeline" in line:
+        while not (line := Path(f"/proc/{pid}/cmdline").read_bytes()) or b"parent_death" in line:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         parent.kill()

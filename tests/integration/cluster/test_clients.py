@@ -16,10 +16,10 @@ import trio
 from llmactors.backends.mock.oracle import mock_text
 from llmactors.ledger.redis import key_prefix
 from llmactors.messages import ChatMessage, GenerateRequest
-from llmactors.testing.leaving import CHAT_JSON, CHAT_STREAM, JSON, SOCKET, STREAM, Route, Way
-from llmactors.testing.raw_http import RawExchange
 from tests.conftest import Figures
 from tests.integration.cluster.conftest import Cluster
+from tests.support.leaving import CHAT_JSON, CHAT_STREAM, JSON, SOCKET, STREAM, Route, Way
+from tests.support.raw_http import RawExchange
 
 pytestmark = pytest.mark.integration
 

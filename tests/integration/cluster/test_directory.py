@@ -9,10 +9,10 @@ import pytest
 import trio
 
 from llmactors.actors import ActorSpec, SupervisorSpec, Tree
-from llmactors.nodes.actor import NameTaken, NodeActor, take_name
-from llmactors.nodes.host import ProcessId
-from llmactors.nodes.record import TTL_S, NodeRecord, Role, new_incarnation
-from llmactors.nodes.store import NodeStore
+from llmactors.cluster.node_actor import NameTaken, NodeActor, take_name
+from llmactors.cluster.node_record import TTL_S, NodeRecord, Role, new_incarnation
+from llmactors.cluster.node_store import NodeStore
+from llmactors.cluster.process_id import ProcessId
 from llmactors.redislink import RedisLink
 from llmactors.testing.node import wait_until
 from llmactors.testing.redis_server import RedisServer

@@ -10,12 +10,12 @@ import pytest
 import trio
 import trio_websocket
 
+from llmactors.access.keys.keyring import RedisKeyring
+from llmactors.access.keys.record import KeyRecord
+from llmactors.access.keys.redis import RedisKeyStore
+from llmactors.access.keys.store import KeyStoreError
+from llmactors.access.keys.text import new_key
 from llmactors.cli import run
-from llmactors.keys.keyring import RedisKeyring
-from llmactors.keys.record import KeyRecord
-from llmactors.keys.redis import RedisKeyStore
-from llmactors.keys.store import KeyStoreError
-from llmactors.keys.text import new_key
 from llmactors.redislink import RedisLink
 from llmactors.testing.redis_server import RedisServer
 from tests.integration.cluster.conftest import Cluster

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from llmactors.cli.sse import EventParser
-from llmactors.testing.streams import StreamRecord
+from tests.support.streams import StreamRecord
 
 SERVICES = {"valkey": 1, "worker": 2, "gateway-1": 1, "gateway-2": 1, "prometheus": 1}
 """How many containers each has."""

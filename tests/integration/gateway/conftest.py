@@ -11,10 +11,10 @@ import psutil
 import pytest
 import trio
 
+from llmactors.access.keys.file import write_keys
+from llmactors.access.keys.record import KeyRecord
+from llmactors.access.keys.text import NewKey, new_key
 from llmactors.backends.mock.oracle import mock_text
-from llmactors.keys.file import write_keys
-from llmactors.keys.record import KeyRecord
-from llmactors.keys.text import NewKey, new_key
 from llmactors.limiter import Limits
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, wait_until

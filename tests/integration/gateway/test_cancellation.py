@@ -11,7 +11,9 @@ import pytest
 import trio
 
 from llmactors.messages import Finished, Usage
-from llmactors.testing.leaving import (
+from llmactors.testing.node import LocalNode, local_node, wait_until
+from tests.conftest import Figures
+from tests.support.leaving import (
     BACKGROUND,
     CHAT_JSON,
     CHAT_STREAM,
@@ -25,9 +27,7 @@ from llmactors.testing.leaving import (
     Route,
     Way,
 )
-from llmactors.testing.node import LocalNode, local_node, wait_until
-from llmactors.testing.watched_mock import Watch, watched_model
-from tests.conftest import Figures
+from tests.support.watched_mock import Watch, watched_model
 
 pytestmark = pytest.mark.integration
 
@@ -97,7 +97,7 @@ ROWS = [
     *((RUNNING, route) for route in (RESPONSE_STREAM, RESPONSE_JSON, BACKGROUND)),
     (QUEUED, BACKGROUND),
 ]
-"""Each with each way makes the matrix. A new route is a line in `llmactors.testing.leaving` and one here."""
+"""Each with each way makes the matrix. A new route is a line in `tests.support.leaving` and one here."""
 
 
 def newest(node: LocalNode, prompt: str) -> list[str]:

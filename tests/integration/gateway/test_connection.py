@@ -14,9 +14,9 @@ from hypercorn.events import RawData
 from hypercorn.trio.worker_context import WorkerContext
 from trio.testing import wait_all_tasks_blocked
 
-from llmactors.gateway.connection import Connection, ConnectionSettings
-from llmactors.gateway.protocol import Http1
-from llmactors.gateway.turnstile import Turnstile
+from llmactors.http.connection import ConnectionSettings, ServerConnection
+from llmactors.http.http1 import Http1
+from llmactors.http.throttle import BurstThrottle
 from llmactors.testing.node import local_node
 
 pytestmark = pytest.mark.integration
@@ -30,7 +30,7 @@ async def no_app(scope: object, receive: object, send: object) -> None:
 class Pair:
     """A connection, the socket under it, and its client's end."""
 
-    connection: Connection
+    connection: ServerConnection
     stream: trio.SocketStream
     raw: socket.socket
     peer: trio.socket.SocketType
@@ -54,8 +54,8 @@ def pair(write_s: float = 20.0) -> Iterator[Pair]:
     for end in (raw, far):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
-    settings, turnstile = ConnectionSettings(write_s=write_s), Turnstile(burst=1, per_pass=1)
-    connection = Connection(no_app, Config(), WorkerContext(None), stream, raw, settings, turnstile)
+    settings, throttle = ConnectionSettings(write_s=write_s), BurstThrottle(burst=1, per_pass=1)
+    connection = ServerConnection(no_app, Config(), WorkerContext(None), stream, raw, settings, throttle)
     with raw, far:
         yield Pair(connection, stream, raw, trio.socket.from_stdlib_socket(far))
 

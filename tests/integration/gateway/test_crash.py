@@ -10,8 +10,8 @@ import trio
 from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
-from llmactors.testing.raw_http import RawExchange
-from llmactors.testing.streams import CUTS, StreamRecord, follow, read_stream, read_stubbornly
+from tests.support.raw_http import RawExchange
+from tests.support.streams import CUTS, StreamRecord, follow, read_stream, read_stubbornly
 
 pytestmark = pytest.mark.integration
 

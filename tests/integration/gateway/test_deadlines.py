@@ -10,11 +10,11 @@ import pytest
 import trio
 
 from llmactors.messages import Failed, Usage
-from llmactors.testing.leaving import STREAM
 from llmactors.testing.node import LocalNode, local_node, wait_until
-from llmactors.testing.watched_mock import Watch, watched_model
 from tests.integration.gateway.test_cancellation import LONG, MOST_STEPS, STEP_MS, id_of, newest
 from tests.integration.gateway.test_websocket import connect
+from tests.support.leaving import STREAM
+from tests.support.watched_mock import Watch, watched_model
 
 pytestmark = pytest.mark.integration
 

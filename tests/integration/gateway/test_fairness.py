@@ -6,10 +6,10 @@ import pytest
 import trio
 
 from llmactors.testing.event_socket import EventSocket
-from llmactors.testing.fairness import jain
 from llmactors.testing.node import local_node, mock_model, wait_until
 from tests.conftest import Figures
 from tests.integration.gateway.conftest import Tenants
+from tests.support.fairness import jain
 
 pytestmark = pytest.mark.integration
 

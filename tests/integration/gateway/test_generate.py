@@ -9,8 +9,8 @@ import trio
 from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
-from llmactors.testing.raw_http import RawExchange
-from llmactors.testing.streams import StreamRecord, follow, read_stream, read_until
+from tests.support.raw_http import RawExchange
+from tests.support.streams import StreamRecord, follow, read_stream, read_until
 
 pytestmark = pytest.mark.integration
 

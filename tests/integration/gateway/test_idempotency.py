@@ -146,7 +146,7 @@ async def test_keys_of_different_tenants_are_different(path: str, body: dict[str
 
 
 async def test_no_tenant_can_make_up_the_key_of_another() -> None:
-    from llmactors.gateway.request_id import keyed_request_id
+    from llmactors.http.request_id import keyed_request_id
 
     ids = {keyed_request_id(tenant, key) for tenant, key in (("a", "b"), ("b", "a"), ("a:b", ""), ("", "a:b"))}
     assert len(ids) == 4
@@ -157,7 +157,7 @@ async def test_a_key_is_refused_once_its_answer_is_gone_and_free_again_much_late
     path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brief = LedgerSettings(retention_s=0.1, tombstone_s=0.5)
-    monkeypatch.setattr("llmactors.system.parts.ledger_settings", lambda _: brief)
+    monkeypatch.setattr("llmactors.system.wiring.ledger_settings", lambda _: brief)
     async with local_node() as node:
         assert (await post(node, path, body, "k")).status_code == 200
         await wait_until(lambda: "0 ended" in repr(node.node.ledger))

@@ -15,9 +15,9 @@ import structlog
 import trio
 import trio_websocket
 
-from llmactors.keys.file import FileKeyStore, write_keys
-from llmactors.keys.record import KeyRecord
-from llmactors.keys.text import NewKey, new_key
+from llmactors.access.keys.file import FileKeyStore, write_keys
+from llmactors.access.keys.record import KeyRecord
+from llmactors.access.keys.text import NewKey, new_key
 from llmactors.telemetry import configure_logging
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 

@@ -12,22 +12,22 @@ import trio
 import trio.testing
 
 from llmactors.batcher.actor import BatcherActor
-from llmactors.gateway.connection import Connection
-from llmactors.gateway.exchange import Exchange
-from llmactors.gateway.inbox import Inbox
-from llmactors.gateway.server import Server
+from llmactors.gateway.native.websocket import SocketSession
 from llmactors.gateway.service import Service
-from llmactors.gateway.sse import SseStream
-from llmactors.gateway.websocket import SocketSession
+from llmactors.gateway.streaming.sse_stream import SseStream
+from llmactors.http.connection import ServerConnection
+from llmactors.http.exchange import Exchange
+from llmactors.http.inbox import Inbox
+from llmactors.http.server import Server
 from llmactors.ledger import LedgerSettings
+from llmactors.ledger.core.record import Record
 from llmactors.ledger.follower import LogFollower
-from llmactors.ledger.record import Record
 from llmactors.messages import GenerateRequest
-from llmactors.testing.leaving import CHOICES, ROUTES, Client, Way
 from llmactors.testing.node import LocalNode, local_node, wait_until
-from llmactors.testing.residue import residue
-from llmactors.testing.streams import read_stream
-from llmactors.testing.watched_mock import watched_model
+from tests.support.leaving import CHOICES, ROUTES, Client, Way
+from tests.support.residue import residue
+from tests.support.streams import read_stream
+from tests.support.watched_mock import watched_model
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 COUNT = 1500
 AT_ONCE = 50
-KINDS = (LogFollower, SseStream, Exchange, SocketSession, Connection, Inbox, Record, GenerateRequest)
+KINDS = (LogFollower, SseStream, Exchange, SocketSession, ServerConnection, Inbox, Record, GenerateRequest)
 
 
 def every(kind: type[T]) -> Iterator[T]:
@@ -88,7 +88,7 @@ async def test_thousands_that_were_given_up_leave_nothing(monkeypatch: pytest.Mo
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     brief = LedgerSettings(retention_s=0.1, tombstone_s=0.1)
-    monkeypatch.setattr("llmactors.system.parts.ledger_settings", lambda _: brief)
+    monkeypatch.setattr("llmactors.system.wiring.ledger_settings", lambda _: brief)
     model, watch = watched_model("slots=24,step_ms=1,prefill_ms=2")
     async with local_node(model, resume_grace_s=0.02, background_s=0.2, rate_limit="1000000/s") as node:
 
@@ -143,5 +143,5 @@ async def test_ended_streams_and_closed_connections_are_freed_at_once() -> None:
 
 def uncollected() -> Counter[str]:
     """As `alive`, but for what the ledger keeps, and as it is without the collector's help."""
-    kinds = (SseStream, Exchange, Connection, Inbox, LogFollower)
+    kinds = (SseStream, Exchange, ServerConnection, Inbox, LogFollower)
     return Counter({kind.__name__: sum(1 for _ in every(kind)) for kind in kinds})

@@ -14,7 +14,7 @@ import trio
 import trio_websocket
 
 from llmactors.limiter import Limits
-from llmactors.system.workshop import ServedModel
+from llmactors.system.model_actors import ServedModel
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.integration.gateway.conftest import Tenants
 

@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from llmactors.backends.directory import ModelState, ModelStatus
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
-from llmactors.testing.raw_http import RawExchange
-from llmactors.testing.streams import read_stream, read_until
+from tests.support.raw_http import RawExchange
+from tests.support.streams import read_stream, read_until
 
 pytestmark = pytest.mark.integration
 

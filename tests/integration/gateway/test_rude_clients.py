@@ -14,11 +14,11 @@ import trio
 
 from llmactors.backends.mock.oracle import mock_text
 from llmactors.cli.sse import EventParser
-from llmactors.gateway.server import ServerSettings
+from llmactors.http.server import ServerSettings
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
-from llmactors.testing.raw_http import RawExchange
-from llmactors.testing.streams import CUTS, StreamRecord, follow, read_stream, read_until
+from tests.support.raw_http import RawExchange
+from tests.support.streams import CUTS, StreamRecord, follow, read_stream, read_until
 
 pytestmark = pytest.mark.integration
 
@@ -231,7 +231,9 @@ async def test_many_connections_that_say_nothing(nothing_left: NothingLeft) -> N
 
 
 async def test_connections_above_the_limit_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmactors.system.front.ServerSettings", functools.partial(ServerSettings, max_connections=3))
+    monkeypatch.setattr(
+        "llmactors.system.gateway_actors.ServerSettings", functools.partial(ServerSettings, max_connections=3)
+    )
     async with local_node() as node:
         silent = [await trio.open_tcp_stream("127.0.0.1", node.port) for _ in range(3)]
         with pytest.raises(httpx.ReadTimeout):

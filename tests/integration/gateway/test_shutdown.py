@@ -15,8 +15,8 @@ import trio_websocket
 from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import NodeProcess
-from llmactors.testing.raw_http import RawExchange
-from llmactors.testing.streams import CUTS, StreamRecord, follow, read_stream
+from tests.support.raw_http import RawExchange
+from tests.support.streams import CUTS, StreamRecord, follow, read_stream
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ import trio_websocket
 from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
-from llmactors.testing.streams import read_stream
+from tests.support.streams import read_stream
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from llmactors.backends.mock.oracle import mock_text
-from llmactors.gateway.connection import ConnectionSettings
+from llmactors.http.connection import ConnectionSettings
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 
@@ -318,7 +318,7 @@ async def test_connection_without_a_request_is_closed_in_time(
     monkeypatch: pytest.MonkeyPatch, nothing_left: NothingLeft
 ) -> None:
     settings = functools.partial(ConnectionSettings, idle_s=0.2)
-    monkeypatch.setattr("llmactors.system.front.ConnectionSettings", settings)
+    monkeypatch.setattr("llmactors.system.gateway_actors.ConnectionSettings", settings)
     async with local_node() as node:
         silent, half, used = [await connect(node) for _ in range(3)]
         async with silent.stream, half.stream, used.stream:
@@ -331,7 +331,7 @@ async def test_connection_without_a_request_is_closed_in_time(
 
 async def test_slow_stream_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = functools.partial(ConnectionSettings, idle_s=0.1)
-    monkeypatch.setattr("llmactors.system.front.ConnectionSettings", settings)
+    monkeypatch.setattr("llmactors.system.gateway_actors.ConnectionSettings", settings)
     async with local_node(mock_model("step_ms=200")) as node:
         wire = await connect(node)
         async with wire.stream:

@@ -9,13 +9,13 @@ import pytest
 import trio
 
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger, SubmitOutcome
-from llmactors.ledger.class_queue import PATIENCE
+from llmactors.ledger.core.class_queue import PATIENCE
 from llmactors.ledger.redis import RedisLedger
 from llmactors.messages import GenerateRequest
-from llmactors.testing.fairness import jain
 from llmactors.testing.ledger_suite.rig import finished, request
 from llmactors.testing.redis_server import RedisServer
 from tests.conftest import Figures
+from tests.support.fairness import jain
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from llmactors.load.arrivals import poisson
 from llmactors.load.measure import measure
 from llmactors.load.plan import Api, Check, Plan
 from llmactors.load.target import Target
-from llmactors.testing.canned_answers import (
+from tests.support.canned_answers import (
     Fault,
     chunked,
     frame,
@@ -27,7 +27,7 @@ from llmactors.testing.canned_answers import (
     sized,
     swap,
 )
-from llmactors.testing.canned_server import Asked, CannedServer, Cut, Wait
+from tests.support.canned_server import Asked, CannedServer, Cut, Wait
 
 pytestmark = pytest.mark.integration
 

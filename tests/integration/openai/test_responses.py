@@ -8,7 +8,7 @@ import trio
 from openai.types.responses import Response, ResponseStreamEvent
 
 from llmactors.backends.mock.oracle import mock_text
-from llmactors.gateway.openai.responses.kept import Kept
+from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.messages import ChatMessage, GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 
@@ -291,7 +291,9 @@ async def test_only_a_response_that_is_kept_can_be_asked_for(node: LocalNode, cl
     """Not what another tenant asked for, what another route answered, what was not to be kept, or what never was."""
     unkept = await client.responses.create(**ASK, max_output_tokens=1, store=False)
     native = await node.client.post("/v1/generate", json={"prompt": "x", "max_tokens": 1})
-    other = GenerateRequest("req_other", "mock", "x", max_tokens=5000, tenant="other", note=Kept(background=True).note)
+    other = GenerateRequest(
+        "req_other", "mock", "x", max_tokens=5000, tenant="other", note=StoredResponse(background=True).note
+    )
     await node.node.ledger.submit(other)
     for name in (unkept.id, native.json()["id"].replace("req_", "resp_"), native.json()["id"], "resp_other", "resp_"):
         calls: list[Any] = [

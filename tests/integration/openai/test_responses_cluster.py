@@ -10,7 +10,7 @@ from openai.types.responses import ResponseStreamEvent
 from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import ChatMessage, GenerateRequest
 from llmactors.testing.cluster import Cluster, ClusterSettings
-from llmactors.testing.member import Member
+from llmactors.testing.managed_process import ManagedProcess
 
 pytestmark = [
     pytest.mark.integration,
@@ -23,7 +23,7 @@ ASK: dict[str, Any] = {"model": "mock", "input": "Why?", "max_output_tokens": TO
 TEXT = mock_text(GenerateRequest("", "mock", "", messages=(ChatMessage("user", "Why?"),), max_tokens=TOKENS))
 
 
-def client_of(member: Member) -> openai.AsyncOpenAI:
+def client_of(member: ManagedProcess) -> openai.AsyncOpenAI:
     # It comes again where it is told to, as before the worker has joined.
     return openai.AsyncOpenAI(base_url=f"{member.url}/v1", api_key="none", max_retries=10)
 
@@ -74,7 +74,7 @@ async def test_kill_9_of_its_gateway_takes_no_event_from_a_response() -> None:
             assert len(events) < TOKENS
 
 
-async def _read_and_kill(stream: Any, seen: list[ResponseStreamEvent], member: Member) -> None:
+async def _read_and_kill(stream: Any, seen: list[ResponseStreamEvent], member: ManagedProcess) -> None:
     async for event in stream:
         seen.append(event)
         if event.sequence_number == 10:

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
-from llmactors.system.workshop import ServedModel
+from llmactors.system.model_actors import ServedModel
 from llmactors.testing.node import local_node
 
 pytestmark = [

@@ -3,7 +3,7 @@
 import attrs
 import msgspec
 
-from llmactors.ledger.backlog import size_bytes
+from llmactors.ledger.core.backlog import size_bytes
 from llmactors.ledger.redis.codec import decode_request, encode_request
 from llmactors.messages import OPTIONAL_FIELDS, ChatMessage, GenerateRequest
 

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, settings
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
 from llmactors.testing.ledger_machine import LedgerMachine
 from llmactors.testing.limit_machine import LimitMachine
-from llmactors.testing.residue import residue
+from tests.support.residue import residue
 
 
 class MemoryMachine(LedgerMachine):

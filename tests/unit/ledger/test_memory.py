@@ -12,7 +12,7 @@ from llmactors.ledger import AppendEntry, LedgerSettings, MemoryLedger, ReleaseH
 from llmactors.messages import GenerateRequest
 from llmactors.testing.ledger_machine import run_sync
 from llmactors.testing.ledger_suite import SUITE_SETTINGS, finished, request, tokens
-from llmactors.testing.residue import residue
+from tests.support.residue import residue
 
 
 @attrs.define

@@ -18,7 +18,7 @@ from llmactors.load.plan import Api, Check, Plan
 from llmactors.load.reading import Reading
 from llmactors.load.target import Target
 from llmactors.messages import GenerateRequest
-from llmactors.testing.canned_answers import (
+from tests.support.canned_answers import (
     Fault,
     chat_events,
     chunked,

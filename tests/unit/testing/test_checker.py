@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from llmactors.testing.checker import Verdict, check, gaps_at, mock_answer, percentiles
+from llmactors.testing.checker import CheckReport, check, gaps_at, mock_answer, percentiles
 from llmactors.testing.history import EndSeen, History, RequestHistory
 
 TOKENS = 6
@@ -19,7 +19,7 @@ def request(number: int = 1) -> RequestHistory:
     return made
 
 
-def judge(*requests: RequestHistory) -> Verdict:
+def judge(*requests: RequestHistory) -> CheckReport:
     return check(History(list(requests)))
 
 

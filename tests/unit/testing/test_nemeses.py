@@ -12,7 +12,7 @@ import trio
 from llmactors.testing import nemeses
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.key_observer import RedisKeys
-from llmactors.testing.member import Member, poll_until
+from llmactors.testing.managed_process import ManagedProcess, poll_until
 from llmactors.testing.proxy import Proxy
 
 pytestmark = pytest.mark.integration
@@ -125,7 +125,7 @@ async def test_a_cut_counts_only_where_something_was_cut(cluster: Cluster) -> No
 async def test_processes_are_killed_and_frozen_only_where_they_are_ready(cluster: Cluster, tmp_path: Path) -> None:
     kill, freeze = nemeses.KillWorker(cluster), nemeses.FreezeWorker(cluster, min_s=0.1, max_s=0.1)
     arguments = ("--model", "mock", "--bind", "127.0.0.1:0")
-    member = Member("worker", "worker-1", arguments, tmp_path, restart_after_s=1)
+    member = ManagedProcess("worker", "worker-1", arguments, tmp_path, restart_after_s=1)
     cluster.workers.append(member)
     with trio.move_on_after(0.1) as waited:
         await kill.strike(RNG)

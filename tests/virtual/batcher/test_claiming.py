@@ -6,7 +6,7 @@ from trio.testing import MockClock
 
 from llmactors.backends.base import Batching
 from llmactors.backends.mock.backend import MockBackend, MockSettings
-from llmactors.batcher.actor import Drain
+from llmactors.batcher.actor import DrainBatcher
 from llmactors.ledger import BeatResult, Claim, MemoryLedger
 from tests.virtual.batcher.conftest import BACKEND, BATCHER, World, codes
 
@@ -94,7 +94,7 @@ async def test_drain_waits_for_a_claim_and_hands_back_what_it_brings(
     world, ledger = far_world(batching=batching)
     async with world.running():
         await submit_and_wait_for_a_claim(world, ledger, 3)
-        await world.batcher_spec.ref.ask(Drain())
+        await world.batcher_spec.ref.ask(DrainBatcher())
         ledger.far = False
         statistics = await ledger.statistics()
         assert (statistics.running, statistics.queued, statistics.workers) == (0, 3, 0)

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from llmactors.backends.base import Batching
 from llmactors.backends.mock.backend import MockSettings
-from llmactors.batcher.actor import Drain
+from llmactors.batcher.actor import DrainBatcher
 from llmactors.ledger import AppendResult, MemoryLedger, ReleaseHow
 from tests.virtual.batcher.conftest import BATCHER, MODEL, World, codes
 
@@ -38,7 +38,7 @@ async def drained_in_the_middle(world: World, requests: int, at_s: float) -> Asy
         for _ in range(requests):
             await world.submit(max_tokens=TOKENS)
         await trio.sleep(at_s)
-        await world.batcher_spec.ref.ask(Drain())
+        await world.batcher_spec.ref.ask(DrainBatcher())
         yield {stream.request.id: (await world.memory.info(stream.request.id)).last_seq for stream in world.streams}
         world.crash(BATCHER)
 
@@ -95,4 +95,4 @@ async def test_a_second_drain_is_answered_at_once(autojump_clock: MockClock) -> 
     world = World(MockSettings(step_ms=10, slots=4))
     async with drained_in_the_middle(world, 2, 0.03):
         with trio.fail_after(0.001):
-            await world.batcher_spec.ref.ask(Drain())
+            await world.batcher_spec.ref.ask(DrainBatcher())

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from llmactors.backends.mock.backend import MockSettings
 from llmactors.messages import GenerateRequest
-from llmactors.testing.fairness import jain
+from tests.support.fairness import jain
 from tests.virtual.batcher.conftest import MODEL, World
 
 SMALL = [f"small{each}" for each in range(9)]

@@ -7,14 +7,14 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
+from llmactors.access.authentication import Authenticator
 from llmactors.backends.base import Batching, Capabilities, Takeover
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.errors import Unavailable
 from llmactors.gateway.app import App
-from llmactors.gateway.auth import Authenticator
-from llmactors.gateway.exchange import Scope
-from llmactors.gateway.inbox import Inbox
 from llmactors.gateway.service import Service, ServiceSettings
+from llmactors.http.exchange import Scope
+from llmactors.http.inbox import Inbox
 from llmactors.ledger import AppendEntry, MemoryLedger
 from llmactors.messages import Finished, TokenDelta, Usage
 from llmactors.telemetry import Metrics

@@ -20,7 +20,7 @@ import msgspec
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.render import error_of
-from llmactors.gateway.openai.responses.shown import Shown, has_item, item_status_at, text_part
+from llmactors.gateway.openai.responses.view import ResponseView, has_item, item_status_at, text_part
 from llmactors.ledger import LogSlice
 from llmactors.messages import Failed, Terminal
 
@@ -34,7 +34,7 @@ class EventRenderer:
 
     keep_alive = b""
 
-    def __init__(self, shown: Shown, starting_after: int = -1) -> None:
+    def __init__(self, shown: ResponseView, starting_after: int = -1) -> None:
         self._shown = shown
         self._after = starting_after
         self._number = 0

@@ -4,17 +4,17 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from llmactors.access.authentication import Caller
 from llmactors.errors import Expired, LlmactorsError, MethodNotAllowed, NotFound, from_code
-from llmactors.gateway.auth import Caller
-from llmactors.gateway.exchange import Exchange, Header
-from llmactors.gateway.generate import SSE_HEADERS, SSE_TYPE
+from llmactors.gateway.native.generate import SSE_HEADERS, SSE_TYPE
+from llmactors.gateway.native.schema import deadline_of, parse_object
 from llmactors.gateway.openai.responses.events import EventRenderer
 from llmactors.gateway.openai.responses.schema import read_query, read_response
-from llmactors.gateway.openai.responses.shown import Shown, request_id
-from llmactors.gateway.openai.routes import Choices
-from llmactors.gateway.schema import deadline_of, parse_object
+from llmactors.gateway.openai.responses.view import ResponseView, request_id
+from llmactors.gateway.openai.routes import TIMING_HEADER, Choices
 from llmactors.gateway.service import Admission, Service, cut_error
-from llmactors.gateway.sse import SseStream
+from llmactors.gateway.streaming.sse_stream import SseStream
+from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower
 from llmactors.messages import Failed, GenerateRequest
 
@@ -28,6 +28,7 @@ def serves(path: str) -> bool:
 
 async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
     """Any of these routes."""
+    exchange.timing_header = TIMING_HEADER
     name, _, action = exchange.scope["path"].removeprefix(PATH).removeprefix("/").partition("/")
     if not name:
         _expect(exchange, "POST", "use POST to create a response")
@@ -97,7 +98,7 @@ async def _cancel(service: Service, exchange: Exchange, caller: Caller, name: st
         await exchange.answer(200, await _now(service, caller, shown))
 
 
-async def _whole(service: Service, exchange: Exchange, choices: Choices, shown: Shown) -> bool:
+async def _whole(service: Service, exchange: Exchange, choices: Choices, shown: ResponseView) -> bool:
     """Whether the client was there to get it."""
     [follower], [admission] = choices.followers, choices.admissions
     connected = False
@@ -149,22 +150,22 @@ async def _stream(
     return await exchange.while_connected(follow) and ended
 
 
-async def _own(service: Service, caller: Caller, name: str) -> Shown:
+async def _own(service: Service, caller: Caller, name: str) -> ResponseView:
     """A response of this caller's that may be asked for again. Raises `NotFound` or `Expired`."""
     known = request_id(name)
-    shown = None if known is None else Shown.of((await service.info(caller, known)).request)
+    shown = None if known is None else ResponseView.of((await service.info(caller, known)).request)
     if shown is None or not shown.kept.store:
         raise NotFound
     return shown
 
 
-async def _now(service: Service, caller: Caller, shown: Shown) -> dict[str, Any]:
+async def _now(service: Service, caller: Caller, shown: ResponseView) -> dict[str, Any]:
     info = await service.info(caller, shown.request.id)
     return shown.now(info.state, await service.read(shown.request.id))
 
 
-def _shown(request: GenerateRequest) -> Shown:
-    shown = Shown.of(request)
+def _shown(request: GenerateRequest) -> ResponseView:
+    shown = ResponseView.of(request)
     assert shown is not None  # noqa: S101 - these routes write the note that makes it a response
     return shown
 

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 import attrs
 import msgspec
 
-from llmactors.gateway.openai.errors import Refused
-from llmactors.gateway.openai.responses.kept import Kept
+from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.gateway.openai.schema import (
     DEFAULT_CHAT_TOKENS,
     NOTHING,
@@ -65,13 +65,15 @@ class ResponseBody(Common):
         """The request. In the background it lives without a reader for `background_s`. Raises `Refused`."""
         for name, value in (self.text or {}).items():
             if name in _PLAIN_TEXT and value not in _PLAIN_TEXT[name]:
-                raise Refused("text", f"`text.{name}` is not served here; leave it out")
+                raise InvalidParameter("text", f"`text.{name}` is not served here; leave it out")
         if self.background and self.store is False:
-            raise Refused("store", "`store` cannot be false with `background`: the answer must be kept to be asked for")
+            raise InvalidParameter(
+                "store", "`store` cannot be false with `background`: the answer must be kept to be asked for"
+            )
         messages = self._messages()
         if self.instructions:
             messages.insert(0, ChatMessage("system", self.instructions))
-        kept = Kept(
+        kept = StoredResponse(
             background=bool(self.background),
             store=self.store is not False,
             instructions=bool(self.instructions),
@@ -85,7 +87,7 @@ class ResponseBody(Common):
 
     def _messages(self) -> list[ChatMessage]:
         if not self.input:
-            raise Refused("input", "`input` is empty")
+            raise InvalidParameter("input", "`input` is empty")
         if isinstance(self.input, str):
             return [ChatMessage("user", self.input)]
         return [_message(f"input[{number}]", item) for number, item in enumerate(self.input)]
@@ -109,24 +111,26 @@ def read_query(query: str) -> Retrieval:
     """Raises `Refused`. Parameters that nobody knows are passed over."""
     given = dict(parse_qsl(query, keep_blank_values=True))
     if any(name.partition("[")[0] == "include" for name in given):
-        raise Refused("include", "`include` is not served here; leave it out")
+        raise InvalidParameter("include", "`include` is not served here; leave it out")
     stream = given.get("stream", "false").lower()
     if stream not in {"true", "false"}:
-        raise Refused("stream", "`stream` must be true or false")
+        raise InvalidParameter("stream", "`stream` must be true or false")
     after = given.get("starting_after")
     if after is None:
         return Retrieval(stream == "true")
     if not after.isascii() or not after.isdigit() or len(after) > _MAX_NUMBER_CHARS:
-        raise Refused("starting_after", "`starting_after` takes the `sequence_number` of an event: a whole number")
+        raise InvalidParameter(
+            "starting_after", "`starting_after` takes the `sequence_number` of an event: a whole number"
+        )
     if stream == "false":
-        raise Refused("starting_after", "`starting_after` is for streams: send `stream=true` with it")
+        raise InvalidParameter("starting_after", "`starting_after` is for streams: send `stream=true` with it")
     return Retrieval(stream=True, starting_after=int(after))
 
 
 def _message(where: str, item: object) -> ChatMessage:
     if not isinstance(item, dict):
-        raise Refused("input", f"`{where}` must be a message")
+        raise InvalidParameter("input", f"`{where}` must be a message")
     kind = item.get("type", "message")
     if kind != "message":
-        raise Refused("input", f"`{where}` has the type {str(kind)[:40]!r}; only messages are served")
+        raise InvalidParameter("input", f"`{where}` has the type {str(kind)[:40]!r}; only messages are served")
     return read_message("input", where, item, _TEXT_PARTS)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from llmactors.errors import InvalidRequest, from_code
-from llmactors.gateway.openai.errors import Refused, error_object
+from llmactors.gateway.native.schema import deadline_of
+from llmactors.gateway.openai.errors import InvalidParameter, error_object
 from llmactors.gateway.openai.schema import OneAsk, read_chat, read_completion
-from llmactors.gateway.schema import deadline_of
 from llmactors.messages import ChatMessage
 
 USER = {"role": "user", "content": "hi"}
@@ -45,7 +45,7 @@ def completion(**fields: Any) -> list[OneAsk]:
 )
 def test_what_is_not_served_is_refused_by_its_name(name: str, value: object) -> None:
     for ask in (chat, completion):
-        with pytest.raises(Refused, match=f"`{name}` is not served here") as refused:
+        with pytest.raises(InvalidParameter, match=f"`{name}` is not served here") as refused:
             ask(**{name: value})
         body = error_object(refused.value)["error"]
         assert (body["type"], body["param"], body["code"]) == ("invalid_request_error", name, "invalid_request")
@@ -97,14 +97,14 @@ def test_what_asks_for_nothing_is_passed_over(fields: dict[str, Any]) -> None:
     ],
 )
 def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidParameter) as refused:
         chat(**fields)
     assert refused.value.param == param
     assert param in refused.value.message
 
 
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidParameter) as refused:
         read_chat({"messages": [USER]})
     assert refused.value.param == "model"
 
@@ -114,7 +114,7 @@ def test_a_missing_field_is_named() -> None:
     [[], [[]], [""], "", ["a"] * 17, [[1]] * 17, ["a", 1], [1, "a"], [[1], "a"], [-1], [1.5], [True], [2**31], 7],
 )
 def test_prompts_that_are_none_are_refused(prompt: object) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidParameter) as refused:
         completion(prompt=prompt)
     assert refused.value.param == "prompt"
 

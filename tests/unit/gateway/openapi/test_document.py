@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from llmactors.access.authentication import OPEN_ROUTES, Authenticator
 from llmactors.backends.directory import ModelDirectory
 from llmactors.errors import NotFound
 from llmactors.gateway.app import App
-from llmactors.gateway.auth import OPEN_ROUTES, Authenticator
-from llmactors.gateway.exchange import error_object as native_error
-from llmactors.gateway.openai.errors import error_object as compatible_error
+from llmactors.gateway.errors import NATIVE_ERRORS
+from llmactors.gateway.openai.errors import OPENAI_ERRORS
 from llmactors.gateway.openai.responses.routes import PATH as RESPONSES
 from llmactors.gateway.openai.routes import PATHS
 from llmactors.gateway.openapi.answers import CompatibleError, Error
@@ -58,7 +58,7 @@ def test_open_routes_are_those_that_need_no_key() -> None:
 
 
 def test_errors_are_what_it_says_they_are() -> None:
-    for build, kind in ((native_error, Error), (compatible_error, CompatibleError)):
+    for build, kind in ((NATIVE_ERRORS.body, Error), (OPENAI_ERRORS.body, CompatibleError)):
         told = build(NotFound("there is none"), "req_1")
         assert msgspec.to_builtins(msgspec.convert(told, kind)) == told
     [generate] = [each for each in OPERATIONS if each.name == "generate"]

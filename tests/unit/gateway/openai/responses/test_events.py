@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from llmactors.errors import Unavailable
 from llmactors.gateway.openai.responses.events import EventRenderer
-from llmactors.gateway.openai.responses.kept import Kept
-from llmactors.gateway.openai.responses.shown import Shown
+from llmactors.gateway.openai.responses.stored import StoredResponse
+from llmactors.gateway.openai.responses.view import ResponseView
 from llmactors.ledger import LogSlice
 from llmactors.messages import ChatMessage, Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
@@ -24,11 +24,11 @@ ENDS: list[Terminal] = [
 ]
 
 
-def shown(**kept: Any) -> Shown:
-    note = Kept(**kept).note
+def shown(**kept: Any) -> ResponseView:
+    note = StoredResponse(**kept).note
     messages = (ChatMessage("system", "Be brief."), ChatMessage("user", "hi"))
     request = GenerateRequest("req_0a", "m", "", messages=messages, created_ms=1_700_000_000_900, note=note)
-    found = Shown.of(request)
+    found = ResponseView.of(request)
     assert found is not None
     return found
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from llmactors.gateway.openai.errors import Refused, error_object
-from llmactors.gateway.openai.responses.kept import Kept
+from llmactors.gateway.openai.errors import InvalidParameter, error_object
 from llmactors.gateway.openai.responses.schema import Retrieval, read_query, read_response
+from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.messages import ChatMessage, GenerateRequest
 
 
@@ -15,8 +15,8 @@ def request(**fields: Any) -> GenerateRequest:
     return ask.to_request("req_1", model="m", tenant="t", resume_grace_s=1)
 
 
-def kept(**fields: Any) -> Kept:
-    found = Kept.of(request(**fields))
+def kept(**fields: Any) -> StoredResponse:
+    found = StoredResponse.of(request(**fields))
     assert found is not None
     return found
 
@@ -45,7 +45,7 @@ def kept(**fields: Any) -> Kept:
     ],
 )
 def test_what_is_not_served_is_refused_by_its_name(name: str, value: object) -> None:
-    with pytest.raises(Refused, match=f"`{name}` is not served here") as refused:
+    with pytest.raises(InvalidParameter, match=f"`{name}` is not served here") as refused:
         request(**{name: value})
     body = error_object(refused.value)["error"]
     assert (body["type"], body["param"], body["code"]) == ("invalid_request_error", name, "invalid_request")
@@ -96,14 +96,14 @@ def test_what_asks_for_nothing_is_passed_over(fields: dict[str, Any]) -> None:
     ],
 )
 def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidParameter) as refused:
         request(**fields)
     assert refused.value.param == param
     assert param in refused.value.message
 
 
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidParameter) as refused:
         read_response({"model": "m"})
     assert refused.value.param == "input"
 
@@ -135,15 +135,17 @@ def test_instructions_and_messages_are_a_conversation() -> None:
 
 def test_what_is_shown_again_is_kept_with_the_request() -> None:
     everything = kept(background=True, metadata={"b": "1", "a": "2"}, max_output_tokens=7, instructions="x")
-    assert everything == Kept(background=True, instructions=True, max_output_tokens=7, metadata={"a": "2", "b": "1"})
-    assert kept() == Kept()
-    assert kept(store=False) == Kept(store=False)
+    assert everything == StoredResponse(
+        background=True, instructions=True, max_output_tokens=7, metadata={"a": "2", "b": "1"}
+    )
+    assert kept() == StoredResponse()
+    assert kept(store=False) == StoredResponse(store=False)
     assert request(metadata={"b": "1", "a": "2"}).note == request(metadata={"a": "2", "b": "1"}).note
 
 
 @pytest.mark.parametrize("note", ["", "{}", "other:{}", "other:responses:{}"])
 def test_a_request_of_another_front_is_no_response(note: str) -> None:
-    assert Kept.of(GenerateRequest("req_1", "m", "hi", note=note)) is None
+    assert StoredResponse.of(GenerateRequest("req_1", "m", "hi", note=note)) is None
 
 
 def test_only_a_response_in_the_background_lives_without_a_reader() -> None:
@@ -171,6 +173,6 @@ def test_a_query_says_what_to_follow() -> None:
     ],
 )
 def test_a_wrong_query_is_named(query: str, param: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidParameter) as refused:
         read_query(query)
     assert refused.value.param == param

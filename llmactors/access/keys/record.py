@@ -1,0 +1,127 @@
+"""What is stored of a key. Pure: `now` is an argument, in seconds since 1970, as all times here."""
+
+import enum
+import math
+import re
+
+import attrs
+import msgspec
+
+from llmactors.access.keys.text import Credential, Digest, NewKey
+from llmactors.errors import ConfigError
+from llmactors.limiter.limits import Limits
+
+_TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NAME_CHARS = 64
+_LOWEST_CLASS = 2
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0
+"""With a weight near 0 one request would cost more than a virtual time can say, and put all tenants out of order."""
+
+RESERVED_TENANTS = frozenset({"anonymous", "key"})
+"""Whom requests without a key, and those with the node's single key, belong to."""
+
+
+class KeyStatus(enum.Enum):
+    """What a record says to a secret."""
+
+    GOOD = "active"
+    WRONG = "wrong"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@attrs.frozen
+class FormerSecret:
+    """One that was rotated away, and is good until then."""
+
+    hash: Digest
+    until: float
+
+
+@attrs.frozen(kw_only=True)
+class KeyRecord:
+    """One key.
+
+    Raises:
+        ConfigError: A field is not what it can be. The message names it.
+    """
+
+    id: str
+    tenant: str
+    """Whom its requests belong to. Keys of one tenant see each other's streams, and are limited together."""
+    hash: Digest
+    created: float
+    name: str = ""
+    """For people."""
+    expires: float | None = None
+    revoked: float | None = None
+    former: tuple[FormerSecret, ...] = ()
+    models: frozenset[str] | None = None
+    """None: all."""
+    best_priority: int = 1
+    """The best class that it may ask for; 0 is served first."""
+    weight: float = 1.0
+    """The tenant's share of its class."""
+    limits: Limits = attrs.field(factory=Limits)
+
+    def __attrs_post_init__(self) -> None:
+        if not _TENANT.fullmatch(self.tenant):
+            raise ConfigError(
+                f"`tenant` must be 1 to 64 letters, digits, dots, dashes or underscores, not {self.tenant!r}"
+            )
+        if self.tenant in RESERVED_TENANTS:
+            raise ConfigError(f"`tenant` {self.tenant!r} is whom callers without a key of their own belong to")
+        if len(self.name) > _NAME_CHARS or not (self.name.isprintable()):
+            raise ConfigError(f"`name` must be at most {_NAME_CHARS} characters that can be printed")
+        if not 0 <= self.best_priority <= _LOWEST_CLASS:
+            raise ConfigError(f"`priority` must be 0 to {_LOWEST_CLASS}, not {self.best_priority}")
+        if not _LEAST_WEIGHT <= self.weight <= _MOST_WEIGHT:
+            raise ConfigError(f"`weight` must be {_LEAST_WEIGHT:g} to {_MOST_WEIGHT:g}, not {self.weight:g}")
+        if self.models is not None and not (self.models and all(self.models)):
+            raise ConfigError("`models` is empty: name at least one, or leave it out to allow all")
+
+    def judge(self, credential: Credential, now: float) -> KeyStatus:
+        """Whether a secret opens this key now. Every secret that there is gets compared, each in constant time."""
+        current = credential.digest == self.hash
+        former = [now < secret.until and credential.digest == secret.hash for secret in self.former]
+        if not (current or any(former)):
+            return KeyStatus.WRONG
+        return self.state(now)
+
+    def state(self, now: float) -> KeyStatus:
+        """What becomes of its right secret now."""
+        if self.revoked is not None:
+            return KeyStatus.REVOKED
+        if self.expires is not None and self.expires <= now:
+            return KeyStatus.EXPIRED
+        return KeyStatus.GOOD
+
+    def next_end(self, now: float) -> float:
+        """When the next of its secrets ends by itself; `inf` where none does."""
+        ends = [secret.until for secret in self.former]
+        if self.expires is not None:
+            ends.append(self.expires)
+        return min((end for end in ends if end > now), default=math.inf)
+
+    def revoke(self, now: float) -> "KeyRecord":
+        """Never good again. A second time changes nothing."""
+        return self if self.revoked is not None else attrs.evolve(self, revoked=now)
+
+    def rotate(self, key: NewKey, now: float, overlap_s: float) -> "KeyRecord":
+        """With the secret of `key`; those that were good stay so for `overlap_s` at the most."""
+        until = now + overlap_s
+        former = [attrs.evolve(secret, until=min(secret.until, until)) for secret in self.former]
+        former.append(FormerSecret(self.hash, until))
+        return attrs.evolve(self, hash=key.digest, former=tuple(secret for secret in former if secret.until > now))
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return msgspec.json.encode(self, order="deterministic")
+
+
+def decode_record(data: bytes) -> KeyRecord:
+    """Raises `ConfigError` for what is not a record."""
+    try:
+        return msgspec.json.decode(data, type=KeyRecord)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"this is not the record of a key: {error}") from error

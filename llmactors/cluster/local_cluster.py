@@ -1,0 +1,250 @@
+"""A whole cluster on one machine: a Redis server, workers and gateways, each a process, under one supervisor."""
+
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+import attrs
+import structlog
+import trio
+
+from llmactors.actors import ActorRef, ActorSpec, Backoff, Phase, Restart, SupervisorSpec, Tree, run_phases
+from llmactors.cluster.child import ChildActor, ChildSpec, EndOrderly
+from llmactors.config import LISTS, PREFIX, Settings
+from llmactors.errors import ActorDied, BindError, OperatorError
+from llmactors.redislink.binary import any_server_binary
+from llmactors.telemetry import Metrics
+from llmactors.telemetry.tree import LoggingObserver, log_phases
+
+log = structlog.get_logger("llmactors")
+
+QUICK = Backoff(first_s=0.1, cap_s=2.0, stable_s=5.0)
+_INTENSITY = 1000
+"""In a minute: a child that cannot stay up is started again and again, every other second."""
+_START_S = 600.0
+_SERVER_GRACE_S = 10.0
+_DRAIN_MARGIN_S = 8.0
+
+
+@attrs.frozen
+class ClusterMember:
+    """One node of the cluster."""
+
+    name: str
+    role: str
+    url: str
+    """A gateway's own; a worker's metrics."""
+
+
+class LocalCluster:
+    """`gateways` and `workers` on 127.0.0.1, and a server with its data in `data` unless `settings.redis` names one.
+
+    `on_ready` is told of each node that is ready, with the line that it said; `on_line` of all else that they write.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        gateways: int,
+        workers: int,
+        data: Path,
+        on_ready: Callable[[str, str], None],
+        on_line: Callable[[str, str], None],
+    ) -> None:
+        self._on_ready = on_ready
+        self._on_line = on_line
+        self._lock: IO[bytes] | None = None
+        server: list[ActorSpec] = []
+        if settings.redis is None:
+            port = free_port()
+            settings = attrs.evolve(settings, redis=f"redis://127.0.0.1:{port}")
+            server.append(self._server(any_server_binary(), port, data))
+        self.settings = settings
+        self._environ = environ_of(settings)
+        worker_binds = following(settings.metrics_bind, workers)
+        gateway_binds = following(settings.bind, gateways, strict=True)
+        self.members = (
+            *(ClusterMember(f"w{n}", "worker", f"http://{bind}") for n, bind in enumerate(worker_binds, 1)),
+            *(ClusterMember(f"g{n}", "gateway", f"http://{bind}") for n, bind in enumerate(gateway_binds, 1)),
+        )
+        self._workers = [self._node(member, "--metrics-bind") for member in self.members[:workers]]
+        self._gateways = [self._node(member, "--bind") for member in self.members[workers:]]
+        names = [*(["redis"] if server else []), *(member.name for member in self.members)]
+        # Each under a supervisor of its own: what takes long to start must not keep another from starting again.
+        each = tuple(
+            SupervisorSpec(name, (spec,), intensity=_INTENSITY, period_s=60.0, backoff=QUICK)
+            for name, spec in zip(names, (*server, *self._workers, *self._gateways), strict=True)
+        )
+        root = SupervisorSpec("up", each)
+        self.tree = Tree(root, observer=LoggingObserver(Metrics()))
+        self._started = False
+
+    def __repr__(self) -> str:
+        return f"<LocalCluster {len(self._gateways)} gateways, {len(self._workers)} workers>"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until `shut_down`, or a cancel. Raises where a process cannot start the first time."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.tree.run)
+                self._started = True
+                task_status.started()
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+
+    async def shut_down(self) -> None:
+        """Drains the gateways, then the workers, and ends the server."""
+        if not self._started:
+            self.tree.stop()
+            return
+        each_s = self._grace_s
+        reports = await run_phases(
+            [
+                Phase("gateways", lambda: _end_all(self._gateways), limit_s=each_s),
+                Phase("workers", lambda: _end_all(self._workers), limit_s=each_s),
+                Phase("stop", self._stop),
+            ],
+            overall_s=2 * each_s + _SERVER_GRACE_S,
+        )
+        log_phases(reports)
+
+    @property
+    def _grace_s(self) -> float:
+        return self.settings.drain_s + _DRAIN_MARGIN_S
+
+    async def _stop(self) -> None:
+        self.tree.stop()
+
+    def _node(self, member: ClusterMember, bind_flag: str) -> ActorSpec:
+        command = [sys.executable, "-m", "llmactors", member.role, "--name", member.name]
+        command += [bind_flag, member.url.removeprefix("http://")]
+        start = f"llmactors {member.role} {member.name} "
+        return self._child(
+            ChildSpec(
+                name=member.name,
+                command=command,
+                environ=self._environ,
+                ready=lambda line: line.startswith(start),
+                on_ready=lambda line: self._on_ready(member.name, line),
+                on_line=lambda line: self._on_line(member.name, line),
+                grace_s=self._grace_s,
+            )
+        )
+
+    def _server(self, binary: str, port: int, data: Path) -> ActorSpec:
+        self._lock = _lock(data)
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(port),
+            "dir": str(data),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            # A server that was killed reads its file before it answers: a small one is read in a moment.
+            "auto-aof-rewrite-min-size": "16mb",
+            "maxmemory-policy": "noeviction",
+        }
+        return self._child(
+            ChildSpec(
+                name="redis",
+                command=[binary, *(word for name, value in options.items() for word in (f"--{name}", value))],
+                ready=lambda line: "Ready to accept connections" in line,
+                on_ready=lambda _: self._on_ready("redis", f"{Path(binary).name} on 127.0.0.1:{port}, data in {data}"),
+                on_line=lambda line: log.debug("redis", line=line),
+                grace_s=_SERVER_GRACE_S,
+            )
+        )
+
+    @staticmethod
+    def _child(spec: ChildSpec) -> ActorSpec:
+        return ActorSpec(
+            "process",
+            lambda: ChildActor(spec),
+            # A node that was drained on request has ended as it should.
+            restart=Restart.TRANSIENT,
+            start_s=_START_S,
+            grace_s=0.5,
+            cleanup_s=spec.grace_s + _DRAIN_MARGIN_S,
+        )
+
+
+def _lock(data: Path) -> IO[bytes]:
+    """The directory is ours until this file is closed, at the latest by the end of this process."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = (data / "lock").open("wb")
+    except OSError as error:
+        raise OperatorError(f"cannot write to {data}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise OperatorError(f"another cluster has its data in {data}: choose another place with --data-dir") from error
+    return lock
+
+
+async def _end_all(children: Sequence[ActorSpec]) -> None:
+    async with trio.open_nursery() as nursery:
+        for child in children:
+            nursery.start_soon(_end, child.ref)
+
+
+async def _end(child: ActorRef) -> None:
+    try:
+        await child.ask(EndOrderly())
+    except ActorDied:
+        return  # it ended while, or before, it was asked
+
+
+def environ_of(settings: Settings) -> dict[str, str]:
+    """The environment in which a child has the very same settings. Secrets travel by it: everybody can read flags."""
+    ours = {PREFIX + name.upper() for name in attrs.fields_dict(Settings)}
+    environ = {name: value for name, value in os.environ.items() if name not in ours and name != "GATEWAY_API_KEY"}
+    for name, value in attrs.asdict(settings).items():
+        if value is None or name in {"name", "bind", "metrics_bind"}:
+            continue
+        environ[PREFIX + name.upper()] = " ".join(value) if name in LISTS else str(value)
+    return environ
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def following(bind: str, count: int, *, strict: bool = False) -> list[str]:
+    """`bind` and the addresses of the ports after it; free ones for port 0, and for those in use unless `strict`.
+
+    Raises `BindError` where a port is in use and `strict`.
+    """
+    host, _, port = bind.rpartition(":")
+    found: list[str] = []
+    for number in range(count):
+        wanted = int(port) + number if port != "0" else 0
+        if wanted and not _is_free(host, wanted):
+            if strict:
+                raise BindError(f"cannot listen on {host}:{wanted}: another process listens there")
+            wanted = 0
+        while not wanted or f"{host}:{wanted}" in found:
+            wanted = free_port()
+        found.append(f"{host}:{wanted}")
+    return found
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError:
+        return False
+    return True

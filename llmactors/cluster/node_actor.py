@@ -1,0 +1,114 @@
+"""The actor that keeps this node in the directory."""
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import attrs
+import structlog
+import trio
+
+from llmactors.actors import Actor, Context
+from llmactors.cluster.node_record import RENEW_EVERY_S, TTL_S, NodeRecord
+from llmactors.cluster.node_store import NodeStore
+from llmactors.errors import OperatorError, Unavailable
+
+log = structlog.get_logger("llmactors.cluster")
+
+_LOOK_EVERY_S = 0.1
+_REMOVE_S = 1.0
+
+
+class NameTaken(OperatorError):
+    """A node with this name is running already."""
+
+    def __init__(self, holder: NodeRecord) -> None:
+        super().__init__(f'a node named "{holder.name}" is already running: {holder}')
+
+
+@attrs.frozen
+class Renew:
+    """Write the record now, and look whether somebody asked for a drain."""
+
+
+class NodeActor(Actor):
+    """Takes the name when it starts, and gives it back when it stops.
+
+    While Redis is away the record is not renewed, and nothing else happens. Once another node has the name, which it
+    can only have taken while this one was silent for the whole life of a record, `on_replaced` is told, once.
+    """
+
+    def __init__(
+        self,
+        store: NodeStore,
+        describe: Callable[[], NodeRecord],
+        tree: Callable[[], object],
+        *,
+        on_drain: Callable[[], None],
+        on_replaced: Callable[[NameTaken], None],
+    ) -> None:
+        self._store = store
+        self._describe = describe
+        self._tree = tree
+        self._on_drain = on_drain
+        self._on_replaced = on_replaced
+
+    def __repr__(self) -> str:
+        return f"<NodeActor {self._describe().name}>"
+
+    async def on_start(self, context: Context) -> None:
+        self._ref = context.ref
+        try:
+            await take_name(self._store, self._present, self._tree)
+        except Unavailable as error:
+            if context.incarnation == 1:
+                raise
+            log.info("the node's record waits for Redis", error=error.message)
+        context.spawn(self._tick)
+
+    async def on_message(self, _: Renew) -> None:
+        try:
+            with trio.move_on_after(TTL_S):
+                result = await self._store.put(self._present(), self._tree())
+                if result.holder is not None:
+                    self._on_replaced(NameTaken(result.holder))
+                elif result.drain:
+                    self._on_drain()
+        except Unavailable as error:
+            log.debug("the node's record was not renewed", error=error.message)
+
+    async def on_stop(self) -> None:
+        with trio.move_on_after(_REMOVE_S), contextlib.suppress(Unavailable):
+            await self._store.remove(self._present())
+
+    def _present(self) -> NodeRecord:
+        return attrs.evolve(self._describe(), renewed_at=time.time())
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(RENEW_EVERY_S)
+            await self._ref.tell(Renew())
+
+
+async def take_name(
+    store: NodeStore, describe: Callable[[], NodeRecord], tree: Callable[[], object] = lambda: None
+) -> None:
+    """Puts a node into the directory, in the place of a dead one with its name if need be.
+
+    One that is known to be dead is replaced at once. Of any other it must be seen whether it lives: its record is
+    renewed, or it expires. Raises `NameTaken`, or `errors.Unavailable`.
+    """
+    seen: NodeRecord | None = None
+    dead = ""
+    while True:
+        result = await store.put(describe(), tree(), replaces=dead)
+        holder = result.holder
+        if holder is None:
+            return
+        if holder.process.is_dead():
+            dead = holder.incarnation
+            continue
+        if seen is not None and (seen.incarnation, seen.renewed_at) != (holder.incarnation, holder.renewed_at):
+            raise NameTaken(holder)
+        seen = holder
+        await trio.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,137 @@
+"""The records of all nodes in Redis.
+
+A record is a hash with a time to live, so that it goes with a node that is silent. It is only ever written or deleted
+by comparing incarnations inside of Redis: a node that was frozen, and whose name another has taken meanwhile, cannot
+overwrite that one's record, and learns of it.
+"""
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+import attrs
+import msgspec
+import structlog
+
+from llmactors.cluster.node_record import TTL_S, NodeRecord, Role
+
+log = structlog.get_logger("llmactors.cluster")
+
+_DRAIN_S = 30.0
+"""How long a request to drain waits for its node to read it."""
+
+# With a shebang, so that nodes stay in the directory also while Redis is at its `maxmemory`.
+_PUT = """#!lua flags=allow-oom
+local holder = redis.call('HGET', KEYS[1], 'incarnation')
+if holder and holder ~= ARGV[1] and holder ~= ARGV[2] then
+  return {redis.call('HGET', KEYS[1], 'record') or '', false}
+end
+redis.call('HSET', KEYS[1], 'incarnation', ARGV[1], 'role', ARGV[3], 'record', ARGV[4], 'tree', ARGV[7])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. now)
+redis.call('ZADD', KEYS[2], now + ARGV[5], ARGV[6])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+return {false, redis.call('GET', KEYS[3])}
+"""
+_REMOVE = """#!lua flags=allow-oom
+if redis.call('HGET', KEYS[1], 'incarnation') ~= ARGV[1] then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[2])
+redis.call('DEL', KEYS[3])
+return redis.call('DEL', KEYS[1])
+"""
+_DRAIN = """#!lua flags=allow-oom
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return redis.call('PUBLISH', KEYS[1], ARGV[1])
+"""
+
+
+class Call(Protocol):
+    """One command to Redis, as `RedisLink.call`. Raises `errors.Unavailable` while Redis is away."""
+
+    def __call__(self, *args: bytes | str | float) -> Awaitable[Any]: ...
+
+
+@attrs.frozen
+class PutResult:
+    """What became of a record that was put."""
+
+    holder: NodeRecord | None = None
+    """Who has the name, where that is another incarnation: then nothing was written."""
+    drain: bool = False
+    """Somebody asked this incarnation to drain."""
+
+
+class NodeStore:
+    """Every method may raise `errors.Unavailable`, and may be asked again then."""
+
+    def __init__(self, call: Call, namespace: str) -> None:
+        self._call = call
+        self._prefix = f"llmactors:{{{namespace}}}:"
+        self._index = f"{self._prefix}nodes"
+
+    def __repr__(self) -> str:
+        return f"<NodeStore {self._prefix}>"
+
+    def drain_channel(self, name: str) -> str:
+        """Where a drain of the node `name` is announced. A hint: the truth is what `put` answers."""
+        return f"{self._prefix}drain:{name}"
+
+    async def put(self, record: NodeRecord, tree: object = None, *, replaces: str = "") -> PutResult:
+        """Writes the record, unless an incarnation other than its own, or than `replaces`, has the name.
+
+        `tree`: the statistics of its supervision tree, as in `/v1/tree`.
+        """
+        ours = (record.incarnation, replaces, record.role.value, record.encode())
+        answer = await self._call(
+            *("EVAL", _PUT, 3, self._key(record.name), self._index, self.drain_channel(record.name)),
+            *(*ours, round(TTL_S * 1000), record.name, msgspec.json.encode(tree)),
+        )
+        holder, drain = answer
+        if holder is not None:
+            return PutResult(holder=NodeRecord.decode(holder))
+        return PutResult(drain=drain is not None and bytes(drain).decode() == record.incarnation)
+
+    async def remove(self, record: NodeRecord) -> None:
+        """Takes the record out, if it is still of this incarnation."""
+        await self._call(
+            *("EVAL", _REMOVE, 3, self._key(record.name), self._index, self.drain_channel(record.name)),
+            *(record.incarnation, record.name),
+        )
+
+    async def get(self, name: str) -> NodeRecord | None:
+        """None where no such node is running."""
+        data = await self._call("HGET", self._key(name), "record")
+        return None if data is None else _decode(name, data)
+
+    async def tree(self, name: str) -> Any:
+        """The node's supervision tree, as in `/v1/tree`; None where no such node is running."""
+        data = await self._call("HGET", self._key(name), "tree")
+        return None if data is None else msgspec.json.decode(data)
+
+    async def records(self, role: Role | None = None) -> list[NodeRecord]:
+        """All nodes that are running, by name; of one role only, where one is given."""
+        names = [bytes(name).decode() for name in await self._call("ZRANGE", self._index, 0, -1)]
+        found = []
+        for name in sorted(names):
+            if role is not None and await self._call("HGET", self._key(name), "role") != role.value.encode():
+                continue
+            if (record := await self.get(name)) is not None:
+                found.append(record)
+        return found
+
+    async def ask_to_drain(self, record: NodeRecord) -> None:
+        """Has this incarnation drain and end; it hears of it at once, or else at its next renewal."""
+        await self._call("EVAL", _DRAIN, 1, self.drain_channel(record.name), record.incarnation, round(_DRAIN_S * 1000))
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}node:{name}"
+
+
+def _decode(name: str, data: bytes) -> NodeRecord | None:
+    try:
+        return NodeRecord.decode(data)
+    except msgspec.DecodeError as error:
+        # A node of another version: it must not take this one down.
+        log.warning("cannot read a node's record", node=name, error=str(error))
+        return None

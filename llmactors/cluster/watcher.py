@@ -1,0 +1,46 @@
+"""The actor that reads all nodes' records for a gateway."""
+
+import structlog
+import trio
+
+from llmactors.actors import Actor, Context
+from llmactors.cluster.models import ClusterModels
+from llmactors.cluster.node_record import RENEW_EVERY_S, Role
+from llmactors.cluster.node_store import NodeStore
+from llmactors.errors import Unavailable
+
+log = structlog.get_logger("llmactors.cluster")
+
+_READ_S = 2.0
+
+
+class WatcherActor(Actor):
+    """Looks once before it is up, and then every second. While Redis is away the models stay as they were last."""
+
+    def __init__(self, store: NodeStore, models: ClusterModels) -> None:
+        self._store = store
+        self._models = models
+        self._problem = ""
+
+    async def on_start(self, context: Context) -> None:
+        await self._look()
+        context.spawn(self._watch)
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(RENEW_EVERY_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        before = {name: status.state for name, status in self._models.items()}
+        try:
+            with trio.move_on_after(_READ_S):
+                records = await self._store.records()
+                workers = [record for record in records if record.role is Role.WORKER]
+                self._models.update(workers, trio.current_time())
+                self._models.gateways = len(records) - len(workers)
+        except Unavailable as error:
+            log.debug("cannot read the workers' records", error=error.message)
+        for name, status in self._models.items():
+            if before.get(name) is not status.state:
+                log.info("model state", model=name, state=status.state.value, detail=status.detail)

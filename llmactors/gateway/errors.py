@@ -1,0 +1,37 @@
+"""The form of an error response, but for the body that the OpenAI routes have. Pure."""
+
+from typing import Any
+
+from llmactors.errors import LlmactorsError, MethodNotAllowed
+from llmactors.gateway.limit_reached import LimitReached
+from llmactors.http.exchange import Header
+from llmactors.limiter.headers import limit_headers, retry_headers
+
+
+class NativeErrors:
+    """The form of errors on the native routes."""
+
+    def body(self, error: LlmactorsError, request_id: str) -> dict[str, Any]:
+        """The JSON object of an error response."""
+        return {"error": {"code": error.code, "message": error.message, "request_id": request_id}}
+
+    def headers(self, error: LlmactorsError) -> list[Header]:
+        """`Retry-After` on a 429 or 503 unless no wait would help, `Allow` on a 405, `WWW-Authenticate` on a 401."""
+        headers: list[Header] = []
+        should_retry = error.retry_after_s is not None
+        if isinstance(error, LimitReached):
+            headers += limit_headers(error.standings)
+            should_retry = error.should_retry
+        if error.retry_after_s is not None or (error.status in {429, 503} and not isinstance(error, LimitReached)):
+            headers += retry_headers(error.retry_after_s or 1.0)
+        if isinstance(error, MethodNotAllowed):
+            headers.append(("allow", ", ".join(error.allowed)))
+        if error.status in {409, 429} or error.status >= 500:
+            # What OpenAI's clients go by, before they look at the status.
+            headers.append(("x-should-retry", "true" if should_retry else "false"))
+        if error.status == 401:
+            headers.append(("www-authenticate", "Bearer"))
+        return headers
+
+
+NATIVE_ERRORS = NativeErrors()

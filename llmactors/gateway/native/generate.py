@@ -1,0 +1,126 @@
+"""The hot routes, on plain ASGI in front of Quart: `POST /v1/generate`, and `GET` and `DELETE /v1/streams/{id}`."""
+
+import time
+
+import attrs
+
+from llmactors.access.authentication import Caller
+from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, from_code
+from llmactors.gateway.native.events import SseRenderer, render_cut, usage_object
+from llmactors.gateway.native.schema import GenerateBody, convert, deadline_of, parse_object
+from llmactors.gateway.service import Admission, Service, cut_error
+from llmactors.gateway.streaming.sse_stream import SseStream
+from llmactors.http.exchange import Exchange, Header
+from llmactors.ledger import Follower
+from llmactors.messages import Failed, Finished
+
+SSE_HEADERS: list[Header] = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
+SSE_TYPE = "text/event-stream; charset=utf-8"
+
+
+async def generate(service: Service, exchange: Exchange, caller: Caller) -> None:
+    """`POST /v1/generate`: JSON, or SSE with `"stream": true`."""
+    if exchange.scope["method"] != "POST":
+        raise MethodNotAllowed("use POST", allowed=("POST",))
+    limits = service.settings
+    raw = await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)
+    body = convert(parse_object(raw), GenerateBody)
+    if (deadline_ms := deadline_of(exchange.header(b"x-request-deadline"))) is not None:
+        left_ms = deadline_ms - round(time.time() * 1000)
+        body = attrs.evolve(body, deadline_ms=left_ms if body.deadline_ms is None else min(left_ms, body.deadline_ms))
+    admission = await service.admit(caller, body, exchange.idempotency_key)
+    exchange.request_id = admission.request.id
+    with await service.own_follower(admission) as follower:
+        if body.stream:
+            await _stream(service, exchange, follower, admission.headers, is_new=True)
+        else:
+            await _whole(service, exchange, follower, admission)
+
+
+async def stream(service: Service, exchange: Exchange, caller: Caller) -> None:
+    """`GET /v1/streams/{id}`: the events after `Last-Event-ID` or `?after=`. `DELETE`: cancel."""
+    request_id = exchange.scope["path"].removeprefix("/v1/streams/")
+    method = exchange.scope["method"]
+    if method == "DELETE":
+        was_running = await service.cancel(caller, request_id)
+        await exchange.answer(200, {"id": request_id, "cancelled": was_running})
+        return
+    if method != "GET":
+        raise MethodNotAllowed("use GET to follow a stream, DELETE to cancel it", allowed=("GET", "DELETE"))
+    follower = await service.follow(caller, request_id, _after(exchange))
+    exchange.request_id = request_id
+    if follower is None:
+        # What a browser's EventSource understands as: it is over, do not reconnect.
+        await exchange.empty(204)
+        return
+    with follower:
+        await _stream(service, exchange, follower, [], is_new=False)
+
+
+def _after(exchange: Exchange) -> int:
+    query = exchange.scope["query_string"].decode("latin-1")
+    given = exchange.header(b"last-event-id")
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name == "after":
+            given = value
+        elif name:
+            raise InvalidRequest(f"unknown query parameter `{name[:40]}`; known is: after")
+    if given is None or not given:
+        return 0
+    if not given.isascii() or not given.isdigit() or len(given) > 15:
+        raise InvalidRequest("`Last-Event-ID` and `after` take the seq of an event: a whole number, 0 or more")
+    return int(given)
+
+
+async def _stream(
+    service: Service, exchange: Exchange, follower: Follower, headers: list[Header], *, is_new: bool
+) -> None:
+    """Everything after the follower's cursor, as SSE, until the end or until the client is gone.
+
+    `is_new`: its first token is the request's first.
+    """
+    pace, metrics = service.settings.pace, service.metrics
+    renderer = SseRenderer(exchange.request_id)
+    sse = SseStream(exchange, follower, service.flusher, pace, metrics, renderer, awaits_first=is_new)
+
+    async def follow() -> None:
+        await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)
+        try:
+            with service.cuttable() as scope:
+                await sse.run()
+            if scope.cancelled_caught:
+                raise cut_error()
+        except LlmactorsError as error:
+            # Too late for a status: what stands in no log can still be followed on from the last event.
+            exchange.code = error.code
+            await exchange.write(render_cut(exchange.request_id, error), more=False)
+
+    await exchange.while_connected(follow)
+
+
+async def _whole(service: Service, exchange: Exchange, follower: Follower, admission: Admission) -> None:
+    """The answer as one JSON object. With its only reader gone, the request is cancelled."""
+    done = False
+    with service.cuttable() as scope:
+        done = await exchange.while_connected(follower.wait_end)
+    if scope.cancelled_caught:
+        raise cut_error()
+    if not done:
+        exchange.status = 499
+        if not admission.keyed:
+            await service.abandon(admission.request.id)
+        return
+    log = follower.take()
+    service.metrics.tokens_generated(len(log.deltas))
+    if isinstance(log.end, Finished):
+        payload = {
+            "id": admission.request.id,
+            "model": admission.request.model,
+            "text": "".join(delta.text for delta in log.deltas),
+            "finish_reason": log.end.reason,
+            "usage": usage_object(log.end.usage),
+        }
+        await exchange.answer(200, payload, admission.headers)
+    elif isinstance(log.end, Failed):
+        raise from_code(log.end.code, log.end.message)

@@ -1,0 +1,245 @@
+"""One WebSocket: many requests on one socket, each followed by a task of its own.
+
+The client sends `{"op":"generate", …}`, `{"op":"attach","id","after"}` or `{"op":"cancel","id"}`, each with an optional
+`"ref"` that the answer to it carries. The answers:
+
+    generate   {"event":"accepted","id"}, and then the same events as over SSE
+    attach     the same; {"event":"ended","id"} where nothing comes after `after`
+    cancel     {"event":"cancelled","id","cancelled"}
+    mistakes   {"event":"error","error"}
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+
+from llmactors.access.authentication import Caller
+from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded
+from llmactors.gateway.errors import NATIVE_ERRORS
+from llmactors.gateway.limit_reached import LimitReached
+from llmactors.gateway.native.events import JsonRenderer
+from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody, convert, parse_object
+from llmactors.gateway.service import Service, cut_error
+from llmactors.gateway.streaming.pump import pump
+from llmactors.http.exchange import Header, Message, Receive, Send, wire_headers
+from llmactors.ledger import Follower, LogSlice
+from llmactors.messages import Failed
+
+log = structlog.get_logger("llmactors.gateway")
+
+GOING_AWAY = 1001
+"""The close code of a server that shuts down. RFC 6455, section 7.4.1."""
+
+POLICY_VIOLATION = 1008
+"""The close code of a server that refuses to go on with this client. The same section."""
+
+CLOSE_S = 1.0
+"""How long a client may take to answer a close."""
+
+
+async def refuse_handshake(send: Send, error: LlmactorsError, request_id: str, headers: list[Header]) -> None:
+    """Answers a handshake with an error, in HTTP."""
+    data = msgspec.json.encode(NATIVE_ERRORS.body(error, request_id))
+    answer = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(data))),
+        *headers,
+        *NATIVE_ERRORS.headers(error),
+    ]
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": wire_headers(answer)})
+    await send({"type": "websocket.http.response.body", "body": data, "more_body": False})
+
+
+class SocketSession:
+    """The life of one WebSocket, over plain ASGI. `receive` has given `websocket.connect` already.
+
+    `refused` returns once the caller's key is good no more.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        caller: Caller,
+        receive: Receive,
+        send: Send,
+        refused: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    ) -> None:
+        self._service = service
+        self._wait_refused = refused
+        self._refused = False
+        self._caller = caller
+        self._receive = receive
+        self._send = send
+        self._streams = 0
+        self._quiet = trio.Event()
+        """Set while no stream is followed."""
+        self._quiet.set()
+        self._closing = False
+
+    def __repr__(self) -> str:
+        return f"<SocketSession {self._caller.tenant} streams={self._streams}>"
+
+    async def run(self, headers: list[Header]) -> None:
+        """Until the client closes or is gone (its streams then live on for their grace), the node has drained, or the
+        caller's key is good no more.
+
+        `headers` go with the answer to the handshake.
+        """
+        await self._send({"type": "websocket.accept", "headers": wire_headers(headers)})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._close_when_drained, nursery)
+            nursery.start_soon(self._end_when_refused, nursery)
+            while (message := await self._receive())["type"] != "websocket.disconnect":
+                if not self._closing:
+                    await self._handle(message, nursery)
+            nursery.cancel_scope.cancel(reason="the client is gone")
+        if self._refused:
+            await self._close(POLICY_VIOLATION, "the API key is not valid any more")
+
+    async def _end_when_refused(self, nursery: trio.Nursery) -> None:
+        await self._wait_refused()
+        self._refused = True
+        nursery.cancel_scope.cancel(reason="the caller's key is not valid any more")
+
+    async def _close(self, code: int, reason: str) -> None:
+        """Says so, and gives the client a moment to answer."""
+        with trio.move_on_after(CLOSE_S):
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            while (await self._receive())["type"] != "websocket.disconnect":
+                pass
+
+    async def _close_when_drained(self, nursery: trio.Nursery) -> None:
+        await self._service.wait_draining()
+        while self._streams:
+            await self._quiet.wait()
+        self._closing = True
+        await self._send({"type": "websocket.close", "code": GOING_AWAY, "reason": "the node is shutting down"})
+        await trio.sleep(CLOSE_S)
+        nursery.cancel_scope.cancel(reason="the node is shutting down")
+
+    async def _handle(self, message: Message, nursery: trio.Nursery) -> None:
+        metrics = self._service.metrics
+        begun = trio.current_time()
+        metrics.request_started()
+        ref: object = None
+        status, code, follows = 499, None, False
+        try:
+            fields = _fields(message)
+            ref = fields.pop("ref", None)
+            follows = await self._dispatch(fields.pop("op", None), fields, ref, begun, nursery)
+            status = 200
+        except LlmactorsError as error:
+            status, code = error.status, error.code
+            await self._say_error(error, ref)
+        except Exception as error:
+            log.exception("websocket message failed", exc_info=error)
+            status, code = InternalError.status, InternalError.code
+            await self._say_error(InternalError("internal error"), ref)
+        finally:
+            if not follows:
+                metrics.request_finished(status, trio.current_time() - begun, code)
+
+    async def _dispatch(
+        self, op: object, fields: dict[str, Any], ref: object, begun: float, nursery: trio.Nursery
+    ) -> bool:
+        """True where a stream is followed from now on, which then counts the request as finished."""
+        match op:
+            case "generate":
+                self._check_room()
+                fields.pop("stream", None)  # here everything streams
+                admission = await self._service.admit(self._caller, convert(fields, GenerateBody))
+                request_id = admission.request.id
+                follower: Follower | None = await self._service.own_follower(admission)
+            case "attach":
+                self._check_room()
+                attach = convert(fields, AttachOp)
+                request_id = attach.id
+                follower = await self._service.follow(self._caller, request_id, attach.after)
+            case "cancel":
+                cancel = convert(fields, CancelOp)
+                was_running = await self._service.cancel(self._caller, cancel.id)
+                await self._say({"event": "cancelled", "id": cancel.id, "cancelled": was_running}, ref)
+                return False
+            case _:
+                raise InvalidRequest('`op` must be one of "generate", "attach", "cancel"')
+        if follower is None:
+            await self._say({"event": "ended", "id": request_id}, ref)
+            return False
+        # Entered here, not in the task: from the admission on, the request must count as read.
+        with contextlib.ExitStack() as reading:
+            reading.enter_context(follower)
+            await self._say({"event": "accepted", "id": request_id}, ref)
+            self._streams += 1
+            self._quiet = trio.Event()
+            nursery.start_soon(self._follow, follower, reading.pop_all(), request_id, begun, op == "generate")
+        return True
+
+    def _check_room(self) -> None:
+        limit = self._service.settings.max_socket_streams
+        if self._streams >= limit:
+            raise Overloaded(f"this socket follows {limit} streams already; wait for one to end", retry_after_s=1.0)
+
+    async def _follow(
+        self, follower: Follower, reading: contextlib.ExitStack, request_id: str, begun: float, is_new: bool
+    ) -> None:
+        render = JsonRenderer(request_id).render
+        metrics = self._service.metrics
+        code: str | None = None
+        awaits_first = is_new
+
+        async def write(part: LogSlice) -> None:
+            nonlocal code, awaits_first
+            if isinstance(part.end, Failed):
+                code = part.end.code
+            for text in render(part):
+                await self._send({"type": "websocket.send", "text": text})
+            if part.deltas:
+                metrics.tokens_generated(len(part.deltas))
+                if awaits_first:
+                    awaits_first = False
+                    metrics.first_token(trio.current_time() - begun)
+
+        async def keep_alive() -> None:
+            """The server pings every socket by itself."""
+
+        try:
+            with self._service.cuttable() as scope:
+                await pump(follower, write, keep_alive, self._service.settings.pace)
+            if scope.cancelled_caught:
+                raise cut_error()
+        except LlmactorsError as error:
+            code = error.code
+            await self._say_error(error, None, request_id)
+        finally:
+            reading.close()
+            metrics.request_finished(200, trio.current_time() - begun, code)
+            self._streams -= 1
+            if not self._streams:
+                self._quiet.set()
+
+    async def _say_error(self, error: LlmactorsError, ref: object, request_id: str | None = None) -> None:
+        payload: dict[str, Any] = {"event": "error", "error": {"code": error.code, "message": error.message}}
+        if error.retry_after_s is not None:
+            payload["error"]["retry_after_ms"] = round(error.retry_after_s * 1000)
+        if isinstance(error, LimitReached):
+            payload["error"]["limit"] = error.limit.value
+        if request_id is not None:
+            payload["id"] = request_id
+        await self._say(payload, ref)
+
+    async def _say(self, payload: dict[str, Any], ref: object) -> None:
+        if self._closing:
+            return
+        if ref is not None:
+            payload["ref"] = ref
+        await self._send({"type": "websocket.send", "text": msgspec.json.encode(payload).decode()})
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    if message.get("bytes") is not None:
+        raise InvalidRequest("send text messages; binary ones are not understood here")
+    return parse_object(message["text"], what="the message")

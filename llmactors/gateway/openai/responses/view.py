@@ -1,0 +1,150 @@
+"""A response as its clients see it, from its request and its log alone. Pure."""
+
+from typing import Any, Literal, Self
+
+import attrs
+
+from llmactors.errors import ClientError
+from llmactors.gateway.openai.render import error_of
+from llmactors.gateway.openai.responses.stored import StoredResponse
+from llmactors.ledger import LogSlice
+from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, Usage
+
+Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+_STATUS: dict[str, Status] = {"stop": "completed", "length": "incomplete", "cancelled": "cancelled"}
+_PREFIX = "resp_"
+
+
+def response_id(request_id: str) -> str:
+    """What clients call the response of this request."""
+    return _PREFIX + request_id.removeprefix("req_")
+
+
+def request_id(name: str) -> str | None:
+    """The request behind a response's id; None for what is no such id."""
+    return "req_" + name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
+
+
+def status_at(end: Terminal) -> Status:
+    """The last status of a response."""
+    return "failed" if isinstance(end, Failed) else _STATUS[end.reason]
+
+
+@attrs.frozen
+class ResponseView:
+    """One response. What is in its log so far is handed in."""
+
+    request: GenerateRequest
+    kept: StoredResponse
+
+    @classmethod
+    def of(cls, request: GenerateRequest) -> Self | None:
+        """None where the request is no response."""
+        kept = StoredResponse.of(request)
+        return None if kept is None else cls(request, kept)
+
+    @property
+    def id(self) -> str:
+        return response_id(self.request.id)
+
+    @property
+    def item_id(self) -> str:
+        """Of its one output item."""
+        return "msg_" + self.request.id.removeprefix("req_")
+
+    @property
+    def first_status(self) -> Status:
+        """The status when it was created."""
+        return "queued" if self.kept.background else "in_progress"
+
+    def now(self, state: str, log: LogSlice) -> dict[str, Any]:
+        """The response in this state of its request, with all of its log so far."""
+        text = "".join(delta.text for delta in log.deltas)
+        if log.end is not None:
+            return self.ended(log.end, text if has_item(len(log.deltas), log.end) else None)
+        if log.deltas:
+            return self.object("in_progress", text)
+        return self.object("queued" if state == "queued" else "in_progress")
+
+    def ended(self, end: Terminal, text: str | None) -> dict[str, Any]:
+        """The response at its end. `text` is None where it has no output item."""
+        error = error_of(end) if isinstance(end, Failed) else None
+        response = self.object(status_at(end), text)
+        if error is not None:
+            code = "invalid_prompt" if isinstance(error, ClientError) else "server_error"
+            response["error"] = {"code": code, "message": error.message, "type": error.code.lower()}
+        elif isinstance(end, Finished) and end.reason != "cancelled":
+            response["usage"] = _usage(end.usage)
+        if response["status"] == "incomplete":
+            response["incomplete_details"] = {"reason": "max_output_tokens"}
+        return response
+
+    def object(self, status: Status, text: str | None = None) -> dict[str, Any]:
+        """The response in this status, with an output item of this text, or with none."""
+        request, kept = self.request, self.kept
+        return {
+            "id": self.id,
+            "object": "response",
+            "created_at": (request.created_ms or 0) // 1000,
+            "status": status,
+            "background": kept.background,
+            "error": None,
+            "incomplete_details": None,
+            "instructions": request.messages[0].content if kept.instructions else None,
+            "max_output_tokens": kept.max_output_tokens,
+            "max_tool_calls": None,
+            "metadata": kept.metadata,
+            "model": request.model,
+            "output": [] if text is None else [self.item(_item_status(status), text)],
+            "parallel_tool_calls": True,
+            "previous_response_id": None,
+            "reasoning": {"effort": None, "summary": None},
+            "service_tier": "default",
+            "store": kept.store,
+            "temperature": request.temperature,
+            "text": {"format": {"type": "text"}},
+            "tool_choice": "auto",
+            "tools": [],
+            "top_logprobs": 0,
+            "top_p": request.top_p,
+            "truncation": "disabled",
+            "usage": None,
+            "user": None,
+        }
+
+    def item(self, status: str, text: str | None) -> dict[str, Any]:
+        """The output item; without content where there is no text yet."""
+        content = [] if text is None else [text_part(text)]
+        return {"id": self.item_id, "type": "message", "status": status, "role": "assistant", "content": content}
+
+
+def text_part(text: str) -> dict[str, Any]:
+    """The one part of an output item's content."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def item_status_at(end: Terminal) -> str:
+    """The last status of an output item."""
+    return _item_status(status_at(end))
+
+
+def has_item(tokens: int, end: Terminal | None) -> bool:
+    """Whether a log that has so many tokens, and perhaps this end, makes an output item: also an empty answer does."""
+    return tokens > 0 or (isinstance(end, Finished) and end.reason != "cancelled")
+
+
+def _item_status(status: Status) -> str:
+    if status in {"completed", "in_progress"}:
+        return status
+    return "in_progress" if status == "queued" else "incomplete"
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.total_tokens,
+    }

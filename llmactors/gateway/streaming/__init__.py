@@ -1,0 +1,6 @@
+"""Moves token logs to clients, for all API families.
+
+flusher         one task that writes for all SSE streams
+sse_stream      one SSE stream
+pump            a stream with a task of its own, as a WebSocket needs
+"""

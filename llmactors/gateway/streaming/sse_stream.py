@@ -1,0 +1,161 @@
+"""One stream to one client over server-sent events."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from llmactors.gateway.metrics import GatewayMetrics
+from llmactors.gateway.native.events import Renderer
+from llmactors.gateway.streaming.flusher import Flusher
+from llmactors.gateway.streaming.pump import MAX_EVENTS, StreamTiming, pieces
+from llmactors.http.exchange import Exchange
+from llmactors.ledger import Follower, LogSlice
+from llmactors.messages import Failed
+
+
+class SseStream:
+    """Everything after the follower's cursor, written by the flusher where that needs no waiting, else by `run`.
+
+    `awaits_first`: its first token is the request's first, and is timed from the exchange's beginning.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        follower: Follower,
+        flusher: Flusher,
+        pace: StreamTiming,
+        metrics: GatewayMetrics,
+        renderer: Renderer,
+        *,
+        awaits_first: bool,
+    ) -> None:
+        self.marked = False
+        self.next_write = 0.0
+        self._exchange = exchange
+        self._wire = exchange.wire
+        self._follower = follower
+        self._flusher = flusher
+        self._pace = pace
+        self._metrics = metrics
+        self._awaits_first = awaits_first
+        self._render = renderer.render
+        self._sign_of_life = renderer.keep_alive
+        self._last_write = trio.current_time()
+        self._left: Callable[[], Awaitable[bool]] | None = None
+        """What the flusher left to `run`; says whether that was the end."""
+        self._leaves = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<SseStream {self._exchange.request_id} at {self._follower.cursor}>"
+
+    async def run(self) -> None:
+        """Until the terminal event is written. Raises `LlmactorsError` where the log cannot be read any more."""
+        self._flusher.add(self)
+        self._follower.listen(partial(self._flusher.mark, self))
+        try:
+            self._flusher.mark(self)
+            while True:
+                await self._leaves.wait()
+                await self._flusher.throttle.enter()
+                assert self._left is not None  # noqa: S101 - set before the event
+                if await self._left():
+                    return
+                self._left, self._leaves = None, trio.Event()
+                self._last_write = trio.current_time()
+                self._flusher.mark(self)
+        finally:
+            self._flusher.remove(self)
+            self._left = _nothing  # not what refers to this stream, which would be left to the garbage collector
+
+    def flush(self, now: float) -> int:
+        """For the flusher."""
+        if self._left is not None:
+            return 0
+        try:
+            return self._flush(now)
+        except Exception as error:  # noqa: BLE001 - the flusher writes for others too: a fault is this stream's alone
+            self._leave(partial(_fail, error))
+            return 0
+
+    def _flush(self, now: float) -> int:
+        part = self._follower.take()
+        if not part.deltas and part.end is None:
+            return 0
+        self.next_write = now + self._pace.flush_interval_s
+        if len(part.deltas) > MAX_EVENTS:
+            self._leave(partial(self._write, [*pieces(part)]))
+            return 0
+        more: list[LogSlice] = []
+        if part.end is not None:
+            if not part.deltas or self._flusher.may_end_together():
+                self._leave(partial(self._write, [part]))
+                return 0
+            # The last tokens are punctual like all others: they do not wait for the ends of hundreds of streams.
+            more.append(LogSlice(part.end_seq, (), part.end))
+            part = LogSlice(part.first_seq, part.deltas)
+        whole = self._write_nowait(self._render(part))
+        if whole is None:
+            self._leave(partial(self._write, [part, *more]))
+            return 0
+        self._last_write = now
+        if not whole:
+            self._leave(partial(self._finish, more))
+        elif more:
+            self._leave(partial(self._write, more))
+        if self._awaits_first:
+            self._note_first()
+        return len(part.deltas)
+
+    def _write_nowait(self, data: bytes) -> bool | None:
+        if not data:
+            return True  # an empty chunk would be the last one
+        return None if self._wire is None else self._wire.write_chunk_nowait(data)
+
+    def keep_alive(self, now: float) -> None:
+        """For the flusher."""
+        # Asked four times in an interval: a quarter of it early is as near as that comes.
+        if self._left is None and self._sign_of_life and now - self._last_write >= self._pace.keep_alive_s * 0.75:
+            self._last_write = now
+            whole = self._write_nowait(self._sign_of_life)
+            if whole is None:
+                self._leave(self._say_alive)
+            elif not whole:
+                self._leave(partial(self._finish, []))
+
+    def _leave(self, work: Callable[[], Awaitable[bool]]) -> None:
+        self._left = work
+        self._leaves.set()
+
+    async def _write(self, parts: list[LogSlice]) -> bool:
+        for part in parts:
+            if isinstance(part.end, Failed):
+                self._exchange.code = part.end.code
+            await self._exchange.write(self._render(part), more=part.end is None)
+            if part.deltas:
+                self._metrics.tokens_generated(len(part.deltas))
+                if self._awaits_first:
+                    self._note_first()
+        return parts[-1].end is not None
+
+    async def _finish(self, parts: list[LogSlice]) -> bool:
+        assert self._wire is not None  # noqa: S101 - it took the first half
+        await self._wire.write_rest()
+        return await self._write(parts) if parts else False
+
+    async def _say_alive(self) -> bool:
+        await self._exchange.write(self._sign_of_life)
+        return False
+
+    def _note_first(self) -> None:
+        self._awaits_first = False
+        self._metrics.first_token(trio.current_time() - self._exchange.begun)
+
+
+async def _fail(error: Exception) -> bool:
+    raise error
+
+
+async def _nothing() -> bool:
+    return True

@@ -1,0 +1,210 @@
+"""One HTTP exchange over plain ASGI: reading a bounded body, answering, and refusing."""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+import trio
+
+from llmactors.actors import leaves
+from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, RequestTimeout, TooLarge
+from llmactors.http.inbox import Inbox
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[str, str]
+
+MAX_KEY_CHARS = 255
+_ECHOED_CHARS = 128
+
+log = structlog.get_logger("llmactors.gateway")
+
+
+class Wire(Protocol):
+    """The connection below an exchange, for chunks of a body that has begun and has no declared length."""
+
+    def write_chunk_nowait(self, data: bytes) -> bool | None:
+        """Sends one chunk, which is not empty. False if the socket took a part of it only: then `write_rest`.
+
+        None if no chunk can be sent now: then nothing was, and `Exchange.write` will do.
+        """
+        ...
+
+    async def write_rest(self) -> None:
+        """Sends what is left of a chunk. Whatever else is sent goes after it."""
+        ...
+
+
+class ClientGone(Exception):
+    """The client went away before it had sent its whole request. There is nobody to answer."""
+
+
+class ErrorRenderer(Protocol):
+    """The form that the clients of one API family expect of errors."""
+
+    def body(self, error: LlmactorsError, request_id: str) -> dict[str, Any]:
+        """The JSON object of an error response."""
+        ...
+
+    def headers(self, error: LlmactorsError) -> list[Header]:
+        """The headers that an error response has beside those of every response."""
+        ...
+
+
+class Exchange:
+    """One request and its one response. `begun` is the time of the request's arrival on Trio's clock."""
+
+    def __init__(self, scope: Scope, inbox: Inbox, send: Send, request_id: str, errors: ErrorRenderer) -> None:
+        self.scope = scope
+        self.request_id = request_id
+        self.status = 0
+        """The status sent; 0 before."""
+        self.begun: float = scope.get("state", {}).get("arrived") or trio.current_time()
+        self.errors = errors
+        self.timing_header: str | None = None
+        """The header that says how long it took until the answer began, in milliseconds; None: none does."""
+        self.code: str | None = None
+        """The code of the error sent, if one was, or that the stream ended with."""
+        self._inbox = inbox
+        self._send = send
+        # Chunks are HTTP/1.1's; a body for an older client ends with its connection.
+        self.wire: Wire | None = scope.get("state", {}).get("wire") if scope["http_version"] == "1.1" else None
+        """What takes parts of the body without waiting, if anything does."""
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request_id} {self.scope['method']} {self.scope['path']} {self.status or 'open'}>"
+
+    @property
+    def client(self) -> str:
+        """The client's address, without its port."""
+        return client_address(self.scope)
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this (lower-case) name."""
+        return header(self.scope, name)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """`Idempotency-Key`. Raises `InvalidRequest` for one that is too long."""
+        key = self.header(b"idempotency-key")
+        if key is not None and len(key) > MAX_KEY_CHARS:
+            raise InvalidRequest(f"`Idempotency-Key` has {len(key)} characters; at most {MAX_KEY_CHARS} are accepted")
+        return key or None
+
+    async def body(self, *, max_bytes: int, within_s: float) -> bytes:
+        """The whole body. Raises `TooLarge` as soon as that is clear, `RequestTimeout`, or `ClientGone`."""
+        declared = self.header(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > max_bytes:
+            raise TooLarge(f"the body has {declared} bytes; at most {max_bytes} are accepted")
+        pieces: list[bytes] = []
+        size = 0
+        with trio.move_on_after(within_s):
+            while True:
+                message = await self._inbox()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
+                if size > max_bytes:
+                    raise TooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
+                if not message.get("more_body", False):
+                    return b"".join(pieces)
+        raise RequestTimeout(f"the body did not arrive within {within_s:g} s")
+
+    async def while_connected(self, work: Callable[[], Awaitable[object]]) -> bool:
+        """Runs `work` until it ends (True) or the client is gone (False). Only after `body`."""
+        finished = False
+        with trio.CancelScope() as scope:
+            self._inbox.cancel_at_last(scope)
+            try:
+                await work()
+                finished = True
+            finally:
+                self._inbox.cancel_at_last(None)
+        return finished
+
+    async def start(self, status: int, headers: Iterable[Header], content_type: str) -> None:
+        """Sends the head of an answer whose body follows by `write`."""
+        await self.begin(status, headers, content_type)
+        await self.write(b"")
+
+    async def begin(self, status: int, headers: Iterable[Header], content_type: str) -> None:
+        """Gives the head, which goes out together with what is written next."""
+        self.status = status
+        named = [("content-type", content_type), *id_headers(self.scope, self.request_id), *headers]
+        if self.timing_header is not None:
+            named.append((self.timing_header, str(round((trio.current_time() - self.begun) * 1000))))
+        await self._send({"type": "http.response.start", "status": status, "headers": wire_headers(named)})
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        """Sends a part of the body."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def answer(self, status: int, payload: object, headers: Iterable[Header] = ()) -> None:
+        """A whole JSON answer."""
+        data = msgspec.json.encode(payload)
+        await self.begin(status, [*headers, ("content-length", str(len(data)))], "application/json")
+        await self.write(data, more=False)
+
+    async def empty(self, status: int) -> None:
+        """An answer without a body."""
+        await self.begin(status, [], "application/json")
+        await self.write(b"", more=False)
+
+    async def refuse(self, error: LlmactorsError) -> None:
+        """The error as the answer, or nothing if another answer has begun."""
+        if self.status:
+            return
+        self.code = error.code
+        await self.answer(error.status, self.errors.body(error, self.request_id), self.errors.headers(error))
+
+
+def client_address(scope: Scope) -> str:
+    """The client's address, without its port."""
+    client = scope.get("client")
+    return str(client[0]) if client else "local"
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of this (lower-case) name in an ASGI scope."""
+    for key, value in scope["headers"]:
+        if key.lower() == name:
+            return str(value.decode("latin-1")).strip()
+    return None
+
+
+def id_headers(scope: Scope, request_id: str) -> list[Header]:
+    """`X-Request-Id` of an answer, and with it the id that the client sent of its own."""
+    client_id = header(scope, b"x-request-id")
+    own = [("x-request-id", request_id)]
+    return own if client_id is None else [*own, ("x-client-request-id", echoed(client_id))]
+
+
+def echoed(client_id: str) -> str:
+    """As much of a client's id as it is told again. A cut may leave a space at its end, which no header may have."""
+    return client_id[:_ECHOED_CHARS].rstrip()
+
+
+def wire_headers(headers: Iterable[Header]) -> list[tuple[bytes, bytes]]:
+    """As ASGI wants them."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+async def serve(exchange: Exchange, handler: Callable[[], Awaitable[None]]) -> None:
+    """Runs `handler`; what it raises becomes an answer: errors of ours as they are, any other as `INTERNAL`, logged."""
+    try:
+        await handler()
+    except ClientGone:
+        exchange.status = 499
+    except LlmactorsError as error:
+        await exchange.refuse(error)
+    except Exception as error:
+        ours = leaves(error)[0]
+        if isinstance(ours, LlmactorsError):
+            await exchange.refuse(ours)
+            return
+        log.exception("request failed", request_id=exchange.request_id, exc_info=error)
+        await exchange.refuse(InternalError("internal error; the log has it under this request id"))

@@ -1,0 +1,44 @@
+"""One request: its place in the life cycle, and its token log."""
+
+from typing import Literal
+
+import attrs
+
+from llmactors.ledger.contract import RequestInfo
+from llmactors.ledger.core.fair_queue import QueueEntry
+from llmactors.ledger.core.token_log import TokenLog
+from llmactors.limiter.store import Hold
+from llmactors.messages import GenerateRequest
+
+
+@attrs.define(eq=False)
+class Record(TokenLog):
+    """The state of one request. `MemoryLedger` moves it; followers only read it."""
+
+    request: GenerateRequest
+    ticket: QueueEntry
+    size_bytes: int
+    ended_by: int = 0
+    """The epoch that came to an end with it; 0 where a client or the time ended it."""
+    epoch: int = 0
+    attempt: int = 0
+    quarantined: bool = False
+    queued_at: float = 0.0
+    """Since when it waits, or waited before it was claimed; monotonic, in seconds."""
+    holder: str | None = None
+    """The worker that runs it."""
+    reserved_for: str | None = None
+    """The busy worker that gets it, alone, once that is empty."""
+    holds: tuple[Hold, ...] = ()
+    """What is reserved for it of its caller's limits."""
+    watched_until: float = 0.0
+    """Until when somebody promised to read elsewhere."""
+
+    @property
+    def state(self) -> Literal["queued", "running", "ended"]:
+        if self.end is not None:
+            return "ended"
+        return "queued" if self.holder is None else "running"
+
+    def info(self) -> RequestInfo:
+        return RequestInfo(self.request, self.state, self.epoch, self.attempt, self.last_seq)

@@ -1,0 +1,101 @@
+"""The front of a node: the gateway, the limiter, and what keeps API keys up to date."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from llmactors.access.attempts import FailedAttempts
+from llmactors.access.authentication import Authenticator
+from llmactors.access.keys.actor import KeysActor
+from llmactors.access.keys.keyring import FileKeyring, Keyring
+from llmactors.access.tickets import Tickets
+from llmactors.actors import ActorSpec
+from llmactors.backends.directory import ModelDirectory
+from llmactors.config import KEYS_IN_REDIS, Settings, parse_rate
+from llmactors.gateway.actor import GatewayActor
+from llmactors.gateway.app import App
+from llmactors.gateway.health import TreeSource
+from llmactors.gateway.queue_hint import QueueHint
+from llmactors.gateway.service import Service, ServiceSettings
+from llmactors.gateway.streaming.pump import StreamTiming
+from llmactors.http.connection import ConnectionSettings
+from llmactors.http.server import ListeningSocket, ServerSettings
+from llmactors.ledger import Ledger
+from llmactors.limiter import LimiterStore, RateKind, RatePolicy
+from llmactors.limiter.actor import LimiterActor
+from llmactors.telemetry import Metrics
+
+
+def gateway(
+    settings: Settings,
+    listening: ListeningSocket,
+    *,
+    ledger: Ledger,
+    directory: ModelDirectory,
+    metrics: Metrics,
+    tree: TreeSource,
+    ledger_is_up: Callable[[], bool] = lambda: True,
+    keyring: Keyring | None = None,
+    tickets: Tickets | None = None,
+    limiter: ActorSpec | None = None,
+    queue_hint: QueueHint | None = None,
+) -> ActorSpec:
+    """The front. `queue_hint`: where the ledger is a trip away."""
+    # These outlive the gateway's incarnations: a crash opens the doors to nobody, and closes them to nobody.
+    auth = Authenticator(
+        settings.api_key, keyring=keyring, tickets=tickets, attempts=FailedAttempts(settings.max_auth_failures)
+    )
+
+    def make() -> GatewayActor:
+        server = ServerSettings(
+            max_message_bytes=settings.max_body_bytes, connection=ConnectionSettings(write_s=settings.write_s)
+        )
+        return GatewayActor(make_app, listening, server)
+
+    def make_app() -> tuple[App, Service]:
+        service = Service(
+            ServiceSettings(
+                max_body_bytes=settings.max_body_bytes,
+                resume_grace_s=settings.resume_grace_s,
+                background_s=settings.background_s,
+                pace=StreamTiming(flush_interval_s=settings.flush_interval_s, keep_alive_s=settings.keep_alive_s),
+            ),
+            ledger=ledger,
+            directory=directory,
+            metrics=metrics,
+            ledger_is_up=ledger_is_up,
+            limiter=None if limiter is None else limiter.ref,
+            queue_hint=queue_hint,
+        )
+        app = App(service, auth, tree, access_log=settings.access_log, allowed_origins=settings.allowed_origins)
+        return app, service
+
+    return ActorSpec("gateway", make, grace_s=0.5)
+
+
+def file_keyring(settings: Settings) -> FileKeyring | None:
+    """None where no key file is set. Raises `KeyStoreError` where it cannot be read."""
+    return None if settings.keys in {None, KEYS_IN_REDIS} else FileKeyring(Path(str(settings.keys)))
+
+
+def keys_of(keyring: Keyring | None) -> list[ActorSpec]:
+    """What keeps the keys up to date, where there are any."""
+    return [] if keyring is None else [ActorSpec("keys", lambda: KeysActor(keyring))]
+
+
+def limiter(
+    settings: Settings, *, ledger_is_up: Callable[[], bool] = lambda: True, gateways: Callable[[], int] = lambda: 1
+) -> ActorSpec | None:
+    """None where nothing can be limited. `gateways` says how many of them share the limits."""
+    rate, share = _rate(settings), LimiterStore()
+    if rate is None and settings.keys is None:
+        return None
+    return ActorSpec("limiter", lambda: LimiterActor(rate, share, ledger_is_up=ledger_is_up, gateways=gateways))
+
+
+def _rate(settings: Settings) -> RatePolicy | None:
+    """None where no limit is set."""
+    rate = parse_rate(settings.rate_limit)
+    if rate is None:
+        return None
+    amount, period_s = rate
+    return RatePolicy(kind=RateKind(settings.rate_algorithm), amount=amount, period_s=period_s)

@@ -1,0 +1,78 @@
+"""The actors that serve models: a backend and a batcher for each."""
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from llmactors.actors import ActorSpec, SupervisorSpec
+from llmactors.backends.actor import BackendActor, HealthSettings
+from llmactors.backends.base import Backend
+from llmactors.backends.directory import ModelDirectory
+from llmactors.batcher.actor import BatcherActor, BatcherSettings
+from llmactors.config import Settings
+from llmactors.ledger import Ledger
+from llmactors.telemetry import Metrics
+
+
+@attrs.frozen
+class ServedModel:
+    """One model and how to make its backend, as often as it must be made."""
+
+    name: str
+    make: Callable[[], Backend]
+
+
+@attrs.frozen
+class ModelActors:
+    """The actors that serve models."""
+
+    backends: SupervisorSpec
+    batchers: tuple[ActorSpec, ...]
+
+
+def model_actors(
+    settings: Settings,
+    models: Sequence[ServedModel],
+    *,
+    ledger: Ledger,
+    directory: ModelDirectory,
+    metrics: Metrics,
+    batching: BatcherSettings,
+) -> ModelActors:
+    """A backend and a batcher for each model."""
+    health = HealthSettings(stalled_s=settings.stalled_s, hung_s=settings.hung_s)
+    backends: list[ActorSpec] = []
+    batchers: list[ActorSpec] = []
+    for model in models:
+        backend, batcher = _pair(model, ledger, directory, metrics, batching, health)
+        backends.append(backend)
+        batchers.append(batcher)
+    # A backend that cannot be mended is tried for ever, every few seconds; meanwhile the others serve.
+    supervised = SupervisorSpec("backends", tuple(backends), intensity=30 * len(backends), period_s=60.0)
+    return ModelActors(supervised, tuple(batchers))
+
+
+def _pair(
+    model: ServedModel,
+    ledger: Ledger,
+    directory: ModelDirectory,
+    metrics: Metrics,
+    batching: BatcherSettings,
+    health: HealthSettings,
+) -> tuple[ActorSpec, ActorSpec]:
+    batcher = ActorSpec(
+        f"batcher:{model.name}",
+        lambda: BatcherActor(
+            model.name, backend=backend.ref, ledger=ledger, directory=directory, settings=batching, metrics=metrics
+        ),
+        # Short: it waits only for a ledger that is away, and its drain has waited for that already.
+        grace_s=1.0,
+        cleanup_s=2.0,
+    )
+    backend = ActorSpec(
+        model.name,
+        lambda: BackendActor(model.make, batcher.ref, health),
+        start_s=600.0,  # a large model is read from a slow disk
+        cleanup_s=10.0,
+    )
+    return backend, batcher

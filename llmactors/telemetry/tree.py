@@ -1,0 +1,67 @@
+"""What is told of a supervision tree: its log lines, its metrics, and how late its event loop is."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from llmactors.actors import Actor, Context, Exit, Observer, Tree
+from llmactors.actors.shutdown import PhaseReport
+from llmactors.telemetry.metrics import Metrics
+from llmactors.telemetry.stall import watch_event_loop
+
+log = structlog.get_logger("llmactors")
+
+
+def fill_mailbox_gauges(tree: Tree, metrics: Metrics) -> None:
+    """To be called at each scrape."""
+    for actor in tree.actors():
+        mailbox = actor.spec.ref.mailbox.statistics()
+        metrics.mailbox(actor.path, depth=mailbox.depth, peak=mailbox.peak)
+
+
+def log_phases(reports: Sequence[PhaseReport]) -> None:
+    """One line for each phase of a shutdown."""
+    for report in reports:
+        log.info("shutdown phase", phase=report.name, outcome=report.outcome, seconds=round(report.seconds, 3))
+
+
+class TelemetryActor(Actor):
+    """Watches the event loop."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def on_start(self, context: Context) -> None:
+        context.spawn(watch_event_loop, self._metrics.event_loop_late)
+
+
+class LoggingObserver(Observer):
+    """One log line and one metric for whatever happens in the tree."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def actor_started(self, actor: str, incarnation: int) -> None:
+        self._metrics.actor_started(actor)
+        log.debug("actor started", actor=actor, incarnation=incarnation)
+
+    def restarting(
+        self, supervisor: str, children: tuple[str, ...], exit_: Exit, *, delay_s: float, count: int, intensity: int
+    ) -> None:
+        for child in children:
+            self._metrics.actor_restarted(f"{supervisor}/{child}")
+        log.warning(
+            "restarting",
+            supervisor=supervisor,
+            children=list(children),
+            cause=str(exit_),
+            delay_s=round(delay_s, 3),
+            restarts=f"{count}/{intensity}",
+        )
+
+    def gave_up(self, supervisor: str, child: str, exit_: Exit) -> None:
+        log.error("gave up", supervisor=supervisor, child=child, cause=str(exit_))
+
+    def dead_letter(self, actor: str, reason: str, message_type: str, cause: str) -> None:
+        self._metrics.dead_letter(reason)
+        log.info("dead letter", actor=actor, reason=reason, message=message_type, cause=cause)

@@ -1,0 +1,197 @@
+"""One process of a cluster: started, kept up as an orchestrator would, killed, frozen, and ended whatever happens."""
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+import attrs
+import trio
+
+from llmactors.testing.node import children_of
+
+Role = Literal["gateway", "worker"]
+
+_POLL_S = 0.02
+_TRACEBACK = "Traceback (most recent call last)"
+
+
+async def poll_until(condition: Callable[[], bool], *, every_s: float = _POLL_S) -> None:
+    """Until `condition` holds; bound it with a cancel scope. For what has no event to wait on."""
+    while not condition():  # noqa: ASYNC110 - as said
+        await trio.sleep(every_s)
+
+
+@attrs.define(eq=False)
+class ManagedProcess:
+    """`python -m llmactors …`, again and again. `await nursery.start(member.run)` returns once it is ready.
+
+    Each start writes stdout and stderr to files of their own below `directory`.
+    """
+
+    role: Role
+    name: str
+    arguments: tuple[str, ...]
+    directory: Path
+    environ: Mapping[str, str] = attrs.field(factory=dict)
+    restart_after_s: float = 0.3
+    module: str = "llmactors"
+    python: str = sys.executable
+    kept_up: bool = True
+    """False: a process that ends stays down until `kept_up` is true again."""
+    url: str = ""
+    """What its ready line named last; empty where that names none."""
+    starts: int = 0
+    exits: list[int] = attrs.field(factory=list)
+    """The exit codes of those that ended, negative for a signal."""
+    ready: bool = False
+    ready_at: float = math.nan
+    """On the clock of `time.monotonic`."""
+    frozen: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        state = "down" if not self.alive else "frozen" if self.frozen else "ready" if self.ready else "starting"
+        return f"<Member {self.name} pid {self.pid} {state}, start {self.starts}>"
+
+    @property
+    def pid(self) -> int:
+        """Of the newest process; 0 before the first."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there, ready or not, frozen or not."""
+        return self._process is not None and self._process.poll() is None
+
+    async def run(self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keeps it up until cancelled; nothing of it is left then.
+
+        Raises `RuntimeError` if the very first start fails.
+        """
+        try:
+            await self._start()
+            if not self.ready:
+                raise RuntimeError(f"{self.name} did not start: {self.stdout()}{self.stderr()}")
+            task_status.started(self)
+            while True:
+                await poll_until(lambda: not self.alive)
+                self._note_exit()
+                await trio.sleep(self.restart_after_s)
+                await poll_until(lambda: self.kept_up)
+                await self._start()
+        finally:
+            self._end()
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Sends it to the newest process; whether there was one."""
+        if self._process is None or not self.alive:
+            return False
+        self._process.send_signal(number)
+        return True
+
+    def kill(self) -> bool:
+        """As `kill -9`; whether there was a process."""
+        self.ready = False
+        return self.signal(signal.SIGKILL)
+
+    def kill_child(self) -> bool:
+        """As `kill -9` on a child of the process, such as a model's; whether there was one."""
+        try:
+            children = children_of(self.pid) if self.alive else []
+        except FileNotFoundError:
+            return False
+        for child in children[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        return bool(children)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[bool]:
+        """Frozen (SIGSTOP) for the block, then thawed, unless it was killed meanwhile; gives whether it was there."""
+        process = self._process
+        if process is None or not self.signal(signal.SIGSTOP):
+            yield False
+            return
+        self.frozen += 1
+        try:
+            yield True
+        finally:
+            self.frozen -= 1
+            # By its own handle: the member may have a newer process by now. Two that froze it both thaw it.
+            process.send_signal(signal.SIGCONT)
+
+    async def wait_ready(self, starts: int = 1) -> None:
+        """Until it is ready, in its `starts`-th life or a later one."""
+        await poll_until(lambda: self.ready and self.alive and self.starts >= starts)
+
+    async def wait_exit(self) -> int:
+        """Until the process of this moment has ended; its exit code."""
+        process = self._process
+        assert process is not None  # noqa: S101 - it was started
+        await poll_until(lambda: process.poll() is not None)
+        return process.returncode
+
+    def stdout(self) -> str:
+        """Of the newest process."""
+        return _read(self._path("out"))
+
+    def stderr(self) -> str:
+        """Of the newest process."""
+        return _read(self._path("err"))
+
+    def tracebacks(self) -> list[str]:
+        """From each traceback on, what stands in the stderr of any of its processes."""
+        found = []
+        for path in sorted(self.directory.glob(f"{self.name}.*.err")):
+            text = _read(path)
+            if _TRACEBACK in text:
+                begin = text.rfind("\n", 0, text.index(_TRACEBACK)) + 1
+                found.append(f"{path.name}: {text[begin : begin + 4000]}")
+        return found
+
+    def _path(self, kind: str) -> Path:
+        return self.directory / f"{self.name}.{self.starts}.{kind}"
+
+    async def _start(self) -> None:
+        self.starts += 1
+        with self._path("out").open("wb") as out, self._path("err").open("wb") as err:
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command; it takes a millisecond
+                [self.python, "-m", self.module, *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, "LLMACTORS_LOG_FORMAT": "json", **self.environ},
+            )
+        while self.alive and not self.ready:
+            await trio.sleep(_POLL_S)
+            self._look_whether_ready()
+
+    def _look_whether_ready(self) -> None:
+        line, end, _ = self.stdout().partition("\n")
+        if end and line.startswith("llmactors"):
+            self.ready, self.ready_at = True, time.monotonic()
+            _, found, url = line.rpartition(" on ")
+            self.url = url.strip() if found and url.startswith("http") else ""
+
+    def _note_exit(self) -> None:
+        self.ready = False
+        assert self._process is not None  # noqa: S101 - it was started
+        self.exits.append(self._process.returncode)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()
+        self.ready = False
+
+
+def _read(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.exists() else ""

@@ -1,0 +1,99 @@
+"""What a gateway goes by: the store as it is now, for a while as it was, and never as if there were none."""
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from llmactors.access.keys.file import FileKeyStore, write_keys
+from llmactors.access.keys.keyring import STALE_S, FileKeyring
+from llmactors.access.keys.record import KeyRecord
+from llmactors.access.keys.store import KeyStoreError
+from llmactors.access.keys.text import new_key
+from llmactors.errors import Unavailable
+
+
+def record() -> KeyRecord:
+    key = new_key()
+    return KeyRecord(id=key.id, tenant="acme", hash=key.digest, created=1.0)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+async def test_a_change_of_the_file_is_seen_by_the_very_next_look(path: Path) -> None:
+    first, second = record(), record()
+    write_keys(path, [first])
+    keyring = FileKeyring(path)
+    assert keyring.find(first.id) == first
+    assert keyring.find(second.id) is None
+    for number in range(20):
+        await FileKeyStore(path).add(each := record())
+        assert keyring.find(each.id) == each, number
+    revoked = await FileKeyStore(path).change(first.id, lambda found: found.revoke(7.0))
+    assert keyring.find(first.id) == revoked
+
+
+def test_without_a_file_it_does_not_begin(path: Path) -> None:
+    with pytest.raises(KeyStoreError, match="there is no key file"):
+        FileKeyring(path)
+
+
+@pytest.mark.parametrize("how", ["gone", "broken"])
+def test_a_file_that_cannot_be_read_holds_for_a_while_and_then_lets_nobody_in(path: Path, how: str) -> None:
+    known = record()
+    write_keys(path, [known])
+    clock = Clock()
+    keyring = FileKeyring(path, clock)
+    assert keyring.find(known.id) == known
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_text('{"version": 1, "keys": [')
+    clock.now = STALE_S - 1
+    assert keyring.find(known.id) == known
+    clock.now = STALE_S + 1
+    with pytest.raises(Unavailable, match="cannot be read"):
+        keyring.find(known.id)
+    with pytest.raises(Unavailable):
+        keyring.find("somebody")
+    write_keys(path, [known])
+    assert keyring.find(known.id) == known
+
+
+def test_a_store_without_keys_knows_nobody(path: Path) -> None:
+    write_keys(path, [])
+    assert FileKeyring(path).find("anybody") is None
+
+
+async def test_who_waits_hears_of_changes_and_only_of_these(path: Path) -> None:
+    write_keys(path, [known := record()])
+    keyring = FileKeyring(path)
+    await keyring.look()
+    heard = trio.Event()
+
+    async def wait() -> None:
+        await keyring.wait_changed()
+        heard.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        write_keys(path, [known])  # the same again
+        await keyring.look()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not heard.is_set()
+        write_keys(path, [known.revoke(2.0)])
+        await keyring.look()
+        with trio.fail_after(1):
+            await heard.wait()

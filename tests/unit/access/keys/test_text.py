@@ -1,0 +1,85 @@
+"""The text of a key: what it holds, what is told from it offline, and how it is compared."""
+
+import hmac
+import re
+import string
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmactors.access.keys.text import Credential, Digest, base62, new_key, read_key
+
+KEY = new_key()
+
+
+def test_a_key_is_prefix_id_secret_and_checksum() -> None:
+    assert re.fullmatch(r"lla_[0-9A-Za-z]{12}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}", KEY.text)
+    assert KEY.text.split("_")[1] == KEY.id
+    assert 62**43 > 2**256 > 62**42
+
+
+def test_no_two_keys_are_alike() -> None:
+    keys = [new_key() for _ in range(200)]
+    assert len({key.id for key in keys}) == len({key.text.split("_")[2] for key in keys}) == 200
+
+
+def test_a_new_secret_for_an_id_is_another_key_of_that_id() -> None:
+    again = new_key(KEY.id)
+    assert again.id == KEY.id
+    assert again.digest != KEY.digest
+
+
+def test_what_was_made_is_read_again() -> None:
+    assert read_key(KEY.text.encode()) == Credential(KEY.id, KEY.digest)
+
+
+@given(st.integers(0, len(KEY.text) - 1), st.sampled_from(string.printable))
+def test_a_key_with_one_letter_changed_is_no_key(place: int, letter: str) -> None:
+    changed = KEY.text[:place] + letter + KEY.text[place + 1 :]
+    assert (read_key(changed.encode()) is not None) == (changed == KEY.text)
+
+
+@given(st.binary(max_size=100) | st.integers(0, len(KEY.text) - 1).map(lambda end: KEY.text[:end].encode()))
+def test_junk_and_half_a_key_are_no_key(text: bytes) -> None:
+    assert read_key(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"{KEY.text}\n", f" {KEY.text}", f"{KEY.text}_", KEY.text.swapcase(), ""],
+    ids=["line", "space", "more", "case", "empty"],
+)
+def test_what_only_resembles_a_key_is_none(text: str) -> None:
+    assert read_key(text.encode()) is None
+
+
+@given(st.integers(0, 2**256 - 1))
+def test_base_62_keeps_all_of_a_number(number: int) -> None:
+    digits = string.digits + string.ascii_uppercase + string.ascii_lowercase
+    assert sum(digits.index(digit) * 62**place for place, digit in enumerate(reversed(base62(number, 43)))) == number
+
+
+def test_the_secret_is_in_no_representation() -> None:
+    secret = KEY.text.split("_")[2]
+    assert secret not in f"{KEY!r} {KEY} {read_key(KEY.text.encode())!r}"
+    assert KEY.digest.sha256 not in repr(read_key(KEY.text.encode()))
+
+
+def test_digests_are_only_ever_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is written, `==`, `!=` or `in`: each comparison of two digests goes through hmac."""
+    compared = []
+    real: Callable[[bytes, bytes], bool] = hmac.compare_digest
+
+    def noting(left: bytes, right: bytes) -> bool:
+        compared.append((len(left), len(right)))
+        return real(left, right)
+
+    monkeypatch.setattr(hmac, "compare_digest", noting)
+    first, second = Digest.of(b"a"), Digest.of(b"b" * 1000)
+    assert first != second
+    assert first not in (second, second)
+    assert Credential("x", first) != Credential("x", second)
+    assert compared == [(64, 64)] * 4
+    assert first != "no digest"

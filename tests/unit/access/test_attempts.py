@@ -1,0 +1,71 @@
+"""How often an address may be wrong."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmactors.access.attempts import FailedAttempts, network_of
+
+
+def test_with_the_last_failure_of_its_limit_an_address_waits_until_its_window_is_over() -> None:
+    attempts = FailedAttempts(3, window_s=60.0)
+    for now in (0.0, 10.0):
+        attempts.note("10.0.0.1", now)
+        assert attempts.wait_s("10.0.0.1", now) == 0
+    attempts.note("10.0.0.1", 20.0)
+    assert attempts.wait_s("10.0.0.1", 20.0) == 40.0
+    assert attempts.wait_s("10.0.0.2", 20.0) == 0
+    assert attempts.wait_s("10.0.0.1", 60.0) == 0
+    attempts.note("10.0.0.1", 61.0)
+    assert attempts.wait_s("10.0.0.1", 61.0) == 0
+
+
+@given(st.lists(st.floats(0, 30), max_size=100), st.integers(1, 5))
+def test_whoever_waits_as_told_fails_no_more_than_the_limit_in_a_window(pauses: list[float], limit: int) -> None:
+    attempts, now = FailedAttempts(limit, window_s=60.0), 0.0
+    failures: list[float] = []
+    for pause in pauses:
+        now += pause
+        if not attempts.wait_s("a", now):
+            attempts.note("a", now)
+            failures.append(now)
+    windows: list[list[float]] = []
+    for failure in failures:
+        if not windows or failure - windows[-1][0] >= 60.0:
+            windows.append([])
+        windows[-1].append(failure)
+    assert all(len(window) <= limit for window in windows)
+
+
+def test_of_too_many_addresses_the_one_that_failed_the_longest_ago_is_forgotten() -> None:
+    attempts = FailedAttempts(1, max_addresses=3)
+    for number in range(1000):
+        attempts.note(f"10.0.{number // 256}.{number % 256}", 0.0)
+        assert len(attempts._failures) <= 3
+    assert attempts.wait_s("10.0.3.231", 1.0) > 0
+    assert attempts.wait_s("10.0.0.0", 1.0) == 0
+
+
+def test_a_limit_of_0_is_none() -> None:
+    attempts = FailedAttempts(0)
+    for _ in range(100):
+        attempts.note("a", 0.0)
+    assert attempts.wait_s("a", 0.0) == 0
+    assert not attempts._failures
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:0:0:1", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("local", "local"),
+        ("", ""),
+    ],
+)
+def test_an_ipv6_network_is_one_address(address: str, network: str) -> None:
+    assert network_of(address) == network

@@ -1,0 +1,246 @@
+"""Who may call."""
+
+import time
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from llmactors.access.attempts import FailedAttempts
+from llmactors.access.authentication import Authenticator, Caller
+from llmactors.access.keys.file import write_keys
+from llmactors.access.keys.keyring import FileKeyring
+from llmactors.access.keys.record import KeyRecord
+from llmactors.access.keys.text import new_key
+from llmactors.errors import RateLimited, Unauthenticated
+from llmactors.limiter.limits import Limits
+
+KEY = Authenticator("s3cret")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"x-api-key", b"s3cret")],
+        [(b"X-API-Key", b" s3cret ")],
+        [(b"authorization", b"Bearer s3cret")],
+        [(b"Authorization", b"bearer s3cret")],
+        [(b"authorization", b"BEARER   s3cret ")],
+        [(b"authorization", b"Basic dTpw"), (b"x-api-key", b"s3cret")],
+    ],
+)
+def test_right_key_is_one_tenant_and_one_limit(headers: list[tuple[bytes, bytes]]) -> None:
+    assert KEY.identify(headers, "10.0.0.1") == Caller("key", "key")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"authorization", b"")],
+        [(b"authorization", b"Bearer")],
+        [(b"authorization", b"Bearer ")],
+        [(b"authorization", b"s3cret")],
+        [(b"authorization", b"Basic s3cret")],
+        [(b"cookie", b"x-api-key=s3cret")],
+    ],
+)
+def test_without_a_key_it_says_how_to_send_one(headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(Unauthenticated, match="X-API-Key"):
+        KEY.identify(headers, "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [b"", b"S3CRET", b"s3cre", b"s3cret2", b"s3cret\xff", "gehéim".encode(), b"\x80\x81"],
+)
+def test_wrong_key_is_refused_and_not_repeated(given: bytes) -> None:
+    with pytest.raises(Unauthenticated) as raised:
+        KEY.identify([(b"x-api-key", given)], "10.0.0.1")
+
+    assert "s3c" not in raised.value.message.lower()
+
+
+def test_key_may_be_any_text() -> None:
+    authenticator = Authenticator("gehéim")
+    assert authenticator.identify([(b"x-api-key", "gehéim".encode())], "") == Caller("key", "key")
+
+
+def test_without_a_key_asked_for_callers_differ_by_address() -> None:
+    open_to_all = Authenticator(None)
+    assert open_to_all.identify([], "10.0.0.1") == Caller("anonymous", "address:10.0.0.1")
+    assert open_to_all.identify([(b"x-api-key", b"whatever")], "::1") == Caller("anonymous", "address:::/64")
+
+
+def test_whoever_has_an_ipv6_network_is_limited_as_one() -> None:
+    """Or each of its addresses would have a limit of its own, and who has one has 2 ** 64."""
+    one, other, else_ = (
+        Authenticator(None).identify([], each) for each in ("2001:db8::1", "2001:db8::2", "2001:db9::1")
+    )
+    assert one == other != else_
+
+
+def test_key_is_not_shown() -> None:
+    assert "s3cret" not in repr(KEY)
+
+
+GOOD = new_key()
+RECORD = KeyRecord(
+    id=GOOD.id,
+    tenant="acme",
+    hash=GOOD.digest,
+    created=1.0,
+    models=frozenset({"m"}),
+    best_priority=2,
+    weight=3.0,
+    limits=Limits(concurrent=4),
+)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Door:
+    """An authenticator with a key file, the node's own key, and a limit of three failures."""
+
+    def __init__(self, path: Path, *records: KeyRecord, api_key: str | None = None) -> None:
+        write_keys(path, records)
+        self.path = path
+        self.clock = Clock()
+        self.auth = Authenticator(api_key, keyring=FileKeyring(path), attempts=FailedAttempts(3), clock=self.clock)
+
+    def show(self, key: str, client: str = "10.0.0.1") -> Caller:
+        return self.auth.identify([(b"x-api-key", key.encode())], client)
+
+
+def test_a_key_of_the_store_brings_what_its_record_says(tmp_path: Path) -> None:
+    caller = Door(tmp_path / "k", RECORD).show(GOOD.text)
+    assert caller == Caller(
+        "acme",
+        "tenant:acme",
+        limits=Limits(concurrent=4),
+        models=frozenset({"m"}),
+        best_priority=2,
+        weight=3.0,
+    )
+    assert GOOD.digest.sha256 not in repr(caller)
+
+
+@pytest.mark.parametrize("api_key", [None, "s3cret"])
+def test_a_store_without_keys_is_open_to_nobody(tmp_path: Path, api_key: str | None) -> None:
+    door = Door(tmp_path / "k", api_key=api_key)
+    with pytest.raises(Unauthenticated):
+        door.auth.identify([], "10.0.0.1")
+    with pytest.raises(Unauthenticated):
+        door.show(GOOD.text)
+
+
+def test_the_nodes_own_key_works_beside_a_store(tmp_path: Path) -> None:
+    door = Door(tmp_path / "k", RECORD, api_key="s3cret")
+    assert door.show("s3cret").tenant == "key"
+    assert door.show(GOOD.text).tenant == "acme"
+    assert Door(tmp_path / "l", RECORD, api_key=GOOD.text).show(GOOD.text).tenant == "key"
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        (attrs.evolve(RECORD, revoked=2.0), "is revoked"),
+        (attrs.evolve(RECORD, expires=2.0), "is expired"),
+        (attrs.evolve(RECORD, hash=new_key().digest), "is not known"),
+        (attrs.evolve(RECORD, id=new_key().id), "is not known"),
+    ],
+)
+def test_a_key_that_is_not_good_is_refused_and_not_repeated(tmp_path: Path, record: KeyRecord, says: str) -> None:
+    with pytest.raises(Unauthenticated, match=says) as raised:
+        Door(tmp_path / "k", record).show(GOOD.text)
+    assert GOOD.text[20:30] not in str(raised.value)
+
+
+def test_after_its_failures_an_address_is_told_when_to_come_again(tmp_path: Path) -> None:
+    door = Door(tmp_path / "k", RECORD, api_key="s3cret")
+    for wrong in ("wrong", new_key().text, GOOD.text[:-1]):
+        with pytest.raises(Unauthenticated):
+            door.show(wrong)
+    door.clock.now = 20.0
+    with pytest.raises(RateLimited, match="in 40 s") as raised:
+        door.show("wrong")
+    assert raised.value.retry_after_s == 40.0
+    with pytest.raises(Unauthenticated):
+        door.show("wrong", client="10.0.0.2")
+    door.clock.now = 60.0
+    with pytest.raises(Unauthenticated):
+        door.show("wrong")
+
+
+def test_a_key_that_cannot_be_guessed_still_works_from_there_and_one_that_can_does_not(tmp_path: Path) -> None:
+    door = Door(tmp_path / "k", RECORD, api_key="s3cret")
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            door.show("wrong")
+    assert door.show(GOOD.text).tenant == "acme"
+    with pytest.raises(RateLimited):
+        door.show("s3cret")
+    assert door.show("s3cret", client="10.0.0.2").tenant == "key"
+
+
+def test_who_sends_no_key_guesses_nothing(tmp_path: Path) -> None:
+    door = Door(tmp_path / "k", RECORD, api_key="s3cret")
+    for _ in range(10):
+        with pytest.raises(Unauthenticated):
+            door.auth.identify([], "10.0.0.1")
+    assert door.show("s3cret").tenant == "key"
+
+
+async def test_a_ticket_is_as_good_as_its_key_is_when_it_is_shown(tmp_path: Path) -> None:
+    door = Door(tmp_path / "k", RECORD, api_key="s3cret")
+    for key, tenant in ((GOOD.text, "acme"), ("s3cret", "key")):
+        ticket = await door.auth.issue_ticket(door.show(key))
+        assert (await door.auth.redeem_ticket(ticket, "10.0.0.9")).tenant == tenant
+        with pytest.raises(Unauthenticated, match="ticket"):
+            await door.auth.redeem_ticket(ticket, "10.0.0.9")
+    ticket = await door.auth.issue_ticket(door.show(GOOD.text))
+    write_keys(door.path, [RECORD.revoke(2.0)])
+    with pytest.raises(Unauthenticated, match="revoked"):
+        await door.auth.redeem_ticket(ticket, "10.0.0.9")
+    with pytest.raises(RateLimited):
+        await door.auth.redeem_ticket("llt_guess", "10.0.0.9")
+
+
+async def test_who_was_let_in_is_told_when_the_key_ends(tmp_path: Path) -> None:
+    """Revoked, or rotated away; the node's own key never ends."""
+    for end in (RECORD.revoke(2.0), RECORD.rotate(new_key(GOOD.id), 2.0, 0.0), None):
+        door = Door(tmp_path / "k", RECORD, api_key="s3cret")
+        single, caller = door.show("s3cret"), door.show(GOOD.text)
+        told = trio.Event()
+
+        async def wait(door: Door = door, caller: Caller = caller, told: trio.Event = told) -> None:
+            await door.auth.wait_refused(caller)
+            told.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            nursery.start_soon(door.auth.wait_refused, single)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not told.is_set()
+            write_keys(door.path, [] if end is None else [end])
+            assert door.auth._keyring is not None
+            await door.auth._keyring.look()
+            with trio.fail_after(2):
+                await told.wait()
+            nursery.cancel_scope.cancel(reason="seen")
+
+
+async def test_who_was_let_in_is_told_when_the_key_expires(tmp_path: Path) -> None:
+    door = Door(tmp_path / "k", attrs.evolve(RECORD, expires=time.time() + 0.3))
+    caller = door.show(GOOD.text)
+    with trio.fail_after(5):
+        await door.auth.wait_refused(caller)
+    with pytest.raises(Unauthenticated, match="expired"):
+        door.show(GOOD.text)

@@ -1,0 +1,63 @@
+"""Tickets of one process: each opens once, and soon or never."""
+
+import pytest
+
+from llmactors.access.keys.text import Credential, Digest
+from llmactors.access.tickets import LIFE_S, MemoryTickets, is_ticket
+from llmactors.errors import Overloaded
+
+CREDENTIAL = Credential("id", Digest.of(b"secret"))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_ticket_stands_once_for_what_was_shown() -> None:
+    tickets = MemoryTickets()
+    first, second = await tickets.issue(CREDENTIAL), await tickets.issue(None)
+    assert first != second
+    assert is_ticket(first)
+    assert await tickets.redeem(first) == (CREDENTIAL,)
+    assert await tickets.redeem(first) is None
+    assert await tickets.redeem(second) == (None,)
+    assert await tickets.redeem("llt_nonsense") is None
+
+
+async def test_after_its_time_it_opens_nothing_and_takes_no_room() -> None:
+    clock = Clock()
+    tickets = MemoryTickets(max_tickets=2, clock=clock)
+    old = await tickets.issue(CREDENTIAL)
+    await tickets.issue(CREDENTIAL)
+    with pytest.raises(Overloaded):
+        await tickets.issue(CREDENTIAL)
+    clock.now = LIFE_S
+    assert await tickets.redeem(old) is None
+    assert await tickets.redeem(await tickets.issue(CREDENTIAL)) == (CREDENTIAL,)
+
+
+async def test_none_is_kept_as_it_is() -> None:
+    tickets = MemoryTickets()
+    ticket = await tickets.issue(CREDENTIAL)
+    assert ticket not in f"{tickets!r} {tickets._issued!r}"
+
+
+async def test_who_asks_for_tickets_without_end_leaves_the_others_some() -> None:
+    clock = Clock()
+    tickets = MemoryTickets(max_of_one=2, clock=clock)
+    greedy, other = CREDENTIAL, Credential("other", Digest.of(b"else"))
+    first = await tickets.issue(greedy)
+    await tickets.issue(greedy)
+    with pytest.raises(Overloaded):
+        await tickets.issue(greedy)
+    assert await tickets.redeem(await tickets.issue(other)) == (other,)
+    for _ in range(3):
+        await tickets.issue(None)
+    assert await tickets.redeem(first) == (greedy,)
+    await tickets.issue(greedy)
+    clock.now = LIFE_S
+    assert [await tickets.issue(greedy) for _ in range(2)]
+    assert not tickets._open_of.keys() - {"id"}

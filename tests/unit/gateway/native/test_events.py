@@ -1,0 +1,109 @@
+"""Events as SSE and as JSON: whatever the text, an independent parser gets it back."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmactors.cli.sse import Event, EventParser
+from llmactors.cli.sse import events as all_events
+from llmactors.errors import Unavailable
+from llmactors.gateway.native.events import KEEP_ALIVE, JsonRenderer, SseRenderer, render_cut
+from llmactors.ledger import LogSlice
+from llmactors.messages import Failed, Finished, Terminal, TokenDelta, Usage
+
+USAGE = Usage(3, 4)
+TEXTS = st.lists(st.text() | st.sampled_from(["\r", "\n", "\r\n\r\n", "\u2028", "\x85", "\n\ndata: x\n\n", "\0", ":"]))
+ENDS: st.SearchStrategy[Terminal | None] = st.none() | st.sampled_from(
+    [Finished("stop", USAGE), Failed("POISONED", "two\n\nlines\r", USAGE)]
+)
+
+
+@st.composite
+def slices(draw: st.DrawFn) -> LogSlice:
+    deltas = [TokenDelta(index, text) for index, text in enumerate(draw(TEXTS))]
+    return LogSlice(draw(st.integers(1, 10**12)), deltas, draw(ENDS))
+
+
+def parse_by_the_book(body: bytes) -> list[Event]:
+    """The algorithm of https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.6, to the letter."""
+    found = []
+    last_id, name, data = "", "", ""
+    text = body.decode().replace("\r\n", "\n").replace("\r", "\n")
+    *lines, unfinished = text.split("\n")
+    assert not unfinished
+    for line in lines:
+        if not line:
+            if data:
+                found.append(Event(name or "message", last_id, data.removesuffix("\n")))
+            name = data = ""
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match field:
+            case "event":
+                name = value
+            case "data":
+                data += value + "\n"
+            case "id" if "\0" not in value:
+                last_id = value
+    return found
+
+
+def expected(part: LogSlice) -> list[dict[str, Any]]:
+    payloads: list[dict[str, Any]] = [
+        {"event": "token", "id": "req_1", "seq": part.first_seq + index, "text": delta.text}
+        for index, delta in enumerate(part.deltas)
+    ]
+    end: dict[str, Any] = {"id": "req_1", "seq": part.first_seq + len(part.deltas)}
+    if isinstance(part.end, Finished):
+        usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+        payloads.append({"event": "done", **end, "finish_reason": part.end.reason, "usage": usage})
+    elif part.end is not None:
+        payloads.append({"event": "error", **end, "error": {"code": part.end.code, "message": part.end.message}})
+    return payloads
+
+
+@given(slices())
+def test_sse_events_are_read_back_by_the_book(part: LogSlice) -> None:
+    events = parse_by_the_book(SseRenderer("req_1").render(part))
+
+    assert [{"event": event.name, **json.loads(event.data)} for event in events] == expected(part)
+    assert [event.id for event in events] == [str(payload["seq"]) for payload in expected(part)]
+
+
+@given(slices())
+def test_websocket_events_are_the_same_objects(part: LogSlice) -> None:
+    assert [json.loads(text) for text in JsonRenderer("req_1").render(part)] == expected(part)
+
+
+@given(slices(), st.data())
+def test_our_own_client_reads_them_in_any_pieces(part: LogSlice, data: st.DataObject) -> None:
+    body = KEEP_ALIVE + SseRenderer("req_1").render(part) + KEEP_ALIVE
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=20)))
+    pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+
+    assert list(all_events(pieces)) == parse_by_the_book(body)
+
+
+@given(slices())
+def test_our_own_client_reads_them_byte_by_byte(part: LogSlice) -> None:
+    body = SseRenderer("req_1").render(part)
+    parser = EventParser()
+
+    found = [event for index in range(len(body)) for event in parser.feed(body[index : index + 1])]
+
+    assert found == parse_by_the_book(body)
+
+
+def test_cut_has_no_id_so_that_the_stream_can_be_followed_on() -> None:
+    (event,) = parse_by_the_book(render_cut("req_1", Unavailable("going\ndown")))
+
+    assert (event.name, event.id) == ("error", "")
+    assert json.loads(event.data) == {"id": "req_1", "error": {"code": "UNAVAILABLE", "message": "going\ndown"}}
+
+
+def test_nothing_new_is_no_bytes() -> None:
+    assert SseRenderer("req_1").render(LogSlice(5, ())) == b""
+    assert JsonRenderer("req_1").render(LogSlice(5, ())) == []

@@ -1,0 +1,67 @@
+"""The edges of the protocol machines that need no socket."""
+
+from typing import Any
+
+import pytest
+from hypercorn.config import Config
+from hypercorn.events import RawData
+from hypercorn.trio.worker_context import WorkerContext
+
+from llmactors.http.http1 import Http1, _origin_form
+from llmactors.http.inbox import Inbox
+
+
+@pytest.mark.parametrize(
+    ("target", "origin"),
+    [
+        (b"/v1/tree", b"/v1/tree"),
+        (b"/v1/tree?x=1", b"/v1/tree?x=1"),
+        (b"http://host:80/v1/streams/x?after=3", b"/v1/streams/x?after=3"),
+        (b"HTTP://host", b"/"),
+        (b"http://host?x", b"/?x"),
+        (b"/a?u=http://b/c", b"/a?u=http://b/c"),
+        (b"//host/path", b"//host/path"),
+        (b"*", b"*"),
+        (b"host:443", b"host:443"),
+        (b"http://[::1/x", b"/x"),
+    ],
+)
+def test_target_that_names_the_server_is_read_as_its_path(target: bytes, origin: bytes) -> None:
+    assert _origin_form(target) == origin
+
+
+class Tasks:
+    """Takes the applications that the machine runs, and runs none."""
+
+    def __init__(self) -> None:
+        self.sends: list[Any] = []
+
+    def spawn_exchange(self, app: object, scope: object, send: Any) -> Inbox:
+        self.sends.append(send)
+        return Inbox()
+
+
+async def test_chunk_passes_neither_a_head_that_is_held_nor_the_end() -> None:
+    written: list[bytes] = []
+
+    async def send(event: Any) -> None:
+        if isinstance(event, RawData):
+            written.append(event.data)
+
+    tasks: Any = Tasks()
+    machine = Http1(None, Config(), WorkerContext(None), tasks, None, None, send, None)  # type: ignore[arg-type]
+    await machine.received(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    [say] = tasks.sends
+    allowed = [machine.may_continue_body]
+    for message in (
+        {"type": "http.response.start", "status": 200, "headers": []},
+        {"type": "http.response.body", "body": b"", "more_body": True},
+        {"type": "http.response.body", "body": b"end", "more_body": False},
+    ):
+        await say(message)
+        allowed.append(machine.may_continue_body)
+
+    assert allowed == [False, False, True, False]
+    assert [len(data) > 0 for data in written] == [True, True]
+    assert written[0].endswith(b"\r\n\r\n")
+    assert written[1] == b"3\r\nend\r\n0\r\n\r\n"

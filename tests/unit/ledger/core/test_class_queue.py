@@ -1,0 +1,57 @@
+"""Classes are served in strict order, and none starves."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmactors.ledger.core.class_queue import ClassQueue
+from llmactors.ledger.core.fair_queue import QueueEntry
+from tests.support.residue import residue
+
+
+def ticket(number: int, priority: int) -> QueueEntry:
+    return QueueEntry(f"t{number}", "tenant", 1, priority)
+
+
+def test_an_empty_queue_gives_none() -> None:
+    assert ClassQueue().pop() is None
+    assert not ClassQueue()
+
+
+def test_the_most_urgent_class_goes_first_for_as_long_as_the_others_have_patience() -> None:
+    queue = ClassQueue(patience=4)
+    for number in range(12):
+        queue.push(ticket(number, priority=number % 2))
+    served = [each.priority for _ in range(12) if (each := queue.pop())]
+    assert served == [0, 0, 0, 0, 1, 0, 0, 1, 1, 1, 1, 1]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.integers(2, 4))
+def test_no_class_waits_for_longer_than_the_patience_and_the_other_classes(patience: int, classes: int) -> None:
+    queue = ClassQueue(patience)
+    waited = dict.fromkeys(range(classes), 0)
+    for number in range(classes * 3):
+        queue.push(ticket(number, number % classes))
+    for number in range(200):
+        served = queue.pop()
+        assert served is not None
+        # Each class always has something waiting.
+        queue.push(ticket(1000 + number, served.priority))
+        waited = {priority: 0 if priority == served.priority else times + 1 for priority, times in waited.items()}
+        assert max(waited.values()) <= patience + classes - 2
+
+
+@pytest.mark.parametrize("leave", ["pop", "remove"])
+def test_a_class_that_is_empty_is_forgotten(leave: str) -> None:
+    queue = ClassQueue()
+    tickets = [ticket(number, number) for number in range(50)]
+    for each in tickets:
+        queue.push(each)
+    assert len(queue) == 50
+    for each in tickets:
+        if leave == "pop":
+            queue.pop()
+        else:
+            queue.remove(each)
+    assert residue(queue) == {}

@@ -1,0 +1,184 @@
+"""The queue against its promises: work-conserving, fair, no starvation, each tenant first come, first served."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmactors.ledger.core.fair_queue import FairQueue, QueueEntry
+from tests.support.residue import residue
+
+COSTS = st.sampled_from([1, 5, 64, 100, 4096])
+TENANTS = st.sampled_from(["a", "b", "c"])
+ARRIVALS = st.lists(st.tuples(TENANTS, COSTS), min_size=1, max_size=60)
+
+
+def drain(queue: FairQueue) -> list[QueueEntry]:
+    drained = []
+    while (ticket := queue.pop()) is not None:
+        drained.append(ticket)
+    return drained
+
+
+def fill(queue: FairQueue, arrivals: list[tuple[str, int]]) -> list[QueueEntry]:
+    tickets = [QueueEntry(f"t{number}", tenant, cost) for number, (tenant, cost) in enumerate(arrivals)]
+    for ticket in tickets:
+        queue.push(ticket)
+    return tickets
+
+
+def test_an_empty_queue_gives_none() -> None:
+    assert FairQueue().pop() is None
+
+
+@settings(deadline=None)
+@given(ARRIVALS)
+def test_everything_comes_out_once_and_each_tenant_in_order(arrivals: list[tuple[str, int]]) -> None:
+    queue = FairQueue()
+    tickets = fill(queue, arrivals)
+    drained = drain(queue)
+    assert sorted(each.serial for each in drained) == [each.serial for each in tickets]
+    for tenant in "abc":
+        serials = [each.serial for each in drained if each.tenant == tenant]
+        assert serials == sorted(serials)
+
+
+@settings(deadline=None)
+@given(ARRIVALS)
+def test_tenants_that_both_wait_are_served_alike(arrivals: list[tuple[str, int]]) -> None:
+    """The bound of the paper: at any time the costs served differ by no more than the two dearest requests."""
+    queue = FairQueue()
+    tickets = fill(queue, arrivals)
+    left = Counter(ticket.tenant for ticket in tickets)
+    dearest = {tenant: max(each.cost for each in tickets if each.tenant == tenant) for tenant in left}
+    served = dict.fromkeys(left, 0.0)
+    while (ticket := queue.pop()) is not None:
+        served[ticket.tenant] += ticket.cost
+        left[ticket.tenant] -= 1
+        waiting = [tenant for tenant, count in left.items() if count]
+        for one in waiting:
+            for other in waiting:
+                assert abs(served[one] - served[other]) <= dearest[one] + dearest[other]
+
+
+@settings(deadline=None)
+@given(ARRIVALS, st.integers(0, 59), COSTS)
+def test_a_newcomer_waits_for_no_backlog(arrivals: list[tuple[str, int]], popped: int, cost: int) -> None:
+    """Each other tenant is served at most what it owed plus one request before a tenant that is new."""
+    queue = FairQueue()
+    tickets = fill(queue, arrivals)
+    for _ in range(min(popped, len(tickets) - 1)):
+        queue.pop()
+    dearest = {each.tenant: 0.0 for each in tickets}
+    for each in tickets:
+        dearest[each.tenant] = max(dearest[each.tenant], each.cost)
+    newcomer = QueueEntry("new", "newcomer", cost)
+    queue.push(newcomer)
+    served: Counter[str] = Counter()
+    while (ticket := queue.pop()) is not newcomer:
+        assert ticket is not None
+        served[ticket.tenant] += int(ticket.cost)
+    assert all(cost <= 2 * dearest[tenant] for tenant, cost in served.items())
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), COSTS, COSTS)
+def test_time_away_earns_no_credit(served_before: int, cost: int, late_cost: int) -> None:
+    """A tenant that comes late, or comes back, shares alike from then on: it may not catch up on what others had."""
+    queue = FairQueue()
+    fill(queue, [("here", cost)] * 100)
+    for _ in range(served_before):
+        queue.pop()
+    fill(queue, [("late", late_cost)] * 100)
+    served = {"here": 0.0, "late": 0.0}
+    for _ in range(50):
+        ticket = queue.pop()
+        assert ticket is not None
+        served[ticket.tenant] += ticket.cost
+        assert served["late"] - served["here"] <= cost + late_cost
+
+
+def test_leaving_and_coming_back_at_once_gains_nothing() -> None:
+    """One request at a time is no way around one's share: what was served last is remembered while others wait."""
+    queue = FairQueue()
+    fill(queue, [("patient", 10)] * 20)
+    served = []
+    for number in range(10):
+        queue.push(QueueEntry(f"sly{number}", "sly", 10))
+        while (ticket := queue.pop()) is not None:
+            served.append(ticket.tenant)
+            if ticket.tenant == "sly":
+                break
+    assert served.count("sly") <= served.count("patient") + 1
+
+
+@settings(deadline=None)
+@given(ARRIVALS, st.data())
+def test_it_is_work_conserving_whatever_happens(arrivals: list[tuple[str, int]], data: st.DataObject) -> None:
+    """Push, pop, put back and remove in any order: what waits is exactly what was put in and not taken out."""
+    queue = FairQueue()
+    waiting: dict[str, QueueEntry] = {}
+    out: list[QueueEntry] = []
+    for ticket in (QueueEntry(f"t{number}", tenant, cost) for number, (tenant, cost) in enumerate(arrivals)):
+        queue.push(ticket)
+        waiting[ticket.key] = ticket
+        action = data.draw(st.sampled_from(["push", "pop", "put back", "remove"]))
+        if action == "pop":
+            popped = queue.pop()
+            assert popped is not None
+            assert not any(each.tenant == popped.tenant and each.serial < popped.serial for each in waiting.values())
+            out.append(waiting.pop(popped.key))
+        elif action == "put back" and out:
+            back = out.pop(data.draw(st.integers(0, len(out) - 1)))
+            queue.put_back(back)
+            waiting[back.key] = back
+        elif action == "remove" and waiting:
+            queue.remove(waiting.pop(data.draw(st.sampled_from(sorted(waiting)))))
+        assert len(queue) == len(waiting)
+        assert all(each.waiting for each in waiting.values())
+    assert {each.key for each in drain(queue)} == set(waiting)
+    assert set(residue(queue)) == set()
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_what_is_put_back_goes_first_and_is_not_paid_twice(others: int) -> None:
+    queue = FairQueue()
+    fill(queue, [("a", 10), ("a", 10), ("b", 10), ("b", 10)] + [("c", 10)] * others)
+    first = queue.pop()
+    assert first is not None
+    for _ in range(5):
+        queue.put_back(first)
+        assert queue.pop() is first
+    second = queue.pop()
+    assert second is not None
+    assert (first.tenant, second.tenant) == ("a", "b")
+
+
+def test_what_is_put_back_goes_first_also_after_the_queue_was_empty() -> None:
+    queue = FairQueue()
+    fill(queue, [("a", 1000)] * 5)
+    last = drain(queue)[-1]
+    fill(queue, [("a", 1), ("b", 1)])
+    queue.put_back(last)
+    assert queue.pop() is last
+
+
+def test_what_is_removed_costs_its_tenant_nothing() -> None:
+    queue = FairQueue()
+    dear = fill(queue, [("a", 4096)] * 9 + [("b", 10)] * 9)[:9]
+    for ticket in dear:
+        queue.remove(ticket)
+    late = QueueEntry("late", "a", 10)
+    queue.push(late)
+    assert late in [queue.pop(), queue.pop()]
+
+
+def test_a_queue_that_is_never_served_does_not_grow_by_what_comes_and_goes() -> None:
+    queue = FairQueue()
+    fill(queue, [("stuck", 10)])
+    for number in range(2000):
+        ticket = QueueEntry(f"n{number}", f"tenant{number}", 10)
+        queue.push(ticket)
+        queue.remove(ticket)
+    assert sum(residue(queue).values()) < 200

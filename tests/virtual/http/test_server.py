@@ -1,0 +1,174 @@
+"""Accepting, when there is trouble with it."""
+
+import contextlib
+import errno
+import socket
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from llmactors.errors import BindError, ConfigError
+from llmactors.http.server import (
+    ACCEPT_AT_ONCE,
+    BEGUN_AT_ONCE,
+    BEGUN_PER_PASS,
+    ListeningSocket,
+    Server,
+    ServerSettings,
+)
+from tests.support.passes import counted_passes
+
+
+class Listener:
+    """Raises one error after another, then gives as many connections as wait."""
+
+    def __init__(self, *errors: int, waiting: int = 1) -> None:
+        self._errors = list(errors)
+        self.waiting = waiting
+
+    def accept(self) -> tuple[str, None]:
+        if self._errors:
+            raise OSError(self._errors.pop(0), "trouble")
+        if not self.waiting:
+            raise BlockingIOError(errno.EAGAIN, "nobody waits")
+        self.waiting -= 1
+        return "a connection", None
+
+
+class Nursery:
+    """Notes what would be served."""
+
+    def __init__(self) -> None:
+        self.served: list[Any] = []
+
+    def start_soon(self, _serve: object, connection: Any) -> None:
+        self.served.append(connection)
+
+
+async def accept(listener: Listener, *, turns: int = 1, max_connections: int = 4096) -> list[Any]:
+    """What is served after so many turns."""
+    listening, nursery = ListeningSocket("127.0.0.1:0"), Nursery()
+    try:
+        server = Server(None, listening, ServerSettings(max_connections=max_connections))  # type: ignore[arg-type]
+        for _ in range(turns):
+            await server._accept_waiting(listener, nursery)  # type: ignore[arg-type]
+    finally:
+        listening.close()
+    assert server._slots.value == max_connections - len(nursery.served)
+    return nursery.served
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+async def test_without_files_it_waits_for_some(error: int, autojump_clock: MockClock) -> None:
+    begun = trio.current_time()
+    assert await accept(Listener(error, error), turns=3) == ["a connection"]
+    assert trio.current_time() - begun == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("error", [errno.ECONNABORTED, errno.EPERM, errno.EPROTO])
+async def test_client_gone_before_it_was_accepted_is_passed_over(error: int) -> None:
+    assert await accept(Listener(error, error)) == ["a connection"]
+
+
+async def test_other_errors_end_the_server() -> None:
+    with pytest.raises(OSError, match="trouble"):
+        await accept(Listener(errno.EBADF))
+
+
+async def test_all_that_wait_are_taken_in_one_turn_but_not_without_bound() -> None:
+    assert len(await accept(Listener(waiting=ACCEPT_AT_ONCE - 1))) == ACCEPT_AT_ONCE - 1
+    assert len(await accept(Listener(waiting=2 * ACCEPT_AT_ONCE))) == ACCEPT_AT_ONCE
+
+
+async def test_nobody_is_taken_above_the_limit_on_connections(autojump_clock: MockClock) -> None:
+    listener = Listener(waiting=5)
+    with trio.move_on_after(1) as waiting:
+        await accept(listener, max_connections=3)
+    assert waiting.cancelled_caught
+    assert listener.waiting == 2
+
+
+async def test_of_a_burst_of_requests_few_begin_in_one_pass() -> None:
+    """Whether their clients come or have been there before."""
+    begun: list[int] = []
+    clients, rounds = 2 * BEGUN_AT_ONCE, 2
+
+    async def app(scope: object, receive: object, send: Any) -> None:
+        begun.append(passes.now)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    listening = ListeningSocket("127.0.0.1:0")
+    with counted_passes() as passes:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Server(app, listening, ServerSettings()).serve)
+            await wait_all_tasks_blocked()
+            with contextlib.ExitStack() as stack:
+                address = listening.socket.getsockname()
+                sockets = [stack.enter_context(socket.create_connection(address)) for _ in range(clients)]
+                for _ in range(rounds):
+                    for each in sockets:  # without a pass of the scheduler between two
+                        each.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    for each in sockets:
+                        await trio.lowlevel.wait_readable(each)
+                        assert each.recv(4096).endswith(b"ok")
+            nursery.cancel_scope.cancel()
+    listening.close()
+
+    assert len(begun) == rounds * clients
+    assert max(begun.count(at) for at in set(begun)) <= BEGUN_AT_ONCE + BEGUN_PER_PASS
+
+
+async def test_a_drain_answers_whoever_has_asked_already() -> None:
+    """Also those of a burst whose turn has not come."""
+
+    async def app(scope: object, receive: object, send: Any) -> None:
+        drain.set()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    drain = trio.Event()
+    listening = ListeningSocket("127.0.0.1:0")
+    server = Server(app, listening, ServerSettings())
+    with contextlib.ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve)
+            await wait_all_tasks_blocked()
+            address = listening.socket.getsockname()
+            sockets = [stack.enter_context(socket.create_connection(address)) for _ in range(3 * BEGUN_AT_ONCE)]
+            await wait_all_tasks_blocked()
+            for each in sockets:
+                each.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await drain.wait()
+            with trio.fail_after(10):
+                await server.drain()
+            nursery.cancel_scope.cancel()
+        answers = [each.recv(4096) for each in sockets]
+    assert [answer[-2:] for answer in answers] == [b"ok"] * len(sockets)
+
+
+def test_address_in_use_is_told_at_once() -> None:
+    first = ListeningSocket("127.0.0.1:0")
+    first.listen()
+    try:
+        with pytest.raises(BindError, match="another process listens there"):
+            ListeningSocket(first.url.removeprefix("http://"))
+    finally:
+        first.close()
+
+
+@pytest.mark.parametrize("bind", ["", "8000", "localhost", "localhost:", ":x", "a:70000", "a:-1"])
+def test_address_that_is_none_is_refused(bind: str) -> None:
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        ListeningSocket(bind)
+
+
+def test_ipv6_address_is_written_as_a_url() -> None:
+    try:
+        listening = ListeningSocket("[::1]:0")
+    except BindError:
+        pytest.skip("no IPv6 here")
+    with listening.socket:
+        assert listening.url.startswith("http://[::1]:")

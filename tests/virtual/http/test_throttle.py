@@ -1,0 +1,119 @@
+"""A burst is let through a little at a time, and nobody is lost at the gate."""
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from llmactors.http.throttle import DOUBLE_AFTER_S, BurstThrottle
+from tests.support.passes import counted_passes
+
+
+async def enter_all(throttle: BurstThrottle, count: int) -> list[int]:
+    """So many tasks at once. How many were through in each pass, from the first one's on."""
+    entered: list[int] = []
+
+    async def one() -> None:
+        await throttle.enter()
+        entered.append(passes.now)
+
+    with counted_passes() as passes:
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(one)
+    return [entered.count(at) for at in range(entered[0], entered[-1] + 1)]
+
+
+async def test_few_are_through_at_once() -> None:
+    assert await enter_all(BurstThrottle(burst=8, per_pass=2), 8) == [8]
+
+
+async def test_of_many_some_are_through_in_each_pass() -> None:
+    first, *others = await enter_all(BurstThrottle(burst=8, per_pass=2), 30)
+    assert first == 8
+    # A pass may go by before the first of those that waited; from then on each has its share.
+    assert [count for count in others if count] == [2] * 11
+    assert len(others) <= 12
+
+
+async def test_nobody_overtakes() -> None:
+    throttle, came, went = BurstThrottle(burst=1, per_pass=1), list[int](), dict[int, int]()
+
+    async def one(place: int) -> None:
+        came.append(place)
+        await throttle.enter()
+        went[place] = passes.now
+
+    with counted_passes() as passes:
+        async with trio.open_nursery() as nursery:
+            for place in range(20):
+                nursery.start_soon(one, place)
+                for _ in range(place % 3):
+                    await trio.lowlevel.checkpoint()
+    assert [went[place] for place in came] == sorted(went.values())
+
+
+async def test_who_is_alone_is_through_without_a_checkpoint() -> None:
+    throttle = BurstThrottle(burst=1, per_pass=1)
+    for _ in range(3):
+        coroutine = throttle.enter()
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            pass
+        else:
+            raise AssertionError("it waited")
+        await wait_all_tasks_blocked()
+
+
+async def test_who_is_cancelled_holds_nobody_up() -> None:
+    throttle = BurstThrottle(burst=1, per_pass=1)
+    async with trio.open_nursery() as nursery:
+        await throttle.enter()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await throttle.enter()
+        assert scope.cancelled_caught
+        nursery.start_soon(throttle.enter)
+    assert "0 waiting" in repr(throttle)
+
+
+async def test_more_are_let_through_the_longer_somebody_waits(autojump_clock: MockClock) -> None:
+    throttle, entered = BurstThrottle(burst=8, per_pass=1), list[int]()
+
+    async def one() -> None:
+        await throttle.enter()
+        entered.append(passes.now)
+
+    async with trio.open_nursery() as nursery:
+        with counted_passes() as passes:
+            for _ in range(8 + 3):
+                nursery.start_soon(one)
+            await wait_all_tasks_blocked()
+            assert throttle.is_crowded == (len(entered) < 11)
+    assert [entered.count(at) for at in sorted(set(entered))] == [8, 1, 1, 1]
+
+
+async def test_a_queue_that_lasts_is_let_through_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timed by a clock of its own, as the passes of this test take no time."""
+    now = 0.0
+    monkeypatch.setattr(trio, "current_time", lambda: now)
+    throttle, entered = BurstThrottle(burst=8, per_pass=1), list[float]()
+
+    async def one() -> None:
+        await throttle.enter()
+        entered.append(now)
+
+    async def tick() -> None:
+        nonlocal now
+        while len(entered) < 30:
+            now += DOUBLE_AFTER_S
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tick)
+        for _ in range(30):
+            nursery.start_soon(one)
+    counts = [entered.count(at) for at in sorted(set(entered))]
+    assert counts[1:] != [1] * 22
+    assert len(counts) < 12
