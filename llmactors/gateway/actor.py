@@ -7,6 +7,7 @@ import trio
 
 from llmactors.actors import Actor, Context
 from llmactors.gateway.app import App
+from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.service import Service
 from llmactors.http.server import ListeningSocket, Server, ServerSettings
 
@@ -34,7 +35,7 @@ class GatewayActor(Actor):
 
     async def on_start(self, context: Context) -> None:
         app, self._service = self._make_app()
-        self._server = Server(app, self._listening, self._settings)
+        self._server = Server(app, self._listening, self._settings, NATIVE_ERRORS)
         context.spawn(self._service.flusher.run)
         if self._service.queue_hint is not None:
             context.spawn(self._service.queue_hint.run)

@@ -58,7 +58,7 @@ class OperatorsActor(Actor):
     """Serves an `OperatorsApp` on one address."""
 
     def __init__(self, app: OperatorsApp, listening: ListeningSocket) -> None:
-        self._server = Server(app, listening, ServerSettings(max_connections=64))
+        self._server = Server(app, listening, ServerSettings(max_connections=64), NATIVE_ERRORS)
 
     async def on_start(self, context: Context) -> None:
         context.spawn(self._server.serve)

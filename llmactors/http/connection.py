@@ -1,9 +1,11 @@
-"""One client's connection: the bytes in and out around its protocol machine, and when it ends.
+"""One client's connection: the bytes in and out, the deadlines, and the end.
 
-Hypercorn 0.18's own `TCPServer` writes inside a shielded scope without a deadline, so that a client which stops reading
-could be neither cancelled nor timed out; takes a pass of the scheduler per chunk; and keeps its idle timer in a task,
-which a cancelled exchange forgets to start again. Here a write is first tried at once on the non-blocking socket, only
-what does not fit waits, and every way in which a connection can end comes down to the end of its reading.
+A write is first tried at once on the non-blocking socket; only what does not fit waits. Every way in which a connection
+can end is a cancel of the scope in which the connection reads.
+
+Hypercorn 0.18's own `TCPServer` is not used, for three reasons. Its writes are shielded and have no deadline, so that a
+client which stops reading can neither be cancelled nor timed out. Each chunk costs a pass of the scheduler. And after a
+cancelled exchange its idle timer does not start again.
 """
 
 import contextlib
@@ -15,55 +17,49 @@ import termios
 
 import attrs
 import trio
-from hypercorn.config import Config
-from hypercorn.events import Event, RawData, Updated
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.utils import parse_socket_addr
 
-from llmactors.http.http1 import Address, Http1
+from llmactors.http.http1 import Address, Http1, ProtocolSettings
 from llmactors.http.inbox import Application, ApplicationTasks
 from llmactors.http.throttle import BurstThrottle
 
 FAIR_EVERY = 16
-"""After so many writes in a row that did not wait, the writing task lets others run."""
+"""After so many writes in a row without a wait, the writing task lets other tasks run."""
 READ_BYTES = 64 * 1024
 LINGER_S = 2.0
-"""How long a client may go on sending what was refused. Closing under a sender resets the connection, and the sender
-may never read why."""
+"""The time in which a client may go on sending what was refused. To close the connection of a client that is sending
+would reset the connection, and the client might never read the response."""
 
 
 @attrs.frozen
 class ConnectionSettings:
-    """Bounds on what a client may do to its connection. All in seconds."""
+    """Bounds on one connection, in seconds."""
 
     write_s: float = 20.0
-    """A client that takes nothing for this long is cut off."""
+    """A client that reads nothing for this time is cut off."""
     idle_s: float = 75.0
-    """How long a connection may stay open without a request; also how long a request's head may take."""
+    """The time that a connection may stay open without a request, and that the head of a request may take."""
 
 
 class ServerConnection:
-    """See the module's text.
+    """Serves the requests of one connection.
 
     Args:
-        raw: The socket that `stream` is made of, not a copy: once that is closed nothing can be written to it, and
-            so never to another connection that has its number by then.
-        throttle: Where a request waits for its turn, but one of a pipeline, which follows on another.
+        raw: The socket inside `stream`, not a copy: a closed copy's number could be another connection's by the time
+            of a write.
+        throttle: Each first request of a pipeline waits here for its turn.
     """
 
     def __init__(
         self,
         app: Application,
-        config: Config,
-        context: WorkerContext,
+        protocol: ProtocolSettings,
         stream: trio.SocketStream,
         raw: socket.socket,
         settings: ConnectionSettings,
         throttle: BurstThrottle,
     ) -> None:
         self._app = app
-        self._config = config
-        self._context = context
+        self._protocol_settings = protocol
         self._stream = stream
         self._raw = raw
         self._settings = settings
@@ -73,46 +69,36 @@ class ServerConnection:
         self._idle = True
         self._sending = trio.Lock()
         self._senders = 0
-        """How many hold that lock, or wait for it."""
+        """The number of tasks that hold `_sending` or wait for it."""
         self._rest = b""
-        """The end of a chunk whose beginning is on the wire: whatever is written next goes after it."""
+        """The unsent end of a chunk whose beginning was sent. The next write begins with these bytes."""
         self._unyielded = 0
         self._mute = False
-        """Nothing may be written any more: it is the end, or half of something is on the wire."""
+        """Whether nothing may be written any more: the connection ends, or a part of a message was cut off."""
 
     def __repr__(self) -> str:
         state = "ending" if self._mute else "idle" if self._idle else "busy"
         return f"<Connection fd={self._raw.fileno()} {state}>"
 
     async def run(self) -> None:
-        """Serves until either side ends it. Raises nothing for what a client does."""
+        """Serves until either side ends the connection. Nothing that a client does makes this raise."""
         try:
-            client = parse_socket_addr(self._raw.family, self._raw.getpeername())
-            server = parse_socket_addr(self._raw.family, self._raw.getsockname())
+            client, server = _address(self._raw, self._raw.getpeername()), _address(self._raw, self._raw.getsockname())
             self._give_up_on_vanished()
         except OSError:
-            return  # it is gone already
+            return  # the client is gone already
         try:
             async with trio.open_nursery() as nursery:
                 await self._serve(ApplicationTasks(nursery), client, server)
         finally:
             self._mute = True
-            # Each holds the other, which would be left to the garbage collector.
+            # Connection and protocol hold each other; without this the garbage collector would have to free them.
             del self._protocol
 
     async def _serve(self, tasks: ApplicationTasks, client: Address, server: Address) -> None:
-        self._protocol = Http1(
-            self._app,
-            self._config,
-            self._context,
-            tasks,
-            client,
-            server,
-            self._send,
-            self._wait_aside,
-        )
+        self._protocol = Http1(self._app, self._protocol_settings, tasks, self, client, server)
         self._protocol.connection_state["wire"] = self
-        self._set_idle(idle=True)
+        self.set_idle(idle=True)
         with self._reading:
             await self._read()
         self._mute = True
@@ -120,11 +106,11 @@ class ServerConnection:
         tasks.end_background()
 
     def drain(self) -> None:
-        """From now on the server takes no requests: ends if there is none in hand."""
+        """Ends the connection if no request is under way. The server takes no further requests."""
         if self._idle:
-            self._reading.cancel(reason="the gateway drains")
+            self._reading.cancel(reason="the server drains")
 
-    # Reading. To cancel it, or to give it a deadline, is how anything here ends the connection.
+    # Reading. A connection ends when its reading is cancelled, or when the deadline of its reading is over.
 
     async def _read(self) -> None:
         while True:
@@ -140,7 +126,7 @@ class ServerConnection:
                 return
 
     async def _enter(self) -> None:
-        """A client that has asked is not idle while it waits for its turn, however long that is."""
+        """Waits for the turn of a request. A client with a waiting request is not idle."""
         arrived, deadline = trio.current_time(), self._reading.deadline
         self._protocol.connection_state["arrived"] = arrived
         self._idle, self._reading.deadline = False, math.inf
@@ -153,8 +139,8 @@ class ServerConnection:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
-    async def _wait_aside(self, event: trio.Event) -> None:
-        """Waits for the event, and meanwhile reads on, so that a client which goes is noticed."""
+    async def wait_aside(self, event: trio.Event) -> None:
+        """Waits for the event, and meanwhile reads on, so that the end of the client is noticed."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read_ahead)
             await event.wait()
@@ -168,35 +154,29 @@ class ServerConnection:
                 return
             self._ahead += data
 
-    def _set_idle(self, *, idle: bool) -> None:
+    def set_idle(self, *, idle: bool) -> None:
+        """Gives an idle connection its deadline. While the server drains, an idle connection ends."""
         self._idle = idle
         self._reading.deadline = trio.current_time() + (self._settings.idle_s if idle else math.inf)
-        if idle and self._context.terminated.is_set():
+        if idle and self._protocol_settings.draining():
             self.drain()
 
     # Writing.
 
-    async def _send(self, event: Event) -> None:
-        """The protocol machine has something for the client."""
-        if isinstance(event, RawData):
-            data = event.data
-            if self._mute or not data:
-                return
-            sent = 0 if self._rest or self._senders else self._write_now(data)
-            if sent < len(data):
-                await self._write_waiting(data, sent)
-                return
-            self._unyielded += 1
-            if self._unyielded % FAIR_EVERY == 0:
-                await trio.lowlevel.checkpoint()
-        elif isinstance(event, Updated):
-            self._set_idle(idle=event.idle)
-        else:
-            self._end()
-            await self._protocol.closed()
+    async def write(self, data: bytes) -> None:
+        """Sends bytes to the client, or drops them if the client is gone."""
+        if self._mute or not data:
+            return
+        sent = 0 if self._rest or self._senders else self._write_now(data)
+        if sent < len(data):
+            await self._write_waiting(data, sent)
+            return
+        self._unyielded += 1
+        if self._unyielded % FAIR_EVERY == 0:
+            await trio.lowlevel.checkpoint()
 
     def _write_now(self, data: bytes | memoryview) -> int:
-        """How many bytes the socket took without waiting. Cuts a connection that is broken."""
+        """The number of bytes that the socket took without waiting. Cuts a broken connection."""
         try:
             return self._raw.send(data)
         except BlockingIOError:
@@ -206,7 +186,7 @@ class ServerConnection:
             return 0
 
     async def _write_waiting(self, data: bytes, sent: int) -> None:
-        """Writes what is left, in turn. If that is broken off, nothing may follow."""
+        """Writes what is left of `data`. After a write that was cut off, nothing else may be written."""
         self._senders += 1
         try:
             async with self._sending:
@@ -215,7 +195,7 @@ class ServerConnection:
                 rest = memoryview(data)[sent:]
                 while rest and not self._mute:
                     if not await self._wait_writable():
-                        self._cut("the client takes nothing")
+                        self._cut("the client reads nothing")
                         return
                     rest = rest[self._write_now(rest) :]
         except trio.ClosedResourceError:
@@ -227,31 +207,32 @@ class ServerConnection:
             self._senders -= 1
 
     async def _wait_writable(self) -> bool:
-        """False if the client takes nothing for `write_s`."""
+        """Returns whether the socket became writable; False if the client has read nothing for `write_s`."""
         while True:
             untaken = self._untaken()
             with trio.move_on_after(self._settings.write_s):
                 await trio.lowlevel.wait_writable(self._raw)
                 return True
-            # A socket is writable again only once much of its buffer is free, which takes a slow client its time.
+            # A socket is writable only when much of its buffer is free, for which a slow client may need long.
             if self._untaken() >= untaken:
                 return False
 
     def _untaken(self) -> int:
-        """Bytes that the kernel holds because the client has not taken them. Source: tcp(7), SIOCOUTQ."""
+        """The number of sent bytes that the client has not acknowledged. Source: tcp(7), SIOCOUTQ."""
         answer: bytes = fcntl.ioctl(self._raw, termios.TIOCOUTQ, b"\0" * 4)
         return int(struct.unpack("i", answer)[0])
 
     def _give_up_on_vanished(self) -> None:
-        """A client whose machine or network is gone acknowledges nothing; by itself Linux would wait 15 minutes."""
+        """Cuts off a client whose machine or network is gone. Linux by itself would wait for 15 minutes."""
         if hasattr(socket, "TCP_USER_TIMEOUT") and self._raw.family != socket.AF_UNIX:
             limit_ms = max(1, int(self._settings.write_s * 1000))
             self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
 
     def write_chunk_nowait(self, data: bytes) -> bool | None:
-        """Sends one chunk of a body past the protocol machines: a chunk changes nothing in their state.
+        """Sends one chunk of a body past the protocol, whose state a chunk does not change.
 
-        False if the socket took a part of it only: then `write_rest`. None if no chunk can be sent now.
+        Returns True if the chunk was sent; False if only a part was sent, after which `write_rest` must be called; None
+        if no chunk can be sent now, and nothing was.
         """
         if self._mute or self._rest or self._senders or not self._protocol.may_continue_body:
             return None
@@ -269,8 +250,8 @@ class ServerConnection:
 
     # The end.
 
-    def _end(self) -> None:
-        """An orderly end: everything was said."""
+    async def end(self) -> None:
+        """Ends the connection in order: everything was said."""
         if self._mute:
             return
         self._mute = True
@@ -284,9 +265,14 @@ class ServerConnection:
             self._reading.cancel(reason="the client is gone")
 
     def _cut(self, why: str) -> None:
-        """Ends it without waiting for a client that may not read."""
+        """Ends the connection without waiting for the client."""
         self._mute = True
         with contextlib.suppress(OSError):  # it may be closed already
-            # From now on a close resets, and drops what the client has not taken.
+            # The close will reset the connection, and drop what the client has not read.
             self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._reading.cancel(reason=why)
+
+
+def _address(raw: socket.socket, address: tuple[str, int]) -> Address:
+    """The host and the port of a TCP address; None for the address of a Unix socket."""
+    return None if raw.family == socket.AF_UNIX else (address[0], address[1])

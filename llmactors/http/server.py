@@ -1,28 +1,29 @@
-"""The listener and the connections of a gateway: accept, serve, stop accepting, drain."""
+"""The listening socket and the connections of a server: accept, serve, stop accepting, drain."""
 
 import errno
-import logging
 import socket
 
 import attrs
+import msgspec
 import structlog
 import trio
-from hypercorn.config import Config
-from hypercorn.trio.worker_context import WorkerContext
 
-from llmactors.errors import BindError, ConfigError
+from llmactors.errors import BindError, ConfigError, InternalError, InvalidRequest
 from llmactors.http.connection import ConnectionSettings, ServerConnection
+from llmactors.http.exchange import ErrorRenderer
+from llmactors.http.http1 import ErrorResponse, ProtocolSettings
 from llmactors.http.inbox import Application
+from llmactors.http.request_id import new_request_id
 from llmactors.http.throttle import BurstThrottle
 
-log = structlog.get_logger("llmactors.gateway")
+log = structlog.get_logger("llmactors.http")
 
 BACKLOG = 1024
 ACCEPT_AT_ONCE = 32
-"""Connections that are taken in one pass of the scheduler. With one in each, the last of a burst waits for as many
-passes as there are others before it; with all at once, the streams that run wait for all of them."""
+"""The number of connections that are accepted in one pass of the scheduler. With one in each pass, the last connection
+of a burst waits for many passes; with all at once, the running streams wait for all of them."""
 BEGUN_AT_ONCE = 64
-"""Requests that are begun together; of more than that `BEGUN_PER_PASS` in each pass of the scheduler, 2 ms of work."""
+"""The number of requests that may begin together. Of more, `BEGUN_PER_PASS` begin in each pass, 2 ms of work."""
 BEGUN_PER_PASS = 4
 NOBODY_WAITS = {errno.EAGAIN, errno.EWOULDBLOCK}
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
@@ -33,17 +34,21 @@ class ServerSettings:
     """How connections are taken."""
 
     max_connections: int = 4096
-    """Above this, new connections wait in the kernel's queue."""
+    """With so many open, new connections wait in the kernel's queue."""
     max_message_bytes: int = 1024 * 1024
-    """The largest WebSocket message that is accepted."""
+    """The largest WebSocket message that a client may send."""
     connection: ConnectionSettings = attrs.field(factory=ConnectionSettings)
 
 
 class ListeningSocket:
-    """A bound address. It outlives the gateway's incarnations: clients wait out a restart in the kernel's queue.
+    """A bound address. The socket outlives a restart of the server, during which clients wait in the kernel's queue.
 
-    Bound at once, so that a port in use is told before a model is loaded; listening only from `listen` on, so that
-    nobody connects to a node that is still starting.
+    The address is bound at once, so that a port in use is an error before a model is loaded. Clients can connect only
+    after `listen`, so that nobody connects to a node that is still starting.
+
+    Raises:
+        ConfigError: `bind` is not HOST:PORT.
+        BindError: The address cannot be bound; the message says why, and which `flag` chooses another.
     """
 
     def __init__(self, bind: str, *, flag: str = "--bind") -> None:
@@ -64,7 +69,7 @@ class ListeningSocket:
             raise BindError(f"cannot listen on {bind}: {error.strerror}{hint}") from error
         host, port = self.socket.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        """As a client would write it. Also once it is closed."""
+        """The URL for clients. The URL stays readable when the socket is closed."""
 
     def __repr__(self) -> str:
         return f"<ListeningSocket {self.url}>"
@@ -74,19 +79,29 @@ class ListeningSocket:
         self.socket.listen(BACKLOG)
 
     def close(self) -> None:
-        """New connections are refused from now on."""
+        """Refuses new connections."""
         self.socket.close()
 
 
 class Server:
-    """Serves `app` on one listening socket. Run `serve` as a task; `drain` from another."""
+    """Serves `app` on one listening socket. Run `serve` as a task, and call `drain` from another.
 
-    def __init__(self, app: Application, listening: ListeningSocket, settings: ServerSettings) -> None:
+    Args:
+        errors: The form of the server's own error responses, to bytes that are no valid request.
+    """
+
+    def __init__(
+        self, app: Application, listening: ListeningSocket, settings: ServerSettings, errors: ErrorRenderer
+    ) -> None:
         self._app = app
         self._listening = listening
         self._settings = settings
-        self._config = _hypercorn_config(settings)
-        self._context = WorkerContext(None)
+        self._draining = False
+        self._protocol = ProtocolSettings(
+            max_message_bytes=settings.max_message_bytes,
+            error_response=_error_response(errors),
+            draining=lambda: self._draining,
+        )
         self._slots = trio.Semaphore(settings.max_connections)
         self._throttle = BurstThrottle(burst=BEGUN_AT_ONCE, per_pass=BEGUN_PER_PASS)
         self._idle = trio.Event()
@@ -98,7 +113,7 @@ class Server:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._open)
 
     async def serve(self) -> None:
@@ -112,11 +127,11 @@ class Server:
             await trio.sleep_forever()
 
     async def drain(self) -> None:
-        """Stops accepting, ends idle connections, and waits until the last exchange is over. Bound it from outside."""
+        """Stops accepting, ends idle connections, and waits for the last exchange. The caller bounds the wait."""
         self._listening.close()
         if self._accepting is not None:
-            self._accepting.cancel(reason="the gateway drains")
-        await self._context.terminated.set()
+            self._accepting.cancel(reason="the server drains")
+        self._draining = True
         for connection in self._open:
             connection.drain()
         while self._open:
@@ -124,7 +139,7 @@ class Server:
             await self._idle.wait()
 
     async def _accept_waiting(self, listener: socket.socket, nursery: trio.Nursery) -> None:
-        """Serves those that wait in the kernel's queue, up to `ACCEPT_AT_ONCE` of them."""
+        """Serves the clients in the kernel's queue, at most `ACCEPT_AT_ONCE` of them."""
         for _ in range(ACCEPT_AT_ONCE):
             try:
                 self._slots.acquire_nowait()
@@ -146,17 +161,15 @@ class Server:
                 nursery.start_soon(self._serve_one, accepted)
 
     async def _serve_one(self, raw: socket.socket) -> None:
-        # One socket: Trio's to wait with, and the same one ours, to write to without a pass of the scheduler.
+        # Trio waits on the socket; the connection also writes to the same socket, without a pass of the scheduler.
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
-        connection = ServerConnection(
-            self._app, self._config, self._context, stream, raw, self._settings.connection, self._throttle
-        )
+        connection = ServerConnection(self._app, self._protocol, stream, raw, self._settings.connection, self._throttle)
         self._open.add(connection)
         try:
             async with stream:
                 await connection.run()
         except* Exception as group:
-            # A fault that one client's bytes bring out must not cut all the others.
+            # A fault on one connection must not cut all the others.
             log.exception("connection failed", exc_info=group)
         finally:
             self._open.discard(connection)
@@ -165,12 +178,19 @@ class Server:
                 self._idle.set()
 
 
-def _hypercorn_config(settings: ServerSettings) -> Config:
-    config = Config()
-    config.websocket_max_message_size = settings.max_message_bytes
-    config.websocket_ping_interval = 20.0
-    config.errorlog = logging.getLogger("hypercorn.error")
-    return config
+def _error_response(errors: ErrorRenderer) -> ErrorResponse:
+    def make(status: int, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        request_id = new_request_id()
+        error = InternalError(message) if status == 500 else InvalidRequest(message)
+        body = msgspec.json.encode(errors.body(error, request_id))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", request_id.encode()),
+        ]
+        return headers, body
+
+    return make
 
 
 def _split(bind: str, flag: str) -> tuple[str, int]:

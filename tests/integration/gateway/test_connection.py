@@ -9,13 +9,10 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from hypercorn.config import Config
-from hypercorn.events import RawData
-from hypercorn.trio.worker_context import WorkerContext
 from trio.testing import wait_all_tasks_blocked
 
 from llmactors.http.connection import ConnectionSettings, ServerConnection
-from llmactors.http.http1 import Http1
+from llmactors.http.http1 import Http1, ProtocolSettings
 from llmactors.http.throttle import BurstThrottle
 from llmactors.testing.node import local_node
 
@@ -36,7 +33,7 @@ class Pair:
     peer: trio.socket.SocketType
 
     async def send(self, data: bytes) -> None:
-        await self.connection._send(RawData(data=data))
+        await self.connection.write(data)
 
     async def read(self) -> bytes:
         pieces = []
@@ -55,7 +52,8 @@ def pair(write_s: float = 20.0) -> Iterator[Pair]:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
     settings, throttle = ConnectionSettings(write_s=write_s), BurstThrottle(burst=1, per_pass=1)
-    connection = ServerConnection(no_app, Config(), WorkerContext(None), stream, raw, settings, throttle)
+    protocol = ProtocolSettings(1024, lambda _status, _message: ([], b""), lambda: False)
+    connection = ServerConnection(no_app, protocol, stream, raw, settings, throttle)
     with raw, far:
         yield Pair(connection, stream, raw, trio.socket.from_stdlib_socket(far))
 

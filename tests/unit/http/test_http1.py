@@ -3,11 +3,9 @@
 from typing import Any
 
 import pytest
-from hypercorn.config import Config
-from hypercorn.events import RawData
-from hypercorn.trio.worker_context import WorkerContext
+import trio
 
-from llmactors.http.http1 import Http1, _origin_form
+from llmactors.http.http1 import Http1, ProtocolSettings, _origin_form
 from llmactors.http.inbox import Inbox
 
 
@@ -44,12 +42,19 @@ class Tasks:
 async def test_chunk_passes_neither_a_head_that_is_held_nor_the_end() -> None:
     written: list[bytes] = []
 
-    async def send(event: Any) -> None:
-        if isinstance(event, RawData):
-            written.append(event.data)
+    class Output:
+        async def write(self, data: bytes) -> None:
+            written.append(data)
+
+        def set_idle(self, *, idle: bool) -> None: ...
+
+        async def end(self) -> None: ...
+
+        async def wait_aside(self, event: trio.Event) -> None: ...
 
     tasks: Any = Tasks()
-    machine = Http1(None, Config(), WorkerContext(None), tasks, None, None, send, None)  # type: ignore[arg-type]
+    settings = ProtocolSettings(1024, lambda _status, _message: ([], b""), lambda: False)
+    machine = Http1(None, settings, tasks, Output(), None, None)  # type: ignore[arg-type]
     await machine.received(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
     [say] = tasks.sends
     allowed = [machine.may_continue_body]

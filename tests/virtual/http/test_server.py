@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llmactors.errors import BindError, ConfigError
+from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.http.server import (
     ACCEPT_AT_ONCE,
     BEGUN_AT_ONCE,
@@ -51,7 +52,7 @@ async def accept(listener: Listener, *, turns: int = 1, max_connections: int = 4
     """What is served after so many turns."""
     listening, nursery = ListeningSocket("127.0.0.1:0"), Nursery()
     try:
-        server = Server(None, listening, ServerSettings(max_connections=max_connections))  # type: ignore[arg-type]
+        server = Server(None, listening, ServerSettings(max_connections=max_connections), NATIVE_ERRORS)  # type: ignore[arg-type]
         for _ in range(turns):
             await server._accept_waiting(listener, nursery)  # type: ignore[arg-type]
     finally:
@@ -103,7 +104,7 @@ async def test_of_a_burst_of_requests_few_begin_in_one_pass() -> None:
     listening = ListeningSocket("127.0.0.1:0")
     with counted_passes() as passes:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Server(app, listening, ServerSettings()).serve)
+            nursery.start_soon(Server(app, listening, ServerSettings(), NATIVE_ERRORS).serve)
             await wait_all_tasks_blocked()
             with contextlib.ExitStack() as stack:
                 address = listening.socket.getsockname()
@@ -131,7 +132,7 @@ async def test_a_drain_answers_whoever_has_asked_already() -> None:
 
     drain = trio.Event()
     listening = ListeningSocket("127.0.0.1:0")
-    server = Server(app, listening, ServerSettings())
+    server = Server(app, listening, ServerSettings(), NATIVE_ERRORS)
     with contextlib.ExitStack() as stack:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve)

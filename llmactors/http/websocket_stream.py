@@ -1,0 +1,182 @@
+"""One WebSocket between its connection and its ASGI application, by Hypercorn's `WSStream`.
+
+Only this file imports Hypercorn. What it takes from Hypercorn is no public interface and may change in any minor
+release, so pyproject.toml pins the release. Three things differ from Hypercorn's own behaviour:
+
+- There is no compression: an event is too short to gain by it, and a compressed message could swell.
+- An error response is JSON in the form of the server's other errors.
+- A message or a handshake that breaks the protocol ends the socket, and the application receives a disconnect.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import h11
+from hypercorn.config import Config
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WSStream
+from hypercorn.trio.worker_context import WorkerContext
+from wsproto.connection import ConnectionState as SocketState
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.frame_protocol import CloseReason
+
+from llmactors.http.inbox import Application, ApplicationTasks
+
+PING_EVERY_S = 20.0
+
+_ID = 1
+"""Hypercorn numbers the streams of a connection; HTTP/1.1 has one."""
+_CLOSED_BY_CLIENT = {SocketState.REMOTE_CLOSING, SocketState.CLOSED}
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class SocketOutput(Protocol):
+    """The connection below a WebSocket."""
+
+    async def write(self, data: bytes) -> None:
+        """Sends frames to the client, or drops them if the client is gone."""
+        ...
+
+    async def answer_handshake(self, status: int, headers: Headers) -> None:
+        """Sends the head of the response to the handshake: 101, or a refusal whose body follows."""
+        ...
+
+    async def write_body(self, data: bytes) -> None:
+        """Sends a part of the body of a refusal."""
+        ...
+
+    async def end_body(self) -> None:
+        """Ends the body of a refusal."""
+        ...
+
+    async def exchange_over(self) -> None:
+        """Ends the connection: the WebSocket is closed, or its handshake was refused."""
+        ...
+
+
+class WebSocketStream(WSStream):
+    """Runs the application for one WebSocket.
+
+    Args:
+        output: The connection.
+        tasks: Runs the application and the pings.
+        max_message_bytes: The largest message that a client may send.
+        error_response: Makes the headers and the body of an error response from its status and message.
+    """
+
+    client_closed = False
+    """Whether the client's close frame has arrived. After a close frame a client sends nothing."""
+
+    def __init__(
+        self,
+        app: Application,
+        tasks: ApplicationTasks,
+        output: SocketOutput,
+        *,
+        client: tuple[str, int] | None,
+        server: tuple[str, int] | None,
+        max_message_bytes: int,
+        error_response: Callable[[int, str], tuple[Headers, bytes]],
+    ) -> None:
+        config = _config(max_message_bytes)
+        app_, tasks_, context = cast("Any", app), cast("Any", tasks), WorkerContext(None)
+        super().__init__(app_, config, context, tasks_, False, client, server, self._on_event, _ID)
+        self._output = output
+        self._error_response = error_response
+
+    async def begin(self, request: h11.Request, target: bytes, state: dict[str, Any]) -> None:
+        """Checks the handshake in `request`, and runs the application for a valid one.
+
+        `state` is the connection's entry of the ASGI scope.
+        """
+        # Without the extensions that the client offers, none is agreed on.
+        headers = [pair for pair in request.headers if pair[0] != b"sec-websocket-extensions"]
+        version = request.http_version.decode()
+        await super().handle(
+            Request(
+                stream_id=_ID,
+                headers=headers,
+                http_version=version,
+                method="GET",
+                raw_path=target,
+                state=cast("Any", state),
+            )
+        )
+        if self.closed:  # the handshake was refused
+            await self._output.exchange_over()
+
+    async def received(self, data: bytes) -> None:
+        """Takes bytes that came from the client after its handshake."""
+        if self.closed:
+            return
+        if self.handshake.accepted:
+            await super().handle(Data(stream_id=_ID, data=data))
+        elif self.state is ASGIWebsocketState.HANDSHAKE:
+            # The client could not know yet that it may send. Hypercorn would not tell the application.
+            await self._send_error_response(400)
+            await self._output.exchange_over()
+
+    async def client_gone(self) -> None:
+        """Tells the application that the connection has ended."""
+        await super().handle(StreamClosed(stream_id=_ID))
+
+    async def _on_event(self, event: Event) -> None:
+        """Hypercorn's stream has something for the client."""
+        if isinstance(event, Data):
+            await self._output.write(event.data)
+        elif isinstance(event, Response):
+            await self._output.answer_handshake(event.status_code, list(event.headers))
+        elif isinstance(event, Body):
+            await self._output.write_body(event.data)
+        elif isinstance(event, EndBody):
+            await self._output.end_body()
+        elif isinstance(event, StreamClosed):
+            await self._output.exchange_over()
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                try:
+                    self.buffer.extend(event)
+                except FrameTooLargeError:
+                    limit = self.config.websocket_max_message_size
+                    await self._end(CloseReason.MESSAGE_TOO_BIG, f"at most {limit} bytes in a message")
+                    return
+                if event.message_finished:
+                    message = self.buffer.to_message()
+                    self.buffer.clear()
+                    await self.app_put(message)  # type: ignore[misc]  # it is set since the handshake
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                self.client_closed = self.connection.state in _CLOSED_BY_CLIENT
+                if self.connection.state is SocketState.REMOTE_CLOSING:
+                    await self._send_wsproto_event(event.response())
+                    await self._output.exchange_over()
+                else:
+                    # The reply to the server's own close frame, or wsproto's judgement on bytes that are no frame.
+                    await self._end(event.code, event.reason)
+                return
+
+    async def _end(self, code: int, reason: str | None) -> None:
+        await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
+        await self._output.exchange_over()
+
+    async def _send_error_response(self, status_code: int) -> None:
+        message = "internal error" if status_code == 500 else "this is not a valid WebSocket handshake"
+        headers, body = self._error_response(status_code, message)
+        await self._output.answer_handshake(status_code, headers)
+        await self._output.write_body(body)
+        await self._output.end_body()
+
+
+@functools.cache
+def _config(max_message_bytes: int) -> Config:
+    config = Config()
+    config.websocket_max_message_size = max_message_bytes
+    config.websocket_ping_interval = PING_EVERY_S
+    config.errorlog = logging.getLogger("hypercorn.error")
+    return config
