@@ -1,16 +1,19 @@
-"""Tools for tests, ours and others': nodes, clusters, faults, checkers, and suites that every ledger must pass.
+"""Tools for tests of llmactors and of what others build on it: `TESTING.md` beside this file shows three programs.
 
-node                    a node in the test's own event loop, or as a process that can be killed
-cluster                 gateways and workers as real processes, started again when they die
-managed_process         one of these processes
-redis_server, proxy     a real Redis or Valkey; a network in front of it that can fail
-nemeses                 the faults: kill -9, freezes, lost connections, a full Redis
-returning_clients       clients that come back to their streams like real ones
-event_socket, history   the cheap sockets of these clients; a record of all that they saw
-checker, key_observer   checks the promise on a history; checks that nothing is left in Redis
-ledger_suite            the contract of a ledger, as tests
-ledger_machine          a state machine that drives a ledger beside `ledger_model`
-limit_machine           a state machine that counts what callers have used
-side_by_side            compares two ledgers call by call
-trio_thread             Trio in a thread, for state machines
+node                    a node in the event loop of the test, or as a process that the test can kill
+cluster                 gateways and workers as real processes, which are started again when they die
+managed_process         one process of a cluster
+redis_server            a real Redis or Valkey server of the test's own
+proxy                   a TCP proxy that stands for a network and fails on demand
+nemeses                 faults for a cluster: kill -9, freezes, lost connections, a full Redis
+returning_clients       clients that reconnect to their streams as real clients do
+event_socket            the reader of one SSE stream, cheap enough for many clients in one process
+history                 the record of everything that the clients saw
+checker                 the judgement on a history: was a request or a token lost, repeated or wrong?
+key_observer            the keys that a run left in Redis
+side_by_side            a ledger that compares each answer of another ledger with the ledger in memory
+trio_thread             a Trio event loop in a thread, for synchronous test code
+ledger_suite            the contract of a ledger as tests for pytest and Hypothesis (extra `llmactors[testing]`)
+
+Only `ledger_suite` imports a test runner.
 """

@@ -2,12 +2,12 @@
 
 # ruff: noqa: S101
 
+import contextlib
 from collections.abc import Sequence
 from typing import Self
 
 import attrs
 import msgspec
-import pytest
 
 from llmactors.errors import Expired, NotFound
 from llmactors.ledger import (
@@ -106,8 +106,9 @@ class SideBySide:
         try:
             expected = await self.memory.info(request_id)
         except (Expired, NotFound) as error:
-            with pytest.raises(type(error)):
+            with contextlib.suppress(type(error)):
                 await self.ledger.info(request_id)
+                raise AssertionError(f"the ledger knows {request_id}, but memory raises {error!r}") from error
             raise
         info = await self.ledger.info(request_id)
         assert attrs.evolve(info, epoch=self._epoch(request_id, info.epoch)) == expected

@@ -1,15 +1,28 @@
-"""The ledger's contract as tests, for every ledger alike.
+"""The contract of a ledger as tests, which are the same for every ledger: see `llmactors/testing/TESTING.md`.
 
-Subclass `LedgerSuite` in a test module and give it a fixture `rig` that makes a fresh `Rig`. Run it under pytest-trio,
-and have pytest rewrite its asserts: `pytest.register_assert_rewrite("llmactors.testing.ledger_suite")` in a conftest.
+rig            a fresh ledger and its clock, which the author of a ledger provides as the pytest fixture `rig`
+queueing, …    the tests, one file for each part of the contract; `LedgerSuite` is all of them
+machine        a Hypothesis state machine that compares a ledger with the naive `model` after each operation
+limit_machine  a Hypothesis state machine that compares what callers have used with a naive account
+
+The tests run under pytest with pytest-trio, and the machines need Hypothesis: `pip install "llmactors[testing]"`.
 """
 
-from llmactors.testing.ledger_suite.ending import CancelSuite, DeadlineSuite, ReaderSuite
-from llmactors.testing.ledger_suite.limiting import LimitSuite
-from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite, RepairSuite
-from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
-from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
-from llmactors.testing.ledger_suite.working import AttemptSuite, LeaseSuite, QuarantineSuite, WorkSuite
+try:
+    import hypothesis  # noqa: F401 - the two machines import Hypothesis
+
+    from llmactors.testing.ledger_suite.ending import CancelSuite, DeadlineSuite, ReaderSuite
+    from llmactors.testing.ledger_suite.limiting import LimitSuite
+    from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite, RepairSuite
+    from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
+    from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
+    from llmactors.testing.ledger_suite.working import AttemptSuite, LeaseSuite, QuarantineSuite, WorkSuite
+except ModuleNotFoundError as missing:
+    if missing.name not in {"pytest", "hypothesis"}:
+        raise
+    raise ImportError(
+        f"llmactors.testing.ledger_suite needs {missing.name}, which is not installed: install llmactors[testing]"
+    ) from missing
 
 __all__ = ["SUITE_SETTINGS", "LedgerSuite", "Rig", "code_of", "finished", "request", "tokens"]
 
@@ -31,4 +44,4 @@ class LedgerSuite(
     WorkSuite,
     LimitSuite,
 ):
-    """Everything that `llmactors.ledger.contract` promises."""
+    """Tests of everything that `llmactors.ledger.contract` promises."""

@@ -7,12 +7,7 @@ import pytest
 from llmactors.redislink.binary import server_binaries
 from llmactors.testing.redis_server import RedisServer, redis_server
 
-pytest.register_assert_rewrite(
-    "llmactors.testing.ledger_suite",
-    "llmactors.testing.ledger_machine",
-    "llmactors.testing.limit_machine",
-    "llmactors.testing.side_by_side",
-)
+pytest.register_assert_rewrite("llmactors.testing.ledger_suite", "llmactors.testing.side_by_side")
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

@@ -9,8 +9,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings, key_prefix
-from llmactors.testing.ledger_machine import LedgerMachine
-from llmactors.testing.limit_machine import LimitMachine
+from llmactors.testing.ledger_suite.limit_machine import LimitMachine
+from llmactors.testing.ledger_suite.machine import LedgerMachine
 from llmactors.testing.redis_server import RedisServer
 from llmactors.testing.side_by_side import SideBySide
 from llmactors.testing.trio_thread import TrioThread

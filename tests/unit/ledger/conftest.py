@@ -1,5 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite(
-    "llmactors.testing.ledger_suite", "llmactors.testing.ledger_machine", "llmactors.testing.limit_machine"
-)
+pytest.register_assert_rewrite("llmactors.testing.ledger_suite")

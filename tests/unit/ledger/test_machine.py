@@ -3,8 +3,8 @@
 from hypothesis import HealthCheck, settings
 
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
-from llmactors.testing.ledger_machine import LedgerMachine
-from llmactors.testing.limit_machine import LimitMachine
+from llmactors.testing.ledger_suite.limit_machine import LimitMachine
+from llmactors.testing.ledger_suite.machine import LedgerMachine
 from tests.support.residue import residue
 
 

@@ -27,7 +27,7 @@ from llmactors.ledger import (
 )
 from llmactors.limiter import Limit, Limits, RatePolicy, charges_for
 from llmactors.messages import Failed, Finished, GenerateRequest, TokenDelta, Usage
-from llmactors.testing.ledger_machine import run_sync
+from llmactors.testing.ledger_suite.machine import run_sync
 
 T = TypeVar("T")
 

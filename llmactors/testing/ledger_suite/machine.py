@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from llmactors import errors
 from llmactors.ledger import AppendEntry, Claim, Follower, Ledger, LedgerSettings, ReleaseHow, SubmitOutcome
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
-from llmactors.testing.ledger_model import LedgerModel, kind_of
+from llmactors.testing.ledger_suite.model import LedgerModel, kind_of
 
 T = TypeVar("T")
 
