@@ -1,7 +1,10 @@
-"""The shape of the package: which part may know which, and what stands at its top."""
+"""The shape of the package: which module may import which, and what pure modules do without."""
 
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,31 +13,50 @@ import llmactors
 
 PACKAGE = Path(llmactors.__file__).parent
 PROJECT = PACKAGE.parent
+SOURCES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
-TOP_LEVEL = {
-    "__init__.py",
-    "__main__.py",
-    "access",
-    "actors",
-    "backends",
-    "batcher",
-    "cli",
-    "cluster",
-    "config.py",
-    "errors.py",
-    "gateway",
-    "http",
-    "ledger",
-    "limiter",
-    "load",
-    "messages.py",
-    "py.typed",
-    "redislink",
-    "system",
-    "telemetry",
-    "testing",
+ROOMS_OF_LIBRARIES = {
+    "cyclopts": ("cli/",),
+    "hypercorn": ("http/",),
+    "hypothesis": ("testing/ledger_suite/",),
+    "prometheus_client": ("telemetry/",),
+    "pytest": ("testing/ledger_suite/",),
+    "quart": ("gateway/",),
+    "quart_trio": ("gateway/",),
+    "rich": ("cli/", "load/"),
+    "xllamacpp": ("backends/llama/",),
 }
-"""What the design names, and the marker that the package has types."""
+"""Each of these libraries is imported in its rooms only, so that it can be replaced there."""
+
+PURE_ROOMS = ("actors/planner.py", "actors/backoff.py", "batcher/forming.py", "ledger/core/", "limiter/")
+IMPURE_FILES = {"ledger/core/token_log.py", "limiter/actor.py"}
+"""Files of pure rooms that use Trio: a log has waiting readers, and an actor is driven by Trio."""
+IMPURE_LIBRARIES = {"asyncio", "socket", "subprocess", "threading", "time", "trio"}
+
+
+def imported_libraries(tree: ast.Module) -> Iterator[str]:
+    """The top-level names of all packages that a module imports, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def global_randomness(tree: ast.Module) -> set[str]:
+    """The names that a module uses of `random`, other than the class `Random` of a generator that is passed in."""
+    names = (
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "random"
+    )
+    return set(names) - {"Random"}
+
+
+def is_pure(name: str, tree: ast.Module) -> bool:
+    """Whether a file lies in a pure room, or its docstring says `Pure`."""
+    says_so = re.search(r"\bPure\b", ast.get_docstring(tree) or "") is not None
+    return name not in IMPURE_FILES and (says_so or name.startswith(PURE_ROOMS))
 
 
 @pytest.mark.skipif(not (PROJECT / "pyproject.toml").exists(), reason="the contracts are in the project's own files")
@@ -49,13 +71,21 @@ def test_imports_point_one_way() -> None:
     assert "0 broken" in done.stdout
 
 
-def test_the_top_level_has_what_the_design_names() -> None:
-    found = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    assert found <= TOP_LEVEL
-    assert not TOP_LEVEL - found
+def test_libraries_stay_in_their_rooms() -> None:
+    strays = [
+        f"{name} imports {library}, which only {' and '.join(ROOMS_OF_LIBRARIES[library])} may"
+        for name, path in SOURCES.items()
+        for library in imported_libraries(ast.parse(path.read_bytes()))
+        if library in ROOMS_OF_LIBRARIES and not name.startswith(ROOMS_OF_LIBRARIES[library])
+    ]
+    assert not strays, "\n".join(strays)
 
 
-def test_every_part_of_the_package_has_a_place_in_the_layers() -> None:
-    contracts = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
-    for name in TOP_LEVEL - {"__init__.py", "__main__.py", "py.typed", "testing"}:
-        assert f"llmactors.{name.removesuffix('.py')}" in contracts
+def test_pure_modules_use_no_clock_trio_or_global_random() -> None:
+    pure = {name: tree for name, path in SOURCES.items() if is_pure(name, tree := ast.parse(path.read_bytes()))}
+    assert len(pure) > 30
+    broken = {
+        name: sorted({*imported_libraries(tree)} & IMPURE_LIBRARIES | global_randomness(tree))
+        for name, tree in pure.items()
+    }
+    assert not {name: found for name, found in broken.items() if found}

@@ -1,7 +1,4 @@
-"""What clients may send, and how it is read: msgspec onto frozen attrs classes, with errors that name the field.
-
-Pure.
-"""
+"""What clients may send, and how it is read: msgspec onto frozen attrs classes, with errors that name the field."""
 
 import time
 from typing import Annotated, Any, Protocol, TypeVar, cast

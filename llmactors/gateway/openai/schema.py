@@ -1,4 +1,4 @@
-"""What OpenAI's clients send. Pure.
+"""What OpenAI's clients send.
 
 What is asked for and not served is refused by its name: never is an answer given that is not what was asked. Fields
 that nobody knows are passed over, as such clients expect, and so are those that only tell something about the caller.

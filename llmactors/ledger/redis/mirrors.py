@@ -1,7 +1,7 @@
 """A gateway's copies of the logs that it reads: grown by pushes, mended by reading, and what mends the log in turn.
 
-A push counts only where it is contiguous with the copy; all else makes the copy `behind`, and its log is read. Pure: no
-I/O and no clock.
+A push counts only where it is contiguous with the copy; all else makes the copy `behind`, and its log is read. This
+module does no I/O and reads no clock.
 """
 
 from collections.abc import Callable, Iterator, Sequence
