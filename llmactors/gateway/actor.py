@@ -8,7 +8,7 @@ import trio
 from llmactors.actors import Actor, Context
 from llmactors.gateway.app import App
 from llmactors.gateway.errors import NATIVE_ERRORS
-from llmactors.gateway.service import Service
+from llmactors.gateway.request_service import RequestService
 from llmactors.http.server import ListeningSocket, Server, ServerSettings
 
 CUT_S = 1.0
@@ -27,7 +27,7 @@ class GatewayActor(Actor):
     """A crash of it cuts its clients' connections; their streams go on, and they come back by `Last-Event-ID`."""
 
     def __init__(
-        self, make_app: Callable[[], tuple[App, Service]], listening: ListeningSocket, settings: ServerSettings
+        self, make_app: Callable[[], tuple[App, RequestService]], listening: ListeningSocket, settings: ServerSettings
     ) -> None:
         self._make_app = make_app
         self._listening = listening
@@ -36,9 +36,7 @@ class GatewayActor(Actor):
     async def on_start(self, context: Context) -> None:
         app, self._service = self._make_app()
         self._server = Server(app, self._listening, self._settings, NATIVE_ERRORS)
-        context.spawn(self._service.flusher.run)
-        if self._service.queue_hint is not None:
-            context.spawn(self._service.queue_hint.run)
+        context.spawn(self._service.run)
         context.spawn(self._server.serve)
 
     async def on_message(self, message: DrainGateway) -> None:

@@ -31,7 +31,7 @@ from llmactors.gateway.openai import routes as openai
 from llmactors.gateway.openai.errors import OPENAI_ERRORS
 from llmactors.gateway.openai.responses import routes as responses
 from llmactors.gateway.openapi import document as openapi
-from llmactors.gateway.service import Service
+from llmactors.gateway.request_service import RequestService
 from llmactors.http.exchange import (
     Exchange,
     Receive,
@@ -56,7 +56,7 @@ class App:
 
     def __init__(
         self,
-        service: Service,
+        service: RequestService,
         auth: Authenticator,
         tree: health.TreeSource,
         *,
@@ -111,7 +111,7 @@ class App:
             return await self._auth.redeem_ticket(tickets[0], client_address(scope))
         return self._auth.identify(scope["headers"], client_address(scope))
 
-    async def _issue_ticket(self, _service: Service, exchange: Exchange, caller: Caller) -> None:
+    async def _issue_ticket(self, _service: RequestService, exchange: Exchange, caller: Caller) -> None:
         """`POST /v1/ws/tickets`."""
         if exchange.scope["method"] != "POST":
             raise MethodNotAllowed("use POST", allowed=("POST",))
@@ -143,7 +143,7 @@ class App:
                 )
 
 
-def _quart_app(service: Service, auth: Authenticator, tree: health.TreeSource) -> QuartTrio:
+def _quart_app(service: RequestService, auth: Authenticator, tree: health.TreeSource) -> QuartTrio:
     app = QuartTrio("llmactors.gateway", static_folder=None)
     # Quart's defaults cut a stream after 60 s; ours end when they end.
     app.config.update(RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=service.settings.max_body_bytes)

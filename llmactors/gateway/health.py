@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 
 from llmactors.actors import SupervisorStatistics
 from llmactors.errors import Unavailable
-from llmactors.gateway.service import Service
+from llmactors.gateway.request_service import RequestService
 
 TreeSource = Callable[[], SupervisorStatistics]
 
@@ -20,7 +20,7 @@ def to_json(payload: object) -> bytes:
     return msgspec.json.encode(payload)
 
 
-def add_routes(app: QuartTrio, service: Service, tree: TreeSource) -> None:
+def add_routes(app: QuartTrio, service: RequestService, tree: TreeSource) -> None:
     """`/livez`, `/readyz`, `/healthz`, `/metrics`, `/v1/tree`."""
 
     @app.get("/livez")
@@ -31,13 +31,13 @@ def add_routes(app: QuartTrio, service: Service, tree: TreeSource) -> None:
     @app.get("/readyz")
     async def readyz() -> Response:
         """Whether to send requests here."""
-        problems = service.readiness()
+        problems = service.problems()
         return _json({"status": "not ready" if problems else "ready", "problems": problems}, ok=not problems)
 
     @app.get("/healthz")
     async def healthz() -> Response:
         """Every component and how it is. A hung backend is not healthy."""
-        problems = service.readiness()
+        problems = service.problems()
         components: dict[str, Any] = {
             "gateway": {"state": "draining" if service.draining else "ready"},
             "ledger": await _ledger_state(service),
@@ -68,7 +68,7 @@ def add_routes(app: QuartTrio, service: Service, tree: TreeSource) -> None:
         return _json(tree())
 
 
-async def _ledger_state(service: Service) -> dict[str, Any]:
+async def _ledger_state(service: RequestService) -> dict[str, Any]:
     try:
         found: dict[str, Any] = msgspec.to_builtins(await service.ledger_statistics())
     except Unavailable as error:

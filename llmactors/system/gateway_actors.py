@@ -15,7 +15,8 @@ from llmactors.gateway.actor import GatewayActor
 from llmactors.gateway.app import App
 from llmactors.gateway.health import TreeSource
 from llmactors.gateway.queue_hint import QueueHint
-from llmactors.gateway.service import Service, ServiceSettings
+from llmactors.gateway.request_service import RequestService
+from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.streaming.pump import StreamTiming
 from llmactors.http.connection import ConnectionSettings
 from llmactors.http.server import ListeningSocket, ServerSettings
@@ -51,13 +52,13 @@ def gateway(
         )
         return GatewayActor(make_app, listening, server)
 
-    def make_app() -> tuple[App, Service]:
-        service = Service(
-            ServiceSettings(
+    def make_app() -> tuple[App, RequestService]:
+        service = RequestService(
+            GatewaySettings(
                 max_body_bytes=settings.max_body_bytes,
                 resume_grace_s=settings.resume_grace_s,
                 background_s=settings.background_s,
-                pace=StreamTiming(flush_interval_s=settings.flush_interval_s, keep_alive_s=settings.keep_alive_s),
+                timing=StreamTiming(flush_interval_s=settings.flush_interval_s, keep_alive_s=settings.keep_alive_s),
             ),
             ledger=ledger,
             directory=directory,

@@ -6,9 +6,11 @@ import attrs
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, from_code
+from llmactors.gateway.admission import Admission
+from llmactors.gateway.body import convert, deadline_of, parse_object
 from llmactors.gateway.native.events import SseRenderer, render_cut, usage_object
-from llmactors.gateway.native.schema import GenerateBody, convert, deadline_of, parse_object
-from llmactors.gateway.service import Admission, Service, cut_error
+from llmactors.gateway.native.schema import GenerateBody
+from llmactors.gateway.request_service import RequestService, cut_error
 from llmactors.gateway.streaming.sse_stream import SseStream
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower
@@ -18,7 +20,7 @@ SSE_HEADERS: list[Header] = [("cache-control", "no-cache"), ("x-accel-buffering"
 SSE_TYPE = "text/event-stream; charset=utf-8"
 
 
-async def generate(service: Service, exchange: Exchange, caller: Caller) -> None:
+async def generate(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/generate`: JSON, or SSE with `"stream": true`."""
     if exchange.scope["method"] != "POST":
         raise MethodNotAllowed("use POST", allowed=("POST",))
@@ -37,7 +39,7 @@ async def generate(service: Service, exchange: Exchange, caller: Caller) -> None
             await _whole(service, exchange, follower, admission)
 
 
-async def stream(service: Service, exchange: Exchange, caller: Caller) -> None:
+async def stream(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`GET /v1/streams/{id}`: the events after `Last-Event-ID` or `?after=`. `DELETE`: cancel."""
     request_id = exchange.scope["path"].removeprefix("/v1/streams/")
     method = exchange.scope["method"]
@@ -74,15 +76,15 @@ def _after(exchange: Exchange) -> int:
 
 
 async def _stream(
-    service: Service, exchange: Exchange, follower: Follower, headers: list[Header], *, is_new: bool
+    service: RequestService, exchange: Exchange, follower: Follower, headers: list[Header], *, is_new: bool
 ) -> None:
     """Everything after the follower's cursor, as SSE, until the end or until the client is gone.
 
     `is_new`: its first token is the request's first.
     """
-    pace, metrics = service.settings.pace, service.metrics
+    timing, metrics = service.settings.timing, service.metrics
     renderer = SseRenderer(exchange.request_id)
-    sse = SseStream(exchange, follower, service.flusher, pace, metrics, renderer, awaits_first=is_new)
+    sse = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, awaits_first=is_new)
 
     async def follow() -> None:
         await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)
@@ -99,7 +101,7 @@ async def _stream(
     await exchange.while_connected(follow)
 
 
-async def _whole(service: Service, exchange: Exchange, follower: Follower, admission: Admission) -> None:
+async def _whole(service: RequestService, exchange: Exchange, follower: Follower, admission: Admission) -> None:
     """The answer as one JSON object. With its only reader gone, the request is cancelled."""
     done = False
     with service.cuttable() as scope:

@@ -1,40 +1,13 @@
-"""What clients may send, and how it is read: msgspec onto frozen attrs classes, with errors that name the field."""
+"""The JSON that clients send to the native routes."""
 
 import time
-from typing import Annotated, Any, Protocol, TypeVar, cast
+from typing import Annotated
 
 import attrs
 import msgspec
 
-from llmactors.errors import InvalidRequest
+from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
 from llmactors.messages import GenerateRequest
-
-T = TypeVar("T")
-
-NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
-MAX_STOPS = 16
-MAX_STOP_CHARS = 256
-
-
-class Ask(Protocol):
-    """What somebody wants generated, in whatever words they asked for it."""
-
-    @property
-    def model(self) -> str | None:
-        """None: the first one."""
-        ...
-
-    @property
-    def max_tokens(self) -> int: ...
-
-    @property
-    def prompt_chars(self) -> int:
-        """The length of all that it says."""
-        ...
-
-    def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
-        """The request that goes to the ledger."""
-        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -101,54 +74,3 @@ class CancelOp:
     """`{"op":"cancel"}` on a WebSocket."""
 
     id: NonEmpty
-
-
-def parse_object(data: bytes | str, *, what: str = "the body") -> dict[str, Any]:
-    """A JSON object. Of a key that is given twice the last one counts. Raises `InvalidRequest` for anything else."""
-    if not data:
-        raise InvalidRequest(f"{what} is empty; it must be a JSON object")
-    try:
-        value = msgspec.json.decode(data)
-    except UnicodeError:
-        raise InvalidRequest(f"{what} is not valid UTF-8") from None
-    except RecursionError:
-        raise InvalidRequest(f"{what} is nested too deeply") from None
-    except msgspec.DecodeError as error:
-        if "utf-8" in str(error).lower():
-            raise InvalidRequest(f"{what} is not valid UTF-8") from None
-        raise InvalidRequest(f"{what} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"{what} must be a JSON object, not {_kind(value)}")
-    return value
-
-
-def convert(fields: dict[str, Any], kind: type[T]) -> T:
-    """`fields` as a `kind`. Raises `InvalidRequest` that names the first field which is unknown or wrong."""
-    known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        names = ", ".join(f"`{_clip(name)}`" for name in unknown[:5])
-        raise InvalidRequest(f"unknown field {names}; known fields are: {', '.join(sorted(known))}")
-    try:
-        return msgspec.convert(fields, kind)
-    except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$")
-        field = where.rstrip("`").lstrip(".")
-        raise InvalidRequest(f"`{field}`: {text}" if field else text) from None
-
-
-def deadline_of(header: str | None) -> int | None:
-    """`X-Request-Deadline`: milliseconds since 1970. Raises `InvalidRequest`."""
-    if not header:
-        return None
-    if not header.isascii() or not header.isdigit() or len(header) > 15:
-        raise InvalidRequest("`X-Request-Deadline` takes milliseconds since 1970, a whole number")
-    return int(header)
-
-
-def _kind(value: object) -> str:
-    return {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
-
-
-def _clip(name: str) -> str:
-    return name if len(name) <= 40 else name[:40] + "…"

@@ -19,11 +19,12 @@ import trio
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded
+from llmactors.gateway.body import convert, parse_object
 from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.native.events import JsonRenderer
-from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody, convert, parse_object
-from llmactors.gateway.service import Service, cut_error
+from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody
+from llmactors.gateway.request_service import RequestService, cut_error
 from llmactors.gateway.streaming.pump import pump
 from llmactors.http.exchange import Header, Message, Receive, Send, wire_headers
 from llmactors.ledger import Follower, LogSlice
@@ -62,7 +63,7 @@ class SocketSession:
 
     def __init__(
         self,
-        service: Service,
+        service: RequestService,
         caller: Caller,
         receive: Receive,
         send: Send,
@@ -208,7 +209,7 @@ class SocketSession:
 
         try:
             with self._service.cuttable() as scope:
-                await pump(follower, write, keep_alive, self._service.settings.pace)
+                await pump(follower, write, keep_alive, self._service.settings.timing)
             if scope.cancelled_caught:
                 raise cut_error()
         except LlmactorsError as error:

@@ -10,11 +10,12 @@ import trio
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import LlmactorsError, MethodNotAllowed, NotFound
+from llmactors.gateway.admission import Admission
+from llmactors.gateway.body import deadline_of, parse_object
 from llmactors.gateway.native.generate import SSE_HEADERS, SSE_TYPE
-from llmactors.gateway.native.schema import deadline_of, parse_object
 from llmactors.gateway.openai.render import ChunkRenderer, Kind, add_up, error_of, render_error
 from llmactors.gateway.openai.schema import OneAsk, read_chat, read_completion
-from llmactors.gateway.service import Admission, Service, cut_error
+from llmactors.gateway.request_service import RequestService, cut_error
 from llmactors.gateway.streaming.pump import pieces, pump
 from llmactors.gateway.streaming.sse_stream import SseStream
 from llmactors.http.exchange import Exchange, Header
@@ -35,7 +36,7 @@ def serves(path: str) -> bool:
     return path in PATHS or path.startswith("/v1/models/")
 
 
-async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
+async def handle(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """Any of these routes."""
     exchange.timing_header = TIMING_HEADER
     path = exchange.scope["path"]
@@ -63,7 +64,7 @@ async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
         choices.answered = done
 
 
-async def _models(service: Service, exchange: Exchange, caller: Caller) -> None:
+async def _models(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     if exchange.scope["method"] != "GET":
         raise MethodNotAllowed("use GET", allowed=("GET",))
     names = service.models_for(caller)
@@ -82,7 +83,7 @@ async def _models(service: Service, exchange: Exchange, caller: Caller) -> None:
 class Choices:
     """The requests that one call became. Whoever is gone before the answer was given takes all of them along."""
 
-    _service: Service
+    _service: RequestService
     admissions: list[Admission] = attrs.field(factory=list)
     followers: list[Follower] = attrs.field(factory=list)
     answered: bool = False
@@ -113,7 +114,7 @@ class Choices:
             self._open.close()
 
 
-async def _whole(service: Service, exchange: Exchange, choices: Choices, kind: Kind) -> bool:
+async def _whole(service: RequestService, exchange: Exchange, choices: Choices, kind: Kind) -> bool:
     logs = [LogSlice(1, ())] * len(choices.followers)
 
     async def wait(index: int, follower: Follower) -> None:
@@ -145,7 +146,9 @@ async def _whole(service: Service, exchange: Exchange, choices: Choices, kind: K
     return True
 
 
-async def _stream(service: Service, exchange: Exchange, choices: Choices, kind: Kind, *, with_usage: bool) -> bool:
+async def _stream(
+    service: RequestService, exchange: Exchange, choices: Choices, kind: Kind, *, with_usage: bool
+) -> bool:
     """Whether the client got all of it."""
     first = choices.admissions[0].request
     created = created_s(first)
@@ -180,8 +183,10 @@ async def _stream(service: Service, exchange: Exchange, choices: Choices, kind: 
     return await exchange.while_connected(follow) and ended
 
 
-async def _one(service: Service, exchange: Exchange, follower: Follower, renderer: ChunkRenderer, begin: Begin) -> None:
-    pace, metrics = service.settings.pace, service.metrics
+async def _one(
+    service: RequestService, exchange: Exchange, follower: Follower, renderer: ChunkRenderer, begin: Begin
+) -> None:
+    timing, metrics = service.settings.timing, service.metrics
     await follower.wait_more()
     first = follower.take()
     _check_begun(first)
@@ -195,13 +200,13 @@ async def _one(service: Service, exchange: Exchange, follower: Follower, rendere
     if first.end is not None:
         exchange.code = first.end.code if isinstance(first.end, Failed) else None
         return
-    rest = SseStream(exchange, follower, service.flusher, pace, metrics, renderer, awaits_first=False)
-    rest.next_write = now + pace.flush_interval_s
+    rest = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, awaits_first=False)
+    rest.next_write = now + timing.flush_interval_s
     await rest.run()
 
 
 async def _several(
-    service: Service, exchange: Exchange, followers: list[Follower], renderers: list[ChunkRenderer], begin: Begin
+    service: RequestService, exchange: Exchange, followers: list[Follower], renderers: list[ChunkRenderer], begin: Begin
 ) -> None:
     """Choices take turns in one stream. The first that fails ends it."""
     turn = trio.Lock()
@@ -219,7 +224,7 @@ async def _several(
         await trio.lowlevel.checkpoint()
 
     async def follow(follower: Follower, renderer: ChunkRenderer) -> None:
-        ends.append(await pump(follower, partial(write, renderer), nothing, service.settings.pace))
+        ends.append(await pump(follower, partial(write, renderer), nothing, service.settings.timing))
 
     for renderer in renderers:
         renderer.is_last = False

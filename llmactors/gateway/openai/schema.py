@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, cast
 import attrs
 import msgspec
 
-from llmactors.gateway.native.schema import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
+from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.messages import ChatMessage, GenerateRequest
 

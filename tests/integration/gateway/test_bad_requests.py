@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trio
 
-from llmactors.gateway.service import ServiceSettings
+from llmactors.gateway.settings import GatewaySettings
 from llmactors.testing.node import LocalNode, local_node, mock_model
 from tests.support.raw_http import RawExchange
 from tests.support.streams import read_stream
@@ -264,7 +264,7 @@ async def test_endless_body_behind_a_running_stream_does_no_harm(nothing_left: N
 
 async def test_body_slower_than_the_limit_is_408(monkeypatch: pytest.MonkeyPatch, nothing_left: NothingLeft) -> None:
     monkeypatch.setattr(
-        "llmactors.system.gateway_actors.ServiceSettings", functools.partial(ServiceSettings, body_s=0.1)
+        "llmactors.system.gateway_actors.GatewaySettings", functools.partial(GatewaySettings, body_s=0.1)
     )
     async with local_node() as node, nothing_left(node):
         stream = await trio.open_tcp_stream("127.0.0.1", node.port)

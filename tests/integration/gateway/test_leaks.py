@@ -13,7 +13,7 @@ import trio.testing
 
 from llmactors.batcher.actor import BatcherActor
 from llmactors.gateway.native.websocket import SocketSession
-from llmactors.gateway.service import Service
+from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.streaming.sse_stream import SseStream
 from llmactors.http.connection import ServerConnection
 from llmactors.http.exchange import Exchange
@@ -42,10 +42,10 @@ def every(kind: type[T]) -> Iterator[T]:
     return (each for each in gc.get_objects() if type(each) is kind)
 
 
-def parts(node: LocalNode) -> tuple[Server, Service, BatcherActor]:
+def parts(node: LocalNode) -> tuple[Server, RequestService, BatcherActor]:
     """Of this node: others may not be collected yet."""
     [server] = [each for each in every(Server) if each._listening is node.node.listening]
-    [service] = [each for each in every(Service) if each._ledger is node.node.ledger]
+    [service] = [each for each in every(RequestService) if each._ledger is node.node.ledger]
     [batcher] = [each for each in every(BatcherActor) if each._ledger is node.node.ledger]
     return server, service, batcher
 

@@ -14,7 +14,8 @@ from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.errors import Overloaded, Unavailable
 from llmactors.gateway.native.schema import GenerateBody
 from llmactors.gateway.queue_hint import LOOK_EVERY_S, TRUSTED_S, WATCH_S, QueueHint
-from llmactors.gateway.service import Service, ServiceSettings
+from llmactors.gateway.request_service import RequestService
+from llmactors.gateway.settings import GatewaySettings
 from llmactors.ledger import AdmitResult, Candidate, LedgerSettings, LedgerStatistics, MemoryLedger
 from llmactors.telemetry import Metrics
 
@@ -157,7 +158,7 @@ class CountedLedger(MemoryLedger):
 
 
 @contextlib.asynccontextmanager
-async def service_of(max_queued: int) -> AsyncIterator[tuple[Service, CountedLedger]]:
+async def service_of(max_queued: int) -> AsyncIterator[tuple[RequestService, CountedLedger]]:
     ledger = CountedLedger(LedgerSettings(max_queued=max_queued))
     directory = ModelDirectory(("m",))
     capabilities = Capabilities(1, 100, Takeover.EXACT, Batching.CONTINUOUS)
@@ -166,7 +167,7 @@ async def service_of(max_queued: int) -> AsyncIterator[tuple[Service, CountedLed
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hint.run)
         yield (
-            Service(ServiceSettings(), ledger=ledger, directory=directory, metrics=Metrics(), queue_hint=hint),
+            RequestService(GatewaySettings(), ledger=ledger, directory=directory, metrics=Metrics(), queue_hint=hint),
             ledger,
         )
         nursery.cancel_scope.cancel(reason="the test is over")

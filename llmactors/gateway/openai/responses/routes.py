@@ -6,13 +6,14 @@ from typing import Any
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import Expired, LlmactorsError, MethodNotAllowed, NotFound, from_code
+from llmactors.gateway.admission import Admission
+from llmactors.gateway.body import deadline_of, parse_object
 from llmactors.gateway.native.generate import SSE_HEADERS, SSE_TYPE
-from llmactors.gateway.native.schema import deadline_of, parse_object
 from llmactors.gateway.openai.responses.events import EventRenderer
 from llmactors.gateway.openai.responses.schema import read_query, read_response
 from llmactors.gateway.openai.responses.view import ResponseView, request_id
 from llmactors.gateway.openai.routes import TIMING_HEADER, Choices
-from llmactors.gateway.service import Admission, Service, cut_error
+from llmactors.gateway.request_service import RequestService, cut_error
 from llmactors.gateway.streaming.sse_stream import SseStream
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower
@@ -26,7 +27,7 @@ def serves(path: str) -> bool:
     return path == PATH or path.startswith(PATH + "/")
 
 
-async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
+async def handle(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """Any of these routes."""
     exchange.timing_header = TIMING_HEADER
     name, _, action = exchange.scope["path"].removeprefix(PATH).removeprefix("/").partition("/")
@@ -44,7 +45,7 @@ async def handle(service: Service, exchange: Exchange, caller: Caller) -> None:
         raise NotFound("there is no such route")
 
 
-async def _create(service: Service, exchange: Exchange, caller: Caller) -> None:
+async def _create(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     limits = service.settings
     body = read_response(parse_object(await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)))
     ask = body.ask(deadline_of(exchange.header(b"x-request-deadline")), limits.background_s)
@@ -75,7 +76,7 @@ async def _create(service: Service, exchange: Exchange, caller: Caller) -> None:
         choices.answered = done
 
 
-async def _retrieve(service: Service, exchange: Exchange, caller: Caller, name: str) -> None:
+async def _retrieve(service: RequestService, exchange: Exchange, caller: Caller, name: str) -> None:
     query = read_query(exchange.scope["query_string"].decode("latin-1"))
     with _found():
         shown = await _own(service, caller, name)
@@ -88,7 +89,7 @@ async def _retrieve(service: Service, exchange: Exchange, caller: Caller, name: 
         await _stream(service, exchange, follower, EventRenderer(shown, query.starting_after), [], is_new=False)
 
 
-async def _cancel(service: Service, exchange: Exchange, caller: Caller, name: str) -> None:
+async def _cancel(service: RequestService, exchange: Exchange, caller: Caller, name: str) -> None:
     limits = service.settings
     await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)
     with _found():
@@ -98,7 +99,7 @@ async def _cancel(service: Service, exchange: Exchange, caller: Caller, name: st
         await exchange.answer(200, await _now(service, caller, shown))
 
 
-async def _whole(service: Service, exchange: Exchange, choices: Choices, shown: ResponseView) -> bool:
+async def _whole(service: RequestService, exchange: Exchange, choices: Choices, shown: ResponseView) -> bool:
     """Whether the client was there to get it."""
     [follower], [admission] = choices.followers, choices.admissions
     connected = False
@@ -119,7 +120,7 @@ async def _whole(service: Service, exchange: Exchange, choices: Choices, shown: 
 
 
 async def _stream(
-    service: Service,
+    service: RequestService,
     exchange: Exchange,
     follower: Follower,
     renderer: EventRenderer,
@@ -128,8 +129,8 @@ async def _stream(
     is_new: bool,
 ) -> bool:
     """Whether the client got all of it. The follower is at the log's beginning."""
-    pace, metrics = service.settings.pace, service.metrics
-    sse = SseStream(exchange, follower, service.flusher, pace, metrics, renderer, awaits_first=is_new)
+    timing, metrics = service.settings.timing, service.metrics
+    sse = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, awaits_first=is_new)
     ended = False
 
     async def follow() -> None:
@@ -150,7 +151,7 @@ async def _stream(
     return await exchange.while_connected(follow) and ended
 
 
-async def _own(service: Service, caller: Caller, name: str) -> ResponseView:
+async def _own(service: RequestService, caller: Caller, name: str) -> ResponseView:
     """A response of this caller's that may be asked for again. Raises `NotFound` or `Expired`."""
     known = request_id(name)
     shown = None if known is None else ResponseView.of((await service.info(caller, known)).request)
@@ -159,7 +160,7 @@ async def _own(service: Service, caller: Caller, name: str) -> ResponseView:
     return shown
 
 
-async def _now(service: Service, caller: Caller, shown: ResponseView) -> dict[str, Any]:
+async def _now(service: RequestService, caller: Caller, shown: ResponseView) -> dict[str, Any]:
     info = await service.info(caller, shown.request.id)
     return shown.now(info.state, await service.read(shown.request.id))
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors.errors import InvalidRequest
-from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody, convert, parse_object
+from llmactors.gateway.body import convert, parse_object
+from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from llmactors.errors import InvalidRequest, from_code
-from llmactors.gateway.native.schema import deadline_of
+from llmactors.gateway.body import deadline_of
 from llmactors.gateway.openai.errors import InvalidParameter, error_object
 from llmactors.gateway.openai.schema import OneAsk, read_chat, read_completion
 from llmactors.messages import ChatMessage

@@ -17,7 +17,8 @@ from llmactors.gateway.openai.responses.routes import PATH as RESPONSES
 from llmactors.gateway.openai.routes import PATHS
 from llmactors.gateway.openapi.answers import CompatibleError, Error
 from llmactors.gateway.openapi.document import OPERATIONS, document
-from llmactors.gateway.service import Service, ServiceSettings
+from llmactors.gateway.request_service import RequestService
+from llmactors.gateway.settings import GatewaySettings
 from llmactors.ledger import MemoryLedger
 from llmactors.telemetry import Metrics
 
@@ -38,7 +39,9 @@ def values(tree: Any, key: str) -> Iterator[Any]:
 
 
 def test_every_route_is_told_of() -> None:
-    service = Service(ServiceSettings(), ledger=MemoryLedger(), directory=ModelDirectory(("m",)), metrics=Metrics())
+    service = RequestService(
+        GatewaySettings(), ledger=MemoryLedger(), directory=ModelDirectory(("m",)), metrics=Metrics()
+    )
     app = App(service, Authenticator(None), lambda: None, access_log=False)  # type: ignore[arg-type,return-value]
     rules = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) for rule in app._quart.url_map.iter_rules()}
     missing = (rules | {*PATHS, *NATIVE, RESPONSES}) - set(DOCUMENT["paths"])

@@ -1,0 +1,255 @@
+"""Admission: whether a request is accepted, and what its caller is charged. An accepted request ends exactly once."""
+
+import time
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from llmactors.access.authentication import Caller
+from llmactors.actors import ActorRef
+from llmactors.backends.directory import ModelDirectory, ModelState
+from llmactors.backends.fit import fit
+from llmactors.errors import (
+    ActorDied,
+    Conflict,
+    DeadlineExceeded,
+    Expired,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    TooLarge,
+    Unavailable,
+)
+from llmactors.gateway.body import GenerationBody
+from llmactors.gateway.limit_reached import LimitReached
+from llmactors.gateway.metrics import GatewayMetrics
+from llmactors.gateway.queue_hint import QueueHint
+from llmactors.gateway.settings import GatewaySettings
+from llmactors.http.request_id import keyed_request_id, new_request_id
+from llmactors.ledger import Candidate, Ledger, SubmitOutcome
+from llmactors.ledger.core.backlog import prompt_estimate, size_bytes
+from llmactors.limiter import Charge, Standing, limit_headers
+from llmactors.limiter.actor import Assess, Assessment
+from llmactors.messages import GenerateRequest
+
+
+@attrs.frozen
+class Admission:
+    """An accepted request."""
+
+    request: GenerateRequest
+    standings: tuple[Standing, ...] = ()
+    """How much of each of the caller's limits is used now."""
+    keyed: bool = False
+    """Whether the request has an idempotency key. Its client may come again with the key, so that the request is not
+    cancelled when the client disconnects."""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The response headers that show the caller's limits."""
+        return limit_headers(self.standings)
+
+
+class Admitter:
+    """Puts requests into the ledger.
+
+    Args:
+        limiter: Says what callers are charged; None where nothing is limited.
+        queue_hint: What is known of the queue's room, where the ledger is a round trip away; else None.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        ledger: Ledger,
+        directory: ModelDirectory,
+        metrics: GatewayMetrics,
+        limiter: ActorRef | None,
+        queue_hint: QueueHint | None,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._directory = directory
+        self._metrics = metrics
+        self._limiter = limiter
+        self._queue_hint = queue_hint
+
+    def __repr__(self) -> str:
+        return f"<Admitter models={self._directory.names}>"
+
+    async def admit_all(
+        self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None = None
+    ) -> list[Admission]:
+        """Admits requests that belong together: all of them, or none, and then nothing is charged.
+
+        With an idempotency `key`, the same key and body again are the same request, at any gateway, also if the gateway
+        that admitted the request died before it could answer. Raises `Conflict` for the same key with another body, and
+        any error that `errors` has for a request that is refused.
+        """
+        requests = [self._request(caller, body, _keyed(key, number)) for number, body in enumerate(bodies)]
+        if key is not None and (known := await self._known(requests)) is not None:
+            return known
+        sizes = [size_bytes(request) for request in requests]
+        if self._queue_hint is not None and self._queue_hint.lacks(sizes):
+            raise _queue_full()
+        # The requests wait one after the other in one queue, so that the first one's wait is the shortest.
+        await self._check_start(requests[0])
+        charges = await self._charges(caller, requests)
+        candidates = [Candidate(request, each) for request, each in zip(requests, charges, strict=True)]
+        if self._queue_hint is not None:
+            self._queue_hint.send(sizes)
+        result = await self._ledger.admit(candidates)
+        match result.outcome:
+            case SubmitOutcome.OVERLOADED:
+                if self._queue_hint is not None:
+                    self._queue_hint.refused()
+                raise _queue_full()
+            case SubmitOutcome.LIMITED:
+                raise self._limited(result.standings)
+            case SubmitOutcome.CONFLICT:
+                # Another call with the same key was admitted between the look and this call.
+                if (known := await self._known(requests)) is None:
+                    raise Conflict("this idempotency key is used by two calls at once")
+                return known
+        return [Admission(request, result.standings, keyed=key is not None) for request in requests]
+
+    def _request(self, caller: Caller, body: GenerationBody, key: str | None) -> GenerateRequest:
+        request = body.to_request(
+            new_request_id() if key is None else keyed_request_id(caller.tenant, key),
+            model=self._checked_model(caller, body),
+            tenant=caller.tenant,
+            resume_grace_s=self._settings.resume_grace_s,
+        )
+        # Most clients never choose a class, so that a class better than the key allows is lowered, not refused.
+        priority = max(request.priority, caller.best_priority)
+        request = attrs.evolve(request, priority=priority, weight=caller.weight)
+        self._check_capable(request)
+        return request
+
+    async def _charges(self, caller: Caller, requests: Sequence[GenerateRequest]) -> Sequence[tuple[Charge, ...]]:
+        """What each request is charged. Raises `LimitReached` where this gateway's share of a limit is used up."""
+        if self._limiter is None:
+            return [()] * len(requests)
+        tokens = tuple(prompt_estimate(request) + request.max_tokens for request in requests)
+        question = Assess(caller.tenant, caller.limit_key, caller.limits, tokens)
+        assessment = await self._ask_limiter(self._limiter, question)
+        if not assessment.admitted:
+            raise self._limited(assessment.standings)
+        return assessment.charges
+
+    async def _ask_limiter(self, limiter: ActorRef, question: Assess) -> Assessment:
+        for last_try in (False, True):
+            with trio.move_on_after(self._settings.limiter_s):
+                try:
+                    answer = await limiter.ask(question)
+                except ActorDied:
+                    # The limiter crashed, and nothing was charged: ask its next incarnation.
+                    if last_try:
+                        raise
+                    continue
+                assert isinstance(answer, Assessment)  # noqa: S101 - the limiter has one kind of reply
+                return answer
+        raise Unavailable("the rate limiter does not answer", retry_after_s=1.0)
+
+    def _limited(self, standings: tuple[Standing, ...]) -> LimitReached:
+        error = LimitReached(standings)
+        self._metrics.limited(error.limit.value)
+        return error
+
+    async def _known(self, requests: Sequence[GenerateRequest]) -> list[Admission] | None:
+        """What was admitted before under the ids of these requests; None if nothing was. Raises `Conflict`."""
+        found = [await self._known_one(request) for request in requests]
+        if not any(found):
+            return None
+        if not all(found):
+            raise Conflict("this idempotency key was used before with another request")
+        return [Admission(request, keyed=True) for request in found if request is not None]
+
+    async def _known_one(self, request: GenerateRequest) -> GenerateRequest | None:
+        try:
+            known = (await self._ledger.info(request.id)).request
+        except NotFound:
+            return None
+        except Expired:
+            raise Expired(
+                "this idempotency key was used before, and the answer to it is no longer kept; "
+                "send another key to ask anew"
+            ) from None
+        # Two calls come at different times and so have different deadlines; weight and grace are the operator's.
+        same = attrs.evolve(
+            known,
+            created_ms=request.created_ms,
+            deadline_ms=request.deadline_ms,
+            weight=request.weight,
+            resume_grace_ms=request.resume_grace_ms,
+        )
+        if same != request:
+            raise Conflict("this idempotency key was used before with another request")
+        return known
+
+    def _checked_model(self, caller: Caller, body: GenerationBody) -> str:
+        if not self._directory.names:
+            raise Unavailable("no worker has joined yet", retry_after_s=2.0)
+        names = models_for(caller, self._directory)
+        if not names:
+            raise NotFound("no model that this API key may use is served here")
+        name = body.model or names[0]
+        status = self._directory.get(name)
+        if status is None or name not in names:
+            raise NotFound(f"there is no such model; this node serves: {', '.join(names)}")
+        if body.prompt_chars > self._settings.max_prompt_chars:
+            raise TooLarge(
+                f"the prompt has {body.prompt_chars} characters; at most {self._settings.max_prompt_chars} are accepted"
+            )
+        if status.state is ModelState.GONE:
+            raise Unavailable(f'no worker serves "{name}" at the moment', retry_after_s=2.0)
+        if status.capabilities is None:
+            raise Unavailable(f"model {name} is still starting", retry_after_s=2.0)
+        return name
+
+    def _check_capable(self, request: GenerateRequest) -> None:
+        """Refuses what the model's backend cannot do, or what does not fit into the model's context."""
+        status = self._directory.get(request.model)
+        if status is None or status.capabilities is None:
+            return
+        refusal = status.capabilities.refusal(request)
+        if refusal is not None:
+            raise refusal
+        context = status.capabilities.context_tokens
+        if request.max_tokens >= context and not request.max_tokens_fit:
+            raise InvalidRequest(
+                f"`max_tokens`: {request.max_tokens} leaves no room for a prompt: "
+                f"the context of {request.model} is {context} tokens"
+            )
+        fit(request, len(request.prompt_ids), context)
+
+    async def _check_start(self, request: GenerateRequest) -> None:
+        """Refuses at once a request that could not start before its deadline."""
+        if request.deadline_ms is None:
+            return
+        left_s = request.deadline_ms / 1000 - time.time()
+        if left_s <= 0:
+            raise DeadlineExceeded("the deadline had passed before the request came")
+        wait_s = await self._ledger.expected_wait_s(request)
+        if wait_s > left_s:
+            raise Overloaded(
+                f"it would start in about {wait_s:.1f} s, after its deadline; try again later, or allow more time",
+                retry_after_s=max(1.0, wait_s - left_s),
+            )
+
+
+def _keyed(key: str | None, number: int) -> str | None:
+    """The key of one of several requests of one call. The first request has the call's own key."""
+    return key if key is None or number == 0 else f"{key}\0{number}"
+
+
+def _queue_full() -> Overloaded:
+    return Overloaded("the queue is full; try again in a moment", retry_after_s=1.0)
+
+
+def models_for(caller: Caller, directory: ModelDirectory) -> tuple[str, ...]:
+    """The served models that the caller may use. For this caller there are no others."""
+    names = directory.names
+    return names if caller.models is None else tuple(name for name in names if name in caller.models)

@@ -1,0 +1,167 @@
+"""What a gateway does with requests, for every API family: admit, follow, cancel.
+
+The service raises `errors.LlmactorsError`; each API family renders errors in its own form.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+import trio
+
+from llmactors.access.authentication import Caller
+from llmactors.actors import ActorRef
+from llmactors.backends.directory import ModelDirectory
+from llmactors.errors import NotFound, Unavailable
+from llmactors.gateway.admission import Admission, Admitter, models_for
+from llmactors.gateway.body import GenerationBody
+from llmactors.gateway.metrics import GatewayMetrics
+from llmactors.gateway.queue_hint import QueueHint
+from llmactors.gateway.settings import GatewaySettings
+from llmactors.gateway.streaming.flusher import Flusher
+from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, RequestInfo
+
+
+class RequestService:
+    """The requests of one gateway incarnation. A task must run `run`."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        ledger: Ledger,
+        directory: ModelDirectory,
+        metrics: GatewayMetrics,
+        limiter: ActorRef | None = None,
+        ledger_is_up: Callable[[], bool] = lambda: True,
+        queue_hint: QueueHint | None = None,
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.directory = directory
+        self.flusher = Flusher(settings.timing, metrics)
+        """Writes for all SSE streams."""
+        self._admitter = Admitter(
+            settings, ledger=ledger, directory=directory, metrics=metrics, limiter=limiter, queue_hint=queue_hint
+        )
+        self._ledger = ledger
+        self._ledger_is_up = ledger_is_up
+        self._queue_hint = queue_hint
+        self._draining = trio.Event()
+        self._open: set[trio.CancelScope] = set()
+
+    def __repr__(self) -> str:
+        return f"<RequestService {'draining' if self.draining else 'open'} models={self.directory.names}>"
+
+    async def run(self) -> None:
+        """Writes for all SSE streams, and keeps the queue hint up to date, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.flusher.run)
+            if self._queue_hint is not None:
+                nursery.start_soon(self._queue_hint.run)
+
+    # Requests.
+
+    async def admit(self, caller: Caller, body: GenerationBody, key: str | None = None) -> Admission:
+        """Puts a request into the ledger. When this returns, the request is accepted: it will end exactly once.
+
+        `key` is the caller's idempotency key. Raises as `Admitter.admit_all`.
+        """
+        [admission] = await self.admit_all(caller, [body], key)
+        return admission
+
+    async def admit_all(
+        self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None = None
+    ) -> list[Admission]:
+        """Admits all of the requests of one call, or none of them. Raises as `Admitter.admit_all`."""
+        if self.draining:
+            raise Unavailable("this node is shutting down", retry_after_s=1.0)
+        return await self._admitter.admit_all(caller, bodies, key)
+
+    async def follow(self, caller: Caller, request_id: str, after: int) -> Follower | None:
+        """A reader of one of the caller's streams; None if the stream has ended and nothing comes after `after`.
+
+        Raises `NotFound`, also for another tenant's stream, or `Expired`.
+        """
+        info = await self.info(caller, request_id)
+        if info.state == "ended" and after >= info.last_seq:
+            return None
+        return await self._ledger.follow(request_id, after)
+
+    async def info(self, caller: Caller, request_id: str) -> RequestInfo:
+        """The state of one of the caller's requests. Raises as `follow`."""
+        info = await self._ledger.info(request_id)
+        if info.request.tenant != caller.tenant:
+            raise NotFound("there is no such stream")
+        return info
+
+    async def read(self, request_id: str) -> LogSlice:
+        """The whole log of a request. To read a log this way does not count as following the stream.
+
+        The caller of this method has checked by `info` whose request it is.
+        """
+        return await self._ledger.read(request_id)
+
+    async def own_follower(self, admission: Admission) -> Follower:
+        """A reader of an admitted request's log, from the beginning."""
+        return await self._ledger.follow(admission.request.id)
+
+    async def cancel(self, caller: Caller, request_id: str) -> bool:
+        """Ends one of the caller's streams now. Returns False if it had ended before. Raises as `follow`."""
+        await self.info(caller, request_id)
+        return await self._ledger.cancel(request_id)
+
+    async def abandon(self, request_id: str) -> None:
+        """Ends a request whose only reader has disconnected."""
+        await self._ledger.cancel(request_id)
+
+    def models_for(self, caller: Caller) -> tuple[str, ...]:
+        """The served models that the caller may use."""
+        return models_for(caller, self.directory)
+
+    # The node.
+
+    @property
+    def draining(self) -> bool:
+        """Whether this node admits no more requests."""
+        return self._draining.is_set()
+
+    def drain(self) -> None:
+        """Admits no more requests. Open streams go on."""
+        self._draining.set()
+
+    async def wait_draining(self) -> None:
+        """Returns once `drain` was called."""
+        await self._draining.wait()
+
+    @contextlib.contextmanager
+    def cuttable(self) -> Iterator[trio.CancelScope]:
+        """Around a wait for the end of a stream: `cut` cancels this scope."""
+        with trio.CancelScope() as scope:
+            self._open.add(scope)
+            try:
+                yield scope
+            finally:
+                self._open.discard(scope)
+
+    def cut(self) -> None:
+        """Cancels every wait for a stream, because the node cannot wait any longer."""
+        for scope in self._open:
+            scope.cancel(reason="the node shuts down and its drain time is over")
+
+    def problems(self) -> dict[str, str]:
+        """What keeps this node from taking requests, by component. An empty dictionary means: the node is ready."""
+        problems: dict[str, str] = {}
+        if self.draining:
+            problems["gateway"] = "draining"
+        if not self._ledger_is_up():
+            problems["ledger"] = "the ledger is away"
+        return problems | self.directory.problems()
+
+    async def ledger_statistics(self) -> LedgerStatistics:
+        """The ledger's figures. Raises `Unavailable` when the ledger is away."""
+        return await self._ledger.statistics()
+
+
+def cut_error() -> Unavailable:
+    """The error with which a stream ends that `RequestService.cut` has cut."""
+    return Unavailable("the node shut down before the answer was complete", retry_after_s=1.0)

@@ -1,0 +1,24 @@
+"""The bounds on what one caller may ask of a gateway."""
+
+import attrs
+
+from llmactors.gateway.streaming.pump import StreamTiming
+
+
+@attrs.frozen
+class GatewaySettings:
+    """The bounds on what one caller may ask of a gateway. Times are in seconds."""
+
+    max_body_bytes: int = 1024 * 1024
+    max_prompt_chars: int = 256 * 1024
+    body_s: float = 30.0
+    """The time in which a client must send its body."""
+    resume_grace_s: float = 10.0
+    """The time that a native stream lives without a reader."""
+    background_s: float = 3600.0
+    """The time that a response in the background lives without a reader."""
+    limiter_s: float = 2.0
+    """The time in which the limiter must reply."""
+    max_socket_streams: int = 64
+    """The number of streams that one WebSocket may follow at once."""
+    timing: StreamTiming = attrs.field(factory=StreamTiming)
