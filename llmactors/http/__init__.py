@@ -10,4 +10,12 @@ http_stream     one ASGI application's messages as one HTTP response
 inbox           the messages from a client that its ASGI application has not received yet
 exchange        one request and its response: a bounded body, an answer, an error
 request_id      ids of requests
+
+The client:
+
+client          a client of one server: keeps connections, streams the bodies of responses
+client_socket   its connections: TCP, TLS, a proxy's tunnel
+client_errors   what can go wrong between it and a server
+response        responses from bytes, in any split; pure
+sse_reader      server-sent events from bytes, in any split; pure
 """
