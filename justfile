@@ -64,6 +64,10 @@ loadtest url="http://127.0.0.1:8000" *args="--clients 8 --requests 64":
 benchmark *args:
     {{python}} -m bench.run {{args}}
 
+# Compare CPU time and latency of a commit with those of the working tree, or of a second commit, in about five minutes.
+compare *args:
+    {{python}} -m bench.compare {{args}}
+
 # See a stream survive the death of its model.
 demo *args:
     {{python}} -m llmactors demo {{args}}

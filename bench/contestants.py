@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from bench.peers.environments import PEERS, python_of
-from bench.processes import START_S, Process, free_port, running, wait_until_it_answers
+from bench.processes import ROOT, START_S, Process, free_port, running, wait_until_it_answers
 from llmactors.backends.llama.backend import LlamaSettings
 from llmactors.backends.llama.child import ChildConfig, ChildReport
 from llmactors.load.processes import ProcessUsage
@@ -72,17 +72,19 @@ def serving(
     settings: Mapping[str, object] | None = None,
     gateways: int = 1,
     workers: int = 1,
+    root: Path = ROOT,
 ) -> Iterator[Serving]:
     """A fresh contestant that serves `model` on a port of its own, until the block ends.
 
-    `settings` are llmactors' own (`max_queued=64`); peers have none of them.
+    `settings` are those of llmactors (`max_queued=64`); the peers ignore them. `root` is the directory from which
+    llmactors is imported; the peers are always run from this directory tree.
     """
     environ = {f"LLMACTORS_{key.upper()}": str(value) for key, value in (settings or {}).items()}
     if name == ALONE:
-        with _alone(model, environ) as served:
+        with _alone(model, environ, root) as served:
             yield served
     elif name in _APPENDFSYNC:
-        with _cluster(model, environ, gateways, workers, _APPENDFSYNC[name]) as served:
+        with _cluster(model, environ, gateways, workers, _APPENDFSYNC[name], root) as served:
             yield served
     elif name == LLAMA:
         with _llama(model, settings or {}) as served:
@@ -93,19 +95,19 @@ def serving(
 
 
 @contextlib.contextmanager
-def _alone(model: str, environ: Mapping[str, str]) -> Iterator[Serving]:
-    with _node("serve", "--model", model, "--bind", "127.0.0.1:0", environ=environ) as (process, url):
+def _alone(model: str, environ: Mapping[str, str], root: Path) -> Iterator[Serving]:
+    with _node("serve", "--model", model, "--bind", "127.0.0.1:0", environ=environ, root=root) as (process, url):
         wait_ready(url)
         yield Serving((url,), {"server": lambda: process.pids})
 
 
 @contextlib.contextmanager
 def _cluster(
-    model: str, environ: Mapping[str, str], gateways: int, workers: int, appendfsync: str
+    model: str, environ: Mapping[str, str], gateways: int, workers: int, appendfsync: str, root: Path
 ) -> Iterator[Serving]:
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(RedisServer(appendfsync=appendfsync))
-        node = functools.partial(_node, environ=environ)
+        node = functools.partial(_node, environ=environ, root=root)
         over = ("--redis", redis.url)
         worker_of = [
             stack.enter_context(node("worker", "--model", model, "--metrics-bind", "", *over, "--name", f"w{number}"))
@@ -153,11 +155,10 @@ def _llama(path: str, settings: Mapping[str, object]) -> Iterator[Serving]:
 
 
 @contextlib.contextmanager
-def _node(command: str, *arguments: str, environ: Mapping[str, str]) -> Iterator[tuple[Process, str]]:
-    """One of our processes, and the last word of what it says when it is ready."""
-    with running(
-        sys.executable, "-m", "llmactors", command, *arguments, "--log-level", "error", environ=environ
-    ) as node:
+def _node(command: str, *arguments: str, environ: Mapping[str, str], root: Path) -> Iterator[tuple[Process, str]]:
+    """One process of llmactors, and the last word of the line that the process prints once it is ready: its address."""
+    module = (sys.executable, "-m", "llmactors", command)
+    with running(*module, *arguments, "--log-level", "error", environ=environ, root=root) as node:
         yield node, _first_line(node, command, begins="llmactors").split()[-1]
 
 

@@ -24,20 +24,23 @@ _SETTINGS = ("LLMACTORS_", "GATEWAY_")
 
 
 @contextlib.contextmanager
-def running(*command: str, environ: Mapping[str, str] | None = None, said: bytes = b"") -> Iterator["Process"]:
-    """A process and all that it starts, none of which outlives the block. It takes no settings from outside.
+def running(
+    *command: str, environ: Mapping[str, str] | None = None, said: bytes = b"", root: Path = ROOT
+) -> Iterator["Process"]:
+    """Run `command` until the block ends, in the directory `root`, whose packages the command imports.
 
-    None outlives us either, if we are killed. `said` is written to its stdin, which stays open.
+    All processes that the command starts end with the block, and also if this process is killed. Settings of llmactors
+    in the environment of this process are not passed on. `said` is written to the stdin of the command, which stays
+    open until the block ends.
     """
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env={**clean, "PYTHONPATH": str(ROOT), **(environ or {})},
+            cwd=root,
+            env={**environment(root), **(environ or {})},
             start_new_session=True,
         )
         guard = [sys.executable, "-S", "-E", "-c", _GUARD, str(process.pid)]
@@ -58,6 +61,12 @@ def running(*command: str, environ: Mapping[str, str] | None = None, said: bytes
             with contextlib.suppress(ProcessLookupError):  # what it left behind, and itself
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def environment(root: Path) -> dict[str, str]:
+    """Environment variables for a process that imports the packages in `root`, without settings of llmactors."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    return {**clean, "PYTHONPATH": str(root)}
 
 
 @attrs.frozen(eq=False)

@@ -4,15 +4,20 @@ from bench.contestants import MOCKS
 from bench.scenario import COSTS, Bench, Figure, Round, Scenario
 
 STEP_MS = 5
+MODEL = f"mock:step_ms={STEP_MS},slots=1"
 MAX_TOKENS = 8
 REQUESTS = 100
 
 
 def measure(bench: Bench, name: str, _: list[Round]) -> Round:
     """A model with one slot, so that whoever batches has nobody to wait for."""
-    with bench.serving(name, f"mock:step_ms={STEP_MS},slots=1") as serving:
+    with bench.serving(name, MODEL) as serving:
         bench.load(serving, clients=1, requests=20, max_tokens=MAX_TOKENS)
-        found = bench.load(serving, clients=1, requests=REQUESTS, max_tokens=MAX_TOKENS)
+        return with_added_times(bench.load(serving, clients=1, requests=REQUESTS, max_tokens=MAX_TOKENS))
+
+
+def with_added_times(found: Round) -> Round:
+    """Add the times of `found` less the time that the model itself takes: `added_ttft_s` and `added_latency_s`."""
     for path, own_s in (("ttft_s", STEP_MS / 1e3), ("latency_s", STEP_MS / 1e3 * MAX_TOKENS)):
         found[f"added_{path}"] = {share: found[path][share] - own_s for share in ("p50", "p99", "max")}
     return found

@@ -1,0 +1,258 @@
+"""CPU time and latency of two commits of this project, measured by turns on this machine.
+
+    python -m bench.compare REV             # the commit REV beside the working tree: about five minutes
+    python -m bench.compare REV REV2        # two commits
+    python -m bench.compare REV --quick     # about 90 seconds; the figures are less certain
+
+Each revision is copied to a temporary directory, and its servers run from the copy in the Python environment of this
+program. The load client is that of the working tree for both. In each round both revisions serve a workload from fresh
+processes at the same time, and are loaded one at a time, in short turns: first, second, second, first, … Read the
+ratios, not the values: the speed of a shared machine changes between pairs of turns more than within one pair.
+"""
+
+import argparse
+import contextlib
+import itertools
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import httpx
+import msgspec
+
+from bench import machine, turns
+from bench.contestants import ALONE, CLUSTER, TITLES, Serving
+from bench.processes import ROOT
+from bench.revisions import Revision, RevisionError, check_import, export
+from bench.scenario import Bench, Figure, Round
+from bench.turns import PairedFigure
+from bench.workloads import WORKLOADS, Workload, figures_of
+
+FORMS = {"one": ALONE, "redis": CLUSTER}
+ROUNDS, SECONDS = 6, 2.0
+"""An even number of rounds, as the servers change places from round to round."""
+QUICK_ROUNDS, QUICK_SECONDS = 2, 1.0
+TURN_OVERHEAD_S = 0.2
+"""What a turn takes besides the load: the check of the answers most of all."""
+START_S = 2.0
+"""What it takes to start, warm up and stop the servers of one revision."""
+
+
+@attrs.frozen
+class Comparison:
+    """The turns of one workload on one form of the project."""
+
+    form: str
+    workload: Workload
+    rounds: list[list[tuple[Round, Round]]] = attrs.field(factory=list)
+    """What the turns of both revisions found, by round and pair."""
+    errors: list[str] = attrs.field(factory=list)
+
+    def rows(self) -> Iterator[tuple[Figure, PairedFigure | None]]:
+        """Each figure with its statistics; None where no pair has the figure."""
+        for figure in figures_of(self.workload, parts=self.form == CLUSTER):
+            yield figure, paired(figure, self.rounds)
+
+
+def paired(figure: Figure, rounds: Sequence[Sequence[tuple[Round, Round]]]) -> PairedFigure | None:
+    """One figure over all pairs of `rounds` that have the figure."""
+    values = [[(figure.of(before), figure.of(after)) for before, after in pairs] for pairs in rounds]
+    return PairedFigure.of([[(a, b) for a, b in pairs if a is not None and b is not None] for pairs in values])
+
+
+def compare(
+    bench: Bench,
+    revisions: tuple[Revision, Revision],
+    comparisons: Sequence[Comparison],
+    *,
+    rounds: int,
+    seconds: float,
+) -> None:
+    """Add `rounds` rounds to each comparison. A failure is noted, and the other comparisons go on.
+
+    Each revision is loaded for about `seconds` per round and comparison.
+    """
+    for number in range(1, rounds + 1):
+        for comparison in comparisons:
+            begun = time.monotonic()
+            pairs = pairs_of(comparison.workload, seconds)
+            try:
+                found = measure_round(bench, revisions, comparison, number, pairs)
+            except (RuntimeError, OSError, httpx.HTTPError) as error:
+                comparison.errors.append(f"round {number}: {error}")
+                said = f"FAILED: {error}"
+            else:
+                comparison.rounds.append(found)
+                said = _short(comparison.workload.figures[0], found)
+            name = f"{comparison.workload.name}, {TITLES[comparison.form]}"
+            print(f"{number}/{rounds} {name}: {said} ({time.monotonic() - begun:.0f} s)", flush=True)
+
+
+def pairs_of(workload: Workload, seconds: float) -> int:
+    """Pairs of turns in a round: an even number, so that each revision is first equally often."""
+    return 2 * max(1, round(seconds / workload.turn_s / 2))
+
+
+def measure_round(
+    bench: Bench, revisions: tuple[Revision, Revision], comparison: Comparison, number: int, pairs: int
+) -> list[tuple[Round, Round]]:
+    """Start both revisions afresh, warm each up with one turn, and measure `pairs` pairs of turns.
+
+    The servers start in an order that alternates with `number`: the one that starts first may get a better place in
+    memory, and the first turns of all are slower than later ones.
+
+    Raises:
+        RuntimeError: A server did not start, or an answer was not right.
+    """
+    workload = comparison.workload
+    with contextlib.ExitStack() as stack:
+        servings: dict[int, Serving] = {}
+        for place in turns.order(number):
+            serving = bench.serving(comparison.form, workload.model, root=revisions[place].root)
+            servings[place] = stack.enter_context(serving)
+        for place in turns.order(number):
+            workload.turn(bench, servings[place])
+        measured = []
+        for pair in range(pairs):
+            found = {place: workload.turn(bench, servings[place]) for place in turns.order(number + pair)}
+            measured.append((found[0], found[1]))
+        return measured
+
+
+def _short(figure: Figure, pairs: Sequence[tuple[Round, Round]]) -> str:
+    statistics = paired(figure, [pairs])
+    if statistics is None:
+        return "nothing to compare"
+    values = f"{statistics.before:.2f} and {statistics.after:.2f} {figure.unit}"
+    return f"{figure.title} {values}, ratio {statistics.ratio.median:.3f}"
+
+
+def report(comparisons: Sequence[Comparison], revisions: tuple[Revision, Revision]) -> str:
+    """The tables, and how to read them."""
+    lines = []
+    for form, group in itertools.groupby(comparisons, lambda each: each.form):
+        rows = [
+            (f"{each.workload.name}: {figure.title}, {figure.unit}", statistics)
+            for each in group
+            for figure, statistics in each.rows()
+        ]
+        lines += ["", TITLES[form], *(f"  {line}" for line in turns.table(rows))]
+    lines += [
+        "",
+        f"first: {revisions[0].name} ({revisions[0].title}); second: {revisions[1].name} ({revisions[1].title}).",
+        "Values are medians. A ratio is second / first within one pair of turns: below 1 the second costs less.",
+        "The median of the ratios lies within `95 %` with that confidence: an interval around 1 shows no difference.",
+    ]
+    lines += [f"{TITLES[each.form]}, {each.workload.name}: {error}" for each in comparisons for error in each.errors]
+    return "\n".join(lines)
+
+
+def as_json(
+    comparisons: Sequence[Comparison], revisions: tuple[Revision, Revision], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that was found, for a file."""
+    return {
+        "machine": facts,
+        "revisions": [{"name": each.name, "title": each.title} for each in revisions],
+        "comparisons": [
+            {
+                "form": each.form,
+                "scenario": each.workload.name,
+                "about": each.workload.about,
+                "figures": {
+                    figure.path: {"unit": figure.unit, **attrs.asdict(statistics)}
+                    for figure, statistics in each.rows()
+                    if statistics is not None
+                },
+                "rounds": each.rounds,
+                "errors": each.errors,
+            }
+            for each in comparisons
+        ],
+    }
+
+
+def main() -> None:
+    given = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    available = sorted(os.sched_getaffinity(0))
+    bench = Bench(client_core=available[-1] if len(available) > 1 else None)
+    comparisons = [Comparison(FORMS[form], WORKLOADS[name]) for form in given.form for name in given.scenario]
+    with tempfile.TemporaryDirectory(prefix="llmactors-compare-") as directory:
+        try:
+            revisions = _exported(given.revisions, Path(directory))
+        except RevisionError as error:
+            raise SystemExit(f"bench.compare: {error}") from error
+        facts = machine.facts() | {"client_core": bench.client_core}
+        print(", ".join(f"{name} {value}" for name, value in facts.items()))
+        weather = machine.Weather()
+        print(f"This takes about {estimate_s(comparisons, given.rounds, given.seconds) / 60:.1f} minutes.", flush=True)
+        interrupted = False
+        try:
+            compare(bench, revisions, comparisons, rounds=given.rounds, seconds=given.seconds)
+        except KeyboardInterrupt:
+            interrupted = True
+            print("\nInterrupted: these are the figures of the rounds so far.")
+    facts |= weather.report()
+    print(report(comparisons, revisions))
+    if given.json is not None:
+        found = as_json(comparisons, revisions, facts)
+        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    if interrupted:
+        raise SystemExit(130)
+    if any(each.errors for each in comparisons):
+        raise SystemExit(1)
+
+
+def estimate_s(comparisons: Sequence[Comparison], rounds: int, seconds: float) -> float:
+    """How long `compare` takes on a machine that is not busy, about."""
+    turn_s = [pairs_of(each.workload, seconds) * (each.workload.turn_s + TURN_OVERHEAD_S) for each in comparisons]
+    return 2 * rounds * (sum(turn_s) + START_S * len(comparisons))
+
+
+def _exported(names: Sequence[str | None], directory: Path) -> tuple[Revision, Revision]:
+    first, second = (export(name, directory / place) for name, place in zip(names, ("first", "second"), strict=True))
+    for revision in (first, second):
+        print(f"{revision.name} ({revision.title}): servers import {check_import(revision)}")
+    print(f"The load client of both is that of {ROOT}.")
+    return first, second
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare CPU time and latency of two commits of this project.")
+    parser.add_argument("first", metavar="REV", help="a commit: branch, tag or hash")
+    parser.add_argument("second", metavar="REV2", nargs="?", help="another commit [the working tree]")
+    parser.add_argument("--form", choices=(*FORMS, "both"), default="both", help="one process, over Redis, or both")
+    parser.add_argument("--scenario", type=_workloads, default=tuple(WORKLOADS), help=f"of {','.join(WORKLOADS)} [all]")
+    parser.add_argument("--rounds", type=int, help=f"rounds, each with fresh servers [{ROUNDS}]")
+    parser.add_argument("--seconds", type=float, help=f"load on each revision, per scenario and round [{SECONDS:g}]")
+    parser.add_argument("--quick", action="store_true", help="fewer turns: about 90 seconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
+    given = parser.parse_args()
+    given.revisions = (given.first, given.second)
+    given.form = tuple(FORMS) if given.form == "both" else (given.form,)
+    given.rounds = (QUICK_ROUNDS if given.quick else ROUNDS) if given.rounds is None else given.rounds
+    given.seconds = (QUICK_SECONDS if given.quick else SECONDS) if given.seconds is None else given.seconds
+    if not 1 <= given.rounds <= 100:
+        parser.error(f"--rounds must be from 1 to 100, not {given.rounds}")
+    if not 0.1 <= given.seconds <= 30:
+        parser.error(f"--seconds must be from 0.1 to 30, not {given.seconds:g}")
+    if given.json is not None and not given.json.parent.is_dir():
+        parser.error(f"--json: there is no directory {given.json.parent}")
+    return given
+
+
+def _workloads(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in WORKLOADS]:
+        raise argparse.ArgumentTypeError(f"unknown scenario {', '.join(unknown)}: choose from {', '.join(WORKLOADS)}")
+    return names
+
+
+if __name__ == "__main__":
+    main()
