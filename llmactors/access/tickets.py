@@ -16,6 +16,7 @@ import msgspec
 from llmactors.access.keys.text import Credential, Digest, base62
 from llmactors.errors import Overloaded
 from llmactors.redislink import Call
+from llmactors.redislink.names import RedisNames
 
 PREFIX = "llt"
 LIFE_S = 30.0
@@ -92,10 +93,10 @@ class RedisTickets:
 
     def __init__(self, call: Call, namespace: str) -> None:
         self._call = call
-        self._prefix = f"llmactors:{{{namespace}}}:ticket:"
+        self._names = RedisNames(namespace)
 
     def __repr__(self) -> str:
-        return f"<RedisTickets {self._prefix}>"
+        return f"<RedisTickets of {self._names.namespace}>"
 
     async def issue(self, credential: Credential | None) -> str:
         """A ticket for whoever showed this."""
@@ -109,7 +110,7 @@ class RedisTickets:
         return None if data is None else (msgspec.json.decode(bytes(data), type=Credential | None),)
 
     def _key(self, ticket: str) -> str:
-        return f"{self._prefix}{Digest.of(ticket.encode()).sha256}"
+        return self._names.ticket(Digest.of(ticket.encode()).sha256)
 
 
 def _holder(credential: Credential | None) -> str:

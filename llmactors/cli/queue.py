@@ -18,9 +18,10 @@ from llmactors.config import Settings, load
 from llmactors.errors import ConfigError, NotFound, OperatorError, Overloaded, Unavailable
 from llmactors.http.request_id import new_request_id
 from llmactors.ledger import SubmitOutcome
-from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings, key_prefix
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.codec import decode_request
 from llmactors.messages import GenerateRequest
+from llmactors.redislink.names import RedisNames
 from llmactors.system.cluster_node import redis_url
 from llmactors.system.wiring import ledger_settings
 
@@ -129,7 +130,7 @@ def _connected(redis: str | None, namespace: str | None) -> Iterator[tuple[Any, 
         with redis_py.Redis.from_url(
             url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=None
         ) as client:
-            yield client, key_prefix(settings.namespace)
+            yield client, RedisNames(settings.namespace).ledger_prefix
     except ValueError as error:
         raise ConfigError("this command takes a URL that begins with redis://, rediss:// or unix://") from error
     except redis_py.AuthenticationError as error:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from llmactors.cluster.node_record import TTL_S, NodeRecord, Role
+from llmactors.redislink.names import RedisNames
 
 log = structlog.get_logger("llmactors.cluster")
 
@@ -67,15 +68,14 @@ class NodeStore:
 
     def __init__(self, call: Call, namespace: str) -> None:
         self._call = call
-        self._prefix = f"llmactors:{{{namespace}}}:"
-        self._index = f"{self._prefix}nodes"
+        self._names = RedisNames(namespace)
 
     def __repr__(self) -> str:
-        return f"<NodeStore {self._prefix}>"
+        return f"<NodeStore of {self._names.namespace}>"
 
     def drain_channel(self, name: str) -> str:
         """Where a drain of the node `name` is announced. A hint: the truth is what `put` answers."""
-        return f"{self._prefix}drain:{name}"
+        return self._names.drain(name)
 
     async def put(self, record: NodeRecord, tree: object = None, *, replaces: str = "") -> PutResult:
         """Writes the record, unless an incarnation other than its own, or than `replaces`, has the name.
@@ -84,7 +84,7 @@ class NodeStore:
         """
         ours = (record.incarnation, replaces, record.role.value, record.encode())
         answer = await self._call(
-            *("EVAL", _PUT, 3, self._key(record.name), self._index, self.drain_channel(record.name)),
+            *("EVAL", _PUT, 3, self._names.node(record.name), self._names.nodes, self.drain_channel(record.name)),
             *(*ours, round(TTL_S * 1000), record.name, msgspec.json.encode(tree)),
         )
         holder, drain = answer
@@ -95,26 +95,26 @@ class NodeStore:
     async def remove(self, record: NodeRecord) -> None:
         """Takes the record out, if it is still of this incarnation."""
         await self._call(
-            *("EVAL", _REMOVE, 3, self._key(record.name), self._index, self.drain_channel(record.name)),
+            *("EVAL", _REMOVE, 3, self._names.node(record.name), self._names.nodes, self.drain_channel(record.name)),
             *(record.incarnation, record.name),
         )
 
     async def get(self, name: str) -> NodeRecord | None:
         """None where no such node is running."""
-        data = await self._call("HGET", self._key(name), "record")
+        data = await self._call("HGET", self._names.node(name), "record")
         return None if data is None else _decode(name, data)
 
     async def tree(self, name: str) -> Any:
         """The node's supervision tree, as in `/v1/tree`; None where no such node is running."""
-        data = await self._call("HGET", self._key(name), "tree")
+        data = await self._call("HGET", self._names.node(name), "tree")
         return None if data is None else msgspec.json.decode(data)
 
     async def records(self, role: Role | None = None) -> list[NodeRecord]:
         """All nodes that are running, by name; of one role only, where one is given."""
-        names = [bytes(name).decode() for name in await self._call("ZRANGE", self._index, 0, -1)]
+        names = [bytes(name).decode() for name in await self._call("ZRANGE", self._names.nodes, 0, -1)]
         found = []
         for name in sorted(names):
-            if role is not None and await self._call("HGET", self._key(name), "role") != role.value.encode():
+            if role is not None and await self._call("HGET", self._names.node(name), "role") != role.value.encode():
                 continue
             if (record := await self.get(name)) is not None:
                 found.append(record)
@@ -123,9 +123,6 @@ class NodeStore:
     async def ask_to_drain(self, record: NodeRecord) -> None:
         """Has this incarnation drain and end; it hears of it at once, or else at its next renewal."""
         await self._call("EVAL", _DRAIN, 1, self.drain_channel(record.name), record.incarnation, round(_DRAIN_S * 1000))
-
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}node:{name}"
 
 
 def _decode(name: str, data: bytes) -> NodeRecord | None:

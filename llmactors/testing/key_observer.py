@@ -6,20 +6,27 @@ from fnmatch import fnmatch
 import redis
 import trio
 
-NODE_RECORDS = (
-    "*:node:*",
-    "*:nodes",
-    "*:gateways",
-    "*:worker:*",
-    "*:live:*",
-    "*:workers",
-    "*:dead_workers",
-    "*:counters",
-)
-"""What a cluster has for as long as it lives, however much it served."""
+from llmactors.redislink.names import LedgerKey, RedisNames
 
-TOMBSTONES = ("*:gone:*",)
-"""What is left of a request once its log is deleted, for a time."""
+_ANY = RedisNames("*")
+
+NODE_RECORDS = (
+    _ANY.node("*"),
+    _ANY.nodes,
+    _ANY.ledger(LedgerKey.GATEWAYS),
+    _ANY.ledger(LedgerKey.WORKER, "*"),
+    _ANY.ledger(LedgerKey.LIVE, "*"),
+    _ANY.ledger(LedgerKey.WORKERS),
+    _ANY.ledger(LedgerKey.DEAD_WORKERS),
+    _ANY.ledger(LedgerKey.COUNTERS),
+)
+"""Patterns of the keys that a cluster has for as long as it lives, however much it served."""
+
+TOMBSTONES = (_ANY.ledger(LedgerKey.GONE, "*"),)
+"""Patterns of what is left of a request for a time, once its log is deleted."""
+
+LEFT_AT_REST = (*NODE_RECORDS, *TOMBSTONES, _ANY.ledger(LedgerKey.DEAD_LETTERS), _ANY.ledger(LedgerKey.STOPS, "*"))
+"""Patterns of what may be in Redis once every request has ended. All but the nodes' records has a time to live."""
 
 
 class RedisKeys:

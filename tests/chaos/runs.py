@@ -11,11 +11,11 @@ import attrs
 import redis
 import trio
 
-from llmactors.ledger.redis import key_prefix
+from llmactors.redislink.names import LedgerKey, RedisNames
 from llmactors.testing.checker import CheckReport, check, gaps_at, percentiles
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.history import Gap
-from llmactors.testing.key_observer import NODE_RECORDS, TOMBSTONES, RedisKeys
+from llmactors.testing.key_observer import LEFT_AT_REST, RedisKeys
 from llmactors.testing.managed_process import poll_until
 from llmactors.testing.nemeses import KillWorker, Nemesis, moments, strikes
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
@@ -25,10 +25,17 @@ CLIENTS = 56
 TOKENS = 40
 """0.8 s at a 20 ms step. Worker-losing faults are further apart than that, so that none convicts a request: the third
 one that it was in the hands of would."""
-PREFIX = key_prefix("main")
-KEPT = (*NODE_RECORDS, *TOMBSTONES, "*:dead_letters", "*:stops:*")
-"""What may be in Redis once everything has ended. All of it has a time to live."""
-_WORK = {"waiting", "heads", "tags", "classes", "held", "deadlines", "unread"}
+NAMES = RedisNames("main")
+_WORK = {
+    LedgerKey.WAITING,
+    LedgerKey.HEADS,
+    LedgerKey.TAGS,
+    LedgerKey.CLASSES,
+    LedgerKey.HELD,
+    LedgerKey.DEADLINES,
+    LedgerKey.UNREAD,
+}
+"""Keys that are there only while a request waits or runs."""
 _SETTLE_S = 25.0
 
 
@@ -110,7 +117,7 @@ class Run:
     def counter(self, name: str) -> int:
         """One of the ledger's own counters."""
         with self.cluster.client() as client:
-            return int(client.hget(f"{PREFIX}counters", name) or 0)
+            return int(client.hget(NAMES.ledger(LedgerKey.COUNTERS), name) or 0)
 
     async def wait_flowing(self, *, within_s: float = 20.0) -> None:
         """Until each client got another token."""
@@ -152,7 +159,7 @@ class Chaos:
         settings = attrs.evolve(settings, settings={"retention_s": 12, **settings.settings})
         async with Cluster(settings) as cluster:
             # Of which there are none yet but those of nodes.
-            keys = RedisKeys(cluster.client(), allowed=KEPT)
+            keys = RedisKeys(cluster.client(), allowed=LEFT_AT_REST)
             clients = StreamLoad(
                 lambda: cluster.gateway_urls,
                 load or LoadSettings(clients=CLIENTS, max_tokens=TOKENS),
@@ -206,17 +213,17 @@ async def _wait_settled(cluster: Cluster) -> list[str]:
 
 def _unsettled(client: "redis.Redis") -> list[str]:
     with client:
-        counters: dict[bytes, bytes] = client.hgetall(f"{PREFIX}counters")  # type: ignore[assignment]
+        counters: dict[bytes, bytes] = client.hgetall(NAMES.ledger(LedgerKey.COUNTERS))  # type: ignore[assignment]
         found = [
             f"{name} {counters[name.encode()].decode()}"
             for name in ("queued", "queued_bytes", "running", "quarantined")
             if int(counters.get(name.encode(), b"0"))
         ]
-        for key in client.scan_iter(f"{PREFIX}*", count=1000):
-            kind = key.removeprefix(PREFIX.encode()).partition(b":")[0].decode()
+        for key in client.scan_iter(f"{NAMES.ledger_prefix}*", count=1000):
+            kind = NAMES.ledger_key_of(key)
             if kind in _WORK:
                 found.append(key.decode())
-            elif kind == "request" and client.hget(key, "st") not in {b"e", None}:
+            elif kind is LedgerKey.REQUEST and client.hget(key, "st") not in {b"e", None}:
                 found.append(f"{key.decode()} has not ended")
         return found
 

@@ -9,12 +9,13 @@ import httpx
 import pytest
 import trio
 
+from llmactors.redislink.names import LedgerKey
 from llmactors.testing import nemeses
 from llmactors.testing.checker import percentiles
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.nemeses import Nemesis
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
-from tests.chaos.runs import PREFIX, TOKENS, Chaos, Run
+from tests.chaos.runs import NAMES, TOKENS, Chaos, Run
 from tests.support.streams import StreamRecord, read_stream
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(100)]
@@ -46,7 +47,8 @@ async def test_a_drain_under_load_moves_streams_and_counts_no_attempt(chaos: Cha
 def _attempts(run: Run) -> list[int]:
     """Of every request that has been claimed."""
     with run.cluster.client() as client:
-        found = [client.hmget(key, "ep", "at") for key in client.scan_iter(f"{PREFIX}request:*", count=1000)]
+        pattern = NAMES.ledger(LedgerKey.REQUEST, "*")
+        found = [client.hmget(key, "ep", "at") for key in client.scan_iter(pattern, count=1000)]
     return [int(attempt) for epoch, attempt in found if epoch and int(epoch)]
 
 
@@ -72,7 +74,7 @@ async def test_a_poisonous_request_is_convicted_and_the_others_of_its_batch_fini
 
 def _dead_letters(run: Run) -> list[bytes]:
     with run.cluster.client() as client:
-        return [fields[b"body"] for _, fields in client.xrange(f"{PREFIX}dead_letters")]
+        return [fields[b"body"] for _, fields in client.xrange(NAMES.ledger(LedgerKey.DEAD_LETTERS))]
 
 
 async def test_a_server_killed_with_appendfsync_everysec(chaos: Chaos) -> None:

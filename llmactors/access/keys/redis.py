@@ -12,6 +12,7 @@ from llmactors.access.keys.record import KeyRecord, decode_record
 from llmactors.access.keys.store import Change, KeyStoreError, in_order, no_such_key
 from llmactors.errors import ConfigError
 from llmactors.redislink import Call
+from llmactors.redislink.names import RedisNames
 
 _MARK = "@mark"
 _TRIES = 20
@@ -31,8 +32,8 @@ class RedisKeyStore:
 
     def __init__(self, call: Call, namespace: str) -> None:
         self._call = call
-        self._hash = f"llmactors:{{{namespace}}}:keys"
-        self.channel = f"{self._hash}:changed"
+        self._hash = RedisNames(namespace).api_keys
+        self.channel = RedisNames(namespace).api_keys_changed
         """Where each change is announced. A hint: the truth is the mark."""
 
     def __repr__(self) -> str:

@@ -14,7 +14,6 @@ Made of what Redis 7.0 and Valkey 7.2 have: functions, streams, RESP3 pushes. No
 """
 
 from llmactors.ledger.redis.ledger import RedisLedger
-from llmactors.ledger.redis.library import key_prefix
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 
-__all__ = ["RedisLedger", "RedisLedgerSettings", "key_prefix"]
+__all__ = ["RedisLedger", "RedisLedgerSettings"]

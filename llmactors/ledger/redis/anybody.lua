@@ -1,10 +1,10 @@
 -- What anybody calls.
 
-local function due_of(c, name) return redis.call('ZRANGEBYSCORE', key(c, name), '-inf', c.now, 'LIMIT', 0, BATCH) end
+local function due_in(c, name) return redis.call('ZRANGEBYSCORE', name, '-inf', c.now, 'LIMIT', 0, BATCH) end
 
 -- Whether nobody has listened for the worker any more for a while: its process is dead, or cut off.
 local function has_hung_up(c, worker)
-  local name = key(c, 'worker:' .. worker)
+  local name = key.worker(c, worker)
   local known = redis.call('HMGET', name, 'channel', 'silent_since')
   if not known[1] or redis.call('PUBSUB', 'NUMSUB', known[1])[2] > 0 then
     if known[2] then redis.call('HDEL', name, 'silent_since') end
@@ -20,52 +20,52 @@ end
 local function reap(c, args)
   local touched = 0
   notice_outage(c)
-  for _, worker in ipairs(redis.call('ZRANGE', key(c, 'workers'), 0, -1)) do
+  for _, worker in ipairs(redis.call('ZRANGE', key.workers(c), 0, -1)) do
     if has_hung_up(c, worker) then touched = touched + lose(c, worker, 'its worker is gone') end
   end
-  for _, worker in ipairs(due_of(c, 'workers')) do touched = touched + lose(c, worker, "its worker's lease ended") end
-  for _, id in ipairs(due_of(c, 'deadlines')) do
+  for _, worker in ipairs(due_in(c, key.workers(c))) do touched = touched + lose(c, worker, "its worker's lease ended") end
+  for _, id in ipairs(due_in(c, key.deadlines(c))) do
     local r = load(c, id)
     if r and r.st ~= 'e' then
       expire(c, r)
       touched = touched + 1
     else
-      redis.call('ZREM', key(c, 'deadlines'), id)
+      redis.call('ZREM', key.deadlines(c), id)
     end
   end
-  for _, id in ipairs(due_of(c, 'unread')) do
+  for _, id in ipairs(due_in(c, key.unread(c))) do
     local r = load(c, id)
     if not r or r.st == 'e' then
-      redis.call('ZREM', key(c, 'unread'), id)
+      redis.call('ZREM', key.unread(c), id)
     else
       local last_seen = tonumber(r.wu or '0')
       for channel in string.gmatch(r.g, '%S+') do
-        last_seen = math.max(last_seen, tonumber(redis.call('ZSCORE', key(c, 'gateways'), channel) or '0'))
+        last_seen = math.max(last_seen, tonumber(redis.call('ZSCORE', key.gateways(c), channel) or '0'))
       end
       if last_seen + r.gr > c.now then
-        redis.call('ZADD', key(c, 'unread'), last_seen + r.gr, id)
+        redis.call('ZADD', key.unread(c), last_seen + r.gr, id)
       else
         cancel(c, r)
         touched = touched + 1
       end
     end
   end
-  redis.call('ZREMRANGEBYSCORE', key(c, 'gateways'), '-inf', c.now - settings(c).keep_ms)
+  redis.call('ZREMRANGEBYSCORE', key.gateways(c), '-inf', c.now - settings(c).keep_ms)
   touched = touched + bury(c)
   return touched
 end
 
 local function stats(c, args)
-  local found = redis.call('HGETALL', key(c, 'counters'))
+  local found = redis.call('HGETALL', key.counters(c))
   for _, name in ipairs({ 'ended', 'workers', 'gateways' }) do
     found[#found + 1] = name
-    found[#found + 1] = redis.call('ZCARD', key(c, name))
+    found[#found + 1] = redis.call('ZCARD', key[name](c))
   end
   found[#found + 1] = 'dead_letters'
-  found[#found + 1] = redis.call('XLEN', key(c, 'dead_letters'))
+  found[#found + 1] = redis.call('XLEN', key.dead_letters(c))
   return found
 end
 
 local function dead_letters(c, args)
-  return redis.call('XRANGE', key(c, 'dead_letters'), '-', '+')
+  return redis.call('XRANGE', key.dead_letters(c), '-', '+')
 end

@@ -6,7 +6,7 @@ from typing import Any
 import trio
 
 from llmactors.errors import Expired, NotFound, Unavailable
-from llmactors.ledger.redis.library import function_name, load_library
+from llmactors.ledger.redis.library import LIBRARY, load_library
 from llmactors.redislink import RedisLink
 from llmactors.redislink.errors import NoSuchFunction, OutOfMemory
 
@@ -33,7 +33,7 @@ class Calls:
     async def call(self, operation: str, *parts: bytes | str | int) -> Any:
         """Once. Raises as `RedisLink.call`."""
         now = "" if self._clock_ms is None else self._clock_ms()
-        call = ("FCALL", function_name(operation), 1, self._prefix, now, self._packed, *parts)
+        call = ("FCALL", LIBRARY.function(operation), 1, self._prefix, now, self._packed, *parts)
         try:
             return await self.link.call(*call)
         except NoSuchFunction:

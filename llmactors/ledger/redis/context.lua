@@ -1,21 +1,9 @@
 -- The ledger's moves, inside Redis, where each is atomic: `ledger/lifecycle.py`, `leases.py` and `fair_queue.py` in Lua.
 -- All files here are one text, in the order of `library.py`. This one: the keys, and what one call knows and gathers.
 --
--- KEYS[1] is the prefix of all keys, as in `llmactors:{main}:v1:`; see `library.py`.
+-- KEYS[1] is the ledger's prefix; `redislink/names.py` says what Redis keeps under each key, and makes the functions
+-- `key.KIND(c, …)` that stand above all files here.
 -- ARGV[1] is the time in milliseconds since 1970, or '' for the server's own; ARGV[2] the settings, packed.
---
---   request:ID   hash    one request's state                  workers       zset  worker -> end of its lease, ms
---   body:ID      string  the request as it was submitted      dead_workers  zset  worker -> when it lost it, ms
---   log:ID       stream  SEQ-0 -> tokens up to SEQ, or end    worker:W      hash  what else is known of it
---   gone:ID      string  a tombstone                          held:W        zset  request -> order of its claim
---   counters     hash                                         live:W        hash  request -> `EPOCH LENGTH CHANNELS`
---   deadlines    zset    request -> deadline, ms              stops:W       zset  `ID EPOCH` -> until when to say it, ms
---   unread       zset    request -> end of its grace, ms      gateways      zset  channel -> end of its lease, ms
---   ended        zset    request -> when to bury it, ms       dead_letters  stream
---   limit:…      what callers have used: `limits.lua`
---
--- The queue of one model and class: `classes:M` hash class -> times passed over; `waiting:…` zset of one tenant's
--- requests in order of arrival; `heads:…` zset `SERIAL TENANT` -> start tag; `tags:…` hash of finish tags; `pace:M` hash.
 
 local PATIENCE = 16
 local BATCH = 256 -- what one call moves at most of what is overdue; the next call goes on
@@ -32,7 +20,7 @@ local function begin(keys, args)
     now = math.floor(now_us / 1000)
   end
   return {
-    base = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, pushes = {},
+    prefix = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, pushes = {},
   }
 end
 
@@ -41,14 +29,12 @@ local function settings(c)
   return c.settings
 end
 
-local function key(c, name) return c.base .. name end
-
 -- What one call counts, keeps alive and tells is gathered, and done once at its end: `commit`.
 
 local function count(c, name, by) c.counts[name] = (c.counts[name] or 0) + by end
 
 local function counted(c, name)
-  return tonumber(redis.call('HGET', key(c, 'counters'), name) or '0') + (c.counts[name] or 0)
+  return tonumber(redis.call('HGET', key.counters(c), name) or '0') + (c.counts[name] or 0)
 end
 
 -- Every key has a time to live: as long as anything in use, where nothing else is said.
@@ -57,30 +43,28 @@ local function keep(c, name, ms) c.kept[name] = ms or settings(c).keep_ms end
 -- What an append has to know of the requests that a worker runs is in one hash of that worker, so that a step takes one
 -- read and one write for all of them. As long as a request runs, how long its log is stands only there.
 
-local function live_key(c, worker) return key(c, 'live:' .. worker) end
-
 -- A small hash is a list to Redis, in which it searches for every field; with a value of 65 bytes in it, it is a table.
 -- So there is a field '' that belongs to no request.
 local NO_LIST = '-----------------------------------------------------------------'
 
 local function live_of(length, epoch, channels) return string.format('%d %d %s', epoch, length, channels) end
 
-local function show_live(c, r) redis.call('HSET', live_key(c, r.h), r.id, live_of(r.n, r.ep, r.g)) end
+local function show_live(c, r) redis.call('HSET', key.live(c, r.h), r.id, live_of(r.n, r.ep, r.g)) end
 
-local function open_live(c, worker) redis.call('HSETNX', live_key(c, worker), '', NO_LIST) end
+local function open_live(c, worker) redis.call('HSETNX', key.live(c, worker), '', NO_LIST) end
 
 local function load(c, id)
-  local flat = redis.call('HGETALL', key(c, 'request:' .. id))
+  local flat = redis.call('HGETALL', key.request(c, id))
   if #flat == 0 then return nil end
   local r = { id = id }
   for i = 1, #flat, 2 do r[flat[i]] = flat[i + 1] end
-  local live = r.h and redis.call('HGET', live_key(c, r.h), id)
+  local live = r.h and redis.call('HGET', key.live(c, r.h), id)
   if live then r.n = string.match(live, '^%d+ (%d+)') end
   r.n, r.ep, r.at = tonumber(r.n), tonumber(r.ep), tonumber(r.at)
   return r
 end
 
-local function put(c, r, ...) redis.call('HSET', key(c, 'request:' .. r.id), ...) end
+local function put(c, r, ...) redis.call('HSET', key.request(c, r.id), ...) end
 
 local function put_length(c, r)
   if r.h then show_live(c, r) else put(c, r, 'n', r.n) end
@@ -110,10 +94,10 @@ local function tell_work(c, model) c.works[model] = true end
 local function commit(c)
   for name, by in pairs(c.counts) do
     -- Not 0, which negated is '-0' in Lua and no number to Redis.
-    if by ~= 0 then redis.call('HINCRBY', key(c, 'counters'), name, by) end
+    if by ~= 0 then redis.call('HINCRBY', key.counters(c), name, by) end
   end
   for name, ms in pairs(c.kept) do redis.call('PEXPIRE', name, ms) end
-  for model in pairs(c.works) do redis.call('PUBLISH', key(c, 'wake'), model) end
+  for model in pairs(c.works) do redis.call('PUBLISH', key.wake(c), model) end
   for channel, items in pairs(c.pushes) do
     redis.call('PUBLISH', channel, '\221' .. struct.pack('>I4', #items) .. table.concat(items))
   end

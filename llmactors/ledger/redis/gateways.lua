@@ -4,25 +4,25 @@ local function create(c, id, body, fields, channel)
   local s = settings(c)
   local r = {
     id = id, m = fields[1], t = fields[2], p = fields[3], c = fields[4], z = fields[5], gr = fields[7],
-    n = 0, ep = 0, at = 0, g = channel, st = 'q', sn = redis.call('HINCRBY', key(c, 'counters'), 'serial', 1),
+    n = 0, ep = 0, at = 0, g = channel, st = 'q', sn = redis.call('HINCRBY', key.counters(c), 'serial', 1),
   }
-  redis.call('SET', key(c, 'body:' .. id), body, 'PX', s.keep_ms)
+  redis.call('SET', key.body(c, id), body, 'PX', s.keep_ms)
   put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', channel, 'sn', r.sn)
-  keep(c, key(c, 'request:' .. id))
-  keep(c, key(c, 'counters'))
+  keep(c, key.request(c, id))
+  keep(c, key.counters(c))
   count(c, 'accepted_total', 1)
   if fields[6] ~= '' then
-    redis.call('ZADD', key(c, 'deadlines'), fields[6], id)
-    keep(c, key(c, 'deadlines'))
+    redis.call('ZADD', key.deadlines(c), fields[6], id)
+    keep(c, key.deadlines(c))
   end
   if channel ~= '' then renew_gateway(c, channel) end
-  redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), id)
-  keep(c, key(c, 'unread'))
+  redis.call('ZADD', key.unread(c), patience_ends(c, r), id)
+  keep(c, key.unread(c))
   return r
 end
 
 local function known_before(c, id, body)
-  local known = redis.call('GET', key(c, 'body:' .. id))
+  local known = redis.call('GET', key.body(c, id))
   if known then return known == body and 'duplicate' or 'conflict' end
   local digest = is_gone(c, id)
   if digest then return digest == redis.sha1hex(body) and 'duplicate' or 'conflict' end
@@ -65,7 +65,7 @@ local function submit(c, args)
     end
     return answer('duplicate')
   end
-  local s, now = settings(c), redis.call('HMGET', key(c, 'counters'), 'queued', 'queued_bytes')
+  local s, now = settings(c), redis.call('HMGET', key.counters(c), 'queued', 'queued_bytes')
   if tonumber(now[1] or '0') + requests > s.max_queued or tonumber(now[2] or '0') + bytes > s.max_queued_bytes then
     return answer('overloaded')
   end
@@ -88,8 +88,8 @@ local function restore(c, args)
   local r = create(c, id, body, { unpack(args, 6, 12) }, channel)
   r.n = tonumber(args[13])
   if r.n > 0 then
-    redis.call('XADD', key(c, 'log:' .. id), string.format('%d-0', r.n), 't', args[14])
-    keep(c, key(c, 'log:' .. id))
+    redis.call('XADD', key.log(c, id), string.format('%d-0', r.n), 't', args[14])
+    keep(c, key.log(c, id))
     put(c, r, 'n', r.n)
     count(c, 'log_tokens', r.n)
   end
@@ -126,7 +126,7 @@ local function unfollow(c, args)
       end
       r.g = table.concat(others, ' ')
       put_channels(c, r)
-      redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), r.id)
+      redis.call('ZADD', key.unread(c), patience_ends(c, r), r.id)
     end
   end
   return OK
@@ -137,7 +137,7 @@ local function expected_wait(c, args)
   local model, tenant, class = args[3], args[4], tonumber(args[5])
   local pace, ahead = per_ms(c, model), 0
   if not pace then return 0 end
-  for _, each in ipairs(redis.call('HKEYS', key(c, 'classes:' .. model))) do
+  for _, each in ipairs(redis.call('HKEYS', key.classes(c, model))) do
     if tonumber(each) < class then ahead = ahead + ahead_in(c, model, each) end
     if tonumber(each) == class then ahead = ahead + ahead_in(c, model, each, tenant) end
   end
@@ -155,7 +155,7 @@ local function info(c, args)
   local r = load(c, args[3])
   if not r then return unknown(c, args[3]) end
   local last = r.n + (r.st == 'e' and 1 or 0)
-  return { 'known', redis.call('GET', key(c, 'body:' .. r.id)), r.st, r.ep, r.at, last }
+  return { 'known', redis.call('GET', key.body(c, r.id)), r.st, r.ep, r.at, last }
 end
 
 -- id
@@ -174,7 +174,7 @@ local function watch(c, args)
   if r.st ~= 'e' then
     r.wu = math.max(tonumber(r.wu or '0'), c.now + args[4])
     put(c, r, 'wu', r.wu)
-    redis.call('ZADD', key(c, 'unread'), 'GT', patience_ends(c, r), r.id)
+    redis.call('ZADD', key.unread(c), 'GT', patience_ends(c, r), r.id)
   end
   return { 'known', 1 }
 end
@@ -187,8 +187,8 @@ local function extend(c, args)
   if r.st == 'e' or r.ep ~= tonumber(args[4]) or r.n ~= tonumber(args[5]) then return { 'known', 0 } end
   local first = r.n + 1
   r.n = r.n + args[6]
-  redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n), 't', args[7])
-  keep(c, key(c, 'log:' .. r.id))
+  redis.call('XADD', key.log(c, r.id), string.format('%d-0', r.n), 't', args[7])
+  keep(c, key.log(c, r.id))
   put_length(c, r)
   count(c, 'log_tokens', tonumber(args[6]))
   push(c, r.g, push_item(r.id, r.ep, first, args[7], nil))

@@ -35,13 +35,14 @@ from llmactors.ledger.digest import log_digest
 from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.calls import Calls, expect_known
-from llmactors.ledger.redis.library import key_prefix, load_library
+from llmactors.ledger.redis.library import load_library
 from llmactors.ledger.redis.log_reader import LogReader, extend
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.redis.workers import Workers
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.messages import GenerateRequest, Terminal, TokenDelta
 from llmactors.redislink import Call, LinkSettings, RedisLink
+from llmactors.redislink.names import LedgerKey, RedisNames
 
 log = structlog.get_logger("llmactors.ledger")
 
@@ -82,7 +83,7 @@ class RedisLedger:
     ) -> None:
         self.settings = settings or LedgerSettings()
         self._redis = redis_settings or RedisLedgerSettings()
-        self.prefix = key_prefix(self._redis.namespace)
+        self.names = RedisNames(self._redis.namespace)
         packed = codec.encode_settings(
             self.settings,
             reader_s=self._redis.reader_s,
@@ -90,17 +91,17 @@ class RedisLedger:
             hung_up_s=self._redis.hung_up_s,
             keep_s=self._redis.keep_s,
         )
-        self._inbox = f"{self.prefix}inbox:{secrets.token_hex(8)}"
-        self._wake_channel = f"{self.prefix}wake"
+        self._inbox = self.names.ledger(LedgerKey.INBOX, secrets.token_hex(8))
+        self._wake_channel = self.names.ledger(LedgerKey.WAKE)
         self.link = RedisLink(
             url, link_settings or _LINK, name=name, on_push=self._on_push, on_connect=self._on_connect
         )
-        self._calls = Calls(self.link, self.prefix, packed, self._redis.patience_s, clock_ms)
+        self._calls = Calls(self.link, self.names.ledger_prefix, packed, self._redis.patience_s, clock_ms)
         self.reading = LogReader(self._calls, self._inbox, self._redis.silence_s, self._redis.unread_s)
         self._workers = Workers()
 
     def __repr__(self) -> str:
-        return f"<RedisLedger {self.prefix} {self.link!r} {self.reading!r}>"
+        return f"<RedisLedger {self.names.ledger_prefix} {self.link!r} {self.reading!r}>"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """For ever. Raises what keeps it from its first connection; after that it outlives any outage."""
@@ -288,7 +289,7 @@ class RedisLedger:
         if frame[0] != b"message":
             return
         _, channel, payload = frame
-        if channel.endswith(b":wake"):
+        if channel == self._wake_channel.encode():
             self._workers.tell_work(payload.decode())
         elif payload[:1] == b"s":
             if (worker := self._workers.find(payload[1:].decode())) is not None:

@@ -11,7 +11,7 @@ local PERMIT_WAIT_US = 1000000
 
 local function digits(number) return string.format('%.0f', number) end
 
-local function name_of(c, charge) return c.base .. 'limit:' .. charge[1] end
+local function name_of(c, charge) return key.limit(c, charge[1]) end
 
 -- Once per call and key: nobody else writes meanwhile.
 local function read(c, charge)

@@ -3,12 +3,12 @@
 local function detach(c, r)
   if r.h then
     count(c, 'running', -1)
-    redis.call('HDEL', key(c, 'request:' .. r.id), 'h')
+    redis.call('HDEL', key.request(c, r.id), 'h')
     put(c, r, 'n', r.n)
-    redis.call('HDEL', live_key(c, r.h), r.id)
-    redis.call('ZREM', key(c, 'held:' .. r.h), r.id)
-    if r.qn and redis.call('EXISTS', key(c, 'held:' .. r.h)) == 0 then
-      redis.call('HDEL', key(c, 'worker:' .. r.h), 'suspects', 'suspects_max')
+    redis.call('HDEL', key.live(c, r.h), r.id)
+    redis.call('ZREM', key.held(c, r.h), r.id)
+    if r.qn and redis.call('EXISTS', key.held(c, r.h)) == 0 then
+      redis.call('HDEL', key.worker(c, r.h), 'suspects', 'suspects_max')
     end
     r.h = nil
     return
@@ -16,10 +16,10 @@ local function detach(c, r)
   count(c, 'queued', -1)
   count(c, 'queued_bytes', -tonumber(r.z))
   leave_line(c, r)
-  if redis.call('EXISTS', key(c, 'classes:' .. r.m)) == 0 then redis.call('DEL', key(c, 'pace:' .. r.m)) end
+  if redis.call('EXISTS', key.classes(c, r.m)) == 0 then redis.call('DEL', key.pace(c, r.m)) end
   if r.rv then
-    redis.call('HDEL', key(c, 'worker:' .. r.rv), 'reserved')
-    redis.call('HDEL', key(c, 'request:' .. r.id), 'rv')
+    redis.call('HDEL', key.worker(c, r.rv), 'reserved')
+    redis.call('HDEL', key.request(c, r.id), 'rv')
     r.rv = nil
     tell_work(c, r.m) -- who had it reserved may claim again
   end
@@ -41,21 +41,21 @@ local function enqueue(c, r)
 end
 
 local function bury(c)
-  local s, ended = settings(c), key(c, 'ended')
+  local s, ended = settings(c), key.ended(c)
   for touched = 0, BATCH - 1 do
     local first = redis.call('ZRANGE', ended, 0, 0, 'WITHSCORES')
     if not first[1] then return touched end
     local full = redis.call('ZCARD', ended) > s.retained_max or counted(c, 'ended_tokens') > s.retained_tokens_max
     if tonumber(first[2]) > c.now and not full then return touched end
     local id = first[1]
-    local n = tonumber(redis.call('HGET', key(c, 'request:' .. id), 'n') or '0')
-    local body = redis.call('GET', key(c, 'body:' .. id)) or ''
+    local n = tonumber(redis.call('HGET', key.request(c, id), 'n') or '0')
+    local body = redis.call('GET', key.body(c, id)) or ''
     count(c, 'log_tokens', -n)
     count(c, 'ended_tokens', -n)
     redis.call('ZREM', ended, id)
-    redis.call('DEL', key(c, 'request:' .. id), key(c, 'body:' .. id), key(c, 'log:' .. id))
+    redis.call('DEL', key.request(c, id), key.body(c, id), key.log(c, id))
     local stone = string.format('%d:%s', c.now + s.tombstone_ms, redis.sha1hex(body))
-    redis.call('SET', key(c, 'gone:' .. id), stone, 'PX', math.max(1, s.tombstone_ms))
+    redis.call('SET', key.gone(c, id), stone, 'PX', math.max(1, s.tombstone_ms))
   end
   return BATCH
 end
@@ -64,9 +64,9 @@ local function finish(c, r, last, by_epoch)
   local s = settings(c)
   if r.h and by_epoch == 0 then
     -- Told for as long as a lease lasts: who has not heard of it by then has lost everything anyway.
-    redis.call('ZADD', key(c, 'stops:' .. r.h), c.now + s.lease_ms, r.id .. ' ' .. string.format('%d', r.ep))
-    keep(c, key(c, 'stops:' .. r.h))
-    local channel = redis.call('HGET', key(c, 'worker:' .. r.h), 'channel')
+    redis.call('ZADD', key.stops(c, r.h), c.now + s.lease_ms, r.id .. ' ' .. string.format('%d', r.ep))
+    keep(c, key.stops(c, r.h))
+    local channel = redis.call('HGET', key.worker(c, r.h), 'channel')
     if channel then redis.call('PUBLISH', channel, 's' .. r.h) end
   end
   detach(c, r)
@@ -74,21 +74,21 @@ local function finish(c, r, last, by_epoch)
     -- With the end itself, whoever writes it: what was reserved cannot outlive its request.
     local held = cmsgpack.unpack(r.ch)
     limits.settle(c, r.id, held[2], limits.tokens_used(r, last, held[1]))
-    redis.call('HDEL', key(c, 'request:' .. r.id), 'ch')
+    redis.call('HDEL', key.request(c, r.id), 'ch')
   end
-  redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n + 1), 'e', last)
+  redis.call('XADD', key.log(c, r.id), string.format('%d-0', r.n + 1), 'e', last)
   put(c, r, 'st', 'e', 'eb', by_epoch)
   if r.qn then count(c, 'quarantined', -1) end
   count(c, 'ended_total', 1)
   count(c, 'ended_tokens', r.n)
-  redis.call('ZREM', key(c, 'deadlines'), r.id)
-  redis.call('ZREM', key(c, 'unread'), r.id)
-  redis.call('ZADD', key(c, 'ended'), c.now + s.retention_ms, r.id)
-  keep(c, key(c, 'ended'))
+  redis.call('ZREM', key.deadlines(c), r.id)
+  redis.call('ZREM', key.unread(c), r.id)
+  redis.call('ZADD', key.ended(c), c.now + s.retention_ms, r.id)
+  keep(c, key.ended(c))
   local longest = s.retention_ms + s.tombstone_ms + 60000 -- in case that nobody is there to bury it
-  for _, name in ipairs({ 'request:', 'body:', 'log:' }) do keep(c, key(c, name .. r.id), longest) end
+  for _, of in ipairs({ key.request, key.body, key.log }) do keep(c, of(c, r.id), longest) end
   push(c, r.g, push_item(r.id, r.ep, r.n + 1, nil, last))
-  if redis.call('ZCARD', key(c, 'ended')) > s.retained_max or s.retained_tokens_max == 0 then bury(c) end
+  if redis.call('ZCARD', key.ended(c)) > s.retained_max or s.retained_tokens_max == 0 then bury(c) end
 end
 
 local function cancel(c, r) finish(c, r, cmsgpack.pack({ 'f', 'cancelled', 0, r.n }), 0) end
@@ -99,8 +99,8 @@ local function expire(c, r)
 end
 
 local function give_up(c, r, code, message, cause)
-  local body = redis.call('GET', key(c, 'body:' .. r.id)) or ''
-  local letters = key(c, 'dead_letters')
+  local body = redis.call('GET', key.body(c, r.id)) or ''
+  local letters = key.dead_letters(c)
   redis.call('XADD', letters, 'MAXLEN', '=', settings(c).dead_letters_kept, '*',
     'body', body, 'attempt', r.at, 'cause', cause, 'at', c.now)
   keep(c, letters)
@@ -109,7 +109,7 @@ end
 
 local function crash(c, r, cause)
   -- Who ran with other suspects is not convicted, but goes on with fewer.
-  if r.qn and r.h and redis.call('HGET', key(c, 'worker:' .. r.h), 'suspects') == '1' then
+  if r.qn and r.h and redis.call('HGET', key.worker(c, r.h), 'suspects') == '1' then
     local message = 'its backend or worker crashed in each of %d attempts, in the last with it alone'
     give_up(c, r, 'POISONED', string.format(message, r.at), cause)
   else
@@ -120,50 +120,50 @@ local function crash(c, r, cause)
 end
 
 local function lose(c, worker, cause)
-  redis.call('ZREM', key(c, 'workers'), worker)
-  local dead = key(c, 'dead_workers')
+  redis.call('ZREM', key.workers(c), worker)
+  local dead = key.dead_workers(c)
   redis.call('ZADD', dead, c.now, worker)
   redis.call('ZREMRANGEBYRANK', dead, 0, -settings(c).dead_workers_kept - 1)
   keep(c, dead)
-  local held = redis.call('ZRANGE', key(c, 'held:' .. worker), 0, -1)
+  local held = redis.call('ZRANGE', key.held(c, worker), 0, -1)
   for _, id in ipairs(held) do
     local r = load(c, id)
     if r and r.h == worker then crash(c, r, cause) end
   end
-  local reserved = redis.call('HGET', key(c, 'worker:' .. worker), 'reserved')
+  local reserved = redis.call('HGET', key.worker(c, worker), 'reserved')
   local r = reserved and load(c, reserved)
   if r and r.rv == worker then
-    redis.call('HDEL', key(c, 'request:' .. reserved), 'rv')
+    redis.call('HDEL', key.request(c, reserved), 'rv')
     wait_in_line(c, r)
     tell_work(c, r.m)
   end
-  local channel = redis.call('HGET', key(c, 'worker:' .. worker), 'channel')
-  for _, name in ipairs({ 'worker:', 'held:', 'live:', 'stops:' }) do redis.call('DEL', key(c, name .. worker)) end
+  local channel = redis.call('HGET', key.worker(c, worker), 'channel')
+  for _, of in ipairs({ key.worker, key.held, key.live, key.stops }) do redis.call('DEL', of(c, worker)) end
   if channel then redis.call('PUBLISH', channel, 's' .. worker) end
   return #held
 end
 
 -- Nobody can renew anything while the ledger is away, and nobody looks: such a time counts against nobody.
 local function notice_outage(c)
-  local s, counters = settings(c), key(c, 'counters')
+  local s, counters = settings(c), key.counters(c)
   local seen = tonumber(redis.call('HGET', counters, 'seen') or '0')
   redis.call('HSET', counters, 'seen', c.now)
   if seen == 0 or c.now - seen < s.outage_ms then return end
   for name, lease in pairs({ workers = s.lease_ms, gateways = s.reader_ms }) do
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key(c, name), seen, c.now + lease)) do
-      redis.call('ZADD', key(c, name), c.now + lease, member)
-      if name == 'workers' then redis.call('HDEL', key(c, 'worker:' .. member), 'silent_since') end
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key[name](c), seen, c.now + lease)) do
+      redis.call('ZADD', key[name](c), c.now + lease, member)
+      if name == 'workers' then redis.call('HDEL', key.worker(c, member), 'silent_since') end
     end
   end
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key(c, 'unread'), seen, c.now)) do
-    local grace = tonumber(redis.call('HGET', key(c, 'request:' .. id), 'gr') or '0')
-    redis.call('ZADD', key(c, 'unread'), c.now + grace, id)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.unread(c), seen, c.now)) do
+    local grace = tonumber(redis.call('HGET', key.request(c, id), 'gr') or '0')
+    redis.call('ZADD', key.unread(c), c.now + grace, id)
   end
 end
 
 -- Whether the worker's lease is good. An overdue one ends here, whether or not anybody reaped.
 local function is_live(c, worker)
-  local due = tonumber(redis.call('ZSCORE', key(c, 'workers'), worker) or 'nan')
+  local due = tonumber(redis.call('ZSCORE', key.workers(c), worker) or 'nan')
   if not (due == due) then return false end
   if due <= c.now then
     lose(c, worker, "its worker's lease ended")
@@ -177,7 +177,7 @@ end
 local function patience_ends(c, r)
   local until_ms = math.max(c.now, tonumber(r.wu or '0'))
   for channel in string.gmatch(r.g, '%S+') do
-    until_ms = math.max(until_ms, tonumber(redis.call('ZSCORE', key(c, 'gateways'), channel) or '0'))
+    until_ms = math.max(until_ms, tonumber(redis.call('ZSCORE', key.gateways(c), channel) or '0'))
   end
   return until_ms + r.gr
 end
@@ -188,16 +188,16 @@ local function add_reader(c, r, channel)
   if r.st == 'e' or reads(r, channel) then return end
   r.g = r.g == '' and channel or r.g .. ' ' .. channel
   put_channels(c, r)
-  redis.call('ZADD', key(c, 'unread'), patience_ends(c, r), r.id)
+  redis.call('ZADD', key.unread(c), patience_ends(c, r), r.id)
 end
 
 local function renew_gateway(c, channel)
-  redis.call('ZADD', key(c, 'gateways'), c.now + settings(c).reader_ms, channel)
-  keep(c, key(c, 'gateways'))
+  redis.call('ZADD', key.gateways(c), c.now + settings(c).reader_ms, channel)
+  keep(c, key.gateways(c))
 end
 
 local function is_gone(c, id)
-  local stone = redis.call('GET', key(c, 'gone:' .. id))
+  local stone = redis.call('GET', key.gone(c, id))
   if not stone then return nil end
   local due, digest = string.match(stone, '^(%d+):(.*)$')
   return tonumber(due) > c.now and digest or nil
@@ -208,7 +208,7 @@ local function unknown(c, id) return is_gone(c, id) and { 'gone' } or { 'unknown
 -- Chunks of the log that end after `after`: each entry's id is the seq of its last token.
 local function chunks(c, id, after)
   local found = {}
-  for _, entry in ipairs(redis.call('XRANGE', key(c, 'log:' .. id), string.format('(%d-0', after), '+')) do
+  for _, entry in ipairs(redis.call('XRANGE', key.log(c, id), string.format('(%d-0', after), '+')) do
     found[#found + 1] = string.match(entry[1], '^%d+')
     found[#found + 1] = entry[2][1]
     found[#found + 1] = entry[2][2]

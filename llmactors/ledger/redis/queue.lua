@@ -1,15 +1,14 @@
 -- The queue.
 
 local function queue_of(c, r)
-  local name = r.m .. ':' .. r.p
   return {
-    classes = key(c, 'classes:' .. r.m),
-    heads = key(c, 'heads:' .. name),
-    tags = key(c, 'tags:' .. name),
+    classes = key.classes(c, r.m),
+    heads = key.heads(c, r.m, r.p),
+    tags = key.tags(c, r.m, r.p),
   }
 end
 
-local function flow_of(c, r) return key(c, 'waiting:' .. r.p .. ':' .. #r.m .. ':' .. r.m .. ':' .. r.t) end
+local function flow_of(c, r) return key.waiting(c, r.p, #r.m, r.m, r.t) end
 
 local function virtual(q) return tonumber(redis.call('HGET', q.tags, 'v') or '0') end
 
@@ -25,7 +24,7 @@ local function head_of(flow)
 end
 
 local function show_head(c, q, tenant, id, serial)
-  local start = redis.call('HGET', key(c, 'request:' .. id), 's') or redis.call('HGET', q.tags, 't' .. tenant)
+  local start = redis.call('HGET', key.request(c, id), 's') or redis.call('HGET', q.tags, 't' .. tenant)
   redis.call('ZADD', q.heads, start, string.format(SERIAL, serial) .. tenant)
 end
 
@@ -93,7 +92,7 @@ local function next_class(classes)
 end
 
 local function take(c, model)
-  local classes_key = key(c, 'classes:' .. model)
+  local classes_key = key.classes(c, model)
   local classes = redis.call('HGETALL', classes_key)
   if #classes == 0 then return nil end
   local chosen, passed = next_class(classes)
@@ -128,14 +127,14 @@ end
 local PACE_MS, LEAST_MS = 5000, 200
 
 local function begin_pace(c, model)
-  local name = key(c, 'pace:' .. model)
+  local name = key.pace(c, model)
   redis.call('HSETNX', name, 'waiting', c.now)
   keep(c, name)
 end
 
 local function note_pace(c, model)
-  local name = key(c, 'pace:' .. model)
-  if redis.call('EXISTS', key(c, 'classes:' .. model)) == 0 then return end
+  local name = key.pace(c, model)
+  if redis.call('EXISTS', key.classes(c, model)) == 0 then return end
   local since = tonumber(redis.call('HGET', name, 'since'))
   if not since then
     redis.call('HSET', name, 'since', c.now, 'count', 0)
@@ -148,7 +147,7 @@ local function note_pace(c, model)
 end
 
 local function per_ms(c, model)
-  local known = redis.call('HMGET', key(c, 'pace:' .. model), 'since', 'count', 'before', 'waiting')
+  local known = redis.call('HMGET', key.pace(c, model), 'since', 'count', 'before', 'waiting')
   local since = known[1] or known[4]
   if not since then return nil end
   local elapsed, counted = c.now - since, tonumber(known[2] or '0')

@@ -5,28 +5,28 @@ local function beat(c, args)
   local worker = args[3]
   notice_outage(c)
   local live = is_live(c, worker)
-  if not live and redis.call('ZSCORE', key(c, 'dead_workers'), worker) then
+  if not live and redis.call('ZSCORE', key.dead_workers(c), worker) then
     return { 0, {}, {} }
   end
   local s = settings(c)
-  redis.call('ZADD', key(c, 'workers'), c.now + s.lease_ms, worker)
-  keep(c, key(c, 'workers'))
-  for _, name in ipairs({ 'held:', 'live:' }) do keep(c, key(c, name .. worker)) end
-  redis.call('HSET', key(c, 'worker:' .. worker), 'channel', args[4])
-  redis.call('HDEL', key(c, 'worker:' .. worker), 'silent_since')
-  keep(c, key(c, 'worker:' .. worker))
-  redis.call('ZREMRANGEBYSCORE', key(c, 'stops:' .. worker), '-inf', c.now)
-  local stops, held = redis.call('ZRANGE', key(c, 'stops:' .. worker), 0, -1), {}
-  for _, id in ipairs(redis.call('ZRANGE', key(c, 'held:' .. worker), 0, -1)) do
+  redis.call('ZADD', key.workers(c), c.now + s.lease_ms, worker)
+  keep(c, key.workers(c))
+  for _, of in ipairs({ key.held, key.live }) do keep(c, of(c, worker)) end
+  redis.call('HSET', key.worker(c, worker), 'channel', args[4])
+  redis.call('HDEL', key.worker(c, worker), 'silent_since')
+  keep(c, key.worker(c, worker))
+  redis.call('ZREMRANGEBYSCORE', key.stops(c, worker), '-inf', c.now)
+  local stops, held = redis.call('ZRANGE', key.stops(c, worker), 0, -1), {}
+  for _, id in ipairs(redis.call('ZRANGE', key.held(c, worker), 0, -1)) do
     held[#held + 1] = id
-    held[#held + 1] = tonumber(redis.call('HGET', key(c, 'request:' .. id), 'ep') or '0')
+    held[#held + 1] = tonumber(redis.call('HGET', key.request(c, id), 'ep') or '0')
   end
   return { 1, stops, held }
 end
 
 -- worker
 local function leave(c, args)
-  if redis.call('ZSCORE', key(c, 'workers'), args[3]) then lose(c, args[3], 'its worker left') end
+  if redis.call('ZSCORE', key.workers(c), args[3]) then lose(c, args[3], 'its worker left') end
   return OK
 end
 
@@ -38,15 +38,15 @@ end
 
 -- What the worker should start now. May reserve a suspect to it, and ends what is overdue.
 local function next_for(c, worker, model)
-  local known = redis.call('HMGET', key(c, 'worker:' .. worker), 'suspects', 'suspects_max', 'reserved')
+  local known = redis.call('HMGET', key.worker(c, worker), 'suspects', 'suspects_max', 'reserved')
   local suspects, most, reserved = tonumber(known[1] or '0'), tonumber(known[2] or '0'), known[3]
-  local busy = redis.call('EXISTS', key(c, 'held:' .. worker)) == 1
+  local busy = redis.call('EXISTS', key.held(c, worker)) == 1
   if (suspects > 0 and suspects >= most) or (reserved and busy) then return nil end
   while true do
     local r
     if reserved then r = load(c, reserved) else r = take(c, model) end
     if not r then return nil end
-    local due = redis.call('ZSCORE', key(c, 'deadlines'), r.id)
+    local due = redis.call('ZSCORE', key.deadlines(c), r.id)
     if due and tonumber(due) <= c.now then
       expire(c, r)
       reserved = nil
@@ -57,7 +57,7 @@ local function next_for(c, worker, model)
       return nil
     elseif r.qn and busy and suspects == 0 then
       -- It could wait for ever for a worker that happens to be empty, so it picks this one and blocks only it.
-      redis.call('HSET', key(c, 'worker:' .. worker), 'reserved', r.id)
+      redis.call('HSET', key.worker(c, worker), 'reserved', r.id)
       put(c, r, 'rv', worker)
       return nil
     else
@@ -68,7 +68,7 @@ end
 
 local function claimed(c, r)
   local waited = math.max(0, c.now - tonumber(r.qa))
-  local body = redis.call('GET', key(c, 'body:' .. r.id))
+  local body = redis.call('GET', key.body(c, r.id))
   return { body, r.ep, r.at, r.qn and 1 or 0, waited, r.n, chunks(c, r.id, 0) }
 end
 
@@ -79,15 +79,14 @@ local function start(c, r, worker)
   put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r')
   open_live(c, worker)
   show_live(c, r)
-  keep(c, live_key(c, worker))
-  local held = key(c, 'held:' .. worker)
-  redis.call('ZADD', held, redis.call('HINCRBY', key(c, 'counters'), 'claims', 1), r.id)
+  keep(c, key.live(c, worker))
+  local held = key.held(c, worker)
+  redis.call('ZADD', held, redis.call('HINCRBY', key.counters(c), 'claims', 1), r.id)
   keep(c, held)
-  for _, name in ipairs({ 'request:', 'body:', 'log:' }) do
-    if name ~= 'log:' or r.n > 0 then keep(c, key(c, name .. r.id)) end
-  end
+  for _, of in ipairs({ key.request, key.body }) do keep(c, of(c, r.id)) end
+  if r.n > 0 then keep(c, key.log(c, r.id)) end
   if r.qn then
-    local name, most = key(c, 'worker:' .. worker), together(c, r.at)
+    local name, most = key.worker(c, worker), together(c, r.at)
     local suspects = redis.call('HINCRBY', name, 'suspects', 1)
     if suspects > 1 then most = math.min(most, tonumber(redis.call('HGET', name, 'suspects_max'))) end
     redis.call('HSET', name, 'suspects_max', most)
@@ -104,7 +103,7 @@ local function claim(c, args)
   if not is_live(c, worker) then
     return found
   end
-  local before = redis.call('HMGET', key(c, 'worker:' .. worker), 'nonce', 'claimed')
+  local before = redis.call('HMGET', key.worker(c, worker), 'nonce', 'claimed')
   if before[1] == nonce then
     for id, epoch in string.gmatch(before[2], '(%S+) (%S+)') do
       local r = load(c, id)
@@ -113,7 +112,7 @@ local function claim(c, args)
     return found
   end
   local ids = {}
-  if redis.call('HGET', key(c, 'worker:' .. worker), 'suspects') then
+  if redis.call('HGET', key.worker(c, worker), 'suspects') then
     return found
   end
   while #found < tonumber(args[5]) do
@@ -124,7 +123,7 @@ local function claim(c, args)
     ids[#ids + 1] = r.id .. string.format(' %d', r.ep)
   end
   if #ids > 0 then
-    redis.call('HSET', key(c, 'worker:' .. worker), 'nonce', nonce, 'claimed', table.concat(ids, ' '))
+    redis.call('HSET', key.worker(c, worker), 'nonce', nonce, 'claimed', table.concat(ids, ' '))
   end
   return found
 end
@@ -136,7 +135,7 @@ local function refuse(c, r, epoch, end_seq, last)
     return FENCED
   end
   if last and last ~= '' and tonumber(r.eb) == epoch and end_seq == r.n + 1 then
-    local entry = redis.call('XREVRANGE', key(c, 'log:' .. r.id), '+', '-', 'COUNT', 1)[1]
+    local entry = redis.call('XREVRANGE', key.log(c, r.id), '+', '-', 'COUNT', 1)[1]
     if entry and entry[2][1] == 'e' and entry[2][2] == last then return OK end
   end
   return STOP
@@ -169,8 +168,8 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
   local length = first + number - 1
   if number > 0 then
     -- Redis itself refuses an id that is not newer than the last.
-    redis.call('XADD', c.base .. 'log:' .. id, string.format('%d-0', length), 't', tokens)
-    if first == 1 then keep(c, key(c, 'log:' .. id)) end
+    redis.call('XADD', key.log(c, id), string.format('%d-0', length), 't', tokens)
+    if first == 1 then keep(c, key.log(c, id)) end
     c.written = (c.written or 0) + number
     push(c, channels, pushed)
   end
@@ -181,7 +180,7 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
   end
   local now = live_of(length, epoch, channels)
   if holder == worker then return OK, 0, now end
-  redis.call('HSET', live_key(c, holder), id, now)
+  redis.call('HSET', key.live(c, holder), id, now)
   return OK, 0
 end
 
@@ -195,7 +194,7 @@ local function append(c, args)
     local upto = math.min(from + ENTRY * BATCH, #entries + 1) - ENTRY
     local ids, lines = {}, {}
     for i = from, upto, ENTRY do ids[#ids + 1] = entries[i] end
-    local live = redis.call('HMGET', live_key(c, worker), unpack(ids))
+    local live = redis.call('HMGET', key.live(c, worker), unpack(ids))
     for i = from, upto, ENTRY do
       local id, epoch, first, number, item, tokens, last = unpack(entries, i, i + ENTRY - 1)
       local ends = at + item
@@ -206,7 +205,7 @@ local function append(c, args)
       at = ends + last
       if not done then
         -- A fault. What the logs before it have grown by is written in them already.
-        if #lines > 0 then redis.call('HSET', live_key(c, worker), unpack(lines)) end
+        if #lines > 0 then redis.call('HSET', key.live(c, worker), unpack(lines)) end
         error(code)
       elseif line then
         lines[#lines + 1] = id
@@ -215,7 +214,7 @@ local function append(c, args)
         for _, each in ipairs({ (i - 1) / ENTRY, code, detail }) do told[#told + 1] = each end
       end
     end
-    if #lines > 0 then redis.call('HSET', live_key(c, worker), unpack(lines)) end
+    if #lines > 0 then redis.call('HSET', key.live(c, worker), unpack(lines)) end
   end
   if c.written then count(c, 'log_tokens', c.written) end
   return told

@@ -14,8 +14,8 @@ import redis
 import trio
 
 from llmactors.backends.mock.oracle import mock_text
-from llmactors.ledger.redis import key_prefix
 from llmactors.messages import ChatMessage, GenerateRequest
+from llmactors.redislink.names import LedgerKey, RedisNames
 from tests.conftest import Figures
 from tests.integration.cluster.conftest import Cluster
 from tests.support.leaving import CHAT_JSON, CHAT_STREAM, JSON, SOCKET, STREAM, Route, Way
@@ -28,7 +28,7 @@ MOST_STEPS = 5
 """Tokens that may be made after the end is written: what 100 ms have room for."""
 GRACE_S = 0.2
 LONG = 4000
-KEYS = key_prefix("main")
+NAMES = RedisNames("main")
 
 
 async def until(condition: Callable[[], object], within_s: float = 20.0) -> None:
@@ -44,20 +44,20 @@ class Observer:
     client: "redis.Redis"
 
     def count(self, name: str) -> int:
-        return int(self.client.hget(f"{KEYS}counters", name) or 0)
+        return int(self.client.hget(NAMES.ledger(LedgerKey.COUNTERS), name) or 0)
 
     def field(self, request_id: str, name: str) -> Any:
-        return self.client.hget(f"{KEYS}request:{request_id}", name)
+        return self.client.hget(NAMES.ledger(LedgerKey.REQUEST, request_id), name)
 
     def logged(self, request_id: str) -> int:
         """How far its log is."""
-        last: list[Any] = self.client.xrevrange(f"{KEYS}log:{request_id}", count=1)  # type: ignore[assignment]
+        last: list[Any] = self.client.xrevrange(NAMES.ledger(LedgerKey.LOG, request_id), count=1)  # type: ignore[assignment]
         return int(last[0][0].partition(b"-")[0]) if last else 0
 
     def ids(self, prompt: str) -> list[str]:
         """Of the requests with this prompt."""
         decode = msgspec.msgpack.Decoder(GenerateRequest).decode
-        stored: list[Any] = [self.client.get(key) for key in self.client.scan_iter(f"{KEYS}body:*")]
+        stored: list[Any] = [self.client.get(key) for key in self.client.scan_iter(NAMES.ledger(LedgerKey.BODY, "*"))]
         requests = [decode(body) for body in stored if body is not None]
         return [each.id for each in requests if each.text in {prompt, f"user: {prompt}"}]
 

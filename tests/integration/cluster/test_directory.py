@@ -14,6 +14,7 @@ from llmactors.cluster.node_record import TTL_S, NodeRecord, Role, new_incarnati
 from llmactors.cluster.node_store import NodeStore
 from llmactors.cluster.process_id import ProcessId
 from llmactors.redislink import RedisLink
+from llmactors.redislink.names import RedisNames
 from llmactors.testing.node import wait_until
 from llmactors.testing.redis_server import RedisServer
 
@@ -65,7 +66,7 @@ async def test_every_key_goes_with_its_node(server: RedisServer) -> None:
             keys = list(client.scan_iter())
             assert len(keys) == 3
             assert all(0 < client.pttl(key) <= 30_000 for key in keys)
-            assert all(key.startswith(b"llmactors:{test}:") for key in keys)
+            assert all(key.startswith(RedisNames("test").prefix.encode()) for key in keys)
 
 
 async def test_a_name_is_one_incarnations_at_a_time(server: RedisServer) -> None:
@@ -96,7 +97,7 @@ async def test_a_record_that_nobody_can_read_is_passed_over(server: RedisServer)
         await store.put(record("odd"))
         await store.put(record("w1"))
         with server.client() as client:
-            client.hset("llmactors:{test}:node:odd", "record", "{}")
+            client.hset(RedisNames("test").node("odd"), "record", "{}")
         assert [each.name for each in await store.records()] == ["w1"]
 
 

@@ -17,6 +17,7 @@ from llmactors.access.keys.store import KeyStoreError
 from llmactors.access.keys.text import new_key
 from llmactors.cli import run
 from llmactors.redislink import RedisLink
+from llmactors.redislink.names import RedisNames
 from llmactors.testing.redis_server import RedisServer
 from tests.integration.cluster.conftest import Cluster
 
@@ -91,7 +92,7 @@ def test_a_key_is_made_used_and_ended_at_all_gateways(cluster: Cluster, capfd: p
         stored: list[Any] = [*client.keys("*ticket*")]
         assert len(stored) == 1
         assert 0 < client.pttl(stored[0]) <= 30_000
-        everything = repr([client.get(stored[0]), client.hgetall("llmactors:{main}:keys"), stored])
+        everything = repr([client.get(stored[0]), client.hgetall(RedisNames("main").api_keys), stored])
         assert ticket not in everything
         assert key.split("_")[2] not in everything
     assert redeem(urls[1], ticket) == "error"  # it is let in; the stream that it names is not there
@@ -143,10 +144,10 @@ def test_what_else_lies_where_the_keys_are_stops_only_who_asks_for_keys(
     cluster: Cluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with cluster.server.client() as client:
-        client.hset("llmactors:{main}:keys", "abc", "{}")
+        client.hset(RedisNames("main").api_keys, "abc", "{}")
         assert run(["keys", "list", "--redis", cluster.server.url]) == 1
         assert "Redis holds a key that this version cannot read: " in capfd.readouterr().err
-        client.set("llmactors:{main}:keys", "no hash")
+        client.set(RedisNames("main").api_keys, "no hash")
     cluster.gateway("g1").wait_ready()
     with pytest.raises(RuntimeError, match="WRONGTYPE"):
         cluster.gateway("g2", "--keys", "redis").wait_ready()

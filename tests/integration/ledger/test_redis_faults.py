@@ -10,10 +10,11 @@ import trio
 
 from llmactors import errors
 from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, SubmitOutcome
-from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings, key_prefix
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.mirrors import DIVERGED
 from llmactors.messages import Finished, GenerateRequest, Usage
 from llmactors.redislink import LinkSettings
+from llmactors.redislink.names import LedgerKey
 from llmactors.testing.ledger_suite import finished, request, tokens
 from llmactors.testing.redis_server import RedisServer
 
@@ -308,7 +309,7 @@ async def test_the_end_is_in_the_log_and_not_only_in_a_push(cluster: Cluster) ->
     await gateway.submit(request())
     await write(worker, await take_one(worker, "w"), 1, 2, end=True)
     with cluster.server.client() as client:
-        entries: list[Any] = client.xrange(f"{gateway.prefix}log:r")
+        entries: list[Any] = client.xrange(gateway.names.ledger(LedgerKey.LOG, "r"))
     assert [entry_id for entry_id, _ in entries] == [b"2-0", b"3-0"]
     assert [list(fields) for _, fields in entries] == [[b"t"], [b"e"]]
 
@@ -427,8 +428,8 @@ async def test_every_key_has_a_time_to_live_and_ended_requests_leave_only_a_tomb
         await worker.leave("w")
         cluster.now_ms += 60_001
         await gateway.reap()
-        kinds = {name.removeprefix(key_prefix("main").encode()).partition(b":")[0] for name in client.scan_iter()}
-        assert kinds <= {b"counters", b"dead_workers", b"gateways", b"gone"}
+        kinds = {gateway.names.ledger_key_of(name) for name in client.scan_iter()}
+        assert kinds <= {LedgerKey.COUNTERS, LedgerKey.DEAD_WORKERS, LedgerKey.GATEWAYS, LedgerKey.GONE}
         assert [name for name in client.scan_iter() if client.pttl(name) < 0] == []
 
 
@@ -443,7 +444,7 @@ async def test_nodes_of_another_format_have_a_ledger_of_their_own(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = await cluster.ledger()
-    monkeypatch.setattr("llmactors.ledger.redis.library.FORMAT", 1000)
+    monkeypatch.setattr("llmactors.redislink.names.LEDGER_FORMAT", 1000)
     new = await cluster.ledger()
     for ledger in (old, new):
         assert await ledger.submit(request()) is SubmitOutcome.ACCEPTED

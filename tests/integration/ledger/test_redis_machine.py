@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger
-from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings, key_prefix
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
+from llmactors.redislink.names import LedgerKey
 from llmactors.testing.ledger_suite.limit_machine import LimitMachine
 from llmactors.testing.ledger_suite.machine import LedgerMachine
 from llmactors.testing.redis_server import RedisServer
@@ -18,6 +19,17 @@ from llmactors.testing.trio_thread import TrioThread
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 T = TypeVar("T")
+
+LEFT = {
+    LedgerKey.COUNTERS,
+    LedgerKey.DEAD_LETTERS,
+    LedgerKey.DEAD_WORKERS,
+    LedgerKey.GATEWAYS,
+    LedgerKey.GONE,
+    LedgerKey.LIVE,
+    LedgerKey.WORKER,
+}
+"""What may be left once no request is."""
 
 QUIET = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0, hung_up_s=1e6, patience_s=60.0)
 """Time jumps in these tests, which is no outage; and the machine itself says when a log is read again."""
@@ -66,19 +78,22 @@ class RedisMachine(OnRedis, LedgerMachine):
     def check_empty(self) -> None:
         """What is left has no owner any more, and a time to live."""
         with self.server.client() as client:
-            names = {name.removeprefix(key_prefix("main").encode()).partition(b":")[0] for name in client.scan_iter()}
-            assert names <= {b"counters", b"dead_letters", b"dead_workers", b"gateways", b"gone", b"live", b"worker"}
+            names = self.redis.names
+            assert {names.ledger_key_of(name) for name in client.scan_iter()} <= LEFT
             assert all(client.ttl(name) > 0 for name in client.scan_iter())
-            assert all(client.hkeys(name) == [b""] for name in client.scan_iter("*:live:*"))
+            live = names.ledger(LedgerKey.LIVE, "*")
+            assert all(client.hkeys(name) == [b""] for name in client.scan_iter(live))
 
 
 class RedisLimitMachine(OnRedis, LimitMachine):
     def teardown(self) -> None:
         super().teardown()
         with self.server.client() as client:
-            assert not [name for name in client.scan_iter() if b":limit:open:" in name]
-            assert not [name for name in client.scan_iter("*:request:*") if client.hexists(name, "ch")]
-            assert all(client.ttl(name) > 0 for name in client.scan_iter("*:limit:*"))
+            names = self.redis.names
+            requests, limits = names.ledger(LedgerKey.REQUEST, "*"), names.ledger(LedgerKey.LIMIT, "*")
+            assert not list(client.scan_iter(names.ledger(LedgerKey.LIMIT, "open:*")))
+            assert not [name for name in client.scan_iter(requests) if client.hexists(name, "ch")]
+            assert all(client.ttl(name) > 0 for name in client.scan_iter(limits))
 
 
 MACHINE = settings(

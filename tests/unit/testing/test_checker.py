@@ -206,7 +206,7 @@ class Keys:
 
 
 def test_keys_that_are_left_are_broken() -> None:
-    verdict = check(History([request()]), observer=Keys("llmactors:x:log:r1"))
+    verdict = check(History([request()]), observer=Keys("log:r1"))
     assert verdict.broken == {"keys_left": 1}
     assert check(History([request()]), observer=Keys()).broken == {}
 

@@ -9,6 +9,7 @@ import pytest
 import redis
 import trio
 
+from llmactors.redislink.names import LedgerKey, RedisNames
 from llmactors.testing import nemeses
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.key_observer import RedisKeys
@@ -191,11 +192,13 @@ async def test_keys_that_stay_are_told_from_those_that_go(cluster: Cluster) -> N
     with cluster.client() as client:
         client.set("before", 1)
         keys = RedisKeys(client)
-        client.set("llmactors:x:node:w1", 1)
-        client.set("llmactors:x:log:r1", 1)
-        client.set("llmactors:x:log:r2", 1, px=300)
-        assert keys.keys_left() == ["llmactors:x:log:r1", "llmactors:x:log:r2"]
-        assert keys.keys_without_ttl() == ["llmactors:x:log:r1"]
-        assert await keys.wait_none_left(within_s=1) == ["llmactors:x:log:r1"]
-        client.delete("llmactors:x:log:r1")
+        names = RedisNames("x")
+        stays, goes = names.ledger(LedgerKey.LOG, "r1"), names.ledger(LedgerKey.LOG, "r2")
+        client.set(names.node("w1"), 1)
+        client.set(stays, 1)
+        client.set(goes, 1, px=300)
+        assert keys.keys_left() == [stays, goes]
+        assert keys.keys_without_ttl() == [stays]
+        assert await keys.wait_none_left(within_s=1) == [stays]
+        client.delete(stays)
         assert await keys.wait_none_left(within_s=1) == []

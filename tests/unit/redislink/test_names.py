@@ -1,0 +1,76 @@
+"""The names in Redis: one file knows them, and stored data is found under the names of older versions."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import llmactors
+from llmactors.redislink import names
+from llmactors.redislink.names import LedgerKey, RedisNames, lua_key_functions
+
+PACKAGE = Path(llmactors.__file__).parent
+TESTS = Path(__file__).parents[2]
+MAIN = RedisNames("main")
+
+
+def _sources(*suffixes: str) -> Iterator[Path]:
+    own = {Path(names.__file__), Path(__file__)}
+    for root in (PACKAGE, TESTS):
+        yield from (path for suffix in suffixes for path in root.rglob(f"*{suffix}") if path not in own)
+
+
+def test_only_one_file_knows_how_a_key_begins() -> None:
+    begins = re.compile(r"llmactors:\{")
+    assert [path for path in _sources(".py", ".lua") if begins.search(path.read_text("utf-8"))] == []
+
+
+def test_lua_files_build_no_key() -> None:
+    builds = re.compile(r"c\.prefix|'[a-z_]+:' \.\.")
+    assert [path for path in _sources(".lua") if builds.search(path.read_text("utf-8"))] == []
+
+
+def test_lua_files_use_only_keys_that_exist() -> None:
+    known = {key.value.name for key in LedgerKey}
+    used = {name for path in _sources(".lua") for name in re.findall(r"\bkey\.([a-z_]+)", path.read_text("utf-8"))}
+    assert used
+    assert used <= known
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (MAIN.nodes, "llmactors:{main}:nodes"),
+        (MAIN.node("w1"), "llmactors:{main}:node:w1"),
+        (MAIN.drain("w1"), "llmactors:{main}:drain:w1"),
+        (MAIN.api_keys, "llmactors:{main}:keys"),
+        (MAIN.api_keys_changed, "llmactors:{main}:keys:changed"),
+        (MAIN.ticket("d1"), "llmactors:{main}:ticket:d1"),
+        (MAIN.ledger_prefix, "llmactors:{main}:v1:"),
+        (MAIN.ledger(LedgerKey.WORKERS), "llmactors:{main}:v1:workers"),
+        (MAIN.ledger(LedgerKey.LOG, "*"), "llmactors:{main}:v1:log:*"),
+        (MAIN.ledger(LedgerKey.WAITING, 1, 3, "a:b", "t"), "llmactors:{main}:v1:waiting:1:3:a:b:t"),
+    ],
+)
+def test_names_of_stored_data_stay(found: str, expected: str) -> None:
+    assert found == expected
+
+
+def test_a_key_of_the_ledger_tells_its_kind() -> None:
+    for key in LedgerKey:
+        name = MAIN.ledger(key, *("x:y" for _ in key.value.parts))
+        assert MAIN.ledger_key_of(name.encode()) is key
+        assert RedisNames("other").ledger_key_of(name.encode()) is None
+    assert MAIN.ledger_key_of(MAIN.node("w1").encode()) is None
+
+
+def test_a_key_with_a_part_too_few_is_refused() -> None:
+    with pytest.raises(ValueError, match="log needs the parts"):
+        MAIN.ledger(LedgerKey.LOG)
+
+
+def test_lua_builds_the_keys_that_python_builds() -> None:
+    text = lua_key_functions()
+    assert "function key.workers(c) return c.prefix .. 'workers' end" in text
+    assert "function key.log(c, id) return c.prefix .. 'log:' .. id end" in text
