@@ -1,0 +1,95 @@
+"""The documents say what is so: their links, tables, and mentions of files, names, settings and metrics."""
+
+import re
+
+import attrs
+import pytest
+
+from llmactors.config import Settings
+from llmactors.errors import STREAM_CODES, LlmactorsError, OperatorError
+from llmactors.gateway.openapi.document import document as openapi
+from llmactors.telemetry import Metrics
+from tests.support.documents import (
+    DOCUMENTS,
+    PROJECT,
+    anchors,
+    defines,
+    find_file,
+    links,
+    mentions,
+    read,
+    table_rows,
+)
+
+HANDBOOK = "ops/HANDBOOK.md"
+API = "llmactors/gateway/API.md"
+README_LINES = 150
+SOCKET_ROUTE = "GET /v1/ws"
+DOCUMENT_ROUTE = "GET /openapi.json"
+_METRIC = re.compile(r"`(llm(?:_gateway|_worker|actors)_[a-z0-9_]+)`")
+_VARIABLE = re.compile(r"\bLLMACTORS_([A-Z_]*[A-Z])\b")
+_NOT_SETTINGS = {"URL", "CACHE"}
+
+
+def _family(root: type[LlmactorsError]) -> set[type[LlmactorsError]]:
+    return {root}.union(*map(_family, root.__subclasses__()))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_between_documents_resolve(document: str) -> None:
+    for target in links(document):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (PROJECT / document).parent / path if path else PROJECT / document
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(str(file.resolve().relative_to(PROJECT))), target
+
+
+# The benchmark's page names the files that a run writes.
+@pytest.mark.parametrize("document", sorted({*DOCUMENTS} - {"bench/README.md"}))
+def test_files_and_names_in_documents_exist(document: str) -> None:
+    for mention in mentions(document):
+        file = find_file(mention.path, (PROJECT / document).parent)
+        assert file is not None, f"{document}, {mention}"
+        assert not mention.name or defines(file, mention.name), f"{document}, {mention}"
+
+
+def test_readme_is_short() -> None:
+    assert len(read("README.md").splitlines()) <= README_LINES
+
+
+def test_errors_table_has_all_codes_and_statuses() -> None:
+    served = {kind for kind in _family(LlmactorsError) if not issubclass(kind, OperatorError)}
+    served = {kind for kind in served if kind.__module__ == "llmactors.errors"}
+    told = {(code.strip("`"), int(status)) for code, status, *_ in table_rows(read(API), "code")}
+    assert told == {(kind.code, kind.status) for kind in served}
+    assert {code for code, _ in told} >= STREAM_CODES
+
+
+def test_routes_table_equals_the_openapi_document() -> None:
+    told = {route.strip("`") for route, *_ in table_rows(read(API), "route")}
+    served = {f"{method.upper()} {path}" for path, methods in openapi()["paths"].items() for method in methods}
+    assert {re.sub(r"\{\w+\}", "{}", route) for route in told} == {
+        re.sub(r"\{\w+\}", "{}", route) for route in served | {DOCUMENT_ROUTE}
+    }
+
+
+def test_handbook_lists_exactly_the_metrics() -> None:
+    told = {match[1] for row in table_rows(read(HANDBOOK), "metric") if (match := _METRIC.fullmatch(row[0]))}
+    body, _ = Metrics().render()
+    families = re.findall(r"^# TYPE (\S+) ", body.decode(), re.MULTILINE)
+    assert told == set(families)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_metrics_in_documents_exist(document: str) -> None:
+    families = set(re.findall(r"^# TYPE (\S+) ", Metrics().render()[0].decode(), re.MULTILINE))
+    assert {match[1] for match in _METRIC.finditer(read(document))} <= families
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_variables_in_documents_are_settings(document: str) -> None:
+    named = {match[1] for match in _VARIABLE.finditer(read(document))} - _NOT_SETTINGS
+    assert {name.lower() for name in named} <= set(attrs.fields_dict(Settings))
