@@ -21,7 +21,7 @@ from tests.support.streams import StreamRecord, read_stream
 pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(100)]
 
 
-async def test_a_drain_under_load_moves_streams_and_counts_no_attempt(chaos: Chaos) -> None:
+async def test_drain_under_load_moves_streams_and_counts_no_attempt(chaos: Chaos) -> None:
     async with chaos.run() as run:
         worker = run.cluster.workers[0]
         worker.kept_up = False
@@ -52,7 +52,7 @@ def _attempts(run: Run) -> list[int]:
     return [int(attempt) for epoch, attempt in found if epoch and int(epoch)]
 
 
-async def test_a_poisonous_request_is_convicted_and_the_others_of_its_batch_finish(chaos: Chaos) -> None:
+async def test_poisonous_request_fails_and_its_batch_finishes(chaos: Chaos) -> None:
     settings = ClusterSettings(model="mock=mock:step_ms=20,slots=64,crash_at=10,crash_prompt=poison")
     async with chaos.run(settings, may_fail=["POISONED"]) as run:
         poison = StreamLoad(
@@ -77,7 +77,7 @@ def _dead_letters(run: Run) -> list[bytes]:
         return [fields[b"body"] for _, fields in client.xrange(NAMES.ledger(LedgerKey.DEAD_LETTERS))]
 
 
-async def test_a_server_killed_with_appendfsync_everysec(chaos: Chaos) -> None:
+async def test_redis_killed_with_appendfsync_everysec_loses_nothing(chaos: Chaos) -> None:
     """What it loses of what it had acknowledged is repaired from what gateways and workers hold, or said to be lost."""
     async with chaos.run(ClusterSettings(appendfsync="everysec"), may_fail=["INTERRUPTED"]) as run:
         await run.strike([(nemeses.KillRedis(run.cluster, min_s=0.1, max_s=0.8), 3, 1.0)])
@@ -105,7 +105,7 @@ class LoseSuffix(Nemesis):
         server.start()
 
 
-async def test_a_server_that_comes_back_without_the_end_of_its_log(chaos: Chaos) -> None:
+async def test_redis_that_lost_a_suffix_is_repaired(chaos: Chaos) -> None:
     async with chaos.run(share=0.05, may_fail=["INTERRUPTED"]) as run:
         nemesis = LoseSuffix(run.cluster)
         await run.strike([(nemesis, 4, 1.5)])
@@ -119,7 +119,7 @@ async def test_a_server_that_comes_back_without_the_end_of_its_log(chaos: Chaos)
 
 
 @pytest.mark.model
-async def test_kill_9_of_all_workers_with_a_real_model_leaves_the_same_response_whole(chaos: Chaos, gguf: Path) -> None:
+async def test_real_model_answer_is_the_same_after_all_workers_die(chaos: Chaos, gguf: Path) -> None:
     body = {"prompt": "Tell me a short story about a dog.", "max_tokens": 48, "temperature": 0}
     arguments = ("--slots", "4", "--context", "1024", "--threads", "1")
     settings = ClusterSettings(gateways=1, model=f"smollm2-135m={gguf}", worker_arguments=arguments, start_s=60)

@@ -19,7 +19,7 @@ APART_S = 1.8
 BEYOND_LEASE_S = (2.0, 3.0)
 
 
-async def test_killed_processes(chaos: Chaos) -> None:
+async def test_killed_processes_lose_nothing(chaos: Chaos) -> None:
     async with chaos.run(share=0.35) as run:
         worker, gateway = nemeses.KillWorker(run.cluster), nemeses.KillGateway(run.cluster)
         await run.strike([(worker, 4, APART_S + 0.4), (gateway, 2, 1.5)])
@@ -61,7 +61,7 @@ async def test_frozen_processes_write_nothing_late(chaos: Chaos, tmp_path: Path)
     chaos.note_gaps(run, "a worker froze for longer than its lease of 1.5 s", worker)
 
 
-async def test_a_server_that_dies_hangs_and_forgets_its_clients(chaos: Chaos) -> None:
+async def test_faulty_redis_server_loses_nothing(chaos: Chaos) -> None:
     async with chaos.run(share=0.15) as run:
         cluster = run.cluster
         await run.strike(
@@ -76,7 +76,7 @@ async def test_a_server_that_dies_hangs_and_forgets_its_clients(chaos: Chaos) ->
     assert any(refusal.startswith("503") for refusal in run.verdict.refused)
 
 
-async def test_a_network_that_fails_as_networks_do(chaos: Chaos) -> None:
+async def test_faulty_network_loses_nothing(chaos: Chaos) -> None:
     async with chaos.run(ClusterSettings(proxied=True), share=0.1) as run:
         cluster = run.cluster
         await run.strike(
@@ -90,7 +90,7 @@ async def test_a_network_that_fails_as_networks_do(chaos: Chaos) -> None:
         )
 
 
-async def test_everything_at_once(chaos: Chaos) -> None:
+async def test_overlapping_faults_lose_nothing(chaos: Chaos) -> None:
     async with chaos.run(ClusterSettings(proxied=True), share=0.25) as run:
         cluster = run.cluster
         # These take requests from a worker, so they come one at a time: see `runs.TOKENS`.
@@ -120,7 +120,7 @@ async def test_everything_at_once(chaos: Chaos) -> None:
     assert sum(run.verdict.strikes.values()) >= 6
 
 
-async def test_a_server_that_is_away_for_long(chaos: Chaos) -> None:
+async def test_streams_pause_and_resume_over_a_redis_outage(chaos: Chaos) -> None:
     """Streams pause and go on; new requests are told when to come again."""
     away_s = 20.0 if chaos.is_long else 6.0
     async with chaos.run() as run:
@@ -157,7 +157,7 @@ async def _ask_anew(url: str) -> tuple[int, dict[str, str]]:
             return exchange.status, dict(exchange.headers)
 
 
-async def test_a_gateway_that_never_comes_back(chaos: Chaos) -> None:
+async def test_clients_of_a_lost_gateway_resume_at_another(chaos: Chaos) -> None:
     """Every one of its clients goes on at the other, from where it was."""
     async with chaos.run() as run:
         gone, other = run.cluster.gateways

@@ -250,13 +250,13 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_without_a_bug_the_same_tests_pass(copy: Path) -> None:
+def test_tests_pass_without_a_planted_bug(copy: Path) -> None:
     code, said = run_tests(copy, [(mutant.tests, mutant.only) for mutant in MUTANTS])
     assert code == 0, said[-3000:]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
-def test_a_planted_bug_is_caught(copy: Path, mutant: Mutant) -> None:
+def test_planted_bug_is_caught(copy: Path, mutant: Mutant) -> None:
     path = copy / mutant.file
     text = path.read_text("utf-8")
     assert text.count(mutant.old) == 1, "the code has changed: plant this bug anew"

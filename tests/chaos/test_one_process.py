@@ -41,7 +41,7 @@ def total_tokens(records: dict[str, StreamRecord]) -> int:
 
 
 @pytest.mark.parametrize("path", ACTORS)
-async def test_crash_of_one_actor_loses_no_token_and_restarts_nobody_else(path: str) -> None:
+async def test_actor_crash_loses_no_token_and_restarts_only_that_actor(path: str) -> None:
     # A request that was in flight at two crashes runs alone from then on; twice is as often as load goes on unslowed.
     async with local_node(mock_model("step_ms=2,slots=32"), rate_limit="1000/s") as node:
         before = node.incarnations()
@@ -65,7 +65,7 @@ async def test_crash_of_one_actor_loses_no_token_and_restarts_nobody_else(path: 
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_crashes_of_random_actors_lose_no_token(seed: int) -> None:
+async def test_random_actor_crashes_lose_no_token(seed: int) -> None:
     rng = random.Random(seed)
     async with local_node(mock_model("step_ms=2,slots=32"), rate_limit="1000/s") as node:
         records: dict[str, StreamRecord] = {}
@@ -87,7 +87,7 @@ async def test_crashes_of_random_actors_lose_no_token(seed: int) -> None:
         assert (statistics.queued, statistics.running) == (0, 0)
 
 
-async def test_request_that_crashes_every_backend_is_convicted_and_others_are_served() -> None:
+async def test_request_that_crashes_backends_is_poisoned_alone() -> None:
     model = mock_model("step_ms=2,slots=8,crash_at=5,crash_prompt=poison")
     async with local_node(model) as node:
         before = node.incarnations()
@@ -116,14 +116,14 @@ async def test_request_that_crashes_every_backend_is_convicted_and_others_are_se
         assert served.text == oracle("later", 3)
 
 
-async def test_poison_answers_a_json_request_with_its_code() -> None:
+async def test_poisonous_json_request_gets_poisoned_error() -> None:
     async with local_node(mock_model("crash_at=1")) as node:
         response = await node.client.post("/v1/generate", json={"prompt": "x"})
 
         assert (response.status_code, response.json()["error"]["code"]) == (500, "POISONED")
 
 
-async def test_hung_backend_makes_the_node_unready_and_is_restarted() -> None:
+async def test_hung_backend_makes_node_unready_and_is_restarted() -> None:
     model = mock_model("step_ms=2,hang_at=5,crash_times=1")
     async with local_node(model, stalled_s=0.3, hung_s=1.5) as node:
 

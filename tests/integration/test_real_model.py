@@ -38,7 +38,7 @@ async def real_node(gguf: Path, **settings: Any) -> AsyncIterator[tuple[LocalNod
         yield node, made
 
 
-async def test_real_text_streams_and_json_has_the_same(gguf: Path) -> None:
+async def test_stream_and_json_have_the_same_text(gguf: Path) -> None:
     async with real_node(gguf) as (node, _):
         record = await read_stream(node.url, STORY)
         answer = (await node.client.post("/v1/generate", json=STORY, timeout=60)).json()
@@ -81,7 +81,7 @@ async def test_websocket_carries_two_requests_at_once(gguf: Path) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("streams", [1, 3])
-async def test_kill_9_of_the_model_mid_stream_leaves_the_same_response_whole(gguf: Path, streams: int) -> None:
+async def test_answer_is_the_same_after_kill_9_of_the_model(gguf: Path, streams: int) -> None:
     async with real_node(gguf) as (node, made):
         prompts = ["Tell me a short story about a dog.", "Why is the sky blue?", "Write a poem about the sea."]
         bodies = [{**STORY, "prompt": prompt} for prompt in prompts[:streams]]
@@ -103,7 +103,7 @@ async def test_kill_9_of_the_model_mid_stream_leaves_the_same_response_whole(ggu
 
 
 @pytest.mark.chaos
-async def test_frozen_model_is_noticed_and_replaced(gguf: Path) -> None:
+async def test_frozen_model_process_is_replaced(gguf: Path) -> None:
     async with real_node(gguf) as (node, made):
         undisturbed = await read_stream(node.url, STORY)
         record = StreamRecord()
@@ -118,7 +118,7 @@ async def test_frozen_model_is_noticed_and_replaced(gguf: Path) -> None:
         assert len(made) == 2
 
 
-async def test_whoever_goes_frees_a_slot_of_the_model(gguf: Path) -> None:
+async def test_disconnect_frees_a_slot_of_the_model(gguf: Path) -> None:
     """llama.cpp itself says so: it decodes for nobody, and what was logged until then is what is charged."""
     async with real_node(gguf, resume_grace_s=0.05) as (node, made):
         [backend] = made

@@ -77,7 +77,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-async def test_it_is_up_when_it_says_so_and_ends_with_the_tree() -> None:
+async def test_child_starts_when_ready_and_ends_with_the_tree() -> None:
     async with child(POLITE) as (seen, _):
         assert seen.ready == ["ready now"]
         await wait_until(lambda: seen.lines == ["hello"])
@@ -86,7 +86,7 @@ async def test_it_is_up_when_it_says_so_and_ends_with_the_tree() -> None:
     assert len(seen.actor) == 1
 
 
-async def test_one_that_is_killed_is_started_again() -> None:
+async def test_killed_child_is_restarted() -> None:
     async with child(POLITE) as (seen, spec):
         os.kill(seen.pid, signal.SIGKILL)
         await wait_until(lambda: len(seen.ready) == 2)
@@ -94,7 +94,7 @@ async def test_one_that_is_killed_is_started_again() -> None:
         assert "c1 was killed by SIGKILL: hello" in str(spec.ref.life.last_exit)
 
 
-async def test_one_that_ends_well_is_not_started_again() -> None:
+async def test_child_with_exit_code_0_is_not_restarted() -> None:
     async with child(POLITE) as (seen, spec):
         os.kill(seen.pid, signal.SIGTERM)
         await wait_until(lambda: not spec.ref.running)
@@ -102,7 +102,7 @@ async def test_one_that_ends_well_is_not_started_again() -> None:
         assert len(seen.actor) == 1
 
 
-async def test_one_that_is_told_to_end_is_not_started_again_however_it_ends() -> None:
+async def test_child_told_to_end_is_not_restarted_after_exit_code_3() -> None:
     async with child(POLITE.replace("exit(0)", "exit(3)")) as (seen, spec):
         await spec.ref.ask(EndOrderly())
         assert not lives(seen.pid)
@@ -110,14 +110,14 @@ async def test_one_that_is_told_to_end_is_not_started_again_however_it_ends() ->
         assert len(seen.actor) == 1
 
 
-async def test_a_deaf_one_is_killed_after_its_grace() -> None:
+async def test_child_that_ignores_sigterm_is_killed_after_its_grace() -> None:
     async with child(DEAF, grace_s=0.2) as (seen, _):
         began = trio.current_time()
     assert not lives(seen.pid)
     assert 0.2 <= trio.current_time() - began < 3
 
 
-async def test_one_that_cannot_start_says_why() -> None:
+async def test_failed_start_reports_exit_code_and_stderr() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
         async with child("import sys; print('llmactors: no such model', file=sys.stderr); sys.exit(1)"):
             pass
@@ -126,7 +126,7 @@ async def test_one_that_cannot_start_says_why() -> None:
     assert "c1 exited with code 1: no such model" in repr(error.__cause__)
 
 
-def test_it_dies_with_its_parent() -> None:
+def test_child_dies_with_its_parent() -> None:
     sleeper = f"import subprocess,sys,time,os; p=subprocess.Popen([sys.executable,'-S',{parent_death.__file__!r},"
     sleeper += "str(os.getpid()),sys.executable,'-c','import time; time.sleep(60)']); print(p.pid,flush=True)"
     with subprocess.Popen(

@@ -74,7 +74,7 @@ CELLS = [
 ]
 
 
-async def test_who_goes_costs_nothing_more(cluster: Cluster, figures: Figures) -> None:
+async def test_disconnect_ends_request_and_frees_slot_over_redis(cluster: Cluster, figures: Figures) -> None:
     url = cluster.gateway("g1", "--resume-grace-s", str(GRACE_S)).wait_ready()
     metrics = cluster.worker("w1", model=f"mock=mock:slots=1,step_ms={STEP_MS}").wait_ready()
     await until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
@@ -145,7 +145,7 @@ def read(path: str, body: dict[str, Any], answer: httpx.Response) -> str:
     return "".join(json.loads(each)["choices"][0]["delta"].get("content", "") for each in events)
 
 
-async def test_a_key_is_one_request_whichever_gateway_is_asked_and_whichever_dies(cluster: Cluster) -> None:
+async def test_idempotency_key_is_one_request_over_all_gateways(cluster: Cluster) -> None:
     first, second = cluster.gateway("g1"), cluster.gateway("g2")
     one, other = first.wait_ready(), second.wait_ready()
     cluster.worker("w1", model=f"mock=mock:slots=64,step_ms={STEP_MS}").wait_ready()

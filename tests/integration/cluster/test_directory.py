@@ -43,7 +43,7 @@ async def store_on(server: RedisServer) -> AsyncIterator[NodeStore]:
         nursery.cancel_scope.cancel()
 
 
-async def test_nodes_are_there_until_they_leave(server: RedisServer) -> None:
+async def test_nodes_are_listed_until_they_leave(server: RedisServer) -> None:
     async with store_on(server) as store:
         worker, gateway = record(), record("g1", Role.GATEWAY)
         for each in (worker, gateway):
@@ -58,7 +58,7 @@ async def test_nodes_are_there_until_they_leave(server: RedisServer) -> None:
         assert await store.tree("w1") is None
 
 
-async def test_every_key_goes_with_its_node(server: RedisServer) -> None:
+async def test_every_redis_key_of_a_node_expires(server: RedisServer) -> None:
     async with store_on(server) as store:
         await store.put(record())
         await store.ask_to_drain(record())
@@ -69,7 +69,7 @@ async def test_every_key_goes_with_its_node(server: RedisServer) -> None:
             assert all(key.startswith(RedisNames("test").prefix.encode()) for key in keys)
 
 
-async def test_a_name_is_one_incarnations_at_a_time(server: RedisServer) -> None:
+async def test_node_name_belongs_to_one_incarnation(server: RedisServer) -> None:
     async with store_on(server) as store:
         first, second = record(), record()
         await store.put(first)
@@ -81,7 +81,7 @@ async def test_a_name_is_one_incarnations_at_a_time(server: RedisServer) -> None
         assert (await store.put(first)).holder == second  # so a zombie notices
 
 
-async def test_a_drain_is_for_one_incarnation(server: RedisServer) -> None:
+async def test_drain_order_is_for_one_incarnation(server: RedisServer) -> None:
     async with store_on(server) as store:
         first, second = record(), record()
         await store.put(first)
@@ -92,7 +92,7 @@ async def test_a_drain_is_for_one_incarnation(server: RedisServer) -> None:
         assert not (await store.put(first)).drain
 
 
-async def test_a_record_that_nobody_can_read_is_passed_over(server: RedisServer) -> None:
+async def test_unreadable_node_record_is_ignored(server: RedisServer) -> None:
     async with store_on(server) as store:
         await store.put(record("odd"))
         await store.put(record("w1"))
@@ -101,7 +101,7 @@ async def test_a_record_that_nobody_can_read_is_passed_over(server: RedisServer)
         assert [each.name for each in await store.records()] == ["w1"]
 
 
-async def test_nodes_stay_while_redis_is_full(server: RedisServer) -> None:
+async def test_nodes_stay_listed_while_redis_is_full(server: RedisServer) -> None:
     async with store_on(server) as store:
         node = record()
         with server.client() as client:
@@ -113,7 +113,7 @@ async def test_nodes_stay_while_redis_is_full(server: RedisServer) -> None:
             client.config_set("maxmemory", 0)
 
 
-async def test_the_name_of_a_dead_process_is_free_at_once(any_server: RedisServer) -> None:
+async def test_name_of_a_dead_process_is_free_at_once(any_server: RedisServer) -> None:
     async with store_on(any_server) as store:
         await store.put(record(process=attrs.evolve(ProcessId.own(), begun="1")))
         began = trio.current_time()
@@ -121,7 +121,7 @@ async def test_the_name_of_a_dead_process_is_free_at_once(any_server: RedisServe
         assert trio.current_time() - began < 0.5
 
 
-async def test_the_name_of_a_node_elsewhere_is_free_when_its_record_is_gone(any_server: RedisServer) -> None:
+async def test_name_of_a_remote_node_is_free_after_its_record_expires(any_server: RedisServer) -> None:
     async with store_on(any_server) as store:
         await store.put(record(process=ProcessId("elsewhere", 1)))
         mine = record()
@@ -131,7 +131,7 @@ async def test_the_name_of_a_node_elsewhere_is_free_when_its_record_is_gone(any_
         assert await store.get("w1") == mine
 
 
-async def test_the_name_of_a_node_that_lives_is_taken(any_server: RedisServer) -> None:
+async def test_name_of_a_live_node_is_taken(any_server: RedisServer) -> None:
     async with store_on(any_server) as store, node_on(store, record(process=ProcessId("elsewhere", 7))):
         with pytest.raises(NameTaken, match='a node named "w1" is already running: worker on elsewhere, pid 7'):
             await take_name(store, record)
@@ -152,7 +152,7 @@ async def node_on(store: NodeStore, node: NodeRecord) -> AsyncIterator[list[obje
         tree.stop()
 
 
-async def test_a_node_takes_its_name_and_gives_it_back(any_server: RedisServer) -> None:
+async def test_node_takes_its_name_and_returns_it(any_server: RedisServer) -> None:
     async with store_on(any_server) as store:
         async with node_on(store, record()):
             first = await store.get("w1")
@@ -164,7 +164,7 @@ async def test_a_node_takes_its_name_and_gives_it_back(any_server: RedisServer) 
         assert await store.get("w1") is None
 
 
-async def test_an_outage_changes_nothing(any_server: RedisServer) -> None:
+async def test_redis_outage_keeps_node_records(any_server: RedisServer) -> None:
     async with store_on(any_server) as store, node_on(store, record()) as heard:
         any_server.kill()
         await trio.sleep(1.5)
@@ -179,7 +179,7 @@ async def test_an_outage_changes_nothing(any_server: RedisServer) -> None:
         assert heard == []
 
 
-async def test_a_node_hears_that_another_has_its_name(any_server: RedisServer) -> None:
+async def test_node_learns_that_another_took_its_name(any_server: RedisServer) -> None:
     async with store_on(any_server) as store:
         old = record()
         async with node_on(store, old) as heard:

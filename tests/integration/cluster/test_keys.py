@@ -67,7 +67,7 @@ def redeem(url: str, ticket: str) -> str:
     return trio.run(ask_for_nothing)
 
 
-def test_a_key_is_made_used_and_ended_at_all_gateways(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_key_is_created_used_and_revoked_at_all_gateways(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
     server = cluster.server
     operator = Operator(server, capfd)
     gateways = [cluster.gateway(name, "--keys", "redis") for name in ("g1", "g2")]
@@ -122,9 +122,7 @@ def test_a_key_is_made_used_and_ended_at_all_gateways(cluster: Cluster, capfd: p
             assert secret.split("_")[2] not in gateway.errors()
 
 
-def test_a_gateway_that_asks_for_no_keys_says_so_where_the_cluster_has_some(
-    cluster: Cluster, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_gateway_without_keys_warns_if_redis_has_keys(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
     """Once, also if it loses Redis. Whoever forgot `--keys redis` has opened the cluster to everybody."""
     says = "there are API keys in Redis, but this gateway was not given --keys redis"
     before, elsewhere = cluster.gateway("g0"), cluster.gateway("other", "--namespace", "other")
@@ -140,9 +138,7 @@ def test_a_gateway_that_asks_for_no_keys_says_so_where_the_cluster_has_some(
     assert '"lets_in": "everybody"' in forgets.errors()
 
 
-def test_what_else_lies_where_the_keys_are_stops_only_who_asks_for_keys(
-    cluster: Cluster, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_unreadable_keys_stop_only_gateways_that_use_keys(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
     with cluster.server.client() as client:
         client.hset(RedisNames("main").api_keys, "abc", "{}")
         assert run(["keys", "list", "--redis", cluster.server.url]) == 1
@@ -153,7 +149,7 @@ def test_what_else_lies_where_the_keys_are_stops_only_who_asks_for_keys(
         cluster.gateway("g2", "--keys", "redis").wait_ready()
 
 
-async def test_the_store_keeps_every_change_and_says_what_it_cannot_do(any_server: RedisServer) -> None:
+async def test_key_store_keeps_changes_and_reports_errors(any_server: RedisServer) -> None:
     async with trio.open_nursery() as nursery:
         link = RedisLink(any_server.url)
         await nursery.start(link.run)
@@ -182,9 +178,7 @@ def fields(record: KeyRecord) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_keyring_hears_of_a_change_at_once_and_finds_it_without_hearing(
-    any_server: RedisServer, *, announced: bool
-) -> None:
+async def test_keyring_learns_of_changes_by_push_and_by_polling(any_server: RedisServer, *, announced: bool) -> None:
     async with trio.open_nursery() as nursery:
 
         def on_push(push: list[Any]) -> None:

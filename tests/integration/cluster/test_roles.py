@@ -77,7 +77,7 @@ def ready(url: str) -> bool:
     return httpx.get(f"{url}/readyz").status_code == 200
 
 
-def test_a_gateway_waits_for_workers_and_says_so(cluster: Cluster) -> None:
+def test_gateway_is_unready_until_a_worker_serves(cluster: Cluster) -> None:
     gateway = cluster.gateway("g1", "--worker-grace-s", "0.5")
     url = gateway.wait_ready()
     body = {"prompt": "hi", "max_tokens": 2}
@@ -110,7 +110,7 @@ def test_a_gateway_waits_for_workers_and_says_so(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("how", ["sigterm", "drain"])
-def test_a_drained_workers_requests_move_at_once(cluster: Cluster, how: str) -> None:
+def test_requests_of_a_drained_worker_move_at_once(cluster: Cluster, how: str) -> None:
     url = cluster.gateway("g1").wait_ready()
     first = cluster.worker("w1")
     first.wait_ready()
@@ -129,7 +129,7 @@ def test_a_drained_workers_requests_move_at_once(cluster: Cluster, how: str) -> 
     assert "Traceback" not in first.errors()
 
 
-def test_a_killed_workers_requests_go_on_elsewhere(cluster: Cluster) -> None:
+def test_requests_of_a_killed_worker_continue_elsewhere(cluster: Cluster) -> None:
     url = cluster.gateway("g1").wait_ready()
     first = cluster.worker("w1")
     first.wait_ready()
@@ -142,7 +142,7 @@ def test_a_killed_workers_requests_go_on_elsewhere(cluster: Cluster) -> None:
     cluster.worker("w1").wait_ready()  # its name is free again
 
 
-def test_requests_wait_for_the_only_worker_to_come_back(cluster: Cluster) -> None:
+def test_requests_wait_for_the_only_worker_to_return(cluster: Cluster) -> None:
     url = cluster.gateway("g1").wait_ready()
     first = cluster.worker("w1")
     first.wait_ready()
@@ -156,7 +156,7 @@ def test_requests_wait_for_the_only_worker_to_come_back(cluster: Cluster) -> Non
     assert answer.status_code == 200
 
 
-def test_a_draining_gateway_lets_streams_end_and_cuts_those_that_do_not(cluster: Cluster) -> None:
+def test_draining_gateway_cuts_only_streams_past_the_drain_time(cluster: Cluster) -> None:
     gateway = cluster.gateway("g1", "--drain-s", "1")
     url = gateway.wait_ready()
     cluster.worker("w1").wait_ready()
@@ -175,7 +175,7 @@ def test_a_draining_gateway_lets_streams_end_and_cuts_those_that_do_not(cluster:
     assert [event["seq"] for event in lines] == list(range(seq + 1, 402))
 
 
-def test_an_outage_of_redis_restarts_nothing(cluster: Cluster) -> None:
+def test_redis_outage_restarts_no_actor(cluster: Cluster) -> None:
     gateway, worker = cluster.gateway("g1"), cluster.worker("w1")
     url, metrics = gateway.wait_ready(), worker.wait_ready()
     soon(lambda: ready(url))
@@ -196,7 +196,7 @@ def test_an_outage_of_redis_restarts_nothing(cluster: Cluster) -> None:
         assert set(_restarts(httpx.get(f"{node}/v1/tree").json())) == {0}
 
 
-def test_nodes_end_also_while_redis_is_away(cluster: Cluster) -> None:
+def test_nodes_shut_down_while_redis_is_away(cluster: Cluster) -> None:
     gateway, worker = cluster.gateway("g1", "--drain-s", "1"), cluster.worker("w1", "--drain-s", "1")
     url = gateway.wait_ready()
     worker.wait_ready()
@@ -217,7 +217,7 @@ def _restarts(tree: dict[str, Any]) -> Iterator[int]:
         yield from _restarts(child)
 
 
-def test_a_thawed_node_whose_name_was_taken_ends(cluster: Cluster) -> None:
+def test_thawed_node_whose_name_was_taken_exits(cluster: Cluster) -> None:
     old = cluster.worker("w1")
     old.wait_ready()
     old.process.send_signal(signal.SIGSTOP)
@@ -231,7 +231,7 @@ def test_a_thawed_node_whose_name_was_taken_ends(cluster: Cluster) -> None:
     assert new.process.poll() is None
 
 
-def test_a_second_node_of_one_name_does_not_start(cluster: Cluster) -> None:
+def test_second_node_of_one_name_does_not_start(cluster: Cluster) -> None:
     first = cluster.worker("w1")
     first.wait_ready()
     second = llmactors("gateway", "--name", "w1", "--bind", "127.0.0.1:0", LLMACTORS_REDIS=cluster.server.url)
@@ -242,7 +242,7 @@ def test_a_second_node_of_one_name_does_not_start(cluster: Cluster) -> None:
     assert first.process.poll() is None
 
 
-def test_the_whole_cluster_in_one_picture(cluster: Cluster) -> None:
+def test_tree_command_shows_the_whole_cluster(cluster: Cluster) -> None:
     cluster.gateway("g1").wait_ready()
     cluster.worker("w1").wait_ready()
     shown = llmactors("tree", "--cluster", "--redis", cluster.server.url).stdout
@@ -255,7 +255,7 @@ def test_the_whole_cluster_in_one_picture(cluster: Cluster) -> None:
     assert (unknown.returncode, unknown.stderr) == (1, 'llmactors: there is no node "w9"; there are: g1, w1\n')
 
 
-def test_dead_letters_are_shown_and_sent_again_and_forgotten(cluster: Cluster) -> None:
+def test_dead_letters_are_listed_requeued_and_purged(cluster: Cluster) -> None:
     redis = ("--redis", cluster.server.url)
     assert llmactors("queue", "dead", *redis).stdout == "there are no dead letters\n"
     url = cluster.gateway("g1").wait_ready()
@@ -307,7 +307,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "says"), MISTAKES, ids=lambda value: str(value)[:60])
-def test_a_mistake_is_one_line_and_the_right_exit_code(arguments: list[str], code: int, says: str) -> None:
+def test_usage_error_is_one_line_with_its_exit_code(arguments: list[str], code: int, says: str) -> None:
     result = llmactors(*arguments)
     assert result.returncode == code
     assert result.stderr.startswith("llmactors: ")
@@ -315,7 +315,7 @@ def test_a_mistake_is_one_line_and_the_right_exit_code(arguments: list[str], cod
     assert says in result.stderr
 
 
-def test_a_wrong_password_is_one_line() -> None:
+def test_wrong_redis_password_is_one_line() -> None:
     with redis_server(requirepass="secret") as server:
         wrong = f"redis://:wrong@127.0.0.1:{server.port}"
         for arguments in (["gateway", "--bind", "127.0.0.1:0"], ["worker", "--model", "mock", "--metrics-bind", ""]):
@@ -330,7 +330,7 @@ def test_a_wrong_password_is_one_line() -> None:
             assert process.stop() == 0
 
 
-def test_workers_of_two_namespaces_do_not_meet(any_server: RedisServer) -> None:
+def test_namespaces_do_not_share_work(any_server: RedisServer) -> None:
     flags = ("--bind", "127.0.0.1:0", "--redis", any_server.url)
     with (
         NodeProcess("gateway", *flags, "--namespace", "a") as gateway,

@@ -87,7 +87,7 @@ def answers(url: str) -> bool:
     return answer.status_code == 200
 
 
-def test_it_serves_mends_what_is_killed_and_ends_in_order(up: Up) -> None:
+def test_up_serves_restarts_killed_processes_and_ends_in_order(up: Up) -> None:
     up.wait(lambda: "the cluster is up" in up.out)
     assert "curl -N" in up.out
     assert len(up.urls()) == 2
@@ -110,7 +110,7 @@ def test_it_serves_mends_what_is_killed_and_ends_in_order(up: Up) -> None:
     assert "Traceback" not in up.err
 
 
-def test_nothing_outlives_it(up: Up) -> None:
+def test_no_process_outlives_a_killed_up(up: Up) -> None:
     up.wait(lambda: "the cluster is up" in up.out)
     children = up.children()
     assert len(children) == 5
@@ -122,7 +122,7 @@ def test_nothing_outlives_it(up: Up) -> None:
         time.sleep(0.02)
 
 
-def test_two_do_not_share_their_data(up: Up, tmp_path: Path) -> None:
+def test_two_ups_refuse_to_share_a_data_folder(up: Up, tmp_path: Path) -> None:
     up.wait(lambda: "redis: " in up.out)
     (tmp_path / "second").mkdir()
     second = Up(tmp_path / "second", data=tmp_path / "data")
@@ -131,7 +131,7 @@ def test_two_do_not_share_their_data(up: Up, tmp_path: Path) -> None:
     assert second.err.count("\n") == 1
 
 
-def test_its_data_is_there_the_next_time(tmp_path: Path) -> None:
+def test_up_keeps_its_data_between_runs(tmp_path: Path) -> None:
     for _ in range(2):
         running = Up(tmp_path, "--gateways", "1", "--workers", "1")
         try:

@@ -37,7 +37,7 @@ def served_anew(url: str) -> None:
     assert reply.json()["text"] == answer("a new one", 8)
 
 
-def test_one_killed_worker_container(stack: Stack) -> None:
+def test_killed_worker_container_loses_no_token(stack: Stack) -> None:
     """Some of the streams were its own; the other worker goes on with them."""
     streams = [OpenStream(stack.gateways[i % 2], f"one {i}", 400) for i in range(8)]
     stack.docker("kill", stack.containers("worker")[0])
@@ -46,7 +46,7 @@ def test_one_killed_worker_container(stack: Stack) -> None:
         ended_whole(stream)
 
 
-def test_all_worker_containers_killed(stack: Stack) -> None:
+def test_streams_survive_the_death_of_all_worker_containers(stack: Stack) -> None:
     """The same response waits for the workers to be started again, and goes on."""
     stream = OpenStream(stack.gateways[0], "all", 400)
     stack.compose("kill", "worker")
@@ -58,7 +58,7 @@ def test_all_worker_containers_killed(stack: Stack) -> None:
     served_anew(stack.gateways[1])
 
 
-def test_a_worker_that_crashes_is_started_again_by_the_engine(stack: Stack) -> None:
+def test_engine_restarts_a_crashed_worker(stack: Stack) -> None:
     crashing = stack.containers("worker")[0]
     before = stack.inspect(crashing)["RestartCount"]
     stream = OpenStream(stack.gateways[0], "crash", 300)
@@ -68,7 +68,7 @@ def test_a_worker_that_crashes_is_started_again_by_the_engine(stack: Stack) -> N
     stack.wait_healthy()
 
 
-def test_a_killed_ledger_comes_back_with_all_it_acknowledged(stack: Stack) -> None:
+def test_killed_ledger_keeps_all_it_acknowledged(stack: Stack) -> None:
     stream = OpenStream(stack.gateways[0], "ledger", 300)
     stack.compose("kill", "valkey")
     stack.compose("start", "valkey")
@@ -77,7 +77,7 @@ def test_a_killed_ledger_comes_back_with_all_it_acknowledged(stack: Stack) -> No
     served_anew(stack.gateways[1])
 
 
-def test_a_stopped_gateway_container_drains(stack: Stack) -> None:
+def test_stopped_gateway_container_drains(stack: Stack) -> None:
     """SIGTERM: its open stream ends whole, then it exits with 0; the other gateway serves meanwhile."""
     stream = OpenStream(stack.gateways[0], "drain", 200)
     (container,) = stack.containers("gateway-1")
@@ -89,7 +89,7 @@ def test_a_stopped_gateway_container_drains(stack: Stack) -> None:
     served_anew(stack.gateways[1])
 
 
-def test_prometheus_sees_every_node(stack: Stack) -> None:
+def test_prometheus_scrapes_every_node(stack: Stack) -> None:
     def targets() -> list[tuple[str, str]]:
         found = httpx.get(f"{stack.prometheus}/api/v1/targets").json()["data"]["activeTargets"]
         return sorted((target["labels"]["job"], target["health"]) for target in found)

@@ -127,7 +127,7 @@ ROUTES = {
 }
 
 
-async def test_wrong_method_is_405_and_says_what_is_allowed(nothing_left: NothingLeft) -> None:
+async def test_wrong_method_is_405_with_allow_header(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         for path, allowed in ROUTES.items():
             for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"):
@@ -164,7 +164,7 @@ CLOSED = (
 )
 
 
-async def test_key_is_asked_for_on_every_route_but_the_open_ones(nothing_left: NothingLeft) -> None:
+async def test_all_routes_but_the_open_ones_need_a_key(nothing_left: NothingLeft) -> None:
     async with local_node(api_key="s3cret", max_auth_failures=0) as node:
         node.client.headers["x-api-key"] = "s3cret"
         async with nothing_left(node):
@@ -182,7 +182,7 @@ async def test_key_is_asked_for_on_every_route_but_the_open_ones(nothing_left: N
             assert (await client.post("/v1/generate", json={"prompt": "p", "max_tokens": 1})).status_code == 200
 
 
-async def test_refused_by_rate_says_when_to_come_again() -> None:
+async def test_rate_limited_request_gets_retry_after() -> None:
     async with local_node(rate_limit="1/h") as node:
         assert (await node.client.post("/v1/generate", json={"prompt": "p", "max_tokens": 1})).status_code == 200
         answer = await ask(node, "POST", "/v1/generate", b'{"prompt": "p"}')
@@ -192,7 +192,7 @@ async def test_refused_by_rate_says_when_to_come_again() -> None:
         assert answer.headers["x-ratelimit-limit-requests"] == "1"
 
 
-async def test_backend_that_refuses_a_prompt_says_so_either_way() -> None:
+async def test_backend_refusal_is_reported_in_json_and_stream() -> None:
     async with local_node(mock_model("refuse=forbidden")) as node:
         body = {"prompt": "a forbidden word"}
         answer = await ask(node, "POST", "/v1/generate", json.dumps(body).encode())
@@ -203,7 +203,7 @@ async def test_backend_that_refuses_a_prompt_says_so_either_way() -> None:
         assert (record.end_event, record.end["error"]["code"]) == ("error", "BACKEND_FAILED")
 
 
-async def test_declared_huge_body_is_refused_before_it_comes(nothing_left: NothingLeft) -> None:
+async def test_huge_content_length_is_refused_before_the_body(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         for path in ("/v1/generate", "/v1/tree", "/v1/nothing"):
             stream = await trio.open_tcp_stream("127.0.0.1", node.port)
@@ -218,7 +218,7 @@ async def test_declared_huge_body_is_refused_before_it_comes(nothing_left: Nothi
 
 
 @pytest.mark.parametrize("framing", ["chunked", "declared"])
-async def test_huge_body_is_cut_off_and_the_client_reads_why(framing: str, nothing_left: NothingLeft) -> None:
+async def test_client_reads_the_error_after_a_huge_body_is_cut(framing: str, nothing_left: NothingLeft) -> None:
     """The client sends all it has before it reads, as most do."""
     chunk = b"x" * 10_000
     length = "transfer-encoding: chunked" if framing == "chunked" else "content-length: 3000000"
@@ -236,7 +236,7 @@ async def test_huge_body_is_cut_off_and_the_client_reads_why(framing: str, nothi
             assert b'"error"' in answer, path
 
 
-async def test_body_that_nobody_wants_does_no_harm(nothing_left: NothingLeft) -> None:
+async def test_unexpected_body_is_ignored(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         for path in ("/v1/streams/req_x", "/v1/generate", "/livez"):
             for method in ("GET", "DELETE", "PUT"):
@@ -244,7 +244,7 @@ async def test_body_that_nobody_wants_does_no_harm(nothing_left: NothingLeft) ->
                 assert response.status_code in {200, 404, 405}, (path, method)
 
 
-async def test_endless_body_behind_a_running_stream_does_no_harm(nothing_left: NothingLeft) -> None:
+async def test_endless_body_beside_a_running_stream_does_no_harm(nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=5"), resume_grace_s=0.1) as node, nothing_left(node):
         first = await RawExchange.open(node.url, "POST", "/v1/generate", body={"prompt": "p", "stream": True})
         async with first:

@@ -112,7 +112,7 @@ async def id_of(node: LocalNode, prompt: str) -> str:
 
 @pytest.mark.parametrize("way", list(Way), ids=lambda way: way.value)
 @pytest.mark.parametrize(("place", "route"), ROWS, ids=str)
-async def test_who_goes_costs_nothing_more(place: Place, route: Route, way: Way, figures: Figures) -> None:
+async def test_disconnect_ends_request_and_frees_slot(place: Place, route: Route, way: Way, figures: Figures) -> None:
     model, watch = watched_model(place.model)
     async with (
         local_node(model, resume_grace_s=GRACE_S, background_s=BACKGROUND_S) as node,
@@ -188,7 +188,7 @@ def check_told(route: Route, end: object, tokens: int) -> None:
 
 
 @pytest.mark.parametrize("way", [Way.FIN, Way.RST, Way.CANCEL], ids=lambda way: way.value)
-async def test_all_choices_of_an_answer_go_together(way: Way) -> None:
+async def test_all_choices_of_an_answer_are_cancelled_together(way: Way) -> None:
     """Also where only one of them was cancelled: there is no answer without it."""
     model, watch = watched_model(RUNNING.model)
     async with local_node(model, resume_grace_s=30.0) as node, CHOICES.open(node.url, PROMPT, LONG) as client:
@@ -199,7 +199,7 @@ async def test_all_choices_of_an_answer_go_together(way: Way) -> None:
             check_told(CHAT_JSON, await told(client), 0)
 
 
-async def test_a_slot_that_was_freed_is_used_at_once() -> None:
+async def test_freed_slot_is_used_at_once() -> None:
     """The next one that waits is given it, without waiting for a beat or for the first one's prefill to end."""
     model, watch = watched_model(PREFILL.model)
     async with local_node(model) as node, JSON.open(node.url, PROMPT, LONG):
@@ -212,7 +212,7 @@ async def test_a_slot_that_was_freed_is_used_at_once() -> None:
             await waiting.leave(Way.CANCEL, second)
 
 
-async def test_who_comes_back_within_its_grace_goes_on() -> None:
+async def test_client_that_returns_within_the_grace_continues() -> None:
     """And one that only a second reader still follows is not cancelled because the first one went."""
     model, watch = watched_model(RUNNING.model)
     async with local_node(model, resume_grace_s=0.3) as node:

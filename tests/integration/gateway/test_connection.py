@@ -73,7 +73,7 @@ def numbers(data: bytes) -> list[int]:
     return found
 
 
-async def test_writers_take_turns_in_the_order_in_which_they_came() -> None:
+async def test_writers_write_in_the_order_of_their_calls() -> None:
     """Short ones that would fit at once do not overtake long ones that wait."""
     with pair() as ends:
         order: list[int] = []
@@ -99,7 +99,7 @@ async def test_writers_take_turns_in_the_order_in_which_they_came() -> None:
         assert numbers(received) == order
 
 
-async def test_nothing_follows_half_a_message() -> None:
+async def test_nothing_is_written_after_half_a_message() -> None:
     with pair() as ends:
         with trio.move_on_after(0.05):
             await ends.send(message(1, 100_000))
@@ -112,7 +112,7 @@ async def test_nothing_follows_half_a_message() -> None:
         assert message(1, 100_000).startswith(received)
 
 
-async def test_nothing_follows_a_message_that_was_cancelled_in_the_queue() -> None:
+async def test_nothing_is_written_after_a_cancelled_queued_message() -> None:
     """It may have been the beginning of what would follow."""
     with pair() as ends:
         received = b""
@@ -133,7 +133,7 @@ async def test_nothing_follows_a_message_that_was_cancelled_in_the_queue() -> No
         assert message(1, 100_000).startswith(received)
 
 
-async def test_cancel_that_came_before_the_write_does_not_tear_it() -> None:
+async def test_write_in_a_cancelled_scope_tears_no_message() -> None:
     with pair() as ends:
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -150,7 +150,7 @@ class Sending:
     may_continue_body = True
 
 
-async def test_what_follows_half_a_chunk_goes_after_its_rest() -> None:
+async def test_rest_of_a_chunk_is_written_before_the_next_data() -> None:
     """Also where whoever should write the rest was cancelled before it could."""
     with pair() as ends:
         ends.connection._protocol = Sending()  # type: ignore[assignment]
@@ -181,20 +181,20 @@ async def test_chunk_that_fits_is_written_at_once() -> None:
         assert ends.connection.write_chunk_nowait(b"too late") is None
 
 
-async def test_client_that_takes_nothing_is_given_up_in_time() -> None:
+async def test_write_to_a_stuck_client_ends_after_write_s() -> None:
     with pair(write_s=0.1) as ends, trio.fail_after(2):
         await ends.send(message(1, 100_000))
         await ends.send(message(2, 100_000))
 
 
-async def test_client_that_is_gone_is_no_error() -> None:
+async def test_write_to_a_closed_peer_is_no_error() -> None:
     with pair() as ends:
         ends.peer.close()
         for number in range(5):
             await ends.send(message(number, 100_000))
 
 
-async def test_closed_connection_never_writes_to_who_has_its_number_now() -> None:
+async def test_closed_connection_writes_to_no_reused_file_descriptor() -> None:
     with pair() as ends:
         number = ends.raw.fileno()
         await ends.stream.aclose()
@@ -210,7 +210,7 @@ async def test_closed_connection_never_writes_to_who_has_its_number_now() -> Non
                 other.recv(100)
 
 
-async def test_write_in_progress_ends_when_the_connection_is_closed() -> None:
+async def test_close_ends_a_write_in_progress() -> None:
     with pair() as ends, trio.fail_after(2):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ends.send, message(1, 100_000))
@@ -219,7 +219,7 @@ async def test_write_in_progress_ends_when_the_connection_is_closed() -> None:
             await ends.stream.aclose()
 
 
-async def test_fault_in_one_connection_spares_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fault_in_one_connection_spares_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     create_stream = Http1._begin
 
     async def faulty(self: Http1, request: Any) -> None:

@@ -22,7 +22,7 @@ def oracle(prompt: str, max_tokens: int) -> str:
     return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
 
 
-async def test_cut_streams_are_read_on_and_siblings_live() -> None:
+async def test_streams_continue_after_a_gateway_crash() -> None:
     async with local_node(mock_model("step_ms=5")) as node:
         before = node.incarnations()
         records = [StreamRecord() for _ in range(5)]
@@ -39,7 +39,7 @@ async def test_cut_streams_are_read_on_and_siblings_live() -> None:
         assert after == before
 
 
-async def test_cut_stream_has_no_proper_end() -> None:
+async def test_gateway_crash_ends_a_stream_without_a_terminal_chunk() -> None:
     async with local_node(mock_model("step_ms=5")) as node:
         record = StreamRecord()
         with pytest.raises(CUTS):
@@ -58,7 +58,7 @@ async def read_and_crash(node: LocalNode, record: StreamRecord) -> None:
         await events.aclose()
 
 
-async def test_json_waiter_is_cut_and_not_told_a_lie() -> None:
+async def test_gateway_crash_cuts_a_json_request_without_an_answer() -> None:
     async with local_node(mock_model("step_ms=5")) as node:
         body = {"prompt": "p", "max_tokens": 8000}
         async with await RawExchange.open(node.url, "POST", "/v1/generate", body=body, read_head=False) as exchange:
@@ -69,7 +69,7 @@ async def test_json_waiter_is_cut_and_not_told_a_lie() -> None:
             assert exchange.status == 0
 
 
-async def test_newcomers_wait_out_the_restart() -> None:
+async def test_new_connections_wait_for_the_gateway_restart() -> None:
     async with local_node() as node:
         statuses: list[int] = []
 
@@ -87,7 +87,7 @@ async def test_newcomers_wait_out_the_restart() -> None:
         assert statuses == [200] * 20
 
 
-async def test_counts_are_right_after_a_crash() -> None:
+async def test_metrics_are_right_after_a_gateway_crash() -> None:
     async with local_node(mock_model("step_ms=5"), resume_grace_s=0.1) as node:
         async with trio.open_nursery() as nursery:
             for number in range(3):
@@ -110,7 +110,7 @@ async def ignore_cut(url: str, body: dict[str, Any]) -> None:
         pass
 
 
-async def test_every_crash_is_survived_until_the_stream_is_whole() -> None:
+async def test_stream_is_whole_after_three_gateway_crashes() -> None:
     async with local_node(mock_model("step_ms=10")) as node:
         record = StreamRecord()
         async with trio.open_nursery() as nursery:
@@ -125,7 +125,7 @@ async def test_every_crash_is_survived_until_the_stream_is_whole() -> None:
         assert record.text == oracle("again", 80)
 
 
-async def test_limiter_that_dies_with_a_question_is_asked_again() -> None:
+async def test_limiter_crash_during_a_call_is_retried() -> None:
     async with local_node(rate_limit="1000/s") as node:
         for _ in range(3):
             node.crash("node/serving/limiter")

@@ -104,7 +104,7 @@ def late(asker: Asker, *, begun: bool) -> Answer:
 
 
 @each_route
-async def test_what_is_late_in_the_queue_never_reaches_the_backend(asker: Asker) -> None:
+async def test_overdue_queued_request_never_reaches_the_backend(asker: Asker) -> None:
     async with node_of(f"slots=1,step_ms={STEP_MS}") as (node, watch), STREAM.open(node.url, "holder", LONG):
         holder = await id_of(node, "holder")
         await wait_until(lambda: holder in watch.holding)
@@ -115,7 +115,7 @@ async def test_what_is_late_in_the_queue_never_reaches_the_backend(asker: Asker)
 
 
 @each_route
-async def test_a_deadline_in_the_middle_ends_the_answer_and_frees_the_slot(asker: Asker) -> None:
+async def test_deadline_ends_a_running_answer_and_frees_its_slot(asker: Asker) -> None:
     async with node_of(f"slots=1,step_ms={STEP_MS}") as (node, watch):
         asked_ms = time.time() * 1000
         assert await asker.ask(node, 200) == late(asker, begun=True)
@@ -134,7 +134,7 @@ async def test_a_deadline_in_the_middle_ends_the_answer_and_frees_the_slot(asker
 
 
 @each_route
-async def test_what_could_not_start_in_time_is_refused_at_once(asker: Asker) -> None:
+async def test_request_that_cannot_start_in_time_is_refused_at_once(asker: Asker) -> None:
     async with node_of("slots=1,step_ms=5") as (node, watch), trio.open_nursery() as nursery:
         for number in range(12):
             nursery.start_soon(post, node, {"prompt": f"before {number}", "max_tokens": 20})
@@ -149,7 +149,7 @@ async def test_what_could_not_start_in_time_is_refused_at_once(asker: Asker) -> 
         nursery.cancel_scope.cancel(reason="all was seen")
 
 
-async def test_behind_a_queue_that_does_not_move_nothing_is_promised() -> None:
+async def test_request_behind_a_stuck_queue_is_refused() -> None:
     async with (
         node_of(f"slots=1,step_ms={STEP_MS}") as (node, _),
         STREAM.open(node.url, "holder", LONG),
@@ -166,7 +166,7 @@ async def test_behind_a_queue_that_does_not_move_nothing_is_promised() -> None:
 
 
 @pytest.mark.parametrize("asker", [asker for asker in ASKERS if asker.by_header], ids=str)
-async def test_a_deadline_that_has_passed_is_refused_before_anything_is_done(asker: Asker) -> None:
+async def test_past_deadline_is_refused_without_any_work(asker: Asker) -> None:
     async with node_of("") as (node, watch):
         assert await asker.ask(node, -50) == Answer(504, "DEADLINE_EXCEEDED")
         assert watch.admitted == []
@@ -174,7 +174,7 @@ async def test_a_deadline_that_has_passed_is_refused_before_anything_is_done(ask
 
 
 @pytest.mark.parametrize(("header_ms", "body_ms"), [(60_000, 120), (120, 60_000)])
-async def test_of_two_deadlines_the_earlier_one_holds(header_ms: int, body_ms: int) -> None:
+async def test_earlier_of_two_deadlines_holds(header_ms: int, body_ms: int) -> None:
     async with node_of(f"step_ms={STEP_MS}") as (node, _):
         headers = {"X-Request-Deadline": str(round(time.time() * 1000) + header_ms)}
         body = {"prompt": PROMPT, "max_tokens": LONG, "deadline_ms": body_ms}
@@ -184,7 +184,7 @@ async def test_of_two_deadlines_the_earlier_one_holds(header_ms: int, body_ms: i
 
 @pytest.mark.parametrize("value", ["soon", "-1", "1.5", "9" * 16])
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions"])
-async def test_a_deadline_that_is_none_is_refused_by_its_name(path: str, value: str) -> None:
+async def test_malformed_deadline_header_is_refused_by_name(path: str, value: str) -> None:
     async with node_of("") as (node, watch):
         chat = {"model": "mock", "messages": [{"role": "user", "content": PROMPT}]}
         body = chat if "chat" in path else {"prompt": PROMPT}

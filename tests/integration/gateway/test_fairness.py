@@ -20,7 +20,7 @@ ROUNDS = 12
 TOKENS = 8
 
 
-async def test_a_hundred_times_the_load_is_no_larger_share_over_http(figures: Figures, tenants: Tenants) -> None:
+async def test_hundredfold_load_gets_no_larger_share(figures: Figures, tenants: Tenants) -> None:
     tenants.add(BIG, *SMALL)
     tokens: Counter[str] = Counter()
     at_start: Counter[str] = Counter()

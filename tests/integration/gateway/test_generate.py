@@ -48,7 +48,7 @@ async def test_stream_gives_each_token_once_and_one_end() -> None:
         }
 
 
-async def test_request_id_comes_with_the_status_line_before_the_first_token() -> None:
+async def test_request_id_comes_in_the_head_before_the_first_token() -> None:
     async with local_node(mock_model("prefill_ms=60000")) as node:
         body = {"prompt": "slow", "stream": True}
         with trio.fail_after(5):  # at once, and not with the first sign of life
@@ -59,7 +59,7 @@ async def test_request_id_comes_with_the_status_line_before_the_first_token() ->
             assert exchange.headers["cache-control"] == "no-cache"
 
 
-async def test_callers_own_request_id_is_echoed() -> None:
+async def test_request_id_of_the_caller_is_echoed() -> None:
     async with local_node() as node:
         for path in ("/v1/generate", "/livez", "/nowhere"):
             response = await node.client.request(
@@ -74,7 +74,7 @@ async def test_callers_own_request_id_is_echoed() -> None:
 
 
 @pytest.mark.parametrize("cut_at", [1, 5, 29])
-async def test_cut_stream_goes_on_after_last_event_id(cut_at: int) -> None:
+async def test_cut_stream_continues_after_last_event_id(cut_at: int) -> None:
     async with local_node(mock_model("step_ms=2")) as node:
         record = await read_until(node.url, {"prompt": "resume me", "max_tokens": 30}, cut_at)
 
@@ -84,7 +84,7 @@ async def test_cut_stream_goes_on_after_last_event_id(cut_at: int) -> None:
         assert record.end_event == "done"
 
 
-async def test_after_parameter_does_what_last_event_id_does() -> None:
+async def test_after_parameter_works_like_last_event_id() -> None:
     async with local_node() as node:
         whole = await read_stream(node.url, {"prompt": "again", "max_tokens": 9})
         response = await node.client.get(f"/v1/streams/{whole.id}", params={"after": 7})
@@ -100,7 +100,7 @@ async def test_following_an_ended_stream_past_its_end_is_204() -> None:
         assert response.status_code == 204
 
 
-async def test_delete_cancels_now_and_the_stream_says_so() -> None:
+async def test_delete_cancels_and_ends_the_stream() -> None:
     async with local_node(mock_model("step_ms=5")) as node:
         record = StreamRecord()
         async with contextlib.aclosing(follow(node.url, {"prompt": "stop", "max_tokens": 5000}, record)) as events:
@@ -125,7 +125,7 @@ async def test_stream_without_a_reader_is_cancelled_after_its_grace() -> None:
         assert record.end["finish_reason"] == "cancelled"
 
 
-async def test_json_request_whose_client_is_gone_is_cancelled_at_once() -> None:
+async def test_disconnect_cancels_a_json_request_at_once() -> None:
     async with local_node(mock_model("step_ms=5"), resume_grace_s=60) as node:
         with pytest.raises(httpx.ReadTimeout):
             await node.client.post("/v1/generate", json={"prompt": "bye", "max_tokens": 5000}, timeout=0.1)
@@ -137,7 +137,7 @@ async def wait_slots_free(node: LocalNode) -> None:
     await wait_until(lambda: "0 running" in repr(node.node.ledger))
 
 
-async def test_unknown_stream_is_404_and_a_buried_one_410() -> None:
+async def test_unknown_stream_is_404_and_expired_stream_is_410() -> None:
     async with local_node(retention_s=0.01) as node:
         response = await node.client.get("/v1/streams/req_nothing")
         assert (response.status_code, response.json()["error"]["code"]) == (404, "NOT_FOUND")

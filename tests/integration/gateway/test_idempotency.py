@@ -33,7 +33,7 @@ async def accepted(node: LocalNode) -> int:
 
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
-async def test_the_same_again_is_answered_and_not_run_again(path: str, body: dict[str, Any]) -> None:
+async def test_repeated_request_is_answered_and_not_run_again(path: str, body: dict[str, Any]) -> None:
     async with local_node(mock_model("step_ms=1"), rate_limit="2/h") as node:
         answers = [await post(node, path, body, "k") for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200] * 3
@@ -43,7 +43,7 @@ async def test_the_same_again_is_answered_and_not_run_again(path: str, body: dic
 
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
-async def test_another_body_is_a_conflict(path: str, body: dict[str, Any]) -> None:
+async def test_another_body_under_the_same_key_is_a_conflict(path: str, body: dict[str, Any]) -> None:
     message = "this idempotency key was used before with another request"
     async with local_node() as node:
         await post(node, path, body, "k")
@@ -62,7 +62,7 @@ async def test_another_body_is_a_conflict(path: str, body: dict[str, Any]) -> No
         assert await accepted(node) == body.get("n", 1)
 
 
-async def test_a_deadline_that_is_as_long_is_the_same_body() -> None:
+async def test_same_relative_deadline_is_the_same_body() -> None:
     async with local_node(mock_model("step_ms=1")) as node:
         first = await post(node, "/v1/generate", {**NATIVE, "deadline_ms": 5000}, "k")
         await trio.sleep(0.01)
@@ -70,7 +70,7 @@ async def test_a_deadline_that_is_as_long_is_the_same_body() -> None:
         assert first.json() == second.json()
 
 
-async def test_who_lost_the_connection_gets_the_same_answer() -> None:
+async def test_retry_after_a_lost_connection_gets_the_same_answer() -> None:
     async with local_node(mock_model("step_ms=20")) as node:
         with trio.move_on_after(0.05):
             await post(node, "/v1/generate", {**NATIVE, "max_tokens": 20}, "k")
@@ -80,7 +80,7 @@ async def test_who_lost_the_connection_gets_the_same_answer() -> None:
         assert (await node.node.ledger.statistics()).accepted_total == 1
 
 
-async def test_two_at_once_are_one_request() -> None:
+async def test_two_requests_at_once_with_one_key_are_one() -> None:
     async with local_node(mock_model("step_ms=2")) as node:
         answers: list[Any] = []
 
@@ -96,7 +96,7 @@ async def test_two_at_once_are_one_request() -> None:
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
 @pytest.mark.parametrize("first_streams", [False, True])
-async def test_who_asks_again_while_it_runs_follows_the_same_answer(
+async def test_repeat_of_a_running_request_follows_its_answer(
     path: str, body: dict[str, Any], first_streams: bool
 ) -> None:
     """From its beginning, and in the form that each of them asked for."""
@@ -132,7 +132,7 @@ async def test_who_asks_again_while_it_runs_follows_the_same_answer(
 
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
-async def test_keys_of_different_tenants_are_different(path: str, body: dict[str, Any], tenants: Tenants) -> None:
+async def test_same_key_of_two_tenants_is_two_requests(path: str, body: dict[str, Any], tenants: Tenants) -> None:
     tenants.add("a", "b")
     async with local_node(keys=str(tenants.path)) as node:
         ids = set()
@@ -145,7 +145,7 @@ async def test_keys_of_different_tenants_are_different(path: str, body: dict[str
         assert await accepted(node) == 2 * body.get("n", 1)
 
 
-async def test_no_tenant_can_make_up_the_key_of_another() -> None:
+async def test_tenant_cannot_forge_the_request_id_of_another() -> None:
     from llmactors.http.request_id import keyed_request_id
 
     ids = {keyed_request_id(tenant, key) for tenant, key in (("a", "b"), ("b", "a"), ("a:b", ""), ("", "a:b"))}
@@ -153,7 +153,7 @@ async def test_no_tenant_can_make_up_the_key_of_another() -> None:
 
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
-async def test_a_key_is_refused_once_its_answer_is_gone_and_free_again_much_later(
+async def test_key_is_refused_after_retention_and_free_after_tombstone(
     path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brief = LedgerSettings(retention_s=0.1, tombstone_s=0.5)
@@ -171,7 +171,7 @@ async def test_a_key_is_refused_once_its_answer_is_gone_and_free_again_much_late
 
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
-async def test_who_stays_away_for_longer_than_the_grace_finds_it_cancelled(path: str, body: dict[str, Any]) -> None:
+async def test_retry_after_the_grace_finds_the_request_cancelled(path: str, body: dict[str, Any]) -> None:
     """Its slot is not held for ever for somebody who may come again."""
     long = {**body, "max_tokens": 4000}
     async with local_node(mock_model("step_ms=5"), resume_grace_s=0.1) as node:
@@ -186,7 +186,7 @@ async def test_who_stays_away_for_longer_than_the_grace_finds_it_cancelled(path:
             assert again.headers["x-should-retry"] == "false"
 
 
-async def test_a_refusal_is_not_remembered() -> None:
+async def test_refused_request_leaves_its_key_free() -> None:
     async with local_node(mock_model("slots=1,step_ms=5"), max_queued=1) as node, trio.open_nursery() as nursery:
         for name, state in (("running", "0 queued, 1 running"), ("queued", "1 queued, 1 running")):
             nursery.start_soon(post, node, "/v1/generate", {**NATIVE, "max_tokens": 4000}, name)
@@ -197,7 +197,7 @@ async def test_a_refusal_is_not_remembered() -> None:
         assert (await post(node, "/v1/generate", NATIVE, "k")).status_code == 200
 
 
-async def test_an_operator_who_changes_limits_makes_no_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changed_limits_make_no_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the caller said is what counts."""
     async with local_node() as node:
         first = await post(node, "/v1/generate", NATIVE, "k")
@@ -206,7 +206,7 @@ async def test_an_operator_who_changes_limits_makes_no_conflict(monkeypatch: pyt
         assert (await post(node, "/v1/generate", NATIVE, "k")).json() == first.json()
 
 
-async def test_a_key_that_is_too_long_is_refused() -> None:
+async def test_too_long_idempotency_key_is_refused() -> None:
     async with local_node() as node:
         answer = await post(node, "/v1/generate", NATIVE, "k" * 256)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_REQUEST")

@@ -101,7 +101,7 @@ ROUTES: list[tuple[str, str, Any, int, int]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "own", "others"), ROUTES)
-async def test_every_route_with_every_kind_of_key(
+async def test_every_route_checks_every_kind_of_key(
     keys: Keys, method: str, path: str, body: Any, own: int, others: int
 ) -> None:
     async with guarded(keys, max_auth_failures=0) as node:
@@ -129,7 +129,7 @@ async def test_every_route_with_every_kind_of_key(
         assert (await ask(bearer(keys.acme))).status_code == own
 
 
-async def test_health_and_metrics_are_open(keys: Keys) -> None:
+async def test_health_and_metrics_need_no_key(keys: Keys) -> None:
     async with guarded(keys) as node:
         for path in ("/livez", "/readyz", "/healthz", "/metrics"):
             assert (await node.client.get(path)).status_code == 200
@@ -182,7 +182,7 @@ async def refused(node: LocalNode, headers: dict[str, str] | None = None, query:
     return answer.status_code
 
 
-async def test_a_socket_is_one_tenants(keys: Keys) -> None:
+async def test_websocket_belongs_to_one_tenant(keys: Keys) -> None:
     async with guarded(keys, mock_model("step_ms=5")) as node:
         for headers in ({}, {"x-api-key": "wrong"}, bearer(keys.revoked), bearer(keys.expired), bearer(new_key())):
             assert await refused(node, headers) == 401
@@ -200,7 +200,7 @@ async def test_a_socket_is_one_tenants(keys: Keys) -> None:
 
 
 @pytest.mark.parametrize("how", ["revoked", "rotated away", "expired"])
-async def test_when_a_key_ends_its_next_request_is_refused_and_its_sockets_end(keys: Keys, how: str) -> None:
+async def test_revoked_key_is_refused_and_its_sockets_close(keys: Keys, how: str) -> None:
     """An answer that is on its way over HTTP goes on to its end; over a socket, which has none, it does not."""
     changes: dict[str, Callable[[KeyRecord], KeyRecord]] = {
         "revoked": lambda record: record.revoke(3.0),
@@ -229,7 +229,7 @@ async def test_when_a_key_ends_its_next_request_is_refused_and_its_sockets_end(k
         await wait_until(lambda: "0 queued, 0 running" in repr(node.node.ledger))
 
 
-async def test_a_rotated_key_works_by_both_secrets_while_they_overlap(keys: Keys) -> None:
+async def test_rotated_key_works_with_both_secrets_in_the_overlap(keys: Keys) -> None:
     async with guarded(keys) as node:
         fresh = new_key(keys.acme.id)
         await keys.store.change(fresh.id, lambda record: record.rotate(fresh, 3.0, 1e12))
@@ -237,7 +237,7 @@ async def test_a_rotated_key_works_by_both_secrets_while_they_overlap(keys: Keys
             assert (await node.client.post("/v1/generate", json=PROMPT, headers=bearer(key))).status_code == 200
 
 
-async def test_a_key_sees_and_uses_its_models_alone(keys: Keys) -> None:
+async def test_key_sees_and_uses_only_its_models(keys: Keys) -> None:
     await keys.store.change(keys.acme.id, lambda record: attrs.evolve(record, models=frozenset({"second", "none"})))
     await keys.store.change(keys.other.id, lambda record: attrs.evolve(record, models=frozenset({"none"})))
     async with guarded(keys, mock_model(name="first"), mock_model(name="second")) as node:
@@ -274,7 +274,7 @@ async def test_a_key_sees_and_uses_its_models_alone(keys: Keys) -> None:
 
 
 @pytest.mark.parametrize(("best", "asked", "served"), [(0, 0, 0), (1, 0, 1), (2, None, 2), (1, 2, 2), (2, 1, 2)])
-async def test_no_request_is_of_a_better_class_than_its_key(
+async def test_priority_is_no_better_than_that_of_the_key(
     keys: Keys, best: int, asked: int | None, served: int
 ) -> None:
     await keys.store.change(keys.acme.id, lambda record: attrs.evolve(record, best_priority=best, weight=2.5))
@@ -285,7 +285,7 @@ async def test_no_request_is_of_a_better_class_than_its_key(
         assert (request.priority, request.weight, request.tenant) == (served, 2.5, "acme")
 
 
-async def test_a_changed_weight_is_no_other_request_under_its_idempotency_key(keys: Keys) -> None:
+async def test_changed_weight_is_the_same_idempotent_request(keys: Keys) -> None:
     async with guarded(keys) as node:
         headers = {**bearer(keys.acme), "idempotency-key": "once"}
         first = await node.client.post("/v1/generate", json=PROMPT, headers=headers)
@@ -294,7 +294,7 @@ async def test_a_changed_weight_is_no_other_request_under_its_idempotency_key(ke
         assert (again.status_code, again.json()) == (200, first.json())
 
 
-async def test_wrong_keys_are_limited_by_address_and_good_ones_are_not(keys: Keys, nothing_left: NothingLeft) -> None:
+async def test_wrong_keys_are_limited_by_address(keys: Keys, nothing_left: NothingLeft) -> None:
     async with guarded(keys, max_auth_failures=3) as node:
         node.client.headers.update(bearer(keys.acme))
         async with nothing_left(node):
@@ -320,7 +320,7 @@ async def ticket(node: LocalNode, key: NewKey) -> str:
     return str(answer.json()["ticket"])
 
 
-async def test_a_ticket_opens_one_socket_of_its_tenant(keys: Keys) -> None:
+async def test_ticket_opens_one_websocket_of_its_tenant(keys: Keys) -> None:
     async with guarded(keys, max_auth_failures=0) as node:
         made = await node.client.post("/v1/generate", json=PROMPT, headers=bearer(keys.acme))
         own, others = await ticket(node, keys.acme), await ticket(node, keys.other)
@@ -339,20 +339,20 @@ async def test_a_ticket_opens_one_socket_of_its_tenant(keys: Keys) -> None:
         assert answer.status_code == 401
 
 
-async def test_a_socket_by_ticket_ends_with_its_key(keys: Keys) -> None:
+async def test_websocket_opened_by_ticket_ends_with_its_key(keys: Keys) -> None:
     async with guarded(keys) as node, socket(node, query=f"?ticket={await ticket(node, keys.acme)}") as opened:
         await keys.store.change(keys.acme.id, lambda record: record.revoke(3.0))
         assert (await opened.wait_closed())[0] == 1008
 
 
-async def test_where_no_key_is_asked_for_a_ticket_is_had_without_one() -> None:
+async def test_ticket_needs_no_key_on_a_node_without_keys() -> None:
     async with local_node() as node:
         answer = await node.client.post("/v1/ws/tickets")
         async with socket(node, query=f"?ticket={answer.json()['ticket']}") as opened:
             assert (await opened.ask(op="generate", prompt="p", max_tokens=1))["event"] == "accepted"
 
 
-async def test_pages_of_other_origins_open_no_socket(keys: Keys) -> None:
+async def test_page_of_another_origin_opens_no_websocket(keys: Keys) -> None:
     async with guarded(keys, allowed_origins=("https://app.example.com",)) as node:
         for origin, opens in (
             ("https://evil.example", False),
@@ -372,7 +372,7 @@ async def test_pages_of_other_origins_open_no_socket(keys: Keys) -> None:
             pass  # a page that may not open one uses up no ticket
 
 
-async def test_no_key_and_no_ticket_is_in_any_line_that_is_logged(keys: Keys) -> None:
+async def test_logs_contain_no_key_and_no_ticket(keys: Keys) -> None:
     stream = io.StringIO()
     configure_logging(json=True, level="debug", stream=stream)
     try:
@@ -400,7 +400,7 @@ async def test_no_key_and_no_ticket_is_in_any_line_that_is_logged(keys: Keys) ->
         assert secret not in written
 
 
-async def test_a_node_whose_key_file_is_empty_lets_nobody_in(keys: Keys) -> None:
+async def test_empty_key_file_admits_nobody(keys: Keys) -> None:
     write_keys(keys.path, [])
     async with guarded(keys) as node:
         assert (await node.client.get("/v1/models", headers=bearer(keys.acme))).status_code == 401
@@ -408,7 +408,7 @@ async def test_a_node_whose_key_file_is_empty_lets_nobody_in(keys: Keys) -> None
         assert await refused(node) == 401
 
 
-async def test_the_nodes_own_key_works_beside_a_file(keys: Keys) -> None:
+async def test_node_key_works_beside_a_key_file(keys: Keys) -> None:
     async with guarded(keys, api_key="s3cret") as node:
         own = await node.client.post("/v1/generate", json=PROMPT, headers={"x-api-key": "s3cret"})
         assert own.status_code == 200

@@ -84,7 +84,7 @@ async def settle(node: LocalNode) -> None:
     await wait_until(lambda: not service.flusher._marked)
 
 
-async def test_thousands_that_were_given_up_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_thousands_of_abandoned_requests_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     brief = LedgerSettings(retention_s=0.1, tombstone_s=0.1)

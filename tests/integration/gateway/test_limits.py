@@ -78,7 +78,7 @@ def left(response: httpx.Response) -> dict[str, int]:
     return {name.strip('"'): int(rest[0].removeprefix("r=")) for name, *rest in items}
 
 
-async def test_every_answer_says_what_is_left(serve: Serve) -> None:
+async def test_every_answer_has_remaining_limits(serve: Serve) -> None:
     async with serve() as node:
         text = {"model": "mock", "prompt": "8 bytes.", "max_tokens": 8}
         routes = {"/v1/generate": NATIVE, "/v1/chat/completions": CHAT, "/v1/completions": text}
@@ -103,7 +103,7 @@ async def test_every_answer_says_what_is_left(serve: Serve) -> None:
         ("few", "requests", "rate_limit_exceeded", "concurrent requests: limit 2, remaining 0", "true"),
     ],
 )
-async def test_a_refusal_names_its_limit_on_each_route(
+async def test_refusal_names_its_limit_on_each_route(
     serve: Serve, tenant: str, kind: str, code: str, limit: str, again: str
 ) -> None:
     async with serve(mock_model("step_ms=200")) as node:
@@ -129,7 +129,7 @@ async def test_a_refusal_names_its_limit_on_each_route(
         assert f'llmactors_limited_total{{limit="{name}"}} 2.0' in metrics
 
 
-async def test_what_can_never_be_admitted_says_so(serve: Serve) -> None:
+async def test_request_that_can_never_be_admitted_is_told_so(serve: Serve) -> None:
     async with serve() as node:
         for answer in (await node.post("tokens", NATIVE | {"max_tokens": 24}), await node.chat("few", n=3)):
             assert answer.status_code == 429
@@ -138,7 +138,7 @@ async def test_what_can_never_be_admitted_says_so(serve: Serve) -> None:
             assert "retry-after" not in answer.headers
 
 
-async def test_tokens_that_were_not_used_come_back_with_the_end(serve: Serve) -> None:
+async def test_unused_tokens_are_returned_at_the_end(serve: Serve) -> None:
     async with serve(mock_model("step_ms=20"), resume_grace_s=0.05) as node:
         async with node.streaming("all", max_tokens=900) as response:
             assert left(response)["tokens"] <= 100
@@ -146,7 +146,7 @@ async def test_tokens_that_were_not_used_come_back_with_the_end(serve: Serve) ->
         assert left(await node.post("all", NATIVE))["tokens"] > 900
 
 
-async def test_choices_are_charged_one_by_one_and_admitted_together_or_not_at_all(serve: Serve) -> None:
+async def test_choices_are_charged_each_and_admitted_all_or_none(serve: Serve) -> None:
     async with serve(mock_model("step_ms=20")) as node:
         assert left(await node.chat("all", n=3))["requests"] == 57
         async with node.streaming("few"):
@@ -160,7 +160,7 @@ async def test_choices_are_charged_one_by_one_and_admitted_together_or_not_at_al
 
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions"])
 @pytest.mark.parametrize("how", ["gone", "cancelled", "crashed"])
-async def test_whoever_ends_a_stream_frees_its_permit(serve: Serve, path: str, how: str) -> None:
+async def test_any_end_of_a_stream_frees_its_permit(serve: Serve, path: str, how: str) -> None:
     async with serve(mock_model("step_ms=20"), resume_grace_s=0.1) as node:
         async with contextlib.AsyncExitStack() as streams:
             first, _ = [await streams.enter_async_context(node.streaming("few", path)) for _ in range(2)]
@@ -177,21 +177,21 @@ async def test_whoever_ends_a_stream_frees_its_permit(serve: Serve, path: str, h
         assert left(await node.post("few", NATIVE)) == {"concurrent": 1}
 
 
-async def test_the_same_idempotency_key_is_charged_once(serve: Serve) -> None:
+async def test_same_idempotency_key_is_charged_once(serve: Serve) -> None:
     async with serve() as node:
         for _ in range(4):
             assert (await node.post("minute", NATIVE, **{"idempotency-key": "k"})).status_code == 200
         assert left(await node.post("minute", NATIVE))["requests"] == 0
 
 
-async def test_what_is_refused_for_another_reason_costs_nothing(serve: Serve) -> None:
+async def test_request_refused_for_another_reason_is_not_charged(serve: Serve) -> None:
     async with serve() as node:
         for wrong in ({"model": "none"}, {"max_tokens": 10**9}, {"prompt": ""}, {"temperature": 9}):
             assert (await node.post("minute", NATIVE | wrong)).status_code in {400, 404}
         assert left(await node.post("minute", NATIVE))["requests"] == 1
 
 
-async def test_a_websocket_goes_through_the_same_admission(serve: Serve) -> None:
+async def test_websocket_requests_are_charged_too(serve: Serve) -> None:
     async with serve(mock_model("step_ms=20")) as node:
         url, headers = (
             f"ws://127.0.0.1:{node.port}/v1/ws",
@@ -224,7 +224,7 @@ async def test_a_websocket_goes_through_the_same_admission(serve: Serve) -> None
             await hear("accepted")
 
 
-async def test_the_official_client_understands_a_spent_budget_and_does_not_try_again(serve: Serve) -> None:
+async def test_openai_client_does_not_retry_a_spent_budget(serve: Serve) -> None:
     async with serve() as node:
         client = openai.AsyncOpenAI(
             base_url=f"{node.url}/v1", api_key=node.headers("day")["Authorization"][7:], max_retries=5

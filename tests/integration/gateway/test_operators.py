@@ -16,7 +16,7 @@ from tests.support.streams import read_stream, read_until
 pytestmark = pytest.mark.integration
 
 
-async def test_live_ready_and_healthy() -> None:
+async def test_idle_node_is_live_ready_and_healthy() -> None:
     async with local_node() as node:
         assert (await node.client.get("/livez")).json() == {"status": "ok"}
         ready = await node.client.get("/readyz")
@@ -34,7 +34,7 @@ async def test_live_ready_and_healthy() -> None:
             assert response.headers["x-request-id"].startswith("req_")
 
 
-async def test_hung_backend_is_neither_ready_nor_healthy_but_alive() -> None:
+async def test_hung_backend_makes_node_unready_but_live() -> None:
     async with local_node(mock_model("hang_at=2"), stalled_s=0.1, hung_s=60, resume_grace_s=0.1) as node:
         await read_until(node.url, {"prompt": "p", "max_tokens": 5}, 1)
         await wait_until(lambda: "stalled" in repr(node.node.directory))
@@ -48,7 +48,7 @@ async def test_hung_backend_is_neither_ready_nor_healthy_but_alive() -> None:
         assert (await node.client.get("/livez")).status_code == 200
 
 
-async def test_backend_that_is_down_says_why() -> None:
+async def test_readyz_says_why_a_backend_is_down() -> None:
     async with local_node() as node:
         node.node.directory.put("mock", ModelStatus(ModelState.DOWN, None, "crashed: out of luck"))
         ready = await node.client.get("/readyz")
@@ -93,7 +93,7 @@ async def settled(node: LocalNode) -> dict[str, float]:
             await trio.sleep(0.01)
 
 
-async def test_metrics_have_the_origins_names_and_count_what_was_sent() -> None:
+async def test_metrics_have_the_documented_names_and_counts() -> None:
     async with local_node(mock_model("step_ms=5"), resume_grace_s=0.1) as node:
         for number in range(5):
             await node.client.post("/v1/generate", json={"prompt": f"p {number}", "max_tokens": 10})
@@ -137,7 +137,7 @@ async def test_metrics_have_the_origins_names_and_count_what_was_sent() -> None:
         assert p50 <= p95 <= p99
 
 
-async def test_tokens_are_counted_to_the_last_one() -> None:
+async def test_token_metric_counts_every_token() -> None:
     async with local_node() as node:
         for count in range(1, 21):
             await read_stream(node.url, {"prompt": f"p {count}", "max_tokens": count})
@@ -145,14 +145,14 @@ async def test_tokens_are_counted_to_the_last_one() -> None:
         assert (await samples(node))["llm_gateway_tokens_generated_total"] == sum(range(1, 21))
 
 
-async def test_stream_whose_client_leaves_counts_as_what_it_was_answered() -> None:
+async def test_abandoned_stream_counts_with_its_answered_status() -> None:
     async with local_node(mock_model("step_ms=2"), resume_grace_s=0.05) as node:
         await read_until(node.url, {"prompt": "p", "max_tokens": 8000}, 2)
         found = await settled(node)
         assert found["llm_gateway_request_count_total 200"] == 1
 
 
-async def test_no_metric_has_text_from_a_client() -> None:
+async def test_no_metric_label_has_text_from_a_client() -> None:
     async with local_node() as node:
         odd = "odd-text-from-a-client"
         await node.client.post(f"/v1/{odd}", json={"prompt": odd}, headers={"x-request-id": odd})
@@ -162,7 +162,7 @@ async def test_no_metric_has_text_from_a_client() -> None:
         assert odd not in (await node.client.get("/metrics")).text.lower()
 
 
-async def test_tree_is_the_trees_statistics() -> None:
+async def test_tree_route_returns_actor_statistics() -> None:
     async with local_node() as node:
         response = await node.client.get("/v1/tree")
         expected = json.loads(msgspec.json.encode(node.node.tree.statistics()))
@@ -182,7 +182,7 @@ def shape(tree: object) -> object:
     return None if isinstance(tree, int | float) else tree
 
 
-async def test_every_route_has_a_request_id_and_echoes_the_clients() -> None:
+async def test_every_route_echoes_or_makes_a_request_id() -> None:
     async with local_node() as node:
         seen = set()
         for path in ("/livez", "/readyz", "/healthz", "/metrics", "/v1/tree", "/v1/streams/x", "/v1/none", "/v1/ws"):

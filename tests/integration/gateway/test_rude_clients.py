@@ -87,7 +87,7 @@ def is_running(node: LocalNode) -> bool:
     return "0 running" not in repr(node.node.ledger)
 
 
-async def test_client_that_reads_nothing_does_not_keep_its_slot(nothing_left: NothingLeft) -> None:
+async def test_client_that_never_reads_loses_its_slot(nothing_left: NothingLeft) -> None:
     async with tight_node() as node, nothing_left(node), deaf_client(node, FLOOD):
         await wait_until(lambda: is_running(node))
         # There is one slot: that this is answered says that it is free again.
@@ -95,7 +95,7 @@ async def test_client_that_reads_nothing_does_not_keep_its_slot(nothing_left: No
         assert response.json()["text"] == oracle("next", 5)
 
 
-async def test_client_that_takes_nothing_is_cut_after_write_s(nothing_left: NothingLeft) -> None:
+async def test_client_that_accepts_no_bytes_is_cut_after_write_s(nothing_left: NothingLeft) -> None:
     body = {**FLOOD, "max_tokens": 100_000}
     async with (
         tight_node(context=200_000, write_s=0.3, resume_grace_s=0.1) as node,
@@ -108,7 +108,7 @@ async def test_client_that_takes_nothing_is_cut_after_write_s(nothing_left: Noth
             await read_all(stream)
 
 
-async def test_client_that_was_cut_comes_back_for_the_rest() -> None:
+async def test_cut_client_returns_for_the_rest() -> None:
     async with tight_node(write_s=0.3) as node:
         async with deaf_client(node, FLOOD) as stream:
             received = b""
@@ -124,7 +124,7 @@ async def test_client_that_was_cut_comes_back_for_the_rest() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_client_that_reads_nothing_does_not_hold_up_a_shutdown(stream: bool) -> None:
+async def test_client_that_never_reads_does_not_delay_shutdown(stream: bool) -> None:
     async with tight_node(drain_s=0.3) as node, deaf_client(node, {**FLOOD, "stream": stream}):
         await wait_until(lambda: is_running(node))
         begun = trio.current_time()
@@ -133,7 +133,7 @@ async def test_client_that_reads_nothing_does_not_hold_up_a_shutdown(stream: boo
         assert trio.current_time() - begun < 3
 
 
-async def test_streams_that_are_cut_while_they_are_torn_between_writes_show_nothing_wrong() -> None:
+async def test_streams_cut_between_writes_have_only_right_bytes() -> None:
     """At the end of a drain: each client has read a whole prefix, and perhaps why there is no more."""
     records = [StreamRecord() for _ in range(12)]
 
@@ -184,7 +184,7 @@ async def test_client_that_reads_slowly_but_steadily_is_not_cut(nothing_left: No
 
 @pytest.mark.parametrize("how", ["reset", "close"])
 @pytest.mark.parametrize("stream", [True, False])
-async def test_client_gone_in_the_middle_of_its_answer(how: str, stream: bool, nothing_left: NothingLeft) -> None:
+async def test_disconnect_during_an_answer_leaves_nothing(how: str, stream: bool, nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=2"), resume_grace_s=0.1) as node, nothing_left(node):
         for _ in range(10):
             body = {"prompt": "bye", "max_tokens": 8000, "stream": stream}
@@ -199,7 +199,7 @@ async def test_client_gone_in_the_middle_of_its_answer(how: str, stream: bool, n
                 await exchange.stream.aclose()
 
 
-async def test_client_gone_before_its_body_is_whole(nothing_left: NothingLeft) -> None:
+async def test_disconnect_during_a_body_leaves_nothing(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         for sent in (0, 1, 1000, 500_000):
             async with await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
@@ -209,7 +209,7 @@ async def test_client_gone_before_its_body_is_whole(nothing_left: NothingLeft) -
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_client_gone_while_its_request_is_queued(stream: bool, nothing_left: NothingLeft) -> None:
+async def test_disconnect_of_a_queued_request_leaves_nothing(stream: bool, nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=5,slots=1"), resume_grace_s=0.1) as node, nothing_left(node):
         first = await read_until(node.url, {"prompt": "the slot", "max_tokens": 8000}, 1)
         async with trio.open_nursery() as nursery:
@@ -222,7 +222,7 @@ async def test_client_gone_while_its_request_is_queued(stream: bool, nothing_lef
             await node.client.delete(f"/v1/streams/{first.id}")
 
 
-async def test_many_connections_that_say_nothing(nothing_left: NothingLeft) -> None:
+async def test_silent_connections_do_not_delay_requests(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node), contextlib.AsyncExitStack() as stack:
         for _ in range(500):
             await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", node.port))
@@ -230,7 +230,7 @@ async def test_many_connections_that_say_nothing(nothing_left: NothingLeft) -> N
         assert response.json()["text"] == oracle("among them", 3)
 
 
-async def test_connections_above_the_limit_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_above_the_limit_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "llmactors.system.gateway_actors.ServerSettings", functools.partial(ServerSettings, max_connections=3)
     )
@@ -261,7 +261,7 @@ async def test_connection_churn_leaves_nothing(nothing_left: NothingLeft) -> Non
                 nursery.start_soon(churn, number)
 
 
-async def test_every_cut_comes_back_for_the_rest() -> None:
+async def test_stream_cut_at_any_byte_continues() -> None:
     async with local_node(mock_model("step_ms=1")) as node:
         record = StreamRecord()
         body = {"prompt": "in pieces", "max_tokens": 40}

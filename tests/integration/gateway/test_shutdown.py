@@ -114,7 +114,7 @@ class Clients:
         await read_to_end(self._events)
 
 
-async def test_what_is_open_finishes_and_newcomers_are_refused() -> None:
+async def test_drain_finishes_open_streams_and_refuses_new_ones() -> None:
     async with process(drain_s=10) as node:
         clients = Clients(node, SHORT)
         async with clients.connect():
@@ -135,7 +135,7 @@ async def test_what_is_open_finishes_and_newcomers_are_refused() -> None:
         assert await wait_exit(node, 3) == 0
 
 
-async def test_what_takes_longer_than_the_drain_is_cut_and_told_so() -> None:
+async def test_stream_longer_than_the_drain_gets_an_error_event() -> None:
     async with process(drain_s=0.5) as node:
         clients = Clients(node, LONG)
         async with clients.connect():
@@ -163,7 +163,7 @@ async def test_what_takes_longer_than_the_drain_is_cut_and_told_so() -> None:
         assert 0.5 <= time.monotonic() - begun < 4
 
 
-async def test_second_signal_ends_it_at_once() -> None:
+async def test_second_signal_ends_the_node_at_once() -> None:
     async with process(drain_s=30) as node, contextlib.aclosing(follow(node.url, LONG, StreamRecord())) as events:
         await anext(events)
         node.process.send_signal(signal.SIGTERM)
@@ -177,7 +177,7 @@ async def test_second_signal_ends_it_at_once() -> None:
             await read_to_end(events)
 
 
-async def test_idle_connections_of_every_kind_do_not_hold_it_up() -> None:
+async def test_idle_connections_do_not_delay_shutdown() -> None:
     async with process(drain_s=30) as node, contextlib.AsyncExitStack() as stack:
         # After a JSON answer, after a stream, after an operator's route: each keeps its connection.
         requests: list[tuple[str, str, Any]] = [
@@ -205,7 +205,7 @@ async def test_idle_connections_of_every_kind_do_not_hold_it_up() -> None:
         assert await hear_all(socket) == []
 
 
-async def test_logs_of_a_life_hold_no_prompt_and_no_traceback() -> None:
+async def test_logs_hold_no_prompt_and_no_traceback() -> None:
     async with process("--access-log", "--log-level", "debug", drain_s=5) as node:
         secret = "a-secret-nobody-may-read"
         async with httpx.AsyncClient(base_url=node.url) as client:

@@ -65,7 +65,7 @@ async def connect(
         yield Client(socket)
 
 
-async def test_generate_is_accepted_before_its_first_token_and_echoes_ref() -> None:
+async def test_accepted_event_comes_before_tokens_and_echoes_ref() -> None:
     async with local_node() as node, connect(node) as client:
         for ref in ("a ref", 17, {"any": ["json", None]}):
             accepted = await client.ask(op="generate", prompt="hello", max_tokens=5, ref=ref)
@@ -78,7 +78,7 @@ async def test_generate_is_accepted_before_its_first_token_and_echoes_ref() -> N
             assert end == {"event": "done", "id": request_id, "seq": 6, "finish_reason": "length", "usage": usage}
 
 
-async def test_two_requests_at_once_interleave_and_both_are_whole(nothing_left: NothingLeft) -> None:
+async def test_two_requests_on_one_socket_interleave(nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=5")) as node, nothing_left(node), connect(node) as client:
         await client.say(op="generate", prompt="one", max_tokens=20, ref=1)
         await client.say(op="generate", prompt="two", max_tokens=20, ref=2)
@@ -102,7 +102,7 @@ async def test_two_requests_at_once_interleave_and_both_are_whole(nothing_left: 
         assert switches > 5
 
 
-async def test_attach_goes_on_where_a_cut_socket_stopped(nothing_left: NothingLeft) -> None:
+async def test_attach_continues_where_a_cut_socket_stopped(nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=2")) as node, nothing_left(node):
         async with connect(node) as client:
             request_id = (await client.ask(op="generate", prompt="again", max_tokens=30))["id"]
@@ -116,14 +116,14 @@ async def test_attach_goes_on_where_a_cut_socket_stopped(nothing_left: NothingLe
         assert end["event"] == "done"
 
 
-async def test_attach_to_a_stream_that_began_over_sse() -> None:
+async def test_attach_continues_a_stream_begun_over_sse() -> None:
     async with local_node() as node, connect(node) as client:
         whole = await read_stream(node.url, {"prompt": "sse", "max_tokens": 4})
         await client.ask(op="attach", id=whole.id)
         assert (await client.rest_of(whole.id))[0] == whole.text
 
 
-async def test_attach_past_the_end_says_so() -> None:
+async def test_attach_past_the_end_is_answered_with_ended() -> None:
     async with local_node() as node, connect(node) as client:
         whole = await read_stream(node.url, {"prompt": "sse", "max_tokens": 4})
         assert await client.ask(op="attach", id=whole.id, after=5) == {"event": "ended", "id": whole.id}
@@ -149,7 +149,7 @@ async def test_cancel_ends_the_stream_with_its_reason(nothing_left: NothingLeft)
         assert again == {"event": "cancelled", "id": request_id, "cancelled": False}
 
 
-async def test_cancel_right_before_closing_is_done(nothing_left: NothingLeft) -> None:
+async def test_cancel_sent_right_before_closing_is_executed(nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=5"), resume_grace_s=600) as node, nothing_left(node):
         for _ in range(10):
             async with connect(node) as client:
@@ -180,7 +180,7 @@ MISTAKES: list[tuple[str, str, str]] = [
 ]
 
 
-async def test_mistakes_are_answered_and_the_socket_goes_on(nothing_left: NothingLeft) -> None:
+async def test_invalid_messages_are_answered_and_the_socket_stays(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node), connect(node) as client:
         for raw, code, message in MISTAKES:
             await client.socket.send_message(raw)
@@ -219,7 +219,7 @@ async def test_ping_is_answered_with_pong() -> None:
             await client.socket.ping(b"are you there")
 
 
-async def test_right_key_is_let_in_and_the_answer_names_the_request() -> None:
+async def test_handshake_with_the_right_key_has_a_request_id() -> None:
     async with local_node(api_key="s3cret") as node:
         headers = {"authorization": "Bearer s3cret", "x-request-id": "mine"}
         async with connect(node, headers=headers) as client:
@@ -229,7 +229,7 @@ async def test_right_key_is_let_in_and_the_answer_names_the_request() -> None:
             assert (await client.ask(op="generate", prompt="p", max_tokens=1))["event"] == "accepted"
 
 
-async def test_closed_socket_gives_its_slots_back_after_their_grace(nothing_left: NothingLeft) -> None:
+async def test_closed_socket_frees_its_slots_after_their_grace(nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=2,slots=3"), resume_grace_s=0.1) as node, nothing_left(node):
         async with connect(node) as client:
             for _ in range(3):
@@ -238,7 +238,7 @@ async def test_closed_socket_gives_its_slots_back_after_their_grace(nothing_left
         await wait_until(lambda: "0 running" in repr(node.node.ledger))
 
 
-async def test_requests_on_a_socket_count_from_message_to_last_event() -> None:
+async def test_socket_requests_are_timed_from_message_to_last_event() -> None:
     async with local_node(mock_model("step_ms=20")) as node, connect(node) as client:
         request_id = (await client.ask(op="generate", prompt="count", max_tokens=5))["id"]
         assert "llm_gateway_inflight_requests 1.0" in (await node.client.get("/metrics")).text

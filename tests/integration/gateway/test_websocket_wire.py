@@ -117,7 +117,7 @@ async def read_to_end(stream: trio.SocketStream) -> bytes:
     return b"".join(pieces)
 
 
-async def test_wrong_key_is_refused_at_the_handshake(nothing_left: NothingLeft) -> None:
+async def test_wrong_key_is_refused_during_the_handshake(nothing_left: NothingLeft) -> None:
     async with local_node(api_key="s3cret") as node:
         node.client.headers["x-api-key"] = "s3cret"
         async with nothing_left(node):
@@ -149,7 +149,7 @@ BROKEN = {
 }
 
 
-async def test_broken_handshake_is_a_json_400_and_the_connection_ends(nothing_left: NothingLeft) -> None:
+async def test_broken_handshake_gets_json_400_and_close(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         for name, head in BROKEN.items():
             async with frames(node) as client:
@@ -162,14 +162,14 @@ async def test_broken_handshake_is_a_json_400_and_the_connection_ends(nothing_le
             assert "WebSocket handshake" in error["message"]
 
 
-async def test_client_that_does_not_await_the_handshake_is_refused(nothing_left: NothingLeft) -> None:
+async def test_frames_before_the_handshake_answer_are_refused(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node), frames(node) as client:
         await client.stream.send_all(HANDSHAKE + b"\r\n" + b"\x81\x82\x00\x00\x00\x00{}")
         answer = await read_to_end(client.stream)
         assert answer.startswith(b"HTTP/1.1 400 ")
 
 
-async def test_handshake_without_compression() -> None:
+async def test_handshake_offers_no_compression() -> None:
     async with local_node() as node, frames(node) as client:
         accepted = await client.handshake()
         assert isinstance(accepted, AcceptConnection)
@@ -192,7 +192,7 @@ async def test_oversize_message_closes_with_1009(
         assert closed.code == 1009
 
 
-async def test_message_of_the_largest_size_is_read() -> None:
+async def test_message_of_the_maximum_size_is_read() -> None:
     async with local_node(max_body_bytes=10_000) as node, frames(node) as client:
         await client.handshake()
         message = json.dumps({"op": "nothing"}).ljust(10_000)
@@ -243,7 +243,7 @@ async def test_ping_is_answered_with_its_payload() -> None:
         assert pong.payload == b"are you there"
 
 
-async def test_node_pings() -> None:
+async def test_node_pings_an_idle_socket() -> None:
     async with local_node() as node, frames(node) as client:
         await client.stream.send_all(HANDSHAKE + b"\r\n")
         data = b""
@@ -287,7 +287,7 @@ async def test_client_that_writes_and_never_reads_is_cut(flood: Any, nothing_lef
             await flood(client)
 
 
-async def test_client_that_reads_nothing_does_not_hold_up_a_shutdown() -> None:
+async def test_client_that_never_reads_does_not_delay_shutdown() -> None:
     async with tight_node(drain_s=0.3) as node, frames(node, small=True) as client:
         await client.handshake()
         for number in range(5):
@@ -300,7 +300,7 @@ async def test_client_that_reads_nothing_does_not_hold_up_a_shutdown() -> None:
 
 
 @pytest.mark.parametrize("how", ["reset", "close"])
-async def test_client_suddenly_gone_gives_its_slots_back(how: str, nothing_left: NothingLeft) -> None:
+async def test_vanished_client_frees_its_slots(how: str, nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=2"), resume_grace_s=0.1) as node, nothing_left(node):
         for _ in range(10):
             async with frames(node) as client:

@@ -88,7 +88,7 @@ async def test_two_requests_in_one_packet_are_answered_in_order(nothing_left: No
             assert await wire.text() == oracle("three")
 
 
-async def test_pipelined_stream_comes_whole_before_the_next_answer(nothing_left: NothingLeft) -> None:
+async def test_pipelined_stream_ends_before_the_next_answer(nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=20")) as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -99,7 +99,7 @@ async def test_pipelined_stream_comes_whole_before_the_next_answer(nothing_left:
             assert await wire.text() == oracle("two")
 
 
-async def test_client_that_goes_with_a_request_in_the_pipeline_is_noticed(nothing_left: NothingLeft) -> None:
+async def test_disconnect_with_a_pipelined_request_is_noticed(nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=5"), resume_grace_s=60) as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -108,7 +108,7 @@ async def test_client_that_goes_with_a_request_in_the_pipeline_is_noticed(nothin
         # A JSON request whose client is gone is cancelled, though nothing can be written to notice it by.
 
 
-async def test_request_byte_by_byte(nothing_left: NothingLeft) -> None:
+async def test_request_sent_byte_by_byte_is_answered(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -117,7 +117,7 @@ async def test_request_byte_by_byte(nothing_left: NothingLeft) -> None:
             assert await wire.text() == oracle("slowly")
 
 
-async def test_expect_100_continue(nothing_left: NothingLeft) -> None:
+async def test_expect_100_continue_gets_100(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -128,7 +128,7 @@ async def test_expect_100_continue(nothing_left: NothingLeft) -> None:
             assert await wire.text() == oracle("polite")
 
 
-async def test_chunked_request_body(nothing_left: NothingLeft) -> None:
+async def test_chunked_request_body_is_read(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -140,7 +140,7 @@ async def test_chunked_request_body(nothing_left: NothingLeft) -> None:
 
 
 @pytest.mark.parametrize("keep_alive", [False, True])
-async def test_http_1_0(keep_alive: bool, nothing_left: NothingLeft) -> None:
+async def test_http_1_0_request_is_answered_and_closed(keep_alive: bool, nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -160,7 +160,7 @@ async def test_http_1_0_stream_ends_with_the_connection(nothing_left: NothingLef
             assert (body.count(b"event: token"), body.count(b"event: done")) == (3, 1)
 
 
-async def test_connection_close_is_done(nothing_left: NothingLeft) -> None:
+async def test_connection_close_header_closes(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -169,7 +169,7 @@ async def test_connection_close_is_done(nothing_left: NothingLeft) -> None:
             await wire.wait_closed()
 
 
-async def test_target_in_other_forms() -> None:
+async def test_absolute_and_escaped_targets_are_served() -> None:
     async with local_node() as node:
         wire = await connect(node)
         async with wire.stream:
@@ -179,7 +179,7 @@ async def test_target_in_other_forms() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/models", "/v1/tree", "/livez", "/nowhere"])
-async def test_client_id_is_told_again_wherever_it_is_cut(path: str) -> None:
+async def test_truncated_request_id_is_echoed_without_trailing_space(path: str) -> None:
     """A cut behind a space made a header that h11 refuses: the client got no answer at all."""
     async with local_node() as node:
         wire = await connect(node)
@@ -204,7 +204,7 @@ async def test_methods_are_case_sensitive() -> None:
             assert (head.status_code, dict(head.headers)[b"allow"]) == (405, b"POST")
 
 
-async def test_upgrade_to_http_2_is_passed_over(nothing_left: NothingLeft) -> None:
+async def test_upgrade_to_http_2_is_ignored(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -233,7 +233,7 @@ GARBAGE = {
 }
 
 
-async def test_what_is_no_http_gets_a_json_400_and_the_connection_ends(nothing_left: NothingLeft) -> None:
+async def test_non_http_bytes_get_json_400_and_close(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         for name, data in GARBAGE.items():
             wire = await connect(node)
@@ -259,7 +259,7 @@ async def test_other_versions_of_http_are_505(data: bytes, nothing_left: Nothing
             await wire.wait_closed()
 
 
-async def test_refused_head_request_has_no_body(nothing_left: NothingLeft) -> None:
+async def test_refused_head_request_gets_no_body(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -279,7 +279,7 @@ async def test_unknown_transfer_encoding_is_501(nothing_left: NothingLeft) -> No
             assert json.loads(body)["error"]["code"] == "INVALID_REQUEST"
 
 
-async def test_huge_head_is_431_and_the_client_reads_it(nothing_left: NothingLeft) -> None:
+async def test_client_reads_431_after_a_huge_head(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -290,7 +290,7 @@ async def test_huge_head_is_431_and_the_client_reads_it(nothing_left: NothingLef
             await wire.wait_closed()
 
 
-async def test_garbage_after_a_good_request_does_not_spoil_its_answer(nothing_left: NothingLeft) -> None:
+async def test_garbage_after_a_request_does_not_spoil_its_answer(nothing_left: NothingLeft) -> None:
     async with local_node(mock_model("step_ms=5")) as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
@@ -301,7 +301,7 @@ async def test_garbage_after_a_good_request_does_not_spoil_its_answer(nothing_le
             await wire.wait_closed()
 
 
-async def test_client_that_stops_sending_in_the_middle_ends_its_connection(nothing_left: NothingLeft) -> None:
+async def test_half_sent_request_closes_the_connection(nothing_left: NothingLeft) -> None:
     """Who sends FIN is taken to be gone: a server cannot tell a half-closed socket from a closed one."""
     async with local_node() as node, nothing_left(node):
         for half in (0, 10, 60, 150):
@@ -314,7 +314,7 @@ async def test_client_that_stops_sending_in_the_middle_ends_its_connection(nothi
                         pass
 
 
-async def test_connection_without_a_request_is_closed_in_time(
+async def test_idle_connection_is_closed_after_its_timeout(
     monkeypatch: pytest.MonkeyPatch, nothing_left: NothingLeft
 ) -> None:
     settings = functools.partial(ConnectionSettings, idle_s=0.2)
@@ -329,7 +329,7 @@ async def test_connection_without_a_request_is_closed_in_time(
                 await wire.wait_closed()
 
 
-async def test_slow_stream_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_stream_does_not_count_as_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = functools.partial(ConnectionSettings, idle_s=0.1)
     monkeypatch.setattr("llmactors.system.gateway_actors.ConnectionSettings", settings)
     async with local_node(mock_model("step_ms=200")) as node:

@@ -28,7 +28,7 @@ def text(prompt: str, max_tokens: int, seed: int | None = None) -> str:
     return mock_text(GenerateRequest("", "mock", prompt, max_tokens=max_tokens, seed=seed))
 
 
-async def test_a_chat(client: openai.AsyncOpenAI) -> None:
+async def test_chat_answer_has_text_and_usage(client: openai.AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(model="mock", messages=MESSAGES, max_tokens=12)
     [choice] = answer.choices
     assert (choice.message.role, choice.message.content) == ("assistant", chat_text(12))
@@ -42,7 +42,7 @@ async def test_a_chat(client: openai.AsyncOpenAI) -> None:
     assert answer._request_id.startswith("req_")
 
 
-async def test_a_chat_as_a_stream(client: openai.AsyncOpenAI) -> None:
+async def test_chat_stream_has_text_and_usage(client: openai.AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(
         model="mock", messages=MESSAGES, max_completion_tokens=12, stream=True, stream_options={"include_usage": True}
     )
@@ -58,16 +58,14 @@ async def test_a_chat_as_a_stream(client: openai.AsyncOpenAI) -> None:
     assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
 
 
-async def test_a_stream_that_asks_for_no_usage_has_none(client: openai.AsyncOpenAI) -> None:
+async def test_stream_has_usage_only_on_request(client: openai.AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(model="mock", messages=MESSAGES, max_tokens=3, stream=True)
     chunks = [chunk async for chunk in stream]
     assert all(chunk.choices and chunk.usage is None for chunk in chunks)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_several_choices_of_one_seed_differ_and_come_back_the_same(
-    client: openai.AsyncOpenAI, stream: bool
-) -> None:
+async def test_choices_of_one_seed_differ_and_repeat(client: openai.AsyncOpenAI, stream: bool) -> None:
     expected = [chat_text(5, seed) for seed in (7, 8, 9)]
     if not stream:
         answer = await client.chat.completions.create(model="mock", messages=MESSAGES, max_tokens=5, n=3, seed=7)
@@ -88,7 +86,7 @@ async def test_several_choices_of_one_seed_differ_and_come_back_the_same(
     assert ends == ["length"] * 3
 
 
-async def test_completions_of_one_text_and_of_several(client: openai.AsyncOpenAI) -> None:
+async def test_completions_of_one_prompt_and_of_several(client: openai.AsyncOpenAI) -> None:
     one = await client.completions.create(model="mock", prompt="once", max_tokens=4)
     assert (one.choices[0].text, one.choices[0].finish_reason) == (text("once", 4), "length")
     several = await client.completions.create(model="mock", prompt=["a", "b"], max_tokens=4)
@@ -97,14 +95,14 @@ async def test_completions_of_one_text_and_of_several(client: openai.AsyncOpenAI
     assert one.object == "text_completion"
 
 
-async def test_a_completion_as_a_stream(client: openai.AsyncOpenAI) -> None:
+async def test_completion_stream_has_the_text(client: openai.AsyncOpenAI) -> None:
     stream = await client.completions.create(model="mock", prompt="once", max_tokens=6, stream=True)
     chunks = [chunk async for chunk in stream]
     assert "".join(chunk.choices[0].text for chunk in chunks) == text("once", 6)
     assert chunks[-1].choices[0].finish_reason == "length"
 
 
-async def test_a_stop_string_is_a_stop(client: openai.AsyncOpenAI) -> None:
+async def test_stop_string_ends_the_answer(client: openai.AsyncOpenAI) -> None:
     whole = chat_text(20)
     stop = whole[30:36]
     answer = await client.chat.completions.create(model="mock", messages=MESSAGES, max_tokens=20, stop=stop)
@@ -112,14 +110,14 @@ async def test_a_stop_string_is_a_stop(client: openai.AsyncOpenAI) -> None:
     assert answer.choices[0].finish_reason == "stop"
 
 
-async def test_models(client: openai.AsyncOpenAI) -> None:
+async def test_models_are_listed_and_retrieved(client: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in client.models.list()] == ["mock"]
     assert (await client.models.retrieve("mock")).id == "mock"
     with pytest.raises(openai.NotFoundError):
         await client.models.retrieve("other")
 
 
-async def test_errors_are_the_classes_that_a_client_expects(client: openai.AsyncOpenAI) -> None:
+async def test_errors_raise_the_classes_of_the_openai_client(client: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         await client.chat.completions.create(model="other", messages=MESSAGES)
     assert missing.value.type == "not_found_error"
@@ -129,7 +127,7 @@ async def test_errors_are_the_classes_that_a_client_expects(client: openai.Async
     assert "`logprobs` is not served here" in refused.value.message
 
 
-async def test_a_key_is_asked_for_and_told_apart() -> None:
+async def test_wrong_key_raises_authentication_error() -> None:
     async with local_node(mock_model(), api_key="sesame") as node:
         for key in ("wrong", "sesame"):
             async with openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key=key, max_retries=0) as client:
@@ -140,7 +138,7 @@ async def test_a_key_is_asked_for_and_told_apart() -> None:
                         await client.models.list()
 
 
-async def test_a_client_comes_again_by_itself_when_it_is_told_when() -> None:
+async def test_client_retries_by_itself_after_retry_after() -> None:
     async with (
         local_node(mock_model("step_ms=1"), rate_limit="1/0.2s") as node,
         openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key="none", max_retries=4) as client,
@@ -151,7 +149,7 @@ async def test_a_client_comes_again_by_itself_when_it_is_told_when() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_who_goes_away_frees_its_slot_at_once(node: LocalNode, client: openai.AsyncOpenAI, stream: bool) -> None:
+async def test_disconnect_frees_the_slot_at_once(node: LocalNode, client: openai.AsyncOpenAI, stream: bool) -> None:
     async def ask() -> None:
         answer: Any = await client.chat.completions.create(
             model="mock", messages=MESSAGES, max_tokens=5000, n=2, stream=stream
@@ -166,7 +164,7 @@ async def test_who_goes_away_frees_its_slot_at_once(node: LocalNode, client: ope
     await wait_until(lambda: "0 running" in repr(node.node.ledger), within_s=1.0)
 
 
-async def test_an_answer_that_cannot_be_finished_ends_with_its_error() -> None:
+async def test_unfinished_answer_ends_with_its_error() -> None:
     async with (
         local_node(mock_model("step_ms=1,crash_at=3,crash_prompt=sky")) as node,
         openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key="none", max_retries=0) as client,
@@ -186,7 +184,7 @@ async def test_an_answer_that_cannot_be_finished_ends_with_its_error() -> None:
             await client.chat.completions.create(model="mock", messages=MESSAGES, max_tokens=9)
 
 
-async def test_the_sync_client(node: LocalNode) -> None:
+async def test_sync_client_reads_answer_and_stream(node: LocalNode) -> None:
     def ask() -> tuple[str, str]:
         with openai.OpenAI(base_url=f"{node.url}/v1", api_key="none", max_retries=0) as client:
             whole = client.chat.completions.create(model="mock", messages=MESSAGES, max_tokens=4)

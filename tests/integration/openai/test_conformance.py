@@ -60,20 +60,20 @@ def _has_version_2(python: Path) -> bool:
     return python.exists() and subprocess.run([python, "-c", check], capture_output=True, check=False).returncode == 0
 
 
-async def test_this_environments_client() -> None:
+async def test_installed_openai_client_conforms() -> None:
     async with local_node(mock_model("step_ms=2")) as node:
         said = await conforms(sys.executable, node, "mock")
     assert said.startswith("openai "), said
 
 
-async def test_the_newest_client_of_version_2(python_of_version_2: Path) -> None:
+async def test_newest_openai_client_of_version_2_conforms(python_of_version_2: Path) -> None:
     async with local_node(mock_model("step_ms=2")) as node:
         said = await conforms(python_of_version_2, node, "mock")
     assert said.startswith("openai 2."), said
 
 
 @pytest.mark.model
-async def test_with_a_real_model(gguf: Path) -> None:
+async def test_openai_client_conforms_with_a_real_model(gguf: Path) -> None:
     settings = Settings(model=(f"smol={gguf}",), bind="127.0.0.1:0", slots=2, context=512)
     async with local_node(*serve_models(settings)) as node:
         with trio.fail_after(60):

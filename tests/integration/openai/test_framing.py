@@ -27,7 +27,7 @@ async def post(node: LocalNode, body: dict[str, Any], path: str = "/v1/chat/comp
     return await node.client.post(path, json=body, headers=headers)
 
 
-async def test_a_stream_is_data_lines_and_nothing_else() -> None:
+async def test_stream_has_only_data_lines() -> None:
     async with local_node(mock_model("step_ms=30"), keep_alive_s=0.01) as node:
         answer = await post(node, {**CHAT, "stream": True})
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -42,7 +42,7 @@ async def test_a_stream_is_data_lines_and_nothing_else() -> None:
     assert chunks[-1]["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}]
 
 
-async def test_readers_that_know_only_data_lines_read_it() -> None:
+async def test_readers_that_know_only_data_lines_get_all_tokens() -> None:
     """As load generators do: split at blank lines, strip `data:`, stop at [DONE], count texts."""
     async with local_node(mock_model()) as node:
         answer = await post(node, {"model": "mock", "prompt": "x", "max_tokens": 5, "stream": True}, "/v1/completions")
@@ -57,7 +57,7 @@ async def test_readers_that_know_only_data_lines_read_it() -> None:
     assert len(texts) == 5
 
 
-async def test_a_stream_without_a_whole_answer_has_no_done() -> None:
+async def test_unfinished_stream_has_no_done_line() -> None:
     async with local_node(mock_model("crash_at=2")) as node:
         answer = await post(node, {**CHAT, "stream": True})
     assert "[DONE]" not in answer.text
@@ -66,7 +66,7 @@ async def test_a_stream_without_a_whole_answer_has_no_done() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
-async def test_a_token_without_text_does_not_end_the_stream(path: str) -> None:
+async def test_token_without_text_does_not_end_the_stream(path: str) -> None:
     """One that is held back as it may begin a stop string, and comes alone."""
     body: dict[str, Any] = {"model": "mock", "messages": CHAT["messages"], "input": "hi"}
     limit = "max_tokens" if "chat" in path else "max_output_tokens"
@@ -79,7 +79,7 @@ async def test_a_token_without_text_does_not_end_the_stream(path: str) -> None:
     assert texts == "".join(tokens)
 
 
-async def test_errors_before_the_answer() -> None:
+async def test_errors_before_the_answer_have_openai_shape() -> None:
     async with local_node(mock_model(), rate_limit="1/h") as node:
         wrong = await post(node, {**CHAT, "n": 99})
         assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "n")
@@ -99,7 +99,7 @@ async def test_errors_before_the_answer() -> None:
 
 
 @pytest.mark.model
-async def test_a_real_model_chats(gguf: Path) -> None:
+async def test_real_model_answers_a_chat(gguf: Path) -> None:
     settings = Settings(model=(f"smol={gguf}",), bind="127.0.0.1:0", slots=2, context=512, threads=1)
     [model] = serve_models(settings)
     async with (

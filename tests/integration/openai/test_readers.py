@@ -56,7 +56,7 @@ def cut(data: bytes, rng: random.Random, largest: int, *, spaces: bool) -> Itera
 
 
 @pytest.mark.parametrize("read", [read_as_vllm_bench, read_as_guidellm])
-async def test_all_tokens_and_the_usage_are_counted(read: Reader) -> None:
+async def test_load_generators_count_all_tokens_and_the_usage(read: Reader) -> None:
     rng = random.Random(7)
     async with local_node(mock_model("step_ms=1")) as node:
         for path in BODIES:
@@ -76,7 +76,7 @@ async def test_all_tokens_and_the_usage_are_counted(read: Reader) -> None:
                 assert not reading.error
 
 
-async def test_an_answer_that_is_not_whole_has_no_end_and_no_usage() -> None:
+async def test_unfinished_answer_has_no_end_and_no_usage() -> None:
     async with local_node(mock_model("crash_at=5")) as node:
         reads = await reads_of(node, "/v1/completions")
     for read in (read_as_vllm_bench, read_as_guidellm):

@@ -143,7 +143,7 @@ def sent(wrong: Wrong) -> Iterator[tuple[str, dict[str, Any]]]:
             yield path, BODIES[path] | {"stream": stream} | wrong.fields
 
 
-async def test_each_is_refused_as_the_table_says() -> None:
+async def test_each_row_of_the_table_is_refused() -> None:
     assert WANTED.keys() == UNSERVED.keys()
     async with local_node(mock_model(f"context={CONTEXT},refuse=refuse me")) as node:
         for wrong in TABLE:
@@ -151,7 +151,7 @@ async def test_each_is_refused_as_the_table_says() -> None:
                 wrong.check(await node.client.post(path, json=body), f"{path} {str(body)[:200]}")
 
 
-async def test_what_is_no_request_at_all_is_refused_too() -> None:
+async def test_body_that_is_no_request_is_refused() -> None:
     missing = {"messages": [HI], "max_tokens": 1}
     limits = {"type": "invalid_request_error", "param": None}
     async with local_node(mock_model()) as node:
@@ -177,7 +177,7 @@ async def test_what_is_no_request_at_all_is_refused_too() -> None:
         Wrong({}, "no such model", None, status=404, kind="not_found_error", code="not_found").check(absent, "model")
 
 
-async def test_deadlines_and_limits_say_whether_and_when_to_come_again() -> None:
+async def test_deadline_and_limit_errors_say_whether_to_retry() -> None:
     late = {"x-request-deadline": str(int(time.time() * 1000) - 1000)}
     async with local_node(mock_model(), rate_limit="1/h") as node:
         for path in (CHAT, COMPLETION):
@@ -197,7 +197,7 @@ async def test_deadlines_and_limits_say_whether_and_when_to_come_again() -> None
             assert 0 < int(limited.headers["retry-after-ms"]) <= int(limited.headers["retry-after"]) * 1000
 
 
-async def test_a_key_that_is_missing_or_wrong() -> None:
+async def test_missing_or_wrong_key_is_401() -> None:
     async with local_node(mock_model(), api_key="sesame") as node:
         for headers in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": "wrong"}):
             for path in (CHAT, COMPLETION):
@@ -211,7 +211,7 @@ def _holds(node: LocalNode, what: str) -> bool:
     return what in repr(node.node.ledger)
 
 
-async def test_a_queue_that_is_full() -> None:
+async def test_full_queue_is_429() -> None:
     async with local_node(mock_model("step_ms=5,slots=1"), max_queued=1) as node, trio.open_nursery() as nursery:
         for queued in ("0 queued, 1 running", "1 queued, 1 running"):
             nursery.start_soon(partial(node.client.post, COMPLETION, json=BODIES[COMPLETION] | {"max_tokens": 4000}))
@@ -222,7 +222,7 @@ async def test_a_queue_that_is_full() -> None:
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
-async def test_the_same_idempotency_key_with_another_body() -> None:
+async def test_same_idempotency_key_with_another_body_is_409() -> None:
     async with local_node(mock_model()) as node:
         headers = {"idempotency-key": "k"}
         assert (await node.client.post(CHAT, json=BODIES[CHAT], headers=headers)).status_code == 200
@@ -231,7 +231,7 @@ async def test_the_same_idempotency_key_with_another_body() -> None:
         assert other.headers["x-should-retry"] == "false", "clients try a 409 again by themselves"
 
 
-async def test_of_several_choices_one_that_fails_before_the_first_token_is_the_status_of_all() -> None:
+async def test_early_failure_of_one_choice_is_the_status_of_all() -> None:
     """So that clients try again by themselves, which they never do once a stream has begun."""
     async with local_node(mock_model("refuse=refuse me")) as node:
         body = BODIES[CHAT] | messages(HI | {"content": "refuse me"}) | {"stream": True, "n": 3}
@@ -240,7 +240,7 @@ async def test_of_several_choices_one_that_fails_before_the_first_token_is_the_s
         assert answer.headers["x-should-retry"] == "false"
 
 
-async def test_fields_that_only_tell_about_the_caller_are_tolerated() -> None:
+async def test_fields_about_the_caller_are_tolerated() -> None:
     harmless = {
         "user": "u1",
         "metadata": {"a": "b"},

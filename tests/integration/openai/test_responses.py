@@ -47,7 +47,7 @@ def deltas(events: list[ResponseStreamEvent]) -> str:
     return "".join(event.delta for event in events if event.type == "response.output_text.delta")
 
 
-async def test_a_response(client: openai.AsyncOpenAI) -> None:
+async def test_response_has_text_status_and_usage(client: openai.AsyncOpenAI) -> None:
     response = await client.responses.create(
         **ASK, instructions="Be brief.", max_output_tokens=6, temperature=0.5, metadata={"a": "b"}
     )
@@ -64,7 +64,7 @@ async def test_a_response(client: openai.AsyncOpenAI) -> None:
     assert await client.responses.retrieve(response.id) == response
 
 
-async def test_an_answer_can_be_sent_back_as_it_came(client: openai.AsyncOpenAI) -> None:
+async def test_output_of_a_response_is_accepted_as_input(client: openai.AsyncOpenAI) -> None:
     first = await client.responses.create(**ASK, max_output_tokens=3)
     conversation: list[Any] = [
         {"role": "user", "content": ASK["input"]},
@@ -80,7 +80,7 @@ async def test_an_answer_can_be_sent_back_as_it_came(client: openai.AsyncOpenAI)
     assert second.output_text == mock_text(GenerateRequest("", "mock", "", messages=messages, max_tokens=3))
 
 
-async def test_the_clients_own_helper_reads_the_stream(client: openai.AsyncOpenAI) -> None:
+async def test_openai_stream_helper_reads_the_stream(client: openai.AsyncOpenAI) -> None:
     """It insists on the order of the events, and on an answer that is complete."""
     whole = text(40)
     stop = whole[60:68]
@@ -93,7 +93,7 @@ async def test_the_clients_own_helper_reads_the_stream(client: openai.AsyncOpenA
     assert events[-1].type == "response.completed"
 
 
-async def test_a_stream_is_event_and_data_lines_and_nothing_else() -> None:
+async def test_stream_has_only_event_and_data_lines() -> None:
     async with local_node(mock_model("step_ms=30"), keep_alive_s=0.01) as node:
         answer = await node.client.post("/v1/responses", json={**ASK, "max_output_tokens": 3, "stream": True})
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -103,7 +103,7 @@ async def test_a_stream_is_event_and_data_lines_and_nothing_else() -> None:
     assert [[line.partition(": ")[0] for line in block.split("\n")] for block in blocks] == [["event", "data"]] * 11
 
 
-async def test_who_comes_again_gets_exactly_the_rest(client: openai.AsyncOpenAI) -> None:
+async def test_reconnecting_client_gets_exactly_the_rest(client: openai.AsyncOpenAI) -> None:
     """While it goes on, and after its end; after any event; also with the client's own helper."""
     stream = await client.responses.create(**ASK, max_output_tokens=30, stream=True, background=True)
     seen: list[ResponseStreamEvent] = []
@@ -127,7 +127,7 @@ async def test_who_comes_again_gets_exactly_the_rest(client: openai.AsyncOpenAI)
         assert [event.sequence_number async for event in helper] == list(range(31, 38))
 
 
-async def test_who_is_ahead_of_the_log_waits_for_what_comes_after(client: openai.AsyncOpenAI) -> None:
+async def test_reader_ahead_of_the_log_waits_for_later_events(client: openai.AsyncOpenAI) -> None:
     response = await client.responses.create(**ASK, max_output_tokens=40, background=True)
     rest = await events_of(await client.responses.retrieve(response.id, stream=True, starting_after=30))
     assert [event.sequence_number for event in rest] == list(range(31, 48))
@@ -136,7 +136,7 @@ async def test_who_is_ahead_of_the_log_waits_for_what_comes_after(client: openai
     assert last.response.output_text == text(40)
 
 
-async def test_in_the_background_it_is_answered_at_once_and_asked_for_later() -> None:
+async def test_background_response_is_returned_at_once_as_queued() -> None:
     async with local_node(mock_model("step_ms=5,slots=1")) as node, client_of(node) as client:
         first = await client.responses.create(**ASK, max_output_tokens=30, background=True, metadata={"job": "1"})
         second = await client.responses.create(**ASK, max_output_tokens=2, background=True)
@@ -158,7 +158,7 @@ async def test_in_the_background_it_is_answered_at_once_and_asked_for_later() ->
         assert (await until_over(client, second.id)).output_text == text(2)
 
 
-async def test_in_the_background_it_outlives_its_reader_and_every_streams_grace() -> None:
+async def test_background_response_outlives_its_reader_and_the_grace() -> None:
     async with local_node(mock_model("step_ms=5"), resume_grace_s=0.02) as node, client_of(node) as client:
         stream = await client.responses.create(**ASK, max_output_tokens=60, background=True, stream=True)
         response_id = ""
@@ -171,14 +171,14 @@ async def test_in_the_background_it_outlives_its_reader_and_every_streams_grace(
         assert (await until_over(client, response_id)).output_text == text(60)
 
 
-async def test_in_the_background_it_does_not_run_for_ever_unattended() -> None:
+async def test_background_response_is_cancelled_after_background_s() -> None:
     async with local_node(mock_model("step_ms=5"), background_s=0.1) as node, client_of(node) as client:
         response = await client.responses.create(**ASK, max_output_tokens=5000, background=True)
         assert (await until_over(client, response.id)).status == "cancelled"
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_in_the_foreground_who_goes_away_frees_its_slot_at_once(
+async def test_disconnect_frees_the_slot_of_a_foreground_response(
     node: LocalNode, client: openai.AsyncOpenAI, stream: bool
 ) -> None:
     async def ask() -> None:
@@ -193,7 +193,7 @@ async def test_in_the_foreground_who_goes_away_frees_its_slot_at_once(
     await wait_until(lambda: "0 running" in repr(node.node.ledger), within_s=1.0)
 
 
-async def test_a_cancel_ends_it_now_and_once(node: LocalNode, client: openai.AsyncOpenAI) -> None:
+async def test_cancel_ends_a_response_once(node: LocalNode, client: openai.AsyncOpenAI) -> None:
     response = await client.responses.create(**ASK, max_output_tokens=5000, background=True)
     events: list[ResponseStreamEvent] = []
 
@@ -215,12 +215,12 @@ async def test_a_cancel_ends_it_now_and_once(node: LocalNode, client: openai.Asy
     assert deltas(events) == cancelled.output_text
 
 
-async def test_a_cancel_after_the_end_gives_what_there_is(client: openai.AsyncOpenAI) -> None:
+async def test_cancel_after_the_end_returns_the_response(client: openai.AsyncOpenAI) -> None:
     response = await client.responses.create(**ASK, max_output_tokens=2)
     assert await client.responses.cancel(response.id) == response
 
 
-async def test_what_cannot_be_finished_ends_with_its_error() -> None:
+async def test_unfinished_response_ends_with_its_error() -> None:
     async with local_node(mock_model("step_ms=1,crash_at=3,crash_prompt=sky")) as node, client_of(node) as client:
         seen: list[ResponseStreamEvent] = []
         response = await client.responses.create(**ASK, max_output_tokens=9, background=True)
@@ -247,7 +247,7 @@ async def test_what_cannot_be_finished_ends_with_its_error() -> None:
         assert refused.value.code == "poisoned"
 
 
-async def test_a_stream_that_is_cut_says_so_and_can_be_told_from_an_end() -> None:
+async def test_cut_stream_differs_from_an_ended_stream() -> None:
     async with (
         local_node(mock_model("step_ms=5")) as node,
         client_of(node) as client,
@@ -270,7 +270,7 @@ async def test_a_stream_that_is_cut_says_so_and_can_be_told_from_an_end() -> Non
         assert last > 5
 
 
-async def test_errors_are_the_classes_that_a_client_expects(client: openai.AsyncOpenAI) -> None:
+async def test_errors_raise_the_classes_of_the_openai_client(client: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         await client.responses.create(model="other", input="hi")
     assert missing.value.type == "not_found_error"
@@ -287,7 +287,7 @@ async def test_errors_are_the_classes_that_a_client_expects(client: openai.Async
     assert deleted.value.status_code == 405
 
 
-async def test_only_a_response_that_is_kept_can_be_asked_for(node: LocalNode, client: openai.AsyncOpenAI) -> None:
+async def test_only_stored_responses_can_be_retrieved(node: LocalNode, client: openai.AsyncOpenAI) -> None:
     """Not what another tenant asked for, what another route answered, what was not to be kept, or what never was."""
     unkept = await client.responses.create(**ASK, max_output_tokens=1, store=False)
     native = await node.client.post("/v1/generate", json={"prompt": "x", "max_tokens": 1})
@@ -307,7 +307,7 @@ async def test_only_a_response_that_is_kept_can_be_asked_for(node: LocalNode, cl
     assert (await node.node.ledger.info("req_other")).state != "ended"
 
 
-async def test_an_answer_is_kept_for_its_time() -> None:
+async def test_response_is_kept_for_its_retention() -> None:
     async with local_node(mock_model(), retention_s=0.3) as node, client_of(node) as client:
         response = await client.responses.create(**ASK, max_output_tokens=2)
         assert await client.responses.retrieve(response.id) == response
@@ -316,7 +316,7 @@ async def test_an_answer_is_kept_for_its_time() -> None:
             await client.responses.retrieve(response.id)
 
 
-async def test_the_same_key_is_the_same_response() -> None:
+async def test_same_idempotency_key_is_the_same_response() -> None:
     async with local_node(mock_model("step_ms=2")) as node, client_of(node) as client:
         key = {"Idempotency-Key": "k"}
         first = await client.responses.create(**ASK, max_output_tokens=9, background=True, extra_headers=key)
@@ -327,7 +327,7 @@ async def test_the_same_key_is_the_same_response() -> None:
             await client.responses.create(**ASK, max_output_tokens=9, extra_headers=key)
 
 
-async def test_other_methods_and_paths(node: LocalNode) -> None:
+async def test_other_methods_and_paths_are_refused(node: LocalNode) -> None:
     assert (await node.client.get("/v1/responses")).status_code == 405
     assert (await node.client.get("/v1/responses/resp_1/cancel")).headers["allow"] == "POST"
     assert (await node.client.get("/v1/responses/resp_1/input_items")).status_code == 404

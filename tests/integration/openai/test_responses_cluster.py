@@ -28,7 +28,7 @@ def client_of(member: ManagedProcess) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{member.url}/v1", api_key="none", max_retries=10)
 
 
-async def test_kill_9_of_its_gateway_takes_no_event_from_a_response() -> None:
+async def test_kill_9_of_the_gateway_loses_no_response_event() -> None:
     async with Cluster(ClusterSettings(gateways=2, workers=1, model="mock:step_ms=20")) as cluster:
         first, second = cluster.gateways
         seen: list[ResponseStreamEvent] = []

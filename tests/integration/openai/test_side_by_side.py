@@ -133,7 +133,7 @@ def differences(theirs: Told, ours: Told) -> set[tuple[str, str]]:
     return found
 
 
-async def test_texts_reasons_counts_and_shapes_are_the_same(gguf: Path) -> None:
+async def test_answers_equal_those_of_llama_server(gguf: Path) -> None:
     met: set[tuple[str, str]] = set()
     async with both(gguf) as (theirs, ours):
         for name, request in REQUESTS.items():
@@ -147,7 +147,7 @@ async def test_texts_reasons_counts_and_shapes_are_the_same(gguf: Path) -> None:
     assert met == ACCEPTED.keys(), "what is no difference any more needs no excuse"
 
 
-async def test_what_is_too_long_is_refused_by_both_and_before_any_stream(gguf: Path) -> None:
+async def test_too_long_prompt_is_refused_by_both_servers(gguf: Path) -> None:
     """Theirs: `code` is the number 400, and `type` their own. Ours are OpenAI's, which clients look for."""
     long: dict[str, Any] = {"messages": [{"role": "user", "content": "word " * 400}], "max_tokens": 4}
     async with both(gguf) as (theirs, ours):

@@ -60,7 +60,7 @@ async def schemathesis(node: LocalNode, folder: Path, *options: str) -> str:
     return report
 
 
-async def test_it_finds_nothing(tmp_path: Path) -> None:
+async def test_schemathesis_finds_no_violation(tmp_path: Path) -> None:
     async with local_node(mock_model("context=32")) as node:
         report = await schemathesis(node, tmp_path, "--phases=coverage,fuzzing", "--max-examples=4")
     assert f"Tested: {len(OPERATIONS)}" in report

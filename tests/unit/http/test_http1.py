@@ -24,7 +24,7 @@ from llmactors.http.inbox import Inbox
         (b"http://[::1/x", b"/x"),
     ],
 )
-def test_target_that_names_the_server_is_read_as_its_path(target: bytes, origin: bytes) -> None:
+def test_absolute_target_is_read_as_its_path(target: bytes, origin: bytes) -> None:
     assert _origin_form(target) == origin
 
 
@@ -39,7 +39,7 @@ class Tasks:
         return Inbox()
 
 
-async def test_chunk_passes_neither_a_head_that_is_held_nor_the_end() -> None:
+async def test_chunk_is_written_only_between_head_and_end() -> None:
     written: list[bytes] = []
 
     class Output:

@@ -23,7 +23,7 @@ def judge(*requests: RequestHistory) -> CheckReport:
     return check(History(list(requests)))
 
 
-def test_a_clean_history_passes() -> None:
+def test_clean_history_passes() -> None:
     verdict = judge(request(1), request(2))
     assert verdict.broken == {}
     assert (verdict.accepted, verdict.ended_once, verdict.finished) == (2, 2, 2)
@@ -152,7 +152,7 @@ def ended_otherwise_later(made: RequestHistory) -> None:
         (ended_otherwise_later, {"replays_differ": 1}),
     ],
 )
-def test_a_spoiled_history_fails_by_its_kind(spoil: Callable[[RequestHistory], None], broken: dict[str, int]) -> None:
+def test_each_kind_of_fault_is_reported(spoil: Callable[[RequestHistory], None], broken: dict[str, int]) -> None:
     spoiled = request(1)
     spoil(spoiled)
     verdict = judge(request(2), spoiled)
@@ -161,20 +161,20 @@ def test_a_spoiled_history_fails_by_its_kind(spoil: Callable[[RequestHistory], N
     assert "BROKEN" in str(verdict)
 
 
-def test_two_requests_of_one_id_are_broken() -> None:
+def test_request_id_used_twice_is_reported() -> None:
     twin = request(2)
     twin.id = "r1"
     assert judge(request(1), twin).broken == {"foreign": 2}
 
 
-def test_a_request_without_hope_says_so() -> None:
+def test_example_of_a_lost_request_shows_the_last_status() -> None:
     lost = request()
     without_end(lost)
     lost.gone = 404
     assert "answered 404" in judge(lost).examples[0]
 
 
-def test_an_explicit_error_is_counted_by_its_code_and_is_no_loss() -> None:
+def test_explicit_error_is_counted_and_is_no_loss() -> None:
     failed = request()
     failed.tokens = failed.tokens[:2]
     failed.ends = [EndSeen("error", 3, 1.6, "POISONED")]
@@ -184,14 +184,14 @@ def test_an_explicit_error_is_counted_by_its_code_and_is_no_loss() -> None:
     assert (verdict.finished, verdict.ended_once, verdict.tokens) == (0, 1, 2)
 
 
-def test_tokens_before_an_explicit_error_may_not_be_lost_either() -> None:
+def test_tokens_before_an_explicit_error_count_as_lost() -> None:
     failed = request()
     failed.tokens = failed.tokens[:2]
     failed.ends = [EndSeen("error", 5, 1.6, "POISONED")]
     assert judge(failed).broken == {"lost": 2}
 
 
-def test_without_an_oracle_the_shape_is_still_checked() -> None:
+def test_shape_is_checked_without_an_oracle() -> None:
     short = request(1)
     del short.tokens[2]
     assert check(History([request(2), short]), lambda request: None).broken == {"lost": 1}
@@ -205,7 +205,7 @@ class Keys:
         return list(self._left)
 
 
-def test_keys_that_are_left_are_broken() -> None:
+def test_leftover_redis_keys_are_reported() -> None:
     verdict = check(History([request()]), observer=Keys("log:r1"))
     assert verdict.broken == {"keys_left": 1}
     assert check(History([request()]), observer=Keys()).broken == {}
@@ -228,7 +228,7 @@ def test_gaps_above_the_threshold_are_listed() -> None:
     assert "wrong 0 · takeover gap p50 2.10 s" in str(told)
 
 
-def test_gaps_end_with_the_first_end_and_begin_with_the_first_token() -> None:
+def test_gaps_lie_between_first_token_and_first_end() -> None:
     only_end = RequestHistory("p", 1, 6, 0.0, id="r1", accepted_at=0.0)
     only_end.add_end(EndSeen("error", 1, 9.0, "UNAVAILABLE"))
     assert only_end.gaps() == []
@@ -242,7 +242,7 @@ def test_percentiles_are_exact() -> None:
     assert percentiles(range(1, 101)) == {"p50": 50, "p99": 99, "max": 100}
 
 
-def test_the_verdict_reads_as_one_block() -> None:
+def test_report_prints_as_one_block() -> None:
     text = str(check(History([request()]), strikes={"workers killed": 41, "redis killed": 5}))
     assert text.startswith(
         "faults: 41 workers killed, 5 redis killed · requests 1 accepted, 1 ended once · tokens 6 · lost requests 0"

@@ -42,7 +42,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-async def test_it_brings_up_what_it_is_told(settings: ClusterSettings) -> None:
+async def test_cluster_starts_the_processes_of_its_settings(settings: ClusterSettings) -> None:
     async with Cluster(settings) as cluster:
         assert [member.name for member in cluster.members] == ["gateway-1", "gateway-2", "worker-1", "worker-2"]
         assert all(member.ready for member in cluster.members)
@@ -62,7 +62,7 @@ async def test_it_brings_up_what_it_is_told(settings: ClusterSettings) -> None:
     assert not cluster.redis.running
 
 
-async def test_a_killed_process_comes_back_where_it_was(settings: ClusterSettings) -> None:
+async def test_killed_process_returns_at_the_same_address(settings: ClusterSettings) -> None:
     async with Cluster(attrs.evolve(settings, workers=0)) as cluster:
         urls = cluster.gateway_urls
         cluster.gateways[0].kill()
@@ -80,7 +80,7 @@ async def test_each_process_has_a_proxy_of_its_own(settings: ClusterSettings) ->
                 assert await trio.to_thread.run_sync(client.ping)
 
 
-async def test_nothing_is_left_when_the_test_fails(settings: ClusterSettings) -> None:
+async def test_failed_test_leaves_no_process_or_file(settings: ClusterSettings) -> None:
     cluster = Cluster(attrs.evolve(settings, proxied=True))
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
         async with cluster:
@@ -90,7 +90,7 @@ async def test_nothing_is_left_when_the_test_fails(settings: ClusterSettings) ->
     assert not cluster.directory.exists()
 
 
-async def test_nothing_is_left_when_one_does_not_start(settings: ClusterSettings) -> None:
+async def test_failed_start_leaves_no_process_or_file(settings: ClusterSettings) -> None:
     environ = {**settings.environ, "FAIL": "worker-2"}
     cluster = Cluster(attrs.evolve(settings, environ=environ))
     says = pytest.RaisesExc(RuntimeError, match="worker-2 did not start: llmactors: no such model")
@@ -109,7 +109,7 @@ async def test_tracebacks_are_reported(settings: ClusterSettings) -> None:
         assert "KeyError: 'gateway-1'" in text
 
 
-async def test_the_server_is_there_again_after_a_restart(settings: ClusterSettings) -> None:
+async def test_redis_answers_after_restart_redis(settings: ClusterSettings) -> None:
     async with Cluster(attrs.evolve(settings, gateways=0, workers=0)) as cluster:
         with cluster.client() as client:
             client.set("kept", 1)

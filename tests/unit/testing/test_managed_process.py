@@ -36,7 +36,7 @@ def exists(pid: int) -> bool:
     return True
 
 
-async def test_it_is_started_again_whenever_it_ends_and_gone_at_the_end(tmp_path: Path) -> None:
+async def test_process_is_restarted_until_the_block_ends(tmp_path: Path) -> None:
     async with running(tmp_path) as member:
         assert member.url.startswith("http://127.0.0.1:")
         first = member.pid
@@ -54,7 +54,7 @@ async def test_it_is_started_again_whenever_it_ends_and_gone_at_the_end(tmp_path
     assert not member.alive
 
 
-async def test_a_frozen_one_is_thawed_and_a_killed_one_is_not_missed(tmp_path: Path) -> None:
+async def test_frozen_process_is_thawed_unless_it_was_killed(tmp_path: Path) -> None:
     async with running(tmp_path) as member:
         state = Path(f"/proc/{member.pid}/stat")
         with member.stopped() as was_there:
@@ -68,7 +68,7 @@ async def test_a_frozen_one_is_thawed_and_a_killed_one_is_not_missed(tmp_path: P
     assert not member.alive
 
 
-async def test_nothing_is_left_of_one_that_is_frozen_when_the_test_fails(tmp_path: Path) -> None:
+async def test_failed_test_leaves_no_frozen_process(tmp_path: Path) -> None:
     pid = 0
     with pytest.RaisesGroup(KeyError, flatten_subgroups=True):
         async with running(tmp_path) as member:
@@ -78,7 +78,7 @@ async def test_nothing_is_left_of_one_that_is_frozen_when_the_test_fails(tmp_pat
     assert not exists(pid)
 
 
-async def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
+async def test_failed_start_shows_the_output(tmp_path: Path) -> None:
     with pytest.RaisesGroup(
         pytest.RaisesExc(RuntimeError, match="gateway-1 did not start(.|\n)*llmactors: "), flatten_subgroups=True
     ):
@@ -86,7 +86,7 @@ async def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
             pass
 
 
-async def test_tracebacks_of_all_lives_are_found(tmp_path: Path) -> None:
+async def test_tracebacks_of_all_starts_are_found(tmp_path: Path) -> None:
     async with running(tmp_path) as member:
         assert member.tracebacks() == []
         (tmp_path / "gateway-1.7.err").write_text("fine\nTraceback (most recent call last):\n  ...\nKeyError: 1\n")
@@ -95,7 +95,7 @@ async def test_tracebacks_of_all_lives_are_found(tmp_path: Path) -> None:
         assert "KeyError" in found
 
 
-async def test_clients_of_a_node_that_forgets_see_their_requests_lost(tmp_path: Path) -> None:
+async def test_clients_of_a_node_that_forgets_report_lost_requests(tmp_path: Path) -> None:
     """The instruments as a whole: a ledger in memory cannot survive `kill -9`, and they must say so."""
     # On a port of its own choice a second life would be somewhere else.
     async with running(tmp_path) as first:

@@ -37,7 +37,7 @@ def usable(cluster: Cluster) -> bool:
         return bool(client.set("after", 1)) and client.config_get("maxmemory")["maxmemory"] == "0"
 
 
-async def test_a_killed_server_comes_back_with_its_data(cluster: Cluster) -> None:
+async def test_killed_server_returns_with_its_data(cluster: Cluster) -> None:
     with cluster.client() as client:
         client.set("kept", 1)
         first = cluster.redis.process
@@ -48,13 +48,13 @@ async def test_a_killed_server_comes_back_with_its_data(cluster: Cluster) -> Non
         assert nemesis.count == 1
 
 
-async def test_a_server_is_started_again_also_when_the_fault_is_cancelled(cluster: Cluster) -> None:
+async def test_cancelled_kill_still_restarts_the_server(cluster: Cluster) -> None:
     with trio.move_on_after(0.1):
         await nemeses.KillRedis(cluster, min_s=20, max_s=20).strike(RNG)
     assert usable(cluster)
 
 
-async def test_a_frozen_server_is_silent_for_that_time(cluster: Cluster) -> None:
+async def test_frozen_server_is_silent_for_the_duration(cluster: Cluster) -> None:
     async with trio.open_nursery() as nursery:
         nemesis = nemeses.FreezeRedis(cluster, min_s=0.5, max_s=0.5)
         nursery.start_soon(nemesis.strike, RNG)
@@ -75,7 +75,7 @@ async def test_client_kill_closes_other_connections(cluster: Cluster) -> None:
     assert usable(cluster)
 
 
-async def test_client_pause_holds_everybody_up(cluster: Cluster) -> None:
+async def test_client_pause_delays_all_clients(cluster: Cluster) -> None:
     async with trio.open_nursery() as nursery:
         nemesis = nemeses.ClientPause(cluster, min_s=0.4, max_s=0.4)
         nursery.start_soon(nemesis.strike, RNG)
@@ -85,7 +85,7 @@ async def test_client_pause_holds_everybody_up(cluster: Cluster) -> None:
         assert time.monotonic() - begun > 0.2
 
 
-async def test_out_of_memory_refuses_writes_and_heals_when_cancelled(cluster: Cluster) -> None:
+async def test_cancelled_out_of_memory_still_heals(cluster: Cluster) -> None:
     nemesis = nemeses.OutOfMemory(cluster, min_s=20, max_s=20)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(nemesis.strike, RNG)
@@ -99,7 +99,7 @@ async def test_out_of_memory_refuses_writes_and_heals_when_cancelled(cluster: Cl
 @pytest.mark.parametrize(
     "kind", [nemeses.ProxyLoseReplies, nemeses.ProxyBlackHole, nemeses.ProxyDelay, nemeses.ProxyRefuse]
 )
-async def test_a_proxy_passes_again_after_its_fault(cluster: Cluster, kind: type[nemeses.Nemesis]) -> None:
+async def test_proxy_passes_bytes_again_after_its_fault(cluster: Cluster, kind: type[nemeses.Nemesis]) -> None:
     nemesis = kind(cluster, min_s=0.1, max_s=0.1)
     for seed in range(4):
         await nemesis.strike(random.Random(seed))
@@ -113,7 +113,7 @@ async def test_a_proxy_passes_again_after_its_fault(cluster: Cluster, kind: type
     assert await trio.to_thread.run_sync(ping)
 
 
-async def test_a_cut_counts_only_where_something_was_cut(cluster: Cluster) -> None:
+async def test_cut_counts_only_if_a_connection_was_open(cluster: Cluster) -> None:
     nemesis = nemeses.ProxyCut(cluster)
     await nemesis.strike(RNG)
     assert nemesis.count == 0
@@ -123,7 +123,7 @@ async def test_a_cut_counts_only_where_something_was_cut(cluster: Cluster) -> No
     assert nemesis.count == 1
 
 
-async def test_processes_are_killed_and_frozen_only_where_they_are_ready(cluster: Cluster, tmp_path: Path) -> None:
+async def test_only_ready_processes_are_killed_or_frozen(cluster: Cluster, tmp_path: Path) -> None:
     kill, freeze = nemeses.KillWorker(cluster), nemeses.FreezeWorker(cluster, min_s=0.1, max_s=0.1)
     arguments = ("--model", "mock", "--bind", "127.0.0.1:0")
     member = ManagedProcess("worker", "worker-1", arguments, tmp_path, restart_after_s=1)
@@ -167,7 +167,7 @@ class Noted(nemeses.Nemesis):
 
 
 @pytest.mark.parametrize("overlap", [True, False])
-async def test_the_schedule_follows_from_its_seed(overlap: bool) -> None:
+async def test_schedule_follows_from_its_seed(overlap: bool) -> None:
     runs = []
     for _ in range(2):
         # Without entering it: nothing runs.
@@ -179,7 +179,7 @@ async def test_the_schedule_follows_from_its_seed(overlap: bool) -> None:
     assert runs[0] == runs[1]
 
 
-async def test_the_schedule_ends_with_its_event() -> None:
+async def test_schedule_ends_with_its_event() -> None:
     until, noted = trio.Event(), Noted(Cluster())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: nemeses.strike_repeatedly([noted], random.Random(5), every_s=0.01, until=until))
@@ -188,7 +188,7 @@ async def test_the_schedule_ends_with_its_event() -> None:
     assert noted.count < 30
 
 
-async def test_keys_that_stay_are_told_from_those_that_go(cluster: Cluster) -> None:
+async def test_keys_with_and_without_ttl_are_told_apart(cluster: Cluster) -> None:
     with cluster.client() as client:
         client.set("before", 1)
         keys = RedisKeys(client)

@@ -67,7 +67,7 @@ async def test_bytes_pass_unchanged_and_are_counted(proxy: Proxy) -> None:
         assert statistics.bytes_up == statistics.bytes_down == len(data)
 
 
-async def test_the_end_of_one_side_is_the_end_of_the_other(proxy: Proxy) -> None:
+async def test_end_of_one_side_ends_the_other(proxy: Proxy) -> None:
     async with await connect(proxy) as stream:
         await say(stream, b"hello")
         await stream.send_eof()
@@ -77,7 +77,7 @@ async def test_the_end_of_one_side_is_the_end_of_the_other(proxy: Proxy) -> None
         await trio.sleep(0.005)
 
 
-async def test_a_delay_is_of_every_byte_but_not_of_their_number(proxy: Proxy) -> None:
+async def test_delay_does_not_grow_with_the_number_of_bytes(proxy: Proxy) -> None:
     async with await connect(proxy) as stream:
         assert await say(stream, b"hello") < 0.1
         with proxy.delayed(0.1):
@@ -90,13 +90,13 @@ async def test_a_delay_is_of_every_byte_but_not_of_their_number(proxy: Proxy) ->
         assert await say(stream, b"hello") < 0.1
 
 
-async def test_the_longest_of_two_delays_counts(proxy: Proxy) -> None:
+async def test_longest_of_two_delays_counts(proxy: Proxy) -> None:
     with proxy.delayed(0.2), proxy.delayed(0.1):
         assert proxy.delay_s == 0.2
     assert proxy.delay_s == 0.0
 
 
-async def test_a_black_hole_is_silent_and_all_arrives_afterwards(proxy: Proxy) -> None:
+async def test_black_hole_is_silent_and_delivers_afterwards(proxy: Proxy) -> None:
     async with await connect(proxy) as stream:
         await say(stream, b"hello")
         with proxy.black_holed():
@@ -108,7 +108,7 @@ async def test_a_black_hole_is_silent_and_all_arrives_afterwards(proxy: Proxy) -
         assert await read(stream, 5) == b"lost?"
 
 
-async def test_a_black_hole_of_one_direction_lets_the_other_pass(proxy: Proxy) -> None:
+async def test_one_way_black_hole_passes_the_other_direction(proxy: Proxy) -> None:
     async with await connect(proxy) as stream:
         await say(stream, b"hello")
         with proxy.black_holed("down"):
@@ -128,7 +128,7 @@ async def test_two_black_holes_last_until_the_second_ends(proxy: Proxy) -> None:
         assert await read(stream, 5) == b"hello"
 
 
-async def test_a_cut_resets_every_connection_at_once(proxy: Proxy) -> None:
+async def test_cut_resets_every_connection(proxy: Proxy) -> None:
     async with await connect(proxy) as one, await connect(proxy) as two:
         await say(one, b"hello")
         await say(two, b"hello")
@@ -140,7 +140,7 @@ async def test_a_cut_resets_every_connection_at_once(proxy: Proxy) -> None:
         await say(stream, b"hello")
 
 
-async def test_a_cut_reaches_through_a_black_hole(proxy: Proxy) -> None:
+async def test_cut_works_during_a_black_hole(proxy: Proxy) -> None:
     async with await connect(proxy) as stream:
         await say(stream, b"hello")
         with proxy.black_holed():
@@ -150,7 +150,7 @@ async def test_a_cut_reaches_through_a_black_hole(proxy: Proxy) -> None:
                 await stream.receive_some()
 
 
-async def test_lost_replies_are_of_commands_that_arrived(proxy: Proxy) -> None:
+async def test_commands_arrive_whose_replies_are_lost(proxy: Proxy) -> None:
     async with await connect(proxy) as stream:
         await say(stream, b"hello")
         before = proxy.statistics()
@@ -165,7 +165,7 @@ async def test_lost_replies_are_of_commands_that_arrived(proxy: Proxy) -> None:
         await say(stream, b"hello")
 
 
-async def test_refusing_resets_what_is_open_and_what_comes(proxy: Proxy) -> None:
+async def test_refusing_resets_open_and_new_connections(proxy: Proxy) -> None:
     async with await connect(proxy) as stream:
         await say(stream, b"hello")
         with proxy.refusing():
@@ -179,7 +179,7 @@ async def test_refusing_resets_what_is_open_and_what_comes(proxy: Proxy) -> None
         await say(stream, b"hello")
 
 
-async def test_a_server_that_is_down_resets_the_client(proxy: Proxy) -> None:
+async def test_client_is_reset_while_the_server_is_down(proxy: Proxy) -> None:
     async with trio.open_nursery() as nursery:
         listener = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener[0].socket.getsockname()[1]
@@ -191,7 +191,7 @@ async def test_a_server_that_is_down_resets_the_client(proxy: Proxy) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_its_state_can_be_read(proxy: Proxy) -> None:
+async def test_repr_shows_the_faults_of_the_proxy(proxy: Proxy) -> None:
     with proxy.delayed(0.2), proxy.black_holed("up"), proxy.refusing():
         assert repr(proxy) == f"<Proxy test on {proxy.port}, 0 open, delay 0.2 s, silent up, refuses>"
     assert repr(proxy) == f"<Proxy test on {proxy.port}, 0 open, passes>"

@@ -131,7 +131,7 @@ async def two_and_cut(exchange: Exchange) -> None:
     await exchange.tokens(1, 2)
 
 
-async def test_many_streams_of_a_real_node_end_once_each() -> None:
+async def test_streams_of_a_real_node_end_once_each() -> None:
     settings = LoadSettings(clients=16, max_tokens=12, replay_share=1.0)
     async with local_node(mock_model("step_ms=1")) as node:
         load = StreamLoad(lambda: [node.url], settings, seed=7)
@@ -146,7 +146,7 @@ async def test_many_streams_of_a_real_node_end_once_each() -> None:
     assert not verdict.refused
 
 
-async def test_a_cut_stream_is_taken_up_after_the_last_event_seen() -> None:
+async def test_cut_stream_resumes_after_the_last_event_seen() -> None:
     async with serving(two_and_cut, whole) as gateway:
         load = await one_request(gateway)
     (request,) = load.history.requests
@@ -156,7 +156,7 @@ async def test_a_cut_stream_is_taken_up_after_the_last_event_seen() -> None:
     assert check(load.history).broken == {}
 
 
-async def test_it_goes_to_the_other_gateway() -> None:
+async def test_cut_stream_resumes_at_the_other_gateway() -> None:
     async def rest_of_first(exchange: Exchange) -> None:
         await whole(attrs.evolve(exchange, answer=first._answer))
 
@@ -168,7 +168,7 @@ async def test_it_goes_to_the_other_gateway() -> None:
     assert check(load.history).broken == {}
 
 
-async def test_an_error_event_without_a_seq_is_a_cut_and_no_end() -> None:
+async def test_error_event_without_seq_is_a_cut() -> None:
     async def cut_in_words(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.tokens(1, 2)
@@ -183,7 +183,7 @@ async def test_an_error_event_without_a_seq_is_a_cut_and_no_end() -> None:
     assert check(load.history).broken == {}
 
 
-async def test_a_clean_end_without_a_terminal_event_is_a_cut() -> None:
+async def test_clean_close_without_terminal_event_is_a_cut() -> None:
     async def two_and_a_clean_end(exchange: Exchange) -> None:
         await two_and_cut(exchange)
         await exchange.chunk(b"")
@@ -205,7 +205,7 @@ async def test_silence_is_a_cut() -> None:
     assert check(load.history).broken == {}
 
 
-async def test_a_refused_request_is_asked_anew_and_promises_nothing() -> None:
+async def test_refused_request_is_sent_anew_and_is_no_loss() -> None:
     async def full(exchange: Exchange) -> None:
         await exchange.refuse("429 Too Many Requests", "OVERLOADED", "Retry-After: 1")
 
@@ -216,7 +216,7 @@ async def test_a_refused_request_is_asked_anew_and_promises_nothing() -> None:
     assert check(load.history).broken == {}
 
 
-async def test_no_status_line_leaves_the_outcome_unknown() -> None:
+async def test_missing_status_line_leaves_the_outcome_unknown() -> None:
     async def nothing(exchange: Exchange) -> None:
         pass
 
@@ -229,7 +229,7 @@ async def test_no_status_line_leaves_the_outcome_unknown() -> None:
     assert check(load.history).accepted == 1
 
 
-async def test_a_busy_gateway_is_asked_again_for_what_was_accepted() -> None:
+async def test_accepted_request_is_retried_at_a_busy_gateway() -> None:
     async def away(exchange: Exchange) -> None:
         await exchange.refuse("503 Service Unavailable", "UNAVAILABLE", "Retry-After: 1")
 
@@ -240,7 +240,7 @@ async def test_a_busy_gateway_is_asked_again_for_what_was_accepted() -> None:
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "410 Gone"])
-async def test_a_request_that_nobody_knows_any_more_is_lost(status: str) -> None:
+async def test_accepted_request_answered_404_is_lost(status: str) -> None:
     async def forgot(exchange: Exchange) -> None:
         await exchange.refuse(status, "X")
 
@@ -249,7 +249,7 @@ async def test_a_request_that_nobody_knows_any_more_is_lost(status: str) -> None
     assert check(load.history).broken == {"lost_requests": 1}
 
 
-async def test_no_content_before_the_end_was_seen_is_a_loss() -> None:
+async def test_status_204_before_the_end_is_a_loss() -> None:
     async def over(exchange: Exchange) -> None:
         await exchange.head("204 No Content")
 
@@ -259,13 +259,13 @@ async def test_no_content_before_the_end_was_seen_is_a_loss() -> None:
     assert check(load.history).broken == {"lost_requests": 1}
 
 
-async def test_what_has_not_ended_by_then_is_lost() -> None:
+async def test_request_open_after_settle_s_is_lost() -> None:
     async with serving(two_and_cut) as gateway:
         load = await one_request(gateway, settle_s=0.3)
     assert check(load.history).lost_requests == 1
 
 
-async def test_it_reads_on_after_the_end_and_sees_a_second_one() -> None:
+async def test_second_terminal_event_is_seen() -> None:
     async def twice(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.tokens(1, TOKENS)
@@ -279,7 +279,7 @@ async def test_it_reads_on_after_the_end_and_sees_a_second_one() -> None:
     assert check(load.history).broken == {"second_ends": 1}
 
 
-async def test_a_log_that_reads_otherwise_later_is_seen() -> None:
+async def test_log_that_differs_when_replayed_is_seen() -> None:
     async def shorter(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.tokens(1, 3)
@@ -291,7 +291,7 @@ async def test_a_log_that_reads_otherwise_later_is_seen() -> None:
     assert check(load.history).broken == {"replays_differ": 1}
 
 
-async def test_bytes_may_come_in_any_pieces() -> None:
+async def test_stream_is_read_in_pieces_of_any_size() -> None:
     async def in_drips(exchange: Exchange) -> None:
         sent: list[bytes] = []
 
@@ -313,7 +313,7 @@ async def test_bytes_may_come_in_any_pieces() -> None:
 
 
 @pytest.mark.parametrize("junk", [b"\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"x" * 70_000, b""])
-async def test_junk_instead_of_a_head_is_a_cut(junk: bytes) -> None:
+async def test_malformed_response_head_is_a_cut(junk: bytes) -> None:
     async def answer(exchange: Exchange) -> None:
         await exchange.stream.send_all(junk)
 
@@ -323,7 +323,7 @@ async def test_junk_instead_of_a_head_is_a_cut(junk: bytes) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"zz\r\nabc\r\n", b"6\r\nabcd\n\n\r\n"])
-async def test_junk_instead_of_a_body_is_a_cut(junk: bytes) -> None:
+async def test_malformed_response_body_is_a_cut(junk: bytes) -> None:
     async def answer(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.stream.send_all(junk)

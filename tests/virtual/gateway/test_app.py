@@ -76,7 +76,7 @@ async def test_draining_node_refuses_requests_and_handshakes() -> None:
     assert (rig.headers[b"retry-after"], rig.headers[b"x-client-request-id"]) == (b"1", b"mine")
 
 
-async def test_model_that_is_not_up_yet_is_503_with_retry_after() -> None:
+async def test_model_that_is_starting_is_503_with_retry_after() -> None:
     rig = Rig(ModelStatus())
     await rig.run("POST", "/v1/generate", {"prompt": "p"})
 
@@ -84,7 +84,7 @@ async def test_model_that_is_not_up_yet_is_503_with_retry_after() -> None:
     assert int(rig.headers[b"retry-after"]) >= 1
 
 
-async def test_body_that_does_not_come_is_408_after_its_time(autojump_clock: MockClock) -> None:
+async def test_missing_body_is_408_after_body_s(autojump_clock: MockClock) -> None:
     rig = Rig()
     begun = trio.current_time()
     scope: Scope = {
@@ -101,7 +101,7 @@ async def test_body_that_does_not_come_is_408_after_its_time(autojump_clock: Moc
     assert trio.current_time() - begun == rig.service.settings.body_s
 
 
-async def test_ledger_that_goes_away_mid_stream_ends_it_with_an_error_event() -> None:
+async def test_ledger_failure_mid_stream_is_an_error_event() -> None:
     class Fragile(MemoryLedger):
         async def follow(self, request_id: str, after: int = 0) -> Any:
             follower = await super().follow(request_id, after)
@@ -139,7 +139,7 @@ async def test_ledger_that_goes_away_mid_stream_ends_it_with_an_error_event() ->
     assert 'llm_gateway_errors_total{code="UNAVAILABLE"} 1.0' in rig.metrics.render()[0].decode()
 
 
-async def test_unforeseen_fault_is_a_500_without_details() -> None:
+async def test_unexpected_exception_is_a_500_without_details() -> None:
     class Broken(MemoryLedger):
         async def admit(self, candidates: Any) -> Any:
             raise RuntimeError("secret detail")

@@ -54,7 +54,7 @@ async def hint_of(queue: FarQueue) -> AsyncIterator[QueueHint]:
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
-async def test_while_the_ledger_has_refused_nothing_it_decides_on_all(autojump_clock: MockClock) -> None:
+async def test_ledger_decides_alone_until_its_first_refusal(autojump_clock: MockClock) -> None:
     queue = FarQueue()
     async with trio.open_nursery() as nursery:
         hint = QueueHint(MOST, MOST_BYTES, queue.look)
@@ -67,7 +67,7 @@ async def test_while_the_ledger_has_refused_nothing_it_decides_on_all(autojump_c
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
-async def test_a_full_queue_refuses_until_a_look_finds_room(autojump_clock: MockClock) -> None:
+async def test_full_queue_refuses_until_a_look_finds_room(autojump_clock: MockClock) -> None:
     queue = FarQueue()
     async with hint_of(queue) as hint:
         assert hint.lacks([1])
@@ -77,7 +77,7 @@ async def test_a_full_queue_refuses_until_a_look_finds_room(autojump_clock: Mock
         assert hint.lacks([1, 1])
 
 
-async def test_what_was_sent_since_a_look_began_takes_its_room(autojump_clock: MockClock) -> None:
+async def test_requests_sent_during_a_look_count(autojump_clock: MockClock) -> None:
     queue = FarQueue(queued=MOST - 2)
     async with hint_of(queue) as hint:
         hint.send([1])
@@ -91,7 +91,7 @@ async def test_what_was_sent_since_a_look_began_takes_its_room(autojump_clock: M
         assert hint.lacks([1, 1])
 
 
-async def test_bytes_are_room_as_well(autojump_clock: MockClock) -> None:
+async def test_bytes_count_as_room(autojump_clock: MockClock) -> None:
     async with hint_of(FarQueue(queued=1, queued_bytes=MOST_BYTES - 10)) as hint:
         assert not hint.lacks([10])
         assert hint.lacks([11])
@@ -99,7 +99,7 @@ async def test_bytes_are_room_as_well(autojump_clock: MockClock) -> None:
         assert hint.lacks([6])
 
 
-async def test_old_knowledge_refuses_nobody(autojump_clock: MockClock) -> None:
+async def test_outdated_look_refuses_nobody(autojump_clock: MockClock) -> None:
     """However slow the ledger has become: it is asked."""
     queue = FarQueue()
     async with hint_of(queue) as hint:
@@ -110,7 +110,7 @@ async def test_old_knowledge_refuses_nobody(autojump_clock: MockClock) -> None:
         assert not hint.lacks([1])
 
 
-async def test_knowledge_is_as_old_as_its_question(autojump_clock: MockClock) -> None:
+async def test_age_of_a_look_counts_from_its_start(autojump_clock: MockClock) -> None:
     queue = FarQueue()
     async with hint_of(queue) as hint:
         queue.trip_s = 0.9 * TRUSTED_S
@@ -121,7 +121,7 @@ async def test_knowledge_is_as_old_as_its_question(autojump_clock: MockClock) ->
         assert not hint.lacks([1])
 
 
-async def test_a_ledger_that_is_away_refuses_nobody_here_and_is_looked_at_again(autojump_clock: MockClock) -> None:
+async def test_absent_ledger_refuses_nobody_and_is_looked_at_again(autojump_clock: MockClock) -> None:
     queue = FarQueue()
     async with hint_of(queue) as hint:
         queue.is_up = False
@@ -132,7 +132,7 @@ async def test_a_ledger_that_is_away_refuses_nobody_here_and_is_looked_at_again(
         assert hint.lacks([1])
 
 
-async def test_looks_end_a_while_after_the_last_refusal_and_begin_with_the_next(autojump_clock: MockClock) -> None:
+async def test_looks_run_only_for_a_while_after_a_refusal(autojump_clock: MockClock) -> None:
     queue = FarQueue()
     async with hint_of(queue) as hint:
         await trio.sleep(0.9 * WATCH_S)
@@ -176,7 +176,7 @@ async def service_of(max_queued: int) -> AsyncIterator[tuple[RequestService, Cou
 CALLER, BODY = Caller("tenant", "tenant"), GenerateBody(prompt="p")
 
 
-async def test_a_refusal_for_want_of_room_asks_no_ledger_and_a_repeated_request_is_found(
+async def test_refusal_asks_no_ledger_but_finds_a_repeated_request(
     autojump_clock: MockClock,
 ) -> None:
     async with service_of(1) as (service, ledger):
@@ -194,7 +194,7 @@ async def test_a_refusal_for_want_of_room_asks_no_ledger_and_a_repeated_request_
         await service.admit(CALLER, BODY)
 
 
-async def test_of_many_at_once_only_so_many_are_sent_as_there_is_room_for(autojump_clock: MockClock) -> None:
+async def test_burst_sends_only_as_many_as_there_is_room_for(autojump_clock: MockClock) -> None:
     async with service_of(2) as (service, ledger):
         first, _ = await service.admit_all(CALLER, [BODY, BODY])
         with pytest.raises(Overloaded):

@@ -73,7 +73,7 @@ async def test_whole_answer_is_one_write() -> None:
     assert (machine.writes, machine.said) == ([b"<200>data<end>"], ["over", "over"])
 
 
-async def test_head_is_out_once_anything_follows_it() -> None:
+async def test_head_is_written_with_the_first_body_event() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(HEAD)
         await send(body(b""))
@@ -91,7 +91,7 @@ async def test_answer_to_head_has_no_body() -> None:
     assert (await exchange(app, method="HEAD")).writes == [b"<200><end>"]
 
 
-async def test_nothing_passes_a_head_that_is_held() -> None:
+async def test_no_chunk_is_written_before_a_held_head() -> None:
     machine = Machine()
     stream = HttpStream(machine)
     await stream.send(HEAD)
@@ -100,7 +100,7 @@ async def test_nothing_passes_a_head_that_is_held() -> None:
     assert machine.may_continue_body
 
 
-async def test_nothing_follows_the_end() -> None:
+async def test_nothing_is_written_after_the_end() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(HEAD)
         await send(body(b"data"))
@@ -109,7 +109,7 @@ async def test_nothing_follows_the_end() -> None:
     assert not (await exchange(app)).may_continue_body
 
 
-async def test_head_that_cannot_be_said_is_refused_and_not_left_unanswered() -> None:
+async def test_invalid_head_is_answered_with_500() -> None:
     class Strict(Machine):
         def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
             raise h11.LocalProtocolError("no such header")
@@ -122,7 +122,7 @@ async def test_head_that_cannot_be_said_is_refused_and_not_left_unanswered() -> 
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_application_that_answers_nothing_is_answered_for(method: str) -> None:
+async def test_application_without_an_answer_gets_500(method: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await trio.lowlevel.checkpoint()
 
@@ -130,7 +130,7 @@ async def test_application_that_answers_nothing_is_answered_for(method: str) -> 
     assert (await exchange(app, method=method)).said == [refused, "over"]
 
 
-async def test_answer_that_is_broken_off_ends_the_connection() -> None:
+async def test_unfinished_answer_closes_the_connection() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(HEAD)
         await send(body(b"half"))
@@ -139,7 +139,7 @@ async def test_answer_that_is_broken_off_ends_the_connection() -> None:
     assert (machine.writes, machine.said) == ([b"<200>half"], ["over"])
 
 
-async def test_out_of_turn_is_an_error_and_after_the_client_is_gone_nothing() -> None:
+async def test_send_out_of_turn_is_an_error_while_the_client_is_there() -> None:
     heard: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -153,7 +153,7 @@ async def test_out_of_turn_is_an_error_and_after_the_client_is_gone_nothing() ->
     assert (heard, machine.writes, machine.said) == (["http.disconnect"], [], [])
 
 
-async def test_who_gave_the_whole_answer_is_left_to_finish() -> None:
+async def test_application_that_answered_may_finish_after_disconnect() -> None:
     done = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -15,7 +15,7 @@ def part(number: int) -> dict[str, Any]:
     return {"type": "http.request", "body": b"%d" % number, "more_body": True}
 
 
-async def test_messages_come_in_order_and_then_the_last_one_for_ever() -> None:
+async def test_messages_come_in_order_and_the_last_one_repeats() -> None:
     inbox = Inbox()
     for number in range(3):
         await inbox.put(part(number))
@@ -24,7 +24,7 @@ async def test_messages_come_in_order_and_then_the_last_one_for_ever() -> None:
     assert [await inbox() for _ in range(5)] == [part(0), part(1), part(2), GONE, GONE]
 
 
-async def test_full_inbox_holds_the_sender_up(autojump_clock: MockClock) -> None:
+async def test_full_inbox_blocks_the_sender(autojump_clock: MockClock) -> None:
     inbox = Inbox()
     for number in range(CAPACITY):
         await inbox.put(part(number))
@@ -38,7 +38,7 @@ async def test_full_inbox_holds_the_sender_up(autojump_clock: MockClock) -> None
     assert received == [part(number) for number in range(CAPACITY + 1)]
 
 
-async def test_last_message_never_waits_and_lets_go_of_who_does(autojump_clock: MockClock) -> None:
+async def test_last_message_never_waits_and_releases_senders(autojump_clock: MockClock) -> None:
     inbox = Inbox()
     for number in range(CAPACITY):
         await inbox.put(part(number))
@@ -53,7 +53,7 @@ async def test_last_message_never_waits_and_lets_go_of_who_does(autojump_clock: 
     assert await inbox() == GONE
 
 
-async def test_waiting_receivers_all_hear_of_the_end() -> None:
+async def test_all_waiting_receivers_get_the_last_message() -> None:
     inbox = Inbox()
     heard = []
 
@@ -68,7 +68,7 @@ async def test_waiting_receivers_all_hear_of_the_end() -> None:
     assert heard == [GONE, GONE]
 
 
-async def test_who_works_for_a_client_is_cancelled_when_that_goes() -> None:
+async def test_disconnect_cancels_the_registered_scope() -> None:
     inbox = Inbox()
     await inbox.put(part(0))  # what nobody received does not hide it
     with trio.CancelScope() as scope:
@@ -83,7 +83,7 @@ async def test_who_works_for_a_client_is_cancelled_when_that_goes() -> None:
     assert later.cancelled_caught
 
 
-async def test_who_works_no_longer_is_not_cancelled() -> None:
+async def test_disconnect_cancels_no_unregistered_scope() -> None:
     inbox = Inbox()
     with trio.CancelScope() as scope:
         inbox.cancel_at_last(scope)
@@ -93,7 +93,7 @@ async def test_who_works_no_longer_is_not_cancelled() -> None:
     assert not scope.cancel_called
 
 
-async def test_exchange_that_fails_is_logged_and_ends_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_exchange_is_logged_and_ends_alone(caplog: pytest.LogCaptureFixture) -> None:
     sent: list[object] = []
 
     async def app(scope: object, receive: object, send: object) -> None:
@@ -123,7 +123,7 @@ async def test_cancelled_exchange_answers_nothing() -> None:
     assert not sent
 
 
-async def test_background_tasks_end_with_the_connection_also_before_they_ran(autojump_clock: MockClock) -> None:
+async def test_background_tasks_end_with_the_connection(autojump_clock: MockClock) -> None:
     with trio.fail_after(1):
         async with trio.open_nursery() as nursery:
             tasks = ApplicationTasks(nursery)

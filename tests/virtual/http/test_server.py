@@ -62,14 +62,14 @@ async def accept(listener: Listener, *, turns: int = 1, max_connections: int = 4
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
-async def test_without_files_it_waits_for_some(error: int, autojump_clock: MockClock) -> None:
+async def test_accept_waits_while_no_file_descriptor_is_free(error: int, autojump_clock: MockClock) -> None:
     begun = trio.current_time()
     assert await accept(Listener(error, error), turns=3) == ["a connection"]
     assert trio.current_time() - begun == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("error", [errno.ECONNABORTED, errno.EPERM, errno.EPROTO])
-async def test_client_gone_before_it_was_accepted_is_passed_over(error: int) -> None:
+async def test_accept_ignores_clients_that_are_gone(error: int) -> None:
     assert await accept(Listener(error, error)) == ["a connection"]
 
 
@@ -78,12 +78,12 @@ async def test_other_errors_end_the_server() -> None:
         await accept(Listener(errno.EBADF))
 
 
-async def test_all_that_wait_are_taken_in_one_turn_but_not_without_bound() -> None:
+async def test_one_turn_accepts_all_waiting_up_to_a_bound() -> None:
     assert len(await accept(Listener(waiting=ACCEPT_AT_ONCE - 1))) == ACCEPT_AT_ONCE - 1
     assert len(await accept(Listener(waiting=2 * ACCEPT_AT_ONCE))) == ACCEPT_AT_ONCE
 
 
-async def test_nobody_is_taken_above_the_limit_on_connections(autojump_clock: MockClock) -> None:
+async def test_no_connection_is_accepted_above_the_limit(autojump_clock: MockClock) -> None:
     listener = Listener(waiting=5)
     with trio.move_on_after(1) as waiting:
         await accept(listener, max_connections=3)
@@ -91,7 +91,7 @@ async def test_nobody_is_taken_above_the_limit_on_connections(autojump_clock: Mo
     assert listener.waiting == 2
 
 
-async def test_of_a_burst_of_requests_few_begin_in_one_pass() -> None:
+async def test_few_requests_of_a_burst_begin_in_one_pass() -> None:
     """Whether their clients come or have been there before."""
     begun: list[int] = []
     clients, rounds = 2 * BEGUN_AT_ONCE, 2
@@ -122,7 +122,7 @@ async def test_of_a_burst_of_requests_few_begin_in_one_pass() -> None:
     assert max(begun.count(at) for at in set(begun)) <= BEGUN_AT_ONCE + BEGUN_PER_PASS
 
 
-async def test_a_drain_answers_whoever_has_asked_already() -> None:
+async def test_drain_answers_requests_already_received() -> None:
     """Also those of a burst whose turn has not come."""
 
     async def app(scope: object, receive: object, send: Any) -> None:
@@ -150,7 +150,7 @@ async def test_a_drain_answers_whoever_has_asked_already() -> None:
     assert [answer[-2:] for answer in answers] == [b"ok"] * len(sockets)
 
 
-def test_address_in_use_is_told_at_once() -> None:
+def test_address_in_use_is_reported_at_once() -> None:
     first = ListeningSocket("127.0.0.1:0")
     first.listen()
     try:
@@ -161,7 +161,7 @@ def test_address_in_use_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("bind", ["", "8000", "localhost", "localhost:", ":x", "a:70000", "a:-1"])
-def test_address_that_is_none_is_refused(bind: str) -> None:
+def test_malformed_address_is_refused(bind: str) -> None:
     with pytest.raises(ConfigError, match="HOST:PORT"):
         ListeningSocket(bind)
 

@@ -23,11 +23,11 @@ async def enter_all(throttle: BurstThrottle, count: int) -> list[int]:
     return [entered.count(at) for at in range(entered[0], entered[-1] + 1)]
 
 
-async def test_few_are_through_at_once() -> None:
+async def test_few_requests_enter_at_once() -> None:
     assert await enter_all(BurstThrottle(burst=8, per_pass=2), 8) == [8]
 
 
-async def test_of_many_some_are_through_in_each_pass() -> None:
+async def test_some_of_many_requests_enter_in_each_pass() -> None:
     first, *others = await enter_all(BurstThrottle(burst=8, per_pass=2), 30)
     assert first == 8
     # A pass may go by before the first of those that waited; from then on each has its share.
@@ -35,7 +35,7 @@ async def test_of_many_some_are_through_in_each_pass() -> None:
     assert len(others) <= 12
 
 
-async def test_nobody_overtakes() -> None:
+async def test_requests_enter_in_order() -> None:
     throttle, came, went = BurstThrottle(burst=1, per_pass=1), list[int](), dict[int, int]()
 
     async def one(place: int) -> None:
@@ -52,7 +52,7 @@ async def test_nobody_overtakes() -> None:
     assert [went[place] for place in came] == sorted(went.values())
 
 
-async def test_who_is_alone_is_through_without_a_checkpoint() -> None:
+async def test_lone_request_enters_without_a_checkpoint() -> None:
     throttle = BurstThrottle(burst=1, per_pass=1)
     for _ in range(3):
         coroutine = throttle.enter()
@@ -65,7 +65,7 @@ async def test_who_is_alone_is_through_without_a_checkpoint() -> None:
         await wait_all_tasks_blocked()
 
 
-async def test_who_is_cancelled_holds_nobody_up() -> None:
+async def test_cancelled_request_delays_no_other() -> None:
     throttle = BurstThrottle(burst=1, per_pass=1)
     async with trio.open_nursery() as nursery:
         await throttle.enter()
@@ -77,7 +77,7 @@ async def test_who_is_cancelled_holds_nobody_up() -> None:
     assert "0 waiting" in repr(throttle)
 
 
-async def test_more_are_let_through_the_longer_somebody_waits(autojump_clock: MockClock) -> None:
+async def test_more_requests_enter_the_longer_one_waits(autojump_clock: MockClock) -> None:
     throttle, entered = BurstThrottle(burst=8, per_pass=1), list[int]()
 
     async def one() -> None:
@@ -93,7 +93,7 @@ async def test_more_are_let_through_the_longer_somebody_waits(autojump_clock: Mo
     assert [entered.count(at) for at in sorted(set(entered))] == [8, 1, 1, 1]
 
 
-async def test_a_queue_that_lasts_is_let_through_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lasting_queue_is_let_through_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timed by a clock of its own, as the passes of this test take no time."""
     now = 0.0
     monkeypatch.setattr(trio, "current_time", lambda: now)

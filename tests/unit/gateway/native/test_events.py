@@ -66,7 +66,7 @@ def expected(part: LogSlice) -> list[dict[str, Any]]:
 
 
 @given(slices())
-def test_sse_events_are_read_back_by_the_book(part: LogSlice) -> None:
+def test_sse_events_are_read_back_by_a_standard_parser(part: LogSlice) -> None:
     events = parse_by_the_book(SseRenderer("req_1").render(part))
 
     assert [{"event": event.name, **json.loads(event.data)} for event in events] == expected(part)
@@ -74,12 +74,12 @@ def test_sse_events_are_read_back_by_the_book(part: LogSlice) -> None:
 
 
 @given(slices())
-def test_websocket_events_are_the_same_objects(part: LogSlice) -> None:
+def test_websocket_events_equal_sse_events(part: LogSlice) -> None:
     assert [json.loads(text) for text in JsonRenderer("req_1").render(part)] == expected(part)
 
 
 @given(slices(), st.data())
-def test_our_own_client_reads_them_in_any_pieces(part: LogSlice, data: st.DataObject) -> None:
+def test_own_client_reads_events_in_any_pieces(part: LogSlice, data: st.DataObject) -> None:
     body = KEEP_ALIVE + SseRenderer("req_1").render(part) + KEEP_ALIVE
     cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=20)))
     pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
@@ -88,7 +88,7 @@ def test_our_own_client_reads_them_in_any_pieces(part: LogSlice, data: st.DataOb
 
 
 @given(slices())
-def test_our_own_client_reads_them_byte_by_byte(part: LogSlice) -> None:
+def test_own_client_reads_events_byte_by_byte(part: LogSlice) -> None:
     body = SseRenderer("req_1").render(part)
     parser = EventParser()
 
@@ -97,13 +97,13 @@ def test_our_own_client_reads_them_byte_by_byte(part: LogSlice) -> None:
     assert found == parse_by_the_book(body)
 
 
-def test_cut_has_no_id_so_that_the_stream_can_be_followed_on() -> None:
+def test_cut_event_has_no_id() -> None:
     (event,) = parse_by_the_book(render_cut("req_1", Unavailable("going\ndown")))
 
     assert (event.name, event.id) == ("error", "")
     assert json.loads(event.data) == {"id": "req_1", "error": {"code": "UNAVAILABLE", "message": "going\ndown"}}
 
 
-def test_nothing_new_is_no_bytes() -> None:
+def test_no_new_tokens_render_no_bytes() -> None:
     assert SseRenderer("req_1").render(LogSlice(5, ())) == b""
     assert JsonRenderer("req_1").render(LogSlice(5, ())) == []

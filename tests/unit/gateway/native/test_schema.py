@@ -66,7 +66,7 @@ def test_defaults_are_the_documented_ones() -> None:
         ("priority", 2),
     ],
 )
-def test_values_at_the_edge_are_taken(field: str, value: object) -> None:
+def test_values_at_the_bounds_are_accepted(field: str, value: object) -> None:
     assert getattr(read(**{field: value}), field) == value
 
 
@@ -115,7 +115,7 @@ def test_values_at_the_edge_are_taken(field: str, value: object) -> None:
         ("priority", True),
     ],
 )
-def test_wrong_value_is_refused_with_the_fields_name(field: str, value: object) -> None:
+def test_wrong_value_is_refused_with_its_field_name(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest, match=f"^`{field}"):
         read(**{field: value})
 
@@ -125,7 +125,7 @@ def test_missing_prompt_is_named() -> None:
         convert({}, GenerateBody)
 
 
-def test_unknown_fields_are_named_with_the_known_ones() -> None:
+def test_unknown_field_error_lists_the_known_fields() -> None:
     with pytest.raises(
         InvalidRequest, match=r"unknown field `max_token`, `n`; known fields are: .*max_tokens"
     ) as raised:
@@ -134,7 +134,7 @@ def test_unknown_fields_are_named_with_the_known_ones() -> None:
     assert "resume" not in raised.value.message
 
 
-def test_unknown_names_are_clipped() -> None:
+def test_long_unknown_names_are_truncated_in_errors() -> None:
     with pytest.raises(InvalidRequest) as raised:
         read(**{"x" * 100_000: 1}, **{f"y{index}": 1 for index in range(1000)})
 
@@ -167,17 +167,17 @@ def test_unknown_names_are_clipped() -> None:
         (b'{"a":' * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_no_json_object_is_refused(data: bytes | str, message: str) -> None:
+def test_body_that_is_no_json_object_is_refused(data: bytes | str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         parse_object(data)
 
 
-def test_of_duplicate_keys_the_last_counts() -> None:
+def test_last_of_duplicate_json_keys_counts() -> None:
     assert parse_object(b'{"prompt":"first","prompt":"last"}') == {"prompt": "last"}
 
 
 @given(st.binary())
-def test_no_bytes_raise_anything_else(data: bytes) -> None:
+def test_any_bytes_are_accepted_or_refused(data: bytes) -> None:
     try:
         convert(parse_object(data), GenerateBody)
     except InvalidRequest as error:
@@ -185,7 +185,7 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
 
 
 @given(st.sampled_from([GenerateBody, AttachOp, CancelOp]), st.dictionaries(st.text(), JSON, max_size=3), st.data())
-def test_no_object_raises_anything_else(kind: type, fields: dict[str, Any], data: st.DataObject) -> None:
+def test_any_object_is_accepted_or_refused(kind: type, fields: dict[str, Any], data: st.DataObject) -> None:
     known = data.draw(st.dictionaries(st.sampled_from([field.name for field in attrs.fields(kind)]), JSON))
     try:
         convert({**fields, **known}, kind)
@@ -194,7 +194,7 @@ def test_no_object_raises_anything_else(kind: type, fields: dict[str, Any], data
 
 
 @pytest.mark.parametrize("after", [-1, 10**15, 1.0, "1", True, None])
-def test_attach_takes_a_seq_that_can_be_one(after: object) -> None:
+def test_attach_accepts_only_possible_seqs(after: object) -> None:
     with pytest.raises(InvalidRequest, match=r"^`after`"):
         convert({"id": "x", "after": after}, AttachOp)
 

@@ -37,7 +37,7 @@ READERS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("kind", sorted(READERS))
 @given(fields=BODIES)
-def test_any_body_is_read_or_refused(kind: str, fields: dict[str, Any]) -> None:
+def test_any_body_is_accepted_or_refused(kind: str, fields: dict[str, Any]) -> None:
     try:
         READERS[kind](fields)
     except InvalidRequest as refused:
@@ -47,7 +47,7 @@ def test_any_body_is_read_or_refused(kind: str, fields: dict[str, Any]) -> None:
 @given(
     query=st.text(st.characters(max_codepoint=255)) | st.from_regex(r"(stream|starting_after|include)=\w*(&\w*=\w*)?")
 )
-def test_any_query_is_read_or_refused(query: str) -> None:
+def test_any_query_is_accepted_or_refused(query: str) -> None:
     try:
         read_query(query)
     except InvalidRequest as refused:

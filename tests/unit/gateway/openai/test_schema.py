@@ -43,7 +43,7 @@ def completion(**fields: Any) -> list[OneAsk]:
         ("web_search_options", {}),
     ],
 )
-def test_what_is_not_served_is_refused_by_its_name(name: str, value: object) -> None:
+def test_unsupported_field_is_refused_by_name(name: str, value: object) -> None:
     for ask in (chat, completion):
         with pytest.raises(InvalidParameter, match=f"`{name}` is not served here") as refused:
             ask(**{name: value})
@@ -59,7 +59,7 @@ def test_what_is_not_served_is_refused_by_its_name(name: str, value: object) -> 
         {"user": "u1", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "something_new": [1]},
     ],
 )
-def test_what_asks_for_nothing_is_passed_over(fields: dict[str, Any]) -> None:
+def test_field_that_asks_for_nothing_is_ignored(fields: dict[str, Any]) -> None:
     assert len(chat(**fields)) == len(completion(**fields)) == 1
 
 
@@ -96,14 +96,14 @@ def test_what_asks_for_nothing_is_passed_over(fields: dict[str, Any]) -> None:
         ({"stream_options": {"include_usage": "yes"}}, "stream_options"),
     ],
 )
-def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
+def test_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
         chat(**fields)
     assert refused.value.param == param
     assert param in refused.value.message
 
 
-def test_a_missing_field_is_named() -> None:
+def test_missing_field_is_named() -> None:
     with pytest.raises(InvalidParameter) as refused:
         read_chat({"messages": [USER]})
     assert refused.value.param == "model"
@@ -113,13 +113,13 @@ def test_a_missing_field_is_named() -> None:
     "prompt",
     [[], [[]], [""], "", ["a"] * 17, [[1]] * 17, ["a", 1], [1, "a"], [[1], "a"], [-1], [1.5], [True], [2**31], 7],
 )
-def test_prompts_that_are_none_are_refused(prompt: object) -> None:
+def test_malformed_prompts_are_refused(prompt: object) -> None:
     with pytest.raises(InvalidParameter) as refused:
         completion(prompt=prompt)
     assert refused.value.param == "prompt"
 
 
-def test_a_conversation_is_kept_as_it_is() -> None:
+def test_conversation_is_kept_as_sent() -> None:
     messages = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -137,24 +137,24 @@ def test_a_conversation_is_kept_as_it_is() -> None:
     assert (request.prompt, request.raw, request.messages) == ("", False, ask.messages)
 
 
-def test_each_choice_has_a_seed_of_its_own() -> None:
+def test_each_choice_has_its_own_seed() -> None:
     assert [ask.seed for ask in chat(n=3, seed=2**32 - 1)] == [2**32 - 1, 0, 1]
     assert [ask.seed for ask in chat(n=2)] == [None, None]
     assert [ask.seed for ask in chat(seed=-1)] == [2**32 - 1]
 
 
-def test_limits_of_both_names_are_known() -> None:
+def test_both_names_of_the_token_limit_are_known() -> None:
     assert [ask.max_tokens for ask in chat(max_tokens=5)] == [5]
     assert [ask.max_tokens for ask in chat(max_tokens=5, max_completion_tokens=7)] == [7]
     assert [ask.max_tokens for ask in (*chat(), *completion())] == [512, 16]
 
 
-def test_only_a_limit_that_nobody_named_gives_way_to_the_prompt() -> None:
+def test_only_the_default_token_limit_shrinks_for_the_prompt() -> None:
     asks = [*chat(), *completion(), *chat(max_tokens=5), *chat(max_completion_tokens=5), *completion(max_tokens=5)]
     assert [ask.max_tokens_fit for ask in asks] == [True, True, False, False, False]
 
 
-def test_prompts_of_token_ids() -> None:
+def test_prompt_of_token_ids_is_kept() -> None:
     assert [ask.prompt_ids for ask in completion(prompt=[5, 0, 7])] == [(5, 0, 7)]
     asks = completion(prompt=[[5, 6], [7]], n=2)
     assert [ask.prompt_ids for ask in asks] == [(5, 6), (5, 6), (7,), (7,)]
@@ -163,7 +163,7 @@ def test_prompts_of_token_ids() -> None:
     assert request.demands == {"prompt_ids"}
 
 
-def test_what_weighs_tokens_is_carried_along() -> None:
+def test_sampling_fields_reach_the_backend() -> None:
     [ask] = chat(frequency_penalty=0.5, presence_penalty=-1, logit_bias={"7": -100, "5": 1.5, "6": 0})
     request = ask.to_request("r", model="m", tenant="t", resume_grace_s=0)
     assert (request.frequency_penalty, request.presence_penalty) == (0.5, -1)
@@ -173,13 +173,13 @@ def test_what_weighs_tokens_is_carried_along() -> None:
     assert not nothing.to_request("r", model="m", tenant="t", resume_grace_s=0).demands
 
 
-def test_a_completion_goes_to_the_model_as_it_is() -> None:
+def test_completion_prompt_gets_no_template() -> None:
     asks = completion(prompt=["a", "b"], n=2)
     assert [ask.prompt for ask in asks] == ["a", "a", "b", "b"]
     assert asks[0].to_request("r", model="m", tenant="t", resume_grace_s=0).raw
 
 
-def test_a_deadline_is_whole_milliseconds() -> None:
+def test_deadline_is_in_whole_milliseconds() -> None:
     assert deadline_of(None) is None
     assert deadline_of("1750000000000") == 1_750_000_000_000
     for wrong in ("soon", "-1", "1.5", "9" * 20):
@@ -187,7 +187,7 @@ def test_a_deadline_is_whole_milliseconds() -> None:
             deadline_of(wrong)
 
 
-def test_what_a_backend_refused_names_its_field_too() -> None:
+def test_backend_refusal_names_its_field() -> None:
     """All that comes of its error through a log is its code and its text."""
     told = error_object(from_code("INVALID_REQUEST", "`prompt`: there is no token 7"))["error"]
     assert (told["param"], told["type"], told["code"]) == ("prompt", "invalid_request_error", "invalid_request")

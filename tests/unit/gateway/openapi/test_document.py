@@ -38,7 +38,7 @@ def values(tree: Any, key: str) -> Iterator[Any]:
             yield from values(each, key)
 
 
-def test_every_route_is_told_of() -> None:
+def test_document_has_every_route() -> None:
     service = RequestService(
         GatewaySettings(), ledger=MemoryLedger(), directory=ModelDirectory(("m",)), metrics=Metrics()
     )
@@ -48,7 +48,7 @@ def test_every_route_is_told_of() -> None:
     assert not missing, f"add an `Operation` in llmactors/gateway/openapi for {', '.join(sorted(missing))}"
 
 
-def test_what_it_refers_to_is_there() -> None:
+def test_every_reference_resolves() -> None:
     held = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
     assert set(values(DOCUMENT, "$ref")) <= held
     names = [operation.name for operation in OPERATIONS]
@@ -56,11 +56,11 @@ def test_what_it_refers_to_is_there() -> None:
     assert msgspec.json.decode(msgspec.json.encode(DOCUMENT)) == DOCUMENT
 
 
-def test_open_routes_are_those_that_need_no_key() -> None:
+def test_only_open_routes_have_no_security() -> None:
     assert {operation.path for operation in OPERATIONS if operation.is_open} == OPEN_ROUTES
 
 
-def test_errors_are_what_it_says_they_are() -> None:
+def test_errors_match_their_schema() -> None:
     for build, kind in ((NATIVE_ERRORS.body, Error), (OPENAI_ERRORS.body, CompatibleError)):
         told = build(NotFound("there is none"), "req_1")
         assert msgspec.to_builtins(msgspec.convert(told, kind)) == told
@@ -72,7 +72,7 @@ def test_errors_are_what_it_says_they_are() -> None:
 
 
 @pytest.mark.parametrize("body", ["ChatBody", "CompletionBody"])
-def test_what_is_refused_by_its_name_is_told_of(body: str) -> None:
+def test_unsupported_fields_are_documented(body: str) -> None:
     properties = DOCUMENT["components"]["schemas"][body]["properties"]
     assert properties["tools"] == {"enum": [None, []]}
     assert properties["logprobs"] == {"enum": [None, False]}

@@ -103,7 +103,7 @@ async def test_first_tokens_are_written_at_once(autojump_clock: MockClock) -> No
     assert [at - begun for at in wire.times] == [3]
 
 
-async def test_backends_that_step_every_20_ms_are_never_delayed(autojump_clock: MockClock) -> None:
+async def test_tokens_every_20_ms_are_never_delayed(autojump_clock: MockClock) -> None:
     """Not by each other's streams either: theirs are due at other times."""
     rig, wires = Rig(), {name: Wire() for name in "abc"}
     streams = [await rig.stream(name, wire) for name, wire in wires.items()]
@@ -147,7 +147,7 @@ async def test_faster_backend_is_written_once_per_flush_interval(autojump_clock:
     assert (seqs(wire), wire.ended) == (list(range(1, 1002)), 1)
 
 
-async def test_stream_that_is_not_due_in_the_turn_of_another_is_written_when_it_is(autojump_clock: MockClock) -> None:
+async def test_stream_not_due_yet_is_written_at_its_own_time(autojump_clock: MockClock) -> None:
     rig, wires = Rig(), {name: Wire() for name in "ab"}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.flusher.run)
@@ -164,7 +164,7 @@ async def test_stream_that_is_not_due_in_the_turn_of_another_is_written_when_it_
 
 @pytest.mark.parametrize("tokens", [0, 1, MAX_EVENTS, 3 * MAX_EVENTS + 1])
 @pytest.mark.parametrize("http_version", ["1.0", "1.1"])
-async def test_log_that_is_whole_already_ends_once(tokens: int, http_version: str, autojump_clock: MockClock) -> None:
+async def test_whole_log_is_written_with_one_end(tokens: int, http_version: str, autojump_clock: MockClock) -> None:
     rig, wire = Rig(), Wire()
     stream = await rig.stream("a", wire, http_version=http_version)
     await rig.add("a", tokens, end=True)
@@ -177,7 +177,7 @@ async def test_log_that_is_whole_already_ends_once(tokens: int, http_version: st
 
 
 @pytest.mark.parametrize("trouble", ["neither", "full", "busy"])
-async def test_last_tokens_do_not_wait_for_the_ends_of_others(trouble: str, autojump_clock: MockClock) -> None:
+async def test_last_tokens_do_not_wait_for_ends_of_other_streams(trouble: str, autojump_clock: MockClock) -> None:
     rig, log, ended = Rig(), list[str](), list[int]()
 
     class Noting(Wire):
@@ -215,7 +215,7 @@ async def test_last_tokens_do_not_wait_for_the_ends_of_others(trouble: str, auto
 
 
 @pytest.mark.parametrize("trouble", ["full", "busy"])
-async def test_slow_client_holds_up_its_own_stream_alone(trouble: str, autojump_clock: MockClock) -> None:
+async def test_slow_client_delays_only_its_own_stream(trouble: str, autojump_clock: MockClock) -> None:
     rig, slow, quick = Rig(), Wire(), Wire()
     setattr(slow, trouble, True)
     streams = [await rig.stream("slow", slow), await rig.stream("quick", quick)]
@@ -239,7 +239,7 @@ async def test_slow_client_holds_up_its_own_stream_alone(trouble: str, autojump_
 
 
 @pytest.mark.parametrize("http_version", ["1.0", "1.1"])
-async def test_silence_is_broken_by_keep_alives(http_version: str, autojump_clock: MockClock) -> None:
+async def test_silent_stream_gets_keep_alives(http_version: str, autojump_clock: MockClock) -> None:
     rig, wire = Rig(), Wire()
     stream = await rig.stream("a", wire, http_version=http_version)
     begun = trio.current_time()
@@ -255,7 +255,7 @@ async def test_silence_is_broken_by_keep_alives(http_version: str, autojump_cloc
     assert wire.body == b": keep-alive\n\n" * len(silences)
 
 
-async def test_stream_that_writes_is_sent_no_keep_alives(autojump_clock: MockClock) -> None:
+async def test_active_stream_gets_no_keep_alives(autojump_clock: MockClock) -> None:
     rig, wire = Rig(), Wire()
     stream = await rig.stream("a", wire)
     async with trio.open_nursery() as nursery:
@@ -271,7 +271,7 @@ async def test_stream_that_writes_is_sent_no_keep_alives(autojump_clock: MockClo
 
 
 @pytest.mark.parametrize("when", ["take", "render"])
-async def test_fault_in_one_stream_is_its_own(when: str, autojump_clock: MockClock) -> None:
+async def test_fault_in_one_stream_ends_only_that_stream(when: str, autojump_clock: MockClock) -> None:
     rig, broken, whole = Rig(), Wire(), Wire()
     streams = {"broken": await rig.stream("broken", broken), "whole": await rig.stream("whole", whole)}
     raised: list[Exception] = []
@@ -332,7 +332,7 @@ async def test_last_tokens_do_not_wait_for_ends_of_an_earlier_step(monkeypatch: 
 
 
 @pytest.mark.parametrize(("others_ms", "share"), [(0, 1 / 2), (20, 1 / 2), (60, 1 / 4)])
-async def test_others_get_half_of_the_time_and_what_they_have_taken_counts(
+async def test_flusher_leaves_half_of_the_time_to_other_tasks(
     others_ms: int, share: float, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     """Four streams always have more to write, 5 ms each, and others work for so long in each turn."""
@@ -371,6 +371,6 @@ async def test_others_get_half_of_the_time_and_what_they_have_taken_counts(
     assert sum(len(wire.times) for wire in wires.values()) * 0.005 / 4 == pytest.approx(share, rel=0.1)
 
 
-async def test_a_request_is_timed_from_when_it_came() -> None:
+async def test_request_is_timed_from_its_arrival() -> None:
     scope = {"http_version": "1.1", "state": {"arrived": 1.5}, "headers": []}
     assert Exchange(scope, trio.sleep_forever, trio.sleep_forever, "r", NATIVE_ERRORS).begun == 1.5  # type: ignore[arg-type]

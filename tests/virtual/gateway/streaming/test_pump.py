@@ -75,7 +75,7 @@ async def test_first_tokens_are_written_at_once(autojump_clock: MockClock) -> No
     assert [round(at - begun, 6) for at in client.times] == [3, 4]
 
 
-async def test_backend_that_steps_every_20_ms_is_never_delayed(autojump_clock: MockClock) -> None:
+async def test_tokens_every_20_ms_are_never_delayed(autojump_clock: MockClock) -> None:
     log, client = Log(), Client()
     follower = await log.follow()
     appended = []
@@ -106,7 +106,7 @@ async def test_faster_backend_is_written_once_per_flush_interval(autojump_clock:
 
 
 @pytest.mark.parametrize("tokens", [0, 1, MAX_EVENTS, MAX_EVENTS + 1, 3 * MAX_EVENTS])
-async def test_long_log_comes_in_pieces_and_ends_once(tokens: int, autojump_clock: MockClock) -> None:
+async def test_long_log_is_written_in_pieces_with_one_end(tokens: int, autojump_clock: MockClock) -> None:
     log, client = Log(), Client()
     follower = await log.follow()
     await log.add(tokens, end=True)
@@ -119,7 +119,7 @@ async def test_long_log_comes_in_pieces_and_ends_once(tokens: int, autojump_cloc
     assert client.parts[-1] is last
 
 
-async def test_silence_is_broken_by_keep_alives(autojump_clock: MockClock) -> None:
+async def test_silent_stream_gets_keep_alives(autojump_clock: MockClock) -> None:
     log, client = Log(), Client()
     follower = await log.follow()
     begun = trio.current_time()
@@ -134,7 +134,7 @@ async def test_silence_is_broken_by_keep_alives(autojump_clock: MockClock) -> No
     assert [at - begun for at in client.times] == [40, 54]
 
 
-async def test_slow_client_holds_up_its_own_stream_alone(autojump_clock: MockClock) -> None:
+async def test_slow_client_delays_only_its_own_stream(autojump_clock: MockClock) -> None:
     log, client = Log(), Client(lambda: 0.5)
     follower = await log.follow()
     async with trio.open_nursery() as nursery:
@@ -149,7 +149,7 @@ async def test_slow_client_holds_up_its_own_stream_alone(autojump_clock: MockClo
     assert client.ends() == 1
 
 
-async def test_what_the_follower_raises_comes_out(autojump_clock: MockClock) -> None:
+async def test_exception_of_the_follower_is_raised(autojump_clock: MockClock) -> None:
     client = Client()
 
     class Gone:
@@ -165,7 +165,7 @@ async def test_what_the_follower_raises_comes_out(autojump_clock: MockClock) -> 
         await pump(Gone(), client.write, client.keep_alive, PACE)  # type: ignore[arg-type]
 
 
-async def test_false_alarms_write_nothing(autojump_clock: MockClock) -> None:
+async def test_wakeup_without_news_writes_nothing(autojump_clock: MockClock) -> None:
     client = Client()
 
     class Nervous:

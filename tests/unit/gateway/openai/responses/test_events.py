@@ -66,13 +66,13 @@ LOGS = st.builds(log, st.lists(st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(whole=LOGS, data=st.data())
-def test_the_events_are_the_same_however_the_log_comes(whole: LogSlice, data: st.DataObject) -> None:
+def test_events_do_not_depend_on_the_pieces_of_the_log(whole: LogSlice, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(whole.deltas)), max_size=5))
     assert all_of(whole, cuts=tuple(cuts)) == all_of(whole)
 
 
 @given(whole=LOGS, data=st.data())
-def test_who_comes_again_gets_exactly_the_events_after_its_last(whole: LogSlice, data: st.DataObject) -> None:
+def test_reconnecting_client_gets_events_after_its_last(whole: LogSlice, data: st.DataObject) -> None:
     cuts = tuple(data.draw(st.lists(st.integers(0, len(whole.deltas)), max_size=5)))
     events = all_of(whole).split(b"\n\n")[:-1]
     after = data.draw(st.integers(-1, len(events) + 2))
@@ -81,7 +81,7 @@ def test_who_comes_again_gets_exactly_the_events_after_its_last(whole: LogSlice,
 
 
 @given(whole=LOGS)
-def test_numbers_count_from_0_without_a_gap_and_one_event_is_the_last(whole: LogSlice) -> None:
+def test_sequence_numbers_have_no_gap_and_one_event_is_last(whole: LogSlice) -> None:
     events = parse(all_of(whole))
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     lasts = {"response.completed", "response.incomplete", "response.failed"}
@@ -95,11 +95,11 @@ def test_numbers_count_from_0_without_a_gap_and_one_event_is_the_last(whole: Log
 
 
 @given(whole=LOGS)
-def test_the_object_at_the_end_is_the_one_in_the_last_event(whole: LogSlice) -> None:
+def test_last_event_has_the_final_response_object(whole: LogSlice) -> None:
     assert shown().now("ended", whole) == parse(all_of(whole))[-1]["response"]
 
 
-def test_an_answer_is_told_in_the_order_that_clients_need() -> None:
+def test_events_come_in_the_documented_order() -> None:
     opening = ["created", "in_progress", "output_item.added", "content_part.added"]
     closing = ["output_text.done", "content_part.done", "output_item.done"]
     deltas = ["output_text.delta"] * 2
@@ -112,7 +112,7 @@ def test_an_answer_is_told_in_the_order_that_clients_need() -> None:
     assert names(all_of(log([], ENDS[3]))) == ["created", "error", "failed"]
 
 
-def test_nothing_but_the_creation_is_told_before_the_first_token() -> None:
+def test_only_creation_events_precede_the_first_token() -> None:
     renderer = EventRenderer(shown())
     [created] = parse(renderer.begin())
     assert (created["type"], created["response"]["status"]) == ("response.created", "in_progress")
@@ -130,7 +130,7 @@ def test_nothing_but_the_creation_is_told_before_the_first_token() -> None:
         (ENDS[3], "failed", "incomplete", None),
     ],
 )
-def test_each_end_has_its_status(end: Terminal, status: str, item: str, reason: object) -> None:
+def test_each_kind_of_end_has_its_status(end: Terminal, status: str, item: str, reason: object) -> None:
     response = shown().now("ended", log(["a", "b"], end))
     assert (response["status"], response["output"][0]["status"]) == (status, item)
     assert response["incomplete_details"] == reason
@@ -138,7 +138,7 @@ def test_each_end_has_its_status(end: Terminal, status: str, item: str, reason: 
     assert (response["error"] is not None) == (status == "failed")
 
 
-def test_a_failure_says_whose_fault_it_was() -> None:
+def test_failure_has_the_openai_error_code() -> None:
     codes = {}
     for end in ENDS[3:]:
         error = shown().now("ended", log([], end))["error"]
@@ -149,7 +149,7 @@ def test_a_failure_says_whose_fault_it_was() -> None:
     assert event["error"]["message"] == "it crashed"
 
 
-def test_states_before_the_end() -> None:
+def test_status_is_queued_then_in_progress_before_the_end() -> None:
     assert shown().now("queued", log([]))["status"] == "queued"
     assert shown().now("running", log([]))["status"] == "in_progress"
     again = shown().now("queued", log(["a", "b"]))
@@ -157,7 +157,7 @@ def test_states_before_the_end() -> None:
     assert again["output"][0]["status"] == "in_progress"
 
 
-def test_what_the_client_said_is_shown_again() -> None:
+def test_response_repeats_the_fields_of_the_request() -> None:
     response = shown(instructions=True, background=True, metadata={"a": "b"}, max_output_tokens=9).now(
         "queued", log([])
     )
@@ -168,7 +168,7 @@ def test_what_the_client_said_is_shown_again() -> None:
     assert (response["id"], response["object"]) == ("resp_0a", "response")
 
 
-def test_a_cut_moves_no_number_so_that_the_client_goes_on_where_it_was() -> None:
+def test_cut_event_changes_no_sequence_number() -> None:
     fresh = EventRenderer(shown())
     fresh.begin()
     assert parse(fresh.render_cut(Unavailable("cut")))[0]["sequence_number"] == 0

@@ -44,7 +44,7 @@ def kept(**fields: Any) -> StoredResponse:
         ("truncation", "auto"),
     ],
 )
-def test_what_is_not_served_is_refused_by_its_name(name: str, value: object) -> None:
+def test_unsupported_field_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InvalidParameter, match=f"`{name}` is not served here") as refused:
         request(**{name: value})
     body = error_object(refused.value)["error"]
@@ -60,7 +60,7 @@ def test_what_is_not_served_is_refused_by_its_name(name: str, value: object) -> 
         {"stream_options": {"include_obfuscation": False}, "safety_identifier": "s", "something_new": [1]},
     ],
 )
-def test_what_asks_for_nothing_is_passed_over(fields: dict[str, Any]) -> None:
+def test_field_that_asks_for_nothing_is_ignored(fields: dict[str, Any]) -> None:
     assert request(**fields).messages == (ChatMessage("user", "hi"),)
 
 
@@ -95,20 +95,20 @@ def test_what_asks_for_nothing_is_passed_over(fields: dict[str, Any]) -> None:
         ({"top_p": 0}, "top_p"),
     ],
 )
-def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
+def test_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
         request(**fields)
     assert refused.value.param == param
     assert param in refused.value.message
 
 
-def test_a_missing_field_is_named() -> None:
+def test_missing_field_is_named() -> None:
     with pytest.raises(InvalidParameter) as refused:
         read_response({"model": "m"})
     assert refused.value.param == "input"
 
 
-def test_instructions_and_messages_are_a_conversation() -> None:
+def test_instructions_and_messages_become_a_conversation() -> None:
     """Also an answer that is sent back as it came."""
     asked = request(
         instructions="Be brief.",
@@ -133,7 +133,7 @@ def test_instructions_and_messages_are_a_conversation() -> None:
     assert (asked.prompt, asked.raw) == ("", False)
 
 
-def test_what_is_shown_again_is_kept_with_the_request() -> None:
+def test_repeated_fields_are_stored_with_the_request() -> None:
     everything = kept(background=True, metadata={"b": "1", "a": "2"}, max_output_tokens=7, instructions="x")
     assert everything == StoredResponse(
         background=True, instructions=True, max_output_tokens=7, metadata={"a": "2", "b": "1"}
@@ -144,16 +144,16 @@ def test_what_is_shown_again_is_kept_with_the_request() -> None:
 
 
 @pytest.mark.parametrize("note", ["", "{}", "other:{}", "other:responses:{}"])
-def test_a_request_of_another_front_is_no_response(note: str) -> None:
+def test_request_of_another_api_is_no_response(note: str) -> None:
     assert StoredResponse.of(GenerateRequest("req_1", "m", "hi", note=note)) is None
 
 
-def test_only_a_response_in_the_background_lives_without_a_reader() -> None:
+def test_only_background_responses_live_without_a_reader() -> None:
     assert request(background=True).resume_grace_ms == 60_000
     assert request().resume_grace_ms == 1000
 
 
-def test_a_query_says_what_to_follow() -> None:
+def test_query_says_where_to_follow_from() -> None:
     assert read_query("") == read_query("stream=false&something=new") == Retrieval()
     assert read_query("stream=true") == Retrieval(stream=True)
     assert read_query("stream=true&starting_after=0") == Retrieval(stream=True, starting_after=0)
@@ -172,7 +172,7 @@ def test_a_query_says_what_to_follow() -> None:
         ("include[]=message.output_text.logprobs", "include"),
     ],
 )
-def test_a_wrong_query_is_named(query: str, param: str) -> None:
+def test_wrong_query_parameter_is_named(query: str, param: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
         read_query(query)
     assert refused.value.param == param
