@@ -20,13 +20,13 @@ import attrs
 import trio
 
 from llmactors.http.client_errors import BadResponse, ConnectionCut
-from llmactors.http.client_socket import BROKEN, ClientSocket, Origin, open_socket
+from llmactors.http.client_socket import BROKEN, ClientSocket, Origin, open_socket, tls_context
 from llmactors.http.response import ResponseHead, ResponseLimits, ResponseParser
 
 _REPEATABLE = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
 """The methods whose second execution changes nothing (RFC 9110, 9.2.2)."""
 _TARGET = re.compile(r"/[!-~]*")
-_HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\r\n\0]*")
+_HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~\x80-\xff]*")
 _WHOLE_BODY_BYTES = 16 << 20
 
 
@@ -174,7 +174,7 @@ class HttpClient:
         settings: How it connects.
 
     Raises:
-        ValueError: The URL, the proxy's URL or a header is malformed.
+        ValueError: The URL, the proxy's URL or a header is malformed, or `ca_file` cannot be used.
     """
 
     def __init__(
@@ -184,6 +184,7 @@ class HttpClient:
         self._settings = settings or ClientSettings()
         if self._settings.proxy and Origin.parse(self._settings.proxy).is_tls:
             raise ValueError(f"the proxy {self._settings.proxy!r} must be asked over http://")
+        self._tls = tls_context(self._settings.ca_file) if self._origin.is_tls else None
         self._head = _lines([("Host", self._origin.authority), ("Accept-Encoding", "identity"), *headers])
         self._idle: deque[_ClientConnection] = deque()
         self._opened = 0
@@ -218,9 +219,7 @@ class HttpClient:
                 if error.begun or method not in _REPEATABLE:
                     raise
         settings = self._settings
-        opened = await open_socket(
-            self._origin, connect_s=settings.connect_s, proxy=settings.proxy, ca_file=settings.ca_file
-        )
+        opened = await open_socket(self._origin, connect_s=settings.connect_s, proxy=settings.proxy, tls=self._tls)
         self._opened += 1
         return await self._exchange(_ClientConnection(opened), method, request)
 

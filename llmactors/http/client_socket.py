@@ -9,6 +9,7 @@ import errno
 import functools
 import ipaddress
 import os
+import re
 import socket
 import ssl
 from typing import Protocol
@@ -45,10 +46,14 @@ class Origin:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"{url!r} is no URL of the form http://HOST:PORT/PATH")
+        if parts.port == 0:
+            raise ValueError(f"the port of {url!r} is 0, where no server listens")
         if parts.username or parts.password:
             raise ValueError(f"the URL of {parts.hostname} holds a user or a password; leave them out")
         if not parts.netloc.isascii():
             raise ValueError(f"the host {parts.hostname!r} is not ASCII; write it in punycode (xn--…)")
+        if not re.fullmatch(r"[!-~]*", parts.path):
+            raise ValueError(f"the path {parts.path!r} of the URL is not ASCII; percent-encode it")
         is_tls = parts.scheme == "https"
         port = parts.port or (443 if is_tls else 80)
         return cls(parts.hostname, port, is_tls, parts.netloc.removesuffix(":"), parts.path.rstrip("/"))
@@ -140,14 +145,16 @@ def _is_quiet(sock: socket.socket) -> bool:
     return False
 
 
-async def open_socket(origin: Origin, *, connect_s: float, proxy: str = "", ca_file: str = "") -> ClientSocket:
+async def open_socket(
+    origin: Origin, *, connect_s: float, proxy: str = "", tls: ssl.SSLContext | None = None
+) -> ClientSocket:
     """Opens a connection to `origin` within `connect_s`.
 
     Args:
         origin: The server.
         connect_s: The bound on the whole of it: the name's look-up, TCP, the proxy's tunnel and TLS.
         proxy: `http://HOST:PORT` of a proxy that tunnels (CONNECT); empty: the connection is direct.
-        ca_file: A PEM file of certificate authorities to trust; empty: those that browsers trust (certifi).
+        tls: With what TLS is spoken; None: it is not.
 
     Raises:
         ConnectTimeout: The time was up.
@@ -155,13 +162,13 @@ async def open_socket(origin: Origin, *, connect_s: float, proxy: str = "", ca_f
     """
     with trio.move_on_after(connect_s):
         try:
-            return await _open(origin, proxy, ca_file)
+            return await _open(origin, proxy, tls)
         except (*BROKEN, BadResponse, ConnectionCut) as error:
             raise ConnectFailed(f"no connection to {origin.authority}: {_reason(error)}") from error
     raise ConnectTimeout(f"no connection to {origin.authority} within {connect_s:g} s")
 
 
-async def _open(origin: Origin, proxy: str, ca_file: str) -> ClientSocket:
+async def _open(origin: Origin, proxy: str, tls: ssl.SSLContext | None) -> ClientSocket:
     if proxy:
         between = Origin.parse(proxy)
         connection = await _connect(between.host, between.port)
@@ -170,7 +177,7 @@ async def _open(origin: Origin, proxy: str, ca_file: str) -> ClientSocket:
     try:
         if proxy:
             await _tunnel(connection, origin)
-        return await _secure(connection.detach(), origin, ca_file) if origin.is_tls else connection
+        return connection if tls is None else await _secure(connection.detach(), origin.host, tls)
     except BaseException:
         connection.close()
         raise
@@ -215,22 +222,29 @@ async def _tunnel(connection: PlainSocket, origin: Origin) -> None:
         raise ConnectFailed(f"the proxy does not connect to {target}: it answered {parser.head.status}")
 
 
-async def _secure(sock: socket.socket, origin: Origin, ca_file: str) -> TlsSocket:
-    stream = trio.SSLStream(
-        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
-        _tls_context(ca_file),
-        server_hostname=origin.host,
-        https_compatible=True,
-    )
+async def _secure(sock: socket.socket, host: str, tls: ssl.SSLContext) -> TlsSocket:
+    transport = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+    stream = trio.SSLStream(transport, tls, server_hostname=host, https_compatible=True)
     await stream.do_handshake()
     return TlsSocket(stream, sock)
 
 
 @functools.cache
-def _tls_context(ca_file: str) -> ssl.SSLContext:
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """What clients speak TLS with.
+
+    Args:
+        ca_file: A PEM file of the certificate authorities to trust; empty: those that browsers trust (certifi).
+
+    Raises:
+        ValueError: The file cannot be read, or holds no certificate.
+    """
     # Not `create_default_context`, which reads SSLKEYLOGFILE, and without a file SSL_CERT_FILE and SSL_CERT_DIR.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(ca_file or certifi.where())
+    try:
+        context.load_verify_locations(ca_file or certifi.where())
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"the file of certificate authorities {ca_file!r} cannot be used: {error}") from error
     return context
 
 

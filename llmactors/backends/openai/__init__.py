@@ -5,7 +5,7 @@ chunks      from the bytes of a stream to what its chunks say; pure
 answer      from chunks to the deltas of the log; pure
 circuit     when one upstream gets requests, and when not; pure
 balance     which upstream gets the next request; pure
-upstream    one upstream over httpx: opens an exchange, and says in our words what went wrong
+upstream    one upstream over HTTP: opens the stream of an answer, and says in this service's words what went wrong
 backend     tries upstreams until one begins to answer
 """
 

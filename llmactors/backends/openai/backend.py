@@ -22,8 +22,8 @@ from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
 from llmactors.backends.openai.balance import Balance
 from llmactors.backends.openai.chunks import Chunk
 from llmactors.backends.openai.settings import OpenAISettings
-from llmactors.backends.openai.upstream import Exchange, Upstream, UpstreamFault
-from llmactors.errors import BackendFailed, InternalError, Interrupted, LlmactorsError, Unavailable
+from llmactors.backends.openai.upstream import ChunkStream, Upstream, UpstreamFault
+from llmactors.errors import BackendFailed, InternalError, Interrupted, LlmactorsError, ModelError, Unavailable
 from llmactors.messages import OPTIONAL_FIELDS, GenerateRequest, TokenDelta
 
 _PAUSE = Backoff(first_s=0.1, factor=2.0, cap_s=2.0, jitter=0.5)
@@ -45,8 +45,8 @@ class OpenAIStatistics:
 
 
 @attrs.define
-class _Course:
-    """One request on its way through its tries."""
+class _FailoverState:
+    """How far one request has come through its tries at upstreams."""
 
     job: Job
     text: str
@@ -100,21 +100,28 @@ class OpenAIBackend:
         return OpenAIStatistics(self._running, {one.url: circuit.state.value for one, circuit in pairs})
 
     async def start(self) -> None:
-        """Asks nobody: an upstream that is away now may be there when a request comes."""
+        """Asks no upstream: one that is away now may be there when a request comes.
+
+        Raises `ModelError` where a key is no header's value, or a file of certificate authorities cannot be used.
+        """
         await trio.lowlevel.checkpoint()
-        self._upstreams = tuple(
-            Upstream(one.url, key, self._settings.connect_s)
-            for one, key in zip(self._settings.upstreams, self._keys, strict=True)
-        )
+        try:
+            self._upstreams = tuple(
+                Upstream(one, key, self._settings.connect_s)
+                for one, key in zip(self._settings.upstreams, self._keys, strict=True)
+            )
+        except ValueError as error:
+            raise ModelError(f"the upstreams cannot be asked: {error}") from error
 
     async def check(self) -> None:
         """Never raises: to make this backend anew would mend no upstream."""
         await trio.lowlevel.checkpoint()
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Closes the connections that no request uses; the others close with their requests."""
+        await trio.lowlevel.checkpoint()
         for upstream in self._upstreams:
-            await upstream.close()
+            upstream.close()
 
     async def generate(self, job: Job) -> AsyncGenerator[Output, None]:
         """Yields what comes after `job.tokens`; the last output has `finish`.
@@ -125,30 +132,30 @@ class OpenAIBackend:
             BackendFailed: the tries are used up.
             Interrupted: it was lost after its first token, and cannot continue.
         """
-        course = _Course(job, "".join(delta.text for delta in job.tokens), len(job.tokens))
-        if course.count and not self._continues(job.request):
+        failover = _FailoverState(job, "".join(delta.text for delta in job.tokens), len(job.tokens))
+        if failover.count and not self._continues(job.request):
             raise Interrupted("the upstream was lost, and an answer of this kind cannot be continued")
-        if course.count >= job.request.max_tokens:
+        if failover.count >= job.request.max_tokens:
             yield Output(job.key, (), "length")
             return
         self._running += 1
         try:
             finished = False
             while not finished:
-                place, trial = await self._choose(course)
-                answer = UpstreamAnswer(job.request.stop, job.request.max_tokens - course.count)
-                logged = course.count
+                place, trial = await self._choose(failover)
+                answer = UpstreamAnswer(job.request.stop, job.request.max_tokens - failover.count)
+                logged = failover.count
                 try:
                     first_by = trio.current_time() + self._settings.first_s
-                    exchange = await self._open(place, course, first_by)
+                    stream = await self._open(place, failover, first_by)
                     try:
                         while not finished:
-                            deltas, finished = await self._next(exchange, answer, first_by)
-                            if deltas and course.count == logged:
+                            deltas, finished = await self._next(stream, answer, first_by)
+                            if deltas and failover.count == logged:
                                 self._balance.circuits[place].succeed()
-                                course.tries = 0
-                            course.text += "".join(delta.text for delta in deltas)
-                            course.count += len(deltas)
+                                failover.tries = 0
+                            failover.text += "".join(delta.text for delta in deltas)
+                            failover.count += len(deltas)
                             if finished:
                                 self._balance.circuits[place].succeed()
                                 prompt_tokens = max(0, answer.prompt_tokens - logged)
@@ -156,9 +163,9 @@ class OpenAIBackend:
                             elif deltas:
                                 yield Output(job.key, deltas)
                     finally:
-                        await exchange.close()
+                        await stream.close()
                 except UpstreamFault as fault:
-                    self._judge(place, course, fault)
+                    self._judge(place, failover, fault)
                 finally:
                     if trial:
                         self._balance.circuits[place].give_back()
@@ -168,34 +175,34 @@ class OpenAIBackend:
     def _continues(self, request: GenerateRequest) -> bool:
         return self._settings.continues and request.raw and not request.messages and not request.prompt_ids
 
-    async def _choose(self, course: _Course) -> tuple[int, bool]:
+    async def _choose(self, failover: _FailoverState) -> tuple[int, bool]:
         """Waits for an upstream that takes requests: which, and whether this is its trial. Raises the last fault's."""
-        if course.tries >= self._settings.attempts:
-            raise self._given_up(course)
+        if failover.tries >= self._settings.attempts:
+            raise self._given_up(failover)
         while True:
             now = trio.current_time()
-            place = self._balance.choose(now, self._rng, avoid=course.avoid)
-            if place is not None and (place not in course.avoid or not course.tries):
+            place = self._balance.choose(now, self._rng, avoid=failover.avoid)
+            if place is not None and (place not in failover.avoid or not failover.tries):
                 break
             if place is not None:  # nobody else is left: the same one again, after a pause
-                course.avoid.clear()
-                pause_s = _PAUSE.delay_s(course.tries - 1, self._rng)
+                failover.avoid.clear()
+                pause_s = _PAUSE.delay_s(failover.tries - 1, self._rng)
             else:
                 pause_s = max(_LOOK_AGAIN_S, self._balance.next_at(now) - now)
-            course.waited_s += pause_s
-            if course.waited_s > self._settings.wait_s:
-                raise self._given_up(course, retry_after_s=pause_s)
+            failover.waited_s += pause_s
+            if failover.waited_s > self._settings.wait_s:
+                raise self._given_up(failover, retry_after_s=pause_s)
             await trio.sleep(pause_s)
-        course.tries += 1
+        failover.tries += 1
         return place, self._balance.circuits[place].take(now)
 
     @staticmethod
-    def _given_up(course: _Course, *, retry_after_s: float = 1.0) -> LlmactorsError:
-        if course.last is not None:
-            return course.last.error
+    def _given_up(failover: _FailoverState, *, retry_after_s: float = 1.0) -> LlmactorsError:
+        if failover.last is not None:
+            return failover.last.error
         return Unavailable("no upstream takes requests now", retry_after_s=retry_after_s)
 
-    def _judge(self, place: int, course: _Course, fault: UpstreamFault) -> None:
+    def _judge(self, place: int, failover: _FailoverState, fault: UpstreamFault) -> None:
         """Draws the consequences. Raises where no other try can follow."""
         now, circuit = trio.current_time(), self._balance.circuits[place]
         if fault.hold_s is not None:
@@ -204,51 +211,44 @@ class OpenAIBackend:
             circuit.fail(now, self._rng)
         elif not fault.again:
             circuit.succeed()
-        course.avoid.add(place)
-        course.last = fault
+        failover.avoid.add(place)
+        failover.last = fault
         if not fault.again:
             raise fault.error from fault
-        if course.count and not self._continues(course.job.request):
+        if failover.count and not self._continues(failover.job.request):
             text = f"{fault.error.message}; the answer cannot be continued at another"
             raise Interrupted(text) from fault
 
-    async def _open(self, place: int, course: _Course, first_by: float) -> Exchange:
+    async def _open(self, place: int, failover: _FailoverState, first_by: float) -> ChunkStream:
         upstream, model = self._upstreams[place], self._settings.upstreams[place].model
-        route, body = self._request(model, course)
+        route, body = self._request(model, failover)
         try:
             with trio.fail_at(first_by):
                 return await upstream.open(route, body)
         except trio.TooSlowError as error:
             raise UpstreamFault(BackendFailed("the upstream did not answer in time")) from error
 
-    async def _next(self, exchange: Exchange, answer: UpstreamAnswer, first_by: float) -> tuple[list[TokenDelta], bool]:
-        """The next deltas, and whether these are the last."""
+    async def _next(
+        self, stream: ChunkStream, answer: UpstreamAnswer, first_by: float
+    ) -> tuple[list[TokenDelta], bool]:
+        """Waits for the next deltas, and says whether they are the last."""
         chunks: list[Chunk] = []
-        limit = self._deadline(answer, first_by)
-        try:
-            with trio.fail_at(limit):
-                while not chunks:
-                    chunks = await exchange.next()
-        except (UpstreamFault, trio.TooSlowError) as error:
-            if answer.finish is not None:  # only the counts are missing, or a proper end
-                return answer.close(), True
-            if isinstance(error, UpstreamFault):
-                raise
-            raise UpstreamFault(BackendFailed("the upstream fell silent")) from error
-        deltas: list[TokenDelta] = []
-        for chunk in chunks:
-            if chunk.finish == "content_filter":
-                text = "the upstream's content filter ended the answer"
-                raise UpstreamFault(BackendFailed(text), again=False, blames=False)
+        fault: UpstreamFault | None = None
+        # Not `fail_at`, which takes longer, and this is done for every token.
+        with trio.CancelScope(deadline=self._deadline(answer, first_by)) as scope:
             try:
-                deltas += answer.take(chunk)
-            except TextOverrun as error:
-                raise UpstreamFault(BackendFailed("the upstream sends more text than was asked for")) from error
-            if chunk.done or answer.stopped:
-                if answer.finish is None:
-                    raise UpstreamFault(BackendFailed("the upstream ended the answer without a reason"))
-                return deltas + answer.close(), True
-        return deltas, False
+                while not chunks:
+                    chunks = await stream.next()
+            except UpstreamFault as caught:
+                fault = caught
+        if scope.cancelled_caught:
+            fault = UpstreamFault(BackendFailed("the upstream fell silent"))
+        if fault is None:
+            return _take(chunks, answer)
+        if answer.finish is None:
+            raise fault
+        # Only the counts are missing, or an end in order.
+        return answer.close(), True
 
     def _deadline(self, answer: UpstreamAnswer, first_by: float) -> float:
         now = trio.current_time()
@@ -256,9 +256,9 @@ class OpenAIBackend:
             return now + min(_USAGE_S, self._settings.silence_s)
         return now + self._settings.silence_s if answer.begun else first_by
 
-    def _request(self, model: str, course: _Course) -> tuple[str, dict[str, Any]]:
+    def _request(self, model: str, failover: _FailoverState) -> tuple[str, dict[str, Any]]:
         """The route, and the body."""
-        request = course.job.request
+        request = failover.job.request
         body: dict[str, Any] = {
             "model": model,
             "stream": True,
@@ -275,15 +275,33 @@ class OpenAIBackend:
             body["logit_bias"] = {str(token): bias for token, bias in request.logit_bias}
         if request.stop:
             body["stop"] = list(request.stop[:_MAX_STOPS])
-        left = request.max_tokens - course.count
+        left = request.max_tokens - failover.count
         messages = _messages_of(request)
         if request.raw and not messages:
-            prompt = list(request.prompt_ids) or request.prompt + course.text
+            prompt = list(request.prompt_ids) or request.prompt + failover.text
             return "completions", body | {"prompt": prompt, "max_tokens": left}
-        if course.count:
+        if failover.count:
             raise InternalError("a chat was to be continued")
         chat = messages or [{"role": "user", "content": request.prompt}]
         return "chat/completions", body | {"messages": chat, self._settings.tokens_field: left}
+
+
+def _take(chunks: Sequence[Chunk], answer: UpstreamAnswer) -> tuple[list[TokenDelta], bool]:
+    """The deltas of these chunks, and whether they are the last. Raises `UpstreamFault`."""
+    deltas: list[TokenDelta] = []
+    for chunk in chunks:
+        if chunk.finish == "content_filter":
+            text = "the upstream's content filter ended the answer"
+            raise UpstreamFault(BackendFailed(text), again=False, blames=False)
+        try:
+            deltas += answer.take(chunk)
+        except TextOverrun as error:
+            raise UpstreamFault(BackendFailed("the upstream sends more text than was asked for")) from error
+        if chunk.done or answer.stopped:
+            if answer.finish is None:
+                raise UpstreamFault(BackendFailed("the upstream ended the answer without a reason"))
+            return deltas + answer.close(), True
+    return deltas, False
 
 
 def _messages_of(request: GenerateRequest) -> list[Any]:

@@ -1,4 +1,4 @@
-"""From the bytes of a stream to what its chunks say. Pure.
+"""From the bytes of an upstream's stream to what its chunks say. Pure.
 
 The format is that of OpenAI's `stream: true`: server-sent events whose data are JSON objects, then `data: [DONE]`.
 https://platform.openai.com/docs/api-reference/chat-streaming
@@ -6,19 +6,17 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 
 from typing import Any, ClassVar
 
-import attrs
 import msgspec
 
-MAX_LINE_BYTES = 1 << 20
+from llmactors.http.sse_reader import BadEventStream, SseReader
 
 
 class BadChunk(ValueError):
-    """What came is not of this format."""
+    """The bytes that came are not of this format."""
 
 
-@attrs.frozen
-class Chunk:
-    """What one event says."""
+class Chunk(msgspec.Struct, frozen=True, gc=False):
+    """What one event says. A msgspec struct, since one is made for each token."""
 
     text: str = ""
     finish: str | None = None
@@ -26,7 +24,7 @@ class Chunk:
     completion_tokens: int | None = None
     error: dict[str, Any] | None = None
     done: bool = False
-    """The stream ends here, as it should."""
+    """The stream ends here, in order."""
 
 
 class _Delta(msgspec.Struct):
@@ -45,64 +43,66 @@ class _Usage(msgspec.Struct):
     completion_tokens: int = 0
 
 
-class _Event(msgspec.Struct):
+class _ChunkBody(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
     error: Any = None
 
 
 class ChunkReader:
-    """One stream. Feed it bytes as they come, cut anywhere."""
+    """The reader of one stream. Feed it bytes as they come, cut anywhere."""
 
-    _decoder: ClassVar[msgspec.json.Decoder[_Event]] = msgspec.json.Decoder(_Event)
+    _decoder: ClassVar[msgspec.json.Decoder[_ChunkBody]] = msgspec.json.Decoder(_ChunkBody)
 
     def __init__(self) -> None:
-        self._rest = b""
-        self._data: list[bytes] = []
+        self._events = SseReader()
         self._done = False
 
     def __repr__(self) -> str:
-        return f"<ChunkReader {len(self._rest)} bytes of a line>"
+        return f"<ChunkReader done={self._done}>"
 
     def feed(self, data: bytes) -> list[Chunk]:
-        """The chunks that are whole now. Comments, ids and names of events are skipped. Raises `BadChunk`."""
-        if self._done:  # nothing that follows means anything
+        """Returns the chunks that `data` completes; none after `[DONE]`. Raises `BadChunk`."""
+        if self._done:
             return []
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_LINE_BYTES:
-            raise BadChunk("a line is too long")
+        try:
+            events = self._events.feed(data)
+        except BadEventStream as error:
+            raise BadChunk(str(error)) from error
         chunks: list[Chunk] = []
-        for line in (line.removesuffix(b"\r") for line in lines):
-            if line.startswith(b"data:"):
-                self._data.append(line[5:].strip())
-            elif line.startswith(b"error:"):  # llama.cpp once said so
-                self._data.append(b'{"error":' + line[6:].strip() + b"}")
-            elif not line and self._data:
-                payload, self._data = b"\n".join(self._data), []
-                if payload:
-                    chunks.append(self._decode(payload))
-                if chunks and chunks[-1].done:
-                    self._done = True
-                    return chunks
+        for event in events:
+            payload = event.data.strip()
+            if payload == b"[DONE]":
+                chunks.append(Chunk(done=True))
+                self._done = True
+                break
+            if payload:
+                chunks.append(_refusal(payload) if event.name == "error" else self._decode(payload))
         return chunks
 
     def _decode(self, payload: bytes) -> Chunk:
-        if payload == b"[DONE]":
-            return Chunk(done=True)
         try:
-            event = self._decoder.decode(payload)
+            body = self._decoder.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise BadChunk("a chunk is no such JSON") from error
-        if event.error:
-            return Chunk(error=as_error(event.error))
+            raise BadChunk(f"a chunk is no JSON object of OpenAI's form: {error}") from error
+        if body.error:
+            return Chunk(error=as_error(body.error))
         text, finish = "", None
-        for choice in event.choices:
+        for choice in body.choices:
             if choice.index == 0:
                 text += choice.text or (choice.delta.content if choice.delta else None) or ""
                 finish = choice.finish_reason or finish
-        if event.usage is None:
+        if body.usage is None:
             return Chunk(text, finish)
-        return Chunk(text, finish, event.usage.prompt_tokens, event.usage.completion_tokens)
+        return Chunk(text, finish, body.usage.prompt_tokens, body.usage.completion_tokens)
+
+
+def _refusal(payload: bytes) -> Chunk:
+    """An event that is named `error`: its data are the error, or an object that holds the error."""
+    try:
+        return Chunk(error=as_error(msgspec.json.decode(payload)))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadChunk(f"an error event holds no JSON: {error}") from error
 
 
 def as_error(found: Any) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def as_error(found: Any) -> dict[str, Any]:
 
 
 def error_of(body: bytes) -> dict[str, Any]:
-    """The error object in the body of a refusal; empty where there is none."""
+    """The error object in the body of a refusal; empty where the body holds none."""
     try:
         found = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -4,19 +4,19 @@
     openai:http://a/v1,model=X,weight=3|openai:http://b/v1,model=Y        two
     openai:model=X,url=http://a/v1,weight=3,url=http://b/v1               two that serve one model
 
-`model`, `key_env` and `weight` belong to the URL before them; before the first URL they hold for all. Everything else
-holds for all in any place.
+`model`, `key_env`, `weight`, `proxy` and `ca_file` belong to the URL before them; before the first URL they hold for
+all upstreams. Everything else holds for all upstreams in any place.
 """
 
 import typing
 from collections.abc import Iterator
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
 import attrs
 import msgspec
 
 from llmactors.errors import ConfigError
+from llmactors.http.client_socket import Origin
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -33,7 +33,13 @@ class UpstreamSettings:
     key_env: str = ""
     """The variable that holds its key; empty: it wants none."""
     weight: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
-    """Its share of the requests, while it is well."""
+    """Its share of the requests, while its circuit is closed."""
+    proxy: str = ""
+    """`http://HOST:PORT` of a proxy that tunnels to the upstream (CONNECT); empty: there is none. Variables of the
+    environment such as HTTPS_PROXY are not read, as they would hold for upstreams on this machine too."""
+    ca_file: str = ""
+    """A PEM file of the certificate authorities to trust for an `https` upstream; empty: those that browsers trust.
+    SSL_CERT_FILE is not read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -121,20 +127,27 @@ def _pairs(part: str) -> Iterator[tuple[str, str]]:
 
 
 def _checked_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        fine = False
-        parts = urlsplit("")
-    if not fine or parts.query or parts.fragment:
-        raise ConfigError("`model`: openai: needs a URL such as http://host:8000/v1")
-    if parts.username or parts.password:
+    if "@" in text:
         raise ConfigError("`model`: no key belongs into a URL, where all can see it: put it in a variable, key_env=VAR")
-    return text.rstrip("/")
+    try:
+        origin = Origin.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"`model`: openai: needs a URL such as http://host:8000/v1; {error}") from None
+    return f"{'https' if origin.is_tls else 'http'}://{origin.authority}{origin.prefix}"
+
+
+def _check_proxy(text: str) -> None:
+    try:
+        proxy = Origin.parse(text)
+    except ValueError as error:
+        raise _wrong("proxy", f"{error}; a proxy is named as in proxy=http://host:3128") from None
+    if proxy.is_tls:
+        raise _wrong(f"proxy={text}", "the proxy itself must be asked over http://")
 
 
 def _convert(key: str, value: str, kind: Any) -> Any:
+    if key == "proxy":
+        _check_proxy(value)
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:

@@ -1,18 +1,18 @@
-"""One upstream over httpx: opens an exchange, and says in our words what went wrong."""
+"""One upstream over HTTP: opens the stream of an answer, and says in this service's words what went wrong."""
 
 import email.utils
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
-import attrs
-import httpx
+import msgspec
 import structlog
 import trio
 
 from llmactors.backends.openai.chunks import BadChunk, Chunk, ChunkReader, error_of
+from llmactors.backends.openai.settings import UpstreamSettings
 from llmactors.errors import (
     STREAM_CODES,
     BackendFailed,
@@ -22,6 +22,8 @@ from llmactors.errors import (
     Unavailable,
     from_code,
 )
+from llmactors.http.client import ClientResponse, ClientSettings, HttpClient
+from llmactors.http.client_errors import BadResponse, ConnectFailed, ConnectTimeout, HttpClientError
 
 log = structlog.get_logger("llmactors.backends.openai")
 
@@ -65,93 +67,99 @@ class UpstreamFault(Exception):
         self.hold_s = hold_s
 
 
-@attrs.define(eq=False)
-class Exchange:
+class ChunkStream:
     """A response that streams. Whoever gets it closes it, which makes the upstream stop."""
 
-    _response: httpx.Response
-    _bytes: AsyncIterator[bytes]
-    _reader: ChunkReader = attrs.field(factory=ChunkReader)
-    _ended: bool = False
+    def __init__(self, response: ClientResponse) -> None:
+        self._response = response
+        self._reader = ChunkReader()
+        self._done = False
+
+    def __repr__(self) -> str:
+        return f"<ChunkStream {self._response!r}>"
 
     async def next(self) -> list[Chunk]:
-        """What came since; empty where these were comments. Raises `UpstreamFault`, also at the end of the stream."""
+        """Waits for bytes, and returns the chunks that they complete; none where they were comments.
+
+        Raises `UpstreamFault`, also at the end of the stream.
+        """
         try:
-            data = await anext(self._bytes, None)
-            if data is None:
+            data = await self._response.receive()
+            if not data:
                 raise UpstreamFault(BackendFailed("the upstream ended the stream in the middle of the answer"))
             chunks = self._reader.feed(data)
         except BadChunk as error:
-            raise UpstreamFault(BackendFailed(f"the upstream sent what cannot be read: {error}")) from error
-        except httpx.HTTPError as error:
+            raise UpstreamFault(BackendFailed(f"the upstream's stream cannot be read: {error}")) from error
+        except BadResponse as error:
+            raise UpstreamFault(BackendFailed(f"the upstream breaks HTTP: {error}")) from error
+        except HttpClientError as error:
             raise UpstreamFault(BackendFailed("the connection to the upstream broke")) from error
         for chunk in chunks:
             if chunk.error is not None:
                 raise in_stream_fault(chunk.error)
-            self._ended = self._ended or chunk.done
+            self._done = self._done or chunk.done
         return chunks
 
     async def close(self) -> None:
-        """Drops the connection, unless the answer is whole: then the next request can have it."""
-        if self._ended:
-            with trio.move_on_after(_FINISH_S), suppress(httpx.HTTPError, httpx.StreamError):
-                async for _ in self._bytes:
-                    pass
-        await _close(self._response, self._bytes)
+        """Closes the connection, unless the answer is whole: then the next request can have the connection."""
+        try:
+            if self._done and not self._response.complete:
+                with trio.move_on_after(_FINISH_S), suppress(HttpClientError):
+                    await self._response.read()
+        finally:
+            self._response.close()
 
 
 class Upstream:
     """One server.
 
     Args:
-        url: Where its API begins.
-        key: Sent with each request; empty: none is.
-        connect_s: How long it may take to accept a connection.
+        settings: Where the server is, and how it is reached.
+        key: The key that each request carries; empty: the server wants none.
+        connect_s: How long the server may take to accept a connection.
+
+    Raises:
+        ValueError: The file of certificate authorities cannot be used, or the key is no header's value.
     """
 
-    def __init__(self, url: str, key: str, connect_s: float) -> None:
-        self._url = url
-        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+    def __init__(self, settings: UpstreamSettings, key: str, connect_s: float) -> None:
+        self._url = settings.url
+        headers = [("Accept", "text/event-stream"), ("Content-Type", "application/json")]
         if key:
-            headers["Authorization"] = f"Bearer {key}"
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=connect_s),  # the backend's own deadlines are finer than httpx's
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=4.0),
-        )
+            headers.append(("Authorization", f"Bearer {key}"))
+        connection = ClientSettings(connect_s=connect_s, proxy=settings.proxy, ca_file=settings.ca_file)
+        self._client = HttpClient(settings.url, headers=headers, settings=connection)
 
     def __repr__(self) -> str:
         return f"<Upstream {self._url}>"
 
-    async def open(self, route: str, body: Mapping[str, Any]) -> Exchange:
+    async def open(self, route: str, body: Mapping[str, Any]) -> ChunkStream:
         """Waits for the head of the response, as long as it takes. Raises `UpstreamFault`."""
-        request = self._client.build_request("POST", f"{self._url}/{route}", json=body)
         try:
-            response = await self._client.send(request, stream=True)
-        except httpx.ConnectTimeout as error:
+            response = await self._client.open("POST", f"/{route}", msgspec.json.encode(body))
+        except ConnectTimeout as error:
             raise UpstreamFault(Unavailable("the upstream accepts no connection in time")) from error
-        except httpx.ConnectError as error:
+        except ConnectFailed as error:
             raise UpstreamFault(Unavailable("the upstream cannot be reached")) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except BadResponse as error:
+            raise UpstreamFault(BackendFailed(f"the upstream breaks HTTP: {error}")) from error
+        except HttpClientError as error:
             raise UpstreamFault(BackendFailed("the upstream closed the connection without an answer")) from error
-        chunks = response.aiter_bytes()
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if response.status_code == HTTPStatus.OK and kind == "text/event-stream":
-            return Exchange(response, chunks)
-        try:
-            said = b""
-            with trio.move_on_after(_ERROR_BODY_S):
-                said = await _read(chunks)
-            raise self._refusal(response, error_of(said))
-        finally:
-            await _close(response, chunks)
+        if response.status == HTTPStatus.OK and kind == "text/event-stream":
+            return ChunkStream(response)
+        async with response:
+            told = b""
+            with trio.move_on_after(_ERROR_BODY_S), suppress(HttpClientError):
+                told = await response.read(_MAX_ERROR_BYTES)
+            raise self._refusal(response, error_of(told))
 
-    async def close(self) -> None:
-        """Closes all connections."""
-        await self._client.aclose()
+    def close(self) -> None:
+        """Closes the connections that no request uses."""
+        self._client.close()
 
-    def _refusal(self, response: httpx.Response, error: dict[str, Any]) -> UpstreamFault:
-        status = response.status_code
+    def _refusal(self, response: ClientResponse, error: dict[str, Any]) -> UpstreamFault:
+        status = response.status
         if status != HTTPStatus.OK:
             log.warning("upstream refused", upstream=self._url, status=status, code=str(error.get("code"))[:64])
         return refusal_fault(status, error, retry_after_s(response.headers, time.time()))
@@ -203,23 +211,3 @@ def retry_after_s(headers: Mapping[str, str], wall_time: float) -> float | None:
 
 def _said(error: Mapping[str, Any]) -> str:
     return " ".join(str(error.get("message") or "no reason given").split())[:_MAX_SAID]
-
-
-async def _read(chunks: AsyncIterator[bytes]) -> bytes:
-    """A body, or as much of it as an error may have; empty where it breaks."""
-    found = b""
-    with suppress(httpx.HTTPError):
-        while len(found) < _MAX_ERROR_BYTES and (data := await anext(chunks, None)) is not None:
-            found += data
-    return found
-
-
-async def _close(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
-    # httpx reads through generators inside of generators, and closing the outermost leaves the others to the garbage
-    # collector, which Trio complains about. So the connection is closed first: then reading on raises at once, and
-    # ends them all in order.
-    with trio.CancelScope(shield=True), trio.move_on_after(1.0):
-        await response.aclose()
-        with suppress(httpx.HTTPError, httpx.StreamError):
-            async for _ in chunks:
-                pass

@@ -12,7 +12,7 @@ from llmactors.backends.base import Job, Output, Takeover
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
 from llmactors.backends.openai.answer import NO_TOKEN
 from llmactors.backends.openai.circuit import CircuitState
-from llmactors.errors import BackendFailed, Interrupted, InvalidRequest, LlmactorsError, Unavailable
+from llmactors.errors import BackendFailed, Interrupted, InvalidRequest, LlmactorsError, ModelError, Unavailable
 from llmactors.messages import GenerateRequest, TokenDelta
 from llmactors.testing.node import wait_until
 from tests.support.faulty_upstream import WORDS, Behaviour, FaultyUpstream, Hit, ending, good, sse, upstream
@@ -393,3 +393,35 @@ async def test_retry_after_is_waited_for() -> None:
         began = trio.current_time()
         assert told(await run(made, job())) == "".join(WORDS)
         assert trio.current_time() - began >= 0.25
+
+
+async def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with upstream(good) as only, backend(only.url) as made:
+        assert told(await run(made, job())) == "".join(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [("https://127.0.0.1:1/v1,ca_file=/no/such/file", ()), ("http://127.0.0.1:1/v1", ("two\nlines",))],
+    ids=["authorities", "key"],
+)
+async def test_an_upstream_that_can_never_be_asked_is_told(options: str, keys: tuple[str, ...]) -> None:
+    with pytest.raises(ModelError) as caught:
+        async with backend(options, keys=keys):
+            pass
+    assert "lines" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "raw", [b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b"\0" * 100_000]
+)
+async def test_an_upstream_that_speaks_no_http_fails_over(raw: bytes) -> None:
+    async def nonsense(hit: Hit) -> None:
+        await hit.stream.send_all(raw)
+        await hit.wait_closed()
+
+    async with upstream(nonsense) as bad, upstream(good) as fine, backend(first(bad, fine)) as made:
+        assert told(await run(made, job())) == "".join(WORDS)
+        assert (len(bad.hits), len(fine.hits)) == (1, 1)

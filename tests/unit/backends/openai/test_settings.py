@@ -29,6 +29,13 @@ def test_several_upstreams(text: str) -> None:
     )
 
 
+def test_a_proxy_and_authorities_belong_to_one_upstream() -> None:
+    far = "https://api.example.com/v1,proxy=http://proxy:3128,ca_file=/etc/ca.pem"
+    near, through = OpenAISettings.parse(f"http://127.0.0.1:8000/v1|{far}", name="gpt").upstreams
+    assert (near.proxy, near.ca_file) == ("", "")
+    assert (through.proxy, through.ca_file) == ("http://proxy:3128", "/etc/ca.pem")
+
+
 def test_the_alias_is_the_model_where_none_is_named() -> None:
     assert parse_model("gpt=openai:http://h/v1") == ModelSpec("gpt", ModelKind.OPENAI, "http://h/v1")
     assert OpenAISettings.parse("http://h/v1", name="gpt").upstreams[0].model == "gpt"
@@ -46,12 +53,21 @@ def test_the_alias_is_the_model_where_none_is_named() -> None:
         ("http://h:99999/v1,model=x", "needs a URL"),
         ("http://h/v1?a=b,model=x", "needs a URL"),
         ("http://me:secret@h/v1,model=x", "key_env=VAR"),
-        ("http://h/v1,model=x,nosuch=1", "there is no 'nosuch'; valid are url, model, key_env, weight, slots"),
+        (
+            "http://h/v1,model=x,nosuch=1",
+            "there is no 'nosuch'; valid are url, model, key_env, weight, proxy, ca_file, slots",
+        ),
         ("http://h/v1,model=x,weight=0", "weight=0"),
         ("http://h/v1,model=x,slots=none", "slots=none"),
         ("http://h/v1,model=x,model=y", "twice"),
         ("http://h/v1,model=x,slots=1|http://i/v1,model=x,slots=2", "slots is given twice"),
         ("http://h/v1,model=x|model=y", "needs a URL"),
+        ("http://h:0/v1,model=x", "no server listens"),
+        ("http://h/a b,model=x", "percent-encode"),
+        ("http://hüt/v1,model=x", "punycode"),
+        ("http://h/v1,model=x,proxy=https://p:1", "must be asked over http://"),
+        ("http://h/v1,model=x,proxy=p:3128", "proxy=http://host:3128"),
+        ("http://h/v1,model=x,proxy=http://me:secret@p:3128", "leave them out"),
     ],
 )
 def test_mistakes_are_named(text: str, said: str) -> None:
