@@ -10,14 +10,14 @@ from llmactors.testing.ledger_suite.rig import Rig, code_of, finished, request, 
 
 
 class CancelSuite:
-    async def test_a_cancelled_request_is_not_claimed(self, rig: Rig) -> None:
+    async def test_cancelled_request_is_not_claimed(self, rig: Rig) -> None:
         await rig.submit(request())
         assert await rig.ledger.cancel("r")
         assert not await rig.ledger.cancel("r")
         assert (await rig.ledger.read("r")).end == Finished("cancelled", Usage(0, 0))
         assert await rig.claim() == []
 
-    async def test_a_cancelled_request_ends_at_once_with_what_it_has(self, rig: Rig) -> None:
+    async def test_cancelled_request_ends_at_once_with_its_tokens(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.write(claim, 1, 2)
         assert await rig.ledger.cancel("r")
@@ -26,7 +26,7 @@ class CancelSuite:
         assert await rig.write(claim, 3, 3) is AppendOutcome.STOP
         assert (await rig.ledger.finish("r", claim.epoch, finished(2))).outcome is AppendOutcome.STOP
 
-    async def test_every_beat_for_a_lease_long_says_what_was_stopped(self, rig: Rig) -> None:
+    async def test_beat_reports_stopped_requests_for_one_lease(self, rig: Rig) -> None:
         claim = await rig.start()
         assert (await rig.ledger.beat("w")).stop == ()
         await rig.ledger.cancel("r")
@@ -37,12 +37,12 @@ class CancelSuite:
             assert (await rig.ledger.beat("w")).live
         assert (await rig.ledger.beat("w")).stop == ()
 
-    async def test_a_worker_is_not_told_of_what_it_finished(self, rig: Rig) -> None:
+    async def test_beat_does_not_report_requests_the_worker_finished(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.ledger.finish("r", claim.epoch, finished(0))
         assert (await rig.ledger.beat("w")).stop == ()
 
-    async def test_a_cancel_frees_the_slot_at_once(self, rig: Rig) -> None:
+    async def test_cancel_frees_the_slot_at_once(self, rig: Rig) -> None:
         await rig.start()
         await rig.ledger.cancel("r")
         statistics = await rig.ledger.statistics()
@@ -50,14 +50,14 @@ class CancelSuite:
 
 
 class DeadlineSuite:
-    async def test_a_queued_request_past_its_deadline_is_never_claimed(self, rig: Rig) -> None:
+    async def test_queued_request_past_its_deadline_is_never_claimed(self, rig: Rig) -> None:
         await rig.submit(request(deadline_ms=rig.wall_ms() + 100))
         await rig.pass_time(0.15)
         assert await rig.claim() == []
         await rig.ledger.reap()
         assert code_of((await rig.ledger.read("r")).end) == "DEADLINE_EXCEEDED"
 
-    async def test_a_running_request_ends_at_its_deadline(self, rig: Rig) -> None:
+    async def test_running_request_ends_at_its_deadline(self, rig: Rig) -> None:
         claim = await rig.start(request(deadline_ms=rig.wall_ms() + 100))
         await rig.write(claim, 1, 2)
         assert await rig.ledger.reap() == 0
@@ -68,7 +68,7 @@ class DeadlineSuite:
         assert await rig.write(claim, 3, 3) is AppendOutcome.STOP
         assert (await rig.ledger.beat("w")).stop == (("r", claim.epoch),)
 
-    async def test_a_deadline_has_no_effect_on_what_has_ended(self, rig: Rig) -> None:
+    async def test_deadline_does_not_change_an_ended_request(self, rig: Rig) -> None:
         claim = await rig.start(request(deadline_ms=rig.wall_ms() + 100))
         await rig.ledger.finish("r", claim.epoch, finished(0))
         await rig.pass_time(0.15)
@@ -77,7 +77,7 @@ class DeadlineSuite:
 
 
 class ReaderSuite:
-    async def test_a_request_that_nobody_reads_is_cancelled_after_its_grace(self, rig: Rig) -> None:
+    async def test_unread_request_is_cancelled_after_its_grace(self, rig: Rig) -> None:
         claim = await rig.start(request(resume_grace_ms=200))
         await rig.ledger.reap()
         assert await rig.write(claim, 1, 1) is AppendOutcome.OK
@@ -86,7 +86,7 @@ class ReaderSuite:
         assert (await rig.ledger.read("r")).end == Finished("cancelled", Usage(0, 1))
         assert (await rig.ledger.beat("w")).stop == (("r", claim.epoch),)
 
-    async def test_a_request_that_is_read_lives_on(self, rig: Rig) -> None:
+    async def test_request_with_a_reader_is_not_cancelled(self, rig: Rig) -> None:
         await rig.submit(request(resume_grace_ms=200))
         with await rig.ledger.follow("r"):
             await rig.pass_time(0.3)
@@ -99,7 +99,7 @@ class ReaderSuite:
         await rig.pass_time(0.25)
         assert await rig.ledger.reap() == 1
 
-    async def test_a_reader_that_comes_back_in_time_keeps_it(self, rig: Rig) -> None:
+    async def test_reader_that_returns_in_time_keeps_the_request(self, rig: Rig) -> None:
         await rig.submit(request(resume_grace_ms=300))
         with await rig.ledger.follow("r"):
             pass
@@ -109,7 +109,7 @@ class ReaderSuite:
             await rig.ledger.reap()
         assert (await rig.ledger.info("r")).state == "queued"
 
-    async def test_who_submits_it_again_has_not_gone(self, rig: Rig) -> None:
+    async def test_repeated_submit_counts_as_a_reader(self, rig: Rig) -> None:
         await rig.submit(request(resume_grace_ms=300))
         await rig.pass_time(0.2)
         assert await rig.ledger.submit(request(resume_grace_ms=300)) is SubmitOutcome.DUPLICATE
@@ -117,7 +117,7 @@ class ReaderSuite:
         assert await rig.ledger.reap() == 0
         assert (await rig.ledger.info("r")).state == "queued"
 
-    async def test_a_watch_prolongs_and_never_shortens(self, rig: Rig) -> None:
+    async def test_watch_extends_the_grace_and_never_shortens_it(self, rig: Rig) -> None:
         await rig.submit(request(resume_grace_ms=200))
         await rig.ledger.watch("r", 300)
         await rig.ledger.watch("r", 1)
@@ -127,7 +127,7 @@ class ReaderSuite:
         assert await rig.ledger.reap() == 1
 
     @pytest.mark.parametrize("late", [False, True])
-    async def test_no_reader_is_needed_once_it_has_ended(self, rig: Rig, late: bool) -> None:
+    async def test_ended_request_needs_no_reader(self, rig: Rig, late: bool) -> None:
         claim = await rig.start(request(resume_grace_ms=200))
         if late:
             with await rig.ledger.follow("r"):

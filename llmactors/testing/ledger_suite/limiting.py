@@ -45,18 +45,18 @@ class LimitSuite:
         assert verdict.outcome is SubmitOutcome.DUPLICATE
         return remaining(verdict)
 
-    async def test_an_admitted_request_is_charged(self, rig: Rig) -> None:
+    async def test_admitted_request_is_charged(self, rig: Rig) -> None:
         verdict = await rig.ledger.admit([charged("r")])
         assert verdict.outcome is SubmitOutcome.ACCEPTED
         left = {Limit.REQUESTS: 5, Limit.TOKENS: 500, Limit.DAY: 900, Limit.CONCURRENT: 2}
         assert remaining(verdict) == left
         assert await self.standing(rig, charged("r")) == left
 
-    async def test_who_has_no_limits_stands_nowhere(self, rig: Rig) -> None:
+    async def test_request_without_limits_has_no_standings(self, rig: Rig) -> None:
         verdict = await rig.ledger.admit([charged("r", limits=Limits())])
         assert verdict == AdmitResult(SubmitOutcome.ACCEPTED)
 
-    async def test_the_same_id_again_is_charged_once(self, rig: Rig) -> None:
+    async def test_repeated_id_is_charged_once(self, rig: Rig) -> None:
         await rig.ledger.admit([charged("r")])
         for _ in range(3):
             assert (await self.standing(rig, charged("r")))[Limit.TOKENS] == 500
@@ -73,7 +73,7 @@ class LimitSuite:
             (Limits(concurrent=2), Limit.CONCURRENT),
         ],
     )
-    async def test_what_is_over_a_limit_is_refused_and_costs_nothing(
+    async def test_request_over_a_limit_is_refused_and_not_charged(
         self, rig: Rig, limits: Limits, limit: Limit
     ) -> None:
         for name in ("r1", "r2"):
@@ -88,7 +88,7 @@ class LimitSuite:
         assert (await rig.ledger.statistics()).accepted_total == 2
         assert (await rig.ledger.admit([charged("o", limits=limits, tenant="other")])).outcome is SubmitOutcome.ACCEPTED
 
-    async def test_who_waits_as_told_is_admitted(self, rig: Rig) -> None:
+    async def test_request_is_admitted_after_retry_after(self, rig: Rig) -> None:
         limits = Limits(tokens_per_minute=150)
         await rig.ledger.admit([charged("r1", limits=limits)])
         [standing] = (await rig.ledger.admit([charged("r2", limits=limits)])).standings
@@ -96,12 +96,12 @@ class LimitSuite:
         await rig.pass_time(standing.decision.retry_after_s or 0)
         assert (await rig.ledger.admit([charged("r2", limits=limits)])).outcome is SubmitOutcome.ACCEPTED
 
-    async def test_what_costs_more_than_a_limit_is_never_admitted_and_says_so(self, rig: Rig) -> None:
+    async def test_request_larger_than_its_limit_has_no_retry_after(self, rig: Rig) -> None:
         [standing] = (await rig.ledger.admit([charged("r", limits=Limits(tokens_per_minute=99))])).standings
         assert (standing.decision.admitted, standing.decision.retry_after_s) == (False, None)
 
     @pytest.mark.parametrize("kind", list(RateKind))
-    async def test_a_rate_counts_by_caller(self, rig: Rig, kind: RateKind) -> None:
+    async def test_rate_counts_by_caller(self, rig: Rig, kind: RateKind) -> None:
         rate = RatePolicy(kind=kind, amount=2, period_s=10)
         # A window may end within the test, but not twice.
         outcomes = [
@@ -111,13 +111,13 @@ class LimitSuite:
         assert 2 <= outcomes.count(SubmitOutcome.ACCEPTED) <= 4
         assert outcomes[-1] is SubmitOutcome.LIMITED
 
-    async def test_a_full_queue_costs_nothing(self, rig: Rig) -> None:
+    async def test_refusal_by_a_full_queue_is_not_charged(self, rig: Rig) -> None:
         await rig.submit(*(request(f"r{each}") for each in range(rig.settings.max_queued)))
         verdict = await rig.ledger.admit([charged("r")])
         assert verdict.outcome is SubmitOutcome.OVERLOADED
         assert remaining(verdict)[Limit.TOKENS] == 600
 
-    async def test_several_are_admitted_together_or_none(self, rig: Rig) -> None:
+    async def test_candidates_are_admitted_all_or_none(self, rig: Rig) -> None:
         two = [charged("r1"), charged("r2")]
         verdict = await rig.ledger.admit(two)
         assert (verdict.outcome, remaining(verdict)[Limit.TOKENS]) == (SubmitOutcome.ACCEPTED, 400)
@@ -129,14 +129,14 @@ class LimitSuite:
         assert (await rig.ledger.admit([charged("r1"), charged("r5")])).outcome is SubmitOutcome.CONFLICT
         assert (await rig.ledger.statistics()).queued == 2
 
-    async def test_several_have_to_fit_into_the_queue_together(self, rig: Rig) -> None:
+    async def test_candidates_must_fit_into_the_queue_together(self, rig: Rig) -> None:
         await rig.submit(*(request(f"r{each}") for each in range(rig.settings.max_queued - 1)))
         verdict = await rig.ledger.admit([charged("a"), charged("b")])
         assert verdict.outcome is SubmitOutcome.OVERLOADED
         assert (await rig.ledger.statistics()).queued == rig.settings.max_queued - 1
 
     @pytest.mark.parametrize("how", ENDINGS)
-    async def test_with_its_end_a_request_has_cost_what_it_used_and_is_open_no_more(self, rig: Rig, how: str) -> None:
+    async def test_ended_request_is_charged_for_what_it_used(self, rig: Rig, how: str) -> None:
         """Whoever ends it: its worker, a client, or the time, when its gateway is long gone."""
         fields: dict[str, Any] = {}
         if how == "expired":
@@ -177,13 +177,13 @@ class LimitSuite:
                 await rig.ledger.reap()
         return PROMPT_TOKENS + 3
 
-    async def test_what_no_worker_ever_saw_costs_no_tokens(self, rig: Rig) -> None:
+    async def test_request_cancelled_in_the_queue_costs_no_tokens(self, rig: Rig) -> None:
         await rig.ledger.admit([charged("r")])
         await rig.ledger.cancel("r")
         left = await self.standing(rig, charged("r"))
         assert (left[Limit.TOKENS], left[Limit.DAY], left[Limit.REQUESTS]) == (600, 1000, 5)
 
-    async def test_a_takeover_is_the_same_request(self, rig: Rig) -> None:
+    async def test_takeover_is_charged_once(self, rig: Rig) -> None:
         """Its reservation and its permit stay as they are, whoever runs it, and what was made twice is paid once."""
         await rig.ledger.admit([charged("r")])
         [claim] = await rig.claim("w1")
@@ -196,14 +196,14 @@ class LimitSuite:
         left = await self.standing(rig, charged("r"))
         assert (left[Limit.DAY], left[Limit.CONCURRENT]) == (1000 - 9, 3)
 
-    async def test_what_was_used_beyond_the_reservation_is_owed(self, rig: Rig) -> None:
+    async def test_use_beyond_the_reservation_is_charged_later(self, rig: Rig) -> None:
         await rig.ledger.admit([charged("r")])
         [claim] = await rig.claim()
         await rig.ledger.finish("r", claim.epoch, Finished("stop", Usage(700, 0)))
         left = await self.standing(rig, charged("r"))
         assert (left[Limit.TOKENS], left[Limit.DAY]) == (0, 300)
 
-    async def test_a_day_ends_at_midnight_and_takes_nothing_back_from_the_day_before(self, rig: Rig) -> None:
+    async def test_daily_limit_resets_at_midnight(self, rig: Rig) -> None:
         limits = Limits(tokens_per_day=150)
         await rig.ledger.admit([charged("r1", limits=limits)])
         assert (await rig.ledger.admit([charged("r2", limits=limits)])).outcome is SubmitOutcome.LIMITED
@@ -215,7 +215,7 @@ class LimitSuite:
         await rig.ledger.cancel("r1")
         assert await self.standing(rig, charged("r2", limits=limits)) == {Limit.DAY: 50}
 
-    async def test_a_refund_comes_too_late_for_what_has_drained(self, rig: Rig) -> None:
+    async def test_refund_does_not_return_drained_tokens(self, rig: Rig) -> None:
         """Had only what was used been asked for, then no more than this could be had now."""
         limits = Limits(tokens_per_minute=100)
         await rig.ledger.admit([charged("r1", limits=limits)])
@@ -225,7 +225,7 @@ class LimitSuite:
         await rig.ledger.cancel("r1")
         assert await self.standing(rig, second) == {Limit.TOKENS: 50}
 
-    async def test_a_refund_knows_what_was_given_back_before_it(self, rig: Rig) -> None:
+    async def test_refund_accounts_for_earlier_refunds(self, rig: Rig) -> None:
         """What the first gave back made the second drain sooner."""
         limits = Limits(tokens_per_minute=200)
         await rig.ledger.admit([charged("r1", limits=limits), charged("r2", limits=limits)])
@@ -236,7 +236,7 @@ class LimitSuite:
         await rig.ledger.cancel("r2")
         assert await self.standing(rig, third) == {Limit.TOKENS: 100}
 
-    async def test_tokens_that_are_logged_count_even_where_the_end_says_less(self, rig: Rig) -> None:
+    async def test_logged_tokens_are_charged_although_the_end_says_less(self, rig: Rig) -> None:
         await rig.ledger.admit([charged("r")])
         [claim] = await rig.claim()
         await rig.write(claim, 1, 5)

@@ -13,7 +13,7 @@ from llmactors.testing.ledger_suite.rig import Rig, finished, request, tokens
 
 
 class AppendSuite:
-    async def test_tokens_are_read_as_they_were_written(self, rig: Rig) -> None:
+    async def test_tokens_are_read_as_written(self, rig: Rig) -> None:
         claim = await rig.start()
         assert await rig.write(claim, 1, 2) is AppendOutcome.OK
         assert await rig.write(claim, 3, 3) is AppendOutcome.OK
@@ -21,7 +21,7 @@ class AppendSuite:
         assert (found.first_seq, tuple(found.deltas), found.end) == (1, tokens(1, 3), None)
         assert (await rig.ledger.info("r")).last_seq == 3
 
-    async def test_one_call_serves_many_requests_in_order(self, rig: Rig) -> None:
+    async def test_one_append_call_serves_many_requests_in_order(self, rig: Rig) -> None:
         await rig.submit(request("a"), request("b"))
         a, b = await rig.claim(slots=2)
         results = await rig.ledger.append(
@@ -37,14 +37,14 @@ class AppendSuite:
         assert tuple((await rig.ledger.read("b")).deltas) == tokens(1, 2)
         assert (await rig.ledger.info("a")).state == "ended"
 
-    async def test_a_repeated_append_is_written_once(self, rig: Rig) -> None:
+    async def test_repeated_append_is_written_once(self, rig: Rig) -> None:
         claim = await rig.start()
         for _ in range(2):
             assert await rig.write(claim, 1, 3) is AppendOutcome.OK
         assert await rig.write(claim, 2, 5) is AppendOutcome.OK
         assert tuple((await rig.ledger.read("r")).deltas) == tokens(1, 5)
 
-    async def test_a_hole_is_refused_with_where_to_go_on(self, rig: Rig) -> None:
+    async def test_hole_is_refused_with_the_next_seq(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.write(claim, 1, 2)
         [result] = await rig.ledger.append([AppendEntry("r", claim.epoch, 4, tokens(4, 5), finished(5))])
@@ -52,7 +52,7 @@ class AppendSuite:
         found = await rig.ledger.read("r")
         assert (tuple(found.deltas), found.end) == (tokens(1, 2), None)
 
-    async def test_an_older_epoch_is_fenced(self, rig: Rig) -> None:
+    async def test_older_epoch_is_fenced(self, rig: Rig) -> None:
         old = await rig.start(worker="w1")
         await rig.ledger.release("r", old.epoch, ReleaseHow.FAILED)
         [new] = await rig.claim("w2")
@@ -62,14 +62,14 @@ class AppendSuite:
         assert await rig.write(new, 1, 1) is AppendOutcome.OK
         assert (await rig.ledger.info("r")).last_seq == 1
 
-    async def test_an_older_epoch_is_fenced_also_after_the_end(self, rig: Rig) -> None:
+    async def test_older_epoch_is_fenced_after_the_end_too(self, rig: Rig) -> None:
         old = await rig.start(worker="w1")
         await rig.ledger.release("r", old.epoch, ReleaseHow.FAILED)
         [new] = await rig.claim("w2")
         await rig.ledger.finish("r", new.epoch, finished(0))
         assert (await rig.ledger.finish("r", old.epoch, finished(0))).outcome is AppendOutcome.FENCED
 
-    async def test_a_claim_handed_back_is_fenced_before_it_is_claimed_again(self, rig: Rig) -> None:
+    async def test_released_claim_is_fenced_before_the_next_claim(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.ledger.release("r", claim.epoch, ReleaseHow.SILENT)
         assert await rig.write(claim, 1, 1) is AppendOutcome.FENCED
@@ -81,14 +81,14 @@ class AppendSuite:
         assert result.outcome is AppendOutcome.FENCED
         assert (await rig.ledger.info("r")).last_seq == 0
 
-    async def test_an_unknown_request_is_gone(self, rig: Rig) -> None:
+    async def test_unknown_request_is_gone(self, rig: Rig) -> None:
         assert (await rig.ledger.finish("r", 1, finished(0))).outcome is AppendOutcome.GONE
         assert (await rig.ledger.release("r", 1, ReleaseHow.FAILED)).outcome is AppendOutcome.GONE
         assert await rig.ledger.repair("r", 1, log_digest(()), ()) is RepairOutcome.GONE
 
 
 class EndSuite:
-    async def test_the_end_comes_after_the_last_token(self, rig: Rig) -> None:
+    async def test_end_comes_after_the_last_token(self, rig: Rig) -> None:
         claim = await rig.start()
         assert await rig.write(claim, 1, 2, finished(2)) is AppendOutcome.OK
         found = await rig.ledger.read("r")
@@ -102,7 +102,7 @@ class EndSuite:
         assert (await rig.ledger.finish("r", claim.epoch, finished(2))).outcome is AppendOutcome.OK
         assert (await rig.ledger.read("r", 2)).end_seq == 3
 
-    async def test_a_repeated_end_is_written_once(self, rig: Rig) -> None:
+    async def test_repeated_end_is_written_once(self, rig: Rig) -> None:
         claim = await rig.start()
         for _ in range(2):
             assert await rig.write(claim, 1, 2, finished(2)) is AppendOutcome.OK
@@ -121,7 +121,7 @@ class EndSuite:
         found = await rig.ledger.read("r")
         assert (tuple(found.deltas), found.end) == (tokens(1, 2), finished(2))
 
-    async def test_an_ended_request_is_kept_then_expired_then_unknown(self, rig: Rig) -> None:
+    async def test_ended_request_is_kept_then_expired_then_unknown(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.write(claim, 1, 2, finished(2))
         await rig.pass_time(rig.settings.retention_s / 2)
@@ -141,14 +141,14 @@ class EndSuite:
 
 
 class ReadSuite:
-    async def test_what_was_never_submitted_is_not_found(self, rig: Rig) -> None:
+    async def test_request_never_submitted_is_not_found(self, rig: Rig) -> None:
         for ask in (rig.ledger.info, rig.ledger.read, rig.ledger.follow, rig.ledger.cancel):
             with pytest.raises(errors.NotFound):
                 await ask("r")
         with pytest.raises(errors.NotFound):
             await rig.ledger.watch("r", 1000)
 
-    async def test_reading_begins_after_the_seq_asked_for(self, rig: Rig) -> None:
+    async def test_read_begins_after_the_given_seq(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.write(claim, 1, 5)
         found = await rig.ledger.read("r", 3)
@@ -156,7 +156,7 @@ class ReadSuite:
         assert not (await rig.ledger.read("r", 5)).deltas
 
     @pytest.mark.parametrize("after", [0, 1, 2, 3, 9])
-    async def test_every_reader_of_an_ended_log_learns_of_the_end(self, rig: Rig, after: int) -> None:
+    async def test_every_reader_of_an_ended_log_gets_the_end(self, rig: Rig, after: int) -> None:
         claim = await rig.start()
         await rig.write(claim, 1, 2, finished(2))
         with await rig.ledger.follow("r", after) as follower:
@@ -165,7 +165,7 @@ class ReadSuite:
                 assert (found.end, found.end_seq) == (finished(2), 3)
             assert follower.cursor == 3
 
-    async def test_a_follower_gets_each_entry_once(self, rig: Rig) -> None:
+    async def test_follower_gets_each_entry_once(self, rig: Rig) -> None:
         claim = await rig.start()
         with await rig.ledger.follow("r") as follower:
             assert not follower.take().deltas
@@ -182,7 +182,7 @@ class ReadSuite:
             await follower.wait_more()
             await follower.wait_end()
 
-    async def test_a_waiting_follower_sees_tokens_as_they_come(self, rig: Rig) -> None:
+    async def test_waiting_follower_gets_tokens_as_they_come(self, rig: Rig) -> None:
         claim = await rig.start()
         send, receive = trio.open_memory_channel[int](0)
 
@@ -208,7 +208,7 @@ class ReadSuite:
                         assert await receive.receive() == tokens(seq, seq)[0].token
             await rig.ledger.finish("r", claim.epoch, finished(5))
 
-    async def test_waiting_for_the_end_outlasts_the_tokens(self, rig: Rig) -> None:
+    async def test_wait_end_returns_at_the_end_and_not_at_tokens(self, rig: Rig) -> None:
         claim = await rig.start()
         ended = trio.Event()
 
@@ -227,7 +227,7 @@ class ReadSuite:
             assert not ended.is_set()
             await rig.ledger.finish("r", claim.epoch, finished(2))
 
-    async def test_a_follower_sees_a_takeover_as_one_stream(self, rig: Rig) -> None:
+    async def test_follower_sees_a_takeover_as_one_stream(self, rig: Rig) -> None:
         old = await rig.start(worker="w1")
         with await rig.ledger.follow("r") as follower:
             await rig.write(old, 1, 2)
@@ -242,7 +242,7 @@ class ReadSuite:
 
 
 class RepairSuite:
-    async def test_a_shorter_or_equal_history_is_fine(self, rig: Rig) -> None:
+    async def test_repair_with_a_shorter_or_equal_log_is_ok(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.write(claim, 1, 3)
         for last in (0, 2, 3):
@@ -250,7 +250,7 @@ class RepairSuite:
             assert await rig.ledger.repair("r", claim.epoch, log_digest(known), known) is RepairOutcome.OK
         assert (await rig.ledger.info("r")).last_seq == 3
 
-    async def test_a_longer_history_extends_the_log(self, rig: Rig) -> None:
+    async def test_repair_with_a_longer_log_extends_the_log(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.write(claim, 1, 3)
         known = tokens(1, 5)
@@ -258,7 +258,7 @@ class RepairSuite:
         assert await rig.write(claim, 4, 6) is AppendOutcome.OK
         assert tuple((await rig.ledger.read("r")).deltas) == tokens(1, 6)
 
-    async def test_another_history_changes_nothing(self, rig: Rig) -> None:
+    async def test_repair_with_a_different_log_changes_nothing(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.write(claim, 1, 3)
         for known in (tokens(2, 5), tokens(1, 2) + tokens(9, 9)):
@@ -267,7 +267,7 @@ class RepairSuite:
         assert await rig.ledger.repair("r", claim.epoch, log_digest(tokens(1, 3)), longer) is RepairOutcome.DIVERGED
         assert tuple((await rig.ledger.read("r")).deltas) == tokens(1, 3)
 
-    async def test_an_older_epoch_extends_nothing(self, rig: Rig) -> None:
+    async def test_repair_by_an_older_epoch_changes_nothing(self, rig: Rig) -> None:
         old = await rig.start(worker="w1")
         await rig.write(old, 1, 2)
         await rig.ledger.leave("w1")
@@ -276,7 +276,7 @@ class RepairSuite:
         assert await rig.ledger.repair("r", old.epoch, log_digest(known), known) is RepairOutcome.DIVERGED
         assert (await rig.ledger.info("r")).last_seq == 2
 
-    async def test_an_ended_log_is_not_extended(self, rig: Rig) -> None:
+    async def test_repair_of_an_ended_log_changes_nothing(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.write(claim, 1, 2, finished(2))
         known = tokens(1, 4)

@@ -7,12 +7,12 @@ from llmactors.testing.ledger_suite.rig import Rig, finished, request
 
 
 class SubmitSuite:
-    async def test_a_submitted_request_waits_with_an_empty_log(self, rig: Rig) -> None:
+    async def test_submitted_request_is_queued_with_an_empty_log(self, rig: Rig) -> None:
         await rig.submit(request())
         info = await rig.ledger.info("r")
         assert (info.request, info.state, info.epoch, info.attempt, info.last_seq) == (request(), "queued", 0, 0, 0)
 
-    async def test_the_same_request_again_changes_nothing(self, rig: Rig) -> None:
+    async def test_repeated_submit_changes_nothing(self, rig: Rig) -> None:
         await rig.submit(request())
         assert await rig.ledger.submit(request()) is SubmitOutcome.DUPLICATE
         assert (await rig.ledger.statistics()).queued == 1
@@ -22,12 +22,12 @@ class SubmitSuite:
         assert await rig.ledger.submit(request()) is SubmitOutcome.DUPLICATE
         assert await rig.claim() == []
 
-    async def test_the_same_id_with_another_body_is_a_conflict(self, rig: Rig) -> None:
+    async def test_same_id_with_another_body_is_a_conflict(self, rig: Rig) -> None:
         await rig.submit(request())
         assert await rig.ledger.submit(request(prompt="ho")) is SubmitOutcome.CONFLICT
         assert (await rig.ledger.info("r")).request == request()
 
-    async def test_a_request_whose_log_is_gone_is_not_run_again(self, rig: Rig) -> None:
+    async def test_expired_request_is_not_run_again(self, rig: Rig) -> None:
         await rig.submit(request())
         await rig.ledger.cancel("r")
         await rig.pass_time(rig.settings.retention_s + 0.01)
@@ -35,7 +35,7 @@ class SubmitSuite:
         assert await rig.ledger.submit(request()) is not SubmitOutcome.ACCEPTED
         assert await rig.claim() == []
 
-    async def test_the_queue_is_bounded_in_requests(self, rig: Rig) -> None:
+    async def test_queue_is_bounded_in_requests(self, rig: Rig) -> None:
         most = rig.settings.max_queued
         await rig.submit(*(request(f"r{each}") for each in range(most)))
         assert await rig.ledger.submit(request("more")) is SubmitOutcome.OVERLOADED
@@ -43,14 +43,14 @@ class SubmitSuite:
         await rig.ledger.cancel("r0")
         await rig.submit(request("more"))
 
-    async def test_the_queue_is_bounded_in_bytes(self, rig: Rig) -> None:
+    async def test_queue_is_bounded_in_bytes(self, rig: Rig) -> None:
         half = "ä" * (rig.settings.max_queued_bytes // 4)
         await rig.submit(request("r1", prompt=half), request("r2", prompt=half))
         assert await rig.ledger.submit(request("r3", prompt="ä")) is SubmitOutcome.OVERLOADED
         assert len(await rig.claim()) == 1
         await rig.submit(request("r3", prompt="ä"))
 
-    async def test_accepted_work_comes_back_also_to_a_full_queue(self, rig: Rig) -> None:
+    async def test_accepted_request_returns_to_a_full_queue(self, rig: Rig) -> None:
         claim = await rig.start()
         most = rig.settings.max_queued
         await rig.submit(*(request(f"r{each}") for each in range(most)))
@@ -60,28 +60,28 @@ class SubmitSuite:
 
 
 class ClaimSuite:
-    async def test_a_worker_without_a_lease_gets_nothing(self, rig: Rig) -> None:
+    async def test_worker_without_a_lease_claims_nothing(self, rig: Rig) -> None:
         await rig.submit(request())
         assert await rig.ledger.claim("stranger", "m", 1) == []
 
-    async def test_no_more_than_the_slots_are_handed_out(self, rig: Rig) -> None:
+    async def test_claim_returns_at_most_the_free_slots(self, rig: Rig) -> None:
         await rig.submit(*(request(f"r{each}") for each in range(3)))
         assert [claim.request.id for claim in await rig.claim(slots=2)] == ["r0", "r1"]
         assert await rig.claim(slots=0) == []
         assert [claim.request.id for claim in await rig.claim(slots=2)] == ["r2"]
 
-    async def test_a_request_is_in_one_hand_only(self, rig: Rig) -> None:
+    async def test_request_is_claimed_by_one_worker_only(self, rig: Rig) -> None:
         await rig.submit(request())
         assert len(await rig.claim("w1")) == 1
         assert await rig.claim("w1") == []
         assert await rig.claim("w2") == []
 
-    async def test_a_claim_is_for_one_model(self, rig: Rig) -> None:
+    async def test_claim_is_for_one_model(self, rig: Rig) -> None:
         await rig.submit(request("a", model="one"), request("b", model="two"))
         assert [claim.request.id for claim in await rig.claim(slots=9, model="two")] == ["b"]
         assert await rig.claim(slots=9, model="three") == []
 
-    async def test_the_first_claim_raises_the_epoch_and_is_attempt_one(self, rig: Rig) -> None:
+    async def test_first_claim_raises_the_epoch_and_is_attempt_one(self, rig: Rig) -> None:
         claim = await rig.start()
         assert (claim.request, claim.attempt) == (request(), 1)
         assert claim.epoch > 0
@@ -90,7 +90,7 @@ class ClaimSuite:
         info = await rig.ledger.info("r")
         assert (info.state, info.epoch, info.attempt) == ("running", claim.epoch, 1)
 
-    async def test_a_claim_says_how_long_it_waited_this_time(self, rig: Rig) -> None:
+    async def test_claim_says_how_long_the_request_was_queued(self, rig: Rig) -> None:
         await rig.submit(request())
         for wait_s in (0.3, 0.1):
             await rig.pass_time(wait_s)
@@ -99,11 +99,11 @@ class ClaimSuite:
             await rig.pass_time(0.2)
             await rig.ledger.release("r", claim.epoch, ReleaseHow.SILENT)
 
-    async def test_one_tenant_does_not_starve_the_others(self, rig: Rig) -> None:
+    async def test_one_tenant_does_not_starve_another(self, rig: Rig) -> None:
         await rig.submit(*(request(f"a{each}", tenant="a") for each in range(8)), request("b", tenant="b"))
         assert "b" in [claim.request.id for claim in await rig.claim(slots=2)]
 
-    async def test_a_tenant_with_small_requests_is_served_more_of_them(self, rig: Rig) -> None:
+    async def test_tenant_with_small_requests_is_served_more_of_them(self, rig: Rig) -> None:
         for each in range(4):
             await rig.submit(request(f"big{each}", tenant="big", max_tokens=300))
         for each in range(8):
@@ -111,11 +111,11 @@ class ClaimSuite:
         first = [claim.request.id for claim in await rig.claim(slots=8)]
         assert 5 <= sum(each.startswith("small") for each in first) <= 7
 
-    async def test_the_more_urgent_class_goes_first(self, rig: Rig) -> None:
+    async def test_more_urgent_class_is_claimed_first(self, rig: Rig) -> None:
         await rig.submit(request("late", priority=2), request("usual"), request("soon", priority=0))
         assert [claim.request.id for claim in await rig.claim(slots=3)] == ["soon", "usual", "late"]
 
-    async def test_a_class_that_was_passed_over_for_long_has_one_turn_and_waits_again(self, rig: Rig) -> None:
+    async def test_starved_class_gets_one_turn_at_a_time(self, rig: Rig) -> None:
         await rig.submit(request("late0", priority=2), request("late1", priority=2))
         served: list[str] = []
         for number in range(40):
@@ -125,14 +125,14 @@ class ClaimSuite:
         assert first >= 10
         assert second - first >= 10
 
-    async def test_what_comes_back_goes_before_what_came_later(self, rig: Rig) -> None:
+    async def test_released_request_goes_before_later_requests(self, rig: Rig) -> None:
         await rig.submit(*(request(f"r{each}") for each in range(4)))
         first, second = await rig.claim(slots=2)
         await rig.ledger.release("r1", second.epoch, ReleaseHow.FAILED)
         await rig.ledger.release("r0", first.epoch, ReleaseHow.FAILED)
         assert [claim.request.id for claim in await rig.claim(slots=4)] == ["r0", "r1", "r2", "r3"]
 
-    async def test_a_tenant_of_twice_the_weight_gets_twice_the_tokens(self, rig: Rig) -> None:
+    async def test_tenant_of_twice_the_weight_gets_twice_the_tokens(self, rig: Rig) -> None:
         for each in range(6):
             await rig.submit(request(f"light{each}", tenant="light", max_tokens=100))
             await rig.submit(request(f"heavy{each}", tenant="heavy", max_tokens=100, weight=2.0))
@@ -141,12 +141,12 @@ class ClaimSuite:
 
 
 class WaitSuite:
-    async def test_nothing_waits_so_nothing_is_waited_for(self, rig: Rig) -> None:
+    async def test_expected_wait_is_zero_for_an_empty_queue(self, rig: Rig) -> None:
         assert await rig.ledger.expected_wait_s(request()) == 0
         await rig.start()
         assert await rig.ledger.expected_wait_s(request("s")) == 0
 
-    async def test_a_wait_follows_from_what_is_ahead_and_how_fast_that_goes(self, rig: Rig) -> None:
+    async def test_expected_wait_follows_from_queue_length_and_rate(self, rig: Rig) -> None:
         await rig.submit(*(request(f"r{each}") for each in range(12)))
         for _ in range(5):
             await rig.claim()
@@ -156,7 +156,7 @@ class WaitSuite:
         # Another tenant waits only for its turn.
         assert 0.1 < await rig.ledger.expected_wait_s(request("new", tenant="other")) < 0.4
 
-    async def test_a_queue_that_has_not_moved_is_not_expected_to_move_sooner(self, rig: Rig) -> None:
+    async def test_expected_wait_grows_while_the_queue_stands_still(self, rig: Rig) -> None:
         await rig.start()
         await rig.submit(request("r1"), request("r2"))
         assert await rig.ledger.expected_wait_s(request("new")) == 0  # nothing is known yet
@@ -166,7 +166,7 @@ class WaitSuite:
         await rig.ledger.cancel("r2")
         assert await rig.ledger.expected_wait_s(request("new")) == 0
 
-    async def test_more_urgent_requests_go_first(self, rig: Rig) -> None:
+    async def test_expected_wait_is_shorter_for_urgent_requests(self, rig: Rig) -> None:
         await rig.submit(*(request(f"r{each}") for each in range(9)))
         for _ in range(4):
             await rig.claim()

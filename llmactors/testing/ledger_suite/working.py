@@ -10,7 +10,7 @@ from llmactors.testing.ledger_suite.rig import Rig, code_of, finished, request, 
 
 
 class LeaseSuite:
-    async def test_a_worker_that_beats_keeps_its_requests(self, rig: Rig) -> None:
+    async def test_worker_that_beats_keeps_its_requests(self, rig: Rig) -> None:
         claim = await rig.start()
         for _ in range(6):
             await rig.pass_time(rig.settings.lease_s / 3)
@@ -18,7 +18,7 @@ class LeaseSuite:
             assert await rig.ledger.reap() == 0
         assert await rig.write(claim, 1, 1) is AppendOutcome.OK
 
-    async def test_a_silent_worker_loses_its_requests(self, rig: Rig) -> None:
+    async def test_silent_worker_loses_its_requests(self, rig: Rig) -> None:
         old = await rig.start(worker="w1")
         await rig.write(old, 1, 2)
         await rig.pass_time(rig.settings.lease_s + 0.01)
@@ -27,7 +27,7 @@ class LeaseSuite:
         [new] = await rig.claim("w2")
         assert (new.attempt, new.tokens) == (2, tokens(1, 2))
 
-    async def test_a_dead_worker_stays_dead(self, rig: Rig) -> None:
+    async def test_dead_worker_stays_dead(self, rig: Rig) -> None:
         await rig.start(worker="w1")
         await rig.pass_time(rig.settings.lease_s + 0.01)
         for _ in range(2):
@@ -37,13 +37,13 @@ class LeaseSuite:
         assert (await rig.ledger.info("r")).state == "queued"
         assert (await rig.ledger.statistics()).workers == 0
 
-    async def test_an_overdue_worker_gets_nothing_even_before_it_is_reaped(self, rig: Rig) -> None:
+    async def test_overdue_worker_claims_nothing_even_before_reap(self, rig: Rig) -> None:
         await rig.ledger.beat("w1")
         await rig.pass_time(rig.settings.lease_s + 0.01)
         await rig.submit(request())
         assert await rig.ledger.claim("w1", "m", 1) == []
 
-    async def test_a_worker_that_leaves_hands_everything_back_at_once(self, rig: Rig) -> None:
+    async def test_leave_requeues_all_requests_of_the_worker(self, rig: Rig) -> None:
         await rig.submit(request("a"), request("b"))
         await rig.claim("w1", slots=2)
         for _ in range(2):
@@ -53,19 +53,19 @@ class LeaseSuite:
         assert [(claim.request.id, claim.attempt) for claim in claims] == [("a", 2), ("b", 2)]
         assert (await rig.ledger.statistics()).requeued_total == 2
 
-    async def test_a_stranger_may_leave(self, rig: Rig) -> None:
+    async def test_leave_of_an_unknown_worker_is_no_error(self, rig: Rig) -> None:
         await rig.ledger.leave("stranger")
 
 
 class AttemptSuite:
-    async def test_a_failed_attempt_counts(self, rig: Rig) -> None:
+    async def test_failed_attempt_counts(self, rig: Rig) -> None:
         claim = await rig.start()
         assert (await rig.ledger.release("r", claim.epoch, ReleaseHow.FAILED)).outcome is AppendOutcome.OK
         [again] = await rig.claim()
         assert again.epoch > claim.epoch
         assert again.attempt == 2
 
-    async def test_a_drain_gives_its_attempt_back(self, rig: Rig) -> None:
+    async def test_drain_returns_its_attempt(self, rig: Rig) -> None:
         await rig.submit(request())
         epoch = 0
         for _ in range(5):
@@ -75,7 +75,7 @@ class AttemptSuite:
             epoch = claim.epoch
             assert (await rig.ledger.release("r", claim.epoch, ReleaseHow.SILENT)).outcome is AppendOutcome.OK
 
-    async def test_a_repeated_release_counts_once(self, rig: Rig) -> None:
+    async def test_repeated_release_counts_once(self, rig: Rig) -> None:
         claim = await rig.start()
         await rig.ledger.release("r", claim.epoch, ReleaseHow.FAILED)
         repeated = await rig.ledger.release("r", claim.epoch, ReleaseHow.FAILED)
@@ -83,7 +83,7 @@ class AttemptSuite:
         [again] = await rig.claim()
         assert again.attempt == 2
 
-    async def test_what_can_never_work_goes_to_the_dead_letters(self, rig: Rig) -> None:
+    async def test_fatal_release_makes_a_dead_letter(self, rig: Rig) -> None:
         claim = await rig.start()
         before_ms = rig.wall_ms()
         await rig.ledger.release("r", claim.epoch, ReleaseHow.FATAL, "the prompt is too long")
@@ -93,7 +93,7 @@ class AttemptSuite:
         assert (letter.request, letter.attempt, letter.cause) == (request(), 1, "the prompt is too long")
         assert before_ms <= letter.at_ms <= rig.wall_ms()
 
-    async def test_dead_letters_are_bounded_and_the_newest_are_kept(self, rig: Rig) -> None:
+    async def test_newest_dead_letters_are_kept_up_to_a_bound(self, rig: Rig) -> None:
         kept = rig.settings.dead_letters_kept
         for each in range(kept + 2):
             claim = await rig.start(request(f"r{each}"))
@@ -103,14 +103,14 @@ class AttemptSuite:
 
 
 class QuarantineSuite:
-    async def test_two_lost_workers_do_not_separate_what_they_held(self, rig: Rig) -> None:
+    async def test_two_lost_workers_do_not_separate_their_batch(self, rig: Rig) -> None:
         await rig.submit(request("a"), request("b"))
         for worker in ("w1", "w2"):
             assert len(await rig.claim(worker, slots=4)) == 2
             await rig.ledger.leave(worker)
         assert (await rig.ledger.statistics()).quarantined == 2
 
-    async def test_the_third_attempt_runs_alone(self, rig: Rig) -> None:
+    async def test_third_attempt_runs_alone(self, rig: Rig) -> None:
         await rig.submit(request())
         await rig.crash(times=2)
         await rig.submit(request("other"))
@@ -121,7 +121,7 @@ class QuarantineSuite:
         assert [each.request.id for each in await rig.claim(slots=4)] == ["other"]
         assert (await rig.ledger.statistics()).quarantined == 0
 
-    async def test_a_crash_alone_convicts(self, rig: Rig) -> None:
+    async def test_crash_of_a_lone_request_convicts_it(self, rig: Rig) -> None:
         await rig.submit(request())
         await rig.crash(times=3)
         assert code_of((await rig.ledger.read("r")).end) == "POISONED"
@@ -130,7 +130,7 @@ class QuarantineSuite:
         statistics = await rig.ledger.statistics()
         assert (statistics.quarantined, statistics.queued, statistics.dead_letters) == (0, 0, 1)
 
-    async def test_a_crash_with_others_convicts_nobody_but_parts_them(self, rig: Rig) -> None:
+    async def test_crash_of_a_batch_convicts_nobody_and_splits_it(self, rig: Rig) -> None:
         await rig.submit(request("a"), request("b"), request("c"))
         for worker in ("w1", "w2"):
             assert len(await rig.claim(worker, slots=4)) == 3
@@ -147,7 +147,7 @@ class QuarantineSuite:
             await rig.ledger.release(name, alone.epoch, ReleaseHow.FAILED, "segmentation fault")
         assert [letter.request.id for letter in await rig.ledger.dead_letters()] == ["a", "b", "c"]
 
-    async def test_suspects_run_with_nobody_else(self, rig: Rig) -> None:
+    async def test_suspects_share_a_worker_with_nobody_else(self, rig: Rig) -> None:
         await rig.submit(request("a"), request("b"))
         for worker in ("w1", "w2"):
             await rig.claim(worker, slots=4)
@@ -160,7 +160,7 @@ class QuarantineSuite:
         await rig.ledger.finish("b", suspects[1].epoch, finished(0))
         assert [claim.request.id for claim in await rig.claim("w3", slots=4)] == ["innocent"]
 
-    async def test_a_failed_release_and_a_lost_lease_convict_too(self, rig: Rig) -> None:
+    async def test_failed_release_and_lost_lease_convict_too(self, rig: Rig) -> None:
         await rig.submit(request())
         await rig.crash(times=2)
         [claim] = await rig.claim()
@@ -173,7 +173,7 @@ class QuarantineSuite:
         await rig.ledger.reap()
         assert code_of((await rig.ledger.read("s")).end) == "POISONED"
 
-    async def test_a_drain_in_quarantine_convicts_nobody(self, rig: Rig) -> None:
+    async def test_drain_in_quarantine_convicts_nobody(self, rig: Rig) -> None:
         await rig.submit(request())
         await rig.crash(times=2)
         for _ in range(3):
@@ -181,7 +181,7 @@ class QuarantineSuite:
             assert (claim.attempt, claim.quarantined) == (3, True)
             await rig.ledger.release("r", claim.epoch, ReleaseHow.SILENT)
 
-    async def test_a_quarantined_request_gets_a_busy_worker_once_that_is_empty(self, rig: Rig) -> None:
+    async def test_quarantined_request_gets_a_busy_worker_once_empty(self, rig: Rig) -> None:
         await rig.submit(request("busy"))
         [busy] = await rig.claim("w1")
         await rig.submit(request())
@@ -197,7 +197,7 @@ class QuarantineSuite:
         [alone] = await rig.claim("w1", slots=4)
         assert (alone.request.id, alone.quarantined) == ("r", True)
 
-    async def test_a_reservation_ends_with_the_lease(self, rig: Rig) -> None:
+    async def test_reservation_ends_with_the_lease(self, rig: Rig) -> None:
         await rig.submit(request("busy"))
         await rig.claim("w1")
         await rig.submit(request())
@@ -207,7 +207,7 @@ class QuarantineSuite:
         claims = await rig.claim("w2") + await rig.claim("w3", slots=4)
         assert [(claim.request.id, claim.attempt) for claim in claims] == [("busy", 2), ("r", 3)]
 
-    async def test_a_reservation_ends_with_the_request(self, rig: Rig) -> None:
+    async def test_reservation_ends_with_the_request(self, rig: Rig) -> None:
         await rig.submit(request("busy"))
         await rig.claim("w1")
         await rig.submit(request())
@@ -219,14 +219,14 @@ class QuarantineSuite:
 
 
 class WorkSuite:
-    async def test_a_waiting_worker_is_told_of_a_request(self, rig: Rig) -> None:
+    async def test_waiting_worker_is_told_of_a_request(self, rig: Rig) -> None:
         await rig.claim()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._until_claimed, rig)
             await rig.pass_time(0.05)
             await rig.submit(request())
 
-    async def test_a_waiting_worker_is_told_of_what_comes_back(self, rig: Rig) -> None:
+    async def test_waiting_worker_is_told_of_a_requeued_request(self, rig: Rig) -> None:
         claim = await rig.start(worker="other")
         await rig.claim()
         async with trio.open_nursery() as nursery:
@@ -234,13 +234,13 @@ class WorkSuite:
             await rig.pass_time(0.05)
             await rig.ledger.release("r", claim.epoch, ReleaseHow.FAILED)
 
-    async def test_news_between_two_waits_are_not_missed(self, rig: Rig) -> None:
+    async def test_news_between_two_waits_is_not_missed(self, rig: Rig) -> None:
         await rig.claim()
         await rig.submit(request())
         with trio.fail_after(rig.settings.lease_s):
             await self._until_claimed(rig)
 
-    async def test_a_waiting_worker_is_told_of_a_cancel(self, rig: Rig) -> None:
+    async def test_waiting_worker_is_told_of_a_cancel(self, rig: Rig) -> None:
         claim = await rig.start()
         stopped = trio.Event()
 
