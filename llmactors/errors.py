@@ -132,10 +132,6 @@ class Unavailable(LlmactorsError):
     status = 503
 
 
-class ActorDied(Unavailable):
-    """The actor that was asked ended before it answered. What it did with the message is not known."""
-
-
 class DeadlineExceeded(LlmactorsError):
     """The request's deadline passed before it was done."""
 
@@ -166,21 +162,6 @@ class BackendFailed(LlmactorsError):
 
 class InternalError(LlmactorsError):
     """A fault in llmactors itself. The log has the traceback under this request's id."""
-
-
-# The actor runtime's own: these end an incarnation or a supervisor, and are seen in logs and exit reasons.
-
-
-class HandlerHung(InternalError):
-    """A handler, a start or a cleanup took longer than its budget: a hang became a crash."""
-
-
-class StartFailed(InternalError):
-    """A child could not start. The cause is chained to it."""
-
-
-class RestartIntensityExceeded(InternalError):
-    """A supervisor restarted more often than its limit allows and stopped all its children. The cause is chained."""
 
 
 # The operator's fault: the command line shows these as one line.

@@ -7,6 +7,17 @@ from llmactors.actors.actor import Actor, ActorSpec, Context, SupervisorSpec
 from llmactors.actors.backoff import NO_BACKOFF, Backoff
 from llmactors.actors.deadletters import DeadLetter, DeadLetters, DeadReason
 from llmactors.actors.envelope import Down, Exit, ExitKind, describe, leaves
+from llmactors.actors.errors import (
+    ActorDied,
+    ActorError,
+    AskFailed,
+    HandlerHung,
+    MailboxFull,
+    MessageExpired,
+    MisuseError,
+    RestartIntensityExceeded,
+    StartFailed,
+)
 from llmactors.actors.mailbox import MailboxStatistics, Overflow
 from llmactors.actors.observer import Observer
 from llmactors.actors.planner import Plan, Planner, Restart, Strategy
@@ -18,9 +29,12 @@ from llmactors.actors.tree import Tree
 __all__ = [
     "NO_BACKOFF",
     "Actor",
+    "ActorDied",
+    "ActorError",
     "ActorRef",
     "ActorSpec",
     "ActorStatistics",
+    "AskFailed",
     "Backoff",
     "Context",
     "DeadLetter",
@@ -29,13 +43,19 @@ __all__ = [
     "Down",
     "Exit",
     "ExitKind",
+    "HandlerHung",
+    "MailboxFull",
     "MailboxStatistics",
+    "MessageExpired",
+    "MisuseError",
     "Observer",
     "Overflow",
     "Phase",
     "Plan",
     "Planner",
     "Restart",
+    "RestartIntensityExceeded",
+    "StartFailed",
     "Strategy",
     "SupervisorSpec",
     "SupervisorStatistics",

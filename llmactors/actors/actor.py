@@ -9,10 +9,10 @@ import trio
 
 from llmactors.actors.backoff import Backoff
 from llmactors.actors.envelope import Down
+from llmactors.actors.errors import MisuseError
 from llmactors.actors.mailbox import Overflow
 from llmactors.actors.planner import Restart, Strategy
 from llmactors.actors.ref import ActorRef
-from llmactors.errors import InternalError
 
 
 class Actor:
@@ -26,7 +26,7 @@ class Actor:
 
     async def on_message(self, message: Any) -> object:
         """Handles one message."""
-        raise InternalError(f"{type(self).__name__} has no handler for {type(message).__name__}")
+        raise MisuseError(f"{type(self).__name__} has no handler for {type(message).__name__}")
 
     async def on_down(self, down: Down) -> None:
         """Hears that a watched actor's incarnation ended."""
@@ -55,13 +55,13 @@ class Context:
     def spawn(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
         """Runs a background task that lives as long as the incarnation. If it raises, the incarnation crashes."""
         if self._nursery is None:
-            raise InternalError("spawn before on_start")
+            raise MisuseError("spawn before on_start")
         self._nursery.start_soon(task, *args, name=f"{self.ref.path}:{getattr(task, '__name__', task)}")
 
     async def start(self, task: Callable[..., Awaitable[object]], *args: object) -> Any:
         """As `spawn`, but waits for the task's `task_status.started` and returns its value."""
         if self._nursery is None:
-            raise InternalError("start before on_start")
+            raise MisuseError("start before on_start")
         return await self._nursery.start(task, *args, name=f"{self.ref.path}:{getattr(task, '__name__', task)}")
 
     def watch(self, ref: ActorRef, *, since: int | None = None) -> None:
@@ -70,7 +70,7 @@ class Context:
         Past deaths are told too: at once, if the newest incarnation is dead, or if incarnation `since` is.
         """
         if self._closed:
-            raise InternalError(f"{self!r} has ended: it can watch no more")
+            raise MisuseError(f"{self!r} has ended: it can watch no more")
         self._watched[ref] = None
         ref.add_watcher(self.ref.mailbox, self.incarnation, since=since)
 
@@ -118,9 +118,9 @@ class ActorSpec:
 
     def __attrs_post_init__(self) -> None:
         if self.capacity < 1:
-            raise InternalError(f"the mailbox of {self.name} needs a capacity of at least 1")
+            raise MisuseError(f"the mailbox of {self.name} needs a capacity of at least 1")
         if any(issubclass(MemoryError, declared) for declared in self.declares):
-            raise InternalError(f"{self.name} may not declare all errors: a crash would look like an answer")
+            raise MisuseError(f"{self.name} may not declare all errors: a crash would look like an answer")
         object.__setattr__(self, "ref", ActorRef(self.name, capacity=self.capacity, overflow=self.overflow))
 
 
@@ -140,6 +140,6 @@ class SupervisorSpec:
     def __attrs_post_init__(self) -> None:
         names = [child.name for child in self.children]
         if len(set(names)) != len(names):
-            raise InternalError(f"supervisor {self.name} has two children of one name: {sorted(names)}")
+            raise MisuseError(f"supervisor {self.name} has two children of one name: {sorted(names)}")
         if self.intensity < 0 or self.period_s <= 0:
-            raise InternalError(f"supervisor {self.name} needs an intensity of at least 0 and a period above 0")
+            raise MisuseError(f"supervisor {self.name} needs an intensity of at least 0 and a period above 0")

@@ -6,8 +6,8 @@ import enum
 import attrs
 
 from llmactors.actors.envelope import Envelope
+from llmactors.actors.errors import ActorDied, MailboxFull, MessageExpired
 from llmactors.actors.observer import Observer
-from llmactors.errors import ActorDied, DeadlineExceeded, Overloaded
 
 
 class DeadReason(enum.Enum):
@@ -55,9 +55,9 @@ class DeadLetters:
         if envelope.reply is not None:
             match reason:
                 case DeadReason.EXPIRED:
-                    envelope.reply.fail(DeadlineExceeded(f"the message to {actor} expired in its mailbox"))
+                    envelope.reply.fail(MessageExpired(f"the message to {actor} expired in its mailbox"))
                 case DeadReason.OVERFLOW:
-                    envelope.reply.fail(Overloaded(f"newer messages filled the mailbox of {actor}", retry_after_s=1.0))
+                    envelope.reply.fail(MailboxFull(f"newer messages filled the mailbox of {actor}"))
                 case _:
                     envelope.reply.fail(ActorDied(f"{actor} did not answer: {cause or reason.value}"))
         self.counts[reason] += 1

@@ -7,10 +7,10 @@ import trio
 from llmactors.actors.actor import Actor, ActorSpec, Context
 from llmactors.actors.deadletters import DeadLetters, DeadReason
 from llmactors.actors.envelope import Down, Envelope, Exit, describe, leaves
+from llmactors.actors.errors import HandlerHung, MisuseError
 from llmactors.actors.observer import Observer
 from llmactors.actors.statistics import ActorStatistics
 from llmactors.actors.stop import StopSignal
-from llmactors.errors import HandlerHung, InternalError
 
 
 class ActorNode:
@@ -57,10 +57,10 @@ class ActorNode:
     def crash(self, error: Exception) -> None:
         """Ends the running incarnation as if a background task of it had raised `error`. For drills and tests.
 
-        Raises `InternalError` if there is none, or if it is ending already.
+        Raises `MisuseError` if there is none, or if it is ending already.
         """
         if self._nursery is None:
-            raise InternalError(f"{self.path} is not running")
+            raise MisuseError(f"{self.path} is not running")
 
         async def fail() -> None:
             raise error

@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from llmactors.actors.envelope import Down, Envelope
-from llmactors.errors import ActorDied, Overloaded
+from llmactors.actors.errors import ActorDied, MailboxFull
 
 
 class Overflow(enum.Enum):
@@ -17,7 +17,7 @@ class Overflow(enum.Enum):
     BLOCK = "block"
     """The sender waits, for as long as its own cancel scope allows."""
     REJECT = "reject"
-    """The sender gets `errors.Overloaded`."""
+    """The sender gets `MailboxFull`."""
     DROP_OLDEST = "drop_oldest"
     """The oldest message goes to the dead letters. For telemetry only."""
 
@@ -68,14 +68,14 @@ class Mailbox:
     # The sender's side.
 
     def put_nowait(self, envelope: Envelope) -> None:
-        """Queues it, or raises `Overloaded` (full) or `ActorDied` (closed for good)."""
+        """Queues it, or raises `MailboxFull` (full) or `ActorDied` (closed for good)."""
         if self.closed:
             raise ActorDied(f"{self.owner} has ended for good")
         try:
             self._send.send_nowait(envelope)
         except trio.WouldBlock:
             if self.overflow is not Overflow.DROP_OLDEST:
-                raise Overloaded(f"the mailbox of {self.owner} is full", retry_after_s=1.0) from None
+                raise MailboxFull(f"the mailbox of {self.owner} is full") from None
             oldest = self._receive.receive_nowait()
             self._send.send_nowait(envelope)
             self.on_overflow(oldest)
@@ -86,7 +86,7 @@ class Mailbox:
         try:
             # First without a checkpoint: a send under an expired deadline would fail even when there is room.
             self.put_nowait(envelope)
-        except Overloaded:
+        except MailboxFull:
             if self.overflow is not Overflow.BLOCK:
                 raise
         else:

@@ -6,8 +6,8 @@ import attrs
 import trio
 
 from llmactors.actors.envelope import Down, Envelope, Exit, Reply
+from llmactors.actors.errors import MessageExpired
 from llmactors.actors.mailbox import Mailbox, Overflow
-from llmactors.errors import DeadlineExceeded
 
 
 @attrs.define(eq=False)
@@ -56,7 +56,7 @@ class ActorRef:
     def tell_nowait(self, message: object, *, deadline: float = math.inf, incarnation: int | None = None) -> None:
         """Queues `message` at once.
 
-        Raises `errors.Overloaded` if the mailbox is full (unless it drops the oldest), `errors.ActorDied` if the
+        Raises `MailboxFull` if the mailbox is full (unless it drops the oldest), `ActorDied` if the
         actor has ended for good. `deadline` is on Trio's clock; `incarnation` restricts it to that one.
         """
         self.mailbox.put_nowait(Envelope(message, deadline=deadline, incarnation=incarnation))
@@ -68,8 +68,8 @@ class ActorRef:
     async def ask(self, message: object, *, incarnation: int | None = None) -> object:
         """Sends `message` and returns the answer.
 
-        Ends in exactly one of: the reply; an error that the actor declared; `errors.ActorDied`;
-        `errors.Overloaded`; `errors.DeadlineExceeded`, where the message expired unread under the caller's cancel
+        Ends in exactly one of: the reply; an error that the actor declared; `ActorDied`;
+        `MailboxFull`; `MessageExpired`, where the message expired unread under the caller's cancel
         scope, or that scope's own cancellation. After any but the reply, what the actor did with the message is
         not known. Two actors must never ask each other: they would wait until a deadline.
         """
@@ -77,7 +77,7 @@ class ActorRef:
         reply = Reply()
         envelope = Envelope(message, reply, trio.current_effective_deadline(), incarnation)
         if envelope.deadline <= trio.current_time():
-            raise DeadlineExceeded(f"the deadline passed before {self.path} was asked")
+            raise MessageExpired(f"the deadline passed before {self.path} was asked")
         await self.mailbox.put(envelope)
         return await reply.wait()
 

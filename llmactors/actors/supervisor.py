@@ -13,11 +13,11 @@ import trio
 
 from llmactors.actors.actor import SupervisorSpec
 from llmactors.actors.envelope import Exit, ExitKind, fatal
+from llmactors.actors.errors import RestartIntensityExceeded, StartFailed
 from llmactors.actors.observer import Observer
 from llmactors.actors.planner import Plan, Planner
 from llmactors.actors.statistics import ActorStatistics, SupervisorStatistics
 from llmactors.actors.stop import StopSignal
-from llmactors.errors import RestartIntensityExceeded, StartFailed
 
 
 class ChildNode(Protocol):

@@ -8,12 +8,12 @@ import trio
 from llmactors.actors.actor import ActorSpec, SupervisorSpec
 from llmactors.actors.deadletters import DeadLetters
 from llmactors.actors.envelope import Exit, ExitKind, leaves
+from llmactors.actors.errors import MisuseError
 from llmactors.actors.incarnation import ActorNode
 from llmactors.actors.observer import GuardedObserver, Observer
 from llmactors.actors.statistics import SupervisorStatistics
 from llmactors.actors.stop import StopSignal
 from llmactors.actors.supervisor import ChildNode, SupervisorNode
-from llmactors.errors import InternalError
 
 
 class Tree:
@@ -43,7 +43,7 @@ class Tree:
         is stopped before it is up reports itself as started, and ends: that is no error.
         """
         if self.root.state != "stopped" or self.root.incarnation:
-            raise InternalError(f"the tree {self.root.path} has been run before")
+            raise MisuseError(f"the tree {self.root.path} has been run before")
         self.root.state = "starting"
         try:
             await self.root.run(self._stop, _RootStarted(self.root, task_status))
@@ -66,10 +66,10 @@ class Tree:
         return self.root.statistics()
 
     def actor(self, path: str) -> ActorNode:
-        """The actor at `path`, as in `root/serving/batcher`. Raises `InternalError` if there is none."""
+        """The actor at `path`, as in `root/serving/batcher`. Raises `MisuseError` if there is none."""
         node = self._nodes.get(path)
         if not isinstance(node, ActorNode):
-            raise InternalError(f"there is no actor {path}; there are: {', '.join(self._actor_paths())}")
+            raise MisuseError(f"there is no actor {path}; there are: {', '.join(self._actor_paths())}")
         return node
 
     def actors(self) -> list[ActorNode]:
@@ -89,7 +89,7 @@ class Tree:
         if isinstance(spec, SupervisorSpec):
             return self._supervisor(spec, path)
         if any(spec is node.spec for node in self.actors()):
-            raise InternalError(f"{path} has the spec of {spec.ref.path}: two actors cannot share one address")
+            raise MisuseError(f"{path} has the spec of {spec.ref.path}: two actors cannot share one address")
         node = self._nodes[path] = ActorNode(spec, path, self._observer, self.dead_letters)
         return node
 

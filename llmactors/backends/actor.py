@@ -6,11 +6,10 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from llmactors.actors import Actor, ActorRef, Context
+from llmactors.actors import Actor, ActorDied, ActorRef, Context, HandlerHung, MailboxFull
 from llmactors.backends.base import Backend, StepwiseBackend
 from llmactors.backends.drivers import Driver, StepwiseDriver, StreamingDriver
 from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Produced
-from llmactors.errors import ActorDied, HandlerHung, Overloaded
 
 
 @attrs.frozen
@@ -77,7 +76,7 @@ class BackendActor(Actor):
     def _say_ending(self, driver: Driver) -> None:
         """Before `close`, which may take seconds: nobody should be sent here meanwhile."""
         if self._sink.running:
-            with contextlib.suppress(Overloaded, ActorDied):  # the death itself is told in any case
+            with contextlib.suppress(MailboxFull, ActorDied):  # the death itself is told in any case
                 self._sink.tell_nowait(BackendEnding(self._incarnation, driver.begun))
 
     async def _say_ready(self) -> None:

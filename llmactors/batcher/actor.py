@@ -14,7 +14,7 @@ import msgspec
 import structlog
 import trio
 
-from llmactors.actors import Actor, ActorRef, Context, Down, ExitKind
+from llmactors.actors import Actor, ActorRef, Context, Down, ExitKind, MailboxFull
 from llmactors.backends.base import Batching, Capabilities, Job, Takeover
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Key, Produced
@@ -22,7 +22,7 @@ from llmactors.batcher.forming import BatchFormer
 from llmactors.batcher.metrics import BatcherMetrics
 from llmactors.batcher.outbox import Outbox
 from llmactors.batcher.running import Running
-from llmactors.errors import STREAM_CODES, BackendFailed, Interrupted, LlmactorsError, Overloaded
+from llmactors.errors import STREAM_CODES, BackendFailed, Interrupted, LlmactorsError
 from llmactors.ledger import AppendEntry, AppendOutcome, Claim, Ledger, ReleaseHow
 from llmactors.messages import Failed
 
@@ -354,7 +354,7 @@ class BatcherActor(Actor):
             self._wrote.set()
             self._wrote = trio.Event()
             if ended:
-                with contextlib.suppress(Overloaded):  # then other messages wait, which look for room as well
+                with contextlib.suppress(MailboxFull):  # then other messages wait, which look for room as well
                     self._ref.tell_nowait(Wrote())
 
     async def _wait_written(self) -> None:
@@ -411,7 +411,7 @@ class BatcherActor(Actor):
         """False where nobody empties the backend's mailbox: it is ending, and will say so, or be said to be dead."""
         try:
             self._backend.tell_nowait(Assign(admit, evict), incarnation=self._ready_incarnation)
-        except Overloaded:
+        except MailboxFull:
             self._ready_incarnation = 0
             return False
         return True

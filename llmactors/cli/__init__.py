@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import cyclopts
 
 from llmactors import __version__
-from llmactors.actors import leaves
+from llmactors.actors import ActorError, leaves
 from llmactors.errors import LlmactorsError, OperatorError
 
 app = cyclopts.App(
@@ -71,21 +71,21 @@ def run(argv: list[str]) -> int:
         ours = operator_error(error)
         if ours is None:
             raise
-        _complain(ours.message)
+        _complain(str(ours))
         return ours.exit_code if isinstance(ours, OperatorError) else 1
     return code if isinstance(code, int) else 0
 
 
-def operator_error(error: BaseException) -> LlmactorsError | None:
+def operator_error(error: BaseException) -> LlmactorsError | ActorError | None:
     """The innermost error of ours in a chain of causes and groups: the one that says what to do. None if none is."""
-    found: LlmactorsError | None = None
+    found: LlmactorsError | ActorError | None = None
     pending: list[BaseException | None] = [error]
     while pending:
         current = pending.pop()
         if current is None:
             continue
         for leaf in leaves(current):
-            if isinstance(leaf, LlmactorsError):
+            if isinstance(leaf, LlmactorsError | ActorError):
                 found = leaf
             pending.append(leaf.__cause__)
     return found

@@ -12,10 +12,10 @@ import attrs
 import structlog
 import trio
 
-from llmactors.actors import ActorRef, ActorSpec, Backoff, Phase, Restart, SupervisorSpec, Tree, run_phases
+from llmactors.actors import ActorDied, ActorRef, ActorSpec, Backoff, Phase, Restart, SupervisorSpec, Tree, run_phases
 from llmactors.cluster.child import ChildActor, ChildSpec, EndOrderly
 from llmactors.config import LISTS, PREFIX, Settings
-from llmactors.errors import ActorDied, BindError, OperatorError
+from llmactors.errors import BindError, OperatorError
 from llmactors.redislink.binary import any_server_binary
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.tree import LoggingObserver, log_phases

@@ -7,11 +7,10 @@ import attrs
 import trio
 
 from llmactors.access.authentication import Caller
-from llmactors.actors import ActorRef
+from llmactors.actors import ActorDied, ActorRef, AskFailed
 from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.backends.fit import fit
 from llmactors.errors import (
-    ActorDied,
     Conflict,
     DeadlineExceeded,
     Expired,
@@ -21,6 +20,7 @@ from llmactors.errors import (
     TooLarge,
     Unavailable,
 )
+from llmactors.gateway.actor_errors import client_error
 from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.metrics import GatewayMetrics
@@ -144,11 +144,13 @@ class Admitter:
             with trio.move_on_after(self._settings.limiter_s):
                 try:
                     answer = await limiter.ask(question)
-                except ActorDied:
+                except ActorDied as error:
                     # The limiter crashed, and nothing was charged: ask its next incarnation.
                     if last_try:
-                        raise
+                        raise client_error(error) from error
                     continue
+                except AskFailed as error:
+                    raise client_error(error) from error
                 assert isinstance(answer, Assessment)  # noqa: S101 - the limiter has one kind of reply
                 return answer
         raise Unavailable("the rate limiter does not answer", retry_after_s=1.0)

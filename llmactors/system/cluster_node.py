@@ -12,13 +12,24 @@ import structlog
 import trio
 
 from llmactors import __version__
-from llmactors.actors import Actor, ActorRef, ActorSpec, Context, Phase, SupervisorStatistics, Tree, run_phases
+from llmactors.actors import (
+    Actor,
+    ActorDied,
+    ActorRef,
+    ActorSpec,
+    Context,
+    MailboxFull,
+    Phase,
+    SupervisorStatistics,
+    Tree,
+    run_phases,
+)
 from llmactors.cluster.node_actor import NameTaken, NodeActor, Renew
 from llmactors.cluster.node_record import NodeRecord, Role, new_incarnation
 from llmactors.cluster.node_store import NodeStore
 from llmactors.cluster.process_id import ProcessId
 from llmactors.config import Settings
-from llmactors.errors import ActorDied, ConfigError, Overloaded
+from llmactors.errors import ConfigError
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.redislink import Call, RedisLink
 from llmactors.system import wiring
@@ -185,7 +196,7 @@ class ClusterNode:
 
 def tell_if_room(ref: ActorRef, message: object) -> None:
     """A full mailbox has enough of the kind, and a dead actor needs none."""
-    with contextlib.suppress(Overloaded, ActorDied):
+    with contextlib.suppress(MailboxFull, ActorDied):
         ref.tell_nowait(message)
 
 

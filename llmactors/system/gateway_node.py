@@ -9,12 +9,11 @@ import structlog
 from llmactors.access.keys.keyring import RedisKeyring
 from llmactors.access.keys.redis import RedisKeyStore
 from llmactors.access.tickets import RedisTickets
-from llmactors.actors import ActorSpec, Tree
+from llmactors.actors import ActorDied, ActorSpec, Tree
 from llmactors.cluster.models import ClusterModels
 from llmactors.cluster.node_record import NodeRecord, Role
 from llmactors.cluster.watcher import WatcherActor
 from llmactors.config import KEYS_IN_REDIS, Settings
-from llmactors.errors import ActorDied
 from llmactors.gateway.actor import DrainGateway
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.http.server import ListeningSocket

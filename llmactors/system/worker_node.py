@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from llmactors.actors import ActorRef, ActorSpec, Tree
+from llmactors.actors import ActorDied, ActorRef, ActorSpec, Tree
 from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.actor import BatcherSettings, DrainBatcher
 from llmactors.cluster.node_record import ModelReport, NodeLoad, NodeRecord, Role
 from llmactors.config import Settings
-from llmactors.errors import ActorDied
 from llmactors.gateway.operators import OperatorsActor, OperatorsApp
 from llmactors.http.server import ListeningSocket
 from llmactors.system import wiring

@@ -6,8 +6,8 @@ import random
 import pytest
 import trio
 
+from llmactors.actors.errors import MisuseError
 from llmactors.backends.mock.oracle import mock_text
-from llmactors.errors import InternalError
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.support.streams import StreamRecord, read_stream, read_stubbornly
@@ -75,7 +75,7 @@ async def test_random_actor_crashes_lose_no_token(seed: int) -> None:
             for _ in range(CRASHES):
                 path = rng.choice(ACTORS)
                 await trio.sleep(rng.uniform(0.0, 0.1))  # when it strikes is part of the seed
-                with contextlib.suppress(InternalError):  # it is down, or on its way there, from the crash before
+                with contextlib.suppress(MisuseError):  # it is down, or on its way there, from the crash before
                     node.crash(path)
 
         for number in range(STREAMS):

@@ -14,9 +14,9 @@ import pytest
 import trio
 
 from llmactors.actors import ActorSpec, Backoff, Restart, SupervisorSpec, Tree
+from llmactors.actors.errors import StartFailed
 from llmactors.cluster import parent_death
 from llmactors.cluster.child import ChildActor, ChildSpec, EndOrderly
-from llmactors.errors import StartFailed
 from llmactors.testing.node import wait_until
 
 pytestmark = pytest.mark.integration

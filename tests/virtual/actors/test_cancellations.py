@@ -20,8 +20,8 @@ from llmactors.actors import (
     SupervisorSpec,
     Tree,
 )
+from llmactors.actors.errors import ActorDied, MailboxFull
 from llmactors.actors.supervisor import SupervisorNode
-from llmactors.errors import ActorDied, Overloaded
 
 
 @attrs.define
@@ -97,7 +97,7 @@ class World:
         try:
             with trio.move_on_after(20):
                 await spec.ref.ask(do)
-        except (ActorDied, Overloaded):
+        except (ActorDied, MailboxFull):
             pass
         self.record.answered += 1
 

@@ -33,8 +33,8 @@ from llmactors.actors import (
     SupervisorSpec,
     Tree,
 )
+from llmactors.actors.errors import ActorDied, MailboxFull, MisuseError, RestartIntensityExceeded
 from llmactors.actors.supervisor import SupervisorNode
-from llmactors.errors import ActorDied, InternalError, Overloaded, RestartIntensityExceeded
 
 SLOT_S = 100.0
 PERIOD_S = 250.0
@@ -266,7 +266,7 @@ class World:
         try:
             with trio.fail_after(self.rng.choice([0.1, 0.5, 30])):
                 assert await self.tree.actor(path).spec.ref.ask(work) == work.number
-        except (ActorDied, Overloaded, trio.TooSlowError):
+        except (ActorDied, MailboxFull, trio.TooSlowError):
             pass
         finally:
             self.answered += 1
@@ -282,7 +282,7 @@ class World:
         for client in (7, 8):
             await self.tell(client, path)
         if how is How.CRASH:
-            with contextlib.suppress(InternalError):  # it is down, or ending
+            with contextlib.suppress(MisuseError):  # it is down, or ending
                 self.tree.actor(path).crash(ValueError("crash"))
         else:
             with trio.move_on_after(30):

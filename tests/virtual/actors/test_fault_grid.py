@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from llmactors.actors import NO_BACKOFF, Actor, ActorSpec, Context, Observer, SupervisorSpec, Tree
 from llmactors.actors.envelope import Exit
-from llmactors.errors import ActorDied
+from llmactors.actors.errors import ActorDied
 
 FAULTS = ["raise", "hang", "return early", "raise in cleanup", "be cancelled"]
 

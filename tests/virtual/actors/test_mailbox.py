@@ -12,8 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llmactors.actors import Down, Exit, ExitKind, Overflow
 from llmactors.actors.envelope import Envelope
+from llmactors.actors.errors import ActorDied, MailboxFull
 from llmactors.actors.mailbox import Mailbox
-from llmactors.errors import ActorDied, Overloaded
 
 
 def never() -> bool:
@@ -40,7 +40,7 @@ async def test_messages_come_in_order() -> None:
 async def test_a_full_one_that_blocks_makes_its_sender_wait_for_room(autojump_clock: MockClock) -> None:
     mailbox = Mailbox("a", 1, Overflow.BLOCK)
     mailbox.put_nowait(Envelope(1))
-    with pytest.raises(Overloaded):
+    with pytest.raises(MailboxFull):
         mailbox.put_nowait(Envelope("refused"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mailbox.put, Envelope(2))
@@ -70,7 +70,7 @@ async def test_where_there_is_room_a_sender_succeeds_even_after_its_deadline() -
 async def test_a_full_one_that_rejects_refuses_without_waiting() -> None:
     mailbox = Mailbox("a", 1, Overflow.REJECT)
     mailbox.put_nowait(Envelope(1))
-    with pytest.raises(Overloaded):
+    with pytest.raises(MailboxFull):
         await mailbox.put(Envelope(2))
     assert await take(mailbox) == 1
 
@@ -234,7 +234,7 @@ def test_under_any_interleaving_each_accepted_message_is_received_once_in_its_se
                     received.append(await take(mailbox))
 
         async def put(act: Act, number: int) -> None:
-            with contextlib.suppress(Overloaded):
+            with contextlib.suppress(MailboxFull):
                 if act.what == "put":
                     await mailbox.put(Envelope(number))
                 else:

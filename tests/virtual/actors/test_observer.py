@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llmactors.actors import Actor, ActorSpec, Backoff, Exit, Observer, SupervisorSpec, Tree
-from llmactors.errors import ActorDied, RestartIntensityExceeded
+from llmactors.actors.errors import ActorDied, RestartIntensityExceeded
 
 
 class Fragile(Actor):

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from llmactors.actors import NO_BACKOFF, Actor, ActorSpec, Context, DeadLetter, Restart, SupervisorSpec, Tree
-from llmactors.errors import ActorDied
+from llmactors.actors.errors import ActorDied
 
 
 @attrs.frozen

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llmactors.actors import Actor, ActorSpec, Backoff, Context, Observer, Restart, Strategy, SupervisorSpec, Tree
-from llmactors.errors import ActorDied, InternalError, RestartIntensityExceeded
+from llmactors.actors.errors import ActorDied, MisuseError, RestartIntensityExceeded
 
 Hook = Callable[["Part"], Awaitable[object]]
 
@@ -424,10 +424,10 @@ async def test_a_tree_runs_once(autojump_clock: MockClock) -> None:
     tree = Tree(SupervisorSpec("root", World().actors("a")))
     async with trio.open_nursery() as nursery:
         await nursery.start(tree.run)
-        with pytest.raises(InternalError):
+        with pytest.raises(MisuseError):
             await tree.run()
         tree.stop()
-    with pytest.raises(InternalError):
+    with pytest.raises(MisuseError):
         await tree.run()
 
 
@@ -484,19 +484,19 @@ async def test_a_context_is_useless_outside_its_incarnation(autojump_clock: Mock
 
     spec = ActorSpec("leaks", Leaks)
     early = Context(spec.ref, 1)
-    with pytest.raises(InternalError):
+    with pytest.raises(MisuseError):
         early.spawn(trio.sleep_forever)
-    with pytest.raises(InternalError):
+    with pytest.raises(MisuseError):
         await early.start(trio.sleep_forever)
     tree = Tree(SupervisorSpec("root", (spec,)))
     async with trio.open_nursery() as nursery:
         await nursery.start(tree.run)
         tree.stop()
-    with pytest.raises(InternalError):
+    with pytest.raises(MisuseError):
         contexts[0].watch(spec.ref)
     with pytest.raises(RuntimeError):
         contexts[0].spawn(trio.sleep_forever)
-    with pytest.raises(InternalError, match="not running"):
+    with pytest.raises(MisuseError, match="not running"):
         tree.actor("root/leaks").crash(ValueError("x"))
     assert "leaks#1" in repr(contexts[0])
 
@@ -513,7 +513,7 @@ async def test_an_incarnation_that_is_ending_cannot_be_crashed_any_more(autojump
         while tree.statistics().state != "stopped":
             try:
                 tree.actor("root/a").crash(ValueError("x"))
-            except InternalError:
+            except MisuseError:
                 refused += 1
             await trio.lowlevel.checkpoint()
             if refused > 5:

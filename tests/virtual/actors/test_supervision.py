@@ -24,7 +24,7 @@ from llmactors.actors import (
     SupervisorStatistics,
     Tree,
 )
-from llmactors.errors import ActorDied, RestartIntensityExceeded, StartFailed
+from llmactors.actors.errors import ActorDied, RestartIntensityExceeded, StartFailed
 
 ONE_SECOND = Backoff(first_s=1.0, factor=1.0, jitter=0.0)
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import trio
 
-from llmactors.actors import ActorSpec, Backoff, SupervisorSpec, Tree
+from llmactors.actors import ActorSpec, Backoff, MisuseError, SupervisorSpec, Tree
 from llmactors.backends.actor import BackendActor, HealthSettings
 from llmactors.backends.base import Backend
 from llmactors.backends.directory import ModelDirectory, ModelState
@@ -16,7 +16,6 @@ from llmactors.backends.mock.backend import MockBackend, MockSettings
 from llmactors.backends.mock.oracle import MockSequence
 from llmactors.backends.mock.settings import FaultState
 from llmactors.batcher.actor import BatcherActor, BatcherSettings
-from llmactors.errors import InternalError
 from llmactors.ledger import LedgerSettings, MemoryLedger, SubmitOutcome
 from llmactors.ledger.actor import ReaperActor
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta
@@ -165,7 +164,7 @@ class World:
         """Crashes the actor at `path`. False where it was down already."""
         try:
             self.tree.actor(path).crash(Drill(path))
-        except InternalError:
+        except MisuseError:
             return False
         return True
 

@@ -1,0 +1,17 @@
+"""What a client is told when an actor does not answer: the one place that turns runtime errors into client errors."""
+
+from llmactors.actors import AskFailed, MailboxFull, MessageExpired
+from llmactors.errors import DeadlineExceeded, LlmactorsError, Overloaded, Unavailable
+
+_RETRY_AFTER_S = 1.0
+
+
+def client_error(error: AskFailed) -> LlmactorsError:
+    """The client error for a failed `ask`. The client may retry: a dead actor restarts, and a full mailbox empties."""
+    match error:
+        case MailboxFull():
+            return Overloaded("a part of this node has too much to do; try again", retry_after_s=_RETRY_AFTER_S)
+        case MessageExpired():
+            return DeadlineExceeded("the deadline passed before the request was looked at")
+        case _:
+            return Unavailable("a part of this node crashed; try again in a moment", retry_after_s=_RETRY_AFTER_S)
