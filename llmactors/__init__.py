@@ -1,6 +1,9 @@
 """llmactors: LLM serving by supervised actors on Trio.
 
-A map of the package, lowest layer first; imports point downwards only:
+The public names are those of `__all__`, and `llmactors.errors` has the exceptions; EMBEDDING.md shows how to use them.
+A public name is imported when it is used first, so that `import llmactors` and the command line start quickly.
+
+A map of the package, lowest layer first; imports point downwards only, and ARCHITECTURE.md describes the rooms:
 
     errors, messages, config    the vocabulary: every exception, every message, every setting
     actors                      the actor runtime: mailboxes, supervision, restart. Read actors/SEMANTICS.md first
@@ -20,4 +23,80 @@ A map of the package, lowest layer first; imports point downwards only:
     testing                     clusters, faults, contract suites and checkers; nothing above imports it
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmactors.backends.base import (
+        Backend,
+        Batching,
+        Capabilities,
+        Job,
+        Output,
+        StepwiseBackend,
+        StreamingBackend,
+        Takeover,
+    )
+    from llmactors.backends.custom.batch import BatchBackend, BatchSettings
+    from llmactors.config import Settings
+    from llmactors.errors import LlmactorsError
+    from llmactors.messages import ChatMessage, FinishReason, GenerateRequest, TokenDelta
+    from llmactors.system.model_actors import ServedModel
+    from llmactors.system.node import Node
+    from llmactors.telemetry.logs import configure_logging
+
+__all__ = [
+    "Backend",
+    "BatchBackend",
+    "BatchSettings",
+    "Batching",
+    "Capabilities",
+    "ChatMessage",
+    "FinishReason",
+    "GenerateRequest",
+    "Job",
+    "LlmactorsError",
+    "Node",
+    "Output",
+    "ServedModel",
+    "Settings",
+    "StepwiseBackend",
+    "StreamingBackend",
+    "Takeover",
+    "TokenDelta",
+    "configure_logging",
+]
+
 __version__ = "0.1.0"
+
+if not TYPE_CHECKING:  # a type checker takes the imports above, and refuses names that are not there
+    _HOMES = {
+        "llmactors.backends.base": (
+            "Backend",
+            "Batching",
+            "Capabilities",
+            "Job",
+            "Output",
+            "StepwiseBackend",
+            "StreamingBackend",
+            "Takeover",
+        ),
+        "llmactors.backends.custom.batch": ("BatchBackend", "BatchSettings"),
+        "llmactors.config": ("Settings",),
+        "llmactors.errors": ("LlmactorsError",),
+        "llmactors.messages": ("ChatMessage", "FinishReason", "GenerateRequest", "TokenDelta"),
+        "llmactors.system.model_actors": ("ServedModel",),
+        "llmactors.system.node": ("Node",),
+        "llmactors.telemetry.logs": ("configure_logging",),
+    }
+
+    def __getattr__(name: str) -> object:
+        """Imports a public name when it is used first."""
+        module = next((module for module, names in _HOMES.items() if name in names), None)
+        if module is None:
+            raise AttributeError(f"module 'llmactors' has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(module), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

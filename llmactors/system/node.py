@@ -20,11 +20,28 @@ from llmactors.telemetry.tree import LoggingObserver, TelemetryActor, fill_mailb
 
 
 class Node:
-    """Serves `models` on `listening`."""
+    """A server in one process. `run` starts the node, and `url` is its address.
 
-    def __init__(self, settings: Settings, models: Sequence[ServedModel], listening: ListeningSocket) -> None:
+    Args:
+        settings: The node's settings; the address is `settings.bind`, and port 0 chooses a free port.
+        models: What to serve. The first model is the default of requests that name none.
+        listening: A socket that is bound already. Without one the node binds `settings.bind` at once. Either way the
+            socket is closed when `run` ends.
+
+    Raises:
+        ConfigError: A setting makes no sense in a single process.
+        BindError: The address cannot be bound.
+    """
+
+    def __init__(
+        self, settings: Settings, models: Sequence[ServedModel], listening: ListeningSocket | None = None
+    ) -> None:
+        if settings.keys == KEYS_IN_REDIS:
+            raise ConfigError("`keys`: there is no Redis in a single process; give the path of a key file")
+        keyring = gateway_actors.file_keyring(settings)
+        limiter = gateway_actors.limiter(settings)
         self.settings = settings
-        self.listening = listening
+        self.listening = listening or ListeningSocket(settings.bind)
         self.metrics = Metrics()
         self.ledger = MemoryLedger(wiring.ledger_settings(settings))
         self.directory = ModelDirectory(tuple(model.name for model in models))
@@ -36,13 +53,9 @@ class Node:
             metrics=self.metrics,
             batching=BatcherSettings(window_s=settings.batch_window_s),
         )
-        if settings.keys == KEYS_IN_REDIS:
-            raise ConfigError("`keys`: there is no Redis in a single process; give the path of a key file")
-        keyring = gateway_actors.file_keyring(settings)
-        limiter = gateway_actors.limiter(settings)
         self._gateway = gateway_actors.gateway(
             settings,
-            listening,
+            self.listening,
             ledger=self.ledger,
             directory=self.directory,
             metrics=self.metrics,
@@ -64,12 +77,20 @@ class Node:
     def __repr__(self) -> str:
         return f"<Node {self.listening.url} {self.tree!r}>"
 
+    @property
+    def url(self) -> str:
+        """The address for clients, as in `http://127.0.0.1:8000`."""
+        return self.listening.url
+
     def statistics(self) -> SupervisorStatistics:
-        """Of its supervision tree."""
+        """A snapshot of the supervision tree."""
         return self.tree.statistics()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serves until `shut_down`, a cancel, or a failure that supervision could not mend, which it raises."""
+        """Serves until `shut_down` or a cancel. Raises the failure that supervision could not mend.
+
+        The start is complete when every actor is up; a model may still load then, and `/readyz` says so.
+        """
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.tree.run)
@@ -79,12 +100,12 @@ class Node:
             self.listening.close()
 
     async def shut_down(self) -> None:
-        """An orderly end: unbind and drain, stop in reverse. `run` returns after it."""
+        """Stops accepting, lets open streams end for up to `drain_s` seconds, and stops all actors. Then `run` ends."""
         if not self._started:
             self.tree.stop()
             return
         drain_s = self.settings.drain_s
-        # A gateway that is down drains nothing: what is queued for it must not hold up the end.
+        # The phase has a limit because a gateway that is down answers nothing.
         drain = Phase("drain", lambda: self._gateway.ref.ask(DrainGateway(drain_s)), limit_s=drain_s + 2)
         log_phases(await run_phases([drain, Phase("stop", self._stop)], overall_s=drain_s + 5))
 

@@ -15,6 +15,7 @@ DOCUMENTS = (
     "bench/README.md",
     "ops/HANDBOOK.md",
     "llmactors/ARCHITECTURE.md",
+    "llmactors/EMBEDDING.md",
     "llmactors/actors/SEMANTICS.md",
     "llmactors/backends/custom/CUSTOM.md",
     "llmactors/gateway/API.md",
@@ -22,7 +23,7 @@ DOCUMENTS = (
 """All documents for readers of the project, from the top of the repository."""
 
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_MARK = re.compile(r"<!-- (?P<mark>run|prints) -->\s*\Z")
+_MARK = re.compile(r"<!-- (?P<mark>run|serve|ask|prints) -->\s*\Z")
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(?P<text>.+)$", re.MULTILINE)
 _MENTION = re.compile(r"`(?P<path>[\w./-]+(?:\.(?:py|lua|md|toml|ya?ml|ini)|/))(?::(?P<name>[A-Za-z_][\w.]*))?`")
@@ -30,8 +31,11 @@ _MENTION = re.compile(r"`(?P<path>[\w./-]+(?:\.(?:py|lua|md|toml|ya?ml|ini)|/))(
 
 @attrs.frozen
 class Block:
-    """One fenced block. A comment `<!-- run -->` before a block has the tests run it, and `<!-- prints -->` before the
-    next block says that the run prints what stands there, `…` being anything.
+    """One fenced block, with the mark of the comment before it.
+
+    `<!-- run -->`: the tests run the block, against a node that serves a simulated model. `<!-- serve -->`: the block
+    is a program that serves, and prints its address first. `<!-- ask -->`: the tests run the block against the program
+    before it. `<!-- prints -->`: the run before it prints this text, where `…` stands for any text on one line.
     """
 
     document: str

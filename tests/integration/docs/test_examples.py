@@ -1,12 +1,16 @@
 """The examples of the documents, run against a node with a simulated model."""
 
+import contextlib
+import itertools
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from llmactors.testing.node import NodeProcess
@@ -16,7 +20,9 @@ pytestmark = pytest.mark.integration
 
 ADDRESS = "http://127.0.0.1:8000"
 """Where the examples look for a node."""
-RUNNABLE = [block for document in DOCUMENTS for block in blocks(document) if block.mark == "run"]
+BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
+RUNNABLE = [block for block in BLOCKS if block.mark == "run"]
+ASKED = [(server, client) for server, client in itertools.pairwise(BLOCKS) if client.mark == "ask"]
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +34,44 @@ def node_url() -> Iterator[str]:
 
 @pytest.mark.parametrize("block", RUNNABLE, ids=str)
 def test_example_runs_and_prints_what_is_shown(block: Block, node_url: str, tmp_path: Path) -> None:
-    said = _run(block, node_url, tmp_path)
+    check(block, run(block, node_url, tmp_path))
+
+
+@pytest.mark.parametrize(("server", "client"), ASKED, ids=str)
+def test_example_of_a_server_answers_as_shown(server: Block, client: Block, tmp_path: Path) -> None:
+    program = server.text.replace(ADDRESS.removeprefix("http://"), "127.0.0.1:0")
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[-1]
+            wait_ready(url)
+            check(client, run(client, url, tmp_path))
+        finally:
+            process.kill()
+
+
+def test_examples_are_found() -> None:
+    documents = {"README.md", "ops/HANDBOOK.md", "llmactors/EMBEDDING.md", "llmactors/gateway/API.md"}
+    assert {block.document for block in RUNNABLE} >= documents
+    assert {server.mark for server, _ in ASKED} == {"serve"}
+
+
+def wait_ready(url: str) -> None:
+    client = httpx.Client(base_url=url, trust_env=False, timeout=5)
+    with client:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if client.get("/readyz").is_success:
+                    return
+            time.sleep(0.02)
+
+
+def check(block: Block, said: str) -> None:
     if block.prints is not None:
         assert re.fullmatch(_pattern(block.prints), said.strip()), said
 
 
-def test_every_document_of_examples_is_run() -> None:
-    assert {block.document for block in RUNNABLE} >= {"README.md", "ops/HANDBOOK.md", "llmactors/gateway/API.md"}
-
-
-def _run(block: Block, url: str, folder: Path) -> str:
+def run(block: Block, url: str, folder: Path) -> str:
     text = block.text.replace(ADDRESS, url)
     command = {"sh": ["bash", "-euo", "pipefail", "-c", text], "python": [sys.executable, "-c", text]}[block.language]
     environ = {
