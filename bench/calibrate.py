@@ -1,14 +1,14 @@
-"""What the load client can take by itself: how far it is from being the bottleneck of any other figure.
+"""Measure how much the load client can receive, and so whether the client limits other figures.
 
     python -m bench.calibrate
 
-A server that computes nothing runs on one core and sends the same bytes to everybody; the client runs on the other, as
-in every measurement. Two ways of sending:
+A server that computes nothing runs on one core and sends the same bytes on every connection. The client runs on another
+core, as in every measurement. The server sends in two ways:
 
-- whole: an answer in one write, which is what saturates a client by requests;
-- paced: one write per token and stream, to all streams in turn, which is what saturates it by reads.
+- whole: each answer in one write, so that the number of requests limits the client;
+- paced: one write per token or per few tokens, to all streams in turn, so that the number of reads limits the client.
 
-Read the client's share of its core beside the rates: both processes are Python, so either may be the limit here.
+Both processes are Python programs, so the server may be the limit here: the client is, where it was busy all the time.
 """
 
 import argparse
@@ -34,15 +34,16 @@ _HEAD = (
 
 
 @attrs.define(eq=False)
-class Stream:
-    """One connection of the server's."""
+class ServerConnection:
+    """One connection to a client."""
 
     sock: socket.socket
     left: Iterator[bytes] | None = None
+    """The writes of the current answer that are left; None: no answer is being sent."""
 
 
 def serve(tokens: int, per_chunk: int, *, whole: bool) -> None:
-    """Answers whatever comes, for ever. Says first on which port."""
+    """Send the same answer for every request, for ever. The first line of output is the port."""
     events = native_events("canned", 1, tokens)
     pieces = [b"".join(events[at : at + per_chunk]) for at in range(0, len(events), per_chunk)]
     writes = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
@@ -52,7 +53,7 @@ def serve(tokens: int, per_chunk: int, *, whole: bool) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     epoll = select.epoll()
     epoll.register(listener, select.EPOLLIN)
-    streams: dict[int, Stream] = {}
+    streams: dict[int, ServerConnection] = {}
     print(listener.getsockname()[1], flush=True)
     while True:
         running = [stream for stream in streams.values() if stream.left is not None]
@@ -68,7 +69,7 @@ def serve(tokens: int, per_chunk: int, *, whole: bool) -> None:
             if fd == listener.fileno():
                 sock, _ = listener.accept()
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                streams[sock.fileno()] = Stream(sock)
+                streams[sock.fileno()] = ServerConnection(sock)
                 epoll.register(sock, select.EPOLLIN)
                 continue
             data = b""
@@ -82,6 +83,7 @@ def serve(tokens: int, per_chunk: int, *, whole: bool) -> None:
 
 @contextlib.contextmanager
 def server(tokens: int, per_chunk: int, *, whole: bool, core: int) -> Iterator[str]:
+    """The address of a server process on the core `core`, which ends with the block."""
     command = [sys.executable, "-m", "bench.calibrate", "--serve", str(tokens), str(per_chunk), str(int(whole))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -96,15 +98,15 @@ def server(tokens: int, per_chunk: int, *, whole: bool, core: int) -> Iterator[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What the load client can take by itself.")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = argparse.ArgumentParser(description="Measure how much the load client can receive.")
+    parser.add_argument("--rounds", type=int, default=3, help="the table shows medians over so many rounds [3]")
     parser.add_argument("--serve", nargs=3, type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         serve(given.serve[0], given.serve[1], whole=bool(given.serve[2]))
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[-1:])
-    print(f"{'':28}requests/s   tokens/s    reads/s  client busy  us of client per request, per read")
+    print(f"{'':28}requests/s   tokens/s    reads/s  client busy  client us: per request, per read")
     for name, clients, requests, tokens, per_chunk, whole in (
         ("whole, 64 tokens", 60, 6000, 64, 8, True),
         ("8 tokens a write, 60 streams", 60, 3000, 64, 8, False),

@@ -1,4 +1,4 @@
-"""The load client, run in a process of its own: the one place that knows its command line."""
+"""The load client in a process of its own. Only this module knows the command line of the load client."""
 
 import subprocess
 import sys
@@ -25,9 +25,14 @@ def load(
     limit_s: float = 60.0,
     core: int | None = None,
 ) -> dict[str, Any]:
-    """Loads `url` and says what was found, with times in seconds. Every token of every answer is checked.
+    """Load `url` and return the figures, with times in seconds. Every token of every answer is checked.
 
-    With a `rate` it is an open loop, of at most so many `clients` at a time. Raises `RuntimeError` if there was none.
+    Without a `rate`, each client sends its next request when its last answer has ended. With a `rate`, requests arrive
+    that often per second, of which at most `clients` run at a time. `limit_s` bounds the run, and `core` is the core on
+    which the load client runs.
+
+    Raises:
+        RuntimeError: The load client could not run. Answers that failed are figures, and raise nothing.
     """
     options: dict[str, object] = {
         "--clients": clients,
@@ -49,7 +54,7 @@ def load(
         if value is not None:
             command += [name, str(value)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=2 * limit_s + 60)
-    if done.returncode not in {0, 1}:  # 1: answers failed, which is a figure here
+    if done.returncode not in {0, 1}:  # 1 means that answers failed
         raise RuntimeError(f"the load client failed: {done.stderr.decode(errors='replace')[-2000:]}")
     found: dict[str, Any] = msgspec.json.decode(done.stdout)
     return found

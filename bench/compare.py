@@ -26,10 +26,10 @@ import httpx
 import msgspec
 
 from bench import machine, turns
-from bench.contestants import ALONE, CLUSTER, TITLES, Serving
 from bench.processes import ROOT
 from bench.revisions import Revision, RevisionError, check_import, export
 from bench.scenario import Bench, Figure, Round
+from bench.servers import ALONE, CLUSTER, TITLES, RunningServer
 from bench.turns import PairedFigure
 from bench.workloads import WORKLOADS, Workload, figures_of
 
@@ -85,12 +85,12 @@ def compare(
                 found = measure_round(bench, revisions, comparison, number, pairs)
             except (RuntimeError, OSError, httpx.HTTPError) as error:
                 comparison.errors.append(f"round {number}: {error}")
-                said = f"FAILED: {error}"
+                summary = f"FAILED: {error}"
             else:
                 comparison.rounds.append(found)
-                said = _short(comparison.workload.figures[0], found)
+                summary = _short(comparison.workload.figures[0], found)
             name = f"{comparison.workload.name}, {TITLES[comparison.form]}"
-            print(f"{number}/{rounds} {name}: {said} ({time.monotonic() - begun:.0f} s)", flush=True)
+            print(f"{number}/{rounds} {name}: {summary} ({time.monotonic() - begun:.0f} s)", flush=True)
 
 
 def pairs_of(workload: Workload, seconds: float) -> int:
@@ -111,15 +111,15 @@ def measure_round(
     """
     workload = comparison.workload
     with contextlib.ExitStack() as stack:
-        servings: dict[int, Serving] = {}
+        running_servers: dict[int, RunningServer] = {}
         for place in turns.order(number):
-            serving = bench.serving(comparison.form, workload.model, root=revisions[place].root)
-            servings[place] = stack.enter_context(serving)
+            server = bench.run_server(comparison.form, workload.model, root=revisions[place].root)
+            running_servers[place] = stack.enter_context(server)
         for place in turns.order(number):
-            workload.turn(bench, servings[place])
+            workload.turn(bench, running_servers[place])
         measured = []
         for pair in range(pairs):
-            found = {place: workload.turn(bench, servings[place]) for place in turns.order(number + pair)}
+            found = {place: workload.turn(bench, running_servers[place]) for place in turns.order(number + pair)}
             measured.append((found[0], found[1]))
         return measured
 
@@ -190,7 +190,7 @@ def main() -> None:
             raise SystemExit(f"bench.compare: {error}") from error
         facts = machine.facts() | {"client_core": bench.client_core}
         print(", ".join(f"{name} {value}" for name, value in facts.items()))
-        weather = machine.Weather()
+        machine_use = machine.MachineUse()
         print(f"This takes about {estimate_s(comparisons, given.rounds, given.seconds) / 60:.1f} minutes.", flush=True)
         interrupted = False
         try:
@@ -198,7 +198,7 @@ def main() -> None:
         except KeyboardInterrupt:
             interrupted = True
             print("\nInterrupted: these are the figures of the rounds so far.")
-    facts |= weather.report()
+    facts |= machine_use.report()
     print(report(comparisons, revisions))
     if given.json is not None:
         found = as_json(comparisons, revisions, facts)

@@ -1,8 +1,9 @@
-"""What a request costs in Redis: bytes of memory, of the append-only file and on the wire, per request and per token.
+"""Measure what a request costs in Redis: bytes of memory, of the append-only file and on the network.
 
     python -m bench.footprint
 
-Two sizes of answer are measured, and the difference is what a token costs; the rest is the request's own.
+Answers of two lengths are measured. Their difference is the cost of the additional tokens, and the rest is the cost of
+the request itself.
 """
 
 import argparse
@@ -18,12 +19,12 @@ from llmactors.messages import Finished, GenerateRequest, Usage
 from llmactors.testing.redis_server import redis_server
 
 STEPS = (16, 256)
-"""Tokens of an answer, one appended at a time, as a decoding worker does."""
+"""The two lengths of an answer in tokens. Each token is appended by itself, as a worker does while it decodes."""
 
 
 @attrs.frozen
 class Footprint:
-    """In bytes, for all requests together."""
+    """Bytes of all requests together."""
 
     memory: int
     file: int
@@ -32,6 +33,7 @@ class Footprint:
 
 
 async def run(requests: int, prompt_chars: int, length: int) -> Footprint:
+    """Measure requests with answers of `length` tokens on a fresh Redis server."""
     with redis_server() as server, server.client() as client:
         async with trio.open_nursery() as nursery:
             gateway = RedisLedger(server.url, LedgerSettings(max_queued=requests, max_queued_bytes=2**30))
@@ -60,7 +62,7 @@ async def run(requests: int, prompt_chars: int, length: int) -> Footprint:
                     ]
                 )
             after: Any = client.info()
-            nursery.cancel_scope.cancel(reason="measured")
+            nursery.cancel_scope.cancel(reason="the measurement is complete")
     return Footprint(
         memory=after["used_memory_dataset"] - before["used_memory_dataset"],
         file=after["aof_current_size"] - before["aof_current_size"],
@@ -70,12 +72,13 @@ async def run(requests: int, prompt_chars: int, length: int) -> Footprint:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a request costs in Redis.")
-    parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--prompt-chars", type=int, default=200)
+    parser = argparse.ArgumentParser(description="Measure what a request costs in Redis.")
+    parser.add_argument("--requests", type=int, default=200, help="number of requests [200]")
+    parser.add_argument("--prompt-chars", type=int, default=200, help="length of each prompt [200]")
     given = parser.parse_args()
     short, long = (trio.run(run, given.requests, given.prompt_chars, length) for length in STEPS)
-    print(f"{given.requests} requests, prompts of {given.prompt_chars} characters, bytes of one     request    token")
+    title = f"bytes of {given.requests} requests with prompts of {given.prompt_chars} characters, for each"
+    print(f"{title:62} {'request':>12} {'token':>8}")
     for field in attrs.fields(Footprint):
         low, high = getattr(short, field.name), getattr(long, field.name)
         token = (high - low) / given.requests / (STEPS[1] - STEPS[0])

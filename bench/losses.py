@@ -1,8 +1,9 @@
-"""The same load and the same faults on llmactors and on the design it replaces: what each of them loses.
+"""Count what llmactors and the original design lose under the same load and the same faults.
 
     python -m bench.losses --seconds 60 --seed 1
 
-Real processes and a real server on this machine, under `kill -9` and SIGSTOP. Exits with 1 if llmactors lost anything.
+The faults are `kill -9` and SIGSTOP on real processes of this machine. The program exits with 1 if llmactors lost
+anything.
 """
 
 import argparse
@@ -31,12 +32,12 @@ from llmactors.testing.returning_clients import LoadSettings, StreamLoad
 
 DESIGNS = ("origin", "llmactors")
 Faults = Callable[[Cluster], Sequence[tuple[Nemesis, int]]]
-"""What may strike, and how often beside the others."""
+"""For a cluster: the faults that may strike, each with its weight in the choice."""
 
 
 @attrs.frozen
-class Run:
-    """How long, and how hard."""
+class FaultRun:
+    """The length and the severity of one run."""
 
     seconds: float
     every_s: float
@@ -45,13 +46,13 @@ class Run:
     max_tokens: int
     workers: int
     envs: Path | None = None
-    """Where the peers' environments are; None: in the user's cache."""
+    """The directory of the Python environments of the peers; None: a directory below the user's cache directory."""
     one_by_one: bool = False
-    """A fault strikes only once all are back from the one before: gaps are those of a takeover, not of a start."""
+    """Whether a fault waits until all processes are ready again. Gaps then show takeovers and not process starts."""
 
 
 def all_faults(cluster: Cluster) -> list[tuple[Nemesis, int]]:
-    """Workers most often: there are most of them where it is real."""
+    """Every kind of fault. Workers are hit most often, since most processes of a real cluster are workers."""
     return [
         (KillWorker(cluster), 4),
         (KillGateway(cluster), 2),
@@ -60,13 +61,13 @@ def all_faults(cluster: Cluster) -> list[tuple[Nemesis, int]]:
     ]
 
 
-async def measure(design: str, run: Run, faults: Faults = all_faults) -> CheckReport:
+async def measure(design: str, run: FaultRun, faults: Faults = all_faults) -> CheckReport:
     settings = ClusterSettings(
         module="llmactors" if design == "llmactors" else f"bench.peers.{design}",
         python=sys.executable if design == "llmactors" else str(python_of(design, run.envs)),
         workers=run.workers,
         environ={"PYTHONPATH": str(Path(__file__).parents[1])},
-        # At such a rate of faults an innocent request loses three workers by chance, and would be convicted for it.
+        # At such a rate of faults a request may lose three workers by chance, and must not be quarantined for that.
         settings={"quarantine_from_attempt": 20},
     )
     async with Cluster(settings) as cluster:
@@ -93,8 +94,8 @@ async def measure(design: str, run: Run, faults: Faults = all_faults) -> CheckRe
         return check(load.history, strikes=strikes(nemeses), takeovers_at=moments(nemeses[:1]))
 
 
-async def strike_when_ready(cluster: Cluster, nemeses: Sequence[Nemesis], rng: random.Random, run: Run) -> None:
-    """One strike after the other, each at a cluster that is whole."""
+async def strike_when_ready(cluster: Cluster, nemeses: Sequence[Nemesis], rng: random.Random, run: FaultRun) -> None:
+    """Strike again and again for `run.seconds`, each time after all processes of the cluster are ready."""
     end = trio.current_time() + run.seconds
     while trio.current_time() < end:
         await cluster.wait_ready()
@@ -103,20 +104,22 @@ async def strike_when_ready(cluster: Cluster, nemeses: Sequence[Nemesis], rng: r
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What is lost under kill -9, here and in the design before.")
-    parser.add_argument("--design", choices=DESIGNS, action="append", help="only this one")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of faults, for each design")
-    parser.add_argument("--every-s", type=float, default=1.0, help="from one fault to the next, about")
+    parser = argparse.ArgumentParser(description="Count what llmactors and the original design lose under kill -9.")
+    parser.add_argument(
+        "--design", choices=DESIGNS, action="append", help="measure only this design; repeatable [both]"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the run of each design")
+    parser.add_argument("--every-s", type=float, default=1.0, help="mean time between faults")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--max-tokens", type=int, default=100)
     parser.add_argument("--workers", type=int, default=3)
     given = parser.parse_args()
-    run = Run(given.seconds, given.every_s, given.seed, given.clients, given.max_tokens, given.workers)
-    verdicts = {name: trio.run(measure, name, run) for name in given.design or DESIGNS}
-    for name, verdict in verdicts.items():
-        print(f"{name}: {verdict}")
-    if "llmactors" in verdicts and verdicts["llmactors"].broken:
+    run = FaultRun(given.seconds, given.every_s, given.seed, given.clients, given.max_tokens, given.workers)
+    reports = {name: trio.run(measure, name, run) for name in given.design or DESIGNS}
+    for name, report in reports.items():
+        print(f"{name}: {report}")
+    if "llmactors" in reports and reports["llmactors"].broken:
         raise SystemExit(1)
 
 

@@ -1,4 +1,4 @@
-"""What figures depend on besides the code."""
+"""Facts about the machine and the installed packages, on which all figures depend."""
 
 import contextlib
 import importlib.metadata
@@ -14,7 +14,7 @@ PACKAGES = ("llmactors", "trio", "hypercorn", "h11", "msgspec", "hiredis")
 
 
 def facts() -> dict[str, Any]:
-    """Of this machine, now."""
+    """Facts about this machine now, for a report."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -32,12 +32,12 @@ def facts() -> dict[str, Any]:
 
 
 def own_versions() -> dict[str, str]:
-    """Of llmactors, and of what its hot path is made of."""
+    """The versions of llmactors and of the packages that handle every token."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def python_loop_ns() -> float:
-    """What one turn of an empty loop costs here and now: a yardstick between machines, and for a busy one."""
+    """CPU time of one turn of an empty loop in nanoseconds: a measure of how fast this machine is at the moment."""
     turns = 1_000_000
     begun = time.process_time()
     for _ in range(turns):
@@ -45,14 +45,14 @@ def python_loop_ns() -> float:
     return (time.process_time() - begun) * 1e9 / turns
 
 
-class Weather:
-    """How much of the machine's time others took while we measured."""
+class MachineUse:
+    """The use of all cores of the machine since the object was made, by this benchmark and by others."""
 
     def __init__(self) -> None:
         self._begun = psutil.cpu_times()
 
     def report(self) -> dict[str, float]:
-        """Since it was made: the shares of the time of all cores, in percent."""
+        """Shares of the time of all cores, in percent."""
         now = psutil.cpu_times()
         spent = {name: getattr(now, name) - getattr(self._begun, name) for name in ("user", "system", "idle", "steal")}
         total = sum(spent.values()) or 1.0

@@ -1,4 +1,4 @@
-"""A picture for each scenario: bars for its headline figures, with the range over the rounds, and its curve."""
+"""A picture for each scenario: bars for its main figures, with the range over the rounds, and its curve."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import StrMethodFormatter
 
-from bench.contestants import ALONE, CLUSTER, TITLES
-from bench.results import Outcome, Spread, figures_to_draw
+from bench.results import ScenarioResult, Spread, figures_to_draw
 from bench.scenario import Curve, Figure
+from bench.servers import ALONE, CLUSTER, TITLES
 
 mpl.use("agg")
 COLOURS = {ALONE: "#0b6e8a", CLUSTER: "#5fb3c8"}
-THEIRS = "#b8bcc2"
-LINES = ("#8a5a0b", "#7a3b69", "#4f6d2f", "#a8433b", "#555b66")
-"""Of the peers, where they have to be told apart."""
+PEER_COLOUR = "#b8bcc2"
+LINE_COLOURS = ("#8a5a0b", "#7a3b69", "#4f6d2f", "#a8433b", "#555b66")
+"""Colours of the peers in a curve, where each peer needs a colour of its own."""
 PANEL_INCHES = 4.4
 BAR_INCHES = 0.4
 CURVE_INCHES = 3.4
@@ -24,25 +24,25 @@ NARROWEST_INCHES = 9.5
 COLUMNS = 3
 
 
-def draw(outcomes: Sequence[Outcome], out: Path) -> dict[str, str]:
-    """The names of the files, by scenario."""
+def draw(scenario_results: Sequence[ScenarioResult], out: Path) -> dict[str, str]:
+    """Write the pictures to the directory `out`, and return their file names by scenario."""
     drawn = {}
-    for outcome in outcomes:
-        if any(outcome.rounds.values()):
-            name = f"{outcome.scenario.name}.png"
-            picture(outcome).savefig(out / name, dpi=110, bbox_inches="tight")
-            drawn[outcome.scenario.name] = name
+    for scenario_result in scenario_results:
+        if any(scenario_result.rounds.values()):
+            name = f"{scenario_result.scenario.name}.png"
+            picture(scenario_result).savefig(out / name, dpi=110, bbox_inches="tight")
+            drawn[scenario_result.scenario.name] = name
     return drawn
 
 
-def picture(outcome: Outcome) -> Canvas:
-    """Panels of bars, and below them the curve, if there is one."""
-    figures = [figure for figure in figures_to_draw(outcome.scenario) if spreads_of(outcome, figure)]
+def picture(scenario_result: ScenarioResult) -> Canvas:
+    """Panels of bars, and below them the curve if the scenario has one."""
+    figures = [figure for figure in figures_to_draw(scenario_result.scenario) if spreads_of(scenario_result, figure)]
     columns = max(1, min(COLUMNS, len(figures)))
     rows = -(-len(figures) // columns)
-    bars = max((len(spreads_of(outcome, figure)) for figure in figures), default=0)
+    bars = max((len(spreads_of(scenario_result, figure)) for figure in figures), default=0)
     heights = [BAR_INCHES * bars + 0.9] * rows
-    curve = outcome.scenario.curve
+    curve = scenario_result.scenario.curve
     if curve is not None:
         heights.append(CURVE_INCHES)
     canvas = Canvas(
@@ -51,37 +51,40 @@ def picture(outcome: Outcome) -> Canvas:
     grid = canvas.add_gridspec(len(heights), columns, height_ratios=heights)
     for number, figure in enumerate(figures):
         row, column = divmod(number, columns)
-        # What has the same unit has the same scale, so that panels can be compared.
+        # Figures of the same unit get the same scale, so that panels can be compared.
         alike = [
-            spread for each in figures if each.unit == figure.unit for spread in spreads_of(outcome, each).values()
+            spread
+            for each in figures
+            if each.unit == figure.unit
+            for spread in spreads_of(scenario_result, each).values()
         ]
         panel = canvas.add_subplot(grid[row, column])
-        draw_bars(panel, outcome, figure, named=column == 0, most=max(spread.most for spread in alike))
+        draw_bars(panel, scenario_result, figure, named=column == 0, most=max(spread.most for spread in alike))
     if curve is not None:
-        draw_curve(canvas.add_subplot(grid[rows, :]), outcome, curve)
-    canvas.suptitle(f"{outcome.scenario.name}: {outcome.scenario.about}", fontsize=10)
+        draw_curve(canvas.add_subplot(grid[rows, :]), scenario_result, curve)
+    canvas.suptitle(f"{scenario_result.scenario.name}: {scenario_result.scenario.about}", fontsize=10)
     return canvas
 
 
-def spreads_of(outcome: Outcome, figure: Figure) -> dict[str, Spread]:
-    """By contestant, for those that have this figure."""
-    spreads = {name: outcome.spreads(name).get(figure.path) for name in outcome.rounds}
+def spreads_of(scenario_result: ScenarioResult, figure: Figure) -> dict[str, Spread]:
+    """The spread of one figure, by server. Servers without this figure are left out."""
+    spreads = {name: scenario_result.spreads(name).get(figure.path) for name in scenario_result.rounds}
     return {name: spread for name, spread in spreads.items() if spread is not None}
 
 
-def draw_bars(panel: Any, outcome: Outcome, figure: Figure, *, named: bool, most: float) -> None:
-    """One figure. All contestants have a place, so that a row of panels can be read across."""
-    spreads = spreads_of(outcome, figure)
-    places = {name: place for place, name in enumerate(outcome.rounds)}
+def draw_bars(panel: Any, scenario_result: ScenarioResult, figure: Figure, *, named: bool, most: float) -> None:
+    """One panel. Each server has the same place in every panel, so that a row of panels can be read across."""
+    spreads = spreads_of(scenario_result, figure)
+    places = {name: place for place, name in enumerate(scenario_result.rounds)}
     for name, spread in spreads.items():
         low, high = spread.median - spread.least, spread.most - spread.median
-        panel.barh(places[name], spread.median, color=COLOURS.get(name, THEIRS), height=0.62)
+        panel.barh(places[name], spread.median, color=COLOURS.get(name, PEER_COLOUR), height=0.62)
         if spread.least != spread.most:
             panel.errorbar(spread.median, places[name], xerr=[[low], [high]], fmt="none", ecolor="#333333", capsize=2)
         digits = 0 if abs(spread.median) >= 100 or spread.median == int(spread.median) else 1
         at = (max(0.0, spread.most), places[name])
-        said = f"{spread.median:,.{digits}f}"
-        panel.annotate(said, at, xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+        text = f"{spread.median:,.{digits}f}"
+        panel.annotate(text, at, xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
     panel.set_xlim(min(0.0, *(spread.least for spread in spreads.values())), most * 1.2 if most > 0 else 1)
     panel.set_ylim(len(places) - 0.4, -0.6)
     panel.set_yticks(list(places.values()), [TITLES[name] for name in places] if named else [])
@@ -90,11 +93,11 @@ def draw_bars(panel: Any, outcome: Outcome, figure: Figure, *, named: bool, most
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def draw_curve(panel: Any, outcome: Outcome, curve: Curve) -> None:
-    """A line for each contestant, through the points of all its rounds."""
-    others = iter(LINES)
+def draw_curve(panel: Any, scenario_result: ScenarioResult, curve: Curve) -> None:
+    """One line per server, through the points of all rounds of the server."""
+    others = iter(LINE_COLOURS)
     highest = 0.0
-    for name, rounds in outcome.rounds.items():
+    for name, rounds in scenario_result.rounds.items():
         points = sorted((x, y) for round_ in rounds for x, y in round_.get(curve.path, ()))
         colour = COLOURS.get(name) or next(others)
         xs, ys = [x for x, _ in points], [y for _, y in points]

@@ -1,4 +1,4 @@
-"""The servers' processes: started in a group of their own, watched, and gone afterwards, whatever happens."""
+"""Server processes. Each runs in a process group of its own, and the whole group ends with the block that starts it."""
 
 import contextlib
 import os
@@ -19,19 +19,19 @@ ROOT = Path(__file__).resolve().parent.parent
 START_S = 60.0
 END_S = 10.0
 _GUARD = "import os, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), 9)"
-"""A process that waits until we are gone, and ends a group then."""
-_SETTINGS = ("LLMACTORS_", "GATEWAY_")
+"""A process that waits until the benchmark is gone, even if that was killed, and then kills the group of a server."""
+_SETTING_PREFIXES = ("LLMACTORS_", "GATEWAY_")
 
 
 @contextlib.contextmanager
 def running(
-    *command: str, environ: Mapping[str, str] | None = None, said: bytes = b"", root: Path = ROOT
+    *command: str, environ: Mapping[str, str] | None = None, stdin: bytes = b"", root: Path = ROOT
 ) -> Iterator["Process"]:
     """Run `command` until the block ends, in the directory `root`, whose packages the command imports.
 
     All processes that the command starts end with the block, and also if this process is killed. Settings of llmactors
-    in the environment of this process are not passed on. `said` is written to the stdin of the command, which stays
-    open until the block ends.
+    in the environment of this process are not passed on. The bytes `stdin` are written to the stdin of the command,
+    which stays open until the block ends.
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -47,7 +47,7 @@ def running(
         guardian = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
         try:
             assert process.stdin is not None
-            process.stdin.write(said)
+            process.stdin.write(stdin)
             process.stdin.flush()
             yield Process(process, output)
         finally:
@@ -58,51 +58,55 @@ def running(
                 process.wait(END_S)
             guardian.kill()
             guardian.communicate()
-            with contextlib.suppress(ProcessLookupError):  # what it left behind, and itself
+            with contextlib.suppress(ProcessLookupError):  # the processes that the command left behind
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 def environment(root: Path) -> dict[str, str]:
     """Environment variables for a process that imports the packages in `root`, without settings of llmactors."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(_SETTING_PREFIXES)}
     return {**clean, "PYTHONPATH": str(root)}
 
 
 @attrs.frozen(eq=False)
 class Process:
-    """A server's first process."""
+    """The first process of a server."""
 
     popen: "subprocess.Popen[bytes]"
     _output: IO[bytes]
 
     @property
     def pids(self) -> list[int]:
-        """Its own and those of all its descendants."""
+        """The ids of this process and of all its descendants that live now."""
         first = psutil.Process(self.popen.pid)
         return [first.pid, *(child.pid for child in first.children(recursive=True))]
 
-    def said(self) -> str:
-        """What it has written so far, on stdout and on stderr."""
-        output = self._output.fileno()
-        # Not by `seek`: the position in the file is the process's too, and its next words would go there.
-        return os.pread(output, os.fstat(output).st_size, 0).decode("utf-8", "replace")
+    def output(self) -> str:
+        """Everything that the process has written so far to stdout and stderr."""
+        descriptor = self._output.fileno()
+        # `seek` would move the position at which the process writes, since both share one open file.
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", "replace")
 
     def require_alive(self) -> None:
-        """Raises `RuntimeError`, with its last words, once it has ended."""
+        """Raise `RuntimeError` with the last output of the process, if the process has ended."""
         if self.popen.poll() is not None:
-            raise RuntimeError(f"{self.popen.args!r} ended with {self.popen.returncode}: {self.said()[-2000:]}")
+            raise RuntimeError(f"{self.popen.args!r} ended with {self.popen.returncode}: {self.output()[-2000:]}")
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def wait_until_it_answers(port: int, process: Process, body: bytes, path: str = "/v1/generate") -> None:
-    """Until a request is answered with 200. Raises `RuntimeError` if the process ends, or after a minute."""
+def wait_until_answering(port: int, process: Process, body: bytes, path: str = "/v1/generate") -> None:
+    """Wait until the server answers a POST of `body` with 200.
+
+    Raises:
+        RuntimeError: The process ended, or did not answer within a minute.
+    """
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     request = f"{head}\r\nConnection: close\r\n\r\n".encode() + body
     deadline = time.monotonic() + START_S
@@ -115,4 +119,4 @@ def wait_until_it_answers(port: int, process: Process, body: bytes, path: str = 
                     pass
                 return
         time.sleep(0.05)
-    raise RuntimeError(f"{process.popen.args!r} did not answer within {START_S:g} s: {process.said()[-2000:]}")
+    raise RuntimeError(f"{process.popen.args!r} did not answer within {START_S:g} s: {process.output()[-2000:]}")

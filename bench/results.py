@@ -1,4 +1,4 @@
-"""What all rounds together amount to, and how that reads. Pure."""
+"""Statistics over all rounds, and the report that shows them. Pure."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,14 +6,14 @@ from typing import Any
 
 import attrs
 
-from bench.contestants import ALONE, CLUSTER, TITLES
 from bench.scenario import Figure, Round, Scenario
-from bench.targets import Judgement, Medians, judge
+from bench.servers import ALONE, CLUSTER, TITLES
+from bench.targets import Medians, TargetResult, judge
 
 
 @attrs.frozen
 class Spread:
-    """One figure over all rounds."""
+    """Median and range of one figure."""
 
     median: float
     least: float
@@ -35,24 +35,24 @@ def _number(value: float) -> str:
 
 
 @attrs.frozen
-class Outcome:
-    """One scenario: what each contestant's rounds found, and what went wrong."""
+class ScenarioResult:
+    """The rounds and the failures of each server in one scenario."""
 
     scenario: Scenario
     rounds: dict[str, list[Round]]
     errors: dict[str, list[str]]
 
-    def spreads(self, contestant: str) -> dict[str, Spread]:
-        """Of each figure that it has, by path."""
+    def spreads(self, server: str) -> dict[str, Spread]:
+        """The spread of each figure of one server, by the path of the figure."""
         found = {}
         for figure in self.scenario.figures:
-            values = [value for each in self.rounds.get(contestant, ()) if (value := figure.of(each)) is not None]
+            values = [value for each in self.rounds.get(server, ()) if (value := figure.of(each)) is not None]
             if values:
                 found[figure.path] = Spread.of(values)
         return found
 
     def table(self) -> Iterator[list[str]]:
-        """A head, then a row for each figure that anybody has."""
+        """The rows of a table: the headings, and a row for each figure that any server has."""
         names = list(self.rounds)
         spreads = {name: self.spreads(name) for name in names}
         yield ["", *(TITLES[name] for name in names)]
@@ -62,7 +62,7 @@ class Outcome:
                 yield [title, *(str(spreads[name].get(figure.path, "")) for name in names)]
 
     def json(self) -> dict[str, Any]:
-        """All of it."""
+        """All rounds, and their statistics."""
         return {
             "about": self.scenario.about,
             "summary": {
@@ -74,54 +74,55 @@ class Outcome:
         }
 
 
-def medians(outcomes: Iterable[Outcome]) -> Medians:
-    """As the targets want them."""
+def medians(scenario_results: Iterable[ScenarioResult]) -> Medians:
+    """The medians of all figures."""
     return {
-        outcome.scenario.name: {
-            name: {path: spread.median for path, spread in outcome.spreads(name).items()} for name in outcome.rounds
+        scenario_result.scenario.name: {
+            name: {path: spread.median for path, spread in scenario_result.spreads(name).items()}
+            for name in scenario_result.rounds
         }
-        for outcome in outcomes
+        for scenario_result in scenario_results
     }
 
 
-def judgements(outcomes: Sequence[Outcome]) -> list[Judgement]:
-    """On all that was run."""
-    return list(judge(medians(outcomes)))
+def target_results(scenario_results: Sequence[ScenarioResult]) -> list[TargetResult]:
+    """All targets of the scenarios that were run, reached or not."""
+    return list(judge(medians(scenario_results)))
 
 
-def verdicts(judged: Sequence[Judgement]) -> str:
-    """For the terminal."""
+def target_lines(judged: Sequence[TargetResult]) -> str:
+    """A table of the targets, for a terminal."""
     lines = []
     for name in (ALONE, CLUSTER):
-        lines += ["", TITLES[name], *(f"  {each}" for each in judged if each.contestant == name)]
+        lines += ["", TITLES[name], *(f"  {each}" for each in judged if each.server == name)]
     return "\n".join(lines)
 
 
-def markdown(outcomes: Sequence[Outcome], machine: Mapping[str, Any], plots: Mapping[str, str]) -> str:
-    """The report. `plots` names the picture of a scenario."""
+def markdown(scenario_results: Sequence[ScenarioResult], machine: Mapping[str, Any], plots: Mapping[str, str]) -> str:
+    """The report. `plots` has the file name of the picture of each scenario."""
     facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine.items() if name != "versions")
     lines = ["# Results", "", f"{facts}.", ""]
     lines += [
-        "Medians over the rounds, and their range. Every token of every answer was checked.",
+        "The figures are medians over the rounds, with their range. Every token of every answer was checked.",
         "",
         "## Targets",
         "",
     ]
     lines += ["| | | measured | wanted | |", "|---|---|---|---|---|"]
-    for each in judgements(outcomes):
+    for each in target_results(scenario_results):
         sign = "≥" if each.target.at_least else "≤"
         value = "" if each.value is None else f"{each.value:.3g} {each.target.unit}"
         about = f"{each.target.scenario}: {each.target.about}"
         lines.append(
-            _row([TITLES[each.contestant], about, value, f"{sign} {each.limit:.3g} {each.target.unit}", each.word])
+            _row([TITLES[each.server], about, value, f"{sign} {each.limit:.3g} {each.target.unit}", each.word])
         )
-    for outcome in outcomes:
-        lines += ["", f"## {outcome.scenario.name}", "", f"{outcome.scenario.about}.", ""]
-        head, *rows = outcome.table()
+    for scenario_result in scenario_results:
+        lines += ["", f"## {scenario_result.scenario.name}", "", f"{scenario_result.scenario.about}.", ""]
+        head, *rows = scenario_result.table()
         lines += [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
-        lines += [f"\n{TITLES[name]}: {error}" for name, errors in outcome.errors.items() for error in errors]
-        if outcome.scenario.name in plots:
-            lines += ["", f"![{outcome.scenario.name}]({plots[outcome.scenario.name]})"]
+        lines += [f"\n{TITLES[name]}: {error}" for name, errors in scenario_result.errors.items() for error in errors]
+        if scenario_result.scenario.name in plots:
+            lines += ["", f"![{scenario_result.scenario.name}]({plots[scenario_result.scenario.name]})"]
     lines += ["", "## Versions", ""]
     for name, packages in machine.get("versions", {}).items():
         lines.append(f"- {name}: " + ", ".join(f"{package} {version}" for package, version in packages.items()))
@@ -133,5 +134,5 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def figures_to_draw(scenario: Scenario) -> list[Figure]:
-    """Those that its picture shows."""
+    """The figures that the picture of a scenario shows."""
     return [figure for figure in scenario.figures if figure.drawn]

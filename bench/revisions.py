@@ -95,8 +95,8 @@ def _git(repository: Path, *arguments: str) -> bytes:
     except FileNotFoundError as error:
         raise RevisionError("git is not installed, and revisions are read with git") from error
     if done.returncode != 0:
-        said = _last_line(done.stderr.decode(errors="replace"))
-        raise RevisionError(f"`git {arguments[0]}` failed in {repository}: {said}")
+        reason = _last_line(done.stderr.decode(errors="replace"))
+        raise RevisionError(f"`git {arguments[0]}` failed in {repository}: {reason}")
     return done.stdout
 
 

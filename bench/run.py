@@ -1,11 +1,11 @@
-"""llmactors beside its peers on this machine: interleaved rounds, medians and ranges, and what targets are reached.
+"""Measure llmactors beside its peers on this machine, in interleaved rounds, and show which targets are reached.
 
-    python -m bench.run                     # everything: about 35 minutes; writes bench/results/
-    python -m bench.run --quick             # llmactors and the origin's design: under a minute
+    python -m bench.run                     # all servers and scenarios: about 35 minutes; writes bench/results/
+    python -m bench.run --quick             # llmactors and the original design only: under a minute
     python -m bench.run --scenario saturate --only llmactors,origin --rounds 1
 
-The servers may use all cores; the load client runs in a process of its own, on the last core where there are two. Every
-contestant is started afresh for each round, and they take turns, so that a busy moment of the machine hits all of them.
+The servers may use all cores. The load client runs in a process of its own, on the last core if there are several. Each
+round starts each server afresh, and the servers take turns, so that a slow phase of the machine affects all of them.
 """
 
 import argparse
@@ -21,64 +21,66 @@ import httpx
 import msgspec
 
 from bench import machine, results
-from bench.contestants import ALONE, CLUSTER, NAMES
 from bench.peers import environments
-from bench.results import Outcome
+from bench.results import ScenarioResult
 from bench.scenario import Bench, Round, Scenario
 from bench.scenarios import SCENARIOS
+from bench.servers import ALONE, CLUSTER, NAMES
 
 OUT = Path(__file__).resolve().parent / "results"
 QUICK = ("saturate", "idle")
 QUICK_NAMES = (ALONE, CLUSTER, "origin")
 
 
-def run_scenario(bench: Bench, outcome: Outcome, rounds: int) -> None:
-    """All rounds of one scenario. What goes wrong with one contestant is noted, and the others go on."""
-    scenario, found, errors = outcome.scenario, outcome.rounds, outcome.errors
+def run_scenario(bench: Bench, scenario_result: ScenarioResult, rounds: int) -> None:
+    """Measure all rounds of one scenario. A failure of one server is recorded, and the other servers go on."""
+    scenario, found, errors = scenario_result.scenario, scenario_result.rounds, scenario_result.errors
     for number in range(1, rounds + 1):
         for name in found:
             begun = time.monotonic()
-            weather = machine.Weather()
+            machine_use = machine.MachineUse()
             try:
                 round_ = scenario.measure(bench, name, found[name])
             except (RuntimeError, OSError, httpx.HTTPError, ExceptionGroup) as error:
                 errors.setdefault(name, []).append(f"round {number}: {error}")
-                said = f"FAILED: {error}"
+                summary = f"FAILED: {error}"
             else:
-                found[name].append(round_ | {"weather": weather.report()})
-                said = _short(scenario, round_)
-            print(f"{scenario.name} {number}/{rounds} {name:16} {time.monotonic() - begun:5.1f} s  {said}", flush=True)
+                found[name].append(round_ | {"machine_use": machine_use.report()})
+                summary = _short(scenario, round_)
+            print(
+                f"{scenario.name} {number}/{rounds} {name:16} {time.monotonic() - begun:5.1f} s  {summary}", flush=True
+            )
 
 
 def _short(scenario: Scenario, round_: Round) -> str:
     values = [(figure, figure.of(round_)) for figure in results.figures_to_draw(scenario)]
     parts = [f"{figure.title} {value:,.1f} {figure.unit}".strip() for figure, value in values if value is not None][:4]
     if round_.get("failed"):
-        parts.append(f"{round_['failed']} WENT WRONG: {round_.get('errors', '')} {round_.get('examples', '')}")
+        parts.append(f"{round_['failed']} FAILED: {round_.get('errors', '')} {round_.get('examples', '')}")
     return ", ".join(parts)
 
 
-def write(out: Path, outcomes: Sequence[Outcome], facts: dict[str, Any]) -> None:
-    """`latest.json`, `RESULTS.md`, and a picture for each scenario."""
-    from bench import plots  # noqa: PLC0415 - matplotlib is slow to import, and not everybody has it
+def write(out: Path, scenario_results: Sequence[ScenarioResult], facts: dict[str, Any]) -> None:
+    """Write `latest.json`, `RESULTS.md` and a picture for each scenario to the directory `out`."""
+    from bench import plots  # noqa: PLC0415 - matplotlib is slow to import, and may be missing
 
     out.mkdir(parents=True, exist_ok=True)
     report = {
         "machine": facts,
         "targets": [
-            {"contestant": each.contestant, **attrs.asdict(each.target), "value": each.value, "reached": each.reached}
-            for each in results.judgements(outcomes)
+            {"server": each.server, **attrs.asdict(each.target), "value": each.value, "reached": each.reached}
+            for each in results.target_results(scenario_results)
         ],
-        "scenarios": {outcome.scenario.name: outcome.json() for outcome in outcomes},
+        "scenarios": {scenario_result.scenario.name: scenario_result.json() for scenario_result in scenario_results},
     }
     (out / "latest.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
-    drawn = plots.draw(outcomes, out)
-    (out / "RESULTS.md").write_text(results.markdown(outcomes, facts, drawn), encoding="utf-8")
-    print(f"\nwritten: {out / 'RESULTS.md'}, {out / 'latest.json'} and {len(drawn)} pictures")
+    drawn = plots.draw(scenario_results, out)
+    (out / "RESULTS.md").write_text(results.markdown(scenario_results, facts, drawn), encoding="utf-8")
+    print(f"\nWritten: {out / 'RESULTS.md'}, {out / 'latest.json'} and {len(drawn)} pictures")
 
 
 def versions(names: Sequence[str], envs: Path | None) -> dict[str, dict[str, str]]:
-    """What was measured; installs what is missing."""
+    """The versions of everything that is measured. Peers that are missing are installed."""
     peers = [name for name in names if name in environments.PEERS]
     return {"llmactors": machine.own_versions(), **{peer: environments.versions(peer, envs) for peer in peers}}
 
@@ -92,46 +94,48 @@ def main() -> None:
     facts = machine.facts() | {"client_core": bench.client_core}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     facts["versions"] = versions(given.only, given.envs)
-    outcomes: list[Outcome] = []
-    weather = machine.Weather()
-    broken_off = False
+    scenario_results: list[ScenarioResult] = []
+    machine_use = machine.MachineUse()
+    interrupted = False
     try:
         for name in given.scenario:
             scenario = SCENARIOS[name]
-            names = [each for each in given.only if each in scenario.contestants]
+            names = [each for each in given.only if each in scenario.servers]
             rounds = given.rounds or (1 if given.quick else scenario.rounds)
-            outcomes.append(Outcome(scenario, {each: [] for each in names}, {}))
-            run_scenario(bench, outcomes[-1], rounds)
-    except (KeyboardInterrupt, BaseExceptionGroup):  # Trio hands them on in groups
-        broken_off = True
-        print("\nbroken off: the rounds so far")
+            scenario_results.append(ScenarioResult(scenario, {each: [] for each in names}, {}))
+            run_scenario(bench, scenario_results[-1], rounds)
+    except (KeyboardInterrupt, BaseExceptionGroup):  # Trio raises KeyboardInterrupt in a group
+        interrupted = True
+        print("\nInterrupted: these are the figures of the rounds so far.")
     facts |= {
         "seconds": round(time.monotonic() - begun),
-        **weather.report(),
+        **machine_use.report(),
         "load_average_after": [round(value, 2) for value in os.getloadavg()],
     }
-    print(results.verdicts(results.judgements(outcomes)))
+    print(results.target_lines(results.target_results(scenario_results)))
     if given.out is not None:
-        write(given.out, outcomes, facts)
-    if broken_off:
+        write(given.out, scenario_results, facts)
+    if interrupted:
         raise SystemExit(130)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure llmactors beside its peers.")
-    parser.add_argument("--scenario", type=_list_of(SCENARIOS), help=f"of {','.join(SCENARIOS)} [all]")
-    parser.add_argument("--only", type=_list_of(NAMES), help=f"of {','.join(NAMES)} [all]")
-    parser.add_argument("--rounds", type=int, help="[as the scenario says, mostly 3]")
-    parser.add_argument("--quick", action="store_true", help="one short round of two scenarios, beside the origin only")
-    parser.add_argument("--envs", type=Path, help="where the peers' environments are [the user's cache]")
-    parser.add_argument("--out", type=Path, help=f"where to write [{OUT}; nothing with --quick]")
+    parser = argparse.ArgumentParser(description="Measure llmactors beside its peers on this machine.")
+    parser.add_argument("--scenario", type=_list_of(SCENARIOS), help=f"some of {','.join(SCENARIOS)} [all]")
+    parser.add_argument("--only", type=_list_of(NAMES), help=f"servers, some of {','.join(NAMES)} [all]")
+    parser.add_argument("--rounds", type=int, help="rounds of each scenario [mostly 3, as the scenario says]")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round of two scenarios, beside the original design only"
+    )
+    parser.add_argument("--envs", type=Path, help="directory of the peers' Python environments [the user's cache]")
+    parser.add_argument("--out", type=Path, help=f"directory for the results [{OUT}; none with --quick]")
     given = parser.parse_args()
     given.scenario = given.scenario or (QUICK if given.quick else tuple(SCENARIOS))
     given.only = given.only or (QUICK_NAMES if given.quick else NAMES)
     if given.out is None and not given.quick:
         given.out = OUT
     if given.rounds is not None and given.rounds < 1:
-        parser.error("--rounds begins at 1")
+        parser.error(f"--rounds must be at least 1, not {given.rounds}")
     return given
 
 
@@ -139,7 +143,7 @@ def _list_of(known: Any) -> Any:
     def names(text: str) -> tuple[str, ...]:
         given = tuple(text.split(","))
         if unknown := [name for name in given if name not in known]:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}")
         return given
 
     return names

@@ -1,4 +1,4 @@
-"""What a scenario is, and what it is given to measure with."""
+"""A scenario, its figures, and the tools that a scenario measures with."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -7,13 +7,13 @@ from typing import Any
 
 import attrs
 
-from bench import client, contestants
-from bench.contestants import Serving
+from bench import client, servers
+from bench.servers import RunningServer
 from llmactors.load import processes
 from llmactors.load.processes import ProcessUsage
 
 Round = dict[str, Any]
-"""What one round on one contestant found: figures by name, and whatever else is worth keeping."""
+"""The result of one round on one server: figures by name, and other facts for the report."""
 
 
 @attrs.frozen
@@ -21,15 +21,16 @@ class Figure:
     """One number of a round."""
 
     path: str
-    """Where it stands, as in `latency_s.p99`."""
+    """The keys that lead to the number in a round, as in `latency_s.p99`."""
     title: str
     unit: str = ""
     scale: float = 1.0
-    """What to multiply with for this unit."""
+    """The factor that converts the number of the round to `unit`."""
     drawn: bool = False
+    """Whether the picture of the scenario shows the figure."""
 
     def of(self, found: Round) -> float | None:
-        """In its unit; None where the round has none."""
+        """The number in its unit, or None if the round has no such number."""
         value: Any = found
         for key in self.path.split("."):
             value = value.get(key) if isinstance(value, dict) else None
@@ -38,38 +39,39 @@ class Figure:
 
 @attrs.frozen
 class Curve:
-    """How something grows, as points of a round: `[[x, y], …]` at `path`."""
+    """One quantity as a function of another: the points `[[x, y], …]` at `path` of a round."""
 
     path: str
     x: str
     y: str
     limit: float | None = None
-    """Drawn as a line across."""
+    """Drawn as a horizontal line."""
     logarithmic: bool = True
 
 
 @attrs.frozen
 class Bench:
-    """How to measure here."""
+    """How to measure on this machine."""
 
     quick: bool = False
     client_core: int | None = None
-    """Where the load client runs. The servers may use all cores, whoever they are."""
+    """The core on which the load client runs. All servers may use all cores."""
     envs: Path | None = None
+    """The directory of the Python environments of the peers; None: a directory below the user's cache directory."""
 
-    def serving(self, name: str, model: str, **more: Any) -> AbstractContextManager[Serving]:
-        """See `contestants.serving`."""
-        return contestants.serving(name, model, envs=self.envs, **more)
+    def run_server(self, name: str, model: str, **more: Any) -> AbstractContextManager[RunningServer]:
+        """Start a server, see `servers.run_server`."""
+        return servers.run_server(name, model, envs=self.envs, **more)
 
-    def load(self, serving: Serving, **options: Any) -> Round:
-        """One run of the load client, and what it cost the servers. See `client.load` for the options."""
-        before = serving.usage()
-        found = client.load(serving.url, key=serving.key, core=self.client_core, **options)
-        return found | costs(before, serving.usage(), found)
+    def load(self, server: RunningServer, **options: Any) -> Round:
+        """Run the load client once, and add what the run cost the server. See `client.load` for the options."""
+        before = server.usage()
+        found = client.load(server.url, key=server.key, core=self.client_core, **options)
+        return found | costs(before, server.usage(), found)
 
 
 def costs(before: Mapping[str, ProcessUsage], after: Mapping[str, ProcessUsage], found: Round) -> Round:
-    """What a load cost all processes of the servers together, and each part of a cluster. Pure."""
+    """What a load cost all processes of a server together, and each part of a cluster. Pure."""
     result: Round = processes.costs(
         ProcessUsage.total(before.values()),
         ProcessUsage.total(after.values()),
@@ -89,12 +91,15 @@ COSTS = (
     Figure("failed", "requests that failed"),
     Figure("cpu_us_per_token", "server CPU per token", "us", drawn=True),
     Figure("cpu_ms_per_request", "server CPU per request", "ms"),
-    *(Figure(f"parts_cpu_us_per_token.{part}", f"of it {part}", "us") for part in ("gateway", "worker", "redis")),
+    *(
+        Figure(f"parts_cpu_us_per_token.{part}", f"server CPU per token, {part}", "us")
+        for part in ("gateway", "worker", "redis")
+    ),
     Figure("waited", "server threads waited for a core", "%", 100.0),
     Figure("client.busy", "load client busy", "%", 100.0),
     Figure("resident_bytes", "server memory", "MiB", 2.0**-20),
 )
-"""What every load tells beside its own figures."""
+"""Figures of every load, besides those of the scenario."""
 
 
 @attrs.frozen
@@ -103,10 +108,10 @@ class Scenario:
 
     name: str
     about: str
-    """What is served and what is asked of it, for the report."""
-    contestants: tuple[str, ...]
+    """What is served and what the load is, for the report."""
+    servers: tuple[str, ...]
     figures: tuple[Figure, ...]
     measure: Callable[[Bench, str, list[Round]], Round]
-    """One round on the contestant of this name; the list has its rounds before."""
+    """Measures one round on the server of a name. The list has the earlier rounds of that server."""
     rounds: int = 3
     curve: Curve | None = None

@@ -1,42 +1,42 @@
-"""What must be reached, and whether it was. Pure."""
+"""The performance targets of llmactors, and whether they were reached. Pure."""
 
 import math
 from collections.abc import Iterator, Mapping
 
 import attrs
 
-from bench.contestants import ALONE, CLUSTER
+from bench.servers import ALONE, CLUSTER
 
 Medians = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""By scenario, contestant and path of the figure, in the figure's unit."""
+"""By scenario, server and path of the figure: the median in the unit of the figure."""
 
 
 @attrs.frozen
 class Target:
-    """One line of the table of targets."""
+    """One row of the table of targets: a limit for one figure."""
 
     scenario: str
     path: str
     about: str
     alone: float
-    """For llmactors in one process."""
+    """The limit for llmactors in one process."""
     cluster: float
-    """For a gateway and a worker over Redis."""
+    """The limit for a gateway and a worker over Redis."""
     at_least: bool = False
-    """Else at most."""
+    """Whether the limit is a lower one. Otherwise the limit is an upper one."""
     against: str | None = None
-    """The figure is divided by this contestant's; None: it is taken as it is."""
+    """The server by whose figure the figure of llmactors is divided; None: the figure is compared as measured."""
     unit: str = ""
     absolute: bool = False
-    """The sign does not count."""
+    """Whether the limit holds for the absolute value."""
 
 
 TARGETS = (
-    Target("saturate", "requests_per_s", "requests/s against the origin's design", 6, 4, True, "origin", "x"),
+    Target("saturate", "requests_per_s", "requests/s against the original design", 6, 4, True, "origin", "x"),
     Target("saturate", "requests_per_s", "requests/s against LitServe", 12, 8, True, "litserve", "x"),
     Target("saturate", "requests_per_s", "requests/s against mosec", 2.5, 1.5, True, "mosec", "x"),
-    Target("saturate", "latency_s.p99", "p99 latency against the origin's design", 1 / 4, 1 / 3, False, "origin", "x"),
-    Target("paced", "streams_held", "streams held against the origin's design", 6, 4, True, "origin", "x"),
+    Target("saturate", "latency_s.p99", "p99 latency against the original design", 1 / 4, 1 / 3, False, "origin", "x"),
+    Target("paced", "streams_held", "streams held against the original design", 6, 4, True, "origin", "x"),
     Target("idle", "added_ttft_s.p50", "TTFT added over the backend, p50", 3, 6, unit="ms"),
     Target("idle", "added_ttft_s.p99", "TTFT added over the backend, p99", 8, 15, unit="ms"),
     *(
@@ -56,20 +56,22 @@ TARGETS = (
 
 
 @attrs.frozen
-class Judgement:
-    """Whether one contestant reached one target."""
+class TargetResult:
+    """The value of one server for one target, and whether the value reaches the target."""
 
     target: Target
-    contestant: str
+    server: str
     value: float | None
-    """None: it was not measured."""
+    """None: the figure was not measured."""
 
     @property
     def limit(self) -> float:
-        return self.target.alone if self.contestant == ALONE else self.target.cluster
+        """The limit for this form of llmactors."""
+        return self.target.alone if self.server == ALONE else self.target.cluster
 
     @property
     def reached(self) -> bool | None:
+        """Whether the target is reached; None: the figure was not measured."""
         if self.value is None:
             return None
         value = abs(self.value) if self.target.absolute else self.value
@@ -77,6 +79,7 @@ class Judgement:
 
     @property
     def word(self) -> str:
+        """`reached`, for people."""
         return {True: "reached", False: "MISSED", None: "not measured"}[self.reached]
 
     def __str__(self) -> str:
@@ -86,16 +89,16 @@ class Judgement:
         return f"{self.target.scenario:9} {self.target.about:46} {value:>11} {limit:>12}  {self.word}"
 
 
-def judge(medians: Medians) -> Iterator[Judgement]:
-    """Each target of each scenario that was run, for both forms of llmactors."""
-    for contestant in (ALONE, CLUSTER):
+def judge(medians: Medians) -> Iterator[TargetResult]:
+    """Compare both forms of llmactors with each target of each scenario that was run."""
+    for server in (ALONE, CLUSTER):
         for target in TARGETS:
             if target.scenario in medians:
-                yield Judgement(target, contestant, _value(medians[target.scenario], target, contestant))
+                yield TargetResult(target, server, _value(medians[target.scenario], target, server))
 
 
-def _value(measured: Mapping[str, Mapping[str, float]], target: Target, contestant: str) -> float | None:
-    value = measured.get(contestant, {}).get(target.path)
+def _value(measured: Mapping[str, Mapping[str, float]], target: Target, server: str) -> float | None:
+    value = measured.get(server, {}).get(target.path)
     if value is None or target.against is None:
         return value
     other = measured.get(target.against, {}).get(target.path)

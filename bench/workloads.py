@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
-from bench.contestants import Serving
 from bench.scenario import Bench, Figure, Round, costs
 from bench.scenarios import idle, paced, saturate
+from bench.servers import RunningServer
 from llmactors.load.measure import measure
 from llmactors.load.plan import Check, Plan
 from llmactors.load.target import Target
@@ -38,7 +38,7 @@ class Workload:
     derive: Callable[[Round], Round] = lambda found: found
     """Adds the figures that are computed from others."""
 
-    def turn(self, bench: Bench, serving: Serving) -> Round:
+    def turn(self, bench: Bench, server: RunningServer) -> Round:
         """Load one server for one turn, from this process.
 
         A load client with a process of its own would take longer to start than a turn lasts.
@@ -48,7 +48,7 @@ class Workload:
             KeyboardInterrupt: SIGINT came during the turn.
         """
         plan = Plan(
-            target=Target.parse(serving.url),
+            target=Target.parse(server.url),
             check=Check.MOCK,
             clients=self.clients,
             requests=self.requests,
@@ -56,9 +56,9 @@ class Workload:
             limit_s=LIMIT_S,
         )
         with pinned(bench.client_core):
-            before = serving.usage()
+            before = server.usage()
             found: dict[str, Any] = measure(plan)
-            after = serving.usage()
+            after = server.usage()
         if found["ended"] == "interrupted":  # the load client catches SIGINT while it measures
             raise KeyboardInterrupt
         if found["failed"] or not found["correct"]:
@@ -101,9 +101,9 @@ WORKLOADS = {
             about=f"{saturate.CLIENTS} streams at a time from a model that takes no time",
             model=saturate.MODEL,
             clients=saturate.CLIENTS,
-            requests=10 * saturate.CLIENTS,
+            requests=6 * saturate.CLIENTS,
             max_tokens=saturate.MAX_TOKENS,
-            turn_s=0.6,
+            turn_s=0.4,
             figures=(CPU_PER_TOKEN, Figure("ttft_s.p50", "time to first token, p50", "ms", 1e3)),
         ),
         Workload(
@@ -124,5 +124,9 @@ WORKLOADS = {
 def figures_of(workload: Workload, *, parts: bool) -> tuple[Figure, ...]:
     """The figures of a workload; with `parts`, also the CPU time of each part of a cluster."""
     first, *others = workload.figures
-    each = [Figure(f"parts_cpu_us_per_token.{part}", f"of it {part}", "us") for part in PARTS] if parts else []
+    each = (
+        [Figure(f"parts_cpu_us_per_token.{part}", f"server CPU per token, {part}", "us") for part in PARTS]
+        if parts
+        else []
+    )
     return (first, *each, *others)

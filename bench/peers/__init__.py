@@ -1,1 +1,1 @@
-"""The servers that llmactors is measured beside. Each folder has what it needs, pinned, and one start script."""
+"""Other servers, beside which llmactors is measured. Each folder has pinned requirements and one start script."""

@@ -1,4 +1,4 @@
-"""An environment for each peer, made when it is first needed, outside of the repository."""
+"""A Python environment for each peer, created outside the repository when the peer is first needed."""
 
 import hashlib
 import json
@@ -15,9 +15,12 @@ PEERS = ("origin", "litserve", "mosec", "hypercorn", "uvicorn")
 
 
 def python_of(peer: str, root: Path | None = None) -> Path:
-    """The interpreter of a peer's environment. Made anew when the requirements or this Python's version changed.
+    """The interpreter of the environment of a peer, below the directory `root` or the cache directory of the user.
 
-    Raises `RuntimeError` with what pip said, if the packages cannot be had.
+    The environment is created anew when the requirements of the peer or the version of Python have changed.
+
+    Raises:
+        RuntimeError: pip could not install the requirements. The message ends with the output of pip.
     """
     requirements = HERE / peer / "requirements.txt"
     digest = hashlib.blake2b(requirements.read_bytes() + platform.python_version().encode(), digest_size=4).hexdigest()
@@ -47,7 +50,7 @@ def python_of(peer: str, root: Path | None = None) -> Path:
 
 
 def versions(peer: str, root: Path | None = None) -> dict[str, str]:
-    """The packages of a peer's environment that its requirements name."""
+    """The installed versions of the packages that the requirements of a peer name."""
     code = (
         "import importlib.metadata as m, json;print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
     )

@@ -1,12 +1,11 @@
-"""The work that each peer does, and how its answer looks: the mock's tokens as our SSE events. Standard library alone.
+"""The work that each peer does: the tokens of the simulated backend, sent as the server-sent events of llmactors.
 
-Peers run in environments of their own, without llmactors. A test holds these tokens against the mock's oracle.
+Only the standard library is imported, since peers run in environments without llmactors. A test compares these tokens
+with those of the simulated backend.
 """
 
 import argparse
 import hashlib
-from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 _WORD_LIST = """
@@ -21,21 +20,22 @@ _MASK_64 = (1 << 64) - 1
 
 
 class Job(NamedTuple):
-    """One request, as far as the mock looks at it."""
+    """The parts of a request that the tokens depend on."""
 
     base: int
+    """A hash of seed and prompt, from which all tokens follow."""
     max_tokens: int
     id: str
 
     @classmethod
     def read(cls, body: dict[str, object], request_id: str = "") -> "Job":
-        """Of a decoded body. `request_id` is empty where the stack gives an answer no header of its own."""
+        """The job of a decoded body. `request_id` is empty where a peer cannot send a header with the id."""
         digest = hashlib.blake2b(f"{body.get('seed') or 0}\0{body['prompt']}".encode(), digest_size=8).digest()
         return cls(int.from_bytes(digest, "big"), int(str(body.get("max_tokens", 64))), request_id)
 
 
 def token_text(base: int, seq: int) -> str:
-    """Token `seq`, counted from 1."""
+    """The text of token `seq`. The first token is 1."""
     mixed = (base + seq * 0x9E3779B97F4A7C15) & _MASK_64
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
     token = mixed >> 42
@@ -43,31 +43,31 @@ def token_text(base: int, seq: int) -> str:
 
 
 def token_data(job: Job, seq: int) -> str:
-    """The JSON of one token. Its text needs no escaping."""
+    """The JSON of one token event. The text of a token needs no escaping."""
     return f'{{"event":"token","id":"{job.id}","seq":{seq},"text":"{token_text(job.base, seq)}"}}'
 
 
 def done_data(job: Job) -> str:
-    """The JSON of the end."""
+    """The JSON of the event that ends an answer."""
     usage = f'{{"completion_tokens":{job.max_tokens}}}'
     return f'{{"event":"done","id":"{job.id}","seq":{job.max_tokens + 1},"finish_reason":"length","usage":{usage}}}'
 
 
 def events(job: Job, seq: int) -> str:
-    """What step `seq` adds to the answer, as SSE: a token, and with the last token the end."""
+    """The server-sent events of step `seq`: a token, and after the last token the end of the answer."""
     event = f"id: {seq}\nevent: token\ndata: {token_data(job, seq)}\n\n"
     return event if seq < job.max_tokens else f"{event}id: {seq + 1}\nevent: done\ndata: {done_data(job)}\n\n"
 
 
 class Model(NamedTuple):
-    """How the simulated model behaves: one step makes a token for each of at most `slots` requests."""
+    """The simulated model. One step takes `step_s` and makes one token for each of at most `slots` requests."""
 
     step_s: float
     slots: int
 
     @classmethod
     def parse(cls, text: str) -> "Model":
-        """Of `mock:step_ms=20,slots=64`."""
+        """Read a model string such as `mock:step_ms=20,slots=64`. Raises `ValueError` for another form."""
         kind, _, options = text.partition(":")
         given = dict(option.split("=") for option in options.split(",") if option)
         if kind != "mock" or not given.keys() <= {"step_ms", "slots"}:
@@ -76,75 +76,29 @@ class Model(NamedTuple):
 
     @property
     def window_s(self) -> float:
-        """How long who batches statically waits for a batch to fill, which costs nothing once it is full.
+        """How long a peer with static batches waits for a batch to fill. A full batch does not wait.
 
-        Long beside the time in which clients come all at once, so that it is never why a batch is torn; short for a
-        model that takes no time.
+        A burst of clients arrives in less time than the window, so that a burst always becomes one batch. The window is
+        short for a model that takes no time.
         """
         return 50 * self.step_s or 0.005
 
 
-class Pace:
-    """When the steps of a batch are due: each a step after the one before, or at once where the server is late."""
+class StepSchedule:
+    """The times at which steps are due: each one step after the step before, or at once where the server is late."""
 
     def __init__(self, step_s: float, now: float) -> None:
         self._step_s = step_s
         self._due = now
 
     def wait_s(self, now: float) -> float:
-        """How long until the next step has been made."""
+        """Seconds until the next step is complete."""
         self._due = max(self._due + self._step_s, now)
         return self._due - now
 
 
-class Stream:
-    """One request of a bare endpoint: what was made and is not sent yet."""
-
-    def __init__(self, job: Job, wake: Callable[[], None]) -> None:
-        self.job = job
-        self.seq = 0
-        self._ready: list[str] = []
-        self._wake = wake
-        """Is called when there is something to send."""
-
-    def advance(self) -> bool:
-        """One token more; False with the last one."""
-        self.seq += 1
-        self._ready.append(events(self.job, self.seq))
-        self._wake()
-        return self.seq < self.job.max_tokens
-
-    def take(self) -> tuple[bytes, bool]:
-        """What is to be sent now, and whether more will come."""
-        data = "".join(self._ready).encode()
-        self._ready.clear()
-        return data, self.seq < self.job.max_tokens
-
-
-class Slots:
-    """Steps streams side by side, and lets others in as soon as a slot is free."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._waiting: deque[Stream] = deque()
-        self._running: list[Stream] = []
-
-    def add(self, stream: Stream) -> None:
-        self._waiting.append(stream)
-
-    def fill(self) -> bool:
-        """Whether any stream runs now."""
-        while self._waiting and len(self._running) < self._count:
-            self._running.append(self._waiting.popleft())
-        return bool(self._running)
-
-    def step(self) -> None:
-        """One token for each that runs."""
-        self._running = [stream for stream in self._running if stream.advance()]
-
-
 def arguments(about: str) -> argparse.Namespace:
-    """`--bind` and `--model`, with `host`, `port` and a parsed `model`."""
+    """The command line of a peer: `host` and `port` from `--bind`, and `model` from `--model`."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--bind", default="127.0.0.1:8000", help="HOST:PORT")
     parser.add_argument("--model", type=Model.parse, default=Model(0.0, 64), help="mock:step_ms=…,slots=…")

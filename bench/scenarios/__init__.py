@@ -1,4 +1,4 @@
-"""One file for each scenario."""
+"""The scenarios. Each is one module with a `SCENARIO`."""
 
 from bench.scenario import Scenario
 from bench.scenarios import durability, growth, idle, memory, overload, paced, real, saturate, scale, takeover

@@ -1,20 +1,20 @@
-"""What it costs that Redis has everything on the disk before it answers, beside syncing its file once a second."""
+"""The cost of `appendfsync always`, where Redis syncs its file to the disk before each reply, beside `everysec`."""
 
-from bench.contestants import CLUSTER, EVERYSEC
 from bench.scenario import COSTS, Bench, Figure, Round, Scenario
 from bench.scenarios import idle, saturate
+from bench.servers import CLUSTER, EVERYSEC
 
 
 def measure(bench: Bench, name: str, before: list[Round]) -> Round:
-    """Under load, where one sync serves many; and with one client, who waits for each."""
+    """Measure under load, where many requests share one sync, and with one client, which waits for every sync."""
     alone = idle.measure(bench, name, before)
     return {**saturate.measure(bench, name, before), "idle": alone}
 
 
 SCENARIO = Scenario(
     name="durability",
-    about="a gateway and a worker over Redis, as in `saturate` and in `idle`, by when its file is synced",
-    contestants=(CLUSTER, EVERYSEC),
+    about="a gateway and a worker over Redis as in `saturate` and `idle`, by how often Redis syncs its file",
+    servers=(CLUSTER, EVERYSEC),
     figures=(
         Figure("requests_per_s", "requests per second", "/s", drawn=True),
         Figure("latency_s.p99", "latency, p99", "ms", 1e3, drawn=True),

@@ -1,7 +1,7 @@
-"""What a server adds to the model's own time when nobody else asks: one client, one request after the other."""
+"""The time that an idle server adds to that of the model: one client sends one request after the other."""
 
-from bench.contestants import MOCKS
 from bench.scenario import COSTS, Bench, Figure, Round, Scenario
+from bench.servers import MOCKS
 
 STEP_MS = 5
 MODEL = f"mock:step_ms={STEP_MS},slots=1"
@@ -10,10 +10,10 @@ REQUESTS = 100
 
 
 def measure(bench: Bench, name: str, _: list[Round]) -> Round:
-    """A model with one slot, so that whoever batches has nobody to wait for."""
-    with bench.serving(name, MODEL) as serving:
-        bench.load(serving, clients=1, requests=20, max_tokens=MAX_TOKENS)
-        return with_added_times(bench.load(serving, clients=1, requests=REQUESTS, max_tokens=MAX_TOKENS))
+    """Measure with a model of one slot, so that a server that batches does not wait for a second request."""
+    with bench.run_server(name, MODEL) as server:
+        bench.load(server, clients=1, requests=20, max_tokens=MAX_TOKENS)
+        return with_added_times(bench.load(server, clients=1, requests=REQUESTS, max_tokens=MAX_TOKENS))
 
 
 def with_added_times(found: Round) -> Round:
@@ -25,8 +25,8 @@ def with_added_times(found: Round) -> Round:
 
 SCENARIO = Scenario(
     name="idle",
-    about=f"one client and a step of {STEP_MS} ms: what comes on top, over {REQUESTS} answers of {MAX_TOKENS} tokens",
-    contestants=MOCKS,
+    about=f"time added for one client to a step of {STEP_MS} ms, over {REQUESTS} answers of {MAX_TOKENS} tokens",
+    servers=MOCKS,
     figures=(
         Figure("added_ttft_s.p50", "time to first token added, p50", "ms", 1e3, drawn=True),
         Figure("added_ttft_s.p99", "time to first token added, p99", "ms", 1e3, drawn=True),

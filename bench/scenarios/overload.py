@@ -1,14 +1,14 @@
-"""Three times as many requests as can be served, from clients that do not wait for one another.
+"""Three times as many requests as the server can serve, at times that do not depend on the answers.
 
-The capacity is measured first, in a closed loop, on the same server. What counts under overload is how much of it is
-still spent on answers that arrive whole, and how soon the others learn that they have to go elsewhere; then whether the
-server is itself again. llmactors and mosec bound their queues (here 128 requests); the others take everything in.
+The capacity is measured first, in a closed loop, on the same server. The main figures are the share of the capacity
+that still becomes complete answers, how soon a request is refused, and whether the server recovers afterwards.
+llmactors and mosec bound their queues, here to 128 requests; the other servers accept every request.
 """
 
 import statistics
 
-from bench.contestants import OURS
 from bench.scenario import Bench, Figure, Round, Scenario
+from bench.servers import OURS
 
 STEP_MS = 5
 SLOTS = 32
@@ -22,15 +22,15 @@ UNANSWERED = "broken_off"
 
 
 def measure(bench: Bench, name: str, _: list[Round]) -> Round:
-    """Before, overload, after."""
+    """Measure the capacity, then the overload, then the recovery."""
     model = f"mock:step_ms={STEP_MS},slots={SLOTS}"
     closed = {"clients": 2 * SLOTS, "requests": 12 * SLOTS, "max_tokens": MAX_TOKENS}
-    with bench.serving(name, model, settings={"max_queued": MAX_QUEUED}) as serving:
-        bench.load(serving, clients=SLOTS, requests=SLOTS, max_tokens=MAX_TOKENS)
-        before = bench.load(serving, **closed)
+    with bench.run_server(name, model, settings={"max_queued": MAX_QUEUED}) as server:
+        bench.load(server, clients=SLOTS, requests=SLOTS, max_tokens=MAX_TOKENS)
+        before = bench.load(server, **closed)
         offered = FACTOR * before["requests_per_s"]
         found = bench.load(
-            serving,
+            server,
             clients=8000,
             requests=1_000_000,
             max_tokens=MAX_TOKENS,
@@ -38,9 +38,9 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
             seconds=SECONDS,
             limit_s=SECONDS + SETTLE_S,
         )
-        after = bench.load(serving, **closed)
+        after = bench.load(server, **closed)
     errors = found["errors"]
-    # The first second fills the queue, and the last one is cut by the end.
+    # The first second fills the queue, and the end of the load cuts the last second.
     served = [second["correct"] for second in found["timeline"] if 1 <= second["second"] < SECONDS]
     goodput = sum(served) / (SECONDS - 1)
     refused = sum(errors.get(kind, 0) for kind in REFUSALS)
@@ -50,7 +50,7 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
         "offered_per_s": offered,
         "goodput_per_s": goodput,
         "goodput_share": goodput / before["requests_per_s"],
-        "steadiness": min(served, default=0) / max(1.0, statistics.median(served or [0])),
+        "worst_second_share": min(served, default=0) / max(1.0, statistics.median(served or [0])),
         "refused": refused,
         "unanswered": unanswered,
         "recovered_share": after["requests_per_s"] / before["requests_per_s"],
@@ -62,17 +62,17 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
 SCENARIO = Scenario(
     name="overload",
     about=f"{FACTOR} times the capacity for {SECONDS} s: {SLOTS} slots, {STEP_MS} ms a step, {MAX_TOKENS} tokens",
-    contestants=(*OURS, "origin", "litserve", "mosec"),
+    servers=(*OURS, "origin", "litserve", "mosec"),
     figures=(
         Figure("capacity_per_s", "capacity, requests per second", "/s"),
-        Figure("offered_per_s", "offered", "/s"),
-        Figure("goodput_per_s", "answered whole", "/s"),
-        Figure("goodput_share", "answered whole, of the capacity", "%", 100.0, drawn=True),
-        Figure("steadiness", "its worst second, of the median", "%", 100.0),
+        Figure("offered_per_s", "offered requests per second", "/s"),
+        Figure("goodput_per_s", "complete answers per second", "/s"),
+        Figure("goodput_share", "complete answers, of the capacity", "%", 100.0, drawn=True),
+        Figure("worst_second_share", "complete answers in the worst second, of the median", "%", 100.0),
         Figure("refused", "requests refused"),
         Figure("refusal_s.p50", "time to refuse, p50", "ms", 1e3),
         Figure("refusal_s.p99", "time to refuse, p99", "ms", 1e3, drawn=True),
-        Figure("open_loop.late_s.p99", "of it the load client's own delay, p99", "ms", 1e3),
+        Figure("open_loop.late_s.p99", "delay of the load client itself, p99", "ms", 1e3),
         Figure("unanswered", f"requests without an answer after {SECONDS + SETTLE_S} s", drawn=True),
         Figure("latency_s.p50", "latency of the answers, p50", "ms", 1e3),
         Figure("latency_s.p99", "latency of the answers, p99", "ms", 1e3),

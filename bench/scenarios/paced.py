@@ -1,37 +1,39 @@
-"""How many streams a server holds at the model's pace.
+"""The number of streams that a server holds at the speed of the model.
 
-The rule, the same for all: N streams are held if every answer is right, all N run at one time (there is a moment at
-which each has begun and none has ended), and 99 of 100 gaps between tokens are at most 30 ms where the model makes a
-step every 20 ms. What is not held is tried once more, so that one bad moment of the machine decides nothing. N is
-searched on a ladder whose rungs are a fifth apart.
+A server holds N streams if every answer is right, all N streams run at one time (at some moment all have begun and none
+has ended), and 99 of 100 gaps between tokens are at most 30 ms, where the model makes a step every 20 ms. A probe that
+fails is repeated once, so that one slow moment of the machine does not decide. N is one of a ladder of numbers, each
+about a fifth larger than the one before.
 """
 
 from collections.abc import Callable
 
-from bench.contestants import MOCKS
 from bench.scenario import COSTS, Bench, Curve, Figure, Round, Scenario
+from bench.servers import MOCKS
 
 STEP_MS = 20
 GAP_MS = 30.0
 MAX_TOKENS = 100
 TRIES = 2
+"""Probes of one number of streams, before that number counts as not held."""
 LADDER = tuple(round(10 * 2 ** (rung / 4)) for rung in range(31))
 """From 10 to 1,810 streams."""
 START = 14
-"""The rung where the first search begins: 113 streams."""
+"""The rung at which the first search begins: 113 streams."""
 STRIDE = 4
+"""The rungs between two probes at the beginning of the first search."""
 
 
 def measure(bench: Bench, name: str, before: list[Round]) -> Round:
-    """Searches from where the round before ended."""
-    with bench.serving(name, f"mock:step_ms={STEP_MS},slots={LADDER[-1]}") as serving:
-        bench.load(serving, clients=10, requests=10, max_tokens=10)
+    """Search for the largest number of streams, starting with the result of the previous round."""
+    with bench.run_server(name, f"mock:step_ms={STEP_MS},slots={LADDER[-1]}") as server:
+        bench.load(server, clients=10, requests=10, max_tokens=10)
         probes: dict[int, Round] = {}
 
         def holds(rung: int) -> bool:
             streams = LADDER[rung]
             for _ in range(TRIES):
-                found = bench.load(serving, clients=streams, requests=streams, max_tokens=MAX_TOKENS, limit_s=30)
+                found = bench.load(server, clients=streams, requests=streams, max_tokens=MAX_TOKENS, limit_s=30)
                 probes[rung] = found
                 if is_held(found, streams):
                     return True
@@ -44,13 +46,16 @@ def measure(bench: Bench, name: str, before: list[Round]) -> Round:
 
 
 def is_held(found: Round, streams: int) -> bool:
-    """The rule."""
+    """Whether a probe with `streams` streams fulfils the rule above."""
     together = bool(found["steady_gap_s"])
     return found["correct"] == streams and together and found["token_gap_s"]["p99"] * 1e3 <= GAP_MS
 
 
 def search(holds: Callable[[int], bool], *, start: int, stride: int, rungs: int = len(LADDER)) -> int:
-    """The highest rung that holds, if each below it does; -1 if none. Strides away from `start`, then halves."""
+    """The highest rung for which `holds` is true, or -1 if there is none. All rungs below that must hold too.
+
+    The search moves by `stride` rungs from `start` until it has a lower and an upper bound, and then bisects.
+    """
     low, high, at = -1, rungs, start
     while high - low > 1:
         if holds(at):
@@ -64,8 +69,8 @@ def search(holds: Callable[[int], bool], *, start: int, stride: int, rungs: int 
 
 SCENARIO = Scenario(
     name="paced",
-    about=f"streams at once from a model that steps every {STEP_MS} ms: the most with a p99 gap up to {GAP_MS:g} ms",
-    contestants=MOCKS,
+    about=f"most streams at once with p99 gaps up to {GAP_MS:g} ms, from a model that steps every {STEP_MS} ms",
+    servers=MOCKS,
     figures=(
         Figure("streams_held", "streams held", drawn=True),
         Figure("token_gap_s.p50", "gap between tokens, p50", "ms", 1e3),

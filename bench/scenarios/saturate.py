@@ -1,7 +1,7 @@
-"""As many requests as a server can take, of a model that takes no time: what the server itself costs."""
+"""As many requests as a server can serve with a model that takes no time: the cost of the server itself."""
 
-from bench.contestants import MOCKS
 from bench.scenario import COSTS, Bench, Figure, Round, Scenario
+from bench.servers import MOCKS
 
 CLIENTS = 60
 REQUESTS = 600
@@ -10,17 +10,17 @@ MODEL = "mock:step_ms=0,slots=64"
 
 
 def measure(bench: Bench, name: str, _: list[Round]) -> Round:
-    """A warm-up of as many requests as there are clients, and the load."""
+    """Measure one load after a warm-up of one request per client."""
     requests = REQUESTS // 2 if bench.quick else REQUESTS
-    with bench.serving(name, MODEL) as serving:
-        bench.load(serving, clients=CLIENTS, requests=CLIENTS, max_tokens=MAX_TOKENS)
-        return bench.load(serving, clients=CLIENTS, requests=requests, max_tokens=MAX_TOKENS)
+    with bench.run_server(name, MODEL) as server:
+        bench.load(server, clients=CLIENTS, requests=CLIENTS, max_tokens=MAX_TOKENS)
+        return bench.load(server, clients=CLIENTS, requests=requests, max_tokens=MAX_TOKENS)
 
 
 SCENARIO = Scenario(
     name="saturate",
     about=f"{REQUESTS} streams of {MAX_TOKENS} tokens, {CLIENTS} at a time, from a model that takes no time",
-    contestants=MOCKS,
+    servers=MOCKS,
     figures=(
         Figure("requests_per_s", "requests per second", "/s", drawn=True),
         Figure("tokens_per_s", "tokens per second", "/s"),

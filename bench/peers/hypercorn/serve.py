@@ -1,41 +1,14 @@
-"""A bare endpoint on Hypercorn and Trio, as both are shipped.
-
-No access log. One task makes the steps for all streams; what a stream has ready goes out in one send. It validates
-nothing and bounds nothing.
-"""
+"""A bare endpoint on Hypercorn and Trio, both as shipped, without an access log."""
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 
-from bench.peers.work import Job, Model, Pace, Slots, Stream, arguments
-
-
-class Decoder:
-    """Makes the steps for all streams."""
-
-    def __init__(self, model: Model) -> None:
-        self._step_s = model.step_s
-        self._slots = Slots(model.slots)
-        self._arrived = trio.Event()
-
-    def add(self, stream: Stream) -> None:
-        self._slots.add(stream)
-        self._arrived.set()
-
-    async def run(self) -> None:
-        pace = Pace(self._step_s, trio.current_time())
-        while True:
-            while not self._slots.fill():
-                self._arrived = trio.Event()
-                await self._arrived.wait()
-                pace = Pace(self._step_s, trio.current_time())
-            await trio.sleep(pace.wait_s(trio.current_time()))
-            self._slots.step()
+from bench.peers.bare import HEADERS, Decoder, Receive, Runtime, Send, Stream, body_of
+from bench.peers.work import Job, Model, arguments
 
 
 class App:
@@ -44,27 +17,17 @@ class App:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
 
-    async def __call__(
-        self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[dict[str, Any]]],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
-    ) -> None:
-        if scope["type"] != "http":  # without a lifespan
-            raise RuntimeError(scope["type"])
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":  # Hypercorn goes on without a lifespan if the application raises
+            raise RuntimeError(f"this application has no {scope['type']}")
+        job = Job.read(json.loads(await body_of(receive)))
         changed = trio.Event()
 
         def wake() -> None:
-            changed.set()  # the one that is waited for by then
+            changed.set()  # the event that `changed` names at the time of the call
 
-        stream = Stream(Job.read(json.loads(body)), wake)
-        headers = [(b"content-type", b"text/event-stream")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        stream = Stream(job, wake)
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         self._decoder.add(stream)
         more = True
         while more:
@@ -80,7 +43,7 @@ async def run(model: Model, bind: str) -> None:
     config.bind = [bind]
     config.accesslog = None
     config.loglevel = "WARNING"
-    decoder = Decoder(model)
+    decoder = Decoder(model, Runtime(trio.current_time, trio.sleep, trio.Event))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(decoder.run)
         await serve(App(decoder), config)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""LitServe with dynamic batching and streaming, as its manual shows it.
+"""LitServe with dynamic batching and streaming, as shown in the manual of LitServe.
 
-One inference process and one API process, ZeroMQ between them (`fast_queue`), uvloop and httptools, which its uvicorn
-takes by itself where they are installed. Its batches are static: a batch that runs takes nobody in.
+One inference process and one API process are connected by ZeroMQ (`fast_queue`). The uvicorn of LitServe uses uvloop
+and httptools, since both are installed. Batches are static: no request joins a batch that runs.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import Any
 
 import litserve
 
-from bench.peers.work import Job, Model, Pace, arguments, events
+from bench.peers.work import Job, Model, StepSchedule, arguments, events
 
 
 class MockApi(litserve.LitAPI):
@@ -31,20 +31,20 @@ class MockApi(litserve.LitAPI):
 
     def predict(self, x: list[Job]) -> Iterator[list[str]]:
         longest = max(job.max_tokens for job in x)
-        pace = Pace(self._step_s, time.monotonic())
+        schedule = StepSchedule(self._step_s, time.monotonic())
         for seq in range(1, longest + 1):
-            time.sleep(pace.wait_s(time.monotonic()))
+            time.sleep(schedule.wait_s(time.monotonic()))
             yield [events(job, seq) if seq <= job.max_tokens else "" for job in x]
 
     def unbatch(self, output: Iterator[list[str]]) -> Iterator[list[str]]:
         yield from output
 
-    def encode_response(self, output: Any) -> Any:  # LitServe hands this annotation to FastAPI
+    def encode_response(self, output: Any) -> Any:  # LitServe passes this annotation to FastAPI
         yield from output
 
 
 class UnbatchedApi(MockApi):
-    """For one slot: LitServe then hands over one input instead of a list."""
+    """The simulated model with one slot, for which LitServe passes one input instead of a list."""
 
     def predict(self, x: Job) -> Iterator[str]:  # type: ignore[override]
         for (event,) in super().predict([x]):

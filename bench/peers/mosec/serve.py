@@ -1,7 +1,7 @@
-"""mosec with dynamic batching and SSE, as its manual shows it: a Rust HTTP server before one Python process.
+"""mosec with dynamic batching and server-sent events, as shown in the manual of mosec.
 
-Its events have no id and a name of their own, so the payload says which event it is. Its batches are static: a batch
-that runs takes nobody in.
+A Rust HTTP server passes batches to one Python process. Events of mosec have no id and cannot be named, so the payload
+has the name of the event. Batches are static: no request joins a batch that runs.
 """
 
 import os
@@ -10,13 +10,13 @@ import time
 
 from mosec import Server, SSEWorker
 
-from bench.peers.work import Job, Model, Pace, arguments, done_data, token_data
+from bench.peers.work import Job, Model, StepSchedule, arguments, done_data, token_data
 
 MODEL = "BENCH_MODEL"
-"""How the model reaches the worker, which mosec starts by itself."""
+"""The environment variable with the model. mosec starts the worker process, so arguments cannot be passed."""
 TIMEOUT_S = 600
 MAX_QUEUED = 128
-"""More are refused with 429."""
+"""Further requests are refused with status 429."""
 
 
 class MockWorker(SSEWorker):
@@ -28,9 +28,9 @@ class MockWorker(SSEWorker):
     def forward(self, data: list[dict[str, object]]) -> list[str]:  # type: ignore[override]
         jobs = [Job.read(body) for body in data]
         longest = max(job.max_tokens for job in jobs)
-        pace = Pace(self._step_s, time.monotonic())
+        schedule = StepSchedule(self._step_s, time.monotonic())
         for seq in range(1, longest + 1):
-            time.sleep(pace.wait_s(time.monotonic()))
+            time.sleep(schedule.wait_s(time.monotonic()))
             for index, job in enumerate(jobs):
                 if seq <= job.max_tokens:
                     self.send_stream_event(token_data(job, seq), index)
@@ -40,7 +40,7 @@ class MockWorker(SSEWorker):
 
 
 class UnbatchedWorker(MockWorker):
-    """For one slot: mosec then hands over one input instead of a list."""
+    """The simulated model with one slot, for which mosec passes one input instead of a list."""
 
     def forward(self, data: dict[str, object]) -> str:  # type: ignore[override]
         return super().forward([data])[0]
@@ -50,7 +50,7 @@ def main() -> None:
     given = arguments("mosec.")
     model: Model = given.model
     os.environ[MODEL] = f"mock:step_ms={model.step_s * 1000},slots={model.slots}"
-    # mosec reads its settings from the command line.
+    # mosec reads its settings from `sys.argv`.
     sys.argv[1:] = ["--address", given.host, "--port", str(given.port), "--timeout", str(TIMEOUT_S * 1000)]
     sys.argv += ["--log-level", "error", "--capacity", str(model.slots + MAX_QUEUED)]
     server = Server()

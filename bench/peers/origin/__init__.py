@@ -1,5 +1,5 @@
-"""The design that llmactors replaces, rebuilt: a job in a Redis list, a worker that batches, a channel per request.
+"""The original design, which llmactors replaces: jobs in a Redis list, a worker with batches, a channel per request.
 
-What it lacks it lacks by design: no lease, no log, no way to follow a stream again. A start script, `serve`, runs it
-whole; `python -m bench.peers.origin gateway|worker` runs its processes one by one, with the flags of llmactors' own.
+The design has no lease, no log and no way to resume a stream. `bench.peers.origin.serve` runs all its processes, and
+`python -m bench.peers.origin gateway` or `worker` runs one process with the flags of llmactors.
 """

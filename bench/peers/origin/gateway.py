@@ -1,4 +1,4 @@
-"""The origin's gateway: FastAPI on uvicorn. A request is a job in a list and a subscription to a channel."""
+"""The gateway of the original design: FastAPI on uvicorn. A request becomes a job in a list and a subscription."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ QUEUE = "llm:queue"
 CHANNEL = "llm:stream:"
 MAX_CONNECTIONS = 8192
 REQUEST_S = 120.0
-"""A gateway waits so long for a request to end."""
+"""The gateway ends a stream after this time."""
 
 log = logging.getLogger("origin")
 
@@ -36,10 +36,10 @@ class Request(BaseModel):
 
 
 def create_app(url: str) -> FastAPI:
-    """The application on the Redis at `url`. Its rate limit is off."""
-    # As llmactors does, it takes a body of whatever type for JSON.
+    """The application on the Redis at `url`, without a rate limit."""
+    # A body of any content type is read as JSON, as llmactors does.
     app = FastAPI(openapi_url=None, strict_content_type=False)
-    # Each stream holds a connection, and redis-py 8 has at most 100 unless it is told.
+    # Each stream holds a connection, and redis-py 8 allows 100 connections by default.
     client = redis.asyncio.Redis.from_url(url, max_connections=MAX_CONNECTIONS)
     api_key = os.environ.get("GATEWAY_API_KEY")
 
@@ -75,14 +75,14 @@ async def _events(pubsub: Any) -> AsyncIterator[str]:
                 if name != "token":
                     return
     except redis.RedisError as error:
-        log.warning("stream broken off: %r", error)
+        log.warning("stream cut: Redis failed with %r", error)
     finally:
         with contextlib.suppress(redis.RedisError):
             await pubsub.aclose()
 
 
 def run(url: str, host: str, port: int, name: str) -> None:
-    """Serves until a signal. Says where on stdout."""
+    """Serve until a signal arrives. The first line of output ends with the address."""
     bound = socket.create_server((host, port), backlog=2048)
     print(f"llmactors-origin gateway {name} on http://{host}:{bound.getsockname()[1]}", flush=True)
     config = uvicorn.Config(

@@ -1,7 +1,7 @@
-"""The origin's design whole: a Redis that writes no file, a worker process, and the gateway in this process.
+"""All processes of the original design: a Redis that writes no file, a worker process, and the gateway in this process.
 
-Batches of as many as the model has slots (its default was 32, which is slower), uvloop and httptools, hiredis, no
-access log, no rate limit.
+A batch has as many jobs as the model has slots; the default of the design was 32, which is slower. The processes use
+uvloop, httptools and hiredis, and neither write an access log nor limit rates.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ START_S = 20.0
 
 @contextlib.contextmanager
 def child(*command: str) -> Iterator[None]:
-    """A process that does not outlive the block."""
+    """Run a process until the block ends."""
     process = subprocess.Popen(command)
     try:
         yield
@@ -32,22 +32,24 @@ def child(*command: str) -> Iterator[None]:
 
 
 def free_port() -> int:
+    """A port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_for(port: int) -> None:
+    """Wait until a process listens on the port."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
         time.sleep(0.01)
-    raise RuntimeError("Redis did not start")
+    raise RuntimeError(f"Redis did not listen on port {port} within {START_S:g} s")
 
 
 def main() -> None:
-    given = arguments("The origin's design.")
+    given = arguments("All processes of the original design.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     port = free_port()
     url = f"redis://127.0.0.1:{port}"

@@ -1,68 +1,34 @@
-"""A bare uvicorn endpoint: how fast this stack can stream at all, with no framework, queue or ledger behind it.
+"""A bare endpoint on uvicorn, with uvloop and httptools, without an access log and without a lifespan.
 
-uvloop and httptools, no access log, no lifespan. One task makes the steps for all streams; what a stream has ready goes
-out in one send. It validates nothing and bounds nothing.
+Its figures are the limit of this stack, since no framework, queue or ledger is behind the endpoint.
 """
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import time
 from typing import Any
 
 import uvicorn
 
-from bench.peers.work import Job, Model, Pace, Slots, Stream, arguments
-
-
-class Decoder:
-    """Makes the steps for all streams."""
-
-    def __init__(self, model: Model) -> None:
-        self._step_s = model.step_s
-        self._slots = Slots(model.slots)
-        self._arrived = asyncio.Event()
-
-    def add(self, stream: Stream) -> None:
-        self._slots.add(stream)
-        self._arrived.set()
-
-    async def run(self) -> None:
-        clock = asyncio.get_running_loop().time
-        pace = Pace(self._step_s, clock())
-        while True:
-            while not self._slots.fill():
-                self._arrived.clear()
-                await self._arrived.wait()
-                pace = Pace(self._step_s, clock())
-            await asyncio.sleep(pace.wait_s(clock()))
-            self._slots.step()
+from bench.peers.bare import HEADERS, Decoder, Receive, Runtime, Send, Stream, body_of
+from bench.peers.work import Job, Model, arguments
 
 
 class App:
     """The ASGI application."""
 
     def __init__(self, model: Model) -> None:
-        self._decoder = Decoder(model)
+        self._decoder = Decoder(model, Runtime(time.monotonic, asyncio.sleep, asyncio.Event))
         self._task: asyncio.Task[None] | None = None
 
-    async def __call__(
-        self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[dict[str, Any]]],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
-    ) -> None:
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._decoder.run())
         assert scope["type"] == "http"
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
+        job = Job.read(json.loads(await body_of(receive)))
         changed = asyncio.Event()
-        stream = Stream(Job.read(json.loads(body)), changed.set)
-        headers = [(b"content-type", b"text/event-stream")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        stream = Stream(job, changed.set)
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         self._decoder.add(stream)
         more = True
         while more:
@@ -73,7 +39,7 @@ class App:
 
 
 def main() -> None:
-    given = arguments("A bare uvicorn endpoint.")
+    given = arguments("A bare endpoint on uvicorn.")
     uvicorn.run(
         App(given.model),  # type: ignore[arg-type]
         host=given.host,

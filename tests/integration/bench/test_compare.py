@@ -9,10 +9,10 @@ import attrs
 import pytest
 
 from bench.compare import Comparison, compare
-from bench.contestants import ALONE
 from bench.processes import ROOT
 from bench.revisions import Revision, RevisionError, check_import, export
 from bench.scenario import Bench
+from bench.servers import ALONE
 from bench.workloads import WORKLOADS
 
 pytestmark = pytest.mark.integration

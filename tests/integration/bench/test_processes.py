@@ -1,4 +1,4 @@
-"""No server outlives the benchmark, however it ends."""
+"""No server process outlives the benchmark, however the benchmark ends."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ RUNNER = """
 import sys, time
 from bench.processes import running
 with running(sys.executable, "-c", sys.argv[1]) as process:
-    while "child" not in process.said():
+    while "child" not in process.output():
         time.sleep(0.01)
     print(*process.pids, flush=True)
     time.sleep(60)
@@ -38,12 +38,12 @@ def wait_gone(pid: int) -> None:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return
         time.sleep(0.01)
-    pytest.fail(f"{pid} is still there")
+    pytest.fail(f"process {pid} still runs")
 
 
-def test_what_a_server_started_and_left_ends_with_it() -> None:
+def test_children_of_a_server_end_with_the_server() -> None:
     with running(sys.executable, "-c", PARENT) as process:
-        while "child" not in process.said():
+        while "child" not in process.output():
             process.require_alive()
             time.sleep(0.01)
         pids = process.pids
@@ -54,7 +54,7 @@ def test_what_a_server_started_and_left_ends_with_it() -> None:
         wait_gone(pid)
 
 
-def test_an_error_in_the_block_ends_it_too() -> None:
+def test_error_in_the_block_ends_the_server() -> None:
     with pytest.raises(KeyboardInterrupt), running(sys.executable, "-c", PARENT) as process:
         raise KeyboardInterrupt
     assert process.popen.poll() is not None
@@ -73,16 +73,16 @@ def test_servers_die_with_a_benchmark_that_is_killed() -> None:
         wait_gone(pid)
 
 
-def test_a_server_that_ends_says_its_last_words() -> None:
+def test_error_shows_the_last_output_of_a_dead_server() -> None:
     with running(sys.executable, "-c", "raise SystemExit('no such model')") as process:
         process.popen.wait()
         with pytest.raises(RuntimeError, match="no such model"):
             process.require_alive()
 
 
-def test_to_hear_a_server_does_not_disturb_what_it_says() -> None:
+def test_reading_the_output_does_not_change_the_output() -> None:
     count = 20_000
     with running(sys.executable, "-u", "-c", f"for number in range({count}): print(number)") as process:
         while process.popen.poll() is None:
-            process.said()
-        assert process.said() == "".join(f"{number}\n" for number in range(count))
+            process.output()
+        assert process.output() == "".join(f"{number}\n" for number in range(count))

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench.compare import Comparison, as_json, estimate_s, pairs_of, report
-from bench.contestants import ALONE, CLUSTER
 from bench.revisions import Revision
+from bench.servers import ALONE, CLUSTER
 from bench.workloads import WORKLOADS, figures_of
 
 REVISIONS = (Revision("v1", "abc The first", Path("/a")), Revision("working tree", "def The second", Path("/b")))

@@ -1,4 +1,4 @@
-"""Who is measured: llmactors in one process, llmactors as a cluster over Redis, and the peers. All start alike."""
+"""The servers that are measured: llmactors in one process, llmactors as a cluster over Redis, and the peers."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from bench.peers.environments import PEERS, python_of
-from bench.processes import ROOT, START_S, Process, free_port, running, wait_until_it_answers
+from bench.processes import ROOT, START_S, Process, free_port, running, wait_until_answering
 from llmactors.backends.llama.backend import LlamaSettings
 from llmactors.backends.llama.child import ChildConfig, ChildReport
 from llmactors.load.processes import ProcessUsage
@@ -22,18 +22,18 @@ from llmactors.testing.redis_server import RedisServer
 ALONE = "llmactors"
 CLUSTER = "llmactors-redis"
 EVERYSEC = "llmactors-everysec"
-"""For what it costs that CLUSTER's file is synced before each answer."""
+"""As CLUSTER, but Redis syncs its file once a second: shows what it costs to sync the file before each reply."""
 LLAMA = "llama.cpp"
 OURS = (ALONE, CLUSTER)
 MOCKS = (*OURS, *PEERS)
-"""Those that serve the simulated model."""
+"""The servers that can serve the simulated model."""
 NAMES = (*MOCKS, EVERYSEC)
 LLAMA_KEY = "bench"
 TITLES = {
     ALONE: "llmactors, one process",
     CLUSTER: "llmactors, gateway + worker over Redis",
-    EVERYSEC: "the same, its file synced once a second",
-    "origin": "the origin's design",
+    EVERYSEC: "llmactors over Redis with `appendfsync everysec`",
+    "origin": "the original design",
     "litserve": "LitServe",
     "mosec": "mosec",
     "hypercorn": "bare Hypercorn on Trio",
@@ -45,26 +45,28 @@ _PROBE = msgspec.json.encode({"prompt": "probe", "max_tokens": 1, "stream": True
 
 
 @attrs.frozen
-class Serving:
-    """Servers that are up."""
+class RunningServer:
+    """One server that runs: one process, or the processes of a cluster."""
 
     urls: tuple[str, ...]
+    """The addresses of its gateways."""
     parts: Mapping[str, Callable[[], list[int]]]
-    """The processes of each part, by name, as they are now."""
+    """By the name of a part, a function that returns the ids of the processes of the part at the moment."""
     key: str | None = None
-    """What a client has to show."""
+    """The key that a client has to send."""
 
     @property
     def url(self) -> str:
+        """The address of the first gateway."""
         return self.urls[0]
 
     def usage(self) -> dict[str, ProcessUsage]:
-        """Of each part so far."""
+        """What each part has used since it was started."""
         return {name: ProcessUsage.of(pids()) for name, pids in self.parts.items()}
 
 
 @contextlib.contextmanager
-def serving(
+def run_server(
     name: str,
     model: str,
     *,
@@ -73,11 +75,14 @@ def serving(
     gateways: int = 1,
     workers: int = 1,
     root: Path = ROOT,
-) -> Iterator[Serving]:
-    """A fresh contestant that serves `model` on a port of its own, until the block ends.
+) -> Iterator[RunningServer]:
+    """Start the server `name` with `model` on a free port, and stop it when the block ends.
 
-    `settings` are those of llmactors (`max_queued=64`); the peers ignore them. `root` is the directory from which
-    llmactors is imported; the peers are always run from this directory tree.
+    `settings` are settings of llmactors (`max_queued=64`), which the peers ignore. llmactors is imported from the
+    directory `root`; the peers always run from the repository of the benchmark.
+
+    Raises:
+        RuntimeError: The server did not start within a minute, or a peer could not be installed.
     """
     environ = {f"LLMACTORS_{key.upper()}": str(value) for key, value in (settings or {}).items()}
     if name == ALONE:
@@ -95,16 +100,16 @@ def serving(
 
 
 @contextlib.contextmanager
-def _alone(model: str, environ: Mapping[str, str], root: Path) -> Iterator[Serving]:
+def _alone(model: str, environ: Mapping[str, str], root: Path) -> Iterator[RunningServer]:
     with _node("serve", "--model", model, "--bind", "127.0.0.1:0", environ=environ, root=root) as (process, url):
         wait_ready(url)
-        yield Serving((url,), {"server": lambda: process.pids})
+        yield RunningServer((url,), {"server": lambda: process.pids})
 
 
 @contextlib.contextmanager
 def _cluster(
     model: str, environ: Mapping[str, str], gateways: int, workers: int, appendfsync: str, root: Path
-) -> Iterator[Serving]:
+) -> Iterator[RunningServer]:
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(RedisServer(appendfsync=appendfsync))
         node = functools.partial(_node, environ=environ, root=root)
@@ -122,7 +127,7 @@ def _cluster(
             wait_ready(url)
         assert redis.process is not None
         redis_pid = redis.process.pid
-        yield Serving(
+        yield RunningServer(
             urls,
             {
                 "gateway": lambda: [pid for process, _ in gateway_of for pid in process.pids],
@@ -133,49 +138,49 @@ def _cluster(
 
 
 @contextlib.contextmanager
-def _peer(name: str, model: str, envs: Path | None) -> Iterator[Serving]:
+def _peer(name: str, model: str, envs: Path | None) -> Iterator[RunningServer]:
     port = free_port()
     command = [str(python_of(name, envs)), "-m", f"bench.peers.{name}.serve"]
     with running(*command, "--bind", f"127.0.0.1:{port}", "--model", model) as process:
-        wait_until_it_answers(port, process, _PROBE)
-        yield Serving((f"http://127.0.0.1:{port}",), {"server": lambda: process.pids})
+        wait_until_answering(port, process, _PROBE)
+        yield RunningServer((f"http://127.0.0.1:{port}",), {"server": lambda: process.pids})
 
 
 @contextlib.contextmanager
-def _llama(path: str, settings: Mapping[str, object]) -> Iterator[Serving]:
-    """llama.cpp's own HTTP server, with the settings that our backend gives it."""
+def _llama(path: str, settings: Mapping[str, object]) -> Iterator[RunningServer]:
+    """llama.cpp's own HTTP server, with the settings that the backend of llmactors gives to llama.cpp."""
     ours = LlamaSettings(**dict(settings))  # type: ignore[arg-type]
     config = ChildConfig(path, LLAMA_KEY, ours.slots, ours.context_tokens, ours.threads, ours.step_tokens)
     command = (sys.executable, "-m", "llmactors.backends.llama.child")
-    with running(*command, said=msgspec.json.encode(config) + b"\n") as process:
-        report = msgspec.json.decode(_first_line(process, "llama.cpp", begins="{"), type=ChildReport)
+    with running(*command, stdin=msgspec.json.encode(config) + b"\n") as process:
+        report = msgspec.json.decode(_line_of(process, "llama.cpp", begins="{"), type=ChildReport)
         if report.error:
             raise RuntimeError(report.error)
-        yield Serving((report.address,), {"server": lambda: process.pids}, key=LLAMA_KEY)
+        yield RunningServer((report.address,), {"server": lambda: process.pids}, key=LLAMA_KEY)
 
 
 @contextlib.contextmanager
 def _node(command: str, *arguments: str, environ: Mapping[str, str], root: Path) -> Iterator[tuple[Process, str]]:
-    """One process of llmactors, and the last word of the line that the process prints once it is ready: its address."""
+    """One process of llmactors, and the last word of the line that the process prints once it listens: its address."""
     module = (sys.executable, "-m", "llmactors", command)
     with running(*module, *arguments, "--log-level", "error", environ=environ, root=root) as node:
-        yield node, _first_line(node, command, begins="llmactors").split()[-1]
+        yield node, _line_of(node, command, begins="llmactors").split()[-1]
 
 
-def _first_line(process: Process, name: str, *, begins: str) -> str:
-    """What it says once it is ready, whatever it says before."""
+def _line_of(process: Process, name: str, *, begins: str) -> str:
+    """Wait for a line of output that begins with `begins`, after any other lines."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         process.require_alive()
-        for line in process.said().splitlines(keepends=True):
+        for line in process.output().splitlines(keepends=True):
             if line.startswith(begins) and line.endswith("\n"):
                 return line
         time.sleep(0.02)
-    raise RuntimeError(f"{name} did not start within {START_S:g} s: {process.said()[-2000:]}")
+    raise RuntimeError(f"{name} did not start within {START_S:g} s: {process.output()[-2000:]}")
 
 
 def wait_ready(url: str) -> None:
-    """Until one of our own nodes takes requests."""
+    """Wait until the node of llmactors at `url` accepts requests."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.HTTPError):
@@ -186,6 +191,7 @@ def wait_ready(url: str) -> None:
 
 
 def port_of(url: str) -> int:
+    """The port that `url` names."""
     port = urlsplit(url).port
     assert port is not None
     return port
