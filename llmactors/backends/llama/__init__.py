@@ -1,8 +1,14 @@
 """A real model: llama.cpp in a child process.
 
-backend           the backend actor's end of it        child, process    the child, and the parent's end of it
-client, http      spoken to over loopback              stall             when it counts as stuck
-
-From its events to the tokens and texts of the log, pure: `answer`, `detokenize`; `gguf` reads a model's `vocabulary`
-from its file. `quoting` keeps what users type from being read as control tokens.
+backend       the backend that the actor drives
+process       the parent's end of the child process: starts the child, ends it, knows why it died
+child         the child process: llama.cpp with its HTTP server
+client        the requests to that server, over loopback
+stall         when the child counts as hung; pure
+prompt        the prompt of a request, as text or as token ids
+quoting       keeps control tokens that users type from being read as such; pure
+answer        from the events of a stream to the tokens of the log; pure
+detokenize    from token ids to the text that each one adds; pure
+vocabulary    the bytes of each token id; pure
+gguf          the head of a model file
 """

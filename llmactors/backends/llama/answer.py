@@ -21,18 +21,18 @@ from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
 
 @attrs.frozen
-class Progress:
-    """What one event of llama.cpp says."""
+class CompletionEvent:
+    """What one event of a completion stream says."""
 
     text: str
     tokens: Sequence[int]
     predicted: int
-    """How many tokens this exchange has made so far, with those that were not sent."""
+    """How many tokens this stream has made so far, with those that were not sent."""
     ended: str | None = None
     """In the last event: `eos`, `limit` and others."""
 
 
-class Answer:
+class LlamaAnswer:
     """The tokens so far, the text so far, and how it ended."""
 
     def __init__(self, vocabulary: Vocabulary, request: GenerateRequest, logged: Sequence[TokenDelta]) -> None:
@@ -53,7 +53,7 @@ class Answer:
             self._add(delta.token)
 
     def __repr__(self) -> str:
-        return f"<Answer {len(self.ids)} of {self._max_tokens} tokens, finish={self.finish}>"
+        return f"<LlamaAnswer {len(self.ids)} of {self._max_tokens} tokens, finish={self.finish}>"
 
     @property
     def left(self) -> int:
@@ -67,7 +67,7 @@ class Answer:
 
     @property
     def over(self) -> bool:
-        """The exchange can add nothing: the answer is finished, or must be continued by another exchange."""
+        """The stream can add nothing: the answer is finished, or must be continued by another stream."""
         return self.finished or self.diverged or self.hidden > 0
 
     @property
@@ -80,14 +80,14 @@ class Answer:
         self._max_tokens = max_tokens
 
     def begin(self, *, again: bool) -> None:
-        """A new exchange begins: at the log's end, or `again` at the answer's beginning."""
+        """A new stream begins: at the log's end, or `again` at the answer's beginning."""
         self._predicted = 0
         self._silent = None
         self._replay = deque(self.ids if again else ())
         self.hidden = 0
         self.diverged = False
 
-    def take(self, event: Progress) -> list[TokenDelta]:
+    def take(self, event: CompletionEvent) -> list[TokenDelta]:
         """The new deltas. Not to be called once it is `over`."""
         deltas: list[TokenDelta] = []
         if self._silent is not None:
@@ -121,7 +121,7 @@ class Answer:
                 deltas += self._make(token, ends=eos and place == len(ids))
         return deltas
 
-    def _recover(self, event: Progress, missing: int) -> tuple[int, ...] | None:
+    def _recover(self, event: CompletionEvent, missing: int) -> tuple[int, ...] | None:
         """All ids of an event that has `missing` too few."""
         data = event.text.encode()
         logged = tuple(itertools.islice(self._replay, missing + len(event.tokens)))

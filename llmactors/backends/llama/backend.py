@@ -2,7 +2,7 @@
 
     LlamaBackend ── LlamaProcess ── pipes ── llama_child (xllamacpp, native code)
           ├──────── LlamaClient ─── HTTP ────────┘
-          └──────── Answer: from its events to the deltas of the log; pure
+          └──────── LlamaAnswer: from its events to the deltas of the log; pure
 
 A crash of native code is the child's death: `check` and every running `generate` then raise `LlamaCrashed`, the actor
 that owns the backend ends, and its supervisor makes a new one. The requests go on from their logs.
@@ -19,17 +19,17 @@ import trio
 
 from llmactors.backends.base import Capabilities, Job, Output, Takeover
 from llmactors.backends.fit import fit
-from llmactors.backends.llama.answer import Answer
+from llmactors.backends.llama.answer import LlamaAnswer
 from llmactors.backends.llama.child import ChildConfig
-from llmactors.backends.llama.client import Exchange, LlamaClient, sampling_of
+from llmactors.backends.llama.client import CompletionStream, LlamaClient, sampling_of
 from llmactors.backends.llama.gguf import read_gguf
-from llmactors.backends.llama.http import ConnectionLost
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
 from llmactors.backends.llama.prompt import Prompt, PromptReader
 from llmactors.backends.llama.quoting import Quoting
 from llmactors.backends.llama.stall import StallWatch
 from llmactors.backends.llama.vocabulary import Vocabulary, controls_of, vocabulary_of
 from llmactors.errors import BackendFailed, ModelError
+from llmactors.http.client_errors import HttpClientError
 from llmactors.messages import OPTIONAL_FIELDS, GenerateRequest, TokenDelta
 
 _PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"
@@ -128,7 +128,7 @@ class LlamaBackend:
             for token, piece in await client.pieces(_PROBE):
                 if self._vocabulary.piece(token) != piece:
                     raise ModelError(f"the tokenizer of {self._path.name} is of a kind that llmactors does not know")
-        except (ConnectionLost, msgspec.MsgspecError) as error:
+        except (HttpClientError, msgspec.MsgspecError) as error:
             raise LlamaCrashed(await self._process.obituary()) from error
         self._reader = PromptReader(client, self._vocabulary, Quoting(controls_of(gguf)), has_template=has_template)
         self.capabilities = self._declare(min(served_context, context))
@@ -150,29 +150,29 @@ class LlamaBackend:
             if job.tokens:
                 await prompt.ids()
             request = self._fit(request, prompt)
-            answer = Answer(self._vocabulary, request, job.tokens)
+            answer = LlamaAnswer(self._vocabulary, request, job.tokens)
             if not answer.finished and await self._ended(job):
                 answer.finish = "stop"
             if answer.finished:
                 yield _output(job, (), answer, prompt)
             while not answer.finished:
-                exchange = await self._begin(prompt, answer, request, exact=exact, again=again)
+                stream = await self._begin(prompt, answer, request, exact=exact, again=again)
                 try:
                     if not prompt.tokens:
-                        prompt.counted(exchange.prompt_tokens)
+                        prompt.counted(stream.prompt_tokens)
                         request = self._fit(request, prompt)
                         answer.limit(request.max_tokens)
                     while not answer.over:
-                        deltas = await self._next(exchange, answer)
+                        deltas = await self._next(stream, answer)
                         if deltas or answer.finished:
                             yield _output(job, deltas, answer, prompt)
                 finally:
-                    exchange.close()
+                    stream.close()
                 if answer.hidden and not answer.replaying:
                     deltas = await self._ask_hidden(prompt, answer, request, exact=exact)
                     yield _output(job, deltas, answer, prompt)
                 again = False
-        except (ConnectionLost, msgspec.MsgspecError) as error:
+        except (HttpClientError, msgspec.MsgspecError) as error:
             raise LlamaCrashed(await self._process.obituary()) from error
 
     async def check(self) -> None:
@@ -181,7 +181,7 @@ class LlamaBackend:
         try:
             with trio.move_on_after(self._settings.health_s) as deadline:
                 await self._client.health()
-        except ConnectionLost as error:
+        except HttpClientError as error:
             raise LlamaCrashed(await self._process.obituary()) from error
         except BackendFailed as error:
             raise LlamaCrashed(error.message) from error
@@ -227,8 +227,8 @@ class LlamaBackend:
         return await self._client.ends_answers(job.tokens[-1].token)
 
     async def _begin(
-        self, prompt: Prompt, answer: Answer, request: GenerateRequest, *, exact: bool, again: bool
-    ) -> Exchange:
+        self, prompt: Prompt, answer: LlamaAnswer, request: GenerateRequest, *, exact: bool, again: bool
+    ) -> CompletionStream:
         answer.begin(again=again)
         before: list[int] | str = prompt.known
         count, position = request.max_tokens, 0
@@ -238,9 +238,9 @@ class LlamaBackend:
         with self._stall.wait(trio.current_time, prompt_tokens=prompt.at_most + position):
             return await self._client.stream(before, count, sampling, cache=not exact)
 
-    async def _next(self, exchange: Exchange, answer: Answer) -> list[TokenDelta]:
-        with self._stall.wait(trio.current_time, prompt_tokens=exchange.unread):
-            events = await exchange.next()
+    async def _next(self, stream: CompletionStream, answer: LlamaAnswer) -> list[TokenDelta]:
+        with self._stall.wait(trio.current_time, prompt_tokens=stream.unread):
+            events = await stream.next()
         if not events:
             raise LlamaCrashed("llama.cpp ended a stream without a word")
         deltas: list[TokenDelta] = []
@@ -252,7 +252,7 @@ class LlamaBackend:
         return deltas
 
     async def _ask_hidden(
-        self, prompt: Prompt, answer: Answer, request: GenerateRequest, *, exact: bool
+        self, prompt: Prompt, answer: LlamaAnswer, request: GenerateRequest, *, exact: bool
     ) -> list[TokenDelta]:
         ids = [*await prompt.ids(), *answer.ids]
         sampling = sampling_of(request, position=len(answer.ids))
@@ -261,5 +261,5 @@ class LlamaBackend:
         return answer.take_whole(found, eos=eos)
 
 
-def _output(job: Job, deltas: Sequence[TokenDelta], answer: Answer, prompt: Prompt) -> Output:
+def _output(job: Job, deltas: Sequence[TokenDelta], answer: LlamaAnswer, prompt: Prompt) -> Output:
     return Output(job.key, deltas, answer.finish, prompt.tokens if answer.finished else 0)

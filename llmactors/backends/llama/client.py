@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from llmactors.backends.llama.answer import Progress
-from llmactors.backends.llama.http import ConnectionLost, HttpExchange, HttpServer
+from llmactors.backends.llama.answer import CompletionEvent
 from llmactors.errors import BackendFailed, InvalidRequest
+from llmactors.http.client import ClientResponse, ClientSettings, HttpClient
+from llmactors.http.client_errors import BadResponse, ConnectionCut
+from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
 from llmactors.messages import ChatMessage, GenerateRequest
 
 _MARGIN = 16
@@ -98,12 +100,12 @@ def _weighing(request: GenerateRequest) -> dict[str, Any]:
     return found
 
 
-class Exchange:
-    """One answer that is being streamed. Closing it makes llama.cpp stop."""
+class CompletionStream:
+    """One answer that is being streamed. Closing the stream makes llama.cpp stop."""
 
-    def __init__(self, http: HttpExchange) -> None:
-        self._http = http
-        self._rest = b""
+    def __init__(self, response: ClientResponse) -> None:
+        self._response = response
+        self._events = SseReader()
         self._ahead: list[_Event] = []
         self.prompt_tokens = 0
         """The length of the prompt."""
@@ -111,50 +113,55 @@ class Exchange:
         """The length of the prompt until the first token has come, then 0."""
 
     async def begin(self) -> None:
-        """Waits until llama.cpp begins with the prompt, which it says before it reads any of it. Raises as `next`."""
+        """Waits for the first event, which llama.cpp sends before it reads any of the prompt. Raises as `next`."""
+        if self._response.status != HTTPStatus.OK:
+            raise _refusal(self._response.status, await self._response.read())
         self._ahead = await self._receive()
         if not self._ahead:
-            raise ConnectionLost("llama.cpp ended a stream without a word")
+            raise ConnectionCut("llama.cpp ended a stream without an event", begun=True)
         self.prompt_tokens = self.unread = self._ahead[0].tokens_evaluated
 
-    async def next(self) -> list[Progress]:
-        """The events that came since, of which those about the prompt have no tokens; none at the end.
+    async def next(self) -> list[CompletionEvent]:
+        """Waits for the next events, of which those about the prompt have no tokens; none at the end.
 
         Raises:
             BackendFailed: llama.cpp gave this request up.
-            ConnectionLost: it broke.
+            HttpClientError: The connection broke, or the stream is malformed.
         """
         events, self._ahead = self._ahead or await self._receive(), []
         if any(event.tokens_predicted for event in events):
             self.unread = 0
-        return [_progress(event) for event in events]
+        return [_completion_event(event) for event in events]
 
     def close(self) -> None:
         """Never waits."""
-        self._http.close()
+        self._response.close()
 
     async def _receive(self) -> list[_Event]:
-        while chunk := await self._http.chunk():
-            *lines, self._rest = (self._rest + chunk).split(b"\n")
-            found = [
-                _event.decode(line[line.index(b"{") :]) for line in lines if line.startswith((b"data: {", b"error: {"))
-            ]
+        while data := await self._response.receive():
+            try:
+                found = self._events.feed(data)
+            except BadEventStream as error:
+                raise BadResponse(str(error)) from error
             if found:
-                return found
+                return [_parse(event) for event in found]
         return []
 
 
 class LlamaClient:
-    """One child's server. Raises `ConnectionLost` where the child does not answer.
+    """A client of one child's server. Raises `HttpClientError` where the child does not answer.
 
-    There are no deadlines for reading: the heartbeat tells a long prompt from a hang.
+    There are no deadlines for reading: the heartbeat tells a long prompt from a hang. No connection is used twice:
+    llama.cpp closes idle ones after five seconds, and a POST that meets this moment fails.
     """
 
     def __init__(self, base_url: str, api_key: str) -> None:
-        self._server = HttpServer(base_url, api_key)
+        headers = [("Authorization", f"Bearer {api_key}"), ("Content-Type", "application/json")]
+        self.url = base_url
+        self._http = HttpClient(base_url, headers=headers, settings=ClientSettings(max_idle=0))
 
     def __repr__(self) -> str:
-        return f"<LlamaClient {self._server!r}>"
+        return f"<LlamaClient {self._http!r}>"
 
     async def health(self) -> None:
         """Returns when the server answers that it is well."""
@@ -187,19 +194,18 @@ class LlamaClient:
 
     async def stream(
         self, prompt: Sequence[int] | str, count: int, sampling: dict[str, Any], *, cache: bool
-    ) -> Exchange:
-        """Begins to make up to `count` tokens behind `prompt`. The caller closes what it gets."""
+    ) -> CompletionStream:
+        """Begins to make up to `count` tokens behind `prompt`. The caller closes the stream."""
         # Only with reports of the progress does llama.cpp notice between two steps that nobody wants a prompt any more.
         body = _completion(prompt, count, sampling, cache=cache) | {"stream": True, "return_progress": True}
-        http = await self._server.request("POST", "/completion", msgspec.json.encode(body))
+        response = await self._http.open("POST", "/completion", msgspec.json.encode(body))
+        stream = CompletionStream(response)
         try:
-            await _require_ok(http)
-            exchange = Exchange(http)
-            await exchange.begin()
+            await stream.begin()
         except BaseException:
-            http.close()
+            stream.close()
             raise
-        return exchange
+        return stream
 
     async def complete(
         self, ids: Sequence[int], count: int, sampling: dict[str, Any], *, cache: bool
@@ -222,12 +228,10 @@ class LlamaClient:
         return msgspec.json.decode(await self._call("POST", path, msgspec.json.encode(body)), type=kind)
 
     async def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
-        http = await self._server.request(method, path, body)
-        try:
-            await _require_ok(http)
-            return await http.body()
-        finally:
-            http.close()
+        response = await self._http.fetch(method, path, body)
+        if response.status != HTTPStatus.OK:
+            raise _refusal(response.status, response.body)
+        return response.body
 
 
 def _completion(prompt: Sequence[int] | str, count: int, sampling: dict[str, Any], *, cache: bool) -> dict[str, Any]:
@@ -242,17 +246,19 @@ def at_most(prompt: Sequence[int] | str) -> int:
     return len(prompt.encode()) + _MARGIN if isinstance(prompt, str) else len(prompt)
 
 
-def _progress(event: _Event) -> Progress:
+def _parse(event: SseEvent) -> _Event:
+    found = _event.decode(event.data)
+    if event.name == "error" and found.error is None:
+        return _Event(error=msgspec.json.decode(event.data))
+    return found
+
+
+def _completion_event(event: _Event) -> CompletionEvent:
     if event.error is not None:
         raise BackendFailed(f"llama.cpp gave the request up: {event.error.get('message', 'no reason given')}")
     if event.prompt_progress is not None:
-        return Progress("", (), 0)  # its `tokens` hold a zero that is no token
-    return Progress(event.content, event.tokens, event.tokens_predicted, event.stop_type if event.stop else None)
-
-
-async def _require_ok(http: HttpExchange) -> None:
-    if http.status != HTTPStatus.OK:
-        raise _refusal(http.status, await http.body())
+        return CompletionEvent("", (), 0)  # its `tokens` hold a zero that is no token
+    return CompletionEvent(event.content, event.tokens, event.tokens_predicted, event.stop_type if event.stop else None)
 
 
 def _refusal(status: int, body: bytes) -> InvalidRequest | BackendFailed:

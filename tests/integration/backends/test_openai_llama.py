@@ -25,8 +25,7 @@ async def served(path: Path) -> AsyncIterator[tuple[LlamaBackend, OpenAIBackend]
     await llama.start()
     try:
         assert llama._connected is not None
-        server = llama._connected._server
-        settings = OpenAISettings.parse(f"http://{server._host}:{server._port}/v1,model=any,continue=true")
+        settings = OpenAISettings.parse(f"{llama._connected.url}/v1,model=any,continue=true")
         remote = OpenAIBackend(settings, keys=(llama._config.api_key,))
         await remote.start()
         yield llama, remote

@@ -64,11 +64,9 @@ async def both(gguf: Path) -> AsyncIterator[tuple[openai.AsyncOpenAI, openai.Asy
     async with local_node(ServedModel("smol", make)) as node:
         await node.wait_ready()
         assert made[0]._connected is not None
-        server, key = made[0]._connected._server, made[0]._config.api_key
+        server, key = made[0]._connected.url, made[0]._config.api_key
         async with (
-            openai.AsyncOpenAI(
-                base_url=f"http://{server._host}:{server._port}/v1", api_key=key, max_retries=0
-            ) as theirs,
+            openai.AsyncOpenAI(base_url=f"{server}/v1", api_key=key, max_retries=0) as theirs,
             openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key="none", max_retries=0) as ours,
         ):
             yield theirs, ours

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from llmactors.backends.llama.answer import Answer, Progress
+from llmactors.backends.llama.answer import CompletionEvent, LlamaAnswer
 from llmactors.backends.llama.vocabulary import Vocabulary
 from llmactors.messages import GenerateRequest, TokenDelta
 
@@ -14,14 +14,14 @@ END, A, B, HEAD, TAIL = 0, 1, 2, 3, 4
 REQUEST = GenerateRequest("r", "m", "hi", max_tokens=4)
 
 
-def answer(*logged: TokenDelta, stop: tuple[str, ...] = (), again: bool = False) -> Answer:
-    made = Answer(VOCABULARY, attrs.evolve(REQUEST, stop=stop), logged)
+def answer(*logged: TokenDelta, stop: tuple[str, ...] = (), again: bool = False) -> LlamaAnswer:
+    made = LlamaAnswer(VOCABULARY, attrs.evolve(REQUEST, stop=stop), logged)
     made.begin(again=again)
     return made
 
 
-def event(text: str, tokens: Sequence[int], predicted: int, ended: str | None = None) -> Progress:
-    return Progress(text, tokens, predicted, ended)
+def event(text: str, tokens: Sequence[int], predicted: int, ended: str | None = None) -> CompletionEvent:
+    return CompletionEvent(text, tokens, predicted, ended)
 
 
 def test_the_last_token_that_is_allowed_finishes_the_answer() -> None:
