@@ -16,6 +16,7 @@ from bench.peers.environments import PEERS, python_of
 from bench.processes import ROOT, START_S, Process, free_port, running, wait_until_answering
 from llmactors.backends.llama.backend import LlamaSettings
 from llmactors.backends.llama.child import ChildConfig, ChildReport
+from llmactors.config import as_variables
 from llmactors.load.processes import ProcessUsage
 from llmactors.testing.redis_server import RedisServer
 
@@ -84,11 +85,11 @@ def run_server(
     Raises:
         RuntimeError: The server did not start within a minute, or a peer could not be installed.
     """
-    environ = {f"LLMACTORS_{key.upper()}": str(value) for key, value in (settings or {}).items()}
     if name == ALONE:
-        with _alone(model, environ, root) as served:
+        with _alone(model, as_variables(settings or {}), root) as served:
             yield served
     elif name in _APPENDFSYNC:
+        environ = as_variables(settings or {})
         with _cluster(model, environ, gateways, workers, _APPENDFSYNC[name], root) as served:
             yield served
     elif name == LLAMA:

@@ -1,8 +1,10 @@
-"""The command line: `python -m llmactors COMMAND`, one module per command, and what several of them share: `flags`,
-`models` and `running` of those that serve, `client`, `sse` and `directory` of those that ask, and `tables`.
+"""The command line: `python -m llmactors COMMAND`, with one module for each command.
 
-An operator's mistake is one line on stderr and an exit code: 2 for what was typed or configured, 1 for what the machine
-does not have. Never a traceback.
+Commands share `flags` (settings as flags), `models` and `running` (commands that serve), `client`, `sse` and
+`directory` (commands that ask a running node or cluster), and `tables`.
+
+An operator's mistake is one line on standard error and an exit code: 2 for a wrong flag, variable or file, 1 for
+something that the machine does not have. There is no traceback.
 """
 
 import os
@@ -13,58 +15,33 @@ import cyclopts
 
 from llmactors import __version__
 from llmactors.actors import ActorError, leaves
+from llmactors.cli.commands import COMMANDS, GROUPS, summary
+from llmactors.cli.mistakes import explain
 from llmactors.errors import LlmactorsError, OperatorError
-
-app = cyclopts.App(
-    name="llmactors",
-    help="""Serve language models so that no accepted request or token is lost, whichever process dies.
-
-    Without a command it is `serve`: `llmactors --model mock` is `llmactors serve --model mock`.""",
-    version=__version__,
-)
-_COMMANDS = {
-    "serve": "Serve models, everything in one process: `serve --help` has the settings.",
-    "up": "Run a local cluster: gateways, workers and a Redis server.",
-    "gateway": "Serve HTTP and WebSocket for the workers of a cluster.",
-    "worker": "Run models for the gateways of a cluster.",
-    "drain": "Have a node of a cluster end in order.",
-    "tree": "Show the actors of a node, or of a cluster.",
-    "generate": "Stream one answer to the terminal.",
-    "load": "Put a load on a server, check every answer, and show how fast it is.",
-    "bench": "Measure how fast this machine serves, in half a minute.",
-    "pull": "Download a model.",
-    "demo": "Watch a stream survive a kill -9.",
-}
-# By their places: only the module of the command that runs is imported, so that what serves starts in half the time.
-for _name, _help in _COMMANDS.items():
-    app.command(f"llmactors.cli.{_name}:command", name=_name, help=_help)
-app.command("llmactors.cli.keys:app", name="keys", help="Make API keys, list them, and end them.")
-app.command("llmactors.cli.queue:app", name="queue", help="Look at a cluster's queue and its dead letters.")
 
 _ROOT_FLAGS = {"--help", "-h", "--version"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one command and exits the process with its code. Without a command name it is `serve`."""
+    """Runs one command and exits the process with its code. Without a command's name it runs `serve`."""
     sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def run(argv: list[str]) -> int:
     """Runs one command and returns its exit code."""
-    if not argv or (argv[0] not in _ROOT_FLAGS and argv[0] not in app):
-        argv = ["serve", *argv]
+    at_root = bool(argv) and argv[0] in _ROOT_FLAGS
+    command = argv if at_root or (argv and argv[0] in {*COMMANDS, *GROUPS}) else ["serve", *argv]
     try:
-        code = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
-    except cyclopts.UnusedCliTokensError as error:
-        _complain(f"there is no command or argument {' '.join(error.unused_tokens or ())!r}; see --help")
-        return 2
+        code = make_app(with_help=at_root)(
+            command, exit_on_error=False, print_error=False, result_action="return_value"
+        )
     except cyclopts.CycloptsError as error:
-        _complain(str(error))
+        _complain(explain(error, argv))
         return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output, as in `| head`, has had enough. Python would complain once more at exit.
+        # The reader of standard output, as in `| head`, is gone. Without this, Python reports the error at exit too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -74,6 +51,25 @@ def run(argv: list[str]) -> int:
         _complain(str(ours))
         return ours.exit_code if isinstance(ours, OperatorError) else 1
     return code if isinstance(code, int) else 0
+
+
+def make_app(*, with_help: bool) -> cyclopts.App:
+    """All commands. `with_help` gives each its line in the list of commands; it takes the time to read their modules.
+
+    The commands are registered by their places: only the module of the command that runs is imported, so that a server
+    starts in half the time.
+    """
+    app = cyclopts.App(
+        name="llmactors",
+        help="""Serve language models so that no accepted request or token is lost, whichever process dies.
+
+        Without a command, `llmactors` runs `serve`: `llmactors --model mock` is `llmactors serve --model mock`.""",
+        version=__version__,
+    )
+    for name in (*COMMANDS, *GROUPS):
+        attribute = "app" if name in GROUPS else "command"
+        app.command(f"llmactors.cli.{name}:{attribute}", name=name, help=summary(name) if with_help else None)
+    return app
 
 
 def operator_error(error: BaseException) -> LlmactorsError | ActorError | None:

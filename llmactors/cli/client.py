@@ -5,9 +5,10 @@ from typing import Annotated
 import httpx
 from cyclopts import Parameter
 
+from llmactors.config import URL_VARIABLE
 from llmactors.errors import LlmactorsError, Unavailable, from_code
 
-URL = Annotated[str, Parameter(env_var="LLMACTORS_URL", help="Where the node is.")]
+URL = Annotated[str, Parameter(env_var=URL_VARIABLE, help="Where the node is.")]
 API_KEY = Annotated[str | None, Parameter(env_var="GATEWAY_API_KEY", help="The node's API key.", show_default=False)]
 
 

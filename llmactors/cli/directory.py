@@ -1,4 +1,4 @@
-"""What the commands share that look into a cluster's node directory."""
+"""The node directory of a cluster, for the commands that read it."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,26 +7,25 @@ from typing import TypeVar
 import trio
 
 from llmactors.cluster.node_store import NodeStore
-from llmactors.config import load
+from llmactors.config import Settings
 from llmactors.redislink import RedisLink
 from llmactors.system.cluster_node import redis_url
 
 T = TypeVar("T")
 
 
-def with_directory(redis: str | None, namespace: str | None, work: Callable[[NodeStore], Awaitable[T]]) -> T:
-    """Runs `work` on the directory of that cluster."""
+def with_directory(settings: Settings, work: Callable[[NodeStore], Awaitable[T]]) -> T:
+    """Runs `work` on the node directory of the cluster that `settings` name. Raises `ConfigError` if none is."""
 
     async def run() -> T:
-        async with _directory(redis, namespace) as store:
+        async with _directory(settings) as store:
             return await work(store)
 
     return trio.run(run)
 
 
 @contextlib.asynccontextmanager
-async def _directory(redis: str | None, namespace: str | None) -> AsyncIterator[NodeStore]:
-    settings = load({"redis": redis, "namespace": namespace})
+async def _directory(settings: Settings) -> AsyncIterator[NodeStore]:
     link = RedisLink(redis_url(settings), name="llmactors-cli")
     async with trio.open_nursery() as nursery:
         await nursery.start(link.run)

@@ -5,23 +5,26 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
-from llmactors.cli import flags
 from llmactors.cli.directory import with_directory
+from llmactors.cli.flags import with_settings
 from llmactors.cluster.node_record import NodeRecord
 from llmactors.cluster.node_store import NodeStore
+from llmactors.config import Configuration
 from llmactors.errors import NotFound, Unavailable
 
 _LOOK_EVERY_S = 0.1
 
 
+@with_settings("drain")
 def command(
-    node: Annotated[str, Parameter(help="The node's name, as in `tree --cluster`.")],
+    configuration: Configuration,
+    node: Annotated[str, Parameter(help="The node's name, as `tree --cluster` shows it.")],
     /,
-    *,
-    redis: flags.REDIS = None,
-    namespace: flags.NAMESPACE = None,
 ) -> int:
-    """Have a node end in order, and wait until it is gone: a worker's requests move, a gateway's streams end."""
+    """Have a node of a cluster end in order, and wait until it has ended.
+
+    The requests of a worker move to other workers. The open streams of a gateway may end.
+    """
 
     async def drain(store: NodeStore) -> NodeRecord:
         record = await store.get(node)
@@ -29,11 +32,11 @@ def command(
             names = ", ".join(each.name for each in await store.records()) or "none"
             raise NotFound(f'there is no node "{node}"; there are: {names}')
         await store.ask_to_drain(record)
-        while await _is_there(store, record):  # noqa: ASYNC110 - it is in another process
+        while await _is_there(store, record):  # noqa: ASYNC110 - the node is another process
             await trio.sleep(_LOOK_EVERY_S)
         return record
 
-    record = with_directory(redis, namespace, drain)
+    record = with_directory(configuration.settings, drain)
     print(f"{record.role.value} {record.name} has drained and ended")
     return 0
 
@@ -42,5 +45,5 @@ async def _is_there(store: NodeStore, record: NodeRecord) -> bool:
     try:
         present = await store.get(record.name)
     except Unavailable:
-        return True  # nobody can tell at the moment
+        return True  # not known while Redis does not answer
     return present is not None and present.incarnation == record.incarnation

@@ -1,45 +1,79 @@
-"""Flags that several commands have."""
+"""Settings as the flags of commands, made from their declarations."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Concatenate, ParamSpec
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter, Token
 
-REDIS = Annotated[
-    str | None,
-    Parameter(
-        help="redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… with TLS, or unix://PATH. Also LLMACTORS_REDIS.",
-    ),
-]
-NAMESPACE = Annotated[str | None, Parameter(help="Which cluster on that Redis. [main]")]
-NAME = Annotated[str | None, Parameter(help="This node's name. [made of its role, host and pid]")]
-CONFIG = Annotated[Path | None, Parameter(help="A TOML file with settings.")]
-MODEL = Annotated[
-    list[str] | None,
-    Parameter(
-        help="NAME, PATH.gguf, hf:OWNER/REPO/FILE, openai:URL,model=NAME, MODULE:NAME, mock or mock:OPTIONS; "
-        "ALIAS=… names it. Repeatable.",
-        negative=(),
-    ),
-]
-SLOTS = Annotated[int | None, Parameter(help="Sequences decoded at once.")]
-CONTEXT = Annotated[int | None, Parameter(help="Tokens per sequence.")]
-THREADS = Annotated[int | None, Parameter(help="Threads per model.")]
-KEYS = Annotated[
-    str | None,
-    Parameter(
-        help="Where the API keys are: `redis` for the cluster's own, or the path of a key file. [none are asked]"
-    ),
-]
-RATE_LIMIT = Annotated[str | None, Parameter(help="COUNT/PERIOD per caller, as in 60/min.")]
-RATE_ALGORITHM = Annotated[str | None, Parameter(help="gcra or fixed_window. [gcra]")]
-MAX_QUEUED = Annotated[int | None, Parameter(help="Requests that may wait. [1024]")]
-RESUME_GRACE_S = Annotated[float | None, Parameter(help="A stream's life without a reader. [10]")]
-DRAIN_S = Annotated[float | None, Parameter(help="How long a shutdown waits for open streams. [20]")]
-HUNG_S = Annotated[float | None, Parameter(help="A backend silent for this long is restarted. [60]")]
-LEASE_S = Annotated[
-    float | None, Parameter(help="A worker silent for this long loses its requests; the same on all nodes. [1.5]")
-]
-LOG_LEVEL = Annotated[str | None, Parameter(help="debug, info, warning or error. [info]")]
-LOG_FORMAT = Annotated[str | None, Parameter(help="json, console or auto. [auto]")]
-ACCESS_LOG = Annotated[bool | None, Parameter(help="One log line per request.")]
+from llmactors.config import SETTINGS, Configuration, Setting, configure
+
+P = ParamSpec("P")
+
+EVERY_COMMAND = "*"
+"""In place of a command's name: a flag for each setting."""
+_CONFIG = "config"
+_CONFIG_FLAG = Annotated[Path | None, Parameter(help="A TOML file with settings. Flags and variables go before it.")]
+
+
+def with_settings(
+    command: str,
+) -> Callable[[Callable[Concatenate[Configuration, P], int]], Callable[..., int]]:
+    """Gives a function the settings that `command` takes as flags, and `--config`.
+
+    The function's first parameter, a `Configuration`, becomes one keyword for each of these flags. What they, the
+    variables and the file say is read and checked before the function runs. Raises `ConfigError` then.
+    """
+    settings = [each for each in SETTINGS.values() if command in each.commands or _is_flag_of_all(command, each)]
+
+    def decorate(function: Callable[Concatenate[Configuration, P], int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> int:
+            given: dict[str, Any] = {each.name: kwargs.pop(each.name, None) for each in settings}
+            file = kwargs.pop(_CONFIG, None)
+            return function(configure(given, file=file if isinstance(file, Path) else None), *args, **kwargs)
+
+        _, *own = inspect.signature(function).parameters.values()
+        added = [_keyword(_CONFIG, _CONFIG_FLAG), *(_keyword(each.name, _flag(each)) for each in settings)]
+        parameters = [*own, *added]
+        run.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": int}
+        return run
+
+    return decorate
+
+
+def _is_flag_of_all(command: str, setting: Setting) -> bool:
+    return command == EVERY_COMMAND and not setting.secret
+
+
+def _keyword(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _flag(setting: Setting) -> Any:
+    """The annotation from which cyclopts makes the flag. The value is checked where those of other sources are."""
+    value_name = "|".join(setting.choices) or setting.value_name
+    parameter = Parameter(
+        help=setting.help,
+        group=_group(setting.group),
+        show_default=setting.default_text or False,
+        negative=None if setting.value_type is bool else (),
+        metavar=f"{value_name}..." if setting.is_list else value_name,
+        converter=None if setting.value_type in {bool, list[str]} else _as_typed,
+    )
+    kind = str if setting.choices else setting.value_type
+    return Annotated[kind | None, parameter]
+
+
+@functools.cache
+def _group(name: str) -> Group:
+    order = list(dict.fromkeys(setting.group for setting in SETTINGS.values()))
+    return Group(name, sort_key=order.index(name))
+
+
+def _as_typed(_: type, tokens: list[Token]) -> str:
+    """The text of a flag, unconverted."""
+    return tokens[0].value

@@ -1,4 +1,7 @@
-"""`keys`: make API keys, list them, and end them."""
+"""Make API keys, list them, and end them.
+
+The keys are in a file, or in the Redis server of a cluster.
+"""
 
 import datetime as dt
 import re
@@ -20,8 +23,9 @@ from llmactors.access.keys.record import KeyRecord, KeyStatus
 from llmactors.access.keys.redis import RedisKeyStore
 from llmactors.access.keys.store import KeyStore
 from llmactors.access.keys.text import NewKey, new_key, read_key
-from llmactors.cli import flags, tables
-from llmactors.config import KEYS_IN_REDIS, Settings, load
+from llmactors.cli import tables
+from llmactors.cli.flags import with_settings
+from llmactors.config import KEYS_IN_REDIS, Configuration, Settings
 from llmactors.errors import ConfigError, Conflict
 from llmactors.limiter.limits import Limits
 from llmactors.redislink import RedisLink
@@ -29,17 +33,18 @@ from llmactors.system.cluster_node import redis_url
 
 T = TypeVar("T")
 
-app = cyclopts.App(name="keys", help="Make API keys, list them, and end them. They are in a file, or in Redis.")
+app = cyclopts.App(name="keys", help=__doc__)
 
 _DURATION = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>s|min|h|d)")
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
-_FILE = Annotated[str | None, Parameter(help="The key file. Also LLMACTORS_KEYS.")]
 _WHICH = Annotated[str, Parameter(help="The key's id, as in `keys list`, or the key.")]
 
 
 @app.command(name="create")
+@with_settings("keys")
 def create(
+    configuration: Configuration,
     *,
     tenant: Annotated[str, Parameter(help="Whom it is for. Tenants do not see each other's streams.")],
     name: Annotated[str, Parameter(help="A note for yourself.")] = "",
@@ -53,9 +58,6 @@ def create(
     tokens_per_day: Annotated[int | None, Parameter(help="Of the tenant, prompts and answers.")] = None,
     concurrent: Annotated[int | None, Parameter(help="Requests of the tenant at once.")] = None,
     expires: Annotated[str | None, Parameter(help="After how long it ends, as in 30d, 12h. [never]")] = None,
-    keys: _FILE = None,
-    redis: flags.REDIS = None,
-    namespace: flags.NAMESPACE = None,
 ) -> int:
     """Make a key and print it, alone, on standard output: this once, because only its hash is kept."""
     now = time.time()
@@ -77,16 +79,17 @@ def create(
             concurrent=concurrent,
         ),
     )
-    _with_store(keys, redis, namespace, lambda store: store.add(record))
+    _with_store(configuration, lambda store: store.add(record))
     _show(key, f"key {key.id} of tenant {tenant}; it is shown this once")
     return 0
 
 
 @app.default
 @app.command(name="list")
-def show(*, keys: _FILE = None, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int:
+@with_settings("keys")
+def show(configuration: Configuration) -> int:
     """List the keys and what they allow. The default."""
-    records = _with_store(keys, redis, namespace, lambda store: store.records())
+    records = _with_store(configuration, lambda store: store.records())
     if not records:
         print("there are no keys: every caller is refused")
         return 0
@@ -99,26 +102,24 @@ def show(*, keys: _FILE = None, redis: flags.REDIS = None, namespace: flags.NAME
 
 
 @app.command(name="revoke")
-def revoke(key: _WHICH, /, *, keys: _FILE = None, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int:
+@with_settings("keys")
+def revoke(configuration: Configuration, key: _WHICH, /) -> int:
     """End a key for good: its next request is refused, and its open WebSockets end."""
     key_id = _id_of(key)
-    record = _with_store(
-        keys, redis, namespace, lambda store: store.change(key_id, lambda record: record.revoke(time.time()))
-    )
+    record = _with_store(configuration, lambda store: store.change(key_id, lambda record: record.revoke(time.time())))
     print(f"key {record.id} of tenant {record.tenant} is revoked")
     return 0
 
 
 @app.command(name="rotate")
+@with_settings("keys")
 def rotate(
+    configuration: Configuration,
     key: _WHICH,
     /,
     *,
     overlap: Annotated[str, Parameter(help="How long the old secret stays good, as in 1h, 0s.")] = "1h",
     expires: Annotated[str | None, Parameter(help="A new end, from now on, as in 30d. [as before]")] = None,
-    keys: _FILE = None,
-    redis: flags.REDIS = None,
-    namespace: flags.NAMESPACE = None,
 ) -> int:
     """Give a key a new secret and print it as `create` does. It stays the same key, with what it allows."""
     now = time.time()
@@ -132,7 +133,7 @@ def rotate(
             raise Conflict(f"key {record.id} is {state.value}; make a new one with `keys create`")
         return extended.rotate(fresh, now, overlap_s)
 
-    record = _with_store(keys, redis, namespace, lambda store: store.change(fresh.id, change))
+    record = _with_store(configuration, lambda store: store.change(fresh.id, change))
     _show(fresh, f"key {record.id} of tenant {record.tenant}; its old secret is good for {overlap} more")
     return 0
 
@@ -152,13 +153,13 @@ def _id_of(text: str) -> str:
     return text
 
 
-def _with_store(
-    keys: str | None, redis: str | None, namespace: str | None, work: Callable[[KeyStore], Awaitable[T]]
-) -> T:
-    settings = load({"keys": keys, "redis": redis, "namespace": namespace})
-    if keys is not None and keys != KEYS_IN_REDIS and redis is not None:
+def _with_store(configuration: Configuration, work: Callable[[KeyStore], Awaitable[T]]) -> T:
+    settings = configuration.settings
+    names_file = settings.keys is not None and settings.keys != KEYS_IN_REDIS
+    redis_is_flag = configuration.is_from_flag("redis")
+    if names_file and configuration.is_from_flag("keys") and redis_is_flag:
         raise ConfigError("give --keys FILE or --redis URL, not both")
-    in_file = settings.keys is not None and settings.keys != KEYS_IN_REDIS and redis is None
+    in_file = names_file and not redis_is_flag
     if not in_file and not settings.redis:
         raise ConfigError("say where the keys are: --keys FILE, or --redis URL for those of a cluster")
 

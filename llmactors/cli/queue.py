@@ -1,4 +1,4 @@
-"""`queue`: what waits in a cluster's ledger, and what was given up."""
+"""Show the queue of a cluster and its dead letters, and requeue or purge these."""
 
 import contextlib
 import datetime as dt
@@ -13,8 +13,9 @@ import trio
 from rich.markup import escape
 from rich.table import Table
 
-from llmactors.cli import flags, tables
-from llmactors.config import Settings, load
+from llmactors.cli import tables
+from llmactors.cli.flags import with_settings
+from llmactors.config import Configuration, Settings
 from llmactors.errors import ConfigError, NotFound, OperatorError, Overloaded, Unavailable
 from llmactors.http.request_id import new_request_id
 from llmactors.ledger import SubmitOutcome
@@ -25,7 +26,7 @@ from llmactors.redislink.names import RedisNames
 from llmactors.system.cluster_node import redis_url
 from llmactors.system.wiring import ledger_settings
 
-app = cyclopts.App(name="queue", help="Look at a cluster's queue and its dead letters, and clear these away.")
+app = cyclopts.App(name="queue", help=__doc__)
 
 _TIMEOUT_S = 5.0
 _REQUEUED_GRACE_MS = 600_000
@@ -45,9 +46,10 @@ class _Letter:
 
 @app.default
 @app.command(name="show")
-def show(*, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int:
+@with_settings("queue")
+def show(configuration: Configuration) -> int:
     """Show how many requests wait, by model and class, and how many run. The default."""
-    with _connected(redis, namespace) as (client, prefix):
+    with _connected(configuration.settings) as (client, prefix):
         waiting = _waiting(client, prefix)
         counters = {name.decode(): int(value) for name, value in client.hgetall(f"{prefix}counters").items()}
         workers = client.zcard(f"{prefix}workers")
@@ -64,9 +66,10 @@ def show(*, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int
 
 
 @app.command(name="dead")
-def dead(*, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int:
+@with_settings("queue")
+def dead(configuration: Configuration) -> int:
     """List the requests that were given up, with the cause. Prompts are not shown."""
-    with _connected(redis, namespace) as (client, prefix):
+    with _connected(configuration.settings) as (client, prefix):
         letters = _letters(client, prefix)
     if not letters:
         print("there are no dead letters")
@@ -82,10 +85,11 @@ def dead(*, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int
 
 
 @app.command(name="requeue")
-def requeue(request_id: str, /, *, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int:
+@with_settings("queue")
+def requeue(configuration: Configuration, request_id: str, /) -> int:
     """Submit a dead letter anew, under an id of its own: the stream of the first has ended for good."""
-    settings = _settings(redis, namespace)
-    with _connected(redis, namespace) as (client, prefix):
+    settings = configuration.settings
+    with _connected(settings) as (client, prefix):
         letter = next((each for each in _letters(client, prefix) if each.request.id == request_id), None)
         if letter is None:
             raise NotFound(f"there is no dead letter {request_id}; see `queue dead`")
@@ -97,9 +101,10 @@ def requeue(request_id: str, /, *, redis: flags.REDIS = None, namespace: flags.N
 
 
 @app.command(name="purge")
-def purge(*, redis: flags.REDIS = None, namespace: flags.NAMESPACE = None) -> int:
+@with_settings("queue")
+def purge(configuration: Configuration) -> int:
     """Forget all dead letters."""
-    with _connected(redis, namespace) as (client, prefix):
+    with _connected(configuration.settings) as (client, prefix):
         forgotten = client.xtrim(f"{prefix}dead_letters", maxlen=0, approximate=False)
     print(f"forgot {forgotten} dead letters")
     return 0
@@ -117,14 +122,9 @@ async def _submit(settings: Settings, request: GenerateRequest) -> None:
         raise Overloaded("the queue is full; try again in a moment")
 
 
-def _settings(redis: str | None, namespace: str | None) -> Settings:
-    return load({"redis": redis, "namespace": namespace})
-
-
 @contextlib.contextmanager
-def _connected(redis: str | None, namespace: str | None) -> Iterator[tuple[Any, str]]:
+def _connected(settings: Settings) -> Iterator[tuple[Any, str]]:
     """redis-py's ordinary client, and the prefix of the ledger's keys."""
-    settings = _settings(redis, namespace)
     url = redis_url(settings)
     try:
         with redis_py.Redis.from_url(

@@ -11,27 +11,33 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 
-from llmactors.cli import flags
 from llmactors.cli.client import API_KEY, URL, get_json
 from llmactors.cli.directory import with_directory
+from llmactors.cli.flags import with_settings
 from llmactors.cluster.node_record import NodeRecord, Role
 from llmactors.cluster.node_store import NodeStore
+from llmactors.config import Configuration, Settings
 
 _COLOURS = {"running": "green", "starting": "yellow", "restarting": "red", "stopping": "yellow", "stopped": "dim"}
 
 
+@with_settings("tree")
 def command(
+    configuration: Configuration,
     *,
     url: URL = "http://127.0.0.1:8000",
     api_key: API_KEY = None,
-    cluster: Annotated[bool, Parameter(help="All nodes of a cluster, by way of its Redis.", negative=())] = False,
-    redis: flags.REDIS = None,
-    namespace: flags.NAMESPACE = None,
-    as_json: Annotated[bool, Parameter(name="--json", help="As one JSON object.")] = False,
+    cluster: Annotated[
+        bool, Parameter(help="Show all nodes of a cluster, as its Redis server knows them.", negative=())
+    ] = False,
+    as_json: Annotated[bool, Parameter(name="--json", help="Print one JSON object.", negative=())] = False,
 ) -> int:
-    """Show a running node's actors: incarnations, restarts, mailbox depths, and how the last incarnation ended."""
+    """Show the actors of a running node, or of all nodes of a cluster.
+
+    Each actor is shown with its incarnation, its restarts, its mailbox, and how its last incarnation ended.
+    """
     if cluster:
-        return _show_cluster(redis, namespace, as_json=as_json)
+        return _show_cluster(configuration.settings, as_json=as_json)
     root = get_json(url, "/v1/tree", api_key)
     if as_json:
         print(json.dumps(root, indent=2))
@@ -40,11 +46,11 @@ def command(
     return 0
 
 
-def _show_cluster(redis: str | None, namespace: str | None, *, as_json: bool) -> int:
+def _show_cluster(settings: Settings, *, as_json: bool) -> int:
     async def look(store: NodeStore) -> list[tuple[NodeRecord, Any]]:
         return [(record, await store.tree(record.name)) for record in await store.records()]
 
-    nodes = with_directory(redis, namespace, look)
+    nodes = with_directory(settings, look)
     if as_json:
         found = [{"node": msgspec.to_builtins(record), "tree": tree} for record, tree in nodes]
         print(json.dumps(found, indent=2))

@@ -12,60 +12,38 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from llmactors.cli import flags
+from llmactors.cli.flags import with_settings
 from llmactors.cli.models import serve_models
 from llmactors.cli.running import run_until_signal, set_up_logging
 from llmactors.cluster.local_cluster import ClusterMember, LocalCluster
-from llmactors.config import load
+from llmactors.config import Configuration
 from llmactors.errors import ConfigError
 
 
+@with_settings("up")
 def command(
+    configuration: Configuration,
     *,
-    gateways: Annotated[int, Parameter(help="How many gateways.")] = 2,
-    workers: Annotated[int, Parameter(help="How many workers.")] = 2,
-    redis: flags.REDIS = None,
-    model: flags.MODEL = None,
-    bind: Annotated[
-        str | None, Parameter(help="HOST:PORT of the first gateway; the others take the next. [127.0.0.1:8000]")
+    gateways: Annotated[int, Parameter(help="How many gateways to run.")] = 2,
+    workers: Annotated[int, Parameter(help="How many workers to run.")] = 2,
+    data_dir: Annotated[
+        Path | None,
+        Parameter(
+            help="Where the Redis server that `up` starts keeps its data. By default, the user's data directory."
+        ),
     ] = None,
-    data_dir: Annotated[Path | None, Parameter(help="Where the server of our own keeps its data.")] = None,
-    config: flags.CONFIG = None,
-    namespace: flags.NAMESPACE = None,
-    slots: flags.SLOTS = None,
-    context: flags.CONTEXT = None,
-    threads: flags.THREADS = None,
-    keys: flags.KEYS = None,
-    max_queued: flags.MAX_QUEUED = None,
-    drain_s: flags.DRAIN_S = None,
-    lease_s: flags.LEASE_S = None,
-    log_level: flags.LOG_LEVEL = None,
-    log_format: flags.LOG_FORMAT = None,
 ) -> int:
-    """Run gateways, workers and, without --redis, a Redis server on this machine. What dies is started again.
+    """Run a local cluster: gateways, workers and, without --redis, a Redis server.
 
-    Ctrl-C drains: the gateways first, then the workers, then the server.
+    A process that dies is started again. Ctrl-C ends the gateways first, then the workers, then the server, and lets
+    open streams end. Each flag is also a variable, as LLMACTORS_MODEL for --model, and a key of the configuration file,
+    as model.
     """
     if gateways < 1 or workers < 1:
         raise ConfigError("a cluster needs at least one gateway and one worker")
-    given = {
-        "redis": redis,
-        "model": model or None,
-        "bind": bind,
-        "namespace": namespace,
-        "slots": slots,
-        "context": context,
-        "threads": threads,
-        "keys": keys,
-        "max_queued": max_queued,
-        "drain_s": drain_s,
-        "lease_s": lease_s,
-        "log_level": log_level,
-        "log_format": log_format,
-    }
-    settings = load(given, file=config)
+    settings = configuration.settings
     set_up_logging(settings)
-    # Once and here, so that the workers do not all download it, and a wrong name is told at once.
+    # Here, so that a model is downloaded once and not by every worker, and a wrong name is reported at once.
     serve_models(settings)
     if settings.threads is None:
         settings = attrs.evolve(settings, threads=_share_of_cores(workers))
@@ -82,7 +60,7 @@ def command(
 
 
 def _share_of_cores(workers: int) -> int:
-    """Workers that each take all cores take them from each other."""
+    """The cores of one worker. Workers that each compute on all cores slow each other down."""
     return max(1, len(os.sched_getaffinity(0)) // workers)
 
 

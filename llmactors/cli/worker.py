@@ -1,57 +1,22 @@
 """`worker`: the models of a cluster."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from llmactors.cli import flags
+from llmactors.cli.flags import with_settings
 from llmactors.cli.models import serve_models
 from llmactors.cli.running import run_until_signal, set_up_logging
-from llmactors.config import load
+from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
 from llmactors.system.cluster_node import redis_url
 from llmactors.system.worker_node import WorkerNode
 
 
-def command(
-    *,
-    redis: flags.REDIS = None,
-    name: flags.NAME = None,
-    model: flags.MODEL = None,
-    metrics_bind: Annotated[
-        str | None, Parameter(help="HOST:PORT of /metrics and /readyz; '' for none. [127.0.0.1:9100]")
-    ] = None,
-    config: flags.CONFIG = None,
-    namespace: flags.NAMESPACE = None,
-    slots: flags.SLOTS = None,
-    context: flags.CONTEXT = None,
-    threads: flags.THREADS = None,
-    drain_s: flags.DRAIN_S = None,
-    hung_s: flags.HUNG_S = None,
-    lease_s: flags.LEASE_S = None,
-    log_level: flags.LOG_LEVEL = None,
-    log_format: flags.LOG_FORMAT = None,
-) -> int:
-    """Run one or more models for the gateways of a cluster. SIGTERM drains: its requests go on at other workers.
+@with_settings("worker")
+def command(configuration: Configuration) -> int:
+    """Run models for the gateways of a cluster.
 
-    Every flag is also a variable, LLMACTORS_REDIS for --redis, and a key of the configuration file.
+    SIGTERM drains the worker: other workers go on with its requests. Each flag is also a variable, as LLMACTORS_REDIS
+    for --redis, and a key of the configuration file, as redis.
     """
-    given = {
-        "redis": redis,
-        "name": name,
-        "model": model or None,
-        "metrics_bind": metrics_bind,
-        "namespace": namespace,
-        "slots": slots,
-        "context": context,
-        "threads": threads,
-        "drain_s": drain_s,
-        "hung_s": hung_s,
-        "lease_s": lease_s,
-        "log_level": log_level,
-        "log_format": log_format,
-    }
-    settings = load(given, file=config)
+    settings = configuration.settings
     redis_url(settings)
     set_up_logging(settings)
     listening = ListeningSocket(settings.metrics_bind, flag="--metrics-bind") if settings.metrics_bind else None

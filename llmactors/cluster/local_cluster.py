@@ -1,7 +1,6 @@
 """A whole cluster on one machine: a Redis server, workers and gateways, each a process, under one supervisor."""
 
 import fcntl
-import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ import trio
 
 from llmactors.actors import ActorDied, ActorRef, ActorSpec, Backoff, Phase, Restart, SupervisorSpec, Tree, run_phases
 from llmactors.cluster.child import ChildActor, ChildSpec, EndOrderly
-from llmactors.config import LISTS, PREFIX, Settings
+from llmactors.config import Settings, child_environment
 from llmactors.errors import BindError, OperatorError
 from llmactors.redislink.binary import any_server_binary
 from llmactors.telemetry import Metrics
@@ -65,7 +64,7 @@ class LocalCluster:
             settings = attrs.evolve(settings, redis=f"redis://127.0.0.1:{port}")
             server.append(self._server(any_server_binary(), port, data))
         self.settings = settings
-        self._environ = environ_of(settings)
+        self._environ = child_environment(settings)
         worker_binds = following(settings.metrics_bind, workers)
         gateway_binds = following(settings.bind, gateways, strict=True)
         self.members = (
@@ -200,17 +199,6 @@ async def _end(child: ActorRef) -> None:
         await child.ask(EndOrderly())
     except ActorDied:
         return  # it ended while, or before, it was asked
-
-
-def environ_of(settings: Settings) -> dict[str, str]:
-    """The environment in which a child has the very same settings. Secrets travel by it: everybody can read flags."""
-    ours = {PREFIX + name.upper() for name in attrs.fields_dict(Settings)}
-    environ = {name: value for name, value in os.environ.items() if name not in ours and name != "GATEWAY_API_KEY"}
-    for name, value in attrs.asdict(settings).items():
-        if value is None or name in {"name", "bind", "metrics_bind"}:
-            continue
-        environ[PREFIX + name.upper()] = " ".join(value) if name in LISTS else str(value)
-    return environ
 
 
 def free_port() -> int:

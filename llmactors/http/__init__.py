@@ -2,6 +2,7 @@
 
 The server:
 
+address         the text of an address to listen on
 server          the listening socket; accepts connections and drains them
 throttle        bounds how much of a burst of requests is worked on at once
 connection      the bytes of one connection: reads, writes, deadlines, the end

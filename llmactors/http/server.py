@@ -8,7 +8,8 @@ import msgspec
 import structlog
 import trio
 
-from llmactors.errors import BindError, ConfigError, InternalError, InvalidRequest
+from llmactors.errors import BindError, InternalError, InvalidRequest
+from llmactors.http.address import parse_address
 from llmactors.http.connection import ConnectionSettings, ServerConnection
 from llmactors.http.exchange import ErrorRenderer
 from llmactors.http.http1 import ErrorResponse, ProtocolSettings
@@ -52,7 +53,7 @@ class ListeningSocket:
     """
 
     def __init__(self, bind: str, *, flag: str = "--bind") -> None:
-        host, port = _split(bind, flag)
+        host, port = parse_address(bind, name=flag.removeprefix("--").replace("-", "_"))
         try:
             family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self.socket = socket.socket(family, kind, proto)
@@ -191,11 +192,3 @@ def _error_response(errors: ErrorRenderer) -> ErrorResponse:
         return headers, body
 
     return make
-
-
-def _split(bind: str, flag: str) -> tuple[str, int]:
-    host, colon, port = bind.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        name = flag.removeprefix("--").replace("-", "_")
-        raise ConfigError(f"`{name}` must be HOST:PORT, as in 127.0.0.1:8000, not {bind!r}")
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - only where the operator writes ":8000"

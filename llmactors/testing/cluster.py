@@ -14,6 +14,7 @@ import attrs
 import redis
 import trio
 
+from llmactors.config import as_variables
 from llmactors.testing.managed_process import ManagedProcess, Role
 from llmactors.testing.proxy import Proxy
 from llmactors.testing.redis_server import RedisServer
@@ -147,13 +148,12 @@ class Cluster:
             await nursery.start(proxy.run)
             self.proxies.append(proxy)
             redis_url = proxy.url
-        environ = {f"LLMACTORS_{key.upper()}": str(value) for key, value in self.settings.settings.items()}
         return ManagedProcess(
             role,
             name,
             (role, "--redis", redis_url, "--name", name, *more),
             self.directory,
-            {**environ, **self.settings.environ},
+            {**as_variables(self.settings.settings), **self.settings.environ},
             self.settings.restart_after_s,
             self.settings.module,
             python=self.settings.python,

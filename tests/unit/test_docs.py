@@ -28,7 +28,7 @@ SOCKET_ROUTE = "GET /v1/ws"
 DOCUMENT_ROUTE = "GET /openapi.json"
 _METRIC = re.compile(r"`(llm(?:_gateway|_worker|actors)_[a-z0-9_]+)`")
 _VARIABLE = re.compile(r"\bLLMACTORS_([A-Z_]*[A-Z])\b")
-_NOT_SETTINGS = {"URL", "CACHE"}
+_NOT_SETTINGS = {"URL", "CACHE", "PORT"}
 
 
 def _family(root: type[LlmactorsError]) -> set[type[LlmactorsError]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
+from llmactors.config import CACHE_VARIABLE
 from llmactors.errors import ModelError
 
 
@@ -25,7 +26,7 @@ class _Verified(msgspec.Struct, frozen=True):
 
 def cache_root(cache_dir: Path | None = None) -> Path:
     """Where models are kept: `cache_dir`, else `LLMACTORS_CACHE`, else the user's cache directory."""
-    chosen = cache_dir or os.environ.get("LLMACTORS_CACHE") or platformdirs.user_cache_dir("llmactors")
+    chosen = cache_dir or os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("llmactors")
     return Path(chosen) / "models"
 
 
@@ -85,10 +86,10 @@ def disk_errors(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ModelError(
-                f"the disk is full: free some space, or set LLMACTORS_CACHE to another place than {root}"
+                f"the disk is full: free some space, or set {CACHE_VARIABLE} to another place than {root}"
             ) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise ModelError(f"{root} cannot be written: set LLMACTORS_CACHE to a place that can") from error
+            raise ModelError(f"{root} cannot be written: set {CACHE_VARIABLE} to a place that can") from error
         raise ModelError(f"the model cannot be stored in {root}: {error.strerror or error}") from error
 
 

@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 import attrs
 
+from llmactors.backends.mock.settings import MockSettings
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.errors import ConfigError
 
@@ -41,7 +42,9 @@ def parse_model(text: str, *, installed: Collection[str] = ()) -> ModelSpec:
     """Reads `[ALIAS=]SOURCE`; `installed` are the names of backends that packages offer. Raises `ConfigError`."""
     alias, source = _split_alias(text.strip())
     if source == "mock" or source.startswith("mock:"):
-        return ModelSpec(alias or "mock", ModelKind.MOCK, source.partition(":")[2])
+        options = source.partition(":")[2]
+        MockSettings.parse(options)  # refuses what is wrong with the options
+        return ModelSpec(alias or "mock", ModelKind.MOCK, options)
     if source == "openai" or source.startswith("openai:"):
         options = source.partition(":")[2]
         upstreams = OpenAISettings.parse(options, name=alias).upstreams

@@ -104,8 +104,8 @@ def test_a_stop_string_ends_a_functions_answer(node: NodeProcess) -> None:
         ("os:sep", "`model`: os:sep is not a backend: it is a str, and cannot be called"),
         ("gpt=openai:", "`model`: openai: needs a URL, as in openai:http://host:8000/v1,model=NAME"),
         (
-            "gpt=openai:http://127.0.0.1:1/v1,key_env=LLMACTORS_TEST_NO_SUCH_KEY",
-            "`model`: key_env=LLMACTORS_TEST_NO_SUCH_KEY: there is no such variable, or it is empty",
+            "gpt=openai:http://127.0.0.1:1/v1,key_env=UPSTREAM_TEST_NO_SUCH_KEY",
+            "`model`: key_env=UPSTREAM_TEST_NO_SUCH_KEY: there is no such variable, or it is empty",
         ),
     ],
 )

@@ -77,8 +77,8 @@ async def test_a_crash_of_the_backend_asks_no_upstream_a_second_time() -> None:
 
 async def test_the_command_line_serves_an_upstream() -> None:
     async with upstream(good) as server:
-        model = f"gpt=openai:{server.url},model=far,key_env=LLMACTORS_TEST_KEY"
-        process = NodeProcess("--model", model, "--bind", "127.0.0.1:0", environ={"LLMACTORS_TEST_KEY": "sesame"})
+        model = f"gpt=openai:{server.url},model=far,key_env=UPSTREAM_TEST_KEY"
+        process = NodeProcess("--model", model, "--bind", "127.0.0.1:0", environ={"UPSTREAM_TEST_KEY": "sesame"})
         with process:
             url = await trio.to_thread.run_sync(process.wait_ready)
             async with httpx.AsyncClient(timeout=20) as client:

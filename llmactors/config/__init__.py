@@ -1,0 +1,31 @@
+"""The settings of a node: frozen, read once from defaults, a TOML file, variables and flags, in that order.
+
+settings      the declaration of every setting: the one file to edit when a setting is added
+declaration   what a declaration says, and what derives from it: key, variable, flag, checks, messages
+load          from the four sources to `Settings`, with the source of each value
+environment   settings as variables, and the environment of a child process
+show          a configuration as TOML or JSON, with secrets covered
+handbook      the table of all settings
+"""
+
+from llmactors.config.declaration import Setting
+from llmactors.config.environment import CACHE_VARIABLE, URL_VARIABLE, as_variables, child_environment
+from llmactors.config.load import Configuration, check_file, configure, load
+from llmactors.config.rates import parse_rate
+from llmactors.config.settings import KEYS_IN_REDIS, SETTINGS, Settings
+
+__all__ = [
+    "CACHE_VARIABLE",
+    "KEYS_IN_REDIS",
+    "SETTINGS",
+    "URL_VARIABLE",
+    "Configuration",
+    "Setting",
+    "Settings",
+    "as_variables",
+    "check_file",
+    "child_environment",
+    "configure",
+    "load",
+    "parse_rate",
+]

@@ -1,0 +1,88 @@
+"""Settings as environment variables: their text, those of other programs, and the environment of a child process."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llmactors.config.declaration import PREFIX, Setting
+from llmactors.config.nearest import nearest_or_all
+from llmactors.config.settings import SETTINGS, Settings
+from llmactors.errors import ConfigError
+
+URL_VARIABLE = "LLMACTORS_URL"
+"""The node that `generate`, `load` and `tree` talk to."""
+CACHE_VARIABLE = "LLMACTORS_CACHE"
+"""The directory in which downloaded models are kept."""
+_VARIABLES = {variable: setting for setting in SETTINGS.values() for variable in setting.variables}
+_KNOWN = {*_VARIABLES, URL_VARIABLE, CACHE_VARIABLE}
+# Kubernetes gives each container such variables for every service in its namespace, and Docker for every linked
+# container. They begin like ours where the service is called llmactors, or llmactors-gateway.
+_SERVICE_NAME = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)")
+_SERVICE_VALUES = (
+    (re.compile(r"\w+_PORT"), re.compile(r"(tcp|udp|sctp)://.*")),
+    (re.compile(r"\w+_NAME"), re.compile(r"/[^/]+/[^/]+")),
+)
+
+
+def given_variables(environ: Mapping[str, str]) -> Iterator[tuple[Setting, str, str]]:
+    """Each setting that has a variable in the environment, with the variable's name and text. Empty ones give none."""
+    for setting in SETTINGS.values():
+        for variable in setting.variables:
+            text = environ.get(variable)
+            if text and not _is_of_service(variable, text):
+                yield setting, variable, text
+                break
+
+
+def convert_text(setting: Setting, text: str) -> Any:
+    """The value that the text of a variable stands for. Raises `ConfigError` that names the setting.
+
+    The text of a list is a JSON array of texts if it begins with `[`, else it has one value in each line.
+    """
+    if not setting.is_list:
+        return setting.convert(text)
+    if not text.lstrip().startswith("["):
+        return setting.convert([line.strip() for line in text.splitlines() if line.strip()])
+    try:
+        return setting.convert(json.loads(text))
+    except ValueError:
+        raise ConfigError(
+            f'`{setting.name}` begins with [ and must then be a JSON array of texts, as in ["a", "b"]'
+        ) from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with the names of variables that begin like ours and are none of ours."""
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in _KNOWN and not _is_of_service(name, environ[name]):
+            yield f"there is no variable {name}{nearest_or_all(name, _KNOWN)}"
+
+
+def as_variables(values: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that give these values to settings of these names. None gives none."""
+    return {
+        SETTINGS[name].variable: _text_of(SETTINGS[name], value) for name, value in values.items() if value is not None
+    }
+
+
+def child_environment(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """`environ` for a child process that is to have the same settings, except those of one node alone.
+
+    Secrets reach the child this way too, because everybody on the machine can read its flags.
+    """
+    inherited = {name: getattr(settings, name) for name, setting in SETTINGS.items() if setting.inherited}
+    return {name: value for name, value in environ.items() if name not in _VARIABLES} | as_variables(inherited)
+
+
+def _text_of(setting: Setting, value: Any) -> str:
+    if setting.is_list:
+        return json.dumps([value] if isinstance(value, str) else list(value))
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _is_of_service(name: str, value: str) -> bool:
+    if _SERVICE_NAME.fullmatch(name):
+        return True
+    return any(names.fullmatch(name) and values.fullmatch(value) for names, values in _SERVICE_VALUES)

@@ -1,0 +1,108 @@
+"""Where settings come from: defaults, a TOML file, variables and flags. The later of these goes before the earlier."""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from llmactors.config.declaration import Setting
+from llmactors.config.environment import convert_text, given_variables, unknown_variables
+from llmactors.config.nearest import nearest_or_all
+from llmactors.config.settings import SETTINGS, Settings
+from llmactors.errors import ConfigError
+
+DEFAULT = "default"
+"""The source of a value that nobody gave."""
+
+
+@attrs.frozen
+class Configuration:
+    """Settings, and where each value comes from."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    """By name: `default`, the path of the file, the variable, or the flag."""
+
+    def is_from_flag(self, name: str) -> bool:
+        """Whether the setting was given as a flag."""
+        return self.sources[name] == SETTINGS[name].flag
+
+
+def load(flags: Mapping[str, object], *, file: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings. `flags` that are None were not given. Raises `ConfigError` that names what is wrong, and where."""
+    return configure(flags, file=file, environ=environ).settings
+
+
+def configure(
+    flags: Mapping[str, object], *, file: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> Configuration:
+    """As `load`, and says where each value comes from."""
+    collected = _Collected()
+    if file is not None:
+        collected.take_file(file)
+    collected.take_environment(environ)
+    collected.take_flags(flags)
+    if collected.problems:
+        raise ConfigError(collected.problems[0])
+    return Configuration(Settings(**collected.values), collected.sources)
+
+
+def check_file(file: Path) -> tuple[Configuration | None, list[str]]:
+    """What a file configures by itself, or None, and everything that is wrong with it."""
+    collected = _Collected()
+    try:
+        collected.take_file(file)
+    except ConfigError as error:
+        return None, [error.message]
+    if collected.problems:
+        return None, collected.problems
+    return Configuration(Settings(**collected.values), collected.sources), []
+
+
+@attrs.define
+class _Collected:
+    """Values as they come in; a later one takes the place of an earlier one."""
+
+    values: dict[str, Any] = attrs.field(factory=dict)
+    sources: dict[str, str] = attrs.field(factory=lambda: dict.fromkeys(SETTINGS, DEFAULT))
+    problems: list[str] = attrs.field(factory=list)
+
+    def take_file(self, file: Path) -> None:
+        for name, value in _read_file(file).items():
+            if name in SETTINGS:
+                self._take(SETTINGS[name], f"{file}", value)
+            else:
+                self.problems.append(f"{file}: there is no setting `{name}`{nearest_or_all(name, SETTINGS)}")
+
+    def take_environment(self, environ: Mapping[str, str]) -> None:
+        self.problems += unknown_variables(environ)
+        for setting, variable, text in given_variables(environ):
+            self._take(setting, variable, text, convert_text)
+
+    def take_flags(self, flags: Mapping[str, object]) -> None:
+        for name, value in flags.items():
+            if name not in SETTINGS:
+                self.problems.append(f"there is no setting `{name}`{nearest_or_all(name, SETTINGS)}")
+            elif value is not None:
+                self._take(SETTINGS[name], SETTINGS[name].flag, value)
+
+    def _take(
+        self, setting: Setting, source: str, value: Any, convert: Callable[[Setting, Any], Any] = Setting.convert
+    ) -> None:
+        try:
+            self.values[setting.name] = convert(setting, value)
+        except ConfigError as error:
+            self.problems.append(f"{source}: {error.message}")
+        self.sources[setting.name] = source
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error

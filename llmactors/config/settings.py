@@ -1,0 +1,301 @@
+"""All settings of a node, each declared once."""
+
+import re
+from typing import Literal
+
+import attrs
+
+from llmactors.config.declaration import (
+    Bytes,
+    Count,
+    CountOrZero,
+    FilledText,
+    NodeName,
+    PositiveSeconds,
+    Seconds,
+    Tokens,
+    setting,
+    settings_of,
+)
+from llmactors.config.masks import mask_model, mask_url
+from llmactors.config.rates import parse_rate
+from llmactors.errors import ConfigError
+
+KEYS_IN_REDIS = "redis"
+"""The value of `keys` that stands for the keys of the cluster."""
+
+# Which commands take a setting as a flag: those in which the setting has an effect.
+EVERY_NODE = frozenset({"serve", "gateway", "worker", "up"})
+WITH_GATEWAY = frozenset({"serve", "gateway", "up"})
+WITH_MODELS = frozenset({"serve", "worker", "up"})
+IN_CLUSTER = frozenset({"gateway", "worker", "up"})
+WITH_REDIS = IN_CLUSTER | {"keys", "queue", "drain", "tree"}
+NO_COMMAND: frozenset[str] = frozenset()
+
+# The headings under which help and handbook show them.
+MODELS = "Models"
+ADDRESSES = "Addresses"
+CALLERS = "Callers"
+LIMITS = "Limits"
+STREAMS = "Streams"
+CLUSTER = "Cluster"
+LOGS = "Logs"
+
+_ORIGIN = re.compile(r"https?://[^/?#@\s]+")
+
+
+def _check_origins(origins: tuple[str, ...]) -> None:
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ConfigError(f"`allowed_origins` must be origins, as in https://app.example.com, or *, not {origin!r}")
+
+
+def _check_models(models: tuple[str, ...]) -> None:
+    if not models or not all(map(str.strip, models)):
+        raise ConfigError("`model` must name at least one model, and no name may be empty")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """All settings of one node. Times are in seconds.
+
+    A field's name is the key of a configuration file. The variable of `drain_s` is `LLMACTORS_DRAIN_S`, and the flag is
+    `--drain-s`.
+    """
+
+    model: tuple[str, ...] = setting(
+        ("smollm2-135m",),
+        "A model to serve: NAME, PATH.gguf, hf:OWNER/REPO/FILE, openai:URL,model=NAME, MODULE:NAME, mock or "
+        "mock:OPTIONS. ALIAS=MODEL gives it another name. Several are allowed; requests that name none get the first.",
+        group=MODELS,
+        commands=WITH_MODELS,
+        placeholder="MODEL",
+        mask=mask_model,
+        check=_check_models,
+    )
+    slots: Count | None = setting(
+        None,
+        "How many sequences a model decodes at once. Each backend has its own default.",
+        group=MODELS,
+        commands=WITH_MODELS,
+    )
+    context: Tokens | None = setting(
+        None,
+        "The longest sequence, prompt and answer together. Each backend has its own default.",
+        group=MODELS,
+        commands=WITH_MODELS,
+    )
+    threads: Count | None = setting(
+        None,
+        "How many threads a model computes with. By default, as many as the process has cores.",
+        group=MODELS,
+        commands=WITH_MODELS,
+    )
+    batch_window_s: Seconds = setting(
+        0.02,
+        "How long the first request of a static batch waits for others.",
+        group=MODELS,
+        commands=WITH_MODELS,
+    )
+    stalled_s: PositiveSeconds = setting(
+        5.0,
+        "A backend that has work and produces nothing for this long makes its node not ready.",
+        group=MODELS,
+        commands=WITH_MODELS,
+    )
+    hung_s: PositiveSeconds = setting(
+        60.0,
+        "A backend that has work and produces nothing for this long is restarted.",
+        group=MODELS,
+        commands=WITH_MODELS,
+    )
+    bind: str = setting(
+        "127.0.0.1:8000",
+        "The address that HTTP and WebSocket clients connect to. The command `up` gives each further gateway the next "
+        "port.",
+        group=ADDRESSES,
+        commands=WITH_GATEWAY,
+        placeholder="HOST:PORT",
+        inherited=False,
+    )
+    metrics_bind: str = setting(
+        "127.0.0.1:9100",
+        "The address of a worker's /livez, /readyz, /metrics and /v1/tree. An empty text: the worker has none.",
+        group=ADDRESSES,
+        commands=frozenset({"worker", "up"}),
+        placeholder="HOST:PORT",
+        inherited=False,
+    )
+    api_key: FilledText | None = setting(
+        None,
+        "The one key that every caller must show, beside the keys of `keys`. The variable GATEWAY_API_KEY gives it "
+        "too. A flag would show the key to everybody on the machine, so there is none.",
+        group=CALLERS,
+        commands=NO_COMMAND,
+        secret=True,
+        other_variable="GATEWAY_API_KEY",
+    )
+    keys: FilledText | None = setting(
+        None,
+        "Where the API keys are: `redis` for those of the cluster, or the path of a key file. By default no key is "
+        "asked for. A store that holds no key lets nobody in.",
+        group=CALLERS,
+        commands=WITH_GATEWAY | {"keys"},
+        placeholder="PATH",
+    )
+    max_auth_failures: CountOrZero = setting(
+        20,
+        "How many wrong keys one address may show in a minute, at each gateway. 0: any number.",
+        group=CALLERS,
+        commands=WITH_GATEWAY,
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        (),
+        "Web pages of these origins may open a WebSocket, as in https://app.example.com, besides those of the same "
+        "host. `*`: all pages.",
+        group=CALLERS,
+        commands=WITH_GATEWAY,
+        placeholder="ORIGIN",
+        check=_check_origins,
+    )
+    rate_limit: str | None = setting(
+        None,
+        "How many requests each caller may send, as in 60/min, 5/s or 100/10s, over all gateways of a cluster "
+        "together. Give all gateways the same limit. By default there is none.",
+        group=LIMITS,
+        commands=WITH_GATEWAY,
+        placeholder="COUNT/PERIOD",
+        check=parse_rate,
+    )
+    rate_algorithm: Literal["gcra", "fixed_window"] = setting(
+        "gcra",
+        "How requests are counted for `rate_limit`: gcra spreads them evenly, fixed_window counts anew in each period.",
+        group=LIMITS,
+        commands=WITH_GATEWAY,
+    )
+    max_queued: Count = setting(
+        1024,
+        "How many requests may wait. Further ones are refused with the error OVERLOADED.",
+        group=LIMITS,
+        commands=WITH_GATEWAY,
+    )
+    max_body_bytes: Bytes = setting(
+        1024 * 1024,
+        "The largest request body, and the largest WebSocket message.",
+        group=LIMITS,
+        commands=WITH_GATEWAY,
+    )
+    drain_s: Seconds = setting(
+        20.0,
+        "How long a shutdown waits for open streams.",
+        group=STREAMS,
+        commands=EVERY_NODE,
+    )
+    resume_grace_s: Seconds = setting(
+        10.0,
+        "A stream without a reader is cancelled after this time.",
+        group=STREAMS,
+        commands=WITH_GATEWAY,
+    )
+    background_s: Seconds = setting(
+        3600.0,
+        "A background response without a reader is cancelled after this time.",
+        group=STREAMS,
+        commands=WITH_GATEWAY,
+    )
+    retention_s: Seconds = setting(
+        60.0,
+        "How long the answer of an ended request can be read again.",
+        group=STREAMS,
+        commands=EVERY_NODE,
+    )
+    tombstone_s: Seconds = setting(
+        600.0,
+        "For this long after `retention_s` the id of an ended request, and its idempotency key, are answered with "
+        "status 410. Then both are free again.",
+        group=STREAMS,
+        commands=EVERY_NODE,
+    )
+    write_s: Seconds = setting(
+        20.0,
+        "A client that takes no data for this long is disconnected.",
+        group=STREAMS,
+        commands=WITH_GATEWAY,
+    )
+    keep_alive_s: PositiveSeconds = setting(
+        15.0,
+        "A stream that is silent for this long is sent a keep-alive.",
+        group=STREAMS,
+        commands=WITH_GATEWAY,
+    )
+    flush_interval_s: Seconds = setting(
+        0.01,
+        "The shortest time between two writes to one stream.",
+        group=STREAMS,
+        commands=WITH_GATEWAY,
+    )
+    redis: str | None = setting(
+        None,
+        "The Redis server of the cluster: redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… with TLS, "
+        "unix://PATH, or sentinel://HOST:PORT,…/SERVICE. Everybody on the "
+        "machine can read a password in a flag; the variable hides it.",
+        group=CLUSTER,
+        commands=WITH_REDIS,
+        placeholder="URL",
+        mask=mask_url,
+    )
+    namespace: NodeName = setting(
+        "main",
+        "The name of the cluster. Clusters of different names share a Redis server without seeing each other.",
+        group=CLUSTER,
+        commands=WITH_REDIS,
+    )
+    name: NodeName | None = setting(
+        None,
+        "The name of this node in its cluster. By default the name is made of role, host and process id.",
+        group=CLUSTER,
+        commands=frozenset({"gateway", "worker"}),
+        inherited=False,
+    )
+    lease_s: PositiveSeconds = setting(
+        1.5,
+        "A worker that is silent for this long loses its requests to other workers. Give all nodes the same time.",
+        group=CLUSTER,
+        commands=IN_CLUSTER,
+    )
+    quarantine_from_attempt: Count = setting(
+        3,
+        "From this attempt on a request runs alone; if its worker crashes again, the request has failed. Raise the "
+        "number where machines are often lost for other reasons.",
+        group=CLUSTER,
+        commands=EVERY_NODE,
+        placeholder="ATTEMPT",
+    )
+    worker_grace_s: Seconds = setting(
+        10.0,
+        "How long requests for a model are still accepted after the model's last worker has left.",
+        group=CLUSTER,
+        commands=frozenset({"gateway", "up"}),
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info",
+        "The least important messages that are logged.",
+        group=LOGS,
+        commands=EVERY_NODE,
+    )
+    log_format: Literal["auto", "json", "console"] = setting(
+        "auto",
+        "The form of the log. auto: console where standard error is a terminal, and json elsewhere.",
+        group=LOGS,
+        commands=EVERY_NODE,
+    )
+    access_log: bool = setting(
+        False,
+        "Whether each request is logged.",
+        group=LOGS,
+        commands=WITH_GATEWAY,
+    )
+
+
+SETTINGS = settings_of(Settings)
+"""All settings by name: what help, configuration files, variables and the handbook are made from."""
