@@ -1,4 +1,4 @@
-"""Whether the promise was kept: each accepted request ended once, with each token once, each the right one. Pure."""
+"""Judges a history: did each accepted request end once, with each token once and every token right? Pure."""
 
 import math
 from collections import Counter
@@ -11,7 +11,7 @@ from llmactors.backends.mock.oracle import sequence_hash, token_of
 from llmactors.testing.history import Gap, History, RequestHistory
 
 Oracle = Callable[[RequestHistory], Sequence[str] | None]
-"""The texts of the right answer's tokens; None where they are not known."""
+"""Returns the texts of the tokens of the right answer; None if the right answer is not known."""
 
 _EXAMPLES = 3
 _BROKEN = (
@@ -30,66 +30,74 @@ _BROKEN = (
 
 
 class KeyObserver(Protocol):
-    """Sees what is left in the store."""
+    """Looks for keys that a load left in the store of the ledger."""
 
     def keys_left(self) -> Sequence[str]:
-        """What should be gone, and is not."""
+        """The keys that should be gone by now."""
 
 
 def mock_answer(request: RequestHistory) -> Sequence[str]:
-    """The oracle for the mock backend, as long as it ends by `max_tokens` alone."""
+    """The oracle for the mock backend, for answers that only `max_tokens` ends."""
     base = sequence_hash(request.prompt, request.seed)
     return [token_of(base, seq).text for seq in range(1, request.max_tokens + 1)]
 
 
 @attrs.define
 class CheckReport:
-    """What all requests together amount to. `broken` counts what may never happen."""
+    """The judgement on all requests of a load. `broken` counts what must never happen."""
 
     accepted: int = 0
+    """Requests that were accepted."""
     ended_once: int = 0
-    """With one terminal event, whether `done` or an explicit `error`."""
+    """Requests with exactly one terminal event, whether `done` or an explicit `error`."""
     finished: int = 0
-    """With `done`."""
+    """Requests whose first terminal event is `done`."""
     tokens: int = 0
-    """Right ones, each counted once."""
+    """Right tokens, each counted once."""
     lost_requests: int = 0
-    """Accepted, and without any terminal event."""
+    """Accepted requests without a terminal event."""
     lost: int = 0
-    """Tokens that the log must have had and the client never saw."""
+    """Tokens that must have been in the log and that the client never saw."""
     repeated: int = 0
+    """Tokens that the client saw before."""
     disordered: int = 0
-    """Tokens that came after one with a higher seq."""
+    """Tokens that came after a token with a higher seq."""
     wrong: int = 0
-    """Tokens whose text is not the oracle's, or that lie beyond its end."""
+    """Tokens whose text differs from the right answer, or that come after the end of the right answer."""
     second_ends: int = 0
+    """Terminal events after the first one of a request."""
     wrong_ends: int = 0
     """Terminal events whose seq or usage does not fit the tokens."""
     after_end: int = 0
+    """Tokens after a terminal event."""
     foreign: int = 0
+    """Events of another stream, and requests whose id another request has too."""
     replays: int = 0
+    """Logs that were read a second time."""
     replays_differ: int = 0
-    """Logs that read otherwise the second time."""
+    """Logs whose second reading differs from the first."""
     keys_left: int = 0
+    """Keys that the load left in the store."""
     failures: Counter[str] = attrs.field(factory=Counter)
-    """Explicit `error` ends, by code. Not a loss; whether one may happen depends on the faults."""
+    """Terminal `error` events, by code. They are no loss; which codes may occur depends on the faults."""
     refused: Counter[str] = attrs.field(factory=Counter)
     unknown: Counter[str] = attrs.field(factory=Counter)
     http_errors: Counter[str] = attrs.field(factory=Counter)
     reconnects: int = 0
     gaps: list[Gap] = attrs.field(factory=list)
-    """Silences longer than the threshold that `check` was given."""
+    """Gaps longer than the argument `gap_threshold_s` of `check`."""
     takeover_gaps: list[Gap] = attrs.field(factory=list)
-    """Those of them that span one of the moments that `check` was given."""
+    """The gaps that span one of the moments in the argument `takeovers_at` of `check`."""
     first_token_s: list[float] = attrs.field(factory=list)
-    """From acceptance to the first token."""
+    """The time from the acceptance of each request to its first token."""
     strikes: dict[str, int] = attrs.field(factory=dict)
-    """The faults, by name."""
+    """How often each fault struck, by its name."""
     examples: list[str] = attrs.field(factory=list)
+    """A sentence for each of the first few broken promises of each kind."""
 
     @property
     def broken(self) -> dict[str, int]:
-        """Each kind of broken promise that was seen, and how often. Empty is good."""
+        """The number of broken promises by kind. Empty if every promise was kept."""
         return {kind: count for kind in _BROKEN if (count := getattr(self, kind))}
 
     def __str__(self) -> str:
@@ -119,7 +127,7 @@ class CheckReport:
         return "\n  ".join([*lines, *self.examples])
 
     def complain(self, kind: str, request: RequestHistory, detail: str, count: int = 1) -> None:
-        """Counts something broken, and keeps the first few of its kind as examples."""
+        """Counts `count` broken promises of one kind, and keeps the first few of the kind as examples."""
         if count <= 0:
             return
         setattr(self, kind, getattr(self, kind) + count)
@@ -136,18 +144,18 @@ def check(
     strikes: Mapping[str, int] | None = None,
     takeovers_at: Sequence[float] = (),
 ) -> CheckReport:
-    """Judges a whole history. Call it once the load has settled: what is open then is lost.
+    """Judges a whole history after its load has ended: a request that is still open counts as lost.
 
     Args:
         history: What the clients of one load saw.
         oracle: The right answers.
-        observer: Looks what is left in the store; None looks nowhere.
-        gap_threshold_s: Shorter silences are of no interest.
-        strikes: The faults by name, to be printed.
-        takeovers_at: When faults struck whose gaps are to be told from the others, as in `nemeses.moments`.
+        observer: Looks for keys that the load left in the store; None: nobody looks.
+        gap_threshold_s: Shorter gaps are left out of the report.
+        strikes: How often each fault struck, for the printed report: `nemeses.strikes`.
+        takeovers_at: When the faults struck whose gaps are listed as `takeover_gaps`: `nemeses.moments`.
     """
     gaps = history.gaps(gap_threshold_s)
-    verdict = CheckReport(
+    report = CheckReport(
         accepted=len(history.requests),
         refused=history.refused,
         unknown=history.unknown,
@@ -158,75 +166,75 @@ def check(
     )
     ids = Counter(request.id for request in history.requests)
     for request in history.requests:
-        _check_request(verdict, request, oracle(request))
-        verdict.complain("foreign", request, "its id was given to another request too", ids[request.id] > 1)
+        _check_request(report, request, oracle(request))
+        report.complain("foreign", request, "its id was given to another request too", ids[request.id] > 1)
     if observer is not None:
         left = observer.keys_left()
-        verdict.keys_left = len(left)
-        verdict.examples += [f"key left: {key}" for key in left[:10]]
-    return verdict
+        report.keys_left = len(left)
+        report.examples += [f"key left: {key}" for key in left[:10]]
+    return report
 
 
-def _check_request(verdict: CheckReport, request: RequestHistory, answer: Sequence[str] | None) -> None:
-    verdict.reconnects += request.reconnects
+def _check_request(report: CheckReport, request: RequestHistory, answer: Sequence[str] | None) -> None:
+    report.reconnects += request.reconnects
     if request.tokens and request.accepted_at is not None:
-        verdict.first_token_s.append(request.tokens[0].at - request.accepted_at)
-    right = _check_tokens(verdict, request, answer)
-    verdict.tokens += len(right)
-    _check_ends(verdict, request, answer, right)
-    verdict.complain("foreign", request, "events of another stream", request.foreign)
-    verdict.complain("after_end", request, "tokens after the end", request.tokens_after_end)
+        report.first_token_s.append(request.tokens[0].at - request.accepted_at)
+    right = _check_tokens(report, request, answer)
+    report.tokens += len(right)
+    _check_ends(report, request, answer, right)
+    report.complain("foreign", request, "events of another stream", request.foreign)
+    report.complain("after_end", request, "tokens after the end", request.tokens_after_end)
     if (again := request.replay) is not None:
-        verdict.replays += 1
+        report.replays += 1
         if _content(again) != _content(request):
-            verdict.complain("replays_differ", request, f"{again!r} after {request!r}")
+            report.complain("replays_differ", request, f"{again!r} after {request!r}")
 
 
-def _check_tokens(verdict: CheckReport, request: RequestHistory, answer: Sequence[str] | None) -> set[int]:
-    """The seqs of right tokens."""
+def _check_tokens(report: CheckReport, request: RequestHistory, answer: Sequence[str] | None) -> set[int]:
+    """Judges the tokens of one request, and returns the seqs of the right ones."""
     seen: dict[int, str] = {}
     right: set[int] = set()
     highest = 0
     for seq, text, _ in request.tokens:
         if seq in seen:
-            verdict.complain("repeated", request, f"seq {seq} came again")
-            verdict.complain("wrong", request, f"seq {seq} was {seen[seq]!r}, then {text!r}", seen[seq] != text)
+            report.complain("repeated", request, f"seq {seq} came again")
+            report.complain("wrong", request, f"seq {seq} was {seen[seq]!r}, then {text!r}", seen[seq] != text)
             continue
         seen[seq] = text
-        verdict.complain("disordered", request, f"seq {seq} came after {highest}", seq < highest)
+        report.complain("disordered", request, f"seq {seq} came after {highest}", seq < highest)
         highest = max(highest, seq)
         if seq < 1 or (answer is not None and (seq > len(answer) or answer[seq - 1] != text)):
             expected = answer[seq - 1] if answer and 1 <= seq <= len(answer) else None
-            verdict.complain("wrong", request, f"seq {seq} is {text!r}, not {expected!r}")
+            report.complain("wrong", request, f"seq {seq} is {text!r}, not {expected!r}")
         else:
             right.add(seq)
     return right
 
 
-def _check_ends(verdict: CheckReport, request: RequestHistory, answer: Sequence[str] | None, right: set[int]) -> None:
+def _check_ends(report: CheckReport, request: RequestHistory, answer: Sequence[str] | None, right: set[int]) -> None:
     highest = max((token.seq for token in request.tokens), default=0)
     seen = len({token.seq for token in request.tokens if token.seq >= 1})
     if not request.ends:
         detail = f"no end after seq {highest}" + (f", answered {request.gone}" if request.gone else "")
-        verdict.complain("lost_requests", request, detail)
-        verdict.complain("lost", request, f"holes below seq {highest}", highest - seen)
+        report.complain("lost_requests", request, detail)
+        report.complain("lost", request, f"holes below seq {highest}", highest - seen)
         return
     end = request.ends[0]
-    verdict.ended_once += len(request.ends) == 1
-    verdict.complain("second_ends", request, f"{[each.name for each in request.ends]}", len(request.ends) - 1)
+    report.ended_once += len(request.ends) == 1
+    report.complain("second_ends", request, f"{[each.name for each in request.ends]}", len(request.ends) - 1)
     if end.name == "done":
-        verdict.finished += 1
+        report.finished += 1
         length = highest if answer is None else max(highest, len(answer))
-        # What `done` says counts too: a log that is short in the middle of an unknown answer shows only there.
+        # If the right answer is unknown, only the seq of `done` shows that the last tokens are missing.
         length = max(length, end.seq - 1) if answer is None else length
         said = end.completion_tokens
         fits = end.seq == highest + 1 and (said is None or said == len(right) or answer is None)
     else:
-        verdict.failures[end.code or "?"] += 1
+        report.failures[end.code or "?"] += 1
         length = max(highest, end.seq - 1)
         fits = end.name == "error" and bool(end.code) and end.seq > highest
-    verdict.complain("lost", request, f"{seen} of {length} tokens", length - seen)
-    verdict.complain("wrong_ends", request, f"{end} after seq {highest}", not fits)
+    report.complain("lost", request, f"{seen} of {length} tokens", length - seen)
+    report.complain("wrong_ends", request, f"{end} after seq {highest}", not fits)
 
 
 def _content(request: RequestHistory) -> tuple[dict[int, str], list[tuple[str, int, str]]]:
@@ -235,7 +243,7 @@ def _content(request: RequestHistory) -> tuple[dict[int, str], list[tuple[str, i
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float]:
-    """p50, p99 and the largest, exact, by nearest rank; empty where there is nothing."""
+    """The exact p50, p99 and maximum of `values` by the nearest-rank method; empty if there are no values."""
     ordered = sorted(values)
     if not ordered:
         return {}
@@ -247,7 +255,7 @@ def percentiles(values: Iterable[float]) -> dict[str, float]:
 
 
 def gaps_at(gaps: Iterable[Gap], moments: Sequence[float], *, slack_s: float = 0.1) -> list[Gap]:
-    """Those that span one of `moments`, give or take: what clients saw of the faults that struck then."""
+    """The gaps that span one of `moments` or begin up to `slack_s` after one: the effect of faults at these moments."""
     return [gap for gap in gaps if any(gap.begun - slack_s <= moment <= gap.ended for moment in moments)]
 
 

@@ -1,4 +1,4 @@
-"""A whole cluster on this machine: a real Redis, gateways and workers as real processes, a proxy before each."""
+"""A whole cluster on this machine: a real Redis server, and gateways and workers as real processes."""
 
 import contextlib
 import shutil
@@ -22,35 +22,38 @@ from llmactors.testing.redis_server import RedisServer
 
 @attrs.frozen(kw_only=True)
 class ClusterSettings:
-    """What to bring up."""
+    """Which processes a cluster has, and how they are configured."""
 
     gateways: int = 2
     workers: int = 2
     module: str = "llmactors"
-    """What `python -m` runs: another design with the same commands can stand in."""
+    """The module that `python -m` runs for each process. Another implementation of the same commands may replace it."""
     python: str = sys.executable
-    """Which Python runs it."""
+    """The Python interpreter of the processes."""
     model: str = "mock:step_ms=20,slots=64"
     binary: str | None = None
-    """The server's; None: any that this machine has."""
+    """The program of the Redis server; None: any server that this machine has."""
     appendfsync: str = "always"
     redis_options: Mapping[str, str] = attrs.field(factory=dict)
     proxied: bool = False
-    """Whether each process reaches Redis through a proxy of its own."""
+    """Whether each process connects to Redis through a proxy of its own."""
     settings: Mapping[str, object] = attrs.field(factory=dict)
-    """Of every process: `{"retention_s": 5}` is `LLMACTORS_RETENTION_S=5`."""
+    """Settings of every process: `{"retention_s": 5}` becomes the variable `LLMACTORS_RETENTION_S=5`."""
     environ: Mapping[str, str] = attrs.field(factory=dict)
+    """Environment variables of every process, beside those of this process."""
     gateway_arguments: Sequence[str] = ()
     worker_arguments: Sequence[str] = ()
     restart_after_s: float = 0.3
+    """How long after its end a process is started again."""
     start_s: float = 30.0
-    """All processes must be ready within this."""
+    """How long the start of all processes may take together."""
 
 
 class Cluster:
-    """An async context manager: ready when it is entered; no process and no file is left behind it.
+    """A running cluster, as an async context manager.
 
-    A process that ends is started again after a moment, unless `member.kept_up` is set to false.
+    The block begins when all processes are ready. After the block no process and no file of the cluster is left. A
+    process that ends is started again after `restart_after_s`, unless its `kept_up` is false.
     """
 
     def __init__(self, settings: ClusterSettings | None = None) -> None:
@@ -62,9 +65,9 @@ class Cluster:
         self.workers: list[ManagedProcess] = []
         self.proxies: list[Proxy] = []
         self.directory = Path()
-        """Where the processes' stdout and stderr are, until the end."""
+        """The folder of the processes' stdout and stderr; deleted at the end of the block."""
         self.redis_lock = trio.Lock()
-        """Held by whoever stops, starts or freezes the server."""
+        """Hold this lock while you stop, start or freeze the Redis server."""
         self._running: contextlib.AbstractAsyncContextManager[Self] | None = None
 
     def __repr__(self) -> str:
@@ -72,35 +75,36 @@ class Cluster:
 
     @property
     def members(self) -> list[ManagedProcess]:
-        """All processes but the server."""
+        """All processes except the Redis server."""
         return [*self.gateways, *self.workers]
 
     @property
     def gateway_urls(self) -> list[str]:
-        """Where the gateways are, also those that are down: a client cannot know."""
+        """The URLs of all gateways, including gateways that are down: a client cannot know which these are."""
         return [member.url for member in self.gateways]
 
     def client(self) -> "redis.Redis":
-        """redis-py's, past all proxies."""
+        """A redis-py client that is connected to the Redis server directly, past all proxies."""
         return self.redis.client()
 
     def tracebacks(self) -> list[str]:
-        """Those in any process's stderr. A process that was killed writes none, and no other may."""
+        """The tracebacks in the stderr of any process. There should be none, whatever was killed."""
         return [text for member in self.members for text in member.tracebacks()]
 
     async def wait_ready(self) -> None:
-        """Until each process is up."""
+        """Waits until every process is ready."""
         for member in self.members:
             await member.wait_ready()
 
     async def restart_redis(self, *, down_s: float = 0.0) -> None:
-        """As `kill -9` and, after `down_s`, a start with what its file has."""
+        """Kills the Redis server as `kill -9` does, and after `down_s` starts it with the data in its file."""
         async with self.redis_lock:
             await trio.to_thread.run_sync(self.redis.kill)
             try:
                 await trio.sleep(down_s)
             finally:
-                # Also when the fault was cut short: the load still needs a server. A start has a limit of its own.
+                # The server is started even if this call is cancelled, since the load still needs it. The start has a
+                # time limit of its own.
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self.redis.start)
 

@@ -1,4 +1,4 @@
-"""An independent look into Redis, with redis-py's ordinary client: which keys a run left behind."""
+"""Finds the keys that a run left in Redis, with redis-py instead of the code under test."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatch
@@ -20,17 +20,17 @@ NODE_RECORDS = (
     _ANY.ledger(LedgerKey.DEAD_WORKERS),
     _ANY.ledger(LedgerKey.COUNTERS),
 )
-"""Patterns of the keys that a cluster has for as long as it lives, however much it served."""
+"""Patterns of the keys that a cluster has while its nodes run, however many requests were served."""
 
 TOMBSTONES = (_ANY.ledger(LedgerKey.GONE, "*"),)
-"""Patterns of what is left of a request for a time, once its log is deleted."""
+"""Patterns of the keys that stay for a time after the log of a request is deleted."""
 
 LEFT_AT_REST = (*NODE_RECORDS, *TOMBSTONES, _ANY.ledger(LedgerKey.DEAD_LETTERS), _ANY.ledger(LedgerKey.STOPS, "*"))
-"""Patterns of what may be in Redis once every request has ended. All but the nodes' records has a time to live."""
+"""Patterns of the keys that may be in Redis once every request has ended. All but the node records expire."""
 
 
 class RedisKeys:
-    """What is in the store beyond what was there when this was made."""
+    """The keys that are in Redis now and were not there when this object was made."""
 
     def __init__(self, client: "redis.Redis", *, allowed: Iterable[str] = NODE_RECORDS + TOMBSTONES) -> None:
         self._client = client
@@ -41,15 +41,15 @@ class RedisKeys:
         return f"<RedisKeys above {len(self._base)}>"
 
     def keys_left(self) -> list[str]:
-        """New keys, but for those that match a pattern of `allowed`."""
+        """New keys that match no pattern of `allowed`."""
         return self._but_for(self._allowed)
 
     def keys_without_ttl(self) -> list[str]:
-        """New keys that would stay for ever, but for the records of nodes."""
+        """New keys that never expire, except the records of nodes."""
         return [key for key in self._but_for(NODE_RECORDS) if self._client.ttl(key) == -1]
 
     async def wait_none_left(self, *, within_s: float) -> list[str]:
-        """Waits for what has a TTL to go; what is left after that."""
+        """Waits until no new key is left, or `within_s` has passed; returns the keys that are left."""
         with trio.move_on_after(within_s):
             while await trio.to_thread.run_sync(self.keys_left):  # noqa: ASYNC110 - another process's state
                 await trio.sleep(0.2)

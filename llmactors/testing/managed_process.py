@@ -1,4 +1,4 @@
-"""One process of a cluster: started, kept up as an orchestrator would, killed, frozen, and ended whatever happens."""
+"""One process of a cluster: restarted whenever it ends, as an orchestrator does, and never left behind."""
 
 import contextlib
 import math
@@ -23,16 +23,16 @@ _TRACEBACK = "Traceback (most recent call last)"
 
 
 async def poll_until(condition: Callable[[], bool], *, every_s: float = _POLL_S) -> None:
-    """Until `condition` holds; bound it with a cancel scope. For what has no event to wait on."""
+    """Waits until `condition` holds, without a time limit. Use an event instead where there is one."""
     while not condition():  # noqa: ASYNC110 - as said
         await trio.sleep(every_s)
 
 
 @attrs.define(eq=False)
 class ManagedProcess:
-    """`python -m llmactors …`, again and again. `await nursery.start(member.run)` returns once it is ready.
+    """The process of `python -m llmactors …` and its successors. `await nursery.start(process.run)` waits until ready.
 
-    Each start writes stdout and stderr to files of their own below `directory`.
+    Each start writes stdout and stderr to new files in `directory`.
     """
 
     role: Role
@@ -44,36 +44,37 @@ class ManagedProcess:
     module: str = "llmactors"
     python: str = sys.executable
     kept_up: bool = True
-    """False: a process that ends stays down until `kept_up` is true again."""
+    """False: after its end the process is not restarted until `kept_up` is true again."""
     url: str = ""
-    """What its ready line named last; empty where that names none."""
+    """The URL in the newest ready line; empty if that line has none."""
     starts: int = 0
     exits: list[int] = attrs.field(factory=list)
-    """The exit codes of those that ended, negative for a signal."""
+    """The exit codes of the processes that ended; the negative number of the signal for a killed process."""
     ready: bool = False
     ready_at: float = math.nan
-    """On the clock of `time.monotonic`."""
+    """When the newest process became ready, as a reading of `time.monotonic`."""
     frozen: int = 0
+    """How many `stopped` blocks hold the process now."""
     _process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
         state = "down" if not self.alive else "frozen" if self.frozen else "ready" if self.ready else "starting"
-        return f"<Member {self.name} pid {self.pid} {state}, start {self.starts}>"
+        return f"<ManagedProcess {self.name} pid {self.pid} {state}, start {self.starts}>"
 
     @property
     def pid(self) -> int:
-        """Of the newest process; 0 before the first."""
+        """The pid of the newest process; 0 before the first start."""
         return self._process.pid if self._process else 0
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there, ready or not, frozen or not."""
+        """Whether the newest process runs, ready or not, frozen or not."""
         return self._process is not None and self._process.poll() is None
 
     async def run(self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keeps it up until cancelled; nothing of it is left then.
+        """Runs and restarts the process until cancelled; then the process is killed.
 
-        Raises `RuntimeError` if the very first start fails.
+        Raises `RuntimeError` if the first start fails.
         """
         try:
             await self._start()
@@ -90,19 +91,19 @@ class ManagedProcess:
             self._end()
 
     def signal(self, number: signal.Signals) -> bool:
-        """Sends it to the newest process; whether there was one."""
+        """Sends a signal to the newest process; returns whether that process was running."""
         if self._process is None or not self.alive:
             return False
         self._process.send_signal(number)
         return True
 
     def kill(self) -> bool:
-        """As `kill -9`; whether there was a process."""
+        """Kills the newest process as `kill -9` does; returns whether that process was running."""
         self.ready = False
         return self.signal(signal.SIGKILL)
 
     def kill_child(self) -> bool:
-        """As `kill -9` on a child of the process, such as a model's; whether there was one."""
+        """Kills a child of the process, such as a model, as `kill -9` does; returns whether there was a child."""
         try:
             children = children_of(self.pid) if self.alive else []
         except FileNotFoundError:
@@ -114,7 +115,7 @@ class ManagedProcess:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[bool]:
-        """Frozen (SIGSTOP) for the block, then thawed, unless it was killed meanwhile; gives whether it was there."""
+        """Freezes the process (SIGSTOP) until the block ends; yields whether the process was running."""
         process = self._process
         if process is None or not self.signal(signal.SIGSTOP):
             yield False
@@ -124,30 +125,31 @@ class ManagedProcess:
             yield True
         finally:
             self.frozen -= 1
-            # By its own handle: the member may have a newer process by now. Two that froze it both thaw it.
+            # Sent to the frozen process itself, since a newer one may run by now. If two blocks froze the process, the
+            # first that ends thaws it.
             process.send_signal(signal.SIGCONT)
 
     async def wait_ready(self, starts: int = 1) -> None:
-        """Until it is ready, in its `starts`-th life or a later one."""
+        """Waits until the process of the `starts`-th start, or of a later one, is ready."""
         await poll_until(lambda: self.ready and self.alive and self.starts >= starts)
 
     async def wait_exit(self) -> int:
-        """Until the process of this moment has ended; its exit code."""
+        """Waits until the process that runs now has ended; returns its exit code."""
         process = self._process
         assert process is not None  # noqa: S101 - it was started
         await poll_until(lambda: process.poll() is not None)
         return process.returncode
 
     def stdout(self) -> str:
-        """Of the newest process."""
+        """The stdout of the newest process."""
         return _read(self._path("out"))
 
     def stderr(self) -> str:
-        """Of the newest process."""
+        """The stderr of the newest process."""
         return _read(self._path("err"))
 
     def tracebacks(self) -> list[str]:
-        """From each traceback on, what stands in the stderr of any of its processes."""
+        """The first traceback in each stderr file of the process, with up to 4000 characters that follow it."""
         found = []
         for path in sorted(self.directory.glob(f"{self.name}.*.err")):
             text = _read(path)
@@ -171,9 +173,9 @@ class ManagedProcess:
             )
         while self.alive and not self.ready:
             await trio.sleep(_POLL_S)
-            self._look_whether_ready()
+            self._read_ready_line()
 
-    def _look_whether_ready(self) -> None:
+    def _read_ready_line(self) -> None:
         line, end, _ = self.stdout().partition("\n")
         if end and line.startswith("llmactors"):
             self.ready, self.ready_at = True, time.monotonic()

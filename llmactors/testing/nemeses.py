@@ -1,6 +1,6 @@
-"""Faults, one small class each: it strikes once, heals what it did, and counts.
+"""Faults for a cluster, one small class each. Each call of `strike` causes the fault once and ends it again.
 
-A nemesis never leaves its fault behind, also when it is cancelled; what it killed is started again by the cluster.
+The fault also ends when `strike` is cancelled. A process that a nemesis killed is restarted by the cluster.
 """
 
 import random
@@ -19,48 +19,48 @@ from llmactors.testing.proxy import Direction
 from llmactors.testing.redis_server import RedisServer
 
 REDIS_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ResponseError)
-"""What an observer gets from a server that another nemesis has just struck."""
+"""What redis-py raises while another nemesis has the server down."""
 READY_S = 30.0
-"""How long what was killed before may take to be there again, on a machine that has much else to do."""
+"""How long a killed process may take to be ready again on a busy machine."""
 
 
 class Nemesis(ABC):
-    """A fault that can be done to a cluster."""
+    """A fault of a cluster."""
 
     name: ClassVar[str]
-    """Plural, as in a list of counts."""
+    """The name of the fault in a list of counts: a plural."""
 
     def __init__(self, cluster: Cluster, *, min_s: float = 0.5, max_s: float = 2.0) -> None:
         self.cluster = cluster
         self.min_s = min_s
         self.max_s = max_s
-        """A fault that lasts does so for between `min_s` and `max_s`."""
+        """A fault that lasts takes between `min_s` and `max_s`."""
         self.moments: list[float] = []
-        """When it struck, on the clock of `time.monotonic`."""
+        """When the fault struck, as readings of `time.monotonic`."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.count} strikes>"
 
     @property
     def count(self) -> int:
-        """How often it struck something."""
+        """How often the fault struck."""
         return len(self.moments)
 
     @abstractmethod
     async def strike(self, rng: random.Random) -> None:
-        """Once, and returns when it is healed."""
+        """Causes the fault once, and returns when the fault is over. `rng` makes all choices."""
 
     def struck(self) -> None:
-        """Counts."""
+        """Notes that the fault strikes now."""
         self.moments.append(time.monotonic())
 
     def duration_s(self, rng: random.Random) -> float:
-        """How long this one lasts."""
+        """Draws how long the fault lasts this time."""
         return rng.uniform(self.min_s, self.max_s)
 
 
 async def _pick(members: Sequence[ManagedProcess], rng: random.Random) -> ManagedProcess:
-    """One that is ready, once there is one: to kill what is starting shows nothing of a takeover."""
+    """Waits for a ready process and returns one. A process that is still starting has no requests to take over."""
 
     def ready() -> list[ManagedProcess]:
         return [member for member in members if member.ready and member.alive]
@@ -71,7 +71,7 @@ async def _pick(members: Sequence[ManagedProcess], rng: random.Random) -> Manage
 
 
 class KillWorker(Nemesis):
-    """`kill -9` on a worker."""
+    """Kills a worker as `kill -9` does."""
 
     name = "workers killed"
 
@@ -81,7 +81,7 @@ class KillWorker(Nemesis):
 
 
 class KillGateway(Nemesis):
-    """`kill -9` on a gateway."""
+    """Kills a gateway as `kill -9` does."""
 
     name = "gateways killed"
 
@@ -91,7 +91,7 @@ class KillGateway(Nemesis):
 
 
 class KillChild(Nemesis):
-    """`kill -9` on the process that a worker runs its model in, where it has one."""
+    """Kills the model process of a worker as `kill -9` does, if the worker has one."""
 
     name = "model processes killed"
 
@@ -101,7 +101,7 @@ class KillChild(Nemesis):
 
 
 class KillRedis(Nemesis):
-    """`kill -9` on the server, and a start after a moment."""
+    """Kills the Redis server as `kill -9` does, and starts the server again after a moment."""
 
     name = "redis killed"
 
@@ -111,7 +111,7 @@ class KillRedis(Nemesis):
 
 
 class FreezeWorker(Nemesis):
-    """SIGSTOP on a worker, longer than its lease or shorter, then SIGCONT."""
+    """Freezes a worker with SIGSTOP, for longer or shorter than its lease, and thaws the worker."""
 
     name = "workers frozen"
 
@@ -120,7 +120,7 @@ class FreezeWorker(Nemesis):
 
 
 class FreezeGateway(Nemesis):
-    """SIGSTOP on a gateway, then SIGCONT."""
+    """Freezes a gateway with SIGSTOP, and thaws the gateway."""
 
     name = "gateways frozen"
 
@@ -138,7 +138,7 @@ async def _freeze(nemesis: Nemesis, members: Sequence[ManagedProcess], rng: rand
 
 
 class FreezeRedis(Nemesis):
-    """SIGSTOP on the server, then SIGCONT."""
+    """Freezes the Redis server with SIGSTOP, and thaws the server."""
 
     name = "redis frozen"
 
@@ -157,10 +157,10 @@ async def _freeze_server(server: RedisServer, seconds: float) -> None:
 
 
 class _Administer(Nemesis):
-    """A fault that is a command to the server."""
+    """A fault that is a command to the Redis server."""
 
     async def command(self, *arguments: object) -> bool:
-        """Whether the server did it."""
+        """Sends a command; returns whether the server executed the command."""
 
         def execute() -> bool:
             try:
@@ -174,7 +174,7 @@ class _Administer(Nemesis):
 
 
 class ClientKill(_Administer):
-    """The server closes the connections of all clients: all of a kind."""
+    """Has the Redis server close the connections of all ordinary clients, or of all subscribers."""
 
     name = "CLIENT KILL"
 
@@ -184,7 +184,7 @@ class ClientKill(_Administer):
 
 
 class ClientPause(_Administer):
-    """The server answers nobody for a while."""
+    """Has the Redis server answer no client for a while."""
 
     name = "CLIENT PAUSE"
 
@@ -196,12 +196,12 @@ class ClientPause(_Administer):
 
 
 class OutOfMemory(_Administer):
-    """`maxmemory` is below what is in use: the server takes no more, for a while."""
+    """Sets `maxmemory` below the memory in use, so that the Redis server refuses writes for a while."""
 
     name = "out of memory"
 
     async def strike(self, rng: random.Random) -> None:
-        # One at a time, and none while the server is down: a new one has its limit from the command line.
+        # The lock keeps the server up meanwhile: a restarted server would have the limit of its command line again.
         async with self.cluster.redis_lock:
             if not await self.command("CONFIG", "SET", "maxmemory", "1"):
                 return
@@ -215,7 +215,7 @@ class OutOfMemory(_Administer):
 
 
 class ProxyCut(Nemesis):
-    """One process's connections to the server are reset."""
+    """Resets the connections between one process and the Redis server."""
 
     name = "connections cut"
 
@@ -225,7 +225,7 @@ class ProxyCut(Nemesis):
 
 
 class ProxyLoseReplies(Nemesis):
-    """One process's commands arrive and are done, and it never hears of it."""
+    """Loses the replies of the Redis server to one process, although the commands are executed."""
 
     name = "replies lost"
 
@@ -236,7 +236,7 @@ class ProxyLoseReplies(Nemesis):
 
 
 class ProxyBlackHole(Nemesis):
-    """Nothing passes between one process and the server, both ways or one, and nobody is told."""
+    """Lets nothing pass between one process and the Redis server, in one or both directions, without an error."""
 
     name = "black holes"
 
@@ -249,7 +249,7 @@ class ProxyBlackHole(Nemesis):
 
 
 class ProxyDelay(Nemesis):
-    """What passes between one process and the server comes late."""
+    """Delays everything that passes between one process and the Redis server."""
 
     name = "delays"
 
@@ -260,7 +260,7 @@ class ProxyDelay(Nemesis):
 
 
 class ProxyRefuse(Nemesis):
-    """One process cannot get a connection to the server."""
+    """Refuses connections of one process to the Redis server."""
 
     name = "refusals"
 
@@ -273,17 +273,21 @@ class ProxyRefuse(Nemesis):
 async def strike_repeatedly(
     nemeses: Sequence[Nemesis], rng: random.Random, *, every_s: float, until: trio.Event | float, overlap: bool = True
 ) -> None:
-    """One strike of one of `nemeses` about every `every_s`, until the event is set or so many seconds have passed.
+    """Strikes with a random nemesis about every `every_s`, and returns when the last fault is over.
 
-    Returns once the last one is healed. The choices follow from `rng` alone; what they hit follows from the load, too.
-    `overlap`: a fault may begin while another lasts.
+    Args:
+        nemeses: The faults to choose from.
+        rng: Makes all choices, so that they can be repeated. Which process is hit also depends on the load.
+        every_s: The mean time from one strike to the next.
+        until: An event that ends the strikes when it is set, or the number of seconds after which they end.
+        overlap: Whether a fault may begin while another one lasts.
     """
     async with trio.open_nursery() as nursery:
         with trio.move_on_after(until if isinstance(until, float | int) else float("inf")):
             while not (isinstance(until, trio.Event) and until.is_set()):
                 await trio.sleep(every_s * rng.uniform(0.5, 1.5))
                 nemesis = rng.choice(nemeses)
-                # A generator of its own: how strikes interleave then changes no later choice.
+                # Each strike has its own generator, so that the order in which strikes run changes no later choice.
                 own = random.Random(rng.getrandbits(64))
                 nursery.start_soon(nemesis.strike, own)
                 if not overlap:
@@ -291,10 +295,10 @@ async def strike_repeatedly(
 
 
 def strikes(nemeses: Sequence[Nemesis]) -> dict[str, int]:
-    """Counts by name, as `checker.check` takes them."""
+    """How often each fault struck, by its name, as an argument of `checker.check`."""
     return {nemesis.name: nemesis.count for nemesis in nemeses}
 
 
 def moments(nemeses: Sequence[Nemesis]) -> list[float]:
-    """When any of them struck, in order."""
+    """When any of the faults struck, in order, as an argument of `checker.check`."""
     return sorted(moment for nemesis in nemeses for moment in nemesis.moments)

@@ -1,4 +1,4 @@
-"""A whole node to test against: inside the test's own event loop, or as a real process that can be killed."""
+"""A whole node for a test: inside the test's event loop, or as a process that the test can kill."""
 
 import contextlib
 import os
@@ -22,29 +22,29 @@ from llmactors.system.node import Node
 
 
 class InjectedCrash(Exception):
-    """What `LocalNode.crash` raises inside an actor."""
+    """The exception that `LocalNode.crash` raises inside an actor."""
 
 
 @attrs.frozen(eq=False)
 class LocalNode:
-    """A node in this event loop, on a port of its own."""
+    """A node in this event loop, which listens on a free port."""
 
     node: Node
     client: httpx.AsyncClient
-    """Talks to it over a real socket."""
+    """An HTTP client of the node, over a real socket."""
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The base URL of the node."""
         return self.node.listening.url
 
     @property
     def port(self) -> int:
-        """Its port on 127.0.0.1."""
+        """The port of the node on 127.0.0.1."""
         return int(self.node.listening.socket.getsockname()[1])
 
     def crash(self, path: str) -> None:
-        """Ends the running incarnation of the actor at `path`, as in `node/serving/gateway`."""
+        """Ends the running incarnation of the actor at `path`, such as `node/serving/gateway`, with an exception."""
         self.node.tree.actor(path).crash(InjectedCrash(path))
 
     def incarnations(self) -> dict[str, int]:
@@ -52,24 +52,27 @@ class LocalNode:
         return {actor.path: actor.spec.ref.incarnation for actor in self.node.tree.actors()}
 
     async def wait_ready(self, *, within_s: float = 60.0) -> None:
-        """Until all its models serve."""
+        """Waits until all models of the node serve. Raises `trio.TooSlowError`."""
         await wait_until(lambda: not self.node.directory.problems(), within_s=within_s)
 
     async def wait_running(self, path: str, incarnation: int) -> None:
-        """Until this incarnation, or a later one, of the actor is up."""
+        """Waits until this incarnation of the actor, or a later one, runs. Raises `trio.TooSlowError`."""
         ref = self.node.tree.actor(path).spec.ref
         await wait_until(lambda: ref.running and ref.incarnation >= incarnation)
 
 
 def mock_model(options: str = "", name: str = "mock") -> ServedModel:
-    """The simulated backend as `mock:OPTIONS` gives it."""
+    """The model that `--model mock:OPTIONS` serves: a simulated backend."""
     settings, faults = MockSettings.parse(options), FaultState()
     return ServedModel(name, lambda: MockBackend(settings, faults))
 
 
 @contextlib.asynccontextmanager
 async def local_node(*models: ServedModel, **settings: Any) -> AsyncIterator[LocalNode]:
-    """Runs a node of `models` (default: one mock that takes no time) until the block ends."""
+    """Runs a node until the block ends. `models` are its models (default: one mock that takes no time).
+
+    `settings` replace fields of `llmactors.config.Settings`.
+    """
     chosen = attrs.evolve(Settings(bind="127.0.0.1:0", drain_s=0.2), **settings)
     node = Node(chosen, models or (mock_model(),), ListeningSocket(chosen.bind))
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -81,14 +84,14 @@ async def local_node(*models: ServedModel, **settings: Any) -> AsyncIterator[Loc
 
 
 async def wait_until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
-    """Looks again and again until `condition` holds. Raises `trio.TooSlowError`."""
+    """Checks `condition` every two milliseconds until it holds. Raises `trio.TooSlowError` after `within_s`."""
     with trio.fail_after(within_s):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event to wait on
             await trio.sleep(0.002)
 
 
 class NodeProcess:
-    """`python -m llmactors …` as a real process. A context manager: whatever happens, the process is gone after it."""
+    """The process of `python -m llmactors …`. A context manager, which kills the process at the end."""
 
     def __init__(self, *arguments: str, environ: dict[str, str] | None = None) -> None:
         self._arguments = arguments
@@ -118,7 +121,7 @@ class NodeProcess:
         self._errors.close()
 
     def wait_ready(self) -> str:
-        """Until it says where it serves; returns that. Raises if it ends before."""
+        """Waits for the ready line, and returns the URL in it. Raises `RuntimeError` if the process ends before."""
         assert self.process.stdout is not None  # noqa: S101 - a pipe was asked for
         line = self.process.stdout.readline()
         if " on http" not in line:
@@ -128,19 +131,19 @@ class NodeProcess:
         return self.url
 
     def stop(self, number: signal.Signals = signal.SIGTERM, *, within_s: float = 30.0) -> int:
-        """Sends a signal and returns the exit code."""
+        """Sends a signal, waits for the end of the process, and returns its exit code."""
         self.process.send_signal(number)
         return self.process.wait(within_s)
 
     def errors(self) -> str:
-        """What it wrote to stderr."""
+        """What the process wrote to stderr so far."""
         errors = self._errors.fileno()
-        # Not by `seek`: the position in the file is the process's too, and its next words would go there.
+        # `seek` would also move the position at which the process writes.
         return os.pread(errors, os.fstat(errors).st_size, 0).decode()
 
 
 def children_of(pid: int) -> list[int]:
-    """The pids of a process's children. Linux only."""
+    """The pids of the children of a process. Works on Linux only."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += map(int, (task / "children").read_text().split())

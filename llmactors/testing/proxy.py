@@ -1,6 +1,6 @@
-"""A TCP proxy on loopback that fails as networks do: late, silent, one-sided, cut.
+"""A TCP proxy on loopback that fails on demand as networks do: with delays, silence, lost replies and resets.
 
-A toxic is on for as long as its `with` block; the same one may be asked for twice at a time.
+Each fault is a `with` block and lasts until the block ends. Blocks of the same fault may overlap.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import trio
 from llmactors.testing.managed_process import poll_until
 
 Direction = Literal["up", "down"]
-"""`up` is to the server, `down` is from it."""
+"""`up` is the direction to the server, `down` the direction from the server."""
 
 _PIECE_BYTES = 65_536
 _PIECES_UNDER_WAY = 64
@@ -26,9 +26,10 @@ _RST = struct.pack("ii", 1, 0)
 
 @attrs.frozen
 class ProxyStatistics:
-    """Counters since the start."""
+    """A snapshot of a proxy."""
 
     open: int
+    """Connections that are open now; all other fields count since the start."""
     accepted: int
     refused: int
     cut: int
@@ -37,7 +38,7 @@ class ProxyStatistics:
 
 
 class Proxy:
-    """Hands bytes on between its own port and `target`. Its port is known once `run` has started."""
+    """Passes bytes between its own port and `target_port`. Its port is known once `run` has started."""
 
     def __init__(self, target_port: int, *, name: str = "") -> None:
         self.name = name
@@ -51,31 +52,31 @@ class Proxy:
         self._count: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        toxics = [f"delay {self.delay_s:g} s"] if self._delays_s else []
-        toxics += [f"silent {direction}" for direction in +self._silenced]
-        toxics += [f"drops {direction}" for direction in +self._dropping]
-        toxics += ["refuses"] if self._refusing else []
-        return f"<Proxy {self.name} on {self.port}, {len(self._links)} open, {', '.join(toxics) or 'passes'}>"
+        faults = [f"delay {self.delay_s:g} s"] if self._delays_s else []
+        faults += [f"silent {direction}" for direction in +self._silenced]
+        faults += [f"drops {direction}" for direction in +self._dropping]
+        faults += ["refuses"] if self._refusing else []
+        return f"<Proxy {self.name} on {self.port}, {len(self._links)} open, {', '.join(faults) or 'passes'}>"
 
     @property
     def url(self) -> str:
-        """For a client of Redis."""
+        """The URL of the proxy for a client of Redis."""
         return f"redis://127.0.0.1:{self.port}"
 
     @property
     def delay_s(self) -> float:
-        """How late each byte is at present."""
+        """How late each byte arrives at present."""
         return max(self._delays_s, default=0.0)
 
     def statistics(self) -> ProxyStatistics:
-        """What it did so far."""
+        """Counts since the start."""
         count = self._count
         return ProxyStatistics(
             len(self._links), count["accepted"], count["refused"], count["cut"], count["up"], count["down"]
         )
 
     async def run(self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serves until it is cancelled; then every connection is reset."""
+        """Serves until cancelled; then every connection is reset."""
         listener = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         await listener.bind(("127.0.0.1", self.port))
@@ -88,11 +89,11 @@ class Proxy:
                     client, _ = await listener.accept()
                     nursery.start_soon(self._serve, client)
 
-    # The toxics.
+    # The faults.
 
     @contextlib.contextmanager
     def delayed(self, seconds: float) -> Iterator[None]:
-        """Every byte arrives this much later, either way; nothing is slower for being much."""
+        """Delays every byte in both directions by `seconds`. The number of bytes makes no difference."""
         self._delays_s.append(seconds)
         try:
             yield
@@ -101,13 +102,13 @@ class Proxy:
 
     @contextlib.contextmanager
     def black_holed(self, *directions: Direction) -> Iterator[None]:
-        """Silence: nothing passes, and nobody is told. Afterwards all arrives, as TCP repeats what was lost."""
+        """Lets nothing pass in these directions (default: both), without an error. At the end all bytes arrive."""
         with self._on(self._silenced, directions or ("up", "down")):
             yield
 
     @contextlib.contextmanager
     def losing_replies(self) -> Iterator[None]:
-        """Commands arrive and are done; their replies are lost, and at the end the connections are cut."""
+        """Passes commands on and drops the replies. At the end all connections are reset."""
         with self._on(self._dropping, ("down",)):
             try:
                 yield
@@ -116,7 +117,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """Open connections are reset, and new ones as soon as they are made."""
+        """Resets all open connections, and each new connection at once."""
         self._refusing += 1
         self.cut()
         try:
@@ -125,7 +126,7 @@ class Proxy:
             self._refusing -= 1
 
     def cut(self) -> int:
-        """Resets all open connections, on both sides; how many there were."""
+        """Resets all open connections on both sides; returns how many there were."""
         links = list(self._links)
         for link in links:
             link.reset()
@@ -133,12 +134,12 @@ class Proxy:
         return len(links)
 
     @contextlib.contextmanager
-    def _on(self, toxic: Counter[Direction], directions: tuple[Direction, ...]) -> Iterator[None]:
-        toxic.update(directions)
+    def _on(self, fault: Counter[Direction], directions: tuple[Direction, ...]) -> Iterator[None]:
+        fault.update(directions)
         try:
             yield
         finally:
-            toxic.subtract(directions)
+            fault.subtract(directions)
 
     async def _wait_audible(self, direction: Direction) -> None:
         await poll_until(lambda: self._silenced[direction] <= 0, every_s=0.005)
@@ -154,7 +155,7 @@ class Proxy:
             if self._refusing:
                 self._count["refused"] += 1
                 return
-            # Nothing of a handshake passes either.
+            # A black hole swallows the handshake of a connection too.
             await self._wait_audible("up")
             await server.connect(("127.0.0.1", self._target_port))
             for each in (client, server):
@@ -206,7 +207,7 @@ class Proxy:
 
 @attrs.define(eq=False)
 class _Link:
-    """Both sockets of one connection."""
+    """The two sockets of one connection: to the client and to the server."""
 
     client: trio.socket.SocketType
     server: trio.socket.SocketType

@@ -1,4 +1,4 @@
-"""A real Redis or Valkey server of one's own, on a free port of 127.0.0.1: started, stopped, killed, started again."""
+"""A real Redis or Valkey server for a test, on a free port of 127.0.0.1. The test can stop, kill and restart it."""
 
 import contextlib
 import os
@@ -21,10 +21,12 @@ _POLL_S = 0.01
 
 
 class RedisServer:
-    """One server process. A context manager: whatever happens, process and data are gone after it.
+    """One server process. A context manager, which kills the process and deletes its data at the end.
 
-    `appendfsync` is `always`, `everysec`, or `no` for a server that forgets all when it is killed. `options` are more
-    lines of the server's configuration, as in `{"requirepass": "secret"}`.
+    Args:
+        binary: The program of the server; None: any server that this machine has.
+        appendfsync: `always`, `everysec`, or `no` for a server that forgets everything when it is killed.
+        options: More lines of the server's configuration: `requirepass="secret"`.
     """
 
     def __init__(self, binary: str | None = None, *, appendfsync: str = "always", **options: str) -> None:
@@ -33,7 +35,7 @@ class RedisServer:
             "appendonly": "no" if appendfsync == "no" else "yes",
             "appendfsync": "always" if appendfsync == "no" else appendfsync,
             "save": "",
-            # A server reads its file before it answers: a small one is read in a moment.
+            # A server reads its whole file before it answers, so the file is kept small.
             "auto-aof-rewrite-min-size": "16mb",
             "maxmemory-policy": "noeviction",
             **{name.replace("_", "-"): value for name, value in options.items()},
@@ -66,16 +68,19 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f"redis://127.0.0.1:{self.port}"
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
+        """Whether the server process runs."""
         return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
-        """Starts it, also after a `kill`, with the data that it had; returns once it answers."""
+        """Starts the server, and waits until the server answers. After a `kill` it has the data in its file.
+
+        Raises `RuntimeError`.
+        """
         arguments = [self._binary, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", self._directory]
         for name, value in self._options.items():
             arguments += [f"--{name}", value]
@@ -95,24 +100,24 @@ class RedisServer:
         raise RuntimeError(f"the server did not start: {self.log()[-2000:]}")
 
     def kill(self) -> None:
-        """As `kill -9`. Returns once it is gone. What was not written to its file is lost."""
+        """Kills the server as `kill -9` does, and waits for its end. Data that is not in its file is lost."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """An orderly end."""
+        """Shuts the server down in order, and waits for its end."""
         self._end(signal.SIGTERM)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """As in SIGSTOP, SIGCONT."""
+        """Sends a signal such as SIGSTOP or SIGCONT to the server."""
         assert self.process is not None  # noqa: S101 - it was started
         os.kill(self.process.pid, number)
 
     def client(self, **options: object) -> "redis.Redis":
-        """An independent observer: redis-py's ordinary client."""
+        """A redis-py client of the server, independent of the code under test. `options` are those of `redis.Redis`."""
         return redis.Redis(port=self.port, **{"socket_timeout": 5, **options})  # type: ignore[arg-type]
 
     def log(self) -> str:
-        """What it wrote so far."""
+        """The log of the server so far."""
         path = Path(self._directory) / "log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
@@ -125,7 +130,7 @@ class RedisServer:
 
 @contextlib.contextmanager
 def redis_server(binary: str | None = None, **options: str) -> Iterator[RedisServer]:
-    """A server for one block."""
+    """Runs a server until the block ends."""
     with RedisServer(binary, **options) as server:
         yield server
 

@@ -1,8 +1,8 @@
-"""Many clients at once that act as real ones do, and write down all that they see.
+"""Many clients that act as real clients do, and record all that they see.
 
-A client asks any gateway for a stream. Where its connection breaks or falls silent it goes to another gateway with
-`Last-Event-ID`, again and again, until it has seen the terminal event. What was refused, or may have been, it asks for
-anew. It sees the promise broken only if the promise is broken.
+A client asks any gateway for a stream. If the connection breaks or falls silent, the client reconnects to another
+gateway with `Last-Event-ID`, until it has seen the terminal event. If a request was refused, or its outcome is unknown,
+the client sends a new request. So a client never causes the faults that `checker` looks for.
 """
 
 import random
@@ -16,39 +16,45 @@ from llmactors.testing.event_socket import CutError, EventSocket, StreamEvent
 from llmactors.testing.history import EndSeen, History, RequestHistory
 from llmactors.testing.managed_process import poll_until
 
-CUTS = (OSError, CutError, trio.BrokenResourceError, trio.TooSlowError)
-"""What a connection that broke looks like here."""
+CUTS = (CutError, trio.TooSlowError)
+"""What a client gets from a connection that breaks or falls silent."""
 
 
 @attrs.frozen(kw_only=True)
 class LoadSettings:
-    """How clients behave. Times in seconds."""
+    """How the clients of a load behave."""
 
     clients: int = 64
     max_tokens: int = 64
     model: str | None = None
     requests: int | None = None
-    """The load ends by itself once so many have been accepted."""
+    """The load ends by itself once this many requests have been accepted; None: only `stop` ends the load."""
     prompts: str = "load"
-    """What all prompts begin with."""
+    """The beginning of all prompts."""
     head_s: float = 5.0
-    """A gateway that has not begun to answer by then is given up."""
+    """How long a client waits for the head of an answer before it tries another gateway."""
     silence_s: float = 5.0
-    """A stream that brings nothing for this long is followed through another gateway."""
+    """How long a client waits for the next event before it reconnects through another gateway."""
     backoff_min_s: float = 0.02
     backoff_max_s: float = 0.5
     retry_after_max_s: float = 1.0
-    """`Retry-After` is heeded up to this."""
+    """A client obeys `Retry-After`, but waits no longer than this."""
     settle_s: float = 30.0
-    """How long after `stop` an accepted request may take to its end. What is open then counts as lost."""
+    """How long after `stop` an accepted request may run. A request that is still open then counts as lost."""
     replay_share: float = 0.05
-    """This share of the ended requests is read once more, from the beginning."""
+    """The share of the ended requests whose log is read once more from its beginning."""
     think_s: float = 0.0
-    """At most so long from one request of a client to its next."""
+    """The longest pause of a client between two requests."""
 
 
 class StreamLoad:
-    """Constant load by `settings.clients` clients, from `run` until `stop`. `urls` says where the gateways are now."""
+    """Constant load by `settings.clients` clients, from `run` until `stop`.
+
+    Args:
+        urls: Returns the URLs of the gateways, which may change.
+        settings: How the clients behave.
+        seed: The choices of the clients follow from this seed.
+    """
 
     def __init__(
         self, urls: Callable[[], Sequence[str]], settings: LoadSettings | None = None, *, seed: int = 0
@@ -62,31 +68,31 @@ class StreamLoad:
         self._scope = trio.CancelScope()
 
     def __repr__(self) -> str:
-        return f"<Load of {self.settings.clients} clients, {self.history!r}>"
+        return f"<StreamLoad of {self.settings.clients} clients, {self.history!r}>"
 
     async def run(self) -> None:
-        """Until `stop`, and until each accepted request has ended or `settle_s` has passed."""
+        """Runs the clients until `stop`, and then until every accepted request has ended or `settle_s` has passed."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 for number in range(self.settings.clients):
                     nursery.start_soon(self._client, random.Random(f"{self._seed}/{number}"))
 
     def stop(self) -> None:
-        """No new requests from now on. Call it once the faults have stopped and the servers are up."""
+        """Stops new requests. Call this once the faults are over and the servers are up."""
         self._stopping = True
         self._scope.deadline = trio.current_time() + self.settings.settle_s
 
     async def wait_accepted(self, count: int) -> None:
-        """Until so many requests have been accepted in all."""
+        """Waits until `count` requests have been accepted in all."""
         await poll_until(lambda: len(self.history.requests) >= count)
 
-    def _enough(self) -> bool:
+    def _has_enough(self) -> bool:
         return self.settings.requests is not None and len(self.history.requests) >= self.settings.requests
 
     async def _client(self, rng: random.Random) -> None:
-        # Spread out, as the clients of a service are.
+        # The clients do not all begin at the same moment.
         await trio.sleep(rng.uniform(0, 0.2))
-        while not self._stopping and not self._enough():
+        while not self._stopping and not self._has_enough():
             self._number += 1
             number = self._number
             request = RequestHistory(
@@ -96,7 +102,7 @@ class StreamLoad:
             await trio.sleep(again_after_s or rng.uniform(0, self.settings.think_s))
 
     async def _request(self, request: RequestHistory, rng: random.Random) -> float:
-        """One request to its end; how long to wait where it was refused."""
+        """Reads one request to its end; returns how long to wait if the request was refused."""
         url = rng.choice(self._urls())
         failures = 0
         while not request.ends and not request.gone:
@@ -104,7 +110,7 @@ class StreamLoad:
             try:
                 refused_s = await self._connect(request, url)
             except CUTS as error:
-                reason = _reason(error)
+                reason = "silence" if isinstance(error, trio.TooSlowError) else str(error.args[0])
                 if request.accepted_at is None:
                     self.history.unknown[reason] += 1
                     return rng.uniform(self.settings.backoff_min_s, self.settings.backoff_max_s)
@@ -121,7 +127,7 @@ class StreamLoad:
         return 0.0
 
     async def _connect(self, request: RequestHistory, url: str) -> float:
-        """One connection, to its end; how long the gateway asks to wait, where it refused."""
+        """Reads one connection to its end; returns how long the gateway asks to wait if the request was refused."""
         settings = self.settings
         is_new = request.accepted_at is None
         with trio.fail_after(settings.head_s):
@@ -138,7 +144,7 @@ class StreamLoad:
         return 0.0
 
     async def _read(self, request: RequestHistory, exchange: EventSocket) -> None:
-        """Everything that this connection brings, also what comes after an end."""
+        """Records every event of the connection, including events after a terminal event."""
         silence_s = self.settings.silence_s
         with trio.fail_after(silence_s) as scope:
             while events := await exchange.events():
@@ -166,7 +172,7 @@ class StreamLoad:
         return min(wanted_s, self.settings.retry_after_max_s)
 
     async def _replay(self, request: RequestHistory, rng: random.Random) -> None:
-        """Reads the log again. Only what can be read to its end counts: a log may have been deleted by now."""
+        """Reads the log again. Only a whole log counts, since the log may have been deleted by now."""
         for _ in range(3):
             again = RequestHistory(request.prompt, request.seed, request.max_tokens, time.monotonic(), request.id)
             again.accepted_at = request.accepted_at
@@ -204,7 +210,7 @@ class StreamLoad:
 
 
 def _take(request: RequestHistory, event: StreamEvent, now: float) -> bool:
-    """Writes an event down; True if it stands in no log, and only says that this connection ends."""
+    """Records an event; True if the event stands in no log and only says that this connection ends."""
     if event.id != request.id:
         request.foreign += 1
     elif event.name == "token":
@@ -215,17 +221,3 @@ def _take(request: RequestHistory, event: StreamEvent, now: float) -> bool:
         tokens = (event.usage or {}).get("completion_tokens")
         request.add_end(EndSeen(event.name, event.seq, now, str((event.error or {}).get("code", "")), tokens))
     return False
-
-
-def _reason(error: BaseException) -> str:
-    match error:
-        case CutError():
-            return str(error.args[0])
-        case trio.TooSlowError():
-            return "silence"
-        case ConnectionRefusedError():
-            return "connection refused"
-        case ConnectionResetError():
-            return "reset"
-        case _:
-            return type(error).__name__

@@ -1,4 +1,4 @@
-"""Two ledgers that are told the same and must say the same: the one in memory shows what the contract means."""
+"""Compares a ledger with the ledger in memory: both get the same calls and must give the same answers."""
 
 # ruff: noqa: S101
 
@@ -34,9 +34,10 @@ _UNKNOWN_EPOCH = 1_000_000
 
 
 class SideBySide:
-    """A `Ledger`: answers with what `ledger` says, once `memory` has said the same.
+    """A `Ledger` whose operations run on `ledger` and on `memory`, and assert that both answers are equal.
 
-    Their epochs have other values, so that each is told its own. Readers follow `ledger`; `memory` counts them.
+    The two ledgers number epochs differently, so each gets its own epoch of a claim. Readers follow `ledger`, and are
+    counted in `memory` too.
     """
 
     def __init__(self, ledger: Ledger, memory: MemoryLedger) -> None:
@@ -99,7 +100,7 @@ class SideBySide:
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         found, expected = await self.ledger.expected_wait_s(request), await self.memory.expected_wait_s(request)
-        assert abs(found - expected) <= 0.002  # one rounds to milliseconds
+        assert abs(found - expected) <= 0.002  # one of the two ledgers rounds to milliseconds
         return found
 
     async def info(self, request_id: str) -> RequestInfo:
@@ -157,7 +158,7 @@ class SideBySide:
 
 
 class _CountedFollower:
-    """Reads one follower, and holds the other one open for as long."""
+    """A follower of one ledger, which keeps a follower of the other ledger open meanwhile."""
 
     def __init__(self, follower: Follower, counted: Follower) -> None:
         self._follower = follower

@@ -1,4 +1,4 @@
-"""A Trio loop in a thread, for synchronous code that has to drive asynchronous things step by step."""
+"""A Trio event loop in a thread, for synchronous test code that calls asynchronous functions one by one."""
 
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class TrioThread:
-    """Runs coroutines one after another in a loop of its own, whose services go on between them."""
+    """A thread with an event loop. Coroutines run in it one after another, and services run between them too."""
 
     def __init__(self) -> None:
         self._token: trio.lowlevel.TrioToken | None = None
@@ -35,7 +35,7 @@ class TrioThread:
         self._thread.join()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs it to its end."""
+        """Runs a coroutine to its end, and returns its result."""
 
         async def awaited() -> T:
             return await coroutine
@@ -43,7 +43,7 @@ class TrioThread:
         return trio.from_thread.run(awaited, trio_token=self._token)
 
     def serve(self, service: Callable[..., Awaitable[object]]) -> None:
-        """Starts a service, which takes a `task_status`."""
+        """Starts a service, a function that takes `task_status`, and waits until the service is ready."""
 
         async def start() -> None:
             assert self._nursery is not None  # noqa: S101 - it was entered

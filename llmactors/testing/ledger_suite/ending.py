@@ -1,4 +1,4 @@
-"""Promises about what ends a request from outside: a client, a deadline, nobody who reads."""
+"""Promises about requests that end without their worker: by a client, by a deadline, or for want of a reader."""
 
 # ruff: noqa: D101, S101
 

@@ -1,8 +1,8 @@
-"""A Hypothesis state machine about what callers may use: a ledger beside a naive account of it.
+"""A Hypothesis state machine that compares the limits of a ledger with a naive account.
 
-The account keeps every admission with its moment and its cost, and looks at all of them every time. It knows how much
-of a bucket would be left had only what was used been asked for (the policy: never more than that), and how much if
-nothing had been given back (never less). Of days and permits it knows exactly what is left.
+The account keeps every admission with its time and its cost, and looks at all of them every time. For a token bucket
+the account gives two bounds: the ledger must leave no more than if each request had reserved only what it used, and no
+less than if no reservation had been returned. For daily limits and permits the account knows the exact amount.
 """
 
 # ruff: noqa: S101
@@ -27,7 +27,7 @@ from llmactors.ledger import (
 )
 from llmactors.limiter import Limit, Limits, RatePolicy, charges_for
 from llmactors.messages import Failed, Finished, GenerateRequest, TokenDelta, Usage
-from llmactors.testing.ledger_suite.machine import run_sync
+from llmactors.testing.ledger_suite.rig import run_sync
 
 T = TypeVar("T")
 
@@ -43,18 +43,18 @@ TENANTS = st.sampled_from(["a", "a", "b"])
 
 @attrs.define
 class Spent:
-    """One request of the account."""
+    """One request in the account."""
 
     candidate: Candidate
     at_ms: int
     reserved: int
     used: int
-    """The reservation, until it has ended."""
+    """The tokens that were used; until the end of the request, the reservation."""
     owed: int = 0
-    """What was used beyond the reservation, from `ended_ms` on."""
+    """The tokens that were used beyond the reservation, which are charged at `ended_ms`."""
     ended_ms: int | None = None
     claimed: bool = False
-    """Whether a worker ever had it in hand."""
+    """Whether a worker ever claimed the request."""
     running: bool = False
     logged: int = 0
 
@@ -64,7 +64,7 @@ class Spent:
 
 
 def bucket_left(amount: int, period_ms: int, limit: int, now_ms: int, uses: Iterable[tuple[int, int]]) -> int:
-    """What is left of a bucket that drains `amount` per period and that these uses, (moment, cost), went into."""
+    """The amount left in a bucket that drains `amount` per period, after these uses: pairs of time and cost."""
     level, at_ms = 0, 0
     for moment_ms, cost in [*sorted(uses), (now_ms, 0)]:
         level = max(0, level - (moment_ms - at_ms) * amount) + cost * period_ms
@@ -73,7 +73,7 @@ def bucket_left(amount: int, period_ms: int, limit: int, now_ms: int, uses: Iter
 
 
 class LimitMachine(RuleBasedStateMachine):
-    """All rules; subclass it for one ledger."""
+    """All rules. A subclass tests one ledger."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,13 +85,13 @@ class LimitMachine(RuleBasedStateMachine):
 
     @abstractmethod
     def make_ledger(self, settings: LedgerSettings) -> Ledger:
-        """A fresh ledger, whose time is `self.now` and `self.wall_ms`."""
+        """Makes a fresh ledger, whose clocks are `self.now` and `self.wall_ms`."""
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return run_sync(coroutine)
 
     def settle(self) -> None:
-        """Returns once the ledger knows who reads."""
+        """Waits until the ledger knows which readers are left."""
 
     def now(self) -> float:
         return self.now_ms / 1000
@@ -100,7 +100,7 @@ class LimitMachine(RuleBasedStateMachine):
         return self.now_ms
 
     def teardown(self) -> None:
-        """Once everything has ended nothing is reserved or open, whatever became of workers and gateways."""
+        """Ends every request, and checks that nothing is reserved or open any more."""
         for spent in self.spent:
             if spent.ended_ms is None:
                 self.run(self.ledger.cancel(spent.candidate.request.id))
@@ -110,7 +110,7 @@ class LimitMachine(RuleBasedStateMachine):
                 assert known[Limit.CONCURRENT] == LIMITS.concurrent
                 assert known[Limit.DAY] == self._day_left(tenant)
 
-    # What happens.
+    # Rules.
 
     @rule(
         tenant=TENANTS,
@@ -119,7 +119,7 @@ class LimitMachine(RuleBasedStateMachine):
         times=st.sampled_from([1, 1, 2]),
     )
     def admit(self, tenant: str, max_tokens: int, choices: int, times: int) -> None:
-        """Several at once, perhaps; and once more where the first answer was lost."""
+        """Admits one or more requests together, and repeats the call if its first answer was lost."""
         names = [f"r{len(self.spent) + each}" for each in range(choices)]
         candidates = [self._candidate(name, tenant, max_tokens) for name in names]
         reserved = PROMPT_TOKENS + max_tokens
@@ -154,12 +154,12 @@ class LimitMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), count=st.integers(0, 5), prompt=st.sampled_from([0, 1, 3, 40]), failed=st.booleans())
     def finish(self, data: st.DataObject, count: int, prompt: int, failed: bool) -> None:
-        """By its worker, or by one that has lost it: that changes nothing."""
+        """Finishes a request by its worker, or by a worker that has lost the request, which must change nothing."""
         claim = data.draw(st.sampled_from(self.claims))
         total = self._of(claim).logged + count
         end = Failed("BACKEND_FAILED", "x") if failed else Finished("stop", Usage(prompt, total))
         ended = self._append(claim, count, end)
-        self._append(claim, 0, end)  # the answer was lost
+        self._append(claim, 0, end)  # as after a lost answer
         if ended:
             self._end(self._of(claim), prompt=PROMPT_TOKENS if failed or prompt == 0 else prompt)
 
@@ -172,13 +172,13 @@ class LimitMachine(RuleBasedStateMachine):
 
     @rule(how=st.sampled_from(["leave", "silent", "fatal"]), data=st.data())
     def lose(self, how: str, data: st.DataObject) -> None:
-        """The worker is lost, or hands something back."""
+        """Loses the worker, or has the worker release a request."""
         if how == "leave":
             self.run(self.ledger.leave(f"w{self.worker}"))
             self.worker += 1
             for spent in self.spent:
                 spent.running = False
-                # One that crashed too often has ended.
+                # A request that crashed too often has ended.
                 name = spent.candidate.request.id
                 if spent.ended_ms is None and self.run(self.ledger.info(name)).state == "ended":
                     self._end(spent, prompt=PROMPT_TOKENS)
@@ -197,10 +197,10 @@ class LimitMachine(RuleBasedStateMachine):
         self.settle()
         self.now_ms += ms
 
-    # What must be.
+    # Invariants.
 
     @invariant()
-    def what_is_left_is_what_the_account_says(self) -> None:
+    def remaining_amounts_match_the_account(self) -> None:
         for tenant in "ab":
             left = self._left(tenant)
             if left is None:
@@ -241,7 +241,7 @@ class LimitMachine(RuleBasedStateMachine):
         return Candidate(asked, charges_for(LIMITS, tenant, tokens=most, rate=RATE, limit_key=tenant))
 
     def _left(self, tenant: str) -> dict[Limit, int] | None:
-        """As the ledger says, by way of a request that it knows already."""
+        """The remaining amounts by the ledger's answer to a request that the ledger knows already."""
         known = next((spent.candidate for spent in self.spent if spent.tenant == tenant), None)
         if known is None:
             return None
@@ -250,7 +250,7 @@ class LimitMachine(RuleBasedStateMachine):
         return {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
 
     def _may(self, tenant: str, choices: int, tokens: int) -> tuple[bool, bool]:
-        """Whether it may be admitted, and whether it must be."""
+        """Whether the requests may be admitted, and whether they must be."""
         exact = (
             self._open(tenant) + choices <= (LIMITS.concurrent or 0)
             and tokens <= self._day_left(tenant)

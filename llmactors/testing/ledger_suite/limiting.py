@@ -1,4 +1,4 @@
-"""Promises about what callers may use: charged once, settled with the end, and never more than the policy."""
+"""Promises about limits: a request is charged once and settled at its end, and no limit is exceeded."""
 
 # ruff: noqa: D101, S101
 
@@ -14,7 +14,7 @@ from llmactors.testing.ledger_suite.rig import Rig, finished, request
 
 LIMITS = Limits(requests_per_minute=6, tokens_per_minute=600, tokens_per_day=1000, concurrent=3)
 PROMPT_TOKENS = 2
-"""What a prompt of 8 bytes is taken for."""
+"""The estimate for a prompt of 8 bytes."""
 RESERVED = PROMPT_TOKENS + 98
 DAY_S = 86_400
 
@@ -22,14 +22,14 @@ ENDINGS = ["finished", "failed", "fatal", "cancelled", "expired", "abandoned", "
 
 
 def charged(name: str, *, limits: Limits = LIMITS, rate: RatePolicy | None = None, **fields: Any) -> Candidate:
-    """A candidate that reserves `RESERVED` tokens of its tenant's, unless its fields say otherwise."""
+    """A candidate that reserves `RESERVED` tokens of its tenant, unless `fields` say otherwise."""
     asked = request(name, **{"prompt": "8 bytes.", "max_tokens": 98, **fields})
     most = PROMPT_TOKENS + asked.max_tokens
     return Candidate(asked, charges_for(limits, asked.tenant, tokens=most, rate=rate, limit_key="caller"))
 
 
 def remaining(verdict: AdmitResult) -> dict[Limit, int]:
-    """What is left of each limit."""
+    """The remaining amount of each limit."""
     return {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
 
 
@@ -40,7 +40,7 @@ def refusing(verdict: AdmitResult) -> set[Limit]:
 
 class LimitSuite:
     async def standing(self, rig: Rig, of: Candidate) -> dict[Limit, int]:
-        """What is left, as the answer to a candidate says that was admitted before, and costs nothing again."""
+        """The remaining amount of each limit, from the answer to a candidate that was admitted before."""
         verdict = await rig.ledger.admit([of])
         assert verdict.outcome is SubmitOutcome.DUPLICATE
         return remaining(verdict)
@@ -103,7 +103,7 @@ class LimitSuite:
     @pytest.mark.parametrize("kind", list(RateKind))
     async def test_rate_counts_by_caller(self, rig: Rig, kind: RateKind) -> None:
         rate = RatePolicy(kind=kind, amount=2, period_s=10)
-        # A window may end within the test, but not twice.
+        # The window may end once within the test, but not twice.
         outcomes = [
             (await rig.ledger.admit([charged(f"r{each}", limits=Limits(), rate=rate, tenant=f"t{each}")])).outcome
             for each in range(5)
@@ -137,7 +137,7 @@ class LimitSuite:
 
     @pytest.mark.parametrize("how", ENDINGS)
     async def test_ended_request_is_charged_for_what_it_used(self, rig: Rig, how: str) -> None:
-        """Whoever ends it: its worker, a client, or the time, when its gateway is long gone."""
+        """Whether its worker, a client or a time limit ends the request."""
         fields: dict[str, Any] = {}
         if how == "expired":
             fields["deadline_ms"] = rig.wall_ms() + 200
@@ -153,7 +153,7 @@ class LimitSuite:
         assert left[Limit.REQUESTS] <= 6
 
     async def _end(self, rig: Rig, how: str) -> int:
-        """Ends it after 3 tokens, and says what it has used."""
+        """Ends the request after 3 tokens in the given way, and returns the number of tokens that it used."""
         if how == "poisoned":
             await rig.crash(rig.settings.quarantine_from_attempt)
             return PROMPT_TOKENS
@@ -161,7 +161,7 @@ class LimitSuite:
         await rig.write(claim, 1, 3)
         match how:
             case "finished":
-                for _ in range(2):  # its answer was lost
+                for _ in range(2):  # as after a lost answer
                     await rig.ledger.finish("r", claim.epoch, Finished("stop", Usage(7, 3)))
                 return 10
             case "failed":
@@ -184,7 +184,7 @@ class LimitSuite:
         assert (left[Limit.TOKENS], left[Limit.DAY], left[Limit.REQUESTS]) == (600, 1000, 5)
 
     async def test_takeover_is_charged_once(self, rig: Rig) -> None:
-        """Its reservation and its permit stay as they are, whoever runs it, and what was made twice is paid once."""
+        """The reservation and the permit stay the same under a new worker, and the request is settled once."""
         await rig.ledger.admit([charged("r")])
         [claim] = await rig.claim("w1")
         await rig.write(claim, 1, 3)
@@ -216,7 +216,7 @@ class LimitSuite:
         assert await self.standing(rig, charged("r2", limits=limits)) == {Limit.DAY: 50}
 
     async def test_refund_does_not_return_drained_tokens(self, rig: Rig) -> None:
-        """Had only what was used been asked for, then no more than this could be had now."""
+        """The bucket holds what it would hold if the first request had reserved only what it used."""
         limits = Limits(tokens_per_minute=100)
         await rig.ledger.admit([charged("r1", limits=limits)])
         await rig.pass_time(60)
@@ -226,7 +226,7 @@ class LimitSuite:
         assert await self.standing(rig, second) == {Limit.TOKENS: 50}
 
     async def test_refund_accounts_for_earlier_refunds(self, rig: Rig) -> None:
-        """What the first gave back made the second drain sooner."""
+        """After the first refund, the reservation of the second request drains earlier."""
         limits = Limits(tokens_per_minute=200)
         await rig.ledger.admit([charged("r1", limits=limits), charged("r2", limits=limits)])
         await rig.ledger.cancel("r1")

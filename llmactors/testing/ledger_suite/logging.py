@@ -1,4 +1,4 @@
-"""Promises about the token log: who may write, what is written once, and how it is read."""
+"""Promises about the token log: which epoch may write, what is written once, and how readers see the log."""
 
 # ruff: noqa: D101, S101
 
@@ -202,7 +202,7 @@ class ReadSuite:
             for seq in range(1, 6):
                 await wait_all_tasks_blocked(0.001)
                 await rig.write(claim, seq, seq)
-                # Each reader that is past its cursor has the token before the next one is written.
+                # Each reader whose cursor is behind this token gets the token before the next one is written.
                 for _ in range(1 if seq <= 3 else 2):
                     with trio.fail_after(rig.settings.lease_s):
                         assert await receive.receive() == tokens(seq, seq)[0].token

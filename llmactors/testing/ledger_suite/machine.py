@@ -1,8 +1,8 @@
-"""A Hypothesis state machine that drives a ledger and `LedgerModel` side by side.
+"""A Hypothesis state machine that does the same operations on a ledger and on `LedgerModel`.
 
-Several workers claim, write, crash, drain and come back from the dead with old claims; each answer may be lost, so that
-the operation is done again; readers come and go; time passes. After each step the ledger must say of every request what
-the model says. Subclass it with `make_ledger`; `run` is for ledgers that need more than one step of a coroutine.
+Workers claim, write, crash, drain, and write with claims that are out of date. Any answer may be lost, so that the
+operation is repeated. Readers come and go, and time passes. After each step the ledger and the model must agree about
+every request. A subclass implements `make_ledger`. A ledger whose operations wait for something overrides `run` too.
 """
 
 # ruff: noqa: S101
@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from llmactors import errors
-from llmactors.ledger import AppendEntry, Claim, Follower, Ledger, LedgerSettings, ReleaseHow, SubmitOutcome
+from llmactors.ledger import AppendEntry, Claim, Ledger, LedgerSettings, ReleaseHow, SubmitOutcome
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 from llmactors.testing.ledger_suite.model import LedgerModel, kind_of
+from llmactors.testing.ledger_suite.reader_state import ReaderState
+from llmactors.testing.ledger_suite.rig import run_sync
 
 T = TypeVar("T")
 
@@ -27,50 +29,15 @@ MACHINE_SETTINGS = LedgerSettings(max_queued=6, lease_s=5.0, retention_s=20.0, t
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 MODELS = st.sampled_from(["m", "m", "m", "n"])
 LOST = st.sampled_from([1, 1, 1, 2])
-"""How often an operation is done: twice where its first answer was lost."""
+"""How often an operation is done: twice if its first answer was lost."""
 
 ENDS: st.SearchStrategy[Terminal] = st.sampled_from(
     [Finished("stop", Usage(1, 1)), Finished("length", Usage(1, 9)), Failed("INTERRUPTED", "gone")],
 )
 
 
-def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs what never yields to a scheduler."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    coroutine.close()
-    raise AssertionError("the operation yielded")
-
-
-class ReaderState:
-    """An open follower, and all that it was given."""
-
-    def __init__(self, request_id: str, follower: Follower) -> None:
-        self.request_id = request_id
-        self.follower = follower
-        self.outlived = False
-        self.tokens: list[TokenDelta] = []
-        self.ends: list[Terminal] = []
-
-    def close(self) -> None:
-        self.follower.__exit__(None, None, None)
-
-    def take(self) -> None:
-        before = self.follower.cursor
-        taken = self.follower.take()
-        assert taken.first_seq == before + 1
-        assert not (self.ends and taken.deltas), "a token after the terminal event"
-        self.tokens += taken.deltas
-        if taken.end is not None:
-            self.ends.append(taken.end)
-        assert self.follower.cursor == len(self.tokens) + len(self.ends)
-
-
 class LedgerMachine(RuleBasedStateMachine):
-    """All rules; subclass it for one ledger."""
+    """All rules. A subclass tests one ledger."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,22 +46,22 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = LedgerModel(MACHINE_SETTINGS)
         self.incarnations = {"w1": 0, "w2": 0, "w3": 0}
         self.claims: list[Claim] = []
-        self.readings: list[ReaderState] = []
+        self.readers: list[ReaderState] = []
         self.submitted: list[GenerateRequest] = []
 
     @abstractmethod
     def make_ledger(self, settings: LedgerSettings) -> Ledger:
-        """A fresh ledger, whose time is `self.now` and `self.wall_ms`."""
+        """Makes a fresh ledger, whose clocks are `self.now` and `self.wall_ms`."""
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return run_sync(coroutine)
 
     def do(self, action: Callable[[], object]) -> None:
-        """Runs what a reader does without waiting; for ledgers that want it done in their own event loop."""
+        """Runs an action of a reader that does not wait. Override this to run it in the ledger's event loop."""
         action()
 
     def settle(self) -> None:
-        """Returns once every reader knows what the ledger knows, and the ledger who still reads."""
+        """Waits until all readers have all entries of their logs, and the ledger knows which readers are left."""
 
     def now(self) -> float:
         return self.now_s
@@ -107,7 +74,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize(requests=st.integers(1, 4), slots=st.integers(1, 4), written=st.integers(0, 3))
     def begin(self, requests: int, slots: int, written: int) -> None:
-        """Something is always under way: Hypothesis leaves out some rules in each run, and most need this."""
+        """Begins with some running requests, which most rules need; Hypothesis leaves out some rules in each run."""
         for number in range(requests):
             self.submit(tenant="ab"[number % 2], model="m", priority=1, deadline_s=None, grace_s=10_000, times=1)
         self.claim("w1", "m", slots, zombie=False)
@@ -156,9 +123,9 @@ class LedgerMachine(RuleBasedStateMachine):
         outcome = self.model.submit(again, self.now_s)
         assert self.run(self.ledger.submit(again)) is outcome
         if outcome is SubmitOutcome.ACCEPTED:
-            # Nothing is known of the first one any more; who still has it open reads another log.
-            for reading in self.readings:
-                reading.outlived |= reading.request_id == first.id
+            # The ledger had forgotten the first request. Readers that have it open read the log of the old request.
+            for reader in self.readers:
+                reader.outlived |= reader.request_id == first.id
 
     @precondition(lambda self: self.model.requests)
     @rule(data=st.data(), times=LOST)
@@ -177,14 +144,14 @@ class LedgerMachine(RuleBasedStateMachine):
         follower = self.run(self.ledger.follow(request_id))
         self.do(follower.__enter__)
         self.model.requests[request_id].readers += 1
-        self.readings.append(ReaderState(request_id, follower))
+        self.readers.append(ReaderState(request_id, follower))
 
-    @precondition(lambda self: self.readings)
+    @precondition(lambda self: self.readers)
     @rule(data=st.data())
     def close_reader(self, data: st.DataObject) -> None:
-        reading = self.readings.pop(data.draw(st.integers(0, len(self.readings) - 1)))
-        self.do(reading.close)
-        if (each := self.model.requests.get(reading.request_id)) is not None and not reading.outlived:
+        reader = self.readers.pop(data.draw(st.integers(0, len(self.readers) - 1)))
+        self.do(reader.close)
+        if (each := self.model.requests.get(reader.request_id)) is not None and not reader.outlived:
             each.readers -= 1
             each.unread_since = self.now_s
 
@@ -202,7 +169,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.of_state("queued"))
     @rule(name=WORKERS, model=MODELS, slots=st.sampled_from([1, 2, 4, 0]), zombie=st.sampled_from([False] * 4 + [True]))
     def claim(self, name: str, model: str, slots: int, zombie: bool) -> None:
-        """Mostly by a worker that did as it should before: a dead one comes back as a new incarnation."""
+        """Claims, mostly for a worker with a valid lease; a dead worker returns as a new incarnation."""
         if not zombie:
             self.beat(name, 1)
             if self.worker(name) not in self.model.leases:
@@ -216,7 +183,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model.claim(worker, claims, self.wall_ms())
         self.claims += claims
         for each in self.model.of_state("queued"):
-            # The ledger may notice a passed deadline while it looks for work.
+            # The ledger may end an overdue request while it looks for work.
             if each.is_overdue(self.wall_ms()) and self.run(self.ledger.info(each.request.id)).state == "ended":
                 self.model.close(each, "DEADLINE_EXCEEDED", self.now_s)
         if live and len(claims) < slots:
@@ -236,7 +203,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _append(self, claim: Claim, shift: int, count: int, end: Terminal | None, times: int = 1) -> None:
         each = self.model.requests.get(claim.request.id)
         first_seq = max(1, (len(each.tokens) if each else 0) + 1 + shift)
-        # A token shows who made it, so that one of an older epoch would be seen.
+        # The number of a token contains its epoch, so that a token of an older epoch is noticed.
         deltas = tuple(TokenDelta(claim.epoch * 1000 + seq, str(seq)) for seq in range(first_seq, first_seq + count))
         entry = AppendEntry(claim.request.id, claim.epoch, first_seq, deltas, end)
         for _ in range(times):
@@ -271,7 +238,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.of_state("queued"))
     @rule(names=st.lists(WORKERS, min_size=2, max_size=4), seq_shift=st.sampled_from([0, -1]))
     def crash_in_a_row(self, names: list[str], seq_shift: int) -> None:
-        """Worker after worker claims, writes a little and dies; all of them then write on as zombies."""
+        """Several workers in a row claim, write a little and are lost."""
         before = len(self.claims)
         for name in names:
             self.claim(name, "m", 4, zombie=False)
@@ -281,7 +248,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.model.lose(self.worker(name), self.now_s)
 
     def _any_claim(self, data: st.DataObject) -> Claim:
-        """Mostly one that is still good, else any that ever was."""
+        """A claim: mostly a valid one, else any that was ever made."""
         good = [each for each in self.claims if self._is_good(each)]
         wants_good = data.draw(st.sampled_from([True, True, True, False]))
         return data.draw(st.sampled_from(good if good and wants_good else self.claims))
@@ -299,7 +266,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now_s += seconds
         self.settle()
         if any(until <= self.now_s for _, until in self.model.buried.values()):
-            # Ledgers differ in whether a tombstone stands until somebody reaps.
+            # Some ledgers keep a tombstone until the next `reap`, and some do not.
             self.reap()
 
     @precondition(lambda self: self.submitted)
@@ -308,10 +275,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(self.ledger.reap())
         self.model.reap(self.now_s, self.wall_ms())
 
-    # What must hold at all times.
+    # Invariants.
 
     @invariant()
-    def every_request_is_as_the_model_says(self) -> None:
+    def every_request_matches_the_model(self) -> None:
         for request_id, each in self.model.requests.items():
             info = self.run(self.ledger.info(request_id))
             assert (info.state, info.epoch) == (each.state, each.epoch)
@@ -322,7 +289,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert each.end is None or log.end == each.end
 
     @invariant()
-    def what_is_gone_is_gone(self) -> None:
+    def expired_requests_stay_expired(self) -> None:
         for request_id in self.model.buried:
             with pytest.raises(errors.Expired):
                 self.run(self.ledger.info(request_id))
@@ -332,7 +299,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     self.run(self.ledger.info(request.id))
 
     @invariant()
-    def the_counts_are_right(self) -> None:
+    def statistics_match_the_model(self) -> None:
         statistics = self.run(self.ledger.statistics())
         model = self.model
         assert statistics.queued == len(model.of_state("queued"))
@@ -346,7 +313,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert statistics.accepted_total == model.accepted
 
     @invariant()
-    def a_wait_can_be_foretold(self) -> None:
+    def expected_wait_needs_a_queue(self) -> None:
         for priority in (0, 1, 2):
             request = GenerateRequest("new", "m", "hi", tenant="a", priority=priority)
             expected_s = self.run(self.ledger.expected_wait_s(request))
@@ -356,17 +323,17 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def each_reader_gets_each_entry_once(self) -> None:
         self.settle()
-        for reading in self.readings:
-            self.do(reading.take)
-            each = self.model.requests.get(reading.request_id)
-            if each is not None and not reading.outlived:
-                assert reading.tokens == each.tokens
-                assert len(reading.ends) == (each.state == "ended")
+        for reader in self.readers:
+            self.do(reader.take)
+            each = self.model.requests.get(reader.request_id)
+            if each is not None and not reader.outlived:
+                assert reader.tokens == each.tokens
+                assert len(reader.ends) == (each.state == "ended")
 
     def teardown(self) -> None:
-        """Whatever happened, everything can be ended, exactly once, and leaves nothing behind."""
-        for reading in self.readings:
-            self.do(reading.close)
+        """Ends every request, and checks that each ended once and that the ledger forgets everything."""
+        for reader in self.readers:
+            self.do(reader.close)
         for request_id, each in self.model.requests.items():
             self.run(self.ledger.cancel(request_id))
             assert self.run(self.ledger.info(request_id)).last_seq == len(each.tokens) + 1
@@ -379,4 +346,4 @@ class LedgerMachine(RuleBasedStateMachine):
         self.check_empty()
 
     def check_empty(self) -> None:
-        """For a ledger whose inside can be seen: it has forgotten everything but dead letters and dead workers."""
+        """Override this to check that a ledger has forgotten everything but dead letters and dead workers."""

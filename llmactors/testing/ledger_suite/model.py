@@ -1,7 +1,7 @@
-"""A second, naive account of the ledger's contract: what `ledger_machine` compares a real ledger with.
+"""A naive model of the ledger's contract, which `machine` compares with a real ledger.
 
-It has no queues, heaps or indexes, only one list of facts per request, and it looks at all of them every time. It does
-not say who is served next, only who may not be.
+The model has no queues, heaps or indexes, only the state of each request, and looks at all requests every time. The
+model does not say which request is claimed next, only which requests must not be claimed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,9 @@ from llmactors.messages import Finished, GenerateRequest, Terminal, TokenDelta
 
 
 def kind_of(end: Terminal | None) -> str:
-    """What is compared of an end that the ledger itself wrote: its finish reason or its error code."""
+    """The finish reason or the error code of a terminal event. Of an event that the ledger itself wrote, only this is
+    compared.
+    """
     if end is None:
         return ""
     return end.reason if isinstance(end, Finished) else end.code
@@ -21,7 +23,7 @@ def kind_of(end: Terminal | None) -> str:
 
 @attrs.define(eq=False)
 class ModelRequest:
-    """All that is to know of one accepted request."""
+    """The state of one accepted request."""
 
     request: GenerateRequest
     unread_since: float
@@ -31,7 +33,7 @@ class ModelRequest:
     crashed: int = 0
     holder: str = ""
     suspects: int = 0
-    """With how many suspects it was claimed, itself included."""
+    """The number of requests in the claim, including this one."""
     tokens: list[TokenDelta] = attrs.field(factory=list)
     end_kind: str = ""
     end: Terminal | None = None
@@ -56,7 +58,7 @@ class ModelRequest:
 
 
 class LedgerModel:
-    """The state of all requests and workers, moved by the same operations as the ledger."""
+    """The state of all requests and workers, which the same operations change as in the ledger."""
 
     def __init__(self, settings: LedgerSettings) -> None:
         self.settings = settings
@@ -96,7 +98,7 @@ class LedgerModel:
         return True
 
     def is_live(self, worker: str, now: float) -> bool:
-        """Whether the lease is good. It ends here if it is overdue."""
+        """Whether the lease of the worker is valid. An overdue lease ends here."""
         if worker in self.leases and self.leases[worker] <= now:
             self.lose(worker, now)
         return worker in self.leases
@@ -124,7 +126,7 @@ class LedgerModel:
         each.ended_at, each.ended_by = now, by_epoch
 
     def claim(self, worker: str, claims: Sequence[Claim], wall_ms: float) -> None:
-        """Takes over what the ledger chose, if it may have."""
+        """Follows the ledger's choice of requests, and fails if the ledger was not allowed to make it."""
         for claim in claims:
             each = self.requests[claim.request.id]
             assert each.state == "queued", "handed out twice"  # noqa: S101
@@ -193,16 +195,17 @@ class LedgerModel:
         self.buried = {key: (request, until) for key, (request, until) in self.buried.items() if until > now}
 
     def may_be_left_waiting(self, worker: str, model: str, claims: Sequence[Claim], wall_ms: float) -> bool:
-        """Whether a claim that left slots empty had a reason to."""
+        """Whether a claim was allowed to leave slots empty."""
         left = [each for each in self._waiting_for(model) if not each.is_overdue(wall_ms)]
         held = self.held_by(worker)
         if not left or any(each.is_quarantined(self.settings) for each in held):
             return True
         if held:
-            # The worker may be reserved for one in quarantine, of any model.
+            # The worker may be reserved for a quarantined request of any model.
             return any(each.is_quarantined(self.settings) for each in self.of_state("queued"))
-        # An empty worker passes over only what is reserved for others, one each, or is reserved itself for another
-        # model's. They were busy then, and may be empty by now without having claimed again.
+        # An empty worker skips only requests that are reserved for other workers, one each, unless the worker itself is
+        # reserved for a request of another model. The other workers were busy when the reservations were made, and may
+        # be empty by now without having claimed again.
         others = [other for other in self.leases if other != worker]
         elsewhere = [
             each

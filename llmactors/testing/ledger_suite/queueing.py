@@ -1,4 +1,4 @@
-"""Promises about getting in, and about who is served next."""
+"""Promises about the queue: what is accepted, and which request is claimed next."""
 
 # ruff: noqa: D101, S101
 
@@ -151,15 +151,15 @@ class WaitSuite:
         for _ in range(5):
             await rig.claim()
             await rig.pass_time(0.2)
-        # 7 wait, and one is taken every fifth of a second.
+        # Seven requests are queued, and one is claimed every 0.2 seconds.
         assert 1.0 < await rig.ledger.expected_wait_s(request("new")) < 2.0
-        # Another tenant waits only for its turn.
+        # Another tenant waits only for its turn among the tenants.
         assert 0.1 < await rig.ledger.expected_wait_s(request("new", tenant="other")) < 0.4
 
     async def test_expected_wait_grows_while_the_queue_stands_still(self, rig: Rig) -> None:
         await rig.start()
         await rig.submit(request("r1"), request("r2"))
-        assert await rig.ledger.expected_wait_s(request("new")) == 0  # nothing is known yet
+        assert await rig.ledger.expected_wait_s(request("new")) == 0  # the rate of the queue is not known yet
         await rig.pass_time(2.0)
         assert 3.5 < await rig.ledger.expected_wait_s(request("new")) < 5.0
         await rig.ledger.cancel("r1")

@@ -1,14 +1,16 @@
-"""What a ledger has to bring to be put through the suite, and the few values that all of its tests are made of."""
+"""The ledger under test with its clock, and the values that all tests of the suite use."""
 
 # ruff: noqa: S101
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import attrs
 
 from llmactors.ledger import AppendEntry, AppendOutcome, Claim, Ledger, LedgerSettings, SubmitOutcome
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
+
+T = TypeVar("T")
 
 SUITE_SETTINGS = LedgerSettings(
     max_queued=12,
@@ -19,69 +21,80 @@ SUITE_SETTINGS = LedgerSettings(
     dead_letters_kept=4,
     suspects_together=(2,),
 )
-"""Small bounds, and times short enough to be waited for where the clock is a real one."""
+"""Settings with small bounds, and with times that a test can wait for on a real clock."""
 
 GRACE_MS = 600_000
-"""No test waits this long, so that only those about readers have to think of them."""
+"""A grace longer than any test, so that only the tests about readers need readers."""
 
 
 def request(request_id: str = "r", **fields: Any) -> GenerateRequest:
-    """A request for model `m` that nobody has to read."""
+    """A request for model `m` that needs no reader. `fields` replace fields of `GenerateRequest`."""
     usual: dict[str, Any] = {"model": "m", "prompt": "hi", "resume_grace_ms": GRACE_MS}
     return GenerateRequest(id=request_id, **usual | fields)
 
 
 def tokens(first: int, last: int) -> tuple[TokenDelta, ...]:
-    """The tokens from seq `first` to seq `last` of every answer."""
+    """The tokens from seq `first` to seq `last`, which are the same in every answer."""
     return tuple(TokenDelta(1000 + seq, f" t{seq}") for seq in range(first, last + 1))
 
 
 def finished(completion_tokens: int) -> Finished:
-    """The end of a whole answer to a prompt of 3 tokens."""
+    """The terminal event of a complete answer to a prompt of 3 tokens."""
     return Finished("stop", Usage(3, completion_tokens))
 
 
 def code_of(end: Terminal | None) -> str:
-    """The error code of an end that is a failure."""
+    """The error code of a terminal event. Fails if the event is no error."""
     assert isinstance(end, Failed), end
     return end.code
 
 
+def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine that never yields to an event loop, and returns its result."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise AssertionError("the operation yielded")
+
+
 @attrs.frozen
 class Rig:
-    """A fresh ledger with `SUITE_SETTINGS`, and its time."""
+    """A fresh ledger with `SUITE_SETTINGS`, and the control of its time."""
 
     ledger: Ledger
     pass_time: Callable[[float], Awaitable[None]]
-    """Returns once this many seconds have passed for the ledger."""
+    """Lets this many seconds pass for the ledger, then returns."""
     wall_ms: Callable[[], int]
-    """The ledger's time since 1970, in milliseconds."""
+    """The ledger's wall clock: milliseconds since 1970."""
     settings: LedgerSettings = SUITE_SETTINGS
 
     async def submit(self, *requests: GenerateRequest) -> None:
-        """Submits what has to be accepted."""
+        """Submits requests, each of which must be accepted."""
         for each in requests:
             assert await self.ledger.submit(each) is SubmitOutcome.ACCEPTED
 
     async def claim(self, worker: str = "w", slots: int = 1, model: str = "m") -> list[Claim]:
-        """Beats, then claims."""
+        """Sends a heartbeat of the worker, then claims."""
         await self.ledger.beat(worker)
         return await self.ledger.claim(worker, model, slots)
 
     async def start(self, submitted: GenerateRequest | None = None, worker: str = "w") -> Claim:
-        """Submits one request and has it claimed."""
+        """Submits one request and claims it for a worker."""
         await self.submit(submitted or request())
         [claim] = await self.claim(worker)
         return claim
 
     async def write(self, claim: Claim, first: int, last: int, end: Terminal | None = None) -> AppendOutcome:
-        """Appends `tokens(first, last)`, and `end` where there is one."""
+        """Appends `tokens(first, last)`, and then `end` if there is one."""
         entry = AppendEntry(claim.request.id, claim.epoch, first, tokens(first, last), end)
         [result] = await self.ledger.append([entry])
         return result.outcome
 
     async def crash(self, times: int, request_id: str = "r") -> None:
-        """Loses the only queued request's worker `times` times."""
+        """Claims the only queued request and loses its worker, `times` times."""
         for each in range(times):
             worker = f"crashing-{request_id}-{each}"
             [claim] = await self.claim(worker)

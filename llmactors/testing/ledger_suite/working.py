@@ -1,4 +1,4 @@
-"""Promises about workers: leases, attempts, quarantine, and being told of work."""
+"""Promises about workers: leases, attempts, quarantine, and the news of work."""
 
 # ruff: noqa: D101, S101
 
@@ -187,7 +187,7 @@ class QuarantineSuite:
         await rig.submit(request())
         await rig.crash(times=2)
         await rig.submit(*(request(f"later{each}") for each in range(4)))
-        # It is reserved to w1, which gets nothing until then; w2 passes over it.
+        # The request is reserved for w1, which gets nothing until it is empty; w2 skips the request.
         assert await rig.claim("w1", slots=4) == []
         assert [claim.request.id for claim in await rig.claim("w2", slots=2)] == ["later0", "later1"]
         assert await rig.claim("w1", slots=4) == []

@@ -11,7 +11,7 @@ from llmactors import errors
 from llmactors.ledger import AppendEntry, LedgerSettings, MemoryLedger, ReleaseHow
 from llmactors.messages import GenerateRequest
 from llmactors.testing.ledger_suite import SUITE_SETTINGS, finished, request, tokens
-from llmactors.testing.ledger_suite.machine import run_sync
+from llmactors.testing.ledger_suite.rig import run_sync
 from tests.support.residue import residue
 
 

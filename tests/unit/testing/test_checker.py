@@ -24,11 +24,11 @@ def judge(*requests: RequestHistory) -> CheckReport:
 
 
 def test_clean_history_passes() -> None:
-    verdict = judge(request(1), request(2))
-    assert verdict.broken == {}
-    assert (verdict.accepted, verdict.ended_once, verdict.finished) == (2, 2, 2)
-    assert (verdict.tokens, verdict.gaps, verdict.reconnects) == (2 * TOKENS, [], 0)
-    assert verdict.first_token_s == pytest.approx([0.5, 0.5])
+    report = judge(request(1), request(2))
+    assert report.broken == {}
+    assert (report.accepted, report.ended_once, report.finished) == (2, 2, 2)
+    assert (report.tokens, report.gaps, report.reconnects) == (2 * TOKENS, [], 0)
+    assert report.first_token_s == pytest.approx([0.5, 0.5])
 
 
 def without_end(made: RequestHistory) -> None:
@@ -155,10 +155,10 @@ def ended_otherwise_later(made: RequestHistory) -> None:
 def test_each_kind_of_fault_is_reported(spoil: Callable[[RequestHistory], None], broken: dict[str, int]) -> None:
     spoiled = request(1)
     spoil(spoiled)
-    verdict = judge(request(2), spoiled)
-    assert verdict.broken == broken
-    assert all("r1" in example for example in verdict.examples)
-    assert "BROKEN" in str(verdict)
+    report = judge(request(2), spoiled)
+    assert report.broken == broken
+    assert all("r1" in example for example in report.examples)
+    assert "BROKEN" in str(report)
 
 
 def test_request_id_used_twice_is_reported() -> None:
@@ -178,10 +178,10 @@ def test_explicit_error_is_counted_and_is_no_loss() -> None:
     failed = request()
     failed.tokens = failed.tokens[:2]
     failed.ends = [EndSeen("error", 3, 1.6, "POISONED")]
-    verdict = judge(failed)
-    assert verdict.broken == {}
-    assert verdict.failures == {"POISONED": 1}
-    assert (verdict.finished, verdict.ended_once, verdict.tokens) == (0, 1, 2)
+    report = judge(failed)
+    assert report.broken == {}
+    assert report.failures == {"POISONED": 1}
+    assert (report.finished, report.ended_once, report.tokens) == (0, 1, 2)
 
 
 def test_tokens_before_an_explicit_error_count_as_lost() -> None:
@@ -206,8 +206,8 @@ class Keys:
 
 
 def test_leftover_redis_keys_are_reported() -> None:
-    verdict = check(History([request()]), observer=Keys("log:r1"))
-    assert verdict.broken == {"keys_left": 1}
+    report = check(History([request()]), observer=Keys("log:r1"))
+    assert report.broken == {"keys_left": 1}
     assert check(History([request()]), observer=Keys()).broken == {}
 
 
@@ -215,16 +215,16 @@ def test_gaps_above_the_threshold_are_listed() -> None:
     paused = request()
     paused.tokens[3:] = [token._replace(at=token.at + 2) for token in paused.tokens[3:]]
     paused.ends = [EndSeen("done", TOKENS + 1, 3.6, completion_tokens=TOKENS)]
-    verdict = judge(paused, request(2))
-    assert [(gap.request_id, gap.after_seq) for gap in verdict.gaps] == [("r1", 3)]
-    assert verdict.gaps[0].seconds == pytest.approx(2.1)
-    assert paused.biggest_gap() == verdict.gaps[0]
-    assert gaps_at(verdict.gaps, [2.0]) == verdict.gaps
-    assert gaps_at(verdict.gaps, [0.5, 5.0]) == []
-    assert "all gaps p50 2.10 s p99 2.10 s max 2.10 s of 1" in str(verdict)
-    assert "takeover" not in str(verdict)
+    report = judge(paused, request(2))
+    assert [(gap.request_id, gap.after_seq) for gap in report.gaps] == [("r1", 3)]
+    assert report.gaps[0].seconds == pytest.approx(2.1)
+    assert paused.biggest_gap() == report.gaps[0]
+    assert gaps_at(report.gaps, [2.0]) == report.gaps
+    assert gaps_at(report.gaps, [0.5, 5.0]) == []
+    assert "all gaps p50 2.10 s p99 2.10 s max 2.10 s of 1" in str(report)
+    assert "takeover" not in str(report)
     told = check(History([paused]), takeovers_at=[2.0])
-    assert told.takeover_gaps == verdict.gaps
+    assert told.takeover_gaps == report.gaps
     assert "wrong 0 · takeover gap p50 2.10 s" in str(told)
 
 
