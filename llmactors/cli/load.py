@@ -82,12 +82,12 @@ def command(
     if synthetic:
         if rate is not None or seconds is not None or ramp_s or api is not Api.NATIVE:
             raise ConfigError("`synthetic` has no routes and no arrivals: leave out --api, --rate, --seconds, --ramp-s")
-        # Only here: it brings half of the server along.
-        from llmactors.load import synthetic as without_http  # noqa: PLC0415
+        # Only here: this imports half of the server.
+        from llmactors.cli import synthetic_load  # noqa: PLC0415
         from llmactors.telemetry import configure_logging  # noqa: PLC0415
 
         configure_logging(json=False, level="error", stream=sys.stderr)
-        result = without_http.measure(
+        result = synthetic_load.measure(
             clients=60 if clients is None else clients,
             requests=requests,
             max_tokens=max_tokens,

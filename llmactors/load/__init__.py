@@ -1,19 +1,25 @@
-"""A load client for this server and for any that speaks OpenAI's HTTP: `python -m llmactors load URL`.
+"""A load client for this project's server and for any that speaks OpenAI's HTTP: `python -m llmactors load URL`.
 
-It is not what it measures: plain sockets, one thread, one epoll, and nothing of the event loop, the HTTP library or the
-queues of the server. While the clock runs it stores what arrived and when; it parses and checks afterwards.
+The load client shares no event loop and no queue with the servers that it measures: it uses plain sockets, one thread
+and one epoll. While the clock runs it records what came and when; parsing and checking follow after the run.
 
-A map, pure parts first:
-
-    target, plan, arrivals    whom to ask, what, how often, and the bounds on it
-    wire                      requests as bytes
-    http1, frames             answers from bytes, in whatever pieces they come: HTTP/1.1, WebSocket
-    answer                    an answer as it is kept while the clock runs
-    native, openai, reading   what an answer must hold: each token, in order, and an end; and what was read from it
-    check                     chooses between these
-    histogram, tally, report  what all answers together amount to
-    connection, engine        one socket; one run of as many as it takes
-    processes, measure        what the server's processes use; all of a run, from the warm-up to the report
-    table, moment, progress   for people: the report; how far a run has come, and a bar that shows it
-    synthetic                 the same figures without any HTTP, from the actors alone
+target             the server
+plan               the requests: how many, how often, which; and the bounds on them
+arrivals           when the requests of an open loop arrive; pure
+request_encoder    requests as bytes; pure
+recording          the bytes of one answer, and when they came; pure
+http_recording     the recording of an HTTP response, and its parsing after the run; pure
+socket_recording   the recording of a WebSocket's messages; pure
+check              whether a recorded answer is right, by the rules of its routes; pure
+native, openai     these rules: each token, in order, and an end; pure
+token_times        how many tokens a right answer had, and when they came
+histogram, tally   the distributions and counts over all answers; pure
+report             these as one JSON object; pure
+connection         one socket
+engine             one run, on as many sockets as it takes
+processes          what the server's processes use of the machine
+measure            a whole measurement, from the warm-up to the report
+table              the report for people
+snapshot           how far a run has come
+progress           a progress bar, in a process of its own
 """

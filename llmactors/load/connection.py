@@ -8,7 +8,7 @@ from typing import Self
 
 import attrs
 
-from llmactors.load.answer import Answer
+from llmactors.load.recording import Recording
 from llmactors.load.target import Target
 
 READ_BYTES = 1 << 16
@@ -18,7 +18,7 @@ TROUBLE = select.EPOLLERR | select.EPOLLHUP
 
 
 @attrs.define(eq=False)
-class Connection:
+class LoadConnection:
     """A socket that `epoll` watches: always for what comes, and for room to write while there is something to send.
 
     Raises `OSError` where the system, or the server, does.
@@ -30,7 +30,7 @@ class Connection:
     waits_to_write: bool = True
     connected: bool = False
     unsent: bytes = b""
-    answer: Answer | None = None
+    recording: Recording | None = None
     """What comes of the request that is under way, if any is."""
     then: bytes = b""
     """The request that goes out once the WebSocket is open."""
@@ -78,6 +78,6 @@ class Connection:
 
     def close(self) -> None:
         """Lets go of its request, too."""
-        self.answer = None
+        self.recording = None
         self.unsent = b""
         self.sock.close()

@@ -6,17 +6,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from llmactors.load.answer import Answer, Malformed
 from llmactors.load.arrivals import poisson, ramp
-from llmactors.load.check import read
-from llmactors.load.connection import IN, OUT, TROUBLE, Connection
-from llmactors.load.frames import BadFrame, SocketAnswer, masked_pong
+from llmactors.load.check import check
+from llmactors.load.connection import IN, OUT, TROUBLE, LoadConnection
 from llmactors.load.histogram import Histogram
-from llmactors.load.http1 import Handshake, HttpAnswer
-from llmactors.load.moment import Moment
+from llmactors.load.http_recording import HandshakeRecording, HttpRecording
 from llmactors.load.plan import Api, Plan
+from llmactors.load.recording import Malformed, Recording
+from llmactors.load.request_encoder import RequestEncoder
+from llmactors.load.snapshot import RunSnapshot
+from llmactors.load.socket_recording import BadFrame, SocketRecording, masked_pong
 from llmactors.load.tally import Tally
-from llmactors.load.wire import Wire
 
 HOLD_BYTES = 64 << 20
 """Unchecked answers above this are checked while the clock runs, one by one; the report says how many."""
@@ -34,7 +34,7 @@ _FINE_S = 0.003
 class Engine:
     """One run of a plan."""
 
-    def __init__(self, plan: Plan, on_progress: Callable[[Moment], None] | None = None) -> None:
+    def __init__(self, plan: Plan, on_progress: Callable[[RunSnapshot], None] | None = None) -> None:
         self.plan = plan
         self.tally = Tally()
         self.checked_early = 0
@@ -49,16 +49,16 @@ class Engine:
         self.ended = "complete"
         """Or `interrupted`, by hand; or `limit`, when the time was up with requests under way."""
         self._on_progress = on_progress
-        self._wire = Wire(plan)
+        self._encoder = RequestEncoder(plan)
         self._epoll = select.epoll()
-        self._open: dict[int, Connection] = {}
-        self._idle: list[Connection] = []
+        self._open: dict[int, LoadConnection] = {}
+        self._idle: list[LoadConnection] = []
         self._due: list[float] = []
         """When the next requests begin that no answer brings about."""
         self._backlog: deque[float] = deque()
         """Arrivals that wait for a free connection."""
         self._arrivals: Iterator[float] | None = None
-        self._complete: deque[Answer] = deque()
+        self._complete: deque[Recording] = deque()
         self._held_bytes = 0
         self._next = 0
         self._busy = 0
@@ -142,7 +142,7 @@ class Engine:
     def _room(self) -> bool:
         return bool(self._idle) or len(self._open) < self.plan.clients
 
-    def _begin(self, connection: Connection | None, at: float) -> None:
+    def _begin(self, connection: LoadConnection | None, at: float) -> None:
         """The next request, if there is one left, as of `at`; on this connection, or a new one."""
         if self._next >= self.plan.requests or self._stopping:
             if connection is not None:
@@ -151,7 +151,7 @@ class Engine:
         index = self._next
         self._next += 1
         self._busy += 1
-        request = self._wire.request(index)
+        request = self._encoder.request(index)
         now = time.perf_counter()
         if self._arrivals is not None:
             self.late.record(max(0.0, now - at))
@@ -162,23 +162,24 @@ class Engine:
             self._connect(index, at, request)
             return
         connection.active = now
-        connection.answer = SocketAnswer(index, at) if self.plan.api is Api.WS else HttpAnswer(index, at)
+        connection.recording = SocketRecording(index, at) if self.plan.api is Api.WS else HttpRecording(index, at)
         self._send(connection, request)
 
     def _connect(self, index: int, at: float, request: bytes) -> None:
         target = self.plan.target
         try:
-            connection = Connection.of(target, self._epoll, time.perf_counter())
+            connection = LoadConnection.of(target, self._epoll, time.perf_counter())
         except OSError as error:
             self._lost(index, at, "connect", str(error))
             self._again()
             return
         self.connections += 1
         if self.plan.api is Api.WS:
-            opening, accept = self._wire.handshake(index)
-            connection.answer, connection.then, request = Handshake(index, at, accept=accept), request, opening
+            opening, accept = self._encoder.handshake(index)
+            connection.recording = HandshakeRecording(index, at, accept=accept)
+            connection.then, request = request, opening
         else:
-            connection.answer = HttpAnswer(index, at)
+            connection.recording = HttpRecording(index, at)
         self._open[connection.fd] = connection
         try:
             connection.connect(target, request)
@@ -187,11 +188,11 @@ class Engine:
 
     # What a socket is ready for.
 
-    def _ready(self, connection: Connection, mask: int) -> None:
+    def _ready(self, connection: LoadConnection, mask: int) -> None:
         if connection.unsent and mask & (OUT | TROUBLE):
-            answer = connection.answer
+            recording = connection.recording
             self._send(connection, connection.unsent)
-            if connection.answer is not answer:
+            if connection.recording is not recording:
                 return
         if not mask & (IN | TROUBLE):
             return
@@ -203,45 +204,45 @@ class Engine:
         if data is None:
             return
         now = connection.active = time.perf_counter()
-        answer = connection.answer
-        if answer is None:  # idle: the server has closed it, or says what nobody asked for
+        recording = connection.recording
+        if recording is None:  # idle: the server has closed it, or says what nobody asked for
             self._idle.remove(connection)
             self._drop(connection)
         elif not data:
-            self._closed(connection, answer, now)
+            self._closed(connection, recording, now)
         else:
             self.received_bytes += len(data)
-            self._received(connection, answer, data, now)
+            self._received(connection, recording, data, now)
 
-    def _received(self, connection: Connection, answer: Answer, data: bytes, now: float) -> None:
+    def _received(self, connection: LoadConnection, recording: Recording, data: bytes, now: float) -> None:
         try:
-            complete = answer.feed(data, now)
+            complete = recording.feed(data, now)
         except BadFrame as error:
             self._fail(connection, "malformed_frame", str(error))
             return
         if complete:
-            if isinstance(answer, Handshake) and answer.accepted:
-                self._opened(connection, answer, now)
+            if isinstance(recording, HandshakeRecording) and recording.accepted:
+                self._opened(connection, recording, now)
             else:
-                self._done(connection, answer)
-        elif isinstance(answer, SocketAnswer):
-            while answer.pings:
-                self._send(connection, masked_pong(answer.pings.pop(), answer.index))
-            if answer.closing:
-                self._fail(connection, "cut", f"closed by the server after {len(answer.texts)} messages")
-        elif len(answer.data) > self._max_bytes:
-            self._fail(connection, "too_long", f"{len(answer.data)} bytes")
+                self._done(connection, recording)
+        elif isinstance(recording, SocketRecording):
+            while recording.pings:
+                self._send(connection, masked_pong(recording.pings.pop(), recording.index))
+            if recording.closing:
+                self._fail(connection, "cut", f"closed by the server after {len(recording.texts)} messages")
+        elif len(recording.data) > self._max_bytes:
+            self._fail(connection, "too_long", f"{len(recording.data)} bytes")
 
-    def _opened(self, connection: Connection, handshake: Handshake, now: float) -> None:
+    def _opened(self, connection: LoadConnection, handshake: HandshakeRecording, now: float) -> None:
         """The WebSocket is open: now its first request goes out, timed with the opening."""
-        answer = connection.answer = SocketAnswer(handshake.index, handshake.begun)
+        recording = connection.recording = SocketRecording(handshake.index, handshake.begun)
         rest = bytes(handshake.data.partition(b"\r\n\r\n")[2])
         request, connection.then = connection.then, b""
         self._send(connection, request)
-        if rest and connection.answer is answer:
-            self._received(connection, answer, rest, now)
+        if rest and connection.recording is recording:
+            self._received(connection, recording, rest, now)
 
-    def _send(self, connection: Connection, data: bytes) -> None:
+    def _send(self, connection: LoadConnection, data: bytes) -> None:
         try:
             connection.send(data)
         except OSError as error:
@@ -249,15 +250,15 @@ class Engine:
 
     # How requests end.
 
-    def _done(self, connection: Connection, answer: Answer) -> None:
-        self._complete.append(answer)
-        self._held_bytes += answer.held_bytes
+    def _done(self, connection: LoadConnection, recording: Recording) -> None:
+        self._complete.append(recording)
+        self._held_bytes += recording.held_bytes
         if self._on_progress is not None:
-            self._shown.record(answer.ended - answer.begun)
-        connection.answer = None
+            self._shown.record(recording.ended - recording.begun)
+        connection.recording = None
         connection.unsent = b""
         self._busy -= 1
-        if answer.closing or not self.plan.keep_alive or isinstance(answer, Handshake):
+        if recording.closing or not self.plan.keep_alive or isinstance(recording, HandshakeRecording):
             self._drop(connection)
             self._next_request(None)
         else:
@@ -266,35 +267,35 @@ class Engine:
             self._check_one()
             self.checked_early += 1
 
-    def _next_request(self, connection: Connection | None) -> None:
+    def _next_request(self, connection: LoadConnection | None) -> None:
         """What the end of one request brings about."""
         if self._arrivals is None:
             self._begin(connection, time.perf_counter())
         elif connection is not None:
             self._idle.append(connection)
 
-    def _closed(self, connection: Connection, answer: Answer, now: float) -> None:
-        if answer.feed_eof():
-            answer.read_ends.append(len(answer.data))
-            answer.read_times.append(now)
-            answer.closing = True
-            self._done(connection, answer)
+    def _closed(self, connection: LoadConnection, recording: Recording, now: float) -> None:
+        if recording.feed_eof():
+            recording.read_ends.append(len(recording.data))
+            recording.read_times.append(now)
+            recording.closing = True
+            self._done(connection, recording)
         else:
-            self._fail(connection, "cut", f"closed by the server after {len(answer.data)} bytes")
+            self._fail(connection, "cut", f"closed by the server after {len(recording.data)} bytes")
 
-    def _broken(self, connection: Connection, error: OSError) -> None:
-        if connection.answer is None:
+    def _broken(self, connection: LoadConnection, error: OSError) -> None:
+        if connection.recording is None:
             self._idle.remove(connection)
             self._drop(connection)
         else:
             self._fail(connection, "cut" if connection.connected else "connect", error.strerror or str(error))
 
-    def _fail(self, connection: Connection, kind: str, detail: str) -> None:
-        answer = connection.answer
-        assert answer is not None  # noqa: S101 - it has a request under way
-        brought_nothing = not answer.data
+    def _fail(self, connection: LoadConnection, kind: str, detail: str) -> None:
+        recording = connection.recording
+        assert recording is not None  # noqa: S101 - it has a request under way
+        brought_nothing = not recording.data
         self._drop(connection)
-        self._lost(answer.index, answer.begun, kind, detail)
+        self._lost(recording.index, recording.begun, kind, detail)
         if brought_nothing:
             self._again()
         else:
@@ -313,22 +314,22 @@ class Engine:
         if self._arrivals is None:
             heapq.heappush(self._due, time.perf_counter() + _AGAIN_S)
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: LoadConnection) -> None:
         del self._open[connection.fd]
         connection.close()
 
     def _check_one(self) -> None:
-        answer = self._complete.popleft()
-        self._held_bytes -= answer.held_bytes
-        at = answer.ended - self._begun
+        recording = self._complete.popleft()
+        self._held_bytes -= recording.held_bytes
+        at = recording.ended - self._begun
         try:
-            reading = read(self.plan, answer)
+            token_times = check(self.plan, recording)
         except Malformed as wrong:
-            self.tally.fail(wrong.kind, f"request {answer.index}: {wrong.detail}", at=at, code=wrong.code)
+            self.tally.fail(wrong.kind, f"request {recording.index}: {wrong.detail}", at=at, code=wrong.code)
             if wrong.refusal:
-                self.tally.refusal.record(answer.ended - answer.begun)
+                self.tally.refusal.record(recording.ended - recording.begun)
         else:
-            self.tally.succeed(reading, begun=answer.begun, ended=answer.ended, at=at)
+            self.tally.succeed(token_times, begun=recording.begun, ended=recording.ended, at=at)
 
     # Four times a second.
 
@@ -347,7 +348,7 @@ class Engine:
             self._break_off("limit")
         else:
             for connection in [*self._open.values()]:
-                if connection.answer is not None and now - connection.active > self.plan.stall_s:
+                if connection.recording is not None and now - connection.active > self.plan.stall_s:
                     what = "timeout" if connection.connected else "connect"
                     self._fail(connection, what, f"nothing came for {self.plan.stall_s:g} s")
         if self._on_progress is not None:
@@ -359,7 +360,7 @@ class Engine:
         self._due.clear()
         if self._busy or self._backlog or why == "interrupted":
             self.ended = why
-        under_way = [connection for connection in self._open.values() if connection.answer is not None]
+        under_way = [connection for connection in self._open.values() if connection.recording is not None]
         if why == "interrupted":
             self.tally.interrupted = len(under_way) + len(self._backlog)
             self._backlog.clear()
@@ -373,9 +374,9 @@ class Engine:
             self._busy += 1
             self._lost(self._next, at, "broken_off", "no connection was free before the time was up")
 
-    def _progress(self, seconds: float) -> Moment:
+    def _progress(self, seconds: float) -> RunSnapshot:
         shown = self._shown
-        return Moment(
+        return RunSnapshot(
             seconds,
             len(self._complete) + self.tally.correct + self.tally.failed,
             self.tally.failed,

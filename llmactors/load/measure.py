@@ -16,10 +16,10 @@ import attrs
 
 from llmactors.errors import ConfigError, Unavailable
 from llmactors.load.engine import Engine
-from llmactors.load.moment import Moment
 from llmactors.load.plan import Plan
 from llmactors.load.processes import ProcessUsage, check_processes, costs
 from llmactors.load.report import report
+from llmactors.load.snapshot import RunSnapshot
 from llmactors.load.target import Target
 
 WARMUP_TOKENS = 16
@@ -34,7 +34,7 @@ def measure(
     *,
     warmup: int = 0,
     server_pids: Sequence[int] = (),
-    on_progress: Callable[[Moment], None] | None = None,
+    on_progress: Callable[[RunSnapshot], None] | None = None,
 ) -> dict[str, Any]:
     """Warms up, runs the plan, checks everything, and says what was found. SIGINT ends the run, not the process.
 

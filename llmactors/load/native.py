@@ -1,7 +1,7 @@
-"""What our own server's answers must hold. Pure.
+"""The check of answers from this project's own routes. Pure.
 
-Each token once, in order, under the seq that follows the last one's, all of one request, and then one `done` that
-counts as many. Nothing after it.
+A right answer has each token once, in order, under the seq that follows the last one's, all with the id of one request;
+then one `done` event, whose usage counts as many tokens; and nothing after that.
 """
 
 from collections import Counter
@@ -11,11 +11,12 @@ import attrs
 import msgspec
 
 from llmactors.backends.mock.oracle import sequence_hash, token_of
-from llmactors.load.answer import Answer, Malformed
-from llmactors.load.frames import SocketAnswer
-from llmactors.load.http1 import Body
+from llmactors.http.sse_reader import SseEvent
+from llmactors.load.http_recording import HttpReplay
 from llmactors.load.plan import Check, Plan
-from llmactors.load.reading import Reading
+from llmactors.load.recording import Malformed, Recording
+from llmactors.load.socket_recording import SocketRecording
+from llmactors.load.token_times import TokenTimes
 
 
 class _Event(msgspec.Struct):
@@ -40,19 +41,19 @@ _decode_whole = msgspec.json.Decoder(_Whole).decode
 
 
 @attrs.define
-class _Course:
-    """How far an answer has come."""
+class _TokenCheck:
+    """The check of one answer, event by event."""
 
     plan: Plan
     base: int
-    """Of the oracle."""
+    """What the simulated backend makes its tokens of."""
     request_id: str
     times: list[float] = attrs.field(factory=list)
     per_chunk: Counter[int] = attrs.field(factory=Counter)
     done: bool = False
 
     @classmethod
-    def of(cls, plan: Plan, index: int, request_id: str) -> "_Course":
+    def of(cls, plan: Plan, index: int, request_id: str) -> "_TokenCheck":
         return cls(plan, sequence_hash(plan.prompt_of(index), index), request_id)
 
     def take(self, name: str, event: _Event, when: float, chunk: int) -> None:
@@ -77,14 +78,14 @@ class _Course:
         else:
             raise Malformed("unknown_event", repr(name))
 
-    def reading(self) -> Reading:
+    def token_times(self) -> TokenTimes:
         if not self.done:
             raise Malformed("no_end", f"after {len(self.times)} tokens")
-        return Reading(len(self.times), self.times, list(self.per_chunk.values()))
+        return TokenTimes(len(self.times), self.times, list(self.per_chunk.values()))
 
 
 def check_end(plan: Plan, tokens: int, finish_reason: str | None, usage: dict[str, int] | None) -> None:
-    """The end of an answer of so many tokens. Raises `Malformed`."""
+    """Checks what the end of an answer of so many tokens says. Raises `Malformed`."""
     if finish_reason == "cancelled":
         raise Malformed("cancelled", f"after {tokens} tokens")
     if usage is not None and usage.get("completion_tokens") != tokens:
@@ -93,76 +94,68 @@ def check_end(plan: Plan, tokens: int, finish_reason: str | None, usage: dict[st
         raise Malformed("wrong_length", f"{tokens} tokens")
 
 
-def read_stream(plan: Plan, answer: Answer, body: Body, request_id: str) -> Reading:
-    """A stream of server-sent events. Raises `Malformed`."""
-    course = _Course.of(plan, answer.index, request_id)
-    end = 0
-    *blocks, rest = body.data.split(b"\n\n")
-    if rest:
-        raise Malformed("cut_event", repr(rest[:80]))
-    for block in blocks:
-        end += len(block) + 2
-        if block.startswith(b":"):
-            continue
-        name, event = _parse(block)
-        if not course.request_id:
-            course.request_id = event.id
-        chunk, raw_end = body.place(end)
-        course.take(name, event, answer.arrival(raw_end), chunk)
-    return course.reading()
+def read_stream(plan: Plan, recording: Recording, replay: HttpReplay) -> TokenTimes:
+    """Checks a stream of server-sent events. Raises `Malformed`."""
+    check = _TokenCheck.of(plan, recording.index, replay.head.headers.get("x-request-id", ""))
+    for event, time, chunk in replay.events():
+        name, parsed = _parse(event)
+        if not check.request_id:
+            check.request_id = parsed.id
+        check.take(name, parsed, time, chunk)
+    return check.token_times()
 
 
-def _parse(block: bytes) -> tuple[str, _Event]:
-    fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
+def _parse(event: SseEvent) -> tuple[str, _Event]:
     try:
-        event = _decode(fields[b"data"])
-        # As a WebSocket's messages do, an event may name itself: for servers whose events have no id and no such name.
-        name = event.event or fields[b"event"].decode()
-    except (KeyError, UnicodeError, msgspec.DecodeError) as error:
-        raise Malformed("malformed_event", f"{block[:200]!r}: {error}") from None
-    if b"id" in fields and fields[b"id"] != b"%d" % event.seq:
-        raise Malformed("wrong_seq", f"id {fields[b'id']!r} of event {event.seq}")
-    if b"id" not in fields and name != "error" and not event.event:
-        raise Malformed("wrong_seq", f"{name} {event.seq} has no id: it cannot be resumed after")
-    return name, event
+        parsed = _decode(event.data)
+    except (UnicodeError, msgspec.DecodeError) as error:
+        raise Malformed("malformed_event", f"{event.data[:200]!r}: {error}") from None
+    # As a WebSocket's messages do, an event may name itself: for servers whose events have no id and no such name.
+    name = parsed.event or event.name
+    if event.id is not None and event.id != str(parsed.seq):
+        raise Malformed("wrong_seq", f"id {event.id!r} of event {parsed.seq}")
+    if event.id is None and name != "error" and not parsed.event:
+        raise Malformed("wrong_seq", f"{name} {parsed.seq} has no id: a client cannot resume after it")
+    return name, parsed
 
 
-def read_socket(plan: Plan, answer: SocketAnswer) -> Reading:
-    """The messages of a WebSocket. Raises `Malformed`."""
-    course = _Course.of(plan, answer.index, "")
-    for frame in answer.texts:
-        text = answer.data[frame.begin : frame.end]
+def read_socket(plan: Plan, recording: SocketRecording) -> TokenTimes:
+    """Checks the messages of a WebSocket. Raises `Malformed`."""
+    check = _TokenCheck.of(plan, recording.index, "")
+    for frame in recording.texts:
+        text = recording.data[frame.begin : frame.end]
         try:
             event = _decode(text)
         except (UnicodeError, msgspec.DecodeError) as error:
             raise Malformed("malformed_event", f"{bytes(text[:200])!r}: {error}") from None
-        if not course.request_id:
+        if not check.request_id:
             if event.event == "error":
                 code = str((event.error or {}).get("code", ""))
                 raise Malformed("refused", str(event.error), code=code, refusal=True)
             if event.event != "accepted" or not event.id:
                 raise Malformed("unknown_event", repr(bytes(text[:200])))
-            course.request_id = event.id
+            check.request_id = event.id
             continue
-        read = answer.read_of(frame.end)
-        course.take(event.event, event, answer.read_times[read], read)
-    return course.reading()
+        read = recording.read_of(frame.end)
+        check.take(event.event, event, recording.read_times[read], read)
+    return check.token_times()
 
 
-def read_whole(plan: Plan, answer: Answer, body: Body) -> Reading:
-    """An answer in one JSON object. Raises `Malformed`."""
+def read_whole(plan: Plan, recording: Recording, replay: HttpReplay) -> TokenTimes:
+    """Checks an answer in one JSON object. Raises `Malformed`."""
+    body = replay.body
     try:
-        whole = _decode_whole(body.data)
+        whole = _decode_whole(body)
     except (UnicodeError, msgspec.DecodeError) as error:
-        raise Malformed("malformed_event", f"{body.data[:200]!r}: {error}") from None
+        raise Malformed("malformed_event", f"{body[:200]!r}: {error}") from None
     tokens = whole.usage.get("completion_tokens", 0)
     check_end(plan, tokens, whole.finish_reason, whole.usage)
-    check_text(plan, plan.prompt_of(answer.index), answer.index, whole.text)
-    return Reading(tokens, [], [])
+    check_text(plan, plan.prompt_of(recording.index), recording.index, whole.text)
+    return TokenTimes(tokens, [], [])
 
 
 def check_text(plan: Plan, prompt: str, seed: int, text: str) -> None:
-    """Where the mock answers: the text of the whole answer to `prompt`. Raises `Malformed`."""
+    """Checks the text of a whole answer to `prompt`, where the simulated backend answers. Raises `Malformed`."""
     if plan.check is Check.MOCK:
         base = sequence_hash(prompt, seed)
         at = 0

@@ -1,20 +1,19 @@
-"""What the answers of a server that speaks OpenAI's HTTP must hold. Pure.
+"""The check of answers from a server that speaks OpenAI's HTTP. Pure.
 
-A stream: text, in as many pieces as the server likes, a finish reason, and `[DONE]`. Nothing says that a piece of text
-is one token, so where the server tells its usage, that is how many tokens there are; else each piece counts as one.
+A right stream has text in as many pieces as the server likes, a finish reason, and `[DONE]`. A piece of text need not
+be one token: where the server sends its usage, the usage says how many tokens there are; else each piece counts as one.
 """
 
-import re
 from collections import Counter
 from typing import Any
 
 import msgspec
 
-from llmactors.load.answer import Answer, Malformed
-from llmactors.load.http1 import Body
+from llmactors.load.http_recording import HttpReplay
 from llmactors.load.native import check_text
 from llmactors.load.plan import Api, Check, Plan
-from llmactors.load.reading import Reading
+from llmactors.load.recording import Malformed, Recording
+from llmactors.load.token_times import TokenTimes
 
 
 class _Delta(msgspec.Struct):
@@ -40,24 +39,23 @@ class _Chunk(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
-_DATA = re.compile(rb"^data:[ ]?(.*?)\r?$", re.MULTILINE)
 
 
-def read_stream(plan: Plan, answer: Answer, body: Body) -> Reading:
-    """A stream of chunks. Raises `Malformed`."""
+def read_stream(plan: Plan, recording: Recording, replay: HttpReplay) -> TokenTimes:
+    """Checks a stream of chunks. Raises `Malformed`."""
     texts: list[str] = []
     times: list[float] = []
     per_chunk: Counter[int] = Counter()
     reported: int | None = None
     reason: str | None = None
     done = False
-    for line in _DATA.finditer(body.data):
+    for event, time, number in replay.events():
         if done:
-            raise Malformed("event_after_end", repr(line[1][:80]))
-        if line[1] == b"[DONE]":
+            raise Malformed("event_after_end", repr(event.data[:80]))
+        if event.data == b"[DONE]":
             done = True
             continue
-        chunk = _parse(line[1])
+        chunk = _parse(event.data)
         if chunk.usage is not None and chunk.usage.completion_tokens is not None:
             reported = chunk.usage.completion_tokens
         for choice in chunk.choices:
@@ -65,34 +63,33 @@ def read_stream(plan: Plan, answer: Answer, body: Body) -> Reading:
             if text:
                 if reason is not None:
                     raise Malformed("event_after_end", f"{text[:80]!r} after the finish reason")
-                number, raw_end = body.place(line.end())
                 per_chunk[number] += 1
-                times.append(answer.arrival(raw_end))
+                times.append(time)
                 texts.append(text)
             reason = choice.finish_reason or reason
     if not done or reason is None:
         raise Malformed("no_end", f"after {len(times)} pieces of text, finish reason {reason}")
     tokens = len(times) if reported is None else reported
-    _check(plan, answer, "".join(texts), tokens)
+    _check(plan, recording, "".join(texts), tokens)
     if plan.check is Check.MOCK and len(times) != plan.max_tokens:
         raise Malformed("wrong_length", f"{len(times)} pieces of text")
-    return Reading(tokens, times, list(per_chunk.values()))
+    return TokenTimes(tokens, times, list(per_chunk.values()))
 
 
-def read_whole(plan: Plan, answer: Answer, body: Body) -> Reading:
-    """An answer in one JSON object. Raises `Malformed`."""
-    chunk = _parse(body.data)
+def read_whole(plan: Plan, recording: Recording, replay: HttpReplay) -> TokenTimes:
+    """Checks an answer in one JSON object. Raises `Malformed`."""
+    chunk = _parse(replay.body)
     if not chunk.choices or chunk.choices[0].finish_reason is None or chunk.usage is None:
-        raise Malformed("malformed_event", repr(body.data[:200]))
+        raise Malformed("malformed_event", repr(replay.body[:200]))
     tokens = chunk.usage.completion_tokens or 0
-    _check(plan, answer, _text(chunk.choices[0]), tokens)
-    return Reading(tokens, [], [])
+    _check(plan, recording, _text(chunk.choices[0]), tokens)
+    return TokenTimes(tokens, [], [])
 
 
-def _check(plan: Plan, answer: Answer, text: str, tokens: int) -> None:
-    prompt = plan.prompt_of(answer.index)
-    # How the mock, which has no chat template, reads a conversation.
-    check_text(plan, f"user: {prompt}" if plan.api is Api.CHAT else prompt, answer.index, text)
+def _check(plan: Plan, recording: Recording, text: str, tokens: int) -> None:
+    prompt = plan.prompt_of(recording.index)
+    # The simulated backend has no chat template, and reads a conversation like this.
+    check_text(plan, f"user: {prompt}" if plan.api is Api.CHAT else prompt, recording.index, text)
     if not tokens or (plan.check is Check.MOCK and tokens != plan.max_tokens):
         raise Malformed("wrong_length", f"{tokens} tokens")
 

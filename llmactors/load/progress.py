@@ -17,14 +17,14 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from llmactors.load.moment import Moment
 from llmactors.load.plan import Plan
+from llmactors.load.snapshot import RunSnapshot
 
 _END_S = 5.0
 
 
 class ProgressBar:
-    """Draws on stderr while it is open, if that is a terminal. Call it with each `Moment` of a run."""
+    """Draws on stderr while it is open, if that is a terminal. Call it with each `RunSnapshot` of a run."""
 
     def __init__(self, plan: Plan, *, cores: Collection[int] = ()) -> None:
         self._goals = {"requests": plan.requests, "seconds": plan.seconds, "open": plan.rate is not None}
@@ -72,10 +72,10 @@ class ProgressBar:
                 process.kill()
                 process.wait()
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, snapshot: RunSnapshot) -> None:
         """Never waits, and never fails the run."""
         if self._process is not None:
-            self._write(attrs.asdict(moment))
+            self._write(attrs.asdict(snapshot))
 
     def _write(self, line: object) -> None:
         assert self._process is not None  # noqa: S101 - asked before
@@ -102,30 +102,30 @@ def draw(lines: Iterable[bytes], console: Console) -> None:
             if "requests" in said:
                 goals = said
                 continue
-            moment = Moment(**said)
-            bar.update(task, completed=_share(goals, moment), description=describe(moment))
+            snapshot = RunSnapshot(**said)
+            bar.update(task, completed=_share(goals, snapshot), description=describe(snapshot))
 
 
-def _share(goals: dict[str, float | None], moment: Moment) -> float:
-    by_count = moment.ended / (goals.get("requests") or 1.0)
+def _share(goals: dict[str, float | None], snapshot: RunSnapshot) -> float:
+    by_count = snapshot.ended / (goals.get("requests") or 1.0)
     seconds = goals.get("seconds")
-    return min(1.0, max(by_count, moment.seconds / seconds if seconds else 0.0))
+    return min(1.0, max(by_count, snapshot.seconds / seconds if seconds else 0.0))
 
 
-def describe(moment: Moment) -> str:
+def describe(snapshot: RunSnapshot) -> str:
     """One line."""
-    speed = moment.ended / moment.seconds if moment.seconds else 0.0
+    speed = snapshot.ended / snapshot.seconds if snapshot.seconds else 0.0
     parts = [
-        f"{moment.ended:,} ended",
-        f"{moment.in_flight:,} under way",
+        f"{snapshot.ended:,} ended",
+        f"{snapshot.in_flight:,} under way",
         f"{speed:,.0f}/s",
-        f"p50 {moment.p50_s * 1e3:,.0f} ms",
-        f"p99 {moment.p99_s * 1e3:,.0f} ms",
+        f"p50 {snapshot.p50_s * 1e3:,.0f} ms",
+        f"p99 {snapshot.p99_s * 1e3:,.0f} ms",
     ]
-    if moment.waiting:
-        parts.insert(2, f"{moment.waiting:,} waiting")
-    if moment.failed:
-        parts.append(f"[bold red]{moment.failed:,} failed[/]")
+    if snapshot.waiting:
+        parts.insert(2, f"{snapshot.waiting:,} waiting")
+    if snapshot.failed:
+        parts.append(f"[bold red]{snapshot.failed:,} failed[/]")
     return ", ".join(parts)
 
 

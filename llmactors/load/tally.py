@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import attrs
 
 from llmactors.load.histogram import Histogram
-from llmactors.load.reading import Reading
+from llmactors.load.token_times import TokenTimes
 
 MAX_EXAMPLES = 5
 MAX_ARRIVALS = 4_000_000
@@ -56,22 +56,22 @@ class Tally:
             self.examples.append(f"{kind}: {detail}"[:300])
         self._second(at)[kind] += 1
 
-    def succeed(self, reading: Reading, *, begun: float, ended: float, at: float) -> None:
+    def succeed(self, token_times: TokenTimes, *, begun: float, ended: float, at: float) -> None:
         """Counts an answer that was whole and right, and ended `at` seconds into the run."""
         self.correct += 1
-        self.tokens += reading.tokens
+        self.tokens += token_times.tokens
         self.latency.record(ended - begun)
         second = self._second(at)
         second["correct"] += 1
-        second["tokens"] += reading.tokens
-        times = reading.times
+        second["tokens"] += token_times.tokens
+        times = token_times.times
         if not times:
             return
         self.ttft.record(times[0] - begun)
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         self.token_gap.add(gaps)
         self.read_gap.add(gap for gap in gaps if gap > 0)
-        self.per_chunk.add(reading.per_chunk)
+        self.per_chunk.add(token_times.per_chunk)
         self._kept += len(times)
         if self._kept <= MAX_ARRIVALS:
             self._arrivals.append(array("d", times))

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from llmactors.cli import run
-from llmactors.load import synthetic
+from llmactors.cli import run, synthetic_load
 from llmactors.testing.node import NodeProcess
 
 pytestmark = pytest.mark.integration
@@ -130,7 +129,7 @@ def test_synthetic_says_that_no_http_was_involved() -> None:
 
 def test_synthetic_counts_what_the_backend_fails() -> None:
     """Requests 1, and no other below 10, have what is refused in their prompt."""
-    result = synthetic.measure(
+    result = synthetic_load.measure(
         clients=3, requests=10, max_tokens=2, stream=False, model="mock:refuse=load 1,slots=4", limit_s=20
     )
     assert (result["correct"], result["errors"]) == (9, {"stream_error": 1})
@@ -138,7 +137,7 @@ def test_synthetic_counts_what_the_backend_fails() -> None:
 
 
 def test_synthetic_is_broken_off_at_its_limit() -> None:
-    result = synthetic.measure(
+    result = synthetic_load.measure(
         clients=3, requests=10, max_tokens=2, stream=True, model="mock:hang_at=2,slots=4", limit_s=0.3
     )
     assert (result["correct"], result["errors"], result["ended"]) == (0, {"broken_off": 3}, "limit")

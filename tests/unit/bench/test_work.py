@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from bench.peers.work import Job, Model, StepSchedule, events, token_data, token_text
 from llmactors.backends.mock.oracle import mock_token
+from llmactors.http.sse_reader import SseReader
 from llmactors.load.native import _parse
 
 
@@ -16,15 +17,15 @@ def test_peers_make_the_tokens_of_the_simulated_backend(prompt: str, seed: int |
 
 def test_last_step_adds_the_end_of_the_answer() -> None:
     job = Job.read({"prompt": "a", "seed": 1, "max_tokens": 2}, "some-id")
-    first, second = (events(job, seq).encode().split(b"\n\n")[:-1] for seq in (1, 2))
-    assert [_parse(block)[0] for block in (*first, *second)] == ["token", "token", "done"]
-    assert [_parse(block)[1].seq for block in (*first, *second)] == [1, 2, 3]
-    assert _parse(second[1])[1].usage == {"completion_tokens": 2}
+    parsed = [_parse(event) for seq in (1, 2) for event in SseReader().feed(events(job, seq).encode())]
+    assert [(name, event.seq) for name, event in parsed] == [("token", 1), ("token", 2), ("done", 3)]
+    assert parsed[-1][1].usage == {"completion_tokens": 2}
 
 
 def test_event_in_the_payload_needs_no_id_and_no_name() -> None:
     job = Job.read({"prompt": "a", "seed": 1, "max_tokens": 2})
-    name, event = _parse(b"event: message\ndata: " + token_data(job, 1).encode())
+    [sent] = SseReader().feed(b"event: message\ndata: " + token_data(job, 1).encode() + b"\n\n")
+    name, event = _parse(sent)
     assert (name, event.seq) == ("token", 1)
 
 

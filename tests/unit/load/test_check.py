@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors.backends.mock.oracle import mock_text
-from llmactors.load.answer import Answer, Malformed
-from llmactors.load.check import read
-from llmactors.load.frames import BadFrame, SocketAnswer
-from llmactors.load.http1 import HttpAnswer
+from llmactors.load.check import check
+from llmactors.load.http_recording import HttpRecording
 from llmactors.load.plan import Api, Check, Plan
-from llmactors.load.reading import Reading
+from llmactors.load.recording import Malformed, Recording
+from llmactors.load.socket_recording import BadFrame, SocketRecording
 from llmactors.load.target import Target
+from llmactors.load.token_times import TokenTimes
 from llmactors.messages import GenerateRequest
 from tests.support.canned_answers import (
     Fault,
@@ -45,34 +45,34 @@ class Route:
     plan: Plan
     events: Callable[[], list[bytes]]
     join: Callable[[Sequence[bytes]], bytes]
-    answer: Callable[[int, float], Answer]
+    answer: Callable[[int, float], Recording]
 
 
 ROUTES = {
-    "native": Route(PLAN, lambda: native_events(PROMPT, INDEX, TOKENS), chunked, HttpAnswer),
+    "native": Route(PLAN, lambda: native_events(PROMPT, INDEX, TOKENS), chunked, HttpRecording),
     "ws": Route(
         attrs.evolve(PLAN, api=Api.WS),
         lambda: socket_frames(native_events(PROMPT, INDEX, TOKENS))[1:],
         lambda frames: b"".join([frame(b'{"event":"accepted","id":"req_1"}'), *frames]),
-        SocketAnswer,
+        SocketRecording,
     ),
-    "chat": Route(attrs.evolve(PLAN, api=Api.CHAT), lambda: chat_events(PROMPT, INDEX, TOKENS), chunked, HttpAnswer),
+    "chat": Route(attrs.evolve(PLAN, api=Api.CHAT), lambda: chat_events(PROMPT, INDEX, TOKENS), chunked, HttpRecording),
     "chat with CRLF": Route(
         attrs.evolve(PLAN, api=Api.CHAT),
         lambda: chat_events(PROMPT, INDEX, TOKENS, line_end=b"\r\n"),
         chunked,
-        HttpAnswer,
+        HttpRecording,
     ),
 }
 routes = pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
 
 
-def take(route: Route, pieces: Sequence[bytes]) -> Reading:
+def take(route: Route, pieces: Sequence[bytes]) -> TokenTimes:
     """Feeds pieces, the n-th at time n; the last one must complete the answer, and no other may."""
     answer = route.answer(INDEX, 0.0)
     complete = [answer.feed(piece, float(number)) for number, piece in enumerate(pieces, 1)]
     assert complete == [False] * (len(pieces) - 1) + [True]
-    return read(route.plan, answer)
+    return check(route.plan, answer)
 
 
 def splits(raw: bytes, cuts: Sequence[int]) -> list[bytes]:
@@ -85,13 +85,13 @@ def splits(raw: bytes, cuts: Sequence[int]) -> list[bytes]:
 def test_an_answer_is_the_same_however_its_bytes_are_split(route: Route, cuts: list[int]) -> None:
     raw = route.join(route.events())
     pieces = splits(raw, cuts)
-    reading = take(route, pieces)
-    assert reading.tokens == len(reading.times) == sum(reading.per_chunk) == TOKENS
-    assert reading.times == sorted(reading.times)
+    found = take(route, pieces)
+    assert found.tokens == len(found.times) == sum(found.per_chunk) == TOKENS
+    assert found.times == sorted(found.times)
     # A token came with the piece that holds the last byte of its event.
     ends = [raw.index(event.rstrip()) + len(event.rstrip()) for event in route.events()[:TOKENS]]
-    reached = [sum(len(piece) for piece in pieces[: int(time)]) for time in reading.times]
-    before = [sum(len(piece) for piece in pieces[: int(time) - 1]) for time in reading.times]
+    reached = [sum(len(piece) for piece in pieces[: int(time)]) for time in found.times]
+    before = [sum(len(piece) for piece in pieces[: int(time) - 1]) for time in found.times]
     assert all(end <= total for end, total in zip(ends, reached, strict=True))
     assert all(start < end + 4 for end, start in zip(ends, before, strict=True))
 
@@ -189,7 +189,7 @@ def test_an_event_that_is_cut_in_a_whole_body_is_seen() -> None:
         (lambda: [*native_events(PROMPT, INDEX, TOKENS)[:-1], native_events(PROMPT, INDEX, 5)[-1]], "wrong_seq"),
         (lambda: [b"event: token\ndata: {}\n\n"], "wrong_seq"),
         (lambda: [b"id: 1\nevent: token\ndata: {\n\n"], "malformed_event"),
-        (lambda: [b"nonsense\n\n"], "malformed_event"),
+        (lambda: [b"nonsense\n\n"], "no_end"),
     ],
 )
 def test_whatever_else_is_wrong_has_a_class(events: Callable[[], list[bytes]], kind: str) -> None:
@@ -230,7 +230,7 @@ def whole(text: str, tokens: int = TOKENS) -> bytes:
 def test_a_whole_answer_must_be_the_oracles_text() -> None:
     route = attrs.evolve(ROUTES["native"], plan=attrs.evolve(PLAN, api=Api.NATIVE_JSON))
     text = mock_text(GenerateRequest("", "mock", PROMPT, max_tokens=TOKENS, seed=INDEX))
-    assert take(route, [sized(whole(text))]) == Reading(TOKENS, [], [])
+    assert take(route, [sized(whole(text))]) == TokenTimes(TOKENS, [], [])
     for wrong in (text[:-1], text + "x", text[1:], text[:5] + text):
         with pytest.raises(Malformed):
             take(route, [sized(whole(wrong))])
@@ -242,14 +242,14 @@ def test_a_whole_answer_must_be_the_oracles_text() -> None:
 def test_a_body_without_a_length_ends_with_the_connection_and_is_judged_by_its_last_event() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
     for count, is_whole in ((TOKENS + 3, True), (TOKENS, False)):
-        answer = HttpAnswer(INDEX, 0.0)
+        answer = HttpRecording(INDEX, 0.0)
         assert not answer.feed(head + b"".join(chat_events(PROMPT, INDEX, TOKENS)[:count]), 1.0)
         assert answer.feed_eof()
         if is_whole:
-            assert read(ROUTES["chat"].plan, answer).tokens == TOKENS
+            assert check(ROUTES["chat"].plan, answer).tokens == TOKENS
         else:
             with pytest.raises(Malformed):
-                read(ROUTES["chat"].plan, answer)
+                check(ROUTES["chat"].plan, answer)
 
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n", b"-5\r\nabc\r\n", b"3\r\nabcd\r\n"])
@@ -261,15 +261,15 @@ def test_chunks_that_are_none_are_seen(chunks: bytes) -> None:
 
 
 def test_a_ping_between_messages_is_kept_to_be_answered() -> None:
-    answer = SocketAnswer(INDEX, 0.0)
+    answer = SocketRecording(INDEX, 0.0)
     frames = socket_frames(native_events(PROMPT, INDEX, TOKENS))
     assert answer.feed(b"".join([*frames[:3], frame(b"hello", 9), *frames[3:]]), 1.0)
     assert answer.pings == [b"hello"]
-    assert read(ROUTES["ws"].plan, answer).tokens == TOKENS
+    assert check(ROUTES["ws"].plan, answer).tokens == TOKENS
 
 
 def test_a_close_before_the_end_completes_nothing() -> None:
-    answer = SocketAnswer(INDEX, 0.0)
+    answer = SocketRecording(INDEX, 0.0)
     frames = socket_frames(native_events(PROMPT, INDEX, TOKENS))
     assert not answer.feed(b"".join([*frames[:3], frame(b"\x03\xe9", 8)]), 1.0)
     assert answer.closing
@@ -278,4 +278,4 @@ def test_a_close_before_the_end_completes_nothing() -> None:
 @pytest.mark.parametrize("head", [b"\x01\x02", b"\x81\x82", b"\xc1\x02", b"\x82\x02"])
 def test_a_fragment_a_masked_and_a_compressed_frame_are_refused(head: bytes) -> None:
     with pytest.raises(BadFrame):
-        SocketAnswer(INDEX, 0.0).feed(head, 1.0)
+        SocketRecording(INDEX, 0.0).feed(head, 1.0)

@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 
 from llmactors.load.plan import Plan
-from llmactors.load.reading import Reading
 from llmactors.load.report import exit_code, report
 from llmactors.load.table import show
 from llmactors.load.tally import Tally
 from llmactors.load.target import Target
+from llmactors.load.token_times import TokenTimes
 
 PLAN = Plan(target=Target("127.0.0.1", 1, "127.0.0.1:1"))
 
@@ -18,7 +18,7 @@ PLAN = Plan(target=Target("127.0.0.1", 1, "127.0.0.1:1"))
 def of(correct: int, failed: int, ended: str = "complete") -> dict[str, Any]:
     tally = Tally()
     for _ in range(correct):
-        tally.succeed(Reading(2, [1.0, 1.5], [1, 1]), begun=0.5, ended=1.5, at=1.5)
+        tally.succeed(TokenTimes(2, [1.0, 1.5], [1, 1]), begun=0.5, ended=1.5, at=1.5)
     for _ in range(failed):
         tally.fail("cut", "closed [red]by the server[/]", at=1.0)
     client = {"busy": 0.5, "cores": [0]}

@@ -3,13 +3,13 @@
 import pytest
 
 from llmactors.load import tally as module
-from llmactors.load.reading import Reading
 from llmactors.load.tally import Tally
+from llmactors.load.token_times import TokenTimes
 
 
 def test_gaps_between_tokens_and_between_reads() -> None:
     tally = Tally()
-    tally.succeed(Reading(4, [1.0, 1.0, 1.5, 2.0], [2, 1, 1]), begun=0.0, ended=2.5, at=2.5)
+    tally.succeed(TokenTimes(4, [1.0, 1.0, 1.5, 2.0], [2, 1, 1]), begun=0.0, ended=2.5, at=2.5)
     assert (tally.correct, tally.tokens, tally.ttft.maximum, tally.latency.maximum) == (1, 4, 1.0, 2.5)
     assert (tally.token_gap.count, tally.token_gap.minimum, tally.token_gap.maximum) == (3, 0.0, 0.5)
     assert (tally.read_gap.count, tally.read_gap.minimum) == (2, 0.5)
@@ -18,16 +18,16 @@ def test_gaps_between_tokens_and_between_reads() -> None:
 
 def test_the_steady_state_is_while_all_streams_run() -> None:
     tally = Tally()
-    tally.succeed(Reading(4, [0.0, 1.0, 2.0, 9.0], []), begun=0.0, ended=9.0, at=9.0)
-    tally.succeed(Reading(4, [1.0, 2.0, 3.5, 4.0], []), begun=0.0, ended=4.0, at=4.0)
+    tally.succeed(TokenTimes(4, [0.0, 1.0, 2.0, 9.0], []), begun=0.0, ended=9.0, at=9.0)
+    tally.succeed(TokenTimes(4, [1.0, 2.0, 3.5, 4.0], []), begun=0.0, ended=4.0, at=4.0)
     steady = tally.steady_gap()
     assert (steady.count, steady.total) == (4, 4.0)
 
 
 def test_without_a_time_in_which_all_run_there_is_no_steady_state() -> None:
     tally = Tally()
-    tally.succeed(Reading(2, [0.0, 1.0], []), begun=0.0, ended=1.0, at=1.0)
-    tally.succeed(Reading(2, [2.0, 3.0], []), begun=1.0, ended=3.0, at=3.0)
+    tally.succeed(TokenTimes(2, [0.0, 1.0], []), begun=0.0, ended=1.0, at=1.0)
+    tally.succeed(TokenTimes(2, [2.0, 3.0], []), begun=1.0, ended=3.0, at=3.0)
     assert tally.steady_gap().summary() == {}
 
 
@@ -35,7 +35,7 @@ def test_single_arrivals_are_given_up_above_their_bound(monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "MAX_ARRIVALS", 5)
     tally = Tally()
     for _ in range(3):
-        tally.succeed(Reading(2, [0.0, 1.0], []), begun=0.0, ended=1.0, at=1.0)
+        tally.succeed(TokenTimes(2, [0.0, 1.0], []), begun=0.0, ended=1.0, at=1.0)
     assert tally.steady_gap().summary() == {}
     assert tally.token_gap.count == 3
 

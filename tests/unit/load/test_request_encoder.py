@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.events import AcceptConnection, Ping, Pong, Request, TextMessage
 
-from llmactors.load.frames import masked_pong
-from llmactors.load.http1 import Handshake
+from llmactors.load.http_recording import HandshakeRecording
 from llmactors.load.plan import Api, Plan
+from llmactors.load.request_encoder import RequestEncoder
+from llmactors.load.socket_recording import masked_pong
 from llmactors.load.target import Target
-from llmactors.load.wire import Wire
 
 TARGET = Target("127.0.0.1", 8000, "127.0.0.1:8000", "/api")
 
@@ -22,7 +22,7 @@ TARGET = Target("127.0.0.1", 8000, "127.0.0.1:8000", "/api")
 def test_a_request_is_http(api: Api) -> None:
     plan = Plan(target=TARGET, api=api, model="m", key="sesame", prompt="grüße", max_tokens=7)
     server = h11.Connection(h11.SERVER)
-    server.receive_data(Wire(plan).request(3))
+    server.receive_data(RequestEncoder(plan).request(3))
     head, data = server.next_event(), server.next_event()
     assert isinstance(head, h11.Request)
     assert isinstance(data, h11.Data)
@@ -36,14 +36,14 @@ def test_a_request_is_http(api: Api) -> None:
 
 
 def opened() -> wsproto.WSConnection:
-    wire = Wire(Plan(target=TARGET, api=Api.WS))
+    wire = RequestEncoder(Plan(target=TARGET, api=Api.WS))
     opening, accept = wire.handshake(5)
     server = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
     server.receive_data(opening)
     (request,) = server.events()
     assert isinstance(request, Request)
     assert request.target == "/api/v1/ws"
-    answer = Handshake(0, 0.0, accept=accept)
+    answer = HandshakeRecording(0, 0.0, accept=accept)
     assert answer.feed(server.send(AcceptConnection()), 1.0)
     assert answer.accepted
     return server
@@ -54,7 +54,7 @@ def test_a_websocket_is_opened_and_a_request_on_it_is_a_masked_text(prompt: str,
     if not prompt.strip():
         return
     server = opened()
-    server.receive_data(Wire(Plan(target=TARGET, api=Api.WS, prompt=prompt)).request(index))
+    server.receive_data(RequestEncoder(Plan(target=TARGET, api=Api.WS, prompt=prompt)).request(index))
     text = "".join(str(event.data) for event in server.events() if isinstance(event, TextMessage))
     assert json.loads(text) == {"op": "generate", "prompt": f"{prompt} {index}", "seed": index, "max_tokens": 64}
 
@@ -67,6 +67,6 @@ def test_a_ping_is_answered_with_its_payload() -> None:
 
 
 def test_another_handshake_is_not_taken_for_ours() -> None:
-    answer = Handshake(0, 0.0, accept=b"what has to come back")
+    answer = HandshakeRecording(0, 0.0, accept=b"what has to come back")
     assert answer.feed(b"HTTP/1.1 101 \r\nSec-WebSocket-Accept: something else\r\n\r\n", 1.0)
     assert not answer.accepted

@@ -1,16 +1,16 @@
-"""How far a run has come, for whoever watches it."""
+"""How far a run has come."""
 
 import attrs
 
 
 @attrs.frozen
-class Moment:
-    """One look at a run, four times a second."""
+class RunSnapshot:
+    """The state of a run, taken four times a second."""
 
     seconds: float
     ended: int
     failed: int
-    """So far: what is checked afterwards may still turn out wrong."""
+    """Requests known to have failed; the check after the run may find more."""
     in_flight: int
     waiting: int
     """Arrivals that no connection was free for."""

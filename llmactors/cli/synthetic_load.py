@@ -1,7 +1,7 @@
-"""The same figures without any HTTP: requests go straight into a ledger in memory, and tokens are read from its logs.
+"""`load --synthetic`: the figures of a load without any HTTP. Requests go straight into a ledger in memory.
 
-What is measured is the batcher, the simulated backend, the ledger and the supervision between them, in this process,
-together with those who ask. It says how much of a served request is not the gateway's.
+It measures the batcher, the simulated backend, the ledger and the supervision between them, in this process, together
+with the clients. The difference to a served request is what the gateway takes.
 """
 
 import os
@@ -12,31 +12,26 @@ from typing import Any
 import attrs
 import trio
 
-from llmactors.actors import ActorSpec, Tree
-from llmactors.backends.directory import ModelDirectory
 from llmactors.backends.mock.backend import FaultState, MockBackend, MockSettings
 from llmactors.backends.mock.oracle import sequence_hash, token_of
-from llmactors.batcher.actor import BatcherSettings
 from llmactors.config import Settings
 from llmactors.errors import ConfigError
-from llmactors.ledger import MemoryLedger, SubmitOutcome
-from llmactors.ledger.actor import ReaperActor
-from llmactors.load.answer import Malformed
+from llmactors.ledger import SubmitOutcome
 from llmactors.load.measure import quiet
 from llmactors.load.native import check_end
 from llmactors.load.plan import Check, Plan
-from llmactors.load.reading import Reading
+from llmactors.load.recording import Malformed
 from llmactors.load.report import report
 from llmactors.load.tally import Tally
 from llmactors.load.target import Target
+from llmactors.load.token_times import TokenTimes
 from llmactors.messages import Failed, Finished, GenerateRequest
-from llmactors.system import wiring
-from llmactors.system.model_actors import ServedModel, model_actors
-from llmactors.telemetry import Metrics
+from llmactors.system.model_actors import ServedModel
+from llmactors.system.serving_only import serving_only
 
 NOTE = (
     "synthetic: no HTTP, no sockets and no Redis were involved. Batcher, simulated backend and ledger ran in this "
-    "process, beside those who asked"
+    "process, beside the clients"
 )
 _MODEL = "mock"
 _TICK_S = 0.25
@@ -46,9 +41,9 @@ _NOWHERE = Target("", 0, "", "")
 def measure(
     *, clients: int, requests: int, max_tokens: int, stream: bool, model: str | None, limit_s: float
 ) -> dict[str, Any]:
-    """Runs a closed loop and says what was found, with every token checked. `model` is `mock` or `mock:OPTIONS`.
+    """Runs a closed loop, checks every token, and returns the report. `model` is `mock` or `mock:OPTIONS`.
 
-    Raises `ConfigError` for what is out of bounds.
+    Raises `ConfigError` for a figure that is out of bounds, and for another model.
     """
     kind, _, options = (model or _MODEL).partition(":")
     if kind != _MODEL:
@@ -81,27 +76,17 @@ def measure(
 
 
 class _Run:
-    """The actors, and those who ask."""
+    """One run of a plan: the actors and their clients."""
 
     def __init__(self, plan: Plan, mock: MockSettings) -> None:
         self.tally = Tally()
         self.seconds = 0.0
         self.ended = "complete"
         self._plan = plan
-        self._ledger = MemoryLedger(wiring.ledger_settings(Settings(max_queued=plan.clients + 1)))
         faults = FaultState()
-        models = (ServedModel(_MODEL, lambda: MockBackend(mock, faults)),)
-        metrics = Metrics()
-        made = model_actors(
-            Settings(),
-            models,
-            ledger=self._ledger,
-            directory=ModelDirectory((_MODEL,)),
-            metrics=metrics,
-            batching=BatcherSettings(),
-        )
-        infra = (ActorSpec("ledger", lambda: ReaperActor(self._ledger)),)
-        self._tree = Tree(wiring.node_of(infra, (made.backends, *made.batchers)))
+        models = [ServedModel(_MODEL, lambda: MockBackend(mock, faults))]
+        serving = serving_only(Settings(max_queued=plan.clients + 1), models)
+        self._tree, self._ledger = serving.tree, serving.ledger
         self._next = 0
         self._under_way = 0
         self._begun = 0.0
@@ -146,16 +131,16 @@ class _Run:
             self._under_way += 1
             begun = time.perf_counter()
             try:
-                reading = await self._ask(index)
+                token_times = await self._ask(index)
             except Malformed as wrong:
                 at = time.perf_counter() - self._begun
                 self.tally.fail(wrong.kind, f"request {index}: {wrong.detail}", at=at, code=wrong.code)
             else:
                 ended = time.perf_counter()
-                self.tally.succeed(reading, begun=begun, ended=ended, at=ended - self._begun)
+                self.tally.succeed(token_times, begun=begun, ended=ended, at=ended - self._begun)
             self._under_way -= 1
 
-    async def _ask(self, index: int) -> Reading:
+    async def _ask(self, index: int) -> TokenTimes:
         plan = self._plan
         prompt = plan.prompt_of(index)
         request = GenerateRequest(f"load-{index}", _MODEL, prompt, max_tokens=plan.max_tokens, seed=index)
@@ -184,4 +169,4 @@ class _Run:
                 if isinstance(part.end, Finished):
                     usage = attrs.asdict(part.end.usage)
                     check_end(plan, tokens, part.end.reason, usage)
-                    return Reading(tokens, times, per_chunk)
+                    return TokenTimes(tokens, times, per_chunk)

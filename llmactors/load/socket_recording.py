@@ -5,7 +5,7 @@ A server's frames are never masked, and ours sends each message in one frame; a 
 
 import attrs
 
-from llmactors.load.answer import Answer
+from llmactors.load.recording import Recording
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 FINAL = 0x80
@@ -75,7 +75,7 @@ _ENDS = (b'{"event":"done"', b'{"event":"error"', b'{"event":"ended"')
 
 
 @attrs.define(eq=False)
-class SocketAnswer(Answer):
+class SocketRecording(Recording):
     """The messages on a WebSocket from one request to the end of its answer."""
 
     texts: list[Frame] = attrs.field(factory=list)

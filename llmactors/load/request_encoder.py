@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from llmactors.load.frames import masked_text
 from llmactors.load.plan import Api, Plan
+from llmactors.load.socket_recording import masked_text
 
 _ENCODE = msgspec.json.Encoder().encode
 PATHS = {
@@ -21,7 +21,7 @@ _ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455, section 1.3."""
 
 
-class Wire:
+class RequestEncoder:
     """Renders the requests of one plan."""
 
     def __init__(self, plan: Plan) -> None:

@@ -1,0 +1,38 @@
+"""Batchers and backends over a ledger in memory, with no gateway and no limiter: for measuring them by themselves."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from llmactors.actors import ActorSpec, Tree
+from llmactors.backends.directory import ModelDirectory
+from llmactors.batcher.actor import BatcherSettings
+from llmactors.config import Settings
+from llmactors.ledger import MemoryLedger
+from llmactors.ledger.actor import ReaperActor
+from llmactors.system import wiring
+from llmactors.system.model_actors import ServedModel, model_actors
+from llmactors.telemetry import Metrics
+
+
+@attrs.frozen
+class ServingOnly:
+    """A tree that is not started yet, and the ledger that its batchers claim requests from."""
+
+    tree: Tree
+    ledger: MemoryLedger
+
+
+def serving_only(settings: Settings, models: Sequence[ServedModel]) -> ServingOnly:
+    """Wires a batcher and a backend for each model."""
+    ledger = MemoryLedger(wiring.ledger_settings(settings))
+    made = model_actors(
+        settings,
+        models,
+        ledger=ledger,
+        directory=ModelDirectory(tuple(model.name for model in models)),
+        metrics=Metrics(),
+        batching=BatcherSettings(),
+    )
+    infra = (ActorSpec("ledger", lambda: ReaperActor(ledger)),)
+    return ServingOnly(Tree(wiring.node_of(infra, (made.backends, *made.batchers))), ledger)
