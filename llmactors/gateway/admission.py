@@ -4,10 +4,8 @@ import time
 from collections.abc import Sequence
 
 import attrs
-import trio
 
 from llmactors.access.authentication import Caller
-from llmactors.actors import ActorDied, ActorRef, AskFailed
 from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.backends.fit import fit
 from llmactors.errors import (
@@ -20,17 +18,16 @@ from llmactors.errors import (
     TooLarge,
     Unavailable,
 )
-from llmactors.gateway.actor_errors import client_error
 from llmactors.gateway.body import GenerationBody
+from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.request_id import keyed_request_id, new_request_id
 from llmactors.ledger import Candidate, Ledger, SubmitOutcome
-from llmactors.ledger.core.backlog import prompt_estimate, size_bytes
+from llmactors.ledger.core.backlog import size_bytes
 from llmactors.limiter import Charge, Standing, limit_headers
-from llmactors.limiter.actor import Assess, Assessment
 from llmactors.messages import GenerateRequest
 
 
@@ -55,7 +52,7 @@ class Admitter:
     """Puts requests into the ledger.
 
     Args:
-        limiter: Says what callers are charged; None where nothing is limited.
+        limit_check: Says what callers are charged.
         queue_hint: What is known of the queue's room, where the ledger is a round trip away; else None.
     """
 
@@ -66,14 +63,14 @@ class Admitter:
         ledger: Ledger,
         directory: ModelDirectory,
         metrics: GatewayMetrics,
-        limiter: ActorRef | None,
+        limit_check: LimitCheck,
         queue_hint: QueueHint | None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._directory = directory
         self._metrics = metrics
-        self._limiter = limiter
+        self._limit_check = limit_check
         self._queue_hint = queue_hint
 
     def __repr__(self) -> str:
@@ -130,30 +127,11 @@ class Admitter:
 
     async def _charges(self, caller: Caller, requests: Sequence[GenerateRequest]) -> Sequence[tuple[Charge, ...]]:
         """What each request is charged. Raises `LimitReached` where this gateway's share of a limit is used up."""
-        if self._limiter is None:
-            return [()] * len(requests)
-        tokens = tuple(prompt_estimate(request) + request.max_tokens for request in requests)
-        question = Assess(caller.tenant, caller.limit_key, caller.limits, tokens)
-        assessment = await self._ask_limiter(self._limiter, question)
-        if not assessment.admitted:
-            raise self._limited(assessment.standings)
-        return assessment.charges
-
-    async def _ask_limiter(self, limiter: ActorRef, question: Assess) -> Assessment:
-        for last_try in (False, True):
-            with trio.move_on_after(self._settings.limiter_s):
-                try:
-                    answer = await limiter.ask(question)
-                except ActorDied as error:
-                    # The limiter crashed, and nothing was charged: ask its next incarnation.
-                    if last_try:
-                        raise client_error(error) from error
-                    continue
-                except AskFailed as error:
-                    raise client_error(error) from error
-                assert isinstance(answer, Assessment)  # noqa: S101 - the limiter has one kind of reply
-                return answer
-        raise Unavailable("the rate limiter does not answer", retry_after_s=1.0)
+        charges = self._limit_check.charges(caller, requests)
+        standings = await self._limit_check.take_share(charges)
+        if not all(standing.decision.admitted for standing in standings):
+            raise self._limited(standings)
+        return charges
 
     def _limited(self, standings: tuple[Standing, ...]) -> LimitReached:
         error = LimitReached(standings)

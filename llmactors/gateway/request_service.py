@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 import trio
 
 from llmactors.access.authentication import Caller
-from llmactors.actors import ActorRef
 from llmactors.backends.directory import ModelDirectory
 from llmactors.errors import NotFound, Unavailable
 from llmactors.gateway.admission import Admission, Admitter, models_for
 from llmactors.gateway.body import GenerationBody
+from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.settings import GatewaySettings
@@ -31,7 +31,7 @@ class RequestService:
         ledger: Ledger,
         directory: ModelDirectory,
         metrics: GatewayMetrics,
-        limiter: ActorRef | None = None,
+        limit_check: LimitCheck,
         ledger_is_up: Callable[[], bool] = lambda: True,
         queue_hint: QueueHint | None = None,
     ) -> None:
@@ -41,7 +41,12 @@ class RequestService:
         self.flusher = Flusher(settings.timing, metrics)
         """Writes for all SSE streams."""
         self._admitter = Admitter(
-            settings, ledger=ledger, directory=directory, metrics=metrics, limiter=limiter, queue_hint=queue_hint
+            settings,
+            ledger=ledger,
+            directory=directory,
+            metrics=metrics,
+            limit_check=limit_check,
+            queue_hint=queue_hint,
         )
         self._ledger = ledger
         self._ledger_is_up = ledger_is_up

@@ -17,8 +17,6 @@ class GatewaySettings:
     """The time that a native stream lives without a reader."""
     background_s: float = 3600.0
     """The time that a response in the background lives without a reader."""
-    limiter_s: float = 2.0
-    """The time in which the limiter must reply."""
     max_socket_streams: int = 64
     """The number of streams that one WebSocket may follow at once."""
     timing: StreamTiming = attrs.field(factory=StreamTiming)

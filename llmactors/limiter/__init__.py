@@ -13,14 +13,13 @@ from llmactors.limiter.charges import Charge, Limit, Standing, charges_for
 from llmactors.limiter.headers import limit_headers
 from llmactors.limiter.limits import Limits
 from llmactors.limiter.policy import Decision, RateKind, RatePolicy
-from llmactors.limiter.store import LimiterStore, LimiterStoreStatistics
+from llmactors.limiter.store import LimiterStore
 
 __all__ = [
     "Charge",
     "Decision",
     "Limit",
     "LimiterStore",
-    "LimiterStoreStatistics",
     "Limits",
     "RateKind",
     "RatePolicy",

@@ -28,16 +28,6 @@ class Hold:
     """None for a permit."""
 
 
-@attrs.frozen
-class LimiterStoreStatistics:
-    """A snapshot."""
-
-    keys: int
-    max_keys: int
-    evicted_early_total: int
-    """States forgotten while they still had something to recover, because `max_keys` was reached."""
-
-
 class LimiterStore:
     """Admits, charges and settles. Not shared between threads.
 
@@ -54,7 +44,6 @@ class LimiterStore:
         self._by_recovery: list[tuple[int, int, str]] = []
         self._tie_break = itertools.count()
         self._now_us = 0
-        self._evicted_early_total = 0
 
     def look(self, charges: Sequence[Charge], now_us: int, *, free: bool = False) -> list[Standing]:
         """Whether all of `charges` could be had together, and how the caller would stand then; one for each key.
@@ -101,13 +90,9 @@ class LimiterStore:
             if state is not None:
                 self._put(charge.key, charge.policy, state)
 
-    def open_count(self, key: str) -> int:
-        """How many requests are open of a CONCURRENT charge's key."""
-        return self._permits.count(key)
-
-    def statistics(self) -> LimiterStoreStatistics:
-        """How full it is."""
-        return LimiterStoreStatistics(len(self._states), self._max_keys, self._evicted_early_total)
+    def __len__(self) -> int:
+        """The number of states that the store remembers."""
+        return len(self._states)
 
     def __repr__(self) -> str:
         return f"<LimiterStore {len(self._states)}/{self._max_keys} keys, {self._permits!r}>"
@@ -153,4 +138,3 @@ class LimiterStore:
                 continue
             heapq.heappop(heap)
             del self._states[key]
-            self._evicted_early_total += recovers_us > now_us

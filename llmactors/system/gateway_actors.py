@@ -14,6 +14,7 @@ from llmactors.config import KEYS_IN_REDIS, Settings, parse_rate
 from llmactors.gateway.actor import GatewayActor
 from llmactors.gateway.app import App
 from llmactors.gateway.health import TreeSource
+from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.settings import GatewaySettings
@@ -21,8 +22,7 @@ from llmactors.gateway.streaming.pump import StreamTiming
 from llmactors.http.connection import ConnectionSettings
 from llmactors.http.server import ListeningSocket, ServerSettings
 from llmactors.ledger import Ledger
-from llmactors.limiter import LimiterStore, RateKind, RatePolicy
-from llmactors.limiter.actor import LimiterActor
+from llmactors.limiter import RateKind, RatePolicy
 from llmactors.telemetry import Metrics
 
 
@@ -37,7 +37,7 @@ def gateway(
     ledger_is_up: Callable[[], bool] = lambda: True,
     keyring: Keyring | None = None,
     tickets: Tickets | None = None,
-    limiter: ActorSpec | None = None,
+    limit_check: LimitCheck,
     queue_hint: QueueHint | None = None,
 ) -> ActorSpec:
     """The front. `queue_hint`: where the ledger is a trip away."""
@@ -64,7 +64,7 @@ def gateway(
             directory=directory,
             metrics=metrics,
             ledger_is_up=ledger_is_up,
-            limiter=None if limiter is None else limiter.ref,
+            limit_check=limit_check,
             queue_hint=queue_hint,
         )
         app = App(service, auth, tree, access_log=settings.access_log, allowed_origins=settings.allowed_origins)
@@ -83,18 +83,8 @@ def keys_of(keyring: Keyring | None) -> list[ActorSpec]:
     return [] if keyring is None else [ActorSpec("keys", lambda: KeysActor(keyring))]
 
 
-def limiter(
-    settings: Settings, *, ledger_is_up: Callable[[], bool] = lambda: True, gateways: Callable[[], int] = lambda: 1
-) -> ActorSpec | None:
-    """None where nothing can be limited. `gateways` says how many of them share the limits."""
-    rate, share = _rate(settings), LimiterStore()
-    if rate is None and settings.keys is None:
-        return None
-    return ActorSpec("limiter", lambda: LimiterActor(rate, share, ledger_is_up=ledger_is_up, gateways=gateways))
-
-
-def _rate(settings: Settings) -> RatePolicy | None:
-    """None where no limit is set."""
+def rate_policy(settings: Settings) -> RatePolicy | None:
+    """The node's own limit on each caller; None where no `rate_limit` is set."""
     rate = parse_rate(settings.rate_limit)
     if rate is None:
         return None

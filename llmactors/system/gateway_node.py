@@ -15,9 +15,12 @@ from llmactors.cluster.node_record import NodeRecord, Role
 from llmactors.cluster.watcher import WatcherActor
 from llmactors.config import KEYS_IN_REDIS, Settings
 from llmactors.gateway.actor import DrainGateway
+from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.http.server import ListeningSocket
 from llmactors.ledger.actor import ReaperActor
+from llmactors.limiter import LimiterStore
+from llmactors.limiter.actor import LimiterActor
 from llmactors.redislink import Call
 from llmactors.redislink.errors import ReplyError
 from llmactors.system import gateway_actors, wiring
@@ -41,9 +44,8 @@ class GatewayNode(ClusterNode):
         keyring = self._redis_keys or gateway_actors.file_keyring(settings)
         self.listening = listening
         self.models = ClusterModels(settings.worker_grace_s)
-        limiter = gateway_actors.limiter(
-            settings, ledger_is_up=self.ledger_is_up, gateways=lambda: self.models.gateways
-        )
+        share = LimiterStore()
+        limiter = ActorSpec("limiter", lambda: LimiterActor(share, gateways=lambda: self.models.gateways))
         bounds = self.ledger.settings
         self._gateway = gateway_actors.gateway(
             settings,
@@ -55,7 +57,7 @@ class GatewayNode(ClusterNode):
             ledger_is_up=self.ledger_is_up,
             keyring=keyring,
             tickets=RedisTickets(self._link.call, settings.namespace),
-            limiter=limiter,
+            limit_check=LimitCheck(gateway_actors.rate_policy(settings), limiter.ref, self.ledger_is_up),
             queue_hint=QueueHint(bounds.max_queued, bounds.max_queued_bytes, self.ledger.statistics),
         )
         infra = [
@@ -64,8 +66,7 @@ class GatewayNode(ClusterNode):
             ActorSpec("reaper", lambda: ReaperActor(self.ledger)),
             ActorSpec("watcher", lambda: WatcherActor(self._store, self.models)),
         ]
-        serving = [spec for spec in (limiter, self._gateway) if spec is not None]
-        self.tree = Tree(wiring.node_of(infra, serving), observer=LoggingObserver(self.metrics))
+        self.tree = Tree(wiring.node_of(infra, (limiter, self._gateway)), observer=LoggingObserver(self.metrics))
         self.metrics.on_scrape(lambda: fill_mailbox_gauges(self.tree, self.metrics))
 
     def _describe(self, record: NodeRecord) -> NodeRecord:

@@ -1,4 +1,4 @@
-"""Everything in one process: gateway, limiter, batchers and backends, with the ledger in memory."""
+"""A server in one process: gateway, batchers and backends, with the ledger in memory."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,7 @@ from llmactors.batcher.actor import BatcherSettings
 from llmactors.config import KEYS_IN_REDIS, Settings
 from llmactors.errors import ConfigError
 from llmactors.gateway.actor import DrainGateway
+from llmactors.gateway.limit_check import LimitCheck
 from llmactors.http.server import ListeningSocket
 from llmactors.ledger import MemoryLedger
 from llmactors.ledger.actor import ReaperActor
@@ -39,7 +40,6 @@ class Node:
         if settings.keys == KEYS_IN_REDIS:
             raise ConfigError("`keys`: there is no Redis in a single process; give the path of a key file")
         keyring = gateway_actors.file_keyring(settings)
-        limiter = gateway_actors.limiter(settings)
         self.settings = settings
         self.listening = listening or ListeningSocket(settings.bind)
         self.metrics = Metrics()
@@ -61,15 +61,14 @@ class Node:
             metrics=self.metrics,
             tree=self.statistics,
             keyring=keyring,
-            limiter=limiter,
+            limit_check=LimitCheck(gateway_actors.rate_policy(settings)),
         )
         infra = (
             ActorSpec("ledger", lambda: ReaperActor(self.ledger)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
             *gateway_actors.keys_of(keyring),
         )
-        fronts = [spec for spec in (limiter, self._gateway) if spec is not None]
-        root = wiring.node_of(infra, (made.backends, *made.batchers, *fronts))
+        root = wiring.node_of(infra, (made.backends, *made.batchers, self._gateway))
         self.tree = Tree(root, observer=LoggingObserver(self.metrics))
         self.metrics.on_scrape(lambda: fill_mailbox_gauges(self.tree, self.metrics))
         self._started = False

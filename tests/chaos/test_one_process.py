@@ -22,7 +22,6 @@ ACTORS = [
     "node/infra/telemetry",
     "node/serving/backends/mock",
     "node/serving/batcher:mock",
-    "node/serving/limiter",
     "node/serving/gateway",
 ]
 

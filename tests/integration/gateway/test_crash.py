@@ -11,7 +11,7 @@ from llmactors.backends.mock.oracle import mock_text
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.support.raw_http import RawExchange
-from tests.support.streams import CUTS, StreamRecord, follow, read_stream, read_stubbornly
+from tests.support.streams import CUTS, StreamRecord, follow, read_stubbornly
 
 pytestmark = pytest.mark.integration
 
@@ -123,11 +123,3 @@ async def test_stream_is_whole_after_three_gateway_crashes() -> None:
 
         assert record.text == oracle("again", 80)
         assert record.text == oracle("again", 80)
-
-
-async def test_limiter_crash_during_a_call_is_retried() -> None:
-    async with local_node(rate_limit="1000/s") as node:
-        for _ in range(3):
-            node.crash("node/serving/limiter")
-            record = await read_stream(node.url, {"prompt": "p", "max_tokens": 3})
-            assert record.text == oracle("p", 3)

@@ -12,6 +12,7 @@ from llmactors.backends.base import Batching, Capabilities, Takeover
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.errors import Unavailable
 from llmactors.gateway.app import App
+from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.exchange import Scope
@@ -32,7 +33,9 @@ class Rig:
         directory = ModelDirectory(("m",))
         directory.put("m", status)
         self.metrics = Metrics()
-        self.service = RequestService(GatewaySettings(), ledger=self.ledger, directory=directory, metrics=self.metrics)
+        self.service = RequestService(
+            GatewaySettings(), ledger=self.ledger, directory=directory, metrics=self.metrics, limit_check=LimitCheck()
+        )
         self.app = App(self.service, Authenticator(None), lambda: None, access_log=False)  # type: ignore[arg-type,return-value]
         self.inbox = Inbox()
         self.sent: list[MutableMapping[str, Any]] = []

@@ -12,6 +12,7 @@ from llmactors.access.authentication import Caller
 from llmactors.backends.base import Batching, Capabilities, Takeover
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.errors import Overloaded, Unavailable
+from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.native.schema import GenerateBody
 from llmactors.gateway.queue_hint import LOOK_EVERY_S, TRUSTED_S, WATCH_S, QueueHint
 from llmactors.gateway.request_service import RequestService
@@ -167,7 +168,14 @@ async def service_of(max_queued: int) -> AsyncIterator[tuple[RequestService, Cou
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hint.run)
         yield (
-            RequestService(GatewaySettings(), ledger=ledger, directory=directory, metrics=Metrics(), queue_hint=hint),
+            RequestService(
+                GatewaySettings(),
+                ledger=ledger,
+                directory=directory,
+                metrics=Metrics(),
+                limit_check=LimitCheck(),
+                queue_hint=hint,
+            ),
             ledger,
         )
         nursery.cancel_scope.cancel(reason="the test is over")

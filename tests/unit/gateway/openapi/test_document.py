@@ -12,6 +12,7 @@ from llmactors.backends.directory import ModelDirectory
 from llmactors.errors import NotFound
 from llmactors.gateway.app import App
 from llmactors.gateway.errors import NATIVE_ERRORS
+from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.openai.errors import OPENAI_ERRORS
 from llmactors.gateway.openai.responses.routes import PATH as RESPONSES
 from llmactors.gateway.openai.routes import PATHS
@@ -40,7 +41,11 @@ def values(tree: Any, key: str) -> Iterator[Any]:
 
 def test_document_has_every_route() -> None:
     service = RequestService(
-        GatewaySettings(), ledger=MemoryLedger(), directory=ModelDirectory(("m",)), metrics=Metrics()
+        GatewaySettings(),
+        ledger=MemoryLedger(),
+        directory=ModelDirectory(("m",)),
+        metrics=Metrics(),
+        limit_check=LimitCheck(),
     )
     app = App(service, Authenticator(None), lambda: None, access_log=False)  # type: ignore[arg-type,return-value]
     rules = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) for rule in app._quart.url_map.iter_rules()}

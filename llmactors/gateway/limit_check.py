@@ -1,0 +1,69 @@
+"""What the requests of one call are charged, and whether the limits let them wait while the ledger is away."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+import trio
+
+from llmactors.access.authentication import Caller
+from llmactors.actors import ActorDied, ActorRef, AskFailed, MessageExpired
+from llmactors.errors import Unavailable
+from llmactors.gateway.actor_errors import client_error
+from llmactors.ledger.core.backlog import prompt_estimate
+from llmactors.limiter import Charge, RatePolicy, Standing, charges_for
+from llmactors.limiter.actor import TakeShare
+from llmactors.messages import GenerateRequest
+
+
+@attrs.frozen
+class LimitCheck:
+    """The limits of one gateway's callers. The ledger counts what is used; while it is away, the limiter does."""
+
+    rate: RatePolicy | None = None
+    """The node's own limit on each caller; None for no such limit."""
+    limiter: ActorRef | None = None
+    """None where the ledger is in this process and never away, or where nothing is limited."""
+    ledger_is_up: Callable[[], bool] = lambda: True
+    answer_s: float = 2.0
+    """The time in which the limiter must answer, in seconds."""
+
+    def charges(self, caller: Caller, requests: Iterable[GenerateRequest]) -> list[tuple[Charge, ...]]:
+        """What each request is charged, in the order of the requests."""
+        return [
+            charges_for(
+                caller.limits,
+                caller.tenant,
+                tokens=prompt_estimate(request) + request.max_tokens,
+                rate=self.rate,
+                limit_key=caller.limit_key,
+            )
+            for request in requests
+        ]
+
+    async def take_share(self, charges: Sequence[tuple[Charge, ...]]) -> tuple[Standing, ...]:
+        """How the caller stands with this gateway's share of the limits; empty while the ledger counts.
+
+        The share is charged if all standings are admitted. Raises `Unavailable` where the limiter does not answer.
+        """
+        if self.limiter is None or self.ledger_is_up():
+            return ()
+        together = tuple(charge for each in charges for charge in each)
+        return await self._ask(self.limiter, TakeShare(together)) if together else ()
+
+    async def _ask(self, limiter: ActorRef, question: TakeShare) -> tuple[Standing, ...]:
+        for last_try in (False, True):
+            with trio.move_on_after(self.answer_s):
+                try:
+                    answer = await limiter.ask(question)
+                except ActorDied as error:
+                    # The limiter crashed, and nothing was charged: ask its next incarnation.
+                    if last_try:
+                        raise client_error(error) from error
+                    continue
+                except MessageExpired:
+                    break  # the deadline that passed is `answer_s`, not the client's
+                except AskFailed as error:
+                    raise client_error(error) from error
+                assert isinstance(answer, tuple)  # noqa: S101 - the limiter has one kind of answer
+                return answer
+        raise Unavailable("the rate limiter does not answer; try again in a moment", retry_after_s=1.0)
