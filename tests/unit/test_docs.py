@@ -1,6 +1,7 @@
 """The documents say what is so: their links, tables, and mentions of files, names, settings and metrics."""
 
 import re
+import tomllib
 
 import attrs
 import pytest
@@ -23,8 +24,8 @@ from tests.support.documents import (
 
 HANDBOOK = "ops/HANDBOOK.md"
 API = "llmactors/gateway/API.md"
+ARCHITECTURE = "llmactors/ARCHITECTURE.md"
 README_LINES = 150
-SOCKET_ROUTE = "GET /v1/ws"
 DOCUMENT_ROUTE = "GET /openapi.json"
 _METRIC = re.compile(r"`(llm(?:_gateway|_worker|actors)_[a-z0-9_]+)`")
 _VARIABLE = re.compile(r"\bLLMACTORS_([A-Z_]*[A-Z])\b")
@@ -74,6 +75,13 @@ def test_routes_table_equals_the_openapi_document() -> None:
     assert {re.sub(r"\{\w+\}", "{}", route) for route in told} == {
         re.sub(r"\{\w+\}", "{}", route) for route in served | {DOCUMENT_ROUTE}
     }
+
+
+def test_rooms_in_the_architecture_are_the_layers() -> None:
+    contract = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
+    layers = [{name.strip() for name in layer.split("|")} for layer in contract["layers"]]
+    rooms = [re.findall(r"`(\w+)(?:/|\.py)?`", row[0]) for row in table_rows(read(ARCHITECTURE), "room")]
+    assert [set(names) for names in rooms] == layers
 
 
 def test_handbook_lists_exactly_the_metrics() -> None:
