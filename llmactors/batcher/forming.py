@@ -1,8 +1,12 @@
-"""Which waiting requests form the next batch. Pure: no Trio, no clock; `now` is an argument, in seconds.
+"""Which claimed requests form the next static batch, and when. Pure: `now` is an argument, in seconds.
 
-For backends that run a batch to its end. Only requests of one `max_tokens` share a batch, because a batch lasts as long
-as its longest member. A batch is due when it is full, when its oldest member has waited for the window, or when
-the backend is idle: a window spent beside an idle backend is lost.
+Only requests of one `max_tokens` share a batch, because a batch lasts as long as its longest member. Batches begin in
+the order in which their first members were claimed, which is the ledger's fair order: a group that fills up later never
+overtakes an earlier one. The first group begins
+
+- once any request here has waited for the window since it was queued, so that none waits longer beside an idle backend;
+- at once, where the group cannot grow, as all slots of the backend are claimed;
+- at once, where any request here was queued while the batch before ran: that wait was its window.
 """
 
 import math
@@ -15,53 +19,74 @@ from llmactors.ledger.contract import Claim
 
 @attrs.frozen
 class Waiting:
-    """One request in the window."""
+    """One request that waits for its batch."""
 
     claim: Claim
-    since: float
+    place: int
+    """Its place in the order of claims."""
+    due: float
+    """When it will have waited long enough for others."""
 
 
 @attrs.define
 class BatchFormer:
-    """The window."""
+    """The claimed requests that wait for a static batch, in groups of one `max_tokens`."""
 
     window_s: float = 0.02
-    """10 to 30 ms is usual: short beside an answer, long beside the gaps of a burst."""
-    max_batch: int = 32
     _groups: dict[int, deque[Waiting]] = attrs.field(factory=dict, init=False)
+    _claimed: int = attrs.field(default=0, init=False)
+    _ended: float = attrs.field(default=-math.inf, init=False)
+    """When the newest batch ended."""
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
 
     def add(self, claim: Claim, now: float) -> None:
-        """Puts a request into the window."""
-        self._groups.setdefault(claim.request.max_tokens, deque()).append(Waiting(claim, now))
+        """Adds a request that was claimed now."""
+        queued = now - claim.waited_s
+        due = now if queued < self._ended else queued + self.window_s
+        self._groups.setdefault(claim.request.max_tokens, deque()).append(Waiting(claim, self._claimed, due))
+        self._claimed += 1
 
     def drop(self, keys: frozenset[tuple[str, int]]) -> None:
         """Takes requests out, by (request id, epoch)."""
         for size, group in list(self._groups.items()):
-            kept = deque(item for item in group if (item.claim.request.id, item.claim.epoch) not in keys)
-            self._put(size, kept)
+            self._put(size, deque(item for item in group if (item.claim.request.id, item.claim.epoch) not in keys))
 
     def clear(self) -> list[Claim]:
-        """Takes everything out, oldest first."""
-        everything = sorted((item for group in self._groups.values() for item in group), key=lambda item: item.since)
+        """Takes everything out, in the order of claims."""
+        everything = sorted((item for group in self._groups.values() for item in group), key=lambda item: item.place)
         self._groups.clear()
         return [item.claim for item in everything]
 
-    def next_batch(self, now: float, *, idle: bool, free: int) -> list[Waiting]:
-        """The next batch that is due, at most `free` large, out of the group with the oldest member; empty if none."""
-        for size, group in sorted(self._groups.items(), key=lambda entry: entry[1][0].since):
-            # The same sum as in `next_due`: a difference is rounded in another way, and could miss the moment.
-            if free > 0 and (idle or len(group) >= self.max_batch or now >= group[0].since + self.window_s):
-                batch = [group.popleft() for _ in range(min(len(group), self.max_batch, free))]
-                self._put(size, group)
-                return batch
-        return []
+    def batch_ended(self, now: float) -> None:
+        """The backend is empty: everything that was queued before now has waited long enough."""
+        self._ended = now
+        for size, group in self._groups.items():
+            self._groups[size] = deque(attrs.evolve(item, due=min(item.due, now)) for item in group)
 
-    def next_due(self) -> float:
-        """When the oldest member will have waited for the window; infinity while there is none."""
-        return min((group[0].since + self.window_s for group in self._groups.values()), default=math.inf)
+    def due(self, slots: int) -> float:
+        """When the next batch is to begin, if nothing is added before then; infinity where nothing waits.
+
+        `slots` is how many requests the backend takes at once.
+        """
+        if not self._groups or slots < 1:
+            return math.inf
+        if len(self) >= slots:
+            return -math.inf
+        return min(item.due for group in self._groups.values() for item in group)
+
+    def next_batch(self, now: float, slots: int) -> list[Claim]:
+        """Takes the next batch out where one is due, at most `slots` large, in the order of claims; empty where not."""
+        if now < self.due(slots):
+            return []
+        group = self._first()
+        batch = [group.popleft().claim for _ in range(min(len(group), slots))]
+        self._put(batch[0].request.max_tokens, group)
+        return batch
+
+    def _first(self) -> deque[Waiting]:
+        return min(self._groups.values(), key=lambda group: group[0].place)
 
     def _put(self, size: int, group: deque[Waiting]) -> None:
         if group:

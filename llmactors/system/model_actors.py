@@ -8,7 +8,8 @@ from llmactors.actors import ActorSpec, SupervisorSpec
 from llmactors.backends.actor import BackendActor, HealthSettings
 from llmactors.backends.base import Backend
 from llmactors.backends.directory import ModelDirectory
-from llmactors.batcher.actor import BatcherActor, BatcherSettings
+from llmactors.batcher.actor import BatcherActor
+from llmactors.batcher.settings import BatcherSettings
 from llmactors.config import Settings
 from llmactors.ledger import Ledger
 from llmactors.telemetry import Metrics

@@ -6,7 +6,7 @@ import trio
 
 from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, Tree, run_phases
 from llmactors.backends.directory import ModelDirectory
-from llmactors.batcher.actor import BatcherSettings
+from llmactors.batcher.settings import BatcherSettings
 from llmactors.config import KEYS_IN_REDIS, Settings
 from llmactors.errors import ConfigError
 from llmactors.gateway.actor import DrainGateway

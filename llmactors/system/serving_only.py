@@ -6,7 +6,7 @@ import attrs
 
 from llmactors.actors import ActorSpec, Tree
 from llmactors.backends.directory import ModelDirectory
-from llmactors.batcher.actor import BatcherSettings
+from llmactors.batcher.settings import BatcherSettings
 from llmactors.config import Settings
 from llmactors.ledger import MemoryLedger
 from llmactors.ledger.actor import ReaperActor

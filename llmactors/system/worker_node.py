@@ -7,7 +7,8 @@ import trio
 
 from llmactors.actors import ActorDied, ActorRef, ActorSpec, Tree
 from llmactors.backends.directory import ModelDirectory
-from llmactors.batcher.actor import BatcherSettings, DrainBatcher
+from llmactors.batcher.messages import DrainBatcher
+from llmactors.batcher.settings import BatcherSettings
 from llmactors.cluster.node_record import ModelReport, NodeLoad, NodeRecord, Role
 from llmactors.config import Settings
 from llmactors.gateway.operators import OperatorsActor, OperatorsApp

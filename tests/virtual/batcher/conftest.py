@@ -15,8 +15,9 @@ from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.backends.mock.backend import MockBackend, MockSettings
 from llmactors.backends.mock.oracle import MockSequence
 from llmactors.backends.mock.settings import FaultState
-from llmactors.batcher.actor import BatcherActor, BatcherSettings
-from llmactors.ledger import LedgerSettings, MemoryLedger, SubmitOutcome
+from llmactors.batcher.actor import BatcherActor
+from llmactors.batcher.settings import BatcherSettings
+from llmactors.ledger import BeatResult, Claim, LedgerSettings, MemoryLedger, SubmitOutcome
 from llmactors.ledger.actor import ReaperActor
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta
 
@@ -31,14 +32,19 @@ class Drill(Exception):
     """An injected crash."""
 
 
-class Counting(BatcherActor):
-    """Counts how often it looks into the ledger, over all incarnations."""
+class CountingLedger(MemoryLedger):
+    """Counts how often workers beat and claim."""
 
-    wakes = 0
+    beats = 0
+    claims = 0
 
-    async def _sync(self) -> None:
-        Counting.wakes += 1
-        await super()._sync()
+    async def beat(self, worker: str) -> BeatResult:
+        self.beats += 1
+        return await super().beat(worker)
+
+    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
+        self.claims += 1
+        return await super().claim(worker, model, slots)
 
 
 class CountedMetrics:
@@ -89,7 +95,7 @@ class World:
         mock: MockSettings | None = None,
         *,
         make: Callable[[], Backend] | None = None,
-        ledger: type[MemoryLedger] = MemoryLedger,
+        ledger: type[CountingLedger] = CountingLedger,
         batcher: BatcherSettings | None = None,
         health: HealthSettings | None = None,
         intensity: int = 1000,
@@ -104,9 +110,8 @@ class World:
         self.memory = ledger(LedgerSettings(lease_s=lease_s, retention_s=1e6), wall_ms=self.wall_ms)
         self.streams: list[Stream] = []
         self.backends: list[Backend] = []
-        self.batchers: list[Counting] = []
+        self.batchers: list[BatcherActor] = []
         self.states: list[ModelState] = []
-        Counting.wakes = 0
 
         def make_backend() -> Backend:
             backend = make() if make is not None else MockBackend(self.mock, self.faults)
@@ -114,7 +119,7 @@ class World:
             return backend
 
         def make_batcher() -> BatcherActor:
-            actor = Counting(
+            actor = BatcherActor(
                 MODEL,
                 backend=self.backend_spec.ref,
                 ledger=self.memory,
@@ -140,7 +145,7 @@ class World:
         return round(trio.current_time() * 1000)
 
     @property
-    def batcher(self) -> Counting:
+    def batcher(self) -> BatcherActor:
         return self.batchers[-1]
 
     @property

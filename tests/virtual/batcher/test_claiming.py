@@ -6,15 +6,15 @@ from trio.testing import MockClock
 
 from llmactors.backends.base import Batching
 from llmactors.backends.mock.backend import MockBackend, MockSettings
-from llmactors.batcher.actor import DrainBatcher
-from llmactors.ledger import BeatResult, Claim, MemoryLedger
-from tests.virtual.batcher.conftest import BACKEND, BATCHER, World, codes
+from llmactors.batcher.messages import DrainBatcher
+from llmactors.ledger import BeatResult, Claim
+from tests.virtual.batcher.conftest import BACKEND, BATCHER, CountingLedger, World, codes
 
 STEP_MS = 10
 TRIP_S = 0.5
 
 
-class FarLedger(MemoryLedger):
+class FarLedger(CountingLedger):
     """Claims and beats take a while, once `far` is set. The claims are made before the reply is on its way."""
 
     far = False
@@ -60,6 +60,42 @@ async def test_tokens_do_not_wait_for_the_claims_and_beats_of_others(autojump_cl
     gaps = [later - earlier for earlier, later in zip(running.times, running.times[1:], strict=False)]
     assert max(gaps) < 1.5 * STEP_MS / 1000
     assert codes(world) == ["length"] * 4
+
+
+async def test_request_at_an_idle_worker_costs_one_trip(autojump_clock: MockClock) -> None:
+    """The beat that the request causes is made at the same time, not before the claim."""
+    world, ledger = far_world()
+    async with world.running():
+        ledger.far = True
+        stream = await world.submit()
+        await stream.done.wait()
+        assert round(stream.times[0] - stream.submitted_at, 6) == TRIP_S + STEP_MS / 1000
+        ledger.far = False
+
+
+async def test_cancel_during_a_claim_frees_the_slot(autojump_clock: MockClock) -> None:
+    world, ledger = far_world()
+    async with world.running():
+        await submit_and_wait_for_a_claim(world, ledger, 1)
+        await world.memory.cancel("r0")
+        await trio.sleep(2 * TRIP_S + 0.1)
+        assert world.batcher._running == {}
+        assert world.backend._slots == {}
+    assert codes(world) == ["cancelled"]
+
+
+async def test_lease_lost_during_a_claim_loses_nothing(autojump_clock: MockClock) -> None:
+    """The claims are not begun: the requests were given away with everything else of this worker."""
+    world, ledger = far_world()
+    async with world.running():
+        await submit_and_wait_for_a_claim(world, ledger, 3)
+        worker = world.batcher._claimer.worker
+        await world.memory.leave(worker)
+        await trio.sleep(3)
+        ledger.far = False
+        assert world.batcher._claimer.worker != worker
+    assert codes(world) == ["length"] * 3
+    assert world.incarnations == (1, 1)
 
 
 @pytest.mark.parametrize("batching", Batching)

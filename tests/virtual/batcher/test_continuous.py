@@ -7,10 +7,10 @@ from trio.testing import MockClock
 from llmactors.backends.base import Output
 from llmactors.backends.messages import Produced
 from llmactors.backends.mock.backend import MockSettings
-from llmactors.batcher.actor import BatcherSettings
+from llmactors.batcher.settings import BatcherSettings
 from llmactors.errors import LlmactorsError
 from llmactors.messages import Failed, TokenDelta
-from tests.virtual.batcher.conftest import Counting, World, codes
+from tests.virtual.batcher.conftest import World, codes
 
 
 class Odd(LlmactorsError):
@@ -63,28 +63,28 @@ async def test_a_submit_costs_one_wake_at_most_and_a_beat_one(autojump_clock: Mo
     world = World(MockSettings(step_ms=10, slots=64))
     async with world.running():
         await trio.sleep(0.5)
-        before, began = Counting.wakes, trio.current_time()
+        before, began = world.memory.beats, trio.current_time()
         for _ in range(20):
             await world.submit(max_tokens=300)
         await trio.lowlevel.checkpoint()
-        assert Counting.wakes - before <= 20
+        assert world.memory.beats - before <= 20
         await world.all_ended()
         elapsed_s = trio.current_time() - began
-        assert Counting.wakes - before <= 20 + elapsed_s + 1
-        idle, began = Counting.wakes, trio.current_time()
+        assert world.memory.beats - before <= 20 + elapsed_s + 1
+        idle, began = world.memory.beats, trio.current_time()
         await trio.sleep(100)
-        assert 99 <= Counting.wakes - idle <= 101
+        assert 99 <= world.memory.beats - idle <= 101
 
 
 async def test_submits_at_one_moment_share_a_wake(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=64))
     async with world.running():
         await trio.sleep(0.5)
-        before = Counting.wakes
+        before = world.memory.beats
         async with trio.open_nursery() as nursery:
             for number in range(30):
                 nursery.start_soon(world.submit, f"prompt {number}")
-        assert Counting.wakes - before <= 5
+        assert world.memory.beats - before <= 5
 
 
 async def test_a_refused_prompt_and_one_that_is_too_long_end_alone(autojump_clock: MockClock) -> None:

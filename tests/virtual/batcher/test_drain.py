@@ -9,14 +9,14 @@ from trio.testing import MockClock
 
 from llmactors.backends.base import Batching
 from llmactors.backends.mock.backend import MockSettings
-from llmactors.batcher.actor import DrainBatcher
-from llmactors.ledger import AppendResult, MemoryLedger, ReleaseHow
-from tests.virtual.batcher.conftest import BATCHER, MODEL, World, codes
+from llmactors.batcher.messages import DrainBatcher
+from llmactors.ledger import AppendResult, ReleaseHow
+from tests.virtual.batcher.conftest import BATCHER, MODEL, CountingLedger, World, codes
 
 TOKENS = 20
 
 
-class Noting(MemoryLedger):
+class Noting(CountingLedger):
     """Notes how claims come back."""
 
     released: list[ReleaseHow]

@@ -8,13 +8,13 @@ import trio
 from trio.testing import MockClock
 
 from llmactors.backends.mock.backend import MockSettings
-from llmactors.batcher.actor import BatcherSettings
+from llmactors.batcher.settings import BatcherSettings
 from llmactors.errors import Unavailable
-from llmactors.ledger import AppendEntry, AppendOutcome, AppendResult, BeatResult, MemoryLedger
-from tests.virtual.batcher.conftest import BACKEND, BATCHER, Counting, World, codes
+from llmactors.ledger import AppendEntry, AppendOutcome, AppendResult, BeatResult
+from tests.virtual.batcher.conftest import BACKEND, BATCHER, CountingLedger, World, codes
 
 
-class SlowLedger(MemoryLedger):
+class SlowLedger(CountingLedger):
     """Takes its time over each append and each beat, until told otherwise."""
 
     append_s = 0.0
@@ -29,7 +29,7 @@ class SlowLedger(MemoryLedger):
         return await super().beat(worker)
 
 
-class LossyLedger(MemoryLedger):
+class LossyLedger(CountingLedger):
     """Once a log has `at` tokens, loses the end of it before so many appends: a crash of a store that syncs late."""
 
     losses = 0
@@ -46,7 +46,7 @@ class LossyLedger(MemoryLedger):
         return await super().append(entries)
 
 
-class FailingLedger(MemoryLedger):
+class FailingLedger(CountingLedger):
     """Is away for the next so many calls of some kind; the last one may have been carried out."""
 
     fails: dict[str, int]
@@ -69,12 +69,12 @@ async def test_a_lost_lease_means_a_new_worker_and_no_token_twice(autojump_clock
         for _ in range(6):
             await world.submit(max_tokens=20)
         await world.until(lambda: len(world.streams[0].tokens) == 5)
-        worker = world.batcher._worker
+        worker = world.batcher._claimer.worker
         world.memory.append_s = world.memory.beat_s = 4.0
         await trio.sleep(1.02)
         world.memory.append_s = world.memory.beat_s = 0.0
         await trio.sleep(10)
-        assert world.batcher._worker != worker
+        assert world.batcher._claimer.worker != worker
         assert (await world.memory.statistics()).workers == 1
     assert codes(world) == ["length"] * 6
     assert world.incarnations == (1, 1)
@@ -99,13 +99,13 @@ async def test_a_dead_lease_is_no_busy_loop(autojump_clock: MockClock) -> None:
     async with world.running():
         stream = await world.submit(max_tokens=20)
         await world.until(lambda: len(stream.tokens) == 2)
-        before = Counting.wakes
+        before = world.memory.beats
         world.memory.append_s = world.memory.beat_s = 30.0
         await trio.sleep(1.02)
         world.memory.append_s = world.memory.beat_s = 0.0
         with trio.fail_after(100):  # on a clock that moves only while nobody is busy
             await stream.done.wait()
-        assert Counting.wakes - before < 50
+        assert world.memory.beats - before < 50
 
 
 async def test_a_slow_write_costs_no_lease(autojump_clock: MockClock) -> None:
@@ -115,12 +115,12 @@ async def test_a_slow_write_costs_no_lease(autojump_clock: MockClock) -> None:
         for _ in range(4):
             await world.submit(max_tokens=20)
         await world.until(lambda: len(world.streams[0].tokens) == 5)
-        worker = world.batcher._worker
+        worker = world.batcher._claimer.worker
         world.memory.append_s = 30.0
         await trio.sleep(0.02)
         world.memory.append_s = 0.0
         await trio.sleep(20)
-        assert world.batcher._worker == worker
+        assert world.batcher._claimer.worker == worker
     assert codes(world) == ["length"] * 4
 
 
@@ -146,7 +146,7 @@ async def test_a_slow_ledger_holds_the_backend_up_and_loses_nothing(autojump_clo
             await world.submit(max_tokens=20)
         await trio.sleep(0.12)
         assert world.batcher_spec.ref.mailbox.statistics().depth == 2
-        assert world.batcher._outbox.tokens <= 16 + 8
+        assert world.batcher._writer.tokens <= 16 + 8
         await world.all_ended()
         world.memory.append_s = 0.0
     assert codes(world) == ["length"] * 20
@@ -225,7 +225,7 @@ async def test_a_ledger_that_is_away_costs_a_batcher_and_nothing_else(
 async def test_what_the_ledger_says_of_an_append_is_obeyed(autojump_clock: MockClock) -> None:
     """FENCED, STOP and GONE all mean: let go of it, free the slot, and leave the rest alone."""
 
-    class Refusing(MemoryLedger):
+    class Refusing(CountingLedger):
         async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
             results = await super().append(entries)
             for index, entry in enumerate(entries):

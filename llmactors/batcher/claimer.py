@@ -1,0 +1,197 @@
+"""The claimer: keeps the worker's lease in the ledger, and claims requests for free slots.
+
+Beats and claims are two tasks, so that neither waits for the other's trip to the ledger: a request that arrives at an
+idle worker costs one trip until the backend has it. Each task makes one trip at a time.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import trio
+
+from llmactors.backends.base import Capabilities, Takeover
+from llmactors.backends.messages import Key
+from llmactors.errors import Interrupted, LlmactorsError
+from llmactors.ledger import Claim, Ledger
+from llmactors.messages import Failed
+
+
+@attrs.frozen
+class FreeSlots:
+    """How many requests one incarnation of a backend can take now."""
+
+    count: int
+    incarnation: int
+    """The backend's incarnation that was ready; 0 where none was."""
+    capabilities: Capabilities | None
+
+
+class Claimer:
+    """Call `join` once, then run `beat_for_ever`, `claim_for_ever`, `watch_for_work` and `watch_the_clock` as tasks.
+
+    Args:
+        ledger: Where the requests are.
+        model: Which model's requests to claim.
+        beat_every_s: How often the lease is renewed at least, in seconds.
+        free_slots: Says how many requests may be claimed now.
+        begin: Takes what was claimed for these free slots.
+        hand_back: Takes what was claimed in vain: the backend or the lease is not the same any more.
+        stop: Is called with the requests that are no longer wanted.
+        lose: Is called when the lease was lost: all requests of this worker were given to others.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        model: str,
+        *,
+        beat_every_s: float,
+        free_slots: Callable[[], FreeSlots],
+        begin: Callable[[list[Claim]], Awaitable[None]],
+        hand_back: Callable[[list[Claim]], Awaitable[None]],
+        stop: Callable[[Sequence[Key]], None],
+        lose: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._model = model
+        self._beat_every_s = beat_every_s
+        self._free_slots = free_slots
+        self._begin = begin
+        self._hand_back = hand_back
+        self._stop = stop
+        self._lose = lose
+        self.worker = ""
+        """This worker's id in the ledger; empty before `join`. A new one after each lost lease."""
+        self._incarnation = 0
+        self._closed = False
+        self._may_find_work = True
+        """False after a claim left slots empty, until something has changed."""
+        self._claim_wanted = trio.Event()
+        self._claiming = False
+        self._claimed = trio.Event()
+        """Set, and replaced by a new one, after each claim."""
+        self._beat_wanted = trio.Event()
+        self._beating = False
+        self._beaten = trio.Event()
+        """Set, and replaced by a new one, after each beat."""
+
+    def __repr__(self) -> str:
+        doing = [text for text, true in (("claims", self._claiming), ("beats", self._beating)) if true]
+        return f"<Claimer {self.worker} {' and '.join(doing) or 'idle'}>"
+
+    async def join(self, incarnation: int) -> None:
+        """Becomes a new worker of the ledger, with a lease. `incarnation` is the batcher's, for the worker's name."""
+        self._incarnation = incarnation
+        self.worker = f"{self._model}#{incarnation}-{secrets.token_hex(4)}"
+        await self._ledger.beat(self.worker)
+
+    def work_possible(self) -> None:
+        """Says that a claim may find something now: slots or requests have become free."""
+        self._may_find_work = True
+        self.claim_soon()
+
+    def claim_soon(self) -> None:
+        """Claims where there are free slots, unless the last claim left slots empty and nothing has changed since."""
+        if self._may_find_work and self._free_slots().count > 0:
+            self._claim_wanted.set()
+
+    async def close(self) -> None:
+        """Ends all beats and claims. Returns once none is under way."""
+        self._closed = True
+        while self._claiming:
+            await self._claimed.wait()
+        while self._beating:
+            await self._beaten.wait()
+
+    async def leave(self) -> None:
+        """Ends the lease: what this worker still holds is given to others, as after a failure."""
+        await self._ledger.leave(self.worker)
+
+    async def claim_for_ever(self) -> None:
+        """Claims whenever that is wanted. Raises what the ledger raises."""
+        while True:
+            await self._claim_wanted.wait()
+            self._claim_wanted = trio.Event()
+            free = self._free_slots()
+            if self._closed or not self._may_find_work or free.count < 1:
+                continue
+            self._may_find_work = False
+            self._claiming = True
+            worker = self.worker
+            claims = await self._claim(worker, free)
+            if worker == self.worker and free.incarnation == self._free_slots().incarnation:
+                await self._begin(claims)
+            elif claims:
+                await self._hand_back(claims)
+            self._claiming = False
+            self._claimed.set()
+            self._claimed = trio.Event()
+            self.claim_soon()
+
+    async def beat_for_ever(self) -> None:
+        """Beats whenever that is wanted. Raises what the ledger raises."""
+        while True:
+            await self._beat_wanted.wait()
+            self._beat_wanted = trio.Event()
+            if self._closed:
+                continue
+            self._beating = True
+            await self._beat()
+            self._beating = False
+            self._beaten.set()
+            self._beaten = trio.Event()
+
+    async def watch_for_work(self) -> None:
+        """Wakes both tasks for what the ledger says, once per beat: it may have news all the time, of a lost lease."""
+        while True:
+            await self._ledger.wait_work(self.worker, self._model)
+            self._wake()
+            await self._beaten.wait()
+
+    async def watch_the_clock(self) -> None:
+        """Wakes both tasks every `beat_every_s`, as what the ledger says may be lost."""
+        while True:
+            await trio.sleep(self._beat_every_s)
+            self._wake()
+
+    def _wake(self) -> None:
+        self._beat_wanted.set()
+        self.work_possible()
+
+    async def _beat(self) -> None:
+        """Renews the lease, drops what is no longer wanted, and joins anew where the lease was lost."""
+        beat = await self._ledger.beat(self.worker)
+        if not beat.live:
+            self._lose()
+            await self.join(self._incarnation)
+        elif beat.stop:
+            self._stop(beat.stop)
+        else:
+            return
+        self.work_possible()
+
+    async def _claim(self, worker: str, free: FreeSlots) -> list[Claim]:
+        """Returns requests that this backend can begin or continue. Ends those that it cannot continue."""
+        claims: list[Claim] = []
+        while free.count > len(claims):
+            got = await self._ledger.claim(worker, self._model, free.count - len(claims))
+            refused = False
+            for claim in got:
+                if (error := refusal(free.capabilities, claim)) is None:
+                    claims.append(claim)
+                else:
+                    refused = True
+                    await self._ledger.finish(claim.request.id, claim.epoch, Failed(error.code, error.message))
+            if not refused:
+                break
+        return claims
+
+
+def refusal(capabilities: Capabilities | None, claim: Claim) -> LlmactorsError | None:
+    """Why a backend can neither begin nor continue a request; None where it can."""
+    if capabilities is None:
+        return None
+    if claim.tokens and capabilities.takeover is Takeover.RESTART:
+        return Interrupted("the backend was lost, and this kind of backend cannot continue an answer")
+    return capabilities.refusal(claim.request)

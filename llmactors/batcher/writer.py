@@ -1,0 +1,115 @@
+"""The writer: appends what the backend made to the ledger, one append at a time.
+
+A backend that steps faster than the ledger answers is not held up: what it makes during one append goes out with the
+next one.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import trio
+
+from llmactors.backends.messages import Key
+from llmactors.batcher.outbox import Outbox
+from llmactors.batcher.running import Running
+from llmactors.ledger import AppendEntry, AppendOutcome, Ledger, ReleaseHow
+
+
+class Writer:
+    """Run `run` as a task.
+
+    Args:
+        ledger: Where the logs are.
+        running: The batcher's requests. The writer takes out each one whose terminal event is in the log.
+        drop: Is called with the requests that the ledger does not want from this worker any more.
+        freed: Is called after an append that ended or dropped a request, so that a slot may be free.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        running: dict[Key, Running],
+        *,
+        drop: Callable[[Sequence[Key]], None],
+        freed: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._running = running
+        self._drop = drop
+        self._freed = freed
+        self._outbox = Outbox()
+        self._filled = trio.Event()
+        """Set while the outbox holds something."""
+        self._appending = False
+        self._appended = trio.Event()
+        """Set, and replaced by a new one, after each append."""
+
+    def __repr__(self) -> str:
+        return f"<Writer {'appends, ' if self._appending else ''}{self._outbox!r}>"
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens wait for the next append."""
+        return self._outbox.tokens
+
+    def put(self, running: Running, tokens: int) -> None:
+        """Has the newest `tokens` tokens of a request appended, and its terminal event where it has one."""
+        self._outbox.put(running, tokens)
+        self._filled.set()
+
+    def forget(self, running: Running) -> None:
+        """Takes back what waits of a request: this worker does not hold it any more."""
+        self._outbox.drop(running)
+
+    async def wait_at_most(self, tokens: int) -> None:
+        """Returns once no more than `tokens` tokens wait."""
+        while self._outbox.tokens > tokens:
+            await self._appended.wait()
+
+    async def wait_written(self) -> None:
+        """Returns once everything that was put here is in the log."""
+        while self._appending or self._outbox:
+            await self._appended.wait()
+
+    async def run(self) -> None:
+        """Appends for ever. Raises what the ledger raises."""
+        while True:
+            await self._filled.wait()
+            self._filled = trio.Event()
+            self._appending = True
+            freed = await self._append(self._outbox.take())
+            self._appending = False
+            self._appended.set()
+            self._appended = trio.Event()
+            if freed:
+                self._freed()
+
+    async def _append(self, entries: list[AppendEntry], *, again: bool = False) -> bool:
+        """Appends, and resends once what a log that lost its end lacks. Returns whether a request left this worker."""
+        if not entries:
+            return False
+        results = await self._ledger.append(entries)
+        gaps: list[AppendEntry] = []
+        unwanted: list[Key] = []
+        ended = False
+        for entry, result in zip(entries, results, strict=True):
+            if result.outcome is AppendOutcome.OK and entry.end is None:
+                continue
+            key = entry.request_id, entry.epoch
+            if result.outcome is AppendOutcome.GAP:
+                if (running := self._running.get(key)) is not None:
+                    deltas = running.deltas[result.next_seq - 1 : entry.first_seq - 1 + len(entry.deltas)]
+                    gaps.append(msgspec.structs.replace(entry, first_seq=result.next_seq, deltas=deltas))
+            elif entry.end is not None:
+                ended = self._running.pop(key, None) is not None or ended  # the backend has let go of it already
+            else:
+                unwanted.append(key)
+        self._drop(unwanted)
+        if gaps and not again:
+            return await self._append(gaps, again=True) or ended or bool(unwanted)
+        for entry in gaps:
+            # This worker cannot mend the log. The worker that claims the request next continues from what is left.
+            key = entry.request_id, entry.epoch
+            self._drop([key])
+            await self._ledger.release(*key, ReleaseHow.FAILED, "log gap persisted after a resend")
+        return ended or bool(unwanted)
