@@ -143,11 +143,18 @@ class Claimer:
             self._beaten = trio.Event()
 
     async def watch_for_work(self) -> None:
-        """Wakes both tasks for what the ledger says, once per beat: it may have news all the time, of a lost lease."""
+        """Wakes both tasks for what the ledger says.
+
+        Listens again at once, but only once per beat: of a lost lease the ledger has news all the time, until a beat
+        finds that out.
+        """
+        heard = None
         while True:
             await self._ledger.wait_work(self.worker, self._model)
             self._wake()
-            await self._beaten.wait()
+            if heard is self._beaten:
+                await self._beaten.wait()
+            heard = self._beaten
 
     async def watch_the_clock(self) -> None:
         """Wakes both tasks every `beat_every_s`, as what the ledger says may be lost."""

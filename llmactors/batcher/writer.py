@@ -41,8 +41,8 @@ class Writer:
         self._filled = trio.Event()
         """Set while the outbox holds something."""
         self._appending = False
-        self._appended = trio.Event()
-        """Set, and replaced by a new one, after each append."""
+        self._progress = trio.Event()
+        """Set, and replaced by a new one, when an append begins and when it ends."""
 
     def __repr__(self) -> str:
         return f"<Writer {'appends, ' if self._appending else ''}{self._outbox!r}>"
@@ -64,12 +64,12 @@ class Writer:
     async def wait_at_most(self, tokens: int) -> None:
         """Returns once no more than `tokens` tokens wait."""
         while self._outbox.tokens > tokens:
-            await self._appended.wait()
+            await self._progress.wait()
 
     async def wait_written(self) -> None:
         """Returns once everything that was put here is in the log."""
         while self._appending or self._outbox:
-            await self._appended.wait()
+            await self._progress.wait()
 
     async def run(self) -> None:
         """Appends for ever. Raises what the ledger raises."""
@@ -77,12 +77,17 @@ class Writer:
             await self._filled.wait()
             self._filled = trio.Event()
             self._appending = True
-            freed = await self._append(self._outbox.take())
+            entries = self._outbox.take()
+            self._note_progress()
+            freed = await self._append(entries)
             self._appending = False
-            self._appended.set()
-            self._appended = trio.Event()
+            self._note_progress()
             if freed:
                 self._freed()
+
+    def _note_progress(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
 
     async def _append(self, entries: list[AppendEntry], *, again: bool = False) -> bool:
         """Appends, and resends once what a log that lost its end lacks. Returns whether a request left this worker."""
