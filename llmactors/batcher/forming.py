@@ -14,7 +14,7 @@ from collections import deque
 
 import attrs
 
-from llmactors.ledger.contract import Claim
+from llmactors.ledger.values import Claim
 
 
 @attrs.frozen

@@ -25,8 +25,7 @@ from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.request_id import keyed_request_id, new_request_id
-from llmactors.ledger import Candidate, Ledger, SubmitOutcome
-from llmactors.ledger.core.backlog import size_bytes
+from llmactors.ledger import Candidate, Ledger, RequestSize, SubmitOutcome
 from llmactors.limiter import Charge, Standing, limit_headers
 from llmactors.messages import GenerateRequest
 
@@ -88,15 +87,16 @@ class Admitter:
         requests = [self._request(caller, body, _keyed(key, number)) for number, body in enumerate(bodies)]
         if key is not None and (known := await self._known(requests)) is not None:
             return known
-        sizes = [size_bytes(request) for request in requests]
-        if self._queue_hint is not None and self._queue_hint.lacks(sizes):
+        sizes = [RequestSize.of(request) for request in requests]
+        size_bytes = [size.bytes for size in sizes]
+        if self._queue_hint is not None and self._queue_hint.lacks(size_bytes):
             raise _queue_full()
         # The requests wait one after the other in one queue, so that the first one's wait is the shortest.
         await self._check_start(requests[0])
-        charges = await self._charges(caller, requests)
-        candidates = [Candidate(request, each) for request, each in zip(requests, charges, strict=True)]
+        charges = await self._charges(caller, requests, sizes)
+        candidates = [Candidate(*each) for each in zip(requests, charges, sizes, strict=True)]
         if self._queue_hint is not None:
-            self._queue_hint.send(sizes)
+            self._queue_hint.send(size_bytes)
         result = await self._ledger.admit(candidates)
         match result.outcome:
             case SubmitOutcome.OVERLOADED:
@@ -125,9 +125,12 @@ class Admitter:
         self._check_capable(request)
         return request
 
-    async def _charges(self, caller: Caller, requests: Sequence[GenerateRequest]) -> Sequence[tuple[Charge, ...]]:
+    async def _charges(
+        self, caller: Caller, requests: Sequence[GenerateRequest], sizes: Sequence[RequestSize]
+    ) -> Sequence[tuple[Charge, ...]]:
         """What each request is charged. Raises `LimitReached` where this gateway's share of a limit is used up."""
-        charges = self._limit_check.charges(caller, requests)
+        tokens = [size.prompt_tokens + each.max_tokens for each, size in zip(requests, sizes, strict=True)]
+        charges = self._limit_check.charges(caller, tokens)
         standings = await self._limit_check.take_share(charges)
         if not all(standing.decision.admitted for standing in standings):
             raise self._limited(standings)

@@ -9,10 +9,8 @@ from llmactors.access.authentication import Caller
 from llmactors.actors import ActorDied, ActorRef, AskFailed, MessageExpired
 from llmactors.errors import Unavailable
 from llmactors.gateway.actor_errors import client_error
-from llmactors.ledger.core.backlog import prompt_estimate
 from llmactors.limiter import Charge, RatePolicy, Standing, charges_for
 from llmactors.limiter.actor import TakeShare
-from llmactors.messages import GenerateRequest
 
 
 @attrs.frozen
@@ -27,17 +25,17 @@ class LimitCheck:
     answer_s: float = 2.0
     """The time in which the limiter must answer, in seconds."""
 
-    def charges(self, caller: Caller, requests: Iterable[GenerateRequest]) -> list[tuple[Charge, ...]]:
-        """What each request is charged, in the order of the requests."""
+    def charges(self, caller: Caller, tokens: Iterable[int]) -> list[tuple[Charge, ...]]:
+        """What each request is charged, in the order of `tokens`: how many tokens each request may take and make."""
         return [
             charges_for(
                 caller.limits,
                 caller.tenant,
-                tokens=prompt_estimate(request) + request.max_tokens,
+                tokens=reserved,
                 rate=self.rate,
                 limit_key=caller.limit_key,
             )
-            for request in requests
+            for reserved in tokens
         ]
 
     async def take_share(self, charges: Sequence[tuple[Charge, ...]]) -> tuple[Standing, ...]:

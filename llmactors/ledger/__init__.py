@@ -4,15 +4,19 @@
 follows and cancels; a worker beats, claims, appends and finishes; anyone reaps. Each accepted request gets exactly
 one terminal event, as the last entry of its log, whoever of these dies in between.
 
-contract, settings      what is promised; the bounds and times
+contract, values        the operations; what they take and answer
+request_size, settings  how large a request is; the bounds and times
 memory, redis/          the ledgers: in one process; over Redis, for many
 core/                   the pure parts: state changes, queue, leases, logs
 actor                   ends what is overdue
 follower, news          how a reader learns that a log grew, and a worker that there is work
-digest                  whether two parties know the same log
 """
 
-from llmactors.ledger.contract import (
+from llmactors.ledger.contract import Follower, Ledger
+from llmactors.ledger.memory import MemoryLedger
+from llmactors.ledger.request_size import RequestSize
+from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.values import (
     AdmitResult,
     AppendEntry,
     AppendOutcome,
@@ -21,18 +25,13 @@ from llmactors.ledger.contract import (
     Candidate,
     Claim,
     DeadRequest,
-    Follower,
-    Ledger,
     LedgerStatistics,
     LogSlice,
+    QueueDepth,
     ReleaseHow,
-    RepairOutcome,
     RequestInfo,
     SubmitOutcome,
 )
-from llmactors.ledger.digest import log_digest
-from llmactors.ledger.memory import MemoryLedger
-from llmactors.ledger.settings import LedgerSettings
 
 __all__ = [
     "AdmitResult",
@@ -49,9 +48,9 @@ __all__ = [
     "LedgerStatistics",
     "LogSlice",
     "MemoryLedger",
+    "QueueDepth",
     "ReleaseHow",
-    "RepairOutcome",
     "RequestInfo",
+    "RequestSize",
     "SubmitOutcome",
-    "log_digest",
 ]

@@ -1,8 +1,8 @@
 """The ledger's contract: one state machine and one token log per request.
 
-The log is the truth; every wake-up is a hint. All operations are idempotent: after a lost reply the caller asks again.
-All methods are `async` because a ledger may live in another process; `MemoryLedger` never yields to the scheduler in
-any but the `wait_…` methods, so an append costs no task switch.
+The log is the truth; every notification is a hint. All operations but `claim` are idempotent: after a lost reply the
+caller asks again. All methods are `async`, because a ledger may live in another process. `MemoryLedger` yields to the
+scheduler only in the `wait_…` methods, so an append costs no task switch.
 
 The life of a request::
 
@@ -11,193 +11,32 @@ The life of a request::
                  +---- release, lost lease (the log stays, the epoch rises at the next claim)
 """
 
-import enum
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
-import attrs
-import msgspec
-
-from llmactors.limiter.charges import Charge, Standing
-from llmactors.messages import GenerateRequest, Terminal, TokenDelta
-
-
-class SubmitOutcome(enum.Enum):
-    """What became of a submit."""
-
-    ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"
-    """The same id with an equal request is already known: nothing changed."""
-    CONFLICT = "conflict"
-    """The same id is known with another request."""
-    OVERLOADED = "overloaded"
-    """The queue's bound in requests or bytes is reached."""
-    LIMITED = "limited"
-    """The caller has used what it may."""
-
-
-@attrs.frozen
-class Candidate:
-    """A request that asks to be admitted, and what it costs its caller."""
-
-    request: GenerateRequest
-    charges: Sequence[Charge] = ()
-
-
-@attrs.frozen
-class AdmitResult:
-    """The answer to candidates."""
-
-    outcome: SubmitOutcome
-    """Of all of them."""
-    standings: tuple[Standing, ...] = ()
-    """How the caller stands with each limit now. LIMITED: some of these refused."""
-
-
-class AppendOutcome(enum.Enum):
-    """What became of one entry of an append."""
-
-    OK = "ok"
-    """It is in the log, by this call or an earlier one with the same content."""
-    FENCED = "fenced"
-    """A later epoch exists (even if the request has ended since), or the claim was handed back: drop the sequence."""
-    STOP = "stop"
-    """The request was cancelled, expired or has ended: nothing was written, drop the sequence."""
-    GAP = "gap"
-    """`first_seq` leaves a hole: nothing was written, send again from `next_seq`."""
-    GONE = "gone"
-    """The ledger does not know the request."""
-
-
-class ReleaseHow(enum.Enum):
-    """Why a claim is handed back."""
-
-    SILENT = "silent"
-    """A drain, or work that never started: the attempt is given back."""
-    FAILED = "failed"
-    """The backend crashed under it: the attempt counts. Alone in quarantine, this convicts the request."""
-    FATAL = "fatal"
-    """It can never work: straight to the dead letters."""
-
-
-class RepairOutcome(enum.Enum):
-    """What became of a repair."""
-
-    OK = "ok"
-    DIVERGED = "diverged"
-    """The log and the tokens offered have no common history; nothing was changed."""
-    GONE = "gone"
-
-
-@attrs.frozen
-class Claim:
-    """A request in the hands of a worker, and all that it needs to go on."""
-
-    request: GenerateRequest
-    epoch: int
-    """Rises at every claim; an append with a lower one is fenced."""
-    attempt: int
-    """Which try this is, counted from 1."""
-    quarantined: bool
-    """It runs alone on its worker, or with few, because its attempts before this one ended in crashes."""
-    tokens: tuple[TokenDelta, ...]
-    """What is in the log already, from seq 1."""
-    waited_s: float = 0.0
-    """How long it was queued before this claim, in seconds."""
-
-
-class AppendEntry(msgspec.Struct, frozen=True, gc=False):
-    """New tokens of one request, and its terminal event where these are the last."""
-
-    request_id: str
-    epoch: int
-    first_seq: int
-    """The seq of `deltas[0]`; with no deltas, the seq of the terminal event."""
-    deltas: Sequence[TokenDelta] = ()
-    end: Terminal | None = None
-
-
-@attrs.frozen
-class AppendResult:
-    """The answer to one entry."""
-
-    outcome: AppendOutcome
-    next_seq: int = 0
-    """With GAP: where to send again from."""
-
-
-@attrs.frozen
-class BeatResult:
-    """The answer to a beat."""
-
-    live: bool
-    """False: the lease was lost and the worker's requests were given away. Drop everything; start a new incarnation."""
-    stop: tuple[tuple[str, int], ...] = ()
-    """(request id, epoch) of this worker's requests that are no longer wanted: cancelled or expired. Each beat says it
-    again for `lease_s`, as any one answer may be lost."""
-
-
-class LogSlice(msgspec.Struct, frozen=True, gc=False):
-    """A part of a request's log: `deltas[0]` has `first_seq`; `end`, if reached, has the seq after the last."""
-
-    first_seq: int
-    deltas: Sequence[TokenDelta]
-    end: Terminal | None = None
-
-    @property
-    def end_seq(self) -> int:
-        """The seq of the terminal event. Meaningful only where `end` is set."""
-        return self.first_seq + len(self.deltas)
-
-
-@attrs.frozen
-class RequestInfo:
-    """What a gateway may know of a request without reading its log."""
-
-    request: GenerateRequest
-    state: str
-    """`queued`, `running` or `ended`."""
-    epoch: int
-    attempt: int
-    last_seq: int
-    """The seq of the last entry in the log, the terminal event included; 0 while it is empty."""
-
-
-@attrs.frozen
-class DeadRequest:
-    """A request that was given up, and why."""
-
-    request: GenerateRequest
-    attempt: int
-    cause: str
-    at_ms: int
-    """Milliseconds since 1970."""
-
-
-@attrs.frozen
-class LedgerStatistics:
-    """A snapshot."""
-
-    queued: int
-    running: int
-    ended: int
-    queued_bytes: int
-    log_tokens: int
-    workers: int
-    dead_letters: int
-    quarantined: int
-    accepted_total: int
-    ended_total: int
-    requeued_total: int
-    """Times a request went back to the queue after its worker was lost or its backend crashed."""
-    fenced_total: int
+from llmactors.ledger.values import (
+    AdmitResult,
+    AppendEntry,
+    AppendResult,
+    BeatResult,
+    Candidate,
+    Claim,
+    DeadRequest,
+    LedgerStatistics,
+    LogSlice,
+    QueueDepth,
+    ReleaseHow,
+    RequestInfo,
+    SubmitOutcome,
+)
+from llmactors.messages import GenerateRequest, Terminal
 
 
 class Follower(Protocol):
-    """One reader's place in one log. Not shared between tasks.
+    """One reader's position in one log. Tasks do not share a follower.
 
-    Use it as a context manager: while it is open the request counts as read, and once nobody has it open the
-    request's `resume_grace_ms` runs.
+    Use a follower as a context manager: while it is open, the request counts as read. Once no follower of the request
+    is open, the request's `resume_grace_ms` runs.
     """
 
     @property
@@ -206,21 +45,22 @@ class Follower(Protocol):
         ...
 
     def take(self) -> LogSlice:
-        """All entries after the cursor that are known here, which may be none; moves the cursor past them.
+        """Returns all entries after the cursor that this process knows, perhaps none, and moves the cursor past them.
 
         Raises `errors.Expired` when the log is no longer kept.
         """
         ...
 
-    def listen(self, news: Callable[[], None] | None) -> None:
-        """Has `news` called, from within whatever made it so, whenever `take` would give more; None: no longer.
+    def listen(self, on_change: Callable[[], None] | None) -> None:
+        """Registers `on_change`, to be called whenever `take` would return more; None removes the callback.
 
-        It must not wait and must not raise. For one task that serves many followers.
+        The callback runs inside the call that changed the log: it must not wait and must not raise. One task can serve
+        many followers in this way.
         """
         ...
 
     async def wait_more(self) -> None:
-        """Returns once `take` would give something, or never will again: the end was taken, or the log is gone."""
+        """Returns once `take` would return something, or never will again: the end was taken, or the log is gone."""
         ...
 
     async def wait_end(self) -> None:
@@ -233,126 +73,145 @@ class Follower(Protocol):
 
 
 class Ledger(Protocol):
-    """Requests, leases and token logs. See the module's text for what all methods share.
+    """Requests, leases and token logs. The module's docstring says what all methods share.
 
-    Raises `errors.Unavailable` when the ledger is away; the outcome of the operation is then unknown, and asking
-    again is safe.
+    Every method raises `errors.Unavailable` when the ledger cannot be reached; the outcome of the operation is then
+    unknown, and asking again is safe.
     """
 
-    async def submit(self, request: GenerateRequest) -> SubmitOutcome:
-        """Admits `request` to the queue of its model, or says why not. It is charged to nobody.
+    # For gateways.
 
-        Who submits it again has not gone: its grace without a reader begins anew.
+    async def submit(self, request: GenerateRequest) -> SubmitOutcome:
+        """Admits `request` to the queue of its model, or says why not. Nobody is charged.
+
+        Submitting a known request again restarts its grace without a reader.
         """
         ...
 
     async def admit(self, candidates: Sequence[Candidate]) -> AdmitResult:
-        """Admits all of one caller's candidates, or none: as `submit`, and within what the caller may use.
+        """Admits all candidates of one caller, or none of them: as `submit`, and within the caller's limits.
 
-        What they cost is charged in the same move, so once per id however often it is asked for; a refusal costs
-        nothing. What was reserved in tokens is settled, and what counts as open is closed, in the move that ends a
-        request, whoever ends it: neither outlives it. CONFLICT also where some are known and others are not.
+        Their charges are made in the same step, once per id however often the caller asks; a refusal costs nothing.
+        The step that ends a request settles its reserved tokens and returns its permits, whoever ends the request.
+        CONFLICT also where some of the candidates are known and others are not.
         """
         ...
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:
-        """How long `request` would wait before it starts, if it were submitted now: an estimate, in seconds.
+        """An estimate of how long `request` would wait before it starts, if it were submitted now, in seconds.
 
-        From what would be served before it, and how fast the queue of its model has moved of late. 0 where nothing
-        waits, and where nothing is known.
+        The estimate follows from how many requests would be served first, and from how fast the queue of the model has
+        moved recently. It is 0 where nothing waits, and where nothing is known.
         """
+        ...
+
+    async def info(self, request_id: str) -> RequestInfo:
+        """The state of a request. Raises `errors.NotFound`, or `errors.Expired` where the request was known once."""
+        ...
+
+    async def read(self, request_id: str, after: int = 0) -> LogSlice:
+        """The log after seq `after`. The slice has the end of an ended log for every `after`, so that every reader
+        learns of the end. Raises as `info`, and `ValueError` for a negative seq.
+        """
+        ...
+
+    async def follow(self, request_id: str, after: int = 0) -> Follower:
+        """A reader of the log after seq `after`, which is given the end once. Raises as `read`."""
+        ...
+
+    async def cancel(self, request_id: str) -> bool:
+        """Ends the request now with finish reason `cancelled`, and tells its worker. False if it had ended before.
+
+        Raises as `info`.
+        """
+        ...
+
+    # For workers.
+
+    async def beat(self, worker: str) -> BeatResult:
+        """Renews the lease of `worker`, or grants its first one. A worker id that lost its lease stays dead."""
+        ...
+
+    async def leave(self, worker: str) -> None:
+        """Ends the lease of `worker` now. Its requests go back to the queue as if they were released as FAILED."""
         ...
 
     async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
         """Hands `worker` up to `slots` queued requests for `model` in fair order.
 
-        Each claim raises the request's epoch and counts an attempt. A request on its third attempt or later is in
-        quarantine: it is handed out only to a worker that holds nothing, alone or with a few other such, and that
-        worker gets nothing more until it is done with all of them. A busy worker that comes upon one has it reserved,
-        and gets nothing new until it is empty; other workers pass it over. A worker without a live lease gets nothing:
-        `beat` first.
+        Each claim raises the request's epoch and counts an attempt. A request is in quarantine from its third attempt
+        on. Only a worker that holds nothing gets a request in quarantine, alone or with a few others in quarantine, and
+        that worker gets nothing more until all of them are done. For a busy worker the request is reserved: the worker
+        gets nothing new until it is empty, and other workers pass the request over. A worker without a live lease gets
+        nothing, so workers `beat` first.
 
-        This is the one operation that is not idempotent: after a lost reply the worker does not know what it holds, so
-        it has to `leave` and go on as a new incarnation.
+        This is the one operation that is not idempotent. After a lost reply a worker does not know what it holds, so it
+        has to `leave` and go on as a new incarnation.
         """
         ...
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
         """Writes new tokens, and terminal events, of many requests at once; one result per entry, in order.
 
-        Tokens that are in the log already under the same or an earlier call are passed over, so a repeated call is
-        harmless. A terminal event is written after the entry's tokens; the request has ended then. The same terminal
-        event at the same seq from the same epoch again is OK; anything else after the end is STOP.
+        Tokens that an earlier call has written are passed over, so a repeated call is harmless. The terminal event is
+        written after the entry's tokens, and the request has ended then. The same terminal event at the same seq from
+        the same epoch again is OK; anything else after the end is STOP.
         """
         ...
 
     async def finish(self, request_id: str, epoch: int, end: Terminal) -> AppendResult:
-        """Writes the terminal event after whatever is in the log. As `append` with no tokens, for a caller that
-        does not know the last seq.
+        """Writes the terminal event after the last token of the log: an `append` for a caller that does not know the
+        last seq.
         """
         ...
 
     async def release(self, request_id: str, epoch: int, how: ReleaseHow, cause: str = "") -> AppendResult:
-        """Hands a claim back. FENCED where the claim is not this epoch's any more; that is harmless."""
-        ...
-
-    async def beat(self, worker: str) -> BeatResult:
-        """Renews the lease of `worker`, or grants the first one. A worker id that lost its lease stays dead."""
-        ...
-
-    async def leave(self, worker: str) -> None:
-        """Ends the lease of `worker` now: what it still holds goes back to the queue as if released FAILED."""
-        ...
-
-    async def reap(self) -> int:
-        """Anyone, any time: ends what is overdue, and says how many requests it touched.
-
-        Lost leases → requeue (or dead letter, in quarantine). Deadlines → `DEADLINE_EXCEEDED`. No reader for
-        `resume_grace_ms` → cancelled. Ended for `retention_s` → gone, a tombstone stays a while for 410.
-        """
-        ...
-
-    async def info(self, request_id: str) -> RequestInfo:
-        """Raises `errors.NotFound`, or `errors.Expired` where it was known once."""
-        ...
-
-    async def read(self, request_id: str, after: int = 0) -> LogSlice:
-        """The log after seq `after`, as far as it goes; with its end, if it has one, whatever `after` is, so that every
-        reader learns of it. Raises as `info`, and `ValueError` for a negative seq.
-        """
-        ...
-
-    async def follow(self, request_id: str, after: int = 0) -> Follower:
-        """A reader of the log from `after` on, to which the end is given once, as in `read`. Raises as `read`."""
-        ...
-
-    async def cancel(self, request_id: str) -> bool:
-        """Ends the request now with finish reason `cancelled`; its worker is told. False where it had ended before.
-
-        Raises as `info`.
-        """
-        ...
-
-    async def watch(self, request_id: str, ttl_ms: int) -> None:
-        """Says that a reader exists for the next `ttl_ms` milliseconds, for readers that hold no `Follower` here."""
-        ...
-
-    async def repair(self, request_id: str, epoch: int, digest: bytes, tokens: Sequence[TokenDelta]) -> RepairOutcome:
-        """Extends a log that lost its suffix. `tokens` is the log from seq 1 as the caller knows it; `digest` is
-        `log_digest(tokens)`. OK where the ledger's log is a prefix of it (or the other way round). DIVERGED also where
-        tokens are missing from the log but `epoch` is not the present one, or the request has ended.
-        """
+        """Hands a claim back. FENCED if the claim's epoch has passed, which is harmless."""
         ...
 
     async def wait_work(self, worker: str, model: str) -> None:
         """Returns when there may be something new for `worker`: a queued request of `model`, or a stop for `beat`.
 
-        A hint: it may return for nothing, and may miss; callers also look at every beat.
+        A hint: the method may return without a reason, and may miss one, so workers also look at every beat.
         """
         ...
 
-    async def dead_letters(self) -> list[DeadRequest]:
-        """The newest ones, oldest first; bounded."""
+    # For any node.
+
+    async def reap(self) -> int:
+        """Ends what is overdue, and returns how many requests it changed. Any node may call it at any time.
+
+        A lost lease puts the worker's requests back, or makes one in quarantine a dead letter. A passed deadline ends
+        the request with `DEADLINE_EXCEEDED`. No reader for `resume_grace_ms` cancels it. A log that ended
+        `retention_s` ago is deleted, and a tombstone stays for `tombstone_s`.
+        """
         ...
 
-    async def statistics(self) -> LedgerStatistics: ...
+    async def statistics(self) -> LedgerStatistics:
+        """Counts over the whole ledger."""
+        ...
+
+    # For operators.
+
+    async def queue_depths(self) -> list[QueueDepth]:
+        """How many requests wait, by model and priority class, sorted; nothing for a queue that is empty."""
+        ...
+
+    async def dead_letters(self) -> list[DeadRequest]:
+        """The newest dead letters, oldest first, at most `dead_letters_kept`."""
+        ...
+
+    async def requeue(self, request_id: str, new_id: str) -> SubmitOutcome:
+        """Submits the dead letter `request_id` as a new request `new_id`, and removes the dead letter, in one step.
+
+        The new request counts its attempts from 1, has no deadline, and is charged to nobody. The outcome is never
+        LIMITED. With any outcome but ACCEPTED nothing changes: OVERLOADED where the queue is full, DUPLICATE where an
+        earlier call with `new_id` succeeded, CONFLICT where `new_id` is another request.
+
+        Raises `errors.NotFound` where there is no such dead letter.
+        """
+        ...
+
+    async def purge(self, request_id: str | None = None) -> int:
+        """Removes the dead letters of one request, or all of them for None; returns how many there were."""
+        ...

@@ -5,8 +5,8 @@ from typing import Self
 
 import trio
 
-from llmactors.ledger.contract import LogSlice
 from llmactors.ledger.core.token_log import TokenLog
+from llmactors.ledger.values import LogSlice
 
 
 class LogFollower:

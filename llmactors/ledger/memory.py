@@ -9,6 +9,7 @@ Everything here happens between two scheduler passes, so there are no locks. Thi
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -16,7 +17,12 @@ import attrs
 import trio
 
 from llmactors.errors import Expired, NotFound
-from llmactors.ledger.contract import (
+from llmactors.ledger.core.leases import Worker
+from llmactors.ledger.core.lifecycle import Lifecycle
+from llmactors.ledger.core.record import Record
+from llmactors.ledger.follower import LogFollower
+from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.values import (
     AdmitResult,
     AppendEntry,
     AppendOutcome,
@@ -27,19 +33,13 @@ from llmactors.ledger.contract import (
     DeadRequest,
     LedgerStatistics,
     LogSlice,
+    QueueDepth,
     ReleaseHow,
-    RepairOutcome,
     RequestInfo,
     SubmitOutcome,
+    no_such_dead_letter,
 )
-from llmactors.ledger.core.backlog import size_bytes, ticket_for
-from llmactors.ledger.core.leases import Worker
-from llmactors.ledger.core.lifecycle import Lifecycle
-from llmactors.ledger.core.record import Record
-from llmactors.ledger.digest import log_digest
-from llmactors.ledger.follower import LogFollower
-from llmactors.ledger.settings import LedgerSettings
-from llmactors.messages import Failed, GenerateRequest, Terminal, TokenDelta
+from llmactors.messages import Failed, GenerateRequest, Terminal
 
 _OK: Final = AppendResult(AppendOutcome.OK)
 _FENCED: Final = AppendResult(AppendOutcome.FENCED)
@@ -88,15 +88,13 @@ class MemoryLedger:
                 if (record := self._records.get(candidate.request.id)) is not None:
                     self._presence_changed(record)
             return self._verdict(SubmitOutcome.DUPLICATE, candidates, free=True)
-        sizes = [size_bytes(candidate.request) for candidate in candidates]
-        if not self._life.backlog.admits(sizes):
+        if not self._life.backlog.admits([candidate.size for candidate in candidates]):
             return self._verdict(SubmitOutcome.OVERLOADED, candidates, free=True)
         verdict = self._verdict(SubmitOutcome.ACCEPTED, candidates)
         if not all(standing.decision.admitted for standing in verdict.standings):
             return attrs.evolve(verdict, outcome=SubmitOutcome.LIMITED)
-        for candidate, size in zip(candidates, sizes, strict=True):
-            request = candidate.request
-            self._life.admit(Record(request.id, request, ticket_for(request, size), size), candidate.charges)
+        for candidate in candidates:
+            self._life.admit(candidate)
         return verdict
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:
@@ -112,31 +110,12 @@ class MemoryLedger:
         record = self._known(request_id, after)
         return LogFollower(record, after, lambda: self._presence_changed(record))
 
-    async def watch(self, request_id: str, ttl_ms: int) -> None:
-        self._life.presence.watched(self._known(request_id), self._now(), ttl_ms / 1000)
-
     async def cancel(self, request_id: str) -> bool:
         record = self._known(request_id)
         if record.end is not None:
             return False
         self._life.cancel(record)
         return True
-
-    async def repair(self, request_id: str, epoch: int, digest: bytes, tokens: Sequence[TokenDelta]) -> RepairOutcome:
-        record = self._records.get(request_id)
-        if record is None:
-            return RepairOutcome.GONE
-        known = len(record.tokens)
-        offered = list(tokens)
-        if digest != log_digest(offered) or offered[:known] != record.tokens[: len(offered)]:
-            return RepairOutcome.DIVERGED
-        if len(offered) <= known:
-            return RepairOutcome.OK
-        # Only who speaks for the present epoch may add to the log, and nobody may after its end.
-        if record.epoch != epoch or record.end is not None:
-            return RepairOutcome.DIVERGED
-        self._life.extend(record, known + 1, offered[known:])
-        return RepairOutcome.OK
 
     # For workers.
 
@@ -210,9 +189,6 @@ class MemoryLedger:
             lease.forget_stops(now)
         return touched + self._life.bury()
 
-    async def dead_letters(self) -> list[DeadRequest]:
-        return list(self._life.dead_letters)
-
     async def statistics(self) -> LedgerStatistics:
         life = self._life
         return LedgerStatistics(
@@ -229,6 +205,38 @@ class MemoryLedger:
             requeued_total=life.requeued_total,
             fenced_total=self._fenced_total,
         )
+
+    # For operators.
+
+    async def queue_depths(self) -> list[QueueDepth]:
+        waiting = Counter(
+            (record.request.model, record.request.priority)
+            for record in self._records.values()
+            if record.state == "queued"
+        )
+        return sorted(QueueDepth(model, priority, count) for (model, priority), count in waiting.items())
+
+    async def dead_letters(self) -> list[DeadRequest]:
+        return list(self._life.dead_letters)
+
+    async def requeue(self, request_id: str, new_id: str) -> SubmitOutcome:
+        letter = next((each for each in self._life.dead_letters if each.request.id == request_id), None)
+        if letter is None:
+            if new_id in self._records or new_id in self._life.archive:
+                return SubmitOutcome.DUPLICATE
+            raise no_such_dead_letter(request_id)
+        again = letter.resubmission(new_id)
+        outcome = self._outcome_before(again) or await self.submit(again)
+        if outcome is SubmitOutcome.ACCEPTED:
+            self._life.dead_letters.remove(letter)
+        return outcome
+
+    async def purge(self, request_id: str | None = None) -> int:
+        letters = self._life.dead_letters
+        purged = [each for each in letters if request_id in {None, each.request.id}]
+        for letter in purged:
+            letters.remove(letter)
+        return len(purged)
 
     # Who may do what.
 

@@ -2,42 +2,42 @@
 
 # ruff: noqa: S101
 
-import contextlib
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Self, cast
 
 import attrs
 import msgspec
 
-from llmactors.errors import Expired, NotFound
+from llmactors.errors import LlmactorsError
 from llmactors.ledger import (
-    AdmitResult,
     AppendEntry,
     AppendResult,
     BeatResult,
-    Candidate,
     Claim,
-    DeadRequest,
     Follower,
     Ledger,
-    LedgerStatistics,
     LogSlice,
     MemoryLedger,
     ReleaseHow,
-    RepairOutcome,
     RequestInfo,
-    SubmitOutcome,
 )
-from llmactors.messages import GenerateRequest, Terminal, TokenDelta
+from llmactors.messages import GenerateRequest, Terminal
 
 _UNKNOWN_EPOCH = 1_000_000
 
 
-class SideBySide:
-    """A `Ledger` whose operations run on `ledger` and on `memory`, and assert that both answers are equal.
+def side_by_side(ledger: Ledger, memory: MemoryLedger) -> Ledger:
+    """A ledger whose operations run on `ledger` and on `memory`, and assert that both answers or errors are equal.
 
-    The two ledgers number epochs differently, so each gets its own epoch of a claim. Readers follow `ledger`, and are
-    counted in `memory` too.
+    Readers follow `ledger`, and are counted in `memory` too.
+    """
+    return cast("Ledger", _SideBySide(ledger, memory))
+
+
+class _SideBySide:
+    """Compares every operation. The methods below are those for which `==` is not enough.
+
+    The two ledgers number epochs differently, so each gets its own epoch of a claim.
     """
 
     def __init__(self, ledger: Ledger, memory: MemoryLedger) -> None:
@@ -45,16 +45,16 @@ class SideBySide:
         self.memory = memory
         self._epochs: dict[tuple[str, int], int] = {}
 
-    async def submit(self, request: GenerateRequest) -> SubmitOutcome:
-        outcome = await self.ledger.submit(request)
-        assert await self.memory.submit(request) is outcome
-        return outcome
+    def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
+        async def compare(*args: Any) -> Any:
+            expected = await _answer(getattr(self.memory, operation)(*args))
+            found = await _answer(getattr(self.ledger, operation)(*args))
+            if isinstance(expected, LlmactorsError) and type(found) is type(expected):
+                raise expected
+            assert found == expected, f"{operation}{args}: {found} instead of {expected}"
+            return found
 
-    async def admit(self, candidates: Sequence[Candidate]) -> AdmitResult:
-        verdict = await self.ledger.admit(candidates)
-        expected = await self.memory.admit(candidates)
-        assert verdict == expected, f"{verdict} instead of {expected}"
-        return verdict
+        return compare
 
     async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
         claims = await self.ledger.claim(worker, model, slots)
@@ -88,32 +88,19 @@ class SideBySide:
         assert (result.live, translated) == (expected.live, set(expected.stop))
         return result
 
-    async def leave(self, worker: str) -> None:
-        await self.ledger.leave(worker)
-        await self.memory.leave(worker)
-
-    async def reap(self) -> int:
-        touched = await self.ledger.reap()
-        expected = await self.memory.reap()
-        assert expected == touched, f"{touched} touched instead of {expected}"
-        return touched
-
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         found, expected = await self.ledger.expected_wait_s(request), await self.memory.expected_wait_s(request)
         assert abs(found - expected) <= 0.002  # one of the two ledgers rounds to milliseconds
         return found
 
     async def info(self, request_id: str) -> RequestInfo:
-        try:
-            expected = await self.memory.info(request_id)
-        except (Expired, NotFound) as error:
-            with contextlib.suppress(type(error)):
-                await self.ledger.info(request_id)
-                raise AssertionError(f"the ledger knows {request_id}, but memory raises {error!r}") from error
-            raise
-        info = await self.ledger.info(request_id)
-        assert attrs.evolve(info, epoch=self._epoch(request_id, info.epoch)) == expected
-        return info
+        expected = await _answer(self.memory.info(request_id))
+        found = await _answer(self.ledger.info(request_id))
+        if isinstance(expected, LlmactorsError):
+            assert type(found) is type(expected), f"{found} instead of {expected!r}"
+            raise expected
+        assert attrs.evolve(found, epoch=self._epoch(request_id, found.epoch)) == expected
+        return cast("RequestInfo", found)
 
     async def read(self, request_id: str, after: int = 0) -> LogSlice:
         found, expected = await self.ledger.read(request_id, after), await self.memory.read(request_id, after)
@@ -125,36 +112,16 @@ class SideBySide:
         follower = await self.ledger.follow(request_id, after)
         return _CountedFollower(follower, await self.memory.follow(request_id, after))
 
-    async def cancel(self, request_id: str) -> bool:
-        was_running = await self.ledger.cancel(request_id)
-        assert await self.memory.cancel(request_id) is was_running
-        return was_running
-
-    async def watch(self, request_id: str, ttl_ms: int) -> None:
-        await self.ledger.watch(request_id, ttl_ms)
-        await self.memory.watch(request_id, ttl_ms)
-
-    async def repair(self, request_id: str, epoch: int, digest: bytes, tokens: Sequence[TokenDelta]) -> RepairOutcome:
-        outcome = await self.ledger.repair(request_id, epoch, digest, tokens)
-        own = self._epoch(request_id, epoch)
-        assert await self.memory.repair(request_id, own, digest, tokens) is outcome
-        return outcome
-
-    async def wait_work(self, worker: str, model: str) -> None:
-        await self.ledger.wait_work(worker, model)
-
-    async def dead_letters(self) -> list[DeadRequest]:
-        letters = await self.ledger.dead_letters()
-        assert letters == await self.memory.dead_letters()
-        return letters
-
-    async def statistics(self) -> LedgerStatistics:
-        found, expected = await self.ledger.statistics(), await self.memory.statistics()
-        assert found == expected
-        return found
-
     def _epoch(self, request_id: str, epoch: int) -> int:
         return 0 if epoch == 0 else self._epochs.get((request_id, epoch), _UNKNOWN_EPOCH)
+
+
+async def _answer(operation: Awaitable[Any]) -> Any:
+    """The result of an operation, or the error that it raised."""
+    try:
+        return await operation
+    except LlmactorsError as error:
+        return error
 
 
 class _CountedFollower:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from llmactors.ledger.contract import SubmitOutcome
 from llmactors.ledger.core.record import Record
 from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.values import SubmitOutcome
 from llmactors.messages import GenerateRequest
 
 

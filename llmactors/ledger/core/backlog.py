@@ -1,37 +1,18 @@
 """All requests that wait, of all models, and the bound on them. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from llmactors.ledger.core.class_queue import ClassQueue
 from llmactors.ledger.core.fair_queue import QueueEntry
 from llmactors.ledger.core.record import Record
+from llmactors.ledger.request_size import BYTES_PER_TOKEN, RequestSize
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.messages import GenerateRequest
 
-BYTES_PER_TOKEN = 4
-"""A guess at the prompt's tokens for fair shares and token limits: right for English. What a limit was charged too
-little is owed once the model has counted."""
 
-
-def size_bytes(request: GenerateRequest) -> int:
-    """What a waiting request counts against `max_queued_bytes`."""
-    texts = (request.prompt, request.note, *request.stop, *(message.content for message in request.messages))
-    return len(request.prompt_ids) * BYTES_PER_TOKEN + _bytes_of(texts)
-
-
-def _bytes_of(texts: Iterable[str]) -> int:
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-
-
-def prompt_estimate(request: GenerateRequest) -> int:
-    """About how many tokens its prompt has."""
-    texts = (request.prompt, *(message.content for message in request.messages))
-    return len(request.prompt_ids) - (-_bytes_of(texts) // BYTES_PER_TOKEN)
-
-
-def ticket_for(request: GenerateRequest, size: int) -> QueueEntry:
+def queue_entry(request: GenerateRequest, size: RequestSize) -> QueueEntry:
     """Its place in the queue, which costs the tenant the tokens that it may take and make, over its weight."""
-    cost = (request.max_tokens + size / BYTES_PER_TOKEN) / request.weight
+    cost = (request.max_tokens + size.bytes / BYTES_PER_TOKEN) / request.weight
     return QueueEntry(request.id, request.tenant, cost, request.priority)
 
 
@@ -51,15 +32,15 @@ class Backlog:
     def __repr__(self) -> str:
         return f"<Backlog: {self.queued} requests, {self.queued_bytes} bytes, of {sorted(self._queues)}>"
 
-    def admits(self, sizes: Sequence[int]) -> bool:
-        """Whether there is room for new requests of so many bytes each."""
-        bytes_max = self._settings.max_queued_bytes
-        return self.queued + len(sizes) <= self._settings.max_queued and self.queued_bytes + sum(sizes) <= bytes_max
+    def admits(self, sizes: Sequence[RequestSize]) -> bool:
+        """Whether there is room for new requests of these sizes."""
+        queued_bytes = self.queued_bytes + sum(size.bytes for size in sizes)
+        return self.queued + len(sizes) <= self._settings.max_queued and queued_bytes <= self._settings.max_queued_bytes
 
     def enter(self, record: Record) -> None:
         """Lets a new request wait, or one that was claimed before: that one keeps its place."""
         self.queued += 1
-        self.queued_bytes += record.size_bytes
+        self.queued_bytes += record.size.bytes
         if record.epoch:
             self.put_back(record)
         else:
@@ -72,7 +53,7 @@ class Backlog:
     def leave(self, record: Record) -> None:
         """It waits no longer, whether it was taken or not."""
         self.queued -= 1
-        self.queued_bytes -= record.size_bytes
+        self.queued_bytes -= record.size.bytes
         model = record.request.model
         if record.ticket.waiting:
             self._queues[model].remove(record.ticket)

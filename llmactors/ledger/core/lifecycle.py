@@ -10,16 +10,16 @@ A record is in one of three places, and only `_detach` takes it out of one:
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from llmactors.ledger.contract import Claim, DeadRequest
 from llmactors.ledger.core.archive import Archive
-from llmactors.ledger.core.backlog import Backlog, prompt_estimate
+from llmactors.ledger.core.backlog import Backlog, queue_entry
 from llmactors.ledger.core.leases import Leases, Worker
 from llmactors.ledger.core.presence import Presence
 from llmactors.ledger.core.record import Record
 from llmactors.ledger.core.service_rate import ServiceRate
 from llmactors.ledger.core.timers import Timers
 from llmactors.ledger.settings import LedgerSettings
-from llmactors.limiter.charges import Charge, tokens_used
+from llmactors.ledger.values import Candidate, Claim, DeadRequest
+from llmactors.limiter.charges import tokens_used
 from llmactors.limiter.policy import to_us
 from llmactors.limiter.store import LimiterStore
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
@@ -67,10 +67,12 @@ class Lifecycle:
 
     # In, and out to a worker.
 
-    def admit(self, record: Record, charges: Sequence[Charge] = ()) -> None:
+    def admit(self, candidate: Candidate) -> None:
         """A new request begins to wait, for a worker and for a reader. It is charged, whatever its caller has left."""
-        self.records[record.request.id] = record
-        record.holds = self.limits.charge(record.request.id, charges, self.now_us())
+        request = candidate.request
+        record = Record(request.id, request, queue_entry(request, candidate.size), candidate.size)
+        self.records[request.id] = record
+        record.holds = self.limits.charge(request.id, candidate.charges, self.now_us())
         self.accepted_total += 1
         if record.request.deadline_ms is not None:
             self._deadlines.set(record.request.id, record.request.deadline_ms)
@@ -187,7 +189,7 @@ class Lifecycle:
             end,
             started=record.epoch > 0,
             logged=len(record.tokens),
-            prompt_estimate=prompt_estimate(record.request),
+            prompt_estimate=record.size.prompt_tokens,
         )
         self.limits.settle(record.request.id, record.holds, used, self.now_us())
         record.holds = ()

@@ -7,7 +7,7 @@ from llmactors.ledger.core.timers import Timers
 
 
 class Presence:
-    """`resume_grace_ms` runs from the submit, from the close of the last follower, or from the end of a watch."""
+    """`resume_grace_ms` runs from the submit, or from the close of the last follower."""
 
     def __init__(self) -> None:
         self._unread = Timers()
@@ -23,14 +23,7 @@ class Presence:
         if record.readers or record.end is not None:
             self.forget(record)
         else:
-            self._unread.set(record.request.id, _patience_ends(record, now))
-
-    def watched(self, record: Record, now: float, ttl_s: float) -> None:
-        """Somebody elsewhere promises to read for `ttl_s`. An earlier promise is never shortened, nor is a grace."""
-        record.watched_until = max(record.watched_until, now + ttl_s)
-        due = self._unread.get(record.request.id)
-        if due is not None:
-            self._unread.set(record.request.id, max(due, _patience_ends(record, now)))
+            self._unread.set(record.request.id, now + record.request.resume_grace_ms / 1000)
 
     def forget(self, record: Record) -> None:
         self._unread.clear(record.request.id)
@@ -38,7 +31,3 @@ class Presence:
     def pop_abandoned(self, now: float) -> Iterator[str]:
         """The id of each request that nobody has read for its whole grace."""
         return self._unread.pop_due(now)
-
-
-def _patience_ends(record: Record, now: float) -> float:
-    return max(now, record.watched_until) + record.request.resume_grace_ms / 1000

@@ -4,9 +4,10 @@ from typing import Literal
 
 import attrs
 
-from llmactors.ledger.contract import RequestInfo
 from llmactors.ledger.core.fair_queue import QueueEntry
 from llmactors.ledger.core.token_log import TokenLog
+from llmactors.ledger.request_size import RequestSize
+from llmactors.ledger.values import RequestInfo
 from llmactors.limiter.store import Hold
 from llmactors.messages import GenerateRequest
 
@@ -17,7 +18,7 @@ class Record(TokenLog):
 
     request: GenerateRequest
     ticket: QueueEntry
-    size_bytes: int
+    size: RequestSize
     ended_by: int = 0
     """The epoch that came to an end with it; 0 where a client or the time ended it."""
     epoch: int = 0
@@ -31,8 +32,6 @@ class Record(TokenLog):
     """The busy worker that gets it, alone, once that is empty."""
     holds: tuple[Hold, ...] = ()
     """What is reserved for it of its caller's limits."""
-    watched_until: float = 0.0
-    """Until when somebody promised to read elsewhere."""
 
     @property
     def state(self) -> Literal["queued", "running", "ended"]:

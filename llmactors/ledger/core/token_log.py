@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from llmactors.ledger.contract import LogSlice
+from llmactors.ledger.values import LogSlice
 from llmactors.messages import Terminal, TokenDelta
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from llmactors.errors import InvalidRequest
-from llmactors.ledger.contract import AdmitResult, AppendEntry, Candidate, Claim, SubmitOutcome
-from llmactors.ledger.core.backlog import prompt_estimate, size_bytes, ticket_for
+from llmactors.ledger.core.backlog import queue_entry
 from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.values import AdmitResult, AppendEntry, Candidate, Claim, DeadRequest, SubmitOutcome
 from llmactors.limiter.algorithms import ALGORITHMS
 from llmactors.limiter.charges import Charge, Standing, add_up
 from llmactors.limiter.permits import permit_decision
@@ -103,25 +103,25 @@ def encode_settings(
     )
 
 
-def fields_of(request: GenerateRequest) -> tuple[str | int, ...]:
+def fields_of(candidate: Candidate) -> tuple[str | int, ...]:
     """What the functions look at: model, tenant, class, cost, bytes, deadline, grace."""
-    size = size_bytes(request)
-    cost = repr(float(ticket_for(request, size).cost))
+    request, size = candidate.request, candidate.size
+    cost = repr(float(queue_entry(request, size).cost))
     deadline = "" if request.deadline_ms is None else request.deadline_ms
-    return request.model, request.tenant, request.priority, cost, size, deadline, request.resume_grace_ms
+    return request.model, request.tenant, request.priority, cost, size.bytes, deadline, request.resume_grace_ms
 
 
 def encode_charges(candidate: Candidate) -> bytes:
     """As `limits.lua` takes them, after what the prompt is taken for; nothing for none."""
     if not candidate.charges:
         return b""
-    return _encode((prompt_estimate(candidate.request), [_charge_parts(charge) for charge in candidate.charges]))
+    return _encode((candidate.size.prompt_tokens, [_charge_parts(charge) for charge in candidate.charges]))
 
 
 def candidate_parts(candidate: Candidate) -> tuple[str | int | bytes, ...]:
     """Id, body, what the functions look at, charges. Raises as `encode_request`."""
     request = candidate.request
-    return request.id, encode_request(request), *fields_of(request), encode_charges(candidate)
+    return request.id, encode_request(request), *fields_of(candidate), encode_charges(candidate)
 
 
 def to_verdict(said: list[Any], candidates: Sequence[Candidate]) -> AdmitResult:
@@ -175,6 +175,13 @@ def to_claim(found: list[Any]) -> Claim:
     body, epoch, attempt, quarantined, waited_ms, _, chunks = found
     tokens, _ = join(chunks)
     return Claim(decode_request(body), epoch, attempt, bool(quarantined), tuple(tokens), waited_ms / 1000)
+
+
+def to_dead_request(flat: list[Any]) -> DeadRequest:
+    """One entry of the stream of dead letters."""
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    cause = fields[b"cause"].decode("utf-8", "replace")
+    return DeadRequest(decode_request(fields[b"body"]), int(fields[b"attempt"]), cause, int(fields[b"at"]))
 
 
 def as_text(text: str) -> str:

@@ -102,3 +102,15 @@ local function commit(c)
     redis.call('PUBLISH', channel, '\221' .. struct.pack('>I4', #items) .. table.concat(items))
   end
 end
+
+-- Makes `move` the Redis function for an operation: `move(c, args)` is one atomic step, and its result the reply.
+-- With the flag `allow-oom` it also runs while Redis has no memory left, so that accepted work can be finished.
+local function register(operation, move, flags)
+  local function callback(keys, args)
+    local c = begin(keys, args)
+    local reply = move(c, args)
+    commit(c)
+    return reply
+  end
+  redis.register_function({ function_name = '@LIBRARY@_' .. operation, callback = callback, flags = flags })
+end

@@ -29,6 +29,12 @@ local function known_before(c, id, body)
   return nil
 end
 
+-- Whether the queue's bounds allow so many more requests, of so many bytes together.
+local function has_room(c, requests, bytes)
+  local s, now = settings(c), redis.call('HMGET', key.counters(c), 'queued', 'queued_bytes')
+  return tonumber(now[1] or '0') + requests <= s.max_queued and tonumber(now[2] or '0') + bytes <= s.max_queued_bytes
+end
+
 -- Charges the caller for a request that is admitted.
 local function charge(c, r, packed)
   if packed == '' then return end
@@ -65,10 +71,7 @@ local function submit(c, args)
     end
     return answer('duplicate')
   end
-  local s, now = settings(c), redis.call('HMGET', key.counters(c), 'queued', 'queued_bytes')
-  if tonumber(now[1] or '0') + requests > s.max_queued or tonumber(now[2] or '0') + bytes > s.max_queued_bytes then
-    return answer('overloaded')
-  end
+  if not has_room(c, requests, bytes) then return answer('overloaded') end
   local admitted, standings = limits.look(c, charges, false)
   if not admitted then return answer('limited', standings) end
   for i = 4, #args, REQUEST do
@@ -78,6 +81,8 @@ local function submit(c, args)
   end
   return answer('accepted', standings)
 end
+
+register('submit', submit, {})
 
 -- id, body, channel or '', model, tenant, class, cost, bytes, deadline or '', grace, how many tokens its log has, these,
 -- charges or ''. For what was accepted once, so beyond all bounds.
@@ -98,6 +103,8 @@ local function restore(c, args)
   return 'restored'
 end
 
+register('restore', restore, { 'allow-oom' })
+
 -- channel, then pairs of id and seq: renews the gateway's lease, makes it a reader of each, and says what is new.
 local function tail(c, args)
   local channel, found = args[3], {}
@@ -113,6 +120,8 @@ local function tail(c, args)
   end
   return found
 end
+
+register('tail', tail, { 'allow-oom' })
 
 -- channel, then ids
 local function unfollow(c, args)
@@ -132,6 +141,8 @@ local function unfollow(c, args)
   return OK
 end
 
+register('unfollow', unfollow, { 'allow-oom' })
+
 -- model, tenant, class: in milliseconds
 local function expected_wait(c, args)
   local model, tenant, class = args[3], args[4], tonumber(args[5])
@@ -144,11 +155,15 @@ local function expected_wait(c, args)
   return math.floor(ahead / pace)
 end
 
+register('expected_wait', expected_wait, { 'no-writes' })
+
 -- id, seq
 local function read(c, args)
   local r = load(c, args[3])
   return r and slice(c, r, tonumber(args[4])) or unknown(c, args[3])
 end
+
+register('read', read, { 'no-writes' })
 
 -- id
 local function info(c, args)
@@ -157,6 +172,8 @@ local function info(c, args)
   local last = r.n + (r.st == 'e' and 1 or 0)
   return { 'known', redis.call('GET', key.body(c, r.id)), r.st, r.ep, r.at, last }
 end
+
+register('info', info, { 'no-writes' })
 
 -- id
 local function cancel_request(c, args)
@@ -167,17 +184,7 @@ local function cancel_request(c, args)
   return { 'known', 1 }
 end
 
--- id, ttl in ms
-local function watch(c, args)
-  local r = load(c, args[3])
-  if not r then return unknown(c, args[3]) end
-  if r.st ~= 'e' then
-    r.wu = math.max(tonumber(r.wu or '0'), c.now + args[4])
-    put(c, r, 'wu', r.wu)
-    redis.call('ZADD', key.unread(c), 'GT', patience_ends(c, r), r.id)
-  end
-  return { 'known', 1 }
-end
+register('cancel', cancel_request, { 'allow-oom' })
 
 -- id, epoch, tokens in the log, how many more, these, '1' to hand it back to the queue:
 -- extends a log that the caller has compared with what it knows, unless anything changed meanwhile.
@@ -200,3 +207,5 @@ local function extend(c, args)
   end
   return { 'known', 1 }
 end
+
+register('extend', extend, { 'allow-oom' })

@@ -7,6 +7,7 @@ since what they hold is not lost while they live.
 
 import operator
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,15 @@ import msgspec
 import structlog
 import trio
 
-from llmactors.ledger.contract import (
+from llmactors.ledger.follower import LogFollower
+from llmactors.ledger.redis import codec
+from llmactors.ledger.redis.calls import Calls, expect_known
+from llmactors.ledger.redis.library import load_library
+from llmactors.ledger.redis.log_reader import LogReader
+from llmactors.ledger.redis.settings import RedisLedgerSettings
+from llmactors.ledger.redis.workers import Workers
+from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.values import (
     AdmitResult,
     AppendEntry,
     AppendOutcome,
@@ -26,21 +35,13 @@ from llmactors.ledger.contract import (
     DeadRequest,
     LedgerStatistics,
     LogSlice,
+    QueueDepth,
     ReleaseHow,
-    RepairOutcome,
     RequestInfo,
     SubmitOutcome,
+    no_such_dead_letter,
 )
-from llmactors.ledger.digest import log_digest
-from llmactors.ledger.follower import LogFollower
-from llmactors.ledger.redis import codec
-from llmactors.ledger.redis.calls import Calls, expect_known
-from llmactors.ledger.redis.library import load_library
-from llmactors.ledger.redis.log_reader import LogReader, extend
-from llmactors.ledger.redis.settings import RedisLedgerSettings
-from llmactors.ledger.redis.workers import Workers
-from llmactors.ledger.settings import LedgerSettings
-from llmactors.messages import GenerateRequest, Terminal, TokenDelta
+from llmactors.messages import GenerateRequest, Terminal
 from llmactors.redislink import Call, LinkSettings, RedisLink
 from llmactors.redislink.names import LedgerKey, RedisNames
 
@@ -165,31 +166,9 @@ class RedisLedger:
         mirror.wanted_at = trio.current_time()
         return LogFollower(mirror, after, lambda: self.reading.reader_changed(mirror))
 
-    async def watch(self, request_id: str, ttl_ms: int) -> None:
-        expect_known(await self._calls.ask("watch", request_id, ttl_ms))
-
     async def cancel(self, request_id: str) -> bool:
         [was_running] = expect_known(await self._calls.ask("cancel", request_id))
         return bool(was_running)
-
-    async def repair(self, request_id: str, epoch: int, digest: bytes, tokens: Sequence[TokenDelta]) -> RepairOutcome:
-        offered = list(tokens)
-        if digest != log_digest(offered):
-            return RepairOutcome.DIVERGED
-        while True:
-            kind, *found = await self._calls.ask("read", request_id, 0)
-            if kind != b"known":
-                return RepairOutcome.GONE
-            state, present, _, count, chunks = found
-            known, _ = codec.join(chunks)
-            if offered[:count] != known[: len(offered)]:
-                return RepairOutcome.DIVERGED
-            if len(offered) <= count:
-                return RepairOutcome.OK
-            if present != epoch or state == b"e":
-                return RepairOutcome.DIVERGED
-            if await extend(self._calls, request_id, present, count, offered, hand_back=False):
-                return RepairOutcome.OK
 
     # For workers.
 
@@ -263,19 +242,52 @@ class RedisLedger:
     async def reap(self) -> int:
         return int(await self._calls.insist("reap"))
 
-    async def dead_letters(self) -> list[DeadRequest]:
-        letters: list[DeadRequest] = []
-        for _, flat in await self._calls.ask("dead_letters"):
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            request, cause = codec.decode_request(fields[b"body"]), fields[b"cause"].decode("utf-8", "replace")
-            letters.append(DeadRequest(request, int(fields[b"attempt"]), cause, int(fields[b"at"])))
-        return letters
-
     async def statistics(self) -> LedgerStatistics:
         """Of the whole ledger, whoever asks."""
         flat = await self._calls.ask("stats")
         found = {name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
         return LedgerStatistics(**{field.name: found.get(field.name, 0) for field in attrs.fields(LedgerStatistics)})
+
+    # For operators.
+
+    async def queue_depths(self) -> list[QueueDepth]:
+        # A flow may come twice while keys are added or deleted, so that the last length of each flow counts.
+        lengths: dict[bytes, tuple[str, int, int]] = {}
+        cursor = b"0"
+        while True:
+            cursor, *found = await self._calls.ask("queue_depths", cursor)
+            for flow, model, class_, length in zip(found[::4], found[1::4], found[2::4], found[3::4], strict=True):
+                lengths[flow] = model.decode(), int(class_), length
+            if cursor == b"0":
+                break
+        waiting: Counter[tuple[str, int]] = Counter()
+        for model, class_, length in lengths.values():
+            waiting[model, class_] += length
+        return sorted(QueueDepth(model, class_, count) for (model, class_), count in waiting.items())
+
+    async def dead_letters(self) -> list[DeadRequest]:
+        return [letter for _, letter in await self._dead_letters()]
+
+    async def requeue(self, request_id: str, new_id: str) -> SubmitOutcome:
+        for entry, letter in await self._dead_letters(request_id):
+            again = Candidate(letter.resubmission(new_id))
+            parts = (new_id, codec.encode_request(again.request), *codec.fields_of(again))
+            outcome = await self._calls.ask("requeue", entry, *parts)
+            if outcome != b"unknown":
+                return SubmitOutcome(outcome.decode())
+        kind, *_ = await self._calls.ask("info", new_id)
+        if kind == b"unknown":
+            raise no_such_dead_letter(request_id)
+        return SubmitOutcome.DUPLICATE
+
+    async def purge(self, request_id: str | None = None) -> int:
+        entries = [entry for entry, _ in await self._dead_letters(request_id)]
+        return int(await self._calls.ask("purge", *entries)) if entries else 0
+
+    async def _dead_letters(self, request_id: str | None = None) -> list[tuple[bytes, DeadRequest]]:
+        """The dead letters with the ids of their stream entries; of one request, or all of them for None."""
+        found = [(entry, codec.to_dead_request(flat)) for entry, flat in await self._calls.ask("dead_letters")]
+        return [(entry, letter) for entry, letter in found if request_id in {None, letter.request.id}]
 
     # What Redis says by itself.
 

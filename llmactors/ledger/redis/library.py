@@ -11,7 +11,7 @@ def _read(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
 
 
-_PARTS = ("context", "queue", "moves", "gateways", "workers", "anybody", "register")
+_PARTS = ("context", "queue", "moves", "gateways", "workers", "reaper", "operators")
 """Each uses what those before it define."""
 
 # One library, so that a request can be admitted, charged, ended and settled in one move each.

@@ -157,7 +157,7 @@ class LogReader:
         request = candidate.request
         log.warning("request restored", request_id=request.id, tokens=len(mirror.tokens))
         body, tokens = codec.encode_request(request), codec.encode_tokens(mirror.tokens)
-        parts = (request.id, body, self._inbox, *codec.fields_of(request), len(mirror.tokens), tokens)
+        parts = (request.id, body, self._inbox, *codec.fields_of(candidate), len(mirror.tokens), tokens)
         parts += (codec.encode_charges(candidate),)
         await self._calls.insist("restore", *parts)
 

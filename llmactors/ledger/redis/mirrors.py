@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 import trio
 
-from llmactors.ledger.contract import Candidate
 from llmactors.ledger.core.token_log import TokenLog
 from llmactors.ledger.redis.codec import decode_pushes
+from llmactors.ledger.values import Candidate
 from llmactors.messages import Failed, Terminal, TokenDelta
 
 DIVERGED = Failed(

@@ -175,7 +175,7 @@ end
 -- Readers.
 
 local function patience_ends(c, r)
-  local until_ms = math.max(c.now, tonumber(r.wu or '0'))
+  local until_ms = c.now
   for channel in string.gmatch(r.g, '%S+') do
     until_ms = math.max(until_ms, tonumber(redis.call('ZSCORE', key.gateways(c), channel) or '0'))
   end

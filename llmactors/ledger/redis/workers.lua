@@ -24,11 +24,15 @@ local function beat(c, args)
   return { 1, stops, held }
 end
 
+register('beat', beat, { 'allow-oom' })
+
 -- worker
 local function leave(c, args)
   if redis.call('ZSCORE', key.workers(c), args[3]) then lose(c, args[3], 'its worker left') end
   return OK
 end
+
+register('leave', leave, { 'allow-oom' })
 
 -- How many suspects may run with one on its nth attempt, itself included.
 local function together(c, attempt)
@@ -128,6 +132,8 @@ local function claim(c, args)
   return found
 end
 
+register('claim', claim, { 'allow-oom' })
+
 -- The answer to a writer that has no claim. A repeated terminal event is the one thing that is fine.
 local function refuse(c, r, epoch, end_seq, last)
   if r.ep ~= epoch or r.st ~= 'e' then
@@ -220,6 +226,8 @@ local function append(c, args)
   return told
 end
 
+register('append', append, { 'allow-oom' })
+
 -- id, epoch, how, cause
 local function release(c, args)
   local id, epoch, how, cause = args[3], tonumber(args[4]), args[5], args[6]
@@ -237,3 +245,5 @@ local function release(c, args)
   end
   return OK
 end
+
+register('release', release, { 'allow-oom' })

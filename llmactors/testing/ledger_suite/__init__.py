@@ -13,7 +13,8 @@ try:
 
     from llmactors.testing.ledger_suite.ending import CancelSuite, DeadlineSuite, ReaderSuite
     from llmactors.testing.ledger_suite.limiting import LimitSuite
-    from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite, RepairSuite
+    from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite
+    from llmactors.testing.ledger_suite.operating import DeadLetterSuite, QueueDepthSuite
     from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
     from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
     from llmactors.testing.ledger_suite.working import AttemptSuite, LeaseSuite, QuarantineSuite, WorkSuite
@@ -34,7 +35,6 @@ class LedgerSuite(
     AppendSuite,
     EndSuite,
     ReadSuite,
-    RepairSuite,
     CancelSuite,
     DeadlineSuite,
     ReaderSuite,
@@ -43,5 +43,7 @@ class LedgerSuite(
     QuarantineSuite,
     WorkSuite,
     LimitSuite,
+    QueueDepthSuite,
+    DeadLetterSuite,
 ):
     """Tests of everything that `llmactors.ledger.contract` promises."""

@@ -117,15 +117,6 @@ class ReaderSuite:
         assert await rig.ledger.reap() == 0
         assert (await rig.ledger.info("r")).state == "queued"
 
-    async def test_watch_extends_the_grace_and_never_shortens_it(self, rig: Rig) -> None:
-        await rig.submit(request(resume_grace_ms=200))
-        await rig.ledger.watch("r", 300)
-        await rig.ledger.watch("r", 1)
-        await rig.pass_time(0.4)
-        assert await rig.ledger.reap() == 0
-        await rig.pass_time(0.15)
-        assert await rig.ledger.reap() == 1
-
     @pytest.mark.parametrize("late", [False, True])
     async def test_ended_request_needs_no_reader(self, rig: Rig, late: bool) -> None:
         claim = await rig.start(request(resume_grace_ms=200))

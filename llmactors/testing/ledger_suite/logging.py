@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from llmactors import errors
-from llmactors.ledger import AppendEntry, AppendOutcome, LogSlice, ReleaseHow, RepairOutcome, log_digest
+from llmactors.ledger import AppendEntry, AppendOutcome, LogSlice, ReleaseHow
 from llmactors.messages import Failed
 from llmactors.testing.ledger_suite.rig import Rig, finished, request, tokens
 
@@ -84,7 +84,6 @@ class AppendSuite:
     async def test_unknown_request_is_gone(self, rig: Rig) -> None:
         assert (await rig.ledger.finish("r", 1, finished(0))).outcome is AppendOutcome.GONE
         assert (await rig.ledger.release("r", 1, ReleaseHow.FAILED)).outcome is AppendOutcome.GONE
-        assert await rig.ledger.repair("r", 1, log_digest(()), ()) is RepairOutcome.GONE
 
 
 class EndSuite:
@@ -145,8 +144,6 @@ class ReadSuite:
         for ask in (rig.ledger.info, rig.ledger.read, rig.ledger.follow, rig.ledger.cancel):
             with pytest.raises(errors.NotFound):
                 await ask("r")
-        with pytest.raises(errors.NotFound):
-            await rig.ledger.watch("r", 1000)
 
     async def test_read_begins_after_the_given_seq(self, rig: Rig) -> None:
         claim = await rig.start()
@@ -239,46 +236,3 @@ class ReadSuite:
             await follower.wait_end()
             taken = follower.take()
             assert (tuple(taken.deltas), taken.end) == (tokens(1, 3), finished(3))
-
-
-class RepairSuite:
-    async def test_repair_with_a_shorter_or_equal_log_is_ok(self, rig: Rig) -> None:
-        claim = await rig.start()
-        await rig.write(claim, 1, 3)
-        for last in (0, 2, 3):
-            known = tokens(1, last)
-            assert await rig.ledger.repair("r", claim.epoch, log_digest(known), known) is RepairOutcome.OK
-        assert (await rig.ledger.info("r")).last_seq == 3
-
-    async def test_repair_with_a_longer_log_extends_the_log(self, rig: Rig) -> None:
-        claim = await rig.start()
-        await rig.write(claim, 1, 3)
-        known = tokens(1, 5)
-        assert await rig.ledger.repair("r", claim.epoch, log_digest(known), known) is RepairOutcome.OK
-        assert await rig.write(claim, 4, 6) is AppendOutcome.OK
-        assert tuple((await rig.ledger.read("r")).deltas) == tokens(1, 6)
-
-    async def test_repair_with_a_different_log_changes_nothing(self, rig: Rig) -> None:
-        claim = await rig.start()
-        await rig.write(claim, 1, 3)
-        for known in (tokens(2, 5), tokens(1, 2) + tokens(9, 9)):
-            assert await rig.ledger.repair("r", claim.epoch, log_digest(known), known) is RepairOutcome.DIVERGED
-        longer = tokens(1, 4)
-        assert await rig.ledger.repair("r", claim.epoch, log_digest(tokens(1, 3)), longer) is RepairOutcome.DIVERGED
-        assert tuple((await rig.ledger.read("r")).deltas) == tokens(1, 3)
-
-    async def test_repair_by_an_older_epoch_changes_nothing(self, rig: Rig) -> None:
-        old = await rig.start(worker="w1")
-        await rig.write(old, 1, 2)
-        await rig.ledger.leave("w1")
-        await rig.claim("w2")
-        known = tokens(1, 4)
-        assert await rig.ledger.repair("r", old.epoch, log_digest(known), known) is RepairOutcome.DIVERGED
-        assert (await rig.ledger.info("r")).last_seq == 2
-
-    async def test_repair_of_an_ended_log_changes_nothing(self, rig: Rig) -> None:
-        claim = await rig.start()
-        await rig.write(claim, 1, 2, finished(2))
-        known = tokens(1, 4)
-        assert await rig.ledger.repair("r", claim.epoch, log_digest(known), known) is RepairOutcome.DIVERGED
-        assert (await rig.ledger.info("r")).last_seq == 3

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from llmactors import errors
 from llmactors.ledger import AppendEntry, Claim, Ledger, LedgerSettings, ReleaseHow, SubmitOutcome
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
-from llmactors.testing.ledger_suite.model import LedgerModel, kind_of
+from llmactors.testing.ledger_suite.model import LedgerModel, kind_of, requeued
 from llmactors.testing.ledger_suite.reader_state import ReaderState
 from llmactors.testing.ledger_suite.rig import run_sync
 
@@ -247,6 +247,33 @@ class LedgerMachine(RuleBasedStateMachine):
             self.run(self.ledger.leave(self.worker(name)))
             self.model.lose(self.worker(name), self.now_s)
 
+    # Operators.
+
+    @precondition(lambda self: self.model.dead_letters)
+    @rule(data=st.data(), times=LOST)
+    def requeue(self, data: st.DataObject, times: int) -> None:
+        dead = data.draw(st.sampled_from(list(self.model.dead_letters)))
+        new_id = f"r{len(self.submitted)}"
+        self.submitted.append(requeued(dead, new_id))
+        for _ in range(times):
+            assert self.run(self.ledger.requeue(dead.id, new_id)) is self.model.requeue(dead.id, new_id, self.now_s)
+
+    @precondition(lambda self: self.submitted)
+    @rule(data=st.data())
+    def requeue_what_is_not_dead(self, data: st.DataObject) -> None:
+        request_id = data.draw(st.sampled_from(self.submitted)).id
+        if request_id not in {each.id for each in self.model.dead_letters}:
+            with pytest.raises(errors.NotFound):
+                self.run(self.ledger.requeue(request_id, "new"))
+
+    @precondition(lambda self: self.model.dead_letters)
+    @rule(data=st.data(), times=LOST)
+    def purge(self, data: st.DataObject, times: int) -> None:
+        ids = [each.id for each in self.model.dead_letters]
+        purged = data.draw(st.sampled_from([None, *ids]))
+        for _ in range(times):
+            assert self.run(self.ledger.purge(purged)) == self.model.purge(purged)
+
     def _any_claim(self, data: st.DataObject) -> Claim:
         """A claim: mostly a valid one, else any that was ever made."""
         good = [each for each in self.claims if self._is_good(each)]
@@ -308,9 +335,15 @@ class LedgerMachine(RuleBasedStateMachine):
         assert statistics.queued_bytes == 2 * statistics.queued
         assert statistics.log_tokens == sum(len(each.tokens) for each in model.requests.values())
         assert statistics.workers == len(model.leases)
-        assert statistics.dead_letters == min(model.dead_letters, MACHINE_SETTINGS.dead_letters_kept)
+        assert statistics.dead_letters == len(model.dead_letters)
         assert statistics.quarantined == sum(each.is_quarantined(model.settings) for each in model.requests.values())
         assert statistics.accepted_total == model.accepted
+
+    @invariant()
+    def operators_see_what_waits_and_what_is_dead(self) -> None:
+        assert self.run(self.ledger.queue_depths()) == self.model.queue_depths()
+        letters = self.run(self.ledger.dead_letters())
+        assert [letter.request for letter in letters] == list(self.model.dead_letters)
 
     @invariant()
     def expected_wait_needs_a_queue(self) -> None:

@@ -4,11 +4,21 @@ The model has no queues, heaps or indexes, only the state of each request, and l
 model does not say which request is claimed next, only which requests must not be claimed.
 """
 
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 import attrs
 
-from llmactors.ledger import AppendEntry, AppendOutcome, AppendResult, Claim, LedgerSettings, ReleaseHow, SubmitOutcome
+from llmactors.ledger import (
+    AppendEntry,
+    AppendOutcome,
+    AppendResult,
+    Claim,
+    LedgerSettings,
+    QueueDepth,
+    ReleaseHow,
+    SubmitOutcome,
+)
 from llmactors.messages import Finished, GenerateRequest, Terminal, TokenDelta
 
 
@@ -19,6 +29,11 @@ def kind_of(end: Terminal | None) -> str:
     if end is None:
         return ""
     return end.reason if isinstance(end, Finished) else end.code
+
+
+def requeued(dead: GenerateRequest, new_id: str) -> GenerateRequest:
+    """The new request that a dead letter becomes."""
+    return attrs.evolve(dead, id=new_id, deadline_ms=None, resume_grace_ms=600_000)
 
 
 @attrs.define(eq=False)
@@ -66,7 +81,7 @@ class LedgerModel:
         self.buried: dict[str, tuple[GenerateRequest, float]] = {}
         self.leases: dict[str, float] = {}
         self.dead: set[str] = set()
-        self.dead_letters = 0
+        self.dead_letters: deque[GenerateRequest] = deque(maxlen=settings.dead_letters_kept)
         self.accepted = 0
 
     def of_state(self, state: str) -> list[ModelRequest]:
@@ -91,6 +106,27 @@ class LedgerModel:
         self.accepted += 1
         return SubmitOutcome.ACCEPTED
 
+    def requeue(self, request_id: str, new_id: str, now: float) -> SubmitOutcome | None:
+        """None where there is no such dead letter."""
+        dead = next((each for each in self.dead_letters if each.id == request_id), None)
+        known = new_id in self.requests or new_id in self.buried
+        if dead is None:
+            return SubmitOutcome.DUPLICATE if known else None
+        outcome = self.submit(requeued(dead, new_id), now)
+        if outcome is SubmitOutcome.ACCEPTED:
+            self.dead_letters.remove(dead)
+        return outcome
+
+    def purge(self, request_id: str | None) -> int:
+        purged = [each for each in self.dead_letters if request_id in {None, each.id}]
+        for each in purged:
+            self.dead_letters.remove(each)
+        return len(purged)
+
+    def queue_depths(self) -> list[QueueDepth]:
+        waiting = Counter((each.request.model, each.request.priority) for each in self.of_state("queued"))
+        return [QueueDepth(model, priority, count) for (model, priority), count in sorted(waiting.items())]
+
     def beat(self, worker: str, now: float) -> bool:
         if not self.is_live(worker, now) and worker in self.dead:
             return False
@@ -112,7 +148,7 @@ class LedgerModel:
 
     def crash(self, each: ModelRequest, now: float) -> None:
         if each.is_quarantined(self.settings) and each.suspects == 1:
-            self.dead_letters += 1
+            self.dead_letters.append(each.request)
             self.close(each, "POISONED", now, by_epoch=each.epoch)
         else:
             each.crashed += 1
@@ -171,7 +207,7 @@ class LedgerModel:
         if (refused := self._refused(each, epoch)) is not None:
             return refused
         if how is ReleaseHow.FATAL:
-            self.dead_letters += 1
+            self.dead_letters.append(each.request)
             self.close(each, "BACKEND_FAILED", now, by_epoch=epoch)
         elif how is ReleaseHow.FAILED:
             self.crash(each, now)

@@ -13,7 +13,7 @@ from llmactors.redislink.names import LedgerKey
 from llmactors.testing.ledger_suite.limit_machine import LimitMachine
 from llmactors.testing.ledger_suite.machine import LedgerMachine
 from llmactors.testing.redis_server import RedisServer
-from llmactors.testing.side_by_side import SideBySide
+from llmactors.testing.side_by_side import side_by_side
 from llmactors.testing.trio_thread import TrioThread
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -49,7 +49,7 @@ class OnRedis:
         self.thread.__enter__()
         self.redis = RedisLedger(self.server.url, settings, QUIET, clock_ms=self.wall_ms)
         self.thread.serve(self.redis.run)
-        return SideBySide(self.redis, MemoryLedger(settings, now=self.now, wall_ms=self.wall_ms))
+        return side_by_side(self.redis, MemoryLedger(settings, now=self.now, wall_ms=self.wall_ms))
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.thread.run(coroutine)

@@ -1,11 +1,12 @@
-"""Many who ask for the same request at once, at several gateways: all of them follow it to its end."""
+"""Many callers at once: clients that follow one request, and operators that requeue one dead letter."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 import trio
 
-from llmactors.ledger import AppendEntry, SubmitOutcome
+from llmactors.errors import NotFound
+from llmactors.ledger import AppendEntry, QueueDepth, ReleaseHow, SubmitOutcome
 from llmactors.ledger.redis import RedisLedger
 from llmactors.messages import TokenDelta
 from llmactors.testing.ledger_suite.rig import finished, request, tokens
@@ -26,8 +27,8 @@ async def gateways(any_server: RedisServer, nursery: trio.Nursery) -> AsyncItera
     nursery.cancel_scope.cancel(reason="the test is over")
 
 
-async def test_everyone_who_submits_the_same_request_at_once_can_follow_it(gateways: list[RedisLedger]) -> None:
-    """At the gateway that was not first, each of them finds the others' copy of the log, and may come or go first."""
+async def test_all_who_submit_one_request_at_once_can_follow_it(gateways: list[RedisLedger]) -> None:
+    """At the second gateway, the callers share one copy of the log, whoever of them comes first."""
     outcomes: list[SubmitOutcome] = []
     heard: list[list[TokenDelta]] = []
 
@@ -56,3 +57,36 @@ async def test_everyone_who_submits_the_same_request_at_once_can_follow_it(gatew
     assert outcomes.count(SubmitOutcome.ACCEPTED) == len(ids)
     assert outcomes.count(SubmitOutcome.DUPLICATE) == 3 * len(ids)
     assert heard == [list(tokens(1, 3))] * 4 * len(ids)
+
+
+async def test_dead_letter_is_requeued_once_by_many_operators(gateways: list[RedisLedger]) -> None:
+    """At each moment the request is a dead letter or queued, and never both."""
+    first, second = gateways
+    outcomes: list[SubmitOutcome | None] = []
+    seen: list[tuple[int, int]] = []
+
+    async def requeue(ledger: RedisLedger, new_id: str) -> None:
+        try:
+            outcomes.append(await ledger.requeue("r", new_id))
+        except NotFound:
+            outcomes.append(None)
+
+    async def look() -> None:
+        while len(outcomes) < 20:
+            statistics = await first.statistics()
+            seen.append((statistics.queued, statistics.dead_letters))
+
+    await first.submit(request())
+    await first.beat("w")
+    [claim] = await first.claim("w", "m", 1)
+    await first.release("r", claim.epoch, ReleaseHow.FATAL)
+    with trio.fail_after(8):
+        async with trio.open_nursery() as asking:
+            asking.start_soon(look)
+            for number in range(20):
+                asking.start_soon(requeue, (first, second)[number % 2], f"new{number}")
+    assert outcomes.count(SubmitOutcome.ACCEPTED) == 1
+    assert outcomes.count(None) == 19
+    assert await second.queue_depths() == [QueueDepth("m", 1, 1)]
+    assert seen
+    assert set(seen) <= {(0, 1), (1, 0)}

@@ -3,7 +3,7 @@
 import attrs
 import msgspec
 
-from llmactors.ledger.core.backlog import size_bytes
+from llmactors.ledger import RequestSize
 from llmactors.ledger.redis.codec import decode_request, encode_request
 from llmactors.messages import OPTIONAL_FIELDS, ChatMessage, GenerateRequest
 
@@ -40,4 +40,4 @@ def test_fields_of_a_newer_version_are_passed_over() -> None:
 
 
 def test_token_ids_count_against_the_room_of_the_queue() -> None:
-    assert size_bytes(REQUEST) > size_bytes(attrs.evolve(REQUEST, prompt_ids=()))
+    assert RequestSize.of(REQUEST).bytes > RequestSize.of(attrs.evolve(REQUEST, prompt_ids=())).bytes

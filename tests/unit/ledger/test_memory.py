@@ -108,18 +108,6 @@ def test_tombstones_and_dead_workers_are_bounded() -> None:
     assert residue(ledger)["_life.leases._dead"] == 2
 
 
-def test_a_watch_does_not_touch_what_is_followed_here() -> None:
-    time = Time()
-    ledger = make(time)
-    run_sync(ledger.submit(request(resume_grace_ms=100)))
-    with run_sync(ledger.follow("r")):
-        run_sync(ledger.watch("r", 1000))
-        time.now_s += 5
-        assert run_sync(ledger.reap()) == 0
-    time.now_s += 0.2
-    assert run_sync(ledger.reap()) == 1
-
-
 def test_an_open_follower_keeps_its_log() -> None:
     time = Time()
     ledger = make(time)

@@ -12,14 +12,9 @@ from llmactors.errors import Unavailable
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.limiter import Limit, LimiterStore, Limits, RatePolicy
 from llmactors.limiter.actor import LimiterActor
-from llmactors.messages import GenerateRequest
 
 RATE = RatePolicy(amount=6, period_s=60)
 CALLER = Caller("t", "key", limits=Limits(requests_per_minute=1000, tokens_per_minute=10_000, concurrent=1))
-
-
-def request(max_tokens: int = 16) -> GenerateRequest:
-    return GenerateRequest(id="r", model="m", prompt="", max_tokens=max_tokens)
 
 
 class Faulty(Actor):
@@ -48,7 +43,7 @@ async def admitted_by(make: Callable[[], Actor], tries: int = 1) -> int:
 
 
 async def admits(check: LimitCheck) -> bool:
-    standings = await check.take_share(check.charges(CALLER, [request()]))
+    standings = await check.take_share(check.charges(CALLER, [16]))
     return all(standing.decision.admitted for standing in standings)
 
 
@@ -65,7 +60,7 @@ def crash(times: int) -> Callable[[], Awaitable[None]]:
 
 
 def test_each_request_is_charged_what_it_may_use() -> None:
-    [first, second] = LimitCheck(RATE).charges(CALLER, [request(16), request(30)])
+    [first, second] = LimitCheck(RATE).charges(CALLER, [16, 30])
     costs = {Limit.RATE: 1, Limit.REQUESTS: 1, Limit.TOKENS: 16, Limit.CONCURRENT: 1}
     assert {charge.limit: charge.cost for charge in first} == costs
     assert {charge.limit: charge.cost for charge in second} == costs | {Limit.TOKENS: 30}

@@ -1,4 +1,4 @@
--- What anybody calls.
+-- What any node calls, to end what is overdue.
 
 local function due_in(c, name) return redis.call('ZRANGEBYSCORE', name, '-inf', c.now, 'LIMIT', 0, BATCH) end
 
@@ -38,7 +38,7 @@ local function reap(c, args)
     if not r or r.st == 'e' then
       redis.call('ZREM', key.unread(c), id)
     else
-      local last_seen = tonumber(r.wu or '0')
+      local last_seen = 0
       for channel in string.gmatch(r.g, '%S+') do
         last_seen = math.max(last_seen, tonumber(redis.call('ZSCORE', key.gateways(c), channel) or '0'))
       end
@@ -55,17 +55,4 @@ local function reap(c, args)
   return touched
 end
 
-local function stats(c, args)
-  local found = redis.call('HGETALL', key.counters(c))
-  for _, name in ipairs({ 'ended', 'workers', 'gateways' }) do
-    found[#found + 1] = name
-    found[#found + 1] = redis.call('ZCARD', key[name](c))
-  end
-  found[#found + 1] = 'dead_letters'
-  found[#found + 1] = redis.call('XLEN', key.dead_letters(c))
-  return found
-end
-
-local function dead_letters(c, args)
-  return redis.call('XRANGE', key.dead_letters(c), '-', '+')
-end
+register('reap', reap, { 'allow-oom' })

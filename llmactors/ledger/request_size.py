@@ -1,0 +1,36 @@
+"""How large a request is. The gateway computes the size once, and the ledger carries it with the request. Pure."""
+
+from collections.abc import Iterable
+
+import attrs
+
+from llmactors.messages import GenerateRequest
+
+BYTES_PER_TOKEN = 4
+"""The estimated bytes per prompt token, which is about right for English. Where the estimate was too low, a token
+limit is charged the rest once the model has counted the tokens."""
+
+
+@attrs.frozen
+class RequestSize:
+    """The size of one request, in two units."""
+
+    bytes: int
+    """All that a client can make long. The queue's bound `max_queued_bytes` counts it."""
+    prompt_tokens: int
+    """An estimate, which token limits reserve."""
+
+    @classmethod
+    def of(cls, request: GenerateRequest) -> "RequestSize":
+        """The size of `request`, in time proportional to its length."""
+        ids = len(request.prompt_ids)
+        prompt_bytes = _bytes_of((request.prompt, *(message.content for message in request.messages)))
+        other_bytes = _bytes_of((request.note, *request.stop))
+        return cls(
+            bytes=ids * BYTES_PER_TOKEN + prompt_bytes + other_bytes,
+            prompt_tokens=ids + -(-prompt_bytes // BYTES_PER_TOKEN),
+        )
+
+
+def _bytes_of(texts: Iterable[str]) -> int:
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)

@@ -1,0 +1,100 @@
+"""What operators ask of a ledger: the depths of its queues, and what to do with dead letters."""
+
+# ruff: noqa: D101, S101
+
+import attrs
+import pytest
+
+from llmactors import errors
+from llmactors.ledger import QueueDepth, ReleaseHow, SubmitOutcome
+from llmactors.ledger.values import REQUEUED_GRACE_MS
+from llmactors.messages import GenerateRequest
+from llmactors.testing.ledger_suite.rig import Rig, finished, request
+
+
+class QueueDepthSuite:
+    async def test_depths_count_by_model_and_class(self, rig: Rig) -> None:
+        assert await rig.ledger.queue_depths() == []
+        await rig.submit(
+            request("a"),
+            request("b", tenant="other"),
+            request("c", priority=2),
+            request("d", model="m:2", tenant="t:1"),
+            request("e", model="n"),
+        )
+        [claim] = await rig.claim(model="n")
+        assert claim.request.id == "e"
+        assert await rig.ledger.queue_depths() == [
+            QueueDepth("m", 1, 2),
+            QueueDepth("m", 2, 1),
+            QueueDepth("m:2", 1, 1),
+        ]
+
+    async def test_depths_count_what_is_reserved(self, rig: Rig) -> None:
+        await rig.submit(request("suspect"))
+        await rig.crash(2, "suspect")
+        await rig.submit(request("busy", model="n"))
+        await rig.claim("w", model="n")
+        assert await rig.ledger.claim("w", "m", 1) == []
+        assert await rig.ledger.queue_depths() == [QueueDepth("m", 1, 1)]
+
+
+class DeadLetterSuite:
+    async def test_a_requeued_request_is_a_new_one(self, rig: Rig) -> None:
+        await self._die(rig, request("old", tenant="t", priority=2, deadline_ms=rig.wall_ms() + 10))
+        await rig.pass_time(0.02)
+        assert await rig.ledger.requeue("old", "new") is SubmitOutcome.ACCEPTED
+        assert await rig.ledger.dead_letters() == []
+        info = await rig.ledger.info("new")
+        assert (info.state, info.attempt, info.last_seq) == ("queued", 0, 0)
+        expected = request("new", tenant="t", priority=2, deadline_ms=None, resume_grace_ms=REQUEUED_GRACE_MS)
+        assert info.request == expected
+        [claim] = await rig.claim()
+        assert (claim.request.id, claim.attempt, claim.quarantined) == ("new", 1, False)
+        await rig.write(claim, 1, 2, finished(2))
+        assert (await rig.ledger.read("new")).end == finished(2)
+        assert (await rig.ledger.info("old")).state == "ended"
+
+    async def test_a_repeated_requeue_submits_once(self, rig: Rig) -> None:
+        await self._die(rig, request("old"))
+        assert await rig.ledger.requeue("old", "new") is SubmitOutcome.ACCEPTED
+        assert await rig.ledger.requeue("old", "new") is SubmitOutcome.DUPLICATE
+        assert (await rig.ledger.statistics()).queued == 1
+
+    async def test_only_a_dead_letter_is_requeued(self, rig: Rig) -> None:
+        await rig.submit(request("waits"))
+        for request_id in ("waits", "unknown"):
+            with pytest.raises(errors.NotFound, match=f"no dead letter {request_id}"):
+                await rig.ledger.requeue(request_id, "new")
+        with pytest.raises(errors.NotFound):
+            await rig.ledger.info("new")
+
+    async def test_requeue_into_a_full_queue_changes_nothing(self, rig: Rig) -> None:
+        await self._die(rig, request("old"))
+        await rig.submit(*(request(f"r{each}") for each in range(rig.settings.max_queued)))
+        assert await rig.ledger.requeue("old", "new") is SubmitOutcome.OVERLOADED
+        assert [letter.request.id for letter in await rig.ledger.dead_letters()] == ["old"]
+        await rig.ledger.cancel("r0")
+        assert await rig.ledger.requeue("old", "new") is SubmitOutcome.ACCEPTED
+
+    async def test_requeue_under_a_taken_id_changes_nothing(self, rig: Rig) -> None:
+        await self._die(rig, request("old"))
+        await rig.submit(request("taken", prompt="another"))
+        assert await rig.ledger.requeue("old", "taken") is SubmitOutcome.CONFLICT
+        assert (await rig.ledger.info("taken")).request == request("taken", prompt="another")
+        assert len(await rig.ledger.dead_letters()) == 1
+
+    async def test_purge_removes_one_dead_letter_or_all(self, rig: Rig) -> None:
+        for request_id in ("a", "b", "c"):
+            await self._die(rig, request(request_id))
+        assert await rig.ledger.purge("b") == 1
+        assert await rig.ledger.purge("b") == 0
+        assert [letter.request.id for letter in await rig.ledger.dead_letters()] == ["a", "c"]
+        assert await rig.ledger.purge() == 2
+        assert await rig.ledger.purge() == 0
+        statistics = attrs.asdict(await rig.ledger.statistics())
+        assert (statistics["dead_letters"], statistics["ended"]) == (0, 3)
+
+    async def _die(self, rig: Rig, submitted: GenerateRequest) -> None:
+        claim = await rig.start(submitted)
+        await rig.ledger.release(submitted.id, claim.epoch, ReleaseHow.FATAL, "because")
