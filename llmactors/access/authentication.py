@@ -25,9 +25,6 @@ from llmactors.access.tickets import MemoryTickets, Tickets, is_ticket
 from llmactors.errors import RateLimited, Unauthenticated
 from llmactors.limiter.limits import Limits
 
-OPEN_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/openapi.json"})
-"""Served without a key: for orchestrators, scrapers and whoever writes a client. They say nothing of any request."""
-
 _SINGLE = ""
 """In place of an id, for the node's single key."""
 _NOT_KNOWN = "this API key is not known"

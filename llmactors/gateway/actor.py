@@ -1,4 +1,4 @@
-"""The actor that serves HTTP and WebSocket."""
+"""The actors that serve HTTP: a gateway's, with WebSockets too, and a worker's for its operators."""
 
 from collections.abc import Callable
 
@@ -8,23 +8,29 @@ import trio
 from llmactors.actors import Actor, Context
 from llmactors.gateway.app import App
 from llmactors.gateway.errors import NATIVE_ERRORS
+from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.request_service import RequestService
 from llmactors.http.server import ListeningSocket, Server, ServerSettings
 
 CUT_S = 1.0
-"""How long the clients of cut streams have to read why."""
+"""The time in which the clients of cut streams can read why their streams were cut."""
+_OPERATORS_CONNECTIONS = 64
 
 
 @attrs.frozen
 class DrainGateway:
-    """Ask this to stop accepting. Answered when the last exchange is over, at the latest a little after `within_s`."""
+    """Ask a gateway actor this to stop accepting. The reply comes after the last exchange."""
 
     within_s: float
-    """How long open streams may take to end by themselves, in seconds; after that they are cut."""
+    """The time that open streams have to end by themselves, in seconds. Streams that are open after it are cut."""
 
 
 class GatewayActor(Actor):
-    """A crash of it cuts its clients' connections; their streams go on, and they come back by `Last-Event-ID`."""
+    """Serves the API of a node.
+
+    A crash of this actor cuts the connections of its clients. Their streams go on, and the clients follow them again by
+    `Last-Event-ID`.
+    """
 
     def __init__(
         self, make_app: Callable[[], tuple[App, RequestService]], listening: ListeningSocket, settings: ServerSettings
@@ -47,3 +53,14 @@ class GatewayActor(Actor):
         self._service.cut()
         with trio.move_on_after(CUT_S):
             await self._server.drain()
+
+
+class OperatorsActor(Actor):
+    """Serves a worker's pages for its operators."""
+
+    def __init__(self, node: OperatedNode, listening: ListeningSocket) -> None:
+        app = App(None, node)
+        self._server = Server(app, listening, ServerSettings(max_connections=_OPERATORS_CONNECTIONS), NATIVE_ERRORS)
+
+    async def on_start(self, context: Context) -> None:
+        context.spawn(self._server.serve)

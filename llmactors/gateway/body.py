@@ -1,4 +1,4 @@
-"""How the JSON bodies of requests are read, on every route: msgspec onto frozen attrs classes. Pure.
+"""How the JSON bodies of requests are read, on every route: msgspec onto frozen attrs classes.
 
 Errors name the field.
 """
@@ -9,6 +9,8 @@ import attrs
 import msgspec
 
 from llmactors.errors import InvalidRequest
+from llmactors.gateway.settings import GatewaySettings
+from llmactors.http.exchange import Exchange
 from llmactors.messages import GenerateRequest
 
 T = TypeVar("T")
@@ -37,6 +39,11 @@ class GenerationBody(Protocol):
     def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
         """The request for the ledger."""
         ...
+
+
+async def read_object(settings: GatewaySettings, exchange: Exchange) -> dict[str, Any]:
+    """The whole body as a JSON object. Raises as `Exchange.body` and `parse_object`."""
+    return parse_object(await exchange.body(max_bytes=settings.max_body_bytes, within_s=settings.body_s))
 
 
 def parse_object(data: bytes | str, *, what: str = "the body") -> dict[str, Any]:

@@ -2,10 +2,28 @@
 
 from typing import Any
 
+import attrs
+
 from llmactors.errors import LlmactorsError, MethodNotAllowed
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.http.exchange import Header
 from llmactors.limiter.headers import limit_headers, retry_headers
+
+
+@attrs.frozen
+class ErrorDetail:
+    """An error. Programs decide by `code`, which is stable; `message` is for people."""
+
+    code: str
+    message: str
+    request_id: str
+
+
+@attrs.frozen
+class ErrorBody:
+    """The body of every error response of the native routes."""
+
+    error: ErrorDetail
 
 
 class NativeErrors:

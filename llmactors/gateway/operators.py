@@ -1,64 +1,177 @@
-"""What a node without clients serves to its operators: `/livez`, `/readyz`, `/metrics` and `/v1/tree`, nothing else."""
+"""The pages for orchestrators, scrapers and people who look after a node; a gateway and a worker serve the same."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
 
-from llmactors.actors import Actor, Context
-from llmactors.errors import MethodNotAllowed, NotFound
-from llmactors.gateway.errors import NATIVE_ERRORS
-from llmactors.gateway.health import TreeSource
-from llmactors.http.exchange import Exchange, Scope, Send, serve
-from llmactors.http.inbox import Inbox
-from llmactors.http.request_id import new_request_id
-from llmactors.http.server import ListeningSocket, Server, ServerSettings
+import attrs
+import msgspec
+from quart import Response
 
+from llmactors.actors import SupervisorStatistics
+from llmactors.backends.base import Capabilities
+from llmactors.backends.directory import ModelDirectory
+from llmactors.errors import Unavailable
+from llmactors.gateway.metrics import GatewayMetrics
+from llmactors.ledger import LedgerStatistics
 
-class OperatorsApp:
-    """A plain ASGI application. `problems` says what keeps the node from working, by component."""
-
-    def __init__(
-        self, problems: Callable[[], dict[str, str]], render: Callable[[], tuple[bytes, str]], tree: TreeSource
-    ) -> None:
-        self._problems = problems
-        self._render = render
-        self._tree = tree
-
-    async def __call__(self, scope: Scope, receive: Inbox, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1000})
-            return
-        exchange = Exchange(scope, receive, send, new_request_id(), NATIVE_ERRORS)
-
-        async def handle() -> None:
-            if scope["method"] not in {"GET", "HEAD"}:
-                raise MethodNotAllowed("use GET", allowed=("GET",))
-            await self._answer(exchange)
-
-        await serve(exchange, handle)
-
-    async def _answer(self, exchange: Exchange) -> None:
-        match exchange.scope["path"]:
-            case "/livez":
-                await exchange.answer(200, {"status": "ok"})
-            case "/readyz":
-                problems = self._problems()
-                payload = {"status": "not ready" if problems else "ready", "problems": problems}
-                await exchange.answer(503 if problems else 200, payload, [("retry-after", "1")] if problems else ())
-            case "/metrics":
-                body, content_type = self._render()
-                await exchange.start(200, [("content-length", str(len(body)))], content_type)
-                await exchange.write(body, more=False)
-            case "/v1/tree":
-                await exchange.answer(200, self._tree())
-            case _:
-                raise NotFound("there is no such route; there are: /livez, /readyz, /metrics, /v1/tree")
+TreeSource = Callable[[], SupervisorStatistics]
 
 
-class OperatorsActor(Actor):
-    """Serves an `OperatorsApp` on one address."""
+@attrs.frozen(kw_only=True)
+class OperatedNode:
+    """A node as its operators see it."""
 
-    def __init__(self, app: OperatorsApp, listening: ListeningSocket) -> None:
-        self._server = Server(app, listening, ServerSettings(max_connections=64), NATIVE_ERRORS)
+    problems: Callable[[], dict[str, str]]
+    """What keeps the node from taking requests, by component. An empty dictionary means: the node is ready."""
+    tree: TreeSource
+    metrics: GatewayMetrics
+    directory: ModelDirectory
+    draining: Callable[[], bool]
+    ledger_statistics: Callable[[], Awaitable[LedgerStatistics]] | None = None
+    """The ledger's figures. None on a worker: gateways tell them, and two nodes that tell them would count twice."""
 
-    async def on_start(self, context: Context) -> None:
-        context.spawn(self._server.serve)
+    async def components(self) -> dict[str, Any]:
+        """Each component and its state, as `Components` has it."""
+        return {
+            "gateway": {"state": "draining" if self.draining() else "ready"},
+            "ledger": await self._ledger(),
+            "models": {
+                name: {"state": status.state.value, "detail": status.detail, "capabilities": status.capabilities}
+                for name, status in self.directory.items()
+            },
+        }
+
+    async def render_metrics(self) -> tuple[bytes, str]:
+        """The metrics for Prometheus, and their content type.
+
+        While the ledger is away, the ledger's own figures are those of the last scrape.
+        """
+        if self.ledger_statistics is not None:
+            with contextlib.suppress(Unavailable):
+                ledger = await self.ledger_statistics()
+                self.metrics.ledger(
+                    queued=ledger.queued,
+                    running=ledger.running,
+                    ended=ledger.ended,
+                    requeued_total=ledger.requeued_total,
+                    fenced_total=ledger.fenced_total,
+                )
+        return self.metrics.render()
+
+    async def _ledger(self) -> dict[str, Any]:
+        if self.ledger_statistics is None:
+            return {}
+        try:
+            found: dict[str, Any] = msgspec.to_builtins(await self.ledger_statistics())
+        except Unavailable as error:
+            return {"state": "away", "detail": error.message}
+        return found
+
+
+# The bodies.
+
+
+@attrs.frozen
+class Alive:
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+@attrs.frozen
+class Readiness:
+    """What keeps the node from taking requests, by component."""
+
+    status: Literal["ready", "not ready"]
+    problems: dict[str, str]
+
+
+@attrs.frozen
+class NodeHealth:
+    """The state of the gateway itself."""
+
+    state: Literal["ready", "draining"]
+
+
+@attrs.frozen
+class ModelHealth:
+    """The state of one model."""
+
+    state: str
+    detail: str
+    capabilities: Capabilities | None
+
+
+@attrs.frozen
+class Components:
+    """Each component of a gateway and its state."""
+
+    gateway: NodeHealth
+    ledger: dict[str, Any]
+    models: dict[str, ModelHealth]
+
+
+@attrs.frozen
+class Health:
+    """Whether the node is healthy, and the state of each component."""
+
+    status: Literal["healthy", "unhealthy"]
+    components: Components
+
+
+@attrs.frozen
+class TreePart:
+    """A supervisor, which has children, or an actor, which has none. Each has more fields than these."""
+
+    name: str
+    path: str
+    state: str
+    incarnation: int
+    restarts: int
+    last_exit: str
+    children: "list[TreePart]" = attrs.field(factory=list)
+
+
+# The pages.
+
+
+async def livez(_node: OperatedNode) -> Response:
+    """The process answers. Nothing else is checked."""
+    return json_page({"status": "ok"})
+
+
+async def readyz(node: OperatedNode) -> Response:
+    """Whether requests should be sent here."""
+    problems = node.problems()
+    return _judged({"status": "not ready" if problems else "ready", "problems": problems}, ok=not problems)
+
+
+async def healthz(node: OperatedNode) -> Response:
+    """Each component and its state. A node with a hung backend is not healthy."""
+    problems = node.problems()
+    payload = {"status": "unhealthy" if problems else "healthy", "components": await node.components()}
+    return _judged(payload, ok=not problems)
+
+
+async def metrics(node: OperatedNode) -> Response:
+    """The metrics for Prometheus."""
+    body, content_type = await node.render_metrics()
+    return Response(body, content_type=content_type)
+
+
+async def tree(node: OperatedNode) -> Response:
+    """The supervision tree as it is now."""
+    return json_page(node.tree())
+
+
+def json_page(payload: object, *, status: int = 200) -> Response:
+    """A JSON response; attrs objects become JSON objects."""
+    return Response(msgspec.json.encode(payload), status=status, content_type="application/json")
+
+
+def _judged(payload: object, *, ok: bool) -> Response:
+    response = json_page(payload, status=200 if ok else 503)
+    if not ok:
+        response.headers["Retry-After"] = "1"
+    return response

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from llmactors.access.authentication import Caller
+from llmactors.access.authentication import Authenticator, Caller
 from llmactors.backends.directory import ModelDirectory
 from llmactors.errors import NotFound, Unavailable
 from llmactors.gateway.admission import Admission, Admitter, models_for
@@ -34,12 +34,15 @@ class RequestService:
         limit_check: LimitCheck,
         ledger_is_up: Callable[[], bool] = lambda: True,
         queue_hint: QueueHint | None = None,
+        auth: Authenticator | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.directory = directory
         self.flusher = Flusher(settings.timing, metrics)
         """Writes for all SSE streams."""
+        self.auth = auth or Authenticator(None)
+        """Says who calls, and issues tickets for WebSockets."""
         self._admitter = Admitter(
             settings,
             ledger=ledger,

@@ -1,6 +1,6 @@
 """One HTTP exchange over plain ASGI: reading a bounded body, answering, and refusing."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 import msgspec
@@ -64,6 +64,8 @@ class Exchange:
         """The status sent; 0 before."""
         self.begun: float = scope.get("state", {}).get("arrived") or trio.current_time()
         self.errors = errors
+        self.parameters: Mapping[str, str] = {}
+        """The parameters of the path, by name."""
         self.timing_header: str | None = None
         """The header that says how long it took until the answer began, in milliseconds; None: none does."""
         self.code: str | None = None
@@ -143,15 +145,27 @@ class Exchange:
         """Sends a part of the body."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
+    async def receive(self) -> Message:
+        """The client's next message, for an ASGI application that answers this exchange."""
+        return await self._inbox()
+
+    async def relay(self, message: Message) -> None:
+        """Sends a message of an ASGI application that answers this exchange."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*message["headers"], *wire_headers(id_headers(self.scope, self.request_id))]
+            message = {**message, "headers": headers}
+        await self._send(message)
+
     async def answer(self, status: int, payload: object, headers: Iterable[Header] = ()) -> None:
         """A whole JSON answer."""
         data = msgspec.json.encode(payload)
         await self.begin(status, [*headers, ("content-length", str(len(data)))], "application/json")
         await self.write(data, more=False)
 
-    async def empty(self, status: int) -> None:
-        """An answer without a body."""
-        await self.begin(status, [], "application/json")
+    async def empty(self, status: int, headers: Iterable[Header] = ()) -> None:
+        """A response without a body."""
+        await self.begin(status, headers, "application/json")
         await self.write(b"", more=False)
 
     async def refuse(self, error: LlmactorsError) -> None:
@@ -191,6 +205,21 @@ def echoed(client_id: str) -> str:
 def wire_headers(headers: Iterable[Header]) -> list[tuple[bytes, bytes]]:
     """As ASGI wants them."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+async def refuse_handshake(
+    send: Send, error: LlmactorsError, errors: ErrorRenderer, request_id: str, headers: list[Header]
+) -> None:
+    """Answers the handshake of a WebSocket with an error, in HTTP."""
+    data = msgspec.json.encode(errors.body(error, request_id))
+    answer = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(data))),
+        *headers,
+        *errors.headers(error),
+    ]
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": wire_headers(answer)})
+    await send({"type": "websocket.http.response.body", "body": data, "more_body": False})
 
 
 async def serve(exchange: Exchange, handler: Callable[[], Awaitable[None]]) -> None:

@@ -13,8 +13,8 @@ from llmactors.backends.directory import ModelDirectory
 from llmactors.config import KEYS_IN_REDIS, Settings, parse_rate
 from llmactors.gateway.actor import GatewayActor
 from llmactors.gateway.app import App
-from llmactors.gateway.health import TreeSource
 from llmactors.gateway.limit_check import LimitCheck
+from llmactors.gateway.operators import OperatedNode, TreeSource
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.settings import GatewaySettings
@@ -40,8 +40,8 @@ def gateway(
     limit_check: LimitCheck,
     queue_hint: QueueHint | None = None,
 ) -> ActorSpec:
-    """The front. `queue_hint`: where the ledger is a trip away."""
-    # These outlive the gateway's incarnations: a crash opens the doors to nobody, and closes them to nobody.
+    """The gateway. `queue_hint` is for a ledger that is a round trip away."""
+    # Tickets and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
     auth = Authenticator(
         settings.api_key, keyring=keyring, tickets=tickets, attempts=FailedAttempts(settings.max_auth_failures)
     )
@@ -66,8 +66,17 @@ def gateway(
             ledger_is_up=ledger_is_up,
             limit_check=limit_check,
             queue_hint=queue_hint,
+            auth=auth,
         )
-        app = App(service, auth, tree, access_log=settings.access_log, allowed_origins=settings.allowed_origins)
+        node = OperatedNode(
+            problems=service.problems,
+            tree=tree,
+            metrics=metrics,
+            directory=directory,
+            draining=lambda: service.draining,
+            ledger_statistics=service.ledger_statistics,
+        )
+        app = App(service, node, access_log=settings.access_log, allowed_origins=settings.allowed_origins)
         return app, service
 
     return ActorSpec("gateway", make, grace_s=0.5)

@@ -11,7 +11,8 @@ from llmactors.batcher.messages import DrainBatcher
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.cluster.node_record import ModelReport, NodeLoad, NodeRecord, Role
 from llmactors.config import Settings
-from llmactors.gateway.operators import OperatorsActor, OperatorsApp
+from llmactors.gateway.actor import OperatorsActor
+from llmactors.gateway.operators import OperatedNode
 from llmactors.http.server import ListeningSocket
 from llmactors.system import wiring
 from llmactors.system.cluster_node import ClusterNode, reachable
@@ -44,8 +45,14 @@ class WorkerNode(ClusterNode):
         self._batchers = made.batchers
         infra = self._infra()
         if listening is not None:
-            app = OperatorsApp(self.problems, self.metrics.render, self.statistics)
-            infra.append(ActorSpec("operators", lambda: OperatorsActor(app, listening), grace_s=0.5))
+            node = OperatedNode(
+                problems=self.problems,
+                tree=self.statistics,
+                metrics=self.metrics,
+                directory=self.directory,
+                draining=lambda: self.draining,
+            )
+            infra.append(ActorSpec("operators", lambda: OperatorsActor(node, listening), grace_s=0.5))
         root = wiring.node_of(infra, (made.backends, *made.batchers))
         self.tree = Tree(root, observer=LoggingObserver(self.metrics))
         self.metrics.on_scrape(lambda: fill_mailbox_gauges(self.tree, self.metrics))

@@ -16,6 +16,17 @@ from llmactors.messages import Finished, Terminal, Usage
 _encode = msgspec.json.encode
 
 KEEP_ALIVE = b": keep-alive\n\n"
+EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "One event. `data` is JSON; `id` is the number from which a client can follow the stream.",
+    "properties": {
+        "event": {"enum": ["token", "done", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+    },
+    "required": ["event", "data"],
+}
+"""One SSE event, for the OpenAPI document."""
 
 
 class Renderer(Protocol):

@@ -1,32 +1,25 @@
-"""The hot routes, on plain ASGI in front of Quart: `POST /v1/generate`, and `GET` and `DELETE /v1/streams/{id}`."""
+"""`POST /v1/generate`, and `GET` and `DELETE /v1/streams/{id}`."""
 
 import time
 
 import attrs
 
 from llmactors.access.authentication import Caller
-from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, from_code
+from llmactors.errors import InvalidRequest, LlmactorsError, from_code
 from llmactors.gateway.admission import Admission
-from llmactors.gateway.body import convert, deadline_of, parse_object
+from llmactors.gateway.body import convert, deadline_of, read_object
 from llmactors.gateway.native.events import SseRenderer, render_cut, usage_object
 from llmactors.gateway.native.schema import GenerateBody
 from llmactors.gateway.request_service import RequestService, cut_error
-from llmactors.gateway.streaming.sse_stream import SseStream
+from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower
 from llmactors.messages import Failed, Finished
 
-SSE_HEADERS: list[Header] = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
-SSE_TYPE = "text/event-stream; charset=utf-8"
-
 
 async def generate(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/generate`: JSON, or SSE with `"stream": true`."""
-    if exchange.scope["method"] != "POST":
-        raise MethodNotAllowed("use POST", allowed=("POST",))
-    limits = service.settings
-    raw = await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)
-    body = convert(parse_object(raw), GenerateBody)
+    body = convert(await read_object(service.settings, exchange), GenerateBody)
     if (deadline_ms := deadline_of(exchange.header(b"x-request-deadline"))) is not None:
         left_ms = deadline_ms - round(time.time() * 1000)
         body = attrs.evolve(body, deadline_ms=left_ms if body.deadline_ms is None else min(left_ms, body.deadline_ms))
@@ -39,20 +32,20 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
             await _whole(service, exchange, follower, admission)
 
 
-async def stream(service: RequestService, exchange: Exchange, caller: Caller) -> None:
-    """`GET /v1/streams/{id}`: the events after `Last-Event-ID` or `?after=`. `DELETE`: cancel."""
-    request_id = exchange.scope["path"].removeprefix("/v1/streams/")
-    method = exchange.scope["method"]
-    if method == "DELETE":
-        was_running = await service.cancel(caller, request_id)
-        await exchange.answer(200, {"id": request_id, "cancelled": was_running})
-        return
-    if method != "GET":
-        raise MethodNotAllowed("use GET to follow a stream, DELETE to cancel it", allowed=("GET", "DELETE"))
+async def cancel(service: RequestService, exchange: Exchange, caller: Caller) -> None:
+    """`DELETE /v1/streams/{id}`: ends a stream."""
+    request_id = exchange.parameters["id"]
+    was_running = await service.cancel(caller, request_id)
+    await exchange.answer(200, {"id": request_id, "cancelled": was_running})
+
+
+async def follow(service: RequestService, exchange: Exchange, caller: Caller) -> None:
+    """`GET /v1/streams/{id}`: the events after `Last-Event-ID` or `?after=`."""
+    request_id = exchange.parameters["id"]
     follower = await service.follow(caller, request_id, _after(exchange))
     exchange.request_id = request_id
     if follower is None:
-        # What a browser's EventSource understands as: it is over, do not reconnect.
+        # A browser's EventSource understands 204 as: the stream is over, do not reconnect.
         await exchange.empty(204)
         return
     with follower:
@@ -78,9 +71,9 @@ def _after(exchange: Exchange) -> int:
 async def _stream(
     service: RequestService, exchange: Exchange, follower: Follower, headers: list[Header], *, is_new: bool
 ) -> None:
-    """Everything after the follower's cursor, as SSE, until the end or until the client is gone.
+    """Sends everything after the follower's cursor as SSE, until the end of the stream or of the client.
 
-    `is_new`: its first token is the request's first.
+    `is_new`: the stream begins with the first token of its request.
     """
     timing, metrics = service.settings.timing, service.metrics
     renderer = SseRenderer(exchange.request_id)
@@ -94,7 +87,7 @@ async def _stream(
             if scope.cancelled_caught:
                 raise cut_error()
         except LlmactorsError as error:
-            # Too late for a status: what stands in no log can still be followed on from the last event.
+            # Too late for another status. The client can still follow the stream on from its last event.
             exchange.code = error.code
             await exchange.write(render_cut(exchange.request_id, error), more=False)
 
@@ -102,7 +95,7 @@ async def _stream(
 
 
 async def _whole(service: RequestService, exchange: Exchange, follower: Follower, admission: Admission) -> None:
-    """The answer as one JSON object. With its only reader gone, the request is cancelled."""
+    """Sends the answer as one JSON object. A client that disconnects before cancels its request."""
     done = False
     with service.cuttable() as scope:
         done = await exchange.while_connected(follower.wait_end)

@@ -1,4 +1,4 @@
-"""The JSON that clients send to the native routes."""
+"""The JSON of the native routes, in both directions."""
 
 import time
 from typing import Annotated
@@ -7,7 +7,7 @@ import attrs
 import msgspec
 
 from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
-from llmactors.messages import GenerateRequest
+from llmactors.messages import FinishReason, GenerateRequest
 
 
 @attrs.frozen(kw_only=True)
@@ -74,3 +74,39 @@ class CancelOp:
     """`{"op":"cancel"}` on a WebSocket."""
 
     id: NonEmpty
+
+
+@attrs.frozen
+class UsageCounts:
+    """The number of tokens of a prompt and its answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+@attrs.frozen
+class Generated:
+    """The body of a whole answer of `POST /v1/generate`."""
+
+    id: str
+    model: str
+    text: str
+    finish_reason: FinishReason
+    usage: UsageCounts
+
+
+@attrs.frozen
+class Cancelled:
+    """The body of an answer of `DELETE /v1/streams/{id}`. `cancelled` is false where the stream had ended before."""
+
+    id: str
+    cancelled: bool
+
+
+@attrs.frozen
+class SocketTicket:
+    """The body of an answer of `POST /v1/ws/tickets`. A ticket opens one WebSocket."""
+
+    ticket: str
+    expires_in_s: int

@@ -20,7 +20,6 @@ import trio
 from llmactors.access.authentication import Caller
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded
 from llmactors.gateway.body import convert, parse_object
-from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.native.events import JsonRenderer
 from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody
@@ -39,20 +38,18 @@ POLICY_VIOLATION = 1008
 """The close code of a server that refuses to go on with this client. The same section."""
 
 CLOSE_S = 1.0
-"""How long a client may take to answer a close."""
+"""The time in which a client must answer a close frame."""
+
+Refused = Callable[[], Awaitable[None]]
+"""Returns once the caller's key is not valid any more."""
+SocketHandler = Callable[[RequestService, Caller, Receive, Send, list[Header], Refused], Awaitable[None]]
 
 
-async def refuse_handshake(send: Send, error: LlmactorsError, request_id: str, headers: list[Header]) -> None:
-    """Answers a handshake with an error, in HTTP."""
-    data = msgspec.json.encode(NATIVE_ERRORS.body(error, request_id))
-    answer = [
-        ("content-type", "application/json"),
-        ("content-length", str(len(data))),
-        *headers,
-        *NATIVE_ERRORS.headers(error),
-    ]
-    await send({"type": "websocket.http.response.start", "status": error.status, "headers": wire_headers(answer)})
-    await send({"type": "websocket.http.response.body", "body": data, "more_body": False})
+async def serve_socket(
+    service: RequestService, caller: Caller, receive: Receive, send: Send, headers: list[Header], refused: Refused
+) -> None:
+    """Serves one WebSocket to its end. `headers` go with the response to the handshake."""
+    await SocketSession(service, caller, receive, send, refused).run(headers)
 
 
 class SocketSession:

@@ -6,6 +6,8 @@ They decide by the status, and by `x-should-retry` and `retry-after`, whether to
 import re
 from typing import Any
 
+import attrs
+
 from llmactors.errors import ClientError, InvalidRequest, LlmactorsError
 from llmactors.gateway.errors import NativeErrors
 from llmactors.gateway.limit_reached import LimitReached
@@ -32,6 +34,23 @@ class InvalidParameter(InvalidRequest):
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
         self.param = param
+
+
+@attrs.frozen
+class OpenAIErrorDetail:
+    """An error as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+@attrs.frozen
+class OpenAIErrorBody:
+    """The body of every error response of the OpenAI routes."""
+
+    error: OpenAIErrorDetail
 
 
 class OpenAIErrors(NativeErrors):

@@ -98,7 +98,7 @@ class ChatBody(Common):
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
 
-    def asks(self, deadline_ms: int | None) -> list["OneAsk"]:
+    def choices(self, deadline_ms: int | None) -> list["ChoiceBody"]:
         """One for each choice."""
         messages = tuple(
             read_message("messages", f"messages[{number}]", message) for number, message in enumerate(self.messages)
@@ -106,7 +106,7 @@ class ChatBody(Common):
         most = self.max_completion_tokens or self.max_tokens
         count = self.n or 1
         return [
-            OneAsk.of(
+            ChoiceBody.of(
                 self,
                 number,
                 deadline_ms,
@@ -126,7 +126,7 @@ class CompletionBody(Common):
     prompt: str | list[Any]
     max_tokens: Count | None = None
 
-    def asks(self, deadline_ms: int | None) -> list["OneAsk"]:
+    def choices(self, deadline_ms: int | None) -> list["ChoiceBody"]:
         """One for each choice of each prompt."""
         prompts = _read_prompts(self.prompt)
         if not prompts or not all(prompts):
@@ -138,14 +138,14 @@ class CompletionBody(Common):
             )
         most = self.max_tokens or DEFAULT_COMPLETION_TOKENS
         return [
-            OneAsk.of(self, number, deadline_ms, most, prompt=prompt, choices=count, fit=self.max_tokens is None)
+            ChoiceBody.of(self, number, deadline_ms, most, prompt=prompt, choices=count, fit=self.max_tokens is None)
             for prompt in prompts
             for number in range(self.n or 1)
         ]
 
 
 @attrs.frozen(kw_only=True)
-class OneAsk:
+class ChoiceBody:
     """One choice: a request of its own in the ledger."""
 
     model: str
@@ -179,7 +179,7 @@ class OneAsk:
         messages: tuple[ChatMessage, ...] = (),
         choices: int = 1,
         fit: bool = False,
-    ) -> "OneAsk":
+    ) -> "ChoiceBody":
         """The `number`-th of `choices`. Those of one seed differ, and each is the same another time."""
         return cls(
             model=body.model,

@@ -9,9 +9,12 @@ from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.native.events import Renderer
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.streaming.pump import MAX_EVENTS, StreamTiming, pieces
-from llmactors.http.exchange import Exchange
+from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed
+
+SSE_HEADERS: list[Header] = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
+SSE_TYPE = "text/event-stream; charset=utf-8"
 
 
 class SseStream:

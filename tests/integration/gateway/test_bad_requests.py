@@ -65,11 +65,9 @@ TABLE = [
     Bad(400, "INVALID_REQUEST", "a whole number", "GET", f"/v1/streams/x?after={'9' * 5000}"),
     Bad(400, "INVALID_REQUEST", "a whole number", "GET", "/v1/streams/x?after=1.5"),
     Bad(400, "INVALID_REQUEST", "unknown query parameter `since`", "GET", "/v1/streams/x?since=1"),
-    Bad(404, "NOT_FOUND", "no such route", "GET", "/v1/nothing"),
-    Bad(404, "NOT_FOUND", "no such route", "GET", "/v1//tree"),
+    Bad(404, "NOT_FOUND", "no such route", "GET", "/nothing"),
     Bad(404, "NOT_FOUND", "no such route", "POST", "//v1/generate", body={"prompt": "p"}),
     Bad(404, "NOT_FOUND", "no such route", "GET", "/livez/"),
-    Bad(404, "NOT_FOUND", "no such route", "POST", "/v1/generate/", body={"prompt": "p"}),
     Bad(400, "INVALID_REQUEST", "is a WebSocket", "GET", "/v1/ws"),
 ]
 
@@ -117,8 +115,10 @@ async def test_bad_requests_get_clear_errors(nothing_left: NothingLeft) -> None:
 
 
 ROUTES = {
-    "/v1/generate": {"POST"},
-    "/v1/streams/req_x": {"GET", "DELETE"},
+    "/v1/generate": {"POST", "OPTIONS"},
+    "/v1/streams/req_x": {"GET", "DELETE", "OPTIONS"},
+    "/v1/ws": {"GET", "OPTIONS"},
+    "/v1/ws/tickets": {"POST", "OPTIONS"},
     "/livez": {"GET", "HEAD", "OPTIONS"},
     "/readyz": {"GET", "HEAD", "OPTIONS"},
     "/healthz": {"GET", "HEAD", "OPTIONS"},
@@ -143,11 +143,33 @@ async def test_wrong_method_is_405_with_allow_header(nothing_left: NothingLeft) 
                     assert_error(answer, Bad(405, "METHOD_NOT_ALLOWED", "use "))
 
 
-async def test_head_and_options_of_operators_routes_work() -> None:
+async def test_options_says_what_is_allowed_on_every_route() -> None:
     async with local_node() as node:
-        assert (await node.client.head("/livez")).status_code == 200
-        response = await node.client.options("/livez")
-        assert (response.status_code, set(response.headers["allow"].split(", "))) == (200, ROUTES["/livez"])
+        for path, allowed in ROUTES.items():
+            response = await node.client.options(path)
+            assert (response.status_code, set(response.headers["allow"].split(", "))) == (200, allowed), path
+            assert response.content == b""
+        assert (await node.client.options("/v1/nothing")).status_code == 404
+
+
+async def test_head_has_the_head_of_get_without_the_body() -> None:
+    async with local_node() as node:
+        for path in ("/livez", "/healthz", "/v1/tree", "/v1/models", "/v1/models/mock", "/openapi.json"):
+            answer = await ask(node, "HEAD", path)
+            assert (answer.status, answer.body) == (200, b""), path
+            assert int(answer.headers["content-length"]) > 0, path
+            assert answer.headers["content-type"] == "application/json", path
+
+
+async def test_unknown_route_below_v1_has_openais_error() -> None:
+    async with local_node() as node:
+        for method, path in (("GET", "/v1/nothing"), ("GET", "/v1//tree"), ("POST", "/v1/generate/"), ("PUT", "/v1/")):
+            answer = await ask(node, method, path)
+            error = json.loads(answer.body)["error"]
+            assert answer.status == 404, path
+            assert (error["type"], error["code"]) == ("not_found_error", "not_found"), path
+            assert "no such route" in error["message"]
+            assert answer.headers["x-request-id"].startswith("req_")
 
 
 OPEN = ("/livez", "/readyz", "/healthz", "/metrics")
@@ -156,7 +178,7 @@ CLOSED = (
     "/v1/tree",
     "/v1/streams/req_x",
     "/v1/ws",
-    "/v1/nothing",
+    "/nothing",
     "/",
     "//v1//tree",
     "/livez/../v1/tree",

@@ -172,7 +172,7 @@ async def test_body_that_is_no_request_is_refused() -> None:
         Wrong({}, "at most", None, status=413, code="too_large").check(large, "too large")
         method = await node.client.get(CHAT)
         Wrong({}, "use POST", None, status=405, code="method_not_allowed").check(method, "GET")
-        assert method.headers["allow"] == "POST"
+        assert method.headers["allow"] == "POST, OPTIONS"
         absent = await node.client.get("/v1/models/other")
         Wrong({}, "no such model", None, status=404, kind="not_found_error", code="not_found").check(absent, "model")
 

@@ -329,6 +329,6 @@ async def test_same_idempotency_key_is_the_same_response() -> None:
 
 async def test_other_methods_and_paths_are_refused(node: LocalNode) -> None:
     assert (await node.client.get("/v1/responses")).status_code == 405
-    assert (await node.client.get("/v1/responses/resp_1/cancel")).headers["allow"] == "POST"
+    assert (await node.client.get("/v1/responses/resp_1/cancel")).headers["allow"] == "POST, OPTIONS"
     assert (await node.client.get("/v1/responses/resp_1/input_items")).status_code == 404
     assert (await node.client.post("/v1/responses", content=b"{")).status_code == 400

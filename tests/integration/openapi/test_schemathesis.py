@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from llmactors.gateway.openapi.document import OPERATIONS
+from llmactors.gateway.routes import ROUTES
 from llmactors.testing.node import LocalNode, local_node, mock_model
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(170)]
@@ -63,4 +63,4 @@ async def schemathesis(node: LocalNode, folder: Path, *options: str) -> str:
 async def test_schemathesis_finds_no_violation(tmp_path: Path) -> None:
     async with local_node(mock_model("context=32")) as node:
         report = await schemathesis(node, tmp_path, "--phases=coverage,fuzzing", "--max-examples=4")
-    assert f"Tested: {len(OPERATIONS)}" in report
+    assert f"Tested: {len(ROUTES)}" in report

@@ -7,12 +7,12 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
-from llmactors.access.authentication import Authenticator
 from llmactors.backends.base import Batching, Capabilities, Takeover
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.errors import Unavailable
 from llmactors.gateway.app import App
 from llmactors.gateway.limit_check import LimitCheck
+from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.exchange import Scope
@@ -23,6 +23,17 @@ from llmactors.telemetry import Metrics
 
 VERSION = {"http_version": "1.1"}
 READY = ModelStatus(ModelState.READY, Capabilities(4, 100, Takeover.EXACT, Batching.CONTINUOUS))
+
+
+def operated(service: RequestService, directory: ModelDirectory, metrics: Metrics) -> OperatedNode:
+    return OperatedNode(
+        problems=service.problems,
+        tree=lambda: None,  # type: ignore[arg-type,return-value]
+        metrics=metrics,
+        directory=directory,
+        draining=lambda: service.draining,
+        ledger_statistics=service.ledger_statistics,
+    )
 
 
 class Rig:
@@ -36,7 +47,7 @@ class Rig:
         self.service = RequestService(
             GatewaySettings(), ledger=self.ledger, directory=directory, metrics=self.metrics, limit_check=LimitCheck()
         )
-        self.app = App(self.service, Authenticator(None), lambda: None, access_log=False)  # type: ignore[arg-type,return-value]
+        self.app = App(self.service, operated(self.service, directory, self.metrics))
         self.inbox = Inbox()
         self.sent: list[MutableMapping[str, Any]] = []
 

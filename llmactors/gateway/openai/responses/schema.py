@@ -16,9 +16,9 @@ from llmactors.gateway.openai.schema import (
     DEFAULT_CHAT_TOKENS,
     NOTHING,
     UNSERVED,
+    ChoiceBody,
     Common,
     Count,
-    OneAsk,
     read_fields,
     read_message,
 )
@@ -61,7 +61,7 @@ class ResponseBody(Common):
     metadata: Metadata | None = None
     text: dict[str, Any] | None = None
 
-    def ask(self, deadline_ms: int | None, background_s: float) -> OneAsk:
+    def choice(self, deadline_ms: int | None, background_s: float) -> ChoiceBody:
         """The request. In the background it lives without a reader for `background_s`. Raises `Refused`."""
         for name, value in (self.text or {}).items():
             if name in _PLAIN_TEXT and value not in _PLAIN_TEXT[name]:
@@ -82,8 +82,8 @@ class ResponseBody(Common):
         )
         most = self.max_output_tokens or DEFAULT_CHAT_TOKENS
         fit = self.max_output_tokens is None
-        ask = OneAsk.of(self, 0, deadline_ms, most, messages=tuple(messages), fit=fit)
-        return attrs.evolve(ask, note=kept.note, grace_s=background_s if self.background else None)
+        choice = ChoiceBody.of(self, 0, deadline_ms, most, messages=tuple(messages), fit=fit)
+        return attrs.evolve(choice, note=kept.note, grace_s=background_s if self.background else None)
 
     def _messages(self) -> list[ChatMessage]:
         if not self.input:

@@ -29,9 +29,9 @@ BODIES = st.builds(
     st.dictionaries(st.sampled_from(NAMES), JSON, max_size=2),
 )
 READERS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "chat": lambda fields: read_chat(fields).asks(None),
-    "completion": lambda fields: read_completion(fields).asks(None),
-    "response": lambda fields: read_response(fields).ask(None, background_s=1),
+    "chat": lambda fields: read_chat(fields).choices(None),
+    "completion": lambda fields: read_completion(fields).choices(None),
+    "response": lambda fields: read_response(fields).choice(None, background_s=1),
 }
 
 

@@ -7,18 +7,18 @@ import pytest
 from llmactors.errors import InvalidRequest, from_code
 from llmactors.gateway.body import deadline_of
 from llmactors.gateway.openai.errors import InvalidParameter, error_object
-from llmactors.gateway.openai.schema import OneAsk, read_chat, read_completion
+from llmactors.gateway.openai.schema import ChoiceBody, read_chat, read_completion
 from llmactors.messages import ChatMessage
 
 USER = {"role": "user", "content": "hi"}
 
 
-def chat(**fields: Any) -> list[OneAsk]:
-    return read_chat({"model": "m", "messages": [USER], **fields}).asks(None)
+def chat(**fields: Any) -> list[ChoiceBody]:
+    return read_chat({"model": "m", "messages": [USER], **fields}).choices(None)
 
 
-def completion(**fields: Any) -> list[OneAsk]:
-    return read_completion({"model": "m", "prompt": "hi", **fields}).asks(None)
+def completion(**fields: Any) -> list[ChoiceBody]:
+    return read_completion({"model": "m", "prompt": "hi", **fields}).choices(None)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_conversation_is_kept_as_sent() -> None:
         {"role": "assistant", "content": None, "refusal": None},
         {"role": "system", "content": ""},
     ]
-    [ask] = read_chat({"model": "m", "messages": messages}).asks(None)
+    [ask] = read_chat({"model": "m", "messages": messages}).choices(None)
     assert ask.messages == (
         ChatMessage("system", "Be brief."),
         ChatMessage("user", "a\nb"),

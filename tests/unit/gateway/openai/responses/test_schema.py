@@ -11,7 +11,7 @@ from llmactors.messages import ChatMessage, GenerateRequest
 
 
 def request(**fields: Any) -> GenerateRequest:
-    ask = read_response({"model": "m", "input": "hi", **fields}).ask(None, background_s=60)
+    ask = read_response({"model": "m", "input": "hi", **fields}).choice(None, background_s=60)
     return ask.to_request("req_1", model="m", tenant="t", resume_grace_s=1)
 
 

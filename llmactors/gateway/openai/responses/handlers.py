@@ -5,54 +5,28 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmactors.access.authentication import Caller
-from llmactors.errors import Expired, LlmactorsError, MethodNotAllowed, NotFound, from_code
+from llmactors.errors import Expired, LlmactorsError, NotFound, from_code
 from llmactors.gateway.admission import Admission
-from llmactors.gateway.body import deadline_of, parse_object
-from llmactors.gateway.native.generate import SSE_HEADERS, SSE_TYPE
+from llmactors.gateway.body import deadline_of, read_object
+from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.responses.events import EventRenderer
 from llmactors.gateway.openai.responses.schema import read_query, read_response
 from llmactors.gateway.openai.responses.view import ResponseView, request_id
-from llmactors.gateway.openai.routes import TIMING_HEADER, Choices
 from llmactors.gateway.request_service import RequestService, cut_error
-from llmactors.gateway.streaming.sse_stream import SseStream
+from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower
 from llmactors.messages import Failed, GenerateRequest
 
-PATH = "/v1/responses"
 
-
-def serves(path: str) -> bool:
-    """Whether a path is one of these routes."""
-    return path == PATH or path.startswith(PATH + "/")
-
-
-async def handle(service: RequestService, exchange: Exchange, caller: Caller) -> None:
-    """Any of these routes."""
-    exchange.timing_header = TIMING_HEADER
-    name, _, action = exchange.scope["path"].removeprefix(PATH).removeprefix("/").partition("/")
-    if not name:
-        _expect(exchange, "POST", "use POST to create a response")
-        await _create(service, exchange, caller)
-    elif not action:
-        hint = "use GET; a response is forgotten by itself, a while after its end, and POST …/cancel ends it now"
-        _expect(exchange, "GET", hint)
-        await _retrieve(service, exchange, caller, name)
-    elif action == "cancel":
-        _expect(exchange, "POST", "use POST to cancel a response")
-        await _cancel(service, exchange, caller, name)
-    else:
-        raise NotFound("there is no such route")
-
-
-async def _create(service: RequestService, exchange: Exchange, caller: Caller) -> None:
-    limits = service.settings
-    body = read_response(parse_object(await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)))
-    ask = body.ask(deadline_of(exchange.header(b"x-request-deadline")), limits.background_s)
+async def create(service: RequestService, exchange: Exchange, caller: Caller) -> None:
+    """`POST /v1/responses`."""
+    body = read_response(await read_object(service.settings, exchange))
+    choice = body.choice(deadline_of(exchange.header(b"x-request-deadline")), service.settings.background_s)
     key = exchange.idempotency_key
     if body.background:
         # From here on it is nobody's to give up.
-        admission = await service.admit(caller, ask, key)
+        admission = await service.admit(caller, choice, key)
         exchange.request_id = admission.request.id
         shown = _shown(admission.request)
         if body.stream:
@@ -63,8 +37,8 @@ async def _create(service: RequestService, exchange: Exchange, caller: Caller) -
         payload = await _now(service, caller, shown) if admission.keyed else shown.object(shown.first_status)
         await exchange.answer(200, payload, admission.headers)
         return
-    async with Choices(service) as choices:
-        await choices.admit(caller, [ask], key)
+    async with AdmittedChoices(service) as choices:
+        await choices.admit(caller, [choice], key)
         [admission], [follower] = choices.admissions, choices.followers
         exchange.request_id = admission.request.id
         shown = _shown(admission.request)
@@ -76,10 +50,11 @@ async def _create(service: RequestService, exchange: Exchange, caller: Caller) -
         choices.answered = done
 
 
-async def _retrieve(service: RequestService, exchange: Exchange, caller: Caller, name: str) -> None:
+async def retrieve(service: RequestService, exchange: Exchange, caller: Caller) -> None:
+    """`GET /v1/responses/{id}`."""
     query = read_query(exchange.scope["query_string"].decode("latin-1"))
     with _found():
-        shown = await _own(service, caller, name)
+        shown = await _own(service, caller, exchange.parameters["id"])
         exchange.request_id = shown.request.id
         if not query.stream:
             await exchange.answer(200, await _now(service, caller, shown))
@@ -89,17 +64,18 @@ async def _retrieve(service: RequestService, exchange: Exchange, caller: Caller,
         await _stream(service, exchange, follower, EventRenderer(shown, query.starting_after), [], is_new=False)
 
 
-async def _cancel(service: RequestService, exchange: Exchange, caller: Caller, name: str) -> None:
+async def cancel(service: RequestService, exchange: Exchange, caller: Caller) -> None:
+    """`POST /v1/responses/{id}/cancel`."""
     limits = service.settings
     await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)
     with _found():
-        shown = await _own(service, caller, name)
+        shown = await _own(service, caller, exchange.parameters["id"])
         exchange.request_id = shown.request.id
         await service.cancel(caller, shown.request.id)
         await exchange.answer(200, await _now(service, caller, shown))
 
 
-async def _whole(service: RequestService, exchange: Exchange, choices: Choices, shown: ResponseView) -> bool:
+async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedChoices, shown: ResponseView) -> bool:
     """Whether the client was there to get it."""
     [follower], [admission] = choices.followers, choices.admissions
     connected = False
@@ -178,8 +154,3 @@ def _found() -> Iterator[None]:
         yield
     except (NotFound, Expired):
         raise NotFound("there is no such response, or it is no longer kept") from None
-
-
-def _expect(exchange: Exchange, method: str, hint: str) -> None:
-    if exchange.scope["method"] != method:
-        raise MethodNotAllowed(hint, allowed=(method,))

@@ -1,0 +1,27 @@
+"""`/v1/models`: the models that a caller can use."""
+
+from typing import Any
+
+from llmactors.access.authentication import Caller
+from llmactors.errors import NotFound
+from llmactors.gateway.request_service import RequestService
+from llmactors.http.exchange import Exchange
+
+
+async def list_models(service: RequestService, exchange: Exchange, caller: Caller) -> None:
+    """`GET /v1/models`."""
+    models = [_model(name) for name in service.models_for(caller)]
+    await exchange.answer(200, {"object": "list", "data": models})
+
+
+async def show_model(service: RequestService, exchange: Exchange, caller: Caller) -> None:
+    """`GET /v1/models/{model}`. Raises `NotFound` for a model that the caller cannot use."""
+    names = service.models_for(caller)
+    name = exchange.parameters["model"]
+    if name not in names:
+        raise NotFound(f"there is no such model; there are: {', '.join(names) or 'none'}")
+    await exchange.answer(200, _model(name))
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "llmactors"}

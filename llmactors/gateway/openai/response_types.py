@@ -1,0 +1,126 @@
+"""The bodies of whole answers of the OpenAI routes, for the OpenAPI document. `render` makes answers piece by piece."""
+
+from typing import Any, Literal
+
+import attrs
+
+from llmactors.gateway.native.schema import UsageCounts
+
+
+@attrs.frozen
+class AssistantMessage:
+    """The text that the model generated."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+@attrs.frozen
+class ChatChoice:
+    """One of the `n` answers."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: None
+    finish_reason: Literal["stop", "length"]
+
+
+@attrs.frozen
+class ChatCompletion:
+    """The body of a whole answer of `POST /v1/chat/completions`."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: UsageCounts
+
+
+@attrs.frozen
+class CompletionChoice:
+    """One of the `n` answers."""
+
+    index: int
+    text: str
+    logprobs: None
+    finish_reason: Literal["stop", "length"]
+
+
+@attrs.frozen
+class Completion:
+    """The body of a whole answer of `POST /v1/completions`."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: UsageCounts
+
+
+@attrs.frozen
+class Model:
+    """A model that clients can use."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+@attrs.frozen
+class ModelList:
+    """All models that the caller can use."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+@attrs.frozen
+class OutputText:
+    """The text that the model generated."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any]
+    logprobs: list[Any]
+
+
+@attrs.frozen
+class OutputMessage:
+    """The one item of a response's output."""
+
+    id: str
+    type: Literal["message"]
+    status: Literal["in_progress", "completed", "incomplete"]
+    role: Literal["assistant"]
+    content: list[OutputText]
+
+
+@attrs.frozen
+class ResponseUsage:
+    """The number of tokens of the response."""
+
+    input_tokens: int
+    input_tokens_details: dict[str, int]
+    output_tokens: int
+    output_tokens_details: dict[str, int]
+    total_tokens: int
+
+
+@attrs.frozen
+class ResponseObject:
+    """A response as it is now. It also has the parameters of the request that created it."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    background: bool
+    error: dict[str, str] | None
+    incomplete_details: dict[str, str] | None
+    model: str
+    output: list[OutputMessage]
+    usage: ResponseUsage | None

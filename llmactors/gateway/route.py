@@ -1,0 +1,93 @@
+"""One entry of the table of routes: everything about a route stands in its entry."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import attrs
+from quart import Response
+
+from llmactors.access.authentication import Caller
+from llmactors.errors import InternalError, LlmactorsError, RateLimited, Unauthenticated, Unavailable
+from llmactors.gateway.native.websocket import SocketHandler
+from llmactors.gateway.operators import OperatedNode
+from llmactors.gateway.request_service import RequestService
+from llmactors.http.exchange import ErrorRenderer, Exchange
+
+Schema = dict[str, Any]
+"""A JSON schema, or a part of one."""
+Handler = Callable[[RequestService, Exchange, Caller], Awaitable[None]]
+"""Answers a request on the exchange itself: for the routes of which there are many requests."""
+Page = Callable[[OperatedNode], Awaitable[Response]]
+"""Answers a request by Quart: for operators, and for documents."""
+
+_KEYED: tuple[type[LlmactorsError], ...] = (Unauthenticated, RateLimited, Unavailable)
+"""What every route that asks for a key can refuse: after too many wrong keys an address must wait, and the keys may be
+in a Redis that is away."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Family:
+    """The routes of one API, which have the form of their errors in common."""
+
+    tag: str
+    errors: ErrorRenderer
+    error_body: type
+    """The type that `errors` renders."""
+    counted: bool = True
+    """Whether the requests are requests of clients, which the request metrics count and the access log shows."""
+    timing_header: str | None = None
+    """The response header with the milliseconds until the response began; None for no header."""
+
+
+@attrs.frozen(kw_only=True)
+class ResponseSpec:
+    """What a status of a route means, for the OpenAPI document."""
+
+    description: str
+    body: Any = None
+    """The type of the JSON body; None for no JSON body."""
+    event: Schema | None = None
+    """The schema of each server-sent event, where the response can be a stream."""
+    media: str = ""
+    """The content type of a body that is neither JSON nor a stream."""
+    limited: bool = False
+    """Whether the response has headers that show the caller's limits."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Route:
+    """One method of one path. Exactly one of `handler`, `page` and `socket` serves it."""
+
+    method: str
+    path: str
+    family: Family
+    name: str
+    """The operation's id in the OpenAPI document."""
+    summary: str
+    handler: Handler | None = None
+    page: Page | None = None
+    socket: SocketHandler | None = None
+    body: Any = None
+    """The type of the JSON that clients send; None for none."""
+    body_schema: Schema = attrs.field(factory=dict)
+    """What to add to the schema of `body` because the type cannot say it."""
+    parameters: tuple[Schema, ...] = ()
+    responses: Mapping[int, ResponseSpec]
+    raises: tuple[type[LlmactorsError], ...] = ()
+    """The errors that the handler can refuse a request with, beside those of every route."""
+    is_open: bool = False
+    """Whether the route asks for no key, also where the node has keys."""
+    head: bool = True
+    """Whether HEAD is answered as GET without the body. A stream has no such answer."""
+    on_worker: bool = False
+    """Whether a worker serves the route too, on its operators' port."""
+
+    def __attrs_post_init__(self) -> None:
+        if sum(each is not None for each in (self.handler, self.page, self.socket)) != 1:
+            raise ValueError(f"{self.method} {self.path} needs exactly one of `handler`, `page` and `socket`")
+
+    @property
+    def errors(self) -> tuple[type[LlmactorsError], ...]:
+        """All errors that a request can be refused with."""
+        common = (InternalError,) if self.is_open else (*_KEYED, InternalError)
+        return tuple(dict.fromkeys((*common, *self.raises)))

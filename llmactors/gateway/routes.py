@@ -1,0 +1,315 @@
+"""The table of routes. A new route is one entry here, and its handler.
+
+The table decides which request reaches which handler, and what 404, 405, HEAD and OPTIONS are answered with; which
+routes ask for a key; the form of errors; what is counted and logged; what a worker serves to its operators; and the
+OpenAPI document.
+"""
+
+from typing import Any
+
+from quart import Response
+
+from llmactors.errors import (
+    BackendFailed,
+    Conflict,
+    ContextExceeded,
+    DeadlineExceeded,
+    Expired,
+    Forbidden,
+    Interrupted,
+    InvalidRequest,
+    LlmactorsError,
+    NotFound,
+    Overloaded,
+    Poisoned,
+    RequestTimeout,
+    TooLarge,
+)
+from llmactors.gateway import operators
+from llmactors.gateway.errors import NATIVE_ERRORS, ErrorBody
+from llmactors.gateway.native import generate, tickets
+from llmactors.gateway.native.events import EVENT_SCHEMA
+from llmactors.gateway.native.schema import Cancelled, GenerateBody, Generated, SocketTicket
+from llmactors.gateway.native.websocket import serve_socket
+from llmactors.gateway.openai import body_schemas, completions, models
+from llmactors.gateway.openai.errors import OPENAI_ERRORS, OpenAIErrorBody
+from llmactors.gateway.openai.response_types import ChatCompletion, Completion, Model, ModelList, ResponseObject
+from llmactors.gateway.openai.responses import handlers as responses
+from llmactors.gateway.openai.responses.schema import ResponseBody
+from llmactors.gateway.openai.schema import ChatBody, CompletionBody
+from llmactors.gateway.openapi import encoded_document, header, path_parameter, query
+from llmactors.gateway.route import Family, ResponseSpec, Route
+
+NATIVE = Family(tag="native", errors=NATIVE_ERRORS, error_body=ErrorBody)
+OPENAI = Family(tag="openai", errors=OPENAI_ERRORS, error_body=OpenAIErrorBody, timing_header="openai-processing-ms")
+OPERATORS = Family(tag="operators", errors=NATIVE_ERRORS, error_body=ErrorBody, counted=False)
+
+ADMISSION: tuple[type[LlmactorsError], ...] = (
+    InvalidRequest,
+    ContextExceeded,
+    NotFound,
+    RequestTimeout,
+    Conflict,
+    Expired,
+    TooLarge,
+    Overloaded,
+    Poisoned,
+    BackendFailed,
+    Interrupted,
+    DeadlineExceeded,
+)
+"""What a request for a generation can be refused with before its response has begun."""
+DEADLINE = header(
+    "X-Request-Deadline",
+    "The time after which the answer is not wanted, in milliseconds since 1970.",
+    {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
+)
+IDEMPOTENCY_KEY = header(
+    "Idempotency-Key",
+    "Two calls with the same key and the same body are one request.",
+    {"type": "string", "maxLength": 255},
+)
+STREAM_ID = path_parameter("id", "The `X-Request-Id` of the request.")
+RESPONSE_ID = path_parameter("id", "The `id` of the response.")
+
+
+async def _show_document(_node: operators.OperatedNode) -> Response:
+    return Response(encoded_document(ROUTES), content_type="application/json")
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="POST",
+        path="/v1/generate",
+        family=NATIVE,
+        handler=generate.generate,
+        name="generate",
+        summary="Generate text, whole or as a stream that outlives its connection",
+        body=GenerateBody,
+        body_schema={"additionalProperties": False},
+        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        responses={200: ResponseSpec(description="The text", body=Generated, event=EVENT_SCHEMA, limited=True)},
+        raises=ADMISSION,
+    ),
+    Route(
+        method="GET",
+        path="/v1/streams/{id:path}",
+        family=NATIVE,
+        handler=generate.follow,
+        head=False,
+        name="follow",
+        summary="Follow a stream from any event on",
+        parameters=(
+            STREAM_ID,
+            query("after", "The `id` of the last event that the client has.", {"type": "integer", "minimum": 0}),
+            header("Last-Event-ID", "The same, as browsers send it.", {"type": "integer", "minimum": 0}),
+        ),
+        responses={
+            200: ResponseSpec(description="The events after the given one", event=EVENT_SCHEMA),
+            204: ResponseSpec(description="The stream has ended, and no event comes after the given one"),
+        },
+        raises=(InvalidRequest, NotFound, Expired),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/streams/{id:path}",
+        family=NATIVE,
+        handler=generate.cancel,
+        name="cancel",
+        summary="End a stream now",
+        parameters=(STREAM_ID,),
+        responses={200: ResponseSpec(description="The stream has ended", body=Cancelled)},
+        raises=(InvalidRequest, NotFound, Expired),
+    ),
+    Route(
+        method="GET",
+        path="/v1/ws",
+        family=NATIVE,
+        socket=serve_socket,
+        head=False,
+        name="socket",
+        summary="Run many streams on one WebSocket, which takes `generate`, `attach` and `cancel`",
+        responses={101: ResponseSpec(description="The WebSocket is open")},
+        raises=(InvalidRequest, Forbidden),
+    ),
+    Route(
+        method="POST",
+        path="/v1/ws/tickets",
+        family=NATIVE,
+        handler=tickets.issue,
+        name="ticket",
+        summary="Get a ticket for one WebSocket, for browsers, which cannot send a key: connect with `?ticket=…`",
+        responses={200: ResponseSpec(description="The ticket", body=SocketTicket)},
+    ),
+    Route(
+        method="POST",
+        path="/v1/chat/completions",
+        family=OPENAI,
+        handler=completions.chat,
+        name="chatCompletions",
+        summary="Continue a conversation",
+        body=ChatBody,
+        body_schema=body_schemas.CHAT,
+        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        responses={
+            200: ResponseSpec(
+                description="The answer", body=ChatCompletion, event=body_schemas.CHUNK_EVENT, limited=True
+            )
+        },
+        raises=ADMISSION,
+    ),
+    Route(
+        method="POST",
+        path="/v1/completions",
+        family=OPENAI,
+        handler=completions.completions,
+        name="completions",
+        summary="Continue a text, or token ids",
+        body=CompletionBody,
+        body_schema=body_schemas.COMPLETION,
+        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        responses={
+            200: ResponseSpec(description="The answer", body=Completion, event=body_schemas.CHUNK_EVENT, limited=True)
+        },
+        raises=ADMISSION,
+    ),
+    Route(
+        method="GET",
+        path="/v1/models",
+        family=OPENAI,
+        handler=models.list_models,
+        name="models",
+        summary="List the models",
+        responses={200: ResponseSpec(description="The models; the default model is the first", body=ModelList)},
+    ),
+    Route(
+        method="GET",
+        path="/v1/models/{model:path}",
+        family=OPENAI,
+        handler=models.show_model,
+        name="model",
+        summary="Show one model",
+        parameters=(path_parameter("model", "The name of the model."),),
+        responses={200: ResponseSpec(description="The model", body=Model)},
+        raises=(NotFound,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/responses",
+        family=OPENAI,
+        handler=responses.create,
+        name="createResponse",
+        summary="Create a response, also in the background",
+        body=ResponseBody,
+        body_schema=body_schemas.RESPONSE,
+        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        responses={
+            200: ResponseSpec(
+                description="The response", body=ResponseObject, event=body_schemas.RESPONSE_EVENT, limited=True
+            )
+        },
+        raises=ADMISSION,
+    ),
+    Route(
+        method="GET",
+        path="/v1/responses/{id}",
+        family=OPENAI,
+        handler=responses.retrieve,
+        head=False,
+        name="retrieveResponse",
+        summary="Show a response as it is now, or follow its events from any event on",
+        parameters=(
+            RESPONSE_ID,
+            query("stream", "Whether to follow the events.", {"enum": ["true", "false"]}),
+            query(
+                "starting_after",
+                "The `sequence_number` of the last event that the client has.",
+                {"type": "integer", "minimum": 0},
+            ),
+        ),
+        responses={
+            200: ResponseSpec(description="The response", body=ResponseObject, event=body_schemas.RESPONSE_EVENT)
+        },
+        raises=(InvalidRequest, NotFound),
+    ),
+    Route(
+        method="POST",
+        path="/v1/responses/{id}/cancel",
+        family=OPENAI,
+        handler=responses.cancel,
+        name="cancelResponse",
+        summary="End a response now",
+        parameters=(RESPONSE_ID,),
+        responses={200: ResponseSpec(description="The response at its end", body=ResponseObject)},
+        raises=(InvalidRequest, NotFound),
+    ),
+    Route(
+        method="GET",
+        path="/livez",
+        family=OPERATORS,
+        page=operators.livez,
+        is_open=True,
+        on_worker=True,
+        name="live",
+        summary="Ask whether the process answers",
+        responses={200: ResponseSpec(description="The process answers", body=operators.Alive)},
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        family=OPERATORS,
+        page=operators.readyz,
+        is_open=True,
+        on_worker=True,
+        name="ready",
+        summary="Ask whether requests should be sent to this node",
+        responses={
+            200: ResponseSpec(description="The node takes requests", body=operators.Readiness),
+            503: ResponseSpec(description="The node takes no requests now", body=operators.Readiness),
+        },
+    ),
+    Route(
+        method="GET",
+        path="/healthz",
+        family=OPERATORS,
+        page=operators.healthz,
+        is_open=True,
+        name="health",
+        summary="Show each component and its state",
+        responses={
+            200: ResponseSpec(description="Every component works", body=operators.Health),
+            503: ResponseSpec(description="A component does not work", body=operators.Health),
+        },
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        family=OPERATORS,
+        page=operators.metrics,
+        is_open=True,
+        on_worker=True,
+        name="metrics",
+        summary="Show the metrics, for Prometheus",
+        responses={200: ResponseSpec(description="The metrics", media="text/plain")},
+    ),
+    Route(
+        method="GET",
+        path="/v1/tree",
+        family=OPERATORS,
+        page=operators.tree,
+        on_worker=True,
+        name="tree",
+        summary="Show the supervision tree as it is now",
+        responses={200: ResponseSpec(description="The supervision tree", body=operators.TreePart)},
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        family=OPERATORS,
+        page=_show_document,
+        is_open=True,
+        name="openapi",
+        summary="Show the OpenAPI document",
+        responses={200: ResponseSpec(description="The OpenAPI document", body=dict[str, Any])},
+    ),
+)
