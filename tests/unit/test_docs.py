@@ -6,6 +6,8 @@ import tomllib
 import attrs
 import pytest
 
+from llmactors.cli import make_app
+from llmactors.cli.commands import COMMANDS, GROUPS
 from llmactors.config import Settings
 from llmactors.errors import STREAM_CODES, LlmactorsError, OperatorError
 from llmactors.gateway.openapi import document as openapi_document
@@ -29,7 +31,19 @@ ARCHITECTURE = "llmactors/ARCHITECTURE.md"
 README_LINES = 150
 _METRIC = re.compile(r"`(llm(?:_gateway|_worker|actors)_[a-z0-9_]+)`")
 _VARIABLE = re.compile(r"\bLLMACTORS_([A-Z_]*[A-Z])\b")
+_COMMAND = re.compile(r"python -m llmactors(?: +([a-z]+))?([^`\n|#]*)")
+_FLAG = re.compile(r"(?<!\S)--[a-z-]+")
 _NOT_SETTINGS = {"URL", "CACHE", "PORT"}
+
+
+@pytest.fixture(scope="module")
+def flags() -> set[str]:
+    """The flags of all commands."""
+    app = make_app(with_help=False)
+    apps = [app[name] for name in COMMANDS]
+    apps += [group[name] for group in (app[name] for name in GROUPS) for name in group if not name.startswith("-")]
+    found = {name for each in apps for argument in each.assemble_argument_collection() for name in argument.names}
+    return found | {"--help"}
 
 
 def _family(root: type[LlmactorsError]) -> set[type[LlmactorsError]]:
@@ -95,6 +109,18 @@ def test_handbook_lists_exactly_the_metrics() -> None:
 def test_metrics_in_documents_exist(document: str) -> None:
     families = set(re.findall(r"^# TYPE (\S+) ", Metrics().render()[0].decode(), re.MULTILINE))
     assert {match[1] for match in _METRIC.finditer(read(document))} <= families
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_and_flags_in_documents_exist(document: str, flags: set[str]) -> None:
+    for command, arguments in _COMMAND.findall(read(document)):
+        assert command in {"", *COMMANDS, *GROUPS}, command
+        assert set(_FLAG.findall(arguments)) <= flags, arguments
+
+
+def test_documents_tell_of_every_command() -> None:
+    told = {command for document in DOCUMENTS for command, _ in _COMMAND.findall(read(document))}
+    assert {*COMMANDS, *GROUPS} - {"serve"} <= told
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import httpx
 import pytest
 
 from llmactors.testing.node import NodeProcess
+from llmactors.testing.redis_server import redis_server
 from tests.support.documents import DOCUMENTS, PROJECT, Block, blocks
 
 pytestmark = pytest.mark.integration
@@ -21,7 +23,12 @@ pytestmark = pytest.mark.integration
 ADDRESS = "http://127.0.0.1:8000"
 """Where the examples look for a node."""
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
+REDIS = "redis://127.0.0.1:6379"
+"""Where the examples look for the Redis server of a cluster."""
 RUNNABLE = [block for block in BLOCKS if block.mark == "run"]
+ON_A_CLUSTER = [block for block in RUNNABLE if REDIS in block.text]
+ON_A_NODE = [block for block in RUNNABLE if REDIS not in block.text]
+WORKER = ("--model", "mock", "--metrics-bind", "127.0.0.1:0")
 ASKED = [(server, client) for server, client in itertools.pairwise(BLOCKS) if client.mark == "ask"]
 
 
@@ -32,9 +39,24 @@ def node_url() -> Iterator[str]:
         yield node.wait_ready()
 
 
-@pytest.mark.parametrize("block", RUNNABLE, ids=str)
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    """The Redis server of a cluster of a gateway and a worker."""
+    with redis_server() as redis, NodeProcess("worker", "--redis", redis.url, *WORKER) as worker:
+        worker.wait_ready()
+        with NodeProcess("gateway", "--redis", redis.url, "--bind", "127.0.0.1:0") as gateway:
+            gateway.wait_ready()
+            yield redis.url
+
+
+@pytest.mark.parametrize("block", ON_A_NODE, ids=str)
 def test_example_runs_and_prints_what_is_shown(block: Block, node_url: str, tmp_path: Path) -> None:
-    check(block, run(block, node_url, tmp_path))
+    check(block, run(block, tmp_path, node_url))
+
+
+@pytest.mark.parametrize("block", ON_A_CLUSTER, ids=str)
+def test_example_on_a_cluster_prints_what_is_shown(block: Block, redis_url: str, tmp_path: Path) -> None:
+    check(block, run(attrs.evolve(block, text=block.text.replace(REDIS, redis_url)), tmp_path))
 
 
 @pytest.mark.parametrize(("server", "client"), ASKED, ids=str)
@@ -45,7 +67,7 @@ def test_example_of_a_server_answers_as_shown(server: Block, client: Block, tmp_
             assert process.stdout is not None
             url = process.stdout.readline().split()[-1]
             wait_ready(url)
-            check(client, run(client, url, tmp_path))
+            check(client, run(client, tmp_path, url))
         finally:
             process.kill()
 
@@ -71,7 +93,7 @@ def check(block: Block, said: str) -> None:
         assert re.fullmatch(_pattern(block.prints), said.strip()), said
 
 
-def run(block: Block, url: str, folder: Path) -> str:
+def run(block: Block, folder: Path, url: str = ADDRESS) -> str:
     text = block.text.replace(ADDRESS, url)
     command = {"sh": ["bash", "-euo", "pipefail", "-c", text], "python": [sys.executable, "-c", text]}[block.language]
     environ = {
