@@ -68,6 +68,7 @@ class ClusterNode:
         # A connection of its own: a record is renewed and a drain is heard however much the ledger has to do.
         self._link = RedisLink(url, name=f"llmactors-{self.name}", on_push=self._on_push, on_connect=self._subscribe)
         self._store = NodeStore(self._link.call, settings.namespace)
+        self.metrics.on_scrape(self._show_links)
         self._record = NodeRecord(
             name=self.name,
             role=self.role,
@@ -158,6 +159,20 @@ class ClusterNode:
 
     async def _stop(self) -> None:
         self.tree.stop()
+
+    def _show_links(self) -> None:
+        for name, link in (("ledger", self.ledger.link), ("directory", self._link)):
+            found = link.statistics()
+            self.metrics.redis_link(
+                name,
+                up=found.up,
+                in_flight=found.in_flight,
+                queued_bytes=found.queued_bytes,
+                connects=found.connects,
+                commands=found.commands,
+                unknown=found.unknown,
+                overflows=found.overflows,
+            )
 
     async def _shut_down_when_asked(self) -> None:
         await self._ending.wait()

@@ -5,7 +5,7 @@ Labels have few values and never come from a client. Whoever calls a method need
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -39,6 +39,7 @@ class Metrics:
         self._worker = _WorkerMetrics(self.registry)
         self._runtime = _RuntimeMetrics(self.registry)
         self._ledger = _LedgerMetrics(self.registry)
+        self._redis = _RedisMetrics(self.registry)
         self._latencies = RecentPercentiles()
         self._worst_stall = RecentMaximum()
         self._before_scrape.add(self._fill)
@@ -125,6 +126,25 @@ class Metrics:
         self._ledger.set_states(queued=queued, running=running, ended=ended)
         self._ledger.requeued.rise_to(requeued_total)
         self._ledger.fenced.rise_to(fenced_total)
+
+    # Redis.
+
+    def redis_link(
+        self,
+        link: str,
+        *,
+        up: bool,
+        in_flight: int,
+        queued_bytes: int,
+        connects: int,
+        commands: int,
+        unknown: int,
+        overflows: int,
+    ) -> None:
+        """The statistics of one link to Redis, under one of few names. To be called from an `on_scrape` callback."""
+        gauges = {"up": up, "in_flight": in_flight, "queued_bytes": queued_bytes}
+        totals = {"connects": connects, "commands": commands, "unknown": unknown, "overflows": overflows}
+        self._redis.show(link, gauges, totals)
 
     # Scraping.
 
@@ -242,6 +262,36 @@ class _LedgerMetrics:
     def set_states(self, **counts: int) -> None:
         for state, count in counts.items():
             self._requests.labels(state).set(count)
+
+
+class _RedisMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"llmactors_redis_{name}", text, ["link"], registry=registry)
+
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"llmactors_redis_{name}", text, ["link"], registry=registry)
+
+        self._gauges = {
+            "up": gauge("up", "Whether the link to Redis is up."),
+            "in_flight": gauge("commands_in_flight", "Commands without a reply."),
+            "queued_bytes": gauge("queued_bytes", "Bytes of commands that the socket has not taken yet."),
+        }
+        self._counters = {
+            "connects": counter("connects", "Connections made, the first one included."),
+            "commands": counter("commands", "Commands accepted."),
+            "unknown": counter("unknown_outcomes", "Commands that lost their connection before the reply."),
+            "overflows": counter("commands_refused", "Commands refused because too many were waiting."),
+        }
+        self._totals: dict[tuple[str, str], _Total] = {}
+
+    def show(self, link: str, gauges: Mapping[str, float], totals: Mapping[str, int]) -> None:
+        for name, value in gauges.items():
+            self._gauges[name].labels(link).set(value)
+        for name, total in totals.items():
+            if (link, name) not in self._totals:
+                self._totals[link, name] = _Total(self._counters[name].labels(link))
+            self._totals[link, name].rise_to(total)
 
 
 class _Total:

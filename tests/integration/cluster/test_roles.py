@@ -96,7 +96,11 @@ def test_gateway_is_unready_until_a_worker_serves(cluster: Cluster) -> None:
     assert httpx.get(f"{url}/healthz").status_code == 200
 
     assert ready(metrics)
-    assert "llm_worker_tokens_generated_total 2.0" in httpx.get(f"{metrics}/metrics").text
+    shown = httpx.get(f"{metrics}/metrics").text
+    assert "llm_worker_tokens_generated_total 2.0" in shown
+    for link in ("ledger", "directory"):
+        assert f'llmactors_redis_up{{link="{link}"}} 1.0' in shown
+        assert f'llmactors_redis_connects_total{{link="{link}"}} 1.0' in shown
     assert httpx.get(f"{metrics}/livez").json() == {"status": "ok"}
     assert httpx.get(f"{metrics}/v1/tree").json()["name"] == "node"
     assert httpx.get(f"{metrics}/v1/generate").status_code == 404

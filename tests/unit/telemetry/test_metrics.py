@@ -21,6 +21,9 @@ llmactors_actor_starts_total{actor} llmactors_mailbox_depth{actor} llmactors_mai
 llmactors_dead_letters_total{reason} llmactors_event_loop_stall_seconds_bucket{le}
 llmactors_event_loop_stall_seconds_max llmactors_ledger_requests{state} llmactors_ledger_requeued_total
 llmactors_ledger_fenced_total llmactors_build_info{version}
+llmactors_redis_up{link} llmactors_redis_connects_total{link} llmactors_redis_commands_total{link}
+llmactors_redis_commands_in_flight{link} llmactors_redis_queued_bytes{link}
+llmactors_redis_commands_refused_total{link} llmactors_redis_unknown_outcomes_total{link}
 """
 
 
@@ -43,6 +46,12 @@ def scrape(metrics: Metrics) -> dict[str, float]:
     }
 
 
+def link_of(metrics: Metrics, *, connects: int) -> None:
+    metrics.redis_link(
+        "ledger", up=True, in_flight=2, queued_bytes=3, connects=connects, commands=5, unknown=1, overflows=0
+    )
+
+
 def exercise(metrics: Metrics) -> None:
     metrics.request_started()
     metrics.request_finished(200, 0.2)
@@ -57,6 +66,7 @@ def exercise(metrics: Metrics) -> None:
     metrics.on_scrape(lambda: metrics.mailbox("batcher", depth=1, peak=2))
     metrics.event_loop_late(0.01)
     metrics.ledger(queued=1, running=2, ended=3, requeued_total=4, fenced_total=5)
+    link_of(metrics, connects=1)
 
 
 def test_every_name_and_label_is_as_agreed_and_there_are_no_others() -> None:
@@ -196,3 +206,13 @@ def test_one_registry_takes_one_metrics() -> None:
     Metrics(registry)
     with pytest.raises(ValueError, match="Duplicated"):
         Metrics(registry)
+
+
+def test_redis_link_statistics_follow_the_link() -> None:
+    metrics = Metrics()
+    for connects in (1, 3):
+        link_of(metrics, connects=connects)
+    series = scrape(metrics)
+    assert series['llmactors_redis_up{link="ledger"}'] == 1
+    assert series['llmactors_redis_connects_total{link="ledger"}'] == 3
+    assert series['llmactors_redis_commands_total{link="ledger"}'] == 5
