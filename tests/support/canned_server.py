@@ -60,11 +60,11 @@ class CannedServer:
         self.stop()
 
     def stop(self) -> None:
-        """Listens no more, and ends all waits."""
-        self._over.set()
+        """Stops listening, and then ends all waits and connections."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._over.set()
         for thread in self._threads:
             thread.join(10)
 
