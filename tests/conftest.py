@@ -1,4 +1,4 @@
-"""Options of the test run, which pytest reads from no deeper conftest, and what tests of several folders share."""
+"""Options of pytest, which must be in the top conftest, and fixtures that tests of several folders share."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.models import smollm2_path
 Figures = Callable[[str, str, object], None]
 Section = Callable[[], list[str]]
 SECTIONS = pytest.StashKey[dict[str, Section]]()
-"""What stands at the end of the run, by its heading. A section without lines is left out."""
+"""The sections that pytest prints at its end, by their headings. A section without lines is left out."""
 _FIGURES = pytest.StashKey[dict[str, dict[str, object]]]()
 _FROM_WORKERS = pytest.StashKey[dict[str, list[str]]]()
 
@@ -24,9 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=0.0,
         metavar="N",
-        help="go on with the faults for about so long in all [0: each a few times, in less than three minutes]",
+        help="repeat the faults for about N minutes in all [0: each fault a few times, in less than three minutes]",
     )
-    group.addoption("--chaos-seed", type=int, default=1, metavar="SEED", help="what the faults and the load follow [1]")
+    group.addoption("--chaos-seed", type=int, default=1, metavar="SEED", help="the seed of the faults and the load [1]")
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def gguf() -> Path:
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Figures:
-    """Notes a figure under a heading and a name: what was measured and is not asserted stands in the run's summary."""
+    """Returns a function that notes a measured figure, which pytest prints at its end under a heading and a name."""
     noted = request.config.stash.setdefault(_FIGURES, {})
 
     def note(heading: str, name: str, value: object) -> None:
@@ -51,7 +51,7 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 
 
 def _sections(config: pytest.Config) -> dict[str, list[str]]:
-    """The lines of this process' sections."""
+    """The lines of all sections of this process."""
     found = {heading: lines() for heading, lines in config.stash.get(SECTIONS, {}).items()}
     for heading, noted in config.stash.get(_FIGURES, {}).items():
         found[f"measured: {heading}"] = [f"{name}: {value}" for name, value in noted.items()]
@@ -59,7 +59,7 @@ def _sections(config: pytest.Config) -> dict[str, list[str]]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker of a run in several processes hands its sections to the one that prints them."""
+    """Hands the sections of a worker process of pytest-xdist to the process that prints them."""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["sections"] = _sections(session.config)

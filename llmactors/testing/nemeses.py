@@ -195,7 +195,7 @@ class ClientPause(_Administer):
             await trio.sleep(duration_s)
 
 
-class OutOfMemory(_Administer):
+class FillMemory(_Administer):
     """Sets `maxmemory` below the memory in use, so that the Redis server refuses writes for a while."""
 
     name = "out of memory"

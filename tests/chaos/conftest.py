@@ -1,4 +1,4 @@
-"""What the chaos tests share, and the block that sums them up at the end of the test run."""
+"""Fixtures of the chaos tests, and the tally that pytest prints at its end."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "chaos" not in getattr(item, "fixturenames", ()):
             continue
-        # One after the other, in one process: their gaps are measured, and there is one sum of all of them.
+        # The chaos runs follow each other in one process, since their gaps are measured and one tally sums them up.
         item.add_marker(pytest.mark.xdist_group("chaos"))
         limit = item.get_closest_marker("timeout")
         if limit is not None and more_s:

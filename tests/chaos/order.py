@@ -1,7 +1,7 @@
-"""Who wrote what in which order, as the server itself tells: MONITOR, kept while a run is on and read afterwards.
+"""The order of all writes in Redis, from a recording of MONITOR that is read after the run.
 
-MONITOR shows each command as it is executed, and what a function did right behind its call. So this sees a total order:
-which epoch each request had at each moment, and under which epoch each entry of its log was written.
+MONITOR shows each command when it is executed, and the commands of a function directly after the call of the function.
+So the recording shows which epoch each request had at each time, and under which epoch each log entry was written.
 """
 
 import codecs
@@ -21,18 +21,19 @@ _PIECE_BYTES = 1 << 20
 
 @attrs.define
 class Order:
-    """What was seen."""
+    """The counts and the violations in one recording."""
 
     written: int = 0
-    """Entries of logs."""
+    """Log entries that were written."""
     late: int = 0
-    """Appends under an epoch that was over, which wrote nothing."""
+    """Appends under an outdated epoch, which wrote nothing."""
     claims: int = 0
     violations: list[str] = attrs.field(factory=list)
+    """A sentence for each write that should not have happened."""
 
 
 class Monitor:
-    """A context manager: from its beginning to its end everything is written to a file. Cheap: a thread that copies."""
+    """Records MONITOR into a file, in a thread of its own, from the beginning of a `with` block to its end."""
 
     def __init__(self, port: int, path: Path) -> None:
         self._port = port
@@ -57,18 +58,18 @@ class Monitor:
                 out.write(piece)
 
     def order(self) -> Order:
-        """Reads it all."""
+        """Reads the whole recording."""
         return read_order(self._path)
 
 
 def _unescaped(part: bytes) -> bytes:
-    """MONITOR escapes as C does."""
+    """Undoes the escapes of MONITOR, which are those of C."""
     found: bytes = codecs.escape_decode(part)[0]
     return found
 
 
 def read_order(path: Path) -> Order:  # noqa: C901 - one pass over one kind of line after another
-    """Raises nothing for what is strange: it is a violation then."""
+    """Reads a recording. A write that should not have happened becomes a violation, and is no exception."""
     order = Order()
     epochs: dict[bytes, int] = {}
     last: dict[bytes, int] = {}
@@ -105,7 +106,7 @@ def read_order(path: Path) -> Order:  # noqa: C901 - one pass over one kind of l
                 if seq <= last.get(request_id, 0):
                     order.violations.append(f"{request_id!r} got seq {seq} after {last[request_id]}")
                 last[request_id] = seq
-                # What no append wrote is the end that Redis itself gave it, or a log that was mended.
+                # Only appends are checked: Redis itself writes some terminal events, and some writes repair a log.
                 if request_id in offered and offered[request_id] != epochs.get(request_id, offered[request_id]):
                     order.violations.append(
                         f"{request_id!r} was written under epoch {offered[request_id]}, "

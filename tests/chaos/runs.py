@@ -1,4 +1,4 @@
-"""One run: a cluster, a constant load, whatever faults the test makes, and the verdict. And the sum of all runs."""
+"""One chaos run: a cluster, a constant load, the faults of the test, and the report. And the tally of all runs."""
 
 import contextlib
 import random
@@ -21,10 +21,10 @@ from llmactors.testing.nemeses import KillWorker, Nemesis, moments, strikes
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
 
 CLIENTS = 56
-"""A few more than the fifty streams that are promised: some are between two requests."""
+"""A few more clients than the fifty open streams that are promised, since some clients are between two requests."""
 TOKENS = 40
-"""0.8 s at a 20 ms step. Worker-losing faults are further apart than that, so that none convicts a request: the third
-one that it was in the hands of would."""
+"""A request takes 0.8 s at a 20 ms step. Faults that lose a worker are further apart than that, since a request that
+loses its worker three times is convicted."""
 NAMES = RedisNames("main")
 _WORK = {
     LedgerKey.WAITING,
@@ -41,30 +41,30 @@ _SETTLE_S = 25.0
 
 @attrs.define
 class Tally:
-    """All runs together, as the end of the test run shows them."""
+    """The sum of all runs, which pytest prints at its end."""
 
     seed: int
     minutes: float
-    verdicts: list[CheckReport] = attrs.field(factory=list)
+    reports: list[CheckReport] = attrs.field(factory=list)
     gaps: dict[str, list[Gap]] = attrs.field(factory=dict)
-    """What clients saw of faults of one kind that nothing else disturbed, by its name."""
+    """The gaps that clients saw in runs with one kind of fault alone, by the name of the fault."""
     notes: list[str] = attrs.field(factory=list)
     problems: int = 0
-    """Runs that left something behind, or wrote a traceback."""
+    """The number of runs that left something behind or wrote a traceback."""
 
     def lines(self) -> list[str]:
-        """One block."""
+        """The lines that pytest prints."""
         faults: Counter[str] = Counter()
         failures: Counter[str] = Counter()
-        for verdict in self.verdicts:
-            faults.update(verdict.strikes)
-            failures.update(verdict.failures)
+        for report in self.reports:
+            faults.update(report.strikes)
+            failures.update(report.failures)
 
         def total(name: str) -> str:
-            return f"{sum(getattr(verdict, name) for verdict in self.verdicts):,}"
+            return f"{sum(getattr(report, name) for report in self.reports):,}"
 
         lines = [
-            f"seed {self.seed}, {len(self.verdicts)} runs of {CLIENTS} streams at a 20 ms step",
+            f"seed {self.seed}, {len(self.reports)} runs of {CLIENTS} streams at a 20 ms step",
             "faults: " + (", ".join(f"{count:,} {name}" for name, count in faults.most_common()) or "none"),
             f"requests {total('accepted')} accepted, {total('ended_once')} ended once · tokens {total('tokens')}",
             (
@@ -82,28 +82,31 @@ class Tally:
 
 @attrs.define(eq=False)
 class Run:
-    """What a test has in hand while the load is on."""
+    """What a test uses while the load runs."""
 
     cluster: Cluster
     load: StreamLoad
     rng: random.Random
     budget_s: float
-    """How long to go on with faults, in the long form; 0 in the short one."""
+    """How long the faults go on with `--chaos-minutes`; 0 without: each fault strikes a few times."""
     nemeses: list[Nemesis] = attrs.field(factory=list)
-    seen: CheckReport | None = None
+    judged: CheckReport | None = None
 
     @property
-    def verdict(self) -> CheckReport:
-        """Once the run is over."""
-        assert self.seen is not None
-        return self.seen
+    def report(self) -> CheckReport:
+        """The report, once the run is over."""
+        assert self.judged is not None
+        return self.judged
 
     def add(self, *nemeses: Nemesis) -> None:
-        """Has them counted."""
+        """Counts the strikes of these nemeses in the report."""
         self.nemeses.extend(nemeses)
 
     async def strike(self, plan: Sequence[tuple[Nemesis, int, float]]) -> None:
-        """Each nemesis alone: its strikes, with about so many seconds after each. Again until the budget is spent."""
+        """Strikes with one nemesis after another, and repeats the whole plan until `budget_s` has passed.
+
+        Each row of `plan` is a nemesis, its number of strikes, and about how many seconds follow each strike.
+        """
         self.add(*(nemesis for nemesis, _, _ in plan))
         began = time.monotonic()
         while True:
@@ -115,12 +118,12 @@ class Run:
                 return
 
     def counter(self, name: str) -> int:
-        """One of the ledger's own counters."""
+        """A counter that the ledger keeps in Redis."""
         with self.cluster.client() as client:
             return int(client.hget(NAMES.ledger(LedgerKey.COUNTERS), name) or 0)
 
     async def wait_flowing(self, *, within_s: float = 20.0) -> None:
-        """Until each client got another token."""
+        """Waits until every open stream has got another token."""
         requests = {request.id: len(request.tokens) for request in self.load.history.requests if not request.ends}
 
         def all_went_on() -> bool:
@@ -133,13 +136,13 @@ class Run:
 
 @attrs.define(eq=False)
 class Chaos:
-    """Makes runs, and adds them up."""
+    """Makes runs, and adds their reports to the tally."""
 
     tally: Tally
 
     @property
     def is_long(self) -> bool:
-        """Whether the run goes on for `--chaos-minutes`."""
+        """Whether pytest was called with `--chaos-minutes`."""
         return self.tally.minutes > 0
 
     @contextlib.asynccontextmanager
@@ -151,14 +154,18 @@ class Chaos:
         share: float = 0.0,
         may_fail: Iterable[str] = (),
     ) -> AsyncIterator[Run]:
-        """The body makes faults while the load is on; the end of the block asserts that nothing came of them.
+        """Runs a load on a cluster while the block makes faults; the end of the block asserts that nothing was lost.
 
-        `share` of the minutes of the long form is this run's. `may_fail`: codes of explicit failures that may happen.
+        Args:
+            settings: The cluster.
+            load: The load.
+            share: The share of `--chaos-minutes` that this run takes.
+            may_fail: The error codes with which requests may end.
         """
         settings = settings or ClusterSettings()
         settings = attrs.evolve(settings, settings={"retention_s": 12, **settings.settings})
         async with Cluster(settings) as cluster:
-            # Of which there are none yet but those of nodes.
+            # At this time Redis holds only the records of nodes.
             keys = RedisKeys(cluster.client(), allowed=LEFT_AT_REST)
             clients = StreamLoad(
                 lambda: cluster.gateway_urls,
@@ -174,13 +181,13 @@ class Chaos:
                 with trio.fail_after(30):
                     await cluster.wait_ready()
                 clients.stop()
-            run.seen = self._judge(run)
+            run.judged = self._judge(run)
             left = await _wait_settled(cluster)
-            sys.stdout.write(f"seed {self.tally.seed}: {run.verdict}\n")
+            sys.stdout.write(f"seed {self.tally.seed}: {run.report}\n")
             tracebacks = cluster.tracebacks()
             self.tally.problems += bool(left or tracebacks)
-            assert not run.verdict.broken, str(run.verdict)
-            assert set(run.verdict.failures) <= set(may_fail), str(run.verdict)
+            assert not run.report.broken, str(run.report)
+            assert set(run.report.failures) <= set(may_fail), str(run.report)
             assert not left, left
             assert not tracebacks, "\n".join(tracebacks)
             assert not await trio.to_thread.run_sync(_without_ttl, cluster.client())
@@ -189,21 +196,21 @@ class Chaos:
                 assert not left_behind, left_behind
 
     def _judge(self, run: Run) -> CheckReport:
-        verdict = check(
+        report = check(
             run.load.history,
             strikes=strikes(run.nemeses),
             takeovers_at=moments([each for each in run.nemeses if isinstance(each, KillWorker)]),
         )
-        self.tally.verdicts.append(verdict)
-        return verdict
+        self.tally.reports.append(report)
+        return report
 
     def note_gaps(self, run: Run, name: str, nemesis: Nemesis) -> None:
-        """Shows what clients saw of this one. Only where no other fault was on at the same time."""
-        self.tally.gaps.setdefault(name, []).extend(gaps_at(run.verdict.gaps, nemesis.moments))
+        """Adds the gaps that clients saw of this nemesis to the tally. No other fault may have struck meanwhile."""
+        self.tally.gaps.setdefault(name, []).extend(gaps_at(run.report.gaps, nemesis.moments))
 
 
 async def _wait_settled(cluster: Cluster) -> list[str]:
-    """What is not at rest after a while: no request may be left in a queue or in a hand, whoever asked for it."""
+    """Waits until no request is queued or running in Redis; returns what still is after `_SETTLE_S`."""
     left: list[str] = []
     with trio.move_on_after(_SETTLE_S):
         while left := await trio.to_thread.run_sync(_unsettled, cluster.client()):  # noqa: ASYNC110 - another process's state

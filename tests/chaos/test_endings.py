@@ -1,4 +1,4 @@
-"""What ends in its own way: a worker that drains, a request that kills, a server that loses what it acknowledged."""
+"""Chaos runs with special endings: a drained worker, a request that crashes backends, a Redis that loses writes."""
 
 import random
 import sys
@@ -37,7 +37,7 @@ async def test_drain_under_load_moves_streams_and_counts_no_attempt(chaos: Chaos
         worker.kept_up = True
     assert len(attempts) >= 50
     assert set(attempts) == {1}
-    # The drain is somewhere in this time; a stream that moved has its longest silence there.
+    # A stream that moved to the other worker has its longest gap in this time.
     gaps = [gap.seconds for gap in run.load.history.gaps(0.05) if began <= gap.ended <= began + took_s + 1]
     found = percentiles(gaps)
     figures = " · ".join(f"{name} {value:.2f} s" for name, value in found.items()) or "none above 0.05 s"
@@ -45,7 +45,7 @@ async def test_drain_under_load_moves_streams_and_counts_no_attempt(chaos: Chaos
 
 
 def _attempts(run: Run) -> list[int]:
-    """Of every request that has been claimed."""
+    """The attempt numbers of all requests that were claimed."""
     with run.cluster.client() as client:
         pattern = NAMES.ledger(LedgerKey.REQUEST, "*")
         found = [client.hmget(key, "ep", "at") for key in client.scan_iter(pattern, count=1000)]
@@ -68,7 +68,7 @@ async def test_poisonous_request_fails_and_its_batch_finishes(chaos: Chaos) -> N
     assert [token.seq for token in request.tokens] == list(range(1, 10))
     assert len(letters) == 1
     assert b"poison" in letters[0]
-    assert not run.verdict.failures
+    assert not run.report.failures
     chaos.tally.notes.append("one request was made to crash its backend: it alone ended, as POISONED")
 
 
@@ -78,13 +78,13 @@ def _dead_letters(run: Run) -> list[bytes]:
 
 
 async def test_redis_killed_with_appendfsync_everysec_loses_nothing(chaos: Chaos) -> None:
-    """What it loses of what it had acknowledged is repaired from what gateways and workers hold, or said to be lost."""
+    """Lost writes are repaired from the copies of gateways and workers, or the request ends as INTERRUPTED."""
     async with chaos.run(ClusterSettings(appendfsync="everysec"), may_fail=["INTERRUPTED"]) as run:
         await run.strike([(nemeses.KillRedis(run.cluster, min_s=0.1, max_s=0.8), 3, 1.0)])
 
 
 class LoseSuffix(Nemesis):
-    """`kill -9` on the server, which then starts with the end of its file cut off: as a replica that was behind."""
+    """Kills the Redis server and restarts it with the end of its file cut off, like a replica that was behind."""
 
     name = "redis killed with a suffix lost"
     lost_bytes = 0
@@ -113,7 +113,7 @@ async def test_redis_that_lost_a_suffix_is_repaired(chaos: Chaos) -> None:
     mended, restored = said.count('"log mended"'), said.count('"request restored"')
     chaos.tally.notes.append(
         f"{nemesis.lost_bytes:,} bytes that Redis had acknowledged were taken from it: {mended} logs mended, "
-        f"{restored} requests restored, {run.verdict.failures['INTERRUPTED']} ends INTERRUPTED"
+        f"{restored} requests restored, {run.report.failures['INTERRUPTED']} ends INTERRUPTED"
     )
     assert mended + restored > 0
 

@@ -1,7 +1,7 @@
-"""The mutation gate: bugs that would lose or repeat tokens are planted, one at a time, and the suite must catch each.
+"""The mutation gate: bugs that would lose or repeat tokens are planted one at a time, and the tests must catch each.
 
-A mutant is a copy of the package with one text replaced; the tree itself is never touched. For each the cheapest tests
-that should notice are run in a process of their own. Unchanged, the same tests pass: that is checked first.
+A mutant is a copy of the package with one text replaced. For each mutant the cheapest tests that should fail run in a
+process of their own. The first test checks that the same tests pass without a bug.
 """
 
 import shutil
@@ -41,7 +41,7 @@ class Mutant:
     tests: str
     """A file or folder."""
     only: str
-    """Which of its tests, as for pytest's -k."""
+    """The tests to run, as an expression for pytest's `-k`."""
 
 
 MUTANTS = [
@@ -225,7 +225,7 @@ MUTANTS = [
 
 
 def run_tests(root: Path, selections: list[tuple[str, str]]) -> tuple[int, str]:
-    """Runs some tests of the package at `root`; the exit code and what pytest said."""
+    """Runs the selected tests of the package at `root`; returns the exit code and the output of pytest."""
     expression = " or ".join(f"({only})" for _, only in selections)
     files = sorted({tests for tests, _ in selections})
     done = subprocess.run(

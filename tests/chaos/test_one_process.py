@@ -1,4 +1,4 @@
-"""Crash any actor of a node while it serves: each accepted request still ends once, with each token once."""
+"""Whichever actor of a serving node crashes, each accepted request ends once and has each token once."""
 
 import contextlib
 import random
@@ -41,7 +41,7 @@ def total_tokens(records: dict[str, StreamRecord]) -> int:
 
 @pytest.mark.parametrize("path", ACTORS)
 async def test_actor_crash_loses_no_token_and_restarts_only_that_actor(path: str) -> None:
-    # A request that was in flight at two crashes runs alone from then on; twice is as often as load goes on unslowed.
+    # Only two crashes: a request that was in flight at both of them runs alone from then on, which slows the load.
     async with local_node(mock_model("step_ms=2,slots=32"), rate_limit="1000/s") as node:
         before = node.incarnations()
         records: dict[str, StreamRecord] = {}
@@ -104,7 +104,7 @@ async def test_request_that_crashes_backends_is_poisoned_alone() -> None:
             prompt: oracle(prompt) for prompt in records
         }
         backend = "node/serving/backends/mock"
-        # Two attempts in company, and up to three more until it happened to be alone.
+        # The request crashes two backends in a batch, and up to three more until it runs alone.
         crashes = (await node.node.ledger.dead_letters())[0].attempt
         assert 3 <= crashes <= 5
         await node.wait_running(backend, before[backend] + crashes)

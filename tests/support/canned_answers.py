@@ -1,4 +1,4 @@
-"""The bytes of whole answers, as a server would send them; and of answers that are wrong in one way."""
+"""The bytes of whole answers as a server sends them, and changes that make an answer wrong in one way."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,11 +8,11 @@ from llmactors.backends.mock.oracle import sequence_hash, token_of
 
 _ENCODE = msgspec.json.encode
 Fault = Callable[[list[bytes]], list[bytes]]
-"""Makes wrong events of right ones."""
+"""Takes the events of a right answer, and returns the events of a wrong one."""
 
 
 def native_events(prompt: str, seed: int, tokens: int, *, request_id: str = "req_1") -> list[bytes]:
-    """The events of `POST /v1/generate` for the mock's answer to a prompt; the last one is `done`."""
+    """The SSE events of the mock's answer to a prompt from `POST /v1/generate`; the last event is `done`."""
     base = sequence_hash(prompt, seed)
     events = [
         b"id: %d\nevent: token\ndata: %b\n\n"
@@ -25,13 +25,13 @@ def native_events(prompt: str, seed: int, tokens: int, *, request_id: str = "req
 
 
 def native_error(seq: int, code: str, *, request_id: str = "req_1") -> bytes:
-    """The terminal event of a stream that could not be finished."""
+    """The `error` event of a stream that failed."""
     payload = {"id": request_id, "seq": seq, "error": {"code": code, "message": "it broke"}}
     return b"id: %d\nevent: error\ndata: %b\n\n" % (seq, _ENCODE(payload))
 
 
 def chat_events(prompt: str, seed: int, tokens: int, *, line_end: bytes = b"\n") -> list[bytes]:
-    """The chunks of `POST /v1/chat/completions` for the mock's answer; then the reason, the usage and `[DONE]`."""
+    """The chunks of the mock's answer from `POST /v1/chat/completions`: text, reason, usage and `[DONE]`."""
     base = sequence_hash(f"user: {prompt}", seed)
     texts = [token_of(base, seq).text for seq in range(1, tokens + 1)]
     payloads: list[object] = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
@@ -42,7 +42,7 @@ def chat_events(prompt: str, seed: int, tokens: int, *, line_end: bytes = b"\n")
 
 
 def socket_frames(events: Sequence[bytes]) -> list[bytes]:
-    """The same events as `native_events` as a server's WebSocket frames, after the one that accepts the request."""
+    """The WebSocket frames of a server for these SSE events, after the frame that accepts the request."""
     payloads = []
     for event in events:
         fields = dict(line.split(b": ", 1) for line in event.strip().split(b"\n"))
@@ -52,14 +52,14 @@ def socket_frames(events: Sequence[bytes]) -> list[bytes]:
 
 
 def frame(payload: bytes, opcode: int = 1) -> bytes:
-    """One frame of a server's. Of less than 64 KiB."""
+    """One WebSocket frame of a server, with less than 64 KiB of payload."""
     length = len(payload)
     head = bytes((0x80 | opcode, length)) if length < 126 else bytes((0x80 | opcode, 126)) + length.to_bytes(2, "big")
     return head + payload
 
 
 def chunked(pieces: Sequence[bytes], *, status: str = "200 OK", kind: str = "text/event-stream") -> bytes:
-    """A whole response, each piece in a chunk of its own."""
+    """A whole response with a chunked body, each piece in a chunk of its own."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
     return head.encode() + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
@@ -71,15 +71,15 @@ def sized(body: bytes, *, status: str = "200 OK", kind: str = "application/json"
 
 
 def lose(at: int) -> Fault:
-    """Without one event."""
+    """Drops one event."""
     return lambda events: events[:at] + events[at + 1 :]
 
 
 def repeat(at: int) -> Fault:
-    """With one event twice."""
+    """Repeats one event."""
     return lambda events: events[: at + 1] + events[at:]
 
 
 def swap(at: int) -> Fault:
-    """With one event after the next one."""
+    """Exchanges one event with the next."""
     return lambda events: [*events[:at], events[at + 1], events[at], *events[at + 2 :]]

@@ -1,4 +1,4 @@
-"""A server on a real socket that says what it is told to, and breaks off where it is told to. One thread a client."""
+"""A server on a real socket that sends and cuts what a script says, with one thread for each connection."""
 
 import contextlib
 import socket
@@ -12,30 +12,30 @@ import attrs
 
 @attrs.frozen
 class Wait:
-    """Says nothing for so long; None: until the server ends."""
+    """Sends nothing for some seconds; None: until the server stops."""
 
     seconds: float | None = None
 
 
 @attrs.frozen
 class Cut:
-    """Closes the connection; with an RST where `reset`."""
+    """Closes the connection, with an RST if `reset` is true."""
 
     reset: bool = False
 
 
 @attrs.frozen
 class Asked:
-    """One request."""
+    """One request that the server received."""
 
     number: int
-    """Counted over all connections, from 0."""
+    """The number of the request over all connections, from 0."""
     head: str
     body: bytes
 
 
 class CannedServer:
-    """Answers each HTTP request with what `script` gives for it. A context manager."""
+    """Answers each HTTP request with the steps that `script` yields for it. A context manager."""
 
     def __init__(self, script: Callable[[Asked], Iterator["bytes | Wait | Cut"]]) -> None:
         self.asked: list[Asked] = []
@@ -49,7 +49,7 @@ class CannedServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The base URL of the server."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
@@ -103,7 +103,7 @@ class CannedServer:
                     return
 
     def _answer(self, connection: socket.socket, asked: Asked) -> bool:
-        """False where the connection is to be closed."""
+        """Sends the steps of one answer; False if the connection must be closed afterwards."""
         for step in self._script(asked):
             match step:
                 case Wait():
@@ -119,7 +119,7 @@ class CannedServer:
 
 
 def _split(held: bytes) -> tuple[str, bytes, bytes] | None:
-    """The first request's head and body, and the rest; None while it is not whole."""
+    """The head and body of the first request, and the bytes after it; None while the request is incomplete."""
     head, found, rest = held.partition(b"\r\n\r\n")
     if not found:
         return None

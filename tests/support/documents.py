@@ -19,6 +19,7 @@ DOCUMENTS = (
     "llmactors/actors/SEMANTICS.md",
     "llmactors/backends/custom/CUSTOM.md",
     "llmactors/gateway/API.md",
+    "llmactors/testing/TESTING.md",
 )
 """All documents for readers of the project, from the top of the repository."""
 

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible upstream on a real socket that does what a test tells it, also what no server should do."""
+"""An OpenAI-compatible upstream on a real socket that does what a test says, including what no server should do."""
 
 import contextlib
 import json
@@ -13,18 +13,18 @@ WORDS = ("one ", "two ", "three ", "four ")
 
 
 def sse(item: Any) -> bytes:
-    """One event; bytes go out as they are."""
+    """One SSE event with `item` as JSON, or with bytes as they are."""
     return b"data: " + (item if isinstance(item, bytes) else json.dumps(item).encode()) + b"\n\n"
 
 
 def text(piece: str, *, chat: bool = True) -> bytes:
-    """A chunk with text."""
+    """A chunk that carries a piece of text."""
     choice = {"index": 0, "delta": {"content": piece}} if chat else {"index": 0, "text": piece}
     return sse({"choices": [choice | {"finish_reason": None}], "usage": None})
 
 
 def ending(reason: str = "length", completion_tokens: int = len(WORDS)) -> list[bytes]:
-    """The reason, the usage, and the end."""
+    """The last chunks of an answer: the finish reason, the usage, and `[DONE]`."""
     usage = {"prompt_tokens": 7, "completion_tokens": completion_tokens}
     return [
         sse({"choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": reason}], "usage": None}),
@@ -35,7 +35,7 @@ def ending(reason: str = "length", completion_tokens: int = len(WORDS)) -> list[
 
 @attrs.define(eq=False)
 class Hit:
-    """One request as it came."""
+    """One request that the upstream received, and the means to answer it."""
 
     target: str
     body: dict[str, Any]
@@ -82,11 +82,11 @@ class Hit:
 
 
 Behaviour = Callable[[Hit], Awaitable[None]]
-"""What one request meets."""
+"""Answers one request."""
 
 
 async def good(hit: Hit) -> None:
-    """Gives the last `max_tokens` words, as if the prompt held those before."""
+    """Answers with the last `max_tokens` words, as if the prompt contained the words before them."""
     await hit.head()
     left = hit.body["max_tokens"]
     await hit.words(WORDS[-left:])
@@ -96,7 +96,7 @@ async def good(hit: Hit) -> None:
 
 @attrs.define(eq=False)
 class FaultyUpstream:
-    """Requests are met by `behaviours` in turn; the last one stays."""
+    """A server whose n-th request gets the n-th of `behaviours`; later requests get the last one."""
 
     behaviours: list[Behaviour]
     hits: list[Hit] = attrs.field(factory=list)
@@ -104,7 +104,7 @@ class FaultyUpstream:
     connections: int = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """One connection, as `trio.serve_listeners` wants it."""
+        """Serves one connection: a handler for `trio.serve_listeners`."""
         self.connections += 1
         parser = h11.Connection(h11.SERVER)
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -139,7 +139,7 @@ class FaultyUpstream:
 
 @contextlib.asynccontextmanager
 async def upstream(*behaviours: Behaviour) -> AsyncIterator[FaultyUpstream]:
-    """Serves until the block ends; `good` where no behaviour is given."""
+    """Serves until the block ends, with the behaviour `good` if none is given."""
     async with trio.open_nursery() as nursery:
         server = FaultyUpstream(list(behaviours) or [good])
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -1,4 +1,4 @@
-"""Clients that go away before they have their answer: on each route, in each way that a client can go."""
+"""Clients that leave before they have their answer: on each route, and in each way that a client can leave."""
 
 import contextlib
 import enum
@@ -15,46 +15,46 @@ from wsproto.events import AcceptConnection, Event, Ping, Request, TextMessage
 from tests.support.raw_http import RawExchange
 
 PATIENCE_S = 0.05
-"""How long a client that gives up goes on waiting first."""
+"""How long a client with `Way.TIMEOUT` waits before it leaves."""
 
 
 class Way(enum.Enum):
-    """How a client goes."""
+    """How a client leaves."""
 
     FIN = "FIN"
-    """It closes its connection."""
+    """The client closes its connection."""
     RST = "RST"
-    """Its connection is reset, as when it crashes."""
+    """The connection of the client is reset, as after a crash."""
     TIMEOUT = "timeout"
-    """It waits and reads for as long as it has patience, and then closes."""
+    """The client reads for `PATIENCE_S`, and then closes its connection."""
     CANCEL = "cancel"
-    """It stays, and asks for the end: `DELETE`, or the `cancel` of a WebSocket."""
+    """The client stays connected and cancels: with `DELETE`, or with `cancel` on a WebSocket."""
 
 
 class Client(Protocol):
-    """One request that was sent, and whoever waits for its answer."""
+    """The client of one request that was sent."""
 
     async def read_token(self) -> None:
-        """Until a part of a streamed answer is here."""
+        """Waits for a part of a streamed answer."""
         ...
 
     async def leave(self, way: Way, request_id: str) -> None: ...
 
     async def read_end(self) -> Any:
-        """After `Way.CANCEL`: how the client is told; a status with its JSON, or the last event."""
+        """What the client gets after `Way.CANCEL`: the status and the JSON, or the last event of a stream."""
         ...
 
 
 @attrs.frozen
 class Route:
-    """One way to ask for an answer."""
+    """One route and form in which a client asks for an answer."""
 
     name: str
     open: Callable[[str, str, int], contextlib.AbstractAsyncContextManager[Client]]
-    """Asks a server at this URL to continue a prompt by so many tokens."""
+    """Sends a request to the server at a URL, with a prompt and a number of tokens."""
     streams: bool
     survives: bool
-    """Who goes may come back: what it asked for lives on for its grace."""
+    """Whether the request runs on for its grace after its client has left."""
 
     def __str__(self) -> str:
         return self.name

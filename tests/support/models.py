@@ -1,4 +1,4 @@
-"""The real model that tests use."""
+"""The real model of the tests."""
 
 import functools
 from pathlib import Path
@@ -8,9 +8,9 @@ from llmactors.backends.models.download import ensure_model
 
 @functools.cache
 def smollm2_path() -> Path:
-    """The weights of SmolLM2-135M, downloaded the first time.
+    """The path of the weights of SmolLM2-135M, which are downloaded at the first call.
 
     Raises:
-        ModelError: they cannot be had. Its text is a reason to skip that the reader can act on.
+        ModelError: The download failed. The text of the error says what to do.
     """
     return ensure_model("smollm2-135m").path

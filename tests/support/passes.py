@@ -7,7 +7,7 @@ import trio
 
 
 class Passes(trio.abc.Instrument):
-    """How many there were so far."""
+    """The number of passes so far."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -18,7 +18,7 @@ class Passes(trio.abc.Instrument):
 
 @contextlib.contextmanager
 def counted_passes() -> Iterator[Passes]:
-    """Counts from 0, for as long as the block lasts."""
+    """Counts the passes of Trio's scheduler until the block ends."""
     passes = Passes()
     trio.lowlevel.add_instrument(passes)
     try:

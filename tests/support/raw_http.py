@@ -1,6 +1,6 @@
-"""One HTTP/1.1 exchange on a socket in full view: it can be read slowly, not at all, or cut at any byte.
+"""One HTTP/1.1 exchange on a visible socket. A test can read the answer slowly or not at all, or cut it at any byte.
 
-httpx cannot: it leaves async generators behind when a response is abandoned in the middle.
+httpx does not allow this: httpx leaves async generators behind when a response is abandoned in the middle.
 """
 
 import json
@@ -16,7 +16,7 @@ import trio
 
 @attrs.define(eq=False)
 class RawExchange:
-    """A request that was sent and an answer that is read piece by piece. An async context manager."""
+    """A request that was sent, and its answer, which is read piece by piece. An async context manager."""
 
     stream: trio.SocketStream
     status: int = 0
@@ -53,14 +53,14 @@ class RawExchange:
         await self.stream.aclose()
 
     async def read_head(self) -> None:
-        """Reads up to the end of the answer's head."""
+        """Reads the head of the answer."""
         head = await self._next()
         assert isinstance(head, h11.Response)
         self.status = head.status_code
         self.headers = {name.decode().lower(): value.decode() for name, value in head.headers}
 
     async def read(self) -> bytes:
-        """The next piece of the body; empty at its proper end. Raises `h11.RemoteProtocolError` if it was cut."""
+        """The next piece of the body; empty at its end. Raises `h11.RemoteProtocolError` if the body was cut."""
         event = await self._next()
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
@@ -72,11 +72,11 @@ class RawExchange:
         return b"".join(pieces)
 
     async def read_json(self) -> Any:
-        """The rest of the body, as JSON."""
+        """The rest of the body, parsed as JSON."""
         return json.loads(await self.read_all())
 
     def reset(self) -> None:
-        """Cuts the connection with an RST, as a crashed client or a firewall does."""
+        """Resets the connection (RST), as a crashed client or a firewall does."""
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.stream.socket.close()
 

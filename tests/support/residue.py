@@ -1,4 +1,4 @@
-"""What an object still holds on to: for tests that memory returns to where it was."""
+"""Lists the containers of an object that are not empty, for tests that nothing is left behind."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ _CONTAINERS = (dict, list, set, deque)
 
 
 def residue(root: object) -> dict[str, int]:
-    """The number of entries of each container that is not empty, in `root` and in the llmactors objects it is made of.
+    """The number of entries of each container in `root`, and in llmactors objects below it, that is not empty.
 
     Keys are attribute paths, such as `_life.backlog._queues`.
     """

@@ -1,4 +1,4 @@
-"""A client that reads a stream as a real one does, takes it up again where it was cut, and checks what it reads."""
+"""A client that reads a stream, continues a stream that was cut, and checks every event."""
 
 import contextlib
 import json
@@ -13,15 +13,15 @@ from llmactors.cli.sse import Event, EventParser
 from tests.support.raw_http import RawExchange
 
 CUTS = (OSError, trio.BrokenResourceError, h11.RemoteProtocolError)
-"""What a cut connection looks like to a client."""
+"""The exceptions that a client gets from a cut connection."""
 
 
 class BrokenStreamError(AssertionError):
-    """A stream broke its promise: a gap, a repeat, two ends, or none."""
+    """A stream broke its promise: it has a gap, a repeated event, two ends or none."""
 
 
 class StreamRefusedError(Exception):
-    """The request was answered with an error before any stream began."""
+    """A request was answered with an error instead of a stream."""
 
     def __init__(self, status: int, answer: Any) -> None:
         super().__init__(f"{status}: {answer}")
@@ -31,7 +31,7 @@ class StreamRefusedError(Exception):
 
 @attrs.define(eq=False)
 class StreamRecord:
-    """All that one client saw of one stream, over however many connections."""
+    """Everything that one client saw of one stream, over one or more connections."""
 
     id: str = ""
     texts: list[str] = attrs.field(factory=list)
@@ -42,7 +42,7 @@ class StreamRecord:
 
     @property
     def text(self) -> str:
-        """The answer so far."""
+        """The text of the answer so far."""
         return "".join(self.texts)
 
     @property
@@ -51,7 +51,7 @@ class StreamRecord:
         return len(self.texts) + (self.end is not None)
 
     def add(self, event: Event) -> None:
-        """Takes the next event. Raises `BrokenStreamError` if it is not the one that must come next."""
+        """Records the next event. Raises `BrokenStreamError` if another event should have come."""
         payload = json.loads(event.data)
         if self.end is not None:
             raise BrokenStreamError(f"{self.id}: {event} came after the end")
@@ -66,9 +66,9 @@ class StreamRecord:
 
 
 async def follow(url: str, body: dict[str, Any], record: StreamRecord) -> AsyncGenerator[Event, None]:
-    """One connection: begins the stream of `body`, or takes up `record`'s. Yields each event once it is recorded.
+    """Reads one connection: begins the stream of `body`, or continues the stream of `record`. Yields recorded events.
 
-    Raises `StreamRefusedError`, or one of `CUTS`. Close it (`contextlib.aclosing`) to be a client that goes away.
+    Raises `StreamRefusedError`, or one of `CUTS`. To leave early, close the generator (`contextlib.aclosing`).
     """
     if record.id:
         headers = {"last-event-id": str(record.last_seq)}
@@ -87,9 +87,9 @@ async def follow(url: str, body: dict[str, Any], record: StreamRecord) -> AsyncG
 
 
 async def read_stream(url: str, body: dict[str, Any], record: StreamRecord | None = None) -> StreamRecord:
-    """A whole stream, or the rest of `record`'s, over one connection.
+    """Reads a whole stream, or the rest of the stream of `record`, over one connection.
 
-    Raises `BrokenStreamError` if it ends without a terminal event.
+    Raises `BrokenStreamError` if the stream ends without a terminal event.
     """
     record = record or StreamRecord()
     async with contextlib.aclosing(follow(url, body, record)) as events:
@@ -101,7 +101,7 @@ async def read_stream(url: str, body: dict[str, Any], record: StreamRecord | Non
 
 
 async def read_until(url: str, body: dict[str, Any], seq: int) -> StreamRecord:
-    """The beginning of a stream, whose client goes away once it has seen `seq`."""
+    """Reads a stream up to `seq`, and then closes the connection."""
     record = StreamRecord()
     async with contextlib.aclosing(follow(url, body, record)) as events:
         async for _ in events:
@@ -111,7 +111,7 @@ async def read_until(url: str, body: dict[str, Any], seq: int) -> StreamRecord:
 
 
 async def read_stubbornly(url: str, body: dict[str, Any], record: StreamRecord | None = None) -> StreamRecord:
-    """A whole stream over as many connections as it takes: a cut one is taken up again by `Last-Event-ID`."""
+    """Reads a whole stream over as many connections as necessary, with `Last-Event-ID` after each cut."""
     record = record or StreamRecord()
     while record.end is None:
         with contextlib.suppress(*CUTS):

@@ -1,4 +1,4 @@
-"""The simulated backend with a record of what it was given and what it did: to see that work stops, or never begins."""
+"""The simulated backend with a record of its work, for tests that work stops or never begins."""
 
 from collections import defaultdict
 
@@ -12,24 +12,24 @@ from llmactors.system.model_actors import ServedModel
 
 @attrs.define
 class Watch:
-    """What one model's backends did, by request id; times on Trio's clock."""
+    """What the backends of one model did, by request id. Times are those of Trio's clock."""
 
     admitted: list[str] = attrs.field(factory=list)
-    """Requests that a backend was given, in order."""
+    """The requests that a backend admitted, in order."""
     holding: set[str] = attrs.field(factory=set)
-    """Those that have a slot now."""
+    """The requests that have a slot now."""
     made_at: dict[str, list[float]] = attrs.field(factory=lambda: defaultdict(list))
     """When each token was made."""
     left_at: dict[str, float] = attrs.field(factory=dict)
-    """When each lost its slot."""
+    """When each request lost its slot."""
 
     def made_after(self, request_id: str, moment: float) -> int:
-        """How many tokens were made of a request after `moment`."""
+        """How many tokens of a request were made after `moment`."""
         return sum(made > moment for made in self.made_at[request_id])
 
 
 class WatchedMock(MockBackend):
-    """Writes into `watch` what it does."""
+    """A mock backend that records its work in `watch`."""
 
     def __init__(self, settings: MockSettings, watch: Watch) -> None:
         super().__init__(settings)
@@ -55,6 +55,6 @@ class WatchedMock(MockBackend):
 
 
 def watched_model(options: str = "", name: str = "mock") -> tuple[ServedModel, Watch]:
-    """The simulated backend as `mock:OPTIONS` gives it, and the record of what it does."""
+    """The model that `--model mock:OPTIONS` serves, and the record of its work."""
     settings, watch = MockSettings.parse(options), Watch()
     return ServedModel(name, lambda: WatchedMock(settings, watch)), watch

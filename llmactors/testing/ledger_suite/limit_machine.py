@@ -125,17 +125,17 @@ class LimitMachine(RuleBasedStateMachine):
         reserved = PROMPT_TOKENS + max_tokens
         most, least = self._may(tenant, choices, reserved * choices)
         queued = sum(spent.ended_ms is None and not spent.running for spent in self.spent)
-        verdict = self.run(self.ledger.admit(candidates))
+        result = self.run(self.ledger.admit(candidates))
         if queued + choices > SETTINGS.max_queued:
-            assert verdict.outcome is SubmitOutcome.OVERLOADED
-        elif verdict.outcome is SubmitOutcome.ACCEPTED:
+            assert result.outcome is SubmitOutcome.OVERLOADED
+        elif result.outcome is SubmitOutcome.ACCEPTED:
             assert most, "more was admitted than the policy allows"
             self.spent += [Spent(candidate, self.now_ms, reserved, reserved) for candidate in candidates]
             if times == 2:
                 assert self.run(self.ledger.admit(candidates)).outcome is SubmitOutcome.DUPLICATE
         else:
-            assert verdict.outcome is SubmitOutcome.LIMITED
-            assert not least, f"refused, although nothing that was ever reserved stands against it: {verdict}"
+            assert result.outcome is SubmitOutcome.LIMITED
+            assert not least, f"refused, although nothing that was ever reserved stands against it: {result}"
 
     @rule(slots=st.integers(1, 4))
     def claim(self, slots: int) -> None:
@@ -245,9 +245,9 @@ class LimitMachine(RuleBasedStateMachine):
         known = next((spent.candidate for spent in self.spent if spent.tenant == tenant), None)
         if known is None:
             return None
-        verdict = self.run(self.ledger.admit([known]))
-        assert verdict.outcome is SubmitOutcome.DUPLICATE
-        return {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
+        result = self.run(self.ledger.admit([known]))
+        assert result.outcome is SubmitOutcome.DUPLICATE
+        return {standing.charge.limit: standing.decision.remaining for standing in result.standings}
 
     def _may(self, tenant: str, choices: int, tokens: int) -> tuple[bool, bool]:
         """Whether the requests may be admitted, and whether they must be."""

@@ -28,33 +28,33 @@ def charged(name: str, *, limits: Limits = LIMITS, rate: RatePolicy | None = Non
     return Candidate(asked, charges_for(limits, asked.tenant, tokens=most, rate=rate, limit_key="caller"))
 
 
-def remaining(verdict: AdmitResult) -> dict[Limit, int]:
+def remaining(result: AdmitResult) -> dict[Limit, int]:
     """The remaining amount of each limit."""
-    return {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
+    return {standing.charge.limit: standing.decision.remaining for standing in result.standings}
 
 
-def refusing(verdict: AdmitResult) -> set[Limit]:
+def refusing(result: AdmitResult) -> set[Limit]:
     """The limits that refused."""
-    return {standing.charge.limit for standing in verdict.standings if not standing.decision.admitted}
+    return {standing.charge.limit for standing in result.standings if not standing.decision.admitted}
 
 
 class LimitSuite:
     async def standing(self, rig: Rig, of: Candidate) -> dict[Limit, int]:
         """The remaining amount of each limit, from the answer to a candidate that was admitted before."""
-        verdict = await rig.ledger.admit([of])
-        assert verdict.outcome is SubmitOutcome.DUPLICATE
-        return remaining(verdict)
+        result = await rig.ledger.admit([of])
+        assert result.outcome is SubmitOutcome.DUPLICATE
+        return remaining(result)
 
     async def test_admitted_request_is_charged(self, rig: Rig) -> None:
-        verdict = await rig.ledger.admit([charged("r")])
-        assert verdict.outcome is SubmitOutcome.ACCEPTED
+        result = await rig.ledger.admit([charged("r")])
+        assert result.outcome is SubmitOutcome.ACCEPTED
         left = {Limit.REQUESTS: 5, Limit.TOKENS: 500, Limit.DAY: 900, Limit.CONCURRENT: 2}
-        assert remaining(verdict) == left
+        assert remaining(result) == left
         assert await self.standing(rig, charged("r")) == left
 
     async def test_request_without_limits_has_no_standings(self, rig: Rig) -> None:
-        verdict = await rig.ledger.admit([charged("r", limits=Limits())])
-        assert verdict == AdmitResult(SubmitOutcome.ACCEPTED)
+        result = await rig.ledger.admit([charged("r", limits=Limits())])
+        assert result == AdmitResult(SubmitOutcome.ACCEPTED)
 
     async def test_repeated_id_is_charged_once(self, rig: Rig) -> None:
         await rig.ledger.admit([charged("r")])
@@ -113,14 +113,14 @@ class LimitSuite:
 
     async def test_refusal_by_a_full_queue_is_not_charged(self, rig: Rig) -> None:
         await rig.submit(*(request(f"r{each}") for each in range(rig.settings.max_queued)))
-        verdict = await rig.ledger.admit([charged("r")])
-        assert verdict.outcome is SubmitOutcome.OVERLOADED
-        assert remaining(verdict)[Limit.TOKENS] == 600
+        result = await rig.ledger.admit([charged("r")])
+        assert result.outcome is SubmitOutcome.OVERLOADED
+        assert remaining(result)[Limit.TOKENS] == 600
 
     async def test_candidates_are_admitted_all_or_none(self, rig: Rig) -> None:
         two = [charged("r1"), charged("r2")]
-        verdict = await rig.ledger.admit(two)
-        assert (verdict.outcome, remaining(verdict)[Limit.TOKENS]) == (SubmitOutcome.ACCEPTED, 400)
+        result = await rig.ledger.admit(two)
+        assert (result.outcome, remaining(result)[Limit.TOKENS]) == (SubmitOutcome.ACCEPTED, 400)
         more = await rig.ledger.admit([charged("r3"), charged("r4")])
         assert (more.outcome, refusing(more)) == (SubmitOutcome.LIMITED, {Limit.CONCURRENT})
         assert remaining(more)[Limit.TOKENS] == 400
@@ -131,8 +131,8 @@ class LimitSuite:
 
     async def test_candidates_must_fit_into_the_queue_together(self, rig: Rig) -> None:
         await rig.submit(*(request(f"r{each}") for each in range(rig.settings.max_queued - 1)))
-        verdict = await rig.ledger.admit([charged("a"), charged("b")])
-        assert verdict.outcome is SubmitOutcome.OVERLOADED
+        result = await rig.ledger.admit([charged("a"), charged("b")])
+        assert result.outcome is SubmitOutcome.OVERLOADED
         assert (await rig.ledger.statistics()).queued == rig.settings.max_queued - 1
 
     @pytest.mark.parametrize("how", ENDINGS)

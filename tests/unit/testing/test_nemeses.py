@@ -86,7 +86,7 @@ async def test_client_pause_delays_all_clients(cluster: Cluster) -> None:
 
 
 async def test_cancelled_out_of_memory_still_heals(cluster: Cluster) -> None:
-    nemesis = nemeses.OutOfMemory(cluster, min_s=20, max_s=20)
+    nemesis = nemeses.FillMemory(cluster, min_s=20, max_s=20)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(nemesis.strike, RNG)
         await poll_until(lambda: nemesis.count == 1)
