@@ -1,4 +1,4 @@
-"""A refusal by a caller's limits: which limit, when to come again, and whether that makes sense. Pure."""
+"""A refusal by a caller's limits: which limit, and whether and when another try can succeed. Pure."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ _NAMES = {
 
 
 class LimitReached(RateLimited):
-    """A refusal that knows its numbers, for the headers. `standings` are of all limits of the caller."""
+    """A refusal by a limit. `standings` has the figures of all of the caller's limits, for the headers."""
 
     def __init__(self, standings: Sequence[Standing]) -> None:
         refused = [standing for standing in standings if not standing.decision.admitted]
-        # What cannot be mended by waiting says more than what can, and the longest wait more than a shorter.
+        # A limit that no wait can help names the reason best; else the limit with the longest wait.
         worst = max(refused, key=_wait_s)
         super().__init__(_message(worst), retry_after_s=worst.decision.retry_after_s)
         self.standings = tuple(standings)
@@ -28,7 +28,7 @@ class LimitReached(RateLimited):
 
     @property
     def should_retry(self) -> bool:
-        """Whether it is worth a client's while to wait: not for the next day, nor for ever."""
+        """Whether a client should try again by itself: not where the wait is until the next day, or for ever."""
         return self.retry_after_s is not None and self.limit is not Limit.DAY
 
 
@@ -42,9 +42,9 @@ def _message(standing: Standing) -> str:
     name = _NAMES[charge.limit]
     if charge.policy is not None and charge.limit is Limit.RATE:
         name += f" per {charge.policy.period_s:g} s"
-    said = f"rate limit reached: {name}: limit {charge.most}, remaining {decision.remaining}, requested {charge.cost}"
+    text = f"rate limit reached: {name}: limit {charge.most}, remaining {decision.remaining}, requested {charge.cost}"
     if decision.retry_after_s is None:
-        return f"{said}; this can never be admitted: ask for less at once"
+        return f"{text}; this can never be admitted: ask for less in one request"
     if charge.limit is Limit.CONCURRENT:
-        return f"{said}; try again when one of them has ended"
-    return f"{said}; try again in {format_duration(decision.retry_after_s)}"
+        return f"{text}; try again when one of them has ended"
+    return f"{text}; try again in {format_duration(decision.retry_after_s)}"

@@ -1,33 +1,33 @@
-"""What the gateway counts. The system hands in something that counts for real."""
+"""What a gateway counts. `telemetry.Metrics` implements this Protocol."""
 
 from typing import Protocol
 
 
 class GatewayMetrics(Protocol):
-    """Called a few times per request and once per write, never per token."""
+    """The gateway calls these a few times per request and once per write, never per token."""
 
     def request_started(self) -> None: ...
 
     def request_finished(self, status: int, latency_s: float, code: str | None) -> None:
-        """One exchange or WebSocket stream is over. `code` is an error's, None for a success."""
+        """Counts an exchange or a WebSocket stream that has ended. `code` is its error's; None for a success."""
         ...
 
     def limited(self, limit: str) -> None:
-        """A caller was refused by this limit, which is the name of a kind and not of a caller."""
+        """Counts a request that a limit of this kind has refused."""
         ...
 
     def first_token(self, seconds: float) -> None:
-        """From the request's arrival to its first token on the wire."""
+        """Observes the time from a request's arrival to the write of its first token."""
         ...
 
     def tokens_generated(self, count: int) -> None:
-        """Tokens on the wire."""
+        """Counts tokens that were written to clients."""
         ...
 
     def ledger(self, *, queued: int, running: int, ended: int, requeued_total: int, fenced_total: int) -> None:
-        """The ledger's statistics, right before `render`."""
+        """Sets the ledger's figures, before `render`."""
         ...
 
     def render(self) -> tuple[bytes, str]:
-        """The exposition and its content type."""
+        """The metrics in Prometheus's text format, and the content type."""
         ...

@@ -1,9 +1,10 @@
-"""What this gateway knows of the room in a queue that is a trip away: under overload most requests are refused, and a
-refusal that has to wait for the ledger comes no sooner than an acceptance.
+"""Refuses requests at once while the ledger's queue is known to be full.
 
-As soon as the ledger has refused one for want of room, this looks at the queue every few milliseconds, and what finds
-no room by the last look is refused at once. The ledger still decides on all others. What is known is never more than
-`TRUSTED_S` old: nobody is refused for longer than that where there is room, and mostly for `LOOK_EVERY_S` and a trip.
+Under overload most requests are refused, and a refusal that waits for a round trip to Redis comes as late as an
+acceptance. After the ledger has refused a request because the queue was full, the hint reads the queue's length every
+few milliseconds, and requests that had no room at the last reading are refused at once. The ledger decides on all
+others. A reading is never trusted for longer than `TRUSTED_S`, so that a request is refused in spite of room for at
+most that time, and mostly for `LOOK_EVERY_S` and a round trip.
 """
 
 import math
@@ -16,18 +17,18 @@ from llmactors.ledger import LedgerStatistics
 
 LOOK_EVERY_S = 0.02
 TRUSTED_S = 0.25
-"""A look that was begun longer ago counts for nothing: the ledger is asked, whatever it showed."""
+"""A reading that began longer ago is ignored, and the ledger decides."""
 WATCH_S = 1.0
-"""How long to look on after the last refusal."""
+"""The time after the last refusal in which the queue is still read."""
 
 
 class QueueHint:
-    """Run `run` as a task, beside the requests that ask.
+    """What is known of the room in the queue. A task must run `run`.
 
     Args:
-        most: The queue's bound on requests.
-        most_bytes: Its bound on their bytes.
-        look: Says what is queued now. It must see whatever was sent to the ledger before it.
+        most: The queue's bound on the number of requests.
+        most_bytes: The queue's bound on the bytes of its requests.
+        look: Reads the ledger's figures. A reading must see all requests that were sent to the ledger before.
     """
 
     def __init__(self, most: int, most_bytes: int, look: Callable[[], Awaitable[LedgerStatistics]]) -> None:
@@ -35,20 +36,20 @@ class QueueHint:
         self._most_bytes = most_bytes
         self._look = look
         self._begun = -math.inf
-        """When the last look that has an answer was begun."""
+        """The time at which the last completed reading began, on Trio's clock."""
         self._left = 0
         self._left_bytes = 0
         self._sent = 0
-        """Requests that the ledger was ever asked to take from here."""
+        """The number of requests that this gateway has ever sent to the ledger."""
         self._sent_bytes = 0
         self._refused_at = -math.inf
         self._needed = trio.Event()
 
     def __repr__(self) -> str:
-        return f"<Room for {self._left} requests, {self._left_bytes} bytes, as of {self._begun:g}>"
+        return f"<QueueHint: room for {self._left} requests, {self._left_bytes} bytes, as of {self._begun:g}>"
 
     def lacks(self, sizes: Sequence[int]) -> bool:
-        """Whether new requests of so many bytes each would certainly have been refused just now: then refuse them."""
+        """Whether new requests of these sizes, in bytes, would have been refused at the last reading."""
         now = trio.current_time()
         fits = len(sizes) <= self._left and sum(sizes) <= self._left_bytes
         if fits or now - self._begun > TRUSTED_S:
@@ -57,19 +58,19 @@ class QueueHint:
         return True
 
     def send(self, sizes: Sequence[int]) -> None:
-        """The ledger is asked to take requests of so many bytes each, now."""
+        """Notes that requests of these sizes, in bytes, are sent to the ledger now."""
         self._left -= len(sizes)
         self._left_bytes -= sum(sizes)
         self._sent += len(sizes)
         self._sent_bytes += sum(sizes)
 
     def refused(self) -> None:
-        """The ledger had no room."""
+        """Notes that the ledger has refused a request because the queue was full."""
         self._refused_at = trio.current_time()
         self._needed.set()
 
     async def run(self) -> None:
-        """For ever."""
+        """Reads the queue's length while requests are refused, until cancelled."""
         while True:
             await self._needed.wait()
             while trio.current_time() - self._refused_at < WATCH_S:
@@ -82,7 +83,7 @@ class QueueHint:
         try:
             seen = await self._look()
         except LlmactorsError:
-            return  # whoever asks the ledger hears of it
+            return  # the next request that is sent to the ledger reports the error
         self._begun = begun
         self._left = self._most - seen.queued - (self._sent - sent)
         self._left_bytes = self._most_bytes - seen.queued_bytes - (self._sent_bytes - sent_bytes)

@@ -1,4 +1,4 @@
-"""One HTTP exchange over plain ASGI: reading a bounded body, answering, and refusing."""
+"""One HTTP exchange over plain ASGI: a request with a bounded body, and one response."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Protocol
@@ -20,26 +20,27 @@ Header = tuple[str, str]
 MAX_KEY_CHARS = 255
 _ECHOED_CHARS = 128
 
-log = structlog.get_logger("llmactors.gateway")
+log = structlog.get_logger("llmactors.http")
 
 
-class Wire(Protocol):
-    """The connection below an exchange, for chunks of a body that has begun and has no declared length."""
+class ChunkWriter(Protocol):
+    """The connection of an exchange, for chunks of a body that has begun and has no declared length."""
 
     def write_chunk_nowait(self, data: bytes) -> bool | None:
-        """Sends one chunk, which is not empty. False if the socket took a part of it only: then `write_rest`.
+        """Sends one chunk, which must not be empty.
 
-        None if no chunk can be sent now: then nothing was, and `Exchange.write` will do.
+        Returns True if the chunk was sent; False if only a part was sent, after which `write_rest` must be called; None
+        if no chunk can be sent now, so that `Exchange.write` must be used.
         """
         ...
 
     async def write_rest(self) -> None:
-        """Sends what is left of a chunk. Whatever else is sent goes after it."""
+        """Sends the rest of a chunk of which a part was sent."""
         ...
 
 
 class ClientGone(Exception):
-    """The client went away before it had sent its whole request. There is nobody to answer."""
+    """The client disconnected before it had sent its whole request."""
 
 
 class ErrorRenderer(Protocol):
@@ -61,43 +62,43 @@ class Exchange:
         self.scope = scope
         self.request_id = request_id
         self.status = 0
-        """The status sent; 0 before."""
+        """The status of the response; 0 before the response has begun."""
         self.begun: float = scope.get("state", {}).get("arrived") or trio.current_time()
         self.errors = errors
         self.parameters: Mapping[str, str] = {}
         """The parameters of the path, by name."""
         self.timing_header: str | None = None
-        """The header that says how long it took until the answer began, in milliseconds; None: none does."""
+        """The name of the header with the milliseconds until the response began; None for no such header."""
         self.code: str | None = None
-        """The code of the error sent, if one was, or that the stream ended with."""
+        """The code of the error in the response or at the end of its stream; None where there is no error."""
         self._inbox = inbox
         self._send = send
-        # Chunks are HTTP/1.1's; a body for an older client ends with its connection.
-        self.wire: Wire | None = scope.get("state", {}).get("wire") if scope["http_version"] == "1.1" else None
-        """What takes parts of the body without waiting, if anything does."""
+        # HTTP/1.0 has no chunks: a body for such a client ends with its connection.
+        self.wire: ChunkWriter | None = scope.get("state", {}).get("wire") if scope["http_version"] == "1.1" else None
+        """Writes chunks of the body without a wait; None where the connection cannot."""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id} {self.scope['method']} {self.scope['path']} {self.status or 'open'}>"
 
     @property
     def client(self) -> str:
-        """The client's address, without its port."""
+        """The address of the client, without a port."""
         return client_address(self.scope)
 
     def header(self, name: bytes) -> str | None:
-        """The first header of this (lower-case) name."""
+        """The value of the first header of this name, which is in lower case; None where there is none."""
         return header(self.scope, name)
 
     @property
     def idempotency_key(self) -> str | None:
-        """`Idempotency-Key`. Raises `InvalidRequest` for one that is too long."""
+        """The header `Idempotency-Key`. Raises `InvalidRequest` for a key that is too long."""
         key = self.header(b"idempotency-key")
         if key is not None and len(key) > MAX_KEY_CHARS:
             raise InvalidRequest(f"`Idempotency-Key` has {len(key)} characters; at most {MAX_KEY_CHARS} are accepted")
         return key or None
 
     async def body(self, *, max_bytes: int, within_s: float) -> bytes:
-        """The whole body. Raises `TooLarge` as soon as that is clear, `RequestTimeout`, or `ClientGone`."""
+        """The whole body. Raises `TooLarge` as early as possible, `RequestTimeout`, or `ClientGone`."""
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > max_bytes:
             raise TooLarge(f"the body has {declared} bytes; at most {max_bytes} are accepted")
@@ -117,7 +118,10 @@ class Exchange:
         raise RequestTimeout(f"the body did not arrive within {within_s:g} s")
 
     async def while_connected(self, work: Callable[[], Awaitable[object]]) -> bool:
-        """Runs `work` until it ends (True) or the client is gone (False). Only after `body`."""
+        """Runs `work` to its end, and returns True; or to the client's disconnect, and returns False.
+
+        The body must have been read before.
+        """
         finished = False
         with trio.CancelScope() as scope:
             self._inbox.cancel_at_last(scope)
@@ -129,12 +133,12 @@ class Exchange:
         return finished
 
     async def start(self, status: int, headers: Iterable[Header], content_type: str) -> None:
-        """Sends the head of an answer whose body follows by `write`."""
+        """Sends the head of a response. The body follows by `write`."""
         await self.begin(status, headers, content_type)
         await self.write(b"")
 
     async def begin(self, status: int, headers: Iterable[Header], content_type: str) -> None:
-        """Gives the head, which goes out together with what is written next."""
+        """Prepares the head of a response. The head is sent together with the next write."""
         self.status = status
         named = [("content-type", content_type), *id_headers(self.scope, self.request_id), *headers]
         if self.timing_header is not None:
@@ -158,18 +162,18 @@ class Exchange:
         await self._send(message)
 
     async def answer(self, status: int, payload: object, headers: Iterable[Header] = ()) -> None:
-        """A whole JSON answer."""
+        """Sends a whole JSON response."""
         data = msgspec.json.encode(payload)
         await self.begin(status, [*headers, ("content-length", str(len(data)))], "application/json")
         await self.write(data, more=False)
 
     async def empty(self, status: int, headers: Iterable[Header] = ()) -> None:
-        """A response without a body."""
+        """Sends a response without a body."""
         await self.begin(status, headers, "application/json")
         await self.write(b"", more=False)
 
     async def refuse(self, error: LlmactorsError) -> None:
-        """The error as the answer, or nothing if another answer has begun."""
+        """Sends an error as the response. Nothing is sent if another response has begun."""
         if self.status:
             return
         self.code = error.code
@@ -177,13 +181,13 @@ class Exchange:
 
 
 def client_address(scope: Scope) -> str:
-    """The client's address, without its port."""
+    """The address of the client, without a port."""
     client = scope.get("client")
     return str(client[0]) if client else "local"
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """The first header of this (lower-case) name in an ASGI scope."""
+    """The value of the first header of this name, in lower case, in an ASGI scope; None where there is none."""
     for key, value in scope["headers"]:
         if key.lower() == name:
             return str(value.decode("latin-1")).strip()
@@ -191,19 +195,19 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def id_headers(scope: Scope, request_id: str) -> list[Header]:
-    """`X-Request-Id` of an answer, and with it the id that the client sent of its own."""
+    """`X-Request-Id` of a response, and `X-Client-Request-Id` where the client sent an id of its own."""
     client_id = header(scope, b"x-request-id")
     own = [("x-request-id", request_id)]
     return own if client_id is None else [*own, ("x-client-request-id", echoed(client_id))]
 
 
 def echoed(client_id: str) -> str:
-    """As much of a client's id as it is told again. A cut may leave a space at its end, which no header may have."""
+    """The part of a client's own id that the response repeats. A cut may leave a space, which no header may end in."""
     return client_id[:_ECHOED_CHARS].rstrip()
 
 
 def wire_headers(headers: Iterable[Header]) -> list[tuple[bytes, bytes]]:
-    """As ASGI wants them."""
+    """The headers as ASGI takes them."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
@@ -223,7 +227,7 @@ async def refuse_handshake(
 
 
 async def serve(exchange: Exchange, handler: Callable[[], Awaitable[None]]) -> None:
-    """Runs `handler`; what it raises becomes an answer: errors of ours as they are, any other as `INTERNAL`, logged."""
+    """Runs `handler`, and answers with the error that it raises: any other than a `LlmactorsError` as `INTERNAL`."""
     try:
         await handler()
     except ClientGone:

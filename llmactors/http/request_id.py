@@ -5,11 +5,11 @@ import secrets
 
 
 def new_request_id() -> str:
-    """Names one exchange, or the stream that it begins. Nobody can guess it, so that nobody can follow by guessing."""
+    """A new id of an exchange, and of the stream that the exchange begins. The id cannot be guessed."""
     return f"req_{secrets.token_hex(16)}"
 
 
 def keyed_request_id(tenant: str, key: str) -> str:
-    """The one request of this tenant under this idempotency key, whichever gateway is asked."""
+    """The id of a tenant's request under an idempotency key. Every gateway finds the same id."""
     digest = hashlib.sha256(f"{len(tenant)}:{tenant}:{key}".encode("utf-8", "surrogatepass"))
     return f"req_{digest.hexdigest()[:32]}"

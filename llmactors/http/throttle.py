@@ -1,31 +1,31 @@
 """Bounds how much of a burst is worked on at once.
 
-Trio runs every task that is ready before it looks at the time again. If hundreds of clients come at once, or hundreds
-of streams end in one step, that takes a hundred milliseconds, and the tokens of all other streams are late by as much.
+In one pass of its scheduler, Trio runs every task that is ready. If hundreds of clients come at once, or hundreds of
+streams end in one step, a pass takes a hundred milliseconds, and the tokens of all other streams are late by as much.
 """
 
 import trio
 
 DOUBLE_AFTER_S = 1.0
-"""As long as somebody waits, twice as many are let through after each such time: a burst may go slowly, but where more
-come all the time than a few in each pass, a queue here would cost throughput, which long passes are good for."""
+"""While tasks wait, the number that goes on in each pass doubles after each such time. A burst may go slowly, but under
+a steady load of more than a few in each pass, a queue here would cost throughput."""
 
 
 class BurstThrottle:
-    """Lets a few through at once, and of more than that some in each pass, in the order in which they came.
+    """Lets a few tasks go on at once, and of more tasks some in each pass, in the order in which they came.
 
     Args:
-        burst: So many are through at once, where nobody waits: small bursts are best worked on together.
-        per_pass: So many of those that wait go on in each pass of the scheduler, to begin with.
+        burst: The number of tasks that go on in one pass while no task waits.
+        per_pass: The number of waiting tasks that go on in each pass at first.
     """
 
     def __init__(self, *, burst: int, per_pass: int) -> None:
         self._burst = burst
         self._per_pass = per_pass
         self._entered = 0
-        """In this pass."""
+        """The number of tasks that went on in this pass."""
         self._waited_since = 0.0
-        """Since when there has always been somebody who waits, on Trio's clock."""
+        """The time since which some task has always been waiting, on Trio's clock."""
         self._waiting = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
@@ -33,11 +33,11 @@ class BurstThrottle:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether somebody waits."""
+        """Whether a task waits."""
         return bool(self._waiting)
 
     async def enter(self) -> None:
-        """Returns at once where there is room: then it is no checkpoint."""
+        """Waits for the turn of this task. Without a wait this is no checkpoint."""
         if not self._entered:
             self._look_in_the_next_pass()
         if self._entered < self._burst and not self._waiting:

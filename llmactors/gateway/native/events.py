@@ -1,4 +1,6 @@
-"""The events of a stream, as SSE bytes and as WebSocket JSON. Pure, and the hot path: what can be rendered once is.
+"""The events of a stream, as SSE bytes and as WebSocket JSON. Pure.
+
+Every token of every stream passes here, so that what is the same in all events of a stream is rendered once.
 
 token  {"id","seq","text"}
 done   {"id","seq","finish_reason","usage"}
@@ -30,20 +32,20 @@ EVENT_SCHEMA: dict[str, Any] = {
 
 
 class Renderer(Protocol):
-    """What a stream over SSE is made of."""
+    """Renders one stream for one API family."""
 
     @property
     def keep_alive(self) -> bytes:
-        """Written after a long silence; empty where nothing may be."""
+        """The bytes that are written after a long silence; empty where nothing may be written."""
         ...
 
     def render(self, part: LogSlice) -> bytes:
-        """All events of `part`, ready to be one chunk."""
+        """All events of a slice of the log, as one chunk of the body."""
         ...
 
 
 class SseRenderer:
-    """Renders one stream's events."""
+    """Renders the SSE events of one native stream."""
 
     keep_alive = KEEP_ALIVE
 
@@ -52,7 +54,7 @@ class SseRenderer:
         self._token_head = b'\nevent: token\ndata: {"id":"%b","seq":' % request_id.encode()
 
     def render(self, part: LogSlice) -> bytes:
-        """All events of `part`, ready to be one chunk."""
+        """All events of a slice of the log, as one chunk of the body."""
         seq = part.first_seq
         head = self._token_head
         pieces: list[bytes] = []
@@ -67,19 +69,19 @@ class SseRenderer:
 
 
 def render_cut(request_id: str, error: LlmactorsError) -> bytes:
-    """An `error` event that stands in no log: it has no seq and no `id:` line, so the stream can be followed on."""
+    """An `error` event of this connection alone. It is in no log and has no id: the stream can be followed on."""
     payload = {"id": request_id, "error": {"code": error.code, "message": error.message}}
     return b"event: error\ndata: %b\n\n" % _encode(payload)
 
 
 class JsonRenderer:
-    """Renders one stream's events as the texts of WebSocket messages."""
+    """Renders the events of one stream as the texts of WebSocket messages."""
 
     def __init__(self, request_id: str) -> None:
         self._id = request_id
 
     def render(self, part: LogSlice) -> list[str]:
-        """One text per event of `part`."""
+        """One text for each event of a slice of the log."""
         seq = part.first_seq
         texts: list[str] = []
         for delta in part.deltas:
@@ -106,7 +108,7 @@ def terminal_event(request_id: str, seq: int, end: Terminal) -> tuple[str, dict[
 
 
 def usage_object(usage: Usage) -> dict[str, int]:
-    """As OpenAI has it."""
+    """The numbers of tokens, in the form that OpenAI's API has."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

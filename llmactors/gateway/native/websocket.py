@@ -1,10 +1,10 @@
-"""One WebSocket: many requests on one socket, each followed by a task of its own.
+"""One WebSocket: many streams on one socket, each with a task of its own.
 
 The client sends `{"op":"generate", …}`, `{"op":"attach","id","after"}` or `{"op":"cancel","id"}`, each with an optional
-`"ref"` that the answer to it carries. The answers:
+`"ref"`, which the reply repeats. The replies:
 
     generate   {"event":"accepted","id"}, and then the same events as over SSE
-    attach     the same; {"event":"ended","id"} where nothing comes after `after`
+    attach     the same; {"event":"ended","id"} where no event comes after `after`
     cancel     {"event":"cancelled","id","cancelled"}
     mistakes   {"event":"error","error"}
 """
@@ -35,7 +35,7 @@ GOING_AWAY = 1001
 """The close code of a server that shuts down. RFC 6455, section 7.4.1."""
 
 POLICY_VIOLATION = 1008
-"""The close code of a server that refuses to go on with this client. The same section."""
+"""The close code of a server that refuses to go on with this client. RFC 6455, section 7.4.1."""
 
 CLOSE_S = 1.0
 """The time in which a client must answer a close frame."""
@@ -53,10 +53,7 @@ async def serve_socket(
 
 
 class SocketSession:
-    """The life of one WebSocket, over plain ASGI. `receive` has given `websocket.connect` already.
-
-    `refused` returns once the caller's key is good no more.
-    """
+    """One WebSocket, over plain ASGI. `receive` has already given `websocket.connect`."""
 
     def __init__(
         self,
@@ -82,10 +79,10 @@ class SocketSession:
         return f"<SocketSession {self._caller.tenant} streams={self._streams}>"
 
     async def run(self, headers: list[Header]) -> None:
-        """Until the client closes or is gone (its streams then live on for their grace), the node has drained, or the
-        caller's key is good no more.
+        """Serves until the client disconnects, the node has drained, or the caller's key is not valid any more.
 
-        `headers` go with the answer to the handshake.
+        Streams of a client that has disconnected live on for their grace. `headers` go with the response to the
+        handshake.
         """
         await self._send({"type": "websocket.accept", "headers": wire_headers(headers)})
         async with trio.open_nursery() as nursery:
@@ -104,7 +101,7 @@ class SocketSession:
         nursery.cancel_scope.cancel(reason="the caller's key is not valid any more")
 
     async def _close(self, code: int, reason: str) -> None:
-        """Says so, and gives the client a moment to answer."""
+        """Sends a close frame, and waits for the client's own for `CLOSE_S`."""
         with trio.move_on_after(CLOSE_S):
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
             while (await self._receive())["type"] != "websocket.disconnect":
@@ -144,16 +141,16 @@ class SocketSession:
     async def _dispatch(
         self, op: object, fields: dict[str, Any], ref: object, begun: float, nursery: trio.Nursery
     ) -> bool:
-        """True where a stream is followed from now on, which then counts the request as finished."""
+        """Handles one message. Returns True for a followed stream, whose end then counts the request as finished."""
         match op:
             case "generate":
-                self._check_room()
-                fields.pop("stream", None)  # here everything streams
+                self._check_streams()
+                fields.pop("stream", None)  # every answer on a WebSocket is a stream
                 admission = await self._service.admit(self._caller, convert(fields, GenerateBody))
                 request_id = admission.request.id
                 follower: Follower | None = await self._service.own_follower(admission)
             case "attach":
-                self._check_room()
+                self._check_streams()
                 attach = convert(fields, AttachOp)
                 request_id = attach.id
                 follower = await self._service.follow(self._caller, request_id, attach.after)
@@ -167,7 +164,7 @@ class SocketSession:
         if follower is None:
             await self._say({"event": "ended", "id": request_id}, ref)
             return False
-        # Entered here, not in the task: from the admission on, the request must count as read.
+        # Entered before the task starts: from its admission on, a request must have a reader.
         with contextlib.ExitStack() as reading:
             reading.enter_context(follower)
             await self._say({"event": "accepted", "id": request_id}, ref)
@@ -176,10 +173,12 @@ class SocketSession:
             nursery.start_soon(self._follow, follower, reading.pop_all(), request_id, begun, op == "generate")
         return True
 
-    def _check_room(self) -> None:
+    def _check_streams(self) -> None:
         limit = self._service.settings.max_socket_streams
         if self._streams >= limit:
-            raise Overloaded(f"this socket follows {limit} streams already; wait for one to end", retry_after_s=1.0)
+            raise Overloaded(
+                f"this socket follows {limit} streams already; wait until one of them has ended", retry_after_s=1.0
+            )
 
     async def _follow(
         self, follower: Follower, reading: contextlib.ExitStack, request_id: str, begun: float, is_new: bool
@@ -202,7 +201,7 @@ class SocketSession:
                     metrics.first_token(trio.current_time() - begun)
 
         async def keep_alive() -> None:
-            """The server pings every socket by itself."""
+            """Does nothing: the server pings every WebSocket."""
 
         try:
             with self._service.cuttable() as scope:

@@ -1,9 +1,12 @@
-"""The routes that OpenAI's clients know: chat completions, completions, models, responses.
+"""The OpenAI routes: chat completions, completions, models, responses.
 
-schema   what they send; what is honoured, and what is refused by its name
-render   what they get: chunks of a stream, whole answers
-errors   how an error looks to them
-routes   the handlers
-
-responses/ has `/v1/responses`, which shares these.
+schema          the bodies that clients send
+completions     the handlers of chat completions and completions
+choices         the requests that one call becomes
+render          chunks of a stream, and whole answers
+models          the handlers of `/v1/models`
+errors          the form of errors
+body_schemas,   what the types of the bodies cannot say, and the types of whole answers, for the OpenAPI document
+response_types
+responses/      `/v1/responses`
 """

@@ -9,7 +9,7 @@ from llmactors.access.authentication import Caller
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.body import deadline_of, read_object
 from llmactors.gateway.openai.choices import AdmittedChoices, bare_errors
-from llmactors.gateway.openai.render import ChunkRenderer, Kind, add_up, error_of, render_error
+from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer, add_up, error_of, render_error
 from llmactors.gateway.openai.schema import ChatBody, ChoiceBody, CompletionBody, read_chat, read_completion
 from llmactors.gateway.request_service import RequestService, cut_error
 from llmactors.gateway.streaming.pump import pieces, pump
@@ -19,9 +19,9 @@ from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed, Finished, GenerateRequest, Usage
 
 Begin = Callable[[], Awaitable[None]]
-"""Sends the head of the answer, if that was not done yet."""
+"""Sends the head of the response, unless it was sent before."""
 
-_CHAT, _TEXT = Kind(chat=True), Kind(chat=False)
+_CHAT, _TEXT = AnswerForm(chat=True), AnswerForm(chat=False)
 
 
 async def chat(service: RequestService, exchange: Exchange, caller: Caller) -> None:
@@ -42,15 +42,15 @@ async def _answer(
     caller: Caller,
     body: ChatBody | CompletionBody,
     choices: Sequence[ChoiceBody],
-    kind: Kind,
+    form: AnswerForm,
 ) -> None:
     async with AdmittedChoices(service) as admitted:
         await admitted.admit(caller, choices, exchange.idempotency_key)
         exchange.request_id = admitted.admissions[0].request.id
         if body.stream:
-            done = await _stream(service, exchange, admitted, kind, with_usage=body.with_usage)
+            done = await _stream(service, exchange, admitted, form, with_usage=body.with_usage)
         else:
-            done = await _whole(service, exchange, admitted, kind)
+            done = await _whole(service, exchange, admitted, form)
         admitted.answered = done
 
 
@@ -58,7 +58,7 @@ def _deadline_ms(exchange: Exchange) -> int | None:
     return deadline_of(exchange.header(b"x-request-deadline"))
 
 
-async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedChoices, kind: Kind) -> bool:
+async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedChoices, form: AnswerForm) -> bool:
     logs = [LogSlice(1, ())] * len(choices.followers)
 
     async def wait(index: int, follower: Follower) -> None:
@@ -69,7 +69,7 @@ async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedC
             raise error
 
     async def wait_all() -> None:
-        # The first choice that fails ends it: there is no answer without it, and the others are given up.
+        # The first choice that fails ends the call: an answer needs all choices. The others are cancelled.
         async with trio.open_nursery() as nursery:
             for index, follower in enumerate(choices.followers):
                 nursery.start_soon(wait, index, follower)
@@ -85,25 +85,25 @@ async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedC
     first = choices.admissions[0].request
     choices.answered = True
     await exchange.answer(
-        200, kind.whole(kind.answer_id(first.id), first.model, created_s(first), logs), choices.headers
+        200, form.whole(form.answer_id(first.id), first.model, created_s(first), logs), choices.headers
     )
     return True
 
 
 async def _stream(
-    service: RequestService, exchange: Exchange, choices: AdmittedChoices, kind: Kind, *, with_usage: bool
+    service: RequestService, exchange: Exchange, choices: AdmittedChoices, form: AnswerForm, *, with_usage: bool
 ) -> bool:
-    """Whether the client got all of it."""
+    """Returns whether the client got the whole stream."""
     first = choices.admissions[0].request
     created = created_s(first)
     renderers = [
-        ChunkRenderer(kind, kind.answer_id(first.id), first.model, created, index=index, with_usage=with_usage)
+        ChunkRenderer(form, form.answer_id(first.id), first.model, created, index=index, with_usage=with_usage)
         for index in range(len(choices.followers))
     ]
     ended = False
 
     async def begin() -> None:
-        """Only with the first token: what fails before it has a status of its own, by which clients try again."""
+        """Sends the head with the first token. An error before it has a status of its own, by which clients retry."""
         if not exchange.status:
             await exchange.begin(200, [*SSE_HEADERS, *choices.headers], SSE_TYPE)
 
@@ -152,7 +152,7 @@ async def _one(
 async def _several(
     service: RequestService, exchange: Exchange, followers: list[Follower], renderers: list[ChunkRenderer], begin: Begin
 ) -> None:
-    """Choices take turns in one stream. The first that fails ends it."""
+    """Sends several choices in one stream. The first choice that fails ends the stream."""
     turn = trio.Lock()
     ends: list[LogSlice] = []
 
@@ -181,11 +181,11 @@ async def _several(
 
 
 def _check_begun(part: LogSlice) -> None:
-    """Raises the error of an answer that ended before it began."""
+    """Raises the error of an answer that ended before its first token."""
     if part.end is not None and not part.deltas and (error := error_of(part.end)) is not None:
         raise error
 
 
 def created_s(request: GenerateRequest) -> int:
-    """For `created`: the same of one request, whichever gateway is asked, and however often."""
+    """The value of `created`, in seconds since 1970. Every gateway gives the same value for a request."""
     return (request.created_ms or 0) // 1000

@@ -1,6 +1,6 @@
-"""An error as OpenAI's clients read it. Pure.
+"""The form of errors that OpenAI's clients read. Pure.
 
-They decide by the status, and by `x-should-retry` and `retry-after`, whether to try again by themselves.
+OpenAI's clients decide by the status, and by `x-should-retry` and `retry-after`, whether to try again by themselves.
 """
 
 import re
@@ -25,11 +25,11 @@ _CODES = {
     "UNAUTHENTICATED": "invalid_api_key",
 }
 _NAMED = re.compile(r"`([a-z_]+)`")
-"""What the message of an invalid request begins with: also of one that a backend raised, and that was in the log."""
+"""The field at the beginning of the message of an invalid request, also of one that a backend has raised."""
 
 
 class InvalidParameter(InvalidRequest):
-    """A field of the request, `param`, is wrong, or asks for what is not served here."""
+    """The field `param` is wrong, or asks for something that is not served here."""
 
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ OPENAI_ERRORS = OpenAIErrors()
 
 
 def error_object(error: LlmactorsError) -> dict[str, Any]:
-    """The body of an error answer, and of the last event of a stream that cannot be finished."""
+    """The body of an error response, and of the last event of a stream that cannot be finished."""
     kind, code = _kind_and_code(error)
     return {
         "error": {

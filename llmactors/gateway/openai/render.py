@@ -1,7 +1,8 @@
-"""What OpenAI's clients get. Pure, and the hot path: of a chunk only its text is rendered each time.
+"""The answers of chat completions and completions: chunks of a stream, and whole answers. Pure.
 
-A stream has `data:` lines and nothing else: the official client stumbles over `id:` beside comments, and other readers
-over `event:`. The role comes with the first text. What cannot be finished ends with an error, and without `[DONE]`.
+Every token of every stream passes here, so that of a chunk only its text is rendered each time. A stream has `data:`
+lines and nothing else: the official client fails on `id:` lines beside comments, and other readers on `event:` lines.
+The role comes with the first text. An answer that cannot be finished ends with an error, and without `[DONE]`.
 """
 
 from typing import Any
@@ -20,15 +21,15 @@ DONE = b"data: [DONE]\n\n"
 
 
 class ChunkRenderer:
-    """Renders one choice of a stream. While `is_last` the stream ends with it: the usage and `[DONE]` follow."""
+    """Renders one choice of a stream. If `is_last`, the stream ends with this choice: usage and `[DONE]` follow."""
 
     keep_alive = b""
 
     def __init__(
-        self, kind: "Kind", answer_id: str, model: str, created: int, *, index: int = 0, with_usage: bool = False
+        self, form: "AnswerForm", answer_id: str, model: str, created: int, *, index: int = 0, with_usage: bool = False
     ) -> None:
-        self._kind = kind
-        self._head = {"id": answer_id, "object": kind.chunk_object, "created": created, "model": model}
+        self._form = form
+        self._head = {"id": answer_id, "object": form.chunk_object, "created": created, "model": model}
         self._index = index
         self._is_first = True
         self._with_usage = with_usage
@@ -37,7 +38,7 @@ class ChunkRenderer:
         self._before, self._after = b"data: " + before, after + b"\n\n"
 
     def render(self, part: LogSlice) -> bytes:
-        """All of `part`, ready to be one write."""
+        """All chunks of a slice of the log, as one write."""
         pieces: list[bytes] = []
         for delta in part.deltas:
             if self._is_first:
@@ -56,7 +57,7 @@ class ChunkRenderer:
         error = error_of(end)
         if error is not None:
             return render_error(error)
-        assert isinstance(end, Finished)  # noqa: S101 - what else has no error
+        assert isinstance(end, Finished)  # noqa: S101 - every other end has an error
         pieces = [_event(self._chunk("", None, role=True))] if self._is_first else []
         pieces.append(_event(self._chunk(None, end.reason)))
         if self.is_last:
@@ -64,18 +65,18 @@ class ChunkRenderer:
         return b"".join(pieces)
 
     def render_end(self, usage: Usage) -> bytes:
-        """What follows on the last choice."""
+        """The events after the last choice."""
         if not self._with_usage:
             return DONE
         return _event({**self._head, "choices": [], "usage": usage_object(usage)}) + DONE
 
     def _chunk(self, text: str | None, reason: str | None, *, role: bool = False) -> dict[str, Any]:
-        choice = self._kind.choice(self._index, text, reason, role=role)
+        choice = self._form.choice(self._index, text, reason, role=role)
         return {**self._head, "choices": [choice], **({"usage": None} if self._with_usage else {})}
 
 
-class Kind:
-    """What chat completions and completions differ in."""
+class AnswerForm:
+    """The form of an answer: of chat completions, or of completions."""
 
     def __init__(self, *, chat: bool) -> None:
         self._chat = chat
@@ -84,11 +85,11 @@ class Kind:
         self._prefix = "chatcmpl-" if chat else "cmpl-"
 
     def answer_id(self, request_id: str) -> str:
-        """The answer's id, which its stream's id can be read from."""
+        """The id of the answer, from which the id of its stream can be read."""
         return self._prefix + request_id.removeprefix("req_")
 
     def choice(self, index: int, text: str | None, reason: str | None, *, role: bool) -> dict[str, Any]:
-        """A choice within a chunk."""
+        """A choice of a chunk."""
         if not self._chat:
             return {"index": index, "text": text or "", "logprobs": None, "finish_reason": reason}
         delta: dict[str, Any] = {"role": "assistant"} if role else {}
@@ -97,15 +98,15 @@ class Kind:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
 
     def whole(self, answer_id: str, model: str, created: int, logs: list[LogSlice]) -> dict[str, Any]:
-        """A whole answer. Raises the error of the first choice that could not be finished."""
+        """A whole answer. Raises the error of the first choice that was not finished."""
         choices: list[dict[str, Any]] = []
         usages: list[Usage] = []
         for index, log in enumerate(logs):
-            assert log.end is not None  # noqa: S101 - they were waited for
+            assert log.end is not None  # noqa: S101 - the end of each was waited for
             error = error_of(log.end)
             if error is not None:
                 raise error
-            assert isinstance(log.end, Finished)  # noqa: S101 - what else has no error
+            assert isinstance(log.end, Finished)  # noqa: S101 - every other end has an error
             usages.append(log.end.usage)
             choices.append(self._whole_choice(index, "".join(delta.text for delta in log.deltas), log.end.reason))
         usage = add_up(usages)
@@ -120,19 +121,19 @@ class Kind:
 
 
 def add_up(usages: list[Usage]) -> Usage:
-    """Of several choices: their prompts count each, as each was read."""
+    """The usage of several choices. The prompt counts once for each choice, because each choice reads it."""
     return Usage(sum(usage.prompt_tokens for usage in usages), sum(usage.completion_tokens for usage in usages))
 
 
 def error_of(end: Terminal) -> LlmactorsError | None:
-    """Why an answer is not whole; None where it is."""
+    """Why an answer is not complete; None for a complete answer."""
     if isinstance(end, Failed):
         return from_code(end.code, end.message)
     return Interrupted("the request was cancelled") if end.reason == "cancelled" else None
 
 
 def render_error(error: LlmactorsError) -> bytes:
-    """The last event of a stream that cannot be finished."""
+    """The last event of a stream whose answer cannot be finished."""
     return _event(error_object(error))
 
 

@@ -1,7 +1,7 @@
-"""What OpenAI's clients send.
+"""The bodies that clients send to the OpenAI routes.
 
-What is asked for and not served is refused by its name: never is an answer given that is not what was asked. Fields
-that nobody knows are passed over, as such clients expect, and so are those that only tell something about the caller.
+A field that asks for something that is not served here is refused by its name, so that no answer differs from what was
+asked for. Unknown fields are ignored, as OpenAI's clients expect, and so are fields that only describe the caller.
 """
 
 import time
@@ -19,32 +19,32 @@ T = TypeVar("T")
 
 DEFAULT_CHAT_TOKENS = 512
 DEFAULT_COMPLETION_TOKENS = 16
-"""What OpenAI's API documents for completions."""
+"""The default of OpenAI's own API for completions."""
 MAX_CHOICES = 16
 MAX_BIASES = 1024
 CHARS_PER_TOKEN = 4
-"""What an id counts as, where the length of a prompt is bounded in characters."""
+"""The number of characters that a token id counts as, where the length of a prompt is bounded in characters."""
 
-NOTHING: tuple[object, ...] = (None,)
+ONLY_NULL: tuple[object, ...] = (None,)
 UNSERVED: Mapping[str, tuple[object, ...]] = {
-    "audio": NOTHING,
+    "audio": ONLY_NULL,
     "best_of": (None, 1),
     "echo": (None, False),
     "function_call": (None, "none"),
     "functions": (None, []),
     "logprobs": (None, False),
     "modalities": (None, ["text"]),
-    "prediction": NOTHING,
-    "reasoning_effort": NOTHING,
+    "prediction": ONLY_NULL,
+    "reasoning_effort": ONLY_NULL,
     "response_format": (None, {"type": "text"}),
     "suffix": (None, ""),
     "tool_choice": (None, "none", "auto"),
     "tools": (None, []),
     "top_logprobs": (None, 0),
-    "verbosity": NOTHING,
-    "web_search_options": NOTHING,
+    "verbosity": ONLY_NULL,
+    "web_search_options": ONLY_NULL,
 }
-"""What is not served here, and the values of it that ask for nothing."""
+"""The fields that are not served here, each with the values that ask for nothing."""
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 Choices = Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)]
@@ -60,14 +60,14 @@ _PROMPTS = "`prompt` must be a text, a list of texts, a list of token ids, or a 
 
 @attrs.frozen(kw_only=True)
 class StreamOptions:
-    """`stream_options`."""
+    """The field `stream_options`."""
 
     include_usage: bool | None = None
 
 
 @attrs.frozen(kw_only=True)
-class Common:
-    """What all of these routes take."""
+class CommonBody:
+    """The fields that all OpenAI routes have in common."""
 
     model: NonEmpty
     n: Choices | None = None
@@ -91,7 +91,7 @@ class Common:
 
 
 @attrs.frozen(kw_only=True)
-class ChatBody(Common):
+class ChatBody(CommonBody):
     """The body of `POST /v1/chat/completions`."""
 
     messages: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
@@ -99,7 +99,7 @@ class ChatBody(Common):
     max_completion_tokens: Count | None = None
 
     def choices(self, deadline_ms: int | None) -> list["ChoiceBody"]:
-        """One for each choice."""
+        """One request for each choice."""
         messages = tuple(
             read_message("messages", f"messages[{number}]", message) for number, message in enumerate(self.messages)
         )
@@ -120,21 +120,21 @@ class ChatBody(Common):
 
 
 @attrs.frozen(kw_only=True)
-class CompletionBody(Common):
+class CompletionBody(CommonBody):
     """The body of `POST /v1/completions`."""
 
     prompt: str | list[Any]
     max_tokens: Count | None = None
 
     def choices(self, deadline_ms: int | None) -> list["ChoiceBody"]:
-        """One for each choice of each prompt."""
+        """One request for each choice of each prompt."""
         prompts = _read_prompts(self.prompt)
         if not prompts or not all(prompts):
             raise InvalidParameter("prompt", "`prompt` is empty")
         count = len(prompts) * (self.n or 1)
         if count > MAX_CHOICES:
             raise InvalidParameter(
-                "prompt", f"`prompt` and `n` ask for {count} answers at once; {MAX_CHOICES} is the most"
+                "prompt", f"`prompt` and `n` ask for {count} answers at once; at most {MAX_CHOICES} are served"
             )
         most = self.max_tokens or DEFAULT_COMPLETION_TOKENS
         return [
@@ -146,7 +146,7 @@ class CompletionBody(Common):
 
 @attrs.frozen(kw_only=True)
 class ChoiceBody:
-    """One choice: a request of its own in the ledger."""
+    """One choice of a call: a request of its own in the ledger."""
 
     model: str
     max_tokens: int
@@ -162,7 +162,7 @@ class ChoiceBody:
     choices: int = 1
     note: str = ""
     grace_s: float | None = None
-    """How long it lives without a reader; None: as long as any stream."""
+    """The time that the request lives without a reader, in seconds; None for the node's `resume_grace_s`."""
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
@@ -170,7 +170,7 @@ class ChoiceBody:
     @classmethod
     def of(
         cls,
-        body: Common,
+        body: CommonBody,
         number: int,
         deadline_ms: int | None,
         max_tokens: int,
@@ -180,7 +180,7 @@ class ChoiceBody:
         choices: int = 1,
         fit: bool = False,
     ) -> "ChoiceBody":
-        """The `number`-th of `choices`. Those of one seed differ, and each is the same another time."""
+        """The choice `number` of `choices`. Choices of one seed differ, and each is the same in every call."""
         return cls(
             model=body.model,
             max_tokens=max_tokens,
@@ -205,7 +205,7 @@ class ChoiceBody:
         return ids + len(self.prompt) + sum(len(message.content) for message in self.messages)
 
     def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
-        """The request that goes to the ledger."""
+        """The request for the ledger."""
         return GenerateRequest(
             id=request_id,
             model=model,
@@ -232,17 +232,17 @@ class ChoiceBody:
 
 
 def read_chat(fields: dict[str, Any]) -> ChatBody:
-    """Raises `Refused`, or `InvalidRequest` that names the field."""
+    """The body of a chat. Raises `InvalidParameter`, which names the field."""
     return read_fields(fields, ChatBody, UNSERVED)
 
 
 def read_completion(fields: dict[str, Any]) -> CompletionBody:
-    """Raises as `read_chat`."""
+    """The body of a completion. Raises `InvalidParameter`, which names the field."""
     return read_fields(fields, CompletionBody, UNSERVED)
 
 
 def read_fields(fields: dict[str, Any], kind: type[T], unserved: Mapping[str, tuple[object, ...]]) -> T:
-    """A body. Fields that nobody knows are passed over; those of `unserved` may have only the values given there."""
+    """A body. Unknown fields are ignored; a field of `unserved` may have only the values that are given there."""
     for name, harmless in unserved.items():
         if name in fields and not _is_any_of(fields[name], harmless):
             raise InvalidParameter(name, f"`{name}` is not served here; leave it out")
@@ -262,12 +262,12 @@ def read_fields(fields: dict[str, Any], kind: type[T], unserved: Mapping[str, tu
 
 
 def _is_any_of(value: object, harmless: tuple[object, ...]) -> bool:
-    """Python takes 0 for False, but of `logprobs` they do not mean the same."""
+    """Whether `value` is one of `harmless`. Python takes 0 for False, but `logprobs: 0` is not `logprobs: false`."""
     return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in harmless)
 
 
 def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
-    """Each a text, or ids. Raises `Refused`."""
+    """The prompts, each a text or token ids. Raises `InvalidParameter`."""
     if isinstance(prompt, str):
         return [prompt]
     for kind in (list[TokenId], list[str], list[list[TokenId]]):
@@ -284,7 +284,7 @@ def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
 def read_message(
     param: str, where: str, fields: Mapping[str, Any], kinds: Collection[str] = frozenset({"text"})
 ) -> ChatMessage:
-    """One turn, which stands at `where` in the field `param`. `kinds` are those of a content's parts that are texts."""
+    """One message, at `where` in the field `param`. `kinds` are the types of content parts that are text."""
     role = fields.get("role")
     if not isinstance(role, str) or role not in ROLES:
         served = ", ".join(ROLES)
@@ -293,7 +293,7 @@ def read_message(
         raise InvalidParameter(param, f"`{where}.tool_calls` is not served here; leave it out")
     content = fields.get("content")
     if content is None and role == "assistant":
-        content = ""  # as it comes back of an answer that was nothing but calls of tools, or a refusal
+        content = ""  # clients send null for an earlier answer that had only tool calls, or a refusal
     return ChatMessage(ROLES[role], _content(param, where, content, kinds))
 
 

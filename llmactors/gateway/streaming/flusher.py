@@ -1,4 +1,4 @@
-"""One task per gateway that writes for all its streams, so that a step of a backend wakes one task and not hundreds.
+"""One task that writes for all SSE streams of a gateway, so that a step of a backend wakes one task and not hundreds.
 
 The log's growth marks a stream; the flusher takes, renders and writes for every marked stream that is due, without ever
 waiting for a client. What it cannot do at once, which is the end of a stream or a full socket, it leaves to the
@@ -18,66 +18,66 @@ from llmactors.http.throttle import BurstThrottle
 log = structlog.get_logger("llmactors.gateway")
 
 FAIR_EVERY = 256
-"""After so many streams in a row, a few milliseconds' work, the flusher lets others run. Such a pass of the scheduler
-takes as long as all that others do in it: in a burst of new requests that is more than it saves them."""
+"""After so many streams in a row, which take a few milliseconds, the flusher lets other tasks run. To do so more often
+costs the streams more than it saves the others: in a burst of new requests, a pass of the scheduler is long."""
 
 
 ENDED_AT_ONCE = 64
-"""Streams that end together; of more than that `ENDED_PER_PASS` in each pass of the scheduler, 2 ms of work."""
+"""The number of streams that may end together. Of more, `ENDED_PER_PASS` end in each pass, 2 ms of work."""
 ENDED_PER_PASS = 16
 
 
 class Flushed(Protocol):
-    """What the flusher needs of a stream."""
+    """A stream that a flusher writes for."""
 
     marked: bool
-    """It has something to write. The flusher's own."""
+    """Whether the stream has something to write. Only the flusher sets this."""
     next_write: float
-    """Not to be written to before, on Trio's clock; 0 before its first write."""
+    """The time before which the stream must not be written to, on Trio's clock; 0 before its first write."""
 
     def flush(self, now: float) -> int:
-        """Writes what there is, without waiting, and moves `next_write`. Says how many tokens that were.
+        """Writes what the log has, without a wait, and moves `next_write`. Returns the number of written tokens.
 
         Does nothing once the stream has been removed.
         """
         ...
 
     def keep_alive(self, now: float) -> None:
-        """Writes a sign of life if there was none for a while."""
+        """Writes a keep-alive if nothing was written for long enough."""
         ...
 
 
 class Flusher:
-    """Run `run` as a task. `add` a stream, `mark` it whenever its log has grown, `remove` it at its end."""
+    """Writes for streams. A task must run `run`. A stream calls `add`, `mark` when its log has grown, and `remove`."""
 
-    def __init__(self, pace: StreamTiming, metrics: GatewayMetrics) -> None:
-        self._pace = pace
+    def __init__(self, timing: StreamTiming, metrics: GatewayMetrics) -> None:
+        self._timing = timing
         self._metrics = metrics
         self.throttle = BurstThrottle(burst=ENDED_AT_ONCE, per_pass=ENDED_PER_PASS)
-        """What streams do themselves, as their end, begins here."""
+        """A stream that must do something itself, such as its end, waits here for its turn."""
         self._ends = 0
-        """How many there were in this turn."""
+        """The number of streams that have ended in this turn."""
         self._streams: set[Flushed] = set()
         self._marked: list[Flushed] = []
         self._wake = trio.Event()
         self._due = math.inf
-        """When the first of the marked streams is, on Trio's clock."""
+        """The time at which the first marked stream may be written to, on Trio's clock."""
         self._over_at = 0.0
-        """When the last turn was over, on Trio's clock."""
+        """The end of the last turn, on Trio's clock."""
 
     def __repr__(self) -> str:
         return f"<Flusher of {len(self._streams)} streams, {len(self._marked)} marked>"
 
     def add(self, stream: Flushed) -> None:
-        """From now on it is kept alive."""
+        """Sends keep-alives to the stream."""
         self._streams.add(stream)
 
     def remove(self, stream: Flushed) -> None:
-        """It is over."""
+        """Forgets a stream that has ended."""
         self._streams.discard(stream)
 
     def mark(self, stream: Flushed) -> None:
-        """It has something to write. Never waits: the ledger calls this from within an append."""
+        """Notes that the stream has something to write. Never waits, because the ledger calls this within an append."""
         if not stream.marked:
             stream.marked = True
             self._marked.append(stream)
@@ -86,12 +86,12 @@ class Flusher:
                 self._wake.set()
 
     def may_end_together(self) -> bool:
-        """Asked by a stream that comes to its end: whether it is one of few that do now."""
+        """Counts a stream that ends now. Returns whether few streams end in this turn."""
         self._ends += 1
         return self._ends <= ENDED_AT_ONCE and not self.throttle.is_crowded
 
     async def run(self) -> None:
-        """For ever."""
+        """Writes for all streams, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_alive)
             while True:
@@ -99,7 +99,7 @@ class Flusher:
                 await self._turn()
 
     async def _wait_due(self) -> None:
-        """Until a marked stream is due."""
+        """Waits until a marked stream may be written to."""
         if self._due <= trio.current_time():
             await trio.lowlevel.checkpoint()
             return
@@ -109,7 +109,7 @@ class Flusher:
                 await self._wake.wait()
 
     async def _turn(self) -> None:
-        """Writes for all that are due."""
+        """Writes for all marked streams that may be written to."""
         begun = trio.current_time()
         others_s = begun - self._over_at
         marked, self._marked, self._due = self._marked, [], math.inf
@@ -130,16 +130,16 @@ class Flusher:
             self._metrics.tokens_generated(tokens)
         worked_s = trio.current_time() - self._over_at - others_s
         if self._marked and worked_s > others_s:
-            # With more to do than time, at least half of it stays for those who make what is written here.
+            # Under overload the flusher leaves half of the time to the tasks that make the tokens.
             await trio.sleep(worked_s - others_s)
         self._over_at = trio.current_time()
 
     async def _keep_alive(self) -> None:
         while True:
-            await trio.sleep(self._pace.keep_alive_s / 4)
+            await trio.sleep(self._timing.keep_alive_s / 4)
             self._keep_all_alive()
 
     def _keep_all_alive(self) -> None:
-        # Not in the loop above, which would hold on to the last of them, and to its log, until the next time.
+        # A function of its own, because the variable of a loop would keep the last stream and its log alive.
         for stream in tuple(self._streams):
             stream.keep_alive(trio.current_time())

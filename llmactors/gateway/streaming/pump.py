@@ -1,4 +1,4 @@
-"""Moves a log to a client at the client's pace, in the stream's own task: what a stream over a WebSocket does."""
+"""Writes a log to a client in a task of the stream's own, as a stream on a WebSocket needs."""
 
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -8,24 +8,24 @@ import trio
 from llmactors.ledger import Follower, LogSlice
 
 MAX_EVENTS = 1024
-"""In one write. A long log that is read again is rendered piece by piece, and others get their turn between."""
+"""The number of tokens in one write. A longer log is written piece by piece, and other tasks run between."""
 
 
 @attrs.frozen
 class StreamTiming:
-    """All in seconds."""
+    """When a stream is written, in seconds."""
 
     flush_interval_s: float = 0.01
-    """After its first write a stream writes at most once in this time; what became ready goes out together."""
+    """A stream is written at most once in this time. The tokens of this time are written together."""
     keep_alive_s: float = 15.0
-    """After so much silence the client is told that the stream still lives."""
+    """The time without a write after which a keep-alive is sent."""
 
 
 async def pump(
     follower: Follower,
     write: Callable[[LogSlice], Awaitable[None]],
     keep_alive: Callable[[], Awaitable[None]],
-    pace: StreamTiming,
+    timing: StreamTiming,
 ) -> LogSlice:
     """Writes everything from the follower's cursor to the terminal event, and returns the last slice.
 
@@ -33,7 +33,7 @@ async def pump(
     """
     next_write = 0.0
     while True:
-        with trio.move_on_after(pace.keep_alive_s) as silence:
+        with trio.move_on_after(timing.keep_alive_s) as silence:
             await follower.wait_more()
         if silence.cancelled_caught:
             await keep_alive()
@@ -43,14 +43,14 @@ async def pump(
         for part in pieces(follower.take()):
             if trio.current_time() < next_write:
                 await trio.sleep_until(next_write)
-            next_write = trio.current_time() + pace.flush_interval_s
+            next_write = trio.current_time() + timing.flush_interval_s
             await write(part)
             if part.end is not None:
                 return part
 
 
 def pieces(part: LogSlice) -> Iterator[LogSlice]:
-    """`part` in pieces of at most `MAX_EVENTS` tokens; nothing where it is empty."""
+    """The slice in pieces of at most `MAX_EVENTS` tokens. An empty slice has no pieces."""
     start = 0
     while len(part.deltas) - start > MAX_EVENTS:
         yield LogSlice(part.first_seq + start, part.deltas[start : start + MAX_EVENTS])

@@ -1,4 +1,4 @@
-"""One stream to one client over server-sent events."""
+"""One stream of server-sent events to one client."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -18,9 +18,9 @@ SSE_TYPE = "text/event-stream; charset=utf-8"
 
 
 class SseStream:
-    """Everything after the follower's cursor, written by the flusher where that needs no waiting, else by `run`.
+    """Writes everything after the follower's cursor: the flusher writes what needs no wait, `run` the rest.
 
-    `awaits_first`: its first token is the request's first, and is timed from the exchange's beginning.
+    `awaits_first`: the stream begins with the first token of its request, whose time is measured.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class SseStream:
         exchange: Exchange,
         follower: Follower,
         flusher: Flusher,
-        pace: StreamTiming,
+        timing: StreamTiming,
         metrics: GatewayMetrics,
         renderer: Renderer,
         *,
@@ -40,45 +40,45 @@ class SseStream:
         self._wire = exchange.wire
         self._follower = follower
         self._flusher = flusher
-        self._pace = pace
+        self._timing = timing
         self._metrics = metrics
         self._awaits_first = awaits_first
         self._render = renderer.render
-        self._sign_of_life = renderer.keep_alive
+        self._keep_alive_bytes = renderer.keep_alive
         self._last_write = trio.current_time()
         self._left: Callable[[], Awaitable[bool]] | None = None
-        """What the flusher left to `run`; says whether that was the end."""
-        self._leaves = trio.Event()
+        """The work that the flusher has left to `run`. The work returns whether the stream has ended."""
+        self._has_left = trio.Event()
 
     def __repr__(self) -> str:
         return f"<SseStream {self._exchange.request_id} at {self._follower.cursor}>"
 
     async def run(self) -> None:
-        """Until the terminal event is written. Raises `LlmactorsError` where the log cannot be read any more."""
+        """Writes until the terminal event is written. Raises `LlmactorsError` if the log cannot be read any more."""
         self._flusher.add(self)
         self._follower.listen(partial(self._flusher.mark, self))
         try:
             self._flusher.mark(self)
             while True:
-                await self._leaves.wait()
+                await self._has_left.wait()
                 await self._flusher.throttle.enter()
                 assert self._left is not None  # noqa: S101 - set before the event
                 if await self._left():
                     return
-                self._left, self._leaves = None, trio.Event()
+                self._left, self._has_left = None, trio.Event()
                 self._last_write = trio.current_time()
                 self._flusher.mark(self)
         finally:
             self._flusher.remove(self)
-            self._left = _nothing  # not what refers to this stream, which would be left to the garbage collector
+            self._left = _nothing  # a reference to this stream would be a cycle for the garbage collector
 
     def flush(self, now: float) -> int:
-        """For the flusher."""
+        """Writes what the log has, without a wait. Returns the number of written tokens."""
         if self._left is not None:
             return 0
         try:
             return self._flush(now)
-        except Exception as error:  # noqa: BLE001 - the flusher writes for others too: a fault is this stream's alone
+        except Exception as error:  # noqa: BLE001 - a fault of this stream must not stop the flusher, which writes for others
             self._leave(partial(_fail, error))
             return 0
 
@@ -86,7 +86,7 @@ class SseStream:
         part = self._follower.take()
         if not part.deltas and part.end is None:
             return 0
-        self.next_write = now + self._pace.flush_interval_s
+        self.next_write = now + self._timing.flush_interval_s
         if len(part.deltas) > MAX_EVENTS:
             self._leave(partial(self._write, [*pieces(part)]))
             return 0
@@ -95,7 +95,7 @@ class SseStream:
             if not part.deltas or self._flusher.may_end_together():
                 self._leave(partial(self._write, [part]))
                 return 0
-            # The last tokens are punctual like all others: they do not wait for the ends of hundreds of streams.
+            # The last tokens are written in time, and do not wait until hundreds of streams have ended.
             more.append(LogSlice(part.end_seq, (), part.end))
             part = LogSlice(part.first_seq, part.deltas)
         whole = self._write_nowait(self._render(part))
@@ -108,28 +108,28 @@ class SseStream:
         elif more:
             self._leave(partial(self._write, more))
         if self._awaits_first:
-            self._note_first()
+            self._measure_first()
         return len(part.deltas)
 
     def _write_nowait(self, data: bytes) -> bool | None:
         if not data:
-            return True  # an empty chunk would be the last one
+            return True  # an empty chunk would end the body
         return None if self._wire is None else self._wire.write_chunk_nowait(data)
 
     def keep_alive(self, now: float) -> None:
-        """For the flusher."""
-        # Asked four times in an interval: a quarter of it early is as near as that comes.
-        if self._left is None and self._sign_of_life and now - self._last_write >= self._pace.keep_alive_s * 0.75:
+        """Writes a keep-alive if nothing was written for long enough."""
+        # The flusher calls this four times per interval, so that a keep-alive may be a quarter of it early.
+        if self._left is None and self._keep_alive_bytes and now - self._last_write >= self._timing.keep_alive_s * 0.75:
             self._last_write = now
-            whole = self._write_nowait(self._sign_of_life)
+            whole = self._write_nowait(self._keep_alive_bytes)
             if whole is None:
-                self._leave(self._say_alive)
+                self._leave(self._write_keep_alive)
             elif not whole:
                 self._leave(partial(self._finish, []))
 
     def _leave(self, work: Callable[[], Awaitable[bool]]) -> None:
         self._left = work
-        self._leaves.set()
+        self._has_left.set()
 
     async def _write(self, parts: list[LogSlice]) -> bool:
         for part in parts:
@@ -139,19 +139,19 @@ class SseStream:
             if part.deltas:
                 self._metrics.tokens_generated(len(part.deltas))
                 if self._awaits_first:
-                    self._note_first()
+                    self._measure_first()
         return parts[-1].end is not None
 
     async def _finish(self, parts: list[LogSlice]) -> bool:
-        assert self._wire is not None  # noqa: S101 - it took the first half
+        assert self._wire is not None  # noqa: S101 - it wrote the first part
         await self._wire.write_rest()
         return await self._write(parts) if parts else False
 
-    async def _say_alive(self) -> bool:
-        await self._exchange.write(self._sign_of_life)
+    async def _write_keep_alive(self) -> bool:
+        await self._exchange.write(self._keep_alive_bytes)
         return False
 
-    def _note_first(self) -> None:
+    def _measure_first(self) -> None:
         self._awaits_first = False
         self._metrics.first_token(trio.current_time() - self._exchange.begun)
 

@@ -1,11 +1,11 @@
-"""`/v1/responses`: answers that can be asked for again, streams that can be followed on, work in the background.
+"""`/v1/responses`: responses that can be retrieved later, followed from any event on, and run in the background.
 
-schema   what clients send; what is honoured, and what is refused by its name
-kept     what the ledger keeps of a response beside its request and its log
-shown    a response as an object
-events   a response as a stream
-routes   the handlers
+handlers    the handlers
+schema      the bodies and queries that clients send
+stored      what the ledger stores of a response beside its request and its log
+view        a response as an object
+events      a response as a stream of events
 
-A response is a request of the ledger, and all that is shown of it follows from the request and its log alone. So any
-gateway shows the same, also after the one that took the request is gone.
+A response is a request of the ledger. Everything that is shown of a response is made from its request and its log
+alone, so that every gateway shows the same, also after the gateway that took the request has died.
 """

@@ -1,15 +1,15 @@
-"""A response as a stream of numbered events, which any gateway renders alike. Pure; of a token only its text is new.
+"""A response as a stream of numbered events. Every gateway renders the same events. Pure.
 
 The `sequence_number` of an event follows from the log alone:
 
     0             response.created, before there is a log
     1, 2, 3       response.in_progress, output_item.added, content_part.added: with the first token
-    3 + seq       output_text.delta of the token `seq`, also of one that adds no text
+    3 + seq       output_text.delta of the token `seq`, also of a token without text
     and after the last token
                   output_text.done, content_part.done, output_item.done, and response.completed or .incomplete;
-                  or, where the answer could not be finished, error and response.failed
+                  or, if the answer was not finished, error and response.failed
 
-A log without a token that ends in a failure or is cancelled makes no output item, so its end follows on event 0.
+A response that fails or is cancelled before its first token has no output item: its end comes right after event 0.
 """
 
 from collections.abc import Iterator
@@ -30,30 +30,33 @@ _LAST = {"completed": "response.completed", "incomplete": "response.incomplete",
 
 
 class EventRenderer:
-    """Renders the events after number `starting_after`; -1: all. Feed it the log from its beginning."""
+    """Renders the events after number `starting_after`; -1 for all events.
+
+    The renderer needs the log from its beginning.
+    """
 
     keep_alive = b""
 
-    def __init__(self, shown: ResponseView, starting_after: int = -1) -> None:
-        self._shown = shown
+    def __init__(self, view: ResponseView, starting_after: int = -1) -> None:
+        self._view = view
         self._after = starting_after
         self._number = 0
-        """Of the last event, rendered or passed over."""
+        """The number of the last event, rendered or not."""
         self._texts: list[str] = []
-        self._place = {"item_id": shown.item_id, "output_index": 0, "content_index": 0}
+        self._place = {"item_id": view.item_id, "output_index": 0, "content_index": 0}
         delta = {**self._place, "delta": "\0", "logprobs": []}
         before, _, rest = _event("response.output_text.delta", 0, delta).partition(b'"sequence_number":0')
         between, _, after = rest.partition(rb'"\u0000"')
         self._delta = before + b'"sequence_number":%d' + between + b"%b" + after
 
     def begin(self) -> bytes:
-        """The first event, which is there before the log."""
+        """The first event, which does not depend on the log."""
         if self._after >= 0:
             return b""
-        return _event("response.created", 0, {"response": self._shown.object(self._shown.first_status)})
+        return _event("response.created", 0, {"response": self._view.object(self._view.first_status)})
 
     def render(self, part: LogSlice) -> bytes:
-        """The events of `part`, ready to be one write; empty where the client has them already."""
+        """The events of a slice of the log, as one write. Events that the client has are left out."""
         pieces: list[bytes] = []
         if not self._number and has_item(len(part.deltas), part.end):
             pieces += self._some(self._opening())
@@ -70,38 +73,39 @@ class EventRenderer:
         return b"".join(pieces)
 
     def render_cut(self, error: LlmactorsError) -> bytes:
-        """The last event of a stream that was cut here, but goes on elsewhere.
+        """The last event of a connection that was cut while its response goes on.
 
-        It stands in no log, so it has the number of the event before it: a client that goes on after it misses nothing.
+        The event is in no log, and has the number of the event before. A client that follows the response from this
+        number misses nothing.
         """
         return _error(max(self._number, self._after), error)
 
     def _some(self, events: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[bytes]:
-        """Numbers them, and renders those that the client has not got."""
+        """Numbers the events, and renders those that the client does not have."""
         for name, fields in events:
             self._number += 1
             if self._number > self._after:
                 yield _event(name, self._number, fields)
 
     def _opening(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        shown = self._shown
-        yield "response.in_progress", {"response": shown.object("in_progress")}
-        yield "response.output_item.added", {"output_index": 0, "item": shown.item("in_progress", None)}
+        view = self._view
+        yield "response.in_progress", {"response": view.object("in_progress")}
+        yield "response.output_item.added", {"output_index": 0, "item": view.item("in_progress", None)}
         yield "response.content_part.added", {**self._place, "part": text_part("")}
 
     def _ending(self, end: Terminal) -> Iterator[tuple[str, dict[str, Any]]]:
-        # The number tells whether an item was begun: a failure before the first token comes right after the creation.
+        # Only a response whose first token has come has an output item.
         text = "".join(self._texts) if self._number else None
-        response = self._shown.ended(end, text)
+        response = self._view.ended(end, text)
         if isinstance(end, Failed):
             error = error_of(end)
-            assert error is not None  # noqa: S101 - what else failed
-            # The client's library raises this one; nobody can take what came before it for a whole answer.
+            assert error is not None  # noqa: S101 - `Failed` has an error
+            # OpenAI's library raises an exception for this event, so that nobody takes a part for the whole answer.
             yield "error", _error_fields(error)
             yield "response.failed", {"response": response}
             return
         if text is not None:
-            item = self._shown.item(item_status_at(end), text)
+            item = self._view.item(item_status_at(end), text)
             yield "response.output_text.done", {**self._place, "text": text, "logprobs": []}
             yield "response.content_part.done", {**self._place, "part": text_part(text)}
             yield "response.output_item.done", {"output_index": 0, "item": item}
@@ -113,7 +117,7 @@ def _error(number: int, error: LlmactorsError) -> bytes:
 
 
 def _error_fields(error: LlmactorsError) -> dict[str, Any]:
-    """Both as it is documented, and as OpenAI's own servers send it, which is what its libraries look for."""
+    """The fields as OpenAI documents them, and as OpenAI's servers send them, which OpenAI's libraries read."""
     nested = error_object(error)["error"]
     return {"code": nested["code"], "message": nested["message"], "param": nested["param"], "error": nested}
 

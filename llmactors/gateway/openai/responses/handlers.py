@@ -25,28 +25,28 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
     choice = body.choice(deadline_of(exchange.header(b"x-request-deadline")), service.settings.background_s)
     key = exchange.idempotency_key
     if body.background:
-        # From here on it is nobody's to give up.
+        # A background response goes on without its client, so that no disconnect cancels the request.
         admission = await service.admit(caller, choice, key)
         exchange.request_id = admission.request.id
-        shown = _shown(admission.request)
+        view = _view_of(admission.request)
         if body.stream:
             with await service.own_follower(admission) as follower:
-                await _stream(service, exchange, follower, EventRenderer(shown), admission.headers, is_new=True)
+                await _stream(service, exchange, follower, EventRenderer(view), admission.headers, is_new=True)
             return
-        # With a key it may be an old one.
-        payload = await _now(service, caller, shown) if admission.keyed else shown.object(shown.first_status)
+        # With an idempotency key, the response may be an earlier call's, and may have ended.
+        payload = await _now(service, caller, view) if admission.keyed else view.object(view.first_status)
         await exchange.answer(200, payload, admission.headers)
         return
     async with AdmittedChoices(service) as choices:
         await choices.admit(caller, [choice], key)
         [admission], [follower] = choices.admissions, choices.followers
         exchange.request_id = admission.request.id
-        shown = _shown(admission.request)
+        view = _view_of(admission.request)
         if body.stream:
-            renderer = EventRenderer(shown)
+            renderer = EventRenderer(view)
             done = await _stream(service, exchange, follower, renderer, admission.headers, is_new=True)
         else:
-            done = await _whole(service, exchange, choices, shown)
+            done = await _whole(service, exchange, choices, view)
         choices.answered = done
 
 
@@ -54,14 +54,14 @@ async def retrieve(service: RequestService, exchange: Exchange, caller: Caller) 
     """`GET /v1/responses/{id}`."""
     query = read_query(exchange.scope["query_string"].decode("latin-1"))
     with _found():
-        shown = await _own(service, caller, exchange.parameters["id"])
-        exchange.request_id = shown.request.id
+        view = await _own(service, caller, exchange.parameters["id"])
+        exchange.request_id = view.request.id
         if not query.stream:
-            await exchange.answer(200, await _now(service, caller, shown))
+            await exchange.answer(200, await _now(service, caller, view))
             return
-        follower = await service.own_follower(Admission(shown.request))
+        follower = await service.own_follower(Admission(view.request))
     with follower:
-        await _stream(service, exchange, follower, EventRenderer(shown, query.starting_after), [], is_new=False)
+        await _stream(service, exchange, follower, EventRenderer(view, query.starting_after), [], is_new=False)
 
 
 async def cancel(service: RequestService, exchange: Exchange, caller: Caller) -> None:
@@ -69,14 +69,14 @@ async def cancel(service: RequestService, exchange: Exchange, caller: Caller) ->
     limits = service.settings
     await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s)
     with _found():
-        shown = await _own(service, caller, exchange.parameters["id"])
-        exchange.request_id = shown.request.id
-        await service.cancel(caller, shown.request.id)
-        await exchange.answer(200, await _now(service, caller, shown))
+        view = await _own(service, caller, exchange.parameters["id"])
+        exchange.request_id = view.request.id
+        await service.cancel(caller, view.request.id)
+        await exchange.answer(200, await _now(service, caller, view))
 
 
-async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedChoices, shown: ResponseView) -> bool:
-    """Whether the client was there to get it."""
+async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedChoices, view: ResponseView) -> bool:
+    """Sends the whole response. Returns whether the client was still connected."""
     [follower], [admission] = choices.followers, choices.admissions
     connected = False
     with service.cuttable() as scope:
@@ -91,7 +91,7 @@ async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedC
     choices.answered = True
     if isinstance(log.end, Failed):
         raise from_code(log.end.code, log.end.message)
-    await exchange.answer(200, shown.now("ended", log), admission.headers)
+    await exchange.answer(200, view.now("ended", log), admission.headers)
     return True
 
 
@@ -104,7 +104,7 @@ async def _stream(
     *,
     is_new: bool,
 ) -> bool:
-    """Whether the client got all of it. The follower is at the log's beginning."""
+    """Sends the events. Returns whether the client got all of them. The follower is at the log's beginning."""
     timing, metrics = service.settings.timing, service.metrics
     sse = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, awaits_first=is_new)
     ended = False
@@ -113,7 +113,7 @@ async def _stream(
         nonlocal ended
         await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)
         try:
-            # The client must know the response's name before anything can go wrong.
+            # The client must know the id of the response before anything can fail.
             await exchange.write(renderer.begin())
             with service.cuttable() as scope:
                 await sse.run()
@@ -128,28 +128,28 @@ async def _stream(
 
 
 async def _own(service: RequestService, caller: Caller, name: str) -> ResponseView:
-    """A response of this caller's that may be asked for again. Raises `NotFound` or `Expired`."""
+    """One of the caller's stored responses. Raises `NotFound` or `Expired`."""
     known = request_id(name)
-    shown = None if known is None else ResponseView.of((await service.info(caller, known)).request)
-    if shown is None or not shown.kept.store:
+    view = None if known is None else ResponseView.of((await service.info(caller, known)).request)
+    if view is None or not view.stored.store:
         raise NotFound
-    return shown
+    return view
 
 
-async def _now(service: RequestService, caller: Caller, shown: ResponseView) -> dict[str, Any]:
-    info = await service.info(caller, shown.request.id)
-    return shown.now(info.state, await service.read(shown.request.id))
+async def _now(service: RequestService, caller: Caller, view: ResponseView) -> dict[str, Any]:
+    info = await service.info(caller, view.request.id)
+    return view.now(info.state, await service.read(view.request.id))
 
 
-def _shown(request: GenerateRequest) -> ResponseView:
-    shown = ResponseView.of(request)
-    assert shown is not None  # noqa: S101 - these routes write the note that makes it a response
-    return shown
+def _view_of(request: GenerateRequest) -> ResponseView:
+    view = ResponseView.of(request)
+    assert view is not None  # noqa: S101 - `create` made the request a response
+    return view
 
 
 @contextlib.contextmanager
 def _found() -> Iterator[None]:
-    """One error for what was never there, is another tenant's, or is no longer kept: nobody learns which."""
+    """Raises one error for a response that never was, is another tenant's, or is no longer kept."""
     try:
         yield
     except (NotFound, Expired):

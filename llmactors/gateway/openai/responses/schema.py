@@ -1,6 +1,7 @@
-"""What clients send to `/v1/responses`. Pure.
+"""The bodies and queries that clients send to `/v1/responses`. Pure.
 
-As on the other routes: what is asked for and not served is refused by its name, and what nobody knows is passed over.
+As on the other OpenAI routes, a field that asks for something that is not served is refused by its name, and unknown
+fields are ignored.
 """
 
 from collections.abc import Mapping
@@ -14,10 +15,10 @@ from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.gateway.openai.schema import (
     DEFAULT_CHAT_TOKENS,
-    NOTHING,
+    ONLY_NULL,
     UNSERVED,
     ChoiceBody,
-    Common,
+    CommonBody,
     Count,
     read_fields,
     read_message,
@@ -28,13 +29,13 @@ UNSERVED_OF_RESPONSES: Mapping[str, tuple[object, ...]] = {
     **UNSERVED,
     "background_options": (None, {}, {"completion_window": "soonest"}),
     "context_management": (None, []),
-    "conversation": NOTHING,
+    "conversation": ONLY_NULL,
     "include": (None, []),
-    "max_tool_calls": NOTHING,
-    "moderation": NOTHING,
+    "max_tool_calls": ONLY_NULL,
+    "moderation": ONLY_NULL,
     "n": (None, 1),
-    "previous_response_id": NOTHING,
-    "prompt": NOTHING,
+    "previous_response_id": ONLY_NULL,
+    "prompt": ONLY_NULL,
     "prompt_cache_options": (None, {}, {"mode": "implicit"}),
     "reasoning": (None, {}),
     "truncation": (None, "disabled"),
@@ -50,7 +51,7 @@ Metadata = Annotated[
 
 
 @attrs.frozen(kw_only=True)
-class ResponseBody(Common):
+class ResponseBody(CommonBody):
     """The body of `POST /v1/responses`."""
 
     input: str | list[Any]
@@ -62,13 +63,14 @@ class ResponseBody(Common):
     text: dict[str, Any] | None = None
 
     def choice(self, deadline_ms: int | None, background_s: float) -> ChoiceBody:
-        """The request. In the background it lives without a reader for `background_s`. Raises `Refused`."""
+        """The request. In the background it lives without a reader for `background_s`. Raises `InvalidParameter`."""
         for name, value in (self.text or {}).items():
             if name in _PLAIN_TEXT and value not in _PLAIN_TEXT[name]:
                 raise InvalidParameter("text", f"`text.{name}` is not served here; leave it out")
         if self.background and self.store is False:
             raise InvalidParameter(
-                "store", "`store` cannot be false with `background`: the answer must be kept to be asked for"
+                "store",
+                "`store` cannot be false with `background`: a background response must be stored to be retrieved",
             )
         messages = self._messages()
         if self.instructions:
@@ -95,20 +97,20 @@ class ResponseBody(Common):
 
 @attrs.frozen
 class Retrieval:
-    """How a response is asked for again: the query of `GET /v1/responses/{id}`."""
+    """The query of `GET /v1/responses/{id}`."""
 
     stream: bool = False
     starting_after: int = -1
-    """The number of the last event that the client has; -1: none."""
+    """The number of the last event that the client has; -1 if it has none."""
 
 
 def read_response(fields: dict[str, Any]) -> ResponseBody:
-    """Raises `Refused`, or `InvalidRequest` that names the field."""
+    """The body. Raises `InvalidParameter`, which names the field."""
     return read_fields(fields, ResponseBody, UNSERVED_OF_RESPONSES)
 
 
 def read_query(query: str) -> Retrieval:
-    """Raises `Refused`. Parameters that nobody knows are passed over."""
+    """The query. Unknown parameters are ignored. Raises `InvalidParameter`."""
     given = dict(parse_qsl(query, keep_blank_values=True))
     if any(name.partition("[")[0] == "include" for name in given):
         raise InvalidParameter("include", "`include` is not served here; leave it out")

@@ -1,4 +1,4 @@
-"""What the ledger keeps of a response, beside its request and its log: the request's `note`. Pure."""
+"""What the ledger stores of a response beside its request and its log: the request's `note`. Pure."""
 
 from typing import Self
 
@@ -7,31 +7,31 @@ import msgspec
 
 from llmactors.messages import GenerateRequest
 
-# Sorted, so that the same body gives the same note, however its metadata is ordered.
+# Sorted, so that two bodies that differ only in the order of their metadata are the same request.
 _encode = msgspec.json.Encoder(order="sorted").encode
 
-_FRONT = "responses:"
-"""What a note of this front begins with."""
+_PREFIX = "responses:"
+"""The beginning of the metadata of a request that is a response."""
 
 
 @attrs.frozen(kw_only=True)
 class StoredResponse:
-    """What the client said that is shown again and changes nothing in what is generated."""
+    """The fields that are shown again, and do not change what is generated."""
 
     background: bool = False
     store: bool = True
     instructions: bool = False
-    """The request's first message is what the client gave as `instructions`."""
+    """Whether the request's first message is the client's `instructions`."""
     max_output_tokens: int | None = None
-    """As the client gave it."""
+    """The value that the client sent."""
     metadata: dict[str, str] = attrs.field(factory=dict)
 
     @property
     def note(self) -> str:
-        return _FRONT + _encode(self).decode()
+        return _PREFIX + _encode(self).decode()
 
     @classmethod
     def of(cls, request: GenerateRequest) -> Self | None:
-        """None where the request is no response."""
-        front, begin, kept = request.note.partition(_FRONT)
-        return msgspec.json.decode(kept, type=cls) if begin and not front else None
+        """The stored fields of a request; None if the request is no response."""
+        before, prefix, stored = request.note.partition(_PREFIX)
+        return msgspec.json.decode(stored, type=cls) if prefix and not before else None

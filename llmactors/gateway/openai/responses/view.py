@@ -1,4 +1,4 @@
-"""A response as its clients see it, from its request and its log alone. Pure."""
+"""A response as its clients see it, made from its request and its log alone. Pure."""
 
 from typing import Any, Literal, Self
 
@@ -17,12 +17,12 @@ _PREFIX = "resp_"
 
 
 def response_id(request_id: str) -> str:
-    """What clients call the response of this request."""
+    """The response's id of a request."""
     return _PREFIX + request_id.removeprefix("req_")
 
 
 def request_id(name: str) -> str | None:
-    """The request behind a response's id; None for what is no such id."""
+    """The request's id of a response; None if `name` is no response's id."""
     return "req_" + name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
 
 
@@ -33,16 +33,16 @@ def status_at(end: Terminal) -> Status:
 
 @attrs.frozen
 class ResponseView:
-    """One response. What is in its log so far is handed in."""
+    """One response. The methods take the response's log."""
 
     request: GenerateRequest
-    kept: StoredResponse
+    stored: StoredResponse
 
     @classmethod
     def of(cls, request: GenerateRequest) -> Self | None:
-        """None where the request is no response."""
-        kept = StoredResponse.of(request)
-        return None if kept is None else cls(request, kept)
+        """The view of a request; None if the request is no response."""
+        stored = StoredResponse.of(request)
+        return None if stored is None else cls(request, stored)
 
     @property
     def id(self) -> str:
@@ -50,16 +50,16 @@ class ResponseView:
 
     @property
     def item_id(self) -> str:
-        """Of its one output item."""
+        """The id of the response's one output item."""
         return "msg_" + self.request.id.removeprefix("req_")
 
     @property
     def first_status(self) -> Status:
-        """The status when it was created."""
-        return "queued" if self.kept.background else "in_progress"
+        """The status of a new response."""
+        return "queued" if self.stored.background else "in_progress"
 
     def now(self, state: str, log: LogSlice) -> dict[str, Any]:
-        """The response in this state of its request, with all of its log so far."""
+        """The response now, from the state of its request and the whole log so far."""
         text = "".join(delta.text for delta in log.deltas)
         if log.end is not None:
             return self.ended(log.end, text if has_item(len(log.deltas), log.end) else None)
@@ -68,7 +68,7 @@ class ResponseView:
         return self.object("queued" if state == "queued" else "in_progress")
 
     def ended(self, end: Terminal, text: str | None) -> dict[str, Any]:
-        """The response at its end. `text` is None where it has no output item."""
+        """The response at its end. `text` is None for a response without an output item."""
         error = error_of(end) if isinstance(end, Failed) else None
         response = self.object(status_at(end), text)
         if error is not None:
@@ -81,27 +81,27 @@ class ResponseView:
         return response
 
     def object(self, status: Status, text: str | None = None) -> dict[str, Any]:
-        """The response in this status, with an output item of this text, or with none."""
-        request, kept = self.request, self.kept
+        """The response with this status, and with an output item if there is a text."""
+        request, stored = self.request, self.stored
         return {
             "id": self.id,
             "object": "response",
             "created_at": (request.created_ms or 0) // 1000,
             "status": status,
-            "background": kept.background,
+            "background": stored.background,
             "error": None,
             "incomplete_details": None,
-            "instructions": request.messages[0].content if kept.instructions else None,
-            "max_output_tokens": kept.max_output_tokens,
+            "instructions": request.messages[0].content if stored.instructions else None,
+            "max_output_tokens": stored.max_output_tokens,
             "max_tool_calls": None,
-            "metadata": kept.metadata,
+            "metadata": stored.metadata,
             "model": request.model,
             "output": [] if text is None else [self.item(_item_status(status), text)],
             "parallel_tool_calls": True,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},
             "service_tier": "default",
-            "store": kept.store,
+            "store": stored.store,
             "temperature": request.temperature,
             "text": {"format": {"type": "text"}},
             "tool_choice": "auto",
@@ -114,7 +114,7 @@ class ResponseView:
         }
 
     def item(self, status: str, text: str | None) -> dict[str, Any]:
-        """The output item; without content where there is no text yet."""
+        """The output item. Without a text, the item has no content."""
         content = [] if text is None else [text_part(text)]
         return {"id": self.item_id, "type": "message", "status": status, "role": "assistant", "content": content}
 
@@ -130,7 +130,7 @@ def item_status_at(end: Terminal) -> str:
 
 
 def has_item(tokens: int, end: Terminal | None) -> bool:
-    """Whether a log that has so many tokens, and perhaps this end, makes an output item: also an empty answer does."""
+    """Whether a log with `tokens` tokens and this end makes an output item. A complete empty answer makes one."""
     return tokens > 0 or (isinstance(end, Finished) and end.reason != "cancelled")
 
 
