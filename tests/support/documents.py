@@ -106,7 +106,9 @@ def find_file(path: str, beside: Path) -> Path | None:
 
 
 def defines(file: Path, name: str) -> bool:
-    """Whether a Python module defines `name`, which may be `Class.method`."""
+    """Whether a Python module defines `name`, which may be `Class.method`, or a Lua file registers it as a function."""
+    if file.suffix == ".lua":
+        return f"register('{name}'," in file.read_text(encoding="utf-8")
     body = ast.parse(file.read_text(encoding="utf-8")).body
     for part in name.split("."):
         node = next((node for node in body if part in _names(node)), None)

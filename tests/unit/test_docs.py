@@ -1,5 +1,6 @@
 """The documents say what is so: their links, tables, and mentions of files, names, settings and metrics."""
 
+import json
 import re
 import tomllib
 
@@ -10,6 +11,9 @@ from llmactors.cli import make_app
 from llmactors.cli.commands import COMMANDS, GROUPS
 from llmactors.config import Settings
 from llmactors.errors import STREAM_CODES, LlmactorsError, OperatorError
+from llmactors.gateway.native.schema import GenerateBody
+from llmactors.gateway.openai.responses.schema import ResponseBody
+from llmactors.gateway.openai.schema import ChatBody, CompletionBody
 from llmactors.gateway.openapi import document as openapi_document
 from llmactors.gateway.routes import ROUTES
 from llmactors.telemetry import Metrics
@@ -81,6 +85,21 @@ def test_errors_table_has_all_codes_and_statuses() -> None:
     told = {(code.strip("`"), int(status)) for code, status, *_ in table_rows(read(API), "code")}
     assert told == {(kind.code, kind.status) for kind in served}
     assert {code for code, _ in told} >= STREAM_CODES
+
+
+def test_fields_table_equals_the_body_of_generate() -> None:
+    told = {name.strip("`"): described for name, described, *_ in table_rows(read(API), "field")}
+    fields = attrs.fields_dict(GenerateBody)
+    assert list(told) == list(fields)
+    for name, field in fields.items():
+        default = "required" if field.default is attrs.NOTHING else json.dumps(field.default)
+        assert told[name].endswith(default.removesuffix(".0")) or default == "null", name
+
+
+@pytest.mark.parametrize("body", [ChatBody, CompletionBody, ResponseBody])
+def test_fields_of_openai_bodies_are_told(body: type[attrs.AttrsInstance]) -> None:
+    said = read(API)
+    assert not [field.name for field in attrs.fields(body) if f"`{field.name}`" not in said and field.name != "text"]
 
 
 def test_routes_table_equals_the_openapi_document() -> None:
