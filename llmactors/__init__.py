@@ -37,11 +37,11 @@ if TYPE_CHECKING:
         StreamingBackend,
         Takeover,
     )
+    from llmactors.backends.build import ServedModel
     from llmactors.backends.custom.batch import BatchBackend, BatchSettings
     from llmactors.config import Settings
     from llmactors.errors import LlmactorsError
     from llmactors.messages import ChatMessage, FinishReason, GenerateRequest, TokenDelta
-    from llmactors.system.model_actors import ServedModel
     from llmactors.system.node import Node
     from llmactors.telemetry.logs import configure_logging
 
@@ -81,11 +81,11 @@ if not TYPE_CHECKING:  # a type checker takes the imports above, and refuses nam
             "StreamingBackend",
             "Takeover",
         ),
+        "llmactors.backends.build": ("ServedModel",),
         "llmactors.backends.custom.batch": ("BatchBackend", "BatchSettings"),
         "llmactors.config": ("Settings",),
         "llmactors.errors": ("LlmactorsError",),
         "llmactors.messages": ("ChatMessage", "FinishReason", "GenerateRequest", "TokenDelta"),
-        "llmactors.system.model_actors": ("ServedModel",),
         "llmactors.system.node": ("Node",),
         "llmactors.telemetry.logs": ("configure_logging",),
     }

@@ -8,8 +8,7 @@ from typing import Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from llmactors.backends.custom.load import installed
-from llmactors.backends.models.spec import parse_models
+from llmactors.backends.build import read_models
 from llmactors.cli.flags import EVERY_COMMAND, with_settings
 from llmactors.config import Configuration, Settings, check_file
 from llmactors.config.show import as_json, as_toml
@@ -58,7 +57,7 @@ def check(file: Annotated[Path, Parameter(help="The TOML file.")], /) -> int:
 def _refusals(settings: Settings) -> Iterator[str]:
     """What else a node would refuse: addresses and models, which it reads when it starts."""
     checks: list[Callable[[], object]] = [
-        lambda: parse_models(settings.model, installed=installed()),
+        lambda: read_models(settings.model),
         lambda: parse_address(settings.bind, name="bind"),
         lambda: settings.metrics_bind and parse_address(settings.metrics_bind, name="metrics_bind"),
     ]

@@ -13,14 +13,14 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from llmactors.backends.base import Backend
+from llmactors.backends.build import ServedModel, serve_models
 from llmactors.backends.llama.backend import LlamaBackend
-from llmactors.cli.models import serve_models
+from llmactors.cli.models import fetch
 from llmactors.cli.running import set_up_logging
 from llmactors.cli.sse import EventParser
 from llmactors.config import load
 from llmactors.errors import InternalError, from_code
 from llmactors.http.server import ListeningSocket
-from llmactors.system.model_actors import ServedModel
 from llmactors.system.node import Node
 
 PROMPT = "Write a short story about a lighthouse keeper who finds a message in a bottle."
@@ -37,7 +37,7 @@ def command(
     settings = load({"model": [model], "bind": "127.0.0.1:0", "log_level": "error"}, environ={})
     set_up_logging(settings)
     made: list[Backend] = []
-    served = serve_models(settings)[0]
+    served = serve_models(settings, fetch=fetch)[0]
 
     def make() -> Backend:
         made.append(served.make())

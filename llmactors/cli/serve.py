@@ -2,8 +2,9 @@
 
 import sys
 
+from llmactors.backends.build import serve_models
 from llmactors.cli.flags import with_settings
-from llmactors.cli.models import serve_models
+from llmactors.cli.models import fetch
 from llmactors.cli.running import run_until_signal, set_up_logging
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
@@ -22,7 +23,7 @@ def command(configuration: Configuration) -> int:
     # Bound before the model is loaded: a port in use is told at once.
     listening = ListeningSocket(settings.bind)
     try:
-        node = Node(settings, serve_models(settings), listening)
+        node = Node(settings, serve_models(settings, fetch=fetch), listening)
         run_until_signal(node, lambda: _say_ready(node))
     finally:
         listening.close()

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import trio
 
-from llmactors.backends.mock.backend import FaultState, MockBackend, MockSettings
+from llmactors.backends.build import ServedModel, serve_model
 from llmactors.backends.mock.oracle import sequence_hash, token_of
 from llmactors.config import Settings
 from llmactors.errors import ConfigError
@@ -26,7 +26,6 @@ from llmactors.load.tally import Tally
 from llmactors.load.target import Target
 from llmactors.load.token_times import TokenTimes
 from llmactors.messages import Failed, Finished, GenerateRequest
-from llmactors.system.model_actors import ServedModel
 from llmactors.system.serving_only import serving_only
 
 NOTE = (
@@ -58,7 +57,7 @@ def measure(
         model=model,
         limit_s=limit_s,
     )
-    run = _Run(plan, MockSettings.parse(options))
+    run = _Run(plan, serve_model(f"{_MODEL}:{options}"))
     with quiet(run.interrupt):
         cpu_before = time.process_time()
         trio.run(run.main)
@@ -78,14 +77,12 @@ def measure(
 class _Run:
     """One run of a plan: the actors and their clients."""
 
-    def __init__(self, plan: Plan, mock: MockSettings) -> None:
+    def __init__(self, plan: Plan, model: ServedModel) -> None:
         self.tally = Tally()
         self.seconds = 0.0
         self.ended = "complete"
         self._plan = plan
-        faults = FaultState()
-        models = [ServedModel(_MODEL, lambda: MockBackend(mock, faults))]
-        serving = serving_only(Settings(max_queued=plan.clients + 1), models)
+        serving = serving_only(Settings(max_queued=plan.clients + 1), [model])
         self._tree, self._ledger = serving.tree, serving.ledger
         self._next = 0
         self._under_way = 0

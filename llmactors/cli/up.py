@@ -12,8 +12,9 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from llmactors.backends.build import serve_models
 from llmactors.cli.flags import with_settings
-from llmactors.cli.models import serve_models
+from llmactors.cli.models import fetch
 from llmactors.cli.running import run_until_signal, set_up_logging
 from llmactors.cluster.local_cluster import ClusterMember, LocalCluster
 from llmactors.config import Configuration
@@ -44,7 +45,7 @@ def command(
     settings = configuration.settings
     set_up_logging(settings)
     # Here, so that a model is downloaded once and not by every worker, and a wrong name is reported at once.
-    serve_models(settings)
+    serve_models(settings, fetch=fetch)
     if settings.threads is None:
         settings = attrs.evolve(settings, threads=_share_of_cores(workers))
     cluster = LocalCluster(

@@ -1,7 +1,8 @@
 """`worker`: the models of a cluster."""
 
+from llmactors.backends.build import serve_models
 from llmactors.cli.flags import with_settings
-from llmactors.cli.models import serve_models
+from llmactors.cli.models import fetch
 from llmactors.cli.running import run_until_signal, set_up_logging
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
@@ -21,7 +22,7 @@ def command(configuration: Configuration) -> int:
     set_up_logging(settings)
     listening = ListeningSocket(settings.metrics_bind, flag="--metrics-bind") if settings.metrics_bind else None
     try:
-        node = WorkerNode(settings, serve_models(settings), listening)
+        node = WorkerNode(settings, serve_models(settings, fetch=fetch), listening)
         run_until_signal(node, lambda: _say_ready(node))
     finally:
         if listening is not None:

@@ -1,26 +1,18 @@
 """The actors that serve models: a backend and a batcher for each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import attrs
 
 from llmactors.actors import ActorSpec, SupervisorSpec
 from llmactors.backends.actor import BackendActor, HealthSettings
-from llmactors.backends.base import Backend
+from llmactors.backends.build import ServedModel
 from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.actor import BatcherActor
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.config import Settings
 from llmactors.ledger import Ledger
 from llmactors.telemetry import Metrics
-
-
-@attrs.frozen
-class ServedModel:
-    """One model and how to make its backend, as often as it must be made."""
-
-    name: str
-    make: Callable[[], Backend]
 
 
 @attrs.frozen

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import trio
 
 from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, Tree, run_phases
+from llmactors.backends.build import ServedModel
 from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.config import KEYS_IN_REDIS, Settings
@@ -15,7 +16,7 @@ from llmactors.http.server import ListeningSocket
 from llmactors.ledger import MemoryLedger
 from llmactors.ledger.actor import ReaperActor
 from llmactors.system import gateway_actors, wiring
-from llmactors.system.model_actors import ServedModel, model_actors
+from llmactors.system.model_actors import model_actors
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.tree import LoggingObserver, TelemetryActor, fill_mailbox_gauges, log_phases
 

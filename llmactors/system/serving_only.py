@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import attrs
 
 from llmactors.actors import ActorSpec, Tree
+from llmactors.backends.build import ServedModel
 from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.config import Settings
 from llmactors.ledger import MemoryLedger
 from llmactors.ledger.actor import ReaperActor
 from llmactors.system import wiring
-from llmactors.system.model_actors import ServedModel, model_actors
+from llmactors.system.model_actors import model_actors
 from llmactors.telemetry import Metrics
 
 

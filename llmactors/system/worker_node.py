@@ -6,6 +6,7 @@ import attrs
 import trio
 
 from llmactors.actors import ActorDied, ActorRef, ActorSpec, Tree
+from llmactors.backends.build import ServedModel
 from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.messages import DrainBatcher
 from llmactors.batcher.settings import BatcherSettings
@@ -16,7 +17,7 @@ from llmactors.gateway.operators import OperatedNode
 from llmactors.http.server import ListeningSocket
 from llmactors.system import wiring
 from llmactors.system.cluster_node import ClusterNode, reachable
-from llmactors.system.model_actors import ServedModel, model_actors
+from llmactors.system.model_actors import model_actors
 from llmactors.telemetry.tree import LoggingObserver, fill_mailbox_gauges
 
 _BEATS_PER_LEASE = 3

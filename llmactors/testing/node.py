@@ -14,10 +14,9 @@ import attrs
 import httpx
 import trio
 
-from llmactors.backends.mock.backend import FaultState, MockBackend, MockSettings
+from llmactors.backends.build import ServedModel, serve_model
 from llmactors.config import Settings
 from llmactors.http.server import ListeningSocket
-from llmactors.system.model_actors import ServedModel
 from llmactors.system.node import Node
 
 
@@ -63,8 +62,7 @@ class LocalNode:
 
 def mock_model(options: str = "", name: str = "mock") -> ServedModel:
     """The model that `--model mock:OPTIONS` serves: a simulated backend."""
-    settings, faults = MockSettings.parse(options), FaultState()
-    return ServedModel(name, lambda: MockBackend(settings, faults))
+    return serve_model(f"{name}=mock:{options}")
 
 
 @contextlib.asynccontextmanager

@@ -13,9 +13,9 @@ import trio
 import trio_websocket
 
 from llmactors.backends.base import Backend
+from llmactors.backends.build import ServedModel
 from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
 from llmactors.messages import Finished, Usage
-from llmactors.system.model_actors import ServedModel
 from llmactors.testing.node import LocalNode, local_node, wait_until
 from tests.support.leaving import JSON, SOCKET, STREAM, Way
 from tests.support.streams import StreamRecord, follow, read_stream

@@ -6,8 +6,8 @@ import attrs
 import trio
 
 from llmactors.backends.base import Job, Output
+from llmactors.backends.build import ServedModel
 from llmactors.backends.mock.backend import Key, MockBackend, MockSettings
-from llmactors.system.model_actors import ServedModel
 
 
 @attrs.define

@@ -1,15 +1,22 @@
-"""What `--model` says: which kind of backend, what it serves, and under which name. Pure."""
+"""What `--model` says: which kind of backend, what it serves, and under which name. Pure.
 
-import enum
+The kinds that have a prefix, as in `mock:OPTIONS`, are handed in by `backends.build`, which lists all kinds. The other
+two are known by their form: a backend of somebody else's, and a model file or its name.
+"""
+
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePath
 
 import attrs
 
-from llmactors.backends.mock.settings import MockSettings
-from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.errors import ConfigError
+
+CUSTOM = "custom"
+LLAMA = "llama"
+
+NameModel = Callable[[str, str], str]
+"""Gives a model's name from the options behind a prefix and the alias, which may be empty. Raises `ConfigError`."""
 
 _HUB_FILE = re.compile(r"hf:[^/]+/[^/]+/.*[^/]")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -17,41 +24,40 @@ _PATH = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _DOTTED = re.compile(rf"{_PATH}:{_PATH}(?:,.*)?", re.ASCII)
 
 
-class ModelKind(enum.Enum):
-    """Which backend serves it."""
-
-    MOCK = "mock"
-    LLAMA = "llama"
-    OPENAI = "openai"
-    CUSTOM = "custom"
-
-
 @attrs.frozen
 class ModelSpec:
     """One model to serve."""
 
     name: str
-    """What clients call it."""
-    kind: ModelKind
+    """What clients call the model."""
+    kind: str
+    """A key of `backends.build.KINDS`."""
     source: str
-    """MOCK, OPENAI: the options. LLAMA: NAME, PATH.gguf or hf:OWNER/REPO/FILE. CUSTOM: `NAME` of an entry point or
-    `MODULE:ATTRIBUTE`, then the options as in `,key=value`."""
+    """What the kind reads.
+
+    A prefix's options; for `llama`: NAME, PATH.gguf or hf:OWNER/REPO/FILE; for `custom`: `NAME` of an entry point or
+    `MODULE:ATTRIBUTE`, then the options as in `,key=value`.
+    """
 
 
-def parse_model(text: str, *, installed: Collection[str] = ()) -> ModelSpec:
-    """Reads `[ALIAS=]SOURCE`; `installed` are the names of backends that packages offer. Raises `ConfigError`."""
+def parse_model(text: str, *, prefixes: Mapping[str, NameModel], offered: Collection[str]) -> ModelSpec:
+    """Reads `[ALIAS=]SOURCE`.
+
+    Args:
+        text: What `--model` says.
+        prefixes: The kinds that have a prefix, each with its way to name a model.
+        offered: The names of backends that installed packages offer.
+
+    Raises:
+        ConfigError: The text names no model, or the options of a prefix are wrong.
+    """
     alias, source = _split_alias(text.strip())
-    if source == "mock" or source.startswith("mock:"):
-        options = source.partition(":")[2]
-        MockSettings.parse(options)  # refuses what is wrong with the options
-        return ModelSpec(alias or "mock", ModelKind.MOCK, options)
-    if source == "openai" or source.startswith("openai:"):
-        options = source.partition(":")[2]
-        upstreams = OpenAISettings.parse(options, name=alias).upstreams
-        return ModelSpec(alias or upstreams[0].model, ModelKind.OPENAI, options)
-    if (custom := _custom(source, installed)) is not None:
+    prefix, _, options = source.partition(":")
+    if (name_model := prefixes.get(prefix)) is not None:
+        return ModelSpec(name_model(options, alias), prefix, options)
+    if (custom := _custom(source, offered)) is not None:
         name, options = custom
-        return ModelSpec(alias or name.rpartition(":")[2], ModelKind.CUSTOM, f"{name},{options}" if options else name)
+        return ModelSpec(alias or name.rpartition(":")[2], CUSTOM, f"{name},{options}" if options else name)
     name = source
     if source.startswith("hf:"):
         if not _HUB_FILE.fullmatch(source):
@@ -61,14 +67,14 @@ def parse_model(text: str, *, installed: Collection[str] = ()) -> ModelSpec:
         name = PurePath(source).name.removesuffix(".gguf")
     if not name or name.startswith("="):
         raise ConfigError(f"`model`: {text!r} names no model")
-    return ModelSpec(alias or name, ModelKind.LLAMA, source)
+    return ModelSpec(alias or name, LLAMA, source)
 
 
-def _custom(source: str, installed: Collection[str]) -> tuple[str, str] | None:
-    """What somebody else's backend is called, and its options: `NAME`, `NAME:OPTIONS` or `MODULE:ATTRIBUTE,OPTIONS`."""
+def _custom(source: str, offered: Collection[str]) -> tuple[str, str] | None:
+    """The name of somebody else's backend and its options: `NAME`, `NAME:OPTIONS` or `MODULE:ATTRIBUTE,OPTIONS`."""
     for sign in (":", ","):
         name, _, options = source.partition(sign)
-        if name in installed:
+        if name in offered:
             return name, options
     if source.startswith("hf:") or source.endswith(".gguf") or not _DOTTED.fullmatch(source):
         return None
@@ -77,9 +83,9 @@ def _custom(source: str, installed: Collection[str]) -> tuple[str, str] | None:
 
 
 def _split_alias(text: str) -> tuple[str, str]:
-    """An alias is a plain name before the first `=`; the options of a backend have such signs of their own.
+    """Splits at the first `=` where a plain name stands before it: the options of a backend have such signs too.
 
-    So a file `x=y.gguf` here has to be called `./x=y.gguf`.
+    So a file `x=y.gguf` in the working directory has to be called `./x=y.gguf`.
     """
     head, equals, rest = text.partition("=")
     if equals and _ALIAS.fullmatch(head):
@@ -87,11 +93,13 @@ def _split_alias(text: str) -> tuple[str, str]:
     return "", text
 
 
-def parse_models(texts: tuple[str, ...], *, installed: Collection[str] = ()) -> list[ModelSpec]:
-    """Reads several. Raises `ConfigError`, also where two have one name."""
+def parse_models(
+    texts: Collection[str], *, prefixes: Mapping[str, NameModel], offered: Collection[str]
+) -> list[ModelSpec]:
+    """Reads several, as `parse_model`. Raises `ConfigError` also where two models have one name."""
     specs: dict[str, ModelSpec] = {}
     for text in texts:
-        spec = parse_model(text, installed=installed)
+        spec = parse_model(text, prefixes=prefixes, offered=offered)
         if spec.name in specs:
             source = text.strip().removeprefix(f"{spec.name}=")
             raise ConfigError(f"`model`: two models are called {spec.name!r}; name one as in other={source}")

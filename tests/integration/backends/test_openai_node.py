@@ -7,8 +7,8 @@ import httpx
 import pytest
 import trio
 
+from llmactors.backends.build import ServedModel
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
-from llmactors.system.model_actors import ServedModel
 from llmactors.testing.node import LocalNode, NodeProcess, local_node, wait_until
 from tests.support.faulty_upstream import WORDS, Hit, good, upstream
 

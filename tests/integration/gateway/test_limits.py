@@ -13,8 +13,8 @@ import pytest
 import trio
 import trio_websocket
 
+from llmactors.backends.build import ServedModel
 from llmactors.limiter import Limits
-from llmactors.system.model_actors import ServedModel
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.integration.gateway.conftest import Tenants
 

@@ -11,7 +11,7 @@ import openai
 import pytest
 import trio
 
-from llmactors.cli.models import serve_models
+from llmactors.backends.build import serve_models
 from llmactors.config import Settings
 from llmactors.testing.node import LocalNode, local_node, mock_model
 

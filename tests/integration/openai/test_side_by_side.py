@@ -12,8 +12,8 @@ import attrs
 import openai
 import pytest
 
+from llmactors.backends.build import ServedModel
 from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
-from llmactors.system.model_actors import ServedModel
 from llmactors.testing.node import local_node
 
 pytestmark = [

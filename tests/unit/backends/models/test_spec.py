@@ -4,10 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.backends.models.spec import ModelKind, ModelSpec, parse_model, parse_models
+from llmactors.backends.build import read_models
+from llmactors.backends.models.spec import LLAMA, ModelSpec
 from llmactors.errors import ConfigError
 
-MOCK, LLAMA = ModelKind.MOCK, ModelKind.LLAMA
+MOCK = "mock"
+
+
+def read_model(text: str) -> ModelSpec:
+    [spec] = read_models([text], offered=())
+    return spec
 
 
 @pytest.mark.parametrize(
@@ -35,8 +41,8 @@ MOCK, LLAMA = ModelKind.MOCK, ModelKind.LLAMA
         (" mock ", "mock", MOCK, ""),
     ],
 )
-def test_a_spec(text: str, name: str, kind: ModelKind, source: str) -> None:
-    assert parse_model(text) == ModelSpec(name, kind, source)
+def test_a_spec(text: str, name: str, kind: str, source: str) -> None:
+    assert read_model(text) == ModelSpec(name, kind, source)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +50,13 @@ def test_a_spec(text: str, name: str, kind: ModelKind, source: str) -> None:
 )
 def test_no_spec(text: str) -> None:
     with pytest.raises(ConfigError, match="`model`"):
-        parse_model(text)
+        read_model(text)
 
 
 @given(st.text())
 def test_any_text_is_a_spec_with_a_name_or_an_error(text: str) -> None:
     try:
-        spec = parse_model(text)
+        spec = read_model(text)
     except ConfigError:
         return
     assert spec.name
@@ -58,7 +64,7 @@ def test_any_text_is_a_spec_with_a_name_or_an_error(text: str) -> None:
 
 
 def test_several() -> None:
-    specs = parse_models(("mock", "slow=mock:step_ms=20", "smollm2-135m"))
+    specs = read_models(("mock", "slow=mock:step_ms=20", "smollm2-135m"), offered=())
     assert [spec.name for spec in specs] == ["mock", "slow", "smollm2-135m"]
 
 
@@ -72,5 +78,5 @@ def test_several() -> None:
 )
 def test_two_of_one_name(texts: tuple[str, ...], hint: str) -> None:
     with pytest.raises(ConfigError, match="two models are called") as caught:
-        parse_models(texts)
+        read_models(texts, offered=())
     assert caught.value.message.endswith(hint)

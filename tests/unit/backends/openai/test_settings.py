@@ -2,9 +2,15 @@
 
 import pytest
 
-from llmactors.backends.models.spec import ModelKind, ModelSpec, parse_model
+from llmactors.backends.build import read_models
+from llmactors.backends.models.spec import ModelSpec
 from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.errors import ConfigError
+
+
+def read_model(text: str, *offered: str) -> ModelSpec:
+    [spec] = read_models([text], offered=offered)
+    return spec
 
 
 def test_one_upstream() -> None:
@@ -37,9 +43,9 @@ def test_a_proxy_and_authorities_belong_to_one_upstream() -> None:
 
 
 def test_the_alias_is_the_model_where_none_is_named() -> None:
-    assert parse_model("gpt=openai:http://h/v1") == ModelSpec("gpt", ModelKind.OPENAI, "http://h/v1")
+    assert read_model("gpt=openai:http://h/v1") == ModelSpec("gpt", "openai", "http://h/v1")
     assert OpenAISettings.parse("http://h/v1", name="gpt").upstreams[0].model == "gpt"
-    assert parse_model("openai:http://h/v1,model=meta/llama").name == "meta/llama"
+    assert read_model("openai:http://h/v1,model=meta/llama").name == "meta/llama"
 
 
 @pytest.mark.parametrize(
@@ -80,15 +86,15 @@ def test_mistakes_are_named(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "spec"),
     [
-        ("mine=mypkg:MyBackend", ModelSpec("mine", ModelKind.CUSTOM, "mypkg:MyBackend")),
-        ("my.pkg:Make.it", ModelSpec("Make.it", ModelKind.CUSTOM, "my.pkg:Make.it")),
-        ("a=my.pkg:make,x=1,y=2", ModelSpec("a", ModelKind.CUSTOM, "my.pkg:make,x=1,y=2")),
-        ("known", ModelSpec("known", ModelKind.CUSTOM, "known")),
-        ("known:x=1", ModelSpec("known", ModelKind.CUSTOM, "known,x=1")),
-        ("a=known,x=1", ModelSpec("a", ModelKind.CUSTOM, "known,x=1")),
-        ("unknown", ModelSpec("unknown", ModelKind.LLAMA, "unknown")),
-        ("mypkg:model.gguf", ModelSpec("mypkg:model", ModelKind.LLAMA, "mypkg:model.gguf")),
+        ("mine=mypkg:MyBackend", ModelSpec("mine", "custom", "mypkg:MyBackend")),
+        ("my.pkg:Make.it", ModelSpec("Make.it", "custom", "my.pkg:Make.it")),
+        ("a=my.pkg:make,x=1,y=2", ModelSpec("a", "custom", "my.pkg:make,x=1,y=2")),
+        ("known", ModelSpec("known", "custom", "known")),
+        ("known:x=1", ModelSpec("known", "custom", "known,x=1")),
+        ("a=known,x=1", ModelSpec("a", "custom", "known,x=1")),
+        ("unknown", ModelSpec("unknown", "llama", "unknown")),
+        ("mypkg:model.gguf", ModelSpec("mypkg:model", "llama", "mypkg:model.gguf")),
     ],
 )
 def test_backends_of_others(text: str, spec: ModelSpec) -> None:
-    assert parse_model(text, installed={"known"}) == spec
+    assert read_model(text, "known") == spec

@@ -1,0 +1,23 @@
+"""`--model mock` and `--model mock:OPTIONS`."""
+
+import attrs
+
+from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext
+from llmactors.backends.mock.backend import MockBackend
+from llmactors.backends.mock.settings import FaultState, MockSettings
+from llmactors.backends.models.spec import ModelSpec
+
+
+def _name_model(options: str, alias: str) -> str:
+    MockSettings.parse(options)  # refuses what is wrong with the options
+    return alias or "mock"
+
+
+def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
+    own, node = MockSettings.parse(spec.source), context.settings
+    chosen = attrs.evolve(own, slots=node.slots or own.slots, context=node.context or own.context)
+    faults = FaultState()
+    return lambda: MockBackend(chosen, faults)
+
+
+MOCK = BackendKind(_build, _name_model)

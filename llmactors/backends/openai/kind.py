@@ -1,0 +1,34 @@
+"""`--model openai:UPSTREAMS`."""
+
+import attrs
+
+from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext
+from llmactors.backends.models.spec import ModelSpec
+from llmactors.backends.openai.backend import OpenAIBackend
+from llmactors.backends.openai.balance import Balance
+from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
+from llmactors.errors import ConfigError
+
+
+def _name_model(options: str, alias: str) -> str:
+    upstreams = OpenAISettings.parse(options, name=alias).upstreams  # refuses what is wrong with the options
+    return alias or upstreams[0].model
+
+
+def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
+    own, node = OpenAISettings.parse(spec.source, name=spec.name), context.settings
+    chosen = attrs.evolve(own, slots=node.slots or own.slots, context=node.context or own.context)
+    keys = [_key(upstream, context) for upstream in chosen.upstreams]
+    balance = Balance.of([upstream.weight for upstream in chosen.upstreams])
+    return lambda: OpenAIBackend(chosen, balance, keys)
+
+
+def _key(upstream: UpstreamSettings, context: BuildContext) -> str:
+    if not upstream.key_env:
+        return ""
+    if not (key := context.environ.get(upstream.key_env)):
+        raise ConfigError(f"`model`: key_env={upstream.key_env}: there is no such variable, or it is empty")
+    return key
+
+
+OPENAI = BackendKind(_build, _name_model)
