@@ -3,24 +3,26 @@
 The public names are those of `__all__`, and `llmactors.errors` has the exceptions; EMBEDDING.md shows how to use them.
 A public name is imported when it is used first, so that `import llmactors` and the command line start quickly.
 
-A map of the package, lowest layer first; imports point downwards only, and ARCHITECTURE.md describes the rooms:
+A map of the package, lowest layer first. Imports point downwards only; ARCHITECTURE.md describes the rooms.
 
-    errors, messages, config    the vocabulary: every exception, every message, every setting
-    actors                      the actor runtime: mailboxes, supervision, restart. Read actors/SEMANTICS.md first
-    telemetry                   metrics and logs, handed in where they are needed
-    http                        an HTTP/1.1 and WebSocket server, and a streaming client
-    redislink                   one pipelined connection to Redis, kept up
-    limiter                     what callers may use, and what their requests are charged
-    ledger                      requests, leases and token logs: in memory, or on Redis
-    backends                    what makes tokens: the mock, llama.cpp, OpenAI-compatible upstreams, custom ones
-    batcher                     claims requests for free slots and drives a backend
-    cluster                     the node directory, child processes, the local cluster
-    access                      who may call: API keys, tickets, origins
-    gateway                     the HTTP API: routes, admission, streaming
-    system                      the one room that wires trees: one process, a gateway node, a worker node
-    load                        a load client that shares nothing with what it measures
-    cli                         python -m llmactors
-    testing                     clusters, faults, contract suites and checkers; nothing above imports it
+    errors                 every error that a client or an operator may see, with its code
+    actors                 the actor runtime: mailboxes, supervision, restart. Read actors/SEMANTICS.md first
+    config                 every setting, each declared once
+    messages               what all parts share: a request, a token, the end of an answer
+    http                   an HTTP/1.1 and WebSocket server, and a streaming client, which know no model
+    telemetry              metrics, logs, and the watch on the event loop
+    redislink              one pipelined connection to Redis
+    limiter                how much a caller may use, and what a request is charged
+    ledger                 requests, leases and token logs: in memory, or on Redis
+    backends               what makes tokens: the mock, llama.cpp, OpenAI-compatible upstreams, a user's own
+    access                 who may call: API keys, tickets, origins
+    batcher                claims requests for free slots, drives a backend, appends tokens
+    cluster                the node directory, child processes, the local cluster
+    gateway                the HTTP API: routes, admission, streaming
+    system                 wires the supervision trees: one process, a gateway node, a worker node
+    load                   a load client, which shares nothing with the server that it measures
+    cli                    python -m llmactors
+    testing                clusters, faults, contract suites and checkers; no other room imports it
 """
 
 import importlib

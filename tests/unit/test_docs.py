@@ -7,6 +7,7 @@ import tomllib
 import attrs
 import pytest
 
+from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.cli import make_app
 from llmactors.cli.commands import COMMANDS, GROUPS
 from llmactors.config import Settings
@@ -115,6 +116,15 @@ def test_rooms_in_the_architecture_are_the_layers() -> None:
     layers = [{name.strip() for name in layer.split("|")} for layer in contract["layers"]]
     rooms = [re.findall(r"`(\w+)(?:/|\.py)?`", row[0]) for row in table_rows(read(ARCHITECTURE), "room")]
     assert [set(names) for names in rooms] == layers
+
+
+def test_handbook_tells_of_all_options_of_upstreams() -> None:
+    names = {*attrs.fields_dict(UpstreamSettings), *attrs.fields_dict(OpenAISettings)} - {
+        "url",
+        "upstreams",
+        "continues",
+    }
+    assert not [name for name in names | {"continue"} if f"`{name}`" not in read(HANDBOOK)]
 
 
 def test_handbook_lists_exactly_the_metrics() -> None:
