@@ -60,7 +60,7 @@ _engine:
 loadtest url="http://127.0.0.1:8000" *args="--clients 8 --requests 64":
     {{python}} -m llmactors load {{url}} {{args}}
 
-# Measure llmactors beside its peers on this machine, in about 35 minutes: bench/results/RESULTS.md. `--quick` takes one.
+# Measure llmactors beside its peers in about 35 minutes (with `--quick`: one), and write bench/results/RESULTS.md.
 benchmark *args:
     {{python}} -m bench.run {{args}}
 

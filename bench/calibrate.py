@@ -8,7 +8,8 @@ core, as in every measurement. The server sends in two ways:
 - whole: each answer in one write, so that the number of requests limits the client;
 - paced: one write per token or per few tokens, to all streams in turn, so that the number of reads limits the client.
 
-Both processes are Python programs, so the server may be the limit here: the client is, where it was busy all the time.
+Both processes are Python programs, so either may limit a rate. The client limits the rate only where its busy share is
+close to 100 %.
 """
 
 import argparse

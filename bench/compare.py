@@ -38,9 +38,9 @@ ROUNDS, SECONDS = 6, 2.0
 """An even number of rounds, as the servers change places from round to round."""
 QUICK_ROUNDS, QUICK_SECONDS = 2, 1.0
 TURN_OVERHEAD_S = 0.2
-"""What a turn takes besides the load: the check of the answers most of all."""
+"""The time that a turn takes besides the load, mostly to check the answers."""
 START_S = 2.0
-"""What it takes to start, warm up and stop the servers of one revision."""
+"""The time to start, warm up and stop the servers of one revision."""
 
 
 @attrs.frozen
@@ -50,7 +50,7 @@ class Comparison:
     form: str
     workload: Workload
     rounds: list[list[tuple[Round, Round]]] = attrs.field(factory=list)
-    """What the turns of both revisions found, by round and pair."""
+    """The results of both revisions in each pair of turns, by round."""
     errors: list[str] = attrs.field(factory=list)
 
     def rows(self) -> Iterator[tuple[Figure, PairedFigure | None]]:
@@ -73,7 +73,7 @@ def compare(
     rounds: int,
     seconds: float,
 ) -> None:
-    """Add `rounds` rounds to each comparison. A failure is noted, and the other comparisons go on.
+    """Add `rounds` rounds to each comparison. A failure is recorded, and the other comparisons go on.
 
     Each revision is loaded for about `seconds` per round and comparison.
     """
@@ -103,8 +103,8 @@ def measure_round(
 ) -> list[tuple[Round, Round]]:
     """Start both revisions afresh, warm each up with one turn, and measure `pairs` pairs of turns.
 
-    The servers start in an order that alternates with `number`: the one that starts first may get a better place in
-    memory, and the first turns of all are slower than later ones.
+    The servers start in an order that alternates with `number`: the first one may get a better place in memory, and
+    the first turns of all are slower than later ones.
 
     Raises:
         RuntimeError: A server did not start, or an answer was not right.
@@ -210,7 +210,7 @@ def main() -> None:
 
 
 def estimate_s(comparisons: Sequence[Comparison], rounds: int, seconds: float) -> float:
-    """How long `compare` takes on a machine that is not busy, about."""
+    """The approximate time that `compare` takes on an idle machine."""
     turn_s = [pairs_of(each.workload, seconds) * (each.workload.turn_s + TURN_OVERHEAD_S) for each in comparisons]
     return 2 * rounds * (sum(turn_s) + START_S * len(comparisons))
 

@@ -25,7 +25,7 @@ class Target:
     at_least: bool = False
     """Whether the limit is a lower one. Otherwise the limit is an upper one."""
     against: str | None = None
-    """The server by whose figure the figure of llmactors is divided; None: the figure is compared as measured."""
+    """The server whose figure divides the figure of llmactors; None: the figure is compared as measured."""
     unit: str = ""
     absolute: bool = False
     """Whether the limit holds for the absolute value."""

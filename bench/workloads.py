@@ -1,4 +1,4 @@
-"""What two revisions are asked by turns. Each workload is a scenario of the benchmark, cut into short turns."""
+"""The loads under which two revisions are compared. Each workload is a scenario of the benchmark in short turns."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ class Workload:
     max_tokens: int
     """Tokens of an answer."""
     turn_s: float
-    """How long a turn takes, about."""
+    """The approximate length of a turn."""
     figures: tuple[Figure, ...]
     derive: Callable[[Round], Round] = lambda found: found
     """Adds the figures that are computed from others."""

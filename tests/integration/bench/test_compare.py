@@ -1,4 +1,4 @@
-"""A commit is exported, served and compared with itself."""
+"""Revisions are copied, checked and compared. A commit that is compared with itself has finite ratios."""
 
 import math
 import subprocess

@@ -1,4 +1,4 @@
-"""How two revisions are compared: how often, and what is reported."""
+"""The comparison of two revisions: the number of pairs, the report and the JSON."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How two servers of a real model are compared that are asked by turns."""
+"""The comparison of two servers of a real model by turns."""
 
 import random
 
