@@ -1,39 +1,87 @@
-"""What the commands share that talk to a running node."""
+"""The client of the commands that talk to a running node."""
 
+import ipaddress
+import os
+import urllib.request
 from typing import Annotated
+from urllib.parse import urlsplit
 
-import httpx
+import msgspec
+import trio
 from cyclopts import Parameter
 
-from llmactors.config import URL_VARIABLE
 from llmactors.errors import LlmactorsError, Unavailable, from_code
+from llmactors.http.client import ClientSettings, HttpClient
+from llmactors.http.client_errors import HttpClientError
 
-URL = Annotated[str, Parameter(env_var=URL_VARIABLE, help="Where the node is.")]
+URL = Annotated[str, Parameter(env_var="LLMACTORS_URL", help="Where the node is.")]
 API_KEY = Annotated[str | None, Parameter(env_var="GATEWAY_API_KEY", help="The node's API key.", show_default=False)]
+
+_CONNECT_S = 10.0
+_ANSWER_S = 10.0
 
 
 def auth_headers(api_key: str | None) -> dict[str, str]:
-    """What shows the key."""
+    """The headers that show the key."""
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
+def node_client(url: str, api_key: str | None) -> HttpClient:
+    """A client of the node at `url`. Close it in the end. Raises `Unavailable` where the URL is malformed."""
+    try:
+        return HttpClient(url, headers=[*auth_headers(api_key).items()], settings=_settings(url))
+    except ValueError as error:
+        raise Unavailable(f"{url} is not a URL of a node: {error}") from error
+
+
 def get_json(url: str, path: str, api_key: str | None) -> object:
-    """One GET. Raises an error of ours for anything but success."""
-    try:
-        response = httpx.get(url + path, headers=auth_headers(api_key), timeout=10)
-    except httpx.TransportError as error:
-        raise Unavailable(f"no node answers at {url}: {error}") from error
-    except httpx.InvalidURL as error:
-        raise Unavailable(f"{url} is not a URL: {error}") from error
-    if response.is_error:
-        raise explain(response)
-    return response.json()
+    """Sends one GET and returns the JSON of the answer. Raises an error of this package for anything but success."""
+    return trio.run(_get_json, url, path, api_key)
 
 
-def explain(response: httpx.Response) -> LlmactorsError:
-    """A node's error answer as the error that it stands for."""
+async def _get_json(url: str, path: str, api_key: str | None) -> object:
+    client = node_client(url, api_key)
     try:
-        error = response.json()["error"]
+        with trio.fail_after(_ANSWER_S):
+            response = await client.fetch("GET", path)
+    except (HttpClientError, trio.TooSlowError) as error:
+        raise no_answer(url, error) from error
+    finally:
+        client.close()
+    if response.status != 200:
+        raise explain(url + path, response.status, response.body)
+    try:
+        return msgspec.json.decode(response.body)
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"{url}{path} answered with something that is no JSON; is a llmactors node there?") from error
+
+
+def no_answer(url: str, error: Exception) -> Unavailable:
+    """The error for a node that cannot be reached, or that falls silent."""
+    return Unavailable(f"no node answers at {url}: {str(error) or 'it was silent for too long'}")
+
+
+def explain(url: str, status: int, body: bytes) -> LlmactorsError:
+    """The error that a node's error answer stands for."""
+    try:
+        error = msgspec.json.decode(body)["error"]
         return from_code(error["code"], error["message"])
     except (ValueError, KeyError, TypeError):
-        return Unavailable(f"{response.url} answered with status {response.status_code}; is a llmactors node there?")
+        return Unavailable(f"{url} answered with status {status}; is a llmactors node there?")
+
+
+def _settings(url: str) -> ClientSettings:
+    """Reads the environment's proxy and certificate authorities, unless the node is on this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if _is_loopback(host):
+        return ClientSettings(connect_s=_CONNECT_S)
+    proxy = "" if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(parts.scheme, "")
+    return ClientSettings(connect_s=_CONNECT_S, proxy=proxy, ca_file=os.environ.get("SSL_CERT_FILE", ""))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,5 +1,6 @@
 """`demo`: a stream survives the death of its model."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,7 +8,6 @@ import time
 from typing import Annotated
 
 import attrs
-import httpx
 import trio
 from cyclopts import Parameter
 from rich.console import Console
@@ -15,14 +15,19 @@ from rich.console import Console
 from llmactors.backends.base import Backend
 from llmactors.backends.build import ServedModel, serve_models
 from llmactors.backends.llama.backend import LlamaBackend
+from llmactors.cli.client import explain
 from llmactors.cli.models import fetch
 from llmactors.cli.running import set_up_logging
-from llmactors.cli.sse import EventParser
 from llmactors.config import load
 from llmactors.errors import InternalError, from_code
+from llmactors.http.client import HttpClient
 from llmactors.http.server import ListeningSocket
+from llmactors.http.sse_reader import SseReader
 from llmactors.system.node import Node
 
+_JSON = [("Content-Type", "application/json")]
+_PATIENCE_S = 600.0
+"""How long both answers together may take."""
 PROMPT = "Write a short story about a lighthouse keeper who finds a message in a bottle."
 
 
@@ -73,37 +78,42 @@ class _Play:
 async def _demo(node: Node, made: list[Backend], play: _Play) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
-        async with httpx.AsyncClient(base_url=node.listening.url, timeout=120) as client:
+        with contextlib.closing(HttpClient(node.listening.url, headers=_JSON)) as client, trio.fail_after(_PATIENCE_S):
             await _watch(client, node, made, play)
             await _compare(client, node, play)
         await node.shut_down()
 
 
-async def _watch(client: httpx.AsyncClient, node: Node, made: list[Backend], play: _Play) -> None:
+async def _watch(client: HttpClient, node: Node, made: list[Backend], play: _Play) -> None:
     console = play.console
     console.print(f"[bold]{play.prompt}[/bold]\n")
     body = {"prompt": play.prompt, "max_tokens": play.max_tokens, "temperature": 0, "stream": True}
-    parser = EventParser()
-    async with client.stream("POST", "/v1/generate", json=body) as response:
-        async for piece in response.aiter_bytes():
-            for event in parser.feed(piece):
+    reader = SseReader()
+    async with await client.open("POST", "/v1/generate", json.dumps(body).encode()) as response:
+        while data := await response.receive():
+            for event in reader.feed(data):
                 payload = json.loads(event.data)
                 if event.name == "error":
                     raise from_code(payload["error"]["code"], payload["error"]["message"])
                 if event.name == "done":
                     break
-                if play.killed and not play.pause_s:
-                    play.pause_s = time.monotonic() - play.killed_at
-                play.tokens += 1
-                play.text += payload["text"]
-                console.print(payload["text"], end="", markup=False, soft_wrap=True)
-                if play.tokens == play.kill_at:
-                    play.killed = _kill(node, made[-1], play.model)
-                    play.killed_at = time.monotonic()
-                    console.print(f" [bold red]⟨{play.killed}⟩[/bold red] ", end="", soft_wrap=True)
+                _show_token(payload["text"], node, made, play)
     console.print("\n")
     if not play.killed:
         raise InternalError(f"the answer was over after {play.tokens} tokens, before --kill-at {play.kill_at}")
+
+
+def _show_token(text: str, node: Node, made: list[Backend], play: _Play) -> None:
+    """Prints one token, and kills the model after the token that `play` names."""
+    if play.killed and not play.pause_s:
+        play.pause_s = time.monotonic() - play.killed_at
+    play.tokens += 1
+    play.text += text
+    play.console.print(text, end="", markup=False, soft_wrap=True)
+    if play.tokens == play.kill_at:
+        play.killed = _kill(node, made[-1], play.model)
+        play.killed_at = time.monotonic()
+        play.console.print(f" [bold red]⟨{play.killed}⟩[/bold red] ", end="", soft_wrap=True)
 
 
 def _kill(node: Node, backend: Backend, model: str) -> str:
@@ -116,7 +126,7 @@ def _kill(node: Node, backend: Backend, model: str) -> str:
     return "backend crashed"
 
 
-async def _compare(client: httpx.AsyncClient, node: Node, play: _Play) -> None:
+async def _compare(client: HttpClient, node: Node, play: _Play) -> None:
     """Asks once more, undisturbed, and says how the two answers compare."""
     console = play.console
     backend = node.tree.actor(f"node/serving/backends/{play.model}").statistics()
@@ -126,7 +136,10 @@ async def _compare(client: httpx.AsyncClient, node: Node, play: _Play) -> None:
     )
     with console.status("asking again, undisturbed …"):
         body = {"prompt": play.prompt, "max_tokens": play.max_tokens, "temperature": 0}
-        answer = (await client.post("/v1/generate", json=body)).raise_for_status().json()
+        response = await client.fetch("POST", "/v1/generate", json.dumps(body).encode())
+    if response.status != 200:
+        raise explain(node.listening.url, response.status, response.body)
+    answer = json.loads(response.body)
     if answer["text"] == play.text:
         console.print(
             f"[green]All {play.tokens} tokens are those of an undisturbed run: none lost, none repeated.[/green]"

@@ -1,22 +1,26 @@
 """`generate`: one prompt to a running node, streamed to the terminal over SSE, or over a WebSocket."""
 
+import contextlib
 import json
 import sys
-import time
+from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import httpx
 import trio
 import trio_websocket
 from cyclopts import Parameter
 
-from llmactors.cli.client import API_KEY, URL, auth_headers, explain
-from llmactors.cli.sse import Event, events
+from llmactors.cli.client import API_KEY, URL, auth_headers, explain, no_answer, node_client
 from llmactors.errors import LlmactorsError, Unavailable, from_code
+from llmactors.http.client import ClientResponse, HttpClient
+from llmactors.http.client_errors import BadResponse, ConnectionCut, HttpClientError
+from llmactors.http.sse_reader import BadEventStream, SseReader
 
 RECONNECTS = 5
-"""How often a cut connection is taken up again, from the last event seen."""
+"""How often the stream is resumed after its connection was cut, from the last event seen."""
+_SILENCE_S = 60.0
+"""A stream that brings nothing for this long is cut: the node sends a comment every 15 seconds."""
 
 
 def command(
@@ -39,44 +43,74 @@ def command(
     if ws:
         trio.run(_over_websocket, url, auth_headers(api_key), body)
     else:
-        _over_sse(url, auth_headers(api_key), body)
+        trio.run(_over_sse, url, api_key, body)
     return 0
 
 
-def _over_sse(url: str, headers: dict[str, str], body: dict[str, Any]) -> None:
-    request_id = last_id = ""
-    reconnects = 0
-    # Between two tokens of a busy node much time can pass; the node sends keep-alives every 15 s.
-    with httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(10, read=60)) as client:
+async def _over_sse(url: str, api_key: str | None, body: dict[str, Any]) -> None:
+    with contextlib.closing(node_client(url, api_key)) as client:
+        stream = _Stream(client, url, body)
+        reconnects = 0
         while True:
-            if request_id:
-                stream = client.stream("GET", f"/v1/streams/{request_id}", headers={"Last-Event-ID": last_id})
-            else:
-                stream = client.stream("POST", "/v1/generate", json={**body, "stream": True})
             try:
-                with stream as response:
-                    if response.status_code == httpx.codes.NO_CONTENT:
-                        return
-                    if response.is_error:
-                        response.read()
-                        raise explain(response)
-                    request_id = response.headers["x-request-id"]
-                    for event in events(response.iter_bytes()):
-                        last_id = event.id or last_id
-                        if _show(event):
-                            return
-                raise httpx.RemoteProtocolError("the stream ended without its last event")
-            except httpx.TransportError as error:
+                return await stream.show()
+            except (HttpClientError, trio.TooSlowError) as error:
                 reconnects += 1
-                if not request_id or reconnects > RECONNECTS:
-                    raise Unavailable(f"no node answers at {url}: {error}") from error
-                time.sleep(0.2 * 2**reconnects)
+                if not stream.request_id or reconnects > RECONNECTS:
+                    raise no_answer(url, error) from error
+                await trio.sleep(0.2 * 2**reconnects)
 
 
-def _show(event: Event) -> bool:
-    """Prints one event; True for the last."""
-    payload = json.loads(event.data)
-    match event.name:
+class _Stream:
+    """One answer, over as many connections as it takes."""
+
+    def __init__(self, client: HttpClient, url: str, body: dict[str, Any]) -> None:
+        self._client = client
+        self._url = url
+        self._body = {**body, "stream": True}
+        self._last_id = ""
+        self.request_id = ""
+        """Empty until the node has accepted the request."""
+
+    async def show(self) -> None:
+        """Begins the stream or resumes it, and prints it to its end. Raises `HttpClientError` or `TooSlowError`."""
+        with trio.fail_after(_SILENCE_S) as silence:
+            async with await self._open() as response:
+                if response.status == HTTPStatus.NO_CONTENT:
+                    return
+                if response.status != HTTPStatus.OK:
+                    raise explain(self._url, response.status, await response.read())
+                self.request_id = response.headers.get("x-request-id", "")
+                reader = SseReader()
+                while data := await response.receive():
+                    silence.deadline = trio.current_time() + _SILENCE_S
+                    if self._show(reader, data):
+                        return
+                raise ConnectionCut("the stream ended without its last event", begun=True)
+
+    async def _open(self) -> ClientResponse:
+        if self.request_id:
+            resume = [("Last-Event-ID", self._last_id)]
+            return await self._client.open("GET", f"/v1/streams/{self.request_id}", headers=resume)
+        kind = [("Content-Type", "application/json")]
+        return await self._client.open("POST", "/v1/generate", json.dumps(self._body).encode(), kind)
+
+    def _show(self, reader: SseReader, data: bytes) -> bool:
+        """Prints the events in `data`, and returns whether the last one ended the answer."""
+        try:
+            events = reader.feed(data)
+        except BadEventStream as error:
+            raise BadResponse(str(error)) from error
+        for event in events:
+            self._last_id = event.id or self._last_id
+            if _show(event.name, json.loads(event.data)):
+                return True
+        return False
+
+
+def _show(name: str, payload: dict[str, Any]) -> bool:
+    """Prints one event, and returns whether the event ends the answer."""
+    match name:
         case "token":
             print(payload["text"], end="", flush=True)
         case "done":
@@ -98,7 +132,7 @@ async def _over_websocket(url: str, headers: dict[str, str], body: dict[str, Any
             await socket.send_message(json.dumps({"op": "generate", **body}))
             while True:
                 payload = json.loads(await socket.get_message())
-                if _show(Event(payload["event"], "", json.dumps(payload))):
+                if _show(payload["event"], payload):
                     return
     except trio_websocket.ConnectionRejected as error:
         raise _rejected(error) from error

@@ -5,13 +5,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 
-from llmactors.cli.client import API_KEY, URL, auth_headers
-from llmactors.errors import ConfigError, ModelError
+from llmactors.cli.client import API_KEY, URL, get_json
+from llmactors.errors import ConfigError, LlmactorsError, ModelError
 from llmactors.load.measure import measure
 from llmactors.load.plan import MAX_REQUESTS, Api, Check, Plan
 from llmactors.load.progress import ProgressBar
@@ -170,9 +169,9 @@ def pin(core: int | None) -> set[int]:
 def first_model(target: Target, key: str | None) -> str:
     """What an OpenAI server serves. Raises `ModelError` where it does not say so."""
     try:
-        answer = httpx.get(f"{target.url}/v1/models", headers=auth_headers(key), timeout=10)
-        return str(answer.raise_for_status().json()["data"][0]["id"])
-    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        answer: Any = get_json(target.url, "/v1/models", key)
+        return str(answer["data"][0]["id"])
+    except (LlmactorsError, LookupError, TypeError) as error:
         raise ModelError(f"{target.url} does not say which models it has ({error}); name one with --model") from error
 
 

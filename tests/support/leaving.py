@@ -12,6 +12,7 @@ import trio
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Event, Ping, Request, TextMessage
 
+from llmactors.http.sse_reader import SseReader
 from tests.support.raw_http import RawExchange
 
 PATIENCE_S = 0.05
@@ -92,9 +93,9 @@ class HttpClient:
     async def read_end(self) -> Any:
         if not self._exchange.status:
             await self._exchange.read_head()
-        body = (await self._exchange.read_all()).decode()
+        body = await self._exchange.read_all()
         if "text/event-stream" in self._exchange.headers["content-type"]:
-            return json.loads(body.rpartition("data: ")[2])
+            return json.loads(SseReader().feed(body)[-1].data)
         return self._exchange.status, json.loads(body)
 
 

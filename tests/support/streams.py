@@ -9,7 +9,7 @@ import attrs
 import h11
 import trio
 
-from llmactors.cli.sse import Event, EventParser
+from llmactors.http.sse_reader import SseEvent, SseReader
 from tests.support.raw_http import RawExchange
 
 CUTS = (OSError, trio.BrokenResourceError, h11.RemoteProtocolError)
@@ -50,14 +50,14 @@ class StreamRecord:
         """The seq of the last event seen."""
         return len(self.texts) + (self.end is not None)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: SseEvent) -> None:
         """Records the next event. Raises `BrokenStreamError` if another event should have come."""
         payload = json.loads(event.data)
         if self.end is not None:
             raise BrokenStreamError(f"{self.id}: {event} came after the end")
         if payload["id"] != self.id:
             raise BrokenStreamError(f"{self.id}: {event} belongs to another stream")
-        if "seq" in payload and not payload["seq"] == int(event.id) == self.last_seq + 1:
+        if "seq" in payload and not payload["seq"] == int(event.id or 0) == self.last_seq + 1:
             raise BrokenStreamError(f"{self.id}: {event} came after seq {self.last_seq}")
         if event.name == "token":
             self.texts.append(payload["text"])
@@ -65,7 +65,7 @@ class StreamRecord:
             self.end, self.end_event = payload, event.name
 
 
-async def follow(url: str, body: dict[str, Any], record: StreamRecord) -> AsyncGenerator[Event, None]:
+async def follow(url: str, body: dict[str, Any], record: StreamRecord) -> AsyncGenerator[SseEvent, None]:
     """Reads one connection: begins the stream of `body`, or continues the stream of `record`. Yields recorded events.
 
     Raises `StreamRefusedError`, or one of `CUTS`. To leave early, close the generator (`contextlib.aclosing`).
@@ -79,9 +79,9 @@ async def follow(url: str, body: dict[str, Any], record: StreamRecord) -> AsyncG
         if exchange.status != 200:
             raise StreamRefusedError(exchange.status, await exchange.read_json())
         record.id = exchange.headers["x-request-id"]
-        parser = EventParser()
+        reader = SseReader()
         while piece := await exchange.read():
-            for event in parser.feed(piece):
+            for event in reader.feed(piece):
                 record.add(event)
                 yield event
 

@@ -16,7 +16,10 @@ PROJECT = PACKAGE.parent
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 ROOMS_OF_LIBRARIES = {
+    "certifi": ("http/",),
     "cyclopts": ("cli/",),
+    "h11": ("http/",),
+    "httpx": ("backends/models/", "testing/"),
     "hypercorn": ("http/",),
     "hypothesis": ("testing/ledger_suite/",),
     "prometheus_client": ("telemetry/",),

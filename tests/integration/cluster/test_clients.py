@@ -14,6 +14,7 @@ import redis
 import trio
 
 from llmactors.backends.mock.oracle import mock_text
+from llmactors.http.sse_reader import SseReader
 from llmactors.messages import ChatMessage, GenerateRequest
 from llmactors.redislink.names import LedgerKey, RedisNames
 from tests.conftest import Figures
@@ -111,10 +112,11 @@ async def _go(seen: Observer, http: httpx.AsyncClient, metrics: str, route: Rout
 
 async def charge(http: httpx.AsyncClient, request_id: str) -> int:
     """The tokens that its end says it made, which are those in its log."""
-    text = (await http.get(f"/v1/streams/{request_id}")).text
-    end = json.loads(text.rpartition("data: ")[2])
+    *tokens, last = SseReader().feed((await http.get(f"/v1/streams/{request_id}")).content)
+    end = json.loads(last.data)
     assert end["finish_reason"] == "cancelled"
-    assert end["usage"]["completion_tokens"] == text.count("event: token") == end["seq"] - 1
+    assert {event.name for event in tokens} <= {"token"}
+    assert end["usage"]["completion_tokens"] == len(tokens) == end["seq"] - 1
     return int(end["usage"]["completion_tokens"])
 
 
@@ -139,7 +141,7 @@ def read(path: str, body: dict[str, Any], answer: httpx.Response) -> str:
     if not body.get("stream"):
         found = answer.json()
         return str(found["text"] if path == "/v1/generate" else found["choices"][0]["message"]["content"])
-    events = [line.removeprefix("data: ") for line in answer.text.split("\n") if line.startswith("data: {")]
+    events = [event.data for event in SseReader().feed(answer.content) if event.data != b"[DONE]"]
     if path == "/v1/generate":
         return "".join(json.loads(each).get("text", "") for each in events)
     return "".join(json.loads(each)["choices"][0]["delta"].get("content", "") for each in events)

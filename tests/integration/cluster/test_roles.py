@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from llmactors.backends.mock.oracle import mock_text
+from llmactors.http.sse_reader import SseReader
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import NodeProcess
 from llmactors.testing.redis_server import RedisServer, redis_server
@@ -55,12 +56,13 @@ class Stream(threading.Thread):
         body = {"prompt": self.prompt, "max_tokens": self.max_tokens, "stream": True}
         last = None
         with httpx.stream("POST", f"{self.url}/v1/generate", json=body, timeout=40) as response:
-            for line in response.iter_lines():
-                if line.startswith("data: "):
+            reader = SseReader()
+            for piece in response.iter_bytes():
+                for event in reader.feed(piece):
                     now = time.monotonic()
                     self.gap_s = max(self.gap_s, 0.0 if last is None else now - last)
                     last = now
-                    self.events.append(json.loads(line[6:]))
+                    self.events.append(json.loads(event.data))
 
     def check(self) -> None:
         """It ended once, and has each token of an undisturbed run once."""
@@ -173,10 +175,10 @@ def test_draining_gateway_cuts_only_streams_past_the_drain_time(cluster: Cluster
     # The request itself goes on: another gateway has the whole stream.
     other = cluster.gateway("g2").wait_ready()
     request_id, seq = long.events[-2]["id"], long.events[-2]["seq"]
-    with httpx.stream("GET", f"{other}/v1/streams/{request_id}?after={seq}", timeout=20) as response:
-        assert response.status_code == 200
-        lines = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: ")]
-    assert [event["seq"] for event in lines] == list(range(seq + 1, 402))
+    rest = httpx.get(f"{other}/v1/streams/{request_id}?after={seq}", timeout=20)
+    assert rest.status_code == 200
+    events = [json.loads(event.data) for event in SseReader().feed(rest.content)]
+    assert [event["seq"] for event in events] == list(range(seq + 1, 402))
 
 
 def test_redis_outage_restarts_no_actor(cluster: Cluster) -> None:

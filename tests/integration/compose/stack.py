@@ -10,7 +10,7 @@ import attrs
 import httpx
 import msgspec
 
-from llmactors.cli.sse import EventParser
+from llmactors.http.sse_reader import SseReader
 from tests.support.streams import StreamRecord
 
 SERVICES = {"valkey": 1, "worker": 2, "gateway-1": 1, "gateway-2": 1, "prometheus": 1}
@@ -100,9 +100,9 @@ class OpenStream(threading.Thread):
             with httpx.stream("POST", f"{self.url}/v1/generate", json=body, timeout=60) as response:
                 response.raise_for_status()
                 self.record.id = response.headers["x-request-id"]
-                parser = EventParser()
+                reader = SseReader()
                 for piece in response.iter_bytes():
-                    for event in parser.feed(piece):
+                    for event in reader.feed(piece):
                         self.record.add(event)
         except BaseException as failure:  # noqa: BLE001 - told by `whole`, in the test's own thread
             self.failure = failure

@@ -13,8 +13,8 @@ import pytest
 import trio
 
 from llmactors.backends.mock.oracle import mock_text
-from llmactors.cli.sse import EventParser
 from llmactors.http.server import ServerSettings
+from llmactors.http.sse_reader import SseReader
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.support.raw_http import RawExchange
@@ -61,7 +61,7 @@ def record_of(answer: bytes) -> StreamRecord:
     """What was read of a stream, to its end or not."""
     head, _, body = answer.partition(b"\r\n\r\n")
     record = StreamRecord(id=dict(line.split(b": ") for line in head.split(b"\r\n")[1:])[b"x-request-id"].decode())
-    for event in EventParser().feed(body):
+    for event in SseReader().feed(body):
         record.add(event)
     return record
 

@@ -6,10 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.cli.sse import Event, EventParser
-from llmactors.cli.sse import events as all_events
 from llmactors.errors import Unavailable
 from llmactors.gateway.native.events import KEEP_ALIVE, JsonRenderer, SseRenderer, render_cut
+from llmactors.http.sse_reader import SseEvent, SseReader
 from llmactors.ledger import LogSlice
 from llmactors.messages import Failed, Finished, Terminal, TokenDelta, Usage
 
@@ -26,7 +25,7 @@ def slices(draw: st.DrawFn) -> LogSlice:
     return LogSlice(draw(st.integers(1, 10**12)), deltas, draw(ENDS))
 
 
-def parse_by_the_book(body: bytes) -> list[Event]:
+def parse_by_the_book(body: bytes) -> list[SseEvent]:
     """The algorithm of https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.6, to the letter."""
     found = []
     last_id, name, data = "", "", ""
@@ -36,7 +35,7 @@ def parse_by_the_book(body: bytes) -> list[Event]:
     for line in lines:
         if not line:
             if data:
-                found.append(Event(name or "message", last_id, data.removesuffix("\n")))
+                found.append(SseEvent(data.removesuffix("\n").encode(), name or "message", last_id or None))
             name = data = ""
             continue
         field, _, value = line.partition(":")
@@ -84,15 +83,16 @@ def test_own_client_reads_events_in_any_pieces(part: LogSlice, data: st.DataObje
     cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=20)))
     pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
 
-    assert list(all_events(pieces)) == parse_by_the_book(body)
+    reader = SseReader()
+    assert [event for piece in pieces for event in reader.feed(piece)] == parse_by_the_book(body)
 
 
 @given(slices())
 def test_own_client_reads_events_byte_by_byte(part: LogSlice) -> None:
     body = SseRenderer("req_1").render(part)
-    parser = EventParser()
+    reader = SseReader()
 
-    found = [event for index in range(len(body)) for event in parser.feed(body[index : index + 1])]
+    found = [event for index in range(len(body)) for event in reader.feed(body[index : index + 1])]
 
     assert found == parse_by_the_book(body)
 
@@ -100,7 +100,7 @@ def test_own_client_reads_events_byte_by_byte(part: LogSlice) -> None:
 def test_cut_event_has_no_id() -> None:
     (event,) = parse_by_the_book(render_cut("req_1", Unavailable("going\ndown")))
 
-    assert (event.name, event.id) == ("error", "")
+    assert (event.name, event.id) == ("error", None)
     assert json.loads(event.data) == {"id": "req_1", "error": {"code": "UNAVAILABLE", "message": "going\ndown"}}
 
 

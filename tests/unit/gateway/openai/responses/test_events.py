@@ -11,6 +11,7 @@ from llmactors.errors import Unavailable
 from llmactors.gateway.openai.responses.events import EventRenderer
 from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.gateway.openai.responses.view import ResponseView
+from llmactors.http.sse_reader import SseReader
 from llmactors.ledger import LogSlice
 from llmactors.messages import ChatMessage, Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
@@ -40,10 +41,9 @@ def log(texts: list[str], end: Terminal | None = None) -> LogSlice:
 def parse(stream: bytes) -> list[dict[str, Any]]:
     assert stream == b"" or stream.endswith(b"\n\n")
     events: list[dict[str, Any]] = []
-    for block in stream.split(b"\n\n")[:-1]:
-        name, data = block.split(b"\n")
-        events.append(json.loads(data.removeprefix(b"data: ")))
-        assert name.decode() == f"event: {events[-1]['type']}"
+    for event in SseReader().feed(stream):
+        events.append(json.loads(event.data))
+        assert event.name == events[-1]["type"]
     return events
 
 
