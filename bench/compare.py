@@ -12,57 +12,34 @@ ratios, not the values: the speed of a shared machine changes between pairs of t
 
 import argparse
 import contextlib
-import itertools
 import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import attrs
 import httpx
 import msgspec
 
 from bench import machine, turns
+from bench.comparison import Comparison, as_json, one_line, report
 from bench.processes import ROOT
 from bench.revisions import Revision, RevisionError, check_import, export
-from bench.scenario import Bench, Figure, Round
+from bench.scenario import Bench, Round
 from bench.servers import ALONE, CLUSTER, TITLES, RunningServer
-from bench.turns import PairedFigure
-from bench.workloads import WORKLOADS, Workload, figures_of
+from bench.workloads import WORKLOADS, Workload
 
 FORMS = {"one": ALONE, "redis": CLUSTER}
 ROUNDS, SECONDS = 6, 2.0
 """An even number of rounds, as the servers change places from round to round."""
 QUICK_ROUNDS, QUICK_SECONDS = 2, 1.0
+LIMIT_S = 360.0
+"""No round begins that would end later on a busy machine, unless the user asks for a number of rounds."""
 TURN_OVERHEAD_S = 0.2
 """The time that a turn takes besides the load, mostly to check the answers."""
 START_S = 2.0
 """The time to start, warm up and stop the servers of one revision."""
-
-
-@attrs.frozen
-class Comparison:
-    """The turns of one workload on one form of the project."""
-
-    form: str
-    workload: Workload
-    rounds: list[list[tuple[Round, Round]]] = attrs.field(factory=list)
-    """The results of both revisions in each pair of turns, by round."""
-    errors: list[str] = attrs.field(factory=list)
-
-    def rows(self) -> Iterator[tuple[Figure, PairedFigure | None]]:
-        """Each figure with its statistics; None where no pair has the figure."""
-        for figure in figures_of(self.workload, parts=self.form == CLUSTER):
-            yield figure, paired(figure, self.rounds)
-
-
-def paired(figure: Figure, rounds: Sequence[Sequence[tuple[Round, Round]]]) -> PairedFigure | None:
-    """One figure over all pairs of `rounds` that have the figure."""
-    values = [[(figure.of(before), figure.of(after)) for before, after in pairs] for pairs in rounds]
-    return PairedFigure.of([[(a, b) for a, b in pairs if a is not None and b is not None] for pairs in values])
 
 
 def compare(
@@ -72,12 +49,18 @@ def compare(
     *,
     rounds: int,
     seconds: float,
+    limit_s: float | None = None,
 ) -> None:
     """Add `rounds` rounds to each comparison. A failure is recorded, and the other comparisons go on.
 
-    Each revision is loaded for about `seconds` per round and comparison.
+    Each revision is loaded for about `seconds` per round and comparison. With `limit_s`, no round begins that would
+    end later than that; the first round always takes place.
     """
+    started = time.monotonic()
     for number in range(1, rounds + 1):
+        if limit_s is not None and next_end_s(time.monotonic() - started, number - 1) > limit_s:
+            print(f"The limit of {limit_s / 60:g} minutes ends the measurement after {number - 1} of {rounds} rounds.")
+            return
         for comparison in comparisons:
             begun = time.monotonic()
             pairs = pairs_of(comparison.workload, seconds)
@@ -88,9 +71,14 @@ def compare(
                 summary = f"FAILED: {error}"
             else:
                 comparison.rounds.append(found)
-                summary = _short(comparison.workload.figures[0], found)
+                summary = one_line(comparison.workload.figures[0], found)
             name = f"{comparison.workload.name}, {TITLES[comparison.form]}"
             print(f"{number}/{rounds} {name}: {summary} ({time.monotonic() - begun:.0f} s)", flush=True)
+
+
+def next_end_s(elapsed_s: float, rounds: int) -> float:
+    """The time at which the next round ends, if the round takes as long as the `rounds` rounds before on average."""
+    return elapsed_s * (rounds + 1) / rounds if rounds else 0.0
 
 
 def pairs_of(workload: Workload, seconds: float) -> int:
@@ -124,59 +112,6 @@ def measure_round(
         return measured
 
 
-def _short(figure: Figure, pairs: Sequence[tuple[Round, Round]]) -> str:
-    statistics = paired(figure, [pairs])
-    if statistics is None:
-        return "nothing to compare"
-    values = f"{statistics.before:.2f} and {statistics.after:.2f} {figure.unit}"
-    return f"{figure.title} {values}, ratio {statistics.ratio.median:.3f}"
-
-
-def report(comparisons: Sequence[Comparison], revisions: tuple[Revision, Revision]) -> str:
-    """The tables, and how to read them."""
-    lines = []
-    for form, group in itertools.groupby(comparisons, lambda each: each.form):
-        rows = [
-            (f"{each.workload.name}: {figure.title}, {figure.unit}", statistics)
-            for each in group
-            for figure, statistics in each.rows()
-        ]
-        lines += ["", TITLES[form], *(f"  {line}" for line in turns.table(rows))]
-    lines += [
-        "",
-        f"first: {revisions[0].name} ({revisions[0].title}); second: {revisions[1].name} ({revisions[1].title}).",
-        "Values are medians. A ratio is second / first within one pair of turns: below 1 the second costs less.",
-        "The median of the ratios lies within `95 %` with that confidence: an interval around 1 shows no difference.",
-    ]
-    lines += [f"{TITLES[each.form]}, {each.workload.name}: {error}" for each in comparisons for error in each.errors]
-    return "\n".join(lines)
-
-
-def as_json(
-    comparisons: Sequence[Comparison], revisions: tuple[Revision, Revision], facts: dict[str, Any]
-) -> dict[str, Any]:
-    """Everything that was found, for a file."""
-    return {
-        "machine": facts,
-        "revisions": [{"name": each.name, "title": each.title} for each in revisions],
-        "comparisons": [
-            {
-                "form": each.form,
-                "scenario": each.workload.name,
-                "about": each.workload.about,
-                "figures": {
-                    figure.path: {"unit": figure.unit, **attrs.asdict(statistics)}
-                    for figure, statistics in each.rows()
-                    if statistics is not None
-                },
-                "rounds": each.rounds,
-                "errors": each.errors,
-            }
-            for each in comparisons
-        ],
-    }
-
-
 def main() -> None:
     given = arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -194,7 +129,7 @@ def main() -> None:
         print(f"This takes about {estimate_s(comparisons, given.rounds, given.seconds) / 60:.1f} minutes.", flush=True)
         interrupted = False
         try:
-            compare(bench, revisions, comparisons, rounds=given.rounds, seconds=given.seconds)
+            compare(bench, revisions, comparisons, rounds=given.rounds, seconds=given.seconds, limit_s=given.limit_s)
         except KeyboardInterrupt:
             interrupted = True
             print("\nInterrupted: these are the figures of the rounds so far.")
@@ -224,18 +159,27 @@ def _exported(names: Sequence[str | None], directory: Path) -> tuple[Revision, R
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare CPU time and latency of two commits of this project.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.compare", description="Compare CPU time and latency of two commits of this project."
+    )
     parser.add_argument("first", metavar="REV", help="a commit: branch, tag or hash")
     parser.add_argument("second", metavar="REV2", nargs="?", help="another commit [the working tree]")
     parser.add_argument("--form", choices=(*FORMS, "both"), default="both", help="one process, over Redis, or both")
-    parser.add_argument("--scenario", type=_workloads, default=tuple(WORKLOADS), help=f"of {','.join(WORKLOADS)} [all]")
-    parser.add_argument("--rounds", type=int, help=f"rounds, each with fresh servers [{ROUNDS}]")
+    parser.add_argument(
+        "--scenario", type=_workloads, default=tuple(WORKLOADS), help=f"some of {','.join(WORKLOADS)} [all]"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help=f"rounds, each with fresh servers [{ROUNDS}, or as many as {LIMIT_S / 60:g} minutes allow]",
+    )
     parser.add_argument("--seconds", type=float, help=f"load on each revision, per scenario and round [{SECONDS:g}]")
     parser.add_argument("--quick", action="store_true", help="fewer turns: about 90 seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
     given = parser.parse_args()
     given.revisions = (given.first, given.second)
     given.form = tuple(FORMS) if given.form == "both" else (given.form,)
+    given.limit_s = LIMIT_S if given.rounds is None else None
     given.rounds = (QUICK_ROUNDS if given.quick else ROUNDS) if given.rounds is None else given.rounds
     given.seconds = (QUICK_SECONDS if given.quick else SECONDS) if given.seconds is None else given.seconds
     if not 1 <= given.rounds <= 100:

@@ -8,7 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bench.compare import Comparison, compare
+from bench.compare import compare
+from bench.comparison import Comparison
 from bench.processes import ROOT
 from bench.revisions import Revision, RevisionError, check_import, export
 from bench.scenario import Bench

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.compare import Comparison, as_json, estimate_s, pairs_of, report
+from bench.compare import estimate_s, next_end_s, pairs_of
+from bench.comparison import Comparison, as_json, report
 from bench.revisions import Revision
 from bench.servers import ALONE, CLUSTER
 from bench.workloads import WORKLOADS, figures_of
@@ -48,6 +49,12 @@ def test_json_has_every_pair_and_the_statistics() -> None:
     [found] = as_json([measured], REVISIONS, {"cores": 2})["comparisons"]
     assert found["figures"]["cpu_us_per_token"]["ratio"]["median"] == 1.5
     assert found["rounds"] == measured.rounds
+
+
+def test_next_round_is_expected_to_take_the_mean_time() -> None:
+    assert next_end_s(100.0, 0) == 0.0
+    assert next_end_s(100.0, 1) == 200.0
+    assert next_end_s(300.0, 3) == 400.0
 
 
 def test_estimate_grows_with_rounds_and_seconds() -> None:
