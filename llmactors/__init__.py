@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         StreamingBackend,
         Takeover,
     )
-    from llmactors.backends.build import ServedModel
+    from llmactors.backends.build import ServedModel, serve_models
     from llmactors.backends.custom.batch import BatchBackend, BatchSettings
     from llmactors.config import Settings
     from llmactors.errors import LlmactorsError
@@ -67,6 +67,7 @@ __all__ = [
     "Takeover",
     "TokenDelta",
     "configure_logging",
+    "serve_models",
 ]
 
 __version__ = "0.1.0"
@@ -83,7 +84,7 @@ if not TYPE_CHECKING:  # a type checker takes the imports above, and refuses nam
             "StreamingBackend",
             "Takeover",
         ),
-        "llmactors.backends.build": ("ServedModel",),
+        "llmactors.backends.build": ("ServedModel", "serve_models"),
         "llmactors.backends.custom.batch": ("BatchBackend", "BatchSettings"),
         "llmactors.config": ("Settings",),
         "llmactors.errors": ("LlmactorsError",),

@@ -25,6 +25,7 @@ from llmactors import (
     TokenDelta,
     configure_logging,
     errors,
+    serve_models,
 )
 
 
@@ -91,7 +92,8 @@ MODELS = [
 
 async def main() -> str:
     configure_logging(json=True, level="warning")
-    node = Node(Settings(bind="127.0.0.1:0", drain_s=1.0), MODELS)
+    settings = Settings(model=("mock",), bind="127.0.0.1:0", drain_s=1.0)
+    node = Node(settings, [*MODELS, *serve_models(settings)])
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         await node.shut_down()
