@@ -1,4 +1,4 @@
-"""The whole node with a real model: what `python -m llmactors` gives its user, over real HTTP."""
+"""A whole node with a real model, over real HTTP, as `python -m llmactors` serves it."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ STORY = {"prompt": "Tell me a short story about a dog.", "max_tokens": 48, "temp
 
 @contextlib.asynccontextmanager
 async def real_node(gguf: Path, **settings: Any) -> AsyncIterator[tuple[LocalNode, list[LlamaBackend]]]:
-    """A node of four slots, and every backend that it makes."""
+    """Runs a node with four slots; yields the node and the list of every backend that it makes."""
     made: list[LlamaBackend] = []
 
     def make() -> Backend:

@@ -1,7 +1,7 @@
-"""The stack of compose.yaml, built and brought up once, on ports of its own and under a project name of its own.
+"""The stack of compose.yaml, built and started once for all tests, with its own ports and its own project name.
 
-Where the images cannot be pulled, others can be named with `PYTHON_IMAGE`, `VALKEY_IMAGE` and `PROMETHEUS_IMAGE`, and
-`BUILD_NETWORK=host` builds where the engine's own network reaches no package index: compose.yaml reads these.
+If the images cannot be pulled, `PYTHON_IMAGE`, `VALKEY_IMAGE` and `PROMETHEUS_IMAGE` name others. If the engine's own
+network reaches no package index, `BUILD_NETWORK=host` builds on the network of the host. compose.yaml reads these.
 """
 
 import os
@@ -21,7 +21,7 @@ AGAIN = "run `pytest tests/integration/compose`"
 
 
 def compose_command() -> list[str] | None:
-    """`docker compose`, or the older `docker-compose`."""
+    """The command of Docker Compose: `docker compose`, or the older `docker-compose`; None if there is none."""
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]) and engine_answers([*command, "version"]):
             return command
@@ -61,7 +61,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(autouse=True)
 def whole(stack: Stack) -> Iterator[None]:
-    """Each test finds every container running, and leaves it so."""
+    """Starts all containers again after each test, so that the next test finds them running."""
     yield
     stack.compose("start")
     stack.wait_healthy()

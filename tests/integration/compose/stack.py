@@ -1,4 +1,4 @@
-"""A compose project as a test drives it."""
+"""A Docker Compose project under the control of a test."""
 
 import subprocess
 import threading
@@ -14,11 +14,11 @@ from llmactors.http.sse_reader import SseReader
 from tests.support.streams import StreamRecord
 
 SERVICES = {"valkey": 1, "worker": 2, "gateway-1": 1, "gateway-2": 1, "prometheus": 1}
-"""How many containers each has."""
+"""The number of containers of each service."""
 
 
 def engine_answers(command: Sequence[str]) -> bool:
-    """Whether a command of Docker's ends well."""
+    """Whether a Docker command succeeds."""
     try:
         return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
@@ -26,7 +26,7 @@ def engine_answers(command: Sequence[str]) -> bool:
 
 
 def soon(condition: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
-    """Waits until it holds, and fails where it never does."""
+    """Waits until `condition` holds, and fails after `within_s`."""
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
@@ -35,7 +35,7 @@ def soon(condition: Callable[[], bool], what: str, within_s: float = 60.0) -> No
 
 @attrs.frozen
 class Stack:
-    """One project. `command` is how compose is called for it."""
+    """One project. `command` is the command line that calls Docker Compose for the project."""
 
     command: Sequence[str]
     environ: Mapping[str, str]
@@ -59,7 +59,7 @@ class Stack:
         return found[0]
 
     def unhealthy(self) -> list[str]:
-        """What is not as it should be."""
+        """The services whose containers are not all running and healthy."""
         found = []
         for service, count in SERVICES.items():
             states = [self.inspect(container)["State"] for container in self.containers(service)]
@@ -84,7 +84,7 @@ class Stack:
 
 
 class OpenStream(threading.Thread):
-    """One HTTP response, read in a thread to its end. Created once its first tokens have come."""
+    """A stream that a thread reads to its end. The constructor returns once the first tokens have come."""
 
     def __init__(self, url: str, prompt: str, max_tokens: int) -> None:
         super().__init__(daemon=True)
@@ -108,7 +108,7 @@ class OpenStream(threading.Thread):
             self.failure = failure
 
     def whole(self, within_s: float = 60.0) -> StreamRecord:
-        """What it has read, once it has ended. Raises what ended it early."""
+        """Waits for the end of the stream, and returns its record. Raises the exception that ended the stream early."""
         self.join(within_s)
         assert not self.is_alive(), f"the stream has not ended: {len(self.record.texts)} tokens"
         if self.failure is not None:

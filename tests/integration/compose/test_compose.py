@@ -1,4 +1,4 @@
-"""The stack of compose.yaml under the same blows as a user's: containers are killed while streams are open."""
+"""The stack of compose.yaml loses no token while its containers are killed and restarted under open streams."""
 
 import time
 
@@ -25,7 +25,7 @@ def answer(prompt: str, max_tokens: int) -> str:
 
 
 def ended_whole(stream: OpenStream) -> None:
-    """It ended once, well, with each token once: `StreamRecord` has checked every event's seq."""
+    """Asserts that a stream ended with `done` and the right text. `StreamRecord` has checked the seq of every event."""
     record = stream.whole()
     assert record.end_event == "done", record.end
     assert record.text == answer(stream.prompt, stream.max_tokens)
@@ -38,7 +38,7 @@ def served_anew(url: str) -> None:
 
 
 def test_killed_worker_container_loses_no_token(stack: Stack) -> None:
-    """Some of the streams were its own; the other worker goes on with them."""
+    """The other worker continues the streams of the killed one."""
     streams = [OpenStream(stack.gateways[i % 2], f"one {i}", 400) for i in range(8)]
     stack.docker("kill", stack.containers("worker")[0])
     served_anew(stack.gateways[0])
@@ -47,7 +47,7 @@ def test_killed_worker_container_loses_no_token(stack: Stack) -> None:
 
 
 def test_streams_survive_the_death_of_all_worker_containers(stack: Stack) -> None:
-    """The same response waits for the workers to be started again, and goes on."""
+    """The open response waits for the restart of the workers, and continues."""
     stream = OpenStream(stack.gateways[0], "all", 400)
     stack.compose("kill", "worker")
     seen = len(stream.record.texts)
@@ -78,7 +78,7 @@ def test_killed_ledger_keeps_all_it_acknowledged(stack: Stack) -> None:
 
 
 def test_stopped_gateway_container_drains(stack: Stack) -> None:
-    """SIGTERM: its open stream ends whole, then it exits with 0; the other gateway serves meanwhile."""
+    """After SIGTERM the gateway finishes its open stream and exits with 0; the other gateway serves meanwhile."""
     stream = OpenStream(stack.gateways[0], "drain", 200)
     (container,) = stack.containers("gateway-1")
     began = time.monotonic()

@@ -1,6 +1,6 @@
-"""Schemathesis reads `/openapi.json` and asks a running node whatever may come of it, right and wrong.
+"""Schemathesis sends valid and invalid requests, made from `/openapi.json`, to a running node.
 
-It finds no server error, and no status, header, content type or body that the document does not tell of.
+Schemathesis finds no server error, and no status, header, content type or body that the document does not describe.
 """
 
 import json
@@ -28,7 +28,7 @@ CHECKS = (
     "unsupported_method",
     "allow_header_conformance",
 )
-# Deadlines that have passed are answered with 504, and it cannot know which have.
+# A deadline that has passed is answered with 504, and Schemathesis cannot know which deadlines have passed.
 CONFIG = """
 [checks.not_a_server_error]
 expected-statuses = ["2xx", "3xx", "4xx", 504]
@@ -36,7 +36,7 @@ expected-statuses = ["2xx", "3xx", "4xx", 504]
 
 
 def with_models_that_exist(document: dict[str, Any]) -> dict[str, Any]:
-    """Names are made up otherwise, and nearly all of what is asked ends with "no such model"."""
+    """Limits the names of models to existing ones; otherwise nearly every request would end with "no such model"."""
     schemas = document["components"]["schemas"]
     schemas["GenerateBody"]["properties"]["model"] = {"enum": ["mock", None]}
     for body in ("ChatBody", "CompletionBody", "ResponseBody"):
@@ -45,7 +45,7 @@ def with_models_that_exist(document: dict[str, Any]) -> dict[str, Any]:
 
 
 async def schemathesis(node: LocalNode, folder: Path, *options: str) -> str:
-    """Runs it, and returns its report. Raises where it has found anything."""
+    """Runs Schemathesis and returns its report. Fails if Schemathesis has found a violation."""
     document = with_models_that_exist((await node.client.get("/openapi.json")).json())
     (folder / "openapi.json").write_text(json.dumps(document))
     (folder / "schemathesis.toml").write_text(CONFIG)

@@ -1,4 +1,4 @@
-"""The checker on hand-made histories: a clean one passes, and each kind of violation is seen as what it is."""
+"""The checker judges hand-made histories: a clean one passes, and each kind of fault is reported as its kind."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ TOKENS = 6
 
 
 def request(number: int = 1) -> RequestHistory:
-    """A whole and right one, a token every 0.1 s from second 1 on."""
+    """A complete and right request, with a token every 0.1 s from second 1 on."""
     made = RequestHistory(f"prompt {number}", number, TOKENS, 0.0, id=f"r{number}", accepted_at=0.5, connections=1)
     for seq, text in enumerate(mock_answer(made), 1):
         made.add_token(seq, text, 0.9 + seq / 10)

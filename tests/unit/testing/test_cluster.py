@@ -1,4 +1,4 @@
-"""A cluster brings up what it is told, keeps it up, and leaves nothing behind. Its processes are stand-ins here."""
+"""A cluster starts and restarts its processes, and leaves none behind. Stand-ins take the place of nodes here."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One process of a cluster: it is kept up, its state is known, and nothing of it is left."""
+"""A managed process is restarted when it ends, knows its state, and is gone at the end."""
 
 import contextlib
 import os
@@ -96,7 +96,7 @@ async def test_tracebacks_of_all_starts_are_found(tmp_path: Path) -> None:
 
 
 async def test_clients_of_a_node_that_forgets_report_lost_requests(tmp_path: Path) -> None:
-    """The instruments as a whole: a ledger in memory cannot survive `kill -9`, and they must say so."""
+    """A ledger in memory cannot survive `kill -9`, so clients and checker must report lost requests."""
     # On a port of its own choice a second life would be somewhere else.
     async with running(tmp_path) as first:
         port = first.url.rpartition(":")[2]
@@ -109,7 +109,7 @@ async def test_clients_of_a_node_that_forgets_report_lost_requests(tmp_path: Pat
             await member.wait_ready(starts=2)
             await load.wait_accepted(24)
             load.stop()
-    verdict = check(load.history)
-    assert 1 <= verdict.lost_requests <= 8
-    assert verdict.http_errors["404 NOT_FOUND"] == verdict.lost_requests
-    assert set(verdict.broken) == {"lost_requests"}
+    report = check(load.history)
+    assert 1 <= report.lost_requests <= 8
+    assert report.http_errors["404 NOT_FOUND"] == report.lost_requests
+    assert set(report.broken) == {"lost_requests"}

@@ -1,4 +1,4 @@
-"""Each fault does what it says to a real server or process, is counted, and leaves nothing behind."""
+"""Each fault happens to a real server or process, is counted, and ends again."""
 
 import random
 import time
@@ -23,7 +23,7 @@ RNG = random.Random(1)
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[Cluster]:
-    """A server and a proxy before it, without any node."""
+    """A Redis server with a proxy, and no nodes."""
     async with Cluster(ClusterSettings(gateways=0, workers=0)) as made, trio.open_nursery() as nursery:
         proxy = Proxy(made.redis.port)
         await nursery.start(proxy.run)
@@ -147,7 +147,7 @@ async def test_only_ready_processes_are_killed_or_frozen(cluster: Cluster, tmp_p
 
 
 class Noted(nemeses.Nemesis):
-    """Writes down what it was given."""
+    """Records its strikes."""
 
     name = "notes"
 

@@ -1,4 +1,4 @@
-"""The proxy before a real echo server: what passes, what waits, what breaks."""
+"""The faults of the proxy, with a real echo server behind it."""
 
 import contextlib
 import functools
@@ -42,7 +42,7 @@ async def read(stream: trio.SocketStream, count: int) -> bytes:
 
 
 async def say(stream: trio.SocketStream, data: bytes) -> float:
-    """How long the echo took."""
+    """The time from sending some bytes to their echo, in seconds."""
     begun = time.monotonic()
     await stream.send_all(data)
     assert await read(stream, len(data)) == data

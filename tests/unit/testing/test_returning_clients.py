@@ -1,4 +1,4 @@
-"""The load's clients against a real node and against gateways that do as a script says."""
+"""The clients of a load, against a real node and against gateways that follow a script."""
 
 import contextlib
 import functools
@@ -33,7 +33,7 @@ SETTINGS = LoadSettings(
 
 @attrs.frozen
 class Exchange:
-    """What a scripted gateway was asked, and the way to answer."""
+    """A request to a scripted gateway, and the means to answer it."""
 
     stream: trio.SocketStream
     after: int
@@ -73,12 +73,12 @@ Script = Callable[[Exchange], Awaitable[None]]
 
 
 class Gateway:
-    """Does the next step of its script with each connection; the last one again and again."""
+    """A server whose n-th connection gets the n-th step of its script; later connections get the last step."""
 
     def __init__(self, *script: Script) -> None:
         self.script = list(script)
         self.asked: list[tuple[bool, int]] = []
-        """Whether each was new, and the `Last-Event-ID` of those that were not."""
+        """For each request: whether it was new, and its `Last-Event-ID` (0 for a new one)."""
         self.url = ""
         self._answer: tuple[str, ...] = ()
 
@@ -111,7 +111,7 @@ async def serving(*script: Script) -> AsyncIterator[Gateway]:
 
 
 async def one_request(gateway: Gateway, **changes: Any) -> StreamLoad:
-    """A load of a single client, stopped as soon as it has its first request."""
+    """Runs a load of a single client, which stops as soon as its first request is accepted."""
     load = StreamLoad(lambda: [gateway.url], attrs.evolve(SETTINGS, **changes))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(load.run)
@@ -139,11 +139,11 @@ async def test_streams_of_a_real_node_end_once_each() -> None:
             nursery.start_soon(load.run)
             await load.wait_accepted(100)
             load.stop()
-    verdict = check(load.history)
-    assert verdict.broken == {}, str(verdict)
-    assert verdict.finished == verdict.accepted == verdict.replays >= 100
-    assert not verdict.unknown
-    assert not verdict.refused
+    report = check(load.history)
+    assert report.broken == {}, str(report)
+    assert report.finished == report.accepted == report.replays >= 100
+    assert not report.unknown
+    assert not report.refused
 
 
 async def test_cut_stream_resumes_after_the_last_event_seen() -> None:
