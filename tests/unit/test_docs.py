@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -12,6 +13,7 @@ from llmactors.cli import make_app
 from llmactors.cli.commands import COMMANDS, GROUPS
 from llmactors.config import Settings
 from llmactors.errors import STREAM_CODES, LlmactorsError, OperatorError
+from llmactors.gateway import operators, routes
 from llmactors.gateway.native.schema import GenerateBody
 from llmactors.gateway.openai.responses.schema import ResponseBody
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody
@@ -22,6 +24,7 @@ from tests.support.documents import (
     DOCUMENTS,
     PROJECT,
     anchors,
+    blocks,
     defines,
     find_file,
     links,
@@ -109,6 +112,13 @@ def test_routes_table_equals_the_openapi_document() -> None:
         f"{method.upper()} {path}" for path, methods in openapi_document(ROUTES)["paths"].items() for method in methods
     }
     assert {re.sub(r"\{\w+\}", "{}", route) for route in told} == {re.sub(r"\{\w+\}", "{}", route) for route in served}
+
+
+def test_example_of_a_route_is_an_entry_of_the_table() -> None:
+    [example] = [block.text for block in blocks(ARCHITECTURE) if block.language == "python"]
+    names = {**vars(routes), "operators": SimpleNamespace(version=operators.livez, Version=operators.Alive)}
+    route = eval(example, names)
+    assert "/v1/version" in openapi_document((*ROUTES, route))["paths"]
 
 
 def test_rooms_in_the_architecture_are_the_layers() -> None:
