@@ -19,6 +19,8 @@ from llmactors.cli.running import run_until_signal, set_up_logging
 from llmactors.cluster.local_cluster import ClusterMember, LocalCluster
 from llmactors.config import Configuration
 from llmactors.errors import ConfigError
+from llmactors.telemetry import Metrics
+from llmactors.telemetry.tree import LoggingObserver
 
 
 @with_settings("up")
@@ -55,6 +57,7 @@ def command(
         data=data_dir or Path(platformdirs.user_data_dir("llmactors")) / "redis",
         on_ready=lambda name, line: print(f"{name}: {line}", flush=True),
         on_line=lambda name, line: print(f"{name} | {line}", file=sys.stderr, flush=True),
+        observer=LoggingObserver(Metrics()),
     )
     run_until_signal(cluster, lambda: _say_ready(cluster.members, None if settings.redis else cluster.settings.redis))
     return 0

@@ -5,7 +5,7 @@ The node directory, in Redis:
 node_record     what a node publishes about itself
 process_id      identifies the process of a node, so that another process of the same machine can tell whether it lives
 node_store      the records in Redis; the record of a silent node expires
-node_actor      publishes a node's record every second, and hears of a drain
+registration    publishes a node's record every second, and hears of a drain
 watcher         reads all records every second
 models          what all workers together serve; pure
 

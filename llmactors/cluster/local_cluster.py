@@ -11,13 +11,23 @@ import attrs
 import structlog
 import trio
 
-from llmactors.actors import ActorDied, ActorRef, ActorSpec, Backoff, Phase, Restart, SupervisorSpec, Tree, run_phases
+from llmactors.actors import (
+    ActorDied,
+    ActorRef,
+    ActorSpec,
+    Backoff,
+    Observer,
+    Phase,
+    Restart,
+    SupervisorSpec,
+    Tree,
+    run_phases,
+)
 from llmactors.cluster.child import ChildActor, ChildSpec, EndOrderly
 from llmactors.config import Settings, child_environment
 from llmactors.errors import BindError, OperatorError
 from llmactors.redislink.binary import any_server_binary
-from llmactors.telemetry import Metrics
-from llmactors.telemetry.tree import LoggingObserver, log_phases
+from llmactors.telemetry.tree import log_phases
 
 log = structlog.get_logger("llmactors")
 
@@ -54,6 +64,7 @@ class LocalCluster:
         data: Path,
         on_ready: Callable[[str, str], None],
         on_line: Callable[[str, str], None],
+        observer: Observer,
     ) -> None:
         self._on_ready = on_ready
         self._on_line = on_line
@@ -80,7 +91,7 @@ class LocalCluster:
             for name, spec in zip(names, (*server, *self._workers, *self._gateways), strict=True)
         )
         root = SupervisorSpec("up", each)
-        self.tree = Tree(root, observer=LoggingObserver(Metrics()))
+        self.tree = Tree(root, observer=observer)
         self._started = False
 
     def __repr__(self) -> str:

@@ -1,11 +1,12 @@
-"""The one room that wires supervision trees. `python -m llmactors tree` prints the result.
+"""Wiring: the only room that builds the objects of all other rooms and puts the actors into trees.
 
-node            everything in one process
-cluster_node    what gateway and worker nodes have in common: the ledger on Redis, the node directory, the drain
-gateway_node    a gateway of a cluster
-worker_node     a worker of a cluster
-gateway_actors  the gateway, the limiter, and the actor that keeps API keys up to date
+node            everything in one process, with the ledger in memory
+gateway_node    a gateway process of a cluster
+worker_node     a worker process of a cluster
+cluster_node    what gateway_node and worker_node have in common
+gateway_actors  the gateway, the keys, and the settings that they take
 model_actors    a backend and a batcher for each model
-serving_only    model actors over a ledger in memory, without a gateway, to be measured by themselves
-wiring          the root of every tree; the ledger's bounds
+serving_only    batchers and backends without a gateway, for measurements
+task_actor      an actor that runs one long-lived task
+wiring          the root of every tree, and the ledger's settings
 """

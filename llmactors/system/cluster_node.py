@@ -1,10 +1,9 @@
-"""What gateways and workers have in common: a ledger on Redis, a place in the node directory, and a drain."""
+"""What gateway and worker nodes have in common: a ledger on Redis, a record in the node directory, and a drain."""
 
 import contextlib
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -13,44 +12,33 @@ import trio
 
 from llmactors import __version__
 from llmactors.actors import (
-    Actor,
     ActorDied,
     ActorRef,
     ActorSpec,
-    Context,
     MailboxFull,
     Phase,
     SupervisorStatistics,
     Tree,
     run_phases,
 )
-from llmactors.cluster.node_actor import NameTaken, NodeActor, Renew
 from llmactors.cluster.node_record import NodeRecord, Role, new_incarnation
 from llmactors.cluster.node_store import NodeStore
 from llmactors.cluster.process_id import ProcessId
+from llmactors.cluster.registration import NameTaken, RegistrationActor, Renew
 from llmactors.config import Settings
 from llmactors.errors import ConfigError
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.redislink import Call, RedisLink
 from llmactors.system import wiring
+from llmactors.system.task_actor import TaskActor
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.tree import TelemetryActor, log_phases
 
 log = structlog.get_logger("llmactors")
 
 
-class ServiceActor(Actor):
-    """Runs something that others use directly, as a link or a ledger is. It starts anew only if that crashes."""
-
-    def __init__(self, run: Callable[..., Awaitable[object]]) -> None:
-        self._run = run
-
-    async def on_start(self, context: Context) -> None:
-        await context.start(self._run)
-
-
 class ClusterNode:
-    """The base of `GatewayNode` and `WorkerNode`, which hand in what they add to the tree, and how they drain."""
+    """The base of `GatewayNode` and `WorkerNode`. Each of them builds `tree`, and says how it drains."""
 
     role: Role
 
@@ -65,7 +53,7 @@ class ClusterNode:
             RedisLedgerSettings(namespace=settings.namespace),
             name=f"llmactors-{self.name}-ledger",
         )
-        # A connection of its own: a record is renewed and a drain is heard however much the ledger has to do.
+        # A second connection, so that a busy ledger delays neither the node's record nor a drain.
         self._link = RedisLink(url, name=f"llmactors-{self.name}", on_push=self._on_push, on_connect=self._subscribe)
         self._store = NodeStore(self._link.call, settings.namespace)
         self.metrics.on_scrape(self._show_links)
@@ -77,9 +65,9 @@ class ClusterNode:
             started_at=time.time(),
             version=__version__,
         )
-        self._node = ActorSpec("node", self._make_node)
+        self._registration = ActorSpec("registration", self._make_registration)
         self.tree: Tree
-        self._ending = trio.Event()
+        self._asked_to_end = trio.Event()
         self._draining = False
         self._started = False
         self._replaced: NameTaken | None = None
@@ -88,19 +76,18 @@ class ClusterNode:
         return f"<{type(self).__name__} {self.name}>"
 
     def statistics(self) -> SupervisorStatistics:
-        """Of its supervision tree."""
+        """A snapshot of the supervision tree."""
         return self.tree.statistics()
 
     @property
     def draining(self) -> bool:
-        """Whether it takes no work any more."""
+        """Whether the node has begun to shut down, and takes no new work."""
         return self._draining
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Works until `shut_down`, a cancel, or a failure that supervision could not mend, which it raises.
+        """Works until `shut_down`, a cancel, or a drain that an operator asked for through the directory.
 
-        Somebody may also ask for a drain by way of the directory; and once another node has its name it ends, and
-        raises `NameTaken`.
+        Raises the failure that supervision could not mend, or `NameTaken` when another node took the name.
         """
         try:
             async with trio.open_nursery() as nursery:
@@ -116,14 +103,14 @@ class ClusterNode:
             raise self._replaced
 
     async def shut_down(self) -> None:
-        """An orderly end: drain, stop in reverse. `run` returns after it. Again is harmless."""
+        """Drains for up to `drain_s` seconds, and stops all actors. Then `run` ends. A second call does nothing."""
         if not self._started:
             self.tree.stop()
             return
         if self._draining:
             return
         self._draining = True
-        self._renew()  # so that the others know
+        self._renew()  # gateways must send this node no more work
         drain_s = self.settings.drain_s
         log_phases(
             await run_phases(
@@ -134,24 +121,24 @@ class ClusterNode:
     # What a role adds.
 
     def _describe(self, record: NodeRecord) -> NodeRecord:
-        """The record with what is known only at the moment."""
+        """The record with the values of this moment."""
         return record
 
     async def _drain(self) -> None:
         raise NotImplementedError
 
     def _close(self) -> None:
-        """Closes what is left when the tree has ended."""
+        """Closes the node's sockets after the tree has ended."""
 
     # What roles use.
 
-    def _infra(self) -> list[ActorSpec]:
-        return [
-            ActorSpec("ledger", lambda: ServiceActor(self.ledger.run)),
-            ActorSpec("directory link", lambda: ServiceActor(self._link.run)),
+    def _infra(self) -> tuple[ActorSpec, ...]:
+        return (
+            ActorSpec("redis ledger", lambda: TaskActor(self.ledger.run)),
+            ActorSpec("directory link", lambda: TaskActor(self._link.run)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
-            self._node,
-        ]
+            self._registration,
+        )
 
     def ledger_is_up(self) -> bool:
         """Whether Redis answers."""
@@ -175,11 +162,11 @@ class ClusterNode:
             )
 
     async def _shut_down_when_asked(self) -> None:
-        await self._ending.wait()
+        await self._asked_to_end.wait()
         await self.shut_down()
 
-    def _make_node(self) -> NodeActor:
-        return NodeActor(
+    def _make_registration(self) -> RegistrationActor:
+        return RegistrationActor(
             self._store,
             lambda: self._describe(attrs.evolve(self._record, draining=self._draining)),
             self.statistics,
@@ -188,40 +175,43 @@ class ClusterNode:
         )
 
     def _renew(self) -> None:
-        tell_if_room(self._node.ref, Renew())
+        with contextlib.suppress(MailboxFull, ActorDied):  # a full mailbox holds a `Renew` already
+            self._registration.ref.tell_nowait(Renew())
 
     def _asked_to_drain(self) -> None:
-        if not self._ending.is_set():
-            log.info("asked to drain", node=self.name)
-            self._ending.set()
+        if not self._asked_to_end.is_set():
+            log.info("this node drains because an operator asked for a drain", node=self.name)
+            self._asked_to_end.set()
 
     def _was_replaced(self, error: NameTaken) -> None:
         if self._replaced is None:
-            log.error("another node has this one's name", node=self.name, holder=error.message)
+            log.error("this node ends because another node took its name", node=self.name, holder=error.message)
             self._replaced = error
-            self._ending.set()
+            self._asked_to_end.set()
 
     async def _subscribe(self, call: Call) -> None:
         await call("SUBSCRIBE", self._store.drain_channel(self.name))
 
     def _on_push(self, push: list[Any]) -> None:
         if push[0] == b"message":
-            self._renew()  # whose answer says whether it is really this incarnation that is meant
+            self._renew()  # the answer says whether the drain is meant for this incarnation of the node
 
 
-def tell_if_room(ref: ActorRef, message: object) -> None:
-    """A full mailbox has enough of the kind, and a dead actor needs none."""
-    with contextlib.suppress(MailboxFull, ActorDied):
-        ref.tell_nowait(message)
+async def ask_through_crash(ref: ActorRef, message: object) -> None:
+    """Asks, and asks the next incarnation where the actor crashes meanwhile, as for a drain that must not be lost."""
+    try:
+        await ref.ask(message)
+    except ActorDied:
+        await ref.ask(message)
 
 
 def reachable(url: str) -> str:
-    """`url` with this machine's name in place of an address that means all of its interfaces."""
+    """`url` with this machine's name in place of an address that stands for all interfaces."""
     return url.replace("//0.0.0.0:", f"//{socket.gethostname()}:").replace("//[::]:", f"//{socket.gethostname()}:")
 
 
 def redis_url(settings: Settings) -> str:
-    """Raises `ConfigError` where none was given."""
+    """The URL of the Redis server. Raises `ConfigError` where the settings name none."""
     if not settings.redis:
         raise ConfigError("say where Redis is: --redis redis://HOST:PORT, or LLMACTORS_REDIS")
     return settings.redis

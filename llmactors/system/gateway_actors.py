@@ -1,4 +1,4 @@
-"""The front of a node: the gateway, the limiter, and what keeps API keys up to date."""
+"""The gateway of a node, the actor that keeps API keys up to date, and what their settings mean."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -83,12 +83,12 @@ def gateway(
 
 
 def file_keyring(settings: Settings) -> FileKeyring | None:
-    """None where no key file is set. Raises `KeyStoreError` where it cannot be read."""
+    """The keys of the file that the settings name; None where they name none. Raises `KeyStoreError`."""
     return None if settings.keys in {None, KEYS_IN_REDIS} else FileKeyring(Path(str(settings.keys)))
 
 
-def keys_of(keyring: Keyring | None) -> list[ActorSpec]:
-    """What keeps the keys up to date, where there are any."""
+def keys(keyring: Keyring | None) -> list[ActorSpec]:
+    """The actor that keeps the keys up to date; none where no key store is set."""
     return [] if keyring is None else [ActorSpec("keys", lambda: KeysActor(keyring))]
 
 

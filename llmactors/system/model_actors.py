@@ -1,4 +1,4 @@
-"""The actors that serve models: a backend and a batcher for each."""
+"""The actors that serve models: a backend and a batcher for each model."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from llmactors.telemetry import Metrics
 
 @attrs.frozen
 class ModelActors:
-    """The actors that serve models."""
+    """The supervisor of all backends, and one batcher for each model."""
 
     backends: SupervisorSpec
     batchers: tuple[ActorSpec, ...]
@@ -32,7 +32,7 @@ def model_actors(
     metrics: Metrics,
     batching: BatcherSettings,
 ) -> ModelActors:
-    """A backend and a batcher for each model."""
+    """Makes a backend and a batcher for each of `models`."""
     health = HealthSettings(stalled_s=settings.stalled_s, hung_s=settings.hung_s)
     backends: list[ActorSpec] = []
     batchers: list[ActorSpec] = []
@@ -40,7 +40,7 @@ def model_actors(
         backend, batcher = _pair(model, ledger, directory, metrics, batching, health)
         backends.append(backend)
         batchers.append(batcher)
-    # A backend that cannot be mended is tried for ever, every few seconds; meanwhile the others serve.
+    # The supervisor never gives up: it restarts a broken backend every few seconds while the other models serve.
     supervised = SupervisorSpec("backends", tuple(backends), intensity=30 * len(backends), period_s=60.0)
     return ModelActors(supervised, tuple(batchers))
 
@@ -58,14 +58,14 @@ def _pair(
         lambda: BatcherActor(
             model.name, backend=backend.ref, ledger=ledger, directory=directory, settings=batching, metrics=metrics
         ),
-        # Short: it waits only for a ledger that is away, and its drain has waited for that already.
+        # Short, because a batcher that does not stop at once waits for a ledger that is away.
         grace_s=1.0,
         cleanup_s=2.0,
     )
     backend = ActorSpec(
         model.name,
         lambda: BackendActor(model.make, batcher.ref, health),
-        start_s=600.0,  # a large model is read from a slow disk
+        start_s=600.0,  # a large model on a slow disk loads for minutes
         cleanup_s=10.0,
     )
     return backend, batcher

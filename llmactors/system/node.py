@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import trio
 
-from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, Tree, run_phases
+from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, run_phases
 from llmactors.backends.build import ServedModel
 from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.settings import BatcherSettings
@@ -18,7 +18,7 @@ from llmactors.ledger.actor import ReaperActor
 from llmactors.system import gateway_actors, wiring
 from llmactors.system.model_actors import model_actors
 from llmactors.telemetry import Metrics
-from llmactors.telemetry.tree import LoggingObserver, TelemetryActor, fill_mailbox_gauges, log_phases
+from llmactors.telemetry.tree import TelemetryActor, log_phases
 
 
 class Node:
@@ -64,14 +64,15 @@ class Node:
             keyring=keyring,
             limit_check=LimitCheck(gateway_actors.rate_policy(settings)),
         )
-        infra = (
-            ActorSpec("ledger", lambda: ReaperActor(self.ledger)),
-            ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
-            *gateway_actors.keys_of(keyring),
+        self.tree = wiring.node_tree(
+            infra=(
+                ActorSpec("reaper", lambda: ReaperActor(self.ledger)),
+                ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
+                *gateway_actors.keys(keyring),
+            ),
+            serving=(made.backends, *made.batchers, self._gateway),
+            metrics=self.metrics,
         )
-        root = wiring.node_of(infra, (made.backends, *made.batchers, self._gateway))
-        self.tree = Tree(root, observer=LoggingObserver(self.metrics))
-        self.metrics.on_scrape(lambda: fill_mailbox_gauges(self.tree, self.metrics))
         self._started = False
 
     def __repr__(self) -> str:

@@ -26,14 +26,18 @@ class ServingOnly:
 
 def serving_only(settings: Settings, models: Sequence[ServedModel]) -> ServingOnly:
     """Wires a batcher and a backend for each model."""
-    ledger = MemoryLedger(wiring.ledger_settings(settings))
+    ledger, metrics = MemoryLedger(wiring.ledger_settings(settings)), Metrics()
     made = model_actors(
         settings,
         models,
         ledger=ledger,
         directory=ModelDirectory(tuple(model.name for model in models)),
-        metrics=Metrics(),
+        metrics=metrics,
         batching=BatcherSettings(),
     )
-    infra = (ActorSpec("ledger", lambda: ReaperActor(ledger)),)
-    return ServingOnly(Tree(wiring.node_of(infra, (made.backends, *made.batchers))), ledger)
+    tree = wiring.node_tree(
+        infra=(ActorSpec("reaper", lambda: ReaperActor(ledger)),),
+        serving=(made.backends, *made.batchers),
+        metrics=metrics,
+    )
+    return ServingOnly(tree, ledger)

@@ -1,14 +1,16 @@
-"""What every node's tree has in common: its root, and the ledger's bounds from the settings."""
+"""What every node has in common: the shape of the tree, and the ledger's settings."""
 
 from collections.abc import Sequence
 
-from llmactors.actors import ActorSpec, Strategy, SupervisorSpec
+from llmactors.actors import ActorSpec, Strategy, SupervisorSpec, Tree
 from llmactors.config import Settings
 from llmactors.ledger import LedgerSettings
+from llmactors.telemetry import Metrics
+from llmactors.telemetry.tree import LoggingObserver, fill_mailbox_gauges
 
 
 def ledger_settings(settings: Settings) -> LedgerSettings:
-    """The ledger's bounds, which all nodes of a cluster should agree on."""
+    """The ledger's bounds. All nodes of a cluster should have the same."""
     return LedgerSettings(
         max_queued=settings.max_queued,
         retention_s=settings.retention_s,
@@ -18,12 +20,18 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
     )
 
 
-def node_of(infra: Sequence[ActorSpec], serving: Sequence[ActorSpec | SupervisorSpec]) -> SupervisorSpec:
-    """The tree's root: what serves starts after what it stands on, and with it again."""
-    return SupervisorSpec(
+def node_tree(*, infra: Sequence[ActorSpec], serving: Sequence[ActorSpec | SupervisorSpec], metrics: Metrics) -> Tree:
+    """The tree of a node. `serving` starts after `infra`, and restarts with `infra` where that gives up.
+
+    The tree's events are logged and counted in `metrics`, and each scrape of `metrics` reads the tree's mailboxes.
+    """
+    root = SupervisorSpec(
         "node",
         (SupervisorSpec("infra", tuple(infra)), SupervisorSpec("serving", tuple(serving), intensity=5, period_s=30.0)),
         strategy=Strategy.REST_FOR_ONE,
         intensity=3,
         period_s=60.0,
     )
+    tree = Tree(root, observer=LoggingObserver(metrics))
+    metrics.on_scrape(lambda: fill_mailbox_gauges(tree, metrics))
+    return tree

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from llmactors.actors import ActorDied, ActorRef, ActorSpec, Tree
+from llmactors.actors import ActorSpec
 from llmactors.backends.build import ServedModel
 from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.messages import DrainBatcher
@@ -16,15 +16,15 @@ from llmactors.gateway.actor import OperatorsActor
 from llmactors.gateway.operators import OperatedNode
 from llmactors.http.server import ListeningSocket
 from llmactors.system import wiring
-from llmactors.system.cluster_node import ClusterNode, reachable
+from llmactors.system.cluster_node import ClusterNode, ask_through_crash, reachable
 from llmactors.system.model_actors import model_actors
-from llmactors.telemetry.tree import LoggingObserver, fill_mailbox_gauges
 
 _BEATS_PER_LEASE = 3
+"""Two heartbeats in a row may be lost before the worker's lease ends."""
 
 
 class WorkerNode(ClusterNode):
-    """Serves `models`, and its metrics and health on `listening` where that is given."""
+    """Serves `models` to the gateways. The operators' routes are served on `listening`, unless that is None."""
 
     role = Role.WORKER
 
@@ -44,28 +44,31 @@ class WorkerNode(ClusterNode):
             ),
         )
         self._batchers = made.batchers
-        infra = self._infra()
-        if listening is not None:
-            node = OperatedNode(
-                problems=self.problems,
-                tree=self.statistics,
-                metrics=self.metrics,
-                directory=self.directory,
-                draining=lambda: self.draining,
-            )
-            infra.append(ActorSpec("operators", lambda: OperatorsActor(node, listening), grace_s=0.5))
-        root = wiring.node_of(infra, (made.backends, *made.batchers))
-        self.tree = Tree(root, observer=LoggingObserver(self.metrics))
-        self.metrics.on_scrape(lambda: fill_mailbox_gauges(self.tree, self.metrics))
+        self.tree = wiring.node_tree(
+            infra=(*self._infra(), *self._operators()), serving=(made.backends, *made.batchers), metrics=self.metrics
+        )
 
     def problems(self) -> dict[str, str]:
-        """What keeps this node from working, by component; empty when it is ready."""
+        """What keeps this node from working, by component; empty when the node is ready."""
         found = self.directory.problems()
         if not self.ledger_is_up():
             found["ledger"] = "the ledger is away"
         if self.draining:
             found["worker"] = "draining"
         return found
+
+    def _operators(self) -> tuple[ActorSpec, ...]:
+        listening = self.listening
+        if listening is None:
+            return ()
+        node = OperatedNode(
+            problems=self.problems,
+            tree=self.statistics,
+            metrics=self.metrics,
+            directory=self.directory,
+            draining=lambda: self.draining,
+        )
+        return (ActorSpec("operators", lambda: OperatorsActor(node, listening), grace_s=0.5),)
 
     def _describe(self, record: NodeRecord) -> NodeRecord:
         known = self.directory.items()
@@ -80,15 +83,8 @@ class WorkerNode(ClusterNode):
     async def _drain(self) -> None:
         async with trio.open_nursery() as nursery:
             for batcher in self._batchers:
-                nursery.start_soon(_drain_batcher, batcher.ref)
+                nursery.start_soon(ask_through_crash, batcher.ref, DrainBatcher())
 
     def _close(self) -> None:
         if self.listening is not None:
             self.listening.close()
-
-
-async def _drain_batcher(batcher: ActorRef) -> None:
-    try:
-        await batcher.ask(DrainBatcher())
-    except ActorDied:
-        await batcher.ask(DrainBatcher())  # it crashed just then: its successor must not claim

@@ -18,7 +18,7 @@ STREAMS = 24
 TOKENS = 120
 CRASHES = 4
 ACTORS = [
-    "node/infra/ledger",
+    "node/infra/reaper",
     "node/infra/telemetry",
     "node/serving/backends/mock",
     "node/serving/batcher:mock",

@@ -62,7 +62,7 @@ def test_generate_shows_a_refusal_as_one_line(node: NodeProcess, transport: tupl
 
 def test_tree_shows_every_actor(node: NodeProcess) -> None:
     shown = llmactors("tree", "--url", node.url, COLUMNS="120").stdout
-    for name in ("node", "infra", "ledger", "telemetry", "serving", "backends", "mock", "batcher:mock", "gateway"):
+    for name in ("node", "infra", "reaper", "telemetry", "serving", "backends", "mock", "batcher:mock", "gateway"):
         assert name in shown
 
     root = json.loads(llmactors("tree", "--url", node.url, "--json").stdout)

@@ -9,10 +9,10 @@ import pytest
 import trio
 
 from llmactors.actors import ActorSpec, SupervisorSpec, Tree
-from llmactors.cluster.node_actor import NameTaken, NodeActor, take_name
 from llmactors.cluster.node_record import TTL_S, NodeRecord, Role, new_incarnation
 from llmactors.cluster.node_store import NodeStore
 from llmactors.cluster.process_id import ProcessId
+from llmactors.cluster.registration import NameTaken, RegistrationActor, take_name
 from llmactors.redislink import RedisLink
 from llmactors.redislink.names import RedisNames
 from llmactors.testing.node import wait_until
@@ -143,7 +143,9 @@ async def node_on(store: NodeStore, node: NodeRecord) -> AsyncIterator[list[obje
     heard: list[object] = []
     spec = ActorSpec(
         "node",
-        lambda: NodeActor(store, lambda: node, dict, on_drain=lambda: heard.append("drain"), on_replaced=heard.append),
+        lambda: RegistrationActor(
+            store, lambda: node, dict, on_drain=lambda: heard.append("drain"), on_replaced=heard.append
+        ),
     )
     tree = Tree(SupervisorSpec("root", (spec,), intensity=0))
     async with trio.open_nursery() as nursery:

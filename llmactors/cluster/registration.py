@@ -1,4 +1,4 @@
-"""The actor that keeps this node in the directory."""
+"""The actor that keeps this node's record in the directory."""
 
 import contextlib
 import time
@@ -20,7 +20,7 @@ _REMOVE_S = 1.0
 
 
 class NameTaken(OperatorError):
-    """A node with this name is running already."""
+    """Another node of the cluster has this name."""
 
     def __init__(self, holder: NodeRecord) -> None:
         super().__init__(f'a node named "{holder.name}" is already running: {holder}')
@@ -28,14 +28,14 @@ class NameTaken(OperatorError):
 
 @attrs.frozen
 class Renew:
-    """Write the record now, and look whether somebody asked for a drain."""
+    """Tell the actor this to write the record now, and to read whether an operator asked for a drain."""
 
 
-class NodeActor(Actor):
-    """Takes the name when it starts, and gives it back when it stops.
+class RegistrationActor(Actor):
+    """Takes the node's name when the actor starts, renews the record every second, and removes it at the end.
 
-    While Redis is away the record is not renewed, and nothing else happens. Once another node has the name, which it
-    can only have taken while this one was silent for the whole life of a record, `on_replaced` is told, once.
+    While Redis is away, the record is not renewed. If the record expires meanwhile, another node can take the name;
+    `on_replaced` is then called. `on_drain` is called when an operator asked for a drain.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class NodeActor(Actor):
         self._on_replaced = on_replaced
 
     def __repr__(self) -> str:
-        return f"<NodeActor {self._describe().name}>"
+        return f"<RegistrationActor {self._describe().name}>"
 
     async def on_start(self, context: Context) -> None:
         self._ref = context.ref
@@ -63,7 +63,7 @@ class NodeActor(Actor):
         except Unavailable as error:
             if context.incarnation == 1:
                 raise
-            log.info("the node's record waits for Redis", error=error.message)
+            log.info("the node's record is written when Redis is back", error=error.message)
         context.spawn(self._tick)
 
     async def on_message(self, _: Renew) -> None:
@@ -75,7 +75,7 @@ class NodeActor(Actor):
                 elif result.drain:
                     self._on_drain()
         except Unavailable as error:
-            log.debug("the node's record was not renewed", error=error.message)
+            log.debug("the node's record was not renewed because Redis is away", error=error.message)
 
     async def on_stop(self) -> None:
         with trio.move_on_after(_REMOVE_S), contextlib.suppress(Unavailable):
@@ -93,10 +93,10 @@ class NodeActor(Actor):
 async def take_name(
     store: NodeStore, describe: Callable[[], NodeRecord], tree: Callable[[], object] = lambda: None
 ) -> None:
-    """Puts a node into the directory, in the place of a dead one with its name if need be.
+    """Puts a node into the directory, and waits where another node's record has the name.
 
-    One that is known to be dead is replaced at once. Of any other it must be seen whether it lives: its record is
-    renewed, or it expires. Raises `NameTaken`, or `errors.Unavailable`.
+    The record of a process that is known to be dead is replaced at once. Any other holder of the name either renews
+    its record, and then `NameTaken` is raised, or its record expires. Raises `errors.Unavailable` while Redis is away.
     """
     seen: NodeRecord | None = None
     dead = ""
