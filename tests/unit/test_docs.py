@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
+from llmactors.backends.build import serve_model
 from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.cli import make_app
 from llmactors.cli.commands import COMMANDS, GROUPS
@@ -19,6 +20,7 @@ from llmactors.gateway.openai.responses.schema import ResponseBody
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody
 from llmactors.gateway.openapi import document as openapi_document
 from llmactors.gateway.routes import ROUTES
+from llmactors.system.node import Node
 from llmactors.telemetry import Metrics
 from tests.support.documents import (
     DOCUMENTS,
@@ -119,6 +121,14 @@ def test_example_of_a_route_is_an_entry_of_the_table() -> None:
     names = {**vars(routes), "operators": SimpleNamespace(version=operators.livez, Version=operators.Alive)}
     route = eval(example, names)
     assert "/v1/version" in openapi_document((*ROUTES, route))["paths"]
+
+
+@pytest.mark.parametrize("document", [ARCHITECTURE, HANDBOOK])
+def test_tree_in_documents_has_the_actors_of_a_node(document: str) -> None:
+    node = Node(Settings(bind="127.0.0.1:0"), [serve_model("MODEL=mock")])
+    node.listening.close()
+    [tree] = [block.text for block in blocks(document) if block.text.startswith("node ")]
+    assert not [actor.path for actor in node.tree.actors() if actor.path.rpartition("/")[2] not in tree]
 
 
 def test_rooms_in_the_architecture_are_the_layers() -> None:
