@@ -1,7 +1,13 @@
 """The command line: `python -m llmactors COMMAND`, with one module for each command.
 
-Commands share `flags` (settings as flags), `models` and `running` (commands that serve), `client`, `sse` and
-`directory` (commands that ask a running node or cluster), and `tables`.
+    commands     the names of all commands
+    flags        settings as flags
+    mistakes     the line and the exit code for what went wrong
+    models       downloads with a progress bar
+    running      commands that run until a signal
+    client       commands that ask a running node
+    directory    commands that read the node directory of a cluster
+    tables       tables on standard output
 
 An operator's mistake is one line on standard error and an exit code: 2 for a wrong flag, variable or file, 1 for
 something that the machine does not have. There is no traceback.
@@ -14,10 +20,7 @@ from collections.abc import Sequence
 import cyclopts
 
 from llmactors import __version__
-from llmactors.actors import ActorError, leaves
 from llmactors.cli.commands import COMMANDS, GROUPS, summary
-from llmactors.cli.mistakes import explain
-from llmactors.errors import LlmactorsError, OperatorError
 
 _ROOT_FLAGS = {"--help", "-h", "--version"}
 
@@ -35,9 +38,6 @@ def run(argv: list[str]) -> int:
         code = make_app(with_help=at_root)(
             command, exit_on_error=False, print_error=False, result_action="return_value"
         )
-    except cyclopts.CycloptsError as error:
-        _complain(explain(error, argv))
-        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -45,11 +45,15 @@ def run(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        ours = operator_error(error)
-        if ours is None:
+        # Only here: the import takes a third of the time in which a command without a mistake starts.
+        from llmactors.cli.mistakes import explain  # noqa: PLC0415
+
+        explained = explain(error, argv)
+        if explained is None:
             raise
-        _complain(str(ours))
-        return ours.exit_code if isinstance(ours, OperatorError) else 1
+        text, exit_code = explained
+        print(f"llmactors: {' '.join(text.split())}", file=sys.stderr)
+        return exit_code
     return code if isinstance(code, int) else 0
 
 
@@ -70,22 +74,3 @@ def make_app(*, with_help: bool) -> cyclopts.App:
         attribute = "app" if name in GROUPS else "command"
         app.command(f"llmactors.cli.{name}:{attribute}", name=name, help=summary(name) if with_help else None)
     return app
-
-
-def operator_error(error: BaseException) -> LlmactorsError | ActorError | None:
-    """The innermost error of ours in a chain of causes and groups: the one that says what to do. None if none is."""
-    found: LlmactorsError | ActorError | None = None
-    pending: list[BaseException | None] = [error]
-    while pending:
-        current = pending.pop()
-        if current is None:
-            continue
-        for leaf in leaves(current):
-            if isinstance(leaf, LlmactorsError | ActorError):
-                found = leaf
-            pending.append(leaf.__cause__)
-    return found
-
-
-def _complain(text: str) -> None:
-    print(f"llmactors: {' '.join(text.split())}", file=sys.stderr)

@@ -65,7 +65,7 @@ def _flag(setting: Setting) -> Any:
         converter=None if setting.value_type in {bool, list[str]} else _as_typed,
     )
     kind = str if setting.choices else setting.value_type
-    return Annotated[kind | None, parameter]
+    return Annotated[kind, parameter]
 
 
 @functools.cache

@@ -8,10 +8,10 @@ show          a configuration as TOML or JSON, with secrets covered
 handbook      the table of all settings
 """
 
-from llmactors.config.declaration import Setting
 from llmactors.config.environment import CACHE_VARIABLE, URL_VARIABLE, as_variables, child_environment
 from llmactors.config.load import Configuration, check_file, configure, load
 from llmactors.config.rates import parse_rate
+from llmactors.config.setting import Setting
 from llmactors.config.settings import KEYS_IN_REDIS, SETTINGS, Settings
 
 __all__ = [

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llmactors.config.declaration import PREFIX, Setting
 from llmactors.config.nearest import nearest_or_all
+from llmactors.config.setting import PREFIX, Setting
 from llmactors.config.settings import SETTINGS, Settings
 from llmactors.errors import ConfigError
 
@@ -19,11 +19,8 @@ _VARIABLES = {variable: setting for setting in SETTINGS.values() for variable in
 _KNOWN = {*_VARIABLES, URL_VARIABLE, CACHE_VARIABLE}
 # Kubernetes gives each container such variables for every service in its namespace, and Docker for every linked
 # container. They begin like ours where the service is called llmactors, or llmactors-gateway.
-_SERVICE_NAME = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)")
-_SERVICE_VALUES = (
-    (re.compile(r"\w+_PORT"), re.compile(r"(tcp|udp|sctp)://.*")),
-    (re.compile(r"\w+_NAME"), re.compile(r"/[^/]+/[^/]+")),
-)
+_SERVICE_NAME = r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)"
+_SERVICE_VALUES = {"_PORT": r"(tcp|udp|sctp)://.*", "_NAME": r"/[^/]+/[^/]+"}
 
 
 def given_variables(environ: Mapping[str, str]) -> Iterator[tuple[Setting, str, str]]:
@@ -83,6 +80,6 @@ def _text_of(setting: Setting, value: Any) -> str:
 
 
 def _is_of_service(name: str, value: str) -> bool:
-    if _SERVICE_NAME.fullmatch(name):
+    if any(name.endswith(end) and re.fullmatch(values, value) for end, values in _SERVICE_VALUES.items()):
         return True
-    return any(names.fullmatch(name) and values.fullmatch(value) for names, values in _SERVICE_VALUES)
+    return name not in _KNOWN and re.fullmatch(_SERVICE_NAME, name) is not None

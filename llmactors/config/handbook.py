@@ -4,7 +4,7 @@ import itertools
 import sys
 from pathlib import Path
 
-from llmactors.config.declaration import Setting
+from llmactors.config.setting import Setting
 from llmactors.config.settings import SETTINGS
 from llmactors.errors import ConfigError
 

@@ -1,16 +1,15 @@
 """Where settings come from: defaults, a TOML file, variables and flags. The later of these goes before the earlier."""
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from llmactors.config.declaration import Setting
 from llmactors.config.environment import convert_text, given_variables, unknown_variables
 from llmactors.config.nearest import nearest_or_all
+from llmactors.config.setting import Setting
 from llmactors.config.settings import SETTINGS, Settings
 from llmactors.errors import ConfigError
 
@@ -18,7 +17,7 @@ DEFAULT = "default"
 """The source of a value that nobody gave."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Configuration:
     """Settings, and where each value comes from."""
 
@@ -62,13 +61,13 @@ def check_file(file: Path) -> tuple[Configuration | None, list[str]]:
     return Configuration(Settings(**collected.values), collected.sources), []
 
 
-@attrs.define
 class _Collected:
     """Values as they come in; a later one takes the place of an earlier one."""
 
-    values: dict[str, Any] = attrs.field(factory=dict)
-    sources: dict[str, str] = attrs.field(factory=lambda: dict.fromkeys(SETTINGS, DEFAULT))
-    problems: list[str] = attrs.field(factory=list)
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.sources = dict.fromkeys(SETTINGS, DEFAULT)
+        self.problems: list[str] = []
 
     def take_file(self, file: Path) -> None:
         for name, value in _read_file(file).items():
@@ -100,6 +99,8 @@ class _Collected:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - most nodes have no file, and start quicker without
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,11 +1,12 @@
 """The known name that an unknown one is probably meant to be."""
 
-import difflib
 from collections.abc import Collection
 
 
 def nearest(name: str, known: Collection[str]) -> str:
     """The end of a message about an unknown name: `; did you mean X?`, or nothing if no known name is near."""
+    import difflib  # noqa: PLC0415 - only for an error: the import takes as long as all settings
+
     found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""
 

@@ -15,10 +15,10 @@ from llmactors.config.declaration import (
     Seconds,
     Tokens,
     setting,
-    settings_of,
 )
 from llmactors.config.masks import mask_model, mask_url
 from llmactors.config.rates import parse_rate
+from llmactors.config.setting import settings_of
 from llmactors.errors import ConfigError
 
 KEYS_IN_REDIS = "redis"
