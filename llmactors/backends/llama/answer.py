@@ -1,12 +1,12 @@
-"""One answer while llama.cpp makes it: turns the events of a stream into the deltas of the log. Pure.
+"""From the events of llama.cpp's streams to the deltas of the log. Pure.
 
-llama.cpp sends no event for a token that ends inside of a character: the next event tells the text of both, and the
-id of the last. The count `tokens_predicted` gives this away. The missing ids follow from the bytes nearly always;
-where they do not, `hidden` says how many must be asked for.
+llama.cpp sends no event for a token that ends inside of a character: the next event has the text of both tokens, and
+the id of the last one only. The count `tokens_predicted` shows that a token is missing. The missing ids follow from the
+bytes nearly always; where they do not, `hidden` is the number of ids that must be asked for.
 
 An answer that must be `exact` after a takeover is not continued but made again from its beginning: the logged tokens
-went through the model one by one, and as one long prompt they would be rounded differently. What comes is compared
-with the log, and is new from the log's end on.
+went through the model one by one, and as one long prompt they would be rounded differently. The tokens that come are
+compared with the log; from the end of the log on they are new.
 """
 
 import itertools
@@ -29,26 +29,26 @@ class CompletionEvent:
     predicted: int
     """How many tokens this stream has made so far, with those that were not sent."""
     ended: str | None = None
-    """In the last event: `eos`, `limit` and others."""
+    """Why the stream ended, in its last event: `eos`, `limit` or another reason."""
 
 
 class LlamaAnswer:
-    """The tokens so far, the text so far, and how it ended."""
+    """The tokens of one answer so far, its text so far, and how the answer ended."""
 
     def __init__(self, vocabulary: Vocabulary, request: GenerateRequest, logged: Sequence[TokenDelta]) -> None:
         self._vocabulary = vocabulary
         self._max_tokens = request.max_tokens
         self._text = Detokenizer(vocabulary, request.stop)
         self._silent: int | None = None
-        """A token without text, kept until the next event tells whether it ended the answer."""
+        """A token without text, kept until the next event shows whether this token ended the answer."""
         self._predicted = 0
         self._replay: deque[int] = deque()
         self.ids: list[int] = []
         self.finish: FinishReason | None = None
         self.hidden = 0
-        """How many tokens llama.cpp made and did not tell. They must be asked for by other means."""
+        """How many tokens llama.cpp made without sending their ids. `complete` of the client finds these ids."""
         self.diverged = False
-        """What was made again is not what the log holds."""
+        """The answer that was made again differs from the log."""
         for delta in logged:
             self._add(delta.token)
 
@@ -57,17 +57,17 @@ class LlamaAnswer:
 
     @property
     def left(self) -> int:
-        """How many tokens may still come."""
+        """How many more tokens the answer may have."""
         return self._max_tokens - len(self.ids)
 
     @property
     def finished(self) -> bool:
-        """No token may follow."""
+        """Whether the answer has ended: no token may follow."""
         return self.finish is not None
 
     @property
     def over(self) -> bool:
-        """The stream can add nothing: the answer is finished, or must be continued by another stream."""
+        """Whether the stream can add nothing more: the answer is finished, or needs another stream."""
         return self.finished or self.diverged or self.hidden > 0
 
     @property
@@ -76,11 +76,11 @@ class LlamaAnswer:
         return len(self._replay)
 
     def limit(self, max_tokens: int) -> None:
-        """Only so many may come in all. Before the first of them."""
+        """Sets how many tokens the answer may have in all. Call this before the first token."""
         self._max_tokens = max_tokens
 
     def begin(self, *, again: bool) -> None:
-        """A new stream begins: at the log's end, or `again` at the answer's beginning."""
+        """Prepares for a new stream, which begins at the log's end, or `again` at the answer's beginning."""
         self._predicted = 0
         self._silent = None
         self._replay = deque(self.ids if again else ())
@@ -88,7 +88,7 @@ class LlamaAnswer:
         self.diverged = False
 
     def take(self, event: CompletionEvent) -> list[TokenDelta]:
-        """The new deltas. Not to be called once it is `over`."""
+        """Takes one event, and returns the new deltas. Do not call this once the answer is `over`."""
         deltas: list[TokenDelta] = []
         if self._silent is not None:
             silent, self._silent = self._silent, None
@@ -113,7 +113,7 @@ class LlamaAnswer:
         return deltas
 
     def take_whole(self, ids: Sequence[int], *, eos: bool) -> list[TokenDelta]:
-        """The deltas of hidden tokens that were asked for by themselves; `eos`: the last of them ends the answer."""
+        """Takes the ids of the hidden tokens, and returns their deltas. `eos`: the last of them ends the answer."""
         self.hidden = 0
         deltas: list[TokenDelta] = []
         for place, token in enumerate(ids, start=1):
@@ -122,7 +122,7 @@ class LlamaAnswer:
         return deltas
 
     def _recover(self, event: CompletionEvent, missing: int) -> tuple[int, ...] | None:
-        """All ids of an event that has `missing` too few."""
+        """All ids of an event in which `missing` ids are missing; None where they do not follow from the bytes."""
         data = event.text.encode()
         logged = tuple(itertools.islice(self._replay, missing + len(event.tokens)))
         if data and b"".join(map(self._vocabulary.piece, logged)) == data and logged[missing:] == tuple(event.tokens):

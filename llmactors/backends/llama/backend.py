@@ -1,11 +1,11 @@
-"""A real model: llama.cpp in a child process, spoken to over loopback HTTP.
+"""A real model: llama.cpp in a child process, reached by HTTP over loopback.
 
     LlamaBackend ── LlamaProcess ── pipes ── llama_child (xllamacpp, native code)
           ├──────── LlamaClient ─── HTTP ────────┘
-          └──────── LlamaAnswer: from its events to the deltas of the log; pure
+          └──────── LlamaAnswer: from events to the deltas of the log; pure
 
-A crash of native code is the child's death: `check` and every running `generate` then raise `LlamaCrashed`, the actor
-that owns the backend ends, and its supervisor makes a new one. The requests go on from their logs.
+A crash of native code ends the child: `check` and every running `generate` then raise `LlamaCrashed`, the actor that
+owns the backend ends, and its supervisor starts a new one. The requests continue from their logs.
 """
 
 import os
@@ -36,35 +36,35 @@ _PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"
 
 
 def _spare_cores() -> int:
-    # One core stays with the event loop. llama.cpp's threads wait for each other at every layer: with as many threads
-    # as cores, any other busy process makes it slower by a factor, not by a share.
+    # One core is left to the event loop. llama.cpp's threads wait for each other at every layer: with a thread on every
+    # core, any other busy process makes llama.cpp slower by a factor, not by a share.
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 @attrs.frozen
 class LlamaSettings:
-    """How to run a model."""
+    """How llama.cpp runs a model."""
 
     slots: int = attrs.field(default=8, validator=attrs.validators.gt(0))
     context_tokens: int = attrs.field(default=2048, validator=attrs.validators.gt(0))
-    """Per slot; less where the model was trained on less. Memory is taken for all slots at the start."""
+    """The context of each slot; less where the model was trained on less. All slots take their memory at the start."""
     threads: int = attrs.field(factory=_spare_cores, validator=attrs.validators.gt(0))
     reproducible: bool = True
     """Greedy and seeded requests give the same text on every worker and after every takeover.
 
-    The price, paid by these requests only: their prompts are never read from another request's cache, and a takeover
-    makes the logged tokens again, one by one. Without it a takeover continues with the same meaning, but not always
-    with the same words, since a model rounds a token in a prompt unlike the same token in an answer.
+    These requests pay for that: their prompts are never read from another request's cache, and a takeover makes the
+    logged tokens again, one by one. With `reproducible=False` a takeover continues with the same meaning, but not
+    always with the same words, since a model rounds a token in a prompt unlike the same token in an answer.
     """
     step_tokens: int = attrs.field(default=512, validator=attrs.validators.gt(0))
-    """How much of a prompt is read in one step. Neither a cancel nor the other streams can interrupt a step. Smaller
-    ones round prompts that are read together differently, so that greedy answers may differ under load."""
+    """How many tokens of a prompt are read in one step. Neither a cancel nor the other streams can interrupt a step.
+    Smaller steps round prompts that are read together differently, so that greedy answers may differ under load."""
     health_s: float = 2.0
-    """How long the child may take to say that it is well."""
+    """How long the child may take to answer a health check."""
     stall_s: float = 30.0
-    """How long all sequences together may go without output, besides the time to read their prompts."""
+    """How long all sequences together may have no output, in addition to the time for reading their prompts."""
     slowest_prompt_tokens_per_s: float = 20.0
-    """The slowest reading of prompts that is not taken for a hang."""
+    """The lowest speed of reading prompts that does not count as a hang."""
 
 
 @attrs.frozen
@@ -73,16 +73,16 @@ class LlamaStatistics:
 
     pid: int | None
     waiting: int
-    """Sequences that wait for a token."""
+    """The number of sequences that wait for a token."""
     silence_s: float
-    """For how long none of them got one."""
+    """For how long no sequence has got a token."""
 
 
 class LlamaBackend:
     """Serves the GGUF file at `path`. A `StreamingBackend`; `llmactors.backends.base` says what its methods promise.
 
-    Takeover is `EXACT` where the settings say `reproducible`, for requests that are greedy or have a seed; other
-    requests leave the choice of words to chance anyway, and continue from their logs at once.
+    With `reproducible`, the takeover of a request that is greedy or has a seed is `EXACT`. Any other request leaves the
+    choice of words to chance, and continues from its log at once.
     """
 
     def __init__(self, path: Path, settings: LlamaSettings | None = None) -> None:
@@ -108,14 +108,14 @@ class LlamaBackend:
         return f"<LlamaBackend {self._path.name} pid={self._process.pid} waiting={self._stall.waiting}>"
 
     def statistics(self) -> LlamaStatistics:
-        """What it does now."""
+        """What the backend does now."""
         return LlamaStatistics(self._process.pid, self._stall.waiting, self._stall.silence_s(trio.current_time()))
 
     async def start(self) -> None:
         """Returns when requests can be served.
 
         Raises:
-            ModelError: xllamacpp is not installed, or the file is missing, damaged or not understood.
+            ModelError: xllamacpp is not installed, or the file is missing, damaged or of an unknown kind.
         """
         gguf = await trio.to_thread.run_sync(read_gguf, self._path)
         self._vocabulary = await trio.to_thread.run_sync(vocabulary_of, gguf)
@@ -137,10 +137,10 @@ class LlamaBackend:
         """Yields what comes after `job.tokens`; the last output has `finish`.
 
         Raises:
-            ContextExceeded: prompt and answer together do not fit into a slot.
-            InvalidRequest: a token id is none of the model's.
+            ContextExceeded: The prompt and the answer together do not fit into a slot.
+            InvalidRequest: The model has no token with one of the ids.
             BackendFailed: llama.cpp gave up this one request.
-            LlamaCrashed: the child is gone.
+            LlamaCrashed: The child process has ended.
         """
         request = job.request
         exact = self._settings.reproducible and (request.temperature <= 0 or request.seed is not None)
@@ -187,14 +187,14 @@ class LlamaBackend:
             raise LlamaCrashed(error.message) from error
         if deadline.cancelled_caught:
             raise LlamaCrashed(f"llama.cpp did not answer within {self._settings.health_s:g} s: it hangs")
-        # /health is answered by threads of their own, also while the one that decodes hangs.
+        # Threads of their own answer /health, also while the thread that decodes hangs.
         now = trio.current_time()
         if self._stall.stalled(now):
             silence_s = self._stall.silence_s(now)
             raise LlamaCrashed(f"llama.cpp made no token for {silence_s:.1f} s: its decoding hangs")
 
     async def close(self) -> None:
-        """Ends the child and frees everything, also after a failed or cancelled `start`. Takes seconds at most."""
+        """Ends the child, also after a failed or cancelled `start`. Takes a few seconds at most."""
         await self._process.close()
 
     @property
@@ -208,7 +208,7 @@ class LlamaBackend:
         return Capabilities(self._settings.slots, context_tokens, takeover, honours=frozenset(OPTIONAL_FIELDS))
 
     async def _read(self, request: GenerateRequest) -> Prompt:
-        """With its ids known, unless it surely fits: llama.cpp would read a step of one that does not."""
+        """The prompt of a request. Its ids are asked for unless it surely fits: a long one is refused unread."""
         if self._reader is None:
             raise LlamaCrashed("llama.cpp's process was not started")
         prompt = await self._reader.read(request)
@@ -221,7 +221,7 @@ class LlamaBackend:
         return fit(request, prompt.tokens, self.capabilities.context_tokens)
 
     async def _ended(self, job: Job) -> bool:
-        """Whether the log's last token ended the answer, and only the word of it was lost."""
+        """Whether the log's last token ended the answer, and only the terminal event was lost."""
         if not job.tokens or self._vocabulary.piece(job.tokens[-1].token):
             return False
         return await self._client.ends_answers(job.tokens[-1].token)
@@ -242,7 +242,7 @@ class LlamaBackend:
         with self._stall.wait(trio.current_time, prompt_tokens=stream.unread):
             events = await stream.next()
         if not events:
-            raise LlamaCrashed("llama.cpp ended a stream without a word")
+            raise LlamaCrashed("llama.cpp ended a stream without its last event")
         deltas: list[TokenDelta] = []
         for event in events:
             if not answer.over:

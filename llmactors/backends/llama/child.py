@@ -1,10 +1,9 @@
-"""The process that llama.cpp runs in: `python -m llmactors.backends.llama.child`. Started by `llama_process`.
+"""The child process in which llama.cpp runs: `python -m llmactors.backends.llama.child`. `process.py` starts it.
 
-It is a process of its own because native code can crash or hang: then this process dies, and nothing else.
+Native code can crash or hang. In a process of its own it ends nothing else.
 
-- stdin: one JSON line of `ChildConfig`, then nothing. Its end is the parent's death, however the parent died: this
-  process then ends at once. (`PR_SET_PDEATHSIG` would fire when the *thread* that forked ends, and Trio forks in a
-  worker thread.)
+- stdin: one JSON line of `ChildConfig`, then nothing. When stdin ends, the parent has died, and this process ends at
+  once. (`PR_SET_PDEATHSIG` would fire when the *thread* that forked ends, and Trio forks in a worker thread.)
 - stdout: one JSON line of `ChildReport`.
 - stderr: llama.cpp's own log.
 """
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ChildConfig(msgspec.Struct, frozen=True):
-    """What to serve. Travels by stdin: a command line can be read by every user of the machine."""
+    """What to serve. It comes by stdin, since every user of the machine can read a command line."""
 
     model_path: str
     api_key: str
@@ -34,7 +33,7 @@ class ChildConfig(msgspec.Struct, frozen=True):
 
 
 class ChildReport(msgspec.Struct, frozen=True):
-    """Where it serves, or why it cannot."""
+    """The address that the child serves at, or why it cannot serve."""
 
     address: str = ""
     error: str = ""
@@ -44,8 +43,10 @@ class ChildReport(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Serves until stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole process group; the parent decides
-    # Whatever native code prints must not mix with the report.
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole process group, and the parent ends this process
+    # What native code prints must not mix with the report.
     report_fd = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=ChildConfig)
@@ -56,7 +57,7 @@ def main() -> None:
         report = ChildReport(address=server.listening_address)
     except ImportError as error:
         report = ChildReport(error=str(error), missing=True)
-    except Exception as error:  # noqa: BLE001 - the parent says it to the operator, with the last lines of stderr
+    except Exception as error:  # noqa: BLE001 - the parent shows it, with the last lines of stderr
         report = ChildReport(error=str(error) or type(error).__name__)
     os.write(report_fd, msgspec.json.encode(report) + b"\n")
     os.close(report_fd)
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def _serve(config: ChildConfig) -> "xllamacpp.Server":
-    import xllamacpp  # noqa: PLC0415 - optional, and its absence is an answer
+    import xllamacpp  # noqa: PLC0415 - optional, and the report says when it is missing
 
     params = xllamacpp.CommonParams()
     params.model.path = config.model_path
@@ -77,14 +78,14 @@ def _serve(config: ChildConfig) -> "xllamacpp.Server":
     params.n_parallel = config.slots
     params.n_ctx = config.context_tokens * config.slots
     params.n_batch = params.n_ubatch = config.step_tokens
-    params.kv_unified = False  # a slot's context is its own, whatever the others hold
-    params.cache_ram_mib = 0  # else each request first copies what its slot held before, into up to 8 GiB of memory
-    params.cache_prompt = False  # where a request does not say; ours all do
-    params.ctx_shift = False  # never forgets the beginning of a prompt in silence
-    params.n_threads_http = config.slots + 4  # a stream holds one for its whole life; /health must find one free
+    params.kv_unified = False  # each slot has its whole context for itself
+    params.cache_ram_mib = 0  # else each request first copies what its slot held before into a cache of up to 8 GiB
+    params.cache_prompt = False  # for requests that do not say; those of this package all say
+    params.ctx_shift = False  # else the beginning of a long prompt would be dropped silently
+    params.n_threads_http = config.slots + 4  # each stream holds a thread until it ends; /health needs a free one
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = config.threads
-        cpu.poll = 0  # waits asleep: a thread that spins takes the core from the one it waits for
+        cpu.poll = 0  # wait asleep: a thread that spins takes the core from the thread that it waits for
     return xllamacpp.Server(params)
 
 

@@ -1,4 +1,4 @@
-"""Talks to llama.cpp's own HTTP server: https://github.com/ggml-org/llama.cpp/tree/master/tools/server."""
+"""The client of llama.cpp's HTTP server: https://github.com/ggml-org/llama.cpp/tree/master/tools/server."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
 from llmactors.messages import ChatMessage, GenerateRequest
 
 _MARGIN = 16
-"""More tokens than any vocabulary puts around a text."""
+"""An upper bound on the tokens that a vocabulary puts around a text."""
 _RANDOM_SEED = 0xFFFFFFFF
 _FIELDS = ("content", "tokens", "tokens_predicted", "tokens_evaluated", "stop", "stop_type")
 
@@ -67,9 +67,10 @@ _event = msgspec.json.Decoder(_Event)
 
 
 def sampling_of(request: GenerateRequest, *, position: int) -> dict[str, Any]:
-    """How to sample what comes after `position` tokens of the answer.
+    """llama.cpp's settings for sampling the tokens after the first `position` tokens of the answer.
 
-    A continuation draws from a seed of its own: the same position of the same request always draws the same.
+    A continuation has a seed of its own, which follows from the request's seed and the position: the same position of
+    the same request always draws the same.
     """
     chosen = _weighing(request)
     penalties = ["penalties"] if request.frequency_penalty or request.presence_penalty else []
@@ -87,9 +88,10 @@ def sampling_of(request: GenerateRequest, *, position: int) -> dict[str, Any]:
 
 
 def _weighing(request: GenerateRequest) -> dict[str, Any]:
-    """What weighs some tokens unlike the model does. A continuation needs to be told no more than this.
+    """llama.cpp's settings for weighing some tokens differently than the model does.
 
-    llama.cpp looks for repetitions in the text so far, prompt and answer alike; a continuation's prompt is both.
+    They are the same for a continuation: llama.cpp looks for repetitions in the prompt and the answer alike, and the
+    prompt of a continuation is both.
     """
     found: dict[str, Any] = {}
     if request.frequency_penalty or request.presence_penalty:
@@ -164,29 +166,35 @@ class LlamaClient:
         return f"<LlamaClient {self._http!r}>"
 
     async def health(self) -> None:
-        """Returns when the server answers that it is well."""
+        """Returns when the server answers its health check."""
         await self._call("GET", "/health")
 
     async def properties(self) -> tuple[int, bool]:
-        """Context tokens per slot; whether there is a chat template."""
+        """The context tokens per slot, and whether the model has a chat template."""
         props = await self._get("/props", _Props)
         return props.default_generation_settings.n_ctx, bool(props.chat_template)
 
     async def busy_slots(self) -> int:
-        """How many sequences it decodes."""
+        """How many sequences the server decodes now."""
         return sum(slot.is_processing for slot in await self._get("/slots", list[_Slot]))
 
     async def apply_template(self, messages: Sequence[ChatMessage]) -> str:
-        """A conversation, written as the model was trained to read it."""
+        """The text of a conversation in the form that the model was trained on."""
         return (await self._post("/apply-template", {"messages": msgspec.to_builtins(messages)}, _Prompt)).prompt
 
     async def tokenize(self, text: str, *, parse_special: bool = True, add_special: bool = True) -> list[int]:
-        """The ids of `text`: with control tokens where it spells them, and with those that a prompt begins with."""
+        """The token ids of `text`.
+
+        Args:
+            text: What to tokenize.
+            parse_special: Whether the names of control tokens in `text` become control tokens.
+            add_special: Whether the tokens that every prompt of the model begins with are added.
+        """
         body = {"content": text, "add_special": add_special, "parse_special": parse_special}
         return (await self._post("/tokenize", body, _Tokens)).tokens
 
     async def pieces(self, text: str) -> list[tuple[int, bytes]]:
-        """The tokens of `text`, each with its bytes."""
+        """The token ids of `text`, each with its bytes."""
         found = await self._post("/tokenize", {"content": text, "with_pieces": True}, _Pieces)
         return [
             (one.id, one.piece.encode() if isinstance(one.piece, str) else bytes(one.piece)) for one in found.tokens
@@ -196,7 +204,7 @@ class LlamaClient:
         self, prompt: Sequence[int] | str, count: int, sampling: dict[str, Any], *, cache: bool
     ) -> CompletionStream:
         """Begins to make up to `count` tokens behind `prompt`. The caller closes the stream."""
-        # Only with reports of the progress does llama.cpp notice between two steps that nobody wants a prompt any more.
+        # Only when llama.cpp reports its progress does it notice between two steps of a prompt that the client is gone.
         body = _completion(prompt, count, sampling, cache=cache) | {"stream": True, "return_progress": True}
         response = await self._http.open("POST", "/completion", msgspec.json.encode(body))
         stream = CompletionStream(response)
@@ -210,13 +218,13 @@ class LlamaClient:
     async def complete(
         self, ids: Sequence[int], count: int, sampling: dict[str, Any], *, cache: bool
     ) -> tuple[list[int], bool]:
-        """Up to `count` tokens behind `ids`, at once and all of them; True where the last one ends the answer."""
+        """Makes up to `count` tokens behind `ids` in one response; True where the last one ends the answer."""
         body = _completion(ids, count, sampling, cache=cache)
         event = await self._post("/completion", body, _Event)
         return event.tokens, event.stop_type == "eos"
 
     async def ends_answers(self, token: int) -> bool:
-        """Whether `token` is one that a model ends its answers with."""
+        """Whether the model ends its answers with `token`."""
         forced = {"samplers": ["top_k"], "top_k": 1, "logit_bias": [[token, 1e6]]}
         _, ended = await self.complete([token], 1, forced, cache=False)
         return ended
@@ -235,14 +243,14 @@ class LlamaClient:
 
 
 def _completion(prompt: Sequence[int] | str, count: int, sampling: dict[str, Any], *, cache: bool) -> dict[str, Any]:
-    # No stop strings: llama.cpp would send no event for a token that might belong to one.
+    # Without stop strings: llama.cpp would send no event for a token that might belong to one.
     fixed = {"prompt": prompt, "n_predict": count, "cache_prompt": cache, "return_tokens": True}
-    # Penalties look at the whole text, and at the same one whoever makes which part of it.
+    # Penalties look at the whole text, so that they weigh the same after a takeover.
     return fixed | {"response_fields": _FIELDS, "repeat_last_n": at_most(prompt) + count} | sampling
 
 
 def at_most(prompt: Sequence[int] | str) -> int:
-    """How many tokens it has, or could have: each stands for one byte at least."""
+    """How many tokens a prompt has at most: each token of a text stands for at least one byte."""
     return len(prompt.encode()) + _MARGIN if isinstance(prompt, str) else len(prompt)
 
 

@@ -1,8 +1,7 @@
-"""From token ids to the text that each of them adds. Pure.
+"""From token ids to the text that each id adds. Pure.
 
-The text of a token depends on the tokens before it and on nothing else. So whoever takes an answer over feeds the
-logged ids again, throws the text away, and is in the state of the one who began it, also inside of a character or of
-a stop string.
+The text of a token depends on the tokens before it and on nothing else. So a takeover feeds the logged ids again, drops
+the text, and is in the state of the worker that began the answer, also inside of a character or of a stop string.
 """
 
 import codecs
@@ -13,7 +12,7 @@ from llmactors.backends.stop_strings import StopStrings
 
 
 class Detokenizer:
-    """The state of one answer's text. Bytes that are no UTF-8 become U+FFFD."""
+    """The text of one answer while it grows. Bytes that are no UTF-8 become U+FFFD."""
 
     def __init__(self, vocabulary: Vocabulary, stop: Sequence[str]) -> None:
         self._vocabulary = vocabulary
@@ -25,13 +24,13 @@ class Detokenizer:
 
     @property
     def stopped(self) -> bool:
-        """A stop string was met: nothing may follow."""
+        """Whether the text has reached a stop string: nothing may follow."""
         return self._stops.stopped
 
     def feed(self, token: int, *, last: bool) -> str:
-        """What `token` adds to the text. The `last` one also adds whatever was held back.
+        """The text that `token` adds. The `last` token also adds the text that was held back.
 
-        Nothing is added after a stop string was met.
+        Nothing is added after a stop string.
         """
         if self.stopped:
             return ""

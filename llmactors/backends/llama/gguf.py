@@ -1,6 +1,6 @@
-"""Reads the head of a GGUF file: enough to refuse a bad file with a clear line, and to know the model's vocabulary.
+"""The head of a GGUF file: enough to refuse a bad file with a clear error, and to know the model's vocabulary.
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Blocking; call it in a thread.
+The format is described at https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 import mmap
@@ -20,7 +20,7 @@ _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<
 
 @attrs.frozen
 class Gguf:
-    """What the head of the file says."""
+    """The head of a GGUF file."""
 
     metadata: dict[str, Any]
     """Strings are bytes: a vocabulary need not be valid UTF-8."""
@@ -34,10 +34,10 @@ class Gguf:
 
 
 def read_gguf(path: Path) -> Gguf:
-    """The head of `path`.
+    """Reads the head of the file at `path`. This blocks: call it in a thread.
 
     Raises:
-        ModelError: it cannot be read, is no GGUF file, is of a version that nobody here knows, or ends too early.
+        ModelError: The file cannot be read, is no GGUF file, is of an unknown version, or ends too early.
     """
     try:
         with path.open("rb") as file:
@@ -60,11 +60,11 @@ def _parse(data: mmap.mmap, name: str, size_bytes: int) -> Gguf:
             raise ModelError(f"{name} is GGUF version {version}; this program reads the versions 2 and 3")
         tensors, pairs = reader.scalar("<Q"), reader.scalar("<Q")
         metadata = {reader.string().decode("utf-8", "replace"): reader.value() for _ in range(pairs)}
-        # The offsets count from the first aligned byte behind the head; a whole file reaches beyond the last of them.
+        # Offsets count from the first aligned byte behind the head; a complete file reaches beyond the last offset.
         last_offset = max((reader.tensor_offset() for _ in range(tensors)), default=0)
     except (struct.error, IndexError, KeyError, RecursionError) as error:
         raise ModelError(
-            f"{name} is a damaged GGUF file: its head is cut off or senseless; download it again"
+            f"{name} is a damaged GGUF file: its head is cut off or malformed; download it again"
         ) from error
     if reader.at + last_offset >= size_bytes:
         raise ModelError(

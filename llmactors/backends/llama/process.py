@@ -1,4 +1,4 @@
-"""The parent's end of `llama_child`: starts it, knows when and why it died, and ends it."""
+"""The parent's end of the child process: starts it, knows when and why it died, and ends it."""
 
 import re
 import signal
@@ -21,11 +21,11 @@ _LOG_PREFIX = re.compile(r"^[\d.]+ [A-Z] ")
 
 
 class LlamaCrashed(RuntimeError):
-    """The child process died, hangs or talks nonsense. No request is to blame; a new backend must be made."""
+    """The child process died, hangs or breaks its protocol. No request is at fault; a new backend must be started."""
 
 
 class LlamaProcess:
-    """One child. `start` may fail or be cancelled half way: `close` cleans up all the same."""
+    """One child process. `start` may fail or be cancelled halfway; `close` cleans up in each case."""
 
     def __init__(self, config: ChildConfig) -> None:
         self._config = config
@@ -47,7 +47,7 @@ class LlamaProcess:
         Raises:
             ModelError: xllamacpp is missing, or the model cannot be loaded.
         """
-        with trio.CancelScope(shield=True):  # a child that nobody knows of could not be ended; forking is quick
+        with trio.CancelScope(shield=True):  # a cancel here would leave a child that nothing can end; forking is quick
             process = self._process = await trio.lowlevel.open_process(
                 [sys.executable, "-m", "llmactors.backends.llama.child"],
                 stdin=subprocess.PIPE,
@@ -79,12 +79,12 @@ class LlamaProcess:
             raise LlamaCrashed(self._epitaph())
 
     async def obituary(self) -> str:
-        """Why the child, whose connection just broke, is gone. Waits a little, since the exit follows the break."""
+        """Says why the child ended, after its connection broke. Waits a little, since the exit follows the break."""
         await self._settle()
         return self._epitaph()
 
     async def close(self) -> None:
-        """Ends the child and reaps it. Takes some seconds at most; a cancel does not shorten it."""
+        """Ends the child and reaps it. Takes a few seconds at most, also when it is cancelled."""
         process = self._process
         if process is None:
             return
@@ -122,7 +122,7 @@ class LlamaProcess:
             self._log_ended.set()
 
     def _why(self) -> str:
-        """The line of the log that tells the operator most; empty where there is none."""
+        """The line of the log that best explains the end of the child; empty where the log is empty."""
         reasons = (found[1] for line in self._log if (found := _LOAD_ERROR.search(line)))
         return next(reasons, _LOG_PREFIX.sub("", self._log[-1]) if self._log else "")
 

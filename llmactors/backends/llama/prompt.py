@@ -1,4 +1,4 @@
-"""What the model reads before it answers: the words of a request, or the ids that llama.cpp makes of them."""
+"""The prompt of a request: its text, and its token ids once they are needed."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,44 +10,44 @@ from llmactors.messages import ChatMessage, GenerateRequest
 
 
 class Prompt:
-    """One request's. Words stay words until somebody needs their ids: most answers never do, which saves a question."""
+    """The prompt of one request. Its ids are asked for only when they are needed: most answers never need them."""
 
     def __init__(self, client: LlamaClient, text: str, ids: Sequence[int] = ()) -> None:
         self._client = client
         self._text = text
         self._ids = list(ids)
         self.tokens = len(self._ids)
-        """How many the model reads; 0 until that is known."""
+        """How many tokens the model reads; 0 until that is known."""
 
     def __repr__(self) -> str:
         return f"<Prompt of {self.tokens or 'so far unknown'} tokens>"
 
     @property
     def known(self) -> list[int] | str:
-        """The ids where they are known, else the words: to llama.cpp both are the same."""
+        """The ids where they are known, else the text: llama.cpp takes both."""
         return self._ids or self._text
 
     @property
     def at_most(self) -> int:
-        """No more tokens than this."""
+        """An upper bound on the number of tokens."""
         return self.tokens or at_most(self._text)
 
     async def ids(self) -> list[int]:
-        """Asks for them where they are not known. Raises `InvalidRequest` where there are none."""
+        """The token ids; llama.cpp is asked for them once. Raises `InvalidRequest` for an empty prompt."""
         if not self._ids:
             self._ids = await self._client.tokenize(self._text)
             self.counted(len(self._ids))
         return self._ids
 
     def counted(self, tokens: int) -> None:
-        """It has so many. Raises `InvalidRequest` where that is none."""
+        """Records how many tokens the prompt has. Raises `InvalidRequest` for 0."""
         if not tokens:
             raise InvalidRequest("prompt is empty")
         self.tokens = tokens
 
 
 class PromptReader:
-    """Makes the prompts of one model."""
+    """Makes the prompts for one model."""
 
     def __init__(self, client: LlamaClient, vocabulary: Vocabulary, quoting: Quoting, *, has_template: bool) -> None:
         self._client = client
@@ -59,7 +59,7 @@ class PromptReader:
         return f"<PromptReader {self._client!r} has_template={self._has_template}>"
 
     async def read(self, request: GenerateRequest) -> Prompt:
-        """Raises `InvalidRequest` where there is nothing to read, or an id is none of the model's."""
+        """The prompt of `request`. Raises `InvalidRequest` for an empty one, and for an id unknown to the model."""
         self._check_ids("prompt", request.prompt_ids)
         self._check_ids("logit_bias", [token for token, _ in request.logit_bias])
         if request.prompt_ids:

@@ -1,9 +1,9 @@
-"""Keeps the words of a message words, also where they spell a token that controls the model, as `<|im_end|>`. Pure.
+"""Keeps the names of control tokens in a message, such as `<|im_end|>`, from controlling the model. Pure.
 
 llama.cpp reads a conversation from one text, in which a control token of the chat template and the same characters
-typed by a user look alike: whoever types the end of his turn could go on as the system. So such characters are taken
-out before the template is applied, and put back, as text, between the tokens of what is around them. Nothing changes
-for messages that have none.
+typed by a user look alike: a user who types the end of a turn could go on as the system. So such characters are
+replaced by marks before the template is applied. Afterwards the text is tokenized in parts, and the characters take the
+place of the marks as plain text. Nothing changes for messages without such characters.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
-"""Private characters of Unicode, between which stands a mark."""
+"""Private characters of Unicode that enclose a mark."""
 
 
 @attrs.frozen
@@ -22,11 +22,11 @@ class Sheltered:
 
     contents: tuple[str, ...]
     quoted: tuple[str, ...]
-    """What the marks stand for, by their numbers."""
+    """The text that each mark stands for, by the mark's number."""
     _mark: re.Pattern[str]
 
     def cut(self, rendered: str) -> list[tuple[str, bool]]:
-        """The text that a template made of them, in parts: each with True where control tokens in it are meant."""
+        """Cuts a template's text at the marks. True stands beside each part whose control tokens control the model."""
         parts: list[tuple[str, bool]] = []
         for place, piece in enumerate(self._mark.split(rendered)):
             text = self.quoted[int(piece)] if place % 2 else piece
@@ -36,7 +36,7 @@ class Sheltered:
 
 
 class Quoting:
-    """Knows the control tokens of one model, by their texts."""
+    """The quoting for one model, made from the names of its control tokens."""
 
     def __init__(self, controls: Iterable[str]) -> None:
         trie = _trie(controls)
@@ -46,7 +46,7 @@ class Quoting:
         return "<Quoting of nothing>" if self._controls is None else "<Quoting>"
 
     def shelter(self, contents: Sequence[str]) -> Sheltered | None:
-        """None where there is nothing to shelter."""
+        """Replaces control tokens in messages by marks; None where the messages hold none."""
         controls = self._controls
         if controls is None or not any(map(controls.search, contents)):
             return None
@@ -74,7 +74,7 @@ def _trie(words: Iterable[str]) -> dict[str, Any]:
 
 
 def _expression(node: dict[str, Any]) -> str:
-    """Of a trie, which takes as long as the text is, however many words there are. The longest word wins."""
+    """The regular expression of a trie. Matching takes time by the text's length alone; the longest word wins."""
     branches = [re.escape(letter) + _expression(below) for letter, below in node.items() if letter]
     if not branches:
         return ""

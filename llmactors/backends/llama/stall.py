@@ -1,4 +1,4 @@
-"""Tells a backend that hangs from one that is busy with a long prompt. Pure: `now` is an argument."""
+"""The watch that tells a hung backend from one that reads a long prompt. Pure: `now` is an argument."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ class _Wait:
 
 
 class StallWatch:
-    """Who waits for the backend, and since when anyone got anything.
+    """The sequences that wait for output, and the time of the last output.
 
-    One sequence alone may starve for a while; only silence towards all of them is a stall.
+    A single sequence may get no output for a while; only silence towards all sequences is a stall.
     """
 
     def __init__(self, stall_s: float, slowest_prompt_tokens_per_s: float) -> None:
@@ -36,12 +36,12 @@ class StallWatch:
 
     @property
     def waiting(self) -> int:
-        """How many sequences wait for the backend now."""
+        """How many sequences wait for output now."""
         return len(self._waits)
 
     @contextlib.contextmanager
     def wait(self, clock: Clock, *, prompt_tokens: int = 0) -> Iterator[None]:
-        """Around each wait for output. `prompt_tokens`: what must be read before the first of it can come."""
+        """Surrounds each wait for output. `prompt_tokens` must be read before the first output can come."""
         mark = object()
         self._waits[mark] = _Wait(clock(), prompt_tokens)
         try:
@@ -51,7 +51,7 @@ class StallWatch:
             del self._waits[mark]
 
     def silence_s(self, now: float) -> float:
-        """For how long those who wait got nothing; 0 while nobody waits."""
+        """For how long no waiting sequence has got output; 0 while no sequence waits."""
         if not self._waits:
             return 0.0
         return now - max(self._last_output, min(wait.since for wait in self._waits.values()))

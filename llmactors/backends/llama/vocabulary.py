@@ -1,6 +1,6 @@
-"""What each token id of a model stands for, in bytes. Pure.
+"""The bytes that each token id of a model stands for. Pure.
 
-llama.cpp's text of a token is of no use alone: a token may be a part of a character. Its bytes always are.
+The text that llama.cpp gives for a token is not enough, since a token may be a part of a character.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ _LONGEST_SPELLING_BYTES = 64
 
 
 def _gpt2_bytes() -> dict[str, int]:
-    """The letters that byte-level BPE writes bytes with: printable Latin-1 as it is, the others from U+0100 on."""
+    """The letters that stand for bytes in byte-level BPE: printable Latin-1 for itself, the others from U+0100 on."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(0x100 + at): byte for at, byte in enumerate(others)}
@@ -24,7 +24,7 @@ def _gpt2_bytes() -> dict[str, int]:
 
 @attrs.frozen(repr=False)
 class Vocabulary:
-    """The bytes of each token: empty for a token that is not text, like the end of the answer."""
+    """The bytes of each token; empty for a token that is no text, such as the end of the answer."""
 
     pieces: Sequence[bytes]
     _ids: dict[bytes, int] = attrs.field(
@@ -37,11 +37,11 @@ class Vocabulary:
         return f"<Vocabulary of {len(self.pieces)} tokens>"
 
     def piece(self, token: int) -> bytes:
-        """The bytes of `token`; empty too for an id that the model does not have."""
+        """The bytes of `token`; also empty for an id that the model does not have."""
         return self.pieces[token] if 0 <= token < len(self.pieces) else b""
 
     def spell(self, data: bytes, count: int) -> tuple[int, ...] | None:
-        """The one way to write `data` with `count` tokens; None where there is no way, or more than one."""
+        """The only way to write `data` with `count` tokens; None where there is no way, or more than one."""
         if len(data) > _LONGEST_SPELLING_BYTES:
             return None
         found: list[tuple[int, ...]] = []
@@ -68,7 +68,7 @@ def vocabulary_of(gguf: Gguf) -> Vocabulary:
     """The vocabulary of a model file.
 
     Raises:
-        ModelError: the file holds none.
+        ModelError: The file holds no vocabulary.
     """
     meta = gguf.metadata
     texts = meta.get("tokenizer.ggml.tokens")
@@ -79,7 +79,7 @@ def vocabulary_of(gguf: Gguf) -> Vocabulary:
     decode = _byte_level if byte_level else _sentence_piece
     pieces = [decode(text, kind) for text, kind in zip(texts, kinds, strict=True)]
     for name in _ENDS:
-        # Some files call these tokens ordinary text; llama.cpp does not show them all the same.
+        # Some files declare these tokens as ordinary text, but llama.cpp never shows them.
         token = meta.get(f"tokenizer.ggml.{name}_token_id")
         if isinstance(token, int) and token < len(pieces):
             pieces[token] = b""
@@ -87,7 +87,7 @@ def vocabulary_of(gguf: Gguf) -> Vocabulary:
 
 
 def controls_of(gguf: Gguf) -> set[str]:
-    """How the tokens are written that control the model, so that no user should be able to give one."""
+    """The names of the control tokens, which no user's text may become."""
     meta = gguf.metadata
     texts = meta.get("tokenizer.ggml.tokens") or []
     kinds = meta.get("tokenizer.ggml.token_type") or [_NORMAL] * len(texts)
@@ -95,7 +95,7 @@ def controls_of(gguf: Gguf) -> set[str]:
     found = {
         text.decode("utf-8", "replace")
         for at, (text, kind) in enumerate(zip(texts, kinds, strict=True))
-        # llama.cpp takes some for control tokens by their looks, whatever the file says.
+        # llama.cpp takes tokens of this form for control tokens, whatever the file says.
         if kind in {_UNKNOWN, _CONTROL} or at in ends or (text.startswith(b"<|") and text.endswith(b"|>"))
     }
     return found - {""}

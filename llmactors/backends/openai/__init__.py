@@ -1,11 +1,11 @@
 """Any OpenAI-compatible server as a backend: vLLM, SGLang, llama.cpp's own, Ollama, a vendor, or another llmactors.
 
-settings    what `--model openai:…` says
-chunks      from the bytes of a stream to what its chunks say; pure
+settings    the settings in `--model openai:…`; pure
+chunks      from the bytes of a stream to its chunks; pure
 answer      from chunks to the deltas of the log; pure
-circuit     when one upstream gets requests, and when not; pure
+circuit     the circuit breaker of one upstream; pure
 balance     which upstream gets the next request; pure
-upstream    one upstream over HTTP: opens the stream of an answer, and says in this service's words what went wrong
+upstream    one upstream over HTTP: opens streams, and maps each failure to an error of this package
 backend     tries upstreams until one begins to answer
 """
 

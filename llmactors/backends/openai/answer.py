@@ -1,8 +1,9 @@
-"""One answer as the chunks of an upstream make it: the deltas of the log. Pure.
+"""From the chunks of an upstream to the deltas of the log. Pure.
 
-A chunk counts as a token. It may be more: then the upstream's own count, which comes at the end, is made up for with
-empty deltas, so that what the log counts is what was made. Or less: then the last delta that `max_tokens` leaves room
-for takes all the rest. The log's text is always a beginning of the answer, with no part of a stop string in it.
+Each chunk with text becomes one delta, and a delta counts as one token. Where a chunk holds several tokens, empty
+deltas at the end make up the difference to the upstream's own count, so that the log counts what was made. Where there
+are more chunks than `max_tokens`, the last delta takes the text of all the rest. The log's text is always a beginning
+of the answer, and holds no part of a stop string.
 """
 
 from collections.abc import Sequence
@@ -12,28 +13,33 @@ from llmactors.backends.stop_strings import StopStrings
 from llmactors.messages import FinishReason, TokenDelta
 
 NO_TOKEN = -1
-"""Upstreams tell no ids. The log's digest covers the texts as well, and a takeover continues from these: so all have
-one id that no model has, rather than a number which another backend might take for one of its own."""
+"""The id of every token from an upstream, which sends texts without ids. No model has a token with this id, so no other
+backend can take it for one of its own; a takeover continues from the texts."""
 
 _MAX_CHARS_PER_TOKEN = 1024
 
 
 class TextOverrun(ValueError):
-    """More came than any tokens so few could say."""
+    """The upstream sent more text than the number of tokens asked for can hold."""
 
 
 class UpstreamAnswer:
-    """The deltas of one exchange. `room`: how many there may be."""
+    """The deltas of one stream.
+
+    Args:
+        stops: The stop strings of the request.
+        room: How many deltas there may be.
+    """
 
     def __init__(self, stops: Sequence[str], room: int) -> None:
         self._stops = StopStrings(stops)
         self._room = room
         self._made = 0
         self._pending: str | None = None
-        """The text of a token not shown yet: its end may begin a stop string, or it is the last there may be."""
+        """The text of a delta that is held back: its end may begin a stop string, or no delta may follow it."""
         self._chars = 0
         self._held = 0
-        """How many characters the stop strings hold back."""
+        """How many characters are held back because they may begin a stop string."""
         self._completion_tokens = 0
         self.finish: FinishReason | None = None
         self.prompt_tokens = 0
@@ -43,16 +49,16 @@ class UpstreamAnswer:
 
     @property
     def stopped(self) -> bool:
-        """A stop string was met here: nothing that comes can change the answer."""
+        """The text has reached a stop string: nothing that follows changes the answer."""
         return self._stops.stopped
 
     @property
     def begun(self) -> bool:
-        """A token has come, though it may not be shown yet."""
+        """Text has come, though it may still be held back."""
         return self._chars > 0
 
     def take(self, chunk: Chunk) -> list[TokenDelta]:
-        """What may be shown now. Raises `TextOverrun`."""
+        """Takes a chunk, and returns the deltas that may be shown now. Raises `TextOverrun`."""
         self.prompt_tokens = chunk.prompt_tokens or self.prompt_tokens
         self._completion_tokens = chunk.completion_tokens or self._completion_tokens
         shown: list[TokenDelta] = []
@@ -65,7 +71,7 @@ class UpstreamAnswer:
         return shown
 
     def close(self) -> list[TokenDelta]:
-        """The last deltas of an answer that is whole."""
+        """Ends a complete answer, and returns its last deltas."""
         last = [] if self._pending is None else [self._show(self._pending + self._stops.flush())]
         self._pending = None
         missing = min(self._completion_tokens, self._room) - self._made

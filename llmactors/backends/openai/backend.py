@@ -1,11 +1,11 @@
 """Remote servers as a backend: tries upstreams until one begins to answer.
 
-Before the first token any fault of an upstream that may pass, or that another upstream may not have, is followed by
-another try. After it the answer is bound to its upstream: another would begin a different one. Only where upstreams
-`continue` a raw prompt does another take it up from the text so far.
+Before the first token, another try follows any fault that may pass, or that another upstream may not have. After the
+first token the answer is bound to its upstream, since another upstream would begin a different answer. Only where the
+upstreams `continue` raw prompts does another one go on from the text so far.
 
-An upstream is no actor of its own. What lasts of it is four numbers of its circuit, which no crash can corrupt and
-which outlive the backend's incarnations; what can fail are the exchanges, and each is a task of its request already.
+An upstream is no actor. Its lasting state is four numbers of its circuit, which no crash can corrupt and which outlive
+the backend's incarnations. What can fail is a stream, and each stream is in the task of its request already.
 """
 
 import random
@@ -30,9 +30,9 @@ _PAUSE = Backoff(first_s=0.1, factor=2.0, cap_s=2.0, jitter=0.5)
 """Between two tries at one upstream."""
 _LOOK_AGAIN_S = 0.05
 _USAGE_S = 2.0
-"""How long the counts may take after the last token."""
+"""How long the upstream may take from the finish reason to the counts of tokens."""
 _MAX_STOPS = 4
-"""OpenAI's limit. All of them are looked for here anyway."""
+"""OpenAI's limit. This backend looks for all stop strings by itself too."""
 
 
 @attrs.frozen
@@ -52,7 +52,7 @@ class _FailoverState:
     text: str
     """The answer so far."""
     count: int
-    """How many tokens that is."""
+    """How many tokens the text has."""
     tries: int = 0
     waited_s: float = 0.0
     avoid: set[int] = attrs.field(factory=set)
@@ -63,10 +63,11 @@ class OpenAIBackend:
     """A `StreamingBackend`; `llmactors.backends.base` says what its methods promise.
 
     Args:
-        settings: Its upstreams.
-        balance: Hand the same one to each incarnation: a crash here says nothing about the upstreams.
-        keys: The upstreams' keys, in their order; empty where one wants none.
-        rng: Spreads requests and waits.
+        settings: The upstreams, and how to treat them.
+        balance: The circuits of the upstreams. Pass the same balance to each incarnation: a crash of the backend says
+            nothing about the upstreams.
+        keys: The API keys of the upstreams, in their order; empty for an upstream without a key.
+        rng: Chooses upstreams, and varies the pauses.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class OpenAIBackend:
         return f"<OpenAIBackend running={self._running} upstreams: {states}>"
 
     def statistics(self) -> OpenAIStatistics:
-        """What it does now."""
+        """What the backend does now."""
         pairs = zip(self._settings.upstreams, self._balance.circuits, strict=True)
         return OpenAIStatistics(self._running, {one.url: circuit.state.value for one, circuit in pairs})
 
@@ -114,7 +115,7 @@ class OpenAIBackend:
             raise ModelError(f"the upstreams cannot be asked: {error}") from error
 
     async def check(self) -> None:
-        """Never raises: to make this backend anew would mend no upstream."""
+        """Never raises: a new incarnation of this backend would mend no upstream."""
         await trio.lowlevel.checkpoint()
 
     async def close(self) -> None:
@@ -127,10 +128,10 @@ class OpenAIBackend:
         """Yields what comes after `job.tokens`; the last output has `finish`.
 
         Raises:
-            InvalidRequest: an upstream refuses the request as it is.
-            Unavailable: no upstream takes requests, or all that were asked have no room.
-            BackendFailed: the tries are used up.
-            Interrupted: it was lost after its first token, and cannot continue.
+            InvalidRequest: An upstream refuses the request as it is.
+            Unavailable: No upstream takes requests, or each one that was asked has no room.
+            BackendFailed: The tries are used up.
+            Interrupted: The stream was lost after its first token, and no upstream can continue the answer.
         """
         failover = _FailoverState(job, "".join(delta.text for delta in job.tokens), len(job.tokens))
         if failover.count and not self._continues(job.request):
@@ -176,7 +177,10 @@ class OpenAIBackend:
         return self._settings.continues and request.raw and not request.messages and not request.prompt_ids
 
     async def _choose(self, failover: _FailoverState) -> tuple[int, bool]:
-        """Waits for an upstream that takes requests: which, and whether this is its trial. Raises the last fault's."""
+        """Waits for an upstream that takes requests.
+
+        Returns its place, and whether this request is the trial of its circuit. Raises the error of the last fault.
+        """
         if failover.tries >= self._settings.attempts:
             raise self._given_up(failover)
         while True:
@@ -184,7 +188,7 @@ class OpenAIBackend:
             place = self._balance.choose(now, self._rng, avoid=failover.avoid)
             if place is not None and (place not in failover.avoid or not failover.tries):
                 break
-            if place is not None:  # nobody else is left: the same one again, after a pause
+            if place is not None:  # every other upstream has failed: this one is asked again, after a pause
                 failover.avoid.clear()
                 pause_s = _PAUSE.delay_s(failover.tries - 1, self._rng)
             else:
@@ -203,7 +207,7 @@ class OpenAIBackend:
         return Unavailable("no upstream takes requests now", retry_after_s=retry_after_s)
 
     def _judge(self, place: int, failover: _FailoverState, fault: UpstreamFault) -> None:
-        """Draws the consequences. Raises where no other try can follow."""
+        """Records a fault. Raises the error for the client where no other try can follow."""
         now, circuit = trio.current_time(), self._balance.circuits[place]
         if fault.hold_s is not None:
             circuit.hold(now + fault.hold_s)
@@ -216,7 +220,7 @@ class OpenAIBackend:
         if not fault.again:
             raise fault.error from fault
         if failover.count and not self._continues(failover.job.request):
-            text = f"{fault.error.message}; the answer cannot be continued at another"
+            text = f"{fault.error.message}; another upstream cannot continue the answer"
             raise Interrupted(text) from fault
 
     async def _open(self, place: int, failover: _FailoverState, first_by: float) -> ChunkStream:
@@ -247,7 +251,7 @@ class OpenAIBackend:
             return _take(chunks, answer)
         if answer.finish is None:
             raise fault
-        # Only the counts are missing, or an end in order.
+        # The answer is complete. Only the counts, or an orderly end of the stream, did not come.
         return answer.close(), True
 
     def _deadline(self, answer: UpstreamAnswer, first_by: float) -> float:
@@ -257,7 +261,7 @@ class OpenAIBackend:
         return now + self._settings.silence_s if answer.begun else first_by
 
     def _request(self, model: str, failover: _FailoverState) -> tuple[str, dict[str, Any]]:
-        """The route, and the body."""
+        """The route and the body of the request to an upstream."""
         request = failover.job.request
         body: dict[str, Any] = {
             "model": model,
@@ -281,7 +285,7 @@ class OpenAIBackend:
             prompt = list(request.prompt_ids) or request.prompt + failover.text
             return "completions", body | {"prompt": prompt, "max_tokens": left}
         if failover.count:
-            raise InternalError("a chat was to be continued")
+            raise InternalError("a chat cannot be continued from its text, but this one was to be")
         chat = messages or [{"role": "user", "content": request.prompt}]
         return "chat/completions", body | {"messages": chat, self._settings.tokens_field: left}
 
@@ -305,6 +309,6 @@ def _take(chunks: Sequence[Chunk], answer: UpstreamAnswer) -> tuple[list[TokenDe
 
 
 def _messages_of(request: GenerateRequest) -> list[Any]:
-    """The turns of a chat, where the request has any."""
+    """The messages of a chat; empty for a request with a plain prompt."""
     found: list[Any] = msgspec.to_builtins(request.messages)
     return list(found)

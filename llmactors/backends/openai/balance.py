@@ -17,11 +17,14 @@ class Balance:
 
     @classmethod
     def of(cls, weights: Sequence[float]) -> "Balance":
-        """All of them closed."""
+        """Makes a balance whose circuits are all closed."""
         return cls(tuple(weights), tuple(Circuit() for _ in weights))
 
     def choose(self, now: float, rng: random.Random, *, avoid: Collection[int] = ()) -> int | None:
-        """One that takes requests, at random by weight; one of `avoid` only for want of others. None: none does."""
+        """Chooses an upstream that takes requests, at random by weight.
+
+        An upstream of `avoid` is chosen only where no other takes requests. None: no upstream takes requests.
+        """
         ready = [place for place, circuit in enumerate(self.circuits) if circuit.admits(now)]
         ready = [place for place in ready if place not in avoid] or ready
         if not ready:
@@ -29,5 +32,5 @@ class Balance:
         return rng.choices(ready, [self.weights[place] for place in ready])[0]
 
     def next_at(self, now: float) -> float:
-        """When to look again while none takes requests."""
+        """The earliest time at which some upstream may take requests."""
         return min(circuit.next_at(now) for circuit in self.circuits)

@@ -1,4 +1,4 @@
-"""From the bytes of an upstream's stream to what its chunks say. Pure.
+"""From the bytes of an upstream's stream to its chunks. Pure.
 
 The format is that of OpenAI's `stream: true`: server-sent events whose data are JSON objects, then `data: [DONE]`.
 https://platform.openai.com/docs/api-reference/chat-streaming
@@ -16,7 +16,7 @@ class BadChunk(ValueError):
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
-    """What one event says. A msgspec struct, since one is made for each token."""
+    """The content of one event. A msgspec struct, since one is made for each token."""
 
     text: str = ""
     finish: str | None = None

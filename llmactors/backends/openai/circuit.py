@@ -1,11 +1,11 @@
-"""When one upstream gets requests, and when not. Pure: `now` and `rng` are arguments, times are in seconds.
+"""The circuit breaker of one upstream. Pure: `now` and `rng` are arguments, times are in seconds.
 
-    closed ── failures in a row ──▶ open ── its time is over ──▶ on trial: one request at a time
+    closed ── failures in a row ──▶ open ── its time is over ──▶ trial: one request at a time
        ▲                             ▲                              │
        │                             └────────── it fails ──────────┤
        └─────────────────────────── it succeeds ────────────────────┘
 
-Beside that an upstream can ask to be left alone for a while (`Retry-After`): it is well then, only full.
+An upstream that asks for a pause (`Retry-After`) gets no requests for that time, whatever the state of its circuit.
 """
 
 import enum
@@ -19,7 +19,7 @@ OPEN = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.2)
 
 
 class CircuitState(enum.Enum):
-    """See the module's text."""
+    """The states in the picture above."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -28,29 +28,32 @@ class CircuitState(enum.Enum):
 
 @attrs.define
 class Circuit:
-    """One upstream's. `take` before each request, then `succeed` or `fail`; and `give_back` after each trial."""
+    """The circuit of one upstream.
+
+    Call `take` before each request, then `succeed` or `fail`, and `give_back` in any case after a trial.
+    """
 
     failures_to_open: int = 3
     backoff: Backoff = OPEN
     state: CircuitState = attrs.field(default=CircuitState.CLOSED, init=False)
     failures: int = attrs.field(default=0, init=False)
-    """In a row."""
+    """The number of failures since the last success."""
     _streak: int = attrs.field(default=0, init=False)
-    """How often it was opened since it last was closed."""
+    """How often the circuit has opened since it was closed."""
     _open_until: float = attrs.field(default=0.0, init=False)
     _held_until: float = attrs.field(default=0.0, init=False)
     _on_trial: bool = attrs.field(default=False, init=False)
 
     def admits(self, now: float) -> bool:
-        """A request may be sent now."""
+        """Whether a request may be sent now."""
         return now >= self.next_at(now) and not (self.state is CircuitState.TRIAL and self._on_trial)
 
     def next_at(self, now: float) -> float:
-        """The earliest time for a request; `now` or earlier where only a trial's end is waited for, or nothing is."""
+        """The earliest time for a request; at most `now` where only the end of a trial, or nothing, is in the way."""
         return max(self._held_until, self._open_until if self.state is CircuitState.OPEN else now)
 
     def take(self, now: float) -> bool:
-        """A request is sent; True where it is a trial. Only where `admits`."""
+        """Records that a request is sent, and returns whether it is a trial. Call this only where `admits` is true."""
         if self.state is CircuitState.OPEN and now >= self._open_until:
             self.state = CircuitState.TRIAL
         if self.state is CircuitState.TRIAL:
@@ -58,13 +61,13 @@ class Circuit:
         return self._on_trial
 
     def succeed(self) -> None:
-        """The upstream did its part."""
+        """Records that the upstream did what was asked: the circuit closes."""
         self.state = CircuitState.CLOSED
         self.failures = self._streak = 0
         self._on_trial = False
 
     def fail(self, now: float, rng: random.Random) -> None:
-        """It did not. What was sent before the circuit opened changes nothing more about an open one."""
+        """Records a failure. The failure of a request from before the circuit opened does not keep it open longer."""
         self.failures += 1
         if self.state is CircuitState.OPEN:
             return
@@ -75,9 +78,9 @@ class Circuit:
             self._streak += 1
 
     def give_back(self) -> None:
-        """A trial has ended, perhaps without saying anything about the upstream: cancelled, or politely put off."""
+        """Ends a trial that neither succeeded nor failed, such as a cancelled one; another request may be the trial."""
         self._on_trial = False
 
     def hold(self, until: float) -> None:
-        """The upstream wants no request before `until`."""
+        """Records that the upstream wants no request before `until`."""
         self._held_until = max(self._held_until, until)

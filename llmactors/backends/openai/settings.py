@@ -1,4 +1,4 @@
-"""What `--model openai:…` says. Pure.
+"""The settings in `--model openai:…`. Pure.
 
     openai:http://host:8000/v1,model=NAME,key_env=VAR                     one upstream
     openai:http://a/v1,model=X,weight=3|openai:http://b/v1,model=Y        two
@@ -24,19 +24,19 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 @attrs.frozen(kw_only=True)
 class UpstreamSettings:
-    """One upstream."""
+    """The settings of one upstream."""
 
     url: str
-    """Where its API begins, as in `http://host:8000/v1`."""
+    """The URL of the upstream's API, such as `http://host:8000/v1`."""
     model: Annotated[str, msgspec.Meta(min_length=1)] = ""
-    """What the upstream calls the model."""
+    """The model's name at the upstream."""
     key_env: str = ""
-    """The variable that holds its key; empty: it wants none."""
+    """The environment variable that holds the upstream's API key; empty: the upstream needs none."""
     weight: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
-    """Its share of the requests, while its circuit is closed."""
+    """The upstream's share of the requests, relative to the other weights."""
     proxy: str = ""
     """`http://HOST:PORT` of a proxy that tunnels to the upstream (CONNECT); empty: there is none. Variables of the
-    environment such as HTTPS_PROXY are not read, as they would hold for upstreams on this machine too."""
+    environment such as HTTPS_PROXY are not read, since they would hold for upstreams on this machine too."""
     ca_file: str = ""
     """A PEM file of the certificate authorities to trust for an `https` upstream; empty: those that browsers trust.
     SSL_CERT_FILE is not read."""
@@ -44,32 +44,33 @@ class UpstreamSettings:
 
 @attrs.frozen(kw_only=True)
 class OpenAISettings:
-    """All upstreams of one model, and how to treat them."""
+    """The settings of one model: its upstreams, and the bounds on requests to them."""
 
     upstreams: tuple[UpstreamSettings, ...]
     slots: Count = 64
-    """How many requests are under way at once, at all upstreams together."""
+    """How many requests may run at once, at all upstreams together."""
     context: Count = 131_072
-    """Only declared: the upstream itself refuses what is too long for it."""
+    """The context length that this backend declares. The upstream itself refuses a prompt that is too long."""
     continues: bool = False
-    """`continue=true`: the upstreams' completions route takes a text and goes on with it. Raw prompts then survive the
-    loss of an upstream, or of this process, in the middle of the answer. Chats do not: what a chat template puts
-    around a text that is not finished is known to the upstream only."""
+    """`continue=true`: the upstreams' completions route takes a text and continues it. Answers to raw prompts then
+    survive the loss of an upstream, or of this process. Answers in a chat do not: only the upstream knows what its chat
+    template puts around an unfinished message."""
     attempts: Count = 4
-    """How often one request is tried."""
+    """How often one request is sent to upstreams before it fails."""
     connect_s: Seconds = 5.0
+    """How long the opening of a connection to an upstream may take."""
     first_s: Seconds = 120.0
-    """How long an upstream may take from the request to the first token; it may have a queue."""
+    """How long an upstream may take from the request to the first token, including its own queue."""
     silence_s: Seconds = 30.0
-    """How long it may then be silent between two tokens. Comments that keep a connection open are silence."""
+    """How long an upstream may take from one token to the next. Comments that keep a connection open do not count."""
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 20.0
-    """How long a request waits, all in all, while no upstream may be asked."""
+    """How long one request may wait in all for an upstream that takes requests."""
     tokens_field: typing.Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """What the chat route calls the limit. Some models of OpenAI itself know only the newer name."""
+    """The name of the token limit on the chat route. Some models of OpenAI take only `max_completion_tokens`."""
 
     @classmethod
     def parse(cls, text: str, *, name: str = "") -> Self:
-        """Reads what comes behind `openai:`. An upstream without `model` is asked for `name`. Raises `ConfigError`."""
+        """Parses the text behind `openai:`. `name` is the model of upstreams that name none. Raises `ConfigError`."""
         shared: dict[str, Any] = {}
         upstreams: list[UpstreamSettings] = []
         for part in text.split("|"):
@@ -111,7 +112,9 @@ def _read_part(part: str, shared: dict[str, Any], name: str) -> list[UpstreamSet
         raise ConfigError("`model`: openai: needs a URL, as in openai:http://host:8000/v1,model=NAME")
     for values in found:
         if not (values.get("model") or common.get("model")):
-            raise ConfigError("`model`: which model is to be asked of the upstream? Add model=NAME to openai:…")
+            raise ConfigError(
+                "`model`: openai: names no model for an upstream; say which model the upstream serves, model=NAME"
+            )
     return [UpstreamSettings(**(common | values)) for values in found]
 
 
@@ -122,13 +125,16 @@ def _pairs(part: str) -> Iterator[tuple[str, str]]:
             continue
         key, equals, value = (text.strip() for text in piece.partition("="))
         if not equals or not value:
-            raise _wrong(piece, "it is no URL that begins with http:// or https://, and no KEY=VALUE")
+            raise _wrong(piece, "this is neither a URL that begins with http:// or https://, nor KEY=VALUE")
         yield key, value
 
 
 def _checked_url(text: str) -> str:
     if "@" in text:
-        raise ConfigError("`model`: no key belongs into a URL, where all can see it: put it in a variable, key_env=VAR")
+        raise ConfigError(
+            "`model`: the URL of an upstream holds a user or a key, which every user of this machine can read; put the "
+            "key into a variable, and name the variable with key_env=VAR"
+        )
     try:
         origin = Origin.parse(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""One upstream over HTTP: opens the stream of an answer, and says in this service's words what went wrong."""
+"""One upstream over HTTP: opens streams, and maps each failure to an error of this package."""
 
 import email.utils
 import time
@@ -31,7 +31,7 @@ _MAX_ERROR_BYTES = 65_536
 _MAX_SAID = 300
 _ERROR_BODY_S = 5.0
 _FINISH_S = 0.2
-"""How long a connection may take to become free for the next request."""
+"""How long the end of a complete answer may take to come; after that the connection is closed, not kept."""
 _MAX_HOLD_S = 3600.0
 
 _REQUEST_AT_FAULT = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
@@ -42,19 +42,19 @@ _OPERATORS_FAULT: dict[int, str] = {
     HTTPStatus.NOT_FOUND: "the upstream knows no such route or model",
 }
 _TOO_LONG = {"context_length_exceeded", "exceed_context_size_error"}
-"""What OpenAI's own servers, and llama.cpp's, say of a prompt that is longer than the context."""
+"""The codes of OpenAI and of llama.cpp for a prompt that is longer than the context."""
 _FINAL_CODES = {"INVALID_REQUEST", "CONTEXT_EXCEEDED", "POISONED", "DEADLINE_EXCEEDED", "EXPIRED"}
-"""Codes of another llmactors that another try does not change."""
+"""The codes of an llmactors upstream after which another try would end the same."""
 
 
 class UpstreamFault(Exception):
-    """A try has failed.
+    """A try at an upstream failed.
 
     Args:
-        error: What the client is told where no other try follows.
-        again: Another try may help, at this upstream or at another.
-        blames: It speaks against the upstream, not against the request.
-        hold_s: For how long the upstream wants to be left alone.
+        error: The error for the client where no other try follows.
+        again: Whether another try may help, at this upstream or at another.
+        blames: Whether the upstream is at fault, not the request.
+        hold_s: For how long the upstream wants no requests; None where it does not say.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class UpstreamFault(Exception):
 
 
 class ChunkStream:
-    """A response that streams. Whoever gets it closes it, which makes the upstream stop."""
+    """A response that streams chunks. Its caller must close it; closing makes the upstream stop."""
 
     def __init__(self, response: ClientResponse) -> None:
         self._response = response
@@ -111,7 +111,7 @@ class ChunkStream:
 
 
 class Upstream:
-    """One server.
+    """One upstream server.
 
     Args:
         settings: Where the server is, and how it is reached.
@@ -166,7 +166,7 @@ class Upstream:
 
 
 def refusal_fault(status: int, error: dict[str, Any], hold_s: float | None) -> UpstreamFault:
-    """What an answer other than a stream means."""
+    """The fault that a response other than a stream stands for."""
     if status == HTTPStatus.OK:
         return UpstreamFault(BackendFailed("the upstream answered with something that is no event stream"))
     if status in _REQUEST_AT_FAULT:
@@ -180,12 +180,15 @@ def refusal_fault(status: int, error: dict[str, Any], hold_s: float | None) -> U
     if status in _MAY_PASS or status == HTTPStatus.SERVICE_UNAVAILABLE:
         told = Unavailable(f"the upstream cannot take the request now (it answered {status})", retry_after_s=1.0)
         return UpstreamFault(told, blames=status == HTTPStatus.SERVICE_UNAVAILABLE)
-    # Not its text: such texts quote the key.
+    # The upstream's own text is left out: such texts quote the key.
     return UpstreamFault(BackendFailed(_OPERATORS_FAULT.get(status, f"the upstream answered {status}")))
 
 
 def in_stream_fault(error: dict[str, Any]) -> UpstreamFault:
-    """What an error object inside of a stream means. Codes of ours stay what they are; others may be statuses."""
+    """The fault that an error object in a stream stands for.
+
+    A code of llmactors keeps its meaning. Any other code may be an HTTP status.
+    """
     code = error.get("code")
     if isinstance(code, str) and code in STREAM_CODES:
         return UpstreamFault(from_code(code, _said(error)), again=code not in _FINAL_CODES, blames=False)
@@ -199,7 +202,7 @@ def in_stream_fault(error: dict[str, Any]) -> UpstreamFault:
 
 
 def retry_after_s(headers: Mapping[str, str], wall_time: float) -> float | None:
-    """`retry-after-ms`, or `Retry-After` in seconds or as a date (RFC 9110, 10.2.3); None if there is no such."""
+    """`retry-after-ms`, or `Retry-After` in seconds or as a date (RFC 9110, 10.2.3); None where neither is valid."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         with suppress(ValueError, KeyError):
             seconds = float(headers[name]) * unit

@@ -68,7 +68,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-async def test_it_declares_what_it_is(backend: LlamaBackend) -> None:
+async def test_capabilities_follow_from_the_settings(backend: LlamaBackend) -> None:
     assert isinstance(backend, StreamingBackend)
     assert backend.capabilities.slots == 4
     assert backend.capabilities.context_tokens == 512
@@ -76,7 +76,7 @@ async def test_it_declares_what_it_is(backend: LlamaBackend) -> None:
     await backend.check()
 
 
-async def test_a_takeover_gives_the_very_same_text(backend: LlamaBackend) -> None:
+async def test_takeover_gives_the_same_text(backend: LlamaBackend) -> None:
     """Greedy, and sampled with a seed; at several cuts; alone, and four at once."""
     for request in (FOX, attrs.evolve(FOX, temperature=0.9, seed=7)):
         whole = await deltas_of(backend, request)
@@ -98,8 +98,8 @@ async def test_a_takeover_gives_the_very_same_text(backend: LlamaBackend) -> Non
         assert together == {cut: whole[cut:] for cut in (0, 1, 9, 13)}
 
 
-async def test_every_token_of_a_character_is_told(backend: LlamaBackend) -> None:
-    """llama.cpp itself keeps the ids of incomplete characters for itself."""
+async def test_each_token_of_a_character_is_logged(backend: LlamaBackend) -> None:
+    """llama.cpp sends no ids for incomplete characters."""
     smileys = "Smileys: 😀 😃 😄 😁 😆 😀 😃 😄 😁 😆 😀 😃"
     request = GenerateRequest("s", "m", smileys, max_tokens=7, temperature=0, raw=True)
     whole = await deltas_of(backend, request)
@@ -110,7 +110,7 @@ async def test_every_token_of_a_character_is_told(backend: LlamaBackend) -> None
         assert whole[:cut] + await deltas_of(backend, request, whole[:cut]) == whole
 
 
-async def test_noise_is_told_token_by_token_too(backend: LlamaBackend) -> None:
+async def test_incomplete_characters_are_logged_token_by_token(backend: LlamaBackend) -> None:
     """At this temperature most characters are never completed."""
     request = GenerateRequest("n", "m", "世 😀", max_tokens=40, temperature=3.0, seed=4, raw=True)
     whole = await deltas_of(backend, request)
@@ -118,7 +118,7 @@ async def test_noise_is_told_token_by_token_too(backend: LlamaBackend) -> None:
     assert text_of(whole)
 
 
-async def test_the_end_of_an_answer_is_logged_and_not_shown(backend: LlamaBackend) -> None:
+async def test_end_token_is_logged_and_not_shown(backend: LlamaBackend) -> None:
     outputs = await collect(backend, HI)
     whole = [delta for output in outputs for delta in output.deltas]
     assert outputs[-1].finish == "stop"
@@ -128,7 +128,7 @@ async def test_the_end_of_an_answer_is_logged_and_not_shown(backend: LlamaBacken
     assert (resumed.deltas, resumed.finish) == ((), "stop")
 
 
-async def test_a_stop_string_is_never_shown_whoever_continues(backend: LlamaBackend) -> None:
+async def test_stop_string_is_never_shown_after_a_takeover(backend: LlamaBackend) -> None:
     plain = text_of(await deltas_of(backend, HI))
     stop = plain[len(plain) // 3 : len(plain) // 3 + 9]
     request = attrs.evolve(HI, stop=(stop, "never said"))
@@ -138,7 +138,7 @@ async def test_a_stop_string_is_never_shown_whoever_continues(backend: LlamaBack
         assert whole[:cut] + await deltas_of(backend, request, whole[:cut]) == whole
 
 
-async def test_what_does_not_fit_is_refused_with_the_numbers(backend: LlamaBackend) -> None:
+async def test_too_long_a_prompt_is_refused_with_the_numbers(backend: LlamaBackend) -> None:
     with pytest.raises(InvalidRequest, match=r"\d+ \+ 500 tokens.*512"):
         await collect(backend, attrs.evolve(FOX, max_tokens=500))
     with pytest.raises(InvalidRequest, match="prompt is empty"):
@@ -146,7 +146,7 @@ async def test_what_does_not_fit_is_refused_with_the_numbers(backend: LlamaBacke
     await backend.check()
 
 
-async def test_a_cancelled_sequence_frees_its_slot(backend: LlamaBackend) -> None:
+async def test_cancelled_sequence_frees_its_slot(backend: LlamaBackend) -> None:
     async with trio.open_nursery() as nursery:
         started = trio.Event()
 
@@ -164,8 +164,8 @@ async def test_a_cancelled_sequence_frees_its_slot(backend: LlamaBackend) -> Non
     assert backend.statistics().waiting == 0
 
 
-async def test_a_prompt_is_given_up_between_two_steps(gguf: Path) -> None:
-    """Without reports of the progress llama.cpp would read all of it for nobody."""
+async def test_cancelled_prompt_ends_between_two_steps(gguf: Path) -> None:
+    """Without reports of its progress llama.cpp would read the whole prompt for a client that is gone."""
     backend = LlamaBackend(gguf, attrs.evolve(SETTINGS, context_tokens=4096, step_tokens=64))
     request = attrs.evolve(FOX, prompt="fox dog " * 1500)
     try:
@@ -181,7 +181,7 @@ async def test_a_prompt_is_given_up_between_two_steps(gguf: Path) -> None:
             while await backend._client.busy_slots():  # noqa: ASYNC110 - another process decides
                 await trio.sleep(0.005)
         given_up_s = trio.current_time() - given_up
-        # The yardstick is this very machine under its load of now: a tenth of the prompt.
+        # The bound is a tenth of the time for the whole prompt, measured on this machine under its load of now.
         began = trio.current_time()
         await collect(backend, attrs.evolve(request, prompt="fox dog " * 150, max_tokens=1))
         assert given_up_s < 3 * (trio.current_time() - began)
@@ -189,7 +189,7 @@ async def test_a_prompt_is_given_up_between_two_steps(gguf: Path) -> None:
         await backend.close()
 
 
-async def test_a_killed_child_ends_every_generate(backend: LlamaBackend) -> None:
+async def test_killed_child_ends_every_generate(backend: LlamaBackend) -> None:
     pid = backend.statistics().pid
     assert pid is not None
 
@@ -208,7 +208,7 @@ async def test_a_killed_child_ends_every_generate(backend: LlamaBackend) -> None
         await collect(backend, FOX)
 
 
-async def test_a_frozen_child_is_noticed_and_can_be_closed(gguf: Path) -> None:
+async def test_frozen_child_is_noticed_and_closed(gguf: Path) -> None:
     backend = LlamaBackend(gguf, attrs.evolve(SETTINGS, health_s=0.3))
     try:
         await backend.start()
@@ -223,7 +223,7 @@ async def test_a_frozen_child_is_noticed_and_can_be_closed(gguf: Path) -> None:
     assert gone(pid)
 
 
-async def test_a_cancelled_start_leaves_no_process(gguf: Path) -> None:
+async def test_cancelled_start_leaves_no_process(gguf: Path) -> None:
     backend = LlamaBackend(gguf, SETTINGS)
     try:
         async with trio.open_nursery() as nursery:
@@ -252,7 +252,7 @@ trio.run(main)
 """
 
 
-async def test_the_child_dies_with_a_killed_parent(gguf: Path) -> None:
+async def test_child_dies_with_a_killed_parent(gguf: Path) -> None:
     parent = await trio.lowlevel.open_process([sys.executable, "-c", PARENT, str(gguf)], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     async with parent.stdout:
@@ -292,7 +292,7 @@ def damaged(kind: str, gguf: Path, directory: Path) -> Path:
         ("tail", "corrupted or incomplete"),
     ],
 )
-async def test_a_damaged_file_is_one_clear_line(gguf: Path, tmp_path: Path, kind: str, message: str) -> None:
+async def test_damaged_file_is_one_clear_line(gguf: Path, tmp_path: Path, kind: str, message: str) -> None:
     backend = LlamaBackend(damaged(kind, gguf, tmp_path), SETTINGS)
     try:
         with pytest.raises(ModelError, match=message) as caught:
@@ -302,14 +302,14 @@ async def test_a_damaged_file_is_one_clear_line(gguf: Path, tmp_path: Path, kind
     assert "\n" not in caught.value.message
 
 
-async def test_a_missing_file_is_named(tmp_path: Path) -> None:
+async def test_missing_file_is_named(tmp_path: Path) -> None:
     backend = LlamaBackend(tmp_path / "none.gguf")
     with pytest.raises(ModelError, match=r"no model file .*none\.gguf"):
         await backend.start()
     await backend.close()
 
 
-async def test_without_xllamacpp_it_says_what_to_install(
+async def test_missing_xllamacpp_names_what_to_install(
     gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "xllamacpp.py").write_text("raise ImportError('No module named xllamacpp')")

@@ -1,4 +1,4 @@
-"""What a request may ask of the real model besides its words: token ids, penalties, biases; and what it may not."""
+"""The fields of a request that the real model serves besides the prompt: token ids, penalties, biases."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -41,7 +41,7 @@ def ids(deltas: list[TokenDelta]) -> list[int]:
     return [delta.token for delta in deltas]
 
 
-async def test_ids_are_the_prompt_as_they_are(backend: LlamaBackend) -> None:
+async def test_token_ids_are_used_as_the_prompt(backend: LlamaBackend) -> None:
     assert backend._connected is not None
     tokens = await backend._connected.tokenize(GREEDY.prompt)
     same = attrs.evolve(GREEDY, prompt="", prompt_ids=tuple(tokens))
@@ -52,8 +52,8 @@ async def test_ids_are_the_prompt_as_they_are(backend: LlamaBackend) -> None:
         await answer(backend, attrs.evolve(GREEDY, logit_bias=((900_000, 1.0),)))
 
 
-async def test_words_that_surely_fit_are_read_as_their_ids_would_be(backend: LlamaBackend) -> None:
-    """Also where they spell control tokens, or were written by the template; and they count the same."""
+async def test_short_text_is_read_like_its_ids(backend: LlamaBackend) -> None:
+    """Also text that holds the names of control tokens, and text from the chat template; usage counts the same."""
     for request in (
         GREEDY,
         attrs.evolve(GREEDY, prompt="<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n"),
@@ -74,7 +74,7 @@ async def test_words_that_surely_fit_are_read_as_their_ids_would_be(backend: Lla
         assert by_words[-1].prompt_tokens == len(same.prompt_ids)
 
 
-async def test_words_are_asked_for_their_ids_where_they_might_not_fit(backend: LlamaBackend) -> None:
+async def test_long_text_is_tokenized_to_check_its_length(backend: LlamaBackend) -> None:
     long = attrs.evolve(GREEDY, prompt="word " * 48)
     assert isinstance((await backend._read(long)).known, list)
     assert len(await answer(backend, long)) == long.max_tokens
@@ -87,7 +87,7 @@ async def test_words_are_asked_for_their_ids_where_they_might_not_fit(backend: L
     assert outputs[-1].finish == "stop" or outputs[-1].prompt_tokens + told == 256
 
 
-async def test_a_bias_forces_and_bans_tokens(backend: LlamaBackend) -> None:
+async def test_bias_forces_and_bans_tokens(backend: LlamaBackend) -> None:
     plain = ids(await answer(backend, GREEDY))
     banned = ids(await answer(backend, attrs.evolve(GREEDY, logit_bias=((plain[0], -100.0),))))
     assert plain[0] not in banned
@@ -95,7 +95,7 @@ async def test_a_bias_forces_and_bans_tokens(backend: LlamaBackend) -> None:
     assert set(forced) == {plain[0]}
 
 
-async def test_penalties_count_and_outlive_a_takeover(backend: LlamaBackend) -> None:
+async def test_penalties_hold_after_a_takeover(backend: LlamaBackend) -> None:
     plain = ids(await answer(backend, GREEDY))
     for request in (
         attrs.evolve(GREEDY, frequency_penalty=2.0),
@@ -109,11 +109,11 @@ async def test_penalties_count_and_outlive_a_takeover(backend: LlamaBackend) -> 
     assert len(set(rewarded)) < len(set(plain)) / 2, "what is rewarded for repeating itself repeats itself"
 
 
-async def test_penalties_count_what_was_logged_where_it_is_not_made_again(gguf: Path) -> None:
+async def test_penalties_count_logged_tokens_of_a_continuation(gguf: Path) -> None:
     made = LlamaBackend(gguf, LlamaSettings(slots=1, context_tokens=256, threads=1, reproducible=False))
     try:
         await made.start()
-        # In 24 tokens it comes to words that it would say again, had it forgotten that it said them.
+        # Within 24 tokens the model reaches words that it would repeat if the penalties had forgotten the logged ones.
         request = attrs.evolve(GREEDY, frequency_penalty=2.0, max_tokens=24)
         whole = await answer(made, request)
         for cut in (9, 18):
@@ -122,7 +122,7 @@ async def test_penalties_count_what_was_logged_where_it_is_not_made_again(gguf: 
         await made.close()
 
 
-async def test_a_limit_that_nobody_named_gives_way_to_the_prompt(backend: LlamaBackend) -> None:
+async def test_default_token_limit_shrinks_to_what_fits(backend: LlamaBackend) -> None:
     assert backend._connected is not None
     prompt = tuple(await backend._connected.tokenize("word " * 240))[:240]
     request = attrs.evolve(GREEDY, prompt="", prompt_ids=prompt, max_tokens=512)
@@ -136,8 +136,8 @@ async def test_a_limit_that_nobody_named_gives_way_to_the_prompt(backend: LlamaB
         await answer(backend, attrs.evolve(fitting, prompt_ids=prompt + prompt[:16]))
 
 
-async def test_nobody_speaks_for_another_by_typing_a_control_token(backend: LlamaBackend) -> None:
-    """The model reads what was typed as text: control tokens come from the template alone."""
+async def test_typed_control_token_stays_text(backend: LlamaBackend) -> None:
+    """The model reads typed characters as text: only the template makes control tokens."""
     assert backend._connected is not None
     client = backend._connected
     [begin], [end] = [await client.tokenize(text) for text in ("<|im_start|>", "<|im_end|>")]

@@ -1,4 +1,4 @@
-"""Each fault of an upstream, before and after the first token; alone, and with a good one beside it."""
+"""Each fault of an upstream, before and after the first token, with and without a good upstream beside it."""
 
 import contextlib
 import random
@@ -42,7 +42,7 @@ async def backend(options: str, *, keys: tuple[str, ...] = ()) -> AsyncIterator[
 
 
 def first(bad: FaultyUpstream, fine: FaultyUpstream) -> str:
-    """`bad` is always chosen, while it is to be had."""
+    """`bad` is always chosen while its circuit admits requests."""
     return f"{bad.url},weight=1000000|openai:{fine.url},weight=0.001"
 
 
@@ -187,7 +187,7 @@ AFTER = {
 
 
 @pytest.mark.parametrize("fault", BEFORE)
-async def test_before_the_first_token_another_upstream_takes_over(fault: str) -> None:
+async def test_early_fault_fails_over_to_another_upstream(fault: str) -> None:
     async with upstream(BEFORE[fault][0]) as bad, upstream(good) as fine, backend(first(bad, fine)) as made:
         outputs = await run(made, job())
 
@@ -197,7 +197,7 @@ async def test_before_the_first_token_another_upstream_takes_over(fault: str) ->
 
 
 @pytest.mark.parametrize("fault", BEFORE)
-async def test_before_the_first_token_an_upstream_without_others_is_asked_again(fault: str) -> None:
+async def test_early_fault_of_the_only_upstream_is_tried_again(fault: str) -> None:
     async with upstream(BEFORE[fault][0], good) as only, backend(only.url) as made:
         if fault == "429 for a minute":
             with pytest.raises(Unavailable) as caught:
@@ -208,7 +208,7 @@ async def test_before_the_first_token_an_upstream_without_others_is_asked_again(
 
 
 @pytest.mark.parametrize("fault", BEFORE)
-async def test_a_fault_that_stays_is_told_by_its_code(fault: str) -> None:
+async def test_lasting_fault_reaches_the_client_by_its_code(fault: str) -> None:
     behaviour, kind = BEFORE[fault]
     async with upstream(behaviour) as only, backend(f"{only.url},attempts=2") as made:
         with pytest.raises(LlmactorsError) as caught:
@@ -216,7 +216,7 @@ async def test_a_fault_that_stays_is_told_by_its_code(fault: str) -> None:
     assert type(caught.value) is kind
 
 
-async def test_a_refused_connection_fails_over() -> None:
+async def test_refused_connection_fails_over() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -228,8 +228,8 @@ async def test_a_refused_connection_fails_over() -> None:
 
 
 @pytest.mark.parametrize("fault", AFTER)
-async def test_after_the_first_token_the_answer_is_interrupted(fault: str) -> None:
-    """Never another answer behind the first, and never a clean short one."""
+async def test_late_fault_interrupts_the_answer(fault: str) -> None:
+    """No other answer follows the first one, and no short answer ends like a complete one."""
     outputs: list[Output] = []
     async with upstream(AFTER[fault]) as bad, upstream(good) as fine, backend(first(bad, fine)) as made:
         with pytest.raises(Interrupted):
@@ -239,7 +239,7 @@ async def test_after_the_first_token_the_answer_is_interrupted(fault: str) -> No
 
 
 @pytest.mark.parametrize("fault", AFTER)
-async def test_where_upstreams_continue_another_goes_on(fault: str) -> None:
+async def test_late_fault_is_continued_by_another_upstream(fault: str) -> None:
     async with (
         upstream(AFTER[fault]) as bad,
         upstream(good) as fine,
@@ -251,7 +251,7 @@ async def test_where_upstreams_continue_another_goes_on(fault: str) -> None:
     assert (body["prompt"], body["max_tokens"]) == ("a prompt" + "".join(WORDS[:2]), 2)
 
 
-async def test_an_answer_that_another_worker_began_is_continued_or_interrupted() -> None:
+async def test_takeover_continues_or_interrupts() -> None:
     async with upstream(good) as fine:
         async with backend(f"{fine.url},continue=true") as made:
             assert made.capabilities.takeover is Takeover.CONTINUE
@@ -262,7 +262,7 @@ async def test_an_answer_that_another_worker_began_is_continued_or_interrupted()
             assert made.capabilities.takeover is Takeover.RESTART
 
 
-async def test_a_bad_request_is_not_tried_again() -> None:
+async def test_bad_request_is_not_tried_again() -> None:
     async def behave(hit: Hit) -> None:
         await hit.refuse(400, error={"message": "too long\nfor the context"})
 
@@ -274,7 +274,7 @@ async def test_a_bad_request_is_not_tried_again() -> None:
 
 
 @pytest.mark.parametrize("code", ["POISONED", "DEADLINE_EXCEEDED"])
-async def test_codes_of_another_llmactors_stay_what_they_are(code: str) -> None:
+async def test_codes_of_an_llmactors_upstream_are_kept(code: str) -> None:
     async def behave(hit: Hit) -> None:
         await hit.head()
         await hit.data(sse({"error": {"message": "no", "code": code}}))
@@ -286,7 +286,7 @@ async def test_codes_of_another_llmactors_stay_what_they_are(code: str) -> None:
     assert (caught.value.code, len(only.hits)) == (code, 1)
 
 
-async def test_what_comes_after_the_end_means_nothing() -> None:
+async def test_bytes_after_the_end_are_ignored() -> None:
     async def behave(hit: Hit) -> None:
         await hit.head()
         await hit.words()
@@ -298,7 +298,7 @@ async def test_what_comes_after_the_end_means_nothing() -> None:
 
 
 @pytest.mark.parametrize("how", ["eof", "silence", "cut"])
-async def test_an_answer_with_a_reason_is_whole_also_without_a_proper_end(how: str) -> None:
+async def test_answer_with_a_finish_reason_is_complete(how: str) -> None:
     async def behave(hit: Hit) -> None:
         await hit.head()
         await hit.words()
@@ -311,7 +311,7 @@ async def test_an_answer_with_a_reason_is_whole_also_without_a_proper_end(how: s
     assert (told(outputs), outputs[-1].finish) == ("".join(WORDS), "stop")
 
 
-async def test_a_slow_drip_is_read_byte_by_byte() -> None:
+async def test_stream_is_read_byte_by_byte() -> None:
     async def behave(hit: Hit) -> None:
         await hit.head()
         for byte in b"".join(
@@ -326,7 +326,7 @@ async def test_a_slow_drip_is_read_byte_by_byte() -> None:
     assert (told(outputs), count(outputs)) == ("wörd 😀", 4)
 
 
-async def test_a_cancel_closes_the_exchange() -> None:
+async def test_cancel_closes_the_stream() -> None:
     async with upstream(silence) as only, backend(only.url) as made:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run, made, job(max_tokens=100))
@@ -338,7 +338,7 @@ async def test_a_cancel_closes_the_exchange() -> None:
         assert "running=0" in repr(made)
 
 
-async def test_to_stop_reading_closes_the_exchange() -> None:
+async def test_closed_generator_closes_the_stream() -> None:
     async with upstream(silence) as only, backend(only.url) as made:
         async with contextlib.aclosing(made.generate(job(max_tokens=100))) as outputs:
             await anext(outputs)
@@ -346,14 +346,14 @@ async def test_to_stop_reading_closes_the_exchange() -> None:
             await only.hits[0].closed_by_peer.wait()
 
 
-async def test_connections_are_used_again() -> None:
+async def test_connections_are_reused() -> None:
     async with upstream(good) as only, backend(only.url) as made:
         for _ in range(5):
             assert told(await run(made, job())) == "".join(WORDS)
         assert only.connections == 1
 
 
-async def test_the_request_says_everything() -> None:
+async def test_request_has_all_fields() -> None:
     async with upstream(good) as only, backend(f"{only.url},model=other", keys=("sesame",)) as made:
         await run(made, job(seed=5, stop=("END",)))
         await run(made, job(raw=True))
@@ -373,7 +373,7 @@ async def test_the_request_says_everything() -> None:
     assert (raw.target, raw.body["prompt"]) == ("/v1/completions", "a prompt")
 
 
-async def test_a_dead_upstream_is_left_alone_until_a_trial() -> None:
+async def test_open_circuit_gets_no_requests_until_a_trial() -> None:
     async with (
         upstream(refuses(500), refuses(500), refuses(500), good) as bad,
         upstream(good) as fine,
@@ -388,14 +388,14 @@ async def test_a_dead_upstream_is_left_alone_until_a_trial() -> None:
         assert (len(bad.hits), made.statistics().circuits[bad.url]) == (4, "closed")
 
 
-async def test_retry_after_is_waited_for() -> None:
+async def test_retry_after_delays_the_next_try() -> None:
     async with upstream(refuses(429, ("retry-after-ms", "250")), good) as only, backend(only.url) as made:
         began = trio.current_time()
         assert told(await run(made, job())) == "".join(WORDS)
         assert trio.current_time() - began >= 0.25
 
 
-async def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with upstream(good) as only, backend(only.url) as made:
@@ -407,7 +407,7 @@ async def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.Monk
     [("https://127.0.0.1:1/v1,ca_file=/no/such/file", ()), ("http://127.0.0.1:1/v1", ("two\nlines",))],
     ids=["authorities", "key"],
 )
-async def test_an_upstream_that_can_never_be_asked_is_told(options: str, keys: tuple[str, ...]) -> None:
+async def test_unusable_upstream_settings_fail_the_start(options: str, keys: tuple[str, ...]) -> None:
     with pytest.raises(ModelError) as caught:
         async with backend(options, keys=keys):
             pass
@@ -417,7 +417,7 @@ async def test_an_upstream_that_can_never_be_asked_is_told(options: str, keys: t
 @pytest.mark.parametrize(
     "raw", [b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b"\0" * 100_000]
 )
-async def test_an_upstream_that_speaks_no_http_fails_over(raw: bytes) -> None:
+async def test_upstream_without_http_fails_over(raw: bytes) -> None:
     async def nonsense(hit: Hit) -> None:
         await hit.stream.send_all(raw)
         await hit.wait_closed()

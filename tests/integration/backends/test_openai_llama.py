@@ -1,4 +1,4 @@
-"""llama.cpp's own OpenAI routes as the upstream: a real server that nobody here has written."""
+"""llama.cpp's own OpenAI routes as the upstream."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ def told(outputs: list[Output]) -> str:
     return "".join(delta.text for output in outputs for delta in output.deltas)
 
 
-async def test_both_routes_a_continuation_and_a_refusal(gguf: Path) -> None:
+async def test_both_routes_continue_and_refuse(gguf: Path) -> None:
     async with served(gguf) as (_, remote):
         whole = await run(remote, job())
         rest = await run(remote, job(PROMPT, whole[0].deltas[0].text))
@@ -62,7 +62,7 @@ async def test_both_routes_a_continuation_and_a_refusal(gguf: Path) -> None:
     assert chat[-1].prompt_tokens > 5  # the template's tokens
 
 
-async def test_a_cancel_frees_the_slot(gguf: Path) -> None:
+async def test_cancel_frees_the_slot(gguf: Path) -> None:
     async with served(gguf) as (llama, remote):
         client = llama._connected
         assert client is not None
@@ -70,6 +70,6 @@ async def test_a_cancel_frees_the_slot(gguf: Path) -> None:
             await anext(outputs)
             assert await client.busy_slots() == 1
         with trio.fail_after(1):
-            while await client.busy_slots():  # noqa: ASYNC110 - llama.cpp tells only who asks
+            while await client.busy_slots():  # noqa: ASYNC110 - llama.cpp sends no event for this
                 await trio.sleep(0.005)
         await wait_until(lambda: "running=0" in repr(remote))

@@ -36,14 +36,14 @@ async def never_ends(hit: Hit) -> None:
     await hit.wait_closed()
 
 
-async def test_an_answer_through_the_gateway() -> None:
+async def test_answer_comes_through_the_gateway() -> None:
     async with upstream(good) as server, local_node(remote(server.url)) as node:
         answer = (await node.client.post("/v1/generate", json={"prompt": "hi", "max_tokens": 4})).json()
     assert (answer["text"], answer["finish_reason"]) == ("".join(WORDS), "length")
     assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
 
 
-async def test_an_interrupted_stream_says_so_and_the_node_stays_well() -> None:
+async def test_interrupted_stream_ends_with_an_error() -> None:
     async with upstream(cut_after_two, good) as server, local_node(remote(server.url)) as node:
         answer = await node.client.post("/v1/generate", json={"prompt": "hi", "max_tokens": 4, "stream": True})
         assert "INTERRUPTED" in answer.text
@@ -52,7 +52,7 @@ async def test_an_interrupted_stream_says_so_and_the_node_stays_well() -> None:
         assert node.incarnations()["node/serving/backends/gpt"] == 1
 
 
-async def test_a_cancel_reaches_the_upstream() -> None:
+async def test_cancel_reaches_the_upstream() -> None:
     async with upstream(never_ends) as server, local_node(remote(server.url)) as node, streamed(node) as stream:
         await wait_until(lambda: bool(server.hits))
         await node.client.delete(f"/v1/streams/{stream.headers['x-request-id']}")
@@ -61,7 +61,7 @@ async def test_a_cancel_reaches_the_upstream() -> None:
         await stream.aread()
 
 
-async def test_a_crash_of_the_backend_asks_no_upstream_a_second_time() -> None:
+async def test_backend_crash_repeats_no_request() -> None:
     async with (
         upstream(never_ends, good) as server,
         local_node(remote(server.url)) as node,
@@ -75,7 +75,7 @@ async def test_a_crash_of_the_backend_asks_no_upstream_a_second_time() -> None:
     assert len(server.hits) == 1
 
 
-async def test_the_command_line_serves_an_upstream() -> None:
+async def test_command_line_serves_an_upstream() -> None:
     async with upstream(good) as server:
         model = f"gpt=openai:{server.url},model=far,key_env=UPSTREAM_TEST_KEY"
         process = NodeProcess("--model", model, "--bind", "127.0.0.1:0", environ={"UPSTREAM_TEST_KEY": "sesame"})

@@ -24,13 +24,13 @@ def event(text: str, tokens: Sequence[int], predicted: int, ended: str | None = 
     return CompletionEvent(text, tokens, predicted, ended)
 
 
-def test_the_last_token_that_is_allowed_finishes_the_answer() -> None:
+def test_last_allowed_token_finishes_the_answer() -> None:
     made = answer(TokenDelta(A, "a"), TokenDelta(A, "a"), TokenDelta(A, "a"))
     assert made.take(event("b", [B], 1)) == [TokenDelta(B, "b")]
     assert made.finish == "length"
 
 
-def test_the_token_that_ends_the_answer_has_no_text_but_carries_what_was_held_back() -> None:
+def test_end_token_carries_the_text_held_back() -> None:
     made = answer(stop=("ab",))
     assert made.take(event("a", [A], 1)) == [TokenDelta(A, "")]
     assert made.take(event("", [END], 2)) == []
@@ -38,19 +38,19 @@ def test_the_token_that_ends_the_answer_has_no_text_but_carries_what_was_held_ba
     assert made.finish == "stop"
 
 
-def test_a_token_without_text_in_the_middle_is_a_token_like_others() -> None:
+def test_token_without_text_is_logged() -> None:
     made = answer()
     assert made.take(event("", [END], 1)) == []
     assert made.take(event("a", [A], 2)) == [TokenDelta(END, ""), TokenDelta(A, "a")]
     assert made.finish is None
 
 
-def test_an_id_that_was_not_sent_is_found_from_the_bytes() -> None:
+def test_missing_id_is_found_from_the_bytes() -> None:
     made = answer()
     assert made.take(event("😀", [TAIL], 2)) == [TokenDelta(HEAD, ""), TokenDelta(TAIL, "😀")]
 
 
-def test_ids_that_the_bytes_leave_open_must_be_asked_for() -> None:
+def test_ambiguous_ids_must_be_asked_for() -> None:
     made = answer()
     assert made.take(event("😀", [6], 3)) == []  # F0 9F|98 and F0|9F 98 both lead to this last byte
     assert made.hidden == 2
@@ -58,7 +58,7 @@ def test_ids_that_the_bytes_leave_open_must_be_asked_for() -> None:
     assert not made.over
 
 
-def test_an_answer_cut_inside_a_character_must_ask_for_its_end() -> None:
+def test_answer_cut_inside_a_character_asks_for_its_end() -> None:
     made = answer(TokenDelta(A, "a"), TokenDelta(A, "a"), TokenDelta(A, "a"))
     assert made.take(event("", [], 1, "limit")) == []
     assert made.hidden == 1
@@ -66,19 +66,19 @@ def test_an_answer_cut_inside_a_character_must_ask_for_its_end() -> None:
     assert made.finish == "length"
 
 
-def test_a_log_with_the_stop_string_in_it_is_finished() -> None:
+def test_log_with_the_stop_string_is_finished() -> None:
     made = answer(TokenDelta(A, ""), TokenDelta(B, ""), stop=("ab",))
     assert made.finish == "stop"
 
 
-def test_made_again_shows_only_what_is_new() -> None:
+def test_answer_made_again_shows_only_new_tokens() -> None:
     made = answer(TokenDelta(A, "a"), TokenDelta(HEAD, ""), again=True)
     assert made.take(event("a", [A], 1)) == []
     assert made.take(event("😀", [TAIL], 3)) == [TokenDelta(TAIL, "😀")]
     assert not made.over
 
 
-def test_made_again_differently_is_noticed_and_shows_nothing() -> None:
+def test_diverged_answer_shows_nothing() -> None:
     made = answer(TokenDelta(A, "a"), again=True)
     assert made.take(event("b", [B], 1)) == []
     assert made.diverged
@@ -86,7 +86,7 @@ def test_made_again_differently_is_noticed_and_shows_nothing() -> None:
     assert made.take(event("b", [B], 1)) == [TokenDelta(B, "b")]
 
 
-def test_made_again_shorter_than_the_log_is_a_divergence() -> None:
+def test_answer_made_again_too_short_is_diverged() -> None:
     made = answer(TokenDelta(A, "a"), TokenDelta(A, "a"), again=True)
     made.take(event("a", [A], 1))
     made.take(event("", [END], 2))

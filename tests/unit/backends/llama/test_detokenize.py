@@ -30,26 +30,24 @@ stops = st.lists(st.text("ab \né😀", min_size=1, max_size=4), max_size=3).map
 
 
 def texts(ids: list[int], stop: tuple[str, ...] = (), *, replay: int = 0) -> list[str]:
-    """The text of each token; the first `replay` of them were fed by someone who took over."""
+    """The text of each token; the first `replay` tokens are fed by a takeover."""
     text = Detokenizer(VOCABULARY, stop)
     return [text.feed(token, last=place == len(ids)) for place, token in enumerate(ids, start=1)][replay:]
 
 
 @given(tokens)
-def test_without_stop_strings_the_texts_add_up_to_the_bytes(ids: list[int]) -> None:
+def test_texts_add_up_to_the_bytes(ids: list[int]) -> None:
     assert "".join(texts(ids)) == b"".join(PIECES[token] for token in ids).decode("utf-8", "replace")
 
 
 @given(tokens, stops, st.data())
-def test_a_takeover_at_any_token_adds_the_same_texts(
-    ids: list[int], stop: tuple[str, ...], data: st.DataObject
-) -> None:
+def test_takeover_at_any_token_adds_the_same_texts(ids: list[int], stop: tuple[str, ...], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(ids)))
     assert texts(ids, stop)[:cut] + texts(ids, stop, replay=cut) == texts(ids, stop)
 
 
 @given(tokens, stops)
-def test_the_text_ends_before_the_first_stop_string_to_be_complete(ids: list[int], stop: tuple[str, ...]) -> None:
+def test_text_ends_before_the_first_complete_stop_string(ids: list[int], stop: tuple[str, ...]) -> None:
     whole, shown = "".join(texts(ids)), "".join(texts(ids, stop))
     assert not any(one in shown for one in stop)
     assert whole.startswith(shown)
@@ -57,23 +55,23 @@ def test_the_text_ends_before_the_first_stop_string_to_be_complete(ids: list[int
         assert shown == whole
 
 
-def test_a_character_belongs_to_the_token_that_completes_it() -> None:
+def test_character_belongs_to_the_token_completing_it() -> None:
     assert texts([6, 7, 1]) == ["", "😀", "a"]
 
 
-def test_an_incomplete_character_at_the_end_becomes_a_replacement_character() -> None:
+def test_incomplete_last_character_is_replaced() -> None:
     assert texts([1, 8]) == ["a", "\N{REPLACEMENT CHARACTER}"]
 
 
 @pytest.mark.parametrize(
     ("pieces", "expected"), [((3, 4), ["", "ab "]), ((1, 2, 5), ["", "", ""])], ids=["not met", "met"]
 )
-def test_a_stop_string_over_several_tokens_is_held_back(pieces: tuple[int, ...], expected: list[str]) -> None:
+def test_stop_string_over_several_tokens_is_held_back(pieces: tuple[int, ...], expected: list[str]) -> None:
     assert texts(list(pieces), ("ab\n",)) == expected
 
 
 @given(st.lists(st.integers(1, len(PIECES) - 1), min_size=1, max_size=3))
-def test_spelling_finds_the_only_way_or_none(ids: list[int]) -> None:
+def test_spell_finds_the_only_way_or_none(ids: list[int]) -> None:
     data = b"".join(PIECES[token] for token in ids)
     ways = [
         way

@@ -1,4 +1,4 @@
-"""What spells a control token is taken out of messages, and put back as text."""
+"""Names of control tokens are taken out of messages, and put back as text."""
 
 import re
 import time
@@ -18,7 +18,7 @@ CONTROLS = ("<|end|>", "<|end|>more", "<s>", "[x]")
         st.lists(st.sampled_from([*CONTROLS, "<|end", "|>", "a", "\ue000q0\ue001", "\ue000q", "[x", "]"])), max_size=3
     )
 )
-def test_all_of_it_comes_back_and_no_control_token_is_left_to_be_read(contents: list[list[str]]) -> None:
+def test_quoted_text_comes_back_without_control_tokens(contents: list[list[str]]) -> None:
     texts = ["".join(pieces) for pieces in contents]
     sheltered = Quoting(CONTROLS).shelter(texts)
     if sheltered is None:
@@ -31,7 +31,7 @@ def test_all_of_it_comes_back_and_no_control_token_is_left_to_be_read(contents: 
     assert found == ["<s>", *["<|end|>"] * (len(texts) - 1)]
 
 
-def test_the_longest_control_token_wins() -> None:
+def test_longest_control_token_wins() -> None:
     sheltered = Quoting(CONTROLS).shelter(["a<|end|>more"])
     assert sheltered is not None
     assert sheltered.quoted == ("<|end|>more",)
@@ -42,15 +42,15 @@ def test_messages_without_control_tokens_are_left_alone() -> None:
     assert Quoting(()).shelter(["<s>"]) is None
 
 
-def test_a_text_that_nearly_spells_thousands_of_tokens_is_read_in_one_pass() -> None:
-    """By processor time, with a bound far above what it takes: tried one after the other they would take a minute."""
+def test_near_matches_are_searched_in_one_pass() -> None:
+    """A search for one token after another would take a minute of processor time."""
     quoting = Quoting([f"<|reserved_{number}|>" for number in range(5000)])
     begun = time.process_time()
     assert quoting.shelter(["<|reserved_" * 25_000]) is None
     assert time.process_time() - begun < 10
 
 
-def test_the_control_tokens_of_a_file() -> None:
+def test_control_tokens_of_a_file() -> None:
     meta = {
         "tokenizer.ggml.tokens": [b"<unk>", b"<s>", b"a", b"<|looks|>", b"<end>", b"<tag>", b""],
         "tokenizer.ggml.token_type": [2, 3, 1, 1, 1, 1, 3],

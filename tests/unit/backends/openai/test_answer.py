@@ -26,12 +26,12 @@ def test_a_chunk_is_a_token() -> None:
     assert answer(["a", "b"]) == ["a", "b"]
 
 
-def test_the_upstreams_count_is_made_up_for() -> None:
+def test_upstream_count_is_matched_by_empty_deltas() -> None:
     assert answer(["ab", "c"], completion_tokens=4) == ["ab", "c", "", ""]
     assert answer(["ab", "c"], completion_tokens=99, room=3) == ["ab", "c", ""]
 
 
-def test_the_last_token_takes_all_that_has_no_room() -> None:
+def test_last_delta_takes_all_the_rest() -> None:
     assert answer(["a", "b", "c", "d"], room=2) == ["a", "bcd"]
     assert answer(["a", "b", "c"], room=1) == ["abc"]
 
@@ -43,7 +43,7 @@ def test_no_part_of_a_stop_string_is_shown() -> None:
 
 
 @given(st.lists(st.text("abE", min_size=1)), st.integers(1, 8), st.sampled_from([(), ("ab",), ("EE", "ba")]))
-def test_the_text_is_the_answers_up_to_a_stop_string(pieces: list[str], room: int, stops: tuple[str, ...]) -> None:
+def test_text_ends_before_a_stop_string(pieces: list[str], room: int, stops: tuple[str, ...]) -> None:
     texts = answer(pieces, room=room, stops=stops)
     whole = "".join(pieces)
     ends = [at for at in map(whole.find, stops) if at >= 0]
@@ -56,7 +56,7 @@ def test_the_text_is_the_answers_up_to_a_stop_string(pieces: list[str], room: in
         assert not any(stop in found for stop in stops)
 
 
-def test_more_text_than_tokens_could_say_is_refused() -> None:
+def test_more_text_than_tokens_can_hold_is_refused() -> None:
     made = UpstreamAnswer((), 2)
     with pytest.raises(TextOverrun):
         made.take(Chunk("x" * 5000))
@@ -73,7 +73,7 @@ STREAM = (
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=20))
-def test_chunks_are_the_same_wherever_the_bytes_are_cut(cuts: list[int]) -> None:
+def test_chunks_are_the_same_in_any_split(cuts: list[int]) -> None:
     reader, places = ChunkReader(), [0, *sorted(cuts), len(STREAM)]
     found = [chunk for a, b in pairwise(places) for chunk in reader.feed(STREAM[a:b])]
     assert found == [
@@ -87,18 +87,18 @@ def test_chunks_are_the_same_wherever_the_bytes_are_cut(cuts: list[int]) -> None
 
 
 @pytest.mark.parametrize("data", [b"[]", b'{"choices":3}', b'"text"', b'{"choices":[{"text":7}]}', b"\xff"])
-def test_what_is_no_chunk_is_an_error(data: bytes) -> None:
+def test_malformed_chunk_is_an_error(data: bytes) -> None:
     with pytest.raises(BadChunk):
         ChunkReader().feed(b"data: " + data + b"\n\n")
 
 
 @pytest.mark.parametrize("error", [{"message": "no"}, "no", {"error": {"message": "no"}}])
-def test_errors_of_any_shape(error: object) -> None:
+def test_errors_are_read_in_any_shape(error: object) -> None:
     chunks = ChunkReader().feed(b"data: " + json.dumps({"error": error}).encode() + b"\n\n")
     assert chunks == [Chunk(error={"message": "no"})]
 
 
-def test_a_line_without_an_end_is_refused() -> None:
+def test_endless_line_is_refused() -> None:
     with pytest.raises(BadChunk, match="longer than"):
         ChunkReader().feed(b"data: " + b"x" * (2 << 20))
 

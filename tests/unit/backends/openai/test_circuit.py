@@ -25,7 +25,7 @@ def opened() -> Circuit:
     return circuit
 
 
-def test_failures_in_a_row_open_it() -> None:
+def test_failures_in_a_row_open_the_circuit() -> None:
     circuit = make()
     circuit.fail(0.0, RNG)
     circuit.succeed()
@@ -36,14 +36,14 @@ def test_failures_in_a_row_open_it() -> None:
     assert (circuit.admits(0.99), circuit.next_at(0.0)) == (False, 1.0)
 
 
-def test_a_trial_is_one_request() -> None:
+def test_trial_is_one_request() -> None:
     circuit = opened()
     assert circuit.admits(1.0)
     assert circuit.take(1.0)
     assert not circuit.admits(1.0)
 
 
-def test_a_trial_that_succeeds_closes_it() -> None:
+def test_successful_trial_closes_the_circuit() -> None:
     circuit = opened()
     circuit.take(1.0)
     circuit.succeed()
@@ -51,7 +51,7 @@ def test_a_trial_that_succeeds_closes_it() -> None:
     assert not circuit.take(1.0)
 
 
-def test_each_trial_that_fails_opens_it_for_longer() -> None:
+def test_each_failed_trial_opens_the_circuit_for_longer() -> None:
     circuit = opened()
     for now, until in ((1.0, 3.0), (3.0, 7.0), (7.0, 11.0)):
         circuit.take(now)
@@ -59,7 +59,7 @@ def test_each_trial_that_fails_opens_it_for_longer() -> None:
         assert circuit.next_at(now) == until
 
 
-def test_a_trial_that_says_nothing_leaves_room_for_the_next() -> None:
+def test_undecided_trial_makes_way_for_another() -> None:
     circuit = opened()
     circuit.take(1.0)
     circuit.give_back()
@@ -67,13 +67,13 @@ def test_a_trial_that_says_nothing_leaves_room_for_the_next() -> None:
     assert circuit.take(1.0)
 
 
-def test_late_failures_of_older_requests_prolong_nothing() -> None:
+def test_failures_of_older_requests_prolong_nothing() -> None:
     circuit = opened()
     circuit.fail(0.9, RNG)
     assert circuit.next_at(0.9) == 1.0
 
 
-def test_a_hold_is_kept_whatever_the_state() -> None:
+def test_hold_is_kept_in_every_state() -> None:
     circuit = make()
     circuit.hold(5.0)
     circuit.hold(3.0)
@@ -82,8 +82,8 @@ def test_a_hold_is_kept_whatever_the_state() -> None:
 
 
 @given(st.lists(st.sampled_from(["take", "ok", "fail", "back", "hold", "later"]), max_size=60))
-def test_it_always_admits_again(events: list[str]) -> None:
-    """Whatever happens, once all trials have ended there is a time from which requests are admitted."""
+def test_circuit_always_admits_again(events: list[str]) -> None:
+    """After any events, once all trials have ended, there is a time from which requests are admitted."""
     circuit, now, trials = make(), 0.0, 0
     for event in events:
         if event == "take" and circuit.admits(now):
@@ -109,7 +109,7 @@ def test_weights_are_shares() -> None:
     assert 2850 < chosen[0] < 3150
 
 
-def test_who_is_open_is_left_out_and_who_is_avoided_comes_last() -> None:
+def test_open_circuits_are_skipped_and_avoided_ones_last() -> None:
     balance = Balance.of([1e6, 1.0, 1e-6])
     balance.circuits[0].hold(10.0)
     assert balance.choose(0.0, RNG, avoid={1}) == 2

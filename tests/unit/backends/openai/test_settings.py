@@ -1,4 +1,4 @@
-"""What `--model openai:…` may say."""
+"""The settings in `--model openai:…`."""
 
 import pytest
 
@@ -35,14 +35,14 @@ def test_several_upstreams(text: str) -> None:
     )
 
 
-def test_a_proxy_and_authorities_belong_to_one_upstream() -> None:
+def test_proxy_and_authorities_belong_to_one_upstream() -> None:
     far = "https://api.example.com/v1,proxy=http://proxy:3128,ca_file=/etc/ca.pem"
     near, through = OpenAISettings.parse(f"http://127.0.0.1:8000/v1|{far}", name="gpt").upstreams
     assert (near.proxy, near.ca_file) == ("", "")
     assert (through.proxy, through.ca_file) == ("http://proxy:3128", "/etc/ca.pem")
 
 
-def test_the_alias_is_the_model_where_none_is_named() -> None:
+def test_alias_is_the_model_where_none_is_named() -> None:
     assert read_model("gpt=openai:http://h/v1") == ModelSpec("gpt", "openai", "http://h/v1")
     assert OpenAISettings.parse("http://h/v1", name="gpt").upstreams[0].model == "gpt"
     assert read_model("openai:http://h/v1,model=meta/llama").name == "meta/llama"
@@ -53,8 +53,8 @@ def test_the_alias_is_the_model_where_none_is_named() -> None:
     [
         ("", "needs a URL"),
         ("model=x", "needs a URL"),
-        ("http://h/v1", "which model"),
-        ("ftp://h/v1,model=x", "no KEY=VALUE"),
+        ("http://h/v1", "names no model"),
+        ("ftp://h/v1,model=x", "nor KEY=VALUE"),
         ("http://:80/v1,model=x", "needs a URL"),
         ("http://h:99999/v1,model=x", "needs a URL"),
         ("http://h/v1?a=b,model=x", "needs a URL"),
@@ -96,5 +96,5 @@ def test_mistakes_are_named(text: str, said: str) -> None:
         ("mypkg:model.gguf", ModelSpec("mypkg:model", "llama", "mypkg:model.gguf")),
     ],
 )
-def test_backends_of_others(text: str, spec: ModelSpec) -> None:
+def test_backends_of_users_are_recognized(text: str, spec: ModelSpec) -> None:
     assert read_model(text, "known") == spec
