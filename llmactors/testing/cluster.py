@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import redis
 import trio
 
 from llmactors.config import as_variables
+from llmactors.testing.host import free_port
 from llmactors.testing.managed_process import ManagedProcess, Role
 from llmactors.testing.proxy import Proxy
 from llmactors.testing.redis_server import RedisServer
@@ -134,7 +134,7 @@ class Cluster:
     async def _start(self, nursery: trio.Nursery) -> None:
         settings = self.settings
         for number in range(settings.gateways):
-            bind = f"127.0.0.1:{_free_port()}"
+            bind = f"127.0.0.1:{free_port()}"
             more = ("--bind", bind, *settings.gateway_arguments)
             self.gateways.append(await self._member(nursery, "gateway", number, more))
         for number in range(settings.workers):
@@ -162,9 +162,3 @@ class Cluster:
             self.settings.module,
             python=self.settings.python,
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -14,7 +14,7 @@ from typing import Literal, Self
 import attrs
 import trio
 
-from llmactors.testing.node import children_of
+from llmactors.testing.host import children_of
 
 Role = Literal["gateway", "worker"]
 

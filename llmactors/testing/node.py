@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import IO, Any, Self
 
 import attrs
@@ -138,11 +137,3 @@ class NodeProcess:
         errors = self._errors.fileno()
         # `seek` would also move the position at which the process writes.
         return os.pread(errors, os.fstat(errors).st_size, 0).decode()
-
-
-def children_of(pid: int) -> list[int]:
-    """The pids of the children of a process. Works on Linux only."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
-    return found

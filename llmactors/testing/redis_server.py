@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,7 @@ from typing import IO, Self
 import redis
 
 from llmactors.redislink.binary import any_server_binary
+from llmactors.testing.host import free_port
 
 _START_S = 60.0
 _POLL_S = 0.01
@@ -51,7 +51,7 @@ class RedisServer:
     def __enter__(self) -> Self:
         self._directory = tempfile.mkdtemp(prefix="llmactors-redis-")
         self._log = (Path(self._directory) / "log").open("wb")
-        self.port = _free_port()
+        self.port = free_port()
         try:
             self.start()
         except BaseException:
@@ -133,9 +133,3 @@ def redis_server(binary: str | None = None, **options: str) -> Iterator[RedisSer
     """Runs a server until the block ends."""
     with RedisServer(binary, **options) as server:
         yield server
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,9 +7,8 @@ import pytest
 import trio
 
 from llmactors.actors.errors import MisuseError
-from llmactors.backends.mock.oracle import mock_text
-from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+from tests.support.oracle import oracle
 from tests.support.streams import StreamRecord, read_stream, read_stubbornly
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
@@ -24,10 +23,6 @@ ACTORS = [
     "node/serving/batcher:mock",
     "node/serving/gateway",
 ]
-
-
-def oracle(prompt: str, max_tokens: int = TOKENS) -> str:
-    return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
 
 
 async def stream_into(records: dict[str, StreamRecord], node: LocalNode, prompt: str) -> None:
@@ -55,7 +50,7 @@ async def test_actor_crash_loses_no_token_and_restarts_only_that_actor(path: str
                 await node.wait_running(path, before[path] + crash)
 
         assert {prompt: record.text for prompt, record in records.items()} == {
-            f"stream {number}": oracle(f"stream {number}") for number in range(STREAMS)
+            f"stream {number}": oracle(f"stream {number}", TOKENS) for number in range(STREAMS)
         }
         assert {record.end_event for record in records.values()} == {"done"}
         assert node.incarnations() == {**before, path: before[path] + 2}
@@ -79,7 +74,7 @@ async def test_random_actor_crashes_lose_no_token(seed: int) -> None:
 
         for number in range(STREAMS):
             record = records[f"stream {number}"]
-            assert record.text == oracle(f"stream {number}")[: len(record.text)]
+            assert record.text == oracle(f"stream {number}", TOKENS)[: len(record.text)]
             assert record.end_event == "done" or (record.end or {})["error"]["code"] == "POISONED"
         statistics = await node.node.ledger.statistics()
         assert statistics.accepted_total == statistics.ended_total >= STREAMS
@@ -101,7 +96,7 @@ async def test_request_that_crashes_backends_is_poisoned_alone() -> None:
         assert poison.end["error"]["code"] == "POISONED"
         assert poison.text == oracle("the poison one", 4)
         assert {prompt: record.text for prompt, record in records.items()} == {
-            prompt: oracle(prompt) for prompt in records
+            prompt: oracle(prompt, TOKENS) for prompt in records
         }
         backend = "node/serving/backends/mock"
         # The request crashes two backends in a batch, and up to three more until it runs alone.
@@ -141,6 +136,6 @@ async def test_hung_backend_makes_node_unready_and_is_restarted() -> None:
             assert status == 503
             assert problems["model:mock"].startswith("stalled")
 
-        assert records["hang"].text == oracle("hang")
+        assert records["hang"].text == oracle("hang", TOKENS)
         assert await ready() == (200, {})
         assert node.incarnations()["node/serving/backends/mock"] == 2

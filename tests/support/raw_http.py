@@ -86,3 +86,12 @@ class RawExchange:
             if event is not h11.NEED_DATA:
                 return event
             self._machine.receive_data(await self.stream.receive_some())
+
+
+async def read_to_end(stream: trio.SocketStream) -> bytes:
+    """Everything that a server sends until it closes the connection, within 10 s."""
+    pieces = []
+    with trio.fail_after(10):
+        while piece := await stream.receive_some():
+            pieces.append(bytes(piece))
+    return b"".join(pieces)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from llmactors.backends.mock.oracle import mock_text
-from llmactors.messages import GenerateRequest
 from llmactors.testing.node import NodeProcess
+from tests.support.oracle import oracle
 
 pytestmark = pytest.mark.integration
 
@@ -33,10 +32,6 @@ def node() -> Iterator[NodeProcess]:
     with NodeProcess("--model", "mock:step_ms=2", "--bind", "127.0.0.1:0") as process:
         process.wait_ready()
         yield process
-
-
-def oracle(prompt: str, max_tokens: int) -> str:
-    return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
 
 
 @pytest.mark.parametrize("transport", [(), ("--ws",)], ids=["sse", "websocket"])

@@ -17,6 +17,7 @@ from llmactors.actors import ActorSpec, Backoff, Restart, SupervisorSpec, Tree
 from llmactors.actors.errors import StartFailed
 from llmactors.cluster import parent_death
 from llmactors.cluster.child import ChildActor, ChildSpec, EndOrderly
+from llmactors.testing.host import is_alive
 from llmactors.testing.node import wait_until
 
 pytestmark = pytest.mark.integration
@@ -70,19 +71,12 @@ async def child(program: str, *, grace_s: float = 5.0) -> AsyncIterator[tuple[Se
         tree.stop()
 
 
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 async def test_child_starts_when_ready_and_ends_with_the_tree() -> None:
     async with child(POLITE) as (seen, _):
         assert seen.ready == ["ready now"]
         await wait_until(lambda: seen.lines == ["hello"])
-        assert lives(seen.pid)
-    assert not lives(seen.pid)
+        assert is_alive(seen.pid)
+    assert not is_alive(seen.pid)
     assert len(seen.actor) == 1
 
 
@@ -90,7 +84,7 @@ async def test_killed_child_is_restarted() -> None:
     async with child(POLITE) as (seen, spec):
         os.kill(seen.pid, signal.SIGKILL)
         await wait_until(lambda: len(seen.ready) == 2)
-        assert lives(seen.pid)
+        assert is_alive(seen.pid)
         assert "c1 was killed by SIGKILL: hello" in str(spec.ref.life.last_exit)
 
 
@@ -105,7 +99,7 @@ async def test_child_with_exit_code_0_is_not_restarted() -> None:
 async def test_child_told_to_end_is_not_restarted_after_exit_code_3() -> None:
     async with child(POLITE.replace("exit(0)", "exit(3)")) as (seen, spec):
         await spec.ref.ask(EndOrderly())
-        assert not lives(seen.pid)
+        assert not is_alive(seen.pid)
         await trio.sleep(0.3)
         assert len(seen.actor) == 1
 
@@ -113,7 +107,7 @@ async def test_child_told_to_end_is_not_restarted_after_exit_code_3() -> None:
 async def test_child_that_ignores_sigterm_is_killed_after_its_grace() -> None:
     async with child(DEAF, grace_s=0.2) as (seen, _):
         began = trio.current_time()
-    assert not lives(seen.pid)
+    assert not is_alive(seen.pid)
     assert 0.2 <= trio.current_time() - began < 3
 
 
@@ -140,6 +134,6 @@ def test_child_dies_with_its_parent() -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         parent.kill()
-        while lives(pid):
+        while is_alive(pid):
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -17,6 +16,7 @@ from llmactors.backends.mock.oracle import mock_text
 from llmactors.http.sse_reader import SseReader
 from llmactors.messages import ChatMessage, GenerateRequest
 from llmactors.redislink.names import LedgerKey, RedisNames
+from llmactors.testing.node import wait_until
 from tests.conftest import Figures
 from tests.integration.cluster.conftest import Cluster
 from tests.support.leaving import CHAT_JSON, CHAT_STREAM, JSON, SOCKET, STREAM, Route, Way
@@ -30,12 +30,6 @@ MOST_STEPS = 5
 GRACE_S = 0.2
 LONG = 4000
 NAMES = RedisNames("main")
-
-
-async def until(condition: Callable[[], object], within_s: float = 20.0) -> None:
-    with trio.fail_after(within_s):
-        while not condition():  # noqa: ASYNC110 - other processes decide
-            await trio.sleep(0.005)
 
 
 @attrs.frozen
@@ -78,7 +72,7 @@ CELLS = [
 async def test_disconnect_ends_request_and_frees_slot_over_redis(cluster: Cluster, figures: Figures) -> None:
     url = cluster.gateway("g1", "--resume-grace-s", str(GRACE_S)).wait_ready()
     metrics = cluster.worker("w1", model=f"mock=mock:slots=1,step_ms={STEP_MS}").wait_ready()
-    await until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+    await wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, within_s=20)
     async with httpx.AsyncClient(base_url=url, timeout=20) as http:
         with cluster.server.client() as client:
             for cell in CELLS:
@@ -88,15 +82,15 @@ async def test_disconnect_ends_request_and_frees_slot_over_redis(cluster: Cluste
 async def _go(seen: Observer, http: httpx.AsyncClient, metrics: str, route: Route, way: Way, figures: Figures) -> None:
     url, prompt, made = str(http.base_url), f"{route.name} {way.value}", tokens_made(metrics)
     async with route.open(url, prompt, LONG) as client:
-        await until(lambda: seen.ids(prompt))
+        await wait_until(lambda: bool(seen.ids(prompt)), within_s=20)
         [request_id] = seen.ids(prompt)
-        await until(lambda: seen.logged(request_id) >= 2)
+        await wait_until(lambda: seen.logged(request_id) >= 2, within_s=20)
         async with STREAM.open(url, f"waits for {prompt}", LONG) as waiting:
-            await until(lambda: seen.ids(f"waits for {prompt}"))
+            await wait_until(lambda: bool(seen.ids(f"waits for {prompt}")), within_s=20)
             [next_id] = seen.ids(f"waits for {prompt}")
             due = trio.current_time() + (GRACE_S if route.survives and way is not Way.CANCEL else 0.0)
             await client.leave(way, request_id)
-            await until(lambda: seen.field(request_id, "st") == b"e")
+            await wait_until(lambda: seen.field(request_id, "st") == b"e", within_s=20)
             ended = trio.current_time()
             assert ended >= due, prompt
             figures("cancelled over a cluster after (ms)", prompt, round((ended - due) * 1000))
@@ -152,7 +146,7 @@ async def test_idempotency_key_is_one_request_over_all_gateways(cluster: Cluster
     one, other = first.wait_ready(), second.wait_ready()
     cluster.worker("w1", model=f"mock=mock:slots=64,step_ms={STEP_MS}").wait_ready()
     for url in (one, other):
-        await until(lambda url=url: httpx.get(f"{url}/readyz").status_code == 200)  # type: ignore[misc]
+        await wait_until(lambda url=url: httpx.get(f"{url}/readyz").status_code == 200, within_s=20)  # type: ignore[misc]
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=30, limits=limits) as http:
         with cluster.server.client() as client:
@@ -167,7 +161,7 @@ async def test_idempotency_key_is_one_request_over_all_gateways(cluster: Cluster
             for path, body in ASKS:
                 key = {"Idempotency-Key": f"{path} {bool(body.get('stream'))}"}
                 exchanges.append(await RawExchange.open(one, "POST", path, body=body, headers=key, read_head=False))
-            await until(lambda: seen.count("accepted_total") == accepted + len(ASKS))
+            await wait_until(lambda: seen.count("accepted_total") == accepted + len(ASKS), within_s=20)
             first.process.send_signal(signal.SIGKILL)
             answers: dict[int, str] = {}
 

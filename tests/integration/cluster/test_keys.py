@@ -1,8 +1,6 @@
 """Keys in Redis: made once, known at every gateway, ended at every gateway."""
 
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -20,6 +18,7 @@ from llmactors.redislink import RedisLink
 from llmactors.redislink.names import RedisNames
 from llmactors.testing.redis_server import RedisServer
 from tests.integration.cluster.conftest import Cluster
+from tests.support.waiting import soon
 
 pytestmark = pytest.mark.integration
 
@@ -42,13 +41,6 @@ class Operator:
     def types(self, *arguments: str) -> str:
         assert run([*arguments, "--redis", self._server.url]) == 0
         return self._output.readouterr().out.strip()
-
-
-def soon(condition: Callable[[], bool], within_s: float) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen within {within_s} s"
-        time.sleep(0.02)
 
 
 def ask(url: str, key: str) -> httpx.Response:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from llmactors.messages import GenerateRequest
 from llmactors.testing.node import NodeProcess
 from llmactors.testing.redis_server import RedisServer, redis_server
 from tests.integration.cluster.conftest import Cluster
+from tests.support.waiting import soon
 
 pytestmark = pytest.mark.integration
 
@@ -32,13 +33,6 @@ def llmactors(*arguments: str, **environ: str) -> subprocess.CompletedProcess[st
         check=False,
         env={**os.environ, "COLUMNS": "200", **environ},
     )
-
-
-def soon(condition: Callable[[], bool], within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 class Stream(threading.Thread):

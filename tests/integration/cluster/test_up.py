@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from llmactors.testing.node import children_of
+from llmactors.testing.host import children_of, is_alive
 
 pytestmark = pytest.mark.integration
 
@@ -72,13 +72,6 @@ def up(tmp_path: Path) -> Iterator[Up]:
         running.process.wait()
 
 
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def answers(url: str) -> bool:
     try:
         answer = httpx.post(f"{url}/v1/generate", json={"prompt": "hi", "max_tokens": 3}, timeout=10)
@@ -104,7 +97,7 @@ def test_up_serves_restarts_killed_processes_and_ends_in_order(up: Up) -> None:
     last = up.children()
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(30) == 0
-    assert not any(map(lives, last.values()))
+    assert not any(map(is_alive, last.values()))
     order = [up.err.index(text) for text in ("g1 | ", *OWN_PHASES)]
     assert order == sorted(order)
     assert "Traceback" not in up.err
@@ -117,7 +110,7 @@ def test_no_process_outlives_a_killed_up(up: Up) -> None:
     up.process.kill()
     up.process.wait()
     deadline = time.monotonic() + 10
-    while any(map(lives, children.values())):
+    while any(map(is_alive, children.values())):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

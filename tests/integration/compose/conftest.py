@@ -7,12 +7,12 @@ network reaches no package index, `BUILD_NETWORK=host` builds on the network of 
 import os
 import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from llmactors.testing.host import free_port
 from tests.integration.compose.stack import Stack, engine_answers
 
 ROOT = Path(__file__).parents[3]
@@ -26,13 +26,6 @@ def compose_command() -> list[str] | None:
         if shutil.which(command[0]) and engine_answers([*command, "version"]):
             return command
     return None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,7 @@
 
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -12,6 +11,7 @@ import msgspec
 
 from llmactors.http.sse_reader import SseReader
 from tests.support.streams import StreamRecord
+from tests.support.waiting import soon
 
 SERVICES = {"valkey": 1, "worker": 2, "gateway-1": 1, "gateway-2": 1, "prometheus": 1}
 """The number of containers of each service."""
@@ -23,14 +23,6 @@ def engine_answers(command: Sequence[str]) -> bool:
         return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
-
-
-def soon(condition: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
-    """Waits until `condition` holds, and fails after `within_s`."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
-        time.sleep(0.1)
 
 
 @attrs.frozen
@@ -69,7 +61,7 @@ class Stack:
         return found
 
     def wait_healthy(self) -> None:
-        soon(lambda: not self.unhealthy(), "all containers healthy", within_s=120)
+        soon(lambda: not self.unhealthy(), 120, what="that all containers are healthy")
 
     def url(self, service: str, port: str) -> str:
         return f"http://127.0.0.1:{self.environ[port]}"
@@ -92,7 +84,7 @@ class OpenStream(threading.Thread):
         self.record = StreamRecord()
         self.failure: BaseException | None = None
         self.start()
-        soon(lambda: len(self.record.texts) > 3 or not self.is_alive(), "the stream begins")
+        soon(lambda: len(self.record.texts) > 3 or not self.is_alive(), 60, what="that the stream begins")
 
     def run(self) -> None:
         body = {"prompt": self.prompt, "max_tokens": self.max_tokens, "stream": True}

@@ -5,9 +5,9 @@ import time
 import httpx
 import pytest
 
-from llmactors.backends.mock.oracle import mock_text
-from llmactors.messages import GenerateRequest
-from tests.integration.compose.stack import OpenStream, Stack, soon
+from tests.integration.compose.stack import OpenStream, Stack
+from tests.support.oracle import oracle
+from tests.support.waiting import soon
 
 # The first test builds the image and starts the stack.
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
@@ -20,21 +20,17 @@ for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
 """
 
 
-def answer(prompt: str, max_tokens: int) -> str:
-    return mock_text(GenerateRequest(id="any", model="mock", prompt=prompt, max_tokens=max_tokens))
-
-
 def ended_whole(stream: OpenStream) -> None:
     """Asserts that a stream ended with `done` and the right text. `StreamRecord` has checked the seq of every event."""
     record = stream.whole()
     assert record.end_event == "done", record.end
-    assert record.text == answer(stream.prompt, stream.max_tokens)
+    assert record.text == oracle(stream.prompt, stream.max_tokens)
 
 
 def served_anew(url: str) -> None:
     reply = httpx.post(f"{url}/v1/generate", json={"prompt": "a new one", "max_tokens": 8}, timeout=30)
     assert reply.status_code == 200, reply.text
-    assert reply.json()["text"] == answer("a new one", 8)
+    assert reply.json()["text"] == oracle("a new one", 8)
 
 
 def test_killed_worker_container_loses_no_token(stack: Stack) -> None:
@@ -64,7 +60,7 @@ def test_engine_restarts_a_crashed_worker(stack: Stack) -> None:
     stream = OpenStream(stack.gateways[0], "crash", 300)
     stack.docker("exec", crashing, "python", "-c", KILL_NODE, check=False)
     ended_whole(stream)
-    soon(lambda: stack.inspect(crashing)["RestartCount"] > before, "the engine restarts the container")
+    soon(lambda: stack.inspect(crashing)["RestartCount"] > before, 60, what="the engine restarts the container")
     stack.wait_healthy()
 
 
@@ -73,7 +69,7 @@ def test_killed_ledger_keeps_all_it_acknowledged(stack: Stack) -> None:
     stack.compose("kill", "valkey")
     stack.compose("start", "valkey")
     ended_whole(stream)
-    soon(lambda: httpx.get(f"{stack.gateways[1]}/readyz").is_success, "ready again")
+    soon(lambda: httpx.get(f"{stack.gateways[1]}/readyz").is_success, 60, what="ready again")
     served_anew(stack.gateways[1])
 
 
@@ -95,7 +91,7 @@ def test_prometheus_scrapes_every_node(stack: Stack) -> None:
         return sorted((target["labels"]["job"], target["health"]) for target in found)
 
     whole = [("gateway", "up")] * 2 + [("prometheus", "up")] + [("worker", "up")] * 2
-    soon(lambda: targets() == whole, "every target is up")
+    soon(lambda: targets() == whole, 60, what="every target is up")
 
 
 def test_containers_run_without_privileges(stack: Stack) -> None:

@@ -13,7 +13,7 @@ import trio
 
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.testing.node import LocalNode, local_node, mock_model
-from tests.support.raw_http import RawExchange
+from tests.support.raw_http import RawExchange, read_to_end
 from tests.support.streams import read_stream
 
 pytestmark = pytest.mark.integration
@@ -296,11 +296,3 @@ async def test_body_slower_than_the_limit_is_408(monkeypatch: pytest.MonkeyPatch
 
         assert answer.startswith(b"HTTP/1.1 408")
         assert b'"REQUEST_TIMEOUT"' in answer
-
-
-async def read_to_end(stream: trio.SocketStream) -> bytes:
-    pieces = []
-    with trio.fail_after(10):
-        while piece := await stream.receive_some():
-            pieces.append(bytes(piece))
-    return b"".join(pieces)

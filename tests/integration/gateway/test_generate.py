@@ -6,17 +6,12 @@ import httpx
 import pytest
 import trio
 
-from llmactors.backends.mock.oracle import mock_text
-from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+from tests.support.oracle import oracle
 from tests.support.raw_http import RawExchange
 from tests.support.streams import StreamRecord, follow, read_stream, read_until
 
 pytestmark = pytest.mark.integration
-
-
-def oracle(prompt: str, max_tokens: int) -> str:
-    return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
 
 
 async def test_json_answer_has_the_documented_shape() -> None:

@@ -12,12 +12,11 @@ import httpx
 import pytest
 import trio
 
-from llmactors.backends.mock.oracle import mock_text
 from llmactors.http.server import ServerSettings
 from llmactors.http.sse_reader import SseReader
-from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
-from tests.support.raw_http import RawExchange
+from tests.support.oracle import oracle
+from tests.support.raw_http import RawExchange, read_to_end
 from tests.support.streams import CUTS, StreamRecord, follow, read_stream, read_until
 
 pytestmark = pytest.mark.integration
@@ -27,10 +26,6 @@ NothingLeft = Callable[[LocalNode], AbstractAsyncContextManager[None]]
 FLOOD_TOKENS = 5000
 FLOOD = {"prompt": "flood", "max_tokens": FLOOD_TOKENS, "stream": True}
 """About 500 kB of events, as fast as they can be made."""
-
-
-def oracle(prompt: str, max_tokens: int) -> str:
-    return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
 
 
 @contextlib.asynccontextmanager
@@ -66,14 +61,6 @@ def record_of(answer: bytes) -> StreamRecord:
     return record
 
 
-async def read_all(stream: trio.SocketStream) -> bytes:
-    pieces = []
-    with trio.fail_after(10):
-        while piece := await stream.receive_some():
-            pieces.append(bytes(piece))
-    return b"".join(pieces)
-
-
 async def wait_cut(node: LocalNode) -> None:
     """Until the node has given up its one client."""
     with trio.fail_after(10):
@@ -105,7 +92,7 @@ async def test_client_that_accepts_no_bytes_is_cut_after_write_s(nothing_left: N
         await wait_until(lambda: is_running(node))
         await wait_until(lambda: not is_running(node))
         with pytest.raises(trio.BrokenResourceError):
-            await read_all(stream)
+            await read_to_end(stream)
 
 
 async def test_cut_client_returns_for_the_rest() -> None:
@@ -117,7 +104,7 @@ async def test_cut_client_returns_for_the_rest() -> None:
             record = record_of(received)
             await wait_cut(node)
             with pytest.raises(trio.BrokenResourceError):
-                await read_all(stream)
+                await read_to_end(stream)
 
         await read_stream(node.url, {}, record)
         assert record.text == oracle("flood", FLOOD_TOKENS)

@@ -12,9 +12,8 @@ import pytest
 import trio
 import trio_websocket
 
-from llmactors.backends.mock.oracle import mock_text
-from llmactors.messages import GenerateRequest
 from llmactors.testing.node import NodeProcess
+from tests.support.oracle import oracle
 from tests.support.raw_http import RawExchange
 from tests.support.streams import CUTS, StreamRecord, follow, read_stream
 
@@ -23,10 +22,6 @@ pytestmark = pytest.mark.integration
 LONG = {"prompt": "long", "max_tokens": 8000}
 """Much longer than any drain."""
 SHORT = {"prompt": "short", "max_tokens": 60}
-
-
-def oracle(prompt: str, max_tokens: int) -> str:
-    return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
 
 
 @contextlib.asynccontextmanager

@@ -11,18 +11,13 @@ import pytest
 import trio
 import trio_websocket
 
-from llmactors.backends.mock.oracle import mock_text
-from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+from tests.support.oracle import oracle
 from tests.support.streams import read_stream
 
 pytestmark = pytest.mark.integration
 
 NothingLeft = Callable[[LocalNode], AbstractAsyncContextManager[None]]
-
-
-def oracle(prompt: str, max_tokens: int) -> str:
-    return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
 
 
 class Client:

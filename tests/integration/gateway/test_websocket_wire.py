@@ -26,6 +26,7 @@ from wsproto.events import (
 from wsproto.extensions import PerMessageDeflate
 
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+from tests.support.raw_http import read_to_end
 
 pytestmark = pytest.mark.integration
 
@@ -107,14 +108,6 @@ async def tight_node(**settings: Any) -> AsyncIterator[LocalNode]:
     async with local_node(**settings) as node:
         node.node.listening.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         yield node
-
-
-async def read_to_end(stream: trio.SocketStream) -> bytes:
-    pieces = []
-    with trio.fail_after(10):
-        while piece := await stream.receive_some():
-            pieces.append(bytes(piece))
-    return b"".join(pieces)
 
 
 async def test_wrong_key_is_refused_during_the_handshake(nothing_left: NothingLeft) -> None:

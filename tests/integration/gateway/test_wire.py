@@ -9,18 +9,13 @@ import h11
 import pytest
 import trio
 
-from llmactors.backends.mock.oracle import mock_text
 from llmactors.http.connection import ConnectionSettings
-from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+from tests.support.oracle import oracle
 
 pytestmark = pytest.mark.integration
 
 NothingLeft = Callable[[LocalNode], AbstractAsyncContextManager[None]]
-
-
-def oracle(prompt: str, max_tokens: int = 3) -> str:
-    return mock_text(GenerateRequest(id="", model="mock", prompt=prompt, max_tokens=max_tokens))
 
 
 def request(
@@ -80,12 +75,12 @@ async def test_two_requests_in_one_packet_are_answered_in_order(nothing_left: No
         async with wire.stream:
             await wire.stream.send_all(request("one") + request("two") + b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
 
-            assert await wire.text() == oracle("one")
-            assert await wire.text() == oracle("two")
+            assert await wire.text() == oracle("one", 3)
+            assert await wire.text() == oracle("two", 3)
             assert (await wire.answer("GET"))[1] == b'{"status":"ok"}'
             # The connection goes on after it.
             await wire.stream.send_all(request("three"))
-            assert await wire.text() == oracle("three")
+            assert await wire.text() == oracle("three", 3)
 
 
 async def test_pipelined_stream_ends_before_the_next_answer(nothing_left: NothingLeft) -> None:
@@ -96,7 +91,7 @@ async def test_pipelined_stream_ends_before_the_next_answer(nothing_left: Nothin
             head, body = await wire.answer()
 
             assert (head.status_code, body.count(b"event: token"), body.count(b"event: done")) == (200, 3, 1)
-            assert await wire.text() == oracle("two")
+            assert await wire.text() == oracle("two", 3)
 
 
 async def test_disconnect_with_a_pipelined_request_is_noticed(nothing_left: NothingLeft) -> None:
@@ -114,7 +109,7 @@ async def test_request_sent_byte_by_byte_is_answered(nothing_left: NothingLeft) 
         async with wire.stream:
             for byte in request("slowly"):
                 await wire.stream.send_all(bytes([byte]))
-            assert await wire.text() == oracle("slowly")
+            assert await wire.text() == oracle("slowly", 3)
 
 
 async def test_expect_100_continue_gets_100(nothing_left: NothingLeft) -> None:
@@ -125,7 +120,7 @@ async def test_expect_100_continue_gets_100(nothing_left: NothingLeft) -> None:
             await wire.stream.send_all(head + b"\r\n\r\n")
             assert (await wire.stream.receive_some()).startswith(b"HTTP/1.1 100 ")
             await wire.stream.send_all(body)
-            assert await wire.text() == oracle("polite")
+            assert await wire.text() == oracle("polite", 3)
 
 
 async def test_chunked_request_body_is_read(nothing_left: NothingLeft) -> None:
@@ -136,7 +131,7 @@ async def test_chunked_request_body_is_read(nothing_left: NothingLeft) -> None:
             for piece in (b'{"prompt":', b'"in pieces",', b'"max_tokens":3}'):
                 await wire.stream.send_all(b"%x;extension=1\r\n%b\r\n" % (len(piece), piece))
             await wire.stream.send_all(b"0\r\ntrailer: x\r\n\r\n")
-            assert await wire.text() == oracle("in pieces")
+            assert await wire.text() == oracle("in pieces", 3)
 
 
 @pytest.mark.parametrize("keep_alive", [False, True])
@@ -146,7 +141,7 @@ async def test_http_1_0_request_is_answered_and_closed(keep_alive: bool, nothing
         async with wire.stream:
             data = request("old", head="connection: keep-alive\r\n" if keep_alive else "")
             await wire.stream.send_all(data.replace(b"HTTP/1.1", b"HTTP/1.0"))
-            assert await wire.text() == oracle("old")
+            assert await wire.text() == oracle("old", 3)
             await wire.wait_closed()
 
 
@@ -165,7 +160,7 @@ async def test_connection_close_header_closes(nothing_left: NothingLeft) -> None
         wire = await connect(node)
         async with wire.stream:
             await wire.stream.send_all(request("bye", head="connection: close\r\n"))
-            assert await wire.text() == oracle("bye")
+            assert await wire.text() == oracle("bye", 3)
             await wire.wait_closed()
 
 
@@ -175,7 +170,7 @@ async def test_absolute_and_escaped_targets_are_served() -> None:
         async with wire.stream:
             for target in ("http://other.example/v1/generate", "HTTP://[::1]:80/v1/generate", "/v1/gener%61te"):
                 await wire.stream.send_all(request("elsewhere", target=target))
-                assert await wire.text() == oracle("elsewhere")
+                assert await wire.text() == oracle("elsewhere", 3)
 
 
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/models", "/v1/tree", "/livez", "/nowhere"])
@@ -198,7 +193,7 @@ async def test_methods_are_case_sensitive() -> None:
             await wire.stream.send_all(b"head /livez HTTP/1.1\r\nhost: x\r\n\r\n" + request("next"))
             head, body = await wire.answer("GET")
             assert len(body) == int(dict(head.headers)[b"content-length"])
-            assert await wire.text() == oracle("next")
+            assert await wire.text() == oracle("next", 3)
             await wire.stream.send_all(request("none").replace(b"POST", b"post"))
             head, _ = await wire.answer()
             assert (head.status_code, dict(head.headers)[b"allow"]) == (405, b"POST, OPTIONS")
@@ -211,7 +206,7 @@ async def test_upgrade_to_http_2_is_ignored(nothing_left: NothingLeft) -> None:
             head = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
             for prompt in ("one", "two"):
                 await wire.stream.send_all(request(prompt, head=head))
-                assert await wire.text() == oracle(prompt)
+                assert await wire.text() == oracle(prompt, 3)
 
 
 GARBAGE = {
@@ -295,7 +290,7 @@ async def test_garbage_after_a_request_does_not_spoil_its_answer(nothing_left: N
         wire = await connect(node)
         async with wire.stream:
             await wire.stream.send_all(request("good") + b"\x00garbage\r\n\r\n")
-            assert await wire.text() == oracle("good")
+            assert await wire.text() == oracle("good", 3)
             head, _ = await wire.answer()
             assert head.status_code == 400
             await wire.wait_closed()

@@ -1,7 +1,6 @@
 """Logging in, TLS, Unix sockets, and the one clear line where it fails at the first connect."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -14,6 +13,7 @@ import trio
 from llmactors.errors import OperatorError
 from llmactors.redislink import LinkSettings, RedisLink
 from llmactors.redislink.errors import AccessDenied
+from llmactors.testing.host import free_port
 from llmactors.testing.redis_server import RedisServer, redis_server
 
 pytestmark = pytest.mark.integration
@@ -28,12 +28,6 @@ async def _fails(url: str, settings: LinkSettings) -> str:
     assert "\n" not in caught.value.message
     assert "s3cret" not in caught.value.message
     return caught.value.message
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_password_is_needed_and_must_be_right(binary: str, running: Running, quick: LinkSettings) -> None:
@@ -72,7 +66,7 @@ async def test_a_unix_socket(binary: str, tmp_path: Path, running: Running, quic
 
 
 async def test_nobody_there(quick: LinkSettings) -> None:
-    port = _free_port()
+    port = free_port()
     assert await _fails(f"redis://127.0.0.1:{port}", quick) == (
         f"cannot connect to Redis at 127.0.0.1:{port}: Connection refused"
     )
@@ -100,7 +94,7 @@ async def test_it_waits_for_a_server_that_is_late(server: RedisServer, running: 
         assert await link.call("PING") == b"PONG"
         nursery.cancel_scope.cancel()
     impatient = attrs.evolve(quick, wait_for_server_s=0.2)
-    assert "refused" in await _fails(f"redis://127.0.0.1:{_free_port()}", impatient)
+    assert "refused" in await _fails(f"redis://127.0.0.1:{free_port()}", impatient)
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +119,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tls_server(binary: str, certificates: Path) -> Iterator[tuple[RedisServer, int]]:
     """A server that also listens for TLS, and that port."""
-    tls_port = _free_port()
+    tls_port = free_port()
     server = RedisServer(
         binary,
         appendfsync="no",
