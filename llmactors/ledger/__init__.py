@@ -1,15 +1,16 @@
-"""Requests, leases and token logs: the only truth about what was asked and what was answered.
+"""Requests, leases and token logs: the only record of what clients asked and what workers answered.
 
-`contract` says what a ledger promises; `MemoryLedger` keeps the promise within one process. A gateway submits,
-follows and cancels; a worker beats, claims, appends and finishes; anyone reaps. Each accepted request gets exactly
-one terminal event, as the last entry of its log, whoever of these dies in between.
+A gateway submits, follows and cancels requests. A worker beats, claims, appends and finishes. Any node reaps. An
+operator looks at queues and dead letters. Each accepted request gets exactly one terminal event, as the last entry of
+its log, whichever of these processes dies.
 
 contract, values        the operations; what they take and answer
 request_size, settings  how large a request is; the bounds and times
 memory, redis/          the ledgers: in one process; over Redis, for many
 core/                   the pure parts: state changes, queue, leases, logs
 actor                   ends what is overdue
-follower, news          how a reader learns that a log grew, and a worker that there is work
+follower                a reader's position in a log
+change_signal           wakes a worker when there is work
 """
 
 from llmactors.ledger.contract import Follower, Ledger

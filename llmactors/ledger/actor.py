@@ -1,4 +1,4 @@
-"""The actor that keeps a ledger tidy: it reaps what is overdue."""
+"""The actor that ends overdue requests and leases."""
 
 import contextlib
 
@@ -10,9 +10,9 @@ from llmactors.ledger.contract import Ledger
 
 
 class ReaperActor(Actor):
-    """Reaps every `every_s` seconds. Any number of these may run beside each other, on any node.
+    """Calls `Ledger.reap` every `every_s` seconds. Any number of these actors may run, on any node.
 
-    With its default what nobody reads any more, and what is late, has lost its slot within 100 ms.
+    With the default, a request without a reader or past its deadline frees its slot within 100 ms of its time.
     """
 
     def __init__(self, ledger: Ledger, *, every_s: float = 0.05) -> None:
@@ -24,6 +24,6 @@ class ReaperActor(Actor):
 
     async def _reap(self) -> None:
         while True:
-            with contextlib.suppress(Unavailable):  # what is overdue can wait until the ledger is back
+            with contextlib.suppress(Unavailable):  # overdue requests can wait until the ledger is back
                 await self._ledger.reap()
             await trio.sleep(self._every_s)

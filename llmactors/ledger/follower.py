@@ -1,4 +1,4 @@
-"""One reader's place in one log that is in this process."""
+"""One reader's position in a log that is in this process."""
 
 from collections.abc import Callable
 from typing import Self
@@ -10,38 +10,38 @@ from llmactors.ledger.values import LogSlice
 
 
 class LogFollower:
-    """Holds the `Follower` Protocol. It keeps its log in memory for as long as it lives, so it never misses a part.
+    """A `Follower` of a `TokenLog`. The follower keeps the log in memory, so it never misses an entry.
 
-    Open it once at most: the log's owner counts readers by it. The terminal event is taken once; after it `take` gives
-    nothing and the `wait_…` methods return at once.
+    Open a follower at most once, since the log counts its open followers. The terminal event is taken once; after that
+    `take` returns nothing, and the `wait_…` methods return at once.
     """
 
-    def __init__(self, log: TokenLog, after: int, presence_changed: Callable[[], None]) -> None:
+    def __init__(self, log: TokenLog, after: int, readers_changed: Callable[[], None]) -> None:
         self._log = log
         self._cursor = after
-        self._presence_changed = presence_changed
+        self._readers_changed = readers_changed
         self._end_taken = False
-        self._news: Callable[[], None] | None = None
+        self._on_change: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"<LogFollower of {self._log!r} at {self._cursor}>"
 
     def __enter__(self) -> Self:
         self._log.readers += 1
-        self._presence_changed()
+        self._readers_changed()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.listen(None)
         self._log.readers -= 1
-        self._presence_changed()
+        self._readers_changed()
 
     @property
     def cursor(self) -> int:
         return self._cursor
 
     def take(self) -> LogSlice:
-        """All entries after the cursor; moves the cursor past them."""
+        """Returns all entries after the cursor, and moves the cursor past them."""
         if self._end_taken:
             return LogSlice(self._cursor + 1, ())
         taken = self._log.after(self._cursor)
@@ -52,25 +52,25 @@ class LogFollower:
             self._end_taken = True
         return taken
 
-    def listen(self, news: Callable[[], None] | None) -> None:
-        """Has `news` called at every growth of the log; None: no longer."""
-        if self._news is not None:
-            self._log.listeners = tuple(news for news in self._log.listeners if news is not self._news)
-        self._news = news
-        if news is not None:
-            self._log.listeners += (news,)
+    def listen(self, on_change: Callable[[], None] | None) -> None:
+        """Registers `on_change`, to be called whenever the log grows; None removes the callback."""
+        if self._on_change is not None:
+            self._log.listeners = tuple(each for each in self._log.listeners if each is not self._on_change)
+        self._on_change = on_change
+        if on_change is not None:
+            self._log.listeners += (on_change,)
 
     async def wait_more(self) -> None:
-        """Returns once `take` would give something, or never will again. A checkpoint."""
+        """Returns once `take` would return something, or never will again. A checkpoint."""
         if not self._is_at_tip():
             await trio.lowlevel.checkpoint()
             return
-        # More than one turn where the cursor is ahead of the log, as a client may ask for.
+        # This takes more than one turn if a client asked for entries far ahead of the log.
         while self._is_at_tip():
             await self._log.wait_growth()
 
     async def wait_end(self) -> None:
-        """Returns once the terminal event is in the log. A checkpoint. Tokens do not wake it."""
+        """Returns once the terminal event is in the log. A checkpoint, which tokens do not wake."""
         if self._log.end is not None:
             await trio.lowlevel.checkpoint()
         else:

@@ -1,11 +1,11 @@
-"""The ledger in one process: what `python -m llmactors` runs on, and what shows other ledgers the contract's meaning.
+"""The ledger in one process. `python -m llmactors` runs on it, and other ledgers are compared with it.
 
-Everything here happens between two scheduler passes, so there are no locks. This module answers to who asks, and
-`lifecycle` makes the moves, over the parts that decide:
+No operation is interrupted by the scheduler, so there are no locks. This module checks what a caller may do; then
+`Lifecycle` changes the state, which these parts hold:
 
-    Backlog   who waits, in fair order          Presence  who has no reader
-    Leases    who works, and what each holds    Archive   what has ended
-    Record    one request and its log           Timers    what is due
+    ModelQueues  what waits, in fair order             ReaderGrace  which requests have no reader
+    Leases       live workers, and what each holds     Archive      what has ended
+    Record       one request and its log               Timers       what is due when
 """
 
 import time
@@ -52,10 +52,10 @@ def _wall_ms() -> int:
 
 
 class MemoryLedger:
-    """Holds the `Ledger` Protocol in this process's memory. Nothing survives the process.
+    """A `Ledger` in this process's memory. Nothing survives the process.
 
-    No method yields to the scheduler, except `wait_work` and those of its followers. `now` is monotonic, in seconds;
-    `wall_ms` is the time since 1970, in milliseconds, by which requests' deadlines are judged.
+    No method yields to the scheduler, except `wait_work` and the `wait_…` methods of followers. `now` is monotonic, in
+    seconds. `wall_ms` is the time since 1970, in milliseconds, which requests' deadlines refer to.
     """
 
     def __init__(
@@ -83,19 +83,19 @@ class MemoryLedger:
         known = [self._outcome_before(candidate.request) for candidate in candidates]
         if any(known):
             if not all(outcome is SubmitOutcome.DUPLICATE for outcome in known):
-                return self._verdict(SubmitOutcome.CONFLICT, candidates, free=True)
+                return self._result(SubmitOutcome.CONFLICT, candidates, free=True)
             for candidate in candidates:
                 if (record := self._records.get(candidate.request.id)) is not None:
-                    self._presence_changed(record)
-            return self._verdict(SubmitOutcome.DUPLICATE, candidates, free=True)
-        if not self._life.backlog.admits([candidate.size for candidate in candidates]):
-            return self._verdict(SubmitOutcome.OVERLOADED, candidates, free=True)
-        verdict = self._verdict(SubmitOutcome.ACCEPTED, candidates)
-        if not all(standing.decision.admitted for standing in verdict.standings):
-            return attrs.evolve(verdict, outcome=SubmitOutcome.LIMITED)
+                    self._readers_changed(record)
+            return self._result(SubmitOutcome.DUPLICATE, candidates, free=True)
+        if not self._life.queues.has_room_for([candidate.size for candidate in candidates]):
+            return self._result(SubmitOutcome.OVERLOADED, candidates, free=True)
+        result = self._result(SubmitOutcome.ACCEPTED, candidates)
+        if not all(standing.decision.admitted for standing in result.standings):
+            return attrs.evolve(result, outcome=SubmitOutcome.LIMITED)
         for candidate in candidates:
             self._life.admit(candidate)
-        return verdict
+        return result
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         return self._life.expected_wait_s(request)
@@ -108,7 +108,7 @@ class MemoryLedger:
 
     async def follow(self, request_id: str, after: int = 0) -> LogFollower:
         record = self._known(request_id, after)
-        return LogFollower(record, after, lambda: self._presence_changed(record))
+        return LogFollower(record, after, lambda: self._readers_changed(record))
 
     async def cancel(self, request_id: str) -> bool:
         record = self._known(request_id)
@@ -127,14 +127,14 @@ class MemoryLedger:
 
     async def leave(self, worker: str) -> None:
         if (lease := self._life.leases.get(worker)) is not None:
-            self._life.lose(lease, "its worker left")
+            self._life.end_lease(lease, "the worker left")
 
     async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
         lease = self._live(worker)
         claims: list[Claim] = []
         if lease is None or slots < 1:
             return claims
-        lease.news.looked(model)
+        lease.changes.clear_work(model)
         if lease.suspects:
             return claims
         while len(claims) < slots and (record := self._life.next_for(lease, model)) is not None:
@@ -170,15 +170,15 @@ class MemoryLedger:
         if lease is None:
             await trio.lowlevel.checkpoint()
         else:
-            await lease.news.wait(model)
+            await lease.changes.wait(model)
 
-    # For anyone.
+    # For any node.
 
     async def reap(self) -> int:
         now = self._now()
         touched = 0
         while (lease := self._life.leases.first_overdue(now)) is not None:
-            touched += self._life.lose(lease, "its worker's lease ended")
+            touched += self._life.end_lease(lease, "the worker's lease ended")
         for record in self._life.pop_overdue():
             self._life.expire(record)
             touched += 1
@@ -187,15 +187,15 @@ class MemoryLedger:
             touched += 1
         for lease in self._life.leases:
             lease.forget_stops(now)
-        return touched + self._life.bury()
+        return touched + self._life.evict()
 
     async def statistics(self) -> LedgerStatistics:
         life = self._life
         return LedgerStatistics(
-            queued=life.backlog.queued,
+            queued=life.queues.queued,
             running=life.running,
             ended=len(life.archive),
-            queued_bytes=life.backlog.queued_bytes,
+            queued_bytes=life.queues.queued_bytes,
             log_tokens=life.log_tokens,
             workers=len(life.leases),
             dead_letters=len(life.dead_letters),
@@ -238,16 +238,16 @@ class MemoryLedger:
             letters.remove(letter)
         return len(purged)
 
-    # Who may do what.
+    # What callers may do.
 
     def _outcome_before(self, request: GenerateRequest) -> SubmitOutcome | None:
-        """The answer to a request whose id is known already."""
+        """The outcome of a submit whose id is known already; None for a new id."""
         record = self._records.get(request.id)
         if record is not None:
             return SubmitOutcome.DUPLICATE if record.request == request else SubmitOutcome.CONFLICT
         return self._life.archive.outcome(request)
 
-    def _verdict(self, outcome: SubmitOutcome, candidates: Sequence[Candidate], *, free: bool = False) -> AdmitResult:
+    def _result(self, outcome: SubmitOutcome, candidates: Sequence[Candidate], *, free: bool = False) -> AdmitResult:
         charges = [charge for candidate in candidates for charge in candidate.charges]
         return AdmitResult(outcome, tuple(self._life.limits.look(charges, self._life.now_us(), free=free)))
 
@@ -255,7 +255,7 @@ class MemoryLedger:
         record = self._records.get(entry.request_id)
         if record is None:
             return _GONE
-        # The epoch decides, not the time: an overdue lease that nobody took away yet may still write.
+        # The epoch decides, not the time: a worker whose lease is overdue may write until the lease is ended.
         if record.holder is None or record.epoch != entry.epoch:
             return self._refuse(record, entry.epoch, entry)
         if not self._life.extend(record, entry.first_seq, entry.deltas):
@@ -265,7 +265,7 @@ class MemoryLedger:
         return _OK
 
     def _refuse(self, record: Record, epoch: int, entry: AppendEntry | None = None) -> AppendResult:
-        """The answer to a writer that has no claim. A repeated terminal event is the one thing that is fine."""
+        """The answer to a writer whose claim is over. Only a repeated terminal event is accepted."""
         if record.epoch != epoch or record.end is None:
             self._fenced_total += 1
             return _FENCED
@@ -286,12 +286,12 @@ class MemoryLedger:
         raise Expired if request_id in self._life.archive else NotFound("there is no such stream")
 
     def _live(self, worker: str) -> Worker | None:
-        """The worker if its lease is good. One whose lease is overdue loses it here, whether or not anybody reaped."""
+        """The worker, if its lease is live. An overdue lease ends here, even if nobody has reaped yet."""
         lease = self._life.leases.get(worker)
         if lease is not None and lease.due <= self._now():
-            self._life.lose(lease, "its worker's lease ended")
+            self._life.end_lease(lease, "the worker's lease ended")
             return None
         return lease
 
-    def _presence_changed(self, record: Record) -> None:
-        self._life.presence.changed(record, self._now())
+    def _readers_changed(self, record: Record) -> None:
+        self._life.reader_grace.readers_changed(record, self._now())

@@ -13,7 +13,7 @@ from outcome import Error, Value
 
 from llmactors.errors import LlmactorsError, TooLarge
 from llmactors.redislink.errors import LinkDown, OutcomeUnknown, ProtocolError, ReadOnly, ReplyError
-from llmactors.redislink.protocol import Argument, Conversation, pack, pushes_expected
+from llmactors.redislink.protocol import Argument, Pipeline, pack, pushes_expected
 from llmactors.redislink.settings import LinkSettings
 from llmactors.redislink.transport import CLOSED, Transport
 
@@ -45,8 +45,8 @@ class RedisConnection:
         self._transport = transport
         self._settings = settings
         self._on_push = on_push
-        self._conversation: Conversation[_Slot] = Conversation()
-        self._waiting = self._conversation.waiting
+        self._pipeline: Pipeline[_Slot] = Pipeline()
+        self._waiting = self._pipeline.waiting
         self._out: list[bytes] = []  # commands of which no byte was sent
         self._out_bytes = 0
         self._rest = b""  # of a command that the socket took in part
@@ -151,7 +151,7 @@ class RedisConnection:
             raise LinkDown(SLOW)
         slot = _Slot(trio.current_time(), task)
         idle = not self._waiting and not self._sending
-        self._conversation.expect(slot, pushes)
+        self._pipeline.expect(slot, pushes)
         self.commands += 1
         if idle and self._send_at_once(data):
             return slot
@@ -214,7 +214,7 @@ class RedisConnection:
         self.close(reason)
 
     def _deliver(self, data: bytes) -> None:
-        for slot, reply in self._conversation.receive(data):
+        for slot, reply in self._pipeline.receive(data):
             if slot is None:
                 self._push(reply)
                 if self.closed:

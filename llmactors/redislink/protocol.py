@@ -59,7 +59,7 @@ def pushes_expected(args: tuple[Argument, ...]) -> int:
     return 0
 
 
-class Conversation(Generic[Token]):
+class Pipeline(Generic[Token]):
     """What was asked on one connection, and what came back. `expect` before the command's bytes are sent.
 
     Nothing here is lost or reordered by the way in which the bytes were split.

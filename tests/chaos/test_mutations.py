@@ -16,13 +16,12 @@ pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(24
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = "llmactors/ledger/redis/context.lua"
-MOVES = "llmactors/ledger/redis/moves.lua"
+LIFECYCLE = "llmactors/ledger/redis/lifecycle.lua"
 WORKERS = "llmactors/ledger/redis/workers.lua"
-ANYBODY = "llmactors/ledger/redis/anybody.lua"
-REGISTER = "llmactors/ledger/redis/register.lua"
+REAPER = "llmactors/ledger/redis/reaper.lua"
 LEDGER = "llmactors/ledger/redis/ledger.py"
-READING = "llmactors/ledger/redis/reading.py"
-MIRRORS = "llmactors/ledger/redis/mirrors.py"
+LOG_READER = "llmactors/ledger/redis/log_reader.py"
+LOG_COPIES = "llmactors/ledger/redis/log_copies.py"
 RUNNING = "llmactors/batcher/running.py"
 CONTRACT = "tests/integration/ledger/test_redis_contract.py"
 FAULTS = "tests/integration/ledger/test_redis_faults.py"
@@ -79,32 +78,32 @@ MUTANTS = [
     ),
     Mutant(
         "the end is only told, not written",
-        MOVES,
-        "redis.call('XADD', key(c, 'log:' .. r.id), string.format('%d-0', r.n + 1), 'e', last)",
+        LIFECYCLE,
+        "redis.call('XADD', key.log(c, r.id), string.format('%d-0', r.n + 1), 'e', last)",
         "",
         FAULTS,
         "end_is_in_the_log",
     ),
     Mutant(
         "a reader trusts pushes alone",
-        READING,
-        "if silent or mirror.behind or mirror.doubtful:",
+        LOG_READER,
+        "if silent or copy.is_behind or copy.needs_comparison:",
         "if False:",
         FAULTS,
         "missed_push or mended",
     ),
     Mutant(
         "a lease never ends",
-        ANYBODY,
-        "for _, worker in ipairs(due_of(c, 'workers')) do",
+        REAPER,
+        "for _, worker in ipairs(due_in(c, key.workers(c))) do",
         "for _, worker in ipairs({}) do",
         CONTRACT,
         "silent_worker",
     ),
     Mutant(
         "a worker that is gone keeps its requests until its lease ends",
-        ANYBODY,
-        "if has_hung_up(c, worker) then",
+        REAPER,
+        "if is_disconnected(c, worker) then",
         "if false then",
         FAULTS,
         "connection_ended",
@@ -119,16 +118,16 @@ MUTANTS = [
     ),
     Mutant(
         "how far a log is gets lost with its worker",
-        MOVES,
-        "    put(c, r, 'n', r.n)\n    redis.call('HDEL', live_key(c, r.h), r.id)\n",
-        "    redis.call('HDEL', live_key(c, r.h), r.id)\n",
+        LIFECYCLE,
+        "    put(c, r, 'n', r.n)\n    redis.call('HDEL', key.live(c, r.h), r.id)\n",
+        "    redis.call('HDEL', key.live(c, r.h), r.id)\n",
         CONTRACT,
         "takeover or drain",
     ),
     Mutant(
         "who comes to read a running request is not told of its tokens",
         CONTEXT,
-        "put(c, r, 'g', r.g)\n  if r.h then show_live(c, r) end",
+        "put(c, r, 'g', r.g)\n  if r.h then write_live(c, r) end",
         "put(c, r, 'g', r.g)",
         FAULTS,
         "comes_to_read",
@@ -152,7 +151,7 @@ MUTANTS = [
     Mutant(
         "an append that is repeated is written again",
         WORKERS,
-        "if first < r.n + 1 then return HAVE, r.n end",
+        "if first < r.n + 1 then return OVERLAP, r.n end",
         "",
         CONTRACT,
         "repeated_append",
@@ -167,23 +166,23 @@ MUTANTS = [
     ),
     Mutant(
         "a forgotten request is not admitted again",
-        READING,
-        'await self._calls.insist("restore", *parts)',
+        LOG_READER,
+        'await self._functions.call_until_done("restore", *parts)',
         "await trio.lowlevel.checkpoint()",
         FAULTS,
         "admitted_again",
     ),
     Mutant(
         "a mended log is continued by who does not know it",
-        READING,
-        'hand_back = state == b"r" and epoch != mirror.epoch',
+        LOG_READER,
+        'hand_back = state == b"r" and epoch != copy.epoch',
         "hand_back = False",
         FAULTS,
         "knows_less",
     ),
     Mutant(
         "other words are passed off as those that were sent",
-        MIRRORS,
+        LOG_COPIES,
         "if self.tokens[first_seq - 1 : first_seq - 1 + len(again)] != list(again):",
         "if False:",
         FAULTS,
@@ -191,7 +190,7 @@ MUTANTS = [
     ),
     Mutant(
         "an outage of the ledger ends every lease",
-        MOVES,
+        LIFECYCLE,
         "if seen == 0 or c.now - seen < s.outage_ms then return end",
         "if true then return end",
         FAULTS,
@@ -207,15 +206,15 @@ MUTANTS = [
     ),
     Mutant(
         "a worker is not told of a cancel",
-        MOVES,
-        "redis.call('ZADD', key(c, 'stops:' .. r.h), c.now + s.lease_ms,",
-        "redis.call('ZADD', key(c, 'other:' .. r.h), c.now + s.lease_ms,",
+        LIFECYCLE,
+        "redis.call('ZADD', key.stops(c, r.h), c.now + s.lease_ms,",
+        "redis.call('ZADD', key.held(c, r.h .. ':other'), c.now + s.lease_ms,",
         CONTRACT,
         "stopped or told_of_a_cancel",
     ),
     Mutant(
         "accepted work is refused where Redis is full",
-        REGISTER,
+        WORKERS,
         "register('append', append, { 'allow-oom' })",
         "register('append', append, {})",
         FAULTS,

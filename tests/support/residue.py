@@ -10,7 +10,7 @@ _CONTAINERS = (dict, list, set, deque)
 def residue(root: object) -> dict[str, int]:
     """The number of entries of each container in `root`, and in llmactors objects below it, that is not empty.
 
-    Keys are attribute paths, such as `_life.backlog._queues`.
+    Keys are attribute paths, such as `_life.queues._queues`.
     """
     return {path: size for path, size in _walk(root, "") if size}
 

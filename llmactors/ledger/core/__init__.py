@@ -1,14 +1,14 @@
 """The pure parts of a ledger: no Trio, no clock, no I/O. Times are arguments.
 
-lifecycle       every state change of a request
-record          one request
+lifecycle       the state changes of a request
+record          the state of one request
 token_log       a request's log, as one process knows it
-backlog         the queue: bounds, classes, and the expected wait
-class_queue     one queue per priority class
-fair_queue      fairness among the tenants of a class
+model_queues    one queue per model, and the bounds on all of them
+class_queue     order among the priority classes of one queue
+fair_queue      fairness among the tenants of one class
 service_rate    how fast requests leave the queue
 leases          which workers are alive, and what each holds
-presence        which streams have a reader
+reader_grace    when a request without a reader is cancelled
 timers          what is due when
 archive         what is kept of ended requests
 """

@@ -1,4 +1,4 @@
-"""What is kept of requests that have ended: their logs for a while, then only that they existed. Pure."""
+"""What is kept of requests that have ended: their logs for a time, then a tombstone. Pure."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class _Tombstone:
 
 
 class Archive:
-    """Ended requests in the order of their ends, and tombstones in the order of burial; both bounded."""
+    """Ended requests in the order of their ends, and tombstones in the order of eviction; both are bounded."""
 
     def __init__(self, settings: LedgerSettings) -> None:
         self._settings = settings
@@ -38,23 +38,23 @@ class Archive:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is over a bound, so that the oldest should be buried early."""
+        """Whether the archive is over a bound, so that the oldest requests are evicted early."""
         return len(self._kept) > self._settings.retained_max or self._kept_tokens > self._settings.retained_tokens_max
 
     def outcome(self, request: GenerateRequest) -> SubmitOutcome | None:
-        """The answer to a submit that comes again after its log is gone; None for an unknown id."""
+        """The outcome of a repeated submit whose first request is a tombstone; None for an unknown id."""
         stone = self._tombstones.get(request.id)
         if stone is None:
             return None
         return SubmitOutcome.DUPLICATE if stone.request_hash == hash(request) else SubmitOutcome.CONFLICT
 
     def keep(self, record: Record, now: float) -> None:
-        """Takes in what has just ended."""
+        """Adds a request that has just ended."""
         self._kept.append((now + self._settings.retention_s, record))
         self._kept_tokens += len(record.tokens)
 
-    def bury(self, now: float) -> Iterator[Record]:
-        """Each record whose time is over, or whose room is needed: it becomes a tombstone."""
+    def evict(self, now: float) -> Iterator[Record]:
+        """Turns each record whose time is over, or is beyond the bounds, into a tombstone, and yields it."""
         while self._kept and (self._kept[0][0] <= now or self.is_full):
             _, record = self._kept.popleft()
             self._kept_tokens -= len(record.tokens)

@@ -1,21 +1,21 @@
-"""Order among priority classes, each of which is fair among its tenants. Pure, as `fair_queue`."""
+"""Order among priority classes. Each class is fair among its tenants. Pure."""
 
 from llmactors.ledger.core.fair_queue import FairQueue, QueueEntry
 
-PATIENCE = 16
-"""How many tickets of other classes may pass a waiting class in a row."""
+PASSED_OVER_MAX = 16
+"""How many entries of other classes may pass a waiting class in a row."""
 
 
 class ClassQueue:
-    """The lowest priority number first, but no class starves.
+    """The class with the lowest number goes first, but no class starves.
 
-    A class that was passed over `patience` times goes first, and of several such the one that was passed over most:
-    with n classes none waits for more than `patience + n - 2` tickets of others. So a less urgent class is sure of
-    about one ticket in `patience` under any load, and no clock is needed.
+    A class that was passed over `passed_over_max` times goes first; of several such classes, the one that was passed
+    over most. With n classes, no class waits for more than `passed_over_max + n - 2` entries of others. So a less
+    urgent class gets about one entry in `passed_over_max` under any load, without a clock.
     """
 
-    def __init__(self, patience: int = PATIENCE) -> None:
-        self._patience = patience
+    def __init__(self, passed_over_max: int = PASSED_OVER_MAX) -> None:
+        self._passed_over_max = passed_over_max
         self._classes: dict[int, FairQueue] = {}
         self._passed_over: dict[int, int] = {}
 
@@ -29,21 +29,21 @@ class ClassQueue:
         waiting = ", ".join(f"class {priority}: {len(queue)}" for priority, queue in sorted(self._classes.items()))
         return f"<ClassQueue: {waiting or 'empty'}>"
 
-    def push(self, ticket: QueueEntry) -> None:
-        """Adds a new ticket behind its tenant's others of its class."""
-        self._class(ticket.priority).push(ticket)
+    def push(self, entry: QueueEntry) -> None:
+        """Adds a new entry behind the others of its tenant and class."""
+        self._class(entry.priority).push(entry)
 
-    def put_back(self, ticket: QueueEntry) -> None:
-        """Adds a ticket that was served before, ahead of all that its tenant has waiting in its class."""
-        self._class(ticket.priority).put_back(ticket)
+    def put_back(self, entry: QueueEntry) -> None:
+        """Adds an entry that was served before, ahead of all entries of its tenant and class."""
+        self._class(entry.priority).put_back(entry)
 
-    def remove(self, ticket: QueueEntry) -> None:
-        """Takes out a ticket that waits."""
-        self._classes[ticket.priority].remove(ticket)
-        self._tidy(ticket.priority)
+    def remove(self, entry: QueueEntry) -> None:
+        """Takes a waiting entry out of the queue."""
+        self._classes[entry.priority].remove(entry)
+        self._tidy(entry.priority)
 
     def pop(self) -> QueueEntry | None:
-        """Takes out the ticket that is next, or None where nothing waits."""
+        """Takes the next entry out of the queue; None where nothing waits."""
         if not self._classes:
             return None
         chosen = self._next_class()
@@ -51,14 +51,15 @@ class ClassQueue:
             if priority != chosen:
                 self._passed_over[priority] += 1
         self._passed_over[chosen] = 0
-        ticket = self._classes[chosen].pop()
+        entry = self._classes[chosen].pop()
         self._tidy(chosen)
-        return ticket
+        return entry
 
     def ahead_of(self, tenant: str, priority: int) -> int:
-        """About how many tickets would be served before a new one of `tenant` in class `priority`.
+        """About how many entries would be served before a new one of `tenant` in class `priority`.
 
-        All of more urgent classes, and of its own class what is fair. Turns given to a starving class are left out.
+        These are all entries of more urgent classes, and a fair part of its own class. The turns of classes that were
+        passed over too often are not counted.
         """
         more_urgent = sum(len(queue) for each, queue in self._classes.items() if each < priority)
         own = self._classes.get(priority)
@@ -66,7 +67,7 @@ class ClassQueue:
 
     def _next_class(self) -> int:
         longest, priority = max((times, -priority) for priority, times in self._passed_over.items())
-        return -priority if longest >= self._patience else min(self._classes)
+        return -priority if longest >= self._passed_over_max else min(self._classes)
 
     def _class(self, priority: int) -> FairQueue:
         if priority not in self._classes:

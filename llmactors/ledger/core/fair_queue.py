@@ -2,8 +2,8 @@
 
 This is start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queueing", SIGCOMM 1996). Each tenant is a flow.
 The head of a flow has a start tag, which is the flow's finish tag or the virtual time, whichever is later; the lowest
-start tag is served; the finish tag then is start + cost, and the virtual time is the start tag of what is in service.
-Tags are given to heads only, so what is removed while it waits costs its tenant nothing.
+start tag is served; the finish tag then is start + cost, and the virtual time is the start tag of the entry in service.
+Only heads have tags, so an entry that is removed while it waits costs its tenant nothing.
 """
 
 import heapq
@@ -13,12 +13,12 @@ from itertools import count
 
 import attrs
 
-_arrivals = count(1)  # of all queues together: a ticket may come back to a queue that was made after it left
+_arrivals = count(1)  # of all queues: an entry may return to a queue that is newer than the entry
 
 
 @attrs.define(eq=False)
 class QueueEntry:
-    """A place in the queue. It outlives being served, so that it can be put back."""
+    """A place in the queue. An entry keeps its tags while it is served, so that it can be put back."""
 
     key: str
     tenant: str
@@ -27,18 +27,18 @@ class QueueEntry:
     serial: int = 0
     """The order of arrival."""
     start: float | None = None
-    """The start tag under which it was served first."""
+    """The start tag under which the entry was served first."""
     waiting: bool = False
 
 
 class _Flow:
-    """One tenant's waiting tickets."""
+    """One tenant's waiting entries."""
 
     __slots__ = ("fresh", "next_start", "returned")
 
     def __init__(self, next_start: float) -> None:
         self.fresh: OrderedDict[str, QueueEntry] = OrderedDict()
-        # Put back ones are few (what was running at most) and go before all fresh ones, in order of arrival.
+        # Returned entries go before all fresh ones, in order of arrival. They are few: at most those that were running.
         self.returned: list[QueueEntry] = []
         self.next_start = next_start
 
@@ -49,28 +49,29 @@ class _Flow:
         return self.returned[0] if self.returned else next(iter(self.fresh.values()))
 
     def key(self) -> tuple[float, int]:
-        """What orders this flow among the others."""
+        """The sort key of this flow among the others."""
         head = self.head()
         return (self.next_start if head.start is None else head.start, head.serial)
 
-    def discard(self, ticket: QueueEntry) -> None:
-        if self.fresh.pop(ticket.key, None) is None:
-            self.returned.remove(ticket)
+    def discard(self, entry: QueueEntry) -> None:
+        if self.fresh.pop(entry.key, None) is None:
+            self.returned.remove(entry)
 
 
 class FairQueue:
-    """Waiting tickets in the order in which they should be served.
+    """Waiting entries in the order in which they should be served.
 
-    Promises: work-conserving (`pop` gives something while anything waits); each tenant first come, first served; while
-    two tenants both wait, the costs served to them since differ by no more than their two dearest requests; a ticket
-    put back keeps its place, and its tenant does not pay twice. The past counts only as long as something waits.
+    Promises: the queue is work-conserving (`pop` returns an entry while anything waits); each tenant is served first
+    come, first served; while two tenants both wait, the costs served to them differ by at most the cost of the most
+    expensive request of each; an entry that is put back keeps its place, and its tenant does not pay twice. The past
+    counts only while something waits.
     """
 
     def __init__(self) -> None:
         self._flows: dict[str, _Flow] = {}
-        # Finish tags of tenants that have nothing waiting but would get ahead if theirs were forgotten.
+        # Finish tags of tenants with an empty flow, who would get ahead if their tags were forgotten.
         self._finish: dict[str, float] = {}
-        # (start tag, serial, tenant) of each flow's head; entries that its flow has moved on from are passed over.
+        # (start tag, serial, tenant) of each flow's head; `pop` skips heads that are no longer the first of their flow.
         self._heads: list[tuple[float, int, str]] = []
         self._virtual = 0.0
         self._waiting = 0
@@ -81,45 +82,46 @@ class FairQueue:
     def __repr__(self) -> str:
         return f"<FairQueue: {self._waiting} of {len(self._flows)} tenants, virtual time {self._virtual:g}>"
 
-    def push(self, ticket: QueueEntry) -> None:
-        """Adds a new ticket behind its tenant's others."""
-        ticket.serial = next(_arrivals)
-        self._flow(ticket.tenant).fresh[ticket.key] = ticket
-        self._entered(ticket)
+    def push(self, entry: QueueEntry) -> None:
+        """Adds a new entry behind the others of its tenant."""
+        entry.serial = next(_arrivals)
+        self._flow(entry.tenant).fresh[entry.key] = entry
+        self._entered(entry)
 
-    def put_back(self, ticket: QueueEntry) -> None:
-        """Adds a ticket that was served before, under its old tag: ahead of all that its tenant has waiting."""
-        if ticket.start is not None:
-            # The virtual time may have begun anew since; an old tag is never later than the present.
-            ticket.start = min(ticket.start, self._virtual)
-        insort(self._flow(ticket.tenant).returned, ticket, key=lambda other: other.serial)
-        self._entered(ticket)
+    def put_back(self, entry: QueueEntry) -> None:
+        """Adds an entry that was served before, under its old tag, ahead of all entries of its tenant."""
+        if entry.start is not None:
+            # The virtual time may have restarted since; an old tag must not be later than the present.
+            entry.start = min(entry.start, self._virtual)
+        insort(self._flow(entry.tenant).returned, entry, key=lambda other: other.serial)
+        self._entered(entry)
 
-    def remove(self, ticket: QueueEntry) -> None:
-        """Takes out a ticket that waits."""
-        self._flows[ticket.tenant].discard(ticket)
-        self._left(ticket)
+    def remove(self, entry: QueueEntry) -> None:
+        """Takes a waiting entry out of the queue."""
+        self._flows[entry.tenant].discard(entry)
+        self._left(entry)
 
     def pop(self) -> QueueEntry | None:
-        """Takes out the ticket that is next, or None where nothing waits."""
+        """Takes the next entry out of the queue; None where nothing waits."""
         while self._heads:
             start, serial, tenant = heapq.heappop(self._heads)
             flow = self._flows.get(tenant)
             if flow is None or flow.key() != (start, serial):
                 continue
-            ticket = flow.head()
-            flow.discard(ticket)
-            ticket.start = start
+            entry = flow.head()
+            flow.discard(entry)
+            entry.start = start
             self._virtual = max(self._virtual, start)
-            flow.next_start = max(flow.next_start, start + ticket.cost)
-            self._left(ticket)
-            return ticket
+            flow.next_start = max(flow.next_start, start + entry.cost)
+            self._left(entry)
+            return entry
         return None
 
     def ahead_of(self, tenant: str) -> int:
-        """About how many tickets would be served before a new one of `tenant`, as if all cost the same.
+        """About how many entries would be served before a new one of `tenant`, if all entries cost the same.
 
-        All that it has waiting itself, and each other tenant's turn with each of these and with the new one.
+        These are the tenant's own waiting entries, and one entry of each other tenant per entry of this tenant, the new
+        one included.
         """
         own = len(self._flows[tenant]) if tenant in self._flows else 0
         return own + sum(min(len(flow), own + 1) for other, flow in self._flows.items() if other != tenant)
@@ -130,24 +132,24 @@ class FairQueue:
             flow = self._flows[tenant] = _Flow(start)
         return flow
 
-    def _entered(self, ticket: QueueEntry) -> None:
-        ticket.waiting = True
+    def _entered(self, entry: QueueEntry) -> None:
+        entry.waiting = True
         self._waiting += 1
-        flow = self._flows[ticket.tenant]
-        if flow.head() is ticket:
-            self._push_head(ticket.tenant, flow)
+        flow = self._flows[entry.tenant]
+        if flow.head() is entry:
+            self._push_head(entry.tenant, flow)
 
-    def _left(self, ticket: QueueEntry) -> None:
-        ticket.waiting = False
+    def _left(self, entry: QueueEntry) -> None:
+        entry.waiting = False
         self._waiting -= 1
-        flow = self._flows[ticket.tenant]
+        flow = self._flows[entry.tenant]
         if not self._waiting:
             self._rest()
         elif flow:
-            self._push_head(ticket.tenant, flow)
+            self._push_head(entry.tenant, flow)
         else:
-            del self._flows[ticket.tenant]
-            self._finish[ticket.tenant] = flow.next_start
+            del self._flows[entry.tenant]
+            self._finish[entry.tenant] = flow.next_start
             self._forget_past()
 
     def _push_head(self, tenant: str, flow: _Flow) -> None:
@@ -157,13 +159,13 @@ class FairQueue:
             heapq.heapify(self._heads)
 
     def _rest(self) -> None:
-        """Nothing waits: a new busy period begins with clean tags and no memory of tenants."""
+        """Nothing waits: the next busy period begins without tags and without memory of tenants."""
         self._flows.clear()
         self._finish.clear()
         self._heads.clear()
         self._virtual = 0.0
 
     def _forget_past(self) -> None:
-        """Drops finish tags that the virtual time has passed, whenever they outnumber the flows."""
+        """Drops finish tags that the virtual time has passed, when there are many more tags than flows."""
         if len(self._finish) > 2 * len(self._flows) + 64:
             self._finish = {tenant: tag for tenant, tag in self._finish.items() if tag > self._virtual}

@@ -1,36 +1,36 @@
-"""Workers and their leases: who is alive, what each holds, and what each should hear of."""
+"""Workers and their leases: which workers are alive, what each holds, and what each is told. Pure."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 
 import attrs
 
-from llmactors.ledger.news import News
+from llmactors.ledger.change_signal import ChangeSignal
 
 
 @attrs.define(eq=False)
 class Worker:
-    """One live worker incarnation."""
+    """One live incarnation of a worker."""
 
     id: str
     due: float
-    """When its lease ends, unless it beats before."""
+    """When the lease ends, unless the worker beats before."""
     held: dict[str, None] = attrs.field(factory=dict)
-    """The ids of what it runs, in order of claim."""
+    """The ids of the requests that the worker runs, in the order of their claims."""
     suspects: int = 0
-    """How many suspects it was given together; it gets nothing more until it has none of them left."""
+    """How many suspects the worker claimed together. It gets nothing more until all of them are done."""
     suspects_max: int = 0
-    """How many suspects each of them tolerates, at most."""
+    """How many suspects may run together at most, so that each of them allows it."""
     reserved: str | None = None
-    """The suspect that it gets as soon as it holds nothing else."""
+    """The suspect that the worker gets once it holds nothing else."""
     _stops: deque[tuple[float, str, int]] = attrs.field(factory=deque)
-    news: News = attrs.field(factory=News)
+    changes: ChangeSignal = attrs.field(factory=ChangeSignal)
 
     def hold(self, request_id: str) -> None:
         self.held[request_id] = None
 
     def hold_suspect(self, request_id: str, together: int) -> None:
-        """`together`: how many suspects it tolerates, itself included."""
+        """`together`: how many suspects may run with this one, itself included."""
         self.hold(request_id)
         self.suspects_max = min(self.suspects_max, together) if self.suspects else together
         self.suspects += 1
@@ -41,14 +41,14 @@ class Worker:
             self.suspects = 0
 
     def stop(self, request_id: str, epoch: int, until: float) -> None:
-        """Its claim is not wanted any more: each beat says so until then, as any one answer may be lost."""
+        """Has each beat until `until` say that this claim is not wanted any more, since any one answer may be lost."""
         self._stops.append((until, request_id, epoch))
-        self.news.tell_stop()
+        self.changes.notify_stop()
 
     def stops(self, now: float) -> tuple[tuple[str, int], ...]:
-        """What the answer to a beat says."""
+        """The claims that the answer to a beat names."""
         self.forget_stops(now)
-        self.news.heard_stops()
+        self.changes.clear_stop()
         return tuple((request_id, epoch) for _, request_id, epoch in self._stops)
 
     def forget_stops(self, now: float) -> None:
@@ -57,7 +57,7 @@ class Worker:
 
 
 class Leases:
-    """Live workers in the order in which their leases end, and a bounded memory of dead ids."""
+    """Live workers in the order in which their leases end, and the newest ids of dead workers."""
 
     def __init__(self, lease_s: float, dead_kept: int) -> None:
         self._lease_s = lease_s
@@ -75,30 +75,30 @@ class Leases:
         return f"<Leases: {len(self._live)} live, {len(self._dead)} dead>"
 
     def get(self, worker_id: str) -> Worker | None:
-        """The worker, if its lease was not taken away. Whether the lease is overdue is for the caller to see."""
+        """The worker with this id, unless its lease was ended. The lease may be overdue."""
         return self._live.get(worker_id)
 
     def renew(self, worker_id: str, now: float) -> Worker | None:
-        """Grants or prolongs a lease; None for a dead id."""
+        """Grants or renews a lease; None for a dead id."""
         if worker_id in self._dead:
             return None
         worker = self._live.get(worker_id)
         if worker is None:
             worker = self._live[worker_id] = Worker(worker_id, now)
         worker.due = now + self._lease_s
-        # All leases are equally long, so the order of renewal is the order of ending.
+        # All leases are equally long, so they end in the order of their renewals.
         self._live.move_to_end(worker_id)
         return worker
 
-    def bury(self, worker: Worker) -> None:
+    def end(self, worker: Worker) -> None:
         """Ends a lease for good."""
         del self._live[worker.id]
         self._dead[worker.id] = None
         if len(self._dead) > self._dead_kept:
             self._dead.popitem(last=False)
-        worker.news.tell_stop()
+        worker.changes.notify_stop()
 
     def first_overdue(self, now: float) -> Worker | None:
-        """A worker whose lease has ended by now."""
+        """A worker whose lease has ended by `now`; None if no lease has."""
         worker = next(iter(self._live.values()), None)
         return worker if worker is not None and worker.due <= now else None

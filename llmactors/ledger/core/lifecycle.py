@@ -1,19 +1,19 @@
-"""Every move that a request can make, and nothing that decides who may ask for it. Pure: time is handed in.
+"""Every change of a request's state. Who may ask for a change is decided elsewhere. Pure: the caller passes the clocks.
 
 A record is in one of three places, and only `_detach` takes it out of one:
 
-    the backlog, or reserved out of it to a worker   state `queued`
-    in the hands of a worker                         state `running`
-    the archive, until it is buried                  state `ended`
+    a queue, or reserved for a worker   state `queued`
+    held by a worker                    state `running`
+    the archive, until it is evicted    state `ended`
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from llmactors.ledger.core.archive import Archive
-from llmactors.ledger.core.backlog import Backlog, queue_entry
 from llmactors.ledger.core.leases import Leases, Worker
-from llmactors.ledger.core.presence import Presence
+from llmactors.ledger.core.model_queues import ModelQueues, queue_entry
+from llmactors.ledger.core.reader_grace import ReaderGrace
 from llmactors.ledger.core.record import Record
 from llmactors.ledger.core.service_rate import ServiceRate
 from llmactors.ledger.core.timers import Timers
@@ -26,9 +26,9 @@ from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, Toke
 
 
 class Lifecycle:
-    """All records, where each is, and the counts that follow from their moves.
+    """All records, the place of each, and the counts over them.
 
-    `now` is monotonic, in seconds; `wall_ms` is the time since 1970, in milliseconds, by which deadlines are judged.
+    `now` is monotonic, in seconds. `wall_ms` is the time since 1970, in milliseconds, which deadlines refer to.
     """
 
     def __init__(self, settings: LedgerSettings, now: Callable[[], float], wall_ms: Callable[[], int]) -> None:
@@ -37,14 +37,14 @@ class Lifecycle:
         self._wall_ms = wall_ms
         self._epoch_us: int | None = None
         self.records: dict[str, Record] = {}
-        self.backlog = Backlog(settings)
+        self.queues = ModelQueues(settings)
         self.leases = Leases(settings.lease_s, settings.dead_workers_kept)
-        self.presence = Presence()
+        self.reader_grace = ReaderGrace()
         self.archive = Archive(settings)
         self.limits = LimiterStore()
         self.dead_letters: deque[DeadRequest] = deque(maxlen=settings.dead_letters_kept)
         self._deadlines = Timers()
-        self._paces: dict[str, ServiceRate] = {}
+        self._rates: dict[str, ServiceRate] = {}
         self.running = 0
         self.quarantined = 0
         self.log_tokens = 0
@@ -54,21 +54,21 @@ class Lifecycle:
 
     def __repr__(self) -> str:
         return (
-            f"<Lifecycle: {self.backlog.queued} queued, {self.running} running, {len(self.archive)} ended, "
+            f"<Lifecycle: {self.queues.queued} queued, {self.running} running, {len(self.archive)} ended, "
             f"{len(self.leases)} workers>"
         )
 
     def now_us(self) -> int:
-        """The time by which limits are counted: since 1970, so that a day is one of the calendar's, but monotonic."""
+        """The time that limits are counted by: since 1970, so that days are calendar days, but monotonic."""
         now_us = to_us(self._now())
         if self._epoch_us is None:
             self._epoch_us = self._wall_ms() * 1000 - now_us
         return self._epoch_us + now_us
 
-    # In, and out to a worker.
+    # Into the queue, and to a worker.
 
     def admit(self, candidate: Candidate) -> None:
-        """A new request begins to wait, for a worker and for a reader. It is charged, whatever its caller has left."""
+        """Adds a new request to its queue, starts its grace, and charges its caller, within limits or beyond them."""
         request = candidate.request
         record = Record(request.id, request, queue_entry(request, candidate.size), candidate.size)
         self.records[request.id] = record
@@ -76,24 +76,24 @@ class Lifecycle:
         self.accepted_total += 1
         if record.request.deadline_ms is not None:
             self._deadlines.set(record.request.id, record.request.deadline_ms)
-        self.presence.changed(record, self._now())
+        self.reader_grace.readers_changed(record, self._now())
         self._enqueue(record)
 
     def next_for(self, lease: Worker, model: str) -> Record | None:
-        """What `lease` should start now. May reserve a suspect to it, and ends what is overdue."""
+        """The request that `lease` starts next, if any. May reserve a suspect for it, and ends overdue requests."""
         if lease.suspects >= lease.suspects_max > 0 or (lease.reserved is not None and lease.held):
             return None
-        while (request_id := lease.reserved or self.backlog.take(model)) is not None:
+        while (request_id := lease.reserved or self.queues.take(model)) is not None:
             record = self.records[request_id]
             if record.request.deadline_ms is not None and record.request.deadline_ms <= self._wall_ms():
                 self.expire(record)
             elif record.request.model != model:
                 return None
             elif lease.suspects and not self._may_join(record, lease):
-                self.backlog.put_back(record)
+                self.queues.put_back(record)
                 return None
             elif record.quarantined and lease.held and not lease.suspects:
-                # It could wait for ever for a worker that happens to be empty, so it picks this one and blocks only it.
+                # A suspect might never meet an empty worker, so this worker is reserved for it and takes nothing else.
                 lease.reserved, record.reserved_for = request_id, lease.id
                 return None
             else:
@@ -101,7 +101,7 @@ class Lifecycle:
         return None
 
     def start(self, record: Record, lease: Worker) -> Claim:
-        """Puts a waiting request into the hands of `lease`, under a new epoch."""
+        """Hands a waiting request to `lease` under a new epoch."""
         self._detach(record)
         record.epoch += 1
         record.attempt += 1
@@ -111,19 +111,19 @@ class Lifecycle:
         else:
             lease.hold(record.request.id)
         self.running += 1
-        self._note_pace(record.request.model)
+        self._note_claim(record.request.model)
         waited_s = self._now() - record.queued_at
         tokens = tuple(record.tokens)
         return Claim(record.request, record.epoch, record.attempt, record.quarantined, tokens, waited_s)
 
     def expected_wait_s(self, request: GenerateRequest) -> float:
-        """How long `request` would wait if it came now, as far as can be said; 0 where nothing can."""
-        pace = self._paces.get(request.model)
+        """How long `request` would wait if it came now, in seconds; 0 where too little is known."""
+        pace = self._rates.get(request.model)
         per_second = None if pace is None else pace.per_second(self._now())
-        return self.backlog.ahead_of(request) / per_second if per_second else 0.0
+        return self.queues.ahead_of(request) / per_second if per_second else 0.0
 
     def extend(self, record: Record, first_seq: int, deltas: Sequence[TokenDelta]) -> bool:
-        """Writes what is new to the log; False where `first_seq` leaves a hole."""
+        """Writes the new tokens to the log; False where `first_seq` leaves a hole."""
         added = record.extend(first_seq, deltas)
         if added is None:
             return False
@@ -133,43 +133,45 @@ class Lifecycle:
     # Back to the queue.
 
     def hand_back(self, record: Record) -> None:
-        """Its worker gives it up through no fault of anybody: the attempt does not count."""
+        """Puts back a request whose worker drains or never started it: the attempt does not count."""
         self._detach(record)
         record.attempt -= 1
         self._enqueue(record)
 
     def crash(self, record: Record, cause: str) -> None:
-        """Its worker was lost or its backend crashed under it: one more attempt, or the end of a lonely suspect."""
+        """Puts back a request whose worker or backend was lost; a suspect that ran alone becomes a dead letter."""
         lease = None if record.holder is None else self.leases.get(record.holder)
         if record.quarantined and lease is not None and lease.suspects == 1:
-            message = f"its backend or worker crashed in each of {record.attempt} attempts, in the last with it alone"
+            message = (
+                f"the backend or worker crashed in all {record.attempt} attempts; in the last, this request ran alone"
+            )
             self.give_up(record, Failed("POISONED", message), cause)
         else:
             self._detach(record)
             self.requeued_total += 1
             self._enqueue(record)
 
-    def lose(self, lease: Worker, cause: str) -> int:
-        """Ends a lease, and gives away what it held. Says how many requests that were."""
+    def end_lease(self, lease: Worker, cause: str) -> int:
+        """Ends a lease, and puts back the requests that the worker held. Returns how many they were."""
         held = [self.records[request_id] for request_id in lease.held]
         for record in held:
             self.crash(record, cause)
-        self.leases.bury(lease)
+        self.leases.end(lease)
         if lease.reserved is not None:
             record = self.records[lease.reserved]
             record.reserved_for = None
-            self.backlog.put_back(record)
-            self._tell_work(record.request.model)
+            self.queues.put_back(record)
+            self._notify_work(record.request.model)
         return len(held)
 
-    # To the end.
+    # To the terminal event.
 
     def end(self, record: Record, end: Terminal, *, by_epoch: int = 0) -> None:
-        """The one way to the terminal event. `by_epoch` is the claim that ends with it, where its worker knows."""
+        """Writes the one terminal event of a request. `by_epoch` is the epoch of the worker that ends it, or 0."""
         request_id, now = record.request.id, self._now()
         lease = None if record.holder is None else self.leases.get(record.holder)
         if lease is not None and not by_epoch:
-            # Told for as long as a lease lasts: who has not heard of it by then has lost everything anyway.
+            # A worker that does not hear of the stop within a lease has lost its lease, and all its requests, by then.
             lease.stop(request_id, record.epoch, until=now + self._settings.lease_s)
         self._detach(record)
         self._settle(record, end)
@@ -178,13 +180,13 @@ class Lifecycle:
         self.quarantined -= record.quarantined
         self.ended_total += 1
         self._deadlines.clear(request_id)
-        self.presence.forget(record)
+        self.reader_grace.forget(record)
         self.archive.keep(record, now)
         if self.archive.is_full:
-            self.bury()
+            self.evict()
 
     def _settle(self, record: Record, end: Terminal) -> None:
-        """With the end itself, whoever brings it about: what was reserved cannot outlive its request."""
+        """Settles what was reserved, in the step that ends the request, so that no reservation outlives its request."""
         used = tokens_used(
             end,
             started=record.epoch > 0,
@@ -195,15 +197,15 @@ class Lifecycle:
         record.holds = ()
 
     def cancel(self, record: Record) -> None:
-        # How many tokens the prompt has, only the worker knows, and it is not asked any more.
+        # Only the worker knows how many tokens the prompt has, and the worker is not asked any more.
         self.end(record, Finished("cancelled", Usage(0, len(record.tokens))))
 
     def expire(self, record: Record) -> None:
-        message = "the deadline passed before the answer was whole"
+        message = "the deadline passed before the answer was complete"
         self.end(record, Failed("DEADLINE_EXCEEDED", message, Usage(0, len(record.tokens))))
 
     def give_up(self, record: Record, end: Failed, cause: str) -> None:
-        """To the dead letters."""
+        """Ends a request and adds it to the dead letters."""
         self.dead_letters.append(DeadRequest(record.request, record.attempt, cause, self._wall_ms()))
         self.end(record, end, by_epoch=record.epoch)
 
@@ -212,17 +214,17 @@ class Lifecycle:
         return (self.records[request_id] for request_id in self._deadlines.pop_due(self._wall_ms()))
 
     def pop_abandoned(self) -> Iterator[Record]:
-        """Each record that nobody has read for its whole grace."""
-        return (self.records[request_id] for request_id in self.presence.pop_abandoned(self._now()))
+        """Each record without a reader whose grace has passed."""
+        return (self.records[request_id] for request_id in self.reader_grace.pop_abandoned(self._now()))
 
-    def bury(self) -> int:
-        """Forgets ended requests whose time is over or whose room is needed. Says how many."""
-        buried = 0
-        for record in self.archive.bury(self._now()):
+    def evict(self) -> int:
+        """Forgets ended requests whose time is over or that are beyond the bounds. Returns how many."""
+        evicted = 0
+        for record in self.archive.evict(self._now()):
             self.log_tokens -= len(record.tokens)
             del self.records[record.request.id]
-            buried += 1
-        return buried
+            evicted += 1
+        return evicted
 
     def _may_join(self, record: Record, lease: Worker) -> bool:
         return record.quarantined and lease.suspects < self._settings.together(record.attempt + 1)
@@ -236,28 +238,28 @@ class Lifecycle:
             if lease is not None:
                 lease.let_go(record.request.id)
             return
-        self.backlog.leave(record)
-        if not self.backlog.waits(record.request.model):
-            self._paces.pop(record.request.model, None)
+        self.queues.remove(record)
+        if not self.queues.has_waiting(record.request.model):
+            self._rates.pop(record.request.model, None)
         record.reserved_for = None
         if lease is not None:
             lease.reserved = None
-            # It may claim again.
-            lease.news.tell_work(record.request.model)
+            # The worker may claim again.
+            lease.changes.notify_work(record.request.model)
 
     def _enqueue(self, record: Record) -> None:
         if not record.quarantined and record.attempt + 1 >= self._settings.quarantine_from_attempt:
             record.quarantined = True
             self.quarantined += 1
         record.queued_at = self._now()
-        self.backlog.enter(record)
-        self._paces.setdefault(record.request.model, ServiceRate(record.queued_at))
-        self._tell_work(record.request.model)
+        self.queues.add(record)
+        self._rates.setdefault(record.request.model, ServiceRate(record.queued_at))
+        self._notify_work(record.request.model)
 
-    def _note_pace(self, model: str) -> None:
-        if self.backlog.waits(model):
-            self._paces.setdefault(model, ServiceRate(self._now())).claimed(self._now())
+    def _note_claim(self, model: str) -> None:
+        if self.queues.has_waiting(model):
+            self._rates.setdefault(model, ServiceRate(self._now())).claimed(self._now())
 
-    def _tell_work(self, model: str) -> None:
+    def _notify_work(self, model: str) -> None:
         for lease in self.leases:
-            lease.news.tell_work(model)
+            lease.changes.notify_work(model)

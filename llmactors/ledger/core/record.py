@@ -1,4 +1,4 @@
-"""One request: its place in the life cycle, and its token log."""
+"""The state of one request, and its token log."""
 
 from typing import Literal
 
@@ -14,24 +14,24 @@ from llmactors.messages import GenerateRequest
 
 @attrs.define(eq=False)
 class Record(TokenLog):
-    """The state of one request. `MemoryLedger` moves it; followers only read it."""
+    """The state of one request. `Lifecycle` changes it; followers only read it."""
 
     request: GenerateRequest
-    ticket: QueueEntry
+    queue_entry: QueueEntry
     size: RequestSize
     ended_by: int = 0
-    """The epoch that came to an end with it; 0 where a client or the time ended it."""
+    """The epoch whose worker ended the request; 0 where a client or a time limit ended it."""
     epoch: int = 0
     attempt: int = 0
     quarantined: bool = False
     queued_at: float = 0.0
-    """Since when it waits, or waited before it was claimed; monotonic, in seconds."""
+    """When the request was last put into the queue; monotonic, in seconds."""
     holder: str | None = None
-    """The worker that runs it."""
+    """The worker that runs the request."""
     reserved_for: str | None = None
-    """The busy worker that gets it, alone, once that is empty."""
+    """The busy worker that gets the request once that worker is empty."""
     holds: tuple[Hold, ...] = ()
-    """What is reserved for it of its caller's limits."""
+    """What is reserved for the request of its caller's limits."""
 
     @property
     def state(self) -> Literal["queued", "running", "ended"]:

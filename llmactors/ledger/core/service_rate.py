@@ -1,15 +1,15 @@
-"""How fast a queue moves, so that a wait can be foretold. Pure."""
+"""How fast a queue moves, from which a wait is estimated. Pure."""
 
 WINDOW_S = 5.0
-"""The past that is looked at: one to two windows."""
+"""The rate is measured over the last one to two windows."""
 _LEAST_S = 0.2
-"""In less than this nothing can be said."""
+"""No rate is given before this time has passed."""
 
 
 class ServiceRate:
-    """Counts what is claimed while more waits. Its owner begins a new one when something waits, and ends it with that.
+    """Counts claims from one queue while others wait in it. A queue that was empty gets a new `ServiceRate`.
 
-    A queue that has not moved yet is taken to be about to move: in `now - waiting_since` it gave less than one request.
+    From a queue that has not moved yet, a claim is assumed to be due: one request in `now - waiting_since`.
     """
 
     def __init__(self, waiting_since: float) -> None:
@@ -17,13 +17,13 @@ class ServiceRate:
         self._since: float | None = None
         self._count = 0
         self._before: float | None = None
-        """Requests per second in the window before."""
+        """Requests per second in the previous window."""
 
     def __repr__(self) -> str:
-        return f"<Pace: {self._count} since {self._since}>"
+        return f"<ServiceRate: {self._count} since {self._since}>"
 
     def claimed(self, now: float) -> None:
-        """One request was handed out, and others go on waiting."""
+        """Counts a claim that left others waiting."""
         if self._since is None:
             self._since = now
         else:
@@ -33,7 +33,7 @@ class ServiceRate:
                 self._since, self._count = now, 0
 
     def per_second(self, now: float) -> float | None:
-        """None where nothing can be said."""
+        """Requests per second; None while too little is known."""
         elapsed = now - (self._waiting_since if self._since is None else self._since)
         if self._before is not None:
             return (self._count + self._before * WINDOW_S) / (elapsed + WINDOW_S)

@@ -1,14 +1,14 @@
-"""Points in time by key. Pure: no clock, the caller says what time it is."""
+"""Points in time by key. Pure: the caller passes the current time."""
 
 import heapq
 from collections.abc import Iterator
 
 
 class Timers:
-    """At most one point in time per key; setting, clearing and finding what is due all cost O(log n).
+    """At most one point in time per key. Setting, clearing, and finding what is due all cost O(log n).
 
-    A cleared entry stays in the heap until it surfaces, or until half of the heap is such: memory follows the number
-    of keys, however far away the cleared times were.
+    A cleared entry stays in the heap until its time comes, or until half of the heap is cleared: memory follows the
+    number of keys, however far away the cleared times were.
     """
 
     def __init__(self) -> None:
@@ -21,22 +21,19 @@ class Timers:
     def __repr__(self) -> str:
         return f"<Timers: {len(self._due)} set>"
 
-    def get(self, key: str) -> float | None:
-        return self._due.get(key)
-
     def set(self, key: str, at: float) -> None:
-        """Sets or moves the time of `key`."""
+        """Sets or changes the time of `key`."""
         self._due[key] = at
         heapq.heappush(self._heap, (at, key))
         self._compact()
 
     def clear(self, key: str) -> None:
-        """Forgets `key`, known or not."""
+        """Forgets `key`, if it is known."""
         self._due.pop(key, None)
         self._compact()
 
     def pop_due(self, now: float) -> Iterator[str]:
-        """Takes out, in order of time, each key whose time is `now` or earlier."""
+        """Removes and yields, in order of time, each key whose time is `now` or earlier."""
         while self._heap and self._heap[0][0] <= now:
             at, key = heapq.heappop(self._heap)
             if self._due.get(key) == at:

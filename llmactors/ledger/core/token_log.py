@@ -1,4 +1,4 @@
-"""One request's token log as this process has it, and who waits for it to grow."""
+"""One request's token log as this process has it, and the tasks that wait for new entries."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ from llmactors.messages import Terminal, TokenDelta
 
 @attrs.define(eq=False)
 class TokenLog:
-    """All tokens from seq 1, and the terminal event after them. Whoever owns it writes; followers read."""
+    """All tokens from seq 1, and the terminal event after them. The owner writes; followers read."""
 
     request_id: str
     tokens: list[TokenDelta] = attrs.field(factory=list, repr=False, kw_only=True)
@@ -19,8 +19,8 @@ class TokenLog:
     readers: int = attrs.field(default=0, kw_only=True)
     """Open followers."""
     listeners: tuple[Callable[[], None], ...] = attrs.field(default=(), repr=False, kw_only=True)
-    """Called whenever the log has grown. Not changed but replaced, as each may listen no longer when it is called."""
-    # Made when somebody parks, which is seldom; two of them, so that a token does not wake who waits for the end.
+    """Called whenever the log has grown. A change replaces the tuple, as a listener may remove itself when called."""
+    # Made when a task parks, which is rare. There are two, so that a token does not wake a task that waits for the end.
     _tailing: trio.lowlevel.ParkingLot | None = attrs.field(default=None, repr=False, kw_only=True)
     _ending: trio.lowlevel.ParkingLot | None = attrs.field(default=None, repr=False, kw_only=True)
 
@@ -29,13 +29,13 @@ class TokenLog:
         return len(self.tokens) + (self.end is not None)
 
     def after(self, seq: int) -> LogSlice:
-        """The log after `seq`. The end comes with it whenever there is one, so that every reader learns of it."""
+        """The log after `seq`. The end of the log comes with every `seq`, so that every reader learns of the end."""
         if self.end is not None:
             seq = min(seq, len(self.tokens))
         return LogSlice(seq + 1, self.tokens[seq:], self.end)
 
     def extend(self, first_seq: int, deltas: Sequence[TokenDelta]) -> int | None:
-        """Writes what is new in `deltas`, and says how many that were; None where `first_seq` leaves a hole.
+        """Writes the new tokens of `deltas`, and returns how many; None where `first_seq` leaves a hole.
 
         Raises `ValueError` for a `first_seq` below 1.
         """
@@ -48,17 +48,17 @@ class TokenLog:
             deltas = deltas[known:]
         if deltas:
             self.tokens.extend(deltas)
-            self._tell_growth()
+            self._notify_growth()
         return len(deltas)
 
     def close(self, end: Terminal) -> None:
-        """Writes the terminal event, once, and wakes everybody."""
+        """Writes the terminal event, and wakes all tasks that wait. To be called once."""
         self.end = end
-        self._tell_growth()
+        self._notify_growth()
         if self._ending:
             self._ending.unpark_all()
 
-    def _tell_growth(self) -> None:
+    def _notify_growth(self) -> None:
         if self._tailing:
             self._tailing.unpark_all()
         for listener in self.listeners:

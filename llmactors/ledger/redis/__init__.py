@@ -1,16 +1,15 @@
 """The ledger in Redis, for gateways and workers in many processes.
 
-    ledger         the `Ledger` Protocol over all of this
-    calls          once, for a while, or for as long as it takes   codec    what is stored and pushed, as bytes
-    reading        keeps a gateway's copies of logs up             mirrors  these copies
-    workers        what this process's workers hold                settings
-    library        brings the Lua into Redis:
+ledger          the `Ledger` over all of this          codec       what is stored and pushed, as bytes
+functions       calls of the functions in Redis        workers     what this process's workers hold
+log_reader      keeps a gateway's log copies complete  log_copies  these copies
+library         brings the Lua files into Redis        settings
 
-    context.lua    the keys; what one call gathers                 queue.lua     fair order
-    moves.lua      what becomes of a request                       limits.lua    what callers may use
-    gateways.lua, workers.lua, anybody.lua: the calls, each one atomic move        register.lua  their names
+context.lua     what one call knows and gathers        queue.lua   fair order
+lifecycle.lua   the state changes of a request         limits.lua  what callers have used
+gateways.lua, workers.lua, reaper.lua, operators.lua   the operations, each of them one atomic step
 
-Made of what Redis 7.0 and Valkey 7.2 have: functions, streams, RESP3 pushes. No blocking commands.
+The functions use what Redis 7.0 and Valkey 7.2 have: functions, streams, RESP3 pushes. No command blocks.
 """
 
 from llmactors.ledger.redis.ledger import RedisLedger

@@ -1,10 +1,10 @@
-"""What is stored in Redis and pushed by it, as bytes: all of it MessagePack.
+"""The formats of what Redis stores and pushes. All of them are MessagePack.
 
-- A request is a map, so that nodes of different versions understand each other.
-- Tokens are one flat array, `[id, text, id, text, …]`; text that is not valid Unicode, as half of a surrogate pair, is
-  written as bytes.
+- A request is a map, so that nodes of different versions can read it.
+- Tokens are one flat array, `[id, text, id, text, …]`. Text that is not valid Unicode, such as half of a surrogate
+  pair, is written as bytes.
 - A terminal event is `["f", reason, prompt tokens, completion tokens]` or `["x", code, message, prompt tokens,
-  completion tokens]`, with -1 for usage that is not known.
+  completion tokens]`, with -1 for unknown usage.
 - A push is `[[request id, epoch, seq of the first token, tokens, terminal event or nil], …]`.
 """
 
@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from llmactors.errors import InvalidRequest
-from llmactors.ledger.core.backlog import queue_entry
+from llmactors.ledger.core.model_queues import queue_entry
+from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.values import AdmitResult, AppendEntry, Candidate, Claim, DeadRequest, SubmitOutcome
 from llmactors.limiter.algorithms import ALGORITHMS
@@ -34,7 +35,7 @@ Push = tuple[str, int, int, list[TokenDelta], Terminal | None]
 
 
 def encode_request(request: GenerateRequest) -> bytes:
-    """Equal requests give equal bytes. Raises `InvalidRequest` for text that is no text."""
+    """Equal requests give equal bytes. Raises `InvalidRequest` for text that is not valid Unicode."""
     try:
         return _encode(request)
     except UnicodeEncodeError as error:
@@ -42,12 +43,12 @@ def encode_request(request: GenerateRequest) -> bytes:
 
 
 def decode_request(body: bytes) -> GenerateRequest:
-    """The request again, equal to what was encoded."""
+    """A request equal to the one that was encoded."""
     return _decode_request(body)
 
 
 def encode_tokens(deltas: Sequence[TokenDelta]) -> bytes:
-    """Any tokens, of whatever text."""
+    """Tokens of any text, valid Unicode or not."""
     try:
         return _encode([value for delta in deltas for value in (delta.token, delta.text)])
     except UnicodeEncodeError:
@@ -55,7 +56,7 @@ def encode_tokens(deltas: Sequence[TokenDelta]) -> bytes:
 
 
 def decode_tokens(blob: bytes) -> list[TokenDelta]:
-    """As `encode_tokens` was given."""
+    """The tokens that `encode_tokens` was given."""
     return _pair_up(_decode(blob))
 
 
@@ -68,20 +69,18 @@ def encode_end(end: Terminal) -> bytes:
 
 
 def decode_end(blob: bytes) -> Terminal:
-    """Also of an end that Redis itself wrote."""
+    """A terminal event, which `encode_end` or a function in Redis wrote."""
     return _to_end(_decode(blob))
 
 
 def decode_pushes(payload: bytes) -> Iterable[Push]:
-    """What one step brought to the logs that a gateway reads."""
+    """The new entries in a push, one for each log that has grown."""
     for request_id, epoch, first_seq, tokens, end in _decode(payload):
         yield request_id, epoch, first_seq, _pair_up(tokens), None if end is None else _to_end(end)
 
 
-def encode_settings(
-    settings: LedgerSettings, *, reader_s: float, outage_s: float, hung_up_s: float, keep_s: float
-) -> bytes:
-    """What the functions need of the settings, in milliseconds."""
+def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSettings) -> bytes:
+    """The settings that the functions need; times in milliseconds."""
     return _encode(
         {
             "lease_ms": round(settings.lease_s * 1000),
@@ -95,16 +94,16 @@ def encode_settings(
             "dead_workers_kept": settings.dead_workers_kept,
             "retained_max": settings.retained_max,
             "retained_tokens_max": settings.retained_tokens_max,
-            "reader_ms": round(reader_s * 1000),
-            "outage_ms": round(outage_s * 1000),
-            "hung_up_ms": round(hung_up_s * 1000),
-            "keep_ms": round(keep_s * 1000),
+            "gateway_lease_ms": round(redis_settings.gateway_lease_s * 1000),
+            "outage_ms": round(redis_settings.outage_s * 1000),
+            "disconnect_grace_ms": round(redis_settings.disconnect_grace_s * 1000),
+            "key_ttl_ms": round(redis_settings.key_ttl_s * 1000),
         }
     )
 
 
 def fields_of(candidate: Candidate) -> tuple[str | int, ...]:
-    """What the functions look at: model, tenant, class, cost, bytes, deadline, grace."""
+    """The fields that the functions use: model, tenant, class, cost, bytes, deadline, grace."""
     request, size = candidate.request, candidate.size
     cost = repr(float(queue_entry(request, size).cost))
     deadline = "" if request.deadline_ms is None else request.deadline_ms
@@ -112,30 +111,30 @@ def fields_of(candidate: Candidate) -> tuple[str | int, ...]:
 
 
 def encode_charges(candidate: Candidate) -> bytes:
-    """As `limits.lua` takes them, after what the prompt is taken for; nothing for none."""
+    """The estimate of the prompt's tokens, and the charges as `limits.lua` takes them; empty for no charges."""
     if not candidate.charges:
         return b""
     return _encode((candidate.size.prompt_tokens, [_charge_parts(charge) for charge in candidate.charges]))
 
 
 def candidate_parts(candidate: Candidate) -> tuple[str | int | bytes, ...]:
-    """Id, body, what the functions look at, charges. Raises as `encode_request`."""
+    """One request of a `submit`: id, body, fields, charges. Raises as `encode_request`."""
     request = candidate.request
     return request.id, encode_request(request), *fields_of(candidate), encode_charges(candidate)
 
 
-def to_verdict(said: list[Any], candidates: Sequence[Candidate]) -> AdmitResult:
-    """What the function `submit` says."""
-    outcome, now_us, found = said
+def to_admit_result(reply: list[Any], candidates: Sequence[Candidate]) -> AdmitResult:
+    """The reply of the function `submit`."""
+    outcome, now_us, found = reply
     charges = add_up(charge for candidate in candidates for charge in candidate.charges)
     standings = (_to_standing(*each, int(now_us)) for each in zip(charges, found, strict=True))
     return AdmitResult(SubmitOutcome(outcome.decode()), tuple(standings))
 
 
 def append_parts(entries: Iterable[AppendEntry]) -> tuple[bytes, bytes]:
-    """The entries as the function `append` takes them: what describes each, and then what is written of each.
+    """The entries as the function `append` takes them: a description of each, and the bytes that are written for each.
 
-    That comes apart because the MessagePack of Redis 7 knows no binary strings. Raises `ValueError` for a seq below 1.
+    The two are apart because the MessagePack of Redis 7 has no binary strings. Raises `ValueError` for a seq below 1.
     """
     described: list[str | int] = []
     written: list[bytes] = []
@@ -144,7 +143,7 @@ def append_parts(entries: Iterable[AppendEntry]) -> tuple[bytes, bytes]:
         if first_seq < 1:
             raise ValueError(f"seq counts from 1, not from {first_seq}")
         tokens = encode_tokens(deltas) if deltas else b""
-        # A push of five parts, whose first three are packed here as a list of their own.
+        # A push has five parts. The first three are encoded as a list of their own, whose header is cut off.
         pushed = b"\x95%b%b\xc0" % (_encode((request_id, epoch, first_seq))[1:], tokens) if deltas else b""
         ending = b"" if entry.end is None else encode_end(entry.end)
         described += (request_id, epoch, first_seq, len(deltas), len(pushed), len(tokens), len(ending))
@@ -153,13 +152,13 @@ def append_parts(entries: Iterable[AppendEntry]) -> tuple[bytes, bytes]:
 
 
 def finish_parts(request_id: str, epoch: int, end: Terminal) -> tuple[bytes, bytes]:
-    """As `append_parts`, of the terminal event alone, wherever the log ends."""
+    """As `append_parts`, for a terminal event alone, after the last entry of the log."""
     ending = encode_end(end)
     return _encode((request_id, epoch, 0, 0, 0, 0, len(ending))), ending
 
 
 def join(chunks: list[Any]) -> tuple[list[TokenDelta], Terminal | None]:
-    """The tokens of some entries of a log, and the terminal event."""
+    """The tokens of some entries of a log, and the terminal event if it is among them."""
     tokens: list[TokenDelta] = []
     end = None
     for kind, blob in zip(chunks[1::3], chunks[2::3], strict=True):
@@ -171,7 +170,7 @@ def join(chunks: list[Any]) -> tuple[list[TokenDelta], Terminal | None]:
 
 
 def to_claim(found: list[Any]) -> Claim:
-    """What the function `claim` says of one."""
+    """One claim from the reply of the function `claim`."""
     body, epoch, attempt, quarantined, waited_ms, _, chunks = found
     tokens, _ = join(chunks)
     return Claim(decode_request(body), epoch, attempt, bool(quarantined), tuple(tokens), waited_ms / 1000)
@@ -185,7 +184,7 @@ def to_dead_request(flat: list[Any]) -> DeadRequest:
 
 
 def as_text(text: str) -> str:
-    """With what is not valid Unicode replaced."""
+    """The text with a question mark for each part that is not valid Unicode."""
     return text.encode("utf-8", "replace").decode()
 
 

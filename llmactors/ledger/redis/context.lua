@@ -1,15 +1,23 @@
--- The ledger's moves, inside Redis, where each is atomic: `ledger/lifecycle.py`, `leases.py` and `fair_queue.py` in Lua.
--- All files here are one text, in the order of `library.py`. This one: the keys, and what one call knows and gathers.
+-- The functions of the ledger in Redis, where each call is atomic. They do what `ledger/memory.py` and `ledger/core/` do.
+-- All Lua files are one text, in the order of `library.py`. This file has what one call knows and gathers.
 --
--- KEYS[1] is the ledger's prefix; `redislink/names.py` says what Redis keeps under each key, and makes the functions
--- `key.KIND(c, …)` that stand above all files here.
--- ARGV[1] is the time in milliseconds since 1970, or '' for the server's own; ARGV[2] the settings, packed.
+-- KEYS[1] is the ledger's prefix. `redislink/names.py` says what Redis keeps under each key, and makes the functions
+-- `key.KIND(c, …)` at the beginning of the text.
+-- ARGV[1] is the time in milliseconds since 1970, or '' for the server's clock. ARGV[2] is the packed settings. The comment
+-- above a function of an operation names its arguments from ARGV[3] on.
+--
+-- The fields of a request's hash, which `load` reads into a table `r`:
+--   m model, t tenant, p priority class, c cost, z size in bytes, gr grace in ms     as submitted
+--   st state: q queued, r running, e ended      sn order of arrival        qa when it was queued, in ms
+--   ep epoch      at attempt      qn in quarantine      h the worker that holds it      rv the worker it is reserved for
+--   n length of its log in tokens (while it runs, the length in its worker's `live` hash counts)
+--   s start tag      g channels of the gateways that read it      ch its holds, packed      eb the epoch that ended it
 
-local PATIENCE = 16
-local BATCH = 256 -- what one call moves at most of what is overdue; the next call goes on
+local PASSED_OVER_MAX = 16
+local BATCH = 256 -- how many overdue requests one call changes at most; the next call continues
 local SERIAL = '%016d'
 
-local OK, FENCED, STOP, GAP, GONE, HAVE = 0, 1, 2, 3, 4, 5
+local OK, FENCED, STOP, GAP, GONE, OVERLAP = 0, 1, 2, 3, 4, 5
 
 local function begin(keys, args)
   local now = tonumber(args[1])
@@ -29,7 +37,7 @@ local function settings(c)
   return c.settings
 end
 
--- What one call counts, keeps alive and tells is gathered, and done once at its end: `commit`.
+-- Counts, times to live and notifications are gathered during a call, and written once at its end by `commit`.
 
 local function count(c, name, by) c.counts[name] = (c.counts[name] or 0) + by end
 
@@ -37,21 +45,21 @@ local function counted(c, name)
   return tonumber(redis.call('HGET', key.counters(c), name) or '0') + (c.counts[name] or 0)
 end
 
--- Every key has a time to live: as long as anything in use, where nothing else is said.
-local function keep(c, name, ms) c.kept[name] = ms or settings(c).keep_ms end
+-- Renews the time to live of a key; without `ms`, to that of all keys in use.
+local function keep(c, name, ms) c.kept[name] = ms or settings(c).key_ttl_ms end
 
--- What an append has to know of the requests that a worker runs is in one hash of that worker, so that a step takes one
--- read and one write for all of them. As long as a request runs, how long its log is stands only there.
+-- What an append needs to know of a worker's running requests is in one hash of the worker, so that one decode step takes
+-- one read and one write for all of them. While a request runs, the length of its log is only there.
 
--- A small hash is a list to Redis, in which it searches for every field; with a value of 65 bytes in it, it is a table.
--- So there is a field '' that belongs to no request.
-local NO_LIST = '-----------------------------------------------------------------'
+-- Redis stores a small hash as a list, and searches the list for each field. A value of 65 bytes makes the hash a table.
+-- So each of these hashes has a field '' that belongs to no request.
+local LONG_VALUE = '-----------------------------------------------------------------'
 
 local function live_of(length, epoch, channels) return string.format('%d %d %s', epoch, length, channels) end
 
-local function show_live(c, r) redis.call('HSET', key.live(c, r.h), r.id, live_of(r.n, r.ep, r.g)) end
+local function write_live(c, r) redis.call('HSET', key.live(c, r.h), r.id, live_of(r.n, r.ep, r.g)) end
 
-local function open_live(c, worker) redis.call('HSETNX', key.live(c, worker), '', NO_LIST) end
+local function open_live(c, worker) redis.call('HSETNX', key.live(c, worker), '', LONG_VALUE) end
 
 local function load(c, id)
   local flat = redis.call('HGETALL', key.request(c, id))
@@ -67,15 +75,15 @@ end
 local function put(c, r, ...) redis.call('HSET', key.request(c, r.id), ...) end
 
 local function put_length(c, r)
-  if r.h then show_live(c, r) else put(c, r, 'n', r.n) end
+  if r.h then write_live(c, r) else put(c, r, 'n', r.n) end
 end
 
 local function put_channels(c, r)
   put(c, r, 'g', r.g)
-  if r.h then show_live(c, r) end
+  if r.h then write_live(c, r) end
 end
 
--- News. What happened to many logs in one call goes out as one message per gateway.
+-- Pushes. The changes of many logs in one call are one message to each gateway.
 
 local function push_item(id, epoch, first, tokens, last)
   return '\149' .. cmsgpack.pack(id, epoch, first) .. (tokens or '\144') .. (last or '\192')
@@ -89,11 +97,11 @@ local function push(c, channels, item)
   end
 end
 
-local function tell_work(c, model) c.works[model] = true end
+local function notify_work(c, model) c.works[model] = true end
 
 local function commit(c)
   for name, by in pairs(c.counts) do
-    -- Not 0, which negated is '-0' in Lua and no number to Redis.
+    -- Never 0: negated, 0 is '-0' in Lua, which Redis does not take as a number.
     if by ~= 0 then redis.call('HINCRBY', key.counters(c), name, by) end
   end
   for name, ms in pairs(c.kept) do redis.call('PEXPIRE', name, ms) end

@@ -6,7 +6,7 @@ local function create(c, id, body, fields, channel)
     id = id, m = fields[1], t = fields[2], p = fields[3], c = fields[4], z = fields[5], gr = fields[7],
     n = 0, ep = 0, at = 0, g = channel, st = 'q', sn = redis.call('HINCRBY', key.counters(c), 'serial', 1),
   }
-  redis.call('SET', key.body(c, id), body, 'PX', s.keep_ms)
+  redis.call('SET', key.body(c, id), body, 'PX', s.key_ttl_ms)
   put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', channel, 'sn', r.sn)
   keep(c, key.request(c, id))
   keep(c, key.counters(c))
@@ -16,7 +16,7 @@ local function create(c, id, body, fields, channel)
     keep(c, key.deadlines(c))
   end
   if channel ~= '' then renew_gateway(c, channel) end
-  redis.call('ZADD', key.unread(c), patience_ends(c, r), id)
+  redis.call('ZADD', key.unread(c), grace_ends(c, r), id)
   keep(c, key.unread(c))
   return r
 end
@@ -35,19 +35,19 @@ local function has_room(c, requests, bytes)
   return tonumber(now[1] or '0') + requests <= s.max_queued and tonumber(now[2] or '0') + bytes <= s.max_queued_bytes
 end
 
--- Charges the caller for a request that is admitted.
+-- Charges the caller of an admitted request.
 local function charge(c, r, packed)
   if packed == '' then return end
   local estimate, charges = unpack(cmsgpack.unpack(packed))
-  local holds = limits.charge_all(c, r.id, charges, settings(c).keep_ms)
+  local holds = limits.charge_all(c, r.id, charges, settings(c).key_ttl_ms)
   if #holds > 0 then put(c, r, 'ch', cmsgpack.pack({ estimate, holds })) end
 end
 
-local REQUEST = 10 -- how many arguments describe one
-local FIELDS = 6 -- how many of these come after its id, its body and its model, before its charges
+local REQUEST = 10 -- how many arguments describe one request
+local FIELDS = 6 -- how many of them follow the id, the body and the model, before the charges
 
 -- channel or '', then of each request: id, body, model, tenant, class, cost, bytes, deadline or '', grace, charges or ''.
--- All or none: outcome, the time in us, and how the caller stands with each limit.
+-- Admits all requests or none. Returns the outcome, the time in us, and how the caller stands with each limit.
 local function submit(c, args)
   local channel, requests = args[3], (#args - 3) / REQUEST
   local duplicates, conflicts, bytes, charges = 0, 0, 0, {}
@@ -84,8 +84,8 @@ end
 
 register('submit', submit, {})
 
--- id, body, channel or '', model, tenant, class, cost, bytes, deadline or '', grace, how many tokens its log has, these,
--- charges or ''. For what was accepted once, so beyond all bounds.
+-- id, body, channel or '', model, tenant, class, cost, bytes, deadline or '', grace, number of tokens in the log, these
+-- tokens, charges or ''. Restores a request that was accepted before, so beyond all bounds.
 local function restore(c, args)
   local id, body, channel = args[3], args[4], args[5]
   local known = known_before(c, id, body)
@@ -105,7 +105,8 @@ end
 
 register('restore', restore, { 'allow-oom' })
 
--- channel, then pairs of id and seq: renews the gateway's lease, makes it a reader of each, and says what is new.
+-- channel, then pairs of id and seq. Renews the gateway's lease, makes it a reader of each request, and returns the log
+-- of each after the seq.
 local function tail(c, args)
   local channel, found = args[3], {}
   renew_gateway(c, channel)
@@ -123,7 +124,7 @@ end
 
 register('tail', tail, { 'allow-oom' })
 
--- channel, then ids
+-- channel, then ids. The gateway does not read these requests any more.
 local function unfollow(c, args)
   local channel = args[3]
   for i = 4, #args do
@@ -135,7 +136,7 @@ local function unfollow(c, args)
       end
       r.g = table.concat(others, ' ')
       put_channels(c, r)
-      redis.call('ZADD', key.unread(c), patience_ends(c, r), r.id)
+      redis.call('ZADD', key.unread(c), grace_ends(c, r), r.id)
     end
   end
   return OK
@@ -143,7 +144,7 @@ end
 
 register('unfollow', unfollow, { 'allow-oom' })
 
--- model, tenant, class: in milliseconds
+-- model, tenant, class. Returns the estimate in milliseconds.
 local function expected_wait(c, args)
   local model, tenant, class = args[3], args[4], tonumber(args[5])
   local pace, ahead = per_ms(c, model), 0
@@ -186,8 +187,8 @@ end
 
 register('cancel', cancel_request, { 'allow-oom' })
 
--- id, epoch, tokens in the log, how many more, these, '1' to hand it back to the queue:
--- extends a log that the caller has compared with what it knows, unless anything changed meanwhile.
+-- id, epoch, number of tokens in the log, number of new tokens, these tokens, '1' to put the request back.
+-- Extends a log that the caller has compared with its copy, unless the log has changed meanwhile.
 local function extend(c, args)
   local r = load(c, args[3])
   if not r then return unknown(c, args[3]) end
@@ -200,7 +201,7 @@ local function extend(c, args)
   count(c, 'log_tokens', tonumber(args[6]))
   push(c, r.g, push_item(r.id, r.ep, first, args[7], nil))
   if args[8] == '1' and r.h then
-    -- Who runs it goes on from a shorter log, and not in the same words perhaps: it must begin again from this one.
+    -- The worker continues from a shorter log, perhaps with other tokens: a worker must start again from this log.
     detach(c, r)
     r.at = r.at - 1
     enqueue(c, r)

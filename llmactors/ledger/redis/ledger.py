@@ -1,8 +1,8 @@
-"""The `Ledger` Protocol over Redis: for any number of gateways and workers in any number of processes.
+"""A `Ledger` over Redis, for any number of gateways and workers in any number of processes.
 
-Every operation is one call of a function in Redis, and may be called again: a reply that was lost is asked for again.
-For gateways that goes on for `patience_s`, then they raise `errors.Unavailable`. Workers wait for as long as it takes,
-since what they hold is not lost while they live.
+Every operation is one call of a function in Redis. A call whose reply was lost is repeated: for a gateway until
+`call_timeout_s` has passed, and then the operation raises `errors.Unavailable`; for a worker until the call succeeds,
+since a worker keeps its requests while Redis is away.
 """
 
 import operator
@@ -18,7 +18,7 @@ import trio
 
 from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.redis import codec
-from llmactors.ledger.redis.calls import Calls, expect_known
+from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
 from llmactors.ledger.redis.library import load_library
 from llmactors.ledger.redis.log_reader import LogReader
 from llmactors.ledger.redis.settings import RedisLedgerSettings
@@ -54,22 +54,24 @@ _OUTCOMES = (
     AppendOutcome.GAP,
     AppendOutcome.GONE,
 )
+"""The outcomes by the codes of the functions."""
+_OVERLAP = 5
+"""One more code: the entry starts inside the log, whose length is the detail."""
 _OK = AppendResult(AppendOutcome.OK)
-_OVER = (AppendOutcome.FENCED, AppendOutcome.STOP, AppendOutcome.GONE)
-_HAVE = 5
-"""The answer to an entry that begins within the log: how many tokens that has."""
+_CLAIM_OVER = (AppendOutcome.FENCED, AppendOutcome.STOP, AppendOutcome.GONE)
+"""Outcomes after which the worker holds the request no longer."""
 _STATES = {b"q": "queued", b"r": "running", b"e": "ended"}
 _Pending = list[tuple[int, AppendEntry]]
 """Entries with their places in a call."""
 _PLACE = operator.itemgetter(0)
 _LINK = LinkSettings(backoff_max_s=0.2)
-"""Quick, so that after a restart of Redis every worker is back before it counts as gone, `hung_up_s` later."""
+"""Short pauses, so that after a restart of Redis every worker is connected again within `disconnect_grace_s`."""
 
 
 class RedisLedger:
-    """One per process. Run `run` as a task; other methods wait until it has a connection.
+    """The ledger of one process. Run `run` as a task; the operations wait until it has a connection.
 
-    `clock_ms` gives the time since 1970, in milliseconds, to tests; None leaves it to the server.
+    `clock_ms` is a test's clock: the time since 1970, in milliseconds; with None the functions use the server's clock.
     """
 
     def __init__(
@@ -85,30 +87,25 @@ class RedisLedger:
         self.settings = settings or LedgerSettings()
         self._redis = redis_settings or RedisLedgerSettings()
         self.names = RedisNames(self._redis.namespace)
-        packed = codec.encode_settings(
-            self.settings,
-            reader_s=self._redis.reader_s,
-            outage_s=self._redis.outage_s,
-            hung_up_s=self._redis.hung_up_s,
-            keep_s=self._redis.keep_s,
-        )
         self._inbox = self.names.ledger(LedgerKey.INBOX, secrets.token_hex(8))
         self._wake_channel = self.names.ledger(LedgerKey.WAKE)
         self.link = RedisLink(
             url, link_settings or _LINK, name=name, on_push=self._on_push, on_connect=self._on_connect
         )
-        self._calls = Calls(self.link, self.names.ledger_prefix, packed, self._redis.patience_s, clock_ms)
-        self.reading = LogReader(self._calls, self._inbox, self._redis.silence_s, self._redis.unread_s)
+        packed = codec.encode_settings(self.settings, self._redis)
+        timeout_s = self._redis.call_timeout_s
+        self._functions = LedgerFunctions(self.link, self.names.ledger_prefix, packed, timeout_s, clock_ms)
+        self.log_reader = LogReader(self._functions, self._inbox, self._redis.silence_s, self._redis.unread_copy_s)
         self._workers = Workers()
 
     def __repr__(self) -> str:
-        return f"<RedisLedger {self.names.ledger_prefix} {self.link!r} {self.reading!r}>"
+        return f"<RedisLedger {self.names.ledger_prefix} {self.link!r} {self.log_reader!r}>"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """For ever. Raises what keeps it from its first connection; after that it outlives any outage."""
+        """Runs until cancelled, through any outage. Raises what prevents the first connection."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.link.run)
-            nursery.start_soon(self.reading.run)
+            nursery.start_soon(self.log_reader.run)
             task_status.started()
 
     # For gateways.
@@ -118,38 +115,42 @@ class RedisLedger:
 
     async def admit(self, candidates: Sequence[Candidate]) -> AdmitResult:
         parts = [part for candidate in candidates for part in codec.candidate_parts(candidate)]
-        # Copied from the first token on, so that whoever admits a request need not ask for its log.
+        # The copies begin before the first token, so that the gateway that admits a request need not read its log.
+        copies = self.log_reader.copies
         new = [
-            self.reading.mirrors.open(candidate.request.id, candidate)
+            copies.open(candidate.request.id, candidate)
             for candidate in candidates
-            if self.reading.mirrors.get(candidate.request.id) is None
+            if copies.get(candidate.request.id) is None
         ]
         opening = trio.Event()
-        for mirror in new:
-            mirror.opening = opening
+        for copy in new:
+            copy.opening = opening
         accepted = False
         try:
-            verdict = codec.to_verdict(await self._calls.ask("submit", self._inbox, *parts), candidates)
-            accepted = verdict.outcome is SubmitOutcome.ACCEPTED
+            reply = await self._functions.call_with_timeout("submit", self._inbox, *parts)
+            result = codec.to_admit_result(reply, candidates)
+            accepted = result.outcome is SubmitOutcome.ACCEPTED
         finally:
             if not accepted:
-                # Somebody else's requests, whose logs are elsewhere; or none.
-                for mirror in new:
-                    self.reading.forget(mirror)
+                # The requests were refused, or another gateway admitted them and their logs have entries already.
+                for copy in new:
+                    self.log_reader.forget(copy)
             opening.set()
-        return verdict
+        return result
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:
-        wait_ms = await self._calls.ask("expected_wait", request.model, request.tenant, request.priority)
-        return int(wait_ms) / 1000
+        queue = request.model, request.tenant, request.priority
+        return int(await self._functions.call_with_timeout("expected_wait", *queue)) / 1000
 
     async def info(self, request_id: str) -> RequestInfo:
-        body, state, epoch, attempt, last_seq = expect_known(await self._calls.ask("info", request_id))
+        reply = await self._functions.call_with_timeout("info", request_id)
+        body, state, epoch, attempt, last_seq = expect_known(reply)
         return RequestInfo(codec.decode_request(body), _STATES[state], epoch, attempt, last_seq)
 
     async def read(self, request_id: str, after: int = 0) -> LogSlice:
         _check_seq(after)
-        _, _, _, count, chunks = expect_known(await self._calls.ask("read", request_id, after))
+        reply = await self._functions.call_with_timeout("read", request_id, after)
+        _, _, _, count, chunks = expect_known(reply)
         tokens, end = codec.join(chunks)
         if end is not None:
             after = min(after, count)
@@ -157,45 +158,46 @@ class RedisLedger:
 
     async def follow(self, request_id: str, after: int = 0) -> LogFollower:
         _check_seq(after)
-        mirror = self.reading.mirrors.get(request_id)
-        if mirror is None:
-            mirror = await self.reading.open(request_id)
-        elif mirror.opening is not None and not mirror.opening.is_set():
-            await mirror.opening.wait()
+        copy = self.log_reader.copies.get(request_id)
+        if copy is None:
+            copy = await self.log_reader.open(request_id)
+        elif copy.opening is not None and not copy.opening.is_set():
+            await copy.opening.wait()
             return await self.follow(request_id, after)
-        mirror.wanted_at = trio.current_time()
-        return LogFollower(mirror, after, lambda: self.reading.reader_changed(mirror))
+        copy.used_at = trio.current_time()
+        return LogFollower(copy, after, lambda: self.log_reader.readers_changed(copy))
 
     async def cancel(self, request_id: str) -> bool:
-        [was_running] = expect_known(await self._calls.ask("cancel", request_id))
-        return bool(was_running)
+        [was_alive] = expect_known(await self._functions.call_with_timeout("cancel", request_id))
+        return bool(was_alive)
 
     # For workers.
 
     async def beat(self, worker: str) -> BeatResult:
-        live, stops, held = await self._calls.insist("beat", worker, self._inbox)
+        live, stops, held = await self._functions.call_until_done("beat", worker, self._inbox)
         if not live:
             self._workers.drop(worker)
             return BeatResult(live=False)
-        self._workers.get(worker).news.heard_stops()
+        self._workers.get(worker).changes.clear_stop()
         stop = [(request_id, int(epoch)) for request_id, _, epoch in (item.decode().rpartition(" ") for item in stops)]
         found = {(request_id.decode(), epoch) for request_id, epoch in zip(held[::2], held[1::2], strict=True)}
         for request_id, epoch in self._workers.get(worker).unaccounted(found):
-            # Redis lost what became of it, or the reply that brought it here was: nobody would ever finish it.
-            log.warning("claim handed back that nobody here knows", request_id=request_id, worker=worker)
+            # The reply with the claim was lost, or Redis forgot that the claim was over: nobody would finish it.
+            log.warning("unknown claim released", request_id=request_id, worker=worker)
             await self.release(request_id, epoch, ReleaseHow.SILENT)
         return BeatResult(live=True, stop=tuple(stop))
 
     async def leave(self, worker: str) -> None:
-        await self._calls.insist("leave", worker)
+        await self._functions.call_until_done("leave", worker)
         self._workers.drop(worker)
 
     async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
         if (known := self._workers.find(worker)) is None:
             return []
-        known.news.looked(model)
+        known.changes.clear_work(model)
         nonce = secrets.token_hex(8)
-        claims = [codec.to_claim(found) for found in await self._calls.insist("claim", worker, model, slots, nonce)]
+        reply = await self._functions.call_until_done("claim", worker, model, slots, nonce)
+        claims = [codec.to_claim(found) for found in reply]
         known.held.update((claim.request.id, claim.epoch) for claim in claims)
         return claims
 
@@ -205,46 +207,48 @@ class RedisLedger:
         while pending:
             pending, again = _each_request_once(pending)
             worker = self._workers.holder_of(pending[0][1].request_id, pending[0][1].epoch)
-            told = await self._calls.insist("append", worker, *codec.append_parts(entry for _, entry in pending))
-            # Only what was not simply done is told.
+            parts = codec.append_parts(entry for _, entry in pending)
+            # The reply names only the entries that are not simply OK.
+            told = await self._functions.call_until_done("append", worker, *parts)
             for place, code, detail in zip(told[::3], told[1::3], told[2::3], strict=True):
                 index, entry = pending[place]
-                if code != _HAVE:
+                if code != _OVERLAP:
                     results[index] = AppendResult(_OUTCOMES[code], detail)
                 elif (rest := _after(entry, detail)) is not None:
                     again.append((index, rest))
             pending = sorted(again, key=_PLACE)
         for entry, result in zip(entries, results, strict=True):
-            if entry.end is not None if result is _OK else result.outcome in _OVER:
+            if entry.end is not None if result is _OK else result.outcome in _CLAIM_OVER:
                 self._workers.let_go(entry.request_id, entry.epoch)
         return results
 
     async def finish(self, request_id: str, epoch: int, end: Terminal) -> AppendResult:
-        told = await self._calls.insist("append", "", *codec.finish_parts(request_id, epoch, end))
+        parts = codec.finish_parts(request_id, epoch, end)
+        told = await self._functions.call_until_done("append", "", *parts)
         self._workers.let_go(request_id, epoch)
         return AppendResult(_OUTCOMES[told[1]], told[2]) if told else _OK
 
     async def release(self, request_id: str, epoch: int, how: ReleaseHow, cause: str = "") -> AppendResult:
-        code = await self._calls.insist("release", request_id, epoch, how.value, codec.as_text(cause))
+        parts = request_id, epoch, how.value, codec.as_text(cause)
+        code = await self._functions.call_until_done("release", *parts)
         self._workers.let_go(request_id, epoch)
         return AppendResult(_OUTCOMES[code])
 
     async def wait_work(self, worker: str, model: str) -> None:
         known = self._workers.find(worker)
-        with trio.move_on_after(self._redis.look_every_s):
+        with trio.move_on_after(self._redis.look_for_work_s):
             if known is None:
                 await trio.sleep_forever()
             else:
-                await known.news.wait(model)
+                await known.changes.wait(model)
 
-    # For anyone.
+    # For any node.
 
     async def reap(self) -> int:
-        return int(await self._calls.insist("reap"))
+        return int(await self._functions.call_until_done("reap"))
 
     async def statistics(self) -> LedgerStatistics:
-        """Of the whole ledger, whoever asks."""
-        flat = await self._calls.ask("stats")
+        flat = await self._functions.call_with_timeout("stats")
         found = {name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
         return LedgerStatistics(**{field.name: found.get(field.name, 0) for field in attrs.fields(LedgerStatistics)})
 
@@ -255,7 +259,7 @@ class RedisLedger:
         lengths: dict[bytes, tuple[str, int, int]] = {}
         cursor = b"0"
         while True:
-            cursor, *found = await self._calls.ask("queue_depths", cursor)
+            cursor, *found = await self._functions.call_with_timeout("queue_depths", cursor)
             for flow, model, class_, length in zip(found[::4], found[1::4], found[2::4], found[3::4], strict=True):
                 lengths[flow] = model.decode(), int(class_), length
             if cursor == b"0":
@@ -272,42 +276,43 @@ class RedisLedger:
         for entry, letter in await self._dead_letters(request_id):
             again = Candidate(letter.resubmission(new_id))
             parts = (new_id, codec.encode_request(again.request), *codec.fields_of(again))
-            outcome = await self._calls.ask("requeue", entry, *parts)
+            outcome = await self._functions.call_with_timeout("requeue", entry, *parts)
             if outcome != b"unknown":
                 return SubmitOutcome(outcome.decode())
-        kind, *_ = await self._calls.ask("info", new_id)
+        kind, *_ = await self._functions.call_with_timeout("info", new_id)
         if kind == b"unknown":
             raise no_such_dead_letter(request_id)
         return SubmitOutcome.DUPLICATE
 
     async def purge(self, request_id: str | None = None) -> int:
         entries = [entry for entry, _ in await self._dead_letters(request_id)]
-        return int(await self._calls.ask("purge", *entries)) if entries else 0
+        return int(await self._functions.call_with_timeout("purge", *entries)) if entries else 0
 
     async def _dead_letters(self, request_id: str | None = None) -> list[tuple[bytes, DeadRequest]]:
         """The dead letters with the ids of their stream entries; of one request, or all of them for None."""
-        found = [(entry, codec.to_dead_request(flat)) for entry, flat in await self._calls.ask("dead_letters")]
+        reply = await self._functions.call_with_timeout("dead_letters")
+        found = [(entry, codec.to_dead_request(flat)) for entry, flat in reply]
         return [(entry, letter) for entry, letter in found if request_id in {None, letter.request.id}]
 
-    # What Redis says by itself.
+    # Connections and pushes.
 
     async def _on_connect(self, call: Call) -> None:
         await load_library(call)
         await call("SUBSCRIBE", self._inbox, self._wake_channel)
-        self.reading.doubt_all()
-        self._workers.tell_all()
+        self.log_reader.compare_all()
+        self._workers.notify_all()
 
     def _on_push(self, frame: list[Any]) -> None:
         if frame[0] != b"message":
             return
         _, channel, payload = frame
         if channel == self._wake_channel.encode():
-            self._workers.tell_work(payload.decode())
+            self._workers.notify_work(payload.decode())
         elif payload[:1] == b"s":
             if (worker := self._workers.find(payload[1:].decode())) is not None:
-                worker.news.tell_stop()
+                worker.changes.notify_stop()
         else:
-            self.reading.hear(payload)
+            self.log_reader.apply_push(payload)
 
 
 def _each_request_once(pending: _Pending) -> tuple[_Pending, _Pending]:
@@ -326,7 +331,7 @@ def _check_seq(after: int) -> None:
 
 
 def _after(entry: AppendEntry, count: int) -> AppendEntry | None:
-    """What of an entry is not in the log yet, which has `count` tokens."""
+    """The part of an entry after the first `count` tokens of the log; None if the entry is in the log already."""
     rest = entry.deltas[count + 1 - entry.first_seq :]
     if not rest and entry.end is None:
         return None

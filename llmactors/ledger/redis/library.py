@@ -1,4 +1,4 @@
-"""Brings the ledger's functions into Redis."""
+"""The library of the ledger's functions in Redis."""
 
 from importlib.resources import files
 
@@ -11,10 +11,10 @@ def _read(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
 
 
-_PARTS = ("context", "queue", "moves", "gateways", "workers", "reaper", "operators")
-"""Each uses what those before it define."""
+_PARTS = ("context", "queue", "lifecycle", "gateways", "workers", "reaper", "operators")
+"""The Lua files in the order of the text. Each file uses what the files before it define."""
 
-# One library, so that a request can be admitted, charged, ended and settled in one move each.
+# The limits are in the same library, so that a request is admitted and charged in one step, and ended and settled.
 LIBRARY = FunctionLibrary.of(
     f"{lua_key_functions()}\nlocal limits = (function()\n{_read('limits.lua')}end)()\n"
     + "\n".join(_read(f"{part}.lua") for part in _PARTS)
@@ -22,7 +22,7 @@ LIBRARY = FunctionLibrary.of(
 
 
 async def load_library(call: Call) -> None:
-    """Loads it where the server does not have it, as after a failover to a new one. Raises `ReplyError`."""
+    """Loads the library into a server that does not have it. Raises `ReplyError`."""
     try:
         await call("FUNCTION", "LOAD", LIBRARY.text)
     except ReplyError as error:

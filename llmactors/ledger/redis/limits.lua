@@ -1,19 +1,19 @@
--- What callers may use: `limiter/gcra.py`, `fixed_window.py`, `permits.py` and `store.py` in Lua.
+-- What callers have used: `limiter/gcra.py`, `fixed_window.py`, `permits.py` and `store.py` in Lua.
 --
--- A charge is { key, kind, amount, most, period in us, cost, whether it is settled }. Its key is, under `limit:`, a hash
--- of one state (`at`, `used`, `returned`, `born`), or for permits a zset request -> when it would be forgotten, ms. All of
--- them have a time to live. A hold, which a request keeps until its end, is the charge and the state right after it.
--- Numbers are whole and below 2^53 where limits are sensible; beyond that they lose their last digits, and nothing else.
+-- A charge is { key, kind, amount, most, period in us, cost, whether it is settled }. Under its key is a hash of one state
+-- (`at`, `used`, `returned`, `born`), or for permits a zset: request -> when its permit is forgotten, in ms. All of them
+-- have a time to live. A hold, which a request keeps until its end, is the charge and the state right after the charge.
+-- Numbers are whole, and below 2^53 for sensible limits. Beyond 2^53 they only lose their last digits.
 
 local GCRA, PERMIT = 0, 2
-local LINGER_MS = 60000 -- a state outlives its meaning by this, so that clocks need not agree to the millisecond
+local LINGER_MS = 60000 -- how long a state is kept after it has no effect, since clocks differ a little
 local PERMIT_WAIT_US = 1000000
 
 local function digits(number) return string.format('%.0f', number) end
 
 local function name_of(c, charge) return key.limit(c, charge[1]) end
 
--- Once per call and key: nobody else writes meanwhile.
+-- The state under a charge's key, read once per call, as nobody else writes during a call.
 local function read(c, charge)
   c.states = c.states or {}
   local known = c.states[charge[1]]
@@ -23,8 +23,8 @@ local function read(c, charge)
   if not found[1] then return nil end
   local s = { at = tonumber(found[1]), used = tonumber(found[2]), returned = tonumber(found[3]), born = tonumber(found[4]) }
   if s.at - c.now_us > charge[5] then
-    -- The server's clock was wrong when this was written, by more than a step that one waits out: a caller would be
-    -- refused for as long as it was ahead. What was used stays used, as of now; written, as a refusal writes nothing.
+    -- The server's clock was far ahead when this state was written, so the caller would be refused for that long. What
+    -- was used counts as used now. This is written here, since a refusal writes nothing.
     s.at = charge[2] == GCRA and c.now_us or c.now_us - c.now_us % charge[5] + charge[5]
     redis.call('HSET', name_of(c, charge), 'at', digits(s.at))
   end
@@ -65,7 +65,7 @@ local function spend(c, charge, s, cost)
   return { at = math.max(now, s.at), used = used, returned = s.returned, born = s.born }
 end
 
--- 0 where it fits in, nil where it never will.
+-- How long to wait until the charge can be made: 0 for now, nil for never.
 local function wait_us(c, charge, s)
   local cost, most, now = charge[6], charge[4], c.now_us
   if cost > most then return nil end
@@ -80,8 +80,8 @@ local function wait_us(c, charge, s)
   return math.ceil(over / charge[3]) + (s and math.max(0, s.at - now) or 0)
 end
 
--- Whether all charges can be had together, and how each key stands then: how long to wait or -1 for ever, and the state.
--- Where `free`, as if they cost nothing.
+-- Whether all charges can be made together, and of each key how long to wait (-1 for ever) and its state after that.
+-- With `free`, as if the charges cost nothing.
 local function look(c, charges, free)
   local order, together, admitted, said = {}, {}, true, {}
   for _, charge in ipairs(charges) do
@@ -113,13 +113,13 @@ local function look(c, charges, free)
   return admitted, said
 end
 
--- Takes the charges of one request, whether or not they can be had: what is to be settled at its end.
-local function charge_all(c, id, charges, keep_ms)
+-- Makes the charges of one request, within limits or beyond them. Returns what is to be settled at its end.
+local function charge_all(c, id, charges, key_ttl_ms)
   local holds = {}
   for _, charge in ipairs(charges) do
     if charge[2] == PERMIT then
-      redis.call('ZADD', name_of(c, charge), c.now + keep_ms, id)
-      redis.call('PEXPIRE', name_of(c, charge), keep_ms)
+      redis.call('ZADD', name_of(c, charge), c.now + key_ttl_ms, id)
+      redis.call('PEXPIRE', name_of(c, charge), key_ttl_ms)
       holds[#holds + 1] = charge
     else
       local s = spend(c, charge, read(c, charge), charge[6])
@@ -141,7 +141,7 @@ local function give_back(c, charge, s, unused)
     return { at = s.at, used = math.max(0, s.used - unused), returned = 0, born = 0 }
   end
   if s.born ~= born then return nil end
-  -- No more than what has been in the bucket ever since.
+  -- At most what is still in the bucket of this charge.
   local still_in = used - math.max(0, math.max(now, s.at) - at) * charge[3] - (s.returned - returned) * charge[5]
   local back = math.max(0, math.min(unused, math.floor(still_in / charge[5])))
   local left = level(charge, s, now) - back * charge[5]
@@ -164,7 +164,7 @@ local function settle(c, id, holds, used)
   end
 end
 
--- What a request has used that ended so; where nobody can say, rather too much. `charges.py: tokens_used`.
+-- How many tokens a request has used, from its end; rather too many where that is unknown. `charges.py: tokens_used`.
 local function tokens_used(r, last, estimate)
   local fields = cmsgpack.unpack(last)
   local prompt, completion = fields[#fields - 1], fields[#fields]

@@ -1,4 +1,8 @@
-"""Keeps a gateway's copies of logs up: reads what pushes left out, and gives back to Redis what that has lost."""
+"""Keeps a gateway's copies of logs complete, and gives back to Redis what Redis has lost.
+
+Redis may lose what it acknowledged last: after a crash with `appendfsync everysec`, or a failover. Then the log is
+shorter than a copy, or the request is unknown. The reader extends the log, or restores the request with its tokens.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,186 +12,196 @@ import structlog
 import trio
 
 from llmactors.ledger.redis import codec
-from llmactors.ledger.redis.calls import Calls, expect_known
-from llmactors.ledger.redis.mirrors import DIVERGED, LOST, Mirror, Mirrors
+from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
+from llmactors.ledger.redis.log_copies import DIVERGED, LOST, LogCopies, LogCopy
 from llmactors.messages import TokenDelta
 
 log = structlog.get_logger("llmactors.ledger")
 
 _READ_AT_ONCE = 64
+"""How many logs one call reads at most."""
 
 
 class LogReader:
-    """All logs that this process reads. Run `run` as a task. `inbox` is the channel that pushes come by."""
+    """All logs that this process reads. Run `run` as a task.
 
-    def __init__(self, calls: Calls, inbox: str, silence_s: float, unread_s: float) -> None:
-        self.mirrors = Mirrors(trio.current_time)
-        self._calls = calls
+    `inbox` is the channel of this process's pushes. The logs of running requests are read again after `silence_s`
+    without a push; a copy that nobody has used for `unread_copy_s` is dropped.
+    """
+
+    def __init__(self, functions: LedgerFunctions, inbox: str, silence_s: float, unread_copy_s: float) -> None:
+        self.copies = LogCopies(trio.current_time)
+        self._functions = functions
         self._inbox = inbox
         self._silence_s = silence_s
-        self._unread_s = unread_s
+        self._unread_copy_s = unread_copy_s
         self._unfollowed: list[str] = []
         self._wake = trio.Event()
         self._syncing = trio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Reading {self.mirrors!r}>"
+        return f"<LogReader {self.copies!r}>"
 
     async def run(self) -> None:
-        """For ever."""
+        """Reads logs until cancelled."""
         while True:
             with trio.move_on_after(self._silence_s / 2):
                 await self._wake.wait()
             self._wake = trio.Event()
-            self.forget_unread(self._unread_s)
+            self.forget_unread(self._unread_copy_s)
             await self.sync()
 
-    def hear(self, payload: bytes) -> None:
-        """Takes in a push. Never waits."""
-        if self.mirrors.hear(payload):
+    def apply_push(self, payload: bytes) -> None:
+        """Merges a push into the copies. Never waits."""
+        if self.copies.apply_push(payload):
             self._wake.set()
 
-    def doubt_all(self) -> None:
-        """Pushes were missed, and the server may be another: all is to be compared."""
-        self.mirrors.doubt_all()
+    def compare_all(self) -> None:
+        """Has all logs compared with their copies, after a new connection."""
+        self.copies.compare_all()
         self._wake.set()
 
-    async def open(self, request_id: str) -> Mirror:
-        mirror = self.mirrors.open(request_id)
-        mirror.opening = trio.Event()
+    async def open(self, request_id: str) -> LogCopy:
+        """A copy of a log that was not copied yet. Raises `Expired`, `NotFound` or `Unavailable`."""
+        copy = self.copies.open(request_id)
+        copy.opening = trio.Event()
         try:
-            # Pushes of what is written after this was answered may come before the answer is looked at.
-            [reply] = await self._calls.ask("tail", self._inbox, request_id, 0)
+            # Pushes of later entries may be applied before this reply; `merge` takes both in any order.
+            [reply] = await self._functions.call_with_timeout("tail", self._inbox, request_id, 0)
             _, epoch, _, _, chunks = expect_known(reply)
-            mirror.hear(epoch, 1, *codec.join(chunks))
-            mirror.behind = False
+            copy.merge(epoch, 1, *codec.join(chunks))
+            copy.is_behind = False
         except BaseException:
-            self.forget(mirror)
+            self.forget(copy)
             raise
         finally:
-            mirror.opening.set()
-        return mirror
+            copy.opening.set()
+        return copy
 
-    def reader_changed(self, mirror: Mirror) -> None:
-        if not mirror.readers:
-            self.forget(mirror)
+    def readers_changed(self, copy: LogCopy) -> None:
+        """Drops a copy whose last follower was closed."""
+        if not copy.readers:
+            self.forget(copy)
 
-    def forget(self, mirror: Mirror) -> None:
-        self.mirrors.drop(mirror)
-        if mirror.end is None:
-            self._unfollowed.append(mirror.request_id)
+    def forget(self, copy: LogCopy) -> None:
+        """Drops a copy, and has Redis told that this process does not read the request any more."""
+        self.copies.drop(copy)
+        if copy.end is None:
+            self._unfollowed.append(copy.request_id)
             self._wake.set()
 
     async def sync(self) -> None:
-        """Reads whatever was not heard of for a while; renews this gateway's lease; says what is not read any more."""
+        """Reads the logs of late copies, renews this gateway's lease, and says which requests are not read any more."""
         async with self._syncing:
             await self._unfollow()
-            late = self._late_mirrors()
+            late = self._late_copies()
             while True:
                 some, late = late[:_READ_AT_ONCE], late[_READ_AT_ONCE:]
-                asked = [_Asked.of(mirror) for mirror in some]
-                parts = [part for each in asked for part in (each.mirror.request_id, each.after)]
-                replies = await self._calls.insist("tail", self._inbox, *parts)
-                for each, reply in zip(asked, replies, strict=True):
-                    await self._mend(each, reply)
+                reads = [_Read.of(copy) for copy in some]
+                parts = [part for each in reads for part in (each.copy.request_id, each.after)]
+                replies = await self._functions.call_until_done("tail", self._inbox, *parts)
+                for each, reply in zip(reads, replies, strict=True):
+                    await self._reconcile(each, reply)
                 if not late:
                     return
 
     async def _unfollow(self) -> None:
         while self._unfollowed:
             ids, self._unfollowed = self._unfollowed[:_READ_AT_ONCE], self._unfollowed[_READ_AT_ONCE:]
-            gone = [each for each in ids if self.mirrors.get(each) is None]
-            await self._calls.insist("unfollow", self._inbox, *gone)
+            gone = [each for each in ids if self.copies.get(each) is None]
+            await self._functions.call_until_done("unfollow", self._inbox, *gone)
 
     def forget_unread(self, since_s: float) -> None:
-        """Drops copies that nobody has come to read for `since_s` seconds, however much is written to their logs."""
-        for mirror in self.mirrors:
-            if not mirror.readers and mirror.wanted_at + since_s <= trio.current_time():
-                self.forget(mirror)
+        """Drops copies that nobody has used for `since_s` seconds, however much is written to their logs."""
+        for copy in self.copies:
+            if not copy.readers and copy.used_at + since_s <= trio.current_time():
+                self.forget(copy)
 
-    def _late_mirrors(self) -> list[Mirror]:
-        late: list[Mirror] = []
+    def _late_copies(self) -> list[LogCopy]:
+        late: list[LogCopy] = []
         now = trio.current_time()
-        for mirror in self.mirrors:
-            if mirror.end is not None or (mirror.opening is not None and not mirror.opening.is_set()):
+        for copy in self.copies:
+            if copy.end is not None or (copy.opening is not None and not copy.opening.is_set()):
                 continue
-            silent = mirror.heard_at + self._silence_s <= now
-            if silent or mirror.behind or mirror.doubtful:
-                late.append(mirror)
+            silent = copy.updated_at + self._silence_s <= now
+            if silent or copy.is_behind or copy.needs_comparison:
+                late.append(copy)
         return late
 
-    async def _mend(self, asked: "_Asked", reply: list[Any]) -> None:
-        """Brings a copy and its log together again."""
+    async def _reconcile(self, read: "_Read", reply: list[Any]) -> None:
+        """Makes a copy and its log equal again, or ends the copy where the two contradict."""
         kind, *found = reply
-        mirror = asked.mirror
-        mirror.heard_at = trio.current_time()
-        if mirror.end is not None:
+        copy = read.copy
+        copy.updated_at = trio.current_time()
+        if copy.end is not None:
             return
         if kind == b"gone":
-            mirror.close(LOST)
+            copy.close(LOST)
         elif kind == b"unknown":
-            await self._restore(mirror)
+            await self._restore(copy)
         else:
             state, epoch, _, count, chunks = found
             tokens, end = codec.join(chunks)
-            if count >= asked.known:
-                mirror.hear(epoch, count - len(tokens) + 1, tokens, end)
+            if count >= read.known:
+                copy.merge(epoch, count - len(tokens) + 1, tokens, end)
             elif end is not None:
-                mirror.close(DIVERGED)
-            elif not asked.compares:
-                self._doubt(mirror)  # the log is shorter than the copy, so all of it is to be compared
-            elif mirror.tokens[:count] != tokens:
-                mirror.close(DIVERGED)
+                copy.close(DIVERGED)
+            elif not read.compares:
+                self._compare_later(copy)  # the log is shorter than the copy, so all of the log is to be compared
+            elif copy.tokens[:count] != tokens:
+                copy.close(DIVERGED)
             else:
-                hand_back = state == b"r" and epoch != mirror.epoch
-                log.warning("log mended", request_id=mirror.request_id, tokens=len(mirror.tokens) - count)
-                if not await extend(self._calls, mirror.request_id, epoch, count, mirror.tokens, hand_back=hand_back):
-                    self._doubt(mirror)
+                hand_back = state == b"r" and epoch != copy.epoch
+                log.warning("log extended", request_id=copy.request_id, tokens=len(copy.tokens) - count)
+                if not await self._extend(copy.request_id, epoch, count, copy.tokens, hand_back=hand_back):
+                    self._compare_later(copy)
 
-    def _doubt(self, mirror: Mirror) -> None:
-        mirror.doubtful = True
+    def _compare_later(self, copy: LogCopy) -> None:
+        copy.needs_comparison = True
         self._wake.set()
 
-    async def _restore(self, mirror: Mirror) -> None:
-        """Redis forgot a request that it had accepted."""
-        candidate = mirror.candidate
+    async def _restore(self, copy: LogCopy) -> None:
+        """Admits a request again that Redis accepted and forgot, with the tokens of the copy."""
+        candidate = copy.candidate
         if candidate is None:
-            mirror.close(LOST)
+            copy.close(LOST)
             return
         request = candidate.request
-        log.warning("request restored", request_id=request.id, tokens=len(mirror.tokens))
-        body, tokens = codec.encode_request(request), codec.encode_tokens(mirror.tokens)
-        parts = (request.id, body, self._inbox, *codec.fields_of(candidate), len(mirror.tokens), tokens)
+        log.warning("request restored", request_id=request.id, tokens=len(copy.tokens))
+        body, tokens = codec.encode_request(request), codec.encode_tokens(copy.tokens)
+        parts = (request.id, body, self._inbox, *codec.fields_of(candidate), len(copy.tokens), tokens)
         parts += (codec.encode_charges(candidate),)
-        await self._calls.insist("restore", *parts)
+        await self._functions.call_until_done("restore", *parts)
+
+    async def _extend(
+        self, request_id: str, epoch: int, count: int, tokens: Sequence[TokenDelta], *, hand_back: bool
+    ) -> bool:
+        """Writes the tokens after the first `count`. False where the log has changed since it was read.
+
+        `hand_back` puts the request back into the queue: its worker continues from the shorter log.
+        """
+        more = codec.encode_tokens(tokens[count:])
+        parts = (request_id, epoch, count, len(tokens) - count, more, int(hand_back))
+        kind, *done = await self._functions.call_with_timeout("extend", *parts)
+        return bool(kind == b"known" and done[0])
 
 
 @attrs.frozen
-class _Asked:
-    """What a copy was like when its log was asked for: it may have grown since, by pushes."""
+class _Read:
+    """A read of one log, and the state of its copy before: pushes may extend the copy meanwhile."""
 
-    mirror: Mirror
+    copy: LogCopy
     compares: bool
-    """The whole log was asked for."""
+    """Whether the whole log is read."""
     known: int
-    """Tokens that the copy had."""
+    """How many tokens the copy had."""
 
     @classmethod
-    def of(cls, mirror: Mirror) -> "_Asked":
-        asked = cls(mirror, mirror.doubtful, len(mirror.tokens))
-        mirror.behind = mirror.doubtful = False
-        return asked
+    def of(cls, copy: LogCopy) -> "_Read":
+        read = cls(copy, copy.needs_comparison, len(copy.tokens))
+        copy.is_behind = copy.needs_comparison = False
+        return read
 
     @property
     def after(self) -> int:
         return 0 if self.compares else self.known
-
-
-async def extend(
-    calls: Calls, request_id: str, epoch: int, count: int, tokens: Sequence[TokenDelta], *, hand_back: bool
-) -> bool:
-    """Writes what follows on the first `count` of `tokens`. False where the log has changed since it was read."""
-    more = codec.encode_tokens(tokens[count:])
-    parts = (request_id, epoch, count, len(tokens) - count, more, int(hand_back))
-    kind, *done = await calls.ask("extend", *parts)
-    return bool(kind == b"known" and done[0])

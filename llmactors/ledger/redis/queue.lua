@@ -1,4 +1,4 @@
--- The queue.
+-- The queues: `core/model_queues.py`, `core/class_queue.py` and `core/fair_queue.py` in Lua.
 
 local function queue_of(c, r)
   return {
@@ -28,14 +28,14 @@ local function show_head(c, q, tenant, id, serial)
   redis.call('ZADD', q.heads, start, string.format(SERIAL, serial) .. tenant)
 end
 
-local function wait_in_line(c, r)
+local function enter_queue(c, r)
   local q, flow = queue_of(c, r), flow_of(c, r)
   local old, old_serial = head_of(flow)
   if not old then
     redis.call('HSET', q.tags, 't' .. r.t, math.max(tags_of(q, r.t)))
   end
   if r.s then
-    -- The virtual time may have begun anew since; an old tag is never later than the present.
+    -- The virtual time may have restarted since; an old tag must not be later than the present.
     r.s = math.min(tonumber(r.s), virtual(q))
     put(c, r, 's', r.s)
   end
@@ -60,8 +60,8 @@ local function forget_past_tags(q)
   end
 end
 
--- Out of the queue, if it is in it: one that was taken from it waits on in nobody's line.
-local function leave_line(c, r)
+-- Removes a request from its queue. A request that `take` chose is in no queue, though it still waits.
+local function leave_queue(c, r)
   local q, flow = queue_of(c, r), flow_of(c, r)
   local old, old_serial = head_of(flow)
   if redis.call('ZREM', flow, r.id) == 0 then return end
@@ -71,7 +71,7 @@ local function leave_line(c, r)
     if new then show_head(c, q, r.t, new, new_serial) end
   end
   if redis.call('EXISTS', q.heads) == 0 then
-    -- Nothing waits: a new busy period begins with clean tags and no memory of tenants.
+    -- Nothing waits: the next busy period begins without tags and without memory of tenants.
     redis.call('DEL', q.tags)
     redis.call('HDEL', q.classes, r.p)
   elseif redis.call('EXISTS', flow) == 0 then
@@ -79,7 +79,7 @@ local function leave_line(c, r)
   end
 end
 
--- The class that is next, and how often it was passed over.
+-- The next class, and how often it was passed over.
 local function next_class(classes)
   local lowest, longest, passed, times = nil, nil, 0, -1
   for i = 1, #classes, 2 do
@@ -87,7 +87,7 @@ local function next_class(classes)
     if not lowest or class < lowest then lowest, passed = class, over end
     if over > times or (over == times and class < longest) then longest, times = class, over end
   end
-  if times >= PATIENCE then return longest, times end
+  if times >= PASSED_OVER_MAX then return longest, times end
   return lowest, passed
 end
 
@@ -103,7 +103,7 @@ local function take(c, model)
   local q = queue_of(c, { m = model, p = chosen })
   local head = redis.call('ZRANGE', q.heads, 0, 0, 'WITHSCORES')
   if not head[1] then
-    redis.call('HDEL', classes_key, chosen) -- a queue that outlived its keys
+    redis.call('HDEL', classes_key, chosen) -- the class has no queue any more
     return take(c, model)
   end
   local start, tenant = tonumber(head[2]), string.sub(head[1], 17)
@@ -118,21 +118,21 @@ local function take(c, model)
   r.s = start
   local now, tag = tags_of(q, tenant)
   redis.call('HSET', q.tags, 'v', math.max(now, start), 't' .. tenant, math.max(tag, start + tonumber(r.c)))
-  leave_line(c, r)
+  leave_queue(c, r)
   return r
 end
 
--- How fast the queue of a model moves: `ledger/pace.py`.
+-- How fast the queue of a model moves: `core/service_rate.py` in Lua.
 
-local PACE_MS, LEAST_MS = 5000, 200
+local RATE_WINDOW_MS, LEAST_MS = 5000, 200
 
-local function begin_pace(c, model)
+local function begin_rate(c, model)
   local name = key.pace(c, model)
   redis.call('HSETNX', name, 'waiting', c.now)
   keep(c, name)
 end
 
-local function note_pace(c, model)
+local function note_claim(c, model)
   local name = key.pace(c, model)
   if redis.call('EXISTS', key.classes(c, model)) == 0 then return end
   local since = tonumber(redis.call('HGET', name, 'since'))
@@ -143,7 +143,7 @@ local function note_pace(c, model)
   end
   local counted = redis.call('HINCRBY', name, 'count', 1)
   local elapsed = c.now - since
-  if elapsed >= PACE_MS then redis.call('HSET', name, 'since', c.now, 'count', 0, 'before', counted / elapsed) end
+  if elapsed >= RATE_WINDOW_MS then redis.call('HSET', name, 'since', c.now, 'count', 0, 'before', counted / elapsed) end
 end
 
 local function per_ms(c, model)
@@ -151,7 +151,7 @@ local function per_ms(c, model)
   local since = known[1] or known[4]
   if not since then return nil end
   local elapsed, counted = c.now - since, tonumber(known[2] or '0')
-  if known[3] then return (counted + known[3] * PACE_MS) / (elapsed + PACE_MS) end
+  if known[3] then return (counted + known[3] * RATE_WINDOW_MS) / (elapsed + RATE_WINDOW_MS) end
   return elapsed >= LEAST_MS and math.max(counted, 1) / elapsed or nil
 end
 

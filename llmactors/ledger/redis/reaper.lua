@@ -1,9 +1,9 @@
--- What any node calls, to end what is overdue.
+-- What any node calls: `reap` ends what is overdue.
 
 local function due_in(c, name) return redis.call('ZRANGEBYSCORE', name, '-inf', c.now, 'LIMIT', 0, BATCH) end
 
--- Whether nobody has listened for the worker any more for a while: its process is dead, or cut off.
-local function has_hung_up(c, worker)
+-- Whether the worker's process has had no connection for a while: the process is dead, or cut off.
+local function is_disconnected(c, worker)
   local name = key.worker(c, worker)
   local known = redis.call('HMGET', name, 'channel', 'silent_since')
   if not known[1] or redis.call('PUBSUB', 'NUMSUB', known[1])[2] > 0 then
@@ -14,16 +14,18 @@ local function has_hung_up(c, worker)
     redis.call('HSET', name, 'silent_since', c.now)
     return false
   end
-  return c.now - known[2] >= settings(c).hung_up_ms
+  return c.now - known[2] >= settings(c).disconnect_grace_ms
 end
 
 local function reap(c, args)
   local touched = 0
   notice_outage(c)
   for _, worker in ipairs(redis.call('ZRANGE', key.workers(c), 0, -1)) do
-    if has_hung_up(c, worker) then touched = touched + lose(c, worker, 'its worker is gone') end
+    if is_disconnected(c, worker) then touched = touched + end_lease(c, worker, "the worker's connection ended") end
   end
-  for _, worker in ipairs(due_in(c, key.workers(c))) do touched = touched + lose(c, worker, "its worker's lease ended") end
+  for _, worker in ipairs(due_in(c, key.workers(c))) do
+    touched = touched + end_lease(c, worker, "the worker's lease ended")
+  end
   for _, id in ipairs(due_in(c, key.deadlines(c))) do
     local r = load(c, id)
     if r and r.st ~= 'e' then
@@ -50,8 +52,8 @@ local function reap(c, args)
       end
     end
   end
-  redis.call('ZREMRANGEBYSCORE', key.gateways(c), '-inf', c.now - settings(c).keep_ms)
-  touched = touched + bury(c)
+  redis.call('ZREMRANGEBYSCORE', key.gateways(c), '-inf', c.now - settings(c).key_ttl_ms)
+  touched = touched + evict(c)
   return touched
 end
 

@@ -1,4 +1,4 @@
-"""What only a ledger across processes has to know, beside `LedgerSettings`."""
+"""The settings that only a ledger across processes needs, beside `LedgerSettings`."""
 
 import attrs
 
@@ -9,21 +9,22 @@ class RedisLedgerSettings:
 
     namespace: str = "main"
     """Ledgers of different namespaces share nothing."""
-    patience_s: float = 2.0
-    """How long an operation of a gateway is tried before it is `Unavailable`."""
+    call_timeout_s: float = 2.0
+    """How long an operation of a gateway is retried before it raises `Unavailable`."""
     silence_s: float = 1.0
-    """A log whose request runs and that nothing is heard of for so long is read: a push is only a hint."""
-    unread_s: float = 5.0
-    """A gateway goes on knowing a request that it admitted for so long, though nobody reads it there: should Redis
-    forget it, as it can the last two seconds with `appendfsync everysec`, the gateway admits it anew."""
-    reader_s: float = 5.0
-    """A gateway that is silent for so long reads nothing any more."""
+    """Re-read a running request's log after this silence: a push may be lost."""
+    unread_copy_s: float = 5.0
+    """How long a gateway keeps its copy of a request that nobody reads there. If Redis forgets the request within this
+    time, the gateway restores it. With `appendfsync everysec` Redis can forget the last two seconds."""
+    gateway_lease_s: float = 5.0
+    """A gateway that is silent for this long counts as reading nothing."""
     outage_s: float = 0.75
-    """If the ledger was not looked at for so long, it was away: no lease and no grace runs out in that time."""
-    hung_up_s: float = 0.5
-    """A worker whose connection ended, as a dead process's does at once, and that does not come back within so long has
-    lost its requests, however long its lease. The lease is for one that hangs, and for a machine that is gone."""
-    look_every_s: float = 0.5
-    """A worker looks for work this often also if nothing wakes it."""
-    keep_s: float = 86_400.0
-    """Time to live of every key that is in use, as a last resort; renewed at each claim, so no attempt lasts longer."""
+    """If no operation reached the ledger for this long, the ledger was away: leases and graces are then extended."""
+    disconnect_grace_s: float = 0.5
+    """A worker whose connection ended, and that has not connected again after this time, loses its requests. A dead
+    process's connection ends at once. The lease is for a process that hangs, and for a machine that is lost."""
+    look_for_work_s: float = 0.5
+    """A worker that no signal wakes looks for work this often."""
+    key_ttl_s: float = 86_400.0
+    """The time to live of every key in use, if nothing deletes the key before. Each claim renews it, so that no attempt
+    can last longer."""

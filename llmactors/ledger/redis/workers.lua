@@ -28,19 +28,19 @@ register('beat', beat, { 'allow-oom' })
 
 -- worker
 local function leave(c, args)
-  if redis.call('ZSCORE', key.workers(c), args[3]) then lose(c, args[3], 'its worker left') end
+  if redis.call('ZSCORE', key.workers(c), args[3]) then end_lease(c, args[3], 'the worker left') end
   return OK
 end
 
 register('leave', leave, { 'allow-oom' })
 
--- How many suspects may run with one on its nth attempt, itself included.
+-- How many suspects may run with one that is on this attempt, itself included.
 local function together(c, attempt)
   local s = settings(c)
   return s.suspects_together[attempt - s.quarantine_from + 1] or 1
 end
 
--- What the worker should start now. May reserve a suspect to it, and ends what is overdue.
+-- The request that the worker starts next, if any. May reserve a suspect for it, and ends overdue requests.
 local function next_for(c, worker, model)
   local known = redis.call('HMGET', key.worker(c, worker), 'suspects', 'suspects_max', 'reserved')
   local suspects, most, reserved = tonumber(known[1] or '0'), tonumber(known[2] or '0'), known[3]
@@ -57,10 +57,10 @@ local function next_for(c, worker, model)
     elseif r.m ~= model then
       return nil
     elseif suspects > 0 and not (r.qn and suspects < together(c, r.at + 1)) then
-      wait_in_line(c, r)
+      enter_queue(c, r)
       return nil
     elseif r.qn and busy and suspects == 0 then
-      -- It could wait for ever for a worker that happens to be empty, so it picks this one and blocks only it.
+      -- A suspect might never meet an empty worker, so this worker is reserved for it and takes nothing else.
       redis.call('HSET', key.worker(c, worker), 'reserved', r.id)
       put(c, r, 'rv', worker)
       return nil
@@ -78,11 +78,11 @@ end
 
 local function start(c, r, worker)
   detach(c, r)
-  -- Not just one more: an epoch that was given out before the log lost its end must never be given out again.
+  -- At least the time, not just one more: Redis may have forgotten epochs that must never be used again.
   r.ep, r.at, r.h, r.st = math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'
   put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r')
   open_live(c, worker)
-  show_live(c, r)
+  write_live(c, r)
   keep(c, key.live(c, worker))
   local held = key.held(c, worker)
   redis.call('ZADD', held, redis.call('HINCRBY', key.counters(c), 'claims', 1), r.id)
@@ -96,10 +96,10 @@ local function start(c, r, worker)
     redis.call('HSET', name, 'suspects_max', most)
   end
   count(c, 'running', 1)
-  note_pace(c, r.m)
+  note_claim(c, r.m)
 end
 
--- worker, model, slots, a nonce: the same one again gives the same claims again, as the first reply may be lost.
+-- worker, model, slots, nonce. A call with the same nonce returns the same claims, since the first reply may be lost.
 local function claim(c, args)
   local worker, nonce = args[3], args[6]
   notice_outage(c)
@@ -134,7 +134,7 @@ end
 
 register('claim', claim, { 'allow-oom' })
 
--- The answer to a writer that has no claim. A repeated terminal event is the one thing that is fine.
+-- The answer to a writer whose claim is over. Only a repeated terminal event is accepted.
 local function refuse(c, r, epoch, end_seq, last)
   if r.ep ~= epoch or r.st ~= 'e' then
     count(c, 'fenced_total', 1)
@@ -147,15 +147,15 @@ local function refuse(c, r, epoch, end_seq, last)
   return STOP
 end
 
-local ENTRY = 7 -- how many parts describe an entry of an append
+local ENTRY = 7 -- how many values describe an entry of an append
 
--- The channels to push to, if `line` of `live:W` says that the log has so many tokens under this epoch.
+-- The channels to push to, if `line` of the worker's hash says that the log has `length` tokens and this epoch; else nil.
 local function as_expected(line, length, epoch)
   local expected = live_of(length, epoch, '')
   return line and string.sub(line, 1, #expected) == expected and string.sub(line, #expected + 1) or nil
 end
 
--- Writes one entry. A code, a number, and what `live` has to say of it then, where that was not written.
+-- Writes one entry. Returns a code, a number, and the new line of the worker's hash if the caller is to write the line.
 local function append_one(c, worker, line, id, epoch, first, number, pushed, tokens, last)
   local channels, holder, r = as_expected(line, first - 1, epoch), worker, nil
   if not channels then
@@ -164,7 +164,7 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
     if first == 0 then first = r.n + 1 end
     if r.st ~= 'r' or r.ep ~= epoch then return refuse(c, r, epoch, first + number, last), 0 end
     if first > r.n + 1 then return GAP, r.n + 1 end
-    if first < r.n + 1 then return HAVE, r.n end
+    if first < r.n + 1 then return OVERLAP, r.n end
     channels, holder = r.g, r.h
   end
   if last ~= '' then
@@ -173,7 +173,7 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
   end
   local length = first + number - 1
   if number > 0 then
-    -- Redis itself refuses an id that is not newer than the last.
+    -- Redis refuses an id that is not newer than the last one.
     redis.call('XADD', key.log(c, id), string.format('%d-0', length), 't', tokens)
     if first == 1 then keep(c, key.log(c, id)) end
     c.written = (c.written or 0) + number
@@ -190,9 +190,9 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
   return OK, 0
 end
 
--- worker or '' where that is not known; packed, of each entry its id, epoch, seq of the first token or 0 for the next, how
--- many, and the sizes of what is pushed of it, of its tokens within that, of its terminal event; then what is pushed of
--- each, and its terminal event. No request twice. Place, code and number of what was not simply done.
+-- worker or '' where it is not known; then packed, of each entry: id, epoch, seq of the first token or 0 for the next seq,
+-- number of tokens, size of its push, size of the tokens within the push, size of its terminal event; then the pushes and
+-- terminal events as bytes. No request comes twice. Returns the place, code and number of each entry that is not OK.
 local function append(c, args)
   local worker, entries, bytes = args[3], cmsgpack.unpack(args[4]), args[5]
   local at, told = 1, {}
@@ -210,7 +210,7 @@ local function append(c, args)
         string.sub(bytes, ends, ends + last - 1))
       at = ends + last
       if not done then
-        -- A fault. What the logs before it have grown by is written in them already.
+        -- An error in Lua. The entries before this one are in their logs already, so their lines are written too.
         if #lines > 0 then redis.call('HSET', key.live(c, worker), unpack(lines)) end
         error(code)
       elseif line then

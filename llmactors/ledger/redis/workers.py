@@ -1,27 +1,27 @@
-"""What the workers of this process hold, as far as this process knows, and what they should look at."""
+"""The workers of this process: what each holds, as far as this process knows, and what wakes it."""
 
 from collections.abc import Iterator
 
 import attrs
 
-from llmactors.ledger.news import News
+from llmactors.ledger.change_signal import ChangeSignal
 
 Held = tuple[str, int]
-"""A request's id and the epoch of the claim."""
+"""The id of a request and the epoch of its claim."""
 
 
 @attrs.define(eq=False)
 class LocalWorker:
-    """One worker incarnation that lives here."""
+    """One incarnation of a worker in this process."""
 
-    news: News = attrs.field(factory=News)
+    changes: ChangeSignal = attrs.field(factory=ChangeSignal)
     held: set[Held] = attrs.field(factory=set)
-    _suspects: set[Held] = attrs.field(factory=set)
+    _unknown: set[Held] = attrs.field(factory=set)
 
     def unaccounted(self, held_there: set[Held]) -> set[Held]:
-        """What the ledger says that this worker holds, twice in a row, and this worker does not know of."""
-        strange = held_there - self.held
-        found, self._suspects = strange & self._suspects, strange
+        """The claims that the ledger names in two answers in a row, and that this worker does not know."""
+        unknown = held_there - self.held
+        found, self._unknown = unknown & self._unknown, unknown
         return found
 
 
@@ -41,35 +41,35 @@ class Workers:
         return f"<Workers {sorted(self._workers)}>"
 
     def get(self, worker_id: str) -> LocalWorker:
-        """The worker, which is known from now on."""
+        """The worker with this id. An unknown worker is added."""
         return self._workers.setdefault(worker_id, LocalWorker())
 
     def find(self, worker_id: str) -> LocalWorker | None:
-        """None before its first beat, and after its last."""
+        """The worker with this id; None before its first beat, and after it lost its lease."""
         return self._workers.get(worker_id)
 
     def drop(self, worker_id: str) -> None:
-        """It has lost its lease, or left."""
+        """Forgets a worker that lost its lease or left, and wakes it."""
         worker = self._workers.pop(worker_id, None)
         if worker is not None:
-            worker.news.tell_stop()
+            worker.changes.notify_stop()
 
     def holder_of(self, request_id: str, epoch: int) -> str:
-        """The id of the worker here that runs it; empty where none does."""
+        """The id of the worker here that runs the request; empty where none does."""
         held = request_id, epoch
         return next((worker_id for worker_id, worker in self._workers.items() if held in worker.held), "")
 
     def let_go(self, request_id: str, epoch: int) -> None:
-        """Nobody here runs it any more."""
+        """Forgets a claim that is over."""
         for worker in self._workers.values():
             worker.held.discard((request_id, epoch))
 
-    def tell_work(self, model: str) -> None:
-        """There is something new to claim."""
+    def notify_work(self, model: str) -> None:
+        """Wakes the workers of `model`: there is something new to claim."""
         for worker in self._workers.values():
-            worker.news.tell_work(model)
+            worker.changes.notify_work(model)
 
-    def tell_all(self) -> None:
-        """Anything may have happened."""
+    def notify_all(self) -> None:
+        """Wakes all workers: anything may have changed."""
         for worker in self._workers.values():
-            worker.news.tell_all()
+            worker.changes.notify_all()

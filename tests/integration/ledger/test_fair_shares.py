@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from llmactors.ledger import Ledger, LedgerSettings, MemoryLedger, SubmitOutcome
-from llmactors.ledger.core.class_queue import PATIENCE
+from llmactors.ledger.core.class_queue import PASSED_OVER_MAX
 from llmactors.ledger.redis import RedisLedger
 from llmactors.messages import GenerateRequest
 from llmactors.testing.ledger_suite.rig import finished, request
@@ -107,4 +107,4 @@ async def test_no_class_starves_and_urgent_ones_get_the_most(ledger: Ledger, fig
     for late in (1, 2):
         turns = [0, *(turn for turn, priority in enumerate(served, 1) if priority == late)]
         assert len(turns) > 5
-        assert max(later - earlier for earlier, later in itertools.pairwise(turns)) <= PATIENCE + 2
+        assert max(later - earlier for earlier, later in itertools.pairwise(turns)) <= PASSED_OVER_MAX + 2

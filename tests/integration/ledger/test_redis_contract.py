@@ -12,7 +12,9 @@ from llmactors.testing.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
 
-QUIET = RedisLedgerSettings(outage_s=1e6, reader_s=60.0, look_every_s=5.0, hung_up_s=1e6, patience_s=60.0)
+QUIET = RedisLedgerSettings(
+    outage_s=1e6, gateway_lease_s=60.0, look_for_work_s=5.0, disconnect_grace_s=1e6, call_timeout_s=60.0
+)
 """Time jumps in these tests, which is no outage; and nothing is found by chance, by looking now and then."""
 
 
@@ -37,8 +39,8 @@ async def rig(any_server: RedisServer, nursery: trio.Nursery) -> AsyncIterator[R
 
     async def pass_time(seconds: float) -> None:
         await trio.sleep(0.01)
-        ledger.reading.forget_unread(0)
-        await ledger.reading.sync()
+        ledger.log_reader.forget_unread(0)
+        await ledger.log_reader.sync()
         time.now_ms += round(seconds * 1000)
 
     yield Rig(ledger, pass_time, time.wall_ms)

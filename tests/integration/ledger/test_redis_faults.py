@@ -11,7 +11,7 @@ import trio
 from llmactors import errors
 from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, SubmitOutcome
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
-from llmactors.ledger.redis.mirrors import DIVERGED
+from llmactors.ledger.redis.log_copies import DIVERGED
 from llmactors.messages import Finished, GenerateRequest, Usage
 from llmactors.redislink import LinkSettings
 from llmactors.redislink.names import LedgerKey
@@ -20,7 +20,9 @@ from llmactors.testing.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
 
-STILL = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0, hung_up_s=1e6, patience_s=20.0)
+STILL = RedisLedgerSettings(
+    outage_s=1e6, gateway_lease_s=1e5, silence_s=3600.0, disconnect_grace_s=1e6, call_timeout_s=20.0
+)
 """Nothing happens by itself: a test says when logs are read again."""
 
 
@@ -94,10 +96,10 @@ async def write(ledger: RedisLedger, claim: Claim, first: int, last: int, *, end
 
 async def heard(gateway: RedisLedger, seq: int) -> None:
     """Returns once the gateway has the log up to `seq`; takes nothing."""
-    mirror = gateway.reading.mirrors.get("r")
-    assert mirror is not None
-    while mirror.last_seq < seq:
-        await mirror.wait_growth()
+    copy = gateway.log_reader.copies.get("r")
+    assert copy is not None
+    while copy.last_seq < seq:
+        await copy.wait_growth()
 
 
 # Redis forgets.
@@ -123,7 +125,7 @@ async def test_a_forgotten_request_is_admitted_again_with_all_that_was_read_of_i
         await write(worker, claim, 1, 3)
         await heard(gateway, 3)
         await cluster.forget()
-        await gateway.reading.sync()
+        await gateway.log_reader.sync()
         assert await write(worker, claim, 4, 4) is not AppendOutcome.OK
         again = await take_one(worker, "w")
         assert again.tokens == tokens(1, 3)
@@ -139,7 +141,7 @@ async def test_a_forgotten_request_that_nobody_reads_is_admitted_again_too(clust
     cluster.remember()
     await gateway.submit(request())
     await cluster.forget()
-    await gateway.reading.sync()
+    await gateway.log_reader.sync()
     assert (await take_one(worker, "w")).request == request()
 
 
@@ -151,8 +153,8 @@ async def test_what_nobody_comes_to_read_is_not_read_however_much_is_written(clu
     await trio.sleep(0.05)
     await write(worker, claim, 1, 1)
     await heard(gateway, 1)
-    gateway.reading.forget_unread(0.05)
-    assert gateway.reading.mirrors.get("r") is None
+    gateway.log_reader.forget_unread(0.05)
+    assert gateway.log_reader.copies.get("r") is None
 
 
 async def test_a_log_that_lost_its_end_is_mended_from_what_was_read(cluster: Cluster) -> None:
@@ -165,7 +167,7 @@ async def test_a_log_that_lost_its_end_is_mended_from_what_was_read(cluster: Clu
         await write(worker, claim, 3, 5)
         await heard(gateway, 5)
         await cluster.forget()
-        await gateway.reading.sync()
+        await gateway.log_reader.sync()
         assert tuple((await worker.read("r")).deltas) == tokens(1, 5)
         # The worker has these as well, so it keeps its claim.
         assert await write(worker, claim, 6, 6) is AppendOutcome.OK
@@ -184,7 +186,7 @@ async def test_who_knows_less_than_the_mended_log_must_begin_again_from_it(clust
         await write(w2, second, 3, 4)
         await heard(gateway, 4)
         await cluster.forget()  # w1 holds it again, and has never heard of 3 and 4
-        await gateway.reading.sync()
+        await gateway.log_reader.sync()
         assert await write(w1, first, 3, 5) is AppendOutcome.FENCED
         again = await take_one(w2, "w2")
         assert again.tokens == tokens(1, 4)
@@ -255,7 +257,7 @@ async def test_one_push_a_step_however_many_streams(cluster: Cluster) -> None:
     before = worker.link.statistics().commands
     for seq in (1, 2, 3):
         await worker.append([AppendEntry(claim.request.id, claim.epoch, seq, tokens(seq, seq)) for claim in claims])
-    await gateway.reading.sync()
+    await gateway.log_reader.sync()
     assert pushes == 3
     assert worker.link.statistics().commands - before <= 3 + 1  # a heartbeat of the link may be among them
 
@@ -275,11 +277,11 @@ async def test_who_comes_to_read_what_runs_is_told_of_its_tokens_until_it_goes(c
     other.link._connection._on_push = count  # type: ignore[union-attr]
     with follower:
         await write(worker, claim, 2, 2)
-        await other.reading.sync()
+        await other.log_reader.sync()
         assert pushes == 1
-    await other.reading.sync()
+    await other.log_reader.sync()
     await write(worker, claim, 3, 3)
-    await other.reading.sync()
+    await other.log_reader.sync()
     assert pushes == 1
 
 
@@ -323,7 +325,7 @@ async def test_a_claim_asked_for_twice_is_one_claim(cluster: Cluster) -> None:
         await gateway.submit(request(each))
     await worker.beat("w")
     parts = ("claim", "w", "m", 1, "the same nonce")
-    once, twice = await worker._calls.call(*parts), await worker._calls.call(*parts)
+    once, twice = await worker._functions.call(*parts), await worker._functions.call(*parts)
     assert [claim[0] for claim in once] == [claim[0] for claim in twice]
     assert (await gateway.info("a")).attempt == 1
     assert (await gateway.statistics()).queued == 1
@@ -333,7 +335,7 @@ async def test_a_claim_whose_reply_never_came_is_handed_back(cluster: Cluster) -
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     await worker.beat("w")
-    await worker._calls.call("claim", "w", "m", 1, "a nonce that nobody remembers")
+    await worker._functions.call("claim", "w", "m", 1, "a nonce that nobody remembers")
     for _ in range(2):
         await worker.beat("w")
     assert (await take_one(worker, "w")).attempt == 1
@@ -343,7 +345,7 @@ async def test_a_claim_whose_reply_never_came_is_handed_back(cluster: Cluster) -
 
 
 async def test_a_worker_whose_connection_ended_loses_its_requests_long_before_its_lease(cluster: Cluster) -> None:
-    quick = attrs.evolve(STILL, hung_up_s=0.4)
+    quick = attrs.evolve(STILL, disconnect_grace_s=0.4)
     gateway = await cluster.ledger(quick)
     async with trio.open_nursery() as process:
         worker = RedisLedger(cluster.server.url, LedgerSettings(lease_s=1000.0), quick, clock_ms=lambda: cluster.now_ms)
@@ -360,7 +362,7 @@ async def test_a_worker_whose_connection_ended_loses_its_requests_long_before_it
 
 
 async def test_a_worker_that_connects_again_keeps_its_requests(cluster: Cluster) -> None:
-    quick = attrs.evolve(STILL, hung_up_s=0.4)
+    quick = attrs.evolve(STILL, disconnect_grace_s=0.4)
     gateway, worker = await cluster.ledger(quick), await cluster.ledger(quick)
     await gateway.submit(request())
     claim = await take_one(worker, "w")
@@ -378,7 +380,7 @@ async def test_a_time_without_ledger_counts_against_nobody(cluster: Cluster) -> 
     await gateway.submit(request(resume_grace_ms=10_000))
     with await gateway.follow("r"):
         claim = await take_one(worker, "w")
-    await gateway.reading.sync()
+    await gateway.log_reader.sync()
     await gateway.reap()
     cluster.now_ms += 60_000
     assert await gateway.reap() == 0
@@ -469,7 +471,7 @@ async def test_text_that_is_no_unicode_is_kept(cluster: Cluster) -> None:
 
 
 async def test_worker_that_waits_is_woken_at_once_and_not_only_when_it_looks_again(cluster: Cluster) -> None:
-    patient = attrs.evolve(STILL, look_every_s=3600.0)
+    patient = attrs.evolve(STILL, look_for_work_s=3600.0)
     gateway, worker = await cluster.ledger(), await cluster.ledger(patient)
     await worker.beat("w")
     assert await worker.claim("w", "m", 2) == []

@@ -47,7 +47,7 @@ TENANTS = {
 }
 
 LEDGER = LedgerSettings(lease_s=0.5)
-REDIS = RedisLedgerSettings(reader_s=0.4, hung_up_s=0.2, silence_s=0.3, look_every_s=0.05)
+REDIS = RedisLedgerSettings(gateway_lease_s=0.4, disconnect_grace_s=0.2, silence_s=0.3, look_for_work_s=0.05)
 
 
 def charges(tenant: str, tokens: int) -> tuple[Charge, ...]:
@@ -294,8 +294,8 @@ async def test_a_request_that_redis_forgot_is_charged_again_with_its_restoration
             with any_server.client() as client:
                 client.flushdb()
             for _ in range(2):
-                gateway.reading.doubt_all()
-                await gateway.reading.sync()
+                gateway.log_reader.compare_all()
+                await gateway.log_reader.sync()
             verdict = await gateway.admit([candidate])
             left = {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
             assert verdict.outcome is SubmitOutcome.DUPLICATE

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from llmactors.ledger import AppendEntry, AppendOutcome, Follower, LedgerSettings
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
-from llmactors.ledger.redis.mirrors import DIVERGED
+from llmactors.ledger.redis.log_copies import DIVERGED
 from llmactors.messages import Finished, GenerateRequest, Terminal, TokenDelta, Usage
 from llmactors.redislink import LinkSettings
 from llmactors.testing.redis_server import RedisServer
@@ -25,7 +25,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 LENGTH = 6
 LEDGER = LedgerSettings(lease_s=1000.0, retention_s=1e6, quarantine_from_attempt=1000)
-STILL = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0, hung_up_s=1e5, patience_s=20.0)
+STILL = RedisLedgerSettings(
+    outage_s=1e6, gateway_lease_s=1e5, silence_s=3600.0, disconnect_grace_s=1e5, call_timeout_s=20.0
+)
 """Nothing happens by itself: the machine says when logs are read again and who beats."""
 
 QUICK = LinkSettings(backoff_min_s=0.002, backoff_max_s=0.01)
@@ -175,7 +177,7 @@ class ForgettingMachine(RuleBasedStateMachine):
 
     @rule(gateway=st.integers(0, 1))
     def read_again(self, gateway: int) -> None:
-        self.thread.run(self.gateways[gateway].reading.sync())
+        self.thread.run(self.gateways[gateway].log_reader.sync())
 
     @rule()
     def look(self) -> None:

@@ -31,7 +31,9 @@ LEFT = {
 }
 """What may be left once no request is."""
 
-QUIET = RedisLedgerSettings(outage_s=1e6, reader_s=1e5, silence_s=3600.0, hung_up_s=1e6, patience_s=60.0)
+QUIET = RedisLedgerSettings(
+    outage_s=1e6, gateway_lease_s=1e5, silence_s=3600.0, disconnect_grace_s=1e6, call_timeout_s=60.0
+)
 """Time jumps in these tests, which is no outage; and the machine itself says when a log is read again."""
 
 
@@ -64,8 +66,8 @@ class OnRedis:
         self.run(self._settle())
 
     async def _settle(self) -> None:
-        self.redis.reading.forget_unread(0)
-        await self.redis.reading.sync()
+        self.redis.log_reader.forget_unread(0)
+        await self.redis.log_reader.sync()
 
     def teardown(self) -> None:
         try:

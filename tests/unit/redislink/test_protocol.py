@@ -15,7 +15,7 @@ from redis._parsers.resp3 import _RESP3Parser
 from redis.exceptions import ResponseError
 
 from llmactors.redislink.errors import ProtocolError, ReplyError
-from llmactors.redislink.protocol import Conversation, pack, pushes_expected
+from llmactors.redislink.protocol import Pipeline, pack, pushes_expected
 
 _LINE = st.binary(max_size=12).filter(lambda text: b"\r" not in text and b"\n" not in text)
 
@@ -76,13 +76,13 @@ def _plain(value: Any) -> Any:
 
 
 def _talk(chunks: list[bytes], commands: int) -> tuple[list[Any], str | None]:
-    conversation: Conversation[int] = Conversation()
+    pipeline: Pipeline[int] = Pipeline()
     for number in range(commands):
-        conversation.expect(number)
+        pipeline.expect(number)
     events: list[Any] = []
     try:
         for chunk in chunks:
-            for token, reply in conversation.receive(chunk):
+            for token, reply in pipeline.receive(chunk):
                 events.append((token, _plain(reply)))
     except ProtocolError as error:
         return events, error.message
@@ -146,20 +146,20 @@ def test_garbage_ends_in_one_protocol_error_or_in_waiting_for_more(
     ],
 )
 def test_malformed_bytes_are_one_clear_error_after_what_came_before(data: bytes) -> None:
-    conversation: Conversation[str] = Conversation()
-    conversation.expect("first")
-    conversation.expect("second")
+    pipeline: Pipeline[str] = Pipeline()
+    pipeline.expect("first")
+    pipeline.expect("second")
     seen = []
     with pytest.raises(ProtocolError, match="not RESP3"):  # noqa: PT012 - it raises in the loop
-        for token, reply in conversation.receive(b"+OK\r\n" + data):
+        for token, reply in pipeline.receive(b"+OK\r\n" + data):
             seen.append((token, reply))
     assert seen == [("first", b"OK")]
 
 
 def test_a_reply_that_nobody_asked_for_is_a_protocol_error() -> None:
-    conversation: Conversation[str] = Conversation()
+    pipeline: Pipeline[str] = Pipeline()
     with pytest.raises(ProtocolError, match="nobody asked"):
-        list(conversation.receive(b"+OK\r\n"))
+        list(pipeline.receive(b"+OK\r\n"))
 
 
 def _push(*parts: bytes) -> bytes:
@@ -167,23 +167,23 @@ def _push(*parts: bytes) -> bytes:
 
 
 def test_a_subscription_is_answered_by_its_pushes_between_other_replies() -> None:
-    conversation: Conversation[str] = Conversation()
-    conversation.expect("get")
-    conversation.expect("subscribe", pushes_expected(("SUBSCRIBE", "a", "b")))
-    conversation.expect("set")
+    pipeline: Pipeline[str] = Pipeline()
+    pipeline.expect("get")
+    pipeline.expect("subscribe", pushes_expected(("SUBSCRIBE", "a", "b")))
+    pipeline.expect("set")
     message = b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n"
     data = b"+1\r\n" + _push(b"subscribe", b"a", b"") + message + _push(b"subscribe", b"b", b"") + b"+OK\r\n"
-    events = list(conversation.receive(data))
+    events = list(pipeline.receive(data))
     assert [token for token, _ in events] == ["get", None, None, None, "subscribe", "set"]
     assert events[4][1] == [b"subscribe", b"b", 1]
 
 
 def test_a_subscription_that_is_refused_leaves_the_order_as_it_was() -> None:
-    conversation: Conversation[str] = Conversation()
-    conversation.expect("subscribe", 1)
-    conversation.expect("get")
-    conversation.expect("again", 1)
-    events = list(conversation.receive(b"-NOPERM no\r\n+1\r\n" + _push(b"subscribe", b"a", b"")))
+    pipeline: Pipeline[str] = Pipeline()
+    pipeline.expect("subscribe", 1)
+    pipeline.expect("get")
+    pipeline.expect("again", 1)
+    events = list(pipeline.receive(b"-NOPERM no\r\n+1\r\n" + _push(b"subscribe", b"a", b"")))
     assert [token for token, _ in events] == ["subscribe", "get", None, "again"]
     assert isinstance(events[0][1], ReplyError)
 

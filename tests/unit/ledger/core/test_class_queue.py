@@ -9,7 +9,7 @@ from llmactors.ledger.core.fair_queue import QueueEntry
 from tests.support.residue import residue
 
 
-def ticket(number: int, priority: int) -> QueueEntry:
+def entry(number: int, priority: int) -> QueueEntry:
     return QueueEntry(f"t{number}", "tenant", 1, priority)
 
 
@@ -19,37 +19,37 @@ def test_an_empty_queue_gives_none() -> None:
 
 
 def test_the_most_urgent_class_goes_first_for_as_long_as_the_others_have_patience() -> None:
-    queue = ClassQueue(patience=4)
+    queue = ClassQueue(passed_over_max=4)
     for number in range(12):
-        queue.push(ticket(number, priority=number % 2))
+        queue.push(entry(number, priority=number % 2))
     served = [each.priority for _ in range(12) if (each := queue.pop())]
     assert served == [0, 0, 0, 0, 1, 0, 0, 1, 1, 1, 1, 1]
 
 
 @settings(deadline=None)
 @given(st.integers(1, 5), st.integers(2, 4))
-def test_no_class_waits_for_longer_than_the_patience_and_the_other_classes(patience: int, classes: int) -> None:
-    queue = ClassQueue(patience)
+def test_no_class_waits_for_longer_than_the_patience_and_the_other_classes(passed_over_max: int, classes: int) -> None:
+    queue = ClassQueue(passed_over_max)
     waited = dict.fromkeys(range(classes), 0)
     for number in range(classes * 3):
-        queue.push(ticket(number, number % classes))
+        queue.push(entry(number, number % classes))
     for number in range(200):
         served = queue.pop()
         assert served is not None
         # Each class always has something waiting.
-        queue.push(ticket(1000 + number, served.priority))
+        queue.push(entry(1000 + number, served.priority))
         waited = {priority: 0 if priority == served.priority else times + 1 for priority, times in waited.items()}
-        assert max(waited.values()) <= patience + classes - 2
+        assert max(waited.values()) <= passed_over_max + classes - 2
 
 
 @pytest.mark.parametrize("leave", ["pop", "remove"])
 def test_a_class_that_is_empty_is_forgotten(leave: str) -> None:
     queue = ClassQueue()
-    tickets = [ticket(number, number) for number in range(50)]
-    for each in tickets:
+    entries = [entry(number, number) for number in range(50)]
+    for each in entries:
         queue.push(each)
     assert len(queue) == 50
-    for each in tickets:
+    for each in entries:
         if leave == "pop":
             queue.pop()
         else:

@@ -16,16 +16,16 @@ ARRIVALS = st.lists(st.tuples(TENANTS, COSTS), min_size=1, max_size=60)
 
 def drain(queue: FairQueue) -> list[QueueEntry]:
     drained = []
-    while (ticket := queue.pop()) is not None:
-        drained.append(ticket)
+    while (entry := queue.pop()) is not None:
+        drained.append(entry)
     return drained
 
 
 def fill(queue: FairQueue, arrivals: list[tuple[str, int]]) -> list[QueueEntry]:
-    tickets = [QueueEntry(f"t{number}", tenant, cost) for number, (tenant, cost) in enumerate(arrivals)]
-    for ticket in tickets:
-        queue.push(ticket)
-    return tickets
+    entries = [QueueEntry(f"t{number}", tenant, cost) for number, (tenant, cost) in enumerate(arrivals)]
+    for entry in entries:
+        queue.push(entry)
+    return entries
 
 
 def test_an_empty_queue_gives_none() -> None:
@@ -36,9 +36,9 @@ def test_an_empty_queue_gives_none() -> None:
 @given(ARRIVALS)
 def test_everything_comes_out_once_and_each_tenant_in_order(arrivals: list[tuple[str, int]]) -> None:
     queue = FairQueue()
-    tickets = fill(queue, arrivals)
+    entries = fill(queue, arrivals)
     drained = drain(queue)
-    assert sorted(each.serial for each in drained) == [each.serial for each in tickets]
+    assert sorted(each.serial for each in drained) == [each.serial for each in entries]
     for tenant in "abc":
         serials = [each.serial for each in drained if each.tenant == tenant]
         assert serials == sorted(serials)
@@ -49,13 +49,13 @@ def test_everything_comes_out_once_and_each_tenant_in_order(arrivals: list[tuple
 def test_tenants_that_both_wait_are_served_alike(arrivals: list[tuple[str, int]]) -> None:
     """The bound of the paper: at any time the costs served differ by no more than the two dearest requests."""
     queue = FairQueue()
-    tickets = fill(queue, arrivals)
-    left = Counter(ticket.tenant for ticket in tickets)
-    dearest = {tenant: max(each.cost for each in tickets if each.tenant == tenant) for tenant in left}
+    entries = fill(queue, arrivals)
+    left = Counter(entry.tenant for entry in entries)
+    dearest = {tenant: max(each.cost for each in entries if each.tenant == tenant) for tenant in left}
     served = dict.fromkeys(left, 0.0)
-    while (ticket := queue.pop()) is not None:
-        served[ticket.tenant] += ticket.cost
-        left[ticket.tenant] -= 1
+    while (entry := queue.pop()) is not None:
+        served[entry.tenant] += entry.cost
+        left[entry.tenant] -= 1
         waiting = [tenant for tenant, count in left.items() if count]
         for one in waiting:
             for other in waiting:
@@ -67,18 +67,18 @@ def test_tenants_that_both_wait_are_served_alike(arrivals: list[tuple[str, int]]
 def test_a_newcomer_waits_for_no_backlog(arrivals: list[tuple[str, int]], popped: int, cost: int) -> None:
     """Each other tenant is served at most what it owed plus one request before a tenant that is new."""
     queue = FairQueue()
-    tickets = fill(queue, arrivals)
-    for _ in range(min(popped, len(tickets) - 1)):
+    entries = fill(queue, arrivals)
+    for _ in range(min(popped, len(entries) - 1)):
         queue.pop()
-    dearest = {each.tenant: 0.0 for each in tickets}
-    for each in tickets:
+    dearest = {each.tenant: 0.0 for each in entries}
+    for each in entries:
         dearest[each.tenant] = max(dearest[each.tenant], each.cost)
     newcomer = QueueEntry("new", "newcomer", cost)
     queue.push(newcomer)
     served: Counter[str] = Counter()
-    while (ticket := queue.pop()) is not newcomer:
-        assert ticket is not None
-        served[ticket.tenant] += int(ticket.cost)
+    while (entry := queue.pop()) is not newcomer:
+        assert entry is not None
+        served[entry.tenant] += int(entry.cost)
     assert all(cost <= 2 * dearest[tenant] for tenant, cost in served.items())
 
 
@@ -93,9 +93,9 @@ def test_time_away_earns_no_credit(served_before: int, cost: int, late_cost: int
     fill(queue, [("late", late_cost)] * 100)
     served = {"here": 0.0, "late": 0.0}
     for _ in range(50):
-        ticket = queue.pop()
-        assert ticket is not None
-        served[ticket.tenant] += ticket.cost
+        entry = queue.pop()
+        assert entry is not None
+        served[entry.tenant] += entry.cost
         assert served["late"] - served["here"] <= cost + late_cost
 
 
@@ -106,9 +106,9 @@ def test_leaving_and_coming_back_at_once_gains_nothing() -> None:
     served = []
     for number in range(10):
         queue.push(QueueEntry(f"sly{number}", "sly", 10))
-        while (ticket := queue.pop()) is not None:
-            served.append(ticket.tenant)
-            if ticket.tenant == "sly":
+        while (entry := queue.pop()) is not None:
+            served.append(entry.tenant)
+            if entry.tenant == "sly":
                 break
     assert served.count("sly") <= served.count("patient") + 1
 
@@ -120,9 +120,9 @@ def test_it_is_work_conserving_whatever_happens(arrivals: list[tuple[str, int]],
     queue = FairQueue()
     waiting: dict[str, QueueEntry] = {}
     out: list[QueueEntry] = []
-    for ticket in (QueueEntry(f"t{number}", tenant, cost) for number, (tenant, cost) in enumerate(arrivals)):
-        queue.push(ticket)
-        waiting[ticket.key] = ticket
+    for entry in (QueueEntry(f"t{number}", tenant, cost) for number, (tenant, cost) in enumerate(arrivals)):
+        queue.push(entry)
+        waiting[entry.key] = entry
         action = data.draw(st.sampled_from(["push", "pop", "put back", "remove"]))
         if action == "pop":
             popped = queue.pop()
@@ -167,8 +167,8 @@ def test_what_is_put_back_goes_first_also_after_the_queue_was_empty() -> None:
 def test_what_is_removed_costs_its_tenant_nothing() -> None:
     queue = FairQueue()
     dear = fill(queue, [("a", 4096)] * 9 + [("b", 10)] * 9)[:9]
-    for ticket in dear:
-        queue.remove(ticket)
+    for entry in dear:
+        queue.remove(entry)
     late = QueueEntry("late", "a", 10)
     queue.push(late)
     assert late in [queue.pop(), queue.pop()]
@@ -178,7 +178,7 @@ def test_a_queue_that_is_never_served_does_not_grow_by_what_comes_and_goes() -> 
     queue = FairQueue()
     fill(queue, [("stuck", 10)])
     for number in range(2000):
-        ticket = QueueEntry(f"n{number}", f"tenant{number}", 10)
-        queue.push(ticket)
-        queue.remove(ticket)
+        entry = QueueEntry(f"n{number}", f"tenant{number}", 10)
+        queue.push(entry)
+        queue.remove(entry)
     assert sum(residue(queue).values()) < 200

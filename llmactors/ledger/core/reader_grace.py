@@ -1,4 +1,4 @@
-"""Whether anybody reads: when a request without a reader is to be cancelled. Pure."""
+"""When a request without a reader is cancelled. Pure."""
 
 from collections.abc import Iterator
 
@@ -6,8 +6,8 @@ from llmactors.ledger.core.record import Record
 from llmactors.ledger.core.timers import Timers
 
 
-class Presence:
-    """`resume_grace_ms` runs from the submit, or from the close of the last follower."""
+class ReaderGrace:
+    """The grace of all requests without a reader. A grace begins with the submit, or when the last follower closes."""
 
     def __init__(self) -> None:
         self._unread = Timers()
@@ -16,10 +16,10 @@ class Presence:
         return len(self._unread)
 
     def __repr__(self) -> str:
-        return f"<Presence: {len(self._unread)} without a reader>"
+        return f"<ReaderGrace: {len(self._unread)} without a reader>"
 
-    def changed(self, record: Record, now: float) -> None:
-        """It was submitted, its last follower was closed, or a first one was opened."""
+    def readers_changed(self, record: Record, now: float) -> None:
+        """Starts or ends the grace of a request that was submitted, or whose first or last follower came or went."""
         if record.readers or record.end is not None:
             self.forget(record)
         else:
@@ -29,5 +29,5 @@ class Presence:
         self._unread.clear(record.request.id)
 
     def pop_abandoned(self, now: float) -> Iterator[str]:
-        """The id of each request that nobody has read for its whole grace."""
+        """The id of each request whose grace has passed."""
         return self._unread.pop_due(now)

@@ -1,4 +1,4 @@
-"""All requests that wait, of all models, and the bound on them. Pure."""
+"""The queue: one queue per model, and the bound on all requests that wait. Pure."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ from llmactors.messages import GenerateRequest
 
 
 def queue_entry(request: GenerateRequest, size: RequestSize) -> QueueEntry:
-    """Its place in the queue, which costs the tenant the tokens that it may take and make, over its weight."""
+    """The request's place in the queue. Its cost is the tokens that it may take and make, divided by its weight."""
     cost = (request.max_tokens + size.bytes / BYTES_PER_TOKEN) / request.weight
     return QueueEntry(request.id, request.tenant, cost, request.priority)
 
 
-class Backlog:
-    """One queue per model, and what waits in all of them together.
+class ModelQueues:
+    """One queue per model, and the counts of what waits in all of them together.
 
-    A record counts from `enter` to `leave`. In between `take` may have chosen it: then it is in no queue, but waits
-    still, until it is claimed or put back.
+    A record counts from `add` to `remove`. `take` may choose it in between: then the record is in no queue, but it
+    still waits, until it is claimed or put back.
     """
 
     def __init__(self, settings: LedgerSettings) -> None:
@@ -30,51 +30,51 @@ class Backlog:
         self.queued_bytes = 0
 
     def __repr__(self) -> str:
-        return f"<Backlog: {self.queued} requests, {self.queued_bytes} bytes, of {sorted(self._queues)}>"
+        return f"<ModelQueues: {self.queued} requests, {self.queued_bytes} bytes, of {sorted(self._queues)}>"
 
-    def admits(self, sizes: Sequence[RequestSize]) -> bool:
-        """Whether there is room for new requests of these sizes."""
+    def has_room_for(self, sizes: Sequence[RequestSize]) -> bool:
+        """Whether the bounds allow new requests of these sizes."""
         queued_bytes = self.queued_bytes + sum(size.bytes for size in sizes)
         return self.queued + len(sizes) <= self._settings.max_queued and queued_bytes <= self._settings.max_queued_bytes
 
-    def enter(self, record: Record) -> None:
-        """Lets a new request wait, or one that was claimed before: that one keeps its place."""
+    def add(self, record: Record) -> None:
+        """Adds a request: a new one behind its tenant's others, one that was claimed before in its old place."""
         self.queued += 1
         self.queued_bytes += record.size.bytes
         if record.epoch:
             self.put_back(record)
         else:
-            self._queue(record).push(record.ticket)
+            self._queue(record).push(record.queue_entry)
 
     def put_back(self, record: Record) -> None:
         """Undoes a `take`."""
-        self._queue(record).put_back(record.ticket)
+        self._queue(record).put_back(record.queue_entry)
 
-    def leave(self, record: Record) -> None:
-        """It waits no longer, whether it was taken or not."""
+    def remove(self, record: Record) -> None:
+        """Removes a request that waits, whether it was taken or not."""
         self.queued -= 1
         self.queued_bytes -= record.size.bytes
         model = record.request.model
-        if record.ticket.waiting:
-            self._queues[model].remove(record.ticket)
+        if record.queue_entry.waiting:
+            self._queues[model].remove(record.queue_entry)
             self._tidy(model)
 
     def take(self, model: str) -> str | None:
-        """The id of the request that is next for `model`."""
+        """Takes the next request for `model` out of its queue, and returns its id; None where nothing waits."""
         queue = self._queues.get(model)
         if queue is None:
             return None
-        ticket = queue.pop()
+        entry = queue.pop()
         self._tidy(model)
-        return None if ticket is None else ticket.key
+        return None if entry is None else entry.key
 
     def ahead_of(self, request: GenerateRequest) -> int:
         """About how many requests would be served before `request`, if it came now."""
         queue = self._queues.get(request.model)
         return 0 if queue is None else queue.ahead_of(request.tenant, request.priority)
 
-    def waits(self, model: str) -> bool:
-        """Whether anything waits for `model`."""
+    def has_waiting(self, model: str) -> bool:
+        """Whether anything waits in the queue of `model`."""
         return model in self._queues
 
     def _queue(self, record: Record) -> ClassQueue:

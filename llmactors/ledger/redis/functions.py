@@ -1,4 +1,4 @@
-"""Calls of the ledger's functions in Redis: once, for a while, or for as long as it takes."""
+"""Calls the ledger's functions in Redis: once, until a timeout, or until the call succeeds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,59 +10,63 @@ from llmactors.ledger.redis.library import LIBRARY, load_library
 from llmactors.redislink import RedisLink
 from llmactors.redislink.errors import NoSuchFunction, OutOfMemory
 
+_RETRY_PAUSE_S = 0.02
 
-class Calls:
-    """What all parts of a `RedisLedger` call Redis by.
 
-    `packed` are the settings as the functions take them. `clock_ms` gives the time since 1970, in milliseconds, to
-    tests; None leaves it to the server.
+class LedgerFunctions:
+    """The functions of one ledger, which all parts of a `RedisLedger` call.
+
+    `packed` are the settings as the functions take them. `clock_ms` is a test's clock: the time since 1970, in
+    milliseconds; with None the functions use the server's clock.
     """
 
     def __init__(
-        self, link: RedisLink, prefix: str, packed: bytes, patience_s: float, clock_ms: Callable[[], int] | None
+        self, link: RedisLink, prefix: str, packed: bytes, call_timeout_s: float, clock_ms: Callable[[], int] | None
     ) -> None:
         self.link = link
         self._prefix = prefix
         self._packed = packed
-        self._patience_s = patience_s
+        self._call_timeout_s = call_timeout_s
         self._clock_ms = clock_ms
 
     def __repr__(self) -> str:
-        return f"<Calls under {self._prefix}, {self.link!r}>"
+        return f"<LedgerFunctions under {self._prefix}, {self.link!r}>"
 
     async def call(self, operation: str, *parts: bytes | str | int) -> Any:
-        """Once. Raises as `RedisLink.call`."""
+        """The reply to one call. Raises as `RedisLink.call`."""
         now = "" if self._clock_ms is None else self._clock_ms()
         call = ("FCALL", LIBRARY.function(operation), 1, self._prefix, now, self._packed, *parts)
         try:
             return await self.link.call(*call)
         except NoSuchFunction:
-            # Somebody has flushed the functions. It was not executed.
+            # The server's functions were flushed, so the call was not executed.
             await load_library(self.link.call)
             return await self.link.call(*call)
 
-    async def ask(self, operation: str, *parts: bytes | str | int) -> Any:
-        """For as long as a client may wait. Raises `Unavailable`."""
-        with trio.move_on_after(self._patience_s):
-            return await self.insist(operation, *parts, gives_up_on=OutOfMemory)
+    async def call_with_timeout(self, operation: str, *parts: bytes | str | int) -> Any:
+        """The reply, after retries for at most `call_timeout_s`. Raises `Unavailable` then, or if Redis is full."""
+        with trio.move_on_after(self._call_timeout_s):
+            return await self.call_until_done(operation, *parts, gives_up_on=OutOfMemory)
         raise Unavailable("the ledger is away", retry_after_s=1.0)
 
-    async def insist(
+    async def call_until_done(
         self, operation: str, *parts: bytes | str | int, gives_up_on: type[Exception] | tuple[()] = ()
     ) -> Any:
-        """Until it is done. All operations may be done twice, so what became of a lost one does not matter."""
+        """The reply, after as many retries as it takes. A repeated call is harmless, since all operations are
+        idempotent. Raises `Unavailable` for an error of the type `gives_up_on`.
+        """
         while True:
             try:
                 return await self.call(operation, *parts)
             except gives_up_on as error:
                 raise Unavailable("the ledger has no memory left; try again later", retry_after_s=5.0) from error
             except Unavailable:
-                await trio.sleep(0.02)
+                await trio.sleep(_RETRY_PAUSE_S)
                 await self.link.wait_up()
 
 
 def expect_known(reply: list[Any]) -> list[Any]:
-    """What follows on "known" in a reply. Raises `Expired` or `NotFound`."""
+    """What follows "known" in a reply. Raises `Expired` or `NotFound` for another reply."""
     kind, *found = reply
     if kind == b"known":
         return found

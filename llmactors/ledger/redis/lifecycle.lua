@@ -1,4 +1,5 @@
--- Moves. A request is queued, or in the hands of a worker, or ended; only `detach` takes it out of a place.
+-- Every change of a request's state: `core/lifecycle.py` in Lua. A request is queued, held by a worker, or ended; only
+-- `detach` takes a request out of one of these places.
 
 local function detach(c, r)
   if r.h then
@@ -15,13 +16,13 @@ local function detach(c, r)
   end
   count(c, 'queued', -1)
   count(c, 'queued_bytes', -tonumber(r.z))
-  leave_line(c, r)
+  leave_queue(c, r)
   if redis.call('EXISTS', key.classes(c, r.m)) == 0 then redis.call('DEL', key.pace(c, r.m)) end
   if r.rv then
     redis.call('HDEL', key.worker(c, r.rv), 'reserved')
     redis.call('HDEL', key.request(c, r.id), 'rv')
     r.rv = nil
-    tell_work(c, r.m) -- who had it reserved may claim again
+    notify_work(c, r.m) -- the worker that had it reserved may claim again
   end
 end
 
@@ -35,12 +36,12 @@ local function enqueue(c, r)
   r.st = 'q'
   count(c, 'queued', 1)
   count(c, 'queued_bytes', tonumber(r.z))
-  wait_in_line(c, r)
-  begin_pace(c, r.m)
-  tell_work(c, r.m)
+  enter_queue(c, r)
+  begin_rate(c, r.m)
+  notify_work(c, r.m)
 end
 
-local function bury(c)
+local function evict(c)
   local s, ended = settings(c), key.ended(c)
   for touched = 0, BATCH - 1 do
     local first = redis.call('ZRANGE', ended, 0, 0, 'WITHSCORES')
@@ -63,7 +64,7 @@ end
 local function finish(c, r, last, by_epoch)
   local s = settings(c)
   if r.h and by_epoch == 0 then
-    -- Told for as long as a lease lasts: who has not heard of it by then has lost everything anyway.
+    -- A worker that does not hear of the stop within a lease has lost its lease, and all its requests, by then.
     redis.call('ZADD', key.stops(c, r.h), c.now + s.lease_ms, r.id .. ' ' .. string.format('%d', r.ep))
     keep(c, key.stops(c, r.h))
     local channel = redis.call('HGET', key.worker(c, r.h), 'channel')
@@ -71,7 +72,7 @@ local function finish(c, r, last, by_epoch)
   end
   detach(c, r)
   if r.ch then
-    -- With the end itself, whoever writes it: what was reserved cannot outlive its request.
+    -- Settled in the step that ends the request, so that no reservation outlives its request.
     local held = cmsgpack.unpack(r.ch)
     limits.settle(c, r.id, held[2], limits.tokens_used(r, last, held[1]))
     redis.call('HDEL', key.request(c, r.id), 'ch')
@@ -85,16 +86,16 @@ local function finish(c, r, last, by_epoch)
   redis.call('ZREM', key.unread(c), r.id)
   redis.call('ZADD', key.ended(c), c.now + s.retention_ms, r.id)
   keep(c, key.ended(c))
-  local longest = s.retention_ms + s.tombstone_ms + 60000 -- in case that nobody is there to bury it
+  local longest = s.retention_ms + s.tombstone_ms + 60000 -- for the case that no node runs that evicts it
   for _, of in ipairs({ key.request, key.body, key.log }) do keep(c, of(c, r.id), longest) end
   push(c, r.g, push_item(r.id, r.ep, r.n + 1, nil, last))
-  if redis.call('ZCARD', key.ended(c)) > s.retained_max or s.retained_tokens_max == 0 then bury(c) end
+  if redis.call('ZCARD', key.ended(c)) > s.retained_max or s.retained_tokens_max == 0 then evict(c) end
 end
 
 local function cancel(c, r) finish(c, r, cmsgpack.pack({ 'f', 'cancelled', 0, r.n }), 0) end
 
 local function expire(c, r)
-  local message = 'the deadline passed before the answer was whole'
+  local message = 'the deadline passed before the answer was complete'
   finish(c, r, cmsgpack.pack({ 'x', 'DEADLINE_EXCEEDED', message, 0, r.n }), 0)
 end
 
@@ -108,9 +109,9 @@ local function give_up(c, r, code, message, cause)
 end
 
 local function crash(c, r, cause)
-  -- Who ran with other suspects is not convicted, but goes on with fewer.
+  -- A suspect that ran with others is not given up: its next attempt runs with fewer.
   if r.qn and r.h and redis.call('HGET', key.worker(c, r.h), 'suspects') == '1' then
-    local message = 'its backend or worker crashed in each of %d attempts, in the last with it alone'
+    local message = 'the backend or worker crashed in all %d attempts; in the last, this request ran alone'
     give_up(c, r, 'POISONED', string.format(message, r.at), cause)
   else
     detach(c, r)
@@ -119,7 +120,7 @@ local function crash(c, r, cause)
   end
 end
 
-local function lose(c, worker, cause)
+local function end_lease(c, worker, cause)
   redis.call('ZREM', key.workers(c), worker)
   local dead = key.dead_workers(c)
   redis.call('ZADD', dead, c.now, worker)
@@ -134,8 +135,8 @@ local function lose(c, worker, cause)
   local r = reserved and load(c, reserved)
   if r and r.rv == worker then
     redis.call('HDEL', key.request(c, reserved), 'rv')
-    wait_in_line(c, r)
-    tell_work(c, r.m)
+    enter_queue(c, r)
+    notify_work(c, r.m)
   end
   local channel = redis.call('HGET', key.worker(c, worker), 'channel')
   for _, of in ipairs({ key.worker, key.held, key.live, key.stops }) do redis.call('DEL', of(c, worker)) end
@@ -143,13 +144,13 @@ local function lose(c, worker, cause)
   return #held
 end
 
--- Nobody can renew anything while the ledger is away, and nobody looks: such a time counts against nobody.
+-- Nobody can renew a lease while the ledger is away. Such a time extends the leases and graces that ran out in it.
 local function notice_outage(c)
   local s, counters = settings(c), key.counters(c)
   local seen = tonumber(redis.call('HGET', counters, 'seen') or '0')
   redis.call('HSET', counters, 'seen', c.now)
   if seen == 0 or c.now - seen < s.outage_ms then return end
-  for name, lease in pairs({ workers = s.lease_ms, gateways = s.reader_ms }) do
+  for name, lease in pairs({ workers = s.lease_ms, gateways = s.gateway_lease_ms }) do
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', key[name](c), seen, c.now + lease)) do
       redis.call('ZADD', key[name](c), c.now + lease, member)
       if name == 'workers' then redis.call('HDEL', key.worker(c, member), 'silent_since') end
@@ -161,12 +162,12 @@ local function notice_outage(c)
   end
 end
 
--- Whether the worker's lease is good. An overdue one ends here, whether or not anybody reaped.
+-- Whether the worker's lease is live. An overdue lease ends here, even if nobody has reaped yet.
 local function is_live(c, worker)
   local due = tonumber(redis.call('ZSCORE', key.workers(c), worker) or 'nan')
   if not (due == due) then return false end
   if due <= c.now then
-    lose(c, worker, "its worker's lease ended")
+    end_lease(c, worker, "the worker's lease ended")
     return false
   end
   return true
@@ -174,7 +175,7 @@ end
 
 -- Readers.
 
-local function patience_ends(c, r)
+local function grace_ends(c, r)
   local until_ms = c.now
   for channel in string.gmatch(r.g, '%S+') do
     until_ms = math.max(until_ms, tonumber(redis.call('ZSCORE', key.gateways(c), channel) or '0'))
@@ -188,11 +189,11 @@ local function add_reader(c, r, channel)
   if r.st == 'e' or reads(r, channel) then return end
   r.g = r.g == '' and channel or r.g .. ' ' .. channel
   put_channels(c, r)
-  redis.call('ZADD', key.unread(c), patience_ends(c, r), r.id)
+  redis.call('ZADD', key.unread(c), grace_ends(c, r), r.id)
 end
 
 local function renew_gateway(c, channel)
-  redis.call('ZADD', key.gateways(c), c.now + settings(c).reader_ms, channel)
+  redis.call('ZADD', key.gateways(c), c.now + settings(c).gateway_lease_ms, channel)
   keep(c, key.gateways(c))
 end
 
@@ -205,7 +206,7 @@ end
 
 local function unknown(c, id) return is_gone(c, id) and { 'gone' } or { 'unknown' } end
 
--- Chunks of the log that end after `after`: each entry's id is the seq of its last token.
+-- The chunks of the log that end after seq `after`. The id of each entry is the seq of its last token.
 local function chunks(c, id, after)
   local found = {}
   for _, entry in ipairs(redis.call('XRANGE', key.log(c, id), string.format('(%d-0', after), '+')) do

@@ -1,0 +1,48 @@
+"""Wakes a waiting worker when there may be work for it, or a stop."""
+
+import trio
+
+
+class ChangeSignal:
+    """The signal of one worker. To notify never waits, and a change between two waits is not missed."""
+
+    def __init__(self) -> None:
+        self._work: dict[str, bool] = {}
+        self._stop = False
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    def __repr__(self) -> str:
+        return f"<ChangeSignal for {sorted(self._work)}>"
+
+    def notify_work(self, model: str) -> None:
+        """There is something new to claim. A worker of `model` that does not wait now returns from its next wait."""
+        if model in self._work:
+            self._work[model] = True
+            self._waiting.unpark_all()
+
+    def notify_stop(self) -> None:
+        """The answer to a beat has changed: a claim is not wanted any more, or the lease is lost."""
+        self._stop = True
+        self._waiting.unpark_all()
+
+    def notify_all(self) -> None:
+        """Anything may have changed."""
+        for model in self._work:
+            self._work[model] = True
+        self.notify_stop()
+
+    def clear_work(self, model: str) -> None:
+        """The worker has claimed what there was for `model`."""
+        self._work[model] = False
+
+    def clear_stop(self) -> None:
+        """The worker has got the answer to a beat."""
+        self._stop = False
+
+    async def wait(self, model: str) -> None:
+        """Returns once for all changes since the last wait, and at once on the first call for `model`."""
+        if self._work.setdefault(model, True) or self._stop:
+            await trio.lowlevel.checkpoint()
+        while not (self._work[model] or self._stop):
+            await self._waiting.park()
+        self._work[model] = self._stop = False

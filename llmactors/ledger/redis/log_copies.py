@@ -1,0 +1,108 @@
+"""A gateway's copies of the logs that its clients read. Pushes and reads extend a copy.
+
+A push is applied only if the push continues the copy without a hole; otherwise the copy `is_behind`, and its log is
+read. This module does no I/O and reads no clock.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
+import trio
+
+from llmactors.ledger.core.token_log import TokenLog
+from llmactors.ledger.redis.codec import decode_pushes
+from llmactors.ledger.values import Candidate
+from llmactors.messages import Failed, Terminal, TokenDelta
+
+DIVERGED = Failed(
+    "INTERRUPTED", "the ledger lost tokens that were sent already, and others were written in their place"
+)
+LOST = Failed("INTERRUPTED", "the ledger no longer knows how this answer ended")
+
+
+@attrs.define(eq=False)
+class LogCopy(TokenLog):
+    """A copy of one log from seq 1. Redis may lose the end of the log, or all of it; the copy keeps what it has."""
+
+    candidate: Candidate | None = None
+    """Set if this gateway admitted the request: it can then restore a request that Redis forgot."""
+    epoch: int = 0
+    """The highest epoch whose tokens are in the copy, as far as is known."""
+    updated_at: float = 0.0
+    """When a push or a read last said how far the log is."""
+    used_at: float = 0.0
+    """When a client last came to read the request, or had the request admitted."""
+    is_behind: bool = False
+    """The log has entries that the copy lacks, so the log is to be read."""
+    needs_comparison: bool = False
+    """The log may have lost its end, so the log is to be read from the beginning and compared."""
+    opening: trio.Event | None = None
+    """Set once the copy is complete so far, by a first read or because the request is new. Followers wait for it."""
+
+    def merge(self, epoch: int, first_seq: int, tokens: Sequence[TokenDelta], end: Terminal | None) -> None:
+        """Extends the copy by a part of the log, from a push or a read. Closes the copy if the two contradict."""
+        if self.end is not None:
+            return
+        known = len(self.tokens)
+        if first_seq > known + 1:
+            self.is_behind = True
+            return
+        if first_seq <= known:
+            again = tokens[: known + 1 - first_seq]
+            if self.tokens[first_seq - 1 : first_seq - 1 + len(again)] != list(again):
+                self.close(DIVERGED)
+                return
+        self.epoch = max(self.epoch, epoch)
+        self.extend(first_seq, tokens)
+        if end is None:
+            return
+        # The end's seq is the length of the log. A log shorter than the copy has lost tokens that clients have read.
+        self.close(end if first_seq + len(tokens) == len(self.tokens) + 1 else DIVERGED)
+
+
+class LogCopies:
+    """All copies of one gateway. `now` is the time in seconds, monotonic."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._copies: dict[str, LogCopy] = {}
+
+    def __len__(self) -> int:
+        return len(self._copies)
+
+    def __iter__(self) -> Iterator[LogCopy]:
+        return iter(tuple(self._copies.values()))
+
+    def __repr__(self) -> str:
+        return f"<LogCopies of {len(self._copies)} logs>"
+
+    def get(self, request_id: str) -> LogCopy | None:
+        return self._copies.get(request_id)
+
+    def open(self, request_id: str, candidate: Candidate | None = None) -> LogCopy:
+        """Adds an empty copy."""
+        now = self._now()
+        copy = self._copies[request_id] = LogCopy(request_id, candidate=candidate, updated_at=now, used_at=now)
+        return copy
+
+    def drop(self, copy: LogCopy) -> None:
+        """Removes a copy that nobody reads any more."""
+        if self._copies.get(copy.request_id) is copy:
+            del self._copies[copy.request_id]
+
+    def apply_push(self, payload: bytes) -> bool:
+        """Merges a push into the copies. Returns whether a copy is behind now."""
+        behind = False
+        now = self._now()
+        for request_id, epoch, first_seq, tokens, end in decode_pushes(payload):
+            copy = self._copies.get(request_id)
+            if copy is not None:
+                copy.updated_at = now
+                copy.merge(epoch, first_seq, tokens, end)
+                behind = behind or copy.is_behind
+        return behind
+
+    def compare_all(self) -> None:
+        """Has all logs compared: the connection was lost, so pushes were missed, and the server may be another."""
+        for copy in self._copies.values():
+            copy.needs_comparison = True
