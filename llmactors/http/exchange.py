@@ -137,10 +137,12 @@ class Exchange:
         await self.begin(status, headers, content_type)
         await self.write(b"")
 
-    async def begin(self, status: int, headers: Iterable[Header], content_type: str) -> None:
+    async def begin(self, status: int, headers: Iterable[Header], content_type: str | None) -> None:
         """Prepares the head of a response. The head is sent together with the next write."""
         self.status = status
-        named = [("content-type", content_type), *id_headers(self.scope, self.request_id), *headers]
+        named = [*id_headers(self.scope, self.request_id), *headers]
+        if content_type is not None:
+            named.append(("content-type", content_type))
         if self.timing_header is not None:
             named.append((self.timing_header, str(round((trio.current_time() - self.begun) * 1000))))
         await self._send({"type": "http.response.start", "status": status, "headers": wire_headers(named)})
@@ -169,7 +171,9 @@ class Exchange:
 
     async def empty(self, status: int, headers: Iterable[Header] = ()) -> None:
         """Sends a response without a body."""
-        await self.begin(status, headers, "application/json")
+        # RFC 9110, section 8.6: a 204 must have no length.
+        length = [] if status == 204 else [("content-length", "0")]
+        await self.begin(status, [*headers, *length], None)
         await self.write(b"", more=False)
 
     async def refuse(self, error: LlmactorsError) -> None:

@@ -42,7 +42,7 @@ _MESSAGES = {
 }
 
 
-class Output(Protocol):
+class ConnectionOutput(Protocol):
     """The connection below the protocol."""
 
     async def write(self, data: bytes) -> None:
@@ -86,7 +86,7 @@ class Http1:
         app: Application,
         settings: ProtocolSettings,
         tasks: ApplicationTasks,
-        output: Output,
+        output: ConnectionOutput,
         client: Address,
         server: Address,
     ) -> None:
