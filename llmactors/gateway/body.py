@@ -11,12 +11,18 @@ import msgspec
 from llmactors.errors import InvalidRequest
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.exchange import Exchange
+from llmactors.http.throttle import BurstThrottle
 from llmactors.messages import GenerateRequest
 
 T = TypeVar("T")
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 MAX_STOPS = 16
+MAX_CONTAINERS = 100_000
+"""The number of lists and objects in one body, which take about 20 ms to parse."""
+MAX_FIELDS = 256
+LARGE = 16 * 1024
+"""The length of a body from which on only one is parsed in each pass of the scheduler."""
 MAX_STOP_CHARS = 256
 
 
@@ -41,15 +47,39 @@ class GenerationBody(Protocol):
         ...
 
 
-async def read_object(settings: GatewaySettings, exchange: Exchange) -> dict[str, Any]:
-    """The whole body as a JSON object. Raises as `Exchange.body` and `parse_object`."""
-    return parse_object(await exchange.body(max_bytes=settings.max_body_bytes, within_s=settings.body_s))
+class BodyReader:
+    """Reads JSON bodies, of the large ones only one in each pass of the scheduler: to parse one takes milliseconds."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._large = BurstThrottle(burst=1, per_pass=1)
+
+    def __repr__(self) -> str:
+        return f"<BodyReader {self._large!r}>"
+
+    async def read(self, exchange: Exchange) -> dict[str, Any]:
+        """The whole body of a request as a JSON object. Raises as `Exchange.body` and `parse_object`."""
+        limits = self._settings
+        return await self.parse(await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s))
+
+    async def parse(self, data: bytes | str, *, what: str = "the body") -> dict[str, Any]:
+        """`data` as a JSON object. Raises as `parse_object`."""
+        if len(data) > LARGE:
+            await self._large.enter()
+        return parse_object(data, what=what)
 
 
 def parse_object(data: bytes | str, *, what: str = "the body") -> dict[str, Any]:
-    """A JSON object. Of a key that is given twice the last one counts. Raises `InvalidRequest` for anything else."""
+    """A JSON object. Of a key that is given twice the last one counts. Raises `InvalidRequest` for anything else.
+
+    The number of lists and objects is bounded before anything is parsed, because each costs far more than its bytes.
+    Brackets inside of texts count too, which no text that is short enough for a prompt reaches.
+    """
     if not data:
         raise InvalidRequest(f"{what} is empty; it must be a JSON object")
+    containers = data.count("[") + data.count("{") if isinstance(data, str) else data.count(b"[") + data.count(b"{")
+    if containers > MAX_CONTAINERS:
+        raise InvalidRequest(f"{what} has {containers} opening brackets; at most {MAX_CONTAINERS} are accepted")
     try:
         value = msgspec.json.decode(data)
     except UnicodeError:
@@ -62,6 +92,8 @@ def parse_object(data: bytes | str, *, what: str = "the body") -> dict[str, Any]
         raise InvalidRequest(f"{what} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"{what} must be a JSON object, not {_kind(value)}")
+    if len(value) > MAX_FIELDS:
+        raise InvalidRequest(f"{what} has {len(value)} fields; at most {MAX_FIELDS} are accepted")
     return value
 
 
@@ -89,8 +121,14 @@ def deadline_of(header: str | None) -> int | None:
     return int(header)
 
 
+def clipped(value: object) -> str:
+    """A value from a client for the text of an error: the beginning of a text, or the kind of anything else."""
+    return repr(_clip(value)) if isinstance(value, str) else _kind(value)
+
+
 def _kind(value: object) -> str:
-    return {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
+    kinds = {list: "a list", dict: "an object", str: "a string", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(value), "a number")
 
 
 def _clip(name: str) -> str:

@@ -12,7 +12,7 @@ from llmactors.access.authentication import Authenticator, Caller
 from llmactors.backends.directory import ModelDirectory
 from llmactors.errors import NotFound, Unavailable
 from llmactors.gateway.admission import Admission, Admitter, models_for
-from llmactors.gateway.body import GenerationBody
+from llmactors.gateway.body import BodyReader, GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.queue_hint import QueueHint
@@ -41,6 +41,7 @@ class RequestService:
         self.directory = directory
         self.flusher = Flusher(settings.timing, metrics)
         """Writes for all SSE streams."""
+        self.bodies = BodyReader(settings)
         self.auth = auth or Authenticator(None)
         """Says who calls, and issues tickets for WebSockets."""
         self._admitter = Admitter(

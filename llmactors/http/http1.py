@@ -21,13 +21,17 @@ import trio
 
 from llmactors.http.http_stream import Headers, HttpStream
 from llmactors.http.inbox import Application, ApplicationTasks
+from llmactors.http.request_head import MAX_HEAD_BYTES, HeadBounds
 from llmactors.http.websocket_stream import WebSocketStream
 
 Address = tuple[str, int] | None
 ErrorResponse = Callable[[int, str], tuple[list[tuple[bytes, bytes]], bytes]]
 """Makes the headers and the body of an error response from its status and its message."""
 
-MAX_HEAD_BYTES = 16 * 1024
+READ_AT_ONCE = 16 * 1024
+"""The bytes that are parsed before other tasks run."""
+EVENTS_AT_ONCE = 32
+"""The number of events, as the chunks of a body, that are handled before other tasks run."""
 _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*(?P<origin>.*)")
 _VERSIONS = {b"1.0", b"1.1"}
 _FRAMINGS = {b"content-length", b"transfer-encoding"}
@@ -95,6 +99,11 @@ class Http1:
         self.stream: HttpStream | WebSocketStream | None = None
         self.may_continue_body = False
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._head_bounds = HeadBounds()
+        self._head_refused = False
+        """Whether a head was refused for its length, and so was not read to its end."""
+        self._handled = 0
+        """The number of events that were handled since other tasks ran."""
         self._upgraded = False
         """Whether the connection is a WebSocket's. A WebSocket's connection is never used for another request."""
         self._app = app
@@ -115,7 +124,8 @@ class Http1:
         """Whether the client may still be sending what belongs to a request that was answered."""
         if self._client_closed_socket:
             return False
-        return self._upgraded or self._client_unfinished or bool(self._connection.trailing_data[0])
+        unfinished = self._upgraded or self._head_refused or self._client_unfinished
+        return unfinished or bool(self._connection.trailing_data[0])
 
     @property
     def _client_unfinished(self) -> bool:
@@ -128,17 +138,32 @@ class Http1:
         if self._upgraded:
             await self._socket_received(data)
             return
-        self._connection.receive_data(data)
+        if self._connection.their_state is h11.IDLE and self._head_bounds.exceeded_by(data):
+            await self._refuse_head()
+            return
+        for at in range(0, max(len(data), 1), READ_AT_ONCE):
+            if at:
+                await trio.lowlevel.checkpoint()
+            self._connection.receive_data(data[at : at + READ_AT_ONCE])
+            if not await self._handle_events():
+                return
+
+    async def _handle_events(self) -> bool:
+        """Handles the client's events up to now. Returns False if nothing more is wanted from the client."""
         while (event := await self._next_event()) is not None:
+            self._handled += 1
+            if self._handled % EVENTS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
             if isinstance(event, h11.Request):
                 self._output.set_idle(idle=False)
                 await self._begin(event)
             elif not isinstance(self.stream, HttpStream):
-                return
+                return False
             elif isinstance(event, h11.Data):
                 await self.stream.received(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
                 await self.stream.received_all()
+        return True
 
     async def closed(self) -> None:
         """The connection has ended."""
@@ -157,14 +182,14 @@ class Http1:
             try:
                 event = self._connection.next_event()
             except h11.RemoteProtocolError as error:
-                if self._connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-                    await self.refuse(error.error_status_hint)
-                await self._output.end()
-                await self.closed()
+                await self._refuse_and_end(error.error_status_hint)
                 return None
             if event is h11.PAUSED and self._connection.trailing_data[0]:
                 self._may_read = trio.Event()
                 await self._output.wait_aside(self._may_read)
+                if self._head_bounds.exceeded_by(self._connection.trailing_data[0]):
+                    await self._refuse_head()
+                    return None
             elif event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                 return None
             else:
@@ -175,9 +200,7 @@ class Http1:
         names = {name for name, _ in request.headers}
         refused = 505 if request.http_version not in _VERSIONS else 400 if names >= _FRAMINGS else None
         if refused is not None:
-            await self.refuse(refused, with_body=request.method != b"HEAD")
-            await self._output.end()
-            await self.closed()
+            await self._refuse_and_end(refused, with_body=request.method != b"HEAD")
         elif _is_websocket_handshake(request):
             await self._begin_websocket(request)
         else:
@@ -226,6 +249,7 @@ class Http1:
         complete = not self._upgraded and connection.our_state is h11.DONE and connection.their_state is h11.DONE
         if complete and not self._settings.draining():
             connection.start_next_cycle()
+            self._head_bounds = HeadBounds()
             self._may_read.set()
             self._output.set_idle(idle=True)
         else:
@@ -240,6 +264,17 @@ class Http1:
         if with_body:
             data += self.piece(body)
         await self.write(data + self.end())
+
+    async def _refuse_and_end(self, status: int, *, with_body: bool = True) -> None:
+        """Ends the connection, with an error response if no response has begun."""
+        if self._connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            await self.refuse(status, with_body=with_body)
+        await self._output.end()
+        await self.closed()
+
+    async def _refuse_head(self) -> None:
+        self._head_refused = True
+        await self._refuse_and_end(431)
 
     async def answer_handshake(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Sends the head of the response to a WebSocket's handshake."""

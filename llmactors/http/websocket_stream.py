@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import h11
+import trio
 from hypercorn.config import Config
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WSStream
@@ -25,6 +26,10 @@ from wsproto.frame_protocol import CloseReason
 from llmactors.http.inbox import Application, ApplicationTasks
 
 PING_EVERY_S = 20.0
+FRAMES_AT_ONCE = 32
+"""The number of frames that are handled before other tasks run."""
+MAX_FRAMES = 1024
+"""The number of frames that one message may have. An empty frame adds nothing to the size of a message."""
 
 _ID = 1
 """Hypercorn numbers the streams of a connection; HTTP/1.1 has one."""
@@ -84,6 +89,9 @@ class WebSocketStream(WSStream):
         config = _config(max_message_bytes)
         app_, tasks_, context = cast("Any", app), cast("Any", tasks), WorkerContext(None)
         super().__init__(app_, config, context, tasks_, False, client, server, self._on_event, _ID)
+        self._handled = 0
+        self._frames = 0
+        """The number of frames of the message that has begun."""
         self._output = output
         self._error_response = error_response
 
@@ -138,7 +146,11 @@ class WebSocketStream(WSStream):
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
+            self._handled += 1
+            if self._handled % FRAMES_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
+                self._frames += 1
                 try:
                     self.buffer.extend(event)
                 except FrameTooLargeError:
@@ -148,7 +160,11 @@ class WebSocketStream(WSStream):
                 if event.message_finished:
                     message = self.buffer.to_message()
                     self.buffer.clear()
+                    self._frames = 0
                     await self.app_put(message)  # type: ignore[misc]  # it is set since the handshake
+                elif self._frames > MAX_FRAMES:
+                    await self._end(CloseReason.POLICY_VIOLATION, f"at most {MAX_FRAMES} frames in a message")
+                    return
             elif isinstance(event, Ping):
                 await self._send_wsproto_event(event.response())
             elif isinstance(event, CloseConnection):

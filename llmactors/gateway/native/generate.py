@@ -7,7 +7,7 @@ import attrs
 from llmactors.access.authentication import Caller
 from llmactors.errors import InvalidRequest, LlmactorsError, from_code
 from llmactors.gateway.admission import Admission
-from llmactors.gateway.body import convert, deadline_of, read_object
+from llmactors.gateway.body import convert, deadline_of
 from llmactors.gateway.native.events import SseRenderer, render_cut, usage_object
 from llmactors.gateway.native.schema import GenerateBody
 from llmactors.gateway.request_service import RequestService, cut_error
@@ -19,7 +19,7 @@ from llmactors.messages import Failed, Finished
 
 async def generate(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/generate`: JSON, or SSE with `"stream": true`."""
-    body = convert(await read_object(service.settings, exchange), GenerateBody)
+    body = convert(await service.bodies.read(exchange), GenerateBody)
     if (deadline_ms := deadline_of(exchange.header(b"x-request-deadline"))) is not None:
         left_ms = deadline_ms - round(time.time() * 1000)
         body = attrs.evolve(body, deadline_ms=left_ms if body.deadline_ms is None else min(left_ms, body.deadline_ms))

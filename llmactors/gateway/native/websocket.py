@@ -19,7 +19,7 @@ import trio
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded
-from llmactors.gateway.body import convert, parse_object
+from llmactors.gateway.body import convert
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.native.events import JsonRenderer
 from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody
@@ -123,7 +123,7 @@ class SocketSession:
         ref: object = None
         status, code, follows = 499, None, False
         try:
-            fields = _fields(message)
+            fields = await self._fields(message)
             ref = fields.pop("ref", None)
             follows = await self._dispatch(fields.pop("op", None), fields, ref, begun, nursery)
             status = 200
@@ -172,6 +172,11 @@ class SocketSession:
             self._quiet = trio.Event()
             nursery.start_soon(self._follow, follower, reading.pop_all(), request_id, begun, op == "generate")
         return True
+
+    async def _fields(self, message: Message) -> dict[str, Any]:
+        if message.get("bytes") is not None:
+            raise InvalidRequest("send text messages; binary messages are not understood here")
+        return await self._service.bodies.parse(message["text"], what="the message")
 
     def _check_streams(self) -> None:
         limit = self._service.settings.max_socket_streams
@@ -234,9 +239,3 @@ class SocketSession:
         if ref is not None:
             payload["ref"] = ref
         await self._send({"type": "websocket.send", "text": msgspec.json.encode(payload).decode()})
-
-
-def _fields(message: Message) -> dict[str, Any]:
-    if message.get("bytes") is not None:
-        raise InvalidRequest("send text messages; binary ones are not understood here")
-    return parse_object(message["text"], what="the message")

@@ -7,7 +7,7 @@ import trio
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import LlmactorsError
-from llmactors.gateway.body import deadline_of, read_object
+from llmactors.gateway.body import deadline_of
 from llmactors.gateway.openai.choices import AdmittedChoices, bare_errors
 from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer, add_up, error_of, render_error
 from llmactors.gateway.openai.schema import ChatBody, ChoiceBody, CompletionBody, read_chat, read_completion
@@ -26,13 +26,13 @@ _CHAT, _TEXT = AnswerForm(chat=True), AnswerForm(chat=False)
 
 async def chat(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/chat/completions`."""
-    body = read_chat(await read_object(service.settings, exchange))
+    body = read_chat(await service.bodies.read(exchange))
     await _answer(service, exchange, caller, body, body.choices(_deadline_ms(exchange)), _CHAT)
 
 
 async def completions(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/completions`."""
-    body = read_completion(await read_object(service.settings, exchange))
+    body = read_completion(await service.bodies.read(exchange))
     await _answer(service, exchange, caller, body, body.choices(_deadline_ms(exchange)), _TEXT)
 
 

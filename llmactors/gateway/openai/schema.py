@@ -5,13 +5,13 @@ asked for. Unknown fields are ignored, as OpenAI's clients expect, and so are fi
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, TypeVar, cast
 
 import attrs
 import msgspec
 
-from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
+from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty, clipped
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.messages import ChatMessage, GenerateRequest
 
@@ -21,6 +21,10 @@ DEFAULT_CHAT_TOKENS = 512
 DEFAULT_COMPLETION_TOKENS = 16
 """The default of OpenAI's own API for completions."""
 MAX_CHOICES = 16
+MAX_MESSAGES = 2048
+MAX_PARTS = 4096
+"""The number of content parts of all messages of a body."""
+MAX_PROMPT_IDS = 64 * 1024
 MAX_BIASES = 1024
 CHARS_PER_TOKEN = 4
 """The number of characters that a token id counts as, where the length of a prompt is bounded in characters."""
@@ -94,12 +98,13 @@ class CommonBody:
 class ChatBody(CommonBody):
     """The body of `POST /v1/chat/completions`."""
 
-    messages: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
+    messages: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)]
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
 
     def choices(self, deadline_ms: int | None) -> list["ChoiceBody"]:
         """One request for each choice."""
+        check_parts("messages", self.messages)
         messages = tuple(
             read_message("messages", f"messages[{number}]", message) for number, message in enumerate(self.messages)
         )
@@ -270,6 +275,9 @@ def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
     """The prompts, each a text or token ids. Raises `InvalidParameter`."""
     if isinstance(prompt, str):
         return [prompt]
+    most = MAX_PROMPT_IDS if prompt and isinstance(prompt[0], int) else MAX_CHOICES
+    if len(prompt) > most:
+        raise InvalidParameter("prompt", f"`prompt` has {len(prompt)} items; at most {most} are accepted")
     for kind in (list[TokenId], list[str], list[list[TokenId]]):
         try:
             found: list[Any] = msgspec.convert(prompt, kind)
@@ -281,6 +289,14 @@ def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
     raise InvalidParameter("prompt", _PROMPTS)
 
 
+def check_parts(param: str, messages: Iterable[object]) -> None:
+    """Raises `InvalidParameter` where the messages have too many content parts together."""
+    contents = (message.get("content") for message in messages if isinstance(message, dict))
+    parts = sum(len(content) for content in contents if isinstance(content, list))
+    if parts > MAX_PARTS:
+        raise InvalidParameter(param, f"`{param}` has {parts} content parts; at most {MAX_PARTS} are accepted")
+
+
 def read_message(
     param: str, where: str, fields: Mapping[str, Any], kinds: Collection[str] = frozenset({"text"})
 ) -> ChatMessage:
@@ -288,7 +304,7 @@ def read_message(
     role = fields.get("role")
     if not isinstance(role, str) or role not in ROLES:
         served = ", ".join(ROLES)
-        raise InvalidParameter(param, f"`{where}.role` must be one of {served}, not {str(role)[:40]!r}")
+        raise InvalidParameter(param, f"`{where}.role` must be one of {served}, not {clipped(role)}")
     if fields.get("tool_calls") or fields.get("function_call"):
         raise InvalidParameter(param, f"`{where}.tool_calls` is not served here; leave it out")
     content = fields.get("content")
@@ -307,8 +323,6 @@ def _content(param: str, where: str, content: object, kinds: Collection[str]) ->
         kind: object = part.get("type") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else None
         if not isinstance(kind, str) or kind not in kinds or not isinstance(text, str):
-            raise InvalidParameter(
-                param, f"`{where}.content` has a part of type {str(kind)[:40]!r}; only text is served"
-            )
+            raise InvalidParameter(param, f"`{where}.content` has a part of type {clipped(kind)}; only text is served")
         texts.append(text)
     return "\n".join(texts)

@@ -7,7 +7,7 @@ from typing import Any
 from llmactors.access.authentication import Caller
 from llmactors.errors import Expired, LlmactorsError, NotFound, from_code
 from llmactors.gateway.admission import Admission
-from llmactors.gateway.body import deadline_of, read_object
+from llmactors.gateway.body import deadline_of
 from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.responses.events import EventRenderer
 from llmactors.gateway.openai.responses.schema import read_query, read_response
@@ -21,7 +21,7 @@ from llmactors.messages import Failed, GenerateRequest
 
 async def create(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/responses`."""
-    body = read_response(await read_object(service.settings, exchange))
+    body = read_response(await service.bodies.read(exchange))
     choice = body.choice(deadline_of(exchange.header(b"x-request-deadline")), service.settings.background_s)
     key = exchange.idempotency_key
     if body.background:

@@ -11,15 +11,18 @@ from urllib.parse import parse_qsl
 import attrs
 import msgspec
 
+from llmactors.gateway.body import clipped
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.gateway.openai.schema import (
     DEFAULT_CHAT_TOKENS,
+    MAX_MESSAGES,
     ONLY_NULL,
     UNSERVED,
     ChoiceBody,
     CommonBody,
     Count,
+    check_parts,
     read_fields,
     read_message,
 )
@@ -92,6 +95,9 @@ class ResponseBody(CommonBody):
             raise InvalidParameter("input", "`input` is empty")
         if isinstance(self.input, str):
             return [ChatMessage("user", self.input)]
+        if len(self.input) > MAX_MESSAGES:
+            raise InvalidParameter("input", f"`input` has {len(self.input)} items; at most {MAX_MESSAGES} are accepted")
+        check_parts("input", self.input)
         return [_message(f"input[{number}]", item) for number, item in enumerate(self.input)]
 
 
@@ -134,5 +140,5 @@ def _message(where: str, item: object) -> ChatMessage:
         raise InvalidParameter("input", f"`{where}` must be a message")
     kind = item.get("type", "message")
     if kind != "message":
-        raise InvalidParameter("input", f"`{where}` has the type {str(kind)[:40]!r}; only messages are served")
+        raise InvalidParameter("input", f"`{where}` has the type {clipped(kind)}; only messages are served")
     return read_message("input", where, item, _TEXT_PARTS)

@@ -1,0 +1,148 @@
+"""No input of one connection holds the event loop: a table of shapes, each sent as a flood by another process."""
+
+import gc
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from llmactors.testing.longest_hold import LongestHold
+from llmactors.testing.node import local_node, mock_model
+from tests.conftest import Figures
+
+pytestmark = [pytest.mark.integration]
+
+MEGABYTE = 1024 * 1024
+MOST_S = 0.02
+"""The longest time in which one connection may hold the loop."""
+
+
+def post(body: bytes, path: str = "/v1/chat/completions") -> bytes:
+    return b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+
+
+def filled(before: bytes, item: bytes, after: bytes, size: int = MEGABYTE) -> bytes:
+    """A body of about `size` bytes that repeats `item`."""
+    return before + item * ((size - len(before) - len(after)) // len(item)) + after
+
+
+def chat(item: bytes) -> bytes:
+    return post(filled(b'{"model":"mock","messages":[', item, b'{"role":"user","content":"x"}]}'))
+
+
+HANDSHAKE = (
+    b"GET /v1/ws HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+MASK = b"\0\0\0\0"
+
+
+def frame(opcode: int, data: bytes = b"", *, final: bool = True) -> bytes:
+    length = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xff" + len(data).to_bytes(8)
+    return bytes([(0x80 if final else 0) | opcode]) + length + MASK + data
+
+
+SHAPES: dict[str, Callable[[], bytes]] = {
+    "short headers": lambda: filled(b"GET /livez HTTP/1.1\r\nhost: x\r\n", b"a:\r\n", b"\r\n", 64 * 1024),
+    "one long header": lambda: b"GET /livez HTTP/1.1\r\nhost: x\r\na: " + b"x" * 64 * 1024 + b"\r\n\r\n",
+    "long target": lambda: b"GET /v1/streams/" + b"%2f" * 20_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+    "query of many parameters": lambda: b"GET /v1/responses/resp_x?" + b"a=&" * 5000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+    "ticket among many parameters": lambda: HANDSHAKE.replace(b"/v1/ws", b"/v1/ws?" + b"a=&" * 4000 + b"ticket=x"),
+    "folded header": lambda: filled(b"GET /livez HTTP/1.1\r\nhost: x\r\na: b\r\n", b" \r\n", b"\r\n", 15 * 1024),
+    "pipeline": lambda: b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" * 500,
+    "pipeline with a long head behind": lambda: (
+        b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" + filled(b"GET / HTTP/1.1\r\nhost: x\r\n", b"a:\r\n", b"\r\n", 60_000)
+    ),
+    "chunks of one byte": lambda: filled(
+        b"POST /v1/generate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n", b"0\r\n\r\n"
+    ),
+    "trailers": lambda: filled(
+        b"POST /v1/generate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
+        b"a:\r\n",
+        b"\r\n",
+        64 * 1024,
+    ),
+    "lists in a body": lambda: post(filled(b'{"prompt":[', b"[],", b"[]]}"), "/v1/generate"),
+    "as many lists as are accepted": lambda: post(filled(b'{"a":[', b"[],", b"[]]}", 299_000), "/v1/generate"),
+    "objects in a body": lambda: post(filled(b'{"a":[', b"{},", b"{}]}"), "/v1/generate"),
+    "numbers in a body": lambda: post(filled(b'{"model":"mock","prompt":[', b"1,", b"1]}"), "/v1/completions"),
+    "fields of a body": lambda: post(
+        b"{" + b",".join(b'"%d":1' % number for number in range(90_000)) + b"}", "/v1/generate"
+    ),
+    "nested lists": lambda: post(b"[" * 500_000 + b"]" * 500_000, "/v1/generate"),
+    "empty messages": lambda: chat(b"{},"),
+    "small messages": lambda: chat(b'{"role":"user","content":"x"},'),
+    "content parts": lambda: post(
+        filled(b'{"model":"mock","messages":[{"role":"user","content":[', b'{"type":"text","text":""},', b"{}]}]}")
+    ),
+    "role that is a list": lambda: post(
+        filled(b'{"model":"mock","messages":[{"role":[', b'"a",', b'"a"],"content":"x"}]}')
+    ),
+    "prompts": lambda: post(filled(b'{"model":"mock","prompt":[', b'"ab",', b'"ab"]}'), "/v1/completions"),
+    "lists of ids": lambda: post(filled(b'{"model":"mock","prompt":[', b"[1],", b"[1]]}"), "/v1/completions"),
+    "input items": lambda: post(filled(b'{"model":"mock","input":[', b"{},", b"{}]}"), "/v1/responses"),
+    "biases": lambda: post(
+        b'{"model":"mock","prompt":"x","logit_bias":{' + b",".join(b'"%d":1' % n for n in range(90_000)) + b"}}",
+        "/v1/completions",
+    ),
+    "stop strings": lambda: post(filled(b'{"prompt":"x","stop":[', b'"ab",', b'"ab"]}'), "/v1/generate"),
+    "long text": lambda: post(b'{"prompt":"' + b"a" * (MEGABYTE - 100) + b'"}', "/v1/generate"),
+    "text of escapes": lambda: post(filled(b'{"prompt":"', b"\\u00e9", b'"}'), "/v1/generate"),
+    "empty frames": lambda: HANDSHAKE + frame(1, b"{", final=False) + frame(0, final=False) * 20_000,
+    "pings": lambda: HANDSHAKE + frame(9) * 20_000,
+    "messages that are no JSON": lambda: HANDSHAKE + frame(1, b"x") * 5000,
+    "cancels": lambda: HANDSHAKE + frame(1, b'{"op":"cancel","id":"x"}') * 3000,
+    "message of lists": lambda: HANDSHAKE + frame(1, filled(b'{"a":[', b"[],", b"[]]}", MEGABYTE - 10)),
+    "binary frames": lambda: HANDSHAKE + frame(2, b"") * 10_000,
+}
+FLOOD = """
+import select, socket, sys, time
+host, port, seconds, data = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), open(sys.argv[4], "rb").read()
+until = time.monotonic() + seconds
+connections = 0
+while time.monotonic() < until:
+    with socket.create_connection((host, port)) as client:
+        connections += 1
+        client.settimeout(0.5)
+        try:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):
+                pass
+        except OSError:
+            pass
+print(connections)
+"""
+
+
+async def flood(port: int, data: bytes, path: Any, seconds: float) -> int:
+    """Sends `data` on one connection after the other, from another process. Returns the number of connections."""
+    path.write_bytes(data)
+    command = [sys.executable, "-c", FLOOD, "127.0.0.1", str(port), str(seconds), str(path)]
+    done = await trio.run_process(command, capture_stdout=True, stderr=subprocess.DEVNULL)
+    return int(done.stdout)
+
+
+async def test_no_shape_of_input_holds_the_loop(tmp_path: Any, figures: Figures) -> None:
+    """Each shape comes on four connections at once, beside a stream, which misses no token."""
+    holds: dict[str, LongestHold] = {}
+    async with local_node(mock_model("context=100000")) as node:
+        gc.freeze()
+        for name, shape in SHAPES.items():
+            hold = holds[name] = LongestHold()
+            data = shape()
+            trio.lowlevel.add_instrument(hold)
+            try:
+                async with trio.open_nursery() as nursery:
+                    for number in range(2):
+                        nursery.start_soon(flood, node.port, data, tmp_path / str(number), 0.3)
+            finally:
+                trio.lowlevel.remove_instrument(hold)
+            assert (await node.client.get("/livez")).status_code == 200
+        gc.unfreeze()
+    for name, hold in holds.items():
+        figures("longest hold of the loop", name, f"{hold.seconds * 1000:.1f} ms")
+    assert {name: repr(hold) for name, hold in holds.items() if hold.seconds > MOST_S} == {}
