@@ -209,6 +209,11 @@ def _family(root: type[LlmactorsError]) -> list[type[LlmactorsError]]:
     return found
 
 
+def codes() -> frozenset[str]:
+    """The codes of all errors, those of other modules included that are imported by now."""
+    return frozenset(error.code for error in _family(LlmactorsError))
+
+
 def from_code(code: str, message: str) -> LlmactorsError:
     """The error that `code` stands for; a plain `LlmactorsError` for a code that nobody declared."""
     kind = next((error for error in _family(LlmactorsError) if error.code == code), LlmactorsError)

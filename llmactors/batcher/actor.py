@@ -18,13 +18,13 @@ from llmactors.backends.messages import Assign, BackendEnding, BackendReady, Bac
 from llmactors.batcher.claimer import Claimer, FreeSlots
 from llmactors.batcher.forming import BatchFormer
 from llmactors.batcher.messages import BatchDue, DrainBatcher, SlotsFreed
-from llmactors.batcher.metrics import BatcherMetrics
 from llmactors.batcher.running import Running
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.batcher.writer import Writer
 from llmactors.errors import STREAM_CODES, BackendFailed
 from llmactors.ledger import Claim, Ledger, ReleaseHow
 from llmactors.messages import Failed
+from llmactors.telemetry import Metrics
 
 log = structlog.get_logger("llmactors.batcher")
 
@@ -44,7 +44,7 @@ class BatcherActor(Actor):
         ledger: Ledger,
         directory: ModelDirectory,
         settings: BatcherSettings,
-        metrics: BatcherMetrics,
+        metrics: Metrics,
     ) -> None:
         self._model = model
         self._backend = backend

@@ -21,13 +21,13 @@ from llmactors.errors import (
 from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.limit_reached import LimitReached
-from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.request_id import keyed_request_id, new_request_id
 from llmactors.ledger import Candidate, Ledger, RequestSize, SubmitOutcome
 from llmactors.limiter import Charge, Standing, limit_headers
 from llmactors.messages import GenerateRequest
+from llmactors.telemetry import Metrics
 
 
 @attrs.frozen
@@ -61,7 +61,7 @@ class Admitter:
         *,
         ledger: Ledger,
         directory: ModelDirectory,
-        metrics: GatewayMetrics,
+        metrics: Metrics,
         limit_check: LimitCheck,
         queue_hint: QueueHint | None,
     ) -> None:

@@ -12,8 +12,8 @@ from llmactors.actors import SupervisorStatistics
 from llmactors.backends.base import Capabilities
 from llmactors.backends.directory import ModelDirectory
 from llmactors.errors import Unavailable
-from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.ledger import LedgerStatistics
+from llmactors.telemetry import Metrics
 
 TreeSource = Callable[[], SupervisorStatistics]
 
@@ -25,7 +25,7 @@ class OperatedNode:
     problems: Callable[[], dict[str, str]]
     """What keeps the node from taking requests, by component. An empty dictionary means: the node is ready."""
     tree: TreeSource
-    metrics: GatewayMetrics
+    metrics: Metrics
     directory: ModelDirectory
     draining: Callable[[], bool]
     ledger_statistics: Callable[[], Awaitable[LedgerStatistics]] | None = None

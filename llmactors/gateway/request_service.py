@@ -14,11 +14,11 @@ from llmactors.errors import NotFound, Unavailable
 from llmactors.gateway.admission import Admission, Admitter, models_for
 from llmactors.gateway.body import BodyReader, GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
-from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, RequestInfo
+from llmactors.telemetry import Metrics
 
 
 class RequestService:
@@ -30,7 +30,7 @@ class RequestService:
         *,
         ledger: Ledger,
         directory: ModelDirectory,
-        metrics: GatewayMetrics,
+        metrics: Metrics,
         limit_check: LimitCheck,
         ledger_is_up: Callable[[], bool] = lambda: True,
         queue_hint: QueueHint | None = None,

@@ -11,9 +11,9 @@ from typing import Protocol
 import structlog
 import trio
 
-from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.streaming.pump import StreamTiming
 from llmactors.http.throttle import BurstThrottle
+from llmactors.telemetry import Metrics
 
 log = structlog.get_logger("llmactors.gateway")
 
@@ -50,7 +50,7 @@ class Flushed(Protocol):
 class Flusher:
     """Writes for streams. A task must run `run`. A stream calls `add`, `mark` when its log has grown, and `remove`."""
 
-    def __init__(self, timing: StreamTiming, metrics: GatewayMetrics) -> None:
+    def __init__(self, timing: StreamTiming, metrics: Metrics) -> None:
         self._timing = timing
         self._metrics = metrics
         self.throttle = BurstThrottle(burst=ENDED_AT_ONCE, per_pass=ENDED_PER_PASS)

@@ -5,13 +5,13 @@ from functools import partial
 
 import trio
 
-from llmactors.gateway.metrics import GatewayMetrics
 from llmactors.gateway.native.events import Renderer
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.streaming.pump import MAX_EVENTS, StreamTiming, pieces
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed
+from llmactors.telemetry import Metrics
 
 SSE_HEADERS: list[Header] = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
 SSE_TYPE = "text/event-stream; charset=utf-8"
@@ -29,7 +29,7 @@ class SseStream:
         follower: Follower,
         flusher: Flusher,
         timing: StreamTiming,
-        metrics: GatewayMetrics,
+        metrics: Metrics,
         renderer: Renderer,
         *,
         awaits_first: bool,

@@ -20,6 +20,7 @@ from llmactors.batcher.settings import BatcherSettings
 from llmactors.ledger import BeatResult, Claim, LedgerSettings, MemoryLedger, SubmitOutcome
 from llmactors.ledger.actor import ReaperActor
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta
+from llmactors.telemetry import Metrics
 
 MODEL = "m"
 BATCHER = "root/batcher"
@@ -47,10 +48,11 @@ class CountingLedger(MemoryLedger):
         return await super().claim(worker, model, slots)
 
 
-class CountedMetrics:
+class CountedMetrics(Metrics):
     """What the batcher told, in order."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.batches: list[int] = []
         self.steps: list[tuple[int, int]] = []
         self.worker_errors = 0

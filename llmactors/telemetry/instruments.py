@@ -1,0 +1,90 @@
+"""Declares metrics in one registry: `Instruments` has one method for each kind of metric.
+
+A metric with a label is a `Labelled`, which keeps its children, because prometheus_client takes a lock for each lookup.
+"""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+Child = TypeVar("Child", Counter, Gauge)
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Labelled(Generic[Child]):
+    """A metric with one label. `of(value)` is the child for a value of the label."""
+
+    def __init__(self, metric: Child) -> None:
+        self._metric: Child = metric
+        self._children: dict[str | int, Child] = {}
+
+    def of(self, value: str | int) -> Child:
+        """The child for this value of the label, which is a new one at the first call."""
+        child = self._children.get(value)
+        if child is None:
+            child = self._children[value] = self._metric.labels(str(value))
+        return child
+
+    def clear(self) -> None:
+        """Forgets all children."""
+        self._children.clear()
+        self._metric.clear()
+
+
+class FollowedTotal:
+    """A counter that follows a total kept elsewhere, and never falls where that total starts again at 0."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._last = 0
+
+    def rise_to(self, total: int) -> None:
+        """Adds what `total` has grown by since the last call."""
+        self._counter.inc(total - self._last if total >= self._last else total)
+        self._last = total
+
+
+class FollowedTotals:
+    """As `FollowedTotal`, with one total for each value of a label."""
+
+    def __init__(self, counters: Labelled[Counter]) -> None:
+        self._counters = counters
+        self._totals: dict[str, FollowedTotal] = {}
+
+    def of(self, value: str) -> FollowedTotal:
+        """The total for this value of the label."""
+        if value not in self._totals:
+            self._totals[value] = FollowedTotal(self._counters.of(value))
+        return self._totals[value]
+
+
+class Instruments:
+    """Makes metrics in `registry`. Each `text` is the sentence that Prometheus shows for the metric."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, text: str) -> Counter:
+        return Counter(name, text, registry=self._registry)
+
+    def counters(self, name: str, text: str, label: str) -> Labelled[Counter]:
+        return Labelled(Counter(name, text, [label], registry=self._registry))
+
+    def total(self, name: str, text: str) -> FollowedTotal:
+        return FollowedTotal(self.counter(name, text))
+
+    def totals(self, name: str, text: str, label: str) -> FollowedTotals:
+        return FollowedTotals(self.counters(name, text, label))
+
+    def gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self._registry)
+
+    def gauges(self, name: str, text: str, label: str) -> Labelled[Gauge]:
+        return Labelled(Gauge(name, text, [label], registry=self._registry))
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=self._registry)
