@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 
 def poisson(rate: float, seed: int) -> Iterator[float]:
-    """Seconds from the beginning at which requests arrive, without end: a Poisson process of `rate` a second.
+    """The times of arrivals in seconds from the beginning, without end: a Poisson process of `rate` per second.
 
     The same seed gives the same times.
     """
@@ -17,5 +17,5 @@ def poisson(rate: float, seed: int) -> Iterator[float]:
 
 
 def ramp(clients: int, ramp_s: float) -> list[float]:
-    """Seconds from the beginning at which the clients of a closed loop begin: evenly over `ramp_s`."""
+    """The times at which the clients of a closed loop begin, in seconds: evenly over `ramp_s`."""
     return [ramp_s * number / clients for number in range(clients)]

@@ -1,4 +1,4 @@
-"""One socket of the load client, and the request that is under way on it. It never waits."""
+"""One socket of the load client, and the request that is under way on this socket. No call here waits."""
 
 import errno
 import os
@@ -12,16 +12,16 @@ from llmactors.load.recording import Recording
 from llmactors.load.target import Target
 
 READ_BYTES = 1 << 16
-"""From 128 KiB on, malloc maps memory anew for each read: 36 us instead of 9."""
+"""From 128 KiB on, malloc maps memory anew for each read, which then takes 36 us instead of 9."""
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 TROUBLE = select.EPOLLERR | select.EPOLLHUP
 
 
 @attrs.define(eq=False)
 class LoadConnection:
-    """A socket that `epoll` watches: always for what comes, and for room to write while there is something to send.
+    """A socket that `epoll` watches: always for bytes to read, and for room to write while bytes are unsent.
 
-    Raises `OSError` where the system, or the server, does.
+    Each call raises `OSError` where the system or the server reports an error.
     """
 
     epoll: "select.epoll"
@@ -31,15 +31,15 @@ class LoadConnection:
     connected: bool = False
     unsent: bytes = b""
     recording: Recording | None = None
-    """What comes of the request that is under way, if any is."""
+    """The recording of the request that is under way; None while the connection is idle."""
     then: bytes = b""
-    """The request that goes out once the WebSocket is open."""
+    """The request to send once the WebSocket is open."""
     active: float = 0.0
-    """When its request was sent, or anything last came, or it fell idle."""
+    """When the request was sent, the last bytes came, or the connection became idle."""
 
     @classmethod
     def of(cls, target: Target, epoll: "select.epoll", now: float) -> Self:
-        """A new one, not yet connected."""
+        """Makes a connection that is not yet connected."""
         family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -47,14 +47,14 @@ class LoadConnection:
         return cls(epoll, sock, sock.fileno(), active=now)
 
     def connect(self, target: Target, data: bytes) -> None:
-        """Begins to connect; `data` is to be sent as soon as that is done."""
+        """Begins to connect; `data` is sent as soon as the connection is open."""
         code = self.sock.connect_ex((target.host, target.port))
         if code not in {0, errno.EINPROGRESS}:
             raise OSError(code, os.strerror(code))
         self.unsent = data
 
     def send(self, data: bytes) -> None:
-        """Sends what can go now, and keeps the rest. `data` is all that is left to send, or comes after it."""
+        """Sends what the socket takes now, and keeps the rest. `data` is the unsent rest itself, or follows it."""
         if self.unsent and self.unsent is not data:
             self.unsent += data
             return
@@ -70,14 +70,14 @@ class LoadConnection:
             self.epoll.modify(self.fd, IN | OUT if waits else IN)
 
     def receive(self) -> bytes | None:
-        """What has come; empty at the end; None where nothing is there."""
+        """The bytes that have come; empty at the end of the connection; None where nothing has come."""
         try:
             return self.sock.recv(READ_BYTES)
         except BlockingIOError:
             return None
 
     def close(self) -> None:
-        """Lets go of its request, too."""
+        """Closes the socket, and drops its request."""
         self.recording = None
         self.unsent = b""
         self.sock.close()

@@ -1,4 +1,4 @@
-"""One run: one thread, one epoll. Nothing is parsed here beyond what tells that an answer is complete."""
+"""One run of a plan: one thread, one epoll. Only the end of each answer is looked for; nothing else is parsed here."""
 
 import heapq
 import select
@@ -19,16 +19,16 @@ from llmactors.load.socket_recording import BadFrame, SocketRecording, masked_po
 from llmactors.load.tally import Tally
 
 HOLD_BYTES = 64 << 20
-"""Unchecked answers above this are checked while the clock runs, one by one; the report says how many."""
+"""Beyond this size, held answers are checked one by one while the clock runs; the report says how many."""
 TICK_S = 0.25
 _EVENTS = 128
-"""How many sockets are served before the clock is looked at: an arrival must not wait for a thousand of them."""
+"""How many sockets are served before the clock is read: an arrival must not wait for a thousand sockets."""
 _AGAIN_S = 0.05
-"""How long a client waits after a connection that could not be made, or brought nothing."""
+"""How long a client waits after a connection that failed to open, or brought no bytes."""
 _IDLE_S = 1.0
-"""A connection that was idle for longer is not used again: the server may be closing it just now."""
+"""A connection that was idle for longer is not used again: the server may close it at the same time."""
 _FINE_S = 0.003
-"""epoll counts in whole milliseconds, rounded up. The last few before an arrival are waited for with `select`."""
+"""epoll counts whole milliseconds, rounded up. `select` waits for the last few milliseconds before an arrival."""
 
 
 class Engine:
@@ -39,24 +39,24 @@ class Engine:
         self.tally = Tally()
         self.checked_early = 0
         self.late = Histogram()
-        """In an open loop: how long after its time each request was sent."""
+        """In an open loop: how late each request was sent."""
         self.held_back = 0
         """Requests of an open loop that waited for a free connection."""
         self.connections = 0
-        """How many were opened in all."""
+        """How many connections were opened in all."""
         self.received_bytes = 0
         self.seconds = 0.0
         self.ended = "complete"
-        """Or `interrupted`, by hand; or `limit`, when the time was up with requests under way."""
+        """`complete`; `interrupted`: somebody stopped the run; `limit`: the time was up with requests under way."""
         self._on_progress = on_progress
         self._encoder = RequestEncoder(plan)
         self._epoll = select.epoll()
         self._open: dict[int, LoadConnection] = {}
         self._idle: list[LoadConnection] = []
         self._due: list[float] = []
-        """When the next requests begin that no answer brings about."""
+        """When the next requests begin that do not follow an answer."""
         self._backlog: deque[float] = deque()
-        """Arrivals that wait for a free connection."""
+        """The times of arrivals that wait for a free connection."""
         self._arrivals: Iterator[float] | None = None
         self._complete: deque[Recording] = deque()
         self._held_bytes = 0
@@ -73,11 +73,11 @@ class Engine:
         return f"<Engine {self.plan.target.url} {self._next} begun, {self._busy} under way>"
 
     def interrupt(self) -> None:
-        """Ends the run within a tick, with what was measured so far. May be called from a signal handler."""
+        """Ends the run within a tick, with the figures so far. A signal handler may call this."""
         self._interrupted = True
 
     def run(self) -> None:
-        """Sends and receives everything. Takes at most `limit_s`, and the time of one tick."""
+        """Sends all requests and receives their answers. Takes at most `limit_s` and the time of one tick."""
         plan = self.plan
         begun = self._begun = time.perf_counter()
         if plan.rate is None:
@@ -102,7 +102,7 @@ class Engine:
             self._epoll.close()
 
     def check(self) -> None:
-        """Checks what was held back."""
+        """Checks the answers that are still held."""
         while self._complete:
             self._check_one()
 
@@ -143,7 +143,7 @@ class Engine:
         return bool(self._idle) or len(self._open) < self.plan.clients
 
     def _begin(self, connection: LoadConnection | None, at: float) -> None:
-        """The next request, if there is one left, as of `at`; on this connection, or a new one."""
+        """Begins the next request, if one is left, on this connection or a new one. `at` is when it should begin."""
         if self._next >= self.plan.requests or self._stopping:
             if connection is not None:
                 self._drop(connection)
@@ -205,7 +205,7 @@ class Engine:
             return
         now = connection.active = time.perf_counter()
         recording = connection.recording
-        if recording is None:  # idle: the server has closed it, or says what nobody asked for
+        if recording is None:  # idle: the server closed the connection, or sent bytes that belong to no request
             self._idle.remove(connection)
             self._drop(connection)
         elif not data:
@@ -234,7 +234,7 @@ class Engine:
             self._fail(connection, "too_long", f"{len(recording.data)} bytes")
 
     def _opened(self, connection: LoadConnection, handshake: HandshakeRecording, now: float) -> None:
-        """The WebSocket is open: now its first request goes out, timed with the opening."""
+        """Sends the first request on an open WebSocket. Its time includes the opening."""
         recording = connection.recording = SocketRecording(handshake.index, handshake.begun)
         rest = bytes(handshake.data.partition(b"\r\n\r\n")[2])
         request, connection.then = connection.then, b""
@@ -268,7 +268,7 @@ class Engine:
             self.checked_early += 1
 
     def _next_request(self, connection: LoadConnection | None) -> None:
-        """What the end of one request brings about."""
+        """Begins the client's next request, or keeps the connection for the next arrival."""
         if self._arrivals is None:
             self._begin(connection, time.perf_counter())
         elif connection is not None:
@@ -292,7 +292,7 @@ class Engine:
 
     def _fail(self, connection: LoadConnection, kind: str, detail: str) -> None:
         recording = connection.recording
-        assert recording is not None  # noqa: S101 - it has a request under way
+        assert recording is not None  # noqa: S101 - a connection that fails has a request under way
         brought_nothing = not recording.data
         self._drop(connection)
         self._lost(recording.index, recording.begun, kind, detail)
@@ -308,8 +308,9 @@ class Engine:
         self.tally.fail(kind, after, at=now - self._begun)
 
     def _again(self) -> None:
-        """What follows on a connection that could not be made, or brought nothing: not at once, or it would go on like
-        this a thousand times a second while a server is down.
+        """Begins the client's next request after a pause.
+
+        Without the pause, a client would try a thousand times a second while the server is down.
         """
         if self._arrivals is None:
             heapq.heappush(self._due, time.perf_counter() + _AGAIN_S)
@@ -334,12 +335,12 @@ class Engine:
     # Four times a second.
 
     def _tick(self) -> float:
-        """Looks after what no socket tells of; returns when to do so again."""
+        """Ends what has taken too long, and reports the progress. Returns the time of the next tick."""
         now = time.perf_counter()
         seconds = now - self._begun
         if self.plan.seconds is not None and seconds >= self.plan.seconds:
             self._due.clear()
-            # What has arrived in an open loop is still served: to leave it out would flatter the figures.
+            # Requests of an open loop that have arrived are still sent: without them the figures would be too good.
             if not self._backlog:
                 self._stopping = True
         if self._interrupted:

@@ -1,8 +1,8 @@
-"""A histogram of log-linear buckets, as HdrHistogram has them. Pure.
+"""A histogram with log-linear buckets, as HdrHistogram has them. Pure.
 
-Each power of two is cut into 512 buckets, and a bucket is told by its lower edge: what is read from the histogram is a
-value that was recorded, or less than that by at most 1/512 (0.2 %), over the whole range of floats; whole numbers up to
-1024 are exact. Buckets that nothing fell into take no memory. The count, the mean, the least and the most are exact.
+Each power of two is cut into 512 buckets, and each bucket is read as its lower edge. So a percentile is a recorded
+value, or less than one by at most 1/512 (0.2 %), over the whole range of floats; whole numbers up to 1024 are exact.
+Empty buckets take no memory. The count, the mean, the minimum and the maximum are exact.
 """
 
 import math
@@ -14,7 +14,7 @@ SHARES: Mapping[str, float] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99,
 
 
 class Histogram:
-    """Of values from 0 on."""
+    """The distribution of values that are not negative."""
 
     __slots__ = ("_buckets", "_zeros", "count", "maximum", "minimum", "total")
 
@@ -31,7 +31,7 @@ class Histogram:
         return f"<Histogram of {self.count}>"
 
     def add(self, values: Iterable[float]) -> None:
-        """Records all of them. Raises `ValueError` for a negative one."""
+        """Records values. Raises `ValueError` for a negative one."""
         buckets, frexp = self._buckets, math.frexp
         for value in values:
             if value > 0:
@@ -41,7 +41,7 @@ class Histogram:
             elif value == 0:
                 self._zeros += 1
             else:
-                raise ValueError(f"{value} is negative, or no number")
+                raise ValueError(f"a histogram takes values from 0 on, not {value}")
             self.count += 1
             self.total += value
             self.minimum = min(self.minimum, value)
@@ -52,7 +52,7 @@ class Histogram:
         self.add((value,))
 
     def at(self, share: float) -> float:
-        """The value that this share of all does not exceed, by nearest rank. Raises `ValueError` where it is empty."""
+        """The value that this share of all values does not exceed, by nearest rank. Raises `ValueError` if empty."""
         if not self.count:
             raise ValueError("the histogram is empty")
         rank = max(1, math.ceil(share * self.count))
@@ -68,7 +68,7 @@ class Histogram:
         raise AssertionError("a rank beyond the count")
 
     def summary(self) -> dict[str, float]:
-        """Mean, percentiles and most; empty where nothing was recorded."""
+        """The mean, the percentiles and the maximum; empty where nothing was recorded."""
         if not self.count:
             return {}
         percentiles = {name: self.at(share) for name, share in SHARES.items()}
@@ -76,6 +76,6 @@ class Histogram:
 
 
 def _lower_edge(bucket: int) -> float:
-    # The mantissa's 512 to 1023 carries over into the exponent's place.
+    # The mantissa counts from 512 to 1023; the division carries its top bit over to the exponent.
     exponent, rest = divmod(bucket - 512, 512)
     return math.ldexp((rest + 512) / 1024, exponent)

@@ -1,4 +1,4 @@
-"""One run, from the warm-up to the report."""
+"""A whole measurement, from the warm-up to the report."""
 
 import contextlib
 import errno
@@ -36,10 +36,10 @@ def measure(
     server_pids: Sequence[int] = (),
     on_progress: Callable[[RunSnapshot], None] | None = None,
 ) -> dict[str, Any]:
-    """Warms up, runs the plan, checks everything, and says what was found. SIGINT ends the run, not the process.
+    """Warms up, runs the plan, checks all answers, and returns the report. SIGINT ends the run, not the process.
 
     Raises:
-        Unavailable: Nothing listens there.
+        Unavailable: No server listens at the target.
         ConfigError: There are not enough file descriptors, or no such process.
     """
     _allow_files(plan.clients)
@@ -104,11 +104,11 @@ def _open_loop(engine: Engine, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def warnings(result: dict[str, Any]) -> list[str]:
-    """Why figures may say more of the client than of the server."""
+    """The reasons for which the figures may describe the client more than the server."""
     found: list[str] = []
     client = result["client"]
     if client["busy"] > _BUSY:
-        found.append(f"this client was busy for {client['busy']:.0%} of the time: it may be what limits these figures")
+        found.append(f"this client was busy for {client['busy']:.0%} of the time: the client may limit these figures")
     if client.get("checked_early"):
         found.append(f"{client['checked_early']} answers were checked while the clock ran, to bound the memory")
     open_loop = result.get("open_loop")
@@ -125,7 +125,7 @@ def warnings(result: dict[str, Any]) -> list[str]:
 
 @contextlib.contextmanager
 def quiet(interrupt: Callable[[], None]) -> Iterator[None]:
-    """Without the garbage collector, and with `interrupt` called at SIGINT instead of an exception."""
+    """Runs its block without the garbage collector. SIGINT calls `interrupt` instead of raising an exception."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         interrupt()
@@ -143,7 +143,7 @@ def quiet(interrupt: Callable[[], None]) -> Iterator[None]:
 
 
 def _knock(target: Target) -> None:
-    """Raises `Unavailable` where nothing listens: one clear line instead of as many failures as requests."""
+    """Raises `Unavailable` where no server listens: one clear error instead of a failure of each request."""
     try:
         socket.create_connection((target.host, target.port), _KNOCK_S).close()
     except OSError as error:
@@ -154,7 +154,7 @@ def _knock(target: Target) -> None:
 
 
 def _allow_files(clients: int) -> None:
-    """As many open files as connections need. Raises `ConfigError` where the system has fewer for us."""
+    """Allows as many open files as the connections need. Raises `ConfigError` where the system allows fewer."""
     needed = clients + 64
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed:

@@ -46,7 +46,7 @@ class _TokenCheck:
 
     plan: Plan
     base: int
-    """What the simulated backend makes its tokens of."""
+    """The number from which the simulated backend makes its tokens."""
     request_id: str
     times: list[float] = attrs.field(factory=list)
     per_chunk: Counter[int] = attrs.field(factory=Counter)
@@ -110,7 +110,7 @@ def _parse(event: SseEvent) -> tuple[str, _Event]:
         parsed = _decode(event.data)
     except (UnicodeError, msgspec.DecodeError) as error:
         raise Malformed("malformed_event", f"{event.data[:200]!r}: {error}") from None
-    # As a WebSocket's messages do, an event may name itself: for servers whose events have no id and no such name.
+    # An event may name itself in its JSON, as a WebSocket's messages do: some servers send neither ids nor names.
     name = parsed.event or event.name
     if event.id is not None and event.id != str(parsed.seq):
         raise Malformed("wrong_seq", f"id {event.id!r} of event {parsed.seq}")

@@ -1,4 +1,4 @@
-"""What a load consists of, and the bounds on it. Pure."""
+"""The plan of a load: its requests, and the bounds on them. Pure."""
 
 import enum
 from typing import Any
@@ -16,7 +16,7 @@ MAX_LIMIT_S = 24 * 3600.0
 
 
 class Api(enum.Enum):
-    """Which routes a server is asked on."""
+    """The routes that requests go to."""
 
     NATIVE = "native"
     """`POST /v1/generate`, as server-sent events."""
@@ -31,46 +31,47 @@ class Api(enum.Enum):
 
 
 class Check(enum.Enum):
-    """How closely answers are looked at."""
+    """How closely answers are checked."""
 
     SHAPE = "shape"
-    """Whole, in order, with an end that fits."""
+    """An answer must be complete and in order, and its end must fit its tokens."""
     MOCK = "mock"
-    """And each token must be the one that the simulated backend makes of this prompt and seed."""
+    """As `SHAPE`, and each token must be what the simulated backend makes of the prompt and the seed."""
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What to send. Raises `ConfigError` for what is out of bounds."""
+    """The requests to send. Raises `ConfigError` for a value that is out of bounds."""
 
     target: Target
     api: Api = Api.NATIVE
     stream: bool = True
-    """False: whole answers from OpenAI's routes. The native ones say it by their name."""
+    """False: OpenAI's routes are asked for whole answers. The native routes have an `Api` of their own for that."""
     model: str | None = None
     key: str | None = attrs.field(default=None, repr=False)
     check: Check = Check.SHAPE
     clients: int = 60
-    """At most so many requests at a time. In an open loop: so many connections."""
+    """How many requests run at once; in an open loop: how many connections there may be."""
     requests: int = 600
     max_tokens: int = 64
     prompt: str = "load"
-    """What all prompts begin with; a number follows."""
+    """The beginning of all prompts; a number follows."""
     rate: float | None = None
-    """None: a closed loop, in which each client's next request follows its last answer. Else an open loop: so many
-    requests a second arrive, whatever becomes of those before, and are timed from when they should have begun."""
+    """None: a closed loop, in which each client's next request follows its last answer. Otherwise an open loop: this
+    many requests arrive per second, whether or not earlier ones have ended, and each is timed from when it should have
+    begun."""
     seed: int = 1
-    """Of the arrivals."""
+    """The seed of the arrivals of an open loop."""
     ramp_s: float = 0.0
-    """In a closed loop clients begin one by one over this time."""
+    """The time over which the clients of a closed loop begin one by one."""
     seconds: float | None = None
-    """No new requests after this; those under way may end."""
+    """The time after which no request begins; requests under way may end."""
     limit_s: float = 60.0
-    """The run is broken off after this."""
+    """The time after which the run is broken off."""
     stall_s: float = 20.0
-    """A request that receives nothing for this long has failed."""
+    """The silence after which a request has failed."""
     keep_alive: bool = True
-    """False: a connection for each request."""
+    """False: each request has a connection of its own."""
 
     def __attrs_post_init__(self) -> None:
         _within("clients", self.clients, 1, MAX_CLIENTS)
@@ -98,7 +99,7 @@ class Plan:
         return f"{self.prompt} {index}"
 
     def described(self) -> dict[str, Any]:
-        """For the report. Without the key."""
+        """The plan as the report shows it, without the key."""
         kept = attrs.asdict(self, filter=lambda field, _: field.name not in {"target", "key", "api", "check"})
         return {
             "url": self.target.url,

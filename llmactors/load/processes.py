@@ -1,4 +1,4 @@
-"""What processes have used of the machine, from /proc. Linux only."""
+"""The CPU time and the memory that processes have used, from /proc. Linux only."""
 
 import contextlib
 import os
@@ -13,18 +13,18 @@ from llmactors.errors import ConfigError
 
 @attrs.frozen
 class ProcessUsage:
-    """Of processes, all together, so far."""
+    """What several processes have used so far, all together."""
 
     cpu_s: float
-    """Of all their threads, as the scheduler measures it: the times that `ps` shows are counted in steps of 10 ms. A
-    thread that has ended counts no more."""
+    """The CPU time of all threads, as the scheduler measures it: the times that `ps` shows advance in steps of 10 ms.
+    A thread that has ended does not count."""
     waited_s: float
-    """How long their threads were ready to run, and something else had the core."""
+    """How long the threads were ready to run while another thread had the core."""
     resident_bytes: int
 
     @classmethod
     def of(cls, pids: Iterable[int]) -> "ProcessUsage":
-        """Those that have ended count nothing."""
+        """Reads the usage of processes now. A process that has ended adds nothing."""
         cpu_ns = waited_ns = resident = 0
         for pid in pids:
             with contextlib.suppress(OSError):
@@ -40,7 +40,7 @@ class ProcessUsage:
 
     @classmethod
     def total(cls, usages: Iterable["ProcessUsage"]) -> "ProcessUsage":
-        """Of several groups of processes."""
+        """The sum over several groups of processes."""
         each = list(usages)
         return cls(
             sum(usage.cpu_s for usage in each),
@@ -50,14 +50,14 @@ class ProcessUsage:
 
 
 def check_processes(pids: Sequence[int]) -> None:
-    """Raises `ConfigError` for a pid that is none."""
+    """Raises `ConfigError` for a pid that no process has."""
     for pid in pids:
         if not Path(f"/proc/{pid}/schedstat").exists():
-            raise ConfigError(f"`server-pid`: there is no process {pid} to be seen")
+            raise ConfigError(f"`server-pid`: there is no process {pid} that this user may look at")
 
 
 def costs(before: ProcessUsage, after: ProcessUsage, *, seconds: float, correct: int, tokens: int) -> dict[str, Any]:
-    """What a run of so many seconds has cost a server."""
+    """What a run that took `seconds` has cost the server."""
     cpu_s = after.cpu_s - before.cpu_s
     return {
         "cpu_s": cpu_s,

@@ -1,6 +1,6 @@
-"""A progress bar in a process of its own: drawing takes milliseconds, in which no arrival could be timed.
+"""A progress bar in a process of its own: drawing takes milliseconds, in which no request could be sent on time.
 
-The run writes one line of JSON at each tick to a pipe; where the pipe is full, that line is left out.
+At each tick the run writes one line of JSON to a pipe; if the pipe is full, the line is dropped.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ _END_S = 5.0
 
 
 class ProgressBar:
-    """Draws on stderr while it is open, if that is a terminal. Call it with each `RunSnapshot` of a run."""
+    """Draws on stderr while the context is open, if stderr is a terminal. Call the bar with each `RunSnapshot`."""
 
     def __init__(self, plan: Plan, *, cores: Collection[int] = ()) -> None:
         self._goals = {"requests": plan.requests, "seconds": plan.seconds, "open": plan.rate is not None}
         self._cores = cores
-        """Where it may run, if given: not where the load does."""
+        """The cores that the drawing process may use, which should not be those of the load; empty: any."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -37,12 +37,12 @@ class ProgressBar:
 
     @property
     def draws(self) -> bool:
-        """Whether anybody sees it."""
+        """Whether the bar is drawn."""
         return self._process is not None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
-            # Ctrl-C is for the run, and the bar ends with it: it ignores SIGINT from its birth on.
+            # Ctrl-C ends the run, and the bar ends with the run: its process ignores SIGINT from the start.
             previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
                 process = self._process = subprocess.Popen(
@@ -73,20 +73,20 @@ class ProgressBar:
                 process.wait()
 
     def __call__(self, snapshot: RunSnapshot) -> None:
-        """Never waits, and never fails the run."""
+        """Shows a snapshot. Never waits, and never fails the run."""
         if self._process is not None:
             self._write(attrs.asdict(snapshot))
 
     def _write(self, line: object) -> None:
-        assert self._process is not None  # noqa: S101 - asked before
+        assert self._process is not None  # noqa: S101 - the caller checks this
         assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
-        # Below PIPE_BUF a line is written whole or not at all. Whoever draws may have died: no reason to stop.
+        # Below PIPE_BUF a line is written whole or not at all. The run goes on if the drawing process has died.
         with contextlib.suppress(OSError):
             os.write(self._process.stdin.fileno(), msgspec.json.encode(line) + b"\n")
 
 
 def draw(lines: Iterable[bytes], console: Console) -> None:
-    """Draws until there are no more lines, and leaves nothing behind."""
+    """Draws until the lines end, then clears the bar."""
     columns = (
         SpinnerColumn(),
         BarColumn(bar_width=30),
@@ -113,7 +113,7 @@ def _share(goals: dict[str, float | None], snapshot: RunSnapshot) -> float:
 
 
 def describe(snapshot: RunSnapshot) -> str:
-    """One line."""
+    """The snapshot in one line."""
     speed = snapshot.ended / snapshot.seconds if snapshot.seconds else 0.0
     parts = [
         f"{snapshot.ended:,} ended",

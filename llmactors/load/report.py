@@ -1,4 +1,4 @@
-"""What a run amounts to, as one JSON object. Pure. Times are in seconds; the name of each ends with `_s`."""
+"""The report of a run as one JSON object. Pure. Times are in seconds, and their names end with `_s`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from llmactors.load.tally import Tally
 
 
 def report(plan: dict[str, Any], tally: Tally, *, seconds: float, ended: str, client: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a run of `seconds` that ended as `ended` says: `complete`, `interrupted` or `limit`."""
+    """The figures of a run that took `seconds`. `ended` is `complete`, `interrupted` or `limit`."""
     return {
         "plan": plan,
         "seconds": seconds,
@@ -33,7 +33,7 @@ def report(plan: dict[str, Any], tally: Tally, *, seconds: float, ended: str, cl
 
 
 def exit_code(result: dict[str, Any]) -> int:
-    """0 where all answers were whole, 1 where any was not, 130 where the run was stopped by hand before either."""
+    """0 where all answers were right, 1 where any was not, 130 where somebody stopped a run without failures."""
     if result["failed"]:
         return 1
     return 130 if result["ended"] == "interrupted" else 0

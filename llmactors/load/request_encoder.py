@@ -1,4 +1,4 @@
-"""Requests as bytes. Pure."""
+"""The requests of a plan as bytes. Pure."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ _ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class RequestEncoder:
-    """Renders the requests of one plan."""
+    """Encodes the requests of one plan."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -41,14 +41,14 @@ class RequestEncoder:
         self._head = ("\r\n".join(head) + "\r\nContent-Length: ").encode("latin-1")
 
     def request(self, index: int) -> bytes:
-        """The `index`-th request: an HTTP message, or a WebSocket frame."""
+        """The bytes of the `index`-th request: an HTTP message, or a WebSocket frame."""
         body = _ENCODE(self._body(index))
         if self._is_socket:
             return masked_text(body, index)
         return b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
 
     def handshake(self, number: int) -> tuple[bytes, bytes]:
-        """What opens a WebSocket, and the `Sec-WebSocket-Accept` that has to come back."""
+        """The request that opens a WebSocket, and the `Sec-WebSocket-Accept` that must come back."""
         plan = self._plan
         key = base64.b64encode(number.to_bytes(16, "big"))
         head = [
@@ -60,7 +60,7 @@ class RequestEncoder:
             f"Sec-WebSocket-Key: {key.decode()}",
             *_authorization(plan),
         ]
-        # The RFC's choice of hash, not ours.
+        # The RFC prescribes SHA-1.
         accept = base64.b64encode(hashlib.sha1(key + _ACCEPT_SALT, usedforsecurity=False).digest())
         return ("\r\n".join(head) + "\r\n\r\n").encode("latin-1"), accept
 
@@ -71,7 +71,7 @@ class RequestEncoder:
 
 
 def _same_in_all(plan: Plan) -> dict[str, Any]:
-    """What all requests of a plan have in common."""
+    """The fields that all requests of a plan share."""
     body: dict[str, Any] = {"max_tokens": plan.max_tokens}
     if plan.model is not None:
         body["model"] = plan.model

@@ -1,6 +1,6 @@
-"""As much of the WebSocket protocol (RFC 6455, section 5) as a client of our own server needs. Pure.
+"""Recordings of WebSocket messages, and as much of the protocol as they need (RFC 6455, section 5). Pure.
 
-A server's frames are never masked, and ours sends each message in one frame; a fragment is refused.
+A server's frames are never masked. This project's server sends each message in one frame; a fragment is refused.
 """
 
 import attrs
@@ -12,21 +12,21 @@ FINAL = 0x80
 
 
 class BadFrame(Exception):
-    """What came is no frame that a server of ours sends."""
+    """The bytes are no frame that this project's server sends."""
 
 
 @attrs.frozen
 class Frame:
-    """Where one frame lies in the bytes received."""
+    """The place of one frame in the bytes received."""
 
     opcode: int
     begin: int
-    """Of its payload."""
+    """Where the payload begins."""
     end: int
 
 
 def frame_at(data: bytes | bytearray, at: int) -> Frame | None:
-    """The frame that begins at `at`; None while it is not whole. Raises `BadFrame`."""
+    """The frame that begins at `at`; None while the frame is incomplete. Raises `BadFrame`."""
     held = len(data) - at
     if held < 2:
         return None
@@ -47,12 +47,12 @@ def frame_at(data: bytes | bytearray, at: int) -> Frame | None:
 
 
 def masked_text(payload: bytes, number: int) -> bytes:
-    """A text frame from a client. `number` makes the mask, which protects old proxies, and there is none here."""
+    """A text frame from a client. `number` makes the mask; masks protect old proxies, and there is no proxy here."""
     return _masked(TEXT, payload, number)
 
 
 def masked_pong(payload: bytes, number: int) -> bytes:
-    """The answer to a ping, which carries the ping's payload."""
+    """The frame that answers a ping with its payload."""
     return _masked(PONG, payload, number)
 
 
@@ -71,20 +71,20 @@ def _masked(opcode: int, payload: bytes, number: int) -> bytes:
 
 
 _ENDS = (b'{"event":"done"', b'{"event":"error"', b'{"event":"ended"')
-"""What the last message of an answer begins with, in our own server's JSON."""
+"""The beginnings of the messages that end an answer, in the JSON of this project's server."""
 
 
 @attrs.define(eq=False)
 class SocketRecording(Recording):
-    """The messages on a WebSocket from one request to the end of its answer."""
+    """The recording of the messages on a WebSocket from one request to the end of its answer."""
 
     texts: list[Frame] = attrs.field(factory=list)
     pings: list[bytes] = attrs.field(factory=list)
-    """The payloads of pings that are not answered yet."""
+    """The payloads of pings that were not answered yet."""
     _at: int = 0
 
     def feed(self, data: bytes, now: float) -> bool:
-        """Raises `BadFrame`. After a close frame `closing` is set, and it is not complete."""
+        """As `Recording.feed`. A close frame sets `closing` and completes no answer. Raises `BadFrame`."""
         held = self.data
         held += data
         self.read_ends.append(len(held))

@@ -1,4 +1,4 @@
-"""A report for people."""
+"""The report as a table for people."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +26,7 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 
 def rendered(result: dict[str, Any]) -> RenderableType:
-    """The whole of it."""
+    """The whole report."""
     lines = [_headline(result)]
     if "note" in result:
         lines.append(Text(result["note"], style="yellow"))

@@ -1,4 +1,4 @@
-"""What all answers together amount to. Pure; and of bounded size, however many they are."""
+"""The counts and distributions over all answers. Pure. The size is bounded, however many answers there are."""
 
 import itertools
 from array import array
@@ -12,35 +12,35 @@ from llmactors.load.token_times import TokenTimes
 
 MAX_EXAMPLES = 5
 MAX_ARRIVALS = 4_000_000
-"""Times of single tokens that are kept, of 8 bytes each. Beyond it, gaps in the steady state are not told."""
+"""How many times of tokens are kept, with 8 bytes each. A longer run has no figures of the steady state."""
 
 
 @attrs.define
 class Tally:
-    """Counts and distributions. Times in seconds."""
+    """The counts and distributions of one run. Times are in seconds."""
 
     correct: int = 0
     tokens: int = 0
     interrupted: int = 0
-    """Requests that were under way when the run was stopped by hand. No failures."""
+    """Requests that were under way when somebody stopped the run. They do not count as failures."""
     latency: Histogram = attrs.field(factory=Histogram)
     ttft: Histogram = attrs.field(factory=Histogram)
     token_gap: Histogram = attrs.field(factory=Histogram)
-    """Between the arrivals of consecutive tokens of a stream; 0 for tokens that came in one read."""
+    """The time between consecutive tokens of a stream; 0 for tokens that came in one read."""
     read_gap: Histogram = attrs.field(factory=Histogram)
-    """Between consecutive reads that brought tokens of a stream."""
+    """The time between consecutive reads that brought tokens of a stream."""
     per_chunk: Histogram = attrs.field(factory=Histogram)
     refusal: Histogram = attrs.field(factory=Histogram)
-    """From a request to the end of the answer that refused it: 429, 503, 529."""
+    """The time from a request to the end of the answer that refused it: 429, 503, 529."""
     errors: Counter[str] = attrs.field(factory=Counter)
-    """By class."""
+    """Failures by their class."""
     codes: Counter[str] = attrs.field(factory=Counter)
-    """By class and the server's own code, where it gives one."""
+    """Failures by their class and the server's own code, where the server sends one."""
     examples: list[str] = attrs.field(factory=list)
     by_second: dict[int, Counter[str]] = attrs.field(factory=dict)
-    """What ended in each second of the run."""
+    """The requests that ended in each second of the run."""
     _arrivals: list["array[float]"] = attrs.field(factory=list)
-    """When each token of each answer came."""
+    """The times of the tokens of each answer."""
     _kept: int = 0
 
     @property
@@ -57,7 +57,7 @@ class Tally:
         self._second(at)[kind] += 1
 
     def succeed(self, token_times: TokenTimes, *, begun: float, ended: float, at: float) -> None:
-        """Counts an answer that was whole and right, and ended `at` seconds into the run."""
+        """Counts a right answer that ended `at` seconds into the run."""
         self.correct += 1
         self.tokens += token_times.tokens
         self.latency.record(ended - begun)
@@ -79,9 +79,9 @@ class Tally:
             self._arrivals.clear()
 
     def steady_gap(self) -> Histogram:
-        """As `token_gap`, but only while all streams run: after the last one's first token, before the first one ends.
+        """The gaps between tokens while all streams run: after the last stream has begun, before the first one ends.
 
-        Empty where there is no such time, as in a closed loop of several requests per client.
+        Empty where there is no such time, as in a closed loop with several requests per client.
         """
         steady = Histogram()
         begun = max((times[0] for times in self._arrivals), default=0.0)
@@ -92,7 +92,7 @@ class Tally:
         return steady
 
     def timeline(self) -> Sequence[dict[str, int]]:
-        """One entry for each second in which anything ended: `second`, `correct`, `tokens` and failures by class."""
+        """One entry for each second in which a request ended: `second`, `correct`, `tokens` and failures by class."""
         return [{"second": second, **counts} for second, counts in sorted(self.by_second.items())]
 
     def _second(self, at: float) -> Counter[str]:

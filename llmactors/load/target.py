@@ -1,4 +1,4 @@
-"""Where a load goes. Nothing here opens a socket but the look-up of a name."""
+"""The server that a load goes to. Only the look-up of its name opens a socket here."""
 
 import ipaddress
 import socket
@@ -11,23 +11,23 @@ from llmactors.errors import ConfigError, Unavailable
 
 @attrs.frozen
 class Target:
-    """A server."""
+    """The server that is measured."""
 
     host: str
-    """An address, no name: looked up once, so that no look-up is ever measured."""
+    """An address, not a name: the name is looked up once, so that no look-up is measured."""
     port: int
     authority: str
-    """As the URL has it, for the `Host` header."""
+    """The host and port as the URL has them, for the `Host` header."""
     prefix: str = ""
-    """What stands in the path before `/v1`."""
+    """The part of the path before `/v1`."""
 
     @classmethod
     def parse(cls, url: str, *, allow_remote: bool = False) -> "Target":
         """Reads `http://HOST[:PORT][/PREFIX][/v1]`.
 
         Raises:
-            ConfigError: It is not such a URL, or not on this machine and `allow_remote` was not said.
-            Unavailable: There is no such host.
+            ConfigError: The URL has another form, or names another machine without `allow_remote`.
+            Unavailable: The host has no address.
         """
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme == "https":
@@ -41,20 +41,20 @@ class Target:
         host = _look_up(parts.hostname, port)
         if not allow_remote and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
             raise ConfigError(
-                f"`url`: {parts.hostname} is not this machine. A load harms whoever else uses that server, and the "
-                "network becomes a part of every figure; --allow-remote says that this is wanted"
+                f"`url`: {parts.hostname} is not this machine. A load harms everybody who uses that server, and every "
+                "figure includes the network; add --allow-remote if that is what you want"
             )
         authority = parts.netloc if parts.port else parts.netloc.removesuffix(":")
         return cls(host, port, authority, parts.path.rstrip("/").removesuffix("/v1").rstrip("/"))
 
     @property
     def url(self) -> str:
-        """For people."""
+        """The URL, for people."""
         return f"http://{self.authority}{self.prefix}"
 
 
 def _look_up(name: str, port: int) -> str:
-    """The address to use: where a name has several, IPv4 first, since more servers listen there."""
+    """The address of a host. Of several addresses an IPv4 one is taken, since more servers listen there."""
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

@@ -1,4 +1,4 @@
-"""How commands reach a node: resumed streams, and what the environment changes."""
+"""The commands' client of a node: resumed streams, errors, and the environment."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ EVENTS = native_events("a", 1, 5)
 TEXT = "".join(json.loads(event.split(b"data: ")[1])["text"] for event in EVENTS[:-1])
 
 
-def test_a_cut_stream_is_resumed_after_its_last_event(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cut_stream_is_resumed_after_its_last_event(capsys: pytest.CaptureFixture[str]) -> None:
     def script(asked: Asked) -> Script:
         if asked.number == 0:
             begun = chunked(EVENTS[:2]).removesuffix(b"0\r\n\r\n")
@@ -37,7 +37,7 @@ def test_a_cut_stream_is_resumed_after_its_last_event(capsys: pytest.CaptureFixt
     assert "\r\nLast-Event-ID: 2" in resumed.head
 
 
-def test_a_refused_stream_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_refused_stream_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     def script(_: Asked) -> Script:
         yield sized(b'{"error":{"code":"OVERLOADED","message":"the queue is full"}}', status="429 No")
 
@@ -46,7 +46,7 @@ def test_a_refused_stream_is_one_clear_line(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "llmactors: the queue is full\n"
 
 
-def test_errors_of_a_node_are_raised_as_they_are() -> None:
+def test_error_answers_are_raised_as_their_errors() -> None:
     answers = [
         sized(b'{"error":{"code":"NOT_FOUND","message":"gone"}}', status="404 Not Found"),
         sized(b"<html>", status="502 Bad Gateway"),
@@ -66,7 +66,7 @@ def test_errors_of_a_node_are_raised_as_they_are() -> None:
     assert "\r\nAuthorization: Bearer key" in server.asked[0].head
 
 
-def test_a_malformed_url_is_told() -> None:
+def test_malformed_url_is_named() -> None:
     with pytest.raises(Unavailable, match="is not a URL of a node"):
         get_json("ftp://127.0.0.1", "/v1/tree", None)
 
@@ -89,7 +89,7 @@ def test_loopback_ignores_the_environment(environment: None) -> None:
         assert get_json(server.url.replace("127.0.0.1", "localhost"), "/", None) == {"up": True}
 
 
-def test_a_remote_node_is_reached_as_the_environment_says(environment: None) -> None:
+def test_remote_node_uses_proxy_and_authorities(environment: None) -> None:
     through = ClientSettings(connect_s=10.0, proxy="http://127.0.0.1:9", ca_file="/no/such/file")
     assert client_module._settings("https://node.example/") == through
     assert client_module._settings("https://inside.example/").proxy == ""

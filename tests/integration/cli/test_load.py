@@ -1,4 +1,4 @@
-"""`load` and `bench` as their users meet them."""
+"""`load` and `bench` on the command line."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def llmactors(*arguments: str, **environ: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_a_load_ends_with_a_table_and_without_control_codes(node: NodeProcess, tmp_path: Path) -> None:
+def test_load_ends_with_a_table_without_control_codes(node: NodeProcess, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     done = llmactors(
         *("load", node.url, "--requests", "12", "--concurrency", "4", "--max-tokens", "6"),
@@ -52,14 +52,14 @@ def test_a_load_ends_with_a_table_and_without_control_codes(node: NodeProcess, t
     assert "\x1b" not in done.stdout
     figures = json.loads(file.read_text())
     assert (figures["correct"], figures["failed"], figures["tokens"]) == (12, 0, 72)
-    # What programs that read this count on.
+    # Programs that read the JSON rely on these fields.
     assert {"mean", "p50", "p90", "p95", "p99", "p99.9", "max"} <= figures["latency_s"].keys()
     assert {"ttft_s", "token_gap_s", "steady_gap_s", "read_gap_s", "tokens_per_chunk"} <= figures.keys()
     assert {"seconds", "errors", "examples", "requests_per_s", "tokens_per_s", "plan"} <= figures.keys()
     assert {"cpu_s", "busy", "cores", "checked_early"} <= figures["client"].keys()
 
 
-def test_json_has_standard_output_for_itself(node: NodeProcess) -> None:
+def test_json_is_alone_on_standard_output(node: NodeProcess) -> None:
     core = str(max(os.sched_getaffinity(0)))
     done = llmactors(
         *("load", "--requests", "4", "--max-tokens", "3", "--no-stream", "--json", "-", "--core", core),
@@ -74,19 +74,17 @@ def test_json_has_standard_output_for_itself(node: NodeProcess) -> None:
     assert "\x1b" not in done.stderr
 
 
-# Those below run in this process, since each of its own takes a second to start.
+# The tests below run the command in this process, since a process of its own takes a second to start.
 
 
-def test_openai_routes_find_their_model_by_themselves(node: NodeProcess, capsys: pytest.CaptureFixture[str]) -> None:
+def test_openai_routes_take_the_servers_first_model(node: NodeProcess, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["load", f"{node.url}/v1", "--api", "chat", "--requests", "4", "--max-tokens", "3", "--json", "-"]
     assert run(arguments) == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["plan"]["model"], figures["tokens"]) == ("mock", 12)
 
 
-def test_failures_make_the_exit_code_1_and_are_told_by_class(
-    node: NodeProcess, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failures_make_the_exit_code_1(node: NodeProcess, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["load", node.url, "--model", "nosuch", "--requests", "3"]) == 1
     said = capsys.readouterr()
     assert said.err == ""
@@ -108,7 +106,7 @@ def test_failures_make_the_exit_code_1_and_are_told_by_class(
         (["--synthetic", "--rate", "3"], 2, "`synthetic` has no routes"),
     ],
 )
-def test_a_mistake_is_one_line_and_an_exit_code(
+def test_mistake_is_one_line_and_an_exit_code(
     arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["load", *arguments]) == code
@@ -128,7 +126,7 @@ def test_synthetic_says_that_no_http_was_involved() -> None:
 
 
 def test_synthetic_counts_what_the_backend_fails() -> None:
-    """Requests 1, and no other below 10, have what is refused in their prompt."""
+    """Of ten requests only number 1 has a prompt that the backend refuses."""
     result = synthetic_load.measure(
         clients=3, requests=10, max_tokens=2, stream=False, model="mock:refuse=load 1,slots=4", limit_s=20
     )
@@ -144,7 +142,7 @@ def test_synthetic_is_broken_off_at_its_limit() -> None:
 
 
 def on_terminal(*arguments: str, interrupt_after: str = "") -> tuple[int, str]:
-    """Runs it with a terminal as stderr and stdout; SIGINT to its group once that text is seen."""
+    """Runs the command with a terminal as stdout and stderr, and sends SIGINT once `interrupt_after` is seen."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, *arguments], stdin=follower, stdout=follower, stderr=follower, start_new_session=True
@@ -155,7 +153,7 @@ def on_terminal(*arguments: str, interrupt_after: str = "") -> tuple[int, str]:
     while time.monotonic() < deadline:
         try:
             data = os.read(leader, 65536)
-        except OSError:  # EIO: the last one who had it open is gone
+        except OSError:  # EIO: no process has the terminal open any more
             break
         if not data:
             break
@@ -167,7 +165,7 @@ def on_terminal(*arguments: str, interrupt_after: str = "") -> tuple[int, str]:
     return process.wait(10), seen.decode()
 
 
-def test_a_terminal_gets_a_progress_bar_and_ctrl_c_the_figures_so_far(node: NodeProcess) -> None:
+def test_ctrl_c_on_a_terminal_shows_the_figures_so_far(node: NodeProcess) -> None:
     code, seen = on_terminal(
         *("load", node.url, "--seconds", "60", "--clients", "4", "--max-tokens", "8"), interrupt_after=" under way, "
     )
@@ -178,7 +176,7 @@ def test_a_terminal_gets_a_progress_bar_and_ctrl_c_the_figures_so_far(node: Node
     assert "Traceback" not in seen
 
 
-def test_bench_measures_a_node_of_its_own_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_bench_measures_a_node_and_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     done = llmactors("bench", "--requests", "20", "--clients", "4", "--max-tokens", "4", "--json", str(file))
     assert (done.returncode, done.stderr) == (0, "")

@@ -129,24 +129,24 @@ async def test_request_has_its_head_and_body() -> None:
 @pytest.mark.parametrize(
     "path", ["/a b", "/a\r\nX: y", "no-slash", "/ü", "/\0"], ids=["space", "line end", "no slash", "no ASCII", "NUL"]
 )
-async def test_a_malformed_path_is_not_sent(path: str) -> None:
+async def test_malformed_path_is_not_sent(path: str) -> None:
     with using("http://127.0.0.1:1") as client, pytest.raises(ValueError, match="no path"):
         await client.open("GET", path)
 
 
-async def test_a_malformed_header_is_not_sent_and_not_told() -> None:
+async def test_malformed_header_is_neither_sent_nor_shown() -> None:
     with pytest.raises(ValueError, match="Authorization") as caught:
         HttpClient("http://127.0.0.1:1", headers=[("Authorization", "Bearer secret\r\nX: y")])
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://u:p@x", "http://x:0x1", "http://x?y", "http://ü", "x"])
-def test_a_malformed_url_is_refused(url: str) -> None:
+def test_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the text differs, and all are about the URL
         Origin.parse(url)
 
 
-def test_an_origin_has_its_parts() -> None:
+def test_origin_has_its_parts() -> None:
     assert Origin.parse("https://[::1]:8443/a/b/") == Origin("::1", 8443, True, "[::1]:8443", "/a/b")
     assert Origin.parse("http://host") == Origin("host", 80, False, "host", "")
 
@@ -154,7 +154,7 @@ def test_an_origin_has_its_parts() -> None:
 # Bodies.
 
 
-async def test_a_body_streams_as_it_comes() -> None:
+async def test_body_streams_as_it_comes() -> None:
     go_on = trio.Event()
 
     async def slow(stream: trio.abc.Stream) -> None:
@@ -174,14 +174,14 @@ async def test_a_body_streams_as_it_comes() -> None:
             assert client.statistics().idle == 1
 
 
-async def test_a_redirect_is_an_answer_like_any_other() -> None:
+async def test_redirect_is_not_followed() -> None:
     async with serving(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n") as server:
         with using(server.url) as client:
             assert (await client.fetch("GET", "/")).status == 302
         assert len(server.requests) == 1
 
 
-async def test_an_early_answer_to_a_large_body_is_read() -> None:
+async def test_early_answer_to_a_large_body_is_read() -> None:
     refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
     async def refuse(stream: trio.SocketStream) -> None:
@@ -200,7 +200,7 @@ async def test_an_early_answer_to_a_large_body_is_read() -> None:
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
-async def test_a_whole_body_is_bounded() -> None:
+async def test_body_is_bounded() -> None:
     async def endless(stream: trio.abc.Stream) -> None:
         await stream.send_all(HEAD)
         while True:
@@ -217,7 +217,7 @@ async def test_a_whole_body_is_bounded() -> None:
         await settle(server, 0)
 
 
-async def test_an_endless_head_is_bounded() -> None:
+async def test_endless_head_is_bounded() -> None:
     async def endless(stream: trio.abc.Stream) -> None:
         await stream.send_all(b"HTTP/1.1 200 OK\r\n")
         while True:
@@ -230,7 +230,7 @@ async def test_an_endless_head_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("answer", [HEAD + b"5\r\nab", HI[:-1], HI[:20]])
-async def test_a_cut_answer_is_an_error(answer: bytes) -> None:
+async def test_cut_answer_is_an_error(answer: bytes) -> None:
     async def cut(stream: trio.abc.Stream) -> None:
         await stream.send_all(answer)
         await stream.aclose()
@@ -243,7 +243,7 @@ async def test_a_cut_answer_is_an_error(answer: bytes) -> None:
             assert client.statistics().idle == 0
 
 
-async def test_a_closed_response_cannot_be_read() -> None:
+async def test_closed_response_cannot_be_read() -> None:
     async with serving(HEAD) as server:
         with using(server.url) as client:
             response = await client.open("GET", "/")
@@ -256,7 +256,7 @@ async def test_a_closed_response_cannot_be_read() -> None:
 # Reuse.
 
 
-async def test_a_connection_serves_one_request_after_another() -> None:
+async def test_connection_serves_one_request_after_another() -> None:
     async with serving(HI, HEAD + b"2\r\nyo\r\n" + END, HI) as server:
         with using(server.url) as client:
             bodies = [(await client.fetch("POST", "/", b"x")).body for _ in range(3)]
@@ -275,7 +275,7 @@ async def test_requests_at_once_have_connections_of_their_own() -> None:
             second.close()
 
 
-async def test_a_body_not_read_to_its_end_closes_the_connection() -> None:
+async def test_unread_body_closes_the_connection() -> None:
     async with serving(HEAD + b"2\r\nhi\r\n", HI) as server:
         with using(server.url) as client:
             async with await client.open("GET", "/") as response:
@@ -294,7 +294,7 @@ async def test_a_body_not_read_to_its_end_closes_the_connection() -> None:
     ],
     ids=["close", "HTTP/1.0", "bytes behind the end"],
 )
-async def test_some_connections_are_not_used_again(answer: bytes) -> None:
+async def test_some_connections_are_not_reused(answer: bytes) -> None:
     async with serving(answer) as server:
         with using(server.url) as client:
             assert [(await client.fetch("GET", "/")).body for _ in range(2)] == [b"hi", b"hi"]
@@ -314,7 +314,7 @@ async def test_idle_connections_are_bounded_in_number_and_time() -> None:
             assert (server.connections, client.statistics().idle) == (5, 1)
 
 
-async def test_no_connection_is_kept_where_none_may_be() -> None:
+async def test_max_idle_0_keeps_no_connection() -> None:
     async with serving(HI) as server:
         with using(server.url, max_idle=0) as client:
             await client.fetch("GET", "/")
@@ -322,7 +322,7 @@ async def test_no_connection_is_kept_where_none_may_be() -> None:
             await settle(server, 0)
 
 
-async def test_a_closed_client_keeps_nothing() -> None:
+async def test_closed_client_keeps_no_connection() -> None:
     async with serving(HI) as server:
         with using(server.url) as client:
             response = await client.open("GET", "/")
@@ -332,7 +332,7 @@ async def test_a_closed_client_keeps_nothing() -> None:
         await settle(server, 0)
 
 
-async def test_an_idle_connection_that_the_server_closed_is_passed_by() -> None:
+async def test_closed_idle_connection_is_skipped() -> None:
     async def once(stream: trio.abc.Stream) -> None:
         await stream.send_all(HI)
         await stream.aclose()
@@ -365,7 +365,7 @@ async def test_only_a_repeatable_request_is_sent_again(method: str) -> None:
                 assert len(server.requests) == 2
 
 
-async def test_a_request_on_a_new_connection_is_sent_once() -> None:
+async def test_request_on_a_new_connection_is_sent_once() -> None:
     async def close(stream: trio.abc.Stream) -> None:
         await stream.aclose()
 
@@ -378,7 +378,7 @@ async def test_a_request_on_a_new_connection_is_sent_once() -> None:
 # Connecting.
 
 
-async def test_a_refused_connection_says_where_and_why() -> None:
+async def test_refused_connection_names_server_and_reason() -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     await listeners[0].aclose()
@@ -452,7 +452,7 @@ async def test_tls_streams_and_reuses(certificate: Path) -> None:
             assert server.connections == 1
 
 
-async def test_an_unknown_authority_is_refused(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_authority_is_refused(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the environment would trust it, or asks for the session's keys."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     monkeypatch.setenv("SSLKEYLOGFILE", str(certificate.with_name("keys")))
@@ -462,7 +462,7 @@ async def test_an_unknown_authority_is_refused(certificate: Path, monkeypatch: p
     assert not certificate.with_name("keys").exists()
 
 
-async def test_a_server_without_tls_is_refused() -> None:
+async def test_server_without_tls_is_refused() -> None:
     async with serving(HI) as server:
         with using(server.url.replace("http", "https"), connect_s=0.5) as client, pytest.raises(ConnectFailed):
             await client.fetch("GET", "/")
@@ -483,7 +483,7 @@ async def forward(proxy: trio.abc.Stream, port: int) -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_a_proxy_that_is_set_tunnels(certificate: Path, *, tls: bool) -> None:
+async def test_configured_proxy_tunnels(certificate: Path, *, tls: bool) -> None:
     async with serving(HI, tls=server_context(certificate) if tls else None) as server:
         port = int(server.url.rpartition(":")[2])
         async with serving(lambda stream: forward(stream, port)) as proxy:
@@ -493,7 +493,7 @@ async def test_a_proxy_that_is_set_tunnels(certificate: Path, *, tls: bool) -> N
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", b"nonsense\r\n\r\n"])
-async def test_a_proxy_that_declines_is_a_failed_connection(answer: bytes) -> None:
+async def test_declining_proxy_is_a_failed_connection(answer: bytes) -> None:
     async with serving(answer) as proxy:
         with using("http://127.0.0.1:9", proxy=proxy.url) as client, pytest.raises(ConnectFailed):
             await client.fetch("GET", "/")
@@ -519,7 +519,7 @@ class CancelAtStep(trio.abc.Instrument):
 
 
 @pytest.mark.parametrize("way", ["plain", "name", "tls", "proxy"])
-async def test_a_cancel_at_any_step_leaks_no_socket(way: str, certificate: Path) -> None:
+async def test_cancel_at_any_step_leaks_no_socket(way: str, certificate: Path) -> None:
     async def slow(stream: trio.abc.Stream) -> None:
         for piece in (HEAD[:20], HEAD[20:], b"3\r\non", b"e\r\n", b"3\r\ntwo\r\n", END):
             await trio.sleep(0.001)
@@ -550,7 +550,7 @@ async def test_a_cancel_at_any_step_leaks_no_socket(way: str, certificate: Path)
     assert step > 5
 
 
-async def test_a_cancelled_read_ends_the_connection() -> None:
+async def test_cancelled_read_closes_the_connection() -> None:
     async with serving(HEAD + b"2\r\nhi\r\n") as server:
         with using(server.url) as client:
             async with await client.open("GET", "/") as response:

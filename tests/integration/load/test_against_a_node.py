@@ -51,52 +51,52 @@ def test_every_answer_is_right_token_by_token(node: NodeProcess, api: Api, strea
 
 
 @pytest.mark.parametrize("api", list(Api))
-def test_a_refusal_has_its_class(node: NodeProcess, api: Api) -> None:
+def test_refusal_has_its_class(node: NodeProcess, api: Api) -> None:
     result = run(node, api=api, model="nosuch", requests=6)
     assert (result["correct"], result["errors"]) == (0, {"refused": 6} if api is Api.WS else {"http_404": 6})
     assert sum(result["error_codes"].values()) == 6
 
 
 @pytest.mark.parametrize("api", [Api.NATIVE, Api.WS])
-def test_a_wrong_key_has_its_class(node: NodeProcess, api: Api) -> None:
-    """Few of them: the node locks out whoever tries many."""
+def test_wrong_key_has_its_class(node: NodeProcess, api: Api) -> None:
+    """A few requests only: the node locks out an address that tries many keys."""
     result = run(node, api=api, key="wrong", requests=1)
     assert (result["correct"], result["errors"]) == (0, {"http_401": 1})
     assert result["error_codes"] == {"http_401 UNAUTHENTICATED": 1}
 
 
 @pytest.mark.parametrize("api", [Api.NATIVE, Api.WS])
-def test_an_error_in_the_stream_has_its_class_and_code(node: NodeProcess, api: Api) -> None:
+def test_error_in_the_stream_has_its_class_and_code(node: NodeProcess, api: Api) -> None:
     result = run(node, api=api, prompt="poison", requests=4)
     assert result["errors"] == {"stream_error": 4}
     assert result["error_codes"] == {"stream_error BACKEND_FAILED": 4}
 
 
-def test_an_error_before_the_stream_has_its_status_and_code(node: NodeProcess) -> None:
+def test_error_before_the_stream_has_its_status_and_code(node: NodeProcess) -> None:
     result = run(node, api=Api.CHAT, prompt="poison", requests=4)
     assert result["errors"] == {"http_502": 4}
     assert result["error_codes"] == {"http_502 backend_failed": 4}
 
 
-def test_an_open_loop_sends_what_its_schedule_says(node: NodeProcess) -> None:
+def test_open_loop_follows_its_schedule(node: NodeProcess) -> None:
     result = run(node, rate=100.0, seed=7, requests=30, clients=200)
     assert (result["correct"], result["errors"]) == (30, {})
     loop = result["open_loop"]
     assert (loop["sent"], loop["held_back"]) == (30, 0)
     last = next(itertools.islice(poisson(100.0, 7), 29, None))
     assert result["seconds"] >= last
-    # Idle connections are used again.
+    # Idle connections are reused.
     assert result["client"]["connections"] <= 30
 
 
-def test_no_new_requests_after_the_time_given_but_those_under_way_end(node: NodeProcess) -> None:
+def test_requests_under_way_end_after_the_time_given(node: NodeProcess) -> None:
     result = run(node, seconds=0.3, requests=1_000_000)
     assert result["errors"] == {}
     assert 0 < result["correct"] < 1_000_000
     assert result["seconds"] >= 0.3
 
 
-def test_a_ramp_and_a_warm_up_change_no_count(node: NodeProcess) -> None:
+def test_ramp_and_warm_up_change_no_count(node: NodeProcess) -> None:
     target = Target.parse(node.url)
     plan = Plan(target=target, clients=4, requests=8, ramp_s=0.2, max_tokens=3, key="k", check=Check.MOCK)
     result = measure(plan, warmup=4)

@@ -1,4 +1,4 @@
-"""The load client and servers that cut, stall, refuse and lie: nothing of it may count as a success."""
+"""The load client counts no success with servers that cut, stall, refuse or send wrong answers."""
 
 import itertools
 import json
@@ -54,8 +54,8 @@ def run(script: Callable[[Asked], Script], **plan: Any) -> dict[str, Any]:
         return load(server, **plan)
 
 
-def test_right_answers_are_counted_as_such() -> None:
-    """What the faults below are a contrast to."""
+def test_right_answers_are_counted() -> None:
+    """The faults below change one thing each in these answers."""
 
     def script(asked: Asked) -> Script:
         raw = right(asked)
@@ -68,7 +68,7 @@ def test_right_answers_are_counted_as_such() -> None:
 
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
 @pytest.mark.parametrize("at", [0, 20, 120, -8, -1])
-def test_an_answer_that_is_cut_anywhere_is_no_success(at: int, reset: bool) -> None:
+def test_answer_cut_anywhere_is_no_success(at: int, reset: bool) -> None:
     def script(asked: Asked) -> Script:
         if at:
             yield right(asked)[:at]
@@ -91,7 +91,7 @@ def test_an_answer_that_is_cut_anywhere_is_no_success(at: int, reset: bool) -> N
     ],
     ids=["lost", "repeated", "swapped", "no end", "error", "garbled"],
 )
-def test_a_server_that_lies_is_found_out(fault: Fault, kind: str) -> None:
+def test_wrong_answer_is_found(fault: Fault, kind: str) -> None:
     def script(asked: Asked) -> Script:
         yield right(asked, fault if asked.number == 1 else lambda events: events)
 
@@ -112,7 +112,7 @@ def test_refusals_are_counted_and_timed(status: int) -> None:
     assert result["latency_s"] == {}
 
 
-def test_a_server_that_falls_silent_is_given_up() -> None:
+def test_silent_server_is_given_up() -> None:
     def script(asked: Asked) -> Script:
         yield right(asked)[:200]
         yield Wait()
@@ -121,7 +121,7 @@ def test_a_server_that_falls_silent_is_given_up() -> None:
     assert (result["correct"], result["errors"]) == (0, {"timeout": 4})
 
 
-def test_the_run_is_broken_off_at_its_limit() -> None:
+def test_run_is_broken_off_at_its_limit() -> None:
     def script(asked: Asked) -> Script:
         raw = right(asked)
         for byte in itertools.chain(raw[:-1], itertools.repeat(32)):
@@ -133,7 +133,7 @@ def test_the_run_is_broken_off_at_its_limit() -> None:
     assert result["seconds"] < 5
 
 
-def test_a_server_that_never_stops_talking_fills_no_memory() -> None:
+def test_endless_answer_fills_no_memory() -> None:
     def script(_: Asked) -> Script:
         yield b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
         while True:
@@ -143,7 +143,7 @@ def test_a_server_that_never_stops_talking_fills_no_memory() -> None:
     assert result["errors"] == {"too_long": 1}
 
 
-def test_nothing_that_is_no_http_is_a_success() -> None:
+def test_answer_without_http_is_no_success() -> None:
     def script(_: Asked) -> Script:
         yield b"SSH-2.0-x\r\n\r\n"
         yield Cut()
@@ -175,15 +175,15 @@ def test_clients_pause_after_each_failed_connection() -> None:
     assert result["seconds"] >= 0.05 * (failed / 2 - 1)
 
 
-def test_where_nothing_listens_no_load_begins() -> None:
+def test_no_load_begins_where_nothing_listens() -> None:
     with CannedServer(lambda _: iter(())) as server:
         url = server.url
     with pytest.raises(Unavailable, match=r"no server answers at http://127.0.0.1:.*: connection refused"):
         measure(Plan(target=Target.parse(url)))
 
 
-def test_an_open_loop_omits_nothing() -> None:
-    """One connection, and a server that stalls once: whoever had to come meanwhile has waited since then."""
+def test_open_loop_omits_nothing() -> None:
+    """One connection, and a server that stalls once: requests that arrive meanwhile wait from their arrival on."""
     stall_s, rate = 0.4, 100.0
 
     def script(asked: Asked) -> Script:
@@ -200,8 +200,8 @@ def test_an_open_loop_omits_nothing() -> None:
     assert "waited for one of 1 connections" in result["warnings"][0]
 
 
-def test_a_client_that_was_late_itself_says_so_and_hides_nothing() -> None:
-    """The client sleeps once for 0.3 s. Whoever had to come meanwhile is timed from then."""
+def test_late_client_reports_its_lateness() -> None:
+    """The client sleeps once for 0.3 s. Requests that arrive meanwhile are timed from their arrival."""
     naps = [0.3]
 
     def script(asked: Asked) -> Script:
@@ -218,7 +218,7 @@ def test_a_client_that_was_late_itself_says_so_and_hides_nothing() -> None:
     assert "this client could not keep up" in result["warnings"][0]
 
 
-def test_arrivals_that_wait_for_a_connection_fail_with_the_run() -> None:
+def test_waiting_arrivals_fail_with_the_run() -> None:
     def script(_: Asked) -> Script:
         yield Wait()
 
@@ -235,14 +235,14 @@ def test_sigint_ends_the_run_with_the_figures_so_far() -> None:
         yield right(asked)
 
     main = threading.main_thread().ident or 0
-    before = signal.getsignal(signal.SIGINT)  # a shell may have had it ignored
+    before = signal.getsignal(signal.SIGINT)  # a shell may start its children with SIGINT ignored
     result = run(script, requests=1000)
     assert (result["ended"], result["correct"], result["failed"]) == ("interrupted", 4, 0)
     assert result["interrupted"] == 2
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_answers_above_the_bound_are_checked_early_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_above_the_bound_are_checked_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "HOLD_BYTES", 3000)
 
     def script(asked: Asked) -> Script:
@@ -254,18 +254,18 @@ def test_answers_above_the_bound_are_checked_early_and_that_is_said(monkeypatch:
     assert any("checked while the clock ran" in warning for warning in result["warnings"])
 
 
-def test_an_idle_connection_that_the_server_closes_is_opened_anew() -> None:
+def test_closed_idle_connection_is_replaced() -> None:
     def script(asked: Asked) -> Script:
         yield right(asked)
         yield Cut()
 
-    # Far enough apart that the end of one connection is known before the next request.
+    # The requests are so far apart that the end of one connection is known before the next request.
     result = run(script, rate=10.0, requests=6)
     assert (result["correct"], result["errors"]) == (6, {})
     assert result["client"]["connections"] == 6
 
 
-def test_a_websocket_that_is_refused_or_no_websocket_has_its_class() -> None:
+def test_failed_handshake_has_its_class() -> None:
     def refuse(_: Asked) -> Script:
         yield sized(b'{"error":{"code":"UNAVAILABLE"}}', status="503 No")
 

@@ -88,7 +88,7 @@ def test_each_chunk_is_a_piece_and_is_counted(pieces: list[bytes], cuts: list[in
     pieces=PIECES,
     cuts=CUTS,
 )
-def test_it_reads_what_h11_writes(status: int, headers: dict[str, str], pieces: list[bytes], cuts: list[int]) -> None:
+def test_responses_of_h11_are_read(status: int, headers: dict[str, str], pieces: list[bytes], cuts: list[int]) -> None:
     server = h11.Connection(h11.SERVER)
     server.receive_data(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     server.next_event(), server.next_event()
@@ -131,7 +131,7 @@ def test_switched_protocols_leave_the_rest() -> None:
     assert (parsed.status, parsed.rest, parsed.complete) == (101, b"\x81\x00", True)
 
 
-def test_an_accepted_tunnel_has_no_body() -> None:
+def test_accepted_tunnel_has_no_body() -> None:
     assert parse(OK + b"\r\n", method="CONNECT").complete
     assert not parse(b"HTTP/1.1 403 No\r\n\r\n", method="CONNECT").complete
 
@@ -246,7 +246,7 @@ def test_no_bytes_raise_anything_else(data: bytes, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("raw", [CHUNKED + b"2\r\nhi\r\n0\r\n", OK + b"Content-Length: 2\r\n\r\nh", OK[:-3]])
-def test_an_early_end_is_a_cut_at_every_byte(raw: bytes) -> None:
+def test_early_end_is_a_cut_at_every_byte(raw: bytes) -> None:
     for at in range(len(raw) + 1):
         parser = ResponseParser()
         parser.feed(raw[:at])

@@ -59,7 +59,7 @@ ENDS = st.lists(st.sampled_from(["\n", "\r", "\r\n"]), min_size=20, max_size=20)
 
 
 @given(lines=LINES, ends=ENDS, mark=st.booleans(), cuts=st.lists(st.integers(0, 500), max_size=40))
-def test_any_split_gives_the_events_of_the_standard(
+def test_events_follow_the_standard_in_any_split(
     lines: list[str], ends: list[str], *, mark: bool, cuts: list[int]
 ) -> None:
     text = "".join(line + end for line, end in zip(lines, ends, strict=False))
@@ -89,12 +89,12 @@ def test_any_bytes_give_the_same_in_any_split(raw: bytes, cuts: list[int]) -> No
     assert [event.data.decode(errors="replace") for event in events] == [data for _, data, _ in expected]
 
 
-def test_an_event_has_its_name_its_id_and_its_lines() -> None:
+def test_event_has_its_name_id_and_lines() -> None:
     raw = b": hello\nid: 3\nevent: token\ndata: one\ndata: two\n\ndata: three\n\n"
     assert read(raw) == [SseEvent(b"one\ntwo", "token", "3"), SseEvent(b"three")]
 
 
-def test_an_event_is_given_once_its_empty_line_is_here() -> None:
+def test_event_is_complete_with_its_empty_line() -> None:
     reader = SseReader()
     assert reader.feed(b"data: x\n") == []
     assert reader.in_event
@@ -102,7 +102,7 @@ def test_an_event_is_given_once_its_empty_line_is_here() -> None:
     assert not reader.in_event
 
 
-def test_an_event_ends_with_a_carriage_return_at_once() -> None:
+def test_event_ends_with_a_carriage_return() -> None:
     """The reader does not wait for the line feed that may follow: the next token may be seconds away."""
     reader = SseReader()
     assert reader.feed(b"data: x\r\r") == [SseEvent(b"x")]
@@ -111,13 +111,13 @@ def test_an_event_ends_with_a_carriage_return_at_once() -> None:
     assert not reader.in_event
 
 
-def test_an_event_without_data_is_none() -> None:
+def test_event_without_data_is_dropped() -> None:
     reader = SseReader()
     assert reader.feed(b"id: 9\nevent: token\n\ndata: x\n\n") == [SseEvent(b"x")]
     assert reader.last_id == "9"
 
 
-def test_an_error_line_of_llama_cpp_is_an_event() -> None:
+def test_error_line_of_llama_cpp_is_an_event() -> None:
     assert read(b'error: {"code":500}\n\n') == [SseEvent(b'{"code":500}', "error")]
 
 

@@ -1,4 +1,4 @@
-"""When requests arrive."""
+"""The times at which requests arrive."""
 
 import itertools
 
@@ -11,7 +11,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 @given(st.floats(0.1, 10_000), SEEDS)
-def test_the_same_seed_gives_the_same_arrivals_in_order(rate: float, seed: int) -> None:
+def test_same_seed_gives_the_same_arrivals_in_order(rate: float, seed: int) -> None:
     times = list(itertools.islice(poisson(rate, seed), 50))
     assert times == list(itertools.islice(poisson(rate, seed), 50))
     assert times == sorted(times)
@@ -20,7 +20,7 @@ def test_the_same_seed_gives_the_same_arrivals_in_order(rate: float, seed: int) 
 
 
 @given(st.floats(0.1, 10_000), SEEDS)
-def test_arrivals_are_as_many_and_as_irregular_as_asked_for(rate: float, seed: int) -> None:
+def test_arrivals_are_a_poisson_process(rate: float, seed: int) -> None:
     """Gaps of a Poisson process have the mean 1/rate, and a deviation as large as the mean."""
     times = [0.0, *itertools.islice(poisson(rate, seed), 4000)]
     gaps = [(later - earlier) * rate for earlier, later in itertools.pairwise(times)]
@@ -30,6 +30,6 @@ def test_arrivals_are_as_many_and_as_irregular_as_asked_for(rate: float, seed: i
     assert 0.6 < variance < 1.6
 
 
-def test_a_ramp_spreads_the_clients_evenly() -> None:
+def test_ramp_spreads_the_clients_evenly() -> None:
     assert ramp(4, 2.0) == [0.0, 0.5, 1.0, 1.5]
     assert ramp(3, 0.0) == [0.0, 0.0, 0.0]

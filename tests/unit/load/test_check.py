@@ -1,4 +1,4 @@
-"""What counts as a right answer, however its bytes come; and that nothing else does."""
+"""Right answers pass the check in any split, and no other answers pass."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ PROMPT = PLAN.prompt_of(INDEX)
 
 @attrs.frozen
 class Route:
-    """How one kind of answer looks when it is right."""
+    """One kind of answer, and how to record a right one."""
 
     plan: Plan
     events: Callable[[], list[bytes]]
@@ -68,7 +68,7 @@ routes = pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
 
 
 def take(route: Route, pieces: Sequence[bytes]) -> TokenTimes:
-    """Feeds pieces, the n-th at time n; the last one must complete the answer, and no other may."""
+    """Feeds pieces, the n-th at time n. Only the last one may complete the answer."""
     answer = route.answer(INDEX, 0.0)
     complete = [answer.feed(piece, float(number)) for number, piece in enumerate(pieces, 1)]
     assert complete == [False] * (len(pieces) - 1) + [True]
@@ -82,7 +82,7 @@ def splits(raw: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 @routes
 @given(cuts=st.lists(st.integers(0, 10_000), max_size=30))
-def test_an_answer_is_the_same_however_its_bytes_are_split(route: Route, cuts: list[int]) -> None:
+def test_answer_is_the_same_in_any_split(route: Route, cuts: list[int]) -> None:
     raw = route.join(route.events())
     pieces = splits(raw, cuts)
     found = take(route, pieces)
@@ -116,14 +116,14 @@ def test_tokens_are_counted_per_chunk() -> None:
     ],
     ids=["first lost", "third lost", "last lost", "first twice", "last twice", "swapped", "half lost"],
 )
-def test_a_lost_a_repeated_and_a_swapped_token_are_seen(route: Route, fault: Fault, kinds: set[str]) -> None:
+def test_lost_repeated_and_swapped_tokens_are_seen(route: Route, fault: Fault, kinds: set[str]) -> None:
     with pytest.raises(Malformed) as caught:
         take(route, [route.join(fault(route.events()))])
     assert caught.value.kind in kinds
 
 
 def renumber(events: list[bytes], lost: int) -> list[bytes]:
-    """As a server would send that has lost a token without knowing: seqs and the usage fit."""
+    """The events of a server that lost a token before it numbered the tokens: seqs and usage fit."""
     texts = native_events(PROMPT, INDEX, TOKENS)
     kept = texts[:lost] + texts[lost + 1 : TOKENS]
     payloads = [msgspec.json.decode(event.split(b"data: ")[1]) for event in kept]
@@ -135,19 +135,19 @@ def renumber(events: list[bytes], lost: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("lost", [0, 2, TOKENS - 1])
-def test_a_token_that_was_lost_before_it_got_its_number_is_seen(lost: int) -> None:
+def test_token_lost_before_its_number_is_seen(lost: int) -> None:
     raw = chunked(renumber([], lost))
     with pytest.raises(Malformed) as caught:
         take(ROUTES["native"], [raw])
     assert caught.value.kind in {"wrong_token", "wrong_length"}
-    if lost:  # without the oracle only the server's own words can be compared
+    if lost:  # without the oracle only the server's own numbers are compared
         shape = attrs.evolve(ROUTES["native"], plan=attrs.evolve(PLAN, check=Check.SHAPE))
         assert take(shape, [raw]).tokens == TOKENS - 1
 
 
 @pytest.mark.parametrize("name", ["native", "chat", "chat with CRLF"])
 @pytest.mark.parametrize("missing", range(1, TOKENS + 2))
-def test_an_answer_that_lacks_its_end_is_no_success_though_http_says_it_is_whole(name: str, missing: int) -> None:
+def test_answer_without_its_last_event_is_malformed(name: str, missing: int) -> None:
     route = ROUTES[name]
     with pytest.raises(Malformed) as caught:
         take(route, [route.join(route.events()[:-missing])])
@@ -156,7 +156,7 @@ def test_an_answer_that_lacks_its_end_is_no_success_though_http_says_it_is_whole
 
 @routes
 @given(data=st.data())
-def test_an_answer_that_is_cut_is_never_complete(route: Route, data: st.DataObject) -> None:
+def test_cut_answer_is_never_complete(route: Route, data: st.DataObject) -> None:
     raw = route.join(route.events())
     answer = route.answer(INDEX, 0.0)
     cut = data.draw(st.integers(1, len(raw) - 1))
@@ -164,7 +164,7 @@ def test_an_answer_that_is_cut_is_never_complete(route: Route, data: st.DataObje
     assert not answer.feed_eof()
 
 
-def test_an_event_that_is_cut_in_a_whole_body_is_seen() -> None:
+def test_cut_event_in_a_complete_body_is_seen() -> None:
     events = native_events(PROMPT, INDEX, TOKENS)
     with pytest.raises(Malformed) as caught:
         take(ROUTES["native"], [chunked([*events[:2], events[2][:-1]])])
@@ -192,18 +192,18 @@ def test_an_event_that_is_cut_in_a_whole_body_is_seen() -> None:
         (lambda: [b"nonsense\n\n"], "no_end"),
     ],
 )
-def test_whatever_else_is_wrong_has_a_class(events: Callable[[], list[bytes]], kind: str) -> None:
+def test_each_mistake_has_its_class(events: Callable[[], list[bytes]], kind: str) -> None:
     with pytest.raises(Malformed) as caught:
         take(ROUTES["native"], [chunked(events())])
     assert caught.value.kind == kind
 
 
-def test_comments_are_passed_over() -> None:
+def test_comments_are_skipped() -> None:
     events = native_events(PROMPT, INDEX, TOKENS)
     assert take(ROUTES["native"], [chunked([b": keep-alive\n\n", *events])]).tokens == TOKENS
 
 
-def test_an_error_in_a_chat_stream_has_its_code() -> None:
+def test_error_in_a_chat_stream_has_its_code() -> None:
     error = b'data: {"error":{"message":"no","code":"INTERRUPTED"}}\n\n'
     with pytest.raises(Malformed) as caught:
         take(ROUTES["chat"], [chunked([*chat_events(PROMPT, INDEX, TOKENS)[:2], error])])
@@ -215,7 +215,7 @@ def test_an_error_in_a_chat_stream_has_its_code() -> None:
     [(b'{"error":{"code":"OVERLOADED","message":"full"}}', "OVERLOADED"), (b"full", ""), (b"[]", "")],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_refusal_has_its_status_and_the_servers_own_code(body: bytes, code: str, status: int) -> None:
+def test_refusal_has_its_status_and_code(body: bytes, code: str, status: int) -> None:
     with pytest.raises(Malformed) as caught:
         take(ROUTES["native"], [sized(body, status=f"{status} No")])
     assert (caught.value.kind, caught.value.code, caught.value.refusal) == (f"http_{status}", code, True)
@@ -227,7 +227,7 @@ def whole(text: str, tokens: int = TOKENS) -> bytes:
     return msgspec.json.encode(answer)
 
 
-def test_a_whole_answer_must_be_the_oracles_text() -> None:
+def test_whole_answer_must_be_the_oracles_text() -> None:
     route = attrs.evolve(ROUTES["native"], plan=attrs.evolve(PLAN, api=Api.NATIVE_JSON))
     text = mock_text(GenerateRequest("", "mock", PROMPT, max_tokens=TOKENS, seed=INDEX))
     assert take(route, [sized(whole(text))]) == TokenTimes(TOKENS, [], [])
@@ -239,7 +239,7 @@ def test_a_whole_answer_must_be_the_oracles_text() -> None:
     assert caught.value.kind == "wrong_length"
 
 
-def test_a_body_without_a_length_ends_with_the_connection_and_is_judged_by_its_last_event() -> None:
+def test_body_without_length_ends_with_the_connection() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
     for count, is_whole in ((TOKENS + 3, True), (TOKENS, False)):
         answer = HttpRecording(INDEX, 0.0)
@@ -253,14 +253,14 @@ def test_a_body_without_a_length_ends_with_the_connection_and_is_judged_by_its_l
 
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n", b"-5\r\nabc\r\n", b"3\r\nabcd\r\n"])
-def test_chunks_that_are_none_are_seen(chunks: bytes) -> None:
+def test_malformed_chunks_are_seen(chunks: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with pytest.raises(Malformed) as caught:
         take(ROUTES["native"], [head + chunks + b"\r\n0\r\n\r\n"])
     assert caught.value.kind == "malformed_chunk"
 
 
-def test_a_ping_between_messages_is_kept_to_be_answered() -> None:
+def test_ping_between_messages_is_kept() -> None:
     answer = SocketRecording(INDEX, 0.0)
     frames = socket_frames(native_events(PROMPT, INDEX, TOKENS))
     assert answer.feed(b"".join([*frames[:3], frame(b"hello", 9), *frames[3:]]), 1.0)
@@ -268,7 +268,7 @@ def test_a_ping_between_messages_is_kept_to_be_answered() -> None:
     assert check(ROUTES["ws"].plan, answer).tokens == TOKENS
 
 
-def test_a_close_before_the_end_completes_nothing() -> None:
+def test_early_close_frame_completes_nothing() -> None:
     answer = SocketRecording(INDEX, 0.0)
     frames = socket_frames(native_events(PROMPT, INDEX, TOKENS))
     assert not answer.feed(b"".join([*frames[:3], frame(b"\x03\xe9", 8)]), 1.0)
@@ -276,6 +276,6 @@ def test_a_close_before_the_end_completes_nothing() -> None:
 
 
 @pytest.mark.parametrize("head", [b"\x01\x02", b"\x81\x82", b"\xc1\x02", b"\x82\x02"])
-def test_a_fragment_a_masked_and_a_compressed_frame_are_refused(head: bytes) -> None:
+def test_unexpected_frames_are_refused(head: bytes) -> None:
     with pytest.raises(BadFrame):
         SocketRecording(INDEX, 0.0).feed(head, 1.0)

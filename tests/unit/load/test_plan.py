@@ -1,4 +1,4 @@
-"""The bounds on a load, and what its description tells."""
+"""The bounds on a plan, and its description."""
 
 from typing import Any
 
@@ -27,12 +27,12 @@ TARGET = Target("127.0.0.1", 1, "127.0.0.1:1")
         ("prompt", {"prompt": " "}),
     ],
 )
-def test_what_is_out_of_bounds_is_refused_by_name(field: str, values: dict[str, Any]) -> None:
+def test_value_out_of_bounds_is_refused_by_name(field: str, values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"`{field}`"):
         Plan(target=TARGET, **values)
 
 
-def test_a_key_is_never_told() -> None:
+def test_key_is_never_shown() -> None:
     plan = Plan(target=TARGET, key="sesame")
     assert "sesame" not in repr(plan)
     assert b"sesame" not in msgspec.json.encode(plan.described())

@@ -1,4 +1,4 @@
-"""What a run's report says in one number, and to people."""
+"""The exit code of a report, and its table."""
 
 from typing import Any
 
@@ -36,11 +36,11 @@ def of(correct: int, failed: int, ended: str = "complete") -> dict[str, Any]:
         (of(3, 1, "limit"), 1),
     ],
 )
-def test_the_exit_code_is_0_only_where_nothing_failed_and_all_was_done(result: dict[str, Any], code: int) -> None:
+def test_exit_code_is_0_only_after_a_complete_run(result: dict[str, Any], code: int) -> None:
     assert exit_code(result) == code
 
 
-def test_the_table_has_the_figures_and_what_servers_say_stays_text() -> None:
+def test_table_shows_figures_and_escapes_text() -> None:
     console = Console(width=100)
     with console.capture() as capture:
         show(of(3, 1), console)
@@ -50,7 +50,7 @@ def test_the_table_has_the_figures_and_what_servers_say_stays_text() -> None:
     assert "[red]by the server[/]" in shown
 
 
-def test_a_run_in_which_nothing_came_has_a_table_too() -> None:
+def test_run_without_answers_has_a_table() -> None:
     console = Console(width=100)
     with console.capture() as capture:
         show(of(0, 0, "interrupted"), console)

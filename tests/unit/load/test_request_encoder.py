@@ -1,4 +1,4 @@
-"""Requests as servers read them: with h11 and wsproto, whose reading of the protocols is not ours."""
+"""Requests are read with h11 and wsproto, which know nothing of this package."""
 
 import json
 
@@ -19,7 +19,7 @@ TARGET = Target("127.0.0.1", 8000, "127.0.0.1:8000", "/api")
 
 
 @pytest.mark.parametrize("api", [api for api in Api if api is not Api.WS])
-def test_a_request_is_http(api: Api) -> None:
+def test_request_is_http(api: Api) -> None:
     plan = Plan(target=TARGET, api=api, model="m", key="sesame", prompt="grüße", max_tokens=7)
     server = h11.Connection(h11.SERVER)
     server.receive_data(RequestEncoder(plan).request(3))
@@ -50,7 +50,7 @@ def opened() -> wsproto.WSConnection:
 
 
 @given(st.text(min_size=1, max_size=70_000), st.integers(0, 10**6))
-def test_a_websocket_is_opened_and_a_request_on_it_is_a_masked_text(prompt: str, index: int) -> None:
+def test_websocket_request_is_a_masked_text(prompt: str, index: int) -> None:
     if not prompt.strip():
         return
     server = opened()
@@ -59,14 +59,14 @@ def test_a_websocket_is_opened_and_a_request_on_it_is_a_masked_text(prompt: str,
     assert json.loads(text) == {"op": "generate", "prompt": f"{prompt} {index}", "seed": index, "max_tokens": 64}
 
 
-def test_a_ping_is_answered_with_its_payload() -> None:
+def test_ping_is_answered_with_its_payload() -> None:
     server = opened()
     server.send(Ping(payload=b"are you there"))
     server.receive_data(masked_pong(b"are you there", 9))
     assert [bytes(event.payload) for event in server.events() if isinstance(event, Pong)] == [b"are you there"]
 
 
-def test_another_handshake_is_not_taken_for_ours() -> None:
+def test_wrong_handshake_is_not_accepted() -> None:
     answer = HandshakeRecording(0, 0.0, accept=b"what has to come back")
     assert answer.feed(b"HTTP/1.1 101 \r\nSec-WebSocket-Accept: something else\r\n\r\n", 1.0)
     assert not answer.accepted

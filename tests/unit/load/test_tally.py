@@ -1,4 +1,4 @@
-"""What many answers amount to."""
+"""The counts and distributions over many answers."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from llmactors.load.tally import Tally
 from llmactors.load.token_times import TokenTimes
 
 
-def test_gaps_between_tokens_and_between_reads() -> None:
+def test_gaps_of_tokens_and_of_reads_are_told_apart() -> None:
     tally = Tally()
     tally.succeed(TokenTimes(4, [1.0, 1.0, 1.5, 2.0], [2, 1, 1]), begun=0.0, ended=2.5, at=2.5)
     assert (tally.correct, tally.tokens, tally.ttft.maximum, tally.latency.maximum) == (1, 4, 1.0, 2.5)
@@ -16,7 +16,7 @@ def test_gaps_between_tokens_and_between_reads() -> None:
     assert tally.per_chunk.summary()["max"] == 2
 
 
-def test_the_steady_state_is_while_all_streams_run() -> None:
+def test_steady_state_is_while_all_streams_run() -> None:
     tally = Tally()
     tally.succeed(TokenTimes(4, [0.0, 1.0, 2.0, 9.0], []), begun=0.0, ended=9.0, at=9.0)
     tally.succeed(TokenTimes(4, [1.0, 2.0, 3.5, 4.0], []), begun=0.0, ended=4.0, at=4.0)
@@ -24,14 +24,14 @@ def test_the_steady_state_is_while_all_streams_run() -> None:
     assert (steady.count, steady.total) == (4, 4.0)
 
 
-def test_without_a_time_in_which_all_run_there_is_no_steady_state() -> None:
+def test_streams_that_never_overlap_have_no_steady_state() -> None:
     tally = Tally()
     tally.succeed(TokenTimes(2, [0.0, 1.0], []), begun=0.0, ended=1.0, at=1.0)
     tally.succeed(TokenTimes(2, [2.0, 3.0], []), begun=1.0, ended=3.0, at=3.0)
     assert tally.steady_gap().summary() == {}
 
 
-def test_single_arrivals_are_given_up_above_their_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_times_are_dropped_above_their_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ARRIVALS", 5)
     tally = Tally()
     for _ in range(3):
@@ -40,7 +40,7 @@ def test_single_arrivals_are_given_up_above_their_bound(monkeypatch: pytest.Monk
     assert tally.token_gap.count == 3
 
 
-def test_failures_are_counted_by_class_and_code_and_second_with_few_examples() -> None:
+def test_failures_are_counted_by_class_code_and_second() -> None:
     tally = Tally()
     for number in range(9):
         tally.fail("http_429", f"request {number}", at=0.5 + number, code="OVERLOADED")

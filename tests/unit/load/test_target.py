@@ -1,4 +1,4 @@
-"""Where a load may go."""
+"""The servers that a load may go to."""
 
 import pytest
 
@@ -16,12 +16,12 @@ from llmactors.load.target import Target
         ("http://[::1]:8000/x", "::1", 8000, "/x"),
     ],
 )
-def test_a_url_is_read_with_or_without_its_v1(url: str, host: str, port: int, prefix: str) -> None:
+def test_url_is_read_with_or_without_its_v1(url: str, host: str, port: int, prefix: str) -> None:
     target = Target.parse(url)
     assert (target.host, target.port, target.prefix) == (host, port, prefix)
 
 
-def test_another_machine_is_loaded_only_where_that_is_said() -> None:
+def test_other_machines_need_allow_remote() -> None:
     with pytest.raises(ConfigError, match=r"not this machine.*--allow-remote"):
         Target.parse("http://192.0.2.1:8000")
     assert Target.parse("http://192.0.2.1:8000", allow_remote=True).host == "192.0.2.1"
@@ -38,11 +38,11 @@ def test_another_machine_is_loaded_only_where_that_is_said() -> None:
         ("http://127.0.0.1:1?a=b", "not of the form"),
     ],
 )
-def test_what_is_no_such_url_is_refused_by_name(url: str, says: str) -> None:
+def test_malformed_url_is_refused_by_name(url: str, says: str) -> None:
     with pytest.raises(ConfigError, match=f"`url`.*{says}"):
         Target.parse(url)
 
 
-def test_a_host_that_does_not_exist_is_said_to_be_absent() -> None:
+def test_unknown_host_is_named() -> None:
     with pytest.raises(Unavailable, match=r"no host nosuch\.invalid"):
         Target.parse("http://nosuch.invalid:1")
