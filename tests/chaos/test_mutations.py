@@ -53,7 +53,7 @@ MUTANTS = [
         "fenced or takeover",
     ),
     Mutant(
-        "what a worker's hash says is not compared",
+        "the claim of the worker is not compared",
         WORKERS,
         "string.sub(line, 1, #expected) == expected and",
         "",
@@ -125,7 +125,7 @@ MUTANTS = [
         "takeover or drain",
     ),
     Mutant(
-        "who comes to read a running request is not told of its tokens",
+        "a new reader of a running request gets no pushes",
         CONTEXT,
         "put(c, r, 'g', r.g)\n  if r.h then write_live(c, r) end",
         "put(c, r, 'g', r.g)",
@@ -133,7 +133,7 @@ MUTANTS = [
         "comes_to_read",
     ),
     Mutant(
-        "a claim that is asked for again claims again",
+        "a repeated claim claims again",
         WORKERS,
         "if before[1] == nonce then",
         "if false then",
@@ -141,7 +141,7 @@ MUTANTS = [
         "asked_for_twice",
     ),
     Mutant(
-        "a claim whose reply was lost is nobody's",
+        "a claim whose reply was lost is not handed back",
         LEDGER,
         "for request_id, epoch in self._workers.get(worker).unaccounted(found):",
         "for request_id, epoch in ():",
