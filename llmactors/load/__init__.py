@@ -13,6 +13,7 @@ socket_recording   the recording of a WebSocket's messages; pure
 check              whether a recorded answer is right, by the rules of its routes; pure
 native, openai     these rules: each token, in order, and an end; pure
 token_times        how many tokens a right answer had, and when they came
+held_answers       complete answers that wait for their check; pure
 histogram, tally   the distributions and counts over all answers; pure
 report             these as one JSON object; pure
 connection         one socket

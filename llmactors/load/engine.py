@@ -7,19 +7,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from llmactors.load.arrivals import poisson, ramp
-from llmactors.load.check import check
 from llmactors.load.connection import IN, OUT, TROUBLE, LoadConnection
+from llmactors.load.held_answers import HeldAnswers
 from llmactors.load.histogram import Histogram
 from llmactors.load.http_recording import HandshakeRecording, HttpRecording
 from llmactors.load.plan import Api, Plan
-from llmactors.load.recording import Malformed, Recording
+from llmactors.load.recording import Recording
 from llmactors.load.request_encoder import RequestEncoder
 from llmactors.load.snapshot import RunSnapshot
 from llmactors.load.socket_recording import BadFrame, SocketRecording, masked_pong
-from llmactors.load.tally import Tally
 
-HOLD_BYTES = 64 << 20
-"""Beyond this size, held answers are checked one by one while the clock runs; the report says how many."""
 TICK_S = 0.25
 _EVENTS = 128
 """How many sockets are served before the clock is read: an arrival must not wait for a thousand sockets."""
@@ -36,8 +33,7 @@ class Engine:
 
     def __init__(self, plan: Plan, on_progress: Callable[[RunSnapshot], None] | None = None) -> None:
         self.plan = plan
-        self.tally = Tally()
-        self.checked_early = 0
+        self.answers = HeldAnswers(plan)
         self.late = Histogram()
         """In an open loop: how late each request was sent."""
         self.held_back = 0
@@ -58,15 +54,12 @@ class Engine:
         self._backlog: deque[float] = deque()
         """The times of arrivals that wait for a free connection."""
         self._arrivals: Iterator[float] | None = None
-        self._complete: deque[Recording] = deque()
-        self._held_bytes = 0
         self._next = 0
         self._busy = 0
         """Connections with a request under way."""
         self._stopping = False
         self._interrupted = False
         self._begun = 0.0
-        self._shown = Histogram()
         self._max_bytes = 65_536 + 4096 * plan.max_tokens
 
     def __repr__(self) -> str:
@@ -80,6 +73,7 @@ class Engine:
         """Sends all requests and receives their answers. Takes at most `limit_s` and the time of one tick."""
         plan = self.plan
         begun = self._begun = time.perf_counter()
+        self.answers.begun = begun
         if plan.rate is None:
             self._due = [begun + at for at in ramp(min(plan.clients, plan.requests), plan.ramp_s)]
         else:
@@ -100,11 +94,6 @@ class Engine:
             for connection in [*self._open.values()]:
                 self._drop(connection)
             self._epoll.close()
-
-    def check(self) -> None:
-        """Checks the answers that are still held."""
-        while self._complete:
-            self._check_one()
 
     # When requests begin.
 
@@ -251,10 +240,6 @@ class Engine:
     # How requests end.
 
     def _done(self, connection: LoadConnection, recording: Recording) -> None:
-        self._complete.append(recording)
-        self._held_bytes += recording.held_bytes
-        if self._on_progress is not None:
-            self._shown.record(recording.ended - recording.begun)
         connection.recording = None
         connection.unsent = b""
         self._busy -= 1
@@ -263,9 +248,7 @@ class Engine:
             self._next_request(None)
         else:
             self._next_request(connection)
-        while self._held_bytes > HOLD_BYTES:
-            self._check_one()
-            self.checked_early += 1
+        self.answers.hold(recording)
 
     def _next_request(self, connection: LoadConnection | None) -> None:
         """Begins the client's next request, or keeps the connection for the next arrival."""
@@ -305,7 +288,7 @@ class Engine:
         self._busy -= 1
         now = time.perf_counter()
         after = f"request {index}, after {now - begun:.3f} s: {detail}"
-        self.tally.fail(kind, after, at=now - self._begun)
+        self.answers.fail(kind, after, now)
 
     def _again(self) -> None:
         """Begins the client's next request after a pause.
@@ -318,19 +301,6 @@ class Engine:
     def _drop(self, connection: LoadConnection) -> None:
         del self._open[connection.fd]
         connection.close()
-
-    def _check_one(self) -> None:
-        recording = self._complete.popleft()
-        self._held_bytes -= recording.held_bytes
-        at = recording.ended - self._begun
-        try:
-            token_times = check(self.plan, recording)
-        except Malformed as wrong:
-            self.tally.fail(wrong.kind, f"request {recording.index}: {wrong.detail}", at=at, code=wrong.code)
-            if wrong.refusal:
-                self.tally.refusal.record(recording.ended - recording.begun)
-        else:
-            self.tally.succeed(token_times, begun=recording.begun, ended=recording.ended, at=at)
 
     # Four times a second.
 
@@ -353,7 +323,8 @@ class Engine:
                     what = "timeout" if connection.connected else "connect"
                     self._fail(connection, what, f"nothing came for {self.plan.stall_s:g} s")
         if self._on_progress is not None:
-            self._on_progress(self._progress(seconds))
+            waiting = len(self._backlog)
+            self._on_progress(self.answers.snapshot(seconds, self._busy, waiting, self.received_bytes))
         return time.perf_counter() + TICK_S
 
     def _break_off(self, why: str) -> None:
@@ -363,7 +334,7 @@ class Engine:
             self.ended = why
         under_way = [connection for connection in self._open.values() if connection.recording is not None]
         if why == "interrupted":
-            self.tally.interrupted = len(under_way) + len(self._backlog)
+            self.answers.tally.interrupted = len(under_way) + len(self._backlog)
             self._backlog.clear()
             self._busy = 0
             return
@@ -374,16 +345,3 @@ class Engine:
         for at in waiting:
             self._busy += 1
             self._lost(self._next, at, "broken_off", "no connection was free before the time was up")
-
-    def _progress(self, seconds: float) -> RunSnapshot:
-        shown = self._shown
-        return RunSnapshot(
-            seconds,
-            len(self._complete) + self.tally.correct + self.tally.failed,
-            self.tally.failed,
-            self._busy,
-            len(self._backlog),
-            self.received_bytes,
-            shown.at(0.5) if shown.count else 0.0,
-            shown.at(0.99) if shown.count else 0.0,
-        )

@@ -63,17 +63,17 @@ def measure(
         engine.run()
         own_cpu_s = time.process_time() - own_before
         after = ProcessUsage.of(server_pids)
-    engine.check()
+    engine.answers.check()
     result = report(
         plan.described(),
-        engine.tally,
+        engine.answers.tally,
         seconds=engine.seconds,
         ended=engine.ended,
         client={
             "cpu_s": own_cpu_s,
             "busy": own_cpu_s / engine.seconds,
             "cores": sorted(os.sched_getaffinity(0)),
-            "checked_early": engine.checked_early,
+            "checked_early": engine.answers.checked_early,
             "connections": engine.connections,
             "received_bytes": engine.received_bytes,
         },

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmactors.errors import Unavailable
-from llmactors.load import engine as engine_module
+from llmactors.load import held_answers
 from llmactors.load.arrivals import poisson
 from llmactors.load.measure import measure
 from llmactors.load.plan import Api, Check, Plan
@@ -243,7 +243,7 @@ def test_sigint_ends_the_run_with_the_figures_so_far() -> None:
 
 
 def test_answers_above_the_bound_are_checked_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "HOLD_BYTES", 3000)
+    monkeypatch.setattr(held_answers, "HOLD_BYTES", 3000)
 
     def script(asked: Asked) -> Script:
         yield right(asked)
