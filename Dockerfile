@@ -1,12 +1,12 @@
-# One image for every role: `serve` (the default), `gateway`, `worker`. Models are not in it; they are kept in the volume
-# at /var/cache/llmactors.
+# One image for every role: `serve` (the default), `gateway` and `worker`. The image contains no models: they are kept in
+# the volume at /var/cache/llmactors.
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 RUN python -m venv /opt/llmactors
 ENV PATH=/opt/llmactors/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# What it depends on is a layer of its own, made again only when pyproject.toml changes.
+# The dependencies are a layer of their own, which is built again only when pyproject.toml changes.
 COPY pyproject.toml ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 print(*p['dependencies'], *p['optional-dependencies']['llama'], sep='\n')" > requirements.txt \
@@ -22,12 +22,12 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/*
 RUN groupadd --system --gid 10001 llmactors \
     && useradd --system --uid 10001 --gid llmactors --no-create-home --home-dir /nonexistent llmactors \
-    # A new volume takes its owner from here.
+    # A new volume gets the owner of this folder.
     && install -d -o llmactors -g llmactors /var/cache/llmactors
 COPY --from=build /opt/llmactors /opt/llmactors
-# What it needs from the system is there.
+# Check that every system library of xllamacpp is installed.
 RUN /opt/llmactors/bin/python -c "import xllamacpp"
-# Loopback is the default elsewhere; in a container nobody could reach that.
+# The default address is on loopback, which nobody can reach from outside a container.
 ENV PATH=/opt/llmactors/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LLMACTORS_CACHE=/var/cache/llmactors \
@@ -36,7 +36,7 @@ ENV PATH=/opt/llmactors/bin:$PATH \
     HEALTH_URL=http://127.0.0.1:8000/readyz
 USER llmactors
 EXPOSE 8000 9100
-# The role decides about HEALTH_URL. The first start may have a model to download before it answers.
+# compose.yaml sets HEALTH_URL for each role. A node may have to download its model before it answers the first time.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=10m --retries=3 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(os.environ['HEALTH_URL'], timeout=3)"]
 ENTRYPOINT ["llmactors"]

@@ -1,52 +1,52 @@
-# `just` lists the recipes. `just check` is what CI runs.
+# `just` lists the recipes. CI runs `just check`.
 
 python := env("PYTHON", "python3")
 
 _default:
     @just --list
 
-# Put everything in order that a tool can put in order.
+# Fix style and formatting as far as a tool can.
 fmt:
     {{python}} -m ruff check --fix .
     {{python}} -m ruff format .
 
-# Style, types, and the direction of imports.
+# Check style, types, and the direction of imports.
 lint:
     {{python}} -m ruff check .
     {{python}} -m ruff format --check .
     {{python}} -m mypy
     lint-imports
 
-# All tests.
+# Run all tests.
 test *args:
     {{python}} -m pytest {{args}}
 
-# The tests with real sockets, processes and the real model.
+# Run the tests with real sockets, processes and the real model.
 test-integration *args:
     {{python}} -m pytest -m integration {{args}}
 
-# Kill things under load, and count what is lost.
+# Kill processes under load, and count what is lost.
 test-chaos *args:
     {{python}} -m pytest -n 0 -m chaos -v {{args}}
 
-# What CI runs.
+# Run what CI runs.
 check: lint test
 
 # Serve the default model on http://127.0.0.1:8000.
 run *args:
     {{python}} -m llmactors {{args}}
 
-# Valkey, two gateways, two workers and Prometheus with Docker Compose, on http://127.0.0.1:8000 and :8001.
+# Start Valkey, two gateways, two workers and Prometheus with Docker Compose, on http://127.0.0.1:8000 and :8001.
 up *args: _engine
     docker compose up --build -d --wait {{args}}
     @echo "llmactors is up on http://127.0.0.1:${GATEWAY_1_PORT:-8000} and http://127.0.0.1:${GATEWAY_2_PORT:-8001}," \
         "Prometheus on http://127.0.0.1:${PROMETHEUS_PORT:-9090}"
 
-# Stop what `just up` started: open streams end first. `just down -v` also deletes the ledger, the models and the metrics.
+# Stop the containers of `just up` after their open streams. `just down -v` also deletes the ledger, models and metrics.
 down *args: _engine
     docker compose down {{args}}
 
-# Follow the logs of what `just up` started.
+# Follow the logs of the containers of `just up`.
 logs *args: _engine
     docker compose logs --follow --tail 100 {{args}}
 
@@ -56,7 +56,7 @@ _engine:
     @docker compose version >/dev/null 2>&1 || { echo "docker has no compose plugin: install it, or run" \
         "\`{{python}} -m llmactors up\`, which does the same without Docker" >&2; exit 1; }
 
-# Put a load on a running server, ours or one that speaks OpenAI's HTTP (--api chat), and show how fast it answers.
+# Load a running server, of llmactors or with OpenAI's HTTP API (--api chat), and show how fast it answers.
 loadtest url="http://127.0.0.1:8000" *args="--clients 8 --requests 64":
     {{python}} -m llmactors load {{url}} {{args}}
 
@@ -68,6 +68,6 @@ benchmark *args:
 compare *args:
     {{python}} -m bench.compare {{args}}
 
-# See a stream survive the death of its model.
+# Show a stream that survives the death of its model.
 demo *args:
     {{python}} -m llmactors demo {{args}}
