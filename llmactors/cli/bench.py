@@ -1,4 +1,4 @@
-"""`bench`: how fast this machine serves, in less than half a minute."""
+"""`bench`: how fast this machine serves, in half a minute."""
 
 import contextlib
 import os
@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from llmactors.cli.load import JSON, check_writable, console, write
 from llmactors.cluster import parent_death
+from llmactors.config import Settings, child_environment
 from llmactors.errors import ModelError
 from llmactors.load.measure import measure
 from llmactors.load.plan import Check, Plan
@@ -28,15 +29,18 @@ _STOP_S = 10.0
 
 def command(
     *,
-    clients: Annotated[int, Parameter(name=["--clients", "--concurrency"], help="Requests at a time.")] = 60,
-    requests: Annotated[int, Parameter(help="How many in all.")] = 600,
-    max_tokens: Annotated[int, Parameter(help="Tokens per answer.")] = 64,
+    clients: Annotated[
+        int, Parameter(name=["--clients", "--concurrency"], help="How many requests run at a time.")
+    ] = 60,
+    requests: Annotated[int, Parameter(help="How many requests to send.")] = 600,
+    max_tokens: Annotated[int, Parameter(help="The length of each answer, in tokens.")] = 64,
     json: JSON = None,
 ) -> int:
-    """Measure this machine: start a node with a simulated model that takes no time, load it, and stop it again.
+    """Measure how fast this machine serves, with a simulated model that takes no time.
 
-    First with many requests at once, then with one at a time: what the platform itself can do, and what it adds to a
-    model. At most half a minute. To measure a running server, use `load`.
+    The command starts a node of its own. Many requests at a time show how much the platform can do; one request at a
+    time shows what the platform adds to a model's time. Both take half a minute at most. To measure a running server,
+    use `load`.
     """
     check_writable(json)
     shown = console(json)
@@ -69,13 +73,11 @@ def command(
 
 @contextlib.contextmanager
 def _node(cores: Sequence[int]) -> Iterator[tuple[str, int]]:
-    """A node in a process of its own: its URL and its pid. It is gone afterwards, also where this process is killed."""
-    settings = ("LLMACTORS_", "GATEWAY_")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+    """The URL and the pid of a node in a process of its own. The process ends with the block, or with this process."""
     launcher = [sys.executable, "-S", "-E", str(Path(parent_death.__file__)), str(os.getpid())]
     command = [sys.executable, "-m", "llmactors", "--model", "mock", "--bind", "127.0.0.1:0", "--log-level", "error"]
     process = subprocess.Popen(  # noqa: S603 - our own command
-        [*launcher, *command], stdout=subprocess.PIPE, text=True, env=environ, process_group=0
+        [*launcher, *command], stdout=subprocess.PIPE, text=True, env=child_environment(Settings()), process_group=0
     )
     try:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for

@@ -10,12 +10,15 @@ import msgspec
 import trio
 from cyclopts import Parameter
 
+from llmactors.config import URL_VARIABLE
 from llmactors.errors import LlmactorsError, Unavailable, from_code
 from llmactors.http.client import ClientSettings, HttpClient
 from llmactors.http.client_errors import HttpClientError
 
-URL = Annotated[str, Parameter(env_var="LLMACTORS_URL", help="Where the node is.")]
-API_KEY = Annotated[str | None, Parameter(env_var="GATEWAY_API_KEY", help="The node's API key.", show_default=False)]
+URL = Annotated[str, Parameter(env_var=URL_VARIABLE, help="The URL of the node.")]
+API_KEY = Annotated[
+    str | None, Parameter(env_var="GATEWAY_API_KEY", help="The API key that the node asks for.", show_default=False)
+]
 
 _CONNECT_S = 10.0
 _ANSWER_S = 10.0
@@ -58,7 +61,7 @@ async def _get_json(url: str, path: str, api_key: str | None) -> object:
 
 def no_answer(url: str, error: Exception) -> Unavailable:
     """The error for a node that cannot be reached, or that falls silent."""
-    return Unavailable(f"no node answers at {url}: {str(error) or 'it was silent for too long'}")
+    return Unavailable(f"no node answers at {url}: {str(error) or 'the node was silent for too long'}")
 
 
 def explain(url: str, status: int, body: bytes) -> LlmactorsError:

@@ -24,7 +24,7 @@ app = cyclopts.App(name="config", help=__doc__)
 def show(
     configuration: Configuration,
     *,
-    json: Annotated[bool, Parameter(help="Print JSON instead of TOML.", negative=())] = False,
+    json: Annotated[bool, Parameter(help="Print JSON instead of TOML.", negative=(), show_default=False)] = False,
 ) -> int:
     """Show the value of every setting, and whether a flag, a variable, the file or the default gives it. The default.
 

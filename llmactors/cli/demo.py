@@ -1,4 +1,4 @@
-"""`demo`: a stream survives the death of its model."""
+"""`demo`: a stream that survives the death of its model."""
 
 import contextlib
 import json
@@ -33,12 +33,16 @@ PROMPT = "Write a short story about a lighthouse keeper who finds a message in a
 
 def command(
     *,
-    model: Annotated[str, Parameter(help="Which model to kill; as for serve.")] = "smollm2-135m",
-    prompt: Annotated[str, Parameter(help="What to ask it.")] = PROMPT,
-    max_tokens: Annotated[int, Parameter(help="How long an answer to watch.")] = 120,
-    kill_at: Annotated[int, Parameter(help="At which token to kill its process.")] = 30,
+    model: Annotated[str, Parameter(help="The model to kill, as `serve` takes it.")] = "smollm2-135m",
+    prompt: Annotated[str, Parameter(help="The prompt.")] = PROMPT,
+    max_tokens: Annotated[int, Parameter(help="The length of the answer, in tokens.")] = 120,
+    kill_at: Annotated[int, Parameter(help="The token at which the model's process is killed.")] = 30,
 ) -> int:
-    """Start a node, stream an answer, kill -9 the model's process in the middle, and watch the same stream go on."""
+    """Show that a stream survives kill -9 of its model's process.
+
+    The command starts a node, streams an answer, kills the model's process in the middle, and shows how the same stream
+    continues. Then it compares the answer with an undisturbed one.
+    """
     settings = load({"model": [model], "bind": "127.0.0.1:0", "log_level": "error"}, environ={})
     set_up_logging(settings)
     made: list[Backend] = []
@@ -61,7 +65,7 @@ def command(
 
 @attrs.define
 class _Play:
-    """What is shown, and what was seen."""
+    """What the demo shows, and what it has seen of the answer."""
 
     console: Console
     model: str
@@ -117,7 +121,7 @@ def _show_token(text: str, node: Node, made: list[Backend], play: _Play) -> None
 
 
 def _kill(node: Node, backend: Backend, model: str) -> str:
-    """Kills the model's process; a backend that has none is crashed where it stands. Says what was done."""
+    """Kills the model's process, or crashes a backend that has none. Returns what was done."""
     pid = backend.statistics().pid if isinstance(backend, LlamaBackend) else None
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
@@ -127,7 +131,7 @@ def _kill(node: Node, backend: Backend, model: str) -> str:
 
 
 async def _compare(client: HttpClient, node: Node, play: _Play) -> None:
-    """Asks once more, undisturbed, and says how the two answers compare."""
+    """Sends the request again, undisturbed, and prints whether the two answers are the same."""
     console = play.console
     backend = node.tree.actor(f"node/serving/backends/{play.model}").statistics()
     console.print(

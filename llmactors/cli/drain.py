@@ -21,9 +21,9 @@ def command(
     node: Annotated[str, Parameter(help="The node's name, as `tree --cluster` shows it.")],
     /,
 ) -> int:
-    """Have a node of a cluster end in order, and wait until it has ended.
+    """End a node of a cluster in order, and wait until the node has ended.
 
-    The requests of a worker move to other workers. The open streams of a gateway may end.
+    A worker hands its requests to other workers. A gateway lets its open streams end, for up to `drain_s`.
     """
 
     async def drain(store: NodeStore) -> NodeRecord:

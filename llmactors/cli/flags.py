@@ -15,16 +15,16 @@ P = ParamSpec("P")
 EVERY_COMMAND = "*"
 """In place of a command's name: a flag for each setting."""
 _CONFIG = "config"
-_CONFIG_FLAG = Annotated[Path | None, Parameter(help="A TOML file with settings. Flags and variables go before it.")]
+_CONFIG_FLAG = Annotated[
+    Path | None, Parameter(help="A TOML file with settings. Flags and variables override the file.")
+]
 
 
-def with_settings(
-    command: str,
-) -> Callable[[Callable[Concatenate[Configuration, P], int]], Callable[..., int]]:
+def with_settings(command: str) -> Callable[[Callable[Concatenate[Configuration, P], int]], Callable[..., int]]:
     """Gives a function the settings that `command` takes as flags, and `--config`.
 
-    The function's first parameter, a `Configuration`, becomes one keyword for each of these flags. What they, the
-    variables and the file say is read and checked before the function runs. Raises `ConfigError` then.
+    The function's first parameter, a `Configuration`, becomes one keyword for each of these flags. All settings are
+    read and checked before the function runs; a wrong one raises `ConfigError`.
     """
     settings = [each for each in SETTINGS.values() if command in each.commands or _is_flag_of_all(command, each)]
 

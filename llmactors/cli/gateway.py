@@ -12,7 +12,7 @@ from llmactors.system.gateway_node import GatewayNode
 def command(configuration: Configuration) -> int:
     """Serve HTTP and WebSocket for the workers of a cluster.
 
-    SIGTERM drains the gateway: new streams are refused, and open ones may end. Each flag is also a variable, as
+    SIGTERM drains the gateway: new requests are refused, and open streams may end. Each flag is also a variable, as
     LLMACTORS_REDIS for --redis, and a key of the configuration file, as redis. Callers need an API key if --keys says
     where keys are, or if the variable GATEWAY_API_KEY is set.
     """

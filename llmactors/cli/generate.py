@@ -24,17 +24,25 @@ _SILENCE_S = 60.0
 
 
 def command(
-    prompt: Annotated[str | None, Parameter(help="What to ask; without it, standard input is read.")] = None,
+    prompt: Annotated[str | None, Parameter(help="The prompt. By default, standard input is read.")] = None,
     /,
     *,
     url: URL = "http://127.0.0.1:8000",
     api_key: API_KEY = None,
-    model: Annotated[str | None, Parameter(help="Which of the node's models.")] = None,
-    max_tokens: Annotated[int, Parameter(help="At most so many tokens.")] = 256,
-    temperature: Annotated[float | None, Parameter(help="0 always takes the likeliest token.")] = None,
-    seed: Annotated[int | None, Parameter(help="Makes sampling repeatable.")] = None,
-    raw: Annotated[bool, Parameter(help="Without the model's chat template.")] = False,
-    ws: Annotated[bool, Parameter(help="Over a WebSocket instead of SSE.")] = False,
+    model: Annotated[str | None, Parameter(help="The model to ask. By default, the first model of the node.")] = None,
+    max_tokens: Annotated[int, Parameter(help="The longest answer, in tokens.")] = 256,
+    temperature: Annotated[
+        float | None, Parameter(help="The temperature of sampling. 0 always takes the likeliest token.")
+    ] = None,
+    seed: Annotated[
+        int | None, Parameter(help="The seed of sampling. With the same seed, an answer is the same again.")
+    ] = None,
+    raw: Annotated[
+        bool, Parameter(help="Give the model the prompt without its chat template.", negative=(), show_default=False)
+    ] = False,
+    ws: Annotated[
+        bool, Parameter(help="Stream over a WebSocket instead of server-sent events.", negative=(), show_default=False)
+    ] = False,
 ) -> int:
     """Stream one answer from a running node to the terminal."""
     given = {"model": model, "temperature": temperature, "seed": seed, "raw": raw or None}

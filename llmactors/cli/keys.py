@@ -38,7 +38,7 @@ app = cyclopts.App(name="keys", help=__doc__)
 _DURATION = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>s|min|h|d)")
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
-_WHICH = Annotated[str, Parameter(help="The key's id, as in `keys list`, or the key.")]
+_WHICH = Annotated[str, Parameter(help="The id of the key, as `keys list` shows it, or the key itself.")]
 
 
 @app.command(name="create")
@@ -46,20 +46,38 @@ _WHICH = Annotated[str, Parameter(help="The key's id, as in `keys list`, or the 
 def create(
     configuration: Configuration,
     *,
-    tenant: Annotated[str, Parameter(help="Whom it is for. Tenants do not see each other's streams.")],
-    name: Annotated[str, Parameter(help="A note for yourself.")] = "",
+    tenant: Annotated[
+        str, Parameter(help="The tenant that gets the key. A tenant does not see the streams of others.")
+    ],
+    name: Annotated[str, Parameter(help="A name by which you recognise the key.", show_default=False)] = "",
     models: Annotated[
-        list[str] | None, Parameter(help="A model that it may use; all without this. Repeatable.", negative=())
+        list[str] | None,
+        Parameter(
+            help="A model that the key may use. Repeat the flag for more models. By default, all models.", negative=()
+        ),
     ] = None,
-    priority: Annotated[int, Parameter(help="The best class that it may ask for: 0, 1 or 2; 0 is served first.")] = 1,
-    weight: Annotated[float, Parameter(help="The tenant's share: of two that wait, 2 gets twice what 1 gets.")] = 1.0,
-    requests_per_minute: Annotated[int | None, Parameter(help="Of the tenant.")] = None,
-    tokens_per_minute: Annotated[int | None, Parameter(help="Of the tenant, prompts and answers.")] = None,
-    tokens_per_day: Annotated[int | None, Parameter(help="Of the tenant, prompts and answers.")] = None,
-    concurrent: Annotated[int | None, Parameter(help="Requests of the tenant at once.")] = None,
-    expires: Annotated[str | None, Parameter(help="After how long it ends, as in 30d, 12h. [never]")] = None,
+    priority: Annotated[
+        int, Parameter(help="The best class that the key may ask for: 0, 1 or 2. Class 0 is served first.")
+    ] = 1,
+    weight: Annotated[
+        float, Parameter(help="The tenant's share of its class: weight 2 gets twice as many tokens as weight 1.")
+    ] = 1.0,
+    requests_per_minute: Annotated[int | None, Parameter(help="The most requests of the tenant in a minute.")] = None,
+    tokens_per_minute: Annotated[
+        int | None, Parameter(help="The most tokens of the tenant's prompts and answers in a minute.")
+    ] = None,
+    tokens_per_day: Annotated[
+        int | None, Parameter(help="The most tokens of the tenant's prompts and answers in a day of UTC.")
+    ] = None,
+    concurrent: Annotated[int | None, Parameter(help="The most requests that the tenant has open at once.")] = None,
+    expires: Annotated[
+        str | None, Parameter(help="The key ends after this time, as in 30d or 12h. By default, never.")
+    ] = None,
 ) -> int:
-    """Make a key and print it, alone, on standard output: this once, because only its hash is kept."""
+    """Make a key, and print the key to standard output.
+
+    The key is shown this once, because only its hash is kept.
+    """
     now = time.time()
     key = new_key()
     record = KeyRecord(
@@ -80,7 +98,7 @@ def create(
         ),
     )
     _with_store(configuration, lambda store: store.add(record))
-    _show(key, f"key {key.id} of tenant {tenant}; it is shown this once")
+    _show(key, f"key {key.id} of tenant {tenant}; the key is shown this once")
     return 0
 
 
@@ -88,7 +106,7 @@ def create(
 @app.command(name="list")
 @with_settings("keys")
 def show(configuration: Configuration) -> int:
-    """List the keys and what they allow. The default."""
+    """List all keys and what they allow. The default."""
     records = _with_store(configuration, lambda store: store.records())
     if not records:
         print("there are no keys: every caller is refused")
@@ -104,7 +122,7 @@ def show(configuration: Configuration) -> int:
 @app.command(name="revoke")
 @with_settings("keys")
 def revoke(configuration: Configuration, key: _WHICH, /) -> int:
-    """End a key for good: its next request is refused, and its open WebSockets end."""
+    """End a key for good. Its next request is refused, and its open WebSockets are closed."""
     key_id = _id_of(key)
     record = _with_store(configuration, lambda store: store.change(key_id, lambda record: record.revoke(time.time())))
     print(f"key {record.id} of tenant {record.tenant} is revoked")
@@ -118,10 +136,15 @@ def rotate(
     key: _WHICH,
     /,
     *,
-    overlap: Annotated[str, Parameter(help="How long the old secret stays good, as in 1h, 0s.")] = "1h",
-    expires: Annotated[str | None, Parameter(help="A new end, from now on, as in 30d. [as before]")] = None,
+    overlap: Annotated[str, Parameter(help="How long the old secret stays good, as in 1h or 0s.")] = "1h",
+    expires: Annotated[
+        str | None, Parameter(help="The key ends after this time, as in 30d. By default, as before.")
+    ] = None,
 ) -> int:
-    """Give a key a new secret and print it as `create` does. It stays the same key, with what it allows."""
+    """Give a key a new secret, and print the new key to standard output.
+
+    The id of the key and what the key allows stay as they are.
+    """
     now = time.time()
     fresh = new_key(_id_of(key))
     overlap_s = _seconds(overlap, "overlap")
@@ -144,12 +167,12 @@ def _show(key: NewKey, note: str) -> None:
 
 
 def _id_of(text: str) -> str:
-    """Whoever pastes the key itself means its id; and its secret is in no error."""
+    """The id in `text`, which may be the whole key. The secret of a key is in no error."""
     credential = read_key(text.encode())
     if credential is not None:
         return credential.key_id
     if len(text) > len(new_key().id):
-        raise ConfigError("this is neither a key nor the id of one; see `keys list`")
+        raise ConfigError("the text is neither a key nor the id of a key; see `keys list`")
     return text
 
 
@@ -183,7 +206,7 @@ async def _in_redis(settings: Settings, work: Callable[[KeyStore], Awaitable[T]]
 def _life(text: str) -> float:
     life_s = _seconds(text, "expires")
     if not life_s:
-        raise ConfigError("`expires` must be above 0: the key would never be good")
+        raise ConfigError("`expires` must be above 0; the key would never be good")
     return life_s
 
 

@@ -1,4 +1,4 @@
-"""`load`: put a load on a server, check its answers, and say how fast it is."""
+"""`load`: put a load on a server, check its answers, and show how fast the server is."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ JSON = Annotated[
     str | None,
     Parameter(
         name=["--json", "--out"],
-        help="Write all figures to this file; - is standard output.",
+        help="Write all figures as JSON to this file. - is standard output.",
         allow_leading_hyphen=True,
     ),
 ]
@@ -36,41 +36,63 @@ def command(
     *,
     clients: Annotated[
         int | None,
-        Parameter(name=["--clients", "--concurrency"], help="Requests at a time. [60; 10000 with --rate]"),
+        Parameter(
+            name=["--clients", "--concurrency"],
+            help="How many requests run at a time. By default 60, and with --rate 10000.",
+        ),
     ] = None,
-    requests: Annotated[int | None, Parameter(help="How many in all. [600; no end with --seconds]")] = None,
-    max_tokens: Annotated[int, Parameter(help="Tokens per answer.")] = 64,
-    api: Annotated[Api, Parameter(help="Which routes to ask.")] = Api.NATIVE,
-    stream: Annotated[bool | None, Parameter(help="Token by token, or whole answers. [token by token]")] = None,
-    model: Annotated[str | None, Parameter(help="Which of the server's models. [its first]")] = None,
+    requests: Annotated[
+        int | None, Parameter(help="How many requests to send. By default 600, and with --seconds any number.")
+    ] = None,
+    max_tokens: Annotated[int, Parameter(help="The length of each answer, in tokens.")] = 64,
+    api: Annotated[Api, Parameter(help="The routes to send requests to.")] = Api.NATIVE,
+    stream: Annotated[
+        bool | None, Parameter(help="Whether answers come token by token, or whole. By default, token by token.")
+    ] = None,
+    model: Annotated[str | None, Parameter(help="The model to ask. By default, the first model of the server.")] = None,
     key: Annotated[API_KEY, Parameter(name=["--key", "--api-key"])] = None,
     rate: Annotated[
         float | None,
         Parameter(
-            help="An open loop: so many requests arrive per second, at random. Without it, each client's next "
-            "request follows its last answer."
+            help="How many requests per second arrive, at random times (an open loop). By default, each client sends "
+            "its next request after its last answer."
         ),
     ] = None,
-    seed: Annotated[int, Parameter(help="Of the arrivals.")] = 1,
-    seconds: Annotated[float | None, Parameter(help="No new requests after this.")] = None,
-    ramp_s: Annotated[float, Parameter(help="Clients begin one by one over this time.")] = 0.0,
-    warmup: Annotated[int, Parameter(help="Requests before the clock starts.")] = 0,
-    prompt: Annotated[str, Parameter(help="What all prompts begin with; a number follows.")] = "load",
-    check: Annotated[Check, Parameter(help="mock: each token must be the simulated backend's.")] = Check.SHAPE,
-    new_connections: Annotated[bool, Parameter(help="A connection for each request.", negative=())] = False,
-    limit_s: Annotated[float | None, Parameter(help="Break off after this. [60; 60 more than --seconds]")] = None,
-    stall_s: Annotated[float, Parameter(help="A request that receives nothing for so long has failed.")] = 20.0,
-    core: Annotated[int | None, Parameter(help="Run on this core.")] = None,
+    seed: Annotated[int, Parameter(help="The seed of the random times of --rate.")] = 1,
+    seconds: Annotated[float | None, Parameter(help="Send no new requests after this time.")] = None,
+    ramp_s: Annotated[float, Parameter(help="Let the clients begin one by one over this time.")] = 0.0,
+    warmup: Annotated[int, Parameter(help="How many requests to send before the measurement begins.")] = 0,
+    prompt: Annotated[str, Parameter(help="The beginning of each prompt. A number follows.")] = "load",
+    check: Annotated[
+        Check,
+        Parameter(help="How answers are checked. shape: all events, in order. mock: also each token of a mock model."),
+    ] = Check.SHAPE,
+    new_connections: Annotated[
+        bool, Parameter(help="Open a connection for each request.", negative=(), show_default=False)
+    ] = False,
+    limit_s: Annotated[
+        float | None,
+        Parameter(help="End the measurement after this time. By default, after 60 s, and 60 s after --seconds."),
+    ] = None,
+    stall_s: Annotated[float, Parameter(help="A request that receives nothing for this long has failed.")] = 20.0,
+    core: Annotated[int | None, Parameter(help="The core on which the command runs. By default, any.")] = None,
     server_pid: Annotated[
-        list[int] | None, Parameter(help="Also report what this process computes. Repeatable.", negative=())
+        list[int] | None,
+        Parameter(help="Also report the CPU time of this process. Repeat the flag for more processes.", negative=()),
     ] = None,
     json: JSON = None,
-    synthetic: Annotated[bool, Parameter(help="No server: the actors alone, in this process.", negative=())] = False,
-    allow_remote: Annotated[bool, Parameter(help="Load a server on another machine.", negative=())] = False,
+    synthetic: Annotated[
+        bool,
+        Parameter(help="Measure the actors alone, in this process, without a server.", negative=(), show_default=False),
+    ] = False,
+    allow_remote: Annotated[
+        bool, Parameter(help="Allow a server on another machine.", negative=(), show_default=False)
+    ] = False,
 ) -> int:
-    """Put a load on a server, check every answer, and show how fast it is.
+    """Put a load on a server, check every answer, and show how fast the server is.
 
-    Exits with 0 if all answers were whole, with 1 if any was not. Ctrl-C ends it with the figures so far.
+    The exit code is 0 if all answers were whole, and 1 if any was not. Ctrl-C ends the measurement with the figures so
+    far.
     """
     if requests is None:
         requests = _REQUESTS if seconds is None else MAX_REQUESTS
@@ -130,14 +152,17 @@ def finish(result: dict[str, Any], json: str | None) -> int:
 
 
 def console(json: str | None) -> Console:
-    """Where tables go: to standard output, unless that is for JSON. Lines are broken for a terminal only."""
+    """The console for tables: standard output, or standard error where the JSON goes to standard output.
+
+    Lines are broken for a terminal only.
+    """
     shown = Console(stderr=json == "-", highlight=False)
     shown.soft_wrap = not shown.is_terminal
     return shown
 
 
 def check_writable(json: str | None) -> None:
-    """Before the run, which may be long. Raises `ConfigError`."""
+    """Checks before the measurement, which may be long, that the JSON can be written. Raises `ConfigError`."""
     if json is not None and json != "-":
         try:
             with Path(json).open("ab"):
@@ -147,7 +172,7 @@ def check_writable(json: str | None) -> None:
 
 
 def write(figures: dict[str, Any], json: str | None) -> None:
-    """As JSON, to a file, or to standard output where it is named -."""
+    """Writes `figures` as JSON to the file `json`; - is standard output, and None is nowhere."""
     if json == "-":
         sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
         sys.stdout.flush()
@@ -156,7 +181,7 @@ def write(figures: dict[str, Any], json: str | None) -> None:
 
 
 def pin(core: int | None) -> set[int]:
-    """Has this process run on one core. Returns the cores that are left for others. Raises `ConfigError`."""
+    """Lets this process run on one core, and returns the cores left for others. Raises `ConfigError`."""
     available = os.sched_getaffinity(0)
     if core is None:
         return set()
@@ -167,7 +192,7 @@ def pin(core: int | None) -> set[int]:
 
 
 def first_model(target: Target, key: str | None) -> str:
-    """What an OpenAI server serves. Raises `ModelError` where it does not say so."""
+    """The first model that an OpenAI server lists. Raises `ModelError` where the server lists none."""
     try:
         answer: Any = get_json(target.url, "/v1/models", key)
         return str(answer["data"][0]["id"])

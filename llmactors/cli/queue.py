@@ -2,10 +2,11 @@
 
 import datetime as dt
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import cyclopts
 import trio
+from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
@@ -70,8 +71,12 @@ def dead(configuration: Configuration) -> int:
 
 @app.command(name="requeue")
 @with_settings("queue")
-def requeue(configuration: Configuration, request_id: str, /) -> int:
-    """Submit a dead letter again, under a new id: the stream of the old id has ended for good."""
+def requeue(
+    configuration: Configuration,
+    request_id: Annotated[str, Parameter(help="The id of the request, as `queue dead` shows it.")],
+    /,
+) -> int:
+    """Submit a dead letter again, under a new id. The stream of the old id has ended for good."""
     new_id = new_request_id()
 
     async def submit(ledger: Ledger) -> SubmitOutcome:
@@ -85,7 +90,11 @@ def requeue(configuration: Configuration, request_id: str, /) -> int:
 
 @app.command(name="purge")
 @with_settings("queue")
-def purge(configuration: Configuration, request_id: str | None = None, /) -> int:
+def purge(
+    configuration: Configuration,
+    request_id: Annotated[str | None, Parameter(help="The id of the request. By default, all dead letters.")] = None,
+    /,
+) -> int:
     """Forget the dead letters of one request, or all dead letters."""
 
     async def forget(ledger: Ledger) -> int:

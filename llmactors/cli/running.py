@@ -1,4 +1,4 @@
-"""What the commands share that run until a signal comes."""
+"""Commands that run until a signal: logging, signals, and the garbage collector."""
 
 import gc
 import os
@@ -25,13 +25,16 @@ class Runnable(Protocol):
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Logs go to stderr."""
+    """Sends logs to standard error, in the form and from the level that `settings` say."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     configure_logging(json=as_json, level=settings.log_level, stream=sys.stderr)
 
 
 def run_until_signal(node: Runnable, say_ready: Callable[[], None]) -> None:
-    """Runs it in Trio. SIGINT or SIGTERM shuts it down; a second one ends the process at once."""
+    """Runs `node` in Trio, and calls `say_ready` once the node is ready.
+
+    SIGINT or SIGTERM shuts the node down in order; a second signal ends the process at once.
+    """
     trio.run(_run, node, say_ready)
 
 
@@ -46,13 +49,13 @@ async def _run(node: Runnable, say_ready: Callable[[], None]) -> None:
 
 
 async def _shut_down_on_signal(node: Runnable) -> None:
-    """The first signal drains, the second ends the process at once."""
+    """Shuts `node` down at the first signal, and ends the process at the second."""
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             shutting_down = False
             async for number in signals:
                 if shutting_down:
-                    # Children notice by themselves that their parent is gone.
+                    # Child processes end by themselves when this process is gone.
                     os._exit(128 + number)
                 shutting_down = True
                 log.info("shutting down", signal=signal.Signals(number).name)
@@ -60,10 +63,11 @@ async def _shut_down_on_signal(node: Runnable) -> None:
 
 
 def _calm_garbage_collector() -> None:
-    """What is there at the start stays; and a stream makes thousands of short-lived objects but few cycles.
+    """Lets the garbage collector run less often.
 
-    With CPython's own thresholds the collector takes a tenth to a fifth of a busy node's time. Much larger ones than
-    these take a little less, but stop everything for longer: 30 ms for 50,000 objects.
+    The objects that exist at the start stay, and a stream makes thousands of short-lived objects but few cycles. With
+    CPython's own thresholds the collector takes a tenth to a fifth of a busy node's time. Much larger thresholds than
+    these save a little more, but stop the process for longer: 30 ms for 50,000 objects.
     """
     gc.collect()
     gc.freeze()

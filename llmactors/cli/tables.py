@@ -7,9 +7,9 @@ _UNBOUNDED = 10_000
 
 
 def show(table: Table) -> None:
-    """Prints it. Its first column is what names a row, in other commands too, and is never cut.
+    """Prints `table`. The first column, which names a row in other commands too, is never cut.
 
-    Where standard output is no terminal, the table is as wide as it needs to be.
+    Where standard output is not a terminal, the table is as wide as its contents.
     """
     table.columns[0].no_wrap = True
     console = Console(highlight=False)

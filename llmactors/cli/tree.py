@@ -28,9 +28,12 @@ def command(
     url: URL = "http://127.0.0.1:8000",
     api_key: API_KEY = None,
     cluster: Annotated[
-        bool, Parameter(help="Show all nodes of a cluster, as its Redis server knows them.", negative=())
+        bool,
+        Parameter(help="Show all nodes of a cluster, as its Redis server knows them.", negative=(), show_default=False),
     ] = False,
-    as_json: Annotated[bool, Parameter(name="--json", help="Print one JSON object.", negative=())] = False,
+    as_json: Annotated[
+        bool, Parameter(name="--json", help="Print one JSON object.", negative=(), show_default=False)
+    ] = False,
 ) -> int:
     """Show the actors of a running node, or of all nodes of a cluster.
 

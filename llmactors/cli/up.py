@@ -38,12 +38,12 @@ def command(
 ) -> int:
     """Run a local cluster: gateways, workers and, without --redis, a Redis server.
 
-    A process that dies is started again. Ctrl-C ends the gateways first, then the workers, then the server, and lets
-    open streams end. Each flag is also a variable, as LLMACTORS_MODEL for --model, and a key of the configuration file,
+    A process that dies is started again. Ctrl-C lets open streams end, and ends the gateways first, then the workers,
+    then the server. Each flag is also a variable, as LLMACTORS_MODEL for --model, and a key of the configuration file,
     as model.
     """
     if gateways < 1 or workers < 1:
-        raise ConfigError("a cluster needs at least one gateway and one worker")
+        raise ConfigError(f"a cluster needs at least one gateway and one worker, not {gateways} and {workers}")
     settings = configuration.settings
     set_up_logging(settings)
     # Here, so that a model is downloaded once and not by every worker, and a wrong name is reported at once.

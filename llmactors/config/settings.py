@@ -128,8 +128,8 @@ class Settings:
     )
     api_key: FilledText | None = setting(
         None,
-        "The one key that every caller must show, beside the keys of `keys`. The variable GATEWAY_API_KEY gives it "
-        "too. A flag would show the key to everybody on the machine, so there is none.",
+        "The one key that every caller must show, beside the keys of `keys`. The variable "
+        "GATEWAY_API_KEY gives the key too. There is no flag, which would show the key to everybody on the machine.",
         group=CALLERS,
         commands=NO_COMMAND,
         secret=True,
@@ -237,8 +237,8 @@ class Settings:
     redis: str | None = setting(
         None,
         "The Redis server of the cluster: redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… with TLS, "
-        "unix://PATH, or sentinel://HOST:PORT,…/SERVICE. Everybody on the "
-        "machine can read a password in a flag; the variable hides it.",
+        "unix://PATH, or sentinel://HOST:PORT,…/SERVICE. A flag shows a "
+        "password to everybody on the machine; the variable LLMACTORS_REDIS does not.",
         group=CLUSTER,
         commands=WITH_REDIS,
         placeholder="URL",

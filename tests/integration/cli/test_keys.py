@@ -1,4 +1,4 @@
-"""`keys` as an operator meets it: what it prints, what it keeps, and what it says of mistakes."""
+"""`keys` as an operator meets it: output, stored keys, and mistakes."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 @attrs.frozen
 class Answer:
-    """What a command left."""
+    """Exit code and output of a command."""
 
     returncode: int
     stdout: str
@@ -31,7 +31,7 @@ Keys = Callable[..., Answer]
 
 @pytest.fixture
 def keys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Keys:
-    """`python -m llmactors keys …`, in this process: a new one for each takes seconds."""
+    """Runs `llmactors keys …` in this process, because a new process for each command takes seconds."""
     monkeypatch.setenv("COLUMNS", "200")
     for name in ("LLMACTORS_KEYS", "LLMACTORS_REDIS"):
         monkeypatch.delenv(name, raising=False)
@@ -43,7 +43,7 @@ def keys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return types
 
 
-def test_the_life_of_a_key(keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_is_created_rotated_and_revoked(keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keys.json"
     where = ("--keys", str(path))
     limits = ("--requests-per-minute", "60", "--tokens-per-minute", "9000", "--tokens-per-day", "100000")
@@ -136,7 +136,7 @@ def test_mistake_is_one_line_and_the_right_exit_code(
     assert answer.stderr.count("\n") == 1
 
 
-def test_a_script_can_take_the_key_that_is_made(tmp_path: Path) -> None:
+def test_standard_output_is_the_key_alone(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     made = subprocess.run(
         [sys.executable, "-m", "llmactors", "keys", "create", "--tenant", "acme", "--keys", str(path)],
@@ -149,7 +149,7 @@ def test_a_script_can_take_the_key_that_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("where", "code", "says"), [("none", 1, "there is no key file"), ("redis", 2, "`keys`")])
-def test_a_node_does_not_start_without_the_keys_that_it_was_told_of(
+def test_node_needs_the_keys_of_its_settings(
     where: str, code: int, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
