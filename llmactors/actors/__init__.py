@@ -1,6 +1,22 @@
-"""The actor runtime: mailboxes, addresses, incarnations, supervision. It knows nothing of models, HTTP or Redis.
+"""The actor runtime: mailboxes, addresses, incarnations, supervision. It imports nothing else of llmactors.
 
-Read SEMANTICS.md beside this file first: what is promised, and what is not.
+SEMANTICS.md beside this file says what the runtime promises, and what it does not promise.
+
+actor        what a programmer writes: `Actor`, and the specs of actors and supervisors
+ref          the address of an actor: `tell` and `ask`
+mailbox      a bounded queue that outlives the actor's crashes
+envelope     what travels through a mailbox
+incarnation  runs one actor: start, message loop, cleanup
+planner      the rules of supervision, as a table; pure
+backoff      the wait before a restart; pure
+supervisor   starts, stops and restarts children as the planner says
+tree         builds a tree from specs, runs it and stops it
+stop         a request to stop that calls back
+shutdown     runs the phases of a shutdown under one deadline
+deadletters  messages that were given up
+observer     where logs and metrics are attached
+statistics   snapshots of a running tree
+errors       the runtime's errors
 """
 
 from llmactors.actors.actor import Actor, ActorSpec, Context, SupervisorSpec
@@ -20,7 +36,7 @@ from llmactors.actors.errors import (
 )
 from llmactors.actors.mailbox import MailboxStatistics, Overflow
 from llmactors.actors.observer import Observer
-from llmactors.actors.planner import Plan, Planner, Restart, Strategy
+from llmactors.actors.planner import Planner, Restart, RestartPlan, Strategy
 from llmactors.actors.ref import ActorRef
 from llmactors.actors.shutdown import Phase, run_phases
 from llmactors.actors.statistics import ActorStatistics, SupervisorStatistics
@@ -51,10 +67,10 @@ __all__ = [
     "Observer",
     "Overflow",
     "Phase",
-    "Plan",
     "Planner",
     "Restart",
     "RestartIntensityExceeded",
+    "RestartPlan",
     "StartFailed",
     "Strategy",
     "SupervisorSpec",

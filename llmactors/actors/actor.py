@@ -1,4 +1,4 @@
-"""What an actor is to the people who write one: a class with handlers, a context to act through, and a spec."""
+"""What a programmer needs to write an actor: the class with its handlers, the context, and the specs."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -16,30 +16,32 @@ from llmactors.actors.ref import ActorRef
 
 
 class Actor:
-    """Handles one message at a time. A new object is made for every incarnation, so it never sees old state.
+    """Handles one message at a time. Each incarnation is a new object, so no state of an old one is left.
 
-    What a handler returns answers an `ask`. What it raises ends the incarnation, unless the spec declares it.
+    The value that a handler returns is the answer to an `ask`. An exception of a handler ends the incarnation, unless
+    the spec declares the exception.
     """
 
     async def on_start(self, context: "Context") -> None:
-        """Makes the actor ready. Its supervisor waits for this before it starts the next child."""
+        """Makes the actor ready. The supervisor waits for this before it starts the next child."""
 
     async def on_message(self, message: Any) -> object:
         """Handles one message."""
         raise MisuseError(f"{type(self).__name__} has no handler for {type(message).__name__}")
 
     async def on_down(self, down: Down) -> None:
-        """Hears that a watched actor's incarnation ended."""
+        """Is called when an incarnation of a watched actor has ended."""
 
     async def on_stop(self) -> None:
-        """Cleans up. Called once at the end of every incarnation however it ends, also after a failed start.
+        """Cleans up. Called once at the end of every incarnation, also after a crash or a failed start.
 
-        Background tasks have ended by then. It is shielded from cancellation and bounded by the spec's `cleanup_s`.
+        All background tasks have ended by then. The cleanup is shielded from cancellation, and must end within the
+        spec's `cleanup_s`.
         """
 
 
 class Context:
-    """What one incarnation may do besides answering. Handed to `on_start`; useless after the incarnation's end."""
+    """What one incarnation can do besides answering. `on_start` receives the context; it ends with the incarnation."""
 
     def __init__(self, ref: ActorRef, incarnation: int) -> None:
         self.ref = ref
@@ -53,24 +55,24 @@ class Context:
         return f"<Context of {self.ref.path}#{self.incarnation}>"
 
     def spawn(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
-        """Runs a background task that lives as long as the incarnation. If it raises, the incarnation crashes."""
+        """Runs a background task until the incarnation ends. If the task raises, the incarnation crashes."""
         if self._nursery is None:
-            raise MisuseError("spawn before on_start")
+            raise MisuseError("spawn was called outside a running incarnation: call it from on_start on")
         self._nursery.start_soon(task, *args, name=f"{self.ref.path}:{getattr(task, '__name__', task)}")
 
     async def start(self, task: Callable[..., Awaitable[object]], *args: object) -> Any:
-        """As `spawn`, but waits for the task's `task_status.started` and returns its value."""
+        """As `spawn`, but waits until the task calls `task_status.started`, and returns the value of that call."""
         if self._nursery is None:
-            raise MisuseError("start before on_start")
+            raise MisuseError("start was called outside a running incarnation: call it from on_start on")
         return await self._nursery.start(task, *args, name=f"{self.ref.path}:{getattr(task, '__name__', task)}")
 
     def watch(self, ref: ActorRef, *, since: int | None = None) -> None:
-        """From now on `on_down` hears of each death of `ref`'s incarnations; once, however often it is watched.
+        """Calls `on_down` at the end of each incarnation of `ref` from now on; watching twice has no effect.
 
-        Past deaths are told too: at once, if the newest incarnation is dead, or if incarnation `since` is.
+        A past end is told at once, if the newest incarnation has ended, or if incarnation `since` has ended.
         """
         if self._closed:
-            raise MisuseError(f"{self!r} has ended: it can watch no more")
+            raise MisuseError(f"{self!r} cannot watch {ref!r}, because the incarnation has ended")
         self._watched[ref] = None
         ref.add_watcher(self.ref.mailbox, self.incarnation, since=since)
 
@@ -80,11 +82,11 @@ class Context:
         self.ref.mailbox.wake()
 
     def bind(self, nursery: trio.Nursery) -> None:
-        """For the runtime."""
+        """Gives the context the incarnation's nursery. For the runtime only."""
         self._nursery = nursery
 
     def close(self) -> None:
-        """For the runtime."""
+        """Ends all watches. For the runtime only."""
         self._closed = True
         for ref in self._watched:
             ref.remove_watcher(self.ref.mailbox, self.incarnation)
@@ -92,47 +94,49 @@ class Context:
 
 @attrs.frozen(eq=False)
 class ActorSpec:
-    """How to run one actor. All times in seconds."""
+    """How to run one actor. All times are in seconds."""
 
     name: str
     factory: Callable[[], Actor]
-    """Makes a new actor object for each incarnation; all that must outlive one is handed in from outside."""
+    """Makes the actor object of each incarnation. State that must survive a crash is passed in by the factory."""
     restart: Restart = Restart.PERMANENT
     grace_s: float = 5.0
-    """How long it may take to stop before it is cancelled. 0 cancels at once."""
+    """The time to stop before the actor is cancelled; 0 cancels at once."""
     start_s: float = 60.0
-    """How long `on_start` may take."""
+    """The time that `on_start` may take."""
     cleanup_s: float = 5.0
-    """How long `on_stop` may take."""
+    """The time that `on_stop` may take."""
     budget_s: float = math.inf
-    """How long one message may take: a hang becomes a crash."""
+    """The time that one message may take. A handler that takes longer crashes with `HandlerHung`."""
     declares: tuple[type[Exception], ...] = ()
-    """Errors that are answers: they go to the asker, and the actor lives on."""
+    """Exceptions that are answers: the asker gets the exception, and the actor lives on."""
     redeliver: bool = False
-    """True: a message in hand at a crash is handled again by the next incarnation, once."""
+    """Whether the next incarnation handles again the message that was in hand at a crash. This happens once."""
     capacity: int = 64
-    """How many messages the mailbox holds."""
+    """The number of messages that the mailbox holds."""
     overflow: Overflow = Overflow.BLOCK
     ref: ActorRef = attrs.field(init=False)
-    """The actor's address: valid before it starts, and over all restarts."""
+    """The actor's address, valid before the first start and over all restarts."""
 
     def __attrs_post_init__(self) -> None:
         if self.capacity < 1:
-            raise MisuseError(f"the mailbox of {self.name} needs a capacity of at least 1")
+            raise MisuseError(f"the mailbox of {self.name} has a capacity of {self.capacity}, and needs at least 1")
         if any(issubclass(MemoryError, declared) for declared in self.declares):
-            raise MisuseError(f"{self.name} may not declare all errors: a crash would look like an answer")
+            raise MisuseError(
+                f"{self.name} may not declare all exceptions, because then a crash would look like an answer"
+            )
         object.__setattr__(self, "ref", ActorRef(self.name, capacity=self.capacity, overflow=self.overflow))
 
 
 @attrs.frozen(eq=False)
 class SupervisorSpec:
-    """How to supervise some children, which start left to right and stop right to left."""
+    """How to supervise children. They start from left to right and stop from right to left."""
 
     name: str
     children: "tuple[ActorSpec | SupervisorSpec, ...]"
     strategy: Strategy = Strategy.ONE_FOR_ONE
     intensity: int = 5
-    """More restarts than this within `period_s` seconds, and the supervisor gives up."""
+    """The supervisor gives up at more restarts than this within `period_s` seconds."""
     period_s: float = 30.0
     backoff: Backoff = attrs.field(factory=Backoff)
     restart: Restart = Restart.PERMANENT
@@ -140,6 +144,9 @@ class SupervisorSpec:
     def __attrs_post_init__(self) -> None:
         names = [child.name for child in self.children]
         if len(set(names)) != len(names):
-            raise MisuseError(f"supervisor {self.name} has two children of one name: {sorted(names)}")
+            raise MisuseError(f"supervisor {self.name} has two children with the same name, of {sorted(names)}")
         if self.intensity < 0 or self.period_s <= 0:
-            raise MisuseError(f"supervisor {self.name} needs an intensity of at least 0 and a period above 0")
+            raise MisuseError(
+                f"supervisor {self.name} needs an intensity of at least 0, not {self.intensity}, "
+                f"and a period_s above 0, not {self.period_s:g}"
+            )

@@ -1,4 +1,4 @@
-"""How long to wait before a restart. Pure: no clock, no global random."""
+"""The wait before a restart. Pure: no clock, no global random."""
 
 import random
 
@@ -7,9 +7,10 @@ import attrs
 
 @attrs.frozen
 class Backoff:
-    """Exponential with jitter: `first_s * factor**n`, capped, then spread by ±`jitter`. All times in seconds.
+    """Exponential backoff with jitter: `first_s * factor**n`, at most `cap_s`, then spread by ±`jitter`.
 
-    The first restart comes after `first_s`; a child that then runs for `stable_s` starts over from there.
+    All times are in seconds. The first restart comes after `first_s`. After a run of `stable_s`, the next crash counts
+    as the first one again.
     """
 
     first_s: float = 0.05
@@ -19,7 +20,7 @@ class Backoff:
     stable_s: float = 10.0
 
     def delay_s(self, streak: int, rng: random.Random) -> float:
-        """The wait before restart number `streak` in a row, counted from 0."""
+        """The wait before restart number `streak` of a streak of restarts, counted from 0."""
         try:
             delay = min(self.cap_s, self.first_s * self.factor**streak)
         except OverflowError:
@@ -28,4 +29,4 @@ class Backoff:
 
 
 NO_BACKOFF = Backoff(first_s=0.0, cap_s=0.0)
-"""Restart at once, for tests and for children that cost nothing to start."""
+"""No wait: for tests, and for children that are cheap to start."""

@@ -1,4 +1,4 @@
-"""Messages that nobody will handle: counted by reason, the newest kept for a look. For finding faults, not a queue."""
+"""Messages that were given up: counted by reason, and the newest kept, so that a programmer can find faults."""
 
 import collections
 import enum
@@ -14,17 +14,17 @@ class DeadReason(enum.Enum):
     """Why a message was given up."""
 
     CRASHED = "crashed"
-    """Its handling ended the incarnation (with redelivery: twice)."""
+    """The handling of the message ended the incarnation; with redelivery, twice."""
     CANCELLED = "cancelled"
     """The incarnation ended for another reason while this message was in hand."""
     EXPIRED = "expired"
-    """Its deadline passed in the mailbox."""
+    """The message's deadline passed in the mailbox."""
     STALE = "stale"
-    """It was meant for an earlier incarnation."""
+    """The message was meant for an earlier incarnation."""
     OVERFLOW = "overflow"
-    """It was the oldest in a full `DROP_OLDEST` mailbox."""
+    """The message was the oldest in a full `DROP_OLDEST` mailbox."""
     REFUSED = "refused"
-    """A `tell` was answered with a declared error, and nobody waits for it."""
+    """The handler of a `tell` raised a declared error, which nobody waits for."""
     STOPPED = "stopped"
     """The actor ended for good."""
 
@@ -40,7 +40,7 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """A bounded record of them, oldest first."""
+    """Counts dead letters and keeps the newest `keep` of them, oldest first."""
 
     def __init__(self, observer: Observer, *, keep: int = 128) -> None:
         self._observer = observer
@@ -51,7 +51,7 @@ class DeadLetters:
         return f"<DeadLetters {dict(self.counts)}>"
 
     def add(self, actor: str, reason: DeadReason, envelope: Envelope, cause: str = "") -> None:
-        """Gives `envelope` up; an asker learns of it at once."""
+        """Gives `envelope` up. An asker gets the error at once."""
         if envelope.reply is not None:
             match reason:
                 case DeadReason.EXPIRED:

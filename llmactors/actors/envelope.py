@@ -11,13 +11,13 @@ class ExitKind(enum.Enum):
     """How an incarnation ended."""
 
     NORMAL = "normal"
-    """It had nothing more to do."""
+    """The actor had nothing more to do."""
     SHUTDOWN = "shutdown"
-    """It was asked to stop, and did."""
+    """The actor was asked to stop, and stopped within its grace."""
     KILLED = "killed"
-    """It was asked to stop, did not within its grace, and was cancelled."""
+    """The actor was asked to stop, did not stop within its grace, and was cancelled."""
     CRASHED = "crashed"
-    """An exception ended it."""
+    """An exception ended the incarnation."""
 
 
 @attrs.frozen(eq=False)
@@ -33,7 +33,7 @@ class Exit:
 
 @attrs.frozen(eq=False)
 class Down:
-    """Tells a watcher that an incarnation of an actor ended."""
+    """The notice to a watcher that an incarnation of an actor has ended."""
 
     actor: str
     """The actor's path in the tree."""
@@ -42,7 +42,7 @@ class Down:
 
 
 class Reply:
-    """The answer's end of one `ask`. The first of `set` and `fail` counts; what comes later is dropped."""
+    """Carries the answer of one `ask`. The first call of `set` or `fail` counts; later calls have no effect."""
 
     __slots__ = ("_done", "_error", "_value")
 
@@ -52,19 +52,19 @@ class Reply:
         self._error: BaseException | None = None
 
     def set(self, value: object) -> None:
-        """Answers."""
+        """Answers the ask with `value`."""
         if not self._done.is_set():
             self._value = value
             self._done.set()
 
     def fail(self, error: BaseException) -> None:
-        """Ends the ask with an error, which the asker gets raised."""
+        """Ends the ask with an error, which is raised in the asker."""
         if not self._done.is_set():
             self._error = error
             self._done.set()
 
     async def wait(self) -> object:
-        """The value, or raises the error."""
+        """Waits for the answer and returns it, or raises the error."""
         await self._done.wait()
         if self._error is not None:
             raise self._error
@@ -78,13 +78,13 @@ class Envelope:
     message: object
     reply: Reply | None = None
     deadline: float = math.inf
-    """On Trio's clock. Past it the message is dropped unread."""
+    """On Trio's clock. After the deadline the message is dropped unread."""
     incarnation: int | None = None
-    """Only for this incarnation of the receiver; None for any."""
+    """The only incarnation of the receiver that may handle the message; None for any."""
     crashes: int = 0
-    """How often handling it ended an incarnation."""
+    """The number of incarnations that crashed while they handled the message."""
     lost: bool = False
-    """It was taken out of its mailbox unread, because the actor ended for good."""
+    """Whether the message was taken out of its mailbox unread, because the actor ended for good."""
 
 
 def leaves(error: BaseException) -> list[BaseException]:
@@ -95,7 +95,7 @@ def leaves(error: BaseException) -> list[BaseException]:
 
 
 def fatal(error: BaseException) -> BaseException | None:
-    """What in `error` no restart can mend, if anything: out of memory, a broken Trio, an interrupt, an exit."""
+    """The part of `error` that no restart can mend, or None: out of memory, a broken Trio, an interrupt, an exit."""
     for leaf in leaves(error):
         if isinstance(leaf, MemoryError | trio.TrioInternalError):
             return leaf
@@ -105,14 +105,14 @@ def fatal(error: BaseException) -> BaseException | None:
 
 
 def describe(error: BaseException) -> str:
-    """An error and its causes in one line, for logs and exit reasons. Never raises."""
+    """One line with an error and its causes, for logs and exit reasons. Never raises."""
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None and len(parts) < 4:
         first, *others = leaves(current)
         try:
             text = str(first).partition("\n")[0]
-        except Exception:  # noqa: BLE001 - an error whose text cannot be had is still an error to report
+        except Exception:  # noqa: BLE001 - an error is reported even if its `__str__` raises
             text = "(its text raises)"
         more = f" (and {len(others)} more)" if others else ""
         parts.append((f"{type(first).__name__}: {text}" if text else type(first).__name__) + more)

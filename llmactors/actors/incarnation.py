@@ -1,4 +1,4 @@
-"""Runs an actor's incarnations, one after another: the message loop, and what becomes of the message in hand."""
+"""Runs an actor's incarnations one after another: the start, the message loop, the message in hand, the cleanup."""
 
 import math
 
@@ -14,7 +14,7 @@ from llmactors.actors.stop import StopSignal
 
 
 class ActorNode:
-    """One actor's place in a running tree. It outlives the incarnations."""
+    """One actor's place in a running tree. The node outlives the incarnations."""
 
     def __init__(self, spec: ActorSpec, path: str, observer: Observer, dead_letters: DeadLetters) -> None:
         self.spec = spec
@@ -36,28 +36,28 @@ class ActorNode:
 
     @property
     def grace_s(self) -> float:
-        """How long a stop may take before the cancel."""
+        """The time that a stop may take before the cancel."""
         return self.spec.grace_s
 
     def statistics(self) -> ActorStatistics:
-        """A snapshot. It asks nothing of the actor, so a hung one answers too."""
-        life = self.spec.ref.life
+        """A snapshot. The actor itself is not asked, so the snapshot of a hung actor works too."""
+        status = self.spec.ref.status
         return ActorStatistics(
             name=self.spec.name,
             path=self.path,
             state=self.state,
-            incarnation=life.incarnation,
-            restarts=max(0, life.incarnation - 1),
+            incarnation=status.incarnation,
+            restarts=max(0, status.incarnation - 1),
             handled=self._handled,
             in_hand_s=0.0 if self._in_hand is None else trio.current_time() - self._in_hand_since,
-            last_exit="" if life.last_exit is None else str(life.last_exit),
+            last_exit="" if status.last_exit is None else str(status.last_exit),
             mailbox=self.spec.ref.mailbox.statistics(),
         )
 
     def crash(self, error: Exception) -> None:
-        """Ends the running incarnation as if a background task of it had raised `error`. For drills and tests.
+        """Ends the running incarnation as if one of its background tasks had raised `error`. For drills and tests.
 
-        Raises `MisuseError` if there is none, or if it is ending already.
+        Raises `MisuseError` if no incarnation is running, or if it is ending already.
         """
         if self._nursery is None:
             raise MisuseError(f"{self.path} is not running")
@@ -68,21 +68,21 @@ class ActorNode:
         self._nursery.start_soon(fail)
 
     async def run(self, stop: StopSignal, task_status: trio.TaskStatus[None]) -> None:
-        """One incarnation, from the factory to the end of its cleanup. Raises whatever ends it."""
-        life = self.spec.ref.life
-        life.incarnation += 1
-        context = Context(self.spec.ref, life.incarnation)
+        """Runs one incarnation, from the factory to the end of its cleanup. Raises the exception that ended it."""
+        status = self.spec.ref.status
+        status.incarnation += 1
+        context = Context(self.spec.ref, status.incarnation)
         actor = self.spec.factory()
         try:
             async with trio.open_nursery() as nursery:
                 context.bind(nursery)
                 with _budget(self.spec.start_s, f"the start of {self.path}"):
                     await actor.on_start(context)
-                # From `started` on only this actor's supervisor can cancel it; a cancel that came before must count.
+                # After `started` only the supervisor can cancel this actor, so a cancel from before is raised here.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 self._nursery = nursery
-                life.running = True
-                self._observer.actor_started(self.path, life.incarnation)
+                status.running = True
+                self._observer.actor_started(self.path, status.incarnation)
                 task_status.started()
                 try:
                     await self._serve(actor, context, stop)
@@ -92,7 +92,7 @@ class ActorNode:
         except BaseException as error:
             try:
                 await self._clean_up(actor, context)
-            except Exception as second:  # noqa: BLE001 - neither of the two may hide the other
+            except Exception as second:  # noqa: BLE001 - the crash must not hide the failed cleanup, nor the other way round
                 both = f"{self.path} failed, and so did its cleanup"
                 raise BaseExceptionGroup(both, [error, second]) from None
             raise
@@ -105,21 +105,21 @@ class ActorNode:
             await actor.on_stop()
 
     def ended(self, exit_: Exit) -> None:
-        """Notes the end of the newest incarnation, and tells its watchers."""
-        life = self.spec.ref.life
-        life.running = False
-        life.ended = life.incarnation
-        life.last_exit = exit_
-        self._observer.actor_exited(self.path, life.incarnation, exit_)
-        for mailbox, incarnation in tuple(life.watchers):
-            mailbox.put_control(incarnation, Down(self.path, life.incarnation, exit_))
+        """Records the end of the newest incarnation, and tells the watchers."""
+        status = self.spec.ref.status
+        status.running = False
+        status.ended = status.incarnation
+        status.last_exit = exit_
+        self._observer.actor_exited(self.path, status.incarnation, exit_)
+        for mailbox, incarnation in tuple(status.watchers):
+            mailbox.put_control(incarnation, Down(self.path, status.incarnation, exit_))
 
     def open(self) -> None:
-        """Takes messages (again)."""
+        """Accepts messages from now on."""
         self.spec.ref.mailbox.closed = False
 
     def close(self) -> None:
-        """Takes no messages any more; what is queued goes to the dead letters."""
+        """Accepts no messages from now on. The queued messages go to the dead letters."""
         mailbox = self.spec.ref.mailbox
         mailbox.closed = True
         for envelope in mailbox.drain():
@@ -155,7 +155,7 @@ class ActorNode:
 
     async def _handle(self, actor: Actor, envelope: Envelope) -> None:
         try:
-            # The budget lies outside: its `HandlerHung` is a crash, also where the actor declares such errors.
+            # The budget is the outer block, so that its `HandlerHung` is a crash even if the actor declares the class.
             with _budget(self.spec.budget_s, f"{self.path}, handling {type(envelope.message).__name__}"):
                 try:
                     answer = await actor.on_message(envelope.message)
@@ -166,7 +166,7 @@ class ActorNode:
                         envelope.reply.set(answer)
         except BaseException as error:
             if all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
-                # The incarnation ends for a reason of its own; this message is not to blame.
+                # Something else ended the incarnation, so this message is not counted as a crash.
                 self._give_up_or_redeliver(envelope, DeadReason.CANCELLED, "the actor was stopped")
             else:
                 envelope.crashes += 1
@@ -186,8 +186,8 @@ class ActorNode:
             self._dead_letters.add(self.path, reason, envelope, cause)
 
 
-class _budget:  # noqa: N801  (reads as the verb it stands for, like contextlib's)
-    """Turns a hang in its body into `HandlerHung`. Cheaper than a generator context manager on the message path."""
+class _budget:  # noqa: N801 - used like a function, as the context managers of contextlib
+    """Raises `HandlerHung` if the body takes longer than `seconds`. A generator would cost more per message."""
 
     __slots__ = ("_scope", "_what")
 

@@ -1,4 +1,4 @@
-"""A bounded mailbox that outlives the incarnations of its actor, with a control lane that goes first."""
+"""A bounded mailbox that outlives the incarnations of its actor. Control events are received before messages."""
 
 import collections
 import enum
@@ -12,32 +12,36 @@ from llmactors.actors.errors import ActorDied, MailboxFull
 
 
 class Overflow(enum.Enum):
-    """What a full mailbox does to the next message."""
+    """What a full mailbox does with the next message."""
 
     BLOCK = "block"
-    """The sender waits, for as long as its own cancel scope allows."""
+    """The sender waits for room, as long as the sender's own cancel scope allows."""
     REJECT = "reject"
     """The sender gets `MailboxFull`."""
     DROP_OLDEST = "drop_oldest"
-    """The oldest message goes to the dead letters. For telemetry only."""
+    """The oldest message goes to the dead letters. Use this for telemetry only."""
 
 
 @attrs.frozen
 class MailboxStatistics:
-    """A snapshot."""
+    """A snapshot of a mailbox."""
 
     depth: int
+    """Messages that wait."""
     capacity: int
     peak: int
+    """The most messages that ever waited."""
     control: int
+    """Control events that wait."""
     blocked_senders: int
+    """Senders that wait for room."""
 
 
 class Mailbox:
-    """Data in a memory channel, control events beside it.
+    """Keeps messages in a memory channel, and control events beside the channel.
 
-    It belongs to the actor's address, not to an incarnation: a restart leaves the queued messages where they are.
-    Only one task receives at a time.
+    The mailbox belongs to the actor's address and not to an incarnation, so queued messages survive a restart. Only one
+    task may receive at a time.
     """
 
     def __init__(self, owner: str, capacity: int, overflow: Overflow) -> None:
@@ -55,7 +59,7 @@ class Mailbox:
         return f"<Mailbox of {self.owner}: {self.statistics()}>"
 
     def statistics(self) -> MailboxStatistics:
-        """A snapshot."""
+        """A snapshot of the mailbox."""
         channel = self._receive.statistics()
         return MailboxStatistics(
             depth=channel.current_buffer_used + len(self._again),
@@ -68,7 +72,7 @@ class Mailbox:
     # The sender's side.
 
     def put_nowait(self, envelope: Envelope) -> None:
-        """Queues it, or raises `MailboxFull` (full) or `ActorDied` (closed for good)."""
+        """Queues the envelope. Raises `MailboxFull`, or `ActorDied` if the actor has ended for good."""
         if self.closed:
             raise ActorDied(f"{self.owner} has ended for good")
         try:
@@ -82,9 +86,9 @@ class Mailbox:
         self._peak = max(self._peak, self._receive.statistics().current_buffer_used)
 
     async def put(self, envelope: Envelope) -> None:
-        """Queues it; where the mailbox is full and `BLOCK`, waits for room. Raises as `put_nowait`."""
+        """Queues the envelope, and waits for room if the policy is `BLOCK`. Raises as `put_nowait`."""
         try:
-            # First without a checkpoint: a send under an expired deadline would fail even when there is room.
+            # Without a checkpoint, so that a sender whose deadline has passed still succeeds where there is room.
             self.put_nowait(envelope)
         except MailboxFull:
             if self.overflow is not Overflow.BLOCK:
@@ -94,27 +98,27 @@ class Mailbox:
         await self._send.send(envelope)
         self._peak = max(self._peak, self._receive.statistics().current_buffer_used)
         if envelope.lost:
-            # `drain` took the envelope out of this sender's hands and has told its asker.
+            # `drain` took the envelope from this blocked sender, and has failed the asker's reply.
             raise ActorDied(f"{self.owner} has ended for good")
 
     def put_control(self, incarnation: int, event: Down) -> None:
-        """Queues a control event for one incarnation. Never dropped, never refused."""
+        """Queues a control event for one incarnation. Control events are never dropped or refused."""
         self._control.append((incarnation, event))
         self.wake()
 
     def put_back(self, envelope: Envelope) -> None:
-        """Returns a message to the front: it is the next one that `get` gives."""
+        """Puts a message back in front, so that `get` returns the message next."""
         self._again.appendleft(envelope)
 
     # The receiver's side.
 
     def wake(self) -> None:
-        """Makes a waiting `get` look again."""
+        """Makes a waiting `get` check for control events and a stop."""
         if self._waiting is not None:
             self._waiting.cancel(reason=f"{self.owner} has a control event")
 
     async def get(self, incarnation: int, stopping: Callable[[], bool]) -> Envelope | Down | None:
-        """The next event: None once `stopping()`, control before data, data in order. Always a checkpoint."""
+        """The next control event, else the next message; None once `stopping()` is true. Always a checkpoint."""
         while True:
             await trio.lowlevel.checkpoint()
             if stopping():
@@ -132,13 +136,13 @@ class Mailbox:
             with trio.CancelScope() as waiting:
                 self._waiting = waiting
                 try:
-                    # If a message is being handed over while the scope is cancelled, receive returns the message.
+                    # `receive` returns a message that is delivered at the moment of the cancel, so none is lost.
                     return await self._receive.receive()
                 finally:
                     self._waiting = None
 
     def drain(self) -> list[Envelope]:
-        """Takes everything out, also from senders that wait for room, and marks it lost."""
+        """Takes out all messages, those of senders that wait for room included, and marks them as lost."""
         taken = list(self._again)
         self._again.clear()
         self._control.clear()

@@ -1,4 +1,4 @@
-"""Where the runtime tells what happens in it: logs and metrics hang themselves on here."""
+"""The interface through which logs and metrics learn what happens in a tree."""
 
 import contextlib
 import logging
@@ -10,31 +10,32 @@ _log = logging.getLogger(__name__)
 
 
 class Observer:
-    """Hears everything, says nothing. Override what you want to hear.
+    """Its methods are called for the events of a tree. A subclass overrides the methods that it needs.
 
-    A method must not block. One that raises is logged, and otherwise ignored: no actor dies of a broken metric.
+    A method must not block. An exception of a method is logged and has no other effect, so that a broken metric crashes
+    no actor.
     """
 
     def actor_started(self, actor: str, incarnation: int) -> None:
-        """An incarnation is up."""
+        """An incarnation has started."""
 
     def actor_exited(self, actor: str, incarnation: int, exit_: Exit) -> None:
-        """An incarnation ended, for whatever reason."""
+        """An incarnation has ended, by a crash or in order."""
 
     def restarting(
         self, supervisor: str, children: tuple[str, ...], exit_: Exit, *, delay_s: float, count: int, intensity: int
     ) -> None:
-        """`children` will be started in `delay_s` seconds. `count` of `intensity` restarts are used up."""
+        """The supervisor starts `children` again in `delay_s` seconds: restart `count` of at most `intensity`."""
 
     def gave_up(self, supervisor: str, child: str, exit_: Exit) -> None:
-        """A supervisor's intensity was exceeded by `child`: it stops its children and escalates."""
+        """The exit of `child` exceeded the supervisor's intensity, so the supervisor stops its children and fails."""
 
     def dead_letter(self, actor: str, reason: str, message_type: str, cause: str) -> None:
-        """A message was given up."""
+        """A message was given up, for one of the reasons of `DeadReason`."""
 
 
 class GuardedObserver(Observer):
-    """For the runtime: passes everything on to another observer, and lets none of its errors out."""
+    """Calls another observer and catches its exceptions. For the runtime only."""
 
     def __init__(self, inner: Observer) -> None:
         self._inner = inner
@@ -66,5 +67,5 @@ class GuardedObserver(Observer):
 def _logged() -> Iterator[None]:
     try:
         yield
-    except Exception:  # noqa: BLE001 - whatever it is, it stays here
-        _log.exception("an observer raised")
+    except Exception:  # noqa: BLE001 - a broken observer must not crash the runtime
+        _log.exception("an observer of the actor tree raised an exception, which is ignored")

@@ -1,19 +1,19 @@
-"""Supervision as a table: who is stopped and started when a child exits. Pure: no Trio, no clock, no tasks.
+"""Supervision as a table: which children are stopped and started when a child exits. Pure: no Trio, no clock.
 
 The rules are OTP's (https://www.erlang.org/doc/apps/stdlib/supervisor.html) with one addition, backoff:
 
     restart type   exit normal          exit crashed
     PERMANENT      restart              restart
-    TRANSIENT      leave it             restart
-    TEMPORARY      leave it             leave it; also when a sibling's restart stopped it
+    TRANSIENT      no restart           restart
+    TEMPORARY      no restart           no restart; nor when a sibling's restart stopped the child
 
-    strategy       who is restarted with the child
-    ONE_FOR_ONE    nobody
+    strategy       restarted with the child
+    ONE_FOR_ONE    no other child
     ONE_FOR_ALL    all its siblings
-    REST_FOR_ONE   the siblings started after it
+    REST_FOR_ONE   the siblings that start after the child
 
-Stops go right to left, starts left to right. More than `intensity` restarts within `period_s` and the supervisor gives
-up. One group restart counts once, and so does each failed start.
+Stops go from right to left, starts from left to right. At more than `intensity` restarts within `period_s` the
+supervisor gives up. The restart of a group counts as one, and so does each failed start.
 """
 
 import collections
@@ -27,7 +27,7 @@ from llmactors.actors.backoff import Backoff
 
 
 class Restart(enum.Enum):
-    """Whether a child that ended is started again."""
+    """Whether a child is started again after its end."""
 
     PERMANENT = "permanent"
     TRANSIENT = "transient"
@@ -35,7 +35,7 @@ class Restart(enum.Enum):
 
 
 class Strategy(enum.Enum):
-    """Who is restarted together with a child that ended."""
+    """Which children are restarted together with a child that ended."""
 
     ONE_FOR_ONE = "one_for_one"
     ONE_FOR_ALL = "one_for_all"
@@ -43,25 +43,25 @@ class Strategy(enum.Enum):
 
 
 @attrs.frozen
-class Plan:
-    """What to do about one exit."""
+class RestartPlan:
+    """What a supervisor does about one exit."""
 
     stop: tuple[str, ...] = ()
-    """Stop these, in this order. Some may have ended already."""
+    """The children to stop, in this order. Some may have ended already."""
     start: tuple[str, ...] = ()
-    """Then start these, in this order, after `delay_s`."""
+    """The children to start after `delay_s`, in this order."""
     ended: tuple[str, ...] = ()
-    """These will never be started again."""
+    """The children that are never started again."""
     delay_s: float = 0.0
     give_up: bool = False
-    """The intensity is exceeded: stop everything and escalate."""
+    """Whether the intensity is exceeded, so that the supervisor stops all children and fails."""
 
 
 @attrs.define
 class Planner:
-    """The memory of one supervisor: its children in start order, and their restarts within the period.
+    """What one supervisor remembers: its children in start order, and their restarts within the period.
 
-    `now` is any monotonic clock in seconds, the same one for all calls.
+    `now` is the time in seconds on any monotonic clock, the same clock for all calls.
     """
 
     children: Sequence[tuple[str, Restart]]
@@ -76,27 +76,27 @@ class Planner:
 
     @property
     def recent_restarts(self) -> int:
-        """How many restarts count against the intensity as of the last exit."""
+        """The restarts that counted against the intensity at the last exit."""
         return len(self._restarts)
 
     def on_started(self, name: str, now: float) -> None:
-        """Notes that `name` is up; what its streak of restarts is forgiven from."""
+        """Records that `name` is up. The restart streak resets `stable_s` after this."""
         self._started_at[name] = now
 
-    def on_exit(self, name: str, *, crashed: bool, now: float) -> Plan:
+    def on_exit(self, name: str, *, crashed: bool, now: float) -> RestartPlan:
         """Decides what follows from the exit of `name`, or from its failure to start again."""
         restart = dict(self.children)[name]
         if restart is Restart.TEMPORARY or (restart is Restart.TRANSIENT and not crashed):
-            return Plan(ended=(name,))
+            return RestartPlan(ended=(name,))
         self._restarts.append(now)
         while self._restarts and now - self._restarts[0] >= self.period_s:
             self._restarts.popleft()
         order = [child for child, _ in self.children]
         if len(self._restarts) > self.intensity:
-            return Plan(stop=tuple(reversed(order)), give_up=True)
+            return RestartPlan(stop=tuple(reversed(order)), give_up=True)
         group = self._group(name, order)
         bystanders = {child for child, kind in self.children if kind is Restart.TEMPORARY}
-        return Plan(
+        return RestartPlan(
             stop=tuple(child for child in reversed(group) if child != name),
             start=tuple(child for child in group if child not in bystanders),
             ended=tuple(child for child in group if child in bystanders),

@@ -1,4 +1,4 @@
-"""The address of an actor: stable over restarts, cheap to hand around, and the only way to reach it."""
+"""The address of an actor, which stays the same over restarts, and is the only way to send the actor a message."""
 
 import math
 
@@ -11,67 +11,67 @@ from llmactors.actors.mailbox import Mailbox, Overflow
 
 
 @attrs.define(eq=False)
-class Life:
-    """Which incarnation lives, and how the last one ended. Kept by the runtime, read by everybody."""
+class ActorStatus:
+    """The newest incarnation, and how the last one ended. Only the runtime writes this."""
 
     incarnation: int = 0
     """The newest incarnation's number, counted from 1; 0 before the first."""
     ended: int = 0
     """The newest incarnation that has ended."""
     running: bool = False
-    """The newest incarnation has started and not ended."""
+    """Whether the newest incarnation has started and not ended."""
     last_exit: Exit | None = None
-    """How incarnation `ended` ended."""
+    """How the incarnation `ended` has ended."""
     watchers: dict[tuple[Mailbox, int], None] = attrs.field(factory=dict)
-    """Who is told, in the order in which they asked: a mailbox and the incarnation that reads it."""
+    """The watchers in the order of their watches: a mailbox, and the incarnation that reads the mailbox."""
 
 
 class ActorRef:
-    """Send with `tell`, ask with `ask`.
+    """Sends messages to an actor: `tell` expects no answer, `ask` waits for one.
 
-    Both may be called before the actor's first start and during a restart: the mailbox keeps the message for the next
-    incarnation.
+    Both may be called before the actor's first start and during a restart. The mailbox then keeps the message for the
+    next incarnation.
     """
 
     def __init__(self, name: str, *, capacity: int, overflow: Overflow) -> None:
         self.path = name
-        """The actor's path in the tree, once it is part of one; its bare name before."""
+        """The actor's path in its tree; the bare name while the actor is in no tree."""
         self.mailbox = Mailbox(name, capacity, overflow)
-        self.life = Life()
+        self.status = ActorStatus()
 
     def __repr__(self) -> str:
-        state = "running" if self.life.running else "down"
-        return f"<ActorRef {self.path}#{self.life.incarnation} {state} mailbox={self.mailbox.statistics().depth}>"
+        state = "running" if self.status.running else "down"
+        return f"<ActorRef {self.path}#{self.status.incarnation} {state} mailbox={self.mailbox.statistics().depth}>"
 
     @property
     def incarnation(self) -> int:
         """The newest incarnation's number; 0 before the first."""
-        return self.life.incarnation
+        return self.status.incarnation
 
     @property
     def running(self) -> bool:
-        """An incarnation is up. A hint: it may be gone by the time a message arrives."""
-        return self.life.running
+        """Whether an incarnation is up. The incarnation may have ended by the time a message arrives."""
+        return self.status.running
 
     def tell_nowait(self, message: object, *, deadline: float = math.inf, incarnation: int | None = None) -> None:
         """Queues `message` at once.
 
-        Raises `MailboxFull` if the mailbox is full (unless it drops the oldest), `ActorDied` if the
-        actor has ended for good. `deadline` is on Trio's clock; `incarnation` restricts it to that one.
+        Raises `MailboxFull`, or `ActorDied` if the actor has ended for good. `deadline` is on Trio's clock. With
+        `incarnation` only that incarnation of the actor handles the message.
         """
         self.mailbox.put_nowait(Envelope(message, deadline=deadline, incarnation=incarnation))
 
     async def tell(self, message: object, *, deadline: float = math.inf, incarnation: int | None = None) -> None:
-        """As `tell_nowait`, but waits for room where the mailbox's policy is `BLOCK`."""
+        """As `tell_nowait`, but waits for room if the mailbox's policy is `BLOCK`."""
         await self.mailbox.put(Envelope(message, deadline=deadline, incarnation=incarnation))
 
     async def ask(self, message: object, *, incarnation: int | None = None) -> object:
         """Sends `message` and returns the answer.
 
-        Ends in exactly one of: the reply; an error that the actor declared; `ActorDied`;
-        `MailboxFull`; `MessageExpired`, where the message expired unread under the caller's cancel
-        scope, or that scope's own cancellation. After any but the reply, what the actor did with the message is
-        not known. Two actors must never ask each other: they would wait until a deadline.
+        Ends in exactly one of: the answer; an error that the actor declares; `ActorDied`; `MailboxFull`;
+        `MessageExpired`, if the message was found expired unread; or the cancellation of the caller's own scope, whose
+        deadline travels with the message. After anything but the answer, nobody knows what the actor did with the
+        message. Two actors must never ask each other, because both would wait until a deadline.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         reply = Reply()
@@ -82,12 +82,12 @@ class ActorRef:
         return await reply.wait()
 
     def add_watcher(self, watcher: Mailbox, watcher_incarnation: int, *, since: int | None = None) -> None:
-        """For `Context.watch`, which see."""
-        self.life.watchers[watcher, watcher_incarnation] = None
-        seen = since if since is not None else 0 if self.life.running else self.life.ended
-        if 0 < seen <= self.life.ended and self.life.last_exit is not None:
-            watcher.put_control(watcher_incarnation, Down(self.path, seen, self.life.last_exit))
+        """Adds a watcher. For `Context.watch` only."""
+        self.status.watchers[watcher, watcher_incarnation] = None
+        seen = since if since is not None else 0 if self.status.running else self.status.ended
+        if 0 < seen <= self.status.ended and self.status.last_exit is not None:
+            watcher.put_control(watcher_incarnation, Down(self.path, seen, self.status.last_exit))
 
     def remove_watcher(self, watcher: Mailbox, watcher_incarnation: int) -> None:
-        """For the runtime: an incarnation's watches end with it."""
-        self.life.watchers.pop((watcher, watcher_incarnation), None)
+        """Removes a watcher whose incarnation has ended. For the runtime only."""
+        self.status.watchers.pop((watcher, watcher_incarnation), None)

@@ -1,4 +1,4 @@
-"""Shutdown in phases under one deadline, which must lie below the moment at which an orchestrator kills."""
+"""A shutdown in phases under one deadline, which must end before the orchestrator kills the process."""
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,17 +11,17 @@ from llmactors.actors.envelope import describe
 
 @attrs.frozen
 class Phase:
-    """One step of a shutdown, as in unbind, drain, stop, flush."""
+    """One step of a shutdown, such as a drain."""
 
     name: str
     run: Callable[[], Awaitable[object]]
     limit_s: float = math.inf
-    """At most this long, in seconds; the overall deadline may cut it shorter."""
+    """The time that the phase may take, in seconds. The overall deadline may end the phase earlier."""
 
 
 @attrs.frozen
 class PhaseReport:
-    """What became of a phase."""
+    """How a phase ended."""
 
     name: str
     seconds: float
@@ -30,10 +30,10 @@ class PhaseReport:
 
 
 async def run_phases(phases: Sequence[Phase], *, overall_s: float) -> list[PhaseReport]:
-    """Runs every phase in order, whatever became of the ones before it, and reports.
+    """Runs all phases in order, also after a phase that failed or took too long, and returns a report of each.
 
-    A phase that is over its limit is cancelled; one that raises ends there. Once the overall deadline has passed,
-    each remaining phase still gets to run up to its first wait. Never raises, but for a cancel from outside.
+    A phase is cancelled at its limit. After the overall deadline, each remaining phase still runs up to its first wait.
+    Nothing is raised except a cancel from outside.
     """
     deadline = trio.current_time() + overall_s
     reports: list[PhaseReport] = []
@@ -43,7 +43,7 @@ async def run_phases(phases: Sequence[Phase], *, overall_s: float) -> list[Phase
         with trio.CancelScope(deadline=min(deadline, begun + phase.limit_s)) as scope:
             try:
                 await phase.run()
-            except* Exception as group:  # noqa: BLE001 - a failed phase must not keep the next from running
+            except* Exception as group:  # noqa: BLE001 - the next phase runs even if this one fails
                 outcome = describe(group)
         if scope.cancelled_caught:
             outcome = "timeout"

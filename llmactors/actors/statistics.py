@@ -7,7 +7,7 @@ from llmactors.actors.mailbox import MailboxStatistics
 
 @attrs.frozen
 class ActorStatistics:
-    """One actor."""
+    """A snapshot of one actor."""
 
     name: str
     path: str
@@ -17,17 +17,17 @@ class ActorStatistics:
     restarts: int
     """Starts after the first."""
     handled: int
-    """Messages handled to their end, by all incarnations."""
+    """Messages that all incarnations together have handled without a crash."""
     in_hand_s: float
-    """How long the message in hand has been worked on; 0 when idle."""
+    """How long the actor has worked on the message in hand; 0 when the actor is idle."""
     last_exit: str
-    """How the last incarnation ended; empty if none has."""
+    """How the last incarnation ended; empty if none has ended."""
     mailbox: MailboxStatistics
 
 
 @attrs.frozen
 class SupervisorStatistics:
-    """One supervisor and all below it."""
+    """A snapshot of one supervisor, and of all its children."""
 
     name: str
     path: str
@@ -38,6 +38,6 @@ class SupervisorStatistics:
     incarnation: int
     restarts: int
     recent_restarts: int
-    """How many restarts of its children count against its intensity."""
+    """The restarts of children that count against the intensity."""
     last_exit: str
     children: "tuple[ActorStatistics | SupervisorStatistics, ...]"

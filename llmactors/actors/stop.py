@@ -1,10 +1,10 @@
-"""A request to stop that wakes whoever must notice it, without a task that waits for it."""
+"""A request to stop that calls back, so that no task has to wait for the request."""
 
 from collections.abc import Callable
 
 
 class StopSignal:
-    """Set once; calls every callback at that moment, and those added later at once."""
+    """Calls every callback when the stop is requested. A callback that is added later is called at once."""
 
     def __init__(self) -> None:
         self._set = False
@@ -14,18 +14,18 @@ class StopSignal:
         return f"<StopSignal {'set' if self._set else 'not set'}>"
 
     def is_set(self) -> bool:
-        """Whether the stop was requested."""
+        """Whether the stop has been requested."""
         return self._set
 
     def set(self) -> None:
-        """Requests the stop. Again is harmless."""
+        """Requests the stop. A second call has no effect."""
         if not self._set:
             self._set = True
             for callback in self._callbacks:
                 callback()
 
     def on_set(self, callback: Callable[[], None]) -> None:
-        """Calls `callback`, which must not raise or block, when the stop is requested."""
+        """Adds a callback for the moment of the request. The callback must not raise or block."""
         self._callbacks.append(callback)
         if self._set:
             callback()

@@ -1,7 +1,7 @@
-"""The driver of a `Planner`: starts, stops and restarts real children.
+"""Starts, stops and restarts children as a `Planner` says.
 
-The supervisor's loop runs in the body of the nursery. Each child runs in a cancel scope of its own, shielded once the
-child is up. So a cancel from outside reaches only that body, which then stops the children one by one, in order.
+The supervisor's loop runs in the body of a nursery, and each child runs in a cancel scope of its own, which is shielded
+once the child is up. A cancel from outside therefore reaches only the loop, which then stops the children in order.
 """
 
 import math
@@ -15,13 +15,13 @@ from llmactors.actors.actor import SupervisorSpec
 from llmactors.actors.envelope import Exit, ExitKind, fatal
 from llmactors.actors.errors import RestartIntensityExceeded, StartFailed
 from llmactors.actors.observer import Observer
-from llmactors.actors.planner import Plan, Planner
+from llmactors.actors.planner import Planner, RestartPlan
 from llmactors.actors.statistics import ActorStatistics, SupervisorStatistics
 from llmactors.actors.stop import StopSignal
 
 
 class ChildNode(Protocol):
-    """What a supervisor needs of a child: an actor's node or another supervisor's."""
+    """What a supervisor needs of a child, which is the node of an actor or of another supervisor."""
 
     path: str
     state: str
@@ -49,7 +49,7 @@ class _Live:
 
 @attrs.define(eq=False)
 class _Started:
-    """Handed to a child as its `task_status`. From `started` on the child is out of reach of outer cancels."""
+    """The `task_status` of a child. Once the child calls `started`, cancels from outside no longer reach the child."""
 
     live: _Live
     inner: trio.TaskStatus[None]
@@ -61,7 +61,7 @@ class _Started:
 
 
 class SupervisorNode:
-    """One supervisor's place in a running tree. It outlives its runs, and so do its children's nodes."""
+    """One supervisor's place in a running tree. The nodes of supervisors and actors outlive their restarts."""
 
     def __init__(
         self, spec: SupervisorSpec, path: str, children: dict[str, ChildNode], observer: Observer, rng: random.Random
@@ -84,11 +84,11 @@ class SupervisorNode:
 
     @property
     def grace_s(self) -> float:
-        """Without limit: a supervisor that is cut off would orphan its children."""
+        """No limit, because a supervisor that is cancelled could not stop its children in order."""
         return math.inf
 
     def statistics(self) -> SupervisorStatistics:
-        """A snapshot of this supervisor and all below it."""
+        """A snapshot of this supervisor and all its children."""
         return SupervisorStatistics(
             name=self.spec.name,
             path=self.path,
@@ -106,13 +106,13 @@ class SupervisorNode:
     async def run(self, stop: StopSignal, task_status: trio.TaskStatus[None]) -> None:
         """Starts the children, supervises them until `stop` or a cancel, and stops them.
 
-        A child that fails to start at boot is fatal. Raises `StartFailed`, `RestartIntensityExceeded`, or what must
-        not be survived (see `fatal`), each bare.
+        Raises `StartFailed` if a child does not start at first, `RestartIntensityExceeded`, or an error that nothing
+        may survive (see `fatal`). None of these is wrapped in an exception group.
         """
         self.incarnation += 1
         self._planner = self._new_planner()
         self._due.clear()
-        # Unbounded, but each run of a child sends once: at most the intensity and a group more than is read.
+        # Unbounded, because each run of a child sends only once.
         exits, exited = trio.open_memory_channel[_Live | None](math.inf)
 
         def interrupt() -> None:
@@ -144,7 +144,7 @@ class SupervisorNode:
             raise failure
 
     async def _boot(self, nursery: trio.Nursery, exits: trio.MemorySendChannel[_Live | None], stop: StopSignal) -> None:
-        """Starts all children, unless a stop comes first."""
+        """Starts all children, or fewer if a stop comes first."""
         for name in self.children:
             if stop.is_set():
                 return
@@ -153,18 +153,18 @@ class SupervisorNode:
             except StartFailed:
                 if not stop.is_set():
                     raise
-        # From `started` on only the parent can cancel this supervisor; a cancel that came before must count.
+        # After `started` only the parent can cancel this supervisor, so a cancel from before is raised here.
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def ended(self, exit_: Exit) -> None:
-        """Notes the end of a run."""
+        """Records the end of a run."""
         self.last_exit = exit_
 
     def open(self) -> None:
-        """Its children open as they start."""
+        """Does nothing, because each child opens when it starts."""
 
     def close(self) -> None:
-        """Closes the mailboxes of all actors below."""
+        """Closes the mailboxes of all actors below this supervisor."""
         for child in self.children.values():
             child.close()
 
@@ -180,7 +180,7 @@ class SupervisorNode:
         exited: trio.MemoryReceiveChannel[_Live | None],
         stop: StopSignal,
     ) -> None:
-        # What exits while the supervisor is asked to stop is neither restarted nor counted: it would have been stopped.
+        # A child that exits during the supervisor's own stop is neither restarted nor counted.
         while not stop.is_set():
             live = None
             with trio.move_on_at(min(self._due.values(), default=math.inf)):
@@ -197,14 +197,14 @@ class SupervisorNode:
                 except StartFailed as error:
                     if not stop.is_set():
                         await self._on_exit(name, error, stop)
-                    break  # that may have put off the others that were due: look again
+                    break  # the failure may have delayed the other children, so read the due times again
 
     def _overdue(self) -> list[str]:
         now = trio.current_time()
         return [name for name in self.children if self._due.get(name, math.inf) <= now]
 
     async def _on_exit(self, name: str, error: BaseException | None, stop: StopSignal) -> None:
-        """Carries out what the planner says about an exit."""
+        """Does what the planner says about an exit."""
         plan = self._planner.on_exit(name, crashed=error is not None, now=trio.current_time())
         exit_ = Exit(ExitKind.NORMAL if error is None else ExitKind.CRASHED, error)
         if plan.give_up:
@@ -213,7 +213,7 @@ class SupervisorNode:
                 f"{self.path} gave up: more than {self.spec.intensity} restarts in {self.spec.period_s:g} s, "
                 f"the last of {name}"
             ) from error
-        # The restart is due from now on; what it takes to stop the others runs inside the delay.
+        # The delay starts now, and the time that it takes to stop the other children is part of the delay.
         due = trio.current_time() + plan.delay_s
         for child in plan.stop:
             self._due.pop(child, None)
@@ -221,7 +221,7 @@ class SupervisorNode:
         if not stop.is_set():
             self._schedule(plan, due, exit_)
 
-    def _schedule(self, plan: Plan, due: float, exit_: Exit) -> None:
+    def _schedule(self, plan: RestartPlan, due: float, exit_: Exit) -> None:
         for child in plan.ended:
             self.children[child].state = "stopped"
             self.children[child].close()
@@ -235,7 +235,7 @@ class SupervisorNode:
             )
 
     async def _start(self, name: str, nursery: trio.Nursery, exits: trio.MemorySendChannel[_Live | None]) -> None:
-        """Starts one child and waits until it is up, unless a stop comes first. Raises `StartFailed`."""
+        """Starts one child, and waits until the child is up or a stop comes. Raises `StartFailed`."""
         live = self._live[name] = _Live(name)
         node = self.children[name]
         node.state = "starting"
@@ -258,7 +258,7 @@ class SupervisorNode:
             with live.scope:
                 try:
                     await node.run(live.stop, _Started(live, task_status))
-                except* Exception as group:  # noqa: BLE001 - to survive any crash is what a supervisor is for
+                except* Exception as group:  # noqa: BLE001 - a supervisor survives any crash of a child
                     live.error = group
         except BaseException as error:
             live.error = fatal(error) or live.error
@@ -273,7 +273,7 @@ class SupervisorNode:
                 del self._live[live.name]
         if live.error is not None:
             if (unmendable := fatal(live.error)) is not None:
-                # Not as an exit, which might be overlooked: it goes up through the nursery, and so stops the siblings.
+                # Raised through the nursery, so that all siblings stop and the whole tree ends.
                 raise unmendable
             if not live.up:
                 raise StartFailed(f"{node.path} could not start") from live.error
@@ -287,7 +287,7 @@ class SupervisorNode:
         return Exit(ExitKind.SHUTDOWN if live.stop.is_set() else ExitKind.NORMAL)
 
     async def _stop(self, name: str, reason: str) -> None:
-        """Asks, waits for the grace, cancels, and waits for the end. Nothing happens if the child is not running."""
+        """Asks a running child to stop, waits for its grace, cancels the child, and waits for its end."""
         live = self._live.get(name)
         if live is None:
             self.children[name].state = "stopped"

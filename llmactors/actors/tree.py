@@ -1,4 +1,4 @@
-"""A whole tree: built from specs, run, looked at, stopped."""
+"""A tree of actors: built from specs, run, inspected and stopped."""
 
 import random
 from collections.abc import Iterator
@@ -17,9 +17,12 @@ from llmactors.actors.supervisor import ChildNode, SupervisorNode
 
 
 class Tree:
-    """One running system of actors under one root supervisor.
+    """A system of actors under one root supervisor.
 
-    `rng` spreads the backoffs; hand in a seeded one to make a run repeatable.
+    Args:
+        root: The specs of all supervisors and actors.
+        observer: Is called for the events of the tree.
+        rng: Gives the jitter of the backoffs. A seeded one makes a run repeatable.
     """
 
     def __init__(
@@ -36,14 +39,14 @@ class Tree:
         return f"<Tree {self.root!r}>"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Runs until `stop`, a cancel, or a failure that the root cannot survive, which it raises.
+        """Runs until `stop` or a cancel. Raises the failure that the root supervisor could not survive.
 
-        Whatever ends it, all actors are stopped in order first, each within its grace, and then all mailboxes are
-        closed: what is queued in them goes to the dead letters, and every open `ask` ends. A tree runs once. One that
-        is stopped before it is up reports itself as started, and ends: that is no error.
+        At the end all actors are stopped in order, each within its grace, and all mailboxes are closed: queued messages
+        go to the dead letters, and every open `ask` ends. A tree runs once. If `stop` is called before all actors are
+        up, `task_status.started` is called all the same, and `run` returns.
         """
         if self.root.state != "stopped" or self.root.incarnation:
-            raise MisuseError(f"the tree {self.root.path} has been run before")
+            raise MisuseError(f"the tree {self.root.path} has run before: build a new tree to run again")
         self.root.state = "starting"
         try:
             await self.root.run(self._stop, _RootStarted(self.root, task_status))
@@ -58,15 +61,15 @@ class Tree:
             self.root.close()
 
     def stop(self) -> None:
-        """Asks for an orderly end. Returns at once; `run` returns when it is done."""
+        """Requests the stop of all actors, and returns at once. `run` returns when all have stopped."""
         self._stop.set()
 
     def statistics(self) -> SupervisorStatistics:
-        """A snapshot of everything."""
+        """A snapshot of the whole tree."""
         return self.root.statistics()
 
     def actor(self, path: str) -> ActorNode:
-        """The actor at `path`, as in `root/serving/batcher`. Raises `MisuseError` if there is none."""
+        """The actor at `path`, as in `root/serving/batcher`. Raises `MisuseError` if no actor has this path."""
         node = self._nodes.get(path)
         if not isinstance(node, ActorNode):
             raise MisuseError(f"there is no actor {path}; there are: {', '.join(self._actor_paths())}")
@@ -89,7 +92,7 @@ class Tree:
         if isinstance(spec, SupervisorSpec):
             return self._supervisor(spec, path)
         if any(spec is node.spec for node in self.actors()):
-            raise MisuseError(f"{path} has the spec of {spec.ref.path}: two actors cannot share one address")
+            raise MisuseError(f"{path} has the same spec as {spec.ref.path}: two actors cannot share one address")
         node = self._nodes[path] = ActorNode(spec, path, self._observer, self.dead_letters)
         return node
 

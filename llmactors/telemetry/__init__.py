@@ -1,10 +1,19 @@
-"""What a node tells about itself: metrics for Prometheus, logs on stderr, and the lateness of its event loop.
+"""Metrics for Prometheus, logs on stderr, and what both say about a supervision tree.
 
-It knows nothing of actors, requests or HTTP: whoever has something to tell is handed a `Metrics` and calls it.
+metrics      every metric, and the methods that write them
+instruments  declares metrics in a registry
+exposition   what prometheus_client lacks: a text without `_created` series, and callbacks before each scrape
+recent       percentiles and maxima of the recent past; pure
+logs         sets up logging, as JSON lines or as lines for people
+redaction    removes prompts and secrets from log lines; pure
+stall        measures how late the event loop wakes a sleeping task
+tree         logs and counts what happens in a supervision tree
+
+Code that measures something is given a `Metrics`, and calls one of its methods.
 """
 
-from llmactors.telemetry.logs import bound_request_id, configure_logging, get_logger
+from llmactors.telemetry.logs import configure_logging, get_logger
 from llmactors.telemetry.metrics import Metrics
 from llmactors.telemetry.stall import watch_event_loop
 
-__all__ = ["Metrics", "bound_request_id", "configure_logging", "get_logger", "watch_event_loop"]
+__all__ = ["Metrics", "configure_logging", "get_logger", "watch_event_loop"]

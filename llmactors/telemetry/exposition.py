@@ -1,4 +1,4 @@
-"""What prometheus_client lacks: output without `_created` series, per registry; work to be done before each scrape."""
+"""What prometheus_client lacks: a text without `_created` series for one registry, and callbacks before each scrape."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,10 +11,10 @@ _log = get_logger(__name__)
 
 
 class WithoutCreated(Collector):
-    """The same metrics as `source`'s, but no `_created` series.
+    """The metrics of `source` without their `_created` series.
 
-    prometheus_client can only switch them off for the whole process, which is not ours to decide: the process may be
-    somebody else's who imports us.
+    prometheus_client can switch these series off for the whole process only, and a program that embeds llmactors may
+    want them for its own metrics.
     """
 
     def __init__(self, source: CollectorRegistry) -> None:
@@ -30,14 +30,14 @@ class WithoutCreated(Collector):
 class BeforeScrape(Collector):
     """Runs callbacks at the beginning of each scrape, and has no metrics of its own.
 
-    To be registered first: a registry collects in the order of registration.
+    This collector must be registered first, because a registry collects in the order of registration.
     """
 
     def __init__(self) -> None:
         self._callbacks: dict[object, Callable[[], None]] = {}
 
     def add(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Returns what removes it again; removing twice is no error."""
+        """Adds a callback, and returns a function that removes the callback. Removing twice is no error."""
         key = object()
         self._callbacks[key] = callback
 
@@ -53,6 +53,6 @@ class BeforeScrape(Collector):
         for callback in tuple(self._callbacks.values()):
             try:
                 callback()
-            except Exception:  # noqa: BLE001  # what the others have to tell is needed most when something is broken
+            except Exception:  # noqa: BLE001 - a broken callback must not hide the other metrics
                 _log.exception("a metrics callback failed")
         return []

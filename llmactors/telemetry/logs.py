@@ -1,13 +1,11 @@
 """Logs on stderr: JSON lines in production, readable lines on a terminal. No log line holds what a client wrote.
 
-Everything goes one way: our own loggers and those of the libraries below us end in one handler of standard logging,
-which never raises into the code that logs.
+The loggers of llmactors and those of its libraries end in one handler of standard logging, which never raises into the
+code that logs.
 """
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TextIO, cast
 
 import structlog
@@ -20,22 +18,22 @@ _ROOT = "llmactors"
 
 
 def configure_logging(*, json: bool, level: str = "info", stream: TextIO | None = None) -> None:
-    """Sets up logging for this process; a second call replaces the first.
+    """Sets up logging for this process. A second call replaces the first.
 
     Args:
-        json: One JSON object per line; else lines for people, coloured where `stream` is a terminal.
-        level: The least that llmactors logs: debug, info, warning, error or critical. Libraries log from warning on.
-        stream: stderr by default.
+        json: Whether a line is one JSON object. Otherwise lines are for people, and coloured if `stream` is a terminal.
+        level: The lowest level that llmactors logs: debug, info, warning, error or critical. Lines of libraries are
+            shown from warning on.
+        stream: Where the lines go; stderr by default.
 
     Raises:
         ConfigError: There is no such level.
     """
     number = logging.getLevelNamesMapping().get(level.upper())
     if not number:
-        raise errors.ConfigError(f"log level {level!r}: must be debug, info, warning, error or critical")
+        raise errors.ConfigError(f"the log level is {level!r}, and must be debug, info, warning, error or critical")
     stream = stream or sys.stderr
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -67,28 +65,21 @@ def configure_logging(*, json: bool, level: str = "info", stream: TextIO | None 
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """A logger for a module, by `__name__`. Bind and pass values as keywords: `log.info("claimed", slots=3)`."""
+    """The logger of a module, by its `__name__`. Pass values as keywords: `log.info("claimed", slots=3)`."""
     return cast("FilteringBoundLogger", structlog.get_logger(name))
 
 
-@contextmanager
-def bound_request_id(request_id: str) -> Iterator[None]:
-    """Within it, every line of this task, and of tasks started from it, has the `request_id`."""
-    with structlog.contextvars.bound_contextvars(request_id=request_id):
-        yield
-
-
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, so that a second `configure_logging` finds it."""
+    """A class of its own, so that a second `configure_logging` finds and replaces the handler."""
 
 
 def _is_ours_or_a_warning(record: logging.LogRecord) -> bool:
-    # Some libraries set their loggers' levels themselves, so the root's level does not hold them back.
+    # Some libraries set the levels of their loggers themselves, and then the root's level has no effect on them.
     return record.levelno >= logging.WARNING or f"{record.name}.".startswith(f"{_ROOT}.")
 
 
 def _renderers(stream: TextIO, *, json: bool) -> list[Processor]:
-    # Neither shows local variables: they hold prompts.
+    # Neither form shows local variables, because these may hold prompts.
     if json:
         return [
             structlog.processors.ExceptionRenderer(

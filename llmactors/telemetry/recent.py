@@ -1,4 +1,4 @@
-"""Numbers about the recent past: percentiles over a sliding window, and a maximum that is forgotten. Pure."""
+"""Figures of the recent past: percentiles over a sliding window, and a maximum that is forgotten. Pure."""
 
 import collections
 import math
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class RecentPercentiles:
-    """Percentiles over the last `max_values` values of the last `max_age_s` seconds. Adding is cheap, asking sorts."""
+    """Percentiles of the last `max_values` values that are at most `max_age_s` old. `percentiles` sorts the values."""
 
     def __init__(self, max_values: int = 1024, max_age_s: float = 300.0) -> None:
         self._max_age_s = max_age_s
@@ -16,7 +16,7 @@ class RecentPercentiles:
         self._values.append((now, value))
 
     def percentiles(self, fractions: Sequence[float], now: float) -> list[float]:
-        """By nearest rank: the smallest value that at least such a fraction of all is not above. NaN without values."""
+        """For each fraction, the smallest value with at least this fraction of all values at or below it; else NaN."""
         while self._values and now - self._values[0][0] > self._max_age_s:
             self._values.popleft()
         ordered = sorted(value for _, value in self._values)
@@ -29,7 +29,7 @@ class RecentPercentiles:
 
 
 class RecentMaximum:
-    """The largest value of the last one to two `window_s`; 0 where there was none. Two numbers, however many values."""
+    """The largest value of the last one to two times `window_s`; 0 if there was none. Keeps two numbers only."""
 
     def __init__(self, window_s: float = 60.0) -> None:
         self._window_s = window_s

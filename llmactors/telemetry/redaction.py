@@ -1,9 +1,9 @@
-"""Keeps what a client wrote, and keys, out of the logs. Pure.
+"""Keeps prompts, answers and secrets out of the logs. Pure.
 
-Values under a forbidden name are dropped, at any depth. What is not a plain value is taken apart (attrs objects,
-mappings, sequences) or shown by its type alone, because a `repr` may hold anything. Not looked into: the event's own
-text, which is the programmer's, and the texts of exceptions, without which a log is worth little. Last, whatever looks
-like an API key or a ticket is cut out of the line as it is, wherever it stands in it.
+A value under a forbidden name is dropped, at any depth. Attrs objects, mappings and sequences are converted to dicts
+and lists; any other object is shown by its type alone, because its `repr` may hold anything. The text of the event is
+the programmer's, and the text of an exception is needed to find a fault, so both are kept. At the end, everything in
+the finished line that looks like an API key or a ticket is cut.
 """
 
 import datetime as dt
@@ -25,7 +25,7 @@ FORBIDDEN = frozenset(
 )  # fmt: skip
 
 _SECRETS = re.compile(
-    # Of one of our keys the id is public, and the rest is not.
+    # The id of an API key is public; the rest of the key is secret.
     r"(?P<id>\blla_[0-9A-Za-z]{12}_)[0-9A-Za-z_]+"
     r"|(?P<kind>\bll[at]_)[0-9A-Za-z_]{8,}"
     r"|(?P<by>\b(?:bearer|x-api-key:|[?&]ticket=|ticket=)\s*)[^\s\"'\\&,;)}\]]{6,}",
@@ -38,7 +38,7 @@ _DEPTH = 8
 
 
 def redact(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The structlog processor."""
+    """The structlog processor that drops forbidden values before a line is rendered."""
     return {
         key: value if key in _STRUCTLOGS_OWN else redacted(value)
         for key, value in event_dict.items()
@@ -47,12 +47,12 @@ def redact(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) 
 
 
 def scrub(line: str) -> str:
-    """`line` with a … in place of each secret of a key, of a ticket, and of what follows `Bearer`."""
+    """`line` with … in place of the secret part of each key and ticket, and of the word after `Bearer`."""
     return _SECRETS.sub(_cut, line)
 
 
 def scrub_line(_logger: object, _method: str, line: Any) -> str:
-    """The structlog processor after the renderer, whose text it gets."""
+    """The structlog processor that cuts secrets from a rendered line."""
     return scrub(str(line))
 
 
@@ -61,7 +61,7 @@ def _cut(match: re.Match[str]) -> str:
 
 
 def redacted(value: Any, depth: int = _DEPTH) -> Any:
-    """`value` without what is forbidden, made of plain values, dicts and lists only."""
+    """`value` as plain values, dicts and lists, without the values under forbidden names."""
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, BaseException):

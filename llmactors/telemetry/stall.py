@@ -1,4 +1,4 @@
-"""Measures how late Trio wakes a sleeping task: whatever stalls the event loop stalls every token stream."""
+"""Measures how late Trio wakes a sleeping task. Code that stalls the event loop stalls every token stream."""
 
 import math
 from collections.abc import Callable
@@ -15,13 +15,13 @@ _LOG_EVERY_S = 10.0
 async def watch_event_loop(
     report: Callable[[float], None], *, period_s: float = 0.05, threshold_s: float = 0.1
 ) -> Never:
-    """Runs until it is cancelled.
+    """Measures until it is cancelled.
 
     Args:
-        report: Hears every measure: seconds of lateness, 0 or more.
-        period_s: How long each sleep is. A stall shows without the part of it that fell into the sleep: at most this.
-        threshold_s: From this lateness on there is a log line too, at most one in ten seconds: it tells the worst and
-            the number of those since the line before.
+        report: Is called with each measure: how late the task was woken, in seconds, 0 or more.
+        period_s: The time of each sleep. A stall is measured too short by the part that falls into the sleep.
+        threshold_s: Measures from here on are logged as well, in at most one line every ten seconds. A line has the
+            longest stall and the number of stalls since the line before.
     """
     last_line, worst_s, count = -math.inf, 0.0, 0
     while True:

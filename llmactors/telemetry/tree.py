@@ -1,4 +1,4 @@
-"""What is told of a supervision tree: its log lines, its metrics, and how late its event loop is."""
+"""The log lines and metrics of a supervision tree, and the actor that measures how late the event loop is."""
 
 from collections.abc import Sequence
 
@@ -13,20 +13,20 @@ log = structlog.get_logger("llmactors")
 
 
 def fill_mailbox_gauges(tree: Tree, metrics: Metrics) -> None:
-    """To be called at each scrape."""
+    """Shows the mailbox of each actor. Call this at each scrape."""
     for actor in tree.actors():
         mailbox = actor.spec.ref.mailbox.statistics()
         metrics.mailbox(actor.path, depth=mailbox.depth, peak=mailbox.peak)
 
 
 def log_phases(reports: Sequence[PhaseReport]) -> None:
-    """One line for each phase of a shutdown."""
+    """Logs one line for each phase of a shutdown."""
     for report in reports:
-        log.info("shutdown phase", phase=report.name, outcome=report.outcome, seconds=round(report.seconds, 3))
+        log.info("shutdown phase ended", phase=report.name, outcome=report.outcome, seconds=round(report.seconds, 3))
 
 
 class TelemetryActor(Actor):
-    """Watches the event loop."""
+    """Measures the event loop as long as the actor runs."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -36,7 +36,7 @@ class TelemetryActor(Actor):
 
 
 class LoggingObserver(Observer):
-    """One log line and one metric for whatever happens in the tree."""
+    """Logs and counts what happens in the tree."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -51,7 +51,7 @@ class LoggingObserver(Observer):
         for child in children:
             self._metrics.actor_restarted(f"{supervisor}/{child}")
         log.warning(
-            "restarting",
+            "the supervisor restarts actors",
             supervisor=supervisor,
             children=list(children),
             cause=str(exit_),
@@ -60,8 +60,13 @@ class LoggingObserver(Observer):
         )
 
     def gave_up(self, supervisor: str, child: str, exit_: Exit) -> None:
-        log.error("gave up", supervisor=supervisor, child=child, cause=str(exit_))
+        log.error(
+            "the supervisor gave up: its children crashed too often",
+            supervisor=supervisor,
+            child=child,
+            cause=str(exit_),
+        )
 
     def dead_letter(self, actor: str, reason: str, message_type: str, cause: str) -> None:
         self._metrics.dead_letter(reason)
-        log.info("dead letter", actor=actor, reason=reason, message=message_type, cause=cause)
+        log.info("an actor's message was given up", actor=actor, reason=reason, message=message_type, cause=cause)

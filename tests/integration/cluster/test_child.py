@@ -85,7 +85,7 @@ async def test_killed_child_is_restarted() -> None:
         os.kill(seen.pid, signal.SIGKILL)
         await wait_until(lambda: len(seen.ready) == 2)
         assert is_alive(seen.pid)
-        assert "c1 was killed by SIGKILL: hello" in str(spec.ref.life.last_exit)
+        assert "c1 was killed by SIGKILL: hello" in str(spec.ref.status.last_exit)
 
 
 async def test_child_with_exit_code_0_is_not_restarted() -> None:

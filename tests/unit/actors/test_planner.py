@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from llmactors.actors import NO_BACKOFF, Backoff, Plan, Planner, Restart, Strategy
+from llmactors.actors import NO_BACKOFF, Backoff, Planner, Restart, RestartPlan, Strategy
 
 ALONE, ALL, REST = Strategy.ONE_FOR_ONE, Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE
 PERMANENT, TRANSIENT, TEMPORARY = Restart.PERMANENT, Restart.TRANSIENT, Restart.TEMPORARY
@@ -35,7 +35,7 @@ def planner(
     return Planner(children, strategy, intensity, period_s, backoff, random.Random(0))
 
 
-def exit_of(it: Planner, name: str, how: str = "crashed", now: float = 0.0) -> Plan:
+def exit_of(it: Planner, name: str, how: str = "crashed", now: float = 0.0) -> RestartPlan:
     return it.on_exit(name, crashed=how == "crashed", now=now)
 
 
@@ -45,9 +45,9 @@ def test_works(strategy: Strategy, restart: Restart, how: str) -> None:
     plan = exit_of(planner(strategy, restart), "b", how)
 
     expected = {
-        ALONE: Plan(start=("b",)),
-        ALL: Plan(stop=("c", "a"), start=("a", "b", "c")),
-        REST: Plan(stop=("c",), start=("b", "c")),
+        ALONE: RestartPlan(start=("b",)),
+        ALL: RestartPlan(stop=("c", "a"), start=("a", "b", "c")),
+        REST: RestartPlan(stop=("c",), start=("b", "c")),
     }
     assert plan == expected[strategy]
 
@@ -55,7 +55,7 @@ def test_works(strategy: Strategy, restart: Restart, how: str) -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
 @pytest.mark.parametrize(("restart", "how"), LEFT, ids=name_of)
 def test_left_as_it_is(strategy: Strategy, restart: Restart, how: str) -> None:
-    assert exit_of(planner(strategy, restart), "b", how) == Plan(ended=("b",))
+    assert exit_of(planner(strategy, restart), "b", how) == RestartPlan(ended=("b",))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
@@ -65,7 +65,7 @@ def test_escalates(strategy: Strategy, restart: Restart, how: str) -> None:
     it = planner(strategy, restart, intensity=2)
 
     assert [exit_of(it, "b", how).give_up for _ in range(2)] == [False, False]
-    assert exit_of(it, "b", how) == Plan(stop=("c", "b", "a"), give_up=True)
+    assert exit_of(it, "b", how) == RestartPlan(stop=("c", "b", "a"), give_up=True)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
@@ -84,9 +84,9 @@ def test_another_child_fails_its_restart(strategy: Strategy, restart: Restart, h
     exit_of(it, "b", how)
 
     expected = {
-        ALONE: Plan(start=("c",)),
-        ALL: Plan(stop=("b", "a"), start=("a", "b", "c")),
-        REST: Plan(start=("c",)),
+        ALONE: RestartPlan(start=("c",)),
+        ALL: RestartPlan(stop=("b", "a"), start=("a", "b", "c")),
+        REST: RestartPlan(start=("c",)),
     }
     assert exit_of(it, "c") == expected[strategy]
     assert it.recent_restarts == 2
@@ -100,16 +100,16 @@ def test_temporary_bystander(strategy: Strategy, restart: Restart, how: str) -> 
     plan = exit_of(planner(strategy, restart, others=TEMPORARY), "b", how)
 
     expected = {
-        ALONE: Plan(start=("b",)),
-        ALL: Plan(stop=("c", "a"), start=("b",), ended=("a", "c")),
-        REST: Plan(stop=("c",), start=("b",), ended=("c",)),
+        ALONE: RestartPlan(start=("b",)),
+        ALL: RestartPlan(stop=("c", "a"), start=("b",), ended=("a", "c")),
+        REST: RestartPlan(stop=("c",), start=("b",), ended=("c",)),
     }
     assert plan == expected[strategy]
 
 
 def test_a_transient_bystander_is_started_again_even_if_it_had_ended() -> None:
     it = planner(ALL, others=TRANSIENT)
-    assert exit_of(it, "a", "normal") == Plan(ended=("a",))
+    assert exit_of(it, "a", "normal") == RestartPlan(ended=("a",))
     assert exit_of(it, "b").start == ("a", "b", "c")
 
 

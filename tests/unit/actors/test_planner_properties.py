@@ -6,7 +6,7 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.actors import NO_BACKOFF, Plan, Planner, Restart, Strategy
+from llmactors.actors import NO_BACKOFF, Planner, Restart, RestartPlan, Strategy
 
 
 @attrs.frozen
@@ -32,7 +32,7 @@ def stories(draw: st.DrawFn) -> Story:
     )
 
 
-def restated(story: Story) -> list[Plan]:
+def restated(story: Story) -> list[RestartPlan]:
     """What must happen at each exit up to the first that escalates."""
     plans = []
     times: list[float] = []
@@ -42,18 +42,18 @@ def restated(story: Story) -> list[Plan]:
         now += later
         kind = story.restarts[who]
         if kind is Restart.TEMPORARY or (kind is Restart.TRANSIENT and not crashed):
-            plans.append(Plan(ended=(str(who),)))
+            plans.append(RestartPlan(ended=(str(who),)))
             continue
         times.append(now)
         if sum(1 for time in times if now - time < story.period_s) > story.intensity:
-            plans.append(Plan(stop=tuple(str(child) for child in range(last, -1, -1)), give_up=True))
+            plans.append(RestartPlan(stop=tuple(str(child) for child in range(last, -1, -1)), give_up=True))
             break
         first = {Strategy.ONE_FOR_ONE: who, Strategy.ONE_FOR_ALL: 0, Strategy.REST_FOR_ONE: who}[story.strategy]
         final = who if story.strategy is Strategy.ONE_FOR_ONE else last
         others = [child for child in range(first, final + 1) if child != who]
         starts = sorted({who} | {child for child in others if story.restarts[child] is not Restart.TEMPORARY})
         plans.append(
-            Plan(
+            RestartPlan(
                 stop=tuple(str(child) for child in sorted(others, reverse=True)),
                 start=tuple(str(child) for child in starts),
                 ended=tuple(str(child) for child in others if child not in starts),

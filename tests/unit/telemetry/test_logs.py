@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import structlog
-import trio
 
 from llmactors import errors
 from llmactors.messages import GenerateRequest
-from llmactors.telemetry import bound_request_id, configure_logging, get_logger
+from llmactors.telemetry import configure_logging, get_logger
 
 SECRET = "s3cr3t"
 
@@ -86,37 +85,6 @@ def test_the_level_is_the_least_that_is_logged(level: str, seen: int) -> None:
 def test_an_unknown_level_is_a_configuration_error(level: str) -> None:
     with pytest.raises(errors.ConfigError, match="must be debug, info"):
         configure_logging(json=True, level=level)
-
-
-def test_the_request_id_is_on_every_line_within(stream: io.StringIO) -> None:
-    log = get_logger("llmactors.x")
-    with bound_request_id("r1"):
-        log.info("in")
-        with bound_request_id("r2"):
-            log.info("inner")
-        log.info("in again")
-    log.info("out")
-    assert [line.get("request_id") for line in lines(stream)] == ["r1", "r2", "r1", None]
-
-
-async def test_tasks_do_not_mix_their_request_ids(stream: io.StringIO) -> None:
-    log = get_logger("llmactors.x")
-
-    async def serve(request_id: str) -> None:
-        with bound_request_id(request_id):
-            await trio.lowlevel.checkpoint()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(child, request_id)
-
-    async def child(expected: str) -> None:
-        await trio.lowlevel.checkpoint()
-        log.info("served", expected=expected)
-
-    async with trio.open_nursery() as nursery:
-        for number in range(10):
-            nursery.start_soon(serve, f"r{number}")
-    assert len(lines(stream)) == 10
-    assert all(line["request_id"] == line["expected"] for line in lines(stream))
 
 
 def test_libraries_come_through_from_warning_on(stream: io.StringIO) -> None:

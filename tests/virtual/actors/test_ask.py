@@ -355,5 +355,5 @@ async def test_an_ask_in_a_cancelled_handler_is_cancelled_and_not_an_error(autoj
         await asker.ref.tell(ask_at_the_end)
         await trio.testing.wait_all_tasks_blocked()
         tree.stop()
-    assert asker.ref.life.last_exit is not None
-    assert str(asker.ref.life.last_exit) == "killed"
+    assert asker.ref.status.last_exit is not None
+    assert str(asker.ref.status.last_exit) == "killed"

@@ -45,6 +45,6 @@ async def test_the_number_of_objects_does_not_grow(autojump_clock: MockClock) ->
         assert watched.ref.incarnation > RESTARTS / 2
         assert watcher.ref.incarnation > RESTARTS
         assert after - before < 100
-        assert len(watched.ref.life.watchers) == 1
+        assert len(watched.ref.status.watchers) == 1
         assert tree.root._planner.recent_restarts <= 3
         tree.stop()

@@ -136,7 +136,7 @@ async def test_a_kill_blames_no_message_even_where_the_handler_has_a_nursery_of_
         await trio.testing.wait_all_tasks_blocked()
         tree.stop()
     assert [letter.reason.value for letter in tree.dead_letters.newest] == ["cancelled"]
-    assert str(spec.ref.life.last_exit) == "killed"
+    assert str(spec.ref.status.last_exit) == "killed"
 
 
 async def test_a_redelivered_message_ends_with_an_actor_that_is_not_restarted(autojump_clock: MockClock) -> None:

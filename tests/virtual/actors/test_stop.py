@@ -97,7 +97,7 @@ async def test_a_stop_and_a_cancel_from_outside_are_the_same_to_the_actors(how: 
         else:
             nursery.cancel_scope.cancel()
     assert world.journal == ["0 -d", "5 -c", "25 -b", "25 -a"]
-    exits = [str(node.spec.ref.life.last_exit) for node in tree.actors()]
+    exits = [str(node.spec.ref.status.last_exit) for node in tree.actors()]
     assert exits == ["shutdown", "killed", "killed", "shutdown"]
     assert tree.root.statistics().last_exit == ("shutdown" if how == "stop" else "killed")
 
@@ -149,7 +149,7 @@ async def test_a_cleanup_that_hangs_is_cut_off(autojump_clock: MockClock) -> Non
         await nursery.start(tree.run)
         tree.stop()
     assert world.journal == ["0 +a", "0 +b", "2 -a"]
-    assert "HandlerHung: the cleanup of root/b" in str(spec.ref.life.last_exit)
+    assert "HandlerHung: the cleanup of root/b" in str(spec.ref.status.last_exit)
 
 
 @pytest.mark.parametrize("start", [sleep(10), shielded(10)], ids=["a start", "a start that shields itself"])
@@ -297,7 +297,7 @@ async def test_a_crash_while_being_stopped_is_neither_restarted_nor_escalated(
         await wait_all_tasks_blocked()
         tree.stop()
     assert world.journal == ["0 +a", "0 +b", "1 -b", "1 -a"]
-    assert str(spec.ref.life.last_exit) == "crashed: ValueError: late"
+    assert str(spec.ref.status.last_exit) == "crashed: ValueError: late"
     assert tree.statistics().last_exit == "shutdown"
 
 
@@ -417,7 +417,7 @@ async def test_what_no_restart_can_mend_ends_the_tree_in_order_and_comes_out_bar
     assert {node.statistics().state for node in tree.actors()} == {"stopped"}
     assert "crashed" in tree.statistics().last_exit
     if moment != "same moment":
-        assert "crashed" in str(victim.ref.life.last_exit)
+        assert "crashed" in str(victim.ref.status.last_exit)
 
 
 async def test_a_tree_runs_once(autojump_clock: MockClock) -> None:

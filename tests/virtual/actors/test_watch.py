@@ -140,7 +140,7 @@ async def test_a_watch_ends_with_the_watchers_incarnation(autojump_clock: MockCl
         await world.crash("x", who="watcher")
         await world.crash("y")
         assert world.heard == []
-        assert not world.watched.ref.life.watchers
+        assert not world.watched.ref.status.watchers
         await world.watch()
         await world.crash("z")
         world.tree.stop()
@@ -155,5 +155,5 @@ async def test_a_hang_at_being_told_is_a_crash(autojump_clock: MockClock) -> Non
         await world.crash("hang")
         await trio.sleep(10)
         assert world.watcher.ref.incarnation == 2
-        assert "HandlerHung: root/watcher, told of a death" in str(world.watcher.ref.life.last_exit)
+        assert "HandlerHung: root/watcher, told of a death" in str(world.watcher.ref.status.last_exit)
         world.tree.stop()

@@ -126,7 +126,7 @@ async def test_a_health_check_that_hangs_ends_it(autojump_clock: MockClock) -> N
         began = trio.current_time()
         await trio.sleep(10)
         assert world.first(Down) - began == 9
-        assert "health check" in str(world.backend.ref.life.last_exit)
+        assert "health check" in str(world.backend.ref.status.last_exit)
 
 
 async def test_a_long_step_is_no_failed_check(autojump_clock: MockClock) -> None:
@@ -160,7 +160,7 @@ async def test_a_hang_ends_it(autojump_clock: MockClock) -> None:
         await world.backend.ref.tell(Assign((job("hang"),)))
         await trio.sleep(20)
         assert world.kinds() == ["BackendReady", "BackendStalled", "BackendEnding", "Down", "BackendReady"]
-        assert "longer than 10 s" in str(world.backend.ref.life.last_exit)
+        assert "longer than 10 s" in str(world.backend.ref.status.last_exit)
 
 
 async def test_the_first_word_of_each_incarnation_is_that_it_is_ready(autojump_clock: MockClock) -> None:
