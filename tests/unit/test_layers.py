@@ -20,13 +20,17 @@ ROOMS_OF_LIBRARIES = {
     "cyclopts": ("cli/",),
     "h11": ("http/",),
     "httpx": ("backends/models/", "testing/"),
-    "hypercorn": ("http/",),
+    "h11": ("http/",),
+    "hiredis": ("redislink/",),
+    "hypercorn": ("http/websocket_stream.py",),
     "hypothesis": ("testing/ledger_suite/",),
     "prometheus_client": ("telemetry/",),
     "pytest": ("testing/ledger_suite/",),
     "quart": ("gateway/",),
     "quart_trio": ("gateway/",),
+    "redis": ("redislink/", "testing/"),
     "rich": ("cli/", "load/"),
+    "wsproto": ("http/",),
     "xllamacpp": ("backends/llama/",),
 }
 """Each of these libraries is imported in its rooms only, so that it can be replaced there."""
