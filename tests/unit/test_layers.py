@@ -20,7 +20,6 @@ ROOMS_OF_LIBRARIES = {
     "cyclopts": ("cli/",),
     "h11": ("http/",),
     "httpx": ("backends/models/", "testing/"),
-    "h11": ("http/",),
     "hiredis": ("redislink/",),
     "hypercorn": ("http/websocket_stream.py",),
     "hypothesis": ("testing/ledger_suite/",),

@@ -1,4 +1,4 @@
-"""A server of each kind, and nodes as real processes."""
+"""Redis servers of each kind, and nodes as real processes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def any_server() -> Iterator[RedisServer]:
 
 
 class Cluster:
-    """Starts nodes on one server, and ends them all."""
+    """Starts nodes on one Redis server, and ends all of them."""
 
     def __init__(self, server: RedisServer, stack: contextlib.ExitStack) -> None:
         self.server = server

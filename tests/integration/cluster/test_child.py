@@ -1,4 +1,4 @@
-"""A child process as an actor."""
+"""A child process under supervision, as an actor."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ DEAF = POLITE.replace("lambda *_: sys.exit(0)", "signal.SIG_IGN")
 
 @attrs.define
 class Seen:
-    """What the actor told."""
+    """What the actor reported."""
 
     actor: list[ChildActor] = attrs.field(factory=list)
     ready: list[str] = attrs.field(factory=list)
@@ -129,7 +129,7 @@ def test_child_dies_with_its_parent() -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         deadline = time.monotonic() + 10
-        # Empty for a moment while it becomes the program.
+        # The file is empty for a moment while the process becomes the program.
         while not (line := Path(f"/proc/{pid}/cmdline").read_bytes()) or b"parent_death" in line:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What clients may rely on over a cluster: who goes costs nothing more; one key is one request, at any gateway."""
+"""Over a cluster a disconnect frees the slot, and one idempotency key is one request at all gateways."""
 
 import json
 import re
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 STEP_MS = 20
 MOST_STEPS = 5
-"""Tokens that may be made after the end is written: what 100 ms have room for."""
+"""The number of tokens that may be made after the end is written: those of 100 ms."""
 GRACE_S = 0.2
 LONG = 4000
 NAMES = RedisNames("main")
@@ -34,7 +34,7 @@ NAMES = RedisNames("main")
 
 @attrs.frozen
 class Observer:
-    """Looks into Redis, past all of the code under test."""
+    """Reads Redis directly, past all of the code under test."""
 
     client: "redis.Redis"
 
@@ -45,12 +45,12 @@ class Observer:
         return self.client.hget(NAMES.ledger(LedgerKey.REQUEST, request_id), name)
 
     def logged(self, request_id: str) -> int:
-        """How far its log is."""
+        """The last seq in the log of a request."""
         last: list[Any] = self.client.xrevrange(NAMES.ledger(LedgerKey.LOG, request_id), count=1)  # type: ignore[assignment]
         return int(last[0][0].partition(b"-")[0]) if last else 0
 
     def ids(self, prompt: str) -> list[str]:
-        """Of the requests with this prompt."""
+        """The ids of the requests with this prompt."""
         decode = msgspec.msgpack.Decoder(GenerateRequest).decode
         stored: list[Any] = [self.client.get(key) for key in self.client.scan_iter(NAMES.ledger(LedgerKey.BODY, "*"))]
         requests = [decode(body) for body in stored if body is not None]
@@ -94,7 +94,7 @@ async def _go(seen: Observer, http: httpx.AsyncClient, metrics: str, route: Rout
             ended = trio.current_time()
             assert ended >= due, prompt
             figures("cancelled over a cluster after (ms)", prompt, round((ended - due) * 1000))
-            # It waited for the only slot.
+            # The second request waited for the only slot.
             await waiting.read_token()
             await waiting.leave(Way.CANCEL, next_id)
         charged = [await charge(http, each) for each in (request_id, next_id)]
@@ -105,7 +105,7 @@ async def _go(seen: Observer, http: httpx.AsyncClient, metrics: str, route: Rout
 
 
 async def charge(http: httpx.AsyncClient, request_id: str) -> int:
-    """The tokens that its end says it made, which are those in its log."""
+    """The number of tokens in the usage of a request, which must be the number of tokens in its log."""
     *tokens, last = SseReader().feed((await http.get(f"/v1/streams/{request_id}")).content)
     end = json.loads(last.data)
     assert end["finish_reason"] == "cancelled"
@@ -130,7 +130,7 @@ def text_of(body: dict[str, Any]) -> str:
 
 
 def read(path: str, body: dict[str, Any], answer: httpx.Response) -> str:
-    """The text of a whole answer, in whatever form it came."""
+    """The text of a whole answer in any form."""
     assert answer.status_code == 200, answer.text
     if not body.get("stream"):
         found = answer.json()
@@ -180,7 +180,7 @@ async def test_idempotency_key_is_one_request_over_all_gateways(cluster: Cluster
 
 
 async def _race(http: httpx.AsyncClient, one: str, other: str, seen: Observer) -> None:
-    """Everyone asks for everything at once, in every form."""
+    """Many requests with few keys at once, at both gateways and in both forms."""
     texts: list[str] = []
 
     async def ask(url: str, body: dict[str, Any], key: str) -> None:

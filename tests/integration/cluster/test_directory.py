@@ -1,4 +1,4 @@
-"""The node directory on real servers."""
+"""The node directory on real Redis and Valkey servers."""
 
 import contextlib
 import time
@@ -139,7 +139,7 @@ async def test_name_of_a_live_node_is_taken(any_server: RedisServer) -> None:
 
 @contextlib.asynccontextmanager
 async def node_on(store: NodeStore, node: NodeRecord) -> AsyncIterator[list[object]]:
-    """A node actor in a tree; gives what it was told."""
+    """Runs a node actor in a tree; yields what it was told."""
     heard: list[object] = []
     spec = ActorSpec(
         "node",

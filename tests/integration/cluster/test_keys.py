@@ -1,4 +1,4 @@
-"""Keys in Redis: made once, known at every gateway, ended at every gateway."""
+"""Keys in Redis are known at every gateway, and revoked at every gateway."""
 
 import json
 from typing import Any
@@ -32,7 +32,7 @@ PROMPT = {"prompt": "p", "max_tokens": 2}
 
 
 class Operator:
-    """Types commands, in this process."""
+    """Runs commands of the command line in this process."""
 
     def __init__(self, server: RedisServer, output: pytest.CaptureFixture[str]) -> None:
         self._server = server
@@ -48,7 +48,7 @@ def ask(url: str, key: str) -> httpx.Response:
 
 
 def redeem(url: str, ticket: str) -> str:
-    """The event that a socket by this ticket answers with."""
+    """Opens a WebSocket with a ticket, and returns the first event."""
 
     async def ask_for_nothing() -> str:
         where = f"{url.replace('http', 'ws')}/v1/ws?ticket={ticket}"
@@ -68,7 +68,7 @@ def test_key_is_created_used_and_revoked_at_all_gateways(cluster: Cluster, capfd
     worker.wait_ready()
     soon(lambda: all(httpx.get(f"{url}/readyz").status_code == 200 for url in urls), 10)
     for url in urls:
-        assert ask(url, "anything").status_code == 401  # no key in the store is not "open to all"
+        assert ask(url, "anything").status_code == 401  # an empty store admits nobody
 
     key = operator.types("keys", "create", "--tenant", "acme", "--name", "ci")
     other = operator.types("keys", "create", "--tenant", "other")
@@ -78,7 +78,7 @@ def test_key_is_created_used_and_revoked_at_all_gateways(cluster: Cluster, capfd
         answer = httpx.get(f"{urls[1]}/v1/streams/{made}", headers={"x-api-key": who})
         assert answer.status_code == status
 
-    # A ticket of one gateway opens one socket at the other.
+    # A ticket from one gateway opens one WebSocket at the other.
     ticket = httpx.post(f"{urls[0]}/v1/ws/tickets", headers={"x-api-key": key}).json()["ticket"]
     with server.client() as client:
         stored: list[Any] = [*client.keys("*ticket*")]
@@ -95,14 +95,14 @@ def test_key_is_created_used_and_revoked_at_all_gateways(cluster: Cluster, capfd
     assert "acme" in shown
     assert key.split("_")[2] not in shown
 
-    # What was read last holds while Redis is away; what needs Redis says so.
+    # While Redis is away the keys read last are valid, and requests that need Redis are refused.
     server.kill()
     assert httpx.get(f"{urls[0]}/v1/models", headers={"x-api-key": key}).status_code == 200
     assert httpx.get(f"{urls[0]}/v1/models", headers={"x-api-key": "wrong"}).status_code == 401
     assert ask(urls[0], key).status_code == 503
     server.start()
     soon(lambda: {ask(url, key).status_code for url in urls} == {200}, 10)
-    # The keys come by another connection than the requests: it is back once a key is known that was made since.
+    # Keys and requests use two connections. The connection of the keys is back once a newly made key is known.
     later = operator.types("keys", "create", "--tenant", "acme")
     soon(lambda: {ask(url, later).status_code for url in urls} == {200}, 10)
 
@@ -115,7 +115,7 @@ def test_key_is_created_used_and_revoked_at_all_gateways(cluster: Cluster, capfd
 
 
 def test_gateway_without_keys_warns_if_redis_has_keys(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
-    """Once, also if it loses Redis. Whoever forgot `--keys redis` has opened the cluster to everybody."""
+    """The warning comes once, even if Redis is lost meanwhile. Without `--keys redis` everybody may use the cluster."""
     says = "Redis holds API keys, but this gateway does not use them"
     before, elsewhere = cluster.gateway("g0"), cluster.gateway("other", "--namespace", "other")
     before.wait_ready()

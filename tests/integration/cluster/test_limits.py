@@ -1,4 +1,4 @@
-"""A limit is the cluster's: two gateways as real processes count as one, also when one is killed."""
+"""A rate limit counts over all gateways of a cluster together, even if one of them is killed."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""Gateways and workers as real processes: what they say, and what they do when they or others end."""
+"""Gateways and workers as real processes: their output, and the effects when one of them ends."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def llmactors(*arguments: str, **environ: str) -> subprocess.CompletedProcess[st
 
 
 class Stream(threading.Thread):
-    """One SSE stream, read in a thread."""
+    """One SSE stream, which a thread reads."""
 
     def __init__(self, url: str, prompt: str = "hi", max_tokens: int = 100) -> None:
         super().__init__(daemon=True)
@@ -59,7 +59,7 @@ class Stream(threading.Thread):
                     self.events.append(json.loads(event.data))
 
     def check(self) -> None:
-        """It ended once, and has each token of an undisturbed run once."""
+        """Asserts that the stream ended once, with each token of an undisturbed run once."""
         self.join(40)
         assert not self.is_alive()
         *tokens, done = self.events
@@ -166,7 +166,7 @@ def test_draining_gateway_cuts_only_streams_past_the_drain_time(cluster: Cluster
     short.check()
     long.join(5)
     assert long.events[-1]["error"]["code"] == "UNAVAILABLE"
-    # The request itself goes on: another gateway has the whole stream.
+    # The request itself goes on, so another gateway can serve the whole stream.
     other = cluster.gateway("g2").wait_ready()
     request_id, seq = long.events[-2]["id"], long.events[-2]["seq"]
     rest = httpx.get(f"{other}/v1/streams/{request_id}?after={seq}", timeout=20)

@@ -1,4 +1,4 @@
-"""`up`: a whole cluster, as its user meets it."""
+"""`llmactors up` runs a whole cluster."""
 
 import os
 import re
@@ -20,7 +20,7 @@ OWN_PHASES = [f'\n{{"phase": "{name}"' for name in ("gateways", "workers", "stop
 
 
 class Up:
-    """`up` with its output in files."""
+    """The process of `llmactors up`, with its output in files."""
 
     def __init__(self, directory: Path, *flags: str, data: Path | None = None) -> None:
         self._out, self._err = directory / "out", directory / "err"
@@ -49,11 +49,11 @@ class Up:
             time.sleep(0.05)
 
     def urls(self) -> list[str]:
-        """Of the gateways."""
+        """The URLs of the gateways."""
         return re.findall(r"^g\d: llmactors gateway g\d on (http\S+)$", self.out, re.MULTILINE)
 
     def children(self) -> dict[str, int]:
-        """Pids by name."""
+        """The pids of the child processes by their names."""
         found = {}
         for pid in children_of(self.process.pid):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")

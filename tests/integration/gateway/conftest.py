@@ -1,4 +1,4 @@
-"""What the gateway's tests share: a check that nothing stays behind, and single exchanges in full view."""
+"""Fixtures of the gateway's tests: a check that nothing is left behind, and tenants with keys."""
 
 import contextlib
 from collections import Counter
@@ -56,22 +56,22 @@ async def _nothing_left(node: LocalNode) -> AsyncIterator[None]:
 
 @pytest.fixture
 def nothing_left() -> Callable[[LocalNode], AbstractAsyncContextManager[None]]:
-    """Around what is done to a node: after it the node serves a good request and has not a task, a file or a
-    running request more than before.
+    """Yields a context manager. After its block the node must serve a request, and have no more tasks, files or running
+    requests than before the block.
     """
     return _nothing_left
 
 
 @attrs.frozen
 class Tenants:
-    """A key file in which each tenant that is asked for has a key."""
+    """A key file to which a test adds tenants."""
 
     path: Path
     _keys: dict[str, NewKey] = attrs.field(factory=dict)
     _limits: dict[str, Limits] = attrs.field(factory=dict)
 
     def add(self, *names: str, limits: Limits | None = None) -> None:
-        """A key for each of these."""
+        """Adds tenants by name, each with a key."""
         self._keys.update({name: new_key() for name in names})
         self._limits.update({name: limits or Limits() for name in names})
         records = [
@@ -81,11 +81,11 @@ class Tenants:
         write_keys(self.path, records)
 
     def headers(self, name: str) -> dict[str, str]:
-        """What a tenant that was added sends to be known."""
+        """The request headers with the key of a tenant."""
         return {"Authorization": f"Bearer {self._keys[name].text}"}
 
 
 @pytest.fixture
 def tenants(tmp_path: Path) -> Tenants:
-    """For nodes with `keys=str(tenants.path)`."""
+    """The key file of a node that is started with `keys=str(tenants.path)`."""
     return Tenants(tmp_path / "tenants.json")

@@ -1,4 +1,4 @@
-"""Whatever a client sends, it gets a clear JSON error, and the node serves the next one."""
+"""Every bad request gets a clear JSON error, and the node serves the next request."""
 
 import functools
 import json
@@ -23,16 +23,16 @@ NothingLeft = Callable[[LocalNode], AbstractAsyncContextManager[None]]
 
 @attrs.frozen
 class Bad:
-    """A request and what answers it."""
+    """A bad request and the error that must answer it."""
 
     status: int
     code: str
     message: str
-    """Part of the error's text."""
+    """A part of the error message."""
     method: str = "POST"
     path: str = "/v1/generate"
     body: Any = None
-    """Bytes go as they are, anything else as JSON."""
+    """The body of the request: bytes are sent unchanged, anything else as JSON."""
     headers: dict[str, str] = attrs.field(factory=dict)
 
 
@@ -74,7 +74,7 @@ TABLE = [
 
 @attrs.frozen
 class Answer:
-    """What came back."""
+    """The answer of the node."""
 
     status: int
     headers: dict[str, str]
@@ -84,7 +84,7 @@ class Answer:
 async def ask(
     node: LocalNode, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None
 ) -> Answer:
-    """One request on a connection of its own, with the target as it is written: httpx tidies it up."""
+    """Sends one request on a new connection. httpx would normalize the target; this function sends it unchanged."""
     lines = {"host": "x", "content-length": str(len(body)), "connection": "close", **(headers or {})}
     head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     async with await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
@@ -241,7 +241,7 @@ async def test_huge_content_length_is_refused_before_the_body(nothing_left: Noth
 
 @pytest.mark.parametrize("framing", ["chunked", "declared"])
 async def test_client_reads_the_error_after_a_huge_body_is_cut(framing: str, nothing_left: NothingLeft) -> None:
-    """The client sends all it has before it reads, as most do."""
+    """The client sends its whole body before it reads, as most clients do."""
     chunk = b"x" * 10_000
     length = "transfer-encoding: chunked" if framing == "chunked" else "content-length: 3000000"
     async with local_node(max_body_bytes=100_000) as node, nothing_left(node):

@@ -1,6 +1,6 @@
-"""The cancellation matrix: wherever a request is, and however its client goes, its work ends and its slot is free.
+"""The cancellation matrix: in every state, and however its client leaves, a request stops and frees its slot.
 
-A disconnect from a native stream is no cancel: the stream lives on for `resume_grace_s`, and all is counted from there.
+A disconnect from a native stream is no cancel: the stream runs on for `resume_grace_s`, and times count from its end.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ pytestmark = pytest.mark.integration
 
 STEP_MS = 20
 MOST_STEPS = 5
-"""Tokens that may still be made once the end is due: what 100 ms have room for. Counted, not timed: a machine that is
-busy makes both slow."""
+"""The number of tokens that may still be made after the end is due: those of 100 ms. Tests count tokens and not time,
+since both slow down on a busy machine."""
 GRACE_S = 0.1
 BACKGROUND_S = 0.4
-"""Counted from when it was asked for: nobody has to wait for an answer in the background."""
+"""The grace of a background response, which counts from the request, since nobody needs to wait for the answer."""
 HOLDER = "holder"
 PROMPT = "who goes"
 LONG = 4000
@@ -45,13 +45,13 @@ LONG = 4000
 
 @attrs.frozen
 class Place:
-    """Where in its life a request is."""
+    """A state in the life of a request."""
 
     name: str
     model: str
-    """The simulated model's options, in which a request comes to stay at this place."""
+    """The options of the simulated model that keep a request in this state."""
     held: bool
-    """Another request is there first, and is in the way."""
+    """Whether another request holds the only slot."""
     reached: Callable[[LocalNode, Watch, str], bool]
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ QUEUED = Place(
     reached=lambda node, _, request_id: state(node, request_id) == "queued",
 )
 CLAIMED = Place(
-    # The backend is within a step that does not end, and is given nothing new before it does.
+    # The backend is within a step that does not end, so it admits no new request.
     "claimed",
     f"slots=2,step_ms={STEP_MS},slow_at=1,slow_ms=3600000,crash_prompt={HOLDER}",
     held=True,
@@ -97,11 +97,11 @@ ROWS = [
     *((RUNNING, route) for route in (RESPONSE_STREAM, RESPONSE_JSON, BACKGROUND)),
     (QUEUED, BACKGROUND),
 ]
-"""Each with each way makes the matrix. A new route is a line in `tests.support.leaving` and one here."""
+"""The rows of the matrix; `Way` has the columns. A new route needs a line in `tests.support.leaving` and one here."""
 
 
 def newest(node: LocalNode, prompt: str) -> list[str]:
-    """The ids of the requests of this prompt."""
+    """The ids of the requests with this prompt."""
     return [each.request_id for each in node.node.ledger._records.values() if prompt in each.request.text]
 
 
@@ -165,7 +165,7 @@ async def told(client: Client) -> object:
 
 
 def check_told(route: Route, end: object, tokens: int) -> None:
-    """A client that stayed hears that its answer is not whole, in its own API's words."""
+    """Asserts that a client which cancelled and stayed is told so in the form of its API."""
     match route.name, end:
         case "JSON", (200, {"finish_reason": "cancelled", "usage": {"completion_tokens": count}}):
             assert count == tokens
@@ -189,7 +189,7 @@ def check_told(route: Route, end: object, tokens: int) -> None:
 
 @pytest.mark.parametrize("way", [Way.FIN, Way.RST, Way.CANCEL], ids=lambda way: way.value)
 async def test_all_choices_of_an_answer_are_cancelled_together(way: Way) -> None:
-    """Also where only one of them was cancelled: there is no answer without it."""
+    """Cancelling one choice cancels all, since there is no answer without one of them."""
     model, watch = watched_model(RUNNING.model)
     async with local_node(model, resume_grace_s=30.0) as node, CHOICES.open(node.url, PROMPT, LONG) as client:
         await wait_until(lambda: len(watch.holding) == 2)
@@ -200,7 +200,7 @@ async def test_all_choices_of_an_answer_are_cancelled_together(way: Way) -> None
 
 
 async def test_freed_slot_is_used_at_once() -> None:
-    """The next one that waits is given it, without waiting for a beat or for the first one's prefill to end."""
+    """The next request gets the slot before the next beat, and before the prefill of the cancelled request ends."""
     model, watch = watched_model(PREFILL.model)
     async with local_node(model) as node, JSON.open(node.url, PROMPT, LONG):
         first = await id_of(node, PROMPT)
@@ -213,7 +213,7 @@ async def test_freed_slot_is_used_at_once() -> None:
 
 
 async def test_client_that_returns_within_the_grace_continues() -> None:
-    """And one that only a second reader still follows is not cancelled because the first one went."""
+    """A request that a second reader follows is not cancelled when the first reader leaves."""
     model, watch = watched_model(RUNNING.model)
     async with local_node(model, resume_grace_s=0.3) as node:
         async with STREAM.open(node.url, PROMPT, 40) as client:

@@ -1,4 +1,4 @@
-"""The write path of one connection: whole messages in their order, or nothing more."""
+"""A connection writes whole messages in their order, and nothing after a message that was cut."""
 
 import contextlib
 import socket
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.integration
 
 
 async def no_app(scope: object, receive: object, send: object) -> None:
-    """Never called."""
+    """An ASGI application that is never called."""
 
 
 @attrs.frozen
 class Pair:
-    """A connection, the socket under it, and its client's end."""
+    """A connection, its socket, and the socket of the client."""
 
     connection: ServerConnection
     stream: trio.SocketStream
@@ -46,7 +46,7 @@ class Pair:
 
 @contextlib.contextmanager
 def pair(write_s: float = 20.0) -> Iterator[Pair]:
-    """Ends that hold a few kilobytes between them."""
+    """Makes a connected pair whose kernel buffers hold only a few kilobytes."""
     raw, far = socket.socketpair()
     for end in (raw, far):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -63,7 +63,7 @@ def message(number: int, size: int) -> bytes:
 
 
 def numbers(data: bytes) -> list[int]:
-    """The numbers of the messages in `data`, all of which must be whole."""
+    """The numbers of the messages in `data`. Fails if a message is not whole."""
     found, at = [], 0
     while at < len(data):
         number, size = struct.unpack_from("!II", data, at)
@@ -74,7 +74,7 @@ def numbers(data: bytes) -> list[int]:
 
 
 async def test_writers_write_in_the_order_of_their_calls() -> None:
-    """Short ones that would fit at once do not overtake long ones that wait."""
+    """A short message that would fit at once does not overtake a long message that waits."""
     with pair() as ends:
         order: list[int] = []
         received = b""
@@ -113,7 +113,7 @@ async def test_nothing_is_written_after_half_a_message() -> None:
 
 
 async def test_nothing_is_written_after_a_cancelled_queued_message() -> None:
-    """It may have been the beginning of what would follow."""
+    """The cancelled message may have been the beginning of the next one."""
     with pair() as ends:
         received = b""
 
@@ -145,13 +145,13 @@ async def test_write_in_a_cancelled_scope_tears_no_message() -> None:
 
 
 class Sending:
-    """As much of a protocol machine as a chunk that goes past it needs."""
+    """The part of a protocol machine that a direct write of a chunk needs."""
 
     may_continue_body = True
 
 
 async def test_rest_of_a_chunk_is_written_before_the_next_data() -> None:
-    """Also where whoever should write the rest was cancelled before it could."""
+    """This holds even if the task that should write the rest was cancelled."""
     with pair() as ends:
         ends.connection._protocol = Sending()  # type: ignore[assignment]
         data = bytes(range(256)) * 100
@@ -201,7 +201,7 @@ async def test_closed_connection_writes_to_no_reused_file_descriptor() -> None:
         assert ends.raw.fileno() == -1
         taken, other = socket.socketpair()
         with taken, other:
-            if taken.fileno() != number:  # another thread's file may have come between
+            if taken.fileno() != number:  # another thread may have opened a file meanwhile
                 taken_again = socket.socket(fileno=taken.detach())
                 taken = taken_again
             await ends.send(b"for the old client")

@@ -1,4 +1,4 @@
-"""The gateway actor crashes: its connections are cut, nothing else is lost, and its clients come back."""
+"""A crash of the gateway actor cuts its connections and loses nothing else, and its clients reconnect."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A deadline holds on every route: what is late costs nothing, and what would be late is refused at once."""
+"""Deadlines hold on every route: an overdue request does no work, and a hopeless one is refused at once."""
 
 import contextlib
 import time
@@ -23,7 +23,7 @@ PROMPT = "in a hurry"
 
 @attrs.frozen
 class Answer:
-    """An error, whatever it was wrapped in. `status` is 0 where it ended a stream."""
+    """The status and code of an error. `status` is 0 for an error event in a stream."""
 
     status: int
     code: str
@@ -32,11 +32,11 @@ class Answer:
 
 @attrs.frozen
 class Asker:
-    """One way to ask for something within a time."""
+    """One route on which a request can have a deadline."""
 
     name: str
     path: str = ""
-    """Empty: by a WebSocket."""
+    """The path of the route; empty for a WebSocket."""
     stream: bool = False
     by_header: bool = False
 
@@ -98,7 +98,7 @@ async def post(node: LocalNode, body: dict[str, Any]) -> None:
 
 
 def late(asker: Asker, *, begun: bool) -> Answer:
-    """What comes of it. OpenAI's streams begin with their first token: what is late before it has a status."""
+    """The error of an overdue request. OpenAI streams begin with their first token: earlier errors have a status."""
     streams = not asker.path or (asker.stream and (begun or asker.path == "/v1/generate"))
     return Answer(0 if streams else 504, "DEADLINE_EXCEEDED")
 
@@ -127,7 +127,7 @@ async def test_deadline_ends_a_running_answer_and_frees_its_slot(asker: Asker) -
         info = await node.node.ledger.info(request_id)
         assert info.request.deadline_ms is not None
         assert asked_ms + 195 <= info.request.deadline_ms <= time.time() * 1000
-        # The time of a deadline is that of the wall; the watch has Trio's.
+        # Deadlines use the wall clock, and the watch uses Trio's clock.
         due = trio.current_time() - (time.time() * 1000 - info.request.deadline_ms) / 1000
         assert watch.made_after(request_id, due) <= MOST_STEPS
         assert 0 <= len(watch.made_at[request_id]) - len(log.deltas) <= MOST_STEPS
@@ -138,7 +138,7 @@ async def test_request_that_cannot_start_in_time_is_refused_at_once(asker: Asker
     async with node_of("slots=1,step_ms=5") as (node, watch), trio.open_nursery() as nursery:
         for number in range(12):
             nursery.start_soon(post, node, {"prompt": f"before {number}", "max_tokens": 20})
-        # The pace of the queue is known once it has moved for a while.
+        # The ledger knows the rate of the queue once a few requests were claimed.
         await wait_until(lambda: len(watch.admitted) >= 4)
         answer = await asker.ask(node, 60)
         assert answer.code == "OVERLOADED", answer

@@ -1,4 +1,4 @@
-"""Ten tenants over real HTTP, and one of them asks for a hundred times as much as each of the others."""
+"""Ten tenants share a node fairly over HTTP, although one of them sends a hundred times the load of each other."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 BIG, SMALL = "big", [f"small{each}" for each in range(9)]
 AT_ONCE = 3
-"""Requests that each small tenant always has open, and the big one a hundred times as many."""
+"""The number of open requests of each small tenant. The big tenant has a hundred times as many."""
 ROUNDS = 12
 TOKENS = 8
 

@@ -46,7 +46,7 @@ async def test_stream_gives_each_token_once_and_one_end() -> None:
 async def test_request_id_comes_in_the_head_before_the_first_token() -> None:
     async with local_node(mock_model("prefill_ms=60000")) as node:
         body = {"prompt": "slow", "stream": True}
-        with trio.fail_after(5):  # at once, and not with the first sign of life
+        with trio.fail_after(5):  # the head comes at once, and not with the first keep-alive
             opened = await RawExchange.open(node.url, "POST", "/v1/generate", body=body)
         async with opened as exchange:
             assert exchange.headers["x-request-id"].startswith("req_")

@@ -1,4 +1,4 @@
-"""The same `Idempotency-Key` with the same body is the same request, whatever became of the first answer."""
+"""Requests with the same `Idempotency-Key` and body are one request, whether or not the first answer arrived."""
 
 import functools
 from typing import Any
@@ -99,7 +99,7 @@ async def test_two_requests_at_once_with_one_key_are_one() -> None:
 async def test_repeat_of_a_running_request_follows_its_answer(
     path: str, body: dict[str, Any], first_streams: bool
 ) -> None:
-    """From its beginning, and in the form that each of them asked for."""
+    """Each repeat gets the answer from its beginning, in the form that the repeat asks for."""
     long = {**body, "max_tokens": 20}
     streamed: list[str] = []
 
@@ -172,7 +172,7 @@ async def test_key_is_refused_after_retention_and_free_after_tombstone(
 
 @pytest.mark.parametrize(("path", "body"), ROUTES)
 async def test_retry_after_the_grace_finds_the_request_cancelled(path: str, body: dict[str, Any]) -> None:
-    """Its slot is not held for ever for somebody who may come again."""
+    """A request is not kept running for a client that may never return."""
     long = {**body, "max_tokens": 4000}
     async with local_node(mock_model("step_ms=5"), resume_grace_s=0.1) as node:
         with trio.move_on_after(0.05):
@@ -198,7 +198,7 @@ async def test_refused_request_leaves_its_key_free() -> None:
 
 
 async def test_changed_limits_make_no_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the caller said is what counts."""
+    """Only the fields that the caller sent are compared."""
     async with local_node() as node:
         first = await post(node, "/v1/generate", NATIVE, "k")
         [record] = node.node.ledger._records.values()

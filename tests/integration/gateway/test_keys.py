@@ -1,4 +1,4 @@
-"""Keys and tenants at a real node: every route with every kind of key, and what a key allows."""
+"""Keys and tenants at a real node: which key opens which route, and what a key allows."""
 
 import contextlib
 import io
@@ -28,15 +28,15 @@ NothingLeft = Callable[[LocalNode], AbstractAsyncContextManager[None]]
 
 @attrs.frozen
 class Keys:
-    """A key file with a key of each kind."""
+    """A key file with one key of each kind."""
 
     path: Path
     acme: NewKey
-    """The right key of the tenant whose stream is asked for."""
+    """The key of the tenant whose stream is requested."""
     colleague: NewKey
-    """Another one of the same tenant."""
+    """Another key of the same tenant."""
     other: NewKey
-    """Of another tenant."""
+    """A key of another tenant."""
     revoked: NewKey
     expired: NewKey
 
@@ -97,7 +97,7 @@ ROUTES: list[tuple[str, str, Any, int, int]] = [
     ("GET", "/v1/no-such-route", None, 404, 404),
     ("GET", "/", None, 404, 404),
 ]
-"""Method, path, body, and what a tenant gets: for what is its own, and for what is another's."""
+"""Method, path, body, and the statuses for a resource of the caller's tenant and of another tenant."""
 
 
 @pytest.mark.parametrize(("method", "path", "body", "own", "others"), ROUTES)
@@ -157,11 +157,11 @@ class Socket:
         return found
 
     async def wait_closed(self) -> tuple[int, str]:
-        """Reads until the server has closed; returns the code and the reason."""
+        """Reads until the server closes the socket; returns the code and the reason of the close."""
         with trio.fail_after(5), contextlib.suppress(trio_websocket.ConnectionClosed):
             while True:
                 await self._socket.get_message()
-        await self._socket._stream.aclose()  # where the server closes first, trio_websocket forgets to
+        await self._socket._stream.aclose()  # trio_websocket does not close the stream if the server closes first
         assert self._socket.closed is not None
         return self._socket.closed.code, self._socket.closed.reason or ""
 
@@ -175,7 +175,7 @@ async def socket(node: LocalNode, headers: dict[str, str] | None = None, query: 
 
 
 async def refused(node: LocalNode, headers: dict[str, str] | None = None, query: str = "") -> int:
-    """The status of a handshake that must be refused."""
+    """The status of a handshake, which must be refused."""
     async with httpx.AsyncClient(base_url=node.url, headers={**HANDSHAKE, **(headers or {})}) as client:
         answer = await client.get(f"/v1/ws{query}")
     assert answer.json()["error"]["request_id"] == answer.headers["x-request-id"]
@@ -201,7 +201,7 @@ async def test_websocket_belongs_to_one_tenant(keys: Keys) -> None:
 
 @pytest.mark.parametrize("how", ["revoked", "rotated away", "expired"])
 async def test_revoked_key_is_refused_and_its_sockets_close(keys: Keys, how: str) -> None:
-    """An answer that is on its way over HTTP goes on to its end; over a socket, which has none, it does not."""
+    """A running HTTP answer goes on to its end after a revocation; a WebSocket, which has no end, closes."""
     changes: dict[str, Callable[[KeyRecord], KeyRecord]] = {
         "revoked": lambda record: record.revoke(3.0),
         "rotated away": lambda record: record.rotate(new_key(record.id), 3.0, 0.0),
@@ -334,7 +334,7 @@ async def test_ticket_opens_one_websocket_of_its_tenant(keys: Keys) -> None:
         await keys.store.change(keys.acme.id, lambda record: record.revoke(3.0))
         assert await refused(node, query=f"?ticket={late}") == 401
         assert (await node.client.get("/v1/ws/tickets", headers=bearer(keys.other))).status_code == 405
-        # It opens nothing but a socket.
+        # A ticket opens nothing but a WebSocket.
         answer = await node.client.get(f"/v1/models?ticket={await ticket(node, keys.other)}")
         assert answer.status_code == 401
 
@@ -369,7 +369,7 @@ async def test_page_of_another_origin_opens_no_websocket(keys: Keys) -> None:
         kept = await ticket(node, keys.acme)
         assert await refused(node, {"origin": "https://evil.example"}, f"?ticket={kept}") == 403
         async with socket(node, {"origin": node.url}, f"?ticket={kept}"):
-            pass  # a page that may not open one uses up no ticket
+            pass  # a page of a forbidden origin uses up no ticket
 
 
 async def test_logs_contain_no_key_and_no_ticket(keys: Keys) -> None:

@@ -1,4 +1,4 @@
-"""After thousands of requests that were given up in every way, a node holds nothing of them."""
+"""Thousands of requests that were abandoned in every way leave nothing in a node."""
 
 import gc
 import random
@@ -43,7 +43,7 @@ def every(kind: type[T]) -> Iterator[T]:
 
 
 def parts(node: LocalNode) -> tuple[Server, RequestService, BatcherActor]:
-    """Of this node: others may not be collected yet."""
+    """Whether an object belongs to this node. Objects of earlier nodes may not be collected yet."""
     [server] = [each for each in every(Server) if each._listening is node.node.listening]
     [service] = [each for each in every(RequestService) if each._ledger is node.node.ledger]
     [batcher] = [each for each in every(BatcherActor) if each._ledger is node.node.ledger]
@@ -51,7 +51,7 @@ def parts(node: LocalNode) -> tuple[Server, RequestService, BatcherActor]:
 
 
 def alive() -> Counter[str]:
-    """Objects that belong to one request each, by kind."""
+    """The number of objects that belong to a single request, by class."""
     gc.collect()
     return Counter({kind.__name__: sum(1 for _ in every(kind)) for kind in KINDS})
 
@@ -76,7 +76,7 @@ async def give_up(node: LocalNode, rng: random.Random, number: int, room: trio.S
 
 
 async def settle(node: LocalNode) -> None:
-    """Until nothing is open but the connection of the node's own client."""
+    """Waits until only the connection of the test's own client is open."""
     server, service, _ = parts(node)
     await wait_until(lambda: "0 queued, 0 running, 0 ended" in repr(node.node.ledger))
     await wait_until(lambda: server.connections <= 1)
@@ -107,7 +107,7 @@ async def test_thousands_of_abandoned_requests_leave_nothing(monkeypatch: pytest
         await good_request()
 
         statistics = await node.node.ledger.statistics()
-        # Some were gone before their request was read.
+        # Some clients left before their request was read.
         assert statistics.accepted_total > 0.5 * COUNT, seed
         assert statistics.accepted_total == statistics.ended_total
         assert watch.holding == set(), seed
@@ -115,7 +115,7 @@ async def test_thousands_of_abandoned_requests_leave_nothing(monkeypatch: pytest
         assert residue(node.node.ledger) == residue_before
         server, service, batcher = parts(node)
         assert (service._open, service.flusher._streams) == (set(), set())
-        # One is the test's own connection's.
+        # One object belongs to the test's own connection.
         assert server._slots.value == server._settings.max_connections - 1
         held: dict[str, Any] = {name: getattr(batcher, name) for name in ("_running", "_former")}
         held["outbox"] = batcher._writer._outbox
@@ -125,7 +125,7 @@ async def test_thousands_of_abandoned_requests_leave_nothing(monkeypatch: pytest
 
 
 async def test_ended_streams_and_closed_connections_are_freed_at_once() -> None:
-    """Nothing of them is left to the garbage collector, which would have to stop everything to find it."""
+    """No request leaves reference cycles, for which the garbage collector would have to stop the node."""
     async with local_node() as node:
         await read_stream(node.url, {"prompt": "a warm-up", "max_tokens": 2})
         alive()
@@ -143,6 +143,6 @@ async def test_ended_streams_and_closed_connections_are_freed_at_once() -> None:
 
 
 def uncollected() -> Counter[str]:
-    """As `alive`, but for what the ledger keeps, and as it is without the collector's help."""
+    """Like `alive`, without the requests that the ledger keeps, and without a run of the garbage collector."""
     kinds = (SseStream, Exchange, ServerConnection, Inbox, LogFollower)
     return Counter({kind.__name__: sum(1 for _ in every(kind)) for kind in kinds})

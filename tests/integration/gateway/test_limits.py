@@ -1,4 +1,4 @@
-"""What callers may use, as they meet it on every route."""
+"""The limits of tenants, on every route."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from tests.integration.gateway.conftest import Tenants
 pytestmark = pytest.mark.integration
 
 NATIVE = {"prompt": "8 bytes.", "max_tokens": 8}
-"""Reserves 10 tokens."""
+"""A request that reserves 10 tokens."""
 CHAT: dict[str, Any] = {"model": "mock", "messages": [{"role": "user", "content": "8 bytes."}], "max_tokens": 8}
 TENANTS = {
     "minute": Limits(requests_per_minute=2),
@@ -34,7 +34,7 @@ TENANTS = {
 
 @attrs.frozen(eq=False)
 class Front(LocalNode):
-    """A node that knows the tenants by their keys."""
+    """A node, and the tenants with their keys."""
 
     tenants: Tenants
 
@@ -59,7 +59,7 @@ Serve = Callable[..., AbstractAsyncContextManager[Front]]
 
 @pytest.fixture
 def serve(tenants: Tenants) -> Serve:
-    """A node as `local_node` makes it, that knows the tenants by their keys."""
+    """Returns a function that runs a node like `local_node`, with the keys of the tenants."""
     tenants.add("nobody")
     for name, limits in TENANTS.items():
         tenants.add(name, limits=limits)
@@ -73,7 +73,7 @@ def serve(tenants: Tenants) -> Serve:
 
 
 def left(response: httpx.Response) -> dict[str, int]:
-    """What `RateLimit` says."""
+    """The remaining amount in the `RateLimit` header."""
     items = [item.split(";") for item in response.headers["ratelimit"].split(", ")]
     return {name.strip('"'): int(rest[0].removeprefix("r=")) for name, *rest in items}
 

@@ -1,4 +1,4 @@
-"""What operators and their tools read: health, metrics, the tree."""
+"""The routes for operators and their tools: health, metrics and the actor tree."""
 
 import json
 
@@ -69,11 +69,11 @@ ORIGINS = {
     "llm_worker_tokens_generated_total",
     "llm_worker_errors_total",
 }
-"""The names that dashboards are built on, to the letter."""
+"""Dashboards depend on these exact names."""
 
 
 async def samples(node: LocalNode) -> dict[str, float]:
-    """Every sample, by its name and its labels' values."""
+    """The value of every sample, by its name and the values of its labels."""
     response = await node.client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     return {
@@ -84,7 +84,7 @@ async def samples(node: LocalNode) -> dict[str, float]:
 
 
 async def settled(node: LocalNode) -> dict[str, float]:
-    """The samples once nothing is in flight."""
+    """Waits until no request is in flight, and returns the samples."""
     with trio.fail_after(5):
         while True:
             found = await samples(node)
@@ -125,13 +125,13 @@ async def test_metrics_have_the_documented_names_and_counts() -> None:
         assert found["llm_gateway_errors_total INVALID_REQUEST"] == 2
         assert found["llm_gateway_errors_total NOT_FOUND"] == 1
         assert found["llm_gateway_errors_total DEADLINE_EXCEEDED"] == 2
-        # Of the request that was late, its stream sent some tokens too; nobody can say how many in time.
+        # The stream of the overdue request sent some tokens too, and their number depends on the time.
         assert found["llm_gateway_tokens_generated_total"] >= 5 * 10 + 2 * 7 + 3
         assert found["llm_worker_tokens_generated_total"] >= 5 * 10 + 2 * 7
         assert found["llm_gateway_request_latency_seconds_count"] == 15
-        # Two streams and the late one; who comes back for the rest waits for no first token.
+        # The streams and the overdue stream count; a client that returns for the rest has no first token.
         assert found["llmactors_ttft_seconds_count"] == 3
-        # Deadlines are whole milliseconds of wall time, so a request can end a little before its 50 ms are over.
+        # Deadlines are whole milliseconds of the wall clock, so a request can end a little before 50 ms.
         assert 0.04 <= found["llm_gateway_request_latency_p50_seconds"] <= 5
         p50, p95, p99 = (found[f"llm_gateway_request_latency_{name}_seconds"] for name in ("p50", "p95", "p99"))
         assert p50 <= p95 <= p99
@@ -174,7 +174,7 @@ async def test_tree_route_returns_actor_statistics() -> None:
 
 
 def shape(tree: object) -> object:
-    """Without the numbers, which move."""
+    """The structure of the tree without its numbers, which change all the time."""
     if isinstance(tree, dict):
         return {key: shape(value) for key, value in tree.items()}
     if isinstance(tree, list):

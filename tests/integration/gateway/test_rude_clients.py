@@ -25,23 +25,23 @@ NothingLeft = Callable[[LocalNode], AbstractAsyncContextManager[None]]
 
 FLOOD_TOKENS = 5000
 FLOOD = {"prompt": "flood", "max_tokens": FLOOD_TOKENS, "stream": True}
-"""About 500 kB of events, as fast as they can be made."""
+"""A request for about 500 kB of events, which the mock makes as fast as it can."""
 
 
 @contextlib.asynccontextmanager
 async def tight_node(context: int = 8192, kernel_bytes: int = 8192, **settings: Any) -> AsyncIterator[LocalNode]:
-    """A fast node with one slot, whose kernel holds only a few events for each client."""
+    """A fast node with one slot, whose kernel buffers only a few events for each client."""
     async with local_node(mock_model(f"slots=1,context={context}"), **settings) as node:
-        # Connections inherit it. The kernel's own choice would take megabytes, and tests as long.
+        # Connections inherit this size. The default buffers hold megabytes, which take long to fill.
         node.node.listening.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_bytes)
         yield node
 
 
 @contextlib.asynccontextmanager
 async def deaf_client(node: LocalNode, body: dict[str, Any]) -> AsyncIterator[trio.SocketStream]:
-    """A client that has sent its request, and whose kernel takes next to nothing for it. It is up to the test to read.
+    """Sends a request, and yields the client's stream, which has a tiny receive buffer and which the test may read.
 
-    It speaks HTTP/1.0, whose answers have no framing.
+    The client speaks HTTP/1.0, whose answers have no framing.
     """
     sock = trio.socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -53,7 +53,7 @@ async def deaf_client(node: LocalNode, body: dict[str, Any]) -> AsyncIterator[tr
 
 
 def record_of(answer: bytes) -> StreamRecord:
-    """What was read of a stream, to its end or not."""
+    """The record of the events in an answer, which may be cut."""
     head, _, body = answer.partition(b"\r\n\r\n")
     record = StreamRecord(id=dict(line.split(b": ") for line in head.split(b"\r\n")[1:])[b"x-request-id"].decode())
     for event in SseReader().feed(body):
@@ -62,7 +62,7 @@ def record_of(answer: bytes) -> StreamRecord:
 
 
 async def wait_cut(node: LocalNode) -> None:
-    """Until the node has given up its one client."""
+    """Waits until the node has cut its only client."""
     with trio.fail_after(10):
         while True:
             if "llm_gateway_inflight_requests 0.0" in (await node.client.get("/metrics")).text:
@@ -77,7 +77,7 @@ def is_running(node: LocalNode) -> bool:
 async def test_client_that_never_reads_loses_its_slot(nothing_left: NothingLeft) -> None:
     async with tight_node() as node, nothing_left(node), deaf_client(node, FLOOD):
         await wait_until(lambda: is_running(node))
-        # There is one slot: that this is answered says that it is free again.
+        # The node has one slot, so an answer shows that the slot is free again.
         response = await node.client.post("/v1/generate", json={"prompt": "next", "max_tokens": 5})
         assert response.json()["text"] == oracle("next", 5)
 
@@ -121,7 +121,7 @@ async def test_client_that_never_reads_does_not_delay_shutdown(stream: bool) -> 
 
 
 async def test_streams_cut_between_writes_have_only_right_bytes() -> None:
-    """At the end of a drain: each client has read a whole prefix, and perhaps why there is no more."""
+    """At the end of a drain each client has read a prefix of whole events, and perhaps an error event."""
     records = [StreamRecord() for _ in range(12)]
 
     async def read_slowly(number: int) -> None:
@@ -157,7 +157,7 @@ async def test_client_that_reads_byte_by_byte_gets_the_right_bytes(nothing_left:
 
 
 async def test_client_that_reads_slowly_but_steadily_is_not_cut(nothing_left: NothingLeft) -> None:
-    """A socket with much in its buffer is not writable again for several times `write_s`, but something is taken."""
+    """A socket with a full buffer stays unwritable for several times `write_s`, although the client reads steadily."""
     async with tight_node(kernel_bytes=200_000, write_s=0.25) as node, nothing_left(node):
         received = bytearray()
         async with deaf_client(node, {**FLOOD, "max_tokens": 350}) as stream:

@@ -1,4 +1,4 @@
-"""A real process that is told to end: what is open finishes, what takes too long is cut and told so."""
+"""A node process that is told to end finishes open requests, and cuts those that take too long with an error event."""
 
 import contextlib
 import json
@@ -20,13 +20,13 @@ from tests.support.streams import CUTS, StreamRecord, follow, read_stream
 pytestmark = pytest.mark.integration
 
 LONG = {"prompt": "long", "max_tokens": 8000}
-"""Much longer than any drain."""
+"""A number of tokens that takes much longer than any drain."""
 SHORT = {"prompt": "short", "max_tokens": 60}
 
 
 @contextlib.asynccontextmanager
 async def process(*arguments: str, drain_s: float) -> AsyncIterator[NodeProcess]:
-    """A ready node of its own."""
+    """A ready node process for one test."""
     command = ("--model", "mock:step_ms=10", "--bind", "127.0.0.1:0", "--drain-s", str(drain_s), *arguments)
     with NodeProcess(*command, environ={"LLMACTORS_LOG_FORMAT": "json"}) as node:
         await trio.to_thread.run_sync(node.wait_ready)
@@ -44,11 +44,11 @@ async def wait_exit(node: NodeProcess, within_s: float) -> int:
 async def websocket(node: NodeProcess) -> AsyncIterator[trio_websocket.WebSocketConnection]:
     async with trio_websocket.open_websocket_url(node.url.replace("http", "ws") + "/v1/ws") as socket:
         yield socket
-        await socket._stream.aclose()  # where the server closes first, trio_websocket forgets to
+        await socket._stream.aclose()  # trio_websocket does not close the stream if the server closes first
 
 
 async def hear_all(socket: trio_websocket.WebSocketConnection) -> list[dict[str, Any]]:
-    """What comes until the node closes."""
+    """Yields events until the node closes the socket."""
     events: list[dict[str, Any]] = []
     with contextlib.suppress(trio_websocket.ConnectionClosed):
         while True:
@@ -57,7 +57,7 @@ async def hear_all(socket: trio_websocket.WebSocketConnection) -> list[dict[str,
 
 
 async def wait_refused(node: NodeProcess) -> None:
-    """Until nobody listens any more."""
+    """Waits until the node no longer listens."""
     port = httpx.URL(node.url).port or 0
     with trio.fail_after(5):
         while True:
@@ -83,7 +83,7 @@ async def read_to_end(events: AsyncIterator[object]) -> None:
 
 
 class Clients:
-    """One of each kind, in the middle of the same request."""
+    """Clients of each kind in the middle of the same request."""
 
     def __init__(self, node: NodeProcess, body: dict[str, Any]) -> None:
         self.record = StreamRecord()
@@ -174,7 +174,7 @@ async def test_second_signal_ends_the_node_at_once() -> None:
 
 async def test_idle_connections_do_not_delay_shutdown() -> None:
     async with process(drain_s=30) as node, contextlib.AsyncExitStack() as stack:
-        # After a JSON answer, after a stream, after an operator's route: each keeps its connection.
+        # Connections stay open after a JSON answer, after a stream, and after a route for operators.
         requests: list[tuple[str, str, Any]] = [
             ("GET", "/livez", None),
             ("POST", "/v1/generate", {"prompt": "p", "max_tokens": 2}),

@@ -1,4 +1,4 @@
-"""WebSockets: many requests on one socket, each with the same events as over SSE."""
+"""One WebSocket carries many requests, each with the same events as over SSE."""
 
 import contextlib
 import itertools
@@ -21,7 +21,7 @@ NothingLeft = Callable[[LocalNode], AbstractAsyncContextManager[None]]
 
 
 class Client:
-    """One socket. What comes is sorted by stream."""
+    """A WebSocket client that sorts events by stream."""
 
     def __init__(self, socket: trio_websocket.WebSocketConnection) -> None:
         self.socket = socket
@@ -39,7 +39,7 @@ class Client:
         return await self.hear()
 
     async def rest_of(self, request_id: str, after: int = 0) -> tuple[str, dict[str, Any]]:
-        """The text and the last event of a stream; each seq must be the next one."""
+        """Reads a stream to its end; returns its text and its last event. Fails if a seq is not the next one."""
         texts: list[str] = []
         while True:
             event = await self.hear()

@@ -1,4 +1,4 @@
-"""WebSockets frame by frame: refused handshakes, broken frames, and clients that do not read."""
+"""WebSockets on the wire: refused handshakes, broken frames, and clients that do not read."""
 
 import contextlib
 import itertools
@@ -39,7 +39,7 @@ HANDSHAKE = (
 
 
 class Frames:
-    """A WebSocket client made of frames. It reads only when it is asked to."""
+    """A WebSocket client that sends and reads single frames, and reads only on demand."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
@@ -53,7 +53,7 @@ class Frames:
         await self.send(TextMessage(data=json.dumps(message)))
 
     async def next(self) -> Event | None:
-        """The next event that is no ping; None at the end of the connection."""
+        """Waits for the next event that is no ping; None at the end of the connection."""
         with trio.fail_after(10):
             while True:
                 while self._events:
@@ -67,7 +67,7 @@ class Frames:
                 self._events = list(self.machine.events())
 
     async def hear(self) -> Any:
-        """The next message."""
+        """Waits for the next message, and parses its JSON."""
         text = ""
         while True:
             event = await self.next()
@@ -82,7 +82,7 @@ class Frames:
         return await self.next()
 
     async def rejection(self) -> Any:
-        """The body of a refused handshake."""
+        """Reads the body of a refused handshake."""
         body = b""
         while True:
             event = await self.next()
@@ -104,7 +104,7 @@ async def frames(node: LocalNode, *, small: bool = False) -> AsyncIterator[Frame
 
 @contextlib.asynccontextmanager
 async def tight_node(**settings: Any) -> AsyncIterator[LocalNode]:
-    """Its kernel holds only a few events for each client."""
+    """A node whose kernel buffers only a few events for each client."""
     async with local_node(**settings) as node:
         node.node.listening.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         yield node
@@ -176,7 +176,7 @@ async def test_oversize_message_closes_with_1009(
     async with local_node(max_body_bytes=10_000) as node, nothing_left(node), frames(node) as client:
         await client.handshake()
         piece: Any = "x" * 10_000 if kind is TextMessage else b"x" * 10_000
-        # It never ends the message, and reads nothing before all is sent.
+        # The client never ends the message, and reads nothing before everything is sent.
         for _ in range(50):
             await client.send(kind(data=piece, message_finished=False))
         closed = await client.next()
@@ -269,7 +269,7 @@ async def flood_with_streams(client: Frames) -> None:
 
 @pytest.mark.parametrize("flood", [flood_with_requests, flood_with_pings, flood_with_streams])
 async def test_client_that_writes_and_never_reads_is_cut(flood: Any, nothing_left: NothingLeft) -> None:
-    """Its messages fill every queue on the way in, its answers every one on the way out."""
+    """The messages fill every queue on the way in, and the answers fill every queue on the way out."""
     async with (
         tight_node(write_s=0.3, resume_grace_s=0.1) as node,
         nothing_left(node),

@@ -1,4 +1,4 @@
-"""HTTP as it comes over the wire: odd but right requests are served, wrong ones refused, byte by byte."""
+"""HTTP on the wire: unusual but valid requests are served, and invalid requests are refused."""
 
 import functools
 import json
@@ -27,14 +27,14 @@ def request(
 
 
 class Wire:
-    """A client made of bytes. Answers are parsed by h11."""
+    """A client that sends raw bytes, and parses answers with h11."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self._machine = h11.Connection(h11.CLIENT)
 
     async def answer(self, method: str = "POST") -> tuple[h11.Response, bytes]:
-        """The next answer, to a request by `method`."""
+        """Reads the next answer, which answers a request with `method`."""
         if self._machine.our_state is h11.DONE:
             self._machine.start_next_cycle()
         self._machine.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
@@ -54,13 +54,13 @@ class Wire:
                 return head, body
 
     async def text(self) -> str:
-        """The text of the next answer, which is a success."""
+        """Reads the next answer, which must be a success, and returns its text."""
         head, body = await self.answer()
         assert head.status_code == 200, body
         return str(json.loads(body)["text"])
 
     async def wait_closed(self) -> None:
-        """Until the server closes. Whatever comes before is an error."""
+        """Waits until the server closes the connection. Fails if anything comes before."""
         with trio.fail_after(10):
             assert await self.stream.receive_some() == b""
 
@@ -78,7 +78,7 @@ async def test_two_requests_in_one_packet_are_answered_in_order(nothing_left: No
             assert await wire.text() == oracle("one", 3)
             assert await wire.text() == oracle("two", 3)
             assert (await wire.answer("GET"))[1] == b'{"status":"ok"}'
-            # The connection goes on after it.
+            # The connection stays open after the answer.
             await wire.stream.send_all(request("three"))
             assert await wire.text() == oracle("three", 3)
 
@@ -100,7 +100,7 @@ async def test_disconnect_with_a_pipelined_request_is_noticed(nothing_left: Noth
         async with wire.stream:
             await wire.stream.send_all(request("one", tokens=8000) + request("two"))
             await wait_until(lambda: "1 running" in repr(node.node.ledger))
-        # A JSON request whose client is gone is cancelled, though nothing can be written to notice it by.
+        # The node cancels a JSON request whose client is gone, although no write can fail meanwhile.
 
 
 async def test_request_sent_byte_by_byte_is_answered(nothing_left: NothingLeft) -> None:
@@ -175,7 +175,7 @@ async def test_absolute_and_escaped_targets_are_served() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/models", "/v1/tree", "/livez", "/nowhere"])
 async def test_truncated_request_id_is_echoed_without_trailing_space(path: str) -> None:
-    """A cut behind a space made a header that h11 refuses: the client got no answer at all."""
+    """An id that is truncated after a space must not end with that space, since h11 refuses such a header."""
     async with local_node() as node:
         wire = await connect(node)
         async with wire.stream:
@@ -186,7 +186,7 @@ async def test_truncated_request_id_is_echoed_without_trailing_space(path: str) 
 
 
 async def test_methods_are_case_sensitive() -> None:
-    """Who writes `head` gets what is framed as any answer; one part took it for HEAD and another did not."""
+    """The answer to `head` is framed like any answer and not like the answer to HEAD."""
     async with local_node() as node:
         wire = await connect(node)
         async with wire.stream:
@@ -297,7 +297,7 @@ async def test_garbage_after_a_request_does_not_spoil_its_answer(nothing_left: N
 
 
 async def test_half_sent_request_closes_the_connection(nothing_left: NothingLeft) -> None:
-    """Who sends FIN is taken to be gone: a server cannot tell a half-closed socket from a closed one."""
+    """A FIN counts as a disconnect, since a server cannot tell a half-closed socket from a closed one."""
     async with local_node() as node, nothing_left(node):
         for half in (0, 10, 60, 150):
             wire = await connect(node)
