@@ -1,7 +1,8 @@
 """How often an address may show what opens nothing. Pure: `now` is an argument, in seconds."""
 
-import ipaddress
 from collections import OrderedDict
+
+from llmactors.http.addresses import network_of
 
 WINDOW_S = 60.0
 MAX_ADDRESSES = 10_000
@@ -44,16 +45,3 @@ class FailedAttempts:
         if count < self._limit:
             return 0.0
         return max(0.0, began + self._window_s - now)
-
-
-def network_of(address: str) -> str:
-    """What counts as one address."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))

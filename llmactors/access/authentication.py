@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable, Iterator
 import attrs
 import trio
 
-from llmactors.access.attempts import FailedAttempts, network_of
+from llmactors.access.attempts import FailedAttempts
 from llmactors.access.keys.keyring import Keyring
 from llmactors.access.keys.record import KeyRecord, KeyStatus
 from llmactors.access.keys.text import Credential, Digest, read_key
 from llmactors.access.tickets import MemoryTickets, Tickets, is_ticket
 from llmactors.errors import RateLimited, Unauthenticated
+from llmactors.http.addresses import network_of
 from llmactors.limiter.limits import Limits
 
 _SINGLE = ""

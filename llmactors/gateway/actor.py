@@ -10,11 +10,12 @@ from llmactors.gateway.app import App
 from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.request_service import RequestService
+from llmactors.http.connection_limits import Capacity
 from llmactors.http.server import ListeningSocket, Server, ServerSettings
 
 CUT_S = 1.0
 """The time in which the clients of cut streams can read why their streams were cut."""
-_OPERATORS_CONNECTIONS = 64
+_OPERATORS_CAPACITY = Capacity(most=64, of_one_address=32, reserve=16)
 
 
 @attrs.frozen
@@ -60,7 +61,7 @@ class OperatorsActor(Actor):
 
     def __init__(self, node: OperatedNode, listening: ListeningSocket) -> None:
         app = App(None, node)
-        self._server = Server(app, listening, ServerSettings(max_connections=_OPERATORS_CONNECTIONS), NATIVE_ERRORS)
+        self._server = Server(app, listening, ServerSettings(capacity=_OPERATORS_CAPACITY), NATIVE_ERRORS)
 
     async def on_start(self, context: Context) -> None:
         context.spawn(self._server.serve)

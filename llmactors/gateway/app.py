@@ -24,6 +24,7 @@ from llmactors.http.exchange import (
     Receive,
     Scope,
     Send,
+    check_connection,
     client_address,
     header,
     id_headers,
@@ -103,10 +104,13 @@ class App:
     async def _answer(self, exchange: Exchange, resource: Resource[Route] | None) -> None:
         method = exchange.scope["method"]
         if resource is None:
+            exchange.check_connection()
             self._auth.identify(exchange.scope["headers"], exchange.client)
             raise NotFound("there is no such route")
         route = resource.routes.get(method)
         is_open = any(each.is_open for each in resource.routes.values())
+        if not is_open:
+            exchange.check_connection()
         caller = None if is_open else self._auth.identify(exchange.scope["headers"], exchange.client)
         if route is None:
             if method != "OPTIONS":
@@ -124,6 +128,7 @@ class App:
         request_id = new_request_id()
         headers = id_headers(scope, request_id)
         try:
+            check_connection(scope)
             check_origin(header(scope, b"origin"), header(scope, b"host"), self._allowed_origins)
             found = self._router.find(scope["path"])
             route = None if found is None else found[0].routes.get("GET")

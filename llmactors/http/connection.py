@@ -18,6 +18,7 @@ import termios
 import attrs
 import trio
 
+from llmactors.errors import LlmactorsError
 from llmactors.http.http1 import Address, Http1, ProtocolSettings
 from llmactors.http.inbox import Application, ApplicationTasks
 from llmactors.http.throttle import BurstThrottle
@@ -25,6 +26,8 @@ from llmactors.http.throttle import BurstThrottle
 FAIR_EVERY = 16
 """After so many writes in a row without a wait, the writing task lets other tasks run."""
 READ_BYTES = 64 * 1024
+RESTRICTED_S = 2.0
+"""The time in which a connection above a limit must send the head of its request."""
 LINGER_S = 2.0
 """The time in which a client may go on sending what was refused. To close the connection of a client that is sending
 would reset the connection, and the client might never read the response."""
@@ -64,6 +67,7 @@ class ServerConnection:
         self._raw = raw
         self._settings = settings
         self._throttle = throttle
+        self._refusal: LlmactorsError | None = None
         self._reading = trio.CancelScope()
         self._ahead = b""
         self._idle = True
@@ -98,12 +102,22 @@ class ServerConnection:
     async def _serve(self, tasks: ApplicationTasks, client: Address, server: Address) -> None:
         self._protocol = Http1(self._app, self._protocol_settings, tasks, self, client, server)
         self._protocol.connection_state["wire"] = self
+        if self._refusal is not None:
+            self._protocol.restrict(self._refusal)
         self.set_idle(idle=True)
         with self._reading:
             await self._read()
         self._mute = True
         await self._protocol.closed()
         tasks.end_background()
+
+    def restrict(self, refusal: LlmactorsError) -> None:
+        """Refuses every request on this connection with `refusal`, but for those that ask for the server's health.
+
+        Call before `run`.
+        """
+        self._refusal = refusal
+        self._settings = attrs.evolve(self._settings, idle_s=RESTRICTED_S)
 
     def drain(self) -> None:
         """Ends the connection if no request is under way. The server takes no further requests."""
@@ -182,7 +196,7 @@ class ServerConnection:
         except BlockingIOError:
             return 0
         except OSError:
-            self._cut("the client is gone")
+            self.cut("the client is gone")
             return 0
 
     async def _write_waiting(self, data: bytes, sent: int) -> None:
@@ -195,13 +209,13 @@ class ServerConnection:
                 rest = memoryview(data)[sent:]
                 while rest and not self._mute:
                     if not await self._wait_writable():
-                        self._cut("the client reads nothing")
+                        self.cut("the client reads nothing")
                         return
                     rest = rest[self._write_now(rest) :]
         except trio.ClosedResourceError:
-            self._cut("the connection was closed")
+            self.cut("the connection was closed")
         except trio.Cancelled:
-            self._cut("a write was cancelled")
+            self.cut("a write was cancelled")
             raise
         finally:
             self._senders -= 1
@@ -264,7 +278,7 @@ class ServerConnection:
         except OSError:
             self._reading.cancel(reason="the client is gone")
 
-    def _cut(self, why: str) -> None:
+    def cut(self, why: str) -> None:
         """Ends the connection without waiting for the client."""
         self._mute = True
         with contextlib.suppress(OSError):  # it may be closed already

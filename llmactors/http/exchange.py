@@ -8,7 +8,8 @@ import structlog
 import trio
 
 from llmactors.actors import leaves
-from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, RequestTimeout, TooLarge
+from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, RequestTimeout, TooLarge, Unavailable
+from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.inbox import Inbox
 
 Message = MutableMapping[str, Any]
@@ -65,6 +66,7 @@ class Exchange:
         """The status of the response; 0 before the response has begun."""
         self.begun: float = scope.get("state", {}).get("arrived") or trio.current_time()
         self.errors = errors
+        self._unfinished: ByteBudget = scope.get("state", {}).get("unfinished") or ByteBudget()
         self.parameters: Mapping[str, str] = {}
         """The parameters of the path, by name."""
         self.timing_header: str | None = None
@@ -85,6 +87,10 @@ class Exchange:
         """The address of the client, without a port."""
         return client_address(self.scope)
 
+    def check_connection(self) -> None:
+        """Raises the error for a request on a connection above one of the server's limits."""
+        check_connection(self.scope)
+
     def header(self, name: bytes) -> str | None:
         """The value of the first header of this name, which is in lower case; None where there is none."""
         return header(self.scope, name)
@@ -98,24 +104,35 @@ class Exchange:
         return key or None
 
     async def body(self, *, max_bytes: int, within_s: float) -> bytes:
-        """The whole body. Raises `TooLarge` as early as possible, `RequestTimeout`, or `ClientGone`."""
+        """The whole body.
+
+        Raises `TooLarge` as early as possible, `RequestTimeout`, `Unavailable` where too many bodies arrive at once, or
+        `ClientGone`.
+        """
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > max_bytes:
             raise TooLarge(f"the body has {declared} bytes; at most {max_bytes} are accepted")
         pieces: list[bytes] = []
         size = 0
-        with trio.move_on_after(within_s):
-            while True:
-                message = await self._inbox()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                pieces.append(message.get("body", b""))
-                size += len(pieces[-1])
-                if size > max_bytes:
-                    raise TooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
-                if not message.get("more_body", False):
-                    return b"".join(pieces)
-        raise RequestTimeout(f"the body did not arrive within {within_s:g} s")
+        budget = self._unfinished
+        try:
+            with trio.move_on_after(within_s):
+                while True:
+                    message = await self._inbox()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    piece = message.get("body", b"")
+                    if not budget.take(len(piece)):
+                        raise Unavailable("too many bodies arrive at once; try again in a moment", retry_after_s=1.0)
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > max_bytes:
+                        raise TooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
+                    if not message.get("more_body", False):
+                        return b"".join(pieces)
+            raise RequestTimeout(f"the body did not arrive within {within_s:g} s")
+        finally:
+            budget.give_back(size)
 
     async def while_connected(self, work: Callable[[], Awaitable[object]]) -> bool:
         """Runs `work` to its end, and returns True; or to the client's disconnect, and returns False.
@@ -182,6 +199,13 @@ class Exchange:
             return
         self.code = error.code
         await self.answer(error.status, self.errors.body(error, self.request_id), self.errors.headers(error))
+
+
+def check_connection(scope: Scope) -> None:
+    """Raises the error for a request on a connection above one of the server's limits."""
+    refusal = scope.get("state", {}).get("refusal")
+    if refusal is not None:
+        raise refusal
 
 
 def client_address(scope: Scope) -> str:

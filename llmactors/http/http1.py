@@ -19,6 +19,8 @@ import attrs
 import h11
 import trio
 
+from llmactors.errors import LlmactorsError
+from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.http_stream import Headers, HttpStream
 from llmactors.http.inbox import Application, ApplicationTasks
 from llmactors.http.request_head import MAX_HEAD_BYTES, HeadBounds
@@ -75,6 +77,8 @@ class ProtocolSettings:
     error_response: ErrorResponse
     draining: Callable[[], bool]
     """Whether the server takes no further requests."""
+    unfinished: ByteBudget
+    """The bytes of bodies and messages that have begun and are not complete."""
 
 
 class Http1:
@@ -99,7 +103,9 @@ class Http1:
         self.stream: HttpStream | WebSocketStream | None = None
         self.may_continue_body = False
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self.connection_state["unfinished"] = settings.unfinished
         self._head_bounds = HeadBounds()
+        self._serves_one_request = False
         self._head_refused = False
         """Whether a head was refused for its length, and so was not read to its end."""
         self._handled = 0
@@ -130,6 +136,11 @@ class Http1:
     @property
     def _client_unfinished(self) -> bool:
         return self._connection.their_state in _UNFINISHED
+
+    def restrict(self, refusal: LlmactorsError) -> None:
+        """Ends the connection after one request, which the application may refuse with `refusal`."""
+        self._serves_one_request = True
+        self.connection_state["refusal"] = refusal
 
     # What the client says.
 
@@ -218,6 +229,7 @@ class Http1:
             client=self._client,
             server=self._server,
             max_message_bytes=self._settings.max_message_bytes,
+            unfinished=self._settings.unfinished,
             error_response=self._settings.error_response,
         )
         await stream.begin(request, _origin_form(request.target), self.connection_state)
@@ -247,7 +259,7 @@ class Http1:
         await self._close_stream()
         connection = self._connection
         complete = not self._upgraded and connection.our_state is h11.DONE and connection.their_state is h11.DONE
-        if complete and not self._settings.draining():
+        if complete and not self._serves_one_request and not self._settings.draining():
             connection.start_next_cycle()
             self._head_bounds = HeadBounds()
             self._may_read.set()
@@ -304,7 +316,7 @@ class Http1:
 
     def _is_last_response(self) -> bool:
         # The rest of a body that was not read whole before the response will not be read.
-        return self._client_unfinished or self._settings.draining()
+        return self._client_unfinished or self._serves_one_request or self._settings.draining()
 
     async def _close_stream(self) -> None:
         stream, self.stream = self.stream, None

@@ -1,17 +1,23 @@
 """The listening socket and the connections of a server: accept, serve, stop accepting, drain."""
 
 import errno
+import math
 import socket
+from collections import OrderedDict
 
 import attrs
 import msgspec
 import structlog
 import trio
 
-from llmactors.errors import BindError, InternalError, InvalidRequest
+from llmactors.errors import BindError, InternalError, InvalidRequest, LlmactorsError
 from llmactors.http.address import parse_address
+from llmactors.http.addresses import network_of
+from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.connection import ConnectionSettings, ServerConnection
+from llmactors.http.connection_limits import Capacity, ConnectionLimits
 from llmactors.http.exchange import ErrorRenderer
+from llmactors.http.file_limit import within_file_limit
 from llmactors.http.http1 import ErrorResponse, ProtocolSettings
 from llmactors.http.inbox import Application
 from llmactors.http.request_id import new_request_id
@@ -26,6 +32,8 @@ of a burst waits for many passes; with all at once, the running streams wait for
 BEGUN_AT_ONCE = 64
 """The number of requests that may begin together. Of more, `BEGUN_PER_PASS` begin in each pass, 2 ms of work."""
 BEGUN_PER_PASS = 4
+TELL_EVERY_S = 10.0
+"""The time between two log lines about connections that cannot be accepted."""
 NOBODY_WAITS = {errno.EAGAIN, errno.EWOULDBLOCK}
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
@@ -34,8 +42,8 @@ TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 class ServerSettings:
     """How connections are taken."""
 
-    max_connections: int = 4096
-    """With so many open, new connections wait in the kernel's queue."""
+    capacity: Capacity = attrs.field(factory=Capacity)
+    """How many connections are held. The limit on the process's open files may lower these numbers."""
     max_message_bytes: int = 1024 * 1024
     """The largest WebSocket message that a client may send."""
     connection: ConnectionSettings = attrs.field(factory=ConnectionSettings)
@@ -102,11 +110,15 @@ class Server:
             max_message_bytes=settings.max_message_bytes,
             error_response=_error_response(errors),
             draining=lambda: self._draining,
+            unfinished=ByteBudget(),
         )
-        self._slots = trio.Semaphore(settings.max_connections)
+        self._limits = ConnectionLimits(settings.capacity)
         self._throttle = BurstThrottle(burst=BEGUN_AT_ONCE, per_pass=BEGUN_PER_PASS)
         self._idle = trio.Event()
         self._open: set[ServerConnection] = set()
+        self._restricted: OrderedDict[ServerConnection, None] = OrderedDict()
+        """The connections above a limit, the oldest first. They may only ask for the health of the server."""
+        self._refusals_told_at = -math.inf
         self._accepting: trio.CancelScope | None = None
 
     def __repr__(self) -> str:
@@ -120,6 +132,7 @@ class Server:
     async def serve(self) -> None:
         """Accepts and serves connections until cancelled. After `drain`, serves those that are open."""
         async with trio.open_nursery() as nursery:
+            self._limits = ConnectionLimits(within_file_limit(self._settings.capacity))
             self._listening.listen()
             with trio.CancelScope() as self._accepting, self._listening.socket.dup() as listener:
                 while True:
@@ -143,17 +156,12 @@ class Server:
         """Serves the clients in the kernel's queue, at most `ACCEPT_AT_ONCE` of them."""
         for _ in range(ACCEPT_AT_ONCE):
             try:
-                self._slots.acquire_nowait()
-            except trio.WouldBlock:
-                await self._slots.acquire()
-            try:
                 accepted, _ = listener.accept()
             except OSError as error:
-                self._slots.release()
                 if error.errno in NOBODY_WAITS:
                     return
                 if error.errno in TOO_MANY_FILES:
-                    log.warning("cannot accept a connection", error=str(error))
+                    self._tell_of_refusal(error)
                     await trio.sleep(0.1)
                     return
                 if error.errno not in {errno.ECONNABORTED, errno.EPERM, errno.EPROTO}:
@@ -165,6 +173,10 @@ class Server:
         # Trio waits on the socket; the connection also writes to the same socket, without a pass of the scheduler.
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
         connection = ServerConnection(self._app, self._protocol, stream, raw, self._settings.connection, self._throttle)
+        address = _peer(raw)
+        refusal = self._limits.enter(address)
+        if refusal is not None:
+            self._restrict(connection, refusal)
         self._open.add(connection)
         try:
             async with stream:
@@ -174,9 +186,35 @@ class Server:
             log.exception("connection failed", exc_info=group)
         finally:
             self._open.discard(connection)
-            self._slots.release()
+            if refusal is None:
+                self._limits.leave(address)
+            else:
+                self._restricted.pop(connection, None)
             if not self._open:
                 self._idle.set()
+
+    def _restrict(self, connection: ServerConnection, refusal: LlmactorsError) -> None:
+        """Lets a connection above a limit ask for the health of the server, in place of the oldest such connection."""
+        connection.restrict(refusal)
+        self._restricted[connection] = None
+        if len(self._restricted) > self._limits.capacity.reserve:
+            oldest, _ = self._restricted.popitem(last=False)
+            oldest.cut("the reserve for health probes is full")
+
+    def _tell_of_refusal(self, error: OSError) -> None:
+        now = trio.current_time()
+        if now - self._refusals_told_at >= TELL_EVERY_S:
+            self._refusals_told_at = now
+            log.warning("cannot accept connections", error=str(error), open=len(self._open))
+
+
+def _peer(raw: socket.socket) -> str:
+    """The network of the client's address; empty for a client that is gone, and on a Unix socket."""
+    try:
+        name = raw.getpeername()
+    except OSError:
+        return ""
+    return network_of(name[0]) if isinstance(name, tuple) else ""
 
 
 def _error_response(errors: ErrorRenderer) -> ErrorResponse:

@@ -23,11 +23,14 @@ from wsproto.connection import ConnectionState as SocketState
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
 
+from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.inbox import Application, ApplicationTasks
 
 PING_EVERY_S = 20.0
 FRAMES_AT_ONCE = 32
 """The number of frames that are handled before other tasks run."""
+MESSAGE_S = 30.0
+"""The time in which a message must be complete. It is checked with each ping."""
 MAX_FRAMES = 1024
 """The number of frames that one message may have. An empty frame adds nothing to the size of a message."""
 
@@ -84,12 +87,18 @@ class WebSocketStream(WSStream):
         client: tuple[str, int] | None,
         server: tuple[str, int] | None,
         max_message_bytes: int,
+        unfinished: ByteBudget,
         error_response: Callable[[int, str], tuple[Headers, bytes]],
     ) -> None:
         config = _config(max_message_bytes)
         app_, tasks_, context = cast("Any", app), cast("Any", tasks), WorkerContext(None)
         super().__init__(app_, config, context, tasks_, False, client, server, self._on_event, _ID)
         self._handled = 0
+        self._unfinished = unfinished
+        self._held = 0
+        """The bytes of the message that has begun, of `unfinished`."""
+        self._began = 0.0
+        """The time at which the message began, on Trio's clock."""
         self._frames = 0
         """The number of frames of the message that has begun."""
         self._output = output
@@ -129,6 +138,7 @@ class WebSocketStream(WSStream):
 
     async def client_gone(self) -> None:
         """Tells the application that the connection has ended."""
+        self._forget_message()
         await super().handle(StreamClosed(stream_id=_ID))
 
     async def _on_event(self, event: Event) -> None:
@@ -150,32 +160,65 @@ class WebSocketStream(WSStream):
             if self._handled % FRAMES_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
-                self._frames += 1
-                try:
-                    self.buffer.extend(event)
-                except FrameTooLargeError:
-                    limit = self.config.websocket_max_message_size
-                    await self._end(CloseReason.MESSAGE_TOO_BIG, f"at most {limit} bytes in a message")
+                refusal = self._add(event)
+                if refusal is not None:
+                    await self._end(*refusal)
                     return
                 if event.message_finished:
                     message = self.buffer.to_message()
-                    self.buffer.clear()
-                    self._frames = 0
+                    self._forget_message()
                     await self.app_put(message)  # type: ignore[misc]  # it is set since the handshake
-                elif self._frames > MAX_FRAMES:
-                    await self._end(CloseReason.POLICY_VIOLATION, f"at most {MAX_FRAMES} frames in a message")
-                    return
             elif isinstance(event, Ping):
                 await self._send_wsproto_event(event.response())
             elif isinstance(event, CloseConnection):
-                self.client_closed = self.connection.state in _CLOSED_BY_CLIENT
-                if self.connection.state is SocketState.REMOTE_CLOSING:
-                    await self._send_wsproto_event(event.response())
-                    await self._output.exchange_over()
-                else:
-                    # The reply to the server's own close frame, or wsproto's judgement on bytes that are no frame.
-                    await self._end(event.code, event.reason)
+                await self._handle_close(event)
                 return
+
+    async def _handle_close(self, event: CloseConnection) -> None:
+        self.client_closed = self.connection.state in _CLOSED_BY_CLIENT
+        if self.connection.state is SocketState.REMOTE_CLOSING:
+            await self._send_wsproto_event(event.response())
+            await self._output.exchange_over()
+        else:
+            # The reply to the server's own close frame, or wsproto's judgement on bytes that are no frame.
+            await self._end(event.code, event.reason)
+
+    def _add(self, frame: "Message[Any]") -> tuple[int, str] | None:
+        """Adds a frame to its message. Returns the code and the reason of a close where the message is refused."""
+        if not self._frames:
+            self._began = trio.current_time()
+        self._frames += 1
+        if self._frames > MAX_FRAMES:
+            return CloseReason.POLICY_VIOLATION, f"at most {MAX_FRAMES} frames in a message"
+        try:
+            self.buffer.extend(frame)
+        except FrameTooLargeError:
+            limit = self.config.websocket_max_message_size
+            return CloseReason.MESSAGE_TOO_BIG, f"at most {limit} bytes in a message"
+        if not self._hold(len(frame.data)):
+            return CloseReason.TRY_AGAIN_LATER, "too many messages arrive at once"
+        return None
+
+    def _hold(self, count: int) -> bool:
+        """Counts bytes of the message that has begun. Returns False if all connections together hold too many."""
+        if not self._unfinished.take(count):
+            return False
+        self._held += count
+        return True
+
+    def _forget_message(self) -> None:
+        self.buffer.clear()
+        self._frames = 0
+        self._unfinished.give_back(self._held)
+        self._held = 0
+
+    async def _send_pings(self) -> None:
+        while not self.closed:
+            if self._frames and trio.current_time() - self._began > MESSAGE_S:
+                await self._end(CloseReason.POLICY_VIOLATION, f"a message must be complete within {MESSAGE_S:g} s")
+                return
+            await self._send_wsproto_event(Ping())
+            await trio.sleep(PING_EVERY_S)
 
     async def _end(self, code: int, reason: str | None) -> None:
         await self._send_wsproto_event(CloseConnection(code=code, reason=reason))

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import IO, Any, Self
 
 import attrs
@@ -90,7 +90,9 @@ async def wait_until(condition: Callable[[], bool], *, within_s: float = 10.0) -
 class NodeProcess:
     """The process of `python -m llmactors …`. A context manager, which kills the process at the end."""
 
-    def __init__(self, *arguments: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, environ: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
+        """`prefix` is a command that runs the process, as `prlimit --nofile=64` does."""
+        self._prefix = prefix
         self._arguments = arguments
         self._environ = {**os.environ, **(environ or {})}
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
@@ -101,7 +103,7 @@ class NodeProcess:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "llmactors", *self._arguments],
+            [*self._prefix, sys.executable, "-m", "llmactors", *self._arguments],
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=self._environ,

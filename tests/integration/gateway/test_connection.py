@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.connection import ConnectionSettings, ServerConnection
 from llmactors.http.http1 import Http1, ProtocolSettings
 from llmactors.http.throttle import BurstThrottle
@@ -52,7 +53,7 @@ def pair(write_s: float = 20.0) -> Iterator[Pair]:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
     settings, throttle = ConnectionSettings(write_s=write_s), BurstThrottle(burst=1, per_pass=1)
-    protocol = ProtocolSettings(1024, lambda _status, _message: ([], b""), lambda: False)
+    protocol = ProtocolSettings(1024, lambda _status, _message: ([], b""), lambda: False, ByteBudget())
     connection = ServerConnection(no_app, protocol, stream, raw, settings, throttle)
     with raw, far:
         yield Pair(connection, stream, raw, trio.socket.from_stdlib_socket(far))

@@ -1,18 +1,15 @@
 """Clients that are slow, silent or suddenly gone cost the node nothing for long."""
 
 import contextlib
-import functools
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import httpx
 import pytest
 import trio
 
-from llmactors.http.server import ServerSettings
 from llmactors.http.sse_reader import SseReader
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.support.oracle import oracle
@@ -215,20 +212,6 @@ async def test_silent_connections_do_not_delay_requests(nothing_left: NothingLef
             await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", node.port))
         response = await node.client.post("/v1/generate", json={"prompt": "among them", "max_tokens": 3})
         assert response.json()["text"] == oracle("among them", 3)
-
-
-async def test_connections_above_the_limit_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "llmactors.system.gateway_actors.ServerSettings", functools.partial(ServerSettings, max_connections=3)
-    )
-    async with local_node() as node:
-        silent = [await trio.open_tcp_stream("127.0.0.1", node.port) for _ in range(3)]
-        with pytest.raises(httpx.ReadTimeout):
-            await node.client.get("/livez", timeout=0.2)
-        await silent[0].aclose()
-        assert (await node.client.get("/livez")).status_code == 200
-        for stream in silent:
-            await stream.aclose()
 
 
 async def test_connection_churn_leaves_nothing(nothing_left: NothingLeft) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.access.attempts import FailedAttempts, network_of
+from llmactors.access.attempts import FailedAttempts
+from llmactors.http.addresses import network_of
 
 
 def test_with_the_last_failure_of_its_limit_an_address_waits_until_its_window_is_over() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import trio
 
+from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.http1 import Http1, ProtocolSettings, _origin_form
 from llmactors.http.inbox import Inbox
 
@@ -53,7 +54,7 @@ async def test_chunk_is_written_only_between_head_and_end() -> None:
         async def wait_aside(self, event: trio.Event) -> None: ...
 
     tasks: Any = Tasks()
-    settings = ProtocolSettings(1024, lambda _status, _message: ([], b""), lambda: False)
+    settings = ProtocolSettings(1024, lambda _status, _message: ([], b""), lambda: False, ByteBudget())
     machine = Http1(None, settings, tasks, Output(), None, None)  # type: ignore[arg-type]
     await machine.received(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
     [say] = tasks.sends

@@ -48,16 +48,15 @@ class Nursery:
         self.served.append(connection)
 
 
-async def accept(listener: Listener, *, turns: int = 1, max_connections: int = 4096) -> list[Any]:
+async def accept(listener: Listener, *, turns: int = 1) -> list[Any]:
     """What is served after so many turns."""
     listening, nursery = ListeningSocket("127.0.0.1:0"), Nursery()
     try:
-        server = Server(None, listening, ServerSettings(max_connections=max_connections), NATIVE_ERRORS)  # type: ignore[arg-type]
+        server = Server(None, listening, ServerSettings(), NATIVE_ERRORS)  # type: ignore[arg-type]
         for _ in range(turns):
             await server._accept_waiting(listener, nursery)  # type: ignore[arg-type]
     finally:
         listening.close()
-    assert server._slots.value == max_connections - len(nursery.served)
     return nursery.served
 
 
@@ -81,14 +80,6 @@ async def test_other_errors_end_the_server() -> None:
 async def test_one_turn_accepts_all_waiting_up_to_a_bound() -> None:
     assert len(await accept(Listener(waiting=ACCEPT_AT_ONCE - 1))) == ACCEPT_AT_ONCE - 1
     assert len(await accept(Listener(waiting=2 * ACCEPT_AT_ONCE))) == ACCEPT_AT_ONCE
-
-
-async def test_no_connection_is_accepted_above_the_limit(autojump_clock: MockClock) -> None:
-    listener = Listener(waiting=5)
-    with trio.move_on_after(1) as waiting:
-        await accept(listener, max_connections=3)
-    assert waiting.cancelled_caught
-    assert listener.waiting == 2
 
 
 async def test_few_requests_of_a_burst_begin_in_one_pass() -> None:
