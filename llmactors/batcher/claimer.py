@@ -1,9 +1,11 @@
 """The claimer: keeps the worker's lease in the ledger, and claims requests for free slots.
 
-Beats and claims are two tasks, so that neither waits for the other's trip to the ledger: a request that arrives at an
-idle worker costs one trip until the backend has it. Each task makes one trip at a time.
+Whatever the ledger has news of, a claim goes first: a request that arrives at an idle worker costs one trip until the
+backend has it. A beat costs the ledger more than a claim, and follows at once only where the claim brought nothing, so
+that the news must have been of something else: a request that is not wanted any more, or a lost lease.
 """
 
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -15,6 +17,9 @@ from llmactors.backends.messages import Key
 from llmactors.errors import Interrupted, LlmactorsError
 from llmactors.ledger import Claim, Ledger
 from llmactors.messages import Failed
+
+_STOP_WAIT_S = 0.02
+"""How long after a claim that brought something the beat may follow. A cancel is heard of no later than that."""
 
 
 @attrs.frozen
@@ -67,14 +72,20 @@ class Claimer:
         self._closed = False
         self._may_find_work = True
         """False after a claim left slots empty, until something has changed."""
+        self._news = False
+        """The ledger had news since the last claim began."""
         self._claim_wanted = trio.Event()
         self._claiming = False
         self._claimed = trio.Event()
         """Set, and replaced by a new one, after each claim."""
-        self._beat_wanted = trio.Event()
+        self._beat_due = math.inf
+        self._until_beat = trio.CancelScope()
+        """Where the task of the beats waits. Its deadline is `_beat_due`."""
         self._beating = False
         self._beaten = trio.Event()
         """Set, and replaced by a new one, after each beat."""
+        self._proof = trio.Event()
+        """Set, and replaced by a new one, after each beat, and each claim that brought something: the lease is good."""
 
     def __repr__(self) -> str:
         doing = [text for text, true in (("claims", self._claiming), ("beats", self._beating)) if true]
@@ -113,27 +124,26 @@ class Claimer:
         while True:
             await self._claim_wanted.wait()
             self._claim_wanted = trio.Event()
-            free = self._free_slots()
-            if self._closed or not self._may_find_work or free.count < 1:
+            if self._closed:
                 continue
-            self._may_find_work = False
+            news, self._news = self._news, False
             self._claiming = True
-            worker = self.worker
-            claims = await self._claim(worker, free)
-            if worker == self.worker and free.incarnation == self._free_slots().incarnation:
-                await self._begin(claims)
-            elif claims:
-                await self._hand_back(claims)
+            found = await self._fill_free_slots()
             self._claiming = False
             self._claimed.set()
             self._claimed = trio.Event()
+            if found:
+                self._prove()
+            if news:
+                self._beat_within(_STOP_WAIT_S if found else 0.0)
             self.claim_soon()
 
     async def beat_for_ever(self) -> None:
-        """Beats whenever that is wanted. Raises what the ledger raises."""
+        """Beats whenever that is due. Raises what the ledger raises."""
         while True:
-            await self._beat_wanted.wait()
-            self._beat_wanted = trio.Event()
+            with trio.CancelScope(deadline=self._beat_due) as self._until_beat:
+                await trio.sleep_forever()
+            self._beat_due = math.inf
             if self._closed:
                 continue
             self._beating = True
@@ -141,30 +151,51 @@ class Claimer:
             self._beating = False
             self._beaten.set()
             self._beaten = trio.Event()
+            self._prove()
 
     async def watch_for_work(self) -> None:
-        """Wakes both tasks for what the ledger says.
+        """Has a claim made for all that the ledger has news of.
 
-        Listens again at once, but only once per beat: of a lost lease the ledger has news all the time, until a beat
-        finds that out.
+        Of a lost lease the ledger has news all the time, until a beat finds out. So this listens twice at most until
+        there is proof that the lease is good, or has been found lost.
         """
         heard = None
         while True:
             await self._ledger.wait_work(self.worker, self._model)
-            self._wake()
-            if heard is self._beaten:
-                await self._beaten.wait()
-            heard = self._beaten
+            self._news = self._may_find_work = True
+            self._claim_wanted.set()
+            if heard is self._proof:
+                await self._proof.wait()
+            heard = self._proof
 
     async def watch_the_clock(self) -> None:
-        """Wakes both tasks every `beat_every_s`, as what the ledger says may be lost."""
+        """Beats and claims every `beat_every_s`, as news of the ledger may be lost."""
         while True:
             await trio.sleep(self._beat_every_s)
-            self._wake()
+            self._beat_within(0.0)
+            self.work_possible()
 
-    def _wake(self) -> None:
-        self._beat_wanted.set()
-        self.work_possible()
+    def _beat_within(self, seconds: float) -> None:
+        self._beat_due = min(self._beat_due, trio.current_time() + seconds)
+        self._until_beat.deadline = self._beat_due
+
+    def _prove(self) -> None:
+        self._proof.set()
+        self._proof = trio.Event()
+
+    async def _fill_free_slots(self) -> bool:
+        """Claims for all slots that are free. Returns whether that brought anything."""
+        free = self._free_slots()
+        if not self._may_find_work or free.count < 1:
+            return False
+        self._may_find_work = False
+        worker = self.worker
+        claims = await self._claim(worker, free)
+        if worker == self.worker and free.incarnation == self._free_slots().incarnation:
+            await self._begin(claims)
+        elif claims:
+            await self._hand_back(claims)
+        return bool(claims)
 
     async def _beat(self) -> None:
         """Renews the lease, drops what is no longer wanted, and joins anew where the lease was lost."""
