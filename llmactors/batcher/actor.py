@@ -270,7 +270,7 @@ class BatcherActor(Actor):
         """Returns whether the request ran here."""
         running = self._running.pop(key, None)
         if running is not None:
-            self._writer.forget(running)
+            self._writer.outbox.drop(running)
             self._note_end_of_batch()
         return running is not None
 
@@ -278,6 +278,7 @@ class BatcherActor(Actor):
 
     async def _take_in(self, produced: Produced) -> None:
         """Gives outputs to the writer. Waits while too many tokens are unwritten, which holds up the backend."""
+        outbox = self._writer.outbox
         tokens = 0
         stepped: set[Running] = set()
         for output in produced.outputs:
@@ -288,14 +289,15 @@ class BatcherActor(Actor):
             added = len(output.deltas)
             tokens += added
             stepped.add(running)
-            self._writer.put(running, added)
+            outbox.put(running, added)
         if stepped:
             self._metrics.step(len(stepped), tokens)
         for key, error in produced.failed:
             if (running := self._running.get(key)) is not None:
                 self._metrics.worker_error()
                 running.end = Failed(error.code if error.code in STREAM_CODES else BackendFailed.code, error.message)
-                self._writer.put(running, 0)
+                outbox.put(running, 0)
+        self._writer.append_soon()
         await self._writer.wait_at_most(self._settings.max_unwritten)
 
     def _note_freed_slots(self) -> None:

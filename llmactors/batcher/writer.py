@@ -37,7 +37,8 @@ class Writer:
         self._running = running
         self._drop = drop
         self._freed = freed
-        self._outbox = Outbox()
+        self.outbox = Outbox()
+        """What the next append will take. Call `append_soon` after putting something there."""
         self._filled = trio.Event()
         """Set while the outbox holds something."""
         self._appending = False
@@ -45,30 +46,21 @@ class Writer:
         """Set, and replaced by a new one, when an append begins and when it ends."""
 
     def __repr__(self) -> str:
-        return f"<Writer {'appends, ' if self._appending else ''}{self._outbox!r}>"
+        return f"<Writer {'appends, ' if self._appending else ''}{self.outbox!r}>"
 
-    @property
-    def tokens(self) -> int:
-        """How many tokens wait for the next append."""
-        return self._outbox.tokens
-
-    def put(self, running: Running, tokens: int) -> None:
-        """Has the newest `tokens` tokens of a request appended, and its terminal event where it has one."""
-        self._outbox.put(running, tokens)
-        self._filled.set()
-
-    def forget(self, running: Running) -> None:
-        """Takes back what waits of a request: this worker does not hold it any more."""
-        self._outbox.drop(running)
+    def append_soon(self) -> None:
+        """Has what is in the outbox appended, as soon as no other append is under way."""
+        if self.outbox:
+            self._filled.set()
 
     async def wait_at_most(self, tokens: int) -> None:
         """Returns once no more than `tokens` tokens wait."""
-        while self._outbox.tokens > tokens:
+        while self.outbox.tokens > tokens:
             await self._progress.wait()
 
     async def wait_written(self) -> None:
         """Returns once everything that was put here is in the log."""
-        while self._appending or self._outbox:
+        while self._appending or self.outbox:
             await self._progress.wait()
 
     async def run(self) -> None:
@@ -77,7 +69,7 @@ class Writer:
             await self._filled.wait()
             self._filled = trio.Event()
             self._appending = True
-            entries = self._outbox.take()
+            entries = self.outbox.take()
             self._note_progress()
             freed = await self._append(entries)
             self._appending = False

@@ -118,7 +118,7 @@ async def test_thousands_of_abandoned_requests_leave_nothing(monkeypatch: pytest
         # The test has a connection of its own.
         assert server._limits._open == 1
         held: dict[str, Any] = {name: getattr(batcher, name) for name in ("_running", "_former")}
-        held["outbox"] = batcher._writer._outbox
+        held["outbox"] = batcher._writer.outbox
         assert not any(len(each) if hasattr(each, "__len__") else bool(each) for each in held.values()), held
         metrics = (await node.client.get("/metrics")).text
         assert "llm_gateway_inflight_requests 0.0" in metrics

@@ -146,7 +146,7 @@ async def test_a_slow_ledger_holds_the_backend_up_and_loses_nothing(autojump_clo
             await world.submit(max_tokens=20)
         await trio.sleep(0.12)
         assert world.batcher_spec.ref.mailbox.statistics().depth == 2
-        assert world.batcher._writer.tokens <= 16 + 8
+        assert world.batcher._writer.outbox.tokens <= 16 + 8
         await world.all_ended()
         world.memory.append_s = 0.0
     assert codes(world) == ["length"] * 20

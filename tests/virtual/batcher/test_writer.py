@@ -56,12 +56,13 @@ class Desk:
     def make(self, running: Running, count: int, *, end: bool = False) -> None:
         deltas = tuple(TokenDelta(number, "x") for number in range(count))
         running.produced(Output(running.key, deltas, "stop" if end else None))
-        self.writer.put(running, count)
+        self.writer.outbox.put(running, count)
+        self.writer.append_soon()
 
     def _drop(self, keys: Sequence[Key]) -> None:
         for key in keys:
             self.dropped.append(key)
-            self.writer.forget(self.running.pop(key))
+            self.writer.outbox.drop(self.running.pop(key))
 
     def _note_freed(self) -> None:
         self.freed += 1
@@ -82,7 +83,7 @@ async def test_tokens_put_during_an_append_wait_for_the_next(autojump_clock: Moc
         for _ in range(3):
             desk.make(a, 1)
             desk.make(b, 1, end=False)
-        assert desk.writer.tokens == 6
+        assert desk.writer.outbox.tokens == 6
         await desk.writer.wait_written()
         assert trio.current_time() == 2 * APPEND_S
         assert [sizes(append) for append in desk.ledger.appends] == [{"a": (1, 2)}, {"a": (3, 3), "b": (1, 3)}]
