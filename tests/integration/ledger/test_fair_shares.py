@@ -1,4 +1,4 @@
-"""Who is served how much, over both ledgers: shares by tokens and by weight, and no class that starves."""
+"""Shares of tenants and priority classes, in both ledgers: by tokens and by weight, and no class starves."""
 
 import itertools
 import random
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 BIG, SMALL = "big", [f"small{each}" for each in range(9)]
 OFFERED = 12
-"""Requests of each small tenant; the big one offers a hundred times as many."""
+"""Requests of each small tenant; the big tenant has a hundred times as many."""
 SETTINGS = LedgerSettings(max_queued=5000, lease_s=60.0)
 
 
@@ -53,7 +53,7 @@ async def submit(ledger: Ledger, requests: Sequence[GenerateRequest]) -> None:
 async def serve(
     ledger: Ledger, requests: Sequence[GenerateRequest], flow: Callable[[GenerateRequest], str]
 ) -> list[GenerateRequest]:
-    """In the order of service, for as long as each flow still has something that waits."""
+    """The requests in the order of service, while each flow still has requests that wait."""
     await ledger.beat("w")
     waiting = Counter(map(flow, requests))
     served: list[GenerateRequest] = []
@@ -65,7 +65,7 @@ async def serve(
     return served
 
 
-async def test_a_hundred_times_the_load_is_no_larger_share(ledger: Ledger, figures: Figures) -> None:
+async def test_hundredfold_load_gets_no_larger_share(ledger: Ledger, figures: Figures) -> None:
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     tenants = [*SMALL * OFFERED, *[BIG] * OFFERED * 100]
@@ -83,7 +83,7 @@ async def test_a_hundred_times_the_load_is_no_larger_share(ledger: Ledger, figur
     assert jain(tokens) >= 0.95, (seed, tokens)
 
 
-async def test_shares_are_as_the_weights(ledger: Ledger, figures: Figures) -> None:
+async def test_shares_follow_the_weights(ledger: Ledger, figures: Figures) -> None:
     weights = {"one": 1.0, "two": 2.0, "four": 4.0}
     requests = [
         request(f"{tenant}{number}", tenant=tenant, weight=weight, max_tokens=50)
@@ -97,7 +97,7 @@ async def test_shares_are_as_the_weights(ledger: Ledger, figures: Figures) -> No
     assert max(per_weight.values()) - min(per_weight.values()) <= 1.0, served
 
 
-async def test_no_class_starves_and_urgent_ones_get_the_most(ledger: Ledger, figures: Figures) -> None:
+async def test_urgent_class_gets_most_and_none_starves(ledger: Ledger, figures: Figures) -> None:
     requests = [request(f"r{number}", priority=number % 3, max_tokens=8) for number in range(450)]
     await submit(ledger, requests)
     served = [each.priority for each in await serve(ledger, requests, lambda each: str(each.priority))]

@@ -1,4 +1,4 @@
-"""The ledger in Redis keeps the same contract as the one in memory, on each server that this machine has."""
+"""The ledger in Redis keeps the contract, on each kind of server that this machine has."""
 
 from collections.abc import AsyncIterator
 
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.integration
 QUIET = RedisLedgerSettings(
     outage_s=1e6, gateway_lease_s=60.0, look_for_work_s=5.0, disconnect_grace_s=1e6, call_timeout_s=60.0
 )
-"""Time jumps in these tests, which is no outage; and nothing is found by chance, by looking now and then."""
+"""Time jumps in these tests, which must not count as an outage. Workers look for work only when they are woken."""
 
 
 @attrs.define
 class Time:
-    """The ledger's time moves only where a test says so; that of sockets goes on."""
+    """The ledger's time, which passes only when a test says so. The time of sockets passes by itself."""
 
     now_ms: int = 1_750_000_000_000
 
@@ -48,4 +48,4 @@ async def rig(any_server: RedisServer, nursery: trio.Nursery) -> AsyncIterator[R
 
 
 class TestRedisLedger(LedgerSuite):
-    """Everything in the suite, as it is."""
+    """All tests of the suite, unchanged."""

@@ -1,4 +1,4 @@
-"""What the ledger does when Redis forgets, falls silent, is full, or was away: one promise per test."""
+"""What the ledger does when Redis forgets, is full, or was away, and when pushes and replies are lost."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.integration
 STILL = RedisLedgerSettings(
     outage_s=1e6, gateway_lease_s=1e5, silence_s=3600.0, disconnect_grace_s=1e6, call_timeout_s=20.0
 )
-"""Nothing happens by itself: a test says when logs are read again."""
+"""Nothing happens by itself: a test says when logs are read."""
 
 
 @attrs.define
 class Cluster:
-    """Ledgers as in so many processes, on one server whose state can be set back."""
+    """The ledgers of several processes, on one server whose state can be set back."""
 
     server: RedisServer
     nursery: trio.Nursery
@@ -37,7 +37,7 @@ class Cluster:
     ledgers: list[RedisLedger] = attrs.field(factory=list)
 
     async def ledger(self, redis: RedisLedgerSettings = STILL, **settings: Any) -> RedisLedger:
-        """One more process."""
+        """The ledger of one more process."""
         ledger = RedisLedger(
             self.server.url,
             LedgerSettings(**{"lease_s": 1000.0, **settings}),
@@ -55,7 +55,7 @@ class Cluster:
             self.older = {name: (client.dump(name), max(0, client.pttl(name))) for name in names}
 
     async def forget(self, *, noticed: bool = True) -> None:
-        """All since `remember` is gone; noticed, as every connection is new, and so all is compared at once."""
+        """Sets the server back to the state at `remember`. All connections are new then, so all logs are compared."""
         with self.server.client() as client:
             client.flushall()
             for name, (value, ttl_ms) in self.older.items():
@@ -95,7 +95,7 @@ async def write(ledger: RedisLedger, claim: Claim, first: int, last: int, *, end
 
 
 async def heard(gateway: RedisLedger, seq: int) -> None:
-    """Returns once the gateway has the log up to `seq`; takes nothing."""
+    """Returns once the gateway has the log up to `seq`, without a follower."""
     copy = gateway.log_reader.copies.get("r")
     assert copy is not None
     while copy.last_seq < seq:
@@ -105,7 +105,7 @@ async def heard(gateway: RedisLedger, seq: int) -> None:
 # Redis forgets.
 
 
-async def test_an_epoch_that_was_forgotten_is_never_given_out_again(cluster: Cluster) -> None:
+async def test_forgotten_epoch_is_never_used_again(cluster: Cluster) -> None:
     gateway, w1, w2 = await cluster.ledger(), await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     cluster.remember()
@@ -116,7 +116,7 @@ async def test_an_epoch_that_was_forgotten_is_never_given_out_again(cluster: Clu
     assert await write(w1, zombie, 1, 1) is AppendOutcome.FENCED
 
 
-async def test_a_forgotten_request_is_admitted_again_with_all_that_was_read_of_it(cluster: Cluster) -> None:
+async def test_forgotten_request_is_restored_with_its_tokens(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     cluster.remember()
     await gateway.submit(request())
@@ -135,8 +135,8 @@ async def test_a_forgotten_request_is_admitted_again_with_all_that_was_read_of_i
         assert (tuple(taken.deltas), taken.end) == (tokens(1, 5), finished(5))
 
 
-async def test_a_forgotten_request_that_nobody_reads_is_admitted_again_too(cluster: Cluster) -> None:
-    """As one in the background: whoever asked for it was told that it was accepted, and is gone."""
+async def test_forgotten_request_without_a_reader_is_restored(cluster: Cluster) -> None:
+    """The client was told that the request was accepted, and may come back later."""
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     cluster.remember()
     await gateway.submit(request())
@@ -145,8 +145,8 @@ async def test_a_forgotten_request_that_nobody_reads_is_admitted_again_too(clust
     assert (await take_one(worker, "w")).request == request()
 
 
-async def test_what_nobody_comes_to_read_is_not_read_however_much_is_written(cluster: Cluster) -> None:
-    """Else its grace would never begin."""
+async def test_pushes_do_not_keep_an_unread_copy(cluster: Cluster) -> None:
+    """Otherwise the grace of the request would never begin."""
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     claim = await take_one(worker, "w")
@@ -157,7 +157,7 @@ async def test_what_nobody_comes_to_read_is_not_read_however_much_is_written(clu
     assert gateway.log_reader.copies.get("r") is None
 
 
-async def test_a_log_that_lost_its_end_is_mended_from_what_was_read(cluster: Cluster) -> None:
+async def test_log_that_lost_its_end_is_extended_from_the_copy(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     with await gateway.follow("r"):
@@ -169,12 +169,12 @@ async def test_a_log_that_lost_its_end_is_mended_from_what_was_read(cluster: Clu
         await cluster.forget()
         await gateway.log_reader.sync()
         assert tuple((await worker.read("r")).deltas) == tokens(1, 5)
-        # The worker has these as well, so it keeps its claim.
+        # The worker has these tokens too, so it keeps its claim.
         assert await write(worker, claim, 6, 6) is AppendOutcome.OK
 
 
-async def test_who_knows_less_than_the_mended_log_must_begin_again_from_it(cluster: Cluster) -> None:
-    """Its next words would follow on others than those that were sent."""
+async def test_worker_behind_the_extended_log_loses_its_claim(cluster: Cluster) -> None:
+    """Otherwise its next tokens would not continue the tokens that were sent."""
     gateway, w1, w2 = await cluster.ledger(), await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     with await gateway.follow("r"):
@@ -193,7 +193,7 @@ async def test_who_knows_less_than_the_mended_log_must_begin_again_from_it(clust
         assert again.attempt == 1
 
 
-async def test_other_words_in_place_of_those_sent_are_said_to_be_so(cluster: Cluster) -> None:
+async def test_changed_tokens_end_the_stream_as_diverged(cluster: Cluster) -> None:
     gateway, w1, w2 = await cluster.ledger(), await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     with await gateway.follow("r") as follower:
@@ -209,7 +209,7 @@ async def test_other_words_in_place_of_those_sent_are_said_to_be_so(cluster: Clu
         assert (tuple(taken.deltas), taken.end) == (tokens(1, 3), DIVERGED)
 
 
-async def test_what_a_worker_had_finished_and_redis_forgot_is_given_to_somebody(cluster: Cluster) -> None:
+async def test_forgotten_end_puts_the_request_back(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     claim = await take_one(worker, "w")
@@ -226,7 +226,7 @@ async def test_what_a_worker_had_finished_and_redis_forgot_is_given_to_somebody(
 # Pushes are hints.
 
 
-async def test_a_missed_push_is_read(cluster: Cluster) -> None:
+async def test_missed_push_is_made_up_by_a_read(cluster: Cluster) -> None:
     impatient = attrs.evolve(STILL, silence_s=0.1)
     gateway, worker = await cluster.ledger(impatient), await cluster.ledger()
     await gateway.submit(request())
@@ -239,7 +239,7 @@ async def test_a_missed_push_is_read(cluster: Cluster) -> None:
         assert follower.take().end == finished(2)
 
 
-async def test_one_push_a_step_however_many_streams(cluster: Cluster) -> None:
+async def test_one_push_per_step_for_many_streams(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     pushes = 0
     hear = gateway._on_push
@@ -262,7 +262,7 @@ async def test_one_push_a_step_however_many_streams(cluster: Cluster) -> None:
     assert worker.link.statistics().commands - before <= 3 + 1  # a heartbeat of the link may be among them
 
 
-async def test_who_comes_to_read_what_runs_is_told_of_its_tokens_until_it_goes(cluster: Cluster) -> None:
+async def test_late_reader_gets_pushes_until_it_leaves(cluster: Cluster) -> None:
     gateway, other, worker = await cluster.ledger(), await cluster.ledger(), await cluster.ledger()
     pushes = 0
 
@@ -285,8 +285,8 @@ async def test_who_comes_to_read_what_runs_is_told_of_its_tokens_until_it_goes(c
     assert pushes == 1
 
 
-async def test_entries_need_not_come_from_the_process_that_claimed(cluster: Cluster) -> None:
-    """Nor one by one: an end and what follows on it in the same call are looked at in turn."""
+async def test_any_process_may_append_with_the_epoch(cluster: Cluster) -> None:
+    """Entries of one request in one call are applied in order, also an end and what follows the end."""
     claimer, writer, gateway = await cluster.ledger(), await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     claim = await take_one(claimer, "w")
@@ -306,7 +306,7 @@ async def test_entries_need_not_come_from_the_process_that_claimed(cluster: Clus
     assert ([*read.deltas], read.end) == ([*tokens(1, 4)], finished(4))
 
 
-async def test_the_end_is_in_the_log_and_not_only_in_a_push(cluster: Cluster) -> None:
+async def test_end_is_in_the_log_and_not_only_in_a_push(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     await write(worker, await take_one(worker, "w"), 1, 2, end=True)
@@ -319,7 +319,7 @@ async def test_the_end_is_in_the_log_and_not_only_in_a_push(cluster: Cluster) ->
 # Lost replies.
 
 
-async def test_a_claim_asked_for_twice_is_one_claim(cluster: Cluster) -> None:
+async def test_repeated_claim_call_claims_once(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     for each in "ab":
         await gateway.submit(request(each))
@@ -331,7 +331,7 @@ async def test_a_claim_asked_for_twice_is_one_claim(cluster: Cluster) -> None:
     assert (await gateway.statistics()).queued == 1
 
 
-async def test_a_claim_whose_reply_never_came_is_handed_back(cluster: Cluster) -> None:
+async def test_claim_with_a_lost_reply_is_released(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     await worker.beat("w")
@@ -341,10 +341,10 @@ async def test_a_claim_whose_reply_never_came_is_handed_back(cluster: Cluster) -
     assert (await take_one(worker, "w")).attempt == 1
 
 
-# Workers that are gone.
+# Workers that disconnect, and outages.
 
 
-async def test_a_worker_whose_connection_ended_loses_its_requests_long_before_its_lease(cluster: Cluster) -> None:
+async def test_disconnected_worker_loses_its_requests_early(cluster: Cluster) -> None:
     quick = attrs.evolve(STILL, disconnect_grace_s=0.4)
     gateway = await cluster.ledger(quick)
     async with trio.open_nursery() as process:
@@ -361,7 +361,7 @@ async def test_a_worker_whose_connection_ended_loses_its_requests_long_before_it
     assert (await gateway.info("r")).state == "queued"
 
 
-async def test_a_worker_that_connects_again_keeps_its_requests(cluster: Cluster) -> None:
+async def test_worker_that_reconnects_keeps_its_requests(cluster: Cluster) -> None:
     quick = attrs.evolve(STILL, disconnect_grace_s=0.4)
     gateway, worker = await cluster.ledger(quick), await cluster.ledger(quick)
     await gateway.submit(request())
@@ -373,8 +373,8 @@ async def test_a_worker_that_connects_again_keeps_its_requests(cluster: Cluster)
     assert await write(worker, claim, 1, 1) is AppendOutcome.OK
 
 
-async def test_a_time_without_ledger_counts_against_nobody(cluster: Cluster) -> None:
-    """Nobody could renew a lease, and nobody could come back to read."""
+async def test_outage_of_the_ledger_counts_against_nobody(cluster: Cluster) -> None:
+    """Meanwhile no worker could renew its lease, and no client could come back."""
     watchful = attrs.evolve(STILL, outage_s=0.75)
     gateway, worker = await cluster.ledger(watchful, lease_s=5.0), await cluster.ledger(watchful, lease_s=5.0)
     await gateway.submit(request(resume_grace_ms=10_000))
@@ -393,10 +393,10 @@ async def test_a_time_without_ledger_counts_against_nobody(cluster: Cluster) -> 
     assert (await gateway.read("r")).end == Finished("cancelled", Usage(0, 1))
 
 
-# Memory.
+# A full Redis, and keys that expire.
 
 
-async def test_a_full_redis_refuses_what_is_new_and_finishes_what_is_accepted(cluster: Cluster) -> None:
+async def test_full_redis_refuses_new_and_finishes_accepted(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     claim = await take_one(worker, "w")
@@ -412,7 +412,7 @@ async def test_a_full_redis_refuses_what_is_new_and_finishes_what_is_accepted(cl
     assert await gateway.submit(request("more")) is SubmitOutcome.ACCEPTED
 
 
-async def test_every_key_has_a_time_to_live_and_ended_requests_leave_only_a_tombstone(cluster: Cluster) -> None:
+async def test_keys_expire_and_ended_requests_leave_tombstones(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await worker.beat("w")
     for each in range(8):
@@ -435,16 +435,14 @@ async def test_every_key_has_a_time_to_live_and_ended_requests_leave_only_a_tomb
         assert [name for name in client.scan_iter() if client.pttl(name) < 0] == []
 
 
-async def test_functions_that_somebody_flushed_are_loaded_again(cluster: Cluster) -> None:
+async def test_flushed_functions_are_loaded_again(cluster: Cluster) -> None:
     gateway = await cluster.ledger()
     with cluster.server.client() as client:
         client.function_flush()
     assert await gateway.submit(request()) is SubmitOutcome.ACCEPTED
 
 
-async def test_nodes_of_another_format_have_a_ledger_of_their_own(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nodes_of_another_format_have_their_own_ledger(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     old = await cluster.ledger()
     monkeypatch.setattr("llmactors.redislink.names.LEDGER_FORMAT", 1000)
     new = await cluster.ledger()
@@ -455,7 +453,7 @@ async def test_nodes_of_another_format_have_a_ledger_of_their_own(
         assert (await ledger.statistics()).running == 1
 
 
-async def test_text_that_is_no_unicode_is_kept(cluster: Cluster) -> None:
+async def test_text_that_is_not_unicode_is_kept(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await gateway.submit(request())
     claim = await take_one(worker, "w")
@@ -467,10 +465,10 @@ async def test_text_that_is_no_unicode_is_kept(cluster: Cluster) -> None:
         await gateway.submit(GenerateRequest("s", "m", "\ud83d"))
 
 
-# Nothing is wrong.
+# Without faults.
 
 
-async def test_worker_that_waits_is_woken_at_once_and_not_only_when_it_looks_again(cluster: Cluster) -> None:
+async def test_waiting_worker_is_woken_at_once(cluster: Cluster) -> None:
     patient = attrs.evolve(STILL, look_for_work_s=3600.0)
     gateway, worker = await cluster.ledger(), await cluster.ledger(patient)
     await worker.beat("w")
@@ -482,7 +480,7 @@ async def test_worker_that_waits_is_woken_at_once_and_not_only_when_it_looks_aga
     assert len(await worker.claim("w", "m", 2)) == 1
 
 
-async def test_only_as_many_ended_logs_are_dropped_as_there_is_no_room_for(cluster: Cluster) -> None:
+async def test_only_logs_beyond_the_bound_are_evicted(cluster: Cluster) -> None:
     ledger = await cluster.ledger(retained_tokens_max=9)
     await ledger.beat("w")
     for name in ("r0", "r1", "r2"):

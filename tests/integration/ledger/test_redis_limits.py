@@ -1,4 +1,4 @@
-"""Limits that hold over many gateways: three ledgers on one Redis, fifty clients, and whatever dies meanwhile."""
+"""Limits hold across gateways: three ledgers on one Redis, fifty clients, and processes that are killed meanwhile."""
 
 import itertools
 import math
@@ -32,7 +32,7 @@ DAY = RatePolicy(kind=RateKind.FIXED_WINDOW, amount=10**9, period_s=86_400)
 
 @attrs.frozen
 class Policy:
-    """Of one tenant: one limit is tight, and the others are plenty."""
+    """The limits of one tenant. One limit is tight; the others are never reached."""
 
     tight: Limit
     requests: RatePolicy = LOOSE
@@ -62,7 +62,7 @@ def charges(tenant: str, tokens: int) -> tuple[Charge, ...]:
 
 @attrs.define
 class Seen:
-    """One request, as its client saw it: if Redis admitted it, then between `asked_s` and `told_s`."""
+    """One request as its client saw it. If Redis admitted the request, then between `asked_s` and `told_s`."""
 
     name: str
     tenant: str
@@ -70,14 +70,14 @@ class Seen:
     told_s: float
     reserved: int
     ended_s: float = math.inf
-    """When somebody first set out to end it: until then it was open."""
+    """When a process first began to end the request; until then it was open."""
     used: int = 0
-    """Known once all has ended."""
+    """Known once all requests have ended."""
 
 
 @attrs.define
 class Run:
-    """All that happened."""
+    """All requests of a run."""
 
     rng: random.Random
     seen: dict[str, Seen] = attrs.field(factory=dict)
@@ -86,7 +86,7 @@ class Run:
     numbers: Iterator[int] = attrs.field(factory=itertools.count)
 
     async def client(self, ledgers: list[RedisLedger], tenant: str) -> None:
-        """Asks as fast as it can, at any gateway that lives, and at times twice for the same."""
+        """Asks as fast as it can, at any live gateway, and sometimes twice for the same request."""
         while not self.over:
             name, max_tokens = f"r{next(self.numbers)}", self.rng.choice([10, 40, 150])
             reserved = PROMPT_TOKENS + max_tokens
@@ -124,7 +124,7 @@ class Run:
         self.seen[name].ended_s = min(self.seen[name].ended_s, trio.current_time())
 
     async def worker(self, ledger: RedisLedger, name: str, lives_min: int) -> None:
-        """Makes fewer tokens than were asked for. One that dies stops in the middle, under a new name it goes on."""
+        """Makes fewer tokens than requested. A worker that dies stops in the middle, and a new incarnation starts."""
         for life in itertools.count():
             me = f"{name}.{life}"
             lives = self.rng.randint(lives_min, 2 * lives_min)
@@ -155,8 +155,8 @@ class Run:
         assert result.outcome in {AppendOutcome.OK, AppendOutcome.STOP, AppendOutcome.FENCED}, result
 
 
-async def test_no_window_admits_more_than_the_policy_and_nothing_stays_reserved(any_server: RedisServer) -> None:
-    """With clients that cancel and ask twice, and with a gateway and workers killed in the middle."""
+async def test_limits_hold_across_gateways_that_die(any_server: RedisServer) -> None:
+    """Clients cancel and ask twice; a gateway and workers are killed. No permit stays reserved at the end."""
     seed = random.randrange(2**32)
     log.info("limits", seed=seed)
     run = Run(random.Random(seed))
@@ -211,7 +211,7 @@ async def reap(ledger: RedisLedger) -> None:
 
 
 async def finish_all(worker: RedisLedger, gateway: RedisLedger) -> None:
-    """What was accepted ends: by a worker, by the reaper once nobody reads it."""
+    """Every accepted request ends: by a worker, or by the reaper once nobody reads the request."""
     while True:
         await worker.beat("last")
         for claim in await worker.claim("last", "m", 8):
@@ -244,7 +244,7 @@ async def check(run: Run, ledger: RedisLedger) -> None:
 
 
 async def was_admitted(ledger: RedisLedger, seen: Seen) -> bool:
-    """Also where its gateway was killed before it could say so; and what it has used, which is final now."""
+    """Fills in what each request used, also for requests whose gateway was killed before it could answer."""
     try:
         info = await ledger.info(seen.name)
     except NotFound:
@@ -257,7 +257,7 @@ async def was_admitted(ledger: RedisLedger, seen: Seen) -> bool:
 
 
 def tightest(what: str, policy: RatePolicy, seen: list[Seen], cost: Callable[[Seen], int]) -> None:
-    """In no window is more admitted than its burst and its rate; prints the one that comes nearest."""
+    """In no window more is admitted than the burst and the rate allow; prints the window that comes nearest."""
     nearest = (0.0, 0, 0.0, 0.0)
     for last in range(len(seen)):
         admitted, begins_s = 0, math.inf
@@ -280,8 +280,8 @@ def most_at_once(seen: list[Seen]) -> int:
     return max(itertools.accumulate(change for _, change in changes))
 
 
-async def test_a_request_that_redis_forgot_is_charged_again_with_its_restoration(any_server: RedisServer) -> None:
-    """Whatever was forgotten was forgotten with its charge; and once is enough, however often it is restored."""
+async def test_restored_request_is_charged_again_once(any_server: RedisServer) -> None:
+    """Redis forgets a charge with its request. The restored request is charged once, however often it is restored."""
     with any_server.client() as client:
         client.flushall()
     async with trio.open_nursery() as nursery:
@@ -308,8 +308,8 @@ async def test_a_request_that_redis_forgot_is_charged_again_with_its_restoration
 
 
 @pytest.mark.parametrize("kind", RateKind)
-async def test_a_clock_that_was_a_day_ahead_refuses_nobody_for_a_day(any_server: RedisServer, kind: RateKind) -> None:
-    """What was used meanwhile stays used, but for a period at most: time stands still for steps within one only."""
+async def test_clock_that_was_ahead_refuses_nobody_for_long(any_server: RedisServer, kind: RateKind) -> None:
+    """What was used while the clock was ahead stays used for at most one period."""
     with any_server.client() as client:
         client.flushall()
     now_ms = 1_800_000_000_000

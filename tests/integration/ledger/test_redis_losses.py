@@ -1,4 +1,4 @@
-"""A Redis that forgets: an older state of it comes back, as after a failover or a crash with late syncs.
+"""Redis goes back to an older state, as after a failover, or after a crash with `appendfsync everysec`.
 
 Whatever was forgotten, each request that a gateway admitted ends once for its readers, who see no token twice and none
 changed. What the readers and the workers know mends the log. Where the words cannot be had again, the stream says so.
@@ -28,7 +28,7 @@ LEDGER = LedgerSettings(lease_s=1000.0, retention_s=1e6, quarantine_from_attempt
 STILL = RedisLedgerSettings(
     outage_s=1e6, gateway_lease_s=1e5, silence_s=3600.0, disconnect_grace_s=1e5, call_timeout_s=20.0
 )
-"""Nothing happens by itself: the machine says when logs are read again and who beats."""
+"""Nothing happens by itself: the machine says when logs are read and which worker beats."""
 
 QUICK = LinkSettings(backoff_min_s=0.002, backoff_max_s=0.01)
 
@@ -36,7 +36,7 @@ State = dict[bytes, tuple[bytes, int]]
 
 
 class Reader:
-    """An open stream, and all that was given out of it: that cannot be taken back."""
+    """An open stream, and all entries that its client has got: these cannot be taken back."""
 
     def __init__(self, follower: Follower) -> None:
         self.follower = follower
@@ -69,7 +69,7 @@ class Hand:
 class ForgettingMachine(RuleBasedStateMachine):
     server: ClassVar[RedisServer]
     sampled: ClassVar[bool]
-    """Whether a token that is made again is another one."""
+    """Whether a token that is generated again is a different token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class ForgettingMachine(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(["w1", "w2"]), count=st.integers(1, 3))
     def step(self, worker: str, count: int) -> None:
-        """Each request in hand gets some more tokens, and its end when it has all."""
+        """Each claimed request gets some more tokens, and its end once it has all of them."""
         for request_id, hand in list(self.hands[worker].items()):
             first = len(hand.tokens) + 1
             for seq in range(first, min(first + count, LENGTH + 1)):
@@ -155,7 +155,7 @@ class ForgettingMachine(RuleBasedStateMachine):
 
     @rule()
     def remember(self) -> None:
-        """From here on everything may be forgotten."""
+        """Saves the state that `forget` goes back to."""
         with self.server.client() as client:
             names = list(client.scan_iter())
             self.older = {name: (client.dump(name), max(0, client.pttl(name))) for name in names}
@@ -226,7 +226,7 @@ async def _reconnected(ledger: RedisLedger, connects: int) -> None:
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-def test_whatever_redis_forgets_each_stream_ends_once(any_server: RedisServer, sampled: bool) -> None:
+def test_each_stream_ends_once_whatever_redis_forgets(any_server: RedisServer, sampled: bool) -> None:
     ForgettingMachine.server, ForgettingMachine.sampled = any_server, sampled
     run_state_machine_as_test(
         ForgettingMachine,

@@ -1,4 +1,4 @@
-"""The ledger in Redis does what the naive model and the ledger in memory do, in whatever order things happen."""
+"""The ledger in Redis does what the naive model and the ledger in memory do, for random operations."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, TypeVar
@@ -29,16 +29,16 @@ LEFT = {
     LedgerKey.LIVE,
     LedgerKey.WORKER,
 }
-"""What may be left once no request is."""
+"""Keys that may be left once no request is."""
 
 QUIET = RedisLedgerSettings(
     outage_s=1e6, gateway_lease_s=1e5, silence_s=3600.0, disconnect_grace_s=1e6, call_timeout_s=60.0
 )
-"""Time jumps in these tests, which is no outage; and the machine itself says when a log is read again."""
+"""Time jumps in these tests, which must not count as an outage. The machine says when a log is read again."""
 
 
 class OnRedis:
-    """What makes a machine drive a ledger in Redis, with one in memory beside it."""
+    """Has a machine drive a ledger in Redis, compared with a ledger in memory."""
 
     server: ClassVar[RedisServer]
     now: Callable[[], float]
@@ -78,7 +78,7 @@ class OnRedis:
 
 class RedisMachine(OnRedis, LedgerMachine):
     def check_empty(self) -> None:
-        """What is left has no owner any more, and a time to live."""
+        """All keys that are left belong to no request, and have a time to live."""
         with self.server.client() as client:
             names = self.redis.names
             assert {names.ledger_key_of(name) for name in client.scan_iter()} <= LEFT
@@ -111,6 +111,6 @@ def test_redis_memory_and_model_agree(any_server: RedisServer) -> None:
     run_state_machine_as_test(RedisMachine, settings=MACHINE)
 
 
-def test_redis_memory_and_the_account_agree_on_what_callers_may_use(any_server: RedisServer) -> None:
+def test_redis_memory_and_account_agree_on_limits(any_server: RedisServer) -> None:
     RedisLimitMachine.server = any_server
     run_state_machine_as_test(RedisLimitMachine, settings=MACHINE)

@@ -27,7 +27,7 @@ async def gateways(any_server: RedisServer, nursery: trio.Nursery) -> AsyncItera
     nursery.cancel_scope.cancel(reason="the test is over")
 
 
-async def test_all_who_submit_one_request_at_once_can_follow_it(gateways: list[RedisLedger]) -> None:
+async def test_all_who_submit_one_request_can_follow_it(gateways: list[RedisLedger]) -> None:
     """At the second gateway, the callers share one copy of the log, whoever of them comes first."""
     outcomes: list[SubmitOutcome] = []
     heard: list[list[TokenDelta]] = []

@@ -1,4 +1,4 @@
-"""Real servers of both kinds, and one that says what it is told to."""
+"""Real servers of both kinds, and a fake server whose replies the test sets."""
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,7 +15,7 @@ from llmactors.testing.redis_server import RedisServer, redis_server
 HELLO = b"%3\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.2.0\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"
 
 Answer = Callable[[list[bytes]], bytes | None]
-"""From a command to the bytes of its reply; None closes the connection."""
+"""Returns the bytes of the reply to a command; None closes the connection."""
 Running = Callable[[RedisLink], AbstractAsyncContextManager[RedisLink]]
 Fake = Callable[[Answer], AbstractAsyncContextManager[int]]
 
@@ -33,13 +33,13 @@ def server(binary: str) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def quick() -> LinkSettings:
-    """Short times, so that nothing takes long to be noticed."""
+    """Settings with short times, so that faults are noticed soon."""
     return LinkSettings(connect_s=2.0, command_s=0.5, ping_every_s=0.1, backoff_min_s=0.01, backoff_max_s=0.1)
 
 
 @asynccontextmanager
 async def _running(link: RedisLink) -> AsyncIterator[RedisLink]:
-    """The link, up, for one block."""
+    """A link that is up while the block runs."""
     async with trio.open_nursery() as nursery:
         await nursery.start(link.run)
         yield link
@@ -53,7 +53,7 @@ def running() -> Running:
 
 @asynccontextmanager
 async def _fake_server(answer: Answer) -> AsyncIterator[int]:
-    """A server that speaks RESP: greets by itself, and asks `answer` for the rest. Yields its port."""
+    """A server that speaks RESP. The server handles the login, and `answer` gives all other replies. Yields the port."""
 
     async def serve(stream: trio.SocketStream) -> None:
         reader = hiredis.Reader(notEnoughData=False)
@@ -80,7 +80,7 @@ def fake() -> Fake:
 
 
 def _politely(command: list[bytes]) -> bytes:
-    """What a healthy server says."""
+    """The replies of a healthy server."""
     match command[0].upper():
         case b"HELLO":
             return HELLO

@@ -1,4 +1,4 @@
-"""Logging in, TLS, Unix sockets, and the one clear line where it fails at the first connect."""
+"""Login, TLS and Unix sockets. A failure of the first connect is one clear line."""
 
 import shutil
 import subprocess
@@ -30,7 +30,7 @@ async def _fails(url: str, settings: LinkSettings) -> str:
     return caught.value.message
 
 
-async def test_a_password_is_needed_and_must_be_right(binary: str, running: Running, quick: LinkSettings) -> None:
+async def test_wrong_or_missing_password_is_refused(binary: str, running: Running, quick: LinkSettings) -> None:
     with redis_server(binary, appendfsync="no", requirepass="s3cret/@") as server:
         async with running(RedisLink(f"redis://:s3cret%2F%40@127.0.0.1:{server.port}", quick)) as link:
             assert await link.call("PING") == b"PONG"
@@ -41,9 +41,7 @@ async def test_a_password_is_needed_and_must_be_right(binary: str, running: Runn
         assert "of user ann" in await _fails(f"redis://ann:s3cret@127.0.0.1:{server.port}", quick)
 
 
-async def test_a_user_with_few_rights_has_a_link_that_lives(
-    server: RedisServer, running: Running, quick: LinkSettings
-) -> None:
+async def test_user_with_few_rights_can_use_a_link(server: RedisServer, running: Running, quick: LinkSettings) -> None:
     with server.client() as observer:
         observer.execute_command("ACL", "SETUSER", "ann", "on", ">s3cret", "~mine:*", "+@read", "+@write", "+ping")
     async with running(RedisLink(f"redis://ann:s3cret@127.0.0.1:{server.port}", quick)) as link:
@@ -57,7 +55,7 @@ async def test_a_user_with_few_rights_has_a_link_that_lives(
         assert link.statistics().run_id is None
 
 
-async def test_a_unix_socket(binary: str, tmp_path: Path, running: Running, quick: LinkSettings) -> None:
+async def test_link_over_a_unix_socket(binary: str, tmp_path: Path, running: Running, quick: LinkSettings) -> None:
     path = tmp_path / "s"
     assert "No such file" in await _fails(f"unix://{path}", quick)
     with redis_server(binary, appendfsync="no", unixsocket=str(path)):
@@ -65,7 +63,7 @@ async def test_a_unix_socket(binary: str, tmp_path: Path, running: Running, quic
             assert await link.call("PING") == b"PONG"
 
 
-async def test_nobody_there(quick: LinkSettings) -> None:
+async def test_no_server_at_the_address_is_one_line(quick: LinkSettings) -> None:
     port = free_port()
     assert await _fails(f"redis://127.0.0.1:{port}", quick) == (
         f"cannot connect to Redis at 127.0.0.1:{port}: Connection refused"
@@ -79,7 +77,9 @@ async def _fails_with_database(quick: LinkSettings) -> str:
         return await _fails(f"{server.url}/99", quick)
 
 
-async def test_it_waits_for_a_server_that_is_late(server: RedisServer, running: Running, quick: LinkSettings) -> None:
+async def test_link_waits_for_a_server_that_starts_late(
+    server: RedisServer, running: Running, quick: LinkSettings
+) -> None:
     server.kill()
     patient = attrs.evolve(quick, wait_for_server_s=20.0)
     link = RedisLink(server.url, patient)
@@ -99,7 +99,7 @@ async def test_it_waits_for_a_server_that_is_late(server: RedisServer, running: 
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority of our own, and a certificate of its for `localhost` alone."""
+    """A certificate authority, and its certificate for `localhost` only."""
     if (openssl := shutil.which("openssl")) is None:
         pytest.skip("no openssl program to make certificates with")
     place = tmp_path_factory.mktemp("tls")
@@ -118,7 +118,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls_server(binary: str, certificates: Path) -> Iterator[tuple[RedisServer, int]]:
-    """A server that also listens for TLS, and that port."""
+    """A server that also listens for TLS, and its TLS port."""
     tls_port = free_port()
     server = RedisServer(
         binary,
@@ -139,7 +139,7 @@ def tls_server(binary: str, certificates: Path) -> Iterator[tuple[RedisServer, i
     server.__exit__()
 
 
-async def test_tls_is_verified(
+async def test_tls_certificate_is_verified(
     tls_server: tuple[RedisServer, int], certificates: Path, running: Running, quick: LinkSettings
 ) -> None:
     server, tls_port = tls_server

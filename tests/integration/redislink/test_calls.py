@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 Running = Callable[[RedisLink], AbstractAsyncContextManager[RedisLink]]
 
 
-async def test_hundreds_of_tasks_each_get_their_own_replies(server: RedisServer, running: Running) -> None:
+async def test_each_of_hundreds_of_tasks_gets_its_replies(server: RedisServer, running: Running) -> None:
     async with running(RedisLink(server.url)) as link:
 
         async def talk(number: int) -> None:
@@ -41,21 +41,21 @@ async def test_hundreds_of_tasks_each_get_their_own_replies(server: RedisServer,
         assert link.statistics().connects == 1
 
 
-async def test_the_commands_of_one_task_run_in_their_order(server: RedisServer, running: Running) -> None:
+async def test_commands_of_one_task_run_in_order(server: RedisServer, running: Running) -> None:
     async with running(RedisLink(server.url)) as link:
         for number in range(500):
             link.send_nowait("RPUSH", "list", number)
         assert await link.call("LRANGE", "list", 0, -1) == [str(number).encode() for number in range(500)]
 
 
-async def test_a_large_value_comes_back_whole(server: RedisServer, running: Running) -> None:
+async def test_large_value_comes_back_whole(server: RedisServer, running: Running) -> None:
     value = random.Random(1).randbytes(8 * 1024 * 1024)
     async with running(RedisLink(server.url)) as link:
         await link.call("SET", "k", value)
         assert await link.call("GET", "k") == value
 
 
-async def test_cancelled_callers_leave_the_replies_in_order(server: RedisServer, running: Running) -> None:
+async def test_cancelled_callers_keep_the_replies_in_order(server: RedisServer, running: Running) -> None:
     rng = random.Random(7)
     answered = 0
     async with running(RedisLink(server.url)) as link:
@@ -77,7 +77,7 @@ async def test_cancelled_callers_leave_the_replies_in_order(server: RedisServer,
         assert link.statistics().in_flight == 0
 
 
-async def test_a_caller_that_is_cancelled_already_sends_nothing(server: RedisServer, running: Running) -> None:
+async def test_caller_cancelled_before_the_call_sends_nothing(server: RedisServer, running: Running) -> None:
     async with running(RedisLink(server.url)) as link:
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -86,7 +86,7 @@ async def test_a_caller_that_is_cancelled_already_sends_nothing(server: RedisSer
         assert await link.call("EXISTS", "k") == 0
 
 
-async def test_pushes_come_between_replies_and_disturb_none(server: RedisServer, running: Running) -> None:
+async def test_pushes_between_replies_change_no_reply(server: RedisServer, running: Running) -> None:
     pushes: list[list[Any]] = []
 
     async def subscribe(call: Call) -> None:
@@ -110,7 +110,7 @@ async def test_pushes_come_between_replies_and_disturb_none(server: RedisServer,
         assert await link.call("PING") == b"PONG"
 
 
-async def test_what_on_push_raises_ends_run(server: RedisServer) -> None:
+async def test_exception_of_on_push_ends_run(server: RedisServer) -> None:
     def fail(push: list[Any]) -> None:
         raise KeyError(push[0])
 
@@ -132,7 +132,7 @@ async def test_what_on_push_raises_ends_run(server: RedisServer) -> None:
     assert not link.is_up
 
 
-async def test_it_says_who_answers(server: RedisServer, running: Running) -> None:
+async def test_statistics_name_the_server(server: RedisServer, running: Running) -> None:
     async with running(RedisLink(server.url + "/3", name="node a")) as link:
         told = link.statistics()
         with server.client() as observer:
@@ -144,18 +144,18 @@ async def test_it_says_who_answers(server: RedisServer, running: Running) -> Non
         assert (told.up, told.connects, told.address) == (True, 1, f"redis://127.0.0.1:{server.port}")
 
 
-async def test_forbidden_commands_and_a_link_that_never_ran(server: RedisServer, running: Running) -> None:
+async def test_forbidden_command_and_idle_link_raise(server: RedisServer, running: Running) -> None:
     link = RedisLink(server.url)
     with pytest.raises(LinkDown):
         await link.call("PING")
     link.send_nowait("PING")
     async with running(link):
-        with pytest.raises(ValueError, match="many share"):
+        with pytest.raises(ValueError, match="many tasks share"):
             await link.call("MONITOR")
         assert await link.call("PING") == b"PONG"
 
 
-async def test_arguments_of_all_kinds(server: RedisServer, running: Running) -> None:
+async def test_arguments_of_all_types_are_sent(server: RedisServer, running: Running) -> None:
     async with running(RedisLink(server.url, LinkSettings())) as link:
         assert await link.call(b"RPUSH", "k", 1, 2.5, b"\xff", "é") == 4
         assert await link.call("LRANGE", "k", 0, -1) == [b"1", b"2.5", b"\xff", "é".encode()]

@@ -1,4 +1,4 @@
-"""What a server can do to a link, and that the link goes on."""
+"""Faults of a server, which the link survives."""
 
 import contextlib
 import signal
@@ -26,9 +26,7 @@ async def _until(condition: Callable[[], bool]) -> None:
             await trio.sleep(0.005)
 
 
-async def test_a_killed_server_leaves_outcomes_unknown_and_is_found_again(
-    server: RedisServer, running: Running, quick: LinkSettings
-) -> None:
+async def test_link_reconnects_to_a_killed_server(server: RedisServer, running: Running, quick: LinkSettings) -> None:
     seen: list[type[BaseException]] = []
     async with running(RedisLink(server.url, quick)) as link:
         server.send_signal(signal.SIGSTOP)
@@ -59,9 +57,7 @@ async def test_a_killed_server_leaves_outcomes_unknown_and_is_found_again(
         assert link.statistics().run_id != before.run_id
 
 
-async def test_a_frozen_server_misses_the_deadline_and_serves_again_once_thawed(
-    server: RedisServer, running: Running, quick: LinkSettings
-) -> None:
+async def test_frozen_server_misses_the_deadline(server: RedisServer, running: Running, quick: LinkSettings) -> None:
     async with running(RedisLink(server.url, quick)) as link:
         server.send_signal(signal.SIGSTOP)
         started = trio.current_time()
@@ -76,9 +72,7 @@ async def test_a_frozen_server_misses_the_deadline_and_serves_again_once_thawed(
         assert await link.call("PING") == b"PONG"
 
 
-async def test_a_server_that_freezes_while_nobody_asks_is_noticed(
-    server: RedisServer, running: Running, quick: LinkSettings
-) -> None:
+async def test_freeze_of_an_idle_server_is_noticed(server: RedisServer, running: Running, quick: LinkSettings) -> None:
     async with running(RedisLink(server.url, quick)) as link:
         server.send_signal(signal.SIGSTOP)
         await _until(lambda: not link.is_up)
@@ -87,7 +81,9 @@ async def test_a_server_that_freezes_while_nobody_asks_is_noticed(
             await link.wait_up()
 
 
-async def test_client_kill_and_client_pause(server: RedisServer, running: Running, quick: LinkSettings) -> None:
+async def test_link_survives_client_kill_and_client_pause(
+    server: RedisServer, running: Running, quick: LinkSettings
+) -> None:
     async with running(RedisLink(server.url, quick, name="victim")) as link:
         with server.client() as observer:
             for turn in range(3):
@@ -106,7 +102,7 @@ async def test_client_kill_and_client_pause(server: RedisServer, running: Runnin
         assert await link.call("SET", "k", 1) == b"OK"
 
 
-async def test_on_connect_runs_on_each_connection_before_anybody_else(
+async def test_on_connect_runs_before_other_commands(
     server: RedisServer, running: Running, quick: LinkSettings
 ) -> None:
     ran: list[bool] = []
@@ -127,7 +123,7 @@ async def test_on_connect_runs_on_each_connection_before_anybody_else(
     assert ran == [False, False]
 
 
-async def test_a_server_that_stops_reading_never_makes_us_grow(
+async def test_memory_is_bounded_if_the_server_stops_reading(
     server: RedisServer, running: Running, quick: LinkSettings
 ) -> None:
     settings = attrs.evolve(quick, command_s=2.0, max_queued_bytes=1_000_000, max_in_flight=500)
@@ -171,7 +167,7 @@ async def test_a_server_that_stops_reading_never_makes_us_grow(
             await link.call("SET", "k", b"x" * 1_000_001)
 
 
-async def test_a_server_at_maxmemory_refuses_writes_only(binary: str, running: Running) -> None:
+async def test_server_at_maxmemory_refuses_only_writes(binary: str, running: Running) -> None:
     with redis_server(binary, appendfsync="no", maxmemory="3mb") as server:
         async with running(RedisLink(server.url)) as link:
             with pytest.raises(OutOfMemory):  # noqa: PT012 - which one is not known
@@ -181,7 +177,7 @@ async def test_a_server_at_maxmemory_refuses_writes_only(binary: str, running: R
             assert link.is_up
 
 
-async def test_a_replica_refuses_and_the_connection_is_made_again(
+async def test_link_reconnects_when_a_replica_refuses(
     server: RedisServer, running: Running, quick: LinkSettings
 ) -> None:
     async with running(RedisLink(server.url, attrs.evolve(quick, ping_every_s=60.0))) as link:
@@ -196,7 +192,7 @@ async def test_a_replica_refuses_and_the_connection_is_made_again(
         assert await link.call("SET", "k", 1) == b"OK"
 
 
-async def test_a_server_that_changes_its_role_is_left(
+async def test_link_leaves_a_server_that_changes_its_role(
     server: RedisServer, running: Running, quick: LinkSettings
 ) -> None:
     async with running(RedisLink(server.url, quick)) as link:
@@ -212,7 +208,7 @@ async def test_a_server_that_changes_its_role_is_left(
         assert told.commands >= before
 
 
-async def test_a_busy_server_refuses(binary: str, running: Running) -> None:
+async def test_busy_server_refuses(binary: str, running: Running) -> None:
     with redis_server(binary, appendfsync="no", busy_reply_threshold="20") as server:
         async with running(RedisLink(server.url)) as link, trio.open_nursery() as nursery:
 
@@ -245,7 +241,7 @@ async def test_run_can_be_cancelled_at_any_moment(server: RedisServer, quick: Li
         await _until(lambda: all(client["name"] != "llmactors" for client in observer.client_list()))
 
 
-async def test_what_was_never_sent_is_told_from_what_may_have_been(
+async def test_unsent_commands_differ_from_unknown_outcomes(
     server: RedisServer, running: Running, quick: LinkSettings
 ) -> None:
     outcomes: dict[str, type[BaseException]] = {}

@@ -1,4 +1,4 @@
-"""States that a real server does not enter on demand, and servers that are none. A fake one speaks."""
+"""Servers in states that a real server does not enter on demand, and peers that are no Redis, all of them faked."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -18,7 +18,7 @@ Fake = Callable[[Answer], AbstractAsyncContextManager[int]]
 Running = Callable[[RedisLink], AbstractAsyncContextManager[RedisLink]]
 
 
-async def test_refusals_have_their_types(fake: Fake, politely: Answer, running: Running, quick: LinkSettings) -> None:
+async def test_each_refusal_has_its_type(fake: Fake, politely: Answer, running: Running, quick: LinkSettings) -> None:
     texts = {
         b"LOADING Redis is loading": Loading,
         b"MASTERDOWN Link with MASTER is down": MasterDown,
@@ -38,7 +38,7 @@ async def test_refusals_have_their_types(fake: Fake, politely: Answer, running: 
         assert link.statistics().connects == 1
 
 
-async def test_a_server_that_loads_its_data_is_waited_for(
+async def test_link_waits_while_the_server_loads(
     fake: Fake, politely: Answer, running: Running, quick: LinkSettings
 ) -> None:
     asked = 0
@@ -72,7 +72,7 @@ async def test_a_server_that_loads_its_data_is_waited_for(
         (b"", "no answer"),
     ],
 )
-async def test_servers_that_cannot_be_used_are_one_line(
+async def test_unusable_server_is_one_line(
     fake: Fake, politely: Answer, quick: LinkSettings, hello: bytes | None, message: str
 ) -> None:
     def answer(command: list[bytes]) -> bytes | None:
@@ -108,8 +108,10 @@ async def test_nonsense_costs_one_connection_and_not_the_link(
         assert await link.call("PING") == b"OK"
 
 
-async def test_on_connect_that_fails(fake: Fake, politely: Answer, quick: LinkSettings) -> None:
-    """At the first connect it ends `run`; later the connection is made again."""
+async def test_exception_of_on_connect_ends_only_the_first_run(
+    fake: Fake, politely: Answer, quick: LinkSettings
+) -> None:
+    """An exception at the first connect ends `run`; after a later one the link reconnects."""
     refusing = True
 
     def answer(command: list[bytes]) -> bytes | None:
@@ -136,7 +138,7 @@ async def test_on_connect_that_fails(fake: Fake, politely: Answer, quick: LinkSe
             nursery.cancel_scope.cancel()
 
 
-async def test_sentinels_are_asked_at_each_connect(
+async def test_each_connect_asks_the_sentinels(
     fake: Fake, politely: Answer, running: Running, quick: LinkSettings
 ) -> None:
     masters: list[int] = []
@@ -168,13 +170,13 @@ async def test_sentinels_are_asked_at_each_connect(
                 await trio.sleep(0.005)
             assert await link.call("WHO") == 2
         assert asked == 2
-        with pytest.raises(OperatorError, match="no Sentinel knows a master of the name 'other'"):
+        with pytest.raises(OperatorError, match="no Sentinel knows a master with the name 'other'"):
             await RedisLink(f"{url}/other", quick).run()
         with pytest.raises(OperatorError, match="no Sentinel answers"):
             await RedisLink(f"sentinel://127.0.0.1:{bad}/main", quick).run()
 
 
-async def test_a_replica_that_a_sentinel_names_is_not_taken(fake: Fake, politely: Answer, quick: LinkSettings) -> None:
+async def test_replica_named_by_a_sentinel_is_refused(fake: Fake, politely: Answer, quick: LinkSettings) -> None:
     def replica(command: list[bytes]) -> bytes | None:
         reply = politely(command)
         return reply.replace(b"$6\r\nmaster", b"$7\r\nreplica") if reply else reply

@@ -1,4 +1,4 @@
-"""The memory ledger keeps the contract, in a time that passes only where a test says so."""
+"""The ledger in memory keeps the contract. Time passes only when a test says so."""
 
 import attrs
 import pytest
@@ -31,4 +31,4 @@ def rig() -> Rig:
 
 
 class TestMemoryLedger(LedgerSuite):
-    """Everything in the suite, as it is."""
+    """All tests of the suite, unchanged."""

@@ -1,4 +1,4 @@
-"""The memory ledger does what a naive model does, whatever happens in whatever order."""
+"""The ledger in memory does what a naive model does, for random operations in random order."""
 
 from hypothesis import HealthCheck, settings
 

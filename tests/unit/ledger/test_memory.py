@@ -1,4 +1,4 @@
-"""What the memory ledger promises beyond the contract: bounds on memory, no task switches, waits that cost nothing."""
+"""What the ledger in memory promises beyond the contract: bounded memory, and no task switches without need."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def make(time: Time, **changes: Any) -> MemoryLedger:
 
 
 def claim_one(ledger: MemoryLedger, submitted: GenerateRequest) -> int:
-    """Submits, claims, and gives the epoch."""
+    """Submits and claims a request, and returns the epoch."""
     run_sync(ledger.submit(submitted))
     run_sync(ledger.beat("w"))
     [claim] = run_sync(ledger.claim("w", submitted.model, 1))
@@ -43,7 +43,7 @@ def run_to_end(ledger: MemoryLedger, submitted: GenerateRequest, length: int) ->
     run_sync(ledger.append([AppendEntry(submitted.id, epoch, 1, tokens(1, length), finished(length))]))
 
 
-def test_memory_returns_to_where_it_was() -> None:
+def test_memory_is_freed_once_all_requests_are_gone() -> None:
     time = Time()
     ledger = make(time, max_queued=100_000, max_queued_bytes=2**30)
     for number in range(10_000):
@@ -80,7 +80,7 @@ def test_memory_returns_to_where_it_was() -> None:
 
 
 @pytest.mark.parametrize(("changes", "kept"), [({"retained_max": 3}, 3), ({"retained_tokens_max": 25}, 2)])
-def test_retained_logs_are_bounded_and_the_oldest_go_first(changes: dict[str, int], kept: int) -> None:
+def test_retained_logs_are_bounded_and_oldest_are_evicted(changes: dict[str, int], kept: int) -> None:
     ledger = make(Time(), **changes)
     for number in range(5):
         run_to_end(ledger, request(f"r{number}"), length=10)
@@ -108,7 +108,7 @@ def test_tombstones_and_dead_workers_are_bounded() -> None:
     assert residue(ledger)["_life.leases._dead"] == 2
 
 
-def test_an_open_follower_keeps_its_log() -> None:
+def test_open_follower_keeps_its_log() -> None:
     time = Time()
     ledger = make(time)
     run_to_end(ledger, request(), length=4)
@@ -119,7 +119,7 @@ def test_an_open_follower_keeps_its_log() -> None:
         assert (tuple(taken.deltas), taken.end) == (tokens(2, 4), finished(4))
 
 
-def test_a_reserved_request_past_its_deadline_frees_the_worker() -> None:
+def test_expired_reservation_frees_the_worker() -> None:
     time = Time()
     ledger = make(time, quarantine_from_attempt=2)
     epoch = claim_one(ledger, request(deadline_ms=100))
@@ -135,7 +135,7 @@ def test_a_reserved_request_past_its_deadline_frees_the_worker() -> None:
 
 
 @pytest.mark.parametrize("after", [-1, -9])
-def test_a_negative_seq_is_a_mistake(after: int) -> None:
+def test_negative_seq_is_refused(after: int) -> None:
     ledger = make(Time())
     epoch = claim_one(ledger, request())
     with pytest.raises(ValueError, match="seq counts from 1"):
@@ -144,19 +144,19 @@ def test_a_negative_seq_is_a_mistake(after: int) -> None:
         run_sync(ledger.append([AppendEntry("r", epoch, after, tokens(1, 1))]))
 
 
-def test_settings_without_sense_are_refused() -> None:
+def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="lease_s"):
         LedgerSettings(lease_s=0)
 
 
-def test_it_shows_its_state() -> None:
+def test_repr_shows_the_state() -> None:
     ledger = make(Time())
     claim_one(ledger, request("a"))
     run_sync(ledger.submit(request("b")))
     assert repr(ledger) == "<MemoryLedger of <Lifecycle: 1 queued, 1 running, 0 ended, 1 workers>>"
 
 
-async def test_waiting_for_the_end_is_not_woken_by_tokens() -> None:
+async def test_tokens_do_not_wake_a_wait_for_the_end() -> None:
     ledger = MemoryLedger(SUITE_SETTINGS)
     await ledger.submit(request())
     await ledger.beat("w")
@@ -185,7 +185,7 @@ async def test_waiting_for_the_end_is_not_woken_by_tokens() -> None:
     assert switches == 1
 
 
-async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
+async def test_cancelled_wait_leaves_nothing_behind() -> None:
     ledger = MemoryLedger(SUITE_SETTINGS)
     await ledger.submit(request())
     await ledger.beat("w")
@@ -201,7 +201,7 @@ async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
     assert scope.cancelled_caught
 
 
-async def test_a_worker_without_a_lease_does_not_wait_for_work() -> None:
+async def test_worker_without_a_lease_does_not_wait_for_work() -> None:
     ledger = MemoryLedger(SUITE_SETTINGS)
     await ledger.wait_work("stranger", "m")
     await ledger.beat("w")

@@ -11,7 +11,7 @@ from llmactors.messages import ChatMessage, GenerateRequest
 EMPTY = GenerateRequest("r", "m", "")
 
 
-def test_all_that_a_client_can_make_long_is_counted() -> None:
+def test_size_counts_all_that_a_client_can_make_long() -> None:
     assert RequestSize.of(EMPTY).bytes == 0
     for longer in ({"prompt": "é"}, {"stop": ("é",)}, {"messages": (ChatMessage("user", "é"),)}, {"note": "é"}):
         assert RequestSize.of(attrs.evolve(EMPTY, **longer)).bytes == 2
@@ -33,7 +33,7 @@ def test_prompt_tokens_are_estimated(fields: dict[str, Any], prompt_tokens: int)
     assert RequestSize.of(attrs.evolve(EMPTY, **fields)).prompt_tokens == prompt_tokens
 
 
-def test_a_candidate_keeps_the_size_it_is_given() -> None:
+def test_candidate_keeps_the_size_it_is_given() -> None:
     given = RequestSize(bytes=1, prompt_tokens=2)
     assert Candidate(EMPTY, size=given).size is given
     assert Candidate(attrs.evolve(EMPTY, prompt="hi")).size == RequestSize(bytes=2, prompt_tokens=1)

@@ -1,4 +1,4 @@
-"""URLs: what they mean, and that no mistake in one ever shows its password."""
+"""Redis URLs: what each part means. No error message shows the password."""
 
 import ssl
 
@@ -21,14 +21,14 @@ from llmactors.redislink.link import RedisLink
         ("sentinel://:s3cret@a:1,b,[::1]:3/main?db=2", "sentinel://a:1,b:26379,[::1]:3/main"),
     ],
 )
-def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+def test_address_is_shown_without_its_password(url: str, shown: str) -> None:
     address = parse_address(url)
     assert str(address) == shown
     assert "s3cret" not in repr(address)
     assert "s3cret" not in repr(RedisLink(url))
 
 
-def test_the_parts_of_a_url_are_decoded() -> None:
+def test_parts_of_a_url_are_decoded() -> None:
     address = parse_address("redis://us%40er:p%2Fa%40ss@h:1/7")
     assert (address.username, address.password, address.db, address.endpoint) == (
         "us@er",
@@ -38,7 +38,7 @@ def test_the_parts_of_a_url_are_decoded() -> None:
     )
 
 
-def test_a_sentinel_url_has_its_own_login() -> None:
+def test_sentinel_url_has_a_login_for_sentinels() -> None:
     address = parse_address("sentinel://u:p@a,b:2/my%20main?sentinel_password=q&db=1&ssl=true")
     assert address.sentinels == (Endpoint("a", 26379), Endpoint("b", 2))
     assert (address.service, address.username, address.password, address.db) == ("my main", "u", "p", 1)
@@ -46,7 +46,7 @@ def test_a_sentinel_url_has_its_own_login() -> None:
     assert address.tls is not None
 
 
-def test_tls_verifies_certificate_and_name_unless_told_otherwise() -> None:
+def test_tls_verifies_certificate_and_name_by_default() -> None:
     strict = parse_address("rediss://h").tls
     assert strict is not None
     assert strict.check_hostname
@@ -82,10 +82,10 @@ def test_tls_verifies_certificate_and_name_unless_told_otherwise() -> None:
         ("redis://:s3cret@h?sll_ca=1", "unknown option `sll_ca`"),
         ("redis://:s3cret@h?ssl_ca_certs=/x", "needs rediss"),
         ("redis://s3cret@h", "without a password"),
-        ("rediss://:s3cret@h?ssl_ca_certs=/does/not/exist", "not usable: No such file"),
+        ("rediss://:s3cret@h?ssl_ca_certs=/does/not/exist", "cannot be used: No such file"),
         ("rediss://:s3cret@h?ssl_cert_reqs=maybe", "required or none"),
-        ("rediss://:s3cret@h?ssl_min_version=7", "not usable"),
-        ("rediss://:s3cret@h?ssl_ciphers=nothing", "not usable"),
+        ("rediss://:s3cret@h?ssl_min_version=7", "cannot be used"),
+        ("rediss://:s3cret@h?ssl_ciphers=nothing", "cannot be used"),
         ("unix://:s3cret@", "no path"),
         ("sentinel://:s3cret@a,b", "service's name"),
         ("sentinel://:s3cret@a/b/c", "service's name"),
@@ -93,7 +93,7 @@ def test_tls_verifies_certificate_and_name_unless_told_otherwise() -> None:
         ("sentinel://:s3cret@a/b?ssl=yes", "true or false"),
     ],
 )
-def test_a_bad_url_is_one_line_without_the_password(url: str, message: str) -> None:
+def test_error_of_a_bad_url_hides_the_password(url: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RedisLink(url)
     assert message in caught.value.message

@@ -1,4 +1,4 @@
-"""Which error a reply becomes, and what its text may show."""
+"""The error for each error reply, and what its message may show."""
 
 import pytest
 
@@ -25,7 +25,7 @@ from llmactors.redislink.errors import LinkDown, OutcomeUnknown, Refused, ReplyE
         ("", ReplyError),
     ],
 )
-def test_each_reply_has_its_error(text: str, kind: type[ReplyError]) -> None:
+def test_each_error_reply_has_its_type(text: str, kind: type[ReplyError]) -> None:
     error = reply_error(text)
     assert type(error) is kind
     if text:
@@ -37,19 +37,19 @@ def test_each_reply_has_its_error(text: str, kind: type[ReplyError]) -> None:
         assert error.retry_after_s is not None
 
 
-def test_an_error_in_the_midst_of_a_script_is_not_a_refusal() -> None:
-    """What the script did before the fault has happened."""
+def test_error_inside_a_script_is_not_a_refusal() -> None:
+    """What the script did before the error has happened."""
     error = reply_error("OOM command not allowed script: f, on @user_function:3.")
     assert type(error) is ReplyError
     assert error.word == "OOM"
 
 
-def test_what_was_sent_is_not_repeated() -> None:
+def test_error_does_not_repeat_the_arguments() -> None:
     error = reply_error("ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 's3cret'")
     assert error.message == "ERR unknown command 'HELLO'"
 
 
 @pytest.mark.parametrize("error", [LinkDown(), OutcomeUnknown()])
-def test_a_link_that_is_away_says_when_to_try_again(error: Unavailable) -> None:
+def test_error_of_a_link_says_when_to_retry(error: Unavailable) -> None:
     assert error.code == "UNAVAILABLE"
     assert error.retry_after_s

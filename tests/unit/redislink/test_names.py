@@ -1,4 +1,4 @@
-"""The names in Redis: one file knows them, and stored data is found under the names of older versions."""
+"""Names in Redis: one file builds them, and they do not change, so that stored data is found again."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def _sources(*suffixes: str) -> Iterator[Path]:
         yield from (path for suffix in suffixes for path in root.rglob(f"*{suffix}") if path not in own)
 
 
-def test_only_one_file_knows_how_a_key_begins() -> None:
+def test_no_other_file_begins_a_key() -> None:
     begins = re.compile(r"llmactors:\{")
     assert [path for path in _sources(".py", ".lua") if begins.search(path.read_text("utf-8"))] == []
 
@@ -53,11 +53,11 @@ def test_lua_files_use_only_keys_that_exist() -> None:
         (MAIN.ledger(LedgerKey.WAITING, 1, 3, "a:b", "t"), "llmactors:{main}:v1:waiting:1:3:a:b:t"),
     ],
 )
-def test_names_of_stored_data_stay(found: str, expected: str) -> None:
+def test_names_of_stored_data_do_not_change(found: str, expected: str) -> None:
     assert found == expected
 
 
-def test_a_key_of_the_ledger_tells_its_kind() -> None:
+def test_kind_of_a_ledger_key_is_found_by_its_name() -> None:
     for key in LedgerKey:
         name = MAIN.ledger(key, *("x:y" for _ in key.value.parts))
         assert MAIN.ledger_key_of(name.encode()) is key
@@ -65,12 +65,12 @@ def test_a_key_of_the_ledger_tells_its_kind() -> None:
     assert MAIN.ledger_key_of(MAIN.node("w1").encode()) is None
 
 
-def test_a_key_with_a_part_too_few_is_refused() -> None:
+def test_key_with_missing_parts_is_refused() -> None:
     with pytest.raises(ValueError, match="log needs the parts"):
         MAIN.ledger(LedgerKey.LOG)
 
 
-def test_lua_builds_the_keys_that_python_builds() -> None:
+def test_lua_and_python_build_the_same_keys() -> None:
     text = lua_key_functions()
     assert "function key.workers(c) return c.prefix .. 'workers' end" in text
     assert "function key.log(c, id) return c.prefix .. 'log:' .. id end" in text

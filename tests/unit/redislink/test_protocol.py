@@ -1,4 +1,4 @@
-"""The half without I/O: however the bytes are split, the same replies reach the same commands."""
+"""Replies are matched with their commands, however the bytes are split."""
 
 import itertools
 import math
@@ -61,7 +61,7 @@ def _split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def _plain(value: Any) -> Any:
-    """Comparable: errors as their last words."""
+    """A reply that can be compared: an error becomes its text."""
     match value:
         case ReplyError() | ResponseError():
             return ("error", str(value).split()[-1])
@@ -90,7 +90,7 @@ def _talk(chunks: list[bytes], commands: int) -> tuple[list[Any], str | None]:
 
 
 @given(parts=streams(), cuts=st.lists(st.integers(0, 10_000), max_size=30))
-def test_any_split_of_the_bytes_gives_the_same_replies_and_pushes(parts: list[bytes], cuts: list[int]) -> None:
+def test_any_split_of_the_bytes_gives_the_same_replies(parts: list[bytes], cuts: list[int]) -> None:
     data = b"".join(parts)
     commands = sum(not part.startswith(b">") for part in parts)
     whole = _talk([data], commands)
@@ -102,7 +102,7 @@ def test_any_split_of_the_bytes_gives_the_same_replies_and_pushes(parts: list[by
 
 
 @given(parts=streams())
-def test_the_replies_are_those_that_redis_py_reads_from_the_same_bytes(parts: list[bytes]) -> None:
+def test_replies_equal_those_of_redis_py(parts: list[bytes]) -> None:
     data = b"".join(parts)
     commands = sum(not part.startswith(b">") for part in parts)
     ours, fault = _talk([data], commands)
@@ -121,9 +121,7 @@ def test_the_replies_are_those_that_redis_py_reads_from_the_same_bytes(parts: li
 
 
 @given(before=streams(), garbage=st.binary(max_size=60), cuts=st.lists(st.integers(0, 10_000), max_size=10))
-def test_garbage_ends_in_one_protocol_error_or_in_waiting_for_more(
-    before: list[bytes], garbage: bytes, cuts: list[int]
-) -> None:
+def test_garbage_is_a_protocol_error_or_incomplete(before: list[bytes], garbage: bytes, cuts: list[int]) -> None:
     data = b"".join(before)
     commands = sum(not part.startswith(b">") for part in before)
     good, _ = _talk([data], commands)
@@ -145,7 +143,7 @@ def test_garbage_ends_in_one_protocol_error_or_in_waiting_for_more(
         b"\x16\x03\x01\x00\r\n",
     ],
 )
-def test_malformed_bytes_are_one_clear_error_after_what_came_before(data: bytes) -> None:
+def test_replies_before_malformed_bytes_are_delivered(data: bytes) -> None:
     pipeline: Pipeline[str] = Pipeline()
     pipeline.expect("first")
     pipeline.expect("second")
@@ -156,9 +154,9 @@ def test_malformed_bytes_are_one_clear_error_after_what_came_before(data: bytes)
     assert seen == [("first", b"OK")]
 
 
-def test_a_reply_that_nobody_asked_for_is_a_protocol_error() -> None:
+def test_reply_to_no_command_is_a_protocol_error() -> None:
     pipeline: Pipeline[str] = Pipeline()
-    with pytest.raises(ProtocolError, match="nobody asked"):
+    with pytest.raises(ProtocolError, match="to no command"):
         list(pipeline.receive(b"+OK\r\n"))
 
 
@@ -166,7 +164,7 @@ def _push(*parts: bytes) -> bytes:
     return b">%d\r\n" % len(parts) + b"".join(map(_bulk, parts[:-1])) + b":1\r\n"
 
 
-def test_a_subscription_is_answered_by_its_pushes_between_other_replies() -> None:
+def test_pushes_answer_a_subscription_in_its_place() -> None:
     pipeline: Pipeline[str] = Pipeline()
     pipeline.expect("get")
     pipeline.expect("subscribe", pushes_expected(("SUBSCRIBE", "a", "b")))
@@ -178,7 +176,7 @@ def test_a_subscription_is_answered_by_its_pushes_between_other_replies() -> Non
     assert events[4][1] == [b"subscribe", b"b", 1]
 
 
-def test_a_subscription_that_is_refused_leaves_the_order_as_it_was() -> None:
+def test_refused_subscription_keeps_the_reply_order() -> None:
     pipeline: Pipeline[str] = Pipeline()
     pipeline.expect("subscribe", 1)
     pipeline.expect("get")
@@ -189,12 +187,12 @@ def test_a_subscription_that_is_refused_leaves_the_order_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("name", ["MONITOR", b"monitor", "reset", "QUIT", b"HELLO", "SYNC"])
-def test_commands_that_would_disturb_the_others_are_not_taken(name: bytes | str) -> None:
-    with pytest.raises(ValueError, match="many share"):
+def test_commands_that_disturb_others_are_refused(name: bytes | str) -> None:
+    with pytest.raises(ValueError, match="many tasks share"):
         pushes_expected((name,))
 
 
-def test_client_reply_is_not_taken_and_other_client_commands_are() -> None:
+def test_of_client_commands_only_client_reply_is_refused() -> None:
     with pytest.raises(ValueError, match="CLIENT REPLY"):
         pushes_expected(("CLIENT", b"reply", "off"))
     assert pushes_expected((b"CLIENT", "ID")) == 0
@@ -203,7 +201,7 @@ def test_client_reply_is_not_taken_and_other_client_commands_are() -> None:
 
 
 @given(args=st.lists(st.binary(max_size=30) | st.text(max_size=10) | st.integers(), min_size=1, max_size=6))
-def test_a_command_is_packed_as_the_server_reads_it(args: list[Any]) -> None:
+def test_packed_command_is_read_back_equal(args: list[Any]) -> None:
     reader = hiredis.Reader()
     reader.feed(pack(*args))
     expected = [arg if isinstance(arg, bytes) else str(arg).encode() for arg in args]

@@ -1,4 +1,4 @@
-"""Classes are served in strict order, and none starves."""
+"""Priority classes are served in order, and no class starves."""
 
 import pytest
 from hypothesis import given, settings
@@ -13,12 +13,12 @@ def entry(number: int, priority: int) -> QueueEntry:
     return QueueEntry(f"t{number}", "tenant", 1, priority)
 
 
-def test_an_empty_queue_gives_none() -> None:
+def test_pop_of_an_empty_queue_is_none() -> None:
     assert ClassQueue().pop() is None
     assert not ClassQueue()
 
 
-def test_the_most_urgent_class_goes_first_for_as_long_as_the_others_have_patience() -> None:
+def test_most_urgent_class_is_served_first() -> None:
     queue = ClassQueue(passed_over_max=4)
     for number in range(12):
         queue.push(entry(number, priority=number % 2))
@@ -28,7 +28,7 @@ def test_the_most_urgent_class_goes_first_for_as_long_as_the_others_have_patienc
 
 @settings(deadline=None)
 @given(st.integers(1, 5), st.integers(2, 4))
-def test_no_class_waits_for_longer_than_the_patience_and_the_other_classes(passed_over_max: int, classes: int) -> None:
+def test_wait_of_each_class_is_bounded(passed_over_max: int, classes: int) -> None:
     queue = ClassQueue(passed_over_max)
     waited = dict.fromkeys(range(classes), 0)
     for number in range(classes * 3):
@@ -43,7 +43,7 @@ def test_no_class_waits_for_longer_than_the_patience_and_the_other_classes(passe
 
 
 @pytest.mark.parametrize("leave", ["pop", "remove"])
-def test_a_class_that_is_empty_is_forgotten(leave: str) -> None:
+def test_empty_class_is_forgotten(leave: str) -> None:
     queue = ClassQueue()
     entries = [entry(number, number) for number in range(50)]
     for each in entries:

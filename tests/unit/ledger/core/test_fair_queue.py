@@ -1,4 +1,4 @@
-"""The queue against its promises: work-conserving, fair, no starvation, each tenant first come, first served."""
+"""The fair queue is work-conserving and fair, starves no tenant, and serves each tenant first come, first served."""
 
 from collections import Counter
 
@@ -28,13 +28,13 @@ def fill(queue: FairQueue, arrivals: list[tuple[str, int]]) -> list[QueueEntry]:
     return entries
 
 
-def test_an_empty_queue_gives_none() -> None:
+def test_pop_of_an_empty_queue_is_none() -> None:
     assert FairQueue().pop() is None
 
 
 @settings(deadline=None)
 @given(ARRIVALS)
-def test_everything_comes_out_once_and_each_tenant_in_order(arrivals: list[tuple[str, int]]) -> None:
+def test_each_entry_is_served_once_in_its_tenants_order(arrivals: list[tuple[str, int]]) -> None:
     queue = FairQueue()
     entries = fill(queue, arrivals)
     drained = drain(queue)
@@ -46,8 +46,8 @@ def test_everything_comes_out_once_and_each_tenant_in_order(arrivals: list[tuple
 
 @settings(deadline=None)
 @given(ARRIVALS)
-def test_tenants_that_both_wait_are_served_alike(arrivals: list[tuple[str, int]]) -> None:
-    """The bound of the paper: at any time the costs served differ by no more than the two dearest requests."""
+def test_waiting_tenants_get_equal_shares(arrivals: list[tuple[str, int]]) -> None:
+    """The bound of the paper: the costs served differ by at most the most expensive request of each tenant."""
     queue = FairQueue()
     entries = fill(queue, arrivals)
     left = Counter(entry.tenant for entry in entries)
@@ -64,8 +64,8 @@ def test_tenants_that_both_wait_are_served_alike(arrivals: list[tuple[str, int]]
 
 @settings(deadline=None)
 @given(ARRIVALS, st.integers(0, 59), COSTS)
-def test_a_newcomer_waits_for_no_backlog(arrivals: list[tuple[str, int]], popped: int, cost: int) -> None:
-    """Each other tenant is served at most what it owed plus one request before a tenant that is new."""
+def test_new_tenant_does_not_wait_for_long_queues(arrivals: list[tuple[str, int]], popped: int, cost: int) -> None:
+    """Before a new tenant, each other tenant is served at most what it was owed, and one request."""
     queue = FairQueue()
     entries = fill(queue, arrivals)
     for _ in range(min(popped, len(entries) - 1)):
@@ -84,8 +84,8 @@ def test_a_newcomer_waits_for_no_backlog(arrivals: list[tuple[str, int]], popped
 
 @settings(deadline=None)
 @given(st.integers(1, 30), COSTS, COSTS)
-def test_time_away_earns_no_credit(served_before: int, cost: int, late_cost: int) -> None:
-    """A tenant that comes late, or comes back, shares alike from then on: it may not catch up on what others had."""
+def test_absent_tenant_earns_no_credit(served_before: int, cost: int, late_cost: int) -> None:
+    """A tenant that comes late, or comes back, gets an equal share from then on, and nothing for the past."""
     queue = FairQueue()
     fill(queue, [("here", cost)] * 100)
     for _ in range(served_before):
@@ -99,8 +99,8 @@ def test_time_away_earns_no_credit(served_before: int, cost: int, late_cost: int
         assert served["late"] - served["here"] <= cost + late_cost
 
 
-def test_leaving_and_coming_back_at_once_gains_nothing() -> None:
-    """One request at a time is no way around one's share: what was served last is remembered while others wait."""
+def test_leaving_and_returning_gains_nothing() -> None:
+    """A tenant that submits one by one gets only its share: its last finish tag is kept while others wait."""
     queue = FairQueue()
     fill(queue, [("patient", 10)] * 20)
     served = []
@@ -115,8 +115,8 @@ def test_leaving_and_coming_back_at_once_gains_nothing() -> None:
 
 @settings(deadline=None)
 @given(ARRIVALS, st.data())
-def test_it_is_work_conserving_whatever_happens(arrivals: list[tuple[str, int]], data: st.DataObject) -> None:
-    """Push, pop, put back and remove in any order: what waits is exactly what was put in and not taken out."""
+def test_queue_is_work_conserving(arrivals: list[tuple[str, int]], data: st.DataObject) -> None:
+    """After push, pop, put back and remove in any order, exactly the entries that were not taken out wait."""
     queue = FairQueue()
     waiting: dict[str, QueueEntry] = {}
     out: list[QueueEntry] = []
@@ -142,7 +142,7 @@ def test_it_is_work_conserving_whatever_happens(arrivals: list[tuple[str, int]],
 
 
 @pytest.mark.parametrize("others", [0, 3])
-def test_what_is_put_back_goes_first_and_is_not_paid_twice(others: int) -> None:
+def test_returned_entry_is_first_and_not_charged_twice(others: int) -> None:
     queue = FairQueue()
     fill(queue, [("a", 10), ("a", 10), ("b", 10), ("b", 10)] + [("c", 10)] * others)
     first = queue.pop()
@@ -155,7 +155,7 @@ def test_what_is_put_back_goes_first_and_is_not_paid_twice(others: int) -> None:
     assert (first.tenant, second.tenant) == ("a", "b")
 
 
-def test_what_is_put_back_goes_first_also_after_the_queue_was_empty() -> None:
+def test_returned_entry_is_first_after_an_empty_queue() -> None:
     queue = FairQueue()
     fill(queue, [("a", 1000)] * 5)
     last = drain(queue)[-1]
@@ -164,7 +164,7 @@ def test_what_is_put_back_goes_first_also_after_the_queue_was_empty() -> None:
     assert queue.pop() is last
 
 
-def test_what_is_removed_costs_its_tenant_nothing() -> None:
+def test_removed_entry_costs_its_tenant_nothing() -> None:
     queue = FairQueue()
     dear = fill(queue, [("a", 4096)] * 9 + [("b", 10)] * 9)[:9]
     for entry in dear:
@@ -174,7 +174,7 @@ def test_what_is_removed_costs_its_tenant_nothing() -> None:
     assert late in [queue.pop(), queue.pop()]
 
 
-def test_a_queue_that_is_never_served_does_not_grow_by_what_comes_and_goes() -> None:
+def test_unserved_queue_does_not_grow_by_removed_entries() -> None:
     queue = FairQueue()
     fill(queue, [("stuck", 10)])
     for number in range(2000):

@@ -1,4 +1,4 @@
-"""Timers against a plain dict."""
+"""Timers behave as a plain dict of times does."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,27 +1,56 @@
-"""What is stored in Redis is read by nodes of other versions too."""
+"""Requests as Redis stores them: nodes of different versions can read each other's."""
 
 import attrs
 import msgspec
+import pytest
 
+from llmactors.ledger import RequestSize
 from llmactors.ledger.redis.codec import decode_request, encode_request
-from llmactors.messages import ChatMessage, GenerateRequest
+from llmactors.messages import OPTIONAL_FIELDS, ChatMessage, GenerateRequest
 
-REQUEST = GenerateRequest(
+CHAT = GenerateRequest(
     "req_1", "m", "", messages=(ChatMessage("user", "hi"),), stop=("x",), created_ms=1_700_000_000_000, note="front:é"
+)
+OPTIONS = GenerateRequest(
+    "r",
+    "m",
+    "",
+    prompt_ids=(1, 2, 2**31 - 1),
+    messages=(ChatMessage("user", "hi"),),
+    max_tokens_fit=True,
+    frequency_penalty=0.5,
+    presence_penalty=-2,
+    logit_bias=((5, 1.5), (7, -100)),
 )
 
 
-def test_a_request_comes_back_equal() -> None:
-    assert decode_request(encode_request(REQUEST)) == REQUEST
+@pytest.mark.parametrize("request_", [CHAT, OPTIONS])
+def test_request_comes_back_equal(request_: GenerateRequest) -> None:
+    assert decode_request(encode_request(request_)) == request_
 
 
-def test_a_request_of_an_older_node_has_the_defaults_of_what_that_did_not_know() -> None:
-    fields = msgspec.msgpack.decode(encode_request(REQUEST))
-    for name in ("created_ms", "note"):
-        del fields[name]
-    assert decode_request(msgspec.msgpack.encode(fields)) == attrs.evolve(REQUEST, created_ms=None, note="")
+def test_options_are_what_the_request_demands() -> None:
+    assert OPTIONS.demands == set(OPTIONAL_FIELDS)
 
 
-def test_what_a_newer_node_adds_is_passed_over() -> None:
-    fields = msgspec.msgpack.decode(encode_request(REQUEST))
-    assert decode_request(msgspec.msgpack.encode({**fields, "new": [1]})) == REQUEST
+@pytest.mark.parametrize(
+    ("request_", "unknown"),
+    [(CHAT, ("created_ms", "note")), (OPTIONS, ("max_tokens_fit", *OPTIONAL_FIELDS))],
+)
+def test_fields_unknown_to_an_older_node_have_defaults(request_: GenerateRequest, unknown: tuple[str, ...]) -> None:
+    written = msgspec.msgpack.decode(encode_request(request_))
+    for name in unknown:
+        del written[name]
+    defaults = {name: getattr(GenerateRequest("r", "m", ""), name) for name in unknown}
+    read = decode_request(msgspec.msgpack.encode(written))
+    assert read == attrs.evolve(request_, **defaults)
+    assert not read.demands
+
+
+def test_fields_of_a_newer_node_are_ignored() -> None:
+    written = msgspec.msgpack.decode(encode_request(OPTIONS)) | {"unheard_of": [1]}
+    assert decode_request(msgspec.msgpack.encode(written)) == OPTIONS
+
+
+def test_token_ids_count_against_the_queues_bound() -> None:
+    assert RequestSize.of(OPTIONS).bytes > RequestSize.of(attrs.evolve(OPTIONS, prompt_ids=())).bytes
