@@ -53,7 +53,7 @@ def running() -> Running:
 
 @asynccontextmanager
 async def _fake_server(answer: Answer) -> AsyncIterator[int]:
-    """A server that speaks RESP. The server handles the login, and `answer` gives all other replies. Yields the port."""
+    """A server that speaks RESP. The login is handled here; `answer` gives all other replies. Yields the port."""
 
     async def serve(stream: trio.SocketStream) -> None:
         reader = hiredis.Reader(notEnoughData=False)
