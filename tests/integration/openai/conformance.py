@@ -1,8 +1,8 @@
-"""What a user of the official `openai` client does, against any server: `python conformance.py URL MODEL [WAY…]`.
+"""A program that uses the official `openai` client against any server: `python conformance.py URL MODEL [WAY…]`.
 
-A program by itself, which needs nothing but the client and trio, so that it runs beside any version of these. The ways
-are the sync client (`sync`), and the async one on asyncio (`asyncio`) and on Trio (`trio`); all, if none is named.
-It asks greedily, as a question must have the same answer each time.
+The program needs only the client and trio, so that it runs with any version of both. The ways are the sync client
+(`sync`), and the async client on asyncio (`asyncio`) and on Trio (`trio`); without a way, all of them. All requests use
+greedy sampling, since the same request must get the same answer each time.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ DONE = {"completed", "incomplete"}
 
 
 async def got(value: Any) -> Any:
-    """What a call gives, of either client."""
+    """The result of a call of the sync or the async client."""
     return await value if inspect.isawaitable(value) else value
 
 
 async def listed(stream: Any, most: int | None = None) -> list[Any]:
-    """What a stream or a page gives; of a stream that is left early, the first `most`."""
+    """The items of a stream or a page: all, or the first `most`, after which the stream is closed."""
     found: list[Any] = []
     if hasattr(stream, "__aiter__"):
         async for each in stream:
@@ -43,7 +43,7 @@ async def listed(stream: Any, most: int | None = None) -> list[Any]:
 
 
 async def refusal(call: Callable[[], Any], kind: type[openai.APIStatusError]) -> Any:
-    """The error of this kind that a call raises."""
+    """The error that a call raises, which must be of this class."""
     error: openai.APIStatusError | None = None
     try:
         await got(call())
@@ -110,7 +110,7 @@ async def responses(client: Any, model: str) -> None:
 
 
 async def through_the_helper(manager: Any) -> list[str]:
-    """The client's own accumulation of a stream, which knows an order of events and refuses any other."""
+    """Reads a stream with the client's own helper, which refuses events in a wrong order."""
     if hasattr(manager, "__aenter__"):
         async with manager as stream:
             return [event.type async for event in stream]
@@ -119,7 +119,7 @@ async def through_the_helper(manager: Any) -> list[str]:
 
 
 async def resume(client: Any, model: str) -> None:
-    """A response in the background: polled, left and followed on, told again, cancelled."""
+    """A background response: polled, left and followed again, replayed, cancelled."""
     ask = {"model": model, "input": QUESTION, "temperature": 0, "background": True}
     created = await got(client.responses.create(**ask, max_output_tokens=TOKENS))
     assert created.status in {"queued", "in_progress"}
@@ -136,7 +136,7 @@ async def resume(client: Any, model: str) -> None:
 
 
 async def pause() -> None:
-    """A moment, on whatever runs."""
+    """Sleeps for a moment with the client's event loop."""
     try:
         await asyncio.sleep(0.02)
     except RuntimeError:

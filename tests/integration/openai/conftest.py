@@ -1,4 +1,4 @@
-"""A node with a simulated model, and OpenAI's own client of it."""
+"""A node with a simulated model, and an official OpenAI client of the node."""
 
 from collections.abc import AsyncIterator
 

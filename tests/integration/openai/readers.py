@@ -1,8 +1,8 @@
-"""How load generators read a stream: each way restated, with its quirks, so that none of them stumbles over ours.
+"""Models of how load generators read a stream, with their quirks, for tests that they read our streams.
 
-`vllm bench serve` (vllm/benchmarks/lib/endpoint_request_func.py) takes what a read from the socket gives, strips it,
-and splits what has come at empty lines. guidellm (guidellm/backends/openai) reads lines. Both want texts first and
-usage in a chunk that has no choices.
+`vllm bench serve` (vllm/benchmarks/lib/endpoint_request_func.py) strips the bytes of each read from the socket, and
+splits the received text at empty lines. guidellm (guidellm/backends/openai) reads lines. Both expect the texts first,
+and the usage in a chunk without choices.
 """
 
 import codecs
@@ -15,7 +15,7 @@ import attrs
 
 @attrs.define
 class Reading:
-    """What a reader made of a stream."""
+    """The result of reading a stream."""
 
     texts: list[str] = attrs.field(factory=list)
     completion_tokens: int | None = None
@@ -23,7 +23,7 @@ class Reading:
     error: str = ""
 
     def take(self, chunk: dict[str, Any]) -> None:
-        """One chunk."""
+        """Counts one chunk."""
         if choices := chunk.get("choices"):
             [choice] = choices
             text = choice["text"] if "text" in choice else choice["delta"].get("content")
@@ -34,15 +34,15 @@ class Reading:
 
 
 class Reader(Protocol):
-    """Takes a stream as the socket gives it."""
+    """Reads a stream from the results of reads from the socket."""
 
     def __call__(self, reads: Iterable[bytes]) -> Reading: ...
 
 
 def read_as_vllm_bench(reads: Iterable[bytes]) -> Reading:
-    """Of each read the white space at both ends is lost. An event is whole with its empty line, or once it is JSON.
+    """Strips white space at both ends of each read. An event ends with its empty line, or once its data is valid JSON.
 
-    Of an error it takes no notice: whatever began is a success.
+    The reader ignores errors: every stream that began is a success.
     """
     reading = Reading()
     decode = codecs.getincrementaldecoder("utf-8")().decode
@@ -68,7 +68,7 @@ def read_as_vllm_bench(reads: Iterable[bytes]) -> Reading:
 
 
 def read_as_guidellm(reads: Iterable[bytes]) -> Reading:
-    """Lines, of which one that is `data: [DONE]` is the end, and an error is a failure; comments are passed over."""
+    """Reads lines. The line `data: [DONE]` is the end, an error is a failure, and comments are ignored."""
     reading = Reading()
     rest = b""
     for read in reads:

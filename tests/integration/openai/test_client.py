@@ -1,4 +1,4 @@
-"""The official `openai` client is served as it expects to be: sync, and async on Trio."""
+"""The official `openai` client gets what it expects: the sync client, and the async client on Trio."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 
 pytestmark = [
     pytest.mark.integration,
-    # The client leaves its generators to the garbage collector, of which Trio complains.
+    # The client leaves its generators to the garbage collector, and Trio warns about that.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
 ]
 

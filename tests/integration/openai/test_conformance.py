@@ -1,4 +1,4 @@
-"""Both major versions of the official client are served alike, by a simulated model and by a real one."""
+"""Both major versions of the official client work with a simulated model and with a real one."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ ASKED_FOR = ("openai>=2,<3", "trio")
 
 
 async def conforms(python: Path | str, node: LocalNode, model: str, *ways: str) -> str:
-    """What the script says. Raises with its traceback where anything is not as it should be."""
+    """Runs the conformance program, and returns its output. Fails with its traceback if a check fails."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = await trio.run_process(
         [str(python), "-W", "ignore::ResourceWarning", str(SCRIPT), node.url, model, *ways],
@@ -36,7 +36,7 @@ async def conforms(python: Path | str, node: LocalNode, model: str, *ways: str) 
 
 @pytest.fixture(scope="session")
 def python_of_version_2(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the newest 2.x, made the first time; `--cache-clear` makes a newer one."""
+    """The Python of an environment with the newest client 2.x. `--cache-clear` makes the environment anew."""
     cache = getattr(request.config, "cache", None)
     place = tmp_path_factory.mktemp("openai-2") if cache is None else cache.mkdir("openai-2")
     python = place / "bin" / "python"

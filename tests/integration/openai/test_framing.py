@@ -1,4 +1,4 @@
-"""The exact bytes of OpenAI's routes, and what becomes of them over a cluster and with a real model."""
+"""The exact bytes of the OpenAI routes, and a chat with a real model."""
 
 import json
 import re
@@ -43,7 +43,7 @@ async def test_stream_has_only_data_lines() -> None:
 
 
 async def test_readers_that_know_only_data_lines_get_all_tokens() -> None:
-    """As load generators do: split at blank lines, strip `data:`, stop at [DONE], count texts."""
+    """Load generators split at blank lines, strip `data:`, stop at [DONE] and count texts."""
     async with local_node(mock_model()) as node:
         answer = await post(node, {"model": "mock", "prompt": "x", "max_tokens": 5, "stream": True}, "/v1/completions")
     texts = []
@@ -67,7 +67,7 @@ async def test_unfinished_stream_has_no_done_line() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
 async def test_token_without_text_does_not_end_the_stream(path: str) -> None:
-    """One that is held back as it may begin a stop string, and comes alone."""
+    """A token has no text while its text may begin a stop string."""
     body: dict[str, Any] = {"model": "mock", "messages": CHAT["messages"], "input": "hi"}
     limit = "max_tokens" if "chat" in path else "max_output_tokens"
     async with local_node(mock_model("step_ms=25")) as node:

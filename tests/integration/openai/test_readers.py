@@ -1,4 +1,4 @@
-"""Load generators count every token of our streams, however TCP cuts them."""
+"""Load generators count every token of our streams, wherever TCP splits the bytes."""
 
 import random
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 TOKENS = 40
 ASKED: dict[str, Any] = {
-    # As `vllm bench serve` and guidellm ask, with what no server needs to know.
+    # The requests of `vllm bench serve` and guidellm, including fields that a server ignores.
     "model": "mock",
     "stream": True,
     "stream_options": {"include_usage": True, "continuous_usage_stats": True},
@@ -38,14 +38,14 @@ TEXTS = {
 
 
 async def reads_of(node: LocalNode, path: str) -> list[bytes]:
-    """A stream, as it came from the socket."""
+    """The results of the reads of one stream from a socket."""
     async with node.client.stream("POST", path, json=BODIES[path]) as answer:
         assert answer.status_code == 200
         return [data async for data in answer.aiter_raw()]
 
 
 def cut(data: bytes, rng: random.Random, largest: int, *, spaces: bool) -> Iterator[bytes]:
-    """`data` in pieces of up to `largest` bytes; without `spaces` none begins or ends beside one."""
+    """Splits `data` into pieces of up to `largest` bytes; without `spaces` no piece begins or ends next to a space."""
     begin = 0
     while begin < len(data):
         end = min(len(data), begin + rng.randint(1, largest))
@@ -63,7 +63,7 @@ async def test_load_generators_count_all_tokens_and_the_usage(read: Reader) -> N
             reads = await reads_of(node, path)
             whole = b"".join(reads)
             ways = [reads, [whole]]
-            # vLLM's loses blanks at the ends of a read, wherever they belong: such cuts no server can help it over.
+            # vLLM's reader strips blanks at the ends of a read, which no server can prevent.
             spaces = read is read_as_guidellm
             ways += [
                 list(cut(whole, rng, largest, spaces=spaces)) for largest in (1, 2, 7, 100, 1000) for _ in range(3)
@@ -87,7 +87,7 @@ async def test_unfinished_answer_has_no_end_and_no_usage() -> None:
 
 
 async def test_silence_before_a_token_adds_no_bytes() -> None:
-    """A comment that keeps a connection alive, alone in a read, would cost vLLM's reader all that follows it."""
+    """VLLM's reader would lose everything after a keep-alive comment that comes alone in a read."""
     async with local_node(mock_model("step_ms=1,slow_at=5,slow_ms=150"), keep_alive_s=0.02) as node:
         reads = await reads_of(node, "/v1/completions")
     assert b"".join(reads).count(b"\n\n") == b"".join(reads).count(b"data: ")

@@ -1,6 +1,6 @@
-"""Every refusal of OpenAI's routes, over HTTP: its status, and a body that names what is wrong.
+"""Every refusal of the OpenAI routes over HTTP has its status, and a body that names the wrong field.
 
-The same whether a stream was asked for or not: no stream begins that has nothing to say.
+A request for a stream gets the same refusal, and no stream begins.
 """
 
 import time
@@ -43,12 +43,12 @@ WANTED = {
     "verbosity": "low",
     "web_search_options": {},
 }
-"""A value of each field that is not served, which asks for something."""
+"""For each field that is not served, a value that asks for something."""
 
 
 @attrs.frozen
 class Wrong:
-    """A body, and how it is refused."""
+    """A wrong body, and the refusal that must answer it."""
 
     fields: dict[str, Any]
     says: str
@@ -59,7 +59,7 @@ class Wrong:
     code: str = "invalid_request"
 
     def check(self, answer: httpx.Response, where: str) -> None:
-        """That this is the refusal."""
+        """Asserts that an answer is this refusal."""
         assert answer.status_code == self.status, (where, answer.text)
         assert answer.headers["content-type"] == "application/json", where
         assert answer.headers["x-request-id"].startswith("req_"), where
@@ -137,7 +137,7 @@ TABLE = [
 
 
 def sent(wrong: Wrong) -> Iterator[tuple[str, dict[str, Any]]]:
-    """It on each route, without and with a stream."""
+    """The wrong body on each route, without and with a stream."""
     for path in wrong.paths:
         for stream in (False, True):
             yield path, BODIES[path] | {"stream": stream} | wrong.fields
@@ -232,7 +232,7 @@ async def test_same_idempotency_key_with_another_body_is_409() -> None:
 
 
 async def test_early_failure_of_one_choice_is_the_status_of_all() -> None:
-    """So that clients try again by themselves, which they never do once a stream has begun."""
+    """Clients retry after an error status, but never once a stream has begun."""
     async with local_node(mock_model("refuse=refuse me")) as node:
         body = BODIES[CHAT] | messages(HI | {"content": "refuse me"}) | {"stream": True, "n": 3}
         answer = await node.client.post(CHAT, json=body)

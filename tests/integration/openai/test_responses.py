@@ -1,4 +1,4 @@
-"""`/v1/responses` with the official client: answers that can be asked for again, followed on, and run unattended."""
+"""`/v1/responses` with the official client: stored, resumed and background responses."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 
 pytestmark = [
     pytest.mark.integration,
-    # The client leaves its generators to the garbage collector, of which Trio complains.
+    # The client leaves its generators to the garbage collector, and Trio warns about that.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
 ]
 
@@ -81,7 +81,7 @@ async def test_output_of_a_response_is_accepted_as_input(client: openai.AsyncOpe
 
 
 async def test_openai_stream_helper_reads_the_stream(client: openai.AsyncOpenAI) -> None:
-    """It insists on the order of the events, and on an answer that is complete."""
+    """The helper insists on the order of the events, and on a complete answer."""
     whole = text(40)
     stop = whole[60:68]
     async with client.responses.stream(**ASK, max_output_tokens=40, extra_body={"stop": stop}) as stream:
@@ -104,7 +104,7 @@ async def test_stream_has_only_event_and_data_lines() -> None:
 
 
 async def test_reconnecting_client_gets_exactly_the_rest(client: openai.AsyncOpenAI) -> None:
-    """While it goes on, and after its end; after any event; also with the client's own helper."""
+    """This holds during the response and after its end, after any event, and with the client's own helper."""
     stream = await client.responses.create(**ASK, max_output_tokens=30, stream=True, background=True)
     seen: list[ResponseStreamEvent] = []
     async for event in stream:
@@ -288,7 +288,7 @@ async def test_errors_raise_the_classes_of_the_openai_client(client: openai.Asyn
 
 
 async def test_only_stored_responses_can_be_retrieved(node: LocalNode, client: openai.AsyncOpenAI) -> None:
-    """Not what another tenant asked for, what another route answered, what was not to be kept, or what never was."""
+    """Responses of another tenant, answers of another route, unstored and unknown responses are not found."""
     unkept = await client.responses.create(**ASK, max_output_tokens=1, store=False)
     native = await node.client.post("/v1/generate", json={"prompt": "x", "max_tokens": 1})
     other = GenerateRequest(

@@ -1,4 +1,4 @@
-"""A response is the cluster's: the gateway that took it may die, and any other one goes on with the same events."""
+"""A response belongs to the cluster: if its gateway dies, any other gateway continues with the same events."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from llmactors.testing.managed_process import ManagedProcess
 
 pytestmark = [
     pytest.mark.integration,
-    # The client leaves its generators to the garbage collector, of which Trio complains.
+    # The client leaves its generators to the garbage collector, and Trio warns about that.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
 ]
 
@@ -46,7 +46,7 @@ async def test_kill_9_of_the_gateway_loses_no_response_event() -> None:
             assert [event.sequence_number for event in events] == list(range(TOKENS + 8))
             assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == TEXT
             assert [event async for event in await client.responses.retrieve(name, stream=True)] == events
-            # Nobody reads the other one until now.
+            # Nobody has read the second response before.
             [*_, end] = [event async for event in await client.responses.retrieve(unread.id, stream=True)]
             assert end.type == "response.incomplete"
             assert end.response == await client.responses.retrieve(unread.id)

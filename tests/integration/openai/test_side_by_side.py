@@ -1,6 +1,6 @@
 """The same client, model and requests against llama.cpp's own OpenAI routes and against ours.
 
-Both stand before one and the same llama.cpp. Where the answers differ, `ACCEPTED` says why they may.
+Both servers use the same llama.cpp. `ACCEPTED` lists the differences that are accepted, with reasons.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.model,
     pytest.mark.timeout(120),
-    # The client leaves its generators to the garbage collector, of which Trio complains.
+    # The client leaves its generators to the garbage collector, and Trio warns about that.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
 ]
 
@@ -54,7 +54,7 @@ REQUESTS = {
 
 @contextlib.asynccontextmanager
 async def both(gguf: Path) -> AsyncIterator[tuple[openai.AsyncOpenAI, openai.AsyncOpenAI]]:
-    """Clients of llama.cpp's server, and of ours over the same."""
+    """Runs llama.cpp's server and ours with it as upstream; yields a client of each."""
     made: list[LlamaBackend] = []
 
     def make() -> LlamaBackend:
@@ -74,13 +74,13 @@ async def both(gguf: Path) -> AsyncIterator[tuple[openai.AsyncOpenAI, openai.Asy
 
 @attrs.frozen
 class Told:
-    """What a client read."""
+    """The answer that a client read."""
 
     text: str
     reason: str
     completion_tokens: int
     paths: dict[str, set[str]]
-    """The types that stood at each path of what came."""
+    """The types of the values at each path of the answers."""
 
 
 async def ask(client: openai.AsyncOpenAI, request: dict[str, Any], *, stream: bool) -> Told:
@@ -120,7 +120,7 @@ def _paths(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
 
 
 def differences(theirs: Told, ours: Told) -> set[tuple[str, str]]:
-    """Fields that only one of them has, but not what is below such a field; and fields of different types."""
+    """The fields that only one answer has, without the fields below them, and the fields of different types."""
     found = {(path, THEIRS) for path in theirs.paths.keys() - ours.paths.keys()}
     found |= {(path, OURS) for path in ours.paths.keys() - theirs.paths.keys()}
     found = {(path, whose) for path, whose in found if (path.rpartition(".")[0], whose) not in found}
@@ -146,7 +146,7 @@ async def test_answers_equal_those_of_llama_server(gguf: Path) -> None:
 
 
 async def test_too_long_prompt_is_refused_by_both_servers(gguf: Path) -> None:
-    """Theirs: `code` is the number 400, and `type` their own. Ours are OpenAI's, which clients look for."""
+    """llama.cpp's `code` is the number 400 and its `type` its own. Ours are OpenAI's, which clients compare."""
     long: dict[str, Any] = {"messages": [{"role": "user", "content": "word " * 400}], "max_tokens": 4}
     async with both(gguf) as (theirs, ours):
         for stream in (False, True):

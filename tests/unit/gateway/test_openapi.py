@@ -14,7 +14,7 @@ DOCUMENT = document(ROUTES)
 
 
 def values(tree: Any, key: str) -> Iterator[Any]:
-    """All values of `key`, at any depth."""
+    """All values of `key` at any depth."""
     if isinstance(tree, dict):
         for name, value in tree.items():
             if name == key:

@@ -1,4 +1,4 @@
-"""The edges of the protocol machines that need no socket."""
+"""The HTTP/1.1 protocol machine, without a socket."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def test_absolute_target_is_read_as_its_path(target: bytes, origin: bytes) -> No
 
 
 class Tasks:
-    """Takes the applications that the machine runs, and runs none."""
+    """Accepts the applications that the machine starts, and runs none of them."""
 
     def __init__(self) -> None:
         self.sends: list[Any] = []

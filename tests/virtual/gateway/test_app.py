@@ -1,4 +1,4 @@
-"""The application over plain ASGI, for states that are hard to meet on a real node."""
+"""The application over plain ASGI, in states that are hard to reach on a real node."""
 
 import json
 from collections.abc import MutableMapping
@@ -37,7 +37,7 @@ def operated(service: RequestService, directory: ModelDirectory, metrics: Metric
 
 
 class Rig:
-    """An application, and one exchange with it."""
+    """An application and one exchange with it."""
 
     def __init__(self, status: ModelStatus = READY, ledger: MemoryLedger | None = None) -> None:
         self.ledger = ledger or MemoryLedger()

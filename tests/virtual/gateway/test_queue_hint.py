@@ -1,4 +1,4 @@
-"""What is refused without asking the ledger: only what it would refuse as well, and never for long."""
+"""A gateway refuses requests for a full queue without the ledger only if the ledger would refuse them too."""
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
@@ -25,7 +25,7 @@ TRIP_S = 0.02
 
 
 class FarQueue:
-    """Says what is queued as of when it is asked, a trip later."""
+    """A queue in a ledger `trip_s` away: `look` answers after a trip with the state at the time of the question."""
 
     def __init__(self, queued: int = MOST, queued_bytes: int = 0) -> None:
         self.queued, self.queued_bytes = queued, queued_bytes
@@ -45,7 +45,7 @@ class FarQueue:
 
 @contextlib.asynccontextmanager
 async def hint_of(queue: FarQueue) -> AsyncIterator[QueueHint]:
-    """A room whose ledger has refused one just now, and that has looked once since."""
+    """A queue hint whose ledger has just refused a request, and that has looked at the queue once since."""
     hint = QueueHint(MOST, MOST_BYTES, queue.look)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hint.run)
@@ -101,7 +101,7 @@ async def test_bytes_count_as_room(autojump_clock: MockClock) -> None:
 
 
 async def test_outdated_look_refuses_nobody(autojump_clock: MockClock) -> None:
-    """However slow the ledger has become: it is asked."""
+    """The ledger is asked instead, however slow it is."""
     queue = FarQueue()
     async with hint_of(queue) as hint:
         queue.trip_s = 1000.0

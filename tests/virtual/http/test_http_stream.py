@@ -1,4 +1,4 @@
-"""One exchange between an application and a connection: what is written together, and what happens out of turn."""
+"""One exchange between an application and a connection: which parts are written together, and errors of order."""
 
 import contextlib
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ def body(data: bytes, *, more: bool = True) -> dict[str, Any]:
 
 
 class Machine:
-    """Renders readably, and notes each write."""
+    """A fake protocol machine that renders readable text and records each write."""
 
     may_continue_body = False
 
@@ -51,7 +51,7 @@ class Machine:
 async def exchange(
     app: Application, *, method: str = "GET", gone: bool = False, machine: Machine | None = None
 ) -> Machine:
-    """What one run of `app` makes of its connection. `gone`: the client goes as soon as nothing happens."""
+    """Runs `app` on a connection; returns the writes. With `gone` the client disconnects once all tasks wait."""
     machine = machine or Machine()
     stream = HttpStream(machine)
     request = h11.Request(method=method, target="/", headers=[("host", "x")])

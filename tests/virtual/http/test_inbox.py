@@ -1,4 +1,4 @@
-"""The way of a client's messages to the application."""
+"""The inbox passes the messages of a client to the application."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ async def test_all_waiting_receivers_get_the_last_message() -> None:
 
 async def test_disconnect_cancels_the_registered_scope() -> None:
     inbox = Inbox()
-    await inbox.put(part(0))  # what nobody received does not hide it
+    await inbox.put(part(0))  # an unread message does not hide the disconnect
     with trio.CancelScope() as scope:
         inbox.cancel_at_last(scope)
         await inbox.put(GONE)

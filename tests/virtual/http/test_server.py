@@ -1,4 +1,4 @@
-"""Accepting, when there is trouble with it."""
+"""The server accepts connections despite errors, and within its limits."""
 
 import contextlib
 import errno
@@ -23,7 +23,7 @@ from tests.support.passes import counted_passes
 
 
 class Listener:
-    """Raises one error after another, then gives as many connections as wait."""
+    """A fake listener that first raises errors, and then returns the waiting connections."""
 
     def __init__(self, *errors: int, waiting: int = 1) -> None:
         self._errors = list(errors)
@@ -39,7 +39,7 @@ class Listener:
 
 
 class Nursery:
-    """Notes what would be served."""
+    """Records the connections that would be served."""
 
     def __init__(self) -> None:
         self.served: list[Any] = []
@@ -83,7 +83,7 @@ async def test_one_turn_accepts_all_waiting_up_to_a_bound() -> None:
 
 
 async def test_few_requests_of_a_burst_begin_in_one_pass() -> None:
-    """Whether their clients come or have been there before."""
+    """This holds for new and for kept connections."""
     begun: list[int] = []
     clients, rounds = 2 * BEGUN_AT_ONCE, 2
 
@@ -114,7 +114,7 @@ async def test_few_requests_of_a_burst_begin_in_one_pass() -> None:
 
 
 async def test_drain_answers_requests_already_received() -> None:
-    """Also those of a burst whose turn has not come."""
+    """This includes the requests of a burst that still wait for their turn."""
 
     async def app(scope: object, receive: object, send: Any) -> None:
         drain.set()

@@ -1,4 +1,4 @@
-"""A burst is let through a little at a time, and nobody is lost at the gate."""
+"""The throttle lets a burst of requests enter little by little, in order, and loses none."""
 
 import pytest
 import trio
@@ -9,7 +9,7 @@ from tests.support.passes import counted_passes
 
 
 async def enter_all(throttle: BurstThrottle, count: int) -> list[int]:
-    """So many tasks at once. How many were through in each pass, from the first one's on."""
+    """Starts `count` tasks at once; returns how many entered in each pass of the scheduler, from the first on."""
     entered: list[int] = []
 
     async def one() -> None:
@@ -30,7 +30,7 @@ async def test_few_requests_enter_at_once() -> None:
 async def test_some_of_many_requests_enter_in_each_pass() -> None:
     first, *others = await enter_all(BurstThrottle(burst=8, per_pass=2), 30)
     assert first == 8
-    # A pass may go by before the first of those that waited; from then on each has its share.
+    # One pass may go by before the first waiting task enters; from then on some enter in each pass.
     assert [count for count in others if count] == [2] * 11
     assert len(others) <= 12
 
@@ -94,7 +94,7 @@ async def test_more_requests_enter_the_longer_one_waits(autojump_clock: MockCloc
 
 
 async def test_lasting_queue_is_let_through_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Timed by a clock of its own, as the passes of this test take no time."""
+    """The test sets the clock, since its passes take no time."""
     now = 0.0
     monkeypatch.setattr(trio, "current_time", lambda: now)
     throttle, entered = BurstThrottle(burst=8, per_pass=1), list[float]()

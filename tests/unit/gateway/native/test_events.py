@@ -1,4 +1,4 @@
-"""Events as SSE and as JSON: whatever the text, an independent parser gets it back."""
+"""Events as SSE and as JSON: an independent parser reads back any text."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ def slices(draw: st.DrawFn) -> LogSlice:
 
 
 def parse_by_the_book(body: bytes) -> list[SseEvent]:
-    """The algorithm of https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.6, to the letter."""
+    """The algorithm of https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.6, step by step."""
     found = []
     last_id, name, data = "", "", ""
     text = body.decode().replace("\r\n", "\n").replace("\r", "\n")

@@ -1,4 +1,4 @@
-"""What clients may send: every field, and every way to get it wrong."""
+"""The bodies of `/v1/generate`: every field, with valid and wrong values."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whatever a client sends, it is read or refused: nothing that JSON can say is an internal error."""
+"""Any body is accepted or refused: no JSON causes an internal error."""
 
 from collections.abc import Callable
 from typing import Any

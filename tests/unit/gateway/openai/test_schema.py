@@ -1,4 +1,4 @@
-"""What OpenAI's clients may ask for: honoured, or refused by its name."""
+"""The fields of OpenAI's chat and completion requests are honoured, or refused by name."""
 
 from typing import Any
 
@@ -188,7 +188,7 @@ def test_deadline_is_in_whole_milliseconds() -> None:
 
 
 def test_backend_refusal_names_its_field() -> None:
-    """All that comes of its error through a log is its code and its text."""
+    """Of a backend's error, only the code and the message come through a log."""
     told = error_object(from_code("INVALID_REQUEST", "`prompt`: there is no token 7"))["error"]
     assert (told["param"], told["type"], told["code"]) == ("prompt", "invalid_request_error", "invalid_request")
     assert error_object(from_code("CONTEXT_EXCEEDED", "too long"))["error"]["code"] == "context_length_exceeded"

@@ -1,4 +1,4 @@
-"""When the streams of a gateway write: at once at first, then at most once per flush interval, each for itself."""
+"""Each stream of a gateway writes its first tokens at once, and then at most once per flush interval."""
 
 import pytest
 import trio
@@ -22,15 +22,15 @@ DONE = Finished("stop", Usage(1, 1))
 
 
 class Wire:
-    """A connection that takes everything, unless it is told not to."""
+    """A fake connection that accepts every write, unless one of its flags is set."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
         self.body = b""
         self.full = False
-        """Takes half of a chunk, and the rest when it is waited for."""
+        """Accepts half of a chunk at once, and the rest in `write_rest`."""
         self.busy = False
-        """Takes nothing without waiting."""
+        """Accepts nothing without waiting."""
         self.ended = 0
         self._rest = b""
 
@@ -58,7 +58,7 @@ class Wire:
 
 
 class Rig:
-    """Streams of one flusher, and the worker of their requests."""
+    """The streams of one flusher, and the worker of their requests."""
 
     def __init__(self) -> None:
         self.ledger = MemoryLedger()
@@ -104,7 +104,7 @@ async def test_first_tokens_are_written_at_once(autojump_clock: MockClock) -> No
 
 
 async def test_tokens_every_20_ms_are_never_delayed(autojump_clock: MockClock) -> None:
-    """Not by each other's streams either: theirs are due at other times."""
+    """Streams that are due at other times do not delay each other."""
     rig, wires = Rig(), {name: Wire() for name in "abc"}
     streams = [await rig.stream(name, wire) for name, wire in wires.items()]
     appended: dict[str, list[float]] = {name: [] for name in wires}
@@ -205,9 +205,9 @@ async def test_last_tokens_do_not_wait_for_ends_of_other_streams(trouble: str, a
                     await rig.add(str(number), end=True)
             nursery.cancel_scope.cancel()
 
-    # Those beyond the burst wrote their tokens first of all.
+    # The streams beyond the burst wrote their tokens first.
     assert log[: 2 * ENDED_AT_ONCE] == ["tokens"] * (2 * ENDED_AT_ONCE)
-    # All ended, a few in each pass.
+    # All streams ended, a few in each pass of the scheduler.
     assert log.count("end") == len(wires)
     assert ended.count(ended[0]) <= ENDED_AT_ONCE
     assert all(ended.count(at) <= ENDED_PER_PASS for at in ended[ENDED_AT_ONCE:])
@@ -335,7 +335,7 @@ async def test_last_tokens_do_not_wait_for_ends_of_an_earlier_step(monkeypatch: 
 async def test_flusher_leaves_half_of_the_time_to_other_tasks(
     others_ms: int, share: float, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """Four streams always have more to write, 5 ms each, and others work for so long in each turn."""
+    """Four streams always have more to write, for 5 ms each, and other tasks work for `others_ms` in each turn."""
     monkeypatch.setattr("llmactors.gateway.streaming.flusher.FAIR_EVERY", 2)
     rig, names = Rig(), "abcd"
     written: dict[str, trio.Event] = {}

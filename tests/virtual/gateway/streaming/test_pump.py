@@ -1,4 +1,4 @@
-"""When a stream writes: at once at first, then at most once per flush interval, and never without need."""
+"""A stream writes its first tokens at once, then at most once per flush interval, and never without news."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ PACE = StreamTiming(flush_interval_s=0.01, keep_alive_s=15)
 
 
 class Log:
-    """One request's log, as a worker writes it and a gateway follows it."""
+    """The log of one request, which the test writes as a worker and follows as a gateway."""
 
     def __init__(self) -> None:
         self.ledger = MemoryLedger()
@@ -38,7 +38,7 @@ class Log:
 
 
 class Client:
-    """Takes writes and notes when they came."""
+    """Records writes with their times."""
 
     def __init__(self, slowness_s: Callable[[], float] = lambda: 0.0) -> None:
         self.times: list[float] = []
@@ -143,7 +143,7 @@ async def test_slow_client_delays_only_its_own_stream(autojump_clock: MockClock)
             await trio.sleep(0.02)
             await log.add(1, end=step == 99)
 
-    # What it could not take meanwhile comes together: the log waits, not the backend.
+    # The client gets the tokens of the meantime together: they wait in the log, and the backend does not wait.
     assert len(client.times) == 5
     assert client.seqs() == list(range(1, 101))
     assert client.ends() == 1

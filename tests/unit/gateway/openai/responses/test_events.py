@@ -1,4 +1,4 @@
-"""The events of a response follow from its log alone, however that comes and whoever renders it."""
+"""The events of a response follow from its log alone, in whatever pieces the log comes, at any gateway."""
 
 import json
 from typing import Any
@@ -48,7 +48,7 @@ def parse(stream: bytes) -> list[dict[str, Any]]:
 
 
 def all_of(whole: LogSlice, *, starting_after: int = -1, cuts: tuple[int, ...] = (), **kept: Any) -> bytes:
-    """The stream where the log comes in pieces, cut before these places; the end comes alone if a cut is after all."""
+    """The stream of a log that comes in pieces, cut at these places; a cut after all tokens lets the end come alone."""
     renderer = EventRenderer(shown(**kept), starting_after)
     stream = renderer.begin()
     start = 0

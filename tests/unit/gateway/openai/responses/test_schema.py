@@ -1,4 +1,4 @@
-"""What clients may ask of `/v1/responses`: honoured, or refused by its name."""
+"""The fields of `/v1/responses` are honoured, or refused by name."""
 
 from typing import Any
 
@@ -109,7 +109,7 @@ def test_missing_field_is_named() -> None:
 
 
 def test_instructions_and_messages_become_a_conversation() -> None:
-    """Also an answer that is sent back as it came."""
+    """The input may contain the output of an earlier response."""
     asked = request(
         instructions="Be brief.",
         input=[
