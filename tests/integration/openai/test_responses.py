@@ -233,7 +233,7 @@ async def test_unfinished_response_ends_with_its_error() -> None:
             await read(after=0)
         assert broken.value.code == "poisoned"
         assert deltas(seen) == text(2)
-        # The error has a number as all events have, and the object at the end comes after it.
+        # The error event has a sequence number, and the final object comes after it.
         seen.clear()
         await read(after=6)
         [failed] = seen

@@ -24,7 +24,7 @@ TEXT = mock_text(GenerateRequest("", "mock", "", messages=(ChatMessage("user", "
 
 
 def client_of(member: ManagedProcess) -> openai.AsyncOpenAI:
-    # It comes again where it is told to, as before the worker has joined.
+    # The client retries after `Retry-After`, as long as no worker has joined.
     return openai.AsyncOpenAI(base_url=f"{member.url}/v1", api_key="none", max_retries=10)
 
 
@@ -53,7 +53,7 @@ async def test_kill_9_of_the_gateway_loses_no_response_event() -> None:
             assert (end.response.metadata, end.response.instructions) == ({"read": "no"}, "Be brief.")
             assert end.response.created_at == unread.created_at
 
-        # The gateway that took them is a new process now, and tells the same to the byte.
+        # The killed gateway is a new process now, and sends the same bytes.
         await first.wait_ready(2)
         paths = (f"/v1/responses/{name}", f"/v1/responses/{unread.id}", f"/v1/responses/{name}?stream=true")
         async with httpx.AsyncClient() as http:
@@ -61,7 +61,7 @@ async def test_kill_9_of_the_gateway_loses_no_response_event() -> None:
                 answers = [(await http.get(member.url + path)).content for member in cluster.gateways]
                 assert answers[0] == answers[1] != b""
 
-        # A cancel at one gateway ends it for who follows it at another.
+        # A cancel at one gateway ends the stream of a reader at the other.
         async with client_of(first) as here, client_of(second) as there:
             events = []
             async for event in await here.responses.create(**ASK, stream=True):

@@ -85,7 +85,7 @@ async def test_requests_sent_during_a_look_count(autojump_clock: MockClock) -> N
         assert not hint.lacks([1])
         hint.send([1])
         assert hint.lacks([1])
-        await trio.sleep(LOOK_EVERY_S)  # a look is under way that does not see the next one
+        await trio.sleep(LOOK_EVERY_S)  # a look is under way that does not see the next request
         queue.queued = MOST - 1
         hint.send([1])
         await trio.sleep(TRIP_S)
@@ -139,7 +139,7 @@ async def test_looks_run_only_for_a_while_after_a_refusal(autojump_clock: MockCl
         await trio.sleep(0.9 * WATCH_S)
         assert hint.lacks([1])
         await trio.sleep(0.9 * WATCH_S)
-        assert hint.lacks([1])  # the looks went on because of the one before
+        assert hint.lacks([1])  # the looks went on because of the refusal before
         await trio.sleep(WATCH_S + 2 * TRIP_S)
         looks = queue.looks
         await trio.sleep(10 * WATCH_S)
