@@ -38,10 +38,10 @@ def command(
         int | None, Parameter(help="The seed of sampling. With the same seed, an answer is the same again.")
     ] = None,
     raw: Annotated[
-        bool, Parameter(help="Give the model the prompt without its chat template.", negative=(), show_default=False)
+        bool, Parameter(help="Give the model the prompt without its chat template.", show_default=False)
     ] = False,
     ws: Annotated[
-        bool, Parameter(help="Stream over a WebSocket instead of server-sent events.", negative=(), show_default=False)
+        bool, Parameter(help="Stream over a WebSocket instead of server-sent events.", show_default=False)
     ] = False,
 ) -> int:
     """Stream one answer from a running node to the terminal."""

@@ -31,9 +31,7 @@ def command(
         bool,
         Parameter(help="Show all nodes of a cluster, as its Redis server knows them.", negative=(), show_default=False),
     ] = False,
-    as_json: Annotated[
-        bool, Parameter(name="--json", help="Print one JSON object.", negative=(), show_default=False)
-    ] = False,
+    as_json: Annotated[bool, Parameter(name="--json", help="Print one JSON object.", show_default=False)] = False,
 ) -> int:
     """Show the actors of a running node, or of all nodes of a cluster.
 
