@@ -59,7 +59,8 @@ def report(comparisons: Sequence[Comparison], revisions: tuple[Revision, Revisio
         "",
         f"first: {revisions[0].name} ({revisions[0].title}); second: {revisions[1].name} ({revisions[1].title}).",
         "Values are medians. A ratio is second / first within one pair of turns: below 1 the second costs less.",
-        "The median of the ratios lies within `95 %` with that confidence: an interval around 1 shows no difference.",
+        "The median of the ratios lies within `95 %` with that confidence. An interval with 1 in it shows",
+        "no difference. About one of 20 intervals misses 1 by chance.",
     ]
     lines += [f"{TITLES[each.form]}, {each.workload.name}: {error}" for each in comparisons for error in each.errors]
     return "\n".join(lines)
