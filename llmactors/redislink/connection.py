@@ -31,7 +31,7 @@ class _Slot:
         self.heartbeat = False
 
     def abandon(self, _: object) -> trio.lowlevel.Abort:
-        """Lets the caller go, which was cancelled. The reply is dropped when it comes."""
+        """Drops the reply when it comes, since the caller was cancelled."""
         self.task = None
         return trio.lowlevel.Abort.SUCCEEDED
 

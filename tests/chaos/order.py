@@ -15,7 +15,10 @@ from typing import Self
 import attrs
 import msgspec
 
+from llmactors.redislink.names import LedgerKey, RedisNames
+
 _PART = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+_LOG = RedisNames("main").ledger(LedgerKey.LOG, "").encode()
 _PIECE_BYTES = 1 << 20
 
 
@@ -98,7 +101,7 @@ def read_order(path: Path) -> Order:  # noqa: C901 - one pass over one kind of l
                     order.violations.append(f"{request_id!r} went from epoch {epochs[request_id]} to {epoch}")
                 order.claims += epoch > 0
                 epochs[request_id] = epoch
-            elif rest.startswith(b'"XADD" ') and b":log:" in rest[:120]:
+            elif rest.startswith(b'"XADD" ') and _LOG in rest[:120]:
                 parts = _PART.findall(rest)
                 request_id, seq = parts[1].rpartition(b":")[2], int(parts[2].partition(b"-")[0])
                 wrote[request_id] += 1

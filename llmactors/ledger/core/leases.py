@@ -1,4 +1,7 @@
-"""Workers and their leases: which workers are alive, what each holds, and what each is told. Pure."""
+"""Workers and their leases: which workers are alive, what each holds, and what each is told. Pure.
+
+A request in quarantine is called a suspect here: its earlier attempts ended in crashes.
+"""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator

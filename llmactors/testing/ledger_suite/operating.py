@@ -40,7 +40,7 @@ class QueueDepthSuite:
 
 
 class DeadLetterSuite:
-    async def test_a_requeued_request_is_a_new_one(self, rig: Rig) -> None:
+    async def test_requeued_request_is_a_new_request(self, rig: Rig) -> None:
         await self._die(rig, request("old", tenant="t", priority=2, deadline_ms=rig.wall_ms() + 10))
         await rig.pass_time(0.02)
         assert await rig.ledger.requeue("old", "new") is SubmitOutcome.ACCEPTED
@@ -55,13 +55,13 @@ class DeadLetterSuite:
         assert (await rig.ledger.read("new")).end == finished(2)
         assert (await rig.ledger.info("old")).state == "ended"
 
-    async def test_a_repeated_requeue_submits_once(self, rig: Rig) -> None:
+    async def test_repeated_requeue_submits_once(self, rig: Rig) -> None:
         await self._die(rig, request("old"))
         assert await rig.ledger.requeue("old", "new") is SubmitOutcome.ACCEPTED
         assert await rig.ledger.requeue("old", "new") is SubmitOutcome.DUPLICATE
         assert (await rig.ledger.statistics()).queued == 1
 
-    async def test_only_a_dead_letter_is_requeued(self, rig: Rig) -> None:
+    async def test_requeue_needs_a_dead_letter(self, rig: Rig) -> None:
         await rig.submit(request("waits"))
         for request_id in ("waits", "unknown"):
             with pytest.raises(errors.NotFound, match=f"no dead letter {request_id}"):

@@ -81,7 +81,7 @@ def test_key_is_created_used_and_revoked_at_all_gateways(cluster: Cluster, capfd
     # A ticket from one gateway opens one WebSocket at the other.
     ticket = httpx.post(f"{urls[0]}/v1/ws/tickets", headers={"x-api-key": key}).json()["ticket"]
     with server.client() as client:
-        stored: list[Any] = [*client.keys("*ticket*")]
+        stored: list[Any] = [*client.keys(RedisNames("main").ticket("*"))]
         assert len(stored) == 1
         assert 0 < client.pttl(stored[0]) <= 30_000
         everything = repr([client.get(stored[0]), client.hgetall(RedisNames("main").api_keys), stored])
