@@ -15,11 +15,23 @@ from llmactors.cli.commands import COMMANDS, GROUPS
 from llmactors.config import Settings
 from llmactors.errors import STREAM_CODES, LlmactorsError, OperatorError
 from llmactors.gateway import operators, routes
+from llmactors.gateway.body import MAX_CONTAINERS, MAX_FIELDS
 from llmactors.gateway.native.schema import GenerateBody
 from llmactors.gateway.openai.responses.schema import ResponseBody
-from llmactors.gateway.openai.schema import ChatBody, CompletionBody
+from llmactors.gateway.openai.schema import (
+    MAX_CHOICES,
+    MAX_MESSAGES,
+    MAX_PARTS,
+    MAX_PROMPT_IDS,
+    ChatBody,
+    CompletionBody,
+)
 from llmactors.gateway.openapi import document as openapi_document
 from llmactors.gateway.routes import ROUTES
+from llmactors.gateway.settings import GatewaySettings
+from llmactors.http.connection_limits import Capacity
+from llmactors.http.request_head import MAX_HEAD_BYTES, MAX_HEADERS
+from llmactors.http.websocket_stream import MAX_FRAMES
 from llmactors.system.node import Node
 from llmactors.telemetry import Metrics
 from tests.support.documents import (
@@ -106,6 +118,15 @@ def test_fields_table_equals_the_body_of_generate() -> None:
 def test_fields_of_openai_bodies_are_told(body: type[attrs.AttrsInstance]) -> None:
     said = read(API)
     assert not [field.name for field in attrs.fields(body) if f"`{field.name}`" not in said and field.name != "text"]
+
+
+def test_bounds_table_has_the_bounds() -> None:
+    told = {bound: value for bound, value, _ in table_rows(read(API), "bound")}
+    numbers = set(map(int, re.findall(r"\d+", " ".join(told.values()))))
+    gateway, capacity = GatewaySettings(), Capacity()
+    assert numbers >= {gateway.max_prompt_chars, gateway.max_socket_streams, int(gateway.body_s)}
+    assert numbers >= {MAX_HEAD_BYTES, MAX_HEADERS, MAX_FRAMES, MAX_CONTAINERS, MAX_FIELDS}
+    assert numbers >= {MAX_MESSAGES, MAX_PARTS, MAX_CHOICES, MAX_PROMPT_IDS, capacity.most, capacity.of_one_address}
 
 
 def test_routes_table_equals_the_openapi_document() -> None:
