@@ -1,4 +1,4 @@
-"""The frozen vocabulary that all parts share: what a client asks for, and what is written to its token log."""
+"""The frozen messages that all parts share: what a client asks for, and what is written to a request's log."""
 
 from typing import Literal
 
@@ -8,7 +8,8 @@ import msgspec
 FinishReason = Literal["stop", "length", "cancelled"]
 
 OPTIONAL_FIELDS = ("prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias")
-"""Fields of a request that a backend must have declared to honour, before any request that has them may go to it."""
+"""Fields of a request that not every backend honours. A request that uses one goes only to a backend that declares the
+field in `Capabilities.honours`."""
 
 
 @attrs.frozen
@@ -21,10 +22,10 @@ class ChatMessage:
 
 @attrs.frozen
 class GenerateRequest:
-    """One accepted or to-be-accepted request. Equality is what makes a second `submit` a duplicate or a conflict."""
+    """One request. Submitting an equal request again is a duplicate; another request of the same id is a conflict."""
 
     id: str
-    """The request id, which is the stream id too. Chosen by the gateway; unguessable."""
+    """The id of the request and of its stream. The gateway draws the id, and nobody can guess it."""
     model: str
     prompt: str
     max_tokens: int = 64
@@ -33,63 +34,63 @@ class GenerateRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     raw: bool = False
-    """False: the prompt is one user message, put through the model's chat template. True: it is given as it is."""
+    """Whether the model gets the prompt as it is. Otherwise the prompt is a user message in the chat template."""
     messages: tuple[ChatMessage, ...] = ()
-    """A conversation, put through the model's chat template; `prompt` is empty then."""
+    """A conversation, which goes through the model's chat template. `prompt` is empty then."""
     tenant: str = "anonymous"
-    """Whom the request belongs to: only this tenant may follow or cancel it."""
+    """The owner of the request: only this tenant may follow or cancel the request."""
     priority: int = 1
-    """The class: 0 is served before 1, 1 before 2."""
+    """The class of the request: class 0 is served before class 1, and class 1 before class 2."""
     weight: float = 1.0
-    """The tenant's share of its class: of two that both wait, one of weight 2 gets twice the tokens. Above 0."""
+    """The tenant's share of its class, above 0. While two tenants wait, weight 2 gets twice the tokens of weight 1."""
     deadline_ms: int | None = None
-    """When it is no longer wanted: milliseconds since 1970, or None."""
+    """When the request expires, in milliseconds since 1970. None: never."""
     resume_grace_ms: int = 10_000
-    """How long it runs without a reader before it is cancelled, in milliseconds."""
+    """How long the request runs without a reader before the ledger cancels the request, in milliseconds."""
     created_ms: int | None = None
-    """When it was asked for: milliseconds since 1970. None where no client is told."""
-    note: str = ""
-    """What its front has to know of it at any other gateway, in the front's own words: nobody else reads it."""
+    """When the client asked, in milliseconds since 1970. None where no client is told the time."""
+    metadata: str = ""
+    """What an API family stores with the request for other gateways, in an encoding of its own."""
     choices: int = 1
-    """How many requests the call became that this is one of. A call with the same idempotency key has as many."""
+    """The number of requests created by the same API call (`n`). A repeated call has to ask for as many."""
     max_tokens_fit: bool = False
-    """True: `max_tokens` is lowered to what the context leaves beside the prompt; else what does not fit is refused."""
+    """Whether `max_tokens` is lowered to what the context leaves. Otherwise a request that does not fit is refused."""
     prompt_ids: tuple[int, ...] = ()
-    """The prompt as ids of the model's own tokens, given as they are; `prompt` and `messages` are empty then."""
+    """The prompt as ids of the model's own tokens. `prompt` and `messages` are empty then."""
     frequency_penalty: float = 0.0
-    """Lowers a token's logit by this for each time that the text so far, prompt and answer, has it."""
+    """Lowers the logit of a token by this for each time that prompt and answer so far contain the token."""
     presence_penalty: float = 0.0
-    """Lowers the logits of all tokens that the text so far has, by this."""
+    """Lowers the logit of each token that prompt or answer so far contain by this, once."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """What to add to the logits of some tokens: their ids, in ascending order, each with its bias."""
+    """Pairs of a token's id and what is added to its logit, in ascending order of the ids."""
 
     @property
     def text(self) -> str:
-        """All that it says, for whoever has no chat template. Of token ids: the numbers."""
-        said = self.prompt or " ".join(map(str, self.prompt_ids))
-        return said or "\n".join(f"{message.role}: {message.content}" for message in self.messages)
+        """The whole prompt as one text, for backends without a chat template. Token ids are written as numbers."""
+        text = self.prompt or " ".join(map(str, self.prompt_ids))
+        return text or "\n".join(f"{message.role}: {message.content}" for message in self.messages)
 
     @property
     def demands(self) -> frozenset[str]:
-        """Which fields it makes use of that not every backend honours, by their names; mostly empty."""
+        """The names of the fields in `OPTIONAL_FIELDS` that the request uses. Mostly empty."""
         return frozenset(name for name in OPTIONAL_FIELDS if getattr(self, name))
 
 
 class TokenDelta(msgspec.Struct, frozen=True, gc=False):
-    """One token of an answer. Its `seq` is its place in the log, counted from 1; it is not repeated here.
+    """One token of an answer. The token's `seq` is its place in the log, counted from 1, and is not stored here.
 
-    No attrs class, as there are so many: made in a fifth of the time, and of no concern to the garbage collector.
+    A msgspec structure is made in a fifth of the time of an attrs class, and the garbage collector ignores it.
     """
 
     token: int
-    """The model's id of the token; a takeover continues from these."""
+    """The model's id of the token. A takeover continues from the ids in the log."""
     text: str
-    """What the token adds to the text; empty while a character or a stop string is incomplete."""
+    """The text that the token adds. Empty while a character or a possible stop string is incomplete."""
 
 
 @attrs.frozen
 class Usage:
-    """What the request cost, in tokens."""
+    """The tokens of one request."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -101,7 +102,7 @@ class Usage:
 
 @attrs.frozen
 class Finished:
-    """The terminal event of an answer that is whole, or that was cancelled."""
+    """The terminal event of a complete answer, or of a cancelled request."""
 
     reason: FinishReason
     usage: Usage
@@ -109,7 +110,7 @@ class Finished:
 
 @attrs.frozen
 class Failed:
-    """The terminal event of an answer that could not be finished. `code` is one of `errors.STREAM_CODES`."""
+    """The terminal event of an answer that failed. `code` is one of `errors.STREAM_CODES`."""
 
     code: str
     message: str

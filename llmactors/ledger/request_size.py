@@ -25,7 +25,7 @@ class RequestSize:
         """The size of `request`, in time proportional to its length."""
         ids = len(request.prompt_ids)
         prompt_bytes = _bytes_of((request.prompt, *(message.content for message in request.messages)))
-        other_bytes = _bytes_of((request.note, *request.stop))
+        other_bytes = _bytes_of((request.metadata, *request.stop))
         return cls(
             bytes=ids * BYTES_PER_TOKEN + prompt_bytes + other_bytes,
             prompt_tokens=ids + -(-prompt_bytes // BYTES_PER_TOKEN),

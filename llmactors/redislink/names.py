@@ -1,6 +1,6 @@
 """Every name that this project uses in Redis: keys, channels and function libraries. No other file builds one.
 
-All names of one namespace hold the same hash tag, as in `llmactors:{main}:v1:request:ID`, so a Redis Cluster keeps
+All names of one namespace hold the same hash tag, as in `llmactors:{main}:v2:request:ID`, so a Redis Cluster keeps
 them in one slot. The Lua functions of the ledger build their keys with `lua_key_functions`, made from `LedgerKey`.
 """
 
@@ -9,7 +9,7 @@ import hashlib
 
 import attrs
 
-LEDGER_FORMAT = 1
+LEDGER_FORMAT = 2
 """The format of what the ledger stores, and part of its keys' names. Nodes of two formats use two ledgers in one
 Redis, so the older nodes can finish what they accepted. Raise it with a change that older nodes would misread."""
 

@@ -165,7 +165,7 @@ class ChoiceBody:
     stop: tuple[str, ...]
     deadline_ms: int | None
     choices: int = 1
-    note: str = ""
+    metadata: str = ""
     grace_s: float | None = None
     """The time that the request lives without a reader, in seconds; None for the node's `resume_grace_s`."""
     frequency_penalty: float = 0.0
@@ -226,7 +226,7 @@ class ChoiceBody:
             deadline_ms=self.deadline_ms,
             resume_grace_ms=int((resume_grace_s if self.grace_s is None else self.grace_s) * 1000),
             created_ms=time.time_ns() // 1_000_000,
-            note=self.note,
+            metadata=self.metadata,
             choices=self.choices,
             max_tokens_fit=self.max_tokens_fit,
             prompt_ids=self.prompt_ids,

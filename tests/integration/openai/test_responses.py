@@ -292,7 +292,7 @@ async def test_only_stored_responses_can_be_retrieved(node: LocalNode, client: o
     unkept = await client.responses.create(**ASK, max_output_tokens=1, store=False)
     native = await node.client.post("/v1/generate", json={"prompt": "x", "max_tokens": 1})
     other = GenerateRequest(
-        "req_other", "mock", "x", max_tokens=5000, tenant="other", note=StoredResponse(background=True).note
+        "req_other", "mock", "x", max_tokens=5000, tenant="other", metadata=StoredResponse(background=True).encoded
     )
     await node.node.ledger.submit(other)
     for name in (unkept.id, native.json()["id"].replace("req_", "resp_"), native.json()["id"], "resp_other", "resp_"):

@@ -13,7 +13,7 @@ EMPTY = GenerateRequest("r", "m", "")
 
 def test_size_counts_all_that_a_client_can_make_long() -> None:
     assert RequestSize.of(EMPTY).bytes == 0
-    for longer in ({"prompt": "é"}, {"stop": ("é",)}, {"messages": (ChatMessage("user", "é"),)}, {"note": "é"}):
+    for longer in ({"prompt": "é"}, {"stop": ("é",)}, {"messages": (ChatMessage("user", "é"),)}, {"metadata": "é"}):
         assert RequestSize.of(attrs.evolve(EMPTY, **longer)).bytes == 2
 
 
@@ -26,7 +26,7 @@ def test_size_counts_all_that_a_client_can_make_long() -> None:
         ({"prompt": "9 bytes.."}, 3),
         ({"messages": (ChatMessage("user", "four"), ChatMessage("user", "five"))}, 2),
         ({"prompt_ids": (1, 2, 3)}, 3),
-        ({"note": "a note is no prompt", "stop": ("nor is a stop",)}, 0),
+        ({"metadata": "a metadata is no prompt", "stop": ("nor is a stop",)}, 0),
     ],
 )
 def test_prompt_tokens_are_estimated(fields: dict[str, Any], prompt_tokens: int) -> None:

@@ -88,7 +88,7 @@ class ResponseBody(CommonBody):
         most = self.max_output_tokens or DEFAULT_CHAT_TOKENS
         fit = self.max_output_tokens is None
         choice = ChoiceBody.of(self, 0, deadline_ms, most, messages=tuple(messages), fit=fit)
-        return attrs.evolve(choice, note=kept.note, grace_s=background_s if self.background else None)
+        return attrs.evolve(choice, metadata=kept.encoded, grace_s=background_s if self.background else None)
 
     def _messages(self) -> list[ChatMessage]:
         if not self.input:

@@ -1,4 +1,4 @@
-"""What the ledger stores of a response beside its request and its log: the request's `note`. Pure."""
+"""What the ledger stores of a response beside its request and its log: `GenerateRequest.metadata`. Pure."""
 
 from typing import Self
 
@@ -25,13 +25,15 @@ class StoredResponse:
     max_output_tokens: int | None = None
     """The value that the client sent."""
     metadata: dict[str, str] = attrs.field(factory=dict)
+    """The client's `metadata`."""
 
     @property
-    def note(self) -> str:
+    def encoded(self) -> str:
+        """The value of `GenerateRequest.metadata` that holds all of this."""
         return _PREFIX + _encode(self).decode()
 
     @classmethod
     def of(cls, request: GenerateRequest) -> Self | None:
         """The stored fields of a request; None if the request is no response."""
-        before, prefix, stored = request.note.partition(_PREFIX)
+        before, prefix, stored = request.metadata.partition(_PREFIX)
         return msgspec.json.decode(stored, type=cls) if prefix and not before else None

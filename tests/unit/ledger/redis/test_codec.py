@@ -9,7 +9,7 @@ from llmactors.ledger.redis.codec import decode_request, encode_request
 from llmactors.messages import OPTIONAL_FIELDS, ChatMessage, GenerateRequest
 
 CHAT = GenerateRequest(
-    "req_1", "m", "", messages=(ChatMessage("user", "hi"),), stop=("x",), created_ms=1_700_000_000_000, note="front:é"
+    "req_1", "m", "", messages=(ChatMessage("user", "hi"),), stop=("x",), created_ms=1_700_000_000_000, metadata="api:é"
 )
 OPTIONS = GenerateRequest(
     "r",
@@ -35,7 +35,7 @@ def test_options_are_what_the_request_demands() -> None:
 
 @pytest.mark.parametrize(
     ("request_", "unknown"),
-    [(CHAT, ("created_ms", "note")), (OPTIONS, ("max_tokens_fit", *OPTIONAL_FIELDS))],
+    [(CHAT, ("created_ms", "metadata")), (OPTIONS, ("max_tokens_fit", *OPTIONAL_FIELDS))],
 )
 def test_fields_unknown_to_an_older_node_have_defaults(request_: GenerateRequest, unknown: tuple[str, ...]) -> None:
     written = msgspec.msgpack.decode(encode_request(request_))

@@ -26,9 +26,9 @@ ENDS: list[Terminal] = [
 
 
 def shown(**kept: Any) -> ResponseView:
-    note = StoredResponse(**kept).note
+    metadata = StoredResponse(**kept).encoded
     messages = (ChatMessage("system", "Be brief."), ChatMessage("user", "hi"))
-    request = GenerateRequest("req_0a", "m", "", messages=messages, created_ms=1_700_000_000_900, note=note)
+    request = GenerateRequest("req_0a", "m", "", messages=messages, created_ms=1_700_000_000_900, metadata=metadata)
     found = ResponseView.of(request)
     assert found is not None
     return found

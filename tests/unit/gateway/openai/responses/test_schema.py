@@ -140,12 +140,12 @@ def test_repeated_fields_are_stored_with_the_request() -> None:
     )
     assert kept() == StoredResponse()
     assert kept(store=False) == StoredResponse(store=False)
-    assert request(metadata={"b": "1", "a": "2"}).note == request(metadata={"a": "2", "b": "1"}).note
+    assert request(metadata={"b": "1", "a": "2"}).metadata == request(metadata={"a": "2", "b": "1"}).metadata
 
 
-@pytest.mark.parametrize("note", ["", "{}", "other:{}", "other:responses:{}"])
-def test_request_of_another_api_is_no_response(note: str) -> None:
-    assert StoredResponse.of(GenerateRequest("req_1", "m", "hi", note=note)) is None
+@pytest.mark.parametrize("metadata", ["", "{}", "other:{}", "other:responses:{}"])
+def test_request_of_another_api_is_no_response(metadata: str) -> None:
+    assert StoredResponse.of(GenerateRequest("req_1", "m", "hi", metadata=metadata)) is None
 
 
 def test_only_background_responses_live_without_a_reader() -> None:
