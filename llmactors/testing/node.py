@@ -75,7 +75,7 @@ async def local_node(*models: ServedModel, **settings: Any) -> AsyncIterator[Loc
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
-        async with httpx.AsyncClient(base_url=node.listening.url, timeout=30, limits=limits) as client:
+        async with httpx.AsyncClient(base_url=node.listening.url, timeout=30, limits=limits, trust_env=False) as client:
             yield LocalNode(node, client)
         await node.shut_down()
 

@@ -1,6 +1,5 @@
 """The parser of responses: the same result however the bytes are split, an error for whatever is no response."""
 
-import itertools
 import json
 from collections.abc import Sequence
 
@@ -12,14 +11,10 @@ from hypothesis import strategies as st
 
 from llmactors.http.client_errors import BadResponse, ConnectionCut
 from llmactors.http.response import ResponseLimits, ResponseParser
+from tests.support.splits import splits
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-
-
-def splits(raw: bytes, cuts: Sequence[int]) -> list[bytes]:
-    places = [0, *sorted({cut % len(raw) for cut in cuts} - {0}), len(raw)]
-    return [raw[begin:end] for begin, end in itertools.pairwise(places)]
 
 
 @attrs.define
@@ -236,7 +231,7 @@ def test_no_bytes_raise_anything_else(data: bytes, cuts: list[int]) -> None:
         raw = head + data
         parser = ResponseParser()
         try:
-            for read in splits(raw, cuts) if raw else []:
+            for read in splits(raw, cuts):
                 parser.feed(read)
             parser.feed_eof()
         except (BadResponse, ConnectionCut):

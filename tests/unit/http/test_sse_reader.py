@@ -1,21 +1,13 @@
 """The reader of server-sent events, against the standard's own rules and in any split."""
 
-import itertools
 import re
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
-
-
-def splits(raw: bytes, cuts: Sequence[int]) -> list[bytes]:
-    if not raw:
-        return []
-    places = [0, *sorted({cut % len(raw) for cut in cuts} - {0}), len(raw)]
-    return [raw[begin:end] for begin, end in itertools.pairwise(places)]
+from tests.support.splits import splits
 
 
 def read(*pieces: bytes) -> list[SseEvent]:

@@ -1,6 +1,5 @@
 """Right answers pass the check in any split, and no other answers pass."""
 
-import itertools
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -31,6 +30,7 @@ from tests.support.canned_answers import (
     socket_frames,
     swap,
 )
+from tests.support.splits import splits
 
 TOKENS = 6
 PLAN = Plan(target=Target("127.0.0.1", 1, "127.0.0.1:1"), check=Check.MOCK, max_tokens=TOKENS)
@@ -73,11 +73,6 @@ def take(route: Route, pieces: Sequence[bytes]) -> TokenTimes:
     complete = [answer.feed(piece, float(number)) for number, piece in enumerate(pieces, 1)]
     assert complete == [False] * (len(pieces) - 1) + [True]
     return check(route.plan, answer)
-
-
-def splits(raw: bytes, cuts: Sequence[int]) -> list[bytes]:
-    places = [0, *sorted({cut % len(raw) for cut in cuts} - {0}), len(raw)]
-    return [raw[begin:end] for begin, end in itertools.pairwise(places)]
 
 
 @routes

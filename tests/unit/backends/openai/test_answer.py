@@ -98,6 +98,18 @@ def test_errors_are_read_in_any_shape(error: object) -> None:
     assert chunks == [Chunk(error={"message": "no"})]
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'error: {"message":"no"}',
+        b'event: error\ndata: {"message":"no"}',
+        b'event: error\ndata: {"error":{"message":"no"}}',
+    ],
+)
+def test_error_events_are_errors(event: bytes) -> None:
+    assert ChunkReader().feed(event + b"\n\n") == [Chunk(error={"message": "no"})]
+
+
 def test_endless_line_is_refused() -> None:
     with pytest.raises(BadChunk, match="longer than"):
         ChunkReader().feed(b"data: " + b"x" * (2 << 20))
