@@ -1,4 +1,4 @@
-"""What one request costs its caller, limit by limit, and how the caller stands then. Pure."""
+"""What one request costs its caller, limit by limit, and how much of each limit is left. Pure."""
 
 import enum
 import hashlib
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 import attrs
 
 from llmactors.limiter.limits import Limits
-from llmactors.limiter.policy import Decision, RateKind, RatePolicy
+from llmactors.limiter.policy import LimitDecision, RateKind, RatePolicy
 from llmactors.messages import Failed, Terminal
 
 _MINUTE_S, _DAY_S = 60.0, 86_400.0
 
 
 class Limit(enum.Enum):
-    """What is limited. The value names it in headers and metrics."""
+    """The kinds of limits. The value is the name in headers and metrics."""
 
     RATE = "rate"
-    """Requests of one caller, as the node's `rate_limit` has it."""
+    """Requests of one caller, limited by the node's setting `rate_limit`."""
     REQUESTS = "requests"
     TOKENS = "tokens"
     DAY = "tokens-per-day"
@@ -25,7 +25,7 @@ class Limit(enum.Enum):
 
     @property
     def of_tokens(self) -> bool:
-        """Whether it counts tokens: then a charge is a reservation, which is settled at the request's end."""
+        """Whether the limit counts tokens. Such a charge is a reservation, settled when the request ends."""
         return self in {Limit.TOKENS, Limit.DAY}
 
 
@@ -35,34 +35,34 @@ class Charge:
 
     limit: Limit
     key: str
-    """Whose use is counted. Equal for all charges that count together."""
+    """Identifies the count. Charges with the same key are counted together."""
     policy: RatePolicy | None
-    """None for CONCURRENT, which no time gives back, only an end."""
+    """None for CONCURRENT: a permit comes back when the request ends, and not after a time."""
     most: int
-    """No more at once."""
+    """The most that can be used at once."""
     cost: int = 1
 
 
 @attrs.frozen
 class Standing:
-    """How a caller stands with one limit after its request was admitted, or refused."""
+    """How much of one limit a caller has left after a request was admitted or refused."""
 
     charge: Charge
-    """Of all that was asked for at once."""
-    decision: Decision
+    """The charge of all requests of the call together."""
+    decision: LimitDecision
 
 
 def charges_for(
     limits: Limits, tenant: str, *, tokens: int, rate: RatePolicy | None = None, limit_key: str = ""
 ) -> tuple[Charge, ...]:
-    """What one request of `tokens` (its prompt and its longest answer) is charged.
+    """What one request is charged.
 
     Args:
-        limits: Of the tenant.
-        tenant: Whose they are.
-        tokens: At most so many will be used, as far as can be said.
-        rate: The node's own limit on each caller.
-        limit_key: What `rate` counts by.
+        limits: The limits of the tenant.
+        tenant: The tenant that the request belongs to.
+        tokens: The estimate of the most tokens that the request can use: its prompt and its longest answer.
+        rate: The node's own limit on each caller; None for no such limit.
+        limit_key: Identifies the caller for `rate`.
     """
     charges: list[Charge] = []
     if rate is not None:
@@ -82,7 +82,7 @@ def charges_for(
 
 
 def _rated(limit: Limit, who: str, policy: RatePolicy, cost: int) -> Charge:
-    # A state means something to one algorithm and one period only; a changed amount takes it over.
+    # A state is valid for one algorithm and one period only, so both are in the key. The amount may change.
     return Charge(
         limit, f"{limit.value}:{policy.kind.value}:{policy.period_us}:{_short(who)}", policy, policy.limit, cost
     )
@@ -93,7 +93,7 @@ def _short(who: str) -> str:
 
 
 def add_up(charges: Iterable[Charge]) -> list[Charge]:
-    """One charge per key, in the order in which they come: the cost of all of them together."""
+    """One charge for each key, with the costs of all charges of the key, in the order of the first ones."""
     together: dict[str, Charge] = {}
     for charge in charges:
         before = together.get(charge.key)
@@ -102,13 +102,13 @@ def add_up(charges: Iterable[Charge]) -> list[Charge]:
 
 
 def tokens_used(end: Terminal, *, started: bool, logged: int, prompt_estimate: int) -> int:
-    """What a request has used that ended so. Where nobody can say, rather too much.
+    """The tokens that an ended request has used. An unknown number is estimated too high rather than too low.
 
     Args:
-        end: Its terminal event.
-        started: Whether a worker ever had it in hand, so that its prompt may have been processed.
-        logged: The tokens in its log.
-        prompt_estimate: What its prompt was reserved as.
+        end: The request's terminal event.
+        started: Whether a worker ever claimed the request, so that its prompt may have been processed.
+        logged: The number of tokens in the request's log.
+        prompt_estimate: The number of tokens that was reserved for the prompt.
     """
     known = 0 if end.usage is None else end.usage.prompt_tokens
     refused = isinstance(end, Failed) and end.code == "INVALID_REQUEST"

@@ -1,45 +1,48 @@
 """The generic cell rate algorithm, as a leaky bucket in continuous state. Pure.
 
-Source: ITU-T Recommendation I.371 and ATM Forum UNI 3.1, which have it beside the virtual scheduling that admits the
-same. A bucket of `limit` drains `amount` per period, and a cost is admitted iff it fits in. What is in it is counted in
-units of cost times microseconds of the period, of which `amount` drain per microsecond: whole numbers, never rounded.
+Source: ITU-T Recommendation I.371 and ATM Forum UNI 3.1, which describe this form beside virtual scheduling; both forms
+admit the same. A bucket of size `limit` drains `amount` per period, and a cost is admitted if it fits into the bucket.
+The level is counted in units of cost times microseconds of the period, of which `amount` drain per microsecond: these
+are whole numbers and are never rounded.
 
 Promise: in any closed window of length L, a total cost of at most limit + amount L / period is admitted.
 
-A reservation may be given back in part, once it is known what was used of it. That must not let more through than if
-only this had been asked for at first. Had it been, then the bucket would be lower now by what is given back, but at no
-moment since below empty: so no more can be given back than the least that was in the bucket since the reservation. That
-least is not known, but it is at least what was in it right after the reservation, less what has drained since, less
-what was given back to others since. Hence `returned`, and the mark. (The promise is then on what was used, where a
-reservation counts as used until it is settled, each at the moment of its admission.)
+When a request ends, the unused part of its reservation is given back. This must not admit more than a smaller
+reservation would have. With the smaller reservation the level would be lower now by what is given back, and would never
+have been below 0 since. So at most the lowest level since the reservation can be given back. The lowest level is not
+known; a lower bound is the level right after the reservation, less what has drained since, less what was given back to
+other requests since. Hence the field `returned` and the mark. (The promise then holds for what was used, where a
+reservation counts as used, at the time of its admission, until it is settled.)
 
-A clock that goes back mints nothing: time stands still until it has caught up.
+If the clock goes back, time stands still until the clock has caught up.
 """
 
-from llmactors.limiter.policy import MICROSECONDS, Decision, Mark, RatePolicy, State, wait_s
+from llmactors.limiter.policy import MICROSECONDS, LimitDecision, Mark, RatePolicy, RateState, wait_s
 
 
-def wait_us(policy: RatePolicy, state: State | None, now_us: int, cost: int) -> int | None:
-    """How long until `cost` fits in: 0 if it does now, None if it never will."""
+def wait_us(policy: RatePolicy, state: RateState | None, now_us: int, cost: int) -> int | None:
+    """The microseconds until `cost` fits into the bucket: 0 if it fits now, None if it never fits."""
     if cost > policy.limit:
         return None
     over = _level(policy, state, now_us) + (cost - policy.limit) * policy.period_us
-    # Who only asks is answered also where a lowered limit left the bucket over its brim.
+    # A cost of 0 is always admitted, also where a lowered limit has left the level above the bucket's size.
     return -(-over // policy.amount) + _behind_us(state, now_us) if over > 0 and cost else 0
 
 
-def spend(policy: RatePolicy, state: State | None, now_us: int, cost: int) -> State:
-    """The state after `cost`, whether or not it fits in."""
+def spend(policy: RatePolicy, state: RateState | None, now_us: int, cost: int) -> RateState:
+    """The state after `cost`, whether or not the cost fits."""
     level = _level(policy, state, now_us) + cost * policy.period_us
     if state is None:
-        return State(now_us, level, 0, now_us)
-    return State(max(now_us, state.at_us), level, state.returned, state.born_us)
+        return RateState(now_us, level, 0, now_us)
+    return RateState(max(now_us, state.at_us), level, state.returned, state.born_us)
 
 
-def settle(policy: RatePolicy, state: State | None, now_us: int, mark: Mark, reserved: int, used: int) -> State | None:
-    """The state after a reservation of cost `reserved`, made at `mark`, turned out to be `used`.
+def settle(
+    policy: RatePolicy, state: RateState | None, now_us: int, mark: Mark, reserved: int, used: int
+) -> RateState | None:
+    """The state after a reservation of `reserved`, made at `mark`, is settled with `used`. None if no state is needed.
 
-    What is above the reservation is owed. None: nothing is to be remembered.
+    A use above the reservation is charged as well.
     """
     if used > reserved:
         return spend(policy, state, now_us, used - reserved)
@@ -50,19 +53,19 @@ def settle(policy: RatePolicy, state: State | None, now_us: int, mark: Mark, res
     still_in = mark.used - elapsed_us * policy.amount - (state.returned - mark.returned) * period_us
     back = max(0, min(reserved - used, still_in // period_us))
     level = _level(policy, state, now_us) - back * period_us
-    return State(max(now_us, state.at_us), level, state.returned + back, state.born_us)
+    return RateState(max(now_us, state.at_us), level, state.returned + back, state.born_us)
 
 
-def recovers_us(policy: RatePolicy, state: State) -> int:
-    """From when on the state says nothing any more."""
+def recovers_us(policy: RatePolicy, state: RateState) -> int:
+    """When the state has fully recovered, and can be forgotten."""
     return state.at_us - (-state.used // policy.amount)
 
 
-def decision(policy: RatePolicy, state: State | None, now_us: int, wait: int | None) -> Decision:
-    """What to tell the caller. `wait` is as `wait_us` said before anything was spent."""
+def decision(policy: RatePolicy, state: RateState | None, now_us: int, wait: int | None) -> LimitDecision:
+    """The decision for the caller. `wait` is the result of `wait_us` before anything was spent."""
     level = _level(policy, state, now_us)
     debt_us = -(-level // policy.amount) + (_behind_us(state, now_us) if level else 0)
-    return Decision(
+    return LimitDecision(
         admitted=wait == 0,
         limit=policy.limit,
         remaining=max(0, policy.limit * policy.period_us - level) // policy.period_us,
@@ -71,12 +74,12 @@ def decision(policy: RatePolicy, state: State | None, now_us: int, wait: int | N
     )
 
 
-def _level(policy: RatePolicy, state: State | None, now_us: int) -> int:
+def _level(policy: RatePolicy, state: RateState | None, now_us: int) -> int:
     if state is None:
         return 0
     return max(0, state.used - max(0, now_us - state.at_us) * policy.amount)
 
 
-def _behind_us(state: State | None, now_us: int) -> int:
-    """How far the clock has gone back."""
+def _behind_us(state: RateState | None, now_us: int) -> int:
+    """The microseconds by which the clock has gone back."""
     return 0 if state is None else max(0, state.at_us - now_us)

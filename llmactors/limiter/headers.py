@@ -1,12 +1,12 @@
-"""How a caller stands with its limits, as response headers. Pure.
+"""The response headers that show a caller's limits. Pure.
 
-Two forms, of the same numbers:
+The same figures are sent in two forms:
 
-- What OpenAI's clients read, `x-ratelimit-…` of requests and of tokens, each of the limit that leaves least. Source:
-  https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers"; `retry-after-ms` is what the official
-  `openai` client looks at first, then `retry-after`.
-- `RateLimit-Policy` and `RateLimit` of all limits. Source: draft-ietf-httpapi-ratelimit-headers-10, whose registry of
-  quota units has none for tokens: hence a parameter of our own beside it.
+- `x-ratelimit-…` for OpenAI's clients: for requests and for tokens, the limit that has least left.
+  Source: https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers". The official `openai` client
+  reads `retry-after-ms` first, then `retry-after`.
+- `RateLimit-Policy` and `RateLimit` for all limits. Source: draft-ietf-httpapi-ratelimit-headers-10. Its registry of
+  quota units has no unit for tokens, so these limits have the parameter `llm-unit` as well.
 """
 
 import math
@@ -14,14 +14,12 @@ from collections.abc import Sequence
 
 from llmactors.limiter.charges import Limit, Standing
 
-Header = tuple[str, str]
 
-
-def limit_headers(standings: Sequence[Standing]) -> list[Header]:
-    """Of any answer to a caller that has limits. Times are rounded up: who waits as told does not come too early."""
+def limit_headers(standings: Sequence[Standing]) -> list[tuple[str, str]]:
+    """The headers of an answer to a caller with limits. Times are rounded up, so that no caller retries too early."""
     if not standings:
         return []
-    headers: list[Header] = []
+    headers: list[tuple[str, str]] = []
     for kind, limits in (("requests", (Limit.RATE, Limit.REQUESTS)), ("tokens", (Limit.TOKENS, Limit.DAY))):
         of_kind = [standing.decision for standing in standings if standing.charge.limit in limits]
         if of_kind:
@@ -38,8 +36,8 @@ def limit_headers(standings: Sequence[Standing]) -> list[Header]:
     ]
 
 
-def retry_headers(retry_after_s: float) -> list[Header]:
-    """`retry-after` in whole seconds, at least 1, and exactly in milliseconds."""
+def retry_headers(retry_after_s: float) -> list[tuple[str, str]]:
+    """`retry-after` in whole seconds, at least 1, and `retry-after-ms` in milliseconds."""
     return [
         ("retry-after", str(max(1, math.ceil(retry_after_s)))),
         ("retry-after-ms", str(_milliseconds(retry_after_s))),
@@ -47,7 +45,7 @@ def retry_headers(retry_after_s: float) -> list[Header]:
 
 
 def format_duration(duration_s: float) -> str:
-    """`0s`, `12ms`, `1.5s`, `6m0s`, `1h0m0s`: as Go prints durations, which OpenAI's servers do; rounded up to 1 ms."""
+    """`0s`, `12ms`, `1.5s`, `6m0s`, `1h0m0s`: the format of Go and of OpenAI's servers, rounded up to 1 ms."""
     total_ms = _milliseconds(duration_s)
     if 0 < total_ms < 1000:
         return f"{total_ms}ms"
@@ -76,5 +74,5 @@ def _present(standing: Standing) -> str:
 
 
 def _milliseconds(duration_s: float) -> int:
-    # 0.007 * 1000 is a hair above 7: a thousandth of a millisecond is not worth a whole one.
+    # 0.007 * 1000 is slightly above 7 as a float, and must not be rounded up to 8.
     return max(0, math.ceil(round(duration_s * 1000, 3)))

@@ -1,16 +1,16 @@
-"""What one tenant may use. Pure data."""
+"""The limits of one tenant. Pure data."""
 
 import attrs
 
 from llmactors import errors
 
 MOST = 10**12
-"""What a bound can be. More is none, and would not go through Lua, whose numbers are doubles."""
+"""The highest value of a bound. Numbers in Lua are doubles, which hold no much larger integers exactly."""
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """Bounds on one tenant, over all gateways of a cluster. None: no such bound.
+    """The bounds on one tenant, over all gateways of a cluster. None stands for no bound.
 
     Raises:
         ConfigError: A bound is below 1, or above `MOST`.
@@ -18,10 +18,10 @@ class Limits:
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    """Tokens of prompts and answers. An answer counts as `max_tokens` until it has ended, then as what it was."""
+    """Tokens of prompts and answers. An answer counts as `max_tokens` until it has ended, then as its real length."""
     tokens_per_day: int | None = None
     concurrent: int | None = None
-    """Requests that have been accepted and have not ended."""
+    """Requests that are accepted and have not ended."""
 
     def __attrs_post_init__(self) -> None:
         for name, value in attrs.asdict(self).items():

@@ -1,14 +1,14 @@
-"""Who has how much open at once. Pure."""
+"""Counts the open requests of each caller. Pure."""
 
 from llmactors.limiter.charges import Charge
-from llmactors.limiter.policy import MICROSECONDS, Decision
+from llmactors.limiter.policy import MICROSECONDS, LimitDecision
 
 PERMIT_WAIT_US = MICROSECONDS
-"""What is said to who asks for more than may be open at once: an end cannot be foretold, so look again then."""
+"""The retry time of a refused request. Nobody can predict when an open request ends, so the caller should try again."""
 
 
 class Permits:
-    """The open requests of each key, by id: one that is closed twice, or never was open, changes nothing."""
+    """The ids of the open requests of each key. To close a request twice, or one that is not open, has no effect."""
 
     def __init__(self) -> None:
         self._open: dict[str, set[str]] = {}
@@ -30,13 +30,13 @@ class Permits:
 
 
 def permit_wait_us(charge: Charge, count: int, cost: int) -> int | None:
-    """As an algorithm's, for a CONCURRENT charge of which `count` are open."""
+    """As `Algorithm.wait_us`, for a CONCURRENT charge of which `count` are open."""
     if cost > charge.most:
         return None
     return PERMIT_WAIT_US if cost and count + cost > charge.most else 0
 
 
-def permit_decision(charge: Charge, count: int, wait: int | None) -> Decision:
-    """As an algorithm's, for a CONCURRENT charge of which `count` are open, with what was admitted."""
+def permit_decision(charge: Charge, count: int, wait: int | None) -> LimitDecision:
+    """As `Algorithm.decision`, for a CONCURRENT charge of which `count` are open, the admitted ones included."""
     retry_after_s = wait / MICROSECONDS if wait else None
-    return Decision(wait == 0, charge.most, max(0, charge.most - count), 0.0, retry_after_s)
+    return LimitDecision(wait == 0, charge.most, max(0, charge.most - count), 0.0, retry_after_s)

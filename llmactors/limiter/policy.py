@@ -1,4 +1,4 @@
-"""How much a caller may use in a time, and the answer to one request for it. Pure data."""
+"""A rate, the state that is remembered of one caller, and the decision on one request. Pure data."""
 
 import enum
 import math
@@ -11,12 +11,12 @@ MICROSECONDS = 1_000_000
 
 
 class RateKind(enum.Enum):
-    """How a rate is counted."""
+    """The algorithms that count a rate."""
 
     GCRA = "gcra"
-    """Evenly: what was used comes back bit by bit. See `gcra`."""
+    """Evenly: what was used comes back continuously. See `gcra`."""
     FIXED_WINDOW = "fixed_window"
-    """So much per aligned window; all of it comes back at the window's end. See `fixed_window`."""
+    """An amount for each aligned window; the whole amount comes back at the window's end. See `fixed_window`."""
 
 
 @attrs.frozen(kw_only=True, cache_hash=True)
@@ -31,21 +31,23 @@ class RatePolicy:
     amount: int
     period_s: float
     burst: int | None = None
-    """GCRA: how much may come at once after a rest; None: `amount`. A fixed window has none."""
+    """GCRA: how much may be used at once after a rest; None stands for `amount`. A fixed window has no burst."""
 
     def __attrs_post_init__(self) -> None:
         if self.amount < 1:
-            raise errors.ConfigError(f"rate limit: amount is {self.amount}, must be at least 1")
+            raise errors.ConfigError(f"rate limit: the amount is {self.amount}, and must be at least 1")
         if not (math.isfinite(self.period_s) and self.period_s >= 0.001):
-            raise errors.ConfigError(f"rate limit: period_s is {self.period_s}, must be at least 0.001")
+            raise errors.ConfigError(f"rate limit: the period is {self.period_s} s, and must be at least 0.001 s")
         if self.burst is not None and self.burst < 1:
-            raise errors.ConfigError(f"rate limit: burst is {self.burst}, must be at least 1")
+            raise errors.ConfigError(f"rate limit: the burst is {self.burst}, and must be at least 1")
         if self.burst is not None and self.kind is RateKind.FIXED_WINDOW:
-            raise errors.ConfigError("rate limit: a fixed window has no burst")
+            raise errors.ConfigError(
+                "rate limit: a fixed window has no burst; use the gcra algorithm, or leave out the burst"
+            )
 
     @property
     def limit(self) -> int:
-        """The most that can be admitted at one moment."""
+        """The most that can be used at once."""
         return self.amount if self.burst is None else self.burst
 
     @property
@@ -54,47 +56,48 @@ class RatePolicy:
 
 
 @attrs.frozen
-class Decision:
-    """The answer to one request to be admitted."""
+class LimitDecision:
+    """Whether one request is admitted, and how much of the limit is left."""
 
     admitted: bool
     limit: int
-    """The most that `remaining` can be."""
+    """The largest value of `remaining`."""
     remaining: int
-    """Exactly so much more would be admitted at the same moment."""
+    """The exact amount that would still be admitted at the same moment."""
     reset_s: float
-    """In how many seconds `remaining` is `limit` again if nothing more comes."""
+    """The seconds until `remaining` is `limit` again, if nothing more is used."""
     retry_after_s: float | None = None
-    """Refused: the same request, come alone, is admitted after so many seconds. None: it was admitted, or its cost is
-    above `limit` and it never will be."""
+    """The seconds after which the refused request is admitted, if no other request comes. None if the request was
+    admitted, or if its cost is above `limit`, so that it is never admitted."""
 
 
 @attrs.frozen
-class State:
-    """What is remembered of one caller and one limit. What the fields mean is the algorithm's business."""
+class RateState:
+    """What is remembered of one caller and one limit. The meaning of the fields depends on the algorithm."""
 
     at_us: int
-    """GCRA: when `used` was measured. Fixed window: when it ends."""
+    """GCRA: when `used` was measured. Fixed window: when the window ends."""
     used: int
-    """GCRA: what has not drained yet, in units of cost times microseconds of the period. Fixed window: cost."""
+    """GCRA: what has not drained yet, in units of cost times microseconds of the period. Fixed window: the cost."""
     returned: int = 0
-    """GCRA: how much cost was given back in this state's life."""
+    """GCRA: the cost that was given back since the state was created."""
     born_us: int = 0
-    """GCRA: when it came into being. Another life, another moment."""
+    """GCRA: when the state was created, which identifies the state."""
 
 
-Mark = State
-"""The state right after a reservation: what tells later how much of the reservation can still be given back."""
+Mark = RateState
+"""The state right after a reservation. It tells later how much of the reservation can still be given back."""
 
 
 def to_us(now_s: float) -> int:
-    """A moment as the algorithms count it. Whole microseconds: they add and compare without rounding, in Lua too."""
+    """A time in whole microseconds, which are added and compared without rounding, in Lua too."""
     return int(now_s * MICROSECONDS)
 
 
 def wait_s(wait_us: int) -> float:
-    """A waiting time that is long enough: rounded up to a millisecond.
+    """A waiting time in seconds, rounded up to a millisecond so that the wait is long enough.
 
-    The microsecond on top pays for the rounding of float clocks, which at seconds since 1970 is a quarter of one.
+    The added microsecond covers the rounding of a float clock, which is a quarter of a microsecond for the time since
+    1970.
     """
     return -(-(wait_us + 1) // 1000) / 1000

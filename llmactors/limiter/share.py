@@ -1,4 +1,4 @@
-"""One gateway's share of what a caller may use over all gateways. Pure."""
+"""One gateway's share of a limit that holds over all gateways. Pure."""
 
 import attrs
 
@@ -6,9 +6,9 @@ from llmactors.limiter.charges import Charge
 
 
 def share_of(charge: Charge, gateways: int) -> Charge:
-    """What this gateway may let through by itself of a limit while nobody counts for all of them; at least 1 at once.
+    """The part of a limit that this gateway may admit by itself while nothing counts for all gateways; at least 1.
 
-    So with more gateways than the limit has room for, all together may let through one each.
+    If there are more gateways than the limit admits, each gateway may still admit one.
     """
     most = max(1, charge.most // gateways)
     cost = min(charge.cost, most)

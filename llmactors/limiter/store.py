@@ -1,6 +1,6 @@
-"""Who has used how much, in this process: one small state per key, forgotten as soon as it says nothing any more. Pure.
+"""How much each caller has used, in this process: one small state for each key, until the state has recovered. Pure.
 
-The same arithmetic runs inside Redis, for many gateways: `ledger/redis/limits.lua`.
+The same arithmetic runs inside Redis for many gateways: `ledger/redis/limits.lua`.
 """
 
 import heapq
@@ -12,16 +12,16 @@ import attrs
 from llmactors.limiter.algorithms import ALGORITHMS
 from llmactors.limiter.charges import Charge, Standing, add_up
 from llmactors.limiter.permits import Permits, permit_decision, permit_wait_us
-from llmactors.limiter.policy import Decision, Mark, RatePolicy, State
+from llmactors.limiter.policy import LimitDecision, Mark, RatePolicy, RateState
 
 _FORGET_AT_ONCE = 4
-"""Recovered states looked at per decision: more than most decisions can add, so that they drain, and few, so that a
-hundred thousand windows that end together stop nobody."""
+"""The most states that one call checks for recovery: more than most calls add, and few, so that a hundred thousand
+windows that end together do not block the event loop."""
 
 
 @attrs.frozen
-class Hold:
-    """What one request has reserved of one limit, to be settled at its end."""
+class Reservation:
+    """What one request has reserved of one limit until the request ends."""
 
     charge: Charge
     mark: Mark | None
@@ -29,26 +29,27 @@ class Hold:
 
 
 class LimiterStore:
-    """Admits, charges and settles. Not shared between threads.
+    """Admits, charges and settles. The store is not safe for threads.
 
-    A state that has fully recovered is dropped; one that has not is dropped only beyond `max_keys`, those nearest to
-    recovery first. All times are microseconds on one clock; if it goes back, time stands still.
+    A state that has fully recovered is dropped. Beyond `max_keys`, the states that are nearest to recovery are dropped
+    too. All times are microseconds on one clock; if the clock goes back, time stands still.
     """
 
     def __init__(self, max_keys: int = 100_000) -> None:
         self._max_keys = max_keys
-        self._states: dict[str, tuple[RatePolicy, State]] = {}
+        self._states: dict[str, tuple[RatePolicy, RateState]] = {}
         self._permits = Permits()
-        # One entry per state: (a moment not long after its recovery, tie-break, key). Refreshed when it comes up and
-        # not at every decision: mostly they only grow.
+        # One entry for each state: (an early estimate of its recovery, tie-break, key). The estimate is renewed when
+        # the entry comes first, and not at every charge.
         self._by_recovery: list[tuple[int, int, str]] = []
         self._tie_break = itertools.count()
         self._now_us = 0
 
     def look(self, charges: Sequence[Charge], now_us: int, *, free: bool = False) -> list[Standing]:
-        """Whether all of `charges` could be had together, and how the caller would stand then; one for each key.
+        """Whether all of `charges` fit together, and what is left of each limit then; one standing for each key.
 
-        Where any of them is refused, all stand as before. `free`: as if they cost nothing. Changes nothing.
+        If any charge is refused, all standings are those before the call. With `free` the charges count as 0. Nothing
+        is changed.
         """
         now_us = self._time(now_us)
         together = add_up(charges)
@@ -60,24 +61,24 @@ class LimiterStore:
             for charge, cost, wait in zip(together, costs, waits, strict=True)
         ]
 
-    def charge(self, request_id: str, charges: Sequence[Charge], now_us: int) -> tuple[Hold, ...]:
-        """Takes `charges`, whether or not they could be had, and says what is to be settled."""
+    def charge(self, request_id: str, charges: Sequence[Charge], now_us: int) -> tuple[Reservation, ...]:
+        """Takes `charges`, whether or not they fit, and returns what must be settled when the request ends."""
         now_us = self._time(now_us)
-        holds: list[Hold] = []
+        holds: list[Reservation] = []
         for each in charges:
             if each.policy is None:
                 self._permits.open(each.key, request_id)
-                holds.append(Hold(each, None))
+                holds.append(Reservation(each, None))
                 continue
             state = ALGORITHMS[each.policy.kind].spend(each.policy, self._state(each.key), now_us, each.cost)
             self._put(each.key, each.policy, state)
             if each.limit.of_tokens:
-                holds.append(Hold(each, state))
+                holds.append(Reservation(each, state))
         self._forget(now_us)
         return tuple(holds)
 
-    def settle(self, request_id: str, holds: Sequence[Hold], used: int, now_us: int) -> None:
-        """The request has ended, and has used so many tokens. Only once."""
+    def settle(self, request_id: str, holds: Sequence[Reservation], used: int, now_us: int) -> None:
+        """Settles the reservations of a request that has ended after `used` tokens. Call this once for a request."""
         now_us = self._time(now_us)
         for hold in holds:
             charge = hold.charge
@@ -101,7 +102,7 @@ class LimiterStore:
         self._now_us = max(self._now_us, now_us)
         return self._now_us
 
-    def _state(self, key: str) -> State | None:
+    def _state(self, key: str) -> RateState | None:
         known = self._states.get(key)
         return None if known is None else known[1]
 
@@ -110,14 +111,14 @@ class LimiterStore:
             return permit_wait_us(charge, self._permits.count(charge.key), cost)
         return ALGORITHMS[charge.policy.kind].wait_us(charge.policy, self._state(charge.key), now_us, cost)
 
-    def _decision(self, charge: Charge, now_us: int, wait: int | None, *, spent: int) -> Decision:
+    def _decision(self, charge: Charge, now_us: int, wait: int | None, *, spent: int) -> LimitDecision:
         if charge.policy is None:
             return permit_decision(charge, self._permits.count(charge.key) + spent, wait)
         algorithm, state = ALGORITHMS[charge.policy.kind], self._state(charge.key)
         after = algorithm.spend(charge.policy, state, now_us, spent) if spent else state
         return algorithm.decision(charge.policy, after, now_us, wait)
 
-    def _put(self, key: str, policy: RatePolicy, state: State) -> None:
+    def _put(self, key: str, policy: RatePolicy, state: RateState) -> None:
         if key not in self._states:
             recovers_us = ALGORITHMS[policy.kind].recovers_us(policy, state)
             heapq.heappush(self._by_recovery, (recovers_us, next(self._tie_break), key))
@@ -125,11 +126,11 @@ class LimiterStore:
 
     def _forget(self, now_us: int) -> None:
         heap = self._by_recovery
-        looks = _FORGET_AT_ONCE
-        # Not at the very moment of recovery: a state that came back to life at the moment of its birth would be taken
-        # for the one before.
-        while len(heap) > self._max_keys or (heap and heap[0][0] < now_us and looks > 0):
-            looks -= 1
+        checks = _FORGET_AT_ONCE
+        # Not at the moment of recovery itself: a state that is created again at the moment of the old state's creation
+        # would be taken for the old state.
+        while len(heap) > self._max_keys or (heap and heap[0][0] < now_us and checks > 0):
+            checks -= 1
             noted_us, tie_break, key = heap[0]
             policy, state = self._states[key]
             recovers_us = ALGORITHMS[policy.kind].recovers_us(policy, state)

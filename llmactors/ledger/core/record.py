@@ -8,7 +8,7 @@ from llmactors.ledger.core.fair_queue import QueueEntry
 from llmactors.ledger.core.token_log import TokenLog
 from llmactors.ledger.request_size import RequestSize
 from llmactors.ledger.values import RequestInfo
-from llmactors.limiter.store import Hold
+from llmactors.limiter.store import Reservation
 from llmactors.messages import GenerateRequest
 
 
@@ -30,7 +30,7 @@ class Record(TokenLog):
     """The worker that runs the request."""
     reserved_for: str | None = None
     """The busy worker that gets the request once that worker is empty."""
-    holds: tuple[Hold, ...] = ()
+    holds: tuple[Reservation, ...] = ()
     """What is reserved for the request of its caller's limits."""
 
     @property

@@ -21,7 +21,7 @@ from llmactors.ledger.values import AdmitResult, AppendEntry, Candidate, Claim, 
 from llmactors.limiter.algorithms import ALGORITHMS
 from llmactors.limiter.charges import Charge, Standing, add_up
 from llmactors.limiter.permits import permit_decision
-from llmactors.limiter.policy import RateKind, State
+from llmactors.limiter.policy import RateKind, RateState
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -212,7 +212,7 @@ def _charge_parts(charge: Charge) -> tuple[object, ...]:
 def _to_standing(charge: Charge, found: list[Any], now_us: int) -> Standing:
     wait, *fields = (int(number) for number in found)
     told = None if wait < 0 else wait
-    state = State(*fields) if fields else None
+    state = RateState(*fields) if fields else None
     if charge.policy is None:
         return Standing(charge, permit_decision(charge, 0 if state is None else state.used, told))
     return Standing(charge, ALGORITHMS[charge.policy.kind].decision(charge.policy, state, now_us, told))

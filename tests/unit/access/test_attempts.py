@@ -8,7 +8,7 @@ from llmactors.access.attempts import FailedAttempts
 from llmactors.http.addresses import network_of
 
 
-def test_with_the_last_failure_of_its_limit_an_address_waits_until_its_window_is_over() -> None:
+def test_address_at_its_limit_waits_for_the_windows_end() -> None:
     attempts = FailedAttempts(3, window_s=60.0)
     for now in (0.0, 10.0):
         attempts.note("10.0.0.1", now)
@@ -22,7 +22,7 @@ def test_with_the_last_failure_of_its_limit_an_address_waits_until_its_window_is
 
 
 @given(st.lists(st.floats(0, 30), max_size=100), st.integers(1, 5))
-def test_whoever_waits_as_told_fails_no_more_than_the_limit_in_a_window(pauses: list[float], limit: int) -> None:
+def test_address_that_waits_never_exceeds_the_limit(pauses: list[float], limit: int) -> None:
     attempts, now = FailedAttempts(limit, window_s=60.0), 0.0
     failures: list[float] = []
     for pause in pauses:
@@ -38,7 +38,7 @@ def test_whoever_waits_as_told_fails_no_more_than_the_limit_in_a_window(pauses: 
     assert all(len(window) <= limit for window in windows)
 
 
-def test_of_too_many_addresses_the_one_that_failed_the_longest_ago_is_forgotten() -> None:
+def test_address_with_the_oldest_failure_is_forgotten_first() -> None:
     attempts = FailedAttempts(1, max_addresses=3)
     for number in range(1000):
         attempts.note(f"10.0.{number // 256}.{number % 256}", 0.0)
@@ -47,7 +47,7 @@ def test_of_too_many_addresses_the_one_that_failed_the_longest_ago_is_forgotten(
     assert attempts.wait_s("10.0.0.0", 1.0) == 0
 
 
-def test_a_limit_of_0_is_none() -> None:
+def test_limit_of_0_counts_no_attempts() -> None:
     attempts = FailedAttempts(0)
     for _ in range(100):
         attempts.note("a", 0.0)
@@ -68,5 +68,5 @@ def test_a_limit_of_0_is_none() -> None:
         ("", ""),
     ],
 )
-def test_an_ipv6_network_is_one_address(address: str, network: str) -> None:
+def test_ipv6_network_counts_as_one_address(address: str, network: str) -> None:
     assert network_of(address) == network

@@ -47,7 +47,7 @@ def test_right_key_is_one_tenant_and_one_limit(headers: list[tuple[bytes, bytes]
         [(b"cookie", b"x-api-key=s3cret")],
     ],
 )
-def test_without_a_key_it_says_how_to_send_one(headers: list[tuple[bytes, bytes]]) -> None:
+def test_error_without_a_key_says_how_to_send_one(headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(Unauthenticated, match="X-API-Key"):
         KEY.identify(headers, "10.0.0.1")
 
@@ -63,18 +63,18 @@ def test_wrong_key_is_refused_and_not_repeated(given: bytes) -> None:
     assert "s3c" not in raised.value.message.lower()
 
 
-def test_key_may_be_any_text() -> None:
+def test_single_key_may_be_any_text() -> None:
     authenticator = Authenticator("gehéim")
     assert authenticator.identify([(b"x-api-key", "gehéim".encode())], "") == Caller("key", "key")
 
 
-def test_without_a_key_asked_for_callers_differ_by_address() -> None:
+def test_open_node_counts_callers_by_address() -> None:
     open_to_all = Authenticator(None)
     assert open_to_all.identify([], "10.0.0.1") == Caller("anonymous", "address:10.0.0.1")
     assert open_to_all.identify([(b"x-api-key", b"whatever")], "::1") == Caller("anonymous", "address:::/64")
 
 
-def test_whoever_has_an_ipv6_network_is_limited_as_one() -> None:
+def test_callers_of_an_ipv6_network_share_one_limit() -> None:
     """Or each of its addresses would have a limit of its own, and who has one has 2 ** 64."""
     one, other, else_ = (
         Authenticator(None).identify([], each) for each in ("2001:db8::1", "2001:db8::2", "2001:db9::1")
@@ -119,7 +119,7 @@ class Door:
         return self.auth.identify([(b"x-api-key", key.encode())], client)
 
 
-def test_a_key_of_the_store_brings_what_its_record_says(tmp_path: Path) -> None:
+def test_caller_has_the_rights_of_its_key_record(tmp_path: Path) -> None:
     caller = Door(tmp_path / "k", RECORD).show(GOOD.text)
     assert caller == Caller(
         "acme",
@@ -133,7 +133,7 @@ def test_a_key_of_the_store_brings_what_its_record_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("api_key", [None, "s3cret"])
-def test_a_store_without_keys_is_open_to_nobody(tmp_path: Path, api_key: str | None) -> None:
+def test_empty_key_store_refuses_every_caller(tmp_path: Path, api_key: str | None) -> None:
     door = Door(tmp_path / "k", api_key=api_key)
     with pytest.raises(Unauthenticated):
         door.auth.identify([], "10.0.0.1")
@@ -141,7 +141,7 @@ def test_a_store_without_keys_is_open_to_nobody(tmp_path: Path, api_key: str | N
         door.show(GOOD.text)
 
 
-def test_the_nodes_own_key_works_beside_a_store(tmp_path: Path) -> None:
+def test_single_key_works_beside_a_key_store(tmp_path: Path) -> None:
     door = Door(tmp_path / "k", RECORD, api_key="s3cret")
     assert door.show("s3cret").tenant == "key"
     assert door.show(GOOD.text).tenant == "acme"
@@ -157,13 +157,13 @@ def test_the_nodes_own_key_works_beside_a_store(tmp_path: Path) -> None:
         (attrs.evolve(RECORD, id=new_key().id), "is not known"),
     ],
 )
-def test_a_key_that_is_not_good_is_refused_and_not_repeated(tmp_path: Path, record: KeyRecord, says: str) -> None:
+def test_bad_key_is_refused_and_not_repeated(tmp_path: Path, record: KeyRecord, says: str) -> None:
     with pytest.raises(Unauthenticated, match=says) as raised:
         Door(tmp_path / "k", record).show(GOOD.text)
     assert GOOD.text[20:30] not in str(raised.value)
 
 
-def test_after_its_failures_an_address_is_told_when_to_come_again(tmp_path: Path) -> None:
+def test_address_with_many_failures_is_told_when_to_retry(tmp_path: Path) -> None:
     door = Door(tmp_path / "k", RECORD, api_key="s3cret")
     for wrong in ("wrong", new_key().text, GOOD.text[:-1]):
         with pytest.raises(Unauthenticated):
@@ -179,7 +179,7 @@ def test_after_its_failures_an_address_is_told_when_to_come_again(tmp_path: Path
         door.show("wrong")
 
 
-def test_a_key_that_cannot_be_guessed_still_works_from_there_and_one_that_can_does_not(tmp_path: Path) -> None:
+def test_only_the_single_key_is_blocked_after_failures(tmp_path: Path) -> None:
     door = Door(tmp_path / "k", RECORD, api_key="s3cret")
     for _ in range(3):
         with pytest.raises(Unauthenticated):
@@ -190,7 +190,7 @@ def test_a_key_that_cannot_be_guessed_still_works_from_there_and_one_that_can_do
     assert door.show("s3cret", client="10.0.0.2").tenant == "key"
 
 
-def test_who_sends_no_key_guesses_nothing(tmp_path: Path) -> None:
+def test_request_without_a_key_is_no_failed_attempt(tmp_path: Path) -> None:
     door = Door(tmp_path / "k", RECORD, api_key="s3cret")
     for _ in range(10):
         with pytest.raises(Unauthenticated):
@@ -198,7 +198,7 @@ def test_who_sends_no_key_guesses_nothing(tmp_path: Path) -> None:
     assert door.show("s3cret").tenant == "key"
 
 
-async def test_a_ticket_is_as_good_as_its_key_is_when_it_is_shown(tmp_path: Path) -> None:
+async def test_ticket_needs_a_key_that_is_still_good(tmp_path: Path) -> None:
     door = Door(tmp_path / "k", RECORD, api_key="s3cret")
     for key, tenant in ((GOOD.text, "acme"), ("s3cret", "key")):
         ticket = await door.auth.issue_ticket(door.show(key))
@@ -213,7 +213,7 @@ async def test_a_ticket_is_as_good_as_its_key_is_when_it_is_shown(tmp_path: Path
         await door.auth.redeem_ticket("llt_guess", "10.0.0.9")
 
 
-async def test_who_was_let_in_is_told_when_the_key_ends(tmp_path: Path) -> None:
+async def test_wait_refused_returns_when_the_key_is_revoked(tmp_path: Path) -> None:
     """Revoked, or rotated away; the node's own key never ends."""
     for end in (RECORD.revoke(2.0), RECORD.rotate(new_key(GOOD.id), 2.0, 0.0), None):
         door = Door(tmp_path / "k", RECORD, api_key="s3cret")
@@ -237,7 +237,7 @@ async def test_who_was_let_in_is_told_when_the_key_ends(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel(reason="seen")
 
 
-async def test_who_was_let_in_is_told_when_the_key_expires(tmp_path: Path) -> None:
+async def test_wait_refused_returns_when_the_key_expires(tmp_path: Path) -> None:
     door = Door(tmp_path / "k", attrs.evolve(RECORD, expires=time.time() + 0.3))
     caller = door.show(GOOD.text)
     with trio.fail_after(5):

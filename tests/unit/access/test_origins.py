@@ -23,7 +23,7 @@ HOST = "llm.example.com:8000"
         ("https://anywhere.example", None, ("*",)),
     ],
 )
-def test_no_browser_the_same_host_and_those_that_are_listed_may(
+def test_same_host_and_listed_origins_are_admitted(
     origin: str | None, host: str | None, allowed: tuple[str, ...]
 ) -> None:
     check_origin(origin, host, allowed)
@@ -47,6 +47,6 @@ def test_no_browser_the_same_host_and_those_that_are_listed_may(
         ("https://anywhere.example", None, ()),
     ],
 )
-def test_no_other_page_may(origin: str, host: str | None, allowed: tuple[str, ...]) -> None:
+def test_other_origins_are_refused(origin: str, host: str | None, allowed: tuple[str, ...]) -> None:
     with pytest.raises(Forbidden, match="allowed_origins"):
         check_origin(origin, host, allowed)

@@ -16,7 +16,7 @@ class Clock:
         return self.now
 
 
-async def test_a_ticket_stands_once_for_what_was_shown() -> None:
+async def test_ticket_is_redeemed_once_for_its_credential() -> None:
     tickets = MemoryTickets()
     first, second = await tickets.issue(CREDENTIAL), await tickets.issue(None)
     assert first != second
@@ -27,7 +27,7 @@ async def test_a_ticket_stands_once_for_what_was_shown() -> None:
     assert await tickets.redeem("llt_nonsense") is None
 
 
-async def test_after_its_time_it_opens_nothing_and_takes_no_room() -> None:
+async def test_expired_ticket_is_refused_and_forgotten() -> None:
     clock = Clock()
     tickets = MemoryTickets(max_tickets=2, clock=clock)
     old = await tickets.issue(CREDENTIAL)
@@ -39,13 +39,13 @@ async def test_after_its_time_it_opens_nothing_and_takes_no_room() -> None:
     assert await tickets.redeem(await tickets.issue(CREDENTIAL)) == (CREDENTIAL,)
 
 
-async def test_none_is_kept_as_it_is() -> None:
+async def test_tickets_are_stored_as_digests_only() -> None:
     tickets = MemoryTickets()
     ticket = await tickets.issue(CREDENTIAL)
     assert ticket not in f"{tickets!r} {tickets._issued!r}"
 
 
-async def test_who_asks_for_tickets_without_end_leaves_the_others_some() -> None:
+async def test_one_key_cannot_take_all_tickets() -> None:
     clock = Clock()
     tickets = MemoryTickets(max_of_one=2, clock=clock)
     greedy, other = CREDENTIAL, Credential("other", Digest.of(b"else"))

@@ -13,7 +13,7 @@ streaks = st.integers(0, 100_000)
 
 
 @given(backoffs, streaks, st.integers())
-def test_a_delay_lies_within_the_jitter_around_its_exact_value(backoff: Backoff, streak: int, seed: int) -> None:
+def test_delay_stays_within_its_jitter(backoff: Backoff, streak: int, seed: int) -> None:
     exact = Backoff(backoff.first_s, backoff.factor, backoff.cap_s, 0.0).delay_s(streak, random.Random(0))
     delay = backoff.delay_s(streak, random.Random(seed))
 
@@ -21,7 +21,7 @@ def test_a_delay_lies_within_the_jitter_around_its_exact_value(backoff: Backoff,
 
 
 @given(backoffs, streaks)
-def test_without_jitter_it_never_shrinks_and_never_passes_the_cap(backoff: Backoff, streak: int) -> None:
+def test_delay_without_jitter_grows_up_to_the_cap(backoff: Backoff, streak: int) -> None:
     exact = Backoff(backoff.first_s, backoff.factor, backoff.cap_s, 0.0)
     earlier, later = (exact.delay_s(number, random.Random(0)) for number in (streak, streak + 1))
 
@@ -29,14 +29,14 @@ def test_without_jitter_it_never_shrinks_and_never_passes_the_cap(backoff: Backo
 
 
 @given(backoffs, streaks, st.integers())
-def test_the_same_random_numbers_give_the_same_delay(backoff: Backoff, streak: int, seed: int) -> None:
+def test_same_random_numbers_give_the_same_delay(backoff: Backoff, streak: int, seed: int) -> None:
     assert backoff.delay_s(streak, random.Random(seed)) == backoff.delay_s(streak, random.Random(seed))
 
 
-def test_the_first_restart_waits_the_first_delay() -> None:
+def test_first_restart_waits_the_first_delay() -> None:
     assert Backoff(first_s=0.25, jitter=0.0).delay_s(0, random.Random(0)) == 0.25
 
 
 @given(streaks)
-def test_no_backoff_is_no_wait(streak: int) -> None:
+def test_no_backoff_has_no_wait(streak: int) -> None:
     assert NO_BACKOFF.delay_s(streak, random.Random(0)) == 0

@@ -41,7 +41,7 @@ def exit_of(it: Planner, name: str, how: str = "crashed", now: float = 0.0) -> R
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
 @pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
-def test_works(strategy: Strategy, restart: Restart, how: str) -> None:
+def test_exit_leads_to_the_restarts_of_the_table(strategy: Strategy, restart: Restart, how: str) -> None:
     plan = exit_of(planner(strategy, restart), "b", how)
 
     expected = {
@@ -54,13 +54,13 @@ def test_works(strategy: Strategy, restart: Restart, how: str) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
 @pytest.mark.parametrize(("restart", "how"), LEFT, ids=name_of)
-def test_left_as_it_is(strategy: Strategy, restart: Restart, how: str) -> None:
+def test_child_that_is_not_restarted_has_ended(strategy: Strategy, restart: Restart, how: str) -> None:
     assert exit_of(planner(strategy, restart), "b", how) == RestartPlan(ended=("b",))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
 @pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
-def test_escalates(strategy: Strategy, restart: Restart, how: str) -> None:
+def test_supervisor_gives_up_above_its_intensity(strategy: Strategy, restart: Restart, how: str) -> None:
     """At the limit it still restarts; one more, and all are stopped from the right."""
     it = planner(strategy, restart, intensity=2)
 
@@ -70,7 +70,7 @@ def test_escalates(strategy: Strategy, restart: Restart, how: str) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
 @pytest.mark.parametrize(("restart", "how"), LEFT, ids=name_of)
-def test_what_is_not_restarted_does_not_escalate(strategy: Strategy, restart: Restart, how: str) -> None:
+def test_exit_without_restart_does_not_count(strategy: Strategy, restart: Restart, how: str) -> None:
     it = planner(strategy, restart, intensity=0)
 
     assert [exit_of(it, "b", how).give_up for _ in range(9)] == [False] * 9
@@ -78,7 +78,7 @@ def test_what_is_not_restarted_does_not_escalate(strategy: Strategy, restart: Re
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
 @pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
-def test_another_child_fails_its_restart(strategy: Strategy, restart: Restart, how: str) -> None:
+def test_failed_restart_in_a_group_restarts_the_group(strategy: Strategy, restart: Restart, how: str) -> None:
     """The failure of `c` to start again is an exit of its own: it counts, and its own group is restarted."""
     it = planner(strategy, restart, intensity=2)
     exit_of(it, "b", how)
@@ -95,7 +95,7 @@ def test_another_child_fails_its_restart(strategy: Strategy, restart: Restart, h
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
 @pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
-def test_temporary_bystander(strategy: Strategy, restart: Restart, how: str) -> None:
+def test_temporary_child_of_a_restarted_group_has_ended(strategy: Strategy, restart: Restart, how: str) -> None:
     """Stopped with the others where the strategy says so, and never started again."""
     plan = exit_of(planner(strategy, restart, others=TEMPORARY), "b", how)
 
@@ -107,26 +107,26 @@ def test_temporary_bystander(strategy: Strategy, restart: Restart, how: str) -> 
     assert plan == expected[strategy]
 
 
-def test_a_transient_bystander_is_started_again_even_if_it_had_ended() -> None:
+def test_ended_transient_child_restarts_with_its_group() -> None:
     it = planner(ALL, others=TRANSIENT)
     assert exit_of(it, "a", "normal") == RestartPlan(ended=("a",))
     assert exit_of(it, "b").start == ("a", "b", "c")
 
 
-def test_one_group_restart_counts_once() -> None:
+def test_group_restart_counts_once() -> None:
     it = planner(ALL, intensity=1)
     assert len(exit_of(it, "b").start) == 3
     assert it.recent_restarts == 1
 
 
 @pytest.mark.parametrize(("second", "gives_up"), [(9.999, True), (10.0, False)])
-def test_a_restart_counts_for_less_than_the_period(second: float, gives_up: bool) -> None:
+def test_restart_is_forgotten_after_the_period(second: float, gives_up: bool) -> None:
     it = planner(intensity=1, period_s=10.0)
     exit_of(it, "b", now=0.0)
     assert exit_of(it, "b", now=second).give_up is gives_up
 
 
-def test_intensity_zero_never_restarts() -> None:
+def test_intensity_zero_allows_no_restart() -> None:
     assert exit_of(planner(intensity=0), "b").give_up
 
 
@@ -135,7 +135,7 @@ def test_restarts_of_all_children_count_together() -> None:
     assert [exit_of(it, name).give_up for name in "abc"] == [False, False, True]
 
 
-def test_the_wait_doubles_with_each_restart_in_a_row_and_starts_over_after_a_stable_spell() -> None:
+def test_delay_doubles_until_a_stable_run_resets_it() -> None:
     it = planner(intensity=99, backoff=Backoff(first_s=1.0, factor=2.0, cap_s=5.0, jitter=0.0, stable_s=10.0))
     now = 0.0
     waits = []
@@ -147,12 +147,12 @@ def test_the_wait_doubles_with_each_restart_in_a_row_and_starts_over_after_a_sta
     assert waits == [1.0, 2.0, 4.0, 5.0, 5.0, 1.0, 2.0]
 
 
-def test_a_start_that_fails_again_and_again_never_counts_as_a_stable_spell() -> None:
+def test_repeated_failed_starts_are_no_stable_run() -> None:
     it = planner(intensity=99, backoff=Backoff(first_s=1.0, factor=2.0, cap_s=100.0, jitter=0.0, stable_s=10.0))
     it.on_started("b", 0.0)
     assert [exit_of(it, "b", now=now).delay_s for now in (1.0, 50.0, 150.0, 999.0)] == [1.0, 2.0, 4.0, 8.0]
 
 
-def test_each_child_has_a_streak_of_its_own() -> None:
+def test_each_child_has_its_own_restart_streak() -> None:
     it = planner(intensity=99, backoff=Backoff(first_s=1.0, factor=2.0, jitter=0.0))
     assert [exit_of(it, name).delay_s for name in "bbcb"] == [1.0, 2.0, 1.0, 4.0]

@@ -63,7 +63,7 @@ def restated(story: Story) -> list[RestartPlan]:
 
 
 @given(stories())
-def test_every_history_is_planned_as_the_rules_say(story: Story) -> None:
+def test_plans_follow_the_rules_for_every_history(story: Story) -> None:
     children = [(str(number), kind) for number, kind in enumerate(story.restarts)]
     planner = Planner(children, story.strategy, story.intensity, story.period_s, NO_BACKOFF, random.Random(0))
     now = 0.0
@@ -73,7 +73,7 @@ def test_every_history_is_planned_as_the_rules_say(story: Story) -> None:
 
 
 @given(stories())
-def test_its_memory_is_bounded_by_the_intensity_and_the_number_of_children(story: Story) -> None:
+def test_memory_of_a_planner_is_bounded(story: Story) -> None:
     children = [(str(number), kind) for number, kind in enumerate(story.restarts)]
     planner = Planner(children, story.strategy, story.intensity, story.period_s, NO_BACKOFF, random.Random(0))
     for number, (who, crashed, _) in enumerate(story.exits * 4):

@@ -43,7 +43,7 @@ def state(models: ClusterModels, name: str = "m") -> ModelState:
     return status.state
 
 
-def test_of_optional_fields_those_are_served_that_all_workers_honour() -> None:
+def test_model_honours_fields_that_all_workers_honour() -> None:
     """Nobody knows which of them will claim a request."""
     models = ClusterModels(10.0)
     every = [frozenset({"prompt_ids", "logit_bias"}), frozenset({"prompt_ids"}), frozenset({"prompt_ids", "new"})]
@@ -54,7 +54,7 @@ def test_of_optional_fields_those_are_served_that_all_workers_honour() -> None:
     assert status.capabilities == attrs.evolve(CAPABLE, honours=frozenset({"prompt_ids"}))
 
 
-def test_without_any_worker_yet_that_is_the_problem() -> None:
+def test_missing_workers_are_reported_as_a_problem() -> None:
     models = ClusterModels(10.0)
     models.update([], 0.0)
     assert models.names == ()
@@ -63,7 +63,7 @@ def test_without_any_worker_yet_that_is_the_problem() -> None:
 
 @pytest.mark.parametrize("others", [(), (STARTING,), (DOWN, STALLED), (STALLED, STARTING, DOWN)])
 @pytest.mark.parametrize("best", [READY])
-def test_a_model_is_as_well_as_its_best_worker_has_it(best: ModelState, others: tuple[ModelState, ...]) -> None:
+def test_model_has_the_state_of_its_best_worker(best: ModelState, others: tuple[ModelState, ...]) -> None:
     models = ClusterModels(10.0)
     reports = [ModelReport("m", each, LARGE) for each in others] + [ModelReport("m", best, CAPABLE)]
     models.update([worker(f"w{n}", report) for n, report in enumerate(reports)], 0.0)
@@ -73,7 +73,7 @@ def test_a_model_is_as_well_as_its_best_worker_has_it(best: ModelState, others: 
     assert models.problems() == {}
 
 
-def test_the_first_one_seen_is_the_default_and_stays_so() -> None:
+def test_first_model_seen_stays_the_default() -> None:
     models = ClusterModels(10.0)
     models.update([worker("a", ready("late"), started_at=2.0), worker("b", ready("early"), ready("more"))], 0.0)
     assert list(models.names) == ["early", "more", "late"]
@@ -82,7 +82,7 @@ def test_the_first_one_seen_is_the_default_and_stays_so() -> None:
     assert list(models.names) == ["early", "more", "late", "new"]
 
 
-def test_a_model_waits_for_another_worker_and_is_refused_after_the_grace() -> None:
+def test_model_without_worker_is_gone_after_the_grace() -> None:
     models = ClusterModels(10.0)
     models.update([worker("w", ready())], 0.0)
     seen = {}
@@ -100,14 +100,14 @@ def test_a_model_waits_for_another_worker_and_is_refused_after_the_grace() -> No
     assert state(models) is DOWN
 
 
-def test_time_in_which_nobody_could_look_does_not_count() -> None:
+def test_time_without_a_reading_does_not_count() -> None:
     models = ClusterModels(10.0)
     models.update([worker("w", ready())], 0.0)
     models.update([], 100.0)  # Redis is back, and the workers have not yet renewed their records
     assert state(models) is DOWN
 
 
-def test_a_worker_that_drains_counts_for_nothing() -> None:
+def test_draining_worker_serves_no_model() -> None:
     models = ClusterModels(10.0)
     models.update([worker("w", ready())], 0.0)
     models.update([worker("w", ready(), draining=True)], 1.0)
@@ -116,7 +116,7 @@ def test_a_worker_that_drains_counts_for_nothing() -> None:
     assert state(models) is READY
 
 
-def test_one_model_that_is_gone_keeps_nobody_from_using_the_other() -> None:
+def test_one_gone_model_leaves_the_gateway_ready() -> None:
     models = ClusterModels(1.0)
     models.update([worker("w", ready("a")), worker("v", ready("b"))], 0.0)
     for second in range(1, 5):
@@ -125,7 +125,7 @@ def test_one_model_that_is_gone_keeps_nobody_from_using_the_other() -> None:
     assert models.problems() == {}
 
 
-def test_a_backend_that_hangs_on_the_only_worker_is_a_problem() -> None:
+def test_stalled_backend_of_the_only_worker_is_a_problem() -> None:
     models = ClusterModels(10.0)
     models.update([worker("w", ModelReport("m", STALLED, CAPABLE, "no output for 6.0 s"))], 0.0)
     assert models.problems() == {"model:m": "stalled no output for 6.0 s"}

@@ -15,7 +15,7 @@ from llmactors.cluster.node_record import ModelReport, NodeLoad, NodeRecord, Rol
 from llmactors.cluster.process_id import ProcessId
 
 
-def test_a_record_comes_back_as_it_was() -> None:
+def test_node_record_is_decoded_as_it_was_encoded() -> None:
     record = NodeRecord(
         name="w1",
         role=Role.WORKER,
@@ -35,7 +35,7 @@ def test_a_record_comes_back_as_it_was() -> None:
     assert NodeRecord.decode(record.encode()) == record
 
 
-def test_a_worker_of_an_older_version_honours_no_optional_field() -> None:
+def test_record_of_an_older_version_honours_no_optional_field() -> None:
     capable = Capabilities(4, 512, Takeover.EXACT, honours=frozenset({"prompt_ids"}))
     written = msgspec.to_builtins(ModelReport("m", capabilities=capable))
     assert msgspec.convert(written, ModelReport).capabilities == capable
@@ -45,16 +45,16 @@ def test_a_worker_of_an_older_version_honours_no_optional_field() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"nonsense", b'{"name": "w1"}'])
-def test_what_is_no_record_is_said_to_be_none(data: bytes) -> None:
+def test_bytes_that_are_no_record_are_refused(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         NodeRecord.decode(data)
 
 
-def test_this_process_lives() -> None:
+def test_own_process_is_not_dead() -> None:
     assert not ProcessId.own().is_dead()
 
 
-def test_a_process_that_ended_is_dead_also_before_it_is_reaped() -> None:
+def test_ended_process_is_dead_before_it_is_reaped() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         begun = attrs.evolve(ProcessId.own(), pid=child.pid)
         begun = attrs.evolve(begun, begun=_begun(child.pid))
@@ -65,12 +65,12 @@ def test_a_process_that_ended_is_dead_also_before_it_is_reaped() -> None:
     assert begun.is_dead()
 
 
-def test_another_process_with_the_same_pid_is_not_the_same() -> None:
+def test_process_with_a_reused_pid_is_another_one() -> None:
     assert attrs.evolve(ProcessId.own(), begun="1").is_dead()
 
 
 @pytest.mark.parametrize("field", ["host", "space"])
-def test_nobody_knows_of_processes_elsewhere(field: str) -> None:
+def test_process_of_another_machine_is_never_known_dead(field: str) -> None:
     changes: dict[str, Any] = {field: "elsewhere"}
     elsewhere = attrs.evolve(ProcessId.own(), begun="1", **changes)
     assert not elsewhere.is_dead()

@@ -11,7 +11,7 @@ from llmactors.messages import Failed, Finished, Terminal, Usage
 ALL = Limits(requests_per_minute=60, tokens_per_minute=9000, tokens_per_day=100_000, concurrent=4)
 
 
-def test_each_limit_that_there_is_is_charged_and_no_other() -> None:
+def test_only_limits_that_are_set_are_charged() -> None:
     charges = charges_for(ALL, "t", tokens=30, rate=RatePolicy(amount=5, period_s=1), limit_key="address:::1")
     assert {charge.limit: (charge.most, charge.cost) for charge in charges} == {
         Limit.RATE: (5, 1),
@@ -24,7 +24,7 @@ def test_each_limit_that_there_is_is_charged_and_no_other() -> None:
     assert charges_for(Limits(), "t", tokens=30) == ()
 
 
-def test_tenants_are_counted_apart_however_long_their_names() -> None:
+def test_tenants_with_long_names_are_counted_apart() -> None:
     keys = {charge.key for tenant in ("a", "b", "x" * 500, "x" * 501) for charge in charges_for(ALL, tenant, tokens=1)}
     assert len(keys) == 16
     assert max(len(key) for key in keys) < 120
@@ -42,13 +42,11 @@ def test_tenants_are_counted_apart_however_long_their_names() -> None:
         (Failed("INVALID_REQUEST", "the prompt is too long"), True, 0, 0),
     ],
 )
-def test_what_was_used_is_what_was_made_and_of_the_prompt_the_best_that_is_known(
-    end: Terminal, started: bool, logged: int, used: int
-) -> None:
+def test_used_tokens_are_known_or_estimated_too_high(end: Terminal, started: bool, logged: int, used: int) -> None:
     assert tokens_used(end, started=started, logged=logged, prompt_estimate=10) == used
 
 
-def test_the_shares_of_all_gateways_are_no_more_than_the_limit() -> None:
+def test_shares_of_all_gateways_stay_within_the_limit() -> None:
     for charge in charges_for(ALL, "t", tokens=30, rate=RatePolicy(amount=7, period_s=1, burst=5), limit_key="k"):
         share = share_of(charge, 3)
         assert share.most * 3 <= charge.most
@@ -57,7 +55,7 @@ def test_the_shares_of_all_gateways_are_no_more_than_the_limit() -> None:
 
 
 @pytest.mark.parametrize("bound", [0, -1, 10**12 + 1, 2**64])
-def test_a_bound_that_cannot_be_counted_is_refused(bound: int) -> None:
+def test_bound_out_of_range_is_refused(bound: int) -> None:
     """One beyond 64 bits was taken, and then failed every request at the door of Redis."""
     for name in ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrent"):
         with pytest.raises(ConfigError, match=f"limits: {name} is {bound}, must be at"):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors.limiter import fixed_window as window
-from llmactors.limiter.policy import Decision, RateKind, RatePolicy, State
+from llmactors.limiter.policy import LimitDecision, RateKind, RatePolicy, RateState
 
 MS = 1000
 POLICIES = st.builds(
@@ -19,7 +19,9 @@ POLICIES = st.builds(
 ARRIVALS = st.lists(st.tuples(st.integers(0, 30) | st.integers(0, 1500), st.integers(0, 4)), max_size=60)
 
 
-def fixed_window(policy: RatePolicy, state: State | None, now_us: int, cost: int) -> tuple[State | None, Decision]:
+def fixed_window(
+    policy: RatePolicy, state: RateState | None, now_us: int, cost: int
+) -> tuple[RateState | None, LimitDecision]:
     """One request, as a store decides it."""
     wait = window.wait_us(policy, state, now_us, cost)
     after = window.spend(policy, state, now_us, cost) if wait == 0 else state
@@ -27,7 +29,7 @@ def fixed_window(policy: RatePolicy, state: State | None, now_us: int, cost: int
 
 
 def admitted(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    state: State | None = None
+    state: RateState | None = None
     now_us, passed = 10**15 + 7, []
     for gap_ms, cost in arrivals:
         now_us += gap_ms * MS
@@ -38,9 +40,7 @@ def admitted(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> list[tuple[
 
 
 @given(POLICIES, ARRIVALS)
-def test_no_aligned_window_admits_more_than_the_limit_and_no_window_more_than_twice(
-    policy: RatePolicy, arrivals: list[tuple[int, int]]
-) -> None:
+def test_aligned_window_admits_at_most_the_limit(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> None:
     passed = admitted(policy, arrivals)
     aligned: collections.Counter[int] = collections.Counter()
     for moment_us, cost in passed:
@@ -51,9 +51,9 @@ def test_no_aligned_window_admits_more_than_the_limit_and_no_window_more_than_tw
             assert sum(cost for _, cost in passed[first : last + 1]) <= 2 * policy.amount
 
 
-def test_twice_the_limit_around_a_border_does_happen() -> None:
+def test_two_windows_can_admit_twice_the_limit_at_their_border() -> None:
     policy = RatePolicy(kind=RateKind.FIXED_WINDOW, amount=5, period_s=1)
-    state: State | None = None
+    state: RateState | None = None
     for moment_us in (999 * MS, 1000 * MS):
         for _ in range(5):
             state, decision = fixed_window(policy, state, moment_us, 1)
@@ -62,8 +62,8 @@ def test_twice_the_limit_around_a_border_does_happen() -> None:
 
 
 @given(POLICIES, ARRIVALS)
-def test_remaining_is_truthful_and_refusals_cost_nothing(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> None:
-    state: State | None = None
+def test_remaining_is_exact_and_refusals_cost_nothing(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> None:
+    state: RateState | None = None
     now_us = 10**15
     for gap_ms, cost in arrivals:
         now_us += gap_ms * MS
@@ -79,8 +79,8 @@ def test_remaining_is_truthful_and_refusals_cost_nothing(policy: RatePolicy, arr
 
 
 @given(POLICIES, st.lists(st.integers(-3000, 1000), max_size=40))
-def test_a_clock_that_goes_back_stays_in_its_window(policy: RatePolicy, steps_ms: list[int]) -> None:
-    state: State | None = None
+def test_window_stays_when_the_clock_goes_back(policy: RatePolicy, steps_ms: list[int]) -> None:
+    state: RateState | None = None
     now_us, latest_us = 10**15, 0
     for step_ms in steps_ms:
         now_us += step_ms * MS
@@ -91,7 +91,7 @@ def test_a_clock_that_goes_back_stays_in_its_window(policy: RatePolicy, steps_ms
         assert state is None or state.at_us == (latest_us // policy.period_us + 1) * policy.period_us
 
 
-def test_what_costs_more_than_the_limit_is_never_admitted_and_says_so() -> None:
+def test_cost_above_the_limit_is_never_admitted() -> None:
     policy = RatePolicy(kind=RateKind.FIXED_WINDOW, amount=5, period_s=1)
     _, decision = fixed_window(policy, None, 0, 6)
     assert (decision.admitted, decision.remaining, decision.reset_s, decision.retry_after_s) == (False, 5, 0.0, None)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors.limiter import gcra
-from llmactors.limiter.policy import Decision, RatePolicy, State
+from llmactors.limiter.policy import LimitDecision, RatePolicy, RateState
 
 MS = 1000
 POLICIES = st.builds(
@@ -21,7 +21,9 @@ POLICIES = st.builds(
 ARRIVALS = st.lists(st.tuples(st.integers(0, 40) | st.integers(0, 2000), st.integers(0, 4)), max_size=40)
 
 
-def decide(policy: RatePolicy, state: State | None, now_us: int, cost: int) -> tuple[State | None, Decision]:
+def decide(
+    policy: RatePolicy, state: RateState | None, now_us: int, cost: int
+) -> tuple[RateState | None, LimitDecision]:
     """One request, as a store decides it."""
     wait = gcra.wait_us(policy, state, now_us, cost)
     after = gcra.spend(policy, state, now_us, cost) if wait == 0 else state
@@ -30,7 +32,7 @@ def decide(policy: RatePolicy, state: State | None, now_us: int, cost: int) -> t
 
 def admitted(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """(moment in microseconds, cost) of those that were admitted."""
-    state: State | None = None
+    state: RateState | None = None
     now_us, passed = 10**15, []
     for gap_ms, cost in arrivals:
         now_us += gap_ms * MS
@@ -41,9 +43,7 @@ def admitted(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> list[tuple[
 
 
 @given(POLICIES, ARRIVALS)
-def test_no_window_of_length_l_admits_more_than_burst_plus_rate_times_l(
-    policy: RatePolicy, arrivals: list[tuple[int, int]]
-) -> None:
+def test_any_window_admits_at_most_burst_and_rate(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> None:
     """Cost in [t, t + L] <= burst + amount L / period, for all t and L.
 
     It suffices to look at windows that begin and end with an admission.
@@ -56,7 +56,7 @@ def test_no_window_of_length_l_admits_more_than_burst_plus_rate_times_l(
 
 
 @given(POLICIES, st.integers(1, 9), st.integers(1, 20))
-def test_the_bound_is_reached(policy: RatePolicy, cost: int, times: int) -> None:
+def test_bound_of_gcra_is_reached(policy: RatePolicy, cost: int, times: int) -> None:
     """Who asks as early as it is told to is admitted, and a microsecond earlier it is not."""
     policy = attrs.evolve(policy, burst=max(cost, policy.burst or 0))
     state, now_us = gcra.spend(policy, None, 0, policy.limit), 0
@@ -72,9 +72,9 @@ def test_the_bound_is_reached(policy: RatePolicy, cost: int, times: int) -> None
 
 
 @given(POLICIES, ARRIVALS, st.integers(0, 12))
-def test_remaining_is_truthful(policy: RatePolicy, arrivals: list[tuple[int, int]], cost: int) -> None:
+def test_remaining_is_exact(policy: RatePolicy, arrivals: list[tuple[int, int]], cost: int) -> None:
     """Exactly `remaining` more is admitted at the same moment, at once or one by one, and the next is refused."""
-    state: State | None = None
+    state: RateState | None = None
     now_us = 10**15
     for gap_ms, earlier in [*arrivals, (0, cost)]:
         now_us += gap_ms * MS
@@ -91,8 +91,8 @@ def test_remaining_is_truthful(policy: RatePolicy, arrivals: list[tuple[int, int
 
 
 @given(POLICIES, ARRIVALS)
-def test_after_reset_all_of_it_is_back(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> None:
-    state: State | None = None
+def test_whole_limit_is_free_after_reset(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> None:
+    state: RateState | None = None
     now_us = 10**15
     for gap_ms, cost in arrivals:
         now_us += gap_ms * MS
@@ -104,9 +104,9 @@ def test_after_reset_all_of_it_is_back(policy: RatePolicy, arrivals: list[tuple[
 
 
 @given(POLICIES, st.lists(st.tuples(st.integers(-5000, 100), st.integers(0, 4)), max_size=40))
-def test_a_clock_that_goes_back_mints_nothing(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> None:
+def test_clock_that_goes_back_frees_nothing(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> None:
     """At a past moment there is no more to be had than at the latest."""
-    state: State | None = None
+    state: RateState | None = None
     latest_us = now_us = 10**15
     for step_ms, cost in arrivals:
         now_us += step_ms * MS
@@ -115,13 +115,13 @@ def test_a_clock_that_goes_back_mints_nothing(policy: RatePolicy, arrivals: list
         assert decision.remaining <= decide(policy, state, latest_us, 0)[1].remaining
 
 
-def test_what_costs_more_than_the_burst_is_never_admitted_and_says_so() -> None:
+def test_cost_above_the_burst_is_never_admitted() -> None:
     policy = RatePolicy(amount=10, period_s=1, burst=3)
     _, decision = decide(policy, None, 0, 4)
     assert (decision.admitted, decision.remaining, decision.retry_after_s) == (False, 3, None)
 
 
 @pytest.mark.parametrize(("burst", "at_once"), [(None, 60), (1, 1), (5, 5)])
-def test_a_rested_caller_gets_the_burst_at_once(burst: int | None, at_once: int) -> None:
+def test_burst_is_free_at_once_after_a_rest(burst: int | None, at_once: int) -> None:
     policy = RatePolicy(amount=60, period_s=60, burst=burst)
     assert len(admitted(policy, [(0, 1)] * 100)) == at_once

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.limiter import Decision, Limits, Standing, charges_for, limit_headers
+from llmactors.limiter import LimitDecision, Limits, Standing, charges_for, limit_headers
 from llmactors.limiter.headers import format_duration, retry_headers
 
 LIMITS = Limits(requests_per_minute=60, tokens_per_minute=1000, tokens_per_day=5000, concurrent=4)
@@ -17,20 +17,20 @@ POLICIES = (
 )
 
 
-def standings(*uses: Decision) -> list[Standing]:
+def standings(*uses: LimitDecision) -> list[Standing]:
     charges = charges_for(LIMITS, "t", tokens=100)
     return [Standing(charge, decision) for charge, decision in zip(charges, uses, strict=True)]
 
 
 ADMITTED = standings(
-    Decision(True, 60, 59, 1.0),
-    Decision(True, 1000, 900, 6.0),
-    Decision(True, 5000, 600, 0.2),
-    Decision(True, 4, 3, 0.0),
+    LimitDecision(True, 60, 59, 1.0),
+    LimitDecision(True, 1000, 900, 6.0),
+    LimitDecision(True, 5000, 600, 0.2),
+    LimitDecision(True, 4, 3, 0.0),
 )
 
 
-def test_an_admitted_request_learns_what_is_left() -> None:
+def test_headers_show_what_is_left() -> None:
     assert limit_headers(ADMITTED) == [
         ("x-ratelimit-limit-requests", "60"),
         ("x-ratelimit-remaining-requests", "59"),
@@ -43,21 +43,21 @@ def test_an_admitted_request_learns_what_is_left() -> None:
     ]
 
 
-def test_of_tokens_the_limit_that_refused_is_told() -> None:
-    refused = attrs.evolve(ADMITTED[1], decision=Decision(False, 1000, 900, 6.0, 12.0))
+def test_token_headers_show_the_limit_that_refused() -> None:
+    refused = attrs.evolve(ADMITTED[1], decision=LimitDecision(False, 1000, 900, 6.0, 12.0))
     headers = dict(limit_headers([ADMITTED[0], refused, *ADMITTED[2:]]))
     assert headers["x-ratelimit-limit-tokens"] == "1000"
     assert '"tokens";r=900;t=12' in headers["ratelimit"]
 
 
-def test_who_has_no_limits_hears_of_none() -> None:
+def test_caller_without_limits_gets_no_headers() -> None:
     assert limit_headers([]) == []
 
 
 @pytest.mark.parametrize(
     ("retry_after_s", "seconds", "milliseconds"), [(0.001, "1", "1"), (1.0, "1", "1000"), (1.001, "2", "1001")]
 )
-def test_a_refused_request_learns_when_to_come_again(retry_after_s: float, seconds: str, milliseconds: str) -> None:
+def test_headers_of_a_refusal_say_when_to_retry(retry_after_s: float, seconds: str, milliseconds: str) -> None:
     assert retry_headers(retry_after_s) == [("retry-after", seconds), ("retry-after-ms", milliseconds)]
 
 
@@ -79,12 +79,12 @@ def test_a_refused_request_learns_when_to_come_again(retry_after_s: float, secon
         (86_461.25, "24h1m1.25s"),
     ],
 )
-def test_durations_are_written_as_go_does(duration_s: float, text: str) -> None:
+def test_durations_have_the_format_of_go(duration_s: float, text: str) -> None:
     assert format_duration(duration_s) == text
 
 
 @given(st.floats(0, 1e6))
-def test_a_duration_is_never_written_too_short_by_more_than_a_microsecond(duration_s: float) -> None:
+def test_duration_is_at_most_a_microsecond_too_short(duration_s: float) -> None:
     text, total_s = format_duration(duration_s), 0.0
     if text.endswith("ms"):
         total_s = int(text[:-2]) / 1000

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmactors.limiter import fixed_window, gcra
 from llmactors.limiter.algorithms import ALGORITHMS
-from llmactors.limiter.policy import RateKind, RatePolicy, State
+from llmactors.limiter.policy import RateKind, RatePolicy, RateState
 
 US = 1_000_000
 GCRA = RatePolicy(amount=100, period_s=100)  # one a second
@@ -30,7 +30,7 @@ class Admission:
     reserved: int
     cost: int
     """The reservation; once it is settled, what was used."""
-    mark: State
+    mark: RateState
     settled: bool = False
 
 
@@ -68,17 +68,19 @@ def assert_holds(policy: RatePolicy, admissions: list[Admission]) -> None:
 @given(POLICIES, STEPS)
 @example(GCRA, [(0, 100), (100_000, 50), (0, (0, 0)), (0, 100)])
 @example(GCRA, [(0, 50), (0, 50), (0, (0, 0)), (50_000, 50), (0, (0, 0)), (0, 100)])
-def test_a_refund_never_mints(policy: RatePolicy, steps: list[tuple[int, int | tuple[int, int]]]) -> None:
+def test_refund_never_admits_more_than_a_smaller_request(
+    policy: RatePolicy, steps: list[tuple[int, int | tuple[int, int]]]
+) -> None:
     """In no window is what was used, each at the moment of its admission, more than the policy."""
     play(policy, steps)
 
 
 @given(POLICIES, STEPS)
-def test_a_refund_never_costs(policy: RatePolicy, steps: list[tuple[int, int | tuple[int, int]]]) -> None:
+def test_refund_never_costs_anything(policy: RatePolicy, steps: list[tuple[int, int | tuple[int, int]]]) -> None:
     """Who gives back is never worse off than who keeps all that was reserved."""
     algorithm = ALGORITHMS[policy.kind]
     giving = keeping = None
-    open_, now_us = list[tuple[State, int]](), 10**15
+    open_, now_us = list[tuple[RateState, int]](), 10**15
     for gap_ms, step in steps:
         now_us += gap_ms * 1000
         if isinstance(step, int):
@@ -93,14 +95,14 @@ def test_a_refund_never_costs(policy: RatePolicy, steps: list[tuple[int, int | t
 
 
 @pytest.mark.parametrize("policy", [GCRA, DAY])
-def test_what_is_given_back_at_once_is_there_at_once(policy: RatePolicy) -> None:
+def test_immediate_refund_is_free_at_once(policy: RatePolicy) -> None:
     algorithm = ALGORITHMS[policy.kind]
     mark = state = algorithm.spend(policy, None, 0, 100)
     after = algorithm.settle(policy, state, 0, mark, 100, 30)
     assert algorithm.decision(policy, after, 0, 0).remaining == 70
 
 
-def test_what_has_drained_by_itself_is_not_given_back_too() -> None:
+def test_drained_cost_is_not_refunded_again() -> None:
     """100 were reserved, and 70 have drained: of the 90 that were not used only 30 are left to give."""
     mark = gcra.spend(GCRA, None, 0, 100)
     later = gcra.spend(GCRA, mark, 70 * US, 60)
@@ -108,7 +110,7 @@ def test_what_has_drained_by_itself_is_not_given_back_too() -> None:
     assert gcra.decision(GCRA, after, 70 * US, 0).remaining == 40
 
 
-def test_a_refund_goes_to_its_own_window_only() -> None:
+def test_refund_goes_to_its_own_window_only() -> None:
     mark = fixed_window.spend(DAY, None, 0, 100)
     tomorrow = fixed_window.spend(DAY, mark, 86_400 * US, 60)
     after = fixed_window.settle(DAY, tomorrow, 86_400 * US, mark, 100, 0)
@@ -116,7 +118,7 @@ def test_a_refund_goes_to_its_own_window_only() -> None:
 
 
 @pytest.mark.parametrize("policy", [GCRA, DAY])
-def test_what_was_used_beyond_the_reservation_is_owed(policy: RatePolicy) -> None:
+def test_use_above_the_reservation_is_charged(policy: RatePolicy) -> None:
     algorithm = ALGORITHMS[policy.kind]
     mark = state = algorithm.spend(policy, None, 0, 90)
     after = algorithm.settle(policy, state, 0, mark, 90, 110)
@@ -124,7 +126,7 @@ def test_what_was_used_beyond_the_reservation_is_owed(policy: RatePolicy) -> Non
     assert algorithm.wait_us(policy, after, 0, 1) != 0
 
 
-def test_a_state_that_was_forgotten_meanwhile_takes_nothing_back() -> None:
+def test_forgotten_state_takes_no_refund() -> None:
     """Its bucket was empty once: what was reserved before that is gone."""
     mark = gcra.spend(
         GCRA, gcra.settle(GCRA, gcra.spend(GCRA, None, 0, 100), 0, gcra.spend(GCRA, None, 0, 100), 100, 0), 0, 50

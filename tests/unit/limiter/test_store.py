@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors import errors
-from llmactors.limiter import Charge, Decision, Limit, LimiterStore, RateKind, RatePolicy
+from llmactors.limiter import Charge, Limit, LimitDecision, LimiterStore, RateKind, RatePolicy
 from llmactors.limiter.policy import to_us
 
 POLICIES = st.one_of(
@@ -31,7 +31,7 @@ def permit(key: str, most: int) -> Charge:
     return Charge(Limit.CONCURRENT, key, None, most)
 
 
-def decide(store: LimiterStore, key: str, policy: RatePolicy, now_s: float, cost: int = 1) -> Decision:
+def decide(store: LimiterStore, key: str, policy: RatePolicy, now_s: float, cost: int = 1) -> LimitDecision:
     """One charge alone, looked at and taken."""
     [standing] = store.look([charge(key, policy, cost)], to_us(now_s))
     if standing.decision.admitted:
@@ -40,7 +40,7 @@ def decide(store: LimiterStore, key: str, policy: RatePolicy, now_s: float, cost
 
 
 @given(POLICIES, st.floats(0, 2**31), st.integers(1, 7), st.lists(st.floats(0, 3), max_size=20))
-def test_who_is_refused_and_waits_just_as_told_is_admitted(
+def test_caller_is_admitted_after_the_time_it_was_told(
     policy: RatePolicy, began_s: float, cost: int, gaps_s: list[float]
 ) -> None:
     """In floats, on clocks that count from a boot as on those that count from 1970."""
@@ -67,7 +67,7 @@ def test_forgetting_changes_no_decision(calls: list[tuple[str, float, int]], pol
         assert decide(shared, key, policy, now_s, cost) == decide(own, key, policy, now_s, cost)
 
 
-def test_all_charges_are_admitted_or_none_is_taken() -> None:
+def test_charges_are_taken_all_or_none() -> None:
     store = LimiterStore()
     plenty, scarce = charge("plenty", RatePolicy(amount=9, period_s=60)), charge("scarce", PER_SECOND, cost=1)
     store.charge("r", [scarce], 0)
@@ -77,7 +77,7 @@ def test_all_charges_are_admitted_or_none_is_taken() -> None:
     assert [standing.decision.remaining for standing in store.look([plenty], 0)] == [8]
 
 
-def test_what_is_asked_for_together_is_added_up() -> None:
+def test_charges_of_one_call_are_added_up() -> None:
     store = LimiterStore()
     three = [charge("a", RatePolicy(amount=2, period_s=60))] * 3
     [standing] = store.look(three, 0)
@@ -86,7 +86,7 @@ def test_what_is_asked_for_together_is_added_up() -> None:
     assert (standing.decision.admitted, standing.decision.remaining) == (True, 0)
 
 
-def test_a_permit_is_free_again_once_it_is_closed_and_closing_twice_frees_no_other() -> None:
+def test_permit_closed_twice_frees_no_other() -> None:
     store = LimiterStore()
     holds = {name: store.charge(name, [permit("t", 2)], 0) for name in "ab"}
     [refused] = store.look([permit("t", 2)], 0)
@@ -97,7 +97,7 @@ def test_a_permit_is_free_again_once_it_is_closed_and_closing_twice_frees_no_oth
     assert (admitted.decision.admitted, admitted.decision.remaining) == (True, 0)
 
 
-def test_a_reservation_is_settled_once() -> None:
+def test_reservation_is_settled_once() -> None:
     store = LimiterStore()
     tokens = charge("t", RatePolicy(amount=100, period_s=100), 80, Limit.TOKENS)
     holds = store.charge("r", [tokens], 0)
@@ -106,7 +106,7 @@ def test_a_reservation_is_settled_once() -> None:
     assert store.look([attrs.evolve(tokens, cost=0)], 0)[0].decision.remaining == 95
 
 
-def test_the_recovered_are_forgotten_little_by_little() -> None:
+def test_recovered_states_are_forgotten_a_few_at_a_time() -> None:
     store = LimiterStore(max_keys=1000)
     for number in range(500):
         decide(store, f"early {number}", PER_SECOND, 0.0)
@@ -116,7 +116,7 @@ def test_the_recovered_are_forgotten_little_by_little() -> None:
     assert repr(store).startswith("<LimiterStore 200/1000 keys")
 
 
-def test_over_its_bound_it_forgets_those_nearest_to_recovery() -> None:
+def test_full_store_forgets_states_nearest_to_recovery() -> None:
     store = LimiterStore(max_keys=2)
     slow = RatePolicy(amount=1, period_s=100)
     decide(store, "slow", slow, 0.0)
@@ -128,7 +128,7 @@ def test_over_its_bound_it_forgets_those_nearest_to_recovery() -> None:
     assert decide(store, "soon", PER_SECOND, 0.5).admitted
 
 
-def test_the_bound_looks_at_recoveries_as_they_are_now() -> None:
+def test_full_store_uses_current_recovery_times() -> None:
     """`busy` was first to come, but what it used since makes it the last to recover."""
     store = LimiterStore(max_keys=2)
     policy = RatePolicy(amount=10, period_s=10)
@@ -141,7 +141,7 @@ def test_the_bound_looks_at_recoveries_as_they_are_now() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 0.5)), max_size=100), st.integers(1, 5))
-def test_it_is_bounded_whatever_comes(calls: list[tuple[int, float]], max_keys: int) -> None:
+def test_number_of_states_is_bounded(calls: list[tuple[int, float]], max_keys: int) -> None:
     store, now_s = LimiterStore(max_keys=max_keys), 0.0
     for key, gap_s in calls:
         now_s += gap_s
@@ -149,14 +149,14 @@ def test_it_is_bounded_whatever_comes(calls: list[tuple[int, float]], max_keys: 
         assert len(store) <= max_keys
 
 
-def test_questions_and_refusals_of_strangers_are_not_remembered() -> None:
+def test_refused_callers_leave_no_state() -> None:
     store = LimiterStore()
     store.look([charge("asks", PER_SECOND, 0), charge("too much", PER_SECOND, 2)], 0)
     assert len(store) == 0
 
 
 @pytest.mark.parametrize("kind", list(RateKind))
-def test_a_clock_that_goes_back_mints_nothing_also_for_the_forgotten(kind: RateKind) -> None:
+def test_clock_that_goes_back_frees_nothing_in_the_store(kind: RateKind) -> None:
     """It stands still at 11.5: `a`, whose use of 10 is forgotten by then, has one there and not one at 10 too."""
     store = LimiterStore()
     policy = RatePolicy(kind=kind, amount=1, period_s=1)
@@ -176,6 +176,6 @@ def test_a_clock_that_goes_back_mints_nothing_also_for_the_forgotten(kind: RateK
         ({"amount": 1, "period_s": 1, "burst": 2, "kind": RateKind.FIXED_WINDOW}, "has no burst"),
     ],
 )
-def test_a_policy_without_sense_is_refused(fields: dict[str, float], complaint: str) -> None:
+def test_policy_out_of_range_is_refused(fields: dict[str, float], complaint: str) -> None:
     with pytest.raises(errors.ConfigError, match=complaint):
         RatePolicy(**fields)  # type: ignore[arg-type]

@@ -45,14 +45,14 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_line_is_one_json_object(stream: io.StringIO) -> None:
+def test_log_line_is_one_json_object(stream: io.StringIO) -> None:
     get_logger("llmactors.batcher").info("claimed", slots=3, worker="wörker")
     (line,) = lines(stream)
     assert line.pop("timestamp").endswith("Z")
     assert line == {"event": "claimed", "level": "info", "logger": "llmactors.batcher", "slots": 3, "worker": "wörker"}
 
 
-def test_a_logger_made_before_logging_was_configured_works() -> None:
+def test_logger_made_before_configuration_works() -> None:
     log = get_logger("llmactors.early")
     stream = io.StringIO()
     configure_logging(json=True, stream=stream)
@@ -60,7 +60,7 @@ def test_a_logger_made_before_logging_was_configured_works() -> None:
     assert lines(stream)[0]["event"] == "hello"
 
 
-def test_a_second_call_replaces_the_first(stream: io.StringIO) -> None:
+def test_second_configuration_replaces_the_first(stream: io.StringIO) -> None:
     second = io.StringIO()
     configure_logging(json=True, level="error", stream=second)
     log = get_logger("llmactors.x")
@@ -71,7 +71,7 @@ def test_a_second_call_replaces_the_first(stream: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize(("level", "seen"), [("debug", 3), ("INFO", 2), ("error", 1)])
-def test_the_level_is_the_least_that_is_logged(level: str, seen: int) -> None:
+def test_only_lines_from_the_level_on_are_logged(level: str, seen: int) -> None:
     stream = io.StringIO()
     configure_logging(json=True, level=level, stream=stream)
     log = get_logger("llmactors.x")
@@ -82,12 +82,12 @@ def test_the_level_is_the_least_that_is_logged(level: str, seen: int) -> None:
 
 
 @pytest.mark.parametrize("level", ["loud", "", "notset"])
-def test_an_unknown_level_is_a_configuration_error(level: str) -> None:
+def test_unknown_log_level_is_a_configuration_error(level: str) -> None:
     with pytest.raises(errors.ConfigError, match="must be debug, info"):
         configure_logging(json=True, level=level)
 
 
-def test_libraries_come_through_from_warning_on(stream: io.StringIO) -> None:
+def test_libraries_are_logged_from_warning_on(stream: io.StringIO) -> None:
     library = logging.getLogger("some.library")
     library.setLevel(logging.DEBUG)
     library.info("chatter")
@@ -96,7 +96,7 @@ def test_libraries_come_through_from_warning_on(stream: io.StringIO) -> None:
     assert (line["event"], line["level"], line["logger"]) == ("watch out", "warning", "some.library")
 
 
-def test_an_exception_is_one_field_without_local_variables(stream: io.StringIO) -> None:
+def test_exception_is_one_field_without_local_variables(stream: io.StringIO) -> None:
     for log in (get_logger("llmactors.x"), logging.getLogger("some.library")):
         try:
             fails(SECRET)
@@ -111,7 +111,7 @@ def test_an_exception_is_one_field_without_local_variables(stream: io.StringIO) 
     assert SECRET not in stream.getvalue()
 
 
-def test_an_exception_group_is_whole(stream: io.StringIO) -> None:
+def test_exception_group_is_logged_with_all_its_errors(stream: io.StringIO) -> None:
     group = ExceptionGroup("two", [ValueError("a"), ExceptionGroup("more", [KeyError("b")])])
     get_logger("llmactors.x").error("failed", exc_info=group)
     (exception,) = lines(stream)[0]["exception"]
@@ -134,7 +134,7 @@ def test_no_prompt_is_logged_in_either_form(json_: bool) -> None:
     assert SECRET not in stream.getvalue()
 
 
-def test_people_get_colours_on_a_terminal_alone() -> None:
+def test_lines_are_coloured_on_a_terminal_only() -> None:
     for stream, coloured in ((Terminal(), True), (io.StringIO(), False)):
         configure_logging(json=False, stream=stream)
         get_logger("llmactors.x").info("hello", slots=3)
@@ -143,7 +143,7 @@ def test_people_get_colours_on_a_terminal_alone() -> None:
         assert ("\x1b[" in stream.getvalue()) == coloured
 
 
-def test_a_stream_that_is_gone_does_not_break_who_logs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_closed_stream_does_not_break_logging(capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
     configure_logging(json=True, stream=stream)
     stream.close()
@@ -160,7 +160,7 @@ def test_logs_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("json_", [True, False])
-def test_a_key_is_cut_out_of_events_and_exceptions_too(json_: bool) -> None:
+def test_key_is_cut_out_of_events_and_exceptions(json_: bool) -> None:
     key, stream = f"lla_{'i' * 12}_{'s' * 43}_checks", io.StringIO()
     configure_logging(json=json_, stream=stream)
     get_logger("llmactors.x").error(f"got {key}", where=f"/v1/ws?ticket={key}", exc_info=ValueError(key))

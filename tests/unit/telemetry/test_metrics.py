@@ -69,7 +69,7 @@ def exercise(metrics: Metrics) -> None:
     link_of(metrics, connects=1)
 
 
-def test_every_name_and_label_is_as_agreed_and_there_are_no_others() -> None:
+def test_metric_names_and_labels_are_exactly_the_agreed_ones() -> None:
     metrics = Metrics()
     exercise(metrics)
     body, content_type = metrics.render()
@@ -82,7 +82,7 @@ def test_every_name_and_label_is_as_agreed_and_there_are_no_others() -> None:
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
 
 
-def test_no_created_series_and_the_process_wide_switch_is_left_alone() -> None:
+def test_created_series_are_left_out_of_this_registry_only() -> None:
     metrics = Metrics()
     exercise(metrics)
     assert b"_created" not in metrics.render()[0]
@@ -91,7 +91,7 @@ def test_no_created_series_and_the_process_wide_switch_is_left_alone() -> None:
     assert b"theirs_created" in prometheus_client.generate_latest(other)
 
 
-def test_the_process_wide_registry_is_left_alone_and_two_nodes_share_nothing() -> None:
+def test_two_metrics_share_no_registry() -> None:
     before = {metric.name for metric in prometheus_client.REGISTRY.collect()}
     one, two = Metrics(), Metrics()
     one.tokens_generated(7)
@@ -100,7 +100,7 @@ def test_the_process_wide_registry_is_left_alone_and_two_nodes_share_nothing() -
     assert {metric.name for metric in prometheus_client.REGISTRY.collect()} == before
 
 
-def test_a_registry_can_be_handed_in_and_scraped_by_its_owner() -> None:
+def test_owner_of_a_registry_can_scrape_the_metrics() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     metrics.on_scrape(lambda: metrics.mailbox("a", depth=3, peak=4))
@@ -126,7 +126,7 @@ def test_requests_are_counted_by_status_and_code() -> None:
     assert not any("user" in name for name in series)
 
 
-def test_latency_percentiles_are_of_the_recent_past() -> None:
+def test_latency_percentiles_forget_old_requests() -> None:
     clock = Clock()
     metrics = Metrics(clock=clock)
     assert math.isnan(scrape(metrics)["llm_gateway_request_latency_p50_seconds"])
@@ -143,7 +143,7 @@ def test_latency_percentiles_are_of_the_recent_past() -> None:
     assert scrape(metrics)["llm_gateway_request_latency_seconds_count"] == 100
 
 
-def test_batches_steps_and_waits() -> None:
+def test_batches_steps_and_waits_are_counted() -> None:
     metrics = Metrics()
     metrics.batch(3, [0.1, 0.2, 0.3])
     metrics.step(8, 8)
@@ -155,7 +155,7 @@ def test_batches_steps_and_waits() -> None:
     assert series["llm_worker_tokens_generated_total"] == 14
 
 
-def test_an_actor_that_is_gone_leaves_no_mailbox_behind() -> None:
+def test_mailbox_of_a_removed_actor_is_not_shown() -> None:
     metrics = Metrics()
     remove = metrics.on_scrape(lambda: metrics.mailbox("short-lived", depth=3, peak=9))
     assert scrape(metrics)['llmactors_mailbox_peak{actor="short-lived"}'] == 9
@@ -164,7 +164,7 @@ def test_an_actor_that_is_gone_leaves_no_mailbox_behind() -> None:
     assert not any("short-lived" in name for name in scrape(metrics))
 
 
-def test_a_callback_that_fails_does_not_hide_the_rest() -> None:
+def test_failed_callback_does_not_hide_other_metrics() -> None:
     metrics = Metrics()
 
     def fails() -> None:
@@ -175,7 +175,7 @@ def test_a_callback_that_fails_does_not_hide_the_rest() -> None:
     assert scrape(metrics)['llmactors_mailbox_depth{actor="b"}'] == 1
 
 
-def test_totals_kept_elsewhere_never_fall() -> None:
+def test_counter_that_follows_a_total_never_falls() -> None:
     metrics = Metrics()
     seen = []
     for total in (0, 3, 3, 5, 2, 4):
@@ -185,7 +185,7 @@ def test_totals_kept_elsewhere_never_fall() -> None:
     assert scrape(metrics)['llmactors_ledger_requests{state="queued"}'] == 4
 
 
-def test_the_worst_stall_is_forgotten_but_all_are_counted() -> None:
+def test_worst_stall_is_forgotten_but_all_are_counted() -> None:
     clock = Clock()
     metrics = Metrics(clock=clock)
     metrics.event_loop_late(0.7)
@@ -197,11 +197,11 @@ def test_the_worst_stall_is_forgotten_but_all_are_counted() -> None:
     assert series["llmactors_event_loop_stall_seconds_count"] == 2
 
 
-def test_the_build_is_known() -> None:
+def test_build_info_has_the_version() -> None:
     assert scrape(Metrics())[f'llmactors_build_info{{version="{__version__}"}}'] == 1
 
 
-def test_one_registry_takes_one_metrics() -> None:
+def test_registry_takes_only_one_metrics() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
     with pytest.raises(ValueError, match="Duplicated"):

@@ -12,9 +12,7 @@ VALUES = st.lists(st.floats(0, 100), min_size=1, max_size=50)
 
 
 @given(VALUES, st.sampled_from([0.01, 0.5, 0.95, 0.99, 1.0]))
-def test_a_percentile_is_the_smallest_value_with_enough_values_not_above_it(
-    values: list[float], fraction: float
-) -> None:
+def test_percentile_is_the_nearest_rank(values: list[float], fraction: float) -> None:
     recent = RecentPercentiles()
     for value in values:
         recent.add(value, now=0.0)
@@ -24,7 +22,7 @@ def test_a_percentile_is_the_smallest_value_with_enough_values_not_above_it(
 
 
 @given(VALUES)
-def test_p50_of_an_odd_number_is_the_median(values: list[float]) -> None:
+def test_p50_of_an_odd_number_of_values_is_the_median(values: list[float]) -> None:
     values = values[: len(values) - 1 | 1]
     recent = RecentPercentiles()
     for value in values:
@@ -32,14 +30,14 @@ def test_p50_of_an_odd_number_is_the_median(values: list[float]) -> None:
     assert recent.percentiles([0.5], now=0.0) == [statistics.median_low(values)]
 
 
-def test_only_so_many_values_count() -> None:
+def test_percentiles_count_the_newest_values_only() -> None:
     recent = RecentPercentiles(max_values=3)
     for value in (100, 1, 2, 3):
         recent.add(value, now=0.0)
     assert recent.percentiles([1.0, 0.01], now=0.0) == [3, 1]
 
 
-def test_values_age_and_none_are_not_a_number() -> None:
+def test_old_values_are_forgotten_and_no_value_is_nan() -> None:
     recent = RecentPercentiles(max_age_s=300)
     recent.add(9.0, now=0.0)
     recent.add(1.0, now=200.0)
@@ -50,7 +48,7 @@ def test_values_age_and_none_are_not_a_number() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 40), st.floats(0, 9)), max_size=50))
-def test_a_maximum_covers_the_last_window_and_nothing_older_than_two(steps: list[tuple[float, float]]) -> None:
+def test_maximum_covers_one_to_two_windows(steps: list[tuple[float, float]]) -> None:
     recent, now, history = RecentMaximum(window_s=60), 0.0, []
     for gap_s, value in steps:
         now += gap_s
@@ -61,7 +59,7 @@ def test_a_maximum_covers_the_last_window_and_nothing_older_than_two(steps: list
         assert found <= max(value for at, value in history if now - at <= 120)
 
 
-def test_a_maximum_is_forgotten() -> None:
+def test_maximum_is_forgotten_after_two_windows() -> None:
     recent = RecentMaximum(window_s=60)
     recent.add(5.0, now=10.0)
     assert [recent.value(now) for now in (59.0, 119.0, 120.0)] == [5.0, 5.0, 0.0]

@@ -27,19 +27,19 @@ async def stalls(
     return [round(late_s, 6) for late_s in reports], lines
 
 
-async def test_every_measure_is_reported(mock_clock: trio.testing.MockClock) -> None:
+async def test_every_measure_of_lateness_is_reported(mock_clock: trio.testing.MockClock) -> None:
     reports, _ = await stalls(mock_clock, [0.0, 0.03, 0.5])
     assert reports == [0.0, 0.03, 0.5]
 
 
 @pytest.mark.parametrize(("late_s", "lines"), [(0.099, 0), (0.101, 1)])
-async def test_only_what_is_over_the_threshold_is_logged(
+async def test_only_stalls_over_the_threshold_are_logged(
     late_s: float, lines: int, mock_clock: trio.testing.MockClock
 ) -> None:
     assert len((await stalls(mock_clock, [late_s]))[1]) == lines
 
 
-async def test_many_stalls_are_few_lines_that_tell_the_worst_and_the_number(
+async def test_many_stalls_make_few_lines_with_worst_and_count(
     mock_clock: trio.testing.MockClock,
 ) -> None:
     reports, lines = await stalls(mock_clock, [0.2, 0.5, 0.3, *[0.0] * 300])

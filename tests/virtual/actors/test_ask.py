@@ -59,13 +59,13 @@ async def running(spec: ActorSpec, backoff: Backoff = NO_BACKOFF, **supervisor: 
         tree.stop()
 
 
-async def test_with_a_reply(autojump_clock: MockClock) -> None:
+async def test_ask_returns_the_reply(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted)
     async with running(spec):
         assert await spec.ref.ask(number) == 1
 
 
-async def test_with_a_declared_error_and_the_callee_lives_on(autojump_clock: MockClock) -> None:
+async def test_declared_error_reaches_the_asker_without_a_crash(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted, declares=(RateLimited,))
     async with running(spec) as tree:
         with pytest.raises(RateLimited) as caught:
@@ -77,7 +77,7 @@ async def test_with_a_declared_error_and_the_callee_lives_on(autojump_clock: Moc
         assert [letter.reason.value for letter in tree.dead_letters.newest] == ["refused"]
 
 
-async def test_an_undeclared_error_is_not_told_but_ends_the_callee(autojump_clock: MockClock) -> None:
+async def test_undeclared_error_crashes_the_callee(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted)
     async with running(spec):
         with pytest.raises(ActorDied, match="RateLimited: slow down"):
@@ -85,7 +85,7 @@ async def test_an_undeclared_error_is_not_told_but_ends_the_callee(autojump_cloc
         assert await spec.ref.ask(number) == 2
 
 
-async def test_a_hang_is_a_crash_even_for_an_actor_that_declares_such_errors(autojump_clock: MockClock) -> None:
+async def test_hang_is_a_crash_even_if_the_error_is_declared(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted, budget_s=3, declares=(ActorError, HandlerHung))
     async with running(spec):
         with pytest.raises(ActorDied, match="HandlerHung"):
@@ -94,7 +94,7 @@ async def test_a_hang_is_a_crash_even_for_an_actor_that_declares_such_errors(aut
         assert await spec.ref.ask(number) == 2
 
 
-async def test_with_actor_died_at_once_when_the_callee_crashes(autojump_clock: MockClock) -> None:
+async def test_crash_of_the_callee_reaches_the_asker_at_once(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted)
     async with running(spec, Backoff(first_s=50, cap_s=50)):
         with pytest.raises(ActorDied, match="ValueError: crash"), trio.fail_after(1000):
@@ -102,7 +102,7 @@ async def test_with_actor_died_at_once_when_the_callee_crashes(autojump_clock: M
         assert trio.current_time() == 0
 
 
-async def test_with_actor_died_when_the_callee_has_ended_for_good(autojump_clock: MockClock) -> None:
+async def test_ask_of_an_ended_actor_fails_at_once(autojump_clock: MockClock) -> None:
     """Also the asks that wait in its mailbox, and those that wait for room in it."""
     spec = ActorSpec("a", Scripted, restart=Restart.TEMPORARY, capacity=1)
     ends: list[str] = []
@@ -128,7 +128,7 @@ async def test_with_actor_died_when_the_callee_has_ended_for_good(autojump_clock
         assert spec.ref.mailbox.statistics().blocked_senders == 0
 
 
-async def test_with_actor_died_when_the_tree_ends(autojump_clock: MockClock) -> None:
+async def test_end_of_the_tree_fails_open_asks(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted, grace_s=9)
 
     async def ask() -> None:
@@ -144,7 +144,7 @@ async def test_with_actor_died_when_the_tree_ends(autojump_clock: MockClock) -> 
     assert trio.current_time() == 5
 
 
-async def test_with_mailbox_full(autojump_clock: MockClock) -> None:
+async def test_ask_fails_if_a_rejecting_mailbox_is_full(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted, capacity=1, overflow=Overflow.REJECT)
     async with running(spec), trio.open_nursery() as askers:
         askers.start_soon(spec.ref.ask, sleep(5))
@@ -154,7 +154,7 @@ async def test_with_mailbox_full(autojump_clock: MockClock) -> None:
             await spec.ref.ask(number)
 
 
-async def test_with_mailbox_full_when_newer_messages_push_it_out(autojump_clock: MockClock) -> None:
+async def test_ask_fails_if_newer_messages_displace_it(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted, capacity=1, overflow=Overflow.DROP_OLDEST)
 
     async def ask() -> None:
@@ -170,7 +170,7 @@ async def test_with_mailbox_full_when_newer_messages_push_it_out(autojump_clock:
         assert [letter.reason.value for letter in tree.dead_letters.newest] == ["overflow"]
 
 
-async def test_with_the_deadline_while_the_callee_works(autojump_clock: MockClock) -> None:
+async def test_ask_ends_at_its_deadline_while_the_callee_works(autojump_clock: MockClock) -> None:
     """The callee works on: a deadline in the caller is no cancel in the callee."""
     spec = ActorSpec("a", Scripted)
     async with running(spec):
@@ -180,7 +180,7 @@ async def test_with_the_deadline_while_the_callee_works(autojump_clock: MockCloc
         assert trio.current_time() == 5
 
 
-async def test_with_the_deadline_while_the_callee_is_in_backoff(autojump_clock: MockClock) -> None:
+async def test_ask_ends_at_its_deadline_during_a_backoff(autojump_clock: MockClock) -> None:
     """And the next incarnation drops it unread."""
     spec = ActorSpec("a", Scripted)
     async with running(spec, Backoff(first_s=50, cap_s=50, jitter=0)) as tree:
@@ -194,7 +194,7 @@ async def test_with_the_deadline_while_the_callee_is_in_backoff(autojump_clock: 
         assert tree.actor("root/a").statistics().handled == 1
 
 
-async def test_a_callee_in_backoff_answers_when_it_is_back(autojump_clock: MockClock) -> None:
+async def test_ask_during_a_backoff_is_answered_after_it(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted)
     async with running(spec, Backoff(first_s=50, cap_s=50, jitter=0)):
         await spec.ref.tell(crash)
@@ -203,7 +203,7 @@ async def test_a_callee_in_backoff_answers_when_it_is_back(autojump_clock: MockC
             assert await spec.ref.ask(number) == 2
 
 
-async def test_a_told_message_past_its_deadline_is_dropped_unread(autojump_clock: MockClock) -> None:
+async def test_expired_tell_is_dropped_unread(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted)
     async with running(spec) as tree:
         await spec.ref.tell(sleep(5))
@@ -214,7 +214,7 @@ async def test_a_told_message_past_its_deadline_is_dropped_unread(autojump_clock
         assert [letter.reason.value for letter in tree.dead_letters.newest] == ["expired"]
 
 
-async def test_an_asker_whose_message_expires_unread_is_told(autojump_clock: MockClock) -> None:
+async def test_expired_ask_fails_with_message_expired(autojump_clock: MockClock) -> None:
     """An asker whose deadline was put off meanwhile would otherwise wait for ever."""
     spec = ActorSpec("a", Scripted)
     async with running(spec), trio.open_nursery() as nursery:
@@ -231,7 +231,7 @@ async def test_an_asker_whose_message_expires_unread_is_told(autojump_clock: Moc
         assert trio.current_time() == 5
 
 
-async def test_with_cancelled_when_the_asker_is_cancelled(autojump_clock: MockClock) -> None:
+async def test_cancel_of_the_asker_ends_the_ask(autojump_clock: MockClock) -> None:
     """In each of its waits: before it is sent, for room, and for the answer. Nothing is left behind."""
     spec = ActorSpec("a", Scripted, capacity=1)
     async with running(spec) as tree:
@@ -256,7 +256,7 @@ async def test_with_cancelled_when_the_asker_is_cancelled(autojump_clock: MockCl
         assert tree.actor("root/a").statistics().handled == 2
 
 
-async def test_with_the_reply_when_reply_and_cancel_come_together(autojump_clock: MockClock) -> None:
+async def test_reply_wins_over_a_cancel_at_the_same_moment(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted)
     async with running(spec):
         with trio.CancelScope() as scope:
@@ -285,7 +285,7 @@ async def test_with_the_reply_when_reply_and_cancel_come_together(autojump_clock
         assert scope.cancel_called
 
 
-async def test_two_actors_that_ask_each_other_wait_until_the_deadline(autojump_clock: MockClock) -> None:
+async def test_two_actors_that_ask_each_other_wait_for_a_deadline(autojump_clock: MockClock) -> None:
     """Not prevented, only ended: by the budget here."""
     specs = [ActorSpec(name, Scripted, budget_s=9) for name in "ab"]
     tree = Tree(SupervisorSpec("root", tuple(specs), backoff=NO_BACKOFF))
@@ -304,7 +304,7 @@ async def test_two_actors_that_ask_each_other_wait_until_the_deadline(autojump_c
         tree.stop()
 
 
-async def test_a_message_for_one_incarnation_never_reaches_another(autojump_clock: MockClock) -> None:
+async def test_message_for_one_incarnation_reaches_no_other(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted)
     async with running(spec) as tree:
         assert await spec.ref.ask(number, incarnation=1) == 1
@@ -316,7 +316,7 @@ async def test_a_message_for_one_incarnation_never_reaches_another(autojump_cloc
         assert [letter.reason.value for letter in tree.dead_letters.newest] == ["crashed", "stale", "stale"]
 
 
-async def test_a_late_answer_is_dropped(autojump_clock: MockClock) -> None:
+async def test_late_answer_is_dropped(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Scripted)
     async with running(spec):
         with trio.move_on_after(1):
@@ -324,7 +324,7 @@ async def test_a_late_answer_is_dropped(autojump_clock: MockClock) -> None:
         assert await spec.ref.ask(number) == 1
 
 
-async def test_an_error_whose_text_cannot_be_had_still_reaches_the_asker(autojump_clock: MockClock) -> None:
+async def test_error_whose_str_raises_still_fails_the_ask(autojump_clock: MockClock) -> None:
     class MuteError(Exception):
         def __str__(self) -> str:
             raise ValueError("no text")
@@ -338,7 +338,7 @@ async def test_an_error_whose_text_cannot_be_had_still_reaches_the_asker(autojum
             await spec.ref.ask(mute)
 
 
-async def test_an_ask_in_a_cancelled_handler_is_cancelled_and_not_an_error(autojump_clock: MockClock) -> None:
+async def test_ask_in_a_cancelled_handler_is_cancelled(autojump_clock: MockClock) -> None:
     """Else a stop would look like a crash."""
     asked = ActorSpec("asked", Scripted)
 

@@ -205,7 +205,7 @@ def check(world: World) -> None:
         assert stopped == sorted(stopped, reverse=True)
 
 
-def test_undisturbed_the_scenario_has_all_its_troubles() -> None:
+def test_scenario_without_a_cancel_has_all_its_faults() -> None:
     world, _ = trio.run(run, 10**9, "stop", clock=MockClock(autojump_threshold=0))
     check(world)
     incarnations = {node.spec.name: node.spec.ref.incarnation for node in world.tree.actors()}
@@ -215,7 +215,7 @@ def test_undisturbed_the_scenario_has_all_its_troubles() -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", ["stop", "cancel"])
-def test_at_each_step(how: str) -> None:
+def test_cancel_at_each_step_ends_the_tree_in_order(how: str) -> None:
     step = 0
     acted = True
     while acted:

@@ -373,7 +373,7 @@ def compare(world: World, model: Model) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(trees, kills, st.integers(0, 2**16), st.random_module())
-def test_who_restarts_and_who_escalates_is_what_the_rules_say(
+def test_restarts_and_escalations_follow_the_rules(
     drawn: Branch, plan: list[Kill], seed: int, scheduler: object
 ) -> None:
     world = World(drawn, seed)
@@ -400,7 +400,7 @@ def test_who_restarts_and_who_escalates_is_what_the_rules_say(
 
 @settings(max_examples=40, deadline=None)
 @given(trees, kills, st.integers(0, 2**16), st.random_module())
-def test_no_message_and_no_task_is_lost_when_kills_overlap(
+def test_overlapping_kills_lose_no_message_and_no_task(
     drawn: Branch, plan: list[Kill], seed: int, scheduler: object
 ) -> None:
     world = World(drawn, seed)
@@ -434,7 +434,7 @@ def interleaving() -> list[int]:
     return order
 
 
-def test_hypothesis_decides_the_interleaving_of_tasks() -> None:
+def test_hypothesis_decides_the_order_of_tasks() -> None:
     """Without this a failure found above could not be replayed."""
     seen: dict[int, list[int]] = {}
 

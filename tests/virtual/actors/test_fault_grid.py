@@ -104,7 +104,9 @@ async def running(plot: Plot, *, budget_s: float) -> AsyncIterator[Run]:
         ("raise in cleanup", "#2 crashed: ValueError: fault (and 1 more)", 0),
     ],
 )
-async def test_at_a_start_during_a_restart(fault: str, exit_: str, lasts_s: float, autojump_clock: MockClock) -> None:
+async def test_fault_at_a_restart_ends_as_the_table_says(
+    fault: str, exit_: str, lasts_s: float, autojump_clock: MockClock
+) -> None:
     """It counts and is tried again; what was queued waits for the incarnation that comes up."""
     plot = Plot(fault, "start")
     async with running(plot, budget_s=1) as run:
@@ -120,7 +122,7 @@ async def test_at_a_start_during_a_restart(fault: str, exit_: str, lasts_s: floa
         assert run.tree.statistics().recent_restarts == 2
 
 
-async def test_at_a_start_during_a_restart_be_cancelled(autojump_clock: MockClock) -> None:
+async def test_cancelled_restart_ends_as_the_table_says(autojump_clock: MockClock) -> None:
     """A stop of the tree does not wait for a slow start."""
     plot = Plot("be cancelled", "start")
     async with running(plot, budget_s=1) as run:
@@ -142,7 +144,7 @@ async def test_at_a_start_during_a_restart_be_cancelled(autojump_clock: MockCloc
         ("be cancelled", "#1 crashed: KeyError: 'background'", None, "cancelled"),
     ],
 )
-async def test_at_a_message(
+async def test_fault_at_a_message_ends_as_the_table_says(
     moment: str, fault: str, exit_: str, answer: str | None, reason: str, autojump_clock: MockClock
 ) -> None:
     """Only the message in hand is lost, its asker knows at once, and the rest goes to the next incarnation in order."""
@@ -192,7 +194,7 @@ async def test_at_a_message(
         ("be cancelled", "#1 shutdown", "answer", 3),
     ],
 )
-async def test_while_stopping(
+async def test_fault_at_a_stop_ends_as_the_table_says(
     fault: str, exit_: str, answer: str | None, at_s: float, autojump_clock: MockClock
 ) -> None:
     """The message in hand has the grace to end; nothing is restarted, nothing escalates, nothing else is handled.

@@ -20,7 +20,7 @@ class Watcher(Actor):
         context.watch(self.other)
 
 
-async def test_the_number_of_objects_does_not_grow(autojump_clock: MockClock) -> None:
+async def test_thousands_of_restarts_leave_no_objects(autojump_clock: MockClock) -> None:
     watched = ActorSpec("watched", Actor)
     watcher = ActorSpec("watcher", lambda: Watcher(watched.ref))
     root = SupervisorSpec(

@@ -29,7 +29,7 @@ def down(incarnation: int = 1) -> Down:
     return Down("other", incarnation, Exit(ExitKind.NORMAL))
 
 
-async def test_messages_come_in_order() -> None:
+async def test_messages_are_received_in_order() -> None:
     mailbox = Mailbox("a", 3, Overflow.BLOCK)
     for number in range(3):
         mailbox.put_nowait(Envelope(number))
@@ -37,7 +37,7 @@ async def test_messages_come_in_order() -> None:
     assert mailbox.statistics().peak == 3
 
 
-async def test_a_full_one_that_blocks_makes_its_sender_wait_for_room(autojump_clock: MockClock) -> None:
+async def test_full_blocking_mailbox_makes_its_sender_wait(autojump_clock: MockClock) -> None:
     mailbox = Mailbox("a", 1, Overflow.BLOCK)
     mailbox.put_nowait(Envelope(1))
     with pytest.raises(MailboxFull):
@@ -51,7 +51,7 @@ async def test_a_full_one_that_blocks_makes_its_sender_wait_for_room(autojump_cl
         assert [await take(mailbox) for _ in range(3)] == [1, 2, 3]
 
 
-async def test_a_sender_waits_as_long_as_its_own_cancel_scope_allows(autojump_clock: MockClock) -> None:
+async def test_sender_waits_within_its_own_cancel_scope(autojump_clock: MockClock) -> None:
     mailbox = Mailbox("a", 1, Overflow.BLOCK)
     mailbox.put_nowait(Envelope(1))
     with pytest.raises(trio.TooSlowError), trio.fail_after(7):
@@ -60,14 +60,14 @@ async def test_a_sender_waits_as_long_as_its_own_cancel_scope_allows(autojump_cl
     assert [envelope.message for envelope in mailbox.drain()] == [1]
 
 
-async def test_where_there_is_room_a_sender_succeeds_even_after_its_deadline() -> None:
+async def test_expired_sender_succeeds_if_there_is_room() -> None:
     mailbox = Mailbox("a", 1, Overflow.BLOCK)
     with trio.move_on_after(0):
         await mailbox.put(Envelope(1))
     assert await take(mailbox) == 1
 
 
-async def test_a_full_one_that_rejects_refuses_without_waiting() -> None:
+async def test_full_rejecting_mailbox_refuses_at_once() -> None:
     mailbox = Mailbox("a", 1, Overflow.REJECT)
     mailbox.put_nowait(Envelope(1))
     with pytest.raises(MailboxFull):
@@ -75,7 +75,7 @@ async def test_a_full_one_that_rejects_refuses_without_waiting() -> None:
     assert await take(mailbox) == 1
 
 
-async def test_a_full_one_that_drops_the_oldest_keeps_the_newest_in_order() -> None:
+async def test_full_dropping_mailbox_keeps_the_newest_in_order() -> None:
     dropped = []
     mailbox = Mailbox("a", 2, Overflow.DROP_OLDEST)
     mailbox.on_overflow = lambda envelope: dropped.append(envelope.message)
@@ -85,7 +85,7 @@ async def test_a_full_one_that_drops_the_oldest_keeps_the_newest_in_order() -> N
     assert [await take(mailbox) for _ in range(2)] == [3, 4]
 
 
-async def test_who_reports_a_drop_into_the_same_mailbox_breaks_nothing() -> None:
+async def test_drop_may_be_reported_to_the_same_mailbox() -> None:
     mailbox = Mailbox("a", 2, Overflow.DROP_OLDEST)
     reported = []
 
@@ -101,7 +101,7 @@ async def test_who_reports_a_drop_into_the_same_mailbox_breaks_nothing() -> None
     assert reported[0] == 0
 
 
-async def test_control_goes_before_data_and_stop_before_control() -> None:
+async def test_stop_precedes_control_and_control_precedes_data() -> None:
     mailbox = Mailbox("a", 3, Overflow.BLOCK)
     mailbox.put_nowait(Envelope(1))
     mailbox.put_control(1, down())
@@ -111,7 +111,7 @@ async def test_control_goes_before_data_and_stop_before_control() -> None:
     assert [event.incarnation if isinstance(event, Down) else event for event in events] == [1, 2, 1]
 
 
-async def test_control_is_taken_however_full_the_mailbox_is() -> None:
+async def test_full_mailbox_accepts_control() -> None:
     mailbox = Mailbox("a", 1, Overflow.REJECT)
     mailbox.put_nowait(Envelope(1))
     for _ in range(1000):
@@ -127,7 +127,7 @@ async def test_control_for_an_earlier_incarnation_is_ignored() -> None:
     assert mailbox.statistics().control == 0
 
 
-async def test_what_is_put_back_comes_next() -> None:
+async def test_message_put_back_is_received_next() -> None:
     mailbox = Mailbox("a", 2, Overflow.BLOCK)
     mailbox.put_nowait(Envelope(1))
     mailbox.put_nowait(Envelope(2))
@@ -138,7 +138,7 @@ async def test_what_is_put_back_comes_next() -> None:
     assert [await take(mailbox) for _ in range(2)] == [1, 2]
 
 
-async def test_a_sender_that_waits_for_room_is_told_of_the_end() -> None:
+async def test_blocked_sender_fails_when_the_actor_ends() -> None:
     mailbox = Mailbox("a", 1, Overflow.BLOCK)
     mailbox.put_nowait(Envelope(1))
     told = []
@@ -157,7 +157,7 @@ async def test_a_sender_that_waits_for_room_is_told_of_the_end() -> None:
     assert told == [True]
 
 
-async def test_a_sender_whose_message_was_taken_before_the_end_is_not_told_that_it_failed() -> None:
+async def test_received_message_never_fails_its_sender() -> None:
     mailbox = Mailbox("a", 1, Overflow.BLOCK)
     mailbox.put_nowait(Envelope(1))
     async with trio.open_nursery() as nursery:
@@ -169,7 +169,7 @@ async def test_a_sender_whose_message_was_taken_before_the_end_is_not_told_that_
         assert mailbox.drain() == []
 
 
-async def test_once_closed_it_refuses() -> None:
+async def test_closed_mailbox_refuses_messages() -> None:
     mailbox = Mailbox("a", 1, Overflow.BLOCK)
     mailbox.closed = True
     with pytest.raises(ActorDied):
@@ -180,7 +180,7 @@ async def test_once_closed_it_refuses() -> None:
 
 @pytest.mark.parametrize("first", ["data", "control", "cancel"])
 @pytest.mark.parametrize("second", ["data", "control", "cancel"])
-async def test_events_in_the_same_moment_lose_nothing(first: str, second: str) -> None:
+async def test_events_at_the_same_moment_lose_no_message(first: str, second: str) -> None:
     """Whoever wakes the waiting receiver, and in whatever order: each message is received once."""
     mailbox = Mailbox("a", 9, Overflow.BLOCK)
     got: list[object] = []
@@ -220,9 +220,7 @@ class Act:
     st.integers(1, 3),
     st.sampled_from([Overflow.BLOCK, Overflow.REJECT]),
 )
-def test_under_any_interleaving_each_accepted_message_is_received_once_in_its_senders_order(
-    acts: list[Act], capacity: int, overflow: Overflow
-) -> None:
+def test_each_message_is_received_once_in_its_senders_order(acts: list[Act], capacity: int, overflow: Overflow) -> None:
     async def main() -> None:
         mailbox = Mailbox("a", capacity, overflow)
         received: list[object] = []

@@ -75,7 +75,7 @@ async def live_and_die(observer: Observer) -> ActorSpec:
     return spec
 
 
-async def test_each_event_is_told_once(autojump_clock: MockClock) -> None:
+async def test_each_event_is_observed_once(autojump_clock: MockClock) -> None:
     journal = Journal()
     await live_and_die(journal)
     assert journal.lines == [
@@ -90,7 +90,7 @@ async def test_each_event_is_told_once(autojump_clock: MockClock) -> None:
     ]
 
 
-async def test_an_observer_that_raises_is_logged_and_changes_nothing(
+async def test_exception_of_an_observer_is_only_logged(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
@@ -108,7 +108,7 @@ async def test_an_observer_that_raises_is_logged_and_changes_nothing(
     ]
 
 
-async def test_the_dead_letters_are_counted_and_the_newest_kept(autojump_clock: MockClock) -> None:
+async def test_dead_letters_are_counted_and_the_newest_kept(autojump_clock: MockClock) -> None:
     spec = ActorSpec("a", Fragile)
     tree = Tree(SupervisorSpec("root", (spec,)))
     async with trio.open_nursery() as nursery:

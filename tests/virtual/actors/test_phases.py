@@ -36,7 +36,7 @@ async def failing_when_cancelled() -> None:
         nursery.start_soon(trio.sleep_forever)
 
 
-async def test_phases_run_in_order_whatever_became_of_those_before(autojump_clock: MockClock) -> None:
+async def test_phases_run_in_order_after_failures_too(autojump_clock: MockClock) -> None:
     phases = [
         Phase("unbind", lasting(1)),
         Phase("drain", lasting(math.inf), limit_s=5),
@@ -52,7 +52,7 @@ async def test_phases_run_in_order_whatever_became_of_those_before(autojump_cloc
     ]
 
 
-async def test_the_overall_deadline_cuts_a_phase_and_the_rest_run_to_their_first_wait(
+async def test_phases_after_the_deadline_run_to_their_first_wait(
     autojump_clock: MockClock,
 ) -> None:
     begun: list[str] = []
@@ -62,7 +62,7 @@ async def test_the_overall_deadline_cuts_a_phase_and_the_rest_run_to_their_first
     assert begun == ["begun", "begun"]
 
 
-async def test_an_error_while_a_phase_is_cut_off_does_not_keep_the_next_from_running(
+async def test_next_phase_runs_after_a_failed_cancel(
     autojump_clock: MockClock,
 ) -> None:
     reports = await run_phases(
@@ -71,7 +71,7 @@ async def test_an_error_while_a_phase_is_cut_off_does_not_keep_the_next_from_run
     assert [report.outcome for report in reports] == ["timeout", "done"]
 
 
-async def test_a_cancel_from_outside_ends_the_whole_shutdown(autojump_clock: MockClock) -> None:
+async def test_cancel_from_outside_ends_the_shutdown(autojump_clock: MockClock) -> None:
     begun: list[str] = []
     with trio.move_on_after(2) as scope:
         await run_phases([Phase("drain", lasting(5)), Phase("flush", lasting(0, begun))], overall_s=20)
@@ -79,7 +79,7 @@ async def test_a_cancel_from_outside_ends_the_whole_shutdown(autojump_clock: Moc
     assert begun == []
 
 
-async def test_an_interrupt_comes_through(autojump_clock: MockClock) -> None:
+async def test_interrupt_in_a_phase_is_raised(autojump_clock: MockClock) -> None:
     async def interrupted() -> None:
         raise KeyboardInterrupt
 

@@ -59,7 +59,7 @@ class World:
         return [one(letter) for letter in self.tree.dead_letters.newest]
 
 
-async def test_at_most_once_without_redelivery(autojump_clock: MockClock) -> None:
+async def test_message_is_handled_once_without_redelivery(autojump_clock: MockClock) -> None:
     """The queue survives in order; the message in hand does not."""
     world = World(redeliver=False)
     for name in "abc":
@@ -72,7 +72,7 @@ async def test_at_most_once_without_redelivery(autojump_clock: MockClock) -> Non
     assert world.letters == [("b", "crashed")]
 
 
-async def test_with_redelivery_the_message_in_hand_comes_again_before_the_others(autojump_clock: MockClock) -> None:
+async def test_redelivered_message_precedes_the_others(autojump_clock: MockClock) -> None:
     world = World(redeliver=True)
     for name in "abc":
         await world.ref.tell(Work(name, crashes=name == "b"))
@@ -84,7 +84,7 @@ async def test_with_redelivery_the_message_in_hand_comes_again_before_the_others
     assert world.letters == []
 
 
-async def test_a_message_that_crashed_its_actor_twice_never_comes_back(autojump_clock: MockClock) -> None:
+async def test_message_that_crashed_twice_is_given_up(autojump_clock: MockClock) -> None:
     world = World(redeliver=True)
     async with trio.open_nursery() as nursery:
         await nursery.start(world.tree.run)
@@ -97,7 +97,7 @@ async def test_a_message_that_crashed_its_actor_twice_never_comes_back(autojump_
     assert world.letters == [("poison", "crashed")]
 
 
-async def test_a_message_in_hand_when_something_else_crashed_is_not_to_blame(autojump_clock: MockClock) -> None:
+async def test_crash_elsewhere_does_not_count_for_the_message(autojump_clock: MockClock) -> None:
     """It comes again as often as it takes."""
     world = World(redeliver=True)
     answers: list[object] = []
@@ -117,7 +117,7 @@ async def test_a_message_in_hand_when_something_else_crashed_is_not_to_blame(aut
     assert world.letters == []
 
 
-async def test_a_kill_blames_no_message_even_where_the_handler_has_a_nursery_of_its_own(
+async def test_kill_counts_for_no_message(
     autojump_clock: MockClock,
 ) -> None:
     """Such a nursery wraps the cancel into a group."""
@@ -139,7 +139,7 @@ async def test_a_kill_blames_no_message_even_where_the_handler_has_a_nursery_of_
     assert str(spec.ref.status.last_exit) == "killed"
 
 
-async def test_a_redelivered_message_ends_with_an_actor_that_is_not_restarted(autojump_clock: MockClock) -> None:
+async def test_redelivery_ends_with_an_actor_that_is_not_restarted(autojump_clock: MockClock) -> None:
     world = World(redeliver=True, restart=Restart.TEMPORARY)
     async with trio.open_nursery() as nursery:
         await nursery.start(world.tree.run)
@@ -149,7 +149,7 @@ async def test_a_redelivered_message_ends_with_an_actor_that_is_not_restarted(au
     assert world.letters == [("poison", "stopped")]
 
 
-async def test_a_redelivered_message_ends_with_the_tree(autojump_clock: MockClock) -> None:
+async def test_redelivery_ends_with_the_tree(autojump_clock: MockClock) -> None:
     world = World(redeliver=True, grace_s=1)
 
     async def ask() -> None:
@@ -165,7 +165,7 @@ async def test_a_redelivered_message_ends_with_the_tree(autojump_clock: MockCloc
     assert world.letters == [("long", "stopped")]
 
 
-async def test_a_new_incarnation_is_a_new_object(autojump_clock: MockClock) -> None:
+async def test_new_incarnation_is_a_new_object(autojump_clock: MockClock) -> None:
     made: list[Worker] = []
 
     def make() -> Worker:

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 PAGE = importlib.resources.files("llmactors.actors").joinpath("SEMANTICS.md").read_text()
 
 
-async def test_the_example_is_an_actor_in_fifteen_lines(autojump_clock: MockClock) -> None:
+async def test_example_of_the_page_runs_and_has_fifteen_lines(autojump_clock: MockClock) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(example, "SEMANTICS.md", "exec"), names)
@@ -22,5 +22,5 @@ async def test_the_example_is_an_actor_in_fifteen_lines(autojump_clock: MockCloc
     assert len([line for line in example.splitlines() if line]) <= 15
 
 
-def test_all_fourteen_promises_are_on_it() -> None:
+def test_page_has_fourteen_promises() -> None:
     assert re.findall(r"^(\d+)\. \*\*", PAGE, re.MULTILINE) == [str(number) for number in range(1, 15)]

@@ -79,7 +79,7 @@ def fail(error: BaseException) -> Hook:
 
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
-async def test_a_stop_and_a_cancel_from_outside_are_the_same_to_the_actors(how: str, autojump_clock: MockClock) -> None:
+async def test_cancel_from_outside_stops_actors_like_a_stop(how: str, autojump_clock: MockClock) -> None:
     """Right to left, each with its own grace, supervisors without limit."""
     world = World()
     slow = world.actor("c", work=sleep(math.inf), stop=sleep(1), grace_s=4)
@@ -102,7 +102,7 @@ async def test_a_stop_and_a_cancel_from_outside_are_the_same_to_the_actors(how: 
     assert tree.root.statistics().last_exit == ("shutdown" if how == "stop" else "killed")
 
 
-async def test_a_message_in_hand_has_the_grace_to_end_and_the_queue_is_given_up(autojump_clock: MockClock) -> None:
+async def test_stop_lets_the_message_in_hand_end_within_grace(autojump_clock: MockClock) -> None:
     world = World()
     spec = world.actor("a", work=sleep(3))
     tree = Tree(SupervisorSpec("root", (spec,)))
@@ -116,7 +116,7 @@ async def test_a_message_in_hand_has_the_grace_to_end_and_the_queue_is_given_up(
     assert [letter.reason.value for letter in tree.dead_letters.newest] == ["stopped", "stopped"]
 
 
-async def test_a_grace_of_zero_cancels_at_once(autojump_clock: MockClock) -> None:
+async def test_grace_of_zero_cancels_at_once(autojump_clock: MockClock) -> None:
     world = World()
     spec = world.actor("a", work=sleep(3), grace_s=0)
     tree = Tree(SupervisorSpec("root", (spec,)))
@@ -128,7 +128,7 @@ async def test_a_grace_of_zero_cancels_at_once(autojump_clock: MockClock) -> Non
     assert world.journal == ["0 +a", "0 -a"]
 
 
-async def test_a_handler_that_shields_itself_is_waited_for(autojump_clock: MockClock) -> None:
+async def test_shielded_handler_is_waited_for(autojump_clock: MockClock) -> None:
     """Nothing can end it; the tree never leaves it behind either."""
     world = World()
     spec = world.actor("a", work=shielded(100), grace_s=1)
@@ -141,7 +141,7 @@ async def test_a_handler_that_shields_itself_is_waited_for(autojump_clock: MockC
     assert world.journal == ["0 +a", "100 -a"]
 
 
-async def test_a_cleanup_that_hangs_is_cut_off(autojump_clock: MockClock) -> None:
+async def test_hanging_cleanup_is_cancelled(autojump_clock: MockClock) -> None:
     world = World()
     spec = world.actor("b", stop=sleep(math.inf), cleanup_s=2)
     tree = Tree(SupervisorSpec("root", (world.actor("a"), spec)))
@@ -154,7 +154,7 @@ async def test_a_cleanup_that_hangs_is_cut_off(autojump_clock: MockClock) -> Non
 
 @pytest.mark.parametrize("start", [sleep(10), shielded(10)], ids=["a start", "a start that shields itself"])
 @pytest.mark.parametrize("how", ["stop", "cancel"])
-async def test_while_a_child_is_starting(how: str, start: Hook, autojump_clock: MockClock) -> None:
+async def test_stop_during_a_start_cancels_the_start(how: str, start: Hook, autojump_clock: MockClock) -> None:
     """The start is given up, and those that are up are stopped in order. Nothing hangs, nothing more starts."""
     world = World()
     inner = SupervisorSpec("inner", (world.actor("b"), world.actor("c", start=start), world.actor("d")))
@@ -173,7 +173,7 @@ async def test_while_a_child_is_starting(how: str, start: Hook, autojump_clock: 
 
 
 @pytest.mark.parametrize("seconds", [1.0, 2.0])
-async def test_a_stop_at_the_very_moment_at_which_a_start_ends(seconds: float, autojump_clock: MockClock) -> None:
+async def test_stop_at_the_end_of_a_start_stops_the_child(seconds: float, autojump_clock: MockClock) -> None:
     """Whichever is first, the child is stopped, not forgotten."""
     world = World()
     tree = Tree(SupervisorSpec("root", (world.actor("a", start=sleep(2)), world.actor("b"))))
@@ -185,7 +185,7 @@ async def test_a_stop_at_the_very_moment_at_which_a_start_ends(seconds: float, a
     assert {node.statistics().state for node in tree.actors()} == {"stopped"}
 
 
-async def test_a_start_that_turns_its_cancel_into_an_error_does_not_spoil_a_stop(autojump_clock: MockClock) -> None:
+async def test_error_from_a_cancelled_start_is_ignored(autojump_clock: MockClock) -> None:
     async def stubborn(_: Part) -> None:
         try:
             await trio.sleep(10)
@@ -202,7 +202,7 @@ async def test_a_start_that_turns_its_cancel_into_an_error_does_not_spoil_a_stop
     assert tree.statistics().last_exit == "shutdown"
 
 
-async def test_while_a_child_is_starting_again(autojump_clock: MockClock) -> None:
+async def test_stop_during_a_restart_cancels_the_restart(autojump_clock: MockClock) -> None:
     world = World()
     seconds = [0.0, 50.0]
 
@@ -220,7 +220,7 @@ async def test_while_a_child_is_starting_again(autojump_clock: MockClock) -> Non
 
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
-async def test_while_a_child_is_in_backoff(how: str, autojump_clock: MockClock) -> None:
+async def test_stop_during_a_backoff_starts_no_child(how: str, autojump_clock: MockClock) -> None:
     world = World()
     spec = world.actor("b")
     tree = Tree(SupervisorSpec("root", (world.actor("a"), spec), backoff=Backoff(first_s=100, cap_s=100)))
@@ -246,7 +246,7 @@ async def test_while_a_child_is_in_backoff(how: str, autojump_clock: MockClock) 
 
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
-async def test_during_a_group_restart_while_a_child_hangs_on_its_stop(how: str, autojump_clock: MockClock) -> None:
+async def test_stop_during_a_group_restart_waits_for_a_hanging_child(how: str, autojump_clock: MockClock) -> None:
     """Nothing is started any more. A cancel gives the hanging one its grace anew."""
     world = World()
     hanging = world.actor("c", work=sleep(math.inf), grace_s=10)
@@ -267,7 +267,7 @@ async def test_during_a_group_restart_while_a_child_hangs_on_its_stop(how: str, 
     assert world.journal == ["0 +a", "0 +b", "0 +c", "0 -a", f"{end} -c", f"{end} -b"]
 
 
-async def test_a_child_that_hangs_on_its_stop_delays_its_group_by_its_grace(autojump_clock: MockClock) -> None:
+async def test_child_that_does_not_stop_delays_its_group_by_its_grace(autojump_clock: MockClock) -> None:
     world = World()
     hanging = world.actor("b", work=sleep(math.inf), grace_s=10)
     tree = Tree(SupervisorSpec("root", (world.actor("a"), hanging), Strategy.ONE_FOR_ALL))
@@ -281,9 +281,7 @@ async def test_a_child_that_hangs_on_its_stop_delays_its_group_by_its_grace(auto
 
 
 @pytest.mark.parametrize("restart", list(Restart))
-async def test_a_crash_while_being_stopped_is_neither_restarted_nor_escalated(
-    restart: Restart, autojump_clock: MockClock
-) -> None:
+async def test_crash_during_a_stop_has_no_effect(restart: Restart, autojump_clock: MockClock) -> None:
     async def crash_soon(_: Part) -> None:
         await trio.sleep(1)
         raise ValueError("late")
@@ -301,7 +299,7 @@ async def test_a_crash_while_being_stopped_is_neither_restarted_nor_escalated(
     assert tree.statistics().last_exit == "shutdown"
 
 
-async def test_a_crash_and_a_stop_in_the_same_moment_end_as_a_stop(autojump_clock: MockClock) -> None:
+async def test_crash_and_stop_at_the_same_moment_end_as_a_stop(autojump_clock: MockClock) -> None:
     world = World()
     tree = Tree(SupervisorSpec("root", world.actors("ab"), intensity=0))
     async with trio.open_nursery() as nursery:
@@ -314,7 +312,7 @@ async def test_a_crash_and_a_stop_in_the_same_moment_end_as_a_stop(autojump_cloc
 
 @pytest.mark.parametrize("steps", range(12))
 @pytest.mark.parametrize("intensity", [0, 5])
-async def test_after_a_stop_nobody_restarts_or_gives_up(intensity: int, steps: int, autojump_clock: MockClock) -> None:
+async def test_no_child_restarts_after_a_stop(intensity: int, steps: int, autojump_clock: MockClock) -> None:
     """Wherever the stop falls between a crash and what its supervisor makes of it."""
     stopped_when: list[bool] = []
 
@@ -344,7 +342,7 @@ async def test_after_a_stop_nobody_restarts_or_gives_up(intensity: int, steps: i
         assert tree.statistics().last_exit == "shutdown"
 
 
-async def test_a_supervisor_in_the_midst_of_a_group_restart_is_waited_for_without_a_cancel(
+async def test_supervisor_is_stopped_without_a_cancel(
     autojump_clock: MockClock,
 ) -> None:
     """Its child has one grace, not two."""
@@ -361,7 +359,7 @@ async def test_a_supervisor_in_the_midst_of_a_group_restart_is_waited_for_withou
     assert world.journal[3:] == ["0 -b", "20 -c", "20 -a"]
 
 
-async def test_a_cleanup_that_raises_does_not_keep_its_siblings_from_being_stopped(autojump_clock: MockClock) -> None:
+async def test_failed_cleanup_does_not_stop_the_shutdown(autojump_clock: MockClock) -> None:
     world = World()
     tree = Tree(SupervisorSpec("root", (world.actor("a"), world.actor("b", stop=fail(ValueError("cleanup"))))))
     async with trio.open_nursery() as nursery:
@@ -375,7 +373,7 @@ FATAL = [MemoryError("m"), trio.TrioInternalError("t"), KeyboardInterrupt(), Sys
 
 @pytest.mark.parametrize("error", FATAL, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("moment", ["start", "message", "cleanup", "group stop", "shutdown", "same moment"])
-async def test_what_no_restart_can_mend_ends_the_tree_in_order_and_comes_out_bare(
+async def test_fatal_error_ends_the_tree_and_is_raised_bare(
     moment: str, error: BaseException, autojump_clock: MockClock
 ) -> None:
     """Wherever it happens, also where an ordinary exit would be overlooked."""
@@ -420,7 +418,7 @@ async def test_what_no_restart_can_mend_ends_the_tree_in_order_and_comes_out_bar
         assert "crashed" in str(victim.ref.status.last_exit)
 
 
-async def test_a_tree_runs_once(autojump_clock: MockClock) -> None:
+async def test_tree_runs_only_once(autojump_clock: MockClock) -> None:
     tree = Tree(SupervisorSpec("root", World().actors("a")))
     async with trio.open_nursery() as nursery:
         await nursery.start(tree.run)
@@ -431,7 +429,7 @@ async def test_a_tree_runs_once(autojump_clock: MockClock) -> None:
         await tree.run()
 
 
-async def test_a_tree_that_is_stopped_before_it_is_up_starts_no_more_and_is_no_error(
+async def test_tree_stopped_during_its_start_ends_without_an_error(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -443,7 +441,7 @@ async def test_a_tree_that_is_stopped_before_it_is_up_starts_no_more_and_is_no_e
     assert tree.statistics().state == "stopped"
 
 
-async def test_a_background_task_lives_as_long_as_its_incarnation(autojump_clock: MockClock) -> None:
+async def test_background_task_ends_with_its_incarnation(autojump_clock: MockClock) -> None:
     journal: list[str] = []
 
     class Clock(Actor):
@@ -475,7 +473,7 @@ async def test_a_background_task_lives_as_long_as_its_incarnation(autojump_clock
     assert journal == ["5 served", "5 stopped", "8 served", "8 stopped"]
 
 
-async def test_a_context_is_useless_outside_its_incarnation(autojump_clock: MockClock) -> None:
+async def test_context_refuses_calls_outside_its_incarnation(autojump_clock: MockClock) -> None:
     contexts: list[Context] = []
 
     class Leaks(Actor):
@@ -501,7 +499,7 @@ async def test_a_context_is_useless_outside_its_incarnation(autojump_clock: Mock
     assert "leaks#1" in repr(contexts[0])
 
 
-async def test_an_incarnation_that_is_ending_cannot_be_crashed_any_more(autojump_clock: MockClock) -> None:
+async def test_ending_incarnation_cannot_be_crashed(autojump_clock: MockClock) -> None:
     """At no moment of its end is anything else raised."""
     world = World()
     spec = world.actor("a", stop=sleep(1))

@@ -121,7 +121,7 @@ async def settle() -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
-async def test_children_start_left_to_right_and_stop_right_to_left(autojump_clock: MockClock) -> None:
+async def test_children_start_in_order_and_stop_in_reverse(autojump_clock: MockClock) -> None:
     """The next only once the one before it is up, or has ended."""
     world = World()
     inner = SupervisorSpec("inner", (world.actor("b", Faults(start_s=2)), world.actor("c", Faults(cleanup_s=3))))
@@ -133,7 +133,7 @@ async def test_children_start_left_to_right_and_stop_right_to_left(autojump_cloc
     assert world.journal.take() == ["3 -d1", "6 -c1", "6 -b1", "6 -a1"]
 
 
-async def test_one_for_one_restarts_nobody_else(autojump_clock: MockClock) -> None:
+async def test_one_for_one_restarts_only_the_child(autojump_clock: MockClock) -> None:
     world = World()
     async with world.running(SupervisorSpec("root", world.actors("abc"), backoff=ONE_SECOND)) as tree:
         tree.actor("root/b").crash(ValueError("x"))
@@ -151,7 +151,7 @@ async def test_one_for_all_restarts_all_in_order(autojump_clock: MockClock) -> N
         assert world.journal.take() == ["0 -b1", "0 -c1", "0 -a1", log, "1 +a2", "1 +b2", "1 +c2"]
 
 
-async def test_rest_for_one_restarts_those_after_it(autojump_clock: MockClock) -> None:
+async def test_rest_for_one_restarts_the_later_children(autojump_clock: MockClock) -> None:
     world = World()
     root = SupervisorSpec("root", world.actors("abcd"), Strategy.REST_FOR_ONE, backoff=ONE_SECOND)
     async with world.running(root) as tree:
@@ -161,7 +161,7 @@ async def test_rest_for_one_restarts_those_after_it(autojump_clock: MockClock) -
         assert world.journal.take() == ["0 -b1", "0 -d1", "0 -c1", log, "1 +b2", "1 +c2", "1 +d2"]
 
 
-async def test_a_supervisor_is_restarted_as_a_whole_like_any_child(autojump_clock: MockClock) -> None:
+async def test_supervisor_is_restarted_with_all_its_children(autojump_clock: MockClock) -> None:
     world = World()
     inner = SupervisorSpec("inner", world.actors("bc"), intensity=0)
     async with world.running(SupervisorSpec("root", (world.actor("a"), inner), backoff=ONE_SECOND)) as tree:
@@ -179,7 +179,7 @@ async def test_a_supervisor_is_restarted_as_a_whole_like_any_child(autojump_cloc
         assert tree.statistics().children[1].restarts == 1
 
 
-async def test_what_is_queued_survives_the_restart_of_a_supervisor_that_gave_up(autojump_clock: MockClock) -> None:
+async def test_queue_survives_the_restart_of_a_supervisor(autojump_clock: MockClock) -> None:
     world = World()
     inner = SupervisorSpec("inner", world.actors("bc"), intensity=0)
     async with world.running(SupervisorSpec("root", (inner,), backoff=ONE_SECOND)) as tree:
@@ -191,7 +191,7 @@ async def test_what_is_queued_survives_the_restart_of_a_supervisor_that_gave_up(
         assert not tree.dead_letters.counts
 
 
-async def test_the_root_that_gives_up_stops_all_in_order_and_raises_it_bare(autojump_clock: MockClock) -> None:
+async def test_root_that_gives_up_stops_all_and_raises_bare(autojump_clock: MockClock) -> None:
     world = World()
     tree = Tree(SupervisorSpec("root", world.actors("abc"), intensity=0), observer=world.journal)
 
@@ -215,7 +215,7 @@ async def run_expecting(tree: Tree, error: type[BaseException]) -> None:
         await tree.run()
 
 
-async def test_a_failed_start_at_boot_is_fatal_and_stops_in_reverse_those_that_were_up(
+async def test_failed_first_start_stops_the_children_in_reverse(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -228,7 +228,7 @@ async def test_a_failed_start_at_boot_is_fatal_and_stops_in_reverse_those_that_w
     assert world.journal.take() == ["0 +a1", "0 +b1", "0 +c1", "0 -c1", "0 -b1", "0 -a1"]
 
 
-async def test_an_actor_that_cannot_be_made_has_failed_to_start(autojump_clock: MockClock) -> None:
+async def test_failed_factory_is_a_failed_start(autojump_clock: MockClock) -> None:
     def make() -> Actor:
         raise KeyError("setting")
 
@@ -236,7 +236,7 @@ async def test_an_actor_that_cannot_be_made_has_failed_to_start(autojump_clock: 
         await Tree(SupervisorSpec("root", (ActorSpec("a", make),))).run()
 
 
-async def test_a_failed_start_during_a_restart_is_tried_again_with_backoff_and_counted(
+async def test_failed_restart_counts_and_is_tried_again(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -261,7 +261,7 @@ async def test_a_failed_start_during_a_restart_is_tried_again_with_backoff_and_c
         assert tree.actor("root/a").statistics().incarnation == 1
 
 
-async def test_a_failed_start_in_a_group_puts_off_the_whole_group(autojump_clock: MockClock) -> None:
+async def test_failed_start_in_a_group_delays_the_group(autojump_clock: MockClock) -> None:
     """None of it comes up before the new due time, and all in order then."""
     world = World()
     actors = (world.actor("a"), world.actor("b", Faults(starts=(2,))), world.actor("c"))
@@ -272,7 +272,7 @@ async def test_a_failed_start_in_a_group_puts_off_the_whole_group(autojump_clock
         assert lines == ["0 -a1", "0 -c1", "0 -b1", "1 +a2", "1 +b2", "1 -b2", "1 -a2", "2 +a3", "2 +b3", "2 +c2"]
 
 
-async def test_a_failed_start_in_a_group_keeps_the_order_even_without_backoff(autojump_clock: MockClock) -> None:
+async def test_failed_start_keeps_the_order_without_backoff(autojump_clock: MockClock) -> None:
     world = World()
     actors = (world.actor("a"), world.actor("b", Faults(starts=(2,))), world.actor("c"))
     async with world.running(SupervisorSpec("root", actors, Strategy.ONE_FOR_ALL, backoff=NO_BACKOFF)) as tree:
@@ -282,7 +282,7 @@ async def test_a_failed_start_in_a_group_keeps_the_order_even_without_backoff(au
         assert starts == ["0 +a2", "0 +b2", "0 +a3", "0 +b3", "0 +c2"]
 
 
-async def test_one_group_restart_counts_once(autojump_clock: MockClock) -> None:
+async def test_group_restart_counts_once(autojump_clock: MockClock) -> None:
     world = World()
     root = SupervisorSpec("root", world.actors("abcde"), Strategy.ONE_FOR_ALL, intensity=1, backoff=NO_BACKOFF)
     async with world.running(root) as tree:
@@ -292,7 +292,7 @@ async def test_one_group_restart_counts_once(autojump_clock: MockClock) -> None:
         assert {node.statistics().incarnation for node in tree.actors()} == {2}
 
 
-async def test_exits_in_the_same_moment_are_one_group_restart(autojump_clock: MockClock) -> None:
+async def test_exits_at_the_same_moment_are_one_group_restart(autojump_clock: MockClock) -> None:
     """Those that the first exit has stopped already are stale when they are read."""
     world = World()
     root = SupervisorSpec("root", world.actors("abc"), Strategy.ONE_FOR_ALL, intensity=1, backoff=NO_BACKOFF)
@@ -304,7 +304,7 @@ async def test_exits_in_the_same_moment_are_one_group_restart(autojump_clock: Mo
         assert {node.statistics().state for node in tree.actors()} == {"running"}
 
 
-async def test_exits_in_the_same_moment_are_each_counted_by_one_for_one(autojump_clock: MockClock) -> None:
+async def test_one_for_one_counts_each_exit_at_the_same_moment(autojump_clock: MockClock) -> None:
     world = World()
     async with world.running(SupervisorSpec("root", world.actors("abc"), backoff=NO_BACKOFF)) as tree:
         for name in "abc":
@@ -314,7 +314,7 @@ async def test_exits_in_the_same_moment_are_each_counted_by_one_for_one(autojump
         assert tree.statistics().recent_restarts == 3
 
 
-async def test_a_crash_while_a_sibling_is_being_stopped_for_a_group_restart(autojump_clock: MockClock) -> None:
+async def test_crash_during_a_group_restart_joins_it(autojump_clock: MockClock) -> None:
     """It is stopped already as far as the group is concerned: one restart, one count."""
     world = World()
     actors = (world.actor("a"), world.actor("b"), world.actor("c", Faults(cleanup_s=3)))
@@ -328,7 +328,7 @@ async def test_a_crash_while_a_sibling_is_being_stopped_for_a_group_restart(auto
         assert world.journal.take()[-3:] == ["3 +a2", "3 +b2", "3 +c2"]
 
 
-async def test_what_it_takes_to_stop_the_others_runs_inside_the_delay(autojump_clock: MockClock) -> None:
+async def test_time_to_stop_a_group_is_part_of_the_delay(autojump_clock: MockClock) -> None:
     world = World()
     actors = (world.actor("a"), world.actor("b", Faults(cleanup_s=0.75)))
     async with world.running(SupervisorSpec("root", actors, Strategy.ONE_FOR_ALL, backoff=ONE_SECOND)) as tree:
@@ -338,9 +338,7 @@ async def test_what_it_takes_to_stop_the_others_runs_inside_the_delay(autojump_c
 
 
 @pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
-async def test_a_temporary_bystander_is_stopped_and_never_restarted(
-    strategy: Strategy, autojump_clock: MockClock
-) -> None:
+async def test_temporary_child_is_stopped_with_its_group(strategy: Strategy, autojump_clock: MockClock) -> None:
     world = World()
     actors = (world.actor("a"), world.actor("b", restart=Restart.TEMPORARY), world.actor("c"))
     async with world.running(SupervisorSpec("root", actors, strategy, backoff=ONE_SECOND)) as tree:
@@ -367,7 +365,7 @@ async def test_each_restart_type_at_each_exit(restart: Restart, message: object,
         assert second.incarnation == 1
 
 
-async def test_a_transient_child_that_ended_comes_back_with_its_group_and_takes_messages_again(
+async def test_ended_transient_child_returns_with_its_group(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -382,7 +380,7 @@ async def test_a_transient_child_that_ended_comes_back_with_its_group_and_takes_
         assert await world.specs["b"].ref.ask("who") == 2
 
 
-async def test_a_temporary_child_comes_back_only_with_its_whole_supervisor(autojump_clock: MockClock) -> None:
+async def test_temporary_child_returns_only_with_its_supervisor(autojump_clock: MockClock) -> None:
     world = World()
     inner = SupervisorSpec("inner", (world.actor("b"), world.actor("t", restart=Restart.TEMPORARY)), intensity=0)
     async with world.running(SupervisorSpec("root", (inner,), backoff=NO_BACKOFF)) as tree:
@@ -394,7 +392,7 @@ async def test_a_temporary_child_comes_back_only_with_its_whole_supervisor(autoj
         assert await world.specs["t"].ref.ask("who") == 2
 
 
-async def test_a_temporary_supervisor_that_gives_up_closes_the_mailboxes_below_it(autojump_clock: MockClock) -> None:
+async def test_ended_supervisor_closes_all_mailboxes_below(autojump_clock: MockClock) -> None:
     world = World()
     inner = SupervisorSpec("inner", world.actors("bc"), intensity=0, restart=Restart.TEMPORARY)
     async with world.running(SupervisorSpec("root", (inner, world.actor("d")))) as tree:
@@ -406,7 +404,7 @@ async def test_a_temporary_supervisor_that_gives_up_closes_the_mailboxes_below_i
         assert tree.statistics().children[0].state == "stopped"
 
 
-async def test_a_new_run_of_a_supervisor_forgets_its_old_restarts(autojump_clock: MockClock) -> None:
+async def test_restarted_supervisor_forgets_old_restarts(autojump_clock: MockClock) -> None:
     world = World()
     inner = SupervisorSpec("inner", world.actors("b"), intensity=1, backoff=NO_BACKOFF)
     async with world.running(SupervisorSpec("root", (inner,), backoff=NO_BACKOFF)) as tree:
@@ -417,7 +415,7 @@ async def test_a_new_run_of_a_supervisor_forgets_its_old_restarts(autojump_clock
         assert await world.specs["b"].ref.ask("who") == 6
 
 
-async def test_a_slow_start_delays_what_its_siblings_need_but_not_their_work(autojump_clock: MockClock) -> None:
+async def test_slow_start_delays_restarts_but_not_work(autojump_clock: MockClock) -> None:
     """A supervisor does one thing at a time."""
     world = World()
     root = SupervisorSpec("root", world.actors("abc"), backoff=ONE_SECOND)
@@ -432,7 +430,7 @@ async def test_a_slow_start_delays_what_its_siblings_need_but_not_their_work(aut
         assert trio.current_time() == 12
 
 
-async def test_each_restart_is_told_once_and_each_wait_grows(autojump_clock: MockClock) -> None:
+async def test_each_restart_is_observed_once_with_a_growing_delay(autojump_clock: MockClock) -> None:
     world = World()
     backoff = Backoff(first_s=1.0, factor=2.0, cap_s=4.0, jitter=0.0, stable_s=10.0)
     async with world.running(SupervisorSpec("root", world.actors("a"), intensity=99, backoff=backoff)) as tree:
@@ -482,7 +480,7 @@ async def test_statistics_show_each_state(autojump_clock: MockClock) -> None:
     assert "root/a" in repr(tree.actor("root/a"))
 
 
-async def test_statistics_of_a_hung_actor_answer(autojump_clock: MockClock) -> None:
+async def test_hung_actor_has_statistics(autojump_clock: MockClock) -> None:
     class Hangs(Actor):
         async def on_message(self, message: object) -> None:
             await trio.sleep_forever()

@@ -49,7 +49,7 @@ class World:
         await wait_all_tasks_blocked()
 
 
-async def test_each_death_is_told(autojump_clock: MockClock) -> None:
+async def test_each_death_is_reported(autojump_clock: MockClock) -> None:
     world = World()
     async with trio.open_nursery() as nursery:
         await nursery.start(world.tree.run)
@@ -63,7 +63,7 @@ async def test_each_death_is_told(autojump_clock: MockClock) -> None:
     ]
 
 
-async def test_watching_twice_tells_once(autojump_clock: MockClock) -> None:
+async def test_watching_twice_reports_once(autojump_clock: MockClock) -> None:
     world = World()
     async with trio.open_nursery() as nursery:
         await nursery.start(world.tree.run)
@@ -74,7 +74,7 @@ async def test_watching_twice_tells_once(autojump_clock: MockClock) -> None:
     assert len(world.heard) == 1
 
 
-async def test_a_death_is_told_before_the_messages_that_wait(autojump_clock: MockClock) -> None:
+async def test_death_notice_precedes_queued_messages(autojump_clock: MockClock) -> None:
     world = World()
     async with trio.open_nursery() as nursery:
         await nursery.start(world.tree.run)
@@ -88,7 +88,7 @@ async def test_a_death_is_told_before_the_messages_that_wait(autojump_clock: Moc
     assert world.heard == ["0", "#1: root/watched#1 crashed: ValueError: x", "1", "2"]
 
 
-async def test_a_past_death_is_told_at_once_if_the_watched_one_is_down(autojump_clock: MockClock) -> None:
+async def test_past_death_is_reported_if_the_actor_is_down(autojump_clock: MockClock) -> None:
     heard: list[str] = []
     watched = ActorSpec("watched", Actor)
     watcher = ActorSpec("watcher", lambda: Watcher(heard))
@@ -103,7 +103,7 @@ async def test_a_past_death_is_told_at_once_if_the_watched_one_is_down(autojump_
         tree.stop()
 
 
-async def test_a_past_death_of_a_known_incarnation_is_told_though_the_next_is_up(autojump_clock: MockClock) -> None:
+async def test_past_death_of_a_given_incarnation_is_reported(autojump_clock: MockClock) -> None:
     """Told as that incarnation's, with the newest reason that is known."""
     world = World()
     async with trio.open_nursery() as nursery:
@@ -120,7 +120,7 @@ async def test_a_past_death_of_a_known_incarnation_is_told_though_the_next_is_up
     assert world.heard == ["#1: root/watched#1 crashed: ValueError: two"]
 
 
-async def test_nothing_is_told_of_an_actor_that_never_died(autojump_clock: MockClock) -> None:
+async def test_watch_of_an_actor_that_never_died_reports_nothing(autojump_clock: MockClock) -> None:
     world = World()
     async with trio.open_nursery() as nursery:
         await nursery.start(world.tree.run)
@@ -132,7 +132,7 @@ async def test_nothing_is_told_of_an_actor_that_never_died(autojump_clock: MockC
     assert world.heard == []
 
 
-async def test_a_watch_ends_with_the_watchers_incarnation(autojump_clock: MockClock) -> None:
+async def test_watch_ends_with_the_watchers_incarnation(autojump_clock: MockClock) -> None:
     world = World()
     async with trio.open_nursery() as nursery:
         await nursery.start(world.tree.run)
@@ -147,7 +147,7 @@ async def test_a_watch_ends_with_the_watchers_incarnation(autojump_clock: MockCl
     assert world.heard == ["#2: root/watched#2 crashed: ValueError: z"]
 
 
-async def test_a_hang_at_being_told_is_a_crash(autojump_clock: MockClock) -> None:
+async def test_hang_at_a_death_notice_is_a_crash(autojump_clock: MockClock) -> None:
     world = World()
     async with trio.open_nursery() as nursery:
         await nursery.start(world.tree.run)

@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "keys.json"
 
 
-async def test_what_is_added_and_changed_is_there_the_oldest_first(path: Path) -> None:
+async def test_key_file_keeps_all_changes_oldest_key_first(path: Path) -> None:
     store = FileKeyStore(path)
     late, early = record(created=2.0), record(created=1.0)
     await store.add(late)
@@ -41,7 +41,7 @@ async def test_what_is_added_and_changed_is_there_the_oldest_first(path: Path) -
     assert changed == attrs.evolve(late, revoked=5.0)
 
 
-async def test_it_is_for_its_owner_alone_from_the_first_byte_on(path: Path) -> None:
+async def test_key_file_is_readable_by_its_owner_only(path: Path) -> None:
     before = os.umask(0)
     try:
         await FileKeyStore(path).add(record())
@@ -51,7 +51,7 @@ async def test_it_is_for_its_owner_alone_from_the_first_byte_on(path: Path) -> N
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116 - no file system that anybody waits for
 
 
-async def test_a_link_to_it_stays_a_link(path: Path, tmp_path: Path) -> None:
+async def test_link_to_the_key_file_stays_a_link(path: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.json"
     link.symlink_to(path)
     await FileKeyStore(link).add(record())
@@ -59,7 +59,7 @@ async def test_a_link_to_it_stays_a_link(path: Path, tmp_path: Path) -> None:
     assert len(read_keys(path)) == 1
 
 
-async def test_what_is_not_there_is_told(path: Path) -> None:
+async def test_missing_file_or_key_is_an_error(path: Path) -> None:
     with pytest.raises(KeyStoreError, match=r"there is no key file .*keys create"):
         await FileKeyStore(path).records()
     with pytest.raises(KeyStoreError, match="cannot lock"):
@@ -73,7 +73,7 @@ FULL = [record("acme"), record("other")]
 
 
 @given(cut=st.floats(0, 1))
-def test_half_a_file_is_an_error_and_never_fewer_keys(tmp_path_factory: pytest.TempPathFactory, cut: float) -> None:
+def test_truncated_key_file_is_an_error(tmp_path_factory: pytest.TempPathFactory, cut: float) -> None:
     path = tmp_path_factory.mktemp("half") / "keys.json"
     write_keys(path, FULL)
     whole = path.read_bytes()
@@ -83,20 +83,20 @@ def test_half_a_file_is_an_error_and_never_fewer_keys(tmp_path_factory: pytest.T
 
 
 @pytest.mark.parametrize("text", ['{"version": 2}', '{"version": 1, "keys": [{}]}', "[]", '{"version": 1, "keys": 5}'])
-def test_what_is_no_key_file_is_refused(path: Path, text: str) -> None:
+def test_file_that_is_no_key_file_is_refused(path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(KeyStoreError, match=str(path)):
         read_keys(path)
 
 
-def test_an_id_that_stands_there_twice_is_refused(path: Path) -> None:
+def test_key_file_with_a_double_id_is_refused(path: Path) -> None:
     write_keys(path, [FULL[0], FULL[0]])
     with pytest.raises(KeyStoreError, match="twice"):
         read_keys(path)
 
 
 @pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
-def test_a_writer_that_is_killed_leaves_the_old_file(path: Path, step: str) -> None:
+def test_killed_writer_leaves_the_old_file(path: Path, step: str) -> None:
     """Killed when the new file is written and not yet on the disk, and when it is not yet in place."""
     write_keys(path, FULL)
     module, _, name = step.rpartition(".")
@@ -114,7 +114,7 @@ trio.run(FileKeyStore(pathlib.Path({str(path)!r})).change, {FULL[0].id!r}, lambd
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failed_write_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_no_temporary_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_keys(path, FULL)
 
     def full_disk(_: int) -> None:
@@ -127,7 +127,7 @@ def test_a_failed_write_leaves_nothing_behind(path: Path, monkeypatch: pytest.Mo
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_writers_at_the_same_time_lose_nothing_and_readers_see_no_half(path: Path) -> None:
+def test_concurrent_writers_lose_no_key(path: Path) -> None:
     write_keys(path, [record("first")])
     done = threading.Event()
     problems: list[Exception] = []
@@ -161,14 +161,14 @@ def test_writers_at_the_same_time_lose_nothing_and_readers_see_no_half(path: Pat
     assert tenants == {"first", *(f"t{number}.{count}" for number in range(4) for count in range(10))}
 
 
-def test_a_pipe_is_refused_and_not_waited_for(path: Path) -> None:
+def test_pipe_as_key_file_is_refused_without_waiting(path: Path) -> None:
     """A gateway reads the file in the middle of its work: whoever puts a pipe in its place must not stop it."""
     os.mkfifo(path)
     with pytest.raises(KeyStoreError, match="is no file, but a directory, a pipe or a device"):
         read_keys(path)
 
 
-def test_what_is_nested_without_end_is_no_key_file(path: Path) -> None:
+def test_deeply_nested_json_is_refused(path: Path) -> None:
     path.write_bytes(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
     with pytest.raises(KeyStoreError, match="is not a key file"):
         read_keys(path)

@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "keys.json"
 
 
-async def test_a_change_of_the_file_is_seen_by_the_very_next_look(path: Path) -> None:
+async def test_next_read_sees_a_change_of_the_key_file(path: Path) -> None:
     first, second = record(), record()
     write_keys(path, [first])
     keyring = FileKeyring(path)
@@ -44,13 +44,13 @@ async def test_a_change_of_the_file_is_seen_by_the_very_next_look(path: Path) ->
     assert keyring.find(first.id) == revoked
 
 
-def test_without_a_file_it_does_not_begin(path: Path) -> None:
+def test_keyring_without_its_file_does_not_start(path: Path) -> None:
     with pytest.raises(KeyStoreError, match="there is no key file"):
         FileKeyring(path)
 
 
 @pytest.mark.parametrize("how", ["gone", "broken"])
-def test_a_file_that_cannot_be_read_holds_for_a_while_and_then_lets_nobody_in(path: Path, how: str) -> None:
+def test_unreadable_key_file_admits_nobody_after_a_minute(path: Path, how: str) -> None:
     known = record()
     write_keys(path, [known])
     clock = Clock()
@@ -71,12 +71,12 @@ def test_a_file_that_cannot_be_read_holds_for_a_while_and_then_lets_nobody_in(pa
     assert keyring.find(known.id) == known
 
 
-def test_a_store_without_keys_knows_nobody(path: Path) -> None:
+def test_empty_key_store_knows_no_key(path: Path) -> None:
     write_keys(path, [])
     assert FileKeyring(path).find("anybody") is None
 
 
-async def test_who_waits_hears_of_changes_and_only_of_these(path: Path) -> None:
+async def test_wait_changed_returns_only_after_a_change(path: Path) -> None:
     write_keys(path, [known := record()])
     keyring = FileKeyring(path)
     await keyring.look()

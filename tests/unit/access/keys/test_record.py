@@ -32,16 +32,14 @@ def shown(key: NewKey) -> Credential:
         ({"revoked": 150.0, "expires": 120.0}, 300.0, KeyStatus.REVOKED),
     ],
 )
-def test_the_right_secret(changes: dict[str, Any], now: float, verdict: KeyStatus) -> None:
+def test_right_secret_has_the_state_of_its_key(changes: dict[str, Any], now: float, verdict: KeyStatus) -> None:
     record = attrs.evolve(RECORD, **changes)
     assert record.judge(shown(KEY), now) is verdict
     assert record.judge(shown(OTHER), now) is KeyStatus.WRONG
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), max_size=6), st.floats(0, 1000))
-def test_after_rotations_the_newest_secret_is_good_and_each_other_for_its_overlap_at_most(
-    rotations: list[tuple[float, float]], later_s: float
-) -> None:
+def test_old_secret_is_good_for_its_overlap_only(rotations: list[tuple[float, float]], later_s: float) -> None:
     record, now = RECORD, 100.0
     ends: dict[str, float] = {}
     keys = [KEY]
@@ -58,13 +56,13 @@ def test_after_rotations_the_newest_secret_is_good_and_each_other_for_its_overla
     assert record.next_end(now) == min((end for end in ends.values() if end > now), default=math.inf)
 
 
-def test_a_revoked_key_opens_nothing_by_an_old_secret_either() -> None:
+def test_old_secret_of_a_revoked_key_is_refused() -> None:
     record = RECORD.rotate(new_key(KEY.id), 100.0, 50.0).revoke(110.0)
     assert record.judge(shown(KEY), 120.0) is KeyStatus.REVOKED
     assert record.revoke(500.0) == record
 
 
-def test_every_secret_is_compared_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_secret_of_a_key_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     record = RECORD
     keys = [KEY]
     for _ in range(3):
@@ -101,7 +99,7 @@ RECORDS = st.builds(
 
 
 @given(RECORDS)
-def test_what_is_written_is_read_again_and_always_the_same_bytes(record: KeyRecord) -> None:
+def test_key_record_is_encoded_in_one_way(record: KeyRecord) -> None:
     assert decode_record(record.encode()) == record
     assert decode_record(record.encode()).encode() == record.encode()
     assert KEY.text.encode() not in record.encode()
@@ -129,12 +127,12 @@ def test_what_is_written_is_read_again_and_always_the_same_bytes(record: KeyReco
         ({"models": frozenset({""})}, "models"),
     ],
 )
-def test_what_cannot_be_is_named(changes: dict[str, Any], named: str) -> None:
+def test_field_out_of_range_is_named(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=f"`{named}`"):
         attrs.evolve(RECORD, **changes)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"null", b"\xff", RECORD.encode()[:-1]])
-def test_what_is_no_record_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_key_record_are_refused(data: bytes) -> None:
     with pytest.raises(ConfigError, match="not the record of a key"):
         decode_record(data)
