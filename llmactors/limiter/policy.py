@@ -37,7 +37,7 @@ class RatePolicy:
         if self.amount < 1:
             raise errors.ConfigError(f"rate limit: the amount is {self.amount}, and must be at least 1")
         if not (math.isfinite(self.period_s) and self.period_s >= 0.001):
-            raise errors.ConfigError(f"rate limit: the period is {self.period_s} s, and must be at least 0.001 s")
+            raise errors.ConfigError(f"rate limit: period_s is {self.period_s}, and must be at least 0.001")
         if self.burst is not None and self.burst < 1:
             raise errors.ConfigError(f"rate limit: the burst is {self.burst}, and must be at least 1")
         if self.burst is not None and self.kind is RateKind.FIXED_WINDOW:
