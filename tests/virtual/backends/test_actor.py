@@ -99,7 +99,7 @@ async def test_hello_drops_all_jobs_and_is_answered(autojump_clock: MockClock) -
         assert world.kinds() == ["BackendReady", "BackendReady"]
 
 
-async def test_who_was_touched_is_told_before_a_slow_close(autojump_clock: MockClock) -> None:
+async def test_touched_jobs_are_told_before_a_slow_close(autojump_clock: MockClock) -> None:
     """So nobody is sent there for as long as the close takes."""
     world = World(Sick(close_s=3))
     async with world.running():
@@ -111,7 +111,7 @@ async def test_who_was_touched_is_told_before_a_slow_close(autojump_clock: MockC
         assert world.first(Down) - world.first(BackendEnding) == 3
 
 
-async def test_a_health_check_that_fails_ends_it(autojump_clock: MockClock) -> None:
+async def test_failing_health_check_ends_the_backend(autojump_clock: MockClock) -> None:
     world = World(Sick(check_fails=True), HealthSettings(check_every_s=2))
     async with world.running():
         began = trio.current_time()
@@ -120,7 +120,7 @@ async def test_a_health_check_that_fails_ends_it(autojump_clock: MockClock) -> N
         assert world.backend.ref.incarnation == 2
 
 
-async def test_a_health_check_that_hangs_ends_it(autojump_clock: MockClock) -> None:
+async def test_hanging_health_check_ends_the_backend(autojump_clock: MockClock) -> None:
     world = World(Sick(check_s=100), HealthSettings(check_every_s=2, check_s=7))
     async with world.running():
         began = trio.current_time()
@@ -129,7 +129,7 @@ async def test_a_health_check_that_hangs_ends_it(autojump_clock: MockClock) -> N
         assert "health check" in str(world.backend.ref.status.last_exit)
 
 
-async def test_a_long_step_is_no_failed_check(autojump_clock: MockClock) -> None:
+async def test_long_step_is_no_failed_check(autojump_clock: MockClock) -> None:
     """The check waits for its turn, and its time runs from then on."""
     world = World(
         MockBackend(MockSettings(step_ms=30_000)), HealthSettings(check_every_s=1, check_s=1, stalled_s=100, hung_s=100)
@@ -140,7 +140,7 @@ async def test_a_long_step_is_no_failed_check(autojump_clock: MockClock) -> None
         assert world.kinds() == ["BackendReady"]
 
 
-async def test_a_stall_is_told_once_and_again_to_a_newcomer(autojump_clock: MockClock) -> None:
+async def test_stall_is_told_once_and_again_after_hello(autojump_clock: MockClock) -> None:
     world = World(MockBackend(MockSettings(step_ms=30_000)), HealthSettings(stalled_s=4))
     async with world.running():
         await world.backend.ref.tell(Assign((job("a", max_tokens=1),)))
@@ -154,7 +154,7 @@ async def test_a_stall_is_told_once_and_again_to_a_newcomer(autojump_clock: Mock
         assert world.kinds()[4:] == ["BackendReady"]
 
 
-async def test_a_hang_ends_it(autojump_clock: MockClock) -> None:
+async def test_hang_ends_the_backend(autojump_clock: MockClock) -> None:
     world = World(MockBackend(MockSettings(step_ms=10, hang_at=5)), HealthSettings(stalled_s=1, hung_s=10))
     async with world.running():
         await world.backend.ref.tell(Assign((job("hang"),)))
@@ -163,7 +163,7 @@ async def test_a_hang_ends_it(autojump_clock: MockClock) -> None:
         assert "longer than 10 s" in str(world.backend.ref.status.last_exit)
 
 
-async def test_the_first_word_of_each_incarnation_is_that_it_is_ready(autojump_clock: MockClock) -> None:
+async def test_each_incarnation_says_first_that_it_is_ready(autojump_clock: MockClock) -> None:
     world = World(Sick(check_fails=True))
     async with world.running():
         await trio.sleep(3)

@@ -72,7 +72,7 @@ class Rig:
         self.produced.append(produced)
 
 
-async def test_what_is_assigned_takes_effect_at_the_next_step(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+async def test_assignment_takes_effect_at_the_next_step(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     rig = Rig()
     nursery.start_soon(rig.driver.run)
     rig.driver.assign((job("a"),), ())
@@ -84,9 +84,7 @@ async def test_what_is_assigned_takes_effect_at_the_next_step(autojump_clock: Mo
     assert rig.driver.begun == {("b", 1), ("c", 1)}
 
 
-async def test_a_job_that_is_evicted_before_its_step_is_never_admitted(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_job_evicted_before_its_step_is_never_admitted(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     rig = Rig()
     nursery.start_soon(rig.driver.run)
     rig.driver.assign((job("a"),), ())
@@ -99,7 +97,7 @@ async def test_a_job_that_is_evicted_before_its_step_is_never_admitted(
 
 
 @pytest.mark.parametrize("after_s", [0.5, 1.5, 5, 11.5])
-async def test_after_a_reset_only_new_jobs_are_in_the_backend(
+async def test_reset_leaves_only_new_jobs_in_the_backend(
     autojump_clock: MockClock, nursery: trio.Nursery, after_s: float
 ) -> None:
     """Also in the middle of an admission: no slot is ever taken twice."""
@@ -115,7 +113,7 @@ async def test_after_a_reset_only_new_jobs_are_in_the_backend(
     assert rig.driver.begun == {("c", 1), ("d", 1)}
 
 
-async def test_who_is_evicted_during_its_admission_leaves_before_the_step(
+async def test_job_evicted_during_admission_leaves_before_the_step(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     rig = Rig()
@@ -127,7 +125,7 @@ async def test_who_is_evicted_during_its_admission_leaves_before_the_step(
     assert rig.backend.steps == [("b",)]
 
 
-async def test_a_refused_job_is_told_and_forgotten(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+async def test_refused_job_is_reported_and_forgotten(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     rig = Rig()
     nursery.start_soon(rig.driver.run)
     rig.driver.assign((job("bad"),), ())
@@ -141,9 +139,7 @@ async def test_a_refused_job_is_told_and_forgotten(autojump_clock: MockClock, nu
     assert [key for key, _ in rig.produced[1].failed] == [("bad too", 1)]
 
 
-async def test_it_is_busy_during_calls_and_not_between_or_while_its_outputs_wait(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_driver_is_busy_only_during_calls(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     rig = Rig()
     gate = trio.Event()
 
@@ -163,9 +159,7 @@ async def test_it_is_busy_during_calls_and_not_between_or_while_its_outputs_wait
     assert driver.busy_since is None
 
 
-async def test_a_check_comes_between_two_steps_and_does_not_wait_for_idleness(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_health_check_comes_between_two_steps(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     rig = Rig()
     nursery.start_soon(rig.driver.run)
     rig.driver.assign((job("a"),), ())

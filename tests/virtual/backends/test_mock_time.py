@@ -25,7 +25,7 @@ async def timed_step(backend: MockBackend) -> tuple[float, list[str]]:
     return round((trio.current_time() - began) * 1000, 6), [output.key[0] for output in outputs]
 
 
-async def test_a_step_takes_its_time_and_more_for_each_sequence(autojump_clock: trio.testing.MockClock) -> None:
+async def test_step_takes_longer_with_more_sequences(autojump_clock: trio.testing.MockClock) -> None:
     backend = MockBackend(MockSettings(step_ms=20, step_ms_per_sequence=0.5))
     await admit(backend, "a")
     assert await timed_step(backend) == (20.5, ["a"])
@@ -33,7 +33,7 @@ async def test_a_step_takes_its_time_and_more_for_each_sequence(autojump_clock: 
     assert await timed_step(backend) == (21.5, ["a", "b", "c"])
 
 
-async def test_prefill_delays_the_first_token_and_admits_at_once(autojump_clock: trio.testing.MockClock) -> None:
+async def test_prefill_delays_only_the_first_token(autojump_clock: trio.testing.MockClock) -> None:
     backend = MockBackend(MockSettings(step_ms=20, prefill_ms=50))
     began = trio.current_time()
     await admit(backend, "a", "b")
@@ -42,7 +42,7 @@ async def test_prefill_delays_the_first_token_and_admits_at_once(autojump_clock:
     assert await timed_step(backend) == (20, ["a", "b"])
 
 
-async def test_who_is_evicted_in_its_prefill_holds_nobody_up(autojump_clock: trio.testing.MockClock) -> None:
+async def test_sequence_evicted_in_its_prefill_delays_nobody(autojump_clock: trio.testing.MockClock) -> None:
     backend = MockBackend(MockSettings(slots=1, prefill_ms=60_000))
     await admit(backend, "a")
     began = trio.current_time()
@@ -50,7 +50,7 @@ async def test_who_is_evicted_in_its_prefill_holds_nobody_up(autojump_clock: tri
     assert trio.current_time() - began < 0.1
 
 
-async def test_those_who_decode_do_not_wait_for_one_that_prefills(autojump_clock: trio.testing.MockClock) -> None:
+async def test_decoding_does_not_wait_for_a_prefill(autojump_clock: trio.testing.MockClock) -> None:
     backend = MockBackend(MockSettings(step_ms=20, prefill_ms=50))
     await admit(backend, "a", max_tokens=9)
     await timed_step(backend)
@@ -63,7 +63,7 @@ async def test_those_who_decode_do_not_wait_for_one_that_prefills(autojump_clock
     ]
 
 
-async def test_a_step_without_cost_takes_no_time_but_lets_others_run(autojump_clock: trio.testing.MockClock) -> None:
+async def test_step_without_cost_lets_other_tasks_run(autojump_clock: trio.testing.MockClock) -> None:
     backend = MockBackend()
     await admit(backend, "a")
     began = trio.current_time()
@@ -72,13 +72,13 @@ async def test_a_step_without_cost_takes_no_time_but_lets_others_run(autojump_cl
     assert trio.current_time() == began
 
 
-async def test_a_slow_token_slows_its_step_alone(autojump_clock: trio.testing.MockClock) -> None:
+async def test_slow_token_slows_only_its_step(autojump_clock: trio.testing.MockClock) -> None:
     backend = MockBackend(MockSettings(step_ms=20, slow_at=2, slow_ms=1000))
     await admit(backend, "a")
     assert [(await timed_step(backend))[0] for _ in range(3)] == [20, 1020, 20]
 
 
-async def test_a_hang_lasts_until_it_is_cancelled_and_is_seen_by_check(autojump_clock: trio.testing.MockClock) -> None:
+async def test_hang_lasts_until_cancelled_and_fails_the_check(autojump_clock: trio.testing.MockClock) -> None:
     backend = MockBackend(MockSettings(hang_at=2, crash_prompt="sick"))
     await admit(backend, "a", prompt="a sick one")
     await backend.step()
@@ -89,7 +89,7 @@ async def test_a_hang_lasts_until_it_is_cancelled_and_is_seen_by_check(autojump_
         await backend.check()
 
 
-async def test_a_cancelled_step_has_made_nothing(autojump_clock: trio.testing.MockClock) -> None:
+async def test_cancelled_step_has_made_nothing(autojump_clock: trio.testing.MockClock) -> None:
     backend = MockBackend(MockSettings(step_ms=20))
     await admit(backend, "a")
     undisturbed = MockBackend()
@@ -99,7 +99,7 @@ async def test_a_cancelled_step_has_made_nothing(autojump_clock: trio.testing.Mo
     assert await backend.step() == await undisturbed.step()
 
 
-async def test_who_is_evicted_while_the_step_runs_gets_nothing(autojump_clock: trio.testing.MockClock) -> None:
+async def test_sequence_evicted_during_a_step_gets_nothing(autojump_clock: trio.testing.MockClock) -> None:
     backend = MockBackend(MockSettings(step_ms=20))
     await admit(backend, "a", "b")
 

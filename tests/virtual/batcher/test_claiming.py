@@ -47,7 +47,7 @@ async def submit_and_wait_for_a_claim(world: World, ledger: FarLedger, requests:
     await world.until(lambda: ledger.claims_under_way > 0)
 
 
-async def test_tokens_do_not_wait_for_the_claims_and_beats_of_others(autojump_clock: MockClock) -> None:
+async def test_tokens_do_not_wait_for_claims_and_beats(autojump_clock: MockClock) -> None:
     world, ledger = far_world()
     async with world.running():
         running = await world.submit(max_tokens=300)
@@ -108,7 +108,7 @@ async def test_crash_during_a_claim_loses_nothing(victim: str, batching: Batchin
     assert codes(world) == ["length"] * 3
 
 
-async def test_what_was_claimed_for_a_larger_backend_does_not_go_to_a_smaller_one(autojump_clock: MockClock) -> None:
+async def test_claims_for_a_larger_backend_are_handed_back(autojump_clock: MockClock) -> None:
     slots = [4, 2]
     world = World(
         make=lambda: MockBackend(MockSettings(step_ms=STEP_MS, slots=slots.pop(0))),
@@ -124,9 +124,7 @@ async def test_what_was_claimed_for_a_larger_backend_does_not_go_to_a_smaller_on
 
 
 @pytest.mark.parametrize("batching", Batching)
-async def test_drain_waits_for_a_claim_and_hands_back_what_it_brings(
-    batching: Batching, autojump_clock: MockClock
-) -> None:
+async def test_drain_hands_back_a_claim_under_way(batching: Batching, autojump_clock: MockClock) -> None:
     world, ledger = far_world(batching=batching)
     async with world.running():
         await submit_and_wait_for_a_claim(world, ledger, 3)

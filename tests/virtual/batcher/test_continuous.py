@@ -19,7 +19,7 @@ class Odd(LlmactorsError):
     code = "ODD"
 
 
-async def test_a_request_joins_in_the_step_after_a_slot_is_free_and_leaves_at_its_last_token(
+async def test_request_joins_one_step_after_a_slot_is_free(
     autojump_clock: MockClock,
 ) -> None:
     """A step that has begun by the time the slot is filled goes on without the newcomer: nothing ever waits for it."""
@@ -37,7 +37,7 @@ async def test_a_request_joins_in_the_step_after_a_slot_is_free_and_leaves_at_it
     assert world.metrics.batches == [1, 1, 1]
 
 
-async def test_an_idle_backend_never_waits_for_the_window(autojump_clock: MockClock) -> None:
+async def test_continuous_backend_never_waits_for_the_window(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10), batcher=BatcherSettings(window_s=5))
     async with world.running():
         stream = await world.submit()
@@ -45,7 +45,7 @@ async def test_an_idle_backend_never_waits_for_the_window(autojump_clock: MockCl
         assert round(stream.times[0] - stream.submitted_at, 6) == 0.01
 
 
-async def test_no_more_run_than_there_are_slots_and_no_slot_idles_while_somebody_waits(
+async def test_all_slots_are_used_while_requests_wait(
     autojump_clock: MockClock,
 ) -> None:
     world = World(MockSettings(step_ms=10, slots=4))
@@ -58,7 +58,7 @@ async def test_no_more_run_than_there_are_slots_and_no_slot_idles_while_somebody
         assert world.streams[-1].ended_at - world.streams[0].submitted_at <= 10 * 0.1 + 10 * 0.02
 
 
-async def test_a_submit_costs_one_wake_at_most_and_a_beat_one(autojump_clock: MockClock) -> None:
+async def test_submit_costs_one_beat_at_most(autojump_clock: MockClock) -> None:
     """So do all that are submitted while the batcher has not looked yet."""
     world = World(MockSettings(step_ms=10, slots=64))
     async with world.running():
@@ -76,7 +76,7 @@ async def test_a_submit_costs_one_wake_at_most_and_a_beat_one(autojump_clock: Mo
         assert 99 <= world.memory.beats - idle <= 101
 
 
-async def test_submits_at_one_moment_share_a_wake(autojump_clock: MockClock) -> None:
+async def test_submits_at_one_moment_share_a_beat(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=64))
     async with world.running():
         await trio.sleep(0.5)
@@ -87,7 +87,7 @@ async def test_submits_at_one_moment_share_a_wake(autojump_clock: MockClock) -> 
         assert world.memory.beats - before <= 5
 
 
-async def test_a_refused_prompt_and_one_that_is_too_long_end_alone(autojump_clock: MockClock) -> None:
+async def test_refused_and_too_long_prompts_end_alone(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, refuse="no way", context=100))
     async with world.running():
         await world.submit("fine", 20)
@@ -100,7 +100,7 @@ async def test_a_refused_prompt_and_one_that_is_too_long_end_alone(autojump_cloc
     assert world.metrics.worker_errors == 2
 
 
-async def test_what_the_backend_does_not_honour_never_comes_to_it(autojump_clock: MockClock) -> None:
+async def test_field_not_honoured_ends_before_the_backend(autojump_clock: MockClock) -> None:
     """The gateway refuses it, but a worker of another version may have declared more than this one."""
     world = World(MockSettings(step_ms=10))
     async with world.running():
@@ -114,7 +114,7 @@ async def test_what_the_backend_does_not_honour_never_comes_to_it(autojump_clock
     assert end.message == "`frequency_penalty` is not served by this model; leave it out"
 
 
-async def test_cancelled_while_queued_it_never_starts(autojump_clock: MockClock) -> None:
+async def test_request_cancelled_in_the_queue_never_starts(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=1))
     async with world.running():
         await world.submit(max_tokens=50)
@@ -125,7 +125,7 @@ async def test_cancelled_while_queued_it_never_starts(autojump_clock: MockClock)
     assert world.metrics.batches == [1]
 
 
-async def test_cancelled_at_any_moment_it_frees_its_slot_for_the_next_step(autojump_clock: MockClock) -> None:
+async def test_cancel_frees_the_slot_for_the_next_step(autojump_clock: MockClock) -> None:
     """Claimed but not begun, or in the middle of a step: its slot has a new tenant two steps later."""
     for after_ms in (0, 1, 10, 15, 25):
         world = World(MockSettings(step_ms=10, slots=1))
@@ -142,7 +142,7 @@ async def test_cancelled_at_any_moment_it_frees_its_slot_for_the_next_step(autoj
         assert world.incarnations == (1, 1)
 
 
-async def test_a_deadline_ends_it_wherever_it_is(autojump_clock: MockClock) -> None:
+async def test_deadline_ends_a_request_running_or_queued(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=1))
     async with world.running():
         running = await world.submit(max_tokens=1000, deadline_ms=world.wall_ms() + 300)
@@ -155,7 +155,7 @@ async def test_a_deadline_ends_it_wherever_it_is(autojump_clock: MockClock) -> N
     assert after.ended_at < running.submitted_at + 0.5
 
 
-async def test_a_stale_output_is_not_written(autojump_clock: MockClock) -> None:
+async def test_stale_output_is_not_written(autojump_clock: MockClock) -> None:
     """Of an earlier epoch, of an unknown request, and of one that has ended."""
     world = World(MockSettings(step_ms=10))
     async with world.running():
@@ -179,7 +179,7 @@ async def test_a_stale_output_is_not_written(autojump_clock: MockClock) -> None:
     assert world.metrics.worker_errors == 0
 
 
-async def test_an_error_that_no_stream_may_carry_becomes_backend_failed(autojump_clock: MockClock) -> None:
+async def test_error_without_a_stream_code_becomes_backend_failed(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10))
     async with world.running():
         stream = await world.submit(max_tokens=100)

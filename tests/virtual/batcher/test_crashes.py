@@ -18,7 +18,7 @@ TOKENS = 6
 @pytest.mark.parametrize("requests", [1, 2, 7])
 @pytest.mark.parametrize("token", range(1, TOKENS + 1))
 @pytest.mark.parametrize("batching", Batching)
-async def test_a_backend_that_crashes_at_any_token(
+async def test_backend_crash_at_any_token_loses_nothing(
     autojump_clock: MockClock, token: int, requests: int, batching: Batching
 ) -> None:
     world = World(MockSettings(step_ms=10, slots=4, batching=batching, crash_at=token, crash_times=2))
@@ -31,7 +31,7 @@ async def test_a_backend_that_crashes_at_any_token(
 
 @pytest.mark.parametrize("paths", [(BATCHER,), (BACKEND,), (BATCHER, BACKEND), (BACKEND, BATCHER)], ids="+".join)
 @pytest.mark.parametrize("step_ms", [0, 10])
-async def test_a_crash_at_any_pass_of_the_scheduler(
+async def test_crash_at_any_pass_of_the_scheduler_loses_nothing(
     autojump_clock: MockClock, paths: tuple[str, ...], step_ms: int
 ) -> None:
     """One world after another, each with the crash one pass later, until all had ended before it."""
@@ -58,7 +58,7 @@ async def test_a_crash_at_any_pass_of_the_scheduler(
 
 
 @pytest.mark.parametrize("path", [BATCHER, BACKEND])
-async def test_a_second_crash_during_the_recovery_from_the_first(autojump_clock: MockClock, path: str) -> None:
+async def test_second_crash_during_a_recovery_loses_nothing(autojump_clock: MockClock, path: str) -> None:
     """In quarantine by then, each runs alone, and all end."""
     for after_ms in range(0, 120, 7):
         world = World(MockSettings(step_ms=10, slots=4))
@@ -72,7 +72,7 @@ async def test_a_second_crash_during_the_recovery_from_the_first(autojump_clock:
         assert codes(world) == ["length"] * 4
 
 
-async def test_a_poison_prompt_ends_and_its_batch_mates_finish(autojump_clock: MockClock) -> None:
+async def test_poison_prompt_ends_and_the_others_finish(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=8, crash_at=3, crash_prompt="poison"), intensity=5)
     async with world.running():
         for number in range(8):
@@ -89,7 +89,7 @@ async def test_a_poison_prompt_ends_and_its_batch_mates_finish(autojump_clock: M
     assert world.incarnations == (1, 6)
 
 
-async def test_two_poison_prompts_at_once(autojump_clock: MockClock) -> None:
+async def test_two_poison_prompts_end_and_the_others_finish(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=8, crash_at=3, crash_prompt="poison"), intensity=6)
     async with world.running():
         for number in range(10):
@@ -99,7 +99,7 @@ async def test_two_poison_prompts_at_once(autojump_clock: MockClock) -> None:
     assert world.incarnations[1] <= 9
 
 
-async def test_a_backend_that_fails_to_start_some_times_costs_no_attempts(autojump_clock: MockClock) -> None:
+async def test_failed_starts_of_a_backend_cost_no_attempts(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, crash_at=2, crash_times=1))
     async with world.running():
         # From now on four starts fail.
@@ -112,7 +112,7 @@ async def test_a_backend_that_fails_to_start_some_times_costs_no_attempts(autoju
     assert world.incarnations == (1, 7)
 
 
-async def test_a_hang_is_told_and_then_ended(autojump_clock: MockClock) -> None:
+async def test_hang_is_shown_and_then_ended(autojump_clock: MockClock) -> None:
     """READY, STALLED after `stalled_s`, DOWN after `hung_s`, READY again."""
     health = HealthSettings(stalled_s=5, hung_s=60)
     world = World(MockSettings(step_ms=10, hang_at=3, crash_times=1), health=health)
@@ -127,7 +127,7 @@ async def test_a_hang_is_told_and_then_ended(autojump_clock: MockClock) -> None:
     assert world.incarnations == (1, 2)
 
 
-async def test_a_slow_step_is_told_and_forgiven(autojump_clock: MockClock) -> None:
+async def test_slow_step_is_shown_while_it_lasts(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slow_at=2, slow_ms=20_000))
     async with world.running():
         stream = await world.submit()
@@ -137,7 +137,7 @@ async def test_a_slow_step_is_told_and_forgiven(autojump_clock: MockClock) -> No
     assert world.incarnations == (1, 1)
 
 
-async def test_a_batcher_that_restarts_beside_a_stalled_backend_says_so_too(autojump_clock: MockClock) -> None:
+async def test_restarted_batcher_shows_that_its_backend_stalls(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slow_at=2, slow_ms=30_000))
     async with world.running():
         await world.submit()
@@ -150,7 +150,7 @@ async def test_a_batcher_that_restarts_beside_a_stalled_backend_says_so_too(auto
     assert world.incarnations == (2, 1)
 
 
-async def test_a_batcher_that_starts_while_its_backend_is_down(autojump_clock: MockClock) -> None:
+async def test_batcher_restart_while_the_backend_is_down(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, crash_at=3, crash_times=1))
     async with world.running():
         stream = await world.submit()
@@ -160,7 +160,7 @@ async def test_a_batcher_that_starts_while_its_backend_is_down(autojump_clock: M
     assert world.incarnations == (2, 2)
 
 
-async def test_a_backend_that_is_stopped_with_its_siblings_costs_nobody_an_attempt(autojump_clock: MockClock) -> None:
+async def test_backend_stopped_with_its_siblings_costs_no_attempt(autojump_clock: MockClock) -> None:
     """Another one crashes too often, and their supervisor begins anew: these requests did nothing."""
     sibling = ActorSpec("sibling", Actor)
     world = World(MockSettings(step_ms=10), intensity=2, siblings=(sibling,))
@@ -176,7 +176,7 @@ async def test_a_backend_that_is_stopped_with_its_siblings_costs_nobody_an_attem
     assert codes(world) == ["length"]
 
 
-async def test_a_crash_counts_only_against_those_in_the_backend(autojump_clock: MockClock) -> None:
+async def test_crash_counts_only_against_jobs_in_the_backend(autojump_clock: MockClock) -> None:
     """Not against who was waiting for the next step, or came while the dead backend was being closed."""
 
     class SlowToClose(MockBackend):
@@ -202,7 +202,7 @@ async def test_a_crash_counts_only_against_those_in_the_backend(autojump_clock: 
 
 
 @pytest.mark.parametrize("kind", ["ready", "stalled"])
-async def test_what_a_dead_backend_said_does_not_count(autojump_clock: MockClock, kind: str) -> None:
+async def test_messages_of_a_dead_backend_do_not_count(autojump_clock: MockClock, kind: str) -> None:
     """It was still in the mailbox when the death was told: jobs sent after it would be lost."""
     world = World(MockSettings(step_ms=10))
     async with world.running():

@@ -45,7 +45,7 @@ async def drained_in_the_middle(world: World, requests: int, at_s: float) -> Asy
 
 @pytest.mark.parametrize("batching", Batching)
 @pytest.mark.parametrize("requests", [1, 3, 7])
-async def test_all_goes_back_silently_and_another_worker_goes_on(
+async def test_drain_gives_all_requests_and_attempts_back(
     autojump_clock: MockClock, batching: Batching, requests: int
 ) -> None:
     world = World(MockSettings(step_ms=10, slots=4, batching=batching), ledger=Noting)
@@ -76,7 +76,7 @@ async def another_worker(world: World) -> dict[str, int]:
     return {claim.request.id: claim.attempt for claim in claims}
 
 
-async def test_nothing_is_written_or_claimed_after_it(autojump_clock: MockClock) -> None:
+async def test_nothing_is_written_or_claimed_after_a_drain(autojump_clock: MockClock) -> None:
     """At any moment of a step: what the backend had said is in the log, and what it says later is not."""
     for at_ms in range(1, 40, 3):
         world = World(MockSettings(step_ms=10, slots=4))
@@ -91,7 +91,7 @@ async def test_nothing_is_written_or_claimed_after_it(autojump_clock: MockClock)
         assert codes(world) == ["length"] * 4
 
 
-async def test_a_second_drain_is_answered_at_once(autojump_clock: MockClock) -> None:
+async def test_second_drain_is_answered_at_once(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=4))
     async with drained_in_the_middle(world, 2, 0.03):
         with trio.fail_after(0.001):

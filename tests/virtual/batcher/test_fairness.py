@@ -17,7 +17,7 @@ OFFERED = 8
 
 
 @pytest.mark.parametrize("slots", [1, 4, 10])
-async def test_one_tenant_with_a_hundred_times_the_load_gets_its_share(autojump_clock: MockClock, slots: int) -> None:
+async def test_tenant_with_a_hundredfold_load_gets_its_share(autojump_clock: MockClock, slots: int) -> None:
     world = World(MockSettings(step_ms=10, slots=slots))
     async with world.running():
         for _ in range(OFFERED * 100):
@@ -36,7 +36,7 @@ async def test_one_tenant_with_a_hundred_times_the_load_gets_its_share(autojump_
             await world.memory.cancel(stream.request.id)
 
 
-async def test_a_less_urgent_class_never_starves(autojump_clock: MockClock) -> None:
+async def test_less_urgent_class_never_starves(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=1))
     async with world.running():
         patient = await world.submit(max_tokens=2, priority=2, tenant="patient")
@@ -48,7 +48,7 @@ async def test_a_less_urgent_class_never_starves(autojump_clock: MockClock) -> N
             await world.memory.cancel(stream.request.id)
 
 
-async def test_a_foretold_wait_comes_true(autojump_clock: MockClock) -> None:
+async def test_expected_wait_comes_true(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=2))
     async with world.running():
         for _ in range(40):

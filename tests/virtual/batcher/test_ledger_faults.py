@@ -61,7 +61,7 @@ class FailingLedger(CountingLedger):
         return await super().append(entries)
 
 
-async def test_a_lost_lease_means_a_new_worker_and_no_token_twice(autojump_clock: MockClock) -> None:
+async def test_lost_lease_means_a_new_worker_and_no_token_twice(autojump_clock: MockClock) -> None:
     """A beat and an append last longer than the lease: the requests were given away meanwhile."""
     world = World(MockSettings(step_ms=10, slots=4), ledger=SlowLedger, lease_s=2)
     assert isinstance(world.memory, SlowLedger)
@@ -80,7 +80,7 @@ async def test_a_lost_lease_means_a_new_worker_and_no_token_twice(autojump_clock
     assert world.incarnations == (1, 1)
 
 
-async def test_a_lease_that_is_lost_again_and_again(autojump_clock: MockClock) -> None:
+async def test_lease_lost_repeatedly_still_ends_every_request(autojump_clock: MockClock) -> None:
     """Who finds itself in quarantine for it ends there, one way or the other; nobody is forgotten."""
     world = World(
         MockSettings(step_ms=10, slots=4), ledger=SlowLedger, lease_s=0.5, batcher=BatcherSettings(beat_every_s=2)
@@ -92,7 +92,7 @@ async def test_a_lease_that_is_lost_again_and_again(autojump_clock: MockClock) -
     assert world.incarnations == (1, 1)
 
 
-async def test_a_dead_lease_is_no_busy_loop(autojump_clock: MockClock) -> None:
+async def test_dead_lease_is_no_busy_loop(autojump_clock: MockClock) -> None:
     """While the batcher is held up, its lease is gone and `wait_work` returns at once, each time."""
     world = World(MockSettings(step_ms=10), ledger=SlowLedger, lease_s=1)
     assert isinstance(world.memory, SlowLedger)
@@ -108,7 +108,7 @@ async def test_a_dead_lease_is_no_busy_loop(autojump_clock: MockClock) -> None:
         assert world.memory.beats - before < 50
 
 
-async def test_a_slow_write_costs_no_lease(autojump_clock: MockClock) -> None:
+async def test_slow_append_costs_no_lease(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=4), ledger=SlowLedger, lease_s=2)
     assert isinstance(world.memory, SlowLedger)
     async with world.running():
@@ -124,7 +124,7 @@ async def test_a_slow_write_costs_no_lease(autojump_clock: MockClock) -> None:
     assert codes(world) == ["length"] * 4
 
 
-async def test_what_comes_during_a_write_goes_out_in_the_next(autojump_clock: MockClock) -> None:
+async def test_tokens_made_during_an_append_go_out_in_the_next(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=1, slots=8), ledger=SlowLedger, lease_s=60)
     assert isinstance(world.memory, SlowLedger)
     async with world.running():
@@ -135,7 +135,7 @@ async def test_what_comes_during_a_write_goes_out_in_the_next(autojump_clock: Mo
     assert codes(world) == ["length"]
 
 
-async def test_a_slow_ledger_holds_the_backend_up_and_loses_nothing(autojump_clock: MockClock) -> None:
+async def test_slow_ledger_holds_up_the_backend_and_loses_nothing(autojump_clock: MockClock) -> None:
     """Too much is unwritten, so the batcher's mailbox fills, and the driver waits: no deadlock."""
     few = BatcherSettings(max_unwritten=16)
     world = World(MockSettings(step_ms=1, slots=8), ledger=SlowLedger, lease_s=60, capacity=2, batcher=few)
@@ -154,7 +154,7 @@ async def test_a_slow_ledger_holds_the_backend_up_and_loses_nothing(autojump_clo
 
 
 @pytest.mark.parametrize("path", [BATCHER, BACKEND])
-async def test_a_crash_while_the_mailbox_is_full(autojump_clock: MockClock, path: str) -> None:
+async def test_crash_while_the_mailbox_is_full_loses_nothing(autojump_clock: MockClock, path: str) -> None:
     for after_ms in (0, 60, 130):
         world = World(MockSettings(step_ms=1, slots=8), ledger=SlowLedger, lease_s=60, capacity=1)
         assert isinstance(world.memory, SlowLedger)
@@ -171,9 +171,7 @@ async def test_a_crash_while_the_mailbox_is_full(autojump_clock: MockClock, path
 
 @pytest.mark.parametrize("at", [1, 5, 9])
 @pytest.mark.parametrize("lost", [1, 5])
-async def test_a_log_that_lost_its_end_is_written_again_from_there(
-    autojump_clock: MockClock, at: int, lost: int
-) -> None:
+async def test_log_that_lost_its_end_is_filled_at_once(autojump_clock: MockClock, at: int, lost: int) -> None:
     """At once, by the next append; also where that one has the terminal event."""
     world = World(MockSettings(step_ms=10), ledger=LossyLedger)
     assert isinstance(world.memory, LossyLedger)
@@ -192,7 +190,7 @@ async def test_a_log_that_lost_its_end_is_written_again_from_there(
     assert [(await world.memory.info(each.request.id)).attempt for each in world.streams] == [1, 1]
 
 
-async def test_a_log_that_loses_its_end_at_each_try_is_handed_back(autojump_clock: MockClock) -> None:
+async def test_log_that_keeps_losing_its_end_is_handed_back(autojump_clock: MockClock) -> None:
     """It is not forgotten: somebody claims it again, and the loss ends some day."""
     world = World(MockSettings(step_ms=10), ledger=LossyLedger)
     assert isinstance(world.memory, LossyLedger)
@@ -207,9 +205,7 @@ async def test_a_log_that_loses_its_end_at_each_try_is_handed_back(autojump_cloc
 
 
 @pytest.mark.parametrize("carried_out", [False, True])
-async def test_a_ledger_that_is_away_costs_a_batcher_and_nothing_else(
-    autojump_clock: MockClock, carried_out: bool
-) -> None:
+async def test_failed_append_restarts_only_the_batcher(autojump_clock: MockClock, carried_out: bool) -> None:
     world = World(MockSettings(step_ms=10), ledger=FailingLedger)
     assert isinstance(world.memory, FailingLedger)
     world.memory.fails, world.memory.carried_out = {}, carried_out
@@ -222,7 +218,7 @@ async def test_a_ledger_that_is_away_costs_a_batcher_and_nothing_else(
     assert world.incarnations == (2, 1)
 
 
-async def test_what_the_ledger_says_of_an_append_is_obeyed(autojump_clock: MockClock) -> None:
+async def test_refused_append_frees_the_slot(autojump_clock: MockClock) -> None:
     """FENCED, STOP and GONE all mean: let go of it, free the slot, and leave the rest alone."""
 
     class Refusing(CountingLedger):

@@ -53,7 +53,7 @@ async def carry_out(world: World, steps: Sequence[tuple[str, int, str]]) -> dict
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mock=BACKENDS, steps=STEPS)
-def test_whatever_happens_in_whatever_order(mock: MockSettings, steps: list[tuple[str, int, str]]) -> None:
+def test_any_schedule_of_events_ends_every_request(mock: MockSettings, steps: list[tuple[str, int, str]]) -> None:
     """`World.running` checks each stream against the oracle, that it has one end, and that all slots are free."""
 
     async def main() -> None:
@@ -74,7 +74,7 @@ def test_whatever_happens_in_whatever_order(mock: MockSettings, steps: list[tupl
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def test_the_schedule_of_one_of_each() -> None:
+def test_schedule_of_one_event_of_each_kind() -> None:
     """The strategy's own verbs all do something."""
     steps = [
         ("submit", 8, "fine"),

@@ -94,7 +94,7 @@ async def test_streams_are_whole(autojump_clock: MockClock) -> None:
     assert world.incarnations == (1, 1)
 
 
-async def test_outputs_of_one_pass_go_out_as_one(autojump_clock: MockClock) -> None:
+async def test_outputs_of_one_scheduler_pass_share_an_append(autojump_clock: MockClock) -> None:
     """Several of one job, and of several jobs, also with the last one: one append, each sequence counted once."""
     world = World(make=lambda: FakeRemote(burst=3))
     async with world.running():
@@ -107,7 +107,7 @@ async def test_outputs_of_one_pass_go_out_as_one(autojump_clock: MockClock) -> N
 
 
 @pytest.mark.parametrize("prompt", ["refuse", "invalid", "short"])
-async def test_an_error_of_one_job_ends_that_job(autojump_clock: MockClock, prompt: str) -> None:
+async def test_error_of_one_job_ends_that_job_only(autojump_clock: MockClock, prompt: str) -> None:
     """So does an answer that ends without saying why: it is no whole answer."""
     world = World(make=FakeRemote)
     async with world.running():
@@ -119,7 +119,7 @@ async def test_an_error_of_one_job_ends_that_job(autojump_clock: MockClock, prom
     assert world.incarnations == (1, 1)
 
 
-async def test_another_error_ends_the_backend_and_all_go_on(autojump_clock: MockClock) -> None:
+async def test_other_error_restarts_the_backend_and_all_go_on(autojump_clock: MockClock) -> None:
     crashes = [2]
     world = World(make=lambda: FakeRemote(crashes=crashes))
     async with world.running():
@@ -129,7 +129,7 @@ async def test_another_error_ends_the_backend_and_all_go_on(autojump_clock: Mock
     assert world.incarnations == (1, 3)
 
 
-async def test_an_eviction_cancels_the_generator_at_once(autojump_clock: MockClock) -> None:
+async def test_eviction_cancels_the_generator_at_once(autojump_clock: MockClock) -> None:
     world = World(make=lambda: FakeRemote(step_s=1000))
     async with world.running():
         stream = await world.submit(max_tokens=10)
@@ -141,7 +141,7 @@ async def test_an_eviction_cancels_the_generator_at_once(autojump_clock: MockClo
         assert remote(world).closed == {"r0": cancelled_at}
 
 
-async def test_a_restarted_batcher_cancels_all_generators(autojump_clock: MockClock) -> None:
+async def test_restarted_batcher_cancels_all_generators(autojump_clock: MockClock) -> None:
     world = World(make=FakeRemote)
     async with world.running():
         for _ in range(4):
@@ -152,7 +152,7 @@ async def test_a_restarted_batcher_cancels_all_generators(autojump_clock: MockCl
     assert world.incarnations == (2, 1)
 
 
-async def test_an_answer_that_cannot_be_continued_is_interrupted(autojump_clock: MockClock) -> None:
+async def test_answer_that_cannot_continue_is_interrupted(autojump_clock: MockClock) -> None:
     """After its first token; before it, it begins anew. Who waits behind such ones does not wait for the next beat."""
     world = World(make=lambda: FakeRemote(Takeover.RESTART, first_s=0.1))
     async with world.running():

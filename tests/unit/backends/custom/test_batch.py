@@ -62,7 +62,7 @@ async def test_one_batch_after_another() -> None:
         assert await run(backend, job(2, "cd", max_tokens=2)) == {"r2": ("cd", "length")}
 
 
-async def test_an_iterator_may_end_early() -> None:
+async def test_iterator_may_end_early() -> None:
     def two(prompts: Sequence[str], max_tokens: int) -> list[Step]:
         return [["a", "b"], ["c", "d"]]
 
@@ -70,7 +70,7 @@ async def test_an_iterator_may_end_early() -> None:
         assert await run(backend, job(1), job(2)) == {"r1": ("ac", "stop"), "r2": ("bd", "stop")}
 
 
-async def test_who_is_evicted_is_left_out_and_an_empty_batch_is_closed() -> None:
+async def test_batch_whose_rows_are_all_evicted_is_closed() -> None:
     closed: list[bool] = []
 
     def generate(prompts: Sequence[str], max_tokens: int) -> Iterator[Step]:
@@ -93,13 +93,13 @@ async def test_who_is_evicted_is_left_out_and_an_empty_batch_is_closed() -> None
     assert closed == [True, True]
 
 
-async def test_a_stop_string_ends_an_answer() -> None:
+async def test_stop_string_ends_an_answer() -> None:
     async with started(spell) as backend:
         found = await run(backend, job(1, "say END now", max_tokens=20, stop=("END",)), job(2, "say EN", max_tokens=20))
     assert found == {"r1": ("say ", "stop"), "r2": ("say EN", "stop")}
 
 
-async def test_it_runs_in_a_thread_and_may_ask_for_the_requests() -> None:
+async def test_function_runs_in_a_thread_and_can_get_the_requests() -> None:
     seen: list[Any] = []
 
     def generate(prompts: Sequence[str], max_tokens: int, requests: Sequence[GenerateRequest]) -> Iterator[Step]:
@@ -111,14 +111,14 @@ async def test_it_runs_in_a_thread_and_may_ask_for_the_requests() -> None:
     assert seen == [(False, 0.7)]
 
 
-async def test_what_was_begun_elsewhere_is_interrupted() -> None:
+async def test_answer_begun_elsewhere_is_interrupted() -> None:
     async with started(spell) as backend:
         with pytest.raises(Interrupted):
             await backend.admit(job(1, logged=1))
 
 
 @pytest.mark.parametrize("steps", [[["a"]], [["a", "b", "c"]]])
-async def test_a_step_of_another_size_is_a_crash(steps: list[Step]) -> None:
+async def test_step_of_another_size_is_a_crash(steps: list[Step]) -> None:
     async with started(lambda prompts, max_tokens: steps) as backend:
         with pytest.raises(TypeError, match="for 2 prompts"):
             await run(backend, job(1), job(2))
@@ -131,7 +131,7 @@ async def test_usage_counts_words() -> None:
     assert outputs[0].prompt_tokens == 3
 
 
-def test_what_takes_batches() -> None:
+def test_functions_over_batches_are_recognised() -> None:
     class Model:
         def __call__(self, prompts: Sequence[str], max_tokens: int) -> Iterator[Step]:
             return spell(prompts, max_tokens)
@@ -142,5 +142,5 @@ def test_what_takes_batches() -> None:
     assert not takes_batches(lambda prompt: prompt)
 
 
-def test_the_nodes_settings_hold_where_the_backend_has_such_options() -> None:
+def test_settings_of_the_node_become_options_of_a_backend() -> None:
     assert load_backend("llmactors.backends.mock.backend:MockBackend", slots=3)().capabilities.slots == 64

@@ -33,7 +33,7 @@ async def rest_of(backend: MockBackend, key: tuple[str, int] = ("r", 1)) -> tupl
                     return deltas, output.finish, output.prompt_tokens
 
 
-async def test_it_is_a_stepwise_backend_and_says_what_it_can() -> None:
+async def test_mock_is_a_stepwise_backend() -> None:
     backend = MockBackend(MockSettings(slots=3, context=100, batching=Batching.STATIC))
     assert isinstance(backend, StepwiseBackend)
     await backend.start()
@@ -44,7 +44,7 @@ async def test_it_is_a_stepwise_backend_and_says_what_it_can() -> None:
 
 
 @given(data=st.data(), seed=st.integers(0, 500), max_tokens=st.integers(1, 40), eos_one_in=st.sampled_from([0, 5, 30]))
-def test_a_takeover_from_any_token_continues_exactly(
+def test_takeover_from_any_token_continues_exactly(
     data: st.DataObject, seed: int, max_tokens: int, eos_one_in: int
 ) -> None:
     """Also where a stop string has begun, and where the log is whole but for its terminal event."""
@@ -63,7 +63,7 @@ def test_a_takeover_from_any_token_continues_exactly(
     trio.run(main)
 
 
-async def test_many_sequences_share_a_step_and_each_gets_its_own_answer() -> None:
+async def test_sequences_that_share_steps_get_their_own_answers() -> None:
     backend = MockBackend()
     requests = {(str(number), 1): ask(f"prompt {number}", max_tokens=number) for number in range(1, 60)}
     for key, request in requests.items():
@@ -78,7 +78,7 @@ async def test_many_sequences_share_a_step_and_each_gets_its_own_answer() -> Non
     assert texts == {key: mock_text(request) for key, request in requests.items()}
 
 
-async def test_an_evicted_sequence_says_nothing_more_and_frees_its_slot() -> None:
+async def test_evicted_sequence_is_silent_and_frees_its_slot() -> None:
     backend = MockBackend(MockSettings(slots=1))
     await backend.admit(job(ask()))
     await backend.step()
@@ -88,14 +88,14 @@ async def test_an_evicted_sequence_says_nothing_more_and_frees_its_slot() -> Non
     assert [output.key for output in await backend.step()] == [("r", 2)]
 
 
-async def test_what_does_not_fit_the_context_is_refused_with_the_numbers() -> None:
+async def test_refusal_of_a_long_prompt_has_the_numbers() -> None:
     backend = MockBackend(MockSettings(context=10))
     await backend.admit(job(ask("two words", max_tokens=8)))
     with pytest.raises(errors.InvalidRequest, match=r"2 \+ 9 tokens.* 10 tokens"):
         await backend.admit(job(ask("two words", max_tokens=9), key=("s", 1)))
 
 
-async def test_the_contract_is_enforced_on_the_caller() -> None:
+async def test_wrong_calls_are_refused() -> None:
     backend = MockBackend(MockSettings(slots=2))
     await backend.admit(job(ask()))
     with pytest.raises(RuntimeError, match="admitted already"):
@@ -105,7 +105,7 @@ async def test_the_contract_is_enforced_on_the_caller() -> None:
         await backend.admit(job(ask(), key=("t", 1)))
 
 
-async def test_a_static_batch_has_one_length_and_is_closed_once_it_runs() -> None:
+async def test_running_static_batch_takes_no_sequence() -> None:
     backend = MockBackend(MockSettings(batching=Batching.STATIC))
     await backend.admit(job(ask(max_tokens=2)))
     with pytest.raises(RuntimeError, match="one max_tokens"):
@@ -118,7 +118,7 @@ async def test_a_static_batch_has_one_length_and_is_closed_once_it_runs() -> Non
     await backend.admit(job(ask(max_tokens=3), key=("t", 1)))
 
 
-async def test_a_crash_comes_at_its_token_and_nothing_of_that_step_is_seen() -> None:
+async def test_crash_comes_at_its_token_and_hides_that_step() -> None:
     backend = MockBackend(MockSettings(crash_at=3))
     await backend.admit(job(ask()))
     assert [len(await backend.step()) for _ in range(2)] == [1, 1]
@@ -128,7 +128,7 @@ async def test_a_crash_comes_at_its_token_and_nothing_of_that_step_is_seen() -> 
         await backend.check()
 
 
-async def test_a_crash_meets_the_takeover_too_but_not_one_past_its_token() -> None:
+async def test_crash_repeats_at_a_takeover_before_its_token() -> None:
     whole, _ = mock_tokens(ask())
     for taken, crashes in ((2, True), (3, False)):
         backend = MockBackend(MockSettings(crash_at=3))
@@ -140,7 +140,7 @@ async def test_a_crash_meets_the_takeover_too_but_not_one_past_its_token() -> No
             await rest_of(backend)
 
 
-async def test_faults_befall_only_the_prompts_that_they_are_meant_for() -> None:
+async def test_faults_concern_only_the_chosen_prompts() -> None:
     backend = MockBackend(MockSettings(crash_at=1, crash_prompt="poison"))
     await backend.admit(job(ask("good")))
     await backend.step()
@@ -149,7 +149,7 @@ async def test_faults_befall_only_the_prompts_that_they_are_meant_for() -> None:
         await backend.step()
 
 
-async def test_crashes_end_after_so_many_also_across_incarnations() -> None:
+async def test_crashes_are_counted_across_incarnations() -> None:
     settings, faults = MockSettings(crash_at=1, crash_times=2), FaultState()
     outcomes = []
     for _ in range(3):
@@ -164,7 +164,7 @@ async def test_crashes_end_after_so_many_also_across_incarnations() -> None:
     assert faults == FaultState(faults=2)
 
 
-async def test_the_first_starts_fail_across_incarnations() -> None:
+async def test_failed_starts_are_counted_across_incarnations() -> None:
     settings, faults = MockSettings(start_fail=2), FaultState()
     for number in (1, 2):
         with pytest.raises(MockCrash, match=f"start {number} of 2"):
@@ -172,7 +172,7 @@ async def test_the_first_starts_fail_across_incarnations() -> None:
     await MockBackend(settings, faults).start()
 
 
-async def test_a_refused_prompt_fails_alone() -> None:
+async def test_refused_prompt_fails_alone() -> None:
     backend = MockBackend(MockSettings(refuse="forbidden"))
     with pytest.raises(errors.BackendFailed) as caught:
         await backend.admit(job(ask("a forbidden thing")))

@@ -13,13 +13,13 @@ def ask(prompt: str = "a prompt", **fields: object) -> GenerateRequest:
 
 
 @given(st.text(), st.integers() | st.none(), st.integers(1, 200))
-def test_the_answer_is_its_tokens_one_by_one(prompt: str, seed: int | None, max_tokens: int) -> None:
+def test_whole_answer_is_its_tokens_one_by_one(prompt: str, seed: int | None, max_tokens: int) -> None:
     deltas, finish = mock_tokens(ask(prompt, seed=seed, max_tokens=max_tokens))
     assert deltas == tuple(mock_token(prompt, seed, seq) for seq in range(1, max_tokens + 1))
     assert finish == "length"
 
 
-def test_the_answer_never_changes_between_versions() -> None:
+def test_answer_is_the_same_in_every_version() -> None:
     assert mock_text(ask("hi", max_tokens=3)) == " oakea43 fieldd36b galece3f"
 
 
@@ -27,12 +27,12 @@ def test_no_seed_is_seed_zero() -> None:
     assert mock_text(ask(seed=None)) == mock_text(ask(seed=0)) != mock_text(ask(seed=1))
 
 
-def test_only_prompt_seed_length_and_stop_count() -> None:
+def test_answer_depends_on_prompt_seed_length_and_stop() -> None:
     other = GenerateRequest(id="x", model="y", prompt="a prompt", temperature=0.0, tenant="t", priority=2, raw=True)
     assert mock_tokens(other) == mock_tokens(ask())
 
 
-def test_neighbours_tokens_differ_across_ten_thousand_sequences() -> None:
+def test_tokens_of_neighbouring_sequences_differ() -> None:
     """A lost, repeated or swapped token changes the text; one pair in four million may be equal by chance."""
     texts = [[mock_token(f"prompt {number}", None, seq).text for seq in range(1, 5)] for number in range(10_000)]
     assert sum(len(set(row)) < len(row) for row in texts) <= 1
@@ -41,13 +41,13 @@ def test_neighbours_tokens_differ_across_ten_thousand_sequences() -> None:
     assert len(words) > 40
 
 
-def test_token_id_and_text_stand_for_each_other() -> None:
+def test_token_ids_and_texts_are_one_to_one() -> None:
     deltas = {mock_token("p", None, seq) for seq in range(1, 20_000)}
     assert len({delta.token for delta in deltas}) == len({delta.text for delta in deltas}) == len(deltas)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 200), st.integers(1, 12), st.integers(1, 60))
-def test_a_stop_string_cuts_the_text_before_it(seed: int, at: int, size: int, max_tokens: int) -> None:
+def test_stop_string_cuts_the_text_before_it(seed: int, at: int, size: int, max_tokens: int) -> None:
     whole = mock_text(ask(seed=seed, max_tokens=max_tokens))
     stop = whole[at : at + size]
     deltas, finish = mock_tokens(ask(seed=seed, max_tokens=max_tokens, stop=(stop,)))
@@ -57,7 +57,7 @@ def test_a_stop_string_cuts_the_text_before_it(seed: int, at: int, size: int, ma
 
 
 @given(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 9))
-def test_a_stop_string_that_has_only_begun_at_the_end_costs_no_text(seed: int, begun: int, max_tokens: int) -> None:
+def test_half_a_stop_string_at_the_end_costs_no_text(seed: int, begun: int, max_tokens: int) -> None:
     whole = mock_text(ask(seed=seed, max_tokens=max_tokens))
     deltas, finish = mock_tokens(ask(seed=seed, max_tokens=max_tokens, stop=(whole[-begun:] + "!",)))
     assert "".join(delta.text for delta in deltas) == whole
@@ -65,7 +65,7 @@ def test_a_stop_string_that_has_only_begun_at_the_end_costs_no_text(seed: int, b
 
 
 @given(st.integers(0, 1000), st.integers(1, 20))
-def test_a_natural_end_comes_with_the_drawn_token(seed: int, eos_one_in: int) -> None:
+def test_answer_ends_at_the_drawn_token(seed: int, eos_one_in: int) -> None:
     deltas, finish = mock_tokens(ask(seed=seed, max_tokens=100), eos_one_in=eos_one_in)
     drawn = [delta.token % eos_one_in == 0 for delta in deltas]
     assert not any(drawn[:-1])

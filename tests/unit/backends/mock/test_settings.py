@@ -7,7 +7,7 @@ from llmactors.backends.base import Batching
 from llmactors.backends.mock.settings import MockSettings
 
 
-def test_every_kind_of_value_is_read() -> None:
+def test_values_of_every_kind_are_read() -> None:
     text = " step_ms=2.5, slots=8,batching=static,,crash_prompt=kill me = now,crash_times=2 ,"
     assert MockSettings.parse(text) == MockSettings(
         step_ms=2.5, slots=8, batching=Batching.STATIC, crash_prompt="kill me = now", crash_times=2
@@ -15,7 +15,7 @@ def test_every_kind_of_value_is_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ", ","])
-def test_nothing_means_the_defaults(text: str) -> None:
+def test_empty_text_means_the_defaults(text: str) -> None:
     assert MockSettings.parse(text) == MockSettings()
 
 
@@ -34,7 +34,7 @@ def test_nothing_means_the_defaults(text: str) -> None:
         ("crash_at=-1", "mock setting 'crash_at=-1': Expected `int` >= 0"),
     ],
 )
-def test_a_bad_setting_is_one_line_that_names_it_and_the_valid_ones(text: str, complaint: str) -> None:
+def test_error_names_the_wrong_and_the_valid_settings(text: str, complaint: str) -> None:
     with pytest.raises(errors.ConfigError) as caught:
         MockSettings.parse(text)
     assert caught.value.message.startswith(complaint)

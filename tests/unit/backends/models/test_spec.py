@@ -41,20 +41,20 @@ def read_model(text: str) -> ModelSpec:
         (" mock ", "mock", MOCK, ""),
     ],
 )
-def test_a_spec(text: str, name: str, kind: str, source: str) -> None:
+def test_text_is_read_as_a_spec(text: str, name: str, kind: str, source: str) -> None:
     assert read_model(text) == ModelSpec(name, kind, source)
 
 
 @pytest.mark.parametrize(
     "text", ["", " ", "a=", "=", "=mock", "=a.gguf", ".gguf", "dir/.gguf", "hf:", "hf:o/r", "hf:o/r/", "hf:/r/f"]
 )
-def test_no_spec(text: str) -> None:
+def test_text_that_names_no_model_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="`model`"):
         read_model(text)
 
 
 @given(st.text())
-def test_any_text_is_a_spec_with_a_name_or_an_error(text: str) -> None:
+def test_any_text_is_a_named_spec_or_an_error(text: str) -> None:
     try:
         spec = read_model(text)
     except ConfigError:
@@ -63,7 +63,7 @@ def test_any_text_is_a_spec_with_a_name_or_an_error(text: str) -> None:
     assert not spec.name.startswith("=")
 
 
-def test_several() -> None:
+def test_several_texts_give_several_specs() -> None:
     specs = read_models(("mock", "slow=mock:step_ms=20", "smollm2-135m"), offered=())
     assert [spec.name for spec in specs] == ["mock", "slow", "smollm2-135m"]
 
@@ -76,7 +76,7 @@ def test_several() -> None:
         (("m=mock", "smollm2-135m", "m=smollm2-135m"), "other=smollm2-135m"),
     ],
 )
-def test_two_of_one_name(texts: tuple[str, ...], hint: str) -> None:
+def test_two_models_of_one_name_are_refused(texts: tuple[str, ...], hint: str) -> None:
     with pytest.raises(ConfigError, match="two models are called") as caught:
         read_models(texts, offered=())
     assert caught.value.message.endswith(hint)
