@@ -102,7 +102,8 @@ def test_errors_table_has_all_codes_and_statuses() -> None:
     served = {kind for kind in served if kind.__module__ == "llmactors.errors"}
     told = {(code.strip("`"), int(status)) for code, status, *_ in table_rows(read(API), "code")}
     assert told == {(kind.code, kind.status) for kind in served}
-    assert {code for code, _ in told} >= STREAM_CODES
+    [sentence] = re.findall(r"The last event of a stream can have these codes: ([^.]*)", read(API))
+    assert set(re.findall(r"`(\w+)`", sentence)) == STREAM_CODES
 
 
 def test_fields_table_equals_the_body_of_generate() -> None:
@@ -179,6 +180,15 @@ def test_handbook_lists_exactly_the_metrics() -> None:
 def test_metrics_in_documents_exist(document: str) -> None:
     families = set(re.findall(r"^# TYPE (\S+) ", Metrics().render()[0].decode(), re.MULTILINE))
     assert {match[1] for match in _METRIC.finditer(read(document))} <= families
+
+
+@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", HANDBOOK, API])
+def test_settings_in_documents_exist(document: str) -> None:
+    named = set(
+        re.findall(r"`((?:max|min|[a-z]+(?:_[a-z]+)*)_(?:s|bytes|queued|failures|origins|limit|bind))`", read(document))
+    )
+    known = {*attrs.fields_dict(Settings), *attrs.fields_dict(OpenAISettings)}
+    assert {name for name in named if not name.startswith("llm")} <= known
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

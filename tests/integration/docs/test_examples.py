@@ -20,7 +20,7 @@ from tests.support.documents import DOCUMENTS, PROJECT, Block, blocks
 
 pytestmark = pytest.mark.integration
 
-ADDRESS = "http://127.0.0.1:8000"
+ADDRESS = "127.0.0.1:8000"
 """Where the examples look for a node."""
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 REDIS = "redis://127.0.0.1:6379"
@@ -61,7 +61,7 @@ def test_example_on_a_cluster_prints_what_is_shown(block: Block, redis_url: str,
 
 @pytest.mark.parametrize(("server", "client"), ASKED, ids=str)
 def test_example_of_a_server_answers_as_shown(server: Block, client: Block, tmp_path: Path) -> None:
-    program = server.text.replace(ADDRESS.removeprefix("http://"), "127.0.0.1:0")
+    program = server.text.replace(ADDRESS, "127.0.0.1:0")
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
         try:
             assert process.stdout is not None
@@ -93,8 +93,8 @@ def check(block: Block, said: str) -> None:
         assert re.fullmatch(_pattern(block.prints), said.strip()), said
 
 
-def run(block: Block, folder: Path, url: str = ADDRESS) -> str:
-    text = block.text.replace(ADDRESS, url)
+def run(block: Block, folder: Path, url: str = "") -> str:
+    text = block.text.replace(ADDRESS, url.removeprefix("http://"))
     command = {"sh": ["bash", "-euo", "pipefail", "-c", text], "python": [sys.executable, "-c", text]}[block.language]
     environ = {
         **os.environ,
