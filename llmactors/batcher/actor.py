@@ -329,5 +329,5 @@ class BatcherActor(Actor):
         """Tells the directory how the model is."""
         status = self._directory.get(self._model)
         if status is None or status.state is not state:
-            log.info("model state", model=self._model, state=state.value, detail=detail)
+            log.info("the state of a model changed", model=self._model, state=state.value, detail=detail)
         self._directory.put(self._model, ModelStatus(state, self._capabilities, detail))

@@ -1,17 +1,17 @@
-"""The processes of a cluster: which there are, how each is, and how they are started.
+"""The processes of a cluster: the directory of all nodes, and the child processes of a local cluster.
 
 The node directory, in Redis:
 
 node_record     what a node publishes about itself
-process_id      identifies the process of a node, so that another process of the same machine can tell whether it lives
-node_store      the records in Redis; the record of a silent node expires
-registration    publishes a node's record every second, and hears of a drain
-watcher         reads all records every second
-models          what all workers together serve; pure
+process_id      identifies the process of a node, so that another process of the machine can see that it has ended
+node_store      the records in Redis; the record of a node that does not renew it expires
+registration    the actor that renews a node's record every second, and reads requests to drain
+watcher         the actor that reads all records every second, on a gateway
+models          which models all workers together serve; pure
 
 Child processes:
 
-child           a child process as an actor
-parent_death    starts a program that the kernel kills when its parent dies
+child           the actor that runs one child process
+parent_death    starts a program that the kernel kills when the parent dies
 local_cluster   a whole cluster on one machine: a Redis server, workers and gateways under one supervisor
 """

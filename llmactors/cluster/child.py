@@ -1,4 +1,4 @@
-"""A child process as an actor: up when the process says so, crashed when it ends, ended with the actor."""
+"""The actor that runs a child process. A crash of the process is a crash of the actor, and both end together."""
 
 import contextlib
 import os
@@ -18,38 +18,39 @@ from llmactors.cluster import parent_death
 from llmactors.errors import OperatorError
 
 _KILL_S = 5.0
-_LAST_WORDS = 20
-_SETTLE_S = 1.0
+_KEPT_LINES = 20
+_LAST_OUTPUT_S = 1.0
+"""The time to read the last output of a process that has ended."""
 
 
 class ChildFailed(OperatorError):
-    """A child process could not start, or ended by itself."""
+    """A child process could not start, or ended although nobody asked for it."""
 
 
 @attrs.frozen(kw_only=True)
 class ChildSpec:
-    """What to run."""
+    """A program, and how its process starts and ends."""
 
     name: str
     command: Sequence[str]
     ready: Callable[[str], bool]
-    """Whether a line of its output says that it is ready."""
+    """Whether a line of the output says that the process is ready."""
     environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ, repr=False)
     on_ready: Callable[[str], None] = lambda _: None
-    """Is given that line."""
+    """Is called with the line for which `ready` is true."""
     on_line: Callable[[str], None] = lambda _: None
-    """Is given every other line that it writes."""
+    """Is called with every other line of the output."""
     grace_s: float = 5.0
-    """How long it may take to end after SIGTERM."""
+    """The time to end after SIGTERM, before SIGKILL, in seconds."""
 
 
 @attrs.frozen
-class EndOrderly:
-    """Ask this to have the process end by SIGTERM. Answered once it is gone; it is not started again."""
+class EndProcess:
+    """Ask this to end the process by SIGTERM. The answer comes when the process has ended. It is not started again."""
 
 
 class ChildActor(Actor):
-    """One process per incarnation. It ends normally with a process that ends with code 0, as after a drain."""
+    """Runs one process per incarnation. Exit code 0, as after a drain, is a normal end of the incarnation."""
 
     def __init__(self, spec: ChildSpec) -> None:
         self._spec = spec
@@ -57,23 +58,23 @@ class ChildActor(Actor):
         self._gone = trio.Event()
         self._ready = trio.Event()
         self._ending = False
-        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def __repr__(self) -> str:
         return f"<ChildActor {self._spec.name} pid={self.pid}>"
 
     @property
     def pid(self) -> int | None:
-        """None before it runs."""
+        """The process id; None before the process runs."""
         return None if self._process is None else self._process.pid
 
     async def on_start(self, context: Context) -> None:
         self._ref = context.ref
         self._context = context
-        # From this thread, the main one, and at once: see `parent_death`. A group of its own, since Ctrl-C is for the
-        # parent, who knows in which order the children have to end.
+        # Started by the main thread, as `parent_death` needs it. The process has a group of its own, so that Ctrl-C
+        # reaches only the parent, which ends the children in order.
         launcher = [sys.executable, "-S", "-E", str(Path(parent_death.__file__)), str(os.getpid())]
-        process = self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - it takes milliseconds; our own command
+        process = self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - the start takes milliseconds, and the command is our own
             [*launcher, *self._spec.command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -85,16 +86,16 @@ class ChildActor(Actor):
         self._readers = 2
         self._read_all = trio.Event()
         for pipe in (process.stdout, process.stderr):
-            assert pipe is not None  # noqa: S101 - they were asked for
+            assert pipe is not None  # noqa: S101 - both pipes were requested
             context.spawn(self._read, pipe)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_then_cancel, self._ready, nursery.cancel_scope)
             nursery.start_soon(_then_cancel, self._gone, nursery.cancel_scope)
         if not self._ready.is_set():
-            raise ChildFailed(await self._obituary())
-        context.spawn(self._end_with_it)
+            raise ChildFailed(await self._failure_text())
+        context.spawn(self._end_with_process)
 
-    async def on_message(self, _: EndOrderly) -> None:
+    async def on_message(self, _: EndProcess) -> None:
         self._ending = True
         await self._end()
         self._context.exit()
@@ -115,13 +116,13 @@ class ChildActor(Actor):
                 with trio.move_on_after(patience_s):
                     await _wait_exit(process)
 
-    async def _end_with_it(self) -> None:
+    async def _end_with_process(self) -> None:
         await self._gone.wait()
-        assert self._process is not None  # noqa: S101 - it ran
+        assert self._process is not None  # noqa: S101 - the process was started
         if self._process.returncode == 0 or self._ending:
             self._context.exit()
         else:
-            raise ChildFailed(await self._obituary())
+            raise ChildFailed(await self._failure_text())
 
     async def _wait_gone(self, process: "subprocess.Popen[bytes]") -> None:
         await _wait_exit(process)
@@ -129,41 +130,41 @@ class ChildActor(Actor):
 
     async def _read(self, pipe: IO[bytes]) -> None:
         rest = ""
-        # A copy of the descriptor: the stream closes its own.
+        # The stream closes its descriptor, so it gets a copy.
         async with trio.lowlevel.FdStream(os.dup(pipe.fileno())) as stream:
             with contextlib.suppress(trio.BrokenResourceError):
                 async for chunk in stream:
                     *lines, rest = (rest + chunk.decode("utf-8", "replace")).split("\n")
                     for line in lines:
-                        self._said(line)
+                        self._on_line(line)
         if rest:
-            self._said(rest)
+            self._on_line(rest)
         self._readers -= 1
         if not self._readers:
             self._read_all.set()
 
-    def _said(self, line: str) -> None:
+    def _on_line(self, line: str) -> None:
         if not self._ready.is_set() and self._spec.ready(line):
             self._ready.set()
             self._spec.on_ready(line)
         elif line.strip():
-            self._last_words.append(line)
+            self._last_lines.append(line)
             self._spec.on_line(line)
 
-    async def _obituary(self) -> str:
-        assert self._process is not None  # noqa: S101 - it ran
-        with trio.move_on_after(_SETTLE_S):
+    async def _failure_text(self) -> str:
+        assert self._process is not None  # noqa: S101 - the process was started
+        with trio.move_on_after(_LAST_OUTPUT_S):
             await self._read_all.wait()
         code = self._process.returncode
-        fate = f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
-        # Its own one line, where it had one to say.
-        said = [line.partition(": ")[2] for line in self._last_words if line.startswith("llmactors: ")]
-        words = said[-1] if said else (self._last_words[-1] if self._last_words else "")
-        return f"{self._spec.name} {fate}" + (f": {words}" if words else "")
+        outcome = f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        # The commands of llmactors report an error in one line with this prefix.
+        reports = [line.partition(": ")[2] for line in self._last_lines if line.startswith("llmactors: ")]
+        reason = reports[-1] if reports else (self._last_lines[-1] if self._last_lines else "")
+        return f"{self._spec.name} {outcome}" + (f": {reason}" if reason else "")
 
 
 async def _wait_exit(process: "subprocess.Popen[bytes]") -> None:
-    """Until it has ended; then it is reaped."""
+    """Waits until the process has ended, and reaps it."""
     if process.poll() is not None:
         return
     watch = os.pidfd_open(process.pid)
@@ -176,4 +177,4 @@ async def _wait_exit(process: "subprocess.Popen[bytes]") -> None:
 
 async def _then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
-    scope.cancel(reason="that was what we waited for")
+    scope.cancel(reason="the process is ready or has ended")

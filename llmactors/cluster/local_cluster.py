@@ -1,4 +1,4 @@
-"""A whole cluster on one machine: a Redis server, workers and gateways, each a process, under one supervisor."""
+"""A cluster on one machine: a Redis server, workers and gateways, each a child process under one supervisor."""
 
 import fcntl
 import socket
@@ -23,7 +23,7 @@ from llmactors.actors import (
     Tree,
     run_phases,
 )
-from llmactors.cluster.child import ChildActor, ChildSpec, EndOrderly
+from llmactors.cluster.child import ChildActor, ChildSpec, EndProcess
 from llmactors.config import Settings, child_environment
 from llmactors.errors import BindError, OperatorError
 from llmactors.redislink.binary import any_server_binary
@@ -33,7 +33,7 @@ log = structlog.get_logger("llmactors")
 
 QUICK = Backoff(first_s=0.1, cap_s=2.0, stable_s=5.0)
 _INTENSITY = 1000
-"""In a minute: a child that cannot stay up is started again and again, every other second."""
+"""Restarts in a minute. A child that crashes again and again is restarted every other second, without end."""
 _START_S = 600.0
 _SERVER_GRACE_S = 10.0
 _DRAIN_MARGIN_S = 8.0
@@ -46,7 +46,7 @@ class ClusterMember:
     name: str
     role: str
     url: str
-    """A gateway's own; a worker's metrics."""
+    """The address of a gateway, or of a worker's metrics."""
 
 
 class LocalCluster:
@@ -85,7 +85,7 @@ class LocalCluster:
         self._workers = [self._node(member, "--metrics-bind") for member in self.members[:workers]]
         self._gateways = [self._node(member, "--bind") for member in self.members[workers:]]
         names = [*(["redis"] if server else []), *(member.name for member in self.members)]
-        # Each under a supervisor of its own: what takes long to start must not keep another from starting again.
+        # Each child has a supervisor of its own, so that a slow start delays no restart of another child.
         each = tuple(
             SupervisorSpec(name, (spec,), intensity=_INTENSITY, period_s=60.0, backoff=QUICK)
             for name, spec in zip(names, (*server, *self._workers, *self._gateways), strict=True)
@@ -98,7 +98,7 @@ class LocalCluster:
         return f"<LocalCluster {len(self._gateways)} gateways, {len(self._workers)} workers>"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until `shut_down`, or a cancel. Raises where a process cannot start the first time."""
+        """Runs until `shut_down` or a cancel. Raises `ChildFailed` if a process cannot start the first time."""
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.tree.run)
@@ -109,7 +109,7 @@ class LocalCluster:
                 self._lock.close()
 
     async def shut_down(self) -> None:
-        """Drains the gateways, then the workers, and ends the server."""
+        """Drains the gateways, then the workers, and ends the Redis server."""
         if not self._started:
             self.tree.stop()
             return
@@ -156,7 +156,7 @@ class LocalCluster:
             "appendonly": "yes",
             "appendfsync": "always",
             "save": "",
-            # A server that was killed reads its file before it answers: a small one is read in a moment.
+            # A server that was killed reads its whole file before it answers, so the file is kept small.
             "auto-aof-rewrite-min-size": "16mb",
             "maxmemory-policy": "noeviction",
         }
@@ -176,7 +176,7 @@ class LocalCluster:
         return ActorSpec(
             "process",
             lambda: ChildActor(spec),
-            # A node that was drained on request has ended as it should.
+            # A node that was drained on request has ended normally, and is not restarted.
             restart=Restart.TRANSIENT,
             start_s=_START_S,
             grace_s=0.5,
@@ -185,7 +185,7 @@ class LocalCluster:
 
 
 def _lock(data: Path) -> IO[bytes]:
-    """The directory is ours until this file is closed, at the latest by the end of this process."""
+    """Locks the directory for this process until the returned file is closed."""
     try:
         data.mkdir(parents=True, exist_ok=True)
         lock = (data / "lock").open("wb")
@@ -207,22 +207,22 @@ async def _end_all(children: Sequence[ActorSpec]) -> None:
 
 async def _end(child: ActorRef) -> None:
     try:
-        await child.ask(EndOrderly())
+        await child.ask(EndProcess())
     except ActorDied:
-        return  # it ended while, or before, it was asked
+        return  # the process has ended by itself
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses at the moment."""
+    """A port of 127.0.0.1 that no process uses at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def following(bind: str, count: int, *, strict: bool = False) -> list[str]:
-    """`bind` and the addresses of the ports after it; free ones for port 0, and for those in use unless `strict`.
+    """`bind` and the next addresses, `count` in all. Port 0 stands for any free port.
 
-    Raises `BindError` where a port is in use and `strict`.
+    In place of a port that is in use, another free port is taken, or with `strict` `BindError` is raised.
     """
     host, _, port = bind.rpartition(":")
     found: list[str] = []

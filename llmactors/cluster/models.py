@@ -1,4 +1,4 @@
-"""From all workers' records to what a gateway may accept. Pure: `now` is an argument, in seconds."""
+"""The models that a gateway may accept requests for, from the records of all workers. Pure: `now` is in seconds."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,17 @@ from llmactors.backends.base import Capabilities
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.cluster.node_record import ModelReport, NodeRecord
 
-_LOOK_COUNTS_S = 2.0
-"""The longest time that a look can stand for."""
+_MAX_STEP_S = 2.0
+"""The longest time between two updates that counts as time without a worker."""
 _BEST_FIRST = (ModelState.READY, ModelState.STALLED, ModelState.STARTING, ModelState.DOWN)
 
 
 class ClusterModels(ModelDirectory):
-    """The models of all workers: each as well as its best worker has it.
+    """The models of all workers, each with the state of its best worker.
 
-    A model that was seen once stays known. For `grace_s` after its last worker left it is `DOWN`, and its requests wait
-    for another worker; after that it is `GONE`, and they are refused. The first one seen is the default.
+    A model that was served once stays known. After its last worker has left, the model is `DOWN` for `grace_s` seconds,
+    and its requests wait for another worker. Then the model is `GONE`, and its requests are refused. The first model
+    that was served is the default.
     """
 
     def __init__(self, grace_s: float) -> None:
@@ -26,17 +27,17 @@ class ClusterModels(ModelDirectory):
         self._away_s: dict[str, float] = {}
         self._updated_at: float | None = None
         self.gateways = 1
-        """How many gateways serve them, at the last look."""
+        """The number of gateways in the cluster at the last update."""
 
     def update(self, workers: Sequence[NodeRecord], now: float) -> None:
-        """Takes in the records of all workers that there are."""
-        # Time in which nobody could look, as while Redis is away, says nothing about the workers.
-        passed_s = 0.0 if self._updated_at is None else min(now - self._updated_at, _LOOK_COUNTS_S)
+        """Sets the state of each model from the records of all workers."""
+        # While Redis is away there are no updates, and nothing is known of the workers: such time does not count.
+        passed_s = 0.0 if self._updated_at is None else min(now - self._updated_at, _MAX_STEP_S)
         self._updated_at = now
         reports: dict[str, list[ModelReport]] = {}
         for worker in sorted(workers, key=lambda record: (record.started_at, record.name)):
             for report in worker.models:
-                # One that drains takes no requests any more, and is as good as gone.
+                # A draining worker takes no requests.
                 if not worker.draining:
                     reports.setdefault(report.name, []).append(report)
         for name, of_model in reports.items():
@@ -52,25 +53,25 @@ class ClusterModels(ModelDirectory):
         return ModelStatus(best.state, self._capabilities(name, best, reports), best.detail)
 
     def _capabilities(self, name: str, best: ModelReport, reports: Sequence[ModelReport]) -> Capabilities | None:
-        """The best worker's, of what all honour; while none is ready, what was known last."""
+        """Those of the best worker, with the fields that all workers honour; the last known ones if there are none."""
         known = self.get(name)
         declared = [
             each for each in (best.capabilities, *(report.capabilities for report in reports)) if each is not None
         ]
         if not declared:
             return None if known is None else known.capabilities
-        # Any of the workers may get a request: it must be one that all of them honour.
+        # Any of the workers may get a request, so only fields that all of them honour are accepted.
         return attrs.evolve(declared[0], honours=frozenset.intersection(*(each.honours for each in declared)))
 
     def _without_worker(self, name: str) -> ModelStatus:
         known = self.get(name)
-        assert known is not None  # noqa: S101 - it is one of the names
+        assert known is not None  # noqa: S101 - the caller takes the name from `names`
         if self._away_s[name] < self._grace_s:
             return attrs.evolve(known, state=ModelState.DOWN, detail="waiting for a worker")
         return attrs.evolve(known, state=ModelState.GONE, detail="no worker serves it")
 
     def problems(self) -> dict[str, str]:
-        """A model without a worker keeps nobody from being ready, as long as there is any that can be asked for."""
+        """The problems of the models, or none as long as requests for any model are accepted."""
         if not self.names:
             return {"workers": "no worker has joined yet"}
         can_be_asked = any(status.state is ModelState.READY or _waits(status) for _, status in self.items())
@@ -78,5 +79,5 @@ class ClusterModels(ModelDirectory):
 
 
 def _waits(status: ModelStatus) -> bool:
-    """Whether requests are accepted for it although it is down."""
+    """Whether the model is down and its requests are accepted all the same."""
     return status.state is ModelState.DOWN and status.capabilities is not None

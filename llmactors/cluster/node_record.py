@@ -1,4 +1,4 @@
-"""What one node says of itself, as it stands in the directory."""
+"""The record of one node in the directory."""
 
 import enum
 import secrets
@@ -11,12 +11,12 @@ from llmactors.backends.directory import ModelState
 from llmactors.cluster.process_id import ProcessId
 
 TTL_S = 3.0
-"""A node that is silent for this long is no longer in the directory."""
+"""A node that does not renew its record for this time leaves the directory, in seconds."""
 RENEW_EVERY_S = 1.0
 
 
 class Role(enum.Enum):
-    """What a node does."""
+    """The kind of a node."""
 
     GATEWAY = "gateway"
     WORKER = "worker"
@@ -34,7 +34,7 @@ class ModelReport:
 
 @attrs.frozen
 class NodeLoad:
-    """How much a worker has in hand."""
+    """How many requests a worker runs, and how many it can run."""
 
     running: int = 0
     slots: int = 0
@@ -42,31 +42,31 @@ class NodeLoad:
 
 @attrs.frozen(kw_only=True)
 class NodeRecord:
-    """One node, as it was at its last renewal."""
+    """The state of one node at the last renewal of the record."""
 
     name: str
     role: Role
     incarnation: str
-    """Random; another with each start of the process."""
+    """A random name for this start of the process."""
     process: ProcessId
     started_at: float
     """Seconds since 1970, by the node's own clock."""
     version: str
     address: str = ""
-    """A gateway's URL; of a worker that of its metrics, empty where it serves none."""
+    """The URL of a gateway, or of a worker's operator routes; empty where a worker serves none."""
     renewed_at: float = 0.0
-    """As `started_at`. Who sees it change knows that the node lives."""
+    """As `started_at`. A reader that sees this value change knows that the node lives."""
     draining: bool = False
     load: NodeLoad = NodeLoad()
     models: tuple[ModelReport, ...] = ()
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """The record as JSON."""
         return msgspec.json.encode(self)
 
     @staticmethod
     def decode(data: bytes) -> "NodeRecord":
-        """Raises `msgspec.DecodeError` for what no node of this kind wrote."""
+        """Decodes a record. Raises `msgspec.DecodeError` for anything else."""
         return msgspec.json.decode(data, type=NodeRecord)
 
     def __str__(self) -> str:

@@ -1,26 +1,26 @@
 """The records of all nodes in Redis.
 
-A record is a hash with a time to live, so that it goes with a node that is silent. It is only ever written or deleted
-by comparing incarnations inside of Redis: a node that was frozen, and whose name another has taken meanwhile, cannot
-overwrite that one's record, and learns of it.
+A record is a hash with a time to live, so the record of a node that does not renew it expires. Redis itself compares
+incarnations before it writes or deletes a record. So a node that was frozen, and whose name another node took since,
+cannot overwrite the new record, and learns that its name was taken.
 """
 
-from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import msgspec
 import structlog
 
 from llmactors.cluster.node_record import TTL_S, NodeRecord, Role
+from llmactors.redislink import Call
 from llmactors.redislink.names import RedisNames
 
 log = structlog.get_logger("llmactors.cluster")
 
 _DRAIN_S = 30.0
-"""How long a request to drain waits for its node to read it."""
+"""The time that a request to drain stays in Redis for its node, in seconds."""
 
-# With a shebang, so that nodes stay in the directory also while Redis is at its `maxmemory`.
+# The flag lets nodes renew their records while Redis has reached its `maxmemory`.
 _PUT = """#!lua flags=allow-oom
 local holder = redis.call('HGET', KEYS[1], 'incarnation')
 if holder and holder ~= ARGV[1] and holder ~= ARGV[2] then
@@ -47,24 +47,18 @@ return redis.call('PUBLISH', KEYS[1], ARGV[1])
 """
 
 
-class Call(Protocol):
-    """One command to Redis, as `RedisLink.call`. Raises `errors.Unavailable` while Redis is away."""
-
-    def __call__(self, *args: bytes | str | float) -> Awaitable[Any]: ...
-
-
 @attrs.frozen
 class PutResult:
-    """What became of a record that was put."""
+    """The result of a `put`."""
 
     holder: NodeRecord | None = None
-    """Who has the name, where that is another incarnation: then nothing was written."""
+    """The record of another incarnation that has the name; nothing was written then. Else None."""
     drain: bool = False
-    """Somebody asked this incarnation to drain."""
+    """Whether an operator asked this incarnation to drain."""
 
 
 class NodeStore:
-    """Every method may raise `errors.Unavailable`, and may be asked again then."""
+    """Reads and writes the records. Every method raises `errors.Unavailable` while Redis is away."""
 
     def __init__(self, call: Call, namespace: str) -> None:
         self._call = call
@@ -74,13 +68,13 @@ class NodeStore:
         return f"<NodeStore of {self._names.namespace}>"
 
     def drain_channel(self, name: str) -> str:
-        """Where a drain of the node `name` is announced. A hint: the truth is what `put` answers."""
+        """The channel that announces a drain of the node `name`. The node reads the result of its next `put` then."""
         return self._names.drain(name)
 
     async def put(self, record: NodeRecord, tree: object = None, *, replaces: str = "") -> PutResult:
-        """Writes the record, unless an incarnation other than its own, or than `replaces`, has the name.
+        """Writes the record, unless another incarnation than the record's own, or than `replaces`, has the name.
 
-        `tree`: the statistics of its supervision tree, as in `/v1/tree`.
+        `tree` is the snapshot of the node's supervision tree, as in `/v1/tree`.
         """
         ours = (record.incarnation, replaces, record.role.value, record.encode())
         answer = await self._call(
@@ -93,24 +87,24 @@ class NodeStore:
         return PutResult(drain=drain is not None and bytes(drain).decode() == record.incarnation)
 
     async def remove(self, record: NodeRecord) -> None:
-        """Takes the record out, if it is still of this incarnation."""
+        """Deletes the record, if the record in Redis is still of this incarnation."""
         await self._call(
             *("EVAL", _REMOVE, 3, self._names.node(record.name), self._names.nodes, self.drain_channel(record.name)),
             *(record.incarnation, record.name),
         )
 
     async def get(self, name: str) -> NodeRecord | None:
-        """None where no such node is running."""
+        """The record of the node `name`; None if no such node is running."""
         data = await self._call("HGET", self._names.node(name), "record")
         return None if data is None else _decode(name, data)
 
     async def tree(self, name: str) -> Any:
-        """The node's supervision tree, as in `/v1/tree`; None where no such node is running."""
+        """The node's supervision tree, as in `/v1/tree`; None if no such node is running."""
         data = await self._call("HGET", self._names.node(name), "tree")
         return None if data is None else msgspec.json.decode(data)
 
     async def records(self, role: Role | None = None) -> list[NodeRecord]:
-        """All nodes that are running, by name; of one role only, where one is given."""
+        """The records of all running nodes, sorted by name; only those of one role if `role` is given."""
         names = [bytes(name).decode() for name in await self._call("ZRANGE", self._names.nodes, 0, -1)]
         found = []
         for name in sorted(names):
@@ -121,7 +115,7 @@ class NodeStore:
         return found
 
     async def ask_to_drain(self, record: NodeRecord) -> None:
-        """Has this incarnation drain and end; it hears of it at once, or else at its next renewal."""
+        """Asks this incarnation to drain and end. The node learns of this at once, or at its next renewal."""
         await self._call("EVAL", _DRAIN, 1, self.drain_channel(record.name), record.incarnation, round(_DRAIN_S * 1000))
 
 
@@ -129,6 +123,6 @@ def _decode(name: str, data: bytes) -> NodeRecord | None:
     try:
         return NodeRecord.decode(data)
     except msgspec.DecodeError as error:
-        # A node of another version: it must not take this one down.
-        log.warning("cannot read a node's record", node=name, error=str(error))
+        # A node of another version wrote the record, which must not crash this node.
+        log.warning("a node's record is ignored because it cannot be read", node=name, error=str(error))
         return None

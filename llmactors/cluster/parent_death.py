@@ -1,7 +1,7 @@
-"""Runs a program that dies with its parent: `python parent_death.py PARENT_PID PROGRAM ARGUMENT…`. Linux.
+"""Runs a program that dies with its parent: `python parent_death.py PARENT_PID PROGRAM ARGUMENT…`. For Linux.
 
-The kernel sends SIGKILL to the program once the parent's *thread* that started it has ended, so that has to be its main
-thread. Started by its path and without `site`, this takes a few milliseconds; then it becomes the program.
+The kernel sends SIGKILL to the program when the *thread* of the parent that started this script ends, so the parent
+must start it from its main thread. The script is started by its path and without `site`, in a few milliseconds.
 """
 
 import ctypes
@@ -13,12 +13,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Never returns."""
+    """Asks the kernel for the signal, and becomes the program. Returns only if the parent has died already."""
     parent, program = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() == parent:  # else it died before the kernel was told
-        os.execv(program[0], program)  # noqa: S606 - the parent says what to run
+    if os.getppid() == parent:  # else the parent died before the call of prctl
+        os.execv(program[0], program)  # noqa: S606 - the parent names the program
 
 
 if __name__ == "__main__":

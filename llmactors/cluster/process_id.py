@@ -1,4 +1,4 @@
-"""Which process a node is. Linux; elsewhere nobody is ever known to be dead, and its record has to expire."""
+"""Identifies the process of a node. Needs Linux; elsewhere no process is known to be dead, and records must expire."""
 
 import os
 import socket
@@ -9,22 +9,22 @@ import attrs
 
 @attrs.frozen
 class ProcessId:
-    """A process, so exactly that another one with its pid is not taken for it."""
+    """Identifies one process. Another process that gets the same pid later has another `ProcessId`."""
 
     host: str
     pid: int
     space: str = ""
-    """The kernel's boot and the space of pids: two containers may have one host name and one pid."""
+    """The kernel's boot and the namespace of pids, because two containers may have the same host name and pid."""
     begun: str = ""
-    """When the process began, in the kernel's ticks."""
+    """The start time of the process, in ticks of the kernel."""
 
     @staticmethod
     def own() -> "ProcessId":
-        """This process."""
+        """The id of this process."""
         return ProcessId(socket.gethostname(), os.getpid(), _space(), _begun(os.getpid()))
 
     def is_dead(self) -> bool:
-        """Whether it is certain that the process has ended. Only a process of the same machine can know."""
+        """Whether the process has certainly ended. False on another machine, which cannot know."""
         here = self.host == socket.gethostname() and self.space == _space()
         return here and bool(self.space) and _begun(self.pid) != self.begun
 
@@ -38,9 +38,9 @@ def _space() -> str:
 
 
 def _begun(pid: int) -> str:
-    """Empty for a process that does not exist, or that has ended and was not yet reaped."""
+    """The start time of a process; empty if the process does not exist, or has ended and is not reaped."""
     try:
-        # The name of the program, in parentheses, may hold anything.
+        # The program's name stands in parentheses, and may contain any character.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return ""

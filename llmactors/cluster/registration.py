@@ -15,7 +15,7 @@ from llmactors.errors import OperatorError, Unavailable
 
 log = structlog.get_logger("llmactors.cluster")
 
-_LOOK_EVERY_S = 0.1
+_RETRY_S = 0.1
 _REMOVE_S = 1.0
 
 
@@ -111,4 +111,4 @@ async def take_name(
         if seen is not None and (seen.incarnation, seen.renewed_at) != (holder.incarnation, holder.renewed_at):
             raise NameTaken(holder)
         seen = holder
-        await trio.sleep(_LOOK_EVERY_S)
+        await trio.sleep(_RETRY_S)

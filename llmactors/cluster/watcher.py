@@ -1,4 +1,4 @@
-"""The actor that reads all nodes' records for a gateway."""
+"""The actor that reads the records of all nodes, for a gateway."""
 
 import structlog
 import trio
@@ -15,23 +15,22 @@ _READ_S = 2.0
 
 
 class WatcherActor(Actor):
-    """Looks once before it is up, and then every second. While Redis is away the models stay as they were last."""
+    """Updates `models` before the actor is up, and then every second. While Redis is away, `models` do not change."""
 
     def __init__(self, store: NodeStore, models: ClusterModels) -> None:
         self._store = store
         self._models = models
-        self._problem = ""
 
     async def on_start(self, context: Context) -> None:
-        await self._look()
+        await self._update()
         context.spawn(self._watch)
 
     async def _watch(self) -> None:
         while True:
             await trio.sleep(RENEW_EVERY_S)
-            await self._look()
+            await self._update()
 
-    async def _look(self) -> None:
+    async def _update(self) -> None:
         before = {name: status.state for name, status in self._models.items()}
         try:
             with trio.move_on_after(_READ_S):
@@ -40,7 +39,7 @@ class WatcherActor(Actor):
                 self._models.update(workers, trio.current_time())
                 self._models.gateways = len(records) - len(workers)
         except Unavailable as error:
-            log.debug("cannot read the workers' records", error=error.message)
+            log.debug("the nodes' records were not read because Redis is away", error=error.message)
         for name, status in self._models.items():
             if before.get(name) is not status.state:
-                log.info("model state", model=name, state=status.state.value, detail=status.detail)
+                log.info("the state of a model changed", model=name, state=status.state.value, detail=status.detail)

@@ -16,7 +16,7 @@ import trio
 from llmactors.actors import ActorSpec, Backoff, Restart, SupervisorSpec, Tree
 from llmactors.actors.errors import StartFailed
 from llmactors.cluster import parent_death
-from llmactors.cluster.child import ChildActor, ChildSpec, EndOrderly
+from llmactors.cluster.child import ChildActor, ChildSpec, EndProcess
 from llmactors.testing.host import is_alive
 from llmactors.testing.node import wait_until
 
@@ -98,7 +98,7 @@ async def test_child_with_exit_code_0_is_not_restarted() -> None:
 
 async def test_child_told_to_end_is_not_restarted_after_exit_code_3() -> None:
     async with child(POLITE.replace("exit(0)", "exit(3)")) as (seen, spec):
-        await spec.ref.ask(EndOrderly())
+        await spec.ref.ask(EndProcess())
         assert not is_alive(seen.pid)
         await trio.sleep(0.3)
         assert len(seen.actor) == 1
