@@ -87,7 +87,7 @@ async def test_unfinished_answer_has_no_end_and_no_usage() -> None:
 
 
 async def test_silence_before_a_token_adds_no_bytes() -> None:
-    """VLLM's reader would lose everything after a keep-alive comment that comes alone in a read."""
+    """The reader of vLLM would lose everything after a keep-alive comment that comes alone in a read."""
     async with local_node(mock_model("step_ms=1,slow_at=5,slow_ms=150"), keep_alive_s=0.02) as node:
         reads = await reads_of(node, "/v1/completions")
     assert b"".join(reads).count(b"\n\n") == b"".join(reads).count(b"data: ")
