@@ -167,9 +167,10 @@ class Server:
                 if error.errno not in {errno.ECONNABORTED, errno.EPERM, errno.EPROTO}:
                     raise
             else:
-                nursery.start_soon(self._serve_one, accepted)
+                self._begin(accepted, nursery)
 
-    async def _serve_one(self, raw: socket.socket) -> None:
+    def _begin(self, raw: socket.socket, nursery: trio.Nursery) -> None:
+        """Counts a connection, and starts its task. The tasks do not count, since Trio starts them in any order."""
         # Trio waits on the socket; the connection also writes to the same socket, without a pass of the scheduler.
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
         connection = ServerConnection(self._app, self._protocol, stream, raw, self._settings.connection, self._throttle)
@@ -178,6 +179,11 @@ class Server:
         if refusal is not None:
             self._restrict(connection, refusal)
         self._open.add(connection)
+        nursery.start_soon(self._serve_one, connection, stream, address, refusal is None)
+
+    async def _serve_one(
+        self, connection: ServerConnection, stream: trio.SocketStream, address: str, is_counted: bool
+    ) -> None:
         try:
             async with stream:
                 await connection.run()
@@ -186,7 +192,7 @@ class Server:
             log.exception("connection failed", exc_info=group)
         finally:
             self._open.discard(connection)
-            if refusal is None:
+            if is_counted:
                 self._limits.leave(address)
             else:
                 self._restricted.pop(connection, None)

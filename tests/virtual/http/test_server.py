@@ -38,26 +38,18 @@ class Listener:
         return "a connection", None
 
 
-class Nursery:
-    """Records the connections that would be served."""
-
-    def __init__(self) -> None:
-        self.served: list[Any] = []
-
-    def start_soon(self, _serve: object, connection: Any) -> None:
-        self.served.append(connection)
-
-
 async def accept(listener: Listener, *, turns: int = 1) -> list[Any]:
-    """What is served after so many turns."""
-    listening, nursery = ListeningSocket("127.0.0.1:0"), Nursery()
+    """The connections that the server begins to serve in some turns."""
+    begun: list[Any] = []
+    listening = ListeningSocket("127.0.0.1:0")
     try:
         server = Server(None, listening, ServerSettings(), NATIVE_ERRORS)  # type: ignore[arg-type]
+        server._begin = lambda raw, nursery: begun.append(raw)  # type: ignore[method-assign]
         for _ in range(turns):
-            await server._accept_waiting(listener, nursery)  # type: ignore[arg-type]
+            await server._accept_waiting(listener, None)  # type: ignore[arg-type]
     finally:
         listening.close()
-    return nursery.served
+    return begun
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
