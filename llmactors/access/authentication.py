@@ -143,11 +143,11 @@ class Authenticator:
         record = None if self._keyring is None or credential is None else self._keyring.find(credential.key_id)
         if record is None or credential is None:
             raise Unauthenticated(_NOT_KNOWN)
-        verdict = record.judge(credential, time.time())
-        if verdict is KeyStatus.WRONG:
+        status = record.judge(credential, time.time())
+        if status is KeyStatus.WRONG:
             raise Unauthenticated(_NOT_KNOWN)
-        if verdict is not KeyStatus.GOOD:
-            raise Unauthenticated(f"this API key is {verdict.value}")
+        if status is not KeyStatus.GOOD:
+            raise Unauthenticated(f"this API key is {status.value}")
         return _caller(record, credential)
 
     def _check_attempts(self, client: str) -> None:

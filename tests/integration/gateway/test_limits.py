@@ -33,7 +33,7 @@ TENANTS = {
 
 
 @attrs.frozen(eq=False)
-class Front(LocalNode):
+class TenantNode(LocalNode):
     """A node, and the tenants with their keys."""
 
     tenants: Tenants
@@ -54,7 +54,7 @@ class Front(LocalNode):
             yield response
 
 
-Serve = Callable[..., AbstractAsyncContextManager[Front]]
+Serve = Callable[..., AbstractAsyncContextManager[TenantNode]]
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def serve(tenants: Tenants) -> Serve:
         tenants.add(name, limits=limits)
 
     @contextlib.asynccontextmanager
-    async def run(*models: ServedModel, **settings: Any) -> AsyncIterator[Front]:
+    async def run(*models: ServedModel, **settings: Any) -> AsyncIterator[TenantNode]:
         async with local_node(*models, keys=str(tenants.path), **settings) as node:
-            yield Front(node.node, node.client, tenants)
+            yield TenantNode(node.node, node.client, tenants)
 
     return run
 

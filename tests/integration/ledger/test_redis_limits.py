@@ -95,17 +95,17 @@ class Run:
             ledger = self.rng.choice(ledgers)
             seen = self.seen[name] = Seen(name, tenant, trio.current_time(), math.inf, reserved)
             try:
-                verdict = await ledger.admit([candidate])
+                result = await ledger.admit([candidate])
             finally:
                 seen.told_s = trio.current_time()
-            if verdict.outcome is SubmitOutcome.LIMITED:
-                for standing in verdict.standings:
+            if result.outcome is SubmitOutcome.LIMITED:
+                for standing in result.standings:
                     if not standing.decision.admitted:
                         limit = standing.charge.limit
                         self.refused[limit] = self.refused.get(limit, 0) + 1
                 await trio.sleep(self.rng.random() * 0.02)
                 continue
-            assert verdict.outcome is SubmitOutcome.ACCEPTED
+            assert result.outcome is SubmitOutcome.ACCEPTED
             if self.rng.random() < 0.2:
                 assert (await self.rng.choice(ledgers).admit([candidate])).outcome is SubmitOutcome.DUPLICATE
             await self._read(ledger, seen)
@@ -237,8 +237,8 @@ async def check(run: Run, ledger: RedisLedger) -> None:
             log.info("open at once", most=at_once, allowed=policy.concurrent)
         assert at_once <= policy.concurrent
         request = GenerateRequest("probe" + tenant, "m", PROMPT, 1, tenant=tenant)
-        verdict = await ledger.admit([Candidate(request, charges(tenant, 1)[2:])])
-        left = {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
+        result = await ledger.admit([Candidate(request, charges(tenant, 1)[2:])])
+        left = {standing.charge.limit: standing.decision.remaining for standing in result.standings}
         assert left[Limit.DAY] == DAY.amount - sum(each.used for each in seen) - 1, "tokens charged are tokens used"
         assert left[Limit.CONCURRENT] == policy.concurrent - 1
 
@@ -296,13 +296,13 @@ async def test_restored_request_is_charged_again_once(any_server: RedisServer) -
             for _ in range(2):
                 gateway.log_reader.compare_all()
                 await gateway.log_reader.sync()
-            verdict = await gateway.admit([candidate])
-            left = {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
-            assert verdict.outcome is SubmitOutcome.DUPLICATE
+            result = await gateway.admit([candidate])
+            left = {standing.charge.limit: standing.decision.remaining for standing in result.standings}
+            assert result.outcome is SubmitOutcome.DUPLICATE
             assert (left[Limit.DAY], left[Limit.CONCURRENT]) == (DAY.amount - PROMPT_TOKENS - 100, 4)
             await gateway.cancel("r")
-            verdict = await gateway.admit([candidate])
-            left = {standing.charge.limit: standing.decision.remaining for standing in verdict.standings}
+            result = await gateway.admit([candidate])
+            left = {standing.charge.limit: standing.decision.remaining for standing in result.standings}
             assert (left[Limit.DAY], left[Limit.CONCURRENT]) == (DAY.amount, 5)
         nursery.cancel_scope.cancel(reason="the test is over")
 
@@ -317,8 +317,8 @@ async def test_clock_that_was_ahead_refuses_nobody_for_long(any_server: RedisSer
 
     async def ask(name: str) -> tuple[SubmitOutcome, float | None]:
         asked = GenerateRequest(name, "m", PROMPT, 100, resume_grace_ms=10_000)
-        verdict = await ledger.admit([Candidate(asked, (Charge(Limit.RATE, "caller", policy, policy.limit),))])
-        return verdict.outcome, verdict.standings[0].decision.retry_after_s
+        result = await ledger.admit([Candidate(asked, (Charge(Limit.RATE, "caller", policy, policy.limit),))])
+        return result.outcome, result.standings[0].decision.retry_after_s
 
     async with trio.open_nursery() as nursery:
         ledger = RedisLedger(any_server.url, LEDGER, REDIS, clock_ms=lambda: now_ms)

@@ -22,7 +22,7 @@ def shown(key: NewKey) -> Credential:
 
 
 @pytest.mark.parametrize(
-    ("changes", "now", "verdict"),
+    ("changes", "now", "status"),
     [
         ({}, 1e12, KeyStatus.GOOD),
         ({"expires": 200.0}, 199.9, KeyStatus.GOOD),
@@ -32,9 +32,9 @@ def shown(key: NewKey) -> Credential:
         ({"revoked": 150.0, "expires": 120.0}, 300.0, KeyStatus.REVOKED),
     ],
 )
-def test_right_secret_has_the_state_of_its_key(changes: dict[str, Any], now: float, verdict: KeyStatus) -> None:
+def test_right_secret_has_the_state_of_its_key(changes: dict[str, Any], now: float, status: KeyStatus) -> None:
     record = attrs.evolve(RECORD, **changes)
-    assert record.judge(shown(KEY), now) is verdict
+    assert record.judge(shown(KEY), now) is status
     assert record.judge(shown(OTHER), now) is KeyStatus.WRONG
 
 

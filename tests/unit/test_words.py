@@ -1,0 +1,85 @@
+"""Names in the package and its tests: one class per name, no metaphors, and test names that are short promises."""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import llmactors
+
+PACKAGE = Path(llmactors.__file__).parent
+TESTS = Path(__file__).parents[1]
+MAX_TEST_NAME = 60
+METAPHORS = {
+    "lifeline": "parent death",
+    "turnstile": "throttle",
+    "verdict": "result or report",
+    "workshop": "model actors",
+}
+"""Words that once stood for parts of the package, and what to write in their place."""
+CLASS_METAPHORS = METAPHORS | {
+    "course": "the field's noun",
+    "front": "API or gateway",
+    "kept": "stored",
+    "moment": "snapshot",
+    "room": "queue hint or capacity",
+    "shown": "view",
+}
+"""Words that no class name contains; a variable may."""
+
+
+def modules(root: Path) -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(root.rglob("*.py")):
+        yield path.relative_to(root.parent), ast.parse(path.read_bytes())
+
+
+def identifiers(tree: ast.Module) -> Iterator[str]:
+    """The names that a module defines: classes, functions, arguments, variables and attributes."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name
+
+
+def class_names(tree: ast.Module) -> Iterator[str]:
+    """The names of all classes in a module."""
+    yield from (node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+
+
+def test_test_names_are_short() -> None:
+    long = [
+        f"{path}: {node.name} has {len(node.name)} characters: say the promise in at most {MAX_TEST_NAME}"
+        for root in (TESTS, PACKAGE / "testing")
+        for path, tree in modules(root)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and len(node.name) > MAX_TEST_NAME
+    ]
+    assert not long, "\n".join(long)
+
+
+def test_public_class_names_are_unique() -> None:
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for path, tree in modules(PACKAGE):
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path))
+    twice = [f"{name} is a class in {' and '.join(found)}" for name, found in places.items() if len(found) > 1]
+    assert not twice, "\n".join(twice)
+
+
+def test_names_are_no_metaphors() -> None:
+    found = {
+        f"{path}: {name}: write {metaphors[word]} in place of {word}"
+        for root in (PACKAGE, TESTS)
+        for path, tree in modules(root)
+        for metaphors, names in ((METAPHORS, identifiers(tree)), (CLASS_METAPHORS, class_names(tree)))
+        for name in names
+        for word in re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_")
+        if word in metaphors
+    }
+    assert not found, "\n".join(sorted(found))
