@@ -55,7 +55,7 @@ def node(environ: dict[str, str]) -> Iterator[NodeProcess]:
         ("countdown", 9, "3 2 1 0 ", "stop"),
     ],
 )
-def test_each_shape_is_served(node: NodeProcess, model: str, max_tokens: int, text: str, reason: str) -> None:
+def test_each_kind_of_backend_is_served(node: NodeProcess, model: str, max_tokens: int, text: str, reason: str) -> None:
     body = {"prompt": "say it loud", "model": model, "max_tokens": max_tokens}
     answer = httpx.post(f"{node.url}/v1/generate", json=body).json()
     assert (answer["text"], answer["finish_reason"]) == (text, reason)
@@ -109,7 +109,7 @@ def test_stop_string_ends_the_answer_of_a_function(node: NodeProcess) -> None:
         ),
     ],
 )
-def test_mistake_is_one_line(environ: dict[str, str], model: str, line: str) -> None:
+def test_unusable_custom_backend_is_one_line(environ: dict[str, str], model: str, line: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "llmactors", "--model", model, "--bind", "127.0.0.1:0", "--log-level", "error"],
         capture_output=True,
@@ -123,9 +123,9 @@ def test_mistake_is_one_line(environ: dict[str, str], model: str, line: str) -> 
     assert "Traceback" not in result.stderr
 
 
-def test_page_shows_the_lines_of_mistakes() -> None:
+def test_custom_page_shows_real_error_lines() -> None:
     shown = [line for line in PAGE.read_text().splitlines() if line.startswith("llmactors: `model`")]
-    mark = test_mistake_is_one_line.pytestmark[0]  # type: ignore[attr-defined]
+    mark = test_unusable_custom_backend_is_one_line.pytestmark[0]  # type: ignore[attr-defined]
     said = {f"llmactors: {line}" for _, line in mark.args[1]}
     assert shown
     assert set(shown) <= said

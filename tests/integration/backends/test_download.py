@@ -84,7 +84,7 @@ def test_file_is_fetched_once(hub: Hub, tmp_path: Path) -> None:
     assert len(hub.requests) == 1
 
 
-def test_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+def test_broken_download_continues_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
     hub.cut_after_bytes = [300_000, 0]  # the second connection brings nothing: this attempt fails
     with pytest.raises(ModelError, match="goes on where it stopped"):
         ensure_model(NAME, cache_dir=tmp_path)
@@ -92,7 +92,7 @@ def test_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> N
     assert hub.requests[-1]["Range"] == "bytes=300000-"
 
 
-def test_broken_connection_is_made_again(hub: Hub, tmp_path: Path) -> None:
+def test_broken_connection_is_retried(hub: Hub, tmp_path: Path) -> None:
     hub.cut_after_bytes = [300_000, 400_000]
     assert ensure_model(NAME, cache_dir=tmp_path).path.read_bytes() == WEIGHTS
     assert len(hub.requests) == 3
@@ -155,7 +155,7 @@ def test_unwritable_cache_is_an_error_of_one_line(hub: Hub, tmp_path: Path) -> N
         ensure_model(NAME, cache_dir=tmp_path)
 
 
-def test_file_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_file_of_the_user_is_used_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "mine.gguf"
     path.write_bytes(b"GGUF")
     assert ensure_model(str(path)).path == path

@@ -48,7 +48,7 @@ def test_generate_reads_the_prompt_from_standard_input(node: NodeProcess) -> Non
 
 
 @pytest.mark.parametrize("transport", [(), ("--ws",)], ids=["sse", "websocket"])
-def test_generate_shows_a_refusal_as_one_line(node: NodeProcess, transport: tuple[str, ...]) -> None:
+def test_generate_shows_an_error_as_one_line(node: NodeProcess, transport: tuple[str, ...]) -> None:
     result = llmactors("generate", "hello", "--url", node.url, "--model", "nosuch", *transport)
 
     assert result.returncode == 1
@@ -93,7 +93,7 @@ def test_tree_shows_every_actor(node: NodeProcess) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_mistake_is_one_line_and_the_right_exit_code(arguments: list[str], code: int, says: str) -> None:
+def test_usage_error_is_one_line_with_its_exit_code(arguments: list[str], code: int, says: str) -> None:
     if not arguments[0].isalpha() and "--bind" not in arguments:
         arguments = ["--bind", "127.0.0.1:0", *arguments]
     result = llmactors(*arguments)
@@ -104,7 +104,7 @@ def test_mistake_is_one_line_and_the_right_exit_code(arguments: list[str], code:
     assert says in result.stderr
 
 
-def test_port_in_use_is_told_before_anything_is_loaded(node: NodeProcess) -> None:
+def test_port_in_use_is_reported_before_the_model_loads(node: NodeProcess) -> None:
     address = node.url.removeprefix("http://")
     result = llmactors("--model", "mock", "--bind", address)
 
@@ -113,7 +113,7 @@ def test_port_in_use_is_told_before_anything_is_loaded(node: NodeProcess) -> Non
     assert result.stderr.count("\n") == 1
 
 
-def test_file_that_is_no_model_is_one_line(tmp_path: Path) -> None:
+def test_unreadable_model_file_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"this is no model")
     result = llmactors("--model", str(path), "--bind", "127.0.0.1:0")
@@ -124,7 +124,7 @@ def test_file_that_is_no_model_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_key_of_the_environment_is_asked_for_and_sent() -> None:
+def test_key_of_the_environment_is_required_and_sent() -> None:
     with NodeProcess("--model", "mock", "--bind", "127.0.0.1:0", environ={"GATEWAY_API_KEY": "s3cret"}) as process:
         url = process.wait_ready()
 

@@ -121,7 +121,7 @@ def test_key_is_created_rotated_and_revoked(keys: Keys, tmp_path: Path, monkeypa
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_mistake_is_one_line_and_the_right_exit_code(
+def test_usage_error_is_one_line_with_its_exit_code(
     keys: Keys, arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty.json").write_text('{"version": 1, "keys": []}')
@@ -149,7 +149,7 @@ def test_standard_output_is_the_key_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("where", "code", "says"), [("none", 1, "there is no key file"), ("redis", 2, "`keys`")])
-def test_node_needs_the_keys_of_its_settings(
+def test_node_does_not_start_without_its_key_file(
     where: str, code: int, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -106,7 +106,7 @@ def test_failures_make_the_exit_code_1(node: NodeProcess, capsys: pytest.Capture
         (["--synthetic", "--rate", "3"], 2, "`synthetic` has no routes"),
     ],
 )
-def test_mistake_is_one_line_and_an_exit_code(
+def test_usage_error_is_one_line_with_its_exit_code(
     arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["load", *arguments]) == code
@@ -134,7 +134,7 @@ def test_synthetic_counts_what_the_backend_fails() -> None:
     assert result["error_codes"] == {"stream_error BACKEND_FAILED": 1}
 
 
-def test_synthetic_is_broken_off_at_its_limit() -> None:
+def test_synthetic_load_ends_at_its_time_limit() -> None:
     result = synthetic_load.measure(
         clients=3, requests=10, max_tokens=2, stream=True, model="mock:hang_at=2,slots=4", limit_s=0.3
     )

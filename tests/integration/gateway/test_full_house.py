@@ -28,7 +28,7 @@ def with_capacity(monkeypatch: pytest.MonkeyPatch, **capacity: int) -> None:
         ({"most": 10, "of_one_address": 3, "reserve": 2}, 429, "RATE_LIMIT"),
     ],
 )
-async def test_health_is_answered_on_a_full_house(
+async def test_server_without_free_connections_answers_health(
     capacity: dict[str, int], status: int, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_capacity(monkeypatch, **capacity)

@@ -391,7 +391,7 @@ async def test_refused_connection_names_server_and_reason() -> None:
         await client.open("GET", "/")
 
 
-async def test_names_are_looked_up() -> None:
+async def test_host_names_are_resolved() -> None:
     async with serving(HI) as server:
         with using(server.url.replace("127.0.0.1", "localhost")) as client:
             assert (await client.fetch("GET", "/")).body == b"hi"

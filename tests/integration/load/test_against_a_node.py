@@ -35,7 +35,7 @@ def run(node: NodeProcess, **plan: Any) -> dict[str, Any]:
     ("api", "stream"),
     [*((api, api is not Api.NATIVE_JSON) for api in Api), (Api.CHAT, False), (Api.COMPLETIONS, False)],
 )
-def test_every_answer_is_right_token_by_token(node: NodeProcess, api: Api, stream: bool, keep_alive: bool) -> None:
+def test_every_token_of_every_answer_is_right(node: NodeProcess, api: Api, stream: bool, keep_alive: bool) -> None:
     result = run(node, api=api, stream=stream, keep_alive=keep_alive)
 
     assert (result["correct"], result["errors"], result["ended"]) == (20, {}, "complete"), result["examples"]

@@ -91,7 +91,7 @@ def test_answer_cut_anywhere_is_no_success(at: int, reset: bool) -> None:
     ],
     ids=["lost", "repeated", "swapped", "no end", "error", "garbled"],
 )
-def test_wrong_answer_is_found(fault: Fault, kind: str) -> None:
+def test_wrong_answer_has_its_error_class(fault: Fault, kind: str) -> None:
     def script(asked: Asked) -> Script:
         yield right(asked, fault if asked.number == 1 else lambda events: events)
 
@@ -112,7 +112,7 @@ def test_refusals_are_counted_and_timed(status: int) -> None:
     assert result["latency_s"] == {}
 
 
-def test_silent_server_is_given_up() -> None:
+def test_silent_server_is_a_timeout() -> None:
     def script(asked: Asked) -> Script:
         yield right(asked)[:200]
         yield Wait()
@@ -121,7 +121,7 @@ def test_silent_server_is_given_up() -> None:
     assert (result["correct"], result["errors"]) == (0, {"timeout": 4})
 
 
-def test_run_is_broken_off_at_its_limit() -> None:
+def test_run_ends_at_its_time_limit() -> None:
     def script(asked: Asked) -> Script:
         raw = right(asked)
         for byte in itertools.chain(raw[:-1], itertools.repeat(32)):
@@ -175,14 +175,14 @@ def test_clients_pause_after_each_failed_connection() -> None:
     assert result["seconds"] >= 0.05 * (failed / 2 - 1)
 
 
-def test_no_load_begins_where_nothing_listens() -> None:
+def test_load_does_not_begin_if_nothing_listens() -> None:
     with CannedServer(lambda _: iter(())) as server:
         url = server.url
     with pytest.raises(Unavailable, match=r"no server answers at http://127.0.0.1:.*: connection refused"):
         measure(Plan(target=Target.parse(url)))
 
 
-def test_open_loop_omits_nothing() -> None:
+def test_open_loop_counts_the_wait_for_a_stalled_server() -> None:
     """One connection, and a server that stalls once: requests that arrive meanwhile wait from their arrival on."""
     stall_s, rate = 0.4, 100.0
 

@@ -55,7 +55,7 @@ async def test_user_with_few_rights_can_use_a_link(server: RedisServer, running:
         assert link.statistics().run_id is None
 
 
-async def test_link_over_a_unix_socket(binary: str, tmp_path: Path, running: Running, quick: LinkSettings) -> None:
+async def test_link_uses_a_unix_socket(binary: str, tmp_path: Path, running: Running, quick: LinkSettings) -> None:
     path = tmp_path / "s"
     assert "No such file" in await _fails(f"unix://{path}", quick)
     with redis_server(binary, appendfsync="no", unixsocket=str(path)):

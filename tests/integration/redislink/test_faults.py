@@ -208,7 +208,7 @@ async def test_link_leaves_a_server_that_changes_its_role(
         assert told.commands >= before
 
 
-async def test_busy_server_refuses(binary: str, running: Running) -> None:
+async def test_busy_server_is_an_error(binary: str, running: Running) -> None:
     with redis_server(binary, appendfsync="no", busy_reply_threshold="20") as server:
         async with running(RedisLink(server.url)) as link, trio.open_nursery() as nursery:
 

@@ -88,7 +88,7 @@ async def test_unusable_server_is_one_line(
 
 
 @pytest.mark.parametrize("nonsense", [b"?\r\n", b"+a\r\n+b\r\n", None, b"%1\r\n*0\r\n+a\r\n", b":x\r\n"])
-async def test_nonsense_costs_one_connection_and_not_the_link(
+async def test_malformed_reply_costs_only_one_connection(
     fake: Fake, politely: Answer, running: Running, quick: LinkSettings, nonsense: bytes | None
 ) -> None:
     def answer(command: list[bytes]) -> bytes | None:

@@ -56,7 +56,7 @@ def test_error_without_a_key_says_how_to_send_one(headers: list[tuple[bytes, byt
     "given",
     [b"", b"S3CRET", b"s3cre", b"s3cret2", b"s3cret\xff", "gehéim".encode(), b"\x80\x81"],
 )
-def test_wrong_key_is_refused_and_not_repeated(given: bytes) -> None:
+def test_wrong_key_is_refused_and_not_quoted(given: bytes) -> None:
     with pytest.raises(Unauthenticated) as raised:
         KEY.identify([(b"x-api-key", given)], "10.0.0.1")
 
@@ -82,7 +82,7 @@ def test_callers_of_an_ipv6_network_share_one_limit() -> None:
     assert one == other != else_
 
 
-def test_key_is_not_shown() -> None:
+def test_repr_shows_no_key() -> None:
     assert "s3cret" not in repr(KEY)
 
 
@@ -157,7 +157,7 @@ def test_single_key_works_beside_a_key_store(tmp_path: Path) -> None:
         (attrs.evolve(RECORD, id=new_key().id), "is not known"),
     ],
 )
-def test_bad_key_is_refused_and_not_repeated(tmp_path: Path, record: KeyRecord, says: str) -> None:
+def test_bad_key_is_refused_and_not_quoted(tmp_path: Path, record: KeyRecord, says: str) -> None:
     with pytest.raises(Unauthenticated, match=says) as raised:
         Door(tmp_path / "k", record).show(GOOD.text)
     assert GOOD.text[20:30] not in str(raised.value)

@@ -136,13 +136,13 @@ def test_error_shows_no_secret(file: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["slots =", "slots = 1\nslots = 2", "\xff"])
-def test_file_that_is_not_toml(file: Path, text: str) -> None:
+def test_file_that_is_not_toml_is_refused(file: Path, text: str) -> None:
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"node\.toml is not valid TOML"):
         load({}, file=file, environ={})
 
 
-def test_file_that_cannot_be_read(file: Path, tmp_path: Path) -> None:
+def test_unreadable_file_is_refused(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*node\.toml: No such file"):
         load({}, file=file, environ={})
     with pytest.raises(ConfigError, match=r"cannot read .*: Is a directory"):

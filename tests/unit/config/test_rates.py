@@ -47,5 +47,5 @@ def test_wrong_rate_is_refused(text: str) -> None:
         parse_rate(text)
 
 
-def test_no_text_is_no_rate() -> None:
+def test_empty_text_is_no_rate() -> None:
     assert parse_rate(None) is None

@@ -99,7 +99,7 @@ def test_responses_of_h11_are_read(status: int, headers: dict[str, str], pieces:
     assert {**parser.head.headers} == {name.lower(): value for name, value in framed}
 
 
-def test_interim_responses_are_passed_over() -> None:
+def test_interim_responses_are_skipped() -> None:
     raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi"
     for at in range(1, len(raw)):
         assert parse(raw[:at], raw[at:]).body == b"hi"
@@ -219,14 +219,14 @@ def test_malformed_responses_are_refused_in_any_split(raw: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("step", [1, 7, 10_000])
-def test_everything_a_server_makes_long_is_bounded(flood: bytes, step: int) -> None:
+def test_every_part_of_a_response_is_bounded(flood: bytes, step: int) -> None:
     limits = ResponseLimits(head_bytes=200, headers=10, body_bytes=100)
     with pytest.raises(BadResponse):
         parse(*[flood[at : at + step] for at in range(0, len(flood), step)], limits=limits)
 
 
 @given(st.binary(max_size=200), CUTS)
-def test_no_bytes_raise_anything_else(data: bytes, cuts: list[int]) -> None:
+def test_any_bytes_raise_only_documented_errors(data: bytes, cuts: list[int]) -> None:
     for head in (b"", OK, CHUNKED, OK + b"Content-Length: 7\r\n\r\n"):
         raw = head + data
         parser = ResponseParser()

@@ -11,7 +11,7 @@ from llmactors.messages import ChatMessage, GenerateRequest
 EMPTY = GenerateRequest("r", "m", "")
 
 
-def test_size_counts_all_that_a_client_can_make_long() -> None:
+def test_size_counts_every_field_of_variable_length() -> None:
     assert RequestSize.of(EMPTY).bytes == 0
     for longer in ({"prompt": "é"}, {"stop": ("é",)}, {"messages": (ChatMessage("user", "é"),)}, {"metadata": "é"}):
         assert RequestSize.of(attrs.evolve(EMPTY, **longer)).bytes == 2

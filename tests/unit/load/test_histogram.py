@@ -33,7 +33,7 @@ def test_small_whole_numbers_are_exact(values: list[int], share: float) -> None:
 
 
 @given(VALUES)
-def test_percentiles_never_fall(values: list[float]) -> None:
+def test_percentiles_are_monotonic(values: list[float]) -> None:
     summary = Histogram(values).summary()
     told = [summary[name] for name in ("p50", "p90", "p95", "p99", "p99.9", "max")]
     assert told == sorted(told)

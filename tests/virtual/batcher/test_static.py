@@ -49,7 +49,7 @@ async def test_request_alone_waits_exactly_the_window(autojump_clock: MockClock)
             await trio.sleep(1)
 
 
-async def test_no_window_no_wait(autojump_clock: MockClock) -> None:
+async def test_batch_without_a_window_starts_at_once(autojump_clock: MockClock) -> None:
     world = World(STATIC, batcher=BatcherSettings(window_s=0))
     async with world.running():
         stream = await world.submit()
@@ -232,7 +232,7 @@ async def test_requests_behind_a_batch_stay_in_the_queue(autojump_clock: MockClo
         assert (info.state, info.attempt) == ("queued", 0)
 
 
-async def test_cancel_in_a_batch_and_behind_it(autojump_clock: MockClock) -> None:
+async def test_cancel_works_in_a_batch_and_behind_it(autojump_clock: MockClock) -> None:
     world = World(STATIC)
     async with world.running():
         await world.submit(max_tokens=20)

@@ -85,7 +85,7 @@ def remote(world: World) -> FakeRemote:
     return backend
 
 
-async def test_streams_are_whole(autojump_clock: MockClock) -> None:
+async def test_streaming_backend_gives_whole_streams(autojump_clock: MockClock) -> None:
     world = World(make=FakeRemote)
     async with world.running():
         for _ in range(12):

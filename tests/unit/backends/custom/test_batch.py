@@ -47,7 +47,7 @@ def spell(prompts: Sequence[str], max_tokens: int) -> Iterator[Step]:
         yield [prompt[step] if step < len(prompt) else None for prompt in prompts]
 
 
-async def test_each_row_ends_by_itself() -> None:
+async def test_each_row_of_a_batch_ends_by_itself() -> None:
     async with started(spell) as backend:
         assert isinstance(backend, StepwiseBackend)
         assert backend.capabilities.batching is Batching.STATIC
@@ -56,7 +56,7 @@ async def test_each_row_ends_by_itself() -> None:
     assert found == {"r1": ("abc", "length"), "r2": ("a", "stop"), "r3": ("xyz", "length")}
 
 
-async def test_one_batch_after_another() -> None:
+async def test_batches_run_one_after_another() -> None:
     async with started(spell) as backend:
         assert await run(backend, job(1, "ab", max_tokens=1)) == {"r1": ("a", "length")}
         assert await run(backend, job(2, "cd", max_tokens=2)) == {"r2": ("cd", "length")}

@@ -50,7 +50,7 @@ def test_near_matches_are_searched_in_one_pass() -> None:
     assert time.process_time() - begun < 10
 
 
-def test_control_tokens_of_a_file() -> None:
+def test_control_tokens_are_read_from_a_file() -> None:
     meta = {
         "tokenizer.ggml.tokens": [b"<unk>", b"<s>", b"a", b"<|looks|>", b"<end>", b"<tag>", b""],
         "tokenizer.ggml.token_type": [2, 3, 1, 1, 1, 1, 3],

@@ -23,7 +23,7 @@ def test_answer_is_the_same_in_every_version() -> None:
     assert mock_text(ask("hi", max_tokens=3)) == " oakea43 fieldd36b galece3f"
 
 
-def test_no_seed_is_seed_zero() -> None:
+def test_missing_seed_is_seed_0() -> None:
     assert mock_text(ask(seed=None)) == mock_text(ask(seed=0)) != mock_text(ask(seed=1))
 
 

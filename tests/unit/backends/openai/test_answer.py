@@ -22,7 +22,7 @@ def answer(pieces: list[str], *, room: int = 64, stops: tuple[str, ...] = (), co
     return [delta.text for delta in deltas]
 
 
-def test_a_chunk_is_a_token() -> None:
+def test_each_chunk_is_one_token() -> None:
     assert answer(["a", "b"]) == ["a", "b"]
 
 
@@ -129,5 +129,5 @@ def test_endless_line_is_refused() -> None:
         ({"retry-after": formatdate(10, usegmt=True)}, 0.0),
     ],
 )
-def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_parsed(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_s(headers, 1000.0) == seconds

@@ -13,7 +13,7 @@ def read_model(text: str, *offered: str) -> ModelSpec:
     return spec
 
 
-def test_one_upstream() -> None:
+def test_one_upstream_is_parsed() -> None:
     settings = OpenAISettings.parse("http://host:8000/v1/,model=NAME,key_env=VAR,slots=3,continue=true,first_s=0.5")
     assert settings.upstreams == (UpstreamSettings(url="http://host:8000/v1", model="NAME", key_env="VAR"),)
     assert (settings.slots, settings.continues, settings.first_s) == (3, True, 0.5)
@@ -28,7 +28,7 @@ def test_one_upstream() -> None:
         "model=X,url=http://a/v1,weight=3,url=http://b/v1,model=Y",
     ],
 )
-def test_several_upstreams(text: str) -> None:
+def test_several_upstreams_are_parsed(text: str) -> None:
     assert OpenAISettings.parse(text).upstreams == (
         UpstreamSettings(url="http://a/v1", model="X", weight=3),
         UpstreamSettings(url="http://b/v1", model="Y"),
@@ -76,7 +76,7 @@ def test_alias_is_the_model_where_none_is_named() -> None:
         ("http://h/v1,model=x,proxy=http://me:secret@p:3128", "leave them out"),
     ],
 )
-def test_mistakes_are_named(text: str, said: str) -> None:
+def test_mistakes_are_named_with_their_option(text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=r"openai|upstream|URL") as caught:
         OpenAISettings.parse(text)
     assert said in caught.value.message

@@ -37,7 +37,7 @@ def test_each_key_is_due_once_at_its_last_time(actions: list[tuple[str, str, int
         assert timers._due == model
 
 
-def test_cleared_times_far_away_take_no_memory() -> None:
+def test_cleared_timers_take_no_memory() -> None:
     timers = Timers()
     timers.set("stays", 1.0)
     for number in range(10_000):
