@@ -1,8 +1,8 @@
 """Who may call, and which web pages may connect.
 
-keys/           API keys: records, stores in a file and in Redis, and what a gateway knows of them
-authentication  from a request's headers to its caller
-attempts        bounds how many wrong keys one address may send
+keys/           API keys: records, stores in a file and in Redis, and the copy that a gateway keeps
+authentication  finds the caller from the headers of a request, or from a ticket
+attempts        counts the wrong keys of each address; pure
 tickets         one-time tickets that open a WebSocket for a browser
-origins         which web pages may open a WebSocket
+origins         which web pages may open a WebSocket; pure
 """

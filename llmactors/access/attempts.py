@@ -1,4 +1,4 @@
-"""How often an address may show what opens nothing. Pure: `now` is an argument, in seconds."""
+"""Counts the wrong keys of each address. Pure: `now` is an argument, in seconds."""
 
 from collections import OrderedDict
 
@@ -6,15 +6,15 @@ from llmactors.http.addresses import network_of
 
 WINDOW_S = 60.0
 MAX_ADDRESSES = 10_000
-"""Of so many addresses the failures are known; of more, those are forgotten that failed the longest ago."""
+"""The most addresses whose failures are kept. Beyond this, the address with the oldest failure is forgotten."""
 
 
 class FailedAttempts:
-    """Counts failures by address, and says who has to wait.
+    """Counts failures by address, and tells how long an address must wait.
 
-    With the `limit`-th failure in a window, which begins with an address's first one, the address has to wait until the
-    window is over. All addresses of an IPv6 network of 64 bits are one, as whoever has one of them has all. A limit of
-    0 is none.
+    A window begins with the first failure of an address. With failure number `limit` in the window, the address must
+    wait for the window's end. All addresses of an IPv6 network of 64 bits count as one, because a client usually has
+    the whole network. With a limit of 0 nothing is counted.
     """
 
     def __init__(self, limit: int, *, window_s: float = WINDOW_S, max_addresses: int = MAX_ADDRESSES) -> None:
@@ -22,13 +22,13 @@ class FailedAttempts:
         self._window_s = window_s
         self._max_addresses = max_addresses
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        """By network: when its window began, and how many failures are in it."""
+        """For each network, when the window began, and the number of failures in the window."""
 
     def __repr__(self) -> str:
         return f"<FailedAttempts of {len(self._failures)} addresses, limit {self._limit}>"
 
     def note(self, address: str, now: float) -> None:
-        """One more failure."""
+        """Counts a failure of `address`."""
         if not self._limit:
             return
         network = network_of(address)
@@ -38,7 +38,7 @@ class FailedAttempts:
             self._failures.popitem(last=False)
 
     def wait_s(self, address: str, now: float) -> float:
-        """How long the address has to wait; 0 where it has not."""
+        """The seconds that the address must wait; 0 if it need not wait."""
         if not self._failures:
             return 0.0
         began, count = self._failures.get(network_of(address), (now, 0))

@@ -1,12 +1,12 @@
-"""Who is calling: by a key in `X-API-Key` or `Authorization: Bearer`, or, on a WebSocket, by a ticket.
+"""Finds the caller of a request, by a key in `X-API-Key` or `Authorization: Bearer`, or on a WebSocket by a ticket.
 
-Keys are those of a store, each for a tenant; the node's single one; or both. Where there is neither, nobody is asked
-for any. Everything that is compared is a digest, and each comparison takes the same time however it ends.
+A node accepts the keys of a key store, each of which belongs to a tenant, or the node's single key, or both. A node
+with neither accepts every caller. Digests are compared, not secrets, in a time that does not depend on the result.
 
-How often an address may show what opens nothing is limited. After that even the single key is refused from there for a
-while: an operator chose it, so it may be one that can be guessed, and whoever may go on trying would find it. Keys of
-the store and tickets cannot be guessed, and open from everywhere at any time: one client with an old key locks out no
-other behind the same proxy. A request without any key guesses nothing, and is not counted.
+The wrong keys of each address are counted. An address with too many must wait, and meanwhile the single key is refused
+as well: an operator chose the single key, so a caller who may try again and again could guess it. The keys of a store
+and the tickets cannot be guessed, and are accepted from every address at any time. So a client with an old key does not
+lock out other clients behind the same proxy. A request without a key is no attempt and is not counted.
 """
 
 import contextlib
@@ -27,34 +27,34 @@ from llmactors.http.addresses import network_of
 from llmactors.limiter.limits import Limits
 
 _SINGLE = ""
-"""In place of an id, for the node's single key."""
+"""The id of a credential that was made from the node's single key."""
 _NOT_KNOWN = "this API key is not known"
 _LONGEST_SLEEP_S = 3600.0
-"""So that the end of a key is met also where the clock was put forward."""
+"""The system clock may be set forward, so the end of a key is checked at least this often."""
 
 
 @attrs.frozen
 class Caller:
-    """Who sent a request."""
+    """The sender of a request, and what the sender may use."""
 
     tenant: str
-    """Whom the requests of this caller belong to."""
+    """The owner of the caller's requests."""
     limit_key: str
-    """What the node's `rate_limit` counts by: the key's owner, or the address where no key is asked for."""
+    """Identifies the caller for the node's `rate_limit`: the key's owner, or the address on a node without keys."""
     limits: Limits = attrs.field(factory=Limits)
-    """What this tenant may use; the node's own `rate_limit` counts beside it."""
+    """The limits of the tenant. The node's `rate_limit` holds beside these."""
     models: frozenset[str] | None = None
-    """What it may use of the models that are served; None: all."""
+    """The models that the caller may use; None for all."""
     best_priority: int = 0
-    """The best class that it may ask for: 0 is served before 1, 1 before 2."""
+    """The best priority class that the caller may ask for: 0 is served before 1, and 1 before 2."""
     weight: float = 1.0
-    """The tenant's share of its class."""
+    """The tenant's share of its priority class."""
     credential: Credential | None = attrs.field(default=None, eq=False, repr=False)
-    """What it showed; None where nothing was asked for."""
+    """The credential that the caller sent; None on a node without keys."""
 
 
 class Authenticator:
-    """Knows whose keys open this node, and remembers who tried others."""
+    """Finds the caller of a request, and counts the wrong keys of each address."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Authenticator:
     def identify(self, headers: Iterable[tuple[bytes, bytes]], client: str) -> Caller:
         """The caller with these ASGI headers at address `client`.
 
-        Raises `Unauthenticated`, `RateLimited` after too many failures, `Unavailable` where the keys cannot be read.
+        Raises `Unauthenticated`, `RateLimited` after too many wrong keys, or `Unavailable` if the keys cannot be read.
         """
         if self._is_open:
             return Caller("anonymous", f"address:{network_of(client)}")
@@ -98,23 +98,23 @@ class Authenticator:
             return self._judge(read_key(given))
 
     async def issue_ticket(self, caller: Caller) -> str:
-        """What opens one WebSocket for this caller, within `tickets.LIFE_S`."""
+        """A ticket that opens one WebSocket for this caller, within `tickets.LIFE_S` seconds."""
         return await self._tickets.issue(caller.credential)
 
     async def redeem_ticket(self, ticket: str, client: str) -> Caller:
-        """Who the ticket was issued to, if their key is still good. Raises as `identify`."""
+        """The caller that the ticket was issued to, if the caller's key is still good. Raises as `identify`."""
         with self._counting(client):
             issued = await self._tickets.redeem(ticket) if is_ticket(ticket) else None
             if issued is None:
                 raise Unauthenticated(
-                    "this ticket is not known, was used, or is too old: POST /v1/ws/tickets gives another"
+                    "this ticket is not known, was used before, or is too old: POST /v1/ws/tickets returns a new one"
                 )
             if issued[0] is None:
                 return self.identify((), client)
             return self._judge(issued[0])
 
     async def wait_refused(self, caller: Caller) -> None:
-        """Returns once what this caller showed is good no more: revoked, expired, or rotated away."""
+        """Returns when the caller's key is revoked, has expired, or was rotated to a new secret."""
         credential = caller.credential
         if credential is None or credential.key_id == _SINGLE or self._keyring is None:
             await trio.sleep_forever()
@@ -129,7 +129,7 @@ class Authenticator:
 
     @contextlib.contextmanager
     def _counting(self, client: str) -> Iterator[None]:
-        """Around what says whether a secret is good."""
+        """Counts an `Unauthenticated` of the body as a wrong key of this address."""
         try:
             yield
         except Unauthenticated:

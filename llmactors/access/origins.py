@@ -1,7 +1,7 @@
 """Which web pages may open a WebSocket. Pure.
 
-A browser lets every page of the web open a socket to anywhere, and says by `Origin` which page it is. Whoever sends no
-`Origin` is no browser.
+A browser lets every web page open a socket to any host, and sends the page's origin in the header `Origin`. A client
+that sends no `Origin` is not a browser.
 """
 
 import re
@@ -15,10 +15,10 @@ _ORIGIN = re.compile(r"https?://(?P<host>[^/?#@\s]+)", re.IGNORECASE)
 
 
 def check_origin(origin: str | None, host: str | None, allowed: Sequence[str]) -> None:
-    """Lets pages of the same host in, and those of `allowed`. Raises `Forbidden` for all others.
+    """Accepts pages of the same host and those of `allowed`. Raises `Forbidden` for all other pages.
 
-    `host` is the `Host` header. That the page came by https and the socket by http is no other host: so it is behind a
-    proxy that ends TLS.
+    `host` is the `Host` header. The scheme is not compared, because behind a proxy that terminates TLS the page comes
+    by https and the socket by http.
     """
     if origin is None or ANY in allowed:
         return
@@ -28,5 +28,5 @@ def check_origin(origin: str | None, host: str | None, allowed: Sequence[str]) -
     match = _ORIGIN.fullmatch(lowered)
     if match is None or host is None or match["host"] != host.lower():
         raise Forbidden(
-            "pages of this origin may not open a WebSocket here; the operator allows it by `allowed_origins`"
+            "pages of this origin may not open a WebSocket here; the operator can add the origin to `allowed_origins`"
         )

@@ -1,7 +1,7 @@
-"""Tickets: what opens one WebSocket for a browser, which cannot send headers with a handshake.
+"""Tickets: each opens one WebSocket for a browser, which cannot send an API key in a header of the handshake.
 
-A ticket stands in a URL, and URLs stand in logs and histories: so it opens one socket once, and soon or never. What it
-stands for is stored under its digest.
+A ticket is part of a URL, and URLs are kept in logs and browser histories. So a ticket opens one socket, once, and
+within `LIFE_S` seconds. The caller's credential is stored under the digest of the ticket.
 """
 
 import re
@@ -22,24 +22,24 @@ PREFIX = "llt"
 LIFE_S = 30.0
 MAX_TICKETS = 10_000
 MAX_OF_ONE = 1000
-"""So that a key whose holder asks for tickets and opens nothing leaves the others some."""
+"""The most open tickets of one key, so that one key cannot take all tickets."""
 _TICKET = re.compile(rf"{PREFIX}_[0-9A-Za-z]{{43}}")
 
 
 class Tickets(Protocol):
-    """Raises `errors.Unavailable` where nobody can tell at the moment."""
+    """Issues and redeems tickets. Each method raises `errors.Unavailable` while the store of the tickets is away."""
 
     async def issue(self, credential: Credential | None) -> str:
-        """A ticket for whoever showed this; None where nothing was asked for."""
+        """A new ticket for the caller with this credential; None for a caller of a node without keys."""
         ...
 
     async def redeem(self, ticket: str) -> tuple[Credential | None] | None:
-        """What it was issued for, in a tuple; None if it was used before, is too old, or never was."""
+        """The credential of the ticket, in a tuple; None if the ticket was used before, is too old, or is not known."""
         ...
 
 
 class MemoryTickets:
-    """Of one process."""
+    """The tickets of a single process."""
 
     def __init__(
         self,
@@ -52,15 +52,15 @@ class MemoryTickets:
         self._max_of_one = max_of_one
         self._clock = clock
         self._issued: OrderedDict[Digest, tuple[float, Credential | None]] = OrderedDict()
-        """Until when each is good, the oldest first."""
+        """The end and the credential of each ticket, oldest first."""
         self._open_of: Counter[str] = Counter()
-        """How many are open of each key of a store, by its id."""
+        """The number of open tickets of each key, by the key's id."""
 
     def __repr__(self) -> str:
         return f"<MemoryTickets {len(self._issued)} open>"
 
     async def issue(self, credential: Credential | None) -> str:
-        """A ticket for whoever showed this. Raises `Overloaded` where too many are open."""
+        """A new ticket for the caller with this credential. Raises `Overloaded` if too many tickets are open."""
         now = self._clock()
         while self._issued and next(iter(self._issued.values()))[0] <= now:
             self._take(next(iter(self._issued)))
@@ -73,7 +73,7 @@ class MemoryTickets:
         return ticket
 
     async def redeem(self, ticket: str) -> tuple[Credential | None] | None:
-        """What it was issued for."""
+        """The credential of the ticket, in a tuple; None if the ticket is not good."""
         until, credential = self._take(Digest.of(ticket.encode()))
         return (credential,) if self._clock() < until else None
 
@@ -89,7 +89,7 @@ class MemoryTickets:
 
 
 class RedisTickets:
-    """Of a cluster: whichever gateway issued it, it opens one socket, at any of them."""
+    """The tickets of a cluster. A ticket of one gateway opens one socket at any gateway."""
 
     def __init__(self, call: Call, namespace: str) -> None:
         self._call = call
@@ -99,13 +99,13 @@ class RedisTickets:
         return f"<RedisTickets of {self._names.namespace}>"
 
     async def issue(self, credential: Credential | None) -> str:
-        """A ticket for whoever showed this."""
+        """A new ticket for the caller with this credential."""
         ticket = new_ticket()
         await self._call("SET", self._key(ticket), msgspec.json.encode(credential), "PX", round(LIFE_S * 1000))
         return ticket
 
     async def redeem(self, ticket: str) -> tuple[Credential | None] | None:
-        """What it was issued for."""
+        """The credential of the ticket, in a tuple; None if the ticket is not good."""
         data = await self._call("GETDEL", self._key(ticket))
         return None if data is None else (msgspec.json.decode(bytes(data), type=Credential | None),)
 
@@ -114,15 +114,15 @@ class RedisTickets:
 
 
 def _holder(credential: Credential | None) -> str:
-    """Empty also for the node's single key, which all its callers share."""
+    """The key's id; empty for the node's single key, which all callers share, and for no key."""
     return "" if credential is None else credential.key_id
 
 
 def is_ticket(text: str) -> bool:
-    """Whether it looks like one."""
+    """Whether the text has the form of a ticket."""
     return _TICKET.fullmatch(text) is not None
 
 
 def new_ticket() -> str:
-    """256 bits that nobody can guess."""
+    """A new ticket of 256 random bits."""
     return f"{PREFIX}_{base62(int.from_bytes(secrets.token_bytes(32)), 43)}"

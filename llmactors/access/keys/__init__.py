@@ -1,10 +1,10 @@
-"""API keys: who holds one, what it allows, and until when.
+"""API keys: whom a key belongs to, what the key allows, and until when.
 
-text       the key as its holder has it: made here, shown once, never stored
+text       the key as its holder has it: made once, shown once, never stored
 record     what is stored of a key; pure
-store      how records are written and read: in a file, in Redis
-file       one JSON file, replaced whole
-redis      one hash, for all gateways of a cluster
-keyring    what a gateway knows of the store: kept up to date, and for how long it may go by what it knew last
-actor      runs a keyring in a tree
+store      the interface for reading and writing records
+file       a store in one JSON file, which is replaced as a whole
+redis      a store in one Redis hash, for all gateways of a cluster
+keyring    a gateway's copy of the records, kept up to date
+actor      the actor that runs a keyring
 """

@@ -5,7 +5,7 @@ from llmactors.actors import Actor, Context
 
 
 class KeysActor(Actor):
-    """Has read the keys before it is up. When it is started again, what was read before it holds a while longer."""
+    """Reads the keys before the actor is up. After a crash, the keys that were read before stay valid for a while."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
@@ -15,7 +15,7 @@ class KeysActor(Actor):
 
     async def on_start(self, context: Context) -> None:
         if context.incarnation == 1:
-            await self._keyring.look()
+            await self._keyring.refresh()
         else:
-            await self._keyring.look_again()
+            await self._keyring.refresh_or_log()
         context.spawn(self._keyring.run)

@@ -1,7 +1,7 @@
-"""Keys in one JSON file, readable by its owner alone.
+"""A key store in one JSON file, which only its owner can read.
 
-It is replaced whole: written beside the old one, put on the disk, and renamed over it. So whoever reads it sees the old
-file or the new one, also if the machine loses power in between.
+A change writes a new file beside the old one, flushes it to the disk, and renames it over the old one. So a reader sees
+either the old file or the new one, also after a power failure.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from llmactors.errors import ConfigError
 _VERSION = 1
 
 Signature = tuple[int, int, int, int]
-"""What differs between two states of a file: its inode, size, and both of its times of change."""
+"""Differs between two states of a file: the inode, the size, and both times of change."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +31,7 @@ class _Contents:
 
 
 class FileKeyStore:
-    """A `KeyStore`. The file appears with the first key."""
+    """A `KeyStore` in a file. The first key creates the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -40,17 +40,17 @@ class FileKeyStore:
         return f"<FileKeyStore {self._path}>"
 
     async def records(self) -> Sequence[KeyRecord]:
-        """All of them, the oldest first."""
+        """All records, oldest first."""
         return in_order(read_keys(self._path))
 
     async def add(self, record: KeyRecord) -> None:
-        """A new one."""
+        """Adds a record."""
         with _locked(self._path):
             known = read_keys(self._path) if self._path.exists() else ()
             write_keys(self._path, [*known, record])
 
     async def change(self, key_id: str, change: Change) -> KeyRecord:
-        """Puts what `change` makes of the record in its place."""
+        """Replaces a record by the result of `change`, and returns the new record."""
         with _locked(self._path):
             records = {record.id: record for record in read_keys(self._path)}
             if key_id not in records:
@@ -61,7 +61,7 @@ class FileKeyStore:
 
 
 def read_keys(path: Path) -> tuple[KeyRecord, ...]:
-    """Raises `KeyStoreError`."""
+    """Reads all records. Raises `KeyStoreError`."""
     try:
         contents = msgspec.json.decode(_bytes_of(path), type=_Contents)
     except FileNotFoundError as error:
@@ -71,21 +71,23 @@ def read_keys(path: Path) -> tuple[KeyRecord, ...]:
     except OSError as error:
         raise KeyStoreError(f"cannot read the key file {path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ConfigError) as error:
-        # `from None`, as an operator is told the innermost error, and what is wrong in a record names no file.
+        # `from None`, because the command line shows the innermost error, and only this one names the file.
         raise KeyStoreError(f"{path} is not a key file: {error}") from None
     if contents.version != _VERSION:
-        raise KeyStoreError(f"the key file {path} is of version {contents.version}; this is version {_VERSION}")
+        raise KeyStoreError(
+            f"the key file {path} has version {contents.version}, and this program reads version {_VERSION}"
+        )
     if len({record.id for record in contents.keys}) != len(contents.keys):
-        raise KeyStoreError(f"{path} is not a key file: an id stands in it twice")
+        raise KeyStoreError(f"{path} is not a key file: two records have the same id")
     return contents.keys
 
 
 def _bytes_of(path: Path) -> bytes:
-    """Without waiting: a gateway reads the file between two tokens, and a pipe may have nobody at its other end."""
+    """Reads a file without waiting, because a pipe would block the event loop until somebody writes to it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise KeyStoreError(f"the key file {path} is no file, but a directory, a pipe or a device")
+            raise KeyStoreError(f"the key file {path} is not a file, but a directory, a pipe or a device")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read()
     finally:
@@ -93,14 +95,14 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def write_keys(path: Path, records: Sequence[KeyRecord]) -> None:
-    """Replaces the file. Raises `KeyStoreError`, and then the old one is still there."""
-    path = path.resolve()  # a link stays a link
+    """Replaces the file. Raises `KeyStoreError`, and then the old file is unchanged."""
+    path = path.resolve()  # a symbolic link stays, and the file that it names is replaced
     data = _format(_Contents(keys=tuple(in_order(records))))
     try:
-        # One name for all writers, of whom there is one at a time: what a killed one left is cleared away here.
+        # There is one writer at a time, so a file of this name is left over from a writer that was killed.
         beside = path.with_name(f".{path.name}.new")
         beside.unlink(missing_ok=True)
-        # Its mode is 0600 from the beginning, whatever the umask.
+        # The mode is 0600 from the start, regardless of the umask.
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -122,7 +124,7 @@ def _format(contents: _Contents) -> bytes:
 
 
 def signature_of(path: Path) -> Signature | None:
-    """None where it cannot be told."""
+    """The signature of the file; None if the file cannot be read."""
     try:
         found = path.stat()
     except OSError:
@@ -132,7 +134,7 @@ def signature_of(path: Path) -> Signature | None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time. The lock is the directory's, because the file is another one after each write."""
+    """Lets one writer in at a time. The lock is on the directory, because each write replaces the file."""
     path = path.resolve()
     try:
         with _directory(path) as directory:

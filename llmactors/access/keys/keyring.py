@@ -1,7 +1,7 @@
-"""What a gateway knows of the keys.
+"""A gateway's copy of the key records, kept up to date.
 
-A store that cannot be read does not stop a gateway at once: what was read last holds for `STALE_S`. After that nobody
-is let in, because a key that was revoked meanwhile would be. A store without any key lets nobody in either.
+If the store cannot be read, the copy stays valid for `STALE_S` seconds. After that every caller is refused, because a
+key may have been revoked meanwhile. A store without any key refuses every caller as well.
 """
 
 import time
@@ -21,12 +21,12 @@ from llmactors.errors import LlmactorsError, Unavailable
 log = structlog.get_logger("llmactors.access.keys")
 
 STALE_S = 60.0
-LOOK_EVERY_S = 0.5
-_LOOK_S = 3.0
+READ_EVERY_S = 0.5
+_READ_S = 3.0
 
 
 class Keyring:
-    """The records as they were read last."""
+    """The records as they were read last. Subclasses read them from a store."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -39,102 +39,106 @@ class Keyring:
         return f"<{type(self).__name__} {len(self._records)} keys{f', {self._problem}' if self._problem else ''}>"
 
     def find(self, key_id: str) -> KeyRecord | None:
-        """None where there is no such key. Raises `Unavailable` where nobody can tell any more."""
+        """The record of a key; None if no such key exists. Raises `Unavailable` if the copy is too old."""
         if self._read_at is None or self._clock() - self._read_at > STALE_S:
             raise Unavailable("the API keys cannot be read at the moment", retry_after_s=1.0)
         return self._records.get(key_id)
 
     def known(self, key_id: str) -> KeyRecord | None:
-        """As `find`, however long ago it was read."""
+        """As `find`, but the copy may be of any age."""
         return self._records.get(key_id)
 
     async def wait_changed(self) -> None:
-        """Returns once any record is another one."""
+        """Returns at the next change of any record."""
         await self._changed.wait()
 
-    async def look(self) -> None:
-        """Reads the store now, if it is another one than it was. Raises what makes that impossible."""
+    async def refresh(self) -> None:
+        """Reads the store if it has changed. Raises `LlmactorsError` if the store cannot be read."""
         raise NotImplementedError
 
     async def run(self) -> None:
-        """Looks again and again. Raises nothing for a store that cannot be read."""
+        """Reads the store again and again. A store that cannot be read is logged and read again later."""
         while True:
             await self._pause()
-            await self.look_again()
+            await self.refresh_or_log()
 
-    async def look_again(self) -> None:
-        """As `look`; what makes it impossible is told in the log, once."""
+    async def refresh_or_log(self) -> None:
+        """As `refresh`, but an error is logged once instead of raised."""
         try:
-            await self.look()
+            await self.refresh()
         except LlmactorsError as error:
-            self.note(error)
+            self.note_problem(error)
 
-    def note(self, error: LlmactorsError) -> None:
-        """The store could not be read."""
+    def note_problem(self, error: LlmactorsError) -> None:
+        """Logs that the store could not be read, if the reason is a new one."""
         if self._problem != error.message:
             self._problem = error.message
-            log.error("cannot read the API keys", error=error.message, good_for_s=STALE_S)
+            log.error(
+                "the API keys cannot be read; the last ones stay valid for a while",
+                error=error.message,
+                valid_s=STALE_S,
+            )
 
-    def as_before(self) -> None:
-        """The store was looked at, and nothing has changed."""
+    def note_unchanged(self) -> None:
+        """Records that the store was read now and has not changed."""
         self._read_at = self._clock()
         if self._problem:
             log.info("the API keys can be read again")
             self._problem = ""
 
     def put(self, records: Iterable[KeyRecord]) -> None:
-        """The store was read."""
+        """Takes over the records that were read."""
         first = self._read_at is None
-        self.as_before()
+        self.note_unchanged()
         found = {record.id: record for record in records}
         if not found and (first or self._records):
-            log.warning("there is no API key in the store: every caller is refused")
+            log.warning("the key store holds no API key, so every caller is refused")
         if found != self._records:
             self._records = found
             self._changed.set()
             self._changed = trio.Event()
 
     async def _pause(self) -> None:
-        await trio.sleep(LOOK_EVERY_S)
+        await trio.sleep(READ_EVERY_S)
 
 
 class FileKeyring(Keyring):
-    """Of a file, which is looked at with every `find`: once a key is revoked, the next request finds it so.
+    """The keys of a file. `find` reads the file if it has changed, so the next request sees that a key was revoked.
 
     Raises:
-        KeyStoreError: The file cannot be read at the beginning.
+        KeyStoreError: The file cannot be read at the start.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
-        read_keys(path)  # what is wrong with it is told before anything else starts
+        read_keys(path)  # an error in the file is reported before anything else starts
         self._path = path
         self._signature: Signature | None = None
 
     def find(self, key_id: str) -> KeyRecord | None:
-        """As it stands in the file now."""
+        """The record of a key as the file has it now."""
         try:
-            self._look()
+            self._read_if_changed()
         except KeyStoreError as error:
-            self.note(error)
+            self.note_problem(error)
         return super().find(key_id)
 
-    async def look(self) -> None:
-        """Reads the file now, if it is another one than it was."""
-        self._look()
+    async def refresh(self) -> None:
+        """Reads the file if it has changed."""
+        self._read_if_changed()
 
-    def _look(self) -> None:
+    def _read_if_changed(self) -> None:
         signature = signature_of(self._path)
         if signature is not None and signature == self._signature:
-            self.as_before()
+            self.note_unchanged()
             return
-        # Read after its signature was: what is written in between is seen with the next look.
+        # The signature was read before the file, so a change in between is seen at the next read.
         self.put(read_keys(self._path))
         self._signature = signature
 
 
 class RedisKeyring(Keyring):
-    """Of a cluster, whose changes are announced; and looked for all the same, because an announcement may be lost."""
+    """The keys of a cluster. Changes are announced and polled as well, because an announcement may be lost."""
 
     def __init__(self, store: RedisKeyStore) -> None:
         super().__init__()
@@ -144,31 +148,31 @@ class RedisKeyring(Keyring):
 
     @property
     def channel(self) -> str:
-        """What to subscribe to, for `on_push`."""
+        """The channel to subscribe to, for `on_push`."""
         return self._store.channel
 
     def on_push(self, push: list[Any]) -> bool:
-        """For the link. Whether it was an announcement."""
+        """Handles a push of the Redis link. Returns whether the push was an announcement of a change."""
         if push[:2] != [b"message", self.channel.encode()]:
             return False
         self._announced.set()
         return True
 
-    async def look(self) -> None:
-        """Reads all keys, if any of them has changed."""
+    async def refresh(self) -> None:
+        """Reads all keys if any of them has changed."""
         answered = False
-        with trio.move_on_after(_LOOK_S):
+        with trio.move_on_after(_READ_S):
             mark = await self._store.mark()
             if self._mark is not None and mark == self._mark:
-                self.as_before()
+                self.note_unchanged()
             else:
                 self._mark, records = await self._store.read()
                 self.put(records)
             answered = True
         if not answered:
-            raise Unavailable("Redis does not answer")
+            raise Unavailable(f"Redis did not answer within {_READ_S:g} s")
 
     async def _pause(self) -> None:
-        with trio.move_on_after(LOOK_EVERY_S):
+        with trio.move_on_after(READ_EVERY_S):
             await self._announced.wait()
         self._announced = trio.Event()

@@ -1,4 +1,4 @@
-"""What is stored of a key. Pure: `now` is an argument, in seconds since 1970, as all times here."""
+"""What is stored of a key. Pure: `now` is an argument; all times are in seconds since 1970."""
 
 import enum
 import math
@@ -15,14 +15,14 @@ _TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NAME_CHARS = 64
 _LOWEST_CLASS = 2
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0
-"""With a weight near 0 one request would cost more than a virtual time can say, and put all tenants out of order."""
+"""With a weight near 0, one request would cost more virtual time than a float holds exactly."""
 
 RESERVED_TENANTS = frozenset({"anonymous", "key"})
-"""Whom requests without a key, and those with the node's single key, belong to."""
+"""The tenants of requests without a key, and of requests with the node's single key."""
 
 
 class KeyStatus(enum.Enum):
-    """What a record says to a secret."""
+    """The status of a key or of a secret."""
 
     GOOD = "active"
     WRONG = "wrong"
@@ -32,7 +32,7 @@ class KeyStatus(enum.Enum):
 
 @attrs.frozen
 class FormerSecret:
-    """One that was rotated away, and is good until then."""
+    """A secret that was replaced by a rotation, and is good until `until`."""
 
     hash: Digest
     until: float
@@ -40,28 +40,28 @@ class FormerSecret:
 
 @attrs.frozen(kw_only=True)
 class KeyRecord:
-    """One key.
+    """The record of one key.
 
     Raises:
-        ConfigError: A field is not what it can be. The message names it.
+        ConfigError: A field is out of range. The message names the field.
     """
 
     id: str
     tenant: str
-    """Whom its requests belong to. Keys of one tenant see each other's streams, and are limited together."""
+    """The owner of the key's requests. Keys of one tenant see each other's streams, and share their limits."""
     hash: Digest
     created: float
     name: str = ""
-    """For people."""
+    """A name for the operator."""
     expires: float | None = None
     revoked: float | None = None
     former: tuple[FormerSecret, ...] = ()
     models: frozenset[str] | None = None
-    """None: all."""
+    """The models that the key may use; None for all."""
     best_priority: int = 1
-    """The best class that it may ask for; 0 is served first."""
+    """The best priority class that the key may ask for; 0 is served first."""
     weight: float = 1.0
-    """The tenant's share of its class."""
+    """The tenant's share of its priority class."""
     limits: Limits = attrs.field(factory=Limits)
 
     def __attrs_post_init__(self) -> None:
@@ -70,9 +70,11 @@ class KeyRecord:
                 f"`tenant` must be 1 to 64 letters, digits, dots, dashes or underscores, not {self.tenant!r}"
             )
         if self.tenant in RESERVED_TENANTS:
-            raise ConfigError(f"`tenant` {self.tenant!r} is whom callers without a key of their own belong to")
+            raise ConfigError(
+                f"`tenant` {self.tenant!r} is reserved for callers without a key of their own: choose another name"
+            )
         if len(self.name) > _NAME_CHARS or not (self.name.isprintable()):
-            raise ConfigError(f"`name` must be at most {_NAME_CHARS} characters that can be printed")
+            raise ConfigError(f"`name` must have at most {_NAME_CHARS} characters, all of them printable")
         if not 0 <= self.best_priority <= _LOWEST_CLASS:
             raise ConfigError(f"`priority` must be 0 to {_LOWEST_CLASS}, not {self.best_priority}")
         if not _LEAST_WEIGHT <= self.weight <= _MOST_WEIGHT:
@@ -81,7 +83,7 @@ class KeyRecord:
             raise ConfigError("`models` is empty: name at least one, or leave it out to allow all")
 
     def judge(self, credential: Credential, now: float) -> KeyStatus:
-        """Whether a secret opens this key now. Every secret that there is gets compared, each in constant time."""
+        """The status of a secret for this key now. All secrets of the key are compared, each in constant time."""
         current = credential.digest == self.hash
         former = [now < secret.until and credential.digest == secret.hash for secret in self.former]
         if not (current or any(former)):
@@ -89,7 +91,7 @@ class KeyRecord:
         return self.state(now)
 
     def state(self, now: float) -> KeyStatus:
-        """What becomes of its right secret now."""
+        """The status of the right secret now."""
         if self.revoked is not None:
             return KeyStatus.REVOKED
         if self.expires is not None and self.expires <= now:
@@ -97,31 +99,31 @@ class KeyRecord:
         return KeyStatus.GOOD
 
     def next_end(self, now: float) -> float:
-        """When the next of its secrets ends by itself; `inf` where none does."""
+        """The next time at which a secret of the key ends by itself; `inf` if no secret does."""
         ends = [secret.until for secret in self.former]
         if self.expires is not None:
             ends.append(self.expires)
         return min((end for end in ends if end > now), default=math.inf)
 
     def revoke(self, now: float) -> "KeyRecord":
-        """Never good again. A second time changes nothing."""
+        """The record after a revocation, which is final. A second revocation changes nothing."""
         return self if self.revoked is not None else attrs.evolve(self, revoked=now)
 
     def rotate(self, key: NewKey, now: float, overlap_s: float) -> "KeyRecord":
-        """With the secret of `key`; those that were good stay so for `overlap_s` at the most."""
+        """The record with the secret of `key`. The secrets before stay good for at most `overlap_s` seconds."""
         until = now + overlap_s
         former = [attrs.evolve(secret, until=min(secret.until, until)) for secret in self.former]
         former.append(FormerSecret(self.hash, until))
         return attrs.evolve(self, hash=key.digest, former=tuple(secret for secret in former if secret.until > now))
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """The record as JSON."""
         return msgspec.json.encode(self, order="deterministic")
 
 
 def decode_record(data: bytes) -> KeyRecord:
-    """Raises `ConfigError` for what is not a record."""
+    """Decodes a record. Raises `ConfigError` for anything else."""
     try:
         return msgspec.json.decode(data, type=KeyRecord)
     except msgspec.DecodeError as error:
-        raise ConfigError(f"this is not the record of a key: {error}") from error
+        raise ConfigError(f"not the record of a key: {error}") from error

@@ -1,4 +1,4 @@
-"""How records are written and read, wherever they are."""
+"""The interface of a key store."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -10,40 +10,40 @@ Change = Callable[[KeyRecord], KeyRecord]
 
 
 class KeyStoreError(OperatorError):
-    """The place where the keys are cannot be read or written."""
+    """The key store cannot be read or written."""
 
 
 class KeyStore(Protocol):
-    """For who makes and revokes keys. Once a method has returned, what it did is kept, and gateways hear of it.
+    """Keeps the records of all keys. When a method has returned, its change is stored, and gateways learn of it.
 
-    Several may write at once: no change is lost, and no reader ever sees half of one.
+    Several processes may write at once: no change is lost, and no reader sees half of a change.
 
     Raises:
-        KeyStoreError: It cannot be read or written, or holds what is no key.
+        KeyStoreError: The store cannot be read or written, or holds something that is not a key.
         Unavailable: Redis is away.
     """
 
     async def records(self) -> Sequence[KeyRecord]:
-        """All of them, the oldest first."""
+        """All records, oldest first."""
         ...
 
     async def add(self, record: KeyRecord) -> None:
-        """A new one."""
+        """Adds a record."""
         ...
 
     async def change(self, key_id: str, change: Change) -> KeyRecord:
-        """Puts what `change` makes of the record in its place, and returns it. `change` may be asked again.
+        """Replaces a record by the result of `change`, and returns the new record. `change` may be called again.
 
-        Raises `NotFound` where there is no such key, and what `change` raises.
+        Raises `NotFound` if no such key exists, and any exception of `change`.
         """
         ...
 
 
 def no_such_key(key_id: str) -> NotFound:
-    """For a `change` of what is not there."""
+    """The error for a key that does not exist."""
     return NotFound(f"there is no key {key_id!r}; see `keys list`")
 
 
 def in_order(records: Sequence[KeyRecord]) -> list[KeyRecord]:
-    """The oldest first."""
+    """The records, oldest first."""
     return sorted(records, key=lambda record: (record.created, record.id))

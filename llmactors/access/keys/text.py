@@ -1,8 +1,8 @@
 """The key as its holder has it: `lla_<id>_<secret>_<checksum>`. Pure, but for the randomness.
 
-The id is public: it names the key in lists. The secret has 256 bits, so a plain hash is enough to store it by: nobody
-can try them all. The checksum lets a typo, half a key or a guess be refused without a look at any store, and lets
-scanners tell a key that leaked from a text that only looks like one.
+The id is public and names the key in lists. The secret has 256 bits, so that nobody can try all secrets, and a plain
+hash of the key can be stored. With the checksum a typo, half a key or a guess is refused without reading a store, and
+scanners can tell a leaked key from a text that only looks like a key.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _TEXT = re.compile(
 
 @attrs.frozen(eq=False)
 class Digest:
-    """What is stored in place of a secret. However two are compared, it takes the same time."""
+    """The digest of a secret, which is stored in place of the secret. Comparisons take constant time."""
 
     sha256: str
     """64 hexadecimal digits."""
@@ -43,13 +43,13 @@ class Digest:
 
     @staticmethod
     def of(text: bytes) -> "Digest":
-        """Of any secret."""
+        """The digest of any secret."""
         return Digest(hashlib.sha256(text).hexdigest())
 
 
 @attrs.frozen
 class Credential:
-    """What was shown by a caller: a key's id, and the digest of all of its text."""
+    """What a caller sent: the id of a key, and the digest of the whole key."""
 
     key_id: str
     digest: Digest = attrs.field(repr=False)
@@ -57,19 +57,19 @@ class Credential:
 
 @attrs.frozen
 class NewKey:
-    """A key that was just made. Its text is nowhere else."""
+    """A key that was just made. Its text is not stored anywhere."""
 
     id: str
     text: str = attrs.field(repr=False)
 
     @property
     def digest(self) -> Digest:
-        """What to store."""
+        """The digest to store."""
         return Digest.of(self.text.encode())
 
 
 def new_key(key_id: str | None = None) -> NewKey:
-    """A new secret; for a new key, or for the one with this id."""
+    """A key with a new secret. Without `key_id` the id is new as well."""
     if key_id is None:
         key_id = "".join(secrets.choice(_DIGITS) for _ in range(_ID_CHARS))
     secret = base62(int.from_bytes(secrets.token_bytes(_SECRET_BYTES)), _SECRET_CHARS)
@@ -78,7 +78,7 @@ def new_key(key_id: str | None = None) -> NewKey:
 
 
 def read_key(text: bytes) -> Credential | None:
-    """None for what is not, letter for letter, the text of a key that somebody could have made."""
+    """The credential of a key; None if the text has not exactly the form of a key with its checksum."""
     try:
         match = _TEXT.fullmatch(text.decode("ascii"))
     except UnicodeDecodeError:
@@ -92,7 +92,7 @@ def read_key(text: bytes) -> Credential | None:
 
 
 def base62(number: int, length: int) -> str:
-    """`number` in `length` digits: 0 to 9, A to Z, a to z."""
+    """`number` in base 62, with `length` digits: 0 to 9, A to Z, a to z."""
     found = ""
     for _ in range(length):
         number, digit = divmod(number, len(_DIGITS))

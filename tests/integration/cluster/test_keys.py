@@ -183,7 +183,7 @@ async def test_keyring_learns_of_changes_by_push_and_by_polling(any_server: Redi
         link = RedisLink(any_server.url, on_push=on_push, on_connect=subscribe)
         keyring = RedisKeyring(RedisKeyStore(link.call, "main"))
         await nursery.start(link.run)
-        await keyring.look()
+        await keyring.refresh()
         nursery.start_soon(keyring.run)
         key = new_key()
         assert keyring.find(key.id) is None

@@ -231,7 +231,7 @@ async def test_wait_refused_returns_when_the_key_is_revoked(tmp_path: Path) -> N
             assert not told.is_set()
             write_keys(door.path, [] if end is None else [end])
             assert door.auth._keyring is not None
-            await door.auth._keyring.look()
+            await door.auth._keyring.refresh()
             with trio.fail_after(2):
                 await told.wait()
             nursery.cancel_scope.cancel(reason="seen")

@@ -91,7 +91,7 @@ def test_file_that_is_no_key_file_is_refused(path: Path, text: str) -> None:
 
 def test_key_file_with_a_double_id_is_refused(path: Path) -> None:
     write_keys(path, [FULL[0], FULL[0]])
-    with pytest.raises(KeyStoreError, match="twice"):
+    with pytest.raises(KeyStoreError, match="two records have the same id"):
         read_keys(path)
 
 
@@ -164,7 +164,7 @@ def test_concurrent_writers_lose_no_key(path: Path) -> None:
 def test_pipe_as_key_file_is_refused_without_waiting(path: Path) -> None:
     """A gateway reads the file in the middle of its work: whoever puts a pipe in its place must not stop it."""
     os.mkfifo(path)
-    with pytest.raises(KeyStoreError, match="is no file, but a directory, a pipe or a device"):
+    with pytest.raises(KeyStoreError, match="is not a file, but a directory, a pipe or a device"):
         read_keys(path)
 
 

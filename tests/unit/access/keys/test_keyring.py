@@ -79,7 +79,7 @@ def test_empty_key_store_knows_no_key(path: Path) -> None:
 async def test_wait_changed_returns_only_after_a_change(path: Path) -> None:
     write_keys(path, [known := record()])
     keyring = FileKeyring(path)
-    await keyring.look()
+    await keyring.refresh()
     heard = trio.Event()
 
     async def wait() -> None:
@@ -90,10 +90,10 @@ async def test_wait_changed_returns_only_after_a_change(path: Path) -> None:
         nursery.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
         write_keys(path, [known])  # the same again
-        await keyring.look()
+        await keyring.refresh()
         await trio.testing.wait_all_tasks_blocked()
         assert not heard.is_set()
         write_keys(path, [known.revoke(2.0)])
-        await keyring.look()
+        await keyring.refresh()
         with trio.fail_after(1):
             await heard.wait()
