@@ -98,6 +98,13 @@ class Expired(ClientError):
     status = 410
 
 
+class UnsupportedEncoding(ClientError):
+    """The body is compressed, and no compressed body is accepted."""
+
+    code = "UNSUPPORTED_ENCODING"
+    status = 415
+
+
 class TooLarge(ClientError):
     """The body or the prompt is over its size limit."""
 

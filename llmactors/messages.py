@@ -7,7 +7,7 @@ import msgspec
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
-OPTIONAL_FIELDS = ("prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias")
+OPTIONAL_FIELDS = ("prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias", "ignore_eos")
 """Fields of a request that not every backend honours. A request that uses one goes only to a backend that declares the
 field in `Capabilities.honours`."""
 
@@ -63,6 +63,9 @@ class GenerateRequest:
     """Lowers the logit of each token that prompt or answer so far contain by this, once."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """Pairs of a token's id and what is added to its logit, in ascending order of the ids."""
+
+    ignore_eos: bool = False
+    """Whether the answer goes on to `max_tokens`, as load generators want it."""
 
     @property
     def text(self) -> str:

@@ -3,12 +3,13 @@
 Errors name the field.
 """
 
+import codecs
 from typing import Annotated, Any, Protocol, TypeVar, cast
 
 import attrs
 import msgspec
 
-from llmactors.errors import InvalidRequest
+from llmactors.errors import InvalidRequest, UnsupportedEncoding
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.exchange import Exchange
 from llmactors.http.throttle import BurstThrottle
@@ -59,6 +60,9 @@ class BodyReader:
 
     async def read(self, exchange: Exchange) -> dict[str, Any]:
         """The whole body of a request as a JSON object. Raises as `Exchange.body` and `parse_object`."""
+        encoding = exchange.header(b"content-encoding")
+        if encoding is not None and encoding.lower() not in {"", "identity"}:
+            raise UnsupportedEncoding("the body is compressed: send it without `Content-Encoding`")
         limits = self._settings
         return await self.parse(await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s))
 
@@ -75,6 +79,7 @@ def parse_object(data: bytes | str, *, what: str = "the body") -> dict[str, Any]
     The number of lists and objects is bounded before anything is parsed, because each costs far more than its bytes.
     Brackets inside of texts count too, which no text that is short enough for a prompt reaches.
     """
+    data = data.removeprefix("\ufeff") if isinstance(data, str) else data.removeprefix(codecs.BOM_UTF8)
     if not data:
         raise InvalidRequest(f"{what} is empty; it must be a JSON object")
     containers = data.count("[") + data.count("{") if isinstance(data, str) else data.count(b"[") + data.count(b"{")

@@ -24,6 +24,7 @@ from llmactors.errors import (
     Poisoned,
     RequestTimeout,
     TooLarge,
+    UnsupportedEncoding,
 )
 from llmactors.gateway import operators
 from llmactors.gateway.errors import NATIVE_ERRORS, ErrorBody
@@ -52,6 +53,7 @@ ADMISSION: tuple[type[LlmactorsError], ...] = (
     Conflict,
     Expired,
     TooLarge,
+    UnsupportedEncoding,
     Overloaded,
     Poisoned,
     BackendFailed,
@@ -263,6 +265,19 @@ ROUTES: tuple[Route, ...] = (
         on_worker=True,
         name="ready",
         summary="Ask whether requests should be sent to this node",
+        responses={
+            200: ResponseSpec(description="The node takes requests", body=operators.Readiness),
+            503: ResponseSpec(description="The node takes no requests now", body=operators.Readiness),
+        },
+    ),
+    Route(
+        method="GET",
+        path="/health",
+        family=OPERATORS,
+        page=operators.readyz,
+        is_open=True,
+        name="readyAsVllm",
+        summary="Ask the same as `/readyz`, at the path that tools for vLLM use",
         responses={
             200: ResponseSpec(description="The node takes requests", body=operators.Readiness),
             503: ResponseSpec(description="The node takes no requests now", body=operators.Readiness),

@@ -160,6 +160,8 @@ class Exchange:
         named = [*id_headers(self.scope, self.request_id), *headers]
         if content_type is not None:
             named.append(("content-type", content_type))
+        if not any(name == "cache-control" for name, _ in named):
+            named.append(("cache-control", "no-store"))
         if self.timing_header is not None:
             named.append((self.timing_header, str(round((trio.current_time() - self.begun) * 1000))))
         await self._send({"type": "http.response.start", "status": status, "headers": wire_headers(named)})

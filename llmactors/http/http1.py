@@ -11,7 +11,7 @@ What h11 leaves open is decided here:
 import functools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 from wsgiref.handlers import format_date_time
 
@@ -339,9 +339,16 @@ def _date_header_at(now_s: int) -> Headers:
 def _is_websocket_handshake(request: h11.Request) -> bool:
     if request.method != b"GET":
         return False
-    headers = dict(request.headers)
-    tokens = headers.get(b"connection", b"").lower().split(b",")
-    return headers.get(b"upgrade", b"").lower() == b"websocket" and b"upgrade" in map(bytes.strip, tokens)
+    tokens = {name: {each.strip() for each in value.lower().split(b",")} for name, value in _joined(request.headers)}
+    return b"websocket" in tokens.get(b"upgrade", ()) and b"upgrade" in tokens.get(b"connection", ())
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers, with one entry for a name that came several times. RFC 9110, section 5.3."""
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    return [(name, b", ".join(each)) for name, each in values.items()]
 
 
 def _origin_form(target: bytes) -> bytes:

@@ -36,6 +36,8 @@ MAX_FRAMES = 1024
 
 _ID = 1
 """Hypercorn numbers the streams of a connection; HTTP/1.1 has one."""
+_REPLACED = {b"sec-websocket-extensions", b"connection", b"upgrade"}
+"""The headers that Hypercorn does not get as the client sent them: of repeated ones it reads only the last."""
 _CLOSED_BY_CLIENT = {SocketState.REMOTE_CLOSING, SocketState.CLOSED}
 
 Headers = list[tuple[bytes, bytes]]
@@ -110,7 +112,8 @@ class WebSocketStream(WSStream):
         `state` is the connection's entry of the ASGI scope.
         """
         # Without the extensions that the client offers, none is agreed on.
-        headers = [pair for pair in request.headers if pair[0] != b"sec-websocket-extensions"]
+        headers = [(name, _ascii(value)) for name, value in request.headers if name not in _REPLACED]
+        headers += [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
         version = request.http_version.decode()
         await super().handle(
             Request(
@@ -230,6 +233,11 @@ class WebSocketStream(WSStream):
         await self._output.answer_handshake(status_code, headers)
         await self._output.write_body(body)
         await self._output.end_body()
+
+
+def _ascii(value: bytes) -> bytes:
+    """A header's value with question marks for other characters, which Hypercorn could not read."""
+    return value if value.isascii() else value.decode("latin-1").encode("ascii", "replace")
 
 
 @functools.cache

@@ -99,6 +99,8 @@ def _weighing(request: GenerateRequest) -> dict[str, Any]:
         found["presence_penalty"] = request.presence_penalty
     if request.logit_bias:
         found["logit_bias"] = request.logit_bias
+    if request.ignore_eos:
+        found["ignore_eos"] = True
     return found
 
 

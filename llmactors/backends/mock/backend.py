@@ -54,7 +54,7 @@ class MockBackend:
             context_tokens=self.settings.context,
             takeover=Takeover.EXACT,
             batching=self.settings.batching,
-            honours=frozenset({"prompt_ids"}),
+            honours=frozenset({"prompt_ids", "ignore_eos"}),
         )
         self._slots: dict[Key, _Slot] = {}
         self._injects = bool(self.settings.crash_at or self.settings.hang_at or self.settings.slow_at)

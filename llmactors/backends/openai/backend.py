@@ -275,6 +275,8 @@ class OpenAIBackend:
         for field in ("frequency_penalty", "presence_penalty"):
             if value := getattr(request, field):
                 body[field] = value
+        if request.ignore_eos:
+            body["ignore_eos"] = True
         if request.logit_bias:
             body["logit_bias"] = {str(token): bias for token, bias in request.logit_bias}
         if request.stop:

@@ -9,15 +9,14 @@ error  {"id","seq","error":{"code","message"}}
 
 from typing import Any, Protocol
 
-import msgspec
-
 from llmactors.errors import LlmactorsError
+from llmactors.http.line_safe_json import encode
 from llmactors.ledger import LogSlice
 from llmactors.messages import Finished, Terminal, Usage
 
-_encode = msgspec.json.encode
-
 KEEP_ALIVE = b": keep-alive\n\n"
+RETRY = b"retry: 1000\n\n"
+"""Tells a browser's EventSource to follow a cut stream again after a second."""
 EVENT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "One event. `data` is JSON; `id` is the number from which a client can follow the stream.",
@@ -51,6 +50,7 @@ class SseRenderer:
 
     def __init__(self, request_id: str) -> None:
         self._id = request_id
+        self._retry = RETRY
         self._token_head = b'\nevent: token\ndata: {"id":"%b","seq":' % request_id.encode()
 
     def render(self, part: LogSlice) -> bytes:
@@ -60,18 +60,21 @@ class SseRenderer:
         pieces: list[bytes] = []
         for delta in part.deltas:
             number = b"%d" % seq
-            pieces += (b"id: ", number, head, number, b',"text":', _encode(delta.text), b"}\n\n")
+            pieces += (b"id: ", number, head, number, b',"text":', encode(delta.text), b"}\n\n")
             seq += 1
         if part.end is not None:
             name, payload = terminal_event(self._id, part.end_seq, part.end)
-            pieces.append(b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, name.encode(), _encode(payload)))
+            pieces.append(b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, name.encode(), encode(payload)))
+        if self._retry and pieces:
+            pieces.insert(0, self._retry)
+            self._retry = b""
         return b"".join(pieces)
 
 
 def render_cut(request_id: str, error: LlmactorsError) -> bytes:
     """An `error` event of this connection alone. It is in no log and has no id: the stream can be followed on."""
     payload = {"id": request_id, "error": {"code": error.code, "message": error.message}}
-    return b"event: error\ndata: %b\n\n" % _encode(payload)
+    return b"event: error\ndata: %b\n\n" % encode(payload)
 
 
 class JsonRenderer:
@@ -86,11 +89,11 @@ class JsonRenderer:
         texts: list[str] = []
         for delta in part.deltas:
             payload = {"event": "token", "id": self._id, "seq": seq, "text": delta.text}
-            texts.append(_encode(payload).decode())
+            texts.append(encode(payload).decode())
             seq += 1
         if part.end is not None:
             name, payload = terminal_event(self._id, part.end_seq, part.end)
-            texts.append(_encode({"event": name, **payload}).decode())
+            texts.append(encode({"event": name, **payload}).decode())
         return texts
 
 

@@ -1,7 +1,7 @@
 """What the types of the OpenAI routes' bodies cannot say of themselves, as JSON schema, for the OpenAPI document."""
 
-from llmactors.gateway.openai.responses.schema import UNSERVED_OF_RESPONSES
-from llmactors.gateway.openai.schema import MAX_CHOICES, MAX_MESSAGES, MAX_PROMPT_IDS, ROLES, UNSERVED
+from llmactors.gateway.openai.schema import MAX_CHOICES, MAX_MESSAGES, MAX_PROMPT_IDS, ROLES
+from llmactors.gateway.openai.unserved import EXTENSIONS, UNSERVED, UNSERVED_OF_RESPONSES
 from llmactors.gateway.route import Schema
 
 CHUNK_EVENT: Schema = {
@@ -45,12 +45,12 @@ _MESSAGE: Schema = {
     "required": ["role", "content"],
 }
 _MESSAGES: Schema = {"type": "array", "minItems": 1, "maxItems": MAX_MESSAGES, "items": _MESSAGE}
-_REFUSED: Schema = {name: {"enum": list(harmless)} for name, harmless in sorted(UNSERVED.items())}
+_REFUSED: Schema = {name: {"enum": list(harmless)} for name, harmless in sorted({**UNSERVED, **EXTENSIONS}.items())}
 """The fields that are not served, each with the values that ask for nothing."""
 
 _INPUT: Schema = {"anyOf": [{"type": "string", "minLength": 1}, _MESSAGES]}
 _REFUSED_IN_RESPONSES: Schema = {
-    name: {"enum": list(harmless)} for name, harmless in sorted(UNSERVED_OF_RESPONSES.items())
+    name: {"enum": list(harmless)} for name, harmless in sorted({**UNSERVED_OF_RESPONSES, **EXTENSIONS}.items())
 }
 
 CHAT: Schema = {"properties": {"messages": _MESSAGES, **_REFUSED}}

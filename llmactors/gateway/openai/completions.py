@@ -12,7 +12,7 @@ from llmactors.gateway.openai.choices import AdmittedChoices, bare_errors
 from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer, add_up, error_of, render_error
 from llmactors.gateway.openai.schema import ChatBody, ChoiceBody, CompletionBody, read_chat, read_completion
 from llmactors.gateway.request_service import RequestService, cut_error
-from llmactors.gateway.streaming.pump import pieces, pump
+from llmactors.gateway.streaming.pump import StreamTiming, pieces, pump
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange
 from llmactors.ledger import Follower, LogSlice
@@ -131,7 +131,7 @@ async def _one(
     service: RequestService, exchange: Exchange, follower: Follower, renderer: ChunkRenderer, begin: Begin
 ) -> None:
     timing, metrics = service.settings.timing, service.metrics
-    await follower.wait_more()
+    await _wait_first(exchange, follower, begin, timing, renderer)
     first = follower.take()
     _check_begun(first)
     await begin()
@@ -164,11 +164,13 @@ async def _several(
             await begin()
             await exchange.write(renderer.render(part))
 
-    async def nothing() -> None:
-        await trio.lowlevel.checkpoint()
+    async def keep_alive() -> None:
+        async with turn:
+            await begin()
+            await exchange.write(renderers[0].keep_alive)
 
     async def follow(follower: Follower, renderer: ChunkRenderer) -> None:
-        ends.append(await pump(follower, partial(write, renderer), nothing, service.settings.timing))
+        ends.append(await pump(follower, partial(write, renderer), keep_alive, service.settings.timing))
 
     for renderer in renderers:
         renderer.is_last = False
@@ -178,6 +180,18 @@ async def _several(
                 nursery.start_soon(follow, follower, renderer)
     usages: list[Usage] = [part.end.usage for part in ends if isinstance(part.end, Finished)]
     await exchange.write(renderers[0].render_end(add_up(usages)), more=False)
+
+
+async def _wait_first(
+    exchange: Exchange, follower: Follower, begin: Begin, timing: StreamTiming, renderer: ChunkRenderer
+) -> None:
+    """Waits for the first token. In a long silence the response begins with keep-alives, so that no proxy cuts it."""
+    while True:
+        with trio.move_on_after(timing.keep_alive_s):
+            await follower.wait_more()
+            return
+        await begin()
+        await exchange.write(renderer.keep_alive)
 
 
 def _check_begun(part: LogSlice) -> None:

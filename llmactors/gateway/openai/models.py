@@ -1,11 +1,15 @@
 """`/v1/models`: the models that a caller can use."""
 
+import time
 from typing import Any
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import NotFound
 from llmactors.gateway.request_service import RequestService
 from llmactors.http.exchange import Exchange
+
+STARTED_S = int(time.time())
+"""The time at which this process began to serve its models, in seconds since 1970."""
 
 
 async def list_models(service: RequestService, exchange: Exchange, caller: Caller) -> None:
@@ -24,4 +28,4 @@ async def show_model(service: RequestService, exchange: Exchange, caller: Caller
 
 
 def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "llmactors"}
+    return {"id": name, "object": "model", "created": STARTED_S, "owned_by": "llmactors"}

@@ -1,29 +1,25 @@
 """The answers of chat completions and completions: chunks of a stream, and whole answers. Pure.
 
 Every token of every stream passes here, so that of a chunk only its text is rendered each time. A stream has `data:`
-lines and nothing else: the official client fails on `id:` lines beside comments, and other readers on `event:` lines.
+lines and nothing else: the official client fails on `id:` lines beside comments, and other readers on `event:` lines
+and on comments.
 The role comes with the first text. An answer that cannot be finished ends with an error, and without `[DONE]`.
 """
 
 from typing import Any
 
-import msgspec
-
 from llmactors.errors import Interrupted, LlmactorsError, from_code
 from llmactors.gateway.native.events import usage_object
 from llmactors.gateway.openai.errors import error_object
+from llmactors.http.line_safe_json import encode
 from llmactors.ledger import LogSlice
 from llmactors.messages import Failed, Finished, Terminal, TokenDelta, Usage
-
-_encode = msgspec.json.encode
 
 DONE = b"data: [DONE]\n\n"
 
 
 class ChunkRenderer:
     """Renders one choice of a stream. If `is_last`, the stream ends with this choice: usage and `[DONE]` follow."""
-
-    keep_alive = b""
 
     def __init__(
         self, form: "AnswerForm", answer_id: str, model: str, created: int, *, index: int = 0, with_usage: bool = False
@@ -34,7 +30,9 @@ class ChunkRenderer:
         self._is_first = True
         self._with_usage = with_usage
         self.is_last = True
-        before, _, after = _encode(self._chunk("\0", None)).partition(rb'"\u0000"')
+        self.keep_alive = _event(self._chunk(None, None))
+        """A chunk without text. A comment would cost some readers the event that comes after it."""
+        before, _, after = encode(self._chunk("\0", None)).partition(rb'"\u0000"')
         self._before, self._after = b"data: " + before, after + b"\n\n"
 
     def render(self, part: LogSlice) -> bytes:
@@ -44,7 +42,7 @@ class ChunkRenderer:
             if self._is_first:
                 pieces.append(self._first(delta))
             elif delta.text:
-                pieces += (self._before, _encode(delta.text), self._after)
+                pieces += (self._before, encode(delta.text), self._after)
         if part.end is not None:
             pieces.append(self._last(part.end))
         return b"".join(pieces)
@@ -138,4 +136,4 @@ def render_error(error: LlmactorsError) -> bytes:
 
 
 def _event(payload: object) -> bytes:
-    return b"data: %b\n\n" % _encode(payload)
+    return b"data: %b\n\n" % encode(payload)

@@ -13,6 +13,7 @@ import msgspec
 
 from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty, clipped
 from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.unserved import EXTENSIONS, UNSERVED, Unserved, asks_for_nothing
 from llmactors.messages import ChatMessage, GenerateRequest
 
 T = TypeVar("T")
@@ -29,26 +30,6 @@ MAX_BIASES = 1024
 CHARS_PER_TOKEN = 4
 """The number of characters that a token id counts as, where the length of a prompt is bounded in characters."""
 
-ONLY_NULL: tuple[object, ...] = (None,)
-UNSERVED: Mapping[str, tuple[object, ...]] = {
-    "audio": ONLY_NULL,
-    "best_of": (None, 1),
-    "echo": (None, False),
-    "function_call": (None, "none"),
-    "functions": (None, []),
-    "logprobs": (None, False),
-    "modalities": (None, ["text"]),
-    "prediction": ONLY_NULL,
-    "reasoning_effort": ONLY_NULL,
-    "response_format": (None, {"type": "text"}),
-    "suffix": (None, ""),
-    "tool_choice": (None, "none", "auto"),
-    "tools": (None, []),
-    "top_logprobs": (None, 0),
-    "verbosity": ONLY_NULL,
-    "web_search_options": ONLY_NULL,
-}
-"""The fields that are not served here, each with the values that ask for nothing."""
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 Choices = Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)]
@@ -78,11 +59,13 @@ class CommonBody:
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     seed: int | None = None
     stop: StopText | Annotated[list[StopText], msgspec.Meta(max_length=MAX_STOPS)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
+    ignore_eos: bool | None = None
+    """No field of OpenAI's, but load generators send it to every server."""
     logit_bias: Annotated[dict[TokenId, Bias], msgspec.Meta(max_length=MAX_BIASES)] | None = None
 
     @property
@@ -105,8 +88,9 @@ class ChatBody(CommonBody):
     def choices(self, deadline_ms: int | None) -> list["ChoiceBody"]:
         """One request for each choice."""
         check_parts("messages", self.messages)
-        messages = tuple(
-            read_message("messages", f"messages[{number}]", message) for number, message in enumerate(self.messages)
+        messages = without_empty_answers(
+            "messages",
+            [read_message("messages", f"messages[{number}]", message) for number, message in enumerate(self.messages)],
         )
         most = self.max_completion_tokens or self.max_tokens
         count = self.n or 1
@@ -171,6 +155,7 @@ class ChoiceBody:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
+    ignore_eos: bool = False
 
     @classmethod
     def of(
@@ -193,7 +178,8 @@ class ChoiceBody:
             prompt=prompt if isinstance(prompt, str) else "",
             prompt_ids=() if isinstance(prompt, str) else prompt,
             messages=messages,
-            temperature=1.0 if body.temperature is None else body.temperature,
+            # Of a share of 0 only the most probable token is left, which is what a temperature of 0 takes.
+            temperature=0.0 if body.top_p == 0 else 1.0 if body.temperature is None else body.temperature,
             top_p=body.top_p or 1.0,
             seed=None if body.seed is None else (body.seed + number) % 2**32,
             stop=body.stops,
@@ -201,6 +187,7 @@ class ChoiceBody:
             choices=choices,
             frequency_penalty=body.frequency_penalty or 0.0,
             presence_penalty=body.presence_penalty or 0.0,
+            ignore_eos=bool(body.ignore_eos),
             logit_bias=tuple(sorted((token, bias) for token, bias in (body.logit_bias or {}).items() if bias)),
         )
 
@@ -233,6 +220,7 @@ class ChoiceBody:
             frequency_penalty=self.frequency_penalty,
             presence_penalty=self.presence_penalty,
             logit_bias=self.logit_bias,
+            ignore_eos=self.ignore_eos,
         )
 
 
@@ -246,10 +234,10 @@ def read_completion(fields: dict[str, Any]) -> CompletionBody:
     return read_fields(fields, CompletionBody, UNSERVED)
 
 
-def read_fields(fields: dict[str, Any], kind: type[T], unserved: Mapping[str, tuple[object, ...]]) -> T:
-    """A body. Unknown fields are ignored; a field of `unserved` may have only the values that are given there."""
-    for name, harmless in unserved.items():
-        if name in fields and not _is_any_of(fields[name], harmless):
+def read_fields(fields: dict[str, Any], kind: type[T], unserved: Unserved) -> T:
+    """A body. Unknown fields are ignored; those of `unserved` and `EXTENSIONS` may have only the values given there."""
+    for name, harmless in (*unserved.items(), *EXTENSIONS.items()):
+        if name in fields and not asks_for_nothing(fields[name], harmless):
             raise InvalidParameter(name, f"`{name}` is not served here; leave it out")
     known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
     try:
@@ -264,11 +252,6 @@ def read_fields(fields: dict[str, Any], kind: type[T], unserved: Mapping[str, tu
         if name == "prompt":
             raise InvalidParameter(name, _PROMPTS) from None
         raise InvalidParameter(name, f"`{param}`: {text}" if where else text) from None
-
-
-def _is_any_of(value: object, harmless: tuple[object, ...]) -> bool:
-    """Whether `value` is one of `harmless`. Python takes 0 for False, but `logprobs: 0` is not `logprobs: false`."""
-    return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in harmless)
 
 
 def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
@@ -287,6 +270,18 @@ def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
             return [tuple(found)]
         return [each if isinstance(each, str) else tuple(each) for each in found]
     raise InvalidParameter("prompt", _PROMPTS)
+
+
+def without_empty_answers(param: str, messages: list[ChatMessage]) -> tuple[ChatMessage, ...]:
+    """The messages without empty answers at the end, which a chat template would let the model continue.
+
+    Raises `InvalidParameter` if nothing else is left.
+    """
+    while messages and messages[-1].role == "assistant" and not messages[-1].content:
+        messages = messages[:-1]
+    if not messages:
+        raise InvalidParameter(param, f"`{param}` has no message but empty answers")
+    return tuple(messages)
 
 
 def check_parts(param: str, messages: Iterable[object]) -> None:

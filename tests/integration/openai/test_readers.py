@@ -86,9 +86,14 @@ async def test_unfinished_answer_has_no_end_and_no_usage() -> None:
         assert bool(reading.error) is (read is read_as_guidellm)
 
 
-async def test_silence_before_a_token_adds_no_bytes() -> None:
-    """The reader of vLLM would lose everything after a keep-alive comment that comes alone in a read."""
-    async with local_node(mock_model("step_ms=1,slow_at=5,slow_ms=150"), keep_alive_s=0.02) as node:
-        reads = await reads_of(node, "/v1/completions")
-    assert b"".join(reads).count(b"\n\n") == b"".join(reads).count(b"data: ")
-    assert len(read_as_vllm_bench(reads).texts) == TOKENS
+@pytest.mark.parametrize("read", [read_as_vllm_bench, read_as_guidellm])
+@pytest.mark.parametrize("slow_at", [1, 5])
+async def test_keep_alive_costs_no_reader_a_token(read: Reader, slow_at: int) -> None:
+    """A comment, alone in a read, would cost vLLM's reader the event after it."""
+    async with local_node(mock_model(f"step_ms=1,slow_at={slow_at},slow_ms=150"), keep_alive_s=0.02) as node:
+        for path in BODIES:
+            reads = await reads_of(node, path)
+            assert b"".join(reads).count(b"\n\n") == b"".join(reads).count(b"data: ")
+            assert b"".join(reads).count(b'"finish_reason":null') > TOKENS
+            assert "".join(read(reads).texts) == TEXTS[path]
+            assert read(reads).done

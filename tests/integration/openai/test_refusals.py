@@ -13,7 +13,7 @@ import httpx
 import pytest
 import trio
 
-from llmactors.gateway.openai.schema import UNSERVED
+from llmactors.gateway.openai.unserved import EXTENSIONS, UNSERVED
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 
 pytestmark = pytest.mark.integration
@@ -80,6 +80,7 @@ def messages(*wrong: Any) -> dict[str, Any]:
 BY_THE_MOCK = "is not served by this model"
 TABLE = [
     *(Wrong({name: value}, "is not served here; leave it out", name) for name, value in WANTED.items()),
+    *(Wrong({name: "asked for"}, "is not served here; leave it out", name) for name in EXTENSIONS),
     Wrong({"logprobs": 0}, "is not served here", "logprobs"),
     Wrong({"logprobs": 5}, "is not served here", "logprobs"),
     Wrong({"frequency_penalty": 0.1}, BY_THE_MOCK, "frequency_penalty"),
@@ -96,7 +97,7 @@ TABLE = [
     Wrong({"n": 17}, "<= 16", "n"),
     Wrong({"temperature": 2.1}, "<= 2", "temperature"),
     Wrong({"temperature": "hot"}, "got `str`", "temperature"),
-    Wrong({"top_p": 0}, "> 0", "top_p"),
+    Wrong({"top_p": -0.1}, ">= 0", "top_p"),
     Wrong({"max_tokens": 0}, ">= 1", "max_tokens"),
     Wrong({"max_tokens": CONTEXT}, "leaves no room for a prompt", "max_tokens"),
     Wrong({"stop": ""}, "length >= 1", "stop"),
@@ -106,6 +107,7 @@ TABLE = [
     Wrong({"max_completion_tokens": -1}, ">= 1", "max_completion_tokens", (CHAT,)),
     Wrong({"messages": None}, "got `null`", "messages", (CHAT,)),
     Wrong(messages(), "length >= 1", "messages", (CHAT,)),
+    Wrong(messages({"role": "assistant", "content": ""}), "no message but empty answers", "messages", (CHAT,)),
     Wrong(messages("hi"), "got `str`", "messages", (CHAT,)),
     Wrong(messages({"role": "tool", "content": "x"}), "must be one of", "messages", (CHAT,)),
     Wrong(messages({"role": {}, "content": "x"}), "must be one of", "messages", (CHAT,)),

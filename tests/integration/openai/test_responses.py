@@ -100,6 +100,9 @@ async def test_stream_has_only_event_and_data_lines() -> None:
     assert answer.headers["x-request-id"].startswith("req_")
     blocks = answer.text.split("\n\n")
     assert blocks.pop() == ""
+    # In between, comments keep the connection alive.
+    assert ": keep-alive" in blocks
+    blocks = [block for block in blocks if block != ": keep-alive"]
     assert [[line.partition(": ")[0] for line in block.split("\n")] for block in blocks] == [["event", "data"]] * 11
 
 

@@ -15,16 +15,14 @@ A response that fails or is cancelled before its first token has no output item:
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 from llmactors.errors import LlmactorsError
+from llmactors.gateway.native.events import KEEP_ALIVE
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.render import error_of
 from llmactors.gateway.openai.responses.view import ResponseView, has_item, item_status_at, text_part
+from llmactors.http.line_safe_json import encode
 from llmactors.ledger import LogSlice
 from llmactors.messages import Failed, Terminal
-
-_encode = msgspec.json.encode
 
 _LAST = {"completed": "response.completed", "incomplete": "response.incomplete", "cancelled": "response.incomplete"}
 
@@ -35,7 +33,7 @@ class EventRenderer:
     The renderer needs the log from its beginning.
     """
 
-    keep_alive = b""
+    keep_alive = KEEP_ALIVE
 
     def __init__(self, view: ResponseView, starting_after: int = -1) -> None:
         self._view = view
@@ -66,7 +64,7 @@ class EventRenderer:
             number += 1
             texts.append(delta.text)
             if number > after:
-                pieces.append(self._delta % (number, _encode(delta.text)))
+                pieces.append(self._delta % (number, encode(delta.text)))
         self._number = number
         if part.end is not None:
             pieces += self._some(self._ending(part.end))
@@ -124,4 +122,4 @@ def _error_fields(error: LlmactorsError) -> dict[str, Any]:
 
 def _event(name: str, number: int, fields: dict[str, Any]) -> bytes:
     payload = {"type": name, "sequence_number": number, **fields}
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), _encode(payload))
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), encode(payload))

@@ -17,32 +17,17 @@ from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.gateway.openai.schema import (
     DEFAULT_CHAT_TOKENS,
     MAX_MESSAGES,
-    ONLY_NULL,
-    UNSERVED,
     ChoiceBody,
     CommonBody,
     Count,
     check_parts,
     read_fields,
     read_message,
+    without_empty_answers,
 )
+from llmactors.gateway.openai.unserved import UNSERVED_OF_RESPONSES
 from llmactors.messages import ChatMessage
 
-UNSERVED_OF_RESPONSES: Mapping[str, tuple[object, ...]] = {
-    **UNSERVED,
-    "background_options": (None, {}, {"completion_window": "soonest"}),
-    "context_management": (None, []),
-    "conversation": ONLY_NULL,
-    "include": (None, []),
-    "max_tool_calls": ONLY_NULL,
-    "moderation": ONLY_NULL,
-    "n": (None, 1),
-    "previous_response_id": ONLY_NULL,
-    "prompt": ONLY_NULL,
-    "prompt_cache_options": (None, {}, {"mode": "implicit"}),
-    "reasoning": (None, {}),
-    "truncation": (None, "disabled"),
-}
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _PLAIN_TEXT: Mapping[str, tuple[object, ...]] = {"format": (None, {"type": "text"}), "verbosity": (None, "medium")}
 _MAX_NUMBER_CHARS = 15
@@ -75,7 +60,7 @@ class ResponseBody(CommonBody):
                 "store",
                 "`store` cannot be false with `background`: a background response must be stored to be retrieved",
             )
-        messages = self._messages()
+        messages = list(without_empty_answers("input", self._messages()))
         if self.instructions:
             messages.insert(0, ChatMessage("system", self.instructions))
         kept = StoredResponse(

@@ -56,6 +56,8 @@ def test_unsupported_field_is_refused_by_name(name: str, value: object) -> None:
     [
         {"logprobs": None, "tools": [], "tool_choice": "auto", "frequency_penalty": 0, "echo": False, "best_of": 1},
         {"response_format": {"type": "text"}, "logit_bias": {}, "suffix": None, "modalities": ["text"]},
+        {"reasoning_effort": "none", "top_k": -1, "min_p": 0, "repetition_penalty": 1.0, "guided_json": None},
+        {"chat_template_kwargs": {}, "ignore_eos": False, "stop_token_ids": [], "thinking": {"type": "disabled"}},
         {"user": "u1", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "something_new": [1]},
     ],
 )
@@ -80,7 +82,7 @@ def test_field_that_asks_for_nothing_is_ignored(fields: dict[str, Any]) -> None:
         ({"n": 0}, "n"),
         ({"n": 17}, "n"),
         ({"temperature": 3}, "temperature"),
-        ({"top_p": 0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stop": [""]}, "stop"),
         ({"frequency_penalty": 2.1}, "frequency_penalty"),

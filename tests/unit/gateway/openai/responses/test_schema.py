@@ -92,7 +92,7 @@ def test_field_that_asks_for_nothing_is_ignored(fields: dict[str, Any]) -> None:
         ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
         ({"model": ""}, "model"),
         ({"temperature": 3}, "temperature"),
-        ({"top_p": 0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
     ],
 )
 def test_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:

@@ -1,0 +1,128 @@
+"""The fields of OpenAI's routes that are not served here, each with the values that ask for nothing. Pure.
+
+A field that changes an answer and is not served is refused by its name, so that no answer differs from what was asked
+for. `EXTENSIONS` are fields that vLLM, SGLang, llama.cpp's server and Ollama know beside OpenAI's.
+"""
+
+from collections.abc import Mapping
+
+ONLY_NULL: tuple[object, ...] = (None,)
+_OFF = (None, False)
+_ON = (None, True)
+_EMPTY: tuple[object, ...] = (None, [], {}, "")
+_ZERO = (None, 0)
+_ONE = (None, 1)
+
+Unserved = Mapping[str, tuple[object, ...]]
+
+UNSERVED: Unserved = {
+    "audio": ONLY_NULL,
+    "best_of": _ONE,
+    "echo": _OFF,
+    "function_call": (None, "none"),
+    "functions": (None, []),
+    "logprobs": _OFF,
+    "modalities": (None, ["text"]),
+    "prediction": ONLY_NULL,
+    "reasoning_effort": (None, "none"),
+    "response_format": (None, {"type": "text"}),
+    "suffix": (None, ""),
+    "tool_choice": (None, "none", "auto"),
+    "tools": (None, []),
+    "top_logprobs": _ZERO,
+    "verbosity": ONLY_NULL,
+    "web_search_options": ONLY_NULL,
+}
+EXTENSIONS: Unserved = {
+    "add_generation_prompt": _ON,
+    "add_special_tokens": _ON,
+    "allowed_token_ids": _EMPTY,
+    "bad_words": _EMPTY,
+    "chat_template": ONLY_NULL,
+    "chat_template_kwargs": _EMPTY,
+    "continue_final_message": _OFF,
+    "documents": _EMPTY,
+    "dry_multiplier": _ZERO,
+    "dynatemp_range": _ZERO,
+    "ebnf": ONLY_NULL,
+    "enable_thinking": _OFF,
+    "extra_body": _EMPTY,
+    "format": (None, ""),
+    "grammar": (None, ""),
+    "guided_choice": _EMPTY,
+    "guided_decoding_backend": ONLY_NULL,
+    "guided_grammar": ONLY_NULL,
+    "guided_json": ONLY_NULL,
+    "guided_json_object": _OFF,
+    "guided_regex": ONLY_NULL,
+    "guided_whitespace_pattern": ONLY_NULL,
+    "include_reasoning": _OFF,
+    "include_stop_str_in_output": _OFF,
+    "json_schema": _EMPTY,
+    "length_penalty": _ONE,
+    "logits_processors": _EMPTY,
+    "lora": _EMPTY,
+    "lora_path": ONLY_NULL,
+    "min_keep": _ZERO,
+    "min_p": _ZERO,
+    "min_tokens": _ZERO,
+    "mirostat": _ZERO,
+    "mm_processor_kwargs": _EMPTY,
+    "n_keep": _ZERO,
+    "n_predict": (None, -1),
+    "n_probs": _ZERO,
+    "options": _EMPTY,
+    "prompt_logprobs": (None, False, 0),
+    "regex": ONLY_NULL,
+    "repeat_penalty": _ONE,
+    "repetition_penalty": _ONE,
+    "return_hidden_states": _OFF,
+    "return_token_ids": _OFF,
+    "return_tokens_as_token_ids": _OFF,
+    "samplers": ONLY_NULL,
+    "skip_special_tokens": _ON,
+    "spaces_between_special_tokens": _ON,
+    "stop_token_ids": _EMPTY,
+    "structural_tag": ONLY_NULL,
+    "structured_outputs": _EMPTY,
+    "temperature_last": _OFF,
+    "tfs_z": _ONE,
+    "think": _OFF,
+    "thinking": (None, False, {"type": "disabled"}),
+    "thinking_budget_tokens": (None, -1),
+    "top_a": _ZERO,
+    "top_k": (None, 0, -1),
+    "truncate_prompt_tokens": (None, -1),
+    "typical_p": _ONE,
+    "use_beam_search": _OFF,
+    "xtc_probability": _ZERO,
+}
+UNSERVED_OF_RESPONSES: Unserved = {
+    **UNSERVED,
+    "background_options": (None, {}, {"completion_window": "soonest"}),
+    "context_management": (None, []),
+    "conversation": ONLY_NULL,
+    "include": (None, [], ["reasoning.encrypted_content"]),
+    "max_tool_calls": ONLY_NULL,
+    "moderation": ONLY_NULL,
+    "n": _ONE,
+    "previous_response_id": ONLY_NULL,
+    "prompt": ONLY_NULL,
+    "prompt_cache_options": (None, {}, {"mode": "implicit"}),
+    "reasoning": (None, {}, *({"effort": effort} for effort in (None, "none"))),
+    "truncation": (None, "disabled"),
+}
+
+
+def asks_for_nothing(value: object, harmless: tuple[object, ...]) -> bool:
+    """Whether `value` is one of `harmless`. An object of nulls is as good as an empty one.
+
+    Python takes 0 for False, but `logprobs: 0` is not `logprobs: false`.
+    """
+    if isinstance(value, dict):
+        value = {name: each for name, each in value.items() if each is not None}
+    return any(value == _without_nulls(each) and isinstance(value, bool) == isinstance(each, bool) for each in harmless)
+
+
+def _without_nulls(value: object) -> object:
+    return {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
