@@ -2,7 +2,8 @@
 
 rig            a fresh ledger and its clock, which the author of a ledger provides as the pytest fixture `rig`
 queueing, …    the tests, one file for each part of the contract; `LedgerSuite` is all of them
-machine        a Hypothesis state machine that compares a ledger with the naive `model` after each operation
+machine        a Hypothesis state machine: the operations of gateways, workers, readers and operators
+comparison     what the machine compares after each operation: the ledger, and the naive `model` of a ledger
 limit_machine  a Hypothesis state machine that compares what callers have used with a naive account
 
 The tests run under pytest with pytest-trio, and the machines need Hypothesis: `pip install "llmactors[testing]"`.

@@ -7,24 +7,16 @@ every request. A subclass implements `make_ledger`. A ledger whose operations wa
 
 # ruff: noqa: S101
 
-from abc import abstractmethod
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
-
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from llmactors import errors
-from llmactors.ledger import AppendEntry, Claim, Ledger, LedgerSettings, ReleaseHow, SubmitOutcome
+from llmactors.ledger import AppendEntry, Claim, ReleaseHow, SubmitOutcome
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
-from llmactors.testing.ledger_suite.model import LedgerModel, kind_of, requeued
+from llmactors.testing.ledger_suite.comparison import LedgerComparison
+from llmactors.testing.ledger_suite.model import requeued
 from llmactors.testing.ledger_suite.reader_state import ReaderState
-from llmactors.testing.ledger_suite.rig import run_sync
-
-T = TypeVar("T")
-
-MACHINE_SETTINGS = LedgerSettings(max_queued=6, lease_s=5.0, retention_s=20.0, tombstone_s=30.0, suspects_together=(2,))
 
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 MODELS = st.sampled_from(["m", "m", "m", "n"])
@@ -36,41 +28,8 @@ ENDS: st.SearchStrategy[Terminal] = st.sampled_from(
 )
 
 
-class LedgerMachine(RuleBasedStateMachine):
+class LedgerMachine(LedgerComparison):
     """All rules. A subclass tests one ledger."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now_s = 100.0
-        self.ledger = self.make_ledger(MACHINE_SETTINGS)
-        self.model = LedgerModel(MACHINE_SETTINGS)
-        self.incarnations = {"w1": 0, "w2": 0, "w3": 0}
-        self.claims: list[Claim] = []
-        self.readers: list[ReaderState] = []
-        self.submitted: list[GenerateRequest] = []
-
-    @abstractmethod
-    def make_ledger(self, settings: LedgerSettings) -> Ledger:
-        """Makes a fresh ledger, whose clocks are `self.now` and `self.wall_ms`."""
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return run_sync(coroutine)
-
-    def do(self, action: Callable[[], object]) -> None:
-        """Runs an action of a reader that does not wait. Override this to run it in the ledger's event loop."""
-        action()
-
-    def settle(self) -> None:
-        """Waits until all readers have all entries of their logs, and the ledger knows which readers are left."""
-
-    def now(self) -> float:
-        return self.now_s
-
-    def wall_ms(self) -> int:
-        return round(self.now_s * 1000)
-
-    def worker(self, name: str) -> str:
-        return f"{name}.{self.incarnations[name]}"
 
     @initialize(requests=st.integers(1, 4), slots=st.integers(1, 4), written=st.integers(0, 3))
     def begin(self, requests: int, slots: int, written: int) -> None:
@@ -301,82 +260,3 @@ class LedgerMachine(RuleBasedStateMachine):
     def reap(self) -> None:
         self.run(self.ledger.reap())
         self.model.reap(self.now_s, self.wall_ms())
-
-    # Invariants.
-
-    @invariant()
-    def every_request_matches_the_model(self) -> None:
-        for request_id, each in self.model.requests.items():
-            info = self.run(self.ledger.info(request_id))
-            assert (info.state, info.epoch) == (each.state, each.epoch)
-            assert (info.attempt, info.last_seq) == (each.attempt, each.last_seq)
-            log = self.run(self.ledger.read(request_id))
-            assert list(log.deltas) == each.tokens
-            assert kind_of(log.end) == each.end_kind
-            assert each.end is None or log.end == each.end
-
-    @invariant()
-    def expired_requests_stay_expired(self) -> None:
-        for request_id in self.model.buried:
-            with pytest.raises(errors.Expired):
-                self.run(self.ledger.info(request_id))
-        for request in self.submitted:
-            if request.id not in self.model.requests and request.id not in self.model.buried:
-                with pytest.raises(errors.NotFound):
-                    self.run(self.ledger.info(request.id))
-
-    @invariant()
-    def statistics_match_the_model(self) -> None:
-        statistics = self.run(self.ledger.statistics())
-        model = self.model
-        assert statistics.queued == len(model.of_state("queued"))
-        assert statistics.running == len(model.of_state("running"))
-        assert statistics.ended == len(model.of_state("ended"))
-        assert statistics.queued_bytes == 2 * statistics.queued
-        assert statistics.log_tokens == sum(len(each.tokens) for each in model.requests.values())
-        assert statistics.workers == len(model.leases)
-        assert statistics.dead_letters == len(model.dead_letters)
-        assert statistics.quarantined == sum(each.is_quarantined(model.settings) for each in model.requests.values())
-        assert statistics.accepted_total == model.accepted
-
-    @invariant()
-    def operators_see_what_waits_and_what_is_dead(self) -> None:
-        assert self.run(self.ledger.queue_depths()) == self.model.queue_depths()
-        letters = self.run(self.ledger.dead_letters())
-        assert [letter.request for letter in letters] == list(self.model.dead_letters)
-
-    @invariant()
-    def expected_wait_needs_a_queue(self) -> None:
-        for priority in (0, 1, 2):
-            request = GenerateRequest("new", "m", "hi", tenant="a", priority=priority)
-            expected_s = self.run(self.ledger.expected_wait_s(request))
-            assert expected_s >= 0
-            assert not expected_s or any(each.request.model == "m" for each in self.model.of_state("queued"))
-
-    @invariant()
-    def each_reader_gets_each_entry_once(self) -> None:
-        self.settle()
-        for reader in self.readers:
-            self.do(reader.take)
-            each = self.model.requests.get(reader.request_id)
-            if each is not None and not reader.outlived:
-                assert reader.tokens == each.tokens
-                assert len(reader.ends) == (each.state == "ended")
-
-    def teardown(self) -> None:
-        """Ends every request, and checks that each ended once and that the ledger forgets everything."""
-        for reader in self.readers:
-            self.do(reader.close)
-        for request_id, each in self.model.requests.items():
-            self.run(self.ledger.cancel(request_id))
-            assert self.run(self.ledger.info(request_id)).last_seq == len(each.tokens) + 1
-        statistics = self.run(self.ledger.statistics())
-        assert statistics.accepted_total == statistics.ended_total
-        settings = MACHINE_SETTINGS
-        for seconds in (max(settings.lease_s, settings.retention_s), settings.tombstone_s):
-            self.now_s += seconds
-            self.run(self.ledger.reap())
-        self.check_empty()
-
-    def check_empty(self) -> None:
-        """Override this to check that a ledger has forgotten everything but dead letters and dead workers."""
