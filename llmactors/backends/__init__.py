@@ -1,14 +1,17 @@
-"""What makes tokens, and the actor that owns it.
+"""The backends, which make tokens, and the actor that owns a backend.
 
-base                    the Protocols: stepwise and streaming backends
-actor, drivers          the backend actor and its two loops; `messages` is what it says to its batcher
-directory               which models this node serves, and how they are
-fit                     prompt and answer in one context
-stop_strings            what is held back until it is clear that it is no stop string
+base            the Protocols: stepwise and streaming backends
+actor           the actor that makes one backend, drives it, watches its health, and dies with it
+drivers         the actor's loop for each kind of backend
+messages        the messages between a backend actor and its batcher
+directory       the models that a node serves, and the state of each
+build, kind     from `--model` to backends; the list of the built-in kinds
+fit             whether prompt and answer fit into the context
+stop_strings    cuts a text before its first stop string
 
-llama                   a real model: llama.cpp in a child process
-mock                    the simulated backend, and the oracle that knows its answers
-openai                  any OpenAI-compatible upstream, or several of them
-custom                  whatever a dotted path or an entry point names
-models                  from what `--model` says to a file that is whole
+llama           a real model: llama.cpp in a child process
+mock            the simulated backend, and the oracle that knows its answers
+openai          any OpenAI-compatible upstream, or several of them
+custom          backends that others write, named by a dotted path or an entry point
+models          what `--model` says, and the files of models
 """

@@ -1,4 +1,4 @@
-"""The actor that owns one backend: makes it, drives it, watches its health, and dies with it."""
+"""The actor that owns one backend: makes the backend, drives it, watches its health, and dies with it."""
 
 import contextlib
 from collections.abc import Callable
@@ -14,29 +14,35 @@ from llmactors.backends.messages import Assign, BackendEnding, BackendReady, Bac
 
 @attrs.frozen
 class HealthSettings:
-    """When a backend counts as stalled, and when as hung. All in seconds."""
+    """When a backend counts as stalled, and when as hung. All times in seconds."""
 
     check_every_s: float = 1.0
     check_s: float = 10.0
-    """How long one `Backend.check` may take."""
+    """How long one call of `check` may take."""
     stalled_s: float = 5.0
-    """A step that takes longer is reported: the node is not ready meanwhile."""
+    """A step that takes longer makes the node not ready while the step lasts."""
     hung_s: float = 60.0
-    """A step that takes longer is a hang: the backend crashes and is made anew."""
+    """A step that takes longer ends this incarnation of the backend, and the next one is started."""
 
 
 class BackendActor(Actor):
-    """Takes `Hello` and `Assign`; tells `sink`, the batcher, the rest."""
+    """Takes `Hello` and `Assign`, and tells `batcher` everything else in `messages`.
 
-    def __init__(self, make: Callable[[], Backend], sink: ActorRef, health: HealthSettings) -> None:
+    Args:
+        make: Makes the backend, once per incarnation.
+        batcher: Gets the outputs, and news of the backend's state.
+        health: When the backend counts as stalled or hung.
+    """
+
+    def __init__(self, make: Callable[[], Backend], batcher: ActorRef, health: HealthSettings) -> None:
         self._make = make
-        self._sink = sink
+        self._batcher = batcher
         self._health = health
         self._backend: Backend | None = None
         self._driver: Driver | None = None
         self._incarnation = 0
         self._stalled: BackendStalled | None = None
-        """What was said of the step that still lasts, if anything."""
+        """The message that reported the running step as stalled; None where no step is."""
 
     def __repr__(self) -> str:
         return f"<BackendActor #{self._incarnation} {self._driver!r}>"
@@ -74,10 +80,10 @@ class BackendActor(Actor):
                 await self._backend.close()
 
     def _say_ending(self, driver: Driver) -> None:
-        """Before `close`, which may take seconds: nobody should be sent here meanwhile."""
-        if self._sink.running:
-            with contextlib.suppress(MailboxFull, ActorDied):  # the death itself is told in any case
-                self._sink.tell_nowait(BackendEnding(self._incarnation, driver.begun))
+        """Tells the batcher before `close`, which may take seconds, so that no job is sent here in that time."""
+        if self._batcher.running:
+            with contextlib.suppress(MailboxFull, ActorDied):  # the batcher gets a `Down` in any case
+                self._batcher.tell_nowait(BackendEnding(self._incarnation, driver.begun))
 
     async def _say_ready(self) -> None:
         assert self._backend is not None  # noqa: S101 - on_start has made it
@@ -85,9 +91,9 @@ class BackendActor(Actor):
 
     async def _emit(self, message: Produced | BackendReady | BackendStalled) -> None:
         try:
-            await self._sink.tell(message)
+            await self._batcher.tell(message)
         except ActorDied:
-            # The batcher has ended for good: this node is shutting down, and its ledger knows what was not finished.
+            # The batcher has ended for good: this node shuts down, and the ledger gives unfinished requests to others.
             await trio.sleep_forever()
 
     async def _watch_health(self, backend: Backend, driver: Driver) -> None:

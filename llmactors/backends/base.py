@@ -1,14 +1,14 @@
-"""What a backend is: the Protocol that the mock, llama.cpp, remote APIs and users' own backends hold.
+"""The Protocols that every backend follows: the mock, llama.cpp, remote APIs and users' own backends.
 
-Two kinds, by who owns the batching:
+There are two kinds:
 
-- **stepwise**: the backend decodes all its sequences one step at a time. `admit`, then `step` again and again: each
-  step returns what every sequence produced. `evict` drops one. The runtime calls these, one at a time.
-- **streaming**: the backend batches by itself (a server with its own scheduler) and `generate` yields the outputs of
-  one sequence. The runtime runs one `generate` per admitted sequence, and cancels it to evict.
+- A **stepwise** backend decodes all its sequences one step at a time. `admit` adds a sequence, each call of `step`
+  returns what every sequence produced, and `evict` drops a sequence. The backend actor makes one call at a time.
+- A **streaming** backend batches by itself, as a server with its own scheduler does. `generate` yields the outputs of
+  one sequence. The backend actor runs one `generate` per admitted sequence, and cancels it to evict the sequence.
 
-A backend lives inside a backend actor: whatever it raises besides `errors.LlmactorsError` (from `admit` or
-`generate`: that request alone is at fault) ends the actor's incarnation, and a new backend is made.
+An `errors.LlmactorsError` from `admit` or `generate` ends only that request. Any other exception of a backend ends the
+incarnation of its actor, and the next incarnation makes a new backend.
 """
 
 import enum
@@ -23,41 +23,42 @@ from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
 
 class Takeover(enum.Enum):
-    """What happens to a sequence that another backend began."""
+    """What a backend can do with a sequence that another backend began."""
 
     EXACT = "exact"
-    """Continuing from the logged tokens gives the very same text as an undisturbed run."""
+    """The backend continues from the logged tokens, and the text is the text of an undisturbed run."""
     CONTINUE = "continue"
-    """It continues from the logged tokens; the rest is a valid continuation."""
+    """The backend continues from the logged tokens, and the rest is a valid continuation."""
     RESTART = "restart"
-    """It can only begin anew: safe before the first token, else the stream ends with `INTERRUPTED`."""
+    """The backend can only begin again. A stream that has tokens already ends with `INTERRUPTED`."""
 
 
 class Batching(enum.Enum):
-    """When a sequence may join."""
+    """When a sequence may join the sequences that a backend decodes."""
 
     CONTINUOUS = "continuous"
-    """As soon as a slot is free."""
+    """A sequence joins as soon as a slot is free."""
     STATIC = "static"
-    """Only together with others of the same `max_tokens`, while the backend is empty: a batch runs to its end."""
+    """Sequences of one `max_tokens` begin together while the backend is empty, and that batch runs to its end."""
 
 
 @attrs.frozen
 class Capabilities:
-    """What a backend declares once it is ready."""
+    """What a backend declares."""
 
     slots: int
-    """How many sequences it takes at once."""
+    """How many sequences the backend decodes at once."""
     context_tokens: int
-    """Prompt and answer together must fit in this."""
+    """The most tokens that prompt and answer may have together."""
     takeover: Takeover
     batching: Batching = Batching.CONTINUOUS
     honours: frozenset[str] = frozenset()
-    """Which of `messages.OPTIONAL_FIELDS` it honours. Requests with others never come to it. Names, not an enum: nodes
-    of another version may know more of them."""
+    """The fields in `messages.OPTIONAL_FIELDS` that the backend honours: it gets no request that uses another one.
+
+    These are texts and no enum because nodes of another version may know more fields."""
 
     def refusal(self, request: GenerateRequest) -> InvalidRequest | None:
-        """Why such a backend must not get this request; None where it may."""
+        """Why a backend with these capabilities must not get `request`; None where the backend may."""
         lacking = sorted(request.demands - self.honours)
         if not lacking:
             return None
@@ -68,69 +69,77 @@ class Capabilities:
 
 @attrs.frozen
 class Job:
-    """One request in a backend."""
+    """One request for a backend."""
 
     key: tuple[str, int]
-    """(request id, epoch): unique for ever."""
+    """The request's id and the epoch of its claim: no other job has the same key."""
     request: GenerateRequest
     tokens: tuple[TokenDelta, ...] = ()
-    """What the log holds already. The backend produces what comes after it."""
+    """The tokens that are in the log already. The backend produces what comes after them."""
 
 
 class Output(msgspec.Struct, frozen=True, gc=False):
-    """What one sequence produced in one step: new tokens, and the reason where these are the last."""
+    """What one sequence produced in one step: new tokens, and the finish reason where these are the last."""
 
     key: tuple[str, int]
     deltas: Sequence[TokenDelta] = ()
     finish: FinishReason | None = None
     prompt_tokens: int = 0
-    """Set together with `finish`; 0 where it is not known."""
+    """The length of the prompt, set together with `finish`. 0: unknown."""
 
 
 @runtime_checkable
 class StepwiseBackend(Protocol):
-    """See the module's text. `step` is called only while there are sequences."""
+    """A backend that decodes all its sequences one step at a time; see the text of this module."""
 
     capabilities: Capabilities
 
     async def start(self) -> None:
-        """Returns when requests can be served. Raises `errors.ModelError` where that can never work."""
+        """Returns when the backend can serve requests. Raises `errors.ModelError` where it never can."""
         ...
 
-    async def admit(self, job: Job) -> None: ...
+    async def admit(self, job: Job) -> None:
+        """Adds a sequence. Raises an `errors.LlmactorsError` where only this request is at fault."""
+        ...
 
     async def step(self) -> list[Output]:
-        """One decode step. A sequence whose output has `finish` has left."""
+        """Makes one decode step. Called only while there are sequences. An output with `finish` ends its sequence."""
         ...
 
     def evict(self, key: tuple[str, int]) -> None:
-        """Drops a sequence, if it is there."""
+        """Drops a sequence. Does nothing where the sequence is not there."""
         ...
 
     async def check(self) -> None:
-        """Raises unless the backend still works. Called between steps, and while idle."""
+        """Raises if the backend does not work any more. Called between steps, and while there are no sequences."""
         ...
 
     async def close(self) -> None:
-        """Frees everything. Called once, also after a failed `start`."""
+        """Frees everything. Called once, also after a `start` that failed."""
         ...
 
 
 @runtime_checkable
 class StreamingBackend(Protocol):
-    """See the module's text."""
+    """A backend that batches by itself; see the text of this module."""
 
     capabilities: Capabilities
 
-    async def start(self) -> None: ...
-
-    def generate(self, job: Job) -> AsyncGenerator[Output, None]:
-        """Yields the sequence's outputs; the last one has `finish`. Cancelled to evict."""
+    async def start(self) -> None:
+        """As `StepwiseBackend.start`."""
         ...
 
-    async def check(self) -> None: ...
+    def generate(self, job: Job) -> AsyncGenerator[Output, None]:
+        """Yields the outputs of one sequence, of which the last has `finish`. Cancelled to evict the sequence."""
+        ...
 
-    async def close(self) -> None: ...
+    async def check(self) -> None:
+        """Raises if the backend does not work any more. May be called at any time."""
+        ...
+
+    async def close(self) -> None:
+        """As `StepwiseBackend.close`."""
+        ...
 
 
 Backend = StepwiseBackend | StreamingBackend

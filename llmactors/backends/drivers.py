@@ -1,4 +1,4 @@
-"""The two loops that turn a backend into a stream of `Produced` messages: one per kind of backend."""
+"""The loops that drive a backend and tell its outputs as `Produced` messages: one loop per kind of backend."""
 
 import contextlib
 from collections.abc import Awaitable, Callable
@@ -15,25 +15,25 @@ Emit = Callable[[Produced], Awaitable[None]]
 
 
 class Driver(Protocol):
-    """What the backend actor needs of a loop."""
+    """The loop of one backend, as the backend actor uses it."""
 
     @property
     def busy_since(self) -> float | None:
-        """Since when, on Trio's clock, the backend owes an answer to a call; None while it owes nothing."""
+        """When the call of the backend that still runs began, on Trio's clock. None while no call runs."""
         ...
 
     @property
     def begun(self) -> frozenset[Key]:
-        """The jobs that the backend has touched and not ended."""
+        """The jobs that the backend has begun and not ended."""
         ...
 
     @property
     def between_steps(self) -> AbstractAsyncContextManager[Any]:
-        """Holds off the next call to a backend that takes one at a time."""
+        """While this is entered, no step of a stepwise backend begins. A streaming backend needs no such pause."""
         ...
 
     def assign(self, admit: tuple[Job, ...], evict: tuple[Key, ...]) -> None:
-        """Takes effect at the next step. Never waits."""
+        """Adds jobs and drops others, with effect at the next step. Never waits."""
         ...
 
     def reset(self) -> None:
@@ -41,12 +41,12 @@ class Driver(Protocol):
         ...
 
     async def run(self) -> None:
-        """For ever. Raises whatever the backend raises."""
+        """Drives the backend for ever. Raises whatever the backend raises."""
         ...
 
 
 class StepwiseDriver:
-    """Admits and evicts between the steps."""
+    """Drives a stepwise backend: admits and evicts between the steps."""
 
     def __init__(self, backend: StepwiseBackend, emit: Emit) -> None:
         self._backend = backend
@@ -92,7 +92,7 @@ class StepwiseDriver:
                 self._wake = trio.Event()
                 await self._wake.wait()
             try:
-                self._turn.acquire_nowait()  # in most cases it is free, and a step has a checkpoint of its own
+                self._turn.acquire_nowait()  # mostly the lock is free, and a step has a checkpoint of its own
             except trio.WouldBlock:
                 await self._turn.acquire()
             try:
@@ -104,7 +104,7 @@ class StepwiseDriver:
                 await self._emit(Produced(tuple(outputs), tuple(failed)))
 
     async def _apply(self) -> list[tuple[Key, LlmactorsError]]:
-        """Carries out what was assigned, also while it does so: who was evicted never takes a newcomer's slot."""
+        """Evicts and admits, including what is assigned meanwhile. Evictions go first, so that a slot is free."""
         failed: list[tuple[Key, LlmactorsError]] = []
         while True:
             self._apply_evictions()
@@ -139,7 +139,7 @@ class StepwiseDriver:
 
 
 class StreamingDriver:
-    """One task per job; what they yield within one pass of the scheduler goes out as one message."""
+    """Drives a streaming backend with one task per job. Outputs of one scheduler pass go out as one message."""
 
     def __init__(self, backend: StreamingBackend, emit: Emit) -> None:
         self._backend = backend
@@ -155,7 +155,7 @@ class StreamingDriver:
 
     @property
     def busy_since(self) -> float | None:
-        """Always None: a streaming backend's own `check` knows what is late."""
+        """Always None: the `check` of a streaming backend finds out what is late."""
         return None
 
     @property

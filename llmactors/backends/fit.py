@@ -1,4 +1,4 @@
-"""Prompt and answer must fit into the model's context together. Pure."""
+"""Whether prompt and answer fit into the context of the model together. Pure."""
 
 import attrs
 
@@ -7,7 +7,7 @@ from llmactors.messages import GenerateRequest
 
 
 def fit(request: GenerateRequest, prompt_tokens: int, context_tokens: int) -> GenerateRequest:
-    """The request, with `max_tokens` lowered to what is left where it may be. Raises `ContextExceeded`."""
+    """Returns the request, with a lower `max_tokens` where `max_tokens_fit` allows that. Raises `ContextExceeded`."""
     left = context_tokens - prompt_tokens
     if request.max_tokens <= left:
         return request

@@ -1,4 +1,4 @@
-"""What a batcher and a backend actor say to each other. Frozen; keys are (request id, epoch), unique for ever."""
+"""The messages between a batcher and a backend actor."""
 
 import attrs
 
@@ -6,16 +6,17 @@ from llmactors.backends.base import Capabilities, Job, Output
 from llmactors.errors import LlmactorsError
 
 Key = tuple[str, int]
+"""A request's id and the epoch of its claim: no other job has the same key."""
 
 
 @attrs.frozen
 class Hello:
-    """A batcher (re)started: drop all jobs, and answer with `BackendReady`."""
+    """From a batcher that has started: drop all jobs, and answer with `BackendReady`."""
 
 
 @attrs.frozen
 class Assign:
-    """Take these jobs, drop those."""
+    """From the batcher: take the jobs of `admit`, and drop those of `evict`."""
 
     admit: tuple[Job, ...] = ()
     evict: tuple[Key, ...] = ()
@@ -23,7 +24,7 @@ class Assign:
 
 @attrs.frozen
 class BackendReady:
-    """The backend takes jobs; it holds none that this batcher did not assign after its `Hello`."""
+    """The backend takes jobs. The backend holds only jobs that the batcher assigned after its `Hello`."""
 
     incarnation: int
     capabilities: Capabilities
@@ -31,7 +32,7 @@ class BackendReady:
 
 @attrs.frozen
 class BackendStalled:
-    """One step has taken suspiciously long. Either `BackendReady` follows, or the backend's death."""
+    """One step takes suspiciously long. `BackendReady` follows, or the end of the backend."""
 
     incarnation: int
     seconds: float
@@ -39,17 +40,17 @@ class BackendStalled:
 
 @attrs.frozen
 class BackendEnding:
-    """This incarnation takes no jobs any more. Its death follows, and says why; it may also overtake this message."""
+    """This incarnation takes no jobs any more. A `Down` with the cause follows, or has come before this message."""
 
     incarnation: int
     begun: frozenset[Key]
-    """The jobs that it has touched. The others did nothing to it."""
+    """The jobs that the backend has begun. No other job can have caused its end."""
 
 
 @attrs.frozen
 class Produced:
-    """What came out since the last one."""
+    """What the backend has produced since the last message of this kind."""
 
     outputs: tuple[Output, ...] = ()
     failed: tuple[tuple[Key, LlmactorsError], ...] = ()
-    """Jobs that ended by an error of their own; the backend is well."""
+    """Jobs that ended by an error of their own, while the backend works on."""

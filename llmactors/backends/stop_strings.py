@@ -1,14 +1,13 @@
 """Cuts a growing text before the first stop string. Pure.
 
-The caller sees no character that might turn out to belong to a stop string: such a tail is held back until the next
-piece decides.
+The end of a text that may be the beginning of a stop string is held back until the next piece decides.
 """
 
 from collections.abc import Sequence
 
 
 class StopStrings:
-    """The state of one text. Empty stop strings are ignored."""
+    """One growing text. Empty stop strings are ignored."""
 
     __slots__ = ("_held", "_stops", "stopped")
 
@@ -16,10 +15,10 @@ class StopStrings:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
         self.stopped = False
-        """A stop string was met: the text has ended."""
+        """Whether the text has ended at a stop string."""
 
     def feed(self, piece: str) -> str:
-        """Adds `piece` to the text and returns what may be shown now."""
+        """Adds `piece` to the text, and returns the new part that is certain to be shown."""
         text = self._held + piece
         found = [at for at in map(text.find, self._stops) if at >= 0]
         if found:
@@ -31,7 +30,7 @@ class StopStrings:
         return text[: len(text) - keep]
 
     def flush(self) -> str:
-        """Returns what is held back: the text ends here, and no stop string was met."""
+        """Ends the text, and returns the part that was held back."""
         held, self._held = self._held, ""
         return held
 
@@ -40,6 +39,6 @@ class StopStrings:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that is a beginning of `stop`, but not all of it."""
+    """The length of the longest end of `text` that is a beginning of `stop`, but not all of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

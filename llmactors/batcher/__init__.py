@@ -1,5 +1,11 @@
-"""Claims requests for free slots, drives one backend with them, and writes what comes out to the ledger.
+"""The batcher: claims requests for free slots, drives one backend with them, and appends its tokens to the ledger.
 
-`forming` decides which waiting requests make a static batch, `running` and `outbox` hold what came out and is not
-written yet, all of them purely; `actor` does everything that touches others.
+actor       the actor: what the backend says, which requests go to the backend, what goes back to the queue
+claimer     the worker's lease, and the claims for free slots
+writer      the appends to the ledger
+forming     which requests share a static batch, and when the batch begins; pure
+running     one claimed request and the tokens that its backend has made; pure
+outbox      the requests that have something to append; pure
+messages    what a batcher is told, besides what its backend says
+settings    how a batcher behaves
 """

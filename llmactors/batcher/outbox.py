@@ -1,13 +1,13 @@
-"""What the backend has made and the log does not have yet. Pure."""
+"""The requests whose newest tokens are not in the log yet. Pure."""
 
 from llmactors.batcher.running import Running
 from llmactors.ledger import AppendEntry
 
 
 class Outbox:
-    """The requests that have something to append: what comes while one append is under way goes out with the next.
+    """The requests that have something to append.
 
-    Entries are made when they are taken, one per request, however many steps a slow append lasted.
+    An append takes all of them, with one entry per request, however many steps the append before it lasted.
     """
 
     def __init__(self) -> None:
@@ -22,22 +22,22 @@ class Outbox:
 
     @property
     def tokens(self) -> int:
-        """How many wait."""
+        """How many tokens wait for an append."""
         return self._tokens
 
     def put(self, running: Running, tokens: int) -> None:
-        """It has so many more tokens to append, or none and its end."""
+        """Adds a request that has `tokens` more tokens to append, or its terminal event."""
         self._tokens += tokens
         self._waiting[running] = None
 
     def drop(self, running: Running) -> None:
-        """Nobody wants this any more."""
+        """Takes a request out: this worker does not hold the request any more."""
         if running in self._waiting:
             del self._waiting[running]
             self._tokens -= len(running.deltas) - running.taken
 
     def take(self) -> list[AppendEntry]:
-        """Everything, which is not here any more."""
+        """Takes everything out, as entries of an append."""
         taken = [running.take() for running in self._waiting]
         self._waiting.clear()
         self._tokens = 0

@@ -1,4 +1,4 @@
-"""One claimed request as its batcher knows it. Pure."""
+"""One claimed request, and what its backend has made. Pure."""
 
 import attrs
 
@@ -8,20 +8,20 @@ from llmactors.ledger import AppendEntry, Claim
 from llmactors.messages import Finished, Terminal, TokenDelta, Usage
 
 _MOST_PROMPT_TOKENS = 2**31 - 1
-"""Who says more, as a server elsewhere may, does not know: it is charged to a tenant, and must go through Redis."""
+"""A prompt length above this is not believed. The length is charged to a tenant, and Redis must be able to hold it."""
 
 
 @attrs.define(eq=False)
 class Running:
-    """Every token of the answer, and how far they were taken to be written to the log."""
+    """One request with every token of its answer, in the log or not."""
 
     claim: Claim
     key: Key = attrs.field(init=False)
     deltas: list[TokenDelta] = attrs.field(init=False, repr=False)
     end: Terminal | None = attrs.field(default=None, init=False)
-    """The terminal event, once the backend is done with it."""
+    """The terminal event, once the backend has finished the request."""
     taken: int = attrs.field(init=False)
-    """So many of `deltas` were taken to be written, or were in the log before."""
+    """How many of `deltas` are in the log, or in an append that is under way."""
 
     def __attrs_post_init__(self) -> None:
         self.key = self.claim.request.id, self.claim.epoch
@@ -29,13 +29,13 @@ class Running:
         self.taken = len(self.deltas)
 
     def produced(self, output: Output) -> None:
-        """The backend made this."""
+        """Adds what the backend made in one step."""
         self.deltas.extend(output.deltas)
         if output.finish is not None:
             prompt_tokens = output.prompt_tokens if 0 <= output.prompt_tokens <= _MOST_PROMPT_TOKENS else 0
             self.end = Finished(output.finish, Usage(prompt_tokens, len(self.deltas)))
 
     def take(self) -> AppendEntry:
-        """What was not taken yet, as one entry."""
+        """Returns what no append has taken yet, as one entry."""
         first, self.taken = self.taken, len(self.deltas)
         return AppendEntry(*self.key, first + 1, self.deltas[first:], self.end)

@@ -1,1 +1,1 @@
-"""Backends of one's own: whatever a dotted path or an entry point names. CUSTOM.md tells how."""
+"""Backends that others write, named by a dotted path or an entry point. CUSTOM.md shows how to write one."""

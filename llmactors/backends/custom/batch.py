@@ -1,10 +1,10 @@
-"""A plain function over a batch as a backend: it runs in a thread, a step at a time.
+"""A plain function over a batch of prompts as a backend. The function runs in a thread, one step at a time.
 
     def generate(prompts, max_tokens):          # list[str], int
         for _ in range(max_tokens):
             yield [...]                         # one piece of text per prompt; None: this answer has ended
 
-The batcher gives it prompts of one `max_tokens`, and the next ones once the iterator is at its end.
+The batcher gives the function prompts of one `max_tokens`, and calls it again once the iterator has ended.
 """
 
 import inspect
@@ -22,7 +22,7 @@ from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
 Step = Sequence[str | None]
 BatchFunction = Callable[..., Iterator[Step]]
-"""`(prompts, max_tokens)`, or `(prompts, max_tokens, requests)` for who wants temperature, seed and the rest."""
+"""`(prompts, max_tokens)`, or `(prompts, max_tokens, requests)` for a function that needs the other fields."""
 
 Key = tuple[str, int]
 _NO_TOKEN = -1
@@ -31,16 +31,16 @@ _END = object()
 
 @attrs.frozen(kw_only=True)
 class BatchSettings:
-    """What `--model` may say of a function."""
+    """The options of a function in `--model`."""
 
     slots: Annotated[int, msgspec.Meta(ge=1)] = 16
-    """The largest batch."""
+    """The largest batch, in prompts."""
     context: Annotated[int, msgspec.Meta(ge=16)] = 8192
-    """Only declared."""
+    """The context that the backend declares, in tokens. Nothing checks that a prompt fits."""
 
 
 def takes_batches(target: Callable[..., Any]) -> bool:
-    """It is a function over a batch, or a class of objects that can be called as one."""
+    """Whether `target` is a function over a batch, or a class whose objects can be called as such a function."""
     call = getattr(target, "__call__", None) if inspect.isclass(target) else target  # noqa: B004 - its signature counts
     try:
         names = [name for name in inspect.signature(cast("Callable[..., Any]", call)).parameters if name != "self"]
@@ -51,15 +51,15 @@ def takes_batches(target: Callable[..., Any]) -> bool:
 
 @attrs.define(eq=False)
 class _Row:
-    """One prompt of the batch."""
+    """One prompt of the batch, and the state of its answer."""
 
     job: Job
     stops: StopStrings
     made: int = 0
     held: int = 0
-    """How many characters the stop strings hold back."""
+    """How many characters are held back, because a stop string may begin with them."""
     pending: str | None = None
-    """The text of a token whose end may begin a stop string."""
+    """The shown text of the newest token, while the end of the token is held back."""
 
     def take(self, text: str | None) -> tuple[list[TokenDelta], FinishReason | None]:
         if text is None:
@@ -86,8 +86,8 @@ class BatchBackend:
     """A stepwise backend, `Batching.STATIC`, `Takeover.RESTART`.
 
     Args:
-        make: Gives the function; called in a thread, once.
-        settings: The size of a batch.
+        make: Returns the function. Called once, in a thread, so that a model can be loaded.
+        settings: The largest batch, and the context to declare.
     """
 
     def __init__(self, make: Callable[[], BatchFunction], settings: BatchSettings | None = None) -> None:
@@ -100,7 +100,7 @@ class BatchBackend:
         self._wants_requests = False
         self._rows: dict[Key, _Row] = {}
         self._batch: tuple[Key, ...] = ()
-        """The running batch, in the order of its prompts; those that have ended are no longer in `_rows`."""
+        """The keys of the running batch, in the order of its prompts. `_rows` lacks those whose answers have ended."""
         self._steps: Iterator[Step] | None = None
         self._limiter = trio.CapacityLimiter(1)
 
@@ -108,21 +108,21 @@ class BatchBackend:
         return f"<BatchBackend {len(self._rows)}/{self._settings.slots} rows, {'runs' if self._steps else 'idle'}>"
 
     async def start(self) -> None:
-        """Makes the function; a class may load its model meanwhile."""
+        """Makes the function, in a thread."""
         self._function = await self._in_thread(self._make)
         self._wants_requests = "requests" in inspect.signature(self._function).parameters
 
     async def admit(self, job: Job) -> None:
-        """Takes one prompt. Raises `Interrupted` for one that was begun elsewhere."""
+        """Adds one prompt to the next batch. Raises `Interrupted` for an answer that another backend began."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if job.tokens:
             raise Interrupted("the backend was lost, and this kind of backend cannot continue an answer")
         if self._steps is not None and self._rows:
-            raise RuntimeError("a static batch runs: nobody may join")
+            raise RuntimeError("a static batch runs, so no request may join")
         self._rows[job.key] = _Row(job, StopStrings(job.request.stop))
 
     async def step(self) -> list[Output]:
-        """One step of the function. Whatever it raises, it raises here."""
+        """Takes one step of the function. Raises whatever the function raises."""
         if self._steps is None or not any(key in self._rows for key in self._batch):
             await self._begin()
         step = await self._in_thread(lambda: next(cast("Iterator[Step]", self._steps), _END))
@@ -132,7 +132,7 @@ class BatchBackend:
         outputs: list[Output] = []
         for key, text in zip(self._batch, texts, strict=True):
             if (row := self._rows.get(key)) is None:
-                continue  # it has ended, or nobody wants it any more
+                continue  # the answer has ended, or was evicted
             deltas, finish = row.take(text)
             if finish is not None:
                 del self._rows[key]
@@ -161,17 +161,17 @@ class BatchBackend:
         self._steps = await self._in_thread(lambda: iter(function(prompts, requests[0].max_tokens, **extra)))
 
     async def _end(self) -> None:
-        """Lets the iterator clean up, where it can."""
+        """Closes the iterator, so that a generator can clean up."""
         steps, self._steps, self._batch = self._steps, None, ()
         close = getattr(steps, "close", None)
         if close is not None:
             await self._in_thread(close)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        # Abandoned when cancelled: only the end of this incarnation does that, and nobody can stop a thread.
+        # Only the end of this incarnation cancels this. The thread is abandoned then, as nothing can stop a thread.
         return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
 
 
 def _words(request: GenerateRequest) -> int:
-    """What stands for the length of a prompt that nobody has counted the tokens of."""
+    """The number of words, which stands for the number of prompt tokens."""
     return len(request.prompt.split())

@@ -1,10 +1,10 @@
-"""Backends that others write: found by an entry point's name or a dotted path, checked, and made ready to be made.
+"""Finds a backend that others wrote, by the name of an entry point or by a dotted path, and checks it.
 
 `CUSTOM.md` beside this file says how to write one. Three shapes are taken:
 
 - a class, or a function, that returns a `StepwiseBackend` or a `StreamingBackend`; options are its keyword arguments;
 - a plain function `generate(prompts, max_tokens)`;
-- a class whose objects can be called like that: it is made in a thread, where it may take its time to load a model.
+- a class whose objects can be called like that. The object is made in a thread, where it may load a model.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ def installed() -> dict[str, EntryPoint]:
 
 
 def load_backend(source: str, *, slots: int | None = None, context: int | None = None) -> Callable[[], Backend]:
-    """What makes the backend that `source` says: `NAME` or `MODULE:ATTRIBUTE`, and options as in `,key=value`.
+    """Returns the factory of the backend that `source` names: `NAME` or `MODULE:ATTRIBUTE`, and options `,key=value`.
 
-    `slots` and `context` are the node's settings: they hold where the backend takes such options and none is given.
-    Raises `ConfigError`, which names what is wrong.
+    `slots` and `context` are settings of the node. They become options where the backend takes such an option and
+    `source` does not give it. Raises `ConfigError`, which names what is wrong.
     """
     name, _, text = source.partition(",")
     target = _find(name)
@@ -85,7 +85,7 @@ def _find(name: str) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _working_directory() -> Iterator[None]:
-    """Modules beside whoever types the command are found also where `python -m` has not seen to that."""
+    """Finds modules in the working directory, also where the command was not started with `python -m`."""
     here = os.getcwd()  # noqa: PTH109 - sys.path holds texts
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
@@ -117,7 +117,7 @@ def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _bind(name: str, target: Callable[..., Any], options: dict[str, str]) -> dict[str, Any]:
-    """The options as the target's annotations want them."""
+    """Converts the options to the types of the target's annotations. Raises `ConfigError`."""
     parameters = _parameters(target)
     named = [key for key, one in parameters.items() if one.kind in {one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD}]
     anything = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
@@ -134,7 +134,7 @@ def _bind(name: str, target: Callable[..., Any], options: dict[str, str]) -> dic
             bound[key] = msgspec.convert(value, hints.get(key, str), strict=False)
         except msgspec.ValidationError as error:
             raise ConfigError(f"`model`: {name}: option {key}={value}: {error}") from None
-        except TypeError:  # a type that only its own author can make
+        except TypeError:  # msgspec cannot convert to this type: pass the text
             bound[key] = value
     missing = [key for key in named if parameters[key].default is inspect.Parameter.empty and key not in bound]
     if missing:
@@ -156,7 +156,7 @@ def _checked(name: str, made: Any) -> Backend:
     if isinstance(made, StepwiseBackend | StreamingBackend):
         return made
     lacks = _lacks(made) or ["capabilities"]
-    raise ConfigError(f"`model`: {name} is not a backend: what it gave has no {', '.join(lacks)}")
+    raise ConfigError(f"`model`: {name} is not a backend: its object has no {', '.join(lacks)}")
 
 
 def _told(error: Exception) -> str:

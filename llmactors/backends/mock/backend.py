@@ -1,7 +1,7 @@
 """The simulated backend: deterministic answers, a time model, and faults on demand. It needs no model and no CPU.
 
-Its answers are the oracle's (`mock_oracle`), from whichever token it takes over: every test and benchmark can tell a
-stream that is whole from one that is not.
+Its answers are those of `oracle`, from whichever token a takeover begins. So every test and benchmark can tell a
+complete stream from one with lost or repeated tokens.
 """
 
 import attrs
@@ -17,12 +17,13 @@ __all__ = ["FaultState", "MockBackend", "MockCrash", "MockSettings"]
 
 Key = tuple[str, int]
 
-GLANCE_S = 0.02
-"""A step with nothing to decode waits no longer for a prefill, so that evictions and newcomers get their turn."""
+PREFILL_WAIT_S = 0.02
+"""The longest that a step with nothing to decode waits for a prefill, in seconds. Then evictions and new sequences get
+their turn."""
 
 
 class MockCrash(Exception):
-    """An injected crash. Not an `LlmactorsError`: it ends the backend's incarnation, as a real crash would."""
+    """An injected crash. No `LlmactorsError`, so it ends the incarnation of the backend, as a real crash does."""
 
 
 @attrs.define(eq=False)
@@ -33,17 +34,17 @@ class _Slot:
     sequence: MockSequence
     max_tokens: int
     ready_at: float
-    """When its prefill is done, on Trio's clock."""
+    """When the prefill is done, on Trio's clock."""
     faulty: bool
-    """The injected faults befall it."""
+    """Whether the injected faults apply to this sequence."""
 
 
 class MockBackend:
-    """A stepwise backend, `Takeover.EXACT`. See `MockSettings` for all that it can do.
+    """A stepwise backend, `Takeover.EXACT`. `MockSettings` describes its behaviour.
 
     Args:
-        settings: How it behaves.
-        faults: Hand the same one to each incarnation, so that "only the first K times" holds across restarts.
+        settings: How the backend behaves.
+        faults: The faults so far. Pass the same object to each incarnation, so that faults are counted across restarts.
     """
 
     def __init__(self, settings: MockSettings | None = None, faults: FaultState | None = None) -> None:
@@ -68,20 +69,20 @@ class MockBackend:
             raise MockCrash(f"injected: start {self.faults.failed_starts} of {self.settings.start_fail} that fail")
 
     async def admit(self, job: Job) -> None:
-        """Takes one sequence, to be continued after `job.tokens`.
+        """Adds one sequence, which continues behind `job.tokens`.
 
         Raises:
             ContextExceeded: Prompt and answer do not fit in the context.
             BackendFailed: The prompt contains `refuse`.
             RuntimeError: The caller broke the contract: no slot is free, the key is in use, or a static batch runs.
         """
-        # No pass of the scheduler: a burst of admissions would delay the next step by as many.
+        # No pass of the scheduler, as a burst of admissions would delay the next step by as many passes.
         await trio.lowlevel.checkpoint_if_cancelled()
         request = job.request
         prompt_tokens = mock_prompt_tokens(request.text)
         fitting = fit(request, prompt_tokens, self.settings.context)
         if self.settings.refuse and self.settings.refuse in request.text:
-            raise errors.BackendFailed("the mock was told to refuse such prompts")
+            raise errors.BackendFailed("the mock is set to refuse such prompts")
         self._check_room(job)
         self._slots[job.key] = _Slot(
             key=job.key,
@@ -92,9 +93,10 @@ class MockBackend:
         )
 
     async def step(self) -> list[Output]:
-        """Makes one token for each sequence whose prefill is done when the step begins; waits a little for a first one.
+        """Makes one token for each sequence whose prefill is done when the step begins.
 
-        Cancelled, it has made nothing. Always a checkpoint.
+        Where no prefill is done, the step waits up to `PREFILL_WAIT_S` for the first. A cancelled step has made
+        nothing. Always a checkpoint.
 
         Raises:
             MockCrash: Injected by `crash_at`.
@@ -102,9 +104,9 @@ class MockBackend:
         self._batch_runs = True
         if self.settings.prefill_ms and self._slots:
             first = min(slot.ready_at for slot in self._slots.values())
-            glance = trio.current_time() + GLANCE_S
-            await trio.sleep_until(min(first, glance))
-            if first > glance:
+            latest = trio.current_time() + PREFILL_WAIT_S
+            await trio.sleep_until(min(first, latest))
+            if first > latest:
                 return []
         now = trio.current_time()
         decoding = [slot for slot in self._slots.values() if slot.ready_at <= now]
@@ -130,7 +132,7 @@ class MockBackend:
             self._batch_runs = False
 
     async def check(self) -> None:
-        """Raises `MockCrash` once a step has crashed or hung: nothing mends this incarnation."""
+        """Raises `MockCrash` once a step has crashed or hung, as this incarnation does not work any more."""
         await trio.lowlevel.checkpoint()
         if self._broken:
             raise MockCrash(self._broken)
@@ -149,12 +151,12 @@ class MockBackend:
             raise RuntimeError(f"all {self.settings.slots} slots are taken")
         if self.settings.batching is Batching.STATIC and self._slots:
             if self._batch_runs:
-                raise RuntimeError("a static batch runs: nobody may join")
+                raise RuntimeError("a static batch runs, so no sequence may join")
             if job.request.max_tokens != next(iter(self._slots.values())).max_tokens:
-                raise RuntimeError("a static batch has one max_tokens")
+                raise RuntimeError("all sequences of a static batch must have the same max_tokens")
 
     async def _inject(self, decoding: list[_Slot]) -> float:
-        """Raises or hangs where a fault is due; else returns by how many milliseconds the step is slowed."""
+        """Raises or hangs where a fault is due. Otherwise returns how many milliseconds longer the step takes."""
         settings = self.settings
         due = {slot.sequence.seq + 1 for slot in decoding if slot.faulty and slot.sequence.finish is None}
         if not settings.crash_times or self.faults.faults < settings.crash_times:

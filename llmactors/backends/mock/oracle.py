@@ -1,4 +1,4 @@
-"""What the mock answers, as a pure function of the request: the oracle that tests compare a stream with.
+"""The answers of the mock as a function of the request: the oracle that tests compare streams with. Pure.
 
 Token `seq` (counted from 1, as in the log) depends on the prompt, the seed and `seq` alone. Its text is a word and 16
 bits in hexadecimal (" lamp07c4"), one of four million, so that a lost, repeated or swapped token changes the text with
@@ -22,16 +22,16 @@ _MASK_64 = (1 << 64) - 1
 
 
 def sequence_hash(prompt: str, seed: int | None) -> int:
-    """64 bits that stand for the prompt and the seed; no seed counts as 0. Computed once per sequence."""
+    """A 64-bit hash of the prompt and the seed, computed once per sequence. No seed counts as seed 0."""
     digest = hashlib.blake2b(f"{seed or 0}\0{prompt}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
 def token_of(base: int, seq: int) -> TokenDelta:
-    """Token `seq` of the sequence that `base` stands for. The hot path: one multiplication, no hashing.
+    """Token `seq` of the sequence with the hash `base`, by two multiplications.
 
-    The mix is the first half of SplitMix64's (Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number
-    Generators"), whose upper bits are the good ones.
+    The function is the first half of SplitMix64 (Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number
+    Generators"). Only its upper bits are used, as the lower ones are less random.
     """
     mixed = (base + seq * 0x9E3779B97F4A7C15) & _MASK_64
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
@@ -40,20 +40,20 @@ def token_of(base: int, seq: int) -> TokenDelta:
 
 
 def mock_token(prompt: str, seed: int | None, seq: int) -> TokenDelta:
-    """Token `seq`, counted from 1, before stop strings are looked at."""
+    """Token `seq` of an answer, counted from 1, before any stop string is cut."""
     return token_of(sequence_hash(prompt, seed), seq)
 
 
 def mock_prompt_tokens(prompt: str) -> int:
-    """The mock's tokenizer: words between white space; at least 1."""
+    """The number of words in the prompt, at least 1: the mock counts words as prompt tokens."""
     return len(prompt.split()) or 1
 
 
 class MockSequence:
-    """One sequence, positioned after its first `taken` tokens, which another backend made.
+    """One sequence, which continues behind the `taken` tokens that another backend made.
 
-    Where the request has stop strings the position is found by making those tokens again: the text held back at that
-    place is not in the log, but it follows from the tokens.
+    For a request with stop strings, those tokens are made again: the text that the stop strings hold back at that place
+    is not in the log, but follows from the tokens.
     """
 
     __slots__ = ("_base", "_eos_one_in", "_max_tokens", "_stops", "finish", "prompt_tokens", "seq")
@@ -65,14 +65,14 @@ class MockSequence:
         self._stops = StopStrings(request.stop) if any(request.stop) else None
         self.prompt_tokens = mock_prompt_tokens(request.text)
         self.seq = 0 if self._stops else max(0, taken - 1)
-        """How many tokens there are."""
+        """How many tokens the sequence has so far."""
         self.finish: FinishReason | None = None
-        """Why it ended, once it has. May be set from the beginning: the log can be whole but for its terminal event."""
+        """Why the sequence ended; None before. Set from the beginning where the log lacks only the terminal event."""
         while self.seq < taken and self.finish is None:
             self.advance()
 
     def advance(self) -> TokenDelta:
-        """Makes the next token; sets `finish` with the last. Not to be called after that."""
+        """Makes the next token, and sets `finish` with the last one. Must not be called after that."""
         self.seq += 1
         delta = token_of(self._base, self.seq)
         if self._eos_one_in and delta.token % self._eos_one_in == 0:
@@ -94,11 +94,11 @@ class MockSequence:
 
 
 def mock_tokens(request: GenerateRequest, *, eos_one_in: int = 0) -> tuple[tuple[TokenDelta, ...], FinishReason]:
-    """The whole answer to `request`: its tokens and the reason why it ends.
+    """The whole answer to `request`: its tokens and its finish reason.
 
     Args:
-        request: `prompt`, `seed`, `max_tokens` and `stop` count; nothing else does.
-        eos_one_in: As in the settings of the mock that answers.
+        request: The answer depends on `prompt`, `seed`, `max_tokens` and `stop` only.
+        eos_one_in: As in the settings of the mock.
     """
     sequence = MockSequence(request, eos_one_in=eos_one_in)
     deltas = []

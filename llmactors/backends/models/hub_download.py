@@ -1,4 +1,4 @@
-"""A model file on the Hugging Face hub, fetched over HTTP; goes on where an earlier attempt ended."""
+"""Downloads a model file from the Hugging Face hub. A download goes on where an earlier attempt stopped."""
 
 import os
 import re
@@ -22,16 +22,16 @@ _Tell = Callable[[int, int | None], None]
 
 class _PartState(msgspec.Struct, frozen=True):
     etag: str
-    """Of the file that the part belongs to: another file must not be glued to it."""
+    """The ETag of the file that the part belongs to. Bytes of another file must not be appended to the part."""
 
 
 def fetch_from_hub(source: HubSource, part: Path, progress: _Tell) -> str | None:
-    """Completes `part`, and returns its sha256 where the hub names one.
+    """Completes `part`, and returns the sha256 of the file; None where the hub names none.
 
-    A connection that breaks is made again at once, as long as each one brings something.
+    A broken connection is made again at once, as long as each connection brings some bytes.
 
     Raises:
-        ModelError: no such file, no access, or no network.
+        ModelError: There is no such file, no access, or no network.
     """
     endpoint = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
     url = f"{endpoint}/{source.owner}/{source.repo}/resolve/main/{source.file}"
@@ -47,22 +47,22 @@ def fetch_from_hub(source: HubSource, part: Path, progress: _Tell) -> str | None
                     continue
                 raise ModelError(
                     f"{source} cannot be downloaded from {endpoint}: {str(error) or type(error).__name__};"
-                    " check the network and try again, it goes on where it stopped",
+                    " check the network and try again; the download goes on where it stopped",
                 ) from error
 
 
 def _attempt(client: httpx.Client, url: str, source: HubSource, part: Path, progress: _Tell) -> str | None:
     begun = _resumable(part)
-    # No compression: a range counts the bytes that are sent, and weights do not shrink.
+    # No compression: a range counts the bytes as they are sent, and weights do not compress well.
     headers = {"Accept-Encoding": "identity"}
     if begun is not None:
         headers |= {"Range": f"bytes={_size(part)}-", "If-Range": begun.etag}
     with client.stream("GET", url, headers=headers) as response:
         if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            # As long as the file: an earlier attempt had it all, and its checksum decides.
+            # The part is as long as the file: an earlier attempt got everything, and the checksum decides.
             if response.headers.get("Content-Range") != f"bytes */{_size(part)}":
                 part.unlink()
-                raise httpx.RemoteProtocolError("what is here of the file is not a part of it")
+                raise httpx.RemoteProtocolError("the part that was downloaded earlier does not belong to this file")
         else:
             _raise_for(response, source)
             _append(response, part, progress)
@@ -76,7 +76,7 @@ def _append(response: httpx.Response, part: Path, progress: _Tell) -> None:
         done = int(found[1]) if found else -1
         if done != _size(part):
             part.unlink()
-            raise httpx.RemoteProtocolError("the server sent another range than the one asked for")
+            raise httpx.RemoteProtocolError("the server sent another range than was asked for")
     length = response.headers.get("Content-Length", "")
     total = done + int(length) if length.isdigit() else None
     with part.open("ab" if done else "wb") as file:
@@ -109,7 +109,7 @@ def _raise_for(response: httpx.Response, source: HubSource) -> None:
     status = response.status_code
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise ModelError(
-            f"the hub refuses {source}: it may be misspelt or gated; set HF_TOKEN to a token that may read it"
+            f"the hub refuses {source}: check the spelling; a gated model needs a token in HF_TOKEN that may read it"
         )
     if status == HTTPStatus.NOT_FOUND:
         raise ModelError(f"the hub has no {source}: check owner, repository and file name")

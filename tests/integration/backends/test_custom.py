@@ -99,7 +99,7 @@ def test_stop_string_ends_the_answer_of_a_function(node: NodeProcess) -> None:
         ),
         (
             "odd_backend:make",
-            "`model`: odd_backend:make is not a backend: what it gave has no start, admit, step, evict, check, close",
+            "`model`: odd_backend:make is not a backend: its object has no start, admit, step, evict, check, close",
         ),
         ("os:sep", "`model`: os:sep is not a backend: it is a str, and cannot be called"),
         ("gpt=openai:", "`model`: openai: needs a URL, as in openai:http://host:8000/v1,model=NAME"),

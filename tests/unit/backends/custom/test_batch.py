@@ -86,7 +86,7 @@ async def test_batch_whose_rows_are_all_evicted_is_closed() -> None:
         await backend.step()
         backend.evict(("r1", 1))
         assert [output.key[0] for output in await backend.step()] == ["r2"]
-        with pytest.raises(RuntimeError, match="nobody may join"):
+        with pytest.raises(RuntimeError, match="so no request may join"):
             await backend.admit(job(3))
         backend.evict(("r2", 1))
         assert await run(backend, job(3, "c")) == {"r3": ("ccc", "length")}

@@ -108,7 +108,7 @@ async def test_wrong_calls_are_refused() -> None:
 async def test_running_static_batch_takes_no_sequence() -> None:
     backend = MockBackend(MockSettings(batching=Batching.STATIC))
     await backend.admit(job(ask(max_tokens=2)))
-    with pytest.raises(RuntimeError, match="one max_tokens"):
+    with pytest.raises(RuntimeError, match="the same max_tokens"):
         await backend.admit(job(ask(max_tokens=3), key=("s", 1)))
     await backend.admit(job(ask(max_tokens=2), key=("s", 1)))
     await backend.step()
