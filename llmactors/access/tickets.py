@@ -15,7 +15,7 @@ import msgspec
 
 from llmactors.access.keys.text import Credential, Digest, base62
 from llmactors.errors import Overloaded
-from llmactors.redislink import Call
+from llmactors.redislink.call import Call
 from llmactors.redislink.names import RedisNames
 
 PREFIX = "llt"

@@ -8,7 +8,7 @@ import trio
 
 from llmactors.cluster.node_store import NodeStore
 from llmactors.config import Settings
-from llmactors.redislink import RedisLink
+from llmactors.redislink.link import RedisLink
 from llmactors.system.cluster_node import redis_url
 
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from llmactors.cli.flags import with_settings
 from llmactors.config import KEYS_IN_REDIS, Configuration, Settings
 from llmactors.errors import ConfigError, Conflict
 from llmactors.limiter.limits import Limits
-from llmactors.redislink import RedisLink
+from llmactors.redislink.link import RedisLink
 from llmactors.system.cluster_node import redis_url
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from llmactors.cluster.node_record import TTL_S, NodeRecord, Role
-from llmactors.redislink import Call
+from llmactors.redislink.call import Call
 from llmactors.redislink.names import RedisNames
 
 log = structlog.get_logger("llmactors.cluster")

@@ -1,6 +1,7 @@
 """The link to Redis: one pipelined RESP3 connection on a Trio stream.
 
 link            keeps a connection up
+call            the type of a function that sends a command
 connection      one connection, from its first byte to its last
 protocol        commands and replies as bytes, without I/O
 transport       the bytes of a connection: a plain socket, or TLS
@@ -9,9 +10,6 @@ sentinel, dial  find the master, connect, log in
 errors          the outcomes of a command besides its reply
 names           every key, channel and function library
 binary          the program of a local server
+
+This module imports none of them: a process without Redis uses some names, and starts without the client library.
 """
-
-from llmactors.redislink.link import Call, RedisLink
-from llmactors.redislink.settings import LinkSettings, LinkStatistics, ServerIdentity
-
-__all__ = ["Call", "LinkSettings", "LinkStatistics", "RedisLink", "ServerIdentity"]

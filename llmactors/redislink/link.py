@@ -12,6 +12,7 @@ from redis.backoff import DecorrelatedJitterBackoff
 
 from llmactors.errors import LlmactorsError, OperatorError
 from llmactors.redislink.address import parse_address
+from llmactors.redislink.call import Call
 from llmactors.redislink.connection import RedisConnection
 from llmactors.redislink.dial import dial, greet
 from llmactors.redislink.errors import (
@@ -27,8 +28,6 @@ from llmactors.redislink.errors import (
 from llmactors.redislink.protocol import Argument
 from llmactors.redislink.sentinel import find_master
 from llmactors.redislink.settings import LinkSettings, LinkStatistics, ServerIdentity
-
-Call = Callable[..., Awaitable[Any]]
 
 _DEFAULTS = LinkSettings()
 

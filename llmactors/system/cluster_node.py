@@ -28,7 +28,8 @@ from llmactors.cluster.registration import NameTaken, RegistrationActor, Renew
 from llmactors.config import Settings
 from llmactors.errors import ConfigError
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
-from llmactors.redislink import Call, RedisLink
+from llmactors.redislink.call import Call
+from llmactors.redislink.link import RedisLink
 from llmactors.system import wiring
 from llmactors.system.task_actor import TaskActor
 from llmactors.telemetry import Metrics

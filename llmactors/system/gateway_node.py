@@ -21,7 +21,7 @@ from llmactors.http.server import ListeningSocket
 from llmactors.ledger.actor import ReaperActor
 from llmactors.limiter import LimiterStore
 from llmactors.limiter.actor import LimiterActor
-from llmactors.redislink import Call
+from llmactors.redislink.call import Call
 from llmactors.redislink.errors import ReplyError
 from llmactors.system import gateway_actors, wiring
 from llmactors.system.cluster_node import ClusterNode, ask_through_crash, reachable

@@ -11,7 +11,7 @@ from typing import Any
 from llmactors.access.keys.record import KeyRecord, decode_record
 from llmactors.access.keys.store import Change, KeyStoreError, in_order, no_such_key
 from llmactors.errors import ConfigError
-from llmactors.redislink import Call
+from llmactors.redislink.call import Call
 from llmactors.redislink.names import RedisNames
 
 _MARK = "@mark"

@@ -7,8 +7,8 @@ import trio
 
 from llmactors.errors import Expired, NotFound, Unavailable
 from llmactors.ledger.redis.library import LIBRARY, load_library
-from llmactors.redislink import RedisLink
 from llmactors.redislink.errors import NoSuchFunction, OutOfMemory
+from llmactors.redislink.link import RedisLink
 
 _RETRY_PAUSE_S = 0.02
 

@@ -42,8 +42,10 @@ from llmactors.ledger.values import (
     no_such_dead_letter,
 )
 from llmactors.messages import GenerateRequest, Terminal
-from llmactors.redislink import Call, LinkSettings, RedisLink
+from llmactors.redislink.call import Call
+from llmactors.redislink.link import RedisLink
 from llmactors.redislink.names import LedgerKey, RedisNames
+from llmactors.redislink.settings import LinkSettings
 
 log = structlog.get_logger("llmactors.ledger")
 

@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 
-from llmactors.redislink import Call
+from llmactors.redislink.call import Call
 from llmactors.redislink.errors import ReplyError
 from llmactors.redislink.names import FunctionLibrary, lua_key_functions
 

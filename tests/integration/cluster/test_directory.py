@@ -13,7 +13,7 @@ from llmactors.cluster.node_record import TTL_S, NodeRecord, Role, new_incarnati
 from llmactors.cluster.node_store import NodeStore
 from llmactors.cluster.process_id import ProcessId
 from llmactors.cluster.registration import NameTaken, RegistrationActor, take_name
-from llmactors.redislink import RedisLink
+from llmactors.redislink.link import RedisLink
 from llmactors.redislink.names import RedisNames
 from llmactors.testing.node import wait_until
 from llmactors.testing.redis_server import RedisServer

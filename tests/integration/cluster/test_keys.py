@@ -14,7 +14,7 @@ from llmactors.access.keys.redis import RedisKeyStore
 from llmactors.access.keys.store import KeyStoreError
 from llmactors.access.keys.text import new_key
 from llmactors.cli import run
-from llmactors.redislink import RedisLink
+from llmactors.redislink.link import RedisLink
 from llmactors.redislink.names import RedisNames
 from llmactors.testing.redis_server import RedisServer
 from tests.integration.cluster.conftest import Cluster

@@ -13,8 +13,8 @@ from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, 
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.log_copies import DIVERGED
 from llmactors.messages import Finished, GenerateRequest, Usage
-from llmactors.redislink import LinkSettings
 from llmactors.redislink.names import LedgerKey
+from llmactors.redislink.settings import LinkSettings
 from llmactors.testing.ledger_suite import finished, request, tokens
 from llmactors.testing.redis_server import RedisServer
 

@@ -17,7 +17,7 @@ from llmactors.ledger import AppendEntry, AppendOutcome, Follower, LedgerSetting
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.log_copies import DIVERGED
 from llmactors.messages import Finished, GenerateRequest, Terminal, TokenDelta, Usage
-from llmactors.redislink import LinkSettings
+from llmactors.redislink.settings import LinkSettings
 from llmactors.testing.redis_server import RedisServer
 from llmactors.testing.trio_thread import TrioThread
 

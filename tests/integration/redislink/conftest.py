@@ -8,8 +8,9 @@ import hiredis
 import pytest
 import trio
 
-from llmactors.redislink import LinkSettings, RedisLink
 from llmactors.redislink.binary import server_binaries
+from llmactors.redislink.link import RedisLink
+from llmactors.redislink.settings import LinkSettings
 from llmactors.testing.redis_server import RedisServer, redis_server
 
 HELLO = b"%3\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.2.0\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"

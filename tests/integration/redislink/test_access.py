@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from llmactors.errors import OperatorError
-from llmactors.redislink import LinkSettings, RedisLink
 from llmactors.redislink.errors import AccessDenied
+from llmactors.redislink.link import RedisLink
+from llmactors.redislink.settings import LinkSettings
 from llmactors.testing.host import free_port
 from llmactors.testing.redis_server import RedisServer, redis_server
 

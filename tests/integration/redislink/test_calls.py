@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import trio
 
-from llmactors.redislink import Call, LinkSettings, RedisLink
+from llmactors.redislink.call import Call
 from llmactors.redislink.errors import LinkDown, OutcomeUnknown, ReplyError
+from llmactors.redislink.link import RedisLink
+from llmactors.redislink.settings import LinkSettings
 from llmactors.testing.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration

@@ -11,8 +11,10 @@ import trio
 import trio.testing
 
 from llmactors.errors import TooLarge
-from llmactors.redislink import Call, LinkSettings, RedisLink
+from llmactors.redislink.call import Call
 from llmactors.redislink.errors import Busy, LinkDown, OutcomeUnknown, OutOfMemory, ReadOnly, Refused
+from llmactors.redislink.link import RedisLink
+from llmactors.redislink.settings import LinkSettings
 from llmactors.testing.redis_server import RedisServer, redis_server
 
 pytestmark = pytest.mark.integration

@@ -8,8 +8,10 @@ import pytest
 import trio
 
 from llmactors.errors import OperatorError
-from llmactors.redislink import Call, LinkSettings, RedisLink
+from llmactors.redislink.call import Call
 from llmactors.redislink.errors import Loading, MasterDown, Misconfigured, NoReplicas, OutcomeUnknown, ReplyError
+from llmactors.redislink.link import RedisLink
+from llmactors.redislink.settings import LinkSettings
 
 pytestmark = pytest.mark.integration
 
