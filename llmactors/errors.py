@@ -1,15 +1,15 @@
-"""Every exception that llmactors raises on purpose: whose fault it is, its stable code, its HTTP status.
+"""Every exception that llmactors raises on purpose, grouped by whose fault it is, with its code and HTTP status.
 
-A code is part of the public contract: it is the `error.code` of an answer, the `code` label of
-`llm_gateway_errors_total`, and it never changes its meaning. Exceptions of other libraries are mapped onto these
-where the I/O is, and nowhere else.
+A code is part of the public contract and never changes its meaning: clients get it as `error.code`, and it is the
+label `code` of `llm_gateway_errors_total`. Exceptions of other libraries are converted to these where the I/O is done.
+The OpenAPI document shows the first line of each docstring to clients.
 """
 
 from typing import ClassVar
 
 
 class LlmactorsError(Exception):
-    """The root of the family. Its text is safe to show to a client: it never holds a prompt, a key or a path."""
+    """The base of all errors. The message is safe to show to a client: it contains no prompt, no key and no path."""
 
     code: ClassVar[str] = "INTERNAL"
     status: ClassVar[int] = 500
@@ -17,57 +17,57 @@ class LlmactorsError(Exception):
     def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
         self.retry_after_s = retry_after_s
-        """When it makes sense to try again, in seconds; None where trying again cannot help."""
+        """The seconds after which a retry makes sense; None if a retry cannot help."""
 
     @property
     def message(self) -> str:
-        """The text without any traceback."""
+        """The text of the error."""
         return str(self.args[0])
 
 
-# The client's fault: the same request will fail again.
+# The client's fault. The same request fails again.
 
 
 class ClientError(LlmactorsError):
-    """The request cannot be served as it was sent."""
+    """The request cannot be served in the form in which it was sent."""
 
     code = "INVALID_REQUEST"
     status = 400
 
 
 class InvalidRequest(ClientError):
-    """A field is missing, unknown, of a wrong type or out of range. The message names the field."""
+    """A field is missing, unknown, of the wrong type or out of range. The message names the field."""
 
 
 class ContextExceeded(InvalidRequest):
-    """The prompt, or prompt and answer together, are longer than the model's context."""
+    """The prompt, or the prompt together with the answer, is longer than the model's context."""
 
     code = "CONTEXT_EXCEEDED"
 
 
 class Unauthenticated(ClientError):
-    """No API key was sent, or it is not known."""
+    """The request has no API key, or an unknown one."""
 
     code = "UNAUTHENTICATED"
     status = 401
 
 
 class Forbidden(ClientError):
-    """The key is known, but may not do this."""
+    """The API key is known, but does not allow this request."""
 
     code = "FORBIDDEN"
     status = 403
 
 
 class NotFound(ClientError):
-    """There is no such route, model or stream, or it belongs to another tenant."""
+    """The route, model or stream does not exist, or belongs to another tenant."""
 
     code = "NOT_FOUND"
     status = 404
 
 
 class MethodNotAllowed(ClientError):
-    """The route exists, but not with this method. `allowed` names the methods that it has."""
+    """The route does not have this method. `allowed` names the methods of the route."""
 
     code = "METHOD_NOT_ALLOWED"
     status = 405
@@ -78,21 +78,21 @@ class MethodNotAllowed(ClientError):
 
 
 class RequestTimeout(ClientError):
-    """The client did not send its whole request in time."""
+    """The client did not send the whole request in time."""
 
     code = "REQUEST_TIMEOUT"
     status = 408
 
 
 class Conflict(ClientError):
-    """The same id was used before with another body."""
+    """The same idempotency key or id was used before with another body."""
 
     code = "CONFLICT"
     status = 409
 
 
 class Expired(ClientError):
-    """The stream existed, but its log is no longer kept."""
+    """The stream existed, but is no longer kept."""
 
     code = "EXPIRED"
     status = 410
@@ -106,24 +106,24 @@ class UnsupportedEncoding(ClientError):
 
 
 class TooLarge(ClientError):
-    """The body or the prompt is over its size limit."""
+    """The body or the prompt is larger than its limit."""
 
     code = "TOO_LARGE"
     status = 413
 
 
-# A limit was reached: the same request may work later, after `retry_after_s`.
+# A limit was reached. The same request may succeed after `retry_after_s`.
 
 
 class RateLimited(LlmactorsError):
-    """This caller sent more than its limit admits."""
+    """The caller has used up one of its limits."""
 
     code = "RATE_LIMITED"
     status = 429
 
 
 class Overloaded(LlmactorsError):
-    """A queue is full: a mailbox, or the ledger's queue of requests."""
+    """The queue of requests is full."""
 
     code = "OVERLOADED"
     status = 429
@@ -133,65 +133,65 @@ class Overloaded(LlmactorsError):
 
 
 class Unavailable(LlmactorsError):
-    """The service cannot take requests now: it is draining, has no backend, or its ledger is away."""
+    """The service cannot take requests now, because it shuts down, has no backend, or cannot reach its ledger."""
 
     code = "UNAVAILABLE"
     status = 503
 
 
 class DeadlineExceeded(LlmactorsError):
-    """The request's deadline passed before it was done."""
+    """The deadline passed before the request was complete."""
 
     code = "DEADLINE_EXCEEDED"
     status = 504
 
 
 class Interrupted(LlmactorsError):
-    """The backend was lost mid-stream and cannot continue where it stopped."""
+    """The backend was lost in the middle of a stream, and no other backend can continue the stream."""
 
     code = "INTERRUPTED"
     status = 502
 
 
 class Poisoned(LlmactorsError):
-    """Every backend that took this request crashed, also when it ran alone."""
+    """Every backend that took the request crashed, also when the request ran alone."""
 
     code = "POISONED"
     status = 500
 
 
 class BackendFailed(LlmactorsError):
-    """The backend refused or failed this request."""
+    """The backend refused the request or failed to answer it."""
 
     code = "BACKEND_FAILED"
     status = 502
 
 
 class InternalError(LlmactorsError):
-    """A fault in llmactors itself. The log has the traceback under this request's id."""
+    """A fault in llmactors itself. The log has the traceback under the id of the request."""
 
 
-# The operator's fault: the command line shows these as one line.
+# The operator's fault. The command line shows these errors in one line.
 
 
 class OperatorError(LlmactorsError):
-    """The node cannot start as it was configured."""
+    """The node cannot start with its configuration."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ConfigError(OperatorError):
-    """A flag, variable or configuration file is wrong. The message names it."""
+    """A flag, a variable or a configuration file is wrong. The message names the wrong setting."""
 
     exit_code = 2
 
 
 class ModelError(OperatorError):
-    """A model cannot be had or loaded: no such file, a wrong checksum, a failed download, a corrupt GGUF."""
+    """A model cannot be loaded: its file is missing or corrupt, its checksum is wrong, or its download failed."""
 
 
 class BindError(OperatorError):
-    """The address to listen on cannot be had."""
+    """The node cannot listen on its address."""
 
 
 STREAM_CODES = frozenset(
@@ -206,7 +206,7 @@ STREAM_CODES = frozenset(
         "EXPIRED",
     },
 )
-"""The codes that a terminal `error` event of a stream may carry."""
+"""The codes that an `error` event at the end of a stream may have."""
 
 
 def _family(root: type[LlmactorsError]) -> list[type[LlmactorsError]]:
@@ -217,11 +217,11 @@ def _family(root: type[LlmactorsError]) -> list[type[LlmactorsError]]:
 
 
 def codes() -> frozenset[str]:
-    """The codes of all errors, those of other modules included that are imported by now."""
+    """The codes of all errors that are declared in the modules imported so far."""
     return frozenset(error.code for error in _family(LlmactorsError))
 
 
 def from_code(code: str, message: str) -> LlmactorsError:
-    """The error that `code` stands for; a plain `LlmactorsError` for a code that nobody declared."""
+    """The error with this code; a plain `LlmactorsError` for an unknown code."""
     kind = next((error for error in _family(LlmactorsError) if error.code == code), LlmactorsError)
     return kind(message)
