@@ -21,6 +21,7 @@ OPTIONS = GenerateRequest(
     frequency_penalty=0.5,
     presence_penalty=-2,
     logit_bias=((5, 1.5), (7, -100)),
+    ignore_eos=True,
 )
 
 
