@@ -78,7 +78,7 @@ async def test_node_name_belongs_to_one_incarnation(server: RedisServer) -> None
         await store.remove(second)
         assert await store.get("w1") == first
         assert (await store.put(second, replaces=first.incarnation)).holder is None
-        assert (await store.put(first)).holder == second  # so a zombie notices
+        assert (await store.put(first)).holder == second  # so the replaced node notices
 
 
 async def test_drain_order_is_for_one_incarnation(server: RedisServer) -> None:

@@ -87,7 +87,7 @@ def test_key_is_created_used_and_revoked_at_all_gateways(cluster: Cluster, capfd
         everything = repr([client.get(stored[0]), client.hgetall(RedisNames("main").api_keys), stored])
         assert ticket not in everything
         assert key.split("_")[2] not in everything
-    assert redeem(urls[1], ticket) == "error"  # it is let in; the stream that it names is not there
+    assert redeem(urls[1], ticket) == "error"  # the caller is accepted; the stream that it names does not exist
     for url in urls:
         assert httpx.get(f"{url}/v1/ws?ticket={ticket}", headers=HANDSHAKE).status_code == 401
 
@@ -125,7 +125,7 @@ def test_gateway_without_keys_warns_if_redis_has_keys(cluster: Cluster, capfd: p
         gateway.wait_ready()
     cluster.server.kill()
     cluster.server.start()
-    soon(lambda: says in before.errors(), 10)  # it is told when it looks again
+    soon(lambda: says in before.errors(), 10)  # the warning comes at the next connect
     assert [each.errors().count(says) for each in (elsewhere, asks, forgets)] == [0, 0, 1]
     assert '"admits": "every caller"' in forgets.errors()
 

@@ -139,7 +139,7 @@ def test_requests_of_a_killed_worker_continue_elsewhere(cluster: Cluster) -> Non
     first.stop(signal.SIGKILL)
     for stream in streams:
         stream.check()
-    cluster.worker("w1").wait_ready()  # its name is free again
+    cluster.worker("w1").wait_ready()  # the name is free again
 
 
 def test_requests_wait_for_the_only_worker_to_return(cluster: Cluster) -> None:

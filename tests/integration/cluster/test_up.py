@@ -93,7 +93,7 @@ def test_up_serves_restarts_killed_processes_and_ends_in_order(up: Up) -> None:
         up.wait(lambda name=name: up.children().get(name, before[name]) != before[name])  # type: ignore[misc]
     for url in up.urls():
         up.wait(lambda url=url: answers(url))  # type: ignore[misc]
-    up.wait(lambda: up.out.count("w1: ") == 2)  # it said again that it is ready
+    up.wait(lambda: up.out.count("w1: ") == 2)  # the second one is of the restart
     last = up.children()
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(30) == 0

@@ -1,4 +1,4 @@
-"""How often an address may be wrong."""
+"""The number of wrong keys that an address may send."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Who may call."""
+"""The caller is found from a key or a ticket, or refused."""
 
 import time
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_open_node_counts_callers_by_address() -> None:
 
 
 def test_callers_of_an_ipv6_network_share_one_limit() -> None:
-    """Or each of its addresses would have a limit of its own, and who has one has 2 ** 64."""
+    """A client usually has the whole network, and each of its 2 ** 64 addresses would have a limit of its own."""
     one, other, else_ = (
         Authenticator(None).identify([], each) for each in ("2001:db8::1", "2001:db8::2", "2001:db9::1")
     )
@@ -107,7 +107,7 @@ class Clock:
 
 
 class Door:
-    """An authenticator with a key file, the node's own key, and a limit of three failures."""
+    """An authenticator with a key file, the node's single key, and a limit of three failures."""
 
     def __init__(self, path: Path, *records: KeyRecord, api_key: str | None = None) -> None:
         write_keys(path, records)
@@ -214,7 +214,7 @@ async def test_ticket_needs_a_key_that_is_still_good(tmp_path: Path) -> None:
 
 
 async def test_wait_refused_returns_when_the_key_is_revoked(tmp_path: Path) -> None:
-    """Revoked, or rotated away; the node's own key never ends."""
+    """This holds for a revocation and for a rotation; the node's single key never ends."""
     for end in (RECORD.revoke(2.0), RECORD.rotate(new_key(GOOD.id), 2.0, 0.0), None):
         door = Door(tmp_path / "k", RECORD, api_key="s3cret")
         single, caller = door.show("s3cret"), door.show(GOOD.text)

@@ -1,4 +1,4 @@
-"""Tickets of one process: each opens once, and soon or never."""
+"""The tickets of one process: each opens one socket, once, and within its lifetime."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The planner as a table, one test per cell, after OTP's supervisor_SUITE.
+"""The planner's table, with one test for each cell, as in OTP's supervisor_SUITE.
 
 Cells: strategy x restart type x exit x {works, escalates, another child fails its restart, temporary bystander}.
 The child that exits is `b`, between `a` and `c`.
@@ -61,7 +61,7 @@ def test_child_that_is_not_restarted_has_ended(strategy: Strategy, restart: Rest
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
 @pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
 def test_supervisor_gives_up_above_its_intensity(strategy: Strategy, restart: Restart, how: str) -> None:
-    """At the limit it still restarts; one more, and all are stopped from the right."""
+    """At the limit the planner still restarts; above it, all children are stopped from the right."""
     it = planner(strategy, restart, intensity=2)
 
     assert [exit_of(it, "b", how).give_up for _ in range(2)] == [False, False]
@@ -79,7 +79,7 @@ def test_exit_without_restart_does_not_count(strategy: Strategy, restart: Restar
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
 @pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
 def test_failed_restart_in_a_group_restarts_the_group(strategy: Strategy, restart: Restart, how: str) -> None:
-    """The failure of `c` to start again is an exit of its own: it counts, and its own group is restarted."""
+    """The failed restart of `c` counts as an exit of `c`, and the group of `c` is restarted."""
     it = planner(strategy, restart, intensity=2)
     exit_of(it, "b", how)
 
@@ -96,7 +96,7 @@ def test_failed_restart_in_a_group_restarts_the_group(strategy: Strategy, restar
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name_of)
 @pytest.mark.parametrize(("restart", "how"), RESTARTED, ids=name_of)
 def test_temporary_child_of_a_restarted_group_has_ended(strategy: Strategy, restart: Restart, how: str) -> None:
-    """Stopped with the others where the strategy says so, and never started again."""
+    """The child is stopped with the group if the strategy says so, and is not started again."""
     plan = exit_of(planner(strategy, restart, others=TEMPORARY), "b", how)
 
     expected = {

@@ -1,4 +1,4 @@
-"""The planner against a restatement of its rules in plain lists, over generated histories."""
+"""Compares the planner with a second version of its rules in plain lists, over generated histories."""
 
 import random
 
@@ -33,7 +33,7 @@ def stories(draw: st.DrawFn) -> Story:
 
 
 def restated(story: Story) -> list[RestartPlan]:
-    """What must happen at each exit up to the first that escalates."""
+    """The plan of each exit up to the first exit that escalates."""
     plans = []
     times: list[float] = []
     now = 0.0

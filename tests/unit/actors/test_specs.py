@@ -1,4 +1,4 @@
-"""What a spec refuses, before anything runs."""
+"""Wrong specs are refused before anything runs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a gateway makes of the workers' records."""
+"""The models that a gateway serves, from the records of the workers."""
 
 import attrs
 import pytest
@@ -44,7 +44,7 @@ def state(models: ClusterModels, name: str = "m") -> ModelState:
 
 
 def test_model_honours_fields_that_all_workers_honour() -> None:
-    """Nobody knows which of them will claim a request."""
+    """Any of the workers may claim a request."""
     models = ClusterModels(10.0)
     every = [frozenset({"prompt_ids", "logit_bias"}), frozenset({"prompt_ids"}), frozenset({"prompt_ids", "new"})]
     reports = [ModelReport("m", READY, attrs.evolve(CAPABLE, honours=honours)) for honours in every]

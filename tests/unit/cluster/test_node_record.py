@@ -1,4 +1,4 @@
-"""What a node says of itself survives the way through Redis, and a process is told from its successor."""
+"""A node record is encoded and decoded without a change, and a process id identifies one process."""
 
 import os
 import subprocess

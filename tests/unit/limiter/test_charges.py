@@ -1,4 +1,4 @@
-"""What a request costs, and what it used in the end."""
+"""What a request is charged, and the tokens that it has used at its end."""
 
 import pytest
 
@@ -34,9 +34,9 @@ def test_tenants_with_long_names_are_counted_apart() -> None:
     ("end", "started", "logged", "used"),
     [
         (Finished("stop", Usage(7, 20)), True, 20, 27),
-        (Finished("cancelled", Usage(0, 5)), True, 5, 15),  # nobody has counted the prompt
+        (Finished("cancelled", Usage(0, 5)), True, 5, 15),  # the number of prompt tokens is not known
         (Finished("cancelled", Usage(0, 0)), True, 0, 10),
-        (Finished("cancelled", Usage(0, 0)), False, 0, 0),  # no worker ever saw it
+        (Finished("cancelled", Usage(0, 0)), False, 0, 0),  # no worker has claimed the request
         (Failed("DEADLINE_EXCEEDED", "", Usage(0, 3)), True, 3, 13),
         (Failed("POISONED", ""), True, 4, 14),
         (Failed("INVALID_REQUEST", "the prompt is too long"), True, 0, 0),
@@ -56,7 +56,7 @@ def test_shares_of_all_gateways_stay_within_the_limit() -> None:
 
 @pytest.mark.parametrize("bound", [0, -1, 10**12 + 1, 2**64])
 def test_bound_out_of_range_is_refused(bound: int) -> None:
-    """One beyond 64 bits was taken, and then failed every request at the door of Redis."""
+    """Redis refuses a number of more than 64 bits, so such a bound would fail every request."""
     for name in ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrent"):
         with pytest.raises(ConfigError, match=f"limits: {name} is {bound}, must be at"):
             Limits(**{name: bound})

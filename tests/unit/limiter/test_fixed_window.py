@@ -1,4 +1,4 @@
-"""What a fixed window promises, and what it does not."""
+"""What a fixed window promises, and what it does not promise."""
 
 import collections
 import itertools
@@ -22,7 +22,7 @@ ARRIVALS = st.lists(st.tuples(st.integers(0, 30) | st.integers(0, 1500), st.inte
 def fixed_window(
     policy: RatePolicy, state: RateState | None, now_us: int, cost: int
 ) -> tuple[RateState | None, LimitDecision]:
-    """One request, as a store decides it."""
+    """Decides and charges one request, as a store does."""
     wait = window.wait_us(policy, state, now_us, cost)
     after = window.spend(policy, state, now_us, cost) if wait == 0 else state
     return after, window.decision(policy, after, now_us, wait)

@@ -1,4 +1,4 @@
-"""GCRA's bound, checked over every window of every history that Hypothesis finds."""
+"""The bound of GCRA, checked in every window of every history that Hypothesis generates."""
 
 import itertools
 
@@ -17,21 +17,21 @@ POLICIES = st.builds(
     period_s=st.sampled_from([0.01, 0.05, 1.0]),
     burst=st.none() | st.integers(1, 9),
 )
-# Arrivals: (milliseconds since the one before, cost).
+# Arrivals: (milliseconds since the arrival before, cost).
 ARRIVALS = st.lists(st.tuples(st.integers(0, 40) | st.integers(0, 2000), st.integers(0, 4)), max_size=40)
 
 
 def decide(
     policy: RatePolicy, state: RateState | None, now_us: int, cost: int
 ) -> tuple[RateState | None, LimitDecision]:
-    """One request, as a store decides it."""
+    """Decides and charges one request, as a store does."""
     wait = gcra.wait_us(policy, state, now_us, cost)
     after = gcra.spend(policy, state, now_us, cost) if wait == 0 else state
     return after, gcra.decision(policy, after, now_us, wait)
 
 
 def admitted(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(moment in microseconds, cost) of those that were admitted."""
+    """The time in microseconds and the cost of each admitted request."""
     state: RateState | None = None
     now_us, passed = 10**15, []
     for gap_ms, cost in arrivals:
@@ -46,7 +46,7 @@ def admitted(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> list[tuple[
 def test_any_window_admits_at_most_burst_and_rate(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> None:
     """Cost in [t, t + L] <= burst + amount L / period, for all t and L.
 
-    It suffices to look at windows that begin and end with an admission.
+    Only windows that begin and end with an admission need a check.
     """
     passed = admitted(policy, arrivals)
     for first, last in itertools.combinations_with_replacement(range(len(passed)), 2):
@@ -57,7 +57,7 @@ def test_any_window_admits_at_most_burst_and_rate(policy: RatePolicy, arrivals: 
 
 @given(POLICIES, st.integers(1, 9), st.integers(1, 20))
 def test_bound_of_gcra_is_reached(policy: RatePolicy, cost: int, times: int) -> None:
-    """Who asks as early as it is told to is admitted, and a microsecond earlier it is not."""
+    """A caller that waits the told time is admitted, and a microsecond earlier is not."""
     policy = attrs.evolve(policy, burst=max(cost, policy.burst or 0))
     state, now_us = gcra.spend(policy, None, 0, policy.limit), 0
     for _ in range(times):
@@ -73,7 +73,7 @@ def test_bound_of_gcra_is_reached(policy: RatePolicy, cost: int, times: int) -> 
 
 @given(POLICIES, ARRIVALS, st.integers(0, 12))
 def test_remaining_is_exact(policy: RatePolicy, arrivals: list[tuple[int, int]], cost: int) -> None:
-    """Exactly `remaining` more is admitted at the same moment, at once or one by one, and the next is refused."""
+    """Exactly `remaining` more is admitted at the same moment, at once or one by one, and no more."""
     state: RateState | None = None
     now_us = 10**15
     for gap_ms, earlier in [*arrivals, (0, cost)]:
@@ -105,7 +105,7 @@ def test_whole_limit_is_free_after_reset(policy: RatePolicy, arrivals: list[tupl
 
 @given(POLICIES, st.lists(st.tuples(st.integers(-5000, 100), st.integers(0, 4)), max_size=40))
 def test_clock_that_goes_back_frees_nothing(policy: RatePolicy, arrivals: list[tuple[int, int]]) -> None:
-    """At a past moment there is no more to be had than at the latest."""
+    """At an earlier time, no more is admitted than at the latest time."""
     state: RateState | None = None
     latest_us = now_us = 10**15
     for step_ms, cost in arrivals:

@@ -1,4 +1,4 @@
-"""Headers as OpenAI's clients read them, rounded so that nobody comes too early."""
+"""The headers that OpenAI's clients read, rounded so that no client retries too early."""
 
 import attrs
 import pytest

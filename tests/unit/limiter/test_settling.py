@@ -1,4 +1,4 @@
-"""A reservation that is given back lets no more through than if only what was used had been asked for."""
+"""A refunded reservation admits no more than a request for the used amount would have."""
 
 import itertools
 
@@ -12,13 +12,13 @@ from llmactors.limiter.algorithms import ALGORITHMS
 from llmactors.limiter.policy import RateKind, RatePolicy, RateState
 
 US = 1_000_000
-GCRA = RatePolicy(amount=100, period_s=100)  # one a second
+GCRA = RatePolicy(amount=100, period_s=100)  # one per second
 DAY = RatePolicy(kind=RateKind.FIXED_WINDOW, amount=100, period_s=86_400)
 POLICIES = st.builds(
     RatePolicy, kind=st.sampled_from(RateKind), amount=st.integers(1, 12), period_s=st.sampled_from([1.0, 10.0])
 )
 
-# A step: milliseconds since the one before, and either a cost to reserve, or (which of the open ones, what it used).
+# A step: milliseconds since the step before, and a cost to reserve, or the open reservation to settle and its use.
 RESERVE = st.integers(1, 12)
 SETTLE = st.tuples(st.integers(0, 5), st.integers(0, 12))
 STEPS = st.lists(st.tuples(st.integers(0, 300) | st.integers(0, 20_000), RESERVE | SETTLE), max_size=40)
@@ -35,7 +35,7 @@ class Admission:
 
 
 def play(policy: RatePolicy, steps: list[tuple[int, int | tuple[int, int]]], check: bool = True) -> list[Admission]:
-    """What was admitted, with what it cost in the end; after each step the policy holds of what is known then."""
+    """Plays the steps, and returns the admitted requests with their final costs. The policy holds after each step."""
     algorithm, state, now_us = ALGORITHMS[policy.kind], None, 10**15
     admissions: list[Admission] = []
     for gap_ms, step in steps:
@@ -71,13 +71,13 @@ def assert_holds(policy: RatePolicy, admissions: list[Admission]) -> None:
 def test_refund_never_admits_more_than_a_smaller_request(
     policy: RatePolicy, steps: list[tuple[int, int | tuple[int, int]]]
 ) -> None:
-    """In no window is what was used, each at the moment of its admission, more than the policy."""
+    """In no window does the used amount, counted at the times of admission, exceed the policy."""
     play(policy, steps)
 
 
 @given(POLICIES, STEPS)
 def test_refund_never_costs_anything(policy: RatePolicy, steps: list[tuple[int, int | tuple[int, int]]]) -> None:
-    """Who gives back is never worse off than who keeps all that was reserved."""
+    """A caller with a refund has never less left than a caller without one."""
     algorithm = ALGORITHMS[policy.kind]
     giving = keeping = None
     open_, now_us = list[tuple[RateState, int]](), 10**15
@@ -103,7 +103,7 @@ def test_immediate_refund_is_free_at_once(policy: RatePolicy) -> None:
 
 
 def test_drained_cost_is_not_refunded_again() -> None:
-    """100 were reserved, and 70 have drained: of the 90 that were not used only 30 are left to give."""
+    """Of 100 reserved, 70 have drained, so only 30 of the 90 unused can be refunded."""
     mark = gcra.spend(GCRA, None, 0, 100)
     later = gcra.spend(GCRA, mark, 70 * US, 60)
     after = gcra.settle(GCRA, later, 70 * US, mark, 100, 10)
@@ -127,7 +127,7 @@ def test_use_above_the_reservation_is_charged(policy: RatePolicy) -> None:
 
 
 def test_forgotten_state_takes_no_refund() -> None:
-    """Its bucket was empty once: what was reserved before that is gone."""
+    """The bucket was empty since the reservation, so nothing of the reservation is left."""
     mark = gcra.spend(
         GCRA, gcra.settle(GCRA, gcra.spend(GCRA, None, 0, 100), 0, gcra.spend(GCRA, None, 0, 100), 100, 0), 0, 50
     )

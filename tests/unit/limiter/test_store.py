@@ -1,4 +1,4 @@
-"""The store keeps every state that matters, and is bounded."""
+"""The store keeps every state that can change a decision, and is bounded."""
 
 import attrs
 import pytest
@@ -32,7 +32,7 @@ def permit(key: str, most: int) -> Charge:
 
 
 def decide(store: LimiterStore, key: str, policy: RatePolicy, now_s: float, cost: int = 1) -> LimitDecision:
-    """One charge alone, looked at and taken."""
+    """Decides and charges one request."""
     [standing] = store.look([charge(key, policy, cost)], to_us(now_s))
     if standing.decision.admitted:
         store.charge("r", [charge(key, policy, cost)], to_us(now_s))
@@ -43,7 +43,7 @@ def decide(store: LimiterStore, key: str, policy: RatePolicy, now_s: float, cost
 def test_caller_is_admitted_after_the_time_it_was_told(
     policy: RatePolicy, began_s: float, cost: int, gaps_s: list[float]
 ) -> None:
-    """In floats, on clocks that count from a boot as on those that count from 1970."""
+    """This holds for float clocks that count from the boot, and for those that count from 1970."""
     store, now_s = LimiterStore(), began_s
     for gap_s in [*gaps_s, *[0.0] * 10]:
         now_s += gap_s
@@ -58,7 +58,7 @@ def test_caller_is_admitted_after_the_time_it_was_told(
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 1), st.integers(1, 3)), max_size=60), POLICIES)
 def test_forgetting_changes_no_decision(calls: list[tuple[str, float, int]], policy: RatePolicy) -> None:
-    """A store shared by all decides as one store per caller would; those never forget."""
+    """One store for all callers decides as one store for each caller, which never forgets a state."""
     shared, alone = LimiterStore(), dict[str, LimiterStore]()
     now_s = 1e6
     for key, gap_s, cost in calls:
@@ -129,7 +129,7 @@ def test_full_store_forgets_states_nearest_to_recovery() -> None:
 
 
 def test_full_store_uses_current_recovery_times() -> None:
-    """`busy` was first to come, but what it used since makes it the last to recover."""
+    """`busy` came first, but recovers last, because of what it has used since."""
     store = LimiterStore(max_keys=2)
     policy = RatePolicy(amount=10, period_s=10)
     for _ in range(5):
@@ -157,7 +157,7 @@ def test_refused_callers_leave_no_state() -> None:
 
 @pytest.mark.parametrize("kind", list(RateKind))
 def test_clock_that_goes_back_frees_nothing_in_the_store(kind: RateKind) -> None:
-    """It stands still at 11.5: `a`, whose use of 10 is forgotten by then, has one there and not one at 10 too."""
+    """Time stands still at 11.5. `a`, whose use at 10 is forgotten, may use one now, and not another one at 10."""
     store = LimiterStore()
     policy = RatePolicy(kind=kind, amount=1, period_s=1)
     calls = [("a", 10.0, True), ("b", 11.5, True), ("a", 10.0, True), ("a", 11.5, False), ("b", 0.0, False)]

@@ -1,4 +1,4 @@
-"""One line per event, on one stream, in one of two forms; nothing a client wrote is in it."""
+"""Each event is one log line in one of two forms, without anything that a client wrote."""
 
 import io
 import json

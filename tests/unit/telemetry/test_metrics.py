@@ -1,4 +1,4 @@
-"""Names that dashboards rely on, values that are true, labels that stay few."""
+"""Metrics have the agreed names, right values, and labels with few values."""
 
 import math
 
@@ -36,7 +36,7 @@ class Clock:
 
 
 def scrape(metrics: Metrics) -> dict[str, float]:
-    """Each series as it stands in the text, with its value."""
+    """The value of each series in the text."""
     body, _ = metrics.render()
     return {
         name: float(value)

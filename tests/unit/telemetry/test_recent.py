@@ -1,4 +1,4 @@
-"""What counts as recent, and what is said about it."""
+"""Percentiles and maxima of the recent past."""
 
 import math
 import statistics

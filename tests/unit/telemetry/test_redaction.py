@@ -1,4 +1,4 @@
-"""Nothing that a client wrote is in a log line, wherever in the values it hides."""
+"""No log line contains what a client wrote, at any depth of the logged values."""
 
 import enum
 import json

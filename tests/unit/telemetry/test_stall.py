@@ -1,4 +1,4 @@
-"""A stalled event loop is measured and told, and not told too often."""
+"""A stall of the event loop is measured, and logged at a bounded rate."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -14,7 +14,7 @@ from llmactors.telemetry import watch_event_loop
 async def stalls(
     clock: trio.testing.MockClock, delays_s: list[float]
 ) -> tuple[list[float], list[MutableMapping[str, Any]]]:
-    """Wakes the watcher late by each of `delays_s`. Returns what was reported, and the log lines."""
+    """Wakes the watcher late by each of `delays_s`. Returns the reports and the log lines."""
     reports: list[float] = []
     with structlog.testing.capture_logs() as lines:
         async with trio.open_nursery() as nursery:

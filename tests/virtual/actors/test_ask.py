@@ -1,4 +1,4 @@
-"""An `ask` ends in exactly one way, and never in silence."""
+"""An `ask` ends in exactly one way, and every asker gets an answer or an error."""
 
 import contextlib
 import math
@@ -17,7 +17,7 @@ from llmactors.errors import RateLimited
 
 
 class Scripted(Actor):
-    """Does what its messages say: each is an async function of the actor."""
+    """Calls each message, which is an async function that takes the actor."""
 
     async def on_start(self, context: Context) -> None:
         self.context = context
@@ -103,7 +103,7 @@ async def test_crash_of_the_callee_reaches_the_asker_at_once(autojump_clock: Moc
 
 
 async def test_ask_of_an_ended_actor_fails_at_once(autojump_clock: MockClock) -> None:
-    """Also the asks that wait in its mailbox, and those that wait for room in it."""
+    """This holds for asks that wait in the mailbox, and for asks that wait for room in the mailbox."""
     spec = ActorSpec("a", Scripted, restart=Restart.TEMPORARY, capacity=1)
     ends: list[str] = []
 
@@ -171,7 +171,7 @@ async def test_ask_fails_if_newer_messages_displace_it(autojump_clock: MockClock
 
 
 async def test_ask_ends_at_its_deadline_while_the_callee_works(autojump_clock: MockClock) -> None:
-    """The callee works on: a deadline in the caller is no cancel in the callee."""
+    """The callee continues, because a deadline of the caller does not cancel the callee."""
     spec = ActorSpec("a", Scripted)
     async with running(spec):
         with pytest.raises(trio.TooSlowError), trio.fail_after(2):
@@ -181,7 +181,7 @@ async def test_ask_ends_at_its_deadline_while_the_callee_works(autojump_clock: M
 
 
 async def test_ask_ends_at_its_deadline_during_a_backoff(autojump_clock: MockClock) -> None:
-    """And the next incarnation drops it unread."""
+    """The next incarnation drops the message unread."""
     spec = ActorSpec("a", Scripted)
     async with running(spec, Backoff(first_s=50, cap_s=50, jitter=0)) as tree:
         await spec.ref.tell(crash)
@@ -215,7 +215,7 @@ async def test_expired_tell_is_dropped_unread(autojump_clock: MockClock) -> None
 
 
 async def test_expired_ask_fails_with_message_expired(autojump_clock: MockClock) -> None:
-    """An asker whose deadline was put off meanwhile would otherwise wait for ever."""
+    """Otherwise an asker whose deadline was extended meanwhile would wait for ever."""
     spec = ActorSpec("a", Scripted)
     async with running(spec), trio.open_nursery() as nursery:
         await spec.ref.tell(sleep(5))
@@ -232,7 +232,7 @@ async def test_expired_ask_fails_with_message_expired(autojump_clock: MockClock)
 
 
 async def test_cancel_of_the_asker_ends_the_ask(autojump_clock: MockClock) -> None:
-    """In each of its waits: before it is sent, for room, and for the answer. Nothing is left behind."""
+    """A cancel ends the wait before the send, for room and for the answer, and leaves nothing behind."""
     spec = ActorSpec("a", Scripted, capacity=1)
     async with running(spec) as tree:
         with trio.CancelScope() as before:
@@ -286,7 +286,7 @@ async def test_reply_wins_over_a_cancel_at_the_same_moment(autojump_clock: MockC
 
 
 async def test_two_actors_that_ask_each_other_wait_for_a_deadline(autojump_clock: MockClock) -> None:
-    """Not prevented, only ended: by the budget here."""
+    """The runtime does not prevent such a deadlock; here the budget ends it."""
     specs = [ActorSpec(name, Scripted, budget_s=9) for name in "ab"]
     tree = Tree(SupervisorSpec("root", tuple(specs), backoff=NO_BACKOFF))
 
@@ -339,7 +339,7 @@ async def test_error_whose_str_raises_still_fails_the_ask(autojump_clock: MockCl
 
 
 async def test_ask_in_a_cancelled_handler_is_cancelled(autojump_clock: MockClock) -> None:
-    """Else a stop would look like a crash."""
+    """Otherwise a stop would look like a crash."""
     asked = ActorSpec("asked", Scripted)
 
     async def ask_at_the_end(actor: Scripted) -> None:

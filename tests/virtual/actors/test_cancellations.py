@@ -1,4 +1,4 @@
-"""A busy scenario, stopped or cancelled at each scheduler step in turn: all ends in order, and nothing stays behind."""
+"""A busy scenario is stopped or cancelled at each scheduler step in turn, and always ends in order and completely."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from llmactors.actors.supervisor import SupervisorNode
 
 @attrs.define
 class Record(Observer):
-    """What became of everything in one run."""
+    """The events and results of one run."""
 
     up: set[tuple[str, int]] = attrs.field(factory=set)
     exits: list[tuple[str, int, ExitKind]] = attrs.field(factory=list)
@@ -46,7 +46,7 @@ class Record(Observer):
 
 @attrs.frozen
 class Do:
-    """Takes its time, then perhaps crashes."""
+    """Sleeps, and then crashes if `crashes` is set."""
 
     lasts_s: float
     crashes: bool = False
@@ -102,7 +102,7 @@ class World:
         self.record.answered += 1
 
     async def play(self, nursery: trio.Nursery) -> None:
-        """About fifteen virtual seconds of trouble."""
+        """Plays about fifteen virtual seconds of faults."""
         nursery.start_soon(self.ask, self.a, Do(2))
         nursery.start_soon(self.ask, self.c, Do(math.inf))
         await trio.sleep(0.5)
@@ -111,7 +111,7 @@ class World:
             nursery.start_soon(self.ask, self.d, Do(0.1))
         await trio.sleep(0.5)
         nursery.start_soon(self.ask, self.b, Do(0, crashes=True))  # a group restart, c hangs on its stop, b fails
-        nursery.start_soon(self.ask, self.e, Do(0, crashes=True))  # poison
+        nursery.start_soon(self.ask, self.e, Do(0, crashes=True))  # a message that crashes the actor twice
         await trio.sleep(5)
         nursery.start_soon(self.ask, self.e, Do(math.inf))  # hangs until its budget, twice
         nursery.start_soon(self.ask, self.d, Do(0, crashes=True))  # inner gives up
@@ -133,7 +133,7 @@ class AtStep(trio.abc.Instrument):
 
 
 def free(node: SupervisorNode) -> None:
-    """Lets a hung tree end, so that a test can fail."""
+    """Ends a hung tree, so that the test fails instead of hanging."""
     for live in node._live.values():
         live.scope.shield = False
         live.scope.cancel()

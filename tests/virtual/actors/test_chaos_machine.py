@@ -1,10 +1,10 @@
-"""Random trees under load, with random nodes killed, against a model that knows only the rules.
+"""Kills random nodes of random trees under load, and compares the result with a model of the rules.
 
-Each kill has a slot of virtual time to itself, long enough for all that follows from it. So the model needs no
-clock: it says which incarnations there must be after each slot, who gave up, and whether the tree lives.
-A second test kills without such pauses, and checks what must hold whatever happens.
+Each kill has its own slot of virtual time, which is long enough for all its effects. So the model needs no clock: the
+model says which incarnations exist after each slot, which supervisors gave up, and whether the tree lives. Another test
+kills without such pauses, and checks what must always hold.
 
-Hypothesis draws the seed of Trio's scheduler too, so that a failure is replayed and shrunk with its interleaving.
+Hypothesis also draws the seed of Trio's scheduler, so that a failure is replayed and shrunk with its order of tasks.
 """
 
 import collections
@@ -39,11 +39,11 @@ from llmactors.actors.supervisor import SupervisorNode
 SLOT_S = 100.0
 PERIOD_S = 250.0
 SLOTS_IN_PERIOD = 2
-"""A restart counts in its own slot and in this many after it."""
+"""A restart counts in its own slot and in this number of slots after it."""
 BUDGET_S = 5.0
 
 
-# What is drawn.
+# What Hypothesis draws.
 
 
 @attrs.frozen
@@ -100,7 +100,7 @@ kills = st.lists(
 
 
 class Model:
-    """One node: what is known of it from the rules alone."""
+    """The state of one node that follows from the rules alone."""
 
     def __init__(self, drawn: Leaf | Branch, path: str, parent: "Model | None", failing: dict[str, int]) -> None:
         self.drawn = drawn
@@ -118,7 +118,7 @@ class Model:
         return [self, *itertools.chain.from_iterable(child.all() for child in self.children)]
 
     def start(self) -> bool:
-        """Whether it came up."""
+        """Starts the node, and returns whether the start succeeded."""
         self.incarnation += 1
         self.counted.clear()
         if self.failing.get(self.path, 0) > 0:
@@ -136,7 +136,7 @@ class Model:
             node.up = False
 
     def dies(self, slot: int, *, crashed: bool) -> None:
-        """It ended by itself: what its supervisor makes of it, and what follows from that."""
+        """Ends the node by a fault of its own, and applies what its supervisor does about the end."""
         self.stop()
         boss = self.parent
         if boss is None:
@@ -152,7 +152,7 @@ class Model:
                 waiting = [node for node in boss.children if node in waiting or node in group]
 
     def reacts(self, child: "Model", slot: int, *, crashed: bool) -> "list[Model]":
-        """Whom it starts again, in order."""
+        """The children that the supervisor starts again, in order."""
         assert isinstance(self.drawn, Branch)
         if not self.up:
             return []
@@ -173,7 +173,7 @@ class Model:
         return [node for node in group if node is child or node.drawn.restart is not Restart.TEMPORARY]
 
 
-# The real thing.
+# The real tree.
 
 
 @attrs.frozen
@@ -222,7 +222,7 @@ class Exits(Observer):
 
 
 class World:
-    """A tree built from what was drawn, its clients, and what they saw."""
+    """A tree that Hypothesis has drawn, its clients, and the results of the clients."""
 
     def __init__(self, drawn: Branch, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -282,7 +282,7 @@ class World:
         for client in (7, 8):
             await self.tell(client, path)
         if how is How.CRASH:
-            with contextlib.suppress(MisuseError):  # it is down, or ending
+            with contextlib.suppress(MisuseError):  # the actor is down, or ending
                 self.tree.actor(path).crash(ValueError("crash"))
         else:
             with trio.move_on_after(30):
@@ -321,7 +321,7 @@ class World:
 
 
 def free(node: SupervisorNode) -> None:
-    """Lets a hung tree end, so that a test can fail."""
+    """Ends a hung tree, so that the test fails instead of hanging."""
     for live in node._live.values():
         live.scope.shield = False
         live.scope.cancel()
@@ -331,7 +331,7 @@ def free(node: SupervisorNode) -> None:
 
 
 async def live(world: World, scenario: Callable[[], "object"]) -> None:
-    """Runs a scenario against the tree under load, ends it, and checks that nothing stays behind."""
+    """Runs a scenario on the tree under load, ends the tree, and checks that nothing is left."""
     base = trio.lowlevel.current_statistics().tasks_living
 
     async def watchdog() -> None:
@@ -417,7 +417,7 @@ def test_overlapping_kills_lose_no_message_and_no_task(
 
 
 def interleaving() -> list[int]:
-    """The order in which tasks that are always ready get their turns."""
+    """The order in which tasks run that are always ready."""
     order: list[int] = []
 
     async def turns(name: int) -> None:
@@ -435,7 +435,7 @@ def interleaving() -> list[int]:
 
 
 def test_hypothesis_decides_the_order_of_tasks() -> None:
-    """Without this a failure found above could not be replayed."""
+    """Otherwise a failure of the tests above could not be replayed."""
     seen: dict[int, list[int]] = {}
 
     @settings(max_examples=50, database=None)

@@ -1,4 +1,4 @@
-"""Every fault at every moment of an incarnation's life, and what is promised of it.
+"""Every fault at every moment of an incarnation, and the result that the runtime promises.
 
 {raise, hang, return early, raise in cleanup, be cancelled} x {start, first message, mid-work, stopping}
 """
@@ -28,7 +28,7 @@ class Exits(Observer):
 
 @attrs.define
 class Plot:
-    """Which fault to play when, and what the actors did."""
+    """The fault to play and its moment, and what the actors did."""
 
     fault: str
     moment: str
@@ -107,7 +107,7 @@ async def running(plot: Plot, *, budget_s: float) -> AsyncIterator[Run]:
 async def test_fault_at_a_restart_ends_as_the_table_says(
     fault: str, exit_: str, lasts_s: float, autojump_clock: MockClock
 ) -> None:
-    """It counts and is tried again; what was queued waits for the incarnation that comes up."""
+    """The failed start counts and is tried again, and queued messages wait for the next incarnation."""
     plot = Plot(fault, "start")
     async with running(plot, budget_s=1) as run:
         run.tree.actor("root/victim").crash(KeyError("first"))
@@ -123,7 +123,7 @@ async def test_fault_at_a_restart_ends_as_the_table_says(
 
 
 async def test_cancelled_restart_ends_as_the_table_says(autojump_clock: MockClock) -> None:
-    """A stop of the tree does not wait for a slow start."""
+    """A stop of the tree cancels a slow start."""
     plot = Plot("be cancelled", "start")
     async with running(plot, budget_s=1) as run:
         run.tree.actor("root/victim").crash(KeyError("first"))
@@ -147,7 +147,7 @@ async def test_cancelled_restart_ends_as_the_table_says(autojump_clock: MockCloc
 async def test_fault_at_a_message_ends_as_the_table_says(
     moment: str, fault: str, exit_: str, answer: str | None, reason: str, autojump_clock: MockClock
 ) -> None:
-    """Only the message in hand is lost, its asker knows at once, and the rest goes to the next incarnation in order."""
+    """Only the message in hand is lost, its asker gets the error at once, and the next incarnation gets the others."""
     plot = Plot(fault, moment)
     async with running(plot, budget_s=30) as run:
         ref = run.spec.ref
@@ -197,9 +197,9 @@ async def test_fault_at_a_message_ends_as_the_table_says(
 async def test_fault_at_a_stop_ends_as_the_table_says(
     fault: str, exit_: str, answer: str | None, at_s: float, autojump_clock: MockClock
 ) -> None:
-    """The message in hand has the grace to end; nothing is restarted, nothing escalates, nothing else is handled.
+    """The message in hand may end within the grace. Nothing is restarted or escalated, and no other message is handled.
 
-    The cancel here comes from outside the tree: it does the same as a stop.
+    The cancel of this test comes from outside the tree, and does the same as a stop.
     """
     plot = Plot(fault, "stopping")
     answers: list[object] = []

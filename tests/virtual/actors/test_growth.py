@@ -1,4 +1,4 @@
-"""A thousand restarts leave nothing behind."""
+"""A thousand restarts leave no objects behind."""
 
 import gc
 
@@ -11,7 +11,7 @@ RESTARTS = 1_000
 
 
 class Watcher(Actor):
-    """Watches its sibling anew in every life."""
+    """Watches its sibling in every incarnation."""
 
     def __init__(self, other: ActorRef) -> None:
         self.other = other
@@ -31,7 +31,7 @@ async def test_thousands_of_restarts_leave_no_objects(autojump_clock: MockClock)
     async def restart(times: int) -> int:
         for number in range(times):
             await trio.sleep(1)
-            # Of the whole group, or of the watcher alone.
+            # A restart of the whole group, or of the watcher alone.
             tree.actor("root/watched" if number % 2 else "root/watcher").crash(ValueError("again"))
         await wait_all_tasks_blocked()
         gc.collect()

@@ -1,4 +1,4 @@
-"""Mailboxes: bounded, in order, control first, and nothing lost or doubled in any race."""
+"""A mailbox is bounded, keeps the order, delivers control first, and loses or doubles no message in any race."""
 
 import contextlib
 from collections.abc import Callable
@@ -153,7 +153,7 @@ async def test_blocked_sender_fails_when_the_actor_ends() -> None:
         await wait_all_tasks_blocked()
         mailbox.closed = True
         assert [envelope.message for envelope in mailbox.drain()] == [1, 2]
-        mailbox.closed = False  # opened again before the sender ran: what it sent is lost all the same
+        mailbox.closed = False  # opened again before the sender ran; its message is lost all the same
     assert told == [True]
 
 
@@ -181,7 +181,7 @@ async def test_closed_mailbox_refuses_messages() -> None:
 @pytest.mark.parametrize("first", ["data", "control", "cancel"])
 @pytest.mark.parametrize("second", ["data", "control", "cancel"])
 async def test_events_at_the_same_moment_lose_no_message(first: str, second: str) -> None:
-    """Whoever wakes the waiting receiver, and in whatever order: each message is received once."""
+    """Each message is received once, in whatever order events wake the waiting receiver."""
     mailbox = Mailbox("a", 9, Overflow.BLOCK)
     got: list[object] = []
     scope = trio.CancelScope()
@@ -250,7 +250,7 @@ def test_each_message_is_received_once_in_its_senders_order(acts: list[Act], cap
                 elif act.what == "control":
                     mailbox.put_control(1, down())
                 else:
-                    # The receiver dies; the next incarnation goes on.
+                    # The receiver dies, and the next incarnation continues.
                     scope.cancel()
                     await wait_all_tasks_blocked()
                     scope = trio.CancelScope()

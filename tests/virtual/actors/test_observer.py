@@ -1,4 +1,4 @@
-"""What happens is told, once each; and what an observer does wrong harms nobody."""
+"""Each event of a tree is observed once, and a broken observer has no effect on the tree."""
 
 import logging
 import random
@@ -42,7 +42,7 @@ class Journal(Observer):
 
 
 class Broken(Observer):
-    """Raises at whatever it hears."""
+    """Raises in every method."""
 
     def __getattribute__(self, name: str) -> object:
         if name.startswith("__"):

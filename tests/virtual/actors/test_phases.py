@@ -83,6 +83,6 @@ async def test_interrupt_in_a_phase_is_raised(autojump_clock: MockClock) -> None
     async def interrupted() -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(BaseException) as caught:  # noqa: PT011 - whichever shape it has
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - a group or a bare exception
         await run_phases([Phase("drain", interrupted)], overall_s=20)
     assert isinstance(caught.value, KeyboardInterrupt)

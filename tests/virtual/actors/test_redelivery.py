@@ -1,4 +1,4 @@
-"""What a crash does to messages: the one in hand, and those in the mailbox."""
+"""What a crash does to the message in hand, and to the messages in the mailbox."""
 
 import random
 
@@ -13,7 +13,7 @@ from llmactors.actors.errors import ActorDied
 
 @attrs.frozen
 class Work:
-    """Crashes its actor so many times, or hangs in it."""
+    """Crashes the actor the given number of times, or hangs."""
 
     name: str
     crashes: int = 0
@@ -38,7 +38,7 @@ class Worker(Actor):
 
 
 class World:
-    """One worker in a tree."""
+    """A tree with one worker."""
 
     def __init__(self, *, redeliver: bool, restart: Restart = Restart.PERMANENT, grace_s: float = 5.0) -> None:
         self.seen: list[tuple[int, str]] = []
@@ -60,7 +60,7 @@ class World:
 
 
 async def test_message_is_handled_once_without_redelivery(autojump_clock: MockClock) -> None:
-    """The queue survives in order; the message in hand does not."""
+    """The queue survives a crash in order; the message in hand is lost."""
     world = World(redeliver=False)
     for name in "abc":
         await world.ref.tell(Work(name, crashes=name == "b"))
@@ -98,7 +98,7 @@ async def test_message_that_crashed_twice_is_given_up(autojump_clock: MockClock)
 
 
 async def test_crash_elsewhere_does_not_count_for_the_message(autojump_clock: MockClock) -> None:
-    """It comes again as often as it takes."""
+    """The message is redelivered after each such crash."""
     world = World(redeliver=True)
     answers: list[object] = []
 
@@ -120,7 +120,7 @@ async def test_crash_elsewhere_does_not_count_for_the_message(autojump_clock: Mo
 async def test_kill_counts_for_no_message(
     autojump_clock: MockClock,
 ) -> None:
-    """Such a nursery wraps the cancel into a group."""
+    """A nursery in the handler wraps the cancel into a group."""
 
     class Nested(Actor):
         async def on_message(self, message: object) -> None:

@@ -1,4 +1,4 @@
-"""The examples of SEMANTICS.md are run, and its lists are whole."""
+"""The example of SEMANTICS.md runs, and the page has all promises."""
 
 import importlib.resources
 import re

@@ -1,4 +1,4 @@
-"""Stopping: in order, with grace, from anywhere, at any moment. And what may never be survived."""
+"""A stop ends the actors in order and within their grace, whenever it comes; fatal errors end the whole tree."""
 
 import contextlib
 import math
@@ -16,11 +16,11 @@ Hook = Callable[["Part"], Awaitable[object]]
 
 
 async def nothing(_: "Part") -> None:
-    """Takes no time."""
+    """Does nothing."""
 
 
 class Part(Actor):
-    """Notes when it is up and when it ended, and how long it took."""
+    """Records when it is up, when it has ended, and how long its stop took."""
 
     def __init__(self, name: str, journal: list[str], start: Hook, work: Hook, stop: Hook) -> None:
         self.name = name
@@ -80,7 +80,7 @@ def fail(error: BaseException) -> Hook:
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
 async def test_cancel_from_outside_stops_actors_like_a_stop(how: str, autojump_clock: MockClock) -> None:
-    """Right to left, each with its own grace, supervisors without limit."""
+    """Children stop from right to left, each within its own grace, and supervisors without a limit."""
     world = World()
     slow = world.actor("c", work=sleep(math.inf), stop=sleep(1), grace_s=4)
     inner = SupervisorSpec("inner", (world.actor("b", work=sleep(math.inf), grace_s=20), slow))
@@ -129,7 +129,7 @@ async def test_grace_of_zero_cancels_at_once(autojump_clock: MockClock) -> None:
 
 
 async def test_shielded_handler_is_waited_for(autojump_clock: MockClock) -> None:
-    """Nothing can end it; the tree never leaves it behind either."""
+    """Nothing can cancel the handler, and the tree does not end without it."""
     world = World()
     spec = world.actor("a", work=shielded(100), grace_s=1)
     tree = Tree(SupervisorSpec("root", (spec,)))
@@ -155,7 +155,7 @@ async def test_hanging_cleanup_is_cancelled(autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize("start", [sleep(10), shielded(10)], ids=["a start", "a start that shields itself"])
 @pytest.mark.parametrize("how", ["stop", "cancel"])
 async def test_stop_during_a_start_cancels_the_start(how: str, start: Hook, autojump_clock: MockClock) -> None:
-    """The start is given up, and those that are up are stopped in order. Nothing hangs, nothing more starts."""
+    """The start is cancelled, children that are up stop in order, and no other child starts."""
     world = World()
     inner = SupervisorSpec("inner", (world.actor("b"), world.actor("c", start=start), world.actor("d")))
     tree = Tree(SupervisorSpec("root", (world.actor("a"), inner, world.actor("e"))))
@@ -174,7 +174,7 @@ async def test_stop_during_a_start_cancels_the_start(how: str, start: Hook, auto
 
 @pytest.mark.parametrize("seconds", [1.0, 2.0])
 async def test_stop_at_the_end_of_a_start_stops_the_child(seconds: float, autojump_clock: MockClock) -> None:
-    """Whichever is first, the child is stopped, not forgotten."""
+    """The child is stopped, whether the stop or the end of the start comes first."""
     world = World()
     tree = Tree(SupervisorSpec("root", (world.actor("a", start=sleep(2)), world.actor("b"))))
     async with trio.open_nursery() as nursery:
@@ -247,7 +247,7 @@ async def test_stop_during_a_backoff_starts_no_child(how: str, autojump_clock: M
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
 async def test_stop_during_a_group_restart_waits_for_a_hanging_child(how: str, autojump_clock: MockClock) -> None:
-    """Nothing is started any more. A cancel gives the hanging one its grace anew."""
+    """No child starts after that. A cancel gives the hanging child its whole grace again."""
     world = World()
     hanging = world.actor("c", work=sleep(math.inf), grace_s=10)
     root = SupervisorSpec(
@@ -313,7 +313,7 @@ async def test_crash_and_stop_at_the_same_moment_end_as_a_stop(autojump_clock: M
 @pytest.mark.parametrize("steps", range(12))
 @pytest.mark.parametrize("intensity", [0, 5])
 async def test_no_child_restarts_after_a_stop(intensity: int, steps: int, autojump_clock: MockClock) -> None:
-    """Wherever the stop falls between a crash and what its supervisor makes of it."""
+    """This holds at every moment between a crash and the supervisor's reaction."""
     stopped_when: list[bool] = []
 
     class Listens(Observer):
@@ -345,7 +345,7 @@ async def test_no_child_restarts_after_a_stop(intensity: int, steps: int, autoju
 async def test_supervisor_is_stopped_without_a_cancel(
     autojump_clock: MockClock,
 ) -> None:
-    """Its child has one grace, not two."""
+    """A child of the supervisor has one grace, not two."""
     world = World()
     hanging = world.actor("c", work=sleep(math.inf), grace_s=20)
     inner = SupervisorSpec("inner", (world.actor("b"), hanging), Strategy.ONE_FOR_ALL)
@@ -376,7 +376,7 @@ FATAL = [MemoryError("m"), trio.TrioInternalError("t"), KeyboardInterrupt(), Sys
 async def test_fatal_error_ends_the_tree_and_is_raised_bare(
     moment: str, error: BaseException, autojump_clock: MockClock
 ) -> None:
-    """Wherever it happens, also where an ordinary exit would be overlooked."""
+    """This holds wherever the error is raised, also where an ordinary exit would have no effect."""
     world = World()
     hooks: dict[str, Any] = {"work": fail(error)}
     if moment == "start":
@@ -407,7 +407,7 @@ async def test_fatal_error_ends_the_tree_and_is_raised_bare(
         nursery.start_soon(act)
         try:
             await tree.run()
-        except BaseException as raised:  # noqa: BLE001 - also KeyboardInterrupt is what this is about
+        except BaseException as raised:  # noqa: BLE001 - the test raises KeyboardInterrupt too
             caught = raised
     assert caught is error
     assert world.journal[-1] == "0 -z"
@@ -500,7 +500,7 @@ async def test_context_refuses_calls_outside_its_incarnation(autojump_clock: Moc
 
 
 async def test_ending_incarnation_cannot_be_crashed(autojump_clock: MockClock) -> None:
-    """At no moment of its end is anything else raised."""
+    """During the whole end, `crash` raises `MisuseError`."""
     world = World()
     spec = world.actor("a", stop=sleep(1))
     tree = Tree(SupervisorSpec("root", (spec,)))

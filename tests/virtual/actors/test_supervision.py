@@ -1,4 +1,4 @@
-"""Restarts as they really happen: order, waits, groups, failed starts, giving up."""
+"""Restarts in a running tree: their order, waits, groups and failed starts, and giving up."""
 
 import contextlib
 import random
@@ -31,7 +31,7 @@ ONE_SECOND = Backoff(first_s=1.0, factor=1.0, jitter=0.0)
 
 @attrs.define
 class Journal(Observer):
-    """What happened, in order, with its time."""
+    """The events in order, with their times."""
 
     lines: list[str] = attrs.field(factory=list)
 
@@ -52,7 +52,7 @@ class Journal(Observer):
 
 
 class Part(Actor):
-    """Notes its life; each of its fields is a fault to play."""
+    """Records its start and end, and plays the faults of its fields."""
 
     def __init__(self, name: str, journal: Journal, faults: "Faults") -> None:
         self.name = name
@@ -82,7 +82,7 @@ class Part(Actor):
 
 @attrs.define
 class Faults:
-    """What goes wrong in an actor."""
+    """The faults of one actor."""
 
     starts: tuple[int, ...] = ()
     start_s: float = 0.0
@@ -91,7 +91,7 @@ class Faults:
 
 
 class World:
-    """Actors by name, and a journal of them all."""
+    """Actors by name, and the journal of all of them."""
 
     def __init__(self) -> None:
         self.journal = Journal()
@@ -122,7 +122,7 @@ async def settle() -> None:
 
 
 async def test_children_start_in_order_and_stop_in_reverse(autojump_clock: MockClock) -> None:
-    """The next only once the one before it is up, or has ended."""
+    """A child starts only when the child before it is up, and stops only when the child after it has ended."""
     world = World()
     inner = SupervisorSpec("inner", (world.actor("b", Faults(start_s=2)), world.actor("c", Faults(cleanup_s=3))))
     tree = Tree(SupervisorSpec("root", (world.actor("a", Faults(start_s=1)), inner, world.actor("d"))))
@@ -262,7 +262,7 @@ async def test_failed_restart_counts_and_is_tried_again(
 
 
 async def test_failed_start_in_a_group_delays_the_group(autojump_clock: MockClock) -> None:
-    """None of it comes up before the new due time, and all in order then."""
+    """No child of the group starts before the new due time, and then all start in order."""
     world = World()
     actors = (world.actor("a"), world.actor("b", Faults(starts=(2,))), world.actor("c"))
     async with world.running(SupervisorSpec("root", actors, Strategy.ONE_FOR_ALL, backoff=ONE_SECOND)) as tree:
@@ -293,7 +293,7 @@ async def test_group_restart_counts_once(autojump_clock: MockClock) -> None:
 
 
 async def test_exits_at_the_same_moment_are_one_group_restart(autojump_clock: MockClock) -> None:
-    """Those that the first exit has stopped already are stale when they are read."""
+    """An exit of a child that the first exit has stopped already is ignored."""
     world = World()
     root = SupervisorSpec("root", world.actors("abc"), Strategy.ONE_FOR_ALL, intensity=1, backoff=NO_BACKOFF)
     async with world.running(root) as tree:
@@ -315,7 +315,7 @@ async def test_one_for_one_counts_each_exit_at_the_same_moment(autojump_clock: M
 
 
 async def test_crash_during_a_group_restart_joins_it(autojump_clock: MockClock) -> None:
-    """It is stopped already as far as the group is concerned: one restart, one count."""
+    """The crashed child counts as stopped with the group, so the group restarts once and counts once."""
     world = World()
     actors = (world.actor("a"), world.actor("b"), world.actor("c", Faults(cleanup_s=3)))
     async with world.running(SupervisorSpec("root", actors, Strategy.ONE_FOR_ALL, backoff=ONE_SECOND)) as tree:

@@ -1,4 +1,4 @@
-"""`watch` tells of each death, also of past ones; it ends with the watcher's incarnation."""
+"""`watch` reports each death, past ones too, and ends with the watcher's incarnation."""
 
 import attrs
 import trio
@@ -104,7 +104,7 @@ async def test_past_death_is_reported_if_the_actor_is_down(autojump_clock: MockC
 
 
 async def test_past_death_of_a_given_incarnation_is_reported(autojump_clock: MockClock) -> None:
-    """Told as that incarnation's, with the newest reason that is known."""
+    """The notice names that incarnation, with the newest reason that is known."""
     world = World()
     async with trio.open_nursery() as nursery:
         await nursery.start(world.tree.run)

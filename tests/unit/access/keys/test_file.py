@@ -1,4 +1,4 @@
-"""Keys in a file: written whole or not at all, by one writer at a time, for its owner alone."""
+"""A key file is written as a whole or not at all, by one writer at a time, and is readable by its owner only."""
 
 import os
 import stat
@@ -48,7 +48,7 @@ async def test_key_file_is_readable_by_its_owner_only(path: Path) -> None:
         await FileKeyStore(path).add(record())
     finally:
         os.umask(before)
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116 - no file system that anybody waits for
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116 - a local file
 
 
 async def test_link_to_the_key_file_stays_a_link(path: Path, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_key_file_with_a_double_id_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
 def test_killed_writer_leaves_the_old_file(path: Path, step: str) -> None:
-    """Killed when the new file is written and not yet on the disk, and when it is not yet in place."""
+    """The writer is killed before the new file is on the disk, and before the rename."""
     write_keys(path, FULL)
     module, _, name = step.rpartition(".")
     program = f"""
@@ -143,7 +143,7 @@ def test_concurrent_writers_lose_no_key(path: Path) -> None:
                 now = len(read_keys(path))
                 assert now >= seen
                 seen = now
-            except Exception as error:  # noqa: BLE001 - told below
+            except Exception as error:  # noqa: BLE001 - the error is reported below
                 problems.append(error)
                 return
 
@@ -162,7 +162,7 @@ def test_concurrent_writers_lose_no_key(path: Path) -> None:
 
 
 def test_pipe_as_key_file_is_refused_without_waiting(path: Path) -> None:
-    """A gateway reads the file in the middle of its work: whoever puts a pipe in its place must not stop it."""
+    """A gateway reads the file on its event loop, so a pipe in place of the file must not block the read."""
     os.mkfifo(path)
     with pytest.raises(KeyStoreError, match="is not a file, but a directory, a pipe or a device"):
         read_keys(path)

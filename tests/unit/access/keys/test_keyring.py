@@ -1,4 +1,4 @@
-"""What a gateway goes by: the store as it is now, for a while as it was, and never as if there were none."""
+"""A keyring has the current records, or for a while the last ones; without records it refuses every key."""
 
 from pathlib import Path
 
@@ -89,7 +89,7 @@ async def test_wait_changed_returns_only_after_a_change(path: Path) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
-        write_keys(path, [known])  # the same again
+        write_keys(path, [known])  # no change
         await keyring.refresh()
         await trio.testing.wait_all_tasks_blocked()
         assert not heard.is_set()

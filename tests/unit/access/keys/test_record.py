@@ -1,4 +1,4 @@
-"""What a record says to a secret, and when."""
+"""The status that a key record gives a secret."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The text of a key: what it holds, what is told from it offline, and how it is compared."""
+"""The text of a key: its parts, the checks that need no store, and its comparison."""
 
 import hmac
 import re
@@ -68,7 +68,7 @@ def test_repr_shows_no_secret() -> None:
 
 
 def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However it is written, `==`, `!=` or `in`: each comparison of two digests goes through hmac."""
+    """Each comparison of two digests by `==`, `!=` or `in` uses hmac."""
     compared = []
     real: Callable[[bytes, bytes], bool] = hmac.compare_digest
 
