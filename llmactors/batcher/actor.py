@@ -95,7 +95,7 @@ class BatcherActor(Actor):
         message: SlotsFreed | BatchDue | DrainBatcher | Produced | BackendReady | BackendStalled | BackendEnding,
     ) -> None:
         if self._draining:
-            return  # this worker holds nothing, and will claim nothing
+            return  # this worker holds no request, and claims no more
         match message:
             case DrainBatcher():
                 await self._drain()
@@ -134,7 +134,7 @@ class BatcherActor(Actor):
         self._ready_incarnation = 0
         self._show(ModelState.DOWN, str(down.exit))
         self._metrics.worker_error()
-        # A backend that was merely stopped was not crashed by any of its requests.
+        # No request has crashed a backend that was stopped.
         how = ReleaseHow.FAILED if down.exit.kind is ExitKind.CRASHED else ReleaseHow.SILENT
         await self._writer.wait_written()
         await self._release_waiting()
@@ -145,7 +145,7 @@ class BatcherActor(Actor):
             await self._claimer.leave()
 
     async def _drain(self) -> None:
-        """Appends what the backend said before this; hands back everything; leaves the ledger."""
+        """Appends what the backend said before this message, hands back everything, and leaves the ledger."""
         self._draining = True
         await self._claimer.close()
         await self._writer.wait_written()
@@ -167,12 +167,12 @@ class BatcherActor(Actor):
         if capabilities is None or not self._ready_incarnation:
             return 0
         if capabilities.batching is Batching.STATIC:
-            # While a batch runs, requests stay in the queue: another worker may take them, and no crash touches them.
+            # While a batch runs, requests stay in the queue, where other workers can claim them.
             return 0 if self._running else capabilities.slots - len(self._former)
         return capabilities.slots - len(self._running)
 
     async def _begin(self, claims: list[Claim]) -> None:
-        """Gives what was claimed to the backend, or to the window of static batches."""
+        """Gives claimed requests to the backend, or to the former of static batches."""
         if self._capabilities is not None and self._capabilities.batching is Batching.STATIC:
             now = trio.current_time()
             for claim in claims:
@@ -183,7 +183,7 @@ class BatcherActor(Actor):
         self._count_running()
 
     async def _start(self, claims: list[Claim]) -> None:
-        """Gives these to the backend, or hands them back where it takes nothing any more."""
+        """Gives claimed requests to the backend. Hands them back where the backend takes none any more."""
         if not claims:
             return
         started = [Running(claim) for claim in claims]
@@ -196,7 +196,7 @@ class BatcherActor(Actor):
     # Static batches.
 
     async def _start_due_batch(self) -> None:
-        """Starts the next static batch where one is due, and else says when one will be."""
+        """Starts the next static batch where one is due. Otherwise sets the time when one will be."""
         due = math.inf
         if self._former and self._capabilities is not None and self._ready_incarnation and not self._running:
             batch = self._former.next_batch(trio.current_time(), self._capabilities.slots)
@@ -216,13 +216,13 @@ class BatcherActor(Actor):
             self._batch_due_changed = trio.Event()
             if window.cancelled_caught:
                 self._batch_due = math.inf
-                with contextlib.suppress(MailboxFull):  # then other messages wait, which start what is due as well
+                with contextlib.suppress(MailboxFull):  # then other messages wait, and each starts a batch that is due
                     self._ref.tell_nowait(BatchDue())
 
     # What goes back.
 
     async def _take_back_untouched(self, ending: BackendEnding) -> None:
-        """Hands back at once what the backend never touched. The rest waits for the backend's cause of death."""
+        """Hands back at once the requests that the backend has not begun. The others wait for the cause of its end."""
         self._ready_incarnation = 0
         self._show(ModelState.DOWN, "its backend is ending")
         await self._writer.wait_written()
@@ -243,7 +243,7 @@ class BatcherActor(Actor):
         if not keys:
             return
         self._claimer.work_possible()
-        async with trio.open_nursery() as nursery:  # side by side: other workers can go on with all of them at once
+        async with trio.open_nursery() as nursery:  # all at once, so that other workers can go on with them
             for key in keys:
                 nursery.start_soon(self._ledger.release, *key, how, cause)
 
@@ -305,7 +305,7 @@ class BatcherActor(Actor):
         self._tell_slots_freed()
 
     def _tell_slots_freed(self) -> None:
-        with contextlib.suppress(MailboxFull):  # then other messages wait, after which free slots are filled as well
+        with contextlib.suppress(MailboxFull):  # then other messages wait, and each has free slots filled
             self._ref.tell_nowait(SlotsFreed())
 
     def _note_end_of_batch(self) -> None:

@@ -1,8 +1,8 @@
 """The claimer: keeps the worker's lease in the ledger, and claims requests for free slots.
 
-Whatever the ledger has news of, a claim goes first: a request that arrives at an idle worker costs one trip until the
-backend has it. A beat costs the ledger more than a claim, and follows at once only where the claim brought nothing, so
-that the news must have been of something else: a request that is not wanted any more, or a lost lease.
+When the ledger has news, the claimer claims first, so that a request at an idle worker waits for one trip to the ledger
+only. A beat costs the ledger more than a claim. The beat follows at once only where the claim brought nothing: then the
+news was of something else, such as a cancelled request or a lost lease.
 """
 
 import math
@@ -19,7 +19,8 @@ from llmactors.ledger import Claim, Ledger
 from llmactors.messages import Failed
 
 _STOP_WAIT_S = 0.02
-"""How long after a claim that brought something the beat may follow. A cancel is heard of no later than that."""
+"""How long after a claim that brought requests the beat follows, in seconds. Until then the worker may not know of a
+cancel."""
 
 
 @attrs.frozen
@@ -36,14 +37,14 @@ class Claimer:
     """Call `join` once, then run `beat_for_ever`, `claim_for_ever`, `watch_for_work` and `watch_the_clock` as tasks.
 
     Args:
-        ledger: Where the requests are.
-        model: Which model's requests to claim.
-        beat_every_s: How often the lease is renewed at least, in seconds.
-        free_slots: Says how many requests may be claimed now.
-        begin: Takes what was claimed for these free slots.
-        hand_back: Takes what was claimed in vain: the backend or the lease is not the same any more.
-        stop: Is called with the requests that are no longer wanted.
-        lose: Is called when the lease was lost: all requests of this worker were given to others.
+        ledger: The ledger of the requests.
+        model: The model whose requests are claimed.
+        beat_every_s: The longest time between two beats, in seconds.
+        free_slots: Returns how many requests may be claimed now.
+        begin: Called with the requests that were claimed. There may be none.
+        hand_back: Called with requests that cannot be begun, because the backend or the lease changed meanwhile.
+        stop: Called with the requests that are no longer wanted.
+        lose: Called when the lease was lost, and all requests of this worker were given to others.
     """
 
     def __init__(
@@ -67,25 +68,25 @@ class Claimer:
         self._stop = stop
         self._lose = lose
         self.worker = ""
-        """This worker's id in the ledger; empty before `join`. A new one after each lost lease."""
+        """This worker's id in the ledger. Empty before `join`, and a new one after each lost lease."""
         self._incarnation = 0
         self._closed = False
         self._may_find_work = True
         """False after a claim left slots empty, until something has changed."""
         self._news = False
-        """The ledger had news since the last claim began."""
+        """Whether the ledger had news since the last claim began."""
         self._claim_wanted = trio.Event()
         self._claiming = False
         self._claimed = trio.Event()
         """Set, and replaced by a new one, after each claim."""
         self._beat_due = math.inf
         self._until_beat = trio.CancelScope()
-        """Where the task of the beats waits. Its deadline is `_beat_due`."""
+        """The scope in which the next beat is awaited. Its deadline is `_beat_due`."""
         self._beating = False
         self._beaten = trio.Event()
         """Set, and replaced by a new one, after each beat."""
         self._proof = trio.Event()
-        """Set, and replaced by a new one, after each beat, and each claim that brought something: the lease is good."""
+        """Set, and replaced by a new one, after each beat, and after each claim that brought requests."""
 
     def __repr__(self) -> str:
         doing = [text for text, true in (("claims", self._claiming), ("beats", self._beating)) if true]
@@ -98,7 +99,7 @@ class Claimer:
         await self._ledger.beat(self.worker)
 
     def work_possible(self) -> None:
-        """Says that a claim may find something now: slots or requests have become free."""
+        """Tells the claimer that slots or requests have become free, so that a claim may find something."""
         self._may_find_work = True
         self.claim_soon()
 
@@ -116,7 +117,7 @@ class Claimer:
             await self._beaten.wait()
 
     async def leave(self) -> None:
-        """Ends the lease: what this worker still holds is given to others, as after a failure."""
+        """Ends the lease. Requests that this worker still holds go back to the queue, as after a failure."""
         await self._ledger.leave(self.worker)
 
     async def claim_for_ever(self) -> None:
@@ -154,10 +155,10 @@ class Claimer:
             self._prove()
 
     async def watch_for_work(self) -> None:
-        """Has a claim made for all that the ledger has news of.
+        """Claims whenever the ledger has news.
 
-        Of a lost lease the ledger has news all the time, until a beat finds out. So this listens twice at most until
-        there is proof that the lease is good, or has been found lost.
+        The ledger has news of a lost lease again and again, until a beat finds the loss. So this listens twice at most
+        until a claim or a beat has shown how the lease is.
         """
         heard = None
         while True:
@@ -169,7 +170,7 @@ class Claimer:
             heard = self._proof
 
     async def watch_the_clock(self) -> None:
-        """Beats and claims every `beat_every_s`, as news of the ledger may be lost."""
+        """Beats and claims every `beat_every_s`, because news from the ledger can be lost."""
         while True:
             await trio.sleep(self._beat_every_s)
             self._beat_within(0.0)
@@ -184,7 +185,7 @@ class Claimer:
         self._proof = trio.Event()
 
     async def _fill_free_slots(self) -> bool:
-        """Claims for all slots that are free. Returns whether that brought anything."""
+        """Claims for all free slots. Returns whether there were any requests."""
         free = self._free_slots()
         if not self._may_find_work or free.count < 1:
             return False
@@ -198,7 +199,7 @@ class Claimer:
         return bool(claims)
 
     async def _beat(self) -> None:
-        """Renews the lease, drops what is no longer wanted, and joins anew where the lease was lost."""
+        """Renews the lease, drops requests that are no longer wanted, and joins again where the lease was lost."""
         beat = await self._ledger.beat(self.worker)
         if not beat.live:
             self._lose()

@@ -5,17 +5,17 @@ import attrs
 
 @attrs.frozen
 class DrainBatcher:
-    """Ask a batcher this to have it hand everything back and claim nothing any more: its node is to end.
+    """Asks a batcher to hand back everything and to claim no more, because its node is to end.
 
-    Answered once the batcher holds no claim. The requests go on elsewhere from their logs.
+    The reply comes once the batcher holds no claim. Other workers continue the requests from their logs.
     """
 
 
 @attrs.frozen
 class SlotsFreed:
-    """The batcher's writer says: requests have ended or were dropped, so slots may be free."""
+    """From the batcher's own tasks: requests have ended or were dropped, so slots may be free."""
 
 
 @attrs.frozen
 class BatchDue:
-    """The batcher's timer says: the window of a static batch is over."""
+    """From the batcher's own timer: the window of a static batch is over."""

@@ -1,7 +1,7 @@
-"""The writer: appends what the backend made to the ledger, one append at a time.
+"""The writer: appends the tokens of the backend to the ledger, one append at a time.
 
-A backend that steps faster than the ledger answers is not held up: what it makes during one append goes out with the
-next one.
+A backend that steps faster than the ledger answers is not held up: tokens that are made during one append go out with
+the next one.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ class Writer:
     """Run `run` as a task.
 
     Args:
-        ledger: Where the logs are.
-        running: The batcher's requests. The writer takes out each one whose terminal event is in the log.
-        drop: Is called with the requests that the ledger does not want from this worker any more.
-        freed: Is called after an append that ended or dropped a request, so that a slot may be free.
+        ledger: The ledger of the logs.
+        running: The batcher's requests. The writer removes each one whose terminal event is in the log.
+        drop: Called with the requests that the ledger does not want from this worker any more.
+        freed: Called after an append that ended or dropped a request, so that a slot may be free.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Writer:
         self._drop = drop
         self._freed = freed
         self.outbox = Outbox()
-        """What the next append will take. Call `append_soon` after putting something there."""
+        """What the next append takes. Call `append_soon` after a `put`."""
         self._filled = trio.Event()
         """Set while the outbox holds something."""
         self._appending = False
@@ -49,7 +49,7 @@ class Writer:
         return f"<Writer {'appends, ' if self._appending else ''}{self.outbox!r}>"
 
     def append_soon(self) -> None:
-        """Has what is in the outbox appended, as soon as no other append is under way."""
+        """Has the outbox appended once no other append is under way."""
         if self.outbox:
             self._filled.set()
 
@@ -82,7 +82,7 @@ class Writer:
         self._progress = trio.Event()
 
     async def _append(self, entries: list[AppendEntry], *, again: bool = False) -> bool:
-        """Appends, and resends once what a log that lost its end lacks. Returns whether a request left this worker."""
+        """Appends, and fills gaps of logs with one resend. Returns whether any request has left this worker."""
         if not entries:
             return False
         results = await self._ledger.append(entries)
@@ -98,7 +98,9 @@ class Writer:
                     deltas = running.deltas[result.next_seq - 1 : entry.first_seq - 1 + len(entry.deltas)]
                     gaps.append(msgspec.structs.replace(entry, first_seq=result.next_seq, deltas=deltas))
             elif entry.end is not None:
-                ended = self._running.pop(key, None) is not None or ended  # the backend has let go of it already
+                ended = (
+                    self._running.pop(key, None) is not None or ended
+                )  # the backend has dropped the sequence already
             else:
                 unwanted.append(key)
         self._drop(unwanted)

@@ -1,4 +1,4 @@
-"""Three backends of one's own, each in the fewest lines. See `llmactors/backends/custom/CUSTOM.md`."""
+"""Three small backends of one's own; see `llmactors/backends/custom/CUSTOM.md`."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 
@@ -9,14 +9,14 @@ from llmactors.messages import TokenDelta
 
 
 def shout(prompts: Sequence[str], max_tokens: int) -> Iterator[list[str | None]]:
-    """A plain function over a batch: one piece of text per prompt and step, None behind an answer's end."""
+    """A plain function over a batch: one piece of text per prompt and step, and None once an answer has ended."""
     answers = [prompt.upper().split() for prompt in prompts]
     for step in range(max_tokens):
         yield [f"{words[step]} " if step < len(words) else None for words in answers]
 
 
 class Loud:
-    """The same with something to load first, which happens in a thread."""
+    """The same as a class, which can load a model first, in a thread."""
 
     def __init__(self, mark: str = "!") -> None:
         self.mark = mark
@@ -27,7 +27,7 @@ class Loud:
 
 
 class Countdown:
-    """A streaming backend, which has its own scheduler: counts down from `start`, and continues where another ended."""
+    """A streaming backend: counts down from `start`, and continues an answer that another backend began."""
 
     def __init__(self, start: int = 10) -> None:
         self._from = start

@@ -1,4 +1,4 @@
-"""Backends of others, through the command line, as `CUSTOM.md` tells it."""
+"""Backends of others, served through the command line as `CUSTOM.md` shows."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[3] / "llmactors" / "backends" / "custom" / "CUSTOM
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """As if a package with an entry point were installed beside the example."""
+    """The environment of a process in which a package with an entry point is installed."""
     site = tmp_path_factory.mktemp("site")
     info = site / "mypkg-1.0.dist-info"
     info.mkdir()

@@ -33,7 +33,7 @@ class Hub:
     etag: str = '"one"'
     ranges: bool = True
     cut_after_bytes: list[int] = attrs.field(factory=list)
-    """One connection each is broken after so much; later ones are whole."""
+    """After how many bytes each of the next connections breaks. Later connections are complete."""
     requests: list[dict[str, str]] = attrs.field(factory=list)
 
 
@@ -206,7 +206,7 @@ def test_error_without_pip_says_how_to_get_pip(wheel: str, tmp_path: Path, monke
 
 
 def test_ctrl_c_ends_pip_and_leaves_nothing_behind(wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user has seen enough while pip still tells its progress."""
+    """While pip still reports its progress."""
     started: list[subprocess.Popen[bytes]] = []
 
     class Chatty(subprocess.Popen[bytes]):

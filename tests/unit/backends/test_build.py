@@ -1,4 +1,4 @@
-"""From what `--model` says to backends: every kind is listed once, and the node's settings reach each."""
+"""From what `--model` says to backends: every kind is built, and gets the settings of the node."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The text ends before the first stop string, however it arrives in pieces."""
+"""A text ends before its first stop string, whatever its pieces are."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Static batches: which requests share one, and when it begins, as properties over any sequence of calls."""
+"""Static batches: which requests share a batch, and when a batch begins, after any sequence of calls."""
 
 import math
 
@@ -68,7 +68,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def pass_time_until_due(self) -> None:
-        """Exactly until then: the moment must not be missed by rounding."""
+        """Exactly until then, so that rounding cannot miss the moment."""
         if math.isfinite(due := self.former.due(self.slots)):
             self.now = max(self.now, due)
 
@@ -154,7 +154,7 @@ def test_later_group_never_overtakes_an_earlier_one() -> None:
 
 
 def test_order_is_that_of_claims_not_of_arrivals() -> None:
-    """The ledger's fair order may give a request that came late before one that has waited for long."""
+    """The ledger's fair order can put a new request before one that has waited for long."""
     former = BatchFormer(window_s=1)
     former.add(claim(1, 8, waited_s=2), 10)
     former.add(claim(2, 16, waited_s=9), 10)

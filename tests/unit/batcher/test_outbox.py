@@ -1,4 +1,4 @@
-"""What is to be written of what a backend made: everything once, in order, with its end."""
+"""The outbox gives every token to an append once, in order, with the terminal event last."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_dropped_request_is_not_written() -> None:
     ("told", "believed"), [(0, 0), (7, 7), (2**31 - 1, 2**31 - 1), (-1, 0), (2**31, 0), (2**64, 0)]
 )
 def test_impossible_prompt_length_counts_as_unknown(told: int, believed: int) -> None:
-    """Redis cannot say when a limit recovers that was charged so: the request's end failed, and it never ended."""
+    """Redis cannot compute the recovery of a limit that was charged so much, and the append of the end would fail."""
     each = running()
     each.produced(Output(KEY, deltas(1), "stop", told))
     assert each.end == Finished("stop", Usage(believed, 1))

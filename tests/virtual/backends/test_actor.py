@@ -1,4 +1,4 @@
-"""The backend actor alone: what it tells its batcher, and what ends it."""
+"""The backend actor alone: what the actor tells its batcher, and what ends the actor."""
 
 import contextlib
 import random
@@ -21,7 +21,7 @@ def job(name: str, max_tokens: int = 100) -> Job:
 
 
 class Sink(Actor):
-    """The batcher's place: writes down what it hears, and when."""
+    """Takes the place of the batcher, and records each message with its time."""
 
     def __init__(self, heard: list[tuple[float, object]], backend: ActorSpec) -> None:
         self.heard = heard
@@ -39,7 +39,7 @@ class Sink(Actor):
 
 @attrs.define(eq=False)
 class Sick(MockBackend):
-    """A mock whose health check hangs or fails, and which takes its time to close."""
+    """A mock whose health check hangs or fails, and whose `close` is slow."""
 
     check_s: float = 0.0
     check_fails: bool = False
@@ -100,7 +100,7 @@ async def test_hello_drops_all_jobs_and_is_answered(autojump_clock: MockClock) -
 
 
 async def test_touched_jobs_are_told_before_a_slow_close(autojump_clock: MockClock) -> None:
-    """So nobody is sent there for as long as the close takes."""
+    """So the batcher sends no job there while the backend closes."""
     world = World(Sick(close_s=3))
     async with world.running():
         await world.backend.ref.tell(Assign((job("crash"), job("innocent"))))
@@ -130,7 +130,7 @@ async def test_hanging_health_check_ends_the_backend(autojump_clock: MockClock) 
 
 
 async def test_long_step_is_no_failed_check(autojump_clock: MockClock) -> None:
-    """The check waits for its turn, and its time runs from then on."""
+    """The check waits for the end of the step, and its time limit counts from then on."""
     world = World(
         MockBackend(MockSettings(step_ms=30_000)), HealthSettings(check_every_s=1, check_s=1, stalled_s=100, hung_s=100)
     )

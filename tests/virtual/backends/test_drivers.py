@@ -1,4 +1,4 @@
-"""The stepwise driver alone, with a backend that watches how it is called."""
+"""The stepwise driver alone, with a backend that checks how the driver calls it."""
 
 import attrs
 import pytest
@@ -18,7 +18,7 @@ def job(name: str) -> Job:
 
 @attrs.define(eq=False)
 class Watched:
-    """Takes 1 s for each admission, 10 s for each step and 2 s for each check. Fails if two calls overlap."""
+    """An admission takes 1 s, a step 10 s and a check 2 s. Two calls at once are an error."""
 
     slots: int = 2
     capabilities: Capabilities = attrs.field(init=False)
@@ -100,7 +100,7 @@ async def test_job_evicted_before_its_step_is_never_admitted(autojump_clock: Moc
 async def test_reset_leaves_only_new_jobs_in_the_backend(
     autojump_clock: MockClock, nursery: trio.Nursery, after_s: float
 ) -> None:
-    """Also in the middle of an admission: no slot is ever taken twice."""
+    """Also in the middle of an admission, and no slot is taken twice."""
     rig = Rig()
     nursery.start_soon(rig.driver.run)
     rig.driver.assign((job("a"), job("b")), ())

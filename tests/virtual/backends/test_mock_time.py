@@ -18,7 +18,7 @@ async def admit(backend: MockBackend, *names: str, prompt: str = "p", max_tokens
 
 
 async def timed_step(backend: MockBackend) -> tuple[float, list[str]]:
-    """How long it took until a step made something, in milliseconds, and who got a token in it."""
+    """Returns the milliseconds until a step made a token, and the sequences that got one."""
     began = trio.current_time()
     while not (outputs := await backend.step()):
         pass

@@ -1,4 +1,4 @@
-"""A batcher, its backend and a ledger in a small tree, and readers that check every stream as it grows."""
+"""A batcher, its backend and a ledger in a small tree, with readers that check every stream."""
 
 import contextlib
 import random
@@ -49,7 +49,7 @@ class CountingLedger(MemoryLedger):
 
 
 class CountedMetrics(Metrics):
-    """What the batcher told, in order."""
+    """What the batcher counted, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,27 +70,30 @@ class CountedMetrics(Metrics):
 
 @attrs.define(eq=False)
 class Stream:
-    """One submitted request, and what its log gave to a reader that follows it from its first token."""
+    """One submitted request, and what a reader of its log got from the first token on."""
 
     request: GenerateRequest
     submitted_at: float
     tokens: list[TokenDelta] = attrs.field(factory=list)
     times: list[float] = attrs.field(factory=list)
-    """When each token was seen, on Trio's clock."""
+    """When the reader got each token, on Trio's clock."""
     end: Terminal | None = None
     ended_at: float = 0.0
     done: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def code(self) -> str:
-        """How it ended: a finish reason or an error code."""
+        """The finish reason or the error code; `open` before the end."""
         if self.end is None:
             return "open"
         return self.end.reason if isinstance(self.end, Finished) else self.end.code
 
 
 class World:
-    """The tree. `mock` is how the backend behaves, `make` makes another kind of backend, `ledger` a flawed ledger."""
+    """The tree of one test.
+
+    `mock` has the settings of the backend, `make` makes another backend instead, `ledger` is the class of the ledger.
+    """
 
     def __init__(
         self,
@@ -164,11 +167,11 @@ class World:
 
     @property
     def incarnations(self) -> tuple[int, int]:
-        """Of the batcher and of the backend."""
+        """The incarnations of the batcher and of the backend."""
         return self.batcher_spec.ref.incarnation, self.backend_spec.ref.incarnation
 
     def crash(self, path: str) -> bool:
-        """Crashes the actor at `path`. False where it was down already."""
+        """Crashes the actor at `path`. Returns False where the actor was down already."""
         try:
             self.tree.actor(path).crash(Drill(path))
         except MisuseError:
@@ -177,7 +180,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Runs the tree around its body. In the end it waits for all streams, checks each, and that nothing is left."""
+        """Runs the tree during the block. Then waits for all streams, checks each, and checks that nothing is left."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.tree.run)
@@ -188,7 +191,7 @@ class World:
             self.tree.stop()
 
     async def submit(self, prompt: str = "hi", max_tokens: int = 4, **fields: Any) -> Stream:
-        """Submits a request, and follows it."""
+        """Submits a request, and starts a reader of its log."""
         usual: dict[str, Any] = {"model": MODEL, "resume_grace_ms": GRACE_MS}
         number = len(self.streams)
         request = GenerateRequest(
@@ -214,13 +217,13 @@ class World:
 
     @staticmethod
     async def until(condition: Callable[[], bool], *, every_s: float = 0.0005) -> None:
-        """Returns once it holds."""
+        """Returns once the condition holds."""
         with trio.fail_after(300):
             while not condition():  # noqa: ASYNC110 - it may be a condition on anything
                 await trio.sleep(every_s)
 
     async def until_state(self, state: ModelState) -> float:
-        """Returns once the directory says so, and when that was, to the twentieth of a second."""
+        """Waits for a state of the model, and returns when it came, exact to 0.05 s."""
         await self.until(lambda: self.state is state, every_s=0.05)
         return trio.current_time()
 
@@ -232,7 +235,7 @@ class World:
         assert not still, f"never ended: {still}"
 
     async def check_rest(self) -> None:
-        """Everything was told once and as the oracle says, and nobody holds on to anything."""
+        """Checks that every stream is as the oracle says, and that ledger, batcher and backend hold nothing."""
         await self.until(lambda: self.state is ModelState.READY)
         await trio.sleep(3)
         for stream in self.streams:
@@ -262,5 +265,5 @@ class World:
 
 
 def codes(world: World) -> list[str]:
-    """How all ended, in order of submission."""
+    """How all streams ended, in order of submission."""
     return [stream.code for stream in world.streams]

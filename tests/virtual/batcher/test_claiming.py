@@ -1,4 +1,4 @@
-"""A claim is a trip of its own: no token waits for it, and whatever happens meanwhile, what it brings is not lost."""
+"""Claims that take a while: no token waits for them, and no event during a claim loses a request."""
 
 import pytest
 import trio
@@ -15,7 +15,7 @@ TRIP_S = 0.5
 
 
 class FarLedger(CountingLedger):
-    """Claims and beats take a while, once `far` is set. The claims are made before the reply is on its way."""
+    """A ledger whose claims and beats take `TRIP_S` while `far` is set. The reply takes the time of a claim."""
 
     far = False
     claims_under_way = 0
@@ -40,7 +40,7 @@ def far_world(*, batching: Batching = Batching.CONTINUOUS) -> tuple[World, FarLe
 
 
 async def submit_and_wait_for_a_claim(world: World, ledger: FarLedger, requests: int) -> None:
-    """Returns while the reply to a claim of these is on its way."""
+    """Submits requests, and returns while the reply to a claim of them is on its way."""
     ledger.far = True
     for _ in range(requests):
         await world.submit()
@@ -63,7 +63,7 @@ async def test_tokens_do_not_wait_for_claims_and_beats(autojump_clock: MockClock
 
 
 async def test_request_at_an_idle_worker_costs_one_trip(autojump_clock: MockClock) -> None:
-    """The beat that the request causes is made at the same time, not before the claim."""
+    """The beat that the request causes does not come before the claim."""
     world, ledger = far_world()
     async with world.running():
         ledger.far = True
@@ -85,7 +85,7 @@ async def test_cancel_during_a_claim_frees_the_slot(autojump_clock: MockClock) -
 
 
 async def test_lease_lost_during_a_claim_loses_nothing(autojump_clock: MockClock) -> None:
-    """The claims are not begun: the requests were given away with everything else of this worker."""
+    """The claims are not begun, because the ledger gave the requests back to the queue."""
     world, ledger = far_world()
     async with world.running():
         await submit_and_wait_for_a_claim(world, ledger, 3)

@@ -1,4 +1,4 @@
-"""Continuous batching: who joins when, who leaves when, what ends early, and how few messages it takes."""
+"""Continuous batching: when requests join and leave, what ends early, and how few trips to the ledger there are."""
 
 import trio
 import trio.lowlevel
@@ -14,7 +14,7 @@ from tests.virtual.batcher.conftest import World, codes
 
 
 class Odd(LlmactorsError):
-    """Has no code that a stream may carry."""
+    """An error whose code no stream may carry."""
 
     code = "ODD"
 
@@ -22,7 +22,7 @@ class Odd(LlmactorsError):
 async def test_request_joins_one_step_after_a_slot_is_free(
     autojump_clock: MockClock,
 ) -> None:
-    """A step that has begun by the time the slot is filled goes on without the newcomer: nothing ever waits for it."""
+    """A step that runs while the slot is filled goes on without the new request."""
     world = World(MockSettings(step_ms=10, slots=2))
     async with world.running():
         began = trio.current_time()
@@ -59,7 +59,7 @@ async def test_all_slots_are_used_while_requests_wait(
 
 
 async def test_submit_costs_one_beat_at_most(autojump_clock: MockClock) -> None:
-    """So do all that are submitted while the batcher has not looked yet."""
+    """Requests that are submitted before the batcher has beaten share the beat."""
     world = World(MockSettings(step_ms=10, slots=64))
     async with world.running():
         await trio.sleep(0.5)
@@ -101,7 +101,7 @@ async def test_refused_and_too_long_prompts_end_alone(autojump_clock: MockClock)
 
 
 async def test_field_not_honoured_ends_before_the_backend(autojump_clock: MockClock) -> None:
-    """The gateway refuses it, but a worker of another version may have declared more than this one."""
+    """The gateway refuses such a request, unless a worker of another version has declared the field."""
     world = World(MockSettings(step_ms=10))
     async with world.running():
         await world.submit("fine", 20)
@@ -126,7 +126,7 @@ async def test_request_cancelled_in_the_queue_never_starts(autojump_clock: MockC
 
 
 async def test_cancel_frees_the_slot_for_the_next_step(autojump_clock: MockClock) -> None:
-    """Claimed but not begun, or in the middle of a step: its slot has a new tenant two steps later."""
+    """At any moment: claimed but not begun, or in the middle of a step."""
     for after_ms in (0, 1, 10, 15, 25):
         world = World(MockSettings(step_ms=10, slots=1))
         async with world.running():
@@ -156,7 +156,7 @@ async def test_deadline_ends_a_request_running_or_queued(autojump_clock: MockClo
 
 
 async def test_stale_output_is_not_written(autojump_clock: MockClock) -> None:
-    """Of an earlier epoch, of an unknown request, and of one that has ended."""
+    """Outputs of an earlier epoch, of an unknown request, and of a request that has ended."""
     world = World(MockSettings(step_ms=10))
     async with world.running():
         ended = await world.submit()

@@ -1,4 +1,4 @@
-"""Whatever crashes, whenever: each accepted request ends once, and each token is there once."""
+"""Crashes of every actor at any moment: each accepted request ends once, and each token is there once."""
 
 import pytest
 import trio
@@ -34,7 +34,7 @@ async def test_backend_crash_at_any_token_loses_nothing(
 async def test_crash_at_any_pass_of_the_scheduler_loses_nothing(
     autojump_clock: MockClock, paths: tuple[str, ...], step_ms: int
 ) -> None:
-    """One world after another, each with the crash one pass later, until all had ended before it."""
+    """Each round crashes one pass later than the round before, until the requests have ended before the crash."""
     passes = 0
     ended_before = 0
     while ended_before < 3:
@@ -59,7 +59,7 @@ async def test_crash_at_any_pass_of_the_scheduler_loses_nothing(
 
 @pytest.mark.parametrize("path", [BATCHER, BACKEND])
 async def test_second_crash_during_a_recovery_loses_nothing(autojump_clock: MockClock, path: str) -> None:
-    """In quarantine by then, each runs alone, and all end."""
+    """The requests are in quarantine by then: each runs alone, and all end."""
     for after_ms in range(0, 120, 7):
         world = World(MockSettings(step_ms=10, slots=4))
         async with world.running():
@@ -161,7 +161,7 @@ async def test_batcher_restart_while_the_backend_is_down(autojump_clock: MockClo
 
 
 async def test_backend_stopped_with_its_siblings_costs_no_attempt(autojump_clock: MockClock) -> None:
-    """Another one crashes too often, and their supervisor begins anew: these requests did nothing."""
+    """The supervisor restarts the backend because a sibling crashes too often. The requests did not cause that."""
     sibling = ActorSpec("sibling", Actor)
     world = World(MockSettings(step_ms=10), intensity=2, siblings=(sibling,))
     async with world.running():
@@ -177,7 +177,7 @@ async def test_backend_stopped_with_its_siblings_costs_no_attempt(autojump_clock
 
 
 async def test_crash_counts_only_against_jobs_in_the_backend(autojump_clock: MockClock) -> None:
-    """Not against who was waiting for the next step, or came while the dead backend was being closed."""
+    """Requests that waited for the next step, or came while the dead backend was closed, keep their attempts."""
 
     class SlowToClose(MockBackend):
         async def close(self) -> None:
@@ -203,7 +203,7 @@ async def test_crash_counts_only_against_jobs_in_the_backend(autojump_clock: Moc
 
 @pytest.mark.parametrize("kind", ["ready", "stalled"])
 async def test_messages_of_a_dead_backend_do_not_count(autojump_clock: MockClock, kind: str) -> None:
-    """It was still in the mailbox when the death was told: jobs sent after it would be lost."""
+    """A message may wait in the mailbox while the `Down` overtakes it. Jobs sent because of it would be lost."""
     world = World(MockSettings(step_ms=10))
     async with world.running():
         world.faults.failed_starts = -1  # the next start fails, so that it is down for a while

@@ -1,4 +1,4 @@
-"""A drain: everything goes back at once and silently, and nothing is claimed or written after it."""
+"""A drain: every request goes back with its attempt, and nothing is claimed or written afterwards."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -16,8 +16,8 @@ from tests.virtual.batcher.conftest import BATCHER, MODEL, CountingLedger, World
 TOKENS = 20
 
 
-class Noting(CountingLedger):
-    """Notes how claims come back."""
+class RecordingLedger(CountingLedger):
+    """Records how claims are handed back."""
 
     released: list[ReleaseHow]
     left: list[str]
@@ -33,7 +33,7 @@ class Noting(CountingLedger):
 
 @contextlib.asynccontextmanager
 async def drained_in_the_middle(world: World, requests: int, at_s: float) -> AsyncIterator[dict[str, int]]:
-    """Drains the batcher while its streams run; gives the length of each log then. Another one takes over after it."""
+    """Drains the batcher while its streams run, and yields the length of each log. Then restarts the batcher."""
     async with world.running():
         for _ in range(requests):
             await world.submit(max_tokens=TOKENS)
@@ -48,9 +48,9 @@ async def drained_in_the_middle(world: World, requests: int, at_s: float) -> Asy
 async def test_drain_gives_all_requests_and_attempts_back(
     autojump_clock: MockClock, batching: Batching, requests: int
 ) -> None:
-    world = World(MockSettings(step_ms=10, slots=4, batching=batching), ledger=Noting)
+    world = World(MockSettings(step_ms=10, slots=4, batching=batching), ledger=RecordingLedger)
     async with drained_in_the_middle(world, requests, 0.075) as lengths:
-        assert isinstance(world.memory, Noting)
+        assert isinstance(world.memory, RecordingLedger)
         claimed = len(world.memory.released)
         assert world.memory.released == [ReleaseHow.SILENT] * claimed
         if batching is Batching.CONTINUOUS:
@@ -68,7 +68,7 @@ async def test_drain_gives_all_requests_and_attempts_back(
 
 
 async def another_worker(world: World) -> dict[str, int]:
-    """Claims all, and gives it back."""
+    """Claims all requests as another worker, hands them back, and returns their attempts."""
     await world.memory.beat("other")
     claims = await world.memory.claim("other", MODEL, 100)
     for claim in claims:
@@ -77,7 +77,7 @@ async def another_worker(world: World) -> dict[str, int]:
 
 
 async def test_nothing_is_written_or_claimed_after_a_drain(autojump_clock: MockClock) -> None:
-    """At any moment of a step: what the backend had said is in the log, and what it says later is not."""
+    """At any moment of a step. Outputs that came before the drain are in the log, and later ones are not."""
     for at_ms in range(1, 40, 3):
         world = World(MockSettings(step_ms=10, slots=4))
         async with drained_in_the_middle(world, 3, at_ms / 1000) as lengths:

@@ -1,4 +1,4 @@
-"""No tenant can starve another, however much it asks for; and a foretold wait comes about true."""
+"""No tenant can starve another one, and an expected wait comes true."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ from tests.virtual.batcher.conftest import MODEL, World
 
 SMALL = [f"small{each}" for each in range(9)]
 OFFERED = 8
-"""Requests of each small tenant; the big one offers a hundred times as many."""
+"""The number of requests of each small tenant. The big tenant submits a hundred times as many."""
 
 
 @pytest.mark.parametrize("slots", [1, 4, 10])

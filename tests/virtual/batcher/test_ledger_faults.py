@@ -1,4 +1,4 @@
-"""What the batcher does when the ledger is slow, takes its lease away, forgets a part of a log, or fails."""
+"""A ledger that is slow, takes the lease away, forgets a part of a log, or fails: the batcher loses nothing."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from tests.virtual.batcher.conftest import BACKEND, BATCHER, CountingLedger, Wor
 
 
 class SlowLedger(CountingLedger):
-    """Takes its time over each append and each beat, until told otherwise."""
+    """Delays each append and each beat by settable times."""
 
     append_s = 0.0
     beat_s = 0.0
@@ -30,7 +30,7 @@ class SlowLedger(CountingLedger):
 
 
 class LossyLedger(CountingLedger):
-    """Once a log has `at` tokens, loses the end of it before so many appends: a crash of a store that syncs late."""
+    """Loses the last `lost` tokens of a log that has `at` tokens, before `losses` appends: a store that syncs late."""
 
     losses = 0
     at = 5
@@ -47,7 +47,7 @@ class LossyLedger(CountingLedger):
 
 
 class FailingLedger(CountingLedger):
-    """Is away for the next so many calls of some kind; the last one may have been carried out."""
+    """Fails the next calls, as many as `fails` says. With `carried_out`, a failed append was written."""
 
     fails: dict[str, int]
     carried_out = False
@@ -62,7 +62,7 @@ class FailingLedger(CountingLedger):
 
 
 async def test_lost_lease_means_a_new_worker_and_no_token_twice(autojump_clock: MockClock) -> None:
-    """A beat and an append last longer than the lease: the requests were given away meanwhile."""
+    """A beat and an append last longer than the lease, so the requests are given away meanwhile."""
     world = World(MockSettings(step_ms=10, slots=4), ledger=SlowLedger, lease_s=2)
     assert isinstance(world.memory, SlowLedger)
     async with world.running():
@@ -81,7 +81,7 @@ async def test_lost_lease_means_a_new_worker_and_no_token_twice(autojump_clock: 
 
 
 async def test_lease_lost_repeatedly_still_ends_every_request(autojump_clock: MockClock) -> None:
-    """Who finds itself in quarantine for it ends there, one way or the other; nobody is forgotten."""
+    """Requests that get into quarantine end there, complete or as poisoned."""
     world = World(
         MockSettings(step_ms=10, slots=4), ledger=SlowLedger, lease_s=0.5, batcher=BatcherSettings(beat_every_s=2)
     )
@@ -93,7 +93,7 @@ async def test_lease_lost_repeatedly_still_ends_every_request(autojump_clock: Mo
 
 
 async def test_dead_lease_is_no_busy_loop(autojump_clock: MockClock) -> None:
-    """While the batcher is held up, its lease is gone and `wait_work` returns at once, each time."""
+    """While a beat is slow, the lease is gone, and `wait_work` returns at once each time."""
     world = World(MockSettings(step_ms=10), ledger=SlowLedger, lease_s=1)
     assert isinstance(world.memory, SlowLedger)
     async with world.running():
@@ -136,7 +136,7 @@ async def test_tokens_made_during_an_append_go_out_in_the_next(autojump_clock: M
 
 
 async def test_slow_ledger_holds_up_the_backend_and_loses_nothing(autojump_clock: MockClock) -> None:
-    """Too much is unwritten, so the batcher's mailbox fills, and the driver waits: no deadlock."""
+    """Too many tokens are unwritten, so the batcher's mailbox fills, and the driver waits. There is no deadlock."""
     few = BatcherSettings(max_unwritten=16)
     world = World(MockSettings(step_ms=1, slots=8), ledger=SlowLedger, lease_s=60, capacity=2, batcher=few)
     assert isinstance(world.memory, SlowLedger)
@@ -172,7 +172,7 @@ async def test_crash_while_the_mailbox_is_full_loses_nothing(autojump_clock: Moc
 @pytest.mark.parametrize("at", [1, 5, 9])
 @pytest.mark.parametrize("lost", [1, 5])
 async def test_log_that_lost_its_end_is_filled_at_once(autojump_clock: MockClock, at: int, lost: int) -> None:
-    """At once, by the next append; also where that one has the terminal event."""
+    """The next append fills the log, also where that append has the terminal event."""
     world = World(MockSettings(step_ms=10), ledger=LossyLedger)
     assert isinstance(world.memory, LossyLedger)
     world.memory.losses, world.memory.at, world.memory.lost = 1, at, lost
@@ -191,7 +191,7 @@ async def test_log_that_lost_its_end_is_filled_at_once(autojump_clock: MockClock
 
 
 async def test_log_that_keeps_losing_its_end_is_handed_back(autojump_clock: MockClock) -> None:
-    """It is not forgotten: somebody claims it again, and the loss ends some day."""
+    """The request is claimed again, and ends once the losses end."""
     world = World(MockSettings(step_ms=10), ledger=LossyLedger)
     assert isinstance(world.memory, LossyLedger)
     world.memory.losses = 2
@@ -219,7 +219,7 @@ async def test_failed_append_restarts_only_the_batcher(autojump_clock: MockClock
 
 
 async def test_refused_append_frees_the_slot(autojump_clock: MockClock) -> None:
-    """FENCED, STOP and GONE all mean: let go of it, free the slot, and leave the rest alone."""
+    """FENCED, STOP and GONE all drop the request, and leave the others alone."""
 
     class Refusing(CountingLedger):
         async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:

@@ -1,4 +1,4 @@
-"""Random schedules of submits, cancels and crashes: in the end everything has ended, once, and nothing is held."""
+"""Random schedules of submits, cancels and crashes: every request ends once, and nothing is held afterwards."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ BACKENDS = st.builds(
 
 
 async def carry_out(world: World, steps: Sequence[tuple[str, int, str]]) -> dict[str, int]:
-    """Returns how often each actor was crashed."""
+    """Runs a schedule, and returns how often each actor was crashed."""
     crashed = dict.fromkeys((BATCHER, BACKEND, REAPER), 0)
     async with world.running():
         for verb, number, text in steps:
@@ -54,7 +54,7 @@ async def carry_out(world: World, steps: Sequence[tuple[str, int, str]]) -> dict
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mock=BACKENDS, steps=STEPS)
 def test_any_schedule_of_events_ends_every_request(mock: MockSettings, steps: list[tuple[str, int, str]]) -> None:
-    """`World.running` checks each stream against the oracle, that it has one end, and that all slots are free."""
+    """`World.running` checks each stream against the oracle, and that all slots are free."""
 
     async def main() -> None:
         world = World(mock)
@@ -75,7 +75,7 @@ def test_any_schedule_of_events_ends_every_request(mock: MockSettings, steps: li
 
 
 def test_schedule_of_one_event_of_each_kind() -> None:
-    """The strategy's own verbs all do something."""
+    """Every verb of the strategy has an effect."""
     steps = [
         ("submit", 8, "fine"),
         ("submit", 8, "refused"),

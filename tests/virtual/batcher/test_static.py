@@ -1,4 +1,4 @@
-"""Static batching: one `max_tokens` per batch, a batch runs alone and to its end, and nobody is forgotten."""
+"""Static batches: one `max_tokens` per batch, the window, and a batch that runs alone and to its end."""
 
 import random
 
@@ -115,7 +115,7 @@ async def test_wait_behind_a_batch_ends_with_it(autojump_clock: MockClock) -> No
 
 
 async def test_cancel_during_the_window_leaves_the_others(autojump_clock: MockClock) -> None:
-    """Their window still ends where the first one's began, or begins with the next that is left."""
+    """The window of the others begins with the first that is left."""
     world = World(STATIC, batcher=PATIENT)
     async with world.running():
         for _ in range(3):
@@ -187,7 +187,7 @@ async def test_lease_is_renewed_during_the_window(autojump_clock: MockClock) -> 
 
 @pytest.mark.parametrize("lengths", [(4,), (4, 9)])
 async def test_lease_lost_during_the_window_loses_nothing(autojump_clock: MockClock, lengths: tuple[int, ...]) -> None:
-    """Another worker may have the requests by then: they are not started from the old claim."""
+    """The old claims are not started, because another worker may have the requests by then."""
     world = World(STATIC, batcher=PATIENT)
     async with world.running():
         for max_tokens in lengths:
@@ -209,7 +209,7 @@ async def test_batch_is_no_larger_than_allowed(autojump_clock: MockClock) -> Non
 
 
 async def test_next_batch_is_filled_from_the_queue(autojump_clock: MockClock) -> None:
-    """Its first members were claimed before the batch that ends now, and others of their length came meanwhile."""
+    """Its first requests were claimed before the batch that ends now, and others of their length came meanwhile."""
     world = World(STATIC, batcher=PATIENT)
     async with world.running():
         for max_tokens in (4, 4, 4, 4, 4, 4, 9, 9):
@@ -221,7 +221,7 @@ async def test_next_batch_is_filled_from_the_queue(autojump_clock: MockClock) ->
 
 
 async def test_requests_behind_a_batch_stay_in_the_queue(autojump_clock: MockClock) -> None:
-    """So another worker may take them, and no crash of this batch touches them."""
+    """Another worker can take them, and a crash of this batch does not concern them."""
     world = World(STATIC)
     async with world.running():
         await world.submit(max_tokens=100)

@@ -1,4 +1,4 @@
-"""Streaming backends, which batch by themselves, and those of them that cannot take over what another one began."""
+"""Streaming backends, which batch by themselves, also where they cannot continue an answer that another one began."""
 
 from collections.abc import AsyncGenerator
 
@@ -16,20 +16,20 @@ from tests.virtual.batcher.conftest import BACKEND, BATCHER, World, codes
 
 
 class Crash(Exception):
-    """The whole backend is gone."""
+    """A crash of the whole backend."""
 
 
 @attrs.define(eq=False)
 class FakeRemote:
-    """A server that answers as the oracle does, one task per job; what the prompt says goes wrong after 3 tokens."""
+    """A server that answers as the oracle does, one task per job. A fault that a prompt names comes after 3 tokens."""
 
     takeover: Takeover = Takeover.EXACT
     crashes: list[int] = attrs.field(factory=lambda: [1])
-    """How many crashes are left; shared by all incarnations."""
+    """How many crashes are left, shared by all incarnations."""
     burst: int = 1
     step_s: float = 0.01
     first_s: float = 0.0
-    """How long until the first token."""
+    """The time until the first token."""
     open: set[str] = attrs.field(factory=set)
     closed: dict[str, float] = attrs.field(factory=dict)
     capabilities: Capabilities = attrs.field(init=False)
@@ -95,7 +95,7 @@ async def test_streaming_backend_gives_whole_streams(autojump_clock: MockClock) 
 
 
 async def test_outputs_of_one_scheduler_pass_share_an_append(autojump_clock: MockClock) -> None:
-    """Several of one job, and of several jobs, also with the last one: one append, each sequence counted once."""
+    """Outputs of one job or of several, also the last ones: one append, with each sequence counted once."""
     world = World(make=lambda: FakeRemote(burst=3))
     async with world.running():
         await world.submit(max_tokens=7)
@@ -108,7 +108,7 @@ async def test_outputs_of_one_scheduler_pass_share_an_append(autojump_clock: Moc
 
 @pytest.mark.parametrize("prompt", ["refuse", "invalid", "short"])
 async def test_error_of_one_job_ends_that_job_only(autojump_clock: MockClock, prompt: str) -> None:
-    """So does an answer that ends without saying why: it is no whole answer."""
+    """So does an answer that ends without a finish reason, which is not a complete answer."""
     world = World(make=FakeRemote)
     async with world.running():
         await world.submit(max_tokens=10)
@@ -153,7 +153,7 @@ async def test_restarted_batcher_cancels_all_generators(autojump_clock: MockCloc
 
 
 async def test_answer_that_cannot_continue_is_interrupted(autojump_clock: MockClock) -> None:
-    """After its first token; before it, it begins anew. Who waits behind such ones does not wait for the next beat."""
+    """An answer without a token begins again. Requests queued behind interrupted ones do not wait for a beat."""
     world = World(make=lambda: FakeRemote(Takeover.RESTART, first_s=0.1))
     async with world.running():
         for _ in range(4):

@@ -1,4 +1,4 @@
-"""The writer alone: what is put during one append goes out with the next, once, and in order."""
+"""The writer alone: tokens that are put during one append go out with the next, once and in order."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ APPEND_S = 1.0
 
 
 class RecordingLedger(MemoryLedger):
-    """Answers as it is told to, after a while, and keeps what it was asked."""
+    """Records appends and releases. An append takes `APPEND_S`, and its results can be set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.appends: list[list[AppendEntry]] = []
         self.results: dict[str, list[AppendResult]] = {}
-        """The next answers, by request; OK where none is left."""
+        """The next results by request. Without one, an entry is OK."""
         self.releases: list[tuple[str, ReleaseHow, str]] = []
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
@@ -69,7 +69,7 @@ class Desk:
 
 
 def sizes(append: list[AppendEntry]) -> dict[str, tuple[int, int]]:
-    """Of each entry: its first seq, and how many tokens it has."""
+    """The first seq and the number of tokens of each entry, by request."""
     return {entry.request_id: (entry.first_seq, len(entry.deltas)) for entry in append}
 
 

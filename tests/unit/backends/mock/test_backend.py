@@ -1,4 +1,4 @@
-"""The mock holds the stepwise contract, takes over exactly, and fails just as it was told to."""
+"""The mock follows the stepwise Protocol, continues answers exactly, and fails as its settings say."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def job(request: GenerateRequest, tokens: Sequence[TokenDelta] = (), key: tuple[
 
 
 async def rest_of(backend: MockBackend, key: tuple[str, int] = ("r", 1)) -> tuple[list[TokenDelta], FinishReason, int]:
-    """Steps until `key` has finished: its tokens, the reason, the prompt tokens."""
+    """Steps until the sequence `key` has ended, and returns its tokens, finish reason and prompt tokens."""
     deltas: list[TokenDelta] = []
     while True:
         for output in await backend.step():
@@ -37,7 +37,9 @@ async def test_mock_is_a_stepwise_backend() -> None:
     backend = MockBackend(MockSettings(slots=3, context=100, batching=Batching.STATIC))
     assert isinstance(backend, StepwiseBackend)
     await backend.start()
-    assert backend.capabilities == Capabilities(3, 100, Takeover.EXACT, Batching.STATIC, frozenset({"prompt_ids"}))
+    assert backend.capabilities == Capabilities(
+        3, 100, Takeover.EXACT, Batching.STATIC, frozenset({"prompt_ids", "ignore_eos"})
+    )
     await backend.check()
     await backend.close()
     assert repr(backend) == "<MockBackend 0/3 slots>"
@@ -47,7 +49,7 @@ async def test_mock_is_a_stepwise_backend() -> None:
 def test_takeover_from_any_token_continues_exactly(
     data: st.DataObject, seed: int, max_tokens: int, eos_one_in: int
 ) -> None:
-    """Also where a stop string has begun, and where the log is whole but for its terminal event."""
+    """Also inside a possible stop string, and where the log lacks only the terminal event."""
     plain = mock_text(ask(seed=seed, max_tokens=max_tokens))
     start = data.draw(st.integers(0, len(plain) - 1), label="stop starts at")
     stops = data.draw(st.sampled_from([(), (plain[start : start + 7],), ("absent", plain[start : start + 20])]))

@@ -1,4 +1,4 @@
-"""The oracle is a function of (prompt, seed, seq), and its text shows every damage."""
+"""The oracle is a function of prompt, seed and seq, and its texts show lost or repeated tokens."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A model string becomes settings, or one line that says what is wrong with it."""
+"""A model string gives settings, or an error of one line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What `--model` may say."""
+"""The texts that `--model` takes."""
 
 import pytest
 from hypothesis import given
