@@ -130,6 +130,12 @@ def test_bounds_table_has_the_bounds() -> None:
     assert numbers >= {MAX_MESSAGES, MAX_PARTS, MAX_CHOICES, MAX_PROMPT_IDS, capacity.most, capacity.of_one_address}
 
 
+@pytest.mark.parametrize("document", [API, HANDBOOK])
+def test_documents_name_all_routes_without_a_key(document: str) -> None:
+    [sentence] = re.findall(r"asks for a key\s+except(.*?)\.\s", read(document), re.DOTALL)
+    assert set(re.findall(r"`([^`]+)`", sentence)) == {route.path for route in ROUTES if route.is_open}
+
+
 def test_routes_table_equals_the_openapi_document() -> None:
     told = {route.strip("`") for route, *_ in table_rows(read(API), "route")}
     served = {
