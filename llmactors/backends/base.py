@@ -12,7 +12,7 @@ incarnation of its actor, and the next incarnation makes a new backend.
 """
 
 import enum
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -143,3 +143,12 @@ class StreamingBackend(Protocol):
 
 
 Backend = StepwiseBackend | StreamingBackend
+
+
+@runtime_checkable
+class HasUpstreams(Protocol):
+    """A backend that passes requests on to other servers. A node shows the state of these servers in its metrics."""
+
+    def upstreams(self) -> Mapping[str, bool]:
+        """Whether each upstream gets requests now, by its URL."""
+        ...

@@ -1,11 +1,12 @@
 """The actors that serve models: a backend and a batcher for each model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from llmactors.actors import ActorSpec, SupervisorSpec
 from llmactors.backends.actor import BackendActor, HealthSettings
+from llmactors.backends.base import Backend, HasUpstreams
 from llmactors.backends.build import ServedModel
 from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.actor import BatcherActor
@@ -36,23 +37,41 @@ def model_actors(
     health = HealthSettings(stalled_s=settings.stalled_s, hung_s=settings.hung_s)
     backends: list[ActorSpec] = []
     batchers: list[ActorSpec] = []
+    newest: dict[str, Backend] = {}
     for model in models:
-        backend, batcher = _pair(model, ledger, directory, metrics, batching, health)
+        backend, batcher = _pair(model, newest, ledger, directory, metrics, batching, health)
         backends.append(backend)
         batchers.append(batcher)
+    metrics.on_scrape(lambda: _show_upstreams(newest.values(), metrics))
     # The supervisor never gives up: it restarts a broken backend every few seconds while the other models serve.
     supervised = SupervisorSpec("backends", tuple(backends), intensity=30 * len(backends), period_s=60.0)
     return ModelActors(supervised, tuple(batchers))
 
 
+def _show_upstreams(backends: Iterable[Backend], metrics: Metrics) -> None:
+    """Shows an upstream of several models as up where all of them send requests there."""
+    states: dict[str, bool] = {}
+    for backend in backends:
+        if isinstance(backend, HasUpstreams):
+            for url, up in backend.upstreams().items():
+                states[url] = up and states.get(url, True)
+    for url, up in states.items():
+        metrics.upstream(url, up=up)
+
+
 def _pair(
     model: ServedModel,
+    newest: dict[str, Backend],
     ledger: Ledger,
     directory: ModelDirectory,
     metrics: Metrics,
     batching: BatcherSettings,
     health: HealthSettings,
 ) -> tuple[ActorSpec, ActorSpec]:
+    def make() -> Backend:
+        newest[model.name] = model.make()
+        return newest[model.name]
+
     batcher = ActorSpec(
         f"batcher:{model.name}",
         lambda: BatcherActor(
@@ -64,7 +83,7 @@ def _pair(
     )
     backend = ActorSpec(
         model.name,
-        lambda: BackendActor(model.make, batcher.ref, health),
+        lambda: BackendActor(make, batcher.ref, health),
         start_s=600.0,  # a large model on a slow disk loads for minutes
         cleanup_s=10.0,
     )

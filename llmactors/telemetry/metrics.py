@@ -65,6 +65,10 @@ class Metrics:
         self._made_tokens = new.counter("llm_worker_tokens_generated", "Tokens that backends produced.")
         self._worker_errors = new.counter("llm_worker_errors", "Failures of backends, and of requests in them.")
 
+        self._upstreams = new.gauges(
+            "llmactors_upstream_up", "1 while the upstream gets requests, 0 while its circuit is open.", "upstream"
+        )
+
         # The actor runtime.
         self._starts = new.counters("llmactors_actor_starts", "Incarnations of the actor that were started.", "actor")
         self._restarts = new.counters("llmactors_actor_restarts", "Restarts of the actor by its supervisor.", "actor")
@@ -185,6 +189,10 @@ class Metrics:
         """Observes that a sleeping task was woken `late_s` seconds too late."""
         self._stalls.observe(late_s)
         self._stalls_of_late.add(late_s, self._clock())
+
+    def upstream(self, url: str, *, up: bool) -> None:
+        """Shows whether the upstream at `url` gets requests. Call this from an `on_scrape` callback."""
+        self._upstreams.of(url).set(up)
 
     # The ledger and its links to Redis.
 

@@ -61,7 +61,7 @@ class MockSequence:
     def __init__(self, request: GenerateRequest, *, eos_one_in: int = 0, taken: int = 0) -> None:
         self._base = sequence_hash(request.text, request.seed)
         self._max_tokens = request.max_tokens
-        self._eos_one_in = eos_one_in
+        self._eos_one_in = 0 if request.ignore_eos else eos_one_in
         self._stops = StopStrings(request.stop) if any(request.stop) else None
         self.prompt_tokens = mock_prompt_tokens(request.text)
         self.seq = 0 if self._stops else max(0, taken - 1)

@@ -21,6 +21,7 @@ from llmactors.backends.base import Capabilities, Job, Output, Takeover
 from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
 from llmactors.backends.openai.balance import Balance
 from llmactors.backends.openai.chunks import Chunk
+from llmactors.backends.openai.circuit import CircuitState
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.upstream import ChunkStream, Upstream, UpstreamFault
 from llmactors.errors import BackendFailed, InternalError, Interrupted, LlmactorsError, ModelError, Unavailable
@@ -99,6 +100,11 @@ class OpenAIBackend:
         """What the backend does now."""
         pairs = zip(self._settings.upstreams, self._balance.circuits, strict=True)
         return OpenAIStatistics(self._running, {one.url: circuit.state.value for one, circuit in pairs})
+
+    def upstreams(self) -> Mapping[str, bool]:
+        """Whether the circuit of each upstream is closed, by the URL of the upstream."""
+        pairs = zip(self._settings.upstreams, self._balance.circuits, strict=True)
+        return {one.url: circuit.state is CircuitState.CLOSED for one, circuit in pairs}
 
     async def start(self) -> None:
         """Asks no upstream: one that is away now may be there when a request comes.

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from llmactors.backends.build import ServedModel
-from llmactors.backends.openai import OpenAIBackend, OpenAISettings
+from llmactors.backends.openai import Balance, OpenAIBackend, OpenAISettings
 from llmactors.testing.node import LocalNode, NodeProcess, local_node, wait_until
 from tests.support.faulty_upstream import WORDS, Hit, good, upstream
 
@@ -50,6 +50,28 @@ async def test_interrupted_stream_ends_with_an_error() -> None:
         assert "event: done" not in answer.text
         assert (await node.client.post("/v1/generate", json={"prompt": "hi", "max_tokens": 4})).status_code == 200
         assert node.incarnations()["node/serving/backends/gpt"] == 1
+
+
+async def test_metrics_show_which_upstreams_get_requests() -> None:
+    """An upstream of two models is down where one of them has its circuit open."""
+    async with upstream(good) as server:
+        settings = OpenAISettings.parse(f"{server.url},model=a|http://127.0.0.1:1/v1,model=a")
+        whole, broken = Balance.of([1.0, 1.0]), Balance.of([1.0, 1.0])
+        models = [
+            ServedModel("one", lambda: OpenAIBackend(settings, broken)),
+            ServedModel("two", lambda: OpenAIBackend(settings, whole)),
+        ]
+        async with local_node(*models) as node:
+
+            async def states() -> list[str]:
+                lines = (await node.client.get("/metrics")).text.splitlines()
+                return [line for line in lines if line.startswith("llmactors_upstream_up")]
+
+            up = [f'llmactors_upstream_up{{upstream="{each.url}"}} 1.0' for each in settings.upstreams]
+            assert await states() == up
+            for _ in range(3):
+                broken.circuits[1].fail(trio.current_time(), random.Random(1))
+            assert await states() == [up[0], up[1].replace(" 1.0", " 0.0")]
 
 
 async def test_cancel_reaches_the_upstream() -> None:

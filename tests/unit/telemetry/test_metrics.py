@@ -21,6 +21,7 @@ llmactors_actor_starts_total{actor} llmactors_mailbox_depth{actor} llmactors_mai
 llmactors_dead_letters_total{reason} llmactors_event_loop_stall_seconds_bucket{le}
 llmactors_event_loop_stall_seconds_max llmactors_ledger_requests{state} llmactors_ledger_requeued_total
 llmactors_ledger_fenced_total llmactors_build_info{version}
+llmactors_upstream_up{upstream}
 llmactors_redis_up{link} llmactors_redis_connects_total{link} llmactors_redis_commands_total{link}
 llmactors_redis_commands_in_flight{link} llmactors_redis_queued_bytes{link}
 llmactors_redis_commands_refused_total{link} llmactors_redis_unknown_outcomes_total{link}
@@ -67,6 +68,7 @@ def exercise(metrics: Metrics) -> None:
     metrics.event_loop_late(0.01)
     metrics.ledger(queued=1, running=2, ended=3, requeued_total=4, fenced_total=5)
     link_of(metrics, connects=1)
+    metrics.upstream("http://h/v1", up=True)
 
 
 def test_metric_names_and_labels_are_exactly_the_agreed_ones() -> None:

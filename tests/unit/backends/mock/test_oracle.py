@@ -73,6 +73,11 @@ def test_answer_ends_at_the_drawn_token(seed: int, eos_one_in: int) -> None:
     assert finish == "stop" or len(deltas) == 100
 
 
+def test_answer_that_ignores_eos_has_all_its_tokens() -> None:
+    request = ask(max_tokens=50, ignore_eos=True)
+    assert mock_tokens(request, eos_one_in=2) == mock_tokens(request)
+
+
 @pytest.mark.parametrize(("prompt", "count"), [("", 1), ("  \n", 1), ("one", 1), (" two\twords ", 2)])
 def test_prompt_tokens_are_words(prompt: str, count: int) -> None:
     assert mock_prompt_tokens(prompt) == count
