@@ -41,7 +41,7 @@ class Actor:
 
 
 class Context:
-    """What one incarnation can do besides answering. `on_start` receives the context; it ends with the incarnation."""
+    """What one incarnation can do besides answering. The context ends with the incarnation."""
 
     def __init__(self, ref: ActorRef, incarnation: int) -> None:
         self.ref = ref

@@ -24,7 +24,7 @@ class DeadReason(enum.Enum):
     OVERFLOW = "overflow"
     """The message was the oldest in a full `DROP_OLDEST` mailbox."""
     REFUSED = "refused"
-    """The handler of a `tell` raised a declared error, which nobody waits for."""
+    """The handler of a `tell` raised a declared error, and a `tell` has no asker that could get the error."""
     STOPPED = "stopped"
     """The actor ended for good."""
 

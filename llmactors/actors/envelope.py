@@ -1,4 +1,4 @@
-"""What travels through mailboxes: messages in envelopes, and the control events that go before them."""
+"""Messages in their envelopes, and the control events that a mailbox delivers before messages."""
 
 import enum
 import math

@@ -24,7 +24,7 @@ _LAST_OUTPUT_S = 1.0
 
 
 class ChildFailed(OperatorError):
-    """A child process could not start, or ended although nobody asked for it."""
+    """A child process could not start, or ended without being asked to."""
 
 
 @attrs.frozen(kw_only=True)

@@ -1,4 +1,4 @@
-"""What a client is told when an actor does not answer: the one place that turns runtime errors into client errors."""
+"""Converts the errors of the actor runtime to client errors. No other module does this."""
 
 from llmactors.actors import AskFailed, MailboxFull, MessageExpired
 from llmactors.errors import DeadlineExceeded, LlmactorsError, Overloaded, Unavailable

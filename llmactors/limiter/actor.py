@@ -1,7 +1,7 @@
 """The limiter: the actor that counts this gateway's share of each limit while the ledger is away.
 
-While the ledger is up, it counts for all gateways, in the moves that admit and end a request, and nobody asks this
-actor. The store is handed in and outlives a crash, so that a crash gives no caller more than the share.
+While the ledger is up, the ledger counts for all gateways when it admits and ends a request, and this actor is not
+asked. The store outlives a crash of the actor, so that a crash gives no caller more than the share.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class LimiterActor(Actor):
 
     async def on_message(self, message: TakeShare) -> tuple[Standing, ...]:
         gateways, now_us = max(1, self._gateways()), to_us(trio.current_time())
-        # A permit comes back when its request ends, and while the ledger is away nobody hears of an end.
+        # Permits are left out: a permit comes back when its request ends, which only the ledger knows.
         shares = [share_of(charge, gateways) for charge in message.charges if charge.policy is not None]
         standings = tuple(self._store.look(shares, now_us))
         if all(standing.decision.admitted for standing in standings):

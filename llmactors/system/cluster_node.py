@@ -199,7 +199,7 @@ class ClusterNode:
 
 
 async def ask_through_crash(ref: ActorRef, message: object) -> None:
-    """Asks, and asks the next incarnation where the actor crashes meanwhile, as for a drain that must not be lost."""
+    """Asks an actor, and asks its next incarnation if the first one crashes. A drain must not be lost in a crash."""
     try:
         await ref.ask(message)
     except ActorDied:

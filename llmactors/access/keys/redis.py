@@ -1,7 +1,7 @@
 """A key store in Redis: one hash for each cluster, from a key's id to its record.
 
 One more field holds a mark, which every write replaces by a new random one. While the mark is the same, no record has
-changed since the last read, also if Redis has lost writes meanwhile.
+changed since the last read, even if Redis has lost writes.
 """
 
 import secrets
