@@ -9,9 +9,8 @@ What h11 leaves open is decided here:
 """
 
 import functools
-import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 from wsgiref.handlers import format_date_time
 
@@ -23,7 +22,7 @@ from llmactors.errors import LlmactorsError
 from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.http_stream import Headers, HttpStream
 from llmactors.http.inbox import Application, ApplicationTasks
-from llmactors.http.request_head import MAX_HEAD_BYTES, HeadBounds
+from llmactors.http.request_head import MAX_HEAD_BYTES, HeadBounds, is_websocket_handshake, origin_form
 from llmactors.http.websocket_stream import WebSocketStream
 
 Address = tuple[str, int] | None
@@ -34,7 +33,6 @@ READ_AT_ONCE = 16 * 1024
 """The bytes that are parsed before other tasks run."""
 EVENTS_AT_ONCE = 32
 """The number of events, as the chunks of a body, that are handled before other tasks run."""
-_ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*(?P<origin>.*)")
 _VERSIONS = {b"1.0", b"1.1"}
 _FRAMINGS = {b"content-length", b"transfer-encoding"}
 _SWITCHING = 101
@@ -212,13 +210,13 @@ class Http1:
         refused = 505 if request.http_version not in _VERSIONS else 400 if names >= _FRAMINGS else None
         if refused is not None:
             await self._refuse_and_end(refused, with_body=request.method != b"HEAD")
-        elif _is_websocket_handshake(request):
+        elif is_websocket_handshake(request):
             await self._begin_websocket(request)
         else:
             self.stream = HttpStream(self)
             about = {"client": self._client, "server": self._server, "state": self.connection_state.copy()}
             self.connection_state.pop("arrived", None)  # the next request of a pipeline arrived at another time
-            await self.stream.begin(self._app, self._tasks, request, _origin_form(request.target), about)
+            await self.stream.begin(self._app, self._tasks, request, origin_form(request.target), about)
 
     async def _begin_websocket(self, request: h11.Request) -> None:
         self._upgraded = True
@@ -232,7 +230,7 @@ class Http1:
             unfinished=self._settings.unfinished,
             error_response=self._settings.error_response,
         )
-        await stream.begin(request, _origin_form(request.target), self.connection_state)
+        await stream.begin(request, origin_form(request.target), self.connection_state)
         await self._socket_received(self._connection.trailing_data[0])
 
     # What an exchange says. See `http_stream.Machine` and `websocket_stream.SocketOutput`.
@@ -334,26 +332,3 @@ def _date_header() -> Headers:
 @functools.lru_cache(maxsize=1)
 def _date_header_at(now_s: int) -> Headers:
     return ((b"date", format_date_time(now_s).encode()),)
-
-
-def _is_websocket_handshake(request: h11.Request) -> bool:
-    if request.method != b"GET":
-        return False
-    tokens = {name: {each.strip() for each in value.lower().split(b",")} for name, value in _joined(request.headers)}
-    return b"websocket" in tokens.get(b"upgrade", ()) and b"upgrade" in tokens.get(b"connection", ())
-
-
-def _joined(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers, with one entry for a name that came several times. RFC 9110, section 5.3."""
-    values: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        values.setdefault(name, []).append(value)
-    return [(name, b", ".join(each)) for name, each in values.items()]
-
-
-def _origin_form(target: bytes) -> bytes:
-    """`/path?query`, also of a target that names the server, as requests to proxies do. RFC 9112, section 3.2.2."""
-    match = None if target.startswith(b"/") else _ABSOLUTE_FORM.match(target)
-    if match is None:
-        return target
-    return match["origin"] if match["origin"].startswith(b"/") else b"/" + match["origin"]

@@ -1,11 +1,17 @@
-"""Bounds the head of a request before the head is parsed, so that a long head costs less than it cost to send. Pure."""
+"""The head of a request: its bounds, before it is parsed, and what it asks for. Pure."""
+
+import re
+from collections.abc import Iterable
+
+import h11
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 128
+_ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*(?P<origin>.*)")
 
 
 class HeadBounds:
-    """Counts the bytes and the lines of a request's head as they arrive."""
+    """Counts the bytes and the lines of a head as they arrive, so that a long head costs less than it cost to send."""
 
     def __init__(self) -> None:
         self._bytes = 0
@@ -31,3 +37,27 @@ def _end_of_head(data: bytes) -> int | None:
     """The index after the first empty line. h11 takes a bare line feed for the end of a line, and so does this."""
     ends = [at + len(mark) for mark in (b"\n\r\n", b"\n\n") if (at := data.find(mark)) >= 0]
     return min(ends, default=None)
+
+
+def is_websocket_handshake(request: h11.Request) -> bool:
+    """Whether a request asks for a WebSocket."""
+    if request.method != b"GET":
+        return False
+    tokens = {name: {each.strip() for each in value.lower().split(b",")} for name, value in _joined(request.headers)}
+    return b"websocket" in tokens.get(b"upgrade", ()) and b"upgrade" in tokens.get(b"connection", ())
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers, with one entry for a name that came several times. RFC 9110, section 5.3."""
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    return [(name, b", ".join(each)) for name, each in values.items()]
+
+
+def origin_form(target: bytes) -> bytes:
+    """`/path?query`, also of a target that names the server, as requests to proxies do. RFC 9112, section 3.2.2."""
+    match = None if target.startswith(b"/") else _ABSOLUTE_FORM.match(target)
+    if match is None:
+        return target
+    return match["origin"] if match["origin"].startswith(b"/") else b"/" + match["origin"]

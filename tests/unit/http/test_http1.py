@@ -6,8 +6,9 @@ import pytest
 import trio
 
 from llmactors.http.byte_budget import ByteBudget
-from llmactors.http.http1 import Http1, ProtocolSettings, _origin_form
+from llmactors.http.http1 import Http1, ProtocolSettings
 from llmactors.http.inbox import Inbox
+from llmactors.http.request_head import origin_form
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ from llmactors.http.inbox import Inbox
     ],
 )
 def test_absolute_target_is_read_as_its_path(target: bytes, origin: bytes) -> None:
-    assert _origin_form(target) == origin
+    assert origin_form(target) == origin
 
 
 class Tasks:
