@@ -20,7 +20,7 @@ class LimitCheck:
     rate: RatePolicy | None = None
     """The node's own limit on each caller; None for no such limit."""
     limiter: ActorRef | None = None
-    """None where the ledger is in this process and never away, or where nothing is limited."""
+    """Asked while the ledger is away. None where the ledger never is, as in a test."""
     ledger_is_up: Callable[[], bool] = lambda: True
     answer_s: float = 2.0
     """The time in which the limiter must answer, in seconds."""

@@ -212,6 +212,19 @@ ROUTES: tuple[Route, ...] = (
         },
         raises=ADMISSION,
     ),
+    *(
+        Route(
+            method="POST",
+            path=f"/v1/responses/{name}",
+            family=OPENAI,
+            handler=responses.refuse_unserved,
+            name=f"unserved_{name}",
+            summary="Not served here",
+            responses={},
+            raises=(NotFound,),
+        )
+        for name in ("compact", "input_tokens")
+    ),
     Route(
         method="GET",
         path="/v1/responses/{id}",

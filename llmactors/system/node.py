@@ -15,6 +15,8 @@ from llmactors.gateway.limit_check import LimitCheck
 from llmactors.http.server import ListeningSocket
 from llmactors.ledger import MemoryLedger
 from llmactors.ledger.actor import ReaperActor
+from llmactors.limiter import LimiterStore
+from llmactors.limiter.actor import LimiterActor
 from llmactors.system import gateway_actors, wiring
 from llmactors.system.model_actors import model_actors
 from llmactors.telemetry import Metrics
@@ -54,6 +56,9 @@ class Node:
             metrics=self.metrics,
             batching=BatcherSettings(window_s=settings.batch_window_s),
         )
+        # The same actors run in both forms. The limiter is asked only while the ledger is away: never, in one process.
+        share = LimiterStore()
+        limiter = ActorSpec("limiter", lambda: LimiterActor(share, gateways=lambda: 1))
         self._gateway = gateway_actors.gateway(
             settings,
             self.listening,
@@ -62,7 +67,7 @@ class Node:
             metrics=self.metrics,
             tree=self.statistics,
             keyring=keyring,
-            limit_check=LimitCheck(gateway_actors.rate_policy(settings)),
+            limit_check=LimitCheck(gateway_actors.rate_policy(settings), limiter.ref),
         )
         self.tree = wiring.node_tree(
             infra=(
@@ -70,7 +75,7 @@ class Node:
                 ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
                 *gateway_actors.keys(keyring),
             ),
-            serving=(made.backends, *made.batchers, self._gateway),
+            serving=(made.backends, *made.batchers, limiter, self._gateway),
             metrics=self.metrics,
         )
         self._started = False

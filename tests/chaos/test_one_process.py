@@ -21,6 +21,7 @@ ACTORS = [
     "node/infra/telemetry",
     "node/serving/backends/mock",
     "node/serving/batcher:mock",
+    "node/serving/limiter",
     "node/serving/gateway",
 ]
 

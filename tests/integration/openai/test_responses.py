@@ -335,3 +335,6 @@ async def test_other_methods_and_paths_are_refused(node: LocalNode) -> None:
     assert (await node.client.get("/v1/responses/resp_1/cancel")).headers["allow"] == "POST, OPTIONS"
     assert (await node.client.get("/v1/responses/resp_1/input_items")).status_code == 404
     assert (await node.client.post("/v1/responses", content=b"{")).status_code == 400
+    for name in ("compact", "input_tokens"):
+        unserved = await node.client.post(f"/v1/responses/{name}", json={})
+        assert (unserved.status_code, unserved.json()["error"]["code"]) == (404, "not_found")

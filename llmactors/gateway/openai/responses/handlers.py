@@ -75,6 +75,11 @@ async def cancel(service: RequestService, exchange: Exchange, caller: Caller) ->
         await exchange.answer(200, await _now(service, caller, view))
 
 
+async def refuse_unserved(_service: RequestService, _exchange: Exchange, _caller: Caller) -> None:
+    """Refuses a route of OpenAI's API that is not served, whose path would otherwise be that of a response."""
+    raise NotFound("this route of OpenAI's API is not served here")
+
+
 async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedChoices, view: ResponseView) -> bool:
     """Sends the whole response. Returns whether the client was still connected."""
     [follower], [admission] = choices.followers, choices.admissions
