@@ -107,9 +107,15 @@ class BackendActor(Actor):
                     raise HandlerHung("the backend's health check took too long") from error
 
     async def _watch_steps(self, driver: Driver) -> None:
+        every_s = min(self._health.stalled_s, self._health.hung_s) / 4
+        step: float | None = None
+        busy_s, looked_at = 0.0, trio.current_time()
         while True:
-            since = driver.busy_since
-            busy_s = 0.0 if since is None else trio.current_time() - since
+            now, since = trio.current_time(), driver.busy_since
+            # A look that comes late says that this loop was late, or the process was stopped, and not that the step is.
+            passed_s = min(now - looked_at, 2 * every_s)
+            busy_s = 0.0 if since is None else min(now - since, (busy_s if since == step else 0.0) + passed_s)
+            step, looked_at = since, now
             if busy_s >= self._health.hung_s:
                 raise HandlerHung(f"one step took longer than {self._health.hung_s:g} s")
             if self._stalled is None and busy_s >= self._health.stalled_s:
@@ -118,4 +124,4 @@ class BackendActor(Actor):
             elif self._stalled is not None and busy_s < self._health.stalled_s:
                 self._stalled = None
                 await self._say_ready()
-            await trio.sleep(min(self._health.stalled_s, self._health.hung_s) / 4)
+            await trio.sleep(every_s)

@@ -67,6 +67,7 @@ class BatcherActor(Actor):
         self._claimer = Claimer(
             ledger,
             model,
+            node=settings.node,
             beat_every_s=settings.beat_every_s,
             free_slots=self._free_slots,
             begin=self._begin,

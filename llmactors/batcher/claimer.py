@@ -39,6 +39,8 @@ class Claimer:
     Args:
         ledger: The ledger of the requests.
         model: The model whose requests are claimed.
+        node: The name of the node, which no other node has. A worker that joins is a new incarnation of the worker of
+            the same node and model: the ledger ends the lease of the one before. Empty: no worker is replaced.
         beat_every_s: The longest time between two beats, in seconds.
         free_slots: Returns how many requests may be claimed now.
         begin: Called with the requests that were claimed. There may be none.
@@ -52,6 +54,7 @@ class Claimer:
         ledger: Ledger,
         model: str,
         *,
+        node: str,
         beat_every_s: float,
         free_slots: Callable[[], FreeSlots],
         begin: Callable[[list[Claim]], Awaitable[None]],
@@ -61,6 +64,7 @@ class Claimer:
     ) -> None:
         self._ledger = ledger
         self._model = model
+        self._name = f"{node or secrets.token_hex(4)}/{model}"
         self._beat_every_s = beat_every_s
         self._free_slots = free_slots
         self._begin = begin
@@ -95,7 +99,7 @@ class Claimer:
     async def join(self, incarnation: int) -> None:
         """Becomes a new worker of the ledger, with a lease. `incarnation` is the batcher's, for the worker's name."""
         self._incarnation = incarnation
-        self.worker = f"{self._model}#{incarnation}-{secrets.token_hex(4)}"
+        self.worker = f"{self._name}#{incarnation}-{secrets.token_hex(4)}"
         await self._ledger.beat(self.worker)
 
     def work_possible(self) -> None:

@@ -5,7 +5,7 @@ import attrs
 
 @attrs.frozen
 class BatcherSettings:
-    """All times in seconds."""
+    """Times are in seconds."""
 
     window_s: float = 0.02
     """How long a request may wait for others to share its static batch, counted from when it was queued.
@@ -13,6 +13,8 @@ class BatcherSettings:
     10 to 30 ms is usual: short beside an answer, long beside the gaps of a burst. 0 starts each batch at once. Only
     `Batching.STATIC` backends have such batches; no request to another backend ever waits for this.
     """
+    node: str = ""
+    """The name of the node, by which the ledger knows a new incarnation of a worker. Empty: the worker has no name."""
     beat_every_s: float = 1.0
     """How often the lease is renewed; well below the ledger's `lease_s`."""
     max_unwritten: int = 65_536

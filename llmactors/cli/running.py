@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from llmactors.config import Settings
+from llmactors.system.running_clock import RunningClock
 from llmactors.telemetry import configure_logging
 
 log = structlog.get_logger("llmactors")
@@ -35,7 +36,7 @@ def run_until_signal(node: Runnable, say_ready: Callable[[], None]) -> None:
 
     SIGINT or SIGTERM shuts the node down in order; a second signal ends the process at once.
     """
-    trio.run(_run, node, say_ready)
+    trio.run(_run, node, say_ready, clock=RunningClock())
 
 
 async def _run(node: Runnable, say_ready: Callable[[], None]) -> None:

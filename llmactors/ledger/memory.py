@@ -120,10 +120,13 @@ class MemoryLedger:
     # For workers.
 
     async def beat(self, worker: str) -> BeatResult:
-        self._live(worker)
         now = self._now()
-        lease = self._life.leases.renew(worker, now)
-        return BeatResult(live=False) if lease is None else BeatResult(live=True, stop=lease.stops(now))
+        if self._live(worker) is None:
+            if self._life.leases.is_dead(worker):
+                self._life.heard_again(worker)
+                return BeatResult(live=False)
+            self._life.replace_namesakes(worker)
+        return BeatResult(live=True, stop=self._life.leases.renew(worker, now).stops(now))
 
     async def leave(self, worker: str) -> None:
         if (lease := self._life.leases.get(worker)) is not None:
@@ -162,7 +165,7 @@ class MemoryLedger:
             case ReleaseHow.FAILED:
                 self._life.crash(record, cause)
             case ReleaseHow.FATAL:
-                self._life.give_up(record, Failed("BACKEND_FAILED", cause), cause)
+                self._life.give_up(record, Failed("BACKEND_FAILED", cause), cause, by_epoch=record.epoch)
         return _OK
 
     async def wait_work(self, worker: str, model: str) -> None:
@@ -178,7 +181,7 @@ class MemoryLedger:
         now = self._now()
         touched = 0
         while (lease := self._life.leases.first_overdue(now)) is not None:
-            touched += self._life.end_lease(lease, "the worker's lease ended")
+            touched += self._life.lose_lease(lease)
         for record in self._life.pop_overdue():
             self._life.expire(record)
             touched += 1
@@ -289,7 +292,7 @@ class MemoryLedger:
         """The worker, if its lease is live. An overdue lease ends here, even if nobody has reaped yet."""
         lease = self._life.leases.get(worker)
         if lease is not None and lease.due <= self._now():
-            self._life.end_lease(lease, "the worker's lease ended")
+            self._life.lose_lease(lease)
             return None
         return lease
 

@@ -36,5 +36,5 @@ class LedgerSettings:
 
     def together(self, attempt: int) -> int:
         """How many suspects may run with one on its `attempt`-th attempt, itself included."""
-        stage = attempt - self.quarantine_from_attempt
+        stage = max(0, attempt - self.quarantine_from_attempt)  # below 0 after an attempt was taken back
         return self.suspects_together[stage] if stage < len(self.suspects_together) else 1

@@ -45,6 +45,7 @@ class LedgerKey(enum.Enum):
 
     WORKERS = KeyKind("workers", "zset", "worker -> when its lease ends, in ms")
     DEAD_WORKERS = KeyKind("dead_workers", "zset", "worker -> when it lost its lease, in ms")
+    LOST = KeyKind("lost", "hash", "silent worker -> the requests that it held, of one worker's name", ("name",))
     WORKER = KeyKind("worker", "hash", "a worker's channel, reservation and last claim", ("worker",))
     HELD = KeyKind("held", "zset", "request -> the order of its claim, of one worker", ("worker",))
     LIVE = KeyKind("live", "hash", "request -> `EPOCH LENGTH CHANNELS`, of what one worker runs", ("worker",))

@@ -8,5 +8,6 @@ gateway_actors  the gateway, the keys, and the settings that they take
 model_actors    a backend and a batcher for each model
 serving_only    batchers and backends without a gateway, for measurements
 task_actor      an actor that runs one long-lived task
+running_clock   the clock of a node's event loop
 wiring          the root of every tree, and the ledger's settings
 """

@@ -1,7 +1,9 @@
 """A server in one process: gateway, batchers and backends, with the ledger in memory."""
 
+import math
 from collections.abc import Sequence
 
+import attrs
 import trio
 
 from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, run_phases
@@ -46,7 +48,8 @@ class Node:
         self.settings = settings
         self.listening = listening or ListeningSocket(settings.bind)
         self.metrics = Metrics()
-        self.ledger = MemoryLedger(wiring.ledger_settings(settings))
+        # Batchers and ledger share one event loop: an actor's end is seen at once, and a late heartbeat means nothing.
+        self.ledger = MemoryLedger(attrs.evolve(wiring.ledger_settings(settings), lease_s=math.inf))
         self.directory = ModelDirectory(tuple(model.name for model in models))
         made = model_actors(
             settings,
@@ -54,7 +57,7 @@ class Node:
             ledger=self.ledger,
             directory=self.directory,
             metrics=self.metrics,
-            batching=BatcherSettings(window_s=settings.batch_window_s),
+            batching=BatcherSettings(window_s=settings.batch_window_s, node="node"),
         )
         # The same actors run in both forms. The limiter is asked only while the ledger is away: never, in one process.
         share = LimiterStore()

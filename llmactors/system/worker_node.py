@@ -40,7 +40,9 @@ class WorkerNode(ClusterNode):
             directory=self.directory,
             metrics=self.metrics,
             batching=BatcherSettings(
-                window_s=settings.batch_window_s, beat_every_s=min(1.0, settings.lease_s / _BEATS_PER_LEASE)
+                window_s=settings.batch_window_s,
+                node=self.name,
+                beat_every_s=min(1.0, settings.lease_s / _BEATS_PER_LEASE),
             ),
         )
         self._batchers = made.batchers

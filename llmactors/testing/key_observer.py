@@ -25,7 +25,13 @@ NODE_RECORDS = (
 TOMBSTONES = (_ANY.ledger(LedgerKey.GONE, "*"),)
 """Patterns of the keys that stay for a time after the log of a request is deleted."""
 
-LEFT_AT_REST = (*NODE_RECORDS, *TOMBSTONES, _ANY.ledger(LedgerKey.DEAD_LETTERS), _ANY.ledger(LedgerKey.STOPS, "*"))
+LEFT_AT_REST = (
+    *NODE_RECORDS,
+    *TOMBSTONES,
+    _ANY.ledger(LedgerKey.DEAD_LETTERS),
+    _ANY.ledger(LedgerKey.STOPS, "*"),
+    _ANY.ledger(LedgerKey.LOST, "*"),
+)
 """Patterns of the keys that may be in Redis once every request has ended. All but the node records expire."""
 
 

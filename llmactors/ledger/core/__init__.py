@@ -8,6 +8,7 @@ class_queue     order among the priority classes of one queue
 fair_queue      fairness among the tenants of one class
 service_rate    how fast requests leave the queue
 leases          which workers are alive, and what each holds
+silence         which workers lost their leases by silence, and what each held
 reader_grace    when a request without a reader is cancelled
 timers          what is due when
 archive         what is kept of ended requests

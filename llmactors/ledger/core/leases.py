@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import attrs
 
 from llmactors.ledger.change_signal import ChangeSignal
+from llmactors.ledger.core.silence import name_of
 
 
 @attrs.define(eq=False)
@@ -81,10 +82,8 @@ class Leases:
         """The worker with this id, unless its lease was ended. The lease may be overdue."""
         return self._live.get(worker_id)
 
-    def renew(self, worker_id: str, now: float) -> Worker | None:
-        """Grants or renews a lease; None for a dead id."""
-        if worker_id in self._dead:
-            return None
+    def renew(self, worker_id: str, now: float) -> Worker:
+        """Grants or renews a lease of a worker that is not dead."""
         worker = self._live.get(worker_id)
         if worker is None:
             worker = self._live[worker_id] = Worker(worker_id, now)
@@ -92,6 +91,23 @@ class Leases:
         # All leases are equally long, so they end in the order of their renewals.
         self._live.move_to_end(worker_id)
         return worker
+
+    def is_dead(self, worker_id: str) -> bool:
+        """Whether the worker with this id lost its lease, or left."""
+        return worker_id in self._dead
+
+    def namesakes(self, worker_id: str) -> list[Worker]:
+        """Other live incarnations of the same worker."""
+        name = name_of(worker_id)
+        return [other for other in self if name and name_of(other.id) == name and other.id != worker_id]
+
+    def others_beat(self, now: float) -> bool:
+        """Whether some worker has beaten in the last half of a lease.
+
+        While all are silent, the cause is not with one of them: the machine, or all processes, may have been stopped.
+        """
+        newest = next(reversed(self._live.values()), None)
+        return newest is not None and newest.due - now >= self._lease_s / 2
 
     def end(self, worker: Worker) -> None:
         """Ends a lease for good."""

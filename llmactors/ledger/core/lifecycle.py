@@ -7,6 +7,7 @@ A record is in one of three places, and only `_detach` takes it out of one:
     the archive, until it is evicted    state `ended`
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -16,6 +17,7 @@ from llmactors.ledger.core.model_queues import ModelQueues, queue_entry
 from llmactors.ledger.core.reader_grace import ReaderGrace
 from llmactors.ledger.core.record import Record
 from llmactors.ledger.core.service_rate import ServiceRate
+from llmactors.ledger.core.silence import Loss, SilentWorkers
 from llmactors.ledger.core.timers import Timers
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.values import Candidate, Claim, DeadRequest
@@ -23,6 +25,11 @@ from llmactors.limiter.charges import tokens_used
 from llmactors.limiter.policy import to_us
 from llmactors.limiter.store import LimiterStore
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
+
+SILENT_ATTEMPTS_MAX = 3
+"""A request that ran alone is given up when so many of its workers have fallen silent, and none was heard of since."""
+STOP_REPEATED_S = 5.0
+"""A worker whose lease never ends is told of a stop for this long. After that its appends are answered with STOP."""
 
 
 class Lifecycle:
@@ -35,10 +42,12 @@ class Lifecycle:
         self._settings = settings
         self._now = now
         self._wall_ms = wall_ms
+        self._stop_repeated_s = settings.lease_s if math.isfinite(settings.lease_s) else STOP_REPEATED_S
         self._epoch_us: int | None = None
         self.records: dict[str, Record] = {}
         self.queues = ModelQueues(settings)
         self.leases = Leases(settings.lease_s, settings.dead_workers_kept)
+        self.silent = SilentWorkers(settings.dead_workers_kept)
         self.reader_grace = ReaderGrace()
         self.archive = Archive(settings)
         self.limits = LimiterStore()
@@ -139,30 +148,85 @@ class Lifecycle:
         self._enqueue(record)
 
     def crash(self, record: Record, cause: str) -> None:
-        """Puts back a request whose worker or backend was lost; a suspect that ran alone becomes a dead letter."""
-        lease = None if record.holder is None else self.leases.get(record.holder)
-        if record.quarantined and lease is not None and lease.suspects == 1:
+        """Puts back a request whose worker or backend died; a suspect that ran alone becomes a dead letter."""
+        if self._runs_alone(record) and record.deaths + 1 >= self._settings.quarantine_from_attempt:
             message = (
                 f"the backend or worker crashed in all {record.attempt} attempts; in the last, this request ran alone"
             )
-            self.give_up(record, Failed("POISONED", message), cause)
+            self.give_up(record, Failed("POISONED", message), cause, by_epoch=record.epoch)
         else:
-            self._detach(record)
-            self.requeued_total += 1
-            self._enqueue(record)
+            self._put_back(record)
 
     def end_lease(self, lease: Worker, cause: str) -> int:
-        """Ends a lease, and puts back the requests that the worker held. Returns how many they were."""
+        """Ends the lease of a worker that is dead, as was seen. Returns how many requests the worker held."""
         held = [self.records[request_id] for request_id in lease.held]
         for record in held:
             self.crash(record, cause)
+        self._close_lease(lease)
+        return len(held)
+
+    def lose_lease(self, lease: Worker) -> int:
+        """Ends the lease of a worker that fell silent. Returns how many requests the worker held.
+
+        The requests go on elsewhere. Their attempts count only while other workers are heard of, and only until this
+        worker is heard of again.
+        """
+        charged = self.leases.others_beat(self._now())
+        held = [self.records[request_id] for request_id in lease.held]
+        for record in held:
+            loss = Loss(charged, alone=self._runs_alone(record))
+            if loss.alone and charged and record.silent_attempts + 1 >= SILENT_ATTEMPTS_MAX:
+                message = (
+                    f"{SILENT_ATTEMPTS_MAX} workers fell silent with this request; with the last, the request ran alone"
+                )
+                self.give_up(record, Failed("POISONED", message), "the worker's lease ended", by_epoch=record.epoch)
+                continue
+            record.losses[lease.id] = loss
+            if not charged:
+                record.attempt -= 1
+            self._put_back(record)
+        self.silent.add(lease.id, tuple(record.request.id for record in held if lease.id in record.losses))
+        self._close_lease(lease)
+        return len(held)
+
+    def heard_again(self, worker_id: str) -> None:
+        """Takes back the charges of a silent worker, which was heard of again: the worker had not died."""
+        for record, loss in self._lost_by(worker_id):
+            record.attempt -= loss.charged
+
+    def replace_namesakes(self, worker_id: str) -> None:
+        """Notes a worker's new incarnation: those before are dead, and the attempts that they lost count for good."""
+        for lease in self.leases.namesakes(worker_id):
+            self.end_lease(lease, "the worker came back as a new incarnation")
+        for other_id in self.silent.namesakes(worker_id):
+            for record, loss in self._lost_by(other_id):
+                record.attempt += not loss.charged
+                if loss.alone and record.deaths >= self._settings.quarantine_from_attempt:
+                    message = f"{record.deaths} workers or backends died with this request; with the last, it ran alone"
+                    self.give_up(record, Failed("POISONED", message), "the worker died", by_epoch=0)
+
+    def _lost_by(self, worker_id: str) -> Iterator[tuple[Record, Loss]]:
+        for request_id in self.silent.take(worker_id):
+            record = self.records.get(request_id)
+            if record is not None and (loss := record.losses.pop(worker_id, None)) and record.end is None:
+                yield record, loss
+
+    def _runs_alone(self, record: Record) -> bool:
+        lease = None if record.holder is None else self.leases.get(record.holder)
+        return record.quarantined and lease is not None and lease.suspects == 1
+
+    def _put_back(self, record: Record) -> None:
+        self._detach(record)
+        self.requeued_total += 1
+        self._enqueue(record)
+
+    def _close_lease(self, lease: Worker) -> None:
         self.leases.end(lease)
         if lease.reserved is not None:
             record = self.records[lease.reserved]
             record.reserved_for = None
             self.queues.put_back(record)
             self._notify_work(record.request.model)
-        return len(held)
 
     # To the terminal event.
 
@@ -172,7 +236,7 @@ class Lifecycle:
         lease = None if record.holder is None else self.leases.get(record.holder)
         if lease is not None and not by_epoch:
             # A worker that does not hear of the stop within a lease has lost its lease, and all its requests, by then.
-            lease.stop(request_id, record.epoch, until=now + self._settings.lease_s)
+            lease.stop(request_id, record.epoch, until=now + self._stop_repeated_s)
         self._detach(record)
         self._settle(record, end)
         record.ended_by = by_epoch
@@ -204,10 +268,10 @@ class Lifecycle:
         message = "the deadline passed before the answer was complete"
         self.end(record, Failed("DEADLINE_EXCEEDED", message, Usage(0, len(record.tokens))))
 
-    def give_up(self, record: Record, end: Failed, cause: str) -> None:
-        """Ends a request and adds it to the dead letters."""
+    def give_up(self, record: Record, end: Failed, cause: str, *, by_epoch: int) -> None:
+        """Ends a request and adds it to the dead letters. `by_epoch` is as for `end`."""
         self.dead_letters.append(DeadRequest(record.request, record.attempt, cause, self._wall_ms()))
-        self.end(record, end, by_epoch=record.epoch)
+        self.end(record, end, by_epoch=by_epoch)
 
     def pop_overdue(self) -> Iterator[Record]:
         """Each record whose deadline has passed."""
@@ -248,9 +312,9 @@ class Lifecycle:
             lease.changes.notify_work(record.request.model)
 
     def _enqueue(self, record: Record) -> None:
-        if not record.quarantined and record.attempt + 1 >= self._settings.quarantine_from_attempt:
-            record.quarantined = True
-            self.quarantined += 1
+        quarantined = record.attempt + 1 >= self._settings.quarantine_from_attempt
+        self.quarantined += quarantined - record.quarantined
+        record.quarantined = quarantined
         record.queued_at = self._now()
         self.queues.add(record)
         self._rates.setdefault(record.request.model, ServiceRate(record.queued_at))

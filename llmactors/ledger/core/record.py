@@ -5,6 +5,7 @@ from typing import Literal
 import attrs
 
 from llmactors.ledger.core.fair_queue import QueueEntry
+from llmactors.ledger.core.silence import Loss
 from llmactors.ledger.core.token_log import TokenLog
 from llmactors.ledger.request_size import RequestSize
 from llmactors.ledger.values import RequestInfo
@@ -23,6 +24,9 @@ class Record(TokenLog):
     """The epoch whose worker ended the request; 0 where a client or a time limit ended it."""
     epoch: int = 0
     attempt: int = 0
+    """How many attempts count, the one that runs included."""
+    losses: dict[str, Loss] = attrs.field(factory=dict)
+    """The attempts whose workers fell silent and were not heard of since, by worker."""
     quarantined: bool = False
     queued_at: float = 0.0
     """When the request was last put into the queue; monotonic, in seconds."""
@@ -38,6 +42,16 @@ class Record(TokenLog):
         if self.end is not None:
             return "ended"
         return "queued" if self.holder is None else "running"
+
+    @property
+    def silent_attempts(self) -> int:
+        """How many of the attempts that count ended in silence only."""
+        return sum(loss.charged for loss in self.losses.values())
+
+    @property
+    def deaths(self) -> int:
+        """How many attempts ended in a death that was seen, of a worker or a backend."""
+        return self.attempt - self.silent_attempts - (self.holder is not None)
 
     def info(self) -> RequestInfo:
         return RequestInfo(self.request, self.state, self.epoch, self.attempt, self.last_seq)

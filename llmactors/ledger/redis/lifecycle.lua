@@ -27,10 +27,15 @@ local function detach(c, r)
 end
 
 local function enqueue(c, r)
-  if not r.qn and r.at + 1 >= settings(c).quarantine_from then
+  local suspect = r.at + 1 >= settings(c).quarantine_from
+  if suspect and not r.qn then
     r.qn = '1'
     put(c, r, 'qn', 1)
     count(c, 'quarantined', 1)
+  elseif r.qn and not suspect then
+    r.qn = nil
+    redis.call('HDEL', key.request(c, r.id), 'qn')
+    count(c, 'quarantined', -1)
   end
   put(c, r, 'st', 'q', 'qa', c.now, 'at', r.at)
   r.st = 'q'
@@ -99,38 +104,51 @@ local function expire(c, r)
   finish(c, r, cmsgpack.pack({ 'x', 'DEADLINE_EXCEEDED', message, 0, r.n }), 0)
 end
 
-local function give_up(c, r, code, message, cause)
+local function give_up(c, r, code, message, cause, by_epoch)
   local body = redis.call('GET', key.body(c, r.id)) or ''
   local letters = key.dead_letters(c)
   redis.call('XADD', letters, 'MAXLEN', '=', settings(c).dead_letters_kept, '*',
     'body', body, 'attempt', r.at, 'cause', cause, 'at', c.now)
   keep(c, letters)
-  finish(c, r, cmsgpack.pack({ 'x', code, message, -1, -1 }), r.ep)
+  finish(c, r, cmsgpack.pack({ 'x', code, message, -1, -1 }), by_epoch)
 end
 
+local function put_back(c, r)
+  detach(c, r)
+  count(c, 'requeued_total', 1)
+  enqueue(c, r)
+end
+
+-- A suspect that ran with others is not given up: its next attempt runs with fewer.
+local function runs_alone(c, r) return r.qn and r.h and redis.call('HGET', key.worker(c, r.h), 'suspects') == '1' end
+
+-- How many of the attempts that count ended in silence only.
+local function silent_attempts(r)
+  local found = 0
+  for field, value in pairs(r) do
+    if string.sub(field, 1, 2) == 'l:' and string.sub(value, 1, 1) == '1' then found = found + 1 end
+  end
+  return found
+end
+
+-- How many attempts ended in a death that was seen, of a worker or a backend.
+local function deaths(r) return r.at - silent_attempts(r) - (r.h and 1 or 0) end
+
 local function crash(c, r, cause)
-  -- A suspect that ran with others is not given up: its next attempt runs with fewer.
-  if r.qn and r.h and redis.call('HGET', key.worker(c, r.h), 'suspects') == '1' then
+  if runs_alone(c, r) and deaths(r) + 1 >= settings(c).quarantine_from then
     local message = 'the backend or worker crashed in all %d attempts; in the last, this request ran alone'
-    give_up(c, r, 'POISONED', string.format(message, r.at), cause)
+    give_up(c, r, 'POISONED', string.format(message, r.at), cause, r.ep)
   else
-    detach(c, r)
-    count(c, 'requeued_total', 1)
-    enqueue(c, r)
+    put_back(c, r)
   end
 end
 
-local function end_lease(c, worker, cause)
+local function close_lease(c, worker)
   redis.call('ZREM', key.workers(c), worker)
   local dead = key.dead_workers(c)
   redis.call('ZADD', dead, c.now, worker)
   redis.call('ZREMRANGEBYRANK', dead, 0, -settings(c).dead_workers_kept - 1)
   keep(c, dead)
-  local held = redis.call('ZRANGE', key.held(c, worker), 0, -1)
-  for _, id in ipairs(held) do
-    local r = load(c, id)
-    if r and r.h == worker then crash(c, r, cause) end
-  end
   local reserved = redis.call('HGET', key.worker(c, worker), 'reserved')
   local r = reserved and load(c, reserved)
   if r and r.rv == worker then
@@ -141,7 +159,114 @@ local function end_lease(c, worker, cause)
   local channel = redis.call('HGET', key.worker(c, worker), 'channel')
   for _, of in ipairs({ key.worker, key.held, key.live, key.stops }) do redis.call('DEL', of(c, worker)) end
   if channel then redis.call('PUBLISH', channel, 's' .. worker) end
+end
+
+local function each_held(c, worker)
+  local found = {}
+  for _, id in ipairs(redis.call('ZRANGE', key.held(c, worker), 0, -1)) do
+    local r = load(c, id)
+    if r and r.h == worker then found[#found + 1] = r end
+  end
+  return found
+end
+
+-- Ends the lease of a worker that is dead, as was seen. Returns how many requests the worker held.
+local function end_lease(c, worker, cause)
+  local held = each_held(c, worker)
+  for _, r in ipairs(held) do crash(c, r, cause) end
+  close_lease(c, worker)
   return #held
+end
+
+-- Silence: `core/silence.py` in Lua.
+
+local SILENT_ATTEMPTS_MAX = 3
+
+local function name_of(worker) return string.match(worker, '^(.*)#') or '' end
+
+local function lost_key(c, worker)
+  local name = name_of(worker)
+  return key.lost(c, name == '' and worker or name)
+end
+
+-- Whether some other worker has beaten in the last half of a lease. While all are silent, the cause is not with one of
+-- them: the machine, or all processes, may have been stopped.
+local function others_beat(c, worker)
+  for _, other in ipairs(redis.call('ZRANGEBYSCORE', key.workers(c), c.now + settings(c).lease_ms / 2, '+inf')) do
+    if other ~= worker then return true end
+  end
+  return false
+end
+
+-- Ends the lease of a worker that fell silent. Returns how many requests the worker held.
+local function lose_lease(c, worker, cause)
+  local counts, held, lost = others_beat(c, worker), each_held(c, worker), {}
+  for _, r in ipairs(held) do
+    local alone = runs_alone(c, r)
+    if alone and counts and silent_attempts(r) + 1 >= SILENT_ATTEMPTS_MAX then
+      local message = '%d workers fell silent with this request; with the last, the request ran alone'
+      give_up(c, r, 'POISONED', string.format(message, SILENT_ATTEMPTS_MAX), cause, r.ep)
+    else
+      local loss = (counts and '1' or '0') .. (alone and '1' or '0')
+      r['l:' .. worker] = loss
+      put(c, r, 'l:' .. worker, loss)
+      if not counts then r.at = r.at - 1 end
+      lost[#lost + 1] = r.id
+      put_back(c, r)
+    end
+  end
+  if #lost > 0 then
+    redis.call('HSET', lost_key(c, worker), worker, table.concat(lost, ' '))
+    keep(c, lost_key(c, worker))
+  end
+  close_lease(c, worker)
+  return #held
+end
+
+-- Forgets a silent worker. Calls `each(r, counts, alone)` for each running or waiting request that the worker held.
+local function forget_silence(c, worker, each)
+  local name = lost_key(c, worker)
+  for id in string.gmatch(redis.call('HGET', name, worker) or '', '%S+') do
+    local r = load(c, id)
+    local loss = r and r['l:' .. worker]
+    if loss then
+      redis.call('HDEL', key.request(c, id), 'l:' .. worker)
+      r['l:' .. worker] = nil
+      if r.st ~= 'e' then each(r, string.sub(loss, 1, 1) == '1', string.sub(loss, 2, 2) == '1') end
+    end
+  end
+  redis.call('HDEL', name, worker)
+end
+
+-- Takes back the charges of a silent worker, which was heard of again: the worker had not died.
+local function heard_again(c, worker)
+  forget_silence(c, worker, function(r, counts)
+    if counts then put(c, r, 'at', r.at - 1) end
+  end)
+end
+
+-- Notes a worker's new incarnation: the ones before are dead, and the attempts that they lost count for good.
+local function replace_namesakes(c, worker)
+  local name = name_of(worker)
+  if name == '' then return end
+  local function is_namesake(other) return other ~= worker and name_of(other) == name end
+  for _, other in ipairs(redis.call('ZRANGE', key.workers(c), 0, -1)) do
+    if is_namesake(other) then end_lease(c, other, 'the worker came back as a new incarnation') end
+  end
+  for _, other in ipairs(redis.call('HKEYS', key.lost(c, name))) do
+    if is_namesake(other) then
+      forget_silence(c, other, function(r, counts, alone)
+        if not counts then
+          r.at = r.at + 1
+          put(c, r, 'at', r.at)
+        end
+        if alone and deaths(r) >= settings(c).quarantine_from then
+          local message = '%d workers or backends died with this request; with the last, it ran alone'
+          give_up(c, r, 'POISONED', string.format(message, deaths(r)), 'the worker died', 0)
+        end
+      end)
+    end
+  end
 end
 
 -- Nobody can renew a lease while the ledger is away. Such a time extends the leases and graces that ran out in it.
@@ -167,7 +292,7 @@ local function is_live(c, worker)
   local due = tonumber(redis.call('ZSCORE', key.workers(c), worker) or 'nan')
   if not (due == due) then return false end
   if due <= c.now then
-    end_lease(c, worker, "the worker's lease ended")
+    lose_lease(c, worker, "the worker's lease ended")
     return false
   end
   return true

@@ -21,10 +21,10 @@ local function reap(c, args)
   local touched = 0
   notice_outage(c)
   for _, worker in ipairs(redis.call('ZRANGE', key.workers(c), 0, -1)) do
-    if is_disconnected(c, worker) then touched = touched + end_lease(c, worker, "the worker's connection ended") end
+    if is_disconnected(c, worker) then touched = touched + lose_lease(c, worker, "the worker's connection ended") end
   end
   for _, worker in ipairs(due_in(c, key.workers(c))) do
-    touched = touched + end_lease(c, worker, "the worker's lease ended")
+    touched = touched + lose_lease(c, worker, "the worker's lease ended")
   end
   for _, id in ipairs(due_in(c, key.deadlines(c))) do
     local r = load(c, id)

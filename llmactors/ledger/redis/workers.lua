@@ -4,9 +4,12 @@
 local function beat(c, args)
   local worker = args[3]
   notice_outage(c)
-  local live = is_live(c, worker)
-  if not live and redis.call('ZSCORE', key.dead_workers(c), worker) then
-    return { 0, {}, {} }
+  if not is_live(c, worker) then
+    if redis.call('ZSCORE', key.dead_workers(c), worker) then
+      heard_again(c, worker)
+      return { 0, {}, {} }
+    end
+    replace_namesakes(c, worker)
   end
   local s = settings(c)
   redis.call('ZADD', key.workers(c), c.now + s.lease_ms, worker)
@@ -37,7 +40,7 @@ register('leave', leave, { 'allow-oom' })
 -- How many suspects may run with one that is on this attempt, itself included.
 local function together(c, attempt)
   local s = settings(c)
-  return s.suspects_together[attempt - s.quarantine_from + 1] or 1
+  return s.suspects_together[math.max(0, attempt - s.quarantine_from) + 1] or 1 -- below 0 after one was taken back
 end
 
 -- The request that the worker starts next, if any. May reserve a suspect for it, and ends overdue requests.
@@ -241,7 +244,7 @@ local function release(c, args)
   elseif how == 'failed' then
     crash(c, r, cause)
   else
-    give_up(c, r, 'BACKEND_FAILED', cause, cause)
+    give_up(c, r, 'BACKEND_FAILED', cause, cause, r.ep)
   end
   return OK
 end

@@ -18,7 +18,13 @@ try:
     from llmactors.testing.ledger_suite.operating import DeadLetterSuite, QueueDepthSuite
     from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
     from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
-    from llmactors.testing.ledger_suite.working import AttemptSuite, LeaseSuite, QuarantineSuite, WorkSuite
+    from llmactors.testing.ledger_suite.working import (
+        AttemptSuite,
+        LeaseSuite,
+        QuarantineSuite,
+        SilenceSuite,
+        WorkSuite,
+    )
 except ModuleNotFoundError as missing:
     if missing.name not in {"pytest", "hypothesis"}:
         raise
@@ -42,6 +48,7 @@ class LedgerSuite(
     LeaseSuite,
     AttemptSuite,
     QuarantineSuite,
+    SilenceSuite,
     WorkSuite,
     LimitSuite,
     QueueDepthSuite,

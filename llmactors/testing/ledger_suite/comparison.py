@@ -55,7 +55,7 @@ class LedgerComparison(RuleBasedStateMachine):
         return round(self.now_s * 1000)
 
     def worker(self, name: str) -> str:
-        return f"{name}.{self.incarnations[name]}"
+        return f"{name}#{self.incarnations[name]}"
 
     # Invariants.
 
@@ -91,7 +91,7 @@ class LedgerComparison(RuleBasedStateMachine):
         assert statistics.log_tokens == sum(len(each.tokens) for each in model.requests.values())
         assert statistics.workers == len(model.leases)
         assert statistics.dead_letters == len(model.dead_letters)
-        assert statistics.quarantined == sum(each.is_quarantined(model.settings) for each in model.requests.values())
+        assert statistics.quarantined == sum(each.is_quarantined for each in model.requests.values())
         assert statistics.accepted_total == model.accepted
 
     @invariant()

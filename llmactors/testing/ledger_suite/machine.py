@@ -194,6 +194,29 @@ class LedgerMachine(LedgerComparison):
             self.run(self.ledger.leave(worker))
             self.model.lose(worker, self.now_s)
 
+    @rule(name=WORKERS, times=LOST)
+    def come_back_as_new_incarnation(self, name: str, times: int) -> None:
+        """The worker's process was replaced, and its old incarnation is never heard of again, or only too late."""
+        self.incarnations[name] += 1
+        self.beat(name, times)
+
+    @rule(data=st.data(), name=WORKERS)
+    def beat_after_the_end(self, data: st.DataObject, name: str) -> None:
+        """A worker that was stopped goes on, and does not know yet that its lease was lost."""
+        worker = f"{name}#{data.draw(st.integers(0, self.incarnations[name]))}"
+        if worker in self.model.dead:
+            assert not self.run(self.ledger.beat(worker)).live
+            self.model.take_back(worker)
+
+    @precondition(lambda self: self.model.of_state("running"))
+    @rule(pauses=st.lists(st.tuples(WORKERS, st.sampled_from([2.0, 2.6, 6.0])), min_size=1, max_size=4))
+    def stop_while_another_beats(self, pauses: list[tuple[str, float]]) -> None:
+        """Time passes, and only one worker is heard of meanwhile."""
+        for name, seconds in pauses:
+            self.pass_time(seconds)
+            self.beat(name, 1)
+            self.reap()
+
     @precondition(lambda self: self.model.of_state("queued"))
     @rule(names=st.lists(WORKERS, min_size=2, max_size=4), seq_shift=st.sampled_from([0, -1]))
     def crash_in_a_row(self, names: list[str], seq_shift: int) -> None:

@@ -46,6 +46,11 @@ class ModelRequest:
     epoch: int = 0
     attempt: int = 0
     crashed: int = 0
+    """How many attempts before the current one count."""
+    quarantined: bool = False
+    """As of when the request was last put into the queue."""
+    losses: dict[str, tuple[bool, bool]] = attrs.field(factory=dict)
+    """By worker that fell silent with the request: whether the attempt counts, and whether the request ran alone."""
     holder: str = ""
     suspects: int = 0
     """The number of requests in the claim, including this one."""
@@ -60,8 +65,14 @@ class ModelRequest:
     def last_seq(self) -> int:
         return len(self.tokens) + (self.state == "ended")
 
-    def is_quarantined(self, settings: LedgerSettings) -> bool:
-        return self.state != "ended" and self.crashed + 1 >= settings.quarantine_from_attempt
+    @property
+    def is_quarantined(self) -> bool:
+        return self.state != "ended" and self.quarantined
+
+    @property
+    def silent(self) -> int:
+        """How many of the attempts that count ended in silence only."""
+        return sum(counts for counts, _ in self.losses.values())
 
     def is_overdue(self, wall_ms: float) -> bool:
         deadline_ms = self.request.deadline_ms
@@ -128,18 +139,22 @@ class LedgerModel:
         return [QueueDepth(model, priority, count) for (model, priority), count in sorted(waiting.items())]
 
     def beat(self, worker: str, now: float) -> bool:
-        if not self.is_live(worker, now) and worker in self.dead:
-            return False
+        if not self.is_live(worker, now):
+            if worker in self.dead:
+                self.take_back(worker)
+                return False
+            self.replace(worker, now)
         self.leases[worker] = now + self.settings.lease_s
         return True
 
     def is_live(self, worker: str, now: float) -> bool:
         """Whether the lease of the worker is valid. An overdue lease ends here."""
         if worker in self.leases and self.leases[worker] <= now:
-            self.lose(worker, now)
+            self.fall_silent(worker, now)
         return worker in self.leases
 
     def lose(self, worker: str, now: float) -> None:
+        """The worker is known to be dead."""
         if worker in self.leases:
             del self.leases[worker]
             self.dead.add(worker)
@@ -147,12 +162,60 @@ class LedgerModel:
                 self.crash(each, now)
 
     def crash(self, each: ModelRequest, now: float) -> None:
-        if each.is_quarantined(self.settings) and each.suspects == 1:
-            self.dead_letters.append(each.request)
-            self.close(each, "POISONED", now, by_epoch=each.epoch)
+        deaths = each.crashed - each.silent + 1
+        if self.is_alone(each) and deaths >= self.settings.quarantine_from_attempt:
+            self.poison(each, now, by_epoch=each.epoch)
         else:
-            each.crashed += 1
-            each.state, each.holder = "queued", ""
+            self.put_back(each, counts=True)
+
+    def fall_silent(self, worker: str, now: float) -> None:
+        counts = any(due - now >= self.settings.lease_s / 2 for due in self.leases.values())
+        del self.leases[worker]
+        self.dead.add(worker)
+        for each in self.held_by(worker):
+            alone = self.is_alone(each)
+            if alone and counts and each.silent + 1 >= 3:
+                self.poison(each, now, by_epoch=each.epoch)
+            else:
+                each.losses[worker] = counts, alone
+                self.put_back(each, counts=counts)
+
+    def take_back(self, worker: str) -> None:
+        """The silent worker is heard of again."""
+        for each, counts, _ in self.lost_by(worker):
+            each.crashed -= counts
+            each.attempt -= counts
+
+    def replace(self, worker: str, now: float) -> None:
+        """A new incarnation of the worker has come."""
+        name = worker.partition("#")[0]
+        for other in [other for other in self.leases if other.partition("#")[0] == name]:
+            self.lose(other, now)
+        for other in sorted(self.dead):
+            if other.partition("#")[0] == name:
+                for each, counts, alone in self.lost_by(other):
+                    each.crashed += not counts
+                    each.attempt += not counts
+                    if alone and each.crashed - each.silent >= self.settings.quarantine_from_attempt:
+                        self.poison(each, now, by_epoch=0)
+
+    def lost_by(self, worker: str) -> list[tuple[ModelRequest, bool, bool]]:
+        """The requests that the silent worker held, which forget the worker."""
+        found = [(each, each.losses.pop(worker)) for each in self.requests.values() if worker in each.losses]
+        return [(each, counts, alone) for each, (counts, alone) in found if each.state != "ended"]
+
+    def is_alone(self, each: ModelRequest) -> bool:
+        return each.is_quarantined and each.suspects == 1
+
+    def put_back(self, each: ModelRequest, *, counts: bool) -> None:
+        each.crashed += counts
+        each.attempt = each.crashed
+        each.state, each.holder = "queued", ""
+        each.quarantined = each.crashed + 1 >= self.settings.quarantine_from_attempt
+
+    def poison(self, each: ModelRequest, now: float, *, by_epoch: int) -> None:
+        self.dead_letters.append(each.request)
+        self.close(each, "POISONED", now, by_epoch=by_epoch)
 
     def close(
         self, each: ModelRequest, kind: str, now: float, end: Terminal | None = None, *, by_epoch: int = 0
@@ -171,13 +234,13 @@ class LedgerModel:
             assert claim.epoch > each.epoch, "an epoch was given out again"  # noqa: S101
             each.epoch = claim.epoch
             each.attempt = each.crashed + 1
-            quarantined = each.is_quarantined(self.settings)
-            expected = Claim(each.request, each.epoch, each.attempt, quarantined, tuple(each.tokens), claim.waited_s)
+            log = tuple(each.tokens)
+            expected = Claim(each.request, each.epoch, each.attempt, each.quarantined, log, claim.waited_s)
             assert claim == expected  # noqa: S101
             each.suspects = len(claims)
         held = self.held_by(worker)
-        if any(each.is_quarantined(self.settings) for each in held):
-            assert all(each.is_quarantined(self.settings) for each in held), "not apart in quarantine"  # noqa: S101
+        if any(each.is_quarantined for each in held):
+            assert all(each.is_quarantined for each in held), "not apart in quarantine"  # noqa: S101
             assert len(claims) in {0, len(held)}, "one more in quarantine"  # noqa: S101
             most = min(self.settings.together(each.attempt) for each in held)
             assert len(claims) <= most, "too many in quarantine"  # noqa: S101
@@ -212,8 +275,7 @@ class LedgerModel:
         elif how is ReleaseHow.FAILED:
             self.crash(each, now)
         else:
-            each.state, each.holder = "queued", ""
-            each.attempt -= 1
+            self.put_back(each, counts=False)
         return AppendOutcome.OK
 
     def reap(self, now: float, wall_ms: float) -> None:
@@ -234,22 +296,18 @@ class LedgerModel:
         """Whether a claim was allowed to leave slots empty."""
         left = [each for each in self._waiting_for(model) if not each.is_overdue(wall_ms)]
         held = self.held_by(worker)
-        if not left or any(each.is_quarantined(self.settings) for each in held):
+        if not left or any(each.is_quarantined for each in held):
             return True
         if held:
             # The worker may be reserved for a quarantined request of any model.
-            return any(each.is_quarantined(self.settings) for each in self.of_state("queued"))
+            return any(each.is_quarantined for each in self.of_state("queued"))
         # An empty worker skips only requests that are reserved for other workers, one each, unless the worker itself is
         # reserved for a request of another model. The other workers were busy when the reservations were made, and may
         # be empty by now without having claimed again.
         others = [other for other in self.leases if other != worker]
-        elsewhere = [
-            each
-            for each in self.of_state("queued")
-            if each.request.model != model and each.is_quarantined(self.settings)
-        ]
+        elsewhere = [each for each in self.of_state("queued") if each.request.model != model and each.is_quarantined]
         return not claims and (
-            bool(elsewhere) or (len(left) <= len(others) and all(each.is_quarantined(self.settings) for each in left))
+            bool(elsewhere) or (len(left) <= len(others) and all(each.is_quarantined for each in left))
         )
 
     def _waiting_for(self, model: str) -> Iterator[ModelRequest]:

@@ -93,6 +93,13 @@ class Rig:
         [result] = await self.ledger.append([entry])
         return result.outcome
 
+    async def fall_silent(self) -> None:
+        """Lets all leases end but that of one other worker, which is heard of meanwhile."""
+        for pause in (0.0, 0.6, 0.4):
+            await self.pass_time(self.settings.lease_s * pause)
+            assert (await self.ledger.beat("heard of")).live
+        await self.pass_time(0.01)
+
     async def crash(self, times: int, request_id: str = "r") -> None:
         """Claims the only queued request and loses its worker, `times` times."""
         for each in range(times):

@@ -27,6 +27,7 @@ LEFT = {
     LedgerKey.GATEWAYS,
     LedgerKey.GONE,
     LedgerKey.LIVE,
+    LedgerKey.LOST,
     LedgerKey.WORKER,
 }
 """Keys that may be left once no request is."""

@@ -1,6 +1,7 @@
 """A stall of the event loop is measured, and logged at a bounded rate."""
 
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ async def stalls(
     reports: list[float] = []
     with structlog.testing.capture_logs() as lines:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_event_loop, reports.append)
+            nursery.start_soon(partial(watch_event_loop, reports.append, clock=trio.current_time))
             for delay_s in delays_s:
                 await trio.testing.wait_all_tasks_blocked()
                 clock.jump(0.05 + delay_s)
