@@ -23,6 +23,8 @@ LEDGER = "llmactors/ledger/redis/ledger.py"
 LOG_READER = "llmactors/ledger/redis/log_reader.py"
 LOG_COPIES = "llmactors/ledger/redis/log_copies.py"
 RUNNING = "llmactors/batcher/running.py"
+CLAIMER = "llmactors/batcher/claimer.py"
+WRITER = "llmactors/batcher/writer.py"
 CONTRACT = "tests/integration/ledger/test_redis_contract.py"
 FAULTS = "tests/integration/ledger/test_redis_faults.py"
 VIRTUAL = "tests/virtual/batcher"
@@ -75,6 +77,30 @@ MUTANTS = [
         "() if self.end else self.deltas[first:], self.end)",
         f"{VIRTUAL}/test_continuous.py",
         "test",
+    ),
+    Mutant(
+        "a drain does not wait for a claim that is under way",
+        CLAIMER,
+        "while self._claiming:",
+        "while False:",
+        f"{VIRTUAL}/test_claiming.py",
+        "drain",
+    ),
+    Mutant(
+        "claims are begun by a backend that did not have the free slots",
+        CLAIMER,
+        "if worker == self.worker and free.incarnation == self._free_slots().incarnation:",
+        "if True:",
+        f"{VIRTUAL}/test_claiming.py",
+        "larger_backend or lease_lost",
+    ),
+    Mutant(
+        "a gap in a log is not filled",
+        WRITER,
+        "if gaps and not again:",
+        "if False:",
+        f"{VIRTUAL}/test_writer.py",
+        "gap",
     ),
     Mutant(
         "the end is only told, not written",

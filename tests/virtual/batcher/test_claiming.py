@@ -42,8 +42,9 @@ def far_world(*, batching: Batching = Batching.CONTINUOUS) -> tuple[World, FarLe
 async def submit_and_wait_for_a_claim(world: World, ledger: FarLedger, requests: int) -> None:
     """Submits requests, and returns while the reply to a claim of them is on its way."""
     ledger.far = True
-    for _ in range(requests):
-        await world.submit()
+    async with trio.open_nursery() as nursery:  # in one pass of the scheduler, so that one claim gets all
+        for _ in range(requests):
+            nursery.start_soon(world.submit)
     await world.until(lambda: ledger.claims_under_way > 0)
 
 
