@@ -1,12 +1,10 @@
-"""Finds the caller of a request, by a key in `X-API-Key` or `Authorization: Bearer`, or on a WebSocket by a ticket.
+"""Finds the caller of a request, by a key in `X-API-Key` or `Authorization: Bearer`, or by a ticket.
 
 A node accepts the keys of a key store, each of which belongs to a tenant, or the node's single key, or both. A node
 with neither accepts every caller. Digests are compared, not secrets, in a time that does not depend on the result.
 
-The wrong keys of each address are counted. An address with too many must wait, and meanwhile the single key is refused
-as well: an operator chose the single key, so a caller who may try again and again could guess it. The keys of a store
-and the tickets cannot be guessed, and are accepted from every address at any time. So a client with an old key does not
-lock out other clients behind the same proxy. A request without a key is no attempt and is not counted.
+The wrong keys of each address are counted, as `attempts` explains. The right key is accepted all the same. A request
+without a key is no attempt and is not counted.
 """
 
 import contextlib
@@ -29,6 +27,10 @@ from llmactors.limiter.limits import Limits
 _SINGLE = ""
 """The id of a credential that was made from the node's single key."""
 _NOT_KNOWN = "this API key is not known"
+STRONG_CHARS = 16
+"""A single key of this length counts as random. 16 hexadecimal digits have 64 bits, too many to guess."""
+STRONG_DIFFERENT = 6
+"""The number of different characters that a random key has at least."""
 _LONGEST_SLEEP_S = 3600.0
 """The system clock may be set forward, so the end of a key is checked at least this often."""
 
@@ -67,44 +69,68 @@ class Authenticator:
     ) -> None:
         self._clock = clock
         self._single = Digest.of(api_key.encode()) if api_key else None
+        self._can_be_guessed = api_key is not None and not is_strong(api_key)
         self._keyring = keyring
         self._tickets = tickets or MemoryTickets()
         self._attempts = attempts or FailedAttempts(0)
 
     def __repr__(self) -> str:
-        if self._is_open:
+        if self.is_open:
             return "<Authenticator without a key>"
         return f"<Authenticator with {'a' if self._single else 'no'} key of its own, {self._keyring!r}>"
 
     @property
-    def _is_open(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether no key is asked for."""
         return self._single is None and self._keyring is None
+
+    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]], client: str) -> Caller:
+        """As `identify`. If the node's single key can be guessed, an address with many wrong keys waits for its turn.
+
+        A key that has the form of a store's key is no guess of the single key, and does not wait.
+        """
+        given = _key_of(headers) if self._can_be_guessed else None
+        if given is not None and read_key(given) is None:
+            await self._wait_for_turn(client)
+        return self.identify(headers, client)
+
+    async def _wait_for_turn(self, client: str) -> None:
+        now = self._clock()
+        turn_s = self._attempts.turn_s(client, now)
+        if turn_s is None:
+            raise RateLimited(
+                "too many wrong API keys came from this address; try again in a moment", retry_after_s=1.0
+            )
+        if turn_s:
+            await trio.sleep(turn_s)
 
     def identify(self, headers: Iterable[tuple[bytes, bytes]], client: str) -> Caller:
         """The caller with these ASGI headers at address `client`.
 
         Raises `Unauthenticated`, `RateLimited` after too many wrong keys, or `Unavailable` if the keys cannot be read.
         """
-        if self._is_open:
+        if self.is_open:
             return Caller("anonymous", f"address:{network_of(client)}")
         given = _key_of(headers)
         if given is None:
             raise Unauthenticated("send the API key as `X-API-Key: …` or `Authorization: Bearer …`")
         digest = Digest.of(given)
         if self._single is not None and digest == self._single:
-            self._check_attempts(client)
             return Caller("key", "key", credential=Credential(_SINGLE, digest))
-        with self._counting(client):
+        with self._counting(client, digest):
             return self._judge(read_key(given))
 
     async def issue_ticket(self, caller: Caller) -> str:
-        """A ticket that opens one WebSocket for this caller, within `tickets.LIFE_S` seconds."""
+        """A ticket that opens one WebSocket or one stream for this caller, within `tickets.LIFE_S`."""
         return await self._tickets.issue(caller.credential)
 
-    async def redeem_ticket(self, ticket: str, client: str) -> Caller:
-        """The caller that the ticket was issued to, if the caller's key is still good. Raises as `identify`."""
-        with self._counting(client):
-            issued = await self._tickets.redeem(ticket) if is_ticket(ticket) else None
+    async def redeem_ticket(self, ticket: str, client: str, *, stream: str | None = None) -> Caller:
+        """The caller that the ticket was issued to, if the caller's key is still good. Raises as `identify`.
+
+        `stream` is the id of the stream that the ticket is to open; None where the ticket is to open a WebSocket.
+        """
+        with self._counting(client, Digest.of(ticket.encode())):
+            issued = await self._redeemed(ticket, stream)
             if issued is None:
                 raise Unauthenticated(
                     "this ticket is not known, was used before, or is too old: POST /v1/ws/tickets returns a new one"
@@ -127,14 +153,19 @@ class Authenticator:
             with trio.move_on_after(min(record.next_end(now) - now, _LONGEST_SLEEP_S)):
                 await self._keyring.wait_changed()
 
+    async def _redeemed(self, ticket: str, stream: str | None) -> tuple[Credential | None] | None:
+        if not is_ticket(ticket):
+            return None
+        return await (self._tickets.redeem(ticket) if stream is None else self._tickets.redeem_for(stream, ticket))
+
     @contextlib.contextmanager
-    def _counting(self, client: str) -> Iterator[None]:
-        """Counts an `Unauthenticated` of the body as a wrong key of this address."""
+    def _counting(self, client: str, digest: Digest) -> Iterator[None]:
+        """Counts an `Unauthenticated` of the body as a wrong key of this address. `digest` is the key's."""
         try:
             yield
         except Unauthenticated:
             self._check_attempts(client)
-            self._attempts.note(client, self._clock())
+            self._attempts.note(client, digest.sha256, self._clock())
             raise
 
     def _judge(self, credential: Credential | None) -> Caller:
@@ -157,6 +188,11 @@ class Authenticator:
                 f"too many wrong API keys came from this address; try again in {math.ceil(wait_s)} s",
                 retry_after_s=wait_s,
             )
+
+
+def is_strong(api_key: str) -> bool:
+    """Whether nobody can guess the node's single key."""
+    return len(api_key) >= STRONG_CHARS and len(set(api_key)) >= STRONG_DIFFERENT
 
 
 def _caller(record: KeyRecord, credential: Credential) -> Caller:

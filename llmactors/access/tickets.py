@@ -1,7 +1,11 @@
-"""Tickets: each opens one WebSocket for a browser, which cannot send an API key in a header of the handshake.
+"""Tickets: each opens one WebSocket or one stream for a browser.
 
-A ticket is part of a URL, and URLs are kept in logs and browser histories. So a ticket opens one socket, once, and
-within `LIFE_S` seconds. The caller's credential is stored under the digest of the ticket.
+A browser cannot send an API key in a header of a WebSocket's handshake, nor with an `EventSource`. A ticket is part of
+a URL, and URLs are kept in logs and browser histories. So a ticket must be used within `LIFE_S` seconds, and opens one
+WebSocket, once, or one stream. An `EventSource` that lost its connection sends the same URL again. So a ticket that has
+opened a stream opens the same stream again, and nothing else, as long as the stream's answer is kept.
+
+The caller's credential is stored under the digest of the ticket.
 """
 
 import re
@@ -11,6 +15,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
+import attrs
 import msgspec
 
 from llmactors.access.keys.text import Credential, Digest, base62
@@ -21,6 +26,8 @@ from llmactors.redislink.names import RedisNames
 PREFIX = "llt"
 LIFE_S = 30.0
 MAX_TICKETS = 10_000
+STREAM_S = 86_400.0
+"""The time after its last use in which a ticket opens its stream again."""
 MAX_OF_ONE = 1000
 """The most open tickets of one key, so that one key cannot take all tickets."""
 _TICKET = re.compile(rf"{PREFIX}_[0-9A-Za-z]{{43}}")
@@ -35,6 +42,10 @@ class Tickets(Protocol):
 
     async def redeem(self, ticket: str) -> tuple[Credential | None] | None:
         """The credential of the ticket, in a tuple; None if the ticket was used before, is too old, or is not known."""
+        ...
+
+    async def redeem_for(self, stream: str, ticket: str) -> tuple[Credential | None] | None:
+        """As `redeem`, but the ticket opens the same stream again."""
         ...
 
 
@@ -54,7 +65,9 @@ class MemoryTickets:
         self._issued: OrderedDict[Digest, tuple[float, Credential | None]] = OrderedDict()
         """The end and the credential of each ticket, oldest first."""
         self._open_of: Counter[str] = Counter()
-        """The number of open tickets of each key, by the key's id."""
+        """How many are open of each key of a store, by its id."""
+        self._streams: OrderedDict[Digest, tuple[float, str, Credential | None]] = OrderedDict()
+        """The end, the stream and the credential of each ticket that has opened a stream; the last used is last."""
 
     def __repr__(self) -> str:
         return f"<MemoryTickets {len(self._issued)} open>"
@@ -77,6 +90,19 @@ class MemoryTickets:
         until, credential = self._take(Digest.of(ticket.encode()))
         return (credential,) if self._clock() < until else None
 
+    async def redeem_for(self, stream: str, ticket: str) -> tuple[Credential | None] | None:
+        """The credential of the ticket."""
+        digest, now = Digest.of(ticket.encode()), self._clock()
+        until, own_stream, credential = self._streams.pop(digest, (0.0, stream, None))
+        if not until:
+            until, credential = self._take(digest)
+        if now >= until:
+            return None
+        self._streams[digest] = (now + STREAM_S if stream == own_stream else until, own_stream, credential)
+        if len(self._streams) > self._max_tickets:
+            self._streams.popitem(last=False)
+        return (credential,) if stream == own_stream else None
+
     def _take(self, digest: Digest) -> tuple[float, Credential | None]:
         if digest not in self._issued:
             return 0.0, None
@@ -88,8 +114,16 @@ class MemoryTickets:
         return until, credential
 
 
+@attrs.frozen
+class _Used:
+    """The stream that a used ticket belongs to."""
+
+    stream: str
+    credential: Credential | None
+
+
 class RedisTickets:
-    """The tickets of a cluster. A ticket of one gateway opens one socket at any gateway."""
+    """The tickets of a cluster. Whichever gateway issued a ticket, it opens one WebSocket or stream, at any of them."""
 
     def __init__(self, call: Call, namespace: str) -> None:
         self._call = call
@@ -108,6 +142,22 @@ class RedisTickets:
         """The credential of the ticket, in a tuple; None if the ticket is not good."""
         data = await self._call("GETDEL", self._key(ticket))
         return None if data is None else (msgspec.json.decode(bytes(data), type=Credential | None),)
+
+    async def redeem_for(self, stream: str, ticket: str) -> tuple[Credential | None] | None:
+        """The credential of the ticket."""
+        name = self._names.stream_ticket(Digest.of(ticket.encode()).sha256)
+        data = await self._call("GET", name)
+        if data is None:
+            issued = await self.redeem(ticket)
+            if issued is None:
+                return None
+            used = _Used(stream, issued[0])
+        else:
+            used = msgspec.json.decode(bytes(data), type=_Used)
+        if used.stream != stream:
+            return None
+        await self._call("SET", name, msgspec.json.encode(used), "PX", round(STREAM_S * 1000))
+        return (used.credential,)
 
     def _key(self, ticket: str) -> str:
         return self._names.ticket(Digest.of(ticket.encode()).sha256)

@@ -1,10 +1,10 @@
 """All settings of a node, each declared once."""
 
-import re
 from typing import Literal
 
 import attrs
 
+from llmactors.config.checks import check_hosts, check_models, check_origins, check_proxies
 from llmactors.config.declaration import (
     Bytes,
     Count,
@@ -19,7 +19,6 @@ from llmactors.config.declaration import (
 from llmactors.config.masks import mask_model, mask_url
 from llmactors.config.rates import parse_rate
 from llmactors.config.setting import settings_of
-from llmactors.errors import ConfigError
 
 KEYS_IN_REDIS = "redis"
 """The value of `keys` that stands for the keys of the cluster."""
@@ -41,19 +40,6 @@ STREAMS = "Streams"
 CLUSTER = "Cluster"
 LOGS = "Logs"
 
-_ORIGIN = re.compile(r"https?://[^/?#@\s]+")
-
-
-def _check_origins(origins: tuple[str, ...]) -> None:
-    for origin in origins:
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise ConfigError(f"`allowed_origins` must be origins, as in https://app.example.com, or *, not {origin!r}")
-
-
-def _check_models(models: tuple[str, ...]) -> None:
-    if not models or not all(map(str.strip, models)):
-        raise ConfigError("`model` must name at least one model, and no name may be empty")
-
 
 @attrs.frozen(kw_only=True)
 class Settings:
@@ -71,7 +57,7 @@ class Settings:
         commands=WITH_MODELS,
         placeholder="MODEL",
         mask=mask_model,
-        check=_check_models,
+        check=check_models,
     )
     slots: Count | None = setting(
         None,
@@ -151,12 +137,30 @@ class Settings:
     )
     allowed_origins: tuple[str, ...] = setting(
         (),
-        "Web pages of these origins may open a WebSocket, as in https://app.example.com, besides those of the same "
-        "host. `*`: all pages.",
+        "Web pages of these origins may use this node, as in https://app.example.com, besides its own pages. `null`: "
+        "pages without an origin, such as files. `*`: all pages.",
         group=CALLERS,
         commands=WITH_GATEWAY,
         placeholder="ORIGIN",
-        check=_check_origins,
+        check=check_origins,
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        "A node that asks for no keys also answers to these host names, as in llm.example.com or llm.example.com:8000, "
+        "besides IP addresses, localhost and the name of its machine. `*`: all names.",
+        group=CALLERS,
+        commands=EVERY_NODE,
+        placeholder="HOST",
+        check=check_hosts,
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (),
+        "Proxies whose X-Forwarded-For, Forwarded and X-Forwarded-Host are believed: addresses or networks, as in "
+        "127.0.0.1 or 10.0.0.0/8.",
+        group=CALLERS,
+        commands=WITH_GATEWAY,
+        placeholder="NETWORK",
+        check=check_proxies,
     )
     rate_limit: str | None = setting(
         None,

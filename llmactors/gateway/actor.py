@@ -7,6 +7,7 @@ import trio
 
 from llmactors.actors import Actor, Context
 from llmactors.gateway.app import App
+from llmactors.gateway.client_rules import ClientRules
 from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.request_service import RequestService
@@ -59,8 +60,8 @@ class GatewayActor(Actor):
 class OperatorsActor(Actor):
     """Serves a worker's pages for its operators."""
 
-    def __init__(self, node: OperatedNode, listening: ListeningSocket) -> None:
-        app = App(None, node)
+    def __init__(self, node: OperatedNode, listening: ListeningSocket, rules: ClientRules) -> None:
+        app = App(None, node, rules=rules)
         self._server = Server(app, listening, ServerSettings(capacity=_OPERATORS_CAPACITY), NATIVE_ERRORS)
 
     async def on_start(self, context: Context) -> None:

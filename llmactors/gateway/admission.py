@@ -76,17 +76,20 @@ class Admitter:
         return f"<Admitter models={self._directory.names}>"
 
     async def admit_all(
-        self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None = None
+        self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None = None, *, only_known: bool = False
     ) -> list[Admission]:
         """Admits requests that belong together: all of them, or none, and then nothing is charged.
 
         With an idempotency `key`, the same key and body again are the same request, at any gateway, also if the gateway
-        that admitted the request died before it could answer. Raises `Conflict` for the same key with another body, and
-        any error that `errors` has for a request that is refused.
+        that admitted the request died before it could answer. With `only_known`, nothing is admitted that was not
+        admitted before. Raises `Conflict` for the same key with another body, `Expired` for a request that is not known
+        any more, and any error that `errors` has for a request that is refused.
         """
         requests = [self._request(caller, body, _keyed(key, number)) for number, body in enumerate(bodies)]
         if key is not None and (known := await self._known(requests)) is not None:
             return known
+        if only_known:
+            raise Expired("the stream of this idempotency key is no longer kept; send the call without `Last-Event-ID`")
         sizes = [RequestSize.of(request) for request in requests]
         size_bytes = [size.bytes for size in sizes]
         if self._queue_hint is not None and self._queue_hint.lacks(size_bytes):

@@ -3,7 +3,8 @@
 What a request may be, who may send it, and what is counted and logged all follow from the table of routes.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -11,8 +12,8 @@ import structlog
 import trio
 
 from llmactors.access.authentication import Authenticator, Caller
-from llmactors.access.origins import check_origin
 from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, NotFound, Unavailable
+from llmactors.gateway.client_rules import ClientRules
 from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.pages import Pages
@@ -26,7 +27,6 @@ from llmactors.http.exchange import (
     Send,
     check_connection,
     client_address,
-    header,
     id_headers,
     refuse_handshake,
     serve,
@@ -47,7 +47,7 @@ class App:
         service: What handlers work with. None on a worker, which serves the routes that are `on_worker`, to everybody.
         node: What the operators' pages show.
         access_log: Whether each client request is a line of the log.
-        allowed_origins: The web pages of other hosts that may open a WebSocket.
+        rules: Says which hosts a request may name, and which web pages may send it.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class App:
         node: OperatedNode,
         *,
         access_log: bool = False,
-        allowed_origins: Sequence[str] = (),
+        rules: ClientRules | None = None,
     ) -> None:
         routes = [route for route in ROUTES if service is not None or route.on_worker]
         self._router: Router[Route] = Router(routes)
@@ -65,12 +65,13 @@ class App:
         self._auth = Authenticator(None) if service is None else service.auth
         self._metrics = node.metrics
         self._access_log = access_log
-        self._allowed_origins = allowed_origins
+        self._rules = rules or ClientRules()
 
     def __repr__(self) -> str:
         return f"<App {self._router!r}>"
 
     async def __call__(self, scope: Scope, receive: Inbox, send: Send) -> None:
+        self._rules.resolve_client(scope)
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send)
             return
@@ -80,6 +81,7 @@ class App:
         exchange = Exchange(scope, receive, send, new_request_id(), family.errors)
         exchange.parameters = parameters
         exchange.timing_header = family.timing_header
+        exchange.shared_headers = self._rules.answer_headers(scope)
         counted = family.counted and resource is not None
         if counted:
             self._metrics.request_started()
@@ -93,6 +95,7 @@ class App:
                 log.info(
                     "request",
                     request_id=exchange.request_id,
+                    client=exchange.client,
                     method=scope["method"],
                     path=scope["path"],
                     route=None if resource is None else resource.path,
@@ -102,16 +105,29 @@ class App:
                 )
 
     async def _answer(self, exchange: Exchange, resource: Resource[Route] | None) -> None:
-        method = exchange.scope["method"]
+        routes = {} if resource is None else resource.routes
+        is_open = any(each.is_open for each in routes.values())
+        if is_open:
+            await self._answer_checked(exchange, resource, is_open=True)
+            return
+        exchange.check_connection()
+        with self._rules.counting(exchange.scope):
+            await self._answer_checked(exchange, resource, is_open=False)
+
+    async def _answer_checked(self, exchange: Exchange, resource: Resource[Route] | None, *, is_open: bool) -> None:
+        scope, method = exchange.scope, exchange.scope["method"]
+        if resource is None or not any(each.is_probe for each in resource.routes.values()):
+            await self._rules.check_host(scope)
+        self._rules.check_page(scope)
         if resource is None:
-            exchange.check_connection()
-            self._auth.identify(exchange.scope["headers"], exchange.client)
+            await self._identify(scope)
             raise NotFound("there is no such route")
+        if await self._rules.answer_preflight(exchange, resource.allowed):
+            return
         route = resource.routes.get(method)
-        is_open = any(each.is_open for each in resource.routes.values())
-        if not is_open:
-            exchange.check_connection()
-        caller = None if is_open else self._auth.identify(exchange.scope["headers"], exchange.client)
+        takes_ticket = route is not None and route.takes_ticket
+        stream = exchange.parameters.get("id") if takes_ticket else None
+        caller = None if is_open else await self._identify(scope, takes_ticket=takes_ticket, stream=stream)
         if route is None:
             if method != "OPTIONS":
                 raise MethodNotAllowed(f"use {' or '.join(resource.allowed)}", allowed=tuple(resource.allowed))
@@ -127,29 +143,39 @@ class App:
         await receive()  # `websocket.connect`
         request_id = new_request_id()
         headers = id_headers(scope, request_id)
-        try:
-            check_connection(scope)
-            check_origin(header(scope, b"origin"), header(scope, b"host"), self._allowed_origins)
-            found = self._router.find(scope["path"])
-            route = None if found is None else found[0].routes.get("GET")
-            socket = None if route is None else route.socket
-            caller = await self._identify_socket(scope, takes_tickets=socket is not None)
-            if socket is None or self._service is None:
-                raise NotFound("there is no such route for a WebSocket")
-            if self._service.draining:
-                raise Unavailable("this node is shutting down", retry_after_s=1.0)
-        except LlmactorsError as error:
-            await refuse_handshake(send, error, NATIVE_ERRORS, request_id, headers)
-            return
-        refused = partial(self._auth.wait_refused, caller)
-        await socket(self._service, caller, receive, send, headers, refused)
+        with contextlib.ExitStack() as stack:
+            try:
+                check_connection(scope)
+                stack.enter_context(self._rules.counting(scope))
+                serve_accepted, caller = await self._accept_handshake(scope)
+            except LlmactorsError as error:
+                await refuse_handshake(send, error, NATIVE_ERRORS, request_id, headers)
+                return
+            await serve_accepted(receive, send, headers, partial(self._auth.wait_refused, caller))
 
-    async def _identify_socket(self, scope: Scope, *, takes_tickets: bool) -> Caller:
-        """The caller, by the ticket in the query if there is one, else by the key in the headers."""
-        tickets = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("ticket")
-        if tickets is not None and takes_tickets:
-            return await self._auth.redeem_ticket(tickets[0], client_address(scope))
-        return self._auth.identify(scope["headers"], client_address(scope))
+    async def _accept_handshake(self, scope: Scope) -> tuple[Callable[..., Awaitable[None]], Caller]:
+        """What serves the WebSocket, and its caller. Raises the error that the handshake is refused with."""
+        await self._rules.check_host(scope)
+        self._rules.check_page(scope)
+        found = self._router.find(scope["path"])
+        route = None if found is None else found[0].routes.get("GET")
+        takes_ticket = route is not None and route.socket is not None and route.takes_ticket
+        caller = await self._identify(scope, takes_ticket=takes_ticket)
+        if route is None or route.socket is None or self._service is None:
+            raise NotFound("there is no such route for a WebSocket")
+        if self._service.draining:
+            raise Unavailable("this node is shutting down", retry_after_s=1.0)
+        return partial(route.socket, self._service, caller), caller
+
+    async def _identify(self, scope: Scope, *, takes_ticket: bool = False, stream: str | None = None) -> Caller:
+        """The caller, by the ticket in the query if the route takes one, else by the key in the headers.
+
+        `stream` is the id of the stream that a ticket is to open; None for a WebSocket.
+        """
+        tickets = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("ticket") if takes_ticket else None
+        if tickets is not None:
+            return await self._auth.redeem_ticket(tickets[0], client_address(scope), stream=stream)
+        return await self._auth.authenticate(scope["headers"], client_address(scope))
 
 
 def _family(path: str, resource: Resource[Route] | None) -> Family:

@@ -7,7 +7,7 @@ import attrs
 from quart import Response
 
 from llmactors.access.authentication import Caller
-from llmactors.errors import InternalError, LlmactorsError, RateLimited, Unauthenticated, Unavailable
+from llmactors.errors import Forbidden, InternalError, LlmactorsError, RateLimited, Unauthenticated, Unavailable
 from llmactors.gateway.native.websocket import SocketHandler
 from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.request_service import RequestService
@@ -20,7 +20,7 @@ Handler = Callable[[RequestService, Exchange, Caller], Awaitable[None]]
 Page = Callable[[OperatedNode], Awaitable[Response]]
 """Answers a request by Quart: for operators, and for documents."""
 
-_KEYED: tuple[type[LlmactorsError], ...] = (Unauthenticated, RateLimited, Unavailable)
+_KEYED: tuple[type[LlmactorsError], ...] = (Unauthenticated, Forbidden, RateLimited, Unavailable)
 """What every route that asks for a key can refuse: after too many wrong keys an address must wait, and the keys may be
 in a Redis that is away."""
 
@@ -77,6 +77,10 @@ class Route:
     """The errors that the handler can refuse a request with, beside those of every route."""
     is_open: bool = False
     """Whether the route asks for no key, also where the node has keys."""
+    is_probe: bool = False
+    """Whether the route answers to every host name: for health probes and scrapes, which name a node as they like."""
+    takes_ticket: bool = False
+    """Whether a ticket in the query is accepted in place of a key."""
     head: bool = True
     """Whether HEAD is answered as GET without the body. A stream has no such answer."""
     on_worker: bool = False

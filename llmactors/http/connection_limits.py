@@ -40,8 +40,12 @@ class ConnectionLimits:
         return f"<ConnectionLimits {self._open} of {self.capacity.most}>"
 
     def enter(self, address: str) -> LlmactorsError | None:
-        """Counts a new connection. Returns the error for its requests where a limit is reached, without counting it."""
-        if self._of_address[address] >= self.capacity.of_one_address:
+        """Counts a new connection. Returns the error for its requests where a limit is reached, without counting it.
+
+        `address` is empty for a connection of which the address says nothing about the client: of a trusted proxy, for
+        example. Then only the connections in all are bounded.
+        """
+        if address and self._of_address[address] >= self.capacity.of_one_address:
             most = self.capacity.of_one_address
             return RateLimited(f"this address has {most} open connections, and may not have more", retry_after_s=1.0)
         if self._open >= self.capacity.most:

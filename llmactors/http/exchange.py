@@ -71,6 +71,8 @@ class Exchange:
         """The parameters of the path, by name."""
         self.timing_header: str | None = None
         """The name of the header with the milliseconds until the response began; None for no such header."""
+        self.shared_headers: list[Header] = []
+        """Headers of the response, whichever part of the node answers."""
         self.code: str | None = None
         """The code of the error in the response or at the end of its stream; None where there is no error."""
         self._inbox = inbox
@@ -157,7 +159,7 @@ class Exchange:
     async def begin(self, status: int, headers: Iterable[Header], content_type: str | None) -> None:
         """Prepares the head of a response. The head is sent together with the next write."""
         self.status = status
-        named = [*id_headers(self.scope, self.request_id), *headers]
+        named = [*id_headers(self.scope, self.request_id), *self.shared_headers, *headers]
         if content_type is not None:
             named.append(("content-type", content_type))
         if not any(name == "cache-control" for name, _ in named):
@@ -178,7 +180,8 @@ class Exchange:
         """Sends a message of an ASGI application that answers this exchange."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message["headers"], *wire_headers(id_headers(self.scope, self.request_id))]
+            added = [*id_headers(self.scope, self.request_id), *self.shared_headers]
+            headers = [*message["headers"], *wire_headers(added)]
             message = {**message, "headers": headers}
         await self._send(message)
 

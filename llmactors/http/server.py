@@ -18,6 +18,7 @@ from llmactors.http.connection import ConnectionSettings, ServerConnection
 from llmactors.http.connection_limits import Capacity, ConnectionLimits
 from llmactors.http.exchange import ErrorRenderer
 from llmactors.http.file_limit import within_file_limit
+from llmactors.http.forwarded import TrustedProxies
 from llmactors.http.http1 import ErrorResponse, ProtocolSettings
 from llmactors.http.inbox import Application
 from llmactors.http.request_id import new_request_id
@@ -47,6 +48,8 @@ class ServerSettings:
     max_message_bytes: int = 1024 * 1024
     """The largest WebSocket message that a client may send."""
     connection: ConnectionSettings = attrs.field(factory=ConnectionSettings)
+    proxies: TrustedProxies = attrs.field(factory=TrustedProxies)
+    """The proxies whose connections do not count as those of one client."""
 
 
 class ListeningSocket:
@@ -174,7 +177,7 @@ class Server:
         # Trio waits on the socket; the connection also writes to the same socket, without a pass of the scheduler.
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
         connection = ServerConnection(self._app, self._protocol, stream, raw, self._settings.connection, self._throttle)
-        address = _peer(raw)
+        address = self._client(raw)
         refusal = self._limits.enter(address)
         if refusal is not None:
             self._restrict(connection, refusal)
@@ -207,20 +210,21 @@ class Server:
             oldest, _ = self._restricted.popitem(last=False)
             oldest.cut("the reserve for health probes is full")
 
+    def _client(self, raw: socket.socket) -> str:
+        """The network of the client's address; empty for a trusted proxy, a client that is gone, and a Unix socket."""
+        try:
+            name = raw.getpeername()
+        except OSError:
+            return ""
+        if not isinstance(name, tuple) or self._settings.proxies.has(name[0]):
+            return ""
+        return network_of(name[0])
+
     def _tell_of_refusal(self, error: OSError) -> None:
         now = trio.current_time()
         if now - self._refusals_told_at >= TELL_EVERY_S:
             self._refusals_told_at = now
             log.warning("cannot accept connections", error=str(error), open=len(self._open))
-
-
-def _peer(raw: socket.socket) -> str:
-    """The network of the client's address; empty for a client that is gone, and on a Unix socket."""
-    try:
-        name = raw.getpeername()
-    except OSError:
-        return ""
-    return network_of(name[0]) if isinstance(name, tuple) else ""
 
 
 def _error_response(errors: ErrorRenderer) -> ErrorResponse:

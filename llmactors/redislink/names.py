@@ -103,8 +103,12 @@ class RedisNames:
         return f"{self.prefix}keys:changed"
 
     def ticket(self, digest: str) -> str:
-        """A string: what a ticket for one WebSocket stands for. `digest` is the ticket's."""
+        """A string: the credential that a ticket stands for. `digest` is the ticket's."""
         return f"{self.prefix}ticket:{digest}"
+
+    def stream_ticket(self, digest: str) -> str:
+        """A string: the stream and the credential of a ticket that has opened a stream."""
+        return f"{self.prefix}ticket:{digest}:stream"
 
     # The ledger.
 

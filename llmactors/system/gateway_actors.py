@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
+
 from llmactors.access.attempts import FailedAttempts
-from llmactors.access.authentication import Authenticator
+from llmactors.access.authentication import STRONG_CHARS, Authenticator, is_strong
 from llmactors.access.keys.actor import KeysActor
 from llmactors.access.keys.keyring import FileKeyring, Keyring
 from llmactors.access.tickets import Tickets
@@ -13,6 +15,7 @@ from llmactors.backends.directory import ModelDirectory
 from llmactors.config import KEYS_IN_REDIS, Settings, parse_rate
 from llmactors.gateway.actor import GatewayActor
 from llmactors.gateway.app import App
+from llmactors.gateway.client_rules import ClientRules, served_hosts
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.operators import OperatedNode, TreeSource
 from llmactors.gateway.queue_hint import QueueHint
@@ -20,10 +23,13 @@ from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.streaming.pump import StreamTiming
 from llmactors.http.connection import ConnectionSettings
+from llmactors.http.forwarded import TrustedProxies
 from llmactors.http.server import ListeningSocket, ServerSettings
 from llmactors.ledger import Ledger
 from llmactors.limiter import RateKind, RatePolicy
 from llmactors.telemetry import Metrics
+
+log = structlog.get_logger("llmactors.system")
 
 
 def gateway(
@@ -46,9 +52,25 @@ def gateway(
         settings.api_key, keyring=keyring, tickets=tickets, attempts=FailedAttempts(settings.max_auth_failures)
     )
 
+    if settings.api_key is not None and not is_strong(settings.api_key):
+        log.warning(
+            "the API key of this node can be guessed: use a longer one, as `openssl rand -hex 32` makes",
+            characters=len(settings.api_key),
+            at_least=STRONG_CHARS,
+        )
+    proxies = TrustedProxies(settings.trusted_proxies)
+    rules = ClientRules(
+        # A page that lets its name resolve to this node has no key.
+        served_hosts(settings.allowed_hosts, settings.bind) if auth.is_open else None,
+        allowed_origins=settings.allowed_origins,
+        proxies=proxies,
+    )
+
     def make() -> GatewayActor:
         server = ServerSettings(
-            max_message_bytes=settings.max_body_bytes, connection=ConnectionSettings(write_s=settings.write_s)
+            max_message_bytes=settings.max_body_bytes,
+            connection=ConnectionSettings(write_s=settings.write_s),
+            proxies=proxies,
         )
         return GatewayActor(make_app, listening, server)
 
@@ -76,7 +98,7 @@ def gateway(
             draining=lambda: service.draining,
             ledger_statistics=service.ledger_statistics,
         )
-        app = App(service, node, access_log=settings.access_log, allowed_origins=settings.allowed_origins)
+        app = App(service, node, access_log=settings.access_log, rules=rules)
         return app, service
 
     return ActorSpec("gateway", make, grace_s=0.5)

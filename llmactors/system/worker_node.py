@@ -13,6 +13,7 @@ from llmactors.batcher.settings import BatcherSettings
 from llmactors.cluster.node_record import ModelReport, NodeLoad, NodeRecord, Role
 from llmactors.config import Settings
 from llmactors.gateway.actor import OperatorsActor
+from llmactors.gateway.client_rules import ClientRules, served_hosts
 from llmactors.gateway.operators import OperatedNode
 from llmactors.http.server import ListeningSocket
 from llmactors.system import wiring
@@ -70,7 +71,8 @@ class WorkerNode(ClusterNode):
             directory=self.directory,
             draining=lambda: self.draining,
         )
-        return (ActorSpec("operators", lambda: OperatorsActor(node, listening), grace_s=0.5),)
+        rules = ClientRules(served_hosts(self.settings.allowed_hosts, self.settings.metrics_bind))
+        return (ActorSpec("operators", lambda: OperatorsActor(node, listening, rules), grace_s=0.5),)
 
     def _describe(self, record: NodeRecord) -> NodeRecord:
         known = self.directory.items()

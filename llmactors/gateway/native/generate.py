@@ -18,16 +18,28 @@ from llmactors.messages import Failed, Finished
 
 
 async def generate(service: RequestService, exchange: Exchange, caller: Caller) -> None:
-    """`POST /v1/generate`: JSON, or SSE with `"stream": true`."""
+    """`POST /v1/generate`: JSON, or SSE with `"stream": true`.
+
+    A client that sends the same call again after it lost its stream, with the same `Idempotency-Key` and with
+    `Last-Event-ID`, gets the events after that one. Without an idempotency key the call is a new request.
+    """
     body = convert(await service.bodies.read(exchange), GenerateBody)
     if (deadline_ms := deadline_of(exchange.header(b"x-request-deadline"))) is not None:
         left_ms = deadline_ms - round(time.time() * 1000)
         body = attrs.evolve(body, deadline_ms=left_ms if body.deadline_ms is None else min(left_ms, body.deadline_ms))
-    admission = await service.admit(caller, body, exchange.idempotency_key)
+    key = exchange.idempotency_key
+    after = _sequence_number(exchange.header(b"last-event-id")) if body.stream and key is not None else 0
+    admission = await service.admit(caller, body, key, only_known=after > 0)
     exchange.request_id = admission.request.id
-    with await service.own_follower(admission) as follower:
+    follower = await service.follow(caller, admission.request.id, after) if after else None
+    if after and follower is None:
+        # Not 204, as `follow` answers: a script reads a stream to its end, and takes any other answer for a failure.
+        await exchange.start(200, SSE_HEADERS, SSE_TYPE)
+        await exchange.write(b"", more=False)
+        return
+    with follower or await service.own_follower(admission) as follower:
         if body.stream:
-            await _stream(service, exchange, follower, admission.headers, is_new=True)
+            await _stream(service, exchange, follower, admission.headers, is_new=not after)
         else:
             await _whole(service, exchange, follower, admission)
 
@@ -40,7 +52,10 @@ async def cancel(service: RequestService, exchange: Exchange, caller: Caller) ->
 
 
 async def follow(service: RequestService, exchange: Exchange, caller: Caller) -> None:
-    """`GET /v1/streams/{id}`: the events after `Last-Event-ID` or `?after=`."""
+    """`GET /v1/streams/{id}`: the events after `Last-Event-ID` or `?after=`, whichever is later.
+
+    An `EventSource` that reconnects sends both: its URL stays as it was, and the header names the last event.
+    """
     request_id = exchange.parameters["id"]
     follower = await service.follow(caller, request_id, _after(exchange))
     exchange.request_id = request_id
@@ -54,18 +69,22 @@ async def follow(service: RequestService, exchange: Exchange, caller: Caller) ->
 
 def _after(exchange: Exchange) -> int:
     query = exchange.scope["query_string"].decode("latin-1")
-    given = exchange.header(b"last-event-id")
+    given = [exchange.header(b"last-event-id")]
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if name == "after":
-            given = value
-        elif name:
-            raise InvalidRequest(f"unknown query parameter `{name[:40]}`; known is: after")
-    if given is None or not given:
+            given.append(value)
+        elif name and name != "ticket":
+            raise InvalidRequest(f"unknown query parameter `{name[:40]}`; known are: after, ticket")
+    return max(map(_sequence_number, given))
+
+
+def _sequence_number(text: str | None) -> int:
+    if not text:
         return 0
-    if not given.isascii() or not given.isdigit() or len(given) > 15:
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise InvalidRequest("`Last-Event-ID` and `after` take the seq of an event: a whole number, 0 or more")
-    return int(given)
+    return int(text)
 
 
 async def _stream(

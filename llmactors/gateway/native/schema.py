@@ -106,7 +106,7 @@ class Cancelled:
 
 @attrs.frozen
 class SocketTicket:
-    """The body of an answer of `POST /v1/ws/tickets`. A ticket opens one WebSocket."""
+    """The body of an answer of `POST /v1/ws/tickets`. A ticket opens one WebSocket or one stream."""
 
     ticket: str
     expires_in_s: int

@@ -1,4 +1,4 @@
-"""`POST /v1/ws/tickets`: a ticket that opens one WebSocket, for a browser that cannot send its key."""
+"""`POST /v1/ws/tickets`: a ticket that opens one WebSocket or one stream, for a browser that cannot send its key."""
 
 from llmactors.access.authentication import Caller
 from llmactors.access.tickets import LIFE_S

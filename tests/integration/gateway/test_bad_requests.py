@@ -85,7 +85,7 @@ async def ask(
     node: LocalNode, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None
 ) -> Answer:
     """Sends one request on a new connection. httpx would normalize the target; this function sends it unchanged."""
-    lines = {"host": "x", "content-length": str(len(body)), "connection": "close", **(headers or {})}
+    lines = {"host": "localhost", "content-length": str(len(body)), "connection": "close", **(headers or {})}
     head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     async with await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
         await stream.send_all(head.encode("latin-1") + b"\r\n" + body)
@@ -230,7 +230,7 @@ async def test_huge_content_length_is_refused_before_the_body(nothing_left: Noth
         for path in ("/v1/generate", "/v1/tree", "/v1/nothing"):
             stream = await trio.open_tcp_stream("127.0.0.1", node.port)
             async with stream:
-                head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n"
+                head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999\r\n\r\n"
                 await stream.send_all(head.encode())
                 answer = await read_to_end(stream)
 
@@ -247,7 +247,7 @@ async def test_client_reads_the_error_after_a_huge_body_is_cut(framing: str, not
     async with local_node(max_body_bytes=100_000) as node, nothing_left(node):
         for path, status in (("/v1/generate", 413), ("/v1/tree", 405), ("/v1/nothing", 404), ("/livez", 405)):
             async with await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
-                await stream.send_all(f"POST {path} HTTP/1.1\r\nhost: x\r\n{length}\r\n\r\n".encode())
+                await stream.send_all(f"POST {path} HTTP/1.1\r\nhost: localhost\r\n{length}\r\n\r\n".encode())
                 for _ in range(300):
                     await stream.send_all(b"%x\r\n%b\r\n" % (len(chunk), chunk) if framing == "chunked" else chunk)
                 if framing == "chunked":
@@ -274,7 +274,7 @@ async def test_endless_body_beside_a_running_stream_does_no_harm(nothing_left: N
             stream = await trio.open_tcp_stream("127.0.0.1", node.port)
             async with stream:
                 path = f"/v1/streams/{first.headers['x-request-id']}"
-                head = f"GET {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+                head = f"GET {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
                 await stream.send_all(head.encode())
                 for _ in range(300):
                     await stream.send_all(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
@@ -291,7 +291,7 @@ async def test_body_slower_than_the_limit_is_408(monkeypatch: pytest.MonkeyPatch
     async with local_node() as node, nothing_left(node):
         stream = await trio.open_tcp_stream("127.0.0.1", node.port)
         async with stream:
-            await stream.send_all(b"POST /v1/generate HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+            await stream.send_all(b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
             answer = await read_to_end(stream)
 
         assert answer.startswith(b"HTTP/1.1 408")

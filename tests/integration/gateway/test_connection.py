@@ -233,7 +233,7 @@ async def test_fault_in_one_connection_spares_the_others(monkeypatch: pytest.Mon
         before = node.incarnations()
         assert (await node.client.get("/livez")).status_code == 200
         async with await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
-            await stream.send_all(b"GET /fault HTTP/1.1\r\nhost: x\r\n\r\n")
+            await stream.send_all(b"GET /fault HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert await stream.receive_some() == b""
         assert (await node.client.get("/livez")).status_code == 200
         assert node.incarnations() == before

@@ -21,7 +21,7 @@ MOST_S = 0.02
 
 
 def post(body: bytes, path: str = "/v1/chat/completions") -> bytes:
-    return b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+    return b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
 
 
 def filled(before: bytes, item: bytes, after: bytes, size: int = MEGABYTE) -> bytes:
@@ -34,7 +34,7 @@ def chat(item: bytes) -> bytes:
 
 
 HANDSHAKE = (
-    b"GET /v1/ws HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"GET /v1/ws HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
     b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 MASK = b"\0\0\0\0"
@@ -46,21 +46,28 @@ def frame(opcode: int, data: bytes = b"", *, final: bool = True) -> bytes:
 
 
 SHAPES: dict[str, Callable[[], bytes]] = {
-    "short headers": lambda: filled(b"GET /livez HTTP/1.1\r\nhost: x\r\n", b"a:\r\n", b"\r\n", 64 * 1024),
-    "one long header": lambda: b"GET /livez HTTP/1.1\r\nhost: x\r\na: " + b"x" * 64 * 1024 + b"\r\n\r\n",
-    "long target": lambda: b"GET /v1/streams/" + b"%2f" * 20_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
-    "query of many parameters": lambda: b"GET /v1/responses/resp_x?" + b"a=&" * 5000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+    "short headers": lambda: filled(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n", b"a:\r\n", b"\r\n", 64 * 1024),
+    "one long header": lambda: b"GET /livez HTTP/1.1\r\nhost: localhost\r\na: " + b"x" * 64 * 1024 + b"\r\n\r\n",
+    "long target": lambda: b"GET /v1/streams/" + b"%2f" * 20_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "query of many parameters": lambda: (
+        b"GET /v1/responses/resp_x?" + b"a=&" * 5000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    ),
     "ticket among many parameters": lambda: HANDSHAKE.replace(b"/v1/ws", b"/v1/ws?" + b"a=&" * 4000 + b"ticket=x"),
-    "folded header": lambda: filled(b"GET /livez HTTP/1.1\r\nhost: x\r\na: b\r\n", b" \r\n", b"\r\n", 15 * 1024),
-    "pipeline": lambda: b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" * 500,
+    "folded header": lambda: filled(
+        b"GET /livez HTTP/1.1\r\nhost: localhost\r\na: b\r\n", b" \r\n", b"\r\n", 15 * 1024
+    ),
+    "pipeline": lambda: b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n" * 500,
     "pipeline with a long head behind": lambda: (
-        b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" + filled(b"GET / HTTP/1.1\r\nhost: x\r\n", b"a:\r\n", b"\r\n", 60_000)
+        b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        + filled(b"GET / HTTP/1.1\r\nhost: localhost\r\n", b"a:\r\n", b"\r\n", 60_000)
     ),
     "chunks of one byte": lambda: filled(
-        b"POST /v1/generate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n", b"0\r\n\r\n"
+        b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"1\r\nx\r\n",
+        b"0\r\n\r\n",
     ),
     "trailers": lambda: filled(
-        b"POST /v1/generate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
+        b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
         b"a:\r\n",
         b"\r\n",
         64 * 1024,

@@ -187,7 +187,9 @@ async def test_disconnect_during_a_body_leaves_nothing(nothing_left: NothingLeft
     async with local_node() as node, nothing_left(node):
         for sent in (0, 1, 1000, 500_000):
             async with await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
-                await stream.send_all(b"POST /v1/generate HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\n\r\n")
+                await stream.send_all(
+                    b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900000\r\n\r\n"
+                )
                 await stream.send_all(b"x" * sent)
         assert "0 running" in repr(node.node.ledger)
 

@@ -9,7 +9,7 @@ from llmactors.testing.node import LocalNode, local_node, wait_until
 pytestmark = pytest.mark.integration
 
 HANDSHAKE = (
-    b"GET /v1/ws HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"GET /v1/ws HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
     b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 BUDGET = 1_000_000

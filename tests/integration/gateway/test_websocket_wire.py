@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 NothingLeft = Callable[[LocalNode], AbstractAsyncContextManager[None]]
 
 HANDSHAKE = (
-    b"GET /v1/ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"GET /v1/ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
     b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n"
 )
 
@@ -78,7 +78,7 @@ class Frames:
 
     async def handshake(self, path: str = "/v1/ws", headers: dict[str, str] | None = None) -> Event | None:
         extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-        await self.send(Request(host="x", target=path, extra_headers=extra, extensions=[PerMessageDeflate()]))
+        await self.send(Request(host="localhost", target=path, extra_headers=extra, extensions=[PerMessageDeflate()]))
         return await self.next()
 
     async def rejection(self) -> Any:

@@ -22,7 +22,7 @@ def request(
     prompt: str, *, head: str = "", target: str = "/v1/generate", stream: bool = False, tokens: int = 3
 ) -> bytes:
     body = json.dumps({"prompt": prompt, "max_tokens": tokens, "stream": stream}).encode()
-    lines = f"POST {target} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n{head}\r\n"
+    lines = f"POST {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n{head}\r\n"
     return lines.encode() + body
 
 
@@ -73,7 +73,9 @@ async def test_two_requests_in_one_packet_are_answered_in_order(nothing_left: No
     async with local_node(mock_model("step_ms=2")) as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
-            await wire.stream.send_all(request("one") + request("two") + b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+            await wire.stream.send_all(
+                request("one") + request("two") + b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
+            )
 
             assert await wire.text() == oracle("one", 3)
             assert await wire.text() == oracle("two", 3)
@@ -127,7 +129,9 @@ async def test_chunked_request_body_is_read(nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
-            await wire.stream.send_all(b"POST /v1/generate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+            await wire.stream.send_all(
+                b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+            )
             for piece in (b'{"prompt":', b'"in pieces",', b'"max_tokens":3}'):
                 await wire.stream.send_all(b"%x;extension=1\r\n%b\r\n" % (len(piece), piece))
             await wire.stream.send_all(b"0\r\ntrailer: x\r\n\r\n")
@@ -179,7 +183,11 @@ async def test_truncated_request_id_is_echoed_without_trailing_space(path: str) 
     async with local_node() as node:
         wire = await connect(node)
         async with wire.stream:
-            head = b"GET %b HTTP/1.1\r\nhost: x\r\nx-request-id: %b %b\r\n\r\n" % (path.encode(), b"a" * 127, b"b")
+            head = b"GET %b HTTP/1.1\r\nhost: localhost\r\nx-request-id: %b %b\r\n\r\n" % (
+                path.encode(),
+                b"a" * 127,
+                b"b",
+            )
             await wire.stream.send_all(head)
             answer, _ = await wire.answer("GET")
             assert dict(answer.headers)[b"x-client-request-id"] == b"a" * 127
@@ -190,7 +198,7 @@ async def test_methods_are_case_sensitive() -> None:
     async with local_node() as node:
         wire = await connect(node)
         async with wire.stream:
-            await wire.stream.send_all(b"head /livez HTTP/1.1\r\nhost: x\r\n\r\n" + request("next"))
+            await wire.stream.send_all(b"head /livez HTTP/1.1\r\nhost: localhost\r\n\r\n" + request("next"))
             head, body = await wire.answer("GET")
             assert len(body) == int(dict(head.headers)[b"content-length"])
             assert await wire.text() == oracle("next", 3)
@@ -214,17 +222,17 @@ GARBAGE = {
     "words": b"hello there\r\n\r\n",
     "no host": b"GET /livez HTTP/1.1\r\n\r\n",
     "two hosts": b"GET /livez HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
-    "bad header": b"GET /livez HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n",
-    "header with NUL": b"GET /livez HTTP/1.1\r\nhost: a\r\nx: \0\r\n\r\n",
+    "bad header": b"GET /livez HTTP/1.1\r\nhost: localhost\r\nno colon\r\n\r\n",
+    "header with NUL": b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx: \0\r\n\r\n",
     "space before colon": b"GET /livez HTTP/1.1\r\nhost : a\r\n\r\n",
-    "target with space": b"GET /livez x HTTP/1.1\r\nhost: a\r\n\r\n",
-    "target beyond ascii": "GET /é HTTP/1.1\r\nhost: a\r\n\r\n".encode(),
-    "bad length": b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
-    "endless length": b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\n",
-    "two lengths": b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
-    "two framings": b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n"
-    b"0\r\n\r\n",
-    "bad chunk": b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    "target with space": b"GET /livez x HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "target beyond ascii": "GET /é HTTP/1.1\r\nhost: localhost\r\n\r\n".encode(),
+    "bad length": b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
+    "endless length": b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\n",
+    "two lengths": b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+    "two framings": b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n"
+    b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "bad chunk": b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
 }
 
 
@@ -242,7 +250,9 @@ async def test_non_http_bytes_get_json_400_and_close(nothing_left: NothingLeft) 
                 await wire.wait_closed()
 
 
-@pytest.mark.parametrize("data", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /livez HTTP/3.0\r\nhost: x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /livez HTTP/3.0\r\nhost: localhost\r\n\r\n"]
+)
 async def test_other_versions_of_http_are_505(data: bytes, nothing_left: NothingLeft) -> None:
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
@@ -258,7 +268,7 @@ async def test_refused_head_request_gets_no_body(nothing_left: NothingLeft) -> N
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
-            await wire.stream.send_all(b"HEAD /livez HTTP/2.0\r\nhost: x\r\n\r\n")
+            await wire.stream.send_all(b"HEAD /livez HTTP/2.0\r\nhost: localhost\r\n\r\n")
             head, body = await wire.answer("HEAD")
             assert (head.status_code, body) == (505, b"")
             await wire.wait_closed()
@@ -268,7 +278,9 @@ async def test_unknown_transfer_encoding_is_501(nothing_left: NothingLeft) -> No
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
-            await wire.stream.send_all(b"POST /v1/generate HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n")
+            await wire.stream.send_all(
+                b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip\r\n\r\n"
+            )
             head, body = await wire.answer()
             assert head.status_code == 501
             assert json.loads(body)["error"]["code"] == "INVALID_REQUEST"
@@ -278,7 +290,7 @@ async def test_client_reads_431_after_a_huge_head(nothing_left: NothingLeft) -> 
     async with local_node() as node, nothing_left(node):
         wire = await connect(node)
         async with wire.stream:
-            await wire.stream.send_all(b"GET /livez HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 500_000)
+            await wire.stream.send_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 500_000)
             head, body = await wire.answer("GET")
             assert head.status_code == 431
             assert "too large" in json.loads(body)["error"]["message"]
@@ -317,7 +329,7 @@ async def test_idle_connection_is_closed_after_its_timeout(
     async with local_node() as node:
         silent, half, used = [await connect(node) for _ in range(3)]
         async with silent.stream, half.stream, used.stream:
-            await half.stream.send_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n")
+            await half.stream.send_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n")
             await used.stream.send_all(request("one", stream=True))
             await used.answer()
             for wire in (silent, half, used):

@@ -4,20 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.access.attempts import FailedAttempts
+from llmactors.access.attempts import LONGEST_LINE_S, TURNS_PER_S, FailedAttempts
 from llmactors.http.addresses import network_of
 
 
 def test_address_at_its_limit_waits_for_the_windows_end() -> None:
     attempts = FailedAttempts(3, window_s=60.0)
     for now in (0.0, 10.0):
-        attempts.note("10.0.0.1", now)
+        attempts.note("10.0.0.1", f"{now}", now)
         assert attempts.wait_s("10.0.0.1", now) == 0
-    attempts.note("10.0.0.1", 20.0)
+    attempts.note("10.0.0.1", "c", 20.0)
     assert attempts.wait_s("10.0.0.1", 20.0) == 40.0
     assert attempts.wait_s("10.0.0.2", 20.0) == 0
     assert attempts.wait_s("10.0.0.1", 60.0) == 0
-    attempts.note("10.0.0.1", 61.0)
+    attempts.note("10.0.0.1", "d", 61.0)
     assert attempts.wait_s("10.0.0.1", 61.0) == 0
 
 
@@ -28,7 +28,7 @@ def test_address_that_waits_never_exceeds_the_limit(pauses: list[float], limit: 
     for pause in pauses:
         now += pause
         if not attempts.wait_s("a", now):
-            attempts.note("a", now)
+            attempts.note("a", f"{len(failures)}", now)
             failures.append(now)
     windows: list[list[float]] = []
     for failure in failures:
@@ -41,7 +41,7 @@ def test_address_that_waits_never_exceeds_the_limit(pauses: list[float], limit: 
 def test_address_with_the_oldest_failure_is_forgotten_first() -> None:
     attempts = FailedAttempts(1, max_addresses=3)
     for number in range(1000):
-        attempts.note(f"10.0.{number // 256}.{number % 256}", 0.0)
+        attempts.note(f"10.0.{number // 256}.{number % 256}", "a", 0.0)
         assert len(attempts._failures) <= 3
     assert attempts.wait_s("10.0.3.231", 1.0) > 0
     assert attempts.wait_s("10.0.0.0", 1.0) == 0
@@ -49,10 +49,40 @@ def test_address_with_the_oldest_failure_is_forgotten_first() -> None:
 
 def test_limit_of_0_counts_no_attempts() -> None:
     attempts = FailedAttempts(0)
-    for _ in range(100):
-        attempts.note("a", 0.0)
+    for number in range(100):
+        attempts.note("a", f"{number}", 0.0)
     assert attempts.wait_s("a", 0.0) == 0
     assert not attempts._failures
+
+
+def test_same_wrong_key_again_makes_nobody_take_turns() -> None:
+    attempts = FailedAttempts(2)
+    for now in range(50):
+        attempts.note("a", "old", float(now))
+    assert attempts.wait_s("a", 49.0) == 11.0
+    assert [attempts.turn_s("a", 49.0) for _ in range(3)] == [0.0, 0.0, 0.0]
+    attempts.note("a", "other", 49.0)
+    assert [attempts.turn_s("a", 49.0) for _ in range(2)] == pytest.approx([0.0, 1 / TURNS_PER_S])
+
+
+def test_digests_of_an_address_are_bounded_by_the_limit() -> None:
+    attempts = FailedAttempts(3)
+    for number in range(1000):
+        attempts.note("a", f"{number}", 0.0)
+    assert [len(each.digests) for each in attempts._failures.values()] == [3]
+
+
+def test_turns_of_an_address_with_failures_are_spaced() -> None:
+    attempts = FailedAttempts(1)
+    assert [attempts.turn_s("a", 0.0) for _ in range(3)] == [0.0, 0.0, 0.0]
+    attempts.note("a", "wrong", 0.0)
+    turns = [attempts.turn_s("a", 1.0) for _ in range(100)]
+    taken = [turn for turn in turns if turn is not None]
+    assert taken == pytest.approx([number / TURNS_PER_S for number in range(len(taken))])
+    assert taken[-1] <= LONGEST_LINE_S
+    assert turns[len(taken) :] == [None] * (100 - len(taken))
+    assert attempts.turn_s("b", 1.0) == 0.0
+    assert attempts.turn_s("a", 60.0) == 0.0
 
 
 @pytest.mark.parametrize(

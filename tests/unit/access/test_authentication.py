@@ -7,9 +7,10 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from llmactors.access.attempts import FailedAttempts
-from llmactors.access.authentication import Authenticator, Caller
+from llmactors.access.authentication import Authenticator, Caller, is_strong
 from llmactors.access.keys.file import write_keys
 from llmactors.access.keys.keyring import FileKeyring
 from llmactors.access.keys.record import KeyRecord
@@ -170,24 +171,77 @@ def test_address_with_many_failures_is_told_when_to_retry(tmp_path: Path) -> Non
             door.show(wrong)
     door.clock.now = 20.0
     with pytest.raises(RateLimited, match="in 40 s") as raised:
-        door.show("wrong")
+        door.show("wrong again")
     assert raised.value.retry_after_s == 40.0
     with pytest.raises(Unauthenticated):
-        door.show("wrong", client="10.0.0.2")
+        door.show("wrong again", client="10.0.0.2")
     door.clock.now = 60.0
     with pytest.raises(Unauthenticated):
-        door.show("wrong")
+        door.show("wrong again")
 
 
-def test_only_the_single_key_is_blocked_after_failures(tmp_path: Path) -> None:
+STRONG = "f3a1c08b7d5e2496"
+
+
+@pytest.mark.parametrize("api_key", ["s3cret", STRONG])
+async def test_wrong_keys_of_others_lock_out_no_right_key(
+    tmp_path: Path, api_key: str, autojump_clock: MockClock
+) -> None:
+    """All clients of a proxy have one address."""
+    door = Door(tmp_path / "k", RECORD, api_key=api_key)
+    for number in range(20):
+        with pytest.raises(RateLimited if number >= 3 else Unauthenticated):
+            door.show(f"wrong {number}")
+    for key, tenant in ((GOOD.text, "acme"), (api_key, "key")):
+        for _ in range(3):
+            headers = [(b"x-api-key", key.encode())]
+            assert (await door.auth.authenticate(headers, "10.0.0.1")).tenant == tenant
+
+
+async def test_short_key_is_guessed_at_a_bounded_rate(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Right and wrong keys of an address with many wrong keys wait for the same turns."""
     door = Door(tmp_path / "k", RECORD, api_key="s3cret")
-    for _ in range(3):
+    for number in range(3):
         with pytest.raises(Unauthenticated):
-            door.show("wrong")
-    assert door.show(GOOD.text).tenant == "acme"
-    with pytest.raises(RateLimited):
-        door.show("s3cret")
-    assert door.show("s3cret", client="10.0.0.2").tenant == "key"
+            door.show(f"wrong {number}")
+    checked: list[tuple[float, str]] = []
+
+    async def guess(key: str) -> None:
+        try:
+            await door.auth.authenticate([(b"x-api-key", key.encode())], "10.0.0.1")
+        except RateLimited as error:
+            if error.retry_after_s == 1.0:
+                return  # the line was too long, and the key was not checked
+        checked.append((trio.current_time(), key))
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(guess, "s3cret" if number == 50 else f"guess {number}")
+    assert len(checked) == 51
+    assert max(at for at, _ in checked) - began == pytest.approx(10.0)
+    assert len({round(at, 3) for at, _ in checked}) == 51
+
+
+async def test_strong_key_never_waits_for_a_turn(tmp_path: Path, autojump_clock: MockClock) -> None:
+    door = Door(tmp_path / "k", RECORD, api_key=STRONG)
+    for number in range(3):
+        with pytest.raises(Unauthenticated):
+            door.show(f"wrong {number}")
+    began = trio.current_time()
+    for _ in range(100):
+        assert (await door.auth.authenticate([(b"x-api-key", STRONG.encode())], "10.0.0.1")).tenant == "key"
+        with pytest.raises(RateLimited):
+            await door.auth.authenticate([(b"x-api-key", b"wrong")], "10.0.0.1")
+    assert trio.current_time() == began
+
+
+@pytest.mark.parametrize(
+    ("api_key", "strong"),
+    [(STRONG, True), (STRONG[:-1], False), ("a" * 40, False), ("", False), (new_key().text, True)],
+)
+def test_long_and_varied_keys_count_as_strong(api_key: str, strong: bool) -> None:
+    assert is_strong(api_key) is strong
 
 
 def test_request_without_a_key_is_no_failed_attempt(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from llmactors.access.keys.text import Credential, Digest
-from llmactors.access.tickets import LIFE_S, MemoryTickets, is_ticket
+from llmactors.access.tickets import LIFE_S, STREAM_S, MemoryTickets, is_ticket
 from llmactors.errors import Overloaded
 
 CREDENTIAL = Credential("id", Digest.of(b"secret"))
@@ -61,3 +61,36 @@ async def test_one_key_cannot_take_all_tickets() -> None:
     clock.now = LIFE_S
     assert [await tickets.issue(greedy) for _ in range(2)]
     assert not tickets._open_of.keys() - {"id"}
+
+
+async def test_ticket_for_a_stream_opens_only_that_stream_again() -> None:
+    clock = Clock()
+    tickets = MemoryTickets(clock=clock)
+    ticket = await tickets.issue(CREDENTIAL)
+    for at in (0.0, LIFE_S, STREAM_S, 2 * STREAM_S - 1):
+        clock.now = at
+        assert await tickets.redeem_for("req_a", ticket) == (CREDENTIAL,)
+        assert await tickets.redeem_for("req_b", ticket) is None
+        assert await tickets.redeem(ticket) is None
+    clock.now = 3 * STREAM_S
+    assert await tickets.redeem_for("req_a", ticket) is None
+
+
+async def test_used_and_old_tickets_open_no_stream() -> None:
+    clock = Clock()
+    tickets = MemoryTickets(clock=clock)
+    used, old = await tickets.issue(None), await tickets.issue(None)
+    assert await tickets.redeem(used) == (None,)
+    assert await tickets.redeem_for("req_a", used) is None
+    clock.now = LIFE_S
+    assert await tickets.redeem_for("req_a", old) is None
+
+
+async def test_tickets_of_streams_are_bounded() -> None:
+    tickets = MemoryTickets(max_tickets=2)
+    opened = []
+    for number in range(3):
+        opened.append(await tickets.issue(CREDENTIAL))
+        assert await tickets.redeem_for(f"req_{number}", opened[-1]) == (CREDENTIAL,)
+    found = [await tickets.redeem_for(f"req_{number}", ticket) for number, ticket in enumerate(opened)]
+    assert found == [None, (CREDENTIAL,), (CREDENTIAL,)]

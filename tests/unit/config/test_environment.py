@@ -24,6 +24,10 @@ VALUES = {
     "api_key": TEXTS,
     "keys": TEXTS,
     "allowed_origins": st.lists(st.just("*") | ORIGINS).map(tuple),
+    "allowed_hosts": st.lists(st.just("*") | st.from_regex(r"[a-z0-9.-]{1,20}(:[0-9]{1,5})?", fullmatch=True)).map(
+        tuple
+    ),
+    "trusted_proxies": st.lists(st.ip_addresses().map(str) | st.just("10.0.0.0/8")).map(tuple),
     "rate_limit": st.sampled_from(["60/min", "5/s", "100/2.5s"]),
     "namespace": NAMES,
     "context": st.integers(16, 10**9),

@@ -47,6 +47,7 @@ def test_lua_files_use_only_keys_that_exist() -> None:
         (MAIN.api_keys, "llmactors:{main}:keys"),
         (MAIN.api_keys_changed, "llmactors:{main}:keys:changed"),
         (MAIN.ticket("d1"), "llmactors:{main}:ticket:d1"),
+        (MAIN.stream_ticket("d1"), "llmactors:{main}:ticket:d1:stream"),
         (MAIN.ledger_prefix, "llmactors:{main}:v2:"),
         (MAIN.ledger(LedgerKey.WORKERS), "llmactors:{main}:v2:workers"),
         (MAIN.ledger(LedgerKey.LOG, "*"), "llmactors:{main}:v2:log:*"),
