@@ -182,6 +182,8 @@ class RedisLedger:
             return BeatResult(live=False)
         self._workers.get(worker).changes.clear_stop()
         stop = [(request_id, int(epoch)) for request_id, _, epoch in (item.decode().rpartition(" ") for item in stops)]
+        for request_id, epoch in stop:  # the worker drops these without another call
+            self._workers.let_go(request_id, epoch)
         found = {(request_id.decode(), epoch) for request_id, epoch in zip(held[::2], held[1::2], strict=True)}
         for request_id, epoch in self._workers.get(worker).unaccounted(found):
             # The reply with the claim was lost, or Redis forgot that the claim was over: nobody would finish it.

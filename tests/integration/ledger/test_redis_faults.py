@@ -341,6 +341,16 @@ async def test_claim_with_a_lost_reply_is_released(cluster: Cluster) -> None:
     assert (await take_one(worker, "w")).attempt == 1
 
 
+async def test_cancelled_claim_is_forgotten_here_and_in_redis(cluster: Cluster) -> None:
+    """The worker stops by what its beat says, and makes no further call for the request."""
+    gateway, worker = await cluster.ledger(), await cluster.ledger()
+    await gateway.submit(request())
+    claim = await take_one(worker, "w")
+    await gateway.cancel("r")
+    assert (await worker.beat("w")).stop == (("r", claim.epoch),)
+    assert worker._workers.get("w").held == set()
+
+
 # Workers that disconnect, and outages.
 
 
