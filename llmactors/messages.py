@@ -1,4 +1,4 @@
-"""The frozen messages that all parts share: what a client asks for, and what is written to a request's log."""
+"""The frozen messages that all parts share: the request of a client, and the entries of a request's log."""
 
 from typing import Literal
 

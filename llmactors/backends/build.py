@@ -59,7 +59,7 @@ def fetch_quietly(source: str) -> Path:
 def serve_models(
     settings: Settings, *, fetch: Fetch = fetch_quietly, environ: Mapping[str, str] = os.environ
 ) -> list[ServedModel]:
-    """Prepares all models of `settings.model`: fetches what is missing and imports what others wrote.
+    """Prepares all models of `settings.model`: fetches missing files and imports the backends of others.
 
     Raises:
         ConfigError: As `read_models`; or a backend of one's own, or the key of an upstream, is not there.

@@ -104,7 +104,7 @@ class StepwiseDriver:
                 await self._emit(Produced(tuple(outputs), tuple(failed)))
 
     async def _apply(self) -> list[tuple[Key, LlmactorsError]]:
-        """Evicts and admits, including what is assigned meanwhile. Evictions go first, so that a slot is free."""
+        """Evicts and admits, also what is assigned during an admission. Evictions go first, so that a slot is free."""
         failed: list[tuple[Key, LlmactorsError]] = []
         while True:
             self._apply_evictions()
@@ -155,7 +155,7 @@ class StreamingDriver:
 
     @property
     def busy_since(self) -> float | None:
-        """Always None: the `check` of a streaming backend finds out what is late."""
+        """Always None: the `check` of a streaming backend finds late answers."""
         return None
 
     @property

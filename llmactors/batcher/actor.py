@@ -32,8 +32,8 @@ log = structlog.get_logger("llmactors.batcher")
 class BatcherActor(Actor):
     """The batcher of one model. Each incarnation is a worker of its own in the ledger.
 
-    What an incarnation holds when it ends, in whatever way, goes back to the queue. What is in a log stays there, and
-    the next worker continues from its end.
+    The requests of an incarnation go back to the queue when the incarnation ends, for any reason. Their logs stay as
+    they are, and the next worker continues behind the last token.
     """
 
     def __init__(

@@ -123,7 +123,7 @@ def _bind(name: str, target: Callable[..., Any], options: dict[str, str]) -> dic
     anything = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     try:
         hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-    except Exception:  # noqa: BLE001 - whatever somebody's annotations are: without them, options are texts
+    except Exception:  # noqa: BLE001 - annotations can raise anything; without them, options are texts
         hints = {}
     bound: dict[str, Any] = {}
     for key, value in options.items():

@@ -9,7 +9,7 @@ from llmactors.backends.models.spec import ModelSpec
 
 
 def _name_model(options: str, alias: str) -> str:
-    MockSettings.parse(options)  # refuses what is wrong with the options
+    MockSettings.parse(options)  # raises ConfigError for a wrong option
     return alias or "mock"
 
 

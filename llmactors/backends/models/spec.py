@@ -1,7 +1,7 @@
 """What `--model` says: which kind of backend, what it serves, and under which name. Pure.
 
 The kinds that have a prefix, as in `mock:OPTIONS`, are handed in by `backends.build`, which lists all kinds. The other
-two are known by their form: a backend of somebody else's, and a model file or its name.
+two are known by their form: a backend that others wrote, and a model file or its name.
 """
 
 import re
@@ -71,7 +71,7 @@ def parse_model(text: str, *, prefixes: Mapping[str, NameModel], offered: Collec
 
 
 def _custom(source: str, offered: Collection[str]) -> tuple[str, str] | None:
-    """The name of somebody else's backend and its options: `NAME`, `NAME:OPTIONS` or `MODULE:ATTRIBUTE,OPTIONS`."""
+    """The name and the options of a backend that others wrote: `NAME`, `NAME:OPTIONS` or `MODULE:ATTRIBUTE,OPTIONS`."""
     for sign in (":", ","):
         name, _, options = source.partition(sign)
         if name in offered:

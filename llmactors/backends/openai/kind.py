@@ -11,7 +11,7 @@ from llmactors.errors import ConfigError
 
 
 def _name_model(options: str, alias: str) -> str:
-    upstreams = OpenAISettings.parse(options, name=alias).upstreams  # refuses what is wrong with the options
+    upstreams = OpenAISettings.parse(options, name=alias).upstreams  # raises ConfigError for a wrong option
     return alias or upstreams[0].model
 
 

@@ -103,7 +103,7 @@ async def test_dead_lease_is_no_busy_loop(autojump_clock: MockClock) -> None:
         world.memory.append_s = world.memory.beat_s = 30.0
         await trio.sleep(1.02)
         world.memory.append_s = world.memory.beat_s = 0.0
-        with trio.fail_after(100):  # on a clock that moves only while nobody is busy
+        with trio.fail_after(100):  # the clock moves only while all tasks wait, so a busy loop never ends
             await stream.done.wait()
         assert world.memory.beats - before < 50
 
@@ -183,7 +183,7 @@ async def test_log_that_lost_its_end_is_filled_at_once(autojump_clock: MockClock
         assert world.memory.losses == 0
         for each in (stream, other):
             log = await world.memory.read(each.request.id)
-            # A reader that had seen what was lost is not told again; the log itself is whole.
+            # A reader that got the lost tokens before does not get them again, but the log is complete.
             each.tokens = list(log.deltas)
             assert len(each.tokens) == 10
     assert codes(world) == ["length", "length"]

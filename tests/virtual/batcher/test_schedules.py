@@ -67,7 +67,7 @@ def test_any_schedule_of_events_ends_every_request(mock: MockSettings, steps: li
                 assert incarnations[path] == 1, f"{path} was not touched"
         allowed = {"length", "stop", "cancelled"}
         if sum(crashed.values()) + world.faults.faults >= 3:
-            allowed.add("POISONED")  # it was alone in whatever crashed the third time
+            allowed.add("POISONED")  # it was the only request in the third crash
         for stream in world.streams:
             assert stream.code in allowed or (stream.code, stream.request.prompt) == ("BACKEND_FAILED", "refused")
 

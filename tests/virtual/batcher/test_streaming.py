@@ -61,7 +61,7 @@ class FakeRemote:
                         yield Output(job.key, (delta,), sequence.finish, sequence.prompt_tokens)
                 if job.request.prompt == "short" and sequence.seq >= 3:
                     return
-            yield Output(job.key, ())  # whatever comes after the end
+            yield Output(job.key, ())  # an output after the end
         finally:
             self.open.discard(job.request.id)
             self.closed[job.request.id] = trio.current_time()
