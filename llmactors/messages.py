@@ -44,7 +44,10 @@ class GenerateRequest:
     weight: float = 1.0
     """The tenant's share of its class, above 0. While two tenants wait, weight 2 gets twice the tokens of weight 1."""
     deadline_ms: int | None = None
-    """When the request expires, in milliseconds since 1970. None: never."""
+    """When the request expires, in milliseconds since 1970 by the ledger's clock. None: at no set time."""
+    timeout_ms: int | None = None
+    """How long after its admission the request expires, in milliseconds; the earlier of this and `deadline_ms` holds.
+    The ledger counts the time, so that the clock of the machine that admits the request does not matter."""
     resume_grace_ms: int = 10_000
     """How long the request runs without a reader before the ledger cancels the request, in milliseconds."""
     created_ms: int | None = None

@@ -1,7 +1,7 @@
 """Converts the errors of the actor runtime to client errors. No other module does this."""
 
 from llmactors.actors import AskFailed, MailboxFull, MessageExpired
-from llmactors.errors import DeadlineExceeded, LlmactorsError, Overloaded, Unavailable
+from llmactors.errors import LlmactorsError, Overloaded, Unavailable
 
 _RETRY_AFTER_S = 1.0
 
@@ -12,6 +12,7 @@ def client_error(error: AskFailed) -> LlmactorsError:
         case MailboxFull():
             return Overloaded("a part of this node has too much to do; try again", retry_after_s=_RETRY_AFTER_S)
         case MessageExpired():
-            return DeadlineExceeded("the deadline passed before the request was looked at")
+            # The time is one that this node set itself. A client's own deadline is the ledger's to enforce.
+            return Unavailable("a part of this node is too slow; try again in a moment", retry_after_s=_RETRY_AFTER_S)
         case _:
             return Unavailable("a part of this node crashed; try again in a moment", retry_after_s=_RETRY_AFTER_S)

@@ -1,6 +1,6 @@
 """Admission: whether a request is accepted, and what its caller is charged. An accepted request ends exactly once."""
 
-import time
+import math
 from collections.abc import Sequence
 
 import attrs
@@ -168,6 +168,7 @@ class Admitter:
             known,
             created_ms=request.created_ms,
             deadline_ms=request.deadline_ms,
+            timeout_ms=request.timeout_ms,
             weight=request.weight,
             resume_grace_ms=request.resume_grace_ms,
         )
@@ -213,9 +214,11 @@ class Admitter:
 
     async def _check_start(self, request: GenerateRequest) -> None:
         """Refuses at once a request that could not start before its deadline."""
-        if request.deadline_ms is None:
+        left_s = math.inf if request.timeout_ms is None else request.timeout_ms / 1000
+        if request.deadline_ms is not None:
+            left_s = min(left_s, (request.deadline_ms - await self._ledger.now_ms()) / 1000)
+        if left_s == math.inf:
             return
-        left_s = request.deadline_ms / 1000 - time.time()
         if left_s <= 0:
             raise DeadlineExceeded("the deadline had passed before the request came")
         wait_s = await self._ledger.expected_wait_s(request)

@@ -6,7 +6,7 @@ import attrs
 import trio
 
 from llmactors.access.authentication import Caller
-from llmactors.actors import ActorDied, ActorRef, AskFailed, MessageExpired
+from llmactors.actors import ActorDied, ActorRef, AskFailed
 from llmactors.errors import Unavailable
 from llmactors.gateway.actor_errors import client_error
 from llmactors.limiter import Charge, RatePolicy, Standing, charges_for
@@ -58,8 +58,6 @@ class LimitCheck:
                     if last_try:
                         raise client_error(error) from error
                     continue
-                except MessageExpired:
-                    break  # the deadline that passed is `answer_s`, not the client's
                 except AskFailed as error:
                     raise client_error(error) from error
                 assert isinstance(answer, tuple)  # noqa: S101 - the limiter has one kind of answer

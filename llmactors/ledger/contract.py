@@ -97,6 +97,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def now_ms(self) -> int:
+        """The ledger's clock, to which the deadlines of requests refer: milliseconds since 1970."""
+        ...
+
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         """An estimate of how long `request` would wait before it starts, if it were submitted now, in seconds.
 

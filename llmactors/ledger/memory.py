@@ -55,7 +55,8 @@ class MemoryLedger:
     """A `Ledger` in this process's memory. Nothing survives the process.
 
     No method yields to the scheduler, except `wait_work` and the `wait_…` methods of followers. `now` is monotonic, in
-    seconds. `wall_ms` is the time since 1970, in milliseconds, which requests' deadlines refer to.
+    seconds. `wall_ms` is the time since 1970, in milliseconds. A deadline is compared with `wall_ms` once, when its
+    request is admitted, so that later jumps of the wall clock change nothing.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class MemoryLedger:
     ) -> None:
         self.settings = settings or LedgerSettings()
         self._now = now
+        self._wall_ms = wall_ms
         self._life = Lifecycle(self.settings, now, wall_ms)
         self._records = self._life.records
         self._fenced_total = 0
@@ -96,6 +98,9 @@ class MemoryLedger:
         for candidate in candidates:
             self._life.admit(candidate)
         return result
+
+    async def now_ms(self) -> int:
+        return self._wall_ms()
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         return self._life.expected_wait_s(request)

@@ -163,7 +163,8 @@ class DeadRequest:
 
     def resubmission(self, new_id: str) -> GenerateRequest:
         """The same request as a new one, which `requeue` submits: without a deadline, as the old one has passed."""
-        return attrs.evolve(self.request, id=new_id, deadline_ms=None, resume_grace_ms=REQUEUED_GRACE_MS)
+        timeless = attrs.evolve(self.request, deadline_ms=None, timeout_ms=None)
+        return attrs.evolve(timeless, id=new_id, resume_grace_ms=REQUEUED_GRACE_MS)
 
 
 def no_such_dead_letter(request_id: str) -> NotFound:

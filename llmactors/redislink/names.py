@@ -41,6 +41,9 @@ class LedgerKey(enum.Enum):
     DEADLINES = KeyKind("deadlines", "zset", "request -> its deadline, in ms")
     UNREAD = KeyKind("unread", "zset", "request -> when its grace without a reader ends, in ms")
     ENDED = KeyKind("ended", "zset", "request -> when its log is deleted, in ms")
+    ENDED_OF = KeyKind("ended_of", "zset", "request -> when its log is deleted, in ms, of one tenant", ("tenant",))
+    ENDED_LOGS = KeyKind("ended_logs", "zset", "tenant -> how many of its logs are kept")
+    ENDED_TOKENS = KeyKind("ended_tokens", "zset", "tenant -> how many tokens these logs have")
     DEAD_LETTERS = KeyKind("dead_letters", "stream", "the newest requests that were given up")
 
     WORKERS = KeyKind("workers", "zset", "worker -> when its lease ends, in ms")

@@ -88,6 +88,9 @@ class _SideBySide:
         assert (result.live, translated) == (expected.live, set(expected.stop))
         return result
 
+    async def now_ms(self) -> int:
+        return await self.ledger.now_ms()
+
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         found, expected = await self.ledger.expected_wait_s(request), await self.memory.expected_wait_s(request)
         assert abs(found - expected) <= 0.002  # one of the two ledgers rounds to milliseconds

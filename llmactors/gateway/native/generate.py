@@ -1,15 +1,11 @@
 """`POST /v1/generate`, and `GET` and `DELETE /v1/streams/{id}`."""
 
-import time
-
-import attrs
-
 from llmactors.access.authentication import Caller
 from llmactors.errors import InvalidRequest, LlmactorsError, from_code
 from llmactors.gateway.admission import Admission
 from llmactors.gateway.body import convert, deadline_of
 from llmactors.gateway.native.events import SseRenderer, render_cut, usage_object
-from llmactors.gateway.native.schema import GenerateBody
+from llmactors.gateway.native.schema import BodyWithDeadline, GenerateBody
 from llmactors.gateway.request_service import RequestService, cut_error
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange, Header
@@ -24,12 +20,11 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
     `Last-Event-ID`, gets the events after that one. Without an idempotency key the call is a new request.
     """
     body = convert(await service.bodies.read(exchange), GenerateBody)
-    if (deadline_ms := deadline_of(exchange.header(b"x-request-deadline"))) is not None:
-        left_ms = deadline_ms - round(time.time() * 1000)
-        body = attrs.evolve(body, deadline_ms=left_ms if body.deadline_ms is None else min(left_ms, body.deadline_ms))
+    deadline_ms = deadline_of(exchange.header(b"x-request-deadline"))
+    asked = body if deadline_ms is None else BodyWithDeadline(body, deadline_ms)
     key = exchange.idempotency_key
     after = _sequence_number(exchange.header(b"last-event-id")) if body.stream and key is not None else 0
-    admission = await service.admit(caller, body, key, only_known=after > 0)
+    admission = await service.admit(caller, asked, key, only_known=after > 0)
     exchange.request_id = admission.request.id
     follower = await service.follow(caller, admission.request.id, after) if after else None
     if after and follower is None:

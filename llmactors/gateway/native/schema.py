@@ -1,6 +1,5 @@
 """The JSON of the native routes, in both directions."""
 
-import time
 from typing import Annotated
 
 import attrs
@@ -43,7 +42,6 @@ class GenerateBody:
     def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
         """The request that goes to the ledger."""
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        deadline = None if self.deadline_ms is None else int(time.time() * 1000) + self.deadline_ms
         return GenerateRequest(
             id=request_id,
             model=model,
@@ -56,9 +54,35 @@ class GenerateBody:
             raw=self.raw,
             tenant=tenant,
             priority=self.priority,
-            deadline_ms=deadline,
+            timeout_ms=self.deadline_ms,
             resume_grace_ms=int(resume_grace_s * 1000),
         )
+
+
+@attrs.frozen
+class BodyWithDeadline:
+    """A body whose caller also set `X-Request-Deadline`: the earlier of the two times holds."""
+
+    body: GenerateBody
+    deadline_ms: int
+    """In milliseconds since 1970, by the ledger's clock."""
+
+    @property
+    def model(self) -> str | None:
+        return self.body.model
+
+    @property
+    def max_tokens(self) -> int:
+        return self.body.max_tokens
+
+    @property
+    def prompt_chars(self) -> int:
+        return self.body.prompt_chars
+
+    def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
+        """The request that goes to the ledger."""
+        request = self.body.to_request(request_id, model=model, tenant=tenant, resume_grace_s=resume_grace_s)
+        return attrs.evolve(request, deadline_ms=self.deadline_ms)
 
 
 @attrs.frozen(kw_only=True)

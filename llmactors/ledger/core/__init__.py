@@ -12,4 +12,5 @@ silence         which workers lost their leases by silence, and what each held
 reader_grace    when a request without a reader is cancelled
 timers          what is due when
 archive         what is kept of ended requests
+shares          how much each tenant has of something
 """

@@ -35,7 +35,8 @@ STOP_REPEATED_S = 5.0
 class Lifecycle:
     """All records, the place of each, and the counts over them.
 
-    `now` is monotonic, in seconds. `wall_ms` is the time since 1970, in milliseconds, which deadlines refer to.
+    `now` is monotonic, in seconds, and decides when anything is due. `wall_ms` is the time since 1970, in milliseconds;
+    a deadline is compared with it once, when its request is admitted.
     """
 
     def __init__(self, settings: LedgerSettings, now: Callable[[], float], wall_ms: Callable[[], int]) -> None:
@@ -83,8 +84,9 @@ class Lifecycle:
         self.records[request.id] = record
         record.holds = self.limits.charge(request.id, candidate.charges, self.now_us())
         self.accepted_total += 1
-        if record.request.deadline_ms is not None:
-            self._deadlines.set(record.request.id, record.request.deadline_ms)
+        record.due = self._due(request)
+        if math.isfinite(record.due):
+            self._deadlines.set(request.id, record.due)
         self.reader_grace.readers_changed(record, self._now())
         self._enqueue(record)
 
@@ -94,7 +96,7 @@ class Lifecycle:
             return None
         while (request_id := lease.reserved or self.queues.take(model)) is not None:
             record = self.records[request_id]
-            if record.request.deadline_ms is not None and record.request.deadline_ms <= self._wall_ms():
+            if record.due <= self._now():
                 self.expire(record)
             elif record.request.model != model:
                 return None
@@ -275,7 +277,7 @@ class Lifecycle:
 
     def pop_overdue(self) -> Iterator[Record]:
         """Each record whose deadline has passed."""
-        return (self.records[request_id] for request_id in self._deadlines.pop_due(self._wall_ms()))
+        return (self.records[request_id] for request_id in self._deadlines.pop_due(self._now()))
 
     def pop_abandoned(self) -> Iterator[Record]:
         """Each record without a reader whose grace has passed."""
@@ -289,6 +291,12 @@ class Lifecycle:
             del self.records[record.request.id]
             evicted += 1
         return evicted
+
+    def _due(self, request: GenerateRequest) -> float:
+        left_ms = math.inf if request.timeout_ms is None else request.timeout_ms
+        if request.deadline_ms is not None:
+            left_ms = min(left_ms, request.deadline_ms - self._wall_ms())
+        return self._now() + left_ms / 1000
 
     def _may_join(self, record: Record, lease: Worker) -> bool:
         return record.quarantined and lease.suspects < self._settings.together(record.attempt + 1)

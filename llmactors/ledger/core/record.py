@@ -1,5 +1,6 @@
 """The state of one request, and its token log."""
 
+import math
 from typing import Literal
 
 import attrs
@@ -20,6 +21,8 @@ class Record(TokenLog):
     request: GenerateRequest
     queue_entry: QueueEntry
     size: RequestSize
+    due: float = math.inf
+    """When the request expires; monotonic, in seconds."""
     ended_by: int = 0
     """The epoch whose worker ended the request; 0 where a client or a time limit ended it."""
     epoch: int = 0

@@ -102,11 +102,16 @@ def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSetting
     )
 
 
-def fields_of(candidate: Candidate) -> tuple[str | int, ...]:
-    """The fields that the functions use: model, tenant, class, cost, bytes, deadline, grace."""
+def fields_of(candidate: Candidate, *, waited_ms: int = 0) -> tuple[str | int, ...]:
+    """The fields that the functions use: model, tenant, class, cost, bytes, deadline, grace.
+
+    `waited_ms` is how long ago the request was admitted, for a request that Redis forgot.
+    """
     request, size = candidate.request, candidate.size
     cost = repr(float(queue_entry(request, size).cost))
-    deadline = "" if request.deadline_ms is None else request.deadline_ms
+    deadline = "" if request.deadline_ms is None else str(request.deadline_ms)
+    if request.timeout_ms is not None:
+        deadline += f"+{max(0, request.timeout_ms - waited_ms)}"
     return request.model, request.tenant, request.priority, cost, size.bytes, deadline, request.resume_grace_ms
 
 

@@ -1,5 +1,13 @@
 -- What gateways call.
 
+-- When a request expires, in ms; nil for never. `deadline` is a time in ms since 1970, a '+' and the ms from now, or both.
+local function due_of(c, deadline)
+  local at, after = string.match(deadline, '^(%d*)%+?(%d*)$')
+  local due = tonumber(at)
+  if after ~= '' then due = math.min(due or math.huge, c.now + after) end
+  return due
+end
+
 local function create(c, id, body, fields, channel)
   local s = settings(c)
   local r = {
@@ -11,8 +19,9 @@ local function create(c, id, body, fields, channel)
   keep(c, key.request(c, id))
   keep(c, key.counters(c))
   count(c, 'accepted_total', 1)
-  if fields[6] ~= '' then
-    redis.call('ZADD', key.deadlines(c), fields[6], id)
+  local due = due_of(c, fields[6])
+  if due then
+    redis.call('ZADD', key.deadlines(c), due, id)
     keep(c, key.deadlines(c))
   end
   if channel ~= '' then renew_gateway(c, channel) end
@@ -143,6 +152,8 @@ local function unfollow(c, args)
 end
 
 register('unfollow', unfollow, { 'allow-oom' })
+
+register('now', function(c) return string.format('%.0f', c.now) end, { 'no-writes' })
 
 -- model, tenant, class. Returns the estimate in milliseconds.
 local function expected_wait(c, args)

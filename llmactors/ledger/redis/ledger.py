@@ -140,6 +140,9 @@ class RedisLedger:
             opening.set()
         return result
 
+    async def now_ms(self) -> int:
+        return int(await self._functions.call_with_timeout("now"))
+
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         queue = request.model, request.tenant, request.priority
         return int(await self._functions.call_with_timeout("expected_wait", *queue)) / 1000

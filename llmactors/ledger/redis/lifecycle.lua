@@ -46,15 +46,30 @@ local function enqueue(c, r)
   notify_work(c, r.m)
 end
 
+local function add_share(name, tenant, by)
+  if tonumber(redis.call('ZINCRBY', name, by, tenant)) <= 0 then redis.call('ZREM', name, tenant) end
+end
+
 local function evict(c)
   local s, ended = settings(c), key.ended(c)
   for touched = 0, BATCH - 1 do
     local first = redis.call('ZRANGE', ended, 0, 0, 'WITHSCORES')
-    if not first[1] then return touched end
-    local full = redis.call('ZCARD', ended) > s.retained_max or counted(c, 'ended_tokens') > s.retained_tokens_max
-    if tonumber(first[2]) > c.now and not full then return touched end
     local id = first[1]
-    local n = tonumber(redis.call('HGET', key.request(c, id), 'n') or '0')
+    if not id then return touched end
+    if tonumber(first[2]) > c.now then
+      -- Beyond a bound, the tenant that has the most is the one that loses its oldest.
+      local crowded = redis.call('ZCARD', ended) > s.retained_max and key.ended_logs(c)
+        or counted(c, 'ended_tokens') > s.retained_tokens_max and key.ended_tokens(c)
+      if not crowded then return touched end
+      local tenant = redis.call('ZREVRANGE', crowded, 0, 0)[1]
+      id = tenant and redis.call('ZRANGE', key.ended_of(c, tenant), 0, 0)[1] or id
+    end
+    local known = redis.call('HMGET', key.request(c, id), 'n', 't')
+    local n = tonumber(known[1] or '0')
+    if known[2] and redis.call('ZREM', key.ended_of(c, known[2]), id) == 1 then
+      add_share(key.ended_logs(c), known[2], -1)
+      add_share(key.ended_tokens(c), known[2], -n)
+    end
     local body = redis.call('GET', key.body(c, id)) or ''
     count(c, 'log_tokens', -n)
     count(c, 'ended_tokens', -n)
@@ -90,7 +105,10 @@ local function finish(c, r, last, by_epoch)
   redis.call('ZREM', key.deadlines(c), r.id)
   redis.call('ZREM', key.unread(c), r.id)
   redis.call('ZADD', key.ended(c), c.now + s.retention_ms, r.id)
-  keep(c, key.ended(c))
+  redis.call('ZADD', key.ended_of(c, r.t), c.now + s.retention_ms, r.id)
+  add_share(key.ended_logs(c), r.t, 1)
+  add_share(key.ended_tokens(c), r.t, r.n)
+  for _, name in ipairs({ key.ended(c), key.ended_of(c, r.t), key.ended_logs(c), key.ended_tokens(c) }) do keep(c, name) end
   local longest = s.retention_ms + s.tombstone_ms + 60000 -- for the case that no node runs that evicts it
   for _, of in ipairs({ key.request, key.body, key.log }) do keep(c, of(c, r.id), longest) end
   push(c, r.g, push_item(r.id, r.ep, r.n + 1, nil, last))

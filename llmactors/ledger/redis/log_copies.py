@@ -28,6 +28,8 @@ class LogCopy(TokenLog):
     """Set if this gateway admitted the request: it can then restore a request that Redis forgot."""
     epoch: int = 0
     """The highest epoch whose tokens are in the copy, as far as is known."""
+    opened_at: float = 0.0
+    """When this gateway began the copy: for a request that this gateway admitted, the time of the admission."""
     updated_at: float = 0.0
     """When a push or a read last said how far the log is."""
     used_at: float = 0.0
@@ -82,7 +84,8 @@ class LogCopies:
     def open(self, request_id: str, candidate: Candidate | None = None) -> LogCopy:
         """Adds an empty copy."""
         now = self._now()
-        copy = self._copies[request_id] = LogCopy(request_id, candidate=candidate, updated_at=now, used_at=now)
+        copy = LogCopy(request_id, candidate=candidate, opened_at=now, updated_at=now, used_at=now)
+        self._copies[request_id] = copy
         return copy
 
     def drop(self, copy: LogCopy) -> None:

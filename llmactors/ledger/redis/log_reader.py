@@ -168,9 +168,10 @@ class LogReader:
             return
         request = candidate.request
         log.warning("request restored", request_id=request.id, tokens=len(copy.tokens))
+        waited_ms = round((trio.current_time() - copy.opened_at) * 1000)
         body, tokens = codec.encode_request(request), codec.encode_tokens(copy.tokens)
-        parts = (request.id, body, self._inbox, *codec.fields_of(candidate), len(copy.tokens), tokens)
-        parts += (codec.encode_charges(candidate),)
+        fields = codec.fields_of(candidate, waited_ms=waited_ms)
+        parts = (request.id, body, self._inbox, *fields, len(copy.tokens), tokens, codec.encode_charges(candidate))
         await self._functions.call_until_done("restore", *parts)
 
     async def _extend(

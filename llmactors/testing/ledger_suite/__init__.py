@@ -12,7 +12,7 @@ The tests run under pytest with pytest-trio, and the machines need Hypothesis: `
 try:
     import hypothesis  # noqa: F401 - the two machines import Hypothesis
 
-    from llmactors.testing.ledger_suite.ending import CancelSuite, DeadlineSuite, ReaderSuite
+    from llmactors.testing.ledger_suite.ending import ArchiveSuite, CancelSuite, DeadlineSuite, ReaderSuite
     from llmactors.testing.ledger_suite.limiting import LimitSuite
     from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite
     from llmactors.testing.ledger_suite.operating import DeadLetterSuite, QueueDepthSuite
@@ -43,6 +43,7 @@ class LedgerSuite(
     EndSuite,
     ReadSuite,
     CancelSuite,
+    ArchiveSuite,
     DeadlineSuite,
     ReaderSuite,
     LeaseSuite,

@@ -4,6 +4,7 @@
 
 import pytest
 
+from llmactors import errors
 from llmactors.ledger import AppendOutcome, SubmitOutcome
 from llmactors.messages import Finished, Usage
 from llmactors.testing.ledger_suite.rig import Rig, code_of, finished, request, tokens
@@ -49,6 +50,25 @@ class CancelSuite:
         assert (statistics.running, statistics.ended) == (0, 1)
 
 
+class ArchiveSuite:
+    async def test_tenant_evicts_its_own_answers_first(self, rig: Rig) -> None:
+        kept = rig.settings.retained_max
+        await self._end_many(rig, "quiet", 2)
+        await self._end_many(rig, "loud", 2 * kept)
+        await self._end_many(rig, "late", 3)
+        for name in ("quiet-0", "quiet-1", "late-0", "late-2", f"loud-{2 * kept - 1}"):
+            assert (await rig.ledger.read(name)).end == finished(1)
+        for name in ("loud-0", f"loud-{kept}"):
+            with pytest.raises(errors.Expired):
+                await rig.ledger.read(name)
+        assert (await rig.ledger.statistics()).ended == kept
+
+    async def _end_many(self, rig: Rig, tenant: str, count: int) -> None:
+        for each in range(count):
+            claim = await rig.start(request(f"{tenant}-{each}", tenant=tenant))
+            assert await rig.write(claim, 1, 1, finished(1)) is AppendOutcome.OK
+
+
 class DeadlineSuite:
     async def test_queued_request_past_its_deadline_is_never_claimed(self, rig: Rig) -> None:
         await rig.submit(request(deadline_ms=rig.wall_ms() + 100))
@@ -67,6 +87,33 @@ class DeadlineSuite:
         assert (tuple(found.deltas), code_of(found.end)) == (tokens(1, 2), "DEADLINE_EXCEEDED")
         assert await rig.write(claim, 3, 3) is AppendOutcome.STOP
         assert (await rig.ledger.beat("w")).stop == (("r", claim.epoch),)
+
+    async def test_timeout_counts_from_the_admission(self, rig: Rig) -> None:
+        await rig.submit(request(timeout_ms=100))
+        assert await rig.ledger.reap() == 0
+        await rig.pass_time(0.15)
+        assert await rig.claim() == []
+        await rig.ledger.reap()
+        assert code_of((await rig.ledger.read("r")).end) == "DEADLINE_EXCEEDED"
+
+    async def test_earlier_of_deadline_and_timeout_holds(self, rig: Rig) -> None:
+        await rig.submit(request("a", timeout_ms=100, deadline_ms=rig.wall_ms() + 60_000))
+        await rig.submit(request("b", timeout_ms=60_000, deadline_ms=rig.wall_ms() + 100))
+        await rig.submit(request("c", timeout_ms=60_000, deadline_ms=rig.wall_ms() + 60_000))
+        await rig.pass_time(0.15)
+        assert await rig.ledger.reap() == 2
+        assert (await rig.ledger.info("c")).state == "queued"
+
+    async def test_repeated_submit_does_not_prolong_a_timeout(self, rig: Rig) -> None:
+        await rig.submit(request(timeout_ms=150))
+        await rig.pass_time(0.1)
+        assert await rig.ledger.submit(request(timeout_ms=150)) is SubmitOutcome.DUPLICATE
+        await rig.pass_time(0.1)
+        assert await rig.ledger.reap() == 1
+
+    async def test_ledger_tells_its_clock(self, rig: Rig) -> None:
+        before_ms = rig.wall_ms()
+        assert before_ms <= await rig.ledger.now_ms() <= rig.wall_ms()
 
     async def test_deadline_does_not_change_an_ended_request(self, rig: Rig) -> None:
         claim = await rig.start(request(deadline_ms=rig.wall_ms() + 100))

@@ -35,7 +35,8 @@ class LedgerMachine(LedgerComparison):
     def begin(self, requests: int, slots: int, written: int) -> None:
         """Begins with some running requests, which most rules need; Hypothesis leaves out some rules in each run."""
         for number in range(requests):
-            self.submit(tenant="ab"[number % 2], model="m", priority=1, deadline_s=None, grace_s=10_000, times=1)
+            tenant = "ab"[number % 2]
+            self.submit(tenant=tenant, model="m", priority=1, deadline_s=None, timeout_s=None, grace_s=10_000, times=1)
         self.claim("w1", "m", slots, zombie=False)
         for claim in self.claims:
             self._append(claim, 0, written, None)
@@ -47,11 +48,20 @@ class LedgerMachine(LedgerComparison):
         model=MODELS,
         priority=st.integers(0, 2),
         deadline_s=st.sampled_from([None, None, 0, 3, 12]),
+        timeout_s=st.sampled_from([None, None, 0, 3, 12]),
         grace_s=st.sampled_from([4, 10_000, 10_000]),
         times=LOST,
     )
     def submit(
-        self, *, tenant: str, model: str, priority: int, deadline_s: int | None, grace_s: int, times: int
+        self,
+        *,
+        tenant: str,
+        model: str,
+        priority: int,
+        deadline_s: int | None,
+        timeout_s: int | None,
+        grace_s: int,
+        times: int,
     ) -> None:
         request = GenerateRequest(
             id=f"r{len(self.submitted)}",
@@ -60,6 +70,7 @@ class LedgerMachine(LedgerComparison):
             tenant=tenant,
             priority=priority,
             deadline_ms=None if deadline_s is None else self.wall_ms() + deadline_s * 1000,
+            timeout_ms=None if timeout_s is None else timeout_s * 1000,
             resume_grace_ms=grace_s * 1000,
         )
         self.submitted.append(request)
@@ -77,6 +88,7 @@ class LedgerMachine(LedgerComparison):
             tenant=first.tenant,
             priority=first.priority,
             deadline_ms=first.deadline_ms,
+            timeout_ms=first.timeout_ms,
             resume_grace_ms=first.resume_grace_ms,
         )
         outcome = self.model.submit(again, self.now_s)

@@ -4,6 +4,7 @@ The model has no queues, heaps or indexes, only the state of each request, and l
 model does not say which request is claimed next, only which requests must not be claimed.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
@@ -33,7 +34,7 @@ def kind_of(end: Terminal | None) -> str:
 
 def requeued(dead: GenerateRequest, new_id: str) -> GenerateRequest:
     """The new request that a dead letter becomes."""
-    return attrs.evolve(dead, id=new_id, deadline_ms=None, resume_grace_ms=600_000)
+    return attrs.evolve(dead, id=new_id, deadline_ms=None, timeout_ms=None, resume_grace_ms=600_000)
 
 
 @attrs.define(eq=False)
@@ -42,6 +43,7 @@ class ModelRequest:
 
     request: GenerateRequest
     unread_since: float
+    due_ms: float
     state: str = "queued"
     epoch: int = 0
     attempt: int = 0
@@ -75,8 +77,7 @@ class ModelRequest:
         return sum(counts for counts, _ in self.losses.values())
 
     def is_overdue(self, wall_ms: float) -> bool:
-        deadline_ms = self.request.deadline_ms
-        return self.state != "ended" and deadline_ms is not None and deadline_ms <= wall_ms
+        return self.state != "ended" and self.due_ms <= wall_ms
 
     def is_abandoned(self, now: float) -> bool:
         grace_s = self.request.resume_grace_ms / 1000
@@ -113,7 +114,10 @@ class LedgerModel:
             return SubmitOutcome.DUPLICATE
         if len(self.of_state("queued")) >= self.settings.max_queued:
             return SubmitOutcome.OVERLOADED
-        self.requests[request.id] = ModelRequest(request, unread_since=now)
+        due_ms = math.inf if request.deadline_ms is None else request.deadline_ms
+        if request.timeout_ms is not None:
+            due_ms = min(due_ms, now * 1000 + request.timeout_ms)
+        self.requests[request.id] = ModelRequest(request, unread_since=now, due_ms=due_ms)
         self.accepted += 1
         return SubmitOutcome.ACCEPTED
 

@@ -19,6 +19,7 @@ SUITE_SETTINGS = LedgerSettings(
     retention_s=0.75,
     tombstone_s=1.0,
     dead_letters_kept=4,
+    retained_max=24,
     suspects_together=(2,),
 )
 """Settings with small bounds, and with times that a test can wait for on a real clock."""

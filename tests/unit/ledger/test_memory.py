@@ -91,6 +91,31 @@ def test_retained_logs_are_bounded_and_oldest_are_evicted(changes: dict[str, int
     assert len(run_sync(ledger.read("r4")).deltas) == 10
 
 
+def test_tenant_with_many_tokens_evicts_its_own_answers() -> None:
+    ledger = make(Time(), retained_tokens_max=50)
+    for number in range(8):
+        run_to_end(ledger, request(f"small{number}", tenant="small"), length=1)
+    for number in range(8):
+        run_to_end(ledger, request(f"large{number}", tenant="large"), length=20)
+    assert run_sync(ledger.statistics()).log_tokens == 48
+    for number in range(8):
+        assert len(run_sync(ledger.read(f"small{number}")).deltas) == 1
+
+
+@pytest.mark.parametrize("jump_s", [-3600, 3600])
+def test_jump_of_the_wall_clock_moves_no_deadline(jump_s: int) -> None:
+    time, wall_s = Time(), [1_750_000_000]
+    ledger = MemoryLedger(now=time.now, wall_ms=lambda: wall_s[0] * 1000)
+    until_ms = wall_s[0] * 1000 + 5000
+    run_sync(ledger.submit(request("at", deadline_ms=until_ms)))
+    run_sync(ledger.submit(request("after", timeout_ms=5000)))
+    wall_s[0] += jump_s
+    time.now_s += 4.9
+    assert run_sync(ledger.reap()) == 0
+    time.now_s += 0.2
+    assert run_sync(ledger.reap()) == 2
+
+
 def test_tombstones_and_dead_workers_are_bounded() -> None:
     ledger = make(Time(), tombstones_max=2, retained_max=1, dead_workers_kept=2)
     for number in range(5):

@@ -1,6 +1,7 @@
 """What a call's requests are charged, and how the gateway asks its limiter while the ledger is away."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 import trio
@@ -8,7 +9,7 @@ from trio.testing import MockClock
 
 from llmactors.access.authentication import Caller
 from llmactors.actors import NO_BACKOFF, Actor, ActorRef, ActorSpec, SupervisorSpec, Tree
-from llmactors.errors import Unavailable
+from llmactors.errors import LlmactorsError, Unavailable
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.limiter import Limit, LimiterStore, Limits, RatePolicy
 from llmactors.limiter.actor import LimiterActor
@@ -87,6 +88,32 @@ async def test_dead_or_hung_limiter_is_unavailable(
 ) -> None:
     with pytest.RaisesGroup(Unavailable):
         await admitted_by(lambda: Faulty(fault))
+
+
+@pytest.mark.parametrize("work_s", [0.005, 0.05, 0.5])
+async def test_crowd_at_the_limiter_gets_no_deadline_error(work_s: float, autojump_clock: MockClock) -> None:
+    """No client has set a deadline, so that none can have passed."""
+    spec = ActorSpec("limiter", lambda: Faulty(partial(trio.sleep, work_s)))
+    tree = Tree(SupervisorSpec("root", (spec,), intensity=10, backoff=NO_BACKOFF))
+    check = LimitCheck(RATE, spec.ref, ledger_is_up=lambda: False)
+    answers: list[bool | LlmactorsError] = []
+
+    async def ask() -> None:
+        try:
+            answers.append(await admits(check))
+        except LlmactorsError as error:
+            answers.append(error)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tree.run)
+        async with trio.open_nursery() as crowd:
+            for _ in range(200):
+                crowd.start_soon(ask)
+        tree.stop()
+    refused = [answer for answer in answers if isinstance(answer, LlmactorsError)]
+    assert len(answers) == 200
+    assert all(error.status in {429, 503} and error.retry_after_s == 1.0 for error in refused)
+    assert not any("limiter/" in error.message or "root" in error.message for error in refused)
 
 
 async def test_client_waits_at_most_two_answer_times(autojump_clock: MockClock) -> None:

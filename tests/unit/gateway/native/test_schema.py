@@ -214,6 +214,6 @@ def test_request_for_the_ledger_carries_every_field() -> None:
     assert (request.id, request.model, request.tenant, request.resume_grace_ms) == ("req_1", "m", "t", 1500)
     assert (request.prompt, request.max_tokens, request.temperature, request.top_p) == ("p", 3, 0, 0.5)
     assert (request.seed, request.stop, request.raw, request.priority) == (7, ("a", "b"), True, 2)
-    assert request.deadline_ms is not None
+    assert (request.timeout_ms, request.deadline_ms) == (10, None)
     assert read(stop="x").to_request("r", model="m", tenant="t", resume_grace_s=0).stop == ("x",)
-    assert read().to_request("r", model="m", tenant="t", resume_grace_s=0).deadline_ms is None
+    assert read().to_request("r", model="m", tenant="t", resume_grace_s=0).timeout_ms is None
