@@ -53,7 +53,7 @@ class Unauthenticated(ClientError):
 
 
 class Forbidden(ClientError):
-    """The API key is known, but does not allow this request."""
+    """The host name of this request, or the web page that sent it, is not allowed here."""
 
     code = "FORBIDDEN"
     status = 403
