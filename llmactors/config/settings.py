@@ -269,8 +269,9 @@ class Settings:
     )
     quarantine_from_attempt: Count = setting(
         3,
-        "From this attempt on a request runs alone; if its worker crashes again, the request has failed. Raise the "
-        "number where machines are often lost for other reasons.",
+        "From this attempt on a request runs only beside other suspected requests, and in the end alone. If a worker "
+        "crashes while the request runs alone, the request fails. Raise the number where machines are often lost for "
+        "other reasons.",
         group=CLUSTER,
         commands=EVERY_NODE,
         placeholder="ATTEMPT",

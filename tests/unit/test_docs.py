@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
-from llmactors.backends.build import serve_model
+from llmactors.backends.build import KINDS, serve_model
 from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.cli import make_app
 from llmactors.cli.commands import COMMANDS, GROUPS
@@ -207,6 +207,19 @@ def test_commands_and_flags_in_documents_exist(document: str, flags: set[str]) -
 def test_documents_tell_of_every_command() -> None:
     told = {command for document in DOCUMENTS for command, _ in _COMMAND.findall(read(document))}
     assert {*COMMANDS, *GROUPS} - {"serve"} <= told
+
+
+def test_handbook_lists_all_kinds_of_models() -> None:
+    told = " ".join(source for source, *_ in table_rows(read(HANDBOOK), "`--model`"))
+    assert not [name for name, kind in KINDS.items() if kind.name_model is not None and f"`{name}" not in told]
+
+
+def test_api_page_lists_the_headers_of_generate() -> None:
+    told = {
+        name.lower() for row in table_rows(read(API), "response header") for name in re.findall(r"`([^`]+)`", row[0])
+    }
+    responses = openapi_document(ROUTES)["paths"]["/v1/generate"]["post"]["responses"]
+    assert {name.lower() for response in responses.values() for name in response["headers"]} <= told
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -9,6 +9,7 @@ import pytest
 from llmactors.errors import NotFound
 from llmactors.gateway.openapi import document
 from llmactors.gateway.routes import ROUTES
+from llmactors.limiter import LimitDecision, Limits, Standing, charges_for, limit_headers
 
 DOCUMENT = document(ROUTES)
 
@@ -55,6 +56,14 @@ def test_errors_of_a_route_are_documented_by_status() -> None:
     assert set(responses) == {"200"} | {str(error.status) for error in generate.errors}
     assert "`CONTEXT_EXCEEDED`" in responses["400"]["description"]
     assert "Retry-After" in responses["429"]["headers"]
+
+
+def test_sent_limit_headers_are_the_documented_ones() -> None:
+    limits = Limits(requests_per_minute=1, tokens_per_minute=1, tokens_per_day=1, concurrent=1)
+    charges = charges_for(limits, "t", tokens=1)
+    sent = {name for name, _ in limit_headers([Standing(each, LimitDecision(True, 1, 0, 1.0)) for each in charges])}
+    told = DOCUMENT["paths"]["/v1/generate"]["post"]["responses"]["200"]["headers"]
+    assert sent == {name.lower() for name in told} - {"x-request-id"}
 
 
 @pytest.mark.parametrize("body", ["ChatBody", "CompletionBody"])
