@@ -42,8 +42,8 @@ class Writer:
         self._filled = trio.Event()
         """Set while the outbox holds something."""
         self._appending = False
-        self._progress = trio.Event()
-        """Set, and replaced by a new one, when an append begins and when it ends."""
+        self._progress = trio.lowlevel.ParkingLot()
+        """Where tasks wait until the next append begins or ends. An append with nobody here costs nothing for it."""
 
     def __repr__(self) -> str:
         return f"<Writer {'appends, ' if self._appending else ''}{self.outbox!r}>"
@@ -56,12 +56,12 @@ class Writer:
     async def wait_at_most(self, tokens: int) -> None:
         """Returns once no more than `tokens` tokens wait."""
         while self.outbox.tokens > tokens:
-            await self._progress.wait()
+            await self._progress.park()
 
     async def wait_written(self) -> None:
         """Returns once everything that was put here is in the log."""
         while self._appending or self.outbox:
-            await self._progress.wait()
+            await self._progress.park()
 
     async def run(self) -> None:
         """Appends for ever. Raises what the ledger raises."""
@@ -78,8 +78,8 @@ class Writer:
                 self._freed()
 
     def _note_progress(self) -> None:
-        self._progress.set()
-        self._progress = trio.Event()
+        if self._progress:
+            self._progress.unpark_all()
 
     async def _append(self, entries: list[AppendEntry], *, again: bool = False) -> bool:
         """Appends, and fills gaps of logs with one resend. Returns whether any request has left this worker."""
