@@ -29,6 +29,10 @@ test-integration *args:
 test-chaos *args:
     {{python}} -m pytest -n 0 -m chaos -v {{args}}
 
+# Test with Chromium and behind nginx: `apt-get install -y chromium chromium-driver nginx` installs them.
+test-clients *args:
+    {{python}} -m pytest -n 0 -m clients -v {{args}}
+
 # Run what CI runs.
 check: lint test
 

@@ -91,6 +91,13 @@ def test_key_is_created_used_and_revoked_at_all_gateways(cluster: Cluster, capfd
     for url in urls:
         assert httpx.get(f"{url}/v1/ws?ticket={ticket}", headers=HANDSHAKE).status_code == 401
 
+    # A ticket opens one stream again and again, at any gateway.
+    ticket = httpx.post(f"{urls[0]}/v1/ws/tickets", headers={"x-api-key": key}).json()["ticket"]
+    for url in (urls[1], urls[0], urls[1]):
+        assert httpx.get(f"{url}/v1/streams/{made}?ticket={ticket}").status_code == 200
+        assert httpx.get(f"{url}/v1/streams/another?ticket={ticket}").status_code == 401
+        assert httpx.get(f"{url}/v1/ws?ticket={ticket}", headers=HANDSHAKE).status_code == 401
+
     shown = operator.types("keys", "list")
     assert "acme" in shown
     assert key.split("_")[2] not in shown
