@@ -27,6 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="repeat the faults for about N minutes in all [0: each fault a few times, in less than three minutes]",
     )
     group.addoption("--chaos-seed", type=int, default=1, metavar="SEED", help="the seed of the faults and the load [1]")
+    fuzzing = parser.getgroup("fuzz", "sending mutated requests")
+    fuzzing.addoption("--fuzz-connections", type=int, default=3000, metavar="N", help="how many connections [3000]")
+    fuzzing.addoption("--fuzz-seed", type=int, default=1, metavar="SEED", help="what the mutations follow [1]")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.route import Route
 from llmactors.http.exchange import Exchange
 
+_HEADERS = [(b"host", b"localhost")]
+
 
 class Pages:
     """A Quart application with the pages of `routes`.
@@ -31,4 +33,6 @@ class Pages:
 
     async def serve(self, exchange: Exchange) -> None:
         """Answers an exchange whose route has a page. Raises what the page raises."""
-        await self._app(cast("Any", exchange.scope), cast("Any", exchange.receive), cast("Any", exchange.relay))
+        # Pages read no headers, and Quart raises on a host that is no host.
+        scope = {**exchange.scope, "headers": _HEADERS}
+        await self._app(cast("Any", scope), cast("Any", exchange.receive), cast("Any", exchange.relay))

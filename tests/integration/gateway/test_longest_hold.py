@@ -9,6 +9,12 @@ from typing import Any
 import pytest
 import trio
 
+from llmactors.backends.directory import ModelDirectory
+from llmactors.gateway.app import App
+from llmactors.gateway.errors import NATIVE_ERRORS
+from llmactors.gateway.operators import OperatedNode
+from llmactors.http.server import ListeningSocket, Server, ServerSettings
+from llmactors.telemetry import Metrics
 from llmactors.testing.longest_hold import LongestHold
 from llmactors.testing.node import local_node, mock_model
 from tests.conftest import Figures
@@ -133,23 +139,49 @@ async def flood(port: int, data: bytes, path: Any, seconds: float) -> int:
     return int(done.stdout)
 
 
-async def test_no_shape_of_input_holds_the_loop(tmp_path: Any, figures: Figures) -> None:
-    """Each shape comes on four connections at once, beside a stream, which misses no token."""
+async def longest_holds(port: int, tmp_path: Any) -> dict[str, LongestHold]:
+    """The longest hold while each shape comes on one connection after the other."""
     holds: dict[str, LongestHold] = {}
-    async with local_node(mock_model("context=100000")) as node:
-        gc.freeze()
-        for name, shape in SHAPES.items():
-            hold = holds[name] = LongestHold()
-            data = shape()
-            trio.lowlevel.add_instrument(hold)
-            try:
-                async with trio.open_nursery() as nursery:
-                    for number in range(2):
-                        nursery.start_soon(flood, node.port, data, tmp_path / str(number), 0.3)
-            finally:
-                trio.lowlevel.remove_instrument(hold)
-            assert (await node.client.get("/livez")).status_code == 200
-        gc.unfreeze()
+    gc.freeze()
+    for name, shape in SHAPES.items():
+        hold = holds[name] = LongestHold()
+        data = shape()
+        trio.lowlevel.add_instrument(hold)
+        try:
+            await flood(port, data, tmp_path / "flood", 0.15)
+        finally:
+            trio.lowlevel.remove_instrument(hold)
+    gc.unfreeze()
+    return holds
+
+
+def check_holds(holds: dict[str, LongestHold], figures: Figures, where: str) -> None:
     for name, hold in holds.items():
-        figures("longest hold of the loop", name, f"{hold.seconds * 1000:.1f} ms")
+        figures(f"longest hold of the loop, {where}", name, f"{hold.seconds * 1000:.1f} ms")
     assert {name: repr(hold) for name, hold in holds.items() if hold.seconds > MOST_S} == {}
+
+
+async def test_no_shape_of_input_holds_a_gateway(tmp_path: Any, figures: Figures) -> None:
+    async with local_node(mock_model("context=100000")) as node:
+        holds = await longest_holds(node.port, tmp_path)
+        assert (await node.client.get("/livez")).status_code == 200
+    check_holds(holds, figures, "gateway")
+
+
+async def test_no_shape_of_input_holds_a_worker(tmp_path: Any, figures: Figures) -> None:
+    """On the port for its operators."""
+    directory = ModelDirectory(("m",))
+    operated = OperatedNode(
+        problems=directory.problems,
+        tree=lambda: None,  # type: ignore[arg-type,return-value]
+        metrics=Metrics(),
+        directory=directory,
+        draining=lambda: False,
+    )
+    listening = ListeningSocket("127.0.0.1:0")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Server(App(None, operated), listening, ServerSettings(), NATIVE_ERRORS).serve)
+        holds = await longest_holds(listening.socket.getsockname()[1], tmp_path)
+        nursery.cancel_scope.cancel()
+    listening.close()
+    check_holds(holds, figures, "worker")
