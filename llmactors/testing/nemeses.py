@@ -3,12 +3,13 @@
 The fault also ends when `strike` is cancelled. A process that a nemesis killed is restarted by the cluster.
 """
 
+import contextlib
 import random
 import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Literal
 
 import redis
 import trio
@@ -27,7 +28,7 @@ READY_S = 30.0
 class Nemesis(ABC):
     """A fault of a cluster."""
 
-    name: ClassVar[str]
+    name: str
     """The name of the fault in a list of counts: a plural."""
 
     def __init__(self, cluster: Cluster, *, min_s: float = 0.5, max_s: float = 2.0) -> None:
@@ -154,6 +155,40 @@ async def _freeze_server(server: RedisServer, seconds: float) -> None:
         await trio.sleep(seconds)
     finally:
         server.send_signal(signal.SIGCONT)
+
+
+class FreezeParts(Nemesis):
+    """Freezes some parts of the cluster at once, or all of them, and thaws them in any order.
+
+    `part` names what is frozen: a part of a random choice, several, or everything with the Redis server.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        part: Literal["one", "several", "everything"],
+        *,
+        min_s: float = 0.5,
+        max_s: float = 2.0,
+    ) -> None:
+        super().__init__(cluster, min_s=min_s, max_s=max_s)
+        self._part = part
+        self.name = {"one": "pauses of one part", "several": "pauses of several", "everything": "pauses of all"}[part]
+
+    async def strike(self, rng: random.Random) -> None:
+        parts: list[ManagedProcess | RedisServer] = [*self.cluster.members, self.cluster.redis]
+        rng.shuffle(parts)
+        count = {"one": 1, "several": rng.randint(2, len(parts) - 1), "everything": len(parts)}[self._part]
+        async with self.cluster.redis_lock:
+            self.struck()
+            with contextlib.ExitStack() as thawing:
+                for part in parts[:count]:
+                    if isinstance(part, RedisServer):
+                        part.send_signal(signal.SIGSTOP)
+                        thawing.callback(part.send_signal, signal.SIGCONT)
+                    else:
+                        thawing.enter_context(part.stopped())
+                await trio.sleep(self.duration_s(rng))
 
 
 class _Administer(Nemesis):

@@ -2,11 +2,25 @@
 
 local function due_in(c, name) return redis.call('ZRANGEBYSCORE', name, '-inf', c.now, 'LIMIT', 0, BATCH) end
 
+local function is_connected(channel) return redis.call('PUBSUB', 'NUMSUB', channel)[2] > 0 end
+
+-- When a reader of the request was last there, in ms. A gateway that is silent but connected may be stopped: its clients
+-- wait for it to go on.
+local function last_read(c, r)
+  local last = 0
+  for channel in string.gmatch(r.g, '%S+') do
+    local due = tonumber(redis.call('ZSCORE', key.gateways(c), channel) or '0')
+    if due < c.now and is_connected(channel) then due = c.now end
+    last = math.max(last, due)
+  end
+  return last
+end
+
 -- Whether the worker's process has had no connection for a while: the process is dead, or cut off.
 local function is_disconnected(c, worker)
   local name = key.worker(c, worker)
   local known = redis.call('HMGET', name, 'channel', 'silent_since')
-  if not known[1] or redis.call('PUBSUB', 'NUMSUB', known[1])[2] > 0 then
+  if not known[1] or is_connected(known[1]) then
     if known[2] then redis.call('HDEL', name, 'silent_since') end
     return false
   end
@@ -40,12 +54,9 @@ local function reap(c, args)
     if not r or r.st == 'e' then
       redis.call('ZREM', key.unread(c), id)
     else
-      local last_seen = 0
-      for channel in string.gmatch(r.g, '%S+') do
-        last_seen = math.max(last_seen, tonumber(redis.call('ZSCORE', key.gateways(c), channel) or '0'))
-      end
-      if last_seen + r.gr > c.now then
-        redis.call('ZADD', key.unread(c), last_seen + r.gr, id)
+      local last = last_read(c, r)
+      if last + r.gr > c.now then
+        redis.call('ZADD', key.unread(c), last + r.gr, id)
       else
         cancel(c, r)
         touched = touched + 1

@@ -403,6 +403,29 @@ async def test_outage_of_the_ledger_counts_against_nobody(cluster: Cluster) -> N
     assert (await gateway.read("r")).end == Finished("cancelled", Usage(0, 1))
 
 
+async def test_stopped_gateway_still_counts_as_reader(cluster: Cluster) -> None:
+    """A gateway is silent for long, and has not ended: its clients wait until it goes on."""
+    short = attrs.evolve(STILL, gateway_lease_s=5.0)
+    other = await cluster.ledger(short)
+    async with trio.open_nursery() as process:
+        stopped = RedisLedger(
+            cluster.server.url, LedgerSettings(lease_s=1000.0), short, clock_ms=lambda: cluster.now_ms
+        )
+        await process.start(stopped.run)
+        await stopped.submit(request(resume_grace_ms=10_000))
+        with await stopped.follow("r"):
+            for _ in range(10):
+                cluster.now_ms += 7000
+                assert await other.reap() == 0
+            process.cancel_scope.cancel(reason="killed")
+    with trio.fail_after(5):
+        while (await other.info("r")).state != "ended":
+            cluster.now_ms += 1000
+            await other.reap()
+            await trio.sleep(0.01)
+    assert (await other.read("r")).end == Finished("cancelled", Usage(0, 0))
+
+
 # A full Redis, and keys that expire.
 
 
