@@ -27,7 +27,8 @@ def test_no_other_file_begins_a_key() -> None:
 
 
 def test_lua_files_build_no_key() -> None:
-    builds = re.compile(r"c\.prefix|'[a-z_]+:' \.\.")
+    # A name of one letter, as in `'l:' .. worker`, is a field of a hash.
+    builds = re.compile(r"c\.prefix|'[a-z_]{2,}:' \.\.")
     assert [path for path in _sources(".lua") if builds.search(path.read_text("utf-8"))] == []
 
 
