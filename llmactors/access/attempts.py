@@ -22,6 +22,8 @@ MAX_ADDRESSES = 10_000
 """The most addresses whose failures are kept. Beyond this, the address with the oldest failure is forgotten."""
 TURNS_PER_S = 5.0
 """The rate at which the keys of an address with too many failures are checked, if the node's key can be guessed."""
+MAX_DIFFERENT = 20
+"""The most different wrong keys of an address that are remembered."""
 LONGEST_LINE_S = 10.0
 """The longest wait for a turn, in seconds."""
 
@@ -34,7 +36,7 @@ class _Failures:
     """The time at which the window began."""
     count: int = 0
     digests: set[str] = attrs.field(factory=set)
-    """The digests of the different wrong keys, at most `limit` of them."""
+    """The digests of the different wrong keys, at most `MAX_DIFFERENT` and at most `limit` of them."""
     next_turn: float = 0.0
     """The time of the next free turn."""
 
@@ -49,6 +51,7 @@ class FailedAttempts:
 
     def __init__(self, limit: int, *, window_s: float = WINDOW_S, max_addresses: int = MAX_ADDRESSES) -> None:
         self._limit = limit
+        self._most_different = min(limit, MAX_DIFFERENT)
         self._window_s = window_s
         self._max_addresses = max_addresses
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
@@ -66,7 +69,7 @@ class FailedAttempts:
         if failures is None or now - failures.began >= self._window_s:
             failures = _Failures(now)
         failures.count += 1
-        if len(failures.digests) < self._limit:
+        if len(failures.digests) < self._most_different:
             failures.digests.add(digest)
         self._failures[network] = failures
         if len(self._failures) > self._max_addresses:
@@ -82,7 +85,7 @@ class FailedAttempts:
     def turn_s(self, address: str, now: float) -> float | None:
         """Takes the next turn, and returns the seconds until then. Returns None, and takes none, if too many wait."""
         failures = self._of(address)
-        if failures is None or len(failures.digests) < self._limit or not self.wait_s(address, now):
+        if failures is None or len(failures.digests) < self._most_different or not self.wait_s(address, now):
             return 0.0
         turn = max(now, failures.next_turn)
         if turn - now > LONGEST_LINE_S:

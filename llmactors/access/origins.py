@@ -28,7 +28,7 @@ def changes_state(method: str) -> bool:
 
 def is_listed(origin: str, allowed: Sequence[str]) -> bool:
     """Whether the operator allows pages of `origin`."""
-    return ANY in allowed or origin.lower() in {each.lower() for each in allowed}
+    return ANY in allowed or _plain(origin) in map(_plain, allowed)
 
 
 def check_origin(origin: str | None, site: str | None, hosts: Sequence[str], allowed: Sequence[str]) -> None:
@@ -62,3 +62,10 @@ def _is_own(origin: str, hosts: Sequence[str]) -> bool:
         return False
     own = match["host"].removesuffix(":" + _PORTS[match["scheme"]])
     return any(own == host.lower().removesuffix(":" + _PORTS[match["scheme"]]) for host in hosts)
+
+
+def _plain(origin: str) -> str:
+    """The origin as browsers write it: in lower case, and without the port that its scheme has anyway."""
+    lowered = origin.lower()
+    port = _PORTS.get(lowered.partition(":")[0])
+    return lowered if port is None else lowered.removesuffix(f":{port}")

@@ -1,15 +1,17 @@
 """The API: routes, admission, and the form of every response.
 
 actor           serves the application on a socket
-app             all routes
-service         what is done for a caller: admit, follow, cancel
+app             finds the route of a request, checks the caller, and answers
+routes          the table of routes; `route`: one entry of the table
+client_rules    the checks before keys: host names, web pages, and clients behind proxies
+request_service what is done for a caller: admit, follow, cancel
+admission       whether a request is accepted, and what its caller is charged
 queue_hint      refuses at once, over Redis, what a full queue would refuse a round trip later
 limit_reached   a refusal by a caller's limits
 native/         `/v1/generate`, `/v1/streams/{id}`, `/v1/ws`
 openai/         the routes that OpenAI's clients use
-openapi/        `/openapi.json`
+openapi         `/openapi.json`
 streaming/      moves token logs to clients
-operators       the operator routes of a worker; `health`: those of a gateway
+operators       the pages for operators; `pages` serves them
 errors          the form of error responses
-metrics         what the gateway counts
 """

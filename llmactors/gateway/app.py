@@ -6,7 +6,7 @@ What a request may be, who may send it, and what is counted and logged all follo
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from urllib.parse import parse_qs
+from urllib.parse import unquote
 
 import structlog
 import trio
@@ -38,6 +38,8 @@ from llmactors.http.routing import Resource, Router
 log = structlog.get_logger("llmactors.gateway")
 
 _NO_PARAMETERS: Mapping[str, str] = {}
+MAX_PARAMETERS = 64
+"""The ticket must be among the first parameters of a query."""
 
 
 class App:
@@ -172,10 +174,18 @@ class App:
 
         `stream` is the id of the stream that a ticket is to open; None for a WebSocket.
         """
-        tickets = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("ticket") if takes_ticket else None
-        if tickets is not None:
-            return await self._auth.redeem_ticket(tickets[0], client_address(scope), stream=stream)
+        ticket = _ticket_of(scope) if takes_ticket else None
+        if ticket is not None:
+            return await self._auth.redeem_ticket(ticket, client_address(scope), stream=stream)
         return await self._auth.authenticate(scope["headers"], client_address(scope))
+
+
+def _ticket_of(scope: Scope) -> str | None:
+    for part in scope.get("query_string", b"").split(b"&", MAX_PARAMETERS):
+        name, _, value = part.partition(b"=")
+        if name == b"ticket":
+            return unquote(value.decode("latin-1"))
+    return None
 
 
 def _family(path: str, resource: Resource[Route] | None) -> Family:

@@ -21,8 +21,8 @@ Page = Callable[[OperatedNode], Awaitable[Response]]
 """Answers a request by Quart: for operators, and for documents."""
 
 _KEYED: tuple[type[LlmactorsError], ...] = (Unauthenticated, Forbidden, RateLimited, Unavailable)
-"""What every route that asks for a key can refuse: after too many wrong keys an address must wait, and the keys may be
-in a Redis that is away."""
+"""What every route that asks for a key can refuse: a host or a web page may not be allowed, an address must wait after
+too many wrong keys, and the keys may be in a Redis that is away."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -93,5 +93,5 @@ class Route:
     @property
     def errors(self) -> tuple[type[LlmactorsError], ...]:
         """All errors that a request can be refused with."""
-        common = (InternalError,) if self.is_open else (*_KEYED, InternalError)
-        return tuple(dict.fromkeys((*common, *self.raises)))
+        common = _KEYED if not self.is_open else () if self.is_probe else (Forbidden,)
+        return tuple(dict.fromkeys((*common, InternalError, *self.raises)))

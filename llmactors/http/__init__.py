@@ -11,6 +11,7 @@ http_stream     one ASGI application's messages as one HTTP response
 inbox           the messages from a client that its ASGI application has not received yet
 exchange        one request and its response: a bounded body, an answer, an error
 request_id      ids of requests
+forwarded       what a trusted proxy says of its clients; pure
 
 The client:
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.access.attempts import LONGEST_LINE_S, TURNS_PER_S, FailedAttempts
+from llmactors.access.attempts import LONGEST_LINE_S, MAX_DIFFERENT, TURNS_PER_S, FailedAttempts
 from llmactors.http.addresses import network_of
 
 
@@ -65,11 +65,12 @@ def test_same_wrong_key_again_makes_nobody_take_turns() -> None:
     assert [attempts.turn_s("a", 49.0) for _ in range(2)] == pytest.approx([0.0, 1 / TURNS_PER_S])
 
 
-def test_digests_of_an_address_are_bounded_by_the_limit() -> None:
-    attempts = FailedAttempts(3)
+@pytest.mark.parametrize(("limit", "kept"), [(3, 3), (10**9, MAX_DIFFERENT)])
+def test_remembered_keys_of_an_address_are_bounded(limit: int, kept: int) -> None:
+    attempts = FailedAttempts(limit)
     for number in range(1000):
         attempts.note("a", f"{number}", 0.0)
-    assert [len(each.digests) for each in attempts._failures.values()] == [3]
+    assert [len(each.digests) for each in attempts._failures.values()] == [kept]
 
 
 def test_turns_of_an_address_with_failures_are_spaced() -> None:
