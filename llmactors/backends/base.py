@@ -22,6 +22,10 @@ from llmactors.errors import InvalidRequest
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
 
+class BackendFrozen(RuntimeError):
+    """A backend was stopped from outside, as SIGSTOP does. A new one is started, and no request is charged for that."""
+
+
 class Takeover(enum.Enum):
     """What a backend can do with a sequence that another backend began."""
 

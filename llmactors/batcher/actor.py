@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 import structlog
 import trio
 
-from llmactors.actors import Actor, ActorRef, Context, Down, ExitKind, MailboxFull
-from llmactors.backends.base import Batching, Capabilities, Job
+from llmactors.actors import Actor, ActorRef, Context, Down, ExitKind, MailboxFull, leaves
+from llmactors.backends.base import BackendFrozen, Batching, Capabilities, Job
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Key, Produced
 from llmactors.batcher.claimer import Claimer, FreeSlots
@@ -135,8 +135,8 @@ class BatcherActor(Actor):
         self._ready_incarnation = 0
         self._show(ModelState.DOWN, str(down.exit))
         self._metrics.worker_error()
-        # No request has crashed a backend that was stopped.
-        how = ReleaseHow.FAILED if down.exit.kind is ExitKind.CRASHED else ReleaseHow.SILENT
+        # No request has crashed a backend that was stopped, by its supervisor or from outside.
+        how = ReleaseHow.FAILED if down.exit.kind is ExitKind.CRASHED and not _was_frozen(down) else ReleaseHow.SILENT
         await self._writer.wait_written()
         await self._release_waiting()
         await self._release([*self._running], how, str(down.exit))
@@ -332,3 +332,7 @@ class BatcherActor(Actor):
         if status is None or status.state is not state:
             log.info("the state of a model changed", model=self._model, state=state.value, detail=detail)
         self._directory.put(self._model, ModelStatus(state, self._capabilities, detail))
+
+
+def _was_frozen(down: Down) -> bool:
+    return down.exit.error is not None and any(isinstance(leaf, BackendFrozen) for leaf in leaves(down.exit.error))

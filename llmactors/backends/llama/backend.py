@@ -186,12 +186,12 @@ class LlamaBackend:
         except BackendFailed as error:
             raise LlamaCrashed(error.message) from error
         if deadline.cancelled_caught:
-            raise LlamaCrashed(f"llama.cpp did not answer within {self._settings.health_s:g} s: it hangs")
+            raise self._process.hang(f"llama.cpp did not answer within {self._settings.health_s:g} s")
         # Threads of their own answer /health, also while the thread that decodes hangs.
         now = trio.current_time()
         if self._stall.stalled(now):
             silence_s = self._stall.silence_s(now)
-            raise LlamaCrashed(f"llama.cpp made no token for {silence_s:.1f} s: its decoding hangs")
+            raise self._process.hang(f"llama.cpp made no token for {silence_s:.1f} s")
 
     async def close(self) -> None:
         """Ends the child, also after a failed or cancelled `start`. Takes a few seconds at most."""

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from pathlib import Path
 
 import msgspec
 import trio
 
+from llmactors.backends.base import BackendFrozen
 from llmactors.backends.llama.child import ChildConfig, ChildReport
 from llmactors.errors import ModelError
 
@@ -22,6 +24,10 @@ _LOG_PREFIX = re.compile(r"^[\d.]+ [A-Z] ")
 
 class LlamaCrashed(RuntimeError):
     """The child process died, hangs or breaks its protocol. No request is at fault; a new backend must be started."""
+
+
+class LlamaFrozen(LlamaCrashed, BackendFrozen):
+    """The child process does not answer because somebody has stopped the process."""
 
 
 class LlamaProcess:
@@ -77,6 +83,12 @@ class LlamaProcess:
         """Raises `LlamaCrashed` once the child has died."""
         if self._process is None or self._process.returncode is not None:
             raise LlamaCrashed(self._epitaph())
+
+    def hang(self, seen: str) -> LlamaCrashed:
+        """The error for a child that does nothing; `seen` says how that was seen."""
+        if self._process is not None and _is_stopped(self._process.pid):
+            return LlamaFrozen(f"{seen}: its process was stopped, as SIGSTOP does")
+        return LlamaCrashed(f"{seen}: it hangs")
 
     async def obituary(self) -> str:
         """Says why the child ended, after its connection broke. Waits a little, since the exit follows the break."""
@@ -136,6 +148,15 @@ class LlamaProcess:
             fate = f"exited with code {code}"
         why = self._why()
         return f"llama.cpp's process {fate}" + (f"; its last words: {why}" if why else "")
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether Linux shows the process as stopped or traced; elsewhere nothing is known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in {"T", "t"}
 
 
 def _signal_name(number: int) -> str:

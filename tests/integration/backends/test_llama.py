@@ -15,7 +15,7 @@ import trio
 
 from llmactors.backends.base import Job, Output, StreamingBackend, Takeover
 from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
-from llmactors.backends.llama.process import LlamaCrashed
+from llmactors.backends.llama.process import LlamaCrashed, LlamaFrozen
 from llmactors.errors import InvalidRequest, ModelError
 from llmactors.messages import GenerateRequest, TokenDelta
 
@@ -215,7 +215,7 @@ async def test_frozen_child_is_noticed_and_closed(gguf: Path) -> None:
         pid = backend.statistics().pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
-        with trio.fail_after(20), pytest.raises(LlamaCrashed, match="did not answer"):  # noqa: PT012 - a signal takes time
+        with trio.fail_after(20), pytest.raises(LlamaFrozen, match="did not answer"):  # noqa: PT012 - a signal takes time
             while True:
                 await backend.check()
     finally:

@@ -7,9 +7,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llmactors.backends.actor import HealthSettings
+from llmactors.backends.base import BackendFrozen
 from llmactors.backends.mock.backend import MockSettings
 from llmactors.batcher.settings import BatcherSettings
-from tests.virtual.batcher.conftest import BATCHER, CountingLedger, World, codes
+from tests.virtual.batcher.conftest import BACKEND, BATCHER, CountingLedger, World, codes
 
 HERE = BatcherSettings(node="here")
 
@@ -52,6 +53,19 @@ async def test_dead_batcher_is_replaced_without_a_time_out(autojump_clock: MockC
         assert (await world.memory.info("r0")).attempt == 2
         assert (await world.memory.statistics()).workers == 1
     assert codes(world) == ["length"] * 4
+
+
+async def test_frozen_backend_is_replaced_at_no_cost(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=4), batcher=HERE, lease_s=math.inf)
+    async with world.running():
+        stream = await world.submit(max_tokens=200)
+        for round_ in range(1, 6):
+            await world.until(lambda: len(stream.tokens) >= 10 * round_)  # noqa: B023 - awaited at once
+            world.tree.actor(BACKEND).crash(BackendFrozen("SIGSTOP"))
+            await world.until(lambda: world.incarnations[1] > round_)  # noqa: B023
+        await stream.done.wait()
+        assert (await world.memory.info("r0")).attempt == 1
+    assert codes(world) == ["length"]
 
 
 async def test_late_look_at_a_step_is_no_hang(mock_clock: MockClock) -> None:
