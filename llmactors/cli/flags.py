@@ -64,7 +64,8 @@ def _flag(setting: Setting) -> Any:
         metavar=f"{value_name}..." if setting.is_list else value_name,
         converter=None if setting.value_type in {bool, list[str]} else _as_typed,
     )
-    kind = str if setting.choices else setting.value_type
+    # None, because a flag may be left out. In a process that has loaded pydantic, cyclopts checks defaults too.
+    kind: Any = (str if setting.choices else setting.value_type) | None
     return Annotated[kind, parameter]
 
 
