@@ -1,5 +1,6 @@
 """The help of every command, and which flags it offers."""
 
+import importlib
 import re
 
 import pytest
@@ -61,3 +62,10 @@ def test_command_has_the_flags_of_its_settings(
             assert re.search(rf"^│ .*{setting.flag}\b", shown, re.MULTILINE)
             default = setting.default_text.replace(" ", r"[\s│]+")
             assert not default or re.search(rf"\[default:[\s│]+{default}\]", shown)
+
+
+def test_flags_that_are_not_given_pass_beside_pydantic(capfd: pytest.CaptureFixture[str]) -> None:
+    """Cyclopts validates defaults as soon as some other library has imported pydantic."""
+    importlib.import_module("pydantic")
+    assert run(["keys", "list"]) == 2
+    assert "say where the keys are" in capfd.readouterr().err

@@ -134,7 +134,7 @@ TABLE = [
         (CHAT,),
         code="context_length_exceeded",
     ),
-    Wrong({"prompt": "refuse me"}, "told to refuse", None, (COMPLETION,), 502, "server_error", "backend_failed"),
+    Wrong({"prompt": "refuse me"}, "set to refuse", None, (COMPLETION,), 502, "server_error", "backend_failed"),
 ]
 
 

@@ -239,6 +239,7 @@ async def test_strong_key_never_waits_for_a_turn(tmp_path: Path, autojump_clock:
 @pytest.mark.parametrize(
     ("api_key", "strong"),
     [(STRONG, True), (STRONG[:-1], False), ("a" * 40, False), ("", False), (new_key().text, True)],
+    ids=["strong", "one character shorter", "one letter", "empty", "of a store"],
 )
 def test_long_and_varied_keys_count_as_strong(api_key: str, strong: bool) -> None:
     assert is_strong(api_key) is strong
