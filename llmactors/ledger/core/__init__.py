@@ -12,5 +12,6 @@ silence         which workers lost their leases by silence, and what each held
 reader_grace    when a request without a reader is cancelled
 timers          what is due when
 archive         what is kept of ended requests
+tenant_order    things of tenants in the order in which they came
 shares          how much each tenant has of something
 """

@@ -102,6 +102,18 @@ def test_tenant_with_many_tokens_evicts_its_own_answers() -> None:
         assert len(run_sync(ledger.read(f"small{number}")).deltas) == 1
 
 
+def test_tombstones_of_a_loud_tenant_leave_those_of_others() -> None:
+    ledger = make(Time(), retained_max=1, tombstones_max=5)
+    for name in ("quiet", "quiet again"):
+        run_to_end(ledger, request(name, tenant="quiet"), length=1)
+    for number in range(20):
+        run_to_end(ledger, request(f"loud{number}", tenant="loud"), length=1)
+    with pytest.raises(errors.Expired):
+        run_sync(ledger.info("quiet"))
+    with pytest.raises(errors.NotFound):
+        run_sync(ledger.info("loud0"))
+
+
 @pytest.mark.parametrize("jump_s", [-3600, 3600])
 def test_jump_of_the_wall_clock_moves_no_deadline(jump_s: int) -> None:
     time, wall_s = Time(), [1_750_000_000]
