@@ -91,6 +91,7 @@ class App:
             await serve(exchange, partial(self._answer, exchange, resource))
         finally:
             seconds = trio.current_time() - exchange.begun
+            self._metrics.route_used("none" if resource is None else resource.path)
             if counted:
                 self._metrics.request_finished(exchange.status or 499, seconds, exchange.code)
             if self._access_log and family.counted:

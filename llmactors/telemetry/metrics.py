@@ -40,6 +40,9 @@ class Metrics:
 
         # Requests, as the gateway sees them.
         self._requests = new.counters("llm_gateway_request_count", "Requests answered, by HTTP status.", "status")
+        self._routes = new.counters(
+            "llmactors_http_requests", "HTTP requests, by the path in the table of routes.", "route"
+        )
         self._errors = new.counters("llm_gateway_errors", "Requests that ended in an error, by its code.", "code")
         self._in_flight = new.gauge("llm_gateway_inflight_requests", "Requests that are being answered now.")
         self._latency = new.histogram(
@@ -136,6 +139,10 @@ class Metrics:
         self._latencies.add(latency_s, self._clock())
         if code is not None:
             self._errors.of(code if code in self._codes else errors.LlmactorsError.code).inc()
+
+    def route_used(self, route: str) -> None:
+        """Counts an HTTP request by its path in the table of routes, as in `/v1/streams/{id}`; `none` for no route."""
+        self._routes.of(route).inc()
 
     def limited(self, limit: str) -> None:
         """Counts a request that a limit of this kind refused."""

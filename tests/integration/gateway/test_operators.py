@@ -137,6 +137,18 @@ async def test_metrics_have_the_documented_names_and_counts() -> None:
         assert p50 <= p95 <= p99
 
 
+async def test_requests_are_counted_by_their_route() -> None:
+    async with local_node() as node:
+        for path in ("/v1/models", "/v1/models/a", "/v1/models/b", "/v1/odd-path", "/odd", "/livez"):
+            await node.client.get(path)
+        found = await samples(node)
+        assert found["llmactors_http_requests_total /v1/models"] == 1
+        assert found["llmactors_http_requests_total /v1/models/{model:path}"] == 2
+        assert found["llmactors_http_requests_total none"] == 2
+        assert found["llmactors_http_requests_total /livez"] == 1
+        assert not any("odd" in name for name in found)
+
+
 async def test_token_metric_counts_every_token() -> None:
     async with local_node() as node:
         for count in range(1, 21):
