@@ -29,7 +29,7 @@ test-integration *args:
 test-chaos *args:
     {{python}} -m pytest -n 0 -m chaos -v {{args}}
 
-# Test with Chromium and behind nginx: `apt-get install -y chromium chromium-driver nginx` installs them.
+# Test with Chromium and behind nginx: `apt-get install -y chromium chromium-driver nginx openssl` installs them.
 test-clients *args:
     {{python}} -m pytest -n 0 -m clients -v {{args}}
 

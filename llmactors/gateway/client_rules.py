@@ -1,7 +1,7 @@
-"""The checks that come before keys: which hosts a request may name, which web pages may send it, and who the client is.
+"""The checks that come before the key: who the client is, which host a request names, and which web page sends it.
 
-request ── trusted proxy? ── host ── origin ── preflight ── key ── handler
-client's address   403     403       204         401
+A trusted proxy names the client, whose address then counts for limits and for wrong keys. The host and the page are
+checked next, with a 403 for what is not allowed. Then a preflight is answered, because a browser sends no key with one.
 """
 
 import contextlib

@@ -2,21 +2,23 @@
 
 import contextlib
 import shutil
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import httpx
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
 
 from llmactors.testing.node import NodeProcess
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 PACKAGES = {"chromium": "chromium", "chromedriver": "chromium-driver", "nginx": "nginx", "openssl": "openssl"}
 SCRIPTS = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
@@ -34,7 +36,7 @@ def program(name: str) -> str:
 class Browser:
     """Chromium. Every host name that ends in `.example` is 127.0.0.1 to this browser."""
 
-    driver: Chrome
+    driver: "Chrome"
 
     def open(self, url: str) -> None:
         """Opens a page."""
@@ -53,6 +55,9 @@ class Browser:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
     options = ChromeOptions()
     options.binary_location = program("chromium")
     for argument in (
@@ -139,8 +144,6 @@ def serve() -> Iterator[Callable[..., ServedNode]]:
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on."""
-    import socket
-
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
