@@ -22,7 +22,7 @@ errors       the runtime's errors
 from llmactors.actors.actor import Actor, ActorSpec, Context, SupervisorSpec
 from llmactors.actors.backoff import NO_BACKOFF, Backoff
 from llmactors.actors.deadletters import DeadLetter, DeadLetters, DeadReason
-from llmactors.actors.envelope import Down, Exit, ExitKind, describe, leaves
+from llmactors.actors.envelope import Down, Exit, ExitKind, describe, fatal, leaves
 from llmactors.actors.errors import (
     ActorDied,
     ActorError,
@@ -77,6 +77,7 @@ __all__ = [
     "SupervisorStatistics",
     "Tree",
     "describe",
+    "fatal",
     "leaves",
     "run_phases",
 ]

@@ -6,7 +6,7 @@ import trio
 
 from llmactors.actors.actor import Actor, ActorSpec, Context
 from llmactors.actors.deadletters import DeadLetters, DeadReason
-from llmactors.actors.envelope import Down, Envelope, Exit, describe, leaves
+from llmactors.actors.envelope import Down, Envelope, Exit, describe, fatal, leaves
 from llmactors.actors.errors import HandlerHung, MisuseError
 from llmactors.actors.observer import Observer
 from llmactors.actors.statistics import ActorStatistics
@@ -82,8 +82,9 @@ class ActorNode:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 self._nursery = nursery
                 status.running = True
-                self._observer.actor_started(self.path, status.incarnation)
                 task_status.started()
+                # Only now: an observer may stop the tree, and a start that is cancelled must not become shielded.
+                self._observer.actor_started(self.path, status.incarnation)
                 try:
                     await self._serve(actor, context, stop)
                 finally:
@@ -160,6 +161,8 @@ class ActorNode:
                 try:
                     answer = await actor.on_message(envelope.message)
                 except self.spec.declares as declared:
+                    if fatal(declared) is not None:
+                        raise  # a declared group with an error in it that nothing may survive
                     self._refuse(envelope, declared)
                 else:
                     if envelope.reply is not None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
-from llmactors.actors.envelope import describe
+from llmactors.actors.envelope import describe, fatal
 
 
 @attrs.frozen
@@ -33,7 +33,8 @@ async def run_phases(phases: Sequence[Phase], *, overall_s: float) -> list[Phase
     """Runs all phases in order, also after a phase that failed or took too long, and returns a report of each.
 
     A phase is cancelled at its limit. After the overall deadline, each remaining phase still runs up to its first wait.
-    Nothing is raised except a cancel from outside.
+    Nothing is raised except a cancel from outside, and an error that nothing may survive (see `fatal`). After such an
+    error no other phase runs.
     """
     deadline = trio.current_time() + overall_s
     reports: list[PhaseReport] = []
@@ -43,7 +44,9 @@ async def run_phases(phases: Sequence[Phase], *, overall_s: float) -> list[Phase
         with trio.CancelScope(deadline=min(deadline, begun + phase.limit_s)) as scope:
             try:
                 await phase.run()
-            except* Exception as group:  # noqa: BLE001 - the next phase runs even if this one fails
+            except* Exception as group:
+                if fatal(group) is not None:
+                    raise
                 outcome = describe(group)
         if scope.cancelled_caught:
             outcome = "timeout"

@@ -6,8 +6,10 @@ from collections.abc import Callable
 class StopSignal:
     """Calls every callback when the stop is requested. A callback that is added later is called at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, for_good: bool = False) -> None:
         self._set = False
+        self.for_good = for_good
+        """Whether the receiver of the request is not started again after its end."""
         self._callbacks: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
@@ -17,8 +19,9 @@ class StopSignal:
         """Whether the stop has been requested."""
         return self._set
 
-    def set(self) -> None:
-        """Requests the stop. A second call has no effect."""
+    def set(self, *, for_good: bool = False) -> None:
+        """Requests the stop. A second call calls nothing back."""
+        self.for_good |= for_good
         if not self._set:
             self._set = True
             for callback in self._callbacks:

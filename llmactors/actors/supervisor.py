@@ -77,6 +77,7 @@ class SupervisorNode:
         self._live: dict[str, _Live] = {}
         self._due: dict[str, float] = {}
         self._starting: trio.CancelScope | None = None
+        self._ends_for_good = False
         self._planner = self._new_planner()
 
     def __repr__(self) -> str:
@@ -106,12 +107,15 @@ class SupervisorNode:
     async def run(self, stop: StopSignal, task_status: trio.TaskStatus[None]) -> None:
         """Starts the children, supervises them until `stop` or a cancel, and stops them.
 
+        A child that has ended for good, because the whole tree stops, refuses messages from then on.
+
         Raises `StartFailed` if a child does not start at first, `RestartIntensityExceeded`, or an error that nothing
         may survive (see `fatal`). None of these is wrapped in an exception group.
         """
         self.incarnation += 1
         self._planner = self._new_planner()
         self._due.clear()
+        self._ends_for_good = False
         # Unbounded, because each run of a child sends only once.
         exits, exited = trio.open_memory_channel[_Live | None](math.inf)
 
@@ -121,7 +125,7 @@ class SupervisorNode:
                 self._starting.cancel(reason=f"{self.path} stops")
 
         stop.on_set(interrupt)
-        failure: StartFailed | RestartIntensityExceeded | None = None
+        failure: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 try:
@@ -130,18 +134,32 @@ class SupervisorNode:
                     await self._supervise(nursery, exits, exited, stop)
                 except (StartFailed, RestartIntensityExceeded) as error:
                     failure = error
+                except trio.Cancelled:
+                    # Only a child's fatal error cancels a supervisor that is up, and then nothing starts again.
+                    self._ends_for_good = self.state == "running"
+                    raise
                 finally:
-                    self.state = "stopping"
-                    self._due.clear()
-                    with trio.CancelScope(shield=True):
-                        for name in reversed(self.children):
-                            await self._stop(name, f"{self.path} stops")
+                    await self._stop_all(for_good=stop.for_good or self._ends_for_good)
         except BaseExceptionGroup as group:
-            if (unmendable := fatal(group)) is not None:
-                raise unmendable from group
-            raise
+            if (failure := fatal(group)) is None:
+                raise
+        # Raised here and not in the handler: there the group, which has the error in it, would become its context.
         if failure is not None:
             raise failure
+
+    async def _stop_all(self, *, for_good: bool) -> None:
+        """Stops the children from the last to the first. `for_good` says that they will not be started again."""
+        self.state = "stopping"
+        self._due.clear()
+        self._ends_for_good = for_good
+        if for_good:
+            # Nobody shall wait for the answer of a child that has ended already.
+            for name, child in self.children.items():
+                if name not in self._live or self._live[name].done.is_set():
+                    child.close()
+        with trio.CancelScope(shield=True):
+            for name in reversed(self.children):
+                await self._stop(name, f"{self.path} stops")
 
     async def _boot(self, nursery: trio.Nursery, exits: trio.MemorySendChannel[_Live | None], stop: StopSignal) -> None:
         """Starts all children, or fewer if a stop comes first."""
@@ -264,19 +282,25 @@ class SupervisorNode:
             live.error = fatal(error) or live.error
             raise
         finally:
+            unmendable = None if live.error is None else fatal(live.error)
+            if unmendable is not None and not isinstance(node, SupervisorNode):
+                self._observer.doomed(node.path, unmendable)
             node.ended(self._exit_of(live))
             node.state = "stopped"
             live.done.set()
-            if live.up:
-                exits.send_nowait(live)
-            elif self._live.get(live.name) is live:
-                del self._live[live.name]
-        if live.error is not None:
-            if (unmendable := fatal(live.error)) is not None:
-                # Raised through the nursery, so that all siblings stop and the whole tree ends.
-                raise unmendable
             if not live.up:
-                raise StartFailed(f"{node.path} could not start") from live.error
+                if self._live.get(live.name) is live:
+                    del self._live[live.name]
+            elif unmendable is None:
+                # A fatal error ends this supervisor by itself, and no plan is made for the exit.
+                exits.send_nowait(live)
+            if self._ends_for_good:
+                node.close()
+        if unmendable is not None:
+            # Raised through the nursery, so that all siblings stop and the whole tree ends.
+            raise unmendable
+        if live.error is not None and not live.up:
+            raise StartFailed(f"{node.path} could not start") from live.error
 
     @staticmethod
     def _exit_of(live: _Live) -> Exit:
@@ -295,7 +319,7 @@ class SupervisorNode:
         node = self.children[name]
         if not live.done.is_set():
             node.state = "stopping"
-            live.stop.set()
+            live.stop.set(for_good=self._ends_for_good)
             with trio.move_on_after(node.grace_s):
                 await live.done.wait()
         if not live.done.is_set():

@@ -28,9 +28,12 @@ class Tree:
     def __init__(
         self, root: SupervisorSpec, *, observer: Observer | None = None, rng: random.Random | None = None
     ) -> None:
-        self._observer = GuardedObserver(observer or Observer())
+        self._observer = GuardedObserver(observer or Observer(), self._on_observer_fatal, self._on_doomed)
+        self._observer_fatal: BaseException | None = None
+        self.doomed = trio.Event()
+        """Is set after an error that nothing may survive. The tree stops then, and `run` raises the error."""
         self._rng = rng or random.Random()
-        self._stop = StopSignal()
+        self._stop = StopSignal(for_good=True)
         self._nodes: dict[str, ChildNode] = {}
         self.dead_letters = DeadLetters(self._observer)
         self.root = self._supervisor(root, root.name)
@@ -59,10 +62,22 @@ class Tree:
         finally:
             self.root.state = "stopped"
             self.root.close()
+        if self._observer_fatal is not None:
+            raise self._observer_fatal
 
     def stop(self) -> None:
         """Requests the stop of all actors, and returns at once. `run` returns when all have stopped."""
         self._stop.set()
+
+    def _on_observer_fatal(self, error: BaseException) -> None:
+        """Stops the tree because its observer raised an error that nothing may survive."""
+        if self._observer_fatal is None:
+            self._observer_fatal = error
+            self.stop()
+            self._observer.doomed("the observer", error)
+
+    def _on_doomed(self) -> None:
+        self.doomed.set()
 
     def statistics(self) -> SupervisorStatistics:
         """A snapshot of the whole tree."""

@@ -9,52 +9,84 @@
     directory    commands that read the node directory of a cluster
     tables       tables on standard output
 
+    descriptors  standard streams that are closed, or in another encoding
+
 An operator's mistake is one line on standard error and an exit code: 2 for a wrong flag, variable or file, 1 for
 something that the machine does not have. There is no traceback.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cyclopts
 
 from llmactors import __version__
 from llmactors.cli.commands import COMMANDS, GROUPS, summary
+from llmactors.cli.descriptors import complain, open_closed_descriptors
 
 _ROOT_FLAGS = {"--help", "-h", "--version"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command and exits the process with its code. Without a command's name it runs `serve`."""
+    open_closed_descriptors()
     sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def run(argv: list[str]) -> int:
     """Runs one command and returns its exit code."""
     at_root = bool(argv) and argv[0] in _ROOT_FLAGS
-    command = argv if at_root or (argv and argv[0] in {*COMMANDS, *GROUPS}) else ["serve", *argv]
+    words = argv if at_root or (argv and argv[0] in {*COMMANDS, *GROUPS}) else ["serve", *argv]
+
+    def command() -> object:
+        _check_encoding(argv)
+        app = make_app(with_help=at_root)
+        return app(words, exit_on_error=False, print_error=False, result_action="return_value")
+
+    return exit_code_of(command, argv)
+
+
+def exit_code_of(command: Callable[[], object], argv: Sequence[str] = ()) -> int:
+    """Runs `command`, and returns its exit code. An error of the command is told in one line on standard error."""
     try:
-        code = make_app(with_help=at_root)(
-            command, exit_on_error=False, print_error=False, result_action="return_value"
-        )
-    except KeyboardInterrupt:
-        return 130
+        code = command()
+        sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of standard output, as in `| head`, is gone. Without this, Python reports the error at exit too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of standard output, as in `| head`, is gone.
+        _discard_output()
         return 0
-    except Exception as error:
+    except BaseException as error:  # noqa: BLE001 - every error is told in one line, and becomes an exit code
         # Only here: the import takes a third of the time in which a command without a mistake starts.
         from llmactors.cli.mistakes import explain  # noqa: PLC0415
 
-        explained = explain(error, argv)
-        if explained is None:
-            raise
-        text, exit_code = explained
-        print(f"llmactors: {' '.join(text.split())}", file=sys.stderr)
+        text, exit_code = explain(error, argv)
+        _say(text)
         return exit_code
     return code if isinstance(code, int) else 0
+
+
+def _check_encoding(argv: Sequence[str]) -> None:
+    """Raises `ValueError` for an argument that is not UTF-8: Python keeps its bytes as lone surrogates."""
+    for argument in argv:
+        argument.encode()
+
+
+def _say(text: str) -> None:
+    """Writes the last line of a command that failed. Standard error may be full or closed."""
+    if text:
+        complain(text)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        return
+    _discard_output()
+
+
+def _discard_output() -> None:
+    """Sends standard output to the null device, because Python writes what is left at exit, and reports the error."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def make_app(*, with_help: bool) -> cyclopts.App:

@@ -1,6 +1,5 @@
 """Show the effective configuration, or check a configuration file."""
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from llmactors.backends.build import read_models
+from llmactors.cli.descriptors import complain
 from llmactors.cli.flags import EVERY_COMMAND, with_settings
 from llmactors.config import Configuration, Settings, check_file
 from llmactors.config.show import as_json, as_toml
@@ -46,7 +46,7 @@ def check(file: Annotated[Path, Parameter(help="The TOML file.")], /) -> int:
     if configuration is not None:
         problems += [f"{file}: {message}" for message in _refusals(configuration.settings)]
     for problem in problems:
-        print(f"llmactors: {' '.join(problem.split())}", file=sys.stderr)
+        complain(problem)
     if problems or configuration is None:
         return 2
     given = sum(source == f"{file}" for source in configuration.sources.values())

@@ -1,7 +1,7 @@
 """`gateway`: HTTP and WebSocket for a cluster."""
 
 from llmactors.cli.flags import with_settings
-from llmactors.cli.running import run_until_signal, set_up_logging
+from llmactors.cli.running import run_until_signal, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
 from llmactors.system.cluster_node import redis_url
@@ -18,7 +18,7 @@ def command(configuration: Configuration) -> int:
     """
     settings = configuration.settings
     redis_url(settings)
-    set_up_logging(settings)
+    set_up_output(settings)
     listening = ListeningSocket(settings.bind)
     try:
         node = GatewayNode(settings, listening)

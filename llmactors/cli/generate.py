@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ import trio_websocket
 from cyclopts import Parameter
 
 from llmactors.cli.client import API_KEY, URL, auth_headers, explain, no_answer, node_client
+from llmactors.cli.descriptors import read_input, show
 from llmactors.errors import LlmactorsError, Unavailable, from_code
 from llmactors.http.client import ClientResponse, HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectionCut, HttpClientError
@@ -46,7 +46,7 @@ def command(
 ) -> int:
     """Stream one answer from a running node to the terminal."""
     given = {"model": model, "temperature": temperature, "seed": seed, "raw": raw or None}
-    body: dict[str, Any] = {"prompt": sys.stdin.read() if prompt is None else prompt, "max_tokens": max_tokens}
+    body: dict[str, Any] = {"prompt": read_input() if prompt is None else prompt, "max_tokens": max_tokens}
     body |= {name: value for name, value in given.items() if value is not None}
     if ws:
         trio.run(_over_websocket, url, auth_headers(api_key), body)
@@ -120,12 +120,12 @@ def _show(name: str, payload: dict[str, Any]) -> bool:
     """Prints one event, and returns whether the event ends the answer."""
     match name:
         case "token":
-            print(payload["text"], end="", flush=True)
+            show(payload["text"], end="")
         case "done":
-            print(flush=True)
+            show("")
             return True
         case "error":
-            print(flush=True)
+            show("")
             raise from_code(payload["error"]["code"], payload["error"]["message"])
     return False
 

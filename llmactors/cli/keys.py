@@ -5,7 +5,6 @@ The keys are in a file, or in the Redis server of a cluster.
 
 import datetime as dt
 import re
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from llmactors.access.keys.redis import RedisKeyStore
 from llmactors.access.keys.store import KeyStore
 from llmactors.access.keys.text import NewKey, new_key, read_key
 from llmactors.cli import tables
+from llmactors.cli.descriptors import complain
 from llmactors.cli.flags import with_settings
 from llmactors.config import KEYS_IN_REDIS, Configuration, Settings
 from llmactors.errors import ConfigError, Conflict
@@ -163,7 +163,7 @@ def rotate(
 
 def _show(key: NewKey, note: str) -> None:
     print(key.text, flush=True)
-    print(f"llmactors: {note}", file=sys.stderr)
+    complain(note)
 
 
 def _id_of(text: str) -> str:

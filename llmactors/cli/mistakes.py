@@ -1,38 +1,86 @@
-"""One line and an exit code for what an operator can mend: what was typed, what is configured, what is missing."""
+"""One line and an exit code for every error that ends a command.
 
+0    the command did what it was asked to do, or the reader of its output went away
+1    something is missing or refused: a model, an address, a server, room on a disk
+2    what was typed or configured is wrong
+70   a fault of the program, or an error that no restart can mend, such as no memory
+130  an interrupt
+"""
+
+import errno
 from collections.abc import Collection, Sequence
 
 import cyclopts
+import structlog
 
-from llmactors.actors import ActorError, leaves
+from llmactors.actors import ActorError, fatal, leaves
 from llmactors.cli.commands import COMMANDS, GROUPS
+from llmactors.cli.descriptors import ReaderGone
 from llmactors.config.nearest import nearest
 from llmactors.errors import LlmactorsError, OperatorError
 
+log = structlog.get_logger("llmactors")
 
-def explain(error: Exception, argv: Sequence[str]) -> tuple[str, int] | None:
-    """The line and the exit code for an error of the command `argv`; None for an error that is a bug of ours."""
-    if isinstance(error, cyclopts.CycloptsError):
-        return _wrong_words(error, argv), 2
+MISSING, WRONG, FAULT, INTERRUPTED = 1, 2, 70, 130
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
+
+
+def explain(error: BaseException, argv: Sequence[str]) -> tuple[str, int]:
+    """The line and the exit code for an error of the command `argv`. No line is needed where the text is empty."""
+    if (unmendable := fatal(error)) is not None:
+        return _unmendable(unmendable)
+    if any(isinstance(leaf, BrokenPipeError | ReaderGone) for leaf in leaves(error)):
+        return "", 0
     ours = operator_error(error)
-    if ours is None:
-        return None
-    return str(ours), ours.exit_code if isinstance(ours, OperatorError) else 1
+    if ours is not None:
+        return str(ours), ours.exit_code if isinstance(ours, OperatorError) else MISSING
+    return _foreign(error, argv)
+
+
+def _foreign(error: BaseException, argv: Sequence[str]) -> tuple[str, int]:
+    """The line and the exit code for an error of another package."""
+    match error:
+        case cyclopts.CycloptsError():
+            return _wrong_words(error, argv), WRONG
+        case UnicodeEncodeError() if error.object in argv:
+            return f"the argument {error.object!a} is not UTF-8", WRONG
+        case OSError(filename=None, errno=number) if number in _NO_ROOM:
+            return f"the output cannot be written: {error.strerror}", MISSING
+    log.error("the command ended by a fault of the program", exc_info=error)
+    return f"internal error: {type(error).__name__}: {error}", FAULT
 
 
 def operator_error(error: BaseException) -> LlmactorsError | ActorError | None:
     """The innermost error of ours in a chain of causes and groups: the one that says what to do. None if none is."""
     found: LlmactorsError | ActorError | None = None
     pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
     while pending:
         current = pending.pop()
         if current is None:
             continue
         for leaf in leaves(current):
-            if isinstance(leaf, LlmactorsError | ActorError):
-                found = leaf
-            pending.append(leaf.__cause__)
+            # A cause can be a group that has the error itself in it.
+            if id(leaf) not in seen:
+                seen.add(id(leaf))
+                if isinstance(leaf, LlmactorsError | ActorError):
+                    found = leaf
+                pending.append(leaf.__cause__)
     return found
+
+
+def _unmendable(error: BaseException) -> tuple[str, int]:
+    match error:
+        case KeyboardInterrupt():
+            return "interrupted", INTERRUPTED
+        case SystemExit(code=int(code)) if code:
+            return f"a part of the program ended the process with code {code}", code
+        case SystemExit():
+            return "a part of the program called sys.exit", FAULT
+        case MemoryError():
+            return "out of memory" + (f": {error}" if str(error) else ""), FAULT
+        case _:
+            return f"{type(error).__name__}: {error}", FAULT
 
 
 def _wrong_words(error: cyclopts.CycloptsError, argv: Sequence[str]) -> str:

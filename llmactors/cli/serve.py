@@ -5,7 +5,7 @@ import sys
 from llmactors.backends.build import serve_models
 from llmactors.cli.flags import with_settings
 from llmactors.cli.models import fetch
-from llmactors.cli.running import run_until_signal, set_up_logging
+from llmactors.cli.running import run_until_signal, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
 from llmactors.system.node import Node
@@ -19,7 +19,7 @@ def command(configuration: Configuration) -> int:
     rate_limit. Callers need an API key if --keys names a key file, or if the variable GATEWAY_API_KEY is set.
     """
     settings = configuration.settings
-    set_up_logging(settings)
+    set_up_output(settings)
     # Bound before the model is loaded: a port in use is told at once.
     listening = ListeningSocket(settings.bind)
     try:

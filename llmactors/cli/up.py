@@ -1,8 +1,9 @@
 """`up`: a whole cluster on this machine."""
 
+import json
 import os
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,12 @@ from rich.table import Table
 from llmactors.backends.build import serve_models
 from llmactors.cli.flags import with_settings
 from llmactors.cli.models import fetch
-from llmactors.cli.running import run_until_signal, set_up_logging
+from llmactors.cli.running import logs_are_json, run_until_signal, set_up_output
 from llmactors.cluster.local_cluster import ClusterMember, LocalCluster
 from llmactors.config import Configuration
 from llmactors.errors import ConfigError
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.standard_streams import write_log_line
 from llmactors.telemetry.tree import LoggingObserver
 
 
@@ -45,7 +47,7 @@ def command(
     if gateways < 1 or workers < 1:
         raise ConfigError(f"a cluster needs at least one gateway and one worker, not {gateways} and {workers}")
     settings = configuration.settings
-    set_up_logging(settings)
+    set_up_output(settings)
     # Here, so that a model is downloaded once and not by every worker, and a wrong name is reported at once.
     serve_models(settings, fetch=fetch)
     if settings.threads is None:
@@ -56,11 +58,24 @@ def command(
         workers=workers,
         data=data_dir or Path(platformdirs.user_data_dir("llmactors")) / "redis",
         on_ready=lambda name, line: print(f"{name}: {line}", flush=True),
-        on_line=lambda name, line: print(f"{name} | {line}", file=sys.stderr, flush=True),
+        on_line=partial(_relay, as_json=logs_are_json(settings)),
         observer=LoggingObserver(Metrics()),
     )
     run_until_signal(cluster, lambda: _say_ready(cluster.members, None if settings.redis else cluster.settings.redis))
     return 0
+
+
+def _relay(node: str, line: str, *, as_json: bool) -> None:
+    """Writes a line of a child's output to the log of the cluster, with the name of the node."""
+    if not as_json:
+        write_log_line(f"{node} | {line}\n")
+        return
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = line
+    fields = found if isinstance(found, dict) else {"event": line, "level": "info", "logger": node}
+    write_log_line(json.dumps({**fields, "node": node}, ensure_ascii=False) + "\n")
 
 
 def _share_of_cores(workers: int) -> int:

@@ -3,7 +3,7 @@
 from llmactors.backends.build import serve_models
 from llmactors.cli.flags import with_settings
 from llmactors.cli.models import fetch
-from llmactors.cli.running import run_until_signal, set_up_logging
+from llmactors.cli.running import run_until_signal, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
 from llmactors.system.cluster_node import redis_url
@@ -19,7 +19,7 @@ def command(configuration: Configuration) -> int:
     """
     settings = configuration.settings
     redis_url(settings)
-    set_up_logging(settings)
+    set_up_output(settings)
     listening = ListeningSocket(settings.metrics_bind, flag="--metrics-bind") if settings.metrics_bind else None
     try:
         node = WorkerNode(settings, serve_models(settings, fetch=fetch), listening)

@@ -1,11 +1,11 @@
 """The actor that runs a child process. A crash of the process is a crash of the actor, and both end together."""
 
+import codecs
 import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -18,7 +18,10 @@ from llmactors.cluster import parent_death
 from llmactors.errors import OperatorError
 
 _KILL_S = 5.0
-_KEPT_LINES = 20
+_POLL_S = 0.05
+"""The time between two looks at a process where the kernel cannot tell of its end."""
+_MAX_LINE_CHARACTERS = 64 * 1024
+"""A longer line is passed on in parts, so that output without line ends takes no more memory."""
 _LAST_OUTPUT_S = 1.0
 """The time to read the last output of a process that has ended."""
 
@@ -40,6 +43,8 @@ class ChildSpec:
     """Is called with the line for which `ready` is true."""
     on_line: Callable[[str], None] = lambda _: None
     """Is called with every other line of the output."""
+    reason: Callable[[str], str] = lambda _: ""
+    """The reason that a line of the output gives for a failure; empty for a line that gives none."""
     grace_s: float = 5.0
     """The time to end after SIGTERM, before SIGKILL, in seconds."""
 
@@ -58,7 +63,7 @@ class ChildActor(Actor):
         self._gone = trio.Event()
         self._ready = trio.Event()
         self._ending = False
-        self._last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._reason = ""
 
     def __repr__(self) -> str:
         return f"<ChildActor {self._spec.name} pid={self.pid}>"
@@ -129,14 +134,18 @@ class ChildActor(Actor):
         self._gone.set()
 
     async def _read(self, pipe: IO[bytes]) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         rest = ""
         # The stream closes its descriptor, so it gets a copy.
         async with trio.lowlevel.FdStream(os.dup(pipe.fileno())) as stream:
             with contextlib.suppress(trio.BrokenResourceError):
                 async for chunk in stream:
-                    *lines, rest = (rest + chunk.decode("utf-8", "replace")).split("\n")
+                    *lines, rest = (rest + decoder.decode(chunk)).split("\n")
                     for line in lines:
                         self._on_line(line)
+                    if len(rest) > _MAX_LINE_CHARACTERS:
+                        self._on_line(rest)
+                        rest = ""
         if rest:
             self._on_line(rest)
         self._readers -= 1
@@ -148,7 +157,7 @@ class ChildActor(Actor):
             self._ready.set()
             self._spec.on_ready(line)
         elif line.strip():
-            self._last_lines.append(line)
+            self._reason = self._spec.reason(line) or self._reason
             self._spec.on_line(line)
 
     async def _failure_text(self) -> str:
@@ -157,17 +166,20 @@ class ChildActor(Actor):
             await self._read_all.wait()
         code = self._process.returncode
         outcome = f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
-        # The commands of llmactors report an error in one line with this prefix.
-        reports = [line.partition(": ")[2] for line in self._last_lines if line.startswith("llmactors: ")]
-        reason = reports[-1] if reports else (self._last_lines[-1] if self._last_lines else "")
-        return f"{self._spec.name} {outcome}" + (f": {reason}" if reason else "")
+        return f"{self._spec.name} {outcome}" + (f": {self._reason}" if self._reason else "")
 
 
 async def _wait_exit(process: "subprocess.Popen[bytes]") -> None:
     """Waits until the process has ended, and reaps it."""
     if process.poll() is not None:
         return
-    watch = os.pidfd_open(process.pid)
+    try:
+        watch = os.pidfd_open(process.pid)
+    except OSError:
+        # Kernels before 5.3 and old filters of system calls refuse this, and a process may have no descriptor left.
+        while process.poll() is None:  # noqa: ASYNC110 - nothing tells of the end
+            await trio.sleep(_POLL_S)
+        return
     try:
         await trio.lowlevel.wait_readable(watch)
     finally:

@@ -1,6 +1,7 @@
 """A cluster on one machine: a Redis server, workers and gateways, each a child process under one supervisor."""
 
 import fcntl
+import json
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from llmactors.cluster.child import ChildActor, ChildSpec, EndProcess
 from llmactors.config import Settings, child_environment
 from llmactors.errors import BindError, OperatorError
 from llmactors.redislink.binary import any_server_binary
+from llmactors.telemetry.logs import FAILURE_LOGGER, FAILURE_PREFIX
 from llmactors.telemetry.tree import log_phases
 
 log = structlog.get_logger("llmactors")
@@ -97,6 +99,11 @@ class LocalCluster:
     def __repr__(self) -> str:
         return f"<LocalCluster {len(self._gateways)} gateways, {len(self._workers)} workers>"
 
+    @property
+    def ends_within_s(self) -> float:
+        """The time that `shut_down` may take, in seconds."""
+        return 2 * self._grace_s + _SERVER_GRACE_S
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until `shut_down` or a cancel. Raises `ChildFailed` if a process cannot start the first time."""
         try:
@@ -120,7 +127,7 @@ class LocalCluster:
                 Phase("workers", lambda: _end_all(self._workers), limit_s=each_s),
                 Phase("stop", self._stop),
             ],
-            overall_s=2 * each_s + _SERVER_GRACE_S,
+            overall_s=self.ends_within_s,
         )
         log_phases(reports)
 
@@ -143,6 +150,7 @@ class LocalCluster:
                 ready=lambda line: line.startswith(start),
                 on_ready=lambda line: self._on_ready(member.name, line),
                 on_line=lambda line: self._on_line(member.name, line),
+                reason=_reason_of_node,
                 grace_s=self._grace_s,
             )
         )
@@ -167,6 +175,8 @@ class LocalCluster:
                 ready=lambda line: "Ready to accept connections" in line,
                 on_ready=lambda _: self._on_ready("redis", f"{Path(binary).name} on 127.0.0.1:{port}, data in {data}"),
                 on_line=lambda line: log.debug("redis", line=line),
+                # The server marks its warnings with a number sign.
+                reason=lambda line: line.partition(" # ")[2],
                 grace_s=_SERVER_GRACE_S,
             )
         )
@@ -182,6 +192,20 @@ class LocalCluster:
             grace_s=0.5,
             cleanup_s=spec.grace_s + _DRAIN_MARGIN_S,
         )
+
+
+def _reason_of_node(line: str) -> str:
+    """Why a node failed, where `line` is the last line of its command, in either form of the log."""
+    if line.startswith(FAILURE_PREFIX):
+        return line.removeprefix(FAILURE_PREFIX)
+    if FAILURE_LOGGER not in line:
+        return ""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return ""
+    ours = isinstance(found, dict) and (found.get("logger"), found.get("level")) == (FAILURE_LOGGER, "critical")
+    return str(found.get("event", "")) if ours else ""
 
 
 def _lock(data: Path) -> IO[bytes]:

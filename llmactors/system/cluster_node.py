@@ -85,6 +85,11 @@ class ClusterNode:
         """Whether the node has begun to shut down, and takes no new work."""
         return self._draining
 
+    @property
+    def ends_within_s(self) -> float:
+        """The time that `shut_down` may take, in seconds."""
+        return self.settings.drain_s + 5
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Works until `shut_down`, a cancel, or a drain that an operator asked for through the directory.
 
@@ -115,7 +120,8 @@ class ClusterNode:
         drain_s = self.settings.drain_s
         log_phases(
             await run_phases(
-                [Phase("drain", self._drain, limit_s=drain_s + 2), Phase("stop", self._stop)], overall_s=drain_s + 5
+                [Phase("drain", self._drain, limit_s=drain_s + 2), Phase("stop", self._stop)],
+                overall_s=self.ends_within_s,
             )
         )
 

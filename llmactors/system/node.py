@@ -95,6 +95,11 @@ class Node:
         """A snapshot of the supervision tree."""
         return self.tree.statistics()
 
+    @property
+    def ends_within_s(self) -> float:
+        """The time that `shut_down` may take, in seconds."""
+        return self.settings.drain_s + 5
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves until `shut_down` or a cancel. Raises the failure that supervision could not mend.
 
@@ -116,7 +121,7 @@ class Node:
         drain_s = self.settings.drain_s
         # The phase has a limit because a gateway that is down answers nothing.
         drain = Phase("drain", lambda: self._gateway.ref.ask(DrainGateway(drain_s)), limit_s=drain_s + 2)
-        log_phases(await run_phases([drain, Phase("stop", self._stop)], overall_s=drain_s + 5))
+        log_phases(await run_phases([drain, Phase("stop", self._stop)], overall_s=self.ends_within_s))
 
     async def _stop(self) -> None:
         self.tree.stop()

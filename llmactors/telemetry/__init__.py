@@ -5,6 +5,8 @@ instruments  declares metrics in a registry
 exposition   what prometheus_client lacks: a text without `_created` series, and callbacks before each scrape
 recent       percentiles and maxima of the recent past; pure
 logs         sets up logging, as JSON lines or as lines for people
+line_writer  writes lines in a thread, bounded, and counts the lines that were dropped
+standard_streams  queues standard output and standard error
 redaction    removes prompts and secrets from log lines; pure
 stall        measures how late the event loop wakes a sleeping task
 tree         logs and counts what happens in a supervision tree
@@ -12,8 +14,8 @@ tree         logs and counts what happens in a supervision tree
 Code that measures something is given a `Metrics`, and calls one of its methods.
 """
 
-from llmactors.telemetry.logs import configure_logging, get_logger
+from llmactors.telemetry.logs import configure_logging, get_logger, queue_output
 from llmactors.telemetry.metrics import Metrics
 from llmactors.telemetry.stall import watch_event_loop
 
-__all__ = ["Metrics", "configure_logging", "get_logger", "watch_event_loop"]
+__all__ = ["Metrics", "configure_logging", "get_logger", "queue_output", "watch_event_loop"]

@@ -13,6 +13,7 @@ from llmactors import __version__, errors
 from llmactors.telemetry.exposition import BeforeScrape, WithoutCreated
 from llmactors.telemetry.instruments import SECONDS, SHORT_SECONDS, SIZES, Instruments
 from llmactors.telemetry.recent import RecentMaximum, RecentPercentiles
+from llmactors.telemetry.standard_streams import dropped_lines
 
 _PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
@@ -87,6 +88,12 @@ class Metrics:
         new.gauges("llmactors_build_info", "The version of llmactors; the value is always 1.", "version").of(
             __version__
         ).set(1)
+
+        self._dropped_lines = new.totals(
+            "llmactors_output_lines_dropped",
+            "Lines that were dropped, because nobody read this output or its disk is full.",
+            "stream",
+        )
 
         # The ledger.
         self._known = new.gauges("llmactors_ledger_requests", "Requests that the ledger knows, by state.", "state")
@@ -246,6 +253,8 @@ class Metrics:
 
     def _set_recent(self) -> None:
         now = self._clock()
+        for stream, dropped in dropped_lines().items():
+            self._dropped_lines.of(stream).rise_to(dropped)
         values = self._latencies.percentiles(tuple(_PERCENTILES.values()), now)
         for gauge, value in zip(self._latency_percentiles, values, strict=True):
             gauge.set(value)

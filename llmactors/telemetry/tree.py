@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from llmactors.actors import Actor, Context, Exit, Observer, Tree
+from llmactors.actors import Actor, Context, Exit, Observer, Tree, describe
 from llmactors.actors.shutdown import PhaseReport
 from llmactors.telemetry.metrics import Metrics
 from llmactors.telemetry.stall import watch_event_loop
@@ -66,6 +66,9 @@ class LoggingObserver(Observer):
             child=child,
             cause=str(exit_),
         )
+
+    def doomed(self, actor: str, error: BaseException) -> None:
+        log.critical("the process ends: no restart can mend this error", actor=actor, cause=describe(error))
 
     def dead_letter(self, actor: str, reason: str, message_type: str, cause: str) -> None:
         self._metrics.dead_letter(reason)
