@@ -116,7 +116,7 @@ def test_unusable_custom_backend_is_one_line(environ: dict[str, str], model: str
         text=True,
         timeout=50,
         check=False,
-        env={**os.environ, **environ},
+        env={**os.environ, "LLMACTORS_LOG_FORMAT": "console", **environ},
     )
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == f"llmactors: {line}"

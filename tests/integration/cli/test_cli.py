@@ -23,7 +23,7 @@ def llmactors(*arguments: str, stdin: str = "", **environ: str) -> subprocess.Co
         text=True,
         timeout=50,
         check=False,
-        env={**os.environ, **environ},
+        env={**os.environ, "LLMACTORS_LOG_FORMAT": "console", **environ},
     )
 
 

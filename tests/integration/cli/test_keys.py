@@ -149,11 +149,8 @@ def test_standard_output_is_the_key_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("where", "code", "says"), [("none", 1, "there is no key file"), ("redis", 2, "`keys`")])
-def test_node_does_not_start_without_its_key_file(
-    where: str, code: int, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run(["--model", "mock", "--bind", "127.0.0.1:0", "--keys", where]) == code
-    said = capfd.readouterr()
-    assert said.out == ""
-    assert says in said.err
+def test_node_does_not_start_without_its_key_file(where: str, code: int, says: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "llmactors", "--model", "mock", "--bind", "127.0.0.1:0", "--keys", where]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert says in result.stderr

@@ -31,7 +31,7 @@ def llmactors(*arguments: str, **environ: str) -> subprocess.CompletedProcess[st
         text=True,
         timeout=50,
         check=False,
-        env={**os.environ, "COLUMNS": "200", **environ},
+        env={**os.environ, "COLUMNS": "200", "LLMACTORS_LOG_FORMAT": "console", **environ},
     )
 
 
@@ -227,7 +227,9 @@ def test_thawed_node_whose_name_was_taken_exits(cluster: Cluster) -> None:
     assert time.monotonic() - began < 5.5
     old.process.send_signal(signal.SIGCONT)
     assert old.process.wait(15) == 1
-    assert old.errors().splitlines()[-1].startswith('llmactors: a node named "w1" is already running: worker on ')
+    last = json.loads(old.errors().splitlines()[-1])
+    assert last["level"] == "critical"
+    assert last["event"].startswith('a node named "w1" is already running: worker on ')
     assert new.process.poll() is None
 
 

@@ -18,7 +18,6 @@ from llmactors.actors import (
     Restart,
     SupervisorSpec,
     Tree,
-    describe,
     run_phases,
 )
 
@@ -118,7 +117,7 @@ async def ending(run: Callable[[], Awaitable[object]]) -> tuple[BaseException, f
     begun = trio.current_time()
     try:
         await run()
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the tests raise interrupts too
         found = error
         while isinstance(found, BaseExceptionGroup):
             (found,) = found.exceptions
@@ -157,7 +156,6 @@ async def test_fatal_error_ends_the_tree_without_a_restart(
     assert not [line for line in events.lines if line.startswith(("restarting", "gave up"))]
     assert len([line for line in events.lines if line.startswith("doomed")]) == 1
     assert tree.doomed.is_set()
-    assert "faulty" in describe(raised) or describe(raised)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
