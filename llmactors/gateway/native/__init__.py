@@ -3,5 +3,6 @@
 schema          the JSON that clients send
 generate        the HTTP handlers
 websocket       one WebSocket with many streams
+tickets         the handler that issues tickets
 events          the events of a stream, as SSE and as WebSocket messages
 """

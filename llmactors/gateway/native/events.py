@@ -1,6 +1,6 @@
 """The events of a stream, as SSE bytes and as WebSocket JSON. Pure.
 
-Every token of every stream passes here, so that what is the same in all events of a stream is rendered once.
+Every token of every stream passes here, so the parts that all events of a stream share are rendered once.
 
 token  {"id","seq","text"}
 done   {"id","seq","finish_reason","usage"}
@@ -72,7 +72,9 @@ class SseRenderer:
 
 
 def render_cut(request_id: str, error: LlmactorsError) -> bytes:
-    """An `error` event of this connection alone. It is in no log and has no id: the stream can be followed on."""
+    """An `error` event of this connection alone. The event is in no log and has no id, because the client can follow
+    the stream again.
+    """
     payload = {"id": request_id, "error": {"code": error.code, "message": error.message}}
     return b"event: error\ndata: %b\n\n" % encode(payload)
 

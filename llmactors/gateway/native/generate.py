@@ -28,7 +28,8 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
     exchange.request_id = admission.request.id
     follower = await service.follow(caller, admission.request.id, after) if after else None
     if after and follower is None:
-        # Not 204, as `follow` answers: a script reads a stream to its end, and takes any other answer for a failure.
+        # The status is not 204 as in `follow`: a script reads a stream to its end, and takes any other answer for a
+        # failure.
         await exchange.start(200, SSE_HEADERS, SSE_TYPE)
         await exchange.write(b"", more=False)
         return
@@ -85,7 +86,7 @@ def _sequence_number(text: str | None) -> int:
 async def _stream(
     service: RequestService, exchange: Exchange, follower: Follower, headers: list[Header], *, is_new: bool
 ) -> None:
-    """Sends everything after the follower's cursor as SSE, until the end of the stream or of the client.
+    """Sends everything after the follower's cursor as SSE, until the stream ends or the client disconnects.
 
     `is_new`: the stream begins with the first token of its request.
     """
@@ -101,7 +102,7 @@ async def _stream(
             if scope.cancelled_caught:
                 raise cut_error()
         except LlmactorsError as error:
-            # Too late for another status. The client can still follow the stream on from its last event.
+            # The response has a status already. The client can follow the stream from its last event.
             exchange.code = error.code
             await exchange.write(render_cut(exchange.request_id, error), more=False)
 
@@ -109,7 +110,7 @@ async def _stream(
 
 
 async def _whole(service: RequestService, exchange: Exchange, follower: Follower, admission: Admission) -> None:
-    """Sends the answer as one JSON object. A client that disconnects before cancels its request."""
+    """Sends the answer as one JSON object. A client that disconnects before the answer cancels its request."""
     done = False
     with service.cuttable() as scope:
         done = await exchange.while_connected(follower.wait_end)

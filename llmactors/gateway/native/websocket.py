@@ -141,7 +141,9 @@ class SocketSession:
     async def _dispatch(
         self, op: object, fields: dict[str, Any], ref: object, begun: float, nursery: trio.Nursery
     ) -> bool:
-        """Handles one message. Returns True for a followed stream, whose end then counts the request as finished."""
+        """Handles one message. True if a stream is followed now; then the stream's end counts the request as
+        finished.
+        """
         match op:
             case "generate":
                 self._check_streams()

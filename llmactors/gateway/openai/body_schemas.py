@@ -1,4 +1,6 @@
-"""What the types of the OpenAI routes' bodies cannot say of themselves, as JSON schema, for the OpenAPI document."""
+"""JSON schemas for the OpenAPI document: the rules of the OpenAI routes' bodies that the bodies' types cannot
+express.
+"""
 
 from llmactors.gateway.openai.schema import MAX_CHOICES, MAX_MESSAGES, MAX_PROMPT_IDS, ROLES
 from llmactors.gateway.openai.unserved import EXTENSIONS, UNSERVED, UNSERVED_OF_RESPONSES
@@ -46,7 +48,7 @@ _MESSAGE: Schema = {
 }
 _MESSAGES: Schema = {"type": "array", "minItems": 1, "maxItems": MAX_MESSAGES, "items": _MESSAGE}
 _REFUSED: Schema = {name: {"enum": list(harmless)} for name, harmless in sorted({**UNSERVED, **EXTENSIONS}.items())}
-"""The fields that are not served, each with the values that ask for nothing."""
+"""The fields that are not served, each with the values that are accepted because they change nothing."""
 
 _INPUT: Schema = {"anyOf": [{"type": "string", "minLength": 1}, _MESSAGES]}
 _REFUSED_IN_RESPONSES: Schema = {

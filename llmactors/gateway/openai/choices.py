@@ -41,7 +41,7 @@ class AdmittedChoices:
     async def __aexit__(self, *exc: object) -> None:
         try:
             if not self.answered:
-                # Shielded, because a cancelled handler must free its slots too; and bounded.
+                # Shielded, because a cancelled handler must free its slots too. The time limit bounds the wait.
                 with trio.move_on_after(1.0, shield=True):
                     for admission in self.admissions:
                         if admission.keyed:
@@ -53,7 +53,7 @@ class AdmittedChoices:
 
 @contextlib.contextmanager
 def bare_errors() -> Iterator[None]:
-    """Raises the first `LlmactorsError` of an exception group by itself."""
+    """Raises the first `LlmactorsError` of an exception group without the group."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -103,7 +103,7 @@ async def _stream(
     ended = False
 
     async def begin() -> None:
-        """Sends the head with the first token. An error before it has a status of its own, by which clients retry."""
+        """Sends the head together with the first token. An earlier error has a status, by which clients retry."""
         if not exchange.status:
             await exchange.begin(200, [*SSE_HEADERS, *choices.headers], SSE_TYPE)
 

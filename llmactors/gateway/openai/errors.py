@@ -25,7 +25,8 @@ _CODES = {
     "UNAUTHENTICATED": "invalid_api_key",
 }
 _NAMED = re.compile(r"`([a-z_]+)`")
-"""The field at the beginning of the message of an invalid request, also of one that a backend has raised."""
+"""The name of the field that begins the message of an `InvalidRequest`, whether a route or a backend raised the
+error."""
 
 
 class InvalidParameter(InvalidRequest):

@@ -1,9 +1,9 @@
 """The answers of chat completions and completions: chunks of a stream, and whole answers. Pure.
 
-Every token of every stream passes here, so that of a chunk only its text is rendered each time. A stream has `data:`
-lines and nothing else: the official client fails on `id:` lines beside comments, and other readers on `event:` lines
-and on comments.
-The role comes with the first text. An answer that cannot be finished ends with an error, and without `[DONE]`.
+Every token of every stream passes here, so the parts that all chunks of a stream share are rendered once. A stream has
+`data:` lines and nothing else: the official client fails on `id:` lines together with comments, and other clients fail
+on `event:` lines and on comments. The chunk with the first text also has the role. An answer that cannot be finished
+ends with an error, and without `[DONE]`.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ class ChunkRenderer:
         self._with_usage = with_usage
         self.is_last = True
         self.keep_alive = _event(self._chunk(None, None))
-        """A chunk without text. A comment would cost some readers the event that comes after it."""
+        """A chunk without text, and no comment, because some clients lose the event after a comment."""
         before, _, after = encode(self._chunk("\0", None)).partition(rb'"\u0000"')
         self._before, self._after = b"data: " + before, after + b"\n\n"
 
@@ -83,7 +83,7 @@ class AnswerForm:
         self._prefix = "chatcmpl-" if chat else "cmpl-"
 
     def answer_id(self, request_id: str) -> str:
-        """The id of the answer, from which the id of its stream can be read."""
+        """The id of the answer, which contains the id of the request's stream."""
         return self._prefix + request_id.removeprefix("req_")
 
     def choice(self, index: int, text: str | None, reason: str | None, *, role: bool) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class ResponseUsage:
 
 @attrs.frozen
 class ResponseObject:
-    """A response as it is now. It also has the parameters of the request that created it."""
+    """A response as it is now. The response also has the parameters of the request that created the response."""
 
     id: str
     object: Literal["response"]

@@ -28,7 +28,7 @@ MAX_PARTS = 4096
 MAX_PROMPT_IDS = 64 * 1024
 MAX_BIASES = 1024
 CHARS_PER_TOKEN = 4
-"""The number of characters that a token id counts as, where the length of a prompt is bounded in characters."""
+"""The number of characters that one token id counts as in the bound on the length of a prompt."""
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
@@ -65,7 +65,7 @@ class CommonBody:
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     ignore_eos: bool | None = None
-    """No field of OpenAI's, but load generators send it to every server."""
+    """OpenAI's API has no such field, but load generators send the field to every server."""
     logit_bias: Annotated[dict[TokenId, Bias], msgspec.Meta(max_length=MAX_BIASES)] | None = None
 
     @property
@@ -170,7 +170,9 @@ class ChoiceBody:
         choices: int = 1,
         fit: bool = False,
     ) -> "ChoiceBody":
-        """The choice `number` of `choices`. Choices of one seed differ, and each is the same in every call."""
+        """The choice `number` of `choices`. With a seed, the choices of a call differ, and each choice is the same in
+        every call.
+        """
         return cls(
             model=body.model,
             max_tokens=max_tokens,
@@ -178,7 +180,7 @@ class ChoiceBody:
             prompt=prompt if isinstance(prompt, str) else "",
             prompt_ids=() if isinstance(prompt, str) else prompt,
             messages=messages,
-            # Of a share of 0 only the most probable token is left, which is what a temperature of 0 takes.
+            # A `top_p` of 0 leaves only the most probable token, as a temperature of 0 does.
             temperature=0.0 if body.top_p == 0 else 1.0 if body.temperature is None else body.temperature,
             top_p=body.top_p or 1.0,
             seed=None if body.seed is None else (body.seed + number) % 2**32,
@@ -235,7 +237,9 @@ def read_completion(fields: dict[str, Any]) -> CompletionBody:
 
 
 def read_fields(fields: dict[str, Any], kind: type[T], unserved: Unserved) -> T:
-    """A body. Unknown fields are ignored; those of `unserved` and `EXTENSIONS` may have only the values given there."""
+    """A body. Unknown fields are ignored; the fields in `unserved` and `EXTENSIONS` may have only the values given
+    there.
+    """
     for name, harmless in (*unserved.items(), *EXTENSIONS.items()):
         if name in fields and not asks_for_nothing(fields[name], harmless):
             raise InvalidParameter(name, f"`{name}` is not served here; leave it out")
@@ -273,7 +277,7 @@ def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
 
 
 def without_empty_answers(param: str, messages: list[ChatMessage]) -> tuple[ChatMessage, ...]:
-    """The messages without empty answers at the end, which a chat template would let the model continue.
+    """The messages without the empty answers at their end: a chat template would let the model continue such an answer.
 
     Raises `InvalidParameter` if nothing else is left.
     """

@@ -1,4 +1,4 @@
-"""The fields of OpenAI's routes that are not served here, each with the values that ask for nothing. Pure.
+"""The fields of OpenAI's routes that are not served here, each with its values that change nothing. Pure.
 
 A field that changes an answer and is not served is refused by its name, so that no answer differs from what was asked
 for. `EXTENSIONS` are fields that vLLM, SGLang, llama.cpp's server and Ollama know beside OpenAI's.
@@ -115,7 +115,7 @@ UNSERVED_OF_RESPONSES: Unserved = {
 
 
 def asks_for_nothing(value: object, harmless: tuple[object, ...]) -> bool:
-    """Whether `value` is one of `harmless`. An object of nulls is as good as an empty one.
+    """Whether `value` is one of `harmless`. An object whose values are all null counts as an empty object.
 
     Python takes 0 for False, but `logprobs: 0` is not `logprobs: false`.
     """

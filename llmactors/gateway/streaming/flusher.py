@@ -1,8 +1,8 @@
 """One task that writes for all SSE streams of a gateway, so that a step of a backend wakes one task and not hundreds.
 
 The log's growth marks a stream; the flusher takes, renders and writes for every marked stream that is due, without ever
-waiting for a client. What it cannot do at once, which is the end of a stream or a full socket, it leaves to the
-stream's own task.
+waiting for a client. The flusher leaves two things to the stream's own task: the end of the stream, and a write to a
+socket that is full.
 """
 
 import math
@@ -18,12 +18,13 @@ from llmactors.telemetry import Metrics
 log = structlog.get_logger("llmactors.gateway")
 
 FAIR_EVERY = 256
-"""After so many streams in a row, which take a few milliseconds, the flusher lets other tasks run. To do so more often
-costs the streams more than it saves the others: in a burst of new requests, a pass of the scheduler is long."""
+"""The number of streams after which the flusher lets other tasks run; they take a few milliseconds. A smaller number
+would delay the streams more than it would help the other tasks: in a burst of new requests, a pass of the scheduler is
+long."""
 
 
 ENDED_AT_ONCE = 64
-"""The number of streams that may end together. Of more, `ENDED_PER_PASS` end in each pass, 2 ms of work."""
+"""The number of streams that may end together. If there are more, `ENDED_PER_PASS` end in each pass: 2 ms of work."""
 ENDED_PER_PASS = 16
 
 
@@ -54,7 +55,7 @@ class Flusher:
         self._timing = timing
         self._metrics = metrics
         self.throttle = BurstThrottle(burst=ENDED_AT_ONCE, per_pass=ENDED_PER_PASS)
-        """A stream that must do something itself, such as its end, waits here for its turn."""
+        """A stream whose own task has work, such as the stream's end, waits here for its turn."""
         self._ends = 0
         """The number of streams that have ended in this turn."""
         self._streams: set[Flushed] = set()

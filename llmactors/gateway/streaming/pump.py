@@ -29,7 +29,7 @@ async def pump(
 ) -> LogSlice:
     """Writes everything from the follower's cursor to the terminal event, and returns the last slice.
 
-    A backend slower than the flush interval is never delayed by it.
+    The flush interval never delays a backend that is slower than the interval.
     """
     next_write = 0.0
     while True:

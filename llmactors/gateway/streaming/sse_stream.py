@@ -18,7 +18,8 @@ SSE_TYPE = "text/event-stream; charset=utf-8"
 
 
 class SseStream:
-    """Writes everything after the follower's cursor: the flusher writes what needs no wait, `run` the rest.
+    """Writes everything after the follower's cursor: the flusher writes all that needs no wait, and `run` writes the
+    rest.
 
     `awaits_first`: the stream begins with the first token of its request, whose time is measured.
     """
@@ -118,7 +119,7 @@ class SseStream:
 
     def keep_alive(self, now: float) -> None:
         """Writes a keep-alive if nothing was written for long enough."""
-        # The flusher calls this four times per interval, so that a keep-alive may be a quarter of it early.
+        # The flusher calls this four times per interval, so a keep-alive may come a quarter of an interval early.
         if self._left is None and self._keep_alive_bytes and now - self._last_write >= self._timing.keep_alive_s * 0.75:
             self._last_write = now
             whole = self._write_nowait(self._keep_alive_bytes)
@@ -143,7 +144,7 @@ class SseStream:
         return parts[-1].end is not None
 
     async def _finish(self, parts: list[LogSlice]) -> bool:
-        assert self._wire is not None  # noqa: S101 - it wrote the first part
+        assert self._wire is not None  # noqa: S101 - the wire wrote the first part
         await self._wire.write_rest()
         return await self._write(parts) if parts else False
 

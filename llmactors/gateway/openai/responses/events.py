@@ -39,7 +39,7 @@ class EventRenderer:
         self._view = view
         self._after = starting_after
         self._number = 0
-        """The number of the last event, rendered or not."""
+        """The number of the last event, whether the event was rendered or left out."""
         self._texts: list[str] = []
         self._place = {"item_id": view.item_id, "output_index": 0, "content_index": 0}
         delta = {**self._place, "delta": "\0", "logprobs": []}
@@ -98,7 +98,8 @@ class EventRenderer:
         if isinstance(end, Failed):
             error = error_of(end)
             assert error is not None  # noqa: S101 - `Failed` has an error
-            # OpenAI's library raises an exception for this event, so that nobody takes a part for the whole answer.
+            # OpenAI's library raises an exception for this event, so that no program takes a part of an answer for the
+            # whole answer.
             yield "error", _error_fields(error)
             yield "response.failed", {"response": response}
             return
@@ -115,7 +116,9 @@ def _error(number: int, error: LlmactorsError) -> bytes:
 
 
 def _error_fields(error: LlmactorsError) -> dict[str, Any]:
-    """The fields as OpenAI documents them, and as OpenAI's servers send them, which OpenAI's libraries read."""
+    """The error twice: in the form that OpenAI documents, and in the form that OpenAI's servers send and its libraries
+    read.
+    """
     nested = error_object(error)["error"]
     return {"code": nested["code"], "message": nested["message"], "param": nested["param"], "error": nested}
 

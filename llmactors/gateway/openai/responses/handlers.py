@@ -33,7 +33,7 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
             with await service.own_follower(admission) as follower:
                 await _stream(service, exchange, follower, EventRenderer(view), admission.headers, is_new=True)
             return
-        # With an idempotency key, the response may be an earlier call's, and may have ended.
+        # With an idempotency key, the response may belong to an earlier call, and may have ended.
         payload = await _now(service, caller, view) if admission.keyed else view.object(view.first_status)
         await exchange.answer(200, payload, admission.headers)
         return
@@ -76,7 +76,9 @@ async def cancel(service: RequestService, exchange: Exchange, caller: Caller) ->
 
 
 async def refuse_unserved(_service: RequestService, _exchange: Exchange, _caller: Caller) -> None:
-    """Refuses a route of OpenAI's API that is not served, whose path would otherwise be that of a response."""
+    """Refuses a route of OpenAI's API that is not served. Otherwise the path's last part would be taken for a
+    response's id.
+    """
     raise NotFound("this route of OpenAI's API is not served here")
 
 
@@ -154,7 +156,7 @@ def _view_of(request: GenerateRequest) -> ResponseView:
 
 @contextlib.contextmanager
 def _found() -> Iterator[None]:
-    """Raises one error for a response that never was, is another tenant's, or is no longer kept."""
+    """Raises the same error for a response that never existed, is another tenant's, or is no longer kept."""
     try:
         yield
     except (NotFound, Expired):

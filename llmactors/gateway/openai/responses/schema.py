@@ -51,7 +51,7 @@ class ResponseBody(CommonBody):
     text: dict[str, Any] | None = None
 
     def choice(self, deadline_ms: int | None, background_s: float) -> ChoiceBody:
-        """The request. In the background it lives without a reader for `background_s`. Raises `InvalidParameter`."""
+        """The request. A background request lives for `background_s` without a reader. Raises `InvalidParameter`."""
         for name, value in (self.text or {}).items():
             if name in _PLAIN_TEXT and value not in _PLAIN_TEXT[name]:
                 raise InvalidParameter("text", f"`text.{name}` is not served here; leave it out")

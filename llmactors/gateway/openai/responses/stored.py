@@ -11,12 +11,12 @@ from llmactors.messages import GenerateRequest
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 _PREFIX = "responses:"
-"""The beginning of the metadata of a request that is a response."""
+"""What the metadata begins with if the request is a response."""
 
 
 @attrs.frozen(kw_only=True)
 class StoredResponse:
-    """The fields that are shown again, and do not change what is generated."""
+    """The fields of the body that a response shows again, and that do not change its text."""
 
     background: bool = False
     store: bool = True
@@ -29,7 +29,7 @@ class StoredResponse:
 
     @property
     def encoded(self) -> str:
-        """The value of `GenerateRequest.metadata` that holds all of this."""
+        """The value of `GenerateRequest.metadata` that holds all of these fields."""
         return _PREFIX + _encode(self).decode()
 
     @classmethod

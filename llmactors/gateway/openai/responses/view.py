@@ -17,12 +17,12 @@ _PREFIX = "resp_"
 
 
 def response_id(request_id: str) -> str:
-    """The response's id of a request."""
+    """The id of the response that a request makes."""
     return _PREFIX + request_id.removeprefix("req_")
 
 
 def request_id(name: str) -> str | None:
-    """The request's id of a response; None if `name` is no response's id."""
+    """The id of the request that makes a response; None if `name` is not the id of a response."""
     return "req_" + name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
 
 
@@ -135,7 +135,7 @@ def item_status_at(end: Terminal) -> str:
 
 
 def has_item(tokens: int, end: Terminal | None) -> bool:
-    """Whether a log with `tokens` tokens and this end makes an output item. A complete empty answer makes one."""
+    """Whether the response has an output item: if its log has tokens, or if the answer is complete."""
     return tokens > 0 or (isinstance(end, Finished) and end.reason != "cancelled")
 
 
