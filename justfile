@@ -72,6 +72,10 @@ benchmark *args:
 compare *args:
     {{python}} -m bench.compare {{args}}
 
+# Load llmactors for an hour with all that clients do, kill its processes, and show which figures grow.
+soak *args:
+    {{python}} -m bench.soak {{args}}
+
 # Show a stream that survives the death of its model.
 demo *args:
     {{python}} -m llmactors demo {{args}}

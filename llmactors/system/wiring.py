@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import trio
+
 from llmactors.actors import ActorSpec, Strategy, SupervisorSpec, Tree
 from llmactors.config import Settings
 from llmactors.ledger import LedgerSettings
@@ -23,7 +25,8 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
 def node_tree(*, infra: Sequence[ActorSpec], serving: Sequence[ActorSpec | SupervisorSpec], metrics: Metrics) -> Tree:
     """The tree of a node. `serving` starts after `infra`, and restarts with `infra` where that gives up.
 
-    The tree's events are logged and counted in `metrics`, and each scrape of `metrics` reads the tree's mailboxes.
+    The tree's events are logged and counted in `metrics`, and each scrape of `metrics` reads the tree's mailboxes
+    and counts the tasks.
     """
     root = SupervisorSpec(
         "node",
@@ -34,4 +37,5 @@ def node_tree(*, infra: Sequence[ActorSpec], serving: Sequence[ActorSpec | Super
     )
     tree = Tree(root, observer=LoggingObserver(metrics))
     metrics.on_scrape(lambda: fill_mailbox_gauges(tree, metrics))
+    metrics.on_scrape(lambda: metrics.tasks(trio.lowlevel.current_statistics().tasks_living))
     return tree

@@ -85,6 +85,7 @@ class Metrics:
         self._worst_stall = new.gauge(
             "llmactors_event_loop_stall_seconds_max", "The longest stall of the last one to two minutes."
         )
+        self._tasks = new.gauge("llmactors_tasks", "Trio tasks that live in the process.")
         new.gauges("llmactors_build_info", "The version of llmactors; the value is always 1.", "version").of(
             __version__
         ).set(1)
@@ -203,6 +204,10 @@ class Metrics:
         """Observes that a sleeping task was woken `late_s` seconds too late."""
         self._stalls.observe(late_s)
         self._stalls_of_late.add(late_s, self._clock())
+
+    def tasks(self, living: int) -> None:
+        """Shows how many Trio tasks live in this scrape. Call this from an `on_scrape` callback."""
+        self._tasks.set(living)
 
     def upstream(self, url: str, *, up: bool) -> None:
         """Shows whether the upstream at `url` gets requests. Call this from an `on_scrape` callback."""

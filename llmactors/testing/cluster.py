@@ -43,6 +43,8 @@ class ClusterSettings:
     """Environment variables of every process, beside those of this process."""
     gateway_arguments: Sequence[str] = ()
     worker_arguments: Sequence[str] = ()
+    worker_metrics: bool = False
+    """Whether each worker serves its metrics, at the `url` of its process."""
     restart_after_s: float = 0.3
     """How long after its end a process is started again."""
     start_s: float = 30.0
@@ -138,7 +140,8 @@ class Cluster:
             more = ("--bind", bind, *settings.gateway_arguments)
             self.gateways.append(await self._member(nursery, "gateway", number, more))
         for number in range(settings.workers):
-            more = ("--model", settings.model, "--metrics-bind", "", *settings.worker_arguments)
+            metrics_bind = "127.0.0.1:0" if settings.worker_metrics else ""
+            more = ("--model", settings.model, "--metrics-bind", metrics_bind, *settings.worker_arguments)
             self.workers.append(await self._member(nursery, "worker", number, more))
         async with trio.open_nursery() as starting:
             for member in self.members:

@@ -20,7 +20,7 @@ llmactors_ttft_seconds_bucket{le} llmactors_batch_wait_seconds_bucket{le} llmact
 llmactors_actor_starts_total{actor} llmactors_mailbox_depth{actor} llmactors_mailbox_peak{actor}
 llmactors_dead_letters_total{reason} llmactors_event_loop_stall_seconds_bucket{le}
 llmactors_event_loop_stall_seconds_max llmactors_ledger_requests{state} llmactors_ledger_requeued_total
-llmactors_ledger_fenced_total llmactors_build_info{version}
+llmactors_ledger_fenced_total llmactors_tasks llmactors_build_info{version}
 llmactors_upstream_up{upstream}
 llmactors_redis_up{link} llmactors_redis_connects_total{link} llmactors_redis_commands_total{link}
 llmactors_redis_commands_in_flight{link} llmactors_redis_queued_bytes{link}
