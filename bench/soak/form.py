@@ -31,18 +31,18 @@ RETENTION_S = 30.0
 FAULT_EVERY_S = 40.0
 _STREAM_KIND = "native streams"
 _CLIENTS: tuple[tuple[Callable[[Asker], Awaitable[None]], float], ...] = (
-    (requests.chat_stream, 1.5),
+    (requests.chat_stream, 1.0),
     (requests.whole_answer, 2.0),
-    (requests.cancelled, 3.0),
-    (requests.abandoned, 2.0),
+    (requests.cancelled, 1.5),
+    (requests.abandoned, 1.0),
     (requests.background, 2.0),
-    (sockets.socket_streams, 2.0),
+    (sockets.socket_streams, 1.5),
     (rude.flood, 12.0),
     (rude.halves, 12.0),
     (requests.crashing, 90.0),
 )
 """Each kind of client, and the mean pause between its requests."""
-_NATIVE = LoadSettings(clients=3, max_tokens=24, think_s=4.0, head_s=10.0, silence_s=10.0)
+_NATIVE = LoadSettings(clients=4, max_tokens=24, think_s=4.0, head_s=10.0, silence_s=10.0)
 
 
 @attrs.define(eq=False)
