@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from llmactors.errors import LlmactorsError
     from llmactors.messages import ChatMessage, FinishReason, GenerateRequest, TokenDelta
     from llmactors.system.node import Node
+    from llmactors.system.running_clock import RunningClock
     from llmactors.telemetry.logs import configure_logging
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "LlmactorsError",
     "Node",
     "Output",
+    "RunningClock",
     "ServedModel",
     "Settings",
     "StepwiseBackend",
@@ -90,6 +92,7 @@ if not TYPE_CHECKING:  # a type checker takes the imports above, and refuses nam
         "llmactors.errors": ("LlmactorsError",),
         "llmactors.messages": ("ChatMessage", "FinishReason", "GenerateRequest", "TokenDelta"),
         "llmactors.system.node": ("Node",),
+        "llmactors.system.running_clock": ("RunningClock",),
         "llmactors.telemetry.logs": ("configure_logging",),
     }
 
