@@ -20,6 +20,8 @@ Header = tuple[str, str]
 
 MAX_KEY_CHARS = 255
 _ECHOED_CHARS = 128
+_BY_NAME = "llmactors.headers"
+"""The key of an ASGI scope under which its headers are kept by name, because a request is asked for a dozen of them."""
 
 log = structlog.get_logger("llmactors.http")
 
@@ -159,11 +161,11 @@ class Exchange:
     async def begin(self, status: int, headers: Iterable[Header], content_type: str | None) -> None:
         """Prepares the head of a response. The head is sent together with the next write."""
         self.status = status
-        named = [*id_headers(self.scope, self.request_id), *self.shared_headers, *headers]
+        given = dict(headers)
+        given.setdefault("cache-control", "no-store")
+        named = [*id_headers(self.scope, self.request_id), *self.shared_headers, *given.items()]
         if content_type is not None:
             named.append(("content-type", content_type))
-        if not any(name == "cache-control" for name, _ in named):
-            named.append(("cache-control", "no-store"))
         if self.timing_header is not None:
             named.append((self.timing_header, str(round((trio.current_time() - self.begun) * 1000))))
         await self._send({"type": "http.response.start", "status": status, "headers": wire_headers(named)})
@@ -221,10 +223,12 @@ def client_address(scope: Scope) -> str:
 
 def header(scope: Scope, name: bytes) -> str | None:
     """The value of the first header of this name, in lower case, in an ASGI scope; None where there is none."""
-    for key, value in scope["headers"]:
-        if key.lower() == name:
-            return str(value.decode("latin-1")).strip()
-    return None
+    by_name = scope.get(_BY_NAME)
+    if by_name is None:
+        # Reversed, so that the first header of a name is the last one that is put in.
+        by_name = scope[_BY_NAME] = {key.lower(): value for key, value in reversed(scope["headers"])}
+    value = by_name.get(name)
+    return None if value is None else str(value.decode("latin-1")).strip()
 
 
 def id_headers(scope: Scope, request_id: str) -> list[Header]:
