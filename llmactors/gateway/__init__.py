@@ -7,11 +7,13 @@ client_rules    the checks before keys: host names, web pages, and clients behin
 request_service what is done for a caller: admit, follow, cancel
 admission       whether a request is accepted, and what its caller is charged
 queue_hint      refuses at once, over Redis, what a full queue would refuse a round trip later
+limit_check     what the requests of a call are charged
 limit_reached   a refusal by a caller's limits
+body            how the JSON bodies of requests are read
 native/         `/v1/generate`, `/v1/streams/{id}`, `/v1/ws`
 openai/         the routes that OpenAI's clients use
 openapi         `/openapi.json`
 streaming/      moves token logs to clients
 operators       the pages for operators; `pages` serves them
-errors          the form of error responses
+errors          the form of error responses; `actor_errors`: client errors for the errors of actors
 """

@@ -21,7 +21,7 @@ _OPERATORS_CAPACITY = Capacity(most=64, of_one_address=32, reserve=16)
 
 @attrs.frozen
 class DrainGateway:
-    """Ask a gateway actor this to stop accepting. The reply comes after the last exchange."""
+    """Tells a gateway actor to stop accepting connections. The reply comes after the last exchange."""
 
     within_s: float
     """The time that open streams have to end by themselves, in seconds. Streams that are open after it are cut."""

@@ -12,7 +12,7 @@ def client_error(error: AskFailed) -> LlmactorsError:
         case MailboxFull():
             return Overloaded("a part of this node has too much to do; try again", retry_after_s=_RETRY_AFTER_S)
         case MessageExpired():
-            # The time is one that this node set itself. A client's own deadline is the ledger's to enforce.
+            # This node set the deadline that has passed. The ledger enforces the deadlines of clients.
             return Unavailable("a part of this node is too slow; try again in a moment", retry_after_s=_RETRY_AFTER_S)
         case _:
             return Unavailable("a part of this node crashed; try again in a moment", retry_after_s=_RETRY_AFTER_S)

@@ -80,10 +80,10 @@ class Admitter:
     ) -> list[Admission]:
         """Admits requests that belong together: all of them, or none, and then nothing is charged.
 
-        With an idempotency `key`, the same key and body again are the same request, at any gateway, also if the gateway
-        that admitted the request died before it could answer. With `only_known`, nothing is admitted that was not
-        admitted before. Raises `Conflict` for the same key with another body, `Expired` for a request that is not known
-        any more, and any error that `errors` has for a request that is refused.
+        A second call with the same idempotency `key` and the same body is the same request, at any gateway, also if the
+        gateway that admitted the request died before it could answer. With `only_known`, nothing is admitted that was
+        not admitted before. Raises `Conflict` for the same key with another body, `Expired` for a request that is not
+        known any more, and any error that `errors` has for a request that is refused.
         """
         requests = [self._request(caller, body, _keyed(key, number)) for number, body in enumerate(bodies)]
         if key is not None and (known := await self._known(requests)) is not None:
@@ -122,7 +122,7 @@ class Admitter:
             tenant=caller.tenant,
             resume_grace_s=self._settings.resume_grace_s,
         )
-        # Most clients never choose a class, so that a class better than the key allows is lowered, not refused.
+        # Most clients never choose a class, so a class that is better than the key allows is lowered, and not refused.
         priority = max(request.priority, caller.best_priority)
         request = attrs.evolve(request, priority=priority, weight=caller.weight)
         self._check_capable(request)
@@ -163,7 +163,7 @@ class Admitter:
                 "this idempotency key was used before, and the answer to it is no longer kept; "
                 "send another key to ask anew"
             ) from None
-        # Two calls come at different times and so have different deadlines; weight and grace are the operator's.
+        # Two calls come at different times and so have different deadlines; the operator sets weight and grace.
         same = attrs.evolve(
             known,
             created_ms=request.created_ms,
@@ -224,13 +224,14 @@ class Admitter:
         wait_s = await self._ledger.expected_wait_s(request)
         if wait_s > left_s:
             raise Overloaded(
-                f"it would start in about {wait_s:.1f} s, after its deadline; try again later, or allow more time",
+                f"the request would start in about {wait_s:.1f} s, after its deadline; "
+                "try again later, or allow more time",
                 retry_after_s=max(1.0, wait_s - left_s),
             )
 
 
 def _keyed(key: str | None, number: int) -> str | None:
-    """The key of one of several requests of one call. The first request has the call's own key."""
+    """The key of request `number` of a call. The first request has the call's own key."""
     return key if key is None or number == 0 else f"{key}\0{number}"
 
 
@@ -239,6 +240,6 @@ def _queue_full() -> Overloaded:
 
 
 def models_for(caller: Caller, directory: ModelDirectory) -> tuple[str, ...]:
-    """The served models that the caller may use. For this caller there are no others."""
+    """The served models that the caller may use. Other models are answered as if they did not exist."""
     names = directory.names
     return names if caller.models is None else tuple(name for name in names if name in caller.models)

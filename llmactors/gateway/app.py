@@ -157,7 +157,7 @@ class App:
             await serve_accepted(receive, send, headers, partial(self._auth.wait_refused, caller))
 
     async def _accept_handshake(self, scope: Scope) -> tuple[Callable[..., Awaitable[None]], Caller]:
-        """What serves the WebSocket, and its caller. Raises the error that the handshake is refused with."""
+        """The function that serves the WebSocket, and the caller. Raises the error that refuses the handshake."""
         await self._rules.check_host(scope)
         self._rules.check_page(scope)
         found = self._router.find(scope["path"])

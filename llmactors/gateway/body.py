@@ -23,12 +23,12 @@ MAX_CONTAINERS = 100_000
 """The number of lists and objects in one body, which take about 20 ms to parse."""
 MAX_FIELDS = 256
 LARGE = 16 * 1024
-"""The length of a body from which on only one is parsed in each pass of the scheduler."""
+"""Of bodies that have at least this length, in bytes, one is parsed in each pass of the scheduler."""
 MAX_STOP_CHARS = 256
 
 
 class GenerationBody(Protocol):
-    """A body that asks for one generation, of whichever API family."""
+    """A body of any API family that asks for one generation."""
 
     @property
     def model(self) -> str | None:
@@ -49,7 +49,7 @@ class GenerationBody(Protocol):
 
 
 class BodyReader:
-    """Reads JSON bodies, of the large ones only one in each pass of the scheduler: to parse one takes milliseconds."""
+    """Reads JSON bodies. To parse a large body takes milliseconds, so each pass of the scheduler parses only one."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
@@ -74,10 +74,10 @@ class BodyReader:
 
 
 def parse_object(data: bytes | str, *, what: str = "the body") -> dict[str, Any]:
-    """A JSON object. Of a key that is given twice the last one counts. Raises `InvalidRequest` for anything else.
+    """A JSON object. If a key comes twice, the last one counts. Raises `InvalidRequest` for anything else.
 
     The number of lists and objects is bounded before anything is parsed, because each costs far more than its bytes.
-    Brackets inside of texts count too, which no text that is short enough for a prompt reaches.
+    Brackets inside of texts are counted too.
     """
     data = data.removeprefix("\ufeff") if isinstance(data, str) else data.removeprefix(codecs.BOM_UTF8)
     if not data:
@@ -127,7 +127,7 @@ def deadline_of(header: str | None) -> int | None:
 
 
 def clipped(value: object) -> str:
-    """A value from a client for the text of an error: the beginning of a text, or the kind of anything else."""
+    """A client's value, shortened for an error message: the beginning of a text, or the type of another value."""
     return repr(_clip(value)) if isinstance(value, str) else _kind(value)
 
 

@@ -1,4 +1,4 @@
-"""The form of an error response, but for the body that the OpenAI routes have. Pure."""
+"""The form of an error response: the headers on every route, and the body on the native routes. Pure."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class NativeErrors:
         if isinstance(error, MethodNotAllowed):
             headers.append(("allow", ", ".join(error.allowed)))
         if error.status in {409, 429} or error.status >= 500:
-            # What OpenAI's clients go by, before they look at the status.
+            # OpenAI's clients decide by this header, before they look at the status.
             headers.append(("x-should-retry", "true" if should_retry else "false"))
         if error.status == 401:
             headers.append(("www-authenticate", "Bearer"))

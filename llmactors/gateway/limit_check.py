@@ -1,4 +1,4 @@
-"""What the requests of one call are charged, and whether the limits let them wait while the ledger is away."""
+"""What the requests of one call are charged, and whether the limits admit them while the ledger is away."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -15,7 +15,9 @@ from llmactors.limiter.actor import TakeShare
 
 @attrs.frozen
 class LimitCheck:
-    """The limits of one gateway's callers. The ledger counts what is used; while it is away, the limiter does."""
+    """The limits of one gateway's callers. The ledger counts what is used. While the ledger is away, the limiter
+    counts.
+    """
 
     rate: RatePolicy | None = None
     """The node's own limit on each caller; None for no such limit."""

@@ -126,7 +126,7 @@ def _error_responses(route: Route, schemas: Mapping[Any, Schema]) -> Schema:
 
 
 def _headers(*, retry: bool = False, limited: bool = False) -> Schema:
-    told = {"X-Request-Id": _header("The id of the request, by which its stream can be followed.", required=True)}
+    told = {"X-Request-Id": _header("The id of the request, by which clients follow its stream.", required=True)}
     if retry:
         told["Retry-After"] = _header("The wait before another try, in whole seconds.")
         told["Retry-After-Ms"] = _header("The same wait in milliseconds.")

@@ -29,10 +29,11 @@ class OperatedNode:
     directory: ModelDirectory
     draining: Callable[[], bool]
     ledger_statistics: Callable[[], Awaitable[LedgerStatistics]] | None = None
-    """The ledger's figures. None on a worker: gateways tell them, and two nodes that tell them would count twice."""
+    """The ledger's figures. None on a worker: gateways show these figures, and figures that two nodes show would count
+    twice."""
 
     async def components(self) -> dict[str, Any]:
-        """Each component and its state, as `Components` has it."""
+        """Each component and its state, in the form of `Components`."""
         return {
             "gateway": {"state": "draining" if self.draining() else "ready"},
             "ledger": await self._ledger(),
@@ -122,7 +123,7 @@ class Health:
 
 @attrs.frozen
 class TreePart:
-    """A supervisor, which has children, or an actor, which has none. Each has more fields than these."""
+    """A supervisor, which has children, or an actor, which has none. Both have more fields than these."""
 
     name: str
     path: str

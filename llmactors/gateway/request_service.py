@@ -1,4 +1,4 @@
-"""What a gateway does with requests, for every API family: admit, follow, cancel.
+"""The operations of a gateway on requests, for every API family: admit, follow, cancel.
 
 The service raises `errors.LlmactorsError`; each API family renders errors in its own form.
 """

@@ -21,7 +21,7 @@ Page = Callable[[OperatedNode], Awaitable[Response]]
 """Answers a request by Quart: for operators, and for documents."""
 
 _KEYED: tuple[type[LlmactorsError], ...] = (Unauthenticated, Forbidden, RateLimited, Unavailable)
-"""What every route that asks for a key can refuse: a host or a web page may not be allowed, an address must wait after
+"""The errors of every route that asks for a key: a host or a web page may not be allowed, an address must wait after
 too many wrong keys, and the keys may be in a Redis that is away."""
 
 

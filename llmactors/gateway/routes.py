@@ -59,7 +59,7 @@ ADMISSION: tuple[type[LlmactorsError], ...] = (
     Interrupted,
     DeadlineExceeded,
 )
-"""What a request for a generation can be refused with before its response has begun."""
+"""The errors that can refuse a request for a generation before its response has begun."""
 DEADLINE = header(
     "X-Request-Deadline",
     "The time after which the answer is not wanted, in milliseconds since 1970.",
