@@ -1,7 +1,8 @@
-"""A load client for this project's server and for any that speaks OpenAI's HTTP: `python -m llmactors load URL`.
+"""A load client for this project's server, and any that speaks OpenAI's HTTP: `python -m llmactors load URL`.
 
 The load client shares no event loop and no queue with the servers that it measures: it uses plain sockets, one thread
-and one epoll. While the clock runs it records what came and when; parsing and checking follow after the run.
+and one epoll. While the clock runs, the load client only records the received bytes and their times. It parses and
+checks the answers after the run.
 
 target             the server
 plan               the requests: how many, how often, which; and the bounds on them
@@ -11,11 +12,11 @@ recording          the bytes of one answer, and when they came; pure
 http_recording     the recording of an HTTP response, and its parsing after the run; pure
 socket_recording   the recording of a WebSocket's messages; pure
 check              whether a recorded answer is right, by the rules of its routes; pure
-native, openai     these rules: each token, in order, and an end; pure
+native, openai     the rules of the routes: each token, in order, and an end; pure
 token_times        how many tokens a right answer had, and when they came
 held_answers       complete answers that wait for their check; pure
 histogram, tally   the distributions and counts over all answers; pure
-report             these as one JSON object; pure
+report             the counts and distributions as one JSON object; pure
 connection         one socket
 engine             one run, on as many sockets as it takes
 processes          what the server's processes use of the machine

@@ -28,7 +28,7 @@ def check(plan: Plan, recording: Recording) -> TokenTimes:
 
 
 def _refused(replay: HttpReplay) -> Malformed:
-    """The failure's class is the status; its code is the server's own, in whichever field the server puts one."""
+    """The failure's class is the status. The failure's code is the server's own, from any field that has a code."""
     code, status, body = "", replay.head.status, replay.body
     try:
         parsed: Any = msgspec.json.decode(body)

@@ -12,7 +12,7 @@ from llmactors.load.recording import Recording
 from llmactors.load.target import Target
 
 READ_BYTES = 1 << 16
-"""From 128 KiB on, malloc maps memory anew for each read, which then takes 36 us instead of 9."""
+"""With 128 KiB or more, malloc would map new memory for each read, and a read would take 36 us instead of 9."""
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 TROUBLE = select.EPOLLERR | select.EPOLLHUP
 
@@ -54,7 +54,9 @@ class LoadConnection:
         self.unsent = data
 
     def send(self, data: bytes) -> None:
-        """Sends what the socket takes now, and keeps the rest. `data` is the unsent rest itself, or follows it."""
+        """Sends what the socket takes now, and keeps the rest. `data` is the unsent rest itself, or comes after the
+        rest.
+        """
         if self.unsent and self.unsent is not data:
             self.unsent += data
             return

@@ -50,7 +50,7 @@ class Engine:
         self._open: dict[int, LoadConnection] = {}
         self._idle: list[LoadConnection] = []
         self._due: list[float] = []
-        """When the next requests begin that do not follow an answer."""
+        """The times at which requests begin that do not follow an answer."""
         self._backlog: deque[float] = deque()
         """The times of arrivals that wait for a free connection."""
         self._arrivals: Iterator[float] | None = None

@@ -30,7 +30,7 @@ class HeldAnswers:
         self._recordings: deque[Recording] = deque()
         self._held_bytes = 0
         self._latency = Histogram()
-        """Of all complete answers, checked or not."""
+        """The latencies of all complete answers, whether checked or not."""
 
     def __repr__(self) -> str:
         return f"<HeldAnswers {len(self._recordings)}, {self._held_bytes} bytes>"

@@ -1,9 +1,9 @@
 """Recordings of HTTP responses, and the reading of them after the run. Pure.
 
-While the clock runs only the head is parsed, which costs a few microseconds per request. The end of a chunked body is
-told from the last bytes of a read. That is wrong for a body which holds a line of nothing but `0` and an empty line
-just where a read ends: JSON holds no such lines, and so neither do the streams of these servers. A body with trailers
-is never complete here; none of these servers sends any.
+While the clock runs only the head is parsed, which costs a few microseconds per request. The last bytes of a read show
+whether a chunked body has ended. This test is wrong for a body in which a line with nothing but `0` and an empty line
+come just where a read ends. JSON has no such lines, so the streams of these servers have none. A body with trailers is
+never complete here, but none of these servers sends trailers.
 
 After the run `HttpReplay` feeds each read to the parser that all of this package's clients use.
 """
@@ -53,7 +53,7 @@ class HttpRecording(Recording):
         try:
             head = self.head = ResponseHead.parse(bytes(self.data[:end]), method="POST")
         except BadResponse:
-            return self._total  # the replay says what is wrong with it
+            return self._total  # the replay names the fault
         self.closing = not head.keep_alive
         if head.chunked:
             self._total = _CHUNKED
@@ -84,7 +84,7 @@ class HttpReplay:
     def __init__(self, recording: Recording) -> None:
         parser = ResponseParser("POST")
         self._pieces: list[tuple[bytes, float, int]] = []
-        """Pieces of the body: the bytes, when they came, and the chunk they belong to; a read, if there are none."""
+        """Pieces of the body: the bytes, their time, and the number of their chunk, or of their read without chunks."""
         data, begin = bytes(recording.data), 0
         try:
             for number, (end, time) in enumerate(zip(recording.read_ends, recording.read_times, strict=True)):

@@ -110,7 +110,8 @@ def _parse(event: SseEvent) -> tuple[str, _Event]:
         parsed = _decode(event.data)
     except (UnicodeError, msgspec.DecodeError) as error:
         raise Malformed("malformed_event", f"{event.data[:200]!r}: {error}") from None
-    # An event may name itself in its JSON, as a WebSocket's messages do: some servers send neither ids nor names.
+    # The JSON of an event may have the event's name, as in a WebSocket's messages: some servers send neither ids nor
+    # names.
     name = parsed.event or event.name
     if event.id is not None and event.id != str(parsed.seq):
         raise Malformed("wrong_seq", f"id {event.id!r} of event {parsed.seq}")

@@ -13,7 +13,7 @@ class RunSnapshot:
     """Requests known to have failed; the check after the run may find more."""
     in_flight: int
     waiting: int
-    """Arrivals that no connection was free for."""
+    """Arrivals for which no connection was free."""
     received_bytes: int
     p50_s: float
     p99_s: float
