@@ -1,10 +1,14 @@
 """The settings of a node: frozen, read once from defaults, a TOML file, variables and flags, in that order.
 
 settings      the declaration of every setting: the one file to edit when a setting is added
-declaration   what a declaration says, and what derives from it: key, variable, flag, checks, messages
+setting       a setting with all that follows from its declaration
+declaration   what a declaration says, and the types of values
+checks, rates what a value must be beyond its type
 load          from the four sources to `Settings`, with the source of each value
 environment   settings as variables, and the environment of a child process
 show          a configuration as TOML or JSON, with secrets covered
+masks         secrets in values, covered
+nearest       the known name that a wrong one probably means
 handbook      the table of all settings
 """
 

@@ -10,7 +10,7 @@ import attrs
 import msgspec
 
 _MAX = 10**9
-"""The largest number that a setting takes. As seconds, thirty years: no moment in time overflows."""
+"""The largest number that a setting takes. In seconds these are thirty years, so no time in the future overflows."""
 METADATA = "llmactors"
 """The key of the declaration in the metadata of a field."""
 

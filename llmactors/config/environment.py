@@ -24,7 +24,9 @@ _SERVICE_VALUES = {"_PORT": r"(tcp|udp|sctp)://.*", "_NAME": r"/[^/]+/[^/]+"}
 
 
 def given_variables(environ: Mapping[str, str]) -> Iterator[tuple[Setting, str, str]]:
-    """Each setting that has a variable in the environment, with the variable's name and text. Empty ones give none."""
+    """Each setting that has a variable in the environment, with the variable's name and text. Empty variables give no
+    value.
+    """
     for setting in SETTINGS.values():
         for variable in setting.variables:
             text = environ.get(variable)
@@ -58,7 +60,7 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def as_variables(values: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that give these values to settings of these names. None gives none."""
+    """The variables that give these values to settings of these names. A value of None has no variable."""
     return {
         SETTINGS[name].variable: _text_of(SETTINGS[name], value) for name, value in values.items() if value is not None
     }

@@ -50,7 +50,7 @@ def configure(
 
 
 def check_file(file: Path) -> tuple[Configuration | None, list[str]]:
-    """What a file configures by itself, or None, and everything that is wrong with it."""
+    """The configuration from the file alone, or None, and everything that is wrong with the file."""
     collected = _Collected()
     try:
         collected.take_file(file)

@@ -17,5 +17,5 @@ def mask_url(text: str) -> str:
 
 
 def mask_model(text: str) -> str:
-    """What `--model` takes, with each of its URLs as `mask_url` shows it, and without keys among its options."""
+    """A value of `--model` with each URL as `mask_url` shows it, and without the keys among the options."""
     return re.sub(_PIECE, lambda match: mask_url(match[0]), text)

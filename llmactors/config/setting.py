@@ -63,7 +63,7 @@ class Setting(Declaration):
 
     @property
     def unit(self) -> str:
-        """As in `20 s`; empty where the value has none."""
+        """The unit of the value, as in `20 s`; empty where the value has no unit."""
         return self._extra("unit") or ""
 
     @property
@@ -116,7 +116,7 @@ class Setting(Declaration):
 
     @property
     def requirement(self) -> str:
-        """What a value must be, to follow "must be"."""
+        """The rule for a value, as the end of a sentence with "must be"."""
         if self.meta is not None and self.meta.description is not None:
             return self.meta.description
         if self.choices:

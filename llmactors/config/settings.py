@@ -52,7 +52,8 @@ class Settings:
     model: tuple[str, ...] = setting(
         ("smollm2-135m",),
         "A model to serve: NAME, PATH.gguf, hf:OWNER/REPO/FILE, openai:URL,model=NAME, MODULE:NAME, mock or "
-        "mock:OPTIONS. ALIAS=MODEL gives it another name. Several are allowed; requests that name none get the first.",
+        "mock:OPTIONS. ALIAS=MODEL gives a model another name. Several are allowed; a request that names none gets the "
+        "first.",
         group=MODELS,
         commands=WITH_MODELS,
         placeholder="MODEL",
@@ -165,7 +166,7 @@ class Settings:
     rate_limit: str | None = setting(
         None,
         "How many requests each caller may send, as in 60/min, 5/s or 100/10s, over all gateways of a cluster "
-        "together. Give all gateways the same limit. By default there is none.",
+        "together. Give all gateways the same limit. By default there is no limit.",
         group=LIMITS,
         commands=WITH_GATEWAY,
         placeholder="COUNT/PERIOD",
