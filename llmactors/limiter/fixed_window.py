@@ -3,8 +3,8 @@
 Windows begin at multiples of the period on the given clock, and each admits `amount`. With a period of one day and a
 clock that counts from 1970, the windows are the days of UTC.
 
-Promise: at most `amount` is admitted in one aligned window. In a window at any other position it can be twice as much:
-one half at the end of a window and one half at the beginning of the next. GCRA does not have this effect.
+Promise: at most `amount` is admitted in one aligned window. A period that begins inside a window can admit twice as
+much: `amount` at the end of one window, and `amount` at the beginning of the next. GCRA does not have this effect.
 
 The unused part of a reservation is given back to the window that it was taken from, and to no other window.
 

@@ -8,11 +8,12 @@ are whole numbers and are never rounded.
 Promise: in any closed window of length L, a total cost of at most limit + amount L / period is admitted.
 
 When a request ends, the unused part of its reservation is given back. This must not admit more than a smaller
-reservation would have. With the smaller reservation the level would be lower now by what is given back, and would never
-have been below 0 since. So at most the lowest level since the reservation can be given back. The lowest level is not
-known; a lower bound is the level right after the reservation, less what has drained since, less what was given back to
-other requests since. Hence the field `returned` and the mark. (The promise then holds for what was used, where a
-reservation counts as used, at the time of its admission, until it is settled.)
+reservation would have admitted. With a smaller reservation, the level would have been lower by the same amount ever
+since, and never below 0. So the amount that is given back must not exceed the lowest level since the reservation. The
+lowest level is not stored. The level right after the reservation, minus what has drained since then, minus what was
+given back to other requests since then, is a lower bound of the lowest level. The mark and the field `returned` are
+stored to compute this bound. (The promise holds for what was used. Until a reservation is settled, all of it counts as
+used at the time of its admission.)
 
 If the clock goes back, time stands still until the clock has caught up.
 """

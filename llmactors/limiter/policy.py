@@ -86,7 +86,7 @@ class RateState:
 
 
 Mark = RateState
-"""The state right after a reservation. It tells later how much of the reservation can still be given back."""
+"""The state right after a reservation, from which follows later how much of the reservation can be given back."""
 
 
 def to_us(now_s: float) -> int:
