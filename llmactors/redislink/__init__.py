@@ -9,7 +9,9 @@ address         where the server is, from a URL
 sentinel, dial  find the master, connect, log in
 errors          the outcomes of a command besides its reply
 names           every key, channel and function library
+settings        the settings and the statistics of a link
 binary          the program of a local server
 
-This module imports none of them: a process without Redis uses some names, and starts without the client library.
+This file imports none of these modules: a process without Redis uses `names` only, and starts without the client
+library.
 """

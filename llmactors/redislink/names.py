@@ -11,7 +11,8 @@ import attrs
 
 LEDGER_FORMAT = 2
 """The format of what the ledger stores, and part of its keys' names. Nodes of two formats use two ledgers in one
-Redis, so the older nodes can finish what they accepted. Raise it with a change that older nodes would misread."""
+Redis, so the older nodes can finish what they accepted. Raise the format with a change that older nodes would
+misread."""
 
 _LIBRARY_PLACE = "@LIBRARY@"
 

@@ -43,7 +43,7 @@ def pushes_expected(args: tuple[Argument, ...]) -> int:
     """How many pushes answer this command; 0 if an ordinary reply answers it.
 
     Raises:
-        ValueError: The command would change the replies of all others on the connection.
+        ValueError: The command would change the replies of all other commands on the connection.
     """
     if (name := _SPECIAL.get(args[0])) is None:  # type: ignore[arg-type]
         return 0

@@ -34,7 +34,7 @@ class ServerIdentity:
     role: str
     """`master` or `replica`, at the time of the connect."""
     run_id: str | None = None
-    """Another one after each start of the server; None if the user may not ask for it."""
+    """The id of the server's run, which changes with each start; None if the user may not ask for the id."""
 
 
 @attrs.frozen

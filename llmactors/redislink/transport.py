@@ -64,7 +64,9 @@ class SocketTransport:
 
 
 class TlsTransport:
-    """TLS on a Trio stream. Nothing is sent without waiting, since TLS sends other bytes than it is given."""
+    """TLS on a Trio stream. Nothing is sent without waiting, since a part of the encrypted bytes is no part of the
+    given bytes.
+    """
 
     def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         self._stream = stream
@@ -79,5 +81,5 @@ class TlsTransport:
         return bytes(await self._stream.receive_some(_CHUNK))
 
     def close(self) -> None:
-        # Without the closing message of TLS, which could block, and which the server does not need.
+        # No closing message of TLS is sent: to send one could block, and the server does not need the message.
         self._stream.transport_stream.socket.close()
