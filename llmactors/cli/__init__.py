@@ -58,7 +58,7 @@ def exit_code_of(command: Callable[[], object], argv: Sequence[str] = ()) -> int
         _discard_output()
         return 0
     except BaseException as error:  # noqa: BLE001 - every error is told in one line, and becomes an exit code
-        # Only here: the import takes a third of the time in which a command without a mistake starts.
+        # Imported here, because the import takes a third of the time in which a command without a mistake starts.
         from llmactors.cli.mistakes import explain  # noqa: PLC0415
 
         text, exit_code = explain(error, argv)
@@ -90,10 +90,11 @@ def _discard_output() -> None:
 
 
 def make_app(*, with_help: bool) -> cyclopts.App:
-    """All commands. `with_help` gives each its line in the list of commands; it takes the time to read their modules.
+    """All commands. `with_help` gives each command its line in the list of commands, and reads the commands' modules
+    for it.
 
-    The commands are registered by their places: only the module of the command that runs is imported, so that a server
-    starts in half the time.
+    The commands are registered by the names of their modules. Only the module of the command that runs is imported, so
+    a server starts in half the time.
     """
     app = cyclopts.App(
         name="llmactors",

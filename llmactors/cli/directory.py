@@ -15,7 +15,9 @@ T = TypeVar("T")
 
 
 def with_directory(settings: Settings, work: Callable[[NodeStore], Awaitable[T]]) -> T:
-    """Runs `work` on the node directory of the cluster that `settings` name. Raises `ConfigError` if none is."""
+    """Runs `work` on the node directory of the cluster that `settings` name. Raises `ConfigError` if they name no
+    cluster.
+    """
 
     async def run() -> T:
         async with _directory(settings) as store:

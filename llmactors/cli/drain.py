@@ -45,5 +45,5 @@ async def _is_there(store: NodeStore, record: NodeRecord) -> bool:
     try:
         present = await store.get(record.name)
     except Unavailable:
-        return True  # not known while Redis does not answer
+        return True  # unknown while Redis does not answer, so wait on
     return present is not None and present.incarnation == record.incarnation

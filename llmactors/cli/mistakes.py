@@ -51,7 +51,9 @@ def _foreign(error: BaseException, argv: Sequence[str]) -> tuple[str, int]:
 
 
 def operator_error(error: BaseException) -> LlmactorsError | ActorError | None:
-    """The innermost error of ours in a chain of causes and groups: the one that says what to do. None if none is."""
+    """The innermost error of this package in a chain of causes and groups, which says what to do; None if there is
+    none.
+    """
     found: LlmactorsError | ActorError | None = None
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()

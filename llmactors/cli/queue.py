@@ -108,7 +108,7 @@ def purge(
 
 
 def _with_ledger(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
-    """Runs `work` on the ledger of the cluster that `settings` name. Raises `ConfigError` if none is."""
+    """Runs `work` on the ledger of the cluster that `settings` name. Raises `ConfigError` if they name no cluster."""
 
     async def run() -> T:
         ledger = RedisLedger(

@@ -20,7 +20,7 @@ def command(configuration: Configuration) -> int:
     """
     settings = configuration.settings
     set_up_output(settings)
-    # Bound before the model is loaded: a port in use is told at once.
+    # The socket is bound before the model is loaded, so that a port in use is reported at once.
     listening = ListeningSocket(settings.bind)
     try:
         node = Node(settings, serve_models(settings, fetch=fetch), listening)

@@ -1,7 +1,7 @@
 """`load --synthetic`: the figures of a load without any HTTP. Requests go straight into a ledger in memory.
 
-It measures the batcher, the simulated backend, the ledger and the supervision between them, in this process, together
-with the clients. The difference to a served request is what the gateway takes.
+The run measures the batcher, the simulated backend, the ledger and their supervision, in this process, together with
+the clients. What a served request takes in addition is the gateway's part.
 """
 
 import os

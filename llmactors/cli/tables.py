@@ -7,7 +7,7 @@ _UNBOUNDED = 10_000
 
 
 def show(table: Table) -> None:
-    """Prints `table`. The first column, which names a row in other commands too, is never cut.
+    """Prints `table`. The first column is never cut, because other commands take the names in this column.
 
     Where standard output is not a terminal, the table is as wide as its contents.
     """

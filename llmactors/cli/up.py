@@ -48,7 +48,8 @@ def command(
         raise ConfigError(f"a cluster needs at least one gateway and one worker, not {gateways} and {workers}")
     settings = configuration.settings
     set_up_output(settings)
-    # Here, so that a model is downloaded once and not by every worker, and a wrong name is reported at once.
+    # The models are fetched here, so that a model is downloaded once and not by every worker, and a wrong name is
+    # reported at once.
     serve_models(settings, fetch=fetch)
     if settings.threads is None:
         settings = attrs.evolve(settings, threads=_share_of_cores(workers))
