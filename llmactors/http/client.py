@@ -5,8 +5,8 @@
         while piece := await response.receive():
             ...
 
-Deadlines are the caller's cancel scopes; only the opening of a connection is bounded here. Redirects are not followed,
-compression is not asked for, cookies are unknown, and no variable of the environment is read.
+The caller bounds a request by a cancel scope; the client bounds only the opening of a connection. Redirects are not
+followed, compression is not asked for, cookies are unknown, and no variable of the environment is read.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ class _ClientConnection:
 
 
 class ClientResponse:
-    """A response whose head has come, and whose body is read by and by. An async context manager.
+    """A response whose head has come, and whose body is read piece by piece. An async context manager.
 
     Leaving the context closes the response. Its connection serves the next request only where the body was read to its
     end; otherwise the connection is closed, which tells the server that nobody waits for the rest.
@@ -164,9 +164,9 @@ class HttpClient:
     """A client of one server. Any number of tasks may use it; each request under way has a connection of its own.
 
     A request goes out a second time, on a new connection, where three things hold: its connection had been used before,
-    the server closed that before any byte of a response, and the method is one that may be repeated (RFC 9110, 9.2.2).
-    So a server that closes an idle connection just when a GET is sent causes no failure. A POST is never sent twice:
-    whether it was executed cannot be known here.
+    the server closed the connection before any byte of a response, and the method is one that may be repeated (RFC
+    9110, 9.2.2). So a server that closes an idle connection just when a GET is sent causes no failure. A POST is never
+    sent twice: whether it was executed cannot be known here.
 
     Args:
         url: `http://HOST[:PORT][/PATH]` or `https://…`; all requests go below PATH.
@@ -241,7 +241,7 @@ class HttpClient:
         self._idle.append(connection)
 
     def close(self) -> None:
-        """Closes the idle connections. Those with a response under way close with their responses."""
+        """Closes the idle connections. A connection with a response under way closes with its response."""
         self._is_closed = True
         while self._idle:
             self._idle.pop().socket.close()
@@ -304,6 +304,6 @@ def _lines(headers: Sequence[tuple[str, str]]) -> bytes:
     lines = [f"{name}: {value}" for name, value in headers]
     for line in lines:
         if not _HEADER.fullmatch(line):
-            # Not its value, which may be a key.
+            # The error does not show the header's value, which may be a key.
             raise ValueError(f"the header {line.partition(':')[0]!r} is malformed")
     return "".join(f"{line}\r\n" for line in lines).encode("latin-1")

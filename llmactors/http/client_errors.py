@@ -1,4 +1,6 @@
-"""What can go wrong between the HTTP client and a server. Whoever calls the client maps these to errors of its own."""
+"""What can go wrong between the HTTP client and a server. The callers of the client convert these errors to their
+own.
+"""
 
 
 class HttpClientError(Exception):

@@ -29,8 +29,8 @@ READ_BYTES = 64 * 1024
 RESTRICTED_S = 2.0
 """The time in which a connection above a limit must send the head of its request."""
 LINGER_S = 2.0
-"""The time in which a client may go on sending what was refused. To close the connection of a client that is sending
-would reset the connection, and the client might never read the response."""
+"""The time in which a client may go on sending a request that was refused. If the connection of a client that is
+sending is closed, the connection is reset, and the client may never read the response."""
 
 
 @attrs.frozen

@@ -1,6 +1,6 @@
 """The protocol of one connection: HTTP/1.1 by h11, and the way into a WebSocket.
 
-What h11 leaves open is decided here:
+This module decides what h11 leaves open:
 
 - Every response that the server gives by itself, to bytes that are no valid request, is an error of the server's one
   form, and ends the connection.
@@ -175,7 +175,7 @@ class Http1:
         return True
 
     async def closed(self) -> None:
-        """The connection has ended."""
+        """The protocol learns that the connection has ended."""
         await self._close_stream()
 
     async def _socket_received(self, data: bytes) -> None:

@@ -11,7 +11,9 @@ _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*(?P<origin>.*)")
 
 
 class HeadBounds:
-    """Counts the bytes and the lines of a head as they arrive, so that a long head costs less than it cost to send."""
+    """Counts the bytes and the lines of a head as they arrive, so that a long head costs the server less than the
+    client.
+    """
 
     def __init__(self) -> None:
         self._bytes = 0

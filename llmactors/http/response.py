@@ -85,7 +85,7 @@ class ResponseHead:
         if coding is not None:
             if is_old or coding.lower() != "chunked":
                 raise BadResponse(f"the response has the transfer coding {coding[:80]!r}; only chunked is understood")
-            # With a length as well, one of the two is a lie: the connection is not used again.
+            # With a length as well, one of the two is wrong, so the connection is not used again.
             keep_alive = keep_alive and "content-length" not in headers
             return cls(status, headers, chunked=True, length=None, keep_alive=keep_alive)
         if "content-length" not in headers:

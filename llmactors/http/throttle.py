@@ -7,8 +7,8 @@ streams end in one step, a pass takes a hundred milliseconds, and the tokens of 
 import trio
 
 DOUBLE_AFTER_S = 1.0
-"""While tasks wait, the number that goes on in each pass doubles after each such time. A burst may go slowly, but under
-a steady load of more than a few in each pass, a queue here would cost throughput."""
+"""While tasks wait, the number of tasks that go on in each pass doubles each time these seconds have passed. A burst
+may be slow, but under a steady load of more than a few tasks in each pass, a queue here would cost throughput."""
 
 
 class BurstThrottle:
@@ -29,7 +29,7 @@ class BurstThrottle:
         self._waiting = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
-        return f"<Turnstile, {len(self._waiting)} waiting>"
+        return f"<BurstThrottle, {len(self._waiting)} waiting>"
 
     @property
     def is_crowded(self) -> bool:

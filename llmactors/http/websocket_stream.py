@@ -183,7 +183,7 @@ class WebSocketStream(WSStream):
             await self._send_wsproto_event(event.response())
             await self._output.exchange_over()
         else:
-            # The reply to the server's own close frame, or wsproto's judgement on bytes that are no frame.
+            # The reply to the server's own close frame, or wsproto's answer to bytes that are no frame.
             await self._end(event.code, event.reason)
 
     def _add(self, frame: "Message[Any]") -> tuple[int, str] | None:
