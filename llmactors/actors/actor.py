@@ -130,7 +130,7 @@ class ActorSpec:
 
 @attrs.frozen(eq=False)
 class SupervisorSpec:
-    """How to supervise children. They start from left to right and stop from right to left."""
+    """How to supervise children. Children start from first to last and stop from last to first."""
 
     name: str
     children: "tuple[ActorSpec | SupervisorSpec, ...]"

@@ -12,7 +12,7 @@ The rules are OTP's (https://www.erlang.org/doc/apps/stdlib/supervisor.html) wit
     ONE_FOR_ALL    all its siblings
     REST_FOR_ONE   the siblings that start after the child
 
-Stops go from right to left, starts from left to right. At more than `intensity` restarts within `period_s` the
+Children start from first to last, and stop from last to first. At more than `intensity` restarts within `period_s` the
 supervisor gives up. The restart of a group counts as one, and so does each failed start.
 """
 

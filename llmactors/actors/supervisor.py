@@ -235,7 +235,7 @@ class SupervisorNode:
         due = trio.current_time() + plan.delay_s
         for child in plan.stop:
             self._due.pop(child, None)
-            await self._stop(child, f"{self.path} restarts it together with {name}")
+            await self._stop(child, f"{self.path} restarts this child together with {name}")
         if not stop.is_set():
             self._schedule(plan, due, exit_)
 
