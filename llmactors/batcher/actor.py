@@ -1,4 +1,4 @@
-"""The batcher: claims requests for free slots, drives one backend with them, writes what comes out to the ledger.
+"""The batcher: claims requests for free slots, drives one backend with them, writes the outputs to the ledger.
 
 The actor's own task handles one message at a time: what the backend says, and what the other tasks say. The claimer and
 the writer run beside it, so that no token waits for another request's trip to the ledger.
@@ -278,7 +278,7 @@ class BatcherActor(Actor):
     # What the backend makes.
 
     async def _take_in(self, produced: Produced) -> None:
-        """Gives outputs to the writer. Waits while too many tokens are unwritten, which holds up the backend."""
+        """Gives outputs to the writer. Waits while too many tokens are unwritten, so that the backend waits too."""
         outbox = self._writer.outbox
         tokens = 0
         stepped: set[Running] = set()
@@ -315,7 +315,7 @@ class BatcherActor(Actor):
             self._former.batch_ended(trio.current_time())
 
     def _tell_backend(self, *, admit: tuple[Job, ...] = (), evict: tuple[Key, ...] = ()) -> bool:
-        """Returns False where the backend's mailbox is full: the backend is ending, and its end will be told."""
+        """Returns False where the backend's mailbox is full: then the backend is ending, and a `Down` follows."""
         try:
             self._backend.tell_nowait(Assign(admit, evict), incarnation=self._ready_incarnation)
         except MailboxFull:

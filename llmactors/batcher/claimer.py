@@ -161,8 +161,8 @@ class Claimer:
     async def watch_for_work(self) -> None:
         """Claims whenever the ledger has news.
 
-        The ledger has news of a lost lease again and again, until a beat finds the loss. So this listens twice at most
-        until a claim or a beat has shown how the lease is.
+        The ledger has news of a lost lease again and again, until a beat finds the loss. So this task listens at most
+        twice until a claim or a beat has shown whether the lease holds.
         """
         heard = None
         while True:

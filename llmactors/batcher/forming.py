@@ -6,7 +6,7 @@ overtakes an earlier one. The first group begins
 
 - once any request here has waited for the window since it was queued, so that none waits longer beside an idle backend;
 - at once, where the group cannot grow, as all slots of the backend are claimed;
-- at once, where any request here was queued while the batch before ran: that wait was its window.
+- at once, where any request here was queued while the batch before ran: its window was the time of that batch.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What a batcher is told, besides what its backend says."""
+"""The messages to a batcher from its node and its own tasks. The backend's are in `backends/messages.py`."""
 
 import attrs
 

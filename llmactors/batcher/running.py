@@ -8,7 +8,8 @@ from llmactors.ledger import AppendEntry, Claim
 from llmactors.messages import Finished, Terminal, TokenDelta, Usage
 
 _MOST_PROMPT_TOKENS = 2**31 - 1
-"""A prompt length above this is not believed. The length is charged to a tenant, and Redis must be able to hold it."""
+"""A greater prompt length counts as unknown. The length is charged to a tenant, and Redis must be able to store the
+charge."""
 
 
 @attrs.define(eq=False)

@@ -1,7 +1,7 @@
 """The writer: appends the tokens of the backend to the ledger, one append at a time.
 
-A backend that steps faster than the ledger answers is not held up: tokens that are made during one append go out with
-the next one.
+A backend that steps faster than the ledger answers does not wait: the tokens of all steps during one append go out with
+the next append.
 """
 
 from collections.abc import Callable, Sequence
