@@ -15,28 +15,30 @@ class ChangeSignal:
         return f"<ChangeSignal for {sorted(self._work)}>"
 
     def notify_work(self, model: str) -> None:
-        """There is something new to claim. A worker of `model` that does not wait now returns from its next wait."""
+        """Notes that there is something new to claim. A worker of `model` that does not wait now returns from its next
+        wait.
+        """
         if model in self._work:
             self._work[model] = True
             self._waiting.unpark_all()
 
     def notify_stop(self) -> None:
-        """The answer to a beat has changed: a claim is not wanted any more, or the lease is lost."""
+        """Notes that the answer to a beat has changed: a claim is not wanted any more, or the lease is lost."""
         self._stop = True
         self._waiting.unpark_all()
 
     def notify_all(self) -> None:
-        """Anything may have changed."""
+        """Notes that anything may have changed."""
         for model in self._work:
             self._work[model] = True
         self.notify_stop()
 
     def clear_work(self, model: str) -> None:
-        """The worker has claimed what there was for `model`."""
+        """Notes that the worker has claimed what there was for `model`."""
         self._work[model] = False
 
     def clear_stop(self) -> None:
-        """The worker has got the answer to a beat."""
+        """Notes that the worker has got the answer to a beat."""
         self._stop = False
 
     async def wait(self, model: str) -> None:

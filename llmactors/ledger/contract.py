@@ -93,7 +93,7 @@ class Ledger(Protocol):
 
         Their charges are made in the same step, once per id however often the caller asks; a refusal costs nothing.
         The step that ends a request settles its reserved tokens and returns its permits, whoever ends the request.
-        CONFLICT also where some of the candidates are known and others are not.
+        The outcome is CONFLICT also where some of the candidates are known and others are not.
         """
         ...
 
@@ -105,7 +105,7 @@ class Ledger(Protocol):
         """An estimate of how long `request` would wait before it starts, if it were submitted now, in seconds.
 
         The estimate follows from how many requests would be served first, and from how fast the queue of the model has
-        moved recently. It is 0 where nothing waits, and where nothing is known.
+        moved recently. The estimate is 0 where nothing waits, and where nothing is known.
         """
         ...
 

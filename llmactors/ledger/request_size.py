@@ -16,7 +16,7 @@ class RequestSize:
     """The size of one request, in two units."""
 
     bytes: int
-    """All that a client can make long. The queue's bound `max_queued_bytes` counts it."""
+    """The bytes of everything that a client can make long, which the queue's bound `max_queued_bytes` counts."""
     prompt_tokens: int
     """An estimate, which token limits reserve."""
 

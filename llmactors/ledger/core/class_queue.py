@@ -11,7 +11,7 @@ class ClassQueue:
 
     A class that was passed over `passed_over_max` times goes first; of several such classes, the one that was passed
     over most. With n classes, no class waits for more than `passed_over_max + n - 2` entries of others. So a less
-    urgent class gets about one entry in `passed_over_max` under any load, without a clock.
+    urgent class gets about one of `passed_over_max` entries under any load, and no clock is needed.
     """
 
     def __init__(self, passed_over_max: int = PASSED_OVER_MAX) -> None:

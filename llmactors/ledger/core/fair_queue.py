@@ -63,8 +63,8 @@ class FairQueue:
 
     Promises: the queue is work-conserving (`pop` returns an entry while anything waits); each tenant is served first
     come, first served; while two tenants both wait, the costs served to them differ by at most the cost of the most
-    expensive request of each; an entry that is put back keeps its place, and its tenant does not pay twice. The past
-    counts only while something waits.
+    expensive request of each; an entry that is put back keeps its place, and its tenant does not pay twice. Once
+    nothing waits, the past is forgotten.
     """
 
     def __init__(self) -> None:

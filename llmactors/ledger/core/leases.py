@@ -45,7 +45,9 @@ class Worker:
             self.suspects = 0
 
     def stop(self, request_id: str, epoch: int, until: float) -> None:
-        """Has each beat until `until` say that this claim is not wanted any more, since any one answer may be lost."""
+        """Until `until`, the answer to each beat says that this claim is not wanted any more, since an answer may be
+        lost.
+        """
         self._stops.append((until, request_id, epoch))
         self.changes.notify_stop()
 

@@ -19,7 +19,9 @@ class ReaderGrace:
         return f"<ReaderGrace: {len(self._unread)} without a reader>"
 
     def readers_changed(self, record: Record, now: float) -> None:
-        """Starts or ends the grace of a request that was submitted, or whose first or last follower came or went."""
+        """Starts or ends the grace of a request: call this after a submit, and when its first follower opens or its
+        last one closes.
+        """
         if record.readers or record.end is not None:
             self.forget(record)
         else:

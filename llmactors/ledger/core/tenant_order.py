@@ -1,4 +1,4 @@
-"""Things of tenants in the order in which they came. Pure."""
+"""Items of tenants in the order in which the items came. Pure."""
 
 from collections import OrderedDict, deque
 from typing import Generic, TypeVar

@@ -20,7 +20,8 @@ class TokenLog:
     """Open followers."""
     listeners: tuple[Callable[[], None], ...] = attrs.field(default=(), repr=False, kw_only=True)
     """Called whenever the log has grown. A change replaces the tuple, as a listener may remove itself when called."""
-    # Made when a task parks, which is rare. There are two, so that a token does not wake a task that waits for the end.
+    # These events are made when a task waits, which is rare. There are two, so that a token does not wake a task that
+    # waits for the end.
     _tailing: trio.lowlevel.ParkingLot | None = attrs.field(default=None, repr=False, kw_only=True)
     _ending: trio.lowlevel.ParkingLot | None = attrs.field(default=None, repr=False, kw_only=True)
 

@@ -24,7 +24,7 @@ class RedisLedgerSettings:
     """A worker whose connection ended, and that has not connected again after this time, loses its requests. A dead
     process's connection ends at once. The lease is for a process that hangs, and for a machine that is lost."""
     look_for_work_s: float = 0.5
-    """A worker that no signal wakes looks for work this often."""
+    """A worker that no wake-up reaches looks for work this often."""
     key_ttl_s: float = 86_400.0
     """The time to live of every key in use, if nothing deletes the key before. Each claim renews it, so that no attempt
     can last longer."""
