@@ -112,7 +112,8 @@ class BackendActor(Actor):
         busy_s, looked_at = 0.0, trio.current_time()
         while True:
             now, since = trio.current_time(), driver.busy_since
-            # A look that comes late says that this loop was late, or the process was stopped, and not that the step is.
+            # If this look comes late, the loop was late or the process was stopped: that time does not count as time of
+            # the step.
             passed_s = min(now - looked_at, 2 * every_s)
             busy_s = 0.0 if since is None else min(now - since, (busy_s if since == step else 0.0) + passed_s)
             step, looked_at = since, now

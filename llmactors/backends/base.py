@@ -57,7 +57,8 @@ class Capabilities:
     takeover: Takeover
     batching: Batching = Batching.CONTINUOUS
     honours: frozenset[str] = frozenset()
-    """The fields in `messages.OPTIONAL_FIELDS` that the backend honours: it gets no request that uses another one.
+    """The fields in `messages.OPTIONAL_FIELDS` that the backend honours: a backend gets no request that uses another
+    optional field.
 
     These are texts and no enum because nodes of another version may know more fields."""
 

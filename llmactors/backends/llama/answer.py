@@ -48,7 +48,7 @@ class LlamaAnswer:
         self.hidden = 0
         """How many tokens llama.cpp made without sending their ids. `complete` of the client finds these ids."""
         self.diverged = False
-        """The answer that was made again differs from the log."""
+        """Whether the answer that was made again differs from the log."""
         for delta in logged:
             self._add(delta.token)
 

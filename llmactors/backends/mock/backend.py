@@ -1,6 +1,6 @@
 """The simulated backend: deterministic answers, a time model, and faults on demand. It needs no model and no CPU.
 
-Its answers are those of `oracle`, from whichever token a takeover begins. So every test and benchmark can tell a
+The answers are those of `oracle`, whichever token a takeover begins with. So every test and benchmark can tell a
 complete stream from one with lost or repeated tokens.
 """
 

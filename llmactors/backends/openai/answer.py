@@ -49,12 +49,12 @@ class UpstreamAnswer:
 
     @property
     def stopped(self) -> bool:
-        """The text has reached a stop string: nothing that follows changes the answer."""
+        """Whether the text has reached a stop string: then nothing that follows changes the answer."""
         return self._stops.stopped
 
     @property
     def begun(self) -> bool:
-        """Text has come, though it may still be held back."""
+        """Whether text has come, which may still be held back."""
         return self._chars > 0
 
     def take(self, chunk: Chunk) -> list[TokenDelta]:
