@@ -54,7 +54,8 @@ class ClusterMember:
 class LocalCluster:
     """`gateways` and `workers` on 127.0.0.1, and a server with its data in `data` unless `settings.redis` names one.
 
-    `on_ready` is told of each node that is ready, with the line that it said; `on_line` of all else that they write.
+    `on_ready` is told of each node that is ready, with the line by which the node said so; `on_line` gets every other
+    line.
     """
 
     def __init__(

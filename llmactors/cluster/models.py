@@ -53,7 +53,9 @@ class ClusterModels(ModelDirectory):
         return ModelStatus(best.state, self._capabilities(name, best, reports), best.detail)
 
     def _capabilities(self, name: str, best: ModelReport, reports: Sequence[ModelReport]) -> Capabilities | None:
-        """Those of the best worker, with the fields that all workers honour; the last known ones if there are none."""
+        """The capabilities of the best worker, with the fields that all workers honour; without a worker, the last
+        known ones.
+        """
         known = self.get(name)
         declared = [
             each for each in (best.capabilities, *(report.capabilities for report in reports)) if each is not None
@@ -79,5 +81,5 @@ class ClusterModels(ModelDirectory):
 
 
 def _waits(status: ModelStatus) -> bool:
-    """Whether the model is down and its requests are accepted all the same."""
+    """Whether the model is down and its requests are still accepted."""
     return status.state is ModelState.DOWN and status.capabilities is not None

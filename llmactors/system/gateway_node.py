@@ -81,7 +81,9 @@ class GatewayNode(ClusterNode):
             await self._warn_of_unused_keys(RedisKeyStore(call, self.settings.namespace))
 
     async def _warn_of_unused_keys(self, store: RedisKeyStore) -> None:
-        """Warns where Redis holds API keys that this gateway does not ask for: an operator who made keys expects it."""
+        """Warns where Redis holds API keys and this gateway asks for none: an operator who made keys expects them to be
+        asked for.
+        """
         with contextlib.suppress(ReplyError):  # this Redis user may not read the keys, or the name holds another type
             self._warned_of_keys = bool(await store.mark())
         if self._warned_of_keys:

@@ -77,7 +77,7 @@ def _pair(
         lambda: BatcherActor(
             model.name, backend=backend.ref, ledger=ledger, directory=directory, settings=batching, metrics=metrics
         ),
-        # Short, because a batcher that does not stop at once waits for a ledger that is away.
+        # The grace is short, because a batcher that does not stop at once waits for a ledger that is away.
         grace_s=1.0,
         cleanup_s=2.0,
     )

@@ -1,4 +1,4 @@
-"""Judges a history: did each accepted request end once, with each token once and every token right? Pure."""
+"""Checks a history: did each accepted request end once, with each token once and every token right? Pure."""
 
 import math
 from collections import Counter
