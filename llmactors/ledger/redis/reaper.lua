@@ -4,8 +4,8 @@ local function due_in(c, name) return redis.call('ZRANGEBYSCORE', name, '-inf', 
 
 local function is_connected(channel) return redis.call('PUBSUB', 'NUMSUB', channel)[2] > 0 end
 
--- When a reader of the request was last there, in ms. A gateway that is silent but connected may be stopped: its clients
--- wait for it to go on.
+-- The last time, in ms, at which a gateway read the request. A gateway that is silent but connected may be stopped, and
+-- its clients wait for the gateway.
 local function last_read(c, r)
   local last = 0
   for channel in string.gmatch(r.g, '%S+') do
