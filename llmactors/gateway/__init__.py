@@ -9,6 +9,7 @@ admission       whether a request is accepted, and what its caller is charged
 queue_hint      refuses at once, over Redis, what a full queue would refuse a round trip later
 limit_check     what the requests of a call are charged
 limit_reached   a refusal by a caller's limits
+settings        the bounds on what one caller may ask
 body            how the JSON bodies of requests are read
 native/         `/v1/generate`, `/v1/streams/{id}`, `/v1/ws`
 openai/         the routes that OpenAI's clients use

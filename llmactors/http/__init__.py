@@ -2,22 +2,30 @@
 
 The server:
 
-address         the text of an address to listen on
-server          the listening socket; accepts connections and drains them
-throttle        bounds how much of a burst of requests is worked on at once
-connection      the bytes of one connection: reads, writes, deadlines, the end
-http1           the protocol of one connection: HTTP/1.1 by h11, WebSocket by Hypercorn
-http_stream     one ASGI application's messages as one HTTP response
-inbox           the messages from a client that its ASGI application has not received yet
-exchange        one request and its response: a bounded body, an answer, an error
-request_id      ids of requests
-forwarded       what a trusted proxy says of its clients; pure
+address           the text of an address to listen on
+server            the listening socket; accepts connections and drains them
+connection_limits how many connections a server holds, in all and of one client; pure
+addresses         which addresses count as one client; pure
+file_limit        the limit on the open files of the process
+throttle          bounds how much of a burst of requests is worked on at once
+connection        the bytes of one connection: reads, writes, deadlines, the end
+http1             the protocol of one connection: HTTP/1.1 by h11, WebSocket by Hypercorn
+request_head      the head of a request: its bounds, and what it asks for; pure
+byte_budget       bounds the bytes of all incomplete bodies and messages; pure
+http_stream       one ASGI application's messages as one HTTP response
+websocket_stream  one WebSocket between its connection and its ASGI application
+inbox             the messages from a client that its ASGI application has not received yet
+exchange          one request and its response: a bounded body, an answer, an error
+routing           finds the route of a path; pure
+request_id        ids of requests
+line_safe_json    JSON without characters at which readers split lines; pure
+forwarded         what a trusted proxy says of its clients; pure
 
 The client:
 
-client          a client of one server: keeps connections, streams the bodies of responses
-client_socket   its connections: TCP, TLS, a proxy's tunnel
-client_errors   what can go wrong between it and a server
-response        responses from bytes, in any split; pure
-sse_reader      server-sent events from bytes, in any split; pure
+client            a client of one server: keeps connections, streams the bodies of responses
+client_socket     the connections of the client: TCP, TLS, a proxy's tunnel
+client_errors     what can go wrong between the client and a server
+response          responses from bytes, in any split; pure
+sse_reader        server-sent events from bytes, in any split; pure
 """

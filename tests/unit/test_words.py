@@ -27,6 +27,8 @@ CLASS_METAPHORS = METAPHORS | {
     "shown": "view",
 }
 """Words that no class name contains; a variable may."""
+WITHOUT_MAP = {"cli", "ledger_suite"}
+"""Folders with many modules of one kind: one for each command, and one for each part of the contract."""
 
 
 def modules(root: Path) -> Iterator[tuple[Path, ast.Module]]:
@@ -44,9 +46,28 @@ def identifiers(tree: ast.Module) -> Iterator[str]:
                 yield name
 
 
+def names_in(folder: Path) -> Iterator[str]:
+    """The modules, packages and Lua files in a folder of the package."""
+    yield from sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__"))
+    yield from sorted(path.parent.name for path in folder.glob("*/__init__.py"))
+    yield from sorted(path.name for path in folder.glob("*.lua"))
+
+
 def class_names(tree: ast.Module) -> Iterator[str]:
     """The names of all classes in a module."""
     yield from (node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+
+
+def test_each_package_lists_its_modules() -> None:
+    """The docstring of each `__init__.py` is the map of its folder."""
+    missing = [
+        f"{file.relative_to(PACKAGE)} does not name {name}"
+        for file in sorted(PACKAGE.rglob("__init__.py"))
+        if file.parent.name not in WITHOUT_MAP
+        for name in names_in(file.parent)
+        if not re.search(rf"\b{re.escape(name)}\b", ast.get_docstring(ast.parse(file.read_bytes())) or "")
+    ]
+    assert not missing, "\n".join(missing)
 
 
 def test_test_names_are_short() -> None:

@@ -1,1 +1,7 @@
-"""The simulated backend: deterministic, with a pace and faults on demand; `oracle` knows its answers."""
+"""The simulated backend: deterministic, with a pace and faults on demand.
+
+backend   the backend
+oracle    the answers of the backend, which tests compare streams with; pure
+settings  the pace, the bounds and the faults to inject
+kind      how `--model` names and makes the backend
+"""

@@ -7,6 +7,7 @@ circuit     the circuit breaker of one upstream; pure
 balance     which upstream gets the next request; pure
 upstream    one upstream over HTTP: opens streams, and maps each failure to an error of this package
 backend     tries upstreams until one begins to answer
+kind        how `--model` names and makes the backend
 """
 
 from llmactors.backends.openai.backend import OpenAIBackend
