@@ -26,7 +26,8 @@ def show(
     *,
     json: Annotated[bool, Parameter(help="Print JSON instead of TOML.", negative=(), show_default=False)] = False,
 ) -> int:
-    """Show the value of every setting, and whether a flag, a variable, the file or the default gives it. The default.
+    """Show the value of every setting, and whether a flag, a variable, the file or the default gives it. `config` alone
+    does the same.
 
     Secrets are covered. The command takes the flags of all other commands.
     """

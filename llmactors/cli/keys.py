@@ -106,7 +106,7 @@ def create(
 @app.command(name="list")
 @with_settings("keys")
 def show(configuration: Configuration) -> int:
-    """List all keys and what they allow. The default."""
+    """List all keys and what they allow. `keys` alone does the same."""
     records = _with_store(configuration, lambda store: store.records())
     if not records:
         print("there are no keys: every caller is refused")

@@ -29,7 +29,7 @@ T = TypeVar("T")
 @app.command(name="show")
 @with_settings("queue")
 def show(configuration: Configuration) -> int:
-    """Show how many requests wait, by model and class, and how many run. The default."""
+    """Show how many requests wait, by model and class, and how many run. `queue` alone does the same."""
 
     async def look(ledger: Ledger) -> tuple[list[QueueDepth], LedgerStatistics]:
         return await ledger.queue_depths(), await ledger.statistics()

@@ -29,7 +29,7 @@ class ClientRules:
     Args:
         hosts: The hosts that requests may name; None where every host is served, because the node asks for keys.
         allowed_origins: The origins of the web pages that may use the node, besides its own pages.
-        proxies: The proxies whose word on their clients is taken.
+        proxies: The proxies whose headers about their clients are believed.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ClientRules:
 
     @contextlib.contextmanager
     def counting(self, scope: Scope) -> Iterator[None]:
-        """Around a request. Raises `RateLimited` where its client has too many open requests behind a proxy.
+        """Counts a request as open in the block. Raises `RateLimited` if its client has too many open behind a proxy.
 
         A client without a proxy is bounded by its connections. All clients of a proxy share the proxy's connections.
         """
