@@ -5,12 +5,12 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
-from llmactors.cli.directory import with_directory
 from llmactors.cli.flags import with_settings
 from llmactors.cluster.node_record import NodeRecord
 from llmactors.cluster.node_store import NodeStore
-from llmactors.config import Configuration
+from llmactors.config import Configuration, Settings
 from llmactors.errors import NotFound, Unavailable
+from llmactors.system.operator_access import cluster_nodes
 
 _LOOK_EVERY_S = 0.1
 
@@ -25,8 +25,14 @@ def command(
 
     A worker hands its requests to other workers. A gateway lets its open streams end, for up to `drain_s`.
     """
+    record = trio.run(_drain, configuration.settings, node)
+    print(f"{record.role.value} {record.name} has drained and ended")
+    return 0
 
-    async def drain(store: NodeStore) -> NodeRecord:
+
+async def _drain(settings: Settings, node: str) -> NodeRecord:
+    """Asks the node to drain, and returns its record when the node has ended."""
+    async with cluster_nodes(settings) as store:
         record = await store.get(node)
         if record is None:
             names = ", ".join(each.name for each in await store.records()) or "none"
@@ -35,10 +41,6 @@ def command(
         while await _is_there(store, record):  # noqa: ASYNC110 - the node is another process
             await trio.sleep(_LOOK_EVERY_S)
         return record
-
-    record = with_directory(configuration.settings, drain)
-    print(f"{record.role.value} {record.name} has drained and ended")
-    return 0
 
 
 async def _is_there(store: NodeStore, record: NodeRecord) -> bool:

@@ -19,17 +19,15 @@ from rich.table import Table
 
 from llmactors.access.keys.file import FileKeyStore
 from llmactors.access.keys.record import KeyRecord, KeyStatus
-from llmactors.access.keys.redis import RedisKeyStore
 from llmactors.access.keys.store import KeyStore
 from llmactors.access.keys.text import NewKey, new_key, read_key
 from llmactors.cli import tables
 from llmactors.cli.descriptors import complain
 from llmactors.cli.flags import with_settings
-from llmactors.config import KEYS_IN_REDIS, Configuration, Settings
+from llmactors.config import KEYS_IN_REDIS, Configuration
 from llmactors.errors import ConfigError, Conflict
 from llmactors.limiter.limits import Limits
-from llmactors.redislink.link import RedisLink
-from llmactors.system.cluster_node import redis_url
+from llmactors.system.operator_access import cluster_keys
 
 T = TypeVar("T")
 
@@ -189,18 +187,10 @@ def _with_store(configuration: Configuration, work: Callable[[KeyStore], Awaitab
     async def run() -> T:
         if in_file:
             return await work(FileKeyStore(Path(str(settings.keys))))
-        return await _in_redis(settings, work)
+        async with cluster_keys(settings) as store:
+            return await work(store)
 
     return trio.run(run)
-
-
-async def _in_redis(settings: Settings, work: Callable[[KeyStore], Awaitable[T]]) -> T:
-    link = RedisLink(redis_url(settings), name="llmactors-cli")
-    async with trio.open_nursery() as nursery:
-        await nursery.start(link.run)
-        result = await work(RedisKeyStore(link.call, settings.namespace))
-        nursery.cancel_scope.cancel(reason="the command is done")
-    return result
 
 
 def _life(text: str) -> float:

@@ -16,9 +16,7 @@ from llmactors.config import Configuration, Settings
 from llmactors.errors import NotFound, Overloaded
 from llmactors.http.request_id import new_request_id
 from llmactors.ledger import DeadRequest, Ledger, LedgerStatistics, QueueDepth, SubmitOutcome
-from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
-from llmactors.system.cluster_node import redis_url
-from llmactors.system.wiring import ledger_settings
+from llmactors.system.operator_access import cluster_ledger
 
 app = cyclopts.App(name="queue", help=__doc__)
 
@@ -111,16 +109,7 @@ def _with_ledger(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> 
     """Runs `work` on the ledger of the cluster that `settings` name. Raises `ConfigError` if they name no cluster."""
 
     async def run() -> T:
-        ledger = RedisLedger(
-            redis_url(settings),
-            ledger_settings(settings),
-            RedisLedgerSettings(namespace=settings.namespace),
-            name="llmactors-cli",
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(ledger.run)
-            result = await work(ledger)
-            nursery.cancel_scope.cancel(reason="the command is done")
-        return result
+        async with cluster_ledger(settings) as ledger:
+            return await work(ledger)
 
     return trio.run(run)

@@ -7,16 +7,16 @@ from typing import Annotated, Any
 
 import msgspec
 import rich.tree
+import trio
 from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 
 from llmactors.cli.client import API_KEY, URL, get_json
-from llmactors.cli.directory import with_directory
 from llmactors.cli.flags import with_settings
 from llmactors.cluster.node_record import NodeRecord, Role
-from llmactors.cluster.node_store import NodeStore
 from llmactors.config import Configuration, Settings
+from llmactors.system.operator_access import cluster_nodes
 
 _COLOURS = {"running": "green", "starting": "yellow", "restarting": "red", "stopping": "yellow", "stopped": "dim"}
 
@@ -48,10 +48,7 @@ def command(
 
 
 def _show_cluster(settings: Settings, *, as_json: bool) -> int:
-    async def look(store: NodeStore) -> list[tuple[NodeRecord, Any]]:
-        return [(record, await store.tree(record.name)) for record in await store.records()]
-
-    nodes = with_directory(settings, look)
+    nodes = trio.run(_nodes_and_trees, settings)
     if as_json:
         found = [{"node": msgspec.to_builtins(record), "tree": tree} for record, tree in nodes]
         print(json.dumps(found, indent=2))
@@ -65,6 +62,11 @@ def _show_cluster(settings: Settings, *, as_json: bool) -> int:
             branch.add(_render(tree))
         console.print(branch)
     return 0
+
+
+async def _nodes_and_trees(settings: Settings) -> list[tuple[NodeRecord, Any]]:
+    async with cluster_nodes(settings) as store:
+        return [(record, await store.tree(record.name)) for record in await store.records()]
 
 
 def _node_label(record: NodeRecord, now: float) -> str:

@@ -1,13 +1,14 @@
 """Wiring: the only room that builds the objects of all other rooms and puts the actors into trees.
 
-node            everything in one process, with the ledger in memory
-gateway_node    a gateway process of a cluster
-worker_node     a worker process of a cluster
-cluster_node    what gateway_node and worker_node have in common
-gateway_actors  the gateway, the keys, and the settings that they take
-model_actors    a backend and a batcher for each model
-serving_only    batchers and backends without a gateway, for measurements
-task_actor      an actor that runs one long-lived task
-running_clock   the clock of a node's event loop
-wiring          the root of every tree, and the ledger's settings
+node             everything in one process, with the ledger in memory
+gateway_node     a gateway process of a cluster
+worker_node      a worker process of a cluster
+cluster_node     what gateway_node and worker_node have in common
+gateway_actors   the gateway, the keys, and the settings that they take
+model_actors     a backend and a batcher for each model
+serving_only     batchers and backends without a gateway, for measurements
+operator_access  a cluster's ledger, node directory and keys, for the commands of operators
+task_actor       an actor that runs one long-lived task
+running_clock    the clock of a node's event loop
+wiring           the root of every tree, and the ledger's settings
 """

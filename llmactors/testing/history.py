@@ -46,10 +46,6 @@ class Gap:
         """When the next event arrived."""
         return self.begun + self.seconds
 
-    def spans(self, moment: float) -> bool:
-        """Whether `moment` lies within the gap."""
-        return self.begun <= moment <= self.ended
-
 
 @attrs.define(eq=False)
 class RequestHistory:

@@ -14,8 +14,6 @@ from typing import Literal, Self
 import attrs
 import trio
 
-from llmactors.testing.host import children_of
-
 Role = Literal["gateway", "worker"]
 
 _POLL_S = 0.02
@@ -101,17 +99,6 @@ class ManagedProcess:
         """Kills the newest process as `kill -9` does; returns whether that process was running."""
         self.ready = False
         return self.signal(signal.SIGKILL)
-
-    def kill_child(self) -> bool:
-        """Kills a child of the process, such as a model, as `kill -9` does; returns whether there was a child."""
-        try:
-            children = children_of(self.pid) if self.alive else []
-        except FileNotFoundError:
-            return False
-        for child in children[:1]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        return bool(children)
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[bool]:

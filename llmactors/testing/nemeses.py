@@ -91,16 +91,6 @@ class KillGateway(Nemesis):
             self.struck()
 
 
-class KillChild(Nemesis):
-    """Kills the model process of a worker as `kill -9` does, if the worker has one."""
-
-    name = "model processes killed"
-
-    async def strike(self, rng: random.Random) -> None:
-        if (await _pick(self.cluster.workers, rng)).kill_child():
-            self.struck()
-
-
 class KillRedis(Nemesis):
     """Kills the Redis server as `kill -9` does, and starts the server again after a moment."""
 

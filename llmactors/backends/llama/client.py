@@ -37,7 +37,6 @@ class _Settings(msgspec.Struct):
 
 class _Props(msgspec.Struct):
     default_generation_settings: _Settings
-    total_slots: int
     chat_template: str = ""
 
 

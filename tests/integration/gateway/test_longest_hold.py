@@ -15,9 +15,9 @@ from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.operators import OperatedNode
 from llmactors.http.server import ListeningSocket, Server, ServerSettings
 from llmactors.telemetry import Metrics
-from llmactors.testing.longest_hold import LongestHold
 from llmactors.testing.node import local_node, mock_model
 from tests.conftest import Figures
+from tests.support.longest_hold import LongestHold
 
 pytestmark = [pytest.mark.integration]
 

@@ -20,7 +20,7 @@ class LongestHold(trio.abc.Instrument):
     def __repr__(self) -> str:
         return f"<LongestHold {self.seconds * 1000:.1f} ms by {self.task}>"
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - the signature is Trio's
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._began = time.thread_time_ns()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
