@@ -6,9 +6,7 @@
     models       downloads with a progress bar
     running      commands that run until a signal
     client       commands that ask a running node
-    directory    commands that read the node directory of a cluster
     tables       tables on standard output
-
     descriptors  standard streams that are closed, or in another encoding
 
 An operator's mistake is one line on standard error and an exit code: 2 for a wrong flag, variable or file, 1 for

@@ -27,6 +27,11 @@ BELOW_GROUPS = (
 
 def help_of(command: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", "80")
+    for group in GROUPS:
+        # In one process, cyclopts keeps the console, and so the width, of a command's first help or error.
+        app = importlib.import_module(f"llmactors.cli.{group}").app
+        for each in (app, *(app[name] for name in app)):
+            monkeypatch.setattr(each, "_fallback_console", None)
     assert run([*command.split(), "--help"]) == 0
     said = capfd.readouterr()
     assert said.err == ""
@@ -36,7 +41,7 @@ def help_of(command: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest
 @pytest.mark.parametrize("command", ["", *COMMANDS, *GROUPS, *BELOW_GROUPS])
 def test_help_fits_80_columns(command: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     lines = help_of(command, capfd, monkeypatch).splitlines()
-    assert all(len(line) <= 80 for line in lines)
+    assert not [line for line in lines if len(line) > 80]
     usage, _, summary = lines[:3]
     assert usage.startswith(f"Usage: llmactors {command}".rstrip())
     assert summary[0].isupper()
