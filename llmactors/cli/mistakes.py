@@ -27,14 +27,21 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 def explain(error: BaseException, argv: Sequence[str]) -> tuple[str, int]:
     """The line and the exit code for an error of the command `argv`. No line is needed where the text is empty."""
+    if any(_is_reader_gone(leaf) for leaf in leaves(error)):
+        return "", 0
     if (unmendable := fatal(error)) is not None:
         return _unmendable(unmendable)
-    if any(isinstance(leaf, BrokenPipeError | ReaderGone) for leaf in leaves(error)):
-        return "", 0
     ours = operator_error(error)
     if ours is not None:
         return str(ours), ours.exit_code if isinstance(ours, OperatorError) else MISSING
     return _foreign(error, argv)
+
+
+def _is_reader_gone(error: BaseException | None) -> bool:
+    """Whether the reader of the output has gone. Rich, which prints help, then raises `SystemExit`."""
+    if isinstance(error, SystemExit):
+        return _is_reader_gone(error.__context__)
+    return isinstance(error, BrokenPipeError | ReaderGone)
 
 
 def _foreign(error: BaseException, argv: Sequence[str]) -> tuple[str, int]:

@@ -153,6 +153,7 @@ def test_every_line_of_a_json_log_is_json(tmp_path: Path) -> None:
         ("config show >&-", 0, b""),
         ("config show 2>&-", 0, b""),
         ("config show | true; exit ${PIPESTATUS[0]}", 0, b""),
+        ("config --help | true; exit ${PIPESTATUS[0]}", 0, b""),
         ("config check /nowhere 2>/dev/full", 2, b""),
         ("--help >/dev/full", 1, b"llmactors: the output cannot be written: No space left on device\n"),
         ("serve --model $'caf\\xe9'", 2, b"llmactors: the argument 'caf\\udce9' is not UTF-8\n"),
