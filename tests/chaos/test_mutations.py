@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(24
 ROOT = Path(__file__).parents[2]
 CONTEXT = "llmactors/ledger/redis/context.lua"
 LIFECYCLE = "llmactors/ledger/redis/lifecycle.lua"
+LEASES = "llmactors/ledger/redis/leases.lua"
 WORKERS = "llmactors/ledger/redis/workers.lua"
 REAPER = "llmactors/ledger/redis/reaper.lua"
 LEDGER = "llmactors/ledger/redis/ledger.py"
@@ -216,7 +217,7 @@ MUTANTS = [
     ),
     Mutant(
         "an outage of the ledger ends every lease",
-        LIFECYCLE,
+        LEASES,
         "if seen == 0 or c.now - seen < s.outage_ms then return end",
         "if true then return end",
         FAULTS,
@@ -240,7 +241,7 @@ MUTANTS = [
     ),
     Mutant(
         "a stop of all workers counts against requests",
-        LIFECYCLE,
+        LEASES,
         "if not counts then r.at = r.at - 1 end",
         "",
         CONTRACT,
@@ -248,7 +249,7 @@ MUTANTS = [
     ),
     Mutant(
         "a worker that goes on after a stop has its requests charged",
-        LIFECYCLE,
+        LEASES,
         "if counts then put(c, r, 'at', r.at - 1) end",
         "",
         CONTRACT,
@@ -256,7 +257,7 @@ MUTANTS = [
     ),
     Mutant(
         "silence is taken for a death",
-        LIFECYCLE,
+        LEASES,
         "if alone and counts and silent_attempts(r) + 1 >= SILENT_ATTEMPTS_MAX then",
         "if alone and counts then",
         CONTRACT,
@@ -264,7 +265,7 @@ MUTANTS = [
     ),
     Mutant(
         "a new incarnation proves no death",
-        LIFECYCLE,
+        LEASES,
         "if alone and deaths(r) >= settings(c).quarantine_from then",
         "if false then",
         CONTRACT,

@@ -7,6 +7,7 @@ library         brings the Lua files into Redis        settings
 
 context.lua     what one call knows and gathers        queue.lua   fair order
 lifecycle.lua   the state changes of a request         limits.lua  what callers have used
+leases.lua      which workers are alive, silent or dead
 gateways.lua, workers.lua, reaper.lua, operators.lua   the operations, each of them one atomic step
 
 The functions use what Redis 7.0 and Valkey 7.2 have: functions, streams, RESP3 pushes. No command blocks.

@@ -18,11 +18,11 @@ try:
     from llmactors.testing.ledger_suite.operating import DeadLetterSuite, QueueDepthSuite
     from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
     from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
+    from llmactors.testing.ledger_suite.silence import SilenceSuite
     from llmactors.testing.ledger_suite.working import (
         AttemptSuite,
         LeaseSuite,
         QuarantineSuite,
-        SilenceSuite,
         WorkSuite,
     )
 except ModuleNotFoundError as missing:
