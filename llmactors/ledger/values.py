@@ -183,7 +183,7 @@ class QueueDepth:
 
 @attrs.frozen
 class LedgerStatistics:
-    """Counts at one moment. Those that end in `_total` only rise."""
+    """Counts at one moment. Counts whose names end in `_total` only rise."""
 
     queued: int
     running: int

@@ -38,7 +38,8 @@ class _Flow:
 
     def __init__(self, next_start: float) -> None:
         self.fresh: OrderedDict[str, QueueEntry] = OrderedDict()
-        # Returned entries go before all fresh ones, in order of arrival. They are few: at most those that were running.
+        # Returned entries go before all fresh ones, in order of arrival. There are few of them: at most the entries
+        # that were running.
         self.returned: list[QueueEntry] = []
         self.next_start = next_start
 

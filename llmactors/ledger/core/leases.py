@@ -22,7 +22,7 @@ class Worker:
     held: dict[str, None] = attrs.field(factory=dict)
     """The ids of the requests that the worker runs, in the order of their claims."""
     suspects: int = 0
-    """How many suspects the worker claimed together. It gets nothing more until all of them are done."""
+    """How many suspects the worker claimed together. The worker gets nothing more until all of them are done."""
     suspects_max: int = 0
     """How many suspects may run together at most, so that each of them allows it."""
     reserved: str | None = None

@@ -27,7 +27,7 @@ from llmactors.limiter.store import LimiterStore
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
 SILENT_ATTEMPTS_MAX = 3
-"""A request that ran alone is given up when so many of its workers have fallen silent, and none was heard of since."""
+"""A request that ran alone is given up when so many of its workers have fallen silent, and none has beaten since."""
 STOP_REPEATED_S = 5.0
 """A worker whose lease never ends is told of a stop for this long. After that its appends are answered with STOP."""
 
@@ -170,8 +170,8 @@ class Lifecycle:
     def lose_lease(self, lease: Worker) -> int:
         """Ends the lease of a worker that fell silent. Returns how many requests the worker held.
 
-        The requests go on elsewhere. Their attempts count only while other workers are heard of, and only until this
-        worker is heard of again.
+        The requests go on elsewhere. Their attempts count only if other workers beat at that time, and only until this
+        worker beats again.
         """
         charged = self.leases.others_beat(self._now())
         held = [self.records[request_id] for request_id in lease.held]
@@ -192,7 +192,7 @@ class Lifecycle:
         return len(held)
 
     def heard_again(self, worker_id: str) -> None:
-        """Takes back the charges of a silent worker, which was heard of again: the worker had not died."""
+        """Takes back the charges of a silent worker that beats again: the worker had not died."""
         for record, loss in self._lost_by(worker_id):
             record.attempt -= loss.charged
 

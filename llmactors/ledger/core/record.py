@@ -29,7 +29,7 @@ class Record(TokenLog):
     attempt: int = 0
     """How many attempts count, the one that runs included."""
     losses: dict[str, Loss] = attrs.field(factory=dict)
-    """The attempts whose workers fell silent and were not heard of since, by worker."""
+    """The attempts whose workers fell silent and have not beaten since, by worker."""
     quarantined: bool = False
     queued_at: float = 0.0
     """When the request was last put into the queue; monotonic, in seconds."""

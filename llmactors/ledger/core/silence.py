@@ -18,7 +18,7 @@ class Loss:
     """What a request knows of an attempt whose worker fell silent."""
 
     charged: bool
-    """Whether the attempt counts until the worker is heard of again."""
+    """Whether the attempt counts until the worker beats again."""
     alone: bool
     """Whether the request was in quarantine and ran alone."""
 

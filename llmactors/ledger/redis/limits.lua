@@ -24,7 +24,7 @@ local function read(c, charge)
   local s = { at = tonumber(found[1]), used = tonumber(found[2]), returned = tonumber(found[3]), born = tonumber(found[4]) }
   if s.at - c.now_us > charge[5] then
     -- The server's clock was far ahead when this state was written, so the caller would be refused for that long. What
-    -- was used counts as used now. This is written here, since a refusal writes nothing.
+    -- was used counts as used now. The corrected state is written here, since a refusal writes nothing.
     s.at = charge[2] == GCRA and c.now_us or c.now_us - c.now_us % charge[5] + charge[5]
     redis.call('HSET', name_of(c, charge), 'at', digits(s.at))
   end

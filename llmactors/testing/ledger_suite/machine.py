@@ -208,7 +208,7 @@ class LedgerMachine(LedgerComparison):
 
     @rule(name=WORKERS, times=LOST)
     def come_back_as_new_incarnation(self, name: str, times: int) -> None:
-        """The worker's process was replaced, and its old incarnation is never heard of again, or only too late."""
+        """The worker's process was replaced, and its old incarnation never beats again, or only too late."""
         self.incarnations[name] += 1
         self.beat(name, times)
 
@@ -223,7 +223,7 @@ class LedgerMachine(LedgerComparison):
     @precondition(lambda self: self.model.of_state("running"))
     @rule(pauses=st.lists(st.tuples(WORKERS, st.sampled_from([2.0, 2.6, 6.0])), min_size=1, max_size=4))
     def stop_while_another_beats(self, pauses: list[tuple[str, float]]) -> None:
-        """Time passes, and only one worker is heard of meanwhile."""
+        """Time passes, and only one worker beats meanwhile."""
         for name, seconds in pauses:
             self.pass_time(seconds)
             self.beat(name, 1)

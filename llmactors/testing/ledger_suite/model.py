@@ -185,7 +185,7 @@ class LedgerModel:
                 self.put_back(each, counts=counts)
 
     def take_back(self, worker: str) -> None:
-        """The silent worker is heard of again."""
+        """The silent worker beats again."""
         for each, counts, _ in self.lost_by(worker):
             each.crashed -= counts
             each.attempt -= counts

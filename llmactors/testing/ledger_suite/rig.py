@@ -95,7 +95,7 @@ class Rig:
         return result.outcome
 
     async def fall_silent(self) -> None:
-        """Lets all leases end but that of one other worker, which is heard of meanwhile."""
+        """Lets all leases end but that of one other worker, which beats meanwhile."""
         for pause in (0.0, 0.6, 0.4):
             await self.pass_time(self.settings.lease_s * pause)
             assert (await self.ledger.beat("heard of")).live
