@@ -58,7 +58,7 @@ class ServedHosts:
     Args:
         allowed: The values of `allowed_hosts`. A value without a port stands for every port.
         own_names: Further names of this node.
-        find_full_name: Finds the name of this machine with its domain. It runs in a thread.
+        find_full_name: Finds the name of this machine with its domain. This function runs in a thread.
     """
 
     def __init__(

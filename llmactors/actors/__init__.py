@@ -1,4 +1,4 @@
-"""The actor runtime: mailboxes, addresses, incarnations, supervision. It imports nothing else of llmactors.
+"""The actor runtime: mailboxes, addresses, incarnations, supervision. The runtime imports nothing else of llmactors.
 
 SEMANTICS.md beside this file says what the runtime promises, and what it does not promise.
 

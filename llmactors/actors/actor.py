@@ -111,7 +111,7 @@ class ActorSpec:
     declares: tuple[type[Exception], ...] = ()
     """Exceptions that are answers: the asker gets the exception, and the actor lives on."""
     redeliver: bool = False
-    """Whether the next incarnation handles again the message that was in hand at a crash. This happens once."""
+    """Whether the next incarnation handles again the message that was in hand at a crash, once."""
     capacity: int = 64
     """The number of messages that the mailbox holds."""
     overflow: Overflow = Overflow.BLOCK

@@ -51,7 +51,9 @@ class ChildSpec:
 
 @attrs.frozen
 class EndProcess:
-    """Ask this to end the process by SIGTERM. The answer comes when the process has ended. It is not started again."""
+    """Asks the actor to end the process by SIGTERM. The answer comes when the process has ended. The process is not
+    started again.
+    """
 
 
 class ChildActor(Actor):

@@ -18,7 +18,7 @@ CACHE_VARIABLE = "LLMACTORS_CACHE"
 _VARIABLES = {variable: setting for setting in SETTINGS.values() for variable in setting.variables}
 _KNOWN = {*_VARIABLES, URL_VARIABLE, CACHE_VARIABLE}
 # Kubernetes gives each container such variables for every service in its namespace, and Docker for every linked
-# container. They begin like ours where the service is called llmactors, or llmactors-gateway.
+# container. Such variables begin like ours where the service is called llmactors, or llmactors-gateway.
 _SERVICE_NAME = r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)"
 _SERVICE_VALUES = {"_PORT": r"(tcp|udp|sctp)://.*", "_NAME": r"/[^/]+/[^/]+"}
 

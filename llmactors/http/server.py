@@ -120,7 +120,8 @@ class Server:
         self._idle = trio.Event()
         self._open: set[ServerConnection] = set()
         self._restricted: OrderedDict[ServerConnection, None] = OrderedDict()
-        """The connections above a limit, the oldest first. They may only ask for the health of the server."""
+        """The connections above a limit, the oldest first. On these connections only the health of the server is
+        answered."""
         self._refusals_told_at = -math.inf
         self._accepting: trio.CancelScope | None = None
 

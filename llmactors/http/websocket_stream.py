@@ -30,7 +30,7 @@ PING_EVERY_S = 20.0
 FRAMES_AT_ONCE = 32
 """The number of frames that are handled before other tasks run."""
 MESSAGE_S = 30.0
-"""The time in which a message must be complete. It is checked with each ping."""
+"""The time in which a message must be complete. Each ping checks the time."""
 MAX_FRAMES = 1024
 """The number of frames that one message may have. An empty frame adds nothing to the size of a message."""
 

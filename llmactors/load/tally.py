@@ -22,7 +22,7 @@ class Tally:
     correct: int = 0
     tokens: int = 0
     interrupted: int = 0
-    """Requests that were under way when somebody stopped the run. They do not count as failures."""
+    """Requests that were under way when somebody stopped the run. Such requests do not count as failures."""
     latency: Histogram = attrs.field(factory=Histogram)
     ttft: Histogram = attrs.field(factory=Histogram)
     token_gap: Histogram = attrs.field(factory=Histogram)

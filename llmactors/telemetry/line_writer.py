@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 _MAX_QUEUED_BYTES = 1024 * 1024
 _CHUNK_BYTES = 16 * 1024
-"""The most that one system call writes. A line is on the descriptor, or lost, as a whole where lines are shorter."""
+"""The most that one system call writes. A line that is not longer is written as a whole, or lost as a whole."""
 _RETRY_S = 0.2
 """The pause after a failed write. Without it a full disk would cost a system call for each line."""
 _NOT_NOW = {errno.EAGAIN, errno.EWOULDBLOCK}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ChildConfig(msgspec.Struct, frozen=True):
-    """What to serve. It comes by stdin, since every user of the machine can read a command line."""
+    """What to serve. The configuration comes by stdin, since every user of the machine can read a command line."""
 
     model_path: str
     api_key: str

@@ -1,4 +1,5 @@
-"""The simulated backend: deterministic answers, a time model, and faults on demand. It needs no model and no CPU.
+"""The simulated backend: deterministic answers, a time model, and faults on demand. The backend needs no model and no
+CPU.
 
 The answers are those of `oracle`, whichever token a takeover begins with. So every test and benchmark can tell a
 complete stream from one with lost or repeated tokens.
