@@ -95,7 +95,7 @@ local function forget_silence(c, worker, each)
   redis.call('HDEL', name, worker)
 end
 
--- Takes back the charges of a silent worker, which was heard of again: the worker had not died.
+-- Takes back the charges of a silent worker that beats again: the worker had not died.
 local function heard_again(c, worker)
   forget_silence(c, worker, function(r, counts)
     if counts then put(c, r, 'at', r.at - 1) end
