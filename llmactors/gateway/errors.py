@@ -8,6 +8,7 @@ from llmactors.errors import LlmactorsError, MethodNotAllowed
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.http.exchange import Header
 from llmactors.limiter.headers import limit_headers, retry_headers
+from llmactors.messages import Failed
 
 
 @attrs.frozen
@@ -26,12 +27,17 @@ class ErrorBody:
     error: ErrorDetail
 
 
+def error_fields(error: LlmactorsError | Failed) -> dict[str, Any]:
+    """The fields that an error has everywhere on the native routes: in a response, an event and a WebSocket message."""
+    return {"code": error.code, "message": error.message}
+
+
 class NativeErrors:
     """The form of errors on the native routes."""
 
     def body(self, error: LlmactorsError, request_id: str) -> dict[str, Any]:
         """The JSON object of an error response."""
-        return {"error": {"code": error.code, "message": error.message, "request_id": request_id}}
+        return {"error": {**error_fields(error), "request_id": request_id}}
 
     def headers(self, error: LlmactorsError) -> list[Header]:
         """`Retry-After` on a 429 or 503 unless no wait would help, `Allow` on a 405, `WWW-Authenticate` on a 401."""

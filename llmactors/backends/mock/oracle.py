@@ -39,11 +39,6 @@ def token_of(base: int, seq: int) -> TokenDelta:
     return TokenDelta(token, _WORDS[token >> 16] + _HEX[token >> 8 & 0xFF] + _HEX[token & 0xFF])
 
 
-def mock_token(prompt: str, seed: int | None, seq: int) -> TokenDelta:
-    """Token `seq` of an answer, counted from 1, before any stop string is cut."""
-    return token_of(sequence_hash(prompt, seed), seq)
-
-
 def mock_prompt_tokens(prompt: str) -> int:
     """The number of words in the prompt, at least 1: the mock counts words as prompt tokens."""
     return len(prompt.split()) or 1

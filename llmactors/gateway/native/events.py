@@ -10,6 +10,7 @@ error  {"id","seq","error":{"code","message"}}
 from typing import Any, Protocol
 
 from llmactors.errors import LlmactorsError
+from llmactors.gateway.errors import error_fields
 from llmactors.http.line_safe_json import encode
 from llmactors.ledger import LogSlice
 from llmactors.messages import Finished, Terminal, Usage
@@ -75,7 +76,7 @@ def render_cut(request_id: str, error: LlmactorsError) -> bytes:
     """An `error` event of this connection alone. The event is in no log and has no id, because the client can follow
     the stream again.
     """
-    payload = {"id": request_id, "error": {"code": error.code, "message": error.message}}
+    payload = {"id": request_id, "error": error_fields(error)}
     return b"event: error\ndata: %b\n\n" % encode(payload)
 
 
@@ -109,7 +110,7 @@ def terminal_event(request_id: str, seq: int, end: Terminal) -> tuple[str, dict[
             "usage": usage_object(end.usage),
         }
         return "done", payload
-    return "error", {"id": request_id, "seq": seq, "error": {"code": end.code, "message": end.message}}
+    return "error", {"id": request_id, "seq": seq, "error": error_fields(end)}
 
 
 def usage_object(usage: Usage) -> dict[str, int]:

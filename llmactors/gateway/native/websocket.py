@@ -20,6 +20,7 @@ import trio
 from llmactors.access.authentication import Caller
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded
 from llmactors.gateway.body import convert
+from llmactors.gateway.errors import error_fields
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.native.events import JsonRenderer
 from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody
@@ -226,7 +227,7 @@ class SocketSession:
                 self._quiet.set()
 
     async def _say_error(self, error: LlmactorsError, ref: object, request_id: str | None = None) -> None:
-        payload: dict[str, Any] = {"event": "error", "error": {"code": error.code, "message": error.message}}
+        payload: dict[str, Any] = {"event": "error", "error": error_fields(error)}
         if error.retry_after_s is not None:
             payload["error"]["retry_after_ms"] = round(error.retry_after_s * 1000)
         if isinstance(error, LimitReached):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.peers.work import Job, Model, StepSchedule, events, token_data, token_text
-from llmactors.backends.mock.oracle import mock_token
+from llmactors.backends.mock.oracle import sequence_hash, token_of
 from llmactors.http.sse_reader import SseReader
 from llmactors.load.native import _parse
 
@@ -12,7 +12,7 @@ from llmactors.load.native import _parse
 @given(prompt=st.text(min_size=1), seed=st.none() | st.integers(0, 2**31), seq=st.integers(1, 10_000))
 def test_peers_make_the_tokens_of_the_simulated_backend(prompt: str, seed: int | None, seq: int) -> None:
     job = Job.read({"prompt": prompt, "seed": seed, "max_tokens": 1})
-    assert token_text(job.base, seq) == mock_token(prompt, seed, seq).text
+    assert token_text(job.base, seq) == token_of(sequence_hash(prompt, seed), seq).text
 
 
 def test_last_step_adds_the_end_of_the_answer() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.backends.mock.oracle import mock_prompt_tokens, mock_text, mock_token, mock_tokens
+from llmactors.backends.mock.oracle import mock_prompt_tokens, mock_text, mock_tokens, sequence_hash, token_of
 from llmactors.messages import GenerateRequest
 
 
@@ -15,7 +15,7 @@ def ask(prompt: str = "a prompt", **fields: object) -> GenerateRequest:
 @given(st.text(), st.integers() | st.none(), st.integers(1, 200))
 def test_whole_answer_is_its_tokens_one_by_one(prompt: str, seed: int | None, max_tokens: int) -> None:
     deltas, finish = mock_tokens(ask(prompt, seed=seed, max_tokens=max_tokens))
-    assert deltas == tuple(mock_token(prompt, seed, seq) for seq in range(1, max_tokens + 1))
+    assert deltas == tuple(token_of(sequence_hash(prompt, seed), seq) for seq in range(1, max_tokens + 1))
     assert finish == "length"
 
 
@@ -34,7 +34,8 @@ def test_answer_depends_on_prompt_seed_length_and_stop() -> None:
 
 def test_tokens_of_neighbouring_sequences_differ() -> None:
     """A lost, repeated or swapped token changes the text; one pair in four million may be equal by chance."""
-    texts = [[mock_token(f"prompt {number}", None, seq).text for seq in range(1, 5)] for number in range(10_000)]
+    bases = [sequence_hash(f"prompt {number}", None) for number in range(10_000)]
+    texts = [[token_of(base, seq).text for seq in range(1, 5)] for base in bases]
     assert sum(len(set(row)) < len(row) for row in texts) <= 1
     assert len({row[0] for row in texts}) > 9_950
     words = {text.rstrip("0123456789abcdef")[:4] for row in texts for text in row}
@@ -42,7 +43,7 @@ def test_tokens_of_neighbouring_sequences_differ() -> None:
 
 
 def test_token_ids_and_texts_are_one_to_one() -> None:
-    deltas = {mock_token("p", None, seq) for seq in range(1, 20_000)}
+    deltas = {token_of(sequence_hash("p", None), seq) for seq in range(1, 20_000)}
     assert len({delta.token for delta in deltas}) == len({delta.text for delta in deltas}) == len(deltas)
 
 
