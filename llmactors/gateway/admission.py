@@ -120,11 +120,11 @@ class Admitter:
             new_request_id() if key is None else keyed_request_id(caller.tenant, key),
             model=self._checked_model(caller, body),
             tenant=caller.tenant,
+            # Most clients never choose a class, so a class better than the key allows is lowered, and not refused.
+            priority=max(body.priority, caller.best_priority),
+            weight=caller.weight,
             resume_grace_s=self._settings.resume_grace_s,
         )
-        # Most clients never choose a class, so a class that is better than the key allows is lowered, and not refused.
-        priority = max(request.priority, caller.best_priority)
-        request = attrs.evolve(request, priority=priority, weight=caller.weight)
         self._check_capable(request)
         return request
 

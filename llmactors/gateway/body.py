@@ -39,11 +39,18 @@ class GenerationBody(Protocol):
     def max_tokens(self) -> int: ...
 
     @property
+    def priority(self) -> int:
+        """The class that the client asks for."""
+        ...
+
+    @property
     def prompt_chars(self) -> int:
         """The number of characters of the whole prompt."""
         ...
 
-    def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
+    def to_request(
+        self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
+    ) -> GenerateRequest:
         """The request for the ledger."""
         ...
 

@@ -39,7 +39,9 @@ class GenerateBody:
     def prompt_chars(self) -> int:
         return len(self.prompt)
 
-    def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
+    def to_request(
+        self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
+    ) -> GenerateRequest:
         """The request that goes to the ledger."""
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return GenerateRequest(
@@ -53,7 +55,8 @@ class GenerateBody:
             stop=stop,
             raw=self.raw,
             tenant=tenant,
-            priority=self.priority,
+            priority=priority,
+            weight=weight,
             timeout_ms=self.deadline_ms,
             resume_grace_ms=int(resume_grace_s * 1000),
         )
@@ -76,12 +79,20 @@ class BodyWithDeadline:
         return self.body.max_tokens
 
     @property
+    def priority(self) -> int:
+        return self.body.priority
+
+    @property
     def prompt_chars(self) -> int:
         return self.body.prompt_chars
 
-    def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
+    def to_request(
+        self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
+    ) -> GenerateRequest:
         """The request that goes to the ledger."""
-        request = self.body.to_request(request_id, model=model, tenant=tenant, resume_grace_s=resume_grace_s)
+        request = self.body.to_request(
+            request_id, model=model, tenant=tenant, priority=priority, weight=weight, resume_grace_s=resume_grace_s
+        )
         return attrs.evolve(request, deadline_ms=self.deadline_ms)
 
 

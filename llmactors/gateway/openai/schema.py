@@ -194,11 +194,18 @@ class ChoiceBody:
         )
 
     @property
+    def priority(self) -> int:
+        """The default class: OpenAI's API has no classes."""
+        return 1
+
+    @property
     def prompt_chars(self) -> int:
         ids = len(self.prompt_ids) * CHARS_PER_TOKEN
         return ids + len(self.prompt) + sum(len(message.content) for message in self.messages)
 
-    def to_request(self, request_id: str, *, model: str, tenant: str, resume_grace_s: float) -> GenerateRequest:
+    def to_request(
+        self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
+    ) -> GenerateRequest:
         """The request for the ledger."""
         return GenerateRequest(
             id=request_id,
@@ -212,6 +219,8 @@ class ChoiceBody:
             stop=self.stop,
             raw=not self.messages,
             tenant=tenant,
+            priority=priority,
+            weight=weight,
             deadline_ms=self.deadline_ms,
             resume_grace_ms=int((resume_grace_s if self.grace_s is None else self.grace_s) * 1000),
             created_ms=time.time_ns() // 1_000_000,

@@ -209,11 +209,14 @@ def test_socket_operations_need_an_id(kind: type) -> None:
 
 def test_request_for_the_ledger_carries_every_field() -> None:
     body = read(max_tokens=3, temperature=0, top_p=0.5, seed=7, stop=["a", "b"], raw=True, priority=2, deadline_ms=10)
-    request = body.to_request("req_1", model="m", tenant="t", resume_grace_s=1.5)
+    request = body.to_request("req_1", model="m", tenant="t", priority=2, weight=0.5, resume_grace_s=1.5)
 
     assert (request.id, request.model, request.tenant, request.resume_grace_ms) == ("req_1", "m", "t", 1500)
     assert (request.prompt, request.max_tokens, request.temperature, request.top_p) == ("p", 3, 0, 0.5)
-    assert (request.seed, request.stop, request.raw, request.priority) == (7, ("a", "b"), True, 2)
+    assert (request.seed, request.stop, request.raw) == (7, ("a", "b"), True)
+    assert (body.priority, request.priority, request.weight) == (2, 2, 0.5)
     assert (request.timeout_ms, request.deadline_ms) == (10, None)
-    assert read(stop="x").to_request("r", model="m", tenant="t", resume_grace_s=0).stop == ("x",)
-    assert read().to_request("r", model="m", tenant="t", resume_grace_s=0).timeout_ms is None
+    assert read(stop="x").to_request("r", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=0).stop == (
+        "x",
+    )
+    assert read().to_request("r", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=0).timeout_ms is None

@@ -135,7 +135,7 @@ def test_conversation_is_kept_as_sent() -> None:
         ChatMessage("assistant", ""),
         ChatMessage("system", ""),
     )
-    request = ask.to_request("r", model="m", tenant="t", resume_grace_s=0)
+    request = ask.to_request("r", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=0)
     assert (request.prompt, request.raw, request.messages) == ("", False, ask.messages)
 
 
@@ -160,25 +160,25 @@ def test_prompt_of_token_ids_is_kept() -> None:
     assert [ask.prompt_ids for ask in completion(prompt=[5, 0, 7])] == [(5, 0, 7)]
     asks = completion(prompt=[[5, 6], [7]], n=2)
     assert [ask.prompt_ids for ask in asks] == [(5, 6), (5, 6), (7,), (7,)]
-    request = asks[0].to_request("r", model="m", tenant="t", resume_grace_s=0)
+    request = asks[0].to_request("r", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=0)
     assert (request.prompt, request.prompt_ids, request.raw) == ("", (5, 6), True)
     assert request.demands == {"prompt_ids"}
 
 
 def test_sampling_fields_reach_the_backend() -> None:
     [ask] = chat(frequency_penalty=0.5, presence_penalty=-1, logit_bias={"7": -100, "5": 1.5, "6": 0})
-    request = ask.to_request("r", model="m", tenant="t", resume_grace_s=0)
+    request = ask.to_request("r", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=0)
     assert (request.frequency_penalty, request.presence_penalty) == (0.5, -1)
     assert request.logit_bias == ((5, 1.5), (7, -100))
     assert request.demands == {"frequency_penalty", "presence_penalty", "logit_bias"}
     [nothing] = chat(frequency_penalty=0, logit_bias={})
-    assert not nothing.to_request("r", model="m", tenant="t", resume_grace_s=0).demands
+    assert not nothing.to_request("r", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=0).demands
 
 
 def test_completion_prompt_gets_no_template() -> None:
     asks = completion(prompt=["a", "b"], n=2)
     assert [ask.prompt for ask in asks] == ["a", "a", "b", "b"]
-    assert asks[0].to_request("r", model="m", tenant="t", resume_grace_s=0).raw
+    assert asks[0].to_request("r", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=0).raw
 
 
 def test_deadline_is_in_whole_milliseconds() -> None:

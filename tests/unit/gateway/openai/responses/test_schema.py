@@ -12,7 +12,7 @@ from llmactors.messages import ChatMessage, GenerateRequest
 
 def request(**fields: Any) -> GenerateRequest:
     ask = read_response({"model": "m", "input": "hi", **fields}).choice(None, background_s=60)
-    return ask.to_request("req_1", model="m", tenant="t", resume_grace_s=1)
+    return ask.to_request("req_1", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=1)
 
 
 def kept(**fields: Any) -> StoredResponse:
