@@ -1,4 +1,6 @@
-"""The errors of the actor runtime. They are no client errors: `gateway/actor_errors.py` says what a client is told."""
+"""The errors of the actor runtime. These errors are no client errors: `gateway/actor_errors.py` converts them for
+clients.
+"""
 
 
 class ActorError(Exception):

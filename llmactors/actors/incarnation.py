@@ -137,7 +137,7 @@ class ActorNode:
             self._in_hand, self._in_hand_since = event, trio.current_time()
             try:
                 if isinstance(event, Down):
-                    with _budget(self.spec.budget_s, f"{self.path}, told of a death"):
+                    with _budget(self.spec.budget_s, f"{self.path}, handling a death notice"):
                         await actor.on_down(event)
                 elif self._is_wanted(event, context.incarnation):
                     await self._handle(actor, event)

@@ -155,5 +155,5 @@ async def test_hang_at_a_death_notice_is_a_crash(autojump_clock: MockClock) -> N
         await world.crash("hang")
         await trio.sleep(10)
         assert world.watcher.ref.incarnation == 2
-        assert "HandlerHung: root/watcher, told of a death" in str(world.watcher.ref.status.last_exit)
+        assert "HandlerHung: root/watcher, handling a death notice" in str(world.watcher.ref.status.last_exit)
         world.tree.stop()
