@@ -17,9 +17,9 @@ class ModelState(enum.Enum):
     STARTING = "starting"
     READY = "ready"
     STALLED = "stalled"
-    """One step of its backend takes suspiciously long. The step ends, or the backend is restarted."""
+    """One step of the model's backend takes suspiciously long. The step ends, or the backend is restarted."""
     DOWN = "down"
-    """Its backend crashed and is restarted, or its last worker left a moment ago."""
+    """The model's backend crashed and is restarted, or the model's last worker left a moment ago."""
     GONE = "gone"
     """No worker has served the model for a while. Only a gateway of a cluster has this state."""
 

@@ -1,4 +1,4 @@
-"""The loops that drive a backend and tell its outputs as `Produced` messages: one loop per kind of backend."""
+"""The loops that drive a backend and report its outputs as `Produced` messages: one loop per kind of backend."""
 
 import contextlib
 from collections.abc import Awaitable, Callable

@@ -154,8 +154,8 @@ class CompletionStream:
 class LlamaClient:
     """A client of one child's server. Raises `HttpClientError` where the child does not answer.
 
-    There are no deadlines for reading: the heartbeat tells a long prompt from a hang. No connection is used twice:
-    llama.cpp closes idle ones after five seconds, and a POST that meets this moment fails.
+    There are no deadlines for reading: the heartbeat distinguishes a long prompt from a hang. No connection is used
+    twice: llama.cpp closes idle ones after five seconds, and a POST that meets this moment fails.
     """
 
     def __init__(self, base_url: str, api_key: str) -> None:

@@ -1,4 +1,4 @@
-"""The watch that tells a hung backend from one that reads a long prompt. Pure: `now` is an argument."""
+"""The watch that distinguishes a hung backend from a backend that reads a long prompt. Pure: `now` is an argument."""
 
 import contextlib
 from collections.abc import Iterator

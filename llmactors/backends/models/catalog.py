@@ -57,7 +57,7 @@ class CatalogEntry:
     source: Source
     sha256: str | None = None
     context_tokens: int | None = None
-    """The context that the model was trained for, in tokens. None: only the file tells."""
+    """The context that the model was trained for, in tokens. None: only the file has the number."""
     licence: str | None = None
 
 
