@@ -327,7 +327,7 @@ class BatcherActor(Actor):
         self._directory.running[self._model] = len(self._running)
 
     def _show(self, state: ModelState, detail: str = "") -> None:
-        """Tells the directory how the model is."""
+        """Sets the state of the model in the directory."""
         status = self._directory.get(self._model)
         if status is None or status.state is not state:
             log.info("the state of a model changed", model=self._model, state=state.value, detail=detail)

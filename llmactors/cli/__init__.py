@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
 
 
 def exit_code_of(command: Callable[[], object], argv: Sequence[str] = ()) -> int:
-    """Runs `command`, and returns its exit code. An error of the command is told in one line on standard error."""
+    """Runs `command`, and returns its exit code. An error of the command is reported in one line on standard error."""
     try:
         code = command()
         sys.stdout.flush()
@@ -55,7 +55,7 @@ def exit_code_of(command: Callable[[], object], argv: Sequence[str] = ()) -> int
         # The reader of standard output, as in `| head`, is gone.
         _discard_output()
         return 0
-    except BaseException as error:  # noqa: BLE001 - every error is told in one line, and becomes an exit code
+    except BaseException as error:  # noqa: BLE001 - every error is reported in one line, and becomes an exit code
         # Imported here, because the import takes a third of the time in which a command without a mistake starts.
         from llmactors.cli.mistakes import explain  # noqa: PLC0415
 

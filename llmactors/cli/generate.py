@@ -20,7 +20,7 @@ from llmactors.http.sse_reader import BadEventStream, SseReader
 RECONNECTS = 5
 """How often the stream is resumed after its connection was cut, from the last event seen."""
 _SILENCE_S = 60.0
-"""A stream that brings nothing for this long is cut: the node sends a comment every 15 seconds."""
+"""A stream that brings nothing for this long is cut off; a node sends at least a comment every 15 seconds."""
 
 
 def command(

@@ -28,7 +28,7 @@ class NameTaken(OperatorError):
 
 @attrs.frozen
 class Renew:
-    """Tell the actor this to write the record now, and to read whether an operator asked for a drain."""
+    """Tells the actor to write the record now, and to read whether an operator asked for a drain."""
 
 
 class RegistrationActor(Actor):

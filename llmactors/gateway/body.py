@@ -1,6 +1,6 @@
-"""How the JSON bodies of requests are read, on every route: msgspec onto frozen attrs classes.
+"""How the JSON bodies of requests are read, on every route: msgspec converts them to frozen attrs classes.
 
-Errors name the field.
+An error names the field.
 """
 
 import codecs

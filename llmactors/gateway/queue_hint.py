@@ -49,7 +49,7 @@ class QueueHint:
         return f"<QueueHint: room for {self._left} requests, {self._left_bytes} bytes, as of {self._begun:g}>"
 
     def lacks(self, sizes: Sequence[int]) -> bool:
-        """Whether new requests of these sizes, in bytes, would have been refused at the last reading."""
+        """Whether the last reading of the queue had too little room for new requests of these sizes, in bytes."""
         now = trio.current_time()
         fits = len(sizes) <= self._left and sum(sizes) <= self._left_bytes
         if fits or now - self._begun > TRUSTED_S:

@@ -12,7 +12,7 @@ log = structlog.get_logger("llmactors.http")
 
 _OPEN_FILES = Path("/proc/self/fd")
 _GUESS = 64
-"""The number of open files where the system does not tell it."""
+"""The number of open files where the system does not report the number."""
 
 
 def within_file_limit(capacity: Capacity) -> Capacity:

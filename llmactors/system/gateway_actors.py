@@ -1,4 +1,4 @@
-"""The gateway of a node, the actor that keeps API keys up to date, and what their settings mean."""
+"""Builds the gateway of a node, and the actor that keeps API keys up to date, from the settings."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -12,7 +12,8 @@ LONGEST_STEP_S = 0.5
 
 
 class RunningClock(Clock):
-    """Counts the time in which the process runs: time in which it was stopped, or its loop was late, does not pass.
+    """Counts the time in which the process runs. Time in which the process was stopped, or its loop was late, does not
+    pass.
 
     After a stop (SIGSTOP, swapping, a busy host) or a long handler, everything that the loop would have done in time
     is still to be done: replies lie unread in sockets, and heartbeats are not sent yet. On a common clock each time-out

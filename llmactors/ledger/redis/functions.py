@@ -52,8 +52,8 @@ class LedgerFunctions:
     async def call_until_done(
         self, operation: str, *parts: bytes | str | int, gives_up_on: type[Exception] | tuple[()] = ()
     ) -> Any:
-        """The reply, after as many retries as it takes. A repeated call is harmless, since all operations are
-        idempotent. Raises `Unavailable` for an error of the type `gives_up_on`.
+        """The reply, after any number of retries. A repeated call is harmless, since all operations are idempotent.
+        Raises `Unavailable` for an error of the type `gives_up_on`.
         """
         while True:
             try:

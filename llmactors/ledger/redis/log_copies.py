@@ -31,7 +31,7 @@ class LogCopy(TokenLog):
     opened_at: float = 0.0
     """When this gateway began the copy: for a request that this gateway admitted, the time of the admission."""
     updated_at: float = 0.0
-    """When a push or a read last said how far the log is."""
+    """When a push or a read last showed the length of the log."""
     used_at: float = 0.0
     """When a client last came to read the request, or had the request admitted."""
     is_behind: bool = False

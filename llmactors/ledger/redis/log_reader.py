@@ -84,7 +84,7 @@ class LogReader:
             self.forget(copy)
 
     def forget(self, copy: LogCopy) -> None:
-        """Drops a copy, and has Redis told that this process does not read the request any more."""
+        """Drops a copy, and has the next `sync` tell Redis that this process does not read the request any more."""
         self.copies.drop(copy)
         if copy.end is None:
             self._unfollowed.append(copy.request_id)
