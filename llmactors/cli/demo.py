@@ -57,14 +57,14 @@ def command(
         listening = ListeningSocket(settings.bind)
     try:
         node = Node(settings, [ServedModel(served.name, make)], listening)
-        trio.run(_demo, node, made, _Play(console, served.name, prompt, max_tokens, kill_at))
+        trio.run(_demo, node, made, _DemoRun(console, served.name, prompt, max_tokens, kill_at))
     finally:
         listening.close()
     return 0
 
 
 @attrs.define
-class _Play:
+class _DemoRun:
     """What the demo shows, and what it has seen of the answer."""
 
     console: Console
@@ -79,19 +79,19 @@ class _Play:
     pause_s: float = 0.0
 
 
-async def _demo(node: Node, made: list[Backend], play: _Play) -> None:
+async def _demo(node: Node, made: list[Backend], run: _DemoRun) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         with contextlib.closing(HttpClient(node.listening.url, headers=_JSON)) as client, trio.fail_after(_PATIENCE_S):
-            await _watch(client, node, made, play)
-            await _compare(client, node, play)
+            await _watch(client, node, made, run)
+            await _compare(client, node, run)
         await node.shut_down()
 
 
-async def _watch(client: HttpClient, node: Node, made: list[Backend], play: _Play) -> None:
-    console = play.console
-    console.print(f"[bold]{play.prompt}[/bold]\n")
-    body = {"prompt": play.prompt, "max_tokens": play.max_tokens, "temperature": 0, "stream": True}
+async def _watch(client: HttpClient, node: Node, made: list[Backend], run: _DemoRun) -> None:
+    console = run.console
+    console.print(f"[bold]{run.prompt}[/bold]\n")
+    body = {"prompt": run.prompt, "max_tokens": run.max_tokens, "temperature": 0, "stream": True}
     reader = SseReader()
     async with await client.open("POST", "/v1/generate", json.dumps(body).encode()) as response:
         while data := await response.receive():
@@ -101,23 +101,23 @@ async def _watch(client: HttpClient, node: Node, made: list[Backend], play: _Pla
                     raise from_code(payload["error"]["code"], payload["error"]["message"])
                 if event.name == "done":
                     break
-                _show_token(payload["text"], node, made, play)
+                _show_token(payload["text"], node, made, run)
     console.print("\n")
-    if not play.killed:
-        raise InternalError(f"the answer was over after {play.tokens} tokens, before --kill-at {play.kill_at}")
+    if not run.killed:
+        raise InternalError(f"the answer was over after {run.tokens} tokens, before --kill-at {run.kill_at}")
 
 
-def _show_token(text: str, node: Node, made: list[Backend], play: _Play) -> None:
-    """Prints one token, and kills the model after the token that `play` names."""
-    if play.killed and not play.pause_s:
-        play.pause_s = time.monotonic() - play.killed_at
-    play.tokens += 1
-    play.text += text
-    play.console.print(text, end="", markup=False, soft_wrap=True)
-    if play.tokens == play.kill_at:
-        play.killed = _kill(node, made[-1], play.model)
-        play.killed_at = time.monotonic()
-        play.console.print(f" [bold red]⟨{play.killed}⟩[/bold red] ", end="", soft_wrap=True)
+def _show_token(text: str, node: Node, made: list[Backend], run: _DemoRun) -> None:
+    """Prints one token, and kills the model after the token that `run` names."""
+    if run.killed and not run.pause_s:
+        run.pause_s = time.monotonic() - run.killed_at
+    run.tokens += 1
+    run.text += text
+    run.console.print(text, end="", markup=False, soft_wrap=True)
+    if run.tokens == run.kill_at:
+        run.killed = _kill(node, made[-1], run.model)
+        run.killed_at = time.monotonic()
+        run.console.print(f" [bold red]⟨{run.killed}⟩[/bold red] ", end="", soft_wrap=True)
 
 
 def _kill(node: Node, backend: Backend, model: str) -> str:
@@ -130,23 +130,23 @@ def _kill(node: Node, backend: Backend, model: str) -> str:
     return "backend crashed"
 
 
-async def _compare(client: HttpClient, node: Node, play: _Play) -> None:
+async def _compare(client: HttpClient, node: Node, run: _DemoRun) -> None:
     """Sends the request again, undisturbed, and prints whether the two answers are the same."""
-    console = play.console
-    backend = node.tree.actor(f"node/serving/backends/{play.model}").statistics()
+    console = run.console
+    backend = node.tree.actor(f"node/serving/backends/{run.model}").statistics()
     console.print(
-        f"The model died at token {play.kill_at}; its supervisor started incarnation #{backend.incarnation}, and the "
-        f"same HTTP response went on after {play.pause_s:.1f} s."
+        f"The model died at token {run.kill_at}; its supervisor started incarnation #{backend.incarnation}, and the "
+        f"same HTTP response went on after {run.pause_s:.1f} s."
     )
     with console.status("asking again, undisturbed …"):
-        body = {"prompt": play.prompt, "max_tokens": play.max_tokens, "temperature": 0}
+        body = {"prompt": run.prompt, "max_tokens": run.max_tokens, "temperature": 0}
         response = await client.fetch("POST", "/v1/generate", json.dumps(body).encode())
     if response.status != 200:
         raise explain(node.listening.url, response.status, response.body)
     answer = json.loads(response.body)
-    if answer["text"] == play.text:
+    if answer["text"] == run.text:
         console.print(
-            f"[green]All {play.tokens} tokens are those of an undisturbed run: none lost, none repeated.[/green]"
+            f"[green]All {run.tokens} tokens are those of an undisturbed run: none lost, none repeated.[/green]"
         )
     else:
         console.print("[red]The answer differs from an undisturbed run.[/red]")

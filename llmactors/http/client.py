@@ -71,10 +71,9 @@ class WholeResponse:
 
 @attrs.define(eq=False)
 class _ClientConnection:
-    """A connection, and whether it had a request before."""
+    """A connection, and since when it waits for a request, on Trio's clock."""
 
     socket: ClientSocket
-    is_used: bool = False
     idle_since: float = 0.0
 
 
@@ -236,7 +235,6 @@ class HttpClient:
         if self._is_closed or len(self._idle) >= self._settings.max_idle:
             connection.socket.close()
             return
-        connection.is_used = True
         connection.idle_since = trio.current_time()
         self._idle.append(connection)
 

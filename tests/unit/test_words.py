@@ -1,4 +1,4 @@
-"""Names in the package and its tests: one class per name, no metaphors, and test names that are short promises."""
+"""Names and lengths: one class per name, no metaphors, test names that are short promises, and short files."""
 
 import ast
 import re
@@ -11,6 +11,9 @@ import llmactors
 PACKAGE = Path(llmactors.__file__).parent
 TESTS = Path(__file__).parents[1]
 MAX_TEST_NAME = 60
+MAX_LINES = 350
+LONG_FILES = {"llmactors/gateway/routes.py": "one table of all routes, and everything that follows from a route"}
+"""Source files with more than `MAX_LINES` lines, and why each is one file."""
 METAPHORS = {
     "lifeline": "parent death",
     "turnstile": "throttle",
@@ -81,6 +84,18 @@ def test_test_names_are_short() -> None:
         and len(node.name) > MAX_TEST_NAME
     ]
     assert not long, "\n".join(long)
+
+
+def test_long_files_have_a_reason() -> None:
+    roots = (PACKAGE, TESTS.parent / "bench")
+    lines = {
+        path.relative_to(root.parent).as_posix(): path.read_bytes().count(b"\n")
+        for root in roots
+        for end in ("*.py", "*.lua")
+        for path in root.rglob(end)
+    }
+    long = {path for path, count in lines.items() if count > MAX_LINES}
+    assert long == set(LONG_FILES), f"split these files, or give the reason in LONG_FILES: {long ^ set(LONG_FILES)}"
 
 
 def test_public_class_names_are_unique() -> None:
