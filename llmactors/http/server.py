@@ -55,8 +55,8 @@ class ServerSettings:
 class ListeningSocket:
     """A bound address. The socket outlives a restart of the server, during which clients wait in the kernel's queue.
 
-    The address is bound at once, so that a port in use is an error before a model is loaded. Clients can connect only
-    after `listen`, so that nobody connects to a node that is still starting.
+    The address is bound at once, so that a port in use is an error before anything else starts. Clients can connect
+    only after `listen`, which the server calls when it can answer.
 
     Raises:
         ConfigError: `bind` is not HOST:PORT.

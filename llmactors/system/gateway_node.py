@@ -66,7 +66,7 @@ class GatewayNode(ClusterNode):
                 ActorSpec("reaper", lambda: ReaperActor(self.ledger)),
                 ActorSpec("directory watcher", lambda: WatcherActor(self._store, self.models)),
             ),
-            serving=(limiter, self._gateway),
+            http=(limiter, self._gateway),
             metrics=self.metrics,
         )
 

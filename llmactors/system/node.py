@@ -78,7 +78,8 @@ class Node:
                 ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
                 *gateway_actors.keys(keyring),
             ),
-            serving=(made.backends, *made.batchers, limiter, self._gateway),
+            http=(limiter, self._gateway),
+            serving=(made.backends, *made.batchers),
             metrics=self.metrics,
         )
         self._started = False
@@ -103,7 +104,8 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves until `shut_down` or a cancel. Raises the failure that supervision could not mend.
 
-        The start is complete when every actor is up; a model may still load then, and `/readyz` says so.
+        The node listens before its models are loaded: `/livez` answers then, `/readyz` names the models that start, and
+        other requests get `UNAVAILABLE`. The start is complete when every actor is up.
         """
         try:
             async with trio.open_nursery() as nursery:

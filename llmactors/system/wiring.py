@@ -10,6 +10,9 @@ from llmactors.ledger import LedgerSettings
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.tree import LoggingObserver, fill_mailbox_gauges
 
+_NEVER_GIVES_UP = 10_000
+"""Restarts in a minute, far more than the waits between restarts allow."""
+
 
 def ledger_settings(settings: Settings) -> LedgerSettings:
     """The ledger's bounds. All nodes of a cluster should have the same."""
@@ -22,15 +25,29 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
     )
 
 
-def node_tree(*, infra: Sequence[ActorSpec], serving: Sequence[ActorSpec | SupervisorSpec], metrics: Metrics) -> Tree:
-    """The tree of a node. `serving` starts after `infra`, and restarts with `infra` where that gives up.
+def node_tree(
+    *,
+    infra: Sequence[ActorSpec],
+    http: Sequence[ActorSpec] = (),
+    serving: Sequence[ActorSpec | SupervisorSpec] = (),
+    metrics: Metrics,
+) -> Tree:
+    """The tree of a node. `http` and `serving` start after `infra`, and restart with `infra` where that gives up.
+
+    `http` starts before `serving`, so that health probes have an answer while models load. Its supervisor never gives
+    up: a gateway that crashes again and again is restarted every few seconds, and no model is loaded again for that.
 
     The tree's events are logged and counted in `metrics`, and each scrape of `metrics` reads the tree's mailboxes
     and counts the tasks.
     """
+    groups = [SupervisorSpec("infra", tuple(infra))]
+    if http:
+        groups.append(SupervisorSpec("http", tuple(http), intensity=_NEVER_GIVES_UP, period_s=60.0))
+    if serving:
+        groups.append(SupervisorSpec("serving", tuple(serving), intensity=5, period_s=30.0))
     root = SupervisorSpec(
         "node",
-        (SupervisorSpec("infra", tuple(infra)), SupervisorSpec("serving", tuple(serving), intensity=5, period_s=30.0)),
+        tuple(groups),
         strategy=Strategy.REST_FOR_ONE,
         intensity=3,
         period_s=60.0,

@@ -42,7 +42,7 @@ class LocalNode:
         return int(self.node.listening.socket.getsockname()[1])
 
     def crash(self, path: str) -> None:
-        """Ends the running incarnation of the actor at `path`, such as `node/serving/gateway`, with an exception."""
+        """Ends the running incarnation of the actor at `path`, such as `node/http/gateway`, with an exception."""
         self.node.tree.actor(path).crash(InjectedCrash(path))
 
     def incarnations(self) -> dict[str, int]:

@@ -21,8 +21,8 @@ ACTORS = [
     "node/infra/telemetry",
     "node/serving/backends/mock",
     "node/serving/batcher:mock",
-    "node/serving/limiter",
-    "node/serving/gateway",
+    "node/http/limiter",
+    "node/http/gateway",
 ]
 
 

@@ -99,7 +99,7 @@ async def test_answer_is_the_same_after_kill_9_of_the_model(gguf: Path, streams:
         assert [record.text for record in records] == [record.text for record in undisturbed]
         assert [record.end_event for record in records] == ["done"] * streams
         assert node.incarnations()["node/serving/backends/smollm2-135m"] == 2
-        assert node.incarnations()["node/serving/gateway"] == 1
+        assert node.incarnations()["node/http/gateway"] == 1
 
 
 @pytest.mark.chaos

@@ -61,7 +61,7 @@ def test_tree_shows_every_actor(node: NodeProcess) -> None:
         assert name in shown
 
     root = json.loads(llmactors("tree", "--url", node.url, "--json").stdout)
-    assert [child["name"] for child in root["children"]] == ["infra", "serving"]
+    assert [child["name"] for child in root["children"]] == ["infra", "http", "serving"]
 
 
 @pytest.mark.parametrize(

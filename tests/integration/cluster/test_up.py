@@ -98,7 +98,7 @@ def test_up_serves_restarts_killed_processes_and_ends_in_order(up: Up) -> None:
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(30) == 0
     assert not any(map(is_alive, last.values()))
-    order = [up.err.index(text) for text in ("g1 | ", *OWN_PHASES)]
+    order = [up.err.index(text) for text in ('"node": "g1"', *OWN_PHASES)]
     assert order == sorted(order)
     assert "Traceback" not in up.err
 

@@ -14,7 +14,7 @@ from tests.support.streams import CUTS, StreamRecord, follow, read_stubbornly
 
 pytestmark = pytest.mark.integration
 
-GATEWAY = "node/serving/gateway"
+GATEWAY = "node/http/gateway"
 
 
 async def test_streams_continue_after_a_gateway_crash() -> None:

@@ -308,8 +308,8 @@ async def test_wrong_keys_are_limited_by_address(keys: Keys, nothing_left: Nothi
             assert await refused(node, wrong) == 429
             assert await refused(node, query="?ticket=wrong") == 429
             assert (await node.client.get("/v1/models")).status_code == 200
-        node.crash("node/serving/gateway")
-        await node.wait_running("node/serving/gateway", 2)
+        node.crash("node/http/gateway")
+        await node.wait_running("node/http/gateway", 2)
         assert (await node.client.get("/v1/models", headers=wrong)).status_code == 429
 
 

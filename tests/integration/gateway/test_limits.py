@@ -170,9 +170,9 @@ async def test_any_end_of_a_stream_frees_its_permit(serve: Serve, path: str, how
                 assert (await node.client.delete(f"/v1/streams/{name}", headers=headers)).status_code == 200
                 assert (await node.post("few", NATIVE)).status_code == 200
             elif how == "crashed":
-                incarnation = node.incarnations()["node/serving/gateway"]
-                node.crash("node/serving/gateway")
-                await node.wait_running("node/serving/gateway", incarnation + 1)
+                incarnation = node.incarnations()["node/http/gateway"]
+                node.crash("node/http/gateway")
+                await node.wait_running("node/http/gateway", incarnation + 1)
         await wait_until(lambda: "0 queued, 0 running" in repr(node.node.ledger))
         assert left(await node.post("few", NATIVE)) == {"concurrent": 1}
 

@@ -1,0 +1,68 @@
+"""A node answers health probes while its models load, and a gateway that crashes again and again unloads no model."""
+
+import json
+
+import httpx
+import pytest
+import trio
+
+from llmactors.backends.base import Backend
+from llmactors.backends.build import ServedModel
+from llmactors.config import Settings
+from llmactors.system.node import Node
+from llmactors.testing.node import local_node, mock_model, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+async def test_probes_have_an_answer_while_a_model_loads() -> None:
+    loaded = trio.Event()
+    mock = mock_model()
+
+    def make() -> Backend:
+        backend = mock.make()
+        start = backend.start
+
+        async def slow_start() -> None:
+            await loaded.wait()
+            await start()
+
+        backend.start = slow_start  # type: ignore[method-assign]
+        return backend
+
+    node = Node(Settings(bind="127.0.0.1:0"), [ServedModel("mock", make)])
+    async with trio.open_nursery() as nursery:
+        started = trio.Event()
+
+        async def run() -> None:
+            await nursery.start(node.run)
+            started.set()
+
+        nursery.start_soon(run)
+        async with httpx.AsyncClient(base_url=node.url) as client:
+            with trio.fail_after(10):
+                await wait_until(lambda: node.tree.actor("node/http/gateway").state == "running")
+                assert (await client.get("/livez")).status_code == 200
+            ready = await client.get("/readyz")
+            assert (ready.status_code, ready.json()["problems"]) == (503, {"model:mock": "starting"})
+            refused = await client.post("/v1/generate", content=json.dumps({"prompt": "hi"}))
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+            assert not started.is_set()
+            loaded.set()
+            await started.wait()
+            await wait_until(lambda: not node.directory.problems())
+            assert (await client.get("/readyz")).status_code == 200
+        nursery.start_soon(node.shut_down)
+
+
+async def test_crashing_gateway_unloads_no_model() -> None:
+    async with local_node(mock_model()) as node:
+        before = node.incarnations()
+        for crash in range(1, 9):
+            await node.wait_running("node/http/gateway", crash)
+            node.crash("node/http/gateway")
+        await node.wait_running("node/http/gateway", 9)
+        after = node.incarnations()
+        assert after.pop("node/http/gateway") == 9
+        before.pop("node/http/gateway")
+        assert after == before
