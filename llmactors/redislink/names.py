@@ -131,14 +131,6 @@ class RedisNames:
             raise ValueError(f"a key of kind {key.value.name} needs the parts {key.value.parts}, not {parts}")
         return self.ledger_prefix + ":".join((key.value.name, *map(str, parts)))
 
-    def ledger_key_of(self, name: bytes) -> LedgerKey | None:
-        """The kind of a key or channel of this ledger; None for a name that is not of this ledger."""
-        prefix = self.ledger_prefix.encode()
-        kind = name.removeprefix(prefix).partition(b":")[0].decode("utf-8", "replace")
-        if not name.startswith(prefix):
-            return None
-        return next((key for key in LedgerKey if key.value.name == kind), None)
-
 
 def lua_key_functions() -> str:
     """Lua text that defines `key.KIND(c, …parts)` for each `LedgerKey`; `c.prefix` is the ledger's prefix."""

@@ -19,6 +19,7 @@ from llmactors.testing.key_observer import LEFT_AT_REST, RedisKeys
 from llmactors.testing.managed_process import poll_until
 from llmactors.testing.nemeses import KillWorker, Nemesis, moments, strikes
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
+from tests.support.ledger_keys import ledger_key_of
 
 CLIENTS = 56
 """A few more clients than the fifty open streams that are promised, since some clients are between two requests."""
@@ -227,7 +228,7 @@ def _unsettled(client: "redis.Redis") -> list[str]:
             if int(counters.get(name.encode(), b"0"))
         ]
         for key in client.scan_iter(f"{NAMES.ledger_prefix}*", count=1000):
-            kind = NAMES.ledger_key_of(key)
+            kind = ledger_key_of(NAMES, key)
             if kind in _WORK:
                 found.append(key.decode())
             elif kind is LedgerKey.REQUEST and client.hget(key, "st") not in {b"e", None}:

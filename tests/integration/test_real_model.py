@@ -18,6 +18,7 @@ from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
 from llmactors.messages import Finished, Usage
 from llmactors.testing.node import LocalNode, local_node, wait_until
 from tests.support.leaving import JSON, SOCKET, STREAM, Way
+from tests.support.llama_slots import busy_slots
 from tests.support.streams import StreamRecord, follow, read_stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.model, pytest.mark.timeout(120)]
@@ -131,10 +132,10 @@ async def test_disconnect_frees_a_slot_of_the_model(gguf: Path) -> None:
                 with trio.fail_after(30):
                     while len(record.tokens) < 3:  # noqa: ASYNC110 - its growth has no event for a test
                         await trio.sleep(0.01)
-                assert await backend._client.busy_slots() == 1
+                assert await busy_slots(backend._client) == 1
                 await client.leave(way, record.request_id)
                 with trio.fail_after(30):
-                    while await backend._client.busy_slots():  # noqa: ASYNC110 - another process decides
+                    while await busy_slots(backend._client):  # noqa: ASYNC110 - another process decides
                         await trio.sleep(0.01)
             assert record.end == Finished("cancelled", Usage(0, len(record.tokens)))
             assert len(record.tokens) < 800

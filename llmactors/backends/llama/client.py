@@ -57,10 +57,6 @@ class _Prompt(msgspec.Struct):
     prompt: str
 
 
-class _Slot(msgspec.Struct):
-    is_processing: bool
-
-
 T = TypeVar("T")
 _event = msgspec.json.Decoder(_Event)
 
@@ -174,10 +170,6 @@ class LlamaClient:
         """The context tokens per slot, and whether the model has a chat template."""
         props = await self._get("/props", _Props)
         return props.default_generation_settings.n_ctx, bool(props.chat_template)
-
-    async def busy_slots(self) -> int:
-        """How many sequences the server decodes now."""
-        return sum(slot.is_processing for slot in await self._get("/slots", list[_Slot]))
 
     async def apply_template(self, messages: Sequence[ChatMessage]) -> str:
         """The text of a conversation in the form that the model was trained on."""

@@ -129,8 +129,8 @@ class Lifecycle:
 
     def expected_wait_s(self, request: GenerateRequest) -> float:
         """How long `request` would wait if it came now, in seconds; 0 where too little is known."""
-        pace = self._rates.get(request.model)
-        per_second = None if pace is None else pace.per_second(self._now())
+        rate = self._rates.get(request.model)
+        per_second = None if rate is None else rate.per_second(self._now())
         return self.queues.ahead_of(request) / per_second if per_second else 0.0
 
     def extend(self, record: Record, first_seq: int, deltas: Sequence[TokenDelta]) -> bool:

@@ -18,6 +18,7 @@ from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
 from llmactors.backends.llama.process import LlamaCrashed, LlamaFrozen
 from llmactors.errors import InvalidRequest, ModelError
 from llmactors.messages import GenerateRequest, TokenDelta
+from tests.support.llama_slots import busy_slots
 
 pytestmark = [pytest.mark.integration, pytest.mark.model, pytest.mark.timeout(240)]
 
@@ -156,10 +157,10 @@ async def test_cancelled_sequence_frees_its_slot(backend: LlamaBackend) -> None:
 
         nursery.start_soon(run)
         await started.wait()
-        assert await backend._client.busy_slots() == 1
+        assert await busy_slots(backend._client) == 1
         nursery.cancel_scope.cancel()
     with trio.fail_after(5):
-        while await backend._client.busy_slots():  # noqa: ASYNC110 - another process decides
+        while await busy_slots(backend._client):  # noqa: ASYNC110 - another process decides
             await trio.sleep(0.005)
     assert backend.statistics().waiting == 0
 
@@ -173,12 +174,12 @@ async def test_cancelled_prompt_ends_between_two_steps(gguf: Path) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(collect, backend, request)
             with trio.fail_after(20):
-                while not await backend._client.busy_slots():  # noqa: ASYNC110 - another process decides
+                while not await busy_slots(backend._client):  # noqa: ASYNC110 - another process decides
                     await trio.sleep(0.005)
             nursery.cancel_scope.cancel()
         given_up = trio.current_time()
         with trio.fail_after(60):
-            while await backend._client.busy_slots():  # noqa: ASYNC110 - another process decides
+            while await busy_slots(backend._client):  # noqa: ASYNC110 - another process decides
                 await trio.sleep(0.005)
         given_up_s = trio.current_time() - given_up
         # The bound is a tenth of the time for the whole prompt, measured on this machine under its load of now.

@@ -13,6 +13,7 @@ from llmactors.backends.openai import OpenAIBackend, OpenAISettings
 from llmactors.errors import InvalidRequest
 from llmactors.messages import GenerateRequest, TokenDelta
 from llmactors.testing.node import wait_until
+from tests.support.llama_slots import busy_slots
 
 pytestmark = [pytest.mark.integration, pytest.mark.model]
 
@@ -68,8 +69,8 @@ async def test_cancel_frees_the_slot(gguf: Path) -> None:
         assert client is not None
         async with contextlib.aclosing(remote.generate(job("Once upon a time", max_tokens=400))) as outputs:
             await anext(outputs)
-            assert await client.busy_slots() == 1
+            assert await busy_slots(client) == 1
         with trio.fail_after(1):
-            while await client.busy_slots():  # noqa: ASYNC110 - llama.cpp sends no event for this
+            while await busy_slots(client):  # noqa: ASYNC110 - llama.cpp sends no event for this
                 await trio.sleep(0.005)
         await wait_until(lambda: "running=0" in repr(remote))

@@ -17,6 +17,7 @@ from llmactors.redislink.names import LedgerKey
 from llmactors.redislink.settings import LinkSettings
 from llmactors.testing.ledger_suite import finished, request, tokens
 from llmactors.testing.redis_server import RedisServer
+from tests.support.ledger_keys import ledger_key_of
 
 pytestmark = pytest.mark.integration
 
@@ -463,7 +464,7 @@ async def test_keys_expire_and_ended_requests_leave_tombstones(cluster: Cluster)
         await worker.leave("w")
         cluster.now_ms += 60_001
         await gateway.reap()
-        kinds = {gateway.names.ledger_key_of(name) for name in client.scan_iter()}
+        kinds = {ledger_key_of(gateway.names, name) for name in client.scan_iter()}
         assert kinds <= {LedgerKey.COUNTERS, LedgerKey.DEAD_WORKERS, LedgerKey.GATEWAYS, LedgerKey.GONE}
         assert [name for name in client.scan_iter() if client.pttl(name) < 0] == []
 

@@ -15,6 +15,7 @@ from llmactors.testing.ledger_suite.machine import LedgerMachine
 from llmactors.testing.redis_server import RedisServer
 from llmactors.testing.side_by_side import side_by_side
 from llmactors.testing.trio_thread import TrioThread
+from tests.support.ledger_keys import ledger_key_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -82,7 +83,7 @@ class RedisMachine(OnRedis, LedgerMachine):
         """All keys that are left belong to no request, and have a time to live."""
         with self.server.client() as client:
             names = self.redis.names
-            assert {names.ledger_key_of(name) for name in client.scan_iter()} <= LEFT
+            assert {ledger_key_of(names, name) for name in client.scan_iter()} <= LEFT
             assert all(client.ttl(name) > 0 for name in client.scan_iter())
             live = names.ledger(LedgerKey.LIVE, "*")
             assert all(client.hkeys(name) == [b""] for name in client.scan_iter(live))

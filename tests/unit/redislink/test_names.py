@@ -9,6 +9,7 @@ import pytest
 import llmactors
 from llmactors.redislink import names
 from llmactors.redislink.names import LedgerKey, RedisNames, lua_key_functions
+from tests.support.ledger_keys import ledger_key_of
 
 PACKAGE = Path(llmactors.__file__).parent
 TESTS = Path(__file__).parents[2]
@@ -62,9 +63,9 @@ def test_names_of_stored_data_do_not_change(found: str, expected: str) -> None:
 def test_kind_of_a_ledger_key_is_found_by_its_name() -> None:
     for key in LedgerKey:
         name = MAIN.ledger(key, *("x:y" for _ in key.value.parts))
-        assert MAIN.ledger_key_of(name.encode()) is key
-        assert RedisNames("other").ledger_key_of(name.encode()) is None
-    assert MAIN.ledger_key_of(MAIN.node("w1").encode()) is None
+        assert ledger_key_of(MAIN, name.encode()) is key
+        assert ledger_key_of(RedisNames("other"), name.encode()) is None
+    assert ledger_key_of(MAIN, MAIN.node("w1").encode()) is None
 
 
 def test_key_with_missing_parts_is_refused() -> None:
