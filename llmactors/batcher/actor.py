@@ -81,15 +81,19 @@ class BatcherActor(Actor):
 
     async def on_start(self, context: Context) -> None:
         self._ref = context.ref
-        await self._claimer.join(context.ref.incarnation)
         context.watch(self._backend)
         self._backend.tell_nowait(Hello())
         context.spawn(self._writer.run)
+        context.spawn(self._join_and_claim, context)
+        context.spawn(self._watch_the_window)
+
+    async def _join_and_claim(self, context: Context) -> None:
+        # A task, because the ledger may be away, and the node starts all the same.
+        await self._claimer.join(context.ref.incarnation)
         context.spawn(self._claimer.claim_for_ever)
         context.spawn(self._claimer.beat_for_ever)
         context.spawn(self._claimer.watch_for_work)
         context.spawn(self._claimer.watch_the_clock)
-        context.spawn(self._watch_the_window)
 
     async def on_message(
         self,

@@ -18,6 +18,7 @@ from llmactors.cli.commands import COMMANDS, GROUPS
 from llmactors.cli.descriptors import ReaderGone
 from llmactors.config.nearest import nearest
 from llmactors.errors import LlmactorsError, OperatorError
+from llmactors.redislink.errors import ReplyError, reason_of
 
 log = structlog.get_logger("llmactors")
 
@@ -32,6 +33,8 @@ def explain(error: BaseException, argv: Sequence[str]) -> tuple[str, int]:
     if (unmendable := fatal(error)) is not None:
         return _unmendable(unmendable)
     ours = operator_error(error)
+    if isinstance(ours, ReplyError):
+        return f"Redis refused a command: {reason_of(ours)}", MISSING
     if ours is not None:
         return str(ours), ours.exit_code if isinstance(ours, OperatorError) else MISSING
     return _foreign(error, argv)

@@ -20,8 +20,10 @@ log = structlog.get_logger("llmactors.cluster")
 _DRAIN_S = 30.0
 """The time that a request to drain stays in Redis for its node, in seconds."""
 
-# The flag lets nodes renew their records while Redis has reached its `maxmemory`.
+# The flag lets nodes renew their records while Redis has reached its `maxmemory`. Nothing is written to the append-only
+# file: a record means nothing after a restart of Redis, and each node renews its record every second.
 _PUT = """#!lua flags=allow-oom
+redis.set_repl(redis.REPL_NONE)
 local holder = redis.call('HGET', KEYS[1], 'incarnation')
 if holder and holder ~= ARGV[1] and holder ~= ARGV[2] then
   return {redis.call('HGET', KEYS[1], 'record') or '', false}

@@ -12,6 +12,7 @@ from llmactors.actors import Actor, Context
 from llmactors.cluster.node_record import RENEW_EVERY_S, TTL_S, NodeRecord
 from llmactors.cluster.node_store import NodeStore
 from llmactors.errors import OperatorError, Unavailable
+from llmactors.redislink.errors import reason_of
 
 log = structlog.get_logger("llmactors.cluster")
 
@@ -34,8 +35,8 @@ class Renew:
 class RegistrationActor(Actor):
     """Takes the node's name when the actor starts, renews the record every second, and removes it at the end.
 
-    While Redis is away, the record is not renewed. If the record expires meanwhile, another node can take the name;
-    `on_replaced` is then called. `on_drain` is called when an operator asked for a drain.
+    If Redis is away at the start, the name is taken when Redis is back. While Redis is away, the record is not renewed.
+    If another node has the name then, `on_replaced` is called. `on_drain` is called when an operator asked for a drain.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class RegistrationActor(Actor):
         self._tree = tree
         self._on_drain = on_drain
         self._on_replaced = on_replaced
+        self._has_name = False
 
     def __repr__(self) -> str:
         return f"<RegistrationActor {self._describe().name}>"
@@ -60,22 +62,26 @@ class RegistrationActor(Actor):
         self._ref = context.ref
         try:
             await take_name(self._store, self._present, self._tree)
+            self._has_name = True
         except Unavailable as error:
-            if context.incarnation == 1:
-                raise
-            log.info("the node's record is written when Redis is back", error=error.message)
+            log.info("the node's record is written when Redis is back", error=reason_of(error))
         context.spawn(self._tick)
 
     async def on_message(self, _: Renew) -> None:
         try:
+            if not self._has_name:
+                await take_name(self._store, self._present, self._tree)
+                self._has_name = True
             with trio.move_on_after(TTL_S):
                 result = await self._store.put(self._present(), self._tree())
                 if result.holder is not None:
                     self._on_replaced(NameTaken(result.holder))
                 elif result.drain:
                     self._on_drain()
+        except NameTaken as error:
+            self._on_replaced(error)
         except Unavailable as error:
-            log.debug("the node's record was not renewed because Redis is away", error=error.message)
+            log.debug("the node's record was not renewed because Redis is away", error=reason_of(error))
 
     async def on_stop(self) -> None:
         with trio.move_on_after(_REMOVE_S), contextlib.suppress(Unavailable):

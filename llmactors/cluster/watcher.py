@@ -8,6 +8,7 @@ from llmactors.cluster.models import ClusterModels
 from llmactors.cluster.node_record import RENEW_EVERY_S, Role
 from llmactors.cluster.node_store import NodeStore
 from llmactors.errors import Unavailable
+from llmactors.redislink.errors import reason_of
 
 log = structlog.get_logger("llmactors.cluster")
 
@@ -35,11 +36,13 @@ class WatcherActor(Actor):
         try:
             with trio.move_on_after(_READ_S):
                 records = await self._store.records()
+                if not records:
+                    return  # Redis has just started, and not even this gateway has renewed its record yet
                 workers = [record for record in records if record.role is Role.WORKER]
                 self._models.update(workers, trio.current_time())
                 self._models.gateways = len(records) - len(workers)
         except Unavailable as error:
-            log.debug("the nodes' records were not read because Redis is away", error=error.message)
+            log.debug("the nodes' records were not read because Redis is away", error=reason_of(error))
         for name, status in self._models.items():
             if before.get(name) is not status.state:
                 log.info("the state of a model changed", model=name, state=status.state.value, detail=status.detail)

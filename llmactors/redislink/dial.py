@@ -21,6 +21,7 @@ from llmactors.redislink.errors import (
     ReplyError,
     Unreachable,
     UnusableServer,
+    reason_of,
 )  # fmt: skip
 from llmactors.redislink.settings import LinkSettings, ServerIdentity
 from llmactors.redislink.transport import SocketTransport, TlsTransport, Transport
@@ -94,7 +95,7 @@ async def greet(connection: RedisConnection, address: Address, where: Endpoint, 
     try:
         hello = await connection.greet("HELLO", "3", *login, "SETNAME", _client_name(name))
     except AccessDenied as error:
-        raise UnusableServer(_denied(server, error, address)) from None
+        raise _denied(server, error, address) from None
     except (Loading, Busy, MasterDown):
         raise
     except ReplyError as error:
@@ -114,15 +115,17 @@ async def greet(connection: RedisConnection, address: Address, where: Endpoint, 
     except (Loading, Busy, MasterDown):
         raise
     except ReplyError as error:
-        raise UnusableServer(f"{server} refused database {address.db}: {error.message}") from None
+        raise UnusableServer(f"{server} refused database {address.db}: {error.text}") from None
     return ServerIdentity(identity.kind, identity.version, identity.role, run_id)
 
 
 async def _run_id(connection: RedisConnection) -> str | None:
     try:
         info = await connection.call("INFO", "server")
-    except AccessDenied:
-        return None
+    except (Loading, Busy, MasterDown):
+        raise
+    except ReplyError:
+        return None  # the user may not send INFO, or the server has no INFO under this name
     for line in info.decode("utf-8", "replace").splitlines() if isinstance(info, bytes) else ():
         if line.startswith("run_id:"):
             return str(line.partition(":")[2].strip())
@@ -155,20 +158,21 @@ def _identity(hello: Any, server: str) -> ServerIdentity:
 
 
 def _not_welcome(server: str, error: ReplyError) -> OperatorError:
-    if error.word == "NOPROTO" or "unknown command" in error.message.lower():
+    if error.word == "NOPROTO" or "unknown command" in error.text.lower():
         return UnusableServer(f"{server} is too old, it does not know HELLO 3: {_OLDEST}.0 or newer is needed")
     if error.word == "DENIED":
         return UnusableServer(f"{server} is in protected mode: it needs a password, or `protected-mode no`")
-    return Unreachable(f"{server} refused the login: {error.message}")
+    return Unreachable(f"{server} refused the login: {reason_of(error)}")
 
 
-def _denied(server: str, error: AccessDenied, address: Address) -> str:
+def _denied(server: str, error: AccessDenied, address: Address) -> OperatorError:
+    if error.word == "NOPERM":
+        # The user exists, and an operator can widen its rights while the node runs.
+        return Unreachable(f"{server} denies access: {reason_of(error)}")
     if error.word == "NOAUTH" or not address.password:
-        return f"{server} needs a password: redis://:PASSWORD@HOST:PORT"
-    if error.word == "WRONGPASS":
-        who = f" of user {address.username}" if address.username else ""
-        return f"{server} does not accept the password{who}"
-    return f"{server} denies access: {error.message}"
+        return UnusableServer(f"{server} needs a password: redis://:PASSWORD@HOST:PORT")
+    who = f" of user {address.username}" if address.username else ""
+    return UnusableServer(f"{server} does not accept the password{who}")
 
 
 def _client_name(name: str) -> str:

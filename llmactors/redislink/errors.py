@@ -29,22 +29,34 @@ class OutcomeUnknown(Unavailable):
         super().__init__(message, retry_after_s=_RETRY_AFTER_S)
 
 
-class ReplyError(LlmactorsError):
-    """The server replied with an error. The message does not repeat the arguments of the command."""
+class ReplyError(Unavailable):
+    """The server replied with an error. Asking again may help, because an operator can mend any of these errors.
+
+    The message is for clients, and holds nothing of the reply. `text` is the reply, for logs and operators; it does not
+    repeat the arguments of the command.
+    """
+
+    words: ClassVar[frozenset[str]] = frozenset()
+    advice: ClassVar[str] = ""
+    """What an operator can do about the error."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__("the ledger refuses requests at the moment; try again", retry_after_s=_RETRY_AFTER_S)
+        self.text = text
 
     @property
     def word(self) -> str:
         """The first word of the reply, as in `ERR` or `WRONGTYPE`."""
-        return self.message.partition(" ")[0]
+        return self.text.partition(" ")[0]
+
+    @property
+    def kind(self) -> str:
+        """The word if it is one of those that Redis documents, else `other`: a label of metrics."""
+        return self.word if self.word in _KINDS else "other"
 
 
-class Refused(ReplyError, Unavailable):
+class Refused(ReplyError):
     """The server refused the command because of a state that passes. The command was not executed."""
-
-    words: ClassVar[frozenset[str]] = frozenset()
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(message, retry_after_s=_RETRY_AFTER_S)
 
 
 class Loading(Refused):
@@ -57,24 +69,28 @@ class ReadOnly(Refused):
     """The server is a replica. The link closes the connection, and finds the master again."""
 
     words = frozenset({"READONLY"})
+    advice = "the URL must name the primary"
 
 
 class OutOfMemory(Refused):
     """The server is at `maxmemory`."""
 
     words = frozenset({"OOM"})
+    advice = "raise `maxmemory`"
 
 
 class Misconfigured(Refused):
     """The server cannot write its data to disk, and refuses writes until it can."""
 
     words = frozenset({"MISCONF"})
+    advice = "free space on the disk of Redis, and read the log of Redis"
 
 
 class Busy(Refused):
     """A script or a function has been running for too long."""
 
     words = frozenset({"BUSY"})
+    advice = "FUNCTION KILL or SCRIPT KILL ends a script"
 
 
 class MasterDown(Refused):
@@ -87,12 +103,24 @@ class NoReplicas(Refused):
     """Fewer replicas are connected than the server's configuration requires."""
 
     words = frozenset({"NOREPLICAS"})
+    advice = "connect the replicas, or lower `min-replicas-to-write`"
+
+
+class WrongNode(Refused):
+    """The server is one of a Redis Cluster, and does not hold the keys, or no server of the cluster does."""
+
+    words = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "CROSSSLOT"})
+    advice = (
+        "llmactors needs one primary that holds all slots: use a server without `cluster-enabled`, or assign all 16384 "
+        "slots to the server of the URL"
+    )
 
 
 class AccessDenied(ReplyError):
     """The password is missing or wrong, or the user may not send this command."""
 
-    words: ClassVar[frozenset[str]] = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+    words = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+    advice = "check the password of the URL, and what ACL GETUSER says of its user"
 
 
 class NoSuchFunction(ReplyError):
@@ -109,9 +137,10 @@ class UnusableServer(OperatorError):
 
 _BY_WORD: dict[str, type[ReplyError]] = {
     word: kind
-    for kind in (Loading, ReadOnly, OutOfMemory, Misconfigured, Busy, MasterDown, NoReplicas, AccessDenied)
+    for kind in (Loading, ReadOnly, OutOfMemory, Misconfigured, Busy, MasterDown, NoReplicas, WrongNode, AccessDenied)
     for word in kind.words
 }
+_KINDS = frozenset({*_BY_WORD, "ERR", "WRONGTYPE"})
 
 
 def reply_error(text: str) -> ReplyError:
@@ -123,3 +152,10 @@ def reply_error(text: str) -> ReplyError:
     # An error inside a script is no refusal: what the script did before the error has happened.
     kind = ReplyError if " script: " in text else _BY_WORD.get(text.partition(" ")[0], ReplyError)
     return kind(text)
+
+
+def reason_of(error: Exception) -> str:
+    """The error for logs and operators: the text of an error reply with advice, or else the error's message."""
+    if isinstance(error, ReplyError):
+        return f"{error.text} ({error.advice})" if error.advice else error.text
+    return error.message if isinstance(error, LlmactorsError) else repr(error)

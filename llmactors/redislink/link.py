@@ -10,7 +10,7 @@ from typing import Any
 import trio
 from redis.backoff import DecorrelatedJitterBackoff
 
-from llmactors.errors import LlmactorsError, OperatorError
+from llmactors.errors import LlmactorsError, OperatorError, Unavailable
 from llmactors.redislink.address import parse_address
 from llmactors.redislink.call import Call
 from llmactors.redislink.connection import RedisConnection
@@ -24,6 +24,7 @@ from llmactors.redislink.errors import (
     ReplyError,
     Unreachable,
     UnusableServer,
+    reason_of,
 )
 from llmactors.redislink.protocol import Argument
 from llmactors.redislink.sentinel import find_master
@@ -125,13 +126,14 @@ class RedisLink:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keeps the link up until cancelled. Reports `started` once the link is up for the first time.
+        """Keeps the link up until cancelled. Reports `started` once the link is up for the first time; or, with
+        `starts_without_server`, once the first connect failed for a reason that may pass.
 
         `run` waits for a server that still loads its data.
 
         Raises:
-            OperatorError: The first connect failed for `wait_for_server_s`; or at once where waiting cannot help: a
-                wrong password, a certificate that is not trusted, a server that is too old.
+            OperatorError: Before `started`, the first connect failed for `wait_for_server_s`; or at once where waiting
+                cannot help: a wrong password, a certificate that is not trusted, a server that is too old.
             Exception: The exception that `on_push` raised; or the one that `on_connect` raised at the first connect, if
                 it is not a `ReplyError` or the loss of the connection.
         """
@@ -150,9 +152,11 @@ class RedisLink:
             except _PushFailed as failed:
                 raise failed.cause from None
             except Exception as error:  # noqa: BLE001 - the link reconnects after any error
-                self._last_error = error.message if isinstance(error, LlmactorsError) else repr(error)
+                self._last_error = reason_of(error)
                 if not started:
                     self._give_up(error, deadline)
+                    if self._settings.starts_without_server:
+                        up()
             else:
                 # The pauses start anew only after a connection that lasted: a server may accept and close at once.
                 if lived_s > self._settings.backoff_max_s:
@@ -165,12 +169,14 @@ class RedisLink:
         """Raises the error of the first connect, or returns if the link is to try again."""
         if isinstance(error, (Loading, Busy, MasterDown)):
             return
+        if self._settings.starts_without_server and isinstance(error, Unreachable | Unavailable):
+            return
         if isinstance(error, Unreachable | Refused | LinkDown) and trio.current_time() < deadline:
             return
         if isinstance(error, OperatorError):
             raise error
         if isinstance(error, ReplyError):
-            raise UnusableServer(f"the server at {self._address} cannot be used: {error.message}") from error
+            raise UnusableServer(f"the server at {self._address} cannot be used: {reason_of(error)}") from error
         raise error
 
     async def _serve(self, up: Callable[[], None]) -> float:

@@ -9,7 +9,7 @@ from llmactors.errors import LlmactorsError
 from llmactors.redislink.address import Address, Endpoint
 from llmactors.redislink.connection import RedisConnection
 from llmactors.redislink.dial import dial
-from llmactors.redislink.errors import AccessDenied, Unreachable, UnusableServer
+from llmactors.redislink.errors import AccessDenied, Unreachable, UnusableServer, reason_of
 from llmactors.redislink.settings import LinkSettings
 
 
@@ -41,7 +41,7 @@ async def find_master(address: Address, settings: LinkSettings) -> Endpoint:
         known_nowhere = True
     if known_nowhere:
         raise Unreachable(f"no Sentinel knows a master with the name {address.service!r}")
-    raise Unreachable(f"no Sentinel answers: {last.message if last else 'the URL names none'}")
+    raise Unreachable(f"no Sentinel answers: {reason_of(last) if last else 'the URL names none'}")
 
 
 async def _ask(address: Address, sentinel: Endpoint, settings: LinkSettings) -> Endpoint | None:

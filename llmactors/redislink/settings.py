@@ -22,6 +22,8 @@ class LinkSettings:
     backoff_max_s: float = 1.0
     wait_for_server_s: float = 0.0
     """How long the first connect is retried before `run` raises its error."""
+    starts_without_server: bool = False
+    """Whether `run` counts as started, and goes on, where the first connect failed for a reason that may pass."""
 
 
 @attrs.frozen

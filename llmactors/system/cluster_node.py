@@ -27,9 +27,10 @@ from llmactors.cluster.process_id import ProcessId
 from llmactors.cluster.registration import NameTaken, RegistrationActor, Renew
 from llmactors.config import Settings
 from llmactors.errors import ConfigError
-from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
+from llmactors.ledger.redis import LEDGER_LINK, RedisLedger, RedisLedgerSettings
 from llmactors.redislink.call import Call
 from llmactors.redislink.link import RedisLink
+from llmactors.redislink.settings import LinkSettings
 from llmactors.system import wiring
 from llmactors.system.task_actor import TaskActor
 from llmactors.telemetry import Metrics
@@ -52,10 +53,17 @@ class ClusterNode:
             url,
             wiring.ledger_settings(settings),
             RedisLedgerSettings(namespace=settings.namespace),
+            link_settings=attrs.evolve(LEDGER_LINK, starts_without_server=True),
             name=f"llmactors-{self.name}-ledger",
         )
         # A second connection, so that a busy ledger delays neither the node's record nor a drain.
-        self._link = RedisLink(url, name=f"llmactors-{self.name}", on_push=self._on_push, on_connect=self._subscribe)
+        self._link = RedisLink(
+            url,
+            LinkSettings(starts_without_server=True),
+            name=f"llmactors-{self.name}",
+            on_push=self._on_push,
+            on_connect=self._subscribe,
+        )
         self._store = NodeStore(self._link.call, settings.namespace)
         self.metrics.on_scrape(self._show_links)
         self._record = NodeRecord(

@@ -1,7 +1,9 @@
 """The actor that keeps a keyring up to date."""
 
 from llmactors.access.keys.keyring import Keyring
+from llmactors.access.keys.store import KeyStoreError
 from llmactors.actors import Actor, Context
+from llmactors.errors import Unavailable
 
 
 class KeysActor(Actor):
@@ -14,8 +16,12 @@ class KeysActor(Actor):
         return f"<KeysActor {self._keyring!r}>"
 
     async def on_start(self, context: Context) -> None:
-        if context.incarnation == 1:
+        try:
             await self._keyring.refresh()
-        else:
-            await self._keyring.refresh_or_log()
+        except Unavailable as error:
+            self._keyring.note_problem(error)  # every caller gets 503 until Redis answers
+        except KeyStoreError as error:
+            if context.incarnation == 1:
+                raise
+            self._keyring.note_problem(error)
         context.spawn(self._keyring.run)

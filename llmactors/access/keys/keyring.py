@@ -17,6 +17,7 @@ from llmactors.access.keys.record import KeyRecord
 from llmactors.access.keys.redis import RedisKeyStore
 from llmactors.access.keys.store import KeyStoreError
 from llmactors.errors import LlmactorsError, Unavailable
+from llmactors.redislink.errors import reason_of
 
 log = structlog.get_logger("llmactors.access.keys")
 
@@ -71,11 +72,11 @@ class Keyring:
 
     def note_problem(self, error: LlmactorsError) -> None:
         """Logs that the store could not be read, if the reason is a new one."""
-        if self._problem != error.message:
-            self._problem = error.message
+        if self._problem != (reason := reason_of(error)):
+            self._problem = reason
             log.error(
                 "the API keys cannot be read; the last ones stay valid for a while",
-                error=error.message,
+                error=reason,
                 valid_s=STALE_S,
             )
 

@@ -13,7 +13,7 @@ gateways.lua, workers.lua, reaper.lua, operators.lua   the operations, each of t
 The functions use what Redis 7.0 and Valkey 7.2 have: functions, streams, RESP3 pushes. No command blocks.
 """
 
-from llmactors.ledger.redis.ledger import RedisLedger
+from llmactors.ledger.redis.ledger import LEDGER_LINK, RedisLedger
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 
-__all__ = ["RedisLedger", "RedisLedgerSettings"]
+__all__ = ["LEDGER_LINK", "RedisLedger", "RedisLedgerSettings"]

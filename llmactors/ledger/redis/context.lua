@@ -49,6 +49,73 @@ end
 -- Renews the time to live of a key; without `ms`, to that of all keys in use.
 local function keep(c, name, ms) c.kept[name] = ms or settings(c).key_ttl_ms end
 
+-- As `keep`, for what is done every second: writes only where a tenth of the time to live has passed.
+local function keep_idle(c, name)
+  if redis.call('PTTL', name) < 0.9 * settings(c).key_ttl_ms then keep(c, name) end
+end
+
+-- A write that reaches neither the append-only file nor a replica, for times that mean nothing after a restart of the
+-- server. Without this, an idle cluster would write and sync the file many times a second.
+local function write_volatile(...)
+  redis.set_repl(redis.REPL_NONE)
+  redis.call(...)
+  redis.set_repl(redis.REPL_ALL)
+end
+
+-- A command that fails in the middle of a function leaves half of a change behind, since Redis takes nothing back. So
+-- whatever moves a request calls `check` before its first write: an error then changes nothing, and the call is repeated.
+
+local WRITES = {
+  { 'SET', 'v' }, { 'DEL' }, { 'PEXPIRE', 1 }, { 'HSET', 'f', 'v' }, { 'HSETNX', 'f', 'v' }, { 'HDEL', 'f' },
+  { 'HINCRBY', 'f', 1 }, { 'ZADD', 1, 'm' }, { 'ZREM', 'm' }, { 'ZREMRANGEBYSCORE', 1, 2 }, { 'ZREMRANGEBYRANK', 1, 2 },
+  { 'XADD', '*', 'f', 'v' },
+}
+local READS = {
+  { 'GET' }, { 'EXISTS' }, { 'PTTL' }, { 'HGET', 'f' }, { 'HMGET', 'f' }, { 'HGETALL' }, { 'HKEYS' }, { 'HLEN' },
+  { 'ZRANGE', 0, 1 }, { 'ZRANGEBYSCORE', 0, 1 }, { 'ZSCORE', 'm' }, { 'ZCARD' }, { 'XRANGE', '-', '+' },
+  { 'XREVRANGE', '+', '-' }, { 'XLEN' },
+}
+
+local function check_rights(c, commands)
+  for _, each in ipairs(commands) do
+    if not redis.acl_check_cmd(each[1], key.counters(c), unpack(each, 2)) then
+      error({ err = 'NOPERM the Redis user of the ledger may not send ' .. each[1] .. ' for keys of the ledger' })
+    end
+  end
+end
+
+local function check_channels(c)
+  if not redis.acl_check_cmd('PUBLISH', key.wake(c), 'm') then
+    error({ err = 'NOPERM the Redis user of the ledger may not send PUBLISH to channels of the ledger' })
+  end
+end
+
+-- Raises where the user may not do all of this, or a key has another type.
+local function check_ledger(c)
+  if c.checked then return end
+  check_rights(c, WRITES)
+  check_channels(c)
+  redis.call('HLEN', key.counters(c))
+  redis.call('XLEN', key.dead_letters(c))
+  for _, of in ipairs({ key.deadlines, key.unread, key.ended, key.workers, key.dead_workers, key.gateways }) do
+    redis.call('ZCARD', of(c))
+  end
+  c.checked = true
+end
+
+local function check_worker(c, worker)
+  for _, of in ipairs({ key.worker, key.live }) do redis.call('HLEN', of(c, worker)) end
+  for _, of in ipairs({ key.held, key.stops }) do redis.call('ZCARD', of(c, worker)) end
+end
+
+local function check(c, r)
+  check_ledger(c)
+  for _, name in ipairs({ key.classes(c, r.m), key.tags(c, r.m, r.p), key.pace(c, r.m) }) do redis.call('HLEN', name) end
+  for _, name in ipairs({ key.heads(c, r.m, r.p), key.waiting(c, r.p, #r.m, r.m, r.t) }) do redis.call('ZCARD', name) end
+  redis.call('XLEN', key.log(c, r.id))
+  if r.h then check_worker(c, r.h) end
+end
+
 -- What an append needs to know of a worker's running requests is in one hash of the worker, so that one decode step takes
 -- one read and one write for all of them. While a request runs, the length of its log is only there.
 

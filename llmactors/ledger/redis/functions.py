@@ -10,7 +10,8 @@ from llmactors.ledger.redis.library import LIBRARY, load_library
 from llmactors.redislink.errors import NoSuchFunction, OutOfMemory
 from llmactors.redislink.link import RedisLink
 
-_RETRY_PAUSE_S = 0.02
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.32
 
 
 class LedgerFunctions:
@@ -52,16 +53,18 @@ class LedgerFunctions:
     async def call_until_done(
         self, operation: str, *parts: bytes | str | int, gives_up_on: type[Exception] | tuple[()] = ()
     ) -> Any:
-        """The reply, after any number of retries. A repeated call is harmless, since all operations are idempotent.
-        Raises `Unavailable` for an error of the type `gives_up_on`.
+        """The reply, after as many retries as it takes, through any outage and any error reply. A repeated call is
+        harmless, since all operations are idempotent. Raises `Unavailable` for an error of the type `gives_up_on`.
         """
+        pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 return await self.call(operation, *parts)
             except gives_up_on as error:
                 raise Unavailable("the ledger has no memory left; try again later", retry_after_s=5.0) from error
             except Unavailable:
-                await trio.sleep(_RETRY_PAUSE_S)
+                await trio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 await self.link.wait_up()
 
 

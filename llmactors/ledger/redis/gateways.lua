@@ -12,8 +12,10 @@ local function create(c, id, body, fields, channel)
   local s = settings(c)
   local r = {
     id = id, m = fields[1], t = fields[2], p = fields[3], c = fields[4], z = fields[5], gr = fields[7],
-    n = 0, ep = 0, at = 0, g = channel, st = 'q', sn = redis.call('HINCRBY', key.counters(c), 'serial', 1),
+    n = 0, ep = 0, at = 0, g = channel, st = 'q',
   }
+  check(c, r)
+  r.sn = redis.call('HINCRBY', key.counters(c), 'serial', 1)
   redis.call('SET', key.body(c, id), body, 'PX', s.key_ttl_ms)
   put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', channel, 'sn', r.sn)
   keep(c, key.request(c, id))

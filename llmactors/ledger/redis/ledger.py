@@ -66,7 +66,7 @@ _STATES = {b"q": "queued", b"r": "running", b"e": "ended"}
 _Pending = list[tuple[int, AppendEntry]]
 """Entries with their places in a call."""
 _PLACE = operator.itemgetter(0)
-_LINK = LinkSettings(backoff_max_s=0.2)
+LEDGER_LINK = LinkSettings(backoff_max_s=0.2)
 """Short pauses, so that after a restart of Redis every worker is connected again within `disconnect_grace_s`."""
 
 
@@ -92,7 +92,7 @@ class RedisLedger:
         self._inbox = self.names.ledger(LedgerKey.INBOX, secrets.token_hex(8))
         self._wake_channel = self.names.ledger(LedgerKey.WAKE)
         self.link = RedisLink(
-            url, link_settings or _LINK, name=name, on_push=self._on_push, on_connect=self._on_connect
+            url, link_settings or LEDGER_LINK, name=name, on_push=self._on_push, on_connect=self._on_connect
         )
         packed = codec.encode_settings(self.settings, self._redis)
         timeout_s = self._redis.call_timeout_s

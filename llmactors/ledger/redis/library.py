@@ -26,5 +26,5 @@ async def load_library(call: Call) -> None:
     try:
         await call("FUNCTION", "LOAD", LIBRARY.text)
     except ReplyError as error:
-        if "already exists" not in error.message:
+        if "already exists" not in error.text:
             raise

@@ -69,3 +69,13 @@ local function reap(c, args)
 end
 
 register('reap', reap, { 'allow-oom' })
+
+-- Changes nothing. Raises what keeps new requests from being admitted: a missing right, a key of another type, or what
+-- Redis checks before any function that may write, such as OOM, MISCONF, NOREPLICAS, READONLY, MOVED and CLUSTERDOWN.
+local function probe(c, args)
+  check_rights(c, READS)
+  check_ledger(c)
+  return OK
+end
+
+register('probe', probe, {})

@@ -12,12 +12,12 @@ local function beat(c, args)
     replace_namesakes(c, worker)
   end
   local s = settings(c)
-  redis.call('ZADD', key.workers(c), c.now + s.lease_ms, worker)
-  keep(c, key.workers(c))
-  for _, of in ipairs({ key.held, key.live }) do keep(c, of(c, worker)) end
-  redis.call('HSET', key.worker(c, worker), 'channel', args[4])
+  renew_lease(c, key.workers(c), worker, s.lease_ms)
+  if redis.call('HGET', key.worker(c, worker), 'channel') ~= args[4] then
+    redis.call('HSET', key.worker(c, worker), 'channel', args[4])
+  end
   redis.call('HDEL', key.worker(c, worker), 'silent_since')
-  keep(c, key.worker(c, worker))
+  for _, of in ipairs({ key.held, key.live, key.worker }) do keep_idle(c, of(c, worker)) end
   redis.call('ZREMRANGEBYSCORE', key.stops(c, worker), '-inf', c.now)
   local stops, held = redis.call('ZRANGE', key.stops(c, worker), 0, -1), {}
   for _, id in ipairs(redis.call('ZRANGE', key.held(c, worker), 0, -1)) do
@@ -122,6 +122,8 @@ local function claim(c, args)
   if redis.call('HGET', key.worker(c, worker), 'suspects') then
     return found
   end
+  check_ledger(c)
+  check_worker(c, worker)
   while #found < tonumber(args[5]) do
     local r = next_for(c, worker, args[4])
     if not r then break end
@@ -150,6 +152,7 @@ local function refuse(c, r, epoch, end_seq, last)
   return STOP
 end
 
+local APPENDS = { { 'XADD', '*', 'f', 'v' }, { 'HSET', 'f', 'v' } }
 local ENTRY = 7 -- how many values describe an entry of an append
 
 -- The channels to push to, if `line` of the worker's hash says that the log has `length` tokens and this epoch; else nil.
@@ -198,6 +201,7 @@ end
 -- terminal events as bytes. No request comes twice. Returns the place, code and number of each entry that is not OK.
 local function append(c, args)
   local worker, entries, bytes = args[3], cmsgpack.unpack(args[4]), args[5]
+  check_rights(c, APPENDS) -- a log without its line in the worker's hash would refuse the same append for ever
   local at, told = 1, {}
   for from = 1, #entries, ENTRY * BATCH do
     local upto = math.min(from + ENTRY * BATCH, #entries + 1) - ENTRY
@@ -215,6 +219,8 @@ local function append(c, args)
       if not done then
         -- An error in Lua. The entries before this one are in their logs already, so their lines are written too.
         if #lines > 0 then redis.call('HSET', key.live(c, worker), unpack(lines)) end
+        if c.written then count(c, 'log_tokens', c.written) end
+        commit(c)
         error(code)
       elseif line then
         lines[#lines + 1] = id

@@ -294,8 +294,6 @@ MISTAKES = [
     (["gateway", "--bind", "127.0.0.1:0"], 2, "say where Redis is"),
     (["worker", "--metrics-bind", ""], 2, "say where Redis is"),
     (["gateway", "--redis", "http://127.0.0.1", "--bind", "127.0.0.1:0"], 2, "must begin with redis://"),
-    (["gateway", "--redis", "redis://127.0.0.1:1", "--bind", "127.0.0.1:0"], 1, "Connection refused"),
-    (["worker", "--redis", "redis://127.0.0.1:1", "--metrics-bind", "", "--model", "mock"], 1, "Connection refused"),
     (["worker", "--redis", "redis://127.0.0.1:1", "--metrics-bind", "", "--model", "no.gguf"], 1, "no model file"),
     (["worker", "--redis", "redis://127.0.0.1:1", "--metrics-bind", "9100"], 2, "`metrics_bind` must be HOST:PORT"),
     (["gateway", "--redis", "redis://127.0.0.1:1", "--name", "a b"], 2, "`name` must be"),

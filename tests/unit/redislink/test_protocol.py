@@ -64,7 +64,7 @@ def _plain(value: Any) -> Any:
     """A reply that can be compared: an error becomes its text."""
     match value:
         case ReplyError() | ResponseError():
-            return ("error", str(value).split()[-1])
+            return ("error", (value.text if isinstance(value, ReplyError) else str(value)).split()[-1])
         case list():
             return [_plain(item) for item in value]
         case dict():

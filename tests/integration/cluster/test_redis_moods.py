@@ -1,0 +1,183 @@
+"""Error replies of Redis, and Redis away at the start: nodes stay up, clients get 503, and accepted streams go on."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+import redis
+
+from llmactors.redislink.names import LedgerKey, RedisNames
+from llmactors.testing.node import NodeProcess
+from llmactors.testing.redis_server import RedisServer
+from tests.integration.cluster.conftest import Cluster
+from tests.integration.cluster.test_roles import Stream, ready
+from tests.support.waiting import soon
+
+pytestmark = pytest.mark.integration
+
+NAMES = RedisNames("main")
+BODY = {"prompt": "hi", "max_tokens": 3}
+Mood = Callable[[redis.Redis], Callable[[], None]]
+"""Puts a server into a mood, and returns a function that ends the mood."""
+
+
+def acl(*rules: str) -> Mood:
+    def begin(client: redis.Redis) -> Callable[[], None]:
+        client.execute_command("ACL", "SETUSER", "default", *rules)
+        return lambda: client.execute_command("ACL", "SETUSER", "default", "+@all", "~*", "&*")  # type: ignore[no-any-return]
+
+    return begin
+
+
+def config(name: str, value: str, normal: str) -> Mood:
+    def begin(client: redis.Redis) -> Callable[[], None]:
+        client.config_set(name, value)
+        return lambda: client.config_set(name, normal)  # type: ignore[no-any-return]
+
+    return begin
+
+
+def wrong_type(pattern: str) -> Mood:
+    """Every key of a pattern holds a string, until all of them are put back."""
+
+    def begin(client: redis.Redis) -> Callable[[], None]:
+        names = [name for name in client.scan_iter(pattern) if client.type(name) != b"string"]
+        for name in names:
+            client.rename(name, b"away:" + name)
+            client.set(name, "x")
+
+        def end() -> None:
+            for name in names:
+                with contextlib.suppress(redis.ResponseError):
+                    client.rename(b"away:" + name, name)
+
+        return end
+
+    return begin
+
+
+def flushed_functions(client: redis.Redis) -> Callable[[], None]:
+    client.execute_command("FUNCTION", "FLUSH")
+    return lambda: None
+
+
+def replica(client: redis.Redis) -> Callable[[], None]:
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    return lambda: client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-any-return]
+
+
+MOODS: dict[str, Mood] = {
+    "no writes": acl("-@write"),
+    "no command": acl("-fcall", "-eval"),
+    "no zadd": acl("-zadd"),
+    "no hset": acl("-hset"),
+    "no xadd": acl("-xadd"),
+    "no hincrby": acl("-hincrby"),
+    "no publish": acl("-publish"),
+    "no subscribe": acl("-subscribe", "-function"),
+    "no keys": acl("resetkeys"),
+    "memory": config("maxmemory", "1", "0"),
+    "replicas": config("min-replicas-to-write", "1", "0"),
+    "replica": replica,
+    "functions": flushed_functions,
+    **{
+        f"type of {key.value.name}": wrong_type(NAMES.ledger(key, *("*",) * len(key.value.parts)))
+        for key in LedgerKey
+        if key.value.type not in {"channel", "string"} and key is not LedgerKey.LIMIT
+    },
+    "type of nodes": wrong_type(NAMES.nodes),
+    "type of node": wrong_type(NAMES.node("*")),
+}
+
+
+class Asker(threading.Thread):
+    """Asks again and again for a short answer, and keeps what each answer was."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self.url = url
+        self.answers: list[tuple[int, str, str]] = []
+        self.done = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            answer = httpx.post(f"{self.url}/v1/generate", json=BODY, timeout=40)
+            self.answers.append((answer.status_code, answer.text, answer.headers.get("retry-after", "")))
+            time.sleep(0.05)
+
+    def check(self) -> None:
+        """Asserts that each answer was a whole one, or a refusal in words of ours that says when to ask again."""
+        self.done.set()
+        self.join(40)
+        assert not self.is_alive()
+        for status, text, retry_after in self.answers:
+            assert status in {200, 503}, text
+            assert status == 200 or retry_after, text
+            for word in ("script", "fcall", "NOPERM", "WRONGTYPE", "llmactors_", "ERR", "NOREPLICAS"):
+                assert word not in text, text
+
+
+@pytest.fixture
+def moody(server: RedisServer) -> Iterator[Cluster]:
+    """A cluster on each kind of server."""
+    with contextlib.ExitStack() as stack:
+        yield Cluster(server, stack)
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_error_reply_ends_no_node_and_no_stream(moody: Cluster, mood: str) -> None:
+    nodes = [moody.gateway("g1"), moody.worker("w1")]
+    url = nodes[0].wait_ready()
+    nodes[1].wait_ready()
+    soon(lambda: ready(url))
+    streams = [Stream(url, f"prompt {number}", max_tokens=60) for number in range(4)]
+    asker = Asker(url)
+    with moody.server.client() as client:
+        end = MOODS[mood](client)
+        time.sleep(1.5)
+        end()
+    for stream in streams:
+        stream.check()
+    soon(lambda: httpx.post(f"{url}/v1/generate", json=BODY, timeout=40).status_code == 200)
+    asker.check()
+    for node in nodes:
+        assert node.process.poll() is None
+        assert "Traceback" not in node.errors()
+    soon(lambda: ready(url))
+
+
+def test_nodes_wait_for_redis_at_the_start(moody: Cluster) -> None:
+    moody.server.kill()
+    gateway, worker = moody.gateway("g1"), moody.worker("w1")
+    url, metrics = gateway.wait_ready(), worker.wait_ready()
+    for node in (url, metrics):
+        assert httpx.get(f"{node}/livez").status_code == 200
+        answer = httpx.get(f"{node}/readyz")
+        assert answer.status_code == 503
+        assert "ledger" in answer.json()["problems"]
+    refused = httpx.post(f"{url}/v1/generate", json=BODY, timeout=10)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "UNAVAILABLE")
+    assert "retry-after" in refused.headers
+    moody.server.start()
+    soon(lambda: ready(url))
+    assert httpx.post(f"{url}/v1/generate", json=BODY, timeout=20).status_code == 200
+    assert worker.stop() == gateway.stop() == 0
+
+
+def test_late_redis_shows_that_a_name_is_taken(moody: Cluster) -> None:
+    first = moody.worker("w1")
+    first.wait_ready()
+    with moody.server.client() as client:
+        client.execute_command("ACL", "SETUSER", "late", "on", ">s3cret", "~*", "&*", "-@all", "+hello")
+        url = f"redis://late:s3cret@127.0.0.1:{moody.server.port}"
+        flags = ("--name", "w1", "--model", "mock", "--metrics-bind", "127.0.0.1:0", "--redis", url)
+        with NodeProcess("worker", *flags) as second:
+            second.wait_ready()
+            client.execute_command("ACL", "SETUSER", "late", "+@all")
+            assert second.process.wait(20) == 1
+            assert 'a node named "w1" is already running' in second.errors().splitlines()[-1]
+    assert first.process.poll() is None
