@@ -7,6 +7,7 @@ process_id      identifies the process of a node, so that another process of the
 node_store      the records in Redis; the record of a node that does not renew it expires
 registration    the actor that renews a node's record every second, and reads requests to drain
 watcher         the actor that reads all records every second, on a gateway
+redis_monitor   the actor that notices outages of Redis, and wrong settings of the server
 models          which models all workers together serve; pure
 
 Child processes:

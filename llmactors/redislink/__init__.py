@@ -7,6 +7,8 @@ protocol        commands and replies as bytes, without I/O
 transport       the bytes of a connection: a plain socket, or TLS
 address         where the server is, from a URL
 sentinel, dial  find the master, connect, log in
+outage          whether Redis serves this node, and what is logged of it
+server_settings which settings of the server are wrong
 errors          the outcomes of a command besides its reply
 names           every key, channel and function library
 settings        the settings and the statistics of a link

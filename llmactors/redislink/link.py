@@ -4,6 +4,7 @@ A command ends in its reply, in the server's error, in `LinkDown` if it was not 
 reply was lost. The link never sends a command twice.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from llmactors.redislink.errors import (
     LinkDown,
     Loading,
     MasterDown,
+    NoSuchFunction,
     Refused,
     ReplyError,
     Unreachable,
@@ -61,6 +63,8 @@ class RedisLink:
         self._dialed: RedisConnection | None = None
         self._connection: RedisConnection | None = None  # the same connection, once `call` may use it
         self._up = trio.Event()
+        self._trouble = trio.Event()
+        self._error_replies: Counter[str] = Counter()
         self._backoff = DecorrelatedJitterBackoff(cap=settings.backoff_max_s, base=settings.backoff_min_s)
         self._failures = 0
         self._connects = 0
@@ -99,7 +103,31 @@ class RedisLink:
             # A checkpoint, so that a caller that retries at once does not keep other tasks from running.
             await trio.lowlevel.checkpoint()
             raise LinkDown
-        return await connection.call(*args)
+        try:
+            return await connection.call(*args)
+        except ReplyError as error:
+            if not isinstance(error, NoSuchFunction):
+                self._error_replies[error.kind] += 1
+                self._note_trouble()
+            raise
+
+    async def ask(self, *args: Argument) -> Any:
+        """As `call`, but returns None for an error reply, which is not counted: the server may forbid the command."""
+        if (connection := self._connection) is None:
+            await trio.lowlevel.checkpoint()
+            raise LinkDown
+        try:
+            return await connection.call(*args)
+        except ReplyError:
+            return None
+
+    async def wait_trouble(self) -> None:
+        """Returns at the next loss of the connection, failed connect, or error reply."""
+        await self._trouble.wait()
+
+    def _note_trouble(self) -> None:
+        self._trouble.set()
+        self._trouble = trio.Event()
 
     def send_nowait(self, *args: Argument) -> None:
         """Sends a command whose reply nobody waits for. Drops the command if the link is down or its queue full."""
@@ -121,6 +149,7 @@ class RedisLink:
             commands=self._commands + (now.commands if now else 0),
             unknown=self._unknown + (now.unknown if now else 0),
             overflows=self._overflows + (now.overflows if now else 0),
+            error_replies=dict(self._error_replies),
             last_error=(now.closing if now else None) or self._last_error,
             server=self._server,
         )
@@ -153,6 +182,7 @@ class RedisLink:
                 raise failed.cause from None
             except Exception as error:  # noqa: BLE001 - the link reconnects after any error
                 self._last_error = reason_of(error)
+                self._note_trouble()
                 if not started:
                     self._give_up(error, deadline)
                     if self._settings.starts_without_server:
@@ -236,6 +266,7 @@ class RedisLink:
         if connection is None:
             return
         self._last_error = connection.closing
+        self._note_trouble()
         self._commands += connection.commands
         self._unknown += connection.unknown
         self._overflows += connection.overflows

@@ -1,5 +1,7 @@
 """The settings and the statistics of a link."""
 
+from collections.abc import Mapping
+
 import attrs
 
 
@@ -55,6 +57,8 @@ class LinkStatistics:
     """Commands whose outcome is unknown: they were sent, and their replies were lost."""
     overflows: int
     """Commands refused because too many were waiting."""
+    error_replies: Mapping[str, int]
+    """Error replies by their kind, as `ReplyError.kind` has it."""
     last_error: str | None
     """Why the last connection ended, or could not be made."""
     server: ServerIdentity | None

@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import time
+from collections import Counter
 from typing import Any
 
 import attrs
@@ -24,6 +25,7 @@ from llmactors.actors import (
 from llmactors.cluster.node_record import NodeRecord, Role, new_incarnation
 from llmactors.cluster.node_store import NodeStore
 from llmactors.cluster.process_id import ProcessId
+from llmactors.cluster.redis_monitor import RedisHealth, RedisMonitorActor, WatchedLink
 from llmactors.cluster.registration import NameTaken, RegistrationActor, Renew
 from llmactors.config import Settings
 from llmactors.errors import ConfigError
@@ -64,6 +66,7 @@ class ClusterNode:
             on_push=self._on_push,
             on_connect=self._subscribe,
         )
+        self._redis_health = RedisHealth()
         self._store = NodeStore(self._link.call, settings.namespace)
         self.metrics.on_scrape(self._show_links)
         self._record = NodeRecord(
@@ -148,21 +151,27 @@ class ClusterNode:
     # What roles use.
 
     def _infra(self) -> tuple[ActorSpec, ...]:
+        watched = (
+            WatchedLink("ledger", self.ledger.link, self.ledger.probe),
+            WatchedLink("directory", self._link, lambda: self._link.call("PING")),
+        )
         return (
             ActorSpec("redis ledger", lambda: TaskActor(self.ledger.run)),
             ActorSpec("directory link", lambda: TaskActor(self._link.run)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
+            ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, self._redis_health)),
             self._registration,
         )
 
     def ledger_is_up(self) -> bool:
-        """Whether Redis answers."""
-        return self.ledger.link.is_up
+        """Whether Redis answers, and admits requests as far as this node knows."""
+        return self.ledger.link.is_up and self._redis_health.problem_of("ledger") is None
 
     async def _stop(self) -> None:
         self.tree.stop()
 
     def _show_links(self) -> None:
+        error_replies: Counter[str] = Counter()
         for name, link in (("ledger", self.ledger.link), ("directory", self._link)):
             found = link.statistics()
             self.metrics.redis_link(
@@ -175,6 +184,15 @@ class ClusterNode:
                 unknown=found.unknown,
                 overflows=found.overflows,
             )
+            error_replies.update(found.error_replies)
+        outage = self._redis_health.outage
+        self.metrics.redis_health(
+            available=not outage.problems,
+            outages=outage.began,
+            outage_s=outage.total_s(trio.current_time()),
+            error_replies=error_replies,
+            wrong_settings=self._redis_health.wrong_settings,
+        )
 
     async def _shut_down_when_asked(self) -> None:
         await self._asked_to_end.wait()

@@ -40,9 +40,9 @@ class FollowedTotal:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._last = 0
+        self._last: float = 0
 
-    def rise_to(self, total: int) -> None:
+    def rise_to(self, total: float) -> None:
         """Adds what `total` has grown by since the last call."""
         self._counter.inc(total - self._last if total >= self._last else total)
         self._last = total

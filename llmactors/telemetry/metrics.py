@@ -5,7 +5,7 @@ letter; new names start with `llmactors_`. A label has few values, and none that
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 
@@ -116,6 +116,18 @@ class Metrics:
         )
         self._redis_refused = new.totals(
             "llmactors_redis_commands_refused", "Commands that the link refused because too many waited.", "link"
+        )
+
+        self._redis_error_replies = new.totals(
+            "llmactors_redis_error_replies", "Error replies of Redis, by the kind of the error.", "kind"
+        )
+        self._redis_available = new.gauge("llmactors_redis_available", "1 while Redis serves this node, else 0.")
+        self._redis_outages = new.totals(
+            "llmactors_redis_outages", "Outages of Redis, by their first reason.", "reason"
+        )
+        self._redis_outage_s = new.total("llmactors_redis_outage_seconds", "The time of all outages of Redis.")
+        self._redis_wrong = new.gauges(
+            "llmactors_redis_wrong_settings", "1 for a setting under which Redis can lose requests.", "setting"
         )
 
         # Every code exists from the start, so that a rate over the counter sees the first error.
@@ -242,6 +254,29 @@ class Metrics:
         self._redis_commands.of(link).rise_to(commands)
         self._redis_unknown.of(link).rise_to(unknown)
         self._redis_refused.of(link).rise_to(overflows)
+
+    def redis_health(
+        self,
+        *,
+        available: bool,
+        outages: Mapping[str, int],
+        outage_s: float,
+        error_replies: Mapping[str, int],
+        wrong_settings: Iterable[str],
+    ) -> None:
+        """Shows whether Redis serves this node, the outages so far by their reason, and the error replies by kind.
+
+        Call this from an `on_scrape` callback.
+        """
+        self._redis_available.set(available)
+        for reason, count in outages.items():
+            self._redis_outages.of(reason).rise_to(count)
+        self._redis_outage_s.rise_to(outage_s)
+        for kind, count in error_replies.items():
+            self._redis_error_replies.of(kind).rise_to(count)
+        self._redis_wrong.clear()
+        for setting in wrong_settings:
+            self._redis_wrong.of(setting).set(1)
 
     # Scraping.
 

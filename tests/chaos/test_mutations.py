@@ -218,7 +218,7 @@ MUTANTS = [
     Mutant(
         "an outage of the ledger ends every lease",
         LEASES,
-        "if seen == 0 or c.now - seen < s.outage_ms then return end",
+        "if c.now - seen < s.outage_ms then return end",
         "if true then return end",
         FAULTS,
         "outage_of_the_ledger",

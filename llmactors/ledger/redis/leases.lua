@@ -130,11 +130,17 @@ end
 local function notice_outage(c)
   local s, counters = settings(c), key.counters(c)
   local seen = tonumber(redis.call('HGET', counters, 'seen') or '0')
-  redis.call('HSET', counters, 'seen', c.now)
-  if seen == 0 or c.now - seen < s.outage_ms then return end
+  if seen == 0 then
+    redis.call('HSET', counters, 'seen', c.now)
+    return
+  end
+  write_volatile('HSET', counters, 'seen', c.now)
+  if c.now - seen < s.outage_ms then return end
+  -- After a restart of the server `seen` and the leases are those of the append-only file. They are old, but no worker's
+  -- lease is older than `seen`, so that all leases are extended.
   for name, lease in pairs({ workers = s.lease_ms, gateways = s.gateway_lease_ms }) do
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', key[name](c), seen, c.now + lease)) do
-      redis.call('ZADD', key[name](c), c.now + lease, member)
+      write_volatile('ZADD', key[name](c), c.now + lease, member)
       if name == 'workers' then redis.call('HDEL', key.worker(c, member), 'silent_since') end
     end
   end

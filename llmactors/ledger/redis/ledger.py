@@ -259,6 +259,13 @@ class RedisLedger:
         found = {name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
         return LedgerStatistics(**{field.name: found.get(field.name, 0) for field in attrs.fields(LedgerStatistics)})
 
+    async def probe(self) -> None:
+        """Returns if new requests can be admitted, as far as Redis is concerned. Changes nothing.
+
+        Raises as `RedisLink.call`; not after retries, as the operations do.
+        """
+        await self._functions.call("probe")
+
     # For operators.
 
     async def queue_depths(self) -> list[QueueDepth]:

@@ -176,6 +176,7 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
   if last ~= '' then
     r = r or load(c, id)
     if not r then return GONE, 0 end
+    check(c, r)
   end
   local length = first + number - 1
   if number > 0 then

@@ -11,8 +11,8 @@ import redis
 
 from llmactors.redislink.names import LedgerKey, RedisNames
 from llmactors.testing.node import NodeProcess
-from llmactors.testing.redis_server import RedisServer
-from tests.integration.cluster.conftest import Cluster
+from llmactors.testing.redis_server import RedisServer, redis_server
+from tests.integration.cluster.conftest import BINARIES, Cluster
 from tests.integration.cluster.test_roles import Stream, ready
 from tests.support.waiting import soon
 
@@ -20,22 +20,26 @@ pytestmark = pytest.mark.integration
 
 NAMES = RedisNames("main")
 BODY = {"prompt": "hi", "max_tokens": 3}
-Mood = Callable[[redis.Redis], Callable[[], None]]
+Mood = Callable[[redis.Redis], Callable[[], object]]
 """Puts a server into a mood, and returns a function that ends the mood."""
 
 
+def send(client: redis.Redis, *words: str) -> None:
+    client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
 def acl(*rules: str) -> Mood:
-    def begin(client: redis.Redis) -> Callable[[], None]:
-        client.execute_command("ACL", "SETUSER", "default", *rules)
-        return lambda: client.execute_command("ACL", "SETUSER", "default", "+@all", "~*", "&*")  # type: ignore[no-any-return]
+    def begin(client: redis.Redis) -> Callable[[], object]:
+        send(client, "ACL", "SETUSER", "default", *rules)
+        return lambda: send(client, "ACL", "SETUSER", "default", "+@all", "~*", "&*")
 
     return begin
 
 
 def config(name: str, value: str, normal: str) -> Mood:
-    def begin(client: redis.Redis) -> Callable[[], None]:
+    def begin(client: redis.Redis) -> Callable[[], object]:
         client.config_set(name, value)
-        return lambda: client.config_set(name, normal)  # type: ignore[no-any-return]
+        return lambda: client.config_set(name, normal)
 
     return begin
 
@@ -43,7 +47,7 @@ def config(name: str, value: str, normal: str) -> Mood:
 def wrong_type(pattern: str) -> Mood:
     """Every key of a pattern holds a string, until all of them are put back."""
 
-    def begin(client: redis.Redis) -> Callable[[], None]:
+    def begin(client: redis.Redis) -> Callable[[], object]:
         names = [name for name in client.scan_iter(pattern) if client.type(name) != b"string"]
         for name in names:
             client.rename(name, b"away:" + name)
@@ -59,14 +63,14 @@ def wrong_type(pattern: str) -> Mood:
     return begin
 
 
-def flushed_functions(client: redis.Redis) -> Callable[[], None]:
-    client.execute_command("FUNCTION", "FLUSH")
+def flushed_functions(client: redis.Redis) -> Callable[[], object]:
+    send(client, "FUNCTION", "FLUSH")
     return lambda: None
 
 
-def replica(client: redis.Redis) -> Callable[[], None]:
-    client.execute_command("REPLICAOF", "127.0.0.1", "1")
-    return lambda: client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-any-return]
+def replica(client: redis.Redis) -> Callable[[], object]:
+    send(client, "REPLICAOF", "127.0.0.1", "1")
+    return lambda: send(client, "REPLICAOF", "NO", "ONE")
 
 
 MOODS: dict[str, Mood] = {
@@ -128,17 +132,27 @@ def moody(server: RedisServer) -> Iterator[Cluster]:
         yield Cluster(server, stack)
 
 
+@pytest.fixture(scope="module", params=sorted(BINARIES))
+def lasting(request: pytest.FixtureRequest) -> Iterator[tuple[Cluster, list[NodeProcess]]]:
+    """One cluster for all moods, on each kind of server."""
+    with contextlib.ExitStack() as stack:
+        cluster = Cluster(stack.enter_context(redis_server(BINARIES[request.param])), stack)
+        nodes = [cluster.gateway("g1"), cluster.worker("w1")]
+        for node in nodes:
+            node.wait_ready()
+        soon(lambda: ready(nodes[0].url))
+        yield cluster, nodes
+
+
 @pytest.mark.parametrize("mood", MOODS)
-def test_error_reply_ends_no_node_and_no_stream(moody: Cluster, mood: str) -> None:
-    nodes = [moody.gateway("g1"), moody.worker("w1")]
-    url = nodes[0].wait_ready()
-    nodes[1].wait_ready()
-    soon(lambda: ready(url))
+def test_error_reply_ends_no_node_and_no_stream(lasting: tuple[Cluster, list[NodeProcess]], mood: str) -> None:
+    cluster, nodes = lasting
+    url = nodes[0].url
     streams = [Stream(url, f"prompt {number}", max_tokens=60) for number in range(4)]
     asker = Asker(url)
-    with moody.server.client() as client:
+    with cluster.server.client() as client:
         end = MOODS[mood](client)
-        time.sleep(1.5)
+        time.sleep(1.0)
         end()
     for stream in streams:
         stream.check()
@@ -172,12 +186,12 @@ def test_late_redis_shows_that_a_name_is_taken(moody: Cluster) -> None:
     first = moody.worker("w1")
     first.wait_ready()
     with moody.server.client() as client:
-        client.execute_command("ACL", "SETUSER", "late", "on", ">s3cret", "~*", "&*", "-@all", "+hello")
+        send(client, "ACL", "SETUSER", "late", "on", ">s3cret", "~*", "&*", "-@all", "+hello")
         url = f"redis://late:s3cret@127.0.0.1:{moody.server.port}"
         flags = ("--name", "w1", "--model", "mock", "--metrics-bind", "127.0.0.1:0", "--redis", url)
         with NodeProcess("worker", *flags) as second:
             second.wait_ready()
-            client.execute_command("ACL", "SETUSER", "late", "+@all")
+            send(client, "ACL", "SETUSER", "late", "+@all")
             assert second.process.wait(20) == 1
             assert 'a node named "w1" is already running' in second.errors().splitlines()[-1]
     assert first.process.poll() is None

@@ -64,7 +64,7 @@ class Stream(threading.Thread):
         assert not self.is_alive()
         *tokens, done = self.events
         assert [event["seq"] for event in self.events] == list(range(1, self.max_tokens + 2))
-        assert done["finish_reason"] == "length"
+        assert done.get("finish_reason") == "length", done
         request = GenerateRequest(id="", model="mock", prompt=self.prompt, max_tokens=self.max_tokens)
         assert "".join(event["text"] for event in tokens) == mock_text(request)
 

@@ -25,6 +25,8 @@ llmactors_upstream_up{upstream}
 llmactors_redis_up{link} llmactors_redis_connects_total{link} llmactors_redis_commands_total{link}
 llmactors_redis_commands_in_flight{link} llmactors_redis_queued_bytes{link}
 llmactors_redis_commands_refused_total{link} llmactors_redis_unknown_outcomes_total{link}
+llmactors_redis_available llmactors_redis_outages_total{reason} llmactors_redis_outage_seconds_total
+llmactors_redis_error_replies_total{kind} llmactors_redis_wrong_settings{setting}
 """
 
 
@@ -68,6 +70,9 @@ def exercise(metrics: Metrics) -> None:
     metrics.event_loop_late(0.01)
     metrics.ledger(queued=1, running=2, ended=3, requeued_total=4, fenced_total=5)
     link_of(metrics, connects=1)
+    metrics.redis_health(
+        available=False, outages={"OOM": 1}, outage_s=2.5, error_replies={"OOM": 3}, wrong_settings=["appendonly"]
+    )
     metrics.upstream("http://h/v1", up=True)
 
 

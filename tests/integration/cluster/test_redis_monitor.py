@@ -1,0 +1,157 @@
+"""Outages of Redis and wrong settings, in the logs and metrics of every node."""
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from llmactors.testing.node import NodeProcess
+from llmactors.testing.redis_server import RedisServer, redis_server
+from tests.integration.cluster.conftest import Cluster
+from tests.integration.cluster.test_redis_moods import send
+from tests.support.waiting import soon
+
+pytestmark = pytest.mark.integration
+
+
+def lines(node: NodeProcess) -> list[dict[str, Any]]:
+    """What the node's monitor logged."""
+    found = [json.loads(line) for line in node.errors().splitlines() if line.startswith("{")]
+    return [line for line in found if line["logger"] == "llmactors.redis"]
+
+
+def metrics(node: NodeProcess) -> dict[str, float]:
+    text = httpx.get(f"{node.url}/metrics", timeout=10).text
+    return {name: float(value) for name, value in re.findall(r"^(llmactors_redis_\S+) (\S+)$", text, re.MULTILINE)}
+
+
+def begin(server: RedisServer, mood: str) -> None:
+    with server.client() as client:
+        match mood:
+            case "connection":
+                server.kill()
+            case "NOREPLICAS":
+                client.config_set("min-replicas-to-write", 1)
+            case "OOM":
+                client.config_set("maxmemory", 1)
+            case "NOPERM":
+                send(client, "ACL", "SETUSER", "default", "-zadd")
+
+
+def end(server: RedisServer, mood: str) -> None:
+    if mood == "connection":
+        server.start()
+        return
+    with server.client() as client:
+        client.config_set("min-replicas-to-write", 0)
+        client.config_set("maxmemory", 0)
+        send(client, "ACL", "SETUSER", "default", "+@all")
+
+
+@pytest.fixture
+def nodes(server: RedisServer) -> Iterator[list[NodeProcess]]:
+    """A gateway and a worker on each kind of server."""
+    with contextlib.ExitStack() as stack:
+        cluster = Cluster(server, stack)
+        found = [cluster.gateway("g1"), cluster.worker("w1")]
+        for node in found:
+            node.wait_ready()
+        yield found
+
+
+def test_each_outage_is_said_and_measured_on_all_nodes(server: RedisServer, nodes: list[NodeProcess]) -> None:
+    # More than ten seconds lie between two begins, since begins in quick succession are not all said.
+    for number, mood in enumerate(("connection", "NOREPLICAS", "OOM", "NOPERM"), 1):
+        begin(server, mood)
+        for node in nodes:
+            soon(lambda node=node: metrics(node)["llmactors_redis_available"] == 0)  # type: ignore[misc]
+            assert httpx.get(f"{node.url}/readyz").status_code == 503
+        time.sleep(10)
+        end(server, mood)
+        for node in nodes:
+            soon(lambda node=node: metrics(node)["llmactors_redis_available"] == 1)  # type: ignore[misc]
+            said = lines(node)
+            assert [line["event"].partition(";")[0] for line in said] == [
+                "Redis is unavailable",
+                "Redis is available again",
+            ] * number
+            assert said[-2]["kind"] == mood
+            assert mood in said[-2]["reason"] or mood == "connection"
+            assert 9 < said[-1]["after_s"] < 20
+            shown = metrics(node)
+            assert shown[f'llmactors_redis_outages_total{{reason="{mood}"}}'] == 1
+            assert shown["llmactors_redis_outage_seconds_total"] > 9 * number
+            if mood != "connection":
+                assert shown[f'llmactors_redis_error_replies_total{{kind="{mood}"}}'] >= 1
+
+
+def test_wrong_settings_are_named_at_the_start_and_later(server: RedisServer) -> None:
+    with server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("appendfsync", "everysec")
+    with contextlib.ExitStack() as stack:
+        cluster = Cluster(server, stack)
+        for node in (cluster.gateway("g1"), cluster.worker("w1")):
+            node.wait_ready()
+            soon(lambda node=node: len(lines(node)) == 2)  # type: ignore[misc]
+            assert {line["setting"] for line in lines(node)} == {"maxmemory-policy", "appendfsync"}
+            assert "allkeys-lru" in lines(node)[0]["problem"]
+            assert metrics(node)['llmactors_redis_wrong_settings{setting="appendfsync"}'] == 1
+
+
+def test_forbidden_commands_of_operators_make_no_noise() -> None:
+    with redis_server() as server, server.client() as client:
+        words = ("ACL", "SETUSER", "app", "on", ">s3cret", "~llmactors:*", "&llmactors:*", "+@all", "-config", "-info")
+        send(client, *words)
+        url = f"redis://app:s3cret@127.0.0.1:{server.port}"
+        with NodeProcess("gateway", "--bind", "127.0.0.1:0", "--redis", url) as node:
+            node.wait_ready()
+            time.sleep(2.5)
+            assert lines(node) == []
+            assert not any(name.startswith("llmactors_redis_error_replies") for name in metrics(node))
+
+
+@pytest.mark.parametrize("name", ["config", "info"])
+def test_renamed_commands_make_no_noise(name: str, tmp_path: Path) -> None:
+    (tmp_path / "hosted.conf").write_text(f'rename-command {name} ""\n')
+    with (
+        redis_server(include=str(tmp_path / "hosted.conf")) as server,
+        NodeProcess("gateway", "--bind", "127.0.0.1:0", "--redis", server.url) as node,
+    ):
+        node.wait_ready()
+        time.sleep(1.5)
+        assert lines(node) == []
+
+
+def test_cluster_without_slots_is_explained() -> None:
+    with (
+        redis_server(cluster_enabled="yes") as server,
+        NodeProcess("gateway", "--bind", "127.0.0.1:0", "--redis", server.url) as node,
+    ):
+        node.wait_ready()
+        soon(lambda: len(lines(node)) == 2)
+        said = {line["event"].partition(";")[0]: line for line in lines(node)}
+        assert "16384" in said["a setting of Redis is wrong"]["problem"]
+        assert said["Redis is unavailable"]["kind"] == "CLUSTERDOWN"
+        assert "16384" in said["Redis is unavailable"]["reason"]
+        with server.client() as client:
+            send(client, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        soon(lambda: metrics(node)["llmactors_redis_available"] == 1)
+
+
+def test_node_says_what_it_waits_for_at_the_start() -> None:
+    with redis_server() as server:
+        server.kill()
+        with NodeProcess("gateway", "--bind", "127.0.0.1:0", "--redis", server.url) as node:
+            node.wait_ready()
+            soon(lambda: bool(lines(node)))
+            assert "Connection refused" in lines(node)[0]["reason"]
+            server.start()
+            soon(lambda: lines(node)[-1]["event"] == "Redis is available again")
+            assert len(lines(node)) == 2
