@@ -36,7 +36,7 @@ ENV PATH=/opt/llmactors/bin:$PATH \
     HEALTH_URL=http://127.0.0.1:8000/readyz
 USER llmactors
 EXPOSE 8000 9100
-# compose.yaml sets HEALTH_URL for each role. A node may have to download its model before it answers the first time.
+# The probe uses no proxy of the environment, because it goes to its own container. compose.yaml sets HEALTH_URL for each role. A node may have to download its model before it answers the first time.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=10m --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(os.environ['HEALTH_URL'], timeout=3)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(os.environ['HEALTH_URL'], timeout=3)"]
 ENTRYPOINT ["llmactors"]

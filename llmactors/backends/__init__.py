@@ -6,6 +6,7 @@ drivers         the actor's loop for each kind of backend
 messages        the messages between a backend actor and its batcher
 directory       the models that a node serves, and the state of each
 build, kind     from `--model` to backends; the list of the built-in kinds
+cores           how many cores affinity and control groups allow
 fit             whether prompt and answer fit into the context
 stop_strings    cuts a text before its first stop string
 

@@ -26,7 +26,8 @@ _ANSWER_S = 10.0
 
 def auth_headers(api_key: str | None) -> dict[str, str]:
     """The headers that show the key."""
-    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    key = (api_key or "").strip()  # a variable that was set from a file often ends in a newline
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def node_client(url: str, api_key: str | None) -> HttpClient:

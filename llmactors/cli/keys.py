@@ -33,8 +33,8 @@ T = TypeVar("T")
 
 app = cyclopts.App(name="keys", help=__doc__)
 
-_DURATION = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>s|min|h|d)")
-_UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>s|min|m|h|d)")
+_UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 
 _WHICH = Annotated[str, Parameter(help="The id of the key, as `keys list` shows it, or the key itself.")]
 
@@ -107,7 +107,7 @@ def show(configuration: Configuration) -> int:
     """List all keys and what they allow. `keys` alone does the same."""
     records = _with_store(configuration, lambda store: store.records())
     if not records:
-        print("there are no keys: every caller is refused")
+        print("there are no keys; a node that is started with these --keys refuses every caller")
         return 0
     now = time.time()
     table = Table("id", "tenant", "name", "state", "models", "class", "weight", "limits", "created")
@@ -203,7 +203,7 @@ def _life(text: str) -> float:
 def _seconds(text: str, flag: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise ConfigError(f"`{flag}` must be a number and s, min, h or d, as in 30d or 12h, not {text!r}")
+        raise ConfigError(f"`{flag}` must be a number and s, m, min, h or d, as in 30d or 12h, not {text!r}")
     return float(match["count"]) * _UNITS_S[match["unit"]]
 
 

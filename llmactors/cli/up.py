@@ -1,7 +1,6 @@
 """`up`: a whole cluster on this machine."""
 
 import json
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llmactors.backends.build import serve_models
+from llmactors.backends.cores import usable_cores
 from llmactors.cli.flags import with_settings
 from llmactors.cli.models import fetch
 from llmactors.cli.running import logs_are_json, run_until_signal, set_up_output
@@ -81,7 +81,7 @@ def _relay(node: str, line: str, *, as_json: bool) -> None:
 
 def _share_of_cores(workers: int) -> int:
     """The cores of one worker. Workers that each compute on all cores slow each other down."""
-    return max(1, len(os.sched_getaffinity(0)) // workers)
+    return max(1, usable_cores() // workers)
 
 
 def _say_ready(members: Sequence[ClusterMember], own_redis: str | None) -> None:

@@ -30,6 +30,8 @@ def given_variables(environ: Mapping[str, str]) -> Iterator[tuple[Setting, str, 
     for setting in SETTINGS.values():
         for variable in setting.variables:
             text = environ.get(variable)
+            if text and setting.secret:
+                text = text.strip()  # a secret that was read from a file often ends in a newline
             if text and not _is_of_service(variable, text):
                 yield setting, variable, text
                 break

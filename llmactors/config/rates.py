@@ -4,8 +4,8 @@ import re
 
 from llmactors.errors import ConfigError
 
-_RATE = re.compile(r"(?P<requests>[1-9][0-9]{0,8})/(?P<period>s|min|h|[0-9]+(?:\.[0-9]+)?s)")
-_PERIODS_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_RATE = re.compile(r"(?P<requests>[1-9][0-9]{0,8})/(?P<period>s|min|m|h|[0-9]+(?:\.[0-9]+)?s)")
+_PERIODS_S = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 _MAX_S = 10**9
 
 

@@ -10,7 +10,7 @@ import trio
 from llmactors.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
-_LOG_EVERY_S = 10.0
+_LOG_EVERY_S = 60.0
 
 
 async def watch_event_loop(
@@ -25,7 +25,7 @@ async def watch_event_loop(
     Args:
         report: Is called with each measure: how late the task was woken, in seconds, 0 or more.
         period_s: The time of each sleep. A stall is measured too short by the part that falls into the sleep.
-        threshold_s: Measures from here on are logged as well, in at most one line every ten seconds. A line has the
+        threshold_s: Measures from here on are logged as well, in at most one line a minute. A line has the
             longest stall and the number of stalls since the line before.
         clock: The clock of the measures, in seconds. A node's own event loop does not count the time of a stall.
     """
@@ -39,5 +39,9 @@ async def watch_event_loop(
         if late_s >= threshold_s:
             worst_s, count = max(worst_s, late_s), count + 1
         if count and now - last_line >= _LOG_EVERY_S:
-            _log.warning("the event loop stalled", worst_s=round(worst_s, 3), stalls=count)
+            _log.warning(
+                "the event loop stalled: the machine has too few free cores, or a backend computes in the event loop",
+                worst_s=round(worst_s, 3),
+                stalls=count,
+            )
             last_line, worst_s, count = now, 0.0, 0

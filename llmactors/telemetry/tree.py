@@ -10,6 +10,8 @@ from llmactors.telemetry.metrics import Metrics
 from llmactors.telemetry.stall import watch_event_loop
 
 log = structlog.get_logger("llmactors")
+_MAX_KINDS = 256
+"""The number of kinds of crashes that are remembered."""
 
 
 def fill_mailbox_gauges(tree: Tree, metrics: Metrics) -> None:
@@ -40,6 +42,7 @@ class LoggingObserver(Observer):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._shown: set[tuple[str, str, str]] = set()
 
     def actor_started(self, actor: str, incarnation: int) -> None:
         self._metrics.actor_started(actor)
@@ -50,6 +53,14 @@ class LoggingObserver(Observer):
     ) -> None:
         for child in children:
             self._metrics.actor_restarted(f"{supervisor}/{child}")
+        if (
+            exit_.error is not None
+            and (kind := (supervisor, children[0], describe(exit_.error)[:80])) not in self._shown
+        ):
+            # The traceback of each kind of crash is logged once; later lines of the kind have the cause alone.
+            if len(self._shown) < _MAX_KINDS:
+                self._shown.add(kind)
+            log.error("an actor crashed", actor=f"{supervisor}/{children[0]}", exc_info=exit_.error)
         log.warning(
             "the supervisor restarts actors",
             supervisor=supervisor,

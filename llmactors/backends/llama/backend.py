@@ -8,7 +8,6 @@ A crash of native code ends the child: `check` and every running `generate` then
 owns the backend ends, and its supervisor starts a new one. The requests continue from their logs.
 """
 
-import os
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import msgspec
 import trio
 
 from llmactors.backends.base import Capabilities, Job, Output, Takeover
+from llmactors.backends.cores import usable_cores
 from llmactors.backends.fit import fit
 from llmactors.backends.llama.answer import LlamaAnswer
 from llmactors.backends.llama.child import ChildConfig
@@ -38,7 +38,7 @@ _PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"
 def _spare_cores() -> int:
     # One core is left to the event loop. llama.cpp's threads wait for each other at every layer: with a thread on every
     # core, any other busy process makes llama.cpp slower by a factor, not by a share.
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    return max(1, usable_cores() - 1)
 
 
 @attrs.frozen

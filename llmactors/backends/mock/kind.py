@@ -15,7 +15,13 @@ def _name_model(options: str, alias: str) -> str:
 
 def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
     own, node = MockSettings.parse(spec.source), context.settings
-    chosen = attrs.evolve(own, slots=node.slots or own.slots, context=node.context or own.context)
+    # An option of the model is meant for this model, and wins over the setting of the node.
+    given = {part.partition("=")[0].strip() for part in spec.source.split(",")}
+    chosen = attrs.evolve(
+        own,
+        slots=own.slots if "slots" in given else node.slots or own.slots,
+        context=own.context if "context" in given else node.context or own.context,
+    )
     faults = FaultState()
     return lambda: MockBackend(chosen, faults)
 

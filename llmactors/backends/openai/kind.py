@@ -26,8 +26,12 @@ def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
 def _key(upstream: UpstreamSettings, context: BuildContext) -> str:
     if not upstream.key_env:
         return ""
-    if not (key := context.environ.get(upstream.key_env)):
+    # A key that was read from a file often ends in a newline.
+    key = context.environ.get(upstream.key_env, "").strip()
+    if not key:
         raise ConfigError(f"`model`: key_env={upstream.key_env}: there is no such variable, or it is empty")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(f"`model`: key_env={upstream.key_env}: the key has a blank or another character inside")
     return key
 
 

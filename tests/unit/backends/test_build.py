@@ -49,10 +49,11 @@ async def test_faults_are_counted_over_all_incarnations() -> None:
     await model.make().start()
 
 
-def test_slots_of_the_node_win_over_those_of_the_mock() -> None:
+def test_slots_of_a_model_win_over_those_of_the_node() -> None:
     [silent] = serve_models(Settings(model=("mock:slots=5",)))
     [given] = serve_models(Settings(model=("mock:slots=5",), slots=2))
-    assert [model.make().capabilities.slots for model in (silent, given)] == [5, 2]
+    [plain] = serve_models(Settings(model=("mock",), slots=2))
+    assert [model.make().capabilities.slots for model in (silent, given, plain)] == [5, 5, 2]
 
 
 @pytest.mark.parametrize("environ", [{}, {"KEY": ""}])

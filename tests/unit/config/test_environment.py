@@ -21,7 +21,7 @@ ORIGINS = st.from_regex(r"https?://[a-z0-9.:, -]{1,20}", fullmatch=True).filter(
 VALUES = {
     "model": st.lists(st.text(min_size=1).filter(str.strip), min_size=1).map(tuple),
     "redis": TEXTS,
-    "api_key": TEXTS,
+    "api_key": TEXTS.map(str.strip).filter(bool),
     "keys": TEXTS,
     "allowed_origins": st.lists(st.just("*") | ORIGINS).map(tuple),
     "allowed_hosts": st.lists(st.just("*") | st.from_regex(r"[a-z0-9.-]{1,20}(:[0-9]{1,5})?", fullmatch=True)).map(
@@ -54,7 +54,7 @@ def test_child_has_the_same_settings(values: dict[str, object]) -> None:
 
 def test_child_process_has_the_same_settings(tmp_path: Path) -> None:
     path = os.fsdecode(os.fsencode(tmp_path / "my model, new") + b"\xff.gguf")
-    settings = Settings(model=(path, "[odd]", "two\nlines", " mock "), api_key=" s3 cr3t\n")
+    settings = Settings(model=(path, "[odd]", "two\nlines", " mock "), api_key="s3 cr3t")
     code = "import os; from llmactors.config import load; print(ascii(load({}).model), ascii(load({}).api_key))"
     command = [sys.executable, "-c", code]
     answer = subprocess.run(command, env=child_environment(settings), capture_output=True, text=True, check=True)
@@ -84,6 +84,12 @@ def test_list_is_one_value_per_line_or_a_json_array(text: str, models: tuple[str
 def test_wrong_array_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^LLMACTORS_MODEL: `model(\[0\])?`"):
         load({}, environ={"LLMACTORS_MODEL": text})
+
+
+@pytest.mark.parametrize("variable", ["GATEWAY_API_KEY", "LLMACTORS_API_KEY"])
+def test_blanks_around_a_secret_do_not_count(variable: str) -> None:
+    assert load({}, environ={variable: " s3cr3t\r\n"}).api_key == "s3cr3t"
+    assert load({}, environ={variable: "\n"}).api_key is None
 
 
 def test_gateway_api_key_gives_the_key() -> None:
