@@ -19,7 +19,7 @@ from llmactors.cli.models import fetch
 from llmactors.cli.running import logs_are_json, run_until_signal, set_up_output
 from llmactors.cluster.local_cluster import ClusterMember, LocalCluster
 from llmactors.config import Configuration
-from llmactors.errors import ConfigError
+from llmactors.errors import ConfigError, OperatorError
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.standard_streams import write_log_line
 from llmactors.telemetry.tree import LoggingObserver
@@ -57,7 +57,7 @@ def command(
         settings,
         gateways=gateways,
         workers=workers,
-        data=data_dir or Path(platformdirs.user_data_dir("llmactors")) / "redis",
+        data=data_dir or _data_of_user(),
         on_ready=lambda name, line: print(f"{name}: {line}", flush=True),
         on_line=partial(_relay, as_json=logs_are_json(settings)),
         observer=LoggingObserver(Metrics()),
@@ -77,6 +77,14 @@ def _relay(node: str, line: str, *, as_json: bool) -> None:
         found = line
     fields = found if isinstance(found, dict) else {"event": line, "level": "info", "logger": node}
     write_log_line(json.dumps({**fields, "node": node}, ensure_ascii=False) + "\n")
+
+
+def _data_of_user() -> Path:
+    """The place of the Redis server's data. Raises `OperatorError` for a user without a home."""
+    found = platformdirs.user_data_dir("llmactors")
+    if found.startswith("~"):
+        raise OperatorError("this user has no home directory: set HOME, or choose a place for the data with --data-dir")
+    return Path(found) / "redis"
 
 
 def _share_of_cores(workers: int) -> int:

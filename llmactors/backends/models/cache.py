@@ -25,8 +25,13 @@ class _Verified(msgspec.Struct, frozen=True):
 
 
 def cache_root(cache_dir: Path | None = None) -> Path:
-    """The directory of the models, in `cache_dir`, or `LLMACTORS_CACHE`, or the cache directory of the user."""
-    chosen = cache_dir or os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("llmactors")
+    """The directory of the models, in `cache_dir`, or `LLMACTORS_CACHE`, or the cache directory of the user.
+
+    Raises `ModelError` where none is given and the user has no home: no HOME, and no entry among the system's users.
+    """
+    chosen = str(cache_dir or os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("llmactors"))
+    if chosen.startswith("~"):
+        raise ModelError(f"this user has no home directory: set HOME, or {CACHE_VARIABLE} to a directory for models")
     return Path(chosen) / "models"
 
 

@@ -1,5 +1,6 @@
 """The models that have a name of their own, and the other ways to name a model. Pure."""
 
+import os
 import re
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def find_model(name_or_path: str) -> CatalogEntry:
         return CATALOG[name_or_path]
     if hub := _HUB.fullmatch(name_or_path):
         return CatalogEntry(name_or_path, HubSource(hub["owner"], hub["repo"], hub["file"]))
-    path = Path(name_or_path).expanduser()
+    # Unlike `Path.expanduser`, this raises nothing for a user without a home.
+    path = Path(os.path.expanduser(name_or_path))  # noqa: PTH111
     if not name_or_path.startswith("hf:") and (path.suffix == ".gguf" or path.is_file()):
         return CatalogEntry(path.stem, FileSource(path))
     raise ModelError(
