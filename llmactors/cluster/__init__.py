@@ -14,5 +14,6 @@ Child processes:
 
 child           the actor that runs one child process
 parent_death    starts a program that the kernel kills when the parent dies
+own_server      the Redis server of a local cluster, for its user alone
 local_cluster   a whole cluster on one machine: a Redis server, workers and gateways under one supervisor
 """

@@ -45,6 +45,8 @@ class ChildSpec:
     """Is called with every other line of the output."""
     reason: Callable[[str], str] = lambda _: ""
     """The reason that a line of the output gives for a failure; empty for a line that gives none."""
+    umask: int = -1
+    """The umask of the process; -1: the one of this process."""
     grace_s: float = 5.0
     """The time to end after SIGTERM, before SIGKILL, in seconds."""
 
@@ -88,6 +90,7 @@ class ChildActor(Actor):
             stderr=subprocess.PIPE,
             env=dict(self._spec.environ),
             process_group=0,
+            umask=self._spec.umask,
         )
         context.spawn(self._wait_gone, process)
         self._readers = 2

@@ -1,12 +1,10 @@
 """A cluster on one machine: a Redis server, workers and gateways, each a child process under one supervisor."""
 
-import fcntl
 import json
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
 
 import attrs
 import structlog
@@ -25,9 +23,9 @@ from llmactors.actors import (
     run_phases,
 )
 from llmactors.cluster.child import ChildActor, ChildSpec, EndProcess
+from llmactors.cluster.own_server import GRACE_S, OwnServer
 from llmactors.config import Settings, child_environment
-from llmactors.errors import BindError, OperatorError
-from llmactors.redislink.binary import any_server_binary
+from llmactors.errors import BindError
 from llmactors.telemetry.logs import FAILURE_LOGGER, FAILURE_PREFIX
 from llmactors.telemetry.tree import log_phases
 
@@ -37,7 +35,6 @@ QUICK = Backoff(first_s=0.1, cap_s=2.0, stable_s=5.0)
 _INTENSITY = 1000
 """Restarts in a minute. A child that crashes again and again is restarted every other second, without end."""
 _START_S = 600.0
-_SERVER_GRACE_S = 10.0
 _DRAIN_MARGIN_S = 8.0
 
 
@@ -71,12 +68,12 @@ class LocalCluster:
     ) -> None:
         self._on_ready = on_ready
         self._on_line = on_line
-        self._lock: IO[bytes] | None = None
+        self._own_server: OwnServer | None = None
         server: list[ActorSpec] = []
         if settings.redis is None:
-            port = free_port()
-            settings = attrs.evolve(settings, redis=f"redis://127.0.0.1:{port}")
-            server.append(self._server(any_server_binary(), port, data))
+            self._own_server = OwnServer(data, on_ready)
+            settings = attrs.evolve(settings, redis=self._own_server.url)
+            server.append(self._child(self._own_server.child()))
         self.settings = settings
         self._environ = child_environment(settings)
         worker_binds = following(settings.metrics_bind, workers)
@@ -103,7 +100,7 @@ class LocalCluster:
     @property
     def ends_within_s(self) -> float:
         """The time that `shut_down` may take, in seconds."""
-        return 2 * self._grace_s + _SERVER_GRACE_S
+        return 2 * self._grace_s + GRACE_S
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until `shut_down` or a cancel. Raises `ChildFailed` if a process cannot start the first time."""
@@ -113,8 +110,8 @@ class LocalCluster:
                 self._started = True
                 task_status.started()
         finally:
-            if self._lock is not None:
-                self._lock.close()
+            if self._own_server is not None:
+                self._own_server.close()
 
     async def shut_down(self) -> None:
         """Drains the gateways, then the workers, and ends the Redis server."""
@@ -156,32 +153,6 @@ class LocalCluster:
             )
         )
 
-    def _server(self, binary: str, port: int, data: Path) -> ActorSpec:
-        self._lock = _lock(data)
-        options = {
-            "bind": "127.0.0.1",
-            "port": str(port),
-            "dir": str(data),
-            "appendonly": "yes",
-            "appendfsync": "always",
-            "save": "",
-            # A server that was killed reads its whole file before it answers, so the file is kept small.
-            "auto-aof-rewrite-min-size": "16mb",
-            "maxmemory-policy": "noeviction",
-        }
-        return self._child(
-            ChildSpec(
-                name="redis",
-                command=[binary, *(word for name, value in options.items() for word in (f"--{name}", value))],
-                ready=lambda line: "Ready to accept connections" in line,
-                on_ready=lambda _: self._on_ready("redis", f"{Path(binary).name} on 127.0.0.1:{port}, data in {data}"),
-                on_line=lambda line: log.debug("redis", line=line),
-                # The server marks its warnings with a number sign.
-                reason=lambda line: line.partition(" # ")[2],
-                grace_s=_SERVER_GRACE_S,
-            )
-        )
-
     @staticmethod
     def _child(spec: ChildSpec) -> ActorSpec:
         return ActorSpec(
@@ -207,21 +178,6 @@ def _reason_of_node(line: str) -> str:
         return ""
     ours = isinstance(found, dict) and (found.get("logger"), found.get("level")) == (FAILURE_LOGGER, "critical")
     return str(found.get("event", "")) if ours else ""
-
-
-def _lock(data: Path) -> IO[bytes]:
-    """Locks the directory for this process until the returned file is closed."""
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        lock = (data / "lock").open("wb")
-    except OSError as error:
-        raise OperatorError(f"cannot write to {data}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise OperatorError(f"another cluster has its data in {data}: choose another place with --data-dir") from error
-    return lock
 
 
 async def _end_all(children: Sequence[ActorSpec]) -> None:

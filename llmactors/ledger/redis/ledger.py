@@ -260,10 +260,7 @@ class RedisLedger:
         return LedgerStatistics(**{field.name: found.get(field.name, 0) for field in attrs.fields(LedgerStatistics)})
 
     async def probe(self) -> None:
-        """Returns if new requests can be admitted, as far as Redis is concerned. Changes nothing.
-
-        Raises as `RedisLink.call`; not after retries, as the operations do.
-        """
+        """Returns if Redis would admit new requests now. Changes nothing. Raises as `RedisLink.call`; never retries."""
         await self._functions.call("probe")
 
     # For operators.

@@ -139,3 +139,34 @@ def test_up_keeps_its_data_between_runs(tmp_path: Path) -> None:
                 running.process.kill()
             running.process.wait()
     assert any((tmp_path / "data").rglob("*.aof"))
+
+
+@pytest.mark.parametrize("long_path", [False, True])
+def test_own_redis_serves_its_user_alone(tmp_path: Path, *, long_path: bool) -> None:
+    data = tmp_path / ("x" * 120 if long_path else "a folder")
+    data.mkdir(mode=0o755)
+    old = data / "appendonlydir"
+    old.mkdir(mode=0o755)
+    running = Up(tmp_path, "--gateways", "1", "--workers", "1", data=data)
+    try:
+        running.wait(lambda: "the cluster is up" in running.out)
+        assert answers(running.urls()[0])
+        [url] = set(re.findall(r"--redis (unix://\S+)", running.out))
+        pid = running.children()["redis"]
+        listening = subprocess.run(["ss", "-ltnp"], capture_output=True, text=True, check=False).stdout
+        assert f"pid={pid}," not in listening
+        place = Path(url.removeprefix("unix://").replace("%20", " "))
+        for path in (place, place.parent, data, *data.rglob("*")):
+            assert path.stat().st_mode & 0o077 == 0 or path.name == "lock", path
+        for words in (["tree", "--cluster"], ["queue"], ["keys", "list"]):
+            command = [sys.executable, "-m", "llmactors", *words, "--redis", url]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+            assert done.returncode == 0, done.stderr
+        assert "g1" in running.out
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(30) == 0
+        assert not place.exists()
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.wait()
