@@ -13,7 +13,7 @@ import trio
 from llmactors.actors import Tree
 from llmactors.config import Settings
 from llmactors.system.running_clock import RunningClock
-from llmactors.telemetry import configure_logging, queue_output
+from llmactors.telemetry import configure_logging, log_failures, queue_output
 from llmactors.telemetry.standard_streams import flush_standard_streams
 
 FAULT = 70
@@ -46,6 +46,8 @@ def set_up_logging(settings: Settings) -> None:
 def set_up_output(settings: Settings) -> None:
     """As `set_up_logging`, for a command that serves: no reader of its output may stop or end the process."""
     queue_output(json=logs_are_json(settings))
+    if settings.log_format == "json":
+        log_failures()
     set_up_logging(settings)
 
 
@@ -84,6 +86,7 @@ async def _serve(node: Runnable, say_ready: Callable[[], None], must_end: trio.E
         async with trio.open_nursery() as running:
             await running.start(node.run)
             _calm_garbage_collector()
+            log_failures()
             say_ready()
         nursery.cancel_scope.cancel(reason="the node has ended")
 

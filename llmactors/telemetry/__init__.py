@@ -14,8 +14,8 @@ tree         logs and counts what happens in a supervision tree
 Code that measures something is given a `Metrics`, and calls one of its methods.
 """
 
-from llmactors.telemetry.logs import configure_logging, get_logger, queue_output
+from llmactors.telemetry.logs import configure_logging, get_logger, log_failures, queue_output
 from llmactors.telemetry.metrics import Metrics
 from llmactors.telemetry.stall import watch_event_loop
 
-__all__ = ["Metrics", "configure_logging", "get_logger", "queue_output", "watch_event_loop"]
+__all__ = ["Metrics", "configure_logging", "get_logger", "log_failures", "queue_output", "watch_event_loop"]

@@ -74,6 +74,16 @@ def configure_logging(*, json: bool, level: str = "info", stream: TextIO | None 
     logging.getLogger(_ROOT).setLevel(number)
 
 
+_failures_are_logged = False
+"""Whether the line with which a command fails is a line of the log. Before a server serves, the line is for people."""
+
+
+def log_failures() -> None:
+    """Makes the line with which a command fails a line of the log."""
+    global _failures_are_logged  # noqa: PLW0603 - a process has one standard error
+    _failures_are_logged = True
+
+
 def queue_output(*, json: bool) -> None:
     """Queues all output of this process, so that no reader of the output stops the process. See `standard_streams`.
 
@@ -132,8 +142,10 @@ def _json_line(event: str, *, level: str = "warning", logger: str = "stderr", **
 
 
 def _wrapped(line: str) -> str:
-    """The log line for a line that something wrote to `sys.stderr`. A command's own last line says why it failed."""
+    """The log line for a line on `sys.stderr`. A command's own last line says why the command failed."""
     if line.startswith(FAILURE_PREFIX):
+        if not _failures_are_logged:
+            return f"{line}\n"
         return _json_line(line.removeprefix(FAILURE_PREFIX), level="critical", logger=FAILURE_LOGGER)
     return _json_line(line)
 

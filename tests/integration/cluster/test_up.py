@@ -122,7 +122,7 @@ def test_two_ups_refuse_to_share_a_data_folder(up: Up, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     second = Up(tmp_path / "second", data=tmp_path / "data")
     assert second.process.wait(30) == 1
-    assert '"event": "another cluster has its data in ' in second.err
+    assert "llmactors: another cluster has its data in " in second.err
     assert second.err.count("\n") == 1
 
 
