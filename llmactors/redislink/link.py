@@ -33,6 +33,8 @@ from llmactors.redislink.sentinel import find_master
 from llmactors.redislink.settings import LinkSettings, LinkStatistics, ServerIdentity
 
 _DEFAULTS = LinkSettings()
+_PATIENCE_S = 1.0
+"""With `starts_without_server`, `run` counts as started after this time, though the first connect is not decided."""
 
 
 class RedisLink:
@@ -215,6 +217,9 @@ class RedisLink:
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             # No exception leaves this block, since the nursery would wrap it.
+            slow = trio.CancelScope()
+            if self._settings.starts_without_server:
+                nursery.start_soon(_start_meanwhile, slow, up)
             try:
                 connection = await self._connect(nursery)
             except Exception as error:  # noqa: BLE001 - `run` decides what it means
@@ -225,6 +230,8 @@ class RedisLink:
                 began = trio.current_time()
                 self._publish(connection)
                 up()
+            finally:
+                slow.cancel(reason="the connect has succeeded or failed")
         self._forget()
         if failure is not None:
             raise failure
@@ -272,6 +279,13 @@ class RedisLink:
         self._overflows += connection.overflows
         if connection.fault is not None:
             raise _PushFailed(connection.fault)
+
+
+async def _start_meanwhile(slow: trio.CancelScope, up: Callable[[], None]) -> None:
+    """Lets the caller of `run` go on while a connect takes long."""
+    with slow:
+        await trio.sleep(_PATIENCE_S)
+        up()
 
 
 class _PushFailed(Exception):

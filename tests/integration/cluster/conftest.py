@@ -46,3 +46,10 @@ class Cluster:
 def cluster(any_server: RedisServer) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         yield Cluster(any_server, stack)
+
+
+@pytest.fixture
+def moody(server: RedisServer) -> Iterator[Cluster]:
+    """A cluster on each kind of server."""
+    with contextlib.ExitStack() as stack:
+        yield Cluster(server, stack)

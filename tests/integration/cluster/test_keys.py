@@ -137,15 +137,27 @@ def test_gateway_without_keys_warns_if_redis_has_keys(cluster: Cluster, capfd: p
     assert '"admits": "every caller"' in forgets.errors()
 
 
-def test_unreadable_keys_stop_only_gateways_that_use_keys(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_keys_are_waited_for_with_503(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
     with cluster.server.client() as client:
         client.hset(RedisNames("main").api_keys, "abc", "{}")
         assert run(["keys", "list", "--redis", cluster.server.url]) == 1
         assert "Redis holds a key that this version cannot read: " in capfd.readouterr().err
         client.set(RedisNames("main").api_keys, "no hash")
     cluster.gateway("g1").wait_ready()
-    with pytest.raises(RuntimeError, match="WRONGTYPE"):
-        cluster.gateway("g2", "--keys", "redis").wait_ready()
+    keyed = cluster.gateway("g2", "--keys", "redis")
+    url = keyed.wait_ready()
+    ask = {
+        "url": f"{url}/v1/generate",
+        "json": {"prompt": "hi"},
+        "headers": {"authorization": f"Bearer {new_key().text}"},
+    }
+    refused = httpx.post(**ask)  # type: ignore[arg-type]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "UNAVAILABLE")
+    assert "WRONGTYPE" in keyed.errors()
+    assert "WRONGTYPE" not in refused.text
+    with cluster.server.client() as client:
+        client.delete(RedisNames("main").api_keys)
+    soon(lambda: httpx.post(**ask).status_code == 401)  # type: ignore[arg-type]
 
 
 async def test_key_store_keeps_changes_and_reports_errors(any_server: RedisServer) -> None:

@@ -11,7 +11,7 @@ import redis
 
 from llmactors.redislink.names import LedgerKey, RedisNames
 from llmactors.testing.node import NodeProcess
-from llmactors.testing.redis_server import RedisServer, redis_server
+from llmactors.testing.redis_server import redis_server
 from tests.integration.cluster.conftest import BINARIES, Cluster
 from tests.integration.cluster.test_roles import Stream, ready
 from tests.support.waiting import soon
@@ -123,13 +123,6 @@ class Asker(threading.Thread):
             assert status == 200 or retry_after, text
             for word in ("script", "fcall", "NOPERM", "WRONGTYPE", "llmactors_", "ERR", "NOREPLICAS"):
                 assert word not in text, text
-
-
-@pytest.fixture
-def moody(server: RedisServer) -> Iterator[Cluster]:
-    """A cluster on each kind of server."""
-    with contextlib.ExitStack() as stack:
-        yield Cluster(server, stack)
 
 
 @pytest.fixture(scope="module", params=sorted(BINARIES))

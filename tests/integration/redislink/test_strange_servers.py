@@ -191,3 +191,19 @@ async def test_replica_named_by_a_sentinel_is_refused(fake: Fake, politely: Answ
         async with fake(sentinel) as ask:
             with pytest.raises(OperatorError, match="not the master"):
                 await RedisLink(f"sentinel://127.0.0.1:{ask}/main", quick).run()
+
+
+async def test_start_does_not_wait_for_a_server_that_is_silent(fake: Fake) -> None:
+    async with fake(lambda _: b"") as port, trio.open_nursery() as nursery:
+        link = RedisLink(f"redis://127.0.0.1:{port}", LinkSettings(starts_without_server=True, connect_s=30.0))
+        with trio.fail_after(3):
+            await nursery.start(link.run)
+        assert not link.is_up
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_start_fails_at_once_where_waiting_cannot_help(fake: Fake) -> None:
+    async with fake(lambda _: b"-WRONGPASS invalid username-password pair\r\n") as port:
+        link = RedisLink(f"redis://:s3cret@127.0.0.1:{port}", LinkSettings(starts_without_server=True))
+        with trio.fail_after(3), pytest.raises(OperatorError, match="does not accept the password"):
+            await link.run()
