@@ -29,7 +29,7 @@ def test_idle_cluster_writes_nothing_that_is_not_needed(moody: Cluster) -> None:
     assert grown / 5 * 3600 / len(nodes) < MOST_BYTES_AN_HOUR
 
 
-def test_leases_outlive_a_restart_of_redis_after_a_long_idle_time(moody: Cluster) -> None:
+def test_leases_outlive_a_restart_of_redis_after_idle_time(moody: Cluster) -> None:
     """The leases in the file of the server are those of the start of the workers."""
     gateway, worker = moody.gateway("g1"), moody.worker("w1")
     url = gateway.wait_ready()

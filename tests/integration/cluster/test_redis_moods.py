@@ -1,6 +1,7 @@
 """Error replies of Redis, and Redis away at the start: nodes stay up, clients get 503, and accepted streams go on."""
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -186,5 +187,5 @@ def test_late_redis_shows_that_a_name_is_taken(moody: Cluster) -> None:
             second.wait_ready()
             send(client, "ACL", "SETUSER", "late", "+@all")
             assert second.process.wait(20) == 1
-            assert 'a node named "w1" is already running' in second.errors().splitlines()[-1]
+            assert 'a node named "w1" is already running' in json.loads(second.errors().splitlines()[-1])["event"]
     assert first.process.poll() is None
