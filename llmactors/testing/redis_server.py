@@ -18,6 +18,8 @@ from llmactors.testing.host import free_port
 
 _START_S = 60.0
 _POLL_S = 0.01
+# A server in cluster mode opens its port + 10,000 as well.
+_HIGHEST_PORT = 55535
 
 
 class RedisServer:
@@ -51,7 +53,7 @@ class RedisServer:
     def __enter__(self) -> Self:
         self._directory = tempfile.mkdtemp(prefix="llmactors-redis-")
         self._log = (Path(self._directory) / "log").open("wb")
-        self.port = free_port()
+        self.port = free_port(_HIGHEST_PORT)
         try:
             self.start()
         except BaseException:
