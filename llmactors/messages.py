@@ -7,17 +7,65 @@ import msgspec
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
-OPTIONAL_FIELDS = ("prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias", "ignore_eos")
+OPTIONAL_FIELDS = (
+    "prompt_ids",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "ignore_eos",
+    "top_k",
+    "min_p",
+    "repeat_penalty",
+    "min_tokens",
+    "constraint",
+    "tools",
+    "top_logprobs",
+    "reasoning_effort",
+)
 """Fields of a request that not every backend honours. A request that uses one goes only to a backend that declares the
 field in `Capabilities.honours`."""
 
 
-@attrs.frozen
-class ChatMessage:
+class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One call of a tool in a conversation, as the model made the call."""
+
+    id: str
+    name: str
+    arguments: str
+    """The arguments as the text of a JSON object."""
+
+
+class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation."""
 
     role: str
+    """`system`, `user`, `assistant`, or `tool` for the result of a tool."""
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """The calls that an assistant's turn made, after its text."""
+    tool_call_id: str = ""
+    """The call that a tool's turn answers."""
+
+
+class Constraint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the text of an answer must follow. The gateway fixes the constraint when it admits the request."""
+
+    grammar: str
+    """A grammar in llama.cpp's GBNF, whose rule `root` describes the whole answer, or the answer from `trigger` on."""
+    trigger: str = ""
+    """The text from whose first character on the grammar holds. The answer is free before, and need not contain the
+    text. Empty: the grammar holds from the beginning."""
+
+
+class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The tools that a request offers to the model."""
+
+    definitions: str
+    """The tools as the text of a JSON array, in the form of OpenAI's chat API, which chat templates read."""
+    format: str
+    """The name of the form in which the model writes its calls: `hermes`, `llama3`, `mistral`."""
+    parallel: bool = True
+    """Whether the model may make several calls in one answer."""
 
 
 @attrs.frozen
@@ -69,6 +117,23 @@ class GenerateRequest:
 
     ignore_eos: bool = False
     """Whether the answer goes on to `max_tokens`, as load generators want it."""
+    top_k: int = 0
+    """Only this many of the most probable tokens may be drawn. 0: all."""
+    min_p: float = 0.0
+    """Only tokens whose probability is at least this share of the highest probability may be drawn."""
+    repeat_penalty: float = 1.0
+    """Divides the logit of each token that prompt or answer so far contain by this, if the logit is positive."""
+    min_tokens: int = 0
+    """The answer does not end before this many tokens."""
+    constraint: Constraint | None = None
+    """What the text of the answer must follow."""
+    tools: ToolUse | None = None
+    """The tools that the prompt offers to the model."""
+    top_logprobs: int | None = None
+    """How many of the most probable tokens are logged with their probabilities, beside the token itself; None for no
+    probabilities at all."""
+    reasoning_effort: str = ""
+    """How long the model thinks before it answers, in a word that its chat template knows."""
 
     @property
     def text(self) -> str:
@@ -79,7 +144,10 @@ class GenerateRequest:
     @property
     def demands(self) -> frozenset[str]:
         """The names of the fields in `OPTIONAL_FIELDS` that the request uses. Mostly empty."""
-        return frozenset(name for name in OPTIONAL_FIELDS if getattr(self, name))
+        return frozenset(name for name, default in _DEFAULTS if getattr(self, name) != default)
+
+
+_DEFAULTS = tuple((name, getattr(attrs.fields(GenerateRequest), name).default) for name in OPTIONAL_FIELDS)
 
 
 class TokenDelta(msgspec.Struct, frozen=True, gc=False):

@@ -1,10 +1,10 @@
 """How large a request is. The gateway computes the size once, and the ledger carries it with the request. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import attrs
 
-from llmactors.messages import GenerateRequest
+from llmactors.messages import ChatMessage, GenerateRequest
 
 BYTES_PER_TOKEN = 4
 """The estimated bytes per prompt token, which is about right for English. Where the estimate was too low, a token
@@ -24,12 +24,24 @@ class RequestSize:
     def of(cls, request: GenerateRequest) -> "RequestSize":
         """The size of `request`, in time proportional to its length."""
         ids = len(request.prompt_ids)
-        prompt_bytes = _bytes_of((request.prompt, *(message.content for message in request.messages)))
+        prompt_bytes = _bytes_of((request.prompt, *_message_texts(request.messages)))
+        if request.tools is not None:
+            prompt_bytes += _bytes_of((request.tools.definitions,))
         other_bytes = _bytes_of((request.metadata, *request.stop))
+        if request.constraint is not None:
+            other_bytes += _bytes_of((request.constraint.grammar, request.constraint.trigger))
         return cls(
             bytes=ids * BYTES_PER_TOKEN + prompt_bytes + other_bytes,
             prompt_tokens=ids + -(-prompt_bytes // BYTES_PER_TOKEN),
         )
+
+
+def _message_texts(messages: Iterable[ChatMessage]) -> Iterator[str]:
+    for message in messages:
+        yield message.content
+        for call in message.tool_calls:
+            yield call.name
+            yield call.arguments
 
 
 def _bytes_of(texts: Iterable[str]) -> int:

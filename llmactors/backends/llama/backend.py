@@ -30,8 +30,9 @@ from llmactors.backends.llama.stall import StallWatch
 from llmactors.backends.llama.vocabulary import Vocabulary, controls_of, vocabulary_of
 from llmactors.errors import BackendFailed, ModelError
 from llmactors.http.client_errors import HttpClientError
-from llmactors.messages import OPTIONAL_FIELDS, GenerateRequest, TokenDelta
+from llmactors.messages import GenerateRequest, TokenDelta
 
+_HONOURED = frozenset({"prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias", "ignore_eos"})
 _PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"
 
 
@@ -205,7 +206,7 @@ class LlamaBackend:
 
     def _declare(self, context_tokens: int) -> Capabilities:
         takeover = Takeover.EXACT if self._settings.reproducible else Takeover.CONTINUE
-        return Capabilities(self._settings.slots, context_tokens, takeover, honours=frozenset(OPTIONAL_FIELDS))
+        return Capabilities(self._settings.slots, context_tokens, takeover, honours=_HONOURED)
 
     async def _read(self, request: GenerateRequest) -> Prompt:
         """The prompt of a request. Its ids are asked for unless it surely fits: a long one is refused unread."""

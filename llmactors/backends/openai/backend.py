@@ -25,7 +25,7 @@ from llmactors.backends.openai.circuit import CircuitState
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.upstream import ChunkStream, Upstream, UpstreamFault
 from llmactors.errors import BackendFailed, InternalError, Interrupted, LlmactorsError, ModelError, Unavailable
-from llmactors.messages import OPTIONAL_FIELDS, GenerateRequest, TokenDelta
+from llmactors.messages import GenerateRequest, TokenDelta
 
 _PAUSE = Backoff(first_s=0.1, factor=2.0, cap_s=2.0, jitter=0.5)
 """Between two tries at one upstream."""
@@ -33,6 +33,7 @@ _LOOK_AGAIN_S = 0.05
 _USAGE_S = 2.0
 """How long the upstream may take from the finish reason to the counts of tokens."""
 _MAX_STOPS = 4
+_HONOURED = frozenset({"prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias", "ignore_eos"})
 """OpenAI's limit. This backend looks for all stop strings by itself too."""
 
 
@@ -89,7 +90,7 @@ class OpenAIBackend:
             slots=settings.slots,
             context_tokens=settings.context,
             takeover=Takeover.CONTINUE if settings.continues else Takeover.RESTART,
-            honours=frozenset(OPTIONAL_FIELDS),
+            honours=_HONOURED,
         )
 
     def __repr__(self) -> str:

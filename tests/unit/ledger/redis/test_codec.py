@@ -6,7 +6,7 @@ import pytest
 
 from llmactors.ledger import RequestSize
 from llmactors.ledger.redis.codec import decode_request, encode_request
-from llmactors.messages import OPTIONAL_FIELDS, ChatMessage, GenerateRequest
+from llmactors.messages import OPTIONAL_FIELDS, ChatMessage, Constraint, GenerateRequest, ToolCall, ToolUse
 
 CHAT = GenerateRequest(
     "req_1", "m", "", messages=(ChatMessage("user", "hi"),), stop=("x",), created_ms=1_700_000_000_000, metadata="api:é"
@@ -16,12 +16,24 @@ OPTIONS = GenerateRequest(
     "m",
     "",
     prompt_ids=(1, 2, 2**31 - 1),
-    messages=(ChatMessage("user", "hi"),),
+    messages=(
+        ChatMessage("user", "hi"),
+        ChatMessage("assistant", "", tool_calls=(ToolCall("call_1", "look", '{"at":"é"}'),)),
+        ChatMessage("tool", "sunny", tool_call_id="call_1"),
+    ),
     max_tokens_fit=True,
     frequency_penalty=0.5,
     presence_penalty=-2,
     logit_bias=((5, 1.5), (7, -100)),
     ignore_eos=True,
+    top_k=40,
+    min_p=0.05,
+    repeat_penalty=1.1,
+    min_tokens=3,
+    constraint=Constraint('root ::= "yes" | "no"', trigger="<answer>"),
+    tools=ToolUse("[]", "hermes", parallel=False),
+    top_logprobs=0,
+    reasoning_effort="low",
 )
 
 
