@@ -254,7 +254,9 @@ class BatcherActor(Actor):
 
     def _lose_everything(self) -> None:
         """Drops all requests: the lease was lost, and they were given to other workers."""
-        log.warning("lease lost", worker=self._claimer.worker, running=len(self._running))
+        log.warning(
+            "the worker lost its lease and drops its requests", worker=self._claimer.worker, running=len(self._running)
+        )
         self._drop([*self._running])
         self._former.clear()
 

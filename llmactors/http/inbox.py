@@ -115,6 +115,6 @@ async def _run(
         await app(scope, inbox, send)
     except* Exception as group:
         # A fault of one exchange must not end the server.
-        log.exception("exchange failed", path=scope["path"], exc_info=group)
+        log.exception("the handler of a request failed", path=scope["path"], exc_info=group)
     # Tells the stream that the application has returned. A cancelled application is cut, so this is in no `finally`.
     await send(None)

@@ -110,7 +110,10 @@ async def test_redis_that_lost_a_suffix_is_repaired(chaos: Chaos) -> None:
         nemesis = LoseSuffix(run.cluster)
         await run.strike([(nemesis, 4, 1.5)])
         said = "".join(member.stderr() for member in run.cluster.members)
-    mended, restored = said.count('"log extended"'), said.count('"request restored"')
+    mended, restored = (
+        said.count('"a log got back tokens that Redis had lost"'),
+        said.count('"a request that Redis had lost was restored"'),
+    )
     chaos.tally.notes.append(
         f"{nemesis.lost_bytes:,} bytes that Redis had acknowledged were taken from it: {mended} logs mended, "
         f"{restored} requests restored, {run.report.failures['INTERRUPTED']} ends INTERRUPTED"

@@ -161,7 +161,9 @@ class Upstream:
     def _refusal(self, response: ClientResponse, error: dict[str, Any]) -> UpstreamFault:
         status = response.status
         if status != HTTPStatus.OK:
-            log.warning("upstream refused", upstream=self._url, status=status, code=str(error.get("code"))[:64])
+            log.warning(
+                "an upstream refused a request", upstream=self._url, status=status, code=str(error.get("code"))[:64]
+            )
         return refusal_fault(status, error, retry_after_s(response.headers, time.time()))
 
 

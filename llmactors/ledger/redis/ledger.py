@@ -190,7 +190,7 @@ class RedisLedger:
         found = {(request_id.decode(), epoch) for request_id, epoch in zip(held[::2], held[1::2], strict=True)}
         for request_id, epoch in self._workers.get(worker).unaccounted(found):
             # The reply with the claim was lost, or Redis forgot that the claim was over: nobody would finish it.
-            log.warning("unknown claim released", request_id=request_id, worker=worker)
+            log.warning("a claim that its worker does not know was released", request_id=request_id, worker=worker)
             await self.release(request_id, epoch, ReleaseHow.SILENT)
         return BeatResult(live=True, stop=tuple(stop))
 

@@ -152,7 +152,11 @@ class LogReader:
                 copy.close(DIVERGED)
             else:
                 hand_back = state == b"r" and epoch != copy.epoch
-                log.warning("log extended", request_id=copy.request_id, tokens=len(copy.tokens) - count)
+                log.warning(
+                    "a log got back tokens that Redis had lost",
+                    request_id=copy.request_id,
+                    tokens=len(copy.tokens) - count,
+                )
                 if not await self._extend(copy.request_id, epoch, count, copy.tokens, hand_back=hand_back):
                     self._compare_later(copy)
 
@@ -167,7 +171,7 @@ class LogReader:
             copy.close(LOST)
             return
         request = candidate.request
-        log.warning("request restored", request_id=request.id, tokens=len(copy.tokens))
+        log.warning("a request that Redis had lost was restored", request_id=request.id, tokens=len(copy.tokens))
         waited_ms = round((trio.current_time() - copy.opened_at) * 1000)
         body, tokens = codec.encode_request(request), codec.encode_tokens(copy.tokens)
         fields = codec.fields_of(candidate, waited_ms=waited_ms)
