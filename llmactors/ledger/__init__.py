@@ -8,7 +8,7 @@ contract, values        the operations; what they take and answer
 request_size, settings  how large a request is; the bounds and times
 memory, redis/          the ledgers: in one process; over Redis, for many
 core/                   the pure parts: state changes, queue, leases, logs
-actor                   ends what is overdue
+actor                   ends what is overdue, and logs dead letters
 follower                a reader's position in a log
 change_signal           wakes a worker when there is work
 """

@@ -195,6 +195,14 @@ class Ledger(Protocol):
         """Counts over the whole ledger."""
         ...
 
+    async def take_new_dead_letters(self) -> list[DeadRequest]:
+        """The dead letters that no call returned before, oldest first, for a log line about each of them.
+
+        Each dead letter is returned to one caller of all nodes. A reply that is lost with its connection is not
+        repeated.
+        """
+        ...
+
     # For operators.
 
     async def queue_depths(self) -> list[QueueDepth]:

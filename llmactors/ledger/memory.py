@@ -214,6 +214,9 @@ class MemoryLedger:
             fenced_total=self._fenced_total,
         )
 
+    async def take_new_dead_letters(self) -> list[DeadRequest]:
+        return self._life.take_new_dead_letters()
+
     # For operators.
 
     async def queue_depths(self) -> list[QueueDepth]:

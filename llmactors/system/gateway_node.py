@@ -63,7 +63,7 @@ class GatewayNode(ClusterNode):
             infra=(
                 *self._infra(),
                 *gateway_actors.keys(keyring),
-                ActorSpec("reaper", lambda: ReaperActor(self.ledger)),
+                ActorSpec("reaper", lambda: ReaperActor(self.ledger, count_given_up=self.metrics.request_given_up)),
                 ActorSpec("directory watcher", lambda: WatcherActor(self._store, self.models)),
             ),
             http=(limiter, self._gateway),

@@ -74,7 +74,7 @@ class Node:
         )
         self.tree = wiring.node_tree(
             infra=(
-                ActorSpec("reaper", lambda: ReaperActor(self.ledger)),
+                ActorSpec("reaper", lambda: ReaperActor(self.ledger, count_given_up=self.metrics.request_given_up)),
                 ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
                 *gateway_actors.keys(keyring),
             ),

@@ -9,6 +9,7 @@ line_writer  writes lines in a thread, bounded, and counts the lines that were d
 standard_streams  queues standard output and standard error
 redaction    removes prompts and secrets from log lines; pure
 stall        measures how late the event loop wakes a sleeping task
+busy_task    names the task that keeps the event loop busy
 tree         logs and counts what happens in a supervision tree
 
 Code that measures something is given a `Metrics`, and calls one of its methods.

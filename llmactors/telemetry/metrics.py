@@ -27,7 +27,7 @@ class Metrics:
         clock: Monotonic seconds, for the metrics of the recent past.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - a statement for each metric
         self, registry: CollectorRegistry | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.registry = registry or CollectorRegistry()
@@ -99,6 +99,9 @@ class Metrics:
         # The ledger.
         self._known = new.gauges("llmactors_ledger_requests", "Requests that the ledger knows, by state.", "state")
         self._requeued = new.total("llmactors_ledger_requeued", "Requests that went back to the queue after a loss.")
+        self._given_up = new.counter(
+            "llmactors_ledger_given_up", "Requests that became dead letters, counted by the node that logged them."
+        )
         self._fenced = new.total("llmactors_ledger_fenced", "Appends that were refused because a newer epoch exists.")
 
         # Redis.
@@ -233,6 +236,10 @@ class Metrics:
             self._known.of(state).set(count)
         self._requeued.rise_to(requeued_total)
         self._fenced.rise_to(fenced_total)
+
+    def request_given_up(self) -> None:
+        """Counts a request that became a dead letter."""
+        self._given_up.inc()
 
     def redis_link(
         self,

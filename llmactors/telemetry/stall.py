@@ -7,10 +7,12 @@ from typing import Never
 
 import trio
 
+from llmactors.telemetry.busy_task import BusyTaskSampler
 from llmactors.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
 _LOG_EVERY_S = 60.0
+_NO_TASK = "none: the loop itself, or another process had the core"
 
 
 async def watch_event_loop(
@@ -26,22 +28,28 @@ async def watch_event_loop(
         report: Is called with each measure: how late the task was woken, in seconds, 0 or more.
         period_s: The time of each sleep. A stall is measured too short by the part that falls into the sleep.
         threshold_s: Measures from here on are logged as well, in at most one line a minute. A line has the
-            longest stall and the number of stalls since the line before.
+            longest stall, the task that ran in it, and the number of stalls since the line before.
         clock: The clock of the measures, in seconds. A node's own event loop does not count the time of a stall.
     """
-    last_line, worst_s, count = -math.inf, 0.0, 0
-    while True:
-        due = clock() + period_s
-        await trio.sleep(period_s)
-        now = clock()
-        late_s = max(0.0, now - due)
-        report(late_s)
-        if late_s >= threshold_s:
-            worst_s, count = max(worst_s, late_s), count + 1
-        if count and now - last_line >= _LOG_EVERY_S:
-            _log.warning(
-                "the event loop stalled: the machine has too few free cores, or a backend computes in the event loop",
-                worst_s=round(worst_s, 3),
-                stalls=count,
-            )
-            last_line, worst_s, count = now, 0.0, 0
+    last_line, worst_s, worst_task, count = -math.inf, 0.0, "", 0
+    with BusyTaskSampler() as sampler:
+        while True:
+            due = clock() + period_s
+            sampler.expect(period_s)
+            await trio.sleep(period_s)
+            now = clock()
+            late_s = max(0.0, now - due)
+            report(late_s)
+            if late_s >= threshold_s:
+                task = sampler.expect(period_s) or _NO_TASK
+                count += 1
+                if late_s > worst_s:
+                    worst_s, worst_task = late_s, task
+            if count and now - last_line >= _LOG_EVERY_S:
+                _log.warning(
+                    "the event loop stalled: this task computes in the event loop, or the machine lacks free cores",
+                    worst_s=round(worst_s, 3),
+                    task=worst_task,
+                    stalls=count,
+                )
+                last_line, worst_s, worst_task, count = now, 0.0, "", 0

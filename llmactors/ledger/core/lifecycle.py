@@ -53,6 +53,8 @@ class Lifecycle:
         self.archive = Archive(settings)
         self.limits = LimiterStore()
         self.dead_letters: deque[DeadRequest] = deque(maxlen=settings.dead_letters_kept)
+        self._new_dead_letters: deque[DeadRequest] = deque(maxlen=settings.dead_letters_kept)
+        """Those that `take_new_dead_letters` has not returned yet."""
         self._deadlines = Timers()
         self._rates: dict[str, ServiceRate] = {}
         self.running = 0
@@ -272,8 +274,16 @@ class Lifecycle:
 
     def give_up(self, record: Record, end: Failed, cause: str, *, by_epoch: int) -> None:
         """Ends a request and adds it to the dead letters. `by_epoch` is as for `end`."""
-        self.dead_letters.append(DeadRequest(record.request, record.attempt, cause, self._wall_ms()))
+        letter = DeadRequest(record.request, record.attempt, cause, self._wall_ms())
+        self.dead_letters.append(letter)
+        self._new_dead_letters.append(letter)
         self.end(record, end, by_epoch=by_epoch)
+
+    def take_new_dead_letters(self) -> list[DeadRequest]:
+        """The dead letters since the last call, oldest first."""
+        found = list(self._new_dead_letters)
+        self._new_dead_letters.clear()
+        return found
 
     def pop_overdue(self) -> Iterator[Record]:
         """Each record whose deadline has passed."""

@@ -254,10 +254,14 @@ class RedisLedger:
     async def reap(self) -> int:
         return int(await self._functions.call_until_done("reap"))
 
+    async def take_new_dead_letters(self) -> list[DeadRequest]:
+        return [codec.to_dead_request(flat) for _, flat in await self._functions.call("take_new_dead_letters")]
+
     async def statistics(self) -> LedgerStatistics:
         flat = await self._functions.call_with_timeout("stats")
-        found = {name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
-        return LedgerStatistics(**{field.name: found.get(field.name, 0) for field in attrs.fields(LedgerStatistics)})
+        found = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        names = attrs.fields_dict(LedgerStatistics)
+        return LedgerStatistics(**{name: int(found.get(name, 0)) for name in names})
 
     async def probe(self) -> None:
         """Returns if Redis would admit new requests now. Changes nothing. Raises as `RedisLink.call`; never retries."""

@@ -51,6 +51,21 @@ end
 
 register('dead_letters', dead_letters, { 'no-writes' })
 
+-- The entries that no call returned before.
+local function take_new_dead_letters(c, args)
+  local counters = key.counters(c)
+  local last = redis.call('HGET', counters, 'last_taken_letter')
+  local found = redis.call('XRANGE', key.dead_letters(c), last and '(' .. last or '-', '+', 'COUNT', BATCH)
+  if #found > 0 then
+    check_ledger(c)
+    redis.call('HSET', counters, 'last_taken_letter', found[#found][1])
+    keep(c, counters)
+  end
+  return found
+end
+
+register('take_new_dead_letters', take_new_dead_letters, { 'allow-oom' })
+
 -- the dead letter's entry; of the new request: id, body, model, tenant, class, cost, bytes, deadline or '', grace.
 local function requeue(c, args)
   local entry, id, body, fields = args[3], args[4], args[5], { unpack(args, 6) }

@@ -95,6 +95,18 @@ class DeadLetterSuite:
         statistics = attrs.asdict(await rig.ledger.statistics())
         assert (statistics["dead_letters"], statistics["ended"]) == (0, 3)
 
+    async def test_new_dead_letter_is_taken_once(self, rig: Rig) -> None:
+        assert await rig.ledger.take_new_dead_letters() == []
+        await self._die(rig, request("a"))
+        await self._die(rig, request("b"))
+        taken = await rig.ledger.take_new_dead_letters()
+        assert [(letter.request.id, letter.cause) for letter in taken] == [("a", "because"), ("b", "because")]
+        assert taken == await rig.ledger.dead_letters()
+        await rig.ledger.purge("b")
+        await self._die(rig, request("c"))
+        assert [letter.request.id for letter in await rig.ledger.take_new_dead_letters()] == ["c"]
+        assert await rig.ledger.take_new_dead_letters() == []
+
     async def _die(self, rig: Rig, submitted: GenerateRequest) -> None:
         claim = await rig.start(submitted)
         await rig.ledger.release(submitted.id, claim.epoch, ReleaseHow.FATAL, "because")

@@ -13,7 +13,12 @@ class MemoryMachine(LedgerMachine):
         return MemoryLedger(settings, now=self.now, wall_ms=self.wall_ms)
 
     def check_empty(self) -> None:
-        assert set(residue(self.ledger)) <= {"_life.dead_letters", "_life.leases._dead", "_life.silent._held"}
+        assert set(residue(self.ledger)) <= {
+            "_life.dead_letters",
+            "_life._new_dead_letters",
+            "_life.leases._dead",
+            "_life.silent._held",
+        }
 
 
 TestMemoryMachine = MemoryMachine.TestCase

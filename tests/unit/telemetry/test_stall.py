@@ -1,6 +1,7 @@
 """A stall of the event loop is measured, and logged at a bounded rate."""
 
-from collections.abc import MutableMapping
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
 
@@ -47,3 +48,29 @@ async def test_many_stalls_make_few_lines_with_worst_and_count(
     assert len(reports) == 1303
     assert [(line["worst_s"], line["stalls"]) for line in lines] == [(0.2, 1), (0.5, 2)]
     assert {line["log_level"] for line in lines} == {"warning"}
+
+
+async def hold_the_loop(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+async def sleep_in_the_loop(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251 - a mistake of a backend
+
+
+@pytest.mark.parametrize("hold", [hold_the_loop, sleep_in_the_loop])
+async def test_stall_line_names_the_task(hold: Callable[[float], Awaitable[None]]) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_event_loop, lambda _: None)
+            await trio.sleep(0.01)
+            nursery.start_soon(hold, 0.3)
+            with trio.fail_after(10):
+                while not lines:  # noqa: ASYNC110 - the line is what is waited for
+                    await trio.sleep(0.02)
+            nursery.cancel_scope.cancel()
+    assert lines[0]["worst_s"] >= 0.1
+    assert "_the_loop, in " in lines[0]["task"]
+    assert "test_stall.py:" in lines[0]["task"]

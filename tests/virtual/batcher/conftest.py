@@ -56,6 +56,7 @@ class CountedMetrics(Metrics):
         self.batches: list[int] = []
         self.steps: list[tuple[int, int]] = []
         self.worker_errors = 0
+        self.given_up = 0
 
     def batch(self, size: int, waits_s: Iterable[float] = ()) -> None:
         assert len(list(waits_s)) == size
@@ -66,6 +67,9 @@ class CountedMetrics(Metrics):
 
     def worker_error(self) -> None:
         self.worker_errors += 1
+
+    def request_given_up(self) -> None:
+        self.given_up += 1
 
 
 @attrs.define(eq=False)
@@ -140,7 +144,7 @@ class World:
             MODEL,
             lambda: BackendActor(make_backend, self.batcher_spec.ref, health or HealthSettings()),
         )
-        reaper = ActorSpec("reaper", lambda: ReaperActor(self.memory))
+        reaper = ActorSpec("reaper", lambda: ReaperActor(self.memory, count_given_up=self.metrics.request_given_up))
         backends = SupervisorSpec("backends", (*siblings, self.backend_spec), intensity=intensity, backoff=QUICK)
         root = SupervisorSpec("root", (reaper, backends, self.batcher_spec), intensity=1000, backoff=QUICK)
         self.tree = Tree(root, rng=random.Random(0))

@@ -1,6 +1,7 @@
 """Crashes of every actor at any moment: each accepted request ends once, and each token is there once."""
 
 import pytest
+import structlog
 import trio
 from trio.testing import MockClock
 
@@ -91,11 +92,16 @@ async def test_poison_prompt_ends_and_the_others_finish(autojump_clock: MockCloc
 
 async def test_two_poison_prompts_end_and_the_others_finish(autojump_clock: MockClock) -> None:
     world = World(MockSettings(step_ms=10, slots=8, crash_at=3, crash_prompt="poison"), intensity=6)
-    async with world.running():
-        for number in range(10):
-            await world.submit("poison" if number in {2, 7} else "fine", 10)
+    with structlog.testing.capture_logs() as lines:
+        async with world.running():
+            for number in range(10):
+                await world.submit("poison" if number in {2, 7} else "fine", 10)
     assert [index for index, code in enumerate(codes(world)) if code == "POISONED"] == [2, 7]
     assert codes(world).count("length") == 8
+    given_up = [line for line in lines if "dead letter" in line["event"]]
+    assert sorted(line["request_id"] for line in given_up) == ["r2", "r7"]
+    assert all("injected: crash at token 3" in line["cause"] for line in given_up)
+    assert world.metrics.given_up == 2
     assert world.incarnations[1] <= 9
 
 
