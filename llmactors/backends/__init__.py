@@ -5,6 +5,7 @@ actor           the actor that makes one backend, drives it, watches its health,
 drivers         the actor's loop for each kind of backend
 messages        the messages between a backend actor and its batcher
 directory       the models that a node serves, and the state of each
+fetching        downloads the files of a model beside the event loop
 build, kind     from `--model` to backends; the list of the built-in kinds
 cores           how many cores affinity and control groups allow
 fit             whether prompt and answer fit into the context

@@ -1,7 +1,7 @@
 """The actor that owns one backend: makes the backend, drives it, watches its health, and dies with it."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import attrs
 import trio
@@ -21,6 +21,8 @@ class HealthSettings:
     """How long one call of `check` may take."""
     stalled_s: float = 5.0
     """A step that takes longer makes the node not ready while the step lasts."""
+    start_s: float = 600.0
+    """How long the start of a backend may take. A large model on a slow disk loads for minutes."""
     hung_s: float = 60.0
     """A step that takes longer ends this incarnation of the backend, and the next one is started."""
 
@@ -32,10 +34,18 @@ class BackendActor(Actor):
         make: Makes the backend, once per incarnation.
         batcher: Gets the outputs, and news of the backend's state.
         health: When the backend counts as stalled or hung.
+        prepare: Called before each start, for what takes as long as it takes, such as a download.
     """
 
-    def __init__(self, make: Callable[[], Backend], batcher: ActorRef, health: HealthSettings) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Backend],
+        batcher: ActorRef,
+        health: HealthSettings,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._make = make
+        self._prepare = prepare
         self._batcher = batcher
         self._health = health
         self._backend: Backend | None = None
@@ -49,8 +59,14 @@ class BackendActor(Actor):
 
     async def on_start(self, context: Context) -> None:
         self._incarnation = context.incarnation
+        if self._prepare is not None:
+            await self._prepare()
         backend = self._backend = self._make()
-        await backend.start()
+        try:
+            with trio.fail_after(self._health.start_s):
+                await backend.start()
+        except trio.TooSlowError as error:
+            raise HandlerHung(f"the start of the backend took longer than {self._health.start_s:g} s") from error
         if isinstance(backend, StepwiseBackend):
             driver: Driver = StepwiseDriver(backend, self._emit)
         else:

@@ -5,16 +5,14 @@ To add a kind, write its backend and a `BackendKind` in a file of its own, and a
 
 import os
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 import attrs
 
 from llmactors.backends.custom.kind import CUSTOM
 from llmactors.backends.custom.load import installed
-from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext, Fetch
+from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext, FetchFiles
 from llmactors.backends.llama.kind import LLAMA
 from llmactors.backends.mock.kind import MOCK
-from llmactors.backends.models.download import ensure_model
 from llmactors.backends.models.spec import ModelSpec, parse_models
 from llmactors.backends.openai.kind import OPENAI
 from llmactors.config import Settings
@@ -36,6 +34,8 @@ class ServedModel:
 
     name: str
     make: BackendFactory
+    fetch: FetchFiles | None = None
+    """Downloads the files that the backend needs, before each start of a backend; None where it needs none."""
 
 
 def read_models(texts: Collection[str], *, offered: Collection[str] | None = None) -> list[ModelSpec]:
@@ -51,22 +51,20 @@ def read_models(texts: Collection[str], *, offered: Collection[str] | None = Non
     return parse_models(texts, prefixes=_PREFIXES, offered=installed() if offered is None else offered)
 
 
-def fetch_quietly(source: str) -> Path:
-    """Gives the file of a model, after a download where it is missing. Raises `ModelError`."""
-    return ensure_model(source).path
-
-
-def serve_models(
-    settings: Settings, *, fetch: Fetch = fetch_quietly, environ: Mapping[str, str] = os.environ
-) -> list[ServedModel]:
-    """Prepares all models of `settings.model`: fetches missing files and imports the backends of others.
+def serve_models(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> list[ServedModel]:
+    """Prepares all models of `settings.model`, and imports the backends of others. Downloads nothing.
 
     Raises:
         ConfigError: As `read_models`; or a backend of one's own, or the key of an upstream, is not there.
-        ModelError: A model's file cannot be had.
+        ModelError: There is no such model.
     """
-    context = BuildContext(settings=settings, fetch=fetch, environ=environ)
-    return [ServedModel(spec.name, KINDS[spec.kind].build(spec, context)) for spec in read_models(settings.model)]
+    context = BuildContext(settings=settings, environ=environ)
+    return [_served(spec, context) for spec in read_models(settings.model)]
+
+
+def _served(spec: ModelSpec, context: BuildContext) -> ServedModel:
+    kind = KINDS[spec.kind]
+    return ServedModel(spec.name, kind.build(spec, context), None if kind.fetch is None else kind.fetch(spec))
 
 
 def serve_model(text: str) -> ServedModel:

@@ -16,7 +16,7 @@ from llmactors.backends.base import Backend
 from llmactors.backends.build import ServedModel, serve_models
 from llmactors.backends.llama.backend import LlamaBackend
 from llmactors.cli.client import explain
-from llmactors.cli.models import fetch
+from llmactors.cli.models import fetch_missing
 from llmactors.cli.running import set_up_logging
 from llmactors.config import load
 from llmactors.errors import InternalError, from_code
@@ -46,7 +46,8 @@ def command(
     settings = load({"model": [model], "bind": "127.0.0.1:0", "log_level": "error"}, environ={})
     set_up_logging(settings)
     made: list[Backend] = []
-    served = serve_models(settings, fetch=fetch)[0]
+    [served] = serve_models(settings)
+    fetch_missing([served])
 
     def make() -> Backend:
         made.append(served.make())

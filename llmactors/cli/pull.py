@@ -4,10 +4,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from llmactors.cli.models import fetch
+from llmactors.backends.models.download import ensure_model
+from llmactors.cli.models import with_bar
 
 
 def command(name: Annotated[str, Parameter(help="A name of the catalogue, or hf:OWNER/REPO/FILE.")], /) -> int:
     """Download a model, check the file, and print its path."""
-    print(fetch(name))
+    print(with_bar(name, lambda progress: ensure_model(name, progress=progress)).path)
     return 0

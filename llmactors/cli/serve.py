@@ -4,7 +4,6 @@ import sys
 
 from llmactors.backends.build import serve_models
 from llmactors.cli.flags import with_settings
-from llmactors.cli.models import fetch
 from llmactors.cli.running import run_until_signal, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
@@ -23,7 +22,7 @@ def command(configuration: Configuration) -> int:
     # The socket is bound before the model is loaded, so that a port in use is reported at once.
     listening = ListeningSocket(settings.bind)
     try:
-        node = Node(settings, serve_models(settings, fetch=fetch), listening)
+        node = Node(settings, serve_models(settings), listening)
         run_until_signal(node, lambda: _say_ready(node))
     finally:
         listening.close()

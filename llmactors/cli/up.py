@@ -15,7 +15,7 @@ from rich.table import Table
 from llmactors.backends.build import serve_models
 from llmactors.backends.cores import usable_cores
 from llmactors.cli.flags import with_settings
-from llmactors.cli.models import fetch
+from llmactors.cli.models import fetch_missing
 from llmactors.cli.running import logs_are_json, run_until_signal, set_up_output
 from llmactors.cluster.local_cluster import ClusterMember, LocalCluster
 from llmactors.config import Configuration
@@ -50,7 +50,7 @@ def command(
     set_up_output(settings)
     # The models are fetched here, so that a model is downloaded once and not by every worker, and a wrong name is
     # reported at once.
-    serve_models(settings, fetch=fetch)
+    fetch_missing(serve_models(settings))
     if settings.threads is None:
         settings = attrs.evolve(settings, threads=_share_of_cores(workers))
     cluster = LocalCluster(

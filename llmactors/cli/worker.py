@@ -2,7 +2,6 @@
 
 from llmactors.backends.build import serve_models
 from llmactors.cli.flags import with_settings
-from llmactors.cli.models import fetch
 from llmactors.cli.running import run_until_signal, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
@@ -22,7 +21,7 @@ def command(configuration: Configuration) -> int:
     set_up_output(settings)
     listening = ListeningSocket(settings.metrics_bind, flag="--metrics-bind") if settings.metrics_bind else None
     try:
-        node = WorkerNode(settings, serve_models(settings, fetch=fetch), listening)
+        node = WorkerNode(settings, serve_models(settings), listening)
         run_until_signal(node, lambda: _say_ready(node))
     finally:
         if listening is not None:

@@ -1,5 +1,6 @@
 """The actors that serve models: a backend and a batcher for each model."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import attrs
@@ -8,7 +9,8 @@ from llmactors.actors import ActorSpec, SupervisorSpec
 from llmactors.backends.actor import BackendActor, HealthSettings
 from llmactors.backends.base import Backend, HasUpstreams
 from llmactors.backends.build import ServedModel
-from llmactors.backends.directory import ModelDirectory
+from llmactors.backends.directory import ModelDirectory, ModelStatus
+from llmactors.backends.fetching import fetch_files
 from llmactors.batcher.actor import BatcherActor
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.config import Settings
@@ -72,6 +74,13 @@ def _pair(
         newest[model.name] = model.make()
         return newest[model.name]
 
+    def show(progress: str) -> None:
+        directory.put(model.name, ModelStatus(detail=f"({progress})" if progress else ""))
+
+    async def prepare() -> None:
+        if model.fetch is not None:
+            await fetch_files(model.name, model.fetch, show)
+
     batcher = ActorSpec(
         f"batcher:{model.name}",
         lambda: BatcherActor(
@@ -83,8 +92,8 @@ def _pair(
     )
     backend = ActorSpec(
         model.name,
-        lambda: BackendActor(make, batcher.ref, health),
-        start_s=600.0,  # a large model on a slow disk loads for minutes
+        lambda: BackendActor(make, batcher.ref, health, prepare),
+        start_s=math.inf,  # the download of a large model takes hours; the actor bounds the start of the backend
         cleanup_s=10.0,
     )
     return backend, batcher

