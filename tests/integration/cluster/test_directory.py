@@ -9,10 +9,13 @@ import pytest
 import trio
 
 from llmactors.actors import ActorSpec, SupervisorSpec, Tree
+from llmactors.cli.drain import NodeCameBack, drain
+from llmactors.cli.mistakes import operator_error
 from llmactors.cluster.node_record import TTL_S, NodeRecord, Role, new_incarnation
 from llmactors.cluster.node_store import NodeStore
 from llmactors.cluster.process_id import ProcessId
 from llmactors.cluster.registration import NameTaken, RegistrationActor, take_name
+from llmactors.config import Settings
 from llmactors.redislink.link import RedisLink
 from llmactors.redislink.names import RedisNames
 from llmactors.testing.node import wait_until
@@ -35,11 +38,11 @@ def record(name: str = "w1", role: Role = Role.WORKER, **fields: object) -> Node
 
 
 @contextlib.asynccontextmanager
-async def store_on(server: RedisServer) -> AsyncIterator[NodeStore]:
+async def store_on(server: RedisServer, namespace: str = "test") -> AsyncIterator[NodeStore]:
     link = RedisLink(server.url)
     async with trio.open_nursery() as nursery:
         await nursery.start(link.run)
-        yield NodeStore(link.call, "test")
+        yield NodeStore(link.call, namespace)
         nursery.cancel_scope.cancel()
 
 
@@ -190,3 +193,31 @@ async def test_node_learns_that_another_took_its_name(any_server: RedisServer) -
             await wait_until(lambda: bool(heard))
             assert isinstance(heard[0], NameTaken)
         assert await store.get("w1") == new
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_drain_says_that_the_node_came_back(
+    any_server: RedisServer, comes_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmactors.cli.drain._WATCHED_S", 5.0 if comes_back else 0.2)
+    async with store_on(any_server, "main") as store, trio.open_nursery() as nursery:
+        node = record()
+        await store.put(node)
+
+        async def end_and_start_again() -> None:
+            while not (await store.put(node)).drain:  # noqa: ASYNC110 - the command asks through Redis
+                await trio.sleep(0.01)
+            await store.remove(node)
+            await trio.sleep(0.15)
+            if comes_back:
+                await store.put(record())
+
+        nursery.start_soon(end_and_start_again)
+        settings = Settings(redis=any_server.url)
+        if comes_back:
+            with pytest.raises(BaseExceptionGroup) as caught:
+                await drain(settings, "w1")
+            assert isinstance(error := operator_error(caught.value), NodeCameBack)
+            assert "w1 has drained and ended, but was started again" in error.message
+        else:
+            assert await drain(settings, "w1") == node
