@@ -191,6 +191,9 @@ class Http1:
             try:
                 event = self._connection.next_event()
             except h11.RemoteProtocolError as error:
+                # The traceback of an error of h11 refers to the error. Only the garbage collector could free both, and
+                # the connection with them.
+                error.__traceback__ = None
                 await self._refuse_and_end(error.error_status_hint)
                 return None
             if event is h11.PAUSED and self._connection.trailing_data[0]:

@@ -94,7 +94,10 @@ class WebSocketStream(WSStream):
     ) -> None:
         config = _config(max_message_bytes)
         app_, tasks_, context = cast("Any", app), cast("Any", tasks), WorkerContext(None)
-        super().__init__(app_, config, context, tasks_, False, client, server, self._on_event, _ID)
+        # Hypercorn's stream keeps its way out. A method of this object would make a cycle, which only the garbage
+        # collector could free, and with it the connection.
+        out = functools.partial(_pass_on, output)
+        super().__init__(app_, config, context, tasks_, False, client, server, out, _ID)
         self._handled = 0
         self._unfinished = unfinished
         self._held = 0
@@ -143,19 +146,6 @@ class WebSocketStream(WSStream):
         """Tells the application that the connection has ended."""
         self._forget_message()
         await super().handle(StreamClosed(stream_id=_ID))
-
-    async def _on_event(self, event: Event) -> None:
-        """Hypercorn's stream has something for the client."""
-        if isinstance(event, Data):
-            await self._output.write(event.data)
-        elif isinstance(event, Response):
-            await self._output.answer_handshake(event.status_code, list(event.headers))
-        elif isinstance(event, Body):
-            await self._output.write_body(event.data)
-        elif isinstance(event, EndBody):
-            await self._output.end_body()
-        elif isinstance(event, StreamClosed):
-            await self._output.exchange_over()
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
@@ -233,6 +223,20 @@ class WebSocketStream(WSStream):
         await self._output.answer_handshake(status_code, headers)
         await self._output.write_body(body)
         await self._output.end_body()
+
+
+async def _pass_on(output: SocketOutput, event: Event) -> None:
+    """Gives the connection what Hypercorn's stream has for the client."""
+    if isinstance(event, Data):
+        await output.write(event.data)
+    elif isinstance(event, Response):
+        await output.answer_handshake(event.status_code, list(event.headers))
+    elif isinstance(event, Body):
+        await output.write_body(event.data)
+    elif isinstance(event, EndBody):
+        await output.end_body()
+    elif isinstance(event, StreamClosed):
+        await output.exchange_over()
 
 
 def _ascii(value: bytes) -> bytes:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
-import trio.testing
 
 from llmactors.batcher.actor import BatcherActor
 from llmactors.gateway.native.websocket import SocketSession
@@ -26,7 +25,6 @@ from llmactors.messages import GenerateRequest
 from llmactors.testing.node import LocalNode, local_node, wait_until
 from tests.support.leaving import CHOICES, ROUTES, Client, Way
 from tests.support.residue import residue
-from tests.support.streams import read_stream
 from tests.support.watched_mock import watched_model
 
 pytestmark = pytest.mark.integration
@@ -122,27 +120,3 @@ async def test_thousands_of_abandoned_requests_leave_nothing(monkeypatch: pytest
         assert not any(len(each) if hasattr(each, "__len__") else bool(each) for each in held.values()), held
         metrics = (await node.client.get("/metrics")).text
         assert "llm_gateway_inflight_requests 0.0" in metrics
-
-
-async def test_ended_streams_and_closed_connections_are_freed_at_once() -> None:
-    """No request leaves reference cycles, for which the garbage collector would have to stop the node."""
-    async with local_node() as node:
-        await read_stream(node.url, {"prompt": "a warm-up", "max_tokens": 2})
-        alive()
-        gc.disable()
-        try:
-            before = uncollected()
-            for number in range(5):
-                await read_stream(node.url, {"prompt": f"number {number}", "max_tokens": 2})
-            server, _, _ = parts(node)
-            await wait_until(lambda: server.connections <= 1)
-            await trio.testing.wait_all_tasks_blocked()
-            assert not uncollected() - before
-        finally:
-            gc.enable()
-
-
-def uncollected() -> Counter[str]:
-    """Like `alive`, without the requests that the ledger keeps, and without a run of the garbage collector."""
-    kinds = (SseStream, Exchange, ServerConnection, Inbox, LogFollower)
-    return Counter({kind.__name__: sum(1 for _ in every(kind)) for kind in kinds})
