@@ -36,6 +36,12 @@ def failures(form: Form, *, warm_s: float) -> list[str]:
     return found
 
 
+def verdict(warm_s: float) -> str:
+    """The last line of a run without failures."""
+    grew = "No figure grew." if warm_s >= WARM_S else "The run was too short to tell whether a figure grew."
+    return f"Nothing was lost, repeated or wrong. {grew}"
+
+
 def lines(form: Form, *, warm_s: float) -> Iterator[str]:
     """The report of one form."""
     tally, often = form.tally, restarted(form)

@@ -22,8 +22,9 @@ import trio
 from llmactors.http.client_errors import BadResponse, ConnectFailed, ConnectionCut, ConnectTimeout
 from llmactors.http.response import ResponseParser
 
-_READ_BYTES = 65_536
-"""With 128 KiB or more, malloc would map new memory for each read, which takes longer than the read itself."""
+_READ_BYTES = 16 * 1024
+"""The bytes that are read at once. Python allocates all of them before it knows how many there are, so a large number
+leaves holes in the heap, by which the process grows."""
 BROKEN = (OSError, ssl.SSLError, trio.BrokenResourceError, trio.ClosedResourceError)
 """What a socket raises once the connection is lost."""
 

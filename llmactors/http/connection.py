@@ -25,7 +25,9 @@ from llmactors.http.throttle import BurstThrottle
 
 FAIR_EVERY = 16
 """After so many writes in a row without a wait, the writing task lets other tasks run."""
-READ_BYTES = 64 * 1024
+READ_BYTES = 16 * 1024
+"""The bytes that are read at once. Python allocates all of them before it knows how many there are, so a large number
+leaves holes in the heap, by which the process grows."""
 RESTRICTED_S = 2.0
 """The time in which a connection above a limit must send the head of its request."""
 LINGER_S = 2.0

@@ -10,7 +10,9 @@ import trio
 CLOSED = (OSError, ssl.SSLError, trio.BrokenResourceError, trio.ClosedResourceError)
 """What a transport raises once its connection has ended."""
 
-_CHUNK = 256 * 1024
+_BUFFER_BYTES = 64 * 1024
+_TLS_READ_BYTES = 16 * 1024
+"""The most that one record of TLS can hold."""
 
 
 class Transport(Protocol):
@@ -35,6 +37,7 @@ class SocketTransport:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
+        self._buffer = bytearray(_BUFFER_BYTES)
 
     def send_nowait(self, data: bytes) -> int:
         try:
@@ -55,7 +58,10 @@ class SocketTransport:
             # The reply is rarely there yet, so this waits first.
             await trio.lowlevel.wait_readable(self._socket)
             with contextlib.suppress(BlockingIOError):
-                return self._socket.recv(_CHUNK)
+                # A `recv` would allocate all that it may receive and then give most of it back. Small replies that are
+                # kept in between leave holes in the heap, so that the process grows by megabytes.
+                count = self._socket.recv_into(self._buffer)
+                return bytes(memoryview(self._buffer)[:count])
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:
@@ -78,7 +84,7 @@ class TlsTransport:
         await self._stream.send_all(data)
 
     async def receive(self) -> bytes:
-        return bytes(await self._stream.receive_some(_CHUNK))
+        return bytes(await self._stream.receive_some(_TLS_READ_BYTES))
 
     def close(self) -> None:
         # No closing message of TLS is sent: to send one could block, and the server does not need the message.

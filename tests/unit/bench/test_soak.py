@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.soak.growth import Growth, Tolerance, median_slope
+from bench.soak.growth import WARM_S, Growth, Tolerance, median_slope, warm_up_s
+from bench.soak.report import verdict
 from bench.soak.requests import text_of
 from bench.soak.tally import FAULT_LASTS_S, ServerError, Tally
 
@@ -65,3 +66,8 @@ def test_only_a_503_soon_after_a_fault_is_explained() -> None:
     assert tally.broken == {}
     tally.refuse("kind", 500, "POISONED")
     assert tally.broken == {"unexplained 5xx": 1, "innocents convicted": 1}
+
+
+def test_short_run_claims_nothing_about_growth() -> None:
+    assert verdict(warm_up_s(3 * WARM_S)).endswith("No figure grew.")
+    assert verdict(warm_up_s(3 * WARM_S - 3)).endswith("too short to tell whether a figure grew.")
