@@ -10,6 +10,7 @@ A map of the package, lowest layer first. Imports point downwards only; ARCHITEC
     config                 every setting, each declared once
     messages               what all parts share: a request, a token, the end of an answer
     http                   an HTTP/1.1 and WebSocket server, and a streaming client, which know no model
+    grammar                what an answer may look like: JSON schemas, grammars, and what is left of one after a text
     telemetry              metrics, logs, and the watch on the event loop
     redislink              one pipelined connection to Redis
     limiter                how much a caller may use, and what a request is charged

@@ -12,6 +12,7 @@ history                 the record of everything that the clients saw
 checker                 the judgement on a history: was a request or a token lost, repeated or wrong?
 key_observer            the keys that a run left in Redis
 side_by_side            a ledger that compares each answer of another ledger with the ledger in memory
+schemas                 JSON schemas as clients send them, for tests of constrained output
 longest_hold            how long any task held the event loop
 host                    the free ports and the processes of this machine
 trio_thread             a Trio event loop in a thread, for synchronous test code
