@@ -98,6 +98,8 @@ class GenerateRequest:
     The ledger counts the time, so that the clock of the machine that admits the request does not matter."""
     resume_grace_ms: int = 10_000
     """How long the request runs without a reader before the ledger cancels the request, in milliseconds."""
+    retention_ms: int | None = None
+    """How long the log can be read after the end, in milliseconds; None for the ledger's own `retention_s`."""
     created_ms: int | None = None
     """When the client asked, in milliseconds since 1970. None where no client is told the time."""
     metadata: str = ""

@@ -163,7 +163,8 @@ class Admitter:
                 "this idempotency key was used before, and the answer to it is no longer kept; "
                 "send another key to ask anew"
             ) from None
-        # Two calls come at different times and so have different deadlines; the operator sets weight and grace.
+        # Two calls come at different times and so have different deadlines. The operator sets weight, grace and
+        # retention.
         same = attrs.evolve(
             known,
             created_ms=request.created_ms,
@@ -171,6 +172,7 @@ class Admitter:
             timeout_ms=request.timeout_ms,
             weight=request.weight,
             resume_grace_ms=request.resume_grace_ms,
+            retention_ms=request.retention_ms,
         )
         if same != request:
             raise Conflict("this idempotency key was used before with another request")

@@ -130,6 +130,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def forget(self, request_id: str) -> None:
+        """Deletes the log now, and a tombstone stays. A request that has not ended is cancelled. Raises as `info`."""
+        ...
+
     # For workers.
 
     async def beat(self, worker: str) -> BeatResult:
@@ -187,7 +191,7 @@ class Ledger(Protocol):
 
         A lost lease puts the worker's requests back, or makes one in quarantine a dead letter. A passed deadline ends
         the request with `DEADLINE_EXCEEDED`. No reader for `resume_grace_ms` cancels it. A log that ended
-        `retention_s` ago is deleted, and a tombstone stays for `tombstone_s`.
+        `retention_s` ago, or its request's own `retention_ms`, is deleted, and a tombstone stays for `tombstone_s`.
         """
         ...
 

@@ -122,6 +122,13 @@ class MemoryLedger:
         self._life.cancel(record)
         return True
 
+    async def forget(self, request_id: str) -> None:
+        record = self._known(request_id)
+        if record.end is None:
+            self._life.cancel(record)
+        if request_id in self._records:  # where nothing is retained, the end of a request has evicted it
+            self._life.forget(record)
+
     # For workers.
 
     async def beat(self, worker: str) -> BeatResult:

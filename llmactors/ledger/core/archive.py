@@ -1,5 +1,6 @@
 """What is kept of requests that have ended: their logs for a time, then a tombstone. Pure."""
 
+import operator
 from collections.abc import Iterator
 
 import attrs
@@ -11,6 +12,8 @@ from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.values import SubmitOutcome
 from llmactors.messages import GenerateRequest
 
+_UNTIL = operator.itemgetter(0)
+
 
 @attrs.frozen
 class _Tombstone:
@@ -19,7 +22,8 @@ class _Tombstone:
 
 
 class Archive:
-    """Ended requests in the order of their ends, and tombstones in the order of eviction; both are bounded.
+    """Ended requests in the order in which their time is over, and tombstones in the order of eviction; both are
+    bounded.
 
     Beyond a bound, the tenant that has the most loses its oldest, so that no tenant evicts what the
     others have.
@@ -27,19 +31,22 @@ class Archive:
 
     def __init__(self, settings: LedgerSettings) -> None:
         self._settings = settings
-        self._kept: TenantOrder[tuple[float, Record]] = TenantOrder()
+        self._kept: dict[float, TenantOrder[tuple[float, Record]]] = {}
+        """By the time that the logs are kept, of which there are few different ones: the logs in the order of their
+        ends, each with the moment at which its time is over."""
+        self._logs = Shares()
         self._tokens = Shares()
         self._tombstones: TenantOrder[_Tombstone] = TenantOrder()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return self._logs.total
 
     def __contains__(self, request_id: str) -> bool:
         """Whether there is a tombstone."""
         return request_id in self._tombstones
 
     def __repr__(self) -> str:
-        return f"<Archive: {len(self._kept)} logs, {len(self._tombstones)} tombstones>"
+        return f"<Archive: {len(self)} logs, {len(self._tombstones)} tombstones>"
 
     @property
     def is_full(self) -> bool:
@@ -56,28 +63,54 @@ class Archive:
     def keep(self, record: Record, now: float) -> None:
         """Adds a request that has just ended."""
         tenant = record.request.tenant
-        self._kept.add(record.request.id, tenant, (now + self._settings.retention_s, record))
+        kept_s = self._kept_s(record)
+        self._kept.setdefault(kept_s, TenantOrder()).add(record.request.id, tenant, (now + kept_s, record))
+        self._logs.add(tenant, 1)
         self._tokens.add(tenant, len(record.tokens))
 
     def evict(self, now: float) -> Iterator[Record]:
         """Turns each record whose time is over, or is beyond the bounds, into a tombstone, and yields it."""
-        while self._kept:
-            until, _ = self._kept.oldest()
-            crowded = self._crowded()
-            if until > now and crowded is None:
-                break
-            _, record = self._kept.pop_oldest(None if until <= now or crowded is None else crowded.largest())
-            tenant = record.request.tenant
-            self._tokens.add(tenant, -len(record.tokens))
-            stone = _Tombstone(now + self._settings.tombstone_s, hash(record.request))
-            self._tombstones.add(record.request.id, tenant, stone)
+        while (record := self._overdue(now) or self._surplus()) is not None:
+            self.bury(record, now)
             yield record
         self._forget(now)
 
+    def bury(self, record: Record, now: float) -> None:
+        """Turns a record into a tombstone."""
+        kept_s, tenant = self._kept_s(record), record.request.tenant
+        self._kept[kept_s].pop(record.request.id)
+        if not self._kept[kept_s]:
+            del self._kept[kept_s]
+        self._logs.add(tenant, -1)
+        self._tokens.add(tenant, -len(record.tokens))
+        stone = _Tombstone(now + self._settings.tombstone_s, hash(record.request))
+        self._tombstones.add(record.request.id, tenant, stone)
+
+    def _kept_s(self, record: Record) -> float:
+        own_ms = record.request.retention_ms
+        return self._settings.retention_s if own_ms is None else own_ms / 1000
+
+    def _overdue(self, now: float) -> Record | None:
+        """A record whose time is over."""
+        for kept in self._kept.values():
+            until, record = kept.oldest()
+            if until <= now:
+                return record
+        return None
+
+    def _surplus(self) -> Record | None:
+        """Of the tenant that has too much, the record whose time is over first; None where nothing is too much."""
+        crowded = self._crowded()
+        if crowded is None:
+            return None
+        tenant = crowded.largest()
+        found = [first for kept in self._kept.values() if (first := kept.oldest_of(tenant)) is not None]
+        return min(found, key=_UNTIL)[1]
+
     def _crowded(self) -> Shares | None:
         """What there is too much of, by tenant."""
-        if len(self._kept) > self._settings.retained_max:
-            return self._kept.counts
+        if len(self) > self._settings.retained_max:
+            return self._logs
         return self._tokens if self._tokens.total > self._settings.retained_tokens_max else None
 
     def _forget(self, now: float) -> None:

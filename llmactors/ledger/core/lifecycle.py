@@ -297,10 +297,18 @@ class Lifecycle:
         """Forgets ended requests whose time is over or that are beyond the bounds. Returns how many."""
         evicted = 0
         for record in self.archive.evict(self._now()):
-            self.log_tokens -= len(record.tokens)
-            del self.records[record.request.id]
+            self._delete(record)
             evicted += 1
         return evicted
+
+    def forget(self, record: Record) -> None:
+        """Forgets an ended request before its time is over."""
+        self.archive.bury(record, self._now())
+        self._delete(record)
+
+    def _delete(self, record: Record) -> None:
+        self.log_tokens -= len(record.tokens)
+        del self.records[record.request.id]
 
     def _due(self, request: GenerateRequest) -> float:
         left_ms = math.inf if request.timeout_ms is None else request.timeout_ms

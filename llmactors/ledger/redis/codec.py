@@ -103,7 +103,7 @@ def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSetting
 
 
 def fields_of(candidate: Candidate, *, waited_ms: int = 0) -> tuple[str | int, ...]:
-    """The fields that the functions use: model, tenant, class, cost, bytes, deadline, grace.
+    """The fields that the functions use: model, tenant, class, cost, bytes, deadline, grace, retention.
 
     `waited_ms` is how long ago the request was admitted, for a request that Redis forgot.
     """
@@ -112,7 +112,9 @@ def fields_of(candidate: Candidate, *, waited_ms: int = 0) -> tuple[str | int, .
     deadline = "" if request.deadline_ms is None else str(request.deadline_ms)
     if request.timeout_ms is not None:
         deadline += f"+{max(0, request.timeout_ms - waited_ms)}"
-    return request.model, request.tenant, request.priority, cost, size.bytes, deadline, request.resume_grace_ms
+    retention = "" if request.retention_ms is None else request.retention_ms
+    queued = request.model, request.tenant, request.priority, cost, size.bytes
+    return *queued, deadline, request.resume_grace_ms, retention
 
 
 def encode_charges(candidate: Candidate) -> bytes:

@@ -7,7 +7,7 @@
 -- above a function of an operation names its arguments from ARGV[3] on.
 --
 -- The fields of a request's hash, which `load` reads into a table `r`:
---   m model, t tenant, p priority class, c cost, z size in bytes, gr grace in ms     as submitted
+--   m model, t tenant, p priority class, c cost, z size in bytes, gr grace in ms, rt own retention in ms or nil     as submitted
 --   st state: q queued, r running, e ended      sn order of arrival        qa when it was queued, in ms
 --   ep epoch      at attempt      qn in quarantine      h the worker that holds it      rv the worker it is reserved for
 --   n length of its log in tokens (while it runs, the length in its worker's `live` hash counts)

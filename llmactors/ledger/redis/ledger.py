@@ -176,6 +176,9 @@ class RedisLedger:
         [was_alive] = expect_known(await self._functions.call_with_timeout("cancel", request_id))
         return bool(was_alive)
 
+    async def forget(self, request_id: str) -> None:
+        expect_known(await self._functions.call_with_timeout("forget", request_id))
+
     # For workers.
 
     async def beat(self, worker: str) -> BeatResult:

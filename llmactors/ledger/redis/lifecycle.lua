@@ -50,6 +50,23 @@ local function add_share(name, tenant, by)
   if tonumber(redis.call('ZINCRBY', name, by, tenant)) <= 0 then redis.call('ZREM', name, tenant) end
 end
 
+-- Turns an ended request into a tombstone.
+local function bury(c, id)
+  local s, known = settings(c), redis.call('HMGET', key.request(c, id), 'n', 't')
+  local n = tonumber(known[1] or '0')
+  if known[2] and redis.call('ZREM', key.ended_of(c, known[2]), id) == 1 then
+    add_share(key.ended_logs(c), known[2], -1)
+    add_share(key.ended_tokens(c), known[2], -n)
+  end
+  if redis.call('ZREM', key.ended(c), id) == 0 then return end
+  local body = redis.call('GET', key.body(c, id)) or ''
+  count(c, 'log_tokens', -n)
+  count(c, 'ended_tokens', -n)
+  redis.call('DEL', key.request(c, id), key.body(c, id), key.log(c, id))
+  local stone = string.format('%d:%s', c.now + s.tombstone_ms, redis.sha1hex(body))
+  redis.call('SET', key.gone(c, id), stone, 'PX', math.max(1, s.tombstone_ms))
+end
+
 local function evict(c)
   local s, ended = settings(c), key.ended(c)
   for touched = 0, BATCH - 1 do
@@ -64,19 +81,7 @@ local function evict(c)
       local tenant = redis.call('ZREVRANGE', crowded, 0, 0)[1]
       id = tenant and redis.call('ZRANGE', key.ended_of(c, tenant), 0, 0)[1] or id
     end
-    local known = redis.call('HMGET', key.request(c, id), 'n', 't')
-    local n = tonumber(known[1] or '0')
-    if known[2] and redis.call('ZREM', key.ended_of(c, known[2]), id) == 1 then
-      add_share(key.ended_logs(c), known[2], -1)
-      add_share(key.ended_tokens(c), known[2], -n)
-    end
-    local body = redis.call('GET', key.body(c, id)) or ''
-    count(c, 'log_tokens', -n)
-    count(c, 'ended_tokens', -n)
-    redis.call('ZREM', ended, id)
-    redis.call('DEL', key.request(c, id), key.body(c, id), key.log(c, id))
-    local stone = string.format('%d:%s', c.now + s.tombstone_ms, redis.sha1hex(body))
-    redis.call('SET', key.gone(c, id), stone, 'PX', math.max(1, s.tombstone_ms))
+    bury(c, id)
   end
   return BATCH
 end
@@ -105,12 +110,13 @@ local function finish(c, r, last, by_epoch)
   count(c, 'ended_tokens', r.n)
   redis.call('ZREM', key.deadlines(c), r.id)
   redis.call('ZREM', key.unread(c), r.id)
-  redis.call('ZADD', key.ended(c), c.now + s.retention_ms, r.id)
-  redis.call('ZADD', key.ended_of(c, r.t), c.now + s.retention_ms, r.id)
+  local retention_ms = tonumber(r.rt or s.retention_ms)
+  redis.call('ZADD', key.ended(c), c.now + retention_ms, r.id)
+  redis.call('ZADD', key.ended_of(c, r.t), c.now + retention_ms, r.id)
   add_share(key.ended_logs(c), r.t, 1)
   add_share(key.ended_tokens(c), r.t, r.n)
   for _, name in ipairs({ key.ended(c), key.ended_of(c, r.t), key.ended_logs(c), key.ended_tokens(c) }) do keep(c, name) end
-  local longest = s.retention_ms + s.tombstone_ms + 60000 -- for the case that no node runs that evicts it
+  local longest = retention_ms + s.tombstone_ms + 60000 -- for the case that no node runs that evicts it
   for _, of in ipairs({ key.request, key.body, key.log }) do keep(c, of(c, r.id), longest) end
   push(c, r.g, push_item(r.id, r.ep, r.n + 1, nil, last))
   if redis.call('ZCARD', key.ended(c)) > s.retained_max or s.retained_tokens_max == 0 then evict(c) end

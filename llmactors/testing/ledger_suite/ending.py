@@ -68,6 +68,21 @@ class ArchiveSuite:
             claim = await rig.start(request(f"{tenant}-{each}", tenant=tenant))
             assert await rig.write(claim, 1, 1, finished(1)) is AppendOutcome.OK
 
+    async def test_forgotten_request_is_expired_at_once(self, rig: Rig) -> None:
+        claim = await rig.start(request("ended"))
+        await rig.write(claim, 1, 2, finished(2))
+        await rig.start(request("running"))
+        for name in ("ended", "running"):
+            await rig.ledger.forget(name)
+            for ask in (rig.ledger.info, rig.ledger.read, rig.ledger.forget):
+                with pytest.raises(errors.Expired):
+                    await ask(name)
+        assert await rig.ledger.submit(request("ended")) is SubmitOutcome.DUPLICATE
+        statistics = await rig.ledger.statistics()
+        assert (statistics.running, statistics.ended, statistics.log_tokens) == (0, 0, 0)
+        with pytest.raises(errors.NotFound):
+            await rig.ledger.forget("unknown")
+
 
 class DeadlineSuite:
     async def test_queued_request_past_its_deadline_is_never_claimed(self, rig: Rig) -> None:

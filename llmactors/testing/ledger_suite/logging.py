@@ -138,6 +138,25 @@ class EndSuite:
             await rig.ledger.info("r")
         assert (await rig.ledger.statistics()).log_tokens == 0
 
+    async def test_request_may_be_kept_for_a_time_of_its_own(self, rig: Rig) -> None:
+        kept_s = rig.settings.retention_s
+        for each in (
+            request("long", retention_ms=round(kept_s * 3000)),
+            request("short", retention_ms=10),
+            request("r"),
+        ):
+            await rig.write(await rig.start(each), 1, 2, finished(2))
+        for passed_s, kept in ((0.02, {"long", "r"}), (kept_s, {"long"}), (kept_s * 2, set[str]())):
+            await rig.pass_time(passed_s)
+            await rig.ledger.reap()
+            assert (await rig.ledger.statistics()).ended == len(kept)
+            for name in ("long", "short", "r"):
+                if name in kept:
+                    assert (await rig.ledger.read(name)).end == finished(2)
+                else:
+                    with pytest.raises((errors.Expired, errors.NotFound)):
+                        await rig.ledger.read(name)
+
 
 class ReadSuite:
     async def test_request_never_submitted_is_not_found(self, rig: Rig) -> None:

@@ -36,7 +36,16 @@ class LedgerMachine(LedgerComparison):
         """Begins with some running requests, which most rules need; Hypothesis leaves out some rules in each run."""
         for number in range(requests):
             tenant = "ab"[number % 2]
-            self.submit(tenant=tenant, model="m", priority=1, deadline_s=None, timeout_s=None, grace_s=10_000, times=1)
+            self.submit(
+                tenant=tenant,
+                model="m",
+                priority=1,
+                deadline_s=None,
+                timeout_s=None,
+                grace_s=10_000,
+                retention_s=None,
+                times=1,
+            )
         self.claim("w1", "m", slots, zombie=False)
         for claim in self.claims:
             self._append(claim, 0, written, None)
@@ -50,6 +59,7 @@ class LedgerMachine(LedgerComparison):
         deadline_s=st.sampled_from([None, None, 0, 3, 12]),
         timeout_s=st.sampled_from([None, None, 0, 3, 12]),
         grace_s=st.sampled_from([4, 10_000, 10_000]),
+        retention_s=st.sampled_from([None, None, 0, 5]),
         times=LOST,
     )
     def submit(
@@ -61,6 +71,7 @@ class LedgerMachine(LedgerComparison):
         deadline_s: int | None,
         timeout_s: int | None,
         grace_s: int,
+        retention_s: int | None,
         times: int,
     ) -> None:
         request = GenerateRequest(
@@ -72,6 +83,7 @@ class LedgerMachine(LedgerComparison):
             deadline_ms=None if deadline_s is None else self.wall_ms() + deadline_s * 1000,
             timeout_ms=None if timeout_s is None else timeout_s * 1000,
             resume_grace_ms=grace_s * 1000,
+            retention_ms=None if retention_s is None else retention_s * 1000,
         )
         self.submitted.append(request)
         for _ in range(times):
@@ -90,6 +102,7 @@ class LedgerMachine(LedgerComparison):
             deadline_ms=first.deadline_ms,
             timeout_ms=first.timeout_ms,
             resume_grace_ms=first.resume_grace_ms,
+            retention_ms=first.retention_ms,
         )
         outcome = self.model.submit(again, self.now_s)
         assert self.run(self.ledger.submit(again)) is outcome
@@ -107,6 +120,15 @@ class LedgerMachine(LedgerComparison):
             assert self.run(self.ledger.cancel(each.request.id)) is alive
             if alive:
                 self.model.close(each, "cancelled", self.now_s)
+
+    @precondition(lambda self: self.model.requests)
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        request_id = data.draw(st.sampled_from(sorted(self.model.requests)))
+        self.run(self.ledger.forget(request_id))
+        self.model.forget(request_id, self.now_s)
+        with pytest.raises(errors.Expired):
+            self.run(self.ledger.forget(request_id))
 
     @precondition(lambda self: self.model.requests)
     @rule(data=st.data())

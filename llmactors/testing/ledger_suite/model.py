@@ -291,10 +291,14 @@ class LedgerModel:
             elif each.is_abandoned(now):
                 self.close(each, "cancelled", now)
         for request_id, each in list(self.requests.items()):
-            if each.state == "ended" and each.ended_at + self.settings.retention_s <= now:
-                del self.requests[request_id]
-                self.buried[request_id] = (each.request, now + self.settings.tombstone_s)
+            if each.state == "ended" and each.ended_at + self._retention_s(each) <= now:
+                self._bury(request_id, now)
         self.buried = {key: (request, until) for key, (request, until) in self.buried.items() if until > now}
+
+    def forget(self, request_id: str, now: float) -> None:
+        if self.requests[request_id].state != "ended":
+            self.close(self.requests[request_id], "cancelled", now)
+        self._bury(request_id, now)
 
     def may_be_left_waiting(self, worker: str, model: str, claims: Sequence[Claim], wall_ms: float) -> bool:
         """Whether a claim was allowed to leave slots empty."""
@@ -313,6 +317,13 @@ class LedgerModel:
         return not claims and (
             bool(elsewhere) or (len(left) <= len(others) and all(each.is_quarantined for each in left))
         )
+
+    def _retention_s(self, each: ModelRequest) -> float:
+        own_ms = each.request.retention_ms
+        return self.settings.retention_s if own_ms is None else own_ms / 1000
+
+    def _bury(self, request_id: str, now: float) -> None:
+        self.buried[request_id] = (self.requests.pop(request_id).request, now + self.settings.tombstone_s)
 
     def _waiting_for(self, model: str) -> Iterator[ModelRequest]:
         return (each for each in self.of_state("queued") if each.request.model == model)
