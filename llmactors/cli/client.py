@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import urllib.request
+from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -69,7 +70,8 @@ def explain(url: str, status: int, body: bytes) -> LlmactorsError:
     """The error that a node's error answer stands for."""
     try:
         error = msgspec.json.decode(body)["error"]
-        return from_code(error["code"], error["message"])
+        hint = "; give the key with --api-key or GATEWAY_API_KEY" if status == HTTPStatus.UNAUTHORIZED else ""
+        return from_code(error["code"], error["message"] + hint)
     except (ValueError, KeyError, TypeError):
         return Unavailable(f"{url} answered with status {status}; is a llmactors node there?")
 

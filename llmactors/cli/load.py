@@ -146,7 +146,10 @@ def command(
 
 def finish(result: dict[str, Any], json: str | None) -> int:
     """Shows the figures, writes them where asked for, and returns the exit code."""
-    show(result, console(json))
+    shown = console(json)
+    show(result, shown)
+    if "http_401" in result["errors"]:
+        shown.print("the server refused the API key: give a key that it knows with --api-key or GATEWAY_API_KEY")
     write(result, json)
     return exit_code(result)
 

@@ -57,7 +57,7 @@ class ReaperActor(Actor):
         for letter in await self._ledger.take_new_dead_letters():
             self._count_given_up()
             log.error(
-                "a request was given up and is a dead letter now: `queue dead` lists the dead letters",
+                "a request was given up, and is a dead letter now",
                 request_id=letter.request.id,
                 model=letter.request.model,
                 attempts=letter.attempt,
