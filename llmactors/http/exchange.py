@@ -7,7 +7,7 @@ import msgspec
 import structlog
 import trio
 
-from llmactors.actors import leaves
+from llmactors.actors import fatal, leaves
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, RequestTimeout, TooLarge, Unavailable
 from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.inbox import Inbox
@@ -264,7 +264,10 @@ async def refuse_handshake(
 
 
 async def serve(exchange: Exchange, handler: Callable[[], Awaitable[None]]) -> None:
-    """Runs `handler`, and answers with the error that it raises: any other than a `LlmactorsError` as `INTERNAL`."""
+    """Runs `handler`, and answers with the error that it raises: any other than a `LlmactorsError` as `INTERNAL`.
+
+    An error that no restart can mend, such as `MemoryError`, is raised again.
+    """
     try:
         await handler()
     except ClientGone:
@@ -272,6 +275,8 @@ async def serve(exchange: Exchange, handler: Callable[[], Awaitable[None]]) -> N
     except LlmactorsError as error:
         await exchange.refuse(error)
     except Exception as error:
+        if fatal(error) is not None:
+            raise
         ours = leaves(error)[0]
         if isinstance(ours, LlmactorsError):
             await exchange.refuse(ours)

@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 import trio
 
+from llmactors.actors import fatal
+
 Message = MutableMapping[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -114,6 +116,8 @@ async def _run(
     try:
         await app(scope, inbox, send)
     except* Exception as group:
+        if fatal(group) is not None:
+            raise
         # A fault of one exchange must not end the server.
         log.exception("the handler of a request failed", path=scope["path"], exc_info=group)
     # Tells the stream that the application has returned. A cancelled application is cut, so this is in no `finally`.

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 import trio
 
+from llmactors.actors import fatal
 from llmactors.errors import BindError, InternalError, InvalidRequest, LlmactorsError
 from llmactors.http.address import parse_address
 from llmactors.http.addresses import network_of
@@ -192,6 +193,8 @@ class Server:
             async with stream:
                 await connection.run()
         except* Exception as group:
+            if fatal(group) is not None:
+                raise
             # A fault on one connection must not cut all the others.
             log.exception("connection failed", exc_info=group)
         finally:

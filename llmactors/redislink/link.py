@@ -11,6 +11,7 @@ from typing import Any
 import trio
 from redis.backoff import DecorrelatedJitterBackoff
 
+from llmactors.actors import fatal
 from llmactors.errors import LlmactorsError, OperatorError, Unavailable
 from llmactors.redislink.address import parse_address
 from llmactors.redislink.call import Call
@@ -131,6 +132,13 @@ class RedisLink:
         self._trouble.set()
         self._trouble = trio.Event()
 
+    def _note_failure(self, error: Exception) -> None:
+        """Keeps the reason why a connection failed. Raises an error that no new connection can mend."""
+        if fatal(error) is not None:
+            raise error
+        self._last_error = reason_of(error)
+        self._note_trouble()
+
     def send_nowait(self, *args: Argument) -> None:
         """Sends a command whose reply nobody waits for. Drops the command if the link is down or its queue full."""
         if (connection := self._connection) is not None:
@@ -182,9 +190,8 @@ class RedisLink:
                 lived_s = await self._serve(up)
             except _PushFailed as failed:
                 raise failed.cause from None
-            except Exception as error:  # noqa: BLE001 - the link reconnects after any error
-                self._last_error = reason_of(error)
-                self._note_trouble()
+            except Exception as error:  # noqa: BLE001 - the link reconnects after any error that can be mended
+                self._note_failure(error)
                 if not started:
                     self._give_up(error, deadline)
                     if self._settings.starts_without_server:

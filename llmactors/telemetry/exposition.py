@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
+from llmactors.actors import fatal
 from llmactors.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
@@ -53,6 +54,9 @@ class BeforeScrape(Collector):
         for callback in tuple(self._callbacks.values()):
             try:
                 callback()
-            except Exception:  # noqa: BLE001 - a broken callback must not hide the other metrics
+            except Exception as error:
+                if fatal(error) is not None:
+                    raise
+                # A broken callback must not hide the other metrics.
                 _log.exception("a metrics callback failed")
         return []

@@ -114,6 +114,8 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - an error in a log line must not reach the code that logs
             line = _unformatted(record, error)
         self._write(f"{line}\n")

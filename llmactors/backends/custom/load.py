@@ -18,6 +18,7 @@ from typing import Any, cast, get_type_hints
 
 import msgspec
 
+from llmactors.actors import fatal
 from llmactors.backends.base import Backend, StepwiseBackend, StreamingBackend
 from llmactors.backends.custom.batch import BatchBackend, BatchFunction, BatchSettings, takes_batches
 from llmactors.errors import ConfigError
@@ -72,6 +73,8 @@ def _find(name: str) -> Callable[..., Any]:
             raise ConfigError(f"`model`: {name}: there is no module {missing!r}") from error
         raise ConfigError(f"`model`: {name}: module {module!r} needs {missing!r}, which is not installed") from error
     except Exception as error:
+        if fatal(error) is not None:
+            raise
         raise ConfigError(f"`model`: {name}: module {module!r} cannot be imported: {_told(error)}") from error
     for part in attribute.split("."):
         try:

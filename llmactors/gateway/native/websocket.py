@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from llmactors.access.authentication import Caller
+from llmactors.actors import fatal
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded
 from llmactors.gateway.body import convert
 from llmactors.gateway.errors import error_fields
@@ -132,6 +133,8 @@ class SocketSession:
             status, code = error.status, error.code
             await self._say_error(error, ref)
         except Exception as error:
+            if fatal(error) is not None:
+                raise
             log.exception("websocket message failed", exc_info=error)
             status, code = InternalError.status, InternalError.code
             await self._say_error(InternalError("internal error"), ref)

@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from llmactors.access.authentication import Caller
+from llmactors.actors import fatal
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.admission import Admission
 from llmactors.gateway.openai.schema import ChoiceBody
@@ -58,7 +59,7 @@ def bare_errors() -> Iterator[None]:
         yield
     except BaseExceptionGroup as group:
         ours: Any = group.subgroup(LlmactorsError)
-        if ours is None:
+        if ours is None or fatal(group) is not None:
             raise
         while isinstance(ours, BaseExceptionGroup):
             ours = ours.exceptions[0]

@@ -5,6 +5,7 @@ from functools import partial
 
 import trio
 
+from llmactors.actors import fatal
 from llmactors.gateway.native.events import Renderer
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.streaming.pump import MAX_EVENTS, StreamTiming, pieces
@@ -79,7 +80,9 @@ class SseStream:
             return 0
         try:
             return self._flush(now)
-        except Exception as error:  # noqa: BLE001 - a fault of this stream must not stop the flusher, which writes for others
+        except Exception as error:
+            if fatal(error) is not None:
+                raise
             self._leave(partial(_fail, error))
             return 0
 
