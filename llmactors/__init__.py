@@ -15,6 +15,7 @@ A map of the package, lowest layer first. Imports point downwards only; ARCHITEC
     redislink              one pipelined connection to Redis
     limiter                how much a caller may use, and what a request is charged
     ledger                 requests, leases and token logs: in memory, or on Redis
+    tool_calls             calls of tools and reasoning in the text of an answer
     backends               what makes tokens: the mock, llama.cpp, OpenAI-compatible upstreams, a user's own
     access                 who may call: API keys, tickets, origins
     batcher                claims requests for free slots, drives a backend, appends tokens

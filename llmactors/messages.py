@@ -68,6 +68,15 @@ class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the model may make several calls in one answer."""
 
 
+class ReasoningTags(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The tags between which a model writes its reasoning, before its answer."""
+
+    open: str
+    close: str
+    begun: bool = False
+    """Whether the chat template writes the first tag, so that the answer begins inside of the reasoning."""
+
+
 @attrs.frozen
 class GenerateRequest:
     """One request. Submitting an equal request again is a duplicate; another request of the same id is a conflict."""
@@ -136,6 +145,8 @@ class GenerateRequest:
     probabilities at all."""
     reasoning_effort: str = ""
     """How long the model thinks before it answers, in a word that its chat template knows."""
+    reasoning_tags: ReasoningTags | None = None
+    """How a reader of the log finds the reasoning. The gateway takes the tags from what the backend declares."""
 
     @property
     def text(self) -> str:

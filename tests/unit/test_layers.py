@@ -34,7 +34,15 @@ ROOMS_OF_LIBRARIES = {
 }
 """Each of these libraries is imported in its rooms only, so that it can be replaced there."""
 
-PURE_ROOMS = ("actors/planner.py", "actors/backoff.py", "batcher/forming.py", "grammar/", "ledger/core/", "limiter/")
+PURE_ROOMS = (
+    "actors/planner.py",
+    "actors/backoff.py",
+    "batcher/forming.py",
+    "grammar/",
+    "ledger/core/",
+    "limiter/",
+    "tool_calls/",
+)
 IMPURE_FILES = {"ledger/core/token_log.py", "limiter/actor.py"}
 """Files of pure rooms that use Trio: a log has waiting readers, and an actor is driven by Trio."""
 IMPURE_LIBRARIES = {"asyncio", "socket", "subprocess", "threading", "time", "trio"}

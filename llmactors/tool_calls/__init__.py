@@ -1,0 +1,19 @@
+"""Tool calls and reasoning in the text of an answer: what the text must follow, and what a reader makes of it. Pure.
+
+A model writes its calls of tools as text, in the form that the model was trained on. The gateway makes a constraint
+from the client's tools, so that the text of a call is always valid. Whoever reads the log of the answer folds the text
+into pieces: content, reasoning and calls. The pieces follow from the request and its log alone, so that every gateway
+shows the same calls under the same ids.
+
+fold        from the tokens of a log to pieces
+pieces      the pieces
+reasoning   splits the reasoning from the text that follows
+parser      the part that the parsers of all formats share
+call_head   reads the beginning of a call: its name, up to its arguments
+json_value  finds the end of a JSON value that comes in parts
+tags        finds a tag in a text that comes in parts
+hermes      the format of Hermes and Qwen
+llama3      the format of Llama 3
+mistral     the format of Mistral
+formats     the formats by name, and which of them a chat template declares
+"""

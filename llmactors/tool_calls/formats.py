@@ -1,0 +1,42 @@
+"""The formats by name, and which of them a chat template declares. Pure."""
+
+from collections.abc import Mapping
+
+from llmactors.messages import ReasoningTags
+from llmactors.tool_calls import hermes, llama3, mistral
+from llmactors.tool_calls.parser import CallParser
+
+PARSERS: Mapping[str, type[CallParser]] = {
+    "hermes": hermes.HermesParser,
+    "llama3": llama3.Llama3Parser,
+    "mistral": mistral.MistralParser,
+}
+"""The parser of each format. The names are the values of `ToolUse.format`."""
+_OTHER_CALLS = ("<function=", "<arg_key>")
+"""What the templates of models contain that write something else than JSON between the tags of Hermes."""
+_THINK = ("<think>", "</think>")
+
+
+def declared_format(template: str) -> str:
+    """The format in which a model with this chat template writes its calls; empty for a format that is not known here.
+
+    The template must be one that renders tools.
+    """
+    if hermes.OPEN in template and "arguments" in template and not any(other in template for other in _OTHER_CALLS):
+        return "hermes"
+    if mistral.TRIGGER in template:
+        return "mistral"
+    if llama3.TAG in template or '"parameters": dictionary' in template:
+        return "llama3"
+    return ""
+
+
+def declared_reasoning(template: str, prompt: str) -> ReasoningTags | None:
+    """The tags around the reasoning of a model with this chat template; None if the template names none.
+
+    `prompt` is the text that the template made of a conversation, up to where the answer begins.
+    """
+    opening, closing = _THINK
+    if closing not in template:
+        return None
+    return ReasoningTags(opening, closing, begun=prompt.rstrip().endswith(opening))
