@@ -1,9 +1,11 @@
 """Options of pytest, which must be in the top conftest, and fixtures that tests of several folders share."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from llmactors.errors import ModelError
@@ -13,6 +15,8 @@ Figures = Callable[[str, str, object], None]
 Section = Callable[[], list[str]]
 SECTIONS = pytest.StashKey[dict[str, Section]]()
 """The sections that pytest prints at its end, by their headings. A section without lines is left out."""
+_LONGEST_GROUPS = ("chaos", "tests/chaos/test_mutations.py", "moods of Redis")
+"""The groups that take minutes begin first, so that no process runs long after the others have ended."""
 _FIGURES = pytest.StashKey[dict[str, dict[str, object]]]()
 _FROM_WORKERS = pytest.StashKey[dict[str, list[str]]]()
 
@@ -30,6 +34,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     fuzzing = parser.getgroup("fuzz", "sending mutated requests")
     fuzzing.addoption("--fuzz-connections", type=int, default=3000, metavar="N", help="how many connections [3000]")
     fuzzing.addoption("--fuzz-seed", type=int, default=1, metavar="SEED", help="what the mutations follow [1]")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their module run in one process, so that the fixture is made once."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
+            fixtures = item._fixtureinfo.name2fixturedefs.values()
+            if any(fixture.scope == "module" for definitions in fixtures for fixture in definitions):
+                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    return _LONGEST_GROUPS.index(group.args[0]) if group and group.args[0] in _LONGEST_GROUPS else len(_LONGEST_GROUPS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_ssl_context() -> Iterator[None]:
+    """The HTTP clients of a test process share one SSL context. httpx would take 20 ms to make one for each client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(httpx.create_ssl_context))
+        yield
 
 
 @pytest.fixture(scope="session")

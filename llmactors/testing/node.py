@@ -73,9 +73,16 @@ async def local_node(*models: ServedModel, **settings: Any) -> AsyncIterator[Loc
     chosen = attrs.evolve(Settings(bind="127.0.0.1:0", drain_s=0.2), **settings)
     node = Node(chosen, models or (mock_model(),), ListeningSocket(chosen.bind))
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    client = httpx.AsyncClient(
+        base_url=node.listening.url,
+        timeout=30,
+        limits=limits,
+        trust_env=False,
+        verify=False,  # noqa: S501 - the node has no TLS, and the certificates take 20 ms to load
+    )
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
-        async with httpx.AsyncClient(base_url=node.listening.url, timeout=30, limits=limits, trust_env=False) as client:
+        async with client:
             yield LocalNode(node, client)
         await node.shut_down()
 

@@ -7,18 +7,20 @@ import sys
 import time
 from pathlib import Path
 
+import attrs
 import pytest
 
 pytestmark = pytest.mark.integration
 
 PROGRAM = """
-import sys, trio
+import os, sys, trio
+from pathlib import Path
 from llmactors.actors import Actor, ActorSpec, Observer, SupervisorSpec, Tree, Phase, run_phases
 from llmactors.cli import exit_code_of
 from llmactors.cli.running import run_until_signal, set_up_output
 from llmactors.config import Settings
 
-place, kind, depth = sys.argv[1], sys.argv[2], int(sys.argv[3])
+place, kind, depths, folder = sys.argv[1], sys.argv[2], sys.argv[3].split(","), Path(sys.argv[4])
 make = {
     "memory": MemoryError,
     "interrupt": KeyboardInterrupt,
@@ -69,7 +71,7 @@ class Program:
         child = ActorSpec("faulty", Faulty)
         if place == "stuck":
             child = ActorSpec("stuck", Stuck, cleanup_s=1e9)
-        for level in range(depth):
+        for level in range(int(depth)):
             child = SupervisorSpec(f"level{level}", (ActorSpec(f"quiet{level}", Actor), child))
         self.tree = Tree(child, observer=Watching())
 
@@ -88,11 +90,23 @@ class Program:
 
 def main():
     set_up_output(Settings(log_format="console"))
-    run_until_signal(Program(), lambda: print("ready", flush=True))
+    run_until_signal(Program(), lambda: print("ready", os.getpid(), flush=True))
 
 
-sys.exit(exit_code_of(main))
+# A process for each depth. Together they import the package once.
+processes = []
+for depth in depths:
+    if not (process := os.fork()):
+        with (folder / depth).open("w") as errors:
+            os.dup2(errors.fileno(), 2)
+        sys.exit(exit_code_of(main))
+    processes.append(process)
+for process in processes:
+    _, status = os.waitpid(process, 0)
+    print("code", os.waitstatus_to_exitcode(status))
 """
+DEPTHS = ("1", "2", "3")
+"""How many supervisors are above the faulty actor."""
 
 CODES = {"memory": 70, "interrupt": 130, "exit": 3, "trio": 70}
 LINES = {
@@ -103,41 +117,58 @@ LINES = {
 }
 
 
-def run(place: str, kind: str, depth: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROGRAM, place, kind, str(depth)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@attrs.frozen
+class Programs:
+    """The processes of `PROGRAM` at some depths."""
+
+    starter: subprocess.Popen[str]
+    folder: Path
+
+    def interrupt(self) -> None:
+        """Waits until a program of one depth is ready, and sends SIGTERM to its process."""
+        assert self.starter.stdout is not None
+        said = self.starter.stdout.readline().split()
+        assert said[0] == "ready"
+        os.kill(int(said[1]), signal.SIGTERM)
+
+    def wait(self, code: int) -> list[str]:
+        """Waits until all processes have ended with `code`, and returns what each wrote to standard error."""
+        out, err = self.starter.communicate(timeout=20)
+        assert self.starter.returncode == 0, err
+        written = [path.read_text() for path in self.folder.iterdir()]
+        codes = [line for line in out.splitlines() if line.startswith("code")]
+        assert codes == [f"code {code}"] * len(written), written
+        return written
+
+
+def run(folder: Path, place: str, kind: str, *depths: str) -> Programs:
+    command = [sys.executable, "-c", PROGRAM, place, kind, ",".join(depths), str(folder)]
+    return Programs(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True), folder)
 
 
 @pytest.mark.parametrize("kind", CODES)
 @pytest.mark.parametrize("place", ["start", "message", "task", "cleanup", "observer"])
-def test_fatal_error_ends_the_process_with_one_line(place: str, kind: str) -> None:
-    processes = [run(place, kind, depth) for depth in (1, 2, 3)]
-    for process in processes:
-        _, err = process.communicate(timeout=20)
-        assert process.returncode == CODES[kind], err
-        assert err.splitlines()[-1] == LINES[kind]
-        assert "Traceback" not in err
+def test_fatal_error_ends_the_process_with_one_line(place: str, kind: str, tmp_path: Path) -> None:
+    written = run(tmp_path, place, kind, *DEPTHS).wait(CODES[kind])
+    assert len(written) == len(DEPTHS)
+    for text in written:
+        assert text.splitlines()[-1] == LINES[kind]
+        assert "Traceback" not in text
 
 
 @pytest.mark.parametrize("kind", CODES)
-def test_fatal_error_in_a_shutdown_ends_the_process(kind: str) -> None:
-    process = run("phase", kind, 2)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == CODES[kind], err
-    assert err.splitlines()[-1] == LINES[kind]
+def test_fatal_error_in_a_shutdown_ends_the_process(kind: str, tmp_path: Path) -> None:
+    programs = run(tmp_path, "phase", kind, "2")
+    programs.interrupt()
+    [text] = programs.wait(CODES[kind])
+    assert text.splitlines()[-1] == LINES[kind]
 
 
-def test_actor_that_never_stops_does_not_keep_the_process() -> None:
-    process = run("stuck", "memory", 2)
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 70
-    assert "actors do not stop" in err
+def test_actor_that_never_stops_does_not_keep_the_process(tmp_path: Path) -> None:
+    programs = run(tmp_path, "stuck", "memory", "2")
+    programs.interrupt()
+    [text] = programs.wait(70)
+    assert "actors do not stop" in text
 
 
 BACKEND = """

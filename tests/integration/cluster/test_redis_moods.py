@@ -5,14 +5,16 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Self
 
+import attrs
 import httpx
 import pytest
 import redis
 
 from llmactors.redislink.names import LedgerKey, RedisNames
 from llmactors.testing.node import NodeProcess
-from llmactors.testing.redis_server import redis_server
+from llmactors.testing.redis_server import RedisServer, redis_server
 from tests.integration.cluster.conftest import BINARIES, Cluster
 from tests.integration.cluster.test_roles import Stream, ready
 from tests.support.waiting import soon
@@ -49,13 +51,15 @@ def wrong_type(pattern: str) -> Mood:
     """Every key of a pattern holds a string, until all of them are put back."""
 
     def begin(client: redis.Redis) -> Callable[[], object]:
-        names = [name for name in client.scan_iter(pattern) if client.type(name) != b"string"]
-        for name in names:
-            client.rename(name, b"away:" + name)
-            client.set(name, "x")
+        away = []
+        for name in [name for name in client.scan_iter(pattern) if client.type(name) != b"string"]:
+            with contextlib.suppress(redis.ResponseError):  # the nodes deleted the key meanwhile
+                client.rename(name, b"away:" + name)
+                client.set(name, "x")
+                away.append(name)
 
         def end() -> None:
-            for name in names:
+            for name in away:
                 with contextlib.suppress(redis.ResponseError):
                     client.rename(b"away:" + name, name)
 
@@ -106,7 +110,14 @@ class Asker(threading.Thread):
         self.url = url
         self.answers: list[tuple[int, str, str]] = []
         self.done = threading.Event()
+
+    def __enter__(self) -> Self:
         self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.done.set()
+        self.join(40)
 
     def run(self) -> None:
         while not self.done.is_set():
@@ -116,8 +127,6 @@ class Asker(threading.Thread):
 
     def check(self) -> None:
         """Asserts that each answer was a whole one, or a refusal in words of ours that says when to ask again."""
-        self.done.set()
-        self.join(40)
         assert not self.is_alive()
         for status, text, retry_after in self.answers:
             assert status in {200, 503}, text
@@ -126,36 +135,57 @@ class Asker(threading.Thread):
                 assert word not in text, text
 
 
-@pytest.fixture(scope="module", params=sorted(BINARIES))
-def lasting(request: pytest.FixtureRequest) -> Iterator[tuple[Cluster, list[NodeProcess]]]:
-    """One cluster for all moods, on each kind of server."""
+@attrs.frozen
+class Lasting:
+    """A cluster for all moods of one kind of server."""
+
+    server: RedisServer
+    gateway: NodeProcess
+    worker: NodeProcess
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[list[Lasting]]:
+    """One cluster on each kind of server. All moods use the same clusters."""
     with contextlib.ExitStack() as stack:
-        cluster = Cluster(stack.enter_context(redis_server(BINARIES[request.param])), stack)
-        nodes = [cluster.gateway("g1"), cluster.worker("w1")]
-        for node in nodes:
-            node.wait_ready()
-        soon(lambda: ready(nodes[0].url))
-        yield cluster, nodes
+        found = []
+        for binary in BINARIES.values():
+            cluster = Cluster(stack.enter_context(redis_server(binary)), stack)
+            found.append(Lasting(cluster.server, cluster.gateway("g1"), cluster.worker("w1")))
+        for each in found:
+            each.worker.wait_ready()
+            url = each.gateway.wait_ready()
+            soon(lambda url=url: ready(url))  # type: ignore[misc]
+        yield found
 
 
+@pytest.mark.xdist_group("moods of Redis")  # these tests share two clusters
 @pytest.mark.parametrize("mood", MOODS)
-def test_error_reply_ends_no_node_and_no_stream(lasting: tuple[Cluster, list[NodeProcess]], mood: str) -> None:
-    cluster, nodes = lasting
-    url = nodes[0].url
-    streams = [Stream(url, f"prompt {number}", max_tokens=60) for number in range(4)]
-    asker = Asker(url)
-    with cluster.server.client() as client:
-        end = MOODS[mood](client)
+def test_error_reply_ends_no_node_and_no_stream(lasting: list[Lasting], mood: str) -> None:
+    """Every kind of server is in the mood at the same time."""
+    with contextlib.ExitStack() as stack:
+        streams = [Stream(each.gateway.url, f"prompt {n}", max_tokens=60) for each in lasting for n in range(4)]
+        askers = [stack.enter_context(Asker(each.gateway.url)) for each in lasting]
+        clients = [stack.enter_context(each.server.client()) for each in lasting]
+        ends = [MOODS[mood](client) for client in clients]
         time.sleep(1.0)
-        end()
-    for stream in streams:
-        stream.check()
-    soon(lambda: httpx.post(f"{url}/v1/generate", json=BODY, timeout=40).status_code == 200)
-    asker.check()
-    for node in nodes:
-        assert node.process.poll() is None
-        assert "Traceback" not in node.errors()
-    soon(lambda: ready(url))
+        for end in ends:
+            end()
+        for stream in streams:
+            stream.check()
+        for each in lasting:
+            soon(lambda each=each: generated(each.gateway.url))  # type: ignore[misc]
+    for asker in askers:
+        asker.check()
+    for each in lasting:
+        for node in (each.gateway, each.worker):
+            assert node.process.poll() is None
+            assert "Traceback" not in node.errors()
+        soon(lambda each=each: ready(each.gateway.url))  # type: ignore[misc]
+
+
+def generated(url: str) -> bool:
+    return httpx.post(f"{url}/v1/generate", json=BODY, timeout=40).status_code == 200
 
 
 def test_nodes_wait_for_redis_at_the_start(moody: Cluster) -> None:
