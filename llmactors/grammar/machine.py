@@ -5,7 +5,7 @@ a linked list, whose tails other stacks share, and equal stacks are one object. 
 identity, and computes once what follows a state at a character. llama.cpp decides the same way which tokens it allows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -47,11 +47,12 @@ class Stack:
 class State:
     """Where the machine stands after a text. A state never changes."""
 
-    __slots__ = ("_machine", "_next", "is_complete", "stacks")
+    __slots__ = ("_allowed", "_machine", "_next", "is_complete", "stacks")
 
     def __init__(self, machine: "GrammarMachine", stacks: tuple[Stack, ...], *, is_complete: bool) -> None:
         self._machine = machine
         self._next: dict[str, State | None] = {}
+        self._allowed: CharSet | None = None
         self.stacks: Final = stacks
         """The stacks that need another character. The top of each is a `CharSet` or a `Literal`."""
         self.is_complete: Final = is_complete
@@ -65,7 +66,9 @@ class State:
     @property
     def allowed(self) -> CharSet:
         """The characters that may come next."""
-        return CharSet.of(limits for stack in self.stacks for limits in first_chars(stack).ranges)
+        if self._allowed is None:
+            self._allowed = CharSet.of(limits for stack in self.stacks for limits in first_chars(stack).ranges)
+        return self._allowed
 
     def advance(self, text: str) -> "State":
         """The state after `text` too.
@@ -128,6 +131,15 @@ class GrammarMachine:
                 for expanded in self._expand(self._after_char(stack)):
                     found[expanded] = None
         return self._state(found) if found else None
+
+    def either(self, states: Iterable[State]) -> State:
+        """The state in which the machine stands in one of `states`, without knowing which. Raises `TooManyStacks`."""
+        found: dict[Stack | None, None] = {}
+        for state in states:
+            found |= dict.fromkeys(state.stacks)
+            if state.is_complete:
+                found[None] = None
+        return self._state(found)
 
     def __repr__(self) -> str:
         return f"<GrammarMachine of {len(self.grammar.rules)} rules, {len(self._states)} states so far>"
@@ -227,7 +239,7 @@ def first_chars(stack: Stack) -> CharSet:
     return CharSet(((code, code),))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def machine_for(gbnf: str) -> GrammarMachine:
     """The machine for the text of a grammar. The machines of the last few grammars are kept.
 

@@ -56,7 +56,7 @@ class MockBackend:
             context_tokens=self.settings.context,
             takeover=Takeover.EXACT,
             batching=self.settings.batching,
-            honours=frozenset({"prompt_ids", "ignore_eos"}),
+            honours=frozenset({"prompt_ids", "ignore_eos", "constraint"}),
         )
         self._slots: dict[Key, _Slot] = {}
         self._injects = bool(self.settings.crash_at or self.settings.hang_at or self.settings.slow_at)
@@ -74,6 +74,7 @@ class MockBackend:
 
         Raises:
             ContextExceeded: Prompt and answer do not fit in the context.
+            GrammarError: The grammar of the request cannot be served.
             BackendFailed: The prompt contains `refuse`.
             RuntimeError: The caller broke the contract: no slot is free, the key is in use, or a static batch runs.
         """

@@ -7,6 +7,7 @@ near certainty.
 
 import hashlib
 
+from llmactors.backends.mock.constrained import ConstrainedText
 from llmactors.backends.stop_strings import StopStrings
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
@@ -47,19 +48,20 @@ def mock_prompt_tokens(prompt: str) -> int:
 class MockSequence:
     """One sequence, which continues behind the `taken` tokens that another backend made.
 
-    For a request with stop strings, those tokens are made again: the text that the stop strings hold back at that place
-    is not in the log, but follows from the tokens.
+    For a request with stop strings or a constraint, those tokens are made again: the text that the stop strings hold
+    back at that place, and the place in the grammar, are not in the log, but follow from the tokens.
     """
 
-    __slots__ = ("_base", "_eos_one_in", "_max_tokens", "_stops", "finish", "prompt_tokens", "seq")
+    __slots__ = ("_base", "_constrained", "_eos_one_in", "_max_tokens", "_stops", "finish", "prompt_tokens", "seq")
 
     def __init__(self, request: GenerateRequest, *, eos_one_in: int = 0, taken: int = 0) -> None:
         self._base = sequence_hash(request.text, request.seed)
         self._max_tokens = request.max_tokens
         self._eos_one_in = 0 if request.ignore_eos else eos_one_in
         self._stops = StopStrings(request.stop) if any(request.stop) else None
+        self._constrained = ConstrainedText(request.constraint, self._base) if request.constraint else None
         self.prompt_tokens = mock_prompt_tokens(request.text)
-        self.seq = 0 if self._stops else max(0, taken - 1)
+        self.seq = 0 if self._stops or self._constrained else max(0, taken - 1)
         """How many tokens the sequence has so far."""
         self.finish: FinishReason | None = None
         """Why the sequence ended; None before. Set from the beginning where the log lacks only the terminal event."""
@@ -70,11 +72,22 @@ class MockSequence:
         """Makes the next token, and sets `finish` with the last one. Must not be called after that."""
         self.seq += 1
         delta = token_of(self._base, self.seq)
-        if self._eos_one_in and delta.token % self._eos_one_in == 0:
+        if self._constrained is not None:
+            left = self._max_tokens - self.seq + 1
+            delta = TokenDelta(
+                delta.token, self._constrained.next(delta.text, self._base ^ delta.token, self.seq, left)
+            )
+        if self._ends_with(delta):
             self.finish = "stop"
         elif self.seq >= self._max_tokens:
             self.finish = "length"
         return delta if self._stops is None else self._cut(delta, self._stops)
+
+    def _ends_with(self, delta: TokenDelta) -> bool:
+        """Whether the answer is complete with a token."""
+        if self._constrained is not None and not self._constrained.is_free:
+            return self._constrained.ended
+        return bool(self._eos_one_in) and delta.token % self._eos_one_in == 0
 
     def _cut(self, delta: TokenDelta, stops: StopStrings) -> TokenDelta:
         text = stops.feed(delta.text)
@@ -92,7 +105,7 @@ def mock_tokens(request: GenerateRequest, *, eos_one_in: int = 0) -> tuple[tuple
     """The whole answer to `request`: its tokens and its finish reason.
 
     Args:
-        request: The answer depends on `prompt`, `seed`, `max_tokens` and `stop` only.
+        request: The answer depends on `prompt`, `seed`, `max_tokens`, `stop` and `constraint` only.
         eos_one_in: As in the settings of the mock.
     """
     sequence = MockSequence(request, eos_one_in=eos_one_in)

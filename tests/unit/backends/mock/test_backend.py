@@ -38,7 +38,7 @@ async def test_mock_is_a_stepwise_backend() -> None:
     assert isinstance(backend, StepwiseBackend)
     await backend.start()
     assert backend.capabilities == Capabilities(
-        3, 100, Takeover.EXACT, Batching.STATIC, frozenset({"prompt_ids", "ignore_eos"})
+        3, 100, Takeover.EXACT, Batching.STATIC, frozenset({"prompt_ids", "ignore_eos", "constraint"})
     )
     await backend.check()
     await backend.close()
