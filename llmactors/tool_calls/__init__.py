@@ -7,6 +7,11 @@ shows the same calls under the same ids.
 
 fold        from the tokens of a log to pieces
 pieces      the pieces
+functions   the tools that a client offers
+constraint  from a client's tools to what the text of the answer has to follow
+merging     puts several grammars into one
+free_text   grammars of texts that are free but for some words
+call_grammar  the parts of a grammar that the formats share
 reasoning   splits the reasoning from the text that follows
 parser      the part that the parsers of all formats share
 call_head   reads the beginning of a call: its name, up to its arguments

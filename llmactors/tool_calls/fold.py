@@ -6,7 +6,7 @@ The pieces follow from the request and its log alone, so every gateway shows the
 from collections.abc import Iterable
 
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
-from llmactors.tool_calls.formats import PARSERS
+from llmactors.tool_calls.formats import FORMATS
 from llmactors.tool_calls.pieces import Content, Piece
 from llmactors.tool_calls.reasoning import ReasoningSplit
 
@@ -20,8 +20,8 @@ class AnswerFold:
     """The fold of one answer. Feed all tokens of the log from its beginning, then call `end`."""
 
     def __init__(self, request: GenerateRequest) -> None:
-        kind = None if request.tools is None else PARSERS.get(request.tools.format)
-        self._parser = None if kind is None else kind(request.id)
+        kind = None if request.tools is None else FORMATS.get(request.tools.format)
+        self._parser = None if kind is None else kind.parser(request.id)
         tags = request.reasoning_tags
         self._split = None if tags is None else ReasoningSplit(tags, "" if kind is None else kind.trigger)
 

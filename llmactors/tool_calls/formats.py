@@ -1,17 +1,47 @@
 """The formats by name, and which of them a chat template declares. Pure."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
+import attrs
+
+from llmactors.grammar.expressions import Expression
 from llmactors.messages import ReasoningTags
 from llmactors.tool_calls import hermes, llama3, mistral
+from llmactors.tool_calls.free_text import ANYTHING
+from llmactors.tool_calls.merging import MergedRules
 from llmactors.tool_calls.parser import CallParser
 
-PARSERS: Mapping[str, type[CallParser]] = {
-    "hermes": hermes.HermesParser,
-    "llama3": llama3.Llama3Parser,
-    "mistral": mistral.MistralParser,
+
+class CallGrammar(Protocol):
+    """Makes the grammar of calls."""
+
+    def __call__(self, merged: MergedRules, arguments: Mapping[str, Expression], *, parallel: bool) -> Expression:
+        """The calls of functions, whose arguments follow the given expressions. Rules are added to `merged`."""
+        ...
+
+
+@attrs.frozen
+class CallFormat:
+    """How models of one family write calls."""
+
+    parser: type[CallParser]
+    calls: CallGrammar
+    prose: Expression = ANYTHING
+    """The answers without calls, for a format without a trigger."""
+
+    @property
+    def trigger(self) -> str:
+        """The text with which calls begin; empty for a format in which a call is the whole answer."""
+        return self.parser.trigger
+
+
+FORMATS: Mapping[str, CallFormat] = {
+    "hermes": CallFormat(hermes.HermesParser, hermes.hermes_calls),
+    "llama3": CallFormat(llama3.Llama3Parser, llama3.llama3_calls, llama3.LLAMA3_PROSE),
+    "mistral": CallFormat(mistral.MistralParser, mistral.mistral_calls),
 }
-"""The parser of each format. The names are the values of `ToolUse.format`."""
+"""The formats. The names are the values of `ToolUse.format`."""
 _OTHER_CALLS = ("<function=", "<arg_key>")
 """What the templates of models contain that write something else than JSON between the tags of Hermes."""
 _THINK = ("<think>", "</think>")

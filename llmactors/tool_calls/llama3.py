@@ -5,10 +5,19 @@
 The text `<|python_tag|>` may stand before a call, and a semicolon between two calls.
 """
 
+from collections.abc import Mapping
+
+from llmactors.grammar.expressions import Expression, Literal, optional, sequence
+from llmactors.tool_calls.call_grammar import call_objects, repeated
 from llmactors.tool_calls.call_head import Incomplete, NoCall, read_head
+from llmactors.tool_calls.free_text import not_beginning
+from llmactors.tool_calls.merging import MergedRules
 from llmactors.tool_calls.parser import CallParser
 
 TAG = "<|python_tag|>"
+_KEYS = ("name", "type", "id", "parameters", "arguments")
+LLAMA3_PROSE = not_beginning([TAG, " ", "\n", "\r", "\t", "{ ", "{\n", *(f'{{"{key}"' for key in _KEYS)])
+"""The grammar of answers without calls: the texts that do not begin as a call does."""
 
 
 class Llama3Parser(CallParser):
@@ -48,3 +57,11 @@ class Llama3Parser(CallParser):
             return False
         self._rest = self._rest.removeprefix(";")
         return self._leave()
+
+
+def llama3_calls(merged: MergedRules, arguments: Mapping[str, Expression], *, parallel: bool) -> Expression:
+    """The grammar of calls of functions with these arguments."""
+    call = call_objects(merged, arguments, "parameters")
+    return sequence(
+        optional(Literal(TAG)), repeated(merged, call, sequence(";", optional(Literal(" "))), parallel=parallel)
+    )

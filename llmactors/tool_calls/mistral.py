@@ -5,12 +5,18 @@
 """
 
 import re
+from collections.abc import Mapping
 
+from llmactors.grammar.characters import CharSet
+from llmactors.grammar.expressions import Expression, Literal, Repetition, choice, optional, sequence
+from llmactors.tool_calls.call_grammar import call_objects, repeated
 from llmactors.tool_calls.call_head import MAX_HEAD, CallHead, Incomplete, NoCall, read_head
+from llmactors.tool_calls.merging import MergedRules
 from llmactors.tool_calls.parser import CallParser
 
 TRIGGER = "[TOOL_CALLS]"
 ARGUMENTS = "[ARGS]"
+_ID = sequence(', "id": "', Repetition(CharSet.of([(0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A)]), 9, 9), '"')
 _NAMED = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*(?:\[CALL_ID\]\s*[A-Za-z0-9_-]*\s*)?(?:\[ARGS\]\s*)?(?={)")
 _NAMED_BEGINNING = re.compile(r"\s*(?:[A-Za-z0-9_.-]+\s*(?:\[[A-Z_\]]*\s*[A-Za-z0-9_-]*\s*(?:\[[A-Z\]]*\s*)?)?)?")
 _ARRAY = re.compile(r"\s*\[\s*(?={)")
@@ -63,3 +69,18 @@ class MistralParser(CallParser):
         except NoCall:
             return self._leave()
         return True
+
+
+def mistral_calls(merged: MergedRules, arguments: Mapping[str, Expression], *, parallel: bool) -> Expression:
+    """The grammar of calls of functions with these arguments, in both formats."""
+    objects = call_objects(merged, arguments, "arguments", optional(_ID))
+    array = sequence(
+        optional(Literal(" ")),
+        "[",
+        repeated(merged, objects, sequence(",", optional(Literal(" "))), parallel=parallel),
+        "]",
+    )
+    named = merged.name(
+        "named-call", choice(sequence(name, optional(Literal(ARGUMENTS)), each) for name, each in arguments.items())
+    )
+    return sequence(TRIGGER, choice((array, repeated(merged, named, TRIGGER, parallel=parallel))))

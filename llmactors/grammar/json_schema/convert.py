@@ -49,16 +49,21 @@ def schema_grammar(schema: object, *, strict: bool = False) -> str:
         SchemaError: A keyword cannot be served, nothing follows the schema, or the schema is too large. The text names
             the keyword and its path.
     """
+    return _written(schema_rules(schema, strict=strict))
+
+
+def schema_rules(schema: object, *, strict: bool = False) -> Grammar:
+    """The grammar of `schema_grammar`, as rules that can become a part of a larger grammar. Raises `SchemaError`."""
     builder = GrammarBuilder()
     _Converter(builder, schema, strict=strict).run()
-    return _finish(builder)
+    return _checked(builder)
 
 
 def json_object() -> str:
     """The GBNF of all JSON objects, with a bound on their depth."""
     builder = GrammarBuilder()
     builder.rules[ROOT] = json_text.any_object(builder)
-    return _finish(builder)
+    return _written(_checked(builder))
 
 
 def choice_grammar(texts: Iterable[str]) -> str:
@@ -74,16 +79,20 @@ def choice_grammar(texts: Iterable[str]) -> str:
         raise GrammarError(f"a choice may have at most {MAX_VALUES} texts and {MAX_VALUE_CHARS} characters")
     builder = GrammarBuilder()
     builder.rules[ROOT] = texts_expression(builder, found, "$")
-    return _finish(builder)
+    return _written(_checked(builder))
 
 
-def _finish(builder: GrammarBuilder) -> str:
+def _checked(builder: GrammarBuilder) -> Grammar:
     grammar = Grammar(builder.rules)
 
     def describe(rule: str) -> str:
         return builder.paths.get(rule, "$")
 
     check_rules(grammar, describe)
+    return grammar
+
+
+def _written(grammar: Grammar) -> str:
     text = write(grammar)
     if len(text) > MAX_TEXT:
         raise SchemaError("$", f"the schema needs a grammar of {len(text)} characters; at most {MAX_TEXT} are allowed")
