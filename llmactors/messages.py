@@ -163,6 +163,66 @@ class GenerateRequest:
 _DEFAULTS = tuple((name, getattr(attrs.fields(GenerateRequest), name).default) for name in OPTIONAL_FIELDS)
 
 
+class TopLogprob(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One of the most probable tokens at a place of an answer."""
+
+    token: int
+    """The model's id of the token; -1 where an upstream gives no ids."""
+    utf8: bytes
+    """The text of the token, which may be a part of a character."""
+    logprob: float
+    """The natural logarithm of the probability."""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How probable a token of an answer was, before the temperature and all other sampling rules."""
+
+    utf8: bytes
+    """The text of the token. The text of a `TokenDelta` may differ: that text has whole characters only, and lacks what
+    may be a stop string."""
+    logprob: float
+    top: tuple[TopLogprob, ...] = ()
+    """The most probable tokens at this place, as many as the request asks for, the most probable one first."""
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A part of a tool call that an upstream has parsed already."""
+
+    index: int
+    """The place of the call among the calls of the answer, counted from 0."""
+    id: str = ""
+    """The upstream's id of the call, in the first part of each call; empty in other parts."""
+    name: str = ""
+    """The name of the tool, in the first part of each call; empty in other parts."""
+    arguments: str = ""
+    """What the part adds to the text of the arguments."""
+
+
+class TokenExtra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a token of a log carries beside its text. Most tokens have no extra.
+
+    Only the text of a `TokenDelta` may hold parts of surrogate pairs. Such a part in an extra becomes a question mark
+    where a ledger writes bytes.
+    """
+
+    logprob: TokenLogprob | None = None
+    reasoning: str = ""
+    """Text that an upstream marked as reasoning. The text is not part of the answer."""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    embedding: bytes = b""
+    """A vector, as 32-bit floating-point numbers in little-endian order."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory the extra takes."""
+        size = 150 + len(self.reasoning) + len(self.embedding)
+        if self.logprob is not None:
+            size += 150 + 150 * len(self.logprob.top)
+        for call in self.tool_calls:
+            size += 200 + len(call.arguments)
+        return size
+
+
 class TokenDelta(msgspec.Struct, frozen=True, gc=False):
     """One token of an answer. The token's `seq` is its place in the log, counted from 1, and is not stored here.
 
@@ -173,6 +233,7 @@ class TokenDelta(msgspec.Struct, frozen=True, gc=False):
     """The model's id of the token. A takeover continues from the ids in the log."""
     text: str
     """The text that the token adds. Empty while a character or a possible stop string is incomplete."""
+    extra: TokenExtra | None = None
 
 
 @attrs.frozen

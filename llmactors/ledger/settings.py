@@ -3,6 +3,10 @@
 import attrs
 from attrs.validators import ge, gt
 
+TOKEN_BYTES = 150
+"""About how much memory a token of a log takes. Where the tokens of a log take more, because they carry more than their
+texts, every further 150 bytes count as another token against `LedgerSettings.retained_tokens_max`."""
+
 
 @attrs.frozen(kw_only=True)
 class LedgerSettings:
@@ -29,7 +33,8 @@ class LedgerSettings:
     retained_max: int = attrs.field(default=16_384, validator=ge(1))
     """Ended requests kept at most. Beyond this number the oldest are deleted before their `retention_s`."""
     retained_tokens_max: int = attrs.field(default=1_000_000, validator=ge(0))
-    """Tokens in the logs of ended requests, bounded in the same way. A token takes about 150 bytes."""
+    """Tokens in the logs of ended requests, bounded in the same way. A token takes about 150 bytes. Every
+    150 bytes that a token carries beside its text, such as log probabilities, count as one more token."""
     tombstones_max: int = attrs.field(default=65_536, validator=ge(0))
     dead_workers_kept: int = attrs.field(default=4096, validator=ge(0))
     """Ids of dead workers remembered at most. A worker with an older id could come back, and would hold nothing."""

@@ -1,6 +1,6 @@
 """Every name that this project uses in Redis: keys, channels and function libraries. No other file builds one.
 
-All names of one namespace hold the same hash tag, as in `llmactors:{main}:v2:request:ID`, so a Redis Cluster keeps
+All names of one namespace hold the same hash tag, as in `llmactors:{main}:v3:request:ID`, so a Redis Cluster keeps
 them in one slot. The Lua functions of the ledger build their keys with `lua_key_functions`, made from `LedgerKey`.
 """
 
@@ -9,7 +9,7 @@ import hashlib
 
 import attrs
 
-LEDGER_FORMAT = 2
+LEDGER_FORMAT = 3
 """The format of what the ledger stores, and part of its keys' names. Nodes of two formats use two ledgers in one
 Redis, so the older nodes can finish what they accepted. Raise the format with a change that older nodes would
 misread."""
@@ -44,7 +44,7 @@ class LedgerKey(enum.Enum):
     ENDED = KeyKind("ended", "zset", "request -> when its log is deleted, in ms")
     ENDED_OF = KeyKind("ended_of", "zset", "request -> when its log is deleted, in ms, of one tenant", ("tenant",))
     ENDED_LOGS = KeyKind("ended_logs", "zset", "tenant -> how many of its logs are kept")
-    ENDED_TOKENS = KeyKind("ended_tokens", "zset", "tenant -> how many tokens these logs have")
+    ENDED_TOKENS = KeyKind("ended_tokens", "zset", "tenant -> how many tokens these logs count as")
     DEAD_LETTERS = KeyKind("dead_letters", "stream", "the newest requests that were given up")
 
     WORKERS = KeyKind("workers", "zset", "worker -> when its lease ends, in ms")
@@ -63,7 +63,7 @@ class LedgerKey(enum.Enum):
     """`length` is that of the model's name in bytes, since names of models and tenants may hold colons."""
     HEADS = KeyKind("heads", "zset", "`SERIAL TENANT` of a flow's first request -> start tag", ("model", "class"))
     TAGS = KeyKind("tags", "hash", "the virtual time, and the finish tag of each tenant", ("model", "class"))
-    PACE = KeyKind("pace", "hash", "how fast requests for one model are claimed", ("model",))
+    CLAIM_RATE = KeyKind("claim_rate", "hash", "how fast requests for one model are claimed", ("model",))
     LIMIT = KeyKind("limit", "hash, or zset for permits", "what a caller has used of one limit", ("limit",))
 
     INBOX = KeyKind("inbox", "channel", "pushes to one process", ("process",))

@@ -66,7 +66,7 @@ class Archive:
         kept_s = self._kept_s(record)
         self._kept.setdefault(kept_s, TenantOrder()).add(record.request.id, tenant, (now + kept_s, record))
         self._logs.add(tenant, 1)
-        self._tokens.add(tenant, len(record.tokens))
+        self._tokens.add(tenant, record.retained_tokens)
 
     def evict(self, now: float) -> Iterator[Record]:
         """Turns each record whose time is over, or is beyond the bounds, into a tombstone, and yields it."""
@@ -82,7 +82,7 @@ class Archive:
         if not self._kept[kept_s]:
             del self._kept[kept_s]
         self._logs.add(tenant, -1)
-        self._tokens.add(tenant, -len(record.tokens))
+        self._tokens.add(tenant, -record.retained_tokens)
         stone = _Tombstone(now + self._settings.tombstone_s, hash(record.request))
         self._tombstones.add(record.request.id, tenant, stone)
 

@@ -141,6 +141,9 @@ class Lifecycle:
         if added is None:
             return False
         self.log_tokens += added
+        for delta in deltas[len(deltas) - added :]:
+            if delta.extra is not None:
+                record.extra_bytes += delta.extra.size_bytes
         return True
 
     # Back to the queue.

@@ -9,6 +9,7 @@ from llmactors.ledger.core.fair_queue import QueueEntry
 from llmactors.ledger.core.silence import Loss
 from llmactors.ledger.core.token_log import TokenLog
 from llmactors.ledger.request_size import RequestSize
+from llmactors.ledger.settings import TOKEN_BYTES
 from llmactors.ledger.values import RequestInfo
 from llmactors.limiter.store import Reservation
 from llmactors.messages import GenerateRequest
@@ -23,6 +24,8 @@ class Record(TokenLog):
     size: RequestSize
     due: float = math.inf
     """When the request expires; monotonic, in seconds."""
+    extra_bytes: int = 0
+    """The memory of what the log's tokens carry beside their texts."""
     ended_by: int = 0
     """The epoch whose worker ended the request; 0 where a client or a time limit ended it."""
     epoch: int = 0
@@ -45,6 +48,11 @@ class Record(TokenLog):
         if self.end is not None:
             return "ended"
         return "queued" if self.holder is None else "running"
+
+    @property
+    def retained_tokens(self) -> int:
+        """How much the log counts against `retained_tokens_max`."""
+        return len(self.tokens) + self.extra_bytes // TOKEN_BYTES
 
     @property
     def silent_attempts(self) -> int:

@@ -1,8 +1,9 @@
 """The formats of what Redis stores and pushes. All of them are MessagePack.
 
 - A request is a map, so that nodes of different versions can read it.
-- Tokens are one flat array, `[id, text, id, text, …]`. Text that is not valid Unicode, such as half of a surrogate
-  pair, is written as bytes.
+- Tokens are one flat array, `[id, text, id, text, …]`. Where a token of the entry has an extra, the array is
+  `[nil, id, text, extra or nil, id, text, extra or nil, …]`, and an extra is a map. Text that is not valid Unicode,
+  such as half of a surrogate pair, is written as bytes.
 - A terminal event is `["f", reason, prompt tokens, completion tokens]` or `["x", code, message, prompt tokens,
   completion tokens]`, with -1 for unknown usage.
 - A push is `[[request id, epoch, seq of the first token, tokens, terminal event or nil], …]`.
@@ -16,13 +17,13 @@ import msgspec
 from llmactors.errors import InvalidRequest
 from llmactors.ledger.core.model_queues import queue_entry
 from llmactors.ledger.redis.settings import RedisLedgerSettings
-from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.settings import TOKEN_BYTES, LedgerSettings
 from llmactors.ledger.values import AdmitResult, AppendEntry, Candidate, Claim, DeadRequest, SubmitOutcome
 from llmactors.limiter.algorithms import ALGORITHMS
 from llmactors.limiter.charges import Charge, Standing, add_up
 from llmactors.limiter.permits import permit_decision
 from llmactors.limiter.policy import RateKind, RateState
-from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
+from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, TokenExtra, Usage
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -49,6 +50,9 @@ def decode_request(body: bytes) -> GenerateRequest:
 
 def encode_tokens(deltas: Sequence[TokenDelta]) -> bytes:
     """Tokens of any text, valid Unicode or not."""
+    for delta in deltas:
+        if delta.extra is not None:
+            return _encode_with_extras(deltas)
     try:
         return _encode([value for delta in deltas for value in (delta.token, delta.text)])
     except UnicodeEncodeError:
@@ -57,7 +61,7 @@ def encode_tokens(deltas: Sequence[TokenDelta]) -> bytes:
 
 def decode_tokens(blob: bytes) -> list[TokenDelta]:
     """The tokens that `encode_tokens` was given."""
-    return _pair_up(_decode(blob))
+    return _to_tokens(_decode(blob))
 
 
 def encode_end(end: Terminal) -> bytes:
@@ -76,7 +80,7 @@ def decode_end(blob: bytes) -> Terminal:
 def decode_pushes(payload: bytes) -> Iterable[Push]:
     """The new entries in a push, one for each log that has grown."""
     for request_id, epoch, first_seq, tokens, end in _decode(payload):
-        yield request_id, epoch, first_seq, _pair_up(tokens), None if end is None else _to_end(end)
+        yield request_id, epoch, first_seq, _to_tokens(tokens), None if end is None else _to_end(end)
 
 
 def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSettings) -> bytes:
@@ -94,6 +98,7 @@ def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSetting
             "dead_workers_kept": settings.dead_workers_kept,
             "retained_max": settings.retained_max,
             "retained_tokens_max": settings.retained_tokens_max,
+            "token_bytes": TOKEN_BYTES,
             "gateway_lease_ms": round(redis_settings.gateway_lease_s * 1000),
             "outage_ms": round(redis_settings.outage_s * 1000),
             "disconnect_grace_ms": round(redis_settings.disconnect_grace_s * 1000),
@@ -200,12 +205,45 @@ def _as_bytes(text: str) -> str | bytes:
     return text if text.isascii() else encoded
 
 
-def _pair_up(flat: list[Any]) -> list[TokenDelta]:
+def _encode_with_extras(deltas: Sequence[TokenDelta]) -> bytes:
+    try:
+        return _encode([None, *(value for delta in deltas for value in (delta.token, delta.text, delta.extra))])
+    except UnicodeEncodeError:
+        parts = ((delta.token, _as_bytes(delta.text), _as_valid(delta.extra)) for delta in deltas)
+        return _encode([None, *(value for part in parts for value in part)])
+
+
+def _as_valid(extra: TokenExtra | None) -> TokenExtra | None:
+    """The extra with only valid Unicode in its texts."""
+    if extra is None:
+        return None
+    calls = (
+        msgspec.structs.replace(call, id=as_text(call.id), name=as_text(call.name), arguments=as_text(call.arguments))
+        for call in extra.tool_calls
+    )
+    return msgspec.structs.replace(extra, reasoning=as_text(extra.reasoning), tool_calls=tuple(calls))
+
+
+def _to_tokens(flat: list[Any]) -> list[TokenDelta]:
     values = iter(flat)
+    if flat and flat[0] is None:
+        next(values)
+        return [
+            TokenDelta(token, _to_text(text), None if extra is None else _to_extra(extra))
+            for token, text, extra in zip(values, values, values, strict=True)
+        ]
     return [
         TokenDelta(token, text if text.__class__ is str else text.decode("utf-8", "surrogatepass"))
         for token, text in zip(values, values, strict=True)
     ]
+
+
+def _to_text(text: str | bytes) -> str:
+    return text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
+
+
+def _to_extra(fields: dict[str, Any]) -> TokenExtra:
+    return msgspec.convert(fields, TokenExtra)
 
 
 def _charge_parts(charge: Charge) -> tuple[object, ...]:

@@ -110,7 +110,7 @@ end
 
 local function check(c, r)
   check_ledger(c)
-  for _, name in ipairs({ key.classes(c, r.m), key.tags(c, r.m, r.p), key.pace(c, r.m) }) do redis.call('HLEN', name) end
+  for _, name in ipairs({ key.classes(c, r.m), key.tags(c, r.m, r.p), key.claim_rate(c, r.m) }) do redis.call('HLEN', name) end
   for _, name in ipairs({ key.heads(c, r.m, r.p), key.waiting(c, r.p, #r.m, r.m, r.t) }) do redis.call('ZCARD', name) end
   redis.call('XLEN', key.log(c, r.id))
   if r.h then check_worker(c, r.h) end
@@ -145,6 +145,16 @@ local function put(c, r, ...) redis.call('HSET', key.request(c, r.id), ...) end
 local function put_length(c, r)
   if r.h then write_live(c, r) else put(c, r, 'n', r.n) end
 end
+
+-- Tokens that carry much beside their texts count as more tokens against `retained_tokens_max`. The field 'x' has the bytes
+-- that a log takes beyond those of plain tokens.
+local function note_bytes(c, id, number, tokens)
+  local more = #tokens - number * settings(c).token_bytes
+  if more > 0 then redis.call('HINCRBY', key.request(c, id), 'x', more) end
+  return math.max(0, more)
+end
+
+local function retained_tokens(c, r) return r.n + math.floor((r.x or 0) / settings(c).token_bytes) end
 
 local function put_channels(c, r)
   put(c, r, 'g', r.g)

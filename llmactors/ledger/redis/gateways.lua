@@ -109,6 +109,7 @@ local function restore(c, args)
     redis.call('XADD', key.log(c, id), string.format('%d-0', r.n), 't', args[15])
     keep(c, key.log(c, id))
     put(c, r, 'n', r.n)
+    note_bytes(c, id, r.n, args[14])
     count(c, 'log_tokens', r.n)
   end
   charge(c, r, args[16])
@@ -162,13 +163,13 @@ register('now', function(c) return string.format('%.0f', c.now) end, { 'no-write
 -- model, tenant, class. Returns the estimate in milliseconds.
 local function expected_wait(c, args)
   local model, tenant, class = args[3], args[4], tonumber(args[5])
-  local pace, ahead = per_ms(c, model), 0
-  if not pace then return 0 end
+  local rate, ahead = per_ms(c, model), 0
+  if not rate then return 0 end
   for _, each in ipairs(redis.call('HKEYS', key.classes(c, model))) do
     if tonumber(each) < class then ahead = ahead + ahead_in(c, model, each) end
     if tonumber(each) == class then ahead = ahead + ahead_in(c, model, each, tenant) end
   end
-  return math.floor(ahead / pace)
+  return math.floor(ahead / rate)
 end
 
 register('expected_wait', expected_wait, { 'no-writes' })
@@ -224,6 +225,7 @@ local function extend(c, args)
   redis.call('XADD', key.log(c, r.id), string.format('%d-0', r.n), 't', args[7])
   keep(c, key.log(c, r.id))
   put_length(c, r)
+  note_bytes(c, r.id, tonumber(args[6]), args[7])
   count(c, 'log_tokens', tonumber(args[6]))
   push(c, r.g, push_item(r.id, r.ep, first, args[7], nil))
   if args[8] == '1' and r.h then

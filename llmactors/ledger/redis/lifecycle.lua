@@ -17,7 +17,7 @@ local function detach(c, r)
   count(c, 'queued', -1)
   count(c, 'queued_bytes', -tonumber(r.z))
   leave_queue(c, r)
-  if redis.call('EXISTS', key.classes(c, r.m)) == 0 then redis.call('DEL', key.pace(c, r.m)) end
+  if redis.call('EXISTS', key.classes(c, r.m)) == 0 then redis.call('DEL', key.claim_rate(c, r.m)) end
   if r.rv then
     redis.call('HDEL', key.worker(c, r.rv), 'reserved')
     redis.call('HDEL', key.request(c, r.id), 'rv')
@@ -52,16 +52,17 @@ end
 
 -- Turns an ended request into a tombstone.
 local function bury(c, id)
-  local s, known = settings(c), redis.call('HMGET', key.request(c, id), 'n', 't')
+  local s, known = settings(c), redis.call('HMGET', key.request(c, id), 'n', 't', 'x')
   local n = tonumber(known[1] or '0')
+  local retained = retained_tokens(c, { n = n, x = known[3] })
   if known[2] and redis.call('ZREM', key.ended_of(c, known[2]), id) == 1 then
     add_share(key.ended_logs(c), known[2], -1)
-    add_share(key.ended_tokens(c), known[2], -n)
+    add_share(key.ended_tokens(c), known[2], -retained)
   end
   if redis.call('ZREM', key.ended(c), id) == 0 then return end
   local body = redis.call('GET', key.body(c, id)) or ''
   count(c, 'log_tokens', -n)
-  count(c, 'ended_tokens', -n)
+  count(c, 'ended_tokens', -retained)
   redis.call('DEL', key.request(c, id), key.body(c, id), key.log(c, id))
   local stone = string.format('%d:%s', c.now + s.tombstone_ms, redis.sha1hex(body))
   redis.call('SET', key.gone(c, id), stone, 'PX', math.max(1, s.tombstone_ms))
@@ -107,14 +108,15 @@ local function finish(c, r, last, by_epoch)
   put(c, r, 'st', 'e', 'eb', by_epoch)
   if r.qn then count(c, 'quarantined', -1) end
   count(c, 'ended_total', 1)
-  count(c, 'ended_tokens', r.n)
+  local retained = retained_tokens(c, r)
+  count(c, 'ended_tokens', retained)
   redis.call('ZREM', key.deadlines(c), r.id)
   redis.call('ZREM', key.unread(c), r.id)
   local retention_ms = tonumber(r.rt or s.retention_ms)
   redis.call('ZADD', key.ended(c), c.now + retention_ms, r.id)
   redis.call('ZADD', key.ended_of(c, r.t), c.now + retention_ms, r.id)
   add_share(key.ended_logs(c), r.t, 1)
-  add_share(key.ended_tokens(c), r.t, r.n)
+  add_share(key.ended_tokens(c), r.t, retained)
   for _, name in ipairs({ key.ended(c), key.ended_of(c, r.t), key.ended_logs(c), key.ended_tokens(c) }) do keep(c, name) end
   local longest = retention_ms + s.tombstone_ms + 60000 -- for the case that no node runs that evicts it
   for _, of in ipairs({ key.request, key.body, key.log }) do keep(c, of(c, r.id), longest) end

@@ -127,13 +127,13 @@ end
 local RATE_WINDOW_MS, LEAST_MS = 5000, 200
 
 local function begin_rate(c, model)
-  local name = key.pace(c, model)
+  local name = key.claim_rate(c, model)
   redis.call('HSETNX', name, 'waiting', c.now)
   keep(c, name)
 end
 
 local function note_claim(c, model)
-  local name = key.pace(c, model)
+  local name = key.claim_rate(c, model)
   if redis.call('EXISTS', key.classes(c, model)) == 0 then return end
   local since = tonumber(redis.call('HGET', name, 'since'))
   if not since then
@@ -147,7 +147,7 @@ local function note_claim(c, model)
 end
 
 local function per_ms(c, model)
-  local known = redis.call('HMGET', key.pace(c, model), 'since', 'count', 'before', 'waiting')
+  local known = redis.call('HMGET', key.claim_rate(c, model), 'since', 'count', 'before', 'waiting')
   local since = known[1] or known[4]
   if not since then return nil end
   local elapsed, counted = c.now - since, tonumber(known[2] or '0')

@@ -152,7 +152,7 @@ local function refuse(c, r, epoch, end_seq, last)
   return STOP
 end
 
-local APPENDS = { { 'XADD', '*', 'f', 'v' }, { 'HSET', 'f', 'v' } }
+local APPENDS = { { 'XADD', '*', 'f', 'v' }, { 'HSET', 'f', 'v' }, { 'HINCRBY', 'f', 1 } }
 local ENTRY = 7 -- how many values describe an entry of an append
 
 -- The channels to push to, if `line` of the worker's hash says that the log has `length` tokens and this epoch; else nil.
@@ -182,6 +182,8 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
   if number > 0 then
     -- Redis refuses an id that is not newer than the last one.
     redis.call('XADD', key.log(c, id), string.format('%d-0', length), 't', tokens)
+    local more = note_bytes(c, id, number, tokens)
+    if r then r.x = (r.x or 0) + more end
     if first == 1 then keep(c, key.log(c, id)) end
     c.written = (c.written or 0) + number
     push(c, channels, pushed)

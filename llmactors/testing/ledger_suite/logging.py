@@ -8,8 +8,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from llmactors import errors
 from llmactors.ledger import AppendEntry, AppendOutcome, LogSlice, ReleaseHow
-from llmactors.messages import Failed
-from llmactors.testing.ledger_suite.rig import Rig, finished, request, tokens
+from llmactors.messages import Failed, TokenDelta
+from llmactors.testing.ledger_suite.rig import Rig, extra_of, finished, request, tokens
 
 
 class AppendSuite:
@@ -20,6 +20,27 @@ class AppendSuite:
         found = await rig.ledger.read("r")
         assert (found.first_seq, tuple(found.deltas), found.end) == (1, tokens(1, 3), None)
         assert (await rig.ledger.info("r")).last_seq == 3
+
+    async def test_tokens_keep_what_they_carry_over_takeovers(self, rig: Rig) -> None:
+        """What a token carries is read, followed and claimed as it was written, in mixed and in plain entries."""
+        old = await rig.start(worker="w1")
+        with await rig.ledger.follow("r") as follower:
+            for first, last in ((1, 8), (9, 9), (10, 10), (9, 12)):
+                assert await rig.write(old, first, last) is AppendOutcome.OK
+            await rig.ledger.leave("w1")
+            [new] = await rig.claim("w2")
+            assert new.tokens == tokens(1, 12)
+            await rig.write(new, 13, 14, finished(14))
+            await follower.wait_end()
+            assert tuple(follower.take().deltas) == tokens(1, 14)
+        found = tuple((await rig.ledger.read("r")).deltas)
+        assert [delta.extra for delta in found] == [extra_of(seq) for seq in range(1, 15)]
+
+    async def test_text_that_is_no_unicode_keeps_its_extra(self, rig: Rig) -> None:
+        claim = await rig.start()
+        halves = (TokenDelta(1, "\ud83d", extra_of(2)), TokenDelta(2, "\ude00"), TokenDelta(3, "é", extra_of(4)))
+        await rig.ledger.append([AppendEntry("r", claim.epoch, 1, halves)])
+        assert tuple((await rig.ledger.read("r")).deltas) == halves
 
     async def test_one_append_call_serves_many_requests_in_order(self, rig: Rig) -> None:
         await rig.submit(request("a"), request("b"))

@@ -17,6 +17,7 @@ from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, Toke
 from llmactors.testing.ledger_suite.comparison import LedgerComparison
 from llmactors.testing.ledger_suite.model import requeued
 from llmactors.testing.ledger_suite.reader_state import ReaderState
+from llmactors.testing.ledger_suite.rig import extra_of
 
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 MODELS = st.sampled_from(["m", "m", "m", "n"])
@@ -197,7 +198,8 @@ class LedgerMachine(LedgerComparison):
         each = self.model.requests.get(claim.request.id)
         first_seq = max(1, (len(each.tokens) if each else 0) + 1 + shift)
         # The number of a token contains its epoch, so that a token of an older epoch is noticed.
-        deltas = tuple(TokenDelta(claim.epoch * 1000 + seq, str(seq)) for seq in range(first_seq, first_seq + count))
+        seqs = range(first_seq, first_seq + count)
+        deltas = tuple(TokenDelta(claim.epoch * 1000 + seq, str(seq), extra_of(seq)) for seq in seqs)
         entry = AppendEntry(claim.request.id, claim.epoch, first_seq, deltas, end)
         for _ in range(times):
             assert self.run(self.ledger.append([entry])) == [self.model.append(entry, self.now_s)]

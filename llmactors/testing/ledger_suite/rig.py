@@ -8,7 +8,18 @@ from typing import Any, TypeVar
 import attrs
 
 from llmactors.ledger import AppendEntry, AppendOutcome, Claim, Ledger, LedgerSettings, SubmitOutcome
-from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
+from llmactors.messages import (
+    Failed,
+    Finished,
+    GenerateRequest,
+    Terminal,
+    TokenDelta,
+    TokenExtra,
+    TokenLogprob,
+    ToolCallDelta,
+    TopLogprob,
+    Usage,
+)
 
 T = TypeVar("T")
 
@@ -35,8 +46,19 @@ def request(request_id: str = "r", **fields: Any) -> GenerateRequest:
 
 
 def tokens(first: int, last: int) -> tuple[TokenDelta, ...]:
-    """The tokens from seq `first` to seq `last`, which are the same in every answer."""
-    return tuple(TokenDelta(1000 + seq, f" t{seq}") for seq in range(first, last + 1))
+    """The tokens from seq `first` to seq `last`, which are the same in every answer. Every other token has an extra."""
+    return tuple(TokenDelta(1000 + seq, f" t{seq}", extra_of(seq)) for seq in range(first, last + 1))
+
+
+def extra_of(seq: int) -> TokenExtra | None:
+    """What the token of seq `seq` carries beside its text; None for an odd seq."""
+    kinds = (
+        TokenExtra(logprob=TokenLogprob(b" t\xc3", -0.5, (TopLogprob(7, b"\xa9", -0.25), TopLogprob(-1, b"", -3.5)))),
+        TokenExtra(reasoning=f"because {seq} é"),
+        TokenExtra(tool_calls=(ToolCallDelta(0, "call_1", "look", '{"at":'), ToolCallDelta(1, arguments=f"{seq}}}"))),
+        TokenExtra(embedding=bytes(range(256))),
+    )
+    return None if seq % 2 else kinds[seq // 2 % len(kinds)]
 
 
 def finished(completion_tokens: int) -> Finished:

@@ -12,7 +12,8 @@ from llmactors import errors
 from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, SubmitOutcome
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.log_copies import DIVERGED
-from llmactors.messages import Finished, GenerateRequest, Usage
+from llmactors.ledger.settings import TOKEN_BYTES
+from llmactors.messages import Finished, GenerateRequest, TokenDelta, TokenExtra, Usage
 from llmactors.redislink.names import LedgerKey
 from llmactors.redislink.settings import LinkSettings
 from llmactors.testing.ledger_suite import finished, request, tokens
@@ -530,3 +531,19 @@ async def test_only_logs_beyond_the_bound_are_evicted(cluster: Cluster) -> None:
         await ledger.read("r0")
     assert (await ledger.read("r1")).end == finished(4)
     assert (await ledger.statistics()).log_tokens == 8
+
+
+async def test_bound_on_tokens_counts_the_bytes_that_they_carry(cluster: Cluster) -> None:
+    ledger = await cluster.ledger(retained_tokens_max=1000)
+    await ledger.beat("w")
+    for name in ("r0", "r1", "r2", "r3"):
+        await ledger.submit(request(name))
+    large = TokenExtra(embedding=bytes(200 * TOKEN_BYTES))
+    for claim in await ledger.claim("w", "m", 4):
+        for seq, end in ((1, None), (2, finished(2))):
+            await ledger.append([AppendEntry(claim.request.id, claim.epoch, seq, [TokenDelta(1, "x", large)], end)])
+
+    assert await ledger.reap() == 2
+    assert (await ledger.read("r2")).end == finished(2)
+    assert (await ledger.statistics()).log_tokens == 4
+    assert await ledger.reap() == 0

@@ -18,6 +18,7 @@ from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.log_copies import DIVERGED
 from llmactors.messages import Finished, GenerateRequest, Terminal, TokenDelta, Usage
 from llmactors.redislink.settings import LinkSettings
+from llmactors.testing.ledger_suite.rig import extra_of
 from llmactors.testing.redis_server import RedisServer
 from llmactors.testing.trio_thread import TrioThread
 
@@ -134,7 +135,7 @@ class ForgettingMachine(RuleBasedStateMachine):
             first = len(hand.tokens) + 1
             for seq in range(first, min(first + count, LENGTH + 1)):
                 self.made += 1
-                hand.tokens.append(TokenDelta(self.made if self.sampled else seq, f"t{seq}"))
+                hand.tokens.append(TokenDelta(self.made if self.sampled else seq, f"t{seq}", extra_of(seq)))
             self._append(worker, request_id, hand, first)
 
     def _append(self, worker: str, request_id: str, hand: Hand, first: int) -> None:

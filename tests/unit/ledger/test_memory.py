@@ -9,7 +9,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from llmactors import errors
 from llmactors.ledger import AppendEntry, LedgerSettings, MemoryLedger, ReleaseHow
-from llmactors.messages import GenerateRequest
+from llmactors.ledger.settings import TOKEN_BYTES
+from llmactors.messages import GenerateRequest, TokenDelta, TokenExtra
 from llmactors.testing.ledger_suite import SUITE_SETTINGS, finished, request, tokens
 from llmactors.testing.ledger_suite.rig import run_sync
 from tests.support.residue import residue
@@ -38,9 +39,10 @@ def claim_one(ledger: MemoryLedger, submitted: GenerateRequest) -> int:
     return claim.epoch
 
 
-def run_to_end(ledger: MemoryLedger, submitted: GenerateRequest, length: int) -> None:
+def run_to_end(ledger: MemoryLedger, submitted: GenerateRequest, length: int, extra: TokenExtra | None = None) -> None:
     epoch = claim_one(ledger, submitted)
-    run_sync(ledger.append([AppendEntry(submitted.id, epoch, 1, tokens(1, length), finished(length))]))
+    answer = [TokenDelta(seq, "x", extra) for seq in range(length)]
+    run_sync(ledger.append([AppendEntry(submitted.id, epoch, 1, answer, finished(length))]))
 
 
 def test_memory_is_freed_once_all_requests_are_gone() -> None:
@@ -89,6 +91,15 @@ def test_retained_logs_are_bounded_and_oldest_are_evicted(changes: dict[str, int
             run_sync(ledger.info(f"r{number}"))
     assert run_sync(ledger.statistics()).ended == kept
     assert len(run_sync(ledger.read("r4")).deltas) == 10
+
+
+def test_bound_on_tokens_counts_the_bytes_that_tokens_carry() -> None:
+    ledger = make(Time(), retained_tokens_max=1000)
+    for number in range(4):
+        run_to_end(ledger, request(f"r{number}"), length=10, extra=TokenExtra(embedding=bytes(40 * TOKEN_BYTES)))
+    assert run_sync(ledger.statistics()).ended == 2
+    for number in range(2, 4):
+        assert len(run_sync(ledger.read(f"r{number}")).deltas) == 10
 
 
 def test_tenant_with_many_tokens_evicts_its_own_answers() -> None:
@@ -153,7 +164,7 @@ def test_open_follower_keeps_its_log() -> None:
         time.now_s += ledger.settings.retention_s
         assert run_sync(ledger.reap()) == 1
         taken = follower.take()
-        assert (tuple(taken.deltas), taken.end) == (tokens(2, 4), finished(4))
+        assert ([delta.token for delta in taken.deltas], taken.end) == ([1, 2, 3], finished(4))
 
 
 def test_expired_reservation_frees_the_worker() -> None:

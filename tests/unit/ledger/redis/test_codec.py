@@ -5,8 +5,18 @@ import msgspec
 import pytest
 
 from llmactors.ledger import RequestSize
-from llmactors.ledger.redis.codec import decode_request, encode_request
-from llmactors.messages import OPTIONAL_FIELDS, ChatMessage, Constraint, GenerateRequest, ToolCall, ToolUse
+from llmactors.ledger.redis.codec import decode_request, decode_tokens, encode_request, encode_tokens
+from llmactors.messages import (
+    OPTIONAL_FIELDS,
+    ChatMessage,
+    Constraint,
+    GenerateRequest,
+    TokenDelta,
+    TokenExtra,
+    ToolCall,
+    ToolCallDelta,
+    ToolUse,
+)
 
 CHAT = GenerateRequest(
     "req_1", "m", "", messages=(ChatMessage("user", "hi"),), stop=("x",), created_ms=1_700_000_000_000, metadata="api:é"
@@ -35,6 +45,25 @@ OPTIONS = GenerateRequest(
     top_logprobs=0,
     reasoning_effort="low",
 )
+
+
+def test_plain_tokens_are_written_as_a_flat_array() -> None:
+    written = encode_tokens([TokenDelta(1, "a"), TokenDelta(2, "é")])
+    assert msgspec.msgpack.decode(written) == [1, "a", 2, "é"]
+
+
+def test_entry_with_an_extra_begins_with_nil() -> None:
+    deltas = [TokenDelta(1, "a"), TokenDelta(2, "b", TokenExtra(reasoning="c"))]
+    written = encode_tokens(deltas)
+    assert msgspec.msgpack.decode(written) == [None, 1, "a", None, 2, "b", {"reasoning": "c"}]
+    assert decode_tokens(written) == deltas
+    assert decode_tokens(encode_tokens([])) == []
+
+
+def test_invalid_unicode_in_an_extra_becomes_a_question_mark() -> None:
+    broken = TokenExtra(reasoning="a\ud83d", tool_calls=(ToolCallDelta(0, "i", "n\ud83d", "{\ude00"),))
+    [read] = decode_tokens(encode_tokens([TokenDelta(1, "\ud83d", broken)]))
+    assert read == TokenDelta(1, "\ud83d", TokenExtra(reasoning="a?", tool_calls=(ToolCallDelta(0, "i", "n?", "{?"),)))
 
 
 @pytest.mark.parametrize("request_", [CHAT, OPTIONS])
