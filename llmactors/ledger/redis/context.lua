@@ -18,7 +18,7 @@ local PASSED_OVER_MAX = 16
 local BATCH = 256 -- how many overdue requests one call changes at most; the next call continues
 local SERIAL = '%016d'
 
-local OK, FENCED, STOP, GAP, GONE, OVERLAP = 0, 1, 2, 3, 4, 5
+local OK, FENCED, STOP, GAP, GONE, OVERLAP, WRONG = 0, 1, 2, 3, 4, 5, 6
 
 local function begin(keys, args)
   local now = tonumber(args[1])
@@ -30,6 +30,7 @@ local function begin(keys, args)
   end
   return {
     prefix = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, pushes = {},
+    wrong = {},
   }
 end
 
@@ -73,7 +74,7 @@ local WRITES = {
 local READS = {
   { 'GET' }, { 'EXISTS' }, { 'PTTL' }, { 'HGET', 'f' }, { 'HMGET', 'f' }, { 'HGETALL' }, { 'HKEYS' }, { 'HLEN' },
   { 'ZRANGE', 0, 1 }, { 'ZRANGEBYSCORE', 0, 1 }, { 'ZSCORE', 'm' }, { 'ZCARD' }, { 'XRANGE', '-', '+' },
-  { 'XREVRANGE', '+', '-' }, { 'XLEN' },
+  { 'XREVRANGE', '+', '-' }, { 'XLEN' }, { 'TYPE' },
 }
 
 local function check_rights(c, commands)
@@ -138,6 +139,41 @@ local function load(c, id)
   if live then r.n = string.match(live, '^%d+ (%d+)') end
   r.n, r.ep, r.at = tonumber(r.n), tonumber(r.ep), tonumber(r.at)
   return r
+end
+
+-- A key that has another type, because somebody else wrote it, must cost only what the key belongs to. `c.wrong` gets the
+-- names of such keys, for the log of a node.
+
+local function is_wrong_type(found)
+  return string.find(type(found) == 'table' and found.err or tostring(found), 'WRONGTYPE', 1, true) ~= nil
+end
+
+-- The first key of these pairs of name and type that has another type.
+local function first_wrong(names)
+  for _, each in ipairs(names) do
+    local found = redis.call('TYPE', each[1]).ok
+    if found ~= each[2] and found ~= 'none' then return each[1] end
+  end
+end
+
+local function wrong_of_request(c, id)
+  return first_wrong({ { key.request(c, id), 'hash' }, { key.body(c, id), 'string' }, { key.log(c, id), 'stream' } })
+end
+
+local function wrong_of_worker(c, worker)
+  return first_wrong({ { key.worker(c, worker), 'hash' }, { key.live(c, worker), 'hash' },
+    { key.held(c, worker), 'zset' }, { key.stops(c, worker), 'zset' } })
+end
+
+-- Runs `step` for one request or worker. Returns what `step` returns; or, where a key of the request or worker has another
+-- type, nil and the name of the key, which `wrong_of` finds. Raises any other error.
+local function apart(c, wrong_of, id, step, ...)
+  local done, found = pcall(step, ...)
+  if done then return found end
+  local name = is_wrong_type(found) and wrong_of(c, id)
+  if not name then error(found) end
+  c.wrong[#c.wrong + 1] = name
+  return nil, name
 end
 
 local function put(c, r, ...) redis.call('HSET', key.request(c, r.id), ...) end

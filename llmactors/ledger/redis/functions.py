@@ -69,8 +69,10 @@ class LedgerFunctions:
 
 
 def expect_known(reply: list[Any]) -> list[Any]:
-    """What follows "known" in a reply. Raises `Expired` or `NotFound` for another reply."""
+    """What follows "known" in a reply. Raises `Expired`, `NotFound` or `Unavailable` for another reply."""
     kind, *found = reply
     if kind == b"known":
         return found
+    if kind == b"wrong":
+        raise Unavailable("the ledger cannot read this request", retry_after_s=5.0)
     raise Expired if kind == b"gone" else NotFound("there is no such stream")

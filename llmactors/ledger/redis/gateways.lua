@@ -120,18 +120,21 @@ end
 register('restore', restore, { 'allow-oom' })
 
 -- channel, then pairs of id and seq. Renews the gateway's lease, makes it a reader of each request, and returns the log
--- of each after the seq.
+-- of each after the seq; or, of a request with a key of another type, `wrong` and the name of the key.
+local function tail_one(c, channel, id, after)
+  local r = load(c, id)
+  if not r then return unknown(c, id) end
+  add_reader(c, r, channel)
+  return slice(c, r, after)
+end
+
 local function tail(c, args)
   local channel, found = args[3], {}
   renew_gateway(c, channel)
   for i = 4, #args, 2 do
-    local r = load(c, args[i])
-    if r then
-      add_reader(c, r, channel)
-      found[#found + 1] = slice(c, r, tonumber(args[i + 1]))
-    else
-      found[#found + 1] = unknown(c, args[i])
-    end
+    local id = args[i]
+    local slice_of, name = apart(c, wrong_of_request, id, tail_one, c, channel, id, tonumber(args[i + 1]))
+    found[#found + 1] = slice_of or { 'wrong', name }
   end
   return found
 end
@@ -142,7 +145,7 @@ register('tail', tail, { 'allow-oom' })
 local function unfollow(c, args)
   local channel = args[3]
   for i = 4, #args do
-    local r = load(c, args[i])
+    local r = apart(c, wrong_of_request, args[i], load, c, args[i])
     if r and r.st ~= 'e' and reads(r, channel) then
       local others = {}
       for other in string.gmatch(r.g, '%S+') do

@@ -21,7 +21,7 @@ end
 local function each_held(c, worker)
   local found = {}
   for _, id in ipairs(redis.call('ZRANGE', key.held(c, worker), 0, -1)) do
-    local r = load(c, id)
+    local r = apart(c, wrong_of_request, id, load, c, id)
     if r and r.h == worker then found[#found + 1] = r end
   end
   return found
@@ -30,7 +30,7 @@ end
 -- Ends the lease of a worker that is dead, as was seen. Returns how many requests the worker held.
 local function end_lease(c, worker, cause)
   local held = each_held(c, worker)
-  for _, r in ipairs(held) do crash(c, r, cause) end
+  for _, r in ipairs(held) do or_abandon(c, r.id, crash, c, r, cause) end
   close_lease(c, worker)
   return #held
 end
@@ -55,22 +55,28 @@ local function others_beat(c, worker)
   return false
 end
 
+-- Moves one request of a worker that fell silent. Returns whether the request goes on elsewhere.
+local function lose(c, worker, r, counts, cause)
+  local alone = runs_alone(c, r)
+  if alone and counts and silent_attempts(r) + 1 >= SILENT_ATTEMPTS_MAX then
+    local message = '%d workers fell silent with this request; with the last, the request ran alone'
+    give_up(c, r, 'POISONED', string.format(message, SILENT_ATTEMPTS_MAX), cause, r.ep)
+    return false
+  end
+  check(c, r)
+  local loss = (counts and '1' or '0') .. (alone and '1' or '0')
+  r['l:' .. worker] = loss
+  put(c, r, 'l:' .. worker, loss)
+  if not counts then r.at = r.at - 1 end
+  put_back(c, r)
+  return true
+end
+
 -- Ends the lease of a worker that fell silent. Returns how many requests the worker held.
 local function lose_lease(c, worker, cause)
   local counts, held, lost = others_beat(c, worker), each_held(c, worker), {}
   for _, r in ipairs(held) do
-    local alone = runs_alone(c, r)
-    if alone and counts and silent_attempts(r) + 1 >= SILENT_ATTEMPTS_MAX then
-      local message = '%d workers fell silent with this request; with the last, the request ran alone'
-      give_up(c, r, 'POISONED', string.format(message, SILENT_ATTEMPTS_MAX), cause, r.ep)
-    else
-      local loss = (counts and '1' or '0') .. (alone and '1' or '0')
-      r['l:' .. worker] = loss
-      put(c, r, 'l:' .. worker, loss)
-      if not counts then r.at = r.at - 1 end
-      lost[#lost + 1] = r.id
-      put_back(c, r)
-    end
+    if or_abandon(c, r.id, lose, c, worker, r, counts, cause) then lost[#lost + 1] = r.id end
   end
   if #lost > 0 then
     redis.call('HSET', lost_key(c, worker), worker, table.concat(lost, ' '))
@@ -145,7 +151,7 @@ local function notice_outage(c)
     end
   end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.unread(c), seen, c.now)) do
-    local grace = tonumber(redis.call('HGET', key.request(c, id), 'gr') or '0')
+    local grace = tonumber(apart(c, wrong_of_request, id, redis.call, 'HGET', key.request(c, id), 'gr') or '0')
     redis.call('ZADD', key.unread(c), c.now + grace, id)
   end
 end

@@ -5,6 +5,7 @@ Every operation is one call of a function in Redis. A call whose reply was lost 
 since a worker keeps its requests while Redis is away.
 """
 
+import math
 import operator
 import secrets
 from collections import Counter
@@ -23,6 +24,7 @@ from llmactors.ledger.redis.library import load_library
 from llmactors.ledger.redis.log_reader import LogReader
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.redis.workers import Workers
+from llmactors.ledger.redis.wrong_keys import WrongKeys
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.values import (
     AdmitResult,
@@ -58,6 +60,9 @@ _OUTCOMES = (
 )
 """The outcomes by the codes of the functions."""
 _OVERLAP = 5
+_WRONG_TYPE = 6
+_WRONG_TYPE_S = 2.0
+"""How long an append is repeated whose log has another type. Then its request ends."""
 """One more code: the entry starts inside the log, whose length is the detail."""
 _OK = AppendResult(AppendOutcome.OK)
 _CLAIM_OVER = (AppendOutcome.FENCED, AppendOutcome.STOP, AppendOutcome.GONE)
@@ -97,7 +102,10 @@ class RedisLedger:
         packed = codec.encode_settings(self.settings, self._redis)
         timeout_s = self._redis.call_timeout_s
         self._functions = LedgerFunctions(self.link, self.names.ledger_prefix, packed, timeout_s, clock_ms)
-        self.log_reader = LogReader(self._functions, self._inbox, self._redis.silence_s, self._redis.unread_copy_s)
+        self._wrong_keys = WrongKeys()
+        self.log_reader = LogReader(
+            self._functions, self._wrong_keys, self._inbox, self._redis.silence_s, self._redis.unread_copy_s
+        )
         self._workers = Workers()
 
     def __repr__(self) -> str:
@@ -207,13 +215,16 @@ class RedisLedger:
         known.changes.clear_work(model)
         nonce = secrets.token_hex(8)
         reply = await self._functions.call_until_done("claim", worker, model, slots, nonce)
-        claims = [codec.to_claim(found) for found in reply]
+        self._wrong_keys.report(found for found in reply if isinstance(found, bytes))
+        claims = [codec.to_claim(found) for found in reply if not isinstance(found, bytes)]
         known.held.update((claim.request.id, claim.epoch) for claim in claims)
         return claims
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
         results = [_OK] * len(entries)
         pending = list(enumerate(entries))
+        wrong: _Pending = []
+        ends_at = math.inf
         while pending:
             pending, again = _each_request_once(pending)
             worker = self._workers.holder_of(pending[0][1].request_id, pending[0][1].epoch)
@@ -222,11 +233,21 @@ class RedisLedger:
             told = await self._functions.call_until_done("append", worker, *parts)
             for place, code, detail in zip(told[::3], told[1::3], told[2::3], strict=True):
                 index, entry = pending[place]
-                if code != _OVERLAP:
+                if code == _WRONG_TYPE:
+                    wrong.append((index, entry))
+                elif code != _OVERLAP:
                     results[index] = AppendResult(_OUTCOMES[code], detail)
                 elif (rest := _after(entry, detail)) is not None:
                     again.append((index, rest))
             pending = sorted(again, key=_PLACE)
+            if wrong and not pending:
+                ends_at = min(ends_at, trio.current_time() + _WRONG_TYPE_S)
+                if trio.current_time() < ends_at:
+                    await trio.sleep(_WRONG_TYPE_S / 20)
+                else:
+                    ids = {entry.request_id for _, entry in wrong}
+                    self._wrong_keys.report(await self._functions.call_until_done("abandon_wrong", *ids))
+                pending, wrong = wrong, []
         for entry, result in zip(entries, results, strict=True):
             if entry.end is not None if result is _OK else result.outcome in _CLAIM_OVER:
                 self._workers.let_go(entry.request_id, entry.epoch)
@@ -255,7 +276,9 @@ class RedisLedger:
     # For any node.
 
     async def reap(self) -> int:
-        return int(await self._functions.call_until_done("reap"))
+        touched, *wrong = await self._functions.call_until_done("reap")
+        self._wrong_keys.report(wrong)
+        return int(touched)
 
     async def take_new_dead_letters(self) -> list[DeadRequest]:
         return [codec.to_dead_request(flat) for _, flat in await self._functions.call("take_new_dead_letters")]

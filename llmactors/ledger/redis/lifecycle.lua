@@ -82,7 +82,9 @@ local function evict(c)
       local tenant = redis.call('ZREVRANGE', crowded, 0, 0)[1]
       id = tenant and redis.call('ZRANGE', key.ended_of(c, tenant), 0, 0)[1] or id
     end
-    bury(c, id)
+    if select(2, apart(c, wrong_of_request, id, bury, c, id)) then
+      redis.call('ZREM', ended, id) -- its keys have a time to live
+    end
   end
   return BATCH
 end
@@ -139,6 +141,23 @@ local function give_up(c, r, code, message, cause, by_epoch)
     'body', body, 'attempt', r.at, 'cause', cause, 'at', c.now)
   keep(c, letters)
   finish(c, r, cmsgpack.pack({ 'x', code, message, -1, -1 }), by_epoch)
+end
+
+-- Ends a request whose body or log has another type. What is there now is moved aside, since it is not the ledger's.
+local function abandon(c, r, name)
+  redis.call('RENAME', name, name .. ':wrong type')
+  finish(c, r, cmsgpack.pack({ 'x', 'INTERNAL', 'the ledger cannot read this request', -1, -1 }), 0)
+end
+
+-- Runs `step` for the request `id`. Where a key of the request has another type, the request is ended, if its state can be
+-- read at all.
+local function or_abandon(c, id, step, ...)
+  local found, name = apart(c, wrong_of_request, id, step, ...)
+  if name and name ~= key.request(c, id) then
+    local r = load(c, id)
+    if r and r.st ~= 'e' then abandon(c, r, name) end
+  end
+  return found
 end
 
 local function put_back(c, r)

@@ -17,6 +17,7 @@ from llmactors.messages import Failed, Terminal, TokenDelta
 DIVERGED = Failed(
     "INTERRUPTED", "the ledger lost tokens that were sent already, and others were written in their place"
 )
+UNREADABLE = Failed("INTERNAL", "the ledger cannot read this request")
 LOST = Failed("INTERRUPTED", "the ledger no longer knows how this answer ended")
 
 
@@ -38,6 +39,8 @@ class LogCopy(TokenLog):
     """The log has entries that the copy lacks, so the log is to be read."""
     needs_comparison: bool = False
     """The log may have lost its end, so the log is to be read from the beginning and compared."""
+    unreadable: int = 0
+    """How many reads in a row failed because a key of the request has another type."""
     opening: trio.Event | None = None
     """Set once the copy is complete so far, by a first read or because the request is new. Followers wait for it."""
 

@@ -13,11 +13,14 @@ import trio
 
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
-from llmactors.ledger.redis.log_copies import DIVERGED, LOST, LogCopies, LogCopy
+from llmactors.ledger.redis.log_copies import DIVERGED, LOST, UNREADABLE, LogCopies, LogCopy
+from llmactors.ledger.redis.wrong_keys import WrongKeys
 from llmactors.messages import TokenDelta
 
 log = structlog.get_logger("llmactors.ledger")
 
+_UNREADABLE = 8
+"""After how many reads in a row a log counts as unreadable, because a key of its request has another type."""
 _READ_AT_ONCE = 64
 """How many logs one call reads at most."""
 
@@ -29,9 +32,12 @@ class LogReader:
     without a push; a copy that nobody has used for `unread_copy_s` is dropped.
     """
 
-    def __init__(self, functions: LedgerFunctions, inbox: str, silence_s: float, unread_copy_s: float) -> None:
+    def __init__(
+        self, functions: LedgerFunctions, wrong_keys: WrongKeys, inbox: str, silence_s: float, unread_copy_s: float
+    ) -> None:
         self.copies = LogCopies(trio.current_time)
         self._functions = functions
+        self._wrong_keys = wrong_keys
         self._inbox = inbox
         self._silence_s = silence_s
         self._unread_copy_s = unread_copy_s
@@ -101,7 +107,11 @@ class LogReader:
                 parts = [part for each in reads for part in (each.copy.request_id, each.after)]
                 replies = await self._functions.call_until_done("tail", self._inbox, *parts)
                 for each, reply in zip(reads, replies, strict=True):
-                    await self._reconcile(each, reply)
+                    if reply[0] == b"wrong":
+                        self._note_unreadable(each.copy, reply[1])
+                    else:
+                        each.copy.unreadable = 0
+                        await self._reconcile(each, reply)
                 if not late:
                     return
 
@@ -127,6 +137,14 @@ class LogReader:
             if silent or copy.is_behind or copy.needs_comparison:
                 late.append(copy)
         return late
+
+    def _note_unreadable(self, copy: LogCopy, key: bytes) -> None:
+        """Ends the copy of a request of which a key has had another type for many reads."""
+        self._wrong_keys.report([key])
+        copy.updated_at = trio.current_time()
+        copy.unreadable += 1
+        if copy.end is None and copy.unreadable >= _UNREADABLE:
+            copy.close(UNREADABLE)
 
     async def _reconcile(self, read: "_Read", reply: list[Any]) -> None:
         """Makes a copy and its log equal again, or ends the copy where the two contradict."""

@@ -108,7 +108,7 @@ local function take(c, model)
   end
   local start, tenant = tonumber(head[2]), string.sub(head[1], 17)
   local id = head_of(flow_of(c, { m = model, p = chosen, t = tenant }))
-  local r = id and load(c, id)
+  local r = id and apart(c, wrong_of_request, id, load, c, id)
   if not r then
     redis.call('ZREM', q.heads, head[1])
     if id then redis.call('ZREM', flow_of(c, { m = model, p = chosen, t = tenant }), id) end

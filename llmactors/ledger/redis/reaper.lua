@@ -31,41 +31,54 @@ local function is_disconnected(c, worker)
   return c.now - known[2] >= settings(c).disconnect_grace_ms
 end
 
+local function lose_if_disconnected(c, worker)
+  return is_disconnected(c, worker) and lose_lease(c, worker, "the worker's connection ended") or 0
+end
+
+local function expire_if_known(c, id)
+  local r = load(c, id)
+  if r and r.st ~= 'e' then
+    expire(c, r)
+    return 1
+  end
+  redis.call('ZREM', key.deadlines(c), id)
+  return 0
+end
+
+local function cancel_if_unread(c, id)
+  local r = load(c, id)
+  if not r or r.st == 'e' then
+    redis.call('ZREM', key.unread(c), id)
+    return 0
+  end
+  local last = last_read(c, r)
+  if last + r.gr > c.now then
+    redis.call('ZADD', key.unread(c), last + r.gr, id)
+    return 0
+  end
+  cancel(c, r)
+  return 1
+end
+
+-- Returns how many requests were changed, then the names of keys that have another type.
 local function reap(c, args)
   local touched = 0
   notice_outage(c)
   for _, worker in ipairs(redis.call('ZRANGE', key.workers(c), 0, -1)) do
-    if is_disconnected(c, worker) then touched = touched + lose_lease(c, worker, "the worker's connection ended") end
+    touched = touched + (apart(c, wrong_of_worker, worker, lose_if_disconnected, c, worker) or 0)
   end
   for _, worker in ipairs(due_in(c, key.workers(c))) do
-    touched = touched + lose_lease(c, worker, "the worker's lease ended")
+    touched = touched + (apart(c, wrong_of_worker, worker, lose_lease, c, worker, "the worker's lease ended") or 0)
   end
   for _, id in ipairs(due_in(c, key.deadlines(c))) do
-    local r = load(c, id)
-    if r and r.st ~= 'e' then
-      expire(c, r)
-      touched = touched + 1
-    else
-      redis.call('ZREM', key.deadlines(c), id)
-    end
+    touched = touched + (or_abandon(c, id, expire_if_known, c, id) or 1)
   end
   for _, id in ipairs(due_in(c, key.unread(c))) do
-    local r = load(c, id)
-    if not r or r.st == 'e' then
-      redis.call('ZREM', key.unread(c), id)
-    else
-      local last = last_read(c, r)
-      if last + r.gr > c.now then
-        redis.call('ZADD', key.unread(c), last + r.gr, id)
-      else
-        cancel(c, r)
-        touched = touched + 1
-      end
-    end
+    touched = touched + (or_abandon(c, id, cancel_if_unread, c, id) or 1)
   end
   redis.call('ZREMRANGEBYSCORE', key.gateways(c), '-inf', c.now - settings(c).key_ttl_ms)
   touched = touched + evict(c)
-  return touched
+  return { touched, unpack(c.wrong) }
 end
 
 register('reap', reap, { 'allow-oom' })

@@ -53,8 +53,13 @@ local function next_for(c, worker, model)
     local r
     if reserved then r = load(c, reserved) else r = take(c, model) end
     if not r then return nil end
+    local name = wrong_of_request(c, r.id)
     local due = redis.call('ZSCORE', key.deadlines(c), r.id)
-    if due and tonumber(due) <= c.now then
+    if name then
+      c.wrong[#c.wrong + 1] = name
+      abandon(c, r, name)
+      reserved = nil
+    elseif due and tonumber(due) <= c.now then
       expire(c, r)
       reserved = nil
     elseif r.m ~= model then
@@ -103,6 +108,7 @@ local function start(c, r, worker)
 end
 
 -- worker, model, slots, nonce. A call with the same nonce returns the same claims, since the first reply may be lost.
+-- Returns the claims, then the names of keys that have another type.
 local function claim(c, args)
   local worker, nonce = args[3], args[6]
   notice_outage(c)
@@ -134,6 +140,7 @@ local function claim(c, args)
   if #ids > 0 then
     redis.call('HSET', key.worker(c, worker), 'nonce', nonce, 'claimed', table.concat(ids, ' '))
   end
+  for _, name in ipairs(c.wrong) do found[#found + 1] = name end
   return found
 end
 
@@ -219,6 +226,9 @@ local function append(c, args)
         string.sub(bytes, ends - 1 - tokens, ends - 2),
         string.sub(bytes, ends, ends + last - 1))
       at = ends + last
+      if not done and is_wrong_type(code) and wrong_of_request(c, id) then
+        done, code, detail = true, WRONG, 0
+      end
       if not done then
         -- An error in Lua. The entries before this one are in their logs already, so their lines are written too.
         if #lines > 0 then redis.call('HSET', key.live(c, worker), unpack(lines)) end
@@ -239,6 +249,19 @@ local function append(c, args)
 end
 
 register('append', append, { 'allow-oom' })
+
+-- ids. Ends each request of which a key has another type.
+local function abandon_wrong(c, args)
+  for i = 3, #args do
+    or_abandon(c, args[i], function()
+      local r = load(c, args[i])
+      if r and r.st ~= 'e' then check(c, r) end
+    end)
+  end
+  return c.wrong
+end
+
+register('abandon_wrong', abandon_wrong, { 'allow-oom' })
 
 -- id, epoch, how, cause
 local function release(c, args)

@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 import msgspec
 import pytest
+import structlog.testing
 import trio
 
 from llmactors import errors
@@ -13,7 +14,7 @@ from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, 
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.log_copies import DIVERGED
 from llmactors.ledger.settings import TOKEN_BYTES
-from llmactors.messages import Finished, GenerateRequest, TokenDelta, TokenExtra, Usage
+from llmactors.messages import Failed, Finished, GenerateRequest, TokenDelta, TokenExtra, Usage
 from llmactors.redislink.names import LedgerKey
 from llmactors.redislink.settings import LinkSettings
 from llmactors.testing.ledger_suite import finished, request, tokens
@@ -547,3 +548,84 @@ async def test_bound_on_tokens_counts_the_bytes_that_they_carry(cluster: Cluster
     assert (await ledger.read("r2")).end == finished(2)
     assert (await ledger.statistics()).log_tokens == 4
     assert await ledger.reap() == 0
+
+
+# Somebody else writes to a key of one request.
+
+
+@pytest.mark.parametrize("kind", [LedgerKey.REQUEST, LedgerKey.BODY, LedgerKey.LOG])
+async def test_key_of_another_type_costs_its_request_alone(
+    cluster: Cluster, kind: LedgerKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmactors.ledger.redis.ledger._WRONG_TYPE_S", 0.1)
+    gateway = await cluster.ledger(attrs.evolve(STILL, silence_s=0.01))
+    worker, other = await cluster.ledger(), await cluster.ledger()
+    for name in ("bad", "good", "late"):
+        await gateway.submit(request(name))
+    with await gateway.follow("bad") as bad, await gateway.follow("good") as good:
+        await worker.beat("w1")
+        claims = await worker.claim("w1", "m", 2)
+        with structlog.testing.capture_logs() as lines:
+            await worker.append([AppendEntry(each.request.id, each.epoch, 1, tokens(1, 1)) for each in claims])
+            key = poison(cluster, kind, "bad")
+            entries = [AppendEntry(each.request.id, each.epoch, 2, tokens(2, 2)) for each in claims]
+            assert (await worker.append(entries))[1].outcome is AppendOutcome.OK
+            # The worker dies. Its requests go to another worker, but for the one that cannot be read.
+            await worker.leave("w1")
+            await gateway.reap()
+            await other.beat("w2")
+            claims = await other.claim("w2", "m", 3)
+            assert [claim.request.id for claim in claims] == ["good", "late"]
+            await write(other, claims[0], 3, 3, end=True)
+            await good.wait_end()
+            assert good.take().end == finished(3)
+            await bad.wait_end()
+        end = bad.take().end
+    assert isinstance(end, Failed)
+    assert end == Failed("INTERNAL", "the ledger cannot read this request", end.usage)
+    told = [line["key"] for line in lines if "another type" in line["event"]]
+    assert set(told) == {key}
+
+
+@pytest.mark.parametrize(
+    ("due", "kind"),
+    [
+        ("deadline", LedgerKey.REQUEST),
+        ("deadline", LedgerKey.LOG),
+        ("reader", LedgerKey.REQUEST),
+        ("reader", LedgerKey.LOG),
+        ("retention", LedgerKey.REQUEST),
+    ],
+)
+async def test_reaping_goes_on_beside_a_key_of_another_type(cluster: Cluster, kind: LedgerKey, due: str) -> None:
+    ledger = await cluster.ledger(lease_s=1e6, retention_s=1.0)
+    fields: dict[str, Any] = {"timeout_ms": 50} if due == "deadline" else {"resume_grace_ms": 50}
+    names = ("bad", "good", "fine")
+    for name in names:
+        await ledger.submit(request(name, **fields))
+    await ledger.beat("w")
+    for claim in await ledger.claim("w", "m", 3):
+        await write(ledger, claim, 1, 1, end=due == "retention")
+    if due == "reader":
+        ledger.log_reader.forget_unread(0.0)
+        await ledger.log_reader.sync()
+    key = poison(cluster, kind, "bad")
+    cluster.now_ms += 100_000
+    with structlog.testing.capture_logs() as lines:
+        assert await ledger.reap() >= 2
+    for name in names[1:]:
+        if due == "retention":
+            with pytest.raises(errors.Expired):
+                await ledger.info(name)
+        else:
+            assert (await ledger.info(name)).state == "ended"
+    assert [line["key"] for line in lines if "another type" in line["event"]] == [key]
+
+
+def poison(cluster: Cluster, kind: LedgerKey, request_id: str) -> str:
+    """Puts a value of another type in the place of a key of one request. Returns the name of the key."""
+    name = cluster.ledgers[0].names.ledger(kind, request_id)
+    with cluster.server.client() as client:
+        client.delete(name)
+        client.lpush(name, "x")
+    return name
