@@ -61,11 +61,7 @@ class ActorNode:
         """
         if self._nursery is None:
             raise MisuseError(f"{self.path} is not running")
-
-        async def fail() -> None:
-            raise error
-
-        self._nursery.start_soon(fail)
+        self._nursery.start_soon(_fail, error)
 
     async def run(self, stop: StopSignal, task_status: trio.TaskStatus[None]) -> None:
         """Runs one incarnation, from the factory to the end of its cleanup. Raises the exception that ended it."""
@@ -187,6 +183,13 @@ class ActorNode:
             self.spec.ref.mailbox.put_back(envelope)
         else:
             self._dead_letters.add(self.path, reason, envelope, cause)
+
+
+async def _fail(error: Exception) -> None:
+    try:
+        raise error
+    finally:
+        del error  # the traceback of the error has this frame
 
 
 class _budget:  # noqa: N801 - used like a function, as the context managers of contextlib

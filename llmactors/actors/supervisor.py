@@ -205,7 +205,9 @@ class SupervisorNode:
                 live = await exited.receive()
             if live is not None and self._live.get(live.name) is live and not stop.is_set():
                 del self._live[live.name]
-                await self._on_exit(live.name, live.error, stop)
+                # The traceback of the error refers to the run, which the garbage collector would have to free.
+                crash, live.error = live.error, None
+                await self._on_exit(live.name, crash, stop)
             for name in self._overdue():
                 if stop.is_set():
                     break

@@ -88,9 +88,11 @@ class BackendActor(Actor):
                 await self._emit(self._stalled)
 
     async def on_stop(self) -> None:
+        # The driver has a method of this actor, and only the garbage collector could free both, with the backend.
+        driver, self._driver = self._driver, None
         try:
-            if self._driver is not None:
-                self._say_ending(self._driver)
+            if driver is not None:
+                self._say_ending(driver)
         finally:
             if self._backend is not None:
                 await self._backend.close()

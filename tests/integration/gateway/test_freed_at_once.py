@@ -1,16 +1,15 @@
-"""What a connection used is freed when the connection ends, without a run of the garbage collector.
+"""What a connection or a crashed backend used is freed at its end, without a run of the garbage collector.
 
 The collector of a node looks at old objects only seldom, so that objects in reference cycles would pile up.
 """
 
-import contextlib
-import gc
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import NoReturn
 
 import attrs
 import pytest
+import structlog
 import trio
 import trio.testing
 
@@ -18,6 +17,7 @@ from llmactors.http.server import Server
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.integration.gateway.test_leaks import parts
 from tests.support.byte_fuzzer import CHUNK, HANDSHAKE, frame, post
+from tests.support.cycles import in_cycles, no_collections
 
 pytestmark = pytest.mark.integration
 
@@ -92,34 +92,6 @@ async def visit(node: LocalNode, each: Visit) -> None:
             await stream.send_all(each.closing)
 
 
-@contextlib.contextmanager
-def no_collections() -> Iterator[None]:
-    """The garbage collector does not run by itself, and a run looks only at objects that are made in the block."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
-
-
-def in_cycles() -> Counter[str]:
-    """Collects the garbage, and returns the number of the objects that nothing but a cycle held, by class."""
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        gc.collect()
-    finally:
-        gc.set_debug(0)
-    found: list[Any] = list(gc.garbage)
-    gc.garbage.clear()
-    counts = Counter(type(each).__name__ for each in found)
-    del found
-    gc.collect()  # frees what was found, so that the next call does not find the same objects
-    return counts
-
-
 async def test_ended_connections_leave_no_reference_cycles() -> None:
     left: dict[str, Counter[str]] = {}
     async with local_node(mock_model("step_ms=1,slots=8"), resume_grace_s=0.05, rate_limit="1000000/s") as node:
@@ -141,3 +113,33 @@ async def test_ended_connections_leave_no_reference_cycles() -> None:
 async def settle(node: LocalNode, server: Server) -> None:
     await wait_until(lambda: not server.connections and " 0 running" in repr(node.node.ledger))
     await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.fixture
+def _no_log() -> Iterator[None]:
+    """Logs nothing, because the renderer for developers makes cycles when it shows a traceback."""
+
+    def drop(_logger: object, _method: str, _event: object) -> NoReturn:
+        raise structlog.DropEvent
+
+    processors = structlog.get_config()["processors"]
+    kept = list(processors)
+    processors[:] = [drop]
+    yield
+    processors[:] = kept
+
+
+@pytest.mark.usefixtures("_no_log")
+async def test_crashed_backend_leaves_no_reference_cycles() -> None:
+    path = "node/serving/backends/mock"
+    async with local_node(mock_model("slots=8")) as node:
+        await node.wait_ready()
+        with trio.fail_after(60), no_collections():
+            for _ in range(3):  # what was made before the block is never found
+                in_cycles()
+                incarnation = node.incarnations()[path]
+                node.crash(path)
+                await node.wait_running(path, incarnation + 1)
+                await node.wait_ready()
+                await trio.testing.wait_all_tasks_blocked()
+                assert in_cycles() == {}
