@@ -8,6 +8,7 @@ without a key is no attempt and is not counted.
 """
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -53,6 +54,12 @@ class Caller:
     """The tenant's share of its priority class."""
     credential: Credential | None = attrs.field(default=None, eq=False, repr=False)
     """The credential that the caller sent; None on a node without keys."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _anonymous(client: str) -> Caller:
+    """The caller without a key at this address. The cache makes a request cheaper from an address that sends many."""
+    return Caller("anonymous", f"address:{network_of(client)}")
 
 
 class Authenticator:
@@ -110,7 +117,7 @@ class Authenticator:
         Raises `Unauthenticated`, `RateLimited` after too many wrong keys, or `Unavailable` if the keys cannot be read.
         """
         if self.is_open:
-            return Caller("anonymous", f"address:{network_of(client)}")
+            return _anonymous(client)
         given = _key_of(headers)
         if given is None:
             raise Unauthenticated("send the API key as `X-API-Key: …` or `Authorization: Bearer …`")

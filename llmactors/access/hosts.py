@@ -5,6 +5,7 @@ loaded the page. This is called DNS rebinding: the browser takes the node for th
 page's host is still in `Host`, and it is neither an IP address nor a name of this machine.
 """
 
+import functools
 import ipaddress
 import re
 import socket
@@ -23,6 +24,7 @@ LOOK_AGAIN_S = 60.0
 _HOST = re.compile(r"(?P<name>\[[0-9A-Za-z:.%]+\]|[^:\[\]/?#@\s]+)(?::(?P<port>[0-9]*))?")
 
 
+@functools.lru_cache(maxsize=64)
 def split_host(text: str) -> tuple[str, str] | None:
     """The name and the port of a `Host`; None for a text that is no host.
 
@@ -34,6 +36,7 @@ def split_host(text: str) -> tuple[str, str] | None:
     return match["name"].strip("[]").lower().removesuffix("."), match["port"] or ""
 
 
+@functools.lru_cache(maxsize=64)
 def is_address(name: str) -> bool:
     """Whether a host's name is an IP address, which no DNS server can let point elsewhere."""
     try:

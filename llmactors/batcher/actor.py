@@ -285,25 +285,24 @@ class BatcherActor(Actor):
 
     async def _take_in(self, produced: Produced) -> None:
         """Gives outputs to the writer. Waits while too many tokens are unwritten, so that the backend waits too."""
-        outbox = self._writer.outbox
+        running_of = self._running.get
         tokens = 0
-        stepped: set[Running] = set()
+        stepped: dict[Running, None] = {}
         for output in produced.outputs:
-            running = self._running.get(output.key)
+            running = running_of(output.key)
             if running is None:
                 continue  # evicted, or of an epoch that ended with an earlier backend
             running.produced(output)
-            added = len(output.deltas)
-            tokens += added
-            stepped.add(running)
-            outbox.put(running, added)
+            tokens += len(output.deltas)
+            stepped[running] = None
         if stepped:
+            self._writer.outbox.put(stepped, tokens)
             self._metrics.step(len(stepped), tokens)
         for key, error in produced.failed:
             if (running := self._running.get(key)) is not None:
                 self._metrics.worker_error()
                 running.end = Failed(error.code if error.code in STREAM_CODES else BackendFailed.code, error.message)
-                outbox.put(running, 0)
+                self._writer.outbox.put({running: None}, 0)
         self._writer.append_soon()
         await self._writer.wait_at_most(self._settings.max_unwritten)
 

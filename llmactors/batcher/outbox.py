@@ -1,5 +1,7 @@
 """The requests whose newest tokens are not in the log yet. Pure."""
 
+from collections.abc import Mapping
+
 from llmactors.batcher.running import Running
 from llmactors.ledger import AppendEntry
 
@@ -25,10 +27,10 @@ class Outbox:
         """How many tokens wait for an append."""
         return self._tokens
 
-    def put(self, running: Running, tokens: int) -> None:
-        """Adds a request that has `tokens` more tokens to append, or its terminal event."""
+    def put(self, requests: Mapping[Running, None], tokens: int) -> None:
+        """Adds the keys of `requests`, which have more to append: `tokens` tokens together, or terminal events."""
         self._tokens += tokens
-        self._waiting[running] = None
+        self._waiting.update(requests)
 
     def drop(self, running: Running) -> None:
         """Takes a request out: this worker does not hold the request any more."""

@@ -4,6 +4,7 @@ An error names the field.
 """
 
 import codecs
+import functools
 from typing import Annotated, Any, Protocol, TypeVar, cast
 
 import attrs
@@ -111,9 +112,9 @@ def parse_object(data: bytes | str, *, what: str = "the body") -> dict[str, Any]
 
 def convert(fields: dict[str, Any], kind: type[T]) -> T:
     """`fields` as a `kind`. Raises `InvalidRequest` that names the first field which is unknown or wrong."""
-    known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
-    unknown = sorted(set(fields) - known)
-    if unknown:
+    known = _field_names(cast("type[attrs.AttrsInstance]", kind))
+    if not known.issuperset(fields):
+        unknown = sorted(fields.keys() - known)
         names = ", ".join(f"`{_clip(name)}`" for name in unknown[:5])
         raise InvalidRequest(f"unknown field {names}; known fields are: {', '.join(sorted(known))}")
     try:
@@ -122,6 +123,11 @@ def convert(fields: dict[str, Any], kind: type[T]) -> T:
         text, _, where = str(error).partition(" - at `$")
         field = where.rstrip("`").lstrip(".")
         raise InvalidRequest(f"`{field}`: {text}" if field else text) from None
+
+
+@functools.cache
+def _field_names(kind: type[attrs.AttrsInstance]) -> frozenset[str]:
+    return frozenset(field.name for field in attrs.fields(kind))
 
 
 def deadline_of(header: str | None) -> int | None:

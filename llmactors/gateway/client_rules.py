@@ -7,6 +7,7 @@ checked next, with a 403 for what is not allowed. Then a preflight is answered, 
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from llmactors.access.cors import answer_headers, preflight_headers
 from llmactors.access.hosts import ServedHosts
@@ -19,6 +20,7 @@ from llmactors.http.forwarded import TrustedProxies
 
 MAX_OPEN_REQUESTS = Capacity().of_one_address
 """The most open requests of one client behind a trusted proxy: as many as other clients may have connections."""
+_UNCOUNTED = contextlib.nullcontext()
 _FORWARDED = "forwarded"
 """The entry of a scope's state with what a trusted proxy says of the request."""
 
@@ -55,16 +57,16 @@ class ClientRules:
             scope["client"] = (via.client, 0)
             scope.setdefault("state", {})[_FORWARDED] = via
 
-    @contextlib.contextmanager
-    def counting(self, scope: Scope) -> Iterator[None]:
+    def counting(self, scope: Scope) -> AbstractContextManager[None]:
         """Counts a request as open in the block. Raises `RateLimited` if its client has too many open behind a proxy.
 
         A client without a proxy is bounded by its connections. All clients of a proxy share the proxy's connections.
         """
-        if _FORWARDED not in scope.get("state", {}):
-            yield
-            return
-        network, most = network_of(client_address(scope)), MAX_OPEN_REQUESTS
+        return self._counting(network_of(client_address(scope))) if _FORWARDED in scope.get("state", {}) else _UNCOUNTED
+
+    @contextlib.contextmanager
+    def _counting(self, network: str) -> Iterator[None]:
+        most = MAX_OPEN_REQUESTS
         if self._open[network] >= most:
             raise RateLimited(f"this address has {most} open requests, and may not have more", retry_after_s=1.0)
         self._open[network] += 1
@@ -88,7 +90,8 @@ class ClientRules:
         """Raises `Forbidden` for a request that changes something, or a handshake, of a page that is not allowed."""
         if scope["type"] == "websocket" or changes_state(scope["method"]):
             origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
-            check_origin(origin, site, _hosts_of(scope), self._allowed_origins)
+            if origin is not None or site is not None:  # else no browser sends the request
+                check_origin(origin, site, _hosts_of(scope), self._allowed_origins)
 
     def answer_headers(self, scope: Scope) -> list[Header]:
         """The headers with which every answer to a request lets pages of allowed origins read the answer."""

@@ -49,8 +49,8 @@ class ServerConnection:
     """Serves the requests of one connection.
 
     Args:
-        raw: The socket inside `stream`, not a copy: a closed copy's number could be another connection's by the time
-            of a write.
+        raw: The client's socket, which does not block, and not a copy: a closed copy's number could be another
+            connection's by the time of a write. The caller closes the socket by Trio.
         throttle: Each first request of a pipeline waits here for its turn.
     """
 
@@ -58,14 +58,12 @@ class ServerConnection:
         self,
         app: Application,
         protocol: ProtocolSettings,
-        stream: trio.SocketStream,
         raw: socket.socket,
         settings: ConnectionSettings,
         throttle: BurstThrottle,
     ) -> None:
         self._app = app
         self._protocol_settings = protocol
-        self._stream = stream
         self._raw = raw
         self._settings = settings
         self._throttle = throttle
@@ -145,15 +143,22 @@ class ServerConnection:
         """Waits for the turn of a request. A client with a waiting request is not idle."""
         arrived, deadline = trio.current_time(), self._reading.deadline
         self._protocol.connection_state["arrived"] = arrived
+        if self._throttle.enter_nowait():
+            return
         self._idle, self._reading.deadline = False, math.inf
         await self._throttle.enter()
         self._idle, self._reading.deadline = True, deadline + trio.current_time() - arrived
 
     async def _receive(self) -> bytes:
-        try:
-            return bytes(await self._stream.receive_some(READ_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return b""
+        # Mostly there is nothing to read yet, so the wait comes first. Trio's stream would first try to read.
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._raw)
+                return self._raw.recv(READ_BYTES)
+            except BlockingIOError:
+                pass
+            except (OSError, trio.ClosedResourceError):
+                return b""
 
     async def wait_aside(self, event: trio.Event) -> None:
         """Waits for the event, and meanwhile reads on, so that the end of the client is noticed."""
@@ -173,7 +178,7 @@ class ServerConnection:
     def set_idle(self, *, idle: bool) -> None:
         """Gives an idle connection its deadline. While the server drains, an idle connection ends."""
         self._idle = idle
-        self._reading.deadline = trio.current_time() + (self._settings.idle_s if idle else math.inf)
+        self._reading.deadline = trio.current_time() + self._settings.idle_s if idle else math.inf
         if idle and self._protocol_settings.draining():
             self.drain()
 

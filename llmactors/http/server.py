@@ -176,9 +176,9 @@ class Server:
 
     def _begin(self, raw: socket.socket, nursery: trio.Nursery) -> None:
         """Counts a connection, and starts its task. The tasks do not count, since Trio starts them in any order."""
-        # Trio waits on the socket; the connection also writes to the same socket, without a pass of the scheduler.
+        # The connection reads and writes the socket itself. Trio's stream sets options of the socket, and closes it.
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
-        connection = ServerConnection(self._app, self._protocol, stream, raw, self._settings.connection, self._throttle)
+        connection = ServerConnection(self._app, self._protocol, raw, self._settings.connection, self._throttle)
         address = self._client(raw)
         refusal = self._limits.enter(address)
         if refusal is not None:

@@ -36,12 +36,18 @@ class BurstThrottle:
         """Whether a task waits."""
         return bool(self._waiting)
 
-    async def enter(self) -> None:
-        """Waits for the turn of this task. Without a wait this is no checkpoint."""
+    def enter_nowait(self) -> bool:
+        """Returns whether this task may go on at once. If not, the task must await `enter`."""
         if not self._entered:
             self._look_in_the_next_pass()
         if self._entered < self._burst and not self._waiting:
             self._entered += 1
+            return True
+        return False
+
+    async def enter(self) -> None:
+        """Waits for the turn of this task. Without a wait this is no checkpoint."""
+        if self.enter_nowait():
             return
         if not self._waiting:
             self._waited_since = trio.current_time()

@@ -267,7 +267,8 @@ class MemoryLedger:
 
     def _result(self, outcome: SubmitOutcome, candidates: Sequence[Candidate], *, free: bool = False) -> AdmitResult:
         charges = [charge for candidate in candidates for charge in candidate.charges]
-        return AdmitResult(outcome, tuple(self._life.limits.look(charges, self._life.now_us(), free=free)))
+        standings = self._life.limits.look(charges, self._life.now_us(), free=free) if charges else ()
+        return AdmitResult(outcome, tuple(standings))
 
     def _append(self, entry: AppendEntry) -> AppendResult:
         record = self._records.get(entry.request_id)

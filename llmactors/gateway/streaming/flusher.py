@@ -63,6 +63,8 @@ class Flusher:
         self._wake = trio.Event()
         self._due = math.inf
         """The time at which the first marked stream may be written to, on Trio's clock."""
+        self._until_due = trio.CancelScope()
+        """The scope in which the next turn is awaited. Its deadline is `_due`."""
         self._over_at = 0.0
         """The end of the last turn, on Trio's clock."""
 
@@ -84,7 +86,10 @@ class Flusher:
             self._marked.append(stream)
             if stream.next_write < self._due:
                 self._due = stream.next_write
-                self._wake.set()
+                if self._due <= self._over_at:
+                    self._wake.set()
+                else:
+                    self._until_due.deadline = self._due  # the task need not run before that time
 
     def may_end_together(self) -> bool:
         """Counts a stream that ends now. Returns whether few streams end in this turn."""
@@ -106,7 +111,7 @@ class Flusher:
             return
         while self._due > trio.current_time():
             self._wake = trio.Event()
-            with trio.move_on_at(self._due):
+            with trio.CancelScope(deadline=self._due) as self._until_due:
                 await self._wake.wait()
 
     async def _turn(self) -> None:

@@ -84,7 +84,8 @@ class Lifecycle:
         request = candidate.request
         record = Record(request.id, request, queue_entry(request, candidate.size), candidate.size)
         self.records[request.id] = record
-        record.holds = self.limits.charge(request.id, candidate.charges, self.now_us())
+        if candidate.charges:
+            record.holds = self.limits.charge(request.id, candidate.charges, self.now_us())
         self.accepted_total += 1
         record.due = self._due(request)
         if math.isfinite(record.due):
@@ -258,6 +259,8 @@ class Lifecycle:
 
     def _settle(self, record: Record, end: Terminal) -> None:
         """Settles what was reserved, in the step that ends the request, so that no reservation outlives its request."""
+        if not record.holds:
+            return
         used = tokens_used(
             end,
             started=record.epoch > 0,
@@ -351,7 +354,11 @@ class Lifecycle:
 
     def _note_claim(self, model: str) -> None:
         if self.queues.has_waiting(model):
-            self._rates.setdefault(model, ServiceRate(self._now())).claimed(self._now())
+            now = self._now()
+            rate = self._rates.get(model)
+            if rate is None:
+                rate = self._rates[model] = ServiceRate(now)
+            rate.claimed(now)
 
     def _notify_work(self, model: str) -> None:
         for lease in self.leases:

@@ -30,7 +30,7 @@ local function begin(keys, args)
   end
   return {
     prefix = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, pushes = {},
-    wrong = {},
+    wrong = {}, checked = {},
   }
 end
 
@@ -47,13 +47,9 @@ local function counted(c, name)
   return tonumber(redis.call('HGET', key.counters(c), name) or '0') + (c.counts[name] or 0)
 end
 
--- Renews the time to live of a key; without `ms`, to that of all keys in use.
-local function keep(c, name, ms) c.kept[name] = ms or settings(c).key_ttl_ms end
-
--- As `keep`, for what is done every second: writes only where a tenth of the time to live has passed.
-local function keep_idle(c, name)
-  if redis.call('PTTL', name) < 0.9 * settings(c).key_ttl_ms then keep(c, name) end
-end
+-- Sets the time to live of a key. Without `ms` the key is in use, and gets that of all keys in use. This is written only
+-- where a tenth of it has passed: a look costs Redis a quarter of a write, and an idle cluster writes nothing.
+local function keep(c, name, ms) c.kept[name] = ms or false end
 
 -- A write that reaches neither the append-only file nor a replica, for times that mean nothing after a restart of the
 -- server. Without this, an idle cluster would write and sync the file many times a second.
@@ -91,9 +87,17 @@ local function check_channels(c)
   end
 end
 
+-- Raises where a key has another type: `command` is one that reads keys of the right type only. A call that ends many
+-- requests looks at each key once.
+local function check_type(c, command, name)
+  if c.checked[name] then return end
+  redis.call(command, name)
+  c.checked[name] = true
+end
+
 -- Raises where the user may not do all of this, or a key has another type.
 local function check_ledger(c)
-  if c.checked then return end
+  if c.ledger_checked then return end
   check_rights(c, WRITES)
   check_channels(c)
   redis.call('HLEN', key.counters(c))
@@ -101,20 +105,27 @@ local function check_ledger(c)
   for _, of in ipairs({ key.deadlines, key.unread, key.ended, key.workers, key.dead_workers, key.gateways }) do
     redis.call('ZCARD', of(c))
   end
-  c.checked = true
+  c.ledger_checked = true
 end
 
 local function check_worker(c, worker)
-  for _, of in ipairs({ key.worker, key.live }) do redis.call('HLEN', of(c, worker)) end
-  for _, of in ipairs({ key.held, key.stops }) do redis.call('ZCARD', of(c, worker)) end
+  check_type(c, 'HLEN', key.worker(c, worker))
+  check_type(c, 'HLEN', key.live(c, worker))
+  check_type(c, 'ZCARD', key.held(c, worker))
+  check_type(c, 'ZCARD', key.stops(c, worker))
 end
 
 local function check(c, r)
+  if r.checked then return end
   check_ledger(c)
-  for _, name in ipairs({ key.classes(c, r.m), key.tags(c, r.m, r.p), key.claim_rate(c, r.m) }) do redis.call('HLEN', name) end
-  for _, name in ipairs({ key.heads(c, r.m, r.p), key.waiting(c, r.p, #r.m, r.m, r.t) }) do redis.call('ZCARD', name) end
-  redis.call('XLEN', key.log(c, r.id))
+  check_type(c, 'HLEN', key.classes(c, r.m))
+  check_type(c, 'HLEN', key.tags(c, r.m, r.p))
+  check_type(c, 'HLEN', key.claim_rate(c, r.m))
+  check_type(c, 'ZCARD', key.heads(c, r.m, r.p))
+  check_type(c, 'ZCARD', key.waiting(c, r.p, #r.m, r.m, r.t))
+  check_type(c, 'XLEN', key.log(c, r.id))
   if r.h then check_worker(c, r.h) end
+  r.checked = true
 end
 
 -- What an append needs to know of a worker's running requests is in one hash of the worker, so that one decode step takes
@@ -218,7 +229,10 @@ local function commit(c)
     -- Never 0: negated, 0 is '-0' in Lua, which Redis does not take as a number.
     if by ~= 0 then redis.call('HINCRBY', key.counters(c), name, by) end
   end
-  for name, ms in pairs(c.kept) do redis.call('PEXPIRE', name, ms) end
+  local in_use_ms = next(c.kept) and settings(c).key_ttl_ms
+  for name, ms in pairs(c.kept) do
+    if ms or redis.call('PTTL', name) < 0.9 * in_use_ms then redis.call('PEXPIRE', name, ms or in_use_ms) end
+  end
   for model in pairs(c.works) do redis.call('PUBLISH', key.wake(c), model) end
   for channel, items in pairs(c.pushes) do
     redis.call('PUBLISH', channel, '\221' .. struct.pack('>I4', #items) .. table.concat(items))

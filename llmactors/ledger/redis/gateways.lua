@@ -19,7 +19,7 @@ local function create(c, id, body, fields, channel)
   redis.call('SET', key.body(c, id), body, 'PX', s.key_ttl_ms)
   put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', channel, 'sn', r.sn)
   if r.rt then put(c, r, 'rt', r.rt) end
-  keep(c, key.request(c, id))
+  keep(c, key.request(c, id), s.key_ttl_ms)
   keep(c, key.counters(c))
   count(c, 'accepted_total', 1)
   local due = due_of(c, fields[6])

@@ -214,7 +214,7 @@ end
 local function renew_lease(c, name, member, lease_ms)
   local write = redis.call('ZSCORE', name, member) and write_volatile or redis.call
   write('ZADD', name, c.now + lease_ms, member)
-  keep_idle(c, name)
+  keep(c, name)
 end
 
 local function renew_gateway(c, channel)

@@ -17,7 +17,7 @@ local function beat(c, args)
     redis.call('HSET', key.worker(c, worker), 'channel', args[4])
   end
   redis.call('HDEL', key.worker(c, worker), 'silent_since')
-  for _, of in ipairs({ key.held, key.live, key.worker }) do keep_idle(c, of(c, worker)) end
+  for _, of in ipairs({ key.held, key.live, key.worker }) do keep(c, of(c, worker)) end
   redis.call('ZREMRANGEBYSCORE', key.stops(c, worker), '-inf', c.now)
   local stops, held = redis.call('ZRANGE', key.stops(c, worker), 0, -1), {}
   for _, id in ipairs(redis.call('ZRANGE', key.held(c, worker), 0, -1)) do
@@ -191,7 +191,7 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
     redis.call('XADD', key.log(c, id), string.format('%d-0', length), 't', tokens)
     local more = note_bytes(c, id, number, tokens)
     if r then r.x = (r.x or 0) + more end
-    if first == 1 then keep(c, key.log(c, id)) end
+    if first == 1 then keep(c, key.log(c, id), settings(c).key_ttl_ms) end
     c.written = (c.written or 0) + number
     push(c, channels, pushed)
   end

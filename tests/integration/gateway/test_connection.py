@@ -54,7 +54,7 @@ def pair(write_s: float = 20.0) -> Iterator[Pair]:
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
     settings, throttle = ConnectionSettings(write_s=write_s), BurstThrottle(burst=1, per_pass=1)
     protocol = ProtocolSettings(1024, lambda _status, _message: ([], b""), lambda: False, ByteBudget())
-    connection = ServerConnection(no_app, protocol, stream, raw, settings, throttle)
+    connection = ServerConnection(no_app, protocol, raw, settings, throttle)
     with raw, far:
         yield Pair(connection, stream, raw, trio.socket.from_stdlib_socket(far))
 

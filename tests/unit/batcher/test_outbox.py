@@ -22,7 +22,7 @@ def running(*known: int) -> Running:
 
 def make(outbox: Outbox, each: Running, *numbers: int, finish: bool = False) -> None:
     each.produced(Output(KEY, deltas(*numbers), "stop" if finish else None, 7 if finish else 0))
-    outbox.put(each, len(numbers))
+    outbox.put({each: None}, len(numbers))
 
 
 def test_steps_of_one_request_become_one_entry() -> None:

@@ -56,7 +56,7 @@ class Desk:
     def make(self, running: Running, count: int, *, end: bool = False) -> None:
         deltas = tuple(TokenDelta(number, "x") for number in range(count))
         running.produced(Output(running.key, deltas, "stop" if end else None))
-        self.writer.outbox.put(running, count)
+        self.writer.outbox.put({running: None}, count)
         self.writer.append_soon()
 
     def _drop(self, keys: Sequence[Key]) -> None:
