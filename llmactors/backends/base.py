@@ -64,6 +64,8 @@ class Capabilities:
 
     def refusal(self, request: GenerateRequest) -> InvalidRequest | None:
         """Why a backend with these capabilities must not get `request`; None where the backend may."""
+        if request.constraint is not None and request.ignore_eos:
+            return InvalidRequest("`ignore_eos`: an answer with a prescribed format ends with the format; leave it out")
         lacking = sorted(request.demands - self.honours)
         if not lacking:
             return None

@@ -7,6 +7,7 @@ client        the requests to that server, over loopback
 stall         when the child counts as hung; pure
 prompt        the prompt of a request, as text or as token ids
 quoting       keeps control tokens that users type from being read as such; pure
+constrained   what llama.cpp is told about the constraint of an answer; pure
 answer        from the events of a stream to the tokens of the log; pure
 detokenize    from token ids to the text that each one adds; pure
 vocabulary    the bytes of each token id; pure

@@ -9,6 +9,7 @@ went through the model one by one, and as one long prompt they would be rounded 
 compared with the log; from the end of the log on they are new.
 """
 
+import codecs
 import itertools
 from collections import deque
 from collections.abc import Sequence
@@ -49,6 +50,9 @@ class LlamaAnswer:
         """How many tokens llama.cpp made without sending their ids. `complete` of the client finds these ids."""
         self.diverged = False
         """Whether the answer that was made again differs from the log."""
+        self.forced = False
+        """Whether the grammar of a lazy constraint has to hold from here on, although the text lacks its trigger."""
+        self._overshot = False
         for delta in logged:
             self._add(delta.token)
 
@@ -61,6 +65,11 @@ class LlamaAnswer:
         return self._max_tokens - len(self.ids)
 
     @property
+    def data(self) -> bytes:
+        """The bytes of all tokens so far, with what a stop string cut."""
+        return b"".join(map(self._vocabulary.piece, self.ids))
+
+    @property
     def finished(self) -> bool:
         """Whether the answer has ended: no token may follow."""
         return self.finish is not None
@@ -68,7 +77,7 @@ class LlamaAnswer:
     @property
     def over(self) -> bool:
         """Whether the stream can add nothing more: the answer is finished, or needs another stream."""
-        return self.finished or self.diverged or self.hidden > 0
+        return self.finished or self.diverged or self._overshot or self.hidden > 0
 
     @property
     def replaying(self) -> int:
@@ -86,6 +95,11 @@ class LlamaAnswer:
         self._replay = deque(self.ids if again else ())
         self.hidden = 0
         self.diverged = False
+        self._overshot = False
+
+    def force(self) -> None:
+        """Ends the stream: its last token went beyond the trigger of a lazy grammar in a way that is not allowed."""
+        self.forced = self._overshot = True
 
     def take(self, event: CompletionEvent) -> list[TokenDelta]:
         """Takes one event, and returns the new deltas. Do not call this once the answer is `over`."""
@@ -111,6 +125,19 @@ class LlamaAnswer:
             else:
                 self.finish = "length" if event.ended == "limit" else "stop"
         return deltas
+
+    def shortest_hidden(self, ids: Sequence[int]) -> Sequence[int]:
+        """The first of the ids of the hidden tokens and of those that follow, so many that no character is cut.
+
+        All ids, where each place is inside of a character.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder.decode(self.data)
+        for place, token in enumerate(ids, start=1):
+            decoder.decode(self._vocabulary.piece(token))
+            if place >= self.hidden and not decoder.getstate()[0]:
+                return ids[:place]
+        return ids
 
     def take_whole(self, ids: Sequence[int], *, eos: bool) -> list[TokenDelta]:
         """Takes the ids of the hidden tokens, and returns their deltas. `eos`: the last of them ends the answer."""

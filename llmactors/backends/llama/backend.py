@@ -8,6 +8,7 @@ A crash of native code ends the child: `check` and every running `generate` then
 owns the backend ends, and its supervisor starts a new one. The requests continue from their logs.
 """
 
+import functools
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -22,17 +23,25 @@ from llmactors.backends.fit import fit
 from llmactors.backends.llama.answer import LlamaAnswer
 from llmactors.backends.llama.child import ChildConfig
 from llmactors.backends.llama.client import CompletionStream, LlamaClient, sampling_of
+from llmactors.backends.llama.constrained import (
+    ConstraintRest,
+    overshot_trigger,
+    rest_of_constraint,
+    whole_constraint,
+)
 from llmactors.backends.llama.gguf import read_gguf
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
 from llmactors.backends.llama.prompt import Prompt, PromptReader
 from llmactors.backends.llama.quoting import Quoting
 from llmactors.backends.llama.stall import StallWatch
 from llmactors.backends.llama.vocabulary import Vocabulary, controls_of, vocabulary_of
-from llmactors.errors import BackendFailed, ModelError
+from llmactors.errors import BackendFailed, InvalidRequest, ModelError
 from llmactors.http.client_errors import HttpClientError
 from llmactors.messages import GenerateRequest, TokenDelta
 
-_HONOURED = frozenset({"prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias", "ignore_eos"})
+_HONOURED = frozenset({"prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias", "ignore_eos", "constraint"})
+_CHAR_TOKENS = 3
+"""How many more tokens a character may need, of which each is at least one byte."""
 _PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"
 
 
@@ -139,7 +148,8 @@ class LlamaBackend:
 
         Raises:
             ContextExceeded: The prompt and the answer together do not fit into a slot.
-            InvalidRequest: The model has no token with one of the ids.
+            InvalidRequest: The model has no token with one of the ids, or llama.cpp does not take the grammar.
+            Interrupted: No valid continuation of a constrained answer is known.
             BackendFailed: llama.cpp gave up this one request.
             LlamaCrashed: The child process has ended.
         """
@@ -151,18 +161,17 @@ class LlamaBackend:
             if job.tokens:
                 await prompt.ids()
             request = self._fit(request, prompt)
-            answer = LlamaAnswer(self._vocabulary, request, job.tokens)
-            if not answer.finished and await self._ended(job):
-                answer.finish = "stop"
+            answer = await self._answer(request, job)
             if answer.finished:
                 yield _output(job, (), answer, prompt)
             while not answer.finished:
-                stream = await self._begin(prompt, answer, request, exact=exact, again=again)
+                rest = await self._constrain(request, answer, again=again)
+                if rest.is_complete:
+                    answer.finish = "stop"
+                    yield _output(job, (), answer, prompt)
+                    break
+                stream = await self._begin(prompt, answer, request, rest, exact=exact, again=again)
                 try:
-                    if not prompt.tokens:
-                        prompt.counted(stream.prompt_tokens)
-                        request = self._fit(request, prompt)
-                        answer.limit(request.max_tokens)
                     while not answer.over:
                         deltas = await self._next(stream, answer)
                         if deltas or answer.finished:
@@ -221,27 +230,64 @@ class LlamaBackend:
     def _fit(self, request: GenerateRequest, prompt: Prompt) -> GenerateRequest:
         return fit(request, prompt.tokens, self.capabilities.context_tokens)
 
+    async def _answer(self, request: GenerateRequest, job: Job) -> LlamaAnswer:
+        """The answer as the log has it."""
+        answer = LlamaAnswer(self._vocabulary, request, job.tokens)
+        if not answer.finished and await self._ended(job):
+            answer.finish = "stop"
+        return answer
+
     async def _ended(self, job: Job) -> bool:
         """Whether the log's last token ended the answer, and only the terminal event was lost."""
         if not job.tokens or self._vocabulary.piece(job.tokens[-1].token):
             return False
         return await self._client.ends_answers(job.tokens[-1].token)
 
+    async def _constrain(self, request: GenerateRequest, answer: LlamaAnswer, *, again: bool = False) -> ConstraintRest:
+        """What the next stream has to follow: the whole constraint, or what is left of it after the answer so far."""
+        if request.constraint is None:
+            return ConstraintRest({})
+        if again or not (answer.ids or answer.forced):
+            return ConstraintRest(whole_constraint(request.constraint))
+        rest = functools.partial(rest_of_constraint, request.constraint, answer.data, begins_now=answer.forced)
+        return await trio.to_thread.run_sync(rest)  # a long answer takes many milliseconds
+
     async def _begin(
-        self, prompt: Prompt, answer: LlamaAnswer, request: GenerateRequest, *, exact: bool, again: bool
+        self,
+        prompt: Prompt,
+        answer: LlamaAnswer,
+        request: GenerateRequest,
+        rest: ConstraintRest,
+        *,
+        exact: bool,
+        again: bool,
     ) -> CompletionStream:
         answer.begin(again=again)
         before: list[int] | str = prompt.known
         count, position = request.max_tokens, 0
         if answer.ids and not again:
             before, count, position = [*await prompt.ids(), *answer.ids], answer.left, len(answer.ids)
-        sampling = sampling_of(request, position=position)
+        sampling = sampling_of(request, position=position) | rest.fields
         with self._stall.wait(trio.current_time, prompt_tokens=prompt.at_most + position):
-            return await self._client.stream(before, count, sampling, cache=not exact)
+            stream = await self._client.stream(before, count, sampling, cache=not exact)
+        if not prompt.tokens:
+            try:
+                prompt.counted(stream.prompt_tokens)
+                answer.limit(self._fit(request, prompt).max_tokens)
+            except InvalidRequest:
+                stream.close()
+                raise
+        return stream
 
     async def _next(self, stream: CompletionStream, answer: LlamaAnswer) -> list[TokenDelta]:
         with self._stall.wait(trio.current_time, prompt_tokens=stream.unread):
-            events = await stream.next()
+            try:
+                events = await stream.next()
+            except BackendFailed as error:
+                if answer.forced or not overshot_trigger(error.message):
+                    raise
+                answer.force()
+                return []
         if not events:
             raise LlamaCrashed("llama.cpp ended a stream without its last event")
         deltas: list[TokenDelta] = []
@@ -256,10 +302,13 @@ class LlamaBackend:
         self, prompt: Prompt, answer: LlamaAnswer, request: GenerateRequest, *, exact: bool
     ) -> list[TokenDelta]:
         ids = [*await prompt.ids(), *answer.ids]
-        sampling = sampling_of(request, position=len(answer.ids))
+        rest = await self._constrain(request, answer)
+        sampling = sampling_of(request, position=len(answer.ids)) | rest.fields
+        count = answer.hidden + (_CHAR_TOKENS if request.constraint else 0)
         with self._stall.wait(trio.current_time, prompt_tokens=len(ids)):
-            found, eos = await self._client.complete(ids, answer.hidden, sampling, cache=not exact)
-        return answer.take_whole(found, eos=eos)
+            found, eos = await self._client.complete(ids, count, sampling, cache=not exact)
+        taken = answer.shortest_hidden(found) if request.constraint else found
+        return answer.take_whole(taken, eos=eos and len(taken) == len(found))
 
 
 def _output(job: Job, deltas: Sequence[TokenDelta], answer: LlamaAnswer, prompt: Prompt) -> Output:
