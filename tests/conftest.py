@@ -9,14 +9,13 @@ import httpx
 import pytest
 
 from llmactors.errors import ModelError
+from tests.support.groups import GroupScheduling, place_of
 from tests.support.models import smollm2_path
 
 Figures = Callable[[str, str, object], None]
 Section = Callable[[], list[str]]
 SECTIONS = pytest.StashKey[dict[str, Section]]()
 """The sections that pytest prints at its end, by their headings. A section without lines is left out."""
-_LONGEST_GROUPS = ("chaos", "tests/chaos/test_mutations.py", "moods of Redis")
-"""The groups that take minutes begin first, so that no process runs long after the others have ended."""
 _FIGURES = pytest.StashKey[dict[str, dict[str, object]]]()
 _FROM_WORKERS = pytest.StashKey[dict[str, list[str]]]()
 
@@ -36,20 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     fuzzing.addoption("--fuzz-seed", type=int, default=1, metavar="SEED", help="what the mutations follow [1]")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a fixture of their module run in one process, so that the fixture is made once."""
-    for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
-            fixtures = item._fixtureinfo.name2fixturedefs.values()
-            if any(fixture.scope == "module" for definitions in fixtures for fixture in definitions):
-                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    items.sort(key=_place)
+    items.sort(key=lambda item: place_of(item.nodeid))
 
 
-def _place(item: pytest.Item) -> int:
-    group = item.get_closest_marker("xdist_group")
-    return _LONGEST_GROUPS.index(group.args[0]) if group and group.args[0] in _LONGEST_GROUPS else len(_LONGEST_GROUPS)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+    return GroupScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

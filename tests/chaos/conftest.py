@@ -22,14 +22,11 @@ def chaos(tally: Tally) -> Chaos:
     return Chaos(tally)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     more_s = config.getoption("--chaos-minutes") * 60
     for item in items:
         if "chaos" not in getattr(item, "fixturenames", ()):
             continue
-        # The chaos runs follow each other in one process, since their gaps are measured and one tally sums them up.
-        item.add_marker(pytest.mark.xdist_group("chaos"))
         limit = item.get_closest_marker("timeout")
         if limit is not None and more_s:
             item.add_marker(pytest.mark.timeout(limit.args[0] + 1.5 * more_s), append=False)

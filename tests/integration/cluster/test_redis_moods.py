@@ -159,7 +159,6 @@ def lasting() -> Iterator[list[Lasting]]:
         yield found
 
 
-@pytest.mark.xdist_group("moods of Redis")  # these tests share two clusters
 @pytest.mark.parametrize("mood", MOODS)
 def test_error_reply_ends_no_node_and_no_stream(lasting: list[Lasting], mood: str) -> None:
     """Every kind of server is in the mood at the same time."""
