@@ -25,7 +25,7 @@ from llmactors.testing.returning_clients import LoadSettings, StreamLoad
 
 ONE, REDIS = "one", "redis"
 MODEL = f"mock:step_ms=25,slots=32,crash_at=3,crash_prompt={requests.CRASHING}"
-SETTINGS: Mapping[str, object] = {"retention_s": 30, "tombstone_s": 120, "rate_limit": "1000/s"}
+SETTINGS: Mapping[str, object] = {"retention_s": 30, "response_ttl_s": 30, "tombstone_s": 120, "rate_limit": "1000/s"}
 """Ended requests are forgotten after 150 s, so that their number is steady soon."""
 RETENTION_S = 30.0
 FAULT_EVERY_S = 40.0

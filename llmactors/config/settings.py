@@ -208,6 +208,12 @@ class Settings:
         group=STREAMS,
         commands=WITH_GATEWAY,
     )
+    response_ttl_s: Seconds = setting(
+        3600.0,
+        "How long a stored response can be retrieved and continued after its end.",
+        group=STREAMS,
+        commands=WITH_GATEWAY,
+    )
     retention_s: Seconds = setting(
         60.0,
         "How long the answer of an ended request can be read again.",

@@ -121,6 +121,11 @@ class RequestService:
         await self.info(caller, request_id)
         return await self._ledger.cancel(request_id)
 
+    async def forget(self, caller: Caller, request_id: str) -> None:
+        """Deletes one of the caller's requests and its log. Raises as `follow`."""
+        await self.info(caller, request_id)
+        await self._ledger.forget(request_id)
+
     async def abandon(self, request_id: str) -> None:
         """Ends a request whose only reader has disconnected."""
         await self._ledger.cancel(request_id)

@@ -33,9 +33,17 @@ from llmactors.gateway.native.schema import Cancelled, GenerateBody, Generated, 
 from llmactors.gateway.native.websocket import serve_socket
 from llmactors.gateway.openai import body_schemas, completions, models
 from llmactors.gateway.openai.errors import OPENAI_ERRORS, OpenAIErrorBody
-from llmactors.gateway.openai.response_types import ChatCompletion, Completion, Model, ModelList, ResponseObject
+from llmactors.gateway.openai.response_types import (
+    ChatCompletion,
+    Completion,
+    DeletedResponse,
+    InputItems,
+    Model,
+    ModelList,
+    ResponseObject,
+)
 from llmactors.gateway.openai.responses import handlers as responses
-from llmactors.gateway.openai.responses.schema import ResponseBody
+from llmactors.gateway.openai.responses.schema import MAX_PAGE, ResponseBody
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody
 from llmactors.gateway.openapi import encoded_document, header, path_parameter, query
 from llmactors.gateway.route import Family, ResponseSpec, Route
@@ -259,6 +267,33 @@ ROUTES: tuple[Route, ...] = (
         responses={
             200: ResponseSpec(description="The response", body=ResponseObject, event=body_schemas.RESPONSE_EVENT)
         },
+        raises=(InvalidRequest, NotFound),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/responses/{id}",
+        family=OPENAI,
+        handler=responses.delete,
+        name="deleteResponse",
+        summary="Delete a response, which is cancelled if it has not ended",
+        parameters=(RESPONSE_ID,),
+        responses={200: ResponseSpec(description="The response is deleted", body=DeletedResponse)},
+        raises=(NotFound,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/responses/{id}/input_items",
+        family=OPENAI,
+        handler=responses.list_input_items,
+        name="listInputItems",
+        summary="List the items that a response was made from",
+        parameters=(
+            RESPONSE_ID,
+            query("limit", "The most items in the answer.", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
+            query("order", "`asc` begins with the oldest item.", {"enum": ["asc", "desc"]}),
+            query("after", "The id of the last item that the client has.", {"type": "string"}),
+        ),
+        responses={200: ResponseSpec(description="One page of the items", body=InputItems)},
         raises=(InvalidRequest, NotFound),
     ),
     Route(

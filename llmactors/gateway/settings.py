@@ -17,6 +17,8 @@ class GatewaySettings:
     """The time that a native stream lives without a reader."""
     background_s: float = 3600.0
     """The time that a response in the background lives without a reader."""
+    response_ttl_s: float = 3600.0
+    """The time for which a stored response can be read after its end."""
     max_socket_streams: int = 64
     """The number of streams that one WebSocket may follow at once."""
     timing: StreamTiming = attrs.field(factory=StreamTiming)

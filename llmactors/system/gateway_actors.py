@@ -80,6 +80,7 @@ def gateway(
                 max_body_bytes=settings.max_body_bytes,
                 resume_grace_s=settings.resume_grace_s,
                 background_s=settings.background_s,
+                response_ttl_s=settings.response_ttl_s,
                 timing=StreamTiming(flush_interval_s=settings.flush_interval_s, keep_alive_s=settings.keep_alive_s),
             ),
             ledger=ledger,

@@ -30,11 +30,15 @@ error."""
 
 
 class InvalidParameter(InvalidRequest):
-    """The field `param` is wrong, or asks for something that is not served here."""
+    """The field `param` is wrong, or asks for something that is not served here.
 
-    def __init__(self, param: str, message: str) -> None:
+    `reason` is the code of the error where OpenAI's API has one of its own.
+    """
+
+    def __init__(self, param: str, message: str, reason: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+        self.reason = reason
 
 
 @attrs.frozen
@@ -90,5 +94,7 @@ def _kind_and_code(error: LlmactorsError) -> tuple[str, str]:
         if error.limit is Limit.DAY:
             return "insufficient_quota", "insufficient_quota"
         return "tokens" if error.limit.of_tokens else "requests", "rate_limit_exceeded"
+    if isinstance(error, InvalidParameter) and error.reason:
+        return "invalid_request_error", error.reason
     default = "invalid_request_error" if isinstance(error, ClientError) else "server_error"
     return _TYPES.get(error.status, default), _CODES.get(error.code, error.code.lower())

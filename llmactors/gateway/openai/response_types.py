@@ -100,6 +100,26 @@ class OutputMessage:
 
 
 @attrs.frozen
+class DeletedResponse:
+    """The body of the answer to a deletion."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+@attrs.frozen
+class InputItems:
+    """One page of the items that a response was made from."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+@attrs.frozen
 class ResponseUsage:
     """The number of tokens of the response."""
 

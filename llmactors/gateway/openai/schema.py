@@ -152,6 +152,8 @@ class ChoiceBody:
     metadata: str = ""
     grace_s: float | None = None
     """The time that the request lives without a reader, in seconds; None for the node's `resume_grace_s`."""
+    retention_s: float | None = None
+    """How long the log can be read after the end, in seconds; None for the ledger's `retention_s`."""
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
@@ -223,6 +225,7 @@ class ChoiceBody:
             weight=weight,
             deadline_ms=self.deadline_ms,
             resume_grace_ms=int((resume_grace_s if self.grace_s is None else self.grace_s) * 1000),
+            retention_ms=None if self.retention_s is None else int(self.retention_s * 1000),
             created_ms=time.time_ns() // 1_000_000,
             metadata=self.metadata,
             choices=self.choices,

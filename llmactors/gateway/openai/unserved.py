@@ -106,7 +106,6 @@ UNSERVED_OF_RESPONSES: Unserved = {
     "max_tool_calls": ONLY_NULL,
     "moderation": ONLY_NULL,
     "n": _ONE,
-    "previous_response_id": ONLY_NULL,
     "prompt": ONLY_NULL,
     "prompt_cache_options": (None, {}, {"mode": "implicit"}),
     "reasoning": (None, {}, *({"effort": effort} for effort in (None, "none"))),

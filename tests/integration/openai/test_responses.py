@@ -285,9 +285,6 @@ async def test_errors_raise_the_classes_of_the_openai_client(client: openai.Asyn
     with pytest.raises(openai.BadRequestError) as wrong:
         await client.responses.retrieve(response.id, include=["message.output_text.logprobs"])
     assert wrong.value.param == "include"
-    with pytest.raises(openai.APIStatusError) as deleted:
-        await client.responses.delete(response.id)
-    assert deleted.value.status_code == 405
 
 
 async def test_only_stored_responses_can_be_retrieved(node: LocalNode, client: openai.AsyncOpenAI) -> None:
@@ -303,6 +300,8 @@ async def test_only_stored_responses_can_be_retrieved(node: LocalNode, client: o
             lambda name=name: client.responses.retrieve(name),
             lambda name=name: client.responses.retrieve(name, stream=True, starting_after=3),
             lambda name=name: client.responses.cancel(name),
+            lambda name=name: client.responses.delete(name),
+            lambda name=name: client.responses.input_items.list(name),
         ]
         for call in calls:
             with pytest.raises(openai.NotFoundError, match="no such response"):
@@ -310,9 +309,12 @@ async def test_only_stored_responses_can_be_retrieved(node: LocalNode, client: o
     assert (await node.node.ledger.info("req_other")).state != "ended"
 
 
-async def test_response_is_kept_for_its_retention() -> None:
-    async with local_node(mock_model(), retention_s=0.3) as node, client_of(node) as client:
+async def test_response_is_kept_for_response_ttl_s() -> None:
+    settings: Any = {"retention_s": 0.05, "response_ttl_s": 1.0}
+    async with local_node(mock_model(), **settings) as node, client_of(node) as client:
         response = await client.responses.create(**ASK, max_output_tokens=2)
+        await client.responses.create(**ASK, max_output_tokens=2, store=False)
+        await wait_until(lambda: "1 ended" in repr(node.node.ledger))
         assert await client.responses.retrieve(response.id) == response
         await wait_until(lambda: "0 ended" in repr(node.node.ledger))
         with pytest.raises(openai.NotFoundError, match="no longer kept"):
@@ -338,3 +340,56 @@ async def test_other_methods_and_paths_are_refused(node: LocalNode) -> None:
     for name in ("compact", "input_tokens"):
         unserved = await node.client.post(f"/v1/responses/{name}", json={})
         assert (unserved.status_code, unserved.json()["error"]["code"]) == (404, "not_found")
+
+
+async def test_response_continues_a_stored_one(client: openai.AsyncOpenAI) -> None:
+    first = await client.responses.create(**ASK, instructions="Be brief.", max_output_tokens=4)
+    second = await client.responses.create(
+        model="mock", input="And at night?", previous_response_id=first.id, max_output_tokens=5
+    )
+    turns = (ChatMessage("user", ASK["input"]), ChatMessage("assistant", first.output_text))
+    messages = (*turns, ChatMessage("user", "And at night?"))
+    assert second.output_text == mock_text(GenerateRequest("", "mock", "", messages=messages, max_tokens=5))
+    assert (second.previous_response_id, second.instructions) == (first.id, None)
+    third = await client.responses.create(model="mock", input="Thanks.", previous_response_id=second.id)
+    items = await client.responses.input_items.list(third.id, order="asc")
+    shown = [(item.role, item.content[0].text) for item in items.data if item.type == "message"]
+    later = [("assistant", second.output_text), ("user", "Thanks.")]
+    assert shown == [*((each.role, each.content) for each in messages), *later]
+
+
+async def test_input_items_come_in_pages(client: openai.AsyncOpenAI) -> None:
+    turns: Any = [{"role": role, "content": f"{role} {turn}"} for turn in range(3) for role in ("user", "assistant")]
+    created = await client.responses.create(model="mock", input=turns, max_output_tokens=1)
+    page = await client.responses.input_items.list(created.id, limit=4)
+    texts = [item.content[0].text for item in page.data if item.type == "message"]
+    assert texts == ["assistant 2", "user 2", "assistant 1", "user 1"]
+    assert [item.id async for item in page] == [
+        item.id for item in reversed((await client.responses.input_items.list(created.id, order="asc")).data)
+    ]
+    for wrong in ({"limit": 0}, {"limit": 101}, {"after": "msg_none"}):
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.responses.input_items.list(created.id, **wrong)
+        assert caught.value.param in wrong
+
+
+async def test_deleted_response_is_gone(client: openai.AsyncOpenAI) -> None:
+    created = await client.responses.create(**ASK, max_output_tokens=2)
+    later = await client.responses.create(model="mock", input="Go on.", previous_response_id=created.id)
+    await client.responses.delete(created.id)
+    for ask in (client.responses.retrieve, client.responses.delete, client.responses.input_items.list):
+        with pytest.raises(openai.NotFoundError):
+            await ask(created.id)
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.responses.create(**ASK, previous_response_id=created.id)
+    assert (caught.value.code, caught.value.param) == ("previous_response_not_found", "previous_response_id")
+    assert await client.responses.retrieve(later.id) == later
+
+
+async def test_running_response_is_deleted_but_not_continued(client: openai.AsyncOpenAI) -> None:
+    created = await client.responses.create(**ASK, background=True, max_output_tokens=500)
+    with pytest.raises(openai.BadRequestError, match="has not ended"):
+        await client.responses.create(**ASK, previous_response_id=created.id)
+    await client.responses.delete(created.id)
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(created.id)

@@ -9,20 +9,27 @@ from llmactors.errors import Expired, LlmactorsError, NotFound, from_code
 from llmactors.gateway.admission import Admission
 from llmactors.gateway.body import deadline_of
 from llmactors.gateway.openai.choices import AdmittedChoices
+from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.responses.events import EventRenderer
-from llmactors.gateway.openai.responses.schema import read_query, read_response
+from llmactors.gateway.openai.responses.input_items import page_of
+from llmactors.gateway.openai.responses.schema import ResponseBody, read_page, read_query, read_response
 from llmactors.gateway.openai.responses.view import ResponseView, request_id
 from llmactors.gateway.request_service import RequestService, cut_error
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower
-from llmactors.messages import Failed, GenerateRequest
+from llmactors.messages import ChatMessage, Failed, GenerateRequest
 
 
 async def create(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/responses`."""
     body = read_response(await service.bodies.read(exchange))
-    choice = body.choice(deadline_of(exchange.header(b"x-request-deadline")), service.settings.background_s)
+    choice = body.choice(
+        deadline_of(exchange.header(b"x-request-deadline")),
+        background_s=service.settings.background_s,
+        response_ttl_s=service.settings.response_ttl_s,
+        before=await _before(service, caller, body),
+    )
     key = exchange.idempotency_key
     if body.background:
         # A background response goes on without its client, so that no disconnect cancels the request.
@@ -73,6 +80,25 @@ async def cancel(service: RequestService, exchange: Exchange, caller: Caller) ->
         exchange.request_id = view.request.id
         await service.cancel(caller, view.request.id)
         await exchange.answer(200, await _now(service, caller, view))
+
+
+async def delete(service: RequestService, exchange: Exchange, caller: Caller) -> None:
+    """`DELETE /v1/responses/{id}`."""
+    name = exchange.parameters["id"]
+    with _found():
+        view = await _own(service, caller, name)
+        exchange.request_id = view.request.id
+        await service.forget(caller, view.request.id)
+    await exchange.answer(200, {"id": name, "object": "response", "deleted": True})
+
+
+async def list_input_items(service: RequestService, exchange: Exchange, caller: Caller) -> None:
+    """`GET /v1/responses/{id}/input_items`."""
+    page = read_page(exchange.scope["query_string"].decode("latin-1"))
+    with _found():
+        view = await _own(service, caller, exchange.parameters["id"])
+    exchange.request_id = view.request.id
+    await exchange.answer(200, page_of(view, page))
 
 
 async def refuse_unserved(_service: RequestService, _exchange: Exchange, _caller: Caller) -> None:
@@ -141,6 +167,23 @@ async def _own(service: RequestService, caller: Caller, name: str) -> ResponseVi
     if view is None or not view.stored.store:
         raise NotFound
     return view
+
+
+async def _before(service: RequestService, caller: Caller, body: ResponseBody) -> tuple[ChatMessage, ...]:
+    """The messages of the response that a new one continues. Raises `InvalidParameter`."""
+    name = body.previous_response_id
+    if name is None:
+        return ()
+    try:
+        view = await _own(service, caller, name)
+        log = await service.read(view.request.id)
+    except (NotFound, Expired):
+        raise InvalidParameter(
+            "previous_response_id",
+            "`previous_response_id`: there is no such response, or it is no longer kept; send its items as `input`",
+            "previous_response_not_found",
+        ) from None
+    return view.continued(log)
 
 
 async def _now(service: RequestService, caller: Caller, view: ResponseView) -> dict[str, Any]:

@@ -4,7 +4,8 @@ As on the other OpenAI routes, a field that asks for something that is not serve
 fields are ignored.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -31,6 +32,8 @@ from llmactors.messages import ChatMessage
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _PLAIN_TEXT: Mapping[str, tuple[object, ...]] = {"format": (None, {"type": "text"}), "verbosity": (None, "medium")}
 _MAX_NUMBER_CHARS = 15
+MAX_PAGE = 100
+"""The most input items in one answer."""
 
 Metadata = Annotated[
     dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
@@ -48,10 +51,25 @@ class ResponseBody(CommonBody):
     background: bool | None = None
     store: bool | None = None
     metadata: Metadata | None = None
+    previous_response_id: str | None = None
     text: dict[str, Any] | None = None
 
-    def choice(self, deadline_ms: int | None, background_s: float) -> ChoiceBody:
-        """The request. A background request lives for `background_s` without a reader. Raises `InvalidParameter`."""
+    def choice(
+        self,
+        deadline_ms: int | None,
+        *,
+        background_s: float,
+        response_ttl_s: float,
+        before: Sequence[ChatMessage] = (),
+    ) -> ChoiceBody:
+        """The request. Raises `InvalidParameter`.
+
+        Args:
+            deadline_ms: As in `GenerateRequest`.
+            background_s: How long a background request lives without a reader.
+            response_ttl_s: How long a stored response can be read after its end.
+            before: The messages of the response that this one continues.
+        """
         for name, value in (self.text or {}).items():
             if name in _PLAIN_TEXT and value not in _PLAIN_TEXT[name]:
                 raise InvalidParameter("text", f"`text.{name}` is not served here; leave it out")
@@ -60,7 +78,12 @@ class ResponseBody(CommonBody):
                 "store",
                 "`store` cannot be false with `background`: a background response must be stored to be retrieved",
             )
-        messages = list(without_empty_answers("input", self._messages()))
+        messages = [*before, *without_empty_answers("input", self._messages())]
+        if len(messages) > MAX_MESSAGES:
+            raise InvalidParameter(
+                "input",
+                f"`input` and the responses before it have {len(messages)} items; at most {MAX_MESSAGES} are accepted",
+            )
         if self.instructions:
             messages.insert(0, ChatMessage("system", self.instructions))
         kept = StoredResponse(
@@ -69,11 +92,17 @@ class ResponseBody(CommonBody):
             instructions=bool(self.instructions),
             max_output_tokens=self.max_output_tokens,
             metadata=self.metadata or {},
+            previous=self.previous_response_id,
         )
         most = self.max_output_tokens or DEFAULT_CHAT_TOKENS
         fit = self.max_output_tokens is None
         choice = ChoiceBody.of(self, 0, deadline_ms, most, messages=tuple(messages), fit=fit)
-        return attrs.evolve(choice, metadata=kept.encoded, grace_s=background_s if self.background else None)
+        return attrs.evolve(
+            choice,
+            metadata=kept.encoded,
+            grace_s=background_s if self.background else None,
+            retention_s=response_ttl_s if kept.store else None,
+        )
 
     def _messages(self) -> list[ChatMessage]:
         if not self.input:
@@ -98,6 +127,27 @@ class Retrieval:
 def read_response(fields: dict[str, Any]) -> ResponseBody:
     """The body. Raises `InvalidParameter`, which names the field."""
     return read_fields(fields, ResponseBody, UNSERVED_OF_RESPONSES)
+
+
+@attrs.frozen
+class Page:
+    """The query of `GET /v1/responses/{id}/input_items`."""
+
+    limit: int = 20
+    newest_first: bool = True
+    after: str | None = None
+    """The id of the last item that the client has."""
+
+
+def read_page(query: str) -> Page:
+    """The query. Unknown parameters are ignored. Raises `InvalidParameter`."""
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    limit, order = given.get("limit", "20"), given.get("order", "desc")
+    if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_PAGE:
+        raise InvalidParameter("limit", f"`limit` must be a whole number from 1 to {MAX_PAGE}")
+    if order not in {"asc", "desc"}:
+        raise InvalidParameter("order", "`order` must be asc or desc")
+    return Page(int(limit), order == "desc", given.get("after"))
 
 
 def read_query(query: str) -> Retrieval:

@@ -22,6 +22,8 @@ class StoredResponse:
     store: bool = True
     instructions: bool = False
     """Whether the request's first message is the client's `instructions`."""
+    previous: str | None = None
+    """The id of the response that this response continues."""
     max_output_tokens: int | None = None
     """The value that the client sent."""
     metadata: dict[str, str] = attrs.field(factory=dict)

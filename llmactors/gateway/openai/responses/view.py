@@ -5,10 +5,11 @@ from typing import Any, Literal, Self
 import attrs
 
 from llmactors.errors import ClientError
+from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.render import error_of
 from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.ledger import LogSlice
-from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, Usage
+from llmactors.messages import ChatMessage, Failed, Finished, GenerateRequest, Terminal, Usage
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
@@ -58,6 +59,18 @@ class ResponseView:
         """The status of a new response."""
         return "queued" if self.stored.background else "in_progress"
 
+    @property
+    def conversation(self) -> tuple[ChatMessage, ...]:
+        """The messages that the model got, without the client's `instructions`."""
+        return self.request.messages[1:] if self.stored.instructions else self.request.messages
+
+    def continued(self, log: LogSlice) -> tuple[ChatMessage, ...]:
+        """The messages before the input of a response that continues this one. Raises `InvalidParameter`."""
+        if not isinstance(log.end, Finished) or log.end.reason == "cancelled":
+            state = "has not ended" if log.end is None else "was not completed"
+            raise InvalidParameter("previous_response_id", f"`previous_response_id`: the response {self.id} {state}")
+        return *self.conversation, ChatMessage("assistant", "".join(delta.text for delta in log.deltas))
+
     def now(self, state: str, log: LogSlice) -> dict[str, Any]:
         """The response now, from the state of its request and the whole log so far."""
         text = "".join(delta.text for delta in log.deltas)
@@ -88,6 +101,7 @@ class ResponseView:
             "object": "response",
             "created_at": (request.created_ms or 0) // 1000,
             "completed_at": None,
+            "conversation": None,
             "status": status,
             "background": stored.background,
             "error": None,
@@ -101,8 +115,10 @@ class ResponseView:
             "output": [] if text is None else [self.item(_item_status(status), text)],
             "parallel_tool_calls": True,
             "presence_penalty": request.presence_penalty,
-            "previous_response_id": None,
+            "prompt": None,
+            "previous_response_id": stored.previous,
             "prompt_cache_key": None,
+            "prompt_cache_retention": None,
             "reasoning": {"effort": None, "summary": None},
             "safety_identifier": None,
             "service_tier": "default",

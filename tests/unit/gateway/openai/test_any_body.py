@@ -31,7 +31,7 @@ BODIES = st.builds(
 READERS: dict[str, Callable[[dict[str, Any]], object]] = {
     "chat": lambda fields: read_chat(fields).choices(None),
     "completion": lambda fields: read_completion(fields).choices(None),
-    "response": lambda fields: read_response(fields).choice(None, background_s=1),
+    "response": lambda fields: read_response(fields).choice(None, background_s=1, response_ttl_s=1),
 }
 
 

@@ -11,7 +11,7 @@ from llmactors.messages import ChatMessage, GenerateRequest
 
 
 def request(**fields: Any) -> GenerateRequest:
-    ask = read_response({"model": "m", "input": "hi", **fields}).choice(None, background_s=60)
+    ask = read_response({"model": "m", "input": "hi", **fields}).choice(None, background_s=60, response_ttl_s=60)
     return ask.to_request("req_1", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=1)
 
 
@@ -32,7 +32,6 @@ def kept(**fields: Any) -> StoredResponse:
         ("max_tool_calls", 1),
         ("moderation", {"model": "omni-moderation-latest"}),
         ("n", 2),
-        ("previous_response_id", "resp_1"),
         ("prompt", {"id": "pmpt_1"}),
         ("prompt_cache_options", {"prewarm": True}),
         ("reasoning", {"effort": "low"}),
