@@ -52,7 +52,17 @@ class MockSequence:
     back at that place, and the place in the grammar, are not in the log, but follow from the tokens.
     """
 
-    __slots__ = ("_base", "_constrained", "_eos_one_in", "_max_tokens", "_stops", "finish", "prompt_tokens", "seq")
+    __slots__ = (
+        "_base",
+        "_constrained",
+        "_eos_one_in",
+        "_is_plain",
+        "_max_tokens",
+        "_stops",
+        "finish",
+        "prompt_tokens",
+        "seq",
+    )
 
     def __init__(self, request: GenerateRequest, *, eos_one_in: int = 0, taken: int = 0) -> None:
         self._base = sequence_hash(request.text, request.seed)
@@ -60,6 +70,8 @@ class MockSequence:
         self._eos_one_in = 0 if request.ignore_eos else eos_one_in
         self._stops = StopStrings(request.stop) if any(request.stop) else None
         self._constrained = ConstrainedText(request.constraint, self._base) if request.constraint else None
+        self._is_plain = not self._eos_one_in and self._stops is None and self._constrained is None
+        """Whether only `max_tokens` ends the sequence, and its texts are those of `token_of`."""
         self.prompt_tokens = mock_prompt_tokens(request.text)
         self.seq = 0 if self._stops or self._constrained else max(0, taken - 1)
         """How many tokens the sequence has so far."""
@@ -72,6 +84,10 @@ class MockSequence:
         """Makes the next token, and sets `finish` with the last one. Must not be called after that."""
         self.seq += 1
         delta = token_of(self._base, self.seq)
+        if self._is_plain:
+            if self.seq >= self._max_tokens:
+                self.finish = "length"
+            return delta
         if self._constrained is not None:
             left = self._max_tokens - self.seq + 1
             delta = TokenDelta(

@@ -73,9 +73,12 @@ local READS = {
   { 'XREVRANGE', '+', '-' }, { 'XLEN' }, { 'TYPE' },
 }
 
+local ZSETS = { key.deadlines, key.unread, key.ended, key.workers, key.dead_workers, key.gateways }
+
 local function check_rights(c, commands)
+  local name = key.counters(c)
   for _, each in ipairs(commands) do
-    if not redis.acl_check_cmd(each[1], key.counters(c), unpack(each, 2)) then
+    if not redis.acl_check_cmd(each[1], name, unpack(each, 2)) then
       error({ err = 'NOPERM the Redis user of the ledger may not send ' .. each[1] .. ' for keys of the ledger' })
     end
   end
@@ -102,9 +105,7 @@ local function check_ledger(c)
   check_channels(c)
   redis.call('HLEN', key.counters(c))
   redis.call('XLEN', key.dead_letters(c))
-  for _, of in ipairs({ key.deadlines, key.unread, key.ended, key.workers, key.dead_workers, key.gateways }) do
-    redis.call('ZCARD', of(c))
-  end
+  for _, of in ipairs(ZSETS) do redis.call('ZCARD', of(c)) end
   c.ledger_checked = true
 end
 

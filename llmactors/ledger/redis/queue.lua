@@ -23,8 +23,9 @@ local function head_of(flow)
   return head[1], tonumber(head[2])
 end
 
-local function show_head(c, q, tenant, id, serial)
-  local start = redis.call('HGET', key.request(c, id), 's') or redis.call('HGET', q.tags, 't' .. tenant)
+-- Adds the first request of a tenant to the heads. `start` is its start tag, if it has one.
+local function show_head(q, tenant, serial, start)
+  start = start or redis.call('HGET', q.tags, 't' .. tenant)
   redis.call('ZADD', q.heads, start, string.format(SERIAL, serial) .. tenant)
 end
 
@@ -41,11 +42,11 @@ local function enter_queue(c, r)
   end
   redis.call('ZADD', flow, r.sn, r.id)
   redis.call('HSETNX', q.classes, r.p, 0)
-  local new, new_serial = head_of(flow)
-  if new ~= old then
+  if not old or tonumber(r.sn) < old_serial then
     if old then redis.call('ZREM', q.heads, string.format(SERIAL, old_serial) .. r.t) end
-    show_head(c, q, r.t, new, new_serial)
+    show_head(q, r.t, r.sn, r.s)
   end
+  r.taken = nil
   for _, name in ipairs({ flow, q.classes, q.heads, q.tags }) do keep(c, name) end
 end
 
@@ -62,13 +63,14 @@ end
 
 -- Removes a request from its queue. A request that `take` chose is in no queue, though it still waits.
 local function leave_queue(c, r)
+  if r.taken then return end
   local q, flow = queue_of(c, r), flow_of(c, r)
   local old, old_serial = head_of(flow)
   if redis.call('ZREM', flow, r.id) == 0 then return end
   if old == r.id then
     redis.call('ZREM', q.heads, string.format(SERIAL, old_serial) .. r.t)
     local new, new_serial = head_of(flow)
-    if new then show_head(c, q, r.t, new, new_serial) end
+    if new then show_head(q, r.t, new_serial, redis.call('HGET', key.request(c, new), 's')) end
   end
   if redis.call('EXISTS', q.heads) == 0 then
     -- Nothing waits: the next busy period begins without tags and without memory of tenants.
@@ -119,6 +121,7 @@ local function take(c, model)
   local now, tag = tags_of(q, tenant)
   redis.call('HSET', q.tags, 'v', math.max(now, start), 't' .. tenant, math.max(tag, start + tonumber(r.c)))
   leave_queue(c, r)
+  r.taken = true
   return r
 end
 

@@ -89,7 +89,10 @@ local function start(c, r, worker)
   -- At least the time, not just one more: Redis may have forgotten epochs that must never be used again.
   r.ep, r.at, r.h, r.st = math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'
   put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r')
-  open_live(c, worker)
+  if not c.live_open then
+    open_live(c, worker)
+    c.live_open = true
+  end
   write_live(c, r)
   keep(c, key.live(c, worker))
   local held = key.held(c, worker)
