@@ -12,15 +12,17 @@ import trio
 from cyclopts import Parameter
 
 from llmactors.config import URL_VARIABLE
-from llmactors.errors import LlmactorsError, Unavailable, from_code
+from llmactors.errors import ConfigError, LlmactorsError, Unavailable, from_code
 from llmactors.http.client import ClientSettings, HttpClient
 from llmactors.http.client_errors import HttpClientError
+from llmactors.http.client_socket import Origin
 
 URL = Annotated[str, Parameter(env_var=URL_VARIABLE, help="The URL of the node.")]
 API_KEY = Annotated[
     str | None, Parameter(env_var="GATEWAY_API_KEY", help="The API key that the node asks for.", show_default=False)
 ]
 
+_CA_VARIABLE = "SSL_CERT_FILE"
 _CONNECT_S = 10.0
 _ANSWER_S = 10.0
 
@@ -63,7 +65,9 @@ async def _get_json(url: str, path: str, api_key: str | None) -> object:
 
 def no_answer(url: str, error: Exception) -> Unavailable:
     """The error for a node that cannot be reached, or that falls silent."""
-    return Unavailable(f"no node answers at {url}: {str(error) or 'the node was silent for too long'}")
+    proxy = urlsplit(_proxy_for(url)).hostname
+    through = f" through the proxy {proxy}" if proxy else ""
+    return Unavailable(f"no node answers at {url}{through}: {str(error) or 'the node was silent for too long'}")
 
 
 def explain(url: str, status: int, body: bytes) -> LlmactorsError:
@@ -77,13 +81,35 @@ def explain(url: str, status: int, body: bytes) -> LlmactorsError:
 
 
 def _settings(url: str) -> ClientSettings:
-    """Reads the environment's proxy and certificate authorities, unless the node is on this machine."""
+    """Reads the environment's proxy and certificate authorities, unless the node is on this machine.
+
+    Raises `ConfigError` where the environment names a proxy or a file that cannot be used.
+    """
+    parts = urlsplit(url)
+    if _is_loopback(parts.hostname or ""):
+        return ClientSettings(connect_s=_CONNECT_S)
+    proxy, ca_file = _proxy_for(url), os.environ.get(_CA_VARIABLE, "")
+    variable = f"{parts.scheme.upper()}_PROXY"
+    to_do = "give the proxy as http://HOST:PORT, or add the node to NO_PROXY"
+    try:
+        is_tls = bool(proxy) and Origin.parse(proxy).is_tls
+    except ValueError as error:
+        raise ConfigError(f"{variable}: {error}; {to_do}") from error
+    if is_tls:
+        raise ConfigError(f"{variable}: a proxy is not asked over https; {to_do}")
+    if parts.scheme == "https" and ca_file and not os.access(ca_file, os.R_OK):
+        raise ConfigError(f"{_CA_VARIABLE}: the file {ca_file} cannot be read")
+    return ClientSettings(connect_s=_CONNECT_S, proxy=proxy, ca_file=ca_file)
+
+
+def _proxy_for(url: str) -> str:
+    """The URL of the proxy that the environment names for `url`; empty where there is none."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if _is_loopback(host):
-        return ClientSettings(connect_s=_CONNECT_S)
-    proxy = "" if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(parts.scheme, "")
-    return ClientSettings(connect_s=_CONNECT_S, proxy=proxy, ca_file=os.environ.get("SSL_CERT_FILE", ""))
+    if _is_loopback(host) or urllib.request.proxy_bypass(host):
+        return ""
+    proxy = urllib.request.getproxies().get(parts.scheme, "")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
 def _is_loopback(host: str) -> bool:

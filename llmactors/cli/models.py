@@ -26,7 +26,8 @@ def with_bar(name: str, fetch: Callable[[download.Progress], T]) -> T:
     task = bar.add_task(f"downloading {name}", total=None)
 
     def show(done_bytes: int, total_bytes: int | None) -> None:
-        bar.start()
+        if done_bytes:
+            bar.start()
         bar.update(task, completed=done_bytes, total=total_bytes)
 
     try:

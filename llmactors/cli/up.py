@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import attrs
-import platformdirs
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +18,7 @@ from llmactors.cli.models import fetch_missing
 from llmactors.cli.running import logs_are_json, run_until_signal, set_up_output
 from llmactors.cluster.local_cluster import ClusterMember, LocalCluster
 from llmactors.config import Configuration
+from llmactors.config.user_folders import data_of_user
 from llmactors.errors import ConfigError, OperatorError
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.standard_streams import write_log_line
@@ -81,8 +81,8 @@ def _relay(node: str, line: str, *, as_json: bool) -> None:
 
 def _data_of_user() -> Path:
     """The place of the Redis server's data. Raises `OperatorError` for a user without a home."""
-    found = platformdirs.user_data_dir("llmactors")
-    if found.startswith("~"):
+    found = data_of_user()
+    if found is None:
         raise OperatorError("this user has no home directory: set HOME, or choose a place for the data with --data-dir")
     return Path(found) / "redis"
 

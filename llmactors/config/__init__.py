@@ -10,6 +10,7 @@ show          a configuration as TOML or JSON, with secrets covered
 masks         secrets in values, covered
 nearest       the known name that a wrong one probably means
 handbook      the table of all settings
+user_folders  the folders of the user, for caches and data
 """
 
 from llmactors.config.environment import CACHE_VARIABLE, URL_VARIABLE, as_variables, child_environment

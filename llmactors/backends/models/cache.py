@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import platformdirs
 
 from llmactors.config import CACHE_VARIABLE
+from llmactors.config.user_folders import cache_of_user
 from llmactors.errors import ModelError
 
 
@@ -29,8 +29,8 @@ def cache_root(cache_dir: Path | None = None) -> Path:
 
     Raises `ModelError` where none is given and the user has no home: no HOME, and no entry among the system's users.
     """
-    chosen = str(cache_dir or os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("llmactors"))
-    if chosen.startswith("~"):
+    chosen = cache_dir or os.environ.get(CACHE_VARIABLE) or cache_of_user()
+    if chosen is None:
         raise ModelError(f"this user has no home directory: set HOME, or {CACHE_VARIABLE} to a directory for models")
     return Path(chosen) / "models"
 

@@ -89,9 +89,16 @@ def find_model(name_or_path: str) -> CatalogEntry:
         return CatalogEntry(name_or_path, HubSource(hub["owner"], hub["repo"], hub["file"]))
     # Unlike `Path.expanduser`, this raises nothing for a user without a home.
     path = Path(os.path.expanduser(name_or_path))  # noqa: PTH111
-    if not name_or_path.startswith("hf:") and (path.suffix == ".gguf" or path.is_file()):
+    if not name_or_path.startswith("hf:") and (path.suffix == ".gguf" or _is_file(path)):
         return CatalogEntry(path.stem, FileSource(path))
     raise ModelError(
         f"there is no model {name_or_path!r}: give one of {', '.join(sorted(CATALOG))},"
         " hf:OWNER/REPO/FILE.gguf, or the path of a .gguf file",
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False

@@ -37,8 +37,11 @@ def locate_model(name_or_path: str, cache_dir: Path | None = None) -> Path:
     entry = find_model(name_or_path)
     if not isinstance(entry.source, FileSource):
         return _target(entry, cache_root(cache_dir))
-    if not entry.source.path.is_file():
-        raise ModelError(f"there is no model file {entry.source.path}")
+    try:
+        if not entry.source.path.is_file():
+            raise ModelError(f"there is no model file {entry.source.path}")
+    except PermissionError as error:
+        raise ModelError(f"the model file {entry.source.path} cannot be read: {error.strerror}") from error
     return entry.source.path
 
 

@@ -1,7 +1,9 @@
 """Downloads a model file from the Hugging Face hub. A download goes on where an earlier attempt stopped."""
 
+import ipaddress
 import os
 import re
+import urllib.request
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -37,7 +39,7 @@ def fetch_from_hub(source: HubSource, part: Path, progress: _Tell) -> str | None
     url = f"{endpoint}/{source.owner}/{source.repo}/resolve/main/{source.file}"
     token = os.environ.get("HF_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(headers=headers, follow_redirects=True, timeout=_TIMEOUT_S) as client:
+    with _client(headers) as client:
         while True:
             before = _size(part)
             try:
@@ -49,6 +51,48 @@ def fetch_from_hub(source: HubSource, part: Path, progress: _Tell) -> str | None
                     f"{source} cannot be downloaded from {endpoint}: {str(error) or type(error).__name__};"
                     " check the network and try again; the download goes on where it stopped",
                 ) from error
+
+
+def _client(headers: dict[str, str]) -> httpx.Client:
+    """A client that uses the proxies and certificates of the environment. Raises `ModelError` where these are wrong."""
+    try:
+        # With a transport of its own, httpx does not read `NO_PROXY`, of which httpx refuses `[::1]`.
+        transport, mounts = httpx.HTTPTransport(), _proxies(urllib.request.getproxies())
+        return httpx.Client(
+            headers=headers, follow_redirects=True, timeout=_TIMEOUT_S, transport=transport, mounts=mounts
+        )
+    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        raise ModelError(
+            f"the environment names a proxy or certificates that cannot be used ({error}): check HTTP_PROXY, "
+            "HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
+        ) from error
+
+
+def _proxies(environment: dict[str, str]) -> dict[str, httpx.HTTPTransport | None]:
+    """The transports by pattern of URL, from the proxies by scheme; `no` lists the hosts that are asked directly."""
+    direct = [name.strip().strip("[]") for name in environment.get("no", "").split(",") if name.strip()]
+    if "*" in direct:
+        return {}
+    found: dict[str, httpx.HTTPTransport | None] = {}
+    for scheme in ("http", "https", "all"):
+        if proxy := environment.get(scheme):
+            found[f"{scheme}://"] = httpx.HTTPTransport(proxy=proxy if "://" in proxy else f"http://{proxy}")
+    for name in direct:
+        if name.count(":") > 1:
+            found[f"all://[{name}]"] = None
+        elif _is_address(name) or name == "localhost":
+            found[f"all://{name}"] = None
+        else:
+            found[f"all://*{name.removeprefix('*')}"] = None
+    return found
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _attempt(client: httpx.Client, url: str, source: HubSource, part: Path, progress: _Tell) -> str | None:

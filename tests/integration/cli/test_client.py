@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -89,7 +90,12 @@ def test_loopback_ignores_the_environment(environment: None) -> None:
         assert get_json(server.url.replace("127.0.0.1", "localhost"), "/", None) == {"up": True}
 
 
-def test_remote_node_uses_proxy_and_authorities(environment: None) -> None:
-    through = ClientSettings(connect_s=10.0, proxy="http://127.0.0.1:9", ca_file="/no/such/file")
+def test_remote_node_uses_proxy_and_authorities(
+    environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authorities = tmp_path / "authorities.pem"
+    authorities.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+    through = ClientSettings(connect_s=10.0, proxy="http://127.0.0.1:9", ca_file=str(authorities))
     assert client_module._settings("https://node.example/") == through
     assert client_module._settings("https://inside.example/").proxy == ""
