@@ -25,8 +25,11 @@ from llmactors.grammar.expressions import (
 from llmactors.grammar.gbnf import parse
 from llmactors.grammar.limits import MAX_STACKS
 
-_MAX_KEPT = 50_000
-"""How many stacks and transitions a machine keeps. Then it forgets all of them, and computes them again."""
+_MAX_KEPT = 10_000
+"""How many stacks and transitions a machine keeps, of about 220 bytes each. Then it forgets all of them, and computes
+them again."""
+_MACHINES = 32
+"""How many machines are kept. All of them together take at most 70 MB."""
 _SHOWN = 40
 """How many characters of a rejected text an error shows."""
 
@@ -239,7 +242,7 @@ def first_chars(stack: Stack) -> CharSet:
     return CharSet(((code, code),))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_MACHINES)
 def machine_for(gbnf: str) -> GrammarMachine:
     """The machine for the text of a grammar. The machines of the last few grammars are kept.
 
