@@ -15,6 +15,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     # A real model uses all cores of the machine.
     "model": (
         "integration/backends/test_llama.py",
+        "integration/backends/test_llama_constraints.py",
         "integration/backends/test_llama_grammars.py",
         "integration/backends/test_llama_requests.py",
         "integration/backends/test_openai_llama.py",

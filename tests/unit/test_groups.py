@@ -12,7 +12,7 @@ def test_grouped_files_exist() -> None:
     assert [file for file in GROUPED if not (TESTS / file).is_file()] == []
 
 
-def test_files_that_share_a_process_of_a_module_are_grouped() -> None:
+def test_files_with_a_fixture_of_the_module_are_in_a_group() -> None:
     """Otherwise each process of pytest-xdist starts the nodes of the fixture."""
     sharing = {
         str(path.relative_to(TESTS))
