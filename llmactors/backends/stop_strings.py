@@ -17,6 +17,11 @@ class StopStrings:
         self.stopped = False
         """Whether the text has ended at a stop string."""
 
+    @property
+    def holds_text(self) -> bool:
+        """Whether the end of the text so far is held back."""
+        return bool(self._held)
+
     def feed(self, piece: str) -> str:
         """Adds `piece` to the text, and returns the new part that is certain to be shown."""
         text = self._held + piece

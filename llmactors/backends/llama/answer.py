@@ -70,6 +70,11 @@ class LlamaAnswer:
         return b"".join(map(self._vocabulary.piece, self.ids))
 
     @property
+    def holds_text(self) -> bool:
+        """Whether text is held back that may belong to a stop string. The next token decides, also if it is the end."""
+        return self._text.holds_text
+
+    @property
     def finished(self) -> bool:
         """Whether the answer has ended: no token may follow."""
         return self.finish is not None

@@ -166,7 +166,7 @@ class LlamaBackend:
                 yield _output(job, (), answer, prompt)
             while not answer.finished:
                 rest = await self._constrain(request, answer, again=again)
-                if rest.is_complete:
+                if rest.is_complete and not answer.holds_text:
                     answer.finish = "stop"
                     yield _output(job, (), answer, prompt)
                     break

@@ -27,6 +27,11 @@ class Detokenizer:
         """Whether the text has reached a stop string: nothing may follow."""
         return self._stops.stopped
 
+    @property
+    def holds_text(self) -> bool:
+        """Whether text is held back that may belong to a stop string."""
+        return self._stops.holds_text
+
     def feed(self, token: int, *, last: bool) -> str:
         """The text that `token` adds. The `last` token also adds the text that was held back.
 

@@ -113,6 +113,16 @@ async def test_complete_answer_ends_without_another_token(backend: LlamaBackend)
     assert await answer(backend, request, lost) == (lost, "stop")
 
 
+async def test_complete_answer_keeps_text_held_back(backend: LlamaBackend) -> None:
+    """The last brace may begin a stop string, so it is not in the log yet when only the end of the answer is lost."""
+    request = attrs.evolve(ASK, temperature=1.2, stop=("} and more",))
+    whole, _ = await answer(backend, request)
+    lost = [delta for delta in whole if backend._vocabulary.piece(delta.token)]
+    assert not text_of(lost).endswith("}")
+    found, finish = await answer(backend, request, lost)
+    assert (text_of(found), finish) == (text_of(whole), "stop")
+
+
 async def test_answer_outside_its_grammar_is_interrupted(backend: LlamaBackend) -> None:
     request = attrs.evolve(ASK, temperature=1.2)
     free, _ = await answer(backend, attrs.evolve(ASK, constraint=None, max_tokens=5))

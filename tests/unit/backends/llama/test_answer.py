@@ -93,3 +93,30 @@ def test_answer_made_again_too_short_is_diverged() -> None:
     made.take(event("", [], 2, "eos"))
     assert made.diverged
     assert not made.finished
+
+
+def test_hidden_tokens_of_a_constraint_end_with_a_character() -> None:
+    made = answer(TokenDelta(A, "a"))
+    made.hidden = 2
+    assert made.shortest_hidden([7, 8, 6, A]) == [7, 8, 6]
+    assert made.shortest_hidden([A, B, A]) == [A, B]
+    assert made.shortest_hidden([A, 7, 8]) == [A, 7, 8]
+    assert made.data == b"a"
+
+
+def test_token_beyond_a_trigger_ends_the_stream_only() -> None:
+    made = answer()
+    made.force()
+    assert (made.over, made.finished, made.forced) == (True, False, True)
+    made.begin(again=False)
+    assert (made.over, made.forced) == (False, True)
+
+
+def test_text_held_back_for_a_stop_string_is_known() -> None:
+    made = answer(stop=("ab",))
+    made.take(event("a", [A], 1))
+    assert made.holds_text
+    made.take(event("a", [A], 2))
+    made.take(event("", [END], 3))
+    made.take(event("", [], 3, "eos"))
+    assert made.finish == "stop"
