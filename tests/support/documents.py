@@ -20,6 +20,7 @@ DOCUMENTS = (
     "llmactors/backends/custom/CUSTOM.md",
     "llmactors/gateway/API.md",
     "llmactors/testing/TESTING.md",
+    "tests/FAULTS.md",
 )
 """All documents for readers of the project, from the top of the repository."""
 

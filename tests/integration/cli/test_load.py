@@ -15,6 +15,7 @@ import pytest
 
 from llmactors.cli import run, synthetic_load
 from llmactors.testing.node import NodeProcess
+from tests.support.canned_server import Asked, CannedServer
 
 pytestmark = pytest.mark.integration
 COMMAND = (sys.executable, "-m", "llmactors")
@@ -185,3 +186,15 @@ def test_bench_measures_a_node_and_leaves_nothing(tmp_path: Path) -> None:
     figures: dict[str, Any] = json.loads(file.read_text())
     assert [result["correct"] for result in figures.values()] == [20, 20]
     assert len({result["plan"]["port"] for result in figures.values()}) == 1
+
+
+def test_refused_key_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def script(_: Asked) -> Iterator[bytes]:
+        body = b'{"error":{"code":"UNAUTHENTICATED","message":"send the API key"}}'
+        yield b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    with CannedServer(script) as server:
+        assert run(["load", server.url, "--requests", "2", "--clients", "1", "--api", "native-json"]) == 1
+        assert "give a key that it knows with --api-key or GATEWAY_API_KEY" in capsys.readouterr().out
+        assert run(["load", server.url, "--requests", "2", "--clients", "1", "--api", "chat"]) == 1
+        assert "give the key with --api-key or GATEWAY_API_KEY" in capsys.readouterr().err
