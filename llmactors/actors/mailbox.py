@@ -10,6 +10,9 @@ import trio
 from llmactors.actors.envelope import Down, Envelope
 from llmactors.actors.errors import ActorDied, MailboxFull
 
+_WAKE = Envelope(None)
+"""Ends a wait for a message. No actor gets this envelope."""
+
 
 class Overflow(enum.Enum):
     """What a full mailbox does with the next message."""
@@ -52,7 +55,6 @@ class Mailbox:
         self._send, self._receive = trio.open_memory_channel[Envelope](capacity)
         self._again: collections.deque[Envelope] = collections.deque()
         self._control: collections.deque[tuple[int, Down]] = collections.deque()
-        self._waiting: trio.CancelScope | None = None
         self._peak = 0
 
     def __repr__(self) -> str:
@@ -114,8 +116,8 @@ class Mailbox:
 
     def wake(self) -> None:
         """Makes a waiting `get` check for control events and a stop."""
-        if self._waiting is not None:
-            self._waiting.cancel(reason=f"{self.owner} has a control event")
+        if self._receive.statistics().tasks_waiting_receive:
+            self._send.send_nowait(_WAKE)  # goes to the waiting task, and never into the buffer
 
     async def get(self, incarnation: int, stopping: Callable[[], bool]) -> Envelope | Down | None:
         """The next control event, else the next message; None once `stopping()` is true. Always a checkpoint."""
@@ -132,14 +134,9 @@ class Mailbox:
             try:
                 return self._receive.receive_nowait()
             except trio.WouldBlock:
-                pass
-            with trio.CancelScope() as waiting:
-                self._waiting = waiting
-                try:
-                    # `receive` returns a message that is delivered at the moment of the cancel, so none is lost.
-                    return await self._receive.receive()
-                finally:
-                    self._waiting = None
+                envelope = await self._receive.receive()
+            if envelope is not _WAKE:
+                return envelope
 
     def drain(self) -> list[Envelope]:
         """Takes out all messages, those of senders that wait for room included, and marks them as lost."""

@@ -62,14 +62,20 @@ class Inbox:
         if scope is not None and self._last is not None:
             scope.cancel(reason="the client is gone")
 
-    async def __call__(self) -> Message:
-        """The next message. After the other messages, the disconnect, as often as it is asked for."""
-        while not self._messages:
-            if self._last is not None:
-                return self._last
-            await self._arrivals.park()
+    def get_nowait(self) -> Message | None:
+        """The next message; None where none has arrived. After the other messages, the disconnect, as often as it is
+        asked for.
+        """
+        if not self._messages:
+            return self._last
         self._room.unpark()
         return self._messages.popleft()
+
+    async def __call__(self) -> Message:
+        """As `get_nowait`, but waits for the message."""
+        while (message := self.get_nowait()) is None:
+            await self._arrivals.park()
+        return message
 
 
 class ApplicationTasks:
