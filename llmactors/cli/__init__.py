@@ -27,8 +27,8 @@ from llmactors.cli.descriptors import complain, open_closed_descriptors
 
 _ROOT_FLAGS = {"--help", "-h", "--version"}
 _COLLECT_AFTER_OBJECTS = 50_000
-"""An import makes many objects and no garbage. With the default threshold of 700 objects the garbage collector takes a
-seventh of the time in which a node starts."""
+"""An import makes many objects and no garbage. With the default threshold of 700 objects the garbage collector would
+look at all of them many times."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -29,7 +29,7 @@ WRITER = "llmactors/batcher/writer.py"
 CONTRACT = "tests/integration/ledger/test_redis_contract.py"
 FAULTS = "tests/integration/ledger/test_redis_faults.py"
 VIRTUAL = "tests/virtual/batcher"
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "10")
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "20")
 
 
 @attrs.frozen

