@@ -19,7 +19,7 @@ import attrs
 import msgspec
 
 from llmactors.errors import InvalidRequest
-from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
+from llmactors.messages import FinishReason, GenerateRequest, ReasoningTags, TokenDelta
 
 
 class BackendFrozen(RuntimeError):
@@ -61,6 +61,11 @@ class Capabilities:
     optional field.
 
     These are texts and no enum because nodes of another version may know more fields."""
+    tool_format: str = ""
+    """The form in which the model writes calls of tools, a key of `tool_calls.formats.FORMATS`, as its chat template
+    declares; empty for a model without tools."""
+    reasoning_tags: ReasoningTags | None = None
+    """The tags around the model's reasoning, as its chat template declares; None for a model without."""
 
     def refusal(self, request: GenerateRequest) -> InvalidRequest | None:
         """Why a backend with these capabilities must not get `request`; None where the backend may."""

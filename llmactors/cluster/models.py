@@ -62,8 +62,13 @@ class ClusterModels(ModelDirectory):
         ]
         if not declared:
             return None if known is None else known.capabilities
-        # Any of the workers may get a request, so only fields that all of them honour are accepted.
-        return attrs.evolve(declared[0], honours=frozenset.intersection(*(each.honours for each in declared)))
+        # Any of the workers may get a request, so only what all of them can do is accepted.
+        forms = {each.tool_format for each in declared}
+        return attrs.evolve(
+            declared[0],
+            honours=frozenset.intersection(*(each.honours for each in declared)),
+            tool_format=forms.pop() if len(forms) == 1 else "",
+        )
 
     def _without_worker(self, name: str) -> ModelStatus:
         known = self.get(name)

@@ -6,6 +6,8 @@ routes          the table of routes; `route`: one entry of the table
 client_rules    the checks before keys: host names, web pages, and clients behind proxies
 request_service what is done for a caller: admit, follow, cancel
 admission       whether a request is accepted, and what its caller is charged
+answer_rules    tools and the form of the text, and what travels of them with a request
+rule_fixer      makes constraints without a long hold on the event loop
 queue_hint      refuses at once, over Redis, what a full queue would refuse a round trip later
 limit_check     what the requests of a call are charged
 limit_reached   a refusal by a caller's limits

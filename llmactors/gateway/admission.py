@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import attrs
 
 from llmactors.access.authentication import Caller
+from llmactors.backends.base import Capabilities
 from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.backends.fit import fit
 from llmactors.errors import (
@@ -18,10 +19,12 @@ from llmactors.errors import (
     TooLarge,
     Unavailable,
 )
+from llmactors.gateway.answer_rules import AnswerRules, refusal, tool_use
 from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.queue_hint import QueueHint
+from llmactors.gateway.rule_fixer import RuleFixer
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.request_id import keyed_request_id, new_request_id
 from llmactors.ledger import Candidate, Ledger, RequestSize, SubmitOutcome
@@ -71,6 +74,7 @@ class Admitter:
         self._metrics = metrics
         self._limit_check = limit_check
         self._queue_hint = queue_hint
+        self._rule_fixer = RuleFixer()
 
     def __repr__(self) -> str:
         return f"<Admitter models={self._directory.names}>"
@@ -85,7 +89,7 @@ class Admitter:
         not admitted before. Raises `Conflict` for the same key with another body, `Expired` for a request that is not
         known any more, and any error that `errors` has for a request that is refused.
         """
-        requests = [self._request(caller, body, _keyed(key, number)) for number, body in enumerate(bodies)]
+        requests = await self._requests(caller, bodies, key)
         if key is not None and (known := await self._known(requests)) is not None:
             return known
         if only_known:
@@ -115,6 +119,17 @@ class Admitter:
                 return known
         return [Admission(request, result.standings, keyed=key is not None) for request in requests]
 
+    async def _requests(
+        self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None
+    ) -> list[GenerateRequest]:
+        """The requests of a call, which the model can serve. Raises the errors of a request that is refused."""
+        requests = [self._request(caller, body, _keyed(key, number)) for number, body in enumerate(bodies)]
+        if (rules := bodies[0].rules) is not None:
+            requests = await self._with_rules(requests, rules)
+        for request in requests:
+            self._check_capable(request)
+        return requests
+
     def _request(self, caller: Caller, body: GenerationBody, key: str | None) -> GenerateRequest:
         request = body.to_request(
             new_request_id() if key is None else keyed_request_id(caller.tenant, key),
@@ -125,8 +140,17 @@ class Admitter:
             weight=caller.weight,
             resume_grace_s=self._settings.resume_grace_s,
         )
-        self._check_capable(request)
-        return request
+        tags = self._capabilities(request.model).reasoning_tags
+        return request if tags is None or request.raw else attrs.evolve(request, reasoning_tags=tags)
+
+    async def _with_rules(self, requests: Sequence[GenerateRequest], rules: AnswerRules) -> list[GenerateRequest]:
+        """The requests of one call with their tools and their constraint. Raises `InvalidRequest`."""
+        capabilities = self._capabilities(requests[0].model)
+        if (error := refusal(rules, capabilities)) is not None:
+            raise error
+        tools = tool_use(rules, capabilities)
+        constraint = await self._rule_fixer.constraint(rules, capabilities)
+        return [attrs.evolve(request, tools=tools, constraint=constraint) for request in requests]
 
     async def _charges(
         self, caller: Caller, requests: Sequence[GenerateRequest], sizes: Sequence[RequestSize]
@@ -167,6 +191,7 @@ class Admitter:
         # retention.
         same = attrs.evolve(
             known,
+            reasoning_tags=request.reasoning_tags,
             created_ms=request.created_ms,
             deadline_ms=request.deadline_ms,
             timeout_ms=request.timeout_ms,
@@ -200,19 +225,25 @@ class Admitter:
 
     def _check_capable(self, request: GenerateRequest) -> None:
         """Refuses what the model's backend cannot do, or what does not fit into the model's context."""
-        status = self._directory.get(request.model)
-        if status is None or status.capabilities is None:
-            return
-        refusal = status.capabilities.refusal(request)
-        if refusal is not None:
-            raise refusal
-        context = status.capabilities.context_tokens
+        capabilities = self._capabilities(request.model)
+        if (error := capabilities.refusal(request)) is not None:
+            raise error
+        if not capabilities.tool_format and any(each.tool_calls or each.role == "tool" for each in request.messages):
+            raise InvalidRequest("`messages` has calls of tools, which this model does not know; leave them out")
+        context = capabilities.context_tokens
         if request.max_tokens >= context and not request.max_tokens_fit:
             raise InvalidRequest(
                 f"`max_tokens`: {request.max_tokens} leaves no room for a prompt: "
                 f"the context of {request.model} is {context} tokens"
             )
         fit(request, len(request.prompt_ids), context)
+
+    def _capabilities(self, model: str) -> Capabilities:
+        """What a model's backend declares. `_checked_model` has seen that there is a declaration."""
+        status = self._directory.get(model)
+        assert status is not None  # noqa: S101 - for mypy
+        assert status.capabilities is not None  # noqa: S101 - for mypy
+        return status.capabilities
 
     async def _check_start(self, request: GenerateRequest) -> None:
         """Refuses at once a request that could not start before its deadline."""

@@ -11,6 +11,7 @@ import attrs
 import msgspec
 
 from llmactors.errors import InvalidRequest, UnsupportedEncoding
+from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.exchange import Exchange
 from llmactors.http.throttle import BurstThrottle
@@ -47,6 +48,11 @@ class GenerationBody(Protocol):
     @property
     def prompt_chars(self) -> int:
         """The number of characters of the whole prompt."""
+        ...
+
+    @property
+    def rules(self) -> AnswerRules | None:
+        """What the client wants of the form of the answer; None for free text. Equal in all bodies of one call."""
         ...
 
     def to_request(

@@ -113,11 +113,14 @@ def _of_schema(function: Function) -> Grammar:
     if "$ref" not in schema and "anyOf" not in schema:
         schema = {"type": "object", **schema}
     # Clients seldom write that there are no other arguments, but they mean that.
-    return schema_rules(schema, strict=function.strict or not _has_open_object(schema))
+    return schema_rules(schema, strict=function.strict or not has_open_object(schema))
 
 
-def _has_open_object(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema has an object of which nothing but the type is known."""
+def has_open_object(schema: object) -> bool:
+    """Whether a schema has an object of which nothing but the type is known.
+
+    Then all objects of the schema may have other properties than the declared ones.
+    """
     todo: list[Any] = [schema]
     while todo:
         part = todo.pop()

@@ -5,9 +5,9 @@ The pieces follow from the request and its log alone, so every gateway shows the
 
 from collections.abc import Iterable
 
-from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
+from llmactors.messages import FinishReason, GenerateRequest, TokenDelta, TokenExtra
 from llmactors.tool_calls.formats import FORMATS
-from llmactors.tool_calls.pieces import Content, Piece
+from llmactors.tool_calls.pieces import CallArguments, CallBegun, Content, Piece, Reasoning, call_id
 from llmactors.tool_calls.reasoning import ReasoningSplit
 
 
@@ -20,6 +20,8 @@ class AnswerFold:
     """The fold of one answer. Feed all tokens of the log from its beginning, then call `end`."""
 
     def __init__(self, request: GenerateRequest) -> None:
+        self._id = request.id
+        self._structured_calls = 0
         kind = None if request.tools is None else FORMATS.get(request.tools.format)
         self._parser = None if kind is None else kind.parser(request.id)
         tags = request.reasoning_tags
@@ -31,15 +33,20 @@ class AnswerFold:
     @property
     def calls(self) -> int:
         """How many calls of tools have begun."""
-        return 0 if self._parser is None else self._parser.calls
+        return self._structured_calls + (0 if self._parser is None else self._parser.calls)
 
     def feed(self, delta: TokenDelta) -> list[Piece]:
         """The pieces that the next token of the log completes."""
+        found = [] if delta.extra is None else self._structured(delta.extra)
         if not delta.text:
-            return []
+            return found
         if self._split is None:
-            return self._parse(delta.text)
-        return self._parsed(self._split.feed(delta.text))
+            return found + self._parse(delta.text)
+        return found + self._parsed(self._split.feed(delta.text))
+
+    def feed_all(self, deltas: Iterable[TokenDelta]) -> list[Piece]:
+        """As `feed`, for several tokens."""
+        return [piece for delta in deltas for piece in self.feed(delta)]
 
     def end(self) -> list[Piece]:
         """The last pieces, after the last token of the log."""
@@ -49,6 +56,17 @@ class AnswerFold:
     def reason(self, reason: FinishReason) -> str:
         """Why the answer ended, as OpenAI's clients read it: `tool_calls` for a complete answer with calls."""
         return "tool_calls" if self.calls and reason == "stop" else reason
+
+    def _structured(self, extra: TokenExtra) -> list[Piece]:
+        """The pieces that an upstream has told apart."""
+        found: list[Piece] = [Reasoning(extra.reasoning)] if extra.reasoning else []
+        for call in extra.tool_calls:
+            if call.name:
+                self._structured_calls += 1
+                found.append(CallBegun(call.index, call_id(self._id, call.index), call.name))
+            if call.arguments:
+                found.append(CallArguments(call.index, call.arguments))
+        return found
 
     def _parse(self, text: str) -> list[Piece]:
         return [Content(text)] if self._parser is None else self._parser.feed(text)
@@ -63,5 +81,5 @@ class AnswerFold:
 def fold_answer(request: GenerateRequest, deltas: Iterable[TokenDelta], *, is_over: bool = True) -> list[Piece]:
     """The pieces of a log. With `is_over` the log has ended, and text that is not decided yet is content."""
     fold = AnswerFold(request)
-    found = [piece for delta in deltas for piece in fold.feed(delta)]
+    found = fold.feed_all(deltas)
     return [*found, *fold.end()] if is_over else found

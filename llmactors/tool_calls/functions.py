@@ -44,6 +44,10 @@ class ToolChoice:
     """The names of the tools that may be called; None for all."""
 
 
+AUTO = ToolChoice()
+"""The model may call any tool, or none."""
+
+
 def definitions_of(functions: Sequence[Function]) -> str:
     """The value of `ToolUse.definitions`."""
     return _encode([function.definition for function in functions]).decode()

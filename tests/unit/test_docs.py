@@ -17,11 +17,10 @@ from llmactors.errors import STREAM_CODES, LlmactorsError, OperatorError
 from llmactors.gateway import operators, routes
 from llmactors.gateway.body import MAX_CONTAINERS, MAX_FIELDS
 from llmactors.gateway.native.schema import GenerateBody
+from llmactors.gateway.openai.messages import MAX_MESSAGES, MAX_PARTS
 from llmactors.gateway.openai.responses.schema import ResponseBody
 from llmactors.gateway.openai.schema import (
     MAX_CHOICES,
-    MAX_MESSAGES,
-    MAX_PARTS,
     MAX_PROMPT_IDS,
     ChatBody,
     CompletionBody,

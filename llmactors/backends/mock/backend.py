@@ -56,7 +56,8 @@ class MockBackend:
             context_tokens=self.settings.context,
             takeover=Takeover.EXACT,
             batching=self.settings.batching,
-            honours=frozenset({"prompt_ids", "ignore_eos", "constraint"}),
+            honours=frozenset({"prompt_ids", "ignore_eos", "constraint", "tools"}),
+            tool_format=self.settings.tool_format,
         )
         self._slots: dict[Key, _Slot] = {}
         self._injects = bool(self.settings.crash_at or self.settings.hang_at or self.settings.slow_at)

@@ -32,6 +32,9 @@ class MockSettings:
     eos_one_in: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Each token ends its answer with `stop` with a probability of 1 in this. 0: only `max_tokens` ends an answer."""
 
+    tool_format: str = "hermes"
+    """The form in which the backend writes calls of tools; empty: the backend knows no tools."""
+
     crash_at: AtToken = 0
     """The step that would make this token of any sequence raises `MockCrash` instead."""
     hang_at: AtToken = 0

@@ -5,6 +5,7 @@ from typing import Annotated
 import attrs
 import msgspec
 
+from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
 from llmactors.messages import FinishReason, GenerateRequest
 
@@ -38,6 +39,11 @@ class GenerateBody:
     @property
     def prompt_chars(self) -> int:
         return len(self.prompt)
+
+    @property
+    def rules(self) -> AnswerRules | None:
+        """Free text: this API has no tools."""
+        return None
 
     def to_request(
         self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
@@ -85,6 +91,11 @@ class BodyWithDeadline:
     @property
     def prompt_chars(self) -> int:
         return self.body.prompt_chars
+
+    @property
+    def rules(self) -> AnswerRules | None:
+        """Free text: this API has no tools."""
+        return None
 
     def to_request(
         self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float

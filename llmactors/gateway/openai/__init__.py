@@ -1,8 +1,12 @@
 """The OpenAI routes: chat completions, completions, models, responses.
 
 schema          the bodies that clients send
+messages        the messages of a conversation
+tools           the fields about tools, and calls in the history
+text_formats    the fields that say which form the text of an answer has
 completions     the handlers of chat completions and completions
 choices         the requests that one call becomes
+assistant_message  the message of an answer, from the pieces of its log
 render          chunks of a stream, and whole answers
 models          the handlers of `/v1/models`
 errors          the form of errors

@@ -2,8 +2,16 @@
 express.
 """
 
-from llmactors.gateway.openai.schema import MAX_CHOICES, MAX_MESSAGES, MAX_PROMPT_IDS, ROLES
-from llmactors.gateway.openai.unserved import EXTENSIONS, UNSERVED, UNSERVED_OF_RESPONSES
+from llmactors.gateway.openai.messages import MAX_MESSAGES, ROLES
+from llmactors.gateway.openai.schema import MAX_CHOICES, MAX_PROMPT_IDS
+from llmactors.gateway.openai.tools import MAX_TOOLS
+from llmactors.gateway.openai.unserved import (
+    EXTENSIONS,
+    UNSERVED,
+    UNSERVED_OF_COMPLETIONS,
+    UNSERVED_OF_RESPONSES,
+    Unserved,
+)
 from llmactors.gateway.route import Schema
 
 CHUNK_EVENT: Schema = {
@@ -38,23 +46,120 @@ _PART: Schema = {
     "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
     "required": ["type", "text"],
 }
+_CALL: Schema = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {"name": {"type": "string", "minLength": 1}, "arguments": {"type": ["string", "object"]}},
+            "required": ["name", "arguments"],
+        },
+    },
+    "required": ["function"],
+}
 _MESSAGE: Schema = {
     "type": "object",
     "properties": {
         "role": {"enum": list(ROLES)},
-        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}]},
+        "tool_calls": {"anyOf": [{"type": "array", "items": _CALL}, {"type": "null"}]},
+        "tool_call_id": {"type": ["string", "null"]},
     },
-    "required": ["role", "content"],
+    "required": ["role"],
 }
 _MESSAGES: Schema = {"type": "array", "minItems": 1, "maxItems": MAX_MESSAGES, "items": _MESSAGE}
-_REFUSED: Schema = {name: {"enum": list(harmless)} for name, harmless in sorted({**UNSERVED, **EXTENSIONS}.items())}
-"""The fields that are not served, each with the values that are accepted because they change nothing."""
-
-_INPUT: Schema = {"anyOf": [{"type": "string", "minLength": 1}, _MESSAGES]}
-_REFUSED_IN_RESPONSES: Schema = {
-    name: {"enum": list(harmless)} for name, harmless in sorted({**UNSERVED_OF_RESPONSES, **EXTENSIONS}.items())
+_FUNCTION: Schema = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,128}$"},
+        "description": {"type": ["string", "null"]},
+        "parameters": {"type": ["object", "null"], "description": "The JSON schema of the arguments."},
+        "strict": {"type": ["boolean", "null"]},
+    },
+    "required": ["name"],
+}
+_TOOLS: Schema = {
+    "type": ["array", "null"],
+    "maxItems": MAX_TOOLS,
+    "items": {
+        "type": "object",
+        "properties": {"type": {"const": "function"}, "function": _FUNCTION},
+        "required": ["type", "function"],
+    },
+}
+_NAME: Schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+_NAMED_TOOL: Schema = {
+    "type": "object",
+    "properties": {"type": {"const": "function"}, "function": _NAME},
+    "required": ["type", "function"],
+}
+_ALLOWED_TOOL: Schema = {"type": "object", "properties": {"function": _NAME}, "required": ["function"]}
+_ALLOWED_TOOLS: Schema = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "allowed_tools"},
+        "allowed_tools": {
+            "type": "object",
+            "properties": {
+                "mode": {"enum": ["auto", "required"]},
+                "tools": {"type": "array", "minItems": 1, "items": _ALLOWED_TOOL},
+            },
+            "required": ["mode", "tools"],
+        },
+    },
+    "required": ["type", "allowed_tools"],
+}
+_TOOL_CHOICE: Schema = {"anyOf": [{"enum": [None, "none", "auto", "required"]}, _NAMED_TOOL, _ALLOWED_TOOLS]}
+_JSON_SCHEMA_FORMAT: Schema = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "json_schema"},
+        "json_schema": {
+            "type": "object",
+            "properties": {"schema": {"type": "object"}, "strict": {"type": ["boolean", "null"]}},
+            "required": ["schema"],
+        },
+    },
+    "required": ["type", "json_schema"],
+}
+_TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
+_SCHEMA_OR_TEXT: Schema = {"type": ["object", "string", "boolean", "array", "null"]}
+_FORMATS: Schema = {
+    "response_format": {
+        "anyOf": [
+            {"type": "null"},
+            {"type": "object", "properties": {"type": {"enum": ["text", "json_object"]}}, "required": ["type"]},
+            _JSON_SCHEMA_FORMAT,
+        ]
+    },
+    "structured_outputs": {"type": ["object", "array", "string", "null"]},
+    "guided_json": _SCHEMA_OR_TEXT,
+    "guided_json_object": {"type": ["boolean", "null"]},
+    "guided_choice": {"anyOf": [{"type": "array", "items": _TEXT}, {"enum": [None, {}, ""]}]},
+    "guided_grammar": _TEXT_OR_NULL,
+    "guided_regex": _TEXT_OR_NULL,
+    "grammar": _TEXT_OR_NULL,
+    "json_schema": _SCHEMA_OR_TEXT,
 }
 
-CHAT: Schema = {"properties": {"messages": _MESSAGES, **_REFUSED}}
-COMPLETION: Schema = {"properties": {"prompt": _PROMPT, **_REFUSED}}
-RESPONSE: Schema = {"properties": {"input": _INPUT, **_REFUSED_IN_RESPONSES}}
+
+def _refused(unserved: Unserved) -> Schema:
+    """The fields that are not served, each with the values that are accepted because they change nothing."""
+    return {name: {"enum": list(harmless)} for name, harmless in sorted({**unserved, **EXTENSIONS}.items())}
+
+
+_INPUT: Schema = {"anyOf": [{"type": "string", "minLength": 1}, _MESSAGES]}
+
+CHAT: Schema = {
+    "properties": {
+        "messages": _MESSAGES,
+        "tools": _TOOLS,
+        "tool_choice": _TOOL_CHOICE,
+        **_FORMATS,
+        **_refused(UNSERVED),
+    }
+}
+COMPLETION: Schema = {"properties": {"prompt": _PROMPT, **_FORMATS, **_refused(UNSERVED_OF_COMPLETIONS)}}
+RESPONSE: Schema = {"properties": {"input": _INPUT, **_refused(UNSERVED_OF_RESPONSES)}}

@@ -16,7 +16,7 @@ from llmactors.gateway.streaming.pump import StreamTiming, pieces, pump
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange
 from llmactors.ledger import Follower, LogSlice
-from llmactors.messages import Failed, Finished, GenerateRequest, Usage
+from llmactors.messages import Failed, Finished, Usage
 
 Begin = Callable[[], Awaitable[None]]
 """Sends the head of the response, unless it was sent before."""
@@ -84,9 +84,8 @@ async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedC
         return False
     first = choices.admissions[0].request
     choices.answered = True
-    await exchange.answer(
-        200, form.whole(form.answer_id(first.id), first.model, created_s(first), logs), choices.headers
-    )
+    requests = [admission.request for admission in choices.admissions]
+    await exchange.answer(200, form.whole(form.answer_id(first.id), requests, logs), choices.headers)
     return True
 
 
@@ -95,10 +94,9 @@ async def _stream(
 ) -> bool:
     """Returns whether the client got the whole stream."""
     first = choices.admissions[0].request
-    created = created_s(first)
     renderers = [
-        ChunkRenderer(form, form.answer_id(first.id), first.model, created, index=index, with_usage=with_usage)
-        for index in range(len(choices.followers))
+        ChunkRenderer(form, form.answer_id(first.id), admission.request, index=index, with_usage=with_usage)
+        for index, admission in enumerate(choices.admissions)
     ]
     ended = False
 
@@ -198,8 +196,3 @@ def _check_begun(part: LogSlice) -> None:
     """Raises the error of an answer that ended before its first token."""
     if part.end is not None and not part.deltas and (error := error_of(part.end)) is not None:
         raise error
-
-
-def created_s(request: GenerateRequest) -> int:
-    """The value of `created`, in seconds since 1970. Every gateway gives the same value for a request."""
-    return (request.created_ms or 0) // 1000

@@ -24,7 +24,7 @@ _CODES = {
     "RATE_LIMITED": "rate_limit_exceeded",
     "UNAUTHENTICATED": "invalid_api_key",
 }
-_NAMED = re.compile(r"`([a-z_]+)`")
+_NAMED = re.compile(r"`([a-z_]+)(?:[.\[][^`]*)?`")
 """The name of the field that begins the message of an `InvalidRequest`, whether a route or a backend raised the
 error."""
 

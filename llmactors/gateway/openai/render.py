@@ -4,28 +4,52 @@ Every token of every stream passes here, so the parts that all chunks of a strea
 `data:` lines and nothing else: the official client fails on `id:` lines together with comments, and other clients fail
 on `event:` lines and on comments. The chunk with the first text also has the role. An answer that cannot be finished
 ends with an error, and without `[DONE]`.
+
+An answer that may have calls of tools or reasoning is folded into pieces, with a chunk for each. The first chunk then
+has the role and no content.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llmactors.errors import Interrupted, LlmactorsError, from_code
 from llmactors.gateway.native.events import usage_object
+from llmactors.gateway.openai.assistant_message import message_delta, whole_message
 from llmactors.gateway.openai.errors import error_object
 from llmactors.http.line_safe_json import encode
 from llmactors.ledger import LogSlice
-from llmactors.messages import Failed, Finished, Terminal, TokenDelta, Usage
+from llmactors.messages import Failed, Finished, FinishReason, GenerateRequest, Terminal, TokenDelta, Usage
+from llmactors.tool_calls.fold import AnswerFold, needs_fold
+from llmactors.tool_calls.pieces import Content, Piece
 
 DONE = b"data: [DONE]\n\n"
 
 
 class ChunkRenderer:
-    """Renders one choice of a stream. If `is_last`, the stream ends with this choice: usage and `[DONE]` follow."""
+    """Renders one choice of a stream. If `is_last`, the stream ends with this choice: usage and `[DONE]` follow.
+
+    Args:
+        form: The form of the answer.
+        answer_id: The id of the answer.
+        request: The request of the choice.
+        index: The number of the choice.
+        with_usage: Whether the client wants the usage.
+    """
 
     def __init__(
-        self, form: "AnswerForm", answer_id: str, model: str, created: int, *, index: int = 0, with_usage: bool = False
+        self,
+        form: "AnswerForm",
+        answer_id: str,
+        request: GenerateRequest,
+        *,
+        index: int = 0,
+        with_usage: bool = False,
     ) -> None:
         self._form = form
-        self._head = {"id": answer_id, "object": form.chunk_object, "created": created, "model": model}
+        self._request = request
+        self._fold = AnswerFold(request) if needs_fold(request) else None
+        created = created_s(request)
+        self._head = {"id": answer_id, "object": form.chunk_object, "created": created, "model": request.model}
         self._index = index
         self._is_first = True
         self._with_usage = with_usage
@@ -37,30 +61,50 @@ class ChunkRenderer:
 
     def render(self, part: LogSlice) -> bytes:
         """All chunks of a slice of the log, as one write."""
-        pieces: list[bytes] = []
+        chunks: list[bytes] = []
         for delta in part.deltas:
-            if self._is_first:
-                pieces.append(self._first(delta))
+            if self._fold is not None or (delta.extra is not None and self._form.is_chat):
+                chunks += self._folded(delta)
+            elif self._is_first:
+                chunks.append(self._first(delta.text))
             elif delta.text:
-                pieces += (self._before, encode(delta.text), self._after)
+                chunks += (self._before, encode(delta.text), self._after)
         if part.end is not None:
-            pieces.append(self._last(part.end))
-        return b"".join(pieces)
+            chunks.append(self._last(part.end))
+        return b"".join(chunks)
 
-    def _first(self, delta: TokenDelta) -> bytes:
+    def _first(self, text: str | None) -> bytes:
         self._is_first = False
-        return _event(self._chunk(delta.text, None, role=True))
+        return _event(self._chunk(text, None, role=True))
+
+    def _folded(self, delta: TokenDelta) -> Iterator[bytes]:
+        """The chunks of the pieces that a token completes."""
+        if self._fold is None:
+            # An upstream may send reasoning that nobody asked for. Everything before was content.
+            self._fold = AnswerFold(self._request)
+        if self._is_first:
+            yield self._first(None)
+        yield from map(self._piece, self._fold.feed(delta))
+
+    def _piece(self, piece: Piece) -> bytes:
+        if isinstance(piece, Content):
+            return self._before + encode(piece.text) + self._after
+        return _event(self._with_choice(self._form.delta_choice(self._index, message_delta(piece))))
 
     def _last(self, end: Terminal) -> bytes:
         error = error_of(end)
         if error is not None:
             return render_error(error)
         assert isinstance(end, Finished)  # noqa: S101 - every other end has an error
-        pieces = [_event(self._chunk("", None, role=True))] if self._is_first else []
-        pieces.append(_event(self._chunk(None, end.reason)))
+        chunks = [self._first("" if self._fold is None else None)] if self._is_first else []
+        reason: str = end.reason
+        if self._fold is not None:
+            chunks += map(self._piece, self._fold.end())
+            reason = self._fold.reason(end.reason)
+        chunks.append(_event(self._chunk(None, reason)))
         if self.is_last:
-            pieces.append(self.render_end(end.usage))
-        return b"".join(pieces)
+            chunks.append(self.render_end(end.usage))
+        return b"".join(chunks)
 
     def render_end(self, usage: Usage) -> bytes:
         """The events after the last choice."""
@@ -69,7 +113,9 @@ class ChunkRenderer:
         return _event({**self._head, "choices": [], "usage": usage_object(usage)}) + DONE
 
     def _chunk(self, text: str | None, reason: str | None, *, role: bool = False) -> dict[str, Any]:
-        choice = self._form.choice(self._index, text, reason, role=role)
+        return self._with_choice(self._form.choice(self._index, text, reason, role=role))
+
+    def _with_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
         return {**self._head, "choices": [choice], **({"usage": None} if self._with_usage else {})}
 
 
@@ -77,7 +123,7 @@ class AnswerForm:
     """The form of an answer: of chat completions, or of completions."""
 
     def __init__(self, *, chat: bool) -> None:
-        self._chat = chat
+        self.is_chat = chat
         self.chunk_object = "chat.completion.chunk" if chat else "text_completion"
         self._object = "chat.completion" if chat else "text_completion"
         self._prefix = "chatcmpl-" if chat else "cmpl-"
@@ -88,34 +134,48 @@ class AnswerForm:
 
     def choice(self, index: int, text: str | None, reason: str | None, *, role: bool) -> dict[str, Any]:
         """A choice of a chunk."""
-        if not self._chat:
+        if not self.is_chat:
             return {"index": index, "text": text or "", "logprobs": None, "finish_reason": reason}
         delta: dict[str, Any] = {"role": "assistant"} if role else {}
-        if text is not None:
+        if text is not None or role:
             delta["content"] = text
+        return self.delta_choice(index, delta, reason)
+
+    def delta_choice(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+        """A choice of a chunk of a chat."""
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
 
-    def whole(self, answer_id: str, model: str, created: int, logs: list[LogSlice]) -> dict[str, Any]:
+    def whole(self, answer_id: str, requests: Sequence[GenerateRequest], logs: Sequence[LogSlice]) -> dict[str, Any]:
         """A whole answer. Raises the error of the first choice that was not finished."""
         choices: list[dict[str, Any]] = []
         usages: list[Usage] = []
-        for index, log in enumerate(logs):
+        for index, (request, log) in enumerate(zip(requests, logs, strict=True)):
             assert log.end is not None  # noqa: S101 - the end of each was waited for
             error = error_of(log.end)
             if error is not None:
                 raise error
             assert isinstance(log.end, Finished)  # noqa: S101 - every other end has an error
             usages.append(log.end.usage)
-            choices.append(self._whole_choice(index, "".join(delta.text for delta in log.deltas), log.end.reason))
-        usage = add_up(usages)
-        head = {"id": answer_id, "object": self._object, "created": created, "model": model}
-        return {**head, "choices": choices, "usage": usage_object(usage)}
+            choices.append(self._whole_choice(index, request, log.deltas, log.end.reason))
+        first = requests[0]
+        head = {"id": answer_id, "object": self._object, "created": created_s(first), "model": first.model}
+        return {**head, "choices": choices, "usage": usage_object(add_up(usages))}
 
-    def _whole_choice(self, index: int, text: str, reason: str) -> dict[str, Any]:
-        if not self._chat:
+    def _whole_choice(
+        self, index: int, request: GenerateRequest, deltas: Sequence[TokenDelta], reason: FinishReason
+    ) -> dict[str, Any]:
+        if not self.is_chat:
+            text = "".join(delta.text for delta in deltas)
             return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
-        message = {"role": "assistant", "content": text, "refusal": None}
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
+        fold = AnswerFold(request)
+        pieces = [*fold.feed_all(deltas), *fold.end()]
+        message = whole_message(pieces)
+        return {"index": index, "message": message, "logprobs": None, "finish_reason": fold.reason(reason)}
+
+
+def created_s(request: GenerateRequest) -> int:
+    """The value of `created`, in seconds since 1970. Every gateway gives the same value for a request."""
+    return (request.created_ms or 0) // 1000
 
 
 def add_up(usages: list[Usage]) -> Usage:

@@ -3,8 +3,26 @@
 from typing import Any, Literal
 
 import attrs
+import msgspec
 
 from llmactors.gateway.native.schema import UsageCounts
+
+
+@attrs.frozen
+class CalledFunction:
+    """A tool that the model calls, with its arguments as the text of a JSON object."""
+
+    name: str
+    arguments: str
+
+
+@attrs.frozen
+class MessageCall:
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
 
 
 @attrs.frozen
@@ -12,8 +30,10 @@ class AssistantMessage:
     """The text that the model generated."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
+    tool_calls: list[MessageCall] | msgspec.UnsetType = msgspec.UNSET
 
 
 @attrs.frozen
@@ -23,7 +43,7 @@ class ChatChoice:
     index: int
     message: AssistantMessage
     logprobs: None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
 
 
 @attrs.frozen

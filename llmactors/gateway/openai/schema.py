@@ -5,15 +5,18 @@ asked for. Unknown fields are ignored, as OpenAI's clients expect, and so are fi
 """
 
 import time
-from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, TypeVar, cast
 
 import attrs
 import msgspec
 
-from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty, clipped
+from llmactors.gateway.answer_rules import AnswerRules, TextFormat
+from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
 from llmactors.gateway.openai.errors import InvalidParameter
-from llmactors.gateway.openai.unserved import EXTENSIONS, UNSERVED, Unserved, asks_for_nothing
+from llmactors.gateway.openai.messages import MAX_MESSAGES, check_parts, read_message, without_empty_answers
+from llmactors.gateway.openai.text_formats import FORMAT_FIELDS, read_text_format
+from llmactors.gateway.openai.tools import MAX_TOOLS, read_functions, read_tool_choice
+from llmactors.gateway.openai.unserved import EXTENSIONS, UNSERVED, UNSERVED_OF_COMPLETIONS, Unserved, asks_for_nothing
 from llmactors.messages import ChatMessage, GenerateRequest
 
 T = TypeVar("T")
@@ -22,15 +25,10 @@ DEFAULT_CHAT_TOKENS = 512
 DEFAULT_COMPLETION_TOKENS = 16
 """The default of OpenAI's own API for completions."""
 MAX_CHOICES = 16
-MAX_MESSAGES = 2048
-MAX_PARTS = 4096
-"""The number of content parts of all messages of a body."""
 MAX_PROMPT_IDS = 64 * 1024
 MAX_BIASES = 1024
 CHARS_PER_TOKEN = 4
 """The number of characters that one token id counts as in the bound on the length of a prompt."""
-
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 Choices = Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)]
 Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
@@ -78,12 +76,47 @@ class CommonBody:
 
 
 @attrs.frozen(kw_only=True)
-class ChatBody(CommonBody):
+class FormattedBody(CommonBody):
+    """The fields that say which form the text of an answer has to have. `text_formats` reads them."""
+
+    response_format: Any = None
+    structured_outputs: Any = None
+    guided_json: Any = None
+    guided_json_object: Any = None
+    guided_choice: Any = None
+    guided_grammar: Any = None
+    guided_regex: Any = None
+    grammar: Any = None
+    json_schema: Any = None
+
+    @property
+    def text_format(self) -> TextFormat | None:
+        """The wanted form; None for free text. Raises `InvalidParameter`."""
+        return read_text_format({name: getattr(self, name) for name in FORMAT_FIELDS})
+
+
+@attrs.frozen(kw_only=True)
+class ChatBody(FormattedBody):
     """The body of `POST /v1/chat/completions`."""
 
     messages: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)]
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
+    tools: Annotated[list[Any], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+
+    @property
+    def rules(self) -> AnswerRules | None:
+        """What the client wants of the form of the answer; None for free text. Raises `InvalidParameter`."""
+        functions = read_functions(self.tools or ())
+        tool_choice = read_tool_choice(self.tool_choice, functions)
+        if tool_choice.mode == "none":
+            functions = ()  # the model does not see tools that it may not call
+        text_format = self.text_format
+        if not functions and text_format is None:
+            return None
+        return AnswerRules(functions, tool_choice, self.parallel_tool_calls is not False, text_format)
 
     def choices(self, deadline_ms: int | None) -> list["ChoiceBody"]:
         """One request for each choice."""
@@ -93,7 +126,7 @@ class ChatBody(CommonBody):
             [read_message("messages", f"messages[{number}]", message) for number, message in enumerate(self.messages)],
         )
         most = self.max_completion_tokens or self.max_tokens
-        count = self.n or 1
+        count, rules = self.n or 1, self.rules
         return [
             ChoiceBody.of(
                 self,
@@ -103,13 +136,14 @@ class ChatBody(CommonBody):
                 messages=messages,
                 choices=count,
                 fit=most is None,
+                rules=rules,
             )
             for number in range(count)
         ]
 
 
 @attrs.frozen(kw_only=True)
-class CompletionBody(CommonBody):
+class CompletionBody(FormattedBody):
     """The body of `POST /v1/completions`."""
 
     prompt: str | list[Any]
@@ -126,8 +160,11 @@ class CompletionBody(CommonBody):
                 "prompt", f"`prompt` and `n` ask for {count} answers at once; at most {MAX_CHOICES} are served"
             )
         most = self.max_tokens or DEFAULT_COMPLETION_TOKENS
+        text_format = self.text_format
+        rules = None if text_format is None else AnswerRules(text_format=text_format)
+        fit = self.max_tokens is None
         return [
-            ChoiceBody.of(self, number, deadline_ms, most, prompt=prompt, choices=count, fit=self.max_tokens is None)
+            ChoiceBody.of(self, number, deadline_ms, most, prompt=prompt, choices=count, fit=fit, rules=rules)
             for prompt in prompts
             for number in range(self.n or 1)
         ]
@@ -158,6 +195,8 @@ class ChoiceBody:
     presence_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     ignore_eos: bool = False
+    rules: AnswerRules | None = None
+    """What the client wants of the form of the answer. `Admitter` makes the constraint and the tools of the request."""
 
     @classmethod
     def of(
@@ -171,6 +210,7 @@ class ChoiceBody:
         messages: tuple[ChatMessage, ...] = (),
         choices: int = 1,
         fit: bool = False,
+        rules: AnswerRules | None = None,
     ) -> "ChoiceBody":
         """The choice `number` of `choices`. With a seed, the choices of a call differ, and each choice is the same in
         every call.
@@ -193,6 +233,7 @@ class ChoiceBody:
             presence_penalty=body.presence_penalty or 0.0,
             ignore_eos=bool(body.ignore_eos),
             logit_bias=tuple(sorted((token, bias) for token, bias in (body.logit_bias or {}).items() if bias)),
+            rules=rules,
         )
 
     @property
@@ -203,7 +244,8 @@ class ChoiceBody:
     @property
     def prompt_chars(self) -> int:
         ids = len(self.prompt_ids) * CHARS_PER_TOKEN
-        return ids + len(self.prompt) + sum(len(message.content) for message in self.messages)
+        calls = sum(len(call.arguments) for message in self.messages for call in message.tool_calls)
+        return ids + len(self.prompt) + sum(len(message.content) for message in self.messages) + calls
 
     def to_request(
         self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
@@ -245,7 +287,7 @@ def read_chat(fields: dict[str, Any]) -> ChatBody:
 
 def read_completion(fields: dict[str, Any]) -> CompletionBody:
     """The body of a completion. Raises `InvalidParameter`, which names the field."""
-    return read_fields(fields, CompletionBody, UNSERVED)
+    return read_fields(fields, CompletionBody, UNSERVED_OF_COMPLETIONS)
 
 
 def read_fields(fields: dict[str, Any], kind: type[T], unserved: Unserved) -> T:
@@ -286,54 +328,3 @@ def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
             return [tuple(found)]
         return [each if isinstance(each, str) else tuple(each) for each in found]
     raise InvalidParameter("prompt", _PROMPTS)
-
-
-def without_empty_answers(param: str, messages: list[ChatMessage]) -> tuple[ChatMessage, ...]:
-    """The messages without the empty answers at their end: a chat template would let the model continue such an answer.
-
-    Raises `InvalidParameter` if nothing else is left.
-    """
-    while messages and messages[-1].role == "assistant" and not messages[-1].content:
-        messages = messages[:-1]
-    if not messages:
-        raise InvalidParameter(param, f"`{param}` has no message but empty answers")
-    return tuple(messages)
-
-
-def check_parts(param: str, messages: Iterable[object]) -> None:
-    """Raises `InvalidParameter` where the messages have too many content parts together."""
-    contents = (message.get("content") for message in messages if isinstance(message, dict))
-    parts = sum(len(content) for content in contents if isinstance(content, list))
-    if parts > MAX_PARTS:
-        raise InvalidParameter(param, f"`{param}` has {parts} content parts; at most {MAX_PARTS} are accepted")
-
-
-def read_message(
-    param: str, where: str, fields: Mapping[str, Any], kinds: Collection[str] = frozenset({"text"})
-) -> ChatMessage:
-    """One message, at `where` in the field `param`. `kinds` are the types of content parts that are text."""
-    role = fields.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        served = ", ".join(ROLES)
-        raise InvalidParameter(param, f"`{where}.role` must be one of {served}, not {clipped(role)}")
-    if fields.get("tool_calls") or fields.get("function_call"):
-        raise InvalidParameter(param, f"`{where}.tool_calls` is not served here; leave it out")
-    content = fields.get("content")
-    if content is None and role == "assistant":
-        content = ""  # clients send null for an earlier answer that had only tool calls, or a refusal
-    return ChatMessage(ROLES[role], _content(param, where, content, kinds))
-
-
-def _content(param: str, where: str, content: object, kinds: Collection[str]) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise InvalidParameter(param, f"`{where}.content` must be a text, or a list of texts")
-    texts: list[str] = []
-    for part in content:
-        kind: object = part.get("type") if isinstance(part, dict) else None
-        text = part.get("text") if isinstance(part, dict) else None
-        if not isinstance(kind, str) or kind not in kinds or not isinstance(text, str):
-            raise InvalidParameter(param, f"`{where}.content` has a part of type {clipped(kind)}; only text is served")
-        texts.append(text)
-    return "\n".join(texts)

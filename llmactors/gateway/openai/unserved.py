@@ -25,10 +25,7 @@ UNSERVED: Unserved = {
     "modalities": (None, ["text"]),
     "prediction": ONLY_NULL,
     "reasoning_effort": (None, "none"),
-    "response_format": (None, {"type": "text"}),
     "suffix": (None, ""),
-    "tool_choice": (None, "none", "auto"),
-    "tools": (None, []),
     "top_logprobs": _ZERO,
     "verbosity": ONLY_NULL,
     "web_search_options": ONLY_NULL,
@@ -48,17 +45,10 @@ EXTENSIONS: Unserved = {
     "enable_thinking": _OFF,
     "extra_body": _EMPTY,
     "format": (None, ""),
-    "grammar": (None, ""),
-    "guided_choice": _EMPTY,
     "guided_decoding_backend": ONLY_NULL,
-    "guided_grammar": ONLY_NULL,
-    "guided_json": ONLY_NULL,
-    "guided_json_object": _OFF,
-    "guided_regex": ONLY_NULL,
     "guided_whitespace_pattern": ONLY_NULL,
     "include_reasoning": _OFF,
     "include_stop_str_in_output": _OFF,
-    "json_schema": _EMPTY,
     "length_penalty": _ONE,
     "logits_processors": _EMPTY,
     "lora": _EMPTY,
@@ -84,7 +74,6 @@ EXTENSIONS: Unserved = {
     "spaces_between_special_tokens": _ON,
     "stop_token_ids": _EMPTY,
     "structural_tag": ONLY_NULL,
-    "structured_outputs": _EMPTY,
     "temperature_last": _OFF,
     "tfs_z": _ONE,
     "think": _OFF,
@@ -97,8 +86,28 @@ EXTENSIONS: Unserved = {
     "use_beam_search": _OFF,
     "xtc_probability": _ZERO,
 }
+TOOLS: Unserved = {
+    "tool_choice": (None, "none", "auto"),
+    "tools": (None, []),
+}
+"""The fields about tools, which only chats have."""
+FORMATS: Unserved = {
+    "grammar": (None, ""),
+    "guided_choice": _EMPTY,
+    "guided_grammar": (None, ""),
+    "guided_json": _EMPTY,
+    "guided_json_object": _OFF,
+    "guided_regex": (None, ""),
+    "json_schema": _EMPTY,
+    "response_format": (None, {"type": "text"}),
+    "structured_outputs": _EMPTY,
+}
+"""The fields that say which form the text of an answer has, which chats and completions have."""
+UNSERVED_OF_COMPLETIONS: Unserved = {**UNSERVED, **TOOLS}
 UNSERVED_OF_RESPONSES: Unserved = {
     **UNSERVED,
+    **TOOLS,
+    **FORMATS,
     "background_options": (None, {}, {"completion_window": "soonest"}),
     "context_management": (None, []),
     "conversation": ONLY_NULL,

@@ -27,9 +27,10 @@ from llmactors.grammar.json_schema.keywords import (
     check_keywords,
     shown,
 )
-from llmactors.grammar.json_schema.limits import MAX_BRANCHES, MAX_DEPTH, MAX_VALUE_CHARS, MAX_VALUES
+from llmactors.grammar.json_schema.limits import MAX_BRANCHES, MAX_DEPTH, MAX_PATTERN, MAX_VALUE_CHARS, MAX_VALUES
 from llmactors.grammar.json_schema.numbers import number_expression
 from llmactors.grammar.json_schema.objects import object_expression
+from llmactors.grammar.json_schema.patterns import PatternError, parse_pattern
 from llmactors.grammar.json_schema.strings import string_expression
 from llmactors.grammar.limits import MAX_TEXT
 
@@ -80,6 +81,25 @@ def choice_grammar(texts: Iterable[str]) -> str:
     builder = GrammarBuilder()
     builder.rules[ROOT] = texts_expression(builder, found, "$")
     return _written(_checked(builder))
+
+
+def regex_grammar(pattern: str) -> str:
+    """The GBNF of the texts that match a regular expression from their first to their last character.
+
+    Raises:
+        GrammarError: The expression is not regular, is wrong, or is too large.
+    """
+    if len(pattern) > MAX_PATTERN:
+        raise GrammarError(f"the regular expression has {len(pattern)} characters; at most {MAX_PATTERN} are allowed")
+    if "|" not in pattern:
+        pattern = pattern.removeprefix("^")
+        pattern = pattern[:-1] if pattern.endswith("$") and not pattern.endswith("\\$") else pattern
+    try:
+        grammar = Grammar({ROOT: parse_pattern(f"^(?:{pattern})$")})
+    except PatternError as error:
+        raise GrammarError(str(error)) from None
+    check_rules(grammar)
+    return _written(grammar)
 
 
 def _checked(builder: GrammarBuilder) -> Grammar:

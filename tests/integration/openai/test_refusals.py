@@ -35,10 +35,7 @@ WANTED = {
     "modalities": ["text", "audio"],
     "prediction": {"type": "content", "content": "x"},
     "reasoning_effort": "low",
-    "response_format": {"type": "json_object"},
     "suffix": "end",
-    "tool_choice": "required",
-    "tools": [{"type": "function", "function": {"name": "f"}}],
     "top_logprobs": 2,
     "verbosity": "low",
     "web_search_options": {},
@@ -71,6 +68,22 @@ class Wrong:
         assert self.says in error["message"], (where, error["message"])
         if self.param is not None:
             assert f"`{self.param}" in error["message"], (where, error["message"])
+
+
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
+UNSERVED_SCHEMA = {"type": "object", "properties": {"a": {"not": {"type": "string"}}}}
+RECURSIVE = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+DEEP: dict[str, Any] = {}
+for _ in range(60):
+    DEEP = {"type": "object", "properties": {"a": DEEP}}
+
+
+def strict(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", "strict": True, "parameters": parameters}}
+
+
+def schema_format(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
 
 
 def messages(*wrong: Any) -> dict[str, Any]:
@@ -109,14 +122,30 @@ TABLE = [
     Wrong(messages(), "length >= 1", "messages", (CHAT,)),
     Wrong(messages({"role": "assistant", "content": ""}), "no message but empty answers", "messages", (CHAT,)),
     Wrong(messages("hi"), "got `str`", "messages", (CHAT,)),
-    Wrong(messages({"role": "tool", "content": "x"}), "must be one of", "messages", (CHAT,)),
+    Wrong(messages({"role": "function", "content": "x"}), "must be one of", "messages", (CHAT,)),
     Wrong(messages({"role": {}, "content": "x"}), "must be one of", "messages", (CHAT,)),
     Wrong(messages({"content": "x"}), "must be one of", "messages", (CHAT,)),
     Wrong(messages({"role": "user"}), "must be a text", "messages", (CHAT,)),
     Wrong(messages({"role": "user", "content": None}), "must be a text", "messages", (CHAT,)),
     Wrong(messages({"role": "user", "content": 5}), "must be a text", "messages", (CHAT,)),
     Wrong(messages({"role": "user", "content": [{"type": "image_url"}]}), "only text is served", "messages", (CHAT,)),
-    Wrong(messages(HI | {"tool_calls": [{}]}), "`messages[0].tool_calls` is not served", "messages", (CHAT,)),
+    Wrong(messages(HI | {"tool_calls": [{}]}), "`messages[0].tool_calls[0]` must be the call", "messages", (CHAT,)),
+    Wrong({"tool_choice": "required"}, "is not served here; leave it out", "tool_choice", (COMPLETION,)),
+    Wrong({"tools": [TOOL]}, "is not served here; leave it out", "tools", (COMPLETION,)),
+    Wrong({"tool_choice": "required"}, "there are no `tools`", "tool_choice", (CHAT,)),
+    Wrong({"tools": [TOOL] * 2}, "two functions called 'f'", "tools", (CHAT,)),
+    Wrong({"tools": [TOOL], "tool_choice": "always"}, "must be `none`, `auto`", "tool_choice", (CHAT,)),
+    Wrong({"tools": [{"type": "custom"}]}, "`tools[0].type` must be `function`", "tools", (CHAT,)),
+    Wrong({"tools": [strict({"not": {}})]}, "`tools[0].function.parameters`: $.not", "tools", (CHAT,)),
+    Wrong({"response_format": {"type": "xml"}}, "must be `text`, `json_object`", "response_format"),
+    Wrong({"response_format": schema_format(UNSERVED_SCHEMA)}, "$.properties.a.not: ", "response_format"),
+    Wrong({"response_format": schema_format(RECURSIVE)}, "can never end", "response_format"),
+    Wrong({"response_format": schema_format(DEEP)}, "nested", "response_format"),
+    Wrong({"guided_json": UNSERVED_SCHEMA}, "`guided_json`: $.properties.a.not: ", "guided_json"),
+    Wrong({"guided_regex": "a(?=b)"}, "look", "guided_regex"),
+    Wrong({"guided_grammar": "root ::= other"}, "not defined", "guided_grammar"),
+    Wrong({"structured_outputs": {"structural_tag": "x"}}, "structural_tag` is not served", "structured_outputs"),
+    Wrong({"guided_choice": ["a"], "grammar": 'root ::= "a"'}, "both ask for a form", "grammar"),
     Wrong({"prompt": ""}, "is empty", "prompt", (COMPLETION,)),
     Wrong({"prompt": []}, "is empty", "prompt", (COMPLETION,)),
     Wrong({"prompt": [[]]}, "is empty", "prompt", (COMPLETION,)),
@@ -249,6 +278,7 @@ async def test_fields_about_the_caller_are_tolerated() -> None:
         "store": True,
         "service_tier": "flex",
         "parallel_tool_calls": False,
+        "tool_choice": "none",
         "prompt_cache_key": "k",
         "safety_identifier": "s",
         "stream_options": {"continuous_usage_stats": True},

@@ -12,7 +12,7 @@ from llmactors.gateway.native.events import SseRenderer
 from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer
 from llmactors.http.line_safe_json import encode
 from llmactors.ledger import LogSlice
-from llmactors.messages import TokenDelta
+from llmactors.messages import GenerateRequest, TokenDelta
 
 SEPARATORS = "\u2028\u2029\u0085\v\f\x1c\x1d\x1e\n\r"
 
@@ -32,6 +32,7 @@ def test_other_values_are_encoded_as_before(value: Any) -> None:
 @pytest.mark.parametrize("separator", SEPARATORS)
 def test_tokens_of_a_stream_are_on_one_line(separator: str) -> None:
     part = LogSlice(1, (TokenDelta(1, f"a{separator}b"), TokenDelta(2, separator)))
-    for renderer in (SseRenderer("req_1"), ChunkRenderer(AnswerForm(chat=True), "id", "m", 1)):
+    request = GenerateRequest(id="req_1", model="m", prompt="hi")
+    for renderer in (SseRenderer("req_1"), ChunkRenderer(AnswerForm(chat=True), "id", request)):
         for line in renderer.render(part).decode().split("\n"):
             assert len(line.splitlines()) <= 1

@@ -14,17 +14,14 @@ import msgspec
 
 from llmactors.gateway.body import clipped
 from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.messages import MAX_MESSAGES, check_parts, read_message, without_empty_answers
 from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.gateway.openai.schema import (
     DEFAULT_CHAT_TOKENS,
-    MAX_MESSAGES,
     ChoiceBody,
     CommonBody,
     Count,
-    check_parts,
     read_fields,
-    read_message,
-    without_empty_answers,
 )
 from llmactors.gateway.openai.unserved import UNSERVED_OF_RESPONSES
 from llmactors.messages import ChatMessage
@@ -176,4 +173,6 @@ def _message(where: str, item: object) -> ChatMessage:
     kind = item.get("type", "message")
     if kind != "message":
         raise InvalidParameter("input", f"`{where}` has the type {clipped(kind)}; only messages are served")
+    if item.get("role") == "tool" or item.get("tool_calls"):
+        raise InvalidParameter("input", f"`{where}` is about a call of a tool; only messages are served")
     return read_message("input", where, item, _TEXT_PARTS)

@@ -38,7 +38,12 @@ async def test_mock_is_a_stepwise_backend() -> None:
     assert isinstance(backend, StepwiseBackend)
     await backend.start()
     assert backend.capabilities == Capabilities(
-        3, 100, Takeover.EXACT, Batching.STATIC, frozenset({"prompt_ids", "ignore_eos", "constraint"})
+        3,
+        100,
+        Takeover.EXACT,
+        Batching.STATIC,
+        frozenset({"prompt_ids", "ignore_eos", "constraint", "tools"}),
+        tool_format="hermes",
     )
     await backend.check()
     await backend.close()

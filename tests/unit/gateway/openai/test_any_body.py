@@ -13,7 +13,19 @@ from llmactors.gateway.openai.responses.schema import ResponseBody, read_query, 
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody, read_chat, read_completion
 
 NAMES = sorted({field.name for kind in (ChatBody, CompletionBody, ResponseBody) for field in attrs.fields(kind)})
-KEYS = ("role", "content", "type", "text", "tool_calls", "format", "verbosity", "include_usage")
+KEYS = (
+    "role",
+    "content",
+    "type",
+    "text",
+    "tool_calls",
+    "function",
+    "name",
+    "schema",
+    "format",
+    "verbosity",
+    "include_usage",
+)
 WORDS = ("user", "assistant", "message", "text", "input_text", "m", "")
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS) | st.text(max_size=3)

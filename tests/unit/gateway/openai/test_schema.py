@@ -35,10 +35,7 @@ def completion(**fields: Any) -> list[ChoiceBody]:
         ("modalities", ["text", "audio"]),
         ("prediction", {"type": "content", "content": "x"}),
         ("reasoning_effort", "low"),
-        ("response_format", {"type": "json_object"}),
         ("suffix", "end"),
-        ("tool_choice", "required"),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("top_logprobs", 2),
         ("web_search_options", {}),
     ],
@@ -49,6 +46,14 @@ def test_unsupported_field_is_refused_by_name(name: str, value: object) -> None:
             ask(**{name: value})
         body = error_object(refused.value)["error"]
         assert (body["type"], body["param"], body["code"]) == ("invalid_request_error", name, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tool_choice", "required"), ("tools", [{"type": "function", "function": {"name": "f"}}])]
+)
+def test_completion_has_no_tools(name: str, value: object) -> None:
+    with pytest.raises(InvalidParameter, match=f"`{name}` is not served here"):
+        completion(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -70,7 +75,9 @@ def test_field_that_asks_for_nothing_is_ignored(fields: dict[str, Any]) -> None:
     [
         ({"messages": []}, "messages"),
         ({"messages": "hi"}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages"),
+        ({"messages": [{"role": "function", "content": "x"}]}, "messages"),
+        ({"messages": [USER | {"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]}, "messages"),
+        ({"messages": [{"role": "assistant", "content": None, "function_call": {"name": "f"}}]}, "messages"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages"),
         ({"messages": [{"role": {}, "content": "x"}]}, "messages"),

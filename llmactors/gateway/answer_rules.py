@@ -1,0 +1,119 @@
+"""What a client wants of the form of an answer: tools that may be called, and the form of the text. Pure.
+
+Every API family reads its own fields into `AnswerRules`. `fix_rules` makes of them what travels with the request.
+"""
+
+from typing import Any, Literal
+
+import attrs
+import msgspec
+
+from llmactors.backends.base import Capabilities
+from llmactors.errors import InvalidRequest
+from llmactors.grammar.errors import GrammarError
+from llmactors.grammar.gbnf import parse, write
+from llmactors.grammar.json_schema.convert import choice_grammar, json_object, regex_grammar, schema_grammar
+from llmactors.messages import Constraint, ToolUse
+from llmactors.tool_calls.constraint import after_reasoning, call_constraint, has_open_object
+from llmactors.tool_calls.formats import FORMATS
+from llmactors.tool_calls.functions import AUTO, Function, ToolChoice, definitions_of
+
+
+@attrs.frozen
+class TextFormat:
+    """The form that the text of an answer has to have."""
+
+    kind: Literal["object", "schema", "choice", "grammar", "regex"]
+    value: Any = None
+    """The schema, the texts, the grammar in GBNF or the regular expression."""
+    strict: bool = False
+    """Whether an object of the schema may have declared properties only."""
+    where: str = "response_format"
+    """The field of the client's body that holds `value`, for errors."""
+
+    @property
+    def field(self) -> str:
+        """The name of the client's field."""
+        return self.where.partition(".")[0]
+
+
+@attrs.frozen
+class AnswerRules:
+    """What a client wants of the form of an answer. Without tools and a format, everything is free."""
+
+    functions: tuple[Function, ...] = ()
+    """The tools, of which the model may call at least one."""
+    tool_choice: ToolChoice = AUTO
+    parallel: bool = True
+    """Whether the model may make several calls in one answer."""
+    text_format: TextFormat | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        """Equal rules give equal bytes. Raises `InvalidRequest` for rules that are nested too deeply."""
+        try:
+            return msgspec.json.encode(self)
+        except (RecursionError, UnicodeError):
+            raise InvalidRequest("a schema is nested too deeply, or is not valid Unicode") from None
+
+
+def refusal(rules: AnswerRules, capabilities: Capabilities) -> InvalidRequest | None:
+    """Why a model cannot follow the rules, by the name of the client's field; None where the model can."""
+    follows = "constraint" in capabilities.honours
+    if rules.functions and (not capabilities.tool_format or "tools" not in capabilities.honours):
+        return InvalidRequest("`tools` is not served by this model; leave it out")
+    if rules.functions and not follows and rules.tool_choice != AUTO:
+        return InvalidRequest("`tool_choice` must be `auto` with this model")
+    if rules.text_format is not None and not follows:
+        return InvalidRequest(f"`{rules.text_format.field}` is not served by this model; leave it out")
+    return None
+
+
+def tool_use(rules: AnswerRules, capabilities: Capabilities) -> ToolUse | None:
+    """The tools of a request; None without tools."""
+    if not rules.functions:
+        return None
+    return ToolUse(definitions_of(rules.functions), capabilities.tool_format, rules.parallel)
+
+
+def constraint_of(rules: AnswerRules, capabilities: Capabilities) -> Constraint | None:
+    """The constraint of a request; None if everything is free. The conversion of large schemas takes 100 ms and more.
+
+    Raises:
+        GrammarError: A schema cannot be served. The text begins with the client's field.
+    """
+    if "constraint" not in capabilities.honours:
+        return None
+    answer = "" if rules.text_format is None else _grammar_of(rules.text_format)
+    if rules.functions and capabilities.tool_format in FORMATS:
+        found = call_constraint(
+            capabilities.tool_format, rules.functions, rules.tool_choice, parallel=rules.parallel, answer=answer
+        )
+    elif answer:
+        found = Constraint(answer)
+    else:
+        return None
+    tags = capabilities.reasoning_tags
+    return found if tags is None else after_reasoning(found, tags)
+
+
+def _grammar_of(form: TextFormat) -> str:
+    try:
+        return _converted(form)
+    except GrammarError as error:
+        raise GrammarError(f"`{form.where}`: {error.message}") from None
+
+
+def _converted(form: TextFormat) -> str:
+    match form.kind:
+        case "object":
+            return json_object()
+        case "choice":
+            return choice_grammar(form.value)
+        case "regex":
+            return regex_grammar(form.value)
+        case "grammar":
+            return write(parse(form.value))
+        case "schema":
+            # Clients seldom write that there are no other properties, but they mean that.
+            return schema_grammar(form.value, strict=form.strict or not has_open_object(form.value))
