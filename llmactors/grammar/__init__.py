@@ -8,6 +8,7 @@ expressions  a grammar as frozen values
 characters   sets of characters
 gbnf         reads and writes the text of a grammar
 checks       refuses grammars that cannot be served
+ambiguity    refuses grammars that have to be followed in too many ways
 machine      the stack machine: which texts follow a grammar, and what may come next
 shortest     the shortest way to a complete text
 residual     what is left of a grammar after a text

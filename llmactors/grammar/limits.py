@@ -11,5 +11,5 @@ MAX_REPETITIONS = 1_999
 """llama.cpp refuses a higher minimum, and takes a higher maximum for no maximum."""
 MAX_ELEMENTS = 80_000
 """The most elements of a grammar after llama.cpp has written out its repetitions."""
-MAX_STACKS = 1_000
+MAX_STACKS = 400
 """How many stacks the machine follows at once. An ambiguous grammar needs many."""

@@ -14,7 +14,7 @@ from llmactors.grammar.expressions import (
     choice,
     sequence,
 )
-from llmactors.grammar.json_schema.limits import MAX_SCHEMAS, MAX_VALUE_CHARS, MAX_VALUES
+from llmactors.grammar.json_schema.limits import MAX_COSTLY_PATTERNS, MAX_SCHEMAS, MAX_VALUE_CHARS, MAX_VALUES
 from llmactors.grammar.limits import MAX_REPETITIONS
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9]+")
@@ -34,6 +34,7 @@ class GrammarBuilder:
         self._schemas = 0
         self._values = 0
         self._chars = 0
+        self._costly_patterns = 0
 
     def __repr__(self) -> str:
         return f"<GrammarBuilder with {len(self.rules)} rules>"
@@ -93,6 +94,12 @@ class GrammarBuilder:
         self._values += values
         if self._values > MAX_VALUES:
             raise SchemaError(path, f"the schema has more than {MAX_VALUES} values in its `enum`s")
+
+    def count_costly_pattern(self, path: str) -> None:
+        """Counts a pattern whose ambiguity has to be tried. Raises `SchemaError` where there are too many."""
+        self._costly_patterns += 1
+        if self._costly_patterns > MAX_COSTLY_PATTERNS:
+            raise SchemaError(path, f"the schema has more than {MAX_COSTLY_PATTERNS} patterns with high counts")
 
     def count_text(self, text: str, path: str) -> None:
         """Counts a text that the grammar holds. Raises `SchemaError` where there is too much text."""

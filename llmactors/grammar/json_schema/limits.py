@@ -14,6 +14,8 @@ MAX_BRANCHES = 64
 """How many branches a `oneOf` may have, since each pair is compared."""
 MAX_COUNT = 20_000
 """The highest `minLength`, `maxLength`, `minItems` and `maxItems`."""
+MAX_COSTLY_PATTERNS = 5
+"""How many patterns of a schema may have so high counts that somebody has to try how ambiguous they are."""
 MAX_PATTERN = 1_000
 """The most characters of a `pattern`."""
 ANY_DEPTH = 8

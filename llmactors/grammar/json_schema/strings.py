@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from llmactors.grammar.errors import SchemaError
+from llmactors.grammar.ambiguity import check_ambiguity, may_be_ambiguous
+from llmactors.grammar.errors import SchemaError, TooManyStacks
 from llmactors.grammar.expressions import Expression, sequence
 from llmactors.grammar.json_schema import json_text
 from llmactors.grammar.json_schema.builder import GrammarBuilder
@@ -46,9 +47,15 @@ def _pattern(builder: GrammarBuilder, pattern: object, path: str) -> Expression:
         raise SchemaError(f"{path}.pattern", f"has {len(pattern)} characters; at most {MAX_PATTERN} are allowed")
     builder.count_text(pattern, f"{path}.pattern")
     try:
-        return parse_pattern(pattern)
+        matching = parse_pattern(pattern)
+        if may_be_ambiguous(matching):
+            builder.count_costly_pattern(f"{path}.pattern")
+            check_ambiguity(matching)
     except PatternError as error:
         raise SchemaError(f"{path}.pattern", str(error)) from error
+    except TooManyStacks as error:
+        raise SchemaError(f"{path}.pattern", error.message) from error
+    return matching
 
 
 def _format(name: object, path: str) -> Expression:
