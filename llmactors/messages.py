@@ -21,6 +21,8 @@ OPTIONAL_FIELDS = (
     "tools",
     "top_logprobs",
     "reasoning_effort",
+    "inputs",
+    "dimensions",
 )
 """Fields of a request that not every backend honours. A request that uses one goes only to a backend that declares the
 field in `Capabilities.honours`."""
@@ -147,10 +149,18 @@ class GenerateRequest:
     """How long the model thinks before it answers, in a word that its chat template knows."""
     reasoning_tags: ReasoningTags | None = None
     """How a reader of the log finds the reasoning. The gateway takes the tags from what the backend declares."""
+    inputs: tuple[str | tuple[int, ...], ...] = ()
+    """Texts, or lists of token ids, of which the request asks for vectors in place of an answer. The log gets one token
+    for each input, in their order, whose `TokenExtra.embedding` is the vector of the input. `max_tokens` is their
+    number, and `prompt`, `messages` and `prompt_ids` are empty then."""
+    dimensions: int = 0
+    """The length of each vector; 0 for the model's own."""
 
     @property
     def text(self) -> str:
         """The whole prompt as one text, for backends without a chat template. Token ids are written as numbers."""
+        if self.inputs:
+            return "\n".join(each if isinstance(each, str) else " ".join(map(str, each)) for each in self.inputs)
         text = self.prompt or " ".join(map(str, self.prompt_ids))
         return text or "\n".join(f"{message.role}: {message.content}" for message in self.messages)
 

@@ -74,6 +74,8 @@ class Capabilities:
         lacking = sorted(request.demands - self.honours)
         if not lacking:
             return None
+        if "inputs" in lacking:
+            return InvalidRequest("`model`: this model makes no embeddings")
         if "prompt_ids" in lacking:
             return InvalidRequest("`prompt`: this model takes no token ids; send the text")
         return InvalidRequest(f"`{lacking[0]}` is not served by this model; leave it out")

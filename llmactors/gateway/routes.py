@@ -31,12 +31,14 @@ from llmactors.gateway.native import generate, tickets
 from llmactors.gateway.native.events import EVENT_SCHEMA
 from llmactors.gateway.native.schema import Cancelled, GenerateBody, Generated, SocketTicket
 from llmactors.gateway.native.websocket import serve_socket
-from llmactors.gateway.openai import body_schemas, completions, models
+from llmactors.gateway.openai import body_schemas, completions, embeddings, models
+from llmactors.gateway.openai.embedding_schema import EmbeddingsBody
 from llmactors.gateway.openai.errors import OPENAI_ERRORS, OpenAIErrorBody
 from llmactors.gateway.openai.response_types import (
     ChatCompletion,
     Completion,
     DeletedResponse,
+    EmbeddingList,
     InputItems,
     Model,
     ModelList,
@@ -195,6 +197,19 @@ ROUTES: tuple[Route, ...] = (
         responses={
             200: ResponseSpec(description="The answer", body=Completion, event=body_schemas.CHUNK_EVENT, limited=True)
         },
+        raises=ADMISSION,
+    ),
+    Route(
+        method="POST",
+        path="/v1/embeddings",
+        family=OPENAI,
+        handler=embeddings.embeddings,
+        name="embeddings",
+        summary="Make vectors of texts, or of token ids",
+        body=EmbeddingsBody,
+        body_schema=body_schemas.EMBEDDINGS,
+        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        responses={200: ResponseSpec(description="One vector for each input", body=EmbeddingList, limited=True)},
         raises=ADMISSION,
     ),
     Route(

@@ -23,8 +23,9 @@ class RequestSize:
     @classmethod
     def of(cls, request: GenerateRequest) -> "RequestSize":
         """The size of `request`, in time proportional to its length."""
-        ids = len(request.prompt_ids)
-        prompt_bytes = _bytes_of((request.prompt, *_message_texts(request.messages)))
+        texts = (each for each in request.inputs if isinstance(each, str))
+        ids = len(request.prompt_ids) + sum(len(each) for each in request.inputs if not isinstance(each, str))
+        prompt_bytes = _bytes_of((request.prompt, *_message_texts(request.messages), *texts))
         if request.tools is not None:
             prompt_bytes += _bytes_of((request.tools.definitions,))
         other_bytes = _bytes_of((request.metadata, *request.stop))

@@ -11,8 +11,10 @@ import trio
 from llmactors import errors
 from llmactors.backends.base import Batching, Capabilities, Job, Output, Takeover
 from llmactors.backends.fit import fit
+from llmactors.backends.mock.embedding import MockVectors
 from llmactors.backends.mock.oracle import MockSequence, mock_prompt_tokens
 from llmactors.backends.mock.settings import FaultState, MockSettings
+from llmactors.messages import GenerateRequest
 
 __all__ = ["FaultState", "MockBackend", "MockCrash", "MockSettings"]
 
@@ -32,7 +34,7 @@ class _Slot:
     """One admitted sequence."""
 
     key: Key
-    sequence: MockSequence
+    sequence: MockSequence | MockVectors
     max_tokens: int
     ready_at: float
     """When the prefill is done, on Trio's clock."""
@@ -56,7 +58,7 @@ class MockBackend:
             context_tokens=self.settings.context,
             takeover=Takeover.EXACT,
             batching=self.settings.batching,
-            honours=frozenset({"prompt_ids", "ignore_eos", "constraint", "tools"}),
+            honours=frozenset({"prompt_ids", "ignore_eos", "constraint", "tools", "inputs", "dimensions"}),
             tool_format=self.settings.tool_format,
         )
         self._slots: dict[Key, _Slot] = {}
@@ -89,7 +91,7 @@ class MockBackend:
         self._check_room(job)
         self._slots[job.key] = _Slot(
             key=job.key,
-            sequence=MockSequence(fitting, eos_one_in=self.settings.eos_one_in, taken=len(job.tokens)),
+            sequence=self._sequence(fitting, len(job.tokens)),
             max_tokens=request.max_tokens,
             ready_at=trio.current_time() + self.settings.prefill_ms / 1000,
             faulty=self._injects and self.settings.crash_prompt in request.text,
@@ -146,6 +148,11 @@ class MockBackend:
 
     def __repr__(self) -> str:
         return f"<MockBackend {len(self._slots)}/{self.settings.slots} slots{', ' * bool(self._broken)}{self._broken}>"
+
+    def _sequence(self, request: GenerateRequest, taken: int) -> MockSequence | MockVectors:
+        if request.inputs:
+            return MockVectors(request, dimensions=self.settings.dimensions, taken=taken)
+        return MockSequence(request, eos_one_in=self.settings.eos_one_in, taken=taken)
 
     def _check_room(self, job: Job) -> None:
         if job.key in self._slots:

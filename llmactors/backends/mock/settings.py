@@ -10,6 +10,7 @@ from llmactors import errors
 from llmactors.backends.base import Batching
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Dimensions = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=86_400_000)]
 AtToken = Annotated[int, msgspec.Meta(ge=0)]
 """A token's place in the log, counted from 1. 0: never."""
@@ -24,6 +25,8 @@ class MockSettings:
     """The most tokens that prompt and answer may have together."""
     batching: Batching = Batching.CONTINUOUS
 
+    dimensions: Dimensions = 64
+    """The length of the vectors that the backend makes of inputs for embeddings."""
     prefill_ms: Milliseconds = 0.0
     """The delay of a sequence's first token. Sequences are prefilled side by side, while other sequences decode."""
     step_ms: Milliseconds = 0.0

@@ -2,6 +2,7 @@
 express.
 """
 
+from llmactors.gateway.openai.embedding_schema import MAX_INPUTS
 from llmactors.gateway.openai.messages import MAX_MESSAGES, ROLES
 from llmactors.gateway.openai.schema import MAX_CHOICES, MAX_PROMPT_IDS
 from llmactors.gateway.openai.tools import MAX_TOOLS
@@ -39,6 +40,14 @@ _PROMPT: Schema = {
         _IDS,
         {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MAX_CHOICES},
         {"type": "array", "items": _IDS, "minItems": 1, "maxItems": MAX_CHOICES},
+    ]
+}
+_INPUTS: Schema = {
+    "anyOf": [
+        _TEXT,
+        _IDS,
+        {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MAX_INPUTS},
+        {"type": "array", "items": _IDS, "minItems": 1, "maxItems": MAX_INPUTS},
     ]
 }
 _PART: Schema = {
@@ -162,4 +171,5 @@ CHAT: Schema = {
     }
 }
 COMPLETION: Schema = {"properties": {"prompt": _PROMPT, **_FORMATS, **_refused(UNSERVED_OF_COMPLETIONS)}}
+EMBEDDINGS: Schema = {"properties": {"input": _INPUTS, **_refused({})}}
 RESPONSE: Schema = {"properties": {"input": _INPUT, **_refused(UNSERVED_OF_RESPONSES)}}

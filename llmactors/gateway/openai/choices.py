@@ -11,7 +11,7 @@ from llmactors.access.authentication import Caller
 from llmactors.actors import fatal
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.admission import Admission
-from llmactors.gateway.openai.schema import ChoiceBody
+from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.request_service import RequestService
 from llmactors.http.exchange import Header
 from llmactors.ledger import Follower
@@ -27,7 +27,7 @@ class AdmittedChoices:
     answered: bool = False
     _open: contextlib.ExitStack = attrs.field(factory=contextlib.ExitStack)
 
-    async def admit(self, caller: Caller, bodies: Sequence[ChoiceBody], key: str | None) -> None:
+    async def admit(self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None) -> None:
         self.admissions = await self._service.admit_all(caller, bodies, key)
         for admission in self.admissions:
             self.followers.append(self._open.enter_context(await self._service.own_follower(admission)))

@@ -81,6 +81,33 @@ class Completion:
 
 
 @attrs.frozen
+class Embedding:
+    """The vector of one input: a list of numbers, or 32-bit numbers in little-endian order as Base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+@attrs.frozen
+class EmbeddingsUsage:
+    """The number of tokens of all inputs."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+@attrs.frozen
+class EmbeddingList:
+    """The body of an answer of `POST /v1/embeddings`."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingsUsage
+
+
+@attrs.frozen
 class Model:
     """A model that clients can use."""
 
