@@ -8,6 +8,7 @@ A crash of native code ends the child: `check` and every running `generate` then
 owns the backend ends, and its supervisor starts a new one. The requests continue from their logs.
 """
 
+import contextlib
 import functools
 import secrets
 from collections.abc import AsyncGenerator, Sequence
@@ -29,7 +30,8 @@ from llmactors.backends.llama.constrained import (
     rest_of_constraint,
     whole_constraint,
 )
-from llmactors.backends.llama.gguf import read_gguf
+from llmactors.backends.llama.embedding import VectorMaker
+from llmactors.backends.llama.gguf import POOLING_LAST, POOLING_MEAN, POOLING_NONE, POOLING_RANK, Gguf, read_gguf
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
 from llmactors.backends.llama.prompt import Prompt, PromptReader
 from llmactors.backends.llama.quoting import Quoting
@@ -111,6 +113,7 @@ class LlamaBackend:
         self._process = LlamaProcess(self._config)
         self._connected: LlamaClient | None = None
         self._reader: PromptReader | None = None
+        self._vectors: VectorMaker | None = None
         self._vocabulary = Vocabulary(())
         self._stall = StallWatch(self._settings.stall_s, self._settings.slowest_prompt_tokens_per_s)
 
@@ -130,7 +133,8 @@ class LlamaBackend:
         gguf = await trio.to_thread.run_sync(read_gguf, self._path)
         self._vocabulary = await trio.to_thread.run_sync(vocabulary_of, gguf)
         context = min(self._settings.context_tokens, gguf.trained_context or self._settings.context_tokens)
-        self._process = LlamaProcess(msgspec.structs.replace(self._config, context_tokens=context))
+        pooling = _pooling_of(gguf)
+        self._process = LlamaProcess(msgspec.structs.replace(self._config, context_tokens=context, pooling=pooling))
         address = await self._process.start()
         client = self._connected = LlamaClient(address, self._config.api_key)
         try:
@@ -141,9 +145,13 @@ class LlamaBackend:
         except (HttpClientError, msgspec.MsgspecError) as error:
             raise LlamaCrashed(await self._process.obituary()) from error
         self._reader = PromptReader(client, self._vocabulary, Quoting(controls_of(gguf)), has_template=has_template)
-        self.capabilities = self._declare(min(served_context, context))
+        context = min(served_context, context)
+        self.capabilities = self._declare(context, embeds=pooling is not None)
+        # llama.cpp reads an input in one step, unless the last token's vector stands for the whole input.
+        most_tokens = context if pooling == POOLING_LAST else min(context, self._settings.step_tokens)
+        self._vectors = VectorMaker(client, self._reader, self._stall, most_tokens)
 
-    async def generate(self, job: Job) -> AsyncGenerator[Output, None]:
+    def generate(self, job: Job) -> AsyncGenerator[Output, None]:
         """Yields what comes after `job.tokens`; the last output has `finish`.
 
         Raises:
@@ -153,6 +161,9 @@ class LlamaBackend:
             BackendFailed: llama.cpp gave up this one request.
             LlamaCrashed: The child process has ended.
         """
+        return self._embed(job) if job.request.inputs else self._complete(job)
+
+    async def _complete(self, job: Job) -> AsyncGenerator[Output, None]:
         request = job.request
         exact = self._settings.reproducible and (request.temperature <= 0 or request.seed is not None)
         again = exact and bool(job.tokens)
@@ -185,6 +196,16 @@ class LlamaBackend:
         except (HttpClientError, msgspec.MsgspecError) as error:
             raise LlamaCrashed(await self._process.obituary()) from error
 
+    async def _embed(self, job: Job) -> AsyncGenerator[Output, None]:
+        if self._vectors is None:
+            raise LlamaCrashed("llama.cpp's process was not started")
+        try:
+            async with contextlib.aclosing(self._vectors.generate(job)) as outputs:
+                async for output in outputs:
+                    yield output
+        except (HttpClientError, msgspec.MsgspecError) as error:
+            raise LlamaCrashed(await self._process.obituary()) from error
+
     async def check(self) -> None:
         """Raises `LlamaCrashed` when the child has died, does not answer, or answers but makes no tokens."""
         self._process.check_nowait()
@@ -213,9 +234,11 @@ class LlamaBackend:
             raise LlamaCrashed("llama.cpp's process was not started")
         return self._connected
 
-    def _declare(self, context_tokens: int) -> Capabilities:
+    def _declare(self, context_tokens: int, *, embeds: bool = False) -> Capabilities:
         takeover = Takeover.EXACT if self._settings.reproducible else Takeover.CONTINUE
-        return Capabilities(self._settings.slots, context_tokens, takeover, honours=_HONOURED)
+        return Capabilities(
+            self._settings.slots, context_tokens, takeover, honours=_HONOURED | {"inputs"} if embeds else _HONOURED
+        )
 
     async def _read(self, request: GenerateRequest) -> Prompt:
         """The prompt of a request. Its ids are asked for unless it surely fits: a long one is refused unread."""
@@ -313,3 +336,10 @@ class LlamaBackend:
 
 def _output(job: Job, deltas: Sequence[TokenDelta], answer: LlamaAnswer, prompt: Prompt) -> Output:
     return Output(job.key, deltas, answer.finish, prompt.tokens if answer.finished else 0)
+
+
+def _pooling_of(gguf: Gguf) -> int | None:
+    """How vectors are made of inputs; None for a model that ranks texts in place of that."""
+    if gguf.pooling == POOLING_RANK:
+        return None
+    return POOLING_MEAN if gguf.pooling in {None, POOLING_NONE} else gguf.pooling

@@ -30,6 +30,8 @@ class ChildConfig(msgspec.Struct, frozen=True):
     """Per slot."""
     threads: int
     step_tokens: int
+    pooling: int | None = None
+    """How the vectors of a text's tokens become one vector, as one of llama.cpp's numbers; None for no embeddings."""
 
 
 class ChildReport(msgspec.Struct, frozen=True):
@@ -82,6 +84,10 @@ def _serve(config: ChildConfig) -> "xllamacpp.Server":
     params.cache_ram_mib = 0  # else each request first copies what its slot held before into a cache of up to 8 GiB
     params.cache_prompt = False  # for requests that do not say; those of this package all say
     params.ctx_shift = False  # else the beginning of a long prompt would be dropped silently
+    if config.pooling is not None:
+        # Answers stay the same: llama.cpp computes vectors only in batches of inputs, which it keeps apart.
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type(config.pooling)
     params.n_threads_http = config.slots + 4  # each stream holds a thread until it ends; /health needs a free one
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = config.threads

@@ -1,5 +1,6 @@
 """The client of llama.cpp's HTTP server: https://github.com/ggml-org/llama.cpp/tree/master/tools/server."""
 
+import base64
 import hashlib
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -51,6 +52,14 @@ class _Piece(msgspec.Struct):
 
 class _Pieces(msgspec.Struct):
     tokens: list[_Piece]
+
+
+class _Vector(msgspec.Struct):
+    embedding: str
+
+
+class _Vectors(msgspec.Struct):
+    data: tuple[_Vector]
 
 
 class _Prompt(msgspec.Struct):
@@ -215,6 +224,12 @@ class LlamaClient:
         body = _completion(ids, count, sampling, cache=cache)
         event = await self._post("/completion", body, _Event)
         return event.tokens, event.stop_type == "eos"
+
+    async def embed(self, ids: Sequence[int]) -> bytes:
+        """The vector of one input, of length 1, as 32-bit numbers in little-endian order."""
+        body = {"input": ids, "encoding_format": "base64"}
+        [vector] = (await self._post("/v1/embeddings", body, _Vectors)).data
+        return base64.b64decode(vector.embedding)
 
     async def ends_answers(self, token: int) -> bool:
         """Whether the model ends its answers with `token`."""

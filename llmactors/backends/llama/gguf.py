@@ -17,6 +17,9 @@ _VERSIONS = (2, 3)
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 
+POOLING_NONE, POOLING_MEAN, POOLING_LAST, POOLING_RANK = 0, 1, 3, 4
+"""llama.cpp's numbers for how one vector is made of the vectors of all tokens."""
+
 
 @attrs.frozen
 class Gguf:
@@ -28,8 +31,18 @@ class Gguf:
     @property
     def trained_context(self) -> int | None:
         """The longest text that the model was trained on, in tokens; None where the file does not say."""
+        return self._number("context_length")
+
+    @property
+    def pooling(self) -> int | None:
+        """How the model makes one vector of the vectors of all tokens, as one of llama.cpp's numbers; None where the
+        file does not say.
+        """
+        return self._number("pooling_type")
+
+    def _number(self, name: str) -> int | None:
         architecture = self.metadata.get("general.architecture", b"").decode("utf-8", "replace")
-        found = self.metadata.get(f"{architecture}.context_length")
+        found = self.metadata.get(f"{architecture}.{name}")
         return found if isinstance(found, int) else None
 
 

@@ -70,6 +70,13 @@ class PromptReader:
             raise InvalidRequest("prompt is empty")
         return Prompt(self._client, request.text)
 
+    async def input_ids(self, given: str | Sequence[int]) -> list[int]:
+        """The token ids of an input for an embedding. Raises `InvalidRequest` for an id unknown to the model."""
+        if isinstance(given, str):
+            return await self._client.tokenize(given, parse_special=False)
+        self._check_ids("input", given)
+        return list(given)
+
     async def _read_chat(self, messages: Sequence[ChatMessage]) -> Prompt:
         sheltered = self._quoting.shelter([message.content for message in messages])
         if sheltered is None:

@@ -1,5 +1,7 @@
 """The fields of a request that the real model serves besides the prompt: token ids, penalties, biases."""
 
+import math
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -163,3 +165,28 @@ async def test_typed_control_token_stays_text(backend: LlamaBackend) -> None:
     assert await read_by(backend, GenerateRequest("r", "m", "", messages=plain)) == await client.tokenize(
         await client.apply_template(plain)
     )
+
+
+async def test_vectors_of_texts_and_ids(backend: LlamaBackend) -> None:
+    """Vectors have length 1, ids give the vector of their text, and a takeover makes only what the log lacks."""
+    assert backend._connected is not None
+    hello = tuple(await backend._connected.tokenize("Hello there"))
+    request = GenerateRequest("e", "m", "", max_tokens=3, inputs=("Hello there", hello, "The sea"))
+    assert backend.capabilities.refusal(request) is None
+    outputs = [output async for output in backend.generate(Job(("e", 1), request))]
+    vectors = [vector_of(delta) for delta in tokens_of(outputs)]
+    assert [math.hypot(*vector) for vector in vectors] == pytest.approx([1, 1, 1], abs=1e-3)
+    assert vectors[0] == pytest.approx(vectors[1], abs=1e-4)
+    assert vectors[0] != pytest.approx(vectors[2], abs=1e-2)
+    assert (outputs[-1].finish, outputs[-1].prompt_tokens > 2 * len(hello)) == ("stop", True)
+    rest = [output async for output in backend.generate(Job(("e", 2), request, tuple(tokens_of(outputs)[:2])))]
+    assert vector_of(*tokens_of(rest)) == pytest.approx(vectors[2], abs=1e-4)
+    assert rest[-1].prompt_tokens == outputs[-1].prompt_tokens
+    with pytest.raises(ContextExceeded, match="`input`: one input has 300 tokens"):
+        await answer(backend, attrs.evolve(request, inputs=((5,) * 300,)))
+    assert ids(await answer(backend, GREEDY)) == ids(await answer(backend, GREEDY))
+
+
+def vector_of(delta: TokenDelta) -> tuple[float, ...]:
+    assert delta.extra is not None
+    return struct.unpack(f"<{len(delta.extra.embedding) // 4}f", delta.extra.embedding)
