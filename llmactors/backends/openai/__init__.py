@@ -5,6 +5,7 @@ chunks      from the bytes of a stream to its chunks; pure
 answer      from chunks to the deltas of the log; pure
 circuit     the circuit breaker of one upstream; pure
 balance     which upstream gets the next request; pure
+embedding   the vectors of inputs
 upstream    one upstream over HTTP: opens streams, and maps each failure to an error of this package
 backend     tries upstreams until one begins to answer
 kind        how `--model` names and makes the backend

@@ -22,6 +22,7 @@ from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
 from llmactors.backends.openai.balance import Balance
 from llmactors.backends.openai.chunks import Chunk
 from llmactors.backends.openai.circuit import CircuitState
+from llmactors.backends.openai.embedding import EMBEDDING, fetch_vectors
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.upstream import ChunkStream, Upstream, UpstreamFault
 from llmactors.errors import BackendFailed, InternalError, Interrupted, LlmactorsError, ModelError, Unavailable
@@ -33,8 +34,8 @@ _LOOK_AGAIN_S = 0.05
 _USAGE_S = 2.0
 """How long the upstream may take from the finish reason to the counts of tokens."""
 _MAX_STOPS = 4
-_HONOURED = frozenset({"prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias", "ignore_eos"})
 """OpenAI's limit. This backend looks for all stop strings by itself too."""
+_HONOURED = frozenset({"prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias", "ignore_eos", *EMBEDDING})
 
 
 @attrs.frozen
@@ -131,7 +132,7 @@ class OpenAIBackend:
         for upstream in self._upstreams:
             upstream.close()
 
-    async def generate(self, job: Job) -> AsyncGenerator[Output, None]:
+    def generate(self, job: Job) -> AsyncGenerator[Output, None]:
         """Yields what comes after `job.tokens`; the last output has `finish`.
 
         Raises:
@@ -140,6 +141,29 @@ class OpenAIBackend:
             BackendFailed: The tries are used up.
             Interrupted: The stream was lost after its first token, and no upstream can continue the answer.
         """
+        return self._embed(job) if job.request.inputs else self._complete(job)
+
+    async def _embed(self, job: Job) -> AsyncGenerator[Output, None]:
+        """All vectors come in one response, so that every upstream may be asked after a fault."""
+        failover, output = _FailoverState(job, "", 0), None
+        self._running += 1
+        try:
+            while output is None:
+                place, trial = await self._choose(failover)
+                upstream, model = self._upstreams[place], self._settings.upstreams[place].model
+                try:
+                    output = await fetch_vectors(upstream, model, job, within_s=self._settings.first_s)
+                    self._balance.circuits[place].succeed()
+                except UpstreamFault as fault:
+                    self._judge(place, failover, fault)
+                finally:
+                    if trial:
+                        self._balance.circuits[place].give_back()
+        finally:
+            self._running -= 1
+        yield output
+
+    async def _complete(self, job: Job) -> AsyncGenerator[Output, None]:
         failover = _FailoverState(job, "".join(delta.text for delta in job.tokens), len(job.tokens))
         if failover.count and not self._continues(job.request):
             raise Interrupted("the upstream was lost, and an answer of this kind cannot be continued")

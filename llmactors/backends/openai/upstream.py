@@ -135,8 +135,30 @@ class Upstream:
 
     async def open(self, route: str, body: Mapping[str, Any]) -> ChunkStream:
         """Waits for the head of the response, as long as it takes. Raises `UpstreamFault`."""
+        response = await self._send(route, body)
+        if response.status == HTTPStatus.OK and _kind(response) == "text/event-stream":
+            return ChunkStream(response)
+        async with response:
+            raise await self._read_refusal(response)
+
+    async def fetch(self, route: str, body: Mapping[str, Any], max_bytes: int) -> bytes:
+        """Waits for the whole body of a JSON response, of at most `max_bytes`. Raises `UpstreamFault`."""
+        response = await self._send(route, body)
+        async with response:
+            if response.status != HTTPStatus.OK:
+                raise await self._read_refusal(response)
+            try:
+                return await response.read(max_bytes)
+            except HttpClientError as error:
+                raise UpstreamFault(BackendFailed("the connection to the upstream broke")) from error
+
+    def close(self) -> None:
+        """Closes the connections that no request uses."""
+        self._client.close()
+
+    async def _send(self, route: str, body: Mapping[str, Any]) -> ClientResponse:
         try:
-            response = await self._client.open("POST", f"/{route}", msgspec.json.encode(body))
+            return await self._client.open("POST", f"/{route}", msgspec.json.encode(body))
         except ConnectTimeout as error:
             raise UpstreamFault(Unavailable("the upstream accepts no connection in time")) from error
         except ConnectFailed as error:
@@ -145,18 +167,12 @@ class Upstream:
             raise UpstreamFault(BackendFailed(f"the upstream breaks HTTP: {error}")) from error
         except HttpClientError as error:
             raise UpstreamFault(BackendFailed("the upstream closed the connection without an answer")) from error
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if response.status == HTTPStatus.OK and kind == "text/event-stream":
-            return ChunkStream(response)
-        async with response:
-            told = b""
-            with trio.move_on_after(_ERROR_BODY_S), suppress(HttpClientError):
-                told = await response.read(_MAX_ERROR_BYTES)
-            raise self._refusal(response, error_of(told))
 
-    def close(self) -> None:
-        """Closes the connections that no request uses."""
-        self._client.close()
+    async def _read_refusal(self, response: ClientResponse) -> UpstreamFault:
+        told = b""
+        with trio.move_on_after(_ERROR_BODY_S), suppress(HttpClientError):
+            told = await response.read(_MAX_ERROR_BYTES)
+        return self._refusal(response, error_of(told))
 
     def _refusal(self, response: ClientResponse, error: dict[str, Any]) -> UpstreamFault:
         status = response.status
@@ -165,6 +181,10 @@ class Upstream:
                 "an upstream refused a request", upstream=self._url, status=status, code=str(error.get("code"))[:64]
             )
         return refusal_fault(status, error, retry_after_s(response.headers, time.time()))
+
+
+def _kind(response: ClientResponse) -> str:
+    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def refusal_fault(status: int, error: dict[str, Any], hold_s: float | None) -> UpstreamFault:

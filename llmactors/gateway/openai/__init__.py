@@ -1,17 +1,19 @@
-"""The OpenAI routes: chat completions, completions, models, responses.
+"""The OpenAI routes: chat completions, completions, embeddings, models, responses.
 
-schema          the bodies that clients send
-messages        the messages of a conversation
-tools           the fields about tools, and calls in the history
-text_formats    the fields that say which form the text of an answer has
-completions     the handlers of chat completions and completions
-choices         the requests that one call becomes
+schema             the bodies that clients send
+messages           the messages of a conversation
+tools              the fields about tools, and calls in the history
+text_formats       the fields that say which form the text of an answer has
+completions        the handlers of chat completions and completions
+choices            the requests that one call becomes
+embedding_schema   the body that clients send for embeddings, and the requests that a call becomes
+embeddings         the handler of `/v1/embeddings`
 assistant_message  the message of an answer, from the pieces of its log
-render          chunks of a stream, and whole answers
-models          the handlers of `/v1/models`
-errors          the form of errors
-unserved        the fields that are refused, and their values that change nothing
-body_schemas    the rules of the bodies that their types cannot express, for the OpenAPI document
-response_types  the types of whole answers, for the OpenAPI document
-responses/      `/v1/responses`
+render             chunks of a stream, and whole answers
+models             the handlers of `/v1/models`
+errors             the form of errors
+unserved           the fields that are refused, and their values that change nothing
+body_schemas       the rules of the bodies that their types cannot express, for the OpenAPI document
+response_types     the types of whole answers, for the OpenAPI document
+responses/         `/v1/responses`
 """

@@ -1,4 +1,4 @@
-"""The body that clients send to `/v1/embeddings`, and the requests that a call becomes. Pure."""
+"""The body that clients send to `/v1/embeddings`, and the requests that a call becomes."""
 
 import time
 from typing import Annotated, Any, Literal

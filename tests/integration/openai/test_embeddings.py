@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -9,6 +10,8 @@ import openai
 import pytest
 import trio
 
+from llmactors.backends.build import ServedModel
+from llmactors.backends.custom.batch import BatchBackend
 from llmactors.backends.mock.embedding import mock_vector
 from llmactors.gateway.openai.embedding_schema import MAX_INPUTS
 from llmactors.testing.node import LocalNode, local_node, mock_model
@@ -65,6 +68,18 @@ async def test_wrong_call_is_refused_by_name(node: LocalNode, changes: Any, para
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, param)
     assert said in error["message"]
+
+
+def _no_answers(prompts: list[str], max_tokens: int) -> Iterator[list[str | None]]:  # noqa: ARG001 - llmactors names them
+    yield [None for _ in prompts]
+
+
+async def test_model_without_embeddings_is_refused() -> None:
+    async with local_node(ServedModel("words", lambda: BatchBackend(lambda: _no_answers))) as node:
+        response = await node.client.post("/v1/embeddings", json={"model": "words", "input": "a"})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, "model")
+    assert error["message"] == "`model`: this model makes no embeddings"
 
 
 @pytest.mark.parametrize("crash_at", [1, 2, 3, 4])

@@ -42,7 +42,7 @@ async def test_mock_is_a_stepwise_backend() -> None:
         100,
         Takeover.EXACT,
         Batching.STATIC,
-        frozenset({"prompt_ids", "ignore_eos", "constraint", "tools"}),
+        frozenset({"prompt_ids", "ignore_eos", "constraint", "tools", "inputs", "dimensions"}),
         tool_format="hermes",
     )
     await backend.check()

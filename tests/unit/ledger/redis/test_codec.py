@@ -44,6 +44,8 @@ OPTIONS = GenerateRequest(
     tools=ToolUse("[]", "hermes", parallel=False),
     top_logprobs=0,
     reasoning_effort="low",
+    inputs=("a", (1, 2)),
+    dimensions=8,
 )
 
 
