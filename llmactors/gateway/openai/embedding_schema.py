@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import attrs
 import msgspec
 
+from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import NonEmpty
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.schema import CHARS_PER_TOKEN, MAX_PROMPT_IDS, TokenId, read_fields
@@ -77,6 +78,11 @@ class InputsBody:
     def prompt_chars(self) -> int:
         """The length of the longest input. The bound on the body bounds all inputs together."""
         return max(len(each) if isinstance(each, str) else len(each) * CHARS_PER_TOKEN for each in self.inputs)
+
+    @property
+    def rules(self) -> AnswerRules | None:
+        """None: an embedding has no text."""
+        return None
 
     def to_request(
         self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float

@@ -70,7 +70,7 @@ async def test_wrong_call_is_refused_by_name(node: LocalNode, changes: Any, para
     assert said in error["message"]
 
 
-def _no_answers(prompts: list[str], max_tokens: int) -> Iterator[list[str | None]]:  # noqa: ARG001 - llmactors names them
+def _no_answers(prompts: list[str], max_tokens: int) -> Iterator[list[str | None]]:
     yield [None for _ in prompts]
 
 
