@@ -19,6 +19,7 @@ DOCUMENTS = (
     "llmactors/actors/SEMANTICS.md",
     "llmactors/backends/custom/CUSTOM.md",
     "llmactors/gateway/API.md",
+    "llmactors/grammar/json_schema/SCHEMAS.md",
     "llmactors/testing/TESTING.md",
     "tests/FAULTS.md",
 )

@@ -6,13 +6,14 @@ lazy grammar is sent again. Where the text ends inside of the trigger, the rest 
 if it comes at once.
 """
 
+import codecs
 import re
 from typing import Any
 
 import attrs
 
 from llmactors.errors import Interrupted
-from llmactors.grammar.errors import GrammarError
+from llmactors.grammar.errors import GrammarError, TextRejected
 from llmactors.grammar.gbnf import parse, write
 from llmactors.grammar.machine import GrammarMachine, State
 from llmactors.grammar.residual import residual_grammar
@@ -55,12 +56,12 @@ def rest_of_constraint(constraint: Constraint, data: bytes, *, begins_now: bool 
         Interrupted: The text does not follow the constraint, it ends inside of a character, or the grammar is too
             ambiguous. So no continuation can be valid.
     """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data)
     try:
-        return _rest(constraint, data.decode(), begins_now=begins_now)
+        return _rest(constraint, text, is_cut=bool(decoder.getstate()[0]), begins_now=begins_now)
     except GrammarError as error:
         raise Interrupted(f"the constrained answer cannot be continued: {error.message}") from error
-    except UnicodeDecodeError as error:
-        raise Interrupted("the constrained answer cannot be continued: its tokens end inside of a character") from error
 
 
 def overshot_trigger(reason: str) -> bool:
@@ -68,11 +69,14 @@ def overshot_trigger(reason: str) -> bool:
     return _OVERSHOT in reason
 
 
-def _rest(constraint: Constraint, text: str, *, begins_now: bool) -> ConstraintRest:
+def _rest(constraint: Constraint, text: str, *, is_cut: bool, begins_now: bool) -> ConstraintRest:
+    """`is_cut`: whether the tokens end inside of the character behind `text`, which only free text may do."""
     trigger = constraint.trigger
     at, parts = text.find(trigger), _parts(text, trigger)
     if at < 0 and not parts and not begins_now:
         return ConstraintRest(whole_constraint(constraint))
+    if is_cut:
+        raise TextRejected("its tokens end inside of a character")
     machine = GrammarMachine(parse(constraint.grammar))
     if at >= 0:
         return _after(machine, machine.start.advance(text[at:]))

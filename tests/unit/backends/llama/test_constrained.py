@@ -49,6 +49,13 @@ def test_text_before_the_trigger_leaves_the_lazy_grammar() -> None:
     assert rest_of_constraint(CALL, b"").fields == whole_constraint(CALL)
 
 
+def test_free_text_may_hold_any_bytes() -> None:
+    assert rest_of_constraint(CALL, b"Well\xff, \xf0\x9f").fields == whole_constraint(CALL)
+    assert rest_of_constraint(CALL, b"Well\xff, <call>a").fields.keys() == {"grammar"}
+    with pytest.raises(Interrupted, match="inside of a character"):
+        rest_of_constraint(CALL, b"<call>\xf0\x9f")
+
+
 def test_text_behind_the_trigger_leaves_a_strict_grammar() -> None:
     rest = rest_of_constraint(CALL, b"Well, <call>ab")
     assert rest.fields.keys() == {"grammar"}
