@@ -27,6 +27,10 @@ OPTIONAL_FIELDS = (
 """Fields of a request that not every backend honours. A request that uses one goes only to a backend that declares the
 field in `Capabilities.honours`."""
 
+CLIENT_FIELDS = {"constraint": "response_format", "prompt_ids": "prompt", "top_logprobs": "logprobs"}
+"""The names of optional fields in the bodies of most clients, where the names differ. A refusal names the field that
+the client sent."""
+
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
     """One call of a tool in a conversation, as the model made the call."""

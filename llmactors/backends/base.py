@@ -19,7 +19,7 @@ import attrs
 import msgspec
 
 from llmactors.errors import InvalidRequest
-from llmactors.messages import FinishReason, GenerateRequest, ReasoningTags, TokenDelta
+from llmactors.messages import CLIENT_FIELDS, FinishReason, GenerateRequest, ReasoningTags, TokenDelta
 
 
 class BackendFrozen(RuntimeError):
@@ -67,10 +67,16 @@ class Capabilities:
     reasoning_tags: ReasoningTags | None = None
     """The tags around the model's reasoning, as its chat template declares; None for a model without."""
 
-    def refusal(self, request: GenerateRequest) -> InvalidRequest | None:
-        """Why a backend with these capabilities must not get `request`; None where the backend may."""
-        if request.constraint is not None and request.ignore_eos:
-            return InvalidRequest("`ignore_eos`: an answer with a prescribed format ends with the format; leave it out")
+    def refusal(
+        self, request: GenerateRequest, field_names: Mapping[str, str] = CLIENT_FIELDS
+    ) -> InvalidRequest | None:
+        """Why a backend with these capabilities must not get `request`; None where the backend may.
+
+        `field_names` has the client's names of fields of the request, where the names differ.
+        """
+        if request.constraint is not None and (request.ignore_eos or request.min_tokens):
+            name = "ignore_eos" if request.ignore_eos else "min_tokens"
+            return InvalidRequest(f"`{name}`: an answer with a prescribed format ends with the format; leave it out")
         lacking = sorted(request.demands - self.honours)
         if not lacking:
             return None
@@ -78,7 +84,8 @@ class Capabilities:
             return InvalidRequest("`model`: this model makes no embeddings")
         if "prompt_ids" in lacking:
             return InvalidRequest("`prompt`: this model takes no token ids; send the text")
-        return InvalidRequest(f"`{lacking[0]}` is not served by this model; leave it out")
+        name = field_names.get(lacking[0], CLIENT_FIELDS.get(lacking[0], lacking[0]))
+        return InvalidRequest(f"`{name}` is not served by this model; leave it out")
 
 
 @attrs.frozen

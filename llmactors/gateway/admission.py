@@ -1,7 +1,7 @@
 """Admission: whether a request is accepted, and what its caller is charged. An accepted request ends exactly once."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -127,7 +127,7 @@ class Admitter:
         if (rules := bodies[0].rules) is not None:
             requests = await self._with_rules(requests, rules)
         for request in requests:
-            self._check_capable(request)
+            self._check_capable(request, bodies[0].field_names)
         return requests
 
     def _request(self, caller: Caller, body: GenerationBody, key: str | None) -> GenerateRequest:
@@ -223,10 +223,10 @@ class Admitter:
             raise Unavailable(f"model {name} is still starting", retry_after_s=2.0)
         return name
 
-    def _check_capable(self, request: GenerateRequest) -> None:
+    def _check_capable(self, request: GenerateRequest, field_names: Mapping[str, str]) -> None:
         """Refuses what the model's backend cannot do, or what does not fit into the model's context."""
         capabilities = self._capabilities(request.model)
-        if (error := capabilities.refusal(request)) is not None:
+        if (error := capabilities.refusal(request, field_names)) is not None:
             raise error
         if not capabilities.tool_format and any(each.tool_calls or each.role == "tool" for each in request.messages):
             raise InvalidRequest("`messages` has calls of tools, which this model does not know; leave them out")

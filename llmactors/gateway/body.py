@@ -5,6 +5,7 @@ An error names the field.
 
 import codecs
 import functools
+from collections.abc import Mapping
 from typing import Annotated, Any, Protocol, TypeVar, cast
 
 import attrs
@@ -53,6 +54,11 @@ class GenerationBody(Protocol):
     @property
     def rules(self) -> AnswerRules | None:
         """What the client wants of the form of the answer; None for free text. Equal in all bodies of one call."""
+        ...
+
+    @property
+    def field_names(self) -> Mapping[str, str]:
+        """The names that the client sent for fields of the request, where the names differ: for refusals."""
         ...
 
     def to_request(

@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Sequence
 
 import attrs
+import msgspec
 
 from llmactors.backends.llama.detokenize import Detokenizer
 from llmactors.backends.llama.vocabulary import Vocabulary
-from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
+from llmactors.messages import FinishReason, GenerateRequest, TokenDelta, TokenExtra, TokenLogprob
 
 
 @attrs.frozen
@@ -31,6 +32,9 @@ class CompletionEvent:
     """How many tokens this stream has made so far, with those that were not sent."""
     ended: str | None = None
     """Why the stream ended, in its last event: `eos`, `limit` or another reason."""
+    logprob: TokenLogprob | None = None
+    """How probable the last of these tokens was, where the request asks for probabilities. The text is that of all of
+    the event."""
 
 
 class LlamaAnswer:
@@ -39,6 +43,7 @@ class LlamaAnswer:
     def __init__(self, vocabulary: Vocabulary, request: GenerateRequest, logged: Sequence[TokenDelta]) -> None:
         self._vocabulary = vocabulary
         self._max_tokens = request.max_tokens
+        self._top_logprobs = request.top_logprobs or 0
         self._text = Detokenizer(vocabulary, request.stop)
         self._silent: int | None = None
         """A token without text, kept until the next event shows whether this token ended the answer."""
@@ -124,6 +129,9 @@ class LlamaAnswer:
                     deltas += self._make(token)
                 else:
                     self._silent = token
+        if event.logprob is not None and event.text and deltas and deltas[-1].token == event.tokens[-1]:
+            logprob = msgspec.structs.replace(event.logprob, top=event.logprob.top[: self._top_logprobs])
+            deltas[-1] = msgspec.structs.replace(deltas[-1], extra=TokenExtra(logprob=logprob))
         if event.ended is not None and not self.over:
             if self._replay:
                 self.diverged = True

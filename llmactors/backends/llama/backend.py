@@ -41,7 +41,17 @@ from llmactors.errors import BackendFailed, InvalidRequest, ModelError
 from llmactors.http.client_errors import HttpClientError
 from llmactors.messages import GenerateRequest, TokenDelta
 
-_HONOURED = frozenset({"prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias", "ignore_eos", "constraint"})
+_HONOURED = frozenset(
+    {
+        "prompt_ids",
+        "frequency_penalty",
+        "presence_penalty",
+        "logit_bias",
+        "ignore_eos",
+        "constraint",
+        "top_logprobs",
+    }
+)
 _CHAR_TOKENS = 3
 """How many more tokens a character may need, of which each is at least one byte."""
 _PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"

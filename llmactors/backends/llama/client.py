@@ -13,12 +13,25 @@ from llmactors.errors import BackendFailed, InvalidRequest
 from llmactors.http.client import ClientResponse, ClientSettings, HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectionCut
 from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
-from llmactors.messages import ChatMessage, GenerateRequest
+from llmactors.messages import ChatMessage, GenerateRequest, TokenLogprob, TopLogprob
 
 _MARGIN = 16
 """An upper bound on the tokens that a vocabulary puts around a text."""
 _RANDOM_SEED = 0xFFFFFFFF
 _FIELDS = ("content", "tokens", "tokens_predicted", "tokens_evaluated", "stop", "stop_type")
+_PROBABILITIES = "completion_probabilities"
+
+
+class _Probable(msgspec.Struct):
+    id: int
+    bytes: list[int]
+    logprob: float
+
+
+class _Probability(msgspec.Struct):
+    bytes: list[int]
+    logprob: float
+    top_logprobs: list[_Probable] = []
 
 
 class _Event(msgspec.Struct):
@@ -30,6 +43,7 @@ class _Event(msgspec.Struct):
     stop_type: str = "none"
     error: dict[str, Any] | None = None
     prompt_progress: dict[str, Any] | None = None
+    completion_probabilities: list[_Probability] | None = None
 
 
 class _Settings(msgspec.Struct):
@@ -105,6 +119,8 @@ def _weighing(request: GenerateRequest) -> dict[str, Any]:
         found["logit_bias"] = request.logit_bias
     if request.ignore_eos:
         found["ignore_eos"] = True
+    if request.top_logprobs is not None:
+        found["n_probs"] = max(1, request.top_logprobs)
     return found
 
 
@@ -254,7 +270,8 @@ def _completion(prompt: Sequence[int] | str, count: int, sampling: dict[str, Any
     # Without stop strings: llama.cpp would send no event for a token that might belong to one.
     fixed = {"prompt": prompt, "n_predict": count, "cache_prompt": cache, "return_tokens": True}
     # Penalties look at the whole text, so that they weigh the same after a takeover.
-    return fixed | {"response_fields": _FIELDS, "repeat_last_n": at_most(prompt) + count} | sampling
+    fields = (*_FIELDS, _PROBABILITIES) if "n_probs" in sampling else _FIELDS
+    return fixed | {"response_fields": fields, "repeat_last_n": at_most(prompt) + count} | sampling
 
 
 def at_most(prompt: Sequence[int] | str) -> int:
@@ -274,7 +291,15 @@ def _completion_event(event: _Event) -> CompletionEvent:
         raise BackendFailed(f"llama.cpp gave the request up: {event.error.get('message', 'no reason given')}")
     if event.prompt_progress is not None:
         return CompletionEvent("", (), 0)  # its `tokens` hold a zero that is no token
-    return CompletionEvent(event.content, event.tokens, event.tokens_predicted, event.stop_type if event.stop else None)
+    ended = event.stop_type if event.stop else None
+    probabilities = event.completion_probabilities
+    logprob = None if not probabilities or event.stop else _logprob(probabilities[-1])
+    return CompletionEvent(event.content, event.tokens, event.tokens_predicted, ended, logprob)
+
+
+def _logprob(found: _Probability) -> TokenLogprob:
+    top = (TopLogprob(one.id, bytes(one.bytes), one.logprob) for one in found.top_logprobs)
+    return TokenLogprob(bytes(found.bytes), found.logprob, tuple(top))
 
 
 def _refusal(status: int, body: bytes) -> InvalidRequest | BackendFailed:

@@ -58,7 +58,18 @@ class MockBackend:
             context_tokens=self.settings.context,
             takeover=Takeover.EXACT,
             batching=self.settings.batching,
-            honours=frozenset({"prompt_ids", "ignore_eos", "constraint", "tools", "inputs", "dimensions"}),
+            honours=frozenset(
+                {
+                    "prompt_ids",
+                    "ignore_eos",
+                    "constraint",
+                    "tools",
+                    "inputs",
+                    "dimensions",
+                    "top_logprobs",
+                    "min_tokens",
+                }
+            ),
             tool_format=self.settings.tool_format,
         )
         self._slots: dict[Key, _Slot] = {}

@@ -9,7 +9,7 @@ import hashlib
 
 from llmactors.backends.mock.constrained import ConstrainedText
 from llmactors.backends.stop_strings import StopStrings
-from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
+from llmactors.messages import FinishReason, GenerateRequest, TokenDelta, TokenExtra, TokenLogprob, TopLogprob
 
 _WORD_LIST = """
 acre alder amber ash bark basin birch bloom branch brook cedar clay cliff cloud coast coral
@@ -40,6 +40,20 @@ def token_of(base: int, seq: int) -> TokenDelta:
     return TokenDelta(token, _WORDS[token >> 16] + _HEX[token >> 8 & 0xFF] + _HEX[token & 0xFF])
 
 
+def logprob_of(delta: TokenDelta, top: int) -> TokenLogprob:
+    """How probable the token `delta` is said to be: mostly the most probable one, sometimes the second one."""
+    number = delta.token
+    own = TopLogprob(number, delta.text.encode("utf-8", "surrogatepass"), -(1 + number % 64) / 64)
+    is_second = number % 4 == 0
+    others = (
+        TopLogprob(number ^ place, _WORDS[(number + place) % len(_WORDS)].encode(), own.logprob - place / 4)
+        for place in range(1, top + 1)
+    )
+    first = TopLogprob(number ^ 0x20, b" the", own.logprob / 2)
+    ranked = (first, own, *others) if is_second else (own, *others)
+    return TokenLogprob(own.utf8, own.logprob, ranked[:top])
+
+
 def mock_prompt_tokens(prompt: str) -> int:
     """The number of words in the prompt, at least 1: the mock counts words as prompt tokens."""
     return len(prompt.split()) or 1
@@ -58,7 +72,9 @@ class MockSequence:
         "_eos_one_in",
         "_is_plain",
         "_max_tokens",
+        "_min_tokens",
         "_stops",
+        "_top_logprobs",
         "finish",
         "prompt_tokens",
         "seq",
@@ -67,11 +83,15 @@ class MockSequence:
     def __init__(self, request: GenerateRequest, *, eos_one_in: int = 0, taken: int = 0) -> None:
         self._base = sequence_hash(request.text, request.seed)
         self._max_tokens = request.max_tokens
+        self._min_tokens = request.min_tokens
         self._eos_one_in = 0 if request.ignore_eos else eos_one_in
         self._stops = StopStrings(request.stop) if any(request.stop) else None
         self._constrained = ConstrainedText(request.constraint, self._base) if request.constraint else None
-        self._is_plain = not self._eos_one_in and self._stops is None and self._constrained is None
-        """Whether only `max_tokens` ends the sequence, and its texts are those of `token_of`."""
+        self._top_logprobs = request.top_logprobs
+        self._is_plain = (
+            not self._eos_one_in and self._stops is None and self._constrained is None and self._top_logprobs is None
+        )
+        """Whether only `max_tokens` ends the sequence, and its tokens are those of `token_of`."""
         self.prompt_tokens = mock_prompt_tokens(request.text)
         self.seq = 0 if self._stops or self._constrained else max(0, taken - 1)
         """How many tokens the sequence has so far."""
@@ -93,11 +113,14 @@ class MockSequence:
             delta = TokenDelta(
                 delta.token, self._constrained.next(delta.text, self._base ^ delta.token, self.seq, left)
             )
-        if self._ends_with(delta):
+        if self.seq >= self._min_tokens and self._ends_with(delta):
             self.finish = "stop"
         elif self.seq >= self._max_tokens:
             self.finish = "length"
-        return delta if self._stops is None else self._cut(delta, self._stops)
+        shown = delta if self._stops is None else self._cut(delta, self._stops)
+        if self._top_logprobs is None:
+            return shown
+        return TokenDelta(shown.token, shown.text, TokenExtra(logprob=logprob_of(delta, self._top_logprobs)))
 
     def _ends_with(self, delta: TokenDelta) -> bool:
         """Whether the answer is complete with a token."""
@@ -106,7 +129,7 @@ class MockSequence:
         return bool(self._eos_one_in) and delta.token % self._eos_one_in == 0
 
     def _cut(self, delta: TokenDelta, stops: StopStrings) -> TokenDelta:
-        text = stops.feed(delta.text)
+        text = stops.feed(delta.text) if self.seq >= self._min_tokens else delta.text
         if stops.stopped:
             self.finish = "stop"
         elif self.finish is not None:
@@ -121,7 +144,8 @@ def mock_tokens(request: GenerateRequest, *, eos_one_in: int = 0) -> tuple[tuple
     """The whole answer to `request`: its tokens and its finish reason.
 
     Args:
-        request: The answer depends on `prompt`, `seed`, `max_tokens`, `stop` and `constraint` only.
+        request: The answer depends on `prompt`, `seed`, `max_tokens`, `stop`, `min_tokens`,
+            `ignore_eos`, `constraint` and `top_logprobs` only.
         eos_one_in: As in the settings of the mock.
     """
     sequence = MockSequence(request, eos_one_in=eos_one_in)

@@ -3,6 +3,7 @@
 settings    the settings in `--model openai:…`; pure
 chunks      from the bytes of a stream to its chunks; pure
 answer      from chunks to the deltas of the log; pure
+request     the request to an upstream; pure
 circuit     the circuit breaker of one upstream; pure
 balance     which upstream gets the next request; pure
 embedding   the vectors of inputs

@@ -4,17 +4,19 @@ Each chunk with text becomes one delta, and a delta counts as one token. Where a
 deltas at the end make up the difference to the upstream's own count, so that the log counts what was made. Where there
 are more chunks than `max_tokens`, the last delta takes the text of all the rest. The log's text is always a beginning
 of the answer, and holds no part of a stop string.
+
+Log probabilities come in the order of the tokens. Each delta takes the next one; where a chunk has several of them,
+empty deltas after the chunk's own take the others.
 """
 
+from collections import deque
 from collections.abc import Sequence
 
-from llmactors.backends.openai.chunks import Chunk
-from llmactors.backends.stop_strings import StopStrings
-from llmactors.messages import FinishReason, TokenDelta
+import msgspec
 
-NO_TOKEN = -1
-"""The id of every token from an upstream, which sends texts without ids. No model has a token with this id, so no other
-backend can take it for one of its own; a takeover continues from the texts."""
+from llmactors.backends.openai.chunks import NO_TOKEN, Chunk
+from llmactors.backends.stop_strings import StopStrings
+from llmactors.messages import FinishReason, TokenDelta, TokenExtra, TokenLogprob
 
 _MAX_CHARS_PER_TOKEN = 1024
 
@@ -29,11 +31,15 @@ class UpstreamAnswer:
     Args:
         stops: The stop strings of the request.
         room: How many deltas there may be.
+        top_logprobs: How many of the most probable tokens the request asks for.
     """
 
-    def __init__(self, stops: Sequence[str], room: int) -> None:
+    def __init__(self, stops: Sequence[str], room: int, top_logprobs: int = 0) -> None:
         self._stops = StopStrings(stops)
         self._room = room
+        self._top_logprobs = top_logprobs
+        self._logprobs: deque[TokenLogprob] = deque()
+        """Log probabilities that no delta has taken yet."""
         self._made = 0
         self._pending: str | None = None
         """The text of a delta that is held back: its end may begin a stop string, or no delta may follow it."""
@@ -62,8 +68,11 @@ class UpstreamAnswer:
         self.prompt_tokens = chunk.prompt_tokens or self.prompt_tokens
         self._completion_tokens = chunk.completion_tokens or self._completion_tokens
         shown: list[TokenDelta] = []
+        self._logprobs += chunk.logprobs
         if chunk.text and not self.stopped and self.finish is None:
             shown = self._add(chunk.text)
+            while self._logprobs and self._pending is None and self._made + 1 < self._room:
+                shown.append(self._show(""))
         if self.stopped:
             self.finish = "stop"
         elif chunk.finish is not None and self.finish is None:
@@ -94,4 +103,8 @@ class UpstreamAnswer:
 
     def _show(self, text: str) -> TokenDelta:
         self._made += 1
-        return TokenDelta(NO_TOKEN, text)
+        if not self._logprobs:
+            return TokenDelta(NO_TOKEN, text)
+        logprob = self._logprobs.popleft()
+        logprob = msgspec.structs.replace(logprob, top=logprob.top[: self._top_logprobs])
+        return TokenDelta(NO_TOKEN, text, TokenExtra(logprob=logprob))

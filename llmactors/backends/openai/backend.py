@@ -10,10 +10,8 @@ the backend's incarnations. What can fail is a stream, and each stream is in the
 
 import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
 
 import attrs
-import msgspec
 import trio
 
 from llmactors.actors.backoff import Backoff
@@ -23,9 +21,10 @@ from llmactors.backends.openai.balance import Balance
 from llmactors.backends.openai.chunks import Chunk
 from llmactors.backends.openai.circuit import CircuitState
 from llmactors.backends.openai.embedding import EMBEDDING, fetch_vectors
+from llmactors.backends.openai.request import body_of
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.upstream import ChunkStream, Upstream, UpstreamFault
-from llmactors.errors import BackendFailed, InternalError, Interrupted, LlmactorsError, ModelError, Unavailable
+from llmactors.errors import BackendFailed, Interrupted, LlmactorsError, ModelError, Unavailable
 from llmactors.messages import GenerateRequest, TokenDelta
 
 _PAUSE = Backoff(first_s=0.1, factor=2.0, cap_s=2.0, jitter=0.5)
@@ -33,9 +32,17 @@ _PAUSE = Backoff(first_s=0.1, factor=2.0, cap_s=2.0, jitter=0.5)
 _LOOK_AGAIN_S = 0.05
 _USAGE_S = 2.0
 """How long the upstream may take from the finish reason to the counts of tokens."""
-_MAX_STOPS = 4
-"""OpenAI's limit. This backend looks for all stop strings by itself too."""
-_HONOURED = frozenset({"prompt_ids", "frequency_penalty", "presence_penalty", "logit_bias", "ignore_eos", *EMBEDDING})
+_HONOURED = frozenset(
+    {
+        "prompt_ids",
+        "frequency_penalty",
+        "presence_penalty",
+        "logit_bias",
+        "ignore_eos",
+        "top_logprobs",
+        *EMBEDDING,
+    }
+)
 
 
 @attrs.frozen
@@ -175,7 +182,8 @@ class OpenAIBackend:
             finished = False
             while not finished:
                 place, trial = await self._choose(failover)
-                answer = UpstreamAnswer(job.request.stop, job.request.max_tokens - failover.count)
+                room = job.request.max_tokens - failover.count
+                answer = UpstreamAnswer(job.request.stop, room, job.request.top_logprobs or 0)
                 logged = failover.count
                 try:
                     first_by = trio.current_time() + self._settings.first_s
@@ -256,7 +264,9 @@ class OpenAIBackend:
 
     async def _open(self, place: int, failover: _FailoverState, first_by: float) -> ChunkStream:
         upstream, model = self._upstreams[place], self._settings.upstreams[place].model
-        route, body = self._request(model, failover)
+        route, body = body_of(
+            failover.job.request, model, failover.text, failover.count, tokens_field=self._settings.tokens_field
+        )
         try:
             with trio.fail_at(first_by):
                 return await upstream.open(route, body)
@@ -291,37 +301,6 @@ class OpenAIBackend:
             return now + min(_USAGE_S, self._settings.silence_s)
         return now + self._settings.silence_s if answer.begun else first_by
 
-    def _request(self, model: str, failover: _FailoverState) -> tuple[str, dict[str, Any]]:
-        """The route and the body of the request to an upstream."""
-        request = failover.job.request
-        body: dict[str, Any] = {
-            "model": model,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-        }
-        if request.seed is not None:
-            body["seed"] = request.seed
-        for field in ("frequency_penalty", "presence_penalty"):
-            if value := getattr(request, field):
-                body[field] = value
-        if request.ignore_eos:
-            body["ignore_eos"] = True
-        if request.logit_bias:
-            body["logit_bias"] = {str(token): bias for token, bias in request.logit_bias}
-        if request.stop:
-            body["stop"] = list(request.stop[:_MAX_STOPS])
-        left = request.max_tokens - failover.count
-        messages = _messages_of(request)
-        if request.raw and not messages:
-            prompt = list(request.prompt_ids) or request.prompt + failover.text
-            return "completions", body | {"prompt": prompt, "max_tokens": left}
-        if failover.count:
-            raise InternalError("a chat cannot be continued from its text, but this one was to be")
-        chat = messages or [{"role": "user", "content": request.prompt}]
-        return "chat/completions", body | {"messages": chat, self._settings.tokens_field: left}
-
 
 def _take(chunks: Sequence[Chunk], answer: UpstreamAnswer) -> tuple[list[TokenDelta], bool]:
     """The deltas of these chunks, and whether they are the last. Raises `UpstreamFault`."""
@@ -339,9 +318,3 @@ def _take(chunks: Sequence[Chunk], answer: UpstreamAnswer) -> tuple[list[TokenDe
                 raise UpstreamFault(BackendFailed("the upstream ended the answer without a reason"))
             return deltas + answer.close(), True
     return deltas, False
-
-
-def _messages_of(request: GenerateRequest) -> list[Any]:
-    """The messages of a chat; empty for a request with a plain prompt."""
-    found: list[Any] = msgspec.to_builtins(request.messages)
-    return list(found)

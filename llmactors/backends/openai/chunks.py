@@ -4,11 +4,19 @@ The format is that of OpenAI's `stream: true`: server-sent events whose data are
 https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
-from typing import Any, ClassVar
+import builtins
+import operator
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from llmactors.http.sse_reader import BadEventStream, SseReader
+from llmactors.messages import TokenLogprob, TopLogprob
+
+NO_TOKEN = -1
+"""The id of every token from an upstream, which sends texts without ids. No model has a token with this id, so no other
+backend can take it for one of its own; a takeover continues from the texts."""
 
 
 class BadChunk(ValueError):
@@ -25,6 +33,31 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     error: dict[str, Any] | None = None
     done: bool = False
     """The stream ends here, in order."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """How probable the tokens of the event were, where the request asks for probabilities."""
+
+
+class _Probable(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: list[Annotated[int, msgspec.Meta(ge=0, le=255)]] | None = None
+
+    @property
+    def utf8(self) -> builtins.bytes:
+        return self.token.encode("utf-8", "replace") if self.bytes is None else builtins.bytes(self.bytes)
+
+
+class _Probability(_Probable):
+    top_logprobs: list[_Probable] | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    """The form of the chat route, and then that of the completions route."""
+
+    content: list[_Probability] | None = None
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -36,6 +69,7 @@ class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -87,14 +121,35 @@ class ChunkReader:
             raise BadChunk(f"a chunk is no JSON object of OpenAI's form: {error}") from error
         if body.error:
             return Chunk(error=as_error(body.error))
-        text, finish = "", None
+        text, finish, logprobs = "", None, None
         for choice in body.choices:
             if choice.index == 0:
                 text += choice.text or (choice.delta.content if choice.delta else None) or ""
                 finish = choice.finish_reason or finish
+                logprobs = choice.logprobs or logprobs
+        scored = () if logprobs is None else tuple(_token_logprobs(logprobs))
         if body.usage is None:
-            return Chunk(text, finish)
-        return Chunk(text, finish, body.usage.prompt_tokens, body.usage.completion_tokens)
+            return Chunk(text, finish, logprobs=scored)
+        return Chunk(text, finish, body.usage.prompt_tokens, body.usage.completion_tokens, logprobs=scored)
+
+
+def _token_logprobs(found: _Logprobs) -> Iterator[TokenLogprob]:
+    for one in found.content or ():
+        yield TokenLogprob(
+            one.utf8,
+            one.logprob,
+            tuple(TopLogprob(NO_TOKEN, each.utf8, each.logprob) for each in one.top_logprobs or ()),
+        )
+    tops = found.top_logprobs or ()
+    for place, (token, logprob) in enumerate(zip(found.tokens or (), found.token_logprobs or (), strict=False)):
+        top = tops[place] if place < len(tops) else None
+        pairs = sorted((top or {}).items(), key=operator.itemgetter(1), reverse=True)
+        if logprob is not None:
+            yield TokenLogprob(
+                token.encode("utf-8", "replace"),
+                logprob,
+                tuple(TopLogprob(NO_TOKEN, text.encode("utf-8", "replace"), each) for text, each in pairs),
+            )
 
 
 def _refusal(payload: bytes) -> Chunk:

@@ -1,5 +1,6 @@
 """The JSON of the native routes, in both directions."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import attrs
@@ -7,11 +8,12 @@ import msgspec
 
 from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
+from llmactors.gateway.sampling import SamplingFields
 from llmactors.messages import FinishReason, GenerateRequest
 
 
 @attrs.frozen(kw_only=True)
-class GenerateBody:
+class GenerateBody(SamplingFields):
     """The body of `POST /v1/generate`."""
 
     prompt: NonEmpty
@@ -65,6 +67,7 @@ class GenerateBody:
             weight=weight,
             timeout_ms=self.deadline_ms,
             resume_grace_ms=int(resume_grace_s * 1000),
+            **self.sampling(self.max_tokens),
         )
 
 
@@ -96,6 +99,10 @@ class BodyWithDeadline:
     def rules(self) -> AnswerRules | None:
         """Free text: this API has no tools."""
         return None
+
+    @property
+    def field_names(self) -> Mapping[str, str]:
+        return self.body.field_names
 
     def to_request(
         self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float

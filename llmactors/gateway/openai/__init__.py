@@ -4,12 +4,14 @@ schema             the bodies that clients send
 messages           the messages of a conversation
 tools              the fields about tools, and calls in the history
 text_formats       the fields that say which form the text of an answer has
+prompts            the prompts of completions
 completions        the handlers of chat completions and completions
 choices            the requests that one call becomes
 embedding_schema   the body that clients send for embeddings, and the requests that a call becomes
 embeddings         the handler of `/v1/embeddings`
 assistant_message  the message of an answer, from the pieces of its log
 render             chunks of a stream, and whole answers
+logprobs           the log probabilities of an answer
 models             the handlers of `/v1/models`
 errors             the form of errors
 unserved           the fields that are refused, and their values that change nothing

@@ -4,7 +4,8 @@ express.
 
 from llmactors.gateway.openai.embedding_schema import MAX_INPUTS
 from llmactors.gateway.openai.messages import MAX_MESSAGES, ROLES
-from llmactors.gateway.openai.schema import MAX_CHOICES, MAX_PROMPT_IDS
+from llmactors.gateway.openai.prompts import MAX_PROMPT_IDS
+from llmactors.gateway.openai.schema import MAX_CHOICES
 from llmactors.gateway.openai.tools import MAX_TOOLS
 from llmactors.gateway.openai.unserved import (
     EXTENSIONS,

@@ -9,7 +9,8 @@ import msgspec
 from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import NonEmpty
 from llmactors.gateway.openai.errors import InvalidParameter
-from llmactors.gateway.openai.schema import CHARS_PER_TOKEN, MAX_PROMPT_IDS, TokenId, read_fields
+from llmactors.gateway.openai.prompts import MAX_PROMPT_IDS, TokenId
+from llmactors.gateway.openai.schema import CHARS_PER_TOKEN, read_fields
 from llmactors.messages import GenerateRequest
 
 MAX_INPUTS = 2048
@@ -83,6 +84,11 @@ class InputsBody:
     def rules(self) -> AnswerRules | None:
         """None: an embedding has no text."""
         return None
+
+    @property
+    def field_names(self) -> dict[str, str]:
+        """None: the fields of the request have the client's names."""
+        return {}
 
     def to_request(
         self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float

@@ -9,20 +9,23 @@ An answer that may have calls of tools or reasoning is folded into pieces, with 
 has the role and no content.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from llmactors.errors import Interrupted, LlmactorsError, from_code
 from llmactors.gateway.native.events import usage_object
 from llmactors.gateway.openai.assistant_message import message_delta, whole_message
 from llmactors.gateway.openai.errors import error_object
+from llmactors.gateway.openai.logprobs import CompletionLogprobs, chat_logprobs
 from llmactors.http.line_safe_json import encode
 from llmactors.ledger import LogSlice
-from llmactors.messages import Failed, Finished, FinishReason, GenerateRequest, Terminal, TokenDelta, Usage
+from llmactors.messages import Failed, Finished, FinishReason, GenerateRequest, Terminal, TokenDelta, TokenExtra, Usage
 from llmactors.tool_calls.fold import AnswerFold, needs_fold
 from llmactors.tool_calls.pieces import Content, Piece
 
 DONE = b"data: [DONE]\n\n"
+
+LogprobsForm = Callable[[Iterable[TokenDelta]], dict[str, Any]]
 
 
 class ChunkRenderer:
@@ -48,6 +51,7 @@ class ChunkRenderer:
         self._form = form
         self._request = request
         self._fold = AnswerFold(request) if needs_fold(request) else None
+        self._logprobs = form.logprobs() if request.top_logprobs is not None else None
         created = created_s(request)
         self._head = {"id": answer_id, "object": form.chunk_object, "created": created, "model": request.model}
         self._index = index
@@ -63,8 +67,10 @@ class ChunkRenderer:
         """All chunks of a slice of the log, as one write."""
         chunks: list[bytes] = []
         for delta in part.deltas:
-            if self._fold is not None or (delta.extra is not None and self._form.is_chat):
+            if self._fold is not None:
                 chunks += self._folded(delta)
+            elif delta.extra is not None:
+                chunks += self._with_extra(delta, delta.extra)
             elif self._is_first:
                 chunks.append(self._first(delta.text))
             elif delta.text:
@@ -77,6 +83,21 @@ class ChunkRenderer:
         self._is_first = False
         return _event(self._chunk(text, None, role=True))
 
+    def _with_extra(self, delta: TokenDelta, extra: TokenExtra) -> Iterator[bytes]:
+        """The chunks of a token that carries more than its text."""
+        if self._form.is_chat and (extra.reasoning or extra.tool_calls):
+            yield from self._folded(delta)
+            return
+        role, self._is_first = self._is_first, False
+        found = self._logprobs_of(delta)
+        if role or delta.text or found is not None:
+            yield _event(self._chunk(delta.text, None, role=role, logprobs=found))
+
+    def _logprobs_of(self, delta: TokenDelta) -> dict[str, Any] | None:
+        if self._logprobs is None or delta.extra is None or delta.extra.logprob is None:
+            return None
+        return self._logprobs((delta,))
+
     def _folded(self, delta: TokenDelta) -> Iterator[bytes]:
         """The chunks of the pieces that a token completes."""
         if self._fold is None:
@@ -84,6 +105,10 @@ class ChunkRenderer:
             self._fold = AnswerFold(self._request)
         if self._is_first:
             yield self._first(None)
+        found = self._logprobs_of(delta)
+        if found is not None:
+            # A token may complete no piece, or several.
+            yield _event(self._with_choice(self._form.delta_choice(self._index, {}, logprobs=found)))
         yield from map(self._piece, self._fold.feed(delta))
 
     def _piece(self, piece: Piece) -> bytes:
@@ -112,8 +137,10 @@ class ChunkRenderer:
             return DONE
         return _event({**self._head, "choices": [], "usage": usage_object(usage)}) + DONE
 
-    def _chunk(self, text: str | None, reason: str | None, *, role: bool = False) -> dict[str, Any]:
-        return self._with_choice(self._form.choice(self._index, text, reason, role=role))
+    def _chunk(
+        self, text: str | None, reason: str | None, *, role: bool = False, logprobs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        return self._with_choice(self._form.choice(self._index, text, reason, role=role, logprobs=logprobs))
 
     def _with_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
         return {**self._head, "choices": [choice], **({"usage": None} if self._with_usage else {})}
@@ -132,18 +159,30 @@ class AnswerForm:
         """The id of the answer, which contains the id of the request's stream."""
         return self._prefix + request_id.removeprefix("req_")
 
-    def choice(self, index: int, text: str | None, reason: str | None, *, role: bool) -> dict[str, Any]:
+    def logprobs(self) -> LogprobsForm:
+        """Renders the log probabilities of one choice. To be called with all parts of the log in their order."""
+        return chat_logprobs if self.is_chat else CompletionLogprobs().feed
+
+    def choice(
+        self, index: int, text: str | None, reason: str | None, *, role: bool, logprobs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """A choice of a chunk."""
         if not self.is_chat:
-            return {"index": index, "text": text or "", "logprobs": None, "finish_reason": reason}
+            return {"index": index, "text": text or "", "logprobs": logprobs, "finish_reason": reason}
         delta: dict[str, Any] = {"role": "assistant"} if role else {}
         if text is not None or role:
             delta["content"] = text
-        return self.delta_choice(index, delta, reason)
+        return self.delta_choice(index, delta, reason, logprobs)
 
-    def delta_choice(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    def delta_choice(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        reason: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """A choice of a chunk of a chat."""
-        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
 
     def whole(self, answer_id: str, requests: Sequence[GenerateRequest], logs: Sequence[LogSlice]) -> dict[str, Any]:
         """A whole answer. Raises the error of the first choice that was not finished."""
@@ -164,13 +203,14 @@ class AnswerForm:
     def _whole_choice(
         self, index: int, request: GenerateRequest, deltas: Sequence[TokenDelta], reason: FinishReason
     ) -> dict[str, Any]:
+        logprobs = None if request.top_logprobs is None else self.logprobs()(deltas)
         if not self.is_chat:
             text = "".join(delta.text for delta in deltas)
-            return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+            return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
         fold = AnswerFold(request)
         pieces = [*fold.feed_all(deltas), *fold.end()]
         message = whole_message(pieces)
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": fold.reason(reason)}
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": fold.reason(reason)}
 
 
 def created_s(request: GenerateRequest) -> int:

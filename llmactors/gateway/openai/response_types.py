@@ -37,12 +37,51 @@ class AssistantMessage:
 
 
 @attrs.frozen
+class TopLogprobObject:
+    """One of the most probable tokens at a place of the answer."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    """The text in UTF-8, which may be a part of a character."""
+
+
+@attrs.frozen
+class LogprobObject:
+    """One token of the answer."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprobObject]
+
+
+@attrs.frozen
+class ChatLogprobs:
+    """The tokens of the answer, where `logprobs` asks for them."""
+
+    content: list[LogprobObject]
+    refusal: None
+
+
+@attrs.frozen
+class CompletionLogprobsObject:
+    """The tokens of the answer, where `logprobs` asks for them."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+    """Where each token begins in the text, in characters."""
+
+
+@attrs.frozen
 class ChatChoice:
     """One of the `n` answers."""
 
     index: int
     message: AssistantMessage
-    logprobs: None
+    logprobs: ChatLogprobs | None
     finish_reason: Literal["stop", "length", "tool_calls"]
 
 
@@ -64,7 +103,7 @@ class CompletionChoice:
 
     index: int
     text: str
-    logprobs: None
+    logprobs: CompletionLogprobsObject | None
     finish_reason: Literal["stop", "length"]
 
 
@@ -132,7 +171,7 @@ class OutputText:
     type: Literal["output_text"]
     text: str
     annotations: list[Any]
-    logprobs: list[Any]
+    logprobs: list[LogprobObject]
 
 
 @attrs.frozen

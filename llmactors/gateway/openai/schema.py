@@ -5,6 +5,7 @@ asked for. Unknown fields are ignored, as OpenAI's clients expect, and so are fi
 """
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, cast
 
 import attrs
@@ -13,10 +14,13 @@ import msgspec
 from llmactors.gateway.answer_rules import AnswerRules, TextFormat
 from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
 from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.logprobs import MAX_TOP_LOGPROBS
 from llmactors.gateway.openai.messages import MAX_MESSAGES, check_parts, read_message, without_empty_answers
+from llmactors.gateway.openai.prompts import PROMPT_FORMS, TokenId, read_prompts
 from llmactors.gateway.openai.text_formats import FORMAT_FIELDS, read_text_format
 from llmactors.gateway.openai.tools import MAX_TOOLS, read_functions, read_tool_choice
 from llmactors.gateway.openai.unserved import EXTENSIONS, UNSERVED, UNSERVED_OF_COMPLETIONS, Unserved, asks_for_nothing
+from llmactors.gateway.sampling import SamplingFields
 from llmactors.messages import ChatMessage, GenerateRequest
 
 T = TypeVar("T")
@@ -25,20 +29,16 @@ DEFAULT_CHAT_TOKENS = 512
 DEFAULT_COMPLETION_TOKENS = 16
 """The default of OpenAI's own API for completions."""
 MAX_CHOICES = 16
-MAX_PROMPT_IDS = 64 * 1024
 MAX_BIASES = 1024
 CHARS_PER_TOKEN = 4
 """The number of characters that one token id counts as in the bound on the length of a prompt."""
 
 Choices = Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)]
 Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+TopLogprobs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_LOGPROBS)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
-TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 Bias = Annotated[float, msgspec.Meta(ge=-100, le=100)]
 StopText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STOP_CHARS)]
-
-
-_PROMPTS = "`prompt` must be a text, a list of texts, a list of token ids, or a list of such lists"
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +49,7 @@ class StreamOptions:
 
 
 @attrs.frozen(kw_only=True)
-class CommonBody:
+class CommonBody(SamplingFields):
     """The fields that all OpenAI routes have in common."""
 
     model: NonEmpty
@@ -62,8 +62,6 @@ class CommonBody:
     stop: StopText | Annotated[list[StopText], msgspec.Meta(max_length=MAX_STOPS)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    ignore_eos: bool | None = None
-    """OpenAI's API has no such field, but load generators send the field to every server."""
     logit_bias: Annotated[dict[TokenId, Bias], msgspec.Meta(max_length=MAX_BIASES)] | None = None
 
     @property
@@ -73,6 +71,11 @@ class CommonBody:
     @property
     def with_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def logged_logprobs(self) -> int | None:
+        """The request's `top_logprobs`. Raises `InvalidParameter`."""
+        return None
 
 
 @attrs.frozen(kw_only=True)
@@ -105,6 +108,17 @@ class ChatBody(FormattedBody):
     tools: Annotated[list[Any], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: TopLogprobs | None = None
+
+    @property
+    def logged_logprobs(self) -> int | None:
+        """The request's `top_logprobs`. Raises `InvalidParameter`."""
+        if self.logprobs:
+            return self.top_logprobs or 0
+        if self.top_logprobs:
+            raise InvalidParameter("top_logprobs", "`top_logprobs` needs `logprobs`: send `logprobs: true` with it")
+        return None
 
     @property
     def rules(self) -> AnswerRules | None:
@@ -148,10 +162,18 @@ class CompletionBody(FormattedBody):
 
     prompt: str | list[Any]
     max_tokens: Count | None = None
+    logprobs: TopLogprobs | bool | None = None
+
+    @property
+    def logged_logprobs(self) -> int | None:
+        """The request's `top_logprobs`. Raises `InvalidParameter`."""
+        if self.logprobs is True:
+            raise InvalidParameter("logprobs", "`logprobs` takes the number of the most probable tokens to show here")
+        return None if self.logprobs is False else self.logprobs
 
     def choices(self, deadline_ms: int | None) -> list["ChoiceBody"]:
         """One request for each choice of each prompt."""
-        prompts = _read_prompts(self.prompt)
+        prompts = read_prompts(self.prompt, MAX_CHOICES)
         if not prompts or not all(prompts):
             raise InvalidParameter("prompt", "`prompt` is empty")
         count = len(prompts) * (self.n or 1)
@@ -194,7 +216,11 @@ class ChoiceBody:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
-    ignore_eos: bool = False
+    top_logprobs: int | None = None
+    sampling: Mapping[str, Any] = attrs.field(factory=dict)
+    """More fields of the request: the rules for drawing tokens that not every backend honours."""
+    field_names: Mapping[str, str] = attrs.field(factory=dict)
+    """The names that the client sent for fields of the request, where the names differ."""
     rules: AnswerRules | None = None
     """What the client wants of the form of the answer. `Admitter` makes the constraint and the tools of the request."""
 
@@ -231,7 +257,9 @@ class ChoiceBody:
             choices=choices,
             frequency_penalty=body.frequency_penalty or 0.0,
             presence_penalty=body.presence_penalty or 0.0,
-            ignore_eos=bool(body.ignore_eos),
+            top_logprobs=body.logged_logprobs,
+            sampling=body.sampling(max_tokens),
+            field_names=body.field_names,
             logit_bias=tuple(sorted((token, bias) for token, bias in (body.logit_bias or {}).items() if bias)),
             rules=rules,
         )
@@ -276,7 +304,8 @@ class ChoiceBody:
             frequency_penalty=self.frequency_penalty,
             presence_penalty=self.presence_penalty,
             logit_bias=self.logit_bias,
-            ignore_eos=self.ignore_eos,
+            top_logprobs=self.top_logprobs,
+            **self.sampling,
         )
 
 
@@ -308,23 +337,5 @@ def read_fields(fields: dict[str, Any], kind: type[T], unserved: Unserved) -> T:
             raise InvalidParameter(param, f"`{param}` is missing") from None
         name = param.partition("[")[0].partition(".")[0]
         if name == "prompt":
-            raise InvalidParameter(name, _PROMPTS) from None
+            raise InvalidParameter(name, PROMPT_FORMS) from None
         raise InvalidParameter(name, f"`{param}`: {text}" if where else text) from None
-
-
-def _read_prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
-    """The prompts, each a text or token ids. Raises `InvalidParameter`."""
-    if isinstance(prompt, str):
-        return [prompt]
-    most = MAX_PROMPT_IDS if prompt and isinstance(prompt[0], int) else MAX_CHOICES
-    if len(prompt) > most:
-        raise InvalidParameter("prompt", f"`prompt` has {len(prompt)} items; at most {most} are accepted")
-    for kind in (list[TokenId], list[str], list[list[TokenId]]):
-        try:
-            found: list[Any] = msgspec.convert(prompt, kind)
-        except msgspec.ValidationError:
-            continue
-        if kind == list[TokenId]:
-            return [tuple(found)]
-        return [each if isinstance(each, str) else tuple(each) for each in found]
-    raise InvalidParameter("prompt", _PROMPTS)

@@ -142,7 +142,7 @@ class Lifecycle:
         if added is None:
             return False
         self.log_tokens += added
-        for delta in deltas[len(deltas) - added :]:
+        for delta in deltas[-added:] if added else ():
             if delta.extra is not None:
                 record.extra_bytes += delta.extra.size_bytes
         return True

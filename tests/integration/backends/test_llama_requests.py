@@ -12,7 +12,7 @@ from llmactors.backends.base import Job, Output
 from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
 from llmactors.backends.llama.client import at_most
 from llmactors.errors import ContextExceeded, InvalidRequest
-from llmactors.messages import ChatMessage, GenerateRequest, TokenDelta
+from llmactors.messages import ChatMessage, Constraint, GenerateRequest, TokenDelta, TokenLogprob
 
 pytestmark = [pytest.mark.integration, pytest.mark.model, pytest.mark.timeout(240)]
 
@@ -190,3 +190,35 @@ async def test_vectors_of_texts_and_ids(backend: LlamaBackend) -> None:
 def vector_of(delta: TokenDelta) -> tuple[float, ...]:
     assert delta.extra is not None
     return struct.unpack(f"<{len(delta.extra.embedding) // 4}f", delta.extra.embedding)
+
+
+def logprobs_of(deltas: list[TokenDelta]) -> list[TokenLogprob]:
+    return [delta.extra.logprob for delta in deltas if delta.extra is not None and delta.extra.logprob is not None]
+
+
+async def test_logprobs_are_those_of_the_model(backend: LlamaBackend) -> None:
+    """Greedy answers take the most probable token each time, and the bytes of all tokens are the text."""
+    whole = await answer(backend, attrs.evolve(GREEDY, top_logprobs=3))
+    assert ids(whole) == ids(await answer(backend, GREEDY))
+    found = logprobs_of(whole)
+    assert b"".join(each.utf8 for each in found).decode() == "".join(delta.text for delta in whole)
+    for delta, each in zip(whole, found, strict=True):
+        assert len(each.top) == 3
+        assert (each.top[0].token, each.top[0].logprob) == (delta.token, each.logprob)
+    bare = await answer(backend, attrs.evolve(GREEDY, top_logprobs=0))
+    assert [(each.utf8, each.top) for each in logprobs_of(bare)] == [(each.utf8, ()) for each in found]
+
+
+async def test_logprobs_go_on_behind_logged_tokens(backend: LlamaBackend) -> None:
+    request = attrs.evolve(GREEDY, top_logprobs=2)
+    whole = await answer(backend, request)
+    rest = await answer(backend, request, *whole[:5])
+    assert rest == whole[5:]
+
+
+async def test_character_of_several_tokens_has_one_logprob(backend: LlamaBackend) -> None:
+    grammar = Constraint('root ::= "😀" "é"')
+    deltas = await answer(backend, attrs.evolve(GREEDY, constraint=grammar, top_logprobs=1))
+    found = logprobs_of(deltas)
+    assert b"".join(each.utf8 for each in found).decode() == "😀é"
+    assert len(found) < len(deltas)

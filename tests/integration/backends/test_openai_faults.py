@@ -10,7 +10,7 @@ import trio
 
 from llmactors.backends.base import Job, Output, Takeover
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
-from llmactors.backends.openai.answer import NO_TOKEN
+from llmactors.backends.openai.chunks import NO_TOKEN
 from llmactors.backends.openai.circuit import CircuitState
 from llmactors.errors import BackendFailed, Interrupted, InvalidRequest, LlmactorsError, ModelError, Unavailable
 from llmactors.messages import GenerateRequest, TokenDelta

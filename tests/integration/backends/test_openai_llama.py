@@ -35,8 +35,12 @@ async def served(path: Path) -> AsyncIterator[tuple[LlamaBackend, OpenAIBackend]
         await llama.close()
 
 
-def job(prompt: str = PROMPT, *logged: str, max_tokens: int = 12, raw: bool = True) -> Job:
-    request = GenerateRequest("r", "m", prompt, max_tokens=max_tokens, temperature=0.0, raw=raw)
+def job(
+    prompt: str = PROMPT, *logged: str, max_tokens: int = 12, raw: bool = True, top_logprobs: int | None = None
+) -> Job:
+    request = GenerateRequest(
+        "r", "m", prompt, max_tokens=max_tokens, temperature=0.0, raw=raw, top_logprobs=top_logprobs
+    )
     return Job(("r", 1), request, tuple(TokenDelta(-1, text) for text in logged))
 
 
@@ -54,6 +58,7 @@ async def test_both_routes_continue_and_refuse(gguf: Path) -> None:
         whole = await run(remote, job())
         rest = await run(remote, job(PROMPT, whole[0].deltas[0].text))
         chat = await run(remote, job(raw=False))
+        scored = [await run(remote, job(raw=raw, top_logprobs=2)) for raw in (True, False)]
         with pytest.raises(InvalidRequest, match="context"):
             await run(remote, job("word " * 3000))
 
@@ -61,6 +66,12 @@ async def test_both_routes_continue_and_refuse(gguf: Path) -> None:
     assert (whole[-1].finish, whole[-1].prompt_tokens) == ("length", 5)
     assert whole[0].deltas[0].text + told(rest) == told(whole)
     assert chat[-1].prompt_tokens > 5  # the template's tokens
+    for outputs, plain in zip(scored, (whole, chat), strict=True):
+        assert told(outputs) == told(plain)
+        extras = [delta.extra for output in outputs for delta in output.deltas if delta.extra is not None]
+        found = [extra.logprob for extra in extras if extra.logprob is not None]
+        assert b"".join(each.utf8 for each in found).decode() == told(plain)
+        assert all(len(each.top) == 2 for each in found)
 
 
 async def test_cancel_frees_the_slot(gguf: Path) -> None:

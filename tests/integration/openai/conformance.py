@@ -77,8 +77,8 @@ async def chat(client: Any, model: str) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == text
     assert chunks[-1].usage == whole.usage
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
-    refused = await refusal(lambda: client.chat.completions.create(**ask, logprobs=True), openai.BadRequestError)
-    assert refused.param == "logprobs"
+    refused = await refusal(lambda: client.chat.completions.create(**ask, modalities=["audio"]), openai.BadRequestError)
+    assert refused.param == "modalities"
 
 
 async def completions(client: Any, model: str) -> None:

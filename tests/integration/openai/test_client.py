@@ -58,6 +58,26 @@ async def test_chat_stream_has_text_and_usage(client: openai.AsyncOpenAI) -> Non
     assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
 
 
+async def test_logprobs_are_parsed_by_the_client(client: openai.AsyncOpenAI) -> None:
+    ask: dict[str, Any] = {"model": "mock", "messages": MESSAGES, "max_tokens": 5, "logprobs": True, "top_logprobs": 2}
+    [choice] = (await client.chat.completions.create(**ask)).choices
+    assert choice.logprobs is not None
+    content = choice.logprobs.content
+    assert content is not None
+    assert "".join(each.token for each in content) == choice.message.content
+    assert all(len(each.top_logprobs) == 2 for each in content)
+    stream = await client.chat.completions.create(**ask, stream=True)
+    streamed = [chunk.choices[0].logprobs async for chunk in stream]
+    assert [one for each in streamed if each is not None for one in each.content or []] == content
+    old = await client.completions.create(model="mock", prompt="hi", max_tokens=5, logprobs=3)
+    scored = old.choices[0].logprobs
+    assert scored is not None
+    assert scored.tokens is not None
+    assert scored.text_offset is not None
+    assert "".join(scored.tokens) == old.choices[0].text
+    assert scored.text_offset[1] == len(scored.tokens[0])
+
+
 async def test_stream_has_usage_only_on_request(client: openai.AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(model="mock", messages=MESSAGES, max_tokens=3, stream=True)
     chunks = [chunk async for chunk in stream]
@@ -122,9 +142,9 @@ async def test_errors_raise_the_classes_of_the_openai_client(client: openai.Asyn
         await client.chat.completions.create(model="other", messages=MESSAGES)
     assert missing.value.type == "not_found_error"
     with pytest.raises(openai.BadRequestError) as refused:
-        await client.chat.completions.create(model="mock", messages=MESSAGES, logprobs=True)
-    assert (refused.value.param, refused.value.type) == ("logprobs", "invalid_request_error")
-    assert "`logprobs` is not served here" in refused.value.message
+        await client.chat.completions.create(model="mock", messages=MESSAGES, modalities=["audio"])
+    assert (refused.value.param, refused.value.type) == ("modalities", "invalid_request_error")
+    assert "`modalities` is not served here" in refused.value.message
 
 
 async def test_wrong_key_raises_authentication_error() -> None:

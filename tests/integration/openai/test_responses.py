@@ -273,6 +273,22 @@ async def test_cut_stream_differs_from_an_ended_stream() -> None:
         assert last > 5
 
 
+async def test_logprobs_come_with_every_form_of_a_response(client: openai.AsyncOpenAI) -> None:
+    include: Any = ["message.output_text.logprobs"]
+    stream = await client.responses.create(**ASK, max_output_tokens=4, include=include, top_logprobs=2, stream=True)
+    events: list[Any] = [event async for event in stream]
+    streamed = [one for event in events if event.type == "response.output_text.delta" for one in event.logprobs]
+    [done] = [event for event in events if event.type == "response.output_text.done"]
+    final = events[-1].response
+    again: Any = await client.responses.retrieve(final.id, include=include)
+    for shown in (final, again):
+        [part] = shown.output[0].content
+        assert [one.token for one in part.logprobs] == [one.token for one in streamed]
+    assert [one.logprob for one in done.logprobs] == [one.logprob for one in streamed]
+    assert final.top_logprobs == 2
+    assert len(streamed) == 4
+
+
 async def test_errors_raise_the_classes_of_the_openai_client(client: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         await client.responses.create(model="other", input="hi")
@@ -283,7 +299,7 @@ async def test_errors_raise_the_classes_of_the_openai_client(client: openai.Asyn
     assert refused.value.request_id is not None
     response = await client.responses.create(**ASK, max_output_tokens=1)
     with pytest.raises(openai.BadRequestError) as wrong:
-        await client.responses.retrieve(response.id, include=["message.output_text.logprobs"])
+        await client.responses.retrieve(response.id, include=["file_search_call.results"])
     assert wrong.value.param == "include"
 
 

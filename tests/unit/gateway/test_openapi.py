@@ -70,4 +70,4 @@ def test_sent_limit_headers_are_the_documented_ones() -> None:
 def test_unserved_fields_are_documented(body: str) -> None:
     properties = DOCUMENT["components"]["schemas"][body]["properties"]
     assert (properties["tools"] == {"enum": [None, []]}) is (body == "CompletionBody")
-    assert properties["logprobs"] == {"enum": [None, False]}
+    assert properties["echo"] == {"enum": [None, False]}

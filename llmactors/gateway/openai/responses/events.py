@@ -41,6 +41,7 @@ class EventRenderer:
         self._number = 0
         """The number of the last event, whether the event was rendered or left out."""
         self._texts: list[str] = []
+        self._logprobs: list[dict[str, Any]] = []
         self._place = {"item_id": view.item_id, "output_index": 0, "content_index": 0}
         delta = {**self._place, "delta": "\0", "logprobs": []}
         before, _, rest = _event("response.output_text.delta", 0, delta).partition(b'"sequence_number":0')
@@ -60,10 +61,17 @@ class EventRenderer:
             pieces += self._some(self._opening())
         texts, after = self._texts, self._after
         number = self._number
+        scored = self._view.request.top_logprobs is not None
         for delta in part.deltas:
             number += 1
             texts.append(delta.text)
-            if number > after:
+            if scored:
+                logprobs = self._view.logprobs([delta])
+                self._logprobs += logprobs
+                if number > after:
+                    fields = {**self._place, "delta": delta.text, "logprobs": logprobs}
+                    pieces.append(_event("response.output_text.delta", number, fields))
+            elif number > after:
                 pieces.append(self._delta % (number, encode(delta.text)))
         self._number = number
         if part.end is not None:
@@ -94,7 +102,7 @@ class EventRenderer:
     def _ending(self, end: Terminal) -> Iterator[tuple[str, dict[str, Any]]]:
         # Only a response whose first token has come has an output item.
         text = "".join(self._texts) if self._number else None
-        response = self._view.ended(end, text)
+        response = self._view.ended(end, text, self._logprobs)
         if isinstance(end, Failed):
             error = error_of(end)
             assert error is not None  # noqa: S101 - `Failed` has an error
@@ -104,9 +112,9 @@ class EventRenderer:
             yield "response.failed", {"response": response}
             return
         if text is not None:
-            item = self._view.item(item_status_at(end), text)
-            yield "response.output_text.done", {**self._place, "text": text, "logprobs": []}
-            yield "response.content_part.done", {**self._place, "part": text_part(text)}
+            item = self._view.item(item_status_at(end), text, self._logprobs)
+            yield "response.output_text.done", {**self._place, "text": text, "logprobs": self._logprobs}
+            yield "response.content_part.done", {**self._place, "part": text_part(text, self._logprobs)}
             yield "response.output_item.done", {"output_index": 0, "item": item}
         yield _LAST[response["status"]], {"response": response}
 

@@ -5,7 +5,7 @@ fields are ignored.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -21,6 +21,7 @@ from llmactors.gateway.openai.schema import (
     ChoiceBody,
     CommonBody,
     Count,
+    TopLogprobs,
     read_fields,
 )
 from llmactors.gateway.openai.unserved import UNSERVED_OF_RESPONSES
@@ -31,6 +32,10 @@ _PLAIN_TEXT: Mapping[str, tuple[object, ...]] = {"format": (None, {"type": "text
 _MAX_NUMBER_CHARS = 15
 MAX_PAGE = 100
 """The most input items in one answer."""
+_LOGPROBS = "message.output_text.logprobs"
+_INCLUDED = frozenset({_LOGPROBS, "reasoning.encrypted_content"})
+"""The values of `include` that are accepted. A response that was made with log probabilities always shows them, and
+reasoning is never encrypted here, so the others change nothing."""
 
 Metadata = Annotated[
     dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
@@ -50,6 +55,19 @@ class ResponseBody(CommonBody):
     metadata: Metadata | None = None
     previous_response_id: str | None = None
     text: dict[str, Any] | None = None
+    include: Annotated[list[str], msgspec.Meta(max_length=16)] | None = None
+    top_logprobs: TopLogprobs | None = None
+
+    @property
+    def logged_logprobs(self) -> int | None:
+        """The request's `top_logprobs`. Raises `InvalidParameter`."""
+        return self.top_logprobs or 0 if _LOGPROBS in check_include(self.include or ()) else self.top_logprobs or None
+
+    @property
+    def field_names(self) -> dict[str, str]:
+        """The names that the client sent for fields of the request, where the names differ."""
+        asked = "include" if self.top_logprobs is None else "top_logprobs"
+        return super().field_names | {"top_logprobs": asked, "constraint": "text", "reasoning_effort": "reasoning"}
 
     def choice(
         self,
@@ -147,11 +165,19 @@ def read_page(query: str) -> Page:
     return Page(int(limit), order == "desc", given.get("after"))
 
 
+def check_include(given: Collection[str]) -> Collection[str]:
+    """The value of `include`. Raises `InvalidParameter` for data that a response does not have here."""
+    for one in given:
+        if one not in _INCLUDED:
+            raise InvalidParameter("include", f"`include` is not served here with {clipped(one)}; leave that value out")
+    return given
+
+
 def read_query(query: str) -> Retrieval:
     """The query. Unknown parameters are ignored. Raises `InvalidParameter`."""
-    given = dict(parse_qsl(query, keep_blank_values=True))
-    if any(name.partition("[")[0] == "include" for name in given):
-        raise InvalidParameter("include", "`include` is not served here; leave it out")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    check_include([value for name, value in pairs if name.partition("[")[0] == "include"])
+    given = dict(pairs)
     stream = given.get("stream", "false").lower()
     if stream not in {"true", "false"}:
         raise InvalidParameter("stream", "`stream` must be true or false")

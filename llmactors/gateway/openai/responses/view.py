@@ -1,20 +1,24 @@
 """A response as its clients see it, made from its request and its log alone. Pure."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self
 
 import attrs
 
 from llmactors.errors import ClientError
 from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.logprobs import response_logprobs
 from llmactors.gateway.openai.render import error_of
 from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.ledger import LogSlice
-from llmactors.messages import ChatMessage, Failed, Finished, GenerateRequest, Terminal, Usage
+from llmactors.messages import ChatMessage, Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 _STATUS: dict[str, Status] = {"stop": "completed", "length": "incomplete", "cancelled": "cancelled"}
 _PREFIX = "resp_"
+
+Logprobs = Sequence[dict[str, Any]]
 
 
 def response_id(request_id: str) -> str:
@@ -74,16 +78,21 @@ class ResponseView:
     def now(self, state: str, log: LogSlice) -> dict[str, Any]:
         """The response now, from the state of its request and the whole log so far."""
         text = "".join(delta.text for delta in log.deltas)
+        logprobs = self.logprobs(log.deltas)
         if log.end is not None:
-            return self.ended(log.end, text if has_item(len(log.deltas), log.end) else None)
+            return self.ended(log.end, text if has_item(len(log.deltas), log.end) else None, logprobs)
         if log.deltas:
-            return self.object("in_progress", text)
+            return self.object("in_progress", text, logprobs)
         return self.object("queued" if state == "queued" else "in_progress")
 
-    def ended(self, end: Terminal, text: str | None) -> dict[str, Any]:
+    def logprobs(self, deltas: Iterable[TokenDelta]) -> Logprobs:
+        """The log probabilities of these tokens; none where the request does not ask for log probabilities."""
+        return () if self.request.top_logprobs is None else response_logprobs(deltas)
+
+    def ended(self, end: Terminal, text: str | None, logprobs: Logprobs = ()) -> dict[str, Any]:
         """The response at its end. `text` is None for a response without an output item."""
         error = error_of(end) if isinstance(end, Failed) else None
-        response = self.object(status_at(end), text)
+        response = self.object(status_at(end), text, logprobs)
         if error is not None:
             code = "invalid_prompt" if isinstance(error, ClientError) else "server_error"
             response["error"] = {"code": code, "message": error.message, "type": error.code.lower()}
@@ -93,7 +102,7 @@ class ResponseView:
             response["incomplete_details"] = {"reason": "max_output_tokens"}
         return response
 
-    def object(self, status: Status, text: str | None = None) -> dict[str, Any]:
+    def object(self, status: Status, text: str | None = None, logprobs: Logprobs = ()) -> dict[str, Any]:
         """The response with this status, and with an output item if there is a text."""
         request, stored = self.request, self.stored
         return {
@@ -112,7 +121,7 @@ class ResponseView:
             "max_tool_calls": None,
             "metadata": stored.metadata,
             "model": request.model,
-            "output": [] if text is None else [self.item(_item_status(status), text)],
+            "output": [] if text is None else [self.item(_item_status(status), text, logprobs)],
             "parallel_tool_calls": True,
             "presence_penalty": request.presence_penalty,
             "prompt": None,
@@ -127,22 +136,22 @@ class ResponseView:
             "text": {"format": {"type": "text"}},
             "tool_choice": "auto",
             "tools": [],
-            "top_logprobs": 0,
+            "top_logprobs": request.top_logprobs or 0,
             "top_p": request.top_p,
             "truncation": "disabled",
             "usage": None,
             "user": None,
         }
 
-    def item(self, status: str, text: str | None) -> dict[str, Any]:
+    def item(self, status: str, text: str | None, logprobs: Logprobs = ()) -> dict[str, Any]:
         """The output item. Without a text, the item has no content."""
-        content = [] if text is None else [text_part(text)]
+        content = [] if text is None else [text_part(text, logprobs)]
         return {"id": self.item_id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
-def text_part(text: str) -> dict[str, Any]:
+def text_part(text: str, logprobs: Logprobs = ()) -> dict[str, Any]:
     """The one part of an output item's content."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
 
 
 def item_status_at(end: Terminal) -> str:

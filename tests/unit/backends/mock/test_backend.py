@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llmactors import errors
 from llmactors.backends.base import Batching, Capabilities, Job, StepwiseBackend, Takeover
 from llmactors.backends.mock.backend import FaultState, MockBackend, MockCrash, MockSettings
-from llmactors.backends.mock.oracle import mock_text, mock_tokens
+from llmactors.backends.mock.oracle import MockSequence, mock_text, mock_tokens
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
 
@@ -42,7 +42,9 @@ async def test_mock_is_a_stepwise_backend() -> None:
         100,
         Takeover.EXACT,
         Batching.STATIC,
-        frozenset({"prompt_ids", "ignore_eos", "constraint", "tools", "inputs", "dimensions"}),
+        frozenset(
+            {"prompt_ids", "ignore_eos", "constraint", "tools", "inputs", "dimensions", "top_logprobs", "min_tokens"}
+        ),
         tool_format="hermes",
     )
     await backend.check()
@@ -186,3 +188,28 @@ async def test_refused_prompt_fails_alone() -> None:
     assert "thing" not in caught.value.message
     await backend.admit(job(ask("a fine thing")))
     await backend.check()
+
+
+def test_answer_does_not_end_before_its_least_length() -> None:
+    """Neither by chance nor at a stop string; a stop string that comes later still ends the answer."""
+    short, _ = mock_tokens(ask(max_tokens=40), eos_one_in=3)
+    longer, _ = mock_tokens(ask(max_tokens=40, min_tokens=len(short) + 5), eos_one_in=3)
+    assert len(longer) >= len(short) + 5
+    assert longer[: len(short)] == short
+    whole = [delta.text for delta in mock_tokens(ask(max_tokens=12))[0]]
+    stops = (whole[2], whole[9])
+    assert mock_text(ask(max_tokens=12, stop=stops)) == "".join(whole[:2])
+    assert mock_text(ask(max_tokens=12, stop=stops, min_tokens=5)) == "".join(whole[:9])
+
+
+@given(at=st.integers(1, 11), min_tokens=st.integers(0, 12))
+def test_takeover_keeps_the_least_length(at: int, min_tokens: int) -> None:
+    stops = (mock_tokens(ask(max_tokens=12))[0][3].text,)
+    request = ask(max_tokens=12, stop=stops, min_tokens=min_tokens)
+    deltas, finish = mock_tokens(request)
+    sequence = MockSequence(request, taken=min(at, len(deltas)))
+    rest = []
+    while sequence.finish is None:
+        rest.append(sequence.advance())
+    assert (*deltas[: sequence.seq - len(rest)], *rest) == deltas
+    assert sequence.finish == finish

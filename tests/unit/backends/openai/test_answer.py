@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.backends.openai.answer import NO_TOKEN, TextOverrun, UpstreamAnswer
-from llmactors.backends.openai.chunks import BadChunk, Chunk, ChunkReader
+from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
+from llmactors.backends.openai.chunks import NO_TOKEN, BadChunk, Chunk, ChunkReader
 from llmactors.backends.openai.upstream import retry_after_s
+from llmactors.messages import TokenLogprob, TopLogprob
 
 
 def answer(pieces: list[str], *, room: int = 64, stops: tuple[str, ...] = (), completion_tokens: int = 0) -> list[str]:
@@ -60,6 +61,55 @@ def test_more_text_than_tokens_can_hold_is_refused() -> None:
     made = UpstreamAnswer((), 2)
     with pytest.raises(TextOverrun):
         made.take(Chunk("x" * 5000))
+
+
+CHAT_SCORES = {
+    "content": [
+        {
+            "token": " a",
+            "logprob": -0.5,
+            "bytes": [32, 97],
+            "top_logprobs": [
+                {"token": " a", "logprob": -0.5, "bytes": [32, 97]},
+                {"token": "é", "logprob": -1.5, "bytes": None},
+            ],
+        },
+        {"token": "b", "logprob": -0.25, "bytes": None, "top_logprobs": None},
+    ]
+}
+OLD_SCORES = {
+    "tokens": [" a", "b"],
+    "token_logprobs": [-0.5, -0.25],
+    "top_logprobs": [{"é": -1.5, " a": -0.5}, None],
+    "text_offset": [0, 2],
+}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{"delta": {"content": " ab"}, "logprobs": CHAT_SCORES}, {"text": " ab", "logprobs": OLD_SCORES}],
+    ids=["chat", "completion"],
+)
+def test_logprobs_of_a_chunk_become_deltas_of_their_own(choice: dict[str, object]) -> None:
+    [chunk] = ChunkReader().feed(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+    made = UpstreamAnswer((), 8, top_logprobs=1)
+    shown = [*made.take(chunk), *made.take(Chunk("c")), *made.take(Chunk(finish="stop")), *made.close()]
+    assert [delta.text for delta in shown] == [" ab", "", "c"]
+    found = [delta.extra.logprob for delta in shown if delta.extra is not None and delta.extra.logprob is not None]
+    assert found == [
+        TokenLogprob(b" a", -0.5, (TopLogprob(NO_TOKEN, b" a", -0.5),)),
+        TokenLogprob(b"b", -0.25),
+    ]
+
+
+@given(st.lists(st.integers(0, 4), max_size=8), st.integers(1, 12))
+def test_more_logprobs_than_room_add_no_delta(scores: list[int], room: int) -> None:
+    """Whatever an upstream says of probabilities, the answer has as many tokens as were asked for, at most."""
+    made = UpstreamAnswer(("stop",), room)
+    chunks = [Chunk("st", logprobs=(TokenLogprob(b"x", -1.0),) * number) for number in scores]
+    shown = [delta for chunk in chunks for delta in made.take(chunk)] + made.close()
+    assert len(shown) <= room
+    assert "".join(delta.text for delta in shown) == "st" * len(scores)
 
 
 STREAM = (

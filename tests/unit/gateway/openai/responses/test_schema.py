@@ -27,8 +27,7 @@ def kept(**fields: Any) -> StoredResponse:
         ("background_options", {"completion_window": "8h"}),
         ("context_management", [{"type": "compaction"}]),
         ("conversation", "conv_1"),
-        ("include", ["message.output_text.logprobs"]),
-        ("logprobs", True),
+        ("include", ["file_search_call.results"]),
         ("max_tool_calls", 1),
         ("moderation", {"model": "omni-moderation-latest"}),
         ("n", 2),
@@ -39,7 +38,6 @@ def kept(**fields: Any) -> StoredResponse:
         ("tool_choice", "required"),
         ("tool_choice", {"type": "function", "name": "f"}),
         ("tools", [{"type": "web_search"}]),
-        ("top_logprobs", 2),
         ("truncation", "auto"),
     ],
 )
@@ -168,7 +166,7 @@ def test_query_says_where_to_follow_from() -> None:
         ("stream=true&starting_after=", "starting_after"),
         ("stream=true&starting_after=1e3", "starting_after"),
         ("stream=true&starting_after=9999999999999999", "starting_after"),
-        ("include[]=message.output_text.logprobs", "include"),
+        ("include[]=file_search_call.results", "include"),
     ],
 )
 def test_wrong_query_parameter_is_named(query: str, param: str) -> None:

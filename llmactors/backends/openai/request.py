@@ -1,0 +1,58 @@
+"""The request to an upstream for one request of this node. Pure."""
+
+from typing import Any
+
+import msgspec
+
+from llmactors.errors import InternalError
+from llmactors.messages import GenerateRequest
+
+_MAX_STOPS = 4
+"""OpenAI's limit. The backend looks for all stop strings by itself too."""
+_AS_THEY_ARE = ("frequency_penalty", "presence_penalty", "ignore_eos")
+"""Fields that the upstream gets under the same name, where they are not 0 or false."""
+
+
+def body_of(
+    request: GenerateRequest, model: str, text: str, count: int, *, tokens_field: str
+) -> tuple[str, dict[str, Any]]:
+    """The route and the body of a request to an upstream.
+
+    Args:
+        request: The request.
+        model: The name of the model at the upstream.
+        text: The answer so far.
+        count: How many tokens the answer has so far.
+        tokens_field: The name of the limit on tokens on the chat route.
+
+    Raises:
+        InternalError: A chat was begun already: only its upstream could continue the answer.
+    """
+    body = {"model": model, "stream": True, "stream_options": {"include_usage": True}, **_sampling_of(request)}
+    if request.stop:
+        body["stop"] = list(request.stop[:_MAX_STOPS])
+    left = request.max_tokens - count
+    messages = msgspec.to_builtins(request.messages)
+    if request.raw and not messages:
+        prompt = list(request.prompt_ids) or request.prompt + text
+        if request.top_logprobs is not None:
+            body["logprobs"] = request.top_logprobs
+        return "completions", body | {"prompt": prompt, "max_tokens": left}
+    if count:
+        raise InternalError("a chat cannot be continued from its text, but this one was to be")
+    if request.top_logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    chat = list(messages) or [{"role": "user", "content": request.prompt}]
+    return "chat/completions", body | {"messages": chat, tokens_field: left}
+
+
+def _sampling_of(request: GenerateRequest) -> dict[str, Any]:
+    found: dict[str, Any] = {"temperature": request.temperature, "top_p": request.top_p}
+    if request.seed is not None:
+        found["seed"] = request.seed
+    for field in _AS_THEY_ARE:
+        if value := getattr(request, field):
+            found[field] = value
+    if request.logit_bias:
+        found["logit_bias"] = {str(token): bias for token, bias in request.logit_bias}
+    return found
