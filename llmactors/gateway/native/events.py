@@ -9,9 +9,11 @@ error  {"id","seq","error":{"code","message"}}
 
 from typing import Any, Protocol
 
+import msgspec
+
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.errors import error_fields
-from llmactors.http.line_safe_json import encode
+from llmactors.http.line_safe_json import encode, escape_separators
 from llmactors.ledger import LogSlice
 from llmactors.messages import Finished, Terminal, Usage
 
@@ -57,11 +59,11 @@ class SseRenderer:
     def render(self, part: LogSlice) -> bytes:
         """All events of a slice of the log, as one chunk of the body."""
         seq = part.first_seq
-        head = self._token_head
+        head, to_json = self._token_head, msgspec.json.encode
         pieces: list[bytes] = []
         for delta in part.deltas:
             number = b"%d" % seq
-            pieces += (b"id: ", number, head, number, b',"text":', encode(delta.text), b"}\n\n")
+            pieces += (b"id: ", number, head, number, b',"text":', to_json(delta.text), b"}\n\n")
             seq += 1
         if part.end is not None:
             name, payload = terminal_event(self._id, part.end_seq, part.end)
@@ -69,7 +71,7 @@ class SseRenderer:
         if self._retry and pieces:
             pieces.insert(0, self._retry)
             self._retry = b""
-        return b"".join(pieces)
+        return escape_separators(b"".join(pieces))
 
 
 def render_cut(request_id: str, error: LlmactorsError) -> bytes:
