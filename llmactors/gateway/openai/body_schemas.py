@@ -160,7 +160,78 @@ def _refused(unserved: Unserved) -> Schema:
     return {name: {"enum": list(harmless)} for name, harmless in sorted({**unserved, **EXTENSIONS}.items())}
 
 
-_INPUT: Schema = {"anyOf": [{"type": "string", "minLength": 1}, _MESSAGES]}
+_CALL_ITEM: Schema = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function_call"},
+        "call_id": {"type": "string"},
+        "name": _TEXT,
+        "arguments": {"type": "string"},
+    },
+    "required": ["type", "call_id", "name", "arguments"],
+}
+_CALL_OUTPUT: Schema = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function_call_output"},
+        "call_id": {"type": "string"},
+        "output": {"type": "string"},
+    },
+    "required": ["type", "call_id", "output"],
+}
+_REASONING: Schema = {"type": "object", "properties": {"type": {"const": "reasoning"}}, "required": ["type"]}
+_ITEMS: Schema = {**_MESSAGES, "items": {"anyOf": [_MESSAGE, _CALL_ITEM, _CALL_OUTPUT, _REASONING]}}
+_INPUT: Schema = {"anyOf": [{"type": "string", "minLength": 1}, _ITEMS]}
+_RESPONSE_TOOLS: Schema = {
+    "type": ["array", "null"],
+    "maxItems": MAX_TOOLS,
+    "items": {
+        **_FUNCTION,
+        "properties": {"type": {"const": "function"}, **_FUNCTION["properties"]},
+        "required": ["type", "name"],
+    },
+}
+_CHOSEN: Schema = {
+    "type": "object",
+    "properties": {"type": {"const": "function"}, "name": {"type": "string"}},
+    "required": ["type", "name"],
+}
+_RESPONSE_TOOL_CHOICE: Schema = {
+    "anyOf": [
+        {"enum": [None, "none", "auto", "required"]},
+        _CHOSEN,
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "allowed_tools"},
+                "mode": {"enum": ["auto", "required"]},
+                "tools": {"type": "array", "minItems": 1, "items": _CHOSEN},
+            },
+            "required": ["type", "mode", "tools"],
+        },
+    ]
+}
+_RESPONSE_TEXT: Schema = {
+    "type": ["object", "null"],
+    "properties": {
+        "format": {
+            "anyOf": [
+                {"type": "null"},
+                {"type": "object", "properties": {"type": {"enum": ["text", "json_object"]}}, "required": ["type"]},
+                {
+                    "type": "object",
+                    "properties": {
+                        "type": {"const": "json_schema"},
+                        "schema": {"type": "object"},
+                        "strict": {"type": ["boolean", "null"]},
+                    },
+                    "required": ["type", "schema"],
+                },
+            ]
+        },
+        "verbosity": {"enum": [None, "medium"]},
+    },
+}
 
 CHAT: Schema = {
     "properties": {
@@ -173,4 +244,12 @@ CHAT: Schema = {
 }
 COMPLETION: Schema = {"properties": {"prompt": _PROMPT, **_FORMATS, **_refused(UNSERVED_OF_COMPLETIONS)}}
 EMBEDDINGS: Schema = {"properties": {"input": _INPUTS, **_refused({})}}
-RESPONSE: Schema = {"properties": {"input": _INPUT, **_refused(UNSERVED_OF_RESPONSES)}}
+RESPONSE: Schema = {
+    "properties": {
+        "input": _INPUT,
+        "tools": _RESPONSE_TOOLS,
+        "tool_choice": _RESPONSE_TOOL_CHOICE,
+        "text": _RESPONSE_TEXT,
+        **_refused(UNSERVED_OF_RESPONSES),
+    }
+}

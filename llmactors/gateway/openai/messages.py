@@ -55,20 +55,21 @@ def read_message(
     if content is None and role in {"assistant", "tool"}:
         content = ""  # clients send null for an earlier answer that had only tool calls, or a refusal
     call_id = fields.get("tool_call_id") if role == "tool" else None
-    text = _content(param, where, content, kinds)
+    text = read_content(param, f"{where}.content", content, kinds)
     return ChatMessage(ROLES[role], text, calls, call_id if isinstance(call_id, str) else "")
 
 
-def _content(param: str, where: str, content: object, kinds: Collection[str]) -> str:
+def read_content(param: str, where: str, content: object, kinds: Collection[str]) -> str:
+    """The text at `where` in the field `param`: a text, or a list of parts. Raises `InvalidParameter`."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise InvalidParameter(param, f"`{where}.content` must be a text, or a list of texts")
+        raise InvalidParameter(param, f"`{where}` must be a text, or a list of texts")
     texts: list[str] = []
     for part in content:
         kind: object = part.get("type") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else None
         if not isinstance(kind, str) or kind not in kinds or not isinstance(text, str):
-            raise InvalidParameter(param, f"`{where}.content` has a part of type {clipped(kind)}; only text is served")
+            raise InvalidParameter(param, f"`{where}` has a part of type {clipped(kind)}; only text is served")
         texts.append(text)
     return "\n".join(texts)

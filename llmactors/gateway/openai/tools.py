@@ -94,7 +94,7 @@ def named_choice(names: Sequence[str], functions: Sequence[Function], mode: Lite
 def _allowed(fields: Any, functions: Sequence[Function]) -> ToolChoice:
     where = "tool_choice.allowed_tools"
     mode, tools = (fields.get("mode"), fields.get("tools")) if isinstance(fields, dict) else (None, None)
-    if not isinstance(mode, str) or mode not in {"auto", "required"}:
+    if not isinstance(mode, str) or mode not in ("auto", "required"):
         raise InvalidParameter("tool_choice", f"`{where}.mode` must be `auto` or `required`, not {clipped(mode)}")
     if not isinstance(tools, list) or not tools:
         raise InvalidParameter("tool_choice", f"`{where}.tools` must be a list of tools")

@@ -99,7 +99,6 @@ FORMATS: Unserved = {
 UNSERVED_OF_COMPLETIONS: Unserved = {**UNSERVED, **TOOLS}
 UNSERVED_OF_RESPONSES: Unserved = {
     **UNSERVED,
-    **TOOLS,
     **FORMATS,
     "background_options": (None, {}, {"completion_window": "soonest"}),
     "context_management": (None, []),

@@ -1,5 +1,6 @@
 """`/v1/responses` with the official client: stored, resumed and background responses."""
 
+import json
 from typing import Any
 
 import openai
@@ -409,3 +410,69 @@ async def test_running_response_is_deleted_but_not_continued(client: openai.Asyn
     await client.responses.delete(created.id)
     with pytest.raises(openai.NotFoundError):
         await client.responses.retrieve(created.id)
+
+
+TOOLS: Any = [
+    {
+        "type": "function",
+        "name": "look",
+        "description": "Look at a place.",
+        "parameters": {"type": "object", "properties": {"at": {"enum": ["sky", "sea"]}}, "required": ["at"]},
+        "strict": True,
+    }
+]
+
+
+async def test_function_is_called_and_its_result_is_answered(client: openai.AsyncOpenAI) -> None:
+    asked: Any = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
+    first = await client.responses.create(**ASK, **asked, max_output_tokens=400)
+    [call] = first.output
+    assert call.type == "function_call"
+    assert (call.name, call.status, first.status) == ("look", "completed", "completed")
+    assert json.loads(call.arguments) in [{"at": "sky"}, {"at": "sea"}]
+    assert (first.tool_choice, first.parallel_tool_calls, len(first.tools)) == ("required", False, 1)
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "It is blue."}
+    again = await client.responses.create(
+        model="mock", input=[result], previous_response_id=first.id, max_output_tokens=3
+    )
+    history: Any = [{"role": "user", "content": ASK["input"]}, *first.output, result]
+    whole = await client.responses.create(model="mock", input=history, max_output_tokens=3)
+    assert again.output_text == whole.output_text
+    items = (await client.responses.input_items.list(again.id, order="asc")).data
+    assert [item.type for item in items] == ["message", "function_call", "function_call_output"]
+
+
+async def test_stream_of_a_call_adds_up_from_any_event_on(client: openai.AsyncOpenAI) -> None:
+    asked: Any = {"tools": TOOLS, "tool_choice": {"type": "function", "name": "look"}, "max_output_tokens": 400}
+    events = await events_of(await client.responses.create(**ASK, **asked, stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    done = events[-1]
+    assert done.type == "response.completed"
+    parts = [event for event in events if event.type == "response.function_call_arguments.delta"]
+    assert len(parts) > len(done.response.output) >= 1
+    for call in done.response.output:
+        assert call.type == "function_call"
+        assert "".join(part.delta for part in parts if part.item_id == call.id) == call.arguments
+    for after in (0, 3, len(events) - 3):
+        stream: Any = await client.responses.retrieve(done.response.id, stream=True, starting_after=after)
+        assert await events_of(stream) == events[after + 1 :]
+    assert await client.responses.retrieve(done.response.id) == done.response
+
+
+async def test_text_follows_a_schema(client: openai.AsyncOpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"blue": {"type": "boolean"}},
+        "required": ["blue"],
+        "additionalProperties": False,
+    }
+    form: Any = {"format": {"type": "json_schema", "name": "answer", "schema": schema, "strict": True}}
+    response = await client.responses.create(**ASK, text=form, max_output_tokens=200)
+    assert json.loads(response.output_text) in [{"blue": True}, {"blue": False}]
+    assert response.text is not None
+    assert response.text.format is not None
+    assert response.text.format.type == "json_schema"
+    schema["not"] = {}
+    with pytest.raises(openai.BadRequestError, match=r"`text\.format\.schema`.*`?not`?") as caught:
+        await client.responses.create(**ASK, text=form)
+    assert caught.value.param == "text"

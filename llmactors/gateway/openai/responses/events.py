@@ -10,6 +10,9 @@ The `sequence_number` of an event follows from the log alone:
                   or, if the answer was not finished, error and response.failed
 
 A response that fails or is cancelled before its first token has no output item: its end comes right after event 0.
+
+With tools or reasoning, a token may have several events or none: `output` makes the events of the items, and they are
+numbered one after the other.
 """
 
 from collections.abc import Iterator
@@ -19,6 +22,7 @@ from llmactors.errors import LlmactorsError
 from llmactors.gateway.native.events import KEEP_ALIVE
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.render import error_of
+from llmactors.gateway.openai.responses.output import Event, OutputItems, needs_items
 from llmactors.gateway.openai.responses.view import ResponseView, has_item, item_status_at, text_part
 from llmactors.http.line_safe_json import encode
 from llmactors.ledger import LogSlice
@@ -40,8 +44,8 @@ class EventRenderer:
         self._after = starting_after
         self._number = 0
         """The number of the last event, whether the event was rendered or left out."""
+        self._items = OutputItems(view.request) if needs_items(view.request) else None
         self._texts: list[str] = []
-        self._logprobs: list[dict[str, Any]] = []
         self._place = {"item_id": view.item_id, "output_index": 0, "content_index": 0}
         delta = {**self._place, "delta": "\0", "logprobs": []}
         before, _, rest = _event("response.output_text.delta", 0, delta).partition(b'"sequence_number":0')
@@ -59,19 +63,18 @@ class EventRenderer:
         pieces: list[bytes] = []
         if not self._number and has_item(len(part.deltas), part.end):
             pieces += self._some(self._opening())
+        if self._items is not None:
+            for delta in part.deltas:
+                pieces += self._some(self._items.feed(delta))
+            if part.end is not None:
+                pieces += self._some(self._ending(part.end))
+            return b"".join(pieces)
         texts, after = self._texts, self._after
         number = self._number
-        scored = self._view.request.top_logprobs is not None
         for delta in part.deltas:
             number += 1
             texts.append(delta.text)
-            if scored:
-                logprobs = self._view.logprobs([delta])
-                self._logprobs += logprobs
-                if number > after:
-                    fields = {**self._place, "delta": delta.text, "logprobs": logprobs}
-                    pieces.append(_event("response.output_text.delta", number, fields))
-            elif number > after:
+            if number > after:
                 pieces.append(self._delta % (number, encode(delta.text)))
         self._number = number
         if part.end is not None:
@@ -86,23 +89,42 @@ class EventRenderer:
         """
         return _error(max(self._number, self._after), error)
 
-    def _some(self, events: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[bytes]:
+    def _some(self, events: Iterator[Event]) -> Iterator[bytes]:
         """Numbers the events, and renders those that the client does not have."""
         for name, fields in events:
             self._number += 1
             if self._number > self._after:
                 yield _event(name, self._number, fields)
 
-    def _opening(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _opening(self) -> Iterator[Event]:
         view = self._view
         yield "response.in_progress", {"response": view.object("in_progress")}
+        if self._items is not None:
+            return  # each item opens with its first token
         yield "response.output_item.added", {"output_index": 0, "item": view.item("in_progress", None)}
         yield "response.content_part.added", {**self._place, "part": text_part("")}
 
-    def _ending(self, end: Terminal) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _closing(self, text: str, item: dict[str, Any]) -> list[Event]:
+        """The last events of the one item."""
+        return [
+            ("response.output_text.done", {**self._place, "text": text, "logprobs": []}),
+            ("response.content_part.done", {**self._place, "part": text_part(text)}),
+            ("response.output_item.done", {"output_index": 0, "item": item}),
+        ]
+
+    def _ending(self, end: Terminal) -> Iterator[Event]:
         # Only a response whose first token has come has an output item.
-        text = "".join(self._texts) if self._number else None
-        response = self._view.ended(end, text, self._logprobs)
+        begun = bool(self._number)
+        text, status = "".join(self._texts), item_status_at(end)
+        last: list[Event] = []
+        output: list[dict[str, Any]] = []
+        if begun and self._items is not None:
+            last = list(self._items.end(status))
+            output = self._items.items
+        elif begun:
+            output = [self._view.item(status, text)]
+            last = self._closing(text, output[0])
+        response = self._view.ended(end, output)
         if isinstance(end, Failed):
             error = error_of(end)
             assert error is not None  # noqa: S101 - `Failed` has an error
@@ -111,11 +133,7 @@ class EventRenderer:
             yield "error", _error_fields(error)
             yield "response.failed", {"response": response}
             return
-        if text is not None:
-            item = self._view.item(item_status_at(end), text, self._logprobs)
-            yield "response.output_text.done", {**self._place, "text": text, "logprobs": self._logprobs}
-            yield "response.content_part.done", {**self._place, "part": text_part(text, self._logprobs)}
-            yield "response.output_item.done", {"output_index": 0, "item": item}
+        yield from last
         yield _LAST[response["status"]], {"response": response}
 
 

@@ -5,17 +5,20 @@ fields are ignored.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 import attrs
 import msgspec
 
+from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import clipped
 from llmactors.gateway.openai.errors import InvalidParameter
-from llmactors.gateway.openai.messages import MAX_MESSAGES, check_parts, read_message, without_empty_answers
+from llmactors.gateway.openai.messages import MAX_MESSAGES, check_parts, without_empty_answers
+from llmactors.gateway.openai.responses.conversation import read_items
 from llmactors.gateway.openai.responses.stored import StoredResponse
+from llmactors.gateway.openai.responses.tools import read_choice, read_text, read_tools
 from llmactors.gateway.openai.schema import (
     DEFAULT_CHAT_TOKENS,
     ChoiceBody,
@@ -27,8 +30,6 @@ from llmactors.gateway.openai.schema import (
 from llmactors.gateway.openai.unserved import UNSERVED_OF_RESPONSES
 from llmactors.messages import ChatMessage
 
-_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
-_PLAIN_TEXT: Mapping[str, tuple[object, ...]] = {"format": (None, {"type": "text"}), "verbosity": (None, "medium")}
 _MAX_NUMBER_CHARS = 15
 MAX_PAGE = 100
 """The most input items in one answer."""
@@ -69,6 +70,27 @@ class ResponseBody(CommonBody):
         asked = "include" if self.top_logprobs is None else "top_logprobs"
         return super().field_names | {"top_logprobs": asked, "constraint": "text", "reasoning_effort": "reasoning"}
 
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+
+    @property
+    def rules(self) -> AnswerRules | None:
+        """What the client wants of the form of the answer; None for free text. Raises `InvalidParameter`."""
+        functions = read_tools(self.tools or ())
+        tool_choice = read_choice(self.tool_choice, functions)
+        if tool_choice.mode == "none":
+            functions = ()  # the model does not see tools that it may not call
+        text_format = read_text(self.text or {})
+        if not functions and text_format is None:
+            return None
+        return AnswerRules(functions, tool_choice, self.parallel_tool_calls is not False, text_format)
+
+    @property
+    def _repeated(self) -> dict[str, Any]:
+        names = ("tools", "tool_choice", "parallel_tool_calls", "text")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     def choice(
         self,
         deadline_ms: int | None,
@@ -85,9 +107,6 @@ class ResponseBody(CommonBody):
             response_ttl_s: How long a stored response can be read after its end.
             before: The messages of the response that this one continues.
         """
-        for name, value in (self.text or {}).items():
-            if name in _PLAIN_TEXT and value not in _PLAIN_TEXT[name]:
-                raise InvalidParameter("text", f"`text.{name}` is not served here; leave it out")
         if self.background and self.store is False:
             raise InvalidParameter(
                 "store",
@@ -108,10 +127,11 @@ class ResponseBody(CommonBody):
             max_output_tokens=self.max_output_tokens,
             metadata=self.metadata or {},
             previous=self.previous_response_id,
+            repeated=self._repeated,
         )
         most = self.max_output_tokens or DEFAULT_CHAT_TOKENS
         fit = self.max_output_tokens is None
-        choice = ChoiceBody.of(self, 0, deadline_ms, most, messages=tuple(messages), fit=fit)
+        choice = ChoiceBody.of(self, 0, deadline_ms, most, messages=tuple(messages), fit=fit, rules=self.rules)
         return attrs.evolve(
             choice,
             metadata=kept.encoded,
@@ -127,7 +147,7 @@ class ResponseBody(CommonBody):
         if len(self.input) > MAX_MESSAGES:
             raise InvalidParameter("input", f"`input` has {len(self.input)} items; at most {MAX_MESSAGES} are accepted")
         check_parts("input", self.input)
-        return [_message(f"input[{number}]", item) for number, item in enumerate(self.input)]
+        return read_items(self.input)
 
 
 @attrs.frozen
@@ -191,14 +211,3 @@ def read_query(query: str) -> Retrieval:
     if stream == "false":
         raise InvalidParameter("starting_after", "`starting_after` is for streams: send `stream=true` with it")
     return Retrieval(stream=True, starting_after=int(after))
-
-
-def _message(where: str, item: object) -> ChatMessage:
-    if not isinstance(item, dict):
-        raise InvalidParameter("input", f"`{where}` must be a message")
-    kind = item.get("type", "message")
-    if kind != "message":
-        raise InvalidParameter("input", f"`{where}` has the type {clipped(kind)}; only messages are served")
-    if item.get("role") == "tool" or item.get("tool_calls"):
-        raise InvalidParameter("input", f"`{where}` is about a call of a tool; only messages are served")
-    return read_message("input", where, item, _TEXT_PARTS)

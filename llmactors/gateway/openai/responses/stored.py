@@ -1,10 +1,11 @@
 """What the ledger stores of a response beside its request and its log: `GenerateRequest.metadata`. Pure."""
 
-from typing import Self
+from typing import Any, Self
 
 import attrs
 import msgspec
 
+from llmactors.errors import InvalidRequest
 from llmactors.messages import GenerateRequest
 
 # Sorted, so that two bodies that differ only in the order of their metadata are the same request.
@@ -26,13 +27,21 @@ class StoredResponse:
     """The id of the response that this response continues."""
     max_output_tokens: int | None = None
     """The value that the client sent."""
+    repeated: dict[str, Any] = attrs.field(factory=dict)
+    """Those of `tools`, `tool_choice`, `parallel_tool_calls` and `text` that the client sent."""
     metadata: dict[str, str] = attrs.field(factory=dict)
     """The client's `metadata`."""
 
     @property
     def encoded(self) -> str:
-        """The value of `GenerateRequest.metadata` that holds all of these fields."""
-        return _PREFIX + _encode(self).decode()
+        """The value of `GenerateRequest.metadata` that holds all of these fields.
+
+        Raises `InvalidRequest` for fields that are nested too deeply.
+        """
+        try:
+            return _PREFIX + _encode(self).decode()
+        except RecursionError:
+            raise InvalidRequest("`tools` or `text` is nested too deeply") from None
 
     @classmethod
     def of(cls, request: GenerateRequest) -> Self | None:

@@ -1,24 +1,22 @@
 """A response as its clients see it, made from its request and its log alone. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import attrs
 
 from llmactors.errors import ClientError
 from llmactors.gateway.openai.errors import InvalidParameter
-from llmactors.gateway.openai.logprobs import response_logprobs
 from llmactors.gateway.openai.render import error_of
+from llmactors.gateway.openai.responses.output import fold_items, needs_items
 from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.ledger import LogSlice
-from llmactors.messages import ChatMessage, Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
+from llmactors.messages import ChatMessage, Failed, Finished, GenerateRequest, Terminal, ToolCall, Usage
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 _STATUS: dict[str, Status] = {"stop": "completed", "length": "incomplete", "cancelled": "cancelled"}
 _PREFIX = "resp_"
-
-Logprobs = Sequence[dict[str, Any]]
 
 
 def response_id(request_id: str) -> str:
@@ -73,26 +71,32 @@ class ResponseView:
         if not isinstance(log.end, Finished) or log.end.reason == "cancelled":
             state = "has not ended" if log.end is None else "was not completed"
             raise InvalidParameter("previous_response_id", f"`previous_response_id`: the response {self.id} {state}")
-        return *self.conversation, ChatMessage("assistant", "".join(delta.text for delta in log.deltas))
+        items = self.output(log)
+        texts = [part["text"] for item in items if item["type"] == "message" for part in item["content"]]
+        calls = [item for item in items if item["type"] == "function_call"]
+        made = tuple(ToolCall(call["call_id"], call["name"], call["arguments"]) for call in calls)
+        return *self.conversation, ChatMessage("assistant", "".join(texts), made)
 
     def now(self, state: str, log: LogSlice) -> dict[str, Any]:
         """The response now, from the state of its request and the whole log so far."""
-        text = "".join(delta.text for delta in log.deltas)
-        logprobs = self.logprobs(log.deltas)
+        output = self.output(log)
         if log.end is not None:
-            return self.ended(log.end, text if has_item(len(log.deltas), log.end) else None, logprobs)
-        if log.deltas:
-            return self.object("in_progress", text, logprobs)
-        return self.object("queued" if state == "queued" else "in_progress")
+            return self.ended(log.end, output)
+        return self.object("queued" if state == "queued" and not log.deltas else "in_progress", output)
 
-    def logprobs(self, deltas: Iterable[TokenDelta]) -> Logprobs:
-        """The log probabilities of these tokens; none where the request does not ask for log probabilities."""
-        return () if self.request.top_logprobs is None else response_logprobs(deltas)
+    def output(self, log: LogSlice) -> list[dict[str, Any]]:
+        """The output items of the whole log so far."""
+        if not has_item(len(log.deltas), log.end):
+            return []
+        status = "in_progress" if log.end is None else item_status_at(log.end)
+        if needs_items(self.request):
+            return fold_items(self.request, log.deltas, status, is_over=log.end is not None).shown(status)
+        return [self.item(status, "".join(delta.text for delta in log.deltas))]
 
-    def ended(self, end: Terminal, text: str | None, logprobs: Logprobs = ()) -> dict[str, Any]:
-        """The response at its end. `text` is None for a response without an output item."""
+    def ended(self, end: Terminal, output: list[dict[str, Any]]) -> dict[str, Any]:
+        """The response at its end."""
         error = error_of(end) if isinstance(end, Failed) else None
-        response = self.object(status_at(end), text, logprobs)
+        response = self.object(status_at(end), output)
         if error is not None:
             code = "invalid_prompt" if isinstance(error, ClientError) else "server_error"
             response["error"] = {"code": code, "message": error.message, "type": error.code.lower()}
@@ -102,9 +106,10 @@ class ResponseView:
             response["incomplete_details"] = {"reason": "max_output_tokens"}
         return response
 
-    def object(self, status: Status, text: str | None = None, logprobs: Logprobs = ()) -> dict[str, Any]:
-        """The response with this status, and with an output item if there is a text."""
+    def object(self, status: Status, output: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        """The response with this status and these output items."""
         request, stored = self.request, self.stored
+        asked = stored.repeated
         return {
             "id": self.id,
             "object": "response",
@@ -121,8 +126,8 @@ class ResponseView:
             "max_tool_calls": None,
             "metadata": stored.metadata,
             "model": request.model,
-            "output": [] if text is None else [self.item(_item_status(status), text, logprobs)],
-            "parallel_tool_calls": True,
+            "output": list(output),
+            "parallel_tool_calls": asked.get("parallel_tool_calls", True),
             "presence_penalty": request.presence_penalty,
             "prompt": None,
             "previous_response_id": stored.previous,
@@ -133,9 +138,9 @@ class ResponseView:
             "service_tier": "default",
             "store": stored.store,
             "temperature": request.temperature,
-            "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
+            "text": {"format": {"type": "text"}} | asked.get("text", {}),
+            "tool_choice": asked.get("tool_choice", "auto"),
+            "tools": asked.get("tools", []),
             "top_logprobs": request.top_logprobs or 0,
             "top_p": request.top_p,
             "truncation": "disabled",
@@ -143,15 +148,15 @@ class ResponseView:
             "user": None,
         }
 
-    def item(self, status: str, text: str | None, logprobs: Logprobs = ()) -> dict[str, Any]:
-        """The output item. Without a text, the item has no content."""
-        content = [] if text is None else [text_part(text, logprobs)]
+    def item(self, status: str, text: str | None) -> dict[str, Any]:
+        """The one item of a response without tools and reasoning. Without a text, the item has no content."""
+        content = [] if text is None else [text_part(text)]
         return {"id": self.item_id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
-def text_part(text: str, logprobs: Logprobs = ()) -> dict[str, Any]:
+def text_part(text: str) -> dict[str, Any]:
     """The one part of an output item's content."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def item_status_at(end: Terminal) -> str:
