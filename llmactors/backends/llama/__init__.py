@@ -5,6 +5,7 @@ process       the parent's end of the child process: starts the child, ends it, 
 child         the child process: llama.cpp with its HTTP server
 client        the requests to that server, over loopback
 embedding     the vectors of inputs
+sampling      llama.cpp's settings for drawing tokens; pure
 stall         when the child counts as hung; pure
 prompt        the prompt of a request, as text or as token ids
 quoting       keeps control tokens that users type from being read as such; pure

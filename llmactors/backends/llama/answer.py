@@ -43,6 +43,7 @@ class LlamaAnswer:
     def __init__(self, vocabulary: Vocabulary, request: GenerateRequest, logged: Sequence[TokenDelta]) -> None:
         self._vocabulary = vocabulary
         self._max_tokens = request.max_tokens
+        self._min_tokens = request.min_tokens
         self._top_logprobs = request.top_logprobs or 0
         self._text = Detokenizer(vocabulary, request.stop)
         self._silent: int | None = None
@@ -58,16 +59,13 @@ class LlamaAnswer:
         self.forced = False
         """Whether the grammar of a lazy constraint has to hold from here on, although the text lacks its trigger."""
         self._overshot = False
+        self._has_least = False
+        """Whether the stream ended at the least length of the answer, and another stream goes on."""
         for delta in logged:
             self._add(delta.token)
 
     def __repr__(self) -> str:
         return f"<LlamaAnswer {len(self.ids)} of {self._max_tokens} tokens, finish={self.finish}>"
-
-    @property
-    def left(self) -> int:
-        """How many more tokens the answer may have."""
-        return self._max_tokens - len(self.ids)
 
     @property
     def data(self) -> bytes:
@@ -87,7 +85,7 @@ class LlamaAnswer:
     @property
     def over(self) -> bool:
         """Whether the stream can add nothing more: the answer is finished, or needs another stream."""
-        return self.finished or self.diverged or self._overshot or self.hidden > 0
+        return self.finished or self.diverged or self._overshot or self._has_least or self.hidden > 0
 
     @property
     def replaying(self) -> int:
@@ -98,14 +96,25 @@ class LlamaAnswer:
         """Sets how many tokens the answer may have in all. Call this before the first token."""
         self._max_tokens = max_tokens
 
-    def begin(self, *, again: bool) -> None:
-        """Prepares for a new stream, which begins at the log's end, or `again` at the answer's beginning."""
+    def begin(self, *, again: bool) -> tuple[int, int]:
+        """Prepares for a new stream. Returns how many tokens of the answer come before the stream, and how many tokens
+        the stream may have.
+
+        The stream begins at the log's end, or makes logged tokens `again`. An answer with a least length takes two
+        streams, of which the first one ignores the end of the answer and ends at that length.
+        """
+        least = min(self._min_tokens, self._max_tokens)
+        position = len(self.ids)
+        if again:
+            position = least if position >= least else 0
         self._predicted = 0
         self._silent = None
-        self._replay = deque(self.ids if again else ())
+        self._has_least = False
+        self._replay = deque(self.ids[position:])
         self.hidden = 0
         self.diverged = False
         self._overshot = False
+        return position, (least if position < least else self._max_tokens) - position
 
     def force(self) -> None:
         """Ends the stream: its last token went beyond the trigger of a lazy grammar in a way that is not allowed."""
@@ -135,6 +144,8 @@ class LlamaAnswer:
         if event.ended is not None and not self.over:
             if self._replay:
                 self.diverged = True
+            elif event.ended == "limit" and len(self.ids) == self._min_tokens < self._max_tokens:
+                self._has_least = True
             else:
                 self.finish = "length" if event.ended == "limit" else "stop"
         return deltas
@@ -182,7 +193,7 @@ class LlamaAnswer:
     def _add(self, token: int, *, ends: bool = False) -> TokenDelta:
         self.ids.append(token)
         full = len(self.ids) >= self._max_tokens
-        text = self._text.feed(token, last=ends or full)
+        text = self._text.feed(token, last=ends or full, may_stop=len(self.ids) >= self._min_tokens)
         if self._text.stopped or ends:
             self.finish = "stop"
         elif full:

@@ -23,7 +23,7 @@ from llmactors.backends.cores import usable_cores
 from llmactors.backends.fit import fit
 from llmactors.backends.llama.answer import LlamaAnswer
 from llmactors.backends.llama.child import ChildConfig
-from llmactors.backends.llama.client import CompletionStream, LlamaClient, sampling_of
+from llmactors.backends.llama.client import CompletionStream, LlamaClient
 from llmactors.backends.llama.constrained import (
     ConstraintRest,
     overshot_trigger,
@@ -35,23 +35,13 @@ from llmactors.backends.llama.gguf import POOLING_LAST, POOLING_MEAN, POOLING_NO
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
 from llmactors.backends.llama.prompt import Prompt, PromptReader
 from llmactors.backends.llama.quoting import Quoting
+from llmactors.backends.llama.sampling import HONOURED, sampling_of
 from llmactors.backends.llama.stall import StallWatch
 from llmactors.backends.llama.vocabulary import Vocabulary, controls_of, vocabulary_of
 from llmactors.errors import BackendFailed, InvalidRequest, ModelError
 from llmactors.http.client_errors import HttpClientError
 from llmactors.messages import GenerateRequest, TokenDelta
 
-_HONOURED = frozenset(
-    {
-        "prompt_ids",
-        "frequency_penalty",
-        "presence_penalty",
-        "logit_bias",
-        "ignore_eos",
-        "constraint",
-        "top_logprobs",
-    }
-)
 _CHAR_TOKENS = 3
 """How many more tokens a character may need, of which each is at least one byte."""
 _PROBE = "Hello, wörld!\n  1 + 2 = 3; 你好 мир 😀"
@@ -247,7 +237,7 @@ class LlamaBackend:
     def _declare(self, context_tokens: int, *, embeds: bool = False) -> Capabilities:
         takeover = Takeover.EXACT if self._settings.reproducible else Takeover.CONTINUE
         return Capabilities(
-            self._settings.slots, context_tokens, takeover, honours=_HONOURED | {"inputs"} if embeds else _HONOURED
+            self._settings.slots, context_tokens, takeover, honours=HONOURED | {"inputs"} if embeds else HONOURED
         )
 
     async def _read(self, request: GenerateRequest) -> Prompt:
@@ -295,11 +285,8 @@ class LlamaBackend:
         exact: bool,
         again: bool,
     ) -> CompletionStream:
-        answer.begin(again=again)
-        before: list[int] | str = prompt.known
-        count, position = request.max_tokens, 0
-        if answer.ids and not again:
-            before, count, position = [*await prompt.ids(), *answer.ids], answer.left, len(answer.ids)
+        position, count = answer.begin(again=again)
+        before = [*await prompt.ids(), *answer.ids[:position]] if position else prompt.known
         sampling = sampling_of(request, position=position) | rest.fields
         with self._stall.wait(trio.current_time, prompt_tokens=prompt.at_most + position):
             stream = await self._client.stream(before, count, sampling, cache=not exact)

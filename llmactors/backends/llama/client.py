@@ -1,7 +1,6 @@
 """The client of llama.cpp's HTTP server: https://github.com/ggml-org/llama.cpp/tree/master/tools/server."""
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -13,11 +12,10 @@ from llmactors.errors import BackendFailed, InvalidRequest
 from llmactors.http.client import ClientResponse, ClientSettings, HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectionCut
 from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
-from llmactors.messages import ChatMessage, GenerateRequest, TokenLogprob, TopLogprob
+from llmactors.messages import ChatMessage, TokenLogprob, TopLogprob
 
 _MARGIN = 16
 """An upper bound on the tokens that a vocabulary puts around a text."""
-_RANDOM_SEED = 0xFFFFFFFF
 _FIELDS = ("content", "tokens", "tokens_predicted", "tokens_evaluated", "stop", "stop_type")
 _PROBABILITIES = "completion_probabilities"
 
@@ -82,46 +80,6 @@ class _Prompt(msgspec.Struct):
 
 T = TypeVar("T")
 _event = msgspec.json.Decoder(_Event)
-
-
-def sampling_of(request: GenerateRequest, *, position: int) -> dict[str, Any]:
-    """llama.cpp's settings for sampling the tokens after the first `position` tokens of the answer.
-
-    A continuation has a seed of its own, which follows from the request's seed and the position: the same position of
-    the same request always draws the same.
-    """
-    chosen = _weighing(request)
-    penalties = ["penalties"] if request.frequency_penalty or request.presence_penalty else []
-    if request.temperature <= 0:
-        return chosen | {"samplers": [*penalties, "top_k"], "top_k": 1, "temperature": 0.0}
-    seed = _RANDOM_SEED if request.seed is None else request.seed
-    if request.seed is not None and position:
-        seed = int.from_bytes(hashlib.sha256(f"{seed}:{position}".encode()).digest()[:4])
-    return chosen | {
-        "samplers": [*penalties, "temperature", "top_p"],
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "seed": seed % _RANDOM_SEED if request.seed is not None else seed,
-    }
-
-
-def _weighing(request: GenerateRequest) -> dict[str, Any]:
-    """llama.cpp's settings for weighing some tokens differently than the model does.
-
-    They are the same for a continuation: llama.cpp looks for repetitions in the prompt and the answer alike, and the
-    prompt of a continuation is both.
-    """
-    found: dict[str, Any] = {}
-    if request.frequency_penalty or request.presence_penalty:
-        found["frequency_penalty"] = request.frequency_penalty
-        found["presence_penalty"] = request.presence_penalty
-    if request.logit_bias:
-        found["logit_bias"] = request.logit_bias
-    if request.ignore_eos:
-        found["ignore_eos"] = True
-    if request.top_logprobs is not None:
-        found["n_probs"] = max(1, request.top_logprobs)
-    return found
 
 
 class CompletionStream:

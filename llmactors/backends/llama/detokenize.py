@@ -32,12 +32,15 @@ class Detokenizer:
         """Whether text is held back that may belong to a stop string."""
         return self._stops.holds_text
 
-    def feed(self, token: int, *, last: bool) -> str:
+    def feed(self, token: int, *, last: bool, may_stop: bool = True) -> str:
         """The text that `token` adds. The `last` token also adds the text that was held back.
 
-        Nothing is added after a stop string.
+        Nothing is added after a stop string. The text of a token that may not stop the answer is in no stop string.
         """
         if self.stopped:
             return ""
-        shown = self._stops.feed(self._decoder.decode(self._vocabulary.piece(token), final=last))
+        text = self._decoder.decode(self._vocabulary.piece(token), final=last)
+        if not may_stop:
+            return text
+        shown = self._stops.feed(text)
         return shown + self._stops.flush() if last and not self.stopped else shown

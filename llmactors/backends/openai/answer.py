@@ -32,12 +32,14 @@ class UpstreamAnswer:
         stops: The stop strings of the request.
         room: How many deltas there may be.
         top_logprobs: How many of the most probable tokens the request asks for.
+        least: How many tokens there must be before a stop string may end the answer.
     """
 
-    def __init__(self, stops: Sequence[str], room: int, top_logprobs: int = 0) -> None:
+    def __init__(self, stops: Sequence[str], room: int, top_logprobs: int = 0, least: int = 0) -> None:
         self._stops = StopStrings(stops)
         self._room = room
         self._top_logprobs = top_logprobs
+        self._least = least
         self._logprobs: deque[TokenLogprob] = deque()
         """Log probabilities that no delta has taken yet."""
         self._made = 0
@@ -90,7 +92,7 @@ class UpstreamAnswer:
         self._chars += len(piece)
         if self._chars > self._room * _MAX_CHARS_PER_TOKEN:
             raise TextOverrun
-        text = self._stops.feed(piece)
+        text = self._stops.feed(piece) if self._made + 1 >= self._least else piece
         self._held += len(piece) - len(text)
         before, self._pending = self._pending, text
         if before is not None and self._made + 1 >= self._room:

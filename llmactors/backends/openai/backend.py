@@ -21,7 +21,7 @@ from llmactors.backends.openai.balance import Balance
 from llmactors.backends.openai.chunks import Chunk
 from llmactors.backends.openai.circuit import CircuitState
 from llmactors.backends.openai.embedding import EMBEDDING, fetch_vectors
-from llmactors.backends.openai.request import body_of
+from llmactors.backends.openai.request import body_of, rules_of
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.upstream import ChunkStream, Upstream, UpstreamFault
 from llmactors.errors import BackendFailed, Interrupted, LlmactorsError, ModelError, Unavailable
@@ -98,7 +98,7 @@ class OpenAIBackend:
             slots=settings.slots,
             context_tokens=settings.context,
             takeover=Takeover.CONTINUE if settings.continues else Takeover.RESTART,
-            honours=_HONOURED,
+            honours=_HONOURED | rules_of(settings.engine),
         )
 
     def __repr__(self) -> str:
@@ -182,9 +182,9 @@ class OpenAIBackend:
             finished = False
             while not finished:
                 place, trial = await self._choose(failover)
-                room = job.request.max_tokens - failover.count
-                answer = UpstreamAnswer(job.request.stop, room, job.request.top_logprobs or 0)
                 logged = failover.count
+                room, least = job.request.max_tokens - logged, job.request.min_tokens - logged
+                answer = UpstreamAnswer(job.request.stop, room, job.request.top_logprobs or 0, least)
                 try:
                     first_by = trio.current_time() + self._settings.first_s
                     stream = await self._open(place, failover, first_by)
@@ -264,8 +264,14 @@ class OpenAIBackend:
 
     async def _open(self, place: int, failover: _FailoverState, first_by: float) -> ChunkStream:
         upstream, model = self._upstreams[place], self._settings.upstreams[place].model
+        settings = self._settings
         route, body = body_of(
-            failover.job.request, model, failover.text, failover.count, tokens_field=self._settings.tokens_field
+            failover.job.request,
+            model,
+            failover.text,
+            failover.count,
+            tokens_field=settings.tokens_field,
+            engine=settings.engine,
         )
         try:
             with trio.fail_at(first_by):

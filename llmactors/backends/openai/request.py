@@ -1,5 +1,6 @@
 """The request to an upstream for one request of this node. Pure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,10 +12,23 @@ _MAX_STOPS = 4
 """OpenAI's limit. The backend looks for all stop strings by itself too."""
 _AS_THEY_ARE = ("frequency_penalty", "presence_penalty", "ignore_eos")
 """Fields that the upstream gets under the same name, where they are not 0 or false."""
+_SHARED = {"top_k": "top_k", "min_p": "min_p"}
+_ENGINES: Mapping[str, Mapping[str, str]] = {
+    "": {},
+    "vllm": {**_SHARED, "repeat_penalty": "repetition_penalty", "min_tokens": "min_tokens"},
+    "sglang": {**_SHARED, "repeat_penalty": "repetition_penalty", "min_tokens": "min_tokens"},
+    "llama.cpp": {**_SHARED, "repeat_penalty": "repeat_penalty"},
+}
+"""The fields beside OpenAI's that each server knows, with the server's names of them."""
+
+
+def rules_of(engine: str) -> frozenset[str]:
+    """The fields of a request that upstreams with this server honour beside those of OpenAI's API."""
+    return frozenset(_ENGINES[engine])
 
 
 def body_of(
-    request: GenerateRequest, model: str, text: str, count: int, *, tokens_field: str
+    request: GenerateRequest, model: str, text: str, count: int, *, tokens_field: str, engine: str = ""
 ) -> tuple[str, dict[str, Any]]:
     """The route and the body of a request to an upstream.
 
@@ -24,11 +38,15 @@ def body_of(
         text: The answer so far.
         count: How many tokens the answer has so far.
         tokens_field: The name of the limit on tokens on the chat route.
+        engine: The server of the upstream; empty for an unknown one.
 
     Raises:
         InternalError: A chat was begun already: only its upstream could continue the answer.
     """
     body = {"model": model, "stream": True, "stream_options": {"include_usage": True}, **_sampling_of(request)}
+    body |= {name: getattr(request, field) for field, name in _ENGINES[engine].items() if field in request.demands}
+    if "min_tokens" in body:
+        body["min_tokens"] = max(0, request.min_tokens - count)
     if request.stop:
         body["stop"] = list(request.stop[:_MAX_STOPS])
     left = request.max_tokens - count

@@ -65,6 +65,9 @@ class OpenAISettings:
     """How long an upstream may take from one token to the next. Comments that keep a connection open do not count."""
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 20.0
     """How long one request may wait in all for an upstream that takes requests."""
+    engine: typing.Literal["", "vllm", "sglang", "llama.cpp"] = ""
+    """The server that all upstreams run. A known server is sent the rules for drawing tokens that OpenAI's API lacks,
+    such as `top_k`; other upstreams might ignore these rules, so requests with them are refused."""
     tokens_field: typing.Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The name of the token limit on the chat route. Some models of OpenAI take only `max_completion_tokens`."""
 

@@ -222,3 +222,28 @@ async def test_character_of_several_tokens_has_one_logprob(backend: LlamaBackend
     found = logprobs_of(deltas)
     assert b"".join(each.utf8 for each in found).decode() == "😀é"
     assert len(found) < len(deltas)
+
+
+async def test_rules_for_drawing_tokens_are_honoured(backend: LlamaBackend) -> None:
+    """With one candidate left, a hot answer is the greedy one; and a penalty makes repetitions rarer."""
+    greedy = ids(await answer(backend, GREEDY))
+    hot = attrs.evolve(GREEDY, temperature=1.9, seed=7)
+    assert ids(await answer(backend, hot)) != greedy
+    assert ids(await answer(backend, attrs.evolve(hot, top_k=1))) == greedy
+    assert ids(await answer(backend, attrs.evolve(hot, min_p=1.0))) == greedy
+    punished = ids(await answer(backend, attrs.evolve(GREEDY, max_tokens=40, repeat_penalty=1.8)))
+    plain = ids(await answer(backend, attrs.evolve(GREEDY, max_tokens=40)))
+    assert len(set(punished)) / len(punished) > len(set(plain)) / len(plain)
+
+
+@pytest.mark.parametrize("logged", [0, 1, 3, 4, 5])
+async def test_answer_has_its_least_length(backend: LlamaBackend, logged: int) -> None:
+    """The end of the answer is what the model wants most, but comes only after 4 tokens, also after a takeover."""
+    assert backend._connected is not None
+    [end] = await backend._connected.tokenize("<|im_end|>", add_special=False)
+    request = attrs.evolve(GREEDY, logit_bias=((end, 100.0),))
+    assert ids(await answer(backend, request)) == [end]
+    request = attrs.evolve(request, min_tokens=4)
+    whole = await answer(backend, request)
+    assert ids(whole) == [*ids(await answer(backend, attrs.evolve(GREEDY, max_tokens=4))), end]
+    assert await answer(backend, request, *whole[:logged]) == whole[logged:]

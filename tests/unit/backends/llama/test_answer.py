@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
 import attrs
+import pytest
 
 from llmactors.backends.llama.answer import CompletionEvent, LlamaAnswer
 from llmactors.backends.llama.vocabulary import Vocabulary
@@ -119,4 +120,39 @@ def test_text_held_back_for_a_stop_string_is_known() -> None:
     made.take(event("a", [A], 2))
     made.take(event("", [END], 3))
     made.take(event("", [], 3, "eos"))
+    assert made.finish == "stop"
+
+
+def least(*logged: TokenDelta, min_tokens: int = 3, max_tokens: int = 8, again: bool = False) -> tuple[int, int]:
+    request = GenerateRequest("r", "m", "p", max_tokens=max_tokens, min_tokens=min_tokens)
+    return LlamaAnswer(VOCABULARY, request, logged).begin(again=again)
+
+
+@pytest.mark.parametrize(
+    ("logged", "again", "stream"),
+    [
+        (0, False, (0, 3)),
+        (2, False, (2, 1)),
+        (2, True, (0, 3)),
+        (3, False, (3, 5)),
+        (3, True, (3, 5)),
+        (5, True, (3, 5)),
+        (5, False, (5, 3)),
+    ],
+)
+def test_least_length_takes_a_stream_of_its_own(logged: int, again: bool, stream: tuple[int, int]) -> None:
+    assert least(*(TokenDelta(A, "a"),) * logged, again=again) == stream
+
+
+def test_answer_goes_on_behind_its_least_length() -> None:
+    made = LlamaAnswer(VOCABULARY, GenerateRequest("r", "m", "p", max_tokens=8, min_tokens=2, stop=("ab",)), ())
+    assert made.begin(again=False) == (0, 2)
+    assert made.take(event("a", [A], 1)) == [TokenDelta(A, "a")]
+    assert made.take(event("b", [B], 2)) == [TokenDelta(B, "b")]
+    made.take(event("", [], 2, "limit"))
+    assert (made.over, made.finished) == (True, False)
+    assert made.begin(again=False) == (2, 6)
+    assert not made.over
+    assert made.take(event("", [END], 1)) == []
+    assert made.take(event("", [], 1, "eos")) == [TokenDelta(END, "")]
     assert made.finish == "stop"

@@ -57,6 +57,13 @@ def test_text_ends_before_a_stop_string(pieces: list[str], room: int, stops: tup
         assert not any(stop in found for stop in stops)
 
 
+def test_stop_string_counts_from_the_least_length_on() -> None:
+    made = UpstreamAnswer(("b",), 8, least=3)
+    shown = [delta.text for piece in "abcabc" for delta in made.take(Chunk(piece))]
+    assert "".join(shown + [delta.text for delta in made.close()]) == "abca"
+    assert made.finish == "stop"
+
+
 def test_more_text_than_tokens_can_hold_is_refused() -> None:
     made = UpstreamAnswer((), 2)
     with pytest.raises(TextOverrun):

@@ -1,0 +1,45 @@
+"""Requests to upstreams: each server gets the fields that it knows, under its own names."""
+
+from typing import Any
+
+import attrs
+import pytest
+
+from llmactors.backends.openai import OpenAIBackend, OpenAISettings
+from llmactors.backends.openai.request import body_of, rules_of
+from llmactors.messages import GenerateRequest
+
+RULES: dict[str, Any] = {"top_k": 40, "min_p": 0.1, "repeat_penalty": 1.2, "min_tokens": 5}
+RAW = GenerateRequest("r", "m", "p", max_tokens=8, raw=True, seed=3)
+
+
+def sent(request: GenerateRequest, engine: str = "", count: int = 0) -> dict[str, Any]:
+    return body_of(request, "m", "", count, tokens_field="max_tokens", engine=engine)[1]
+
+
+@pytest.mark.parametrize("engine", ["", "vllm", "sglang", "llama.cpp"])
+def test_backend_declares_what_its_server_is_sent(engine: str) -> None:
+    settings = OpenAISettings.parse("http://host/v1,model=m" + (f",engine={engine}" if engine else ""))
+    declared = OpenAIBackend(settings).capabilities.honours & RULES.keys()
+    assert declared == rules_of(engine)
+    body = sent(attrs.evolve(RAW, **{name: RULES[name] for name in declared}), engine)
+    assert len(body.keys() - sent(RAW, engine).keys()) == len(declared)
+
+
+def test_servers_have_their_own_name_of_the_penalty() -> None:
+    request = attrs.evolve(RAW, repeat_penalty=1.2)
+    assert sent(request, "vllm")["repetition_penalty"] == 1.2
+    assert sent(request, "llama.cpp")["repeat_penalty"] == 1.2
+
+
+def test_least_length_shrinks_by_what_is_logged() -> None:
+    request = attrs.evolve(RAW, min_tokens=5)
+    assert [sent(request, "vllm", count)["min_tokens"] for count in (0, 3, 7)] == [5, 2, 0]
+
+
+def test_each_route_asks_for_logprobs_in_its_form() -> None:
+    asked = attrs.evolve(RAW, top_logprobs=2)
+    assert sent(asked)["logprobs"] == 2
+    chat = sent(attrs.evolve(asked, raw=False))
+    assert (chat["logprobs"], chat["top_logprobs"]) == (True, 2)
+    assert "logprobs" not in sent(RAW)
