@@ -30,7 +30,8 @@ from bench import turns
 from llmactors import Node, ServedModel, Settings
 from llmactors.backends.base import Job
 from llmactors.backends.directory import ModelState
-from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend
+from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.backends.models.download import ensure_model
 from llmactors.grammar.json_schema.convert import schema_grammar
 from llmactors.messages import Constraint, Finished, GenerateRequest, TokenDelta

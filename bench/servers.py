@@ -14,8 +14,8 @@ import msgspec
 
 from bench.peers.environments import PEERS, python_of
 from bench.processes import ROOT, START_S, Process, free_port, running, wait_until_answering
-from llmactors.backends.llama.backend import LlamaSettings
 from llmactors.backends.llama.child import ChildConfig, ChildReport
+from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.config import as_variables
 from llmactors.load.processes import ProcessUsage
 from llmactors.testing.redis_server import RedisServer

@@ -10,6 +10,7 @@ import msgspec
 
 from llmactors.backends.base import Capabilities
 from llmactors.errors import InvalidRequest
+from llmactors.grammar.ambiguity import check_ambiguity
 from llmactors.grammar.errors import GrammarError
 from llmactors.grammar.gbnf import parse, write
 from llmactors.grammar.json_schema.convert import choice_grammar, json_object, regex_grammar, schema_grammar
@@ -113,7 +114,9 @@ def _converted(form: TextFormat) -> str:
         case "regex":
             return regex_grammar(form.value)
         case "grammar":
-            return write(parse(form.value))
+            grammar = parse(form.value)
+            check_ambiguity(grammar)
+            return write(grammar)
         case "schema":
             # Clients seldom write that there are no other properties, but they mean that.
             return schema_grammar(form.value, strict=form.strict or not has_open_object(form.value))

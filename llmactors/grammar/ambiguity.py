@@ -8,7 +8,7 @@ which there are as many ways as possible. The check finds most ambiguous grammar
 
 from llmactors.grammar.characters import CharSet
 from llmactors.grammar.errors import TooManyStacks
-from llmactors.grammar.expressions import ROOT, Choice, Expression, Grammar, Literal, Reference, Repetition, Sequence
+from llmactors.grammar.expressions import Choice, Expression, Grammar, Literal, Reference, Repetition, Sequence
 from llmactors.grammar.limits import MAX_STACKS
 from llmactors.grammar.machine import GrammarMachine, State, first_chars
 
@@ -25,17 +25,12 @@ def may_be_ambiguous(expression: Expression) -> bool:
     return _places(expression) > MAX_STACKS
 
 
-def check_ambiguity(expression: Expression) -> None:
-    """Follows a text along which an expression without references has many ways.
+def check_ambiguity(grammar: Grammar) -> None:
+    """Follows a text along which the grammar has many ways.
 
     Raises:
         TooManyStacks: There are too many.
     """
-    check_grammar_ambiguity(Grammar({ROOT: expression}))
-
-
-def check_grammar_ambiguity(grammar: Grammar) -> None:
-    """Follows a text along which a whole grammar has many ways. Raises as `check_ambiguity`."""
     state = GrammarMachine(grammar).start
     followed = 0
     for step in range(_STEPS):

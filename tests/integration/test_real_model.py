@@ -14,7 +14,8 @@ import trio_websocket
 
 from llmactors.backends.base import Backend
 from llmactors.backends.build import ServedModel
-from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend
+from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.messages import Finished, Usage
 from llmactors.testing.node import LocalNode, local_node, wait_until
 from tests.support.leaving import JSON, SOCKET, STREAM, Way

@@ -9,6 +9,7 @@ sampling      llama.cpp's settings for drawing tokens; pure
 stall         when the child counts as hung; pure
 prompt        the prompt of a request, as text or as token ids
 quoting       keeps control tokens that users type from being read as such; pure
+settings      how llama.cpp runs a model
 constrained   what llama.cpp is told about the constraint of an answer; pure
 answer        from the events of a stream to the tokens of the log; pure
 detokenize    from token ids to the text that each one adds; pure

@@ -1,7 +1,8 @@
 """`--model NAME`, `--model PATH.gguf` and `--model hf:OWNER/REPO/FILE`: weights for llama.cpp."""
 
 from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext, FetchFiles
-from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend
+from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.backends.models.download import ensure_model, locate_model
 from llmactors.backends.models.spec import ModelSpec
 

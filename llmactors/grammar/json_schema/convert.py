@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from llmactors.grammar.ambiguity import check_ambiguity, may_be_ambiguous
 from llmactors.grammar.checks import check_rules
 from llmactors.grammar.errors import GrammarError, SchemaError
 from llmactors.grammar.expressions import ROOT, Expression, Grammar, Literal, Reference, choice
@@ -87,7 +88,7 @@ def regex_grammar(pattern: str) -> str:
     """The GBNF of the texts that match a regular expression from their first to their last character.
 
     Raises:
-        GrammarError: The expression is not regular, is wrong, or is too large.
+        GrammarError: The expression is not regular, is wrong, or is too large or too ambiguous.
     """
     if len(pattern) > MAX_PATTERN:
         raise GrammarError(f"the regular expression has {len(pattern)} characters; at most {MAX_PATTERN} are allowed")
@@ -99,6 +100,8 @@ def regex_grammar(pattern: str) -> str:
     except PatternError as error:
         raise GrammarError(str(error)) from None
     check_rules(grammar)
+    if may_be_ambiguous(grammar.rules[ROOT]):
+        check_ambiguity(grammar)
     return _written(grammar)
 
 

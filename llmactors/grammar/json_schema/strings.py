@@ -6,7 +6,7 @@ from typing import Any
 
 from llmactors.grammar.ambiguity import check_ambiguity, may_be_ambiguous
 from llmactors.grammar.errors import SchemaError, TooManyStacks
-from llmactors.grammar.expressions import Expression, sequence
+from llmactors.grammar.expressions import ROOT, Expression, Grammar, sequence
 from llmactors.grammar.json_schema import json_text
 from llmactors.grammar.json_schema.builder import GrammarBuilder
 from llmactors.grammar.json_schema.formats import ANY_STRING, PATTERNS
@@ -50,7 +50,7 @@ def _pattern(builder: GrammarBuilder, pattern: object, path: str) -> Expression:
         matching = parse_pattern(pattern)
         if may_be_ambiguous(matching):
             builder.count_costly_pattern(f"{path}.pattern")
-            check_ambiguity(matching)
+            check_ambiguity(Grammar({ROOT: matching}))
     except PatternError as error:
         raise SchemaError(f"{path}.pattern", str(error)) from error
     except TooManyStacks as error:

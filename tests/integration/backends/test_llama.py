@@ -14,8 +14,9 @@ import pytest
 import trio
 
 from llmactors.backends.base import Job, Output, StreamingBackend, Takeover
-from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend
 from llmactors.backends.llama.process import LlamaCrashed, LlamaFrozen
+from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.errors import InvalidRequest, ModelError
 from llmactors.messages import GenerateRequest, TokenDelta
 from tests.support.llama_slots import busy_slots
@@ -241,7 +242,8 @@ async def test_cancelled_start_leaves_no_process(gguf: Path) -> None:
 PARENT = """
 import sys, trio
 from pathlib import Path
-from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend
+from llmactors.backends.llama.settings import LlamaSettings
 
 async def main():
     backend = LlamaBackend(Path(sys.argv[1]), LlamaSettings(slots=1, context_tokens=64))

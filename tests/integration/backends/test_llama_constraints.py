@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from llmactors.backends.base import Job, Output
-from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend
+from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.errors import Interrupted, InvalidRequest
 from llmactors.grammar.json_schema.convert import schema_grammar
 from llmactors.grammar.machine import machine_for

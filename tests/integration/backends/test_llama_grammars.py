@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend
+from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.errors import InvalidRequest
 from llmactors.grammar.json_schema.convert import choice_grammar, json_object, schema_grammar
 from llmactors.grammar.machine import machine_for

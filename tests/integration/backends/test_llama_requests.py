@@ -9,8 +9,9 @@ import attrs
 import pytest
 
 from llmactors.backends.base import Job, Output
-from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend
 from llmactors.backends.llama.client import at_most
+from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.errors import ContextExceeded, InvalidRequest
 from llmactors.messages import ChatMessage, Constraint, GenerateRequest, TokenDelta, TokenLogprob
 

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from llmactors.backends.base import Job, Output
-from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend
+from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
 from llmactors.errors import InvalidRequest
 from llmactors.messages import GenerateRequest, TokenDelta

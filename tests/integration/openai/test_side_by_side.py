@@ -13,7 +13,8 @@ import openai
 import pytest
 
 from llmactors.backends.build import ServedModel
-from llmactors.backends.llama.backend import LlamaBackend, LlamaSettings
+from llmactors.backends.llama.backend import LlamaBackend
+from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.testing.node import local_node
 
 pytestmark = [

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from llmactors.grammar.ambiguity import check_grammar_ambiguity
+from llmactors.grammar.ambiguity import check_ambiguity
 from llmactors.grammar.errors import SchemaError, TooManyStacks
 from llmactors.grammar.gbnf import parse
-from llmactors.grammar.json_schema.convert import schema_grammar
+from llmactors.grammar.json_schema.convert import regex_grammar, schema_grammar
 from llmactors.testing.schemas import SCHEMAS
 
 AMBIGUOUS = ["^(a{1,30}){1,30}b$", "^((a{1,20}){1,20}){1,20}b$", "a{1,999}a{1,999}", "^(a?){1,500}$"]
@@ -34,10 +34,16 @@ def test_few_patterns_have_to_be_tried() -> None:
 def test_ambiguous_grammar_is_found_from_its_root() -> None:
     begun = time.thread_time()
     with pytest.raises(TooManyStacks):
-        check_grammar_ambiguity(parse('root ::= "<" x{1,100}\nx ::= "a"{1,100}'))
+        check_ambiguity(parse('root ::= "<" x{1,100}\nx ::= "a"{1,100}'))
     assert time.thread_time() - begun < 0.2
 
 
 def test_grammars_of_the_table_are_not_ambiguous() -> None:
     for schema in SCHEMAS.values():
-        check_grammar_ambiguity(parse(schema_grammar(schema)))
+        check_ambiguity(parse(schema_grammar(schema)))
+
+
+def test_ambiguous_regular_expression_is_refused() -> None:
+    with pytest.raises(TooManyStacks):
+        regex_grammar("(a{1,30}){1,30}b")
+    regex_grammar("[a-z]{1,1999}")
