@@ -13,6 +13,7 @@ limit_check     what the requests of a call are charged
 limit_reached   a refusal by a caller's limits
 settings        the bounds on what one caller may ask
 body            how the JSON bodies of requests are read
+reasoning_effort  how long a model is to think, as clients ask for it
 sampling        the rules for drawing tokens that not every backend honours
 native/         `/v1/generate`, `/v1/streams/{id}`, `/v1/ws`
 openai/         the routes that OpenAI's clients use

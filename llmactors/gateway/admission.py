@@ -24,6 +24,7 @@ from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.queue_hint import QueueHint
+from llmactors.gateway.reasoning_effort import served_effort
 from llmactors.gateway.rule_fixer import RuleFixer
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.request_id import keyed_request_id, new_request_id
@@ -140,7 +141,11 @@ class Admitter:
             weight=caller.weight,
             resume_grace_s=self._settings.resume_grace_s,
         )
-        tags = self._capabilities(request.model).reasoning_tags
+        capabilities = self._capabilities(request.model)
+        if request.reasoning_effort:
+            effort = served_effort(request.reasoning_effort, capabilities)
+            request = attrs.evolve(request, reasoning_effort=effort)
+        tags = capabilities.reasoning_tags
         return request if tags is None or request.raw else attrs.evolve(request, reasoning_tags=tags)
 
     async def _with_rules(self, requests: Sequence[GenerateRequest], rules: AnswerRules) -> list[GenerateRequest]:

@@ -40,6 +40,7 @@ _HONOURED = frozenset(
         "logit_bias",
         "ignore_eos",
         "top_logprobs",
+        "reasoning_effort",
         *EMBEDDING,
     }
 )

@@ -60,6 +60,8 @@ def body_of(
         raise InternalError("a chat cannot be continued from its text, but this one was to be")
     if request.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if request.reasoning_effort:
+        body["reasoning_effort"] = request.reasoning_effort
     chat = list(messages) or [{"role": "user", "content": request.prompt}]
     return "chat/completions", body | {"messages": chat, tokens_field: left}
 

@@ -1,6 +1,7 @@
 """The OpenAI routes: chat completions, completions, embeddings, models, responses.
 
 schema             the bodies that clients send
+fields             reads the fields of a body into its class
 messages           the messages of a conversation
 tools              the fields about tools, and calls in the history
 text_formats       the fields that say which form the text of an answer has

@@ -9,8 +9,9 @@ import msgspec
 from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import NonEmpty
 from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.fields import read_fields
 from llmactors.gateway.openai.prompts import MAX_PROMPT_IDS, TokenId
-from llmactors.gateway.openai.schema import CHARS_PER_TOKEN, read_fields
+from llmactors.gateway.openai.schema import CHARS_PER_TOKEN
 from llmactors.messages import GenerateRequest
 
 MAX_INPUTS = 2048

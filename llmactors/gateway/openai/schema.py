@@ -6,7 +6,7 @@ asked for. Unknown fields are ignored, as OpenAI's clients expect, and so are fi
 
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any
 
 import attrs
 import msgspec
@@ -14,16 +14,16 @@ import msgspec
 from llmactors.gateway.answer_rules import AnswerRules, TextFormat
 from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
 from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.fields import read_fields
 from llmactors.gateway.openai.logprobs import MAX_TOP_LOGPROBS
 from llmactors.gateway.openai.messages import MAX_MESSAGES, check_parts, read_message, without_empty_answers
-from llmactors.gateway.openai.prompts import PROMPT_FORMS, TokenId, read_prompts
+from llmactors.gateway.openai.prompts import TokenId, read_prompts
 from llmactors.gateway.openai.text_formats import FORMAT_FIELDS, read_text_format
 from llmactors.gateway.openai.tools import MAX_TOOLS, read_functions, read_tool_choice
-from llmactors.gateway.openai.unserved import EXTENSIONS, UNSERVED, UNSERVED_OF_COMPLETIONS, Unserved, asks_for_nothing
+from llmactors.gateway.openai.unserved import UNSERVED, UNSERVED_OF_COMPLETIONS
+from llmactors.gateway.reasoning_effort import Effort
 from llmactors.gateway.sampling import SamplingFields
 from llmactors.messages import ChatMessage, GenerateRequest
-
-T = TypeVar("T")
 
 DEFAULT_CHAT_TOKENS = 512
 DEFAULT_COMPLETION_TOKENS = 16
@@ -77,6 +77,11 @@ class CommonBody(SamplingFields):
         """The request's `top_logprobs`. Raises `InvalidParameter`."""
         return None
 
+    @property
+    def effort(self) -> str:
+        """The request's `reasoning_effort`. Raises `InvalidParameter`."""
+        return ""
+
 
 @attrs.frozen(kw_only=True)
 class FormattedBody(CommonBody):
@@ -110,6 +115,12 @@ class ChatBody(FormattedBody):
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = None
+    reasoning_effort: Effort | None = None
+
+    @property
+    def effort(self) -> str:
+        """The request's `reasoning_effort`."""
+        return self.reasoning_effort or ""
 
     @property
     def logged_logprobs(self) -> int | None:
@@ -217,6 +228,7 @@ class ChoiceBody:
     presence_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     top_logprobs: int | None = None
+    reasoning_effort: str = ""
     sampling: Mapping[str, Any] = attrs.field(factory=dict)
     """More fields of the request: the rules for drawing tokens that not every backend honours."""
     field_names: Mapping[str, str] = attrs.field(factory=dict)
@@ -258,6 +270,7 @@ class ChoiceBody:
             frequency_penalty=body.frequency_penalty or 0.0,
             presence_penalty=body.presence_penalty or 0.0,
             top_logprobs=body.logged_logprobs,
+            reasoning_effort=body.effort,
             sampling=body.sampling(max_tokens),
             field_names=body.field_names,
             logit_bias=tuple(sorted((token, bias) for token, bias in (body.logit_bias or {}).items() if bias)),
@@ -305,6 +318,7 @@ class ChoiceBody:
             presence_penalty=self.presence_penalty,
             logit_bias=self.logit_bias,
             top_logprobs=self.top_logprobs,
+            reasoning_effort=self.reasoning_effort,
             **self.sampling,
         )
 
@@ -317,25 +331,3 @@ def read_chat(fields: dict[str, Any]) -> ChatBody:
 def read_completion(fields: dict[str, Any]) -> CompletionBody:
     """The body of a completion. Raises `InvalidParameter`, which names the field."""
     return read_fields(fields, CompletionBody, UNSERVED_OF_COMPLETIONS)
-
-
-def read_fields(fields: dict[str, Any], kind: type[T], unserved: Unserved) -> T:
-    """A body. Unknown fields are ignored; the fields in `unserved` and `EXTENSIONS` may have only the values given
-    there.
-    """
-    for name, harmless in (*unserved.items(), *EXTENSIONS.items()):
-        if name in fields and not asks_for_nothing(fields[name], harmless):
-            raise InvalidParameter(name, f"`{name}` is not served here; leave it out")
-    known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
-    try:
-        return msgspec.convert({name: value for name, value in fields.items() if name in known}, kind, str_keys=True)
-    except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at ")
-        param = where.rpartition("`$.")[2].rstrip("`")
-        if not param and "required field" in text:
-            param = text.split("`")[1]
-            raise InvalidParameter(param, f"`{param}` is missing") from None
-        name = param.partition("[")[0].partition(".")[0]
-        if name == "prompt":
-            raise InvalidParameter(name, PROMPT_FORMS) from None
-        raise InvalidParameter(name, f"`{param}`: {text}" if where else text) from None

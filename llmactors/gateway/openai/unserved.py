@@ -23,7 +23,6 @@ UNSERVED: Unserved = {
     "functions": (None, []),
     "modalities": (None, ["text"]),
     "prediction": ONLY_NULL,
-    "reasoning_effort": (None, "none"),
     "suffix": (None, ""),
     "verbosity": ONLY_NULL,
     "web_search_options": ONLY_NULL,
@@ -96,7 +95,7 @@ FORMATS: Unserved = {
     "structured_outputs": _EMPTY,
 }
 """The fields that say which form the text of an answer has, which chats and completions have."""
-UNSERVED_OF_COMPLETIONS: Unserved = {**UNSERVED, **TOOLS}
+UNSERVED_OF_COMPLETIONS: Unserved = {**UNSERVED, **TOOLS, "reasoning_effort": (None, "none")}
 UNSERVED_OF_RESPONSES: Unserved = {
     **UNSERVED,
     **FORMATS,
@@ -108,7 +107,7 @@ UNSERVED_OF_RESPONSES: Unserved = {
     "n": _ONE,
     "prompt": ONLY_NULL,
     "prompt_cache_options": (None, {}, {"mode": "implicit"}),
-    "reasoning": (None, {}, *({"effort": effort} for effort in (None, "none"))),
+    "reasoning_effort": ONLY_NULL,
     "truncation": (None, "disabled"),
 }
 

@@ -33,7 +33,6 @@ WANTED = {
     "functions": [{"name": "f"}],
     "modalities": ["text", "audio"],
     "prediction": {"type": "content", "content": "x"},
-    "reasoning_effort": "low",
     "suffix": "end",
     "verbosity": "low",
     "web_search_options": {},

@@ -15,6 +15,7 @@ import msgspec
 from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import clipped
 from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.fields import read_fields
 from llmactors.gateway.openai.messages import MAX_MESSAGES, check_parts, without_empty_answers
 from llmactors.gateway.openai.responses.conversation import read_items
 from llmactors.gateway.openai.responses.stored import StoredResponse
@@ -25,9 +26,9 @@ from llmactors.gateway.openai.schema import (
     CommonBody,
     Count,
     TopLogprobs,
-    read_fields,
 )
 from llmactors.gateway.openai.unserved import UNSERVED_OF_RESPONSES
+from llmactors.gateway.reasoning_effort import Effort
 from llmactors.messages import ChatMessage
 
 _MAX_NUMBER_CHARS = 15
@@ -45,6 +46,17 @@ Metadata = Annotated[
 
 
 @attrs.frozen(kw_only=True)
+class ReasoningOptions:
+    """The field `reasoning`."""
+
+    effort: Effort | None = None
+    summary: str | None = None
+    """`auto` leaves the choice to the server, and this one makes no summaries."""
+    generate_summary: str | None = None
+    """An older name of `summary`."""
+
+
+@attrs.frozen(kw_only=True)
 class ResponseBody(CommonBody):
     """The body of `POST /v1/responses`."""
 
@@ -58,6 +70,17 @@ class ResponseBody(CommonBody):
     text: dict[str, Any] | None = None
     include: Annotated[list[str], msgspec.Meta(max_length=16)] | None = None
     top_logprobs: TopLogprobs | None = None
+    reasoning: ReasoningOptions | None = None
+
+    @property
+    def effort(self) -> str:
+        """The request's `reasoning_effort`. Raises `InvalidParameter`."""
+        if self.reasoning is None:
+            return ""
+        for name in ("summary", "generate_summary"):
+            if getattr(self.reasoning, name) not in {None, "auto"}:
+                raise InvalidParameter("reasoning", f"`reasoning.{name}` is not served here; leave it out")
+        return self.reasoning.effort or ""
 
     @property
     def logged_logprobs(self) -> int | None:

@@ -133,7 +133,7 @@ class ResponseView:
             "previous_response_id": stored.previous,
             "prompt_cache_key": None,
             "prompt_cache_retention": None,
-            "reasoning": {"effort": None, "summary": None},
+            "reasoning": {"effort": request.reasoning_effort or None, "summary": None},
             "safety_identifier": None,
             "service_tier": "default",
             "store": stored.store,

@@ -31,7 +31,6 @@ def completion(**fields: Any) -> list[ChoiceBody]:
         ("functions", [{"name": "f"}]),
         ("modalities", ["text", "audio"]),
         ("prediction", {"type": "content", "content": "x"}),
-        ("reasoning_effort", "low"),
         ("suffix", "end"),
         ("web_search_options", {}),
     ],

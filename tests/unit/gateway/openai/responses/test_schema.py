@@ -33,7 +33,7 @@ def kept(**fields: Any) -> StoredResponse:
         ("n", 2),
         ("prompt", {"id": "pmpt_1"}),
         ("prompt_cache_options", {"prewarm": True}),
-        ("reasoning", {"effort": "low"}),
+        ("reasoning_effort", "low"),
         ("response_format", {"type": "json_object"}),
         ("truncation", "auto"),
     ],

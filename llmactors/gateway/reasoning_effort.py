@@ -1,0 +1,23 @@
+"""How long a model is to think before it answers, as clients ask for it. Pure."""
+
+from typing import Literal
+
+from llmactors.backends.base import Capabilities
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+"""The values of OpenAI's API."""
+
+_USUAL = "medium"
+"""The default of OpenAI's API. Many clients send this value with every request, for what a model does by itself."""
+_NO_THINKING = ("none", "minimal")
+
+
+def served_effort(asked: str, capabilities: Capabilities) -> str:
+    """What the model is asked for; empty where the model does what the client wants without being asked.
+
+    A value that the model cannot follow is returned as it is, and the request is refused with the client's field.
+    """
+    if "reasoning_effort" in capabilities.honours:
+        return asked
+    needless = asked == _USUAL or (asked in _NO_THINKING and capabilities.reasoning_tags is None)
+    return "" if needless else asked
