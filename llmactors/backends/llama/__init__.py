@@ -6,10 +6,11 @@ child         the child process: llama.cpp with its HTTP server
 client        the requests to that server, over loopback
 embedding     the vectors of inputs
 sampling      llama.cpp's settings for drawing tokens; pure
+settings      how llama.cpp runs a model
 stall         when the child counts as hung; pure
 prompt        the prompt of a request, as text or as token ids
+conversation  the turns, calls and tools that a chat template renders; pure
 quoting       keeps control tokens that users type from being read as such; pure
-settings      how llama.cpp runs a model
 constrained   what llama.cpp is told about the constraint of an answer; pure
 answer        from the events of a stream to the tokens of the log; pure
 detokenize    from token ids to the text that each one adds; pure

@@ -22,13 +22,14 @@ from llmactors.backends.base import Capabilities, Job, Output, Takeover
 from llmactors.backends.fit import fit
 from llmactors.backends.llama.answer import LlamaAnswer
 from llmactors.backends.llama.child import ChildConfig
-from llmactors.backends.llama.client import CompletionStream, LlamaClient
+from llmactors.backends.llama.client import CompletionStream, LlamaClient, ServedProperties
 from llmactors.backends.llama.constrained import (
     ConstraintRest,
     overshot_trigger,
     rest_of_constraint,
     whole_constraint,
 )
+from llmactors.backends.llama.conversation import conversation
 from llmactors.backends.llama.embedding import VectorMaker
 from llmactors.backends.llama.gguf import POOLING_LAST, POOLING_MEAN, POOLING_NONE, POOLING_RANK, Gguf, read_gguf
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
@@ -40,7 +41,8 @@ from llmactors.backends.llama.stall import StallWatch
 from llmactors.backends.llama.vocabulary import Vocabulary, controls_of, vocabulary_of
 from llmactors.errors import BackendFailed, InvalidRequest, ModelError
 from llmactors.http.client_errors import HttpClientError
-from llmactors.messages import GenerateRequest, TokenDelta
+from llmactors.messages import ChatMessage, GenerateRequest, ReasoningTags, TokenDelta
+from llmactors.tool_calls.formats import declared_format, declared_reasoning
 
 _CHAR_TOKENS = 3
 """How many more tokens a character may need, of which each is at least one byte."""
@@ -68,6 +70,8 @@ class LlamaBackend:
     def __init__(self, path: Path, settings: LlamaSettings | None = None) -> None:
         self._path = path
         self._settings = settings or LlamaSettings()
+        self._tool_format = ""
+        self._reasoning_tags: ReasoningTags | None = None
         self.capabilities = self._declare(self._settings.context_tokens)
         api_key = secrets.token_urlsafe(32)  # loopback is open to every user of the machine
         self._config = ChildConfig(
@@ -77,6 +81,7 @@ class LlamaBackend:
             context_tokens=self._settings.context_tokens,
             threads=self._settings.threads,
             step_tokens=self._settings.step_tokens,
+            chat_template=self._settings.chat_template,
         )
         self._process = LlamaProcess(self._config)
         self._connected: LlamaClient | None = None
@@ -106,14 +111,16 @@ class LlamaBackend:
         address = await self._process.start()
         client = self._connected = LlamaClient(address, self._config.api_key)
         try:
-            served_context, has_template = await client.properties()
+            served = await client.properties()
+            await self._learn_template(client, served)
             for token, piece in await client.pieces(_PROBE):
                 if self._vocabulary.piece(token) != piece:
                     raise ModelError(f"the tokenizer of {self._path.name} is of a kind that llmactors does not know")
         except (HttpClientError, msgspec.MsgspecError) as error:
             raise LlamaCrashed(await self._process.obituary()) from error
-        self._reader = PromptReader(client, self._vocabulary, Quoting(controls_of(gguf)), has_template=has_template)
-        context = min(served_context, context)
+        quoting = Quoting(controls_of(gguf))
+        self._reader = PromptReader(client, self._vocabulary, quoting, has_template=bool(served.template))
+        context = min(served.context_tokens, context)
         self.capabilities = self._declare(context, embeds=pooling is not None)
         # llama.cpp reads an input in one step, unless the last token's vector stands for the whole input.
         most_tokens = context if pooling == POOLING_LAST else min(context, self._settings.step_tokens)
@@ -205,8 +212,21 @@ class LlamaBackend:
     def _declare(self, context_tokens: int, *, embeds: bool = False) -> Capabilities:
         takeover = Takeover.EXACT if self._settings.reproducible else Takeover.CONTINUE
         return Capabilities(
-            self._settings.slots, context_tokens, takeover, honours=HONOURED | {"inputs"} if embeds else HONOURED
+            self._settings.slots,
+            context_tokens,
+            takeover,
+            honours=HONOURED.union(["tools"] if self._tool_format else (), ["inputs"] if embeds else ()),
+            tool_format=self._tool_format,
+            reasoning_tags=self._reasoning_tags,
         )
+
+    async def _learn_template(self, client: LlamaClient, served: ServedProperties) -> None:
+        """Finds in the chat template how the model writes calls and reasoning."""
+        if served.renders_tools:
+            self._tool_format = declared_format(served.template)
+        if served.template:
+            prompt = await client.apply_template(conversation([ChatMessage("user", "Hello")]))
+            self._reasoning_tags = declared_reasoning(served.template, prompt)
 
     async def _read(self, request: GenerateRequest) -> Prompt:
         """The prompt of a request. Its ids are asked for unless it surely fits: a long one is refused unread."""

@@ -32,6 +32,8 @@ class ChildConfig(msgspec.Struct, frozen=True):
     step_tokens: int
     pooling: int | None = None
     """How the vectors of a text's tokens become one vector, as one of llama.cpp's numbers; None for no embeddings."""
+    chat_template: str = ""
+    """The template of conversations, in Jinja; empty for the template of the model file."""
 
 
 class ChildReport(msgspec.Struct, frozen=True):
@@ -89,6 +91,8 @@ def _serve(config: ChildConfig) -> "xllamacpp.Server":
         params.embedding = True
         params.pooling_type = xllamacpp.llama_pooling_type(config.pooling)
     params.n_threads_http = config.slots + 4  # each stream holds a thread until it ends; /health needs a free one
+    if config.chat_template:
+        params.chat_template = config.chat_template
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = config.threads
         cpu.poll = 0  # wait asleep: a thread that spins takes the core from the thread that it waits for

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+import attrs
 import msgspec
 
 from llmactors.backends.llama.answer import CompletionEvent
+from llmactors.backends.llama.conversation import Conversation
 from llmactors.errors import BackendFailed, InvalidRequest
 from llmactors.http.client import ClientResponse, ClientSettings, HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectionCut
 from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
-from llmactors.messages import ChatMessage, TokenLogprob, TopLogprob
+from llmactors.messages import TokenLogprob, TopLogprob
 
 _MARGIN = 16
 """An upper bound on the tokens that a vocabulary puts around a text."""
@@ -48,9 +50,15 @@ class _Settings(msgspec.Struct):
     n_ctx: int
 
 
+class _Abilities(msgspec.Struct, frozen=True):
+    supports_tools: bool = False
+    supports_tool_calls: bool = False
+
+
 class _Props(msgspec.Struct):
     default_generation_settings: _Settings
     chat_template: str = ""
+    chat_template_caps: _Abilities = _Abilities()
 
 
 class _Tokens(msgspec.Struct):
@@ -76,6 +84,18 @@ class _Vectors(msgspec.Struct):
 
 class _Prompt(msgspec.Struct):
     prompt: str
+
+
+@attrs.frozen
+class ServedProperties:
+    """What llama.cpp says of a model."""
+
+    context_tokens: int
+    """The context of each slot, in tokens."""
+    template: str
+    """The chat template; empty for a model without one."""
+    renders_tools: bool
+    """Whether the template renders tools, and calls of them."""
 
 
 T = TypeVar("T")
@@ -149,14 +169,19 @@ class LlamaClient:
         """Returns when the server answers its health check."""
         await self._call("GET", "/health")
 
-    async def properties(self) -> tuple[int, bool]:
-        """The context tokens per slot, and whether the model has a chat template."""
+    async def properties(self) -> ServedProperties:
+        """What llama.cpp says of the model."""
         props = await self._get("/props", _Props)
-        return props.default_generation_settings.n_ctx, bool(props.chat_template)
+        abilities = props.chat_template_caps
+        return ServedProperties(
+            props.default_generation_settings.n_ctx,
+            props.chat_template,
+            renders_tools=abilities.supports_tools and abilities.supports_tool_calls,
+        )
 
-    async def apply_template(self, messages: Sequence[ChatMessage]) -> str:
+    async def apply_template(self, talk: Conversation) -> str:
         """The text of a conversation in the form that the model was trained on."""
-        return (await self._post("/apply-template", {"messages": msgspec.to_builtins(messages)}, _Prompt)).prompt
+        return (await self._post("/apply-template", talk.body, _Prompt)).prompt
 
     async def tokenize(self, text: str, *, parse_special: bool = True, add_special: bool = True) -> list[int]:
         """The token ids of `text`.

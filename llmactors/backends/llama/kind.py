@@ -3,6 +3,7 @@
 from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext, FetchFiles
 from llmactors.backends.llama.backend import LlamaBackend
 from llmactors.backends.llama.settings import LlamaSettings
+from llmactors.backends.models.catalog import find_model
 from llmactors.backends.models.download import ensure_model, locate_model
 from llmactors.backends.models.spec import ModelSpec
 
@@ -14,6 +15,7 @@ def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
         context_tokens=node.context or default.context_tokens,
         threads=node.threads or default.threads,
         stall_s=node.hung_s,
+        chat_template=find_model(spec.source).chat_template,
     )
     return lambda: LlamaBackend(path, chosen)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from llmactors.backends.llama.client import LlamaClient, at_most
+from llmactors.backends.llama.conversation import Conversation, conversation
 from llmactors.backends.llama.quoting import Quoting
 from llmactors.backends.llama.vocabulary import Vocabulary
 from llmactors.errors import InvalidRequest
@@ -65,7 +66,8 @@ class PromptReader:
         if request.prompt_ids:
             return Prompt(self._client, "", request.prompt_ids)
         if self._has_template and not request.raw:
-            return await self._read_chat(request.messages or (ChatMessage("user", request.prompt),))
+            messages = request.messages or (ChatMessage("user", request.prompt),)
+            return await self._read_chat(conversation(messages, request.tools.definitions if request.tools else ""))
         if not request.text:
             raise InvalidRequest("prompt is empty")
         return Prompt(self._client, request.text)
@@ -77,12 +79,11 @@ class PromptReader:
         self._check_ids("input", given)
         return list(given)
 
-    async def _read_chat(self, messages: Sequence[ChatMessage]) -> Prompt:
-        sheltered = self._quoting.shelter([message.content for message in messages])
+    async def _read_chat(self, talk: Conversation) -> Prompt:
+        sheltered = self._quoting.shelter(talk.texts)
         if sheltered is None:
-            return Prompt(self._client, await self._client.apply_template(messages))
-        pairs = zip(messages, sheltered.contents, strict=True)
-        text = await self._client.apply_template([ChatMessage(message.role, content) for message, content in pairs])
+            return Prompt(self._client, await self._client.apply_template(talk))
+        text = await self._client.apply_template(talk.with_texts(sheltered.contents))
         ids: list[int] = []
         for part, controls in sheltered.cut(text):
             ids += await self._client.tokenize(part, parse_special=controls, add_special=not ids)

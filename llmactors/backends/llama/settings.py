@@ -29,6 +29,8 @@ class LlamaSettings:
     step_tokens: int = attrs.field(default=512, validator=attrs.validators.gt(0))
     """How many tokens of a prompt are read in one step. Neither a cancel nor the other streams can interrupt a step.
     Smaller steps round prompts that are read together differently, so that greedy answers may differ under load."""
+    chat_template: str = ""
+    """The template of conversations, in Jinja; empty for the template of the model file."""
     health_s: float = 2.0
     """How long the child may take to answer a health check."""
     stall_s: float = 30.0

@@ -13,6 +13,8 @@ from llmactors.errors import ModelError
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
 _ENDS = ("eos", "eot", "eom")
 _LONGEST_SPELLING_BYTES = 64
+_SHOWN = frozenset({b"[TOOL_CALLS]", b"[ARGS]", b"[CALL_ID]", b"<|python_tag|>", b"<tool_call>", b"</tool_call>"})
+"""The tags of calls of tools. They belong to the text of an answer, also where they are control tokens of the model."""
 
 
 def _gpt2_bytes() -> dict[str, int]:
@@ -77,7 +79,7 @@ def vocabulary_of(gguf: Gguf) -> Vocabulary:
     kinds = meta.get("tokenizer.ggml.token_type") or [_NORMAL] * len(texts)
     byte_level = meta.get("tokenizer.ggml.model") == b"gpt2"
     decode = _byte_level if byte_level else _sentence_piece
-    pieces = [decode(text, kind) for text, kind in zip(texts, kinds, strict=True)]
+    pieces = [text if text in _SHOWN else decode(text, kind) for text, kind in zip(texts, kinds, strict=True)]
     for name in _ENDS:
         # Some files declare these tokens as ordinary text, but llama.cpp never shows them.
         token = meta.get(f"tokenizer.ggml.{name}_token_id")

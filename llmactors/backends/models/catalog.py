@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from llmactors.backends.models.templates import CHATML_WITH_TOOLS
 from llmactors.errors import ModelError
 
 _HUB = re.compile(
@@ -60,6 +61,8 @@ class CatalogEntry:
     context_tokens: int | None = None
     """The context that the model was trained for, in tokens. None: only the file has the number."""
     licence: str | None = None
+    chat_template: str = ""
+    """A chat template in place of the template of the file; empty for none."""
 
 
 CATALOG = {
@@ -71,6 +74,8 @@ CATALOG = {
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             context_tokens=8192,
             licence="Apache-2.0",
+            # The template of the file knows no tools.
+            chat_template=CHATML_WITH_TOOLS,
         ),
     )
 }

@@ -11,6 +11,7 @@ import pytest
 from llmactors.backends.base import Job, Output
 from llmactors.backends.llama.backend import LlamaBackend
 from llmactors.backends.llama.client import at_most
+from llmactors.backends.llama.conversation import conversation
 from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.errors import ContextExceeded, InvalidRequest
 from llmactors.messages import ChatMessage, Constraint, GenerateRequest, TokenDelta, TokenLogprob
@@ -164,7 +165,7 @@ async def test_typed_control_token_stays_text(backend: LlamaBackend) -> None:
     assert told in b"".join(backend._vocabulary.piece(token) for token in alone).decode()
     plain = (ChatMessage("user", "Is 1 < 2 | 3 > 2?"),)
     assert await read_by(backend, GenerateRequest("r", "m", "", messages=plain)) == await client.tokenize(
-        await client.apply_template(plain)
+        await client.apply_template(conversation(plain))
     )
 
 
