@@ -12,12 +12,14 @@ has the role and no content.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from llmactors.errors import Interrupted, LlmactorsError, from_code
 from llmactors.gateway.native.events import usage_object
 from llmactors.gateway.openai.assistant_message import message_delta, whole_message
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.logprobs import CompletionLogprobs, chat_logprobs
-from llmactors.http.line_safe_json import encode
+from llmactors.http.line_safe_json import encode, escape_separators
 from llmactors.ledger import LogSlice
 from llmactors.messages import Failed, Finished, FinishReason, GenerateRequest, Terminal, TokenDelta, TokenExtra, Usage
 from llmactors.tool_calls.fold import AnswerFold, needs_fold
@@ -74,10 +76,10 @@ class ChunkRenderer:
             elif self._is_first:
                 chunks.append(self._first(delta.text))
             elif delta.text:
-                chunks += (self._before, encode(delta.text), self._after)
+                chunks += (self._before, msgspec.json.encode(delta.text), self._after)
         if part.end is not None:
             chunks.append(self._last(part.end))
-        return b"".join(chunks)
+        return escape_separators(b"".join(chunks))
 
     def _first(self, text: str | None) -> bytes:
         self._is_first = False
