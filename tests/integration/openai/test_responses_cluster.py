@@ -1,5 +1,6 @@
 """A response belongs to the cluster: if its gateway dies, any other gateway continues with the same events."""
 
+import json
 from typing import Any
 
 import httpx
@@ -20,6 +21,14 @@ pytestmark = [
 
 TOKENS = 60
 ASK: dict[str, Any] = {"model": "mock", "input": "Why?", "max_output_tokens": TOKENS, "background": True}
+_POINTS = {"type": "array", "minItems": 24, "maxItems": 24, "items": {"enum": ["north", "south"]}}
+CALL: dict[str, Any] = {
+    "tools": [
+        {"type": "function", "name": "go", "parameters": {"properties": {"points": _POINTS}, "required": ["points"]}}
+    ],
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+}
 TEXT = mock_text(GenerateRequest("", "mock", "", messages=(ChatMessage("user", "Why?"),), max_tokens=TOKENS))
 
 
@@ -53,6 +62,8 @@ async def test_kill_9_of_the_gateway_loses_no_response_event() -> None:
             assert (end.response.metadata, end.response.instructions) == ({"read": "no"}, "Be brief.")
             assert end.response.created_at == unread.created_at
 
+        await _check_call(cluster, second)
+
         # The killed gateway is a new process now, and sends the same bytes.
         await first.wait_ready(2)
         paths = (f"/v1/responses/{name}", f"/v1/responses/{unread.id}", f"/v1/responses/{name}?stream=true")
@@ -72,6 +83,28 @@ async def test_kill_9_of_the_gateway_loses_no_response_event() -> None:
             assert end.type == "response.incomplete"
             assert end.response == await there.responses.retrieve(_name(events))
             assert len(events) < TOKENS
+
+
+async def _check_call(cluster: Cluster, member: ManagedProcess) -> None:
+    """Kills the worker again and again in the middle of a call of a function: the call goes on."""
+    async with client_of(member) as client:
+        stream = await client.responses.create(**ASK | {"max_output_tokens": 1000}, **CALL, stream=True)
+        seen: list[ResponseStreamEvent] = []
+        async for event in stream:
+            seen.append(event)
+            if event.sequence_number in {8, 20, 32}:
+                cluster.workers[0].kill()
+        end = seen[-1]
+        assert end.type == "response.completed"
+        assert len(seen) > 40, "the worker was killed three times before the end"
+        [call] = end.response.output
+        assert call.type == "function_call"
+        points = json.loads(call.arguments)["points"]
+        assert (len(points), set(points) <= {"north", "south"}) == (24, True)
+        assert [event.sequence_number for event in seen] == list(range(len(seen)))
+        parts = [event.delta for event in seen if event.type == "response.function_call_arguments.delta"]
+        assert "".join(parts) == call.arguments
+        assert [event async for event in await client.responses.retrieve(end.response.id, stream=True)] == seen
 
 
 async def _read_and_kill(stream: Any, seen: list[ResponseStreamEvent], member: ManagedProcess) -> None:
