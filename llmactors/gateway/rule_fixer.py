@@ -12,12 +12,10 @@ from llmactors.messages import Constraint
 
 _KEPT = 256
 """How many constraints are kept: agents send the same tools again and again."""
-_SHORT = 1024
-"""Rules of at most this length, in bytes, are converted at once: a thread would cost more."""
 
 
 class RuleFixer:
-    """Converts rules to constraints. Long rules are converted in a thread, one after the other."""
+    """Converts rules to constraints in a thread, one after the other."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, Constraint | None] = OrderedDict()
@@ -35,10 +33,7 @@ class RuleFixer:
             self._known.move_to_end(key)
             return self._known[key]
         convert = partial(constraint_of, rules, capabilities)
-        if len(encoded) <= _SHORT:
-            found = convert()
-        else:
-            found = await trio.to_thread.run_sync(convert, limiter=self._turn, abandon_on_cancel=True)
+        found = await trio.to_thread.run_sync(convert, limiter=self._turn, abandon_on_cancel=True)
         self._known[key] = found
         if len(self._known) > _KEPT:
             self._known.popitem(last=False)

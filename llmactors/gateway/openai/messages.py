@@ -10,7 +10,7 @@ from llmactors.messages import ChatMessage
 
 MAX_MESSAGES = 2048
 MAX_PARTS = 4096
-"""The number of content parts of all messages of a body."""
+"""The number of content parts and calls of all messages of a body."""
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
 
@@ -31,11 +31,14 @@ def _is_empty_answer(message: ChatMessage) -> bool:
 
 
 def check_parts(param: str, messages: Iterable[object]) -> None:
-    """Raises `InvalidParameter` where the messages have too many content parts together."""
-    contents = (message.get("content") for message in messages if isinstance(message, dict))
-    parts = sum(len(content) for content in contents if isinstance(content, list))
+    """Raises `InvalidParameter` where the messages have too many content parts and calls together."""
+    objects = [message for message in messages if isinstance(message, dict)]
+    lists = (message.get(name) for message in objects for name in ("content", "tool_calls"))
+    parts = sum(len(each) for each in lists if isinstance(each, list))
     if parts > MAX_PARTS:
-        raise InvalidParameter(param, f"`{param}` has {parts} content parts; at most {MAX_PARTS} are accepted")
+        raise InvalidParameter(
+            param, f"`{param}` has {parts} content parts and calls of tools; at most {MAX_PARTS} are accepted"
+        )
 
 
 def read_message(

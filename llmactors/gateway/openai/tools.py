@@ -3,6 +3,7 @@ Pure.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -14,8 +15,6 @@ from llmactors.messages import ToolCall
 from llmactors.tool_calls.functions import Function, ToolChoice
 
 MAX_TOOLS = 256
-MAX_CALLS = 1024
-"""The number of calls in one message of a history."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -59,9 +58,10 @@ def read_function(where: str, fields: Any, parameters: str = "parameters") -> Fu
 
 def check_names(param: str, functions: Sequence[Function]) -> None:
     """Raises `InvalidParameter` where two functions have the same name."""
-    names = [function.name for function in functions]
-    if repeated := next((name for number, name in enumerate(names) if name in names[:number]), None):
-        raise InvalidParameter(param, f"`{param}` has two functions called {clipped(repeated)}")
+    names = Counter(function.name for function in functions)
+    for name, count in names.items():
+        if count > 1:
+            raise InvalidParameter(param, f"`{param}` has two functions called {clipped(name)}")
 
 
 def read_tool_choice(choice: Any, functions: Sequence[Function]) -> ToolChoice:
@@ -117,8 +117,6 @@ def read_calls(param: str, where: str, calls: Any) -> tuple[ToolCall, ...]:
     """
     if not isinstance(calls, list):
         raise InvalidParameter(param, f"`{where}.tool_calls` must be a list of calls")
-    if len(calls) > MAX_CALLS:
-        raise InvalidParameter(param, f"`{where}.tool_calls` has {len(calls)} items; at most {MAX_CALLS} are accepted")
     return tuple(_call(param, f"{where}.tool_calls[{number}]", call) for number, call in enumerate(calls))
 
 

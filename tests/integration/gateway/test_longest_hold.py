@@ -39,6 +39,21 @@ def chat(item: bytes) -> bytes:
     return post(filled(b'{"model":"mock","messages":[', item, b'{"role":"user","content":"x"}]}'))
 
 
+HELLO = b'{"model":"mock","messages":[{"role":"user","content":"x"}],"max_tokens":100000'
+"""A chat that is refused once its schemas are converted: the mock would follow the grammar in the same event loop."""
+TOOL = b',"tools":[{"type":"function","function":{"name":"f","parameters":{%b}}}]}'
+FORM = b',"response_format":{"type":"json_schema","json_schema":{"schema":{%b}}}}'
+
+
+def with_schema(schema: bytes, where: bytes) -> bytes:
+    """A chat with a schema at a place in its body."""
+    return post(HELLO + where.replace(b"%b", schema))
+
+
+def properties(count: int) -> bytes:
+    return b",".join(b'"p%d":{"type":"string","maxLength":%d}' % (number, number + 1) for number in range(count))
+
+
 HANDSHAKE = (
     b"GET /v1/ws HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
     b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -94,6 +109,36 @@ SHAPES: dict[str, Callable[[], bytes]] = {
     "role that is a list": lambda: post(
         filled(b'{"model":"mock","messages":[{"role":[', b'"a",', b'"a"],"content":"x"}]}')
     ),
+    "calls in a history": lambda: post(
+        filled(
+            b'{"model":"mock","messages":[{"role":"assistant","tool_calls":[',
+            b'{"function":{"name":"f","arguments":"{}"}},',
+            b"{}]}]}",
+        )
+    ),
+    "tools": lambda: post(
+        filled(
+            b'{"model":"mock","messages":[{"role":"user","content":"x"}],"tools":[',
+            b'{"type":"function","function":{"name":"f"}},',
+            b"{}]}",
+        )
+    ),
+    "properties of a tool": lambda: with_schema(b'"properties":{%b}' % properties(20_000), TOOL),
+    "as many properties as are served": lambda: with_schema(b'"properties":{%b}' % properties(290), TOOL),
+    "many tools with large schemas": lambda: post(
+        HELLO
+        + b',"tools":[%b]}'
+        % b",".join(
+            b'{"type":"function","function":{"name":"f%d","parameters":{"type":"object","properties":{%b}}}}'
+            % (number, properties(200))
+            for number in range(60)
+        )
+    ),
+    "schema of many values": lambda: with_schema(b'"enum":[%b]' % b",".join(b'"v%d"' % n for n in range(50_000)), FORM),
+    "schema of properties": lambda: with_schema(b'"properties":{%b}' % properties(290), FORM),
+    "schema with a long pattern": lambda: with_schema(b'"type":"string","pattern":"%b"' % (b"(a|b){9}" * 120), FORM),
+    "nested schema": lambda: with_schema(b'"items":{' * 900 + b"}" * 900, FORM),
+    "large grammar": lambda: post(HELLO + b',"grammar":"root ::= %b"}' % (b"[a-z]+ " * 4000)),
     "prompts": lambda: post(filled(b'{"model":"mock","prompt":[', b'"ab",', b'"ab"]}'), "/v1/completions"),
     "lists of ids": lambda: post(filled(b'{"model":"mock","prompt":[', b"[1],", b"[1]]}"), "/v1/completions"),
     "input items": lambda: post(filled(b'{"model":"mock","input":[', b"{},", b"{}]}"), "/v1/responses"),
