@@ -1,0 +1,95 @@
+"""Calls of tools in a cluster: whatever process dies while they stream, any gateway sends the same deltas."""
+
+import json
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+import trio
+
+from llmactors.testing.cluster import Cluster, ClusterSettings
+from llmactors.testing.managed_process import ManagedProcess
+from llmactors.tool_calls.functions import Function
+
+pytestmark = [
+    pytest.mark.integration,
+    # The client leaves its generators to the garbage collector, and Trio warns about that.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+]
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"text": {"type": "string", "minLength": 80}, "count": {"type": "integer"}},
+    "required": ["text", "count"],
+}
+BODY: dict[str, Any] = {
+    "model": "mock",
+    "messages": [{"role": "user", "content": "Write."}],
+    "max_tokens": 200,
+    "tools": [Function(name, parameters=SCHEMA).definition for name in ("write", "read")],
+    "tool_choice": "required",
+}
+PATH = "/v1/chat/completions"
+
+
+async def wait_for_worker(http: httpx.AsyncClient, member: ManagedProcess) -> None:
+    """Returns once the gateway knows a worker."""
+    with trio.fail_after(30):
+        while (await http.get(member.url + "/readyz")).status_code != 200:  # noqa: ASYNC110 - in another process
+            await trio.sleep(0.02)
+
+
+async def read(http: httpx.AsyncClient, member: ManagedProcess, key: str, *, until: int = 10_000) -> list[str]:
+    """The first `until` events of the stream of the request with this key."""
+    events: list[str] = []
+    headers = {"idempotency-key": key}
+    async with http.stream("POST", member.url + PATH, json=BODY | {"stream": True}, headers=headers) as answer:
+        assert answer.status_code == 200
+        async for line in answer.aiter_lines():
+            if line:
+                events.append(line)
+            if len(events) >= until:
+                break
+    return events
+
+
+async def test_kill_9_of_worker_and_gateway_leaves_calls_alone() -> None:
+    settings = ClusterSettings(gateways=2, workers=2, model="mock:step_ms=15")
+    async with Cluster(settings) as cluster, httpx.AsyncClient(timeout=30, trust_env=False) as http:
+        first, second = cluster.gateways
+        await wait_for_worker(http, first)
+        await wait_for_worker(http, second)
+        undisturbed = await read(http, second, "undisturbed")
+        begun = await read(http, first, "k", until=len(undisturbed) // 4)
+        for worker in cluster.workers:
+            worker.kill()
+        more = await read(http, first, "k", until=len(undisturbed) // 2)
+        first.kill()
+        whole = await read(http, second, "k")
+        assert whole[: len(begun)] == begun
+        assert whole[: len(more)] == more
+        assert whole[-1] == "data: [DONE]"
+        assert deltas(whole) == deltas(undisturbed)
+
+        answer = await http.post(second.url + PATH, json=BODY, headers={"idempotency-key": "k"})
+        [choice] = answer.json()["choices"]
+        assert choice["finish_reason"] == "tool_calls"
+        ids = [call["id"] for call in choice["message"]["tool_calls"]]
+        parts = [part for delta in raw_deltas(whole) for part in delta.get("tool_calls", ())]
+        assert ids == [part["id"] for part in parts if "id" in part]
+        for call in choice["message"]["tool_calls"]:
+            jsonschema.validate(json.loads(call["function"]["arguments"]), SCHEMA)
+
+
+def raw_deltas(events: list[str]) -> list[dict[str, Any]]:
+    return [json.loads(event.removeprefix("data: "))["choices"][0]["delta"] for event in events[:-1]]
+
+
+def deltas(events: list[str]) -> list[dict[str, Any]]:
+    """The deltas without the ids of the calls, which belong to the request."""
+    found = raw_deltas(events)
+    for delta in found:
+        for call in delta.get("tool_calls", ()):
+            call.pop("id", None)
+    return found
