@@ -31,6 +31,9 @@ CLIENT_FIELDS = {"constraint": "response_format", "prompt_ids": "prompt", "top_l
 """The names of optional fields in the bodies of most clients, where the names differ. A refusal names the field that
 the client sent."""
 
+NO_THINKING = ("none", "minimal")
+"""The values of `reasoning_effort` with which a model answers at once."""
+
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
     """One call of a tool in a conversation, as the model made the call."""

@@ -24,7 +24,7 @@ from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.queue_hint import QueueHint
-from llmactors.gateway.reasoning_effort import served_effort
+from llmactors.gateway.reasoning_effort import served_effort, tags_with
 from llmactors.gateway.rule_fixer import RuleFixer
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.request_id import keyed_request_id, new_request_id
@@ -145,12 +145,13 @@ class Admitter:
         if request.reasoning_effort:
             effort = served_effort(request.reasoning_effort, capabilities)
             request = attrs.evolve(request, reasoning_effort=effort)
-        tags = capabilities.reasoning_tags
+        tags = tags_with(capabilities.reasoning_tags, request.reasoning_effort)
         return request if tags is None or request.raw else attrs.evolve(request, reasoning_tags=tags)
 
     async def _with_rules(self, requests: Sequence[GenerateRequest], rules: AnswerRules) -> list[GenerateRequest]:
         """The requests of one call with their tools and their constraint. Raises `InvalidRequest`."""
-        capabilities = self._capabilities(requests[0].model)
+        declared = self._capabilities(requests[0].model)
+        capabilities = attrs.evolve(declared, reasoning_tags=requests[0].reasoning_tags)
         if (error := refusal(rules, capabilities)) is not None:
             raise error
         tools = tool_use(rules, capabilities)

@@ -2,14 +2,16 @@
 
 from typing import Literal
 
+import msgspec
+
 from llmactors.backends.base import Capabilities
+from llmactors.messages import NO_THINKING, ReasoningTags
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 """The values of OpenAI's API."""
 
 _USUAL = "medium"
 """The default of OpenAI's API. Many clients send this value with every request, for what a model does by itself."""
-_NO_THINKING = ("none", "minimal")
 
 
 def served_effort(asked: str, capabilities: Capabilities) -> str:
@@ -19,5 +21,10 @@ def served_effort(asked: str, capabilities: Capabilities) -> str:
     """
     if "reasoning_effort" in capabilities.honours:
         return asked
-    needless = asked == _USUAL or (asked in _NO_THINKING and capabilities.reasoning_tags is None)
+    needless = asked == _USUAL or (asked in NO_THINKING and capabilities.reasoning_tags is None)
     return "" if needless else asked
+
+
+def tags_with(tags: ReasoningTags | None, effort: str) -> ReasoningTags | None:
+    """The tags in an answer with this effort. A model that is not to think has both tags in its prompt already."""
+    return msgspec.structs.replace(tags, begun=False) if tags is not None and effort in NO_THINKING else tags

@@ -130,10 +130,26 @@ MUTANTS = [
     Mutant(
         "a worker that is gone keeps its requests until its lease ends",
         REAPER,
-        "if is_disconnected(c, worker) then",
-        "if false then",
+        "return is_disconnected(c, worker) and",
+        "return false and",
         FAULTS,
         "disconnected_worker",
+    ),
+    Mutant(
+        "what tokens carry beside their texts is not stored",
+        "llmactors/ledger/redis/codec.py",
+        "return _encode_with_extras(deltas)",
+        "break",
+        CONTRACT,
+        "carry",
+    ),
+    Mutant(
+        "what tokens carry does not count against the bound on logs",
+        "llmactors/ledger/redis/context.lua",
+        "local more = #tokens - number * settings(c).token_bytes",
+        "local more = 0",
+        FAULTS,
+        "carry",
     ),
     Mutant(
         "attempts are not counted",

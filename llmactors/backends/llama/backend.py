@@ -29,7 +29,7 @@ from llmactors.backends.llama.constrained import (
     rest_of_constraint,
     whole_constraint,
 )
-from llmactors.backends.llama.conversation import conversation
+from llmactors.backends.llama.conversation import conversation, knows_effort
 from llmactors.backends.llama.embedding import VectorMaker
 from llmactors.backends.llama.gguf import POOLING_LAST, POOLING_MEAN, POOLING_NONE, POOLING_RANK, Gguf, read_gguf
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
@@ -71,6 +71,7 @@ class LlamaBackend:
         self._path = path
         self._settings = settings or LlamaSettings()
         self._tool_format = ""
+        self._knows_effort = False
         self._reasoning_tags: ReasoningTags | None = None
         self.capabilities = self._declare(self._settings.context_tokens)
         api_key = secrets.token_urlsafe(32)  # loopback is open to every user of the machine
@@ -215,7 +216,11 @@ class LlamaBackend:
             self._settings.slots,
             context_tokens,
             takeover,
-            honours=HONOURED.union(["tools"] if self._tool_format else (), ["inputs"] if embeds else ()),
+            honours=HONOURED.union(
+                ["tools"] if self._tool_format else (),
+                ["reasoning_effort"] if self._knows_effort else (),
+                ["inputs"] if embeds else (),
+            ),
             tool_format=self._tool_format,
             reasoning_tags=self._reasoning_tags,
         )
@@ -225,6 +230,7 @@ class LlamaBackend:
         if served.renders_tools:
             self._tool_format = declared_format(served.template)
         if served.template:
+            self._knows_effort = knows_effort(served.template)
             prompt = await client.apply_template(conversation([ChatMessage("user", "Hello")]))
             self._reasoning_tags = declared_reasoning(served.template, prompt)
 

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from llmactors.messages import ChatMessage, ToolCall
+from llmactors.messages import NO_THINKING, ChatMessage, ToolCall
 
 _ID_CHARS = 9
 """Mistral's templates refuse ids of another length."""
@@ -20,6 +20,8 @@ class Conversation:
     messages: Sequence[ChatMessage]
     tools: str = ""
     """The tools as the text of a JSON array; empty for none."""
+    effort: str = ""
+    """How long the model is to think, as in `GenerateRequest.reasoning_effort`."""
 
     @property
     def texts(self) -> list[str]:
@@ -29,7 +31,8 @@ class Conversation:
     def with_texts(self, texts: Iterable[str]) -> "Conversation":
         """The same conversation with other texts, in the order of `texts`."""
         rest = iter(texts)
-        return Conversation(tuple(_with_texts(message, rest) for message in self.messages), next(rest))
+        messages = tuple(_with_texts(message, rest) for message in self.messages)
+        return attrs.evolve(self, messages=messages, tools=next(rest))
 
     @property
     def body(self) -> dict[str, Any]:
@@ -37,15 +40,24 @@ class Conversation:
         body: dict[str, Any] = {"messages": [_wire_message(message) for message in self.messages]}
         if self.tools:
             body["tools"] = msgspec.Raw(self.tools.encode())
+        if self.effort:
+            # Some templates know degrees of effort, others only know whether the model thinks.
+            thinks = self.effort not in NO_THINKING
+            body["chat_template_kwargs"] = {"reasoning_effort": self.effort, "enable_thinking": thinks}
         return body
 
 
-def conversation(messages: Iterable[ChatMessage], tools: str = "") -> Conversation:
+def knows_effort(template: str) -> bool:
+    """Whether a chat template can say how long the model is to think."""
+    return "reasoning_effort" in template or "enable_thinking" in template
+
+
+def conversation(messages: Iterable[ChatMessage], tools: str = "", effort: str = "") -> Conversation:
     """The conversation, with the arguments of each call in the usual form of JSON.
 
     A control token that is written with escapes in the JSON would otherwise become a control token in the template.
     """
-    return Conversation(tuple(_with_usual_arguments(message) for message in messages), tools)
+    return Conversation(tuple(_with_usual_arguments(message) for message in messages), tools, effort)
 
 
 def _with_usual_arguments(message: ChatMessage) -> ChatMessage:

@@ -67,7 +67,8 @@ class PromptReader:
             return Prompt(self._client, "", request.prompt_ids)
         if self._has_template and not request.raw:
             messages = request.messages or (ChatMessage("user", request.prompt),)
-            return await self._read_chat(conversation(messages, request.tools.definitions if request.tools else ""))
+            tools = request.tools.definitions if request.tools else ""
+            return await self._read_chat(conversation(messages, tools, request.reasoning_effort))
         if not request.text:
             raise InvalidRequest("prompt is empty")
         return Prompt(self._client, request.text)

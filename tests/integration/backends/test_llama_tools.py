@@ -149,3 +149,21 @@ async def test_child_killed_in_a_call_leaves_one_valid_call(gguf: Path) -> None:
         assert ([call["function"]["name"]], call["function"]["arguments"]) == (names, arguments)
         assert reasons[-1] == whole["finish_reason"] == "tool_calls"
         jsonschema.validate(json.loads(arguments), CITY)
+
+
+THINKING = (
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    "{{ reasoning_effort | default('usual') }}{% if enable_thinking is defined and not enable_thinking %}"
+    "<think></think>{% endif %}"
+)
+
+
+async def test_template_gets_the_effort(gguf: Path) -> None:
+    async with started(gguf, LlamaSettings(slots=1, context_tokens=256, chat_template=THINKING)) as backend:
+        assert "reasoning_effort" in backend.capabilities.honours
+        assert backend._connected is not None
+        prompts = {
+            effort: await backend._connected.apply_template(conversation((ChatMessage("user", "hi"),), effort=effort))
+            for effort in ("", "high", "none")
+        }
+    assert prompts == {"": "user: hi\nusual", "high": "user: hi\nhigh", "none": "user: hi\nnone<think></think>"}

@@ -8,7 +8,7 @@ from llmactors.backends.base import Capabilities, Takeover
 from llmactors.errors import InvalidRequest
 from llmactors.gateway.openai.responses.schema import read_response
 from llmactors.gateway.openai.schema import ChoiceBody, read_chat, read_completion
-from llmactors.gateway.reasoning_effort import served_effort
+from llmactors.gateway.reasoning_effort import served_effort, tags_with
 from llmactors.messages import ReasoningTags
 
 PLAIN = Capabilities(1, 100, Takeover.CONTINUE)
@@ -32,6 +32,13 @@ def test_value_that_asks_for_nothing_is_dropped(asked: str, plain: str, thinks: 
     assert served_effort(asked, PLAIN) == plain
     assert served_effort(asked, THINKS) == thinks
     assert served_effort(asked, STEERED) == asked
+
+
+def test_answer_without_thinking_begins_outside_of_the_tags() -> None:
+    tags = ReasoningTags("<think>", "</think>", begun=True)
+    assert tags_with(tags, "none") == ReasoningTags("<think>", "</think>")
+    assert tags_with(tags, "high") == tags_with(tags, "") == tags
+    assert tags_with(None, "none") is None
 
 
 def test_both_routes_read_the_effort() -> None:
