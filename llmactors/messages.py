@@ -226,13 +226,15 @@ class TokenExtra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     reasoning: str = ""
     """Text that an upstream marked as reasoning. The text is not part of the answer."""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    stop: str = ""
+    """The stop string that ended the answer, on the token that completed the stop string. An upstream may not say."""
     embedding: bytes = b""
     """A vector, as 32-bit floating-point numbers in little-endian order."""
 
     @property
     def size_bytes(self) -> int:
         """About how much memory the extra takes."""
-        size = 150 + len(self.reasoning) + len(self.embedding)
+        size = 150 + len(self.reasoning) + len(self.stop) + len(self.embedding)
         if self.logprob is not None:
             size += 150 + 150 * len(self.logprob.top)
         for call in self.tool_calls:

@@ -13,6 +13,7 @@ MAX_AGE_S = 600
 """How long a browser may remember the answer to a preflight."""
 EXPOSED = (
     "x-request-id",
+    "request-id",
     "x-client-request-id",
     "retry-after",
     "retry-after-ms",
@@ -23,6 +24,12 @@ EXPOSED = (
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-tokens",
     "x-ratelimit-reset-tokens",
+    "anthropic-ratelimit-requests-limit",
+    "anthropic-ratelimit-requests-remaining",
+    "anthropic-ratelimit-requests-reset",
+    "anthropic-ratelimit-tokens-limit",
+    "anthropic-ratelimit-tokens-remaining",
+    "anthropic-ratelimit-tokens-reset",
     "ratelimit-policy",
     "ratelimit",
     "openai-processing-ms",

@@ -9,13 +9,18 @@ from collections.abc import Sequence
 class StopStrings:
     """One growing text. Empty stop strings are ignored."""
 
-    __slots__ = ("_held", "_stops", "stopped")
+    __slots__ = ("_held", "_stops", "stop")
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.stopped = False
+        self.stop = ""
+        """The stop string at which the text has ended; empty before that."""
+
+    @property
+    def stopped(self) -> bool:
         """Whether the text has ended at a stop string."""
+        return bool(self.stop)
 
     @property
     def holds_text(self) -> bool:
@@ -25,11 +30,11 @@ class StopStrings:
     def feed(self, piece: str) -> str:
         """Adds `piece` to the text, and returns the new part that is certain to be shown."""
         text = self._held + piece
-        found = [at for at in map(text.find, self._stops) if at >= 0]
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            self.stopped = True
+            at, self.stop = min(found)
             self._held = ""
-            return text[: min(found)]
+            return text[:at]
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

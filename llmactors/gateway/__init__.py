@@ -15,6 +15,7 @@ settings        the bounds on what one caller may ask
 body            how the JSON bodies of requests are read
 reasoning_effort  how long a model is to think, as clients ask for it
 sampling        the rules for drawing tokens that not every backend honours
+anthropic/       Anthropic's API
 native/         `/v1/generate`, `/v1/streams/{id}`, `/v1/ws`
 openai/         the routes that OpenAI's clients use
 openapi         `/openapi.json`

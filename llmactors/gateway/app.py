@@ -19,7 +19,7 @@ from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.pages import Pages
 from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.route import Family, Route
-from llmactors.gateway.routes import NATIVE, OPENAI, ROUTES
+from llmactors.gateway.routes import ANTHROPIC, NATIVE, OPENAI, ROUTES
 from llmactors.http.exchange import (
     Exchange,
     Receive,
@@ -83,6 +83,7 @@ class App:
         exchange = Exchange(scope, receive, send, new_request_id(), family.errors)
         exchange.parameters = parameters
         exchange.timing_header = family.timing_header
+        exchange.id_header = family.id_header
         exchange.shared_headers = self._rules.answer_headers(scope)
         counted = family.counted and resource is not None
         if counted:
@@ -193,4 +194,6 @@ def _family(path: str, resource: Resource[Route] | None) -> Family:
     """The API family whose form an answer at `path` has, also where there is no route."""
     if resource is not None:
         return next(iter(resource.routes.values())).family
+    if path.startswith("/v1/messages/"):
+        return ANTHROPIC
     return OPENAI if path.startswith("/v1/") else NATIVE

@@ -35,6 +35,10 @@ def error_fields(error: LlmactorsError | Failed) -> dict[str, Any]:
 class NativeErrors:
     """The form of errors on the native routes."""
 
+    def status(self, error: LlmactorsError | type[LlmactorsError]) -> int:
+        """The HTTP status of an error, or of a kind of errors."""
+        return error.status
+
     def body(self, error: LlmactorsError, request_id: str) -> dict[str, Any]:
         """The JSON object of an error response."""
         return {"error": {**error_fields(error), "request_id": request_id}}

@@ -113,11 +113,11 @@ def _response(spec: ResponseSpec, schemas: Mapping[Any, Schema]) -> Schema:
 def _error_responses(route: Route, schemas: Mapping[Any, Schema]) -> Schema:
     by_status: dict[int, list[type[LlmactorsError]]] = {}
     for error in route.errors:
-        by_status.setdefault(error.status, []).append(error)
+        by_status.setdefault(route.family.errors.status(error), []).append(error)
     return {
         str(status): {
             "description": "\n".join(f"`{error.code}`: {_summary(error)}" for error in errors),
-            "headers": _headers(retry=status in {429, 503}, limited=status == 429),
+            "headers": _headers(retry=status in {429, 503, 529}, limited=status == 429),
             "content": {JSON: {"schema": schemas[route.family.error_body]}},
         }
         for status, errors in sorted(by_status.items())

@@ -35,6 +35,8 @@ class Family:
     """The type that `errors` renders."""
     counted: bool = True
     """Whether the requests are requests of clients, which the request metrics count and the access log shows."""
+    id_header: str | None = None
+    """Another response header with the id of the request, beside `X-Request-Id`; None for no other header."""
     timing_header: str | None = None
     """The response header with the milliseconds until the response began; None for no header."""
 

@@ -26,6 +26,12 @@ from llmactors.errors import (
     UnsupportedEncoding,
 )
 from llmactors.gateway import operators
+from llmactors.gateway.anthropic import body_schemas as anthropic_schemas
+from llmactors.gateway.anthropic import handlers as anthropic
+from llmactors.gateway.anthropic.errors import ANTHROPIC_ERRORS, AnthropicErrorBody
+from llmactors.gateway.anthropic.events import EVENT_SCHEMA as ANTHROPIC_EVENT
+from llmactors.gateway.anthropic.response_types import Message, MessageTokens
+from llmactors.gateway.anthropic.schema import MessagesBody, PromptBody
 from llmactors.gateway.errors import NATIVE_ERRORS, ErrorBody
 from llmactors.gateway.native import generate, tickets
 from llmactors.gateway.native.events import EVENT_SCHEMA
@@ -52,6 +58,7 @@ from llmactors.gateway.route import Family, ResponseSpec, Route
 
 NATIVE = Family(tag="native", errors=NATIVE_ERRORS, error_body=ErrorBody)
 OPENAI = Family(tag="openai", errors=OPENAI_ERRORS, error_body=OpenAIErrorBody, timing_header="openai-processing-ms")
+ANTHROPIC = Family(tag="anthropic", errors=ANTHROPIC_ERRORS, error_body=AnthropicErrorBody, id_header="request-id")
 OPERATORS = Family(tag="operators", errors=NATIVE_ERRORS, error_body=ErrorBody, counted=False)
 
 ADMISSION: tuple[type[LlmactorsError], ...] = (
@@ -321,6 +328,32 @@ ROUTES: tuple[Route, ...] = (
         parameters=(RESPONSE_ID,),
         responses={200: ResponseSpec(description="The response at its end", body=ResponseObject)},
         raises=(InvalidRequest, NotFound),
+    ),
+    Route(
+        method="POST",
+        path="/v1/messages",
+        family=ANTHROPIC,
+        handler=anthropic.messages,
+        name="messages",
+        summary="Continue a conversation, as Anthropic's API does",
+        body=MessagesBody,
+        body_schema=anthropic_schemas.MESSAGES,
+        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        responses={200: ResponseSpec(description="The answer", body=Message, event=ANTHROPIC_EVENT, limited=True)},
+        raises=ADMISSION,
+    ),
+    Route(
+        method="POST",
+        path="/v1/messages/count_tokens",
+        family=ANTHROPIC,
+        handler=anthropic.count_tokens,
+        name="countTokens",
+        summary="Count the tokens of a prompt",
+        body=PromptBody,
+        body_schema=anthropic_schemas.PROMPT,
+        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        responses={200: ResponseSpec(description="The number of tokens", body=MessageTokens, limited=True)},
+        raises=ADMISSION,
     ),
     Route(
         method="GET",

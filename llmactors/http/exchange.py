@@ -49,6 +49,10 @@ class ClientGone(Exception):
 class ErrorRenderer(Protocol):
     """The form that the clients of one API family expect of errors."""
 
+    def status(self, error: LlmactorsError | type[LlmactorsError]) -> int:
+        """The HTTP status of an error, or of a kind of errors."""
+        ...
+
     def body(self, error: LlmactorsError, request_id: str) -> dict[str, Any]:
         """The JSON object of an error response."""
         ...
@@ -73,6 +77,8 @@ class Exchange:
         """The parameters of the path, by name."""
         self.timing_header: str | None = None
         """The name of the header with the milliseconds until the response began; None for no such header."""
+        self.id_header: str | None = None
+        """The name of another header with the id of the request; None for `X-Request-Id` alone."""
         self.shared_headers: list[Header] = []
         """Headers of the response, whichever part of the node answers."""
         self.code: str | None = None
@@ -168,6 +174,8 @@ class Exchange:
         given = dict(headers)
         given.setdefault("cache-control", "no-store")
         named = [*id_headers(self.scope, self.request_id), *self.shared_headers, *given.items()]
+        if self.id_header is not None:
+            named.append((self.id_header, self.request_id))
         if content_type is not None:
             named.append(("content-type", content_type))
         if self.timing_header is not None:
@@ -209,7 +217,9 @@ class Exchange:
         if self.status:
             return
         self.code = error.code
-        await self.answer(error.status, self.errors.body(error, self.request_id), self.errors.headers(error))
+        await self.answer(
+            self.errors.status(error), self.errors.body(error, self.request_id), self.errors.headers(error)
+        )
 
 
 def check_connection(scope: Scope) -> None:

@@ -18,7 +18,7 @@ import trio
 from llmactors.backends.base import Batching, Capabilities, Job, Output, Takeover
 from llmactors.backends.stop_strings import StopStrings
 from llmactors.errors import Interrupted
-from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
+from llmactors.messages import FinishReason, GenerateRequest, TokenDelta, TokenExtra
 
 Step = Sequence[str | None]
 BatchFunction = Callable[..., Iterator[Step]]
@@ -79,7 +79,10 @@ class _Row:
 
     def _flush(self) -> list[TokenDelta]:
         last, self.pending = self.pending, None
-        return [] if last is None else [TokenDelta(_NO_TOKEN, last + self.stops.flush())]
+        if last is None:
+            return []
+        extra = TokenExtra(stop=self.stops.stop) if self.stops.stop else None
+        return [TokenDelta(_NO_TOKEN, last + self.stops.flush(), extra)]
 
 
 class BatchBackend:

@@ -140,7 +140,7 @@ class LlamaAnswer:
                     self._silent = token
         if event.logprob is not None and event.text and deltas and deltas[-1].token == event.tokens[-1]:
             logprob = msgspec.structs.replace(event.logprob, top=event.logprob.top[: self._top_logprobs])
-            deltas[-1] = msgspec.structs.replace(deltas[-1], extra=TokenExtra(logprob=logprob))
+            deltas[-1] = msgspec.structs.replace(deltas[-1], extra=TokenExtra(logprob=logprob, stop=self._text.stop))
         if event.ended is not None and not self.over:
             if self._replay:
                 self.diverged = True
@@ -198,4 +198,4 @@ class LlamaAnswer:
             self.finish = "stop"
         elif full:
             self.finish = "length"
-        return TokenDelta(token, text)
+        return TokenDelta(token, text, TokenExtra(stop=self._text.stop) if self._text.stop else None)

@@ -28,6 +28,11 @@ class Detokenizer:
         return self._stops.stopped
 
     @property
+    def stop(self) -> str:
+        """The stop string that the text has reached; empty before that."""
+        return self._stops.stop
+
+    @property
     def holds_text(self) -> bool:
         """Whether text is held back that may belong to a stop string."""
         return self._stops.holds_text

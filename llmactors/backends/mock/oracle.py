@@ -120,7 +120,9 @@ class MockSequence:
         shown = delta if self._stops is None else self._cut(delta, self._stops)
         if self._top_logprobs is None:
             return shown
-        return TokenDelta(shown.token, shown.text, TokenExtra(logprob=logprob_of(delta, self._top_logprobs)))
+        stop = "" if shown.extra is None else shown.extra.stop
+        extra = TokenExtra(logprob=logprob_of(delta, self._top_logprobs), stop=stop)
+        return TokenDelta(shown.token, shown.text, extra)
 
     def _ends_with(self, delta: TokenDelta) -> bool:
         """Whether the answer is complete with a token."""
@@ -134,7 +136,7 @@ class MockSequence:
             self.finish = "stop"
         elif self.finish is not None:
             text += stops.flush()
-        return TokenDelta(delta.token, text)
+        return TokenDelta(delta.token, text, TokenExtra(stop=stops.stop) if stops.stop else None)
 
     def __repr__(self) -> str:
         return f"<MockSequence after token {self.seq} of {self._max_tokens} finish={self.finish}>"

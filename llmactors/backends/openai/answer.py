@@ -83,7 +83,7 @@ class UpstreamAnswer:
 
     def close(self) -> list[TokenDelta]:
         """Ends a complete answer, and returns its last deltas."""
-        last = [] if self._pending is None else [self._show(self._pending + self._stops.flush())]
+        last = [] if self._pending is None else [self._show(self._pending + self._stops.flush(), stop=self._stops.stop)]
         self._pending = None
         missing = min(self._completion_tokens, self._room) - self._made
         return last + [self._show("") for _ in range(missing)]
@@ -99,14 +99,14 @@ class UpstreamAnswer:
             self._pending, before = before + text, None
         shown = [] if before is None else [self._show(before)]
         if (self.stopped or not self._held) and self._made + 1 < self._room:
-            shown.append(self._show(text))
+            shown.append(self._show(text, stop=self._stops.stop))
             self._pending = None
         return shown
 
-    def _show(self, text: str) -> TokenDelta:
+    def _show(self, text: str, *, stop: str = "") -> TokenDelta:
         self._made += 1
         if not self._logprobs:
-            return TokenDelta(NO_TOKEN, text)
+            return TokenDelta(NO_TOKEN, text, TokenExtra(stop=stop) if stop else None)
         logprob = self._logprobs.popleft()
         logprob = msgspec.structs.replace(logprob, top=logprob.top[: self._top_logprobs])
-        return TokenDelta(NO_TOKEN, text, TokenExtra(logprob=logprob))
+        return TokenDelta(NO_TOKEN, text, TokenExtra(logprob=logprob, stop=stop))

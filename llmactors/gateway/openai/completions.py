@@ -8,6 +8,7 @@ import trio
 from llmactors.access.authentication import Caller
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.body import deadline_of
+from llmactors.gateway.native.events import Renderer
 from llmactors.gateway.openai.choices import AdmittedChoices, bare_errors
 from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer, add_up, error_of, render_error
 from llmactors.gateway.openai.schema import ChatBody, ChoiceBody, CompletionBody, read_chat, read_completion
@@ -110,7 +111,7 @@ async def _stream(
         try:
             with service.cuttable() as scope:
                 if len(renderers) == 1:
-                    await _one(service, exchange, choices.followers[0], renderers[0], begin)
+                    await stream_one(service, exchange, choices.followers[0], renderers[0], begin)
                 else:
                     await _several(service, exchange, choices.followers, renderers, begin)
             if scope.cancelled_caught:
@@ -125,9 +126,10 @@ async def _stream(
     return await exchange.while_connected(follow) and ended
 
 
-async def _one(
-    service: RequestService, exchange: Exchange, follower: Follower, renderer: ChunkRenderer, begin: Begin
+async def stream_one(
+    service: RequestService, exchange: Exchange, follower: Follower, renderer: Renderer, begin: Begin
 ) -> None:
+    """Sends one answer. Raises the error of an answer that fails before its first token."""
     timing, metrics = service.settings.timing, service.metrics
     await _wait_first(exchange, follower, begin, timing, renderer)
     first = follower.take()
@@ -181,7 +183,7 @@ async def _several(
 
 
 async def _wait_first(
-    exchange: Exchange, follower: Follower, begin: Begin, timing: StreamTiming, renderer: ChunkRenderer
+    exchange: Exchange, follower: Follower, begin: Begin, timing: StreamTiming, renderer: Renderer
 ) -> None:
     """Waits for the first token. In a long silence the response begins with keep-alives, so that no proxy cuts it."""
     while True:

@@ -19,6 +19,11 @@ def read_fields(fields: dict[str, Any], kind: type[T], unserved: Unserved) -> T:
     for name, harmless in (*unserved.items(), *EXTENSIONS.items()):
         if name in fields and not asks_for_nothing(fields[name], harmless):
             raise InvalidParameter(name, f"`{name}` is not served here; leave it out")
+    return convert_known(fields, kind)
+
+
+def convert_known(fields: dict[str, Any], kind: type[T]) -> T:
+    """The fields of a body that `kind` has. Raises `InvalidParameter`, which names the wrong field."""
     known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
     try:
         return msgspec.convert({name: value for name, value in fields.items() if name in known}, kind, str_keys=True)

@@ -1,6 +1,7 @@
-"""`/v1/models`: the models that a caller can use."""
+"""`/v1/models`: the models that a caller can use, in a form that has the fields of OpenAI's and of Anthropic's API."""
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from llmactors.access.authentication import Caller
@@ -15,7 +16,9 @@ STARTED_S = int(time.time())
 async def list_models(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`GET /v1/models`."""
     models = [_model(name) for name in service.models_for(caller)]
-    await exchange.answer(200, {"object": "list", "data": models})
+    ids = [model["id"] for model in models]
+    page = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": False}
+    await exchange.answer(200, {"object": "list", "data": models, **page})
 
 
 async def show_model(service: RequestService, exchange: Exchange, caller: Caller) -> None:
@@ -28,4 +31,13 @@ async def show_model(service: RequestService, exchange: Exchange, caller: Caller
 
 
 def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": STARTED_S, "owned_by": "llmactors"}
+    return {
+        "id": name,
+        "object": "model",
+        "created": STARTED_S,
+        "owned_by": "llmactors",
+        "type": "model",
+        "display_name": name,
+        "created_at": datetime.fromtimestamp(STARTED_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
+    }

@@ -154,6 +154,11 @@ class Model:
     object: Literal["model"]
     created: int
     owned_by: str
+    type: Literal["model"]
+    display_name: str
+    created_at: str
+    """The same as `created`, in the form of RFC 3339."""
+    lifecycle: Literal["active"]
 
 
 @attrs.frozen
@@ -162,6 +167,9 @@ class ModelList:
 
     object: Literal["list"]
     data: list[Model]
+    first_id: str | None
+    last_id: str | None
+    has_more: Literal[False]
 
 
 @attrs.frozen

@@ -46,3 +46,11 @@ def test_only_a_possible_stop_string_is_held_back(text: str, now: str, held: str
     cut = StopStrings(["END"])
     assert cut.feed(text) == now
     assert cut.flush() == held
+
+
+def test_stop_string_is_named() -> None:
+    cut = StopStrings(["never", "END", "ND"])
+    cut.feed("say EN")
+    assert (cut.stop, cut.stopped) == ("", False)
+    cut.feed("D of all")
+    assert (cut.stop, cut.stopped) == ("END", True)

@@ -5,7 +5,7 @@ import pytest
 
 from llmactors.backends.llama.answer import CompletionEvent, LlamaAnswer
 from llmactors.backends.llama.vocabulary import Vocabulary
-from llmactors.messages import GenerateRequest, TokenDelta
+from llmactors.messages import GenerateRequest, TokenDelta, TokenExtra
 
 SMILE = "😀".encode()
 VOCABULARY = Vocabulary(
@@ -156,3 +156,9 @@ def test_answer_goes_on_behind_its_least_length() -> None:
     assert made.take(event("", [END], 1)) == []
     assert made.take(event("", [], 1, "eos")) == [TokenDelta(END, "")]
     assert made.finish == "stop"
+
+
+def test_log_names_the_stop_string() -> None:
+    made = answer(stop=("never", "ab"))
+    deltas = [*made.take(event("a", [A], 1)), *made.take(event("b", [B], 2))]
+    assert [delta.extra for delta in deltas] == [None, TokenExtra(stop="ab")]

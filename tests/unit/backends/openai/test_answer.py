@@ -188,3 +188,14 @@ def test_endless_line_is_refused() -> None:
 )
 def test_retry_after_is_parsed(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_s(headers, 1000.0) == seconds
+
+
+@pytest.mark.parametrize("room", [2, 3, 64])
+def test_log_names_the_stop_string(room: int) -> None:
+    """On the token that completed the stop string, also where tokens without text follow, or the room is used up."""
+    made = UpstreamAnswer(("END",), room)
+    deltas = [delta for piece in ("a E", "ND b") for delta in made.take(Chunk(piece, completion_tokens=room))]
+    deltas += made.close()
+    assert [delta.extra.stop for delta in deltas if delta.extra is not None] == ["END"]
+    assert deltas[1].extra is not None
+    assert len(deltas) == room
