@@ -3,9 +3,11 @@
 The mock backend and tests follow it to end a text that has become long.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 from llmactors.grammar.characters import CharSet
+from llmactors.grammar.checks import references
 from llmactors.grammar.expressions import Choice, Expression, Literal, Reference, Repetition, Sequence
 from llmactors.grammar.machine import GrammarMachine, Stack, State, first_chars
 
@@ -47,15 +49,20 @@ class ShortestEnds:
 
 
 def _least_lengths(rules: Mapping[str, Expression]) -> dict[str, int]:
-    """The length of the shortest text of each rule. As many passes as rules use each other, at most."""
+    """The length of the shortest text of each rule. A rule is looked at again after a rule that it uses has changed."""
+    users: defaultdict[str, set[str]] = defaultdict(set)
+    for name, rule in rules.items():
+        for used in references(rule):
+            users[used].add(name)
     found: dict[str, int] = {}
-    changed = True
-    while changed:
-        changed = False
-        for name, rule in rules.items():
-            length = _length(rule, found)
-            if length is not None and length < found.get(name, length + 1):
-                found[name], changed = length, True
+    todo = dict.fromkeys(reversed(list(rules)))
+    while todo:
+        name = next(iter(todo))
+        del todo[name]
+        length = _length(rules[name], found)
+        if length is not None and length < found.get(name, length + 1):
+            found[name] = length
+            todo |= dict.fromkeys(users[name])
     return found
 
 

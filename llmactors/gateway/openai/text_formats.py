@@ -97,8 +97,9 @@ def _structured_outputs(name: str, value: Any) -> TextFormat | None:
     if not isinstance(value, dict):
         raise InvalidParameter(name, f"`{name}` must be an object")
     asked = {key: each for key, each in value.items() if each is not None and each is not False}
-    if unknown := next((key for key in asked if key not in _STRUCTURED), None):
-        raise InvalidParameter(name, f"`{name}.{clipped(unknown)[1:-1]}` is not served here; leave it out")
+    for key in asked:
+        if key not in _STRUCTURED:
+            raise InvalidParameter(name, f"`{name}.{clipped(key)[1:-1]}` is not served here; leave it out")
     if len(asked) > 1:
         raise InvalidParameter(name, f"`{name}` asks for {' and '.join(asked)}; send one of them")
     return next((_STRUCTURED[key](f"{name}.{key}", each) for key, each in asked.items()), None)

@@ -74,7 +74,7 @@ class GrammarBuilder:
         if max(least, most or 0) <= MAX_REPETITIONS:
             return Repetition(item, least, most)
         block = self.named("block", Repetition(item, _BLOCK, _BLOCK), path)
-        if least > _BLOCK:
+        if least >= _BLOCK:
             rest = None if most is None else most - _BLOCK
             return sequence(block, self.named("more", self.repeat(item, least - _BLOCK, rest, path), path))
         if most is None:

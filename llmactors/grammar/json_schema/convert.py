@@ -204,9 +204,9 @@ class _Converter:
 
     def _fixed(self, schema: Mapping[str, Any], path: str) -> Expression:
         keyword = "const" if "const" in schema else "enum"
-        values = [schema["const"]] if keyword == "const" else schema["enum"]
-        if not isinstance(values, list | tuple):
+        if not isinstance(schema.get("enum", []), list | tuple):
             raise SchemaError(f"{path}.enum", "has to be a list of values")
+        values = [schema["const"]] if keyword == "const" else schema["enum"]
         self._builder.count_values(len(values), f"{path}.{keyword}")
         if "enum" in schema and keyword == "const" and schema["const"] not in schema["enum"]:
             raise SchemaError(f"{path}.const", "is not among the values of `enum`")
@@ -275,8 +275,9 @@ def _types(schema: Mapping[str, Any], path: str) -> list[str]:
     names = [found] if isinstance(found, str) else found
     if not isinstance(names, list) or not names:
         raise SchemaError(f"{path}.type", "has to be a type or a list of types")
-    if unknown := next((name for name in names if name not in TYPES), None):
-        raise SchemaError(f"{path}.type", f"{shown(str(unknown))!r} is no type; the types are {', '.join(TYPES)}")
+    for name in names:
+        if name not in TYPES:
+            raise SchemaError(f"{path}.type", f"{shown(str(name))!r} is no type; the types are {', '.join(TYPES)}")
     return [name for name in dict.fromkeys(names) if name != "integer" or "number" not in names]
 
 

@@ -41,6 +41,8 @@ def check_keywords(schema: Mapping[str, Any], path: str) -> None:
             raise SchemaError(path, "the names of keywords have to be texts")
         if keyword not in SERVED and not keyword.startswith("x-"):
             raise SchemaError(f"{path}.{shown(keyword)}", f"the keyword `{shown(keyword)}` cannot be served")
+    if not isinstance(schema.get("format", ""), str | None):
+        raise SchemaError(f"{path}.format", "has to be a text")
 
 
 def shown(name: str) -> str:

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors.errors import InvalidRequest
+from llmactors.gateway.openai.embedding_schema import EmbeddingsBody, read_embeddings
 from llmactors.gateway.openai.responses.schema import ResponseBody, read_query, read_response
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody, read_chat, read_completion
 
-NAMES = sorted({field.name for kind in (ChatBody, CompletionBody, ResponseBody) for field in attrs.fields(kind)})
+KINDS = (ChatBody, CompletionBody, ResponseBody, EmbeddingsBody)
+NAMES = sorted({field.name for kind in KINDS for field in attrs.fields(kind)})
 KEYS = (
     "role",
     "content",
@@ -25,8 +27,27 @@ KEYS = (
     "format",
     "verbosity",
     "include_usage",
+    "json",
+    "json_schema",
+    "mode",
+    "parameters",
+    "tools",
+    "allowed_tools",
+    "",
 )
-WORDS = ("user", "assistant", "message", "text", "input_text", "m", "")
+WORDS = (
+    "user",
+    "assistant",
+    "message",
+    "text",
+    "input_text",
+    "m",
+    "",
+    "function",
+    "allowed_tools",
+    "json_schema",
+    "auto",
+)
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS) | st.text(max_size=3)
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -43,6 +64,7 @@ BODIES = st.builds(
 READERS: dict[str, Callable[[dict[str, Any]], object]] = {
     "chat": lambda fields: read_chat(fields).choices(None),
     "completion": lambda fields: read_completion(fields).choices(None),
+    "embeddings": lambda fields: read_embeddings(fields).requests(None),
     "response": lambda fields: read_response(fields).choice(None, background_s=1, response_ttl_s=1),
 }
 

@@ -5,9 +5,13 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmactors.grammar.errors import GrammarError, SchemaError
+from llmactors.grammar.gbnf import parse
 from llmactors.grammar.json_schema.convert import schema_grammar
+from llmactors.grammar.json_schema.keywords import SERVED, TYPES
 from llmactors.testing.schemas import SCHEMAS
 
 HELD_S = 0.02
@@ -36,6 +40,14 @@ def chained(count: int) -> Any:
 def inside(schema: Any) -> Any:
     return {"type": "object", "properties": {"a": schema}}
 
+
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from((*TYPES, "", "a", "#", "#/a", "date")),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from((*sorted(SERVED), "", "a")), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 REFUSED: dict[str, tuple[Any, str, str]] = {
     "not": (inside({"not": {}}), "$.properties.a.not", "`not`"),
@@ -67,6 +79,10 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "endless pattern": ({"type": "string", "pattern": "(a*)*"}, "$.pattern", "empty"),
     "unknown format": ({"type": "string", "format": "iri"}, "$.format", "'iri'"),
     "pattern and length": ({"type": "string", "pattern": "a+", "maxLength": 3}, "$.maxLength", "beside `pattern`"),
+    "format of wrong kind": ({"format": []}, "$.format", "has to be a text"),
+    "enum of wrong kind": ({"enum": {"a": 1}, "const": 1}, "$.enum", "a list of values"),
+    "type that is an object": ({"type": [{}]}, "$.type", "no type"),
+    "empty type": ({"type": ""}, "$.type", "no type"),
     "unknown type": (inside({"type": "str"}), "$.properties.a.type", "'str'"),
     "type of wrong kind": ({"type": 3}, "$.type", "list of types"),
     "schema of wrong kind": ({"type": "object", "properties": {"a": 3}}, "$.properties.a", "object or a boolean"),
@@ -136,6 +152,20 @@ def test_refusal_names_keyword_and_path(name: str) -> None:
         assert raised.value.message.startswith(path)
     if isinstance(raised.value, SchemaError):
         assert raised.value.message.startswith(raised.value.path)
+
+
+@given(schema=st.dictionaries(st.sampled_from(sorted(SERVED)), VALUES, max_size=3))
+def test_any_json_is_served_or_refused_as_a_schema(schema: dict[str, Any]) -> None:
+    try:
+        parse(schema_grammar(schema))
+    except GrammarError as refused:
+        assert refused.message  # noqa: PT017 - it may be read as well
+
+
+@pytest.mark.parametrize("least", [999, 1000, 1001, 1999, 2000, 2001])
+@pytest.mark.parametrize("most", [None, 2001, 3000, 20_000])
+def test_grammar_of_any_length_can_be_read(least: int, most: int | None) -> None:
+    parse(schema_grammar({"type": "string", "minLength": least, **({} if most is None else {"maxLength": most})}))
 
 
 def test_no_schema_holds_the_event_loop() -> None:
