@@ -19,6 +19,7 @@ OPTIONAL_FIELDS = (
     "min_tokens",
     "constraint",
     "tools",
+    "response_format",
     "top_logprobs",
     "reasoning_effort",
     "inputs",
@@ -72,9 +73,13 @@ class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
     definitions: str
     """The tools as the text of a JSON array, in the form of OpenAI's chat API, which chat templates read."""
     format: str
-    """The name of the form in which the model writes its calls: `hermes`, `llama3`, `mistral`."""
+    """The name of the form in which the model writes its calls: `hermes`, `llama3`, `mistral`; or `openai`, where
+    another server reads the calls."""
     parallel: bool = True
     """Whether the model may make several calls in one answer."""
+    choice: str = ""
+    """Which tools are to be called, as the text of a JSON value in the form of OpenAI's chat API, for backends that
+    pass requests on to other servers. Empty: the model may choose. Other backends follow the constraint."""
 
 
 class ReasoningTags(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,6 +154,9 @@ class GenerateRequest:
     """What the text of the answer must follow."""
     tools: ToolUse | None = None
     """The tools that the prompt offers to the model."""
+    response_format: str = ""
+    """The form of the answer's text, as the text of a JSON object in the form of OpenAI's chat API, for backends that
+    pass requests on to other servers. Other backends follow the constraint."""
     top_logprobs: int | None = None
     """How many of the most probable tokens are logged with their probabilities, beside the token itself; None for no
     probabilities at all."""

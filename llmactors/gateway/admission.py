@@ -19,7 +19,7 @@ from llmactors.errors import (
     TooLarge,
     Unavailable,
 )
-from llmactors.gateway.answer_rules import AnswerRules, refusal, tool_use
+from llmactors.gateway.answer_rules import AnswerRules, refusal, response_format, tool_use
 from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.limit_reached import LimitReached
@@ -156,7 +156,8 @@ class Admitter:
             raise error
         tools = tool_use(rules, capabilities)
         constraint = await self._rule_fixer.constraint(rules, capabilities)
-        return [attrs.evolve(request, tools=tools, constraint=constraint) for request in requests]
+        form = response_format(rules, capabilities)
+        return [attrs.evolve(request, tools=tools, constraint=constraint, response_format=form) for request in requests]
 
     async def _charges(
         self, caller: Caller, requests: Sequence[GenerateRequest], sizes: Sequence[RequestSize]

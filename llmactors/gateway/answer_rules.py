@@ -16,8 +16,8 @@ from llmactors.grammar.gbnf import parse, write
 from llmactors.grammar.json_schema.convert import choice_grammar, json_object, regex_grammar, schema_grammar
 from llmactors.messages import Constraint, ToolUse
 from llmactors.tool_calls.constraint import after_reasoning, call_constraint, has_open_object
-from llmactors.tool_calls.formats import FORMATS
-from llmactors.tool_calls.functions import AUTO, Function, ToolChoice, definitions_of
+from llmactors.tool_calls.formats import FORMATS, PASSED_ON
+from llmactors.tool_calls.functions import AUTO, Function, ToolChoice, choice_of, definitions_of
 
 
 @attrs.frozen
@@ -63,18 +63,36 @@ def refusal(rules: AnswerRules, capabilities: Capabilities) -> InvalidRequest | 
     follows = "constraint" in capabilities.honours
     if rules.functions and (not capabilities.tool_format or "tools" not in capabilities.honours):
         return InvalidRequest("`tools` is not served by this model; leave it out")
+    follows = follows or capabilities.tool_format == PASSED_ON
     if rules.functions and not follows and rules.tool_choice != AUTO:
         return InvalidRequest("`tool_choice` must be `auto` with this model")
-    if rules.text_format is not None and not follows:
-        return InvalidRequest(f"`{rules.text_format.field}` is not served by this model; leave it out")
+    form = rules.text_format
+    if form is not None and "constraint" not in capabilities.honours and not _is_passed_on(form, capabilities):
+        return InvalidRequest(f"`{form.field}` is not served by this model; leave it out")
     return None
+
+
+def _is_passed_on(form: TextFormat, capabilities: Capabilities) -> bool:
+    return "response_format" in capabilities.honours and form.kind in {"object", "schema"}
+
+
+def response_format(rules: AnswerRules, capabilities: Capabilities) -> str:
+    """The value of `GenerateRequest.response_format`: what is passed on to another server."""
+    form = rules.text_format
+    if form is None or not _is_passed_on(form, capabilities):
+        return ""
+    if form.kind == "object":
+        return '{"type":"json_object"}'
+    inner = {"name": "answer", "schema": form.value, "strict": form.strict}
+    return msgspec.json.encode({"type": "json_schema", "json_schema": inner}).decode()
 
 
 def tool_use(rules: AnswerRules, capabilities: Capabilities) -> ToolUse | None:
     """The tools of a request; None without tools."""
     if not rules.functions:
         return None
-    return ToolUse(definitions_of(rules.functions), capabilities.tool_format, rules.parallel)
+    choice = choice_of(rules.tool_choice) if capabilities.tool_format == PASSED_ON else ""
+    return ToolUse(definitions_of(rules.functions), capabilities.tool_format, rules.parallel, choice)
 
 
 def constraint_of(rules: AnswerRules, capabilities: Capabilities) -> Constraint | None:

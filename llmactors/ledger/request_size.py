@@ -28,7 +28,7 @@ class RequestSize:
         prompt_bytes = _bytes_of((request.prompt, *_message_texts(request.messages), *texts))
         if request.tools is not None:
             prompt_bytes += _bytes_of((request.tools.definitions,))
-        other_bytes = _bytes_of((request.metadata, *request.stop))
+        other_bytes = _bytes_of((request.metadata, request.response_format, *request.stop))
         if request.constraint is not None:
             other_bytes += _bytes_of((request.constraint.grammar, request.constraint.trigger))
         return cls(

@@ -9,6 +9,7 @@ fold        from the tokens of a log to pieces
 pieces      the pieces
 functions   the tools that a client offers
 constraint  from a client's tools to what the text of the answer has to follow
+history     the turns of a conversation in the form of OpenAI's chat API
 merging     puts several grammars into one
 free_text   grammars of texts that are free but for some words
 call_grammar  the parts of a grammar that the formats share

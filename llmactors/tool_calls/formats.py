@@ -42,6 +42,8 @@ FORMATS: Mapping[str, CallFormat] = {
     "mistral": CallFormat(mistral.MistralParser, mistral.mistral_calls),
 }
 """The formats. The names are the values of `ToolUse.format`."""
+PASSED_ON = "openai"
+"""The format of a backend that passes tools on to another server, which reads the calls."""
 _OTHER_CALLS = ("<function=", "<arg_key>")
 """What the templates of models contain that write something else than JSON between the tags of Hermes."""
 _THINK = ("<think>", "</think>")

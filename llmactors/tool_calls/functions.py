@@ -31,6 +31,8 @@ class Function:
         if self.description is not None:
             function["description"] = self.description
         function["parameters"] = {"type": "object", "properties": {}} if self.parameters is None else self.parameters
+        if self.strict:
+            function["strict"] = True
         return {"type": "function", "function": function}
 
 
@@ -46,6 +48,17 @@ class ToolChoice:
 
 AUTO = ToolChoice()
 """The model may call any tool, or none."""
+
+
+def choice_of(tool_choice: ToolChoice) -> str:
+    """The value of `ToolUse.choice`."""
+    if tool_choice.allowed is None:
+        return "" if tool_choice.mode == "auto" else _encode(tool_choice.mode).decode()
+    tools = [{"type": "function", "function": {"name": name}} for name in sorted(tool_choice.allowed)]
+    if tool_choice.mode == "required" and len(tools) == 1:
+        return _encode(tools[0]).decode()
+    allowed = {"mode": tool_choice.mode, "tools": tools}
+    return _encode({"type": "allowed_tools", "allowed_tools": allowed}).decode()
 
 
 def definitions_of(functions: Sequence[Function]) -> str:

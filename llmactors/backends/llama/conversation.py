@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from llmactors.messages import NO_THINKING, ChatMessage, ToolCall
+from llmactors.tool_calls.history import chat_message
 
 _ID_CHARS = 9
 """Mistral's templates refuse ids of another length."""
@@ -37,7 +38,7 @@ class Conversation:
     @property
     def body(self) -> dict[str, Any]:
         """The body of a request to `/apply-template`."""
-        body: dict[str, Any] = {"messages": [_wire_message(message) for message in self.messages]}
+        body: dict[str, Any] = {"messages": [chat_message(message, _short_id) for message in self.messages]}
         if self.tools:
             body["tools"] = msgspec.Raw(self.tools.encode())
         if self.effort:
@@ -87,22 +88,6 @@ def _with_texts(message: ChatMessage, texts: Iterator[str]) -> ChatMessage:
     content = next(texts)
     calls = tuple(ToolCall(call.id, next(texts), next(texts)) for call in message.tool_calls)
     return ChatMessage(message.role, content, calls, message.tool_call_id)
-
-
-def _wire_message(message: ChatMessage) -> dict[str, Any]:
-    wire: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        wire["tool_calls"] = [
-            {
-                "id": _short_id(call.id),
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    if message.role == "tool":
-        wire["tool_call_id"] = _short_id(message.tool_call_id)
-    return wire
 
 
 def _short_id(call_id: str) -> str:

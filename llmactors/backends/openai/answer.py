@@ -5,6 +5,8 @@ deltas at the end make up the difference to the upstream's own count, so that th
 are more chunks than `max_tokens`, the last delta takes the text of all the rest. The log's text is always a beginning
 of the answer, and holds no part of a stop string.
 
+Reasoning and calls of tools, which the upstream has told apart, have a delta of their own, without text.
+
 Log probabilities come in the order of the tokens. Each delta takes the next one; where a chunk has several of them,
 empty deltas after the chunk's own take the others.
 """
@@ -42,6 +44,8 @@ class UpstreamAnswer:
         self._least = least
         self._logprobs: deque[TokenLogprob] = deque()
         """Log probabilities that no delta has taken yet."""
+        self._parts: TokenExtra | None = None
+        """Reasoning and calls that no delta has carried yet."""
         self._made = 0
         self._pending: str | None = None
         """The text of a delta that is held back: its end may begin a stop string, or no delta may follow it."""
@@ -71,8 +75,10 @@ class UpstreamAnswer:
         self._completion_tokens = chunk.completion_tokens or self._completion_tokens
         shown: list[TokenDelta] = []
         self._logprobs += chunk.logprobs
+        if (chunk.reasoning or chunk.tool_calls) and not self.stopped and self.finish is None:
+            shown = self._add_parts(chunk)
         if chunk.text and not self.stopped and self.finish is None:
-            shown = self._add(chunk.text)
+            shown += self._add(chunk.text)
             while self._logprobs and self._pending is None and self._made + 1 < self._room:
                 shown.append(self._show(""))
         if self.stopped:
@@ -85,13 +91,28 @@ class UpstreamAnswer:
         """Ends a complete answer, and returns its last deltas."""
         last = [] if self._pending is None else [self._show(self._pending + self._stops.flush(), stop=self._stops.stop)]
         self._pending = None
+        if self._parts is not None and self._made < self._room:
+            last.append(self._show(""))
         missing = min(self._completion_tokens, self._room) - self._made
         return last + [self._show("") for _ in range(missing)]
 
-    def _add(self, piece: str) -> list[TokenDelta]:
-        self._chars += len(piece)
+    def _add_parts(self, chunk: Chunk) -> list[TokenDelta]:
+        """Takes the reasoning and the calls of a chunk, which the next delta carries."""
+        self._count(len(chunk.reasoning) + sum(len(call.name) + len(call.arguments) for call in chunk.tool_calls))
+        known = self._parts or TokenExtra()
+        self._parts = TokenExtra(
+            reasoning=known.reasoning + chunk.reasoning, tool_calls=known.tool_calls + chunk.tool_calls
+        )
+        may_show = self._pending is None and self._made + 1 < self._room
+        return [self._show("")] if may_show else []
+
+    def _count(self, chars: int) -> None:
+        self._chars += chars
         if self._chars > self._room * _MAX_CHARS_PER_TOKEN:
             raise TextOverrun
+
+    def _add(self, piece: str) -> list[TokenDelta]:
+        self._count(len(piece))
         text = self._stops.feed(piece) if self._made + 1 >= self._least else piece
         self._held += len(piece) - len(text)
         before, self._pending = self._pending, text
@@ -105,8 +126,11 @@ class UpstreamAnswer:
 
     def _show(self, text: str, *, stop: str = "") -> TokenDelta:
         self._made += 1
-        if not self._logprobs:
-            return TokenDelta(NO_TOKEN, text, TokenExtra(stop=stop) if stop else None)
-        logprob = self._logprobs.popleft()
-        logprob = msgspec.structs.replace(logprob, top=logprob.top[: self._top_logprobs])
-        return TokenDelta(NO_TOKEN, text, TokenExtra(logprob=logprob, stop=stop))
+        extra, self._parts = self._parts, None
+        if stop:
+            extra = msgspec.structs.replace(extra or TokenExtra(), stop=stop)
+        if self._logprobs:
+            logprob = self._logprobs.popleft()
+            logprob = msgspec.structs.replace(logprob, top=logprob.top[: self._top_logprobs])
+            extra = msgspec.structs.replace(extra or TokenExtra(), logprob=logprob)
+        return TokenDelta(NO_TOKEN, text, extra)

@@ -26,6 +26,7 @@ from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.upstream import ChunkStream, Upstream, UpstreamFault
 from llmactors.errors import BackendFailed, Interrupted, LlmactorsError, ModelError, Unavailable
 from llmactors.messages import GenerateRequest, TokenDelta
+from llmactors.tool_calls.formats import PASSED_ON
 
 _PAUSE = Backoff(first_s=0.1, factor=2.0, cap_s=2.0, jitter=0.5)
 """Between two tries at one upstream."""
@@ -40,6 +41,8 @@ _HONOURED = frozenset(
         "logit_bias",
         "ignore_eos",
         "top_logprobs",
+        "tools",
+        "response_format",
         "reasoning_effort",
         *EMBEDDING,
     }
@@ -100,6 +103,7 @@ class OpenAIBackend:
             context_tokens=settings.context,
             takeover=Takeover.CONTINUE if settings.continues else Takeover.RESTART,
             honours=_HONOURED | rules_of(settings.engine),
+            tool_format=PASSED_ON,
         )
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from llmactors.http.sse_reader import BadEventStream, SseReader
-from llmactors.messages import TokenLogprob, TopLogprob
+from llmactors.messages import TokenLogprob, ToolCallDelta, TopLogprob
 
 NO_TOKEN = -1
 """The id of every token from an upstream, which sends texts without ids. No model has a token with this id, so no other
@@ -35,6 +35,8 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     """The stream ends here, in order."""
     logprobs: tuple[TokenLogprob, ...] = ()
     """How probable the tokens of the event were, where the request asks for probabilities."""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 class _Probable(msgspec.Struct):
@@ -60,8 +62,23 @@ class _Logprobs(msgspec.Struct):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct):
+    index: Annotated[int, msgspec.Meta(ge=0, lt=1024)] | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
 class _Delta(msgspec.Struct):
     content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    """The newer name of `reasoning_content` in some servers."""
+    tool_calls: list[_Call] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -121,16 +138,31 @@ class ChunkReader:
             raise BadChunk(f"a chunk is no JSON object of OpenAI's form: {error}") from error
         if body.error:
             return Chunk(error=as_error(body.error))
-        text, finish, logprobs = "", None, None
+        text, reasoning, finish, logprobs = "", "", None, None
+        calls: list[ToolCallDelta] = []
         for choice in body.choices:
             if choice.index == 0:
-                text += choice.text or (choice.delta.content if choice.delta else None) or ""
+                delta = choice.delta or _Delta()
+                text += choice.text or delta.content or ""
+                reasoning += delta.reasoning_content or delta.reasoning or ""
+                calls += map(_call_delta, delta.tool_calls or ())
                 finish = choice.finish_reason or finish
                 logprobs = choice.logprobs or logprobs
-        scored = () if logprobs is None else tuple(_token_logprobs(logprobs))
-        if body.usage is None:
-            return Chunk(text, finish, logprobs=scored)
-        return Chunk(text, finish, body.usage.prompt_tokens, body.usage.completion_tokens, logprobs=scored)
+        usage = body.usage
+        return Chunk(
+            text,
+            finish,
+            None if usage is None else usage.prompt_tokens,
+            None if usage is None else usage.completion_tokens,
+            logprobs=() if logprobs is None else tuple(_token_logprobs(logprobs)),
+            reasoning=reasoning,
+            tool_calls=tuple(calls),
+        )
+
+
+def _call_delta(call: _Call) -> ToolCallDelta:
+    function = call.function or _Function()
+    return ToolCallDelta(call.index or 0, call.id or "", function.name or "", function.arguments or "")
 
 
 def _token_logprobs(found: _Logprobs) -> Iterator[TokenLogprob]:

@@ -7,6 +7,7 @@ import msgspec
 
 from llmactors.errors import InternalError
 from llmactors.messages import GenerateRequest
+from llmactors.tool_calls.history import chat_message
 
 _MAX_STOPS = 4
 """OpenAI's limit. The backend looks for all stop strings by itself too."""
@@ -50,7 +51,7 @@ def body_of(
     if request.stop:
         body["stop"] = list(request.stop[:_MAX_STOPS])
     left = request.max_tokens - count
-    messages = msgspec.to_builtins(request.messages)
+    messages = [chat_message(message) for message in request.messages]
     if request.raw and not messages:
         prompt = list(request.prompt_ids) or request.prompt + text
         if request.top_logprobs is not None:
@@ -62,8 +63,22 @@ def body_of(
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.reasoning_effort:
         body["reasoning_effort"] = request.reasoning_effort
-    chat = list(messages) or [{"role": "user", "content": request.prompt}]
+    body |= _tools_of(request)
+    chat = messages or [{"role": "user", "content": request.prompt}]
     return "chat/completions", body | {"messages": chat, tokens_field: left}
+
+
+def _tools_of(request: GenerateRequest) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if request.response_format:
+        found["response_format"] = msgspec.Raw(request.response_format.encode())
+    if request.tools is not None:
+        found["tools"] = msgspec.Raw(request.tools.definitions.encode())
+        if request.tools.choice:
+            found["tool_choice"] = msgspec.Raw(request.tools.choice.encode())
+        if not request.tools.parallel:
+            found["parallel_tool_calls"] = False
+    return found
 
 
 def _sampling_of(request: GenerateRequest) -> dict[str, Any]:

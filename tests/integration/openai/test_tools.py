@@ -9,6 +9,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
+from llmactors.backends.build import ServedModel
+from llmactors.backends.openai import OpenAIBackend, OpenAISettings
 from llmactors.testing.node import LocalNode, local_node, mock_model
 
 pytestmark = [
@@ -180,6 +182,28 @@ async def test_refusal_of_a_bad_schema_is_cheap_and_named(node: LocalNode) -> No
             assert error["param"] == next(iter(fields))
             if "type" not in fields:
                 assert says in error["message"] or "object" in error["message"], error["message"]
+
+
+async def test_tools_pass_through_an_upstream(node: LocalNode) -> None:
+    upstream = ServedModel("mock", lambda: OpenAIBackend(OpenAISettings.parse(f"{node.url}/v1,model=mock")))
+    async with local_node(upstream) as front:
+        for number in range(3):
+            body = ask(f"p{number}", tools=TOOLS, tool_choice="required", seed=number, parallel_tool_calls=False)
+            body["messages"] += [
+                {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "time", "arguments": "{}"}}]},
+                {"role": "tool", "tool_call_id": "a", "content": "4"},
+            ]
+            direct = (await node.client.post("/v1/chat/completions", json=body)).json()["choices"][0]
+            answer = (await front.client.post("/v1/chat/completions", json=body)).json()["choices"][0]
+            assert [call.pop("id")[:5] for call in answer["message"]["tool_calls"]] == ["call_"]
+            direct["message"]["tool_calls"][0].pop("id")
+            assert answer == direct
+            lines = (await front.client.post("/v1/chat/completions", json=body | {"stream": True})).text
+            assert lines.count('"arguments":') > 2
+        form = (await front.client.post("/v1/chat/completions", json=ask(response_format=FORMAT))).json()
+        jsonschema.validate(json.loads(form["choices"][0]["message"]["content"]), ANSWER)
+        refused = await front.client.post("/v1/chat/completions", json=ask(guided_choice=["a"]))
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "guided_choice")
 
 
 async def test_model_without_tools_refuses_them_by_name() -> None:

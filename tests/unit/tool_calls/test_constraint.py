@@ -15,7 +15,7 @@ from llmactors.testing.schemas import SCHEMAS
 from llmactors.tool_calls.call_grammar import MAX_CALLS
 from llmactors.tool_calls.constraint import after_reasoning, call_constraint
 from llmactors.tool_calls.formats import FORMATS
-from llmactors.tool_calls.functions import Function, ToolChoice
+from llmactors.tool_calls.functions import Function, ToolChoice, choice_of
 from llmactors.tool_calls.pieces import Content, Reasoning
 from tests.support.grammar_walks import random_text
 from tests.unit.tool_calls.rendering import RENDERINGS
@@ -202,3 +202,21 @@ def test_definitions_are_those_of_the_chat_api() -> None:
         "function": {"name": "time", "parameters": {"type": "object", "properties": {}}},
     }
     assert json.loads(json.dumps(TOOLS[0].definition))["function"]["description"] == "The weather of a place"
+
+
+ALLOWED = (
+    '{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"f"}}]}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [
+        (ToolChoice(), ""),
+        (REQUIRED, '"required"'),
+        (ToolChoice("required", frozenset({"f"})), '{"type":"function","function":{"name":"f"}}'),
+        (ToolChoice("auto", frozenset({"f"})), ALLOWED),
+    ],
+)
+def test_choice_is_passed_on_as_the_chat_api_has_it(choice: ToolChoice, text: str) -> None:
+    assert choice_of(choice) == text

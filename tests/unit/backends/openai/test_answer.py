@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
 from llmactors.backends.openai.chunks import NO_TOKEN, BadChunk, Chunk, ChunkReader
 from llmactors.backends.openai.upstream import retry_after_s
-from llmactors.messages import TokenLogprob, TopLogprob
+from llmactors.messages import TokenDelta, TokenExtra, TokenLogprob, ToolCallDelta, TopLogprob
 
 
 def answer(pieces: list[str], *, room: int = 64, stops: tuple[str, ...] = (), completion_tokens: int = 0) -> list[str]:
@@ -199,3 +199,40 @@ def test_log_names_the_stop_string(room: int) -> None:
     assert [delta.extra.stop for delta in deltas if delta.extra is not None] == ["END"]
     assert deltas[1].extra is not None
     assert len(deltas) == room
+
+
+def test_reasoning_and_calls_have_deltas_of_their_own() -> None:
+    events = [
+        {"reasoning_content": "h"},
+        {"reasoning": "m"},
+        {"content": "yes"},
+        {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}], "content": None},
+    ]
+    lines = b"".join(b"data: %b\n\n" % json.dumps({"choices": [{"delta": delta}]}).encode() for delta in events)
+    chunks = ChunkReader().feed(lines)
+    made = UpstreamAnswer((), 64)
+    deltas = [delta for chunk in chunks for delta in made.take(chunk)]
+    assert deltas == [
+        TokenDelta(NO_TOKEN, "", TokenExtra(reasoning="h")),
+        TokenDelta(NO_TOKEN, "", TokenExtra(reasoning="m")),
+        TokenDelta(NO_TOKEN, "yes"),
+        TokenDelta(NO_TOKEN, "", TokenExtra(tool_calls=(ToolCallDelta(0, "a", "f"),))),
+        TokenDelta(NO_TOKEN, "", TokenExtra(tool_calls=(ToolCallDelta(0, arguments="{}"),))),
+    ]
+    made.take(Chunk(finish="tool_calls"))
+    assert (made.close(), made.finish) == ([], "stop")
+
+
+@given(room=st.integers(1, 6), stops=st.sampled_from([(), ("b",)]))
+def test_last_delta_takes_the_rest_of_a_call(room: int, stops: tuple[str, ...]) -> None:
+    made = UpstreamAnswer(stops, room)
+    deltas = made.take(Chunk("a"))
+    for text in "{}  ":
+        deltas += made.take(Chunk(tool_calls=(ToolCallDelta(0, arguments=text),)))
+    made.take(Chunk(finish="length"))
+    deltas += made.close()
+    calls = [call for delta in deltas if delta.extra for call in delta.extra.tool_calls]
+    assert "".join(call.arguments for call in calls) == "{}  "
+    assert "".join(delta.text for delta in deltas) == "a"
+    assert len(deltas) <= room

@@ -1,13 +1,15 @@
 """Requests to upstreams: each server gets the fields that it knows, under its own names."""
 
+import json
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
 from llmactors.backends.openai.request import body_of, rules_of
-from llmactors.messages import GenerateRequest
+from llmactors.messages import ChatMessage, GenerateRequest, ToolCall, ToolUse
 
 RULES: dict[str, Any] = {"top_k": 40, "min_p": 0.1, "repeat_penalty": 1.2, "min_tokens": 5}
 RAW = GenerateRequest("r", "m", "p", max_tokens=8, raw=True, seed=3)
@@ -43,3 +45,24 @@ def test_each_route_asks_for_logprobs_in_its_form() -> None:
     chat = sent(attrs.evolve(asked, raw=False))
     assert (chat["logprobs"], chat["top_logprobs"]) == (True, 2)
     assert "logprobs" not in sent(RAW)
+
+
+def test_tools_and_forms_are_passed_on() -> None:
+    calls = (ToolCall("a", "f", "{}"),)
+    messages = (ChatMessage("user", "hi"), ChatMessage("assistant", "", calls), ChatMessage("tool", "4", (), "a"))
+    tools = ToolUse('[{"type":"function"}]', "openai", parallel=False, choice='"required"')
+    asked = GenerateRequest("r", "m", "", messages=messages, tools=tools, response_format='{"type":"json_object"}')
+    body = json.loads(msgspec.json.encode(sent(asked)))
+    assert body["messages"] == [
+        {"role": "user", "content": "hi"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "content": "4", "tool_call_id": "a"},
+    ]
+    assert (body["tools"], body["tool_choice"]) == ([{"type": "function"}], "required")
+    assert (body["parallel_tool_calls"], body["response_format"]) == (False, {"type": "json_object"})
+    plain = sent(attrs.evolve(RAW, raw=False))
+    assert not plain.keys() & {"tools", "tool_choice", "parallel_tool_calls", "response_format"}
