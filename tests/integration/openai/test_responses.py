@@ -442,6 +442,41 @@ async def test_function_is_called_and_its_result_is_answered(client: openai.Asyn
     assert [item.type for item in items] == ["message", "function_call", "function_call_output"]
 
 
+async def test_input_refers_to_items_of_stored_responses(client: openai.AsyncOpenAI) -> None:
+    first = await client.responses.create(**ASK, tools=TOOLS, tool_choice="required", max_output_tokens=400)
+    results: Any = [
+        {"type": "function_call_output", "call_id": item.call_id, "output": "It is blue."}
+        for item in first.output
+        if item.type == "function_call"
+    ]
+    question: Any = {"role": "user", "content": ASK["input"]}
+    references: Any = [{"type": "item_reference", "id": item.id} for item in first.output]
+    assert references
+    history: Any = [question, *first.output, *results]
+    whole = await client.responses.create(model="mock", input=history, max_output_tokens=3)
+    asked: Any = {"model": "mock", "input": [question, *references, *results], "max_output_tokens": 3}
+    assert (await client.responses.create(**asked)).output_text == whole.output_text
+    await client.responses.delete(first.id)
+    wrong: Any = {"type": "item_reference", "id": 7}
+    cases: tuple[tuple[Any, str], ...] = (
+        (asked["input"], r"`input\[1\]`: there is no item"),
+        ([{"type": "item_reference", "id": "x"}], r"`input\[0\]`: there is no item"),
+        ([wrong], r"`input\[0\].id` must be the id of an item"),
+        ([{"type": "item_reference", "id": f"msg_{number}"} for number in range(257)], "refers to items of 257"),
+    )
+    for given, message in cases:
+        with pytest.raises(openai.BadRequestError, match=message) as caught:
+            await client.responses.create(model="mock", input=given)
+        assert caught.value.param == "input"
+
+
+async def test_response_shows_all_fields_of_a_tool(client: openai.AsyncOpenAI) -> None:
+    tools: Any = [{"type": "function", "name": "wave"}]
+    answer = await client.responses.with_raw_response.create(**ASK, tools=tools, max_output_tokens=2)
+    shown = {"type": "function", "name": "wave", "description": None, "parameters": None, "strict": None}
+    assert answer.http_response.json()["tools"] == [shown]
+
+
 async def test_stream_of_a_call_adds_up_from_any_event_on(client: openai.AsyncOpenAI) -> None:
     asked: Any = {"tools": TOOLS, "tool_choice": {"type": "function", "name": "look"}, "max_output_tokens": 400}
     events = await events_of(await client.responses.create(**ASK, **asked, stream=True))

@@ -3,6 +3,7 @@
 handlers     the handlers
 schema       the bodies and queries that clients send
 stored       what the ledger stores of a response beside its request and its log
+references   references to items of stored responses
 conversation  from the items of the input to messages for the model
 tools        the fields about tools and the form of the text
 output       the output items, as a fold of the log

@@ -1,8 +1,10 @@
 """The handlers of `/v1/responses`."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import attrs
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import Expired, LlmactorsError, NotFound, from_code
@@ -12,6 +14,7 @@ from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.responses.events import EventRenderer
 from llmactors.gateway.openai.responses.input_items import page_of
+from llmactors.gateway.openai.responses.references import referred_responses, with_items
 from llmactors.gateway.openai.responses.schema import ResponseBody, read_page, read_query, read_response
 from llmactors.gateway.openai.responses.view import ResponseView, request_id
 from llmactors.gateway.request_service import RequestService, cut_error
@@ -24,6 +27,9 @@ from llmactors.messages import ChatMessage, Failed, GenerateRequest
 async def create(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/responses`."""
     body = read_response(await service.bodies.read(exchange))
+    if isinstance(body.input, list) and (referred := referred_responses(body.input)):
+        items = await _items(service, caller, set(referred.values()))
+        body = attrs.evolve(body, input=with_items(body.input, items))
     choice = body.choice(
         deadline_of(exchange.header(b"x-request-deadline")),
         background_s=service.settings.background_s,
@@ -184,6 +190,16 @@ async def _before(service: RequestService, caller: Caller, body: ResponseBody) -
             "previous_response_not_found",
         ) from None
     return view.continued(log)
+
+
+async def _items(service: RequestService, caller: Caller, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The output items of some of the caller's stored responses, by their ids. Responses that are gone have none."""
+    items: dict[str, dict[str, Any]] = {}
+    for name in names:
+        with contextlib.suppress(NotFound, Expired):
+            view = await _own(service, caller, name)
+            items.update((item["id"], item) for item in view.output(await service.read(view.request.id)))
+    return items
 
 
 async def _now(service: RequestService, caller: Caller, view: ResponseView) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from llmactors.messages import ChatMessage, Failed, Finished, GenerateRequest, T
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 _STATUS: dict[str, Status] = {"stop": "completed", "length": "incomplete", "cancelled": "cancelled"}
+_UNSET_OF_TOOL: dict[str, Any] = {"description": None, "parameters": None, "strict": None}
+"""The fields that a response shows of every tool, also where the client left them out."""
 _PREFIX = "resp_"
 
 
@@ -140,7 +142,7 @@ class ResponseView:
             "temperature": request.temperature,
             "text": {"format": {"type": "text"}} | asked.get("text", {}),
             "tool_choice": asked.get("tool_choice", "auto"),
-            "tools": asked.get("tools", []),
+            "tools": [{**_UNSET_OF_TOOL, **tool} for tool in asked.get("tools", ())],
             "top_logprobs": request.top_logprobs or 0,
             "top_p": request.top_p,
             "truncation": "disabled",
