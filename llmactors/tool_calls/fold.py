@@ -22,6 +22,8 @@ class AnswerFold:
     def __init__(self, request: GenerateRequest) -> None:
         self._id = request.id
         self._structured_calls = 0
+        self._upstream_calls: dict[int, tuple[int, str]] = {}
+        """The number and the upstream's id of the newest call, by the index that the upstream gives the call."""
         kind = None if request.tools is None else FORMATS.get(request.tools.format)
         self._parser = None if kind is None else kind.parser(request.id)
         tags = request.reasoning_tags
@@ -61,11 +63,14 @@ class AnswerFold:
         """The pieces that an upstream has told apart."""
         found: list[Piece] = [Reasoning(extra.reasoning)] if extra.reasoning else []
         for call in extra.tool_calls:
-            if call.name:
+            known = self._upstream_calls.get(call.index)
+            # Some servers repeat the name in each part, and some give all calls the same index.
+            if call.name and (known is None or (call.id and call.id != known[1])):
+                known = self._upstream_calls[call.index] = self._structured_calls, call.id
                 self._structured_calls += 1
-                found.append(CallBegun(call.index, call_id(self._id, call.index), call.name))
-            if call.arguments:
-                found.append(CallArguments(call.index, call.arguments))
+                found.append(CallBegun(known[0], call_id(self._id, known[0]), call.name))
+            if call.arguments and known is not None:
+                found.append(CallArguments(known[0], call.arguments))
         return found
 
     def _parse(self, text: str) -> list[Piece]:

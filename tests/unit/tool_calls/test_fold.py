@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.messages import GenerateRequest, ReasoningTags, TokenDelta, ToolUse
+from llmactors.messages import GenerateRequest, ReasoningTags, TokenDelta, TokenExtra, ToolCallDelta, ToolUse
 from llmactors.tool_calls.fold import AnswerFold, fold_answer
 from llmactors.tool_calls.pieces import CallArguments, CallBegun, Content, Piece, Reasoning, call_id
 from tests.unit.tool_calls.rendering import RENDERINGS, Call
@@ -210,3 +210,19 @@ def test_reasoning_may_begin_in_the_prompt() -> None:
     begun = ReasoningTags("<think>", "</think>", begun=True)
     assert folded("\nhm\n</think>\nyes", "", begun) == [Reasoning("hm"), Content("yes")]
     assert folded("hm", "", begun) == [Reasoning("hm")]
+
+
+def test_calls_of_upstreams_are_counted_anew() -> None:
+    parts = [
+        (ToolCallDelta(3, "a", "f"), ToolCallDelta(3, "a", "f", "{")),
+        (ToolCallDelta(3, "", "", "}"),),
+        (ToolCallDelta(3, "b", "g", "{}"), ToolCallDelta(9, "", "", "lost"), ToolCallDelta(0, "c", "h")),
+    ]
+    found = fold_answer(request(), [TokenDelta(0, "", TokenExtra(tool_calls=calls)) for calls in parts])
+    assert joined(found) == [
+        CallBegun(0, call_id("req_1", 0), "f"),
+        CallArguments(0, "{}"),
+        CallBegun(1, call_id("req_1", 1), "g"),
+        CallArguments(1, "{}"),
+        CallBegun(2, call_id("req_1", 2), "h"),
+    ]
