@@ -1,4 +1,7 @@
-"""Calls of tools in a cluster: whatever process dies while they stream, any gateway sends the same deltas."""
+"""Calls of tools in a cluster: whatever process dies while they stream, any gateway sends the same deltas.
+
+The same holds for the events of Anthropic's API and for vectors, which share the cluster of this test.
+"""
 
 import json
 from typing import Any
@@ -8,6 +11,7 @@ import jsonschema
 import pytest
 import trio
 
+from llmactors.backends.mock.embedding import mock_vector
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.managed_process import ManagedProcess
 from llmactors.tool_calls.functions import Function
@@ -31,6 +35,13 @@ BODY: dict[str, Any] = {
     "tool_choice": "required",
 }
 PATH = "/v1/chat/completions"
+MESSAGE: dict[str, Any] = {
+    "model": "mock",
+    "messages": BODY["messages"],
+    "max_tokens": 200,
+    "tools": [{"name": "write", "input_schema": SCHEMA}],
+    "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+}
 
 
 async def wait_for_worker(http: httpx.AsyncClient, member: ManagedProcess) -> None:
@@ -40,11 +51,19 @@ async def wait_for_worker(http: httpx.AsyncClient, member: ManagedProcess) -> No
             await trio.sleep(0.02)
 
 
-async def read(http: httpx.AsyncClient, member: ManagedProcess, key: str, *, until: int = 10_000) -> list[str]:
-    """The first `until` events of the stream of the request with this key."""
+async def read(
+    http: httpx.AsyncClient,
+    member: ManagedProcess,
+    key: str,
+    *,
+    until: int = 10_000,
+    path: str = PATH,
+    body: dict[str, Any] = BODY,
+) -> list[str]:
+    """The first `until` lines of the stream of the request with this key."""
     events: list[str] = []
     headers = {"idempotency-key": key}
-    async with http.stream("POST", member.url + PATH, json=BODY | {"stream": True}, headers=headers) as answer:
+    async with http.stream("POST", member.url + path, json=body | {"stream": True}, headers=headers) as answer:
         assert answer.status_code == 200
         async for line in answer.aiter_lines():
             if line:
@@ -80,6 +99,47 @@ async def test_kill_9_of_worker_and_gateway_leaves_calls_alone() -> None:
         assert ids == [part["id"] for part in parts if "id" in part]
         for call in choice["message"]["tool_calls"]:
             jsonschema.validate(json.loads(call["function"]["arguments"]), SCHEMA)
+
+        await check_messages(cluster, http)
+        await check_vectors(cluster, http)
+
+
+async def check_messages(cluster: Cluster, http: httpx.AsyncClient) -> None:
+    """Kills the workers and then the gateway in the middle of a call: the events of Anthropic's API stay the same."""
+    first, second = cluster.gateways
+    await first.wait_ready(2)
+    await wait_for_worker(http, first)
+    begun = await read(http, first, "m", until=40, path="/v1/messages", body=MESSAGE)
+    for worker in cluster.workers:
+        worker.kill()
+    more = await read(http, first, "m", until=80, path="/v1/messages", body=MESSAGE)
+    first.kill()
+    whole = await read(http, second, "m", path="/v1/messages", body=MESSAGE)
+    assert (whole[: len(begun)], whole[: len(more)]) == (begun, more)
+    assert whole[-1] == 'data: {"type":"message_stop"}'
+    events = [json.loads(line.removeprefix("data: ")) for line in whole if line.startswith("data: ")]
+    parts = [event["delta"]["partial_json"] for event in events if event["type"] == "content_block_delta"]
+    jsonschema.validate(json.loads("".join(parts)), SCHEMA)
+
+
+async def check_vectors(cluster: Cluster, http: httpx.AsyncClient) -> None:
+    """Kills all workers while they make the vectors of one call: the answer has each vector once, in order."""
+    texts = [f"text {number}" for number in range(640)]  # 20 vectors in each request
+    answers: list[httpx.Response] = []
+
+    async def ask() -> None:
+        body = {"model": "mock", "input": texts, "dimensions": 4}
+        answers.append(await http.post(cluster.gateways[1].url + "/v1/embeddings", json=body))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.sleep(0.2)
+        assert not answers
+        for worker in cluster.workers:
+            worker.kill()
+    [answer] = answers
+    found = [item["embedding"] for item in answer.json()["data"]]
+    assert found == [pytest.approx(mock_vector(text, 4), abs=1e-6) for text in texts]
 
 
 def raw_deltas(events: list[str]) -> list[dict[str, Any]]:
