@@ -142,9 +142,6 @@ class Lifecycle:
         if added is None:
             return False
         self.log_tokens += added
-        for delta in deltas[-added:] if added else ():
-            if delta.extra is not None:
-                record.extra_bytes += delta.extra.size_bytes
         return True
 
     # Back to the queue.
@@ -248,6 +245,8 @@ class Lifecycle:
         self._detach(record)
         self._settle(record, end)
         record.ended_by = by_epoch
+        # Counted once, at the end, so that a token without an extra costs nothing more when it is appended.
+        record.extra_bytes = sum([delta.extra.size_bytes for delta in record.tokens if delta.extra is not None])
         record.close(end)
         self.quarantined -= record.quarantined
         self.ended_total += 1

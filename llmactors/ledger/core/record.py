@@ -25,7 +25,7 @@ class Record(TokenLog):
     due: float = math.inf
     """When the request expires; monotonic, in seconds."""
     extra_bytes: int = 0
-    """The memory of what the log's tokens carry beside their texts."""
+    """The memory of what the log's tokens carry beside their texts; 0 before the end of the log."""
     ended_by: int = 0
     """The epoch whose worker ended the request; 0 where a client or a time limit ended it."""
     epoch: int = 0
