@@ -138,8 +138,8 @@ MUTANTS = [
     Mutant(
         "what tokens carry beside their texts is not stored",
         "llmactors/ledger/redis/codec.py",
-        "return _encode_with_extras(deltas)",
-        "break",
+        "return _encode(deltas)",
+        "return _encode([(delta.token, delta.text, None) for delta in deltas])",
         CONTRACT,
         "carry",
     ),

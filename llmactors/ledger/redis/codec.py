@@ -1,8 +1,7 @@
 """The formats of what Redis stores and pushes. All of them are MessagePack.
 
 - A request is a map, so that nodes of different versions can read it.
-- Tokens are one flat array, `[id, text, id, text, …]`. Where a token of the entry has an extra, the array is
-  `[nil, id, text, extra or nil, id, text, extra or nil, …]`, and an extra is a map. Text that is not valid Unicode,
+- Tokens are an array with `[id, text, extra or nil]` for each, and an extra is a map. Text that is not valid Unicode,
   such as half of a surrogate pair, is written as bytes.
 - A terminal event is `["f", reason, prompt tokens, completion tokens]` or `["x", code, message, prompt tokens,
   completion tokens]`, with -1 for unknown usage.
@@ -27,6 +26,8 @@ from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, Toke
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
+_decode_tokens = msgspec.msgpack.Decoder(list[TokenDelta]).decode
+_decode_pushes = msgspec.msgpack.Decoder(list[tuple[str, int, int, list[TokenDelta], Any]]).decode
 _decode_request = msgspec.msgpack.Decoder(GenerateRequest).decode
 
 _KINDS = {RateKind.GCRA: 0, RateKind.FIXED_WINDOW: 1}
@@ -50,18 +51,18 @@ def decode_request(body: bytes) -> GenerateRequest:
 
 def encode_tokens(deltas: Sequence[TokenDelta]) -> bytes:
     """Tokens of any text, valid Unicode or not."""
-    for delta in deltas:
-        if delta.extra is not None:
-            return _encode_with_extras(deltas)
     try:
-        return _encode([value for delta in deltas for value in (delta.token, delta.text)])
+        return _encode(deltas)
     except UnicodeEncodeError:
-        return _encode([value for delta in deltas for value in (delta.token, _as_bytes(delta.text))])
+        return _encode([(delta.token, _as_bytes(delta.text), _as_valid(delta.extra)) for delta in deltas])
 
 
 def decode_tokens(blob: bytes) -> list[TokenDelta]:
     """The tokens that `encode_tokens` was given."""
-    return _to_tokens(_decode(blob))
+    try:
+        return _decode_tokens(blob)
+    except msgspec.ValidationError:
+        return _to_tokens(_decode(blob))
 
 
 def encode_end(end: Terminal) -> bytes:
@@ -79,8 +80,12 @@ def decode_end(blob: bytes) -> Terminal:
 
 def decode_pushes(payload: bytes) -> Iterable[Push]:
     """The new entries in a push, one for each log that has grown."""
-    for request_id, epoch, first_seq, tokens, end in _decode(payload):
-        yield request_id, epoch, first_seq, _to_tokens(tokens), None if end is None else _to_end(end)
+    try:
+        found = _decode_pushes(payload)
+    except msgspec.ValidationError:
+        found = [(*head, _to_tokens(tokens), end) for *head, tokens, end in _decode(payload)]
+    for request_id, epoch, first_seq, tokens, end in found:
+        yield request_id, epoch, first_seq, tokens, None if end is None else _to_end(end)
 
 
 def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSettings) -> bytes:
@@ -205,14 +210,6 @@ def _as_bytes(text: str) -> str | bytes:
     return text if text.isascii() else encoded
 
 
-def _encode_with_extras(deltas: Sequence[TokenDelta]) -> bytes:
-    try:
-        return _encode([None, *(value for delta in deltas for value in (delta.token, delta.text, delta.extra))])
-    except UnicodeEncodeError:
-        parts = ((delta.token, _as_bytes(delta.text), _as_valid(delta.extra)) for delta in deltas)
-        return _encode([None, *(value for part in parts for value in part)])
-
-
 def _as_valid(extra: TokenExtra | None) -> TokenExtra | None:
     """The extra with only valid Unicode in its texts."""
     if extra is None:
@@ -224,26 +221,16 @@ def _as_valid(extra: TokenExtra | None) -> TokenExtra | None:
     return msgspec.structs.replace(extra, reasoning=as_text(extra.reasoning), tool_calls=tuple(calls))
 
 
-def _to_tokens(flat: list[Any]) -> list[TokenDelta]:
-    values = iter(flat)
-    if flat and flat[0] is None:
-        next(values)
-        return [
-            TokenDelta(token, _to_text(text), None if extra is None else _to_extra(extra))
-            for token, text, extra in zip(values, values, values, strict=True)
-        ]
+def _to_tokens(found: list[Any]) -> list[TokenDelta]:
+    """The tokens of an array in which a text may be written as bytes."""
     return [
-        TokenDelta(token, text if text.__class__ is str else text.decode("utf-8", "surrogatepass"))
-        for token, text in zip(values, values, strict=True)
+        TokenDelta(token, _to_text(text), None if extra is None else msgspec.convert(extra, TokenExtra))
+        for token, text, extra in found
     ]
 
 
 def _to_text(text: str | bytes) -> str:
     return text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
-
-
-def _to_extra(fields: dict[str, Any]) -> TokenExtra:
-    return msgspec.convert(fields, TokenExtra)
 
 
 def _charge_parts(charge: Charge) -> tuple[object, ...]:

@@ -39,7 +39,10 @@ class AppendSuite:
     async def test_text_that_is_no_unicode_keeps_its_extra(self, rig: Rig) -> None:
         claim = await rig.start()
         halves = (TokenDelta(1, "\ud83d", extra_of(2)), TokenDelta(2, "\ude00"), TokenDelta(3, "é", extra_of(4)))
-        await rig.ledger.append([AppendEntry("r", claim.epoch, 1, halves)])
+        with await rig.ledger.follow("r") as follower:
+            await rig.ledger.append([AppendEntry("r", claim.epoch, 1, halves)])
+            await follower.wait_more()
+            assert tuple(follower.take().deltas) == halves
         assert tuple((await rig.ledger.read("r")).deltas) == halves
 
     async def test_one_append_call_serves_many_requests_in_order(self, rig: Rig) -> None:

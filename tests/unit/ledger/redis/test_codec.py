@@ -50,15 +50,10 @@ OPTIONS = GenerateRequest(
 )
 
 
-def test_plain_tokens_are_written_as_a_flat_array() -> None:
-    written = encode_tokens([TokenDelta(1, "a"), TokenDelta(2, "é")])
-    assert msgspec.msgpack.decode(written) == [1, "a", 2, "é"]
-
-
-def test_entry_with_an_extra_begins_with_nil() -> None:
-    deltas = [TokenDelta(1, "a"), TokenDelta(2, "b", TokenExtra(reasoning="c"))]
+def test_each_token_is_an_array_with_its_extra() -> None:
+    deltas = [TokenDelta(1, "é"), TokenDelta(2, "b", TokenExtra(reasoning="c"))]
     written = encode_tokens(deltas)
-    assert msgspec.msgpack.decode(written) == [None, 1, "a", None, 2, "b", {"reasoning": "c"}]
+    assert msgspec.msgpack.decode(written) == [[1, "é", None], [2, "b", {"reasoning": "c"}]]
     assert decode_tokens(written) == deltas
     assert decode_tokens(encode_tokens([])) == []
 
