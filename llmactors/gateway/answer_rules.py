@@ -3,6 +3,7 @@
 Every API family reads its own fields into `AnswerRules`. `fix_rules` makes of them what travels with the request.
 """
 
+import math
 from typing import Any, Literal
 
 import attrs
@@ -11,7 +12,7 @@ import msgspec
 from llmactors.backends.base import Capabilities
 from llmactors.errors import InvalidRequest
 from llmactors.grammar.ambiguity import check_ambiguity
-from llmactors.grammar.errors import GrammarError
+from llmactors.grammar.errors import GrammarError, TooManyStacks
 from llmactors.grammar.gbnf import parse, write
 from llmactors.grammar.json_schema.convert import choice_grammar, json_object, regex_grammar, schema_grammar
 from llmactors.messages import Constraint, ToolUse
@@ -113,7 +114,17 @@ def constraint_of(rules: AnswerRules, capabilities: Capabilities) -> Constraint 
     else:
         return None
     tags = capabilities.reasoning_tags
-    return found if tags is None else after_reasoning(found, tags)
+    constraint = found if tags is None else after_reasoning(found, tags)
+    _check_followed(constraint, "tools" if rules.text_format is None else rules.text_format.where)
+    return constraint
+
+
+def _check_followed(constraint: Constraint, where: str) -> None:
+    """Refuses a grammar that no takeover could continue, since it has to be followed in too many ways at once."""
+    try:
+        check_ambiguity(parse(constraint.grammar), most_followed=math.inf)
+    except TooManyStacks as error:
+        raise GrammarError(f"`{where}`: {error.message}") from None
 
 
 def _grammar_of(form: TextFormat) -> str:

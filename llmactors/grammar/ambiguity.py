@@ -25,8 +25,12 @@ def may_be_ambiguous(expression: Expression) -> bool:
     return _places(expression) > MAX_STACKS
 
 
-def check_ambiguity(grammar: Grammar) -> None:
+def check_ambiguity(grammar: Grammar, *, most_followed: float = _MOST_FOLLOWED) -> None:
     """Follows a text along which the grammar has many ways.
+
+    Args:
+        grammar: The grammar to look at.
+        most_followed: How many ways there may be along the text, summed up over its characters.
 
     Raises:
         TooManyStacks: There are too many.
@@ -37,7 +41,7 @@ def check_ambiguity(grammar: Grammar) -> None:
         if not state.may_continue:
             return
         followed += len(state.stacks)
-        if followed > _MOST_FOLLOWED:
+        if followed > most_followed:
             raise TooManyStacks(f"the grammar is too ambiguous: {len(state.stacks)} ways after {step} characters")
         state = state.advance(_busiest(state))
 

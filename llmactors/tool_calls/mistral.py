@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from llmactors.grammar.characters import CharSet
 from llmactors.grammar.expressions import Expression, Literal, Repetition, choice, optional, sequence
-from llmactors.tool_calls.call_grammar import call_objects, repeated
+from llmactors.tool_calls.call_grammar import by_name, call_objects, repeated
 from llmactors.tool_calls.call_head import MAX_HEAD, CallHead, Incomplete, NoCall, read_head
 from llmactors.tool_calls.merging import MergedRules
 from llmactors.tool_calls.parser import CallParser
@@ -80,7 +80,7 @@ def mistral_calls(merged: MergedRules, arguments: Mapping[str, Expression], *, p
         repeated(merged, objects, sequence(",", optional(Literal(" "))), parallel=parallel),
         "]",
     )
-    named = merged.name(
-        "named-call", choice(sequence(name, optional(Literal(ARGUMENTS)), each) for name, each in arguments.items())
-    )
+    middle = merged.name("args", optional(Literal(ARGUMENTS)))
+    ways = {name: sequence(middle, each) for name, each in arguments.items()}
+    named = merged.name("named-call", by_name(merged, ways))
     return sequence(TRIGGER, choice((array, repeated(merged, named, TRIGGER, parallel=parallel))))

@@ -7,7 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from llmactors.grammar.ambiguity import check_ambiguity
 from llmactors.grammar.errors import GrammarError
+from llmactors.grammar.gbnf import parse
 from llmactors.grammar.limits import MAX_TEXT
 from llmactors.grammar.machine import machine_for
 from llmactors.messages import Constraint, ReasoningTags
@@ -85,6 +87,20 @@ def test_calls_as_models_write_them_are_allowed(way: str) -> None:
     assert not accepts(single, render([("unknown", {})]))
     assert not accepts(single, "Sure! " + render(one))
     assert not accepts(call_constraint(form, TOOLS, REQUIRED), render([*one * (MAX_CALLS + 1)]))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_many_tools_are_followed_in_few_ways(form: str) -> None:
+    """Also where a name is the beginning of other names."""
+    names = [f"tool_{number}" for number in range(256)]
+    constraint = call_constraint(form, [Function(name, parameters={}) for name in names], REQUIRED)
+    check_ambiguity(parse(constraint.grammar), most_followed=1000)
+    rng = random.Random(form)
+    called = {
+        name for _ in range(20) for name, _ in calls_in(folded(random_text(machine_for(constraint.grammar), rng), form))
+    }
+    assert called <= {*names}
+    assert len(called) > 10
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -36,6 +36,13 @@ TOOLS = [
 MODEL = Capabilities(1, 100, Takeover.EXACT, honours=frozenset({"tools", "constraint"}), tool_format="hermes")
 
 
+CROWDED = {
+    "$defs": {"entry": {"properties": {f"p{number}": {"const": 1} for number in range(99)}}},
+    "anyOf": [{"items": {"$ref": "#/$defs/entry"}, "maxItems": most} for most in range(2, 8)],
+}
+"""Six lists, of which no item says which one comes, with items that may begin in 99 ways."""
+
+
 def chat(**fields: Any) -> ChoiceBody:
     return read_chat({"model": "m", "messages": [USER], **fields}).choices(None)[0]
 
@@ -182,6 +189,7 @@ def test_form_of_the_text_is_read(fields: dict[str, Any], form: TextFormat) -> N
         ({"guided_grammar": "root ::= other"}, "guided_grammar"),
         ({"guided_json": {"$ref": "http://x"}}, "guided_json"),
         ({"tools": [strict({"not": 1})]}, "tools"),
+        ({"guided_json": CROWDED}, "guided_json"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_converted_names_the_field(fields: dict[str, Any], param: str) -> None:
