@@ -20,12 +20,19 @@ def message_id(request: GenerateRequest) -> str:
 
 def message_head(request: GenerateRequest) -> dict[str, Any]:
     """The fields of a message that do not depend on the answer."""
-    return {"id": message_id(request), "type": "message", "role": "assistant", "model": request.model}
+    return {
+        "id": message_id(request),
+        "type": "message",
+        "role": "assistant",
+        "model": request.model,
+        "container": None,
+        "stop_details": None,
+    }
 
 
 def text_block(text: str) -> dict[str, Any]:
     """A block of text for the user."""
-    return {"type": "text", "text": text}
+    return {"type": "text", "text": text, "citations": None}
 
 
 def thinking_block(text: str) -> dict[str, Any]:
@@ -35,16 +42,22 @@ def thinking_block(text: str) -> dict[str, Any]:
 
 def tool_use_block(piece: CallBegun) -> dict[str, Any]:
     """A call of a tool whose arguments have not come."""
-    return {"type": "tool_use", "id": "toolu_" + piece.id.removeprefix("call_"), "name": piece.name, "input": {}}
+    call_id = "toolu_" + piece.id.removeprefix("call_")
+    return {"type": "tool_use", "id": call_id, "name": piece.name, "input": {}, "caller": {"type": "direct"}}
 
 
-def usage_object(usage: Usage) -> dict[str, int]:
-    """The numbers of tokens. llmactors does not say what a cache has spared."""
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """The numbers of tokens. llmactors does not say what a cache has spared, and has no tools of its own."""
     return {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
+        "cache_creation": None,
+        "inference_geo": None,
+        "output_tokens_details": None,
+        "server_tool_use": None,
+        "service_tier": "standard",
     }
 
 

@@ -16,6 +16,8 @@ class ContentBlock:
     id: str = ""
     name: str = ""
     input: dict[str, Any] = attrs.field(factory=dict)
+    caller: dict[str, str] = attrs.field(factory=dict)
+    citations: None = None
 
 
 @attrs.frozen
@@ -26,6 +28,11 @@ class MessageUsage:
     output_tokens: int
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
+    cache_creation: None
+    inference_geo: None
+    output_tokens_details: None
+    server_tool_use: None
+    service_tier: Literal["standard"]
 
 
 @attrs.frozen
@@ -39,6 +46,8 @@ class Message:
     content: list[ContentBlock]
     stop_reason: Literal["end_turn", "max_tokens", "model_context_window_exceeded", "stop_sequence", "tool_use"]
     stop_sequence: str | None
+    stop_details: None
+    container: None
     usage: MessageUsage
 
 

@@ -51,6 +51,15 @@ async def test_whole_answer(node: LocalNode) -> None:
     assert (message["usage"]["input_tokens"], message["usage"]["output_tokens"]) == (3, 5)
 
 
+async def test_fields_without_a_value_are_null(node: LocalNode) -> None:
+    message = (await post(node, ASK)).json()
+    assert (message["container"], message["stop_details"], message["content"][0]["citations"]) == (None, None, None)
+    absent = ("cache_creation", "inference_geo", "output_tokens_details", "server_tool_use")
+    assert [message["usage"][name] for name in absent] == [None] * len(absent)
+    called = (await post(node, CALL | {"stream": False})).json()
+    assert [block["caller"] for block in called["content"]] == [{"type": "direct"}]
+
+
 async def test_stop_sequence_is_named(node: LocalNode) -> None:
     text = (await post(node, ASK)).json()["content"][0]["text"]
     word = text.split()[2]
