@@ -37,7 +37,7 @@ def call_constraint(
         form: The format in which the model writes calls, a key of `formats.FORMATS`.
         functions: The tools. At least one of them is allowed.
         tool_choice: Which of the tools may be called, and whether one must be.
-        parallel: Whether there may be more than one call.
+        parallel: Whether there may be more than one call. A named function is called once.
         answer: A grammar in GBNF that an answer without calls has to follow; empty for free text.
 
     Raises:
@@ -76,6 +76,7 @@ def _constraint(
     form: str, functions: Sequence[Function], tool_choice: ToolChoice, *, parallel: bool, answer: str
 ) -> Constraint:
     kind = FORMATS[form]
+    parallel = parallel and not tool_choice.is_named
     merged = MergedRules()
     arguments = {each.name: merged.add(_arguments(each).rules, "arguments") for each in functions}
     calls = kind.calls(merged, arguments, parallel=parallel)

@@ -45,6 +45,11 @@ class ToolChoice:
     allowed: frozenset[str] | None = None
     """The names of the tools that may be called; None for all."""
 
+    @property
+    def is_named(self) -> bool:
+        """Whether one function is named, which has to be called."""
+        return self.mode == "required" and self.allowed is not None and len(self.allowed) == 1
+
 
 AUTO = ToolChoice()
 """The model may call any tool, or none."""
@@ -55,7 +60,7 @@ def choice_of(tool_choice: ToolChoice) -> str:
     if tool_choice.allowed is None:
         return "" if tool_choice.mode == "auto" else _encode(tool_choice.mode).decode()
     tools = [{"type": "function", "function": {"name": name}} for name in sorted(tool_choice.allowed)]
-    if tool_choice.mode == "required" and len(tools) == 1:
+    if tool_choice.is_named:
         return _encode(tools[0]).decode()
     allowed = {"mode": tool_choice.mode, "tools": tools}
     return _encode({"type": "allowed_tools", "allowed_tools": allowed}).decode()

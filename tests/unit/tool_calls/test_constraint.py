@@ -108,6 +108,7 @@ def test_only_allowed_tools_are_called(form: str) -> None:
     render = RENDERINGS[form][1]
     named = call_constraint(form, TOOLS, ToolChoice("required", frozenset({"time"})))
     assert accepts(named, render([("time", {})]))
+    assert not accepts(named, render([("time", {}), ("time", {})]))
     assert not accepts(named, render([weather(city="Oslo")]))
 
 
