@@ -29,9 +29,16 @@ test-integration *args:
 test-chaos *args:
     {{python}} -m pytest -n 0 -m chaos -v {{args}}
 
+# Test with all clients: browsers, a proxy and client libraries.
+test-clients: test-browser test-libraries
+
 # Test with Chromium and behind nginx: `apt-get install -y chromium chromium-driver nginx openssl` installs them.
-test-clients *args:
+test-browser *args:
     {{python}} -m pytest -n 0 -m clients -v {{args}}
+
+# Try client libraries from PyPI and npm, and print a table. `just test-libraries litellm openai` tries some of them.
+test-libraries *args:
+    {{python}} -m tests.clients.libraries.run {{args}}
 
 # Run what CI runs.
 check: lint test

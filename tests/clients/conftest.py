@@ -1,4 +1,4 @@
-"""A real browser, web pages of another server, nodes as processes, and nginx. See `just test-clients`."""
+"""A real browser, web pages of another server, nodes as processes, and nginx. See `just test-browser`."""
 
 import contextlib
 import shutil
