@@ -236,7 +236,8 @@ class Admitter:
         if (error := capabilities.refusal(request, field_names)) is not None:
             raise error
         if not capabilities.tool_format and any(each.tool_calls or each.role == "tool" for each in request.messages):
-            raise InvalidRequest("`messages` has calls of tools, which this model does not know; leave them out")
+            field = field_names.get("messages", "messages")
+            raise InvalidRequest(f"`{field}` has calls of tools, which this model does not know; leave them out")
         context = capabilities.context_tokens
         if request.max_tokens >= context and not request.max_tokens_fit:
             raise InvalidRequest(

@@ -214,3 +214,6 @@ async def test_model_without_tools_refuses_them_by_name() -> None:
         ):
             answer = await node.client.post("/v1/chat/completions", json=ask() | fields)
             assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(fields)))
+        output = {"type": "function_call_output", "call_id": "c", "output": "4"}
+        answer = await node.client.post("/v1/responses", json={"model": "mock", "input": [output]})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")

@@ -157,6 +157,7 @@ class ResponseBody(CommonBody):
         choice = ChoiceBody.of(self, 0, deadline_ms, most, messages=tuple(messages), fit=fit, rules=self.rules)
         return attrs.evolve(
             choice,
+            field_names={**choice.field_names, "messages": "input"},
             metadata=kept.encoded,
             grace_s=background_s if self.background else None,
             retention_s=response_ttl_s if kept.store else None,
