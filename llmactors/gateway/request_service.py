@@ -17,6 +17,7 @@ from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.streaming.flusher import Flusher
+from llmactors.gateway.whole_answers import WholeAnswers
 from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, RequestInfo
 from llmactors.telemetry import Metrics
 
@@ -42,6 +43,7 @@ class RequestService:
         self.flusher = Flusher(settings.timing, metrics)
         """Writes for all SSE streams."""
         self.bodies = BodyReader(settings)
+        self.whole_answers = WholeAnswers()
         self.auth = auth or Authenticator(None)
         """Says who calls, and issues tickets for WebSockets."""
         self._admitter = Admitter(

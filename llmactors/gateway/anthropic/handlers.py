@@ -1,6 +1,7 @@
 """`POST /v1/messages` and `POST /v1/messages/count_tokens`."""
 
 import time
+from functools import partial
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import LlmactorsError
@@ -34,7 +35,9 @@ async def messages(service: RequestService, exchange: Exchange, caller: Caller) 
         if ended is not None:
             log, end = ended
             service.metrics.tokens_generated(len(log.deltas))
-            answer = whole_answer(admitted.admissions[0].request, log, end, shows_thinking=shows_thinking)
+            request = admitted.admissions[0].request
+            make = partial(whole_answer, request, log, end, shows_thinking=shows_thinking)
+            answer = await service.whole_answers.encode(make, [request], [log])
             admitted.answered = True
             await exchange.answer(200, answer, _headers(admitted))
 

@@ -86,7 +86,8 @@ async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedC
     first = choices.admissions[0].request
     choices.answered = True
     requests = [admission.request for admission in choices.admissions]
-    await exchange.answer(200, form.whole(form.answer_id(first.id), requests, logs), choices.headers)
+    make = partial(form.whole, form.answer_id(first.id), requests, logs)
+    await exchange.answer(200, await service.whole_answers.encode(make, requests, logs), choices.headers)
     return True
 
 

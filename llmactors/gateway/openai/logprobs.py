@@ -8,6 +8,9 @@ import codecs
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
+
+from llmactors.http.line_safe_json import encode
 from llmactors.messages import TokenDelta, TokenLogprob
 
 MAX_TOP_LOGPROBS = 20
@@ -16,7 +19,7 @@ MAX_TOP_LOGPROBS = 20
 
 def chat_logprobs(deltas: Iterable[TokenDelta]) -> dict[str, Any]:
     """The field `logprobs` of a choice of a chat."""
-    return {"content": [part_logprob(each) for each in _found(deltas)], "refusal": None}
+    return {"content": response_logprobs(deltas), "refusal": None}
 
 
 def part_logprob(found: TokenLogprob) -> dict[str, Any]:
@@ -25,9 +28,13 @@ def part_logprob(found: TokenLogprob) -> dict[str, Any]:
     return {**_token(found.utf8, found.logprob), "top_logprobs": top}
 
 
-def response_logprobs(deltas: Iterable[TokenDelta]) -> list[dict[str, Any]]:
-    """The field `logprobs` of a part of a response."""
-    return [part_logprob(each) for each in _found(deltas)]
+def response_logprobs(deltas: Iterable[TokenDelta]) -> list[msgspec.Raw]:
+    """The field `logprobs` of a part of a response.
+
+    Each token is JSON already. So a long answer is not encoded at one time, and a response that shows its tokens in
+    several events encodes each token once.
+    """
+    return [msgspec.Raw(encode(part_logprob(each))) for each in _found(deltas)]
 
 
 class CompletionLogprobs:

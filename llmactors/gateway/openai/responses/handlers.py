@@ -2,9 +2,11 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import attrs
+import msgspec
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import Expired, LlmactorsError, NotFound, from_code
@@ -47,7 +49,9 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
                 await _stream(service, exchange, follower, EventRenderer(view), admission.headers, is_new=True)
             return
         # With an idempotency key, the response may belong to an earlier call, and may have ended.
-        payload = await _now(service, caller, view) if admission.keyed else view.object(view.first_status)
+        payload: object = view.object(view.first_status)
+        if admission.keyed:
+            payload = await _now(service, caller, view)
         await exchange.answer(200, payload, admission.headers)
         return
     async with AdmittedChoices(service) as choices:
@@ -130,7 +134,8 @@ async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedC
     choices.answered = True
     if isinstance(log.end, Failed):
         raise from_code(log.end.code, log.end.message)
-    await exchange.answer(200, view.now("ended", log), admission.headers)
+    payload = await service.whole_answers.encode(partial(view.now, "ended", log), [view.request], [log])
+    await exchange.answer(200, payload, admission.headers)
     return True
 
 
@@ -189,7 +194,7 @@ async def _before(service: RequestService, caller: Caller, body: ResponseBody) -
             "`previous_response_id`: there is no such response, or it is no longer kept; send its items as `input`",
             "previous_response_not_found",
         ) from None
-    return view.continued(log)
+    return await service.whole_answers.make(partial(view.continued, log), [view.request], [log])
 
 
 async def _items(service: RequestService, caller: Caller, names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -202,9 +207,10 @@ async def _items(service: RequestService, caller: Caller, names: Iterable[str]) 
     return items
 
 
-async def _now(service: RequestService, caller: Caller, view: ResponseView) -> dict[str, Any]:
+async def _now(service: RequestService, caller: Caller, view: ResponseView) -> msgspec.Raw:
     info = await service.info(caller, view.request.id)
-    return view.now(info.state, await service.read(view.request.id))
+    log = await service.read(view.request.id)
+    return await service.whole_answers.encode(partial(view.now, info.state, log), [view.request], [log])
 
 
 def _view_of(request: GenerateRequest) -> ResponseView:

@@ -7,6 +7,8 @@ and its log alone, so that every gateway numbers them the same.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
+
 from llmactors.gateway.openai.logprobs import response_logprobs
 from llmactors.messages import GenerateRequest, TokenDelta
 from llmactors.tool_calls.fold import AnswerFold, needs_fold
@@ -27,9 +29,9 @@ class OutputItems:
         self._texts: list[str] = []
         """What the last item has so far."""
         self._with_logprobs = request.top_logprobs is not None
-        self._logprobs: list[dict[str, Any]] = []
+        self._logprobs: list[msgspec.Raw] = []
         """The log probabilities of the tokens of the last item, if that is a message."""
-        self._new_logprobs: list[dict[str, Any]] = []
+        self._new_logprobs: list[msgspec.Raw] = []
         """The log probabilities that no event has had yet."""
         self._open: Piece | None = None
         """The first piece of the last item, until the item is closed."""

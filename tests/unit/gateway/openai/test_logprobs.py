@@ -4,6 +4,7 @@ import itertools
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,11 @@ HALVES = (
 )
 
 
+def shown(value: object) -> Any:
+    """The value as clients see it."""
+    return json.loads(msgspec.json.encode(value))
+
+
 def chunks(form: AnswerForm, parts: list[LogSlice]) -> list[dict[str, Any]]:
     renderer = ChunkRenderer(form, "id", ASK)
     events = b"".join(map(renderer.render, parts)).decode().split("\n\n")
@@ -44,7 +50,7 @@ def chunks(form: AnswerForm, parts: list[LogSlice]) -> list[dict[str, Any]]:
 
 
 def test_chat_shows_each_token_with_its_bytes() -> None:
-    first = chat_logprobs(DELTAS)["content"][0]
+    first = shown(chat_logprobs(DELTAS))["content"][0]
     assert first["token"] == DELTAS[0].text
     assert bytes(first["bytes"]).decode() == DELTAS[0].text
     assert len(first["top_logprobs"]) == 3
@@ -54,7 +60,7 @@ def test_chat_shows_each_token_with_its_bytes() -> None:
 
 
 def test_parts_of_a_character_keep_their_bytes() -> None:
-    content = chat_logprobs(HALVES)["content"]
+    content = shown(chat_logprobs(HALVES))["content"]
     assert b"".join(bytes(each["bytes"]) for each in content) == b"\xc3\xa9y"
     assert [each["token"] for each in content] == ["\N{REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}", "y"]
 
@@ -72,7 +78,7 @@ def test_stream_and_whole_answer_have_the_same_tokens(cuts: set[int], chat: bool
     places = [0, *sorted(cuts), len(DELTAS)]
     parts = [LogSlice(a + 1, DELTAS[a:b]) for a, b in itertools.pairwise(places)]
     parts.append(LogSlice(len(DELTAS) + 1, (), END))
-    whole = form.whole("id", [ASK], [LogSlice(1, DELTAS, END)])["choices"][0]["logprobs"]
+    whole = shown(form.whole("id", [ASK], [LogSlice(1, DELTAS, END)]))["choices"][0]["logprobs"]
     streamed = [found for each in chunks(form, parts) if (found := each["choices"][0]["logprobs"]) is not None]
     for name in ("content",) if chat else ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
         assert [one for found in streamed for one in found[name]] == whole[name]
