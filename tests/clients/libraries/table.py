@@ -23,8 +23,13 @@ FEATURES: Mapping[str, str] = {
     "messages": "Anthropic's messages, in libraries that are made for OpenAI's API",
     "errors": "the class of the library's error for an unknown model and for a wrong value",
     "resume": "the same request again: by an idempotency key, or a background response followed from the middle",
+    "takeover": "a streamed call of a tool during which the backend crashes: the same call as without the crash",
 }
 """The columns of the table, in order, and what each shows."""
+
+
+FRAGILE = ("openai", "anthropic", "ai")
+"""For each of these, the node of the mock also serves a model `fragile-NAME`, which crashes once: at its 20th token."""
 
 
 @attrs.frozen(kw_only=True)

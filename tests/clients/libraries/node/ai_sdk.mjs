@@ -5,7 +5,7 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, Output, embedMany, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
 import { z } from "zod";
-import { AGENT, MOCK, MOCK_URL, PROMPTS, attempt, check, checkWeather, errorOf, firstThat, runAttempts } from "./report.mjs";
+import { AGENT, MOCK, MOCK_URL, PROMPTS, attempt, check, checkWeather, errorOf, firstThat, restarts, runAttempts } from "./report.mjs";
 
 const kind = process.argv[2];
 const baseURL = `${MOCK_URL}/v1`;
@@ -126,6 +126,21 @@ if (kind === "compatible" || kind === "chat") {
     const embedder = kind === "compatible" ? compatible.embeddingModel(MOCK) : openai.embedding(MOCK);
     const { embeddings } = await embedMany({ ...common, model: embedder, values: ["red", "blue"] });
     check(embeddings.length === 2, embeddings);
+  });
+}
+
+if (kind === "responses") {
+  attempt("takeover", "streamText", async () => {
+    const inputs = [];
+    for (const name of ["fragile-ai", MOCK]) {
+      const result = streamText({
+        ...common, model: model(name), prompt, tools: { get_weather: tool(get_weather) }, toolChoice: "required", onError: fail,
+      });
+      await result.consumeStream();
+      inputs.push(JSON.stringify((await result.toolCalls).map((call) => call.input)));
+    }
+    check(inputs[0] === inputs[1] && inputs[0] !== "[]", inputs);
+    check((await restarts("fragile-ai")) === 1, "restarts");
   });
 }
 

@@ -39,6 +39,14 @@ export async function firstThat(prompts, resultOf) {
   throw new Error("no prompt led to what was wanted");
 }
 
+// How often the backend of a model of the mock's node was started again.
+export async function restarts(model) {
+  const text = await (await fetch(`${MOCK_URL}/metrics`)).text();
+  const name = `llmactors_actor_restarts_total{actor="node/serving/backends/${model}"} `;
+  const line = text.split("\n").find((each) => each.startsWith(name));
+  return line === undefined ? 0 : Number(line.slice(name.length));
+}
+
 export async function errorOf(call) {
   try {
     await call();

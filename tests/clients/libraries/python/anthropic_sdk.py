@@ -14,6 +14,7 @@ from report import (
     check,
     check_weather,
     first_that,
+    restarts,
     run_attempts,
 )
 
@@ -149,6 +150,19 @@ def resume():
         client.messages.create(model=MOCK, messages=USER, max_tokens=8, extra_headers=headers) for _ in range(2)
     )
     check(first.id == second.id and first.content == second.content, (first, second))
+
+
+@attempt("takeover")
+def takeover():
+    def call_of(model):
+        with client.messages.stream(
+            model=model, messages=USER, max_tokens=300, tools=[TOOL], tool_choice={"type": "any"}
+        ) as events:
+            return [(block.name, block.input) for block in events.get_final_message().content]
+
+    check(restarts("fragile-anthropic") == 0)
+    check(call_of("fragile-anthropic") == call_of(MOCK))
+    check(restarts("fragile-anthropic") == 1)
 
 
 if real is not None:

@@ -17,6 +17,7 @@ from report import (
     check,
     check_weather,
     first_that,
+    restarts,
     run_attempts,
 )
 
@@ -243,6 +244,19 @@ def resume():
 
 
 if real is not None:
+
+    @attempt("takeover")
+    def takeover():
+        def call_of(model):
+            with client.chat.completions.stream(
+                model=model, messages=USER, tools=[WEATHER_TOOL], tool_choice="required"
+            ) as events:
+                calls = events.get_final_completion().choices[0].message.tool_calls
+            return [(call.function.name, call.function.arguments) for call in calls]
+
+        check(restarts("fragile-openai") == 0)
+        check(call_of("fragile-openai") == call_of(MOCK))
+        check(restarts("fragile-openai") == 1)
 
     @attempt("plain")
     def model_plain():

@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import traceback
+import urllib.request
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -86,6 +87,14 @@ def check_weather(arguments: str | dict[str, Any]) -> None:
     """Checks the arguments of a call of `get_weather`."""
     fields = json.loads(arguments) if isinstance(arguments, str) else arguments
     check(isinstance(fields["city"], str) and isinstance(fields["days"], int), fields)
+
+
+def restarts(model: str) -> int:
+    """How often the backend of a model of the mock's node was started again."""
+    with urllib.request.urlopen(f"{MOCK_URL}/metrics") as answer:
+        text = answer.read().decode()
+    name = f'llmactors_actor_restarts_total{{actor="node/serving/backends/{model}"}} '
+    return next((int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name)), 0)
 
 
 def first_that(prompts: Iterable[str], result_of: Callable[[str], Any]) -> Any:
