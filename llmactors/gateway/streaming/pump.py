@@ -10,6 +10,9 @@ from llmactors.ledger import Follower, LogSlice
 MAX_EVENTS = 1024
 """The number of tokens in one write. A longer log is written piece by piece, and other tasks run between."""
 
+MAX_HEAVY_EVENTS = 64
+"""The same for tokens that carry more than their text, such as log probabilities."""
+
 
 @attrs.frozen
 class StreamTiming:
@@ -50,12 +53,22 @@ async def pump(
 
 
 def pieces(part: LogSlice) -> Iterator[LogSlice]:
-    """The slice in pieces of at most `MAX_EVENTS` tokens. An empty slice has no pieces."""
-    start = 0
-    while len(part.deltas) - start > MAX_EVENTS:
-        yield LogSlice(part.first_seq + start, part.deltas[start : start + MAX_EVENTS])
-        start += MAX_EVENTS
+    """The slice in pieces that can be written at once. An empty slice has no pieces."""
+    start, most = 0, _most_at_once(part)
+    while len(part.deltas) - start > most:
+        yield LogSlice(part.first_seq + start, part.deltas[start : start + most])
+        start += most
     if start:
         part = LogSlice(part.first_seq + start, part.deltas[start:], part.end)
     if part.deltas or part.end is not None:
         yield part
+
+
+def fits(part: LogSlice) -> bool:
+    """Whether the slice can be written at once."""
+    tokens = len(part.deltas)
+    return tokens <= MAX_HEAVY_EVENTS or tokens <= _most_at_once(part)
+
+
+def _most_at_once(part: LogSlice) -> int:
+    return MAX_EVENTS if not part.deltas or part.deltas[0].extra is None else MAX_HEAVY_EVENTS

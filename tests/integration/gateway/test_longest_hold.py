@@ -138,6 +138,17 @@ SHAPES: dict[str, Callable[[], bytes]] = {
     "schema of properties": lambda: with_schema(b'"properties":{%b}' % properties(290), FORM),
     "schema with a long pattern": lambda: with_schema(b'"type":"string","pattern":"%b"' % (b"(a|b){9}" * 120), FORM),
     "nested schema": lambda: with_schema(b'"items":{' * 900 + b"}" * 900, FORM),
+    "short pattern that is ambiguous": lambda: with_schema(b'"type":"string","pattern":"((a{0,9}){0,9}){0,9}"', FORM),
+    "strings of unlike lengths": lambda: with_schema(b'"type":"string","minLength":1000,"maxLength":20000', FORM),
+    "log probabilities of a long answer": lambda: post(
+        b'{"model":"mock","messages":[{"role":"user","content":"x"}],"max_tokens":900,"logprobs":true,"top_logprobs":20}'
+    ),
+    "log probabilities of a long response": lambda: post(
+        b'{"model":"mock","input":"x","max_output_tokens":900,"top_logprobs":20}', "/v1/responses"
+    ),
+    "log probabilities of a long stream": lambda: post(
+        b'{"model":"mock","input":"x","max_output_tokens":900,"top_logprobs":20,"stream":true}', "/v1/responses"
+    ),
     "large grammar": lambda: post(HELLO + b',"grammar":"root ::= %b"}' % (b"[a-z]+ " * 4000)),
     "prompts": lambda: post(filled(b'{"model":"mock","prompt":[', b'"ab",', b'"ab"]}'), "/v1/completions"),
     "lists of ids": lambda: post(filled(b'{"model":"mock","prompt":[', b"[1],", b"[1]]}"), "/v1/completions"),
