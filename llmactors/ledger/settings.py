@@ -34,7 +34,8 @@ class LedgerSettings:
     """Ended requests kept at most. Beyond this number the oldest are deleted before their `retention_s`."""
     retained_tokens_max: int = attrs.field(default=1_000_000, validator=ge(0))
     """Tokens in the logs of ended requests, bounded in the same way. A token takes about 150 bytes. Every
-    150 bytes that a token carries beside its text, such as log probabilities, count as one more token."""
+    150 bytes that a token carries beside its text, such as log probabilities, count as one more token, and so do every
+    150 bytes of the request."""
     tombstones_max: int = attrs.field(default=65_536, validator=ge(0))
     dead_workers_kept: int = attrs.field(default=4096, validator=ge(0))
     """Ids of dead workers remembered at most. A worker with an older id could come back, and would hold nothing."""

@@ -51,8 +51,8 @@ class Record(TokenLog):
 
     @property
     def retained_tokens(self) -> int:
-        """How much the log counts against `retained_tokens_max`."""
-        return len(self.tokens) + self.extra_bytes // TOKEN_BYTES
+        """How much the request and its log count against `retained_tokens_max`."""
+        return len(self.tokens) + (self.extra_bytes + self.size.bytes) // TOKEN_BYTES
 
     @property
     def silent_attempts(self) -> int:

@@ -194,15 +194,15 @@ local function put_length(c, r)
   if r.h then write_live(c, r) else put(c, r, 'n', r.n) end
 end
 
--- Tokens that carry much beside their texts count as more tokens against `retained_tokens_max`. The field 'x' has the bytes
--- that a log takes beyond those of plain tokens.
+-- Tokens that carry much beside their texts, and the request itself, count as more tokens against `retained_tokens_max`. The
+-- field 'x' has the bytes that a log takes beyond those of plain tokens.
 local function note_bytes(c, id, number, tokens)
   local more = #tokens - number * settings(c).token_bytes
   if more > 0 then redis.call('HINCRBY', key.request(c, id), 'x', more) end
   return math.max(0, more)
 end
 
-local function retained_tokens(c, r) return r.n + math.floor((r.x or 0) / settings(c).token_bytes) end
+local function retained_tokens(c, r) return r.n + math.floor(((r.x or 0) + (r.z or 0)) / settings(c).token_bytes) end
 
 local function put_channels(c, r)
   put(c, r, 'g', r.g)

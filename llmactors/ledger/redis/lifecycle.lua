@@ -52,9 +52,9 @@ end
 
 -- Turns an ended request into a tombstone.
 local function bury(c, id)
-  local s, known = settings(c), redis.call('HMGET', key.request(c, id), 'n', 't', 'x')
+  local s, known = settings(c), redis.call('HMGET', key.request(c, id), 'n', 't', 'x', 'z')
   local n = tonumber(known[1] or '0')
-  local retained = retained_tokens(c, { n = n, x = known[3] })
+  local retained = retained_tokens(c, { n = n, x = known[3], z = known[4] })
   if known[2] and redis.call('ZREM', key.ended_of(c, known[2]), id) == 1 then
     add_share(key.ended_logs(c), known[2], -1)
     add_share(key.ended_tokens(c), known[2], -retained)

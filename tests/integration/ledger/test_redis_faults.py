@@ -550,6 +550,19 @@ async def test_bound_on_tokens_counts_the_bytes_that_they_carry(cluster: Cluster
     assert await ledger.reap() == 0
 
 
+async def test_bound_on_tokens_counts_the_bytes_of_requests(cluster: Cluster) -> None:
+    ledger = await cluster.ledger(retained_tokens_max=1000)
+    await ledger.beat("w")
+    for name in ("r0", "r1", "r2", "r3"):
+        await ledger.submit(request(name, prompt="x" * 400 * TOKEN_BYTES))
+    for claim in await ledger.claim("w", "m", 4):
+        await ledger.append([AppendEntry(claim.request.id, claim.epoch, 1, tokens(1, 4), finished(4))])
+
+    assert await ledger.reap() == 2
+    assert (await ledger.read("r2")).end == finished(4)
+    assert await ledger.reap() == 0
+
+
 # Somebody else writes to a key of one request.
 
 

@@ -102,6 +102,13 @@ def test_bound_on_tokens_counts_the_bytes_that_tokens_carry() -> None:
         assert len(run_sync(ledger.read(f"r{number}")).deltas) == 10
 
 
+def test_bound_on_tokens_counts_the_bytes_of_requests() -> None:
+    ledger = make(Time(), retained_tokens_max=1000)
+    for number in range(4):
+        run_to_end(ledger, request(f"r{number}", prompt="x" * 400 * TOKEN_BYTES), length=10)
+    assert run_sync(ledger.statistics()).ended == 2
+
+
 def test_tenant_with_many_tokens_evicts_its_own_answers() -> None:
     ledger = make(Time(), retained_tokens_max=50)
     for number in range(8):
