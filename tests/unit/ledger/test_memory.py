@@ -103,7 +103,7 @@ def test_bound_on_tokens_counts_the_bytes_that_tokens_carry() -> None:
 
 
 def test_bound_on_tokens_counts_the_bytes_of_requests() -> None:
-    ledger = make(Time(), retained_tokens_max=1000)
+    ledger = make(Time(), retained_tokens_max=1000, max_queued_bytes=2**30)
     for number in range(4):
         run_to_end(ledger, request(f"r{number}", prompt="x" * 400 * TOKEN_BYTES), length=10)
     assert run_sync(ledger.statistics()).ended == 2
