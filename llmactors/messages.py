@@ -1,5 +1,6 @@
 """The frozen messages that all parts share: the request of a client, and the entries of a request's log."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import attrs
@@ -28,7 +29,13 @@ OPTIONAL_FIELDS = (
 """Fields of a request that not every backend honours. A request that uses one goes only to a backend that declares the
 field in `Capabilities.honours`."""
 
-CLIENT_FIELDS = {"constraint": "response_format", "prompt_ids": "prompt", "top_logprobs": "logprobs"}
+CLIENT_FIELDS = {
+    "constraint": "response_format",
+    "images": "messages",
+    "image_links": "messages",
+    "prompt_ids": "prompt",
+    "top_logprobs": "logprobs",
+}
 """The names of optional fields in the bodies of most clients, where the names differ. A refusal names the field that
 the client sent."""
 
@@ -45,6 +52,22 @@ class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
     """The arguments as the text of a JSON object."""
 
 
+class Image(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An image in a turn of a conversation. No part of the platform decodes or fetches an image."""
+
+    url: str
+    """The image as a `data:` URL, or the `http` or `https` URL from which the backend fetches the image."""
+    at: int
+    """The number of characters of the turn's text that stand before the image."""
+    detail: str = ""
+    """How closely the model looks at the image, in a word of OpenAI's API; empty for the model's own choice."""
+
+    @property
+    def is_link(self) -> bool:
+        """Whether the backend has to fetch the image."""
+        return not self.url.startswith("data:")
+
+
 class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation."""
 
@@ -55,6 +78,20 @@ class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """The calls that an assistant's turn made, after its text."""
     tool_call_id: str = ""
     """The call that a tool's turn answers."""
+    images: tuple[Image, ...] = ()
+    """The images of a user's turn, in their order."""
+
+    @property
+    def parts(self) -> Iterator[str | Image]:
+        """The text and the images in the order in which the client sent them, without empty texts."""
+        begun = 0
+        for image in self.images:
+            if image.at > begun:
+                yield self.content[begun : image.at]
+            yield image
+            begun = image.at
+        if begun < len(self.content):
+            yield self.content[begun:]
 
 
 class Constraint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -181,8 +218,16 @@ class GenerateRequest:
 
     @property
     def demands(self) -> frozenset[str]:
-        """The names of the fields in `OPTIONAL_FIELDS` that the request uses. Mostly empty."""
-        return frozenset(name for name, default in _DEFAULTS if getattr(self, name) != default)
+        """The names of the fields in `OPTIONAL_FIELDS` that the request uses, `images` where its messages have images,
+        and `image_links` where the backend would have to fetch an image. Mostly empty.
+        """
+        used = {name for name, default in _DEFAULTS if getattr(self, name) != default}
+        for message in self.messages:
+            if message.images:
+                used.add("images")
+                if any(image.is_link for image in message.images):
+                    used.add("image_links")
+        return frozenset(used)
 
 
 _DEFAULTS = tuple((name, getattr(attrs.fields(GenerateRequest), name).default) for name in OPTIONAL_FIELDS)

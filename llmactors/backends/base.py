@@ -46,6 +46,15 @@ class Batching(enum.Enum):
     """Sequences of one `max_tokens` begin together while the backend is empty, and that batch runs to its end."""
 
 
+_REFUSALS = {
+    "inputs": "`model`: this model makes no embeddings",
+    "images": "`{}` is an image, and this model takes no images",
+    "image_links": "`{}` has the link of an image, and this model takes images only as `data:` URLs",
+    "prompt_ids": "`prompt`: this model takes no token ids; send the text",
+}
+"""The texts of some refusals, the most telling one first. `{}` is the client's name of the field."""
+
+
 @attrs.frozen
 class Capabilities:
     """What a backend declares."""
@@ -57,8 +66,8 @@ class Capabilities:
     takeover: Takeover
     batching: Batching = Batching.CONTINUOUS
     honours: frozenset[str] = frozenset()
-    """The fields in `messages.OPTIONAL_FIELDS` that the backend honours: a backend gets no request that uses another
-    optional field.
+    """The demands that the backend meets, named as in `GenerateRequest.demands`: a backend gets no request with another
+    demand.
 
     These are texts and no enum because nodes of another version may know more fields."""
     tool_format: str = ""
@@ -80,12 +89,9 @@ class Capabilities:
         lacking = sorted(request.demands - self.honours)
         if not lacking:
             return None
-        if "inputs" in lacking:
-            return InvalidRequest("`model`: this model makes no embeddings")
-        if "prompt_ids" in lacking:
-            return InvalidRequest("`prompt`: this model takes no token ids; send the text")
-        name = field_names.get(lacking[0], CLIENT_FIELDS.get(lacking[0], lacking[0]))
-        return InvalidRequest(f"`{name}` is not served by this model; leave it out")
+        field = next((each for each in _REFUSALS if each in lacking), lacking[0])
+        name = field_names.get(field, CLIENT_FIELDS.get(field, field))
+        return InvalidRequest(_REFUSALS.get(field, "`{}` is not served by this model; leave it out").format(name))
 
 
 @attrs.frozen

@@ -22,6 +22,8 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=_MAX, extra={"placeholder": "COUNT"
 CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=_MAX, extra={"placeholder": "COUNT"})]
 Tokens = Annotated[int, msgspec.Meta(ge=16, le=_MAX, extra={"unit": "tokens", "placeholder": "TOKENS"})]
 Bytes = Annotated[int, msgspec.Meta(ge=1, le=_MAX, extra={"unit": "bytes", "placeholder": "BYTES"})]
+ImageBytes = Annotated[int, msgspec.Meta(ge=1, le=16 * 2**20, extra={"unit": "bytes", "placeholder": "BYTES"})]
+"""By default, Redis closes a connection for which more than 32 MiB wait, and a request is one reply."""
 NodeName = Annotated[
     str,
     msgspec.Meta(

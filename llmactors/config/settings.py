@@ -10,6 +10,7 @@ from llmactors.config.declaration import (
     Count,
     CountOrZero,
     FilledText,
+    ImageBytes,
     NodeName,
     PositiveSeconds,
     Seconds,
@@ -187,6 +188,13 @@ class Settings:
     max_body_bytes: Bytes = setting(
         1024 * 1024,
         "The largest request body, and the largest WebSocket message.",
+        group=LIMITS,
+        commands=WITH_GATEWAY,
+    )
+    max_image_body_bytes: ImageBytes = setting(
+        8 * 1024 * 1024,
+        "The largest request body with images, from callers that may use a model that takes images. Without its "
+        "images, such a body is bounded by `max_body_bytes` too.",
         group=LIMITS,
         commands=WITH_GATEWAY,
     )

@@ -5,13 +5,13 @@ An error names the field.
 
 import codecs
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Protocol, TypeVar, cast
 
 import attrs
 import msgspec
 
-from llmactors.errors import InvalidRequest, UnsupportedEncoding
+from llmactors.errors import InvalidRequest, TooLarge, UnsupportedEncoding
 from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.exchange import Exchange
@@ -78,13 +78,27 @@ class BodyReader:
     def __repr__(self) -> str:
         return f"<BodyReader {self._large!r}>"
 
-    async def read(self, exchange: Exchange) -> dict[str, Any]:
-        """The whole body of a request as a JSON object. Raises as `Exchange.body` and `parse_object`."""
+    async def read(
+        self, exchange: Exchange, image_chars: Callable[[Mapping[str, Any]], int] | None = None
+    ) -> dict[str, Any]:
+        """The whole body of a request as a JSON object. Raises as `Exchange.body` and `parse_object`.
+
+        `image_chars` returns how much of the fields of a body is images, on a route and for a caller that may send
+        images; None for others. `max_body_bytes` bounds what is left of the body without the images.
+        """
         encoding = exchange.header(b"content-encoding")
         if encoding is not None and encoding.lower() not in {"", "identity"}:
             raise UnsupportedEncoding("the body is compressed: send it without `Content-Encoding`")
         limits = self._settings
-        return await self.parse(await exchange.body(max_bytes=limits.max_body_bytes, within_s=limits.body_s))
+        small = limits.max_body_bytes
+        if image_chars is None:
+            return await self.parse(await exchange.body(max_bytes=small, within_s=limits.body_s))
+        most = max(small, limits.max_image_body_bytes)
+        data = await exchange.body(max_bytes=most, within_s=limits.body_s, large_bytes=small)
+        fields = await self.parse(data)
+        if len(data) > small and (rest := len(data) - image_chars(fields)) > small:
+            raise TooLarge(f"the body has {rest} bytes without its images; at most {small} are accepted")
+        return fields
 
     async def parse(self, data: bytes | str, *, what: str = "the body") -> dict[str, Any]:
         """`data` as a JSON object. Raises as `parse_object`."""

@@ -136,6 +136,14 @@ class RequestService:
         """The served models that the caller may use."""
         return models_for(caller, self.directory)
 
+    def takes_images(self, caller: Caller) -> bool:
+        """Whether the caller may use a model that takes images."""
+        statuses = (self.directory.get(name) for name in self.models_for(caller))
+        return any(
+            status is not None and status.capabilities is not None and "images" in status.capabilities.honours
+            for status in statuses
+        )
+
     # The node.
 
     @property

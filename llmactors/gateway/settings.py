@@ -10,6 +10,8 @@ class GatewaySettings:
     """The bounds on what one caller may ask of a gateway. Times are in seconds."""
 
     max_body_bytes: int = 1024 * 1024
+    max_image_body_bytes: int = 8 * 1024 * 1024
+    """The largest body whose messages have images. The rest of the body is bounded by `max_body_bytes`."""
     max_prompt_chars: int = 256 * 1024
     body_s: float = 30.0
     """The time in which a client must send its body."""

@@ -14,9 +14,13 @@ class ByteBudget:
     def __repr__(self) -> str:
         return f"<ByteBudget {self.held} of {self._most}>"
 
-    def take(self, count: int) -> bool:
-        """Holds `count` more bytes. Returns False, and holds none of them, where that is too much."""
-        if self.held + count > self._most:
+    def take(self, count: int, *, of_large: bool = False) -> bool:
+        """Holds `count` more bytes. Returns False, and holds none of them, where that is too much.
+
+        The bytes of large bodies (`of_large`) find room only in the first half, so that a few large bodies that arrive
+        slowly do not keep out the small ones.
+        """
+        if self.held + count > (self._most // 2 if of_large else self._most):
             return False
         self.held += count
         return True

@@ -113,8 +113,9 @@ class Exchange:
             raise InvalidRequest(f"`Idempotency-Key` has {len(key)} characters; at most {MAX_KEY_CHARS} are accepted")
         return key or None
 
-    async def body(self, *, max_bytes: int, within_s: float) -> bytes:
-        """The whole body.
+    async def body(self, *, max_bytes: int, within_s: float, large_bytes: int | None = None) -> bytes:
+        """The whole body, of at most `max_bytes`. A body of more than `large_bytes` counts as large in the budget of
+        the server's unfinished bodies.
 
         Raises `TooLarge` as early as possible, `RequestTimeout`, `Unavailable` where too many bodies arrive at once, or
         `ClientGone`.
@@ -137,7 +138,7 @@ class Exchange:
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 piece = message.get("body", b"")
-                if not budget.take(len(piece)):
+                if not budget.take(len(piece), of_large=large_bytes is not None and size + len(piece) > large_bytes):
                     raise Unavailable("too many bodies arrive at once; try again in a moment", retry_after_s=1.0)
                 pieces.append(piece)
                 size += len(piece)

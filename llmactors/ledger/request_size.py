@@ -9,6 +9,9 @@ from llmactors.messages import ChatMessage, GenerateRequest
 BYTES_PER_TOKEN = 4
 """The estimated bytes per prompt token, which is about right for English. Where the estimate was too low, a token
 limit is charged the rest once the model has counted the tokens."""
+IMAGE_TOKENS = 1024
+"""The estimated prompt tokens per image: models make some hundred to some thousand tokens of an image, by its size in
+pixels, which the bytes of the image do not tell."""
 
 
 @attrs.frozen
@@ -31,9 +34,10 @@ class RequestSize:
         other_bytes = _bytes_of((request.metadata, request.response_format, *request.stop))
         if request.constraint is not None:
             other_bytes += _bytes_of((request.constraint.grammar, request.constraint.trigger))
+        images = [len(image.url) for message in request.messages for image in message.images]
         return cls(
-            bytes=ids * BYTES_PER_TOKEN + prompt_bytes + other_bytes,
-            prompt_tokens=ids + -(-prompt_bytes // BYTES_PER_TOKEN),
+            bytes=ids * BYTES_PER_TOKEN + prompt_bytes + other_bytes + sum(images),
+            prompt_tokens=ids + -(-prompt_bytes // BYTES_PER_TOKEN) + len(images) * IMAGE_TOKENS,
         )
 
 

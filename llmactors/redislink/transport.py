@@ -11,6 +11,8 @@ CLOSED = (OSError, ssl.SSLError, trio.BrokenResourceError, trio.ClosedResourceEr
 """What a transport raises once its connection has ended."""
 
 _BUFFER_BYTES = 64 * 1024
+_SEND_BYTES = 256 * 1024
+"""The most that one call sends, so that a long command lets other tasks run in between."""
 _TLS_READ_BYTES = 16 * 1024
 """The most that one record of TLS can hold."""
 
@@ -49,9 +51,13 @@ class SocketTransport:
         rest = memoryview(data)
         while rest:
             try:
-                rest = rest[self._socket.send(rest) :]
+                rest = rest[self._socket.send(rest[:_SEND_BYTES]) :]
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._socket)
+            else:
+                if rest:
+                    # The server may read as fast as this loop sends, so that the socket never blocks.
+                    await trio.lowlevel.checkpoint()
 
     async def receive(self) -> bytes:
         while True:

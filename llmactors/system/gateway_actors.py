@@ -78,6 +78,7 @@ def gateway(
         service = RequestService(
             GatewaySettings(
                 max_body_bytes=settings.max_body_bytes,
+                max_image_body_bytes=settings.max_image_body_bytes,
                 resume_grace_s=settings.resume_grace_s,
                 background_s=settings.background_s,
                 response_ttl_s=settings.response_ttl_s,

@@ -68,6 +68,7 @@ class MockBackend:
                     "dimensions",
                     "top_logprobs",
                     "min_tokens",
+                    *(("images", "image_links") if self.settings.images else ()),
                 }
             ),
             tool_format=self.settings.tool_format,

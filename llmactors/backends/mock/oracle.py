@@ -59,6 +59,16 @@ def mock_prompt_tokens(prompt: str) -> int:
     return len(prompt.split()) or 1
 
 
+def _prompt_of(request: GenerateRequest) -> str:
+    """The text of the prompt, and then each image with its place."""
+    images = [
+        f"\0{number} {image.at} {image.url}"
+        for number, message in enumerate(request.messages)
+        for image in message.images
+    ]
+    return "".join((request.text, *images)) if images else request.text
+
+
 class MockSequence:
     """One sequence, which continues behind the `taken` tokens that another backend made.
 
@@ -81,7 +91,7 @@ class MockSequence:
     )
 
     def __init__(self, request: GenerateRequest, *, eos_one_in: int = 0, taken: int = 0) -> None:
-        self._base = sequence_hash(request.text, request.seed)
+        self._base = sequence_hash(_prompt_of(request), request.seed)
         self._max_tokens = request.max_tokens
         self._min_tokens = request.min_tokens
         self._eos_one_in = 0 if request.ignore_eos else eos_one_in
@@ -147,7 +157,7 @@ def mock_tokens(request: GenerateRequest, *, eos_one_in: int = 0) -> tuple[tuple
 
     Args:
         request: The answer depends on `prompt`, `seed`, `max_tokens`, `stop`, `min_tokens`,
-            `ignore_eos`, `constraint` and `top_logprobs` only.
+            `ignore_eos`, `constraint`, `top_logprobs` and the images of `messages` only.
         eos_one_in: As in the settings of the mock.
     """
     sequence = MockSequence(request, eos_one_in=eos_one_in)

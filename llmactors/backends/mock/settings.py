@@ -38,6 +38,10 @@ class MockSettings:
     tool_format: str = "hermes"
     """The form in which the backend writes calls of tools; empty: the backend knows no tools."""
 
+    images: bool = False
+    """Whether the backend takes images in chats. The answer depends on the text of each image's URL and on its place in
+    the prompt."""
+
     crash_at: AtToken = 0
     """The step that would make this token of any sequence raises `MockCrash` instead."""
     hang_at: AtToken = 0

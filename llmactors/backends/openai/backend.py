@@ -33,6 +33,11 @@ _PAUSE = Backoff(first_s=0.1, factor=2.0, cap_s=2.0, jitter=0.5)
 _LOOK_AGAIN_S = 0.05
 _USAGE_S = 2.0
 """How long the upstream may take from the finish reason to the counts of tokens."""
+_IMAGES = {
+    "none": frozenset[str](),
+    "data": frozenset({"images"}),
+    "links": frozenset({"images", "image_links"}),
+}
 _HONOURED = frozenset(
     {
         "prompt_ids",
@@ -102,7 +107,7 @@ class OpenAIBackend:
             slots=settings.slots,
             context_tokens=settings.context,
             takeover=Takeover.CONTINUE if settings.continues else Takeover.RESTART,
-            honours=_HONOURED | rules_of(settings.engine),
+            honours=_HONOURED | rules_of(settings.engine) | _IMAGES[settings.images],
             tool_format=PASSED_ON,
         )
 

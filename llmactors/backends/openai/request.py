@@ -45,7 +45,8 @@ def body_of(
         InternalError: A chat was begun already: only its upstream could continue the answer.
     """
     body = {"model": model, "stream": True, "stream_options": {"include_usage": True}, **_sampling_of(request)}
-    body |= {name: getattr(request, field) for field, name in _ENGINES[engine].items() if field in request.demands}
+    demands = request.demands
+    body |= {name: getattr(request, field) for field, name in _ENGINES[engine].items() if field in demands}
     if "min_tokens" in body:
         body["min_tokens"] = max(0, request.min_tokens - count)
     if request.stop:

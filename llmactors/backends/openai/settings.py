@@ -68,6 +68,10 @@ class OpenAISettings:
     engine: typing.Literal["", "vllm", "sglang", "llama.cpp"] = ""
     """The server that all upstreams run. A known server is sent the rules for drawing tokens that OpenAI's API lacks,
     such as `top_k`; other upstreams might ignore these rules, so requests with them are refused."""
+    images: typing.Literal["none", "data", "links"] = "none"
+    """Which images in chats the upstreams' model takes: none; `data` for images as `data:` URLs; `links` for `http` and
+    `https` URLs too. The upstream fetches a link, and so clients can reach what the upstream can reach: choose `links`
+    only where the upstream restricts what it fetches, or can reach nothing that clients may not reach."""
     tokens_field: typing.Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The name of the token limit on the chat route. Some models of OpenAI take only `max_completion_tokens`."""
 

@@ -3,6 +3,7 @@
 schema             the bodies that clients send
 fields             reads the fields of a body into its class
 messages           the messages of a conversation
+images             images in the parts of messages
 tools              the fields about tools, and calls in the history
 text_formats       the fields that say which form the text of an answer has
 prompts            the prompts of completions

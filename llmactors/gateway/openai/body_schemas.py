@@ -51,10 +51,31 @@ _INPUTS: Schema = {
         {"type": "array", "items": _IDS, "minItems": 1, "maxItems": MAX_INPUTS},
     ]
 }
+_URL: Schema = {"type": "string", "pattern": "^(data:image/|https?://)"}
+_DETAIL: Schema = {"enum": [None, "auto", "low", "high"]}
 _PART: Schema = {
-    "type": "object",
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-    "required": ["type", "text"],
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+            "required": ["type", "text"],
+        },
+        {
+            "type": "object",
+            "description": "An image in a user's message, for models that take images.",
+            "properties": {
+                "type": {"const": "image_url"},
+                "image_url": {"type": "object", "properties": {"url": _URL, "detail": _DETAIL}, "required": ["url"]},
+            },
+            "required": ["type", "image_url"],
+        },
+        {
+            "type": "object",
+            "description": "An image in a user's message, in the form of responses.",
+            "properties": {"type": {"const": "input_image"}, "image_url": _URL, "detail": _DETAIL},
+            "required": ["type", "image_url"],
+        },
+    ]
 }
 _CALL: Schema = {
     "type": "object",

@@ -10,6 +10,7 @@ from llmactors.errors import LlmactorsError
 from llmactors.gateway.body import deadline_of
 from llmactors.gateway.native.events import Renderer
 from llmactors.gateway.openai.choices import AdmittedChoices, bare_errors
+from llmactors.gateway.openai.images import image_chars
 from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer, add_up, error_of, render_error
 from llmactors.gateway.openai.schema import ChatBody, ChoiceBody, CompletionBody, read_chat, read_completion
 from llmactors.gateway.request_service import RequestService, cut_error
@@ -27,7 +28,7 @@ _CHAT, _TEXT = AnswerForm(chat=True), AnswerForm(chat=False)
 
 async def chat(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/chat/completions`."""
-    body = read_chat(await service.bodies.read(exchange))
+    body = read_chat(await service.bodies.read(exchange, image_chars if service.takes_images(caller) else None))
     await _answer(service, exchange, caller, body, body.choices(_deadline_ms(exchange)), _CHAT)
 
 

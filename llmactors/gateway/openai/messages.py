@@ -5,8 +5,9 @@ from typing import Any
 
 from llmactors.gateway.body import clipped
 from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.images import IMAGE_KINDS, read_image
 from llmactors.gateway.openai.tools import read_calls
-from llmactors.messages import ChatMessage
+from llmactors.messages import ChatMessage, Image
 
 MAX_MESSAGES = 2048
 MAX_PARTS = 4096
@@ -58,21 +59,38 @@ def read_message(
     if content is None and role in {"assistant", "tool"}:
         content = ""  # clients send null for an earlier answer that had only tool calls, or a refusal
     call_id = fields.get("tool_call_id") if role == "tool" else None
-    text = read_content(param, f"{where}.content", content, kinds)
-    return ChatMessage(ROLES[role], text, calls, call_id if isinstance(call_id, str) else "")
+    text, images = read_content(param, f"{where}.content", content, kinds)
+    if images and role != "user":
+        raise InvalidParameter(param, f"`{where}.content` has an image; only messages of the role user may have one")
+    return ChatMessage(ROLES[role], text, calls, call_id if isinstance(call_id, str) else "", images)
 
 
-def read_content(param: str, where: str, content: object, kinds: Collection[str]) -> str:
-    """The text at `where` in the field `param`: a text, or a list of parts. Raises `InvalidParameter`."""
+def read_content(param: str, where: str, content: object, kinds: Collection[str]) -> tuple[str, tuple[Image, ...]]:
+    """The text and the images at `where` in the field `param`: a text, or a list of parts.
+
+    A line break separates two texts that have no image between them. Raises `InvalidParameter`.
+    """
     if isinstance(content, str):
-        return content
+        return content, ()
     if not isinstance(content, list):
-        raise InvalidParameter(param, f"`{where}` must be a text, or a list of texts")
+        raise InvalidParameter(param, f"`{where}` must be a text, or a list of parts")
     texts: list[str] = []
-    for part in content:
+    images: list[Image] = []
+    length = 0
+    follows_text = False
+    for number, part in enumerate(content):
         kind: object = part.get("type") if isinstance(part, dict) else None
+        if isinstance(kind, str) and kind in IMAGE_KINDS:
+            images.append(read_image(param, f"{where}[{number}]", part, length))
+            follows_text = False
+            continue
         text = part.get("text") if isinstance(part, dict) else None
         if not isinstance(kind, str) or kind not in kinds or not isinstance(text, str):
-            raise InvalidParameter(param, f"`{where}` has a part of type {clipped(kind)}; only text is served")
+            served = "only texts and images are served"
+            raise InvalidParameter(param, f"`{where}[{number}]` is a part of type {clipped(kind)}; {served}")
+        if follows_text:
+            text = "\n" + text
         texts.append(text)
-    return "\n".join(texts)
+        length += len(text)
+        follows_text = True
+    return "".join(texts), tuple(images)

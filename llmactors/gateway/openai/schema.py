@@ -15,6 +15,7 @@ from llmactors.gateway.answer_rules import AnswerRules, TextFormat
 from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.fields import read_fields
+from llmactors.gateway.openai.images import image_names
 from llmactors.gateway.openai.logprobs import MAX_TOP_LOGPROBS
 from llmactors.gateway.openai.messages import MAX_MESSAGES, check_parts, read_message, without_empty_answers
 from llmactors.gateway.openai.prompts import TokenId, read_prompts
@@ -116,6 +117,11 @@ class ChatBody(FormattedBody):
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = None
     reasoning_effort: Effort | None = None
+
+    @property
+    def field_names(self) -> dict[str, str]:
+        """The names that the client sent for fields of the request, where the names differ."""
+        return super().field_names | image_names("messages", self.messages)
 
     @property
     def effort(self) -> str:

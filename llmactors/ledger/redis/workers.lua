@@ -110,6 +110,10 @@ local function start(c, r, worker)
   note_claim(c, r.m)
 end
 
+-- The bytes of requests after which one claim hands out no more. By default Redis closes a connection that subscribes to
+-- channels, as a worker's does, when 32 MiB of replies wait for it. One request has at most 16 MiB.
+local CLAIM_BYTES = 8 * 1024 * 1024
+
 -- worker, model, slots, nonce. A call with the same nonce returns the same claims, since the first reply may be lost.
 -- Returns the claims, then the names of keys that have another type.
 local function claim(c, args)
@@ -127,7 +131,7 @@ local function claim(c, args)
     end
     return found
   end
-  local ids = {}
+  local ids, bytes = {}, 0
   if redis.call('HGET', key.worker(c, worker), 'suspects') then
     return found
   end
@@ -139,6 +143,11 @@ local function claim(c, args)
     start(c, r, worker)
     found[#found + 1] = claimed(c, r)
     ids[#ids + 1] = r.id .. string.format(' %d', r.ep)
+    bytes = bytes + tonumber(r.z)
+    if bytes >= CLAIM_BYTES then
+      notify_work(c, args[4]) -- the worker claims the rest by another call
+      break
+    end
   end
   if #ids > 0 then
     redis.call('HSET', key.worker(c, worker), 'nonce', nonce, 'claimed', table.concat(ids, ' '))

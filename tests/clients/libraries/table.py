@@ -97,7 +97,7 @@ CLIENTS: tuple[Client, ...] = (
             packages=("llm-comply>=0.5,<0.6",),
             script="llm_comply_run.py",
             arguments=(api,),
-            known={test: "The model that is tried takes no images, and the content is refused by its type."},
+            known={test: "The model that is tried takes no images, and the image is refused by its place."},
         )
         for api, test in (
             ("open-responses", "image-input"),

@@ -14,7 +14,7 @@ from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, 
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.log_copies import DIVERGED
 from llmactors.ledger.settings import TOKEN_BYTES
-from llmactors.messages import Failed, Finished, GenerateRequest, TokenDelta, TokenExtra, Usage
+from llmactors.messages import ChatMessage, Failed, Finished, GenerateRequest, Image, TokenDelta, TokenExtra, Usage
 from llmactors.redislink.names import LedgerKey
 from llmactors.redislink.settings import LinkSettings
 from llmactors.testing.ledger_suite import finished, request, tokens
@@ -563,6 +563,17 @@ async def test_bound_on_tokens_counts_the_bytes_of_requests(cluster: Cluster) ->
     assert await ledger.reap() == 0
 
 
+async def test_one_claim_hands_out_a_bounded_number_of_bytes(cluster: Cluster) -> None:
+    gateway, worker = await cluster.ledger(), await cluster.ledger(STILL)
+    await worker.beat("w")
+    for number, size in enumerate((3, 3, 3, 16, 1)):
+        await gateway.submit(with_image(f"r{number}", size * 2**20))
+    for claimed in (3, 1, 1):
+        with trio.fail_after(10):
+            await worker.wait_work("w", "m")
+            assert len(await worker.claim("w", "m", 8)) == claimed
+
+
 # Somebody else writes to a key of one request.
 
 
@@ -633,6 +644,12 @@ async def test_reaping_goes_on_beside_a_key_of_another_type(cluster: Cluster, ki
         else:
             assert (await ledger.info(name)).state == "ended"
     assert [line["key"] for line in lines if "another type" in line["event"]] == [key]
+
+
+def with_image(request_id: str, length: int) -> GenerateRequest:
+    """A request whose one image has a URL of `length` characters."""
+    image = Image("data:image/png;base64,".ljust(length, "A"), 0)
+    return request(request_id, prompt="", messages=(ChatMessage("user", "", images=(image,)),))
 
 
 def poison(cluster: Cluster, kind: LedgerKey, request_id: str) -> str:

@@ -132,7 +132,7 @@ TABLE = [
     Wrong(messages({"role": "user"}), "must be a text", "messages", (CHAT,)),
     Wrong(messages({"role": "user", "content": None}), "must be a text", "messages", (CHAT,)),
     Wrong(messages({"role": "user", "content": 5}), "must be a text", "messages", (CHAT,)),
-    Wrong(messages({"role": "user", "content": [{"type": "image_url"}]}), "only text is served", "messages", (CHAT,)),
+    Wrong(messages({"role": "user", "content": [{"type": "image_url"}]}), "needs the URL", "messages", (CHAT,)),
     Wrong(messages(HI | {"tool_calls": [{}]}), "`messages[0].tool_calls[0]` must be the call", "messages", (CHAT,)),
     Wrong({"tool_choice": "required"}, "is not served here; leave it out", "tool_choice", (COMPLETION,)),
     Wrong({"tools": [TOOL]}, "is not served here; leave it out", "tools", (COMPLETION,)),

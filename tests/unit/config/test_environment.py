@@ -31,6 +31,7 @@ VALUES = {
     "rate_limit": st.sampled_from(["60/min", "5/s", "100/2.5s"]),
     "namespace": NAMES,
     "context": st.integers(16, 10**9),
+    "max_image_body_bytes": st.integers(1, 16 * 2**20),
     "access_log": st.booleans(),
 }
 

@@ -6,15 +6,22 @@ import attrs
 import pytest
 
 from llmactors.ledger import Candidate, RequestSize
-from llmactors.messages import ChatMessage, GenerateRequest
+from llmactors.ledger.request_size import IMAGE_TOKENS
+from llmactors.messages import ChatMessage, GenerateRequest, Image
 
 EMPTY = GenerateRequest("r", "m", "")
+IMAGE = Image("data:image/png;base64,AAAA", 0)
 
 
 def test_size_counts_every_field_of_variable_length() -> None:
     assert RequestSize.of(EMPTY).bytes == 0
     for longer in ({"prompt": "é"}, {"stop": ("é",)}, {"messages": (ChatMessage("user", "é"),)}, {"metadata": "é"}):
         assert RequestSize.of(attrs.evolve(EMPTY, **longer)).bytes == 2
+
+
+def test_size_counts_the_bytes_of_images() -> None:
+    with_image = attrs.evolve(EMPTY, messages=(ChatMessage("user", "", images=(IMAGE,)),))
+    assert RequestSize.of(with_image).bytes == len(IMAGE.url)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +33,7 @@ def test_size_counts_every_field_of_variable_length() -> None:
         ({"prompt": "9 bytes.."}, 3),
         ({"messages": (ChatMessage("user", "four"), ChatMessage("user", "five"))}, 2),
         ({"prompt_ids": (1, 2, 3)}, 3),
+        ({"messages": (ChatMessage("user", "four", images=(IMAGE, IMAGE)),)}, 1 + 2 * IMAGE_TOKENS),
         ({"metadata": "a metadata is no prompt", "stop": ("nor is a stop",)}, 0),
     ],
 )

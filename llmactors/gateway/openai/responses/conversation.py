@@ -52,7 +52,9 @@ def _call(where: str, item: Mapping[str, Any]) -> list[ChatMessage]:
 
 
 def _call_output(where: str, item: Mapping[str, Any]) -> list[ChatMessage]:
-    text = read_content("input", f"{where}.output", item.get("output"), _TEXT_PARTS)
+    text, images = read_content("input", f"{where}.output", item.get("output"), _TEXT_PARTS)
+    if images:
+        raise InvalidParameter("input", f"`{where}.output` has an image; only the messages of users may have images")
     return [ChatMessage("tool", text, tool_call_id=_text(where, item, "call_id"))]
 
 

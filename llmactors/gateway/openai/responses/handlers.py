@@ -14,6 +14,7 @@ from llmactors.gateway.admission import Admission
 from llmactors.gateway.body import deadline_of
 from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.images import image_chars
 from llmactors.gateway.openai.responses.events import EventRenderer
 from llmactors.gateway.openai.responses.input_items import page_of
 from llmactors.gateway.openai.responses.references import referred_responses, with_items
@@ -28,7 +29,7 @@ from llmactors.messages import ChatMessage, Failed, GenerateRequest
 
 async def create(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/responses`."""
-    body = read_response(await service.bodies.read(exchange))
+    body = read_response(await service.bodies.read(exchange, image_chars if service.takes_images(caller) else None))
     if isinstance(body.input, list) and (referred := referred_responses(body.input)):
         items = await _items(service, caller, set(referred.values()))
         body = attrs.evolve(body, input=with_items(body.input, items))

@@ -6,7 +6,7 @@ from typing import Any
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.responses.schema import Page
 from llmactors.gateway.openai.responses.view import ResponseView
-from llmactors.messages import ChatMessage
+from llmactors.messages import ChatMessage, Image
 
 
 def page_of(view: ResponseView, page: Page) -> dict[str, Any]:
@@ -56,7 +56,15 @@ def _items(view: ResponseView) -> Iterator[dict[str, Any]]:
 
 
 def _message(item_id: str, message: ChatMessage) -> dict[str, Any]:
-    part: dict[str, Any] = {"type": "input_text", "text": message.content}
+    parts: list[dict[str, Any]] = [{"type": "input_text", "text": message.content}]
     if message.role == "assistant":
-        part = {"type": "output_text", "text": message.content, "annotations": [], "logprobs": []}
-    return {"id": item_id, "type": "message", "role": message.role, "status": "completed", "content": [part]}
+        parts = [{"type": "output_text", "text": message.content, "annotations": [], "logprobs": []}]
+    elif message.images:
+        parts = [_part(part) for part in message.parts]
+    return {"id": item_id, "type": "message", "role": message.role, "status": "completed", "content": parts}
+
+
+def _part(part: str | Image) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "input_text", "text": part}
+    return {"type": "input_image", "image_url": part.url, "file_id": None, "detail": part.detail or "auto"}

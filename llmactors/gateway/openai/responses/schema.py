@@ -16,6 +16,7 @@ from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import clipped
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.fields import read_fields
+from llmactors.gateway.openai.images import image_names
 from llmactors.gateway.openai.messages import MAX_MESSAGES, check_parts, without_empty_answers
 from llmactors.gateway.openai.responses.conversation import read_items
 from llmactors.gateway.openai.responses.stored import StoredResponse
@@ -91,7 +92,8 @@ class ResponseBody(CommonBody):
     def field_names(self) -> dict[str, str]:
         """The names that the client sent for fields of the request, where the names differ."""
         asked = "include" if self.top_logprobs is None else "top_logprobs"
-        return super().field_names | {"top_logprobs": asked, "constraint": "text", "reasoning_effort": "reasoning"}
+        names = {"top_logprobs": asked, "constraint": "text", "reasoning_effort": "reasoning"}
+        return super().field_names | names | image_names("input", self.input)
 
     tools: list[Any] | None = None
     tool_choice: Any = None

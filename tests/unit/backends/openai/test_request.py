@@ -9,7 +9,7 @@ import pytest
 
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
 from llmactors.backends.openai.request import body_of, rules_of
-from llmactors.messages import ChatMessage, GenerateRequest, ToolCall, ToolUse
+from llmactors.messages import ChatMessage, GenerateRequest, Image, ToolCall, ToolUse
 
 RULES: dict[str, Any] = {"top_k": 40, "min_p": 0.1, "repeat_penalty": 1.2, "min_tokens": 5}
 RAW = GenerateRequest("r", "m", "p", max_tokens=8, raw=True, seed=3)
@@ -66,3 +66,28 @@ def test_tools_and_forms_are_passed_on() -> None:
     assert (body["parallel_tool_calls"], body["response_format"]) == (False, {"type": "json_object"})
     plain = sent(attrs.evolve(RAW, raw=False))
     assert not plain.keys() & {"tools", "tool_choice", "parallel_tool_calls", "response_format"}
+
+
+def test_message_with_images_is_sent_as_parts() -> None:
+    images = (Image("data:image/png;base64,AAAA", 1), Image("https://h/a.png", 1, "low"))
+    messages = (ChatMessage("system", "s"), ChatMessage("user", "ab", images=images))
+    assert sent(GenerateRequest("r", "m", "", messages=messages))["messages"] == [
+        {"role": "system", "content": "s"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "a"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                {"type": "image_url", "image_url": {"url": "https://h/a.png", "detail": "low"}},
+                {"type": "text", "text": "b"},
+            ],
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "demands"), [("none", set()), ("data", {"images"}), ("links", {"images", "image_links"})]
+)
+def test_backend_takes_the_images_that_its_setting_names(images: str, demands: set[str]) -> None:
+    settings = OpenAISettings.parse(f"http://host/v1,model=m,images={images}")
+    assert OpenAIBackend(settings).capabilities.honours & {"images", "image_links"} == demands
