@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import msgspec
+import trio
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import Expired, LlmactorsError, NotFound, from_code
@@ -204,7 +205,10 @@ async def _items(service: RequestService, caller: Caller, names: Iterable[str]) 
     for name in names:
         with contextlib.suppress(NotFound, Expired):
             view = await _own(service, caller, name)
-            items.update((item["id"], item) for item in view.output(await service.read(view.request.id)))
+            log = await service.read(view.request.id)
+            output = await service.whole_answers.make(partial(view.output, log), [view.request], [log])
+            items.update((item["id"], item) for item in output)
+        await trio.lowlevel.checkpoint()  # the ledger in memory does not wait
     return items
 
 
