@@ -15,7 +15,7 @@ FEATURES: Mapping[str, str] = {
     "tools stream": "a streamed call of a tool",
     "tool result": "a conversation of several turns with a call and its result",
     "logprobs": "log probabilities",
-    "reasoning": "a request with an effort or a budget of reasoning",
+    "reasoning": "a request with the effort `medium` or a budget, which the mock accepts and which changes nothing",
     "embeddings": "vectors",
     "images": "content with images",
     "responses": "OpenAI's responses, whole and streamed",
