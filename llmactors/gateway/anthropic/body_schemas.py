@@ -10,6 +10,32 @@ _TEXT: Schema = {
     "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
     "required": ["type", "text"],
 }
+_IMAGE: Schema = {
+    "type": "object",
+    "description": "An image, for models that take images.",
+    "properties": {
+        "type": {"const": "image"},
+        "source": {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "properties": {
+                        "type": {"const": "base64"},
+                        "media_type": {"type": "string", "pattern": "^image/"},
+                        "data": {"type": "string"},
+                    },
+                    "required": ["type", "media_type", "data"],
+                },
+                {
+                    "type": "object",
+                    "properties": {"type": {"const": "url"}, "url": {"type": "string", "pattern": "^https?://"}},
+                    "required": ["type", "url"],
+                },
+            ]
+        },
+    },
+    "required": ["type", "source"],
+}
 _TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT}]}
 _TOOL_USE: Schema = {
     "type": "object",
@@ -52,7 +78,7 @@ _MESSAGES: Schema = {
     "maxItems": MAX_MESSAGES,
     "items": {
         "anyOf": [
-            _message(["user"], [_TEXT, _TOOL_RESULT]),
+            _message(["user"], [_TEXT, _IMAGE, _TOOL_RESULT]),
             _message(["assistant"], [_TEXT, _TOOL_USE, _THINKING]),
             _message(["system"], [_TEXT]),
         ]

@@ -12,6 +12,7 @@ from llmactors.gateway.anthropic.schema import read_messages, read_prompt
 from llmactors.gateway.body import deadline_of
 from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.completions import stream_one
+from llmactors.gateway.openai.images import image_chars
 from llmactors.gateway.openai.render import error_of
 from llmactors.gateway.openai.schema import ChoiceBody
 from llmactors.gateway.request_service import RequestService, cut_error
@@ -23,7 +24,7 @@ from llmactors.messages import Finished
 
 async def messages(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`POST /v1/messages`."""
-    body = read_messages(await service.bodies.read(exchange))
+    body = read_messages(await service.bodies.read(exchange, image_chars if service.takes_images(caller) else None))
     shows_thinking = body.shows_thinking
     async with AdmittedChoices(service) as admitted:
         await _admit(admitted, exchange, caller, body.choice(_deadline_ms(exchange)))
@@ -47,7 +48,7 @@ async def count_tokens(service: RequestService, exchange: Exchange, caller: Call
 
     A model whose backend does not say how long a prompt was gets the estimate that token limits use.
     """
-    body = read_prompt(await service.bodies.read(exchange))
+    body = read_prompt(await service.bodies.read(exchange, image_chars if service.takes_images(caller) else None))
     _ = body.shows_thinking  # a wrong value is an error here too
     async with AdmittedChoices(service) as admitted:
         await _admit(admitted, exchange, caller, body.choice(_deadline_ms(exchange)))

@@ -1,6 +1,7 @@
 """The conversation in a body of Anthropic's API: the system prompt, and messages of content blocks. Pure.
 
-A message of the user may hold the results of tools and texts. Each becomes a message of its own, in their order.
+A message of the user may hold the results of tools, texts and images. Each result, and the texts and images before and
+behind it, become a message of their own, in their order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,9 @@ import msgspec
 
 from llmactors.gateway.body import clipped
 from llmactors.gateway.openai.errors import InvalidParameter
+from llmactors.gateway.openai.images import PartCollector, read_image
 from llmactors.gateway.openai.messages import MAX_PARTS, without_empty_answers
-from llmactors.messages import ChatMessage, ToolCall
+from llmactors.messages import ChatMessage, Image, ToolCall
 
 _THOUGHTS = ("thinking", "redacted_thinking")
 """Blocks that are left out: a chat template takes no earlier reasoning."""
@@ -53,18 +55,33 @@ def _read_message(where: str, message: Mapping[str, Any]) -> list[ChatMessage]:
 def _turns(role: str, blocks: Sequence[tuple[str, Any]]) -> list[ChatMessage]:
     """The messages of a user's turn, or of a system prompt between turns."""
     found: list[ChatMessage] = []
-    texts: list[str] = []
+    parts = PartCollector()
     for where, block in blocks:
-        if role == "user" and _kind(block) == "tool_result":
-            if texts:
-                found.append(ChatMessage(role, "\n".join(texts)))
-                texts = []
+        kind = _kind(block) if role == "user" else None
+        if kind == "tool_result":
+            if parts:
+                found.append(ChatMessage(role, parts.content, images=parts.images))
+                parts = PartCollector()
             found.append(_result(where, block))
+        elif kind == "image":
+            parts.add_image(_image(where, block, parts.length))
         else:
-            texts.append(_text("messages", where, block))
-    if texts or not found:
-        found.append(ChatMessage(role, "\n".join(texts)))
+            parts.add_text(_text("messages", where, block))
+    if parts or not found:
+        found.append(ChatMessage(role, parts.content, images=parts.images))
     return found
+
+
+def _image(where: str, block: Mapping[str, Any], at: int) -> Image:
+    source = block.get("source")
+    if not isinstance(source, dict) or source.get("type") not in ("base64", "url"):
+        raise InvalidParameter("messages", f"`{where}.source` must be an image of the type `base64` or `url`")
+    if source["type"] == "url":
+        return read_image("messages", where, {"image_url": source.get("url")}, at)
+    media_type, data = source.get("media_type"), source.get("data")
+    if not isinstance(media_type, str) or not isinstance(data, str):
+        raise InvalidParameter("messages", f"`{where}.source` must have a text as `media_type` and as `data`")
+    return read_image("messages", where, {"image_url": f"data:{media_type};base64,{data}"}, at)
 
 
 def _answer(blocks: Sequence[tuple[str, Any]]) -> ChatMessage:

@@ -14,6 +14,7 @@ from llmactors.gateway.anthropic.tools import read_rules
 from llmactors.gateway.body import MAX_STOPS, NonEmpty, clipped
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.fields import convert_known
+from llmactors.gateway.openai.images import image_names
 from llmactors.gateway.openai.messages import MAX_MESSAGES
 from llmactors.gateway.openai.schema import ChoiceBody, Count, StopText
 from llmactors.gateway.openai.tools import MAX_TOOLS
@@ -79,6 +80,7 @@ class PromptBody:
             stop=stop,
             deadline_ms=deadline_ms,
             sampling={"top_k": top_k},
+            field_names=image_names("messages", self.messages),
             rules=read_rules(self.tools or (), self.tool_choice, self.output_config),
         )
 

@@ -47,31 +47,81 @@ def read_image(param: str, where: str, part: Mapping[str, Any], at: int) -> Imag
 def image_names(param: str, messages: object) -> dict[str, str]:
     """The places of the first image and of the first link in the field `param`, for refusals."""
     names: dict[str, str] = {}
-    for place, url in _images(param, messages):
+    for place, _, is_link in _images(param, messages):
         names.setdefault("images", place)
-        if not url.startswith("data:"):
+        if is_link:
             names.setdefault("image_links", place)
     return names
 
 
 def image_chars(fields: Mapping[str, Any]) -> int:
     """The length of all images in the fields of a body that was not checked yet."""
-    return sum(len(url) for name in ("messages", "input") for _, url in _images(name, fields.get(name)))
+    return sum(len(text) for name in ("messages", "input") for _, text, _ in _images(name, fields.get(name)))
 
 
-def _images(param: str, messages: object) -> Iterator[tuple[str, str]]:
-    """The place and the URL of each image."""
+def _images(param: str, messages: object) -> Iterator[tuple[str, str, bool]]:
+    """The place and the text of each image, and whether the text is a link."""
     for number, message in enumerate(messages if isinstance(messages, list) else ()):
         content = message.get("content") if isinstance(message, dict) else None
         for place, part in enumerate(content if isinstance(content, list) else ()):
-            url = _url_of(part)
-            if url is not None:
-                yield f"{param}[{number}].content[{place}]", url
+            found = _text_of(part) if isinstance(part, dict) else None
+            if found is not None:
+                yield f"{param}[{number}].content[{place}]", *found
 
 
-def _url_of(part: object) -> str | None:
-    if not isinstance(part, dict):
-        return None
+def _text_of(part: Mapping[str, Any]) -> tuple[str, bool] | None:
+    """The text of an image, and whether the text is a link; None for a part that is no image."""
     kind, named = part.get("type"), part.get("image_url")
+    if kind == "image":  # in Anthropic's API
+        source = part.get("source")
+        named = source if isinstance(source, dict) else {}
+        if isinstance(data := named.get("data"), str):
+            return data, False
+    elif not isinstance(kind, str) or kind not in IMAGE_KINDS:
+        return None
     url = named.get("url") if isinstance(named, dict) else named
-    return url if isinstance(url, str) and isinstance(kind, str) and kind in IMAGE_KINDS else None
+    return (url, not url.startswith("data:")) if isinstance(url, str) else None
+
+
+class PartCollector:
+    """Collects the texts and the images of one message in their order.
+
+    A line break separates two texts that have no image between them.
+    """
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._images: list[Image] = []
+        self._follows_text = False
+        self.length = 0
+        """The number of characters of the texts so far."""
+
+    def __repr__(self) -> str:
+        return f"<PartCollector {self.length} characters, {len(self._images)} images>"
+
+    def __bool__(self) -> bool:
+        """Whether the message has any part."""
+        return bool(self._texts or self._images)
+
+    def add_text(self, text: str) -> None:
+        """Adds a text behind the parts so far."""
+        if self._follows_text:
+            text = "\n" + text
+        self._texts.append(text)
+        self.length += len(text)
+        self._follows_text = True
+
+    def add_image(self, image: Image) -> None:
+        """Adds an image behind the parts so far. The image was read with `length` as its place."""
+        self._images.append(image)
+        self._follows_text = False
+
+    @property
+    def content(self) -> str:
+        """The whole text."""
+        return "".join(self._texts)
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images, each with its place in the text."""
+        return tuple(self._images)

@@ -5,7 +5,7 @@ from typing import Any
 
 from llmactors.gateway.body import clipped
 from llmactors.gateway.openai.errors import InvalidParameter
-from llmactors.gateway.openai.images import IMAGE_KINDS, read_image
+from llmactors.gateway.openai.images import IMAGE_KINDS, PartCollector, read_image
 from llmactors.gateway.openai.tools import read_calls
 from llmactors.messages import ChatMessage, Image
 
@@ -66,31 +66,23 @@ def read_message(
 
 
 def read_content(param: str, where: str, content: object, kinds: Collection[str]) -> tuple[str, tuple[Image, ...]]:
-    """The text and the images at `where` in the field `param`: a text, or a list of parts.
+    """The text and the images of a text, or of a list of parts, at `where` in the field `param`.
 
-    A line break separates two texts that have no image between them. Raises `InvalidParameter`.
+    Raises `InvalidParameter`.
     """
     if isinstance(content, str):
         return content, ()
     if not isinstance(content, list):
         raise InvalidParameter(param, f"`{where}` must be a text, or a list of parts")
-    texts: list[str] = []
-    images: list[Image] = []
-    length = 0
-    follows_text = False
+    parts = PartCollector()
     for number, part in enumerate(content):
         kind: object = part.get("type") if isinstance(part, dict) else None
         if isinstance(kind, str) and kind in IMAGE_KINDS:
-            images.append(read_image(param, f"{where}[{number}]", part, length))
-            follows_text = False
+            parts.add_image(read_image(param, f"{where}[{number}]", part, parts.length))
             continue
         text = part.get("text") if isinstance(part, dict) else None
         if not isinstance(kind, str) or kind not in kinds or not isinstance(text, str):
             served = "only texts and images are served"
             raise InvalidParameter(param, f"`{where}[{number}]` is a part of type {clipped(kind)}; {served}")
-        if follows_text:
-            text = "\n" + text
-        texts.append(text)
-        length += len(text)
-        follows_text = True
-    return "".join(texts), tuple(images)
+        parts.add_text(text)
+    return parts.content, parts.images

@@ -96,6 +96,20 @@ async def test_response_continues_a_conversation_with_images() -> None:
         assert items[0]["content"] == [parts[0], parts[1] | {"file_id": None}]
 
 
+async def test_images_of_anthropics_clients_reach_the_model() -> None:
+    models = (mock_model("images=true", name="sees"), mock_model(name="blind"))
+    data = LARGE.partition(",")[2]
+    blocks = [text("what"), {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}]
+    asked = {"max_tokens": 4, "messages": [{"role": "user", "content": blocks}]}
+    async with local_node(*models, max_body_bytes=SMALL_BYTES, max_image_body_bytes=MOST_BYTES) as node:
+        answer = await node.client.post("/v1/messages", json=asked | {"model": "sees"})
+        message = ChatMessage("user", "what", images=(Image(LARGE, 4),))
+        expected = mock_text(GenerateRequest("r", "m", "", max_tokens=4, messages=(message,)))
+        assert answer.json()["content"][0]["text"] == expected
+        refused = await node.client.post("/v1/messages", json=asked | {"model": "blind"})
+        assert "`messages[0].content[1]` is an image" in refusal_of(refused)
+
+
 async def test_only_images_may_make_a_body_large() -> None:
     models = (mock_model("images=true", name="sees"), mock_model(name="blind"))
     async with local_node(*models, max_body_bytes=SMALL_BYTES, max_image_body_bytes=MOST_BYTES) as node:

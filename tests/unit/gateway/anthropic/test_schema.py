@@ -6,7 +6,7 @@ import pytest
 
 from llmactors.gateway.anthropic.schema import read_messages, read_prompt
 from llmactors.gateway.openai.errors import InvalidParameter
-from llmactors.messages import ChatMessage, GenerateRequest, ToolCall
+from llmactors.messages import ChatMessage, GenerateRequest, Image, ToolCall
 from llmactors.tool_calls.functions import ToolChoice
 
 HI = {"role": "user", "content": "hi"}
@@ -21,6 +21,10 @@ def body(**fields: Any) -> dict[str, Any]:
 def request_of(**fields: Any) -> GenerateRequest:
     choice = read_messages(body(**fields)).choice(None)
     return choice.to_request("r", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=1.0)
+
+
+def base64(media_type: str) -> dict[str, Any]:
+    return {"type": "base64", "media_type": media_type, "data": "AAAA"}
 
 
 def turn(*blocks: Any) -> dict[str, Any]:
@@ -61,6 +65,14 @@ def test_blocks_become_messages() -> None:
     )
 
 
+def test_images_keep_their_place_among_the_texts() -> None:
+    blocks = [IMAGE, text("a"), text("b"), {"type": "image", "source": base64("image/png")}, text("c")]
+    images = (Image("http://a/b.png", 0), Image("data:image/png;base64,AAAA", 3))
+    assert request_of(**turn(*blocks)).messages == (ChatMessage("user", "a\nbc", images=images),)
+    names = read_messages(body(**turn(text("a"), *reversed(blocks)))).choice(None).field_names
+    assert names == {"images": "messages[0].content[2]", "image_links": "messages[0].content[5]"}
+
+
 def test_sampling_fields_reach_the_request() -> None:
     request = request_of(temperature=0.5, top_p=0.9, top_k=40, stop_sequences=["x"], max_tokens=7)
     assert (request.temperature, request.top_p, request.top_k, request.stop) == (0.5, 0.9, 40, ("x",))
@@ -99,7 +111,12 @@ def test_choice_none_hides_the_tools() -> None:
         ({"messages": []}, "`messages`"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "`messages[0].role` must be `user`"),
         ({"messages": [{"role": "user"}]}, "`messages[0].content` must be a text"),
-        (turn(text("a"), IMAGE), "`messages[0].content[1]` is a block of type"),
+        (turn(text("a"), {"type": "image"}), "`messages[0].content[1].source` must be an image"),
+        (turn({"type": "image", "source": {"type": "file"}}), "`messages[0].content[0].source` must be an image"),
+        (turn({"type": "image", "source": {"type": "base64", "data": "AAAA"}}), "a text as `media_type`"),
+        (turn({"type": "image", "source": base64("text/html")}), "`messages[0].content[0]` must have a URL"),
+        (turn({"type": "image", "source": {"type": "url", "url": "file:///a"}}), "must have a URL"),
+        ({"messages": [{"role": "assistant", "content": [IMAGE]}]}, "`messages[0].content[0]` is a block of type"),
         (turn({"type": "tool_use"}), "of type 'tool_use'"),
         (
             turn({"type": "tool_result", "tool_use_id": "t", "content": [IMAGE]}),
