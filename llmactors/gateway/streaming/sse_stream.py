@@ -8,7 +8,7 @@ import trio
 from llmactors.actors import fatal
 from llmactors.gateway.native.events import Renderer
 from llmactors.gateway.streaming.flusher import Flusher
-from llmactors.gateway.streaming.pump import StreamTiming, fits, pieces
+from llmactors.gateway.streaming.pump import MAX_HEAVY_EVENTS, StreamTiming, fits, pieces
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed
@@ -91,7 +91,7 @@ class SseStream:
         if not part.deltas and part.end is None:
             return 0
         self.next_write = now + self._timing.flush_interval_s
-        if not fits(part):
+        if len(part.deltas) > MAX_HEAVY_EVENTS and not fits(part):
             self._leave(partial(self._write, [*pieces(part)]))
             return 0
         more: list[LogSlice] = []
