@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -179,6 +180,15 @@ def test_end_of_a_child_is_seen_without_pidfd(refuse: OSError, monkeypatch: pyte
     assert process.returncode == 3
 
 
+@pytest.fixture
+def _hangups_are_heard() -> Iterator[None]:
+    """Under `nohup`, a process and all that it starts ignore SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hangups_are_heard")
 def test_hangup_drains_the_node() -> None:
     with NodeProcess("serve", "--model", "mock:step_ms=20", "--bind", "127.0.0.1:0") as node:
         url = node.wait_ready()
