@@ -43,6 +43,8 @@ class CannedServer:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._turn = threading.Lock()
+        """Held while a request gets its number: two connections have a thread each."""
 
     def __repr__(self) -> str:
         return f"<CannedServer {self.url} asked={len(self.asked)}>"
@@ -97,8 +99,9 @@ class CannedServer:
                         return
                     held += data
                 head, body, held = whole
-                asked = Asked(len(self.asked), head, body)
-                self.asked.append(asked)
+                with self._turn:
+                    asked = Asked(len(self.asked), head, body)
+                    self.asked.append(asked)
                 if not self._answer(connection, asked):
                     return
 
