@@ -9,6 +9,7 @@ the arguments of a call, the text of that call is content too. If the end comes 
 the arguments as far as they came: the reason of the end says that the answer was cut, as OpenAI's API does.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from llmactors.tool_calls.call_head import CallHead, Incomplete, NoCall
@@ -17,7 +18,7 @@ from llmactors.tool_calls.pieces import CallArguments, CallBegun, Content, Piece
 from llmactors.tool_calls.tags import undecided
 
 
-class CallParser:
+class CallParser(ABC):
     """The parser of one answer. Each format has a subclass.
 
     A state is a method that takes what it can from the beginning of `_rest`, and returns whether the next state may go
@@ -99,12 +100,15 @@ class CallParser:
             self._state = self._free
         return True
 
-    def _open(self, start: int) -> None:
-        """Reads the beginning of the first call behind the trigger. Raises `Incomplete` or `NoCall`."""
-        raise NotImplementedError
+    def _open(self, start: int) -> None:  # noqa: ARG002 - for the formats that read something here
+        """Reads the beginning of the first call behind the trigger. Raises `Incomplete` or `NoCall`.
+
+        A format without a trigger has an `_opening` of its own, and nothing to read here.
+        """
+        raise NoCall
 
     def _begin(self, head: CallHead) -> None:
-        """Begins a call. `_after_call` is the state after the call."""
+        """Begins a call. `_after_object` is the state after the call."""
         self._out.append(CallBegun(self.calls, call_id(self._id, self.calls), head.name))
         self.calls += 1
         self._rest = self._rest[head.end :]
@@ -136,9 +140,9 @@ class CallParser:
             self._state = self._after_object
         return end is not None
 
+    @abstractmethod
     def _after_object(self) -> bool:
         """What follows the object of a call."""
-        raise NotImplementedError
 
     def _leave(self) -> bool:
         """Goes back to content after the last call."""
