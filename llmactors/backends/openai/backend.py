@@ -1,4 +1,4 @@
-"""Remote servers as a backend: tries upstreams until one begins to answer.
+"""Remote servers as a backend: asks upstreams, as `tries` decides, until one has given the whole answer.
 
 Before the first token, another try follows any fault that may pass, or that another upstream may not have. After the
 first token the answer is bound to its upstream, since another upstream would begin a different answer. Only where the
@@ -14,25 +14,20 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 import attrs
 import trio
 
-from llmactors.actors.backoff import Backoff
 from llmactors.backends.base import Capabilities, Job, Output, Takeover
-from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
+from llmactors.backends.openai.answer_stream import AnswerStream
 from llmactors.backends.openai.balance import Balance
-from llmactors.backends.openai.chunks import Chunk
 from llmactors.backends.openai.circuit import CircuitState
 from llmactors.backends.openai.embedding import EMBEDDING, fetch_vectors
-from llmactors.backends.openai.request import body_of, rules_of
+from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.request import rules_of
 from llmactors.backends.openai.settings import OpenAISettings
-from llmactors.backends.openai.upstream import ChunkStream, Upstream, UpstreamFault
-from llmactors.errors import BackendFailed, Interrupted, LlmactorsError, ModelError, Unavailable
-from llmactors.messages import GenerateRequest, TokenDelta
+from llmactors.backends.openai.tries import Tries, Try
+from llmactors.backends.openai.upstream import Upstream
+from llmactors.errors import Interrupted, ModelError
+from llmactors.messages import GenerateRequest
 from llmactors.tool_calls.formats import PASSED_ON
 
-_PAUSE = Backoff(first_s=0.1, factor=2.0, cap_s=2.0, jitter=0.5)
-"""Between two tries at one upstream."""
-_LOOK_AGAIN_S = 0.05
-_USAGE_S = 2.0
-"""How long the upstream may take from the finish reason to the counts of tokens."""
 _IMAGES = {
     "none": frozenset[str](),
     "data": frozenset({"images"}),
@@ -64,18 +59,12 @@ class OpenAIStatistics:
 
 
 @attrs.define
-class _FailoverState:
-    """How far one request has come through its tries at upstreams."""
+class _Progress:
+    """The answer so far, which is in the log or on its way there."""
 
-    job: Job
     text: str
-    """The answer so far."""
     count: int
     """How many tokens the text has."""
-    tries: int = 0
-    waited_s: float = 0.0
-    avoid: set[int] = attrs.field(factory=set)
-    last: UpstreamFault | None = None
 
 
 class OpenAIBackend:
@@ -162,175 +151,77 @@ class OpenAIBackend:
 
     async def _embed(self, job: Job) -> AsyncGenerator[Output, None]:
         """All vectors come in one response, so that every upstream may be asked after a fault."""
-        failover, output = _FailoverState(job, "", 0), None
+        tries, output = Tries(self._settings, self._balance), None
         self._running += 1
         try:
             while output is None:
-                place, trial = await self._choose(failover)
-                upstream, model = self._upstreams[place], self._settings.upstreams[place].model
+                chosen = await self._choose(tries)
                 try:
+                    upstream, model = self._at(chosen)
                     output = await fetch_vectors(upstream, model, job, within_s=self._settings.first_s)
-                    self._balance.circuits[place].succeed()
+                    tries.record_answer(chosen)
                 except UpstreamFault as fault:
-                    self._judge(place, failover, fault)
+                    tries.record_fault(chosen, fault, trio.current_time(), self._rng)
                 finally:
-                    if trial:
-                        self._balance.circuits[place].give_back()
+                    tries.end(chosen)
         finally:
             self._running -= 1
         yield output
 
     async def _complete(self, job: Job) -> AsyncGenerator[Output, None]:
-        failover = _FailoverState(job, "".join(delta.text for delta in job.tokens), len(job.tokens))
-        if failover.count and not self._continues(job.request):
+        progress = _Progress("".join(delta.text for delta in job.tokens), len(job.tokens))
+        if progress.count and not self._continues(job.request):
             raise Interrupted("the upstream was lost, and an answer of this kind cannot be continued")
-        if failover.count >= job.request.max_tokens:
+        if progress.count >= job.request.max_tokens:
             yield Output(job.key, (), "length")
             return
+        tries = Tries(self._settings, self._balance)
         self._running += 1
         try:
             finished = False
             while not finished:
-                place, trial = await self._choose(failover)
-                logged = failover.count
-                room, least = job.request.max_tokens - logged, job.request.min_tokens - logged
-                answer = UpstreamAnswer(job.request.stop, room, job.request.top_logprobs or 0, least)
+                chosen = await self._choose(tries)
                 try:
-                    first_by = trio.current_time() + self._settings.first_s
-                    stream = await self._open(place, failover, first_by)
+                    upstream, model = self._at(chosen)
+                    begun = False
+                    stream = await AnswerStream.open(
+                        upstream, model, job.request, self._settings, progress.text, progress.count
+                    )
                     try:
                         while not finished:
-                            deltas, finished = await self._next(stream, answer, first_by)
-                            if deltas and failover.count == logged:
-                                self._balance.circuits[place].succeed()
-                                failover.tries = 0
-                            failover.text += "".join(delta.text for delta in deltas)
-                            failover.count += len(deltas)
+                            deltas, finished = await stream.next()
+                            if finished or (deltas and not begun):
+                                tries.record_answer(chosen)
+                                begun = True
+                            progress.text += "".join(delta.text for delta in deltas)
+                            progress.count += len(deltas)
                             if finished:
-                                self._balance.circuits[place].succeed()
-                                prompt_tokens = max(0, answer.prompt_tokens - logged)
-                                yield Output(job.key, deltas, answer.finish, prompt_tokens)
+                                yield Output(job.key, deltas, stream.finish, stream.prompt_tokens)
                             elif deltas:
                                 yield Output(job.key, deltas)
                     finally:
                         await stream.close()
                 except UpstreamFault as fault:
-                    self._judge(place, failover, fault)
+                    tries.record_fault(chosen, fault, trio.current_time(), self._rng)
+                    if progress.count and not self._continues(job.request):
+                        text = f"{fault.error.message}; another upstream cannot continue the answer"
+                        raise Interrupted(text) from fault
                 finally:
-                    if trial:
-                        self._balance.circuits[place].give_back()
+                    tries.end(chosen)
         finally:
             self._running -= 1
 
     def _continues(self, request: GenerateRequest) -> bool:
         return self._settings.continues and request.raw and not request.messages and not request.prompt_ids
 
-    async def _choose(self, failover: _FailoverState) -> tuple[int, bool]:
-        """Waits for an upstream that takes requests.
+    def _at(self, chosen: Try) -> tuple[Upstream, str]:
+        """The upstream of a try, and the model's name there."""
+        return self._upstreams[chosen.place], self._settings.upstreams[chosen.place].model
 
-        Returns its place, and whether this request is the trial of its circuit. Raises the error of the last fault.
-        """
-        if failover.tries >= self._settings.attempts:
-            raise self._given_up(failover)
+    async def _choose(self, tries: Tries) -> Try:
+        """Waits for an upstream that takes requests. Raises the error for the client where the request is given up."""
         while True:
-            now = trio.current_time()
-            place = self._balance.choose(now, self._rng, avoid=failover.avoid)
-            if place is not None and (place not in failover.avoid or not failover.tries):
-                break
-            if place is not None:  # every other upstream has failed: this one is asked again, after a pause
-                failover.avoid.clear()
-                pause_s = _PAUSE.delay_s(failover.tries - 1, self._rng)
-            else:
-                pause_s = max(_LOOK_AGAIN_S, self._balance.next_at(now) - now)
-            failover.waited_s += pause_s
-            if failover.waited_s > self._settings.wait_s:
-                raise self._given_up(failover, retry_after_s=pause_s)
-            await trio.sleep(pause_s)
-        failover.tries += 1
-        return place, self._balance.circuits[place].take(now)
-
-    @staticmethod
-    def _given_up(failover: _FailoverState, *, retry_after_s: float = 1.0) -> LlmactorsError:
-        if failover.last is not None:
-            return failover.last.error
-        return Unavailable("no upstream takes requests now", retry_after_s=retry_after_s)
-
-    def _judge(self, place: int, failover: _FailoverState, fault: UpstreamFault) -> None:
-        """Records a fault. Raises the error for the client where no other try can follow."""
-        now, circuit = trio.current_time(), self._balance.circuits[place]
-        if fault.hold_s is not None:
-            circuit.hold(now + fault.hold_s)
-        if fault.blames:
-            circuit.fail(now, self._rng)
-        elif not fault.again:
-            circuit.succeed()
-        failover.avoid.add(place)
-        failover.last = fault
-        if not fault.again:
-            raise fault.error from fault
-        if failover.count and not self._continues(failover.job.request):
-            text = f"{fault.error.message}; another upstream cannot continue the answer"
-            raise Interrupted(text) from fault
-
-    async def _open(self, place: int, failover: _FailoverState, first_by: float) -> ChunkStream:
-        upstream, model = self._upstreams[place], self._settings.upstreams[place].model
-        settings = self._settings
-        route, body = body_of(
-            failover.job.request,
-            model,
-            failover.text,
-            failover.count,
-            tokens_field=settings.tokens_field,
-            engine=settings.engine,
-        )
-        try:
-            with trio.fail_at(first_by):
-                return await upstream.open(route, body)
-        except trio.TooSlowError as error:
-            raise UpstreamFault(BackendFailed("the upstream did not answer in time")) from error
-
-    async def _next(
-        self, stream: ChunkStream, answer: UpstreamAnswer, first_by: float
-    ) -> tuple[list[TokenDelta], bool]:
-        """Waits for the next deltas, and says whether they are the last."""
-        chunks: list[Chunk] = []
-        fault: UpstreamFault | None = None
-        # Not `fail_at`, which takes longer, and this is done for every token.
-        with trio.CancelScope(deadline=self._deadline(answer, first_by)) as scope:
-            try:
-                while not chunks:
-                    chunks = await stream.next()
-            except UpstreamFault as caught:
-                fault = caught
-        if scope.cancelled_caught:
-            fault = UpstreamFault(BackendFailed("the upstream fell silent"))
-        if fault is None:
-            return _take(chunks, answer)
-        if answer.finish is None:
-            raise fault
-        # The answer is complete. Only the counts, or an orderly end of the stream, did not come.
-        return answer.close(), True
-
-    def _deadline(self, answer: UpstreamAnswer, first_by: float) -> float:
-        now = trio.current_time()
-        if answer.finish is not None:
-            return now + min(_USAGE_S, self._settings.silence_s)
-        return now + self._settings.silence_s if answer.begun else first_by
-
-
-def _take(chunks: Sequence[Chunk], answer: UpstreamAnswer) -> tuple[list[TokenDelta], bool]:
-    """The deltas of these chunks, and whether they are the last. Raises `UpstreamFault`."""
-    deltas: list[TokenDelta] = []
-    for chunk in chunks:
-        if chunk.finish == "content_filter":
-            text = "the upstream's content filter ended the answer"
-            raise UpstreamFault(BackendFailed(text), again=False, blames=False)
-        try:
-            deltas += answer.take(chunk)
-        except TextOverrun as error:
-            raise UpstreamFault(BackendFailed("the upstream sends more text than was asked for")) from error
-        if chunk.done or answer.stopped:
-            if answer.finish is None:
-                raise UpstreamFault(BackendFailed("the upstream ended the answer without a reason"))
-            return deltas + answer.close(), True
-    return deltas, False
+            chosen = tries.choose(trio.current_time(), self._rng)
+            if isinstance(chosen, Try):
+                return chosen
+            await trio.sleep(chosen)

@@ -9,7 +9,8 @@ import msgspec
 import trio
 
 from llmactors.backends.base import Job, Output
-from llmactors.backends.openai.upstream import Upstream, UpstreamFault
+from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.upstream import Upstream
 from llmactors.errors import BackendFailed
 from llmactors.messages import TokenDelta, TokenExtra
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
 from llmactors.backends.openai.chunks import NO_TOKEN, BadChunk, Chunk, ChunkReader
-from llmactors.backends.openai.upstream import retry_after_s
+from llmactors.backends.openai.faults import retry_after_s
 from llmactors.messages import TokenDelta, TokenExtra, TokenLogprob, ToolCallDelta, TopLogprob
 
 

@@ -1,0 +1,116 @@
+"""One answer at one upstream: sends the request, and reads the deltas of the answer."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import trio
+
+from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
+from llmactors.backends.openai.chunks import Chunk
+from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.request import body_of
+from llmactors.backends.openai.settings import OpenAISettings
+from llmactors.backends.openai.upstream import ChunkStream, Upstream
+from llmactors.errors import BackendFailed
+from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
+
+_USAGE_S = 2.0
+"""How long the upstream may take from the finish reason to the counts of tokens."""
+
+
+class AnswerStream:
+    """The deltas of an answer, as they come. The caller of `open` must close the stream."""
+
+    def __init__(
+        self, stream: ChunkStream, answer: UpstreamAnswer, settings: OpenAISettings, first_by: float, logged: int
+    ) -> None:
+        self._stream = stream
+        self._answer = answer
+        self._settings = settings
+        self._first_by = first_by
+        self._logged = logged
+
+    def __repr__(self) -> str:
+        return f"<AnswerStream {self._stream!r} {self._answer!r}>"
+
+    @classmethod
+    async def open(
+        cls, upstream: Upstream, model: str, request: GenerateRequest, settings: OpenAISettings, text: str, count: int
+    ) -> Self:
+        """Sends a request, and waits for the head of the response, at most `settings.first_s`. Raises `UpstreamFault`.
+
+        Args:
+            upstream: The upstream to ask.
+            model: The name of the model at the upstream.
+            request: The request.
+            settings: How requests to upstreams are written, and their bounds.
+            text: The answer so far.
+            count: How many tokens the answer has so far.
+        """
+        first_by = trio.current_time() + settings.first_s
+        room, least = request.max_tokens - count, request.min_tokens - count
+        answer = UpstreamAnswer(request.stop, room, request.top_logprobs or 0, least)
+        route, body = body_of(request, model, text, count, tokens_field=settings.tokens_field, engine=settings.engine)
+        try:
+            with trio.fail_at(first_by):
+                stream = await upstream.open(route, body)
+        except trio.TooSlowError as error:
+            raise UpstreamFault(BackendFailed("the upstream did not answer in time")) from error
+        return cls(stream, answer, settings, first_by, count)
+
+    @property
+    def finish(self) -> FinishReason | None:
+        """Why the answer ended; None before its end."""
+        return self._answer.finish
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The length of the prompt without the answer so far; 0 where the upstream does not say."""
+        return max(0, self._answer.prompt_tokens - self._logged)
+
+    async def next(self) -> tuple[list[TokenDelta], bool]:
+        """Waits for the next deltas, and says whether they are the last. Raises `UpstreamFault`."""
+        chunks: list[Chunk] = []
+        fault: UpstreamFault | None = None
+        # Not `fail_at`, which takes longer, and this is done for every token.
+        with trio.CancelScope(deadline=self._deadline()) as scope:
+            try:
+                while not chunks:
+                    chunks = await self._stream.next()
+            except UpstreamFault as caught:
+                fault = caught
+        if scope.cancelled_caught:
+            fault = UpstreamFault(BackendFailed("the upstream fell silent"))
+        if fault is None:
+            return self._take(chunks)
+        if self._answer.finish is None:
+            raise fault
+        # The answer is complete. Only the counts, or an orderly end of the stream, did not come.
+        return self._answer.close(), True
+
+    async def close(self) -> None:
+        """Ends the stream. The upstream stops where the answer is not complete."""
+        await self._stream.close()
+
+    def _deadline(self) -> float:
+        now = trio.current_time()
+        if self._answer.finish is not None:
+            return now + min(_USAGE_S, self._settings.silence_s)
+        return now + self._settings.silence_s if self._answer.begun else self._first_by
+
+    def _take(self, chunks: Sequence[Chunk]) -> tuple[list[TokenDelta], bool]:
+        answer = self._answer
+        deltas: list[TokenDelta] = []
+        for chunk in chunks:
+            if chunk.finish == "content_filter":
+                text = "the upstream's content filter ended the answer"
+                raise UpstreamFault(BackendFailed(text), again=False, blames=False)
+            try:
+                deltas += answer.take(chunk)
+            except TextOverrun as error:
+                raise UpstreamFault(BackendFailed("the upstream sends more text than was asked for")) from error
+            if chunk.done or answer.stopped:
+                if answer.finish is None:
+                    raise UpstreamFault(BackendFailed("the upstream ended the answer without a reason"))
+                return deltas + answer.close(), True
+        return deltas, False
