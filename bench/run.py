@@ -81,7 +81,7 @@ def write(out: Path, scenario_results: Sequence[ScenarioResult], facts: dict[str
 
 def versions(names: Sequence[str], envs: Path | None) -> dict[str, dict[str, str]]:
     """The versions of everything that is measured. Peers that are missing are installed."""
-    peers = [name for name in names if name in environments.PEERS]
+    peers = [name for name in names if name in {*environments.PEERS, *environments.PROXIES}]
     return {"llmactors": machine.own_versions(), **{peer: environments.versions(peer, envs) for peer in peers}}
 
 
@@ -93,7 +93,8 @@ def main() -> None:
     begun = time.monotonic()
     facts = machine.facts() | {"client_core": bench.client_core}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    facts["versions"] = versions(given.only, given.envs)
+    needed = {server for name in given.scenario for server in SCENARIOS[name].servers}
+    facts["versions"] = versions([name for name in given.only if name in needed], given.envs)
     scenario_results: list[ScenarioResult] = []
     machine_use = machine.MachineUse()
     interrupted = False

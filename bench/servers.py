@@ -12,7 +12,7 @@ import attrs
 import httpx
 import msgspec
 
-from bench.peers.environments import PEERS, python_of
+from bench.peers.environments import PEERS, PROXIES, python_of
 from bench.processes import ROOT, START_S, Process, free_port, running, wait_until_answering
 from llmactors.backends.llama.child import ChildConfig, ChildReport
 from llmactors.backends.llama.settings import LlamaSettings
@@ -28,7 +28,12 @@ LLAMA = "llama.cpp"
 OURS = (ALONE, CLUSTER)
 MOCKS = (*OURS, *PEERS)
 """The servers that can serve the simulated model."""
-NAMES = (*MOCKS, EVERYSEC)
+ROUTER = "vllm-router"
+BEHIND = (*OURS, *PROXIES)
+"""The servers that can serve the model of an upstream."""
+NAMES = (*MOCKS, EVERYSEC, *PROXIES)
+UPSTREAM_MODEL = "mock"
+"""The name of the model at the upstream of `run_upstream`."""
 LLAMA_KEY = "bench"
 TITLES = {
     ALONE: "llmactors, one process",
@@ -39,10 +44,11 @@ TITLES = {
     "mosec": "mosec",
     "hypercorn": "bare Hypercorn on Trio",
     "uvicorn": "bare uvicorn",
+    ROUTER: "vllm-router",
     LLAMA: "llama.cpp's own server",
 }
 _APPENDFSYNC = {CLUSTER: "always", EVERYSEC: "everysec"}
-_PROBE = msgspec.json.encode({"prompt": "probe", "max_tokens": 1, "stream": True})
+_PROBE = msgspec.json.encode({"model": UPSTREAM_MODEL, "prompt": "probe", "max_tokens": 1, "stream": True})
 
 
 @attrs.frozen
@@ -79,6 +85,8 @@ def run_server(
 ) -> Iterator[RunningServer]:
     """Start the server `name` with `model` on a free port, and stop it when the block ends.
 
+    The model of a proxy is the address of its upstream.
+
     `settings` are settings of llmactors (`max_queued=64`), which the peers ignore. llmactors is imported from the
     directory `root`; the peers always run from the repository of the benchmark.
 
@@ -91,6 +99,9 @@ def run_server(
     elif name in _APPENDFSYNC:
         environ = as_variables(settings or {})
         with _cluster(model, environ, gateways, workers, _APPENDFSYNC[name], root) as served:
+            yield served
+    elif name == ROUTER:
+        with _router(model, envs) as served:
             yield served
     elif name == LLAMA:
         with _llama(model, settings or {}) as served:
@@ -144,6 +155,28 @@ def _peer(name: str, model: str, envs: Path | None) -> Iterator[RunningServer]:
     command = [str(python_of(name, envs)), "-m", f"bench.peers.{name}.serve"]
     with running(*command, "--bind", f"127.0.0.1:{port}", "--model", model) as process:
         wait_until_answering(port, process, _PROBE)
+        yield RunningServer((f"http://127.0.0.1:{port}",), {"server": lambda: process.pids})
+
+
+@contextlib.contextmanager
+def run_upstream(step_ms: float) -> Iterator[RunningServer]:
+    """Start an upstream of proxies, `bench.peers.upstream`, whose streams make a token every `step_ms`."""
+    port = free_port()
+    command = (sys.executable, "-m", "bench.peers.upstream", "--bind", f"127.0.0.1:{port}")
+    with running(*command, "--model", f"mock:step_ms={step_ms}") as process:
+        wait_until_answering(port, process, _PROBE, "/v1/completions")
+        yield RunningServer((f"http://127.0.0.1:{port}",), {"server": lambda: process.pids})
+
+
+@contextlib.contextmanager
+def _router(upstream: str, envs: Path | None) -> Iterator[RunningServer]:
+    """vllm-router as its manual starts it, with the simplest policy, without its log of requests."""
+    port, metrics_port = free_port(), free_port()
+    program = python_of(ROUTER, envs).with_name("vllm-router")
+    command = [str(program), "--host", "127.0.0.1", "--port", str(port), "--worker-urls", upstream]
+    command += ["--policy", "round_robin", "--prometheus-port", str(metrics_port), "--log-level", "error"]
+    with running(*command) as process:
+        wait_until_answering(port, process, _PROBE, "/v1/completions")
         yield RunningServer((f"http://127.0.0.1:{port}",), {"server": lambda: process.pids})
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from bench.servers import ALONE, CLUSTER
+from bench.servers import ALONE, CLUSTER, ROUTER
 
 Medians = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By scenario, server and path of the figure: the median in the unit of the figure."""
@@ -51,6 +51,12 @@ TARGETS = (
     Target("overload", "refusal_s.p99", "time to refuse, p99", 20, 30, unit="ms"),
     Target("memory", "idle_stream_bytes", "memory of an idle stream", 40, 40, unit="KB"),
     Target("memory", "bytes_per_million_tokens", "growth over 1,000,000 tokens", 1, 1, unit="MB", absolute=True),
+    Target("proxy", "paced.cpu_us_per_token", "CPU per token against vllm-router, paced", 3, 3, False, ROUTER, "x"),
+    Target(
+        "proxy", "saturated.cpu_us_per_token", "CPU per token against vllm-router, saturated", 3, 3, False, ROUTER, "x"
+    ),
+    Target("proxy", "crowded.token_gap_s.p99", "p99 gap, 200 upstream streams on one core", 30, 30, unit="ms"),
+    Target("proxy", "added_s", "added to a short answer of an upstream, p50", 2, 5, unit="ms"),
     Target("growth", "many_to_few", "cost per token at 1,000 streams against 10", 1.2, 1.2, unit="x"),
 )
 

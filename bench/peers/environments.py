@@ -12,6 +12,8 @@ import platformdirs
 
 HERE = Path(__file__).resolve().parent
 PEERS = ("origin", "litserve", "mosec", "hypercorn", "uvicorn")
+PROXIES = ("vllm-router",)
+"""Peers that pass requests on to a server of a model."""
 
 
 def python_of(peer: str, root: Path | None = None) -> Path:
@@ -22,7 +24,7 @@ def python_of(peer: str, root: Path | None = None) -> Path:
     Raises:
         RuntimeError: pip could not install the requirements. The message ends with the output of pip.
     """
-    requirements = HERE / peer / "requirements.txt"
+    requirements = _requirements(peer)
     digest = hashlib.blake2b(requirements.read_bytes() + platform.python_version().encode(), digest_size=4).hexdigest()
     home = (root or platformdirs.user_cache_path("llmactors") / "peers") / f"{peer}-{digest}"
     python = home / "bin" / "python"
@@ -56,6 +58,10 @@ def versions(peer: str, root: Path | None = None) -> dict[str, str]:
     )
     answer = subprocess.run([python_of(peer, root), "-c", code], stdout=subprocess.PIPE, check=True).stdout
     installed: dict[str, str] = json.loads(answer)
-    lines = (HERE / peer / "requirements.txt").read_text(encoding="utf-8").split()
+    lines = _requirements(peer).read_text(encoding="utf-8").split()
     names = [line.partition("==")[0].partition("[")[0] for line in lines]
     return {name: installed[name] for name in names}
+
+
+def _requirements(peer: str) -> Path:
+    return HERE / peer.replace("-", "_") / "requirements.txt"
