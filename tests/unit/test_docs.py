@@ -16,7 +16,7 @@ from llmactors.cli.commands import COMMANDS, GROUPS
 from llmactors.config import Settings
 from llmactors.errors import STREAM_CODES, LlmactorsError, OperatorError
 from llmactors.gateway import operators, routes
-from llmactors.gateway.body import MAX_CONTAINERS, MAX_FIELDS
+from llmactors.gateway.body import MAX_ESCAPES, MAX_FIELDS, MAX_ITEMS
 from llmactors.gateway.native.schema import GenerateBody
 from llmactors.gateway.openai.messages import MAX_MESSAGES, MAX_PARTS
 from llmactors.gateway.openai.prompts import MAX_PROMPT_IDS
@@ -128,7 +128,7 @@ def test_bounds_table_has_the_bounds() -> None:
     numbers = set(map(int, re.findall(r"\d+", " ".join(told.values()))))
     gateway, capacity = GatewaySettings(), Capacity()
     assert numbers >= {gateway.max_prompt_chars, gateway.max_socket_streams, int(gateway.body_s)}
-    assert numbers >= {MAX_HEAD_BYTES, MAX_HEADERS, MAX_FRAMES, MAX_CONTAINERS, MAX_FIELDS}
+    assert numbers >= {MAX_HEAD_BYTES, MAX_HEADERS, MAX_FRAMES, MAX_ESCAPES, MAX_ITEMS, MAX_FIELDS}
     assert numbers >= {MAX_MESSAGES, MAX_PARTS, MAX_CHOICES, MAX_PROMPT_IDS, capacity.most, capacity.of_one_address}
 
 

@@ -20,7 +20,7 @@ JSON = st.recursive(
 
 
 def read(**fields: Any) -> GenerateBody:
-    return convert(parse_object(json.dumps({"prompt": "p", **fields})), GenerateBody)
+    return convert(parse_object(json.dumps({"prompt": "p", **fields}).encode()), GenerateBody)
 
 
 def test_defaults_are_the_documented_ones() -> None:
@@ -156,7 +156,6 @@ def test_long_unknown_names_are_truncated_in_errors() -> None:
         (b'{"prompt":"\xff"}', "not valid UTF-8"),
         (b'{"prompt":"\xed\xa0\x80"}', "not valid UTF-8"),
         (b'{"\xff":1}', "not valid UTF-8"),
-        ('{"prompt":"\ud800"}', "not valid UTF-8"),
         (rb'{"prompt":"\ud800 alone"}', "not valid JSON"),
         (rb'{"\udc00":1}', "not valid JSON"),
         (b'{"temperature":NaN}', "not valid JSON"),
@@ -167,7 +166,7 @@ def test_long_unknown_names_are_truncated_in_errors() -> None:
         (b'{"a":' * 100_000, "nested too deeply"),
     ],
 )
-def test_body_that_is_no_json_object_is_refused(data: bytes | str, message: str) -> None:
+def test_body_that_is_no_json_object_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         parse_object(data)
 
