@@ -7,13 +7,14 @@ import trio
 
 from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
 from llmactors.backends.openai.chunks import Chunk
-from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.faults import FaultKind, UpstreamFault
 from llmactors.backends.openai.request import body_of
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.upstream import ChunkStream, Upstream
 from llmactors.errors import BackendFailed
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
+_CHARS_PER_TOKEN = 4
 _USAGE_S = 2.0
 """How long the upstream may take from the finish reason to the counts of tokens."""
 
@@ -37,7 +38,7 @@ class AnswerStream:
     async def open(
         cls, upstream: Upstream, model: str, request: GenerateRequest, settings: OpenAISettings, text: str, count: int
     ) -> Self:
-        """Sends a request, and waits for the head of the response, at most `settings.first_s`. Raises `UpstreamFault`.
+        """Sends a request, and waits for the head of the response. Raises `UpstreamFault`.
 
         Args:
             upstream: The upstream to ask.
@@ -47,7 +48,7 @@ class AnswerStream:
             text: The answer so far.
             count: How many tokens the answer has so far.
         """
-        first_by = trio.current_time() + settings.first_s
+        first_by = trio.current_time() + first_within_s(request, settings)
         room, least = request.max_tokens - count, request.min_tokens - count
         answer = UpstreamAnswer(request.stop, room, request.top_logprobs or 0, least)
         route, body = body_of(request, model, text, count, tokens_field=settings.tokens_field, engine=settings.engine)
@@ -55,7 +56,7 @@ class AnswerStream:
             with trio.fail_at(first_by):
                 stream = await upstream.open(route, body)
         except trio.TooSlowError as error:
-            raise UpstreamFault(BackendFailed("the upstream did not answer in time")) from error
+            raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream did not answer in time")) from error
         return cls(stream, answer, settings, first_by, count)
 
     @property
@@ -80,7 +81,7 @@ class AnswerStream:
             except UpstreamFault as caught:
                 fault = caught
         if scope.cancelled_caught:
-            fault = UpstreamFault(BackendFailed("the upstream fell silent"))
+            fault = UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream fell silent"))
         if fault is None:
             return self._take(chunks)
         if self._answer.finish is None:
@@ -104,13 +105,24 @@ class AnswerStream:
         for chunk in chunks:
             if chunk.finish == "content_filter":
                 text = "the upstream's content filter ended the answer"
-                raise UpstreamFault(BackendFailed(text), again=False, blames=False)
+                raise UpstreamFault(FaultKind.REQUEST, BackendFailed(text))
             try:
                 deltas += answer.take(chunk)
             except TextOverrun as error:
-                raise UpstreamFault(BackendFailed("the upstream sends more text than was asked for")) from error
+                text = "the upstream sends more text than was asked for"
+                raise UpstreamFault(FaultKind.MALFORMED, BackendFailed(text)) from error
             if chunk.done or answer.stopped:
                 if answer.finish is None:
-                    raise UpstreamFault(BackendFailed("the upstream ended the answer without a reason"))
+                    text = "the upstream ended the answer without a reason"
+                    raise UpstreamFault(FaultKind.MALFORMED, BackendFailed(text))
                 return deltas + answer.close(), True
         return deltas, False
+
+
+def first_within_s(request: GenerateRequest, settings: OpenAISettings) -> float:
+    """How long an upstream may take to the first token of an answer: longer where the prompt is long."""
+    chars = len(request.prompt) + sum(len(message.content) for message in request.messages)
+    if request.tools is not None:
+        chars += len(request.tools.definitions)
+    tokens = len(request.prompt_ids) + chars / _CHARS_PER_TOKEN
+    return settings.first_s + tokens / settings.prompt_tokens_per_s

@@ -8,7 +8,9 @@ An upstream is no actor. Its lasting state is four numbers of its circuit, which
 the backend's incarnations. What can fail is a stream, and each stream is in the task of its request already.
 """
 
+import math
 import random
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import attrs
@@ -86,7 +88,7 @@ class OpenAIBackend:
         rng: random.Random | None = None,
     ) -> None:
         self._settings = settings
-        self._balance = balance or Balance.of([one.weight for one in settings.upstreams])
+        self._balance = balance or Balance.of(settings.upstreams)
         self._rng = rng or random.Random()
         padded = (*keys, *[""] * (len(settings.upstreams) - len(keys)))
         self._keys = padded
@@ -94,7 +96,7 @@ class OpenAIBackend:
         self._running = 0
         self.capabilities = Capabilities(
             slots=settings.slots,
-            context_tokens=settings.context,
+            context_tokens=max(one.context_tokens for one in settings.upstreams),
             takeover=Takeover.CONTINUE if settings.continues else Takeover.RESTART,
             honours=_HONOURED | rules_of(settings.engine) | _IMAGES[settings.images],
             tool_format=PASSED_ON,
@@ -151,7 +153,7 @@ class OpenAIBackend:
 
     async def _embed(self, job: Job) -> AsyncGenerator[Output, None]:
         """All vectors come in one response, so that every upstream may be asked after a fault."""
-        tries, output = Tries(self._settings, self._balance), None
+        tries, output = self._tries(job.request), None
         self._running += 1
         try:
             while output is None:
@@ -175,7 +177,7 @@ class OpenAIBackend:
         if progress.count >= job.request.max_tokens:
             yield Output(job.key, (), "length")
             return
-        tries = Tries(self._settings, self._balance)
+        tries = self._tries(job.request)
         self._running += 1
         try:
             finished = False
@@ -213,6 +215,13 @@ class OpenAIBackend:
 
     def _continues(self, request: GenerateRequest) -> bool:
         return self._settings.continues and request.raw and not request.messages and not request.prompt_ids
+
+    def _tries(self, request: GenerateRequest) -> Tries:
+        """The tries of a request. Its deadline is only known roughly here, and the ledger ends the request in time."""
+        within_s = math.inf if request.timeout_ms is None else request.timeout_ms / 1000
+        if request.deadline_ms is not None:
+            within_s = min(within_s, request.deadline_ms / 1000 - time.time())
+        return Tries(self._settings, self._balance, trio.current_time() + within_s)
 
     def _at(self, chosen: Try) -> tuple[Upstream, str]:
         """The upstream of a try, and the model's name there."""

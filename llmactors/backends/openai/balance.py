@@ -1,36 +1,55 @@
 """Which upstream gets the next request. Pure: `now` and `rng` are arguments."""
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import attrs
 
 from llmactors.backends.openai.circuit import Circuit
+from llmactors.backends.openai.faults import CircuitEffect, UpstreamFault
+from llmactors.backends.openai.settings import UpstreamSettings
 
 
 @attrs.frozen
 class Balance:
-    """The circuits of a model's upstreams and their weights. Hand the same one to each incarnation of the backend."""
+    """The circuits of a model's upstreams. Hand the same one to each incarnation of the backend."""
 
-    weights: tuple[float, ...]
+    upstreams: tuple[UpstreamSettings, ...]
     circuits: tuple[Circuit, ...]
 
     @classmethod
-    def of(cls, weights: Sequence[float]) -> "Balance":
+    def of(cls, upstreams: Sequence[UpstreamSettings]) -> "Balance":
         """Makes a balance whose circuits are all closed."""
-        return cls(tuple(weights), tuple(Circuit() for _ in weights))
+        return cls(tuple(upstreams), tuple(Circuit() for _ in upstreams))
 
-    def choose(self, now: float, rng: random.Random, *, avoid: Collection[int] = ()) -> int | None:
-        """Chooses an upstream that takes requests, at random by weight.
+    def tiers(self) -> Iterator[list[int]]:
+        """The places of the upstreams of each priority, the first priority first."""
+        for priority in sorted({one.priority for one in self.upstreams}):
+            yield [place for place, one in enumerate(self.upstreams) if one.priority == priority]
 
-        An upstream of `avoid` is chosen only where no other takes requests. None: no upstream takes requests.
-        """
-        ready = [place for place, circuit in enumerate(self.circuits) if circuit.admits(now)]
-        ready = [place for place in ready if place not in avoid] or ready
-        if not ready:
-            return None
-        return rng.choices(ready, [self.weights[place] for place in ready])[0]
+    def pick(self, places: Sequence[int], rng: random.Random) -> int:
+        """Picks one of these upstreams at random, by weight."""
+        return rng.choices(places, [self.upstreams[place].weight for place in places])[0]
 
-    def next_at(self, now: float) -> float:
-        """The earliest time at which some upstream may take requests."""
-        return min(circuit.next_at(now) for circuit in self.circuits)
+    def admits(self, place: int, now: float) -> bool:
+        """Whether an upstream takes a request now."""
+        return self.circuits[place].admits(now)
+
+    def next_at(self, now: float, *, without: Collection[int] = ()) -> float:
+        """The earliest time at which some upstream may take requests. One at least must not be in `without`."""
+        return min(circuit.next_at(now) for place, circuit in enumerate(self.circuits) if place not in without)
+
+    def record(self, place: int, fault: UpstreamFault, now: float, rng: random.Random) -> None:
+        """Records a fault of an upstream in its circuit."""
+        circuit = self.circuits[place]
+        if fault.hold_s is not None:
+            circuit.hold(now + fault.hold_s)
+        match fault.kind.effect:
+            case CircuitEffect.WORKS:
+                circuit.succeed()
+            case CircuitEffect.COUNTS:
+                circuit.fail(now, rng)
+            case CircuitEffect.OPENS:
+                circuit.open(now, rng)
+            case CircuitEffect.NOTHING:
+                pass

@@ -5,6 +5,7 @@
        │                             └────────── it fails ──────────┤
        └─────────────────────────── it succeeds ────────────────────┘
 
+One failure opens the circuit where no other request can succeed, as with a refused key.
 An upstream that asks for a pause (`Retry-After`) gets no requests for that time, whatever the state of its circuit.
 """
 
@@ -15,7 +16,8 @@ import attrs
 
 from llmactors.actors.backoff import Backoff
 
-OPEN = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.2)
+OPEN = Backoff(first_s=1.0, factor=2.0, cap_s=25.0, jitter=0.2)
+"""For how long a circuit is open. An upstream that works again gets requests again within 30 s."""
 
 
 class CircuitState(enum.Enum):
@@ -30,7 +32,7 @@ class CircuitState(enum.Enum):
 class Circuit:
     """The circuit of one upstream.
 
-    Call `take` before each request, then `succeed` or `fail`, and `give_back` in any case after a trial.
+    Call `take` before each request, then `succeed`, `fail` or `open`, and `give_back` in any case after a trial.
     """
 
     failures_to_open: int = 3
@@ -69,13 +71,17 @@ class Circuit:
     def fail(self, now: float, rng: random.Random) -> None:
         """Records a failure. The failure of a request from before the circuit opened does not keep it open longer."""
         self.failures += 1
+        if self.state is CircuitState.TRIAL or self.failures >= self.failures_to_open:
+            self.open(now, rng)
+
+    def open(self, now: float, rng: random.Random) -> None:
+        """Records a failure after which no other request can succeed. An open circuit does not stay open longer."""
         if self.state is CircuitState.OPEN:
             return
-        if self.state is CircuitState.TRIAL or self.failures >= self.failures_to_open:
-            self.state = CircuitState.OPEN
-            self._on_trial = False
-            self._open_until = now + self.backoff.delay_s(self._streak, rng)
-            self._streak += 1
+        self.state = CircuitState.OPEN
+        self._on_trial = False
+        self._open_until = now + self.backoff.delay_s(self._streak, rng)
+        self._streak += 1
 
     def give_back(self) -> None:
         """Ends a trial that neither succeeded nor failed, such as a cancelled one; another request may be the trial."""

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from llmactors.backends.base import Job, Output
-from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.faults import FaultKind, UpstreamFault
 from llmactors.backends.openai.upstream import Upstream
 from llmactors.errors import BackendFailed
 from llmactors.messages import TokenDelta, TokenExtra
@@ -48,7 +48,7 @@ async def fetch_vectors(upstream: Upstream, model: str, job: Job, *, within_s: f
         with trio.fail_after(within_s):
             answer = await upstream.fetch("embeddings", body, _MAX_BYTES)
     except trio.TooSlowError as error:
-        raise UpstreamFault(BackendFailed("the upstream did not answer in time")) from error
+        raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream did not answer in time")) from error
     vectors, prompt_tokens = _read(answer, len(inputs))
     return Output(
         job.key, [TokenDelta(0, "", TokenExtra(embedding=vector)) for vector in vectors], "stop", prompt_tokens
@@ -64,9 +64,10 @@ def _read(body: bytes, count: int) -> tuple[list[bytes], int]:
         answer = msgspec.json.decode(body, type=_Answer)
         vectors = [_as_bytes(item.embedding) for item in sorted(answer.data, key=lambda item: item.index)]
     except (msgspec.MsgspecError, UnicodeError, binascii.Error, struct.error, OverflowError) as error:
-        raise UpstreamFault(BackendFailed("the upstream's vectors cannot be read")) from error
+        raise UpstreamFault(FaultKind.MALFORMED, BackendFailed("the upstream's vectors cannot be read")) from error
     if len(vectors) != count or any(not vector or len(vector) % _NUMBER_BYTES for vector in vectors):
-        raise UpstreamFault(BackendFailed(f"the upstream sent no {count} vectors of 32-bit numbers"))
+        text = f"the upstream sent no {count} vectors of 32-bit numbers"
+        raise UpstreamFault(FaultKind.MALFORMED, BackendFailed(text))
     return vectors, 0 if answer.usage is None else answer.usage.prompt_tokens
 
 

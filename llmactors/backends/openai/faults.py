@@ -1,6 +1,12 @@
-"""What a failed try at an upstream says about the upstream and about the request. Pure."""
+"""What a failed try at an upstream says about the upstream and about the request. Pure.
+
+Texts of servers for a prompt that is too long: vLLM's renderer and input processor, SGLang's tokenizer manager, and
+llama.cpp's `server-context.cpp`. Only llama.cpp and OpenAI have a code for it.
+"""
 
 import email.utils
+import enum
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
@@ -21,54 +27,124 @@ _MAX_HOLD_S = 3600.0
 
 _REQUEST_AT_FAULT = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
 _MAY_PASS = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-_OPERATORS_FAULT: dict[int, str] = {
-    HTTPStatus.UNAUTHORIZED: "the upstream refuses the key that this service has for it",
-    HTTPStatus.FORBIDDEN: "the upstream refuses the key that this service has for it",
-    HTTPStatus.NOT_FOUND: "the upstream knows no such route or model",
-}
-_TOO_LONG = {"context_length_exceeded", "exceed_context_size_error"}
+_TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error"}
 """The codes of OpenAI and of llama.cpp for a prompt that is longer than the context."""
+_TOO_LONG = re.compile(
+    "maximum context length"
+    "|longer than the (model's context|maximum model) length"
+    "|too long to fit into the model"
+    "|exceeds the available context size"
+    "|larger than the max context size",
+    re.IGNORECASE,
+)
+_FLAGGED_CODES = {"content_filter", "content_policy_violation", "moderation"}
 _FINAL_CODES = {"INVALID_REQUEST", "CONTEXT_EXCEEDED", "POISONED", "DEADLINE_EXCEEDED", "EXPIRED"}
 """The codes of an llmactors upstream after which another try would end the same."""
+
+
+class CircuitEffect(enum.Enum):
+    """What a fault means for the circuit of the upstream."""
+
+    WORKS = "works"
+    """The upstream did what was asked: the circuit closes."""
+    NOTHING = "nothing"
+    """The circuit stays as it is."""
+    COUNTS = "counts"
+    """The circuit opens after several such faults in a row."""
+    OPENS = "opens"
+    """The circuit opens at once: every other request would fail in the same way."""
+
+
+class FaultKind(enum.Enum):
+    """The kinds of faults. The first value of each is its label in metrics."""
+
+    REQUEST = "request", CircuitEffect.WORKS
+    """The client's request is wrong. No other try follows."""
+    CONTEXT = "context", CircuitEffect.WORKS
+    """The prompt is too long for this upstream. An upstream with a longer context may take the prompt."""
+    REFUSED = "refused", CircuitEffect.NOTHING
+    """Another status between 400 and 499, which says neither that the request nor that the upstream is at fault."""
+    BUSY = "busy", CircuitEffect.NOTHING
+    """The upstream cannot take the request, or not go on with the request, now."""
+    KEY = "key", CircuitEffect.OPENS
+    """The upstream refuses the key of this service, or its account."""
+    MODEL = "model", CircuitEffect.OPENS
+    """The upstream knows no such model or route."""
+    UNREACHABLE = "unreachable", CircuitEffect.COUNTS
+    """The upstream accepts no connection."""
+    ERROR = "error", CircuitEffect.COUNTS
+    """The upstream failed, or does not speak HTTP."""
+    CUT = "cut", CircuitEffect.COUNTS
+    """The connection broke, or the answer stopped in the middle."""
+    SILENT = "silent", CircuitEffect.COUNTS
+    """The upstream sent nothing for too long."""
+    MALFORMED = "malformed", CircuitEffect.NOTHING
+    """A part of this one answer cannot be read. Other answers of the upstream may be as they should."""
+
+    def __init__(self, label: str, effect: CircuitEffect) -> None:
+        self.label = label
+        self.effect = effect
+
+    @property
+    def is_final(self) -> bool:
+        """Whether each other try would end the same."""
+        return self is FaultKind.REQUEST
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed at the same upstream a moment later."""
+        return self in _PASSING
+
+
+_PASSING = {FaultKind.BUSY, FaultKind.ERROR, FaultKind.CUT, FaultKind.MALFORMED}
 
 
 class UpstreamFault(Exception):
     """A try at an upstream failed.
 
     Args:
+        kind: What the fault says about the upstream and the request.
         error: The error for the client where no other try follows.
-        again: Whether another try may help, at this upstream or at another.
-        blames: Whether the upstream is at fault, not the request.
         hold_s: For how long the upstream wants no requests; None where it does not say.
     """
 
-    def __init__(
-        self, error: LlmactorsError, *, again: bool = True, blames: bool = True, hold_s: float | None = None
-    ) -> None:
+    def __init__(self, kind: FaultKind, error: LlmactorsError, *, hold_s: float | None = None) -> None:
         super().__init__(error.message)
+        self.kind = kind
         self.error = error
-        self.again = again
-        self.blames = blames
         self.hold_s = hold_s
+
+
+_OF_STATUS: dict[int, tuple[FaultKind, str]] = {
+    HTTPStatus.UNAUTHORIZED: (FaultKind.KEY, "the upstream refuses the key that this service has for it"),
+    HTTPStatus.PAYMENT_REQUIRED: (FaultKind.KEY, "the upstream wants to be paid first"),
+    HTTPStatus.FORBIDDEN: (FaultKind.KEY, "the upstream refuses the key that this service has for it"),
+    HTTPStatus.NOT_FOUND: (FaultKind.MODEL, "the upstream knows no such route or model"),
+}
+"""The faults of the operator. The upstream's own text is left out, since such texts quote the key."""
 
 
 def refusal_fault(status: int, error: dict[str, Any], hold_s: float | None) -> UpstreamFault:
     """The fault that a response other than a stream stands for."""
     if status == HTTPStatus.OK:
-        return UpstreamFault(BackendFailed("the upstream answered with something that is no event stream"))
-    if status in _REQUEST_AT_FAULT:
-        too_long = {str(error.get("code")), str(error.get("type"))} & _TOO_LONG
-        kind = ContextExceeded if too_long else InvalidRequest
-        refused = kind(f"the upstream refuses the request: {_said(error)}")
-        return UpstreamFault(refused, again=False, blames=False)
+        text = "the upstream answered with something that is no event stream"
+        return UpstreamFault(FaultKind.ERROR, BackendFailed(text))
+    is_flagged = status == HTTPStatus.FORBIDDEN and _names(error) & _FLAGGED_CODES
+    if status in _REQUEST_AT_FAULT or is_flagged:
+        text = f"the upstream refuses the request: {_said(error)}"
+        if _is_too_long(error):
+            return UpstreamFault(FaultKind.CONTEXT, ContextExceeded(text))
+        return UpstreamFault(FaultKind.REQUEST, InvalidRequest(text))
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} and hold_s is not None:
         told = Unavailable("the upstream has no room now", retry_after_s=hold_s)
-        return UpstreamFault(told, blames=False, hold_s=min(hold_s, _MAX_HOLD_S))
+        return UpstreamFault(FaultKind.BUSY, told, hold_s=min(hold_s, _MAX_HOLD_S))
     if status in _MAY_PASS or status == HTTPStatus.SERVICE_UNAVAILABLE:
         told = Unavailable(f"the upstream cannot take the request now (it answered {status})", retry_after_s=1.0)
-        return UpstreamFault(told, blames=status == HTTPStatus.SERVICE_UNAVAILABLE)
-    # The upstream's own text is left out: such texts quote the key.
-    return UpstreamFault(BackendFailed(_OPERATORS_FAULT.get(status, f"the upstream answered {status}")))
+        return UpstreamFault(FaultKind.BUSY if status in _MAY_PASS else FaultKind.ERROR, told)
+    kind, text = _OF_STATUS.get(status, (FaultKind.ERROR, f"the upstream answered {status}"))
+    if kind is FaultKind.ERROR and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = FaultKind.REFUSED
+    return UpstreamFault(kind, BackendFailed(text))
 
 
 def in_stream_fault(error: dict[str, Any]) -> UpstreamFault:
@@ -78,14 +154,19 @@ def in_stream_fault(error: dict[str, Any]) -> UpstreamFault:
     """
     code = error.get("code")
     if isinstance(code, str) and code in STREAM_CODES:
-        return UpstreamFault(from_code(code, _said(error)), again=code not in _FINAL_CODES, blames=False)
+        kind = FaultKind.REQUEST if code in _FINAL_CODES else FaultKind.BUSY
+        if code == ContextExceeded.code:
+            kind = FaultKind.CONTEXT
+        return UpstreamFault(kind, from_code(code, _said(error)))
     try:
         status = int(str(code))
     except ValueError:
         status = 0
     if status in _REQUEST_AT_FAULT or error.get("type") in {"invalid_request_error", "BadRequestError"}:
         return refusal_fault(HTTPStatus.BAD_REQUEST, error, None)
-    return UpstreamFault(BackendFailed("the upstream gave the request up"))
+    if status in _MAY_PASS:
+        return refusal_fault(status, error, None)
+    return UpstreamFault(FaultKind.ERROR, BackendFailed("the upstream gave the request up"))
 
 
 def retry_after_s(headers: Mapping[str, str], wall_time: float) -> float | None:
@@ -97,6 +178,14 @@ def retry_after_s(headers: Mapping[str, str], wall_time: float) -> float | None:
     with suppress(ValueError, TypeError, KeyError):
         return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - wall_time)
     return None
+
+
+def _names(error: Mapping[str, Any]) -> set[str]:
+    return {str(error.get("code")), str(error.get("type"))}
+
+
+def _is_too_long(error: Mapping[str, Any]) -> bool:
+    return bool(_names(error) & _TOO_LONG_CODES) or _TOO_LONG.search(_said(error)) is not None
 
 
 def _said(error: Mapping[str, Any]) -> str:

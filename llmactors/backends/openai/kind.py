@@ -17,9 +17,10 @@ def _name_model(options: str, alias: str) -> str:
 
 def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
     own, node = OpenAISettings.parse(spec.source, name=spec.name), context.settings
-    chosen = attrs.evolve(own, slots=node.slots or own.slots, context=node.context or own.context)
-    keys = [_key(upstream, context) for upstream in chosen.upstreams]
-    balance = Balance.of([upstream.weight for upstream in chosen.upstreams])
+    upstreams = tuple(attrs.evolve(one, context=one.context or node.context or 0) for one in own.upstreams)
+    chosen = attrs.evolve(own, slots=node.slots or own.slots, upstreams=upstreams)
+    keys = [_key(upstream, context) for upstream in upstreams]
+    balance = Balance.of(upstreams)
     return lambda: OpenAIBackend(chosen, balance, keys)
 
 

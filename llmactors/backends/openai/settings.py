@@ -3,9 +3,10 @@
     openai:http://host:8000/v1,model=NAME,key_env=VAR                     one upstream
     openai:http://a/v1,model=X,weight=3|openai:http://b/v1,model=Y        two
     openai:model=X,url=http://a/v1,weight=3,url=http://b/v1               two that serve one model
+    openai:http://a/v1,model=X|openai:http://b/v1,model=Y,priority=1      the second where the first takes no request
 
-`model`, `key_env`, `weight`, `proxy` and `ca_file` belong to the URL before them; before the first URL they hold for
-all upstreams. Everything else holds for all upstreams in any place.
+`model`, `key_env`, `weight`, `priority`, `context`, `proxy` and `ca_file` belong to the URL before them; before the
+first URL they hold for all upstreams. Everything else holds for all upstreams in any place.
 """
 
 import typing
@@ -19,6 +20,7 @@ from llmactors.errors import ConfigError
 from llmactors.http.client_socket import Origin
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+_UNDECLARED_CONTEXT = 131_072
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
@@ -33,13 +35,24 @@ class UpstreamSettings:
     key_env: str = ""
     """The environment variable that holds the upstream's API key; empty: the upstream needs none."""
     weight: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
-    """The upstream's share of the requests, relative to the other weights."""
+    """The upstream's share of the requests, relative to the other upstreams of the same priority."""
+    priority: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    """Upstreams of priority 0 get the requests. Those of priority 1 get a request only where none of priority 0 takes
+    it, and so on."""
+    context: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """The context length of the upstream's model; 0: not declared. The upstream itself refuses a prompt that is too
+    long. Such a prompt is sent to an upstream that declares a longer context, where there is one."""
     proxy: str = ""
     """`http://HOST:PORT` of a proxy that tunnels to the upstream (CONNECT); empty: there is none. Variables of the
     environment such as HTTPS_PROXY are not read, since they would hold for upstreams on this machine too."""
     ca_file: str = ""
     """A PEM file of the certificate authorities to trust for an `https` upstream; empty: those that browsers trust.
     SSL_CERT_FILE is not read."""
+
+    @property
+    def context_tokens(self) -> int:
+        """The context length, where none is declared that of most models of vendors."""
+        return self.context or _UNDECLARED_CONTEXT
 
 
 @attrs.frozen(kw_only=True)
@@ -49,18 +62,26 @@ class OpenAISettings:
     upstreams: tuple[UpstreamSettings, ...]
     slots: Count = 64
     """How many requests may run at once, at all upstreams together."""
-    context: Count = 131_072
-    """The context length that this backend declares. The upstream itself refuses a prompt that is too long."""
     continues: bool = False
     """`continue=true`: the upstreams' completions route takes a text and continues it. Answers to raw prompts then
     survive the loss of an upstream, or of this process. Answers in a chat do not: only the upstream knows what its chat
     template puts around an unfinished message."""
     attempts: Count = 4
     """How often one request is sent to upstreams before it fails."""
+    retries: typing.Literal[0, 1] = 1
+    """How often a request is sent again to an upstream that failed in a way that may pass, before upstreams of the next
+    priority get the request. Another upstream of the same priority gets the request at once."""
+    retry_after_s: Seconds = 5.0
+    """The longest pause of an upstream (`Retry-After`) after which a request is sent to it again while upstreams of the
+    next priority could get the request."""
     connect_s: Seconds = 5.0
     """How long the opening of a connection to an upstream may take."""
-    first_s: Seconds = 120.0
-    """How long an upstream may take from the request to the first token, including its own queue."""
+    first_s: Seconds = 60.0
+    """How long an upstream may take from the request to the first token, including its own queue, beside the time for
+    reading the prompt. Reasoning counts as a token."""
+    prompt_tokens_per_s: Annotated[float, msgspec.Meta(gt=0)] = 200.0
+    """How many tokens of a prompt an upstream reads per second at least, at about four characters for each: a prompt of
+    8,000 tokens may take 40 s longer than `first_s`."""
     silence_s: Seconds = 30.0
     """How long an upstream may take from one token to the next. Comments that keep a connection open do not count."""
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 20.0

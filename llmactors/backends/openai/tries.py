@@ -1,15 +1,21 @@
 """The tries of one request: which upstream is asked next, after which pause, and when the request is given up.
 
 Pure: `now` and `rng` are arguments, and times are in seconds. `backend` does what this module decides.
+
+After a fault, another upstream of the same priority is asked at once. Where none takes the request, an upstream whose
+fault may pass is asked once more, after the pause that the upstream named or a short one. Upstreams of the next
+priority are asked after that. Where all upstreams have failed, all are asked again, until the tries are used up.
 """
 
+import math
 import random
+from collections.abc import Iterable
 
 import attrs
 
 from llmactors.actors.backoff import Backoff
 from llmactors.backends.openai.balance import Balance
-from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.faults import FaultKind, UpstreamFault
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.errors import LlmactorsError, Unavailable
 
@@ -33,15 +39,26 @@ class Tries:
     """The tries of one request.
 
     Call `choose` for each try. Then call `record_answer` at its first token, or `record_fault`, and `end` in any case.
+
+    Args:
+        settings: The bounds on the tries.
+        balance: The circuits of the upstreams.
+        ends_at: When the request has to have its answer. No pause lasts that long.
     """
 
     _settings: OpenAISettings
     _balance: Balance
+    _ends_at: float = math.inf
     _made: int = attrs.field(default=0, init=False)
     """How many tries were made since a token came."""
     _waited_s: float = attrs.field(default=0.0, init=False)
     _failed: set[int] = attrs.field(factory=set, init=False)
     """The upstreams that are not asked again while another one takes requests."""
+    _again: dict[int, float] = attrs.field(factory=dict, init=False)
+    """When an upstream that failed may be asked once more, before upstreams of the next priority are asked."""
+    _asked_again: set[int] = attrs.field(factory=set, init=False)
+    _too_short: set[int] = attrs.field(factory=set, init=False)
+    """The upstreams whose context is too short for the request."""
     _last: UpstreamFault | None = attrs.field(default=None, init=False)
 
     def choose(self, now: float, rng: random.Random) -> Try | float:
@@ -51,43 +68,79 @@ class Tries:
         """
         if self._made >= self._settings.attempts:
             raise self._given_up()
-        place = self._balance.choose(now, rng, avoid=self._failed)
-        if place is not None and (place not in self._failed or not self._made):
-            self._made += 1
-            return Try(place, self._balance.circuits[place].take(now))
-        if place is not None:  # every other upstream has failed: this one is asked again, after a pause
-            self._failed.clear()
-            pause_s = _PAUSE.delay_s(self._made - 1, rng)
-        else:
-            pause_s = max(_LOOK_AGAIN_S, self._balance.next_at(now) - now)
-        self._waited_s += pause_s
-        if self._waited_s > self._settings.wait_s:
-            raise self._given_up(retry_after_s=pause_s)
-        return pause_s
+        for tier in self._balance.tiers():
+            fresh = self._ready(tier, now, but=self._failed)
+            if fresh:
+                return self._take(self._balance.pick(fresh, rng), now)
+            again = [place for place in tier if self._may_be_asked_again(place)]
+            if again:
+                place = min(again, key=self._again.__getitem__)
+                if self._again[place] > now:
+                    return self._wait(self._again[place] - now)
+                del self._again[place]
+                self._asked_again.add(place)
+                return self._take(place, now)
+        return self._start_over(now, rng)
 
     def record_answer(self, one: Try) -> None:
         """Records that a try brought a token, or a whole answer: later faults have all tries before them again."""
         self._balance.circuits[one.place].succeed()
         self._made = 0
+        self._asked_again.clear()
 
     def record_fault(self, one: Try, fault: UpstreamFault, now: float, rng: random.Random) -> None:
         """Records that a try failed. Raises the `LlmactorsError` for the client where no other try can help."""
-        circuit = self._balance.circuits[one.place]
-        if fault.hold_s is not None:
-            circuit.hold(now + fault.hold_s)
-        if fault.blames:
-            circuit.fail(now, rng)
-        elif not fault.again:
-            circuit.succeed()
+        self._balance.record(one.place, fault, now, rng)
         self._failed.add(one.place)
         self._last = fault
-        if not fault.again:
+        if fault.kind is FaultKind.CONTEXT:
+            upstreams = self._balance.upstreams
+            longest = upstreams[one.place].context_tokens
+            self._too_short |= {place for place, other in enumerate(upstreams) if other.context_tokens <= longest}
+        elif fault.kind.may_pass and one.place not in self._asked_again and self._settings.retries:
+            pause_s = _PAUSE.delay_s(0, rng) if fault.hold_s is None else fault.hold_s
+            if self._may_wait(pause_s, now) and pause_s <= self._settings.retry_after_s:
+                self._again[one.place] = now + pause_s
+        if fault.kind.is_final or len(self._too_short) == len(self._balance.upstreams):
             raise fault.error from fault
 
     def end(self, one: Try) -> None:
         """Records that a try is over: a trial that decided nothing makes way for the trial of another request."""
         if one.is_trial:
             self._balance.circuits[one.place].give_back()
+
+    def _ready(self, places: Iterable[int], now: float, *, but: Iterable[int] = ()) -> list[int]:
+        left_out = {*but, *self._too_short}
+        return [place for place in places if place not in left_out and self._balance.admits(place, now)]
+
+    def _may_be_asked_again(self, place: int) -> bool:
+        at = self._again.get(place)
+        return at is not None and self._balance.admits(place, at)
+
+    def _start_over(self, now: float, rng: random.Random) -> Try | float:
+        """Every upstream that takes requests has failed, or none takes requests."""
+        for tier in self._balance.tiers():
+            ready = self._ready(tier, now)
+            if ready and not self._made:
+                return self._take(self._balance.pick(ready, rng), now)
+            if ready:
+                self._failed.clear()
+                self._again.clear()
+                return self._wait(_PAUSE.delay_s(self._made - 1, rng))
+        return self._wait(max(_LOOK_AGAIN_S, self._balance.next_at(now, without=self._too_short) - now))
+
+    def _take(self, place: int, now: float) -> Try:
+        self._made += 1
+        return Try(place, self._balance.circuits[place].take(now))
+
+    def _may_wait(self, pause_s: float, now: float) -> bool:
+        return self._waited_s + pause_s <= self._settings.wait_s and now + pause_s < self._ends_at
+
+    def _wait(self, pause_s: float) -> float:
+        self._waited_s += pause_s
+        if self._waited_s > self._settings.wait_s:
+            raise self._given_up(retry_after_s=pause_s)
+        return pause_s
 
     def _given_up(self, *, retry_after_s: float = 1.0) -> LlmactorsError:
         if self._last is not None:

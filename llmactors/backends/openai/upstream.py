@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from llmactors.backends.openai.chunks import BadChunk, Chunk, ChunkReader, error_of
-from llmactors.backends.openai.faults import UpstreamFault, in_stream_fault, refusal_fault, retry_after_s
+from llmactors.backends.openai.faults import FaultKind, UpstreamFault, in_stream_fault, refusal_fault, retry_after_s
 from llmactors.backends.openai.settings import UpstreamSettings
 from llmactors.errors import BackendFailed, Unavailable
 from llmactors.http.client import ClientResponse, ClientSettings, HttpClient
@@ -44,14 +44,16 @@ class ChunkStream:
         try:
             data = await self._response.receive()
             if not data:
-                raise UpstreamFault(BackendFailed("the upstream ended the stream in the middle of the answer"))
+                text = "the upstream ended the stream in the middle of the answer"
+                raise UpstreamFault(FaultKind.CUT, BackendFailed(text))
             chunks = self._reader.feed(data)
         except BadChunk as error:
-            raise UpstreamFault(BackendFailed(f"the upstream's stream cannot be read: {error}")) from error
+            text = f"the upstream's stream cannot be read: {error}"
+            raise UpstreamFault(FaultKind.MALFORMED, BackendFailed(text)) from error
         except BadResponse as error:
-            raise UpstreamFault(BackendFailed(f"the upstream breaks HTTP: {error}")) from error
+            raise UpstreamFault(FaultKind.ERROR, BackendFailed(f"the upstream breaks HTTP: {error}")) from error
         except HttpClientError as error:
-            raise UpstreamFault(BackendFailed("the connection to the upstream broke")) from error
+            raise UpstreamFault(FaultKind.CUT, BackendFailed("the connection to the upstream broke")) from error
         for chunk in chunks:
             if chunk.error is not None:
                 raise in_stream_fault(chunk.error)
@@ -108,7 +110,7 @@ class Upstream:
             try:
                 return await response.read(max_bytes)
             except HttpClientError as error:
-                raise UpstreamFault(BackendFailed("the connection to the upstream broke")) from error
+                raise UpstreamFault(FaultKind.CUT, BackendFailed("the connection to the upstream broke")) from error
 
     def close(self) -> None:
         """Closes the connections that no request uses."""
@@ -118,13 +120,15 @@ class Upstream:
         try:
             return await self._client.open("POST", f"/{route}", msgspec.json.encode(body))
         except ConnectTimeout as error:
-            raise UpstreamFault(Unavailable("the upstream accepts no connection in time")) from error
+            text = "the upstream accepts no connection in time"
+            raise UpstreamFault(FaultKind.UNREACHABLE, Unavailable(text)) from error
         except ConnectFailed as error:
-            raise UpstreamFault(Unavailable("the upstream cannot be reached")) from error
+            raise UpstreamFault(FaultKind.UNREACHABLE, Unavailable("the upstream cannot be reached")) from error
         except BadResponse as error:
-            raise UpstreamFault(BackendFailed(f"the upstream breaks HTTP: {error}")) from error
+            raise UpstreamFault(FaultKind.ERROR, BackendFailed(f"the upstream breaks HTTP: {error}")) from error
         except HttpClientError as error:
-            raise UpstreamFault(BackendFailed("the upstream closed the connection without an answer")) from error
+            text = "the upstream closed the connection without an answer"
+            raise UpstreamFault(FaultKind.CUT, BackendFailed(text)) from error
 
     async def _read_refusal(self, response: ClientResponse) -> UpstreamFault:
         told = b""

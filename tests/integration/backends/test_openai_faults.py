@@ -134,6 +134,10 @@ BEFORE = {
 }
 
 
+HOPELESS = {"401", "404"}
+"""The circuit opens at once, because every other request would fail in the same way."""
+
+
 async def cut(hit: Hit) -> None:
     await hit.head()
     await hit.words(WORDS[:2])
@@ -203,6 +207,10 @@ async def test_early_fault_of_the_only_upstream_is_tried_again(fault: str) -> No
             with pytest.raises(Unavailable) as caught:
                 await run(made, job())
             assert caught.value.retry_after_s == 60
+        elif fault in HOPELESS:
+            with pytest.raises(BackendFailed):
+                await run(made, job())
+            assert made.statistics().circuits == {only.url: "open"}
         else:
             assert told(await run(made, job())) == "".join(WORDS)
 
@@ -270,6 +278,9 @@ async def test_bad_request_is_not_tried_again() -> None:
         with pytest.raises(InvalidRequest, match="too long for the context"):
             await run(made, job())
         assert len(only.hits) == 1
+        for _ in range(3):
+            with pytest.raises(InvalidRequest):
+                await run(made, job())
         assert made.statistics().circuits == {only.url: "closed"}
 
 

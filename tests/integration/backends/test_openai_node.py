@@ -56,7 +56,7 @@ async def test_metrics_show_which_upstreams_get_requests() -> None:
     """An upstream of two models is down where one of them has its circuit open."""
     async with upstream(good) as server:
         settings = OpenAISettings.parse(f"{server.url},model=a|http://127.0.0.1:1/v1,model=a")
-        whole, broken = Balance.of([1.0, 1.0]), Balance.of([1.0, 1.0])
+        whole, broken = Balance.of(settings.upstreams), Balance.of(settings.upstreams)
         models = [
             ServedModel("one", lambda: OpenAIBackend(settings, broken)),
             ServedModel("two", lambda: OpenAIBackend(settings, whole)),

@@ -1,13 +1,11 @@
-"""When an upstream gets requests, and which one does."""
+"""When an upstream gets requests."""
 
 import random
-from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors.actors.backoff import Backoff
-from llmactors.backends.openai.balance import Balance
 from llmactors.backends.openai.circuit import Circuit, CircuitState
 
 RNG = random.Random(1)
@@ -70,7 +68,14 @@ def test_undecided_trial_makes_way_for_another() -> None:
 def test_failures_of_older_requests_prolong_nothing() -> None:
     circuit = opened()
     circuit.fail(0.9, RNG)
+    circuit.open(0.9, RNG)
     assert circuit.next_at(0.9) == 1.0
+
+
+def test_one_hopeless_failure_opens_the_circuit() -> None:
+    circuit = make()
+    circuit.open(0.0, RNG)
+    assert (circuit.state, circuit.admits(0.9), circuit.admits(1.0)) == (CircuitState.OPEN, False, True)
 
 
 def test_hold_is_kept_in_every_state() -> None:
@@ -81,7 +86,7 @@ def test_hold_is_kept_in_every_state() -> None:
     assert (circuit.admits(4.9), circuit.admits(5.0), circuit.next_at(0.0)) == (False, True, 5.0)
 
 
-@given(st.lists(st.sampled_from(["take", "ok", "fail", "back", "hold", "later"]), max_size=60))
+@given(st.lists(st.sampled_from(["take", "ok", "fail", "open", "back", "hold", "later"]), max_size=60))
 def test_circuit_always_admits_again(events: list[str]) -> None:
     """After any events, once all trials have ended, there is a time from which requests are admitted."""
     circuit, now, trials = make(), 0.0, 0
@@ -92,6 +97,8 @@ def test_circuit_always_admits_again(events: list[str]) -> None:
             circuit.succeed()
         elif event == "fail":
             circuit.fail(now, RNG)
+        elif event == "open":
+            circuit.open(now, RNG)
         elif event == "hold":
             circuit.hold(now + 2)
         elif event == "later":
@@ -101,20 +108,3 @@ def test_circuit_always_admits_again(events: list[str]) -> None:
     circuit.give_back()
     assert circuit.admits(max(now, circuit.next_at(now)))
     assert circuit.next_at(now) <= now + 4
-
-
-def test_weights_are_shares() -> None:
-    balance, rng = Balance.of([3.0, 1.0]), random.Random(7)
-    chosen = Counter(balance.choose(0.0, rng) for _ in range(4000))
-    assert 2850 < chosen[0] < 3150
-
-
-def test_open_circuits_are_skipped_and_avoided_ones_last() -> None:
-    balance = Balance.of([1e6, 1.0, 1e-6])
-    balance.circuits[0].hold(10.0)
-    assert balance.choose(0.0, RNG, avoid={1}) == 2
-    assert balance.choose(0.0, RNG, avoid={1, 2}) in {1, 2}
-    balance.circuits[1].hold(8.0)
-    balance.circuits[2].hold(9.0)
-    assert balance.choose(0.0, RNG) is None
-    assert balance.next_at(0.0) == 8.0
