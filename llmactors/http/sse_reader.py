@@ -83,6 +83,16 @@ class SseReader:
             self._keep(rest)
         return self._take(lines)
 
+    def finish(self) -> list[SseEvent]:
+        """Takes the end of the stream, and returns the event that lacks only the empty line behind it, if any.
+
+        The specification drops such an event. A caller that can tell a whole event from a cut one need not.
+        """
+        line = b"".join(self._parts)
+        self._parts.clear()
+        self._parts_bytes = 0
+        return self._take([line, b""] if line else [b""])
+
     def _take(self, lines: list[bytes]) -> list[SseEvent]:
         events: list[SseEvent] = []
         data = self._data

@@ -1,18 +1,22 @@
 """Any OpenAI-compatible server as a backend: vLLM, SGLang, llama.cpp's own, Ollama, a vendor, or another llmactors.
 
-settings       the settings in `--model openai:…`; pure
-chunks         from the bytes of a stream to its chunks; pure
-answer         from chunks to the deltas of the log; pure
-request        the request to an upstream; pure
-faults         what a failed try says about the upstream and about the request; pure
-circuit        the circuit breaker of one upstream; pure
-balance        which upstream gets the next request; pure
-tries          which upstream a request is sent to next, after which pause, and when the request is given up; pure
-embedding      the vectors of inputs
-upstream       one upstream over HTTP: opens streams, and says which fault each failure is
-answer_stream  one answer at one upstream: sends the request, and reads the deltas of the answer
-backend        asks upstreams, as `tries` decides, until one has given the whole answer
-kind           how `--model` names and makes the backend
+settings          the settings in `--model openai:…`; pure
+chunks            from the bytes of an answer to its chunks; pure
+chunk_body        the JSON of one event or of a whole answer, in the forms that servers send; pure
+call_places       which call of an answer a part of a tool call belongs to; pure
+split_characters  characters that a server has cut into two texts, put together again; pure
+logprobs          the log probabilities of a chunk; pure
+answer            from chunks to the deltas of the log; pure
+request           the request to an upstream; pure
+faults            what a failed try says about the upstream and about the request; pure
+circuit           the circuit breaker of one upstream; pure
+balance           which upstream gets the next request; pure
+tries             which upstream a request is sent to next, after which pause, and when the request is given up; pure
+embedding         the vectors of inputs
+upstream          one upstream over HTTP: opens streams, and says which fault each failure is
+answer_stream     one answer at one upstream: sends the request, and reads the deltas of the answer
+backend           asks upstreams, as `tries` decides, until one has given the whole answer
+kind              how `--model` names and makes the backend
 """
 
 from llmactors.backends.openai.backend import OpenAIBackend

@@ -21,10 +21,13 @@ from llmactors.backends.stop_strings import StopStrings
 from llmactors.messages import FinishReason, TokenDelta, TokenExtra, TokenLogprob
 
 _MAX_CHARS_PER_TOKEN = 1024
+_BLANKS = 1000
+_BLANKS_PER_TOKEN = 4
+"""A token may have no text of its own, so a chunk may bring nothing; but not for ever."""
 
 
 class TextOverrun(ValueError):
-    """The upstream sent more text than the number of tokens asked for can hold."""
+    """The upstream sent more text, or more chunks, than the number of tokens asked for can have."""
 
 
 class UpstreamAnswer:
@@ -55,6 +58,10 @@ class UpstreamAnswer:
         self._completion_tokens = 0
         self.finish: FinishReason | None = None
         self.prompt_tokens = 0
+        self._blanks = 0
+        """How many chunks brought nothing."""
+        self._is_counted = False
+        """Whether the last chunk with content was followed by the upstream's count of the answer's tokens."""
 
     def __repr__(self) -> str:
         return f"<UpstreamAnswer {self._made} of {self._room} tokens, finish={self.finish}>"
@@ -73,19 +80,34 @@ class UpstreamAnswer:
         """Takes a chunk, and returns the deltas that may be shown now. Raises `TextOverrun`."""
         self.prompt_tokens = chunk.prompt_tokens or self.prompt_tokens
         self._completion_tokens = chunk.completion_tokens or self._completion_tokens
+        has_content = bool(chunk.text or chunk.reasoning or chunk.tool_calls)
+        self._is_counted = not has_content and (self._is_counted or (chunk.completion_tokens or 0) > 0)
+        if not has_content:
+            self._count_blank()
         shown: list[TokenDelta] = []
-        self._logprobs += chunk.logprobs
-        if (chunk.reasoning or chunk.tool_calls) and not self.stopped and self.finish is None:
+        self._logprobs += chunk.logprobs[: self._room]
+        # What comes behind a finish reason counts too: some servers send a reason with each chunk.
+        if (chunk.reasoning or chunk.tool_calls) and not self.stopped:
             shown = self._add_parts(chunk)
-        if chunk.text and not self.stopped and self.finish is None:
+        if chunk.text and not self.stopped:
             shown += self._add(chunk.text)
             while self._logprobs and self._pending is None and self._made + 1 < self._room:
                 shown.append(self._show(""))
         if self.stopped:
             self.finish = "stop"
-        elif chunk.finish is not None and self.finish is None:
+        elif chunk.finish is not None:
             self.finish = "length" if chunk.finish == "length" else "stop"
         return shown
+
+    def finish_without_reason(self, *, trusts_end: bool) -> bool:
+        """Ends an answer whose stream ended in order, but without a finish reason. Returns whether the answer is whole.
+
+        The end of a stream alone proves nothing: a proxy may write the end after it has lost its own upstream. So the
+        answer is whole where the upstream has counted its tokens, or where `trusts_end` says so of the upstream.
+        """
+        if self.begun and (self._is_counted or trusts_end):
+            self.finish = "length" if self._completion_tokens >= self._room else "stop"
+        return self.finish is not None
 
     def close(self) -> list[TokenDelta]:
         """Ends a complete answer, and returns its last deltas."""
@@ -105,6 +127,11 @@ class UpstreamAnswer:
         )
         may_show = self._pending is None and self._made + 1 < self._room
         return [self._show("")] if may_show else []
+
+    def _count_blank(self) -> None:
+        self._blanks += 1
+        if self._blanks > _BLANKS + self._room * _BLANKS_PER_TOKEN:
+            raise TextOverrun
 
     def _count(self, chars: int) -> None:
         self._chars += chars

@@ -29,6 +29,8 @@ class AnswerStream:
         self._answer = answer
         self._settings = settings
         self._first_by = first_by
+        self._counts_by: float | None = None
+        """Until when the counts of tokens may come; None before the finish reason."""
         self._logged = logged
 
     def __repr__(self) -> str:
@@ -96,7 +98,9 @@ class AnswerStream:
     def _deadline(self) -> float:
         now = trio.current_time()
         if self._answer.finish is not None:
-            return now + min(_USAGE_S, self._settings.silence_s)
+            if self._counts_by is None:
+                self._counts_by = now + min(_USAGE_S, self._settings.silence_s)
+            return self._counts_by
         return now + self._settings.silence_s if self._answer.begun else self._first_by
 
     def _take(self, chunks: Sequence[Chunk]) -> tuple[list[TokenDelta], bool]:
@@ -106,13 +110,15 @@ class AnswerStream:
             if chunk.finish == "content_filter":
                 text = "the upstream's content filter ended the answer"
                 raise UpstreamFault(FaultKind.REQUEST, BackendFailed(text))
+            if chunk.text or chunk.reasoning or chunk.tool_calls:
+                self._counts_by = None
             try:
                 deltas += answer.take(chunk)
             except TextOverrun as error:
                 text = "the upstream sends more text than was asked for"
                 raise UpstreamFault(FaultKind.MALFORMED, BackendFailed(text)) from error
             if chunk.done or answer.stopped:
-                if answer.finish is None:
+                if not answer.finish and not answer.finish_without_reason(trusts_end=self._settings.done_ends):
                     text = "the upstream ended the answer without a reason"
                     raise UpstreamFault(FaultKind.MALFORMED, BackendFailed(text))
                 return deltas + answer.close(), True

@@ -1,26 +1,36 @@
-"""From the bytes of an upstream's stream to its chunks. Pure.
+"""From the bytes of an upstream's answer to its chunks. Pure.
 
 The format is that of OpenAI's `stream: true`: server-sent events whose data are JSON objects, then `data: [DONE]`.
 https://platform.openai.com/docs/api-reference/chat-streaming
+A server that answers with one JSON object in place of a stream is read too: the whole answer is one chunk then.
 """
 
-import builtins
-import operator
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import msgspec
 
-from llmactors.http.sse_reader import BadEventStream, SseReader
-from llmactors.messages import TokenLogprob, ToolCallDelta, TopLogprob
+from llmactors.backends.openai.call_places import CallPlaces, TooManyCalls
+from llmactors.backends.openai.chunk_body import (
+    MAX_BODY_BYTES,
+    BadChunk,
+    CallBody,
+    ChunkBody,
+    DeltaBody,
+    FunctionBody,
+    as_count,
+    read_body,
+    read_finish,
+    text_and_reasoning,
+)
+from llmactors.backends.openai.logprobs import NO_TOKEN, read_logprobs
+from llmactors.backends.openai.split_characters import SplitCharacters
+from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
+from llmactors.messages import TokenLogprob, ToolCallDelta
 
-NO_TOKEN = -1
-"""The id of every token from an upstream, which sends texts without ids. No model has a token with this id, so no other
-backend can take it for one of its own; a takeover continues from the texts."""
+__all__ = ["NO_TOKEN", "BadChunk", "Chunk", "ChunkReader", "as_error", "error_of"]
 
-
-class BadChunk(ValueError):
-    """The bytes that came are not of this format."""
+_BOM = b"\xef\xbb\xbf"
+_MAX_BLANKS_BYTES = 65_536
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
@@ -28,6 +38,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
 
     text: str = ""
     finish: str | None = None
+    """A word of `chunk_body.read_finish`."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     error: dict[str, Any] | None = None
@@ -39,74 +50,29 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
-class _Probable(msgspec.Struct):
-    token: str
-    logprob: float
-    bytes: list[Annotated[int, msgspec.Meta(ge=0, le=255)]] | None = None
-
-    @property
-    def utf8(self) -> builtins.bytes:
-        return self.token.encode("utf-8", "replace") if self.bytes is None else builtins.bytes(self.bytes)
-
-
-class _Probability(_Probable):
-    top_logprobs: list[_Probable] | None = None
-
-
-class _Logprobs(msgspec.Struct):
-    """The form of the chat route, and then that of the completions route."""
-
-    content: list[_Probability] | None = None
-    tokens: list[str] | None = None
-    token_logprobs: list[float | None] | None = None
-    top_logprobs: list[dict[str, float] | None] | None = None
-
-
-class _Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _Call(msgspec.Struct):
-    index: Annotated[int, msgspec.Meta(ge=0, lt=1024)] | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    """The newer name of `reasoning_content` in some servers."""
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(msgspec.Struct):
-    index: int = 0
-    delta: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _ChunkBody(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: Any = None
-
-
 class ChunkReader:
-    """The reader of one stream. Feed it bytes as they come, cut anywhere."""
+    """The reader of one answer. Feed it bytes as they come, cut anywhere, and then `feed_eof`.
 
-    _decoder: ClassVar[msgspec.json.Decoder[_ChunkBody]] = msgspec.json.Decoder(_ChunkBody)
+    The chunks before a fault are returned first, and the next call raises `BadChunk`.
 
-    def __init__(self) -> None:
-        self._events = SseReader()
+    Args:
+        with_logprobs: Whether the request asks for log probabilities; otherwise they are passed over.
+    """
+
+    def __init__(self, *, with_logprobs: bool = False) -> None:
+        self._with_logprobs = with_logprobs
+        self._events = SseReader(MAX_BODY_BYTES)
+        self._beginning: bytes | None = b""
+        """The bytes before the first that tells a stream from one JSON object; None behind that byte."""
+        self._whole: list[bytes] | None = None
+        """The pieces of one JSON object; None for a stream."""
+        self._whole_bytes = 0
+        self._calls = CallPlaces()
+        self._text = SplitCharacters()
+        self._reasoning = SplitCharacters()
+        self._arguments: dict[int, SplitCharacters] = {}
+        self.fault: BadChunk | None = None
+        """What the next call raises."""
         self._done = False
 
     def __repr__(self) -> str:
@@ -114,82 +80,162 @@ class ChunkReader:
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Returns the chunks that `data` completes; none after `[DONE]`. Raises `BadChunk`."""
+        if self.fault is not None:
+            raise self.fault
         if self._done:
+            return []
+        if self._beginning is not None:
+            data = self._begin(data)
+        if self._whole is not None:
+            self._keep(data)
             return []
         try:
             events = self._events.feed(data)
         except BadEventStream as error:
             raise BadChunk(str(error)) from error
+        return self._read(events)
+
+    def feed_eof(self) -> list[Chunk]:
+        """Takes the orderly end of the body, and returns the last chunks. Raises `BadChunk`.
+
+        A last event without the empty line behind it counts where it is whole.
+        """
+        if self.fault is not None:
+            raise self.fault
+        if self._done:
+            return []
+        if self._whole is not None:
+            self._done = True
+            chunk = self._decode(b"".join(self._whole))
+            found = [] if chunk is None else [chunk]
+            return found + ([Chunk(done=True)] if chunk is not None and chunk.finish is not None else [])
+        try:
+            found = self._read(self._events.finish())
+        except (BadChunk, BadEventStream):
+            found = []  # the last event is cut
+        self._done = True
+        left = self._text.flush(), self._reasoning.flush()
+        return found + ([Chunk(left[0], reasoning=left[1])] if any(left) else [])
+
+    def _begin(self, data: bytes) -> bytes:
+        """Finds out whether the body is one JSON object. Returns the bytes that nobody has read yet."""
+        held = (self._beginning or b"") + data
+        first = held.removeprefix(_BOM).lstrip()[:1]
+        if not first or _BOM.startswith(held):
+            if len(held) > _MAX_BLANKS_BYTES:
+                raise BadChunk("the answer begins with too many empty lines")
+            self._beginning = held
+            return b""
+        self._beginning = None
+        if first in {b"{", b"["}:
+            self._whole = []
+            return held.removeprefix(_BOM)
+        return held
+
+    def _keep(self, data: bytes) -> None:
+        assert self._whole is not None  # noqa: S101 - the caller has looked
+        self._whole_bytes += len(data)
+        if self._whole_bytes > MAX_BODY_BYTES:
+            raise BadChunk(f"the answer is no stream, and longer than {MAX_BODY_BYTES} bytes")
+        if data:
+            self._whole.append(data)
+
+    def _read(self, events: list[SseEvent]) -> list[Chunk]:
         chunks: list[Chunk] = []
         for event in events:
             payload = event.data.strip()
+            if not payload:
+                continue
             if payload == b"[DONE]":
-                chunks.append(Chunk(done=True))
+                left = self._text.flush(), self._reasoning.flush()
+                chunks.append(Chunk(left[0], done=True, reasoning=left[1]))
                 self._done = True
                 break
-            if payload:
-                chunks.append(_refusal(payload) if event.name == "error" else self._decode(payload))
+            try:
+                chunk = _refusal(payload) if event.name == "error" else self._decode(payload)
+            except BadChunk as error:
+                self.fault = error
+                if chunks:
+                    break
+                raise
+            if chunk is not None:
+                chunks.append(chunk)
         return chunks
 
-    def _decode(self, payload: bytes) -> Chunk:
-        try:
-            body = self._decoder.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise BadChunk(f"a chunk is no JSON object of OpenAI's form: {error}") from error
-        if body.error:
-            return Chunk(error=as_error(body.error))
-        text, reasoning, finish, logprobs = "", "", None, None
+    def _decode(self, payload: bytes) -> Chunk | None:
+        body = read_body(payload)
+        if body is None:
+            return None
+        error = body.error or (body.x_groq.error if body.x_groq is not None else None)
+        if error:
+            return Chunk(error=as_error(error))
+        if body.object == "error":
+            return Chunk(error=as_error(msgspec.json.decode(payload)))
+        return self._chunk(body)
+
+    def _chunk(self, body: ChunkBody) -> Chunk | None:
+        """The chunk of a body; None where the body has neither a choice nor counts, and so says nothing."""
+        if not body.choices and body.counts is None:
+            return None
+        text, reasoning, word = "", "", None
         calls: list[ToolCallDelta] = []
-        for choice in body.choices:
-            if choice.index == 0:
-                delta = choice.delta or _Delta()
-                text += choice.text or delta.content or ""
-                reasoning += delta.reasoning_content or delta.reasoning or ""
-                calls += map(_call_delta, delta.tool_calls or ())
-                finish = choice.finish_reason or finish
-                logprobs = choice.logprobs or logprobs
-        usage = body.usage
+        logprobs: tuple[TokenLogprob, ...] = ()
+        for choice in body.choices or ():
+            if choice is None or as_count(choice.index) not in {0, None}:
+                continue
+            delta = choice.delta or choice.message
+            if delta is not None:
+                said, thought = text_and_reasoning(delta.content)
+                text += said + (delta.refusal or "")
+                plain = delta.reasoning if isinstance(delta.reasoning, str) else ""
+                reasoning += delta.reasoning_content or plain or thought
+                if delta.tool_calls or delta.function_call:
+                    calls += self._parts_of_calls(delta)
+            if choice.text and not text:
+                text = choice.text
+            word = choice.finish_reason or word
+            if self._with_logprobs and choice.logprobs:
+                logprobs += read_logprobs(choice.logprobs)
+        finish = read_finish(word)
+        if finish == "error":
+            return Chunk(error={"message": f"the upstream broke the answer off, with the finish reason {word!r}"})
+        counts = body.counts
         return Chunk(
-            text,
+            self._text.feed(text),
             finish,
-            None if usage is None else usage.prompt_tokens,
-            None if usage is None else usage.completion_tokens,
-            logprobs=() if logprobs is None else tuple(_token_logprobs(logprobs)),
-            reasoning=reasoning,
+            None if counts is None else as_count(counts.prompt_tokens),
+            None if counts is None else as_count(counts.completion_tokens),
+            logprobs=logprobs,
+            reasoning=self._reasoning.feed(reasoning),
             tool_calls=tuple(calls),
         )
 
-
-def _call_delta(call: _Call) -> ToolCallDelta:
-    function = call.function or _Function()
-    return ToolCallDelta(call.index or 0, call.id or "", function.name or "", function.arguments or "")
-
-
-def _token_logprobs(found: _Logprobs) -> Iterator[TokenLogprob]:
-    for one in found.content or ():
-        yield TokenLogprob(
-            one.utf8,
-            one.logprob,
-            tuple(TopLogprob(NO_TOKEN, each.utf8, each.logprob) for each in one.top_logprobs or ()),
-        )
-    tops = found.top_logprobs or ()
-    for place, (token, logprob) in enumerate(zip(found.tokens or (), found.token_logprobs or (), strict=False)):
-        top = tops[place] if place < len(tops) else None
-        pairs = sorted((top or {}).items(), key=operator.itemgetter(1), reverse=True)
-        if logprob is not None:
-            yield TokenLogprob(
-                token.encode("utf-8", "replace"),
-                logprob,
-                tuple(TopLogprob(NO_TOKEN, text.encode("utf-8", "replace"), each) for text, each in pairs),
-            )
+    def _parts_of_calls(self, delta: DeltaBody) -> list[ToolCallDelta]:
+        parts = [(as_count(call.index), call) for call in delta.tool_calls or ()]
+        if delta.function_call is not None and not parts:
+            parts.append((0, CallBody(function=delta.function_call)))
+        found: list[ToolCallDelta] = []
+        for index, call in parts:
+            function = call.function or FunctionBody()
+            try:
+                place, call_id, name = self._calls.place(index, call.id or "", function.name or "")
+            except TooManyCalls as error:
+                raise BadChunk(str(error)) from error
+            arguments = function.arguments
+            if arguments is not None and not isinstance(arguments, str):
+                arguments = msgspec.json.encode(arguments).decode()
+            if arguments:
+                arguments = self._arguments.setdefault(place, SplitCharacters()).feed(arguments)
+            found.append(ToolCallDelta(place, call_id, name, arguments or ""))
+        return found
 
 
 def _refusal(payload: bytes) -> Chunk:
     """An event that is named `error`: its data are the error, or an object that holds the error."""
     try:
         return Chunk(error=as_error(msgspec.json.decode(payload)))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadChunk(f"an error event holds no JSON: {error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Chunk(error={"message": payload[:300].decode(errors="replace")})
 
 
 def as_error(found: Any) -> dict[str, Any]:
@@ -202,6 +248,8 @@ def error_of(body: bytes) -> dict[str, Any]:
     """The error object in the body of a refusal; empty where the body holds none."""
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
+    if isinstance(found, list):  # Gemini's OpenAI route sends a list of one error
+        found = found[0] if found else None
     return as_error(found) if isinstance(found, dict) else {}

@@ -95,6 +95,9 @@ class OpenAISettings:
     only where the upstream restricts what it fetches, or can reach nothing that clients may not reach."""
     tokens_field: typing.Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The name of the token limit on the chat route. Some models of OpenAI take only `max_completion_tokens`."""
+    done_ends: bool = False
+    """Whether `[DONE]` ends an answer that has neither a finish reason nor counts of tokens. Otherwise such an answer
+    counts as cut: proxies write `[DONE]` after they have lost their own upstream."""
 
     @classmethod
     def parse(cls, text: str, *, name: str = "") -> Self:

@@ -19,6 +19,8 @@ from llmactors.http.client_errors import BadResponse, ConnectFailed, ConnectTime
 
 log = structlog.get_logger("llmactors.backends.openai")
 
+_READABLE = {"text/event-stream", "application/json", "application/octet-stream", "text/plain", ""}
+"""The content types of answers. Some servers and proxies give a stream another type than its own."""
 _MAX_ERROR_BYTES = 65_536
 _ERROR_BODY_S = 5.0
 _FINISH_S = 0.2
@@ -26,11 +28,20 @@ _FINISH_S = 0.2
 
 
 class ChunkStream:
-    """A response that streams chunks. Its caller must close it; closing makes the upstream stop."""
+    """A response that streams chunks. Its caller must close it; closing makes the upstream stop.
 
-    def __init__(self, response: ClientResponse) -> None:
+    Args:
+        response: The response.
+        with_logprobs: Whether the request asks for log probabilities.
+    """
+
+    def __init__(self, response: ClientResponse, *, with_logprobs: bool = False) -> None:
         self._response = response
-        self._reader = ChunkReader()
+        self._reader = ChunkReader(with_logprobs=with_logprobs)
+        self._begun = False
+        """Whether a chunk has come."""
+        self._fault: UpstreamFault | None = None
+        """The fault behind the chunks that were returned last."""
         self._done = False
 
     def __repr__(self) -> str:
@@ -41,24 +52,36 @@ class ChunkStream:
 
         Raises `UpstreamFault`, also at the end of the stream.
         """
+        if self._fault is not None:
+            raise self._fault
         try:
             data = await self._response.receive()
-            if not data:
-                text = "the upstream ended the stream in the middle of the answer"
-                raise UpstreamFault(FaultKind.CUT, BackendFailed(text))
-            chunks = self._reader.feed(data)
+            chunks = self._reader.feed(data) if data else self._reader.feed_eof()
         except BadChunk as error:
-            text = f"the upstream's stream cannot be read: {error}"
-            raise UpstreamFault(FaultKind.MALFORMED, BackendFailed(text)) from error
+            raise self._unreadable(error) from error
         except BadResponse as error:
             raise UpstreamFault(FaultKind.ERROR, BackendFailed(f"the upstream breaks HTTP: {error}")) from error
         except HttpClientError as error:
             raise UpstreamFault(FaultKind.CUT, BackendFailed("the connection to the upstream broke")) from error
-        for chunk in chunks:
+        if not data and not chunks:
+            text = "the upstream ended the stream in the middle of the answer"
+            raise UpstreamFault(FaultKind.CUT, BackendFailed(text))
+        if self._reader.fault is not None:
+            self._fault = self._unreadable(self._reader.fault)
+        for place, chunk in enumerate(chunks):
             if chunk.error is not None:
-                raise in_stream_fault(chunk.error)
+                self._fault = in_stream_fault(chunk.error)
+                if place == 0:
+                    raise self._fault
+                return chunks[:place]
             self._done = self._done or chunk.done
+        self._begun = self._begun or bool(chunks)
         return chunks
+
+    def _unreadable(self, error: BadChunk) -> UpstreamFault:
+        """The fault is of this one answer where its beginning could be read; otherwise the upstream is at fault."""
+        kind = FaultKind.MALFORMED if self._begun else FaultKind.ERROR
+        return UpstreamFault(kind, BackendFailed(f"the upstream's stream cannot be read: {error}"))
 
     async def close(self) -> None:
         """Closes the connection, unless the answer is whole: then the next request can have the connection."""
@@ -96,8 +119,8 @@ class Upstream:
     async def open(self, route: str, body: Mapping[str, Any]) -> ChunkStream:
         """Waits for the head of the response, as long as it takes. Raises `UpstreamFault`."""
         response = await self._send(route, body)
-        if response.status == HTTPStatus.OK and _kind(response) == "text/event-stream":
-            return ChunkStream(response)
+        if response.status == HTTPStatus.OK and _kind(response) in _READABLE:
+            return ChunkStream(response, with_logprobs="logprobs" in body)
         async with response:
             raise await self._read_refusal(response)
 

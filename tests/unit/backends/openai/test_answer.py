@@ -98,7 +98,7 @@ OLD_SCORES = {
     ids=["chat", "completion"],
 )
 def test_logprobs_of_a_chunk_become_deltas_of_their_own(choice: dict[str, object]) -> None:
-    [chunk] = ChunkReader().feed(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+    [chunk] = ChunkReader(with_logprobs=True).feed(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
     made = UpstreamAnswer((), 8, top_logprobs=1)
     shown = [*made.take(chunk), *made.take(Chunk("c")), *made.take(Chunk(finish="stop")), *made.close()]
     assert [delta.text for delta in shown] == [" ab", "", "c"]
@@ -222,6 +222,40 @@ def test_reasoning_and_calls_have_deltas_of_their_own() -> None:
     ]
     made.take(Chunk(finish="tool_calls"))
     assert (made.close(), made.finish) == ([], "stop")
+
+
+def test_text_behind_a_finish_reason_is_kept() -> None:
+    made = UpstreamAnswer((), 8)
+    deltas = [delta for text in ("a", "b") for delta in made.take(Chunk(text, "stop"))]
+    assert "".join(delta.text for delta in [*deltas, *made.close()]) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("last", "trusts_end", "finish"),
+    [
+        ([Chunk("a")], False, None),
+        ([Chunk("a")], True, "stop"),
+        ([], True, None),
+        ([Chunk("a"), Chunk(completion_tokens=1)], False, "stop"),
+        ([Chunk("a"), Chunk(completion_tokens=8)], False, "length"),
+        ([Chunk("a", completion_tokens=1)], False, None),
+    ],
+)
+def test_end_without_a_reason_needs_a_proof(last: list[Chunk], trusts_end: bool, finish: str | None) -> None:
+    """Counts in each chunk prove nothing: only counts behind the last text are from an upstream at its end."""
+    made = UpstreamAnswer((), 8)
+    for chunk in last:
+        made.take(chunk)
+    assert made.finish_without_reason(trusts_end=trusts_end) == (finish is not None)
+    assert made.finish == finish
+
+
+def test_endless_chunks_without_content_are_refused() -> None:
+    made = UpstreamAnswer((), 2)
+    for _ in range(1008):
+        made.take(Chunk(""))
+    with pytest.raises(TextOverrun):
+        made.take(Chunk(""))
 
 
 @given(room=st.integers(1, 6), stops=st.sampled_from([(), ("b",)]))

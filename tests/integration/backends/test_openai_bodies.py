@@ -1,0 +1,133 @@
+"""Answers of upstreams in every frame that HTTP has, and in formats that are not quite OpenAI's."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from llmactors.backends.base import Job
+from llmactors.backends.openai import OpenAIBackend, OpenAISettings
+from llmactors.backends.openai.circuit import CircuitState
+from llmactors.errors import BackendFailed, Interrupted
+from llmactors.messages import GenerateRequest
+from tests.support.dialects import DIALECTS, OPENAI, WHOLE
+from tests.support.faulty_upstream import Behaviour, Hit, sse, text, upstream
+from tests.support.splits import splits
+
+pytestmark = pytest.mark.integration
+
+EVENTS = b"Content-Type: text/event-stream\r\n"
+CHUNKED = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in splits(OPENAI.raw, range(0, len(OPENAI.raw), 50)))
+INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+
+
+def answers(raw: bytes) -> Behaviour:
+    """Sends these bytes as the whole response, and closes the connection."""
+
+    async def behave(hit: Hit) -> None:
+        await hit.stream.send_all(raw)
+        await hit.stream.aclose()
+
+    return behave
+
+
+@contextlib.asynccontextmanager
+async def backend(url: str, options: str = "") -> AsyncIterator[OpenAIBackend]:
+    settings = OpenAISettings.parse(f"{url},first_s=2,silence_s=1,wait_s=0.5,attempts=1{options}", name="gpt")
+    made = OpenAIBackend(settings)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def told(made: OpenAIBackend) -> tuple[str, str | None, int]:
+    job = Job(("r", 1), GenerateRequest("r", "gpt", "a prompt", max_tokens=50))
+    pieces, finish, prompt_tokens = "", None, 0
+    async with contextlib.aclosing(made.generate(job)) as outputs:
+        async for output in outputs:
+            pieces += "".join(delta.text for delta in output.deltas)
+            finish, prompt_tokens = output.finish, output.prompt_tokens
+    return pieces, finish, prompt_tokens
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\n" + EVENTS + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKED + b"0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + EVENTS + b"Content-Length: %d\r\n\r\n" % len(OPENAI.raw) + OPENAI.raw,
+        b"HTTP/1.1 200 OK\r\n" + EVENTS + b"Connection: close\r\n\r\n" + OPENAI.raw,
+        b"HTTP/1.0 200 OK\r\n" + EVENTS + b"\r\n" + OPENAI.raw,
+        INTERIM + b"HTTP/1.1 200 OK\r\n" + EVENTS + b"\r\n" + OPENAI.raw,
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + OPENAI.raw,
+        b"HTTP/1.1 200 OK\r\n\r\n" + OPENAI.raw,
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(WHOLE.raw) + WHOLE.raw,
+        b"HTTP/1.1 200 OK\r\n" + EVENTS + b"\r\n" + WHOLE.raw,
+    ],
+    ids=["chunked", "length", "close", "http10", "interim", "plain", "untyped", "whole", "whole as events"],
+)
+async def test_answer_in_any_frame_is_read(raw: bytes) -> None:
+    async with upstream(answers(raw)) as only, backend(only.url) as made:
+        assert await told(made) == ("Hello there", "stop", 9)
+
+
+async def test_answer_of_each_server_reaches_the_log() -> None:
+    for dialect in DIALECTS:
+        head = b"HTTP/1.1 200 OK\r\n" + EVENTS + b"\r\n"
+        async with upstream(answers(head + dialect.raw)) as only, backend(only.url) as made:
+            assert await told(made) == (dialect.text, dialect.finish, dialect.prompt_tokens)
+
+
+async def test_unreadable_chunk_does_not_open_the_circuit() -> None:
+    """The upstream works: it has begun this answer. An upstream that cannot begin any answer is not asked again."""
+
+    async def spoils(hit: Hit) -> None:
+        await hit.head()
+        await hit.data(text("one "), sse(b"{bad"))
+        await hit.wait_closed()
+
+    async def speaks_otherwise(hit: Hit) -> None:
+        await hit.head()
+        await hit.data(sse(b"[]"))
+        await hit.wait_closed()
+
+    for behaviour, error, state in (
+        (spoils, Interrupted, CircuitState.CLOSED),
+        (speaks_otherwise, BackendFailed, CircuitState.OPEN),
+    ):
+        async with upstream(behaviour) as only, backend(only.url) as made:
+            for _ in range(3):
+                with contextlib.suppress(error):
+                    await told(made)
+            assert made.statistics().circuits[only.url] == state.value
+
+
+async def test_done_without_a_reason_ends_where_the_settings_say_so() -> None:
+    async def behave(hit: Hit) -> None:
+        await hit.head()
+        await hit.data(text("one "))
+        await trio.sleep(0.02)
+        await hit.data(sse(b"[DONE]"))
+        await hit.end()
+
+    async with upstream(behave) as only:
+        async with backend(only.url, ",done_ends=true") as made:
+            assert (await told(made))[:2] == ("one ", "stop")
+        async with backend(only.url) as made:
+            with pytest.raises(Interrupted):
+                await told(made)
+
+
+async def test_flood_without_content_ends_in_time() -> None:
+    async def behave(hit: Hit) -> None:
+        await hit.head()
+        await hit.data(text("one "))
+        with contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                await hit.data(sse({"choices": [{"index": 0, "delta": {}}]}) * 500)
+
+    async with upstream(behave) as only, backend(only.url) as made:
+        with trio.fail_after(5), pytest.raises(Interrupted, match="more text"):
+            await told(made)
