@@ -24,7 +24,7 @@ class BadChunk(ValueError):
     """The bytes that came are not of this format."""
 
 
-class FunctionBody(msgspec.Struct):
+class ChunkFunction(msgspec.Struct):
     """The function of a tool call."""
 
     name: str | None = None
@@ -32,15 +32,15 @@ class FunctionBody(msgspec.Struct):
     """Text, or a part of a text. Some servers send the arguments as an object."""
 
 
-class CallBody(msgspec.Struct):
+class ChunkCall(msgspec.Struct):
     """A tool call, or a part of one."""
 
     index: Number = None
     id: str | None = None
-    function: FunctionBody | None = None
+    function: ChunkFunction | None = None
 
 
-class DeltaBody(msgspec.Struct):
+class ChunkDelta(msgspec.Struct):
     """What an event adds to the message, or the whole message."""
 
     content: str | list[Any] | None = None
@@ -50,52 +50,52 @@ class DeltaBody(msgspec.Struct):
     """The newer name of `reasoning_content` in some servers."""
     refusal: str | None = None
     """Why the model does not answer, in place of the content."""
-    tool_calls: list[CallBody] | None = None
-    function_call: FunctionBody | None = None
+    tool_calls: list[ChunkCall] | None = None
+    function_call: ChunkFunction | None = None
     """The older form of a tool call."""
 
 
-class UsageBody(msgspec.Struct):
+class ChunkUsage(msgspec.Struct):
     """Counts of tokens."""
 
     prompt_tokens: Number = None
     completion_tokens: Number = None
 
 
-class ChoiceBody(msgspec.Struct):
+class ChunkChoice(msgspec.Struct):
     """One choice."""
 
     index: Number = 0
-    delta: DeltaBody | None = None
-    message: DeltaBody | None = None
+    delta: ChunkDelta | None = None
+    message: ChunkDelta | None = None
     """The whole message, in an answer that is no stream."""
     text: str | None = None
     finish_reason: str | None = None
     logprobs: msgspec.Raw = msgspec.Raw()
     """Read only where the request asks for probabilities: servers have many forms of them."""
-    usage: UsageBody | None = None
+    usage: ChunkUsage | None = None
     """Moonshot's place of the counts."""
 
 
-class GroqBody(msgspec.Struct):
+class GroqExtra(msgspec.Struct):
     """The field `x_groq`."""
 
-    usage: UsageBody | None = None
+    usage: ChunkUsage | None = None
     error: Any = None
 
 
 class ChunkBody(msgspec.Struct):
     """One event, or a whole answer."""
 
-    choices: list[ChoiceBody | None] | None = None
-    usage: UsageBody | None = None
+    choices: list[ChunkChoice | None] | None = None
+    usage: ChunkUsage | None = None
     error: Any = None
-    x_groq: GroqBody | None = None
+    x_groq: GroqExtra | None = None
     object: Any = None
     """`error` in the errors of some servers, whose other fields are those of the error itself."""
 
     @property
-    def counts(self) -> UsageBody | None:
+    def counts(self) -> ChunkUsage | None:
         """The counts of tokens, wherever they stand."""
         if self.usage is not None:
             return self.usage

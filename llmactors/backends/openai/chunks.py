@@ -13,10 +13,10 @@ from llmactors.backends.openai.call_places import CallPlaces, TooManyCalls
 from llmactors.backends.openai.chunk_body import (
     MAX_BODY_BYTES,
     BadChunk,
-    CallBody,
+    ChunkCall,
     ChunkBody,
-    DeltaBody,
-    FunctionBody,
+    ChunkDelta,
+    ChunkFunction,
     as_count,
     read_body,
     read_finish,
@@ -210,13 +210,13 @@ class ChunkReader:
             tool_calls=tuple(calls),
         )
 
-    def _parts_of_calls(self, delta: DeltaBody) -> list[ToolCallDelta]:
+    def _parts_of_calls(self, delta: ChunkDelta) -> list[ToolCallDelta]:
         parts = [(as_count(call.index), call) for call in delta.tool_calls or ()]
         if delta.function_call is not None and not parts:
-            parts.append((0, CallBody(function=delta.function_call)))
+            parts.append((0, ChunkCall(function=delta.function_call)))
         found: list[ToolCallDelta] = []
         for index, call in parts:
-            function = call.function or FunctionBody()
+            function = call.function or ChunkFunction()
             try:
                 place, call_id, name = self._calls.place(index, call.id or "", function.name or "")
             except TooManyCalls as error:
