@@ -13,8 +13,8 @@ from llmactors.backends.openai.call_places import CallPlaces, TooManyCalls
 from llmactors.backends.openai.chunk_body import (
     MAX_BODY_BYTES,
     BadChunk,
-    ChunkCall,
     ChunkBody,
+    ChunkCall,
     ChunkDelta,
     ChunkFunction,
     as_count,
