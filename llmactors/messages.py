@@ -283,11 +283,14 @@ class TokenExtra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The stop string that ended the answer, on the token that completed the stop string. An upstream may not say."""
     embedding: bytes = b""
     """A vector, as 32-bit floating-point numbers in little-endian order."""
+    model: str = ""
+    """The name of the model that makes the answer, on the first token, where another server makes the answer and calls
+    the model otherwise than the request does."""
 
     @property
     def size_bytes(self) -> int:
         """About how much memory the extra takes."""
-        size = 150 + len(self.reasoning) + len(self.stop) + len(self.embedding)
+        size = 150 + len(self.reasoning) + len(self.stop) + len(self.embedding) + len(self.model)
         if self.logprob is not None:
             size += 150 + 150 * len(self.logprob.top)
         for call in self.tool_calls:

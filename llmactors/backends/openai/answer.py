@@ -38,13 +38,17 @@ class UpstreamAnswer:
         room: How many deltas there may be.
         top_logprobs: How many of the most probable tokens the request asks for.
         least: How many tokens there must be before a stop string may end the answer.
+        model: The name of the model, for the first delta; empty where the log needs no name.
     """
 
-    def __init__(self, stops: Sequence[str], room: int, top_logprobs: int = 0, least: int = 0) -> None:
+    def __init__(
+        self, stops: Sequence[str], room: int, top_logprobs: int = 0, least: int = 0, *, model: str = ""
+    ) -> None:
         self._stops = StopStrings(stops)
         self._room = room
         self._top_logprobs = top_logprobs
         self._least = least
+        self._model = model
         self._logprobs: deque[TokenLogprob] = deque()
         """Log probabilities that no delta has taken yet."""
         self._parts: TokenExtra | None = None
@@ -154,6 +158,9 @@ class UpstreamAnswer:
     def _show(self, text: str, *, stop: str = "") -> TokenDelta:
         self._made += 1
         extra, self._parts = self._parts, None
+        if self._model:
+            extra = msgspec.structs.replace(extra or TokenExtra(), model=self._model)
+            self._model = ""
         if stop:
             extra = msgspec.structs.replace(extra or TokenExtra(), stop=stop)
         if self._logprobs:

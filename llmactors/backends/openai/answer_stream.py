@@ -52,7 +52,9 @@ class AnswerStream:
         """
         first_by = trio.current_time() + first_within_s(request, settings)
         room, least = request.max_tokens - count, request.min_tokens - count
-        answer = UpstreamAnswer(request.stop, room, request.top_logprobs or 0, least)
+        # An answer that began elsewhere has its name already.
+        name = model if model != request.model and not count else ""
+        answer = UpstreamAnswer(request.stop, room, request.top_logprobs or 0, least, model=name)
         route, body = body_of(request, model, text, count, tokens_field=settings.tokens_field, engine=settings.engine)
         try:
             with trio.fail_at(first_by):

@@ -49,10 +49,11 @@ async def fetch_vectors(upstream: Upstream, model: str, job: Job, *, within_s: f
             answer = await upstream.fetch("embeddings", body, _MAX_BYTES)
     except trio.TooSlowError as error:
         raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream did not answer in time")) from error
-    vectors, prompt_tokens = _read(answer, len(inputs))
-    return Output(
-        job.key, [TokenDelta(0, "", TokenExtra(embedding=vector)) for vector in vectors], "stop", prompt_tokens
-    )
+    count = len(inputs)
+    vectors, prompt_tokens = _read(answer, count)
+    names = [model if model != job.request.model and not job.tokens else "", *[""] * (count - 1)]
+    extras = [TokenExtra(embedding=vector, model=name) for vector, name in zip(vectors, names, strict=True)]
+    return Output(job.key, [TokenDelta(0, "", extra) for extra in extras], "stop", prompt_tokens)
 
 
 def _read(body: bytes, count: int) -> tuple[list[bytes], int]:

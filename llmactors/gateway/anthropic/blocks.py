@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 
 from llmactors.errors import BackendFailed
+from llmactors.gateway.answering_model import answering_model
 from llmactors.gateway.anthropic.stop_reason import stop_reason, stop_string_in
 from llmactors.ledger import LogSlice
-from llmactors.messages import Finished, GenerateRequest, Usage
+from llmactors.messages import Finished, GenerateRequest, TokenDelta, Usage
 from llmactors.tool_calls.fold import fold_answer
 from llmactors.tool_calls.pieces import CallArguments, CallBegun, Content, Piece, Reasoning
 
@@ -18,13 +19,13 @@ def message_id(request: GenerateRequest) -> str:
     return "msg_" + request.id.removeprefix("req_")
 
 
-def message_head(request: GenerateRequest) -> dict[str, Any]:
-    """The fields of a message that do not depend on the answer."""
+def message_head(request: GenerateRequest, deltas: Sequence[TokenDelta]) -> dict[str, Any]:
+    """The fields of a message that do not depend on the answer beyond the first of its tokens."""
     return {
         "id": message_id(request),
         "type": "message",
         "role": "assistant",
-        "model": request.model,
+        "model": answering_model(request, deltas),
         "container": None,
         "stop_details": None,
     }
@@ -67,7 +68,7 @@ def whole_answer(request: GenerateRequest, log: LogSlice, end: Finished, *, show
     stop = stop_string_in(log.deltas)
     calls = sum(isinstance(piece, CallBegun) for piece in pieces)
     return {
-        **message_head(request),
+        **message_head(request, log.deltas),
         "content": _blocks(pieces, is_cut=end.reason == "length", shows_thinking=shows_thinking),
         "stop_reason": stop_reason(request, end, stop=stop, calls=calls),
         "stop_sequence": stop or None,

@@ -6,7 +6,7 @@ follow from the request and its log alone, so they are the same at every gateway
 Source: https://docs.claude.com/en/api/messages-streaming.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from llmactors.gateway.anthropic.stop_reason import stop_reason, stop_string_in
 from llmactors.gateway.openai.render import error_of
 from llmactors.http.line_safe_json import escape_separators
 from llmactors.ledger import LogSlice
-from llmactors.messages import Finished, GenerateRequest, Terminal, Usage
+from llmactors.messages import Finished, GenerateRequest, Terminal, TokenDelta, Usage
 from llmactors.tool_calls.fold import AnswerFold, needs_fold
 from llmactors.tool_calls.pieces import CallArguments, CallBegun, Content, Piece, Reasoning
 
@@ -66,7 +66,7 @@ class MessageRenderer:
         events: list[bytes] = []
         if not self._begun:
             self._begun = True
-            events.append(self._start())
+            events.append(self._start(part.deltas))
         for delta in part.deltas:
             if self._is_plain and self._open == "text" and delta.extra is None:
                 if delta.text:
@@ -78,9 +78,9 @@ class MessageRenderer:
             events += self._ending(part.end)
         return escape_separators(b"".join(events))
 
-    def _start(self) -> bytes:
+    def _start(self, deltas: Sequence[TokenDelta]) -> bytes:
         message = {
-            **message_head(self._request),
+            **message_head(self._request, deltas),
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,

@@ -3,6 +3,7 @@
 from llmactors.access.authentication import Caller
 from llmactors.errors import InvalidRequest, LlmactorsError, from_code
 from llmactors.gateway.admission import Admission
+from llmactors.gateway.answering_model import answering_model
 from llmactors.gateway.body import convert, deadline_of
 from llmactors.gateway.native.events import SseRenderer, render_cut, usage_object
 from llmactors.gateway.native.schema import BodyWithDeadline, GenerateBody
@@ -126,7 +127,7 @@ async def _whole(service: RequestService, exchange: Exchange, follower: Follower
     if isinstance(log.end, Finished):
         payload = {
             "id": admission.request.id,
-            "model": admission.request.model,
+            "model": answering_model(admission.request, log.deltas),
             "text": "".join(delta.text for delta in log.deltas),
             "finish_reason": log.end.reason,
             "usage": usage_object(log.end.usage),

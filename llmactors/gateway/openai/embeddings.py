@@ -13,6 +13,7 @@ import trio
 
 from llmactors.access.authentication import Caller
 from llmactors.errors import BackendFailed
+from llmactors.gateway.answering_model import answering_model
 from llmactors.gateway.body import deadline_of
 from llmactors.gateway.openai.choices import AdmittedChoices, bare_errors
 from llmactors.gateway.openai.embedding_schema import read_embeddings
@@ -40,7 +41,7 @@ async def embeddings(service: RequestService, exchange: Exchange, caller: Caller
             return
         vectors = _vectors(logs, [request.max_tokens for request in requests])
         admitted.answered = True
-        model = admitted.admissions[0].request.model
+        model = answering_model(admitted.admissions[0].request, logs[0].deltas)
         encode = _as_base64 if body.encoding_format == "base64" else _as_numbers
         await exchange.begin(200, admitted.headers, "application/json")
         for piece in _pieces(_texts(vectors, encode, model, logs)):

@@ -15,13 +15,23 @@ from typing import Any
 import msgspec
 
 from llmactors.errors import Interrupted, LlmactorsError, from_code
+from llmactors.gateway.answering_model import answering_model
 from llmactors.gateway.native.events import usage_object
 from llmactors.gateway.openai.assistant_message import message_delta, whole_message
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.logprobs import CompletionLogprobs, chat_logprobs
 from llmactors.http.line_safe_json import encode, escape_separators
 from llmactors.ledger import LogSlice
-from llmactors.messages import Failed, Finished, FinishReason, GenerateRequest, Terminal, TokenDelta, TokenExtra, Usage
+from llmactors.messages import (
+    Failed,
+    Finished,
+    FinishReason,
+    GenerateRequest,
+    Terminal,
+    TokenDelta,
+    TokenExtra,
+    Usage,
+)
 from llmactors.tool_calls.fold import AnswerFold, needs_fold
 from llmactors.tool_calls.pieces import Content, Piece
 
@@ -54,20 +64,28 @@ class ChunkRenderer:
         self._request = request
         self._fold = AnswerFold(request) if needs_fold(request) else None
         self._logprobs = form.logprobs() if request.top_logprobs is not None else None
-        created = created_s(request)
-        self._head = {"id": answer_id, "object": form.chunk_object, "created": created, "model": request.model}
+        self._head = {"id": answer_id, "object": form.chunk_object, "created": created_s(request)}
         self._index = index
         self._is_first = True
         self._with_usage = with_usage
         self.is_last = True
-        self.keep_alive = _event(self._chunk(None, None))
+        self.keep_alive = b""
         """A chunk without text, and no comment, because some clients lose the event after a comment."""
+        self._name_model(request.model)
+
+    def _name_model(self, model: str) -> None:
+        self._head["model"] = model
+        self.keep_alive = _event(self._chunk(None, None))
         before, _, after = encode(self._chunk("\0", None)).partition(rb'"\u0000"')
         self._before, self._after = b"data: " + before, after + b"\n\n"
 
     def render(self, part: LogSlice) -> bytes:
         """All chunks of a slice of the log, as one write."""
         chunks: list[bytes] = []
+        if self._is_first:
+            model = answering_model(self._request, part.deltas)
+            if model != self._head["model"]:
+                self._name_model(model)
         for delta in part.deltas:
             if self._fold is not None:
                 chunks += self._folded(delta)
@@ -199,7 +217,8 @@ class AnswerForm:
             usages.append(log.end.usage)
             choices.append(self._whole_choice(index, request, log.deltas, log.end.reason))
         first = requests[0]
-        head = {"id": answer_id, "object": self._object, "created": created_s(first), "model": first.model}
+        model = answering_model(first, logs[0].deltas)
+        head = {"id": answer_id, "object": self._object, "created": created_s(first), "model": model}
         return {**head, "choices": choices, "usage": usage_object(add_up(usages))}
 
     def _whole_choice(

@@ -57,6 +57,7 @@ def extra_of(seq: int) -> TokenExtra | None:
         TokenExtra(reasoning=f"because {seq} é"),
         TokenExtra(tool_calls=(ToolCallDelta(0, "call_1", "look", '{"at":'), ToolCallDelta(1, arguments=f"{seq}}}"))),
         TokenExtra(embedding=bytes(range(256))),
+        TokenExtra(model="vendor/another"),
     )
     return None if seq % 2 else kinds[seq // 2 % len(kinds)]
 

@@ -1,6 +1,7 @@
 """A whole node in front of upstreams."""
 
 import random
+import re
 from contextlib import AbstractAsyncContextManager
 
 import httpx
@@ -108,3 +109,33 @@ async def test_command_line_serves_an_upstream() -> None:
     assert answer["text"] == "".join(WORDS)
     assert (server.hits[0].body["model"], server.hits[0].headers["authorization"]) == ("far", "Bearer sesame")
     assert "sesame" not in process._arguments[1]
+
+
+CHAT = {"model": "gpt", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+CALLS = {
+    "/v1/generate": {"model": "gpt", "prompt": "hi", "max_tokens": 4},
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": {"model": "gpt", "prompt": "hi", "max_tokens": 4},
+    "/v1/responses": {"model": "gpt", "input": "hi", "max_output_tokens": 16},
+    "/v1/messages": CHAT,
+}
+
+
+async def test_answers_name_the_model_that_answered() -> None:
+    """On every route: what a client asks for is a route, and the upstream behind it may have another model."""
+
+    async def fails(hit: Hit) -> None:
+        await hit.refuse(503)
+
+    async with upstream(fails) as first, upstream(good) as second:
+        url = f"{first.url},model=large|{second.url},model=small,priority=1"
+        async with local_node(remote(url)) as node:
+            for path, body in CALLS.items():
+                answer = await node.client.post(path, json=body)
+                assert (answer.status_code, answer.json()["model"]) == (200, "small"), path
+                if path == "/v1/generate":
+                    continue  # its events name no model
+                text = (await node.client.post(path, json=body | {"stream": True})).text
+                named = re.findall(r'"model":"(\w+)"', text)
+                asked = ["gpt"] if path == "/v1/responses" else []  # its first event comes before the answer
+                assert named == asked + ["small"] * (len(named) - len(asked)) != asked, path

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmactors.errors import LlmactorsError
+from llmactors.gateway.answering_model import answering_model
 from llmactors.gateway.native.events import KEEP_ALIVE
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.render import error_of
@@ -44,6 +45,8 @@ class EventRenderer:
         self._after = starting_after
         self._number = 0
         """The number of the last event, whether the event was rendered or left out."""
+        self._model = view.request.model
+        """The name of the model that answers, as far as the log says."""
         self._items = OutputItems(view.request) if needs_items(view.request) else None
         self._texts: list[str] = []
         self._place = {"item_id": view.item_id, "output_index": 0, "content_index": 0}
@@ -62,6 +65,7 @@ class EventRenderer:
         """The events of a slice of the log, as one write. Events that the client has are left out."""
         pieces: list[bytes] = []
         if not self._number and has_item(len(part.deltas), part.end):
+            self._model = answering_model(self._view.request, part.deltas)
             pieces += self._some(self._opening())
         if self._items is not None:
             for delta in part.deltas:
@@ -98,7 +102,7 @@ class EventRenderer:
 
     def _opening(self) -> Iterator[Event]:
         view = self._view
-        yield "response.in_progress", {"response": view.object("in_progress")}
+        yield "response.in_progress", {"response": view.object("in_progress", model=self._model)}
         if self._items is not None:
             return  # each item opens with its first token
         yield "response.output_item.added", {"output_index": 0, "item": view.item("in_progress", None)}
@@ -124,7 +128,7 @@ class EventRenderer:
         elif begun:
             output = [self._view.item(status, text)]
             last = self._closing(text, output[0])
-        response = self._view.ended(end, output)
+        response = self._view.ended(end, output, model=self._model)
         if isinstance(end, Failed):
             error = error_of(end)
             assert error is not None  # noqa: S101 - `Failed` has an error

@@ -6,12 +6,21 @@ from typing import Any, Literal, Self
 import attrs
 
 from llmactors.errors import ClientError
+from llmactors.gateway.answering_model import answering_model
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.render import error_of
 from llmactors.gateway.openai.responses.output import fold_items, needs_items
 from llmactors.gateway.openai.responses.stored import StoredResponse
 from llmactors.ledger import LogSlice
-from llmactors.messages import ChatMessage, Failed, Finished, GenerateRequest, Terminal, ToolCall, Usage
+from llmactors.messages import (
+    ChatMessage,
+    Failed,
+    Finished,
+    GenerateRequest,
+    Terminal,
+    ToolCall,
+    Usage,
+)
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
@@ -83,8 +92,9 @@ class ResponseView:
         """The response now, from the state of its request and the whole log so far."""
         output = self.output(log)
         if log.end is not None:
-            return self.ended(log.end, output)
-        return self.object("queued" if state == "queued" and not log.deltas else "in_progress", output)
+            return self.ended(log.end, output, model=answering_model(self.request, log.deltas))
+        status: Status = "queued" if state == "queued" and not log.deltas else "in_progress"
+        return self.object(status, output, model=answering_model(self.request, log.deltas))
 
     def output(self, log: LogSlice) -> list[dict[str, Any]]:
         """The output items of the whole log so far."""
@@ -95,10 +105,10 @@ class ResponseView:
             return fold_items(self.request, log.deltas, status, is_over=log.end is not None).shown(status)
         return [self.item(status, "".join(delta.text for delta in log.deltas))]
 
-    def ended(self, end: Terminal, output: list[dict[str, Any]]) -> dict[str, Any]:
-        """The response at its end."""
+    def ended(self, end: Terminal, output: list[dict[str, Any]], *, model: str) -> dict[str, Any]:
+        """The response at its end, with the name of the model that answered."""
         error = error_of(end) if isinstance(end, Failed) else None
-        response = self.object(status_at(end), output)
+        response = self.object(status_at(end), output, model=model)
         if error is not None:
             code = "invalid_prompt" if isinstance(error, ClientError) else "server_error"
             response["error"] = {"code": code, "message": error.message, "type": error.code.lower()}
@@ -108,8 +118,11 @@ class ResponseView:
             response["incomplete_details"] = {"reason": "max_output_tokens"}
         return response
 
-    def object(self, status: Status, output: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        """The response with this status and these output items."""
+    def object(self, status: Status, output: Sequence[dict[str, Any]] = (), *, model: str = "") -> dict[str, Any]:
+        """The response with this status and these output items.
+
+        `model` is the name of the model that answers; empty before the first token.
+        """
         request, stored = self.request, self.stored
         asked = stored.repeated
         return {
@@ -127,7 +140,7 @@ class ResponseView:
             "max_output_tokens": stored.max_output_tokens,
             "max_tool_calls": None,
             "metadata": stored.metadata,
-            "model": request.model,
+            "model": model or request.model,
             "output": list(output),
             "parallel_tool_calls": asked.get("parallel_tool_calls", True),
             "presence_penalty": request.presence_penalty,

@@ -270,3 +270,12 @@ def test_last_delta_takes_the_rest_of_a_call(room: int, stops: tuple[str, ...]) 
     assert "".join(call.arguments for call in calls) == "{}  "
     assert "".join(delta.text for delta in deltas) == "a"
     assert len(deltas) <= room
+
+
+def test_first_delta_names_the_model() -> None:
+    """Also beside reasoning. An answer without a token names none, and gets no token for that."""
+    made = UpstreamAnswer((), 64, model="other")
+    deltas = [delta for chunk in (Chunk(reasoning="h"), Chunk("a"), Chunk("b")) for delta in made.take(chunk)]
+    assert deltas[0].extra == TokenExtra(reasoning="h", model="other")
+    assert [delta.extra for delta in deltas[1:]] == [None, None]
+    assert UpstreamAnswer((), 64, model="other").close() == []
