@@ -317,6 +317,9 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """How many tokens of the prompt the backend read from its cache, in the attempt that ended the answer; 0 where the
+    backend does not say."""
 
     @property
     def total_tokens(self) -> int:

@@ -113,6 +113,8 @@ class Output(msgspec.Struct, frozen=True, gc=False):
     finish: FinishReason | None = None
     prompt_tokens: int = 0
     """The length of the prompt, set together with `finish`. 0: unknown."""
+    cached_tokens: int = 0
+    """How many tokens of the prompt came from a cache, set together with `finish`. 0: none, or unknown."""
 
 
 @runtime_checkable

@@ -34,7 +34,8 @@ class Running:
         self.deltas.extend(output.deltas)
         if output.finish is not None:
             prompt_tokens = output.prompt_tokens if 0 <= output.prompt_tokens <= _MOST_PROMPT_TOKENS else 0
-            self.end = Finished(output.finish, Usage(prompt_tokens, len(self.deltas)))
+            cached_tokens = max(0, min(output.cached_tokens, prompt_tokens))
+            self.end = Finished(output.finish, Usage(prompt_tokens, len(self.deltas), cached_tokens))
 
     def take(self) -> AppendEntry:
         """Returns what no append has taken yet, as one entry."""

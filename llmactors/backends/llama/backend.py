@@ -284,6 +284,8 @@ class LlamaBackend:
         sampling = sampling_of(request, position=position) | rest.fields
         with self._stall.wait(trio.current_time, prompt_tokens=prompt.at_most + position):
             stream = await self._client.stream(before, count, sampling, cache=not exact)
+        if prompt.cached_tokens is None:
+            prompt.cached_tokens = stream.cached_tokens
         if not prompt.tokens:
             try:
                 prompt.counted(stream.prompt_tokens)
@@ -326,7 +328,9 @@ class LlamaBackend:
 
 
 def _output(job: Job, deltas: Sequence[TokenDelta], answer: LlamaAnswer, prompt: Prompt) -> Output:
-    return Output(job.key, deltas, answer.finish, prompt.tokens if answer.finished else 0)
+    if not answer.finished:
+        return Output(job.key, deltas)
+    return Output(job.key, deltas, answer.finish, prompt.tokens, prompt.cached_tokens or 0)
 
 
 def _pooling_of(gguf: Gguf) -> int | None:

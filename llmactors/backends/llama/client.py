@@ -113,6 +113,8 @@ class CompletionStream:
         """The length of the prompt."""
         self.unread = 0
         """The length of the prompt until the first token has come, then 0."""
+        self.cached_tokens = 0
+        """How many tokens of the prompt llama.cpp reads from its cache."""
 
     async def begin(self) -> None:
         """Waits for the first event, which llama.cpp sends before it reads any of the prompt. Raises as `next`."""
@@ -121,7 +123,9 @@ class CompletionStream:
         self._ahead = await self._receive()
         if not self._ahead:
             raise ConnectionCut("llama.cpp ended a stream without an event", begun=True)
-        self.prompt_tokens = self.unread = self._ahead[0].tokens_evaluated
+        first = self._ahead[0]
+        self.prompt_tokens = self.unread = first.tokens_evaluated
+        self.cached_tokens = (first.prompt_progress or {}).get("cache", 0)
 
     async def next(self) -> list[CompletionEvent]:
         """Waits for the next events, of which those about the prompt have no tokens; none at the end.

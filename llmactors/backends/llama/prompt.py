@@ -19,6 +19,8 @@ class Prompt:
         self._ids = list(ids)
         self.tokens = len(self._ids)
         """How many tokens the model reads; 0 until that is known."""
+        self.cached_tokens: int | None = None
+        """How many tokens the first stream of the answer read from llama.cpp's cache; None before that stream."""
 
     def __repr__(self) -> str:
         return f"<Prompt of {self.tokens or 'so far unknown'} tokens>"

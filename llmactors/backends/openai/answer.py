@@ -62,6 +62,8 @@ class UpstreamAnswer:
         self._completion_tokens = 0
         self.finish: FinishReason | None = None
         self.prompt_tokens = 0
+        self.cached_tokens = 0
+        """How many tokens of the prompt came from the upstream's cache."""
         self._blanks = 0
         """How many chunks brought nothing."""
         self._is_counted = False
@@ -83,6 +85,7 @@ class UpstreamAnswer:
     def take(self, chunk: Chunk) -> list[TokenDelta]:
         """Takes a chunk, and returns the deltas that may be shown now. Raises `TextOverrun`."""
         self.prompt_tokens = chunk.prompt_tokens or self.prompt_tokens
+        self.cached_tokens = chunk.cached_tokens or self.cached_tokens
         self._completion_tokens = chunk.completion_tokens or self._completion_tokens
         has_content = bool(chunk.text or chunk.reasoning or chunk.tool_calls)
         self._is_counted = not has_content and (self._is_counted or (chunk.completion_tokens or 0) > 0)

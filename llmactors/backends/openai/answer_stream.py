@@ -73,6 +73,11 @@ class AnswerStream:
         """The length of the prompt without the answer so far; 0 where the upstream does not say."""
         return max(0, self._answer.prompt_tokens - self._logged)
 
+    @property
+    def cached_tokens(self) -> int:
+        """How many tokens of the prompt came from the upstream's cache; 0 where the upstream does not say."""
+        return self._answer.cached_tokens
+
     async def next(self) -> tuple[list[TokenDelta], bool]:
         """Waits for the next deltas, and says whether they are the last. Raises `UpstreamFault`."""
         chunks: list[Chunk] = []

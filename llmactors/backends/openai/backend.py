@@ -198,7 +198,7 @@ class OpenAIBackend:
                             progress.text += "".join(delta.text for delta in deltas)
                             progress.count += len(deltas)
                             if finished:
-                                yield Output(job.key, deltas, stream.finish, stream.prompt_tokens)
+                                yield Output(job.key, deltas, stream.finish, stream.prompt_tokens, stream.cached_tokens)
                             elif deltas:
                                 yield Output(job.key, deltas)
                     finally:

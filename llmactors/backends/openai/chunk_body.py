@@ -60,6 +60,16 @@ class ChunkUsage(msgspec.Struct):
 
     prompt_tokens: Number = None
     completion_tokens: Number = None
+    prompt_tokens_details: Any = None
+    prompt_cache_hit_tokens: Number = None
+    """DeepSeek's place of the number of cached tokens."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many tokens of the prompt came from the upstream's cache; 0 where the upstream does not say."""
+        details = self.prompt_tokens_details
+        found = details.get("cached_tokens") if isinstance(details, dict) else self.prompt_cache_hit_tokens
+        return (as_count(found) or 0) if isinstance(found, int | float | str) else 0
 
 
 class ChunkChoice(msgspec.Struct):

@@ -41,6 +41,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     """A word of `chunk_body.read_finish`."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int = 0
     error: dict[str, Any] | None = None
     done: bool = False
     """The stream ends here, in order."""
@@ -205,6 +206,7 @@ class ChunkReader:
             finish,
             None if counts is None else as_count(counts.prompt_tokens),
             None if counts is None else as_count(counts.completion_tokens),
+            0 if counts is None else counts.cached_tokens,
             logprobs=logprobs,
             reasoning=self._reasoning.feed(reasoning),
             tool_calls=tuple(calls),

@@ -48,12 +48,12 @@ def tool_use_block(piece: CallBegun) -> dict[str, Any]:
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
-    """The numbers of tokens. llmactors does not say what a cache has spared, and has no tools of its own."""
+    """The numbers of tokens. `input_tokens` are those that came from no cache. llmactors has no tools of its own."""
     return {
-        "input_tokens": usage.prompt_tokens,
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached_tokens,
         "cache_creation": None,
         "inference_geo": None,
         "output_tokens_details": None,

@@ -116,9 +116,10 @@ def terminal_event(request_id: str, seq: int, end: Terminal) -> tuple[str, dict[
 
 
 def usage_object(usage: Usage) -> dict[str, int]:
-    """The numbers of tokens, in the form that OpenAI's API has."""
+    """The numbers of tokens. `cached_tokens` of the prompt's tokens came from a cache."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
+        "cached_tokens": usage.cached_tokens,
     }

@@ -136,6 +136,8 @@ class UsageCounts:
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: int
+    """How many tokens of the prompt came from a cache."""
 
 
 @attrs.frozen

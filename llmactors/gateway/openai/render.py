@@ -16,7 +16,6 @@ import msgspec
 
 from llmactors.errors import Interrupted, LlmactorsError, from_code
 from llmactors.gateway.answering_model import answering_model
-from llmactors.gateway.native.events import usage_object
 from llmactors.gateway.openai.assistant_message import message_delta, whole_message
 from llmactors.gateway.openai.errors import error_object
 from llmactors.gateway.openai.logprobs import CompletionLogprobs, chat_logprobs
@@ -239,9 +238,23 @@ def created_s(request: GenerateRequest) -> int:
     return (request.created_ms or 0) // 1000
 
 
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """The numbers of tokens, in the form of OpenAI's API."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
 def add_up(usages: list[Usage]) -> Usage:
     """The usage of several choices. The prompt counts once for each choice, because each choice reads it."""
-    return Usage(sum(usage.prompt_tokens for usage in usages), sum(usage.completion_tokens for usage in usages))
+    return Usage(
+        sum(usage.prompt_tokens for usage in usages),
+        sum(usage.completion_tokens for usage in usages),
+        sum(usage.cached_tokens for usage in usages),
+    )
 
 
 def error_of(end: Terminal) -> LlmactorsError | None:

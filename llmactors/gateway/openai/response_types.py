@@ -5,8 +5,6 @@ from typing import Any, Literal
 import attrs
 import msgspec
 
-from llmactors.gateway.native.schema import UsageCounts
-
 
 @attrs.frozen
 class CalledFunction:
@@ -86,6 +84,24 @@ class ChatChoice:
 
 
 @attrs.frozen
+class PromptTokensDetails:
+    """What is known of the tokens of a prompt."""
+
+    cached_tokens: int
+    """How many of them came from a cache."""
+
+
+@attrs.frozen
+class CompletionUsage:
+    """The number of tokens of a prompt and its answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+@attrs.frozen
 class ChatCompletion:
     """The body of a whole answer of `POST /v1/chat/completions`."""
 
@@ -94,7 +110,7 @@ class ChatCompletion:
     created: int
     model: str
     choices: list[ChatChoice]
-    usage: UsageCounts
+    usage: CompletionUsage
 
 
 @attrs.frozen
@@ -116,7 +132,7 @@ class Completion:
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: UsageCounts
+    usage: CompletionUsage
 
 
 @attrs.frozen

@@ -4,7 +4,8 @@
 - Tokens are an array with `[id, text, extra or nil]` for each, and an extra is a map. Text that is not valid Unicode,
   such as half of a surrogate pair, is written as bytes.
 - A terminal event is `["f", reason, prompt tokens, completion tokens]` or `["x", code, message, prompt tokens,
-  completion tokens]`, with -1 for unknown usage.
+  completion tokens]`, with -1 for unknown usage. Where tokens of the prompt came from a cache, their number is a fifth
+  element of `["f", …]`.
 - A push is `[[request id, epoch, seq of the first token, tokens, terminal event or nil], …]`.
 """
 
@@ -68,7 +69,9 @@ def decode_tokens(blob: bytes) -> list[TokenDelta]:
 def encode_end(end: Terminal) -> bytes:
     """Equal ends give equal bytes."""
     if isinstance(end, Finished):
-        return _encode(("f", end.reason, end.usage.prompt_tokens, end.usage.completion_tokens))
+        used = end.usage
+        cached = (used.cached_tokens,) if used.cached_tokens else ()
+        return _encode(("f", end.reason, used.prompt_tokens, used.completion_tokens, *cached))
     usage = (-1, -1) if end.usage is None else (end.usage.prompt_tokens, end.usage.completion_tokens)
     return _encode(("x", end.code, as_text(end.message), *usage))
 

@@ -167,7 +167,8 @@ end
 -- How many tokens a request has used, from its end; rather too many where that is unknown. `charges.py: tokens_used`.
 local function tokens_used(r, last, estimate)
   local fields = cmsgpack.unpack(last)
-  local prompt, completion = fields[#fields - 1], fields[#fields]
+  local at = fields[1] == 'x' and 4 or 3
+  local prompt, completion = fields[at], fields[at + 1]
   local refused = fields[1] == 'x' and fields[2] == 'INVALID_REQUEST'
   if prompt <= 0 then
     prompt = (refused or r.ep == 0) and 0 or estimate

@@ -162,7 +162,7 @@ class LimitSuite:
         match how:
             case "finished":
                 for _ in range(2):  # as after a lost answer
-                    await rig.ledger.finish("r", claim.epoch, Finished("stop", Usage(7, 3)))
+                    await rig.ledger.finish("r", claim.epoch, Finished("stop", Usage(7, 3, 5)))
                 return 10
             case "failed":
                 await rig.write(claim, 4, 5, Failed("BACKEND_FAILED", "no more", Usage(4, 5)))

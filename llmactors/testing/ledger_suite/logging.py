@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from llmactors import errors
 from llmactors.ledger import AppendEntry, AppendOutcome, LogSlice, ReleaseHow
-from llmactors.messages import Failed, TokenDelta
+from llmactors.messages import Failed, Finished, TokenDelta, Usage
 from llmactors.testing.ledger_suite.rig import Rig, extra_of, finished, request, tokens
 
 
@@ -124,6 +124,13 @@ class EndSuite:
         await rig.write(claim, 1, 2)
         assert (await rig.ledger.finish("r", claim.epoch, finished(2))).outcome is AppendOutcome.OK
         assert (await rig.ledger.read("r", 2)).end_seq == 3
+
+    async def test_end_says_what_came_from_a_cache(self, rig: Rig) -> None:
+        claim = await rig.start()
+        end = Finished("stop", Usage(90, 1, 80))
+        for _ in range(2):
+            assert await rig.write(claim, 1, 1, end) is AppendOutcome.OK
+        assert (await rig.ledger.read("r")).end == end
 
     async def test_repeated_end_is_written_once(self, rig: Rig) -> None:
         claim = await rig.start()

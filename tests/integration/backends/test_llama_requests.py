@@ -84,6 +84,19 @@ async def test_short_text_is_read_like_its_ids(backend: LlamaBackend) -> None:
         assert by_words[-1].prompt_tokens == by_ids[-1].prompt_tokens == len(same.prompt_ids)
 
 
+async def test_second_turn_is_read_from_the_cache(backend: LlamaBackend) -> None:
+    """Not so a greedy answer, which has to be the same on every worker."""
+    first = attrs.evolve(GREEDY, prompt="The sea is wide and deep. " * 6, temperature=0.7, max_tokens=4)
+    prompt = first.prompt + "".join(delta.text for delta in await answer(backend, first))
+    for request, is_cached in (
+        (attrs.evolve(first, prompt=prompt), True),
+        (attrs.evolve(GREEDY, prompt=prompt), False),
+    ):
+        *_, last = [output async for output in backend.generate(Job(("r", 1), request, ()))]
+        assert last.prompt_tokens >= last.cached_tokens
+        assert (last.cached_tokens > 30) == is_cached
+
+
 async def test_long_text_is_tokenized_to_check_its_length(backend: LlamaBackend) -> None:
     long = attrs.evolve(GREEDY, prompt="word " * 48)
     assert isinstance((await backend._read(long)).known, list)

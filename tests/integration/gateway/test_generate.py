@@ -25,7 +25,12 @@ async def test_json_answer_has_the_documented_shape() -> None:
             "model": "mock",
             "text": oracle("two words", 7),
             "finish_reason": "length",
-            "usage": {"prompt_tokens": 2, "completion_tokens": 7, "total_tokens": 9},
+            "usage": {
+                "prompt_tokens": 2,
+                "completion_tokens": 7,
+                "total_tokens": 9,
+                "cached_tokens": 0,
+            },
         }
 
 
@@ -39,7 +44,12 @@ async def test_stream_gives_each_token_once_and_one_end() -> None:
             "id": record.id,
             "seq": 51,
             "finish_reason": "length",
-            "usage": {"prompt_tokens": 1, "completion_tokens": 50, "total_tokens": 51},
+            "usage": {
+                "prompt_tokens": 1,
+                "completion_tokens": 50,
+                "total_tokens": 51,
+                "cached_tokens": 0,
+            },
         }
 
 

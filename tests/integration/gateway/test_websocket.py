@@ -69,7 +69,12 @@ async def test_accepted_event_comes_before_tokens_and_echoes_ref() -> None:
 
             text, end = await client.rest_of(request_id)
             assert text == oracle("hello", 5)
-            usage = {"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6}
+            usage = {
+                "prompt_tokens": 1,
+                "completion_tokens": 5,
+                "total_tokens": 6,
+                "cached_tokens": 0,
+            }
             assert end == {"event": "done", "id": request_id, "seq": 6, "finish_reason": "length", "usage": usage}
 
 

@@ -124,7 +124,8 @@ STREAM = (
     + json.dumps({"choices": [{"delta": {"role": "assistant", "content": "hé"}, "logprobs": None}]}).encode()
     + b'\n\ndata:{"choices":[{"text":"llo"}]}\r\n\r\ndata: {"choices":[{"index":1,"text":"other"}]}\n\n'
     b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":null}\n\n'
-    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,'
+    b'"prompt_tokens_details":{"audio_tokens":null,"cached_tokens":2}}}\n\n'
     b"data: [DONE]\n\ndata: {bad\n\n"
 )
 
@@ -138,7 +139,7 @@ def test_chunks_are_the_same_in_any_split(cuts: list[int]) -> None:
         Chunk("llo"),
         Chunk(""),
         Chunk("", "stop"),
-        Chunk("", None, 3, 2),
+        Chunk("", None, 3, 2, cached_tokens=2),
         Chunk(done=True),
     ]
 

@@ -57,7 +57,12 @@ def expected(part: LogSlice) -> list[dict[str, Any]]:
     ]
     end: dict[str, Any] = {"id": "req_1", "seq": part.first_seq + len(part.deltas)}
     if isinstance(part.end, Finished):
-        usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+        usage = {
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+            "total_tokens": 7,
+            "cached_tokens": 0,
+        }
         payloads.append({"event": "done", **end, "finish_reason": part.end.reason, "usage": usage})
     elif part.end is not None:
         payloads.append({"event": "error", **end, "error": {"code": part.end.code, "message": part.end.message}})
