@@ -29,6 +29,9 @@ OPTIONAL_FIELDS = (
 """Fields of a request that not every backend honours. A request that uses one goes only to a backend that declares the
 field in `Capabilities.honours`."""
 
+DEFAULTABLE = ("temperature", "top_p")
+"""The fields of a request that have a value of the API's own where the client gives none."""
+
 CLIENT_FIELDS = {
     "constraint": "response_format",
     "images": "messages",
@@ -208,6 +211,10 @@ class GenerateRequest:
     dimensions: int = 0
     """The length of each vector; 0 for the model's own."""
 
+    defaulted: tuple[str, ...] = ()
+    """The fields of `DEFAULTABLE` that the client did not give, in ascending order: their values are those of the API.
+    A backend that passes requests on to another server leaves these fields out."""
+
     @property
     def text(self) -> str:
         """The whole prompt as one text, for backends without a chat template. Token ids are written as numbers."""
@@ -228,6 +235,12 @@ class GenerateRequest:
                 if any(image.is_link for image in message.images):
                     used.add("image_links")
         return frozenset(used)
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The fields that every backend honours, and that the client gave all the same."""
+        given = {name for name in DEFAULTABLE if name not in self.defaulted}
+        return frozenset(given if self.seed is None else {*given, "seed"})
 
 
 _DEFAULTS = tuple((name, getattr(attrs.fields(GenerateRequest), name).default) for name in OPTIONAL_FIELDS)

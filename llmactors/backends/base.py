@@ -70,6 +70,8 @@ class Capabilities:
     demand.
 
     These are texts and no enum because nodes of another version may know more fields."""
+    omits: frozenset[str] = frozenset()
+    """The fields in `GenerateRequest.given` that the backend does not follow: a request that gives one is refused."""
     tool_format: str = ""
     """The form in which the model writes calls of tools, a key of `tool_calls.formats.FORMATS`, as its chat template
     declares; empty for a model without tools."""
@@ -86,7 +88,7 @@ class Capabilities:
         if request.constraint is not None and (request.ignore_eos or request.min_tokens):
             name = "ignore_eos" if request.ignore_eos else "min_tokens"
             return InvalidRequest(f"`{name}`: an answer with a prescribed format ends with the format; leave it out")
-        lacking = sorted(request.demands - self.honours)
+        lacking = sorted((request.demands - self.honours) | (request.given & self.omits))
         if not lacking:
             return None
         field = next((each for each in _REFUSALS if each in lacking), lacking[0])

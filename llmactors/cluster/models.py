@@ -67,6 +67,7 @@ class ClusterModels(ModelDirectory):
         return attrs.evolve(
             declared[0],
             honours=frozenset.intersection(*(each.honours for each in declared)),
+            omits=frozenset().union(*(each.omits for each in declared)),
             tool_format=forms.pop() if len(forms) == 1 else "",
         )
 

@@ -195,10 +195,11 @@ class Admitter:
                 "send another key to ask anew"
             ) from None
         # Two calls come at different times and so have different deadlines. The operator sets weight, grace and
-        # retention.
+        # retention. A value that the client gave is the same as an equal default.
         same = attrs.evolve(
             known,
             reasoning_tags=request.reasoning_tags,
+            defaulted=request.defaulted,
             created_ms=request.created_ms,
             deadline_ms=request.deadline_ms,
             timeout_ms=request.timeout_ms,

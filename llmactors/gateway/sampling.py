@@ -12,6 +12,15 @@ import msgspec
 from llmactors.errors import InvalidRequest
 
 
+def defaulted_fields(temperature: float | None, top_p: float | None) -> tuple[str, ...]:
+    """The fields that a client did not give, as `GenerateRequest.defaulted` has them.
+
+    A `top_p` of 0 asks for the most probable token, which the request has as a temperature of 0.
+    """
+    given = {"temperature": temperature if top_p != 0 else 0.0, "top_p": top_p or None}
+    return tuple(name for name, value in given.items() if value is None)
+
+
 @attrs.frozen(kw_only=True)
 class SamplingFields:
     """The fields of a body. A field that the model's backend does not honour is refused by its name."""

@@ -15,6 +15,7 @@ MAX_LINES = 350
 LONG_FILES = {
     "llmactors/gateway/routes.py": "one table of all routes, and everything that follows from a route",
     "llmactors/ledger/core/lifecycle.py": "every change of a request's state",
+    "llmactors/messages.py": "every field of a request and of a log, with its meaning",
     "llmactors/ledger/redis/ledger.py": "one method for each operation of the ledger's contract",
 }
 """Source files with more than `MAX_LINES` lines, and why each is one file."""

@@ -8,6 +8,7 @@ split_characters  characters that a server has cut into two texts, put together 
 logprobs          the log probabilities of a chunk; pure
 answer            from chunks to the deltas of the log; pure
 request           the request to an upstream; pure
+omissions         the fields that an upstream does not take, as settings and refusals say; pure
 faults            what a failed try says about the upstream and about the request; pure
 circuit           the circuit breaker of one upstream; pure
 balance           which upstream gets the next request; pure

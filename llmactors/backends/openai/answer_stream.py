@@ -12,6 +12,7 @@ from llmactors.backends.openai.request import body_of
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.upstream import ChunkStream, Upstream
 from llmactors.errors import BackendFailed
+from llmactors.ledger.request_size import RequestSize
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
 _CHARS_PER_TOKEN = 4
@@ -23,10 +24,17 @@ class AnswerStream:
     """The deltas of an answer, as they come. The caller of `open` must close the stream."""
 
     def __init__(
-        self, stream: ChunkStream, answer: UpstreamAnswer, settings: OpenAISettings, first_by: float, logged: int
+        self,
+        stream: ChunkStream,
+        answer: UpstreamAnswer,
+        request: GenerateRequest,
+        settings: OpenAISettings,
+        first_by: float,
+        logged: int,
     ) -> None:
         self._stream = stream
         self._answer = answer
+        self._request = request
         self._settings = settings
         self._first_by = first_by
         self._counts_by: float | None = None
@@ -61,7 +69,7 @@ class AnswerStream:
                 stream = await upstream.open(route, body)
         except trio.TooSlowError as error:
             raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream did not answer in time")) from error
-        return cls(stream, answer, settings, first_by, count)
+        return cls(stream, answer, request, settings, first_by, count)
 
     @property
     def finish(self) -> FinishReason | None:
@@ -70,7 +78,9 @@ class AnswerStream:
 
     @property
     def prompt_tokens(self) -> int:
-        """The length of the prompt without the answer so far; 0 where the upstream does not say."""
+        """The length of the prompt without the answer so far, estimated where the upstream does not say."""
+        if self._answer.prompt_tokens <= 0:
+            return RequestSize.of(self._request).prompt_tokens
         return max(0, self._answer.prompt_tokens - self._logged)
 
     @property

@@ -22,6 +22,7 @@ from llmactors.backends.openai.balance import Balance
 from llmactors.backends.openai.circuit import CircuitState
 from llmactors.backends.openai.embedding import EMBEDDING, fetch_vectors
 from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.omissions import OMITTABLE
 from llmactors.backends.openai.request import rules_of
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.tries import Tries, Try
@@ -94,11 +95,13 @@ class OpenAIBackend:
         self._keys = padded
         self._upstreams: tuple[Upstream, ...] = ()
         self._running = 0
+        omitted = frozenset(OMITTABLE[name] for one in settings.upstreams for name in one.omit) - {""}
         self.capabilities = Capabilities(
             slots=settings.slots,
             context_tokens=max(one.context_tokens for one in settings.upstreams),
             takeover=Takeover.CONTINUE if settings.continues else Takeover.RESTART,
-            honours=_HONOURED | rules_of(settings.engine) | _IMAGES[settings.images],
+            honours=(_HONOURED | rules_of(settings.engine) | _IMAGES[settings.images]) - omitted,
+            omits=omitted,
             tool_format=PASSED_ON,
         )
 

@@ -124,14 +124,14 @@ _OF_STATUS: dict[int, tuple[FaultKind, str]] = {
 """The faults of the operator. The upstream's own text is left out, since such texts quote the key."""
 
 
-def refusal_fault(status: int, error: dict[str, Any], hold_s: float | None) -> UpstreamFault:
-    """The fault that a response other than a stream stands for."""
+def refusal_fault(status: int, error: dict[str, Any], hold_s: float | None, *, field: str = "") -> UpstreamFault:
+    """The fault that a response other than a stream stands for. `field` is the field of the request that is refused."""
     if status == HTTPStatus.OK:
         text = "the upstream answered with something that is no event stream"
         return UpstreamFault(FaultKind.ERROR, BackendFailed(text))
     is_flagged = status == HTTPStatus.FORBIDDEN and _names(error) & _FLAGGED_CODES
     if status in _REQUEST_AT_FAULT or is_flagged:
-        text = f"the upstream refuses the request: {_said(error)}"
+        text = f"{f'`{field}`: ' if field else ''}the upstream refuses the request: {_said(error)}"
         if _is_too_long(error):
             return UpstreamFault(FaultKind.CONTEXT, ContextExceeded(text))
         return UpstreamFault(FaultKind.REQUEST, InvalidRequest(text))
@@ -189,4 +189,5 @@ def _is_too_long(error: Mapping[str, Any]) -> bool:
 
 
 def _said(error: Mapping[str, Any]) -> str:
-    return " ".join(str(error.get("message") or "no reason given").split())[:_MAX_SAID]
+    told = error.get("message") or error.get("detail") or "no reason given"
+    return " ".join(str(told).split())[:_MAX_SAID]

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from llmactors.errors import InternalError
-from llmactors.messages import GenerateRequest
+from llmactors.messages import DEFAULTABLE, GenerateRequest
 from llmactors.tool_calls.history import chat_message
 
 _MAX_STOPS = 4
@@ -83,7 +83,7 @@ def _tools_of(request: GenerateRequest) -> dict[str, Any]:
 
 
 def _sampling_of(request: GenerateRequest) -> dict[str, Any]:
-    found: dict[str, Any] = {"temperature": request.temperature, "top_p": request.top_p}
+    found: dict[str, Any] = {name: getattr(request, name) for name in DEFAULTABLE if name not in request.defaulted}
     if request.seed is not None:
         found["seed"] = request.seed
     for field in _AS_THEY_ARE:

@@ -5,8 +5,8 @@
     openai:model=X,url=http://a/v1,weight=3,url=http://b/v1               two that serve one model
     openai:http://a/v1,model=X|openai:http://b/v1,model=Y,priority=1      the second where the first takes no request
 
-`model`, `key_env`, `weight`, `priority`, `context`, `proxy` and `ca_file` belong to the URL before them; before the
-first URL they hold for all upstreams. Everything else holds for all upstreams in any place.
+`model`, `key_env`, `weight`, `priority`, `context`, `proxy`, `ca_file` and `omit` belong to the URL before them; before
+the first URL they hold for all upstreams. Everything else holds for all upstreams in any place.
 """
 
 import typing
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Self
 import attrs
 import msgspec
 
+from llmactors.backends.openai.omissions import OMITTABLE
 from llmactors.errors import ConfigError
 from llmactors.http.client_socket import Origin
 
@@ -48,6 +49,11 @@ class UpstreamSettings:
     ca_file: str = ""
     """A PEM file of the certificate authorities to trust for an `https` upstream; empty: those that browsers trust.
     SSL_CERT_FILE is not read."""
+
+    omit: tuple[str, ...] = ()
+    """The fields that the upstream refuses, which it is never sent: names separated by `;`. A request whose client
+    gives such a field is refused by its name, whichever upstream would get the request. Stop strings are honoured all
+    the same: the answer is cut here."""
 
     @property
     def context_tokens(self) -> int:
@@ -185,10 +191,21 @@ def _check_proxy(text: str) -> None:
 def _convert(key: str, value: str, kind: Any) -> Any:
     if key == "proxy":
         _check_proxy(value)
+    if key == "omit":
+        return _fields_of(value)
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _wrong(f"{key}={value}", str(error)) from None
+
+
+def _fields_of(text: str) -> tuple[str, ...]:
+    names = tuple(filter(None, map(str.strip, text.split(";"))))
+    for name in names:
+        if name not in OMITTABLE:
+            known = ", ".join(OMITTABLE)
+            raise _wrong(f"omit={text}", f"{name!r} is no field that can be left out; these can: {known}")
+    return names
 
 
 def _wrong(piece: str, why: str) -> ConfigError:

@@ -12,6 +12,7 @@ import trio
 
 from llmactors.backends.openai.chunks import BadChunk, Chunk, ChunkReader, error_of
 from llmactors.backends.openai.faults import FaultKind, UpstreamFault, in_stream_fault, refusal_fault, retry_after_s
+from llmactors.backends.openai.omissions import Omissions, named_fields
 from llmactors.backends.openai.settings import UpstreamSettings
 from llmactors.errors import BackendFailed, Unavailable
 from llmactors.http.client import ClientResponse, ClientSettings, HttpClient
@@ -22,6 +23,7 @@ log = structlog.get_logger("llmactors.backends.openai")
 _READABLE = {"text/event-stream", "application/json", "application/octet-stream", "text/plain", ""}
 """The content types of answers. Some servers and proxies give a stream another type than its own."""
 _MAX_ERROR_BYTES = 65_536
+_FIELDS_REFUSED = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
 _ERROR_BODY_S = 5.0
 _FINISH_S = 0.2
 """How long the end of a complete answer may take to come; after that the connection is closed, not kept."""
@@ -112,24 +114,32 @@ class Upstream:
             headers.append(("Authorization", f"Bearer {key}"))
         connection = ClientSettings(connect_s=connect_s, proxy=settings.proxy, ca_file=settings.ca_file)
         self._client = HttpClient(settings.url, headers=headers, settings=connection)
+        self._omissions = Omissions(settings.omit)
 
     def __repr__(self) -> str:
         return f"<Upstream {self._url}>"
 
     async def open(self, route: str, body: Mapping[str, Any]) -> ChunkStream:
-        """Waits for the head of the response, as long as it takes. Raises `UpstreamFault`."""
-        response = await self._send(route, body)
-        if response.status == HTTPStatus.OK and _kind(response) in _READABLE:
-            return ChunkStream(response, with_logprobs="logprobs" in body)
-        async with response:
-            raise await self._read_refusal(response)
+        """Waits for the head of the response, as long as it takes. Raises `UpstreamFault`.
+
+        A request that is refused for a field that the answer does without is sent again without the field.
+        """
+        while True:
+            sent = self._omissions.body(body, trio.current_time())
+            response = await self._send(route, sent)
+            if response.status == HTTPStatus.OK and _kind(response) in _READABLE:
+                return ChunkStream(response, with_logprobs="logprobs" in body)
+            async with response:
+                refusal = await self._read_body(response)
+                if not self._learns(response.status, refusal, sent):
+                    raise self._refusal(response, refusal, sent)
 
     async def fetch(self, route: str, body: Mapping[str, Any], max_bytes: int) -> bytes:
         """Waits for the whole body of a JSON response, of at most `max_bytes`. Raises `UpstreamFault`."""
         response = await self._send(route, body)
         async with response:
             if response.status != HTTPStatus.OK:
-                raise await self._read_refusal(response)
+                raise self._refusal(response, await self._read_body(response), body)
             try:
                 return await response.read(max_bytes)
             except HttpClientError as error:
@@ -153,19 +163,36 @@ class Upstream:
             text = "the upstream closed the connection without an answer"
             raise UpstreamFault(FaultKind.CUT, BackendFailed(text)) from error
 
-    async def _read_refusal(self, response: ClientResponse) -> UpstreamFault:
-        told = b""
+    @staticmethod
+    async def _read_body(response: ClientResponse) -> bytes:
         with trio.move_on_after(_ERROR_BODY_S), suppress(HttpClientError):
-            told = await response.read(_MAX_ERROR_BYTES)
-        return self._refusal(response, error_of(told))
+            return await response.read(_MAX_ERROR_BYTES)
+        return b""
 
-    def _refusal(self, response: ClientResponse, error: dict[str, Any]) -> UpstreamFault:
-        status = response.status
+    def _learns(self, status: int, refusal: bytes, sent: Mapping[str, Any]) -> bool:
+        """Whether the request is worth being sent again, in another form."""
+        if status not in _FIELDS_REFUSED:
+            return False
+        text = refusal[:_MAX_ERROR_BYTES].decode(errors="replace")
+        learnt = self._omissions.learn(named_fields(refusal), text, sent, trio.current_time())
+        if learnt:
+            log.warning(
+                "an upstream does not take a field, and gets its requests without the field",
+                upstream=self._url,
+                fields=learnt,
+                counts="estimated" if "stream_options" in learnt else "as the upstream sends them",
+            )
+        return bool(learnt)
+
+    def _refusal(self, response: ClientResponse, refusal: bytes, sent: Mapping[str, Any]) -> UpstreamFault:
+        status, error = response.status, error_of(refusal)
         if status != HTTPStatus.OK:
             log.warning(
                 "an upstream refused a request", upstream=self._url, status=status, code=str(error.get("code"))[:64]
             )
-        return refusal_fault(status, error, retry_after_s(response.headers, time.time()))
+        fields = [name for name in named_fields(refusal) if name in sent] if status in _FIELDS_REFUSED else []
+        field = fields[0] if len(fields) == 1 else ""
+        return refusal_fault(status, error, retry_after_s(response.headers, time.time()), field=field)
 
 
 def _kind(response: ClientResponse) -> str:

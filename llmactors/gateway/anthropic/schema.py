@@ -19,6 +19,7 @@ from llmactors.gateway.openai.messages import MAX_MESSAGES
 from llmactors.gateway.openai.schema import ChoiceBody, Count, StopText
 from llmactors.gateway.openai.tools import MAX_TOOLS
 from llmactors.gateway.openai.unserved import ONLY_NULL, Unserved, asks_for_nothing
+from llmactors.gateway.sampling import defaulted_fields
 
 UNSERVED: Unserved = {"container": ONLY_NULL, "mcp_servers": (None, [])}
 """The fields that are not served, each with its values that change nothing."""
@@ -63,6 +64,7 @@ class PromptBody:
         max_tokens: int,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        defaulted: tuple[str, ...] = (),
         top_k: int = 0,
         stop: tuple[str, ...] = (),
     ) -> ChoiceBody:
@@ -76,6 +78,7 @@ class PromptBody:
             messages=read_history(self.system, self.messages),
             temperature=temperature,
             top_p=top_p,
+            defaulted=defaulted,
             seed=None,
             stop=stop,
             deadline_ms=deadline_ms,
@@ -104,6 +107,7 @@ class MessagesBody(PromptBody):
             # A `top_p` of 0 leaves only the most probable token, as a temperature of 0 does.
             temperature=0.0 if self.top_p == 0 else 1.0 if self.temperature is None else self.temperature,
             top_p=self.top_p or 1.0,
+            defaulted=defaulted_fields(self.temperature, self.top_p),
             top_k=self.top_k or 0,
             stop=tuple(self.stop_sequences or ()),
         )

@@ -8,7 +8,7 @@ import msgspec
 
 from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
-from llmactors.gateway.sampling import SamplingFields
+from llmactors.gateway.sampling import SamplingFields, defaulted_fields
 from llmactors.messages import FinishReason, GenerateRequest
 
 
@@ -20,8 +20,10 @@ class GenerateBody(SamplingFields):
     model: NonEmpty | None = None
     """None: the node's first model."""
     max_tokens: Annotated[int, msgspec.Meta(ge=1, lt=2**31)] = 64
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.7
-    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    """None: 0.7, or what an upstream takes by itself."""
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    """None: 1, or what an upstream takes by itself."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
     stop: (
         Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STOP_CHARS)]
@@ -57,8 +59,9 @@ class GenerateBody(SamplingFields):
             model=model,
             prompt=self.prompt,
             max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
+            temperature=0.7 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            defaulted=defaulted_fields(self.temperature, self.top_p),
             seed=self.seed,
             stop=stop,
             raw=self.raw,

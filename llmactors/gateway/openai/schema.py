@@ -23,7 +23,7 @@ from llmactors.gateway.openai.text_formats import FORMAT_FIELDS, read_text_forma
 from llmactors.gateway.openai.tools import MAX_TOOLS, read_functions, read_tool_choice
 from llmactors.gateway.openai.unserved import UNSERVED, UNSERVED_OF_COMPLETIONS
 from llmactors.gateway.reasoning_effort import Effort
-from llmactors.gateway.sampling import SamplingFields
+from llmactors.gateway.sampling import SamplingFields, defaulted_fields
 from llmactors.messages import ChatMessage, GenerateRequest
 
 DEFAULT_CHAT_TOKENS = 512
@@ -230,6 +230,8 @@ class ChoiceBody:
     """The time that the request lives without a reader, in seconds; None for the node's `resume_grace_s`."""
     retention_s: float | None = None
     """How long the log can be read after the end, in seconds; None for the ledger's `retention_s`."""
+    defaulted: tuple[str, ...] = ()
+    """The fields that the client did not give, as `GenerateRequest.defaulted` has them."""
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
@@ -269,6 +271,7 @@ class ChoiceBody:
             # A `top_p` of 0 leaves only the most probable token, as a temperature of 0 does.
             temperature=0.0 if body.top_p == 0 else 1.0 if body.temperature is None else body.temperature,
             top_p=body.top_p or 1.0,
+            defaulted=defaulted_fields(body.temperature, body.top_p),
             seed=None if body.seed is None else (body.seed + number) % 2**32,
             stop=body.stops,
             deadline_ms=deadline_ms,
@@ -306,6 +309,7 @@ class ChoiceBody:
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
+            defaulted=self.defaulted,
             seed=self.seed,
             stop=self.stop,
             raw=not self.messages,

@@ -1,6 +1,7 @@
 """Answers of upstreams in every frame that HTTP has, and in formats that are not quite OpenAI's."""
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +10,7 @@ import trio
 from llmactors.backends.base import Job
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
 from llmactors.backends.openai.circuit import CircuitState
-from llmactors.errors import BackendFailed, Interrupted
+from llmactors.errors import BackendFailed, Interrupted, InvalidRequest
 from llmactors.messages import GenerateRequest
 from tests.support.dialects import DIALECTS, OPENAI, WHOLE
 from tests.support.faulty_upstream import Behaviour, Hit, sse, text, upstream
@@ -43,8 +44,8 @@ async def backend(url: str, options: str = "") -> AsyncIterator[OpenAIBackend]:
         await made.close()
 
 
-async def told(made: OpenAIBackend) -> tuple[str, str | None, int]:
-    job = Job(("r", 1), GenerateRequest("r", "gpt", "a prompt", max_tokens=50))
+async def told(made: OpenAIBackend, request: GenerateRequest | None = None) -> tuple[str, str | None, int]:
+    job = Job(("r", 1), request or GenerateRequest("r", "gpt", "a prompt", max_tokens=50))
     pieces, finish, prompt_tokens = "", None, 0
     async with contextlib.aclosing(made.generate(job)) as outputs:
         async for output in outputs:
@@ -131,3 +132,42 @@ async def test_flood_without_content_ends_in_time() -> None:
     async with upstream(behave) as only, backend(only.url) as made:
         with trio.fail_after(5), pytest.raises(Interrupted, match="more text"):
             await told(made)
+
+
+def takes(*fields: str) -> Behaviour:
+    """Refuses a request with any other field, as servers on FastAPI do."""
+
+    async def behave(hit: Hit) -> None:
+        unknown = [{"loc": ["body", name], "msg": "not permitted"} for name in hit.body.keys() - set(fields)]
+        if unknown:
+            await hit.head(422, kind="application/json")
+            await hit.data(json.dumps({"detail": unknown}).encode())
+            await hit.end()
+        else:
+            await hit.head()
+            await hit.data(
+                text("one two three"), sse({"choices": [{"delta": {}, "finish_reason": "stop"}]}), sse(b"[DONE]")
+            )
+            await hit.end()
+
+    return behave
+
+
+async def test_upstream_without_our_fields_is_asked_without_them() -> None:
+    """The second request costs no second try. Stop strings hold, and a prompt that is not counted is estimated."""
+    plain = ("model", "messages", "stream", "max_completion_tokens")
+    request = GenerateRequest("r", "gpt", "x" * 80, stop=(" three",), defaulted=("temperature", "top_p"))
+    async with upstream(takes(*plain)) as only, backend(only.url) as made:
+        for _ in range(2):
+            assert await told(made, request) == ("one two", "stop", 20)
+        assert len(only.hits) == 3
+        assert made.statistics().circuits[only.url] == "closed"
+
+
+async def test_field_of_the_client_is_refused_by_its_name() -> None:
+    plain = ("model", "messages", "stream", "max_tokens")
+    request = GenerateRequest("r", "gpt", "p", temperature=0.5, defaulted=("top_p",))
+    async with upstream(takes(*plain)) as only, backend(only.url) as made:
+        with pytest.raises(InvalidRequest, match=r"^`temperature`: the upstream refuses"):
+            await told(made, request)
+        assert [hit.body["temperature"] for hit in only.hits] == [0.5, 0.5]

@@ -61,7 +61,7 @@ def test_alias_is_the_model_where_none_is_named() -> None:
         ("http://me:secret@h/v1,model=x", "key_env=VAR"),
         (
             "http://h/v1,model=x,nosuch=1",
-            "there is no 'nosuch'; valid are url, model, key_env, weight, priority, context, proxy, ca_file, slots",
+            "there is no 'nosuch'; valid are url, model, key_env, weight, priority, context, proxy, ca_file, omit",
         ),
         ("http://h/v1,model=x,weight=0", "weight=0"),
         ("http://h/v1,model=x,slots=none", "slots=none"),

@@ -28,8 +28,8 @@ def test_defaults_are_the_documented_ones() -> None:
         prompt="p",
         model=None,
         max_tokens=64,
-        temperature=0.7,
-        top_p=1.0,
+        temperature=None,
+        top_p=None,
         seed=None,
         stop=None,
         stream=False,
@@ -37,6 +37,21 @@ def test_defaults_are_the_documented_ones() -> None:
         deadline_ms=None,
         priority=1,
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "values", "defaulted"),
+    [
+        ({}, (0.7, 1.0), ("temperature", "top_p")),
+        ({"temperature": None, "top_p": 0.5}, (0.7, 0.5), ("temperature",)),
+        ({"temperature": 0.7, "top_p": 1}, (0.7, 1.0), ()),
+    ],
+)
+def test_request_knows_which_fields_were_given(
+    fields: dict[str, Any], values: tuple[float, float], defaulted: tuple[str, ...]
+) -> None:
+    request = read(**fields).to_request("r", model="m", tenant="t", priority=1, weight=1, resume_grace_s=1)
+    assert ((request.temperature, request.top_p), request.defaulted) == (values, defaulted)
 
 
 @pytest.mark.parametrize(
