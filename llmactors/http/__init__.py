@@ -24,6 +24,7 @@ forwarded         what a trusted proxy says of its clients; pure
 The client:
 
 client            a client of one server: keeps connections, streams the bodies of responses
+arrivals          reads many sockets in one pass, for all tasks that wait for bytes
 client_socket     the connections of the client: TCP, TLS, a proxy's tunnel
 client_errors     what can go wrong between the client and a server
 response          responses from bytes, in any split; pure

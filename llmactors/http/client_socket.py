@@ -19,6 +19,7 @@ import attrs
 import certifi
 import trio
 
+from llmactors.http.arrivals import Arrivals, WatchedSocket
 from llmactors.http.client_errors import BadResponse, ConnectFailed, ConnectionCut, ConnectTimeout
 from llmactors.http.response import ResponseParser
 
@@ -69,6 +70,9 @@ class ClientSocket(Protocol):
     async def receive(self) -> bytes:
         """Waits for bytes; empty at the end of the connection. Raises one of `BROKEN`."""
 
+    def watch(self, arrivals: Arrivals) -> WatchedSocket | None:
+        """Has `arrivals` read the socket. None where the bytes of the socket are not those of the connection."""
+
     def is_quiet(self) -> bool:
         """Whether nothing has come. An idle connection that the server closed or wrote to is not quiet."""
 
@@ -103,6 +107,9 @@ class PlainSocket:
             except BlockingIOError:
                 continue
 
+    def watch(self, arrivals: Arrivals) -> WatchedSocket | None:
+        return arrivals.watch(self._socket)
+
     def is_quiet(self) -> bool:
         return _is_quiet(self._socket)
 
@@ -128,6 +135,9 @@ class TlsSocket:
 
     async def receive(self) -> bytes:
         return bytes(await self._stream.receive_some(_READ_BYTES))
+
+    def watch(self, arrivals: Arrivals) -> WatchedSocket | None:  # noqa: ARG002 - TLS may hold bytes above the socket
+        return None
 
     def is_quiet(self) -> bool:
         return _is_quiet(self._socket)

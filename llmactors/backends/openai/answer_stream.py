@@ -90,23 +90,23 @@ class AnswerStream:
 
     async def next(self) -> tuple[list[TokenDelta], bool]:
         """Waits for the next deltas, and says whether they are the last. Raises `UpstreamFault`."""
-        chunks: list[Chunk] = []
-        fault: UpstreamFault | None = None
-        # Not `fail_at`, which takes longer, and this is done for every token.
-        with trio.CancelScope(deadline=self._deadline()) as scope:
-            try:
-                while not chunks:
-                    chunks = await self._stream.next()
-            except UpstreamFault as caught:
-                fault = caught
-        if scope.cancelled_caught:
-            fault = UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream fell silent"))
-        if fault is None:
-            return self._take(chunks)
-        if self._answer.finish is None:
-            raise fault
-        # The answer is complete. Only the counts, or an orderly end of the stream, did not come.
-        return self._answer.close(), True
+        try:
+            chunks = await self._next_chunks()
+        except (UpstreamFault, trio.TooSlowError) as error:
+            if self._answer.finish is not None:
+                # The answer is complete. Only the counts, or an orderly end of the stream, did not come.
+                return self._answer.close(), True
+            if isinstance(error, UpstreamFault):
+                raise
+            raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream fell silent")) from error
+        return self._take(chunks)
+
+    async def _next_chunks(self) -> list[Chunk]:
+        deadline = self._deadline()
+        while not (chunks := await self._stream.next(deadline)):
+            if trio.current_time() >= deadline:  # comments may come for ever
+                raise trio.TooSlowError
+        return chunks
 
     async def close(self) -> None:
         """Ends the stream. The upstream stops where the answer is not complete."""

@@ -49,15 +49,15 @@ class ChunkStream:
     def __repr__(self) -> str:
         return f"<ChunkStream {self._response!r}>"
 
-    async def next(self) -> list[Chunk]:
-        """Waits for bytes, and returns the chunks that they complete; none where they were comments.
+    async def next(self, deadline: float) -> list[Chunk]:
+        """Waits for bytes until `deadline`, and returns the chunks that they complete; none where they were comments.
 
-        Raises `UpstreamFault`, also at the end of the stream.
+        Raises `UpstreamFault`, also at the end of the stream, and `trio.TooSlowError` at the deadline.
         """
         if self._fault is not None:
             raise self._fault
         try:
-            data = await self._response.receive()
+            data = await self._response.receive(deadline)
             chunks = self._reader.feed(data) if data else self._reader.feed_eof()
         except BadChunk as error:
             raise self._unreadable(error) from error
@@ -112,7 +112,7 @@ class Upstream:
         headers = [("Accept", "text/event-stream"), ("Content-Type", "application/json")]
         if key:
             headers.append(("Authorization", f"Bearer {key}"))
-        connection = ClientSettings(connect_s=connect_s, proxy=settings.proxy, ca_file=settings.ca_file)
+        connection = ClientSettings(connect_s=connect_s, proxy=settings.proxy, ca_file=settings.ca_file, gathers=True)
         self._client = HttpClient(settings.url, headers=headers, settings=connection)
         self._omissions = Omissions(settings.omit)
 

@@ -1,0 +1,217 @@
+"""One task that waits for the bytes of many sockets, and reads all sockets that have some in one pass.
+
+A stream that waits for its next token by itself costs a registration with the kernel, a cancel scope for its deadline
+and a pass of the scheduler, each time. Here a socket is registered once, one task looks after all deadlines, and the
+streams whose bytes have come are woken together, so that what follows (the append to the ledger, the write to a client)
+happens once for all of them.
+
+While many sockets are watched, passes are at most `INTERVAL_S` apart, which is the most that a byte waits for others.
+A byte that comes after a longer pause is read at once.
+"""
+
+import math
+import select
+import socket
+from collections.abc import Iterator
+
+import trio
+
+READ_BYTES = 16_384
+"""The most that one read takes: about 60 tokens, and no more than 2 ms of work to parse where a server floods."""
+FAIR_BYTES = 65_536
+"""The number of bytes after which the streams that they belong to run, before more is read."""
+INTERVAL_S = 0.004
+"""The time between the beginnings of two passes where many sockets are watched."""
+INTERVAL_PER_SOCKET_S = 0.0001
+"""The time between two passes for each watched socket: with few sockets there is nothing to wait for."""
+_SHORTEST_SLEEP_S = 0.0005
+"""A shorter wait is left out, since the kernel's timer, by which Trio sleeps, counts milliseconds."""
+_READ = select.EPOLLIN | select.EPOLLRDHUP
+
+
+class WatchedSocket:
+    """A socket whose bytes `Arrivals` reads, for one task at a time. Call `close` before the socket is closed."""
+
+    def __init__(self, arrivals: "Arrivals", sock: socket.socket) -> None:
+        self.socket = sock
+        self.task: trio.lowlevel.Task | None = None
+        """The task that waits for bytes; None while no task does."""
+        self.deadline = math.inf
+        """When the task gives up, on Trio's clock."""
+        self.data: bytes | None = None
+        """What the pass has read; None where the deadline came first."""
+        self.error: OSError | None = None
+        """Why nothing could be read."""
+        self.registered = False
+        """Whether the kernel reports bytes. Bytes that no task waits for would be reported again and again."""
+        self._arrivals = arrivals
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<WatchedSocket {'awaited' if self.task else 'not awaited'}, registered={self.registered}>"
+
+    async def receive(self, deadline: float = math.inf) -> bytes:
+        """Waits for bytes until `deadline`, on Trio's clock; empty at the end of the connection.
+
+        Raises:
+            trio.TooSlowError: Nothing came in time.
+            trio.ClosedResourceError: Another task has closed the socket.
+            OSError: The connection is broken.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError("the socket was closed")
+        self.data = self.error = None
+        self.deadline = deadline
+        self._arrivals.await_bytes(self)
+        self.task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        if self.error is not None:
+            raise self.error
+        if self.data is None:
+            if self._closed:
+                raise trio.ClosedResourceError("the socket was closed")
+            raise trio.TooSlowError("nothing came in time")
+        return self.data
+
+    def wake(self) -> None:
+        """Lets the waiting task go on."""
+        task, self.task = self.task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def close(self) -> None:
+        """Ends the watch. Does nothing a second time. The socket stays open."""
+        if not self._closed:
+            self._closed = True
+            self._arrivals.forget(self)
+            self.wake()
+
+    def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self.task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Arrivals:
+    """Reads sockets. Take the one of the running event loop by `of_this_loop`."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._watched: dict[int, WatchedSocket] = {}
+        self._begun_at = -math.inf
+        """When the last pass began, on Trio's clock."""
+        self._has_more = False
+        """Whether a socket had more bytes in the last pass than one read takes."""
+        self._look_at = math.inf
+        """No deadline of a waiting task is earlier."""
+        self._waiting: trio.CancelScope | None = None
+        """The scope in which bytes are awaited, whose deadline is `_look_at`."""
+        self.passes = 0
+
+    def __repr__(self) -> str:
+        return f"<Arrivals at {len(self._watched)} sockets after {self.passes} passes>"
+
+    @classmethod
+    def of_this_loop(cls) -> "Arrivals":
+        """The arrivals of the running event loop, whose task runs until the loop ends."""
+        try:
+            return _ARRIVALS.get()
+        except LookupError:
+            arrivals = cls()
+            _ARRIVALS.set(arrivals)
+            trio.lowlevel.spawn_system_task(arrivals.run, name="reading of watched sockets")
+            return arrivals
+
+    def watch(self, sock: socket.socket) -> WatchedSocket:
+        """Begins to watch a socket, which must not block."""
+        watched = self._watched[sock.fileno()] = WatchedSocket(self, sock)
+        return watched
+
+    def forget(self, watched: WatchedSocket) -> None:
+        """Ends the watch of a socket that is still open."""
+        descriptor = watched.socket.fileno()
+        if self._watched.get(descriptor) is watched:
+            del self._watched[descriptor]
+            self._unregister(watched)
+
+    def await_bytes(self, watched: WatchedSocket) -> None:
+        """Has the next pass read a socket, and end the wait for its bytes at its deadline."""
+        if not watched.registered:
+            watched.registered = True
+            self._epoll.register(watched.socket.fileno(), _READ)
+        if watched.deadline < self._look_at:
+            self._look_at = watched.deadline
+            if self._waiting is not None:
+                self._waiting.deadline = watched.deadline
+
+    async def run(self) -> None:
+        """Reads for ever."""
+        try:
+            while True:
+                with trio.CancelScope(deadline=self._look_at) as self._waiting:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                self._waiting = None
+                while await self._pass() and self._interval_s() > _SHORTEST_SLEEP_S:
+                    pass  # more bytes will have come by the next pass, so nothing has to wait for the first of them
+        finally:
+            self._epoll.close()
+
+    def _interval_s(self) -> float:
+        return min(INTERVAL_S, INTERVAL_PER_SOCKET_S * len(self._watched))
+
+    async def _pass(self) -> bool:
+        """Reads all sockets that have bytes, once the next pass may begin. Returns whether any has."""
+        left_s = 0.0 if self._has_more else self._begun_at + self._interval_s() - trio.current_time()
+        if left_s > _SHORTEST_SLEEP_S:
+            await trio.sleep(left_s)
+        else:
+            await trio.lowlevel.checkpoint()
+        self._begun_at = trio.current_time()
+        self.passes += 1
+        self._has_more = False
+        size = 0
+        ready = self._epoll.poll(0, max(1, len(self._watched)))
+        for descriptor, _ in ready:
+            watched = self._watched.get(descriptor)
+            if watched is None:
+                continue  # its stream has ended during this pass
+            if watched.task is None:
+                self._unregister(watched)
+                continue
+            size += self._read(watched)
+            self._has_more = self._has_more or len(watched.data or b"") == READ_BYTES
+            if size >= FAIR_BYTES:
+                size = 0
+                await trio.lowlevel.checkpoint()
+        # What has come in time is read before any deadline is looked at, also where the process was stopped.
+        now = trio.current_time()
+        if self._look_at <= now:
+            for watched in self._overdue(now):
+                watched.wake()
+        return bool(ready)
+
+    def _unregister(self, watched: WatchedSocket) -> None:
+        if watched.registered:
+            watched.registered = False
+            self._epoll.unregister(watched.socket.fileno())
+
+    @staticmethod
+    def _read(watched: WatchedSocket) -> int:
+        try:
+            data = watched.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            watched.error = error
+            data = b""
+        watched.data = data
+        watched.wake()
+        return len(data)
+
+    def _overdue(self, now: float) -> Iterator[WatchedSocket]:
+        """The sockets whose tasks have waited to their deadlines. Computes anew when to look again."""
+        waiting = [watched for watched in self._watched.values() if watched.task is not None]
+        self._look_at = min((watched.deadline for watched in waiting if watched.deadline > now), default=math.inf)
+        return (watched for watched in waiting if watched.deadline <= now)
+
+
+_ARRIVALS: trio.lowlevel.RunVar[Arrivals] = trio.lowlevel.RunVar("arrivals")
