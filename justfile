@@ -83,6 +83,10 @@ compare *args:
 soak *args:
     {{python}} -m bench.soak {{args}}
 
+# Play failoverbench's sixteen faults, and print the scorecard, in three minutes. `--kills` kills processes too.
+failover *args:
+    {{python}} -m bench.failover {{args}}
+
 # Show a stream that survives the death of its model.
 demo *args:
     {{python}} -m llmactors demo {{args}}

@@ -1,0 +1,28 @@
+"""How long the times of the faults are. Pure."""
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Profile:
+    """The times of one run, in seconds."""
+
+    name: str
+    factor: float
+    """How long the times of this profile are, compared with those of failoverbench's published runs."""
+    token_s: float = 0.015
+    slack_s: float = 0.0
+    """What is added to every limit: work takes as long in a short profile as in a long one."""
+
+    def scaled(self, seconds: float) -> float:
+        """A time of the published profile as it is in this one."""
+        return seconds * self.factor
+
+
+FULL = Profile(name="full", factor=1.0)
+"""The times of failoverbench's published runs."""
+QUICK = Profile(name="quick", factor=0.06, token_s=0.002, slack_s=1.5)
+"""For tests: all sixteen in some seconds."""
+SHORT = Profile(name="short", factor=0.2, token_s=0.015, slack_s=2.0)
+"""For runs with kills: long enough that a killed process comes back in the middle of a fault."""
+PROFILES = {profile.name: profile for profile in (FULL, QUICK, SHORT)}
