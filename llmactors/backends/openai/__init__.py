@@ -13,6 +13,8 @@ faults            what a failed try says about the upstream and about the reques
 circuit           the circuit breaker of one upstream; pure
 balance           which upstream gets the next request; pure
 tries             which upstream a request is sent to next, after which pause, and when the request is given up; pure
+counts            what became of the tries at one upstream, for the metrics; pure
+race              the beginning of an answer: a second upstream is asked where the first is late
 embedding         the vectors of inputs
 upstream          one upstream over HTTP: opens streams, and says which fault each failure is
 answer_stream     one answer at one upstream: sends the request, and reads the deltas of the answer

@@ -72,6 +72,11 @@ class AnswerStream:
         return cls(stream, answer, request, settings, first_by, count)
 
     @property
+    def begun(self) -> bool:
+        """Whether text, reasoning or a call has come."""
+        return self._answer.begun
+
+    @property
     def finish(self) -> FinishReason | None:
         """Why the answer ended; None before its end."""
         return self._answer.finish

@@ -11,7 +11,7 @@ the backend's incarnations. What can fail is a stream, and each stream is in the
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 import attrs
 import trio
@@ -23,8 +23,9 @@ from llmactors.backends.openai.circuit import CircuitState
 from llmactors.backends.openai.embedding import EMBEDDING, fetch_vectors
 from llmactors.backends.openai.faults import UpstreamFault
 from llmactors.backends.openai.omissions import OMITTABLE
+from llmactors.backends.openai.race import BegunAnswer, Race
 from llmactors.backends.openai.request import rules_of
-from llmactors.backends.openai.settings import OpenAISettings
+from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.backends.openai.tries import Tries, Try
 from llmactors.backends.openai.upstream import Upstream
 from llmactors.errors import Interrupted, ModelError
@@ -79,6 +80,7 @@ class OpenAIBackend:
             nothing about the upstreams.
         keys: The API keys of the upstreams, in their order; empty for an upstream without a key.
         rng: Chooses upstreams, and varies the pauses.
+        connect: Makes the client of an upstream, of its settings, its key and `connect_s`.
     """
 
     def __init__(
@@ -87,10 +89,12 @@ class OpenAIBackend:
         balance: Balance | None = None,
         keys: Sequence[str] = (),
         rng: random.Random | None = None,
+        connect: Callable[[UpstreamSettings, str, float], Upstream] = Upstream,
     ) -> None:
         self._settings = settings
         self._balance = balance or Balance.of(settings.upstreams)
         self._rng = rng or random.Random()
+        self._connect = connect
         padded = (*keys, *[""] * (len(settings.upstreams) - len(keys)))
         self._keys = padded
         self._upstreams: tuple[Upstream, ...] = ()
@@ -127,7 +131,7 @@ class OpenAIBackend:
         await trio.lowlevel.checkpoint()
         try:
             self._upstreams = tuple(
-                Upstream(one, key, self._settings.connect_s)
+                self._connect(one, key, self._settings.connect_s)
                 for one, key in zip(self._settings.upstreams, self._keys, strict=True)
             )
         except ValueError as error:
@@ -164,9 +168,10 @@ class OpenAIBackend:
                 try:
                     upstream, model = self._at(chosen)
                     output = await fetch_vectors(upstream, model, job, within_s=self._settings.first_s)
-                    tries.record_answer(chosen)
+                    tries.record_begin(chosen)
+                    tries.record_whole(chosen)
                 except UpstreamFault as fault:
-                    tries.record_fault(chosen, fault, trio.current_time(), self._rng)
+                    self._fail(tries, chosen, fault)
                 finally:
                     tries.end(chosen)
         finally:
@@ -185,36 +190,63 @@ class OpenAIBackend:
         try:
             finished = False
             while not finished:
-                chosen = await self._choose(tries)
+                begun = await self._begin(tries, job, progress)
+                if begun is None:
+                    continue
+                stream, deltas, finished = begun.stream, begun.deltas, begun.is_whole
                 try:
-                    upstream, model = self._at(chosen)
-                    begun = False
-                    stream = await AnswerStream.open(
-                        upstream, model, job.request, self._settings, progress.text, progress.count
-                    )
-                    try:
-                        while not finished:
-                            deltas, finished = await stream.next()
-                            if finished or (deltas and not begun):
-                                tries.record_answer(chosen)
-                                begun = True
-                            progress.text += "".join(delta.text for delta in deltas)
-                            progress.count += len(deltas)
-                            if finished:
-                                yield Output(job.key, deltas, stream.finish, stream.prompt_tokens, stream.cached_tokens)
-                            elif deltas:
-                                yield Output(job.key, deltas)
-                    finally:
-                        await stream.close()
+                    while True:
+                        progress.text += "".join(delta.text for delta in deltas)
+                        progress.count += len(deltas)
+                        if finished:
+                            tries.record_whole(begun.tried)
+                            yield Output(job.key, deltas, stream.finish, stream.prompt_tokens, stream.cached_tokens)
+                            break
+                        if deltas:
+                            yield Output(job.key, deltas)
+                        deltas, finished = await stream.next()
                 except UpstreamFault as fault:
-                    tries.record_fault(chosen, fault, trio.current_time(), self._rng)
+                    self._fail(tries, begun.tried, fault)
                     if progress.count and not self._continues(job.request):
                         text = f"{fault.error.message}; another upstream cannot continue the answer"
                         raise Interrupted(text) from fault
                 finally:
-                    tries.end(chosen)
+                    await stream.close()
+                    tries.end(begun.tried)
         finally:
             self._running -= 1
+
+    async def _begin(self, tries: Tries, job: Job, progress: _Progress) -> BegunAnswer | None:
+        """Asks the next upstream, and a second one where the first is late. None: every one that was asked failed.
+
+        Raises the error for the client where no other try can help.
+        """
+        first = await self._choose(tries)
+        race = Race(
+            tries,
+            lambda tried: self._ask(tried, job, progress),
+            lambda tried, fault: self._fail(tries, tried, fault),
+        )
+        # An answer that goes on behind tokens of another upstream is not raced for: its reader has waited already, and
+        # few upstreams can go on.
+        late_s = self._settings.hedge_s if self._settings.hedge_s and not progress.count else math.inf
+        return await race.run(first, late_s, lambda: tries.choose_second(first, trio.current_time(), self._rng))
+
+    async def _ask(self, tried: Try, job: Job, progress: _Progress) -> BegunAnswer:
+        """Sends the request to the upstream of a try, and waits for its first token. Raises `UpstreamFault`."""
+        upstream, model = self._at(tried)
+        stream = await AnswerStream.open(upstream, model, job.request, self._settings, progress.text, progress.count)
+        try:
+            deltas, finished = await stream.next()
+            while not (deltas or finished or stream.begun):
+                deltas, finished = await stream.next()
+        except BaseException:
+            await stream.close()
+            raise
+        return BegunAnswer(tried, stream, deltas, finished)
+
+    def _fail(self, tries: Tries, tried: Try, fault: UpstreamFault) -> None:
+        tries.record_fault(tried, fault, trio.current_time(), self._rng)
 
     def _continues(self, request: GenerateRequest) -> bool:
         return self._settings.continues and request.raw and not request.messages and not request.prompt_ids

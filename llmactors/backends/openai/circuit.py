@@ -3,7 +3,7 @@
     closed ── failures in a row ──▶ open ── its time is over ──▶ trial: one request at a time
        ▲                             ▲                              │
        │                             └────────── it fails ──────────┤
-       └─────────────────────────── it succeeds ────────────────────┘
+       └──────────────────── its answer begins ─────────────────────┘
 
 One failure opens the circuit where no other request can succeed, as with a refused key.
 An upstream that asks for a pause (`Retry-After`) gets no requests for that time, whatever the state of its circuit.
@@ -32,14 +32,15 @@ class CircuitState(enum.Enum):
 class Circuit:
     """The circuit of one upstream.
 
-    Call `take` before each request, then `succeed`, `fail` or `open`, and `give_back` in any case after a trial.
+    Call `take` before each request, `begin` at its first token, then `succeed`, `fail` or `open`. Call `give_back` in
+    any case after a trial.
     """
 
     failures_to_open: int = 3
     backoff: Backoff = OPEN
     state: CircuitState = attrs.field(default=CircuitState.CLOSED, init=False)
     failures: int = attrs.field(default=0, init=False)
-    """The number of failures since the last success."""
+    """The number of failures since the last whole answer."""
     _streak: int = attrs.field(default=0, init=False)
     """How often the circuit has opened since it was closed."""
     _open_until: float = attrs.field(default=0.0, init=False)
@@ -62,8 +63,15 @@ class Circuit:
             self._on_trial = True
         return self._on_trial
 
+    def begin(self) -> None:
+        """Records that an answer has begun: a trial closes the circuit, and its next opening lasts longer."""
+        if self.state is CircuitState.TRIAL:
+            self.state = CircuitState.CLOSED
+            self.failures = 0
+            self._on_trial = False
+
     def succeed(self) -> None:
-        """Records that the upstream did what was asked: the circuit closes."""
+        """Records that the upstream did all that was asked: the circuit closes."""
         self.state = CircuitState.CLOSED
         self.failures = self._streak = 0
         self._on_trial = False

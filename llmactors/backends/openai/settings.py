@@ -88,6 +88,9 @@ class OpenAISettings:
     prompt_tokens_per_s: Annotated[float, msgspec.Meta(gt=0)] = 200.0
     """How many tokens of a prompt an upstream reads per second at least, at about four characters for each: a prompt of
     8,000 tokens may take 40 s longer than `first_s`."""
+    hedge_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
+    """After how long without a first token a second upstream is asked beside the first; the first of them to give a
+    token makes the answer. 0: never."""
     silence_s: Seconds = 30.0
     """How long an upstream may take from one token to the next. Comments that keep a connection open do not count."""
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 20.0

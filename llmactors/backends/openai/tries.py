@@ -15,6 +15,8 @@ import attrs
 
 from llmactors.actors.backoff import Backoff
 from llmactors.backends.openai.balance import Balance
+from llmactors.backends.openai.circuit import CircuitState
+from llmactors.backends.openai.counts import ANSWERED, CANCELLED
 from llmactors.backends.openai.faults import FaultKind, UpstreamFault
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.errors import LlmactorsError, Unavailable
@@ -38,7 +40,8 @@ class Try:
 class Tries:
     """The tries of one request.
 
-    Call `choose` for each try. Then call `record_answer` at its first token, or `record_fault`, and `end` in any case.
+    Call `choose` for each try. Then call `record_begin` at its first token, `record_whole` at the end of its answer, or
+    `record_fault`, and `end` in any case.
 
     Args:
         settings: The bounds on the tries.
@@ -60,13 +63,17 @@ class Tries:
     _too_short: set[int] = attrs.field(factory=set, init=False)
     """The upstreams whose context is too short for the request."""
     _last: UpstreamFault | None = attrs.field(default=None, init=False)
+    _left: tuple[int, FaultKind] | None = attrs.field(default=None, init=False)
+    """The upstream of the last fault and its kind; None after the next try."""
+    _undecided: set[int] = attrs.field(factory=set, init=False)
+    """The upstreams that have been asked and have not answered yet."""
 
     def choose(self, now: float, rng: random.Random) -> Try | float:
         """Returns the next try, or how many seconds to wait before the next call of this method.
 
         Raises the `LlmactorsError` for the client where the request is given up.
         """
-        if self._made >= self._settings.attempts:
+        if self._made >= self._settings.attempts or len(self._too_short) == len(self._balance.upstreams):
             raise self._given_up()
         for tier in self._balance.tiers():
             fresh = self._ready(tier, now, but=self._failed)
@@ -82,17 +89,36 @@ class Tries:
                 return self._take(place, now)
         return self._start_over(now, rng)
 
-    def record_answer(self, one: Try) -> None:
-        """Records that a try brought a token, or a whole answer: later faults have all tries before them again."""
-        self._balance.circuits[one.place].succeed()
+    def choose_second(self, first: Try, now: float, rng: random.Random) -> Try | None:
+        """Returns a try beside `first`, at another upstream whose circuit is closed; None where there is none."""
+        if self._made >= self._settings.attempts:
+            return None
+        for tier in self._balance.tiers():
+            ready = self._ready(tier, now, but={first.place, *self._failed})
+            closed = [place for place in ready if self._balance.circuits[place].state is CircuitState.CLOSED]
+            if closed:
+                return self._take(self._balance.pick(closed, rng), now)
+        return None
+
+    def record_begin(self, one: Try) -> None:
+        """Records that a try brought a token: later faults have all tries before them again."""
+        self._undecided.discard(one.place)
+        self._balance.counts[one.place].tries[ANSWERED] += 1
+        self._balance.circuits[one.place].begin()
         self._made = 0
         self._asked_again.clear()
+
+    def record_whole(self, one: Try) -> None:
+        """Records that a try brought the last token."""
+        self._balance.circuits[one.place].succeed()
 
     def record_fault(self, one: Try, fault: UpstreamFault, now: float, rng: random.Random) -> None:
         """Records that a try failed. Raises the `LlmactorsError` for the client where no other try can help."""
         self._balance.record(one.place, fault, now, rng)
+        self._undecided.discard(one.place)
         self._failed.add(one.place)
         self._last = fault
+        self._left = one.place, fault.kind
         if fault.kind is FaultKind.CONTEXT:
             upstreams = self._balance.upstreams
             longest = upstreams[one.place].context_tokens
@@ -104,8 +130,15 @@ class Tries:
         if fault.kind.is_final or len(self._too_short) == len(self._balance.upstreams):
             raise fault.error from fault
 
+    def count_second(self, one: Try, outcome: str) -> None:
+        """Counts what became of a try that `choose_second` returned."""
+        self._balance.counts[one.place].hedges[outcome] += 1
+
     def end(self, one: Try) -> None:
         """Records that a try is over: a trial that decided nothing makes way for the trial of another request."""
+        if one.place in self._undecided:
+            self._undecided.discard(one.place)
+            self._balance.counts[one.place].tries[CANCELLED] += 1
         if one.is_trial:
             self._balance.circuits[one.place].give_back()
 
@@ -131,6 +164,11 @@ class Tries:
 
     def _take(self, place: int, now: float) -> Try:
         self._made += 1
+        self._undecided.add(place)
+        if self._left is not None and self._left[0] != place:
+            left, kind = self._left
+            self._balance.counts[left].failovers[kind.label] += 1
+        self._left = None
         return Try(place, self._balance.circuits[place].take(now))
 
     def _may_wait(self, pause_s: float, now: float) -> bool:

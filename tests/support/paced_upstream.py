@@ -1,0 +1,58 @@
+"""Upstreams without sockets, for a virtual clock: each answers its requests after the delays that a test gives."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from llmactors.backends.openai.chunks import Chunk
+from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.upstream import ChunkStream, Upstream
+
+Step = tuple[float, Chunk | UpstreamFault]
+"""A pause in seconds, and the chunk or fault after the pause."""
+
+
+def words(first_s: float, *texts: str, step_s: float = 0.1) -> list[Step]:
+    """A whole answer, whose first token comes after `first_s`."""
+    steps: list[Step] = [(step_s if place else first_s, Chunk(text)) for place, text in enumerate(texts)]
+    return [*steps, (0.0, Chunk("", "stop", 7, len(texts))), (0.0, Chunk(done=True))]
+
+
+@attrs.define(eq=False)
+class PacedStream(ChunkStream):
+    """The stream of one answer."""
+
+    steps: list[Step]
+    closed: bool = False
+
+    async def next(self) -> list[Chunk]:
+        if not self.steps:
+            await trio.sleep_forever()
+        pause_s, found = self.steps.pop(0)
+        await trio.sleep(pause_s)
+        if isinstance(found, UpstreamFault):
+            raise found
+        return [found]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@attrs.define(eq=False)
+class PacedUpstream(Upstream):
+    """Answers the n-th request with the n-th of `answers`; later requests get the last one."""
+
+    answers: Sequence[Sequence[Step]]
+    streams: list[PacedStream] = attrs.field(factory=list)
+
+    async def open(self, route: str, body: Mapping[str, Any]) -> ChunkStream:
+        del route, body
+        await trio.lowlevel.checkpoint()
+        stream = PacedStream(list(self.answers[min(len(self.streams), len(self.answers) - 1)]))
+        self.streams.append(stream)
+        return stream
+
+    def close(self) -> None:
+        pass
