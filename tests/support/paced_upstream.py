@@ -27,11 +27,12 @@ class PacedStream(ChunkStream):
     steps: list[Step]
     closed: bool = False
 
-    async def next(self) -> list[Chunk]:
-        if not self.steps:
-            await trio.sleep_forever()
-        pause_s, found = self.steps.pop(0)
-        await trio.sleep(pause_s)
+    async def next(self, deadline: float) -> list[Chunk]:
+        with trio.fail_at(deadline):
+            if not self.steps:
+                await trio.sleep_forever()
+            pause_s, found = self.steps.pop(0)
+            await trio.sleep(pause_s)
         if isinstance(found, UpstreamFault):
             raise found
         return [found]

@@ -15,7 +15,6 @@ from llmactors.errors import BackendFailed
 from llmactors.ledger.request_size import RequestSize
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
-_CHARS_PER_TOKEN = 4
 _USAGE_S = 2.0
 """How long the upstream may take from the finish reason to the counts of tokens."""
 
@@ -149,8 +148,4 @@ class AnswerStream:
 
 def first_within_s(request: GenerateRequest, settings: OpenAISettings) -> float:
     """How long an upstream may take to the first token of an answer: longer where the prompt is long."""
-    chars = len(request.prompt) + sum(len(message.content) for message in request.messages)
-    if request.tools is not None:
-        chars += len(request.tools.definitions)
-    tokens = len(request.prompt_ids) + chars / _CHARS_PER_TOKEN
-    return settings.first_s + tokens / settings.prompt_tokens_per_s
+    return settings.first_s + RequestSize.of(request).prompt_tokens / settings.prompt_tokens_per_s

@@ -68,6 +68,7 @@ class ChunkStream:
         if not data and not chunks:
             text = "the upstream ended the stream in the middle of the answer"
             raise UpstreamFault(FaultKind.CUT, BackendFailed(text))
+        self._begun = self._begun or bool(chunks)
         if self._reader.fault is not None:
             self._fault = self._unreadable(self._reader.fault)
         for place, chunk in enumerate(chunks):
@@ -77,7 +78,6 @@ class ChunkStream:
                     raise self._fault
                 return chunks[:place]
             self._done = self._done or chunk.done
-        self._begun = self._begun or bool(chunks)
         return chunks
 
     def _unreadable(self, error: BadChunk) -> UpstreamFault:
