@@ -26,6 +26,7 @@ The client:
 client            a client of one server: keeps connections, streams the bodies of responses
 arrivals          reads many sockets in one pass, for all tasks that wait for bytes
 client_socket     the connections of the client: TCP, TLS, a proxy's tunnel
+content_coding    bodies that a server has compressed; pure
 client_errors     what can go wrong between the client and a server
 response          responses from bytes, in any split; pure
 sse_reader        server-sent events from bytes, in any split; pure

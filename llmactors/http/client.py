@@ -23,6 +23,7 @@ import trio
 from llmactors.http.arrivals import Arrivals, WatchedSocket
 from llmactors.http.client_errors import BadResponse, ConnectionCut
 from llmactors.http.client_socket import BROKEN, ClientSocket, Origin, open_socket, tls_context
+from llmactors.http.content_coding import CODINGS, BodyDecoder
 from llmactors.http.response import ResponseHead, ResponseLimits, ResponseParser
 
 _REPEATABLE = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
@@ -99,6 +100,8 @@ class ClientResponse:
         self._watched: WatchedSocket | None = None
         self._parser = parser
         self._pieces = pieces
+        is_coded = self.headers.get("content-encoding", "").lower() in CODINGS
+        self._decoder = BodyDecoder() if is_coded else None
 
     def __repr__(self) -> str:
         return f"<ClientResponse {self._parser!r}>"
@@ -121,11 +124,26 @@ class ClientResponse:
     async def receive(self, deadline: float = math.inf) -> bytes:
         """Waits for the next bytes of the body until `deadline`, on Trio's clock; empty at its end.
 
+        A compressed body is decompressed.
+
         Raises:
             trio.TooSlowError: Nothing came in time. The wait may begin again.
             ConnectionCut: The connection ended before the body did, or the response was closed.
             BadResponse: The server breaks HTTP, or a bound.
         """
+        return await (self._receive_bytes(deadline) if self._decoder is None else self._decode(self._decoder, deadline))
+
+    async def _decode(self, decoder: BodyDecoder, deadline: float) -> bytes:
+        decoded = b""
+        while not decoded:
+            data = b"" if decoder.holds_more else await self._receive_bytes(deadline)
+            if not data and not decoder.holds_more:
+                decoder.feed_eof()
+                return b""
+            decoded = decoder.feed(data)
+        return decoded
+
+    async def _receive_bytes(self, deadline: float) -> bytes:
         parser, pieces = self._parser, self._pieces
         while not pieces:
             if parser.complete:

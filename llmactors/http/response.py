@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from llmactors.http.client_errors import BadResponse, ConnectionCut
+from llmactors.http.content_coding import CODINGS
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n\0]*)")
@@ -73,8 +74,8 @@ class ResponseHead:
     @classmethod
     def _framed(cls, status: int, headers: dict[str, str], *, method: str, is_old: bool) -> "ResponseHead":
         """Decides where the body ends (RFC 9112, 6.3) and whether the connection stays open (9.3)."""
-        encoding = headers.get("content-encoding", "identity")
-        if encoding.lower() != "identity":
+        encoding = headers.get("content-encoding", "identity").lower()
+        if encoding not in {"identity", *CODINGS}:
             raise BadResponse(f"the response's body is encoded with {encoding[:80]!r}, which was not asked for")
         options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
         keep_alive = "keep-alive" in options if is_old else "close" not in options

@@ -1,6 +1,7 @@
 """Answers of upstreams in every frame that HTTP has, and in formats that are not quite OpenAI's."""
 
 import contextlib
+import gzip
 import json
 from collections.abc import AsyncIterator
 
@@ -66,8 +67,9 @@ async def told(made: OpenAIBackend, request: GenerateRequest | None = None) -> t
         b"HTTP/1.1 200 OK\r\n\r\n" + OPENAI.raw,
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(WHOLE.raw) + WHOLE.raw,
         b"HTTP/1.1 200 OK\r\n" + EVENTS + b"\r\n" + WHOLE.raw,
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n" + EVENTS + b"\r\n" + gzip.compress(OPENAI.raw),
     ],
-    ids=["chunked", "length", "close", "http10", "interim", "plain", "untyped", "whole", "whole as events"],
+    ids=["chunked", "length", "close", "http10", "interim", "plain", "untyped", "whole", "whole as events", "gzip"],
 )
 async def test_answer_in_any_frame_is_read(raw: bytes) -> None:
     async with upstream(answers(raw)) as only, backend(only.url) as made:

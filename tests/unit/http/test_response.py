@@ -185,7 +185,7 @@ def test_unusual_responses_are_read(raw: bytes) -> None:
         OK + b"Content-Length: 99999999999999999999\r\n\r\n",
         OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
         b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-        OK + b"Content-Encoding: gzip\r\nContent-Length: 1\r\n\r\n",
+        OK + b"Content-Encoding: br\r\nContent-Length: 1\r\n\r\n",
         CHUNKED + b"zz\r\n",
         CHUNKED + b"-5\r\nabc\r\n",
         CHUNKED + b"+5\r\nabcde\r\n",
