@@ -29,6 +29,10 @@ test-integration *args:
 test-chaos *args:
     {{python}} -m pytest -n 0 -m chaos -v {{args}}
 
+# Kill all workers behind every 5th token of answers with schemas and calls of tools, in two to five minutes.
+test-takeovers *args:
+    {{python}} -m tests.chaos.structured {{args}}
+
 # Test with all clients: browsers, a proxy and client libraries.
 test-clients: test-browser test-libraries
 

@@ -5,6 +5,8 @@ The answers are those of `oracle`, whichever token a takeover begins with. So ev
 complete stream from one with lost or repeated tokens.
 """
 
+import math
+
 import attrs
 import trio
 
@@ -38,6 +40,8 @@ class _Slot:
     max_tokens: int
     ready_at: float
     """When the prefill is done, on Trio's clock."""
+    held_at: float
+    """The number of tokens at which the sequence makes no more; infinity where nothing holds the sequence."""
     faulty: bool
     """Whether the injected faults apply to this sequence."""
 
@@ -106,6 +110,7 @@ class MockBackend:
             sequence=self._sequence(fitting, len(job.tokens)),
             max_tokens=request.max_tokens,
             ready_at=trio.current_time() + self.settings.prefill_ms / 1000,
+            held_at=self._held_at(len(job.tokens)),
             faulty=self._injects and self.settings.crash_prompt in request.text,
         )
 
@@ -126,7 +131,10 @@ class MockBackend:
             if first > latest:
                 return []
         now = trio.current_time()
-        decoding = [slot for slot in self._slots.values() if slot.ready_at <= now]
+        decoding = [slot for slot in self._slots.values() if slot.ready_at <= now and slot.sequence.seq < slot.held_at]
+        if not decoding and self._slots:
+            await trio.sleep(PREFILL_WAIT_S)
+            return []
         extra_ms = await self._inject(decoding) if self._injects else 0.0
         await trio.sleep((self.settings.step_ms + self.settings.step_ms_per_sequence * len(decoding) + extra_ms) / 1000)
 
@@ -165,6 +173,11 @@ class MockBackend:
         if request.inputs:
             return MockVectors(request, dimensions=self.settings.dimensions, taken=taken)
         return MockSequence(request, eos_one_in=self.settings.eos_one_in, taken=taken)
+
+    def _held_at(self, taken: int) -> float:
+        """The first multiple of `hold_every` behind the tokens that were taken over."""
+        every = self.settings.hold_every
+        return (taken // every + 1) * every if every else math.inf
 
     def _check_room(self, job: Job) -> None:
         if job.key in self._slots:

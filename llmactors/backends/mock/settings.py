@@ -49,6 +49,9 @@ class MockSettings:
     slow_at: AtToken = 0
     """The step that makes this token of any sequence takes `slow_ms` milliseconds longer."""
     slow_ms: Milliseconds = 0.0
+    hold_every: AtToken = 0
+    """A sequence makes no more tokens here once the number of its tokens is a multiple of this. A takeover goes on to
+    the next multiple, so that a test can kill the worker behind exactly known tokens of all answers. 0: never."""
     crash_prompt: str = ""
     """Crashes, hangs and slow steps concern only sequences whose prompt contains this text."""
     crash_times: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -81,7 +81,7 @@ def main(names: Sequence[str]) -> int:
         rows = [try_client(client, urls) for client in chosen if not client.needs_model]
         if needing := [client for client in chosen if client.needs_model]:
             with NodeProcess("serve", "--bind", "127.0.0.1:0") as real:
-                urls["MODEL_URL"] = real.wait_ready()
+                urls |= {"MODEL_URL": real.wait_ready(), "MODEL_PID": str(real.process.pid)}
                 rows += [try_client(client, urls) for client in needing]
         ended = mock.process.poll() is not None
     rows.sort(key=lambda row: chosen.index(row.client))

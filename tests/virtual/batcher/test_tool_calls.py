@@ -1,7 +1,6 @@
 """The backend dies at every token of answers with calls of tools, and clients see the deltas of undisturbed answers."""
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -14,32 +13,14 @@ from llmactors.backends.mock.backend import MockBackend, MockSettings
 from llmactors.backends.mock.oracle import mock_tokens
 from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer
 from llmactors.ledger import LogSlice
-from llmactors.messages import Constraint, Finished, GenerateRequest, TokenDelta, ToolUse
-from llmactors.testing.schemas import SCHEMAS
+from llmactors.messages import Finished, GenerateRequest, TokenDelta, ToolUse
+from llmactors.testing.schemas.tool_sets import TOOL_SETS
 from llmactors.tool_calls.constraint import call_constraint
-from llmactors.tool_calls.functions import Function, ToolChoice, definitions_of
+from llmactors.tool_calls.functions import definitions_of
 from tests.virtual.batcher.conftest import World
 
-OBJECTS = [name for name, schema in SCHEMAS.items() if isinstance(schema, dict) and schema.get("type") == "object"]
-FORMATS = ("hermes", "llama3", "mistral")
 MOST = 60
 """More tokens than any of the answers has."""
-
-
-def tool_sets() -> Iterator[tuple[str, ToolUse, Constraint]]:
-    """Sets of one to three tools, in each of the formats, with free and with forced calls."""
-    rng = random.Random(4)
-    for number in range(21):
-        names = rng.sample(OBJECTS, 1 + number % 3)
-        tools = [Function(f"tool-{at}", parameters=SCHEMAS[name]) for at, name in enumerate(names)]
-        form = FORMATS[number % 3]
-        # The mock's free answers in the format of Llama 3 would nearly never be calls.
-        mode = ToolChoice("required" if number % 2 or form == "llama3" else "auto")
-        use = ToolUse(definitions_of(tools), form)
-        yield f"{number}: {form} {mode.mode}", use, call_constraint(form, tools, mode)
-
-
-SETS = {name: (use, constraint) for name, use, constraint in tool_sets()}
 
 
 @attrs.define
@@ -60,9 +41,11 @@ def rendered(request: GenerateRequest, tokens: Sequence[TokenDelta], end: Finish
     return b"".join([*chunks, renderer.render(LogSlice(len(tokens) + 1, (), end))])
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", TOOL_SETS)
 async def test_backend_crash_at_any_token_leaves_calls_alone(autojump_clock: MockClock, name: str) -> None:
-    use, constraint = SETS[name]
+    tools = TOOL_SETS[name]
+    use = ToolUse(definitions_of(tools.functions), tools.form)
+    constraint = call_constraint(tools.form, tools.functions, tools.choice)
     fields: dict[str, Any] = {"max_tokens": MOST, "tools": use, "constraint": constraint, "seed": None}
     world = World(make=CrashingOnce())
     calls = 0

@@ -17,6 +17,7 @@ from report import (
     check,
     check_weather,
     first_that,
+    kill_child,
     restarts,
     run_attempts,
 )
@@ -283,6 +284,31 @@ if real is not None:
         ) as events:
             message = events.get_final_completion().choices[0].message
         check_weather(message.tool_calls[0].function.arguments)
+
+    @attempt("takeover")
+    def model_takeover():
+        """The process of llama.cpp is killed in the middle of a streamed call: one HTTP answer with one valid call."""
+        asked = []
+        http = openai.DefaultHttpxClient(event_hooks={"request": [asked.append]})
+        fields = {"model": MODEL, "messages": USER, "tools": [SHORT_TOOL], "tool_choice": "required", "temperature": 0}
+        before = restarts(MODEL, MODEL_URL)
+        with openai.OpenAI(base_url=f"{MODEL_URL}/v1", api_key="none", max_retries=0, http_client=http) as other:
+            answers = []
+            for kills in (False, True):
+                deltas = 0
+                with other.chat.completions.stream(**fields, parallel_tool_calls=False, max_tokens=200) as events:
+                    for event in events:
+                        if event.type == "tool_calls.function.arguments.delta":
+                            deltas += 1
+                            if kills and deltas == 1:
+                                kill_child()
+                    answers.append(events.get_final_completion().choices[0])
+        check(restarts(MODEL, MODEL_URL) == before + 1, "the model was not started again")
+        check(len(asked) == 2, asked)
+        undisturbed, disturbed = ([call.function for call in answer.message.tool_calls] for answer in answers)
+        check(len(disturbed) == 1 and disturbed == undisturbed and deltas > 2, (answers, deltas))
+        check(answers[1].finish_reason == "tool_calls", answers)
+        check_weather(disturbed[0].arguments)
 
     @attempt("logprobs")
     def model_logprobs():

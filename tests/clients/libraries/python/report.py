@@ -7,13 +7,17 @@ import asyncio
 import inspect
 import json
 import os
+import signal
 import traceback
 import urllib.request
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 MOCK_URL = os.environ.get("MOCK_URL", "")
 MODEL_URL = os.environ.get("MODEL_URL", "")
+MODEL_PID = os.environ.get("MODEL_PID", "")
+"""The id of the process that serves the default model."""
 MOCK = "mock"
 AGENT = "agent"
 """A mock that ends an answer of its own accord after about 16 words."""
@@ -89,12 +93,18 @@ def check_weather(arguments: str | dict[str, Any]) -> None:
     check(isinstance(fields["city"], str) and isinstance(fields["days"], int), fields)
 
 
-def restarts(model: str) -> int:
-    """How often the backend of a model of the mock's node was started again."""
-    with urllib.request.urlopen(f"{MOCK_URL}/metrics") as answer:
+def restarts(model: str, url: str = MOCK_URL) -> int:
+    """How often the backend of a model was started again. `url` is that of its node."""
+    with urllib.request.urlopen(f"{url}/metrics") as answer:
         text = answer.read().decode()
     name = f'llmactors_actor_restarts_total{{actor="node/serving/backends/{model}"}} '
     return next((int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name)), 0)
+
+
+def kill_child() -> None:
+    """Kills the child process of the default model's node, as `kill -9` does: the process of llama.cpp."""
+    [child] = Path(f"/proc/{MODEL_PID}/task/{MODEL_PID}/children").read_text(encoding="ascii").split()
+    os.kill(int(child), signal.SIGKILL)
 
 
 def first_that(prompts: Iterable[str], result_of: Callable[[str], Any]) -> Any:

@@ -6,6 +6,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from llmactors import errors
 from llmactors.backends.base import Batching, Capabilities, Job, StepwiseBackend, Takeover
@@ -135,6 +136,23 @@ async def test_crash_comes_at_its_token_and_hides_that_step() -> None:
         await backend.step()
     with pytest.raises(MockCrash, match="token 3"):
         await backend.check()
+
+
+async def test_held_sequence_goes_on_only_after_a_takeover(autojump_clock: MockClock) -> None:
+    request = ask(max_tokens=7)
+    whole, finish = mock_tokens(request)
+    logged: list[TokenDelta] = []
+    for held_at in (3, 6):
+        backend = MockBackend(MockSettings(hold_every=3))
+        await backend.admit(job(request, logged))
+        for _ in range(5):
+            for output in await backend.step():
+                logged += output.deltas
+                assert output.finish is None
+        assert logged == list(whole[:held_at])
+    backend = MockBackend(MockSettings(hold_every=3))
+    await backend.admit(job(request, logged))
+    assert await rest_of(backend) == ([whole[-1]], finish, 2)
 
 
 async def test_crash_repeats_at_a_takeover_before_its_token() -> None:
