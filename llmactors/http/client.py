@@ -100,8 +100,7 @@ class ClientResponse:
         self._watched: WatchedSocket | None = None
         self._parser = parser
         self._pieces = pieces
-        is_coded = self.headers.get("content-encoding", "").lower() in CODINGS
-        self._decoder = BodyDecoder() if is_coded else None
+        self._decoder = BodyDecoder() if parser.head.headers.get("content-encoding", "").lower() in CODINGS else None
 
     def __repr__(self) -> str:
         return f"<ClientResponse {self._parser!r}>"
