@@ -18,6 +18,7 @@ A map of the package, lowest layer first. Imports point downwards only; ARCHITEC
     tool_calls             calls of tools and reasoning in the text of an answer
     backends               what makes tokens: the mock, llama.cpp, OpenAI-compatible upstreams, a user's own
     access                 who may call: API keys, tickets, origins
+    model_pool             loads and unloads models on demand, within the memory of a worker
     batcher                claims requests for free slots, drives a backend, appends tokens
     cluster                the node directory, child processes, the local cluster
     gateway                the HTTP API: routes, admission, streaming

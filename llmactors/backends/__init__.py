@@ -7,6 +7,10 @@ messages        the messages between a backend actor and its batcher
 directory       the models that a node serves, and the state of each
 fetching        downloads the files of a model beside the event loop
 build, kind     from `--model` to backends; the list of the built-in kinds
+on_demand       the backend actor of a model that is loaded when requests wait for it
+residency       whether such a model is in memory, and whether it is to be there
+control_groups  the control groups of this process
+memory          how much memory the machine and control groups allow
 cores           how many cores affinity and control groups allow
 fit             whether prompt and answer fit into the context
 stop_strings    cuts a text before its first stop string

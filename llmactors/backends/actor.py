@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -9,7 +10,13 @@ import trio
 from llmactors.actors import Actor, ActorDied, ActorRef, Context, HandlerHung, MailboxFull
 from llmactors.backends.base import Backend, StepwiseBackend
 from llmactors.backends.drivers import Driver, StepwiseDriver, StreamingDriver
-from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Produced
+from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Produced
+
+
+class Spawn(Protocol):
+    """Runs a task in the background."""
+
+    def __call__(self, task: Callable[..., Awaitable[object]], /, *args: object) -> None: ...
 
 
 @attrs.frozen
@@ -59,6 +66,10 @@ class BackendActor(Actor):
 
     async def on_start(self, context: Context) -> None:
         self._incarnation = context.incarnation
+        await self._open(context.spawn)
+
+    async def _open(self, spawn: Spawn) -> None:
+        """Makes and starts the backend, and tells the batcher. `spawn` runs the tasks that drive and watch it."""
         if self._prepare is not None:
             await self._prepare()
         backend = self._backend = self._make()
@@ -72,12 +83,12 @@ class BackendActor(Actor):
         else:
             driver = StreamingDriver(backend, self._emit)
         self._driver = driver
-        context.spawn(driver.run)
-        context.spawn(self._watch_steps, driver)
-        context.spawn(self._watch_health, backend, driver)
+        spawn(driver.run)
+        spawn(self._watch_steps, driver)
+        spawn(self._watch_health, backend, driver)
         await self._say_ready()
 
-    async def on_message(self, message: Hello | Assign) -> None:
+    async def on_message(self, message: Any) -> None:
         assert self._driver is not None  # noqa: S101 - on_start has returned
         if isinstance(message, Assign):
             self._driver.assign(message.admit, message.evict)
@@ -94,8 +105,12 @@ class BackendActor(Actor):
             if driver is not None:
                 self._say_ending(driver)
         finally:
-            if self._backend is not None:
-                await self._backend.close()
+            await self._close_backend()
+
+    async def _close_backend(self) -> None:
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            await backend.close()
 
     def _say_ending(self, driver: Driver) -> None:
         """Tells the batcher before `close`, which may take seconds, so that no job is sent here in that time."""
@@ -107,7 +122,7 @@ class BackendActor(Actor):
         assert self._backend is not None  # noqa: S101 - on_start has made it
         await self._emit(BackendReady(self._incarnation, self._backend.capabilities))
 
-    async def _emit(self, message: Produced | BackendReady | BackendStalled) -> None:
+    async def _emit(self, message: Produced | BackendReady | BackendStalled | BackendEnding) -> None:
         try:
             await self._batcher.tell(message)
         except ActorDied:

@@ -18,12 +18,18 @@ from typing import Protocol, runtime_checkable
 import attrs
 import msgspec
 
+from llmactors.actors import leaves
 from llmactors.errors import InvalidRequest
 from llmactors.messages import CLIENT_FIELDS, FinishReason, GenerateRequest, ReasoningTags, TokenDelta
 
 
 class BackendFrozen(RuntimeError):
     """A backend was stopped from outside, as SIGSTOP does. A new one is started, and no request is charged for that."""
+
+
+def was_frozen(error: BaseException | None) -> bool:
+    """Whether a backend ended with `error` because the backend was stopped from outside."""
+    return error is not None and any(isinstance(leaf, BackendFrozen) for leaf in leaves(error))
 
 
 class Takeover(enum.Enum):

@@ -4,6 +4,8 @@ import math
 import os
 from pathlib import Path
 
+from llmactors.backends.control_groups import control_groups, read_file
+
 
 def usable_cores(root: Path = Path("/")) -> int:
     """The number of cores, at least 1. A quota of 1.5 CPUs counts as 1 core: a thread more would be stopped often.
@@ -15,33 +17,21 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 def _quota(root: Path) -> float:
     """The CPUs that the control groups of this process allow; infinite where no group has a quota."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    top, quotas = root / "sys/fs/cgroup", [math.inf]
-    for line in lines:
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if not controllers:
-            quotas += [_of_version_2(group) for group in _groups(top, path)]
-        elif "cpu" in controllers.split(","):
-            for mounted in (top / controllers, top / "cpu"):
-                quotas += [_of_version_1(group) for group in _groups(mounted, path)]
-    return min(quotas)
-
-
-def _groups(top: Path, path: str) -> list[Path]:
-    """The group and all groups above it. Within a container the path may not exist, but `top` is the group."""
-    group = top / path.strip("/")
-    return [top, group, *(parent for parent in group.parents if top in parent.parents)]
+    return min(
+        (
+            _of_version_2(group) if version == 2 else _of_version_1(group)
+            for version, group in control_groups(root, "cpu")
+        ),
+        default=math.inf,
+    )
 
 
 def _of_version_2(group: Path) -> float:
-    return _share(*[*_read(group / "cpu.max").split(), "", ""][:2])
+    return _share(*[*read_file(group / "cpu.max").split(), "", ""][:2])
 
 
 def _of_version_1(group: Path) -> float:
-    return _share(_read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us"))
+    return _share(read_file(group / "cpu.cfs_quota_us"), read_file(group / "cpu.cfs_period_us"))
 
 
 def _share(quota: str, period: str) -> float:
@@ -49,10 +39,3 @@ def _share(quota: str, period: str) -> float:
     if not (quota.isdigit() and period.isdigit() and int(quota) and int(period)):
         return math.inf
     return int(quota) / int(period)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return ""

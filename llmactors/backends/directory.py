@@ -22,6 +22,17 @@ class ModelState(enum.Enum):
     """The model's backend crashed and is restarted, or the model's last worker left a moment ago."""
     GONE = "gone"
     """No worker has served the model for a while. Only a gateway of a cluster has this state."""
+    UNLOADED = "unloaded"
+    """The model is not in memory, and a worker loads the model when requests wait for it."""
+    LOADING = "loading"
+    """A worker loads the model, because requests wait for the model."""
+    FAILED = "failed"
+    """The last load of the model failed. Another one is tried later, if requests wait for the model."""
+
+
+_NO_PROBLEM = frozenset({ModelState.READY, ModelState.UNLOADED, ModelState.LOADING, ModelState.FAILED})
+"""States in which requests for the model can be sent to this node. Only a model that is loaded on demand can be in the
+last three, and requests for other models do not suffer from them."""
 
 
 @attrs.frozen
@@ -32,13 +43,20 @@ class ModelStatus:
     capabilities: Capabilities | None = None
     """What the backend declared last, also while it is down. None before its first start."""
     detail: str = ""
+    ready_in_s: float | None = None
+    """An estimate of how long a model that is not in memory takes to load, or has left to load, in seconds. None: the
+    model is in memory, or nothing is known."""
 
 
 class ModelDirectory:
-    """One `ModelStatus` per model. Each change puts a new status in place of the old one."""
+    """One `ModelStatus` per model. Each change puts a new status in place of the old one.
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    The models of `on_demand` are loaded when requests wait for them.
+    """
+
+    def __init__(self, names: tuple[str, ...], on_demand: frozenset[str] = frozenset()) -> None:
         self._models = dict.fromkeys(names, ModelStatus())
+        self.on_demand = on_demand
         self.running = dict.fromkeys(names, 0)
         """How many requests each model's backend holds on this node."""
         self.on_change: Callable[[], None] = lambda: None
@@ -56,20 +74,22 @@ class ModelDirectory:
         """The status of a model; None for a model that this node does not serve."""
         return self._models.get(name)
 
-    def put(self, name: str, status: ModelStatus) -> None:
-        """Sets the status of the model `name`."""
+    def put(self, name: str, status: ModelStatus) -> bool:
+        """Sets the status of the model `name`. Returns whether the state has changed."""
         before, self._models[name] = self._models.get(name), status
-        if before is None or before.state is not status.state:
+        changed = before is None or before.state is not status.state
+        if changed:
             self.on_change()
+        return changed
 
     def items(self) -> list[tuple[str, ModelStatus]]:
         """All models with their statuses."""
         return list(self._models.items())
 
     def problems(self) -> dict[str, str]:
-        """The models that are not ready, each with the reason, as in `model:NAME`. Empty where all are ready."""
+        """The models that cannot be asked, each with the reason, as in `model:NAME`. Empty where there are none."""
         return {
             f"model:{name}": f"{status.state.value} {status.detail}".strip()
             for name, status in self._models.items()
-            if status.state is not ModelState.READY
+            if status.state not in _NO_PROBLEM
         }

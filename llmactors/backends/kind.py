@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from llmactors.backends.base import Backend
+from llmactors.backends.base import Backend, Capabilities
 from llmactors.backends.models.download import Progress
 from llmactors.backends.models.spec import ModelSpec, NameModel
 from llmactors.config import Settings
@@ -34,5 +34,10 @@ class BackendKind:
     """Raises `errors.ConfigError` or `errors.ModelError` for a model that can never be served."""
     fetch: Callable[[ModelSpec], FetchFiles] | None = None
     """For a kind whose models have files: how the files of one model are downloaded."""
+    measure: Callable[[ModelSpec, BuildContext], int | None] | None = None
+    """Estimates how many bytes of memory a model takes; None while the model's file is not there. For a kind without
+    this, a model takes no memory of its node that is worth counting."""
+    foresee: Callable[[ModelSpec, BuildContext], Capabilities | None] | None = None
+    """What a model can probably do, before the model was loaded for the first time; None: nobody knows."""
     name_model: NameModel | None = None
     """For a kind that `--model` names by a prefix; None for one that is known by the form of what it says."""

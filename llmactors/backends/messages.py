@@ -1,4 +1,4 @@
-"""The messages between a batcher and a backend actor."""
+"""The messages between a batcher and a backend actor, and the model pool's to a backend actor."""
 
 import attrs
 
@@ -20,6 +20,8 @@ class Assign:
 
     admit: tuple[Job, ...] = ()
     evict: tuple[Key, ...] = ()
+    unload: bool = False
+    """Whether a model that is loaded on demand is to leave the memory. The batcher holds no job then."""
 
 
 @attrs.frozen
@@ -45,6 +47,11 @@ class BackendEnding:
     incarnation: int
     begun: frozenset[Key]
     """The jobs that the backend has begun. No other job can have caused its end."""
+
+
+@attrs.frozen
+class Load:
+    """From the model pool to the backend actor of a model that is loaded on demand: load the model."""
 
 
 @attrs.frozen

@@ -4,6 +4,7 @@ actor       the actor: what the backend says, which requests go to the backend, 
 claimer     the worker's lease, and the claims for free slots
 writer      the appends to the ledger
 forming     which requests share a static batch, and when the batch begins; pure
+window_timer  the timer of static batches
 running     one claimed request and the tokens that its backend has made; pure
 outbox      the requests that have something to append; pure
 messages    what a batcher is told, besides what its backend says

@@ -11,15 +11,17 @@ from collections.abc import Iterable, Sequence
 import structlog
 import trio
 
-from llmactors.actors import Actor, ActorRef, Context, Down, ExitKind, MailboxFull, leaves
-from llmactors.backends.base import BackendFrozen, Batching, Capabilities, Job
+from llmactors.actors import Actor, ActorRef, Context, Down, ExitKind, MailboxFull
+from llmactors.backends.base import Batching, Capabilities, Job, was_frozen
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Key, Produced
+from llmactors.backends.residency import Residency
 from llmactors.batcher.claimer import Claimer, FreeSlots
 from llmactors.batcher.forming import BatchFormer
-from llmactors.batcher.messages import BatchDue, DrainBatcher, SlotsFreed
+from llmactors.batcher.messages import BatchDue, BatcherMessage, DrainBatcher, SlotsFreed
 from llmactors.batcher.running import Running
 from llmactors.batcher.settings import BatcherSettings
+from llmactors.batcher.window_timer import WindowTimer
 from llmactors.batcher.writer import Writer
 from llmactors.errors import STREAM_CODES, BackendFailed
 from llmactors.ledger import Claim, Ledger, ReleaseHow
@@ -33,7 +35,7 @@ class BatcherActor(Actor):
     """The batcher of one model. Each incarnation is a worker of its own in the ledger.
 
     The requests of an incarnation go back to the queue when the incarnation ends, for any reason. Their logs stay as
-    they are, and the next worker continues behind the last token.
+    they are, and the next worker continues behind the last token. A model without a `residency` is always in memory.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class BatcherActor(Actor):
         directory: ModelDirectory,
         settings: BatcherSettings,
         metrics: Metrics,
+        residency: Residency | None = None,
     ) -> None:
         self._model = model
+        self._residency = residency or Residency(model, always=True)
         self._backend = backend
         self._ledger = ledger
         self._directory = directory
@@ -54,9 +58,7 @@ class BatcherActor(Actor):
         self._metrics = metrics
         self._running: dict[Key, Running] = {}
         self._former = BatchFormer(settings.window_s)
-        self._batch_due = math.inf
-        """When a static batch is to begin, on Trio's clock; infinity while none waits for its window."""
-        self._batch_due_changed = trio.Event()
+        self._window = WindowTimer(lambda: self._tell_self(BatchDue()))
         self._capabilities: Capabilities | None = None
         self._ready_incarnation = 0
         """The backend's incarnation that takes jobs; 0 while there is none."""
@@ -74,6 +76,7 @@ class BatcherActor(Actor):
             hand_back=self._hand_back_unbegun,
             stop=self._stop,
             lose=self._lose_everything,
+            hear_news=self._residency.note_demand,
         )
 
     def __repr__(self) -> str:
@@ -81,24 +84,20 @@ class BatcherActor(Actor):
 
     async def on_start(self, context: Context) -> None:
         self._ref = context.ref
+        self._residency.on_wanted = self._tell_slots_freed
         context.watch(self._backend)
         self._backend.tell_nowait(Hello())
         context.spawn(self._writer.run)
         context.spawn(self._join_and_claim, context)
-        context.spawn(self._watch_the_window)
+        context.spawn(self._window.run)
 
     async def _join_and_claim(self, context: Context) -> None:
         # A task, because the ledger may be away, and the node starts all the same.
         await self._claimer.join(context.ref.incarnation)
-        context.spawn(self._claimer.claim_for_ever)
-        context.spawn(self._claimer.beat_for_ever)
-        context.spawn(self._claimer.watch_for_work)
-        context.spawn(self._claimer.watch_the_clock)
+        for task in self._claimer.tasks:
+            context.spawn(task)
 
-    async def on_message(
-        self,
-        message: SlotsFreed | BatchDue | DrainBatcher | Produced | BackendReady | BackendStalled | BackendEnding,
-    ) -> None:
+    async def on_message(self, message: BatcherMessage) -> None:
         if self._draining:
             return  # this worker holds no request, and claims no more
         match message:
@@ -119,6 +118,7 @@ class BatcherActor(Actor):
         await self._start_due_batch()
         self._claimer.claim_soon()
         self._count_running()
+        await self._unload_if_done()
 
     async def _hear_of_backend(self, message: BackendReady | BackendStalled | BackendEnding) -> None:
         match message:
@@ -140,7 +140,11 @@ class BatcherActor(Actor):
         self._show(ModelState.DOWN, str(down.exit))
         self._metrics.worker_error()
         # No request has crashed a backend that was stopped, by its supervisor or from outside.
-        how = ReleaseHow.FAILED if down.exit.kind is ExitKind.CRASHED and not _was_frozen(down) else ReleaseHow.SILENT
+        how = (
+            ReleaseHow.FAILED
+            if down.exit.kind is ExitKind.CRASHED and not was_frozen(down.exit.error)
+            else ReleaseHow.SILENT
+        )
         await self._writer.wait_written()
         await self._release_waiting()
         await self._release([*self._running], how, str(down.exit))
@@ -155,12 +159,19 @@ class BatcherActor(Actor):
         await self._claimer.close()
         await self._writer.wait_written()
         await self._release_waiting()
-        keys = [*self._running]
-        if keys and self._ready_incarnation:
-            self._tell_backend(evict=tuple(keys))
-        await self._release(keys, ReleaseHow.SILENT)
+        if self._running and self._ready_incarnation:
+            self._tell_backend(evict=tuple(self._running))
+        await self._release([*self._running], ReleaseHow.SILENT)
         self._count_running()
         await self._claimer.leave()
+
+    async def _unload_if_done(self) -> None:
+        """Has a model unloaded that is to leave the memory, once no request is held or being claimed here."""
+        held = self._running or self._former or self._claimer.claiming
+        if not held and not self._residency.wanted and self._ready_incarnation:
+            self._tell_backend(unload=True)
+            self._ready_incarnation = 0
+            await self._claimer.join_anew()  # the ledger keeps no suspect back for a worker that has gone
 
     # What the claimer brings.
 
@@ -169,7 +180,7 @@ class BatcherActor(Actor):
 
     def _count_free_slots(self) -> int:
         capabilities = self._capabilities
-        if capabilities is None or not self._ready_incarnation:
+        if capabilities is None or not self._ready_incarnation or not self._residency.wanted:
             return 0
         if capabilities.batching is Batching.STATIC:
             # While a batch runs, requests stay in the queue, where other workers can claim them.
@@ -209,20 +220,7 @@ class BatcherActor(Actor):
                 await self._start(batch)
             else:
                 due = self._former.due(self._capabilities.slots)
-        if due != self._batch_due:
-            self._batch_due = due
-            self._batch_due_changed.set()
-
-    async def _watch_the_window(self) -> None:
-        """Tells this actor when a static batch is due."""
-        while True:
-            with trio.move_on_at(self._batch_due) as window:
-                await self._batch_due_changed.wait()
-            self._batch_due_changed = trio.Event()
-            if window.cancelled_caught:
-                self._batch_due = math.inf
-                with contextlib.suppress(MailboxFull):  # then other messages wait, and each starts a batch that is due
-                    self._ref.tell_nowait(BatchDue())
+        self._window.set(due)
 
     # What goes back.
 
@@ -311,18 +309,22 @@ class BatcherActor(Actor):
         self._tell_slots_freed()
 
     def _tell_slots_freed(self) -> None:
-        with contextlib.suppress(MailboxFull):  # then other messages wait, and each has free slots filled
-            self._ref.tell_nowait(SlotsFreed())
+        self._tell_self(SlotsFreed())
+
+    def _tell_self(self, message: SlotsFreed | BatchDue) -> None:
+        # A full mailbox has other messages, after each of which free slots are filled and a batch that is due begins.
+        with contextlib.suppress(MailboxFull):
+            self._ref.tell_nowait(message)
 
     def _note_end_of_batch(self) -> None:
         """Call this after a request has left the backend."""
         if not self._running:
             self._former.batch_ended(trio.current_time())
 
-    def _tell_backend(self, *, admit: tuple[Job, ...] = (), evict: tuple[Key, ...] = ()) -> bool:
+    def _tell_backend(self, *, admit: tuple[Job, ...] = (), evict: tuple[Key, ...] = (), unload: bool = False) -> bool:
         """Returns False where the backend's mailbox is full: then the backend is ending, and a `Down` follows."""
         try:
-            self._backend.tell_nowait(Assign(admit, evict), incarnation=self._ready_incarnation)
+            self._backend.tell_nowait(Assign(admit, evict, unload), incarnation=self._ready_incarnation)
         except MailboxFull:
             self._ready_incarnation = 0
             return False
@@ -330,14 +332,13 @@ class BatcherActor(Actor):
 
     def _count_running(self) -> None:
         self._directory.running[self._model] = len(self._running)
+        self._residency.note_running(len(self._running))
 
     def _show(self, state: ModelState, detail: str = "") -> None:
-        """Sets the state of the model in the directory."""
-        status = self._directory.get(self._model)
-        if status is None or status.state is not state:
+        """Sets the state of the model in the directory. Of a model that was loaded on demand and crashed, the pool says
+        what becomes of it.
+        """
+        if state is ModelState.DOWN and not self._residency.always:
+            return
+        if self._directory.put(self._model, ModelStatus(state, self._capabilities, detail)):
             log.info("the state of a model changed", model=self._model, state=state.value, detail=detail)
-        self._directory.put(self._model, ModelStatus(state, self._capabilities, detail))
-
-
-def _was_frozen(down: Down) -> bool:
-    return down.exit.error is not None and any(isinstance(leaf, BackendFrozen) for leaf in leaves(down.exit.error))

@@ -34,7 +34,7 @@ class FreeSlots:
 
 
 class Claimer:
-    """Call `join` once, then run `beat_for_ever`, `claim_for_ever`, `watch_for_work` and `watch_the_clock` as tasks.
+    """Call `join` once, then run all `tasks`.
 
     Args:
         ledger: The ledger of the requests.
@@ -47,6 +47,7 @@ class Claimer:
         hand_back: Called with requests that cannot be begun, because the backend or the lease changed meanwhile.
         stop: Called with the requests that are no longer wanted.
         lose: Called when the lease was lost, and all requests of this worker were given to others.
+        hear_news: Called when the ledger may have new requests for the model.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Claimer:
         hand_back: Callable[[list[Claim]], Awaitable[None]],
         stop: Callable[[Sequence[Key]], None],
         lose: Callable[[], None],
+        hear_news: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._model = model
@@ -71,6 +73,7 @@ class Claimer:
         self._hand_back = hand_back
         self._stop = stop
         self._lose = lose
+        self._hear_news = hear_news
         self.worker = ""
         """This worker's id in the ledger. Empty before `join`, and a new one after each lost lease."""
         self._incarnation = 0
@@ -101,6 +104,20 @@ class Claimer:
         self._incarnation = incarnation
         self.worker = f"{self._name}#{incarnation}-{secrets.token_hex(4)}"
         await self._ledger.beat(self.worker)
+
+    @property
+    def tasks(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """What is to run in the background, for ever."""
+        return self.claim_for_ever, self.beat_for_ever, self.watch_for_work, self.watch_the_clock
+
+    @property
+    def claiming(self) -> bool:
+        """Whether a claim is under way."""
+        return self._claiming
+
+    async def join_anew(self) -> None:
+        """Becomes another worker of the ledger, while this one holds nothing."""
+        await self.join(self._incarnation)
 
     def work_possible(self) -> None:
         """Tells the claimer that slots or requests have become free, so that a claim may find something."""
@@ -168,6 +185,7 @@ class Claimer:
         while True:
             await self._ledger.wait_work(self.worker, self._model)
             self._news = self._may_find_work = True
+            self._hear_news()
             self._claim_wanted.set()
             if heard is self._proof:
                 await self._proof.wait()

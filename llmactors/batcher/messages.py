@@ -1,6 +1,8 @@
-"""The messages to a batcher from its node and its own tasks. The backend's are in `backends/messages.py`."""
+"""The messages to a batcher. Those of the backend are declared in `backends/messages.py`."""
 
 import attrs
+
+from llmactors.backends.messages import BackendEnding, BackendReady, BackendStalled, Produced
 
 
 @attrs.frozen
@@ -19,3 +21,7 @@ class SlotsFreed:
 @attrs.frozen
 class BatchDue:
     """From the batcher's own timer: the window of a static batch is over."""
+
+
+BatcherMessage = SlotsFreed | BatchDue | DrainBatcher | Produced | BackendReady | BackendStalled | BackendEnding
+"""All messages that a batcher takes."""

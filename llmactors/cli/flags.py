@@ -46,7 +46,7 @@ def with_settings(command: str) -> Callable[[Callable[Concatenate[Configuration,
 
 
 def _is_flag_of_all(command: str, setting: Setting) -> bool:
-    return command == EVERY_COMMAND and not setting.secret
+    return command == EVERY_COMMAND and not setting.secret and not setting.is_table
 
 
 def _keyword(name: str, annotation: Any) -> inspect.Parameter:

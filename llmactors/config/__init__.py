@@ -4,6 +4,8 @@ settings      the declaration of every setting: the one file to edit when a sett
 setting       a setting with all that follows from its declaration
 declaration   what a declaration says, and the types of values
 checks, rates what a value must be beyond its type
+declared_models  the tables of models that are loaded on demand
+sizes         sizes of memory
 load          from the four sources to `Settings`, with the source of each value
 environment   settings as variables, and the environment of a child process
 show          a configuration as TOML or JSON, with secrets covered
@@ -13,11 +15,13 @@ handbook      the table of all settings
 user_folders  the folders of the user, for caches and data
 """
 
+from llmactors.config.declared_models import DeclaredModel
 from llmactors.config.environment import CACHE_VARIABLE, URL_VARIABLE, as_variables, child_environment
 from llmactors.config.load import Configuration, check_file, configure, load
 from llmactors.config.rates import parse_rate
 from llmactors.config.setting import Setting
 from llmactors.config.settings import KEYS_IN_REDIS, SETTINGS, Settings
+from llmactors.config.sizes import parse_size
 
 __all__ = [
     "CACHE_VARIABLE",
@@ -25,6 +29,7 @@ __all__ = [
     "SETTINGS",
     "URL_VARIABLE",
     "Configuration",
+    "DeclaredModel",
     "Setting",
     "Settings",
     "as_variables",
@@ -33,4 +38,5 @@ __all__ = [
     "configure",
     "load",
     "parse_rate",
+    "parse_size",
 ]

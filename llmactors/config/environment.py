@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from llmactors.config.nearest import nearest_or_all
 from llmactors.config.setting import PREFIX, Setting
 from llmactors.config.settings import SETTINGS, Settings
@@ -40,8 +42,14 @@ def given_variables(environ: Mapping[str, str]) -> Iterator[tuple[Setting, str, 
 def convert_text(setting: Setting, text: str) -> Any:
     """The value that the text of a variable stands for. Raises `ConfigError` that names the setting.
 
-    The text of a list is a JSON array of texts if it begins with `[`, else it has one value in each line.
+    The text of a list is a JSON array of texts if it begins with `[`, else it has one value in each line. The text of
+    tables is a JSON object.
     """
+    if setting.is_table:
+        try:
+            return setting.convert(json.loads(text))
+        except ValueError:
+            raise ConfigError(f"`{setting.name}` must be a JSON object with an object for each model") from None
     if not setting.is_list:
         return setting.convert(text)
     if not text.lstrip().startswith("["):
@@ -62,9 +70,13 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def as_variables(values: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that give these values to settings of these names. A value of None has no variable."""
+    """The variables that give these values to settings of these names. A value of None has no variable, and neither has
+    an empty list of models, as beside models that tables declare.
+    """
     return {
-        SETTINGS[name].variable: _text_of(SETTINGS[name], value) for name, value in values.items() if value is not None
+        SETTINGS[name].variable: _text_of(SETTINGS[name], value)
+        for name, value in values.items()
+        if value is not None and (value != () or SETTINGS[name].default == ())
     }
 
 
@@ -78,6 +90,8 @@ def child_environment(settings: Settings, environ: Mapping[str, str] = os.enviro
 
 
 def _text_of(setting: Setting, value: Any) -> str:
+    if setting.is_table:
+        return msgspec.json.encode(value).decode()
     if setting.is_list:
         return json.dumps([value] if isinstance(value, str) else list(value))
     return json.dumps(value) if isinstance(value, bool) else str(value)

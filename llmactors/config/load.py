@@ -46,7 +46,7 @@ def configure(
     collected.take_flags(flags)
     if collected.problems:
         raise ConfigError(collected.problems[0])
-    return Configuration(Settings(**collected.values), collected.sources)
+    return collected.configuration()
 
 
 def check_file(file: Path) -> tuple[Configuration | None, list[str]]:
@@ -58,7 +58,7 @@ def check_file(file: Path) -> tuple[Configuration | None, list[str]]:
         return None, [error.message]
     if collected.problems:
         return None, collected.problems
-    return Configuration(Settings(**collected.values), collected.sources), []
+    return collected.configuration(), []
 
 
 class _Collected:
@@ -87,6 +87,12 @@ class _Collected:
                 self.problems.append(f"there is no setting `{name}`{nearest_or_all(name, SETTINGS)}")
             elif value is not None:
                 self._take(SETTINGS[name], SETTINGS[name].flag, value)
+
+    def configuration(self) -> Configuration:
+        """The settings. Where tables declare models and `model` is not given, the default of `model` is not served."""
+        if self.values.get("models") and self.sources["model"] == DEFAULT:
+            self.values["model"] = ()
+        return Configuration(Settings(**self.values), self.sources)
 
     def _take(
         self, setting: Setting, source: str, value: Any, convert: Callable[[Setting, Any], Any] = Setting.convert

@@ -9,6 +9,7 @@ import attrs
 import msgspec
 
 from llmactors.config.declaration import METADATA, Declaration
+from llmactors.config.declared_models import convert_declared
 from llmactors.config.masks import MASKED
 from llmactors.errors import ConfigError
 
@@ -57,6 +58,11 @@ class Setting(Declaration):
         return typing.get_origin(self.kind) is tuple
 
     @property
+    def is_table(self) -> bool:
+        """Whether the value is made of tables of a configuration file, so that no flag can give it."""
+        return typing.get_origin(self.kind) is dict
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The values to choose from; empty where others are good too."""
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is typing.Literal else ()
@@ -74,7 +80,7 @@ class Setting(Declaration):
     @property
     def default_text(self) -> str:
         """The default as help and handbook show it; empty where there is none."""
-        if self.default in (None, ()):
+        if self.default is None or self.default in ((), {}):
             return ""
         if isinstance(self.default, bool):
             return "true" if self.default else "false"
@@ -84,6 +90,8 @@ class Setting(Declaration):
 
     def convert(self, value: object) -> Any:
         """`value`, which may be text, as the type that the setting has. Raises `ConfigError` that names the setting."""
+        if self.is_table:
+            return convert_declared(value, self.name)
         if self.is_list and isinstance(value, str):
             value = (value,)
         try:
@@ -101,9 +109,15 @@ class Setting(Declaration):
             return None
         if self.secret:
             return MASKED
+        if self.is_table:
+            tables = msgspec.to_builtins(value)
+            return {name: {key: self._masked(each) for key, each in table.items()} for name, table in tables.items()}
         if self.mask is None:
             return value
         return tuple(map(self.mask, value)) if self.is_list else self.mask(value)
+
+    def _masked(self, value: Any) -> Any:
+        return self.mask(value) if self.mask is not None and isinstance(value, str) else value
 
     def _refusal(self, value: object) -> str:
         if self.secret or self.mask:
@@ -123,6 +137,8 @@ class Setting(Declaration):
             return "one of " + ", ".join(self.choices)
         if self.kind is bool:
             return "true or false"
+        if self.is_table:
+            return f"tables, as in [{self.name}.NAME]"
         if self.kind in {int, float}:
             unit = f" of {_UNITS.get(self.unit, self.unit)}" if self.unit else ""
             return f"a {'whole ' if self.kind is int else ''}number{unit}{_range(self.meta)}"

@@ -17,9 +17,11 @@ from llmactors.config.declaration import (
     Tokens,
     setting,
 )
+from llmactors.config.declared_models import DeclaredModel
 from llmactors.config.masks import mask_model, mask_url
 from llmactors.config.rates import parse_rate
 from llmactors.config.setting import settings_of
+from llmactors.config.sizes import check_memory
 
 KEYS_IN_REDIS = "redis"
 """The value of `keys` that stands for the keys of the cluster."""
@@ -76,6 +78,36 @@ class Settings:
     threads: Count | None = setting(
         None,
         "How many threads a model computes with. By default, as many as the process has cores.",
+        group=MODELS,
+        commands=WITH_MODELS,
+    )
+    models: dict[str, DeclaredModel] = setting(
+        {},
+        "Models that are loaded when requests wait for them, and unloaded when others need their memory: a table "
+        "[models.NAME] for each. Gateways accept requests for these models also while no worker runs.",
+        group=MODELS,
+        commands=NO_COMMAND,
+        mask=mask_model,
+    )
+    model_memory: str | None = setting(
+        None,
+        "The memory that all models of a worker may take together, as in 12GiB. Only models of the setting `models` "
+        "are bound by it. By default, 80 % of the memory that the process may use.",
+        group=MODELS,
+        commands=WITH_MODELS,
+        placeholder="SIZE",
+        check=check_memory,
+    )
+    model_turn_s: Seconds = setting(
+        5.0,
+        "A model that was loaded for waiting requests stays in memory at least for this long while it has work.",
+        group=MODELS,
+        commands=WITH_MODELS,
+    )
+    model_patience_s: Seconds = setting(
+        30.0,
+        "A request that waits longer than this for a model that is not in memory ends the turn of a model that still "
+        "has work.",
         group=MODELS,
         commands=WITH_MODELS,
     )
@@ -294,6 +326,13 @@ class Settings:
     worker_grace_s: Seconds = setting(
         10.0,
         "How long requests for a model are still accepted after the model's last worker has left.",
+        group=CLUSTER,
+        commands=frozenset({"gateway", "up"}),
+    )
+    known_model_s: Seconds = setting(
+        172_800.0,
+        "How long requests for a model of the setting `models` are still accepted, and wait, after the last worker "
+        "with the model has left. A gateway that declares the model itself accepts them for ever.",
         group=CLUSTER,
         commands=frozenset({"gateway", "up"}),
     )

@@ -27,5 +27,9 @@ def as_json(configuration: Configuration) -> str:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return (
+            "{ " + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + " }" if value else "{}"
+        )
     # A basic string of TOML is one of JSON, except that TOML also escapes DEL.
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False).replace("\x7f", "\\u007f")

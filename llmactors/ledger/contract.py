@@ -24,6 +24,7 @@ from llmactors.ledger.values import (
     DeadRequest,
     LedgerStatistics,
     LogSlice,
+    ModelDemand,
     QueueDepth,
     ReleaseHow,
     RequestInfo,
@@ -181,6 +182,13 @@ class Ledger(Protocol):
         """Returns when there may be something new for `worker`: a queued request of `model`, or a stop for `beat`.
 
         A hint: the method may return without a reason, and may miss one, so workers also look at every beat.
+        """
+        ...
+
+    async def demand(self, models: Sequence[str]) -> list[ModelDemand]:
+        """What waits for each of `models`, by model and priority class, sorted; nothing for a queue that is empty.
+
+        A request that is reserved for a worker is not counted.
         """
         ...
 

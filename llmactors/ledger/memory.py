@@ -33,6 +33,7 @@ from llmactors.ledger.values import (
     DeadRequest,
     LedgerStatistics,
     LogSlice,
+    ModelDemand,
     QueueDepth,
     ReleaseHow,
     RequestInfo,
@@ -186,6 +187,14 @@ class MemoryLedger:
             await trio.lowlevel.checkpoint()
         else:
             await lease.changes.wait(model)
+
+    async def demand(self, models: Sequence[str]) -> list[ModelDemand]:
+        now = self._now()
+        return sorted(
+            ModelDemand(model, entry.priority, count, now - self._records[entry.key].queued_at)
+            for model in models
+            for entry, count in self._life.queues.first_come(model)
+        )
 
     # For any node.
 

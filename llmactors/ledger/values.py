@@ -181,6 +181,17 @@ class QueueDepth:
     waiting: int
 
 
+@attrs.frozen(order=True)
+class ModelDemand:
+    """What waits for one model in one priority class."""
+
+    model: str
+    priority: int
+    waiting: int
+    oldest_s: float
+    """How long the request that came first has waited since it was queued last, in seconds."""
+
+
 @attrs.frozen
 class LedgerStatistics:
     """Counts at one moment. Counts whose names end in `_total` only rise."""

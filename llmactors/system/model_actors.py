@@ -9,21 +9,43 @@ from llmactors.actors import ActorSpec, SupervisorSpec
 from llmactors.backends.actor import BackendActor, HealthSettings
 from llmactors.backends.base import Backend, HasUpstreams
 from llmactors.backends.build import ServedModel
-from llmactors.backends.directory import ModelDirectory, ModelStatus
+from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.backends.fetching import fetch_files
+from llmactors.backends.on_demand import OnDemandBackendActor
+from llmactors.backends.residency import Residency
 from llmactors.batcher.actor import BatcherActor
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.config import Settings
 from llmactors.ledger import Ledger
+from llmactors.model_pool.actor import ModelPoolActor
+from llmactors.model_pool.budget import pool_rules
+from llmactors.model_pool.member import PoolMember
+from llmactors.model_pool.others import NoOtherWorkers, OtherWorkers
 from llmactors.telemetry import Metrics
 
 
 @attrs.frozen
 class ModelActors:
-    """The supervisor of all backends, and one batcher for each model."""
+    """The supervisor of all backends, one batcher for each model, and the pool of the models that load on demand."""
 
     backends: SupervisorSpec
     batchers: tuple[ActorSpec, ...]
+    pool: tuple[ActorSpec, ...] = ()
+    """One actor, or none where no model is loaded on demand."""
+
+    @property
+    def all(self) -> tuple[ActorSpec | SupervisorSpec, ...]:
+        """In the order of their starts."""
+        return self.backends, *self.batchers, *self.pool
+
+
+def model_directory(models: Sequence[ServedModel]) -> ModelDirectory:
+    """The directory of these models."""
+    on_demand = {model.name: model.on_demand for model in models if model.on_demand is not None}
+    directory = ModelDirectory(tuple(model.name for model in models), frozenset(on_demand))
+    for name, declared in on_demand.items():
+        directory.put(name, ModelStatus(ModelState.UNLOADED, declared.capabilities))
+    return directory
 
 
 def model_actors(
@@ -34,20 +56,36 @@ def model_actors(
     directory: ModelDirectory,
     metrics: Metrics,
     batching: BatcherSettings,
+    others: OtherWorkers | None = None,
 ) -> ModelActors:
-    """Makes a backend and a batcher for each of `models`."""
+    """Makes a backend and a batcher for each of `models`, and a pool for those that are loaded on demand.
+
+    Raises `ConfigError` where a model that is loaded on demand does not fit into the memory.
+    """
     health = HealthSettings(stalled_s=settings.stalled_s, hung_s=settings.hung_s)
     backends: list[ActorSpec] = []
     batchers: list[ActorSpec] = []
+    members: list[PoolMember] = []
     newest: dict[str, Backend] = {}
     for model in models:
-        backend, batcher = _pair(model, newest, ledger, directory, metrics, batching, health)
-        backends.append(backend)
-        batchers.append(batcher)
+        made = _Pair(model, newest, ledger, directory, metrics, batching, health)
+        backends.append(made.backend)
+        batchers.append(made.batcher)
+        if made.member is not None:
+            members.append(made.member)
     metrics.on_scrape(lambda: _show_upstreams(newest.values(), metrics))
     # The supervisor never gives up: it restarts a broken backend every few seconds while the other models serve.
     supervised = SupervisorSpec("backends", tuple(backends), intensity=30 * len(backends), period_s=60.0)
-    return ModelActors(supervised, tuple(batchers))
+    if not members:
+        return ModelActors(supervised, tuple(batchers))
+    rules = pool_rules(settings, models)
+    known = others or NoOtherWorkers()
+    pool = ActorSpec(
+        "model pool",
+        lambda: ModelPoolActor(members, rules, node=batching.node, ledger=ledger, directory=directory, others=known),
+        grace_s=0.5,
+    )
+    return ModelActors(supervised, tuple(batchers), (pool,))
 
 
 def _show_upstreams(backends: Iterable[Backend], metrics: Metrics) -> None:
@@ -61,39 +99,74 @@ def _show_upstreams(backends: Iterable[Backend], metrics: Metrics) -> None:
         metrics.upstream(url, up=up)
 
 
-def _pair(
-    model: ServedModel,
-    newest: dict[str, Backend],
-    ledger: Ledger,
-    directory: ModelDirectory,
-    metrics: Metrics,
-    batching: BatcherSettings,
-    health: HealthSettings,
-) -> tuple[ActorSpec, ActorSpec]:
-    def make() -> Backend:
-        newest[model.name] = model.make()
-        return newest[model.name]
+class _Pair:
+    """The backend actor and the batcher of one model, and the model's place in the pool if it has one."""
 
-    def show(progress: str) -> None:
-        directory.put(model.name, ModelStatus(detail=f"({progress})" if progress else ""))
+    def __init__(
+        self,
+        model: ServedModel,
+        newest: dict[str, Backend],
+        ledger: Ledger,
+        directory: ModelDirectory,
+        metrics: Metrics,
+        batching: BatcherSettings,
+        health: HealthSettings,
+    ) -> None:
+        self._model = model
+        self._newest = newest
+        self._directory = directory
+        residency = self._residency = None if model.on_demand is None else Residency(model.name)
+        self.batcher = ActorSpec(
+            f"batcher:{model.name}",
+            lambda: BatcherActor(
+                model.name,
+                backend=self.backend.ref,
+                ledger=ledger,
+                directory=directory,
+                settings=batching,
+                metrics=metrics,
+                residency=residency,
+            ),
+            # The grace is short, because a batcher that does not stop at once waits for a ledger that is away.
+            grace_s=1.0,
+            cleanup_s=2.0,
+        )
+        self.backend = ActorSpec(
+            model.name,
+            lambda: (
+                BackendActor(self._make, self.batcher.ref, health, self._fetch)
+                if residency is None
+                else OnDemandBackendActor(self._make, self.batcher.ref, health, residency, self._fetch)
+            ),
+            start_s=math.inf,  # the download of a large model takes hours; the actor bounds the start of the backend
+            cleanup_s=10.0,
+        )
+        self.member = None if residency is None else self._member(residency)
 
-    async def prepare() -> None:
-        if model.fetch is not None:
-            await fetch_files(model.name, model.fetch, show)
+    def _member(self, residency: Residency) -> PoolMember:
+        model = self._model
+        assert model.on_demand is not None  # noqa: S101 - a model with a residency is loaded on demand
+        return PoolMember(
+            name=model.name,
+            residency=residency,
+            backend=self.backend.ref,
+            measure=model.measure,
+            need_bytes=model.measure(),
+            fetch=self._fetch,
+            group=model.on_demand.group,
+            idle_s=model.on_demand.idle_s,
+        )
 
-    batcher = ActorSpec(
-        f"batcher:{model.name}",
-        lambda: BatcherActor(
-            model.name, backend=backend.ref, ledger=ledger, directory=directory, settings=batching, metrics=metrics
-        ),
-        # The grace is short, because a batcher that does not stop at once waits for a ledger that is away.
-        grace_s=1.0,
-        cleanup_s=2.0,
-    )
-    backend = ActorSpec(
-        model.name,
-        lambda: BackendActor(make, batcher.ref, health, prepare),
-        start_s=math.inf,  # the download of a large model takes hours; the actor bounds the start of the backend
-        cleanup_s=10.0,
-    )
-    return backend, batcher
+    def _make(self) -> Backend:
+        self._newest[self._model.name] = self._model.make()
+        return self._newest[self._model.name]
+
+    async def _fetch(self) -> None:
+        if self._model.fetch is not None:
+            await fetch_files(self._model.name, self._model.fetch, self._show)
+
+    def _show(self, progress: str) -> None:
+        if self._residency is not None:
+            self._residency.detail = progress
+        else:
+            self._directory.put(self._model.name, ModelStatus(detail=f"({progress})" if progress else ""))

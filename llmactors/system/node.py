@@ -8,7 +8,6 @@ import trio
 
 from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, run_phases
 from llmactors.backends.build import ServedModel
-from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.config import KEYS_IN_REDIS, Settings
 from llmactors.errors import ConfigError
@@ -20,7 +19,7 @@ from llmactors.ledger.actor import ReaperActor
 from llmactors.limiter import LimiterStore
 from llmactors.limiter.actor import LimiterActor
 from llmactors.system import gateway_actors, wiring
-from llmactors.system.model_actors import model_actors
+from llmactors.system.model_actors import model_actors, model_directory
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.tree import TelemetryActor, log_phases
 
@@ -50,7 +49,7 @@ class Node:
         self.metrics = Metrics()
         # Batchers and ledger share one event loop: an actor's end is seen at once, and a late heartbeat means nothing.
         self.ledger = MemoryLedger(attrs.evolve(wiring.ledger_settings(settings), lease_s=math.inf))
-        self.directory = ModelDirectory(tuple(model.name for model in models))
+        self.directory = model_directory(models)
         made = model_actors(
             settings,
             models,
@@ -79,7 +78,7 @@ class Node:
                 *gateway_actors.keys(keyring),
             ),
             http=(limiter, self._gateway),
-            serving=(made.backends, *made.batchers),
+            serving=made.all,
             metrics=self.metrics,
         )
         self._started = False

@@ -12,7 +12,7 @@ from llmactors.config import Settings
 from llmactors.ledger import MemoryLedger
 from llmactors.ledger.actor import ReaperActor
 from llmactors.system import wiring
-from llmactors.system.model_actors import model_actors
+from llmactors.system.model_actors import model_actors, model_directory
 from llmactors.telemetry import Metrics
 
 
@@ -22,22 +22,24 @@ class ServingOnly:
 
     tree: Tree
     ledger: MemoryLedger
+    directory: ModelDirectory
 
 
 def serving_only(settings: Settings, models: Sequence[ServedModel]) -> ServingOnly:
     """Wires a batcher and a backend for each model."""
     ledger, metrics = MemoryLedger(wiring.ledger_settings(settings)), Metrics()
+    directory = model_directory(models)
     made = model_actors(
         settings,
         models,
         ledger=ledger,
-        directory=ModelDirectory(tuple(model.name for model in models)),
+        directory=directory,
         metrics=metrics,
         batching=BatcherSettings(),
     )
     tree = wiring.node_tree(
         infra=(ActorSpec("reaper", lambda: ReaperActor(ledger)),),
-        serving=(made.backends, *made.batchers),
+        serving=made.all,
         metrics=metrics,
     )
-    return ServingOnly(tree, ledger)
+    return ServingOnly(tree, ledger, directory)

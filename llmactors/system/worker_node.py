@@ -7,7 +7,6 @@ import trio
 
 from llmactors.actors import ActorSpec
 from llmactors.backends.build import ServedModel
-from llmactors.backends.directory import ModelDirectory
 from llmactors.batcher.messages import DrainBatcher
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.cluster.node_record import ModelReport, NodeLoad, NodeRecord, Role
@@ -18,7 +17,7 @@ from llmactors.gateway.operators import OperatedNode
 from llmactors.http.server import ListeningSocket
 from llmactors.system import wiring
 from llmactors.system.cluster_node import ClusterNode, ask_through_crash, reachable
-from llmactors.system.model_actors import model_actors
+from llmactors.system.model_actors import model_actors, model_directory
 
 _BEATS_PER_LEASE = 3
 """Two heartbeats in a row may be lost before the worker's lease ends."""
@@ -32,7 +31,7 @@ class WorkerNode(ClusterNode):
     def __init__(self, settings: Settings, models: Sequence[ServedModel], listening: ListeningSocket | None) -> None:
         super().__init__(settings)
         self.listening = listening
-        self.directory = ModelDirectory(tuple(model.name for model in models))
+        self.directory = model_directory(models)
         self.directory.on_change = self._renew
         made = model_actors(
             settings,
@@ -47,9 +46,7 @@ class WorkerNode(ClusterNode):
             ),
         )
         self._batchers = made.batchers
-        self.tree = wiring.node_tree(
-            infra=(*self._infra(), *self._operators()), serving=(made.backends, *made.batchers), metrics=self.metrics
-        )
+        self.tree = wiring.node_tree(infra=(*self._infra(), *self._operators()), serving=made.all, metrics=self.metrics)
 
     def problems(self) -> dict[str, str]:
         """What keeps this node from working, by component; empty when the node is ready."""

@@ -13,6 +13,7 @@ TESTS = Path(__file__).parents[1]
 MAX_TEST_NAME = 60
 MAX_LINES = 350
 LONG_FILES = {
+    "llmactors/config/settings.py": "the declaration of every setting",
     "llmactors/gateway/routes.py": "one table of all routes, and everything that follows from a route",
     "llmactors/ledger/core/lifecycle.py": "every change of a request's state",
     "llmactors/messages.py": "every field of a request and of a log, with its meaning",

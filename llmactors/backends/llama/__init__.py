@@ -16,5 +16,6 @@ answer        from the events of a stream to the tokens of the log; pure
 detokenize    from token ids to the text that each one adds; pure
 vocabulary    the bytes of each token id; pure
 gguf          the head of a model file
+abilities     what the model can do, and how much memory it takes; pure
 kind          how `--model` names and makes the backend
 """

@@ -18,8 +18,9 @@ import attrs
 import msgspec
 import trio
 
-from llmactors.backends.base import Capabilities, Job, Output, Takeover
+from llmactors.backends.base import Capabilities, Job, Output
 from llmactors.backends.fit import fit
+from llmactors.backends.llama.abilities import declare, pooling_of
 from llmactors.backends.llama.answer import LlamaAnswer
 from llmactors.backends.llama.child import ChildConfig
 from llmactors.backends.llama.client import CompletionStream, LlamaClient, ServedProperties
@@ -31,11 +32,11 @@ from llmactors.backends.llama.constrained import (
 )
 from llmactors.backends.llama.conversation import conversation, knows_effort
 from llmactors.backends.llama.embedding import VectorMaker
-from llmactors.backends.llama.gguf import POOLING_LAST, POOLING_MEAN, POOLING_NONE, POOLING_RANK, Gguf, read_gguf
+from llmactors.backends.llama.gguf import POOLING_LAST, read_gguf
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
 from llmactors.backends.llama.prompt import Prompt, PromptReader
 from llmactors.backends.llama.quoting import Quoting
-from llmactors.backends.llama.sampling import HONOURED, sampling_of
+from llmactors.backends.llama.sampling import sampling_of
 from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.backends.llama.stall import StallWatch
 from llmactors.backends.llama.vocabulary import Vocabulary, controls_of, vocabulary_of
@@ -107,7 +108,7 @@ class LlamaBackend:
         gguf = await trio.to_thread.run_sync(read_gguf, self._path)
         self._vocabulary = await trio.to_thread.run_sync(vocabulary_of, gguf)
         context = min(self._settings.context_tokens, gguf.trained_context or self._settings.context_tokens)
-        pooling = _pooling_of(gguf)
+        pooling = pooling_of(gguf)
         self._process = LlamaProcess(msgspec.structs.replace(self._config, context_tokens=context, pooling=pooling))
         address = await self._process.start()
         client = self._connected = LlamaClient(address, self._config.api_key)
@@ -211,17 +212,12 @@ class LlamaBackend:
         return self._connected
 
     def _declare(self, context_tokens: int, *, embeds: bool = False) -> Capabilities:
-        takeover = Takeover.EXACT if self._settings.reproducible else Takeover.CONTINUE
-        return Capabilities(
-            self._settings.slots,
+        return declare(
+            self._settings,
             context_tokens,
-            takeover,
-            honours=HONOURED.union(
-                ["tools"] if self._tool_format else (),
-                ["reasoning_effort"] if self._knows_effort else (),
-                ["inputs"] if embeds else (),
-            ),
+            embeds=embeds,
             tool_format=self._tool_format,
+            knows_effort=self._knows_effort,
             reasoning_tags=self._reasoning_tags,
         )
 
@@ -331,10 +327,3 @@ def _output(job: Job, deltas: Sequence[TokenDelta], answer: LlamaAnswer, prompt:
     if not answer.finished:
         return Output(job.key, deltas)
     return Output(job.key, deltas, answer.finish, prompt.tokens, prompt.cached_tokens or 0)
-
-
-def _pooling_of(gguf: Gguf) -> int | None:
-    """How vectors are made of inputs; None for a model that ranks texts in place of that."""
-    if gguf.pooling == POOLING_RANK:
-        return None
-    return POOLING_MEAN if gguf.pooling in {None, POOLING_NONE} else gguf.pooling

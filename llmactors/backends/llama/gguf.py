@@ -40,9 +40,34 @@ class Gguf:
         """
         return self._number("pooling_type")
 
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """The memory that llama.cpp keeps for each token of a context: keys and values of all layers, two bytes each.
+
+        Where the file does not say enough, the estimate is 0.
+        """
+        heads, width = self._number("attention.head_count"), self._number("embedding_length")
+        layers = self._number("block_count") or 0
+        if not heads or not width or not layers:
+            return 0
+        of_keys = self._number("attention.key_length") or width // heads
+        of_values = self._number("attention.value_length") or width // heads
+        kept = self.metadata.get(f"{self._architecture}.attention.head_count_kv", heads)
+        kept_heads = sum(kept) if isinstance(kept, (tuple, list)) else kept * layers
+        return 2 * (of_keys + of_values) * int(kept_heads)
+
+    @property
+    def chat_template(self) -> str:
+        """The template of conversations; empty for a model without one."""
+        found = self.metadata.get("tokenizer.chat_template", b"")
+        return found.decode("utf-8", "replace") if isinstance(found, bytes) else ""
+
+    @property
+    def _architecture(self) -> str:
+        return str(self.metadata.get("general.architecture", b"").decode("utf-8", "replace"))
+
     def _number(self, name: str) -> int | None:
-        architecture = self.metadata.get("general.architecture", b"").decode("utf-8", "replace")
-        found = self.metadata.get(f"{architecture}.{name}")
+        found = self.metadata.get(f"{self._architecture}.{name}")
         return found if isinstance(found, int) else None
 
 

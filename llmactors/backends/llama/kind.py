@@ -1,22 +1,32 @@
 """`--model NAME`, `--model PATH.gguf` and `--model hf:OWNER/REPO/FILE`: weights for llama.cpp."""
 
+from pathlib import Path
+
+from llmactors.backends.base import Capabilities
 from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext, FetchFiles
+from llmactors.backends.llama.abilities import foresee, memory_bytes
 from llmactors.backends.llama.backend import LlamaBackend
+from llmactors.backends.llama.gguf import Gguf, read_gguf
 from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.backends.models.catalog import find_model
 from llmactors.backends.models.download import ensure_model, locate_model
 from llmactors.backends.models.spec import ModelSpec
+from llmactors.errors import ModelError
 
 
-def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
-    path, default, node = locate_model(spec.source), LlamaSettings(), context.settings
-    chosen = LlamaSettings(
+def _settings(spec: ModelSpec, context: BuildContext) -> LlamaSettings:
+    default, node = LlamaSettings(), context.settings
+    return LlamaSettings(
         slots=node.slots or default.slots,
         context_tokens=node.context or default.context_tokens,
         threads=node.threads or default.threads,
         stall_s=node.hung_s,
         chat_template=find_model(spec.source).chat_template,
     )
+
+
+def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
+    path, chosen = locate_model(spec.source), _settings(spec, context)
     return lambda: LlamaBackend(path, chosen)
 
 
@@ -24,4 +34,23 @@ def _fetch(spec: ModelSpec) -> FetchFiles:
     return lambda progress: ensure_model(spec.source, progress=progress)
 
 
-LLAMA = BackendKind(_build, fetch=_fetch)
+def _measure(spec: ModelSpec, context: BuildContext) -> int | None:
+    found = _head(spec)
+    return None if found is None else memory_bytes(_settings(spec, context), found[1], found[0].stat().st_size)
+
+
+def _foresee(spec: ModelSpec, context: BuildContext) -> Capabilities:
+    found = _head(spec)
+    return foresee(_settings(spec, context), None if found is None else found[1])
+
+
+def _head(spec: ModelSpec) -> tuple[Path, Gguf] | None:
+    """The model's file and its head; None where the file is not there, or cannot be read."""
+    try:
+        path = locate_model(spec.source)
+        return (path, read_gguf(path)) if path.exists() else None
+    except (ModelError, OSError):
+        return None  # the load of the model says what is wrong
+
+
+LLAMA = BackendKind(_build, fetch=_fetch, measure=_measure, foresee=_foresee)

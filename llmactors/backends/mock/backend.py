@@ -83,7 +83,7 @@ class MockBackend:
         self._broken = ""
 
     async def start(self) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.settings.load_s)
         if self.faults.failed_starts < self.settings.start_fail:
             self.faults.failed_starts += 1
             raise MockCrash(f"injected: start {self.faults.failed_starts} of {self.settings.start_fail} that fail")

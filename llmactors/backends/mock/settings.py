@@ -58,6 +58,8 @@ class MockSettings:
     """How many crashes and hangs there are, over all incarnations that share a `FaultState`. 0: no limit."""
     refuse: str = ""
     """A prompt that contains this text is refused with `BackendFailed`."""
+    load_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
+    """How long the start takes, in seconds, as the loading of a model does."""
     start_fail: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How many of the first starts raise `MockCrash`, over all incarnations that share a `FaultState`."""
 

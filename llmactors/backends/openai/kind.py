@@ -2,6 +2,7 @@
 
 import attrs
 
+from llmactors.backends.base import Capabilities
 from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext
 from llmactors.backends.models.spec import ModelSpec
 from llmactors.backends.openai.backend import OpenAIBackend
@@ -36,4 +37,8 @@ def _key(upstream: UpstreamSettings, context: BuildContext) -> str:
     return key
 
 
-OPENAI = BackendKind(_build, name_model=_name_model)
+def _foresee(spec: ModelSpec, context: BuildContext) -> Capabilities:
+    return _build(spec, context)().capabilities
+
+
+OPENAI = BackendKind(_build, foresee=_foresee, name_model=_name_model)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llmactors.access.authentication import Caller
+from llmactors.backends.directory import ModelStatus
 from llmactors.errors import NotFound
 from llmactors.gateway.request_service import RequestService
 from llmactors.http.exchange import Exchange
@@ -15,7 +16,7 @@ STARTED_S = int(time.time())
 
 async def list_models(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`GET /v1/models`."""
-    models = [_model(name) for name in service.models_for(caller)]
+    models = [_model(service, name) for name in service.models_for(caller)]
     ids = [model["id"] for model in models]
     page = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": False}
     await exchange.answer(200, {"object": "list", "data": models, **page})
@@ -27,10 +28,11 @@ async def show_model(service: RequestService, exchange: Exchange, caller: Caller
     name = exchange.parameters["model"]
     if name not in names:
         raise NotFound(f"there is no such model; there are: {', '.join(names) or 'none'}")
-    await exchange.answer(200, _model(name))
+    await exchange.answer(200, _model(service, name))
 
 
-def _model(name: str) -> dict[str, Any]:
+def _model(service: RequestService, name: str) -> dict[str, Any]:
+    status = service.directory.get(name) or ModelStatus()
     return {
         "id": name,
         "object": "model",
@@ -40,4 +42,8 @@ def _model(name: str) -> dict[str, Any]:
         "display_name": name,
         "created_at": datetime.fromtimestamp(STARTED_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "lifecycle": "active",
+        "state": status.state.value,
+        "detail": status.detail,
+        "ready_in_s": status.ready_in_s,
+        "on_demand": name in service.directory.on_demand,
     }

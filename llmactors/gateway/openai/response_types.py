@@ -175,6 +175,10 @@ class Model:
     created_at: str
     """The same as `created`, in the form of RFC 3339."""
     lifecycle: Literal["active"]
+    state: Literal["starting", "ready", "stalled", "down", "gone", "unloaded", "loading", "failed"]
+    detail: str
+    ready_in_s: float | None
+    on_demand: bool
 
 
 @attrs.frozen

@@ -55,6 +55,11 @@ class ClassQueue:
         self._tidy(chosen)
         return entry
 
+    def first_come(self) -> list[tuple[QueueEntry, int]]:
+        """Of each class that waits, the entry that came first, and how many entries wait."""
+        found = ((queue.first_come(), len(queue)) for queue in self._classes.values())
+        return [(entry, count) for entry, count in found if entry is not None]
+
     def ahead_of(self, tenant: str, priority: int) -> int:
         """About how many entries would be served before a new one of `tenant` in class `priority`.
 

@@ -118,6 +118,10 @@ class FairQueue:
             return entry
         return None
 
+    def first_come(self) -> QueueEntry | None:
+        """The waiting entry that came first; None where nothing waits."""
+        return min((flow.head() for flow in self._flows.values()), key=lambda entry: entry.serial, default=None)
+
     def ahead_of(self, tenant: str) -> int:
         """About how many entries would be served before a new one of `tenant`, if all entries cost the same.
 

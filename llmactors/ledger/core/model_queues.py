@@ -73,6 +73,11 @@ class ModelQueues:
         queue = self._queues.get(request.model)
         return 0 if queue is None else queue.ahead_of(request.tenant, request.priority)
 
+    def first_come(self, model: str) -> list[tuple[QueueEntry, int]]:
+        """Of each class that waits for `model`, the entry that came first, and how many entries wait."""
+        queue = self._queues.get(model)
+        return [] if queue is None else queue.first_come()
+
     def has_waiting(self, model: str) -> bool:
         """Whether anything waits in the queue of `model`."""
         return model in self._queues

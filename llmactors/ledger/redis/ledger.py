@@ -37,6 +37,7 @@ from llmactors.ledger.values import (
     DeadRequest,
     LedgerStatistics,
     LogSlice,
+    ModelDemand,
     QueueDepth,
     ReleaseHow,
     RequestInfo,
@@ -292,6 +293,13 @@ class RedisLedger:
     async def probe(self) -> None:
         """Returns if Redis would admit new requests now. Changes nothing. Raises as `RedisLink.call`; never retries."""
         await self._functions.call("probe")
+
+    async def demand(self, models: Sequence[str]) -> list[ModelDemand]:
+        found = await self._functions.call_with_timeout("demand", *models)
+        return sorted(
+            ModelDemand(model.decode(), int(class_), count, oldest_ms / 1000)
+            for model, class_, count, oldest_ms in zip(found[::4], found[1::4], found[2::4], found[3::4], strict=True)
+        )
 
     # For operators.
 

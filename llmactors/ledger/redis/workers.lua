@@ -294,3 +294,26 @@ local function release(c, args)
 end
 
 register('release', release, { 'allow-oom' })
+
+-- models. Returns, of each queue that is not empty, its model, class and length, and how long its first request has waited.
+local function demand(c, args)
+  local found = {}
+  for i = 3, #args do
+    local model = args[i]
+    for _, class in ipairs(redis.call('HKEYS', key.classes(c, model))) do
+      local q, first, length = queue_of(c, { m = model, p = class }), nil, 0
+      for _, member in ipairs(redis.call('ZRANGE', q.heads, 0, -1)) do
+        length = length + redis.call('ZCARD', flow_of(c, { m = model, p = class, t = string.sub(member, 17) }))
+        if not first or string.sub(member, 1, 16) < string.sub(first, 1, 16) then first = member end
+      end
+      local id = first and head_of(flow_of(c, { m = model, p = class, t = string.sub(first, 17) }))
+      local since = id and redis.call('HGET', key.request(c, id), 'qa')
+      if since then
+        for _, value in ipairs({ model, class, length, math.max(0, c.now - tonumber(since)) }) do found[#found + 1] = value end
+      end
+    end
+  end
+  return found
+end
+
+register('demand', demand, { 'no-writes' })

@@ -15,7 +15,7 @@ try:
     from llmactors.testing.ledger_suite.ending import ArchiveSuite, CancelSuite, DeadlineSuite, ReaderSuite
     from llmactors.testing.ledger_suite.limiting import LimitSuite
     from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite
-    from llmactors.testing.ledger_suite.operating import DeadLetterSuite, QueueDepthSuite
+    from llmactors.testing.ledger_suite.operating import DeadLetterSuite, DemandSuite, QueueDepthSuite
     from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
     from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
     from llmactors.testing.ledger_suite.silence import SilenceSuite
@@ -53,6 +53,7 @@ class LedgerSuite(
     WorkSuite,
     LimitSuite,
     QueueDepthSuite,
+    DemandSuite,
     DeadLetterSuite,
 ):
     """Tests of everything that `llmactors.ledger.contract` promises."""

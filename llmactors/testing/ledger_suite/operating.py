@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from llmactors import errors
-from llmactors.ledger import QueueDepth, ReleaseHow, SubmitOutcome
+from llmactors.ledger import ModelDemand, QueueDepth, ReleaseHow, SubmitOutcome
 from llmactors.ledger.values import REQUEUED_GRACE_MS
 from llmactors.messages import GenerateRequest
 from llmactors.testing.ledger_suite.rig import Rig, finished, request
@@ -37,6 +37,26 @@ class QueueDepthSuite:
         await rig.claim("w", model="n")
         assert await rig.ledger.claim("w", "m", 1) == []
         assert await rig.ledger.queue_depths() == [QueueDepth("m", 1, 1)]
+
+
+class DemandSuite:
+    async def test_demand_tells_how_long_the_first_waits(self, rig: Rig) -> None:
+        assert await rig.ledger.demand(["m", "n"]) == []
+        await rig.submit(request("a", tenant="t"))
+        await rig.pass_time(2.0)
+        await rig.submit(request("b", tenant="u"), request("c", priority=2), request("d", model="n:1"))
+        await rig.submit(request("e", model="other"))
+        await rig.pass_time(1.0)
+        expected = [ModelDemand("m", 1, 2, 3.0), ModelDemand("m", 2, 1, 1.0), ModelDemand("n:1", 1, 1, 1.0)]
+        found = await rig.ledger.demand(["n:1", "m"])
+        assert [attrs.evolve(each, oldest_s=round(each.oldest_s, 2)) for each in found] == expected
+
+    async def test_demand_forgets_what_is_claimed(self, rig: Rig) -> None:
+        await rig.submit(request("a"), request("b"))
+        await rig.claim("w", slots=1)
+        assert [each.waiting for each in await rig.ledger.demand(["m"])] == [1]
+        await rig.claim("w", slots=1)
+        assert await rig.ledger.demand(["m"]) == []
 
 
 class DeadLetterSuite:

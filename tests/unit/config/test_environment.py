@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.config import SETTINGS, Settings, child_environment, load
+from llmactors.config import SETTINGS, DeclaredModel, Settings, child_environment, load
 from llmactors.errors import ConfigError
 
 TEXTS = st.text(st.characters(exclude_characters="\0"), min_size=1)
@@ -20,6 +20,12 @@ COUNTS = st.integers(1, 10**9)
 ORIGINS = st.from_regex(r"https?://[a-z0-9.:, -]{1,20}", fullmatch=True).filter(lambda text: not set(text) & set(" "))
 VALUES = {
     "model": st.lists(st.text(min_size=1).filter(str.strip), min_size=1).map(tuple),
+    "models": st.dictionaries(
+        st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
+        st.builds(DeclaredModel, source=TEXTS, memory=st.sampled_from([None, "2GiB", 17]), slots=st.none() | COUNTS),
+        max_size=3,
+    ),
+    "model_memory": st.sampled_from(["512MiB", "1.5GB"]),
     "redis": TEXTS,
     "api_key": TEXTS.map(str.strip).filter(bool),
     "keys": TEXTS,

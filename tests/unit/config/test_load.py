@@ -1,6 +1,7 @@
 """Which source gives a setting its value, and that an error names the setting and its source."""
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -50,10 +51,12 @@ def test_every_setting_has_a_variable(name: str) -> None:
         "rate_limit": "5/s",
         "rate_algorithm": "fixed_window",
         "log_level": "debug",
+        "models": '{"m": {"source": "mock"}}',
     }
     text = values.get(name, "json" if name == "log_format" else "true" if name == "access_log" else "17")
     settings = load({}, environ={f"LLMACTORS_{name.upper()}": text})
-    assert settings == attrs.evolve(Settings(), **{name: getattr(settings, name)})
+    beside: dict[str, Any] = {"model": ()} if name == "models" else {}
+    assert settings == attrs.evolve(Settings(), **beside, **{name: getattr(settings, name)})
     assert getattr(settings, name) != getattr(Settings(), name)
 
 

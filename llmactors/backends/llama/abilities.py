@@ -1,0 +1,65 @@
+"""What llama.cpp can do with a model: as its server has told, or as the model's file lets one expect. Pure."""
+
+from llmactors.backends.base import Capabilities, Takeover
+from llmactors.backends.llama.conversation import knows_effort
+from llmactors.backends.llama.gguf import POOLING_MEAN, POOLING_NONE, POOLING_RANK, Gguf
+from llmactors.backends.llama.sampling import HONOURED
+from llmactors.backends.llama.settings import LlamaSettings
+from llmactors.messages import ReasoningTags
+from llmactors.tool_calls.formats import declared_format, declared_reasoning
+
+_PROCESS_BYTES = 160 * 2**20
+"""The memory of a child process beside weights and cache: the interpreter, and buffers for computing."""
+
+
+def declare(
+    settings: LlamaSettings,
+    context_tokens: int,
+    *,
+    embeds: bool = False,
+    tool_format: str = "",
+    knows_effort: bool = False,
+    reasoning_tags: ReasoningTags | None = None,
+) -> Capabilities:
+    """The capabilities of a backend of which this is known."""
+    return Capabilities(
+        settings.slots,
+        context_tokens,
+        Takeover.EXACT if settings.reproducible else Takeover.CONTINUE,
+        honours=HONOURED.union(
+            ["tools"] if tool_format else (),
+            ["reasoning_effort"] if knows_effort else (),
+            ["inputs"] if embeds else (),
+        ),
+        tool_format=tool_format,
+        reasoning_tags=reasoning_tags,
+    )
+
+
+def foresee(settings: LlamaSettings, gguf: Gguf | None) -> Capabilities:
+    """The capabilities that a backend will probably declare; `gguf` is None where the file is not there yet."""
+    if gguf is None:
+        return declare(settings, settings.context_tokens)
+    template = settings.chat_template or gguf.chat_template
+    return declare(
+        settings,
+        min(settings.context_tokens, gguf.trained_context or settings.context_tokens),
+        embeds=pooling_of(gguf) is not None,
+        tool_format=declared_format(template) if "tools" in template else "",
+        knows_effort=knows_effort(template),
+        # Whether the prompt opens the reasoning is seen once llama.cpp has rendered a prompt.
+        reasoning_tags=declared_reasoning(template, ""),
+    )
+
+
+def memory_bytes(settings: LlamaSettings, gguf: Gguf, file_bytes: int) -> int:
+    """About how much memory the model takes: its file, the context of all slots, and the child process."""
+    context = min(settings.context_tokens, gguf.trained_context or settings.context_tokens)
+    return file_bytes + gguf.cache_bytes_per_token * context * settings.slots + _PROCESS_BYTES
+
+
+def pooling_of(gguf: Gguf) -> int | None:
+    """How vectors are made of inputs; None for a model that ranks texts in place of that."""
+    if gguf.pooling == POOLING_RANK:
+        return None
+    return POOLING_MEAN if gguf.pooling in {None, POOLING_NONE} else gguf.pooling

@@ -1,0 +1,40 @@
+"""One model of a pool, and how the pool reaches the model's actors."""
+
+import math
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from llmactors.actors import ActorRef
+from llmactors.backends.residency import Residency
+from llmactors.model_pool.model import PoolModel
+
+
+@attrs.define(eq=False)
+class PoolMember:
+    """One model of the pool. The object outlives the incarnations of the pool's actor."""
+
+    name: str
+    residency: Residency
+    backend: ActorRef
+    measure: Callable[[], int | None]
+    """Returns how many bytes of memory the model needs; None while the model's file is not there. Blocks for
+    milliseconds."""
+    need_bytes: int | None = None
+    """What `measure` has returned last."""
+    fetch: Callable[[], Awaitable[object]] | None = None
+    """Downloads the model's file. None: the model has none, or the file is the user's own."""
+    group: str = ""
+    idle_s: float = math.inf
+    used_at: float = 0.0
+    """When the model last had work."""
+    is_fetching: bool = False
+    ended_for: float = -1.0
+    """The time of the failed load for which the waiting requests were ended last."""
+
+    @property
+    def model(self) -> PoolModel | None:
+        """What the plan knows of the model; None while nobody knows how much memory the model needs."""
+        if self.need_bytes is None:
+            return None
+        return PoolModel(name=self.name, need_bytes=self.need_bytes, group=self.group, idle_s=self.idle_s)
