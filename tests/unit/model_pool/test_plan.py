@@ -63,9 +63,8 @@ def test_busy_model_stays_until_patience_ends() -> None:
 
 
 def test_model_with_an_empty_queue_leaves_after_its_turn() -> None:
-    views = {"b": waiting(1.0)}
-    assert plan({"a": 2, "b": 2}, a=loaded(running=1, since=NOW - 4), **views) == PoolPlan()
-    assert plan({"a": 2, "b": 2}, a=loaded(running=1, since=NOW - 6), **views).unload == ("a",)
+    assert plan({"a": 2, "b": 2}, a=loaded(running=1, since=NOW - 4), b=waiting()) == PoolPlan()
+    assert plan({"a": 2, "b": 2}, a=loaded(running=1, since=NOW - 6), b=waiting()).unload == ("a",)
 
 
 def test_turn_is_longer_for_what_loads_slowly() -> None:

@@ -75,9 +75,7 @@ class Pool:
 
 
 @contextlib.asynccontextmanager
-async def pool(
-    sources: Sources, *, memory: str = "2GiB", **settings: Any
-) -> AsyncIterator[Pool]:
+async def pool(sources: Sources, *, memory: str = "2GiB", **settings: Any) -> AsyncIterator[Pool]:
     """Runs models that need 1 GiB each, where nothing else is said."""
     models = {
         name: DeclaredModel(source=each, memory="1GiB") if isinstance(each, str) else each
