@@ -12,7 +12,7 @@ incarnation of its actor, and the next incarnation makes a new backend.
 """
 
 import enum
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -176,6 +176,19 @@ class StreamingBackend(Protocol):
 
     async def close(self) -> None:
         """As `StepwiseBackend.close`."""
+        ...
+
+
+@runtime_checkable
+class OffersOutputs(Protocol):
+    """A streaming backend that can give outputs to its driver without a turn of the task that runs `generate`."""
+
+    def offer_outputs(self, offer: Callable[[Output], bool]) -> None:
+        """Has outputs of a sequence given to `offer` while its `generate` waits.
+
+        `offer` never waits. It returns False, and has not taken the output, where there is no room: then `generate`
+        yields the output. An output with `finish` is always yielded.
+        """
         ...
 
 

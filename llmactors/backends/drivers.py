@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 import trio
 
-from llmactors.backends.base import Job, Output, StepwiseBackend, StreamingBackend
+from llmactors.backends.base import Job, OffersOutputs, Output, StepwiseBackend, StreamingBackend
 from llmactors.backends.messages import Key, Produced
 from llmactors.errors import BackendFailed, LlmactorsError
 
 Emit = Callable[[Produced], Awaitable[None]]
+MAX_WAITING = 1024
 
 
 class Driver(Protocol):
@@ -139,16 +140,22 @@ class StepwiseDriver:
 
 
 class StreamingDriver:
-    """Drives a streaming backend with one task per job. Outputs of one scheduler pass go out as one message."""
+    """Drives a streaming backend with one task per job. Outputs of one scheduler pass go out as one message.
+
+    While the batcher takes no message, at most `MAX_WAITING` outputs wait here; then the backend waits too.
+    """
 
     def __init__(self, backend: StreamingBackend, emit: Emit) -> None:
         self._backend = backend
         self._emit = emit
+        if isinstance(backend, OffersOutputs):
+            backend.offer_outputs(self._offer)
         self._jobs: dict[Key, trio.CancelScope] = {}
         self._admit: list[Job] = []
         self._outputs: list[Output] = []
         self._failed: list[tuple[Key, LlmactorsError]] = []
         self._wake = trio.Event()
+        self._waiting_for_room = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
         return f"<StreamingDriver active={len(self._jobs)}>"
@@ -191,6 +198,8 @@ class StreamingDriver:
                 if self._outputs or self._failed:
                     produced = Produced(tuple(self._outputs), tuple(self._failed))
                     self._outputs, self._failed = [], []
+                    if self._waiting_for_room:
+                        self._waiting_for_room.unpark_all()
                     await self._emit(produced)
 
     async def _run_job(self, job: Job, scope: trio.CancelScope) -> None:
@@ -206,11 +215,19 @@ class StreamingDriver:
     async def _pass_on(self, job: Job) -> None:
         async with contextlib.aclosing(self._backend.generate(job)) as outputs:
             async for output in outputs:
-                self._outputs.append(output)
-                self._wake.set()
+                while not self._offer(output):
+                    await self._waiting_for_room.park()
                 if output.finish is not None:
                     return
         raise BackendFailed("the backend stopped in the middle of the answer")
+
+    def _offer(self, output: Output) -> bool:
+        """Takes an output, unless too many wait."""
+        if len(self._outputs) >= MAX_WAITING:
+            return False
+        self._outputs.append(output)
+        self._wake.set()
+        return True
 
     def _drop(self, key: Key) -> None:
         scope = self._jobs.pop(key, None)

@@ -18,6 +18,11 @@ class StopStrings:
         """The stop string at which the text has ended; empty before that."""
 
     @property
+    def is_given(self) -> bool:
+        """Whether there is any stop string."""
+        return bool(self._stops)
+
+    @property
     def stopped(self) -> bool:
         """Whether the text has ended at a stop string."""
         return bool(self.stop)

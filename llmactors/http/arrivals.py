@@ -12,7 +12,7 @@ A byte that comes after a longer pause is read at once.
 import math
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -40,8 +40,11 @@ class WatchedSocket:
         """When the task gives up, on Trio's clock."""
         self.data: bytes | None = None
         """What the pass has read; None where the deadline came first."""
-        self.error: OSError | None = None
-        """Why nothing could be read."""
+        self.absorb: Callable[[bytes], float | None] | None = None
+        """Takes bytes that were read, in place of the waiting task, and returns the new deadline of the wait; or None,
+        if the task is to go on. `receive` raises what this raises."""
+        self.error: Exception | None = None
+        """Why nothing could be read or absorbed."""
         self.registered = False
         """Whether the kernel reports bytes. Bytes that no task waits for would be reported again and again."""
         self._arrivals = arrivals
@@ -52,6 +55,8 @@ class WatchedSocket:
 
     async def receive(self, deadline: float = math.inf) -> bytes:
         """Waits for bytes until `deadline`, on Trio's clock; empty at the end of the connection.
+
+        Bytes that `absorb` takes are not returned.
 
         Raises:
             trio.TooSlowError: Nothing came in time.
@@ -177,8 +182,9 @@ class Arrivals:
             if watched.task is None:
                 self._unregister(watched)
                 continue
-            size += self._read(watched)
-            self._has_more = self._has_more or len(watched.data or b"") == READ_BYTES
+            read = self._read(watched)
+            size += read
+            self._has_more = self._has_more or read == READ_BYTES
             if size >= FAIR_BYTES:
                 size = 0
                 await trio.lowlevel.checkpoint()
@@ -196,13 +202,18 @@ class Arrivals:
 
     @staticmethod
     def _read(watched: WatchedSocket) -> int:
+        data = b""
         try:
             data = watched.socket.recv(READ_BYTES)
+            if data and watched.absorb is not None:
+                deadline = watched.absorb(data)
+                if deadline is not None:
+                    watched.deadline = deadline
+                    return len(data)
         except BlockingIOError:
             return 0
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - the waiting task raises the error
             watched.error = error
-            data = b""
         watched.data = data
         watched.wake()
         return len(data)

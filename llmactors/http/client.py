@@ -13,7 +13,7 @@ import contextlib
 import math
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +23,6 @@ import trio
 from llmactors.http.arrivals import Arrivals, WatchedSocket
 from llmactors.http.client_errors import BadResponse, ConnectionCut
 from llmactors.http.client_socket import BROKEN, ClientSocket, Origin, open_socket, tls_context
-from llmactors.http.content_coding import CODINGS, BodyDecoder
 from llmactors.http.response import ResponseHead, ResponseLimits, ResponseParser
 
 _REPEATABLE = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
@@ -31,6 +30,8 @@ _REPEATABLE = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
 _TARGET = re.compile(r"/[!-~]*")
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~\x80-\xff]*")
 _WHOLE_BODY_BYTES = 16 << 20
+Absorb = Callable[[bytes], float | None]
+"""What `ClientResponse.receive` may be given to take bytes in its place."""
 
 
 @attrs.frozen
@@ -98,9 +99,11 @@ class ClientResponse:
         self._client = client
         self._connection: _ClientConnection | None = connection
         self._watched: WatchedSocket | None = None
+        self._absorb: Absorb | None = None
+        self._error: BadResponse | None = None
+        """What was wrong with bytes that came while `receive` waited."""
         self._parser = parser
         self._pieces = pieces
-        self._decoder = BodyDecoder() if parser.head.headers.get("content-encoding", "").lower() in CODINGS else None
 
     def __repr__(self) -> str:
         return f"<ClientResponse {self._parser!r}>"
@@ -120,36 +123,31 @@ class ClientResponse:
         """Whether the end of the body has come. `receive` may still have bytes to give."""
         return self._parser.complete
 
-    async def receive(self, deadline: float = math.inf) -> bytes:
+    async def receive(self, deadline: float = math.inf, absorb: Absorb | None = None) -> bytes:
         """Waits for the next bytes of the body until `deadline`, on Trio's clock; empty at its end.
 
-        A compressed body is decompressed.
+        Args:
+            deadline: When the wait ends.
+            absorb: Called with bytes of the body that come during the wait, by whichever task has read them, so that
+                the waiting task need not run for each piece. Returns the new deadline of the wait; or None, if
+                `receive` is to return these bytes. Called only where the client `gathers`, without TLS.
 
         Raises:
             trio.TooSlowError: Nothing came in time. The wait may begin again.
             ConnectionCut: The connection ended before the body did, or the response was closed.
             BadResponse: The server breaks HTTP, or a bound.
         """
-        return await (self._receive_bytes(deadline) if self._decoder is None else self._decode(self._decoder, deadline))
-
-    async def _decode(self, decoder: BodyDecoder, deadline: float) -> bytes:
-        decoded = b""
-        while not decoded:
-            data = b"" if decoder.holds_more else await self._receive_bytes(deadline)
-            if not data and not decoder.holds_more:
-                decoder.feed_eof()
-                return b""
-            decoded = decoder.feed(data)
-        return decoded
-
-    async def _receive_bytes(self, deadline: float) -> bytes:
         parser, pieces = self._parser, self._pieces
         while not pieces:
             if parser.complete:
                 return b""
             if self._connection is None:
                 raise ConnectionCut("the response was closed before its body was read", begun=True)
-            pieces = await _receive(self._watched or self._source(self._connection), parser, deadline)
+            watched = self._watched or self._watch(self._connection.socket)
+            if watched is None:
+                pieces = await _receive(self._connection.socket, parser, deadline)
+            else:
+                pieces = await self._receive_watched(watched, deadline, absorb)
         self._pieces = []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -176,11 +174,41 @@ class ClientResponse:
         else:
             connection.socket.close()
 
-    def _source(self, connection: _ClientConnection) -> "ClientSocket | WatchedSocket":
-        """Where the body is read."""
+    def _watch(self, source: ClientSocket) -> WatchedSocket | None:
         if self._client.gathers:
-            self._watched = connection.socket.watch(Arrivals.of_this_loop())
-        return self._watched or connection.socket
+            self._watched = source.watch(Arrivals.of_this_loop())
+            if self._watched is not None:
+                self._watched.absorb = self._take
+        return self._watched
+
+    async def _receive_watched(self, watched: WatchedSocket, deadline: float, absorb: Absorb | None) -> list[bytes]:
+        self._absorb = absorb
+        try:
+            data = await watched.receive(deadline)
+        except BROKEN as error:
+            raise _cut(self._parser, error) from error
+        if self._error is not None:
+            raise self._error
+        if not data:
+            self._parser.feed_eof()
+        return self._pieces
+
+    def _take(self, data: bytes) -> float | None:
+        """Parses bytes that came while `receive` waits. Returns the new deadline of the wait; None to end the wait."""
+        try:
+            pieces = self._parser.feed(data)
+        except BadResponse as error:
+            self._error = error
+            return None
+        assert self._watched is not None  # noqa: S101 - the watched socket has called
+        if pieces and self._absorb is not None:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            deadline = self._absorb(body)
+            if deadline is not None:
+                return None if self._parser.complete else deadline
+            pieces = [body]
+        self._pieces = pieces
+        return None if pieces or self._parser.complete else self._watched.deadline
 
     async def __aenter__(self) -> Self:
         return self
@@ -321,24 +349,24 @@ class HttpClient:
         return ClientResponse(self, connection, parser, pieces)
 
 
-async def _receive(source: ClientSocket | WatchedSocket, parser: ResponseParser, deadline: float) -> list[bytes]:
+async def _receive(source: ClientSocket, parser: ResponseParser, deadline: float) -> list[bytes]:
     """Feeds the parser one read."""
     try:
-        if isinstance(source, WatchedSocket):
-            data = await source.receive(deadline)
-        elif deadline == math.inf:
+        if deadline == math.inf:
             data = await source.receive()
         else:
             with trio.fail_at(deadline):
                 data = await source.receive()
     except BROKEN as error:
-        raise ConnectionCut(
-            f"the connection broke: {str(error) or type(error).__name__}", begun=parser.begun
-        ) from error
+        raise _cut(parser, error) from error
     if data:
         return parser.feed(data)
     parser.feed_eof()
     return []
+
+
+def _cut(parser: ResponseParser, error: BaseException) -> ConnectionCut:
+    return ConnectionCut(f"the connection broke: {str(error) or type(error).__name__}", begun=parser.begun)
 
 
 def _lines(headers: Sequence[tuple[str, str]]) -> bytes:

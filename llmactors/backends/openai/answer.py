@@ -106,6 +106,27 @@ class UpstreamAnswer:
             self.finish = "length" if chunk.finish == "length" else "stop"
         return shown
 
+    def take_plain(self, chunks: Sequence[Chunk]) -> list[TokenDelta] | None:
+        """As `take`, for plain chunks in the middle of an answer, which is the usual case and takes little time here.
+
+        Returns None, and changes nothing, where one of the chunks is not plain, where a text may have to be held back,
+        and at the end of the answer.
+        """
+        is_held = self._stops.is_given or self._pending is not None or self._parts is not None or bool(self._logprobs)
+        if is_held or self._model or self.finish is not None or self._made + len(chunks) >= self._room:
+            return None
+        chars = self._chars
+        for chunk in chunks:
+            if not chunk.is_plain:
+                return None
+            chars += len(chunk.text)
+        if chars > self._room * _MAX_CHARS_PER_TOKEN:
+            return None
+        self._chars = chars
+        self._made += len(chunks)
+        self._is_counted = False
+        return [TokenDelta(NO_TOKEN, chunk.text) for chunk in chunks]
+
     def finish_without_reason(self, *, trusts_end: bool) -> bool:
         """Ends an answer whose stream ended in order, but without a finish reason. Returns whether the answer is whole.
 

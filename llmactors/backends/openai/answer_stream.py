@@ -1,6 +1,6 @@
 """One answer at one upstream: sends the request, and reads the deltas of the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import trio
@@ -15,6 +15,7 @@ from llmactors.errors import BackendFailed
 from llmactors.ledger.request_size import RequestSize
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
+PassOn = Callable[[list[TokenDelta]], bool]
 _USAGE_S = 2.0
 """How long the upstream may take from the finish reason to the counts of tokens."""
 
@@ -39,6 +40,13 @@ class AnswerStream:
         self._counts_by: float | None = None
         """Until when the counts of tokens may come; None before the finish reason."""
         self._logged = logged
+        self._pass_on: PassOn | None = None
+        self._unplain: list[Chunk] = []
+        """What was read while `next` waited, and is more than plain text."""
+        self._refused: list[TokenDelta] = []
+        """What was read while `next` waited, and `pass_on` did not take."""
+        self._absorb_fault: UpstreamFault | None = None
+        self._wait_until = first_by
 
     def __repr__(self) -> str:
         return f"<AnswerStream {self._stream!r} {self._answer!r}>"
@@ -92,8 +100,14 @@ class AnswerStream:
         """How many tokens of the prompt came from the upstream's cache; 0 where the upstream does not say."""
         return self._answer.cached_tokens
 
-    async def next(self) -> tuple[list[TokenDelta], bool]:
-        """Waits for the next deltas, and says whether they are the last. Raises `UpstreamFault`."""
+    async def next(self, pass_on: PassOn | None = None) -> tuple[list[TokenDelta], bool]:
+        """Waits for the next deltas, and says whether they are the last. Raises `UpstreamFault`.
+
+        Args:
+            pass_on: Gets plain deltas while this waits, so that the waiting task need not run for each token. Returns
+                False where it has no room: then `next` returns these deltas.
+        """
+        self._pass_on = pass_on
         try:
             chunks = await self._next_chunks()
         except (UpstreamFault, trio.TooSlowError) as error:
@@ -103,14 +117,46 @@ class AnswerStream:
             if isinstance(error, UpstreamFault):
                 raise
             raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream fell silent")) from error
+        if self._refused:
+            deltas, self._refused = self._refused, []
+            return deltas, False
         return self._take(chunks)
 
     async def _next_chunks(self) -> list[Chunk]:
-        deadline = self._deadline()
-        while not (chunks := await self._stream.next(deadline)):
-            if trio.current_time() >= deadline:  # comments may come for ever
+        """The next chunks; none where `_refused` has deltas."""
+        self._wait_until = self._deadline()
+        absorb = None if self._pass_on is None else self._absorb
+        while True:
+            data = await self._stream.receive(self._wait_until, absorb)
+            if self._absorb_fault is not None:
+                raise self._absorb_fault
+            if self._refused:
+                return []
+            chunks, self._unplain = self._unplain or self._stream.read(data), []
+            if chunks:
+                return chunks
+            if trio.current_time() >= self._wait_until:  # comments may come for ever
                 raise trio.TooSlowError
-        return chunks
+
+    def _absorb(self, data: bytes) -> float | None:
+        """Reads bytes that come while `next` waits. Returns until when to wait on; None where `next` is to return."""
+        try:
+            chunks = self._stream.read(data)
+        except UpstreamFault as fault:
+            self._absorb_fault = fault
+            return None
+        if not chunks:
+            return self._wait_until
+        deltas = self._answer.take_plain(chunks)
+        if deltas is None:
+            self._unplain = chunks
+            return None
+        assert self._pass_on is not None  # noqa: S101 - nothing is absorbed otherwise
+        if self._stream.has_fault or not self._pass_on(deltas):
+            self._refused = deltas
+            return None
+        self._wait_until = trio.current_time() + self._settings.silence_s
+        return self._wait_until
 
     async def close(self) -> None:
         """Ends the stream. The upstream stops where the answer is not complete."""

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from llmactors.backends.base import Capabilities, Job, Output, Takeover
-from llmactors.backends.openai.answer_stream import AnswerStream
+from llmactors.backends.openai.answer_stream import AnswerStream, PassOn
 from llmactors.backends.openai.balance import Balance
 from llmactors.backends.openai.circuit import CircuitState
 from llmactors.backends.openai.embedding import EMBEDDING, fetch_vectors
@@ -29,7 +29,7 @@ from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.backends.openai.tries import Tries, Try
 from llmactors.backends.openai.upstream import Upstream
 from llmactors.errors import Interrupted, ModelError
-from llmactors.messages import GenerateRequest
+from llmactors.messages import GenerateRequest, TokenDelta
 from llmactors.tool_calls.formats import PASSED_ON
 
 _IMAGES = {
@@ -70,6 +70,11 @@ class _Progress:
     count: int
     """How many tokens the text has."""
 
+    def add(self, deltas: Sequence[TokenDelta]) -> None:
+        """Adds the next tokens of the answer."""
+        self.text += deltas[0].text if len(deltas) == 1 else "".join(delta.text for delta in deltas)
+        self.count += len(deltas)
+
 
 class OpenAIBackend:
     """A `StreamingBackend`; `llmactors.backends.base` says what its methods promise.
@@ -99,6 +104,7 @@ class OpenAIBackend:
         self._keys = padded
         self._upstreams: tuple[Upstream, ...] = ()
         self._running = 0
+        self._offer: Callable[[Output], bool] | None = None
         omitted = frozenset(OMITTABLE[name] for one in settings.upstreams for name in one.omit) - {""}
         self.capabilities = Capabilities(
             slots=settings.slots,
@@ -146,6 +152,10 @@ class OpenAIBackend:
         await trio.lowlevel.checkpoint()
         for upstream in self._upstreams:
             upstream.close()
+
+    def offer_outputs(self, offer: Callable[[Output], bool]) -> None:
+        """Has outputs given to `offer` at once, as `llmactors.backends.base.OffersOutputs` says."""
+        self._offer = offer
 
     def generate(self, job: Job) -> AsyncGenerator[Output, None]:
         """Yields what comes after `job.tokens`; the last output has `finish`.
@@ -195,16 +205,16 @@ class OpenAIBackend:
                     continue
                 stream, deltas, finished = begun.stream, begun.deltas, begun.is_whole
                 try:
+                    pass_on = self._pass_on_of(job, progress)
                     while True:
-                        progress.text += "".join(delta.text for delta in deltas)
-                        progress.count += len(deltas)
+                        progress.add(deltas)
                         if finished:
                             tries.record_whole(begun.tried)
                             yield Output(job.key, deltas, stream.finish, stream.prompt_tokens, stream.cached_tokens)
                             break
                         if deltas:
                             yield Output(job.key, deltas)
-                        deltas, finished = await stream.next()
+                        deltas, finished = await stream.next(pass_on)
                 except UpstreamFault as fault:
                     self._fail(tries, begun.tried, fault)
                     if progress.count and not self._continues(job.request):
@@ -247,6 +257,20 @@ class OpenAIBackend:
 
     def _fail(self, tries: Tries, tried: Try, fault: UpstreamFault) -> None:
         tries.record_fault(tried, fault, trio.current_time(), self._rng)
+
+    def _pass_on_of(self, job: Job, progress: _Progress) -> PassOn | None:
+        """The function that gives deltas of a job to the driver at once; None where no driver takes any."""
+        offer = self._offer
+        if offer is None:
+            return None
+
+        def pass_on(deltas: list[TokenDelta]) -> bool:
+            if not offer(Output(job.key, deltas)):
+                return False
+            progress.add(deltas)
+            return True
+
+        return pass_on
 
     def _continues(self, request: GenerateRequest) -> bool:
         return self._settings.continues and request.raw and not request.messages and not request.prompt_ids

@@ -22,6 +22,7 @@ from llmactors.backends.openai.chunk_body import (
     read_finish,
     text_and_reasoning,
 )
+from llmactors.backends.openai.chunk_template import ChunkTemplate
 from llmactors.backends.openai.logprobs import NO_TOKEN, read_logprobs
 from llmactors.backends.openai.split_characters import SplitCharacters
 from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
@@ -31,6 +32,9 @@ __all__ = ["NO_TOKEN", "BadChunk", "Chunk", "ChunkReader", "as_error", "error_of
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_BLANKS_BYTES = 65_536
+_MAX_TEMPLATES = 8
+"""How many templates are learned of one stream without use: in some streams all chunks differ in more than the text."""
+_GOOD_TEMPLATE_USES = 16
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +54,11 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     reasoning: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the chunk says nothing but a text."""
+        return bool(self.text) and self == Chunk(self.text)
+
 
 class ChunkReader:
     """The reader of one answer. Feed it bytes as they come, cut anywhere, and then `feed_eof`.
@@ -68,6 +77,10 @@ class ChunkReader:
         self._whole: list[bytes] | None = None
         """The pieces of one JSON object; None for a stream."""
         self._whole_bytes = 0
+        self._template: ChunkTemplate | None = None
+        self._templates_left = _MAX_TEMPLATES
+        self._template_uses = 0
+        """How many chunks the template has read."""
         self._calls = CallPlaces()
         self._text = SplitCharacters()
         self._reasoning = SplitCharacters()
@@ -90,11 +103,36 @@ class ChunkReader:
         if self._whole is not None:
             self._keep(data)
             return []
+        if self._template is None or self._events.in_event or self._text.holds_part:
+            return self._feed(data)
+        texts, size = self._template.read(data)
+        chunks = list(map(Chunk, texts))
+        self._template_uses += len(chunks)
+        if size < len(data):
+            try:
+                chunks += self._feed(data[size:])
+            except BadChunk as error:
+                if not chunks:
+                    raise
+                self.fault = error
+        return chunks
+
+    def _feed(self, data: bytes) -> list[Chunk]:
+        """Reads chunks of any form."""
         try:
             events = self._events.feed(data)
         except BadEventStream as error:
             raise BadChunk(str(error)) from error
-        return self._read(events)
+        chunks = self._read(events)
+        if self._templates_left and chunks and self.fault is None and chunks[-1].is_plain:
+            if self._template_uses < _GOOD_TEMPLATE_USES:
+                self._templates_left -= 1
+            self._template_uses = 0
+            line_end = b"\r\n" if data.endswith(b"\r\n") else b"\n"
+            self._template = ChunkTemplate.learn(
+                events[-1].data.strip(), chunks[-1].text, line_end, read=self._decode, plain=Chunk
+            )
+        return chunks
 
     def feed_eof(self) -> list[Chunk]:
         """Takes the orderly end of the body, and returns the last chunks. Raises `BadChunk`.

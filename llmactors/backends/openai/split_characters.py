@@ -24,6 +24,11 @@ class SplitCharacters:
     def __repr__(self) -> str:
         return f"<SplitCharacters held={self._held!r}>"
 
+    @property
+    def holds_part(self) -> bool:
+        """Whether the first part of a cut character waits."""
+        return bool(self._held)
+
     def feed(self, text: str) -> str:
         """Takes the next text, and returns the text without cut characters. A part that fits no other part becomes
         U+FFFD.

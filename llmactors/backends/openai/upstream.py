@@ -15,7 +15,7 @@ from llmactors.backends.openai.faults import FaultKind, UpstreamFault, in_stream
 from llmactors.backends.openai.omissions import Omissions, named_fields
 from llmactors.backends.openai.settings import UpstreamSettings
 from llmactors.errors import BackendFailed, Unavailable
-from llmactors.http.client import ClientResponse, ClientSettings, HttpClient
+from llmactors.http.client import Absorb, ClientResponse, ClientSettings, HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectFailed, ConnectTimeout, HttpClientError
 
 log = structlog.get_logger("llmactors.backends.openai")
@@ -49,22 +49,34 @@ class ChunkStream:
     def __repr__(self) -> str:
         return f"<ChunkStream {self._response!r}>"
 
-    async def next(self, deadline: float) -> list[Chunk]:
-        """Waits for bytes until `deadline`, and returns the chunks that they complete; none where they were comments.
+    @property
+    def has_fault(self) -> bool:
+        """Whether a fault follows the chunks that were returned last."""
+        return self._fault is not None
 
-        Raises `UpstreamFault`, also at the end of the stream, and `trio.TooSlowError` at the deadline.
+    async def receive(self, deadline: float, absorb: Absorb | None = None) -> bytes:
+        """Waits for the next bytes until `deadline`, as `ClientResponse.receive` does; empty at the end of the stream.
+
+        Raises `UpstreamFault`, and `trio.TooSlowError` at the deadline.
         """
         if self._fault is not None:
             raise self._fault
         try:
-            data = await self._response.receive(deadline)
-            chunks = self._reader.feed(data) if data else self._reader.feed_eof()
-        except BadChunk as error:
-            raise self._unreadable(error) from error
+            return await self._response.receive(deadline, absorb)
         except BadResponse as error:
             raise UpstreamFault(FaultKind.ERROR, BackendFailed(f"the upstream breaks HTTP: {error}")) from error
         except HttpClientError as error:
             raise UpstreamFault(FaultKind.CUT, BackendFailed("the connection to the upstream broke")) from error
+
+    def read(self, data: bytes) -> list[Chunk]:
+        """The chunks that `data` completes; none where they were comments.
+
+        Raises `UpstreamFault`, also where `data` is empty, which is the end of the stream, and completes nothing.
+        """
+        try:
+            chunks = self._reader.feed(data) if data else self._reader.feed_eof()
+        except BadChunk as error:
+            raise self._unreadable(error) from error
         if not data and not chunks:
             text = "the upstream ended the stream in the middle of the answer"
             raise UpstreamFault(FaultKind.CUT, BackendFailed(text))
