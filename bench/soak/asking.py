@@ -10,8 +10,9 @@ import msgspec
 import trio
 
 from bench.soak.tally import Tally
-from llmactors.http.client import ClientResponse, ClientSettings, HttpClient, WholeResponse
+from llmactors.http.client import ClientSettings, HttpClient, WholeResponse
 from llmactors.http.client_errors import HttpClientError
+from llmactors.http.client_response import ClientResponse
 from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
 
 PATIENCE_S = 60.0

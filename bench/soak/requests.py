@@ -10,7 +10,8 @@ import trio
 from bench.soak.asking import CUTS, PATIENCE_S, Asker, error_code, events
 from bench.soak.tally import POISONED
 from llmactors.backends.mock.oracle import sequence_hash, token_of
-from llmactors.http.client import ClientResponse, WholeResponse
+from llmactors.http.client import WholeResponse
+from llmactors.http.client_response import ClientResponse
 
 CRASHING = "crash"
 """A prompt with this word crashes the simulated model."""

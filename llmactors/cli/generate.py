@@ -13,8 +13,9 @@ from cyclopts import Parameter
 from llmactors.cli.client import API_KEY, URL, auth_headers, explain, no_answer, node_client
 from llmactors.cli.descriptors import read_input, show
 from llmactors.errors import LlmactorsError, Unavailable, from_code
-from llmactors.http.client import ClientResponse, HttpClient
+from llmactors.http.client import HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectionCut, HttpClientError
+from llmactors.http.client_response import ClientResponse
 from llmactors.http.sse_reader import BadEventStream, SseReader
 
 RECONNECTS = 5

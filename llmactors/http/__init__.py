@@ -23,7 +23,8 @@ forwarded         what a trusted proxy says of its clients; pure
 
 The client:
 
-client            a client of one server: keeps connections, streams the bodies of responses
+client            a client of one server, which keeps connections
+client_response   one response of the client, with the body read piece by piece
 arrivals          reads many sockets in one pass, for all tasks that wait for bytes
 client_socket     the connections of the client: TCP, TLS, a proxy's tunnel
 content_coding    bodies that a server has compressed; pure

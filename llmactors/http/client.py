@@ -13,25 +13,20 @@ import contextlib
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Self
+from collections.abc import Mapping, Sequence
 
 import attrs
 import trio
 
-from llmactors.http.arrivals import Arrivals, WatchedSocket
-from llmactors.http.client_errors import BadResponse, ConnectionCut
-from llmactors.http.client_socket import BROKEN, ClientSocket, Origin, open_socket, tls_context
-from llmactors.http.response import ResponseHead, ResponseLimits, ResponseParser
+from llmactors.http.client_errors import ConnectionCut
+from llmactors.http.client_response import ClientConnection, ClientResponse, receive_into
+from llmactors.http.client_socket import BROKEN, Origin, open_socket, tls_context
+from llmactors.http.response import ResponseLimits, ResponseParser
 
 _REPEATABLE = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
 """The methods whose second execution changes nothing (RFC 9110, 9.2.2)."""
 _TARGET = re.compile(r"/[!-~]*")
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~\x80-\xff]*")
-_WHOLE_BODY_BYTES = 16 << 20
-Absorb = Callable[[bytes], float | None]
-"""What `ClientResponse.receive` may be given to take bytes in its place."""
 
 
 @attrs.frozen
@@ -76,149 +71,6 @@ class WholeResponse:
     body: bytes
 
 
-@attrs.define(eq=False)
-class _ClientConnection:
-    """A connection, and since when it waits for a request, on Trio's clock."""
-
-    socket: ClientSocket
-    idle_since: float = 0.0
-
-
-class ClientResponse:
-    """A response whose head has come, and whose body is read piece by piece. An async context manager.
-
-    Leaving the context closes the response. Its connection serves the next request only where the body was read to its
-    end; otherwise the connection is closed, which tells the server that nobody waits for the rest.
-    """
-
-    def __init__(
-        self, client: "HttpClient", connection: _ClientConnection, parser: ResponseParser, pieces: list[bytes]
-    ) -> None:
-        assert parser.head is not None  # noqa: S101 - a response is made once its head is here
-        self.head: ResponseHead = parser.head
-        self._client = client
-        self._connection: _ClientConnection | None = connection
-        self._watched: WatchedSocket | None = None
-        self._absorb: Absorb | None = None
-        self._error: BadResponse | None = None
-        """What was wrong with bytes that came while `receive` waited."""
-        self._parser = parser
-        self._pieces = pieces
-
-    def __repr__(self) -> str:
-        return f"<ClientResponse {self._parser!r}>"
-
-    @property
-    def status(self) -> int:
-        """The status code."""
-        return self.head.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers. Names are in lower case."""
-        return self.head.headers
-
-    @property
-    def complete(self) -> bool:
-        """Whether the end of the body has come. `receive` may still have bytes to give."""
-        return self._parser.complete
-
-    async def receive(self, deadline: float = math.inf, absorb: Absorb | None = None) -> bytes:
-        """Waits for the next bytes of the body until `deadline`, on Trio's clock; empty at its end.
-
-        Args:
-            deadline: When the wait ends.
-            absorb: Called with bytes of the body that come during the wait, by whichever task has read them, so that
-                the waiting task need not run for each piece. Returns the new deadline of the wait; or None, if
-                `receive` is to return these bytes. Called only where the client `gathers`, without TLS.
-
-        Raises:
-            trio.TooSlowError: Nothing came in time. The wait may begin again.
-            ConnectionCut: The connection ended before the body did, or the response was closed.
-            BadResponse: The server breaks HTTP, or a bound.
-        """
-        parser, pieces = self._parser, self._pieces
-        while not pieces:
-            if parser.complete:
-                return b""
-            if self._connection is None:
-                raise ConnectionCut("the response was closed before its body was read", begun=True)
-            watched = self._watched or self._watch(self._connection.socket)
-            if watched is None:
-                pieces = await _receive(self._connection.socket, parser, deadline)
-            else:
-                pieces = await self._receive_watched(watched, deadline, absorb)
-        self._pieces = []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def read(self, max_bytes: int = _WHOLE_BODY_BYTES) -> bytes:
-        """Reads the rest of the body. Raises as `receive`, and `BadResponse` beyond `max_bytes`."""
-        found: list[bytes] = []
-        size = 0
-        while piece := await self.receive():
-            found.append(piece)
-            size += len(piece)
-            if size > max_bytes:
-                raise BadResponse(f"the body is longer than {max_bytes} bytes")
-        return b"".join(found)
-
-    def close(self) -> None:
-        """Gives the connection back, or closes it where the body was not read to its end. Never waits."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._watched is not None:
-            self._watched.close()
-        if self._parser.complete and self.head.keep_alive and not self._parser.rest:
-            self._client.keep(connection)
-        else:
-            connection.socket.close()
-
-    def _watch(self, source: ClientSocket) -> WatchedSocket | None:
-        if self._client.gathers:
-            self._watched = source.watch(Arrivals.of_this_loop())
-            if self._watched is not None:
-                self._watched.absorb = self._take
-        return self._watched
-
-    async def _receive_watched(self, watched: WatchedSocket, deadline: float, absorb: Absorb | None) -> list[bytes]:
-        self._absorb = absorb
-        try:
-            data = await watched.receive(deadline)
-        except BROKEN as error:
-            raise _cut(self._parser, error) from error
-        if self._error is not None:
-            raise self._error
-        if not data:
-            self._parser.feed_eof()
-        return self._pieces
-
-    def _take(self, data: bytes) -> float | None:
-        """Parses bytes that came while `receive` waits. Returns the new deadline of the wait; None to end the wait."""
-        try:
-            pieces = self._parser.feed(data)
-        except BadResponse as error:
-            self._error = error
-            return None
-        assert self._watched is not None  # noqa: S101 - the watched socket has called
-        if pieces and self._absorb is not None:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            deadline = self._absorb(body)
-            if deadline is not None:
-                return None if self._parser.complete else deadline
-            pieces = [body]
-        self._pieces = pieces
-        return None if pieces or self._parser.complete else self._watched.deadline
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
 class HttpClient:
     """A client of one server. Any number of tasks may use it; each request under way has a connection of its own.
 
@@ -245,18 +97,13 @@ class HttpClient:
             raise ValueError(f"the proxy {self._settings.proxy!r} must be asked over http://")
         self._tls = tls_context(self._settings.ca_file) if self._origin.is_tls else None
         self._head = _lines([("Host", self._origin.authority), ("Accept-Encoding", "identity"), *headers])
-        self._idle: deque[_ClientConnection] = deque()
+        self._idle: deque[ClientConnection] = deque()
         self._opened = 0
         self._reused = 0
         self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<HttpClient {self._origin.authority} idle={len(self._idle)} opened={self._opened}>"
-
-    @property
-    def gathers(self) -> bool:
-        """Whether bodies are read in passes."""
-        return self._settings.gathers
 
     def statistics(self) -> ClientStatistics:
         """Counts since the client was made."""
@@ -285,7 +132,7 @@ class HttpClient:
         settings = self._settings
         opened = await open_socket(self._origin, connect_s=settings.connect_s, proxy=settings.proxy, tls=self._tls)
         self._opened += 1
-        return await self._exchange(_ClientConnection(opened), method, request)
+        return await self._exchange(ClientConnection(opened), method, request)
 
     async def fetch(
         self, method: str, path: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()
@@ -294,7 +141,7 @@ class HttpClient:
         async with await self.open(method, path, body, headers) as response:
             return WholeResponse(response.status, response.headers, await response.read())
 
-    def keep(self, connection: _ClientConnection) -> None:
+    def keep(self, connection: ClientConnection) -> None:
         """Keeps a connection for the next request, unless enough are kept already."""
         self._drop_old()
         if self._is_closed or len(self._idle) >= self._settings.max_idle:
@@ -309,7 +156,7 @@ class HttpClient:
         while self._idle:
             self._idle.pop().socket.close()
 
-    def _take_idle(self) -> _ClientConnection | None:
+    def _take_idle(self) -> ClientConnection | None:
         """The connection that was used last, of those that still look open."""
         self._drop_old()
         while self._idle:
@@ -334,7 +181,7 @@ class HttpClient:
         first = f"{method} {target} HTTP/1.1\r\n".encode("ascii")
         return b"".join((first, self._head, _lines(headers), length, close, b"\r\n", body))
 
-    async def _exchange(self, connection: _ClientConnection, method: str, request: bytes) -> ClientResponse:
+    async def _exchange(self, connection: ClientConnection, method: str, request: bytes) -> ClientResponse:
         parser = ResponseParser(method, self._settings.limits)
         try:
             # A server may refuse a request before it has read the whole of it: its answer may be here already.
@@ -342,31 +189,11 @@ class HttpClient:
                 await connection.socket.send(request)
             pieces: list[bytes] = []
             while parser.head is None:
-                pieces = await _receive(connection.socket, parser, math.inf)
+                pieces = await receive_into(connection.socket, parser, math.inf)
         except BaseException:
             connection.socket.close()
             raise
-        return ClientResponse(self, connection, parser, pieces)
-
-
-async def _receive(source: ClientSocket, parser: ResponseParser, deadline: float) -> list[bytes]:
-    """Feeds the parser one read."""
-    try:
-        if deadline == math.inf:
-            data = await source.receive()
-        else:
-            with trio.fail_at(deadline):
-                data = await source.receive()
-    except BROKEN as error:
-        raise _cut(parser, error) from error
-    if data:
-        return parser.feed(data)
-    parser.feed_eof()
-    return []
-
-
-def _cut(parser: ResponseParser, error: BaseException) -> ConnectionCut:
-    return ConnectionCut(f"the connection broke: {str(error) or type(error).__name__}", begun=parser.begun)
+        return ClientResponse(connection, parser, pieces, keep=self.keep, gathers=self._settings.gathers)
 
 
 def _lines(headers: Sequence[tuple[str, str]]) -> bytes:

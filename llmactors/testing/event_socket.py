@@ -6,8 +6,9 @@ from typing import Any, Self
 
 import msgspec
 
-from llmactors.http.client import ClientResponse, ClientSettings, HttpClient
+from llmactors.http.client import ClientSettings, HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectFailed, ConnectionCut, HttpClientError
+from llmactors.http.client_response import ClientResponse
 from llmactors.http.sse_reader import BadEventStream, SseReader
 
 _ONE_REQUEST = ClientSettings(max_idle=0)

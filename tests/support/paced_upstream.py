@@ -9,6 +9,7 @@ import trio
 from llmactors.backends.openai.chunks import Chunk
 from llmactors.backends.openai.faults import UpstreamFault
 from llmactors.backends.openai.upstream import ChunkStream, Upstream
+from llmactors.http.client_response import Absorb
 
 Step = tuple[float, Chunk | UpstreamFault]
 """A pause in seconds, and the chunk or fault after the pause."""
@@ -26,8 +27,10 @@ class PacedStream(ChunkStream):
 
     steps: list[Step]
     closed: bool = False
+    received: list[Chunk] = attrs.field(factory=list)
 
-    async def next(self, deadline: float) -> list[Chunk]:
+    async def receive(self, deadline: float, absorb: Absorb | None = None) -> bytes:
+        del absorb
         with trio.fail_at(deadline):
             if not self.steps:
                 await trio.sleep_forever()
@@ -35,7 +38,12 @@ class PacedStream(ChunkStream):
             await trio.sleep(pause_s)
         if isinstance(found, UpstreamFault):
             raise found
-        return [found]
+        self.received.append(found)
+        return b"a chunk"
+
+    def read(self, data: bytes) -> list[Chunk]:
+        del data
+        return [self.received.pop()]
 
     async def close(self) -> None:
         self.closed = True

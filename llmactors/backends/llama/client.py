@@ -11,8 +11,9 @@ import msgspec
 from llmactors.backends.llama.answer import CompletionEvent
 from llmactors.backends.llama.conversation import Conversation
 from llmactors.errors import BackendFailed, InvalidRequest
-from llmactors.http.client import ClientResponse, ClientSettings, HttpClient
+from llmactors.http.client import ClientSettings, HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectionCut
+from llmactors.http.client_response import ClientResponse
 from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
 from llmactors.messages import TokenLogprob, TopLogprob
 

@@ -1,7 +1,7 @@
 """Any OpenAI-compatible server as a backend: vLLM, SGLang, llama.cpp's own, Ollama, a vendor, or another llmactors.
 
 settings          the settings in `--model openai:…`; pure
-chunk_template  the quick reader of chunks that differ only in their text; pure
+chunk_template    the quick reader of chunks that differ only in their text; pure
 chunks            from the bytes of an answer to its chunks; pure
 chunk_body        the JSON of one event or of a whole answer, in the forms that servers send; pure
 call_places       which call of an answer a part of a tool call belongs to; pure

@@ -150,6 +150,7 @@ class OpenAIBackend:
     async def close(self) -> None:
         """Closes the connections that no request uses; the others close with their requests."""
         await trio.lowlevel.checkpoint()
+        self._offer = None  # the driver has this backend too, and only the garbage collector could free both
         for upstream in self._upstreams:
             upstream.close()
 

@@ -15,8 +15,9 @@ from llmactors.backends.openai.faults import FaultKind, UpstreamFault, in_stream
 from llmactors.backends.openai.omissions import Omissions, named_fields
 from llmactors.backends.openai.settings import UpstreamSettings
 from llmactors.errors import BackendFailed, Unavailable
-from llmactors.http.client import Absorb, ClientResponse, ClientSettings, HttpClient
+from llmactors.http.client import ClientSettings, HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectFailed, ConnectTimeout, HttpClientError
+from llmactors.http.client_response import Absorb, ClientResponse
 
 log = structlog.get_logger("llmactors.backends.openai")
 

@@ -48,6 +48,14 @@ def first(bad: FaultyUpstream, fine: FaultyUpstream) -> str:
 
 async def run(made: OpenAIBackend, what: Job, outputs: list[Output] | None = None) -> list[Output]:
     found = [] if outputs is None else outputs
+
+    def offer(output: Output) -> bool:
+        if len(found) % 3 == 2:  # a driver without room: the backend yields the output
+            return False
+        found.append(output)
+        return True
+
+    made.offer_outputs(offer)
     async with contextlib.aclosing(made.generate(what)) as stream:
         async for output in stream:
             found.append(output)

@@ -280,3 +280,34 @@ def test_first_delta_names_the_model() -> None:
     assert deltas[0].extra == TokenExtra(reasoning="h", model="other")
     assert [delta.extra for delta in deltas[1:]] == [None, None]
     assert UpstreamAnswer((), 64, model="other").close() == []
+
+
+def test_plain_chunks_are_taken_as_all_chunks_are() -> None:
+    quick, slow = UpstreamAnswer((), 100), UpstreamAnswer((), 100)
+    chunks = [Chunk(" a"), Chunk(" b"), Chunk(" c")]
+    deltas = [delta for chunk in chunks for delta in slow.take(chunk)]
+    assert quick.take_plain(chunks) == deltas
+    last = Chunk(" d", "stop", completion_tokens=4)
+    assert quick.take(last) == slow.take(last)
+    assert quick.close() == slow.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "chunks"),
+    [
+        (UpstreamAnswer(("x",), 100), [Chunk(" a")]),
+        (UpstreamAnswer((), 1), [Chunk(" a")]),
+        (UpstreamAnswer((), 2), [Chunk(" a"), Chunk(" b")]),
+        (UpstreamAnswer((), 100, model="m"), [Chunk(" a")]),
+        (UpstreamAnswer((), 100), [Chunk("")]),
+        (UpstreamAnswer((), 100), [Chunk(" a"), Chunk(" b", "stop")]),
+        (UpstreamAnswer((), 100), [Chunk(" a", completion_tokens=1)]),
+        (UpstreamAnswer((), 100), [Chunk(" a", reasoning="b")]),
+        (UpstreamAnswer((), 100), [Chunk(" a", done=True)]),
+        (UpstreamAnswer((), 100), [Chunk("a" * 200_000)]),
+    ],
+)
+def test_other_chunks_are_not_taken_as_plain(answer: UpstreamAnswer, chunks: list[Chunk]) -> None:
+    before = repr(answer)
+    assert answer.take_plain(chunks) is None
+    assert repr(answer) == before
