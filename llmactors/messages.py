@@ -214,6 +214,12 @@ class GenerateRequest:
     defaulted: tuple[str, ...] = ()
     """The fields of `DEFAULTABLE` that the client did not give, in ascending order: their values are those of the API.
     A backend that passes requests on to another server leaves these fields out."""
+    conversation: str = ""
+    """A key of the conversation that the request belongs to, as 16 hexadecimal digits; empty where none is known. The
+    gateway makes the key when it admits the request."""
+    follows_up: bool = False
+    """Whether a worker may have the beginning of the conversation in its cache, from an earlier request. The request
+    then prefers that worker for a moment."""
 
     @property
     def text(self) -> str:

@@ -45,6 +45,7 @@ REQUEST_HEADERS = (
     "last-event-id",
     "x-request-id",
     "x-request-deadline",
+    "x-session-id",
 )
 """The request headers that mean something here, for a preflight that names none."""
 _MAX_NAMES = 64

@@ -314,6 +314,14 @@ class Settings:
         group=CLUSTER,
         commands=IN_CLUSTER,
     )
+    affinity_wait_s: Seconds = setting(
+        0.2,
+        "For this long other workers leave a request to the worker that had its conversation last, and has the start "
+        "of the prompt in its cache, while that worker has room. 0: no request waits for a worker. Give all nodes the "
+        "same time.",
+        group=CLUSTER,
+        commands=IN_CLUSTER,
+    )
     quarantine_from_attempt: Count = setting(
         3,
         "From this attempt on a request runs only beside other suspected requests, and in the end alone. If a worker "

@@ -81,16 +81,24 @@ class Admitter:
         return f"<Admitter models={self._directory.names}>"
 
     async def admit_all(
-        self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None = None, *, only_known: bool = False
+        self,
+        caller: Caller,
+        bodies: Sequence[GenerationBody],
+        key: str | None = None,
+        *,
+        only_known: bool = False,
+        session: str = "",
     ) -> list[Admission]:
         """Admits requests that belong together: all of them, or none, and then nothing is charged.
 
         A second call with the same idempotency `key` and the same body is the same request, at any gateway, also if the
         gateway that admitted the request died before it could answer. With `only_known`, nothing is admitted that was
-        not admitted before. Raises `Conflict` for the same key with another body, `Expired` for a request that is not
-        known any more, and any error that `errors` has for a request that is refused.
+        not admitted before. `session` is the client's name of the conversation.
+
+        Raises `Conflict` for the same key with another body, `Expired` for a request that is not known any more, and
+        any error that `errors` has for a request that is refused.
         """
-        requests = await self._requests(caller, bodies, key)
+        requests = await self._requests(caller, bodies, key, session)
         if key is not None and (known := await self._known(requests)) is not None:
             return known
         if only_known:
@@ -121,17 +129,17 @@ class Admitter:
         return [Admission(request, result.standings, keyed=key is not None) for request in requests]
 
     async def _requests(
-        self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None
+        self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None, session: str
     ) -> list[GenerateRequest]:
         """The requests of a call, which the model can serve. Raises the errors of a request that is refused."""
-        requests = [self._request(caller, body, _keyed(key, number)) for number, body in enumerate(bodies)]
+        requests = [self._request(caller, body, _keyed(key, number), session) for number, body in enumerate(bodies)]
         if (rules := bodies[0].rules) is not None:
             requests = await self._with_rules(requests, rules)
         for request in requests:
             self._check_capable(request, bodies[0].field_names)
         return requests
 
-    def _request(self, caller: Caller, body: GenerationBody, key: str | None) -> GenerateRequest:
+    def _request(self, caller: Caller, body: GenerationBody, key: str | None, session: str) -> GenerateRequest:
         request = body.to_request(
             new_request_id() if key is None else keyed_request_id(caller.tenant, key),
             model=self._checked_model(caller, body),
@@ -140,6 +148,7 @@ class Admitter:
             priority=max(body.priority, caller.best_priority),
             weight=caller.weight,
             resume_grace_s=self._settings.resume_grace_s,
+            session=session,
         )
         capabilities = self._capabilities(request.model)
         if request.reasoning_effort:
@@ -194,8 +203,9 @@ class Admitter:
                 "this idempotency key was used before, and the answer to it is no longer kept; "
                 "send another key to ask anew"
             ) from None
-        # Two calls come at different times and so have different deadlines. The operator sets weight, grace and
-        # retention. A value that the client gave is the same as an equal default.
+        # Two calls come at different times and so have different deadlines, and their headers may name different
+        # conversations. The operator sets weight, grace and retention. A value that the client gave is the same as an
+        # equal default.
         same = attrs.evolve(
             known,
             reasoning_tags=request.reasoning_tags,
@@ -206,6 +216,8 @@ class Admitter:
             weight=request.weight,
             resume_grace_ms=request.resume_grace_ms,
             retention_ms=request.retention_ms,
+            conversation=request.conversation,
+            follows_up=request.follows_up,
         )
         if same != request:
             raise Conflict("this idempotency key was used before with another request")

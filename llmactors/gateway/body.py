@@ -66,9 +66,17 @@ class GenerationBody(Protocol):
         ...
 
     def to_request(
-        self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
+        self,
+        request_id: str,
+        *,
+        model: str,
+        tenant: str,
+        priority: int,
+        weight: float,
+        resume_grace_s: float,
+        session: str = "",
     ) -> GenerateRequest:
-        """The request for the ledger."""
+        """The request for the ledger. `session` is what the client calls the conversation; empty for no name."""
         ...
 
 

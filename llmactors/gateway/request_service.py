@@ -73,22 +73,35 @@ class RequestService:
     # Requests.
 
     async def admit(
-        self, caller: Caller, body: GenerationBody, key: str | None = None, *, only_known: bool = False
+        self,
+        caller: Caller,
+        body: GenerationBody,
+        key: str | None = None,
+        *,
+        only_known: bool = False,
+        session: str = "",
     ) -> Admission:
         """Puts a request into the ledger. When this returns, the request is accepted: it will end exactly once.
 
-        `key` is the caller's idempotency key. Raises as `Admitter.admit_all`.
+        `key` is the caller's idempotency key, and `session` the client's name of the conversation. Raises as
+        `Admitter.admit_all`.
         """
-        [admission] = await self.admit_all(caller, [body], key, only_known=only_known)
+        [admission] = await self.admit_all(caller, [body], key, only_known=only_known, session=session)
         return admission
 
     async def admit_all(
-        self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None = None, *, only_known: bool = False
+        self,
+        caller: Caller,
+        bodies: Sequence[GenerationBody],
+        key: str | None = None,
+        *,
+        only_known: bool = False,
+        session: str = "",
     ) -> list[Admission]:
         """Admits all of the requests of one call, or none of them. Raises as `Admitter.admit_all`."""
         if self.draining:
             raise Unavailable("this node is shutting down", retry_after_s=1.0)
-        return await self._admitter.admit_all(caller, bodies, key, only_known=only_known)
+        return await self._admitter.admit_all(caller, bodies, key, only_known=only_known, session=session)
 
     async def follow(self, caller: Caller, request_id: str, after: int) -> Follower | None:
         """A reader of one of the caller's streams; None if the stream has ended and nothing comes after `after`.

@@ -87,6 +87,11 @@ IDEMPOTENCY_KEY = header(
     "Two calls with the same key and the same body are one request.",
     {"type": "string", "maxLength": 255},
 )
+SESSION = header(
+    "X-Session-Id",
+    "The conversation that the request belongs to. Its turns prefer the worker that has the conversation in a cache.",
+    {"type": "string"},
+)
 STREAM_ID = path_parameter("id", "The `X-Request-Id` of the request.")
 RESPONSE_ID = path_parameter("id", "The `id` of the response.")
 
@@ -108,6 +113,7 @@ ROUTES: tuple[Route, ...] = (
         parameters=(
             DEADLINE,
             IDEMPOTENCY_KEY,
+            SESSION,
             header(
                 "Last-Event-ID",
                 "Together with an idempotency key: the `id` of the last event that the client has of the stream.",
@@ -183,7 +189,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Continue a conversation",
         body=ChatBody,
         body_schema=body_schemas.CHAT,
-        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        parameters=(DEADLINE, IDEMPOTENCY_KEY, SESSION),
         responses={
             200: ResponseSpec(
                 description="The answer", body=ChatCompletion, event=body_schemas.CHUNK_EVENT, limited=True
@@ -200,7 +206,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Continue a text, or token ids",
         body=CompletionBody,
         body_schema=body_schemas.COMPLETION,
-        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        parameters=(DEADLINE, IDEMPOTENCY_KEY, SESSION),
         responses={
             200: ResponseSpec(description="The answer", body=Completion, event=body_schemas.CHUNK_EVENT, limited=True)
         },
@@ -248,7 +254,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Create a response, also in the background",
         body=ResponseBody,
         body_schema=body_schemas.RESPONSE,
-        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        parameters=(DEADLINE, IDEMPOTENCY_KEY, SESSION),
         responses={
             200: ResponseSpec(
                 description="The response", body=ResponseObject, event=body_schemas.RESPONSE_EVENT, limited=True
@@ -338,7 +344,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Continue a conversation, as Anthropic's API does",
         body=MessagesBody,
         body_schema=anthropic_schemas.MESSAGES,
-        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        parameters=(DEADLINE, IDEMPOTENCY_KEY, SESSION),
         responses={200: ResponseSpec(description="The answer", body=Message, event=ANTHROPIC_EVENT, limited=True)},
         raises=ADMISSION,
     ),
@@ -351,7 +357,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Count the tokens of a prompt",
         body=PromptBody,
         body_schema=anthropic_schemas.PROMPT,
-        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        parameters=(DEADLINE, IDEMPOTENCY_KEY, SESSION),
         responses={200: ResponseSpec(description="The number of tokens", body=MessageTokens, limited=True)},
         raises=ADMISSION,
     ),

@@ -1,5 +1,7 @@
 """Wakes a waiting worker when there may be work for it, or a stop."""
 
+import math
+
 import trio
 
 
@@ -9,6 +11,8 @@ class ChangeSignal:
     def __init__(self) -> None:
         self._work: dict[str, bool] = {}
         self._stop = False
+        self._look_after_s: float | None = None
+        """After how many seconds a wait returns without a change; None: not at all."""
         self._waiting = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
@@ -33,6 +37,11 @@ class ChangeSignal:
             self._work[model] = True
         self.notify_stop()
 
+    def look_again(self, after_s: float) -> None:
+        """Lets the wait that is under way, or the next one, return after `after_s` seconds without a change."""
+        self._look_after_s = after_s
+        self._waiting.unpark_all()
+
     def clear_work(self, model: str) -> None:
         """Notes that the worker has claimed what there was for `model`."""
         self._work[model] = False
@@ -42,9 +51,15 @@ class ChangeSignal:
         self._stop = False
 
     async def wait(self, model: str) -> None:
-        """Returns once for all changes since the last wait, and at once on the first call for `model`."""
+        """Returns once for all changes since the last wait, at once on the first call for `model`, and once the time of
+        `look_again` has passed.
+        """
         if self._work.setdefault(model, True) or self._stop:
             await trio.lowlevel.checkpoint()
-        while not (self._work[model] or self._stop):
-            await self._waiting.park()
+        looks_at = math.inf
+        while not (self._work[model] or self._stop) and trio.current_time() < looks_at:
+            if self._look_after_s is not None:
+                looks_at, self._look_after_s = trio.current_time() + self._look_after_s, None
+            with trio.move_on_at(looks_at):
+                await self._waiting.park()
         self._work[model] = self._stop = False

@@ -154,6 +154,12 @@ class Ledger(Protocol):
         gets nothing new until it is empty, and other workers pass the request over. A worker without a live lease gets
         nothing, so workers `beat` first.
 
+        A request that follows up (`GenerateRequest.follows_up`) prefers the worker that began the last request of its
+        conversation. For `affinity_wait_s` after it was queued, other workers pass the request over, if that worker
+        lives, could have taken more requests in its last claim, and does not run many more requests than the worker
+        that claims. A worker that handed a request back has no room until it claims again. A request that was passed
+        over keeps its place, and all other requests keep theirs. A request in quarantine prefers nobody.
+
         This is the one operation that is not idempotent. After a lost reply a worker does not know what it holds, so it
         has to `leave` and go on as a new incarnation.
         """
@@ -180,6 +186,8 @@ class Ledger(Protocol):
 
     async def wait_work(self, worker: str, model: str) -> None:
         """Returns when there may be something new for `worker`: a queued request of `model`, or a stop for `beat`.
+
+        Returns also when a request that `claim` passed over prefers another worker no longer.
 
         A hint: the method may return without a reason, and may miss one, so workers also look at every beat.
         """

@@ -19,6 +19,7 @@ import trio
 from llmactors.errors import Expired, NotFound
 from llmactors.ledger.core.leases import Worker
 from llmactors.ledger.core.lifecycle import Lifecycle
+from llmactors.ledger.core.passed_over import PassedOver
 from llmactors.ledger.core.record import Record
 from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.settings import LedgerSettings
@@ -148,13 +149,19 @@ class MemoryLedger:
     async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
         lease = self._live(worker)
         claims: list[Claim] = []
-        if lease is None or slots < 1:
+        if lease is None:
+            return claims
+        lease.room[model] = 0
+        if slots < 1:
             return claims
         lease.changes.clear_work(model)
         if lease.suspects:
             return claims
-        while len(claims) < slots and (record := self._life.next_for(lease, model)) is not None:
+        passed = PassedOver()
+        while len(claims) < slots and (record := self._life.next_for(lease, model, passed)) is not None:
             claims.append(self._life.start(record, lease))
+        self._life.put_back_passed_over(lease, passed)
+        lease.room[model] = slots - len(claims) if lease.takes_all else 0
         return claims
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
@@ -172,6 +179,8 @@ class MemoryLedger:
             return _GONE
         if record.holder is None or record.epoch != epoch:
             return self._refuse(record, epoch)
+        if (lease := self._life.leases.get(record.holder)) is not None:
+            lease.room.clear()  # the worker drains, or its backend died: it has no room until it claims again
         match how:
             case ReleaseHow.SILENT:
                 self._life.hand_back(record)
@@ -211,6 +220,7 @@ class MemoryLedger:
             touched += 1
         for lease in self._life.leases:
             lease.forget_stops(now)
+        self._life.conversations.forget_old(now)
         return touched + self._life.evict()
 
     async def statistics(self) -> LedgerStatistics:

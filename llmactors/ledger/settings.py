@@ -29,6 +29,16 @@ class LedgerSettings:
     """How many requests in quarantine (suspects) may run together on a worker: in their first attempt there, in their
     next one, and so on; after that each runs alone. So a request that crashes workers is found within a few crashes,
     and many requests that only lost their workers, as with a machine, need not wait for each other."""
+    affinity_wait_s: float = attrs.field(default=0.2, validator=ge(0))
+    """How long other workers pass over a request whose conversation a live worker with free slots had last: that worker
+    has the beginning of the prompt in its cache. 0: no request prefers a worker."""
+    affinity_lead_max: int = attrs.field(default=8, validator=ge(0))
+    """A request does not wait for a worker that runs more requests than the worker that could take the request, by more
+    than this: many requests with the same beginning would all meet at one worker."""
+    conversations_max: int = attrs.field(default=65_536, validator=ge(1))
+    """Conversations of which the last worker is remembered, at most; in Redis, of each model."""
+    conversation_kept_s: float = attrs.field(default=600.0, validator=gt(0))
+    """How long the last worker of a conversation is remembered, in seconds; in Redis, at least half of this."""
     dead_letters_kept: int = attrs.field(default=256, validator=ge(0))
     retained_max: int = attrs.field(default=16_384, validator=ge(1))
     """Ended requests kept at most. Beyond this number the oldest are deleted before their `retention_s`."""

@@ -50,7 +50,7 @@ class LedgerKey(enum.Enum):
     WORKERS = KeyKind("workers", "zset", "worker -> when its lease ends, in ms")
     DEAD_WORKERS = KeyKind("dead_workers", "zset", "worker -> when it lost its lease, in ms")
     LOST = KeyKind("lost", "hash", "silent worker -> the requests that it held, of one worker's name", ("name",))
-    WORKER = KeyKind("worker", "hash", "a worker's channel, reservation and last claim", ("worker",))
+    WORKER = KeyKind("worker", "hash", "a worker's channel, reservation, last claim and room", ("worker",))
     HELD = KeyKind("held", "zset", "request -> the order of its claim, of one worker", ("worker",))
     LIVE = KeyKind("live", "hash", "request -> `EPOCH LENGTH CHANNELS`, of what one worker runs", ("worker",))
     STOPS = KeyKind("stops", "zset", "`ID EPOCH` -> until when the worker is told to stop it, in ms", ("worker",))
@@ -63,6 +63,12 @@ class LedgerKey(enum.Enum):
     """`length` is that of the model's name in bytes, since names of models and tenants may hold colons."""
     HEADS = KeyKind("heads", "zset", "`SERIAL TENANT` of a flow's first request -> start tag", ("model", "class"))
     TAGS = KeyKind("tags", "hash", "the virtual time, and the finish tag of each tenant", ("model", "class"))
+    CONVERSATIONS = KeyKind(
+        "conversations",
+        "hash",
+        "conversation -> the worker that had it last, of one model and period",
+        ("period", "model"),
+    )
     CLAIM_RATE = KeyKind("claim_rate", "hash", "how fast requests for one model are claimed", ("model",))
     LIMIT = KeyKind("limit", "hash, or zset for permits", "what a caller has used of one limit", ("limit",))
 

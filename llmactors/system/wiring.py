@@ -21,6 +21,7 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
         retention_s=settings.retention_s,
         tombstone_s=settings.tombstone_s,
         lease_s=settings.lease_s,
+        affinity_wait_s=settings.affinity_wait_s,
         quarantine_from_attempt=settings.quarantine_from_attempt,
     )
 

@@ -10,6 +10,7 @@ from llmactors.gateway.anthropic.events import MessageRenderer, render_error
 from llmactors.gateway.anthropic.limit_headers import anthropic_limit_headers
 from llmactors.gateway.anthropic.schema import read_messages, read_prompt
 from llmactors.gateway.body import deadline_of
+from llmactors.gateway.conversation_key import session_of
 from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.completions import stream_one
 from llmactors.gateway.openai.images import image_chars
@@ -65,7 +66,7 @@ def _deadline_ms(exchange: Exchange) -> int | None:
 
 
 async def _admit(admitted: AdmittedChoices, exchange: Exchange, caller: Caller, choice: ChoiceBody) -> None:
-    await admitted.admit(caller, [choice], exchange.idempotency_key)
+    await admitted.admit(caller, [choice], exchange.idempotency_key, session_of(exchange))
     exchange.request_id = admitted.admissions[0].request.id
 
 

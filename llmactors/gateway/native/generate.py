@@ -5,6 +5,7 @@ from llmactors.errors import InvalidRequest, LlmactorsError, from_code
 from llmactors.gateway.admission import Admission
 from llmactors.gateway.answering_model import answering_model
 from llmactors.gateway.body import convert, deadline_of
+from llmactors.gateway.conversation_key import session_of
 from llmactors.gateway.native.events import SseRenderer, render_cut, usage_object
 from llmactors.gateway.native.schema import BodyWithDeadline, GenerateBody
 from llmactors.gateway.request_service import RequestService, cut_error
@@ -25,7 +26,7 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
     asked = body if deadline_ms is None else BodyWithDeadline(body, deadline_ms)
     key = exchange.idempotency_key
     after = _sequence_number(exchange.header(b"last-event-id")) if body.stream and key is not None else 0
-    admission = await service.admit(caller, asked, key, only_known=after > 0)
+    admission = await service.admit(caller, asked, key, only_known=after > 0, session=session_of(exchange))
     exchange.request_id = admission.request.id
     follower = await service.follow(caller, admission.request.id, after) if after else None
     if after and follower is None:

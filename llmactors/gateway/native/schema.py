@@ -8,6 +8,7 @@ import msgspec
 
 from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
+from llmactors.gateway.conversation_key import conversation_of
 from llmactors.gateway.sampling import SamplingFields, defaulted_fields
 from llmactors.messages import FinishReason, GenerateRequest
 
@@ -50,10 +51,20 @@ class GenerateBody(SamplingFields):
         return None
 
     def to_request(
-        self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
+        self,
+        request_id: str,
+        *,
+        model: str,
+        tenant: str,
+        priority: int,
+        weight: float,
+        resume_grace_s: float,
+        session: str = "",
     ) -> GenerateRequest:
         """The request that goes to the ledger."""
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        raw_prompt = self.prompt if self.raw else ""
+        conversation, follows_up = conversation_of(tenant, session, raw_prompt=raw_prompt)
         return GenerateRequest(
             id=request_id,
             model=model,
@@ -70,6 +81,8 @@ class GenerateBody(SamplingFields):
             weight=weight,
             timeout_ms=self.deadline_ms,
             resume_grace_ms=int(resume_grace_s * 1000),
+            conversation=conversation,
+            follows_up=follows_up,
             **self.sampling(self.max_tokens),
         )
 
@@ -108,11 +121,25 @@ class BodyWithDeadline:
         return self.body.field_names
 
     def to_request(
-        self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
+        self,
+        request_id: str,
+        *,
+        model: str,
+        tenant: str,
+        priority: int,
+        weight: float,
+        resume_grace_s: float,
+        session: str = "",
     ) -> GenerateRequest:
         """The request that goes to the ledger."""
         request = self.body.to_request(
-            request_id, model=model, tenant=tenant, priority=priority, weight=weight, resume_grace_s=resume_grace_s
+            request_id,
+            model=model,
+            tenant=tenant,
+            priority=priority,
+            weight=weight,
+            resume_grace_s=resume_grace_s,
+            session=session,
         )
         return attrs.evolve(request, deadline_ms=self.deadline_ms)
 

@@ -27,8 +27,8 @@ class AdmittedChoices:
     answered: bool = False
     _open: contextlib.ExitStack = attrs.field(factory=contextlib.ExitStack)
 
-    async def admit(self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None) -> None:
-        self.admissions = await self._service.admit_all(caller, bodies, key)
+    async def admit(self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None, session: str = "") -> None:
+        self.admissions = await self._service.admit_all(caller, bodies, key, session=session)
         for admission in self.admissions:
             self.followers.append(self._open.enter_context(await self._service.own_follower(admission)))
 

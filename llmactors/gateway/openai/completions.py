@@ -8,6 +8,7 @@ import trio
 from llmactors.access.authentication import Caller
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.body import deadline_of
+from llmactors.gateway.conversation_key import session_of
 from llmactors.gateway.native.events import Renderer
 from llmactors.gateway.openai.choices import AdmittedChoices, bare_errors
 from llmactors.gateway.openai.images import image_chars
@@ -47,7 +48,8 @@ async def _answer(
     form: AnswerForm,
 ) -> None:
     async with AdmittedChoices(service) as admitted:
-        await admitted.admit(caller, choices, exchange.idempotency_key)
+        session = session_of(exchange, body.prompt_cache_key)
+        await admitted.admit(caller, choices, exchange.idempotency_key, session)
         exchange.request_id = admitted.admissions[0].request.id
         if body.stream:
             done = await _stream(service, exchange, admitted, form, with_usage=body.with_usage)

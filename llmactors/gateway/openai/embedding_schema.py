@@ -92,7 +92,15 @@ class InputsBody:
         return {}
 
     def to_request(
-        self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
+        self,
+        request_id: str,
+        *,
+        model: str,
+        tenant: str,
+        priority: int,
+        weight: float,
+        resume_grace_s: float,
+        session: str = "",  # noqa: ARG002 - vectors have no conversation
     ) -> GenerateRequest:
         """The request for the ledger."""
         return GenerateRequest(

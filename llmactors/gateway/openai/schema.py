@@ -13,6 +13,7 @@ import msgspec
 
 from llmactors.gateway.answer_rules import AnswerRules, TextFormat
 from llmactors.gateway.body import MAX_STOP_CHARS, MAX_STOPS, NonEmpty
+from llmactors.gateway.conversation_key import conversation_of
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.fields import read_fields
 from llmactors.gateway.openai.images import image_names
@@ -63,6 +64,7 @@ class CommonBody(SamplingFields):
     stop: StopText | Annotated[list[StopText], msgspec.Meta(max_length=MAX_STOPS)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
+    prompt_cache_key: str | None = None
     logit_bias: Annotated[dict[TokenId, Bias], msgspec.Meta(max_length=MAX_BIASES)] | None = None
 
     @property
@@ -298,9 +300,18 @@ class ChoiceBody:
         return ids + len(self.prompt) + sum(len(message.content) for message in self.messages) + calls
 
     def to_request(
-        self, request_id: str, *, model: str, tenant: str, priority: int, weight: float, resume_grace_s: float
+        self,
+        request_id: str,
+        *,
+        model: str,
+        tenant: str,
+        priority: int,
+        weight: float,
+        resume_grace_s: float,
+        session: str = "",
     ) -> GenerateRequest:
         """The request for the ledger."""
+        conversation, follows_up = conversation_of(tenant, session, messages=self.messages, raw_prompt=self.prompt)
         return GenerateRequest(
             id=request_id,
             model=model,
@@ -329,6 +340,8 @@ class ChoiceBody:
             logit_bias=self.logit_bias,
             top_logprobs=self.top_logprobs,
             reasoning_effort=self.reasoning_effort,
+            conversation=conversation,
+            follows_up=follows_up,
             **self.sampling,
         )
 

@@ -7,8 +7,10 @@ model_queues    one queue per model, and the bounds on all of them
 class_queue     order among the priority classes of one queue
 fair_queue      fairness among the tenants of one class
 service_rate    how fast requests leave the queue
+conversations   which worker had each conversation last
 leases          which workers are alive, and what each holds
 silence         which workers lost their leases by silence, and what each held
+passed_over     what one claim passes over, because it prefers another worker
 reader_grace    when a request without a reader is cancelled
 timers          what is due when
 archive         what is kept of ended requests

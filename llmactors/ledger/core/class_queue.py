@@ -37,6 +37,23 @@ class ClassQueue:
         """Adds an entry that was served before, ahead of all entries of its tenant and class."""
         self._class(entry.priority).put_back(entry)
 
+    def undo_turn(self, entry: QueueEntry) -> None:
+        """Takes back the turn in which `entry` was taken last, because the entry is passed over. The next `pop` gives
+        the turn to another entry, of the same class if the class has one.
+        """
+        for priority in self._classes:
+            if priority != entry.priority:
+                self._passed_over[priority] -= 1
+        if entry.priority in self._classes:
+            self._passed_over[entry.priority] = entry.class_passed_over
+
+    def put_back_unserved(self, entry: QueueEntry) -> None:
+        """Adds an entry again whose turn was undone."""
+        is_new = entry.priority not in self._classes
+        self.put_back(entry)
+        if is_new:
+            self._passed_over[entry.priority] = entry.class_passed_over
+
     def remove(self, entry: QueueEntry) -> None:
         """Takes a waiting entry out of the queue."""
         self._classes[entry.priority].remove(entry)
@@ -47,11 +64,14 @@ class ClassQueue:
         if not self._classes:
             return None
         chosen = self._next_class()
+        passed_over = self._passed_over[chosen]
         for priority in self._classes:
             if priority != chosen:
                 self._passed_over[priority] += 1
         self._passed_over[chosen] = 0
         entry = self._classes[chosen].pop()
+        if entry is not None:
+            entry.class_passed_over = passed_over
         self._tidy(chosen)
         return entry
 

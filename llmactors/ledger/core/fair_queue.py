@@ -29,6 +29,8 @@ class QueueEntry:
     start: float | None = None
     """The start tag under which the entry was served first."""
     waiting: bool = False
+    class_passed_over: int = 0
+    """How often the class had been passed over when it got the turn in which the entry was taken."""
 
 
 class _Flow:

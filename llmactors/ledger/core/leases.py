@@ -27,8 +27,15 @@ class Worker:
     """How many suspects may run together at most, so that each of them allows it."""
     reserved: str | None = None
     """The suspect that the worker gets once it holds nothing else."""
+    room: dict[str, int] = attrs.field(factory=dict)
+    """By model, how many more requests the worker could have taken in its last claim."""
     _stops: deque[tuple[float, str, int]] = attrs.field(factory=deque)
     changes: ChangeSignal = attrs.field(factory=ChangeSignal)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether the worker may get any request: it neither runs suspects nor is reserved for one."""
+        return not self.suspects and self.reserved is None
 
     def hold(self, request_id: str) -> None:
         self.held[request_id] = None

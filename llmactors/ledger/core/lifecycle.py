@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from llmactors.ledger.core.archive import Archive
+from llmactors.ledger.core.conversations import Conversations
 from llmactors.ledger.core.leases import Leases, Worker
 from llmactors.ledger.core.model_queues import ModelQueues, queue_entry
+from llmactors.ledger.core.passed_over import PassedOver
 from llmactors.ledger.core.reader_grace import ReaderGrace
 from llmactors.ledger.core.record import Record
 from llmactors.ledger.core.service_rate import ServiceRate
@@ -47,6 +49,7 @@ class Lifecycle:
         self._epoch_us: int | None = None
         self.records: dict[str, Record] = {}
         self.queues = ModelQueues(settings)
+        self.conversations = Conversations(settings.conversations_max, settings.conversation_kept_s)
         self.leases = Leases(settings.lease_s, settings.dead_workers_kept)
         self.silent = SilentWorkers(settings.dead_workers_kept)
         self.reader_grace = ReaderGrace()
@@ -93,8 +96,11 @@ class Lifecycle:
         self.reader_grace.readers_changed(record, self._now())
         self._enqueue(record)
 
-    def next_for(self, lease: Worker, model: str) -> Record | None:
-        """The request that `lease` starts next, if any. May reserve a suspect for it, and ends overdue requests."""
+    def next_for(self, lease: Worker, model: str, passed: PassedOver) -> Record | None:
+        """The request that `lease` starts next, if any. May reserve a suspect for it, and ends overdue requests.
+
+        Adds the requests that prefer another worker to `passed`. The caller puts them back after its last call.
+        """
         if lease.suspects >= lease.suspects_max > 0 or (lease.reserved is not None and lease.held):
             return None
         while (request_id := lease.reserved or self.queues.take(model)) is not None:
@@ -103,6 +109,9 @@ class Lifecycle:
                 self.expire(record)
             elif record.request.model != model:
                 return None
+            elif (other := self._preferred(record, lease)) is not None and passed.has_room(other, model):
+                passed.add(record, other)
+                self.queues.pass_over(record)
             elif lease.suspects and not self._may_join(record, lease):
                 self.queues.put_back(record)
                 return None
@@ -114,8 +123,20 @@ class Lifecycle:
                 return record
         return None
 
+    def put_back_passed_over(self, lease: Worker, passed: PassedOver) -> None:
+        """Puts back what a claim has passed over, and has the worker look again when the first preference ends."""
+        if not passed.records:
+            return
+        for record in passed.records:
+            self.queues.put_back_unserved(record)
+            self._rates.setdefault(record.request.model, ServiceRate(record.queued_at))
+        first = min(record.queued_at for record in passed.records)
+        lease.changes.look_again(max(0.0, first + self._settings.affinity_wait_s - self._now()))
+
     def start(self, record: Record, lease: Worker) -> Claim:
         """Hands a waiting request to `lease` under a new epoch."""
+        if record.request.conversation:
+            self.conversations.note(record.request.model, record.request.conversation, lease.id, self._now())
         self._detach(record)
         record.epoch += 1
         record.attempt += 1
@@ -323,6 +344,17 @@ class Lifecycle:
 
     def _may_join(self, record: Record, lease: Worker) -> bool:
         return record.quarantined and lease.suspects < self._settings.together(record.attempt + 1)
+
+    def _preferred(self, record: Record, lease: Worker) -> Worker | None:
+        """Another live worker for which the request waits a moment, if that worker has room."""
+        request, now = record.request, self._now()
+        if not request.follows_up or record.quarantined or now - record.queued_at >= self._settings.affinity_wait_s:
+            return None
+        worker_id = self.conversations.last_worker(request.model, request.conversation, now)
+        other = None if worker_id in {None, lease.id} else self.leases.get(str(worker_id))
+        if other is None or other.due <= now or len(other.held) - len(lease.held) > self._settings.affinity_lead_max:
+            return None
+        return other
 
     def _detach(self, record: Record) -> None:
         worker_id = record.holder or record.reserved_for

@@ -50,6 +50,17 @@ class ModelQueues:
         """Undoes a `take`."""
         self._queue(record).put_back(record.queue_entry)
 
+    def pass_over(self, record: Record) -> None:
+        """Gives the turn of a request that `take` has just returned to another request. The request stays out of its
+        queue until `put_back_unserved`.
+        """
+        if (queue := self._queues.get(record.request.model)) is not None:
+            queue.undo_turn(record.queue_entry)
+
+    def put_back_unserved(self, record: Record) -> None:
+        """Puts back a request that was passed over. The request has its old place."""
+        self._queue(record).put_back_unserved(record.queue_entry)
+
     def remove(self, record: Record) -> None:
         """Removes a request that waits, whether it was taken or not."""
         self.queued -= 1

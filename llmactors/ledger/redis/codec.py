@@ -107,6 +107,10 @@ def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSetting
             "retained_max": settings.retained_max,
             "retained_tokens_max": settings.retained_tokens_max,
             "token_bytes": TOKEN_BYTES,
+            "affinity_wait_ms": round(settings.affinity_wait_s * 1000),
+            "affinity_lead_max": settings.affinity_lead_max,
+            "conversations_max": settings.conversations_max,
+            "conversation_kept_ms": round(settings.conversation_kept_s * 1000),
             "gateway_lease_ms": round(redis_settings.gateway_lease_s * 1000),
             "outage_ms": round(redis_settings.outage_s * 1000),
             "disconnect_grace_ms": round(redis_settings.disconnect_grace_s * 1000),
@@ -116,7 +120,8 @@ def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSetting
 
 
 def fields_of(candidate: Candidate, *, waited_ms: int = 0) -> tuple[str | int, ...]:
-    """The fields that the functions use: model, tenant, class, cost, bytes, deadline, grace, retention.
+    """The fields that the functions use: model, tenant, class, cost, bytes, deadline, grace, retention,
+    conversation, which begins with `+` where the request follows up.
 
     `waited_ms` is how long ago the request was admitted, for a request that Redis forgot.
     """
@@ -127,7 +132,8 @@ def fields_of(candidate: Candidate, *, waited_ms: int = 0) -> tuple[str | int, .
         deadline += f"+{max(0, request.timeout_ms - waited_ms)}"
     retention = "" if request.retention_ms is None else request.retention_ms
     queued = request.model, request.tenant, request.priority, cost, size.bytes
-    return *queued, deadline, request.resume_grace_ms, retention
+    conversation = f"+{request.conversation}" if request.follows_up else request.conversation
+    return *queued, deadline, request.resume_grace_ms, retention, conversation
 
 
 def encode_charges(candidate: Candidate) -> bytes:

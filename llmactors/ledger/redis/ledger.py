@@ -217,7 +217,9 @@ class RedisLedger:
         nonce = secrets.token_hex(8)
         reply = await self._functions.call_until_done("claim", worker, model, slots, nonce)
         self._wrong_keys.report(found for found in reply if isinstance(found, bytes))
-        claims = [codec.to_claim(found) for found in reply if not isinstance(found, bytes)]
+        claims = [codec.to_claim(found) for found in reply if isinstance(found, list)]
+        if reply and isinstance(reply[-1], int):
+            known.changes.look_again(reply[-1] / 1000)
         known.held.update((claim.request.id, claim.epoch) for claim in claims)
         return claims
 

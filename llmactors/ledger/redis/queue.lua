@@ -98,8 +98,12 @@ local function take(c, model)
   local classes = redis.call('HGETALL', classes_key)
   if #classes == 0 then return nil end
   local chosen, passed = next_class(classes)
+  local others = {}
   for i = 1, #classes, 2 do
-    if tonumber(classes[i]) ~= chosen then redis.call('HINCRBY', classes_key, classes[i], 1) end
+    if tonumber(classes[i]) ~= chosen then
+      redis.call('HINCRBY', classes_key, classes[i], 1)
+      others[#others + 1] = classes[i]
+    end
   end
   if passed > 0 then redis.call('HSET', classes_key, chosen, 0) end
   local q = queue_of(c, { m = model, p = chosen })
@@ -121,8 +125,22 @@ local function take(c, model)
   local now, tag = tags_of(q, tenant)
   redis.call('HSET', q.tags, 'v', math.max(now, start), 't' .. tenant, math.max(tag, start + tonumber(r.c)))
   leave_queue(c, r)
-  r.taken = true
+  r.taken, r.others, r.passed = true, others, passed
   return r
+end
+
+-- Takes back the turn in which `take` has just chosen a request, because the request is passed over.
+local function undo_turn(c, r)
+  local classes = key.classes(c, r.m)
+  for _, class in ipairs(r.others) do redis.call('HINCRBY', classes, class, -1) end
+  if redis.call('HGET', classes, r.p) then redis.call('HSET', classes, r.p, r.passed) end
+end
+
+-- Puts a request whose turn was taken back into its old place.
+local function put_back_unserved(c, r)
+  local is_new = not redis.call('HGET', key.classes(c, r.m), r.p)
+  enter_queue(c, r)
+  if is_new then redis.call('HSET', key.classes(c, r.m), r.p, r.passed) end
 end
 
 -- How fast the queue of a model moves: `core/service_rate.py` in Lua.

@@ -44,7 +44,8 @@ local function together(c, attempt)
 end
 
 -- The request that the worker starts next, if any. May reserve a suspect for it, and ends overdue requests.
-local function next_for(c, worker, model)
+-- The requests that prefer another worker are added to `passed`, and are to be put back after the last call.
+local function next_for(c, worker, model, passed)
   local known = redis.call('HMGET', key.worker(c, worker), 'suspects', 'suspects_max', 'reserved')
   local suspects, most, reserved = tonumber(known[1] or '0'), tonumber(known[2] or '0'), known[3]
   local busy = redis.call('EXISTS', key.held(c, worker)) == 1
@@ -64,6 +65,8 @@ local function next_for(c, worker, model)
       reserved = nil
     elseif r.m ~= model then
       return nil
+    elseif not reserved and pass_over(c, r, preferred(c, r, worker, passed), passed) then
+      -- the next request has its turn
     elseif suspects > 0 and not (r.qn and suspects < together(c, r.at + 1)) then
       enter_queue(c, r)
       return nil
@@ -85,6 +88,7 @@ local function claimed(c, r)
 end
 
 local function start(c, r, worker)
+  note_conversation(c, r, worker)
   detach(c, r)
   -- At least the time, not just one more: Redis may have forgotten epochs that must never be used again.
   r.ep, r.at, r.h, r.st = math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'
@@ -115,7 +119,8 @@ end
 local CLAIM_BYTES = 8 * 1024 * 1024
 
 -- worker, model, slots, nonce. A call with the same nonce returns the same claims, since the first reply may be lost.
--- Returns the claims, then the names of keys that have another type.
+-- Returns the claims, then the names of keys that have another type, and in how many ms the worker should look again, if
+-- requests wait for another worker until then.
 local function claim(c, args)
   local worker, nonce = args[3], args[6]
   notice_outage(c)
@@ -131,14 +136,15 @@ local function claim(c, args)
     end
     return found
   end
-  local ids, bytes = {}, 0
+  local ids, bytes, passed = {}, 0, { left = {} }
   if redis.call('HGET', key.worker(c, worker), 'suspects') then
+    note_room(c, worker, args[4], 0)
     return found
   end
   check_ledger(c)
   check_worker(c, worker)
   while #found < tonumber(args[5]) do
-    local r = next_for(c, worker, args[4])
+    local r = next_for(c, worker, args[4], passed)
     if not r then break end
     start(c, r, worker)
     found[#found + 1] = claimed(c, r)
@@ -152,7 +158,11 @@ local function claim(c, args)
   if #ids > 0 then
     redis.call('HSET', key.worker(c, worker), 'nonce', nonce, 'claimed', table.concat(ids, ' '))
   end
+  local known = redis.call('HMGET', key.worker(c, worker), 'suspects', 'reserved')
+  note_room(c, worker, args[4], (known[1] or known[2]) and 0 or args[5] - #found)
+  local look_again_ms = put_back_passed_over(c, passed)
   for _, name in ipairs(c.wrong) do found[#found + 1] = name end
+  if look_again_ms then found[#found + 1] = look_again_ms end
   return found
 end
 
@@ -281,6 +291,7 @@ local function release(c, args)
   local r = load(c, id)
   if not r then return GONE end
   if not r.h or r.ep ~= epoch then return refuse(c, r, epoch) end
+  redis.call('HDEL', key.worker(c, r.h), 'f:' .. r.m) -- the worker has no room until it claims again
   if how == 'silent' then
     detach(c, r)
     r.at = r.at - 1

@@ -12,6 +12,7 @@ The tests run under pytest with pytest-trio, and the machines need Hypothesis: `
 try:
     import hypothesis  # noqa: F401 - the two machines import Hypothesis
 
+    from llmactors.testing.ledger_suite.affinity import AffinitySuite
     from llmactors.testing.ledger_suite.ending import ArchiveSuite, CancelSuite, DeadlineSuite, ReaderSuite
     from llmactors.testing.ledger_suite.limiting import LimitSuite
     from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite
@@ -39,6 +40,7 @@ class LedgerSuite(
     SubmitSuite,
     ClaimSuite,
     WaitSuite,
+    AffinitySuite,
     AppendSuite,
     EndSuite,
     ReadSuite,

@@ -18,7 +18,15 @@ from llmactors.testing.ledger_suite.rig import run_sync
 
 T = TypeVar("T")
 
-MACHINE_SETTINGS = LedgerSettings(max_queued=6, lease_s=5.0, retention_s=20.0, tombstone_s=30.0, suspects_together=(2,))
+MACHINE_SETTINGS = LedgerSettings(
+    affinity_lead_max=2,
+    max_queued=6,
+    lease_s=5.0,
+    retention_s=20.0,
+    tombstone_s=30.0,
+    suspects_together=(2,),
+    conversation_kept_s=1e5,
+)
 
 
 class LedgerComparison(RuleBasedStateMachine):

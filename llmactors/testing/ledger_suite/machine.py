@@ -45,6 +45,8 @@ class LedgerMachine(LedgerComparison):
                 timeout_s=None,
                 grace_s=10_000,
                 retention_s=None,
+                conversation="",
+                follows_up=False,
                 times=1,
             )
         self.claim("w1", "m", slots, zombie=False)
@@ -61,6 +63,8 @@ class LedgerMachine(LedgerComparison):
         timeout_s=st.sampled_from([None, None, 0, 3, 12]),
         grace_s=st.sampled_from([4, 10_000, 10_000]),
         retention_s=st.sampled_from([None, None, 0, 5]),
+        conversation=st.sampled_from(["", "c", "d"]),
+        follows_up=st.booleans(),
         times=LOST,
     )
     def submit(
@@ -73,6 +77,8 @@ class LedgerMachine(LedgerComparison):
         timeout_s: int | None,
         grace_s: int,
         retention_s: int | None,
+        conversation: str,
+        follows_up: bool,
         times: int,
     ) -> None:
         request = GenerateRequest(
@@ -85,6 +91,8 @@ class LedgerMachine(LedgerComparison):
             timeout_ms=None if timeout_s is None else timeout_s * 1000,
             resume_grace_ms=grace_s * 1000,
             retention_ms=None if retention_s is None else retention_s * 1000,
+            conversation=conversation,
+            follows_up=follows_up and bool(conversation),
         )
         self.submitted.append(request)
         for _ in range(times):
@@ -104,6 +112,8 @@ class LedgerMachine(LedgerComparison):
             timeout_ms=first.timeout_ms,
             resume_grace_ms=first.resume_grace_ms,
             retention_ms=first.retention_ms,
+            conversation=first.conversation,
+            follows_up=first.follows_up,
         )
         outcome = self.model.submit(again, self.now_s)
         assert self.run(self.ledger.submit(again)) is outcome
@@ -174,7 +184,7 @@ class LedgerMachine(LedgerComparison):
         claims = self.run(self.ledger.claim(worker, model, slots))
         assert len(claims) <= slots
         assert live or not claims
-        self.model.claim(worker, claims, self.wall_ms())
+        self.model.claim(worker, model, slots, claims, self.now_s, self.wall_ms())
         self.claims += claims
         for each in self.model.of_state("queued"):
             # The ledger may end an overdue request while it looks for work.

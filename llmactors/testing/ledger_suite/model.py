@@ -44,6 +44,8 @@ class ModelRequest:
     request: GenerateRequest
     unread_since: float
     due_ms: float
+    queued_at: float
+    """When the request was last put into the queue."""
     state: str = "queued"
     epoch: int = 0
     attempt: int = 0
@@ -93,6 +95,14 @@ class LedgerModel:
         self.buried: dict[str, tuple[GenerateRequest, float]] = {}
         self.leases: dict[str, float] = {}
         self.dead: set[str] = set()
+        self.last_workers: dict[tuple[str, str], str] = {}
+        """By model and conversation, the worker that claimed the last request of the conversation."""
+        self.room: Counter[tuple[str, str]] = Counter()
+        """By worker and model, how many more requests the worker could have taken in its last claim, at most."""
+        self.perhaps_reserved: set[tuple[str, str]] = set()
+        """Workers and models whose room may be 0, because the worker may be reserved for a request in quarantine."""
+        self.preferring: set[str] = set()
+        """The requests that preferred another worker at the last claim."""
         self.dead_letters: deque[GenerateRequest] = deque(maxlen=settings.dead_letters_kept)
         self.accepted = 0
 
@@ -117,7 +127,7 @@ class LedgerModel:
         due_ms = math.inf if request.deadline_ms is None else request.deadline_ms
         if request.timeout_ms is not None:
             due_ms = min(due_ms, now * 1000 + request.timeout_ms)
-        self.requests[request.id] = ModelRequest(request, unread_since=now, due_ms=due_ms)
+        self.requests[request.id] = ModelRequest(request, unread_since=now, due_ms=due_ms, queued_at=now)
         self.accepted += 1
         return SubmitOutcome.ACCEPTED
 
@@ -170,7 +180,7 @@ class LedgerModel:
         if self.is_alone(each) and deaths >= self.settings.quarantine_from_attempt:
             self.poison(each, now, by_epoch=each.epoch)
         else:
-            self.put_back(each, counts=True)
+            self.put_back(each, now, counts=True)
 
     def fall_silent(self, worker: str, now: float) -> None:
         counts = any(due - now >= self.settings.lease_s / 2 for due in self.leases.values())
@@ -182,7 +192,7 @@ class LedgerModel:
                 self.poison(each, now, by_epoch=each.epoch)
             else:
                 each.losses[worker] = counts, alone
-                self.put_back(each, counts=counts)
+                self.put_back(each, now, counts=counts)
 
     def take_back(self, worker: str) -> None:
         """The silent worker beats again."""
@@ -211,7 +221,8 @@ class LedgerModel:
     def is_alone(self, each: ModelRequest) -> bool:
         return each.is_quarantined and each.suspects == 1
 
-    def put_back(self, each: ModelRequest, *, counts: bool) -> None:
+    def put_back(self, each: ModelRequest, now: float, *, counts: bool) -> None:
+        each.queued_at = now
         each.crashed += counts
         each.attempt = each.crashed
         each.state, each.holder = "queued", ""
@@ -228,9 +239,30 @@ class LedgerModel:
         each.state, each.holder, each.end_kind, each.end = "ended", "", kind, end
         each.ended_at, each.ended_by = now, by_epoch
 
-    def claim(self, worker: str, claims: Sequence[Claim], wall_ms: float) -> None:
+    def preferred(self, each: ModelRequest, worker: str, now: float) -> str | None:
+        """The other worker for which the request waits a moment, if that worker has room."""
+        request = each.request
+        if not request.follows_up or each.quarantined or now - each.queued_at >= self.settings.affinity_wait_s:
+            return None
+        other = self.last_workers.get((request.model, request.conversation), worker)
+        is_live = self.leases.get(other, -math.inf) > now
+        return other if other != worker and is_live and self.room[other, request.model] else None
+
+    def claim(self, worker: str, model: str, slots: int, claims: Sequence[Claim], now: float, wall_ms: float) -> None:
         """Follows the ledger's choice of requests, and fails if the ledger was not allowed to make it."""
+        waiting = [each for each in self._waiting_for(model) if not each.is_overdue(wall_ms)]
+        claimed = {claim.request.id for claim in claims}
+        prefer = [(each, other) for each in waiting if (other := self.preferred(each, worker, now)) is not None]
+        self.preferring = {each.request.id for each, _ in prefer}
+        for each, other in prefer:
+            lead = len(self.held_by(other)) - len(self.held_by(worker))
+            is_sure = lead <= self.settings.affinity_lead_max and (other, model) not in self.perhaps_reserved
+            if each.request.id in claimed and is_sure:
+                passed_over = sum(one.request.id not in claimed for one, preferred in prefer if preferred == other)
+                assert passed_over >= self.room[other, model], "claimed in spite of a preference"  # noqa: S101
         for claim in claims:
+            if claim.request.conversation:
+                self.last_workers[model, claim.request.conversation] = worker
             each = self.requests[claim.request.id]
             assert each.state == "queued", "handed out twice"  # noqa: S101
             assert not each.is_overdue(wall_ms), "handed out after its deadline"  # noqa: S101
@@ -248,6 +280,13 @@ class LedgerModel:
             assert len(claims) in {0, len(held)}, "one more in quarantine"  # noqa: S101
             most = min(self.settings.together(each.attempt) for each in held)
             assert len(claims) <= most, "too many in quarantine"  # noqa: S101
+        if worker in self.leases:
+            self.room[worker, model] = slots - len(claims)
+            if any(each.is_quarantined for each in held):
+                self.room[worker, model] = 0
+            self.perhaps_reserved.discard((worker, model))
+            if held and any(each.is_quarantined for each in self.of_state("queued")):
+                self.perhaps_reserved.add((worker, model))
 
     def append(self, entry: AppendEntry, now: float) -> AppendResult:
         each = self.requests.get(entry.request_id)
@@ -273,13 +312,14 @@ class LedgerModel:
             return AppendOutcome.GONE
         if (refused := self._refused(each, epoch)) is not None:
             return refused
+        self.room[each.holder, each.request.model] = 0
         if how is ReleaseHow.FATAL:
             self.dead_letters.append(each.request)
             self.close(each, "BACKEND_FAILED", now, by_epoch=epoch)
         elif how is ReleaseHow.FAILED:
             self.crash(each, now)
         else:
-            self.put_back(each, counts=False)
+            self.put_back(each, now, counts=False)
         return AppendOutcome.OK
 
     def reap(self, now: float, wall_ms: float) -> None:
@@ -302,7 +342,8 @@ class LedgerModel:
 
     def may_be_left_waiting(self, worker: str, model: str, claims: Sequence[Claim], wall_ms: float) -> bool:
         """Whether a claim was allowed to leave slots empty."""
-        left = [each for each in self._waiting_for(model) if not each.is_overdue(wall_ms)]
+        waiting = [each for each in self._waiting_for(model) if not each.is_overdue(wall_ms)]
+        left = [each for each in waiting if each.request.id not in self.preferring]
         held = self.held_by(worker)
         if not left or any(each.is_quarantined for each in held):
             return True

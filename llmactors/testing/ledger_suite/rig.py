@@ -32,6 +32,8 @@ SUITE_SETTINGS = LedgerSettings(
     dead_letters_kept=4,
     retained_max=24,
     suspects_together=(2,),
+    conversations_max=6,
+    affinity_lead_max=3,
 )
 """Settings with small bounds, and with times that a test can wait for on a real clock."""
 

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 T = TypeVar("T")
 
 LEFT = {
+    LedgerKey.CONVERSATIONS,
     LedgerKey.COUNTERS,
     LedgerKey.DEAD_LETTERS,
     LedgerKey.DEAD_WORKERS,

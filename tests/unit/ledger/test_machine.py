@@ -16,6 +16,7 @@ class MemoryMachine(LedgerMachine):
         assert set(residue(self.ledger)) <= {
             "_life.dead_letters",
             "_life._new_dead_letters",
+            "_life.conversations._workers",
             "_life.leases._dead",
             "_life.silent._held",
         }

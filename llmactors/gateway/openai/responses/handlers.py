@@ -13,6 +13,7 @@ from llmactors.access.authentication import Caller
 from llmactors.errors import Expired, LlmactorsError, NotFound, from_code
 from llmactors.gateway.admission import Admission
 from llmactors.gateway.body import deadline_of
+from llmactors.gateway.conversation_key import session_of
 from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.images import image_chars
@@ -40,10 +41,10 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
         response_ttl_s=service.settings.response_ttl_s,
         before=await _before(service, caller, body),
     )
-    key = exchange.idempotency_key
+    key, session = exchange.idempotency_key, session_of(exchange, body.prompt_cache_key)
     if body.background:
         # A background response goes on without its client, so that no disconnect cancels the request.
-        admission = await service.admit(caller, choice, key)
+        admission = await service.admit(caller, choice, key, session=session)
         exchange.request_id = admission.request.id
         view = _view_of(admission.request)
         if body.stream:
@@ -57,7 +58,7 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
         await exchange.answer(200, payload, admission.headers)
         return
     async with AdmittedChoices(service) as choices:
-        await choices.admit(caller, [choice], key)
+        await choices.admit(caller, [choice], key, session)
         [admission], [follower] = choices.admissions, choices.followers
         exchange.request_id = admission.request.id
         view = _view_of(admission.request)

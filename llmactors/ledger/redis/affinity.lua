@@ -1,0 +1,71 @@
+-- The preference of a request for the worker that had its conversation last: `core/conversations.py` and
+-- `core/passed_over.py` in Lua.
+--
+-- The last workers of conversations are hints, which reach neither the append-only file nor a replica. Each hash has those
+-- of a period, which is half of the time that they are kept. A full hash takes no more conversations.
+
+local function period_of(c) return math.floor(c.now / (settings(c).conversation_kept_ms / 2)) end
+
+local function conversation_of(r) return (string.gsub(r.cv, '^%+', '')) end
+
+local function note_conversation(c, r, worker)
+  if not r.cv then return end
+  local s, conversation = settings(c), conversation_of(r)
+  local name = key.conversations(c, string.format('%d', period_of(c)), r.m)
+  local known = redis.pcall('HLEN', name) -- a key of another type costs the preference only
+  if type(known) ~= 'number' then return end
+  if known >= s.conversations_max / 2 and not redis.call('HGET', name, conversation) then return end
+  write_volatile('HSET', name, conversation, worker)
+  if known == 0 then write_volatile('PEXPIRE', name, s.conversation_kept_ms) end
+end
+
+local function last_worker(c, r)
+  local period, conversation = period_of(c), conversation_of(r)
+  for each = period, period - 1, -1 do
+    local worker = redis.pcall('HGET', key.conversations(c, string.format('%d', each), r.m), conversation)
+    if type(worker) == 'string' then return worker end
+  end
+end
+
+-- How many more requests for a model the worker could have taken in its last claim.
+local function room_of(c, worker, model) return tonumber(redis.call('HGET', key.worker(c, worker), 'f:' .. model) or '0') end
+
+local function note_room(c, worker, model, room)
+  if room_of(c, worker, model) ~= room then write_volatile('HSET', key.worker(c, worker), 'f:' .. model, room) end
+end
+
+-- Another live worker for which the request waits a moment, if that worker has room. `passed.left` says how much room each
+-- worker has left, after the requests that the same claim has passed over.
+local function preferred(c, r, worker, passed)
+  if not r.cv or string.sub(r.cv, 1, 1) ~= '+' or r.qn then return nil end
+  if c.now - tonumber(r.qa) >= settings(c).affinity_wait_ms then return nil end
+  local other = last_worker(c, r)
+  if not other or other == worker then return nil end
+  local due = redis.call('ZSCORE', key.workers(c), other)
+  if not due or tonumber(due) <= c.now then return nil end
+  local lead = redis.call('ZCARD', key.held(c, other)) - redis.call('ZCARD', key.held(c, worker))
+  if lead > settings(c).affinity_lead_max then return nil end
+  passed.left[other] = passed.left[other] or room_of(c, other, r.m)
+  return passed.left[other] > 0 and other or nil
+end
+
+-- Passes the request over for the worker `other`, if there is one. Returns whether there is.
+local function pass_over(c, r, other, passed)
+  if not other then return false end
+  passed.left[other] = passed.left[other] - 1
+  passed[#passed + 1] = r
+  undo_turn(c, r)
+  return true
+end
+
+-- Puts back what a claim has passed over. Returns in how many ms the first preference ends; nil where nothing was passed
+-- over.
+local function put_back_passed_over(c, passed)
+  local first
+  for _, r in ipairs(passed) do
+    put_back_unserved(c, r)
+    begin_rate(c, r.m)
+    first = math.min(first or math.huge, tonumber(r.qa))
+  end
+  return first and math.max(0, first + settings(c).affinity_wait_ms - c.now)
+end
