@@ -33,6 +33,10 @@ test-chaos *args:
 test-takeovers *args:
     {{python}} -m tests.chaos.structured {{args}}
 
+# Plant each fault of tests/FAULTS.md in a copy of the code, in about half an hour. `just test-faults redis` plants some.
+test-faults *args:
+    {{python}} -m tests.faults {{args}}
+
 # Test with all clients: browsers, a proxy and client libraries.
 test-clients: test-browser test-libraries
 

@@ -15,7 +15,6 @@ something that the machine does not have. There is no traceback.
 
 import contextlib
 import gc
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -23,7 +22,7 @@ import cyclopts
 
 from llmactors import __version__
 from llmactors.cli.commands import COMMANDS, GROUPS, summary
-from llmactors.cli.descriptors import complain, open_closed_descriptors
+from llmactors.cli.descriptors import complain, discard, open_closed_descriptors
 
 _ROOT_FLAGS = {"--help", "-h", "--version"}
 _COLLECT_AFTER_OBJECTS = 50_000
@@ -58,7 +57,7 @@ def exit_code_of(command: Callable[[], object], argv: Sequence[str] = ()) -> int
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of standard output, as in `| head`, is gone.
-        _discard_output()
+        discard(1)
         return 0
     except BaseException as error:  # noqa: BLE001 - every error is reported in one line, and becomes an exit code
         # Imported here, because the import takes a third of the time in which a command without a mistake starts.
@@ -83,13 +82,7 @@ def _say(text: str) -> None:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         return
-    _discard_output()
-
-
-def _discard_output() -> None:
-    """Sends standard output to the null device, because Python writes what is left at exit, and reports the error."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    discard(1)
 
 
 def make_app(*, with_help: bool) -> cyclopts.App:

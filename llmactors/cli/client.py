@@ -35,6 +35,7 @@ def auth_headers(api_key: str | None) -> dict[str, str]:
 
 def node_client(url: str, api_key: str | None) -> HttpClient:
     """A client of the node at `url`. Close it in the end. Raises `Unavailable` where the URL is malformed."""
+    url = url.strip()
     try:
         return HttpClient(url, headers=[*auth_headers(api_key).items()], settings=_settings(url))
     except ValueError as error:

@@ -28,8 +28,16 @@ def show(text: str, *, end: str = "\n") -> None:
 
 def complain(text: str) -> None:
     """Writes `text` as one line to standard error, unless that is full or closed: then the exit code says enough."""
-    with contextlib.suppress(OSError):
+    try:
         print(f"llmactors: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    except OSError:
+        discard(2)
+
+
+def discard(fd: int) -> None:
+    """Sends a standard stream to the null device. Python would fail to write the rest at its end, and exit with 120."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
 
 def read_input() -> str:

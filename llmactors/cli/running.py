@@ -62,10 +62,19 @@ def run_until_signal(node: Runnable, say_ready: Callable[[], None]) -> None:
     SIGINT, SIGTERM or SIGHUP shuts the node down in order. A second SIGINT or SIGTERM ends the process at once, and so
     does a shutdown that takes far longer than it may.
     """
+    take_back_signals()
     for number in (signal.SIGTTOU, signal.SIGTTIN):
         # A process in the background would be stopped when it writes to some terminals.
         signal.signal(number, signal.SIG_IGN)
     trio.run(_run, node, say_ready, clock=RunningClock())
+
+
+def take_back_signals() -> None:
+    """Undoes what a parent can hand down: blocked signals, of which the process would never hear, and an ignored
+    SIGCHLD, with which nobody learns how a child process ended.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 async def _run(node: Runnable, say_ready: Callable[[], None]) -> None:

@@ -36,6 +36,7 @@ _INTENSITY = 1000
 """Restarts in a minute. A child that crashes again and again is restarted every other second, without end."""
 _START_S = 600.0
 _DRAIN_MARGIN_S = 8.0
+_LAST_PORT = 65535
 
 
 @attrs.frozen
@@ -209,6 +210,8 @@ def following(bind: str, count: int, *, strict: bool = False) -> list[str]:
     found: list[str] = []
     for number in range(count):
         wanted = int(port) + number if port != "0" else 0
+        if wanted > _LAST_PORT:
+            raise BindError(f"there are not {count} ports from {bind} on: the last port is {_LAST_PORT}")
         if wanted and not _is_free(host, wanted):
             if strict:
                 raise BindError(f"cannot listen on {host}:{wanted}: another process listens there")

@@ -32,8 +32,8 @@ def given_variables(environ: Mapping[str, str]) -> Iterator[tuple[Setting, str, 
     for setting in SETTINGS.values():
         for variable in setting.variables:
             text = environ.get(variable)
-            if text and setting.secret:
-                text = text.strip()  # a secret that was read from a file often ends in a newline
+            if text and not setting.is_list:
+                text = text.strip()  # a value that was read from a file often ends in a newline
             if text and not _is_of_service(variable, text):
                 yield setting, variable, text
                 break
@@ -51,7 +51,7 @@ def convert_text(setting: Setting, text: str) -> Any:
         except ValueError:
             raise ConfigError(f"`{setting.name}` must be a JSON object with an object for each model") from None
     if not setting.is_list:
-        return setting.convert(text)
+        return setting.convert(text.lower() if setting.choices else text)
     if not text.lstrip().startswith("["):
         return setting.convert([line.strip() for line in text.splitlines() if line.strip()])
     try:

@@ -13,6 +13,7 @@ from llmactors.config.setting import Setting
 from llmactors.config.settings import SETTINGS, Settings
 from llmactors.errors import ConfigError
 
+_MAX_BYTES = 1024 * 1024
 DEFAULT = "default"
 """The source of a value that nobody gave."""
 
@@ -108,7 +109,11 @@ def _read_file(path: Path) -> dict[str, Any]:
     import tomllib  # noqa: PLC0415 - most nodes have no file, and start quicker without
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ConfigError(f"{path} is no file of settings: it has more than {_MAX_BYTES} bytes")
+        return tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -18,6 +18,7 @@ inbox             the messages from a client that its ASGI application has not r
 exchange          one request and its response: a bounded body, an answer, an error
 routing           finds the route of a path; pure
 request_id        ids of requests
+host_names        which texts can be names of hosts; pure
 line_safe_json    JSON without characters at which readers split lines; pure
 forwarded         what a trusted proxy says of its clients; pure
 

@@ -21,6 +21,7 @@ import trio
 
 from llmactors.http.arrivals import Arrivals, WatchedSocket
 from llmactors.http.client_errors import BadResponse, ConnectFailed, ConnectionCut, ConnectTimeout
+from llmactors.http.host_names import can_be_looked_up
 from llmactors.http.response import ResponseParser
 
 _READ_BYTES = 16 * 1024
@@ -54,6 +55,8 @@ class Origin:
             raise ValueError(f"the URL of {parts.hostname} holds a user or a password; leave them out")
         if not parts.netloc.isascii():
             raise ValueError(f"the host {parts.hostname!r} is not ASCII; write it in punycode (xn--…)")
+        if not can_be_looked_up(parts.hostname):
+            raise ValueError(f"{parts.hostname!r} cannot be the name of a host")
         if not re.fullmatch(r"[!-~]*", parts.path):
             raise ValueError(f"the path {parts.path!r} of the URL is not ASCII; percent-encode it")
         is_tls = parts.scheme == "https"

@@ -8,6 +8,7 @@ import attrs
 from redis.connection import parse_url
 
 from llmactors.errors import ConfigError
+from llmactors.http.host_names import can_be_looked_up
 
 _SCHEMES = "redis://, rediss://, unix:// or sentinel://"
 _PORT = 6379
@@ -124,7 +125,9 @@ def _authority(rest: str) -> str:
 def _endpoint(text: str, default_port: int) -> Endpoint:
     try:
         parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
+        host, port = unquote(parts.hostname or ""), parts.port
+        if not can_be_looked_up(host):
+            raise ValueError(host)  # noqa: TRY301 - the URL is wrong in the same way as for the parser
     except ValueError:
         # The message does not repeat the text: if the password has a /, the text is a part of the password.
         raise ConfigError(
@@ -132,7 +135,7 @@ def _endpoint(text: str, default_port: int) -> Endpoint:
         ) from None
     if port == 0 or (port is None and text.endswith(":")):
         raise ConfigError("the Redis URL has no valid port")
-    return Endpoint(unquote(host) if host else "localhost", port or default_port)
+    return Endpoint(host or "localhost", port or default_port)
 
 
 def _options(url: str) -> dict[str, Any]:

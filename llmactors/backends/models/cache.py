@@ -29,7 +29,7 @@ def cache_root(cache_dir: Path | None = None) -> Path:
 
     Raises `ModelError` where none is given and the user has no home: no HOME, and no entry among the system's users.
     """
-    chosen = cache_dir or os.environ.get(CACHE_VARIABLE) or cache_of_user()
+    chosen = cache_dir or os.environ.get(CACHE_VARIABLE, "").strip() or cache_of_user()
     if chosen is None:
         raise ModelError(f"this user has no home directory: set HOME, or {CACHE_VARIABLE} to a directory for models")
     return Path(chosen) / "models"

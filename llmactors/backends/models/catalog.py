@@ -105,5 +105,5 @@ def find_model(name_or_path: str) -> CatalogEntry:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except PermissionError:
+    except OSError:  # no right to look, or no path at all
         return False

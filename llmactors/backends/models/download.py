@@ -40,7 +40,7 @@ def locate_model(name_or_path: str, cache_dir: Path | None = None) -> Path:
     try:
         if not entry.source.path.is_file():
             raise ModelError(f"there is no model file {entry.source.path}")
-    except PermissionError as error:
+    except OSError as error:
         raise ModelError(f"the model file {entry.source.path} cannot be read: {error.strerror}") from error
     return entry.source.path
 

@@ -35,9 +35,9 @@ def fetch_from_hub(source: HubSource, part: Path, progress: _Tell) -> str | None
     Raises:
         ModelError: There is no such file, no access, or no network.
     """
-    endpoint = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
+    endpoint = (os.environ.get("HF_ENDPOINT", "").strip() or _HUB).rstrip("/")
     url = f"{endpoint}/{source.owner}/{source.repo}/resolve/main/{source.file}"
-    token = os.environ.get("HF_TOKEN")
+    token = os.environ.get("HF_TOKEN", "").strip()  # a variable that was set from a file often ends in a newline
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with _client(headers) as client:
         while True:

@@ -147,7 +147,8 @@ def test_missing_network_is_an_error_of_one_line(hub: Hub, tmp_path: Path, monke
 
 
 def test_token_of_the_user_is_sent(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret\n")  # as a file of secrets often ends
+    monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}\n")
     ensure_model(NAME, cache_dir=tmp_path)
     assert hub.requests[0]["Authorization"] == "Bearer hf_secret"
 

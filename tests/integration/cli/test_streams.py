@@ -24,8 +24,10 @@ LLMACTORS = [sys.executable, "-m", "llmactors"]
 def shell(line: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Runs a command line of `llmactors` with redirections."""
     command = f"{shlex.quote(sys.executable)} -m llmactors {line}"
+    # With this variable Python keeps nothing back that it could fail to write at its exit.
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(
-        ["bash", "-c", command], env={**os.environ, **environ}, capture_output=True, timeout=30, check=False
+        ["bash", "-c", command], env={**outside, **environ}, capture_output=True, timeout=30, check=False
     )
 
 

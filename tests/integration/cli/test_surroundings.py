@@ -180,6 +180,29 @@ def test_end_of_a_child_is_seen_without_pidfd(refuse: OSError, monkeypatch: pyte
     assert process.returncode == 3
 
 
+HANDS_DOWN = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Starts a program as a parent does that has blocked all signals, and that does not care how its children end."""
+
+
+def test_signals_that_a_parent_blocked_are_heard() -> None:
+    prefix = (sys.executable, "-c", HANDS_DOWN)
+    with NodeProcess("serve", "--model", "mock", "--bind", "127.0.0.1:0", prefix=prefix) as node:
+        node.wait_ready()
+        assert node.stop() == 0
+
+
+def test_end_of_a_child_is_known_though_a_parent_ignored_it() -> None:
+    code = "import subprocess, sys; from llmactors.cli.running import take_back_signals; take_back_signals()"
+    code += "; sys.exit(subprocess.run(['sh', '-c', 'exit 3']).returncode)"
+    command = [sys.executable, "-c", HANDS_DOWN, sys.executable, "-c", code]
+    assert subprocess.run(command, check=False).returncode == 3
+
+
 @pytest.fixture
 def _hangups_are_heard() -> Iterator[None]:
     """Under `nohup`, a process and all that it starts ignore SIGHUP."""

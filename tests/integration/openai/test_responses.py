@@ -470,6 +470,27 @@ async def test_input_refers_to_items_of_stored_responses(client: openai.AsyncOpe
         assert caught.value.param == "input"
 
 
+async def test_response_shows_fields_without_a_value(client: openai.AsyncOpenAI) -> None:
+    nulls = {
+        "completed_at",
+        "conversation",
+        "max_tool_calls",
+        "prompt",
+        "prompt_cache_key",
+        "safety_identifier",
+        "user",
+    }
+    penalties = {"frequency_penalty", "presence_penalty"}
+    cases: tuple[dict[str, Any], ...] = ({}, {"background": True})
+    for asked in cases:
+        raw = await client.responses.with_raw_response.create(**ASK, **asked, max_output_tokens=2)
+        answer = raw.http_response.json()
+        stored = await client.responses.with_raw_response.retrieve(answer["id"])
+        for shown in (answer, stored.http_response.json()):
+            assert {name for name in nulls if shown.get(name, "absent") is not None} == set()
+            assert [shown[name] for name in penalties] == [0, 0]
+
+
 async def test_response_shows_all_fields_of_a_tool(client: openai.AsyncOpenAI) -> None:
     tools: Any = [{"type": "function", "name": "wave"}]
     answer = await client.responses.with_raw_response.create(**ASK, tools=tools, max_output_tokens=2)

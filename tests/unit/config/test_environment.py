@@ -26,9 +26,9 @@ VALUES = {
         max_size=3,
     ),
     "model_memory": st.sampled_from(["512MiB", "1.5GB"]),
-    "redis": TEXTS,
+    "redis": TEXTS.map(str.strip).filter(bool),
     "api_key": TEXTS.map(str.strip).filter(bool),
-    "keys": TEXTS,
+    "keys": TEXTS.map(str.strip).filter(bool),
     "allowed_origins": st.lists(st.just("*") | ORIGINS).map(tuple),
     "allowed_hosts": st.lists(st.just("*") | st.from_regex(r"[a-z0-9.-]{1,20}(:[0-9]{1,5})?", fullmatch=True)).map(
         tuple
@@ -97,6 +97,21 @@ def test_wrong_array_is_refused(text: str) -> None:
 def test_blanks_around_a_secret_do_not_count(variable: str) -> None:
     assert load({}, environ={variable: " s3cr3t\r\n"}).api_key == "s3cr3t"
     assert load({}, environ={variable: "\n"}).api_key is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("slots", " 4\r\n", 4),
+        ("log_format", "JSON\n", "json"),
+        ("log_level", "Warning ", "warning"),
+        ("access_log", "true\n", True),
+        ("rate_limit", "60/min\n", "60/min"),
+        ("bind", "127.0.0.1:0\n", "127.0.0.1:0"),
+    ],
+)
+def test_blanks_and_capitals_in_a_variable_do_not_count(name: str, text: str, value: object) -> None:
+    assert getattr(load({}, environ={f"LLMACTORS_{name.upper()}": text}), name) == value
 
 
 def test_gateway_api_key_gives_the_key() -> None:

@@ -26,6 +26,16 @@ def test_flag_beats_variable_beats_file_beats_default(file: Path) -> None:
     assert (settings.context, settings.drain_s, settings.slots, settings.threads) == (None, 1.0, 2, 3)
 
 
+def test_byte_order_mark_of_a_file_is_ignored(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbfslots = 7\r\n")
+    assert load({}, file=file, environ={}).slots == 7
+
+
+def test_endless_file_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^/dev/zero is no file of settings: it has more than"):
+        load({}, file=Path("/dev/zero"), environ={})
+
+
 def test_each_value_has_its_source(file: Path) -> None:
     file.write_text("drain_s = 1\nslots = 1\nthreads = 1\n")
     environ = {"LLMACTORS_SLOTS": "2", "LLMACTORS_THREADS": "2", "GATEWAY_API_KEY": "s3cr3t"}

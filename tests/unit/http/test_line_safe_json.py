@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmactors.gateway.native.events import SseRenderer
@@ -18,6 +18,7 @@ SEPARATORS = "\u2028\u2029\u0085\v\f\x1c\x1d\x1e\n\r"
 
 
 @given(st.text(alphabet=st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(SEPARATORS))))
+@example(text=SEPARATORS)
 def test_encoded_text_is_one_line_and_reads_back(text: str) -> None:
     data = encode({"text": text})
     assert len(data.decode().splitlines()) == 1

@@ -23,3 +23,5 @@ def test_user_without_a_home_is_told_what_to_set() -> None:
 def test_model_below_a_home_that_is_not_there_is_no_fault() -> None:
     with pytest.raises(ModelError):
         find_model("~nobody-of-this-name/no-such-model")
+    with pytest.raises(ModelError, match="there is no model"):
+        find_model("x" * 5000)

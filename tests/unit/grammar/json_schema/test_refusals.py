@@ -154,6 +154,19 @@ def test_refusal_names_keyword_and_path(name: str) -> None:
         assert raised.value.message.startswith(raised.value.path)
 
 
+ODD: tuple[Any, ...] = (None, True, 0, -1, 1.5, "x", [], {}, [1], [[]], [{}], {"a": 1}, {"a": []})
+
+
+@pytest.mark.parametrize("keyword", sorted(SERVED))
+def test_any_value_of_a_keyword_is_served_or_refused(keyword: str) -> None:
+    for value in ODD:
+        for beside in ({}, *({"type": name} for name in TYPES if keyword != "type")):
+            try:
+                parse(schema_grammar({**beside, keyword: value}))
+            except GrammarError as refused:
+                assert refused.message  # noqa: PT017 - it may be read as well
+
+
 @given(schema=st.dictionaries(st.sampled_from(sorted(SERVED)), VALUES, max_size=3))
 def test_any_json_is_served_or_refused_as_a_schema(schema: dict[str, Any]) -> None:
     try:

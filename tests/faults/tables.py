@@ -1,0 +1,17 @@
+"""All planted faults, by the module of their table."""
+
+from collections.abc import Mapping, Sequence
+
+from tests.faults import holds, operators, redis_moods, runtime, surroundings, tenants, wire
+from tests.faults.fault import Fault
+
+FAULTS: Mapping[str, Sequence[Fault]] = {
+    "holds": holds.FAULTS,
+    "surroundings": surroundings.FAULTS,
+    "redis moods": redis_moods.FAULTS,
+    "tenants": tenants.FAULTS,
+    "wire": wire.FAULTS,
+    "runtime": runtime.FAULTS,
+    "operators": operators.FAULTS,
+}
+"""In the order of the tables of `tests/FAULTS.md`."""
