@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from llmactors.actors import Actor, ActorDied, ActorRef, Context, HandlerHung, MailboxFull
-from llmactors.backends.base import Backend, StepwiseBackend
+from llmactors.backends.base import Backend, HasUpstreams, StepwiseBackend
 from llmactors.backends.drivers import Driver, StepwiseDriver, StreamingDriver
 from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Produced
 
@@ -59,7 +59,7 @@ class BackendActor(Actor):
         self._driver: Driver | None = None
         self._incarnation = 0
         self._stalled: BackendStalled | None = None
-        """The message that reported the running step as stalled; None where no step is."""
+        """The message that reported the running step, or all upstreams, as stalled; None where neither is."""
 
     def __repr__(self) -> str:
         return f"<BackendActor #{self._incarnation} {self._driver!r}>"
@@ -84,7 +84,8 @@ class BackendActor(Actor):
             driver = StreamingDriver(backend, self._emit)
         self._driver = driver
         spawn(driver.run)
-        spawn(self._watch_steps, driver)
+        if isinstance(backend, StepwiseBackend):
+            spawn(self._watch_steps, driver)
         spawn(self._watch_health, backend, driver)
         await self._say_ready()
 
@@ -138,6 +139,20 @@ class BackendActor(Actor):
                         await backend.check()
                 except trio.TooSlowError as error:
                     raise HandlerHung("the backend's health check took too long") from error
+            if isinstance(backend, HasUpstreams):
+                await self._show_trouble(backend)
+
+    async def _show_trouble(self, backend: HasUpstreams) -> None:
+        """Reports the model as stalled while no upstream gets requests."""
+        troubles = [state.trouble for state in backend.upstreams()]
+        if troubles and all(troubles):
+            stalled = BackendStalled(self._incarnation, f"(no upstream gets requests: {'; '.join(troubles)})")
+            if stalled != self._stalled:
+                self._stalled = stalled
+                await self._emit(stalled)
+        elif self._stalled is not None:
+            self._stalled = None
+            await self._say_ready()
 
     async def _watch_steps(self, driver: Driver) -> None:
         every_s = min(self._health.stalled_s, self._health.hung_s) / 4
@@ -153,7 +168,7 @@ class BackendActor(Actor):
             if busy_s >= self._health.hung_s:
                 raise HandlerHung(f"one step took longer than {self._health.hung_s:g} s")
             if self._stalled is None and busy_s >= self._health.stalled_s:
-                self._stalled = BackendStalled(self._incarnation, busy_s)
+                self._stalled = BackendStalled(self._incarnation, f"no output for {busy_s:.1f} s")
                 await self._emit(self._stalled)
             elif self._stalled is not None and busy_s < self._health.stalled_s:
                 self._stalled = None

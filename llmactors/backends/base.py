@@ -195,10 +195,27 @@ class OffersOutputs(Protocol):
 Backend = StepwiseBackend | StreamingBackend
 
 
+@attrs.frozen
+class UpstreamState:
+    """A server that a backend passes requests on to."""
+
+    url: str
+    trouble: str = ""
+    """Why the upstream gets no requests; empty while it gets requests."""
+    tries: Mapping[str, int] = attrs.field(factory=dict)
+    """How many requests the upstream got, by outcome. These counts go on where a new incarnation begins."""
+    hedges: Mapping[str, int] = attrs.field(factory=dict)
+    """How many of the requests it got because another upstream was late, by outcome."""
+    failovers: Mapping[str, int] = attrs.field(factory=dict)
+    """How many requests went on to another upstream, by the fault."""
+
+
 @runtime_checkable
 class HasUpstreams(Protocol):
-    """A backend that passes requests on to other servers. A node shows the state of these servers in its metrics."""
+    """A backend that passes requests on to other servers. A node shows the state of these servers in its metrics, and
+    is not ready while none of them gets requests.
+    """
 
-    def upstreams(self) -> Mapping[str, bool]:
-        """Whether each upstream gets requests now, by its URL."""
+    def upstreams(self) -> Sequence[UpstreamState]:
+        """The state of each upstream now."""
         ...

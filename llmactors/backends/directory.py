@@ -17,7 +17,8 @@ class ModelState(enum.Enum):
     STARTING = "starting"
     READY = "ready"
     STALLED = "stalled"
-    """One step of the model's backend takes suspiciously long. The step ends, or the backend is restarted."""
+    """One step of the model's backend takes suspiciously long, or no upstream of the model gets requests. The step
+    ends, or the backend is restarted. The upstreams are asked again."""
     DOWN = "down"
     """The model's backend crashed and is restarted, or the model's last worker left a moment ago."""
     GONE = "gone"

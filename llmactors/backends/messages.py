@@ -34,10 +34,10 @@ class BackendReady:
 
 @attrs.frozen
 class BackendStalled:
-    """One step takes suspiciously long. `BackendReady` follows, or the end of the backend."""
+    """One step takes suspiciously long, or no upstream gets requests. `BackendReady` follows, or the backend's end."""
 
     incarnation: int
-    seconds: float
+    reason: str
 
 
 @attrs.frozen

@@ -127,7 +127,7 @@ class BatcherActor(Actor):
                 self._capabilities = message.capabilities
                 self._show(ModelState.READY)
             case BackendStalled():
-                self._show(ModelState.STALLED, f"no output for {message.seconds:.1f} s")
+                self._show(ModelState.STALLED, message.reason)
             case BackendEnding():
                 await self._take_back_untouched(message)
 

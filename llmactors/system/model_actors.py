@@ -1,13 +1,14 @@
 """The actors that serve models: a backend and a batcher for each model."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
 from llmactors.actors import ActorSpec, SupervisorSpec
 from llmactors.backends.actor import BackendActor, HealthSettings
-from llmactors.backends.base import Backend, HasUpstreams
+from llmactors.backends.base import Backend, HasUpstreams, UpstreamState
 from llmactors.backends.build import ServedModel
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.backends.fetching import fetch_files
@@ -90,13 +91,26 @@ def model_actors(
 
 def _show_upstreams(backends: Iterable[Backend], metrics: Metrics) -> None:
     """Shows an upstream of several models as up where all of them send requests there."""
-    states: dict[str, bool] = {}
+    states: dict[str, list[UpstreamState]] = {}
     for backend in backends:
         if isinstance(backend, HasUpstreams):
-            for url, up in backend.upstreams().items():
-                states[url] = up and states.get(url, True)
-    for url, up in states.items():
-        metrics.upstream(url, up=up)
+            for state in backend.upstreams():
+                states.setdefault(state.url, []).append(state)
+    for url, found in states.items():
+        metrics.upstream(
+            url,
+            up=not any(state.trouble for state in found),
+            tries=_add_up(state.tries for state in found),
+            hedges=_add_up(state.hedges for state in found),
+            failovers=_add_up(state.failovers for state in found),
+        )
+
+
+def _add_up(counts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return total
 
 
 class _Pair:

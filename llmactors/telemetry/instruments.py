@@ -16,17 +16,17 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Labelled(Generic[Child]):
-    """A metric with one label. `of(value)` is the child for a value of the label."""
+    """A metric with labels. `of(value)` is the child for a value of the label, or for one value of each label."""
 
     def __init__(self, metric: Child) -> None:
         self._metric: Child = metric
-        self._children: dict[str | int, Child] = {}
+        self._children: dict[tuple[str | int, ...], Child] = {}
 
-    def of(self, value: str | int) -> Child:
-        """The child for this value of the label, which is a new one at the first call."""
-        child = self._children.get(value)
+    def of(self, *values: str | int) -> Child:
+        """The child for these values of the labels, which is a new one at the first call."""
+        child = self._children.get(values)
         if child is None:
-            child = self._children[value] = self._metric.labels(str(value))
+            child = self._children[values] = self._metric.labels(*map(str, values))
         return child
 
     def clear(self) -> None:
@@ -49,17 +49,17 @@ class FollowedTotal:
 
 
 class FollowedTotals:
-    """As `FollowedTotal`, with one total for each value of a label."""
+    """As `FollowedTotal`, with one total for each value of the labels."""
 
     def __init__(self, counters: Labelled[Counter]) -> None:
         self._counters = counters
-        self._totals: dict[str, FollowedTotal] = {}
+        self._totals: dict[tuple[str, ...], FollowedTotal] = {}
 
-    def of(self, value: str) -> FollowedTotal:
-        """The total for this value of the label."""
-        if value not in self._totals:
-            self._totals[value] = FollowedTotal(self._counters.of(value))
-        return self._totals[value]
+    def of(self, *values: str) -> FollowedTotal:
+        """The total for these values of the labels."""
+        if values not in self._totals:
+            self._totals[values] = FollowedTotal(self._counters.of(*values))
+        return self._totals[values]
 
 
 class Instruments:
@@ -71,14 +71,14 @@ class Instruments:
     def counter(self, name: str, text: str) -> Counter:
         return Counter(name, text, registry=self._registry)
 
-    def counters(self, name: str, text: str, label: str) -> Labelled[Counter]:
-        return Labelled(Counter(name, text, [label], registry=self._registry))
+    def counters(self, name: str, text: str, *labels: str) -> Labelled[Counter]:
+        return Labelled(Counter(name, text, labels, registry=self._registry))
 
     def total(self, name: str, text: str) -> FollowedTotal:
         return FollowedTotal(self.counter(name, text))
 
-    def totals(self, name: str, text: str, label: str) -> FollowedTotals:
-        return FollowedTotals(self.counters(name, text, label))
+    def totals(self, name: str, text: str, *labels: str) -> FollowedTotals:
+        return FollowedTotals(self.counters(name, text, *labels))
 
     def gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, registry=self._registry)

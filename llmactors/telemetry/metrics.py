@@ -72,6 +72,21 @@ class Metrics:
         self._upstreams = new.gauges(
             "llmactors_upstream_up", "1 while the upstream gets requests, 0 while its circuit is open.", "upstream"
         )
+        self._upstream_tries = new.totals(
+            "llmactors_upstream_tries", "Requests that were sent to the upstream, by outcome.", "upstream", "outcome"
+        )
+        self._upstream_hedges = new.totals(
+            "llmactors_upstream_hedges",
+            "Requests that were sent to the upstream because another upstream was late, by outcome.",
+            "upstream",
+            "outcome",
+        )
+        self._upstream_failovers = new.totals(
+            "llmactors_upstream_failovers",
+            "Requests that went from the upstream to another one, by the fault.",
+            "upstream",
+            "reason",
+        )
 
         # The actor runtime.
         self._starts = new.counters("llmactors_actor_starts", "Incarnations of the actor that were started.", "actor")
@@ -224,9 +239,32 @@ class Metrics:
         """Shows how many Trio tasks live in this scrape. Call this from an `on_scrape` callback."""
         self._tasks.set(living)
 
-    def upstream(self, url: str, *, up: bool) -> None:
-        """Shows whether the upstream at `url` gets requests. Call this from an `on_scrape` callback."""
+    def upstream(
+        self,
+        url: str,
+        *,
+        up: bool,
+        tries: Mapping[str, int],
+        hedges: Mapping[str, int],
+        failovers: Mapping[str, int],
+    ) -> None:
+        """Shows the upstream at `url`. Call this from an `on_scrape` callback.
+
+        Args:
+            url: The URL of the upstream.
+            up: Whether the upstream gets requests.
+            tries: How many requests it got so far, by outcome.
+            hedges: How many of them it got because another upstream was late, by outcome.
+            failovers: How many requests went on to another upstream, by the fault.
+        """
         self._upstreams.of(url).set(up)
+        for totals, counts in (
+            (self._upstream_tries, tries),
+            (self._upstream_hedges, hedges),
+            (self._upstream_failovers, failovers),
+        ):
+            for label, count in counts.items():
+                totals.of(url, label).rise_to(count)
 
     # The ledger and its links to Redis.
 

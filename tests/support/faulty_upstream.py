@@ -101,6 +101,8 @@ class FaultyUpstream:
     behaviours: list[Behaviour]
     hits: list[Hit] = attrs.field(factory=list)
     url: str = ""
+    models_status: int = 404
+    """The status of the list of models."""
     connections: int = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -129,6 +131,9 @@ class FaultyUpstream:
             else:
                 return False
         assert request is not None
+        if request.method == b"GET":  # a probe asks for the list of models
+            await Hit("", {}, {}, stream, parser).refuse(self.models_status)
+            return True
         headers = {name.decode(): value.decode() for name, value in request.headers}
         hit = Hit(request.target.decode(), json.loads(body), headers, stream, parser)
         behaviour = self.behaviours[min(len(self.hits), len(self.behaviours) - 1)]

@@ -55,6 +55,10 @@ class PacedUpstream(Upstream):
 
     answers: Sequence[Sequence[Step]]
     streams: list[PacedStream] = attrs.field(factory=list)
+    fault: UpstreamFault | None = None
+    """Why the list of models does not come."""
+    lists: int = 0
+    """How often the list of models was asked for."""
 
     async def open(self, route: str, body: Mapping[str, Any]) -> ChunkStream:
         del route, body
@@ -62,6 +66,12 @@ class PacedUpstream(Upstream):
         stream = PacedStream(list(self.answers[min(len(self.streams), len(self.answers) - 1)]))
         self.streams.append(stream)
         return stream
+
+    async def list_models(self) -> None:
+        await trio.sleep(0.1)
+        self.lists += 1
+        if self.fault is not None:
+            raise self.fault
 
     def close(self) -> None:
         pass

@@ -14,7 +14,8 @@ faults            what a failed try says about the upstream and about the reques
 circuit           the circuit breaker of one upstream; pure
 balance           which upstream gets the next request; pure
 tries             which upstream a request is sent to next, after which pause, and when the request is given up; pure
-counts            what became of the tries at one upstream, for the metrics; pure
+record            what a backend has heard of one upstream: counts for the metrics, signs of life; pure
+health            the state of upstreams, and whether the silent ones are there
 race              the beginning of an answer: a second upstream is asked where the first is late
 embedding         the vectors of inputs
 upstream          one upstream over HTTP: opens streams, and says which fault each failure is

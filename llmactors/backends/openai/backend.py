@@ -16,12 +16,12 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 import attrs
 import trio
 
-from llmactors.backends.base import Capabilities, Job, Output, Takeover
+from llmactors.backends.base import Capabilities, Job, Output, Takeover, UpstreamState
 from llmactors.backends.openai.answer_stream import AnswerStream, PassOn
 from llmactors.backends.openai.balance import Balance
-from llmactors.backends.openai.circuit import CircuitState
 from llmactors.backends.openai.embedding import EMBEDDING, fetch_vectors
 from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.health import UpstreamHealth
 from llmactors.backends.openai.omissions import OMITTABLE
 from llmactors.backends.openai.race import BegunAnswer, Race
 from llmactors.backends.openai.request import rules_of
@@ -105,6 +105,7 @@ class OpenAIBackend:
         self._upstreams: tuple[Upstream, ...] = ()
         self._running = 0
         self._offer: Callable[[Output], bool] | None = None
+        self._health = UpstreamHealth(self._balance, settings.probe_s, self._rng)
         omitted = frozenset(OMITTABLE[name] for one in settings.upstreams for name in one.omit) - {""}
         self.capabilities = Capabilities(
             slots=settings.slots,
@@ -124,10 +125,9 @@ class OpenAIBackend:
         pairs = zip(self._settings.upstreams, self._balance.circuits, strict=True)
         return OpenAIStatistics(self._running, {one.url: circuit.state.value for one, circuit in pairs})
 
-    def upstreams(self) -> Mapping[str, bool]:
-        """Whether the circuit of each upstream is closed, by the URL of the upstream."""
-        pairs = zip(self._settings.upstreams, self._balance.circuits, strict=True)
-        return {one.url: circuit.state is CircuitState.CLOSED for one, circuit in pairs}
+    def upstreams(self) -> Sequence[UpstreamState]:
+        """The state of each upstream now."""
+        return self._health.states()
 
     async def start(self) -> None:
         """Asks no upstream: one that is away now may be there when a request comes.
@@ -144,8 +144,15 @@ class OpenAIBackend:
             raise ModelError(f"the upstreams cannot be asked: {error}") from error
 
     async def check(self) -> None:
-        """Never raises: a new incarnation of this backend would mend no upstream."""
+        """Asks the upstreams of which nothing was heard for a while whether they are there.
+
+        Never raises: a new incarnation of this backend would mend no upstream.
+        """
         await trio.lowlevel.checkpoint()
+        due = self._health.due(trio.current_time())
+        if due:
+            await self._health.ask(due, self._upstreams)
+        self._health.log_changes()
 
     async def close(self) -> None:
         """Closes the connections that no request uses; the others close with their requests."""
@@ -179,7 +186,7 @@ class OpenAIBackend:
                 try:
                     upstream, model = self._at(chosen)
                     output = await fetch_vectors(upstream, model, job, within_s=self._settings.first_s)
-                    tries.record_begin(chosen)
+                    tries.record_begin(chosen, trio.current_time())
                     tries.record_whole(chosen)
                 except UpstreamFault as fault:
                     self._fail(tries, chosen, fault)
@@ -257,7 +264,10 @@ class OpenAIBackend:
         return BegunAnswer(tried, stream, deltas, finished)
 
     def _fail(self, tries: Tries, tried: Try, fault: UpstreamFault) -> None:
-        tries.record_fault(tried, fault, trio.current_time(), self._rng)
+        try:
+            tries.record_fault(tried, fault, trio.current_time(), self._rng)
+        finally:
+            self._health.log_changes()
 
     def _pass_on_of(self, job: Job, progress: _Progress) -> PassOn | None:
         """The function that gives deltas of a job to the driver at once; None where no driver takes any."""

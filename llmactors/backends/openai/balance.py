@@ -6,23 +6,26 @@ from collections.abc import Collection, Iterator, Sequence
 import attrs
 
 from llmactors.backends.openai.circuit import Circuit
-from llmactors.backends.openai.counts import UpstreamCounts
 from llmactors.backends.openai.faults import CircuitEffect, UpstreamFault
+from llmactors.backends.openai.record import UpstreamRecord
 from llmactors.backends.openai.settings import UpstreamSettings
 
 
 @attrs.frozen
 class Balance:
-    """The circuits of a model's upstreams, and their counts. Hand the same one to each incarnation of the backend."""
+    """The circuits of a model's upstreams, and what is known of them.
+
+    Hand the same balance to each incarnation of the backend.
+    """
 
     upstreams: tuple[UpstreamSettings, ...]
     circuits: tuple[Circuit, ...]
-    counts: tuple[UpstreamCounts, ...]
+    records: tuple[UpstreamRecord, ...]
 
     @classmethod
     def of(cls, upstreams: Sequence[UpstreamSettings]) -> "Balance":
         """Makes a balance whose circuits are all closed."""
-        return cls(tuple(upstreams), tuple(Circuit() for _ in upstreams), tuple(UpstreamCounts() for _ in upstreams))
+        return cls(tuple(upstreams), tuple(Circuit() for _ in upstreams), tuple(UpstreamRecord() for _ in upstreams))
 
     def tiers(self) -> Iterator[list[int]]:
         """The places of the upstreams of each priority, the first priority first."""
@@ -44,7 +47,7 @@ class Balance:
     def record(self, place: int, fault: UpstreamFault, now: float, rng: random.Random) -> None:
         """Records a fault of an upstream in its circuit."""
         circuit = self.circuits[place]
-        self.counts[place].tries[fault.kind.label] += 1
+        self.records[place].last_fault = fault.error.message
         if fault.hold_s is not None:
             circuit.hold(now + fault.hold_s)
         match fault.kind.effect:

@@ -11,8 +11,8 @@ import attrs
 import trio
 
 from llmactors.backends.openai.answer_stream import AnswerStream
-from llmactors.backends.openai.counts import FAILED, LOST, WON
 from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.record import FAILED, LOST, WON
 from llmactors.backends.openai.tries import Tries, Try
 from llmactors.errors import LlmactorsError
 from llmactors.messages import TokenDelta
@@ -73,7 +73,7 @@ class Race:
         else:
             await self._run_both(first, late_s, second)
         if self._winner is not None:
-            self._tries.record_begin(self._winner.tried)
+            self._tries.record_begin(self._winner.tried, trio.current_time())
             if self._second is not None and not self._has_second_failed:
                 outcome = WON if self._winner.tried is self._second else LOST
                 self._tries.count_second(self._second, outcome)

@@ -95,6 +95,9 @@ class OpenAISettings:
     """How long an upstream may take from one token to the next. Comments that keep a connection open do not count."""
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 20.0
     """How long one request may wait in all for an upstream that takes requests."""
+    probe_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
+    """After how long without a word from an upstream its list of models is asked for, to see whether the upstream is
+    there and takes the key. 0: never."""
     engine: typing.Literal["", "vllm", "sglang", "llama.cpp"] = ""
     """The server that all upstreams run. A known server is sent the rules for drawing tokens that OpenAI's API lacks,
     such as `top_k`; other upstreams might ignore these rules, so requests with them are refused."""

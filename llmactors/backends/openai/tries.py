@@ -16,8 +16,8 @@ import attrs
 from llmactors.actors.backoff import Backoff
 from llmactors.backends.openai.balance import Balance
 from llmactors.backends.openai.circuit import CircuitState
-from llmactors.backends.openai.counts import ANSWERED, CANCELLED
 from llmactors.backends.openai.faults import FaultKind, UpstreamFault
+from llmactors.backends.openai.record import ANSWERED, CANCELLED
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.errors import LlmactorsError, Unavailable
 
@@ -100,10 +100,12 @@ class Tries:
                 return self._take(self._balance.pick(closed, rng), now)
         return None
 
-    def record_begin(self, one: Try) -> None:
+    def record_begin(self, one: Try, now: float) -> None:
         """Records that a try brought a token: later faults have all tries before them again."""
         self._undecided.discard(one.place)
-        self._balance.counts[one.place].tries[ANSWERED] += 1
+        record = self._balance.records[one.place]
+        record.tries[ANSWERED] += 1
+        record.heard_at = now
         self._balance.circuits[one.place].begin()
         self._made = 0
         self._asked_again.clear()
@@ -115,6 +117,7 @@ class Tries:
     def record_fault(self, one: Try, fault: UpstreamFault, now: float, rng: random.Random) -> None:
         """Records that a try failed. Raises the `LlmactorsError` for the client where no other try can help."""
         self._balance.record(one.place, fault, now, rng)
+        self._balance.records[one.place].tries[fault.kind.label] += 1
         self._undecided.discard(one.place)
         self._failed.add(one.place)
         self._last = fault
@@ -132,13 +135,13 @@ class Tries:
 
     def count_second(self, one: Try, outcome: str) -> None:
         """Counts what became of a try that `choose_second` returned."""
-        self._balance.counts[one.place].hedges[outcome] += 1
+        self._balance.records[one.place].hedges[outcome] += 1
 
     def end(self, one: Try) -> None:
         """Records that a try is over: a trial that decided nothing makes way for the trial of another request."""
         if one.place in self._undecided:
             self._undecided.discard(one.place)
-            self._balance.counts[one.place].tries[CANCELLED] += 1
+            self._balance.records[one.place].tries[CANCELLED] += 1
         if one.is_trial:
             self._balance.circuits[one.place].give_back()
 
@@ -167,7 +170,7 @@ class Tries:
         self._undecided.add(place)
         if self._left is not None and self._left[0] != place:
             left, kind = self._left
-            self._balance.counts[left].failovers[kind.label] += 1
+            self._balance.records[left].failovers[kind.label] += 1
         self._left = None
         return Try(place, self._balance.circuits[place].take(now))
 

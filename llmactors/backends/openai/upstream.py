@@ -25,6 +25,7 @@ _READABLE = {"text/event-stream", "application/json", "application/octet-stream"
 """The content types of answers. Some servers and proxies give a stream another type than its own."""
 _MAX_ERROR_BYTES = 65_536
 _FIELDS_REFUSED = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
+_MAX_MODELS_BYTES = 2**20
 _ERROR_BODY_S = 5.0
 _FINISH_S = 0.2
 """How long the end of a complete answer may take to come; after that the connection is closed, not kept."""
@@ -158,12 +159,24 @@ class Upstream:
             except HttpClientError as error:
                 raise UpstreamFault(FaultKind.CUT, BackendFailed("the connection to the upstream broke")) from error
 
+    async def list_models(self) -> None:
+        """Asks for the list of models, and waits for the end of the answer. Raises `UpstreamFault`."""
+        response = await self._send("models", None)
+        async with response:
+            # Some keys may ask for answers, and get a 403 for the list of models.
+            if response.status not in {HTTPStatus.OK, HTTPStatus.FORBIDDEN}:
+                raise refusal_fault(response.status, {}, None)
+            with suppress(HttpClientError):
+                await response.read(_MAX_MODELS_BYTES)
+
     def close(self) -> None:
         """Closes the connections that no request uses."""
         self._client.close()
 
-    async def _send(self, route: str, body: Mapping[str, Any]) -> ClientResponse:
+    async def _send(self, route: str, body: Mapping[str, Any] | None) -> ClientResponse:
         try:
+            if body is None:
+                return await self._client.open("GET", f"/{route}")
             return await self._client.open("POST", f"/{route}", msgspec.json.encode(body))
         except ConnectTimeout as error:
             text = "the upstream accepts no connection in time"

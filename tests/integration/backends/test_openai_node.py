@@ -140,3 +140,16 @@ async def test_answers_name_the_model_that_answered() -> None:
                 named = re.findall(r'"model":"(\w+)"', text)
                 asked = ["gpt"] if path == "/v1/responses" else []  # its first event comes before the answer
                 assert named == asked + ["small"] * (len(named) - len(asked)) != asked, path
+
+
+async def test_upstream_that_refuses_the_key_is_not_ready() -> None:
+    """Without any request. The model is ready again when the upstream takes the key."""
+    async with upstream(good) as server, local_node(remote(server.url)) as node:
+        assert (await node.client.get("/readyz")).status_code == 200
+        server.models_status = 401
+        await wait_until(lambda: bool(node.node.directory.problems()), within_s=10)
+        answer = await node.client.get("/readyz")
+        assert answer.status_code == 503
+        assert "refuses the key" in answer.text
+        server.models_status = 200
+        await node.wait_ready(within_s=10)

@@ -21,7 +21,8 @@ llmactors_actor_starts_total{actor} llmactors_mailbox_depth{actor} llmactors_mai
 llmactors_dead_letters_total{reason} llmactors_event_loop_stall_seconds_bucket{le}
 llmactors_event_loop_stall_seconds_max llmactors_ledger_requests{state} llmactors_ledger_requeued_total
 llmactors_ledger_given_up_total llmactors_ledger_fenced_total llmactors_tasks llmactors_build_info{version}
-llmactors_upstream_up{upstream}
+llmactors_upstream_up{upstream} llmactors_upstream_tries_total{outcome,upstream}
+llmactors_upstream_hedges_total{outcome,upstream} llmactors_upstream_failovers_total{reason,upstream}
 llmactors_redis_up{link} llmactors_redis_connects_total{link} llmactors_redis_commands_total{link}
 llmactors_redis_commands_in_flight{link} llmactors_redis_queued_bytes{link}
 llmactors_redis_commands_refused_total{link} llmactors_redis_unknown_outcomes_total{link}
@@ -73,7 +74,7 @@ def exercise(metrics: Metrics) -> None:
     metrics.redis_health(
         available=False, outages={"OOM": 1}, outage_s=2.5, error_replies={"OOM": 3}, wrong_settings=["appendonly"]
     )
-    metrics.upstream("http://h/v1", up=True)
+    metrics.upstream("http://h/v1", up=True, tries={"answered": 2}, hedges={"won": 1}, failovers={"error": 1})
 
 
 def test_metric_names_and_labels_are_exactly_the_agreed_ones() -> None:

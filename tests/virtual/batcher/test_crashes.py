@@ -216,7 +216,7 @@ async def test_messages_of_a_dead_backend_do_not_count(autojump_clock: MockClock
         world.crash(BACKEND)
         await world.until(lambda: world.state is ModelState.DOWN)
         stream = await world.submit()
-        stale = BackendReady(1, world.backend.capabilities) if kind == "ready" else BackendStalled(1, 9.0)
+        stale = BackendReady(1, world.backend.capabilities) if kind == "ready" else BackendStalled(1, "no output")
         await world.batcher_spec.ref.tell(stale)
         await trio.sleep(0.01)
         assert world.state is ModelState.DOWN

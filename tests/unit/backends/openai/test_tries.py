@@ -184,7 +184,7 @@ def test_answer_gives_all_tries_back() -> None:
     for _ in range(5):
         rig.next()
         assert rig.last is not None
-        rig.tries.record_begin(rig.last)
+        rig.tries.record_begin(rig.last, rig.now)
         rig.fail(FaultKind.CUT)
         rig.next()
-        rig.tries.record_begin(rig.last)
+        rig.tries.record_begin(rig.last, rig.now)

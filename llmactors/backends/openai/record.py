@@ -1,5 +1,6 @@
-"""What became of the tries at one upstream, counted for the metrics. Pure."""
+"""What a backend has heard of one upstream: counts for the metrics, and its last signs of life. Pure."""
 
+import math
 from collections import Counter
 
 import attrs
@@ -11,9 +12,9 @@ LOST = "lost"
 FAILED = "failed"
 
 
-@attrs.frozen
-class UpstreamCounts:
-    """The counts of one upstream, which outlive the incarnations of the backend."""
+@attrs.define
+class UpstreamRecord:
+    """The record of one upstream, which outlives the incarnations of the backend."""
 
     tries: Counter[str] = attrs.field(factory=Counter)
     """The tries by their outcome: `answered` at the first token, `cancelled`, or the label of the fault."""
@@ -21,3 +22,12 @@ class UpstreamCounts:
     """The requests that the upstream got because another one was late, by outcome: `won`, `lost` or `failed`."""
     failovers: Counter[str] = attrs.field(factory=Counter)
     """The requests that went from this upstream to another one, by the label of the fault."""
+    last_fault: str = ""
+    """What the last fault was."""
+    heard_at: float = -math.inf
+    """When the upstream last did what was asked."""
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the upstream has ever begun an answer."""
+        return self.tries[ANSWERED] > 0

@@ -1,0 +1,110 @@
+"""Which upstreams get requests: shows their state, logs each change, and asks the silent ones whether they are there.
+
+An upstream is asked for its list of models, which costs nobody anything. Without that question, an upstream that is
+away or refuses the key would count as ready until a request finds out. And an upstream that comes back would get no
+request while a load balancer takes this node for not ready.
+"""
+
+import random
+from collections.abc import Sequence
+
+import attrs
+import structlog
+import trio
+
+from llmactors.backends.base import UpstreamState
+from llmactors.backends.openai.balance import Balance
+from llmactors.backends.openai.circuit import CircuitState
+from llmactors.backends.openai.faults import FaultKind, UpstreamFault
+from llmactors.backends.openai.upstream import Upstream
+from llmactors.errors import BackendFailed
+
+log = structlog.get_logger("llmactors.backends.openai")
+
+_PROBE_S = 5.0
+"""How long an upstream may take to list its models."""
+_TELLING = {FaultKind.KEY, FaultKind.UNREACHABLE, FaultKind.ERROR, FaultKind.CUT, FaultKind.SILENT}
+"""The faults that say something about requests. Not every upstream lists its models."""
+
+
+@attrs.define
+class UpstreamHealth:
+    """The health of the upstreams of one model.
+
+    Args:
+        balance: The circuits of the upstreams, which learn what a question finds.
+        every_s: After how long without a word an upstream is asked; 0 for never.
+        rng: Varies how long a circuit stays open.
+    """
+
+    _balance: Balance
+    _every_s: float
+    _rng: random.Random
+    _logged_open: set[int] = attrs.field(factory=set, init=False)
+    """The upstreams that get no requests, as far as the log says."""
+
+    def states(self) -> list[UpstreamState]:
+        """The state of each upstream. An upstream whose circuit is open is in trouble."""
+        balance = self._balance
+        return [
+            UpstreamState(
+                one.url,
+                f"{one.url}: {record.last_fault or 'it failed'}" if self._is_open(place) else "",
+                record.tries,
+                record.hedges,
+                record.failovers,
+            )
+            for place, (one, record) in enumerate(zip(balance.upstreams, balance.records, strict=True))
+        ]
+
+    def log_changes(self) -> None:
+        """Logs which upstreams get no requests any more, and which get requests again."""
+        for place, one in enumerate(self._balance.upstreams):
+            if self._is_open(place) == (place in self._logged_open):
+                continue
+            self._logged_open ^= {place}
+            if self._is_open(place):
+                for_s = round(self._balance.circuits[place].next_at(0.0) - trio.current_time(), 1)
+                reason = self._balance.records[place].last_fault
+                log.warning("an upstream gets no requests for a while", upstream=one.url, reason=reason, for_s=for_s)
+            else:
+                log.info("an upstream gets requests again", upstream=one.url)
+
+    def due(self, now: float) -> list[int]:
+        """The places of the upstreams that are to be asked now."""
+        if not self._every_s:
+            return []
+        return [
+            place
+            for place, (circuit, record) in enumerate(zip(self._balance.circuits, self._balance.records, strict=True))
+            if circuit.admits(now) and (self._is_open(place) or now >= record.heard_at + self._every_s)
+        ]
+
+    async def ask(self, places: Sequence[int], upstreams: Sequence[Upstream]) -> None:
+        """Asks the upstreams at these places at the same time."""
+        async with trio.open_nursery() as nursery:
+            for place in places:
+                nursery.start_soon(self._ask_one, place, upstreams[place])
+
+    async def _ask_one(self, place: int, upstream: Upstream) -> None:
+        balance, record = self._balance, self._balance.records[place]
+        circuit = balance.circuits[place]
+        fault: UpstreamFault | None = None
+        is_trial = circuit.take(trio.current_time())
+        try:
+            with trio.fail_after(_PROBE_S):
+                await upstream.list_models()
+        except trio.TooSlowError:
+            fault = UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream did not answer in time"))
+        except UpstreamFault as caught:
+            fault = caught
+        finally:
+            if is_trial:
+                circuit.give_back()
+        if fault is None or fault.kind not in _TELLING:
+            record.heard_at = trio.current_time()
+        elif fault.kind is not FaultKind.KEY or not record.has_answered:  # a key that worked may not list models
+            balance.record(place, fault, trio.current_time(), self._rng)
+
+    def _is_open(self, place: int) -> bool:
+        return self._balance.circuits[place].state is CircuitState.OPEN
