@@ -40,6 +40,7 @@ async def play_with_kills(
     async with Cluster(settings) as cluster:
         for scenario in scenarios:
             played.append(await _play(cluster, provider, scenario, profile, victim))
+            print(f"  {scenario.name} {played[-1].result.grade.value}", flush=True)
             await cluster.wait_ready()
     return played
 
@@ -60,6 +61,7 @@ async def _play(cluster: Cluster, provider: Provider, scenario: Scenario, profil
         for number in range(scenario.count):
             await trio.sleep_until(began + number * profile.scaled(scenario.interval_s))
             calls.append(await _call(cluster.gateway_urls, scenario.name, within_s, began))
+        nursery.cancel_scope.cancel(reason="the fault is over")
     primary = [each for each in provider.attempts[already:] if each.model == scenario.model]
     seen = Observed(
         calls=calls,

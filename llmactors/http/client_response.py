@@ -98,11 +98,14 @@ class ClientResponse:
     async def _decode(self, decoder: BodyDecoder, deadline: float) -> bytes:
         decoded = b""
         while not decoded:
-            data = b"" if decoder.holds_more else await self._receive_bytes(deadline, None)
-            if not data and not decoder.holds_more:
+            if decoder.holds_more:  # a small body may become a very long one
+                await trio.lowlevel.checkpoint()
+                decoded = decoder.feed(b"")
+            elif data := await self._receive_bytes(deadline, None):
+                decoded = decoder.feed(data)
+            else:
                 decoder.feed_eof()
                 return b""
-            decoded = decoder.feed(data)
         return decoded
 
     async def _receive_bytes(self, deadline: float, absorb: Absorb | None) -> bytes:

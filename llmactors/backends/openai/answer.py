@@ -18,12 +18,12 @@ import msgspec
 
 from llmactors.backends.openai.chunks import NO_TOKEN, Chunk
 from llmactors.backends.stop_strings import StopStrings
-from llmactors.messages import FinishReason, TokenDelta, TokenExtra, TokenLogprob
+from llmactors.messages import FinishReason, TokenDelta, TokenExtra, TokenLogprob, ToolCallDelta
 
 _MAX_CHARS_PER_TOKEN = 1024
-_BLANKS = 1000
-_BLANKS_PER_TOKEN = 4
-"""A token may have no text of its own, so a chunk may bring nothing; but not for ever."""
+_CHUNKS = 1000
+_CHUNKS_PER_TOKEN = 8
+"""The bound on chunks: a server may send each character of a token by itself, and chunks that bring nothing."""
 
 
 class TextOverrun(ValueError):
@@ -51,9 +51,12 @@ class UpstreamAnswer:
         self._model = model
         self._logprobs: deque[TokenLogprob] = deque()
         """Log probabilities that no delta has taken yet."""
-        self._parts: TokenExtra | None = None
+        self._reasoning: list[str] = []
+        self._calls: list[ToolCallDelta] = []
         """Reasoning and calls that no delta has carried yet."""
         self._made = 0
+        self._rest: list[str] = []
+        """The texts behind the last delta that may be shown. They are joined once: there may be many."""
         self._pending: str | None = None
         """The text of a delta that is held back: its end may begin a stop string, or no delta may follow it."""
         self._chars = 0
@@ -64,8 +67,7 @@ class UpstreamAnswer:
         self.prompt_tokens = 0
         self.cached_tokens = 0
         """How many tokens of the prompt came from the upstream's cache."""
-        self._blanks = 0
-        """How many chunks brought nothing."""
+        self._chunks = 0
         self._is_counted = False
         """Whether the last chunk with content was followed by the upstream's count of the answer's tokens."""
 
@@ -76,6 +78,10 @@ class UpstreamAnswer:
     def stopped(self) -> bool:
         """Whether the text has reached a stop string: then nothing that follows changes the answer."""
         return self._stops.stopped
+
+    @property
+    def _has_parts(self) -> bool:
+        return bool(self._reasoning or self._calls)
 
     @property
     def begun(self) -> bool:
@@ -89,8 +95,7 @@ class UpstreamAnswer:
         self._completion_tokens = chunk.completion_tokens or self._completion_tokens
         has_content = bool(chunk.text or chunk.reasoning or chunk.tool_calls)
         self._is_counted = not has_content and (self._is_counted or (chunk.completion_tokens or 0) > 0)
-        if not has_content:
-            self._count_blank()
+        self._count_chunk()
         shown: list[TokenDelta] = []
         self._logprobs += chunk.logprobs[: self._room]
         # What comes behind a finish reason counts too: some servers send a reason with each chunk.
@@ -112,7 +117,7 @@ class UpstreamAnswer:
         Returns None, and changes nothing, where one of the chunks is not plain, where a text may have to be held back,
         and at the end of the answer.
         """
-        is_held = self._stops.is_given or self._pending is not None or self._parts is not None or bool(self._logprobs)
+        is_held = self._stops.is_given or self._pending is not None or self._has_parts or bool(self._logprobs)
         if is_held or self._model or self.finish is not None or self._made + len(chunks) >= self._room:
             return None
         chars = self._chars
@@ -139,9 +144,12 @@ class UpstreamAnswer:
 
     def close(self) -> list[TokenDelta]:
         """Ends a complete answer, and returns its last deltas."""
-        last = [] if self._pending is None else [self._show(self._pending + self._stops.flush(), stop=self._stops.stop)]
+        last = []
+        if self._pending is not None:
+            text = "".join((self._pending, *self._rest, self._stops.flush()))
+            last.append(self._show(text, stop=self._stops.stop))
         self._pending = None
-        if self._parts is not None and self._made < self._room:
+        if self._has_parts and self._made < self._room:
             last.append(self._show(""))
         missing = min(self._completion_tokens, self._room) - self._made
         return last + [self._show("") for _ in range(missing)]
@@ -149,16 +157,14 @@ class UpstreamAnswer:
     def _add_parts(self, chunk: Chunk) -> list[TokenDelta]:
         """Takes the reasoning and the calls of a chunk, which the next delta carries."""
         self._count(len(chunk.reasoning) + sum(len(call.name) + len(call.arguments) for call in chunk.tool_calls))
-        known = self._parts or TokenExtra()
-        self._parts = TokenExtra(
-            reasoning=known.reasoning + chunk.reasoning, tool_calls=known.tool_calls + chunk.tool_calls
-        )
+        self._reasoning.append(chunk.reasoning)
+        self._calls += chunk.tool_calls
         may_show = self._pending is None and self._made + 1 < self._room
         return [self._show("")] if may_show else []
 
-    def _count_blank(self) -> None:
-        self._blanks += 1
-        if self._blanks > _BLANKS + self._room * _BLANKS_PER_TOKEN:
+    def _count_chunk(self) -> None:
+        self._chunks += 1
+        if self._chunks > _CHUNKS + self._room * _CHUNKS_PER_TOKEN:
             raise TextOverrun
 
     def _count(self, chars: int) -> None:
@@ -172,7 +178,8 @@ class UpstreamAnswer:
         self._held += len(piece) - len(text)
         before, self._pending = self._pending, text
         if before is not None and self._made + 1 >= self._room:
-            self._pending, before = before + text, None
+            self._rest.append(text)
+            self._pending, before = before, None
         shown = [] if before is None else [self._show(before)]
         if (self.stopped or not self._held) and self._made + 1 < self._room:
             shown.append(self._show(text, stop=self._stops.stop))
@@ -181,7 +188,10 @@ class UpstreamAnswer:
 
     def _show(self, text: str, *, stop: str = "") -> TokenDelta:
         self._made += 1
-        extra, self._parts = self._parts, None
+        extra = None
+        if self._has_parts:
+            extra = TokenExtra(reasoning="".join(self._reasoning), tool_calls=tuple(self._calls))
+            self._reasoning, self._calls = [], []
         if self._model:
             extra = msgspec.structs.replace(extra or TokenExtra(), model=self._model)
             self._model = ""
