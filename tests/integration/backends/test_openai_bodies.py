@@ -11,10 +11,11 @@ import trio
 from llmactors.backends.base import Job
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
 from llmactors.backends.openai.circuit import CircuitState
-from llmactors.errors import BackendFailed, Interrupted, InvalidRequest
+from llmactors.errors import BackendFailed, Interrupted, InvalidRequest, LlmactorsError
 from llmactors.messages import GenerateRequest
 from tests.support.dialects import DIALECTS, OPENAI, WHOLE
 from tests.support.faulty_upstream import Behaviour, Hit, sse, text, upstream
+from tests.support.longest_hold import LongestHold
 from tests.support.splits import splits
 
 pytestmark = pytest.mark.integration
@@ -35,8 +36,8 @@ def answers(raw: bytes) -> Behaviour:
 
 
 @contextlib.asynccontextmanager
-async def backend(url: str, options: str = "") -> AsyncIterator[OpenAIBackend]:
-    settings = OpenAISettings.parse(f"{url},first_s=2,silence_s=1,wait_s=0.5,attempts=1{options}", name="gpt")
+async def backend(url: str, options: str = "", *, first_s: float = 2) -> AsyncIterator[OpenAIBackend]:
+    settings = OpenAISettings.parse(f"{url},first_s={first_s},silence_s=1,wait_s=0.5,attempts=1{options}", name="gpt")
     made = OpenAIBackend(settings)
     await made.start()
     try:
@@ -123,17 +124,38 @@ async def test_done_without_a_reason_ends_where_the_settings_say_so() -> None:
                 await told(made)
 
 
-async def test_flood_without_content_ends_in_time() -> None:
-    async def behave(hit: Hit) -> None:
-        await hit.head()
-        await hit.data(text("one "))
-        with contextlib.suppress(trio.BrokenResourceError):
-            while True:
-                await hit.data(sse({"choices": [{"index": 0, "delta": {}}]}) * 500)
+HEAD = b"HTTP/1.1 200 OK\r\n" + EVENTS
+FLOODS = {
+    "comments": (HEAD + b"\r\n", b":\n" * 50_000),
+    "chunks of one byte": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n:\r\n" * 10_000),
+    "chunks without content": (HEAD + b"\r\n", sse({"choices": [{"delta": {}}]}) * 2000),
+    "text behind the last token": (HEAD + b"\r\n", text("a") * 1000),
+    "a line without an end": (HEAD + b"\r\n", b"x" * 1_000_000),
+    "very many choices": (HEAD + b"\r\n", b'data: {"choices":[' + b"{}," * 300_000 + b"{}]}\n\n"),
+    "a small body that becomes a long one": (
+        HEAD + b"Content-Encoding: gzip\r\n\r\n",
+        gzip.compress(b":\n" * 5_000_000, compresslevel=1),
+    ),
+}
 
-    async with upstream(behave) as only, backend(only.url) as made:
-        with trio.fail_after(5), pytest.raises(Interrupted, match="more text"):
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_flood_ends_in_time_and_holds_nobody(name: str) -> None:
+    head, piece = FLOODS[name]
+
+    async def behave(hit: Hit) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            await hit.stream.send_all(head)
+            while True:
+                await hit.stream.send_all(piece)
+
+    hold = LongestHold()
+    async with upstream(behave) as only, backend(only.url, first_s=0.3) as made:
+        trio.lowlevel.add_instrument(hold)
+        with trio.fail_after(10), pytest.raises(LlmactorsError):
             await told(made)
+        trio.lowlevel.remove_instrument(hold)
+    assert hold.seconds < 0.02, hold
 
 
 def takes(*fields: str) -> Behaviour:
