@@ -31,9 +31,9 @@ class ModelState(enum.Enum):
     """The last load of the model failed. Another one is tried later, if requests wait for the model."""
 
 
-_NO_PROBLEM = frozenset({ModelState.READY, ModelState.UNLOADED, ModelState.LOADING, ModelState.FAILED})
-"""States in which requests for the model can be sent to this node. Only a model that is loaded on demand can be in the
-last three, and requests for other models do not suffer from them."""
+NOT_IN_MEMORY = frozenset({ModelState.UNLOADED, ModelState.LOADING, ModelState.FAILED})
+"""States that only models have which are loaded on demand. They are no problem of the node, because requests can be
+sent all the same, and other models do not suffer."""
 
 
 @attrs.frozen
@@ -50,14 +50,10 @@ class ModelStatus:
 
 
 class ModelDirectory:
-    """One `ModelStatus` per model. Each change puts a new status in place of the old one.
+    """One `ModelStatus` per model. Each change puts a new status in place of the old one."""
 
-    The models of `on_demand` are loaded when requests wait for them.
-    """
-
-    def __init__(self, names: tuple[str, ...], on_demand: frozenset[str] = frozenset()) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self._models = dict.fromkeys(names, ModelStatus())
-        self.on_demand = on_demand
         self.running = dict.fromkeys(names, 0)
         """How many requests each model's backend holds on this node."""
         self.on_change: Callable[[], None] = lambda: None
@@ -92,5 +88,5 @@ class ModelDirectory:
         return {
             f"model:{name}": f"{status.state.value} {status.detail}".strip()
             for name, status in self._models.items()
-            if status.state not in _NO_PROBLEM
+            if status.state is not ModelState.READY and status.state not in NOT_IN_MEMORY
         }

@@ -7,7 +7,7 @@ from typing import Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from llmactors.backends.build import read_models
+from llmactors.backends.build import foresee_models, read_models
 from llmactors.cli.descriptors import complain
 from llmactors.cli.flags import EVERY_COMMAND, with_settings
 from llmactors.config import Configuration, Settings, check_file
@@ -59,6 +59,7 @@ def _refusals(settings: Settings) -> Iterator[str]:
     """What else a node would refuse: addresses and models, which it reads when it starts."""
     checks: list[Callable[[], object]] = [
         lambda: read_models(settings.model),
+        lambda: foresee_models(settings),
         lambda: parse_address(settings.bind, name="bind"),
         lambda: settings.metrics_bind and parse_address(settings.metrics_bind, name="metrics_bind"),
     ]

@@ -20,6 +20,7 @@ from llmactors.cluster.local_cluster import ClusterMember, LocalCluster
 from llmactors.config import Configuration
 from llmactors.config.user_folders import data_of_user
 from llmactors.errors import ConfigError, OperatorError
+from llmactors.model_pool.budget import default_memory
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.standard_streams import write_log_line
 from llmactors.telemetry.tree import LoggingObserver
@@ -50,7 +51,9 @@ def command(
     set_up_output(settings)
     # The models are fetched here, so that a model is downloaded once and not by every worker, and a wrong name is
     # reported at once.
-    fetch_missing(serve_models(settings))
+    fetch_missing(model for model in serve_models(settings) if model.on_demand is None)
+    if settings.models and settings.model_memory is None:
+        settings = attrs.evolve(settings, model_memory=str(default_memory() // workers))
     if settings.threads is None:
         settings = attrs.evolve(settings, threads=_share_of_cores(workers))
     cluster = LocalCluster(

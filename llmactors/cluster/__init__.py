@@ -8,6 +8,8 @@ node_store      the records in Redis; the record of a node that does not renew i
 registration    the actor that renews a node's record every second, and reads requests to drain
 watcher         the actor that reads all records every second, on a gateway
 redis_monitor   the actor that notices outages of Redis, and wrong settings of the server
+known_models    the declared models in Redis, which stay known while no worker runs
+peers           the actor that tells a worker of the others' models, and the cluster of the worker's own
 models          which models all workers together serve; pure
 
 Child processes:

@@ -1,16 +1,26 @@
 """The models that a gateway may accept requests for, from the records of all workers. Pure: `now` is in seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from llmactors.backends.base import Capabilities
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
+from llmactors.cluster.known_models import KnownModel
 from llmactors.cluster.node_record import ModelReport, NodeRecord
 
+_NO_WORKER = "no worker runs; requests wait"
 _MAX_STEP_S = 2.0
 """The longest time between two updates that counts as time without a worker."""
-_BEST_FIRST = (ModelState.READY, ModelState.STALLED, ModelState.STARTING, ModelState.DOWN)
+_BEST_FIRST = (
+    ModelState.READY,
+    ModelState.STALLED,
+    ModelState.LOADING,
+    ModelState.STARTING,
+    ModelState.UNLOADED,
+    ModelState.DOWN,
+    ModelState.FAILED,
+)
 
 
 class ClusterModels(ModelDirectory):
@@ -19,18 +29,34 @@ class ClusterModels(ModelDirectory):
     A model that was served once stays known. After its last worker has left, the model is `DOWN` for `grace_s` seconds,
     and its requests wait for another worker. Then the model is `GONE`, and its requests are refused. The first model
     that was served is the default.
+
+    A declared model is never `GONE`. Its requests wait until a worker comes: for ever where the gateway itself declares
+    the model, else until no worker has declared the model for `known_s` seconds.
+
+    Args:
+        grace_s: How long requests for a model that nobody has declared wait for another worker, in seconds.
+        known_s: How long a model is believed to be declared after the last word of a worker, in seconds.
+        declared: The models that this gateway declares, each with what it can probably do.
     """
 
-    def __init__(self, grace_s: float) -> None:
+    def __init__(
+        self, grace_s: float, known_s: float = 0.0, declared: Mapping[str, Capabilities | None] | None = None
+    ) -> None:
         super().__init__(())
         self._grace_s = grace_s
-        self._away_s: dict[str, float] = {}
+        self._known_s = known_s
+        self._own = dict(declared or {})
+        for name, capabilities in self._own.items():
+            self.put(name, ModelStatus(ModelState.UNLOADED, capabilities, _NO_WORKER))
+        self.declared = frozenset(self._own)
+        """The models whose requests wait while no worker runs."""
+        self._away_s = dict.fromkeys(self._own, 0.0)
         self._updated_at: float | None = None
         self.gateways = 1
         """The number of gateways in the cluster at the last update."""
 
-    def update(self, workers: Sequence[NodeRecord], now: float) -> None:
-        """Sets the state of each model from the records of all workers."""
+    def update(self, workers: Sequence[NodeRecord], now: float, known: Sequence[KnownModel] = ()) -> None:
+        """Sets the state of each model from the records of all workers, and from the models that are known in Redis."""
         # While Redis is away there are no updates, and nothing is known of the workers: such time does not count.
         passed_s = 0.0 if self._updated_at is None else min(now - self._updated_at, _MAX_STEP_S)
         self._updated_at = now
@@ -43,6 +69,13 @@ class ClusterModels(ModelDirectory):
         for name, of_model in reports.items():
             self._away_s[name] = 0.0
             self.put(name, self._best(name, of_model))
+        believed = {each.name: each.capabilities for each in known if each.unseen_s < self._known_s}
+        reported = {report.name for of_model in reports.values() for report in of_model if report.declared}
+        self.declared = frozenset(self._own) | reported | frozenset(believed)
+        for name, capabilities in believed.items():
+            if self.get(name) is None:
+                self.put(name, ModelStatus(ModelState.UNLOADED, capabilities, _NO_WORKER))
+                self._away_s[name] = 0.0
         for name in self.names:
             if name not in reports:
                 self._away_s[name] += passed_s
@@ -50,7 +83,7 @@ class ClusterModels(ModelDirectory):
 
     def _best(self, name: str, reports: Sequence[ModelReport]) -> ModelStatus:
         best = min(reports, key=lambda report: _BEST_FIRST.index(report.state))
-        return ModelStatus(best.state, self._capabilities(name, best, reports), best.detail)
+        return ModelStatus(best.state, self._capabilities(name, best, reports), best.detail, best.ready_in_s)
 
     def _capabilities(self, name: str, best: ModelReport, reports: Sequence[ModelReport]) -> Capabilities | None:
         """The capabilities of the best worker, with the fields that all workers honour; without a worker, the last
@@ -74,6 +107,8 @@ class ClusterModels(ModelDirectory):
     def _without_worker(self, name: str) -> ModelStatus:
         known = self.get(name)
         assert known is not None  # noqa: S101 - the caller takes the name from `names`
+        if name in self.declared:
+            return attrs.evolve(known, state=ModelState.UNLOADED, detail=_NO_WORKER, ready_in_s=None)
         if self._away_s[name] < self._grace_s:
             return attrs.evolve(known, state=ModelState.DOWN, detail="waiting for a worker")
         return attrs.evolve(known, state=ModelState.GONE, detail="no worker serves it")
@@ -82,7 +117,10 @@ class ClusterModels(ModelDirectory):
         """The problems of the models, or none as long as requests for any model are accepted."""
         if not self.names:
             return {"workers": "no worker has joined yet"}
-        can_be_asked = any(status.state is ModelState.READY or _waits(status) for _, status in self.items())
+        can_be_asked = any(
+            status.state is ModelState.READY or _waits(status) or (name in self.declared and status.capabilities)
+            for name, status in self.items()
+        )
         return {} if can_be_asked else super().problems()
 
 

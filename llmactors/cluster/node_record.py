@@ -30,6 +30,10 @@ class ModelReport:
     state: ModelState = ModelState.STARTING
     capabilities: Capabilities | None = None
     detail: str = ""
+    ready_in_s: float | None = None
+    """As `ModelStatus.ready_in_s`."""
+    declared: bool = False
+    """Whether the model is one of the setting `models`: requests for it are accepted while no worker runs."""
 
 
 @attrs.frozen

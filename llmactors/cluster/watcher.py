@@ -4,6 +4,7 @@ import structlog
 import trio
 
 from llmactors.actors import Actor, Context
+from llmactors.cluster.known_models import KnownModels
 from llmactors.cluster.models import ClusterModels
 from llmactors.cluster.node_record import RENEW_EVERY_S, Role
 from llmactors.cluster.node_store import NodeStore
@@ -18,8 +19,9 @@ _READ_S = 2.0
 class WatcherActor(Actor):
     """Updates `models` before the actor is up, and then every second. While Redis is away, `models` do not change."""
 
-    def __init__(self, store: NodeStore, models: ClusterModels) -> None:
+    def __init__(self, store: NodeStore, known: KnownModels, models: ClusterModels) -> None:
         self._store = store
+        self._known = known
         self._models = models
 
     async def on_start(self, context: Context) -> None:
@@ -39,7 +41,7 @@ class WatcherActor(Actor):
                 if not records:
                     return  # Redis has just started, and not even this gateway has renewed its record yet
                 workers = [record for record in records if record.role is Role.WORKER]
-                self._models.update(workers, trio.current_time())
+                self._models.update(workers, trio.current_time(), await self._known.read())
                 self._models.gateways = len(records) - len(workers)
         except Unavailable as error:
             log.debug("the nodes' records were not read because Redis is away", error=reason_of(error))

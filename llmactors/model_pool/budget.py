@@ -23,7 +23,7 @@ def pool_rules(settings: Settings, models: Sequence[ServedModel]) -> PoolRules:
         ConfigError: A model can never be loaded, because it needs more memory than there is.
     """
     given = settings.model_memory
-    memory_bytes = int(usable_memory() * _SHARE) if given is None else parse_size(given, "model_memory")
+    memory_bytes = default_memory() if given is None else parse_size(given, "model_memory")
     always = {model.name: model.measure() for model in models if model.on_demand is None}
     for name in (name for name, need in always.items() if need is None):
         log.warning("the memory of a model is not counted, because its file is not there yet", model=name)
@@ -37,6 +37,11 @@ def pool_rules(settings: Settings, models: Sequence[ServedModel]) -> PoolRules:
                 f"`model_memory` is {gib(memory_bytes)}, and models that are always loaded take {gib(taken_bytes)}"
             )
     return PoolRules(memory_bytes=left_bytes, min_turn_s=settings.model_turn_s, patience_s=settings.model_patience_s)
+
+
+def default_memory() -> int:
+    """The memory that the models of this machine may take where no setting says so, in bytes."""
+    return int(usable_memory() * _SHARE)
 
 
 def gib(size_bytes: int) -> str:

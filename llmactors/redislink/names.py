@@ -94,6 +94,15 @@ class RedisNames:
         """A zset: the name of each running node -> when its record ends, in ms."""
         return f"{self.prefix}nodes"
 
+    @property
+    def known_models(self) -> str:
+        """A hash: each model that a worker has declared -> when the worker last said so, and what the model can do."""
+        return f"{self.prefix}models"
+
+    def loading(self, model: str) -> str:
+        """A string: the node that is about to load a model."""
+        return f"{self.prefix}loading:{model}"
+
     def node(self, name: str) -> str:
         """A hash: the record and the supervision tree of one node."""
         return f"{self.prefix}node:{name}"

@@ -22,6 +22,7 @@ from llmactors.actors import (
     Tree,
     run_phases,
 )
+from llmactors.cluster.known_models import KnownModels
 from llmactors.cluster.node_record import NodeRecord, Role, new_incarnation
 from llmactors.cluster.node_store import NodeStore
 from llmactors.cluster.process_id import ProcessId
@@ -68,6 +69,7 @@ class ClusterNode:
         )
         self._redis_health = RedisHealth()
         self._store = NodeStore(self._link.call, settings.namespace)
+        self._known_models = KnownModels(self._link.call, settings.namespace)
         self.metrics.on_scrape(self._show_links)
         self._record = NodeRecord(
             name=self.name,

@@ -10,6 +10,7 @@ from llmactors.access.keys.keyring import RedisKeyring
 from llmactors.access.keys.redis import RedisKeyStore
 from llmactors.access.tickets import RedisTickets
 from llmactors.actors import ActorSpec
+from llmactors.backends.base import Capabilities
 from llmactors.cluster.models import ClusterModels
 from llmactors.cluster.node_record import NodeRecord, Role
 from llmactors.cluster.watcher import WatcherActor
@@ -42,7 +43,7 @@ class GatewayNode(ClusterNode):
             self._redis_keys = RedisKeyring(RedisKeyStore(self._link.call, settings.namespace))
         keyring = self._redis_keys or gateway_actors.file_keyring(settings)
         self.listening = listening
-        self.models = ClusterModels(settings.worker_grace_s)
+        self.models = ClusterModels(settings.worker_grace_s, settings.known_model_s, _foreseen(settings))
         share = LimiterStore()
         limiter = ActorSpec("limiter", lambda: LimiterActor(share, gateways=lambda: self.models.gateways))
         bounds = self.ledger.settings
@@ -64,7 +65,7 @@ class GatewayNode(ClusterNode):
                 *self._infra(),
                 *gateway_actors.keys(keyring),
                 ActorSpec("reaper", lambda: ReaperActor(self.ledger, count_given_up=self.metrics.request_given_up)),
-                ActorSpec("directory watcher", lambda: WatcherActor(self._store, self.models)),
+                ActorSpec("directory watcher", lambda: WatcherActor(self._store, self._known_models, self.models)),
             ),
             http=(limiter, self._gateway),
             metrics=self.metrics,
@@ -99,3 +100,13 @@ class GatewayNode(ClusterNode):
 
     def _close(self) -> None:
         self.listening.close()
+
+
+def _foreseen(settings: Settings) -> dict[str, Capabilities | None]:
+    """The models that this gateway's own settings declare, each with what it can probably do."""
+    if not settings.models:
+        return {}
+    # Imported here, because no other gateway needs the backends, whose import delays the start.
+    from llmactors.backends.build import foresee_models  # noqa: PLC0415
+
+    return foresee_models(settings)

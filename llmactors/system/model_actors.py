@@ -42,10 +42,10 @@ class ModelActors:
 
 def model_directory(models: Sequence[ServedModel]) -> ModelDirectory:
     """The directory of these models."""
-    on_demand = {model.name: model.on_demand for model in models if model.on_demand is not None}
-    directory = ModelDirectory(tuple(model.name for model in models), frozenset(on_demand))
-    for name, declared in on_demand.items():
-        directory.put(name, ModelStatus(ModelState.UNLOADED, declared.capabilities))
+    directory = ModelDirectory(tuple(model.name for model in models))
+    for model in models:
+        if model.on_demand is not None:
+            directory.put(model.name, ModelStatus(ModelState.UNLOADED, model.on_demand.capabilities))
     return directory
 
 

@@ -7,9 +7,12 @@ import trio
 
 from llmactors.actors import ActorSpec
 from llmactors.backends.build import ServedModel
+from llmactors.backends.directory import NOT_IN_MEMORY
 from llmactors.batcher.messages import DrainBatcher
 from llmactors.batcher.settings import BatcherSettings
+from llmactors.cluster.known_models import KnownModel
 from llmactors.cluster.node_record import ModelReport, NodeLoad, NodeRecord, Role
+from llmactors.cluster.peers import Peers, PeersActor
 from llmactors.config import Settings
 from llmactors.gateway.actor import OperatorsActor
 from llmactors.gateway.client_rules import ClientRules, served_hosts
@@ -33,6 +36,7 @@ class WorkerNode(ClusterNode):
         self.listening = listening
         self.directory = model_directory(models)
         self.directory.on_change = self._renew
+        peers = Peers(self.name, self._known_models)
         made = model_actors(
             settings,
             models,
@@ -44,9 +48,14 @@ class WorkerNode(ClusterNode):
                 node=self.name,
                 beat_every_s=min(1.0, settings.lease_s / _BEATS_PER_LEASE),
             ),
+            others=peers,
         )
         self._batchers = made.batchers
-        self.tree = wiring.node_tree(infra=(*self._infra(), *self._operators()), serving=made.all, metrics=self.metrics)
+        peers_actor = ActorSpec(
+            "peers", lambda: PeersActor(peers, self._store, self._known_models, self._declared_models)
+        )
+        infra = (*self._infra(), *self._operators(), *((peers_actor,) if settings.models else ()))
+        self.tree = wiring.node_tree(infra=infra, serving=made.all, metrics=self.metrics)
 
     def problems(self) -> dict[str, str]:
         """What keeps this node from working, by component; empty when the node is ready."""
@@ -73,13 +82,31 @@ class WorkerNode(ClusterNode):
 
     def _describe(self, record: NodeRecord) -> NodeRecord:
         known = self.directory.items()
-        slots = sum(status.capabilities.slots for _, status in known if status.capabilities is not None)
+        slots = sum(
+            status.capabilities.slots
+            for _, status in known
+            if status.capabilities is not None and status.state not in NOT_IN_MEMORY
+        )
         return attrs.evolve(
             record,
             address="" if self.listening is None else reachable(self.listening.url),
-            models=tuple(ModelReport(name, status.state, status.capabilities, status.detail) for name, status in known),
+            models=tuple(
+                ModelReport(
+                    name,
+                    status.state,
+                    status.capabilities,
+                    status.detail,
+                    status.ready_in_s,
+                    declared=name in self.settings.models,
+                )
+                for name, status in known
+            ),
             load=NodeLoad(running=sum(self.directory.running.values()), slots=slots),
         )
+
+    def _declared_models(self) -> list[KnownModel]:
+        declared = [(name, status) for name, status in self.directory.items() if name in self.settings.models]
+        return [KnownModel(name, status.capabilities) for name, status in declared]
 
     async def _drain(self) -> None:
         async with trio.open_nursery() as nursery:

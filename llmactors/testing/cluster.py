@@ -31,6 +31,7 @@ class ClusterSettings:
     python: str = sys.executable
     """The Python interpreter of the processes."""
     model: str = "mock:step_ms=20,slots=64"
+    """What each worker serves. Empty: only the models that `settings` declare."""
     binary: str | None = None
     """The program of the Redis server; None: any server that this machine has."""
     appendfsync: str = "always"
@@ -141,7 +142,8 @@ class Cluster:
             self.gateways.append(await self._member(nursery, "gateway", number, more))
         for number in range(settings.workers):
             metrics_bind = "127.0.0.1:0" if settings.worker_metrics else ""
-            more = ("--model", settings.model, "--metrics-bind", metrics_bind, *settings.worker_arguments)
+            models = ("--model", settings.model) if settings.model else ()
+            more = (*models, "--metrics-bind", metrics_bind, *settings.worker_arguments)
             self.workers.append(await self._member(nursery, "worker", number, more))
         async with trio.open_nursery() as starting:
             for member in self.members:

@@ -45,5 +45,4 @@ def _model(service: RequestService, name: str) -> dict[str, Any]:
         "state": status.state.value,
         "detail": status.detail,
         "ready_in_s": status.ready_in_s,
-        "on_demand": name in service.directory.on_demand,
     }

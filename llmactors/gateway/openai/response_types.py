@@ -178,7 +178,6 @@ class Model:
     state: Literal["starting", "ready", "stalled", "down", "gone", "unloaded", "loading", "failed"]
     detail: str
     ready_in_s: float | None
-    on_demand: bool
 
 
 @attrs.frozen
