@@ -12,6 +12,7 @@ from llmactors.cluster.known_models import KnownModel, KnownModels
 from llmactors.config import DeclaredModel, Settings
 from llmactors.http.server import ListeningSocket
 from llmactors.redislink.link import RedisLink
+from llmactors.redislink.names import RedisNames
 from llmactors.system.cluster_node import ClusterNode
 from llmactors.system.gateway_node import GatewayNode
 from llmactors.system.worker_node import WorkerNode
@@ -105,8 +106,8 @@ async def test_known_models_outlive_their_workers(any_server: RedisServer) -> No
         assert (first.name, first.capabilities, second.name, second.capabilities) == ("a", CAPABLE, "b", None)
         assert 0 <= first.unseen_s < 1
         with any_server.client() as client:
-            assert client.ttl("llmactors:{main}:models") > 86_400
-            client.hset("llmactors:{main}:models", "c", "no number {")
+            assert client.ttl(RedisNames("main").known_models) > 86_400
+            client.hset(RedisNames("main").known_models, "c", "no number {")
         assert [each.name for each in await known.read()] == ["a", "b", "c"]
         assert [await known.reserve("a", "w1"), await known.reserve("a", "w1"), await known.reserve("a", "w2")] == [
             True,
