@@ -35,7 +35,9 @@ class Attempt:
 
     model: str
     at_s: float
-    """Since the start of the provider."""
+    """On Trio's clock."""
+    port: int
+    """The port from which the request came."""
     action: str = ""
     """What the provider did."""
     is_answered: bool = False
@@ -71,7 +73,7 @@ class Provider:
         """Answers one request; False where the connection ends with it."""
         model = str(request.get("model"))
         self._counts[model] += 1
-        attempt = Attempt(model, trio.current_time())
+        attempt = Attempt(model, trio.current_time(), stream.socket.getpeername()[1])
         self.attempts.append(attempt)
         last = (request.get("messages") or [{}])[-1]
         begun = str(last.get("content") or "").strip() if last.get("role") == "assistant" else ""
