@@ -27,6 +27,7 @@ The client:
 client            a client of one server, which keeps connections
 client_response   one response of the client, with the body read piece by piece
 arrivals          reads many sockets in one pass, for all tasks that wait for bytes
+ticker            a timer of the kernel that ticks steadily
 client_socket     the connections of the client: TCP, TLS, a proxy's tunnel
 content_coding    bodies that a server has compressed; pure
 client_errors     what can go wrong between the client and a server

@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterator
 
 import trio
 
+from llmactors.http.ticker import Ticker
+
 READ_BYTES = 16_384
 """The most that one read takes: about 60 tokens, and no more than 2 ms of work to parse where a server floods."""
 FAIR_BYTES = 65_536
 """The number of bytes after which the streams that they belong to run, before more is read."""
-INTERVAL_S = 0.004
-"""The time between the beginnings of two passes where many sockets are watched."""
-INTERVAL_PER_SOCKET_S = 0.0001
-"""The time between two passes for each watched socket: with few sockets there is nothing to wait for."""
-_SHORTEST_SLEEP_S = 0.0005
-"""A shorter wait is left out, since the kernel's timer, by which Trio sleeps, counts milliseconds."""
+INTERVAL_S = 0.005
+"""The time between two passes where many sockets are watched."""
+_INTERVALS = ((32, INTERVAL_S), (16, INTERVAL_S / 2))
+"""From how many watched sockets on there is how much time between two passes. With few sockets there is nothing to wait
+for, and each byte is read at once."""
 _READ = select.EPOLLIN | select.EPOLLRDHUP
 
 
@@ -102,8 +103,7 @@ class Arrivals:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, WatchedSocket] = {}
-        self._begun_at = -math.inf
-        """When the last pass began, on Trio's clock."""
+        self._ticker = Ticker()
         self._has_more = False
         """Whether a socket had more bytes in the last pass than one read takes."""
         self._look_at = math.inf
@@ -155,22 +155,29 @@ class Arrivals:
                 with trio.CancelScope(deadline=self._look_at) as self._waiting:
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
                 self._waiting = None
-                while await self._pass() and self._interval_s() > _SHORTEST_SLEEP_S:
-                    pass  # more bytes will have come by the next pass, so nothing has to wait for the first of them
+                await self._read_at_ticks()
         finally:
             self._epoll.close()
+            self._ticker.close()
 
-    def _interval_s(self) -> float:
-        return min(INTERVAL_S, INTERVAL_PER_SOCKET_S * len(self._watched))
+    async def _read_at_ticks(self) -> None:
+        """Makes a pass at once, and then one at each tick until a pass finds nothing.
+
+        While bytes are expected before the next tick, nothing has to wait for the first of them.
+        """
+        while await self._pass():
+            interval_s = next((interval_s for count, interval_s in _INTERVALS if len(self._watched) >= count), 0.0)
+            if not interval_s:
+                break
+            self._ticker.start(interval_s)
+            if self._has_more:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._ticker.wait()
+        self._ticker.stop()
 
     async def _pass(self) -> bool:
-        """Reads all sockets that have bytes, once the next pass may begin. Returns whether any has."""
-        left_s = 0.0 if self._has_more else self._begun_at + self._interval_s() - trio.current_time()
-        if left_s > _SHORTEST_SLEEP_S:
-            await trio.sleep(left_s)
-        else:
-            await trio.lowlevel.checkpoint()
-        self._begun_at = trio.current_time()
+        """Reads all sockets that have bytes. Returns whether any has."""
         self.passes += 1
         self._has_more = False
         size = 0
