@@ -1,13 +1,14 @@
 """The streaming driver alone: outputs that a backend yields, and outputs that it offers."""
 
 from collections.abc import AsyncGenerator, Callable
+from itertools import pairwise
 
 import attrs
 import trio
 from trio.testing import MockClock
 
 from llmactors.backends.base import Capabilities, Job, Output, Takeover
-from llmactors.backends.drivers import MAX_WAITING, StreamingDriver
+from llmactors.backends.drivers import BEGUN_PER_PASS, MAX_WAITING, StreamingDriver
 from llmactors.backends.messages import Produced
 from llmactors.messages import GenerateRequest, TokenDelta
 
@@ -89,6 +90,22 @@ async def test_backend_waits_while_the_batcher_takes_nothing(autojump_clock: Moc
     goes_on.set()
     await trio.sleep(2)
     assert heard[: MAX_WAITING + 100] == [f"{number}" for number in range(1, MAX_WAITING + 101)]
+    nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_many_jobs_begin_a_few_in_each_pass(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    backend = Endless(offered=0)
+
+    async def emit(produced: Produced) -> None: ...
+
+    driver = StreamingDriver(backend, emit)
+    nursery.start_soon(driver.run)
+    driver.assign(tuple(job(f"{number}") for number in range(40)), ())
+    begun = [0]
+    while begun[-1] < 40:
+        await trio.lowlevel.checkpoint()
+        begun.append(backend.made)
+    assert max(after - before for before, after in pairwise(begun)) <= 2 * BEGUN_PER_PASS
     nursery.cancel_scope.cancel(reason="the test is over")
 
 
