@@ -18,6 +18,7 @@ from llmactors.backends.messages import Assign, BackendEnding, BackendReady, Bac
 from llmactors.backends.residency import Residency
 from llmactors.batcher.claimer import Claimer, FreeSlots
 from llmactors.batcher.forming import BatchFormer
+from llmactors.batcher.giving_way import offers
 from llmactors.batcher.messages import BatchDue, BatcherMessage, DrainBatcher, SlotsFreed
 from llmactors.batcher.running import Running
 from llmactors.batcher.settings import BatcherSettings
@@ -77,6 +78,9 @@ class BatcherActor(Actor):
             stop=self._stop,
             lose=self._lose_everything,
             hear_news=self._residency.note_demand,
+            preempt_every_s=settings.preempt_every_s,
+            offers=self._offers,
+            count_preemption=metrics.preempted,
         )
 
     def __repr__(self) -> str:
@@ -198,11 +202,19 @@ class BatcherActor(Actor):
             await self._start(claims)
         self._count_running()
 
+    def _offers(self) -> list[Key]:
+        """The requests that may give up their slots, the best one first; none while a slot is free."""
+        capabilities = self._capabilities
+        is_full = self._ready_incarnation and self._residency.wanted and self._count_free_slots() < 1
+        if capabilities is None or not is_full:
+            return []
+        return offers(self._running.values(), capabilities, trio.current_time(), self._settings.least_turn_s)
+
     async def _start(self, claims: list[Claim]) -> None:
         """Gives claimed requests to the backend. Hands them back where the backend takes none any more."""
         if not claims:
             return
-        started = [Running(claim) for claim in claims]
+        started = [Running(claim, trio.current_time()) for claim in claims]
         self._running.update((running.key, running) for running in started)
         if self._tell_backend(admit=tuple(Job(each.key, each.claim.request, each.claim.tokens) for each in started)):
             self._metrics.batch(len(claims), [claim.waited_s for claim in claims])

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
+import structlog
 import trio
 
 from llmactors.backends.base import Capabilities, Takeover
@@ -17,6 +18,8 @@ from llmactors.backends.messages import Key
 from llmactors.errors import Interrupted, LlmactorsError
 from llmactors.ledger import Claim, Ledger
 from llmactors.messages import Failed
+
+log = structlog.get_logger("llmactors.batcher")
 
 _STOP_WAIT_S = 0.02
 """How long after a claim that brought requests the beat follows, in seconds. Until then the worker may not know of a
@@ -48,6 +51,10 @@ class Claimer:
         stop: Called with the requests that are no longer wanted.
         lose: Called when the lease was lost, and all requests of this worker were given to others.
         hear_news: Called when the ledger may have new requests for the model.
+        preempt_every_s: How often the ledger is asked whether a running request has to give up its slot, while there
+            are `offers`. 0: never.
+        offers: Returns the requests that may give up their slots, the best one first.
+        count_preemption: Called when a request gave up its slot.
     """
 
     def __init__(
@@ -63,6 +70,9 @@ class Claimer:
         stop: Callable[[Sequence[Key]], None],
         lose: Callable[[], None],
         hear_news: Callable[[], None] = lambda: None,
+        preempt_every_s: float = 0.0,
+        offers: Callable[[], Sequence[Key]] = tuple,
+        count_preemption: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._model = model
@@ -74,6 +84,9 @@ class Claimer:
         self._stop = stop
         self._lose = lose
         self._hear_news = hear_news
+        self._preempt_every_s = preempt_every_s
+        self._offers = offers
+        self._count_preemption = count_preemption
         self.worker = ""
         """This worker's id in the ledger. Empty before `join`, and a new one after each lost lease."""
         self._incarnation = 0
@@ -108,7 +121,8 @@ class Claimer:
     @property
     def tasks(self) -> Sequence[Callable[[], Awaitable[None]]]:
         """What is to run in the background, for ever."""
-        return self.claim_for_ever, self.beat_for_ever, self.watch_for_work, self.watch_the_clock
+        watching = self.watch_for_work, self.watch_for_preemption, self.watch_the_clock
+        return self.claim_for_ever, self.beat_for_ever, *watching
 
     @property
     def claiming(self) -> bool:
@@ -151,6 +165,7 @@ class Claimer:
             news, self._news = self._news, False
             self._claiming = True
             found = await self._fill_free_slots()
+            await self._give_way_where_due()
             self._claiming = False
             self._claimed.set()
             self._claimed = trio.Event()
@@ -197,6 +212,36 @@ class Claimer:
             await trio.sleep(self._beat_every_s)
             self._beat_within(0.0)
             self.work_possible()
+
+    async def watch_for_preemption(self) -> None:
+        """While no slot is free, looks every `preempt_every_s` whether a request has to give up its slot."""
+        while self._preempt_every_s:
+            await trio.sleep(self._preempt_every_s)
+            if self._offers():
+                self._claim_wanted.set()
+
+    async def _give_way_where_due(self) -> None:
+        """Lets requests give up their slots to more urgent requests that have waited for too long."""
+        worker, incarnation = self.worker, self._free_slots().incarnation
+        while self._preempt_every_s and (offered := self._offers()):
+            swap = await self._ledger.preempt(worker, self._model, offered)
+            if swap is None:
+                return
+            claim, free = swap.claim, self._free_slots()
+            self._count_preemption()
+            log.info(
+                "a request gave up its slot to a request of a more urgent class",
+                request_id=swap.given_up[0],
+                to=claim.request.id,
+                waited_s=round(claim.waited_s, 3),
+            )
+            self._stop([swap.given_up])
+            if worker != self.worker or incarnation != free.incarnation:
+                await self._hand_back([claim])
+            elif (error := refusal(free.capabilities, claim)) is not None:
+                await self._ledger.finish(claim.request.id, claim.epoch, Failed(error.code, error.message))
+            else:
+                await self._begin([claim])
 
     def _beat_within(self, seconds: float) -> None:
         self._beat_due = min(self._beat_due, trio.current_time() + seconds)

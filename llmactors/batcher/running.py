@@ -17,6 +17,8 @@ class Running:
     """One request with every token of its answer, in the log or not."""
 
     claim: Claim
+    since: float = 0.0
+    """When this worker got the request, on Trio's clock."""
     key: Key = attrs.field(init=False)
     deltas: list[TokenDelta] = attrs.field(init=False, repr=False)
     end: Terminal | None = attrs.field(default=None, init=False)

@@ -15,6 +15,10 @@ class BatcherSettings:
     """
     node: str = ""
     """The name of the node, by which the ledger knows a new incarnation of a worker. Empty: the worker has no name."""
+    preempt_every_s: float = 0.0
+    """How often a batcher without a free slot asks whether one of its requests has to give up its slot. 0: never."""
+    least_turn_s: float = 1.0
+    """How long a request runs before it may give up its slot."""
     beat_every_s: float = 1.0
     """How often the lease is renewed; well below the ledger's `lease_s`."""
     max_unwritten: int = 65_536

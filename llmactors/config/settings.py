@@ -322,6 +322,13 @@ class Settings:
         group=CLUSTER,
         commands=IN_CLUSTER,
     )
+    preempt_after_s: Seconds = setting(
+        0.0,
+        "A request that has waited for this long takes the slot of a running request of a less urgent class. That one "
+        "goes on later where it was. 0: never. Give all nodes the same time.",
+        group=CLUSTER,
+        commands=EVERY_NODE,
+    )
     quarantine_from_attempt: Count = setting(
         3,
         "From this attempt on a request runs only beside other suspected requests, and in the end alone. If a worker "

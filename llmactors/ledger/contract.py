@@ -25,6 +25,7 @@ from llmactors.ledger.values import (
     LedgerStatistics,
     LogSlice,
     ModelDemand,
+    Preemption,
     QueueDepth,
     ReleaseHow,
     RequestInfo,
@@ -162,6 +163,20 @@ class Ledger(Protocol):
 
         This is the one operation that is not idempotent. After a lost reply a worker does not know what it holds, so it
         has to `leave` and go on as a new incarnation.
+        """
+        ...
+
+    async def preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
+        """Lets one running request of `worker` change places with a waiting request, in one step.
+
+        `offered` has the ids and epochs of claims that the worker would give up, the best one first. The next request
+        of a more urgent class gets the slot, if it has waited for `preempt_after_s`; None where no request has, or none
+        that is offered may be given up. The request that is given up goes back to its old place with its log, as after
+        a SILENT release: the attempt does not count, and what its worker appends from now on is FENCED. A request is
+        given up at most `preemptions_max` times, and a model has at most `preemptions_per_s` of this. No request in
+        quarantine gives up its slot, or gets one in this way.
+
+        As `claim`, this is not idempotent.
         """
         ...
 

@@ -35,6 +35,7 @@ from llmactors.ledger.values import (
     LedgerStatistics,
     LogSlice,
     ModelDemand,
+    Preemption,
     QueueDepth,
     ReleaseHow,
     RequestInfo,
@@ -163,6 +164,10 @@ class MemoryLedger:
         self._life.put_back_passed_over(lease, passed)
         lease.room[model] = slots - len(claims) if lease.takes_all else 0
         return claims
+
+    async def preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
+        lease = self._live(worker)
+        return None if lease is None else self._life.preempt(lease, model, offered)
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
         return [self._append(entry) for entry in entries]

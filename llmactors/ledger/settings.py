@@ -39,6 +39,12 @@ class LedgerSettings:
     """Conversations of which the last worker is remembered, at most; in Redis, of each model."""
     conversation_kept_s: float = attrs.field(default=600.0, validator=gt(0))
     """How long the last worker of a conversation is remembered, in seconds; in Redis, at least half of this."""
+    preempt_after_s: float = attrs.field(default=0.0, validator=ge(0))
+    """After this wait, a request may take the slot of a running request of a less urgent class. 0: never."""
+    preemptions_max: int = attrs.field(default=3, validator=ge(0))
+    """How often one request may give up its slot."""
+    preemptions_per_s: float = attrs.field(default=4.0, validator=gt(0))
+    """How many requests of one model may give up their slots in a second."""
     dead_letters_kept: int = attrs.field(default=256, validator=ge(0))
     retained_max: int = attrs.field(default=16_384, validator=ge(1))
     """Ended requests kept at most. Beyond this number the oldest are deleted before their `retention_s`."""

@@ -92,6 +92,16 @@ class Claim:
     """How long the request waited in the queue before this claim, in seconds."""
 
 
+@attrs.frozen
+class Preemption:
+    """Two requests that changed places at a worker."""
+
+    given_up: tuple[str, int]
+    """The id and the epoch of the claim that is over: the request waits in its old place again."""
+    claim: Claim
+    """The request that has the slot now."""
+
+
 class AppendEntry(msgspec.Struct, frozen=True, gc=False):
     """New tokens of one request, and its terminal event if these tokens are the last."""
 

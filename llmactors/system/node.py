@@ -56,7 +56,9 @@ class Node:
             ledger=self.ledger,
             directory=self.directory,
             metrics=self.metrics,
-            batching=BatcherSettings(window_s=settings.batch_window_s, node="node"),
+            batching=BatcherSettings(
+                window_s=settings.batch_window_s, node="node", preempt_every_s=wiring.preempt_every_s(settings)
+            ),
         )
         # The same actors run in both forms. The limiter is asked only while the ledger is away: never, in one process.
         share = LimiterStore()

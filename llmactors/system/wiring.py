@@ -22,8 +22,14 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
         tombstone_s=settings.tombstone_s,
         lease_s=settings.lease_s,
         affinity_wait_s=settings.affinity_wait_s,
+        preempt_after_s=settings.preempt_after_s,
         quarantine_from_attempt=settings.quarantine_from_attempt,
     )
+
+
+def preempt_every_s(settings: Settings) -> float:
+    """How often a full batcher asks whether it has to give up a slot, in seconds; 0 for never."""
+    return min(0.25, max(0.05, settings.preempt_after_s / 4)) if settings.preempt_after_s else 0.0
 
 
 def node_tree(

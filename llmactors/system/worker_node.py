@@ -46,6 +46,7 @@ class WorkerNode(ClusterNode):
             batching=BatcherSettings(
                 window_s=settings.batch_window_s,
                 node=self.name,
+                preempt_every_s=wiring.preempt_every_s(settings),
                 beat_every_s=min(1.0, settings.lease_s / _BEATS_PER_LEASE),
             ),
             others=peers,

@@ -68,6 +68,9 @@ class Metrics:
         self._stepped = new.histogram("llm_worker_batch_size", "The number of sequences in a decode step.", SIZES)
         self._made_tokens = new.counter("llm_worker_tokens_generated", "Tokens that backends produced.")
         self._worker_errors = new.counter("llm_worker_errors", "Failures of backends, and of requests in them.")
+        self._preemptions = new.counter(
+            "llmactors_preemptions", "Requests that gave up their slots to requests of more urgent classes."
+        )
 
         self._upstreams = new.gauges(
             "llmactors_upstream_up", "1 while the upstream gets requests, 0 while its circuit is open.", "upstream"
@@ -210,6 +213,10 @@ class Metrics:
     def worker_error(self) -> None:
         """Counts a backend that crashed or hung, or a request that failed in a backend."""
         self._worker_errors.inc()
+
+    def preempted(self) -> None:
+        """Counts a request that gave up its slot to a request of a more urgent class."""
+        self._preemptions.inc()
 
     # The actor runtime.
 

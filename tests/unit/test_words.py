@@ -13,6 +13,7 @@ TESTS = Path(__file__).parents[1]
 MAX_TEST_NAME = 60
 MAX_LINES = 350
 LONG_FILES = {
+    "llmactors/batcher/actor.py": "one actor, through which all messages about running requests pass",
     "llmactors/config/settings.py": "the declaration of every setting",
     "llmactors/gateway/routes.py": "one table of all routes, and everything that follows from a route",
     "llmactors/gateway/openai/schema.py": "every field of the bodies of chats and completions",

@@ -11,6 +11,7 @@ conversations   which worker had each conversation last
 leases          which workers are alive, and what each holds
 silence         which workers lost their leases by silence, and what each held
 passed_over     what one claim passes over, because it prefers another worker
+preemption      which running request gives its slot to which waiting request
 reader_grace    when a request without a reader is cancelled
 timers          what is due when
 archive         what is kept of ended requests

@@ -75,6 +75,16 @@ class ClassQueue:
         self._tidy(chosen)
         return entry
 
+    def heads(self) -> list[QueueEntry]:
+        """The next entry of each class, the most urgent class first."""
+        found = (self._classes[priority].head() for priority in sorted(self._classes))
+        return [entry for entry in found if entry is not None]
+
+    def pop_of(self, priority: int) -> None:
+        """Takes the next entry of a class out of the queue, without a turn: no class counts as passed over."""
+        self._classes[priority].pop()
+        self._tidy(priority)
+
     def first_come(self) -> list[tuple[QueueEntry, int]]:
         """Of each class that waits, the entry that came first, and how many entries wait."""
         found = ((queue.first_come(), len(queue)) for queue in self._classes.values())

@@ -99,6 +99,16 @@ class FairQueue:
         insort(self._flow(entry.tenant).returned, entry, key=lambda other: other.serial)
         self._entered(entry)
 
+    def head(self) -> QueueEntry | None:
+        """The entry that `pop` would return."""
+        while self._heads:
+            start, serial, tenant = self._heads[0]
+            flow = self._flows.get(tenant)
+            if flow is not None and flow.key() == (start, serial):
+                return flow.head()
+            heapq.heappop(self._heads)
+        return None
+
     def remove(self, entry: QueueEntry) -> None:
         """Takes a waiting entry out of the queue."""
         self._flows[entry.tenant].discard(entry)

@@ -16,13 +16,14 @@ from llmactors.ledger.core.conversations import Conversations
 from llmactors.ledger.core.leases import Leases, Worker
 from llmactors.ledger.core.model_queues import ModelQueues, queue_entry
 from llmactors.ledger.core.passed_over import PassedOver
+from llmactors.ledger.core.preemption import Preemptions
 from llmactors.ledger.core.reader_grace import ReaderGrace
 from llmactors.ledger.core.record import Record
 from llmactors.ledger.core.service_rate import ServiceRate
 from llmactors.ledger.core.silence import Loss, SilentWorkers
 from llmactors.ledger.core.timers import Timers
 from llmactors.ledger.settings import LedgerSettings
-from llmactors.ledger.values import Candidate, Claim, DeadRequest
+from llmactors.ledger.values import Candidate, Claim, DeadRequest, Preemption
 from llmactors.limiter.charges import tokens_used
 from llmactors.limiter.policy import to_us
 from llmactors.limiter.store import LimiterStore
@@ -50,6 +51,7 @@ class Lifecycle:
         self.records: dict[str, Record] = {}
         self.queues = ModelQueues(settings)
         self.conversations = Conversations(settings.conversations_max, settings.conversation_kept_s)
+        self._preemptions = Preemptions(settings)
         self.leases = Leases(settings.lease_s, settings.dead_workers_kept)
         self.silent = SilentWorkers(settings.dead_workers_kept)
         self.reader_grace = ReaderGrace()
@@ -150,6 +152,31 @@ class Lifecycle:
         waited_s = self._now() - record.queued_at
         tokens = tuple(record.tokens)
         return Claim(record.request, record.epoch, record.attempt, record.quarantined, tokens, waited_s)
+
+    def preempt(self, lease: Worker, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
+        """Lets a request that `lease` runs change places with a waiting request of a more urgent class, if one has
+        waited for too long. `offered` has the ids and epochs that the worker would give up, the best one first.
+        """
+        if not lease.takes_all:
+            return None
+        heads = [self.records[request_id] for request_id in self.queues.heads(model)]
+        known = ((self.records.get(request_id), epoch) for request_id, epoch in offered)
+        running = [
+            record
+            for record, epoch in known
+            if record is not None
+            and (record.holder, record.epoch, record.request.model) == (lease.id, epoch, model)
+            and self._preemptions.may_give_way(record)
+        ]
+        pair = self._preemptions.choose(model, heads, running, self._now())
+        if pair is None:
+            return None
+        urgent, given = pair
+        self._preemptions.note(model, given, self._now())
+        self.queues.take_head(urgent)
+        key = given.request.id, given.epoch
+        self.hand_back(given)
+        return Preemption(key, self.start(urgent, lease))
 
     def expected_wait_s(self, request: GenerateRequest) -> float:
         """How long `request` would wait if it came now, in seconds; 0 where too little is known."""

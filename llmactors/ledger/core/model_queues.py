@@ -79,6 +79,17 @@ class ModelQueues:
         self._tidy(model)
         return None if entry is None else entry.key
 
+    def heads(self, model: str) -> list[str]:
+        """The ids of the next requests of all classes, the most urgent class first."""
+        queue = self._queues.get(model)
+        return [] if queue is None else [entry.key for entry in queue.heads()]
+
+    def take_head(self, record: Record) -> None:
+        """Takes the next request of its class out of its queue, without a turn for the class."""
+        model = record.request.model
+        self._queues[model].pop_of(record.request.priority)
+        self._tidy(model)
+
     def ahead_of(self, request: GenerateRequest) -> int:
         """About how many requests would be served before `request`, if it came now."""
         queue = self._queues.get(request.model)

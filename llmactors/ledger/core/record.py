@@ -36,6 +36,8 @@ class Record(TokenLog):
     quarantined: bool = False
     queued_at: float = 0.0
     """When the request was last put into the queue; monotonic, in seconds."""
+    preemptions: int = 0
+    """How often the request gave its slot to a request of a more urgent class."""
     holder: str | None = None
     """The worker that runs the request."""
     reserved_for: str | None = None

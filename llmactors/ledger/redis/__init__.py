@@ -10,6 +10,7 @@ context.lua     what one call knows and gathers        queue.lua   fair order
 lifecycle.lua   the state changes of a request         limits.lua  what callers have used
 affinity.lua    which worker had a conversation
 leases.lua      which workers are alive, silent or dead
+preemption.lua  a running request gives up its slot
 gateways.lua, workers.lua, reaper.lua, operators.lua   the operations, each of them one atomic step
 
 The functions use what Redis 7.0 and Valkey 7.2 have: functions, streams, RESP3 pushes. No command blocks.

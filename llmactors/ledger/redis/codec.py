@@ -108,6 +108,9 @@ def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSetting
             "retained_tokens_max": settings.retained_tokens_max,
             "token_bytes": TOKEN_BYTES,
             "affinity_wait_ms": round(settings.affinity_wait_s * 1000),
+            "preempt_after_ms": round(settings.preempt_after_s * 1000),
+            "preemptions_max": settings.preemptions_max,
+            "preemptions_per_s": settings.preemptions_per_s,
             "affinity_lead_max": settings.affinity_lead_max,
             "conversations_max": settings.conversations_max,
             "conversation_kept_ms": round(settings.conversation_kept_s * 1000),
@@ -181,6 +184,11 @@ def finish_parts(request_id: str, epoch: int, end: Terminal) -> tuple[bytes, byt
     """As `append_parts`, for a terminal event alone, after the last entry of the log."""
     ending = encode_end(end)
     return _encode((request_id, epoch, 0, 0, 0, 0, len(ending))), ending
+
+
+def encode_claims(claims: Sequence[tuple[str, int]]) -> bytes:
+    """The ids and epochs of claims."""
+    return _encode([part for claim in claims for part in claim])
 
 
 def join(chunks: list[Any]) -> tuple[list[TokenDelta], Terminal | None]:

@@ -12,6 +12,7 @@
 --   ep epoch      at attempt      qn in quarantine      h the worker that holds it      rv the worker it is reserved for
 --   n length of its log in tokens (while it runs, the length in its worker's `live` hash counts)
 --   l:WORKER `COUNTS ALONE`: this worker fell silent while it held the request; two digits, as `core/silence.py` says
+--   pe how often it was preempted
 --   cv the conversation, behind a `+` where the request follows up
 --   s start tag      g channels of the gateways that read it      ch its holds, packed      eb the epoch that ended it
 

@@ -38,6 +38,7 @@ from llmactors.ledger.values import (
     LedgerStatistics,
     LogSlice,
     ModelDemand,
+    Preemption,
     QueueDepth,
     ReleaseHow,
     RequestInfo,
@@ -222,6 +223,19 @@ class RedisLedger:
             known.changes.look_again(reply[-1] / 1000)
         known.held.update((claim.request.id, claim.epoch) for claim in claims)
         return claims
+
+    async def preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
+        if (known := self._workers.find(worker)) is None or not offered:
+            return None
+        parts = worker, model, secrets.token_hex(8), codec.encode_claims(offered)
+        reply = await self._functions.call_until_done("preempt", *parts)
+        if not reply:
+            return None
+        given_up = next(key for key in offered if key[0] == reply[0].decode())
+        claim = codec.to_claim(reply[1])
+        self._workers.let_go(*given_up)
+        known.held.add((claim.request.id, claim.epoch))
+        return Preemption(given_up, claim)
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
         results = [_OK] * len(entries)

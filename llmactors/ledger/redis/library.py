@@ -11,7 +11,18 @@ def _read(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
 
 
-_PARTS = ("context", "queue", "affinity", "lifecycle", "leases", "gateways", "workers", "reaper", "operators")
+_PARTS = (
+    "context",
+    "queue",
+    "affinity",
+    "lifecycle",
+    "leases",
+    "gateways",
+    "workers",
+    "preemption",
+    "reaper",
+    "operators",
+)
 """The Lua files in the order of the text. Each file uses what the files before it define."""
 
 # The limits are in the same library, so that a request is admitted and charged in one step, and ended and settled.

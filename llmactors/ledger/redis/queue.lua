@@ -93,6 +93,16 @@ local function next_class(classes)
   return lowest, passed
 end
 
+-- Takes the first request of the flow whose head is the first of the heads out of its queue.
+local function serve(c, q, r, start)
+  put(c, r, 's', start)
+  r.s = start
+  local now, tag = tags_of(q, r.t)
+  redis.call('HSET', q.tags, 'v', math.max(now, start), 't' .. r.t, math.max(tag, start + tonumber(r.c)))
+  leave_queue(c, r)
+  r.taken = true
+end
+
 local function take(c, model)
   local classes_key = key.classes(c, model)
   local classes = redis.call('HGETALL', classes_key)
@@ -120,13 +130,15 @@ local function take(c, model)
     if id then redis.call('ZREM', flow_of(c, { m = model, p = chosen, t = tenant }), id) end
     return take(c, model)
   end
-  put(c, r, 's', start)
-  r.s = start
-  local now, tag = tags_of(q, tenant)
-  redis.call('HSET', q.tags, 'v', math.max(now, start), 't' .. tenant, math.max(tag, start + tonumber(r.c)))
-  leave_queue(c, r)
-  r.taken, r.others, r.passed = true, others, passed
+  serve(c, q, r, start)
+  r.others, r.passed = others, passed
   return r
+end
+
+-- Takes the next request of its class out of its queue, without a turn for the class.
+local function serve_next(c, r)
+  local q = queue_of(c, r)
+  serve(c, q, r, tonumber(redis.call('ZRANGE', q.heads, 0, 0, 'WITHSCORES')[2]))
 end
 
 -- Takes back the turn in which `take` has just chosen a request, because the request is passed over.

@@ -17,6 +17,7 @@ try:
     from llmactors.testing.ledger_suite.limiting import LimitSuite
     from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite
     from llmactors.testing.ledger_suite.operating import DeadLetterSuite, DemandSuite, QueueDepthSuite
+    from llmactors.testing.ledger_suite.preempting import PreemptionSuite
     from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
     from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
     from llmactors.testing.ledger_suite.silence import SilenceSuite
@@ -41,6 +42,7 @@ class LedgerSuite(
     ClaimSuite,
     WaitSuite,
     AffinitySuite,
+    PreemptionSuite,
     AppendSuite,
     EndSuite,
     ReadSuite,

@@ -26,6 +26,8 @@ MACHINE_SETTINGS = LedgerSettings(
     tombstone_s=30.0,
     suspects_together=(2,),
     conversation_kept_s=1e5,
+    preempt_after_s=1.0,
+    preemptions_max=2,
 )
 
 

@@ -193,6 +193,25 @@ class LedgerMachine(LedgerComparison):
         if live and len(claims) < slots:
             assert self.model.may_be_left_waiting(worker, model, claims, self.wall_ms())
 
+    @precondition(lambda self: self.model.of_state("queued") and self.model.of_state("running"))
+    @rule(data=st.data(), name=WORKERS)
+    def preempt(self, data: st.DataObject, name: str) -> None:
+        """Offers some claims, mostly those of the worker, in place of a waiting request."""
+        worker = self.worker(name)
+        held = {(each.request.id, each.epoch) for each in self.model.held_by(worker)}
+        own = [claim for claim in self.claims if (claim.request.id, claim.epoch) in held] or self.claims
+        offered = data.draw(st.lists(st.sampled_from(own), unique_by=lambda claim: claim.request.id, max_size=4))
+        keys = [(claim.request.id, claim.epoch) for claim in offered]
+        live = self.model.is_live(worker, self.now_s)
+        swap = self.run(self.ledger.preempt(worker, "m", keys))
+        assert live or swap is None
+        if swap is None:
+            assert not live or not self.model.must_preempt(worker, "m", keys, self.now_s, self.wall_ms())
+        else:
+            assert swap.given_up in keys
+            self.model.preempt(worker, swap, self.now_s, self.wall_ms())
+            self.claims.append(swap.claim)
+
     @precondition(lambda self: self.claims)
     @rule(
         data=st.data(),

@@ -16,6 +16,7 @@ from llmactors.ledger import (
     AppendResult,
     Claim,
     LedgerSettings,
+    Preemption,
     QueueDepth,
     ReleaseHow,
     SubmitOutcome,
@@ -64,6 +65,7 @@ class ModelRequest:
     ended_by: int = 0
     ended_at: float = 0.0
     readers: int = 0
+    preemptions: int = 0
 
     @property
     def last_seq(self) -> int:
@@ -101,6 +103,8 @@ class LedgerModel:
         """By worker and model, how many more requests the worker could have taken in its last claim, at most."""
         self.perhaps_reserved: set[tuple[str, str]] = set()
         """Workers and models whose room may be 0, because the worker may be reserved for a request in quarantine."""
+        self.preempted_at: dict[str, float] = {}
+        """By model, when its last preemption was."""
         self.preferring: set[str] = set()
         """The requests that preferred another worker at the last claim."""
         self.dead_letters: deque[GenerateRequest] = deque(maxlen=settings.dead_letters_kept)
@@ -260,8 +264,20 @@ class LedgerModel:
             if each.request.id in claimed and is_sure:
                 passed_over = sum(one.request.id not in claimed for one, preferred in prefer if preferred == other)
                 assert passed_over >= self.room[other, model], "claimed in spite of a preference"  # noqa: S101
+        self._start(worker, claims, wall_ms)
+        if worker in self.leases:
+            held = self.held_by(worker)
+            self.room[worker, model] = slots - len(claims)
+            if any(each.is_quarantined for each in held):
+                self.room[worker, model] = 0
+            self.perhaps_reserved.discard((worker, model))
+            if held and any(each.is_quarantined for each in self.of_state("queued")):
+                self.perhaps_reserved.add((worker, model))
+
+    def _start(self, worker: str, claims: Sequence[Claim], wall_ms: float) -> None:
         for claim in claims:
             if claim.request.conversation:
+                model = claim.request.model
                 self.last_workers[model, claim.request.conversation] = worker
             each = self.requests[claim.request.id]
             assert each.state == "queued", "handed out twice"  # noqa: S101
@@ -280,13 +296,46 @@ class LedgerModel:
             assert len(claims) in {0, len(held)}, "one more in quarantine"  # noqa: S101
             most = min(self.settings.together(each.attempt) for each in held)
             assert len(claims) <= most, "too many in quarantine"  # noqa: S101
-        if worker in self.leases:
-            self.room[worker, model] = slots - len(claims)
-            if any(each.is_quarantined for each in held):
-                self.room[worker, model] = 0
-            self.perhaps_reserved.discard((worker, model))
-            if held and any(each.is_quarantined for each in self.of_state("queued")):
-                self.perhaps_reserved.add((worker, model))
+
+    def must_preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]], now: float, ms: float) -> bool:
+        """Whether a request had to change places with one that is offered, whichever is the next of its class."""
+        held = self.held_by(worker)
+        if now - self.preempted_at.get(model, -math.inf) < 1 / self.settings.preemptions_per_s:
+            return False
+        if any(each.is_quarantined for each in [*held, *self.of_state("queued")]):
+            return False  # the worker may be reserved
+        classes = [each.request.priority for each in held if self._may_give_way(each, offered, model)]
+        for priority in range(max(classes, default=0)):
+            waiting = [each for each in self._waiting_for(model) if each.request.priority == priority]
+            if waiting and all(self._is_urgent(each, now, ms) for each in waiting):
+                return True
+        return False
+
+    def preempt(self, worker: str, swap: Preemption, now: float, wall_ms: float) -> None:
+        """Follows the ledger's choice of two requests that change places, and fails if the choice was not allowed."""
+        urgent, given = self.requests[swap.claim.request.id], self.requests[swap.given_up[0]]
+        model = urgent.request.model
+        assert given.holder == worker, "given up by another worker"  # noqa: S101
+        assert self._may_give_way(given, [swap.given_up], model), "must not be given up"  # noqa: S101
+        assert self._is_urgent(urgent, now, wall_ms), "must not preempt"  # noqa: S101
+        assert urgent.request.priority < given.request.priority, "not more urgent"  # noqa: S101
+        pause_s = now - self.preempted_at.get(model, -math.inf)
+        assert pause_s >= 1 / self.settings.preemptions_per_s, "too many preemptions"  # noqa: S101
+        self.preempted_at[model] = now
+        given.preemptions += 1
+        self.put_back(given, now, counts=False)
+        room = self.room[worker, model]
+        self.preferring = set()
+        self._start(worker, [swap.claim], wall_ms)
+        self.room[worker, model] = room
+
+    def _may_give_way(self, each: ModelRequest, offered: Sequence[tuple[str, int]], model: str) -> bool:
+        may = (each.request.id, each.epoch) in offered and each.request.model == model and each.state == "running"
+        return may and not each.quarantined and each.preemptions < self.settings.preemptions_max
+
+    def _is_urgent(self, each: ModelRequest, now: float, wall_ms: float) -> bool:
+        waited = now - each.queued_at >= self.settings.preempt_after_s
+        return waited and not each.quarantined and not each.is_overdue(wall_ms)
 
     def append(self, entry: AppendEntry, now: float) -> AppendResult:
         each = self.requests.get(entry.request_id)

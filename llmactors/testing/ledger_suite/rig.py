@@ -34,6 +34,9 @@ SUITE_SETTINGS = LedgerSettings(
     suspects_together=(2,),
     conversations_max=6,
     affinity_lead_max=3,
+    preempt_after_s=0.1,
+    preemptions_max=2,
+    preemptions_per_s=10.0,
 )
 """Settings with small bounds, and with times that a test can wait for on a real clock."""
 

@@ -17,6 +17,7 @@ class MemoryMachine(LedgerMachine):
             "_life.dead_letters",
             "_life._new_dead_letters",
             "_life.conversations._workers",
+            "_life._preemptions._last",
             "_life.leases._dead",
             "_life.silent._held",
         }

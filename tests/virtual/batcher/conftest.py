@@ -57,6 +57,7 @@ class CountedMetrics(Metrics):
         self.steps: list[tuple[int, int]] = []
         self.worker_errors = 0
         self.given_up = 0
+        self.preemptions = 0
 
     def batch(self, size: int, waits_s: Iterable[float] = ()) -> None:
         assert len(list(waits_s)) == size
@@ -67,6 +68,9 @@ class CountedMetrics(Metrics):
 
     def worker_error(self) -> None:
         self.worker_errors += 1
+
+    def preempted(self) -> None:
+        self.preemptions += 1
 
     def request_given_up(self) -> None:
         self.given_up += 1
@@ -110,13 +114,15 @@ class World:
         intensity: int = 1000,
         capacity: int = 64,
         lease_s: float = 5.0,
+        preempt_after_s: float = 0.0,
         siblings: tuple[ActorSpec, ...] = (),
     ) -> None:
         self.mock = mock or MockSettings()
         self.faults = FaultState()
         self.metrics = CountedMetrics()
         self.directory = ModelDirectory((MODEL,))
-        self.memory = ledger(LedgerSettings(lease_s=lease_s, retention_s=1e6), wall_ms=self.wall_ms)
+        ledger_settings = LedgerSettings(lease_s=lease_s, retention_s=1e6, preempt_after_s=preempt_after_s)
+        self.memory = ledger(ledger_settings, wall_ms=self.wall_ms)
         self.streams: list[Stream] = []
         self.backends: list[Backend] = []
         self.batchers: list[BatcherActor] = []
