@@ -1,7 +1,6 @@
 """The vectors of a request for embeddings, from the `/embeddings` of an upstream."""
 
 import base64
-import binascii
 import struct
 from typing import Any
 
@@ -9,13 +8,15 @@ import msgspec
 import trio
 
 from llmactors.backends.base import Job, Output
+from llmactors.backends.openai.chunk_body import ChunkUsage, as_count
 from llmactors.backends.openai.faults import FaultKind, UpstreamFault
 from llmactors.backends.openai.upstream import Upstream
 from llmactors.errors import BackendFailed
 from llmactors.messages import TokenDelta, TokenExtra
 
-_MAX_BYTES = 64 * 2**20
-"""The longest response: 64 vectors of 3072 numbers are 1 MiB as Base64, and 4 MiB as JSON."""
+_MAX_BYTES = 65_536
+_MAX_VECTOR_BYTES = 262_144
+"""The bounds on a response, and on each vector in it: 3072 numbers are 16 KiB as Base64, and 64 KiB as JSON."""
 _NUMBER_BYTES = 4
 EMBEDDING = ("inputs", "dimensions")
 """The optional fields of a request for embeddings, which every upstream gets."""
@@ -26,13 +27,9 @@ class _Item(msgspec.Struct):
     index: int = 0
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-
-
 class _Answer(msgspec.Struct):
-    data: list[_Item]
-    usage: _Usage | None = None
+    data: list[msgspec.Raw]
+    usage: ChunkUsage | None = None
 
 
 async def fetch_vectors(upstream: Upstream, model: str, job: Job, *, within_s: float) -> Output:
@@ -46,30 +43,39 @@ async def fetch_vectors(upstream: Upstream, model: str, job: Job, *, within_s: f
         body["dimensions"] = job.request.dimensions
     try:
         with trio.fail_after(within_s):
-            answer = await upstream.fetch("embeddings", body, _MAX_BYTES)
+            answer = await upstream.fetch("embeddings", body, _MAX_BYTES + len(inputs) * _MAX_VECTOR_BYTES)
     except trio.TooSlowError as error:
         raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream did not answer in time")) from error
     count = len(inputs)
-    vectors, prompt_tokens = _read(answer, count)
+    vectors, prompt_tokens = await _read(answer, count)
     names = [model if model != job.request.model and not job.tokens else "", *[""] * (count - 1)]
     extras = [TokenExtra(embedding=vector, model=name) for vector, name in zip(vectors, names, strict=True)]
     return Output(job.key, [TokenDelta(0, "", extra) for extra in extras], "stop", prompt_tokens)
 
 
-def _read(body: bytes, count: int) -> tuple[list[bytes], int]:
+async def _read(body: bytes, count: int) -> tuple[list[bytes], int]:
     """The `count` vectors of a response, and how many tokens the inputs have; 0 where the upstream does not say.
 
-    Raises `UpstreamFault` where there are not as many vectors, or one is malformed.
+    Other tasks run between the vectors. Raises `UpstreamFault` where there are not as many vectors, or one is
+    malformed.
     """
+    vectors: dict[int, bytes] = {}
     try:
         answer = msgspec.json.decode(body, type=_Answer)
-        vectors = [_as_bytes(item.embedding) for item in sorted(answer.data, key=lambda item: item.index)]
-    except (msgspec.MsgspecError, UnicodeError, binascii.Error, struct.error, OverflowError) as error:
+        for item in map(_item, answer.data[: count + 1]):
+            await trio.lowlevel.checkpoint()
+            vectors[item.index] = _as_bytes(item.embedding)
+    except (ValueError, RecursionError, struct.error, OverflowError) as error:
         raise UpstreamFault(FaultKind.MALFORMED, BackendFailed("the upstream's vectors cannot be read")) from error
-    if len(vectors) != count or any(not vector or len(vector) % _NUMBER_BYTES for vector in vectors):
+    found = [vectors[index] for index in sorted(vectors)]
+    if len(answer.data) != count or len(found) != count or any(not each or len(each) % _NUMBER_BYTES for each in found):
         text = f"the upstream sent no {count} vectors of 32-bit numbers"
         raise UpstreamFault(FaultKind.MALFORMED, BackendFailed(text))
-    return vectors, 0 if answer.usage is None else answer.usage.prompt_tokens
+    return found, 0 if answer.usage is None else as_count(answer.usage.prompt_tokens) or 0
+
+
+def _item(raw: msgspec.Raw) -> _Item:
+    return msgspec.json.decode(raw, type=_Item)
 
 
 def _as_bytes(vector: str | list[float]) -> bytes:

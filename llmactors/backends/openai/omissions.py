@@ -1,8 +1,9 @@
 """The fields that an upstream does not take, as its settings say and as its refusals have shown. Pure.
 
 Only a field that the answer does without is ever left out by itself: `stream_options`, whose counts of tokens are
-estimated then, and `stop`, since the backend looks for stop strings by itself. The limit on tokens has two names, and
-the other one is tried. A refusal of any other field is an answer for the client.
+estimated then; `stop`, since the backend looks for stop strings by itself; and `encoding_format`, since vectors are
+read in both formats. The limit on tokens has two names, and the other one is tried. A refusal of any other field is an
+answer for the client.
 """
 
 import re
@@ -12,11 +13,12 @@ from typing import Any
 import attrs
 import msgspec
 
-NEEDLESS = frozenset({"stream_options", "stop"})
+NEEDLESS = frozenset({"stream_options", "stop", "encoding_format"})
 """The fields that may be left out without a loss for the client."""
 OMITTABLE: Mapping[str, str] = {
     "stream_options": "",
     "stop": "",
+    "encoding_format": "",
     "temperature": "temperature",
     "top_p": "top_p",
     "seed": "seed",

@@ -150,14 +150,19 @@ class Upstream:
 
     async def fetch(self, route: str, body: Mapping[str, Any], max_bytes: int) -> bytes:
         """Waits for the whole body of a JSON response, of at most `max_bytes`. Raises `UpstreamFault`."""
-        response = await self._send(route, body)
-        async with response:
-            if response.status != HTTPStatus.OK:
-                raise self._refusal(response, await self._read_body(response), body)
-            try:
-                return await response.read(max_bytes)
-            except HttpClientError as error:
-                raise UpstreamFault(FaultKind.CUT, BackendFailed("the connection to the upstream broke")) from error
+        while True:
+            sent = self._omissions.body(body, trio.current_time())
+            response = await self._send(route, sent)
+            async with response:
+                if response.status == HTTPStatus.OK:
+                    try:
+                        return await response.read(max_bytes)
+                    except HttpClientError as error:
+                        text = "the connection to the upstream broke"
+                        raise UpstreamFault(FaultKind.CUT, BackendFailed(text)) from error
+                refusal = await self._read_body(response)
+                if not self._learns(response.status, refusal, sent):
+                    raise self._refusal(response, refusal, sent)
 
     async def list_models(self) -> None:
         """Asks for the list of models, and waits for the end of the answer. Raises `UpstreamFault`."""

@@ -47,7 +47,28 @@ async def test_node_passes_vectors_on() -> None:
     assert answered["usage"]["prompt_tokens"] == 160
 
 
-@pytest.mark.parametrize("fault", [overloaded, too_few])
+async def no_base64(hit: Hit) -> None:
+    if "encoding_format" in hit.body:
+        await hit.refuse(400, error={"message": "unknown field", "param": "encoding_format"})
+    else:
+        await numbers(hit)
+
+
+async def too_deep(hit: Hit) -> None:
+    await hit.head(kind="application/json")
+    await hit.data(b'{"data":' + b"[" * 50_000)
+    await hit.end()
+
+
+async def test_upstream_without_base64_is_asked_for_numbers() -> None:
+    async with upstream(no_base64) as server, local_node(remote(server.url)) as node:
+        for _ in range(2):
+            answered = (await node.client.post("/v1/embeddings", json={"model": "gpt", "input": "a"})).json()
+            assert [item["embedding"] for item in answered["data"]] == [[0.0, 0.5]]
+    assert len(server.hits) == 3
+
+
+@pytest.mark.parametrize("fault", [overloaded, too_few, too_deep])
 async def test_fault_of_an_upstream_is_tried_again(fault: Any) -> None:
     async with upstream(fault, numbers) as server, local_node(remote(server.url)) as node:
         answered = (await node.client.post("/v1/embeddings", json={"model": "gpt", "input": "a"})).json()
