@@ -46,6 +46,11 @@ FAULTS = (
                 "worker.due = now + self._lease_s",
                 "worker.due = now + min(5.0, self._lease_s)",
             ),
+            Edit(
+                "ledger/core/lifecycle.py",
+                "        charged = self.leases.others_beat(self._now())\n",
+                '        return self.end_lease(lease, "the worker is late")\n',
+            ),
         ),
         ("tests/virtual/batcher/test_pauses.py:test_pauses_of_the_process_cost_no_attempt",),
     ),

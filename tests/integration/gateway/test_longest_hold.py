@@ -194,6 +194,7 @@ SHAPES: dict[str, Callable[[], bytes]] = {
 FLOOD = """
 import select, socket, sys, time
 host, port, seconds, data = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), open(sys.argv[4], "rb").read()
+handshake = sys.argv[5].encode("latin-1")
 until = time.monotonic() + seconds
 connections = 0
 while time.monotonic() < until:
@@ -201,7 +202,10 @@ while time.monotonic() < until:
         connections += 1
         client.settimeout(0.5)
         try:
-            client.sendall(data)
+            if data.startswith(handshake):
+                client.sendall(handshake)
+                client.recv(65536)
+            client.sendall(data.removeprefix(handshake))
             client.shutdown(socket.SHUT_WR)
             while client.recv(65536):
                 pass
@@ -212,9 +216,13 @@ print(connections)
 
 
 async def flood(port: int, data: bytes, path: Any, seconds: float) -> int:
-    """Sends `data` on one connection after the other, from another process. Returns the number of connections."""
+    """Sends `data` on one connection after the other, from another process. Returns the number of connections.
+
+    Frames are sent after the answer to the handshake before them: the server refuses frames that come earlier.
+    """
     path.write_bytes(data)
-    command = [sys.executable, "-c", FLOOD, "127.0.0.1", str(port), str(seconds), str(path)]
+    handshake = HANDSHAKE.decode("latin-1")
+    command = [sys.executable, "-c", FLOOD, "127.0.0.1", str(port), str(seconds), str(path), handshake]
     done = await trio.run_process(command, capture_stdout=True, stderr=subprocess.DEVNULL)
     return int(done.stdout)
 
