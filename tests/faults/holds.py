@@ -89,11 +89,11 @@ FAULTS = (
     Fault(
         "A crowd at the limiter",
         (
-            Edit("gateway/actor_errors.py", "import LlmactorsError,", "import DeadlineExceeded, LlmactorsError,"),
+            Edit("gateway/limit_check.py", "import Unavailable", "import DeadlineExceeded, Unavailable"),
             Edit(
-                "gateway/actor_errors.py",
-                'Unavailable("a part of this node is too slow; try again in a moment", retry_after_s=_RETRY_AFTER_S)',
-                "DeadlineExceeded(str(error))",
+                "gateway/limit_check.py",
+                'raise Unavailable("the rate limiter does not answer; try again in a moment", retry_after_s=1.0)',
+                'raise DeadlineExceeded(f"{limiter.path} expired in its mailbox")',
             ),
         ),
     ),
@@ -118,8 +118,11 @@ FAULTS = (
     Fault(
         "A call with 201 tools",
         (
-            Edit("tool_calls/call_grammar.py", "beginning = _common_beginning(ways)", 'beginning = ""'),
-            Edit("tool_calls/call_grammar.py", "following[rest[:1]][rest] = way", "following[name][rest] = way"),
+            Edit(
+                "tool_calls/call_grammar.py",
+                "    beginning = _common_beginning(ways)\n",
+                "    return choice([sequence(name, way) for name, way in ways.items()])\n",
+            ),
         ),
     ),
 )

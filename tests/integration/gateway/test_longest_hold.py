@@ -165,13 +165,13 @@ SHAPES: dict[str, Callable[[], bytes]] = {
     "short pattern that is ambiguous": lambda: with_schema(b'"type":"string","pattern":"((a{0,9}){0,9}){0,9}"', FORM),
     "strings of unlike lengths": lambda: with_schema(b'"type":"string","minLength":1000,"maxLength":20000', FORM),
     "log probabilities of a long answer": lambda: post(
-        b'{"model":"mock","messages":[{"role":"user","content":"x"}],"max_tokens":900,"logprobs":true,"top_logprobs":20}'
+        b'{"model":"mock","messages":[{"role":"user","content":"x"}],"max_tokens":2500,"logprobs":true,"top_logprobs":20}'
     ),
     "log probabilities of a long response": lambda: post(
-        b'{"model":"mock","input":"x","max_output_tokens":900,"top_logprobs":20}', "/v1/responses"
+        b'{"model":"mock","input":"x","max_output_tokens":2500,"top_logprobs":20}', "/v1/responses"
     ),
     "log probabilities of a long stream": lambda: post(
-        b'{"model":"mock","input":"x","max_output_tokens":900,"top_logprobs":20,"stream":true}', "/v1/responses"
+        b'{"model":"mock","input":"x","max_output_tokens":2500,"top_logprobs":20,"stream":true}', "/v1/responses"
     ),
     "large grammar": lambda: post(HELLO + b',"grammar":"root ::= %b"}' % (b"[a-z]+ " * 4000)),
     "prompts": lambda: post(filled(b'{"model":"mock","prompt":[', b'"ab",', b'"ab"]}'), "/v1/completions"),
@@ -191,6 +191,8 @@ SHAPES: dict[str, Callable[[], bytes]] = {
     "message of lists": lambda: HANDSHAKE + frame(1, filled(b'{"a":[', b"[],", b"[]]}", MEGABYTE - 10)),
     "binary frames": lambda: HANDSHAKE + frame(2, b"") * 10_000,
 }
+ANSWERED = b"logprobs"
+"""What is in the shapes whose answer holds the loop, if anything does. Its making takes a while."""
 FLOOD = """
 import select, socket, sys, time
 host, port, seconds, data = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), open(sys.argv[4], "rb").read()
@@ -200,15 +202,14 @@ connections = 0
 while time.monotonic() < until:
     with socket.create_connection((host, port)) as client:
         connections += 1
-        client.settimeout(0.5)
+        client.settimeout(float(sys.argv[6]))
         try:
             if data.startswith(handshake):
                 client.sendall(handshake)
                 client.recv(65536)
             client.sendall(data.removeprefix(handshake))
-            client.shutdown(socket.SHUT_WR)
-            while client.recv(65536):
-                pass
+            while client.recv(65536):  # a client that ends its side gets no answer that takes a while
+                client.settimeout(0.05)
         except OSError:
             pass
 print(connections)
@@ -221,8 +222,8 @@ async def flood(port: int, data: bytes, path: Any, seconds: float) -> int:
     Frames are sent after the answer to the handshake before them: the server refuses frames that come earlier.
     """
     path.write_bytes(data)
-    handshake = HANDSHAKE.decode("latin-1")
-    command = [sys.executable, "-c", FLOOD, "127.0.0.1", str(port), str(seconds), str(path), handshake]
+    handshake, patience_s = HANDSHAKE.decode("latin-1"), "5" if ANSWERED in data else "0.2"
+    command = [sys.executable, "-c", FLOOD, "127.0.0.1", str(port), str(seconds), str(path), handshake, patience_s]
     done = await trio.run_process(command, capture_stdout=True, stderr=subprocess.DEVNULL)
     return int(done.stdout)
 

@@ -293,6 +293,12 @@ async def test_fields_about_the_caller_are_tolerated() -> None:
         "temperature": None,
         "frequency_penalty": 0,
         "logit_bias": {},
+        "verbosity": "medium",
+        "do_sample": True,
+        "num_beams": 1,
+        "repeat_last_n": 64,
+        "top_n_sigma": -1,
+        "mirostat_tau": 5.0,
     }
     conversation = messages(
         {"role": "system", "content": ""},
