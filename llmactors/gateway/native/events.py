@@ -7,7 +7,8 @@ done   {"id","seq","finish_reason","usage"}
 error  {"id","seq","error":{"code","message"}}
 """
 
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -43,6 +44,15 @@ class Renderer(Protocol):
 
     def render(self, part: LogSlice) -> bytes:
         """All events of a slice of the log, as one chunk of the body."""
+        ...
+
+
+@runtime_checkable
+class RendererWithLongEnds(Renderer, Protocol):
+    """A renderer whose last events show the whole answer again."""
+
+    def render_apart(self, part: LogSlice) -> Iterator[bytes]:
+        """As `render`, as several chunks of the body. Other tasks may run between two of them."""
         ...
 
 

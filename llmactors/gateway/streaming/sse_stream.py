@@ -6,7 +6,7 @@ from functools import partial
 import trio
 
 from llmactors.actors import fatal
-from llmactors.gateway.native.events import Renderer
+from llmactors.gateway.native.events import Renderer, RendererWithLongEnds
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.streaming.pump import MAX_HEAVY_EVENTS, StreamTiming, fits, pieces
 from llmactors.http.exchange import Exchange, Header
@@ -46,6 +46,7 @@ class SseStream:
         self._metrics = metrics
         self._awaits_first = awaits_first
         self._render = renderer.render
+        self._render_apart = renderer.render_apart if isinstance(renderer, RendererWithLongEnds) else None
         self._keep_alive_bytes = renderer.keep_alive
         self._last_write = trio.current_time()
         self._left: Callable[[], Awaitable[bool]] | None = None
@@ -139,7 +140,13 @@ class SseStream:
         for part in parts:
             if isinstance(part.end, Failed):
                 self._exchange.code = part.end.code
-            await self._exchange.write(self._render(part), more=part.end is None)
+            if part.end is not None and self._render_apart is not None:
+                for piece in filter(None, self._render_apart(part)):
+                    await self._exchange.write(piece)
+                    await trio.lowlevel.checkpoint()
+                await self._exchange.write(b"", more=False)
+            else:
+                await self._exchange.write(self._render(part), more=part.end is None)
             if part.deltas:
                 self._metrics.tokens_generated(len(part.deltas))
                 if self._awaits_first:

@@ -63,6 +63,15 @@ class EventRenderer:
 
     def render(self, part: LogSlice) -> bytes:
         """The events of a slice of the log, as one write. Events that the client has are left out."""
+        return b"".join(self.render_apart(part))
+
+    def render_apart(self, part: LogSlice) -> Iterator[bytes]:
+        """As `render`, with each event of the end by itself: each of these events shows the whole answer."""
+        yield self._render_tokens(part)
+        if part.end is not None:
+            yield from self._some(self._ending(part.end))
+
+    def _render_tokens(self, part: LogSlice) -> bytes:
         pieces: list[bytes] = []
         if not self._number and has_item(len(part.deltas), part.end):
             self._model = answering_model(self._view.request, part.deltas)
@@ -70,8 +79,6 @@ class EventRenderer:
         if self._items is not None:
             for delta in part.deltas:
                 pieces += self._some(self._items.feed(delta))
-            if part.end is not None:
-                pieces += self._some(self._ending(part.end))
             return b"".join(pieces)
         texts, after = self._texts, self._after
         number = self._number
@@ -81,8 +88,6 @@ class EventRenderer:
             if number > after:
                 pieces.append(self._delta % (number, encode(delta.text)))
         self._number = number
-        if part.end is not None:
-            pieces += self._some(self._ending(part.end))
         return b"".join(pieces)
 
     def render_cut(self, error: LlmactorsError) -> bytes:
