@@ -11,6 +11,7 @@ Log probabilities come in the order of the tokens. Each delta takes the next one
 empty deltas after the chunk's own take the others.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 
@@ -111,26 +112,27 @@ class UpstreamAnswer:
             self.finish = "length" if chunk.finish == "length" else "stop"
         return shown
 
-    def take_plain(self, chunks: Sequence[Chunk]) -> list[TokenDelta] | None:
+    def take_plain(self, chunks: Sequence[Chunk], begin: int = 0) -> list[TokenDelta]:
         """As `take`, for plain chunks in the middle of an answer, which is the usual case and takes little time here.
 
-        Returns None, and changes nothing, where one of the chunks is not plain, where a text may have to be held back,
-        and at the end of the answer.
+        Takes the chunks from `begin` on, up to the first that is not plain, that may have to be held back, or that may
+        be the last. Returns a delta for each chunk that was taken.
         """
         is_held = self._stops.is_given or self._pending is not None or self._has_parts or bool(self._logprobs)
-        if is_held or self._model or self.finish is not None or self._made + len(chunks) >= self._room:
-            return None
-        chars = self._chars
-        for chunk in chunks:
-            if not chunk.is_plain:
-                return None
+        if is_held or self._model or self.finish is not None:
+            return []
+        deltas: list[TokenDelta] = []
+        chars, most_chars = self._chars, self._room * _MAX_CHARS_PER_TOKEN
+        for chunk in itertools.islice(chunks, begin, begin + max(0, self._room - 1 - self._made)):
+            if not chunk.is_plain or chars + len(chunk.text) > most_chars:
+                break
             chars += len(chunk.text)
-        if chars > self._room * _MAX_CHARS_PER_TOKEN:
-            return None
-        self._chars = chars
-        self._made += len(chunks)
-        self._is_counted = False
-        return [TokenDelta(NO_TOKEN, chunk.text) for chunk in chunks]
+            deltas.append(TokenDelta(NO_TOKEN, chunk.text))
+        if deltas:
+            self._chars = chars
+            self._made += len(deltas)
+            self._is_counted = False
+        return deltas
 
     def finish_without_reason(self, *, trusts_end: bool) -> bool:
         """Ends an answer whose stream ended in order, but without a finish reason. Returns whether the answer is whole.

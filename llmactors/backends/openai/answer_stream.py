@@ -42,9 +42,9 @@ class AnswerStream:
         self._logged = logged
         self._pass_on: PassOn | None = None
         self._unplain: list[Chunk] = []
-        """What was read while `next` waited, and is more than plain text."""
+        """What was read while `next` waited, from the first chunk on that is more than plain text."""
         self._refused: list[TokenDelta] = []
-        """What was read while `next` waited, and `pass_on` did not take."""
+        """What was read before that while `next` waited, and was not passed on."""
         self._absorb_fault: UpstreamFault | None = None
         self._wait_until = first_by
 
@@ -117,10 +117,9 @@ class AnswerStream:
             if isinstance(error, UpstreamFault):
                 raise
             raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream fell silent")) from error
-        if self._refused:
-            deltas, self._refused = self._refused, []
-            return deltas, False
-        return self._take(chunks)
+        before, self._refused = self._refused, []
+        deltas, finished = self._take(chunks)
+        return before + deltas, finished
 
     async def _next_chunks(self) -> list[Chunk]:
         """The next chunks; none where `_refused` has deltas."""
@@ -130,10 +129,10 @@ class AnswerStream:
             data = await self._stream.receive(self._wait_until, absorb)
             if self._absorb_fault is not None:
                 raise self._absorb_fault
-            if self._refused:
-                return []
-            chunks, self._unplain = self._unplain or self._stream.read(data), []
-            if chunks:
+            if self._refused or self._unplain:
+                chunks, self._unplain = self._unplain, []
+                return chunks
+            if chunks := self._stream.read(data):
                 return chunks
             if trio.current_time() >= self._wait_until:  # comments may come for ever
                 raise trio.TooSlowError
@@ -148,11 +147,9 @@ class AnswerStream:
         if not chunks:
             return self._wait_until
         deltas = self._answer.take_plain(chunks)
-        if deltas is None:
-            self._unplain = chunks
-            return None
+        self._unplain = chunks[len(deltas) :]
         assert self._pass_on is not None  # noqa: S101 - nothing is absorbed otherwise
-        if self._stream.has_fault or not self._pass_on(deltas):
+        if self._unplain or self._stream.has_fault or not self._pass_on(deltas):
             self._refused = deltas
             return None
         self._wait_until = trio.current_time() + self._settings.silence_s
@@ -173,7 +170,15 @@ class AnswerStream:
     def _take(self, chunks: Sequence[Chunk]) -> tuple[list[TokenDelta], bool]:
         answer = self._answer
         deltas: list[TokenDelta] = []
-        for chunk in chunks:
+        place = 0
+        while place < len(chunks):
+            plain = answer.take_plain(chunks, place)
+            deltas += plain
+            place += len(plain)
+            if place == len(chunks):
+                break
+            chunk = chunks[place]
+            place += 1
             if chunk.finish == "content_filter":
                 text = "the upstream's content filter ended the answer"
                 raise UpstreamFault(FaultKind.REQUEST, BackendFailed(text))

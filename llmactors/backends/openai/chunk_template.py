@@ -10,6 +10,8 @@ from typing import Self, TypeVar
 
 import msgspec
 
+_BEGIN = b"data: "
+_ENDS = {b"\n\n", b"\r\n\r\n"}
 _MARK = "llmactors mark"
 _text_of = msgspec.json.Decoder(str).decode
 _Read = TypeVar("_Read")
@@ -32,37 +34,32 @@ class ChunkTemplate:
 
     @classmethod
     def learn(
-        cls,
-        payload: bytes,
-        text: str,
-        line_end: bytes,
-        *,
-        read: Callable[[bytes], _Read],
-        plain: Callable[[str], _Read],
+        cls, event: bytes, text: str, *, read: Callable[[bytes], _Read], plain: Callable[[str], _Read]
     ) -> Self | None:
-        """The template of an event whose data are `payload`, of which `text` is all that is said; None without one.
+        """The template of an event, of which `text` is all that is said; None where the event makes none.
 
         Args:
-            payload: A JSON object.
-            text: The text that was read in the payload.
-            line_end: How the lines of the stream end.
-            read: Reads a payload.
-            plain: What `read` returns for a payload that says nothing but a text.
+            event: The event, with the empty line behind it.
+            text: The text that was read in the event.
+            read: Reads the data of an event.
+            plain: What `read` returns for data that say nothing but a text.
         """
         literal = msgspec.json.encode(text)
-        if payload.count(literal) != 1 or b"\n" in payload or b"\r" in payload:
+        payload = event.removeprefix(_BEGIN).rstrip(b"\r\n")
+        if payload.count(literal) != 1 or b"\n" in payload or b"\r" in payload or not event.startswith(_BEGIN):
             return None
         before, _, after = payload.partition(literal)
         # No text without a quotation mark and a backslash changes how the bytes around it are read. So if one other
         # text is read as it should be, then all are.
         if read(b'%b"%b"%b' % (before, _MARK.encode(), after)) != plain(_MARK):
             return None
-        return cls(b'data: %b"' % before, b'"%b%b' % (after, 2 * line_end))
+        end = event[len(_BEGIN) + len(payload) :]
+        return cls(b'%b%b"' % (_BEGIN, before), b'"%b%b' % (after, end)) if end in _ENDS else None
 
-    def read(self, data: bytes) -> tuple[list[str], int]:
-        """The texts of the events at the beginning of `data` that have this form, and how many bytes those have."""
+    def read(self, data: bytes, at: int) -> tuple[list[str], int]:
+        """The texts of the events from `at` on that have this form, and where those events end."""
         before, after = self._before, self._after
-        skip, texts, at = len(before), [], 0
+        skip, texts = len(before), []
         while data.startswith(before, at):
             begin = at + skip
             end = data.find(b'"', begin)

@@ -35,6 +35,7 @@ _MAX_BLANKS_BYTES = 65_536
 _MAX_TEMPLATES = 8
 """How many templates are learned of one stream without use: in some streams all chunks differ in more than the text."""
 _GOOD_TEMPLATE_USES = 16
+_MOST_SINGLES = 64
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +82,9 @@ class ChunkReader:
         self._templates_left = _MAX_TEMPLATES
         self._template_uses = 0
         """How many chunks the template has read."""
+        self._end_of_events = b"\n\n"
+        self._singles_left = _MOST_SINGLES
+        """How many events may be read one by one until a template fits again."""
         self._calls = CallPlaces()
         self._text = SplitCharacters()
         self._reasoning = SplitCharacters()
@@ -91,6 +95,10 @@ class ChunkReader:
 
     def __repr__(self) -> str:
         return f"<ChunkReader done={self._done}>"
+
+    @property
+    def _is_over(self) -> bool:
+        return self._done or self.fault is not None
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Returns the chunks that `data` completes; none after `[DONE]`. Raises `BadChunk`."""
@@ -103,22 +111,43 @@ class ChunkReader:
         if self._whole is not None:
             self._keep(data)
             return []
-        if self._template is None or self._events.in_event or self._text.holds_part:
-            return self._feed(data)
-        texts, size = self._template.read(data)
-        chunks = list(map(Chunk, texts))
-        self._template_uses += len(chunks)
-        if size < len(data):
+        chunks: list[Chunk] = []
+        at = 0
+        while at < len(data) and not self._is_over:
+            texts, at = self._read_plain(data, at)
+            chunks += map(Chunk, texts)
+            end = self._end_of_event(data, at)
             try:
-                chunks += self._feed(data[size:])
+                chunks += self._feed(data[at:end])
             except BadChunk as error:
                 if not chunks:
                     raise
                 self.fault = error
+            at = end
         return chunks
+
+    def _read_plain(self, data: bytes, at: int) -> tuple[list[str], int]:
+        """The texts of the events from `at` on that have the form of the template, and where those events end."""
+        if self._template is None or self._events.in_event or self._text.holds_part:
+            return [], at
+        texts, end = self._template.read(data, at)
+        if texts:
+            self._template_uses += len(texts)
+            self._singles_left = _MOST_SINGLES
+        return texts, end
+
+    def _end_of_event(self, data: bytes, at: int) -> int:
+        """Where the reader of all forms stops, and the template may read again."""
+        if not self._singles_left:
+            return len(data)
+        self._singles_left -= 1
+        end = data.find(self._end_of_events, at)
+        return len(data) if end < 0 else end + len(self._end_of_events)
 
     def _feed(self, data: bytes) -> list[Chunk]:
         """Reads chunks of any form."""
+        if not data:
+            return []
         try:
             events = self._events.feed(data)
         except BadEventStream as error:
@@ -128,10 +157,7 @@ class ChunkReader:
             if self._template_uses < _GOOD_TEMPLATE_USES:
                 self._templates_left -= 1
             self._template_uses = 0
-            line_end = b"\r\n" if data.endswith(b"\r\n") else b"\n"
-            self._template = ChunkTemplate.learn(
-                events[-1].data.strip(), chunks[-1].text, line_end, read=self._decode, plain=Chunk
-            )
+            self._template = ChunkTemplate.learn(data, chunks[-1].text, read=self._decode, plain=Chunk)
         return chunks
 
     def feed_eof(self) -> list[Chunk]:
@@ -166,6 +192,8 @@ class ChunkReader:
             self._beginning = held
             return b""
         self._beginning = None
+        if b"\r\n" in held:
+            self._end_of_events = b"\r\n\r\n"
         if first in {b"{", b"["}:
             self._whole = []
             return held.removeprefix(_BOM)

@@ -319,5 +319,6 @@ def test_plain_chunks_are_taken_as_all_chunks_are() -> None:
 )
 def test_other_chunks_are_not_taken_as_plain(answer: UpstreamAnswer, chunks: list[Chunk]) -> None:
     before = repr(answer)
-    assert answer.take_plain(chunks) is None
-    assert repr(answer) == before
+    assert len(answer.take_plain(chunks)) == len(chunks) - 1
+    assert answer.take_plain(chunks, len(chunks) - 1) == []
+    assert repr(answer) == before.replace(" 0 of", f" {len(chunks) - 1} of")

@@ -105,3 +105,10 @@ def test_text_of_a_tool_call_makes_no_template() -> None:
     [second] = reader.feed(call)
     assert (first.text, second.text) == ("", "")
     assert second.tool_calls[0].arguments == "x"
+
+
+def test_nothing_is_read_behind_a_fault() -> None:
+    reader = learned()
+    assert reader.feed(event(" a") + b"data: no JSON\n\n" + event(" b")) == [Chunk(" a")]
+    with pytest.raises(BadChunk):
+        reader.feed(event(" c"))
