@@ -38,6 +38,7 @@ _ID = 1
 """Hypercorn numbers the streams of a connection; HTTP/1.1 has one."""
 _REPLACED = {b"sec-websocket-extensions", b"connection", b"upgrade"}
 """The headers that Hypercorn does not get as the client sent them: of repeated ones it reads only the last."""
+_VERSION = (b"sec-websocket-version", b"13")
 _CLOSED_BY_CLIENT = {SocketState.REMOTE_CLOSING, SocketState.CLOSED}
 
 Headers = list[tuple[bytes, bytes]]
@@ -220,7 +221,8 @@ class WebSocketStream(WSStream):
     async def _send_error_response(self, status_code: int) -> None:
         message = "internal error" if status_code == 500 else "this is not a valid WebSocket handshake"
         headers, body = self._error_response(status_code, message)
-        await self._output.answer_handshake(status_code, headers)
+        # A client of another version learns from this header which version is served. RFC 6455, section 4.4.
+        await self._output.answer_handshake(status_code, [*headers, _VERSION])
         await self._output.write_body(body)
         await self._output.end_body()
 

@@ -26,7 +26,7 @@ import attrs
 from tests.faults.fault import ROOT, Fault, caught_by, check_edit, planted, rows
 from tests.faults.tables import FAULTS
 
-_PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "40", "-m", "")
+_PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "80", "-m", "")
 _SUITE = "llmactors/testing/ledger_suite/"
 _CONTRACTS = ("tests/unit/ledger/test_contract.py", "tests/integration/ledger/test_redis_contract.py")
 _LIMIT_S = 400.0

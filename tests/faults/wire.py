@@ -66,6 +66,10 @@ FAULTS = (
         ),
     ),
     Fault(
+        "A handshake of another version",
+        (Edit("http/websocket_stream.py", "[*headers, _VERSION]", "headers"),),
+    ),
+    Fault(
         "An unknown route below `/v1`",
         (Edit("gateway/app.py", 'return OPENAI if path.startswith("/v1/") else NATIVE', "return NATIVE"),),
     ),

@@ -38,6 +38,15 @@ async def test_handshake_with_unusual_headers_is_accepted(headers: bytes) -> Non
         assert (await handshake(node, headers)).startswith(b"HTTP/1.1 101 ")
 
 
+async def test_handshake_of_another_version_is_told_the_right_one() -> None:
+    async with local_node() as node, await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
+        head = b"GET /v1/ws HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        await stream.send_all(head + KEY.replace(b"13", b"8") + b"\r\n")
+        answer = bytes(await stream.receive_some(4096))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"sec-websocket-version: 13\r\n" in answer
+
+
 async def test_compressed_body_is_refused_clearly() -> None:
     async with local_node() as node:
         data = gzip.compress(json.dumps({"prompt": "p"}).encode())
