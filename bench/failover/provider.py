@@ -72,8 +72,10 @@ class Provider:
     async def _answer(self, stream: trio.SocketStream, request: dict[str, Any]) -> bool:
         """Answers one request; False where the connection ends with it."""
         model = str(request.get("model"))
-        self._counts[model] += 1
         attempt = Attempt(model, trio.current_time(), stream.socket.getpeername()[1])
+        if not request:  # a gateway asks for the list of models, to see whether the provider is there
+            return await _refuse(stream, attempt, 404, "not_found")
+        self._counts[model] += 1
         self.attempts.append(attempt)
         last = (request.get("messages") or [{}])[-1]
         begun = str(last.get("content") or "").strip() if last.get("role") == "assistant" else ""

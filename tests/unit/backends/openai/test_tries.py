@@ -188,3 +188,19 @@ def test_answer_gives_all_tries_back() -> None:
         rig.fail(FaultKind.CUT)
         rig.next()
         rig.tries.record_begin(rig.last, rig.now)
+
+
+def test_cut_answers_open_the_circuit() -> None:
+    """Each of them has begun. A whole answer between them shows that the upstream works."""
+    for whole in (True, False):
+        rig = Rig("http://a/v1")
+        circuit = rig.balance.circuits[0]
+        for _ in range(3):
+            rig.tries = Tries(rig.settings, rig.balance)
+            rig.next()
+            assert rig.last is not None
+            rig.tries.record_begin(rig.last, rig.now)
+            if whole:
+                rig.tries.record_whole(rig.last)
+            rig.fail(FaultKind.CUT)
+        assert circuit.state is (CircuitState.CLOSED if whole else CircuitState.OPEN)
