@@ -2,12 +2,14 @@
 
 https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md describes the language. Elements that stand for
 tokens of one model are not supported. What llama.cpp refuses, takes for something else or hangs on is refused here.
+What is written here means the same to XGrammar, which vLLM and SGLang use: https://xgrammar.mlc.ai/docs/ describes its
+EBNF.
 """
 
 import re
 from typing import NoReturn
 
-from llmactors.grammar.characters import ANY, LAST, CharSet
+from llmactors.grammar.characters import ANY, LAST, CharSet, Range
 from llmactors.grammar.checks import check_rules
 from llmactors.grammar.errors import GrammarError
 from llmactors.grammar.expressions import (
@@ -203,7 +205,7 @@ def write_expression(expression: Expression) -> str:
         case Literal(text):
             return '"' + "".join(map(_quoted, text)) + '"'
         case CharSet(ranges):
-            return "." if expression == ANY else "[" + "".join(map(_range, ranges)) + "]"
+            return "." if expression == ANY else _class(ranges)
         case Reference(name):
             return name
         case Sequence(items):
@@ -230,7 +232,16 @@ def _counts(least: int, most: int | None) -> str:
     return f"{{{least}}}" if least == most else f"{{{least},{'' if most is None else most}}}"
 
 
-def _range(limits: tuple[int, int]) -> str:
+def _class(ranges: tuple[Range, ...]) -> str:
+    first, last = ranges[0] if ranges else (0, 0)
+    if first == ord("^") and (last, len(ranges)) != (first, 1):
+        # XGrammar would take the character, even when it is escaped, for the sign of a negated class.
+        rest = ((first + 1, last),) if last > first else ()
+        ranges = (*rest, *ranges[1:], (first, first))
+    return "[" + "".join(map(_range, ranges)) + "]"
+
+
+def _range(limits: Range) -> str:
     first, last = limits
     return _escaped(chr(first)) + ("" if first == last else "-" + _escaped(chr(last)))
 
@@ -243,6 +254,8 @@ def _quoted(char: str) -> str:
 
 def _escaped(char: str) -> str:
     code = ord(char)
-    if " " <= char <= "~" and char not in '"\\[]^-':
+    if char in "\\[]-":
+        return "\\" + char  # XGrammar takes `\x2D` for the sign of a range, and the end of `\x5Cb` for an escape
+    if " " <= char <= "~" and char not in '"^':
         return char
     return f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"

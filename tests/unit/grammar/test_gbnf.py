@@ -109,3 +109,14 @@ def test_bad_grammar_is_refused_with_its_reason(text: str) -> None:
     assert time.perf_counter() - begun < 0.2
     assert REFUSED[text] in raised.value.message
     assert isinstance(raised.value, InvalidRequest)
+
+
+@pytest.mark.parametrize(
+    ("chars", "written"),
+    [("+-9", r"[+\-9]"), ("\\b", r"[\\b]"), ("^a", r"[a\x5E]"), ("^", r"[\x5E]"), ("[]", r"[\[\]]")],
+)
+def test_classes_are_written_for_xgrammar_too(chars: str, written: str) -> None:
+    r"""XGrammar reads escapes twice in a class: `\x2D` is the sign of a range there, and `\x5Cb` is an escape."""
+    text = write(Grammar({"root": CharSet.chars(chars)}))
+    assert text == f"root ::= {written}\n"
+    assert parse(text).rules["root"] == CharSet.chars(chars)
