@@ -48,6 +48,10 @@ test-browser *args:
 test-libraries *args:
     {{python}} -m tests.clients.libraries.run {{args}}
 
+# Kill upstreams in the middle of answers, and compare what a client sees. `just test-upstreams vllm` tries some of them.
+test-upstreams *args:
+    {{python}} -m tests.upstreams.run {{args}}
+
 # Run what CI runs.
 check: lint test
 

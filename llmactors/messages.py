@@ -1,6 +1,7 @@
 """The frozen messages that all parts share: the request of a client, and the entries of a request's log."""
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import attrs
@@ -287,6 +288,31 @@ class ToolCallDelta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the part adds to the text of the arguments."""
 
 
+class PromptTokens(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The prompt of an answer as token ids, so that another server goes on with the answer without the chat template.
+
+    Raises `ValueError` from `of` for an id that 32 bits do not hold.
+    """
+
+    data: bytes
+    """The ids as unsigned 32-bit numbers in little-endian order."""
+    vocabulary: str
+    """The fingerprint of the vocabulary that the ids belong to: no other vocabulary may read them."""
+
+    @classmethod
+    def of(cls, ids: Sequence[int], vocabulary: str) -> "PromptTokens":
+        """Packs the ids."""
+        try:
+            return cls(struct.pack(f"<{len(ids)}I", *ids), vocabulary)
+        except struct.error as error:
+            raise ValueError("a token id is below 0 or above 32 bits") from error
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids."""
+        return struct.unpack(f"<{len(self.data) // 4}I", self.data)
+
+
 class TokenExtra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a token of a log carries beside its text. Most tokens have no extra.
 
@@ -305,11 +331,16 @@ class TokenExtra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     model: str = ""
     """The name of the model that makes the answer, on the first token, where another server makes the answer and calls
     the model otherwise than the request does."""
+    prompt: PromptTokens | None = None
+    """The prompt as token ids, on the first token of an answer whose upstream works with token ids. No client gets the
+    ids."""
 
     @property
     def size_bytes(self) -> int:
         """About how much memory the extra takes."""
         size = 150 + len(self.reasoning) + len(self.stop) + len(self.embedding) + len(self.model)
+        if self.prompt is not None:
+            size += 150 + len(self.prompt.data)
         if self.logprob is not None:
             size += 150 + 150 * len(self.logprob.top)
         for call in self.tool_calls:
@@ -324,7 +355,7 @@ class TokenDelta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     token: int
-    """The model's id of the token. A takeover continues from the ids in the log."""
+    """The model's id of the token. A takeover continues from the ids in the log. -1 where an upstream gives no ids."""
     text: str
     """The text that the token adds. Empty while a character or a possible stop string is incomplete."""
     extra: TokenExtra | None = None

@@ -21,7 +21,7 @@ _VICTIMS: tuple[Victim, ...] = ("worker", "gateway")
 def options(limit_s: float, profile: Profile) -> str:
     """The options of our upstreams. A `Retry-After` of as many seconds is waited for."""
     seconds = f"{profile.scaled(limit_s):g}"
-    return f"first_s={seconds},silence_s={seconds},retry_after_s={seconds}"
+    return f"first_s={seconds},silence_s={seconds},retry_after_s={seconds},continue=chat"
 
 
 async def _row(limit_s: float, profile: Profile) -> list[Played]:

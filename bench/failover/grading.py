@@ -58,6 +58,7 @@ class Observed:
     """Those of the requests that the provider answered in full."""
     fallback_at_s: Sequence[float] = ()
     prefills_refused: int = 0
+    """How many requests the fallback refused because they ended with a part of the answer."""
     alive_after: bool = True
     """Whether the gateway answered another request afterwards."""
     outage_s: float = 0.0
@@ -67,6 +68,11 @@ class Observed:
     def hung(self) -> bool:
         """Whether a call did not end in time."""
         return any(call.outcome is Outcome.HANG for call in self.calls)
+
+    @property
+    def shows_prefill_error(self) -> bool:
+        """Whether the caller was told of a refused prefill, and not of the fault that came before it."""
+        return self.prefills_refused > 0 and any("prefill" in call.error for call in self.calls)
 
     @property
     def succeeded(self) -> bool:

@@ -187,7 +187,7 @@ SCENARIOS = (
         prefills=False,
         max_wall_s=40,
         checks=(
-            _required("no_prefill_masking", lambda seen, _: seen.succeeded or not seen.prefills_refused),
+            _required("no_prefill_masking", lambda seen, _: seen.succeeded or not seen.shows_prefill_error),
             _NO_TRUNCATION,
         ),
     ),

@@ -68,13 +68,19 @@ def refusal(rules: AnswerRules, capabilities: Capabilities) -> InvalidRequest | 
     if rules.functions and not follows and rules.tool_choice != AUTO:
         return InvalidRequest("`tool_choice` must be `auto` with this model")
     form = rules.text_format
-    if form is not None and "constraint" not in capabilities.honours and not _is_passed_on(form, capabilities):
+    follows = "constraint" in capabilities.honours and not _reads_upstream(rules, capabilities)
+    if form is not None and not follows and not _is_passed_on(form, capabilities):
         return InvalidRequest(f"`{form.field}` is not served by this model; leave it out")
     return None
 
 
 def _is_passed_on(form: TextFormat, capabilities: Capabilities) -> bool:
     return "response_format" in capabilities.honours and form.kind in {"object", "schema"}
+
+
+def _reads_upstream(rules: AnswerRules, capabilities: Capabilities) -> bool:
+    """Whether another server reads calls in the answer. That server has to make the grammar of such an answer."""
+    return bool(rules.functions) and capabilities.tool_format == PASSED_ON
 
 
 def response_format(rules: AnswerRules, capabilities: Capabilities) -> str:
@@ -102,9 +108,15 @@ def constraint_of(rules: AnswerRules, capabilities: Capabilities) -> Constraint 
     Raises:
         GrammarError: A schema cannot be served. The text begins with the client's field.
     """
-    if "constraint" not in capabilities.honours:
+    if "constraint" not in capabilities.honours or _reads_upstream(rules, capabilities):
         return None
-    answer = "" if rules.text_format is None else _grammar_of(rules.text_format)
+    form = rules.text_format
+    try:
+        answer = "" if form is None else _grammar_of(form)
+    except GrammarError:
+        if form is None or rules.functions or not _is_passed_on(form, capabilities):
+            raise
+        return None  # the upstream may know more schemas
     if rules.functions and capabilities.tool_format in FORMATS:
         found = call_constraint(
             capabilities.tool_format, rules.functions, rules.tool_choice, parallel=rules.parallel, answer=answer
@@ -115,7 +127,7 @@ def constraint_of(rules: AnswerRules, capabilities: Capabilities) -> Constraint 
         return None
     tags = capabilities.reasoning_tags
     constraint = found if tags is None else after_reasoning(found, tags)
-    _check_followed(constraint, "tools" if rules.text_format is None else rules.text_format.where)
+    _check_followed(constraint, "tools" if form is None else form.where)
     return constraint
 
 

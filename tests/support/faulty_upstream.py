@@ -131,11 +131,11 @@ class FaultyUpstream:
             else:
                 return False
         assert request is not None
-        if request.method == b"GET":  # a probe asks for the list of models
+        if request.target == b"/v1/models":  # a probe asks for the list of models
             await Hit("", {}, {}, stream, parser).refuse(self.models_status)
             return True
         headers = {name.decode(): value.decode() for name, value in request.headers}
-        hit = Hit(request.target.decode(), json.loads(body), headers, stream, parser)
+        hit = Hit(request.target.decode(), json.loads(body or b"{}"), headers, stream, parser)
         behaviour = self.behaviours[min(len(self.hits), len(self.behaviours) - 1)]
         self.hits.append(hit)
         await behaviour(hit)

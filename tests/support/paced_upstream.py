@@ -7,6 +7,7 @@ import attrs
 import trio
 
 from llmactors.backends.openai.chunks import Chunk
+from llmactors.backends.openai.engines.engine import Reader
 from llmactors.backends.openai.faults import UpstreamFault
 from llmactors.backends.openai.upstream import ChunkStream, Upstream
 from llmactors.http.client_response import Absorb
@@ -60,8 +61,8 @@ class PacedUpstream(Upstream):
     lists: int = 0
     """How often the list of models was asked for."""
 
-    async def open(self, route: str, body: Mapping[str, Any]) -> ChunkStream:
-        del route, body
+    async def open(self, route: str, body: Mapping[str, Any], reader: Reader) -> ChunkStream:
+        del route, body, reader
         await trio.lowlevel.checkpoint()
         stream = PacedStream(list(self.answers[min(len(self.streams), len(self.answers) - 1)]))
         self.streams.append(stream)

@@ -1,5 +1,8 @@
 """Any OpenAI-compatible server as a backend: vLLM, SGLang, llama.cpp's own, Ollama, a vendor, or another llmactors.
 
+An answer whose upstream is lost goes on at another upstream: by token ids at servers that take them, by its text, or
+made again without what the client has. `continuation` says which way is taken when.
+
 settings          the settings in `--model openai:…`; pure
 chunk_template    the quick reader of chunks that differ only in their text; pure
 chunks            from the bytes of an answer to its chunks; pure
@@ -8,7 +11,10 @@ call_places       which call of an answer a part of a tool call belongs to; pure
 split_characters  characters that a server has cut into two texts, put together again; pure
 logprobs          the log probabilities of a chunk; pure
 answer            from chunks to the deltas of the log; pure
+token_answer      the same for chunks with token ids; pure
+sieve             takes out of a stream what the client has already; pure
 request           the request to an upstream; pure
+continuation      the ways in which an answer begins or goes on at an upstream; pure
 omissions         the fields that an upstream does not take, as settings and refusals say; pure
 faults            what a failed try says about the upstream and about the request; pure
 circuit           the circuit breaker of one upstream; pure
@@ -19,6 +25,10 @@ health            the state of upstreams, and whether the silent ones are there
 race              the beginning of an answer: a second upstream is asked where the first is late
 embedding         the vectors of inputs
 upstream          one upstream over HTTP: opens streams, and says which fault each failure is
+engines           the servers that work with token ids: llama.cpp's own, vLLM and SGLang
+abilities         what one upstream can do with the beginning of an answer
+opening           what is sent to an upstream in one try, and how its response is read
+ways              the way in which one upstream is asked
 answer_stream     one answer at one upstream: sends the request, and reads the deltas of the answer
 backend           asks upstreams, as `tries` decides, until one has given the whole answer
 kind              how `--model` names and makes the backend

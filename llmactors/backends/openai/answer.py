@@ -21,7 +21,7 @@ from llmactors.backends.openai.chunks import NO_TOKEN, Chunk
 from llmactors.backends.stop_strings import StopStrings
 from llmactors.messages import FinishReason, TokenDelta, TokenExtra, TokenLogprob, ToolCallDelta
 
-_MAX_CHARS_PER_TOKEN = 1024
+MAX_CHARS_PER_TOKEN = 1024
 _CHUNKS = 1000
 _CHUNKS_PER_TOKEN = 8
 """The bound on chunks: a server may send each character of a token by itself, and chunks that bring nothing."""
@@ -122,7 +122,7 @@ class UpstreamAnswer:
         if is_held or self._model or self.finish is not None:
             return []
         deltas: list[TokenDelta] = []
-        chars, most_chars = self._chars, self._room * _MAX_CHARS_PER_TOKEN
+        chars, most_chars = self._chars, self._room * MAX_CHARS_PER_TOKEN
         for chunk in itertools.islice(chunks, begin, begin + max(0, self._room - 1 - self._made)):
             if not chunk.is_plain or chars + len(chunk.text) > most_chars:
                 break
@@ -171,7 +171,7 @@ class UpstreamAnswer:
 
     def _count(self, chars: int) -> None:
         self._chars += chars
-        if self._chars > self._room * _MAX_CHARS_PER_TOKEN:
+        if self._chars > self._room * MAX_CHARS_PER_TOKEN:
             raise TextOverrun
 
     def _add(self, piece: str) -> list[TokenDelta]:

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Self
 
+import attrs
 import trio
 
-from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
+from llmactors.backends.openai.answer import TextOverrun
 from llmactors.backends.openai.chunks import Chunk
 from llmactors.backends.openai.faults import FaultKind, UpstreamFault
-from llmactors.backends.openai.request import body_of
+from llmactors.backends.openai.opening import Opening
 from llmactors.backends.openai.settings import OpenAISettings
+from llmactors.backends.openai.sieve import Diverged
 from llmactors.backends.openai.upstream import ChunkStream, Upstream
-from llmactors.errors import BackendFailed
+from llmactors.errors import BackendFailed, Interrupted
 from llmactors.ledger.request_size import RequestSize
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
@@ -24,22 +26,17 @@ class AnswerStream:
     """The deltas of an answer, as they come. The caller of `open` must close the stream."""
 
     def __init__(
-        self,
-        stream: ChunkStream,
-        answer: UpstreamAnswer,
-        request: GenerateRequest,
-        settings: OpenAISettings,
-        first_by: float,
-        logged: int,
+        self, stream: ChunkStream, opening: Opening, request: GenerateRequest, settings: OpenAISettings, first_by: float
     ) -> None:
         self._stream = stream
-        self._answer = answer
+        self._answer = opening.answer
+        self._sieve = opening.sieve
+        self._read_before = opening.read_before
         self._request = request
         self._settings = settings
         self._first_by = first_by
         self._counts_by: float | None = None
         """Until when the counts of tokens may come; None before the finish reason."""
-        self._logged = logged
         self._pass_on: PassOn | None = None
         self._unplain: list[Chunk] = []
         """What was read while `next` waited, from the first chunk on that is more than plain text."""
@@ -53,30 +50,24 @@ class AnswerStream:
 
     @classmethod
     async def open(
-        cls, upstream: Upstream, model: str, request: GenerateRequest, settings: OpenAISettings, text: str, count: int
+        cls,
+        upstream: Upstream,
+        opening: Opening,
+        request: GenerateRequest,
+        settings: OpenAISettings,
+        first_by: float,
     ) -> Self:
         """Sends a request, and waits for the head of the response. Raises `UpstreamFault`.
 
         Args:
             upstream: The upstream to ask.
-            model: The name of the model at the upstream.
-            request: The request.
-            settings: How requests to upstreams are written, and their bounds.
-            text: The answer so far.
-            count: How many tokens the answer has so far.
+            opening: What is sent, and how the response is read.
+            request: The request of the client.
+            settings: The bounds on requests to upstreams.
+            first_by: When the first token must be here, on Trio's clock.
         """
-        first_by = trio.current_time() + first_within_s(request, settings)
-        room, least = request.max_tokens - count, request.min_tokens - count
-        # An answer that began elsewhere has its name already.
-        name = model if model != request.model and not count else ""
-        answer = UpstreamAnswer(request.stop, room, request.top_logprobs or 0, least, model=name)
-        route, body = body_of(request, model, text, count, tokens_field=settings.tokens_field, engine=settings.engine)
-        try:
-            with trio.fail_at(first_by):
-                stream = await upstream.open(route, body)
-        except trio.TooSlowError as error:
-            raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream did not answer in time")) from error
-        return cls(stream, answer, request, settings, first_by, count)
+        stream = await upstream.open(opening.route, opening.body, opening.reader)
+        return cls(stream, opening, request, settings, first_by)
 
     @property
     def begun(self) -> bool:
@@ -93,7 +84,7 @@ class AnswerStream:
         """The length of the prompt without the answer so far, estimated where the upstream does not say."""
         if self._answer.prompt_tokens <= 0:
             return RequestSize.of(self._request).prompt_tokens
-        return max(0, self._answer.prompt_tokens - self._logged)
+        return max(0, self._answer.prompt_tokens - self._read_before)
 
     @property
     def cached_tokens(self) -> int:
@@ -124,7 +115,7 @@ class AnswerStream:
     async def _next_chunks(self) -> list[Chunk]:
         """The next chunks; none where `_refused` has deltas."""
         self._wait_until = self._deadline()
-        absorb = None if self._pass_on is None else self._absorb
+        absorb = None if self._pass_on is None or self._sieve is not None else self._absorb
         while True:
             data = await self._stream.receive(self._wait_until, absorb)
             if self._absorb_fault is not None:
@@ -168,7 +159,7 @@ class AnswerStream:
         return now + self._settings.silence_s if self._answer.begun else self._first_by
 
     def _take(self, chunks: Sequence[Chunk]) -> tuple[list[TokenDelta], bool]:
-        answer = self._answer
+        answer, chunks = self._answer, self._sift(chunks)
         deltas: list[TokenDelta] = []
         place = 0
         while place < len(chunks):
@@ -195,6 +186,35 @@ class AnswerStream:
                     raise UpstreamFault(FaultKind.MALFORMED, BackendFailed(text))
                 return deltas + answer.close(), True
         return deltas, False
+
+    def _sift(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        if self._sieve is None:
+            return chunks
+        try:
+            return self._sieve.sift(chunks)
+        except Diverged as error:
+            text = "the upstream makes another answer than the one that was begun"
+            raise UpstreamFault(FaultKind.REQUEST, Interrupted(text)) from error
+
+
+@attrs.frozen
+class EndedAnswer:
+    """An answer of which the log has everything but its end: an `AnswerStream` that no upstream sends."""
+
+    prompt_tokens: int
+    """The length of the prompt."""
+    finish: FinishReason = "stop"
+    begun: bool = True
+    cached_tokens: int = 0
+
+    async def next(self, pass_on: PassOn | None = None) -> tuple[list[TokenDelta], bool]:  # noqa: ARG002
+        """Nothing follows."""
+        await trio.lowlevel.checkpoint()
+        return [], True
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+        await trio.lowlevel.checkpoint()
 
 
 def first_within_s(request: GenerateRequest, settings: OpenAISettings) -> float:

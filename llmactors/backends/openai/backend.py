@@ -1,26 +1,30 @@
 """Remote servers as a backend: asks upstreams, as `tries` decides, until one has given the whole answer.
 
 Before the first token, another try follows any fault that may pass, or that another upstream may not have. After the
-first token the answer is bound to its upstream, since another upstream would begin a different answer. Only where the
-upstreams `continue` raw prompts does another one go on from the text so far.
+first token, another upstream goes on with the answer, or the same one does, in the best way that `ways` finds. An
+answer that no upstream can go on with ends with `INTERRUPTED`.
 
 An upstream is no actor. Its lasting state is four numbers of its circuit, which no crash can corrupt and which outlive
 the backend's incarnations. What can fail is a stream, and each stream is in the task of its request already.
 """
 
+import contextlib
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 
 import attrs
 import trio
 
 from llmactors.backends.base import Capabilities, Job, Output, Takeover, UpstreamState
-from llmactors.backends.openai.answer_stream import AnswerStream, PassOn
+from llmactors.backends.openai.answer_stream import AnswerStream, EndedAnswer, PassOn, first_within_s
 from llmactors.backends.openai.balance import Balance
+from llmactors.backends.openai.chunks import NO_TOKEN
+from llmactors.backends.openai.continuation import Way
 from llmactors.backends.openai.embedding import EMBEDDING, fetch_vectors
-from llmactors.backends.openai.faults import UpstreamFault
+from llmactors.backends.openai.engines import ENGINES
+from llmactors.backends.openai.faults import FaultKind, UpstreamFault
 from llmactors.backends.openai.health import UpstreamHealth
 from llmactors.backends.openai.omissions import OMITTABLE
 from llmactors.backends.openai.race import BegunAnswer, Race
@@ -28,14 +32,20 @@ from llmactors.backends.openai.request import rules_of
 from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.backends.openai.tries import Tries, Try
 from llmactors.backends.openai.upstream import Upstream
-from llmactors.errors import Interrupted, ModelError
-from llmactors.messages import GenerateRequest, TokenDelta
+from llmactors.backends.openai.ways import AnswerSoFar, Ways
+from llmactors.errors import BackendFailed, LlmactorsError, ModelError
+from llmactors.messages import GenerateRequest, ReasoningTags, TokenDelta
 from llmactors.tool_calls.formats import PASSED_ON
 
 _IMAGES = {
     "none": frozenset[str](),
     "data": frozenset({"images"}),
     "links": frozenset({"images", "image_links"}),
+}
+_TAGS = {
+    "upstream": None,
+    "think": ReasoningTags("<think>", "</think>"),
+    "think_begun": ReasoningTags("<think>", "</think>", begun=True),
 }
 _HONOURED = frozenset(
     {
@@ -60,20 +70,6 @@ class OpenAIStatistics:
     running: int
     circuits: Mapping[str, str]
     """The state of each upstream, by its URL."""
-
-
-@attrs.define
-class _Progress:
-    """The answer so far, which is in the log or on its way there."""
-
-    text: str
-    count: int
-    """How many tokens the text has."""
-
-    def add(self, deltas: Sequence[TokenDelta]) -> None:
-        """Adds the next tokens of the answer."""
-        self.text += deltas[0].text if len(deltas) == 1 else "".join(delta.text for delta in deltas)
-        self.count += len(deltas)
 
 
 class OpenAIBackend:
@@ -103,17 +99,20 @@ class OpenAIBackend:
         padded = (*keys, *[""] * (len(settings.upstreams) - len(keys)))
         self._keys = padded
         self._upstreams: tuple[Upstream, ...] = ()
+        self._ways = Ways(settings, ())
         self._running = 0
         self._offer: Callable[[Output], bool] | None = None
         self._health = UpstreamHealth(self._balance, settings.probe_s, self._rng)
         omitted = frozenset(OMITTABLE[name] for one in settings.upstreams for name in one.omit) - {""}
+        grammars = {"constraint"} if settings.engine in ENGINES else set()
         self.capabilities = Capabilities(
             slots=settings.slots,
             context_tokens=max(one.context_tokens for one in settings.upstreams),
-            takeover=Takeover.CONTINUE if settings.continues else Takeover.RESTART,
-            honours=(_HONOURED | rules_of(settings.engine) | _IMAGES[settings.images]) - omitted,
+            takeover=Takeover.RESTART if settings.continues == "none" else Takeover.CONTINUE,
+            honours=(_HONOURED | rules_of(settings.engine) | _IMAGES[settings.images] | grammars) - omitted,
             omits=omitted,
-            tool_format=PASSED_ON,
+            tool_format=PASSED_ON if settings.tools == "upstream" else settings.tools,
+            reasoning_tags=_TAGS[settings.reasoning],
         )
 
     def __repr__(self) -> str:
@@ -142,6 +141,7 @@ class OpenAIBackend:
             )
         except ValueError as error:
             raise ModelError(f"the upstreams cannot be asked: {error}") from error
+        self._ways = Ways(self._settings, self._upstreams)
 
     async def check(self) -> None:
         """Asks the upstreams of which nothing was heard for a while whether they are there.
@@ -197,10 +197,10 @@ class OpenAIBackend:
         yield output
 
     async def _complete(self, job: Job) -> AsyncGenerator[Output, None]:
-        progress = _Progress("".join(delta.text for delta in job.tokens), len(job.tokens))
-        if progress.count and not self._continues(job.request):
-            raise Interrupted("the upstream was lost, and an answer of this kind cannot be continued")
-        if progress.count >= job.request.max_tokens:
+        answer = AnswerSoFar(job.request, list(job.tokens))
+        if answer.deltas and self._settings.continues == "none":
+            raise answer.error
+        if len(answer.deltas) >= job.request.max_tokens:
             yield Output(job.key, (), "length")
             return
         tries = self._tries(job.request)
@@ -208,14 +208,14 @@ class OpenAIBackend:
         try:
             finished = False
             while not finished:
-                begun = await self._begin(tries, job, progress)
+                begun = await self._begin(tries, answer)
                 if begun is None:
                     continue
                 stream, deltas, finished = begun.stream, begun.deltas, begun.is_whole
                 try:
-                    pass_on = self._pass_on_of(job, progress)
+                    pass_on = self._pass_on_of(job, answer)
                     while True:
-                        progress.add(deltas)
+                        answer.add(deltas)
                         if finished:
                             tries.record_whole(begun.tried)
                             yield Output(job.key, deltas, stream.finish, stream.prompt_tokens, stream.cached_tokens)
@@ -224,52 +224,64 @@ class OpenAIBackend:
                             yield Output(job.key, deltas)
                         deltas, finished = await stream.next(pass_on)
                 except UpstreamFault as fault:
-                    self._fail(tries, begun.tried, fault)
-                    if progress.count and not self._continues(job.request):
-                        text = f"{fault.error.message}; another upstream cannot continue the answer"
-                        raise Interrupted(text) from fault
+                    self._fail(tries, begun.tried, self._ways.judge(begun.tried.place, None, answer, fault), answer)
                 finally:
                     await stream.close()
                     tries.end(begun.tried)
         finally:
             self._running -= 1
 
-    async def _begin(self, tries: Tries, job: Job, progress: _Progress) -> BegunAnswer | None:
+    async def _begin(self, tries: Tries, answer: AnswerSoFar) -> BegunAnswer | None:
         """Asks the next upstream, and a second one where the first is late. None: every one that was asked failed.
 
         Raises the error for the client where no other try can help.
         """
-        first = await self._choose(tries)
+        first = await self._choose(tries, answer)
         race = Race(
             tries,
-            lambda tried: self._ask(tried, job, progress),
-            lambda tried, fault: self._fail(tries, tried, fault),
+            lambda tried: self._ask(tried, answer),
+            lambda tried, fault: self._fail(tries, tried, fault, answer),
         )
         # An answer that goes on behind tokens of another upstream is not raced for: its reader has waited already, and
         # few upstreams can go on.
-        late_s = self._settings.hedge_s if self._settings.hedge_s and not progress.count else math.inf
+        late_s = self._settings.hedge_s if self._settings.hedge_s and not answer.deltas else math.inf
         return await race.run(first, late_s, lambda: tries.choose_second(first, trio.current_time(), self._rng))
 
-    async def _ask(self, tried: Try, job: Job, progress: _Progress) -> BegunAnswer:
+    async def _ask(self, tried: Try, answer: AnswerSoFar) -> BegunAnswer:
         """Sends the request to the upstream of a try, and waits for its first token. Raises `UpstreamFault`."""
-        upstream, model = self._at(tried)
-        stream = await AnswerStream.open(upstream, model, job.request, self._settings, progress.text, progress.count)
+        way: Way | None = None
+        first_by = trio.current_time() + first_within_s(answer.request, self._settings)
         try:
-            deltas, finished = await stream.next()
-            while not (deltas or finished or stream.begun):
+            with _in_time(first_by):
+                way = await self._ways.way(tried.place, answer)
+                opening = await self._ways.opening(tried.place, way, answer)
+                if opening is None:
+                    end = EndedAnswer(answer.prompt_tokens)
+                    return BegunAnswer(tried, end, [TokenDelta(NO_TOKEN, "")], is_whole=True)
+                upstream = self._upstreams[tried.place]
+                stream = await AnswerStream.open(upstream, opening, answer.request, self._settings, first_by)
+            try:
                 deltas, finished = await stream.next()
-        except BaseException:
-            await stream.close()
-            raise
+                while not (deltas or finished or stream.begun):
+                    deltas, finished = await stream.next()
+            except BaseException:
+                await stream.close()
+                raise
+        except UpstreamFault as fault:
+            raise self._ways.judge(tried.place, way, answer, fault) from fault
         return BegunAnswer(tried, stream, deltas, finished)
 
-    def _fail(self, tries: Tries, tried: Try, fault: UpstreamFault) -> None:
+    def _fail(self, tries: Tries, tried: Try, fault: UpstreamFault, answer: AnswerSoFar | None = None) -> None:
         try:
             tries.record_fault(tried, fault, trio.current_time(), self._rng)
+        except LlmactorsError as error:
+            if answer is not None and answer.deltas:
+                raise answer.error from error
+            raise
         finally:
             self._health.log_changes()
 
-    def _pass_on_of(self, job: Job, progress: _Progress) -> PassOn | None:
+    def _pass_on_of(self, job: Job, answer: AnswerSoFar) -> PassOn | None:
         """The function that gives deltas of a job to the driver at once; None where no driver takes any."""
         offer = self._offer
         if offer is None:
@@ -278,13 +290,10 @@ class OpenAIBackend:
         def pass_on(deltas: list[TokenDelta]) -> bool:
             if not offer(Output(job.key, deltas)):
                 return False
-            progress.add(deltas)
+            answer.add(deltas)
             return True
 
         return pass_on
-
-    def _continues(self, request: GenerateRequest) -> bool:
-        return self._settings.continues and request.raw and not request.messages and not request.prompt_ids
 
     def _tries(self, request: GenerateRequest) -> Tries:
         """The tries of a request. Its deadline is only known roughly here, and the ledger ends the request in time."""
@@ -297,10 +306,24 @@ class OpenAIBackend:
         """The upstream of a try, and the model's name there."""
         return self._upstreams[chosen.place], self._settings.upstreams[chosen.place].model
 
-    async def _choose(self, tries: Tries) -> Try:
+    async def _choose(self, tries: Tries, answer: AnswerSoFar | None = None) -> Try:
         """Waits for an upstream that takes requests. Raises the error for the client where the request is given up."""
         while True:
-            chosen = tries.choose(trio.current_time(), self._rng)
+            try:
+                chosen = tries.choose(trio.current_time(), self._rng)
+            except LlmactorsError as error:
+                if answer is not None and answer.deltas:
+                    raise answer.error from error
+                raise
             if isinstance(chosen, Try):
                 return chosen
             await trio.sleep(chosen)
+
+
+@contextlib.contextmanager
+def _in_time(first_by: float) -> Iterator[None]:
+    try:
+        with trio.fail_at(first_by):
+            yield
+    except trio.TooSlowError as error:
+        raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream did not answer in time")) from error

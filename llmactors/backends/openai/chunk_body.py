@@ -5,7 +5,7 @@ The types say what is accepted. A field that is missing, null, or of no interest
 
 import json
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,6 +16,8 @@ _MAX_PARTS = 40_000
 _MAX_CHOICES = 128
 _MAX_CONTENT_PARTS = 4096
 
+TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+"""The id of a token, as servers send it."""
 Number = int | float | str | None
 """A count of tokens. Some servers send `12.0` or `"12"`."""
 
@@ -85,6 +87,9 @@ class ChunkChoice(msgspec.Struct):
     """Read only where the request asks for probabilities: servers have many forms of them."""
     usage: ChunkUsage | None = None
     """Moonshot's place of the counts."""
+    token_ids: msgspec.Raw = msgspec.Raw()
+    """Read only where the request asks for ids."""
+    prompt_token_ids: msgspec.Raw = msgspec.Raw()
 
 
 class GroqExtra(msgspec.Struct):
@@ -103,6 +108,8 @@ class ChunkBody(msgspec.Struct):
     x_groq: GroqExtra | None = None
     object: Any = None
     """`error` in the errors of some servers, whose other fields are those of the error itself."""
+    prompt_token_ids: msgspec.Raw = msgspec.Raw()
+    """vLLM's chat route has these ids here, and its completions route in the choice."""
 
     @property
     def counts(self) -> ChunkUsage | None:
@@ -152,6 +159,19 @@ def _read_odd_text(payload: bytes) -> ChunkBody | None:
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise BadChunk(f"a chunk is no JSON object of OpenAI's form: {error}") from error
     return read
+
+
+_decode_ids = msgspec.json.Decoder(tuple[TokenId, ...] | None).decode
+
+
+def read_ids(raw: msgspec.Raw) -> tuple[int, ...]:
+    """Ids of tokens; none where the field is missing or null. Raises `BadChunk`."""
+    if not raw:
+        return ()
+    try:
+        return _decode_ids(raw) or ()
+    except msgspec.MsgspecError as error:
+        raise BadChunk(f"the ids of a chunk's tokens are no ids: {error}") from error
 
 
 def as_count(number: Number) -> int | None:

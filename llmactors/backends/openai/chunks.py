@@ -20,6 +20,7 @@ from llmactors.backends.openai.chunk_body import (
     as_count,
     read_body,
     read_finish,
+    read_ids,
     text_and_reasoning,
 )
 from llmactors.backends.openai.chunk_template import ChunkTemplate
@@ -54,6 +55,10 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     """How probable the tokens of the event were, where the request asks for probabilities."""
     reasoning: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    ids: tuple[int, ...] = ()
+    """The ids of the tokens that the event adds, where the request asks for ids."""
+    prompt_ids: tuple[int, ...] = ()
+    """The ids of the prompt, in the first event, where the request asks for ids."""
 
     @property
     def is_plain(self) -> bool:
@@ -68,10 +73,12 @@ class ChunkReader:
 
     Args:
         with_logprobs: Whether the request asks for log probabilities; otherwise they are passed over.
+        with_ids: Whether the request asks for the ids of tokens; otherwise they are passed over.
     """
 
-    def __init__(self, *, with_logprobs: bool = False) -> None:
+    def __init__(self, *, with_logprobs: bool = False, with_ids: bool = False) -> None:
         self._with_logprobs = with_logprobs
+        self._with_ids = with_ids
         self._events = SseReader(MAX_BODY_BYTES)
         self._beginning: bytes | None = b""
         """The bytes before the first that tells a stream from one JSON object; None behind that byte."""
@@ -247,6 +254,8 @@ class ChunkReader:
         text, reasoning, word = "", "", None
         calls: list[ToolCallDelta] = []
         logprobs: tuple[TokenLogprob, ...] = ()
+        ids: tuple[int, ...] = ()
+        prompt_ids = read_ids(body.prompt_token_ids) if self._with_ids else ()
         for choice in body.choices or ():
             if choice is None or as_count(choice.index) not in {0, None}:
                 continue
@@ -263,6 +272,9 @@ class ChunkReader:
             word = choice.finish_reason or word
             if self._with_logprobs and choice.logprobs:
                 logprobs += read_logprobs(choice.logprobs)
+            if self._with_ids:
+                ids += read_ids(choice.token_ids)
+                prompt_ids = prompt_ids or read_ids(choice.prompt_token_ids)
         finish = read_finish(word)
         if finish == "error":
             return Chunk(error={"message": f"the upstream broke the answer off, with the finish reason {word!r}"})
@@ -276,6 +288,8 @@ class ChunkReader:
             logprobs=logprobs,
             reasoning=self._reasoning.feed(reasoning),
             tool_calls=tuple(calls),
+            ids=ids,
+            prompt_ids=prompt_ids,
         )
 
     def _parts_of_calls(self, delta: ChunkDelta) -> list[ToolCallDelta]:

@@ -64,6 +64,8 @@ class FaultKind(enum.Enum):
     """The prompt is too long for this upstream. An upstream with a longer context may take the prompt."""
     REFUSED = "refused", CircuitEffect.NOTHING
     """Another status between 400 and 499, which says neither that the request nor that the upstream is at fault."""
+    UNFIT = "unfit", CircuitEffect.NOTHING
+    """The upstream cannot go on with the answer that was begun, or lacks what the request needs."""
     BUSY = "busy", CircuitEffect.NOTHING
     """The upstream cannot take the request, or not go on with the request, now."""
     KEY = "key", CircuitEffect.OPENS

@@ -11,8 +11,8 @@ from llmactors.backends.openai.chunk_body import BadChunk
 from llmactors.messages import TokenLogprob, TopLogprob
 
 NO_TOKEN = -1
-"""The id of every token from an upstream, which sends texts without ids. No model has a token with this id, so no other
-backend can take it for one of its own; a takeover continues from the texts."""
+"""The id of a token whose id the upstream did not send. No model has a token with this id, so no other backend can take
+it for one of its own; a takeover continues from the texts."""
 _MAX_TOKENS = 4096
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
-from llmactors.backends.openai.answer_stream import AnswerStream
+from llmactors.backends.openai.answer_stream import AnswerStream, EndedAnswer
 from llmactors.backends.openai.faults import UpstreamFault
 from llmactors.backends.openai.record import FAILED, LOST, WON
 from llmactors.backends.openai.tries import Tries, Try
@@ -23,7 +23,7 @@ class BegunAnswer:
     """An answer whose first token has come. Whoever gets it must close its stream, and end its try."""
 
     tried: Try
-    stream: AnswerStream
+    stream: AnswerStream | EndedAnswer
     deltas: Sequence[TokenDelta]
     is_whole: bool
 

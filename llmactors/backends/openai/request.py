@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from llmactors.errors import InternalError
 from llmactors.messages import DEFAULTABLE, GenerateRequest
 from llmactors.tool_calls.history import chat_message
 
@@ -15,10 +14,10 @@ _AS_THEY_ARE = ("frequency_penalty", "presence_penalty", "ignore_eos")
 """Fields that the upstream gets under the same name, where they are not 0 or false."""
 _SHARED = {"top_k": "top_k", "min_p": "min_p"}
 _ENGINES: Mapping[str, Mapping[str, str]] = {
-    "": {},
+    "openai": {},
     "vllm": {**_SHARED, "repeat_penalty": "repetition_penalty", "min_tokens": "min_tokens"},
     "sglang": {**_SHARED, "repeat_penalty": "repetition_penalty", "min_tokens": "min_tokens"},
-    "llama.cpp": {**_SHARED, "repeat_penalty": "repeat_penalty"},
+    "llamacpp": {**_SHARED, "repeat_penalty": "repeat_penalty"},
 }
 """The fields beside OpenAI's that each server knows, with the server's names of them."""
 
@@ -28,53 +27,74 @@ def rules_of(engine: str) -> frozenset[str]:
     return frozenset(_ENGINES[engine])
 
 
+def is_raw(request: GenerateRequest) -> bool:
+    """Whether the model gets the prompt as it is, without a chat template."""
+    return request.raw and not request.messages
+
+
 def body_of(
-    request: GenerateRequest, model: str, text: str, count: int, *, tokens_field: str, engine: str = ""
+    request: GenerateRequest,
+    model: str,
+    text: str,
+    count: int,
+    *,
+    tokens_field: str,
+    engine: str = "openai",
+    sends_ids: bool = False,
 ) -> tuple[str, dict[str, Any]]:
-    """The route and the body of a request to an upstream.
+    """The route and the body of a request to the routes of OpenAI's API.
 
     Args:
         request: The request.
         model: The name of the model at the upstream.
-        text: The answer so far.
+        text: The answer so far, which the upstream continues. In a chat it is the beginning of the assistant's message.
         count: How many tokens the answer has so far.
         tokens_field: The name of the limit on tokens on the chat route.
-        engine: The server of the upstream; empty for an unknown one.
-
-    Raises:
-        InternalError: A chat was begun already: only its upstream could continue the answer.
+        engine: The server of the upstream, as the setting `engine` names it.
+        sends_ids: Whether the upstream is to send the ids of all tokens. It is told no stop strings then.
     """
-    body = {"model": model, "stream": True, "stream_options": {"include_usage": True}, **_sampling_of(request)}
-    demands = request.demands
-    body |= {name: getattr(request, field) for field, name in _ENGINES[engine].items() if field in demands}
-    if "min_tokens" in body:
-        body["min_tokens"] = max(0, request.min_tokens - count)
-    if request.stop:
+    body = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+    body |= sampling_of(request, count, engine)
+    if sends_ids:
+        body["return_token_ids"] = True
+    elif request.stop:
         body["stop"] = list(request.stop[:_MAX_STOPS])
     left = request.max_tokens - count
-    messages = [chat_message(message) for message in request.messages]
-    if request.raw and not messages:
+    if is_raw(request):
         prompt = list(request.prompt_ids) or request.prompt + text
         if request.top_logprobs is not None:
             body["logprobs"] = request.top_logprobs
         return "completions", body | {"prompt": prompt, "max_tokens": left}
-    if count:
-        raise InternalError("a chat cannot be continued from its text, but this one was to be")
-    if request.top_logprobs is not None:
-        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-    if request.reasoning_effort:
-        body["reasoning_effort"] = request.reasoning_effort
-    body |= _tools_of(request)
-    chat = messages or [{"role": "user", "content": request.prompt}]
-    return "chat/completions", body | {"messages": chat, tokens_field: left}
+    chat = chat_of(request)
+    if text:
+        chat["messages"].append({"role": "assistant", "content": text})
+        chat |= PREFILL
+    return "chat/completions", body | chat | _chat_rules_of(request) | {tokens_field: left}
 
 
-def _tools_of(request: GenerateRequest) -> dict[str, Any]:
+PREFILL = {"continue_final_message": True, "add_generation_prompt": False}
+"""The fields that have a chat's last message continued, as vLLM, SGLang and llama.cpp know them."""
+
+
+def chat_of(request: GenerateRequest) -> dict[str, Any]:
+    """The conversation and the tools of a request, as chat templates read them."""
+    messages = [chat_message(message) for message in request.messages]
+    chat: dict[str, Any] = {"messages": messages or [{"role": "user", "content": request.prompt}]}
+    if request.tools is not None:
+        chat["tools"] = msgspec.Raw(request.tools.definitions.encode())
+    return chat
+
+
+def _chat_rules_of(request: GenerateRequest) -> dict[str, Any]:
+    """What the chat route has to keep to, beside the rules for drawing tokens."""
     found: dict[str, Any] = {}
+    if request.top_logprobs is not None:
+        found |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if request.reasoning_effort:
+        found["reasoning_effort"] = request.reasoning_effort
     if request.response_format:
         found["response_format"] = msgspec.Raw(request.response_format.encode())
     if request.tools is not None:
-        found["tools"] = msgspec.Raw(request.tools.definitions.encode())
         if request.tools.choice:
             found["tool_choice"] = msgspec.Raw(request.tools.choice.encode())
         if not request.tools.parallel:
@@ -82,7 +102,8 @@ def _tools_of(request: GenerateRequest) -> dict[str, Any]:
     return found
 
 
-def _sampling_of(request: GenerateRequest) -> dict[str, Any]:
+def sampling_of(request: GenerateRequest, count: int, engine: str) -> dict[str, Any]:
+    """The fields for drawing the tokens after the first `count` tokens of the answer."""
     found: dict[str, Any] = {name: getattr(request, name) for name in DEFAULTABLE if name not in request.defaulted}
     if request.seed is not None:
         found["seed"] = request.seed
@@ -91,4 +112,8 @@ def _sampling_of(request: GenerateRequest) -> dict[str, Any]:
             found[field] = value
     if request.logit_bias:
         found["logit_bias"] = {str(token): bias for token, bias in request.logit_bias}
+    demands = request.demands
+    found |= {name: getattr(request, field) for field, name in _ENGINES[engine].items() if field in demands}
+    if "min_tokens" in found:
+        found["min_tokens"] = max(0, request.min_tokens - count)
     return found

@@ -68,10 +68,12 @@ class OpenAISettings:
     upstreams: tuple[UpstreamSettings, ...]
     slots: Count = 64
     """How many requests may run at once, at all upstreams together."""
-    continues: bool = False
-    """`continue=true`: the upstreams' completions route takes a text and continues it. Answers to raw prompts then
-    survive the loss of an upstream, or of this process. Answers in a chat do not: only the upstream knows what its chat
-    template puts around an unfinished message."""
+    continues: typing.Literal["probe", "chat", "raw", "none"] = "probe"
+    """`continue`: how an answer goes on whose upstream, or whose worker, was lost. With `engine` the answer goes on by
+    token ids where it can. Otherwise `chat`: the upstreams continue the text of an answer, to a chat and to a raw
+    prompt; `raw`: to a raw prompt only; `probe`: an upstream is asked with two requests of one token, when that is
+    needed first, whether it continues the text of a chat. A greedy or seeded answer that cannot go on is asked for
+    again, and the part that the client has is dropped. `none`: an answer that has begun ends with `INTERRUPTED`."""
     attempts: Count = 4
     """How often one request is sent to upstreams before it fails."""
     retries: typing.Literal[0, 1] = 1
@@ -98,9 +100,16 @@ class OpenAISettings:
     probe_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
     """After how long without a word from an upstream its list of models is asked for, to see whether the upstream is
     there and takes the key. 0: never."""
-    engine: typing.Literal["", "vllm", "sglang", "llama.cpp"] = ""
-    """The server that all upstreams run. A known server is sent the rules for drawing tokens that OpenAI's API lacks,
-    such as `top_k`; other upstreams might ignore these rules, so requests with them are refused."""
+    engine: typing.Literal["openai", "llamacpp", "vllm", "sglang"] = "openai"
+    """The server that all upstreams run; `openai` for an unknown one. With a known server, answers go on by token ids,
+    and follow JSON schemas and grammars that this node makes. A known server is sent the rules for drawing tokens that
+    OpenAI's API lacks, such as `top_k`; other upstreams might ignore these rules, so requests with them are refused."""
+    tools: typing.Literal["upstream", "hermes", "llama3", "mistral"] = "upstream"
+    """Who reads the calls of tools in an answer: the upstream, or this node, in the form that the model writes. Only
+    what this node reads goes on in the middle of a call. Needs `engine`."""
+    reasoning: typing.Literal["upstream", "think", "think_begun"] = "upstream"
+    """Who tells reasoning from the answer: the upstream, or this node, by the tags `<think>` and `</think>`. Say
+    `think_begun` where the chat template writes the first tag. Needs `engine`."""
     images: typing.Literal["none", "data", "links"] = "none"
     """Which images in chats the upstreams' model takes: none; `data` for images as `data:` URLs; `links` for `http` and
     `https` URLs too. The upstream fetches a link, and so clients can reach what the upstream can reach: choose `links`
@@ -118,7 +127,12 @@ class OpenAISettings:
         upstreams: list[UpstreamSettings] = []
         for part in text.split("|"):
             upstreams += _read_part(part.strip().removeprefix("openai:"), shared, name)
-        return cls(upstreams=tuple(upstreams), **shared)
+        settings = cls(upstreams=tuple(upstreams), **shared)
+        if settings.engine == "openai":
+            for key in ("tools", "reasoning"):
+                if (value := getattr(settings, key)) != "upstream":
+                    raise _wrong(f"{key}={value}", "this needs an engine, as in engine=vllm")
+        return settings
 
 
 _OWN = {key: kind for key, kind in typing.get_type_hints(UpstreamSettings, include_extras=True).items() if key != "url"}

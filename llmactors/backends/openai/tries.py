@@ -60,8 +60,8 @@ class Tries:
     _again: dict[int, float] = attrs.field(factory=dict, init=False)
     """When an upstream that failed may be asked once more, before upstreams of the next priority are asked."""
     _asked_again: set[int] = attrs.field(factory=set, init=False)
-    _too_short: set[int] = attrs.field(factory=set, init=False)
-    """The upstreams whose context is too short for the request."""
+    _unfit: set[int] = attrs.field(factory=set, init=False)
+    """The upstreams that cannot serve the request: their context is too short, or they cannot go on with the answer."""
     _last: UpstreamFault | None = attrs.field(default=None, init=False)
     _left: tuple[int, FaultKind] | None = attrs.field(default=None, init=False)
     """The upstream of the last fault and its kind; None after the next try."""
@@ -73,7 +73,7 @@ class Tries:
 
         Raises the `LlmactorsError` for the client where the request is given up.
         """
-        if self._made >= self._settings.attempts or len(self._too_short) == len(self._balance.upstreams):
+        if self._made >= self._settings.attempts or len(self._unfit) == len(self._balance.upstreams):
             raise self._given_up()
         for tier in self._balance.tiers():
             fresh = self._ready(tier, now, but=self._failed)
@@ -125,12 +125,14 @@ class Tries:
         if fault.kind is FaultKind.CONTEXT:
             upstreams = self._balance.upstreams
             longest = upstreams[one.place].context_tokens
-            self._too_short |= {place for place, other in enumerate(upstreams) if other.context_tokens <= longest}
+            self._unfit |= {place for place, other in enumerate(upstreams) if other.context_tokens <= longest}
+        elif fault.kind is FaultKind.UNFIT:
+            self._unfit.add(one.place)
         elif fault.kind.may_pass and one.place not in self._asked_again and self._settings.retries:
             pause_s = _PAUSE.delay_s(0, rng) if fault.hold_s is None else fault.hold_s
             if self._may_wait(pause_s, now) and pause_s <= self._settings.retry_after_s:
                 self._again[one.place] = now + pause_s
-        if fault.kind.is_final or len(self._too_short) == len(self._balance.upstreams):
+        if fault.kind.is_final or len(self._unfit) == len(self._balance.upstreams):
             raise fault.error from fault
 
     def count_second(self, one: Try, outcome: str) -> None:
@@ -146,7 +148,7 @@ class Tries:
             self._balance.circuits[one.place].give_back()
 
     def _ready(self, places: Iterable[int], now: float, *, but: Iterable[int] = ()) -> list[int]:
-        left_out = {*but, *self._too_short}
+        left_out = {*but, *self._unfit}
         return [place for place in places if place not in left_out and self._balance.admits(place, now)]
 
     def _may_be_asked_again(self, place: int) -> bool:
@@ -163,7 +165,7 @@ class Tries:
                 self._failed.clear()
                 self._again.clear()
                 return self._wait(_PAUSE.delay_s(self._made - 1, rng))
-        return self._wait(max(_LOOK_AGAIN_S, self._balance.next_at(now, without=self._too_short) - now))
+        return self._wait(max(_LOOK_AGAIN_S, self._balance.next_at(now, without=self._unfit) - now))
 
     def _take(self, place: int, now: float) -> Try:
         self._made += 1

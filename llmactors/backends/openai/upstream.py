@@ -10,7 +10,8 @@ import msgspec
 import structlog
 import trio
 
-from llmactors.backends.openai.chunks import BadChunk, Chunk, ChunkReader, error_of
+from llmactors.backends.openai.chunks import BadChunk, Chunk, error_of
+from llmactors.backends.openai.engines.engine import Reader
 from llmactors.backends.openai.faults import FaultKind, UpstreamFault, in_stream_fault, refusal_fault, retry_after_s
 from llmactors.backends.openai.omissions import Omissions, named_fields
 from llmactors.backends.openai.settings import UpstreamSettings
@@ -23,6 +24,7 @@ log = structlog.get_logger("llmactors.backends.openai")
 
 _READABLE = {"text/event-stream", "application/json", "application/octet-stream", "text/plain", ""}
 """The content types of answers. Some servers and proxies give a stream another type than its own."""
+_MAX_BYTES = 16 << 20
 _MAX_ERROR_BYTES = 65_536
 _FIELDS_REFUSED = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
 _MAX_MODELS_BYTES = 2**20
@@ -36,12 +38,12 @@ class ChunkStream:
 
     Args:
         response: The response.
-        with_logprobs: Whether the request asks for log probabilities.
+        reader: The reader of the response's body.
     """
 
-    def __init__(self, response: ClientResponse, *, with_logprobs: bool = False) -> None:
+    def __init__(self, response: ClientResponse, reader: Reader) -> None:
         self._response = response
-        self._reader = ChunkReader(with_logprobs=with_logprobs)
+        self._reader = reader
         self._begun = False
         """Whether a chunk has come."""
         self._fault: UpstreamFault | None = None
@@ -127,31 +129,37 @@ class Upstream:
         if key:
             headers.append(("Authorization", f"Bearer {key}"))
         connection = ClientSettings(connect_s=connect_s, proxy=settings.proxy, ca_file=settings.ca_file, gathers=True)
-        self._client = HttpClient(settings.url, headers=headers, settings=connection)
+        self._api = "/v1" if settings.url.endswith("/v1") else ""
+        """Where the routes of OpenAI's API are on the server."""
+        self._client = HttpClient(settings.url.removesuffix("/v1"), headers=headers, settings=connection)
         self._omissions = Omissions(settings.omit)
 
     def __repr__(self) -> str:
         return f"<Upstream {self._url}>"
 
-    async def open(self, route: str, body: Mapping[str, Any]) -> ChunkStream:
+    async def open(self, route: str, body: Mapping[str, Any], reader: Reader) -> ChunkStream:
         """Waits for the head of the response, as long as it takes. Raises `UpstreamFault`.
 
-        A request that is refused for a field that the answer does without is sent again without the field.
+        A route that begins with a slash is one of the server, and any other one belongs to its OpenAI API. A request
+        that is refused for a field that the answer does without is sent again without the field.
         """
         while True:
             sent = self._omissions.body(body, trio.current_time())
             response = await self._send(route, sent)
             if response.status == HTTPStatus.OK and _kind(response) in _READABLE:
-                return ChunkStream(response, with_logprobs="logprobs" in body)
+                return ChunkStream(response, reader)
             async with response:
                 refusal = await self._read_body(response)
                 if not self._learns(response.status, refusal, sent):
                     raise self._refusal(response, refusal, sent)
 
-    async def fetch(self, route: str, body: Mapping[str, Any], max_bytes: int) -> bytes:
-        """Waits for the whole body of a JSON response, of at most `max_bytes`. Raises `UpstreamFault`."""
+    async def fetch(self, route: str, body: Mapping[str, Any] | None, max_bytes: int = _MAX_BYTES) -> bytes:
+        """Waits for the whole body of a JSON response, of at most `max_bytes`. Raises `UpstreamFault`.
+
+        The route is as in `open`. Without a body the method is GET.
+        """
         while True:
-            sent = self._omissions.body(body, trio.current_time())
+            sent = None if body is None else self._omissions.body(body, trio.current_time())
             response = await self._send(route, sent)
             async with response:
                 if response.status == HTTPStatus.OK:
@@ -161,8 +169,8 @@ class Upstream:
                         text = "the connection to the upstream broke"
                         raise UpstreamFault(FaultKind.CUT, BackendFailed(text)) from error
                 refusal = await self._read_body(response)
-                if not self._learns(response.status, refusal, sent):
-                    raise self._refusal(response, refusal, sent)
+                if sent is None or not self._learns(response.status, refusal, sent):
+                    raise self._refusal(response, refusal, sent or {})
 
     async def list_models(self) -> None:
         """Asks for the list of models, and waits for the end of the answer. Raises `UpstreamFault`."""
@@ -179,10 +187,11 @@ class Upstream:
         self._client.close()
 
     async def _send(self, route: str, body: Mapping[str, Any] | None) -> ClientResponse:
+        path = route if route.startswith("/") else f"{self._api}/{route}"
         try:
             if body is None:
-                return await self._client.open("GET", f"/{route}")
-            return await self._client.open("POST", f"/{route}", msgspec.json.encode(body))
+                return await self._client.open("GET", path)
+            return await self._client.open("POST", path, msgspec.json.encode(body))
         except ConnectTimeout as error:
             text = "the upstream accepts no connection in time"
             raise UpstreamFault(FaultKind.UNREACHABLE, Unavailable(text)) from error

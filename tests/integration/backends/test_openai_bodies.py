@@ -101,7 +101,7 @@ async def test_unreadable_chunk_does_not_open_the_circuit() -> None:
         (spoils, Interrupted, CircuitState.CLOSED),
         (speaks_otherwise, BackendFailed, CircuitState.OPEN),
     ):
-        async with upstream(behaviour) as only, backend(only.url) as made:
+        async with upstream(behaviour) as only, backend(only.url, ",continue=none") as made:
             for _ in range(3):
                 with contextlib.suppress(error):
                     await told(made)

@@ -247,7 +247,11 @@ async def test_refused_connection_fails_over() -> None:
 async def test_late_fault_interrupts_the_answer(fault: str) -> None:
     """No other answer follows the first one, and no short answer ends like a complete one."""
     outputs: list[Output] = []
-    async with upstream(AFTER[fault]) as bad, upstream(good) as fine, backend(first(bad, fine)) as made:
+    async with (
+        upstream(AFTER[fault]) as bad,
+        upstream(good) as fine,
+        backend(f"{first(bad, fine)},continue=none") as made,
+    ):
         with pytest.raises(Interrupted):
             await run(made, job(), outputs)
     assert told(outputs) == "".join(WORDS[:2])
@@ -259,7 +263,7 @@ async def test_late_fault_is_continued_by_another_upstream(fault: str) -> None:
     async with (
         upstream(AFTER[fault]) as bad,
         upstream(good) as fine,
-        backend(f"{first(bad, fine)},continue=true") as made,
+        backend(f"{first(bad, fine)},continue=raw") as made,
     ):
         outputs = await run(made, job(raw=True))
     assert (told(outputs), count(outputs), outputs[-1].finish) == ("".join(WORDS), 4, "length")
@@ -269,12 +273,12 @@ async def test_late_fault_is_continued_by_another_upstream(fault: str) -> None:
 
 async def test_takeover_continues_or_interrupts() -> None:
     async with upstream(good) as fine:
-        async with backend(f"{fine.url},continue=true") as made:
+        async with backend(f"{fine.url},continue=raw") as made:
             assert made.capabilities.takeover is Takeover.CONTINUE
             assert told(await run(made, job(*WORDS[:3], raw=True))) == WORDS[3]
             with pytest.raises(Interrupted):
                 await run(made, job(*WORDS[:3]))
-        async with backend(fine.url) as made:
+        async with backend(f"{fine.url},continue=none") as made:
             assert made.capabilities.takeover is Takeover.RESTART
 
 

@@ -27,7 +27,7 @@ async def served(path: Path) -> AsyncIterator[tuple[LlamaBackend, OpenAIBackend]
     await llama.start()
     try:
         assert llama._connected is not None
-        settings = OpenAISettings.parse(f"{llama._connected.url}/v1,model=any,continue=true")
+        settings = OpenAISettings.parse(f"{llama._connected.url}/v1,model=any,continue=raw")
         remote = OpenAIBackend(settings, keys=(llama._config.api_key,))
         await remote.start()
         yield llama, remote

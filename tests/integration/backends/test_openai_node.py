@@ -88,7 +88,7 @@ async def test_cancel_reaches_the_upstream() -> None:
 async def test_backend_crash_repeats_no_request() -> None:
     async with (
         upstream(never_ends, good) as server,
-        local_node(remote(server.url)) as node,
+        local_node(remote(server.url, "continue=none")) as node,
         streamed(node) as stream,
     ):
         await wait_until(lambda: bool(server.hits))

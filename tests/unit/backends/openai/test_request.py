@@ -15,13 +15,13 @@ RULES: dict[str, Any] = {"top_k": 40, "min_p": 0.1, "repeat_penalty": 1.2, "min_
 RAW = GenerateRequest("r", "m", "p", max_tokens=8, raw=True, seed=3)
 
 
-def sent(request: GenerateRequest, engine: str = "", count: int = 0) -> dict[str, Any]:
+def sent(request: GenerateRequest, engine: str = "openai", count: int = 0) -> dict[str, Any]:
     return body_of(request, "m", "", count, tokens_field="max_tokens", engine=engine)[1]
 
 
-@pytest.mark.parametrize("engine", ["", "vllm", "sglang", "llama.cpp"])
+@pytest.mark.parametrize("engine", ["openai", "vllm", "sglang", "llamacpp"])
 def test_backend_declares_what_its_server_is_sent(engine: str) -> None:
-    settings = OpenAISettings.parse("http://host/v1,model=m" + (f",engine={engine}" if engine else ""))
+    settings = OpenAISettings.parse(f"http://host/v1,model=m,engine={engine}")
     declared = OpenAIBackend(settings).capabilities.honours & RULES.keys()
     assert declared == rules_of(engine)
     body = sent(attrs.evolve(RAW, **{name: RULES[name] for name in declared}), engine)
@@ -31,7 +31,7 @@ def test_backend_declares_what_its_server_is_sent(engine: str) -> None:
 def test_servers_have_their_own_name_of_the_penalty() -> None:
     request = attrs.evolve(RAW, repeat_penalty=1.2)
     assert sent(request, "vllm")["repetition_penalty"] == 1.2
-    assert sent(request, "llama.cpp")["repeat_penalty"] == 1.2
+    assert sent(request, "llamacpp")["repeat_penalty"] == 1.2
 
 
 def test_least_length_shrinks_by_what_is_logged() -> None:

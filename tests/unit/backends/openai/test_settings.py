@@ -14,9 +14,9 @@ def read_model(text: str, *offered: str) -> ModelSpec:
 
 
 def test_one_upstream_is_parsed() -> None:
-    settings = OpenAISettings.parse("http://host:8000/v1/,model=NAME,key_env=VAR,slots=3,continue=true,first_s=0.5")
+    settings = OpenAISettings.parse("http://host:8000/v1/,model=NAME,key_env=VAR,slots=3,continue=raw,first_s=0.5")
     assert settings.upstreams == (UpstreamSettings(url="http://host:8000/v1", model="NAME", key_env="VAR"),)
-    assert (settings.slots, settings.continues, settings.first_s) == (3, True, 0.5)
+    assert (settings.slots, settings.continues, settings.first_s) == (3, "raw", 0.5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,151 @@
+"""Decides how one upstream is asked for an answer or its rest, and learns what the upstream can do."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from llmactors.backends.openai.abilities import Abilities
+from llmactors.backends.openai.continuation import LoggedAnswer, Way, begin, go_on, has_images, needs_ids
+from llmactors.backends.openai.engines import ENGINES
+from llmactors.backends.openai.faults import CircuitEffect, FaultKind, UpstreamFault
+from llmactors.backends.openai.opening import Asked, Opening, ids_opening, made_again, plain_opening, text_opening
+from llmactors.backends.openai.request import is_raw
+from llmactors.backends.openai.settings import OpenAISettings
+from llmactors.backends.openai.upstream import Upstream
+from llmactors.errors import BackendFailed, Interrupted, InvalidRequest, LlmactorsError
+from llmactors.ledger.request_size import RequestSize
+from llmactors.messages import GenerateRequest, TokenDelta
+
+_REFUSALS = {FaultKind.REQUEST, FaultKind.CONTEXT, FaultKind.REFUSED}
+
+
+@attrs.define(eq=False)
+class AnswerSoFar:
+    """The answer that is in the log or on its way there, and what stands in the way of the rest."""
+
+    request: GenerateRequest
+    deltas: list[TokenDelta]
+    first_error: LlmactorsError | None = None
+    """The first error since the last token."""
+    refused: set[tuple[int, Way]] = attrs.field(factory=set)
+    """The ways in which an upstream has refused to go on, by the place of the upstream."""
+
+    def add(self, deltas: Sequence[TokenDelta]) -> None:
+        """Adds tokens."""
+        if deltas:
+            self.deltas += deltas
+            self.first_error = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The length of the prompt, estimated where the log does not have it."""
+        prompt = LoggedAnswer.of(self.deltas[:1]).prompt
+        return RequestSize.of(self.request).prompt_tokens if prompt is None else len(prompt.ids)
+
+    @property
+    def error(self) -> Interrupted:
+        """The error for a client whose answer cannot go on."""
+        if self.first_error is None:
+            return Interrupted("the upstream was lost, and an answer of this kind cannot be continued")
+        if isinstance(self.first_error, Interrupted):
+            return self.first_error
+        return Interrupted(f"{self.first_error.message}; another upstream cannot continue the answer")
+
+
+class Ways:
+    """The ways of asking the upstreams of one model."""
+
+    def __init__(self, settings: OpenAISettings, upstreams: Sequence[Upstream]) -> None:
+        self._settings = settings
+        self._engine = ENGINES.get(settings.engine)
+        self._upstreams = tuple(upstreams)
+        self._abilities = [Abilities() for _ in upstreams]
+
+    def __repr__(self) -> str:
+        return f"<Ways of asking {len(self._upstreams)} upstreams with engine={self._settings.engine}>"
+
+    async def way(self, place: int, answer: AnswerSoFar) -> Way:
+        """The way in which the upstream at `place` is asked. Raises `UpstreamFault` where there is none."""
+        request = answer.request
+        if has_images(request) and needs_ids(request):
+            text = "an image does not go together with tools, grammars or reasoning that this node reads"
+            raise UpstreamFault(FaultKind.REQUEST, InvalidRequest(text))
+        vocabulary = await self._vocabulary(place)
+        if not answer.deltas:
+            if needs_ids(request) and not self._takes_ids(place, request, vocabulary):
+                text = "the upstream tells no token ids, which this request needs"
+                raise UpstreamFault(FaultKind.UNFIT, BackendFailed(text))
+            return self._begin(place, request, vocabulary)
+        logged = LoggedAnswer.of(answer.deltas)
+        for way in go_on(request, logged, has_engine=self._engine is not None):
+            if (place, way) not in answer.refused and await self._can(place, way, request, logged, vocabulary):
+                return way
+        raise UpstreamFault(FaultKind.UNFIT, answer.error)
+
+    async def opening(self, place: int, way: Way, answer: AnswerSoFar) -> Opening | None:
+        """What is sent; None where the answer is complete, and only its end is missing.
+
+        Raises:
+            UpstreamFault: The upstream was asked for something before, and failed.
+            Interrupted: No valid rest of the answer's constraint is known.
+        """
+        request, logged = answer.request, LoggedAnswer.of(answer.deltas)
+        vocabulary = await self._vocabulary(place)
+        asked = Asked(self._upstreams[place], self._settings.upstreams[place].model, self._engine, vocabulary)
+        if way is Way.TEXT:
+            return text_opening(request, asked, self._settings, logged)
+        if way is not Way.ANEW:
+            return await self._from_ids_or_plain(way, asked, request, logged)
+        first = self._begin(place, request, vocabulary)
+        nothing = attrs.evolve(LoggedAnswer.of(()), prompt=logged.prompt)
+        opening = await self._from_ids_or_plain(first, asked, request, nothing)
+        return None if opening is None else made_again(opening, request, asked, first, logged)
+
+    def judge(self, place: int, way: Way | None, answer: AnswerSoFar, fault: UpstreamFault) -> UpstreamFault:
+        """Records a fault. Returns the fault as it counts: an upstream that refuses to go on is not at fault."""
+        if fault.kind.effect in {CircuitEffect.COUNTS, CircuitEffect.OPENS}:
+            self._abilities[place].forget()
+        if answer.deltas and way is not None and fault.kind in _REFUSALS and not isinstance(fault.error, Interrupted):
+            answer.refused.add((place, way))
+            if way is Way.TEXT:
+                self._abilities[place].refuse_text()
+            fault = UpstreamFault(FaultKind.REFUSED, fault.error)
+        answer.first_error = answer.first_error or fault.error
+        return fault
+
+    async def _vocabulary(self, place: int) -> str:
+        if self._engine is None:
+            return ""
+        model = self._settings.upstreams[place].model
+        return await self._abilities[place].vocabulary(self._engine, self._upstreams[place], model)
+
+    def _takes_ids(self, place: int, request: GenerateRequest, vocabulary: str) -> bool:
+        return bool(vocabulary) and (is_raw(request) or self._abilities[place].renders_chats)
+
+    def _begin(self, place: int, request: GenerateRequest, vocabulary: str) -> Way:
+        return begin(
+            request,
+            takes_ids=self._takes_ids(place, request, vocabulary),
+            sends_ids=self._engine is not None and self._engine.sends_ids,
+            splits_reasoning=self._abilities[place].splits_reasoning,
+        )
+
+    async def _can(self, place: int, way: Way, request: GenerateRequest, logged: LoggedAnswer, vocabulary: str) -> bool:
+        if way is Way.IDS:
+            return bool(vocabulary) and (logged.prompt is None or logged.prompt.vocabulary == vocabulary)
+        if way is not Way.TEXT:
+            return True
+        continues = self._settings.continues
+        if self._engine is not None or continues == "chat" or is_raw(request):
+            return self._engine is not None or continues in {"chat", "raw"}
+        model, field = self._settings.upstreams[place].model, self._settings.tokens_field
+        return continues == "probe" and await self._abilities[place].continues_text(
+            self._upstreams[place], model, field
+        )
+
+    async def _from_ids_or_plain(
+        self, way: Way, asked: Asked, request: GenerateRequest, logged: LoggedAnswer
+    ) -> Opening | None:
+        if way is Way.IDS and asked.engine is not None:
+            return await ids_opening(request, asked, asked.engine, logged)
+        return plain_opening(request, asked, self._settings, sends_ids=way is Way.IDS_BACK)
