@@ -87,6 +87,10 @@ loadtest url="http://127.0.0.1:8000" *args="--clients 8 --requests 64":
 benchmark *args:
     {{python}} -m bench.run {{args}}
 
+# Send 200 requests for six models through the memory of two, and stop every worker for a minute in between.
+test-swapping *args:
+    {{python}} -m bench.swapping {{args}}
+
 # Compare CPU time and latency of a commit with those of the working tree, or of a second commit, in about five minutes.
 compare *args:
     {{python}} -m bench.compare {{args}}

@@ -5,7 +5,7 @@
 
 200 requests of five tenants come in random order over Redis, for six models that are copies of one file under other
 names. All workers together have the memory of two models. When half of the answers are complete, every worker is
-stopped for a minute, while requests go on to come. The program exits with 1 if a request was refused or lost.
+stopped for a minute, in which a fifth of the requests come. The program exits with 1 if a request was refused or lost.
 
 The fewest possible loads are one for each model with requests before the stop, and one for each model that has requests
 left after the stop.
@@ -35,6 +35,7 @@ MODELS = tuple(f"model-{number}" for number in range(1, 7))
 TENANTS = ("amber", "birch", "cedar", "delta", "ember")
 PLACES = 2
 _PROMPTS = ("Why is the sky blue?", "Name three rivers.", "Count to ten.", "What is a queue?")
+_ONE_IN_COMES_LATE = 5
 _LOADED = "a model is loaded because requests wait for it"
 
 
@@ -62,6 +63,9 @@ class SwapRequest:
     model: str
     prompt: str
     at_s: float
+    """When the request comes: after the begin, or after the stop of the workers."""
+    while_stopped: bool = False
+    """Whether the request comes while no worker runs."""
     status: int = 0
     sent_at: float = 0.0
     first_at: float | None = None
@@ -125,17 +129,25 @@ def _keys(path: Path) -> dict[str, str]:
 
 def _requests(run: SwappingRun) -> list[SwapRequest]:
     rng = random.Random(run.seed)
-    times = sorted(rng.uniform(0, run.over_s) for _ in range(run.requests))
-    return [SwapRequest(rng.choice(TENANTS), rng.choice(MODELS), rng.choice(_PROMPTS), at) for at in times]
+    found = []
+    for number in range(run.requests):
+        while_stopped = number % _ONE_IN_COMES_LATE == 0
+        at_s = rng.uniform(0, run.stop_s if while_stopped else run.over_s)
+        found.append(SwapRequest(rng.choice(TENANTS), rng.choice(MODELS), rng.choice(_PROMPTS), at_s, while_stopped))
+    return found
 
 
 async def _load(cluster: Cluster, run: SwappingRun, requests: Sequence[SwapRequest], keys: dict[str, str]) -> float:
     """Sends all requests, stops the workers in between, and returns when the workers were back."""
-    began, half = trio.current_time(), trio.Event()
+    began, half, stopped = trio.current_time(), trio.Event(), trio.Event()
     async with httpx.AsyncClient(base_url=cluster.gateways[0].url, timeout=None, limits=_NO_LIMITS) as client:
 
         async def ask(each: SwapRequest) -> None:
-            await trio.sleep_until(began + each.at_s)
+            if each.while_stopped:
+                await stopped.wait()
+                await trio.sleep(each.at_s)
+            else:
+                await trio.sleep_until(began + each.at_s)
             await _ask(client, each, keys[each.tenant], run.max_tokens)
             if sum(other.ended_at is not None for other in requests) >= run.requests // 2:
                 half.set()
@@ -147,6 +159,7 @@ async def _load(cluster: Cluster, run: SwappingRun, requests: Sequence[SwapReque
             for worker in cluster.workers:
                 worker.kept_up = False
                 worker.kill()
+            stopped.set()
             print(f"{trio.current_time() - began:6.1f} s: every worker is stopped for {run.stop_s:g} s", flush=True)
             await trio.sleep(run.stop_s)
             for worker in cluster.workers:

@@ -57,7 +57,9 @@ class ServedModel:
     fetch: FetchFiles | None = None
     """Downloads the files that the backend needs, before each start of a backend; None where it needs none."""
     measure: Callable[[], int | None] = _no_memory
-    """Returns how many bytes of memory the model takes; None while its file is not there. Blocks for milliseconds."""
+    """Returns how many bytes of memory the model takes; None while its file is not there. Blocks for milliseconds.
+
+    Raises `errors.ModelError` where the file is damaged."""
     on_demand: OnDemand | None = None
     """None for a model that is loaded at the start and stays in memory."""
 

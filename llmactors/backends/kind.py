@@ -35,8 +35,8 @@ class BackendKind:
     fetch: Callable[[ModelSpec], FetchFiles] | None = None
     """For a kind whose models have files: how the files of one model are downloaded."""
     measure: Callable[[ModelSpec, BuildContext], int | None] | None = None
-    """Estimates how many bytes of memory a model takes; None while the model's file is not there. For a kind without
-    this, a model takes no memory of its node that is worth counting."""
+    """Estimates how many bytes of memory a model takes; None while the model's file is not there. Raises
+    `errors.ModelError` for a damaged file. A model of a kind without this takes no memory that is worth counting."""
     foresee: Callable[[ModelSpec, BuildContext], Capabilities | None] | None = None
     """What a model can probably do, before the model was loaded for the first time; None: nobody knows."""
     name_model: NameModel | None = None

@@ -43,6 +43,8 @@ class Residency:
         """How long the last load took; None before the first."""
         self.failures = 0
         """How many loads have failed since the last one that succeeded."""
+        self.failed_loads = 0
+        """How many loads have failed in all."""
         self.error = ""
         """Why the last load failed."""
         self.failed_at = 0.0
@@ -87,6 +89,7 @@ class Residency:
     def load_failed(self, reason: str) -> None:
         """Notes why a load has failed. `gone` follows."""
         self.failures += 1
+        self.failed_loads += 1
         self.error, self.failed_at, self.detail = reason, trio.current_time(), ""
 
     def unload_begins(self) -> None:

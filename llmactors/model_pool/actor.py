@@ -17,6 +17,7 @@ from llmactors.backends.residency import ResidencyPhase
 from llmactors.errors import BackendFailed, ModelError, Unavailable
 from llmactors.ledger import Ledger, ModelDemand
 from llmactors.model_pool.budget import gib
+from llmactors.model_pool.load_log import LoadLog
 from llmactors.model_pool.member import PoolMember
 from llmactors.model_pool.model import ModelView, PoolRules
 from llmactors.model_pool.others import OtherWorkers
@@ -46,6 +47,7 @@ class ModelPoolActor(Actor):
         ledger: Where requests wait.
         directory: Is told the state of each model that is not in memory.
         others: What is known of the models of other workers.
+        load_log: Is told of all loads.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ModelPoolActor(Actor):
         ledger: Ledger,
         directory: ModelDirectory,
         others: OtherWorkers,
+        load_log: LoadLog,
     ) -> None:
         self._members = {member.name: member for member in members}
         self._rules = rules
@@ -64,6 +67,7 @@ class ModelPoolActor(Actor):
         self._ledger = ledger
         self._directory = directory
         self._others = others
+        self._load_log = load_log
         self._changed = trio.Event()
         self._left_to_others: dict[str, float] = {}
         """Models that another worker is about to load, each with the time until which that is believed."""
@@ -224,6 +228,7 @@ class ModelPoolActor(Actor):
         for name, member in self._members.items():
             known = self._directory.get(name) or ModelStatus()
             load_s = load_estimate_s(member.residency, member.need_bytes or 0, bytes_per_s)
+            self._load_log.look(member, load_s, now)
             self._directory.put(name, shown_status(known, member.residency, load_s, now))
 
     def _bytes_per_s(self) -> float:

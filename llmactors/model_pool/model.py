@@ -28,7 +28,7 @@ class PoolRules:
     """The memory of all models of the pool together."""
     min_turn_s: float = 5.0
     """A model that was loaded and has work stays in memory at least for this long."""
-    load_share: float = 2.0
+    load_share: float = 4.0
     """The turn of a model lasts at least for this many times its last load, so that loads take a bounded share of the
     time."""
     patience_s: float = 30.0

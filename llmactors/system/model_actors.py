@@ -19,7 +19,8 @@ from llmactors.batcher.settings import BatcherSettings
 from llmactors.config import Settings
 from llmactors.ledger import Ledger
 from llmactors.model_pool.actor import ModelPoolActor
-from llmactors.model_pool.budget import pool_rules
+from llmactors.model_pool.budget import measured, pool_rules
+from llmactors.model_pool.load_log import LoadLog
 from llmactors.model_pool.member import PoolMember
 from llmactors.model_pool.others import NoOtherWorkers, OtherWorkers
 from llmactors.telemetry import Metrics
@@ -80,10 +81,18 @@ def model_actors(
     if not members:
         return ModelActors(supervised, tuple(batchers))
     rules = pool_rules(settings, models)
-    known = others or NoOtherWorkers()
+    known, load_log = others or NoOtherWorkers(), LoadLog(metrics)
     pool = ActorSpec(
         "model pool",
-        lambda: ModelPoolActor(members, rules, node=batching.node, ledger=ledger, directory=directory, others=known),
+        lambda: ModelPoolActor(
+            members,
+            rules,
+            node=batching.node,
+            ledger=ledger,
+            directory=directory,
+            others=known,
+            load_log=load_log,
+        ),
         grace_s=0.5,
     )
     return ModelActors(supervised, tuple(batchers), (pool,))
@@ -165,7 +174,7 @@ class _Pair:
             residency=residency,
             backend=self.backend.ref,
             measure=model.measure,
-            need_bytes=model.measure(),
+            need_bytes=measured(model),
             fetch=self._fetch,
             group=model.on_demand.group,
             idle_s=model.on_demand.idle_s,

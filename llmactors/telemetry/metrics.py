@@ -6,6 +6,7 @@ letter; new names start with `llmactors_`. A label has few values, and none that
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 
@@ -70,6 +71,9 @@ class Metrics:
         self._worker_errors = new.counter("llm_worker_errors", "Failures of backends, and of requests in them.")
         self._preemptions = new.counter(
             "llmactors_preemptions", "Requests that gave up their slots to requests of more urgent classes."
+        )
+        self._model_loads = new.counters(
+            "llmactors_model_loads", "Loads of models on demand, by outcome: loaded or failed.", "outcome"
         )
 
         self._upstreams = new.gauges(
@@ -217,6 +221,10 @@ class Metrics:
     def preempted(self) -> None:
         """Counts a request that gave up its slot to a request of a more urgent class."""
         self._preemptions.inc()
+
+    def model_load(self, outcome: Literal["loaded", "failed"]) -> None:
+        """Counts the end of a load of a model that is loaded on demand."""
+        self._model_loads.of(outcome).inc()
 
     # The actor runtime.
 

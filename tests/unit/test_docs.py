@@ -10,10 +10,11 @@ import attrs
 import pytest
 
 from llmactors.backends.build import KINDS, serve_model
+from llmactors.backends.directory import ModelStatus
 from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.cli import make_app
 from llmactors.cli.commands import COMMANDS, GROUPS
-from llmactors.config import Settings
+from llmactors.config import DeclaredModel, Settings
 from llmactors.errors import STREAM_CODES, LlmactorsError, OperatorError
 from llmactors.gateway import operators, routes
 from llmactors.gateway.body import MAX_ESCAPES, MAX_FIELDS, MAX_ITEMS
@@ -196,6 +197,7 @@ def test_settings_in_documents_exist(document: str) -> None:
         re.findall(r"`((?:max|min|[a-z]+(?:_[a-z]+)*)_(?:s|bytes|queued|failures|origins|limit|bind))`", read(document))
     )
     known = {*attrs.fields_dict(Settings), *attrs.fields_dict(OpenAISettings)}
+    known |= {*DeclaredModel.__struct_fields__, *attrs.fields_dict(ModelStatus)}
     assert {name for name in named if not name.startswith("llm")} <= known
 
 

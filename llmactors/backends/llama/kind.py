@@ -1,12 +1,10 @@
 """`--model NAME`, `--model PATH.gguf` and `--model hf:OWNER/REPO/FILE`: weights for llama.cpp."""
 
-from pathlib import Path
-
 from llmactors.backends.base import Capabilities
 from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext, FetchFiles
 from llmactors.backends.llama.abilities import foresee, memory_bytes
 from llmactors.backends.llama.backend import LlamaBackend
-from llmactors.backends.llama.gguf import Gguf, read_gguf
+from llmactors.backends.llama.gguf import read_gguf
 from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.backends.models.catalog import find_model
 from llmactors.backends.models.download import ensure_model, locate_model
@@ -35,22 +33,19 @@ def _fetch(spec: ModelSpec) -> FetchFiles:
 
 
 def _measure(spec: ModelSpec, context: BuildContext) -> int | None:
-    found = _head(spec)
-    return None if found is None else memory_bytes(_settings(spec, context), found[1], found[0].stat().st_size)
+    path = locate_model(spec.source)
+    if not path.exists():
+        return None
+    return memory_bytes(_settings(spec, context), read_gguf(path), path.stat().st_size)
 
 
 def _foresee(spec: ModelSpec, context: BuildContext) -> Capabilities:
-    found = _head(spec)
-    return foresee(_settings(spec, context), None if found is None else found[1])
-
-
-def _head(spec: ModelSpec) -> tuple[Path, Gguf] | None:
-    """The model's file and its head; None where the file is not there, or cannot be read."""
     try:
         path = locate_model(spec.source)
-        return (path, read_gguf(path)) if path.exists() else None
-    except (ModelError, OSError):
-        return None  # the load of the model says what is wrong
+        head = read_gguf(path) if path.exists() else None
+    except ModelError:  # the load of the model says what is wrong
+        head = None
+    return foresee(_settings(spec, context), head)
 
 
 LLAMA = BackendKind(_build, fetch=_fetch, measure=_measure, foresee=_foresee)

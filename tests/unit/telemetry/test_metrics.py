@@ -15,7 +15,7 @@ llm_gateway_request_count_total{status} llm_gateway_inflight_requests llm_gatewa
 llm_gateway_request_latency_seconds_bucket{le} llm_gateway_request_latency_p50_seconds
 llm_gateway_request_latency_p95_seconds llm_gateway_request_latency_p99_seconds llm_gateway_tokens_generated_total
 llm_gateway_errors_total{code} llm_worker_batch_size_bucket{le} llm_worker_tokens_generated_total
-llm_worker_errors_total llmactors_preemptions_total
+llm_worker_errors_total llmactors_preemptions_total llmactors_model_loads_total{outcome}
 llmactors_ttft_seconds_bucket{le} llmactors_batch_wait_seconds_bucket{le} llmactors_actor_restarts_total{actor}
 llmactors_actor_starts_total{actor} llmactors_mailbox_depth{actor} llmactors_mailbox_peak{actor}
 llmactors_dead_letters_total{reason} llmactors_event_loop_stall_seconds_bucket{le}
@@ -64,6 +64,7 @@ def exercise(metrics: Metrics) -> None:
     metrics.batch(3, [0.1, 0.2, 0.3])
     metrics.step(3, 3)
     metrics.worker_error()
+    metrics.model_load("loaded")
     metrics.actor_started("batcher")
     metrics.actor_restarted("batcher")
     metrics.dead_letter("expired")

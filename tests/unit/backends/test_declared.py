@@ -1,0 +1,110 @@
+"""From declared models to backends that can be made, and what is known of a model before its first load."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from llmactors.backends.build import foresee_models, serve_models
+from llmactors.backends.llama.abilities import foresee, memory_bytes
+from llmactors.backends.llama.gguf import Gguf
+from llmactors.backends.llama.settings import LlamaSettings
+from llmactors.config import DeclaredModel, Settings
+from llmactors.errors import ConfigError
+from llmactors.model_pool.budget import measured, pool_rules
+
+MIB = 2**20
+HEAD = Gguf(
+    {
+        "general.architecture": b"llama",
+        "llama.context_length": 1024,
+        "llama.block_count": 10,
+        "llama.embedding_length": 512,
+        "llama.attention.head_count": 8,
+        "llama.attention.head_count_kv": 2,
+        "tokenizer.chat_template": b"{{ tools }}<tool_call>{{ call.arguments }}</tool_call><think></think>",
+    }
+)
+
+
+def declare(**models: DeclaredModel) -> Settings:
+    return Settings(model=("mock",), models=models, slots=3)
+
+
+def test_declared_models_come_after_the_others() -> None:
+    first, second = serve_models(declare(a=DeclaredModel(source="mock:step_ms=1", memory="1GiB", idle_s=5, group="g")))
+    assert (first.name, first.on_demand) == ("mock", None)
+    assert (second.name, second.measure()) == ("a", 2**30)
+    assert second.on_demand is not None
+    assert (second.on_demand.idle_s, second.on_demand.group) == (5, "g")
+    assert second.on_demand.capabilities == second.make().capabilities
+
+
+def test_options_of_a_table_win_over_those_of_the_node() -> None:
+    settings = declare(a=DeclaredModel(source="mock", slots=7), b=DeclaredModel(source="mock", context=99))
+    _, first, second = serve_models(settings)
+    assert (first.make().capabilities.slots, second.make().capabilities.slots) == (7, 3)
+    assert second.make().capabilities.context_tokens == 99
+
+
+def test_pinned_model_is_loaded_at_the_start() -> None:
+    _, pinned = serve_models(declare(a=DeclaredModel(source="mock", pin=True, memory=5)))
+    assert pinned.on_demand is None
+    assert pinned.measure() == 5
+
+
+def test_idle_time_is_endless_by_default() -> None:
+    _, found = serve_models(declare(a=DeclaredModel(source="mock")))
+    assert found.on_demand is not None
+    assert found.on_demand.idle_s == math.inf
+
+
+def test_name_of_both_settings_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`model` and `models` both have a model that is called 'mock'"):
+        serve_models(declare(mock=DeclaredModel(source="mock")))
+
+
+def test_wrong_source_is_refused_with_its_table() -> None:
+    with pytest.raises(ConfigError, match=r"^`models\.a\.source`: .*nosuch"):
+        serve_models(declare(a=DeclaredModel(source="mock:nosuch=1")))
+    with pytest.raises(ConfigError, match=r"^`models\.a\.source`: .*nosuch"):
+        foresee_models(declare(a=DeclaredModel(source="mock:nosuch=1")))
+
+
+def test_gateway_foresees_models_without_their_files() -> None:
+    found = foresee_models(
+        declare(a=DeclaredModel(source="/nowhere/a.gguf", slots=2, context=512), b=DeclaredModel(source="mock"))
+    )
+    assert found["a"] is not None
+    assert (found["a"].slots, found["a"].context_tokens, found["a"].tool_format) == (2, 512, "")
+    assert found["b"] is not None
+
+
+def test_memory_of_a_file_is_estimated() -> None:
+    settings = LlamaSettings(slots=4, context_tokens=2048, threads=1)
+    # 10 layers, 2 heads of 64 numbers for keys and as many for values, 2 bytes each; the model knows 1024 tokens.
+    assert HEAD.cache_bytes_per_token == 10 * 2 * (64 + 64) * 2
+    assert memory_bytes(settings, HEAD, 100 * MIB) == 100 * MIB + 5120 * 1024 * 4 + 160 * MIB
+
+
+def test_memory_of_unusual_files_is_estimated() -> None:
+    assert Gguf({}).cache_bytes_per_token == 0
+    layered = Gguf({**HEAD.metadata, "llama.attention.head_count_kv": (2, 0) * 5, "llama.attention.key_length": 32})
+    assert layered.cache_bytes_per_token == 10 * (32 + 64) * 2
+
+
+def test_abilities_are_read_from_the_file() -> None:
+    found = foresee(LlamaSettings(slots=4, context_tokens=2048, threads=1), HEAD)
+    assert (found.slots, found.context_tokens, found.tool_format) == (4, 1024, "hermes")
+    assert found.reasoning_tags is not None
+    assert {"tools", "inputs"} <= found.honours
+
+
+def test_damaged_file_hurts_no_other_model(tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF and no more")
+    settings = declare(
+        bad=DeclaredModel(source=str(tmp_path / "bad.gguf")), good=DeclaredModel(source="mock", memory=1)
+    )
+    models = serve_models(settings)
+    assert [measured(model) for model in models] == [0, None, 1]
+    assert pool_rules(settings, models).memory_bytes > 0
