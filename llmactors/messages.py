@@ -26,6 +26,7 @@ OPTIONAL_FIELDS = (
     "reasoning_effort",
     "inputs",
     "dimensions",
+    "query",
 )
 """Fields of a request that not every backend honours. A request that uses one goes only to a backend that declares the
 field in `Capabilities.honours`."""
@@ -211,6 +212,9 @@ class GenerateRequest:
     number, and `prompt`, `messages` and `prompt_ids` are empty then."""
     dimensions: int = 0
     """The length of each vector; 0 for the model's own."""
+    query: str | None = None
+    """A text of which the request asks how well each of `inputs` answers it, in place of vectors. The inputs are texts
+    then, and the token of an input has a `TokenExtra.score`. None: the request asks for no scores."""
 
     defaulted: tuple[str, ...] = ()
     """The fields of `DEFAULTABLE` that the client did not give, in ascending order: their values are those of the API.
@@ -225,6 +229,8 @@ class GenerateRequest:
     @property
     def text(self) -> str:
         """The whole prompt as one text, for backends without a chat template. Token ids are written as numbers."""
+        if self.query is not None:
+            return "\n".join((self.query, *map(str, self.inputs)))
         if self.inputs:
             return "\n".join(each if isinstance(each, str) else " ".join(map(str, each)) for each in self.inputs)
         text = self.prompt or " ".join(map(str, self.prompt_ids))
@@ -233,9 +239,12 @@ class GenerateRequest:
     @property
     def demands(self) -> frozenset[str]:
         """The names of the fields in `OPTIONAL_FIELDS` that the request uses, `images` where its messages have images,
-        and `image_links` where the backend would have to fetch an image. Mostly empty.
+        and `image_links` where the backend would have to fetch an image. Mostly empty. A request for scores uses
+        `query`, and not `inputs`, which stands for vectors.
         """
         used = {name for name, default in _DEFAULTS if getattr(self, name) != default}
+        if self.query is not None:
+            used.discard("inputs")
         for message in self.messages:
             if message.images:
                 used.add("images")
@@ -328,6 +337,9 @@ class TokenExtra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The stop string that ended the answer, on the token that completed the stop string. An upstream may not say."""
     embedding: bytes = b""
     """A vector, as 32-bit floating-point numbers in little-endian order."""
+    score: float | None = None
+    """How well an input answers the query of a request for scores; a higher score is better. Each model has a scale of
+    its own."""
     model: str = ""
     """The name of the model that makes the answer, on the first token, where another server makes the answer and calls
     the model otherwise than the request does."""

@@ -54,6 +54,7 @@ class Batching(enum.Enum):
 
 _REFUSALS = {
     "inputs": "`model`: this model makes no embeddings",
+    "query": "`model`: this model ranks no documents",
     "images": "`{}` is an image, and this model takes no images",
     "image_links": "`{}` has the link of an image, and this model takes images only as `data:` URLs",
     "prompt_ids": "`prompt`: this model takes no token ids; send the text",
@@ -81,6 +82,8 @@ class Capabilities:
     tool_format: str = ""
     """The form in which the model writes calls of tools, a key of `tool_calls.formats.FORMATS`, as its chat template
     declares; empty for a model without tools."""
+    answers: bool = True
+    """Whether the model makes answers. A model that ranks documents may make nothing else."""
     reasoning_tags: ReasoningTags | None = None
     """The tags around the model's reasoning, as its chat template declares; None for a model without."""
 
@@ -91,6 +94,8 @@ class Capabilities:
 
         `field_names` has the client's names of fields of the request, where the names differ.
         """
+        if not self.answers and not request.inputs:
+            return InvalidRequest("`model`: this model makes no answers")
         if request.constraint is not None and (request.ignore_eos or request.min_tokens):
             name = "ignore_eos" if request.ignore_eos else "min_tokens"
             return InvalidRequest(f"`{name}`: an answer with a prescribed format ends with the format; leave it out")

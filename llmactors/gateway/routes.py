@@ -37,9 +37,10 @@ from llmactors.gateway.native import generate, tickets
 from llmactors.gateway.native.events import EVENT_SCHEMA
 from llmactors.gateway.native.schema import Cancelled, GenerateBody, Generated, SocketTicket
 from llmactors.gateway.native.websocket import serve_socket
-from llmactors.gateway.openai import body_schemas, completions, embeddings, models
+from llmactors.gateway.openai import body_schemas, completions, embeddings, models, rerank
 from llmactors.gateway.openai.embedding_schema import EmbeddingsBody
 from llmactors.gateway.openai.errors import OPENAI_ERRORS, OpenAIErrorBody
+from llmactors.gateway.openai.rerank_schema import RerankBody
 from llmactors.gateway.openai.response_types import (
     ChatCompletion,
     Completion,
@@ -48,6 +49,7 @@ from llmactors.gateway.openai.response_types import (
     InputItems,
     Model,
     ModelList,
+    Ranking,
     ResponseObject,
 )
 from llmactors.gateway.openai.responses import handlers as responses
@@ -223,6 +225,19 @@ ROUTES: tuple[Route, ...] = (
         body_schema=body_schemas.EMBEDDINGS,
         parameters=(DEADLINE, IDEMPOTENCY_KEY),
         responses={200: ResponseSpec(description="One vector for each input", body=EmbeddingList, limited=True)},
+        raises=ADMISSION,
+    ),
+    Route(
+        method="POST",
+        path="/v1/rerank",
+        family=OPENAI,
+        handler=rerank.rerank,
+        name="rerank",
+        summary="Rank documents by how well each of them answers a query",
+        body=RerankBody,
+        body_schema=body_schemas.RERANK,
+        parameters=(DEADLINE, IDEMPOTENCY_KEY),
+        responses={200: ResponseSpec(description="The documents, the best one first", body=Ranking, limited=True)},
         raises=ADMISSION,
     ),
     Route(

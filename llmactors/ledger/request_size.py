@@ -29,6 +29,7 @@ class RequestSize:
         texts = (each for each in request.inputs if isinstance(each, str))
         ids = len(request.prompt_ids) + sum(len(each) for each in request.inputs if not isinstance(each, str))
         prompt_bytes = _bytes_of((request.prompt, *_message_texts(request.messages), *texts))
+        query_bytes = _bytes_of((request.query or "",))
         if request.tools is not None:
             prompt_bytes += _bytes_of((request.tools.definitions,))
         other_bytes = _bytes_of((request.metadata, request.response_format, *request.stop))
@@ -36,8 +37,11 @@ class RequestSize:
             other_bytes += _bytes_of((request.constraint.grammar, request.constraint.trigger))
         images = [len(image.url) for message in request.messages for image in message.images]
         return cls(
-            bytes=ids * BYTES_PER_TOKEN + prompt_bytes + other_bytes + sum(images),
-            prompt_tokens=ids + -(-prompt_bytes // BYTES_PER_TOKEN) + len(images) * IMAGE_TOKENS,
+            bytes=ids * BYTES_PER_TOKEN + prompt_bytes + query_bytes + other_bytes + sum(images),
+            # A model reads the query again with each document.
+            prompt_tokens=ids
+            + -(-(prompt_bytes + query_bytes * len(request.inputs)) // BYTES_PER_TOKEN)
+            + len(images) * IMAGE_TOKENS,
         )
 
 

@@ -5,6 +5,7 @@ process       the parent's end of the child process: starts the child, ends it, 
 child         the child process: llama.cpp with its HTTP server
 client        the requests to that server, over loopback
 embedding     the vectors of inputs
+ranking       the scores of documents
 sampling      llama.cpp's settings for drawing tokens; pure
 settings      how llama.cpp runs a model
 stall         when the child counts as hung; pure

@@ -2,7 +2,7 @@
 
 from llmactors.backends.base import Capabilities, Takeover
 from llmactors.backends.llama.conversation import knows_effort
-from llmactors.backends.llama.gguf import POOLING_MEAN, POOLING_NONE, POOLING_RANK, Gguf
+from llmactors.backends.llama.gguf import POOLING_RANK, Gguf
 from llmactors.backends.llama.sampling import HONOURED
 from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.messages import ReasoningTags
@@ -16,12 +16,12 @@ def declare(
     settings: LlamaSettings,
     context_tokens: int,
     *,
-    embeds: bool = False,
+    ranks: bool | None = None,
     tool_format: str = "",
     knows_effort: bool = False,
     reasoning_tags: ReasoningTags | None = None,
 ) -> Capabilities:
-    """The capabilities of a backend of which this is known."""
+    """The capabilities of a backend of which this is known. `ranks` is None where the model's file is not there yet."""
     return Capabilities(
         settings.slots,
         context_tokens,
@@ -29,8 +29,9 @@ def declare(
         honours=HONOURED.union(
             ["tools"] if tool_format else (),
             ["reasoning_effort"] if knows_effort else (),
-            ["inputs"] if embeds else (),
+            () if ranks is None else ["query"] if ranks else ["inputs"],
         ),
+        answers=not ranks,
         tool_format=tool_format,
         reasoning_tags=reasoning_tags,
     )
@@ -44,7 +45,7 @@ def foresee(settings: LlamaSettings, gguf: Gguf | None) -> Capabilities:
     return declare(
         settings,
         min(settings.context_tokens, gguf.trained_context or settings.context_tokens),
-        embeds=pooling_of(gguf) is not None,
+        ranks=gguf.pooling == POOLING_RANK,
         tool_format=declared_format(template) if "tools" in template else "",
         knows_effort=knows_effort(template),
         # Whether the prompt opens the reasoning is seen once llama.cpp has rendered a prompt.
@@ -56,10 +57,3 @@ def memory_bytes(settings: LlamaSettings, gguf: Gguf, file_bytes: int) -> int:
     """About how much memory the model takes: its file, the context of all slots, and the child process."""
     context = min(settings.context_tokens, gguf.trained_context or settings.context_tokens)
     return file_bytes + gguf.cache_bytes_per_token * context * settings.slots + _PROCESS_BYTES
-
-
-def pooling_of(gguf: Gguf) -> int | None:
-    """How vectors are made of inputs; None for a model that ranks texts in place of that."""
-    if gguf.pooling == POOLING_RANK:
-        return None
-    return POOLING_MEAN if gguf.pooling in {None, POOLING_NONE} else gguf.pooling

@@ -20,7 +20,7 @@ import trio
 
 from llmactors.backends.base import Capabilities, Job, Output
 from llmactors.backends.fit import fit
-from llmactors.backends.llama.abilities import declare, pooling_of
+from llmactors.backends.llama.abilities import declare
 from llmactors.backends.llama.answer import LlamaAnswer
 from llmactors.backends.llama.child import ChildConfig
 from llmactors.backends.llama.client import CompletionStream, LlamaClient, ServedProperties
@@ -32,10 +32,11 @@ from llmactors.backends.llama.constrained import (
 )
 from llmactors.backends.llama.conversation import conversation, knows_effort
 from llmactors.backends.llama.embedding import VectorMaker
-from llmactors.backends.llama.gguf import POOLING_LAST, read_gguf
+from llmactors.backends.llama.gguf import POOLING_LAST, POOLING_RANK, read_gguf
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
 from llmactors.backends.llama.prompt import Prompt, PromptReader
 from llmactors.backends.llama.quoting import Quoting
+from llmactors.backends.llama.ranking import ScoreMaker
 from llmactors.backends.llama.sampling import sampling_of
 from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.backends.llama.stall import StallWatch
@@ -88,7 +89,8 @@ class LlamaBackend:
         self._process = LlamaProcess(self._config)
         self._connected: LlamaClient | None = None
         self._reader: PromptReader | None = None
-        self._vectors: VectorMaker | None = None
+        self._inputs: VectorMaker | ScoreMaker | None = None
+        """What makes something of the inputs of a request."""
         self._vocabulary = Vocabulary(())
         self._stall = StallWatch(self._settings.stall_s, self._settings.slowest_prompt_tokens_per_s)
 
@@ -108,25 +110,29 @@ class LlamaBackend:
         gguf = await trio.to_thread.run_sync(read_gguf, self._path)
         self._vocabulary = await trio.to_thread.run_sync(vocabulary_of, gguf)
         context = min(self._settings.context_tokens, gguf.trained_context or self._settings.context_tokens)
-        pooling = pooling_of(gguf)
+        pooling = gguf.pooling
         self._process = LlamaProcess(msgspec.structs.replace(self._config, context_tokens=context, pooling=pooling))
         address = await self._process.start()
         client = self._connected = LlamaClient(address, self._config.api_key)
+        ranks = pooling == POOLING_RANK
         try:
             served = await client.properties()
-            await self._learn_template(client, served)
-            for token, piece in await client.pieces(_PROBE):
-                if self._vocabulary.piece(token) != piece:
-                    raise ModelError(f"the tokenizer of {self._path.name} is of a kind that llmactors does not know")
+            if not ranks:
+                await self._learn_template(client, served)
+                await self._check_vocabulary(client)
         except (HttpClientError, msgspec.MsgspecError) as error:
             raise LlamaCrashed(await self._process.obituary()) from error
         quoting = Quoting(controls_of(gguf))
         self._reader = PromptReader(client, self._vocabulary, quoting, has_template=bool(served.template))
         context = min(served.context_tokens, context)
-        self.capabilities = self._declare(context, embeds=pooling is not None)
+        self.capabilities = self._declare(context, ranks=ranks)
         # llama.cpp reads an input in one step, unless the last token's vector stands for the whole input.
         most_tokens = context if pooling == POOLING_LAST else min(context, self._settings.step_tokens)
-        self._vectors = VectorMaker(client, self._reader, self._stall, most_tokens)
+        self._inputs = (
+            ScoreMaker(client, self._stall, most_tokens)
+            if ranks
+            else VectorMaker(client, self._reader, self._stall, most_tokens)
+        )
 
     def generate(self, job: Job) -> AsyncGenerator[Output, None]:
         """Yields what comes after `job.tokens`; the last output has `finish`.
@@ -138,7 +144,7 @@ class LlamaBackend:
             BackendFailed: llama.cpp gave up this one request.
             LlamaCrashed: The child process has ended.
         """
-        return self._embed(job) if job.request.inputs else self._complete(job)
+        return self._read_inputs(job) if job.request.inputs else self._complete(job)
 
     async def _complete(self, job: Job) -> AsyncGenerator[Output, None]:
         request = job.request
@@ -173,11 +179,11 @@ class LlamaBackend:
         except (HttpClientError, msgspec.MsgspecError) as error:
             raise LlamaCrashed(await self._process.obituary()) from error
 
-    async def _embed(self, job: Job) -> AsyncGenerator[Output, None]:
-        if self._vectors is None:
+    async def _read_inputs(self, job: Job) -> AsyncGenerator[Output, None]:
+        if self._inputs is None:
             raise LlamaCrashed("llama.cpp's process was not started")
         try:
-            async with contextlib.aclosing(self._vectors.generate(job)) as outputs:
+            async with contextlib.aclosing(self._inputs.generate(job)) as outputs:
                 async for output in outputs:
                     yield output
         except (HttpClientError, msgspec.MsgspecError) as error:
@@ -211,15 +217,20 @@ class LlamaBackend:
             raise LlamaCrashed("llama.cpp's process was not started")
         return self._connected
 
-    def _declare(self, context_tokens: int, *, embeds: bool = False) -> Capabilities:
+    def _declare(self, context_tokens: int, *, ranks: bool | None = None) -> Capabilities:
         return declare(
             self._settings,
             context_tokens,
-            embeds=embeds,
+            ranks=ranks,
             tool_format=self._tool_format,
             knows_effort=self._knows_effort,
             reasoning_tags=self._reasoning_tags,
         )
+
+    async def _check_vocabulary(self, client: LlamaClient) -> None:
+        for token, piece in await client.pieces(_PROBE):
+            if self._vocabulary.piece(token) != piece:
+                raise ModelError(f"the tokenizer of {self._path.name} is of a kind that llmactors does not know")
 
     async def _learn_template(self, client: LlamaClient, served: ServedProperties) -> None:
         """Finds in the chat template how the model writes calls and reasoning."""

@@ -31,7 +31,7 @@ class ChildConfig(msgspec.Struct, frozen=True):
     threads: int
     step_tokens: int
     pooling: int | None = None
-    """How the vectors of a text's tokens become one vector, as one of llama.cpp's numbers; None for no embeddings."""
+    """How the vectors of a text's tokens become one vector or score, by llama.cpp's number; None for neither."""
     chat_template: str = ""
     """The template of conversations, in Jinja; empty for the template of the model file."""
 

@@ -83,6 +83,14 @@ class _Vectors(msgspec.Struct):
     data: tuple[_Vector]
 
 
+class _Score(msgspec.Struct):
+    relevance_score: float
+
+
+class _Scores(msgspec.Struct):
+    results: tuple[_Score]
+
+
 class _Prompt(msgspec.Struct):
     prompt: str
 
@@ -234,6 +242,12 @@ class LlamaClient:
         body = {"input": ids, "encoding_format": "base64"}
         [vector] = (await self._post("/v1/embeddings", body, _Vectors)).data
         return base64.b64decode(vector.embedding)
+
+    async def rank(self, query: str, document: str) -> float:
+        """How well a document answers a query, as a model that ranks documents says; a higher score is better."""
+        body = {"query": query, "documents": [document]}
+        [score] = (await self._post("/v1/rerank", body, _Scores)).results
+        return score.relevance_score
 
     async def ends_answers(self, token: int) -> bool:
         """Whether the model ends its answers with `token`."""

@@ -17,7 +17,7 @@ _VERSIONS = (2, 3)
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 
-POOLING_NONE, POOLING_MEAN, POOLING_LAST, POOLING_RANK = 0, 1, 3, 4
+POOLING_MEAN, POOLING_LAST, POOLING_RANK = 1, 3, 4
 """llama.cpp's numbers for how one vector is made of the vectors of all tokens."""
 
 
@@ -34,11 +34,11 @@ class Gguf:
         return self._number("context_length")
 
     @property
-    def pooling(self) -> int | None:
-        """How the model makes one vector of the vectors of all tokens, as one of llama.cpp's numbers; None where the
-        file does not say.
+    def pooling(self) -> int:
+        """How the vectors of an input's tokens become one vector, or one score, as one of llama.cpp's numbers. Their
+        mean, where the file does not say.
         """
-        return self._number("pooling_type")
+        return self._number("pooling_type") or POOLING_MEAN
 
     @property
     def cache_bytes_per_token(self) -> int:

@@ -1,7 +1,7 @@
 """The simulated backend: deterministic, with a pace and faults on demand.
 
 backend      the backend
-embedding    the vectors that the backend makes of inputs for embeddings; pure
+inputs       the vectors and scores that the backend makes of inputs; pure
 oracle       the answers of the backend, which tests compare streams with; pure
 constrained  the texts of those answers under a constraint; pure
 settings     the pace, the bounds and the faults to inject

@@ -13,7 +13,7 @@ import trio
 from llmactors import errors
 from llmactors.backends.base import Batching, Capabilities, Job, Output, Takeover
 from llmactors.backends.fit import fit
-from llmactors.backends.mock.embedding import MockVectors
+from llmactors.backends.mock.inputs import MockInputs
 from llmactors.backends.mock.oracle import MockSequence, mock_prompt_tokens
 from llmactors.backends.mock.settings import FaultState, MockSettings
 from llmactors.messages import GenerateRequest
@@ -36,7 +36,7 @@ class _Slot:
     """One admitted sequence."""
 
     key: Key
-    sequence: MockSequence | MockVectors
+    sequence: MockSequence | MockInputs
     max_tokens: int
     ready_at: float
     """When the prefill is done, on Trio's clock."""
@@ -70,6 +70,7 @@ class MockBackend:
                     "tools",
                     "inputs",
                     "dimensions",
+                    "query",
                     "top_logprobs",
                     "min_tokens",
                     *(("images", "image_links") if self.settings.images else ()),
@@ -169,9 +170,9 @@ class MockBackend:
     def __repr__(self) -> str:
         return f"<MockBackend {len(self._slots)}/{self.settings.slots} slots{', ' * bool(self._broken)}{self._broken}>"
 
-    def _sequence(self, request: GenerateRequest, taken: int) -> MockSequence | MockVectors:
+    def _sequence(self, request: GenerateRequest, taken: int) -> MockSequence | MockInputs:
         if request.inputs:
-            return MockVectors(request, dimensions=self.settings.dimensions, taken=taken)
+            return MockInputs(request, dimensions=self.settings.dimensions, taken=taken)
         return MockSequence(request, eos_one_in=self.settings.eos_one_in, taken=taken)
 
     def _held_at(self, taken: int) -> float:

@@ -24,6 +24,7 @@ record            what a backend has heard of one upstream: counts for the metri
 health            the state of upstreams, and whether the silent ones are there
 race              the beginning of an answer: a second upstream is asked where the first is late
 embedding         the vectors of inputs
+ranking           the scores of documents
 upstream          one upstream over HTTP: opens streams, and says which fault each failure is
 engines           the servers that work with token ids: llama.cpp's own, vLLM and SGLang
 abilities         what one upstream can do with the beginning of an answer

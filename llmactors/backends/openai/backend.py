@@ -28,6 +28,7 @@ from llmactors.backends.openai.faults import FaultKind, UpstreamFault
 from llmactors.backends.openai.health import UpstreamHealth
 from llmactors.backends.openai.omissions import OMITTABLE
 from llmactors.backends.openai.race import BegunAnswer, Race
+from llmactors.backends.openai.ranking import fetch_scores
 from llmactors.backends.openai.request import rules_of
 from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.backends.openai.tries import Tries, Try
@@ -59,6 +60,7 @@ _HONOURED = frozenset(
         "response_format",
         "reasoning_effort",
         *EMBEDDING,
+        "query",
     }
 )
 
@@ -174,10 +176,11 @@ class OpenAIBackend:
             BackendFailed: The tries are used up.
             Interrupted: The stream was lost after its first token, and no upstream can continue the answer.
         """
-        return self._embed(job) if job.request.inputs else self._complete(job)
+        return self._read_inputs(job) if job.request.inputs else self._complete(job)
 
-    async def _embed(self, job: Job) -> AsyncGenerator[Output, None]:
-        """All vectors come in one response, so that every upstream may be asked after a fault."""
+    async def _read_inputs(self, job: Job) -> AsyncGenerator[Output, None]:
+        """All vectors or scores come in one response, so that every upstream may be asked after a fault."""
+        fetch = fetch_vectors if job.request.query is None else fetch_scores
         tries, output = self._tries(job.request), None
         self._running += 1
         try:
@@ -185,7 +188,7 @@ class OpenAIBackend:
                 chosen = await self._choose(tries)
                 try:
                     upstream, model = self._at(chosen)
-                    output = await fetch_vectors(upstream, model, job, within_s=self._settings.first_s)
+                    output = await fetch(upstream, model, job, within_s=self._settings.first_s)
                     tries.record_begin(chosen, trio.current_time())
                     tries.record_whole(chosen)
                 except UpstreamFault as fault:

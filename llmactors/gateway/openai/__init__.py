@@ -1,4 +1,4 @@
-"""The OpenAI routes: chat completions, completions, embeddings, models, responses.
+"""The OpenAI routes: chat completions, completions, embeddings, ranking, models, responses.
 
 schema             the bodies that clients send
 fields             reads the fields of a body into its class
@@ -9,8 +9,11 @@ text_formats       the fields that say which form the text of an answer has
 prompts            the prompts of completions
 completions        the handlers of chat completions and completions
 choices            the requests that one call becomes
-embedding_schema   the body that clients send for embeddings, and the requests that a call becomes
+embedding_schema   the body that clients send for embeddings
 embeddings         the handler of `/v1/embeddings`
+rerank_schema      the body that clients send to rank documents
+rerank             the handler of `/v1/rerank`
+inputs_body        the requests that a call with inputs becomes
 assistant_message  the message of an answer, from the pieces of its log
 render             chunks of a stream, and whole answers
 logprobs           the log probabilities of an answer

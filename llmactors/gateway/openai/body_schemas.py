@@ -2,7 +2,7 @@
 express.
 """
 
-from llmactors.gateway.openai.embedding_schema import MAX_INPUTS
+from llmactors.gateway.openai.inputs_body import MAX_INPUTS
 from llmactors.gateway.openai.messages import MAX_MESSAGES, ROLES
 from llmactors.gateway.openai.prompts import MAX_PROMPT_IDS
 from llmactors.gateway.openai.schema import MAX_CHOICES
@@ -254,6 +254,8 @@ _RESPONSE_TEXT: Schema = {
     },
 }
 
+_DOCUMENT: Schema = {"type": "object", "properties": {"text": _TEXT}, "required": ["text"]}
+
 CHAT: Schema = {
     "properties": {
         "messages": _MESSAGES,
@@ -265,6 +267,12 @@ CHAT: Schema = {
 }
 COMPLETION: Schema = {"properties": {"prompt": _PROMPT, **_FORMATS, **_refused(UNSERVED_OF_COMPLETIONS)}}
 EMBEDDINGS: Schema = {"properties": {"input": _INPUTS, **_refused({})}}
+RERANK: Schema = {
+    "properties": {
+        "documents": {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS, "items": {"anyOf": [_TEXT, _DOCUMENT]}},
+        **{name: values for name, values in _refused({}).items() if name != "documents"},
+    }
+}
 RESPONSE: Schema = {
     "properties": {
         "input": _INPUT,

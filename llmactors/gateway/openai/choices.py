@@ -12,9 +12,10 @@ from llmactors.actors import fatal
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.admission import Admission
 from llmactors.gateway.body import GenerationBody
-from llmactors.gateway.request_service import RequestService
-from llmactors.http.exchange import Header
-from llmactors.ledger import Follower
+from llmactors.gateway.openai.render import error_of
+from llmactors.gateway.request_service import RequestService, cut_error
+from llmactors.http.exchange import Exchange, Header
+from llmactors.ledger import Follower, LogSlice
 
 
 @attrs.define
@@ -31,6 +32,42 @@ class AdmittedChoices:
         self.admissions = await self._service.admit_all(caller, bodies, key, session=session)
         for admission in self.admissions:
             self.followers.append(self._open.enter_context(await self._service.own_follower(admission)))
+
+    async def wait_logs(self, exchange: Exchange, *, counts_tokens: bool) -> list[LogSlice] | None:
+        """The complete logs; None where the client has disconnected, which is noted as the status 499.
+
+        The first request that fails ends the call, since an answer needs all of them; the others are cancelled.
+
+        Args:
+            exchange: The call.
+            counts_tokens: Whether the metrics count the entries of the logs as tokens of answers.
+
+        Raises:
+            LlmactorsError: The error of the first request that failed, or that the gateway stops.
+        """
+        logs = [LogSlice(1, ())] * len(self.followers)
+
+        async def wait(index: int, follower: Follower) -> None:
+            await follower.wait_end()
+            log = logs[index] = follower.take()
+            if counts_tokens:
+                self._service.metrics.tokens_generated(len(log.deltas))
+            if log.end is not None and (error := error_of(log.end)) is not None:
+                raise error
+
+        async def wait_all() -> None:
+            async with trio.open_nursery() as nursery:
+                for index, follower in enumerate(self.followers):
+                    nursery.start_soon(wait, index, follower)
+
+        connected = False
+        with bare_errors(), self._service.cuttable() as scope:
+            connected = await exchange.while_connected(wait_all)
+        if scope.cancelled_caught:
+            raise cut_error()
+        if not connected:
+            exchange.status = 499
+        return logs if connected else None
 
     @property
     def headers(self) -> list[Header]:

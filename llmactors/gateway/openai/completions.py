@@ -63,28 +63,8 @@ def _deadline_ms(exchange: Exchange) -> int | None:
 
 
 async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedChoices, form: AnswerForm) -> bool:
-    logs = [LogSlice(1, ())] * len(choices.followers)
-
-    async def wait(index: int, follower: Follower) -> None:
-        await follower.wait_end()
-        log = logs[index] = follower.take()
-        service.metrics.tokens_generated(len(log.deltas))
-        if log.end is not None and (error := error_of(log.end)) is not None:
-            raise error
-
-    async def wait_all() -> None:
-        # The first choice that fails ends the call: an answer needs all choices. The others are cancelled.
-        async with trio.open_nursery() as nursery:
-            for index, follower in enumerate(choices.followers):
-                nursery.start_soon(wait, index, follower)
-
-    connected = False
-    with bare_errors(), service.cuttable() as scope:
-        connected = await exchange.while_connected(wait_all)
-    if scope.cancelled_caught:
-        raise cut_error()
-    if not connected:
-        exchange.status = 499
+    logs = await choices.wait_logs(exchange, counts_tokens=True)
+    if logs is None:
         return False
     first = choices.admissions[0].request
     choices.answered = True

@@ -1,27 +1,17 @@
 """The body that clients send to `/v1/embeddings`, and the requests that a call becomes."""
 
-import time
 from typing import Annotated, Any, Literal
 
 import attrs
 import msgspec
 
-from llmactors.gateway.answer_rules import AnswerRules
 from llmactors.gateway.body import NonEmpty
 from llmactors.gateway.openai.errors import InvalidParameter
 from llmactors.gateway.openai.fields import read_fields
+from llmactors.gateway.openai.inputs_body import MAX_INPUTS, Input, InputsBody
 from llmactors.gateway.openai.prompts import MAX_PROMPT_IDS, TokenId
-from llmactors.gateway.openai.schema import CHARS_PER_TOKEN
-from llmactors.messages import GenerateRequest
 
-MAX_INPUTS = 2048
-"""The number of inputs of one call, as at OpenAI."""
-MAX_REQUESTS = 32
-"""The number of requests that one call becomes. A call with more inputs has several inputs in each request, so that one
-call does not fill the queue."""
 MAX_DIMENSIONS = 65536
-
-Input = str | tuple[int, ...]
 
 _INPUTS = "`input` must be a text, a list of texts, a list of token ids, or a list of such lists"
 
@@ -41,85 +31,10 @@ class EmbeddingsBody:
         Raises `InvalidParameter` for wrong inputs.
         """
         inputs = _read_inputs(self.input)
-        size = -(-len(inputs) // MAX_REQUESTS)
-        parts = [inputs[start : start + size] for start in range(0, len(inputs), size)]
-        return [
-            InputsBody(
-                model=self.model,
-                inputs=tuple(part),
-                dimensions=self.dimensions or 0,
-                deadline_ms=deadline_ms,
-                requests=len(parts),
-            )
-            for part in parts
-        ]
-
-
-@attrs.frozen(kw_only=True)
-class InputsBody:
-    """Some inputs of a call: a request of its own in the ledger."""
-
-    model: str
-    inputs: tuple[Input, ...]
-    dimensions: int
-    deadline_ms: int | None
-    requests: int
-    """The number of requests of the call."""
-
-    @property
-    def max_tokens(self) -> int:
-        """The number of vectors: each is one token of the log."""
-        return len(self.inputs)
-
-    @property
-    def priority(self) -> int:
-        """The default class: OpenAI's API has no classes."""
-        return 1
-
-    @property
-    def prompt_chars(self) -> int:
-        """The length of the longest input. The bound on the body bounds all inputs together."""
-        return max(len(each) if isinstance(each, str) else len(each) * CHARS_PER_TOKEN for each in self.inputs)
-
-    @property
-    def rules(self) -> AnswerRules | None:
-        """None: an embedding has no text."""
-        return None
-
-    @property
-    def field_names(self) -> dict[str, str]:
-        """None: the fields of the request have the client's names."""
-        return {}
-
-    def to_request(
-        self,
-        request_id: str,
-        *,
-        model: str,
-        tenant: str,
-        priority: int,
-        weight: float,
-        resume_grace_s: float,
-        session: str = "",  # noqa: ARG002 - vectors have no conversation
-    ) -> GenerateRequest:
-        """The request for the ledger."""
-        return GenerateRequest(
-            id=request_id,
-            model=model,
-            prompt="",
-            max_tokens=self.max_tokens,
-            temperature=0.0,
-            raw=True,
-            tenant=tenant,
-            priority=priority,
-            weight=weight,
-            deadline_ms=self.deadline_ms,
-            resume_grace_ms=int(resume_grace_s * 1000),
-            created_ms=time.time_ns() // 1_000_000,
-            choices=self.requests,
-            inputs=self.inputs,
-            dimensions=self.dimensions,
+        whole = InputsBody(
+            model=self.model, inputs=tuple(inputs), dimensions=self.dimensions or 0, deadline_ms=deadline_ms
         )
+        return whole.split()
 
 
 def read_embeddings(fields: dict[str, Any]) -> EmbeddingsBody:

@@ -15,12 +15,12 @@ from llmactors.access.authentication import Caller
 from llmactors.errors import BackendFailed
 from llmactors.gateway.answering_model import answering_model
 from llmactors.gateway.body import deadline_of
-from llmactors.gateway.openai.choices import AdmittedChoices, bare_errors
+from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.embedding_schema import read_embeddings
-from llmactors.gateway.openai.render import add_up, error_of
-from llmactors.gateway.request_service import RequestService, cut_error
+from llmactors.gateway.openai.render import add_up
+from llmactors.gateway.request_service import RequestService
 from llmactors.http.exchange import Exchange
-from llmactors.ledger import Follower, LogSlice
+from llmactors.ledger import LogSlice
 from llmactors.messages import Finished
 
 _PIECE_BYTES = 64 * 1024
@@ -35,9 +35,8 @@ async def embeddings(service: RequestService, exchange: Exchange, caller: Caller
     async with AdmittedChoices(service) as admitted:
         await admitted.admit(caller, requests, exchange.idempotency_key)
         exchange.request_id = admitted.admissions[0].request.id
-        logs = await _wait_logs(service, exchange, admitted)
+        logs = await admitted.wait_logs(exchange, counts_tokens=False)
         if logs is None:
-            exchange.status = 499
             return
         vectors = _vectors(logs, [request.max_tokens for request in requests])
         admitted.answered = True
@@ -48,29 +47,6 @@ async def embeddings(service: RequestService, exchange: Exchange, caller: Caller
             await exchange.write(piece)
             await trio.lowlevel.checkpoint()
         await exchange.write(b"", more=False)
-
-
-async def _wait_logs(service: RequestService, exchange: Exchange, admitted: AdmittedChoices) -> list[LogSlice] | None:
-    """The complete logs; None where the client has disconnected. Raises the first error of a request."""
-    logs = [LogSlice(1, ())] * len(admitted.followers)
-
-    async def wait(index: int, follower: Follower) -> None:
-        await follower.wait_end()
-        log = logs[index] = follower.take()
-        if log.end is not None and (error := error_of(log.end)) is not None:
-            raise error
-
-    async def wait_all() -> None:
-        async with trio.open_nursery() as nursery:
-            for index, follower in enumerate(admitted.followers):
-                nursery.start_soon(wait, index, follower)
-
-    connected = False
-    with bare_errors(), service.cuttable() as scope:
-        connected = await exchange.while_connected(wait_all)
-    if scope.cancelled_caught:
-        raise cut_error()
-    return logs if connected else None
 
 
 def _vectors(logs: Sequence[LogSlice], counts: Sequence[int]) -> list[bytes]:

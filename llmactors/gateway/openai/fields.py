@@ -13,18 +13,24 @@ T = TypeVar("T")
 
 
 def read_fields(fields: dict[str, Any], kind: type[T], unserved: Unserved) -> T:
-    """A body. Unknown fields are ignored; the fields in `unserved` and `EXTENSIONS` may have only the values given
-    there.
+    """A body. Unknown fields are ignored. The fields in `unserved`, and those in `EXTENSIONS` that `kind` does not
+    have, may have only the values given there.
     """
-    for name, harmless in (*unserved.items(), *EXTENSIONS.items()):
+    own = _names(kind)
+    extensions = ((name, harmless) for name, harmless in EXTENSIONS.items() if name not in own)
+    for name, harmless in (*unserved.items(), *extensions):
         if name in fields and not asks_for_nothing(fields[name], harmless):
             raise InvalidParameter(name, f"`{name}` is not served here; leave it out")
     return convert_known(fields, kind)
 
 
+def _names(kind: type[Any]) -> set[str]:
+    return {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
+
+
 def convert_known(fields: dict[str, Any], kind: type[T]) -> T:
     """The fields of a body that `kind` has. Raises `InvalidParameter`, which names the wrong field."""
-    known = {field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))}
+    known = _names(kind)
     try:
         return msgspec.convert({name: value for name, value in fields.items() if name in known}, kind, str_keys=True)
     except msgspec.ValidationError as error:

@@ -145,7 +145,7 @@ class Embedding:
 
 
 @attrs.frozen
-class EmbeddingsUsage:
+class InputsUsage:
     """The number of tokens of all inputs."""
 
     prompt_tokens: int
@@ -159,7 +159,35 @@ class EmbeddingList:
     object: Literal["list"]
     data: list[Embedding]
     model: str
-    usage: EmbeddingsUsage
+    usage: InputsUsage
+
+
+@attrs.frozen
+class RankedDocument:
+    """A document of a call that ranks documents."""
+
+    text: str
+
+
+@attrs.frozen
+class RankedItem:
+    """One document, and how well it answers the query."""
+
+    index: int
+    """The place of the document in the call, counted from 0."""
+    relevance_score: float
+    document: RankedDocument | None = None
+
+
+@attrs.frozen
+class Ranking:
+    """The body of an answer of `POST /v1/rerank`."""
+
+    id: str
+    object: Literal["list"]
+    model: str
+    results: list[RankedItem]
+    usage: InputsUsage
 
 
 @attrs.frozen

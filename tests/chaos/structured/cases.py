@@ -61,9 +61,8 @@ def all_cases() -> Iterator[Case]:
     """Every case. Of the three APIs, only chats can have a seed."""
     for name, schema in SCHEMAS.items():
         for sampling, fields in _SAMPLINGS.items():
-            yield Case(
-                f"{name}, {sampling}", "chat", "hermes", _chat(fields) | {"guided_json": schema}, NEWEST_SCHEMAS[name]
-            )
+            body = _chat(fields) | _schema_fields(schema)
+            yield Case(f"{name}, {sampling}", "chat", "hermes", body, NEWEST_SCHEMAS[name])
     for name, tools in TOOL_SETS.items():
         for sampling, fields in _SAMPLINGS.items():
             yield _with_tools(f"{name}, {sampling}", "chat", tools, _chat(fields) | _openai_tools(tools))
@@ -78,6 +77,12 @@ def _with_tools(name: str, api: Api, tools: ToolSet, body: Mapping[str, Any]) ->
 
 def _chat(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": _PROMPT}], "max_tokens": MAX_TOKENS, **fields}
+
+
+def _schema_fields(schema: Any) -> dict[str, Any]:
+    if not isinstance(schema, dict):
+        return {"guided_json": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}
 
 
 def _response() -> dict[str, Any]:

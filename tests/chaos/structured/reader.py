@@ -13,6 +13,8 @@ from tests.chaos.structured.cases import PATHS, Case, Event
 _OF_ONE_REQUEST = {"id", "item_id", "call_id", "created", "created_at", "completed_at", "model"}
 """The fields of events that differ between two requests with the same answer."""
 _PING = {"type": "ping"}
+_REPLAY_S = 240
+"""How long the replays of all streams may take, in seconds."""
 _PAUSE_S = 0.05
 """How long a client waits before it asks the next gateway, in seconds."""
 
@@ -48,9 +50,11 @@ class Reader:
     async def replay(self, http: httpx.AsyncClient) -> None:
         """Asks the next gateway for the whole stream, which has to be equal."""
         again = attrs.evolve(self, at=(self.at + 1) % len(self.urls), events=[], done=False, problems=[])
-        with trio.move_on_after(30):
+        with trio.move_on_after(_REPLAY_S):
             await again.run(http)
-        if again.events != self.events:
+        if again.problems or not again.done:
+            self.problems.append(f"the replay did not end: {again.problems}, {len(again.events)} events")
+        elif again.events != self.events:
             self.problems.append("another gateway sends another stream")
 
     def plain_events(self) -> list[Any]:
@@ -78,7 +82,7 @@ class Reader:
             async for line in answer.aiter_lines():
                 if line == "data: [DONE]":
                     self.done = True
-                elif line.startswith("data: ") and (event := json.loads(line.removeprefix("data: "))) != _PING:
+                elif line.startswith("data: ") and not _is_empty(event := json.loads(line.removeprefix("data: "))):
                     self._take(seen, event)
                     seen += 1
                     self.done = _is_last(event)
@@ -92,6 +96,14 @@ class Reader:
             self.events.append(event)
         elif self.events[place] != event:
             self.problems.append(f"event {place} differs at another gateway: {event} is not {self.events[place]}")
+
+
+def _is_empty(event: Event) -> bool:
+    """Whether an event only shows that the connection lives: a gateway sends one after a long silence."""
+    if event == _PING:
+        return True
+    choices = event.get("choices", ())
+    return any(choice["finish_reason"] is None and not any(choice["delta"].values()) for choice in choices)
 
 
 def _is_last(event: Event) -> bool:

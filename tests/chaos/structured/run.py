@@ -54,7 +54,8 @@ def _cluster(every: int) -> ClusterSettings:
         model=f"{name}=mock:{options}",
         worker_arguments=[text for name, options in others for text in ("--model", f"{name}=mock:{options}")],
         # Each kill counts an attempt. With the usual bound, a request whose workers died that often would be given up.
-        settings={"quarantine_from_attempt": 1000, "retention_s": 3600, "log_level": "error"},
+        # A killed worker is replaced when it comes back. No lease ends by time, also on a machine that is busy.
+        settings={"quarantine_from_attempt": 1000, "lease_s": 120, "retention_s": 3600, "log_level": "error"},
     )
 
 

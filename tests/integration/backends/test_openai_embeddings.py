@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmactors.backends.mock.embedding import mock_vector
+from llmactors.backends.mock.inputs import mock_vector
 from llmactors.testing.node import local_node, mock_model
 from tests.integration.backends.test_openai_node import remote
 from tests.support.faulty_upstream import Hit, upstream

@@ -12,8 +12,8 @@ import trio
 
 from llmactors.backends.build import ServedModel
 from llmactors.backends.custom.batch import BatchBackend
-from llmactors.backends.mock.embedding import mock_vector
-from llmactors.gateway.openai.embedding_schema import MAX_INPUTS
+from llmactors.backends.mock.inputs import mock_vector
+from llmactors.gateway.openai.inputs_body import MAX_INPUTS
 from llmactors.testing.node import LocalNode, local_node, mock_model
 from tests.support.longest_hold import LongestHold
 

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import trio
 
-from llmactors.backends.mock.embedding import mock_vector
+from llmactors.backends.mock.inputs import mock_vector
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.managed_process import ManagedProcess
 from llmactors.tool_calls.functions import Function

@@ -15,7 +15,13 @@ IMAGE = Image("data:image/png;base64,AAAA", 0)
 
 def test_size_counts_every_field_of_variable_length() -> None:
     assert RequestSize.of(EMPTY).bytes == 0
-    for longer in ({"prompt": "é"}, {"stop": ("é",)}, {"messages": (ChatMessage("user", "é"),)}, {"metadata": "é"}):
+    for longer in (
+        {"prompt": "é"},
+        {"stop": ("é",)},
+        {"messages": (ChatMessage("user", "é"),)},
+        {"metadata": "é"},
+        {"query": "é"},
+    ):
         assert RequestSize.of(attrs.evolve(EMPTY, **longer)).bytes == 2
 
 
@@ -34,6 +40,8 @@ def test_size_counts_the_bytes_of_images() -> None:
         ({"messages": (ChatMessage("user", "four"), ChatMessage("user", "five"))}, 2),
         ({"prompt_ids": (1, 2, 3)}, 3),
         ({"messages": (ChatMessage("user", "four", images=(IMAGE, IMAGE)),)}, 1 + 2 * IMAGE_TOKENS),
+        ({"inputs": ("four", "five")}, 2),
+        ({"inputs": ("four", "five"), "query": "eight by"}, 2 + 2 * 2),
         ({"metadata": "a metadata is no prompt", "stop": ("nor is a stop",)}, 0),
     ],
 )

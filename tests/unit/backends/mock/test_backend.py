@@ -44,7 +44,17 @@ async def test_mock_is_a_stepwise_backend() -> None:
         Takeover.EXACT,
         Batching.STATIC,
         frozenset(
-            {"prompt_ids", "ignore_eos", "constraint", "tools", "inputs", "dimensions", "top_logprobs", "min_tokens"}
+            {
+                "prompt_ids",
+                "ignore_eos",
+                "constraint",
+                "tools",
+                "inputs",
+                "dimensions",
+                "query",
+                "top_logprobs",
+                "min_tokens",
+            }
         ),
         tool_format="hermes",
     )

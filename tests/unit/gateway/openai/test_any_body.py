@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from llmactors.errors import InvalidRequest
 from llmactors.gateway.openai.embedding_schema import EmbeddingsBody, read_embeddings
+from llmactors.gateway.openai.rerank_schema import RerankBody, read_rerank
 from llmactors.gateway.openai.responses.schema import ResponseBody, read_query, read_response
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody, read_chat, read_completion
 
-KINDS = (ChatBody, CompletionBody, ResponseBody, EmbeddingsBody)
+KINDS = (ChatBody, CompletionBody, ResponseBody, EmbeddingsBody, RerankBody)
 NAMES = sorted({field.name for kind in KINDS for field in attrs.fields(kind)})
 KEYS = (
     "role",
@@ -65,6 +66,7 @@ READERS: dict[str, Callable[[dict[str, Any]], object]] = {
     "chat": lambda fields: read_chat(fields).choices(None),
     "completion": lambda fields: read_completion(fields).choices(None),
     "embeddings": lambda fields: read_embeddings(fields).requests(None),
+    "rerank": lambda fields: read_rerank({"query": "q", "documents": fields["input"], **fields}).requests(None),
     "response": lambda fields: read_response(fields).choice(None, background_s=1, response_ttl_s=1),
 }
 

@@ -1,4 +1,4 @@
-"""The vectors that the mock makes of inputs for embeddings: a function of the input and the length alone. Pure."""
+"""What the mock makes of the inputs of a request: vectors and scores. Both are functions of the request alone. Pure."""
 
 import hashlib
 import math
@@ -20,28 +20,41 @@ def mock_vector(given: str | tuple[int, ...], dimensions: int) -> tuple[float, .
     return tuple(number / length for number in numbers)
 
 
-class MockVectors:
-    """The vectors of one request for embeddings, of which `taken` are in the log already."""
+def mock_score(query: str, document: str) -> float:
+    """The share of the words of the query that the document has, and a little that only depends on the document."""
+    asked, found = set(query.split()), set(document.split())
+    [more] = hashlib.blake2b(document.encode("utf-8", "surrogatepass"), digest_size=1).digest()
+    return (len(asked & found) + more / 256) / (len(asked) + 1)
 
-    __slots__ = ("_dimensions", "_inputs", "finish", "prompt_tokens", "seq")
+
+class MockInputs:
+    """The vectors or scores of one request, of which `taken` are in the log already."""
+
+    __slots__ = ("_dimensions", "_inputs", "_query", "finish", "prompt_tokens", "seq")
 
     def __init__(self, request: GenerateRequest, *, dimensions: int, taken: int = 0) -> None:
         self._inputs = request.inputs
+        self._query = request.query
         self._dimensions = min(dimensions, request.dimensions or dimensions)
         self.prompt_tokens = sum(
             mock_prompt_tokens(each) if isinstance(each, str) else len(each) for each in request.inputs
         )
+        if request.query is not None:
+            self.prompt_tokens += mock_prompt_tokens(request.query) * len(request.inputs)
         self.seq = taken
-        """How many vectors there are so far."""
+        """How many vectors or scores there are so far."""
         self.finish: FinishReason | None = "stop" if taken >= len(self._inputs) else None
 
     def advance(self) -> TokenDelta:
-        """Makes the next vector, and sets `finish` with the last one. Must not be called after that."""
-        vector = mock_vector(self._inputs[self.seq], self._dimensions)
+        """Makes the next vector or score, and sets `finish` with the last one. Must not be called after that."""
+        given = self._inputs[self.seq]
         self.seq += 1
         if self.seq >= len(self._inputs):
             self.finish = "stop"
+        if self._query is not None:
+            return TokenDelta(0, "", TokenExtra(score=mock_score(self._query, str(given))))
+        vector = mock_vector(given, self._dimensions)
         return TokenDelta(0, "", TokenExtra(embedding=struct.pack(f"<{len(vector)}f", *vector)))
 
     def __repr__(self) -> str:
-        return f"<MockVectors {self.seq} of {len(self._inputs)} finish={self.finish}>"
+        return f"<MockInputs {self.seq} of {len(self._inputs)} finish={self.finish}>"
