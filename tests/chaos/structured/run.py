@@ -53,9 +53,16 @@ def _cluster(every: int) -> ClusterSettings:
         start_s=120,
         model=f"{name}=mock:{options}",
         worker_arguments=[text for name, options in others for text in ("--model", f"{name}=mock:{options}")],
-        # Each kill counts an attempt. With the usual bound, a request whose workers died that often would be given up.
-        # A killed worker is replaced when it comes back. No lease ends by time, also on a machine that is busy.
-        settings={"quarantine_from_attempt": 1000, "lease_s": 120, "retention_s": 3600, "log_level": "error"},
+        settings={
+            # Each kill counts an attempt. With the usual bound, a request whose workers died that often is given up.
+            "quarantine_from_attempt": 1000,
+            # A killed worker is replaced when it comes back, and a client comes back at once. So nothing ends by time,
+            # also on a busy machine.
+            "lease_s": 300,
+            "resume_grace_s": 300,
+            "retention_s": 3600,
+            "log_level": "error",
+        },
     )
 
 
