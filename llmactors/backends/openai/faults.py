@@ -69,7 +69,7 @@ class FaultKind(enum.Enum):
     BUSY = "busy", CircuitEffect.NOTHING
     """The upstream cannot take the request, or not go on with the request, now."""
     KEY = "key", CircuitEffect.OPENS
-    """The upstream refuses the key of this service, or its account."""
+    """The upstream refuses the key of this service."""
     MODEL = "model", CircuitEffect.OPENS
     """The upstream knows no such model or route."""
     UNREACHABLE = "unreachable", CircuitEffect.COUNTS
@@ -119,7 +119,7 @@ class UpstreamFault(Exception):
 
 _OF_STATUS: dict[int, tuple[FaultKind, str]] = {
     HTTPStatus.UNAUTHORIZED: (FaultKind.KEY, "the upstream refuses the key that this service has for it"),
-    HTTPStatus.PAYMENT_REQUIRED: (FaultKind.KEY, "the upstream wants to be paid first"),
+    HTTPStatus.PAYMENT_REQUIRED: (FaultKind.REFUSED, "the upstream wants to be paid first"),
     HTTPStatus.FORBIDDEN: (FaultKind.KEY, "the upstream refuses the key that this service has for it"),
     HTTPStatus.NOT_FOUND: (FaultKind.MODEL, "the upstream knows no such route or model"),
 }
@@ -131,8 +131,7 @@ def refusal_fault(status: int, error: dict[str, Any], hold_s: float | None, *, f
     if status == HTTPStatus.OK:
         text = "the upstream answered with something that is no event stream"
         return UpstreamFault(FaultKind.ERROR, BackendFailed(text))
-    is_flagged = status == HTTPStatus.FORBIDDEN and _names(error) & _FLAGGED_CODES
-    if status in _REQUEST_AT_FAULT or is_flagged:
+    if status in _REQUEST_AT_FAULT or (status == HTTPStatus.FORBIDDEN and _is_flagged(error)):
         text = f"{f'`{field}`: ' if field else ''}the upstream refuses the request: {_said(error)}"
         if _is_too_long(error):
             return UpstreamFault(FaultKind.CONTEXT, ContextExceeded(text))
@@ -184,6 +183,12 @@ def retry_after_s(headers: Mapping[str, str], wall_time: float) -> float | None:
 
 def _names(error: Mapping[str, Any]) -> set[str]:
     return {str(error.get("code")), str(error.get("type"))}
+
+
+def _is_flagged(error: Mapping[str, Any]) -> bool:
+    """Whether a filter refuses the text of the client, in the words of OpenAI or of OpenRouter."""
+    metadata = error.get("metadata")
+    return bool(_names(error) & _FLAGGED_CODES) or (isinstance(metadata, dict) and "flagged_input" in metadata)
 
 
 def _is_too_long(error: Mapping[str, Any]) -> bool:
