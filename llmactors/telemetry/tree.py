@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from llmactors.actors import Actor, Context, Exit, Observer, Tree, describe
+from llmactors.actors import Actor, Context, Exit, Observer, Tree, describe, leaves
 from llmactors.actors.shutdown import PhaseReport
+from llmactors.errors import OperatorError
 from llmactors.telemetry.metrics import Metrics
 from llmactors.telemetry.stall import watch_event_loop
 
@@ -60,7 +61,8 @@ class LoggingObserver(Observer):
             # The traceback of each kind of crash is logged once; later lines of the kind have the cause alone.
             if len(self._shown) < _MAX_KINDS:
                 self._shown.add(kind)
-            log.error("an actor crashed", actor=f"{supervisor}/{children[0]}", exc_info=exit_.error)
+            if not _speaks_for_itself(exit_.error):
+                log.error("an actor crashed", actor=f"{supervisor}/{children[0]}", exc_info=exit_.error)
         log.warning(
             "the supervisor restarts actors",
             supervisor=supervisor,
@@ -84,3 +86,8 @@ class LoggingObserver(Observer):
     def dead_letter(self, actor: str, reason: str, message_type: str, cause: str) -> None:
         self._metrics.dead_letter(reason)
         log.info("an actor's message was given up", actor=actor, reason=reason, message=message_type, cause=cause)
+
+
+def _speaks_for_itself(error: BaseException) -> bool:
+    """Whether a traceback adds nothing: the error says what to do, as that of a child process which was killed."""
+    return all(isinstance(leaf, OperatorError) for leaf in leaves(error))
