@@ -57,14 +57,14 @@ async def _play(cluster: Cluster, provider: Provider, scenario: Scenario, profil
 
     async def kill() -> None:
         await poll_until(lambda: len(provider.attempts) > already, every_s=0.01)
-        await trio.sleep(_KILL_AFTER_S + profile.scaled(scenario.interval_s) * scenario.count / 4)
+        await trio.sleep(_KILL_AFTER_S + profile.scaled_outage(scenario.interval_s) * scenario.count / 4)
         member = _serving(cluster, provider.attempts[-1].port) if victim == "worker" else cluster.gateways[0]
         member.kill()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(kill)
         for number in range(scenario.count):
-            await trio.sleep_until(began + number * profile.scaled(scenario.interval_s))
+            await trio.sleep_until(began + number * profile.scaled_outage(scenario.interval_s))
             calls.append(await _call(cluster.gateway_urls, scenario.name, within_s, began))
         nursery.cancel_scope.cancel(reason="the fault is over")
     primary = [each for each in provider.attempts[already:] if each.model == scenario.model]
@@ -73,7 +73,7 @@ async def _play(cluster: Cluster, provider: Provider, scenario: Scenario, profil
         primary_at_s=[each.at_s - began for each in primary],
         primary_answered_at_s=[each.at_s - began for each in primary if each.is_answered],
         fallback_at_s=[each.at_s - began for each in provider.attempts[already:] if each.model == scenario.fallback],
-        outage_s=profile.scaled(OUTAGE_S) if scenario.count > 1 else 0.0,
+        outage_s=profile.scaled_outage(OUTAGE_S) if scenario.count > 1 else 0.0,
     )
     checks = [check for check in scenario.checks if check.name not in _ATTEMPTS_DIFFER]
     patient = attrs.evolve(profile, slack_s=profile.slack_s + _TAKEOVER_S)

@@ -46,9 +46,13 @@ async def play(client: httpx.AsyncClient, provider: Provider, scenario: Scenario
     began = provider.forget(scenario.model)
     calls: list[Call] = []
     within_s = profile.scaled(scenario.max_wall_s) + 5 * profile.slack_s
-    for number in range(scenario.count):
-        await trio.sleep_until(began + number * profile.scaled(scenario.interval_s))
+    most = 3 * scenario.count if profile.ends_outage and scenario.count > 1 else scenario.count
+    for number in range(most):
+        await trio.sleep_until(began + number * profile.scaled_outage(scenario.interval_s))
         calls.append(await call(client, scenario.name, within_s, began))
+        answered = any(each.is_answered for each in provider.attempts[already:] if each.model == scenario.model)
+        if profile.ends_outage and answered:
+            break
     ended = trio.current_time()
     alive = await call(client, ALIVE, _ALIVE_WITHIN_S, ended)
     attempts = provider.attempts[already:]
@@ -61,7 +65,7 @@ async def play(client: httpx.AsyncClient, provider: Provider, scenario: Scenario
         fallback_at_s=[each.at_s - began for each in fallback],
         prefills_refused=sum("prefill" in each.action for each in fallback),
         alive_after=alive.outcome is Outcome.SUCCESS and alive.is_complete,
-        outage_s=profile.scaled(OUTAGE_S) if scenario.count > 1 else 0.0,
+        outage_s=profile.scaled_outage(OUTAGE_S) if scenario.count > 1 else 0.0,
     )
     return Played(scenario, seen, grade_of(seen, scenario.checks, profile, wants_error=scenario.wants_error))
 

@@ -118,7 +118,7 @@ class Provider:
         }
         if is_first:
             refusals |= {"s01": (429, "rate_limit_exceeded"), "s03": (500, "server_error")}
-        if since_s < self.profile.scaled(OUTAGE_S):
+        if since_s < self.profile.scaled_outage(OUTAGE_S):
             refusals["s15"] = (503, "overloaded")
         if prefills and attempt.model.startswith(OK_WITHOUT_PREFILL):
             refusals["ok"] = (400, "invalid_prefill")

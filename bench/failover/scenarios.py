@@ -205,7 +205,7 @@ SCENARIOS = (
                 "recovered",
                 lambda seen, profile: (
                     seen.recovered_after_s is not None
-                    and seen.recovered_after_s <= profile.scaled(30) + profile.slack_s
+                    and seen.recovered_after_s <= profile.scaled_outage(30) + profile.slack_s
                 ),
             ),
         ),
