@@ -48,7 +48,7 @@ async def _run(case: Case, hedge_s: float, requests: int, per_s: float, *, kills
     first, second = SlowUpstream(lambda: case.first(rng)), SlowUpstream(lambda: case.second(rng))
     killed = 0
     async with serving(first, second):
-        model = f"openai:{first.url},model=m,continue=true,hedge_s={hedge_s:g}|{second.url},model=m"
+        model = f"openai:{first.url},model=m,continue=raw,hedge_s={hedge_s:g}|{second.url},model=m"
         settings = ClusterSettings(gateways=1, workers=2, model=f"m={model}")
         async with Cluster(settings) as cluster, trio.open_nursery() as nursery:
 

@@ -33,7 +33,8 @@ class Race:
 
     Args:
         tries: The tries of the request.
-        ask: Sends the request to the upstream of a try, and waits for its first token. Raises `UpstreamFault`.
+        ask: Sends the request to the upstream of a try, and waits for its first token. Raises `UpstreamFault`, or the
+            `LlmactorsError` for the client.
         fail: Records a fault. Raises the `LlmactorsError` for the client where no other try can help.
     """
 
@@ -106,6 +107,8 @@ class Race:
             scope.cancel(reason="an upstream has begun the answer")
         except UpstreamFault as fault:
             self._record_fault(tried, fault)
+        except LlmactorsError as error:  # a task's own exception would come out of the nursery in a group
+            self._errors.append(error)
         finally:
             self._running -= 1
             if self._winner is None or self._winner.tried is not tried:

@@ -4,7 +4,8 @@ the other.
 
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
 
 import pytest
 import trio
@@ -14,7 +15,9 @@ from llmactors.backends.base import Job, Output
 from llmactors.backends.openai import Balance, OpenAIBackend, OpenAISettings
 from llmactors.backends.openai.chunks import Chunk
 from llmactors.backends.openai.circuit import CircuitState
+from llmactors.backends.openai.engines.engine import Reader
 from llmactors.backends.openai.faults import FaultKind, UpstreamFault
+from llmactors.backends.openai.upstream import ChunkStream
 from llmactors.errors import BackendFailed, InvalidRequest, LlmactorsError
 from llmactors.messages import GenerateRequest
 from tests.support.paced_upstream import PacedUpstream, Step, words
@@ -181,3 +184,21 @@ async def test_reasoning_wins_a_race_and_is_life(autojump_clock: MockClock) -> N
     rig = Rig([*thoughts, *words(0.5, "fast ", "answer")], FAST, options="hedge_s=1,first_s=2,silence_s=1")
     assert await rig.run() == (GOOD, 0.5)
     assert rig.asked == [1, 0]
+
+
+async def test_error_of_one_try_reaches_the_client_bare(autojump_clock: MockClock) -> None:
+    """Unless the other try answers."""
+
+    class Refusing(PacedUpstream):
+        async def open(self, route: str, body: Mapping[str, Any], reader: Reader) -> ChunkStream:
+            await trio.sleep(1.1)
+            raise InvalidRequest("no such field")
+
+    for other in (fault(FaultKind.UNREACHABLE, 0.2), FAST):
+        rig = Rig(SLOW, other, options="hedge_s=1,attempts=2")
+        rig.upstreams[0] = Refusing([])
+        if other is FAST:
+            assert await rig.run() == (GOOD, 1.5)
+        else:
+            with pytest.raises(LlmactorsError):
+                await rig.run()
