@@ -11,6 +11,7 @@ rule_fixer      makes constraints without a long hold on the event loop
 queue_hint      refuses at once, over Redis, what a full queue would refuse a round trip later
 limit_check     what the requests of a call are charged
 limit_reached   a refusal by a caller's limits
+unknown_model   the refusal of a model that the caller cannot use
 conversation_key  by what the turns of a conversation are known
 answering_model which model made an answer, from the first token of its log
 whole_answers   makes whole answers without a long hold on the event loop

@@ -27,6 +27,7 @@ from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.reasoning_effort import served_effort, tags_with
 from llmactors.gateway.rule_fixer import RuleFixer
 from llmactors.gateway.settings import GatewaySettings
+from llmactors.gateway.unknown_model import UnknownModel
 from llmactors.http.request_id import keyed_request_id, new_request_id
 from llmactors.ledger import Candidate, Ledger, RequestSize, SubmitOutcome
 from llmactors.limiter import Charge, Standing, limit_headers
@@ -228,11 +229,11 @@ class Admitter:
             raise Unavailable("no worker has joined yet", retry_after_s=2.0)
         names = models_for(caller, self._directory)
         if not names:
-            raise NotFound("no model that this API key may use is served here")
+            raise UnknownModel("no model that this API key may use is served here")
         name = body.model or names[0]
         status = self._directory.get(name)
         if status is None or name not in names:
-            raise NotFound(f"there is no such model; this node serves: {', '.join(names)}")
+            raise UnknownModel(f"there is no such model; this node serves: {', '.join(names)}")
         if body.prompt_chars > self._settings.max_prompt_chars:
             raise TooLarge(
                 f"the prompt has {body.prompt_chars} characters; at most {self._settings.max_prompt_chars} are accepted"

@@ -12,6 +12,8 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 _USUAL = "medium"
 """The default of OpenAI's API. Many clients send this value with every request, for what a model does by itself."""
+_LITTLE = (*NO_THINKING, "low")
+"""What a model that never thinks does by itself."""
 
 
 def served_effort(asked: str, capabilities: Capabilities) -> str:
@@ -21,7 +23,7 @@ def served_effort(asked: str, capabilities: Capabilities) -> str:
     """
     if "reasoning_effort" in capabilities.honours:
         return asked
-    needless = asked == _USUAL or (asked in NO_THINKING and capabilities.reasoning_tags is None)
+    needless = asked == _USUAL or (asked in _LITTLE and capabilities.reasoning_tags is None)
     return "" if needless else asked
 
 

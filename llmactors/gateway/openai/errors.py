@@ -11,6 +11,7 @@ import attrs
 from llmactors.errors import ClientError, InvalidRequest, LlmactorsError
 from llmactors.gateway.errors import NativeErrors
 from llmactors.gateway.limit_reached import LimitReached
+from llmactors.gateway.unknown_model import UnknownModel
 from llmactors.limiter import Limit
 
 _TYPES = {
@@ -96,5 +97,7 @@ def _kind_and_code(error: LlmactorsError) -> tuple[str, str]:
         return "tokens" if error.limit.of_tokens else "requests", "rate_limit_exceeded"
     if isinstance(error, InvalidParameter) and error.reason:
         return "invalid_request_error", error.reason
+    if isinstance(error, UnknownModel):
+        return _TYPES[error.status], "model_not_found"
     default = "invalid_request_error" if isinstance(error, ClientError) else "server_error"
     return _TYPES.get(error.status, default), _CODES.get(error.code, error.code.lower())

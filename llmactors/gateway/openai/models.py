@@ -6,8 +6,8 @@ from typing import Any
 
 from llmactors.access.authentication import Caller
 from llmactors.backends.directory import ModelStatus
-from llmactors.errors import NotFound
 from llmactors.gateway.request_service import RequestService
+from llmactors.gateway.unknown_model import UnknownModel
 from llmactors.http.exchange import Exchange
 
 STARTED_S = int(time.time())
@@ -27,7 +27,7 @@ async def show_model(service: RequestService, exchange: Exchange, caller: Caller
     names = service.models_for(caller)
     name = exchange.parameters["model"]
     if name not in names:
-        raise NotFound(f"there is no such model; there are: {', '.join(names) or 'none'}")
+        raise UnknownModel(f"there is no such model; there are: {', '.join(names) or 'none'}")
     await exchange.answer(200, _model(service, name))
 
 

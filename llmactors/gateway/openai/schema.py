@@ -296,7 +296,7 @@ class ChoiceBody:
     @property
     def prompt_chars(self) -> int:
         ids = len(self.prompt_ids) * CHARS_PER_TOKEN
-        calls = sum(len(call.arguments) for message in self.messages for call in message.tool_calls)
+        calls = sum(len(call.name) + len(call.arguments) for message in self.messages for call in message.tool_calls)
         return ids + len(self.prompt) + sum(len(message.content) for message in self.messages) + calls
 
     def to_request(

@@ -109,7 +109,9 @@ TABLE = [
     Wrong({"logit_bias": {"5": 101}}, "<= 100", "logit_bias"),
     Wrong({"model": ""}, "length >= 1", "model"),
     Wrong({"model": None}, "got `null`", "model"),
-    Wrong({"model": "other"}, "there is no such model", None, status=404, kind="not_found_error", code="not_found"),
+    Wrong(
+        {"model": "other"}, "there is no such model", None, status=404, kind="not_found_error", code="model_not_found"
+    ),
     Wrong({"n": 0}, ">= 1", "n"),
     Wrong({"n": 17}, "<= 16", "n"),
     Wrong({"temperature": 2.1}, "<= 2", "temperature"),
@@ -209,7 +211,9 @@ async def test_body_that_is_no_request_is_refused() -> None:
         Wrong({}, "use POST", None, status=405, code="method_not_allowed").check(method, "GET")
         assert method.headers["allow"] == "POST, OPTIONS"
         absent = await node.client.get("/v1/models/other")
-        Wrong({}, "no such model", None, status=404, kind="not_found_error", code="not_found").check(absent, "model")
+        Wrong({}, "no such model", None, status=404, kind="not_found_error", code="model_not_found").check(
+            absent, "model"
+        )
 
 
 async def test_deadline_and_limit_errors_say_whether_to_retry() -> None:

@@ -403,6 +403,24 @@ async def test_deleted_response_is_gone(client: openai.AsyncOpenAI) -> None:
     assert await client.responses.retrieve(later.id) == later
 
 
+async def test_keyed_retry_finds_its_response_without_the_one_before(client: openai.AsyncOpenAI) -> None:
+    created = await client.responses.create(**ASK, max_output_tokens=2, instructions="Be brief.")
+    later: dict[str, Any] = {"model": "mock", "instructions": "Be long.", "previous_response_id": created.id}
+
+    async def ask(key: str = "later", said: str = "Go on.", **fields: Any) -> Any:
+        return await client.responses.create(**later | fields, input=said, extra_headers={"Idempotency-Key": key})
+
+    made = await ask()
+    await client.responses.delete(created.id)
+    assert await ask() == made
+    with pytest.raises(openai.ConflictError):
+        await ask(said="Go back.")
+    for wrong in ({"key": "new"}, {"previous_response_id": "resp_0"}):
+        with pytest.raises(openai.BadRequestError) as caught:
+            await ask(**wrong)
+        assert caught.value.code == "previous_response_not_found"
+
+
 async def test_running_response_is_deleted_but_not_continued(client: openai.AsyncOpenAI) -> None:
     created = await client.responses.create(**ASK, background=True, max_output_tokens=500)
     with pytest.raises(openai.BadRequestError, match="has not ended"):

@@ -26,7 +26,14 @@ def response(**fields: Any) -> ChoiceBody:
 
 @pytest.mark.parametrize(
     ("asked", "plain", "thinks"),
-    [("none", "", "none"), ("minimal", "", "minimal"), ("medium", "", ""), ("low", "low", "low"), ("", "", "")],
+    [
+        ("none", "", "none"),
+        ("minimal", "", "minimal"),
+        ("medium", "", ""),
+        ("low", "", "low"),
+        ("high", "high", "high"),
+        ("", "", ""),
+    ],
 )
 def test_value_that_asks_for_nothing_is_dropped(asked: str, plain: str, thinks: str) -> None:
     assert served_effort(asked, PLAIN) == plain
@@ -49,8 +56,8 @@ def test_both_routes_read_the_effort() -> None:
 
 def test_refusal_names_the_field_of_the_route() -> None:
     for body, name in (
-        (chat(reasoning_effort="low"), "reasoning_effort"),
-        (response(reasoning={"effort": "low"}), "reasoning"),
+        (chat(reasoning_effort="high"), "reasoning_effort"),
+        (response(reasoning={"effort": "high"}), "reasoning"),
     ):
         request = body.to_request("r", model="m", tenant="t", priority=1, weight=1.0, resume_grace_s=1.0)
         refused = PLAIN.refusal(request, body.field_names)

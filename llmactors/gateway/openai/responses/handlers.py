@@ -25,6 +25,7 @@ from llmactors.gateway.openai.responses.view import ResponseView, request_id
 from llmactors.gateway.request_service import RequestService, cut_error
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange, Header
+from llmactors.http.request_id import keyed_request_id
 from llmactors.ledger import Follower
 from llmactors.messages import ChatMessage, Failed, GenerateRequest
 
@@ -39,7 +40,7 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
         deadline_of(exchange.header(b"x-request-deadline")),
         background_s=service.settings.background_s,
         response_ttl_s=service.settings.response_ttl_s,
-        before=await _before(service, caller, body),
+        before=await _before(service, caller, body, exchange.idempotency_key),
     )
     key, session = exchange.idempotency_key, session_of(exchange, body.prompt_cache_key)
     if body.background:
@@ -183,8 +184,13 @@ async def _own(service: RequestService, caller: Caller, name: str) -> ResponseVi
     return view
 
 
-async def _before(service: RequestService, caller: Caller, body: ResponseBody) -> tuple[ChatMessage, ...]:
-    """The messages of the response that a new one continues. Raises `InvalidParameter`."""
+async def _before(
+    service: RequestService, caller: Caller, body: ResponseBody, key: str | None
+) -> tuple[ChatMessage, ...]:
+    """The messages of the response that a new one continues. Raises `InvalidParameter`.
+
+    Where that response is gone, a call that was made before with the same idempotency key still has its messages.
+    """
     name = body.previous_response_id
     if name is None:
         return ()
@@ -192,12 +198,32 @@ async def _before(service: RequestService, caller: Caller, body: ResponseBody) -
         view = await _own(service, caller, name)
         log = await service.read(view.request.id)
     except (NotFound, Expired):
+        if (known := await _known_before(service, caller, body, key)) is not None:
+            return known
         raise InvalidParameter(
             "previous_response_id",
             "`previous_response_id`: there is no such response, or it is no longer kept; send its items as `input`",
             "previous_response_not_found",
         ) from None
     return await service.whole_answers.make(partial(view.continued, log), [view.request], [log])
+
+
+async def _known_before(
+    service: RequestService, caller: Caller, body: ResponseBody, key: str | None
+) -> tuple[ChatMessage, ...] | None:
+    """What an earlier call with the same key had before the messages of its own; None where there was no such call."""
+    if key is None:
+        return None
+    try:
+        request = (await service.info(caller, keyed_request_id(caller.tenant, key))).request
+    except (NotFound, Expired):
+        return None
+    view = ResponseView.of(request)
+    if view is None or view.stored.previous != body.previous_response_id:
+        return None
+    # Admission compares the whole request, and refuses a call whose own messages are others.
+    begin, end = int(view.stored.instructions), len(request.messages) - len(body.messages)
+    return request.messages[begin : max(begin, end)]
 
 
 async def _items(service: RequestService, caller: Caller, names: Iterable[str]) -> dict[str, dict[str, Any]]:

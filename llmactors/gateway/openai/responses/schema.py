@@ -137,7 +137,7 @@ class ResponseBody(CommonBody):
                 "store",
                 "`store` cannot be false with `background`: a background response must be stored to be retrieved",
             )
-        messages = [*before, *without_empty_answers("input", self._messages())]
+        messages = [*before, *self.messages]
         if len(messages) > MAX_MESSAGES:
             raise InvalidParameter(
                 "input",
@@ -164,6 +164,11 @@ class ResponseBody(CommonBody):
             grace_s=background_s if self.background else None,
             retention_s=response_ttl_s if kept.store else None,
         )
+
+    @property
+    def messages(self) -> tuple[ChatMessage, ...]:
+        """The messages of `input`. Raises `InvalidParameter`."""
+        return without_empty_answers("input", self._messages())
 
     def _messages(self) -> list[ChatMessage]:
         if not self.input:

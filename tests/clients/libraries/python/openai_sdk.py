@@ -221,7 +221,7 @@ def _raises(kind, call):
 def errors():
     chat = client.chat.completions
     missing = _raises(openai.NotFoundError, lambda: chat.create(model="absent", messages=USER))
-    check(missing.type == "not_found_error", missing.body)
+    check((missing.type, missing.code) == ("not_found_error", "model_not_found"), missing.body)
     wrong = _raises(openai.BadRequestError, lambda: chat.create(model=MOCK, messages=USER, temperature=9))
     check(wrong.param == "temperature", wrong.body)
     wrong = _raises(

@@ -141,6 +141,12 @@ def test_conversation_is_kept_as_sent() -> None:
     assert (request.prompt, request.raw, request.messages) == ("", False, ask.messages)
 
 
+def test_calls_without_arguments_have_a_length() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": ""}}
+    [choice] = chat(messages=[USER, {"role": "assistant", "tool_calls": [call]}])
+    assert choice.prompt_chars == len("hi") + len("look")
+
+
 def test_each_choice_has_its_own_seed() -> None:
     assert [ask.seed for ask in chat(n=3, seed=2**32 - 1)] == [2**32 - 1, 0, 1]
     assert [ask.seed for ask in chat(n=2)] == [None, None]
