@@ -1,27 +1,32 @@
 """Kill upstreams in the middle of answers: `python -m tests.upstreams.run [--chats 20] [--every 3] [--all] [NAME…]`.
 
 Two upstreams of one kind serve a node. A client asks for each chat once without a kill. Then the client asks for the
-chat again, and the upstream that answers is killed with SIGKILL: at the third token of the first chat, at the sixth of
-the second one, and so on. With `--all` each chat is asked for as often as it has such tokens. The table says how many
-of the answers were whole, valid, and equal to the answer without a kill. OpenAI's Python client is the client. The
-upstreams are two of llama.cpp's own servers, and doubles of vLLM and SGLang; no cache of a prompt is kept. Only the
-rows whose names contain one of the NAMEs are made.
+chat again, and the upstream that answers, or the worker of a cluster, is killed with SIGKILL: at the third token of the
+first chat, at the sixth of the second one, and so on. With `--all` each chat is asked for as often as it has such
+tokens. The table says how many of the answers were whole, valid, and equal to the answer without a kill. OpenAI's
+Python client is the client. The upstreams are two of llama.cpp's own servers, and doubles of vLLM and SGLang; no cache
+of a prompt is kept. Only the rows whose names contain one of the NAMEs are made.
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
+import psutil
 import trio
 
 from llmactors.backends.build import serve_model
 from llmactors.backends.openai.answer_stream import AnswerStream
-from llmactors.testing.node import LocalNode, local_node
+from llmactors.testing.cluster import Cluster, ClusterSettings
+from llmactors.testing.managed_process import ManagedProcess
+from llmactors.testing.node import local_node
 from tests.clients.libraries.environments import environment_of
 from tests.clients.libraries.table import Client
 from tests.support.models import smollm2_path
@@ -89,6 +94,8 @@ class Row:
     upstream: Callable[[], UpstreamProcess]
     options: str
     arguments: dict[str, Any] = attrs.field(factory=dict)
+    kills_workers: bool = False
+    """Whether workers of a cluster are killed, and not upstreams."""
 
 
 def llama(*template: str) -> Callable[[], UpstreamProcess]:
@@ -110,12 +117,15 @@ ROWS = (
     Row("llama.cpp schema", llama(), "engine=llamacpp", _SCHEMA),
     Row("llama.cpp tools", llama(HERMES), "engine=llamacpp,tools=hermes", _TOOLS),
     Row("vllm by ids", double("vllm"), "engine=vllm"),
+    Row("vllm, kills of workers", double("vllm"), "engine=vllm", kills_workers=True),
+    Row("vllm tools, kills of workers", double("vllm"), "engine=vllm,tools=hermes", _AUTO, kills_workers=True),
     Row("vllm by text", double("vllm"), "continue=probe"),
     Row("vllm schema", double("vllm"), "engine=vllm", _SCHEMA),
     Row("vllm tools", double("vllm"), "engine=vllm,tools=hermes", _TOOLS),
     Row("vllm tools auto", double("vllm"), "engine=vllm,tools=hermes", _AUTO),
     Row("vllm reads tools", double("vllm"), "engine=vllm", _AUTO),
     Row("sglang by ids", double("sglang"), "engine=sglang"),
+    Row("sglang schema, kills of workers", double("sglang"), "engine=sglang", _SCHEMA, kills_workers=True),
     Row("sglang schema", double("sglang"), "engine=sglang", _SCHEMA),
     Row("sglang tools", double("sglang"), "engine=sglang,tools=hermes", _TOOLS),
     Row("sglang tools auto", double("sglang"), "engine=sglang,tools=hermes", _AUTO),
@@ -191,10 +201,20 @@ class OpenAIClient:
         self._process.wait()
 
 
-async def measure(row: Row, chats: int, every: int, everywhere: bool) -> Tally:
-    """Makes one row."""
-    pair = [row.upstream(), row.upstream()]
-    tally = Tally()
+@attrs.frozen
+class Served:
+    """A server in front of the upstreams, and its victim."""
+
+    url: str
+    kill: Callable[[], object]
+    """Kills the upstream, or the worker, that answers."""
+    mend: Callable[[], Awaitable[None]]
+    """Starts again what was killed."""
+
+
+@contextlib.asynccontextmanager
+async def served_by_node(model: str, pair: Sequence[UpstreamProcess]) -> AsyncIterator[Served]:
+    """A node in this process. The victims are the upstreams."""
     asked: list[str] = []
     opened = AnswerStream.open
 
@@ -202,36 +222,59 @@ async def measure(row: Row, chats: int, every: int, everywhere: bool) -> Tally:
         asked.append(repr(upstream))
         return await opened(upstream, *arguments)
 
+    async def mend() -> None:
+        for one in pair:
+            if not one.alive:
+                await one.start()
+
     AnswerStream.open = note  # type: ignore[method-assign, assignment]
-    text = "|".join(f"openai:{one.url},model=m" for one in pair) + f",{row.options},wait_s=10,retries=0"
+    try:
+        async with local_node(serve_model(model)) as node:
+            yield Served(node.url, lambda: next(one for one in pair if one.url in asked[-1]).kill(), mend)
+    finally:
+        AnswerStream.open = opened  # type: ignore[method-assign]
+
+
+@contextlib.asynccontextmanager
+async def served_by_cluster(model: str, pair: Sequence[UpstreamProcess]) -> AsyncIterator[Served]:
+    """A gateway and two workers over Redis. The victims are the workers."""
+    ports = {one.port for one in pair}
+
+    def answers(worker: ManagedProcess) -> bool:
+        with contextlib.suppress(psutil.Error):
+            connections = psutil.Process(worker.pid).net_connections("tcp")
+            return any(getattr(each.raddr, "port", 0) in ports for each in connections if each.status == "ESTABLISHED")
+        return False
+
+    async with Cluster(ClusterSettings(gateways=1, workers=2, model=model, start_s=120)) as cluster:
+        yield Served(
+            cluster.gateway_urls[0],
+            lambda: next(filter(answers, cluster.workers), cluster.workers[0]).kill(),
+            cluster.wait_ready,
+        )
+
+
+async def measure(row: Row, chats: int, every: int, *, everywhere: bool) -> Tally:
+    """Makes one row."""
+    pair = [row.upstream(), row.upstream()]
+    tally = Tally()
+    upstreams = "|".join(f"openai:{one.url},model=m" for one in pair)
+    model = f"m={upstreams},{row.options},wait_s=10,retries=0"
     try:
         for one in pair:
             await one.start()
-        async with local_node(serve_model(f"m={text}")) as node:
-            await _ask_all(row, chats, every, pair, tally, node, asked, everywhere=everywhere)
+        serve = served_by_cluster if row.kills_workers else served_by_node
+        async with serve(model, pair) as served:
+            await _ask_all(row, served, tally, chats, every, everywhere=everywhere)
     finally:
-        AnswerStream.open = opened  # type: ignore[method-assign]
         for one in pair:
             one.kill()
     return tally
 
 
-async def _ask_all(
-    row: Row,
-    chats: int,
-    every: int,
-    pair: list[UpstreamProcess],
-    tally: Tally,
-    node: LocalNode,
-    asked: list[str],
-    *,
-    everywhere: bool,
-) -> None:
-    client = OpenAIClient(node.url)
-
-    def kill() -> None:
-        next(one for one in pair if one.url in asked[-1]).kill()
-
+async def _ask_all(row: Row, served: Served, tally: Tally, chats: int, every: int, *, everywhere: bool) -> None:
+    client = OpenAIClient(served.url)
+    places = range(every, 34, every)
     try:
         for chat in range(chats):
             message = {"role": "user", "content": f"Write about {TOPICS[chat % len(TOPICS)]}."}
@@ -239,15 +282,17 @@ async def _ask_all(
             reference = await client.ask(arguments, -1, lambda: None)
             if reference["error"]:
                 raise SystemExit(f"{row.name}: {reference['error']}")
-            places = range(every, 34, every)
             for at in places if everywhere else places[chat % len(places) :][:1]:
-                before = len(asked)
+                killed: list[int] = []
+
+                def kill(killed: list[int] = killed) -> None:
+                    served.kill()
+                    killed.append(1)
+
                 seen = await client.ask(arguments, at, kill)
-                if len(asked) - before > 1:
+                if killed:
                     tally.add(chat, reference, seen)
-                for one in pair:
-                    if not one.alive:
-                        await one.start()
+                    await served.mend()
     finally:
         client.close()
 
@@ -267,7 +312,7 @@ def main() -> int:
         if chosen.names and not any(name in row.name for name in chosen.names):
             continue
         begun = time.monotonic()
-        tally = trio.run(measure, row, chosen.chats, chosen.every, chosen.all)
+        tally = trio.run(partial(measure, row, chosen.chats, chosen.every, everywhere=chosen.all))
         print(
             f"| {row.name} | {tally.kills} | {tally.whole} | {tally.valid} | {tally.equal} | {tally.counted} "
             f"| {chosen.chats - len(tally.chats)}/{chosen.chats} | {time.monotonic() - begun:.0f} |",

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -12,7 +13,8 @@ from llmactors.backends.llama.backend import LlamaBackend
 from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
 from llmactors.errors import InvalidRequest
-from llmactors.messages import GenerateRequest, TokenDelta
+from llmactors.grammar.json_schema.convert import schema_grammar
+from llmactors.messages import Constraint, GenerateRequest, TokenDelta
 from llmactors.testing.node import wait_until
 from tests.support.llama_slots import busy_slots
 
@@ -22,12 +24,12 @@ PROMPT = "The capital of France is"
 
 
 @contextlib.asynccontextmanager
-async def served(path: Path) -> AsyncIterator[tuple[LlamaBackend, OpenAIBackend]]:
+async def served(path: Path, options: str = "continue=raw") -> AsyncIterator[tuple[LlamaBackend, OpenAIBackend]]:
     llama = LlamaBackend(path, LlamaSettings(slots=2, context_tokens=512, threads=1))
     await llama.start()
     try:
         assert llama._connected is not None
-        settings = OpenAISettings.parse(f"{llama._connected.url}/v1,model=any,continue=raw")
+        settings = OpenAISettings.parse(f"{llama._connected.url}/v1,model=any,{options}")
         remote = OpenAIBackend(settings, keys=(llama._config.api_key,))
         await remote.start()
         yield llama, remote
@@ -86,3 +88,35 @@ async def test_cancel_frees_the_slot(gguf: Path) -> None:
             while await busy_slots(client):  # noqa: ASYNC110 - llama.cpp sends no event for this
                 await trio.sleep(0.005)
         await wait_until(lambda: "running=0" in repr(remote))
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "pattern": "^[a-z\\\\-]{2,8}$"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+BY_IDS = {
+    "emoji": attrs.evolve(job("Say \N{GRINNING FACE}\N{ROCKET} twice", raw=False).request, top_logprobs=2),
+    "schema": attrs.evolve(
+        job("A person", raw=False, max_tokens=30).request, constraint=Constraint(schema_grammar(PERSON))
+    ),
+    "stop": attrs.evolve(job("Count from one to ten", raw=False).request, stop=("\n\n", "three")),
+}
+
+
+async def test_chats_go_on_by_ids(gguf: Path) -> None:
+    """Behind the first half of the log, the rest is that of the whole answer."""
+    async with served(gguf, "engine=llamacpp") as (_, remote):
+        for kind, request in BY_IDS.items():
+            whole = await run(remote, Job(("r", 1), request))
+            deltas = [delta for output in whole for delta in output.deltas]
+            assert deltas[0].extra is not None
+            assert deltas[0].extra.prompt is not None
+            assert len(deltas[0].extra.prompt.ids) == whole[-1].prompt_tokens
+            logged = tuple(delta for output in whole[: len(whole) // 2] for delta in output.deltas)
+            rest = await run(remote, Job(("r", 2), request, logged))
+            text = "".join(delta.text for delta in logged) + told(rest)
+            assert (text, rest[-1].finish) == (told(whole), whole[-1].finish), kind
+            assert len(logged) + sum(len(output.deltas) for output in rest) == len(deltas)
+            assert rest[-1].prompt_tokens == whole[-1].prompt_tokens
