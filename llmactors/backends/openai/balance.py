@@ -11,7 +11,7 @@ from llmactors.backends.openai.record import UpstreamRecord
 from llmactors.backends.openai.settings import UpstreamSettings
 
 
-@attrs.frozen
+@attrs.define
 class Balance:
     """The circuits of a model's upstreams, and what is known of them.
 
@@ -21,6 +21,8 @@ class Balance:
     upstreams: tuple[UpstreamSettings, ...]
     circuits: tuple[Circuit, ...]
     records: tuple[UpstreamRecord, ...]
+    hedges_running: int = 0
+    """How many requests wait for a first token from two upstreams."""
 
     @classmethod
     def of(cls, upstreams: Sequence[UpstreamSettings]) -> "Balance":

@@ -92,7 +92,7 @@ class OpenAISettings:
     8,000 tokens may take 40 s longer than `first_s`."""
     hedge_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
     """After how long without a first token a second upstream is asked beside the first; the first of them to give a
-    token makes the answer. 0: never."""
+    token makes the answer. 0: never. At most a quarter of `slots` requests are sent twice at a time."""
     silence_s: Seconds = 30.0
     """How long an upstream may take from one token to the next. Comments that keep a connection open do not count."""
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 20.0

@@ -24,6 +24,8 @@ from llmactors.errors import LlmactorsError, Unavailable
 _PAUSE = Backoff(first_s=0.1, factor=2.0, cap_s=2.0, jitter=0.5)
 """Between two tries at one upstream."""
 _LOOK_AGAIN_S = 0.05
+_SLOTS_PER_HEDGE = 4
+"""Of so many requests that may run at once, one may wait for two upstreams."""
 
 
 @attrs.frozen
@@ -67,6 +69,8 @@ class Tries:
     """The upstream of the last fault and its kind; None after the next try."""
     _undecided: set[int] = attrs.field(factory=set, init=False)
     """The upstreams that have been asked and have not answered yet."""
+    _second: Try | None = attrs.field(default=None, init=False)
+    """The try beside another one, while neither has brought a token."""
 
     def choose(self, now: float, rng: random.Random) -> Try | float:
         """Returns the next try, or how many seconds to wait before the next call of this method.
@@ -90,18 +94,26 @@ class Tries:
         return self._start_over(now, rng)
 
     def choose_second(self, first: Try, now: float, rng: random.Random) -> Try | None:
-        """Returns a try beside `first`, at another upstream whose circuit is closed; None where there is none."""
-        if self._made >= self._settings.attempts:
+        """Returns a try beside `first`, at another upstream whose circuit is closed.
+
+        None where there is no such upstream, or where too many requests are sent twice already: if every upstream is
+        late because there is too much to do, second requests would make it later.
+        """
+        most = max(1, self._settings.slots // _SLOTS_PER_HEDGE)
+        if self._made >= self._settings.attempts or self._balance.hedges_running >= most:
             return None
         for tier in self._balance.tiers():
             ready = self._ready(tier, now, but={first.place, *self._failed})
             closed = [place for place in ready if self._balance.circuits[place].state is CircuitState.CLOSED]
             if closed:
-                return self._take(self._balance.pick(closed, rng), now)
+                self._balance.hedges_running += 1
+                self._second = self._take(self._balance.pick(closed, rng), now)
+                return self._second
         return None
 
     def record_begin(self, one: Try, now: float) -> None:
         """Records that a try brought a token: later faults have all tries before them again."""
+        self._end_second()
         self._undecided.discard(one.place)
         record = self._balance.records[one.place]
         record.tries[ANSWERED] += 1
@@ -141,11 +153,18 @@ class Tries:
 
     def end(self, one: Try) -> None:
         """Records that a try is over: a trial that decided nothing makes way for the trial of another request."""
+        if one is self._second:
+            self._end_second()
         if one.place in self._undecided:
             self._undecided.discard(one.place)
             self._balance.records[one.place].tries[CANCELLED] += 1
         if one.is_trial:
             self._balance.circuits[one.place].give_back()
+
+    def _end_second(self) -> None:
+        if self._second is not None:
+            self._second = None
+            self._balance.hedges_running -= 1
 
     def _ready(self, places: Iterable[int], now: float, *, but: Iterable[int] = ()) -> list[int]:
         left_out = {*but, *self._unfit}

@@ -68,6 +68,7 @@ class Rig:
     def assert_all_closed(self) -> None:
         assert all(stream.closed for each in self.upstreams for stream in each.streams)
         assert "running=0" in repr(self.backend)
+        assert self.balance.hedges_running == 0
 
 
 async def test_prompt_first_token_asks_nobody_else(autojump_clock: MockClock) -> None:

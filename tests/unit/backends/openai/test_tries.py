@@ -204,3 +204,29 @@ def test_cut_answers_open_the_circuit() -> None:
                 rig.tries.record_whole(rig.last)
             rig.fail(FaultKind.CUT)
         assert circuit.state is (CircuitState.CLOSED if whole else CircuitState.OPEN)
+
+
+def test_few_requests_are_sent_twice_at_a_time() -> None:
+    """However each of them ends."""
+    rig = Rig("http://a/v1|http://b/v1,slots=8")
+
+    def second() -> Try | None:
+        rig.tries = Tries(rig.settings, rig.balance)
+        rig.next()
+        assert rig.last is not None
+        return rig.tries.choose_second(rig.last, rig.now, RNG)
+
+    first, tries = second(), rig.tries
+    assert first is not None
+    kept = second()
+    assert kept is not None
+    assert second() is None
+    tries.record_begin(first, rig.now)
+    tries.end(first)
+    assert rig.balance.hedges_running == 1
+    again, tries = second(), rig.tries
+    assert again is not None
+    tries.record_fault(again, UpstreamFault(FaultKind.BUSY, BackendFailed("busy")), rig.now, RNG)
+    tries.end(again)
+    tries.end(again)
+    assert rig.balance.hedges_running == 1
