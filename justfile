@@ -91,6 +91,14 @@ benchmark *args:
 test-swapping *args:
     {{python}} -m bench.swapping {{args}}
 
+# Hold 40 conversations with two workers of the real model, with and without a preference for the worker of the last turn.
+affinity *args:
+    {{python}} -m bench.affinity {{args}}
+
+# Send urgent requests into a full house, with and without preemption, and check every token. `--kill` kills workers.
+preemption *args:
+    {{python}} -m bench.preemption {{args}}
+
 # Compare CPU time and latency of a commit with those of the working tree, or of a second commit, in about five minutes.
 compare *args:
     {{python}} -m bench.compare {{args}}

@@ -27,6 +27,8 @@ class LoadSettings:
     clients: int = 64
     max_tokens: int = 64
     model: str | None = None
+    priority: int | None = None
+    """The class of all requests; None for the default class."""
     requests: int | None = None
     """The load ends by itself once this many requests have been accepted; None: only `stop` ends the load."""
     prompts: str = "load"
@@ -194,6 +196,8 @@ class StreamLoad:
         }
         if self.settings.model is not None:
             body |= {"model": self.settings.model, "temperature": 0}
+        if self.settings.priority is not None:
+            body["priority"] = self.settings.priority
         return await EventSocket.open(url, "POST", "/v1/generate", body=body)
 
     async def _follow(self, request: RequestHistory, url: str) -> EventSocket:

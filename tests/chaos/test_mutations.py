@@ -19,6 +19,8 @@ CONTEXT = "llmactors/ledger/redis/context.lua"
 LIFECYCLE = "llmactors/ledger/redis/lifecycle.lua"
 LEASES = "llmactors/ledger/redis/leases.lua"
 WORKERS = "llmactors/ledger/redis/workers.lua"
+AFFINITY = "llmactors/ledger/redis/affinity.lua"
+PREEMPTION = "llmactors/ledger/redis/preemption.lua"
 REAPER = "llmactors/ledger/redis/reaper.lua"
 LEDGER = "llmactors/ledger/redis/ledger.py"
 LOG_READER = "llmactors/ledger/redis/log_reader.py"
@@ -118,6 +120,22 @@ MUTANTS = [
         "if False:",
         FAULTS,
         "missed_push or extended_from",
+    ),
+    Mutant(
+        "a request that was passed over does not come back to its queue",
+        AFFINITY,
+        "    put_back_unserved(c, r)\n",
+        "",
+        CONTRACT,
+        "next_turn",
+    ),
+    Mutant(
+        "a request that gave up its slot does not come back to its queue",
+        PREEMPTION,
+        "  enqueue(c, running)\n",
+        "",
+        CONTRACT,
+        "gave_way_goes_on",
     ),
     Mutant(
         "a lease never ends",
