@@ -4,7 +4,7 @@ Before the first token, another try follows any fault that may pass, or that ano
 first token, another upstream goes on with the answer, or the same one does, in the best way that `ways` finds. An
 answer that no upstream can go on with ends with `INTERRUPTED`.
 
-An upstream is no actor. Its lasting state is four numbers of its circuit, which no crash can corrupt and which outlive
+An upstream is no actor. Its lasting state is a circuit and some counts, which no crash can corrupt and which outlive
 the backend's incarnations. What can fail is a stream, and each stream is in the task of its request already.
 """
 

@@ -49,7 +49,9 @@ class Balance:
     def record(self, place: int, fault: UpstreamFault, now: float, rng: random.Random) -> None:
         """Records a fault of an upstream in its circuit."""
         circuit = self.circuits[place]
-        self.records[place].last_fault = fault.error.message
+        if fault.kind.effect in {CircuitEffect.COUNTS, CircuitEffect.OPENS}:
+            # The texts of other faults may quote what a client sent, and this one is logged.
+            self.records[place].last_fault = fault.error.message
         if fault.hold_s is not None:
             circuit.hold(now + fault.hold_s)
         match fault.kind.effect:

@@ -23,7 +23,7 @@ class UpstreamRecord:
     failovers: Counter[str] = attrs.field(factory=Counter)
     """The requests that went from this upstream to another one, by the label of the fault."""
     last_fault: str = ""
-    """What the last fault was."""
+    """What the last fault was that counts against the upstream."""
     heard_at: float = -math.inf
     """When the upstream last did what was asked."""
 

@@ -230,3 +230,11 @@ def test_few_requests_are_sent_twice_at_a_time() -> None:
     tries.end(again)
     tries.end(again)
     assert rig.balance.hedges_running == 1
+
+
+def test_trouble_quotes_no_client() -> None:
+    """The text of a refused request may quote the prompt, and the trouble of an upstream is logged."""
+    rig = Rig("http://a/v1")
+    rig.balance.record(0, UpstreamFault(FaultKind.KEY, BackendFailed("the key")), 0.0, RNG)
+    rig.balance.record(0, UpstreamFault(FaultKind.REFUSED, BackendFailed("a secret prompt")), 0.0, RNG)
+    assert rig.balance.records[0].last_fault == "the key"
