@@ -108,13 +108,15 @@ class UpstreamFault(Exception):
         kind: What the fault says about the upstream and the request.
         error: The error for the client where no other try follows.
         hold_s: For how long the upstream wants no requests; None where it does not say.
+        said: The upstream's own text, which no client sees: it may quote the key.
     """
 
-    def __init__(self, kind: FaultKind, error: LlmactorsError, *, hold_s: float | None = None) -> None:
+    def __init__(self, kind: FaultKind, error: LlmactorsError, *, hold_s: float | None = None, said: str = "") -> None:
         super().__init__(error.message)
         self.kind = kind
         self.error = error
         self.hold_s = hold_s
+        self.said = said
 
 
 _OF_STATUS: dict[int, tuple[FaultKind, str]] = {
@@ -167,7 +169,7 @@ def in_stream_fault(error: dict[str, Any]) -> UpstreamFault:
         return refusal_fault(HTTPStatus.BAD_REQUEST, error, None)
     if status in _MAY_PASS:
         return refusal_fault(status, error, None)
-    return UpstreamFault(FaultKind.ERROR, BackendFailed("the upstream gave the request up"))
+    return UpstreamFault(FaultKind.ERROR, BackendFailed("the upstream gave the request up"), said=_said(error))
 
 
 def retry_after_s(headers: Mapping[str, str], wall_time: float) -> float | None:

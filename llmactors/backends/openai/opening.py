@@ -1,6 +1,7 @@
 """What is sent to an upstream in one try, and how its response is read."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -76,9 +77,11 @@ def text_opening(request: GenerateRequest, asked: Asked, settings: OpenAISetting
 
 
 async def ids_opening(
-    request: GenerateRequest, asked: Asked, engine: TokenServer, logged: LoggedAnswer
+    request: GenerateRequest, asked: Asked, engine: TokenServer, logged: LoggedAnswer, *, begins_now: bool
 ) -> Opening | None:
     """An answer, or its rest, behind token ids; None where the constraint lets nothing follow.
+
+    `begins_now`: whether the grammar of a constraint with a trigger holds at once.
 
     Raises:
         UpstreamFault: The upstream does not tell the ids.
@@ -93,11 +96,8 @@ async def ids_opening(
     ids = [*prompt, *known[: len(known) - cut]]
     rest: dict[str, Any] = {}
     if request.constraint is not None:
-        constraint, text = request.constraint, logged.text
-        if text:
-            rest, is_complete = await trio.to_thread.run_sync(engine.constraint, constraint, text)
-        else:
-            rest, is_complete = engine.constraint(constraint, text)
+        left = partial(engine.constraint, request.constraint, logged.text, begins_now=begins_now)
+        rest, is_complete = await trio.to_thread.run_sync(left) if logged.text else left()
         if is_complete:
             return None
     route, body = engine.generation(request, asked.model, ids, logged.count - cut, rest)

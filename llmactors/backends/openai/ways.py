@@ -29,6 +29,8 @@ class AnswerSoFar:
     """The first error since the last token."""
     refused: set[tuple[int, Way]] = attrs.field(factory=set)
     """The ways in which an upstream has refused to go on, by the place of the upstream."""
+    begins_now: bool = False
+    """Whether the grammar of a constraint with a trigger has to hold at once."""
 
     def add(self, deltas: Sequence[TokenDelta]) -> None:
         """Adds tokens."""
@@ -95,19 +97,22 @@ class Ways:
         if way is Way.TEXT:
             return text_opening(request, asked, self._settings, logged)
         if way is not Way.ANEW:
-            return await self._from_ids_or_plain(way, asked, request, logged)
+            return await self._from_ids_or_plain(way, asked, answer, logged)
         first = self._begin(place, request, vocabulary)
         nothing = attrs.evolve(LoggedAnswer.of(()), prompt=logged.prompt)
-        opening = await self._from_ids_or_plain(first, asked, request, nothing)
+        opening = await self._from_ids_or_plain(first, asked, answer, nothing)
         return None if opening is None else made_again(opening, request, asked, first, logged)
 
     def judge(self, place: int, way: Way | None, answer: AnswerSoFar, fault: UpstreamFault) -> UpstreamFault:
         """Records a fault. Returns the fault as it counts: an upstream that refuses to go on is not at fault."""
+        if self._engine is not None and self._engine.overshot(fault.said) and not answer.begins_now:
+            answer.begins_now = True
+            fault = UpstreamFault(FaultKind.MALFORMED, fault.error)
         if fault.kind.effect in {CircuitEffect.COUNTS, CircuitEffect.OPENS}:
             self._abilities[place].forget()
         if answer.deltas and way is not None and fault.kind in _REFUSALS and not isinstance(fault.error, Interrupted):
             answer.refused.add((place, way))
-            if way is Way.TEXT:
+            if way is Way.TEXT and not is_raw(answer.request):
                 self._abilities[place].refuse_text()
             fault = UpstreamFault(FaultKind.REFUSED, fault.error)
         answer.first_error = answer.first_error or fault.error
@@ -144,8 +149,8 @@ class Ways:
         )
 
     async def _from_ids_or_plain(
-        self, way: Way, asked: Asked, request: GenerateRequest, logged: LoggedAnswer
+        self, way: Way, asked: Asked, answer: AnswerSoFar, logged: LoggedAnswer
     ) -> Opening | None:
         if way is Way.IDS and asked.engine is not None:
-            return await ids_opening(request, asked, asked.engine, logged)
-        return plain_opening(request, asked, self._settings, sends_ids=way is Way.IDS_BACK)
+            return await ids_opening(answer.request, asked, asked.engine, logged, begins_now=answer.begins_now)
+        return plain_opening(answer.request, asked, self._settings, sends_ids=way is Way.IDS_BACK)

@@ -80,14 +80,26 @@ class TokenServer(Protocol):
         """
         ...
 
+    def overshot(self, said: str) -> bool:
+        """Whether the server gave an answer up because a token went beyond the trigger in a way that is not allowed.
+
+        The grammar has to hold at once then.
+        """
+        ...
+
     def reader(self) -> Reader:
         """The reader of one stream of the route in `generation`."""
         ...
 
-    def constraint(self, constraint: Constraint, text: str) -> tuple[Body, bool]:
+    def constraint(self, constraint: Constraint, text: str, *, begins_now: bool) -> tuple[Body, bool]:
         """The fields that say what is left of a constraint behind a text, and whether nothing may follow.
 
         Takes many milliseconds behind a long text. Raises `Interrupted` where no valid rest is known.
+
+        Args:
+            constraint: The constraint of the whole answer.
+            text: The answer so far.
+            begins_now: Whether the grammar holds from here on, though the text lacks the constraint's trigger.
         """
         ...
 

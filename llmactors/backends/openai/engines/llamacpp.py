@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from llmactors.backends.llama.constrained import rest_of_constraint, whole_constraint
+from llmactors.backends.llama.constrained import overshot_trigger, rest_of_constraint, whole_constraint
 from llmactors.backends.llama.conversation import conversation
 from llmactors.backends.llama.sampling import sampling_of
 from llmactors.backends.openai.chunk_body import TokenId
@@ -112,15 +112,19 @@ class LlamaCpp:
         body |= {"return_progress": True}
         return "/completion", body | {"return_tokens": True, "response_fields": fields} | sampling | rest
 
+    def overshot(self, said: str) -> bool:
+        """Whether the server gave an answer up at its trigger."""
+        return overshot_trigger(said)
+
     def reader(self) -> Reader:
         """The reader of one stream."""
         return CompletionReader()
 
-    def constraint(self, constraint: Constraint, text: str) -> tuple[Body, bool]:
+    def constraint(self, constraint: Constraint, text: str, *, begins_now: bool) -> tuple[Body, bool]:
         """The fields of what is left of a constraint. Raises `Interrupted`."""
-        if not text:
+        if not text and not begins_now:
             return whole_constraint(constraint), False
-        rest = rest_of_constraint(constraint, text.encode("utf-8", "replace"))
+        rest = rest_of_constraint(constraint, text.encode("utf-8", "replace"), begins_now=begins_now)
         return rest.fields, rest.is_complete
 
 

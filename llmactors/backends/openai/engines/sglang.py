@@ -97,11 +97,15 @@ class SgLang:
             body |= {"return_logprob": True, "top_logprobs_num": request.top_logprobs, "return_text_in_logprobs": True}
         return "/generate", body
 
+    def overshot(self, said: str) -> bool:  # noqa: ARG002
+        """Whether the server gave an answer up at its trigger."""
+        return False
+
     def reader(self) -> Reader:
         """The reader of one stream."""
         return GenerateReader()
 
-    def constraint(self, constraint: Constraint, text: str) -> tuple[Body, bool]:
+    def constraint(self, constraint: Constraint, text: str, *, begins_now: bool) -> tuple[Body, bool]:  # noqa: ARG002 - no grammar has a trigger here
         """The fields of what is left of a constraint. Raises `Interrupted`."""
         grammar, is_complete = rest_of_grammar(constraint, text)
         return ({"ebnf": grammar} if grammar else {}), is_complete

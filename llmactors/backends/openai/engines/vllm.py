@@ -62,11 +62,15 @@ class Vllm:
             body["logprobs"] = request.top_logprobs
         return "completions", body | sampling_of(request, count, "vllm")
 
+    def overshot(self, said: str) -> bool:  # noqa: ARG002
+        """Whether the server gave an answer up at its trigger."""
+        return False
+
     def reader(self) -> Reader:
         """The reader of one stream."""
         return ChunkReader(with_logprobs=True, with_ids=True)
 
-    def constraint(self, constraint: Constraint, text: str) -> tuple[Body, bool]:
+    def constraint(self, constraint: Constraint, text: str, *, begins_now: bool) -> tuple[Body, bool]:  # noqa: ARG002 - no grammar has a trigger here
         """The fields of what is left of a constraint. Raises `Interrupted`."""
         grammar, is_complete = rest_of_grammar(constraint, text)
         return ({"structured_outputs": {"grammar": grammar}} if grammar else {}), is_complete

@@ -5,12 +5,16 @@ import pytest
 
 from llmactors.backends.openai.answer import TextOverrun
 from llmactors.backends.openai.chunks import NO_TOKEN, Chunk
-from llmactors.backends.openai.continuation import LoggedAnswer, UnknownIds
+from llmactors.backends.openai.continuation import LoggedAnswer, UnknownIds, Way
+from llmactors.backends.openai.engines import ENGINES
 from llmactors.backends.openai.engines.llamacpp import CompletionReader
 from llmactors.backends.openai.engines.sglang import GenerateReader
+from llmactors.backends.openai.faults import FaultKind, in_stream_fault
+from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.backends.openai.token_answer import MOST_PROMPT_IDS, TokenAnswer
+from llmactors.backends.openai.ways import AnswerSoFar, Ways
 from llmactors.ledger.redis.codec import decode_tokens, encode_tokens
-from llmactors.messages import PromptTokens, TokenDelta, TokenExtra
+from llmactors.messages import Constraint, GenerateRequest, PromptTokens, TokenDelta, TokenExtra
 
 
 def answer(*stops: str, room: int = 20, least: int = 0, logged: int = 0) -> TokenAnswer:
@@ -106,3 +110,17 @@ def test_llamacpp_token_without_an_event_has_no_id() -> None:
     reader = CompletionReader()
     [chunk] = reader.feed(b'data: {"content":"x","tokens":[9],"tokens_predicted":3}\n\n')
     assert chunk.ids == (NO_TOKEN, NO_TOKEN, 9)
+
+
+def test_answer_given_up_at_its_trigger_obeys_at_once() -> None:
+    """llama.cpp ends an answer whose token goes beyond the trigger in a way that the grammar forbids."""
+    settings = OpenAISettings.parse("http://host/v1,model=m,engine=llamacpp,tools=hermes")
+    ways, request = Ways(settings, ()), GenerateRequest("r", "m", "p")
+    answer = AnswerSoFar(request, [])
+    said = {"code": 500, "message": "Unexpected empty grammar stack after accepting piece"}
+    assert ways.judge(0, Way.IDS, answer, in_stream_fault(said)).kind is FaultKind.MALFORMED
+    assert answer.begins_now
+    constraint = Constraint('root ::= "<call>" [a-z]+', "<call>")
+    fields, _ = ENGINES["llamacpp"].constraint(constraint, "", begins_now=True)
+    assert fields["grammar"].startswith('root ::= "<call>"')
+    assert "grammar_lazy" not in fields
