@@ -30,6 +30,9 @@ READ_BYTES = 16 * 1024
 leaves holes in the heap, by which the process grows."""
 RESTRICTED_S = 2.0
 """The time in which a connection above a limit must send the head of its request."""
+HALF_CLOSED_S = 0.5
+"""The time in which an answer must be complete once its client sends no more. Most such clients are gone, but some only
+end their sending side after their request, as `nc -N` does. What generates tokens is cancelled at once."""
 LINGER_S = 2.0
 """The time in which a client may go on sending a request that was refused. If the connection of a client that is
 sending is closed, the connection is reset, and the client may never read the response."""
@@ -137,6 +140,8 @@ class ServerConnection:
             if not self._mute:
                 await self._protocol.received(data)
             if not data:
+                if not self._mute and await self._protocol.client_ended():
+                    await trio.sleep(HALF_CLOSED_S)  # the end of the answer ends the sleep
                 return
 
     async def _enter(self) -> None:
@@ -158,6 +163,7 @@ class ServerConnection:
             except BlockingIOError:
                 pass
             except (OSError, trio.ClosedResourceError):
+                self._mute = True  # nobody reads what is written to a broken connection
                 return b""
 
     async def wait_aside(self, event: trio.Event) -> None:

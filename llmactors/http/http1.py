@@ -174,6 +174,13 @@ class Http1:
                 await self.stream.received_all()
         return True
 
+    async def client_ended(self) -> bool:
+        """The client sends no more. Returns whether it may still read the response to a request that it has sent."""
+        if not isinstance(self.stream, HttpStream) or self._client_unfinished:
+            return False
+        await self.stream.client_ended()
+        return True
+
     async def closed(self) -> None:
         """The protocol learns that the connection has ended."""
         await self._close_stream()

@@ -66,6 +66,7 @@ class HttpStream:
         self._head = b""
         """The head of the response while the head waits for the body's first part."""
         self._over = False
+        self._client_has_ended = False
         self._inbox: Inbox
 
     def __repr__(self) -> str:
@@ -102,6 +103,11 @@ class HttpStream:
         if not self._over:
             await self._inbox.put({"type": "http.request", "body": b"", "more_body": False})
 
+    async def client_ended(self) -> None:
+        """Tells the application that the client has ended, but sends what the application says all the same."""
+        self._client_has_ended = True
+        await self._inbox.put(_GONE)
+
     async def client_gone(self) -> None:
         """Tells the application that the connection has ended."""
         if not self._over:
@@ -112,7 +118,7 @@ class HttpStream:
         """Takes a message of the application's; None once the application has returned. Raises `MessageOutOfTurn`."""
         if message is None:
             if not self._over:
-                if not self._status:
+                if not self._status and not self._client_has_ended:
                     await self._machine.refuse(500, with_body=self._method != "HEAD")
                 await self._machine.exchange_over()
         elif self._over:

@@ -70,6 +70,10 @@ FAULTS = (
         (Edit("http/websocket_stream.py", "[*headers, _VERSION]", "headers"),),
     ),
     Fault(
+        "A client that ends its sending side",
+        (Edit("http/http1.py", "if not isinstance(self.stream, HttpStream) or self._client_unfinished:", "if True:"),),
+    ),
+    Fault(
         "An unknown route below `/v1`",
         (Edit("gateway/app.py", 'return OPENAI if path.startswith("/v1/") else NATIVE', "return NATIVE"),),
     ),

@@ -47,6 +47,21 @@ async def test_handshake_of_another_version_is_told_the_right_one() -> None:
     assert b"sec-websocket-version: 13\r\n" in answer
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_client_that_ends_its_sending_side_gets_its_answer(version: bytes) -> None:
+    about = b" HTTP/%b\r\nhost: 127.0.0.1\r\n" % version
+    async with local_node() as node:
+        for path in (b"/livez", b"/v1/models", b"/metrics"):
+            request = b"GET " + path + about + b"\r\n"
+            async with await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
+                await stream.send_all(request)
+                await stream.send_eof()
+                with trio.fail_after(5):
+                    answer = b"".join([part async for part in stream])
+                assert answer.startswith(b"HTTP/1.1 200 "), request
+                assert answer.endswith((b"}", b"0\r\n\r\n", b"\n")), request
+
+
 async def test_compressed_body_is_refused_clearly() -> None:
     async with local_node() as node:
         data = gzip.compress(json.dumps({"prompt": "p"}).encode())
