@@ -13,7 +13,7 @@ from llmactors.errors import BackendFailed, LlmactorsError
 
 Emit = Callable[[Produced], Awaitable[None]]
 MAX_WAITING = 1024
-BEGUN_PER_PASS = 8
+BEGUN_PER_PASS = 16
 """How many jobs begin in one pass of the scheduler: to begin 60 at once would delay the tokens of others by 20 ms."""
 
 
