@@ -202,12 +202,13 @@ connections = 0
 while time.monotonic() < until:
     with socket.create_connection((host, port)) as client:
         connections += 1
-        client.settimeout(float(sys.argv[6]))
+        client.settimeout(5)
         try:
             if data.startswith(handshake):
                 client.sendall(handshake)
                 client.recv(65536)
             client.sendall(data.removeprefix(handshake))
+            client.settimeout(float(sys.argv[6]))
             while client.recv(65536):  # a client that ends its side gets no answer that takes a while
                 client.settimeout(0.05)
         except OSError:
