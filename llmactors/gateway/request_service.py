@@ -173,14 +173,16 @@ class RequestService:
         await self._draining.wait()
 
     @contextlib.contextmanager
-    def cuttable(self) -> Iterator[trio.CancelScope]:
-        """Around a wait for the end of a stream: `cut` cancels this scope."""
+    def cuttable(self) -> Iterator[None]:
+        """Around a wait for the end of a stream, which `cut` cancels. The wait then ends with `Unavailable`."""
         with trio.CancelScope() as scope:
             self._open.add(scope)
             try:
-                yield scope
+                yield
             finally:
                 self._open.discard(scope)
+        if scope.cancelled_caught:
+            raise Unavailable("the node shut down before the answer was complete", retry_after_s=1.0)
 
     def cut(self) -> None:
         """Cancels every wait for a stream, because the node cannot wait any longer."""
@@ -199,8 +201,3 @@ class RequestService:
     async def ledger_statistics(self) -> LedgerStatistics:
         """The ledger's figures. Raises `Unavailable` when the ledger is away."""
         return await self._ledger.statistics()
-
-
-def cut_error() -> Unavailable:
-    """The error with which a stream ends that `RequestService.cut` has cut."""
-    return Unavailable("the node shut down before the answer was complete", retry_after_s=1.0)

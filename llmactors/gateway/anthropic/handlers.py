@@ -14,9 +14,8 @@ from llmactors.gateway.conversation_key import session_of
 from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.completions import stream_one
 from llmactors.gateway.openai.images import image_chars
-from llmactors.gateway.openai.render import error_of
 from llmactors.gateway.openai.schema import ChoiceBody
-from llmactors.gateway.request_service import RequestService, cut_error
+from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import LogSlice, RequestSize
@@ -33,12 +32,11 @@ async def messages(service: RequestService, exchange: Exchange, caller: Caller) 
             renderer = MessageRenderer(admitted.admissions[0].request, shows_thinking=shows_thinking)
             admitted.answered = await _stream(service, exchange, admitted, renderer)
             return
-        ended = await _wait_end(service, exchange, admitted)
-        if ended is not None:
-            log, end = ended
-            service.metrics.tokens_generated(len(log.deltas))
+        logs = await admitted.wait_logs(exchange, counts_tokens=True)
+        if logs is not None:
+            [log] = logs
             request = admitted.admissions[0].request
-            make = partial(whole_answer, request, log, end, shows_thinking=shows_thinking)
+            make = partial(whole_answer, request, log, _finished(log), shows_thinking=shows_thinking)
             answer = await service.whole_answers.encode(make, [request], [log])
             admitted.answered = True
             await exchange.answer(200, answer, _headers(admitted))
@@ -53,10 +51,10 @@ async def count_tokens(service: RequestService, exchange: Exchange, caller: Call
     _ = body.shows_thinking  # a wrong value is an error here too
     async with AdmittedChoices(service) as admitted:
         await _admit(admitted, exchange, caller, body.choice(_deadline_ms(exchange)))
-        ended = await _wait_end(service, exchange, admitted)
-        if ended is not None:
+        logs = await admitted.wait_logs(exchange, counts_tokens=False)
+        if logs is not None:
             request = admitted.admissions[0].request
-            tokens = ended[1].usage.prompt_tokens or RequestSize.of(request).prompt_tokens
+            tokens = _finished(logs[0]).usage.prompt_tokens or RequestSize.of(request).prompt_tokens
             admitted.answered = True
             await exchange.answer(200, {"input_tokens": tokens}, _headers(admitted))
 
@@ -74,25 +72,10 @@ def _headers(admitted: AdmittedChoices) -> list[Header]:
     return [*admitted.headers, *anthropic_limit_headers(admitted.admissions[0].standings, time.time())]
 
 
-async def _wait_end(
-    service: RequestService, exchange: Exchange, admitted: AdmittedChoices
-) -> tuple[LogSlice, Finished] | None:
-    """The whole log and its end; None where the client has disconnected. Raises the error of a failed answer."""
-    [follower] = admitted.followers
-    connected = False
-    with service.cuttable() as scope:
-        connected = await exchange.while_connected(follower.wait_end)
-    if scope.cancelled_caught:
-        raise cut_error()
-    if not connected:
-        exchange.status = 499
-        return None
-    log = follower.take()
-    assert log.end is not None  # noqa: S101 - the end was waited for
-    if (error := error_of(log.end)) is not None:
-        raise error
-    assert isinstance(log.end, Finished)  # noqa: S101 - every other end has an error
-    return log, log.end
+def _finished(log: LogSlice) -> Finished:
+    """The end of a log that was waited for. Every other end was raised as an error."""
+    assert isinstance(log.end, Finished)  # noqa: S101 - for mypy
+    return log.end
 
 
 async def _stream(
@@ -109,10 +92,8 @@ async def _stream(
     async def follow() -> None:
         nonlocal ended
         try:
-            with service.cuttable() as scope:
+            with service.cuttable():
                 await stream_one(service, exchange, admitted.followers[0], renderer, begin)
-            if scope.cancelled_caught:
-                raise cut_error()
             ended = True
         except LlmactorsError as error:
             if not exchange.status:

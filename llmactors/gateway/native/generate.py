@@ -8,7 +8,7 @@ from llmactors.gateway.body import convert, deadline_of
 from llmactors.gateway.conversation_key import session_of
 from llmactors.gateway.native.events import SseRenderer, render_cut, usage_object
 from llmactors.gateway.native.schema import BodyWithDeadline, GenerateBody
-from llmactors.gateway.request_service import RequestService, cut_error
+from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower
@@ -99,10 +99,8 @@ async def _stream(
     async def follow() -> None:
         await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)
         try:
-            with service.cuttable() as scope:
+            with service.cuttable():
                 await sse.run()
-            if scope.cancelled_caught:
-                raise cut_error()
         except LlmactorsError as error:
             # The response has a status already. The client can follow the stream from its last event.
             exchange.code = error.code
@@ -114,10 +112,8 @@ async def _stream(
 async def _whole(service: RequestService, exchange: Exchange, follower: Follower, admission: Admission) -> None:
     """Sends the answer as one JSON object. A client that disconnects before the answer cancels its request."""
     done = False
-    with service.cuttable() as scope:
+    with service.cuttable():
         done = await exchange.while_connected(follower.wait_end)
-    if scope.cancelled_caught:
-        raise cut_error()
     if not done:
         exchange.status = 499
         if not admission.keyed:

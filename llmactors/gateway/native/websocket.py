@@ -25,7 +25,7 @@ from llmactors.gateway.errors import error_fields
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.native.events import JsonRenderer
 from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody
-from llmactors.gateway.request_service import RequestService, cut_error
+from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.streaming.pump import pump
 from llmactors.http.exchange import Header, Message, Receive, Send, wire_headers
 from llmactors.ledger import Follower, LogSlice
@@ -215,10 +215,8 @@ class SocketSession:
             """Does nothing: the server pings every WebSocket."""
 
         try:
-            with self._service.cuttable() as scope:
+            with self._service.cuttable():
                 await pump(follower, write, keep_alive, self._service.settings.timing)
-            if scope.cancelled_caught:
-                raise cut_error()
         except LlmactorsError as error:
             code = error.code
             await self._say_error(error, None, request_id)

@@ -13,7 +13,7 @@ from llmactors.errors import LlmactorsError
 from llmactors.gateway.admission import Admission
 from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.openai.render import error_of
-from llmactors.gateway.request_service import RequestService, cut_error
+from llmactors.gateway.request_service import RequestService
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower, LogSlice
 
@@ -61,10 +61,8 @@ class AdmittedChoices:
                     nursery.start_soon(wait, index, follower)
 
         connected = False
-        with bare_errors(), self._service.cuttable() as scope:
+        with bare_errors(), self._service.cuttable():
             connected = await exchange.while_connected(wait_all)
-        if scope.cancelled_caught:
-            raise cut_error()
         if not connected:
             exchange.status = 499
         return logs if connected else None

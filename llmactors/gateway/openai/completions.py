@@ -14,7 +14,7 @@ from llmactors.gateway.openai.choices import AdmittedChoices, bare_errors
 from llmactors.gateway.openai.images import image_chars
 from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer, add_up, error_of, render_error
 from llmactors.gateway.openai.schema import ChatBody, ChoiceBody, CompletionBody, read_chat, read_completion
-from llmactors.gateway.request_service import RequestService, cut_error
+from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.streaming.pump import StreamTiming, pieces, pump
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange
@@ -93,13 +93,11 @@ async def _stream(
     async def follow() -> None:
         nonlocal ended
         try:
-            with service.cuttable() as scope:
+            with service.cuttable():
                 if len(renderers) == 1:
                     await stream_one(service, exchange, choices.followers[0], renderers[0], begin)
                 else:
                     await _several(service, exchange, choices.followers, renderers, begin)
-            if scope.cancelled_caught:
-                raise cut_error()
             ended = True
         except LlmactorsError as error:
             if not exchange.status:

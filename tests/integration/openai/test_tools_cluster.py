@@ -1,4 +1,4 @@
-"""Calls of tools in a cluster: whatever process dies while they stream, any gateway sends the same deltas.
+"""Calls of tools and schemas in a cluster: whatever process dies while they stream, any gateway sends the same deltas.
 
 The same holds for the events of Anthropic's API and for vectors, which share the cluster of this test.
 """
@@ -18,6 +18,7 @@ from llmactors.tool_calls.functions import Function
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.timeout(180),  # processes are started six times
     # The client leaves its generators to the garbage collector, and Trio warns about that.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
 ]
@@ -33,6 +34,12 @@ BODY: dict[str, Any] = {
     "max_tokens": 200,
     "tools": [Function(name, parameters=SCHEMA).definition for name in ("write", "read")],
     "tool_choice": "required",
+}
+SCHEMA_BODY: dict[str, Any] = {
+    "model": "mock",
+    "messages": BODY["messages"],
+    "max_tokens": 200,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}},
 }
 PATH = "/v1/chat/completions"
 MESSAGE: dict[str, Any] = {
@@ -74,12 +81,16 @@ async def read(
 
 
 async def test_kill_9_of_worker_and_gateway_leaves_calls_alone() -> None:
-    settings = ClusterSettings(gateways=2, workers=2, model="mock:step_ms=15")
+    settings = ClusterSettings(
+        gateways=2, workers=2, model="mock:step_ms=15", settings={"resume_grace_s": 120}, start_s=60
+    )
     async with Cluster(settings) as cluster, httpx.AsyncClient(timeout=30, trust_env=False) as http:
         first, second = cluster.gateways
         await wait_for_worker(http, first)
         await wait_for_worker(http, second)
         undisturbed = await read(http, second, "undisturbed")
+        plain = await read(http, second, "plain", body=SCHEMA_BODY)
+        await read(http, first, "s", until=8, body=SCHEMA_BODY)  # goes on without a reader, since it has a key
         begun = await read(http, first, "k", until=len(undisturbed) // 4)
         for worker in cluster.workers:
             worker.kill()
@@ -90,6 +101,9 @@ async def test_kill_9_of_worker_and_gateway_leaves_calls_alone() -> None:
         assert whole[: len(more)] == more
         assert whole[-1] == "data: [DONE]"
         assert deltas(whole) == deltas(undisturbed)
+        found = await read(http, second, "s", body=SCHEMA_BODY)
+        assert deltas(found) == deltas(plain)
+        jsonschema.validate(json.loads("".join(delta.get("content") or "" for delta in deltas(found))), SCHEMA)
 
         answer = await http.post(second.url + PATH, json=BODY, headers={"idempotency-key": "k"})
         [choice] = answer.json()["choices"]

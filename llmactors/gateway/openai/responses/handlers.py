@@ -22,7 +22,7 @@ from llmactors.gateway.openai.responses.input_items import page_of
 from llmactors.gateway.openai.responses.references import referred_responses, with_items
 from llmactors.gateway.openai.responses.schema import ResponseBody, read_page, read_query, read_response
 from llmactors.gateway.openai.responses.view import ResponseView, request_id
-from llmactors.gateway.request_service import RequestService, cut_error
+from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange, Header
 from llmactors.http.request_id import keyed_request_id
@@ -126,10 +126,8 @@ async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedC
     """Sends the whole response. Returns whether the client was still connected."""
     [follower], [admission] = choices.followers, choices.admissions
     connected = False
-    with service.cuttable() as scope:
+    with service.cuttable():
         connected = await exchange.while_connected(follower.wait_end)
-    if scope.cancelled_caught:
-        raise cut_error()
     if not connected:
         exchange.status = 499
         return False
@@ -163,10 +161,8 @@ async def _stream(
         try:
             # The client must know the id of the response before anything can fail.
             await exchange.write(renderer.begin())
-            with service.cuttable() as scope:
+            with service.cuttable():
                 await sse.run()
-            if scope.cancelled_caught:
-                raise cut_error()
             ended = True
         except LlmactorsError as error:
             exchange.code = error.code
