@@ -37,6 +37,9 @@ async def call_at_random(url: str, count: int, per_s: float, rng: random.Random)
     limits = httpx.Limits(max_connections=None)
     http = httpx.AsyncClient(base_url=url, timeout=_CALL_S, trust_env=False, limits=limits)
     async with http as client, trio.open_nursery() as nursery:
+        # The gateway hears of the workers a moment after their start.
+        while (await client.get("/readyz")).is_error:  # noqa: ASYNC110 - the state is of another process
+            await trio.sleep(0.1)
         for number in range(count):
             nursery.start_soon(_call, client, number, measured)
             await trio.sleep(rng.expovariate(per_s))
