@@ -190,7 +190,7 @@ class OpenAIClient:
             line = json.loads(await trio.to_thread.run_sync(self._process.stdout.readline))
             if line["done"]:
                 seen: dict[str, Any] = line["seen"]
-                return seen
+                return seen | {"chunks": chunks}
             chunks += 1
             if chunks == at:
                 then()
@@ -282,7 +282,10 @@ async def _ask_all(row: Row, served: Served, tally: Tally, chats: int, every: in
             reference = await client.ask(arguments, -1, lambda: None)
             if reference["error"]:
                 raise SystemExit(f"{row.name}: {reference['error']}")
-            for at in places if everywhere else places[chat % len(places) :][:1]:
+            # An answer may be shorter than the place of its kill.
+            last = (reference["chunks"] - 1) // every * every
+            chosen = places if everywhere else places[chat % len(places) :][:1]
+            for at in sorted({min(place, last) for place in chosen if last}):
                 killed: list[int] = []
 
                 def kill(killed: list[int] = killed) -> None:
