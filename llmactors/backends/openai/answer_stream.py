@@ -38,11 +38,10 @@ class AnswerStream:
         self._counts_by: float | None = None
         """Until when the counts of tokens may come; None before the finish reason."""
         self._pass_on: PassOn | None = None
-        self._unplain: list[Chunk] = []
-        """What was read while `next` waited, from the first chunk on that is more than plain text."""
-        self._refused: list[TokenDelta] = []
-        """What was read before that while `next` waited, and was not passed on."""
-        self._absorb_fault: UpstreamFault | None = None
+        self._taken: tuple[list[TokenDelta], bool] | UpstreamFault | None = None
+        """What `next` returns or raises of the bytes that were read while it waited."""
+        self._read_fault: UpstreamFault | None = None
+        """Why bytes could not be read that came while `next` waited."""
         self._wait_until = first_by
 
     def __repr__(self) -> str:
@@ -95,8 +94,8 @@ class AnswerStream:
         """Waits for the next deltas, and says whether they are the last. Raises `UpstreamFault`.
 
         Args:
-            pass_on: Gets plain deltas while this waits, so that the waiting task need not run for each token. Returns
-                False where it has no room: then `next` returns these deltas.
+            pass_on: Gets deltas while this waits, so that the waiting task need not run for each token. Returns False
+                where it has no room: then `next` returns these deltas. The last deltas are always returned.
         """
         self._pass_on = pass_on
         try:
@@ -108,21 +107,21 @@ class AnswerStream:
             if isinstance(error, UpstreamFault):
                 raise
             raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream fell silent")) from error
-        before, self._refused = self._refused, []
-        deltas, finished = self._take(chunks)
-        return before + deltas, finished
+        taken, self._taken = self._taken, None
+        if isinstance(taken, UpstreamFault):
+            raise taken
+        return self._take(chunks) if taken is None else taken
 
     async def _next_chunks(self) -> list[Chunk]:
-        """The next chunks; none where `_refused` has deltas."""
+        """The next chunks; none where they have been taken already."""
         self._wait_until = self._deadline()
-        absorb = None if self._pass_on is None or self._sieve is not None else self._absorb
+        absorb = None if self._pass_on is None else self._absorb
         while True:
             data = await self._stream.receive(self._wait_until, absorb)
-            if self._absorb_fault is not None:
-                raise self._absorb_fault
-            if self._refused or self._unplain:
-                chunks, self._unplain = self._unplain, []
-                return chunks
+            if self._read_fault is not None:
+                raise self._read_fault
+            if self._taken is not None:
+                return []
             if chunks := self._stream.read(data):
                 return chunks
             if trio.current_time() >= self._wait_until:  # comments may come for ever
@@ -133,15 +132,19 @@ class AnswerStream:
         try:
             chunks = self._stream.read(data)
         except UpstreamFault as fault:
-            self._absorb_fault = fault
+            self._read_fault = fault
             return None
         if not chunks:
             return self._wait_until
-        deltas = self._answer.take_plain(chunks)
-        self._unplain = chunks[len(deltas) :]
+        try:
+            deltas, finished = self._take(chunks)
+        except UpstreamFault as fault:
+            self._taken = fault
+            return None
         assert self._pass_on is not None  # noqa: S101 - nothing is absorbed otherwise
-        if self._unplain or self._stream.has_fault or not self._pass_on(deltas):
-            self._refused = deltas
+        must_return = finished or self._answer.finish is not None or self._stream.has_fault
+        if must_return or (deltas and not self._pass_on(deltas)):
+            self._taken = deltas, finished
             return None
         self._wait_until = trio.current_time() + self._settings.silence_s
         return self._wait_until
