@@ -5,7 +5,7 @@ compares what is with what the plan wants, again and again, so that a message th
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 import trio
@@ -48,6 +48,7 @@ class ModelPoolActor(Actor):
         directory: Is told the state of each model that is not in memory.
         others: What is known of the models of other workers.
         load_log: Is told of all loads.
+        is_draining: Returns whether the node is to end. Then nothing is loaded or unloaded any more.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ModelPoolActor(Actor):
         directory: ModelDirectory,
         others: OtherWorkers,
         load_log: LoadLog,
+        is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self._members = {member.name: member for member in members}
         self._rules = rules
@@ -68,6 +70,7 @@ class ModelPoolActor(Actor):
         self._directory = directory
         self._others = others
         self._load_log = load_log
+        self._is_draining = is_draining
         self._changed = trio.Event()
         self._left_to_others: dict[str, float] = {}
         """Models that another worker is about to load, each with the time until which that is believed."""
@@ -99,6 +102,8 @@ class ModelPoolActor(Actor):
                 await self._changed.wait()
 
     async def _look(self) -> None:
+        if self._is_draining():
+            return
         demand = await self._ledger.demand([*self._members])
         now = trio.current_time()
         views = {name: self._view(member, demand, now) for name, member in self._members.items()}
@@ -112,13 +117,15 @@ class ModelPoolActor(Actor):
         self._carry_out(plan, views)
         self._show(now)
         for name, view in views.items():
-            if view.waiting and self._is_hopeless(self._members[name]):
+            if view.waiting and not self._is_unknown(name) and self._is_hopeless(self._members[name]):
                 await self._end_waiting(self._members[name])
 
     def _view(self, member: PoolMember, demand: Sequence[ModelDemand], now: float) -> ModelView:
         residency, name = member.residency, member.name
         mine = [each for each in demand if each.model == name]
         running, waiting = self._directory.running[name], sum(each.waiting for each in mine)
+        if not waiting and not residency.loads and self._is_unknown(name):
+            waiting = 1  # nobody can ask for a model before a load has shown what the model can do
         if running or waiting:
             member.used_at = now
         return ModelView(
@@ -138,6 +145,11 @@ class ModelPoolActor(Actor):
         models = {name: model for name, member in self._members.items() if (model := member.model) is not None}
         fitting = {name: model for name, model in models.items() if model.need_bytes <= self._rules.memory_bytes}
         return plan_changes(fitting, {name: views[name] for name in fitting}, self._rules, now)
+
+    def _is_unknown(self, name: str) -> bool:
+        """Whether nobody knows what a model can do."""
+        status = self._directory.get(name)
+        return status is None or status.capabilities is None
 
     async def _reserve(self, name: str, now: float) -> bool:
         """Whether this worker is the one that loads a model now."""

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -59,6 +59,7 @@ def model_actors(
     metrics: Metrics,
     batching: BatcherSettings,
     others: OtherWorkers | None = None,
+    is_draining: Callable[[], bool] = lambda: False,
 ) -> ModelActors:
     """Makes a backend and a batcher for each of `models`, and a pool for those that are loaded on demand.
 
@@ -92,6 +93,7 @@ def model_actors(
             directory=directory,
             others=known,
             load_log=load_log,
+            is_draining=is_draining,
         ),
         grace_s=0.5,
     )

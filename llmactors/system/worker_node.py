@@ -50,6 +50,7 @@ class WorkerNode(ClusterNode):
                 beat_every_s=min(1.0, settings.lease_s / _BEATS_PER_LEASE),
             ),
             others=peers,
+            is_draining=lambda: self.draining,
         )
         self._batchers = made.batchers
         peers_actor = ActorSpec(

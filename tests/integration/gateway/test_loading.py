@@ -3,13 +3,14 @@
 import json
 import threading
 
+import attrs
 import httpx
 import pytest
 import structlog.testing
 import trio
 
 from llmactors.backends.base import Backend
-from llmactors.backends.build import ServedModel
+from llmactors.backends.build import OnDemand, ServedModel
 from llmactors.backends.models.download import Progress
 from llmactors.cli.mistakes import operator_error
 from llmactors.config import Settings
@@ -126,3 +127,38 @@ async def test_crashing_gateway_unloads_no_model() -> None:
         assert after.pop("node/http/gateway") == 9
         before.pop("node/http/gateway")
         assert after == before
+
+
+async def test_model_on_demand_is_downloaded_for_its_first_request() -> None:
+    may_end, there = threading.Event(), threading.Event()
+
+    def fetch(progress: Progress) -> None:
+        if not there.is_set():
+            progress(1_000_000, 5_000_000)
+            may_end.wait(20)
+            there.set()
+
+    model = attrs.evolve(
+        mock_model(),
+        fetch=fetch,
+        measure=lambda: 5 if there.is_set() else None,
+        on_demand=OnDemand(capabilities=mock_model().make().capabilities),
+    )
+    async with local_node(model) as node, trio.open_nursery() as nursery:
+        answers: list[httpx.Response] = []
+
+        async def ask() -> None:
+            answers.append(await node.client.post("/v1/generate", json={"prompt": "hi"}))
+
+        nursery.start_soon(ask)
+        shown: dict[str, object] = {}
+        with trio.fail_after(10):
+            while shown.get("detail") != "downloading 1 of 5 MB":
+                [shown] = (await node.client.get("/v1/models")).json()["data"]
+                await trio.sleep(0.02)
+            assert shown["state"] == "loading"
+            assert (await node.client.get("/readyz")).status_code == 200
+            assert not answers
+            may_end.set()
+            await wait_until(lambda: bool(answers))
+        assert answers[0].status_code == 200

@@ -1,7 +1,7 @@
 """Models that load on demand in one process: simulated backends, the real tree and ledger, and virtual time."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -224,6 +224,22 @@ async def test_crash_while_loading_restarts_only_that_model(autojump_clock: Mock
         await running.all_ended()
         assert running.texts == {each.id: mock_text(each) for each in asked}
         assert (running.incarnation("backends/a"), running.incarnation("backends/b")) == (2, 1)
+
+
+def shout(prompts: list[str], max_tokens: int) -> Iterator[list[str]]:
+    """A backend of one's own, of which nobody knows what it can do before its first load."""
+    yield [prompt.upper() for prompt in prompts]
+
+
+async def test_model_of_unknown_abilities_is_loaded_once(autojump_clock: MockClock) -> None:
+    own = "tests.virtual.model_pool.test_pool:shout"
+    async with pool({"own": own, "a": SLOW}, memory="1GiB") as running:
+        assert running.status("own").capabilities is None
+        await running.until(lambda: running.status("own").capabilities is not None)
+        await running.ask("a")
+        await running.all_ended()
+        assert running.status("own").state is ModelState.UNLOADED
+        assert running.status("own").capabilities is not None
 
 
 async def test_models_of_a_group_are_never_loaded_together(autojump_clock: MockClock) -> None:
