@@ -18,6 +18,7 @@ from llmactors.ledger import (
     Ledger,
     LogSlice,
     MemoryLedger,
+    Preemption,
     ReleaseHow,
     RequestInfo,
 )
@@ -58,13 +59,26 @@ class _SideBySide:
 
     async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
         claims = await self.ledger.claim(worker, model, slots)
-        expected = await self.memory.claim(worker, model, slots)
+        self._compare_claims(claims, await self.memory.claim(worker, model, slots))
+        return claims
+
+    async def preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
+        swap = await self.ledger.preempt(worker, model, offered)
+        translated = [(request_id, self._epoch(request_id, epoch)) for request_id, epoch in offered]
+        expected = await self.memory.preempt(worker, model, translated)
+        if swap is None or expected is None:
+            assert swap == expected
+        else:
+            assert swap.given_up[0] == expected.given_up[0]
+            self._compare_claims([swap.claim], [expected.claim])
+        return swap
+
+    def _compare_claims(self, claims: Sequence[Claim], expected: Sequence[Claim]) -> None:
         for claim, other in zip(claims, expected, strict=False):
             self._epochs[claim.request.id, claim.epoch] = other.epoch
         assert [attrs.evolve(each, epoch=0, waited_s=round(each.waited_s, 3)) for each in claims] == [
             attrs.evolve(each, epoch=0, waited_s=round(each.waited_s, 3)) for each in expected
         ]
-        return claims
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
         results = await self.ledger.append(entries)

@@ -19,14 +19,15 @@ from llmactors.testing.ledger_suite.rig import run_sync
 T = TypeVar("T")
 
 MACHINE_SETTINGS = LedgerSettings(
-    affinity_lead_max=2,
+    affinity_lead_max=4,
     max_queued=6,
     lease_s=5.0,
     retention_s=20.0,
     tombstone_s=30.0,
     suspects_together=(2,),
     conversation_kept_s=1e5,
-    preempt_after_s=1.0,
+    preempt_after_s=0.9,
+    affinity_wait_s=0.25,
     preemptions_max=2,
 )
 

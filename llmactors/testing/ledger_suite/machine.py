@@ -37,18 +37,7 @@ class LedgerMachine(LedgerComparison):
         """Begins with some running requests, which most rules need; Hypothesis leaves out some rules in each run."""
         for number in range(requests):
             tenant = "ab"[number % 2]
-            self.submit(
-                tenant=tenant,
-                model="m",
-                priority=1,
-                deadline_s=None,
-                timeout_s=None,
-                grace_s=10_000,
-                retention_s=None,
-                conversation="",
-                follows_up=False,
-                times=1,
-            )
+            self._submit(tenant=tenant)
         self.claim("w1", "m", slots, zombie=False)
         for claim in self.claims:
             self._append(claim, 0, written, None)
@@ -196,10 +185,15 @@ class LedgerMachine(LedgerComparison):
     @precondition(lambda self: self.model.of_state("queued") and self.model.of_state("running"))
     @rule(data=st.data(), name=WORKERS)
     def preempt(self, data: st.DataObject, name: str) -> None:
+        self._preempt(data, name)
+
+    def _preempt(self, data: st.DataObject, name: str) -> None:
         """Offers some claims, mostly those of the worker, in place of a waiting request."""
         worker = self.worker(name)
         held = {(each.request.id, each.epoch) for each in self.model.held_by(worker)}
         own = [claim for claim in self.claims if (claim.request.id, claim.epoch) in held] or self.claims
+        if not own:
+            return
         offered = data.draw(st.lists(st.sampled_from(own), unique_by=lambda claim: claim.request.id, max_size=4))
         keys = [(claim.request.id, claim.epoch) for claim in offered]
         live = self.model.is_live(worker, self.now_s)
@@ -293,6 +287,43 @@ class LedgerMachine(LedgerComparison):
                 self._append(claim, seq_shift, 2, None)
             self.run(self.ledger.leave(self.worker(name)))
             self.model.lose(self.worker(name), self.now_s)
+
+    @rule(names=st.lists(WORKERS, min_size=2, max_size=4), slots=st.sampled_from([2, 4, 8]), turns=st.integers(1, 2))
+    def talk(self, names: list[str], slots: int, turns: int) -> None:
+        """Requests of one conversation come, and several workers claim."""
+        for name in names:
+            for _ in range(turns):
+                self._submit(conversation="c", follows_up=True)
+            self.claim(name, "m", slots, zombie=False)
+
+    @rule(data=st.data(), name=WORKERS, given=st.integers(1, 3), urgent=st.integers(1, 2))
+    def wait_in_a_full_house(self, data: st.DataObject, name: str, given: int, urgent: int) -> None:
+        """Urgent requests wait while a worker runs less urgent ones, and the worker asks several times."""
+        for _ in range(given):
+            self._submit(priority=2)
+        self.claim(name, "m", 8, zombie=False)
+        for _ in range(urgent):
+            self._submit(priority=0)
+        for seconds in (1.0, 0.1, 0.3):
+            self.pass_time(seconds)
+            self._preempt(data, name)
+
+    def _submit(
+        self, *, tenant: str = "a", priority: int = 1, conversation: str = "", follows_up: bool = False
+    ) -> None:
+        """Submits a request of no special kind."""
+        self.submit(
+            tenant=tenant,
+            model="m",
+            priority=priority,
+            deadline_s=None,
+            timeout_s=None,
+            grace_s=10_000,
+            retention_s=None,
+            conversation=conversation,
+            follows_up=follows_up,
+            times=1,
+        )
 
     # Operators.
 

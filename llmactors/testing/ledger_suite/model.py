@@ -261,7 +261,9 @@ class LedgerModel:
         for each, other in prefer:
             lead = len(self.held_by(other)) - len(self.held_by(worker))
             is_sure = lead <= self.settings.affinity_lead_max and (other, model) not in self.perhaps_reserved
-            if each.request.id in claimed and is_sure:
+            # Once one request of the conversation is claimed here, the others prefer this worker.
+            together = sum(claim.request.conversation == each.request.conversation for claim in claims)
+            if each.request.id in claimed and is_sure and together == 1:
                 passed_over = sum(one.request.id not in claimed for one, preferred in prefer if preferred == other)
                 assert passed_over >= self.room[other, model], "claimed in spite of a preference"  # noqa: S101
         self._start(worker, claims, wall_ms)
