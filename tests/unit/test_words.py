@@ -17,6 +17,7 @@ LONG_FILES = {
     "llmactors/config/settings.py": "the declaration of every setting",
     "llmactors/gateway/routes.py": "one table of all routes, and everything that follows from a route",
     "llmactors/gateway/openai/schema.py": "every field of the bodies of chats and completions",
+    "llmactors/testing/ledger_suite/machine.py": "one class, which has a rule for each operation of the ledger",
     "llmactors/testing/ledger_suite/model.py": "one class, which has a method for each operation of the ledger",
     "llmactors/ledger/core/lifecycle.py": "every change of a request's state",
     "llmactors/messages.py": "every field of a request and of a log, with its meaning",
