@@ -70,7 +70,9 @@ def test_request_comes_back_equal(request_: GenerateRequest) -> None:
 
 
 def test_options_are_what_the_request_demands() -> None:
-    assert OPTIONS.demands == set(OPTIONAL_FIELDS)
+    scored = attrs.evolve(OPTIONS, query="which?")  # with a query, the inputs are for scores and not for vectors
+    assert OPTIONS.demands | scored.demands == set(OPTIONAL_FIELDS)
+    assert OPTIONS.demands ^ scored.demands == {"inputs", "query"}
 
 
 @pytest.mark.parametrize(
