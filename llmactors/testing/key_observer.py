@@ -13,6 +13,8 @@ _ANY = RedisNames("*")
 NODE_RECORDS = (
     _ANY.node("*"),
     _ANY.nodes,
+    _ANY.known_models,
+    _ANY.loading("*"),
     _ANY.ledger(LedgerKey.GATEWAYS),
     _ANY.ledger(LedgerKey.WORKER, "*"),
     _ANY.ledger(LedgerKey.LIVE, "*"),
