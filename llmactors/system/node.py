@@ -48,7 +48,9 @@ class Node:
         self.listening = listening or ListeningSocket(settings.bind)
         self.metrics = Metrics()
         # Batchers and ledger share one event loop: an actor's end is seen at once, and a late heartbeat means nothing.
-        self.ledger = MemoryLedger(attrs.evolve(wiring.ledger_settings(settings), lease_s=math.inf))
+        # Each model has one worker here, so no conversation prefers a worker.
+        bounds = attrs.evolve(wiring.ledger_settings(settings), lease_s=math.inf, affinity_wait_s=0.0)
+        self.ledger = MemoryLedger(bounds)
         self.directory = model_directory(models)
         made = model_actors(
             settings,

@@ -137,7 +137,7 @@ class Lifecycle:
 
     def start(self, record: Record, lease: Worker) -> Claim:
         """Hands a waiting request to `lease` under a new epoch."""
-        if record.request.conversation:
+        if record.request.conversation and self._settings.affinity_wait_s:
             self.conversations.note(record.request.model, record.request.conversation, lease.id, self._now())
         self._detach(record)
         record.epoch += 1
