@@ -28,6 +28,7 @@ Victim = Literal["worker", "gateway"]
 _KILL_AFTER_S = 0.35
 """From the first request at the provider to the kill: a stream is in its middle then."""
 _PAUSE_S = 0.1
+_START_S = 120.0
 _TAKEOVER_S = 10.0
 """What is added to every limit: the time until another process goes on, on a busy machine."""
 _ATTEMPTS_DIFFER = {"no_same_model_retry", "bounded_attempts", "no_hammer", "silent_route_not_retried"}
@@ -40,14 +41,24 @@ async def play_with_kills(
     """Plays the faults one after the other, with one kill in each."""
     served = [f"{name}={spec}" for name, spec in models(provider.url, options, scenarios).items()]
     more = [part for each in served[1:] for part in ("--model", each)]
-    settings = ClusterSettings(gateways=2, workers=2, model=served[0], worker_arguments=more, start_s=120)
+    settings = ClusterSettings(gateways=2, workers=2, model=served[0], worker_arguments=more, start_s=_START_S)
     played: list[Played] = []
     async with Cluster(settings) as cluster:
         for scenario in scenarios:
+            await _wait_known(cluster.gateway_urls)
             played.append(await _play(cluster, provider, scenario, profile, victim))
             print(f"  {scenario.name} {played[-1].result.grade.value} {played[-1].result.reason}", flush=True)
             await cluster.wait_ready()
     return played
+
+
+async def _wait_known(urls: Sequence[str]) -> None:
+    """Waits until every gateway knows a worker: a gateway that has just started refuses requests."""
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        for url in urls:
+            with trio.fail_after(_START_S):
+                while (await client.get(f"{url}/readyz")).status_code != 200:  # noqa: ASYNC110 - another process
+                    await trio.sleep(_PAUSE_S)
 
 
 async def _play(cluster: Cluster, provider: Provider, scenario: Scenario, profile: Profile, victim: Victim) -> Played:
