@@ -91,7 +91,7 @@ def child_environment(settings: Settings, environ: Mapping[str, str] = os.enviro
 
 def _text_of(setting: Setting, value: Any) -> str:
     if setting.is_table:
-        return msgspec.json.encode(value).decode()
+        return json.dumps(msgspec.to_builtins(value))  # unlike msgspec, takes paths that are not UTF-8
     if setting.is_list:
         return json.dumps([value] if isinstance(value, str) else list(value))
     return json.dumps(value) if isinstance(value, bool) else str(value)

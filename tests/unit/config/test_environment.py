@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmactors.config import SETTINGS, DeclaredModel, Settings, child_environment, load
@@ -50,6 +50,7 @@ def values_of(name: str) -> st.SearchStrategy[object]:
     return st.none() | found if setting.default is None else found
 
 
+@example({"models": {"odd": DeclaredModel(source="/not-utf-8/\udcff.gguf")}})
 @given(st.fixed_dictionaries({name: values_of(name) for name, each in SETTINGS.items() if each.inherited}))
 def test_child_has_the_same_settings(values: dict[str, object]) -> None:
     settings = Settings(**values)  # type: ignore[arg-type]
