@@ -91,8 +91,8 @@ class Settings:
     )
     model_memory: str | None = setting(
         None,
-        "The memory that all models of a worker may take together, as in 12GiB. Only models of the setting `models` "
-        "are bound by it. By default, 80 % of the memory that the process may use.",
+        "The memory that all models of a worker may take together, as in 12GiB. Models of the setting `models` get "
+        "what models of `--model` leave. By default, 80 % of the memory that the process may use.",
         group=MODELS,
         commands=WITH_MODELS,
         placeholder="SIZE",
@@ -316,16 +316,16 @@ class Settings:
     )
     affinity_wait_s: Seconds = setting(
         0.2,
-        "For this long other workers leave a request to the worker that had its conversation last, and has the start "
-        "of the prompt in its cache, while that worker has room. 0: no request waits for a worker. Give all nodes the "
-        "same time.",
+        "How long other workers leave a request to the worker that served the conversation's last request, and that "
+        "has the beginning of the prompt in its cache, as long as that worker has a free slot. 0: no request waits for "
+        "a worker. Give all nodes the same time.",
         group=CLUSTER,
         commands=IN_CLUSTER,
     )
     preempt_after_s: Seconds = setting(
         0.0,
-        "A request that has waited for this long takes the slot of a running request of a less urgent class. That one "
-        "goes on later where it was. 0: never. Give all nodes the same time.",
+        "A request that has waited for this long takes the slot of a running request of a less urgent class. The "
+        "running request continues later behind its last token. 0: never. Give all nodes the same time.",
         group=CLUSTER,
         commands=EVERY_NODE,
     )
