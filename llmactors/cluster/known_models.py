@@ -1,7 +1,7 @@
 """The declared models of the cluster in Redis: they stay known when no worker runs, so that requests can wait for them.
 
 A worker writes what it has declared every half minute. Redis keeps an entry for `KEEP_S` seconds after that, and a
-gateway decides by its own settings for how long it believes an entry.
+gateway decides by its setting `known_model_s` how old an entry may be.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ REMEMBER_EVERY_S = 30.0
 _MOST = 1024
 """How many models are kept: those that were written last."""
 _RESERVED_MS = 3000
-"""For how long the word of a worker that it loads a model counts. After that, its record in the directory says so."""
+"""For how long a worker's reservation of a load counts. After that, its record in the directory shows the load."""
 
 _REMEMBER = """#!lua
 local now = redis.call('TIME')

@@ -48,7 +48,7 @@ class Peers:
         return model in self._hopeful
 
     async def reserve(self, model: str) -> bool:
-        """Says that this worker is about to load `model`. False if another worker has said so a moment ago."""
+        """Reserves the load of `model` for this worker. False if another worker has reserved it a moment ago."""
         return await self._known.reserve(model, self._node)
 
 

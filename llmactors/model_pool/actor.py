@@ -1,7 +1,7 @@
-"""The actor that loads and unloads the models of a worker: it looks at what waits, decides, and tells the others.
+"""The actor that has the models of a worker loaded and unloaded, by the requests that wait for them.
 
 What must survive a crash of this actor is in the residencies and the members, which the wiring makes. The actor
-compares what is with what the plan wants, again and again, so that a message that was lost is sent again.
+compares again and again which models are in memory with the plan, so that it repeats a message that was lost.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _CLASS_WEIGHT = 4.0
 """A second of waiting in one priority class counts as so many seconds in the next less urgent class."""
 _NORMAL_CLASS = 1
 _RESERVED_S = 3.0
-"""For how long another worker's word that it loads a model is believed, until that worker's record says so."""
+"""For how long another worker's reservation of a load counts. After that, its record shows the load."""
 
 
 class ModelPoolActor(Actor):
@@ -73,7 +73,7 @@ class ModelPoolActor(Actor):
         self._is_draining = is_draining
         self._changed = trio.Event()
         self._left_to_others: dict[str, float] = {}
-        """Models that another worker is about to load, each with the time until which that is believed."""
+        """Models whose load another worker has reserved, each with the time at which the reservation ends."""
 
     def __repr__(self) -> str:
         resident = [name for name, each in self._members.items() if each.residency.phase is not ResidencyPhase.UNLOADED]

@@ -15,7 +15,7 @@ class OtherWorkers(Protocol):
         ...
 
     async def reserve(self, model: str) -> bool:
-        """Says that this worker is about to load `model`. False if another worker has said so a moment ago."""
+        """Reserves the load of `model` for this worker. False if another worker has reserved it a moment ago."""
         ...
 
 

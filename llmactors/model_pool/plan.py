@@ -1,10 +1,10 @@
 """The decision which models of a worker are loaded, and which are unloaded to make room. Pure.
 
-A model serves its queue to the end, and then gives its memory to the model that has been missed for longest.
-Among models without work, the one goes that has had none for longest. That needs the fewest loads. Two bounds keep the
-order fair: a request that has waited for `patience_s` ends the turns of models that still have work, and no turn ends
-before `min_turn_s`. So a model waits at most for `patience_s`, and for one turn, one longest answer and one load of
-each model that has waited longer.
+A model serves its queue to the end, and then gives its memory to the model whose requests have waited for longest. Of
+the models without work, the one that has been idle for longest is unloaded first. This order needs the fewest loads.
+Two bounds keep the order fair: a request that has waited for `patience_s` ends the turns of models that still have
+work, and no turn ends before `min_turn_s`. So a model waits at most for `patience_s`, and for one turn, one longest
+answer and one load of each model that has waited longer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class PoolPlan:
     unload: tuple[str, ...] = ()
     """Models to be unloaded as soon as they run nothing. They claim no more requests."""
     keep: tuple[str, ...] = ()
-    """Models that were to be unloaded and have not begun to, and that stay after all."""
+    """Models whose unloading was planned and has not begun, and which now stay."""
     room_for: tuple[str, ...] = ()
     """Models for which others are to be unloaded. They are loaded by a later plan."""
 
@@ -48,7 +48,7 @@ class _Planner:
         self._leaving = {name for name, view in views.items() if view.is_resident and not view.wanted}
         self._free = rules.memory_bytes - self._need(self._staying | self._leaving)
         self._promised = 0
-        """The memory that models have been promised which wait for others to leave."""
+        """The memory that is kept for models which are loaded when others have been unloaded."""
         self._load: list[str] = []
         self._unload: list[str] = []
         self._room_for: list[str] = []

@@ -202,7 +202,7 @@ class AnswerStream:
 
 @attrs.frozen
 class EndedAnswer:
-    """An answer of which the log has everything but its end: an `AnswerStream` that no upstream sends."""
+    """An answer whose text is all in the log, and whose end is missing: an `AnswerStream` without an upstream."""
 
     prompt_tokens: int
     """The length of the prompt."""

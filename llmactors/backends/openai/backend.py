@@ -146,7 +146,7 @@ class OpenAIBackend:
         self._ways = Ways(self._settings, self._upstreams)
 
     async def check(self) -> None:
-        """Asks the upstreams of which nothing was heard for a while whether they are there.
+        """Asks the upstreams that have sent nothing for a while whether they work.
 
         Never raises: a new incarnation of this backend would mend no upstream.
         """
@@ -245,8 +245,7 @@ class OpenAIBackend:
             lambda tried: self._ask(tried, answer),
             lambda tried, fault: self._fail(tries, tried, fault, answer),
         )
-        # An answer that goes on behind tokens of another upstream is not raced for: its reader has waited already, and
-        # few upstreams can go on.
+        # No second upstream is asked for the rest of a begun answer: few upstreams can go on with the answer.
         late_s = self._settings.hedge_s if self._settings.hedge_s and not answer.deltas else math.inf
         return await race.run(first, late_s, lambda: tries.choose_second(first, trio.current_time(), self._rng))
 

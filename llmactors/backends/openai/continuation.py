@@ -1,4 +1,4 @@
-"""How an answer goes on whose upstream, or whose worker, was lost. Pure.
+"""How an answer goes on after its upstream or its worker was lost. Pure.
 
 The ways, of which the first one that is possible is taken:
 

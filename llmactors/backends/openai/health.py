@@ -1,8 +1,8 @@
-"""Which upstreams get requests: shows their state, logs each change, and asks the silent ones whether they are there.
+"""Which upstreams get requests: shows their state, logs each change, and asks silent upstreams whether they work.
 
-An upstream is asked for its list of models, which costs nobody anything. Without that question, an upstream that is
-away or refuses the key would count as ready until a request finds out. And an upstream that comes back would get no
-request while a load balancer takes this node for not ready.
+An upstream is asked for its list of models, which is free of charge. Without that question, an upstream that is down or
+refuses the key would count as ready until a request fails. And an upstream that works again would get no request as
+long as a load balancer sends none to this node, because the node is not ready.
 """
 
 import random
@@ -33,7 +33,7 @@ class UpstreamHealth:
 
     Args:
         balance: The circuits of the upstreams, which learn what a question finds.
-        every_s: After how long without a word an upstream is asked; 0 for never.
+        every_s: An upstream that has answered nothing for this long is asked; 0 for never.
         rng: Varies how long a circuit stays open.
     """
 

@@ -153,7 +153,7 @@ async def _cut_character(ids: Sequence[int], text: str, asked: Asked, engine: To
 
 
 async def _known_ids(ids: Sequence[int | UnknownIds], asked: Asked, engine: TokenServer) -> list[int]:
-    """The ids, with those of each place. A text has mostly one way to be written with so many ids."""
+    """The ids, with unknown ones found by the text. Mostly, only one sequence of so many ids has this text."""
     found: list[int] = []
     for each in ids:
         if isinstance(each, UnknownIds):

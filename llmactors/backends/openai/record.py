@@ -1,4 +1,4 @@
-"""What a backend has heard of one upstream: counts for the metrics, and its last signs of life. Pure."""
+"""Counts of what became of the requests to one upstream, and when it last answered. Pure."""
 
 import math
 from collections import Counter

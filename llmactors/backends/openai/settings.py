@@ -69,7 +69,7 @@ class OpenAISettings:
     slots: Count = 64
     """How many requests may run at once, at all upstreams together."""
     continues: typing.Literal["probe", "chat", "raw", "none"] = "probe"
-    """`continue`: how an answer goes on whose upstream, or whose worker, was lost. With `engine` the answer goes on by
+    """`continue`: how an answer goes on after its upstream or its worker was lost. With `engine` the answer goes on by
     token ids where it can. Otherwise `chat`: the upstreams continue the text of an answer, to a chat and to a raw
     prompt; `raw`: to a raw prompt only; `probe`: an upstream is asked with two requests of one token, when that is
     needed first, whether it continues the text of a chat. A greedy or seeded answer that cannot go on is asked for
@@ -98,8 +98,8 @@ class OpenAISettings:
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 20.0
     """How long one request may wait in all for an upstream that takes requests."""
     probe_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
-    """After how long without a word from an upstream its list of models is asked for, to see whether the upstream is
-    there and takes the key. 0: never."""
+    """An upstream that has answered nothing for this long is asked for its list of models, to see whether the upstream
+    works and accepts the key. 0: never."""
     engine: typing.Literal["openai", "llamacpp", "vllm", "sglang"] = "openai"
     """The server that all upstreams run; `openai` for an unknown one. With a known server, answers go on by token ids,
     and follow JSON schemas and grammars that this node makes. A known server is sent the rules for drawing tokens that

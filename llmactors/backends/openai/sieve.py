@@ -1,4 +1,4 @@
-"""Takes out of a stream what the client has already. Pure."""
+"""Removes from the stream of an upstream what the client has already. Pure."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -15,7 +15,7 @@ class Diverged(ValueError):
 
 
 class Sieve(Protocol):
-    """Takes something out of a stream."""
+    """Removes a part of a stream."""
 
     def sift(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """The chunks without what the client has. Raises `Diverged`."""
@@ -52,7 +52,7 @@ class SpaceSieve:
 
 
 class TokenSieve:
-    """Takes the ids of tokens out that the log has, but not their text, which the stream makes again."""
+    """Removes the ids of tokens that the log has already, but not their text, which the log lacks."""
 
     def __init__(self, count: int) -> None:
         self._count = self._left = count
@@ -74,7 +74,7 @@ class TokenSieve:
 
 
 class AnswerSieve:
-    """Takes a whole beginning out of an answer that is made again."""
+    """Removes the beginning that the client has from an answer that is made again."""
 
     def __init__(self, logged: LoggedAnswer) -> None:
         self._left = [(part, text) for part, text in logged.parts if text]
@@ -115,7 +115,7 @@ class AnswerSieve:
         return ToolCallDelta(call.index, call.id, name, arguments)
 
     def _rest(self, part: Part, text: str) -> str:
-        """What of a text the client does not have."""
+        """The part of a text that the client does not have."""
         while text and self._left:
             expected_part, expected = self._left[-1]
             size = min(len(text), len(expected))

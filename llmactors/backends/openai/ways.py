@@ -88,7 +88,7 @@ class Ways:
         """What is sent; None where the answer is complete, and only its end is missing.
 
         Raises:
-            UpstreamFault: The upstream was asked for something before, and failed.
+            UpstreamFault: The upstream failed at a question that comes before the request.
             Interrupted: No valid rest of the answer's constraint is known.
         """
         request, logged = answer.request, LoggedAnswer.of(answer.deltas)

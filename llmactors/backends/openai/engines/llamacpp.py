@@ -62,7 +62,7 @@ class _Text(msgspec.Struct):
 
 
 class LlamaCpp:
-    """An `TokenServer`."""
+    """A `TokenServer`."""
 
     sends_ids = False
 
@@ -108,7 +108,7 @@ class LlamaCpp:
         body = {"model": model, "prompt": ids, "n_predict": request.max_tokens - count, "stream": True}
         # Penalties look at the whole text, so that they weigh the same after a takeover.
         body |= {"repeat_last_n": len(ids) + request.max_tokens - count}
-        # Only when llama.cpp reports its progress does it notice while it reads a prompt that the client is gone.
+        # llama.cpp notices a closed connection while it reads a prompt only if it reports its progress.
         body |= {"return_progress": True}
         return "/completion", body | {"return_tokens": True, "response_fields": fields} | sampling | rest
 

@@ -52,7 +52,7 @@ class _Text(msgspec.Struct):
 
 
 class SgLang:
-    """An `TokenServer`."""
+    """A `TokenServer`."""
 
     sends_ids = False
 

@@ -21,12 +21,12 @@ class _Text(msgspec.Struct):
 
 
 class Vllm:
-    """An `TokenServer`."""
+    """A `TokenServer`."""
 
     sends_ids = True
 
     async def splits_reasoning(self, calls: Calls) -> bool:  # noqa: ARG002
-        """False: the chat route is asked, wherever the reasoning's tags are not declared."""
+        """False: where the tags of the reasoning are not declared, requests go to the chat route."""
         return False
 
     async def tokenize(self, calls: Calls, model: str, text: str) -> tuple[int, ...]:
