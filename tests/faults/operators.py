@@ -4,7 +4,6 @@ from tests.faults.fault import Edit, Fault
 
 _GIVEN_UP = "A request that is given up"
 _DISK = "A full disk at a download"
-_DOWNLOAD = "tests/integration/backends/test_download.py"
 
 FAULTS = (
     Fault(

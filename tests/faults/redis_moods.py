@@ -2,8 +2,6 @@
 
 from tests.faults.fault import Edit, Fault
 
-_LEDGER = "tests/integration/ledger/test_redis_faults.py"
-_MONITOR = "tests/integration/cluster/test_redis_monitor.py"
 _SETTINGS = "Settings of Redis under which requests can be lost"
 
 FAULTS = (
