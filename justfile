@@ -95,9 +95,13 @@ test-swapping *args:
 affinity *args:
     {{python}} -m bench.affinity {{args}}
 
-# Send urgent requests into a full house, with and without preemption, and check every token. `--kill` kills workers.
+# Send urgent requests while long ones have all slots, with and without preemption, and check every token. `--kill` kills workers.
 preemption *args:
     {{python}} -m bench.preemption {{args}}
+
+# Measure first tokens in front of slow upstreams, without and with a second request. `--kills` kills workers.
+hedging *args:
+    {{python}} -m bench.hedging {{args}}
 
 # Compare CPU time and latency of a commit with those of the working tree, or of a second commit, in about five minutes.
 compare *args:

@@ -1,4 +1,4 @@
-"""How long urgent requests wait in a full house of long ones, with and without preemption.
+"""How long urgent requests wait while long requests have all slots, with and without preemption.
 
     python -m bench.preemption                   # two clusters, by turns: about three minutes
     python -m bench.preemption --kill            # the same, and workers are killed with `kill -9` meanwhile

@@ -1,4 +1,4 @@
-"""An upstream with OpenAI's completions on a real socket, which takes its time to the first token.
+"""An upstream with OpenAI's completions on a real socket, whose first tokens come late.
 
 The answer to a prompt counts its own words, `w0 w1 w2 …`, and goes on behind the words that the prompt has already. So
 a caller sees a word that is missing or comes twice.
