@@ -29,11 +29,7 @@ FAULTS = (
     Fault(
         _PAUSE,
         (
-            Edit(
-                "system/node.py",
-                "attrs.evolve(wiring.ledger_settings(settings), lease_s=math.inf)",
-                "wiring.ledger_settings(settings)",
-            ),
+            Edit("system/node.py", "lease_s=math.inf, affinity_wait_s=0.0", "affinity_wait_s=0.0"),
             Edit("system/running_clock.py", "if step_s > LONGEST_STEP_S:", "if False:"),
         ),
         ("tests/chaos/test_pauses.py:test_pauses_of_one_process_convict_nobody",),
