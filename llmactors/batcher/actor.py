@@ -170,7 +170,7 @@ class BatcherActor(Actor):
         await self._claimer.leave()
 
     async def _unload_if_done(self) -> None:
-        """Has a model unloaded that is to leave the memory, once no request is held or being claimed here."""
+        """Has the model unloaded if it is to leave the memory, and if no request is held or being claimed here."""
         held = self._running or self._former or self._claimer.claiming
         if not held and not self._residency.wanted and self._ready_incarnation:
             self._tell_backend(unload=True)

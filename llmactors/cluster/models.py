@@ -34,8 +34,8 @@ class ClusterModels(ModelDirectory):
     the model, else until no worker has declared the model for `known_s` seconds.
 
     Args:
-        grace_s: How long requests for a model that nobody has declared wait for another worker, in seconds.
-        known_s: How long a model is believed to be declared after the last word of a worker, in seconds.
+        grace_s: How long requests for a model that is not declared wait for another worker, in seconds.
+        known_s: How long a model counts as declared after a worker last wrote so, in seconds.
         declared: The models that this gateway declares, each with what it can probably do.
     """
 

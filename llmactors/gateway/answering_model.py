@@ -8,7 +8,7 @@ from llmactors.messages import GenerateRequest, TokenDelta
 def answering_model(request: GenerateRequest, deltas: Sequence[TokenDelta]) -> str:
     """The name of the model that made an answer, from the tokens of its log from the first one on.
 
-    What a client asks for is a route, which several upstreams may serve with different models.
+    A client asks for a model by its alias, and several upstreams may serve one alias with different models.
     """
     extra = deltas[0].extra if deltas else None
     return request.model if extra is None else extra.model or request.model

@@ -1,4 +1,4 @@
-"""The key of a conversation, by which the turns of a conversation find the worker that has its beginning in a cache."""
+"""The key of a conversation, by which a turn finds the worker that has the conversation's beginning in a cache."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from llmactors.http.exchange import Exchange
 from llmactors.messages import ChatMessage
 
 SESSION_HEADERS = (b"x-session-id", b"x-claude-code-session-id")
-"""The headers in which clients name the conversation, the most telling one first. OpenCode and many gateways send the
-first, and Claude Code the second."""
+"""The headers in which clients name the conversation, in the order in which they count. OpenCode and many gateways
+send the first, and Claude Code the second."""
 _DIGEST_BYTES = 8
 _SEEN_CHARS = 512
-"""How many characters of a text count, so that a key takes less than 5 µs."""
+"""How many characters of each text are hashed. With this bound a key takes less than 5 µs."""
 
 
 def session_of(exchange: Exchange, cache_key: str | None = None) -> str:

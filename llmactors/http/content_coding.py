@@ -1,4 +1,4 @@
-"""Bodies that a server has compressed although nobody asked it to. Pure.
+"""Decodes response bodies that a proxy has compressed without being asked. Pure.
 
 Some proxies compress whatever passes through them. gzip (RFC 1952) and deflate (RFC 1950) are read.
 """

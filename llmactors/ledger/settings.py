@@ -33,10 +33,10 @@ class LedgerSettings:
     """How long other workers pass over a request whose conversation a live worker with free slots had last: that worker
     has the beginning of the prompt in its cache. 0: no request prefers a worker."""
     affinity_lead_max: int = attrs.field(default=8, validator=ge(0))
-    """A request does not wait for a worker that runs more requests than the worker that could take the request, by more
-    than this: many requests with the same beginning would all meet at one worker."""
+    """A request waits for its preferred worker only if that worker runs at most this many more requests than the worker
+    that claims. Otherwise many requests with the same beginning would all go to one worker."""
     conversations_max: int = attrs.field(default=65_536, validator=ge(1))
-    """Conversations of which the last worker is remembered, at most; in Redis, of each model."""
+    """The most conversations whose last worker is remembered; in Redis, the most of each model."""
     conversation_kept_s: float = attrs.field(default=600.0, validator=gt(0))
     """How long the last worker of a conversation is remembered, in seconds; in Redis, at least half of this."""
     preempt_after_s: float = attrs.field(default=0.0, validator=ge(0))

@@ -1,8 +1,7 @@
 """A quick reader of chunks that differ only in their text. Pure.
 
-Nearly all chunks of a stream are the same bytes around another text. Once one of them has been read, the text of the
-next ones is what stands between the same beginning and the same end. Whatever has another form is left to the reader
-of all forms.
+Nearly all chunks of a stream differ only in their text. After one chunk has been parsed, the text of a later chunk is
+cut out between the same first and last bytes. `chunks` parses every chunk of another form.
 """
 
 from collections.abc import Callable
@@ -36,7 +35,7 @@ class ChunkTemplate:
     def learn(
         cls, event: bytes, text: str, *, read: Callable[[bytes], _Read], plain: Callable[[str], _Read]
     ) -> Self | None:
-        """The template of an event, of which `text` is all that is said; None where the event makes none.
+        """The template of an event that says nothing but `text`; None where no template can be made of the event.
 
         Args:
             event: The event, with the empty line behind it.

@@ -97,7 +97,7 @@ class ChunkReader:
         self._reasoning = SplitCharacters()
         self._arguments: dict[int, SplitCharacters] = {}
         self.fault: BadChunk | None = None
-        """What the next call raises."""
+        """What the next call of `feed` or `feed_eof` raises."""
         self._done = False
 
     def __repr__(self) -> str:

@@ -37,7 +37,7 @@ async def fetch_vectors(upstream: Upstream, model: str, job: Job, *, within_s: f
     inputs = job.request.inputs[len(job.tokens) :]
     if not inputs:
         return Output(job.key, (), "stop")
-    # An upstream that does not know the format sends numbers.
+    # An upstream that does not know `encoding_format` sends numbers.
     body: dict[str, Any] = {"model": model, "input": inputs, "encoding_format": "base64"}
     if job.request.dimensions:
         body["dimensions"] = job.request.dimensions

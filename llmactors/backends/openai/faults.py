@@ -67,7 +67,7 @@ class FaultKind(enum.Enum):
     UNFIT = "unfit", CircuitEffect.NOTHING
     """The upstream cannot go on with the answer that was begun, or lacks what the request needs."""
     BUSY = "busy", CircuitEffect.NOTHING
-    """The upstream cannot take the request, or not go on with the request, now."""
+    """The upstream cannot take the request now, or cannot go on with it now."""
     KEY = "key", CircuitEffect.OPENS
     """The upstream refuses the key of this service."""
     MODEL = "model", CircuitEffect.OPENS
@@ -81,7 +81,7 @@ class FaultKind(enum.Enum):
     SILENT = "silent", CircuitEffect.COUNTS
     """The upstream sent nothing for too long."""
     MALFORMED = "malformed", CircuitEffect.NOTHING
-    """A part of this one answer cannot be read. Other answers of the upstream may be as they should."""
+    """A part of this one answer cannot be read. Other answers of the upstream may be readable."""
 
     def __init__(self, label: str, effect: CircuitEffect) -> None:
         self.label = label

@@ -20,7 +20,7 @@ class Preemptions:
     def choose(
         self, model: str, heads: Iterable[Record], offered: Sequence[Record], now: float
     ) -> tuple[Record, Record] | None:
-        """A waiting request and the running request that gives its slot to it; None where nobody has to.
+        """A waiting request and the running request that gives up its slot for it; None where no request has to.
 
         Args:
             model: The model of all these requests.

@@ -30,7 +30,7 @@ class Reader(Protocol):
     """Reads the stream of one answer."""
 
     fault: BadChunk | None
-    """What the next call raises, behind the chunks that were returned last."""
+    """What the next call of `feed` or `feed_eof` raises, after the chunks that were returned last."""
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Returns the chunks that `data` completes. Raises `BadChunk`."""
