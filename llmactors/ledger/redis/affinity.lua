@@ -28,7 +28,10 @@ local function last_worker(c, r)
 end
 
 -- How many more requests for a model the worker could have taken in its last claim.
-local function room_of(c, worker, model) return tonumber(redis.call('HGET', key.worker(c, worker), 'f:' .. model) or '0') end
+local function room_of(c, worker, model)
+  local room = redis.pcall('HGET', key.worker(c, worker), 'f:' .. model)
+  return type(room) == 'string' and tonumber(room) or 0
+end
 
 local function note_room(c, worker, model, room)
   if room_of(c, worker, model) ~= room then write_volatile('HSET', key.worker(c, worker), 'f:' .. model, room) end
@@ -43,8 +46,9 @@ local function preferred(c, r, worker, passed)
   if not other or other == worker then return nil end
   local due = redis.call('ZSCORE', key.workers(c), other)
   if not due or tonumber(due) <= c.now then return nil end
-  local lead = redis.call('ZCARD', key.held(c, other)) - redis.call('ZCARD', key.held(c, worker))
-  if lead > settings(c).affinity_lead_max then return nil end
+  local held = redis.pcall('ZCARD', key.held(c, other)) -- nothing may fail here: requests were taken out of the queue
+  if type(held) ~= 'number' then return nil end
+  if held - redis.call('ZCARD', key.held(c, worker)) > settings(c).affinity_lead_max then return nil end
   passed.left[other] = passed.left[other] or room_of(c, other, r.m)
   return passed.left[other] > 0 and other or nil
 end

@@ -318,9 +318,11 @@ local function demand(c, args)
         if not first or string.sub(member, 1, 16) < string.sub(first, 1, 16) then first = member end
       end
       local id = first and head_of(flow_of(c, { m = model, p = class, t = string.sub(first, 17) }))
-      local since = id and redis.call('HGET', key.request(c, id), 'qa')
-      if since then
-        for _, value in ipairs({ model, class, length, math.max(0, c.now - tonumber(since)) }) do found[#found + 1] = value end
+      if id then
+        -- A request that cannot be read any more counts too: only a claim, for which the model is loaded, removes it.
+        local since = redis.pcall('HGET', key.request(c, id), 'qa')
+        local waited = type(since) == 'string' and math.max(0, c.now - tonumber(since)) or 0
+        for _, value in ipairs({ model, class, length, waited }) do found[#found + 1] = value end
       end
     end
   end

@@ -646,6 +646,34 @@ async def test_reaping_goes_on_beside_a_key_of_another_type(cluster: Cluster, ki
     assert [line["key"] for line in lines if "another type" in line["event"]] == [key]
 
 
+@pytest.mark.parametrize("kind", [LedgerKey.WORKER, LedgerKey.HELD])
+async def test_unreadable_preferred_worker_keeps_no_request(cluster: Cluster, kind: LedgerKey) -> None:
+    ledger = await cluster.ledger(affinity_wait_s=10.0)
+    await ledger.beat("w1")
+    await ledger.beat("w2")
+    await ledger.submit(request("first", conversation="c" * 16))
+    assert len(await ledger.claim("w1", "m", 4)) == 1
+    await ledger.submit(request("next", conversation="c" * 16, follows_up=True))
+    assert await ledger.claim("w2", "m", 1) == []
+    poison(cluster, kind, "w1")
+    with trio.fail_after(10):
+        assert [claim.request.id for claim in await ledger.claim("w2", "m", 1)] == ["next"]
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+async def test_demand_counts_a_request_that_cannot_be_read(cluster: Cluster, *, forgotten: bool) -> None:
+    ledger = await cluster.ledger()
+    for name in ("bad", "good"):
+        await ledger.submit(request(name))
+    key = poison(cluster, LedgerKey.REQUEST, "bad")
+    if forgotten:
+        with cluster.server.client() as client:
+            client.delete(key)
+    cluster.now_ms += 1000
+    with trio.fail_after(10):
+        assert [(each.model, each.waiting) for each in await ledger.demand(["m"])] == [("m", 2)]
+
+
 def with_image(request_id: str, length: int) -> GenerateRequest:
     """A request whose one image has a URL of `length` characters."""
     image = Image("data:image/png;base64,".ljust(length, "A"), 0)
