@@ -131,7 +131,9 @@ class Claimer:
 
     async def join_anew(self) -> None:
         """Becomes another worker of the ledger, while this one holds nothing."""
+        before = self.worker
         await self.join(self._incarnation)
+        await self._ledger.leave(before)
 
     def work_possible(self) -> None:
         """Tells the claimer that slots or requests have become free, so that a claim may find something."""
@@ -267,7 +269,10 @@ class Claimer:
 
     async def _beat(self) -> None:
         """Renews the lease, drops requests that are no longer wanted, and joins again where the lease was lost."""
-        beat = await self._ledger.beat(self.worker)
+        worker = self.worker
+        beat = await self._ledger.beat(worker)
+        if worker != self.worker:
+            return  # the claimer has joined anew meanwhile, and the answer says nothing of the new worker
         if not beat.live:
             self._lose()
             await self.join(self._incarnation)
