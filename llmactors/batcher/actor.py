@@ -89,6 +89,7 @@ class BatcherActor(Actor):
     async def on_start(self, context: Context) -> None:
         self._ref = context.ref
         self._residency.on_wanted = self._tell_slots_freed
+        self._count_running()  # none: what an earlier incarnation held has gone back
         context.watch(self._backend)
         self._backend.tell_nowait(Hello())
         context.spawn(self._writer.run)
@@ -152,6 +153,7 @@ class BatcherActor(Actor):
         await self._writer.wait_written()
         await self._release_waiting()
         await self._release([*self._running], how, str(down.exit))
+        self._count_running()
 
     async def on_stop(self) -> None:
         if self._claimer.worker and not self._draining:

@@ -11,7 +11,7 @@ from llmactors.backends.base import Batching
 from llmactors.backends.directory import ModelState
 from llmactors.backends.messages import BackendReady, BackendStalled
 from llmactors.backends.mock.backend import MockBackend, MockSettings
-from tests.virtual.batcher.conftest import BACKEND, BATCHER, World, codes
+from tests.virtual.batcher.conftest import BACKEND, BATCHER, MODEL, World, codes
 
 TOKENS = 6
 
@@ -28,6 +28,16 @@ async def test_backend_crash_at_any_token_loses_nothing(
             await world.submit(max_tokens=TOKENS)
     assert codes(world) == ["length"] * requests
     assert world.incarnations == (1, 3)
+
+
+async def test_dead_backend_counts_as_running_nothing(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=2))
+    async with world.running():
+        await world.submit(max_tokens=20)
+        await world.until(lambda: world.directory.running[MODEL] == 1)
+        world.crash(BACKEND)
+        await trio.sleep(0.02)  # less than the pause before the next start
+        assert (world.state, world.directory.running[MODEL]) == (ModelState.DOWN, 0)
 
 
 @pytest.mark.parametrize("paths", [(BATCHER,), (BACKEND,), (BATCHER, BACKEND), (BACKEND, BATCHER)], ids="+".join)
