@@ -12,7 +12,7 @@ A byte that comes after a longer pause is read at once.
 import math
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import trio
 
@@ -141,8 +141,8 @@ class Arrivals:
     def await_bytes(self, watched: WatchedSocket) -> None:
         """Has the next pass read a socket, and end the wait for its bytes at its deadline."""
         if not watched.registered:
-            watched.registered = True
             self._epoll.register(watched.socket.fileno(), _READ)
+            watched.registered = True
         if watched.deadline < self._look_at:
             self._look_at = watched.deadline
             if self._waiting is not None:
@@ -157,6 +157,8 @@ class Arrivals:
                 self._waiting = None
                 await self._read_at_ticks()
         finally:
+            for watched in list(self._watched.values()):
+                watched.close()  # async generators that nobody has closed are closed later, with their streams
             self._epoll.close()
             self._ticker.close()
 
@@ -181,6 +183,8 @@ class Arrivals:
         self.passes += 1
         self._has_more = False
         size = 0
+        now = trio.current_time()
+        overdue = self._overdue(now) if self._look_at <= now else []
         ready = self._epoll.poll(0, max(1, len(self._watched)))
         for descriptor, _ in ready:
             watched = self._watched.get(descriptor)
@@ -195,11 +199,13 @@ class Arrivals:
             if size >= FAIR_BYTES:
                 size = 0
                 await trio.lowlevel.checkpoint()
-        # What has come in time is read before any deadline is looked at, also where the process was stopped.
-        now = trio.current_time()
-        if self._look_at <= now:
-            for watched in self._overdue(now):
+        # What has come in time is read before any task gives up, also where the process was stopped. A task that has
+        # begun to wait during the pass gives up in the next one, since nothing has been read for that task yet.
+        for watched in overdue:
+            if watched.deadline <= now:
                 watched.wake()
+        if self._look_at <= now:
+            self._look_at = min((each.deadline for each in self._watched.values() if each.task), default=math.inf)
         return bool(ready)
 
     def _unregister(self, watched: WatchedSocket) -> None:
@@ -225,11 +231,9 @@ class Arrivals:
         watched.wake()
         return len(data)
 
-    def _overdue(self, now: float) -> Iterator[WatchedSocket]:
-        """The sockets whose tasks have waited to their deadlines. Computes anew when to look again."""
-        waiting = [watched for watched in self._watched.values() if watched.task is not None]
-        self._look_at = min((watched.deadline for watched in waiting if watched.deadline > now), default=math.inf)
-        return (watched for watched in waiting if watched.deadline <= now)
+    def _overdue(self, now: float) -> list[WatchedSocket]:
+        """The sockets whose tasks have waited to their deadlines."""
+        return [watched for watched in self._watched.values() if watched.task is not None and watched.deadline <= now]
 
 
 _ARRIVALS: trio.lowlevel.RunVar[Arrivals] = trio.lowlevel.RunVar("arrivals")

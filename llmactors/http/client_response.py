@@ -15,6 +15,8 @@ from llmactors.http.content_coding import CODINGS, BodyDecoder
 from llmactors.http.response import ResponseHead, ResponseParser
 
 _WHOLE_BODY_BYTES = 16 << 20
+_LOOK_S = 0.01
+"""The shortest wait: where this process was stopped until after the deadline, what came in that time is still read."""
 Absorb = Callable[[bytes], float | None]
 """What `ClientResponse.receive` may be given to take bytes in its place."""
 
@@ -198,7 +200,7 @@ async def receive_into(source: ClientSocket, parser: ResponseParser, deadline: f
         if deadline == math.inf:
             data = await source.receive()
         else:
-            with trio.fail_at(deadline):
+            with trio.fail_at(max(deadline, trio.current_time() + _LOOK_S)):
                 data = await source.receive()
     except BROKEN as error:
         raise _cut(parser, error) from error

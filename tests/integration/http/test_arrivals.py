@@ -3,6 +3,8 @@
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -196,3 +198,48 @@ async def test_flood_of_many_sockets_lets_other_tasks_run(pairs: Pairs) -> None:
     assert bytes_of_turn.total() == 40 * 4 * READ_BYTES
     # Trio runs the tasks of a turn in any order, so the counter may run first in one turn and last in the next.
     assert max(bytes_of_turn.values()) <= 2 * (FAIR_BYTES + READ_BYTES)
+
+
+async def test_wait_that_begins_in_a_pass_is_read_before_it_ends(pairs: Pairs) -> None:
+    flood = [pairs.make() for _ in range(3 * FAIR_BYTES // READ_BYTES)]
+    late = pairs.make()
+    late.peer.send(b"in time")
+    received: list[bytes] = []
+
+    async def receive(watched: WatchedSocket) -> None:
+        await watched.receive()
+        if not received:  # the pass lets this task run before the pass has read all sockets
+            received.append(b"")
+            received.append(await late.watched.receive(trio.current_time() - 1))
+
+    for pair in flood:
+        pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * READ_BYTES)
+        pair.peer.send(bytes(READ_BYTES))
+    async with trio.open_nursery() as nursery:
+        for pair in flood:
+            nursery.start_soon(receive, pair.watched)
+    assert received[-1] == b"in time"
+
+
+async def test_socket_that_cannot_be_watched_can_be_closed(pairs: Pairs, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:  # the kernel reports no bytes of files
+        watched = pairs.arrivals.watch(cast("socket.socket", file))
+        with pytest.raises(PermissionError):
+            await watched.receive()
+        watched.close()
+
+
+def test_socket_can_be_closed_after_the_loop_has_ended() -> None:
+    own, peer = socket.socketpair()
+    own.setblocking(False)
+
+    async def receive_once() -> WatchedSocket:
+        watched = Arrivals.of_this_loop().watch(own)
+        with trio.move_on_after(0.01):
+            await watched.receive()
+        return watched
+
+    watched = trio.run(receive_once)
+    watched.close()
+    own.close()
+    peer.close()

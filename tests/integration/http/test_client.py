@@ -574,3 +574,19 @@ async def test_closing_a_response_wakes_its_reader() -> None:
 async def _close_soon(close: Callable[[], None]) -> None:
     await trio.testing.wait_all_tasks_blocked(0.01)
     close()
+
+
+async def test_bytes_that_came_before_the_deadline_are_received() -> None:
+    came = trio.Event()
+
+    async def send(stream: trio.abc.Stream) -> None:
+        await stream.send_all(HEAD)
+        await trio.sleep(0.02)
+        await stream.send_all(b"2\r\nhi\r\n" + END)
+        came.set()
+
+    async with serving(send) as server:
+        with using(server.url) as client:
+            async with await client.open("GET", "/") as response:
+                await came.wait()
+                assert await response.receive(trio.current_time() - 1) == b"hi"
