@@ -12,6 +12,9 @@ from llmactors.backends.base import Backend, HasUpstreams, StepwiseBackend
 from llmactors.backends.drivers import Driver, StepwiseDriver, StreamingDriver
 from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Produced
 
+_CHECK_SLEEPS = 10
+"""In how many sleeps the time of a health check passes."""
+
 
 class Spawn(Protocol):
     """Runs a task in the background."""
@@ -134,13 +137,22 @@ class BackendActor(Actor):
         while True:
             await trio.sleep(self._health.check_every_s)
             async with driver.between_steps:
-                try:
-                    with trio.fail_after(self._health.check_s):
-                        await backend.check()
-                except trio.TooSlowError as error:
-                    raise HandlerHung("the backend's health check took too long") from error
+                await self._check(backend)
             if isinstance(backend, HasUpstreams):
                 await self._show_trouble(backend)
+
+    async def _check(self, backend: Backend) -> None:
+        """Raises what the check raises, and `HandlerHung` where the check takes too long."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._limit_check)
+            await backend.check()
+            nursery.cancel_scope.cancel(reason="the check has ended")
+
+    async def _limit_check(self) -> None:
+        # One sleep of the whole time would end a check that ran while this process was stopped.
+        for _ in range(_CHECK_SLEEPS):
+            await trio.sleep(self._health.check_s / _CHECK_SLEEPS)
+        raise HandlerHung("the backend's health check took too long")
 
     async def _show_trouble(self, backend: HasUpstreams) -> None:
         """Reports the model as stalled while no upstream gets requests."""

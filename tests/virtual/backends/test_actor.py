@@ -129,6 +129,15 @@ async def test_hanging_health_check_ends_the_backend(autojump_clock: MockClock) 
         assert "health check" in str(world.backend.ref.status.last_exit)
 
 
+async def test_pause_of_the_process_is_no_failed_check(autojump_clock: MockClock) -> None:
+    world = World(Sick(check_s=5), HealthSettings(check_every_s=2, check_s=7))
+    async with world.running():
+        await trio.sleep(3)
+        autojump_clock.jump(30)
+        await trio.sleep(30)
+        assert world.backend.ref.incarnation == 1
+
+
 async def test_long_step_is_no_failed_check(autojump_clock: MockClock) -> None:
     """The check waits for the end of the step, and its time limit counts from then on."""
     world = World(
