@@ -34,8 +34,6 @@ class Try:
 
     place: int
     """The place of the upstream among the upstreams of the model."""
-    is_trial: bool
-    """Whether this is the trial of the upstream's circuit."""
 
 
 @attrs.define
@@ -69,6 +67,8 @@ class Tries:
     """The upstream of the last fault and its kind; None after the next try."""
     _undecided: set[int] = attrs.field(factory=set, init=False)
     """The upstreams that have been asked and have not answered yet."""
+    _trials: set[int] = attrs.field(factory=set, init=False)
+    """The upstreams whose circuits have a try of this request as their trial."""
     _second: Try | None = attrs.field(default=None, init=False)
     """The try beside another one, while neither has brought a token."""
 
@@ -115,6 +115,7 @@ class Tries:
         """Records that a try brought a token: later faults have all tries before them again."""
         self._end_second()
         self._undecided.discard(one.place)
+        self._trials.discard(one.place)
         record = self._balance.records[one.place]
         record.tries[ANSWERED] += 1
         record.heard_at = now
@@ -158,7 +159,8 @@ class Tries:
         if one.place in self._undecided:
             self._undecided.discard(one.place)
             self._balance.records[one.place].tries[CANCELLED] += 1
-        if one.is_trial:
+        if one.place in self._trials:
+            self._trials.discard(one.place)
             self._balance.circuits[one.place].give_back()
 
     def _end_second(self) -> None:
@@ -193,7 +195,9 @@ class Tries:
             left, kind = self._left
             self._balance.records[left].failovers[kind.label] += 1
         self._left = None
-        return Try(place, self._balance.circuits[place].take(now))
+        if self._balance.circuits[place].take(now):
+            self._trials.add(place)
+        return Try(place)
 
     def _may_wait(self, pause_s: float, now: float) -> bool:
         return self._waited_s + pause_s <= self._settings.wait_s and now + pause_s < self._ends_at

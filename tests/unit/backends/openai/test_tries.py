@@ -238,3 +238,18 @@ def test_trouble_quotes_no_client() -> None:
     rig.balance.record(0, UpstreamFault(FaultKind.KEY, BackendFailed("the key")), 0.0, RNG)
     rig.balance.record(0, UpstreamFault(FaultKind.REFUSED, BackendFailed("a secret prompt")), 0.0, RNG)
     assert rig.balance.records[0].last_fault == "the key"
+
+
+def test_end_of_a_begun_answer_ends_no_trial_of_others() -> None:
+    rig = Rig("http://a/v1")
+    circuit = rig.balance.circuits[0]
+    circuit.open(rig.now, RNG)
+    rig.now = circuit.next_at(rig.now)
+    rig.next()
+    assert rig.last is not None
+    rig.tries.record_begin(rig.last, rig.now)
+    circuit.open(rig.now, RNG)
+    rig.now = circuit.next_at(rig.now)
+    assert isinstance(Tries(rig.settings, rig.balance).choose(rig.now, RNG), Try)  # the trial of another request
+    rig.tries.end(rig.last)
+    assert not circuit.admits(rig.now)
