@@ -4,7 +4,8 @@ Pure: `now` and `rng` are arguments, and times are in seconds. `backend` does wh
 
 After a fault, another upstream of the same priority is asked at once. Where none takes the request, an upstream whose
 fault may pass is asked once more, after the pause that the upstream named or a short one. Upstreams of the next
-priority are asked after that. Where all upstreams have failed, all are asked again, until the tries are used up.
+priority are asked after that. Where all upstreams have failed, all are asked again, until the tries are used up. Where
+all upstreams refuse the key, or know no such model, the request is given up at once.
 """
 
 import math
@@ -16,7 +17,7 @@ import attrs
 from llmactors.actors.backoff import Backoff
 from llmactors.backends.openai.balance import Balance
 from llmactors.backends.openai.circuit import CircuitState
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
+from llmactors.backends.openai.faults import CircuitEffect, FaultKind, UpstreamFault
 from llmactors.backends.openai.record import ANSWERED, CANCELLED
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.errors import LlmactorsError, Unavailable
@@ -62,6 +63,8 @@ class Tries:
     _asked_again: set[int] = attrs.field(factory=set, init=False)
     _unfit: set[int] = attrs.field(factory=set, init=False)
     """The upstreams that cannot serve the request: their context is too short, or they cannot go on with the answer."""
+    _shut: set[int] = attrs.field(factory=set, init=False)
+    """The upstreams that refuse this service's key, or know no such model: a pause mends neither."""
     _last: UpstreamFault | None = attrs.field(default=None, init=False)
     _left: tuple[int, FaultKind] | None = attrs.field(default=None, init=False)
     """The upstream of the last fault and its kind; None after the next try."""
@@ -145,7 +148,9 @@ class Tries:
             pause_s = _PAUSE.delay_s(0, rng) if fault.hold_s is None else fault.hold_s
             if self._may_wait(pause_s, now) and pause_s <= self._settings.retry_after_s:
                 self._again[one.place] = now + pause_s
-        if fault.kind.is_final or len(self._unfit) == len(self._balance.upstreams):
+        if fault.kind.effect is CircuitEffect.OPENS:
+            self._shut.add(one.place)
+        if fault.kind.is_final or len(self._unfit | self._shut) == len(self._balance.upstreams):
             raise fault.error from fault
 
     def count_second(self, one: Try, outcome: str) -> None:

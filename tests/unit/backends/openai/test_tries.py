@@ -110,6 +110,17 @@ def test_lasting_fault_goes_to_the_fallback_at_once(kind: FaultKind) -> None:
     assert (rig.next(), rig.now) == (1, 0.0)
 
 
+@pytest.mark.parametrize("kind", [FaultKind.KEY, FaultKind.MODEL])
+def test_error_comes_at_once_where_no_pause_helps(kind: FaultKind) -> None:
+    rig = Rig(TWO_TIERS)
+    rig.next()
+    rig.fail(kind)
+    rig.next()
+    with pytest.raises(BackendFailed, match=kind.label):
+        rig.fail(kind)
+    assert rig.now == 0.0
+
+
 def test_open_circuit_is_not_waited_for() -> None:
     rig = Rig(TWO_TIERS)
     for _ in range(2):
