@@ -63,7 +63,7 @@ class LoggedAnswer:
     ids: tuple[int | UnknownIds, ...] | None
     """The ids of all tokens; None where ids are missing that do not follow from their texts."""
     prompt: PromptTokens | None
-    """The prompt as ids; None where the log does not have them."""
+    """The prompt as ids; None where the answer did not begin with ids."""
 
     @classmethod
     def of(cls, deltas: Sequence[TokenDelta]) -> "LoggedAnswer":
@@ -77,10 +77,19 @@ class LoggedAnswer:
             None if extra is None else extra.prompt,
         )
 
+    def is_of(self, vocabulary: str) -> bool:
+        """Whether the ids of the log belong to the vocabulary with this fingerprint, which is not empty."""
+        return bool(vocabulary) and self.prompt is not None and self.prompt.vocabulary == vocabulary
+
     @property
     def has_calls(self) -> bool:
         """Whether an upstream has read a call of a tool in the text."""
         return any(part not in {CONTENT, REASONING} for part, _ in self.parts)
+
+    @property
+    def has_reasoning(self) -> bool:
+        """Whether an upstream has read reasoning in the text."""
+        return any(part == REASONING for part, _ in self.parts)
 
     @property
     def is_reasoning(self) -> bool:
@@ -139,7 +148,9 @@ def go_on(request: GenerateRequest, logged: LoggedAnswer, *, has_engine: bool) -
     if has_engine and logged.ids is not None and may_use_ids:
         ways.append(Way.IDS)
     has_form = request.constraint is not None or request.response_format or _is_read_here(request)
-    if logged.text and not has_form and not is_told_apart and not request.prompt_ids:
+    # A server that looks for reasoning may take the rest for reasoning: the end of the reasoning is not in its text.
+    is_plain = not logged.has_calls and not logged.has_reasoning
+    if logged.text and not has_form and is_plain and not request.prompt_ids:
         ways.append(Way.TEXT)
     if request.temperature <= 0 or request.seed is not None:
         ways.append(Way.ANEW)

@@ -9,7 +9,7 @@ import trio
 
 from llmactors.backends.openai.answer import UpstreamAnswer
 from llmactors.backends.openai.chunks import ChunkReader
-from llmactors.backends.openai.continuation import LoggedAnswer, UnknownIds, Way
+from llmactors.backends.openai.continuation import LoggedAnswer, UnknownIds
 from llmactors.backends.openai.engines import TokenServer
 from llmactors.backends.openai.engines.engine import Reader
 from llmactors.backends.openai.request import body_of, is_raw
@@ -87,7 +87,7 @@ async def ids_opening(
         UpstreamFault: The upstream does not tell the ids.
         Interrupted: No valid rest of the constraint is known.
     """
-    if logged.prompt is None:
+    if logged.prompt is None or not logged.prompt.data:
         prompt = await engine.prompt_ids(asked.upstream, asked.model, request)
     else:
         prompt = logged.prompt.ids
@@ -102,13 +102,18 @@ async def ids_opening(
             return None
     route, body = engine.generation(request, asked.model, ids, logged.count - cut, rest)
     answer = _answer(request, logged.count, asked, sends_ids=True, prompt_ids=prompt)
-    sieve = TokenSieve(cut) if cut else None
+    sieve = TokenSieve(known[-cut:]) if cut else None
     return Opening(route, body, engine.reader(), answer, sieve, logged.count - cut)
 
 
-def made_again(opening: Opening, request: GenerateRequest, asked: Asked, way: Way, logged: LoggedAnswer) -> Opening:
-    """The opening of a whole answer, without what the client has."""
-    answer = _answer(request, logged.count, asked, sends_ids=way is not Way.PLAIN)
+def made_again(
+    opening: Opening, request: GenerateRequest, asked: Asked, logged: LoggedAnswer, *, sends_ids: bool
+) -> Opening:
+    """The opening of a whole answer, without what the client has.
+
+    `sends_ids`: whether the stream has ids, and the log takes them.
+    """
+    answer = _answer(request, logged.count, asked, sends_ids=sends_ids)
     return attrs.evolve(opening, answer=answer, sieve=AnswerSieve(logged))
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from llmactors.backends.openai.chunks import Chunk
+from llmactors.backends.openai.chunks import NO_TOKEN, Chunk
 from llmactors.backends.openai.continuation import CONTENT, REASONING, LoggedAnswer, Part
 from llmactors.messages import ToolCallDelta
 
@@ -48,28 +48,49 @@ class SpaceSieve:
                 self._space = ""
                 break
             text, self._space = text[1:], self._space[1:]
-        return chunk if text == chunk.text else msgspec.structs.replace(chunk, text=text)
+        if text == chunk.text:
+            return chunk
+        # The log has the probabilities of a token whose text it has.
+        return msgspec.structs.replace(chunk, text=text, logprobs=chunk.logprobs if text else ())
 
 
 class TokenSieve:
-    """Removes the ids of tokens that the log has already, but not their text, which the log lacks."""
+    """Removes the ids of tokens that the log has already, but not their text, which the log lacks.
 
-    def __init__(self, count: int) -> None:
-        self._count = self._left = count
+    Where the stream makes other tokens, their text goes to the next token, whose id stands for no text then: it becomes
+    unknown, so that no server goes on behind ids that do not belong to the text.
+    """
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self._ids = tuple(ids)
+        self._taken = 0
+        self._text = ""
+        """The text of other tokens than those of the log, which no token carries yet."""
+        self._is_other = False
+        """Whether other tokens were made, and no later token is marked for that yet."""
 
     def __repr__(self) -> str:
-        return f"<TokenSieve of {self._count} tokens, {self._left} left>"
+        return f"<TokenSieve of {len(self._ids)} tokens, {self._taken} taken>"
 
     def sift(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """The chunks without the ids."""
         return [self._sift(chunk) for chunk in chunks]
 
     def _sift(self, chunk: Chunk) -> Chunk:
-        taken = min(self._left, len(chunk.ids))
-        self._left -= taken
-        tokens = None if chunk.completion_tokens is None else max(0, chunk.completion_tokens - self._count)
+        count = len(self._ids)
+        tokens = None if chunk.completion_tokens is None else max(0, chunk.completion_tokens - count)
+        expected = self._ids[self._taken : self._taken + len(chunk.ids)]
+        dropped, ids = chunk.ids[: len(expected)], chunk.ids[len(expected) :]
+        self._taken += len(expected)
+        self._is_other = self._is_other or dropped != expected
+        text = self._text + chunk.text
+        self._text = ""
+        if text and dropped and not ids and chunk.finish is None and not chunk.done:
+            self._text, text = text, ""
+        elif text and self._is_other:
+            ids, self._is_other = (NO_TOKEN,) * max(1, len(ids)), False
         return msgspec.structs.replace(
-            chunk, ids=chunk.ids[taken:], logprobs=chunk.logprobs[taken:], completion_tokens=tokens
+            chunk, text=text, ids=ids, logprobs=chunk.logprobs[len(expected) :], completion_tokens=tokens
         )
 
 
@@ -97,9 +118,9 @@ class AnswerSieve:
         tokens = None if chunk.completion_tokens is None else max(0, chunk.completion_tokens - self._count)
         kept = msgspec.structs.replace(chunk, completion_tokens=tokens, ids=chunk.ids[known:])
         if self._left:
-            calls = tuple(filter(None, map(self._call, chunk.tool_calls)))
-            reasoning = self._rest(REASONING, chunk.reasoning)
             # The order of the parts within a chunk is the order in which the log has them.
+            reasoning = self._rest(REASONING, chunk.reasoning)
+            calls = tuple(filter(None, map(self._call, chunk.tool_calls)))
             kept = msgspec.structs.replace(
                 kept, reasoning=reasoning, tool_calls=calls, text=self._rest(CONTENT, chunk.text), logprobs=()
             )
@@ -112,7 +133,8 @@ class AnswerSieve:
         arguments = self._rest(("arguments", call.index), call.arguments)
         if not name and not arguments:
             return None
-        return ToolCallDelta(call.index, call.id, name, arguments)
+        # The call keeps the id that the client has got with the name.
+        return ToolCallDelta(call.index, "" if call.name and not name else call.id, name, arguments)
 
     def _rest(self, part: Part, text: str) -> str:
         """The part of a text that the client does not have."""

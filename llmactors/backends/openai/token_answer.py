@@ -18,7 +18,8 @@ from llmactors.backends.stop_strings import StopStrings
 from llmactors.messages import FinishReason, PromptTokens, TokenDelta, TokenExtra
 
 MOST_PROMPT_IDS = 32_768
-"""The longest prompt whose ids go into the log. Of a longer one, a takeover renders the chat template again."""
+"""The longest prompt whose ids go into the log. Of a longer one, only the vocabulary goes into the log, and a takeover
+renders the chat template again."""
 
 
 class TokenAnswer:
@@ -171,9 +172,10 @@ class TokenAnswer:
         return shown
 
     def _prompt(self) -> PromptTokens | None:
-        if not self._vocabulary or not 0 < len(self._prompt_ids) <= MOST_PROMPT_IDS:
+        if not self._vocabulary:
             return None
-        return PromptTokens.of(self._prompt_ids, self._vocabulary)
+        ids = self._prompt_ids if len(self._prompt_ids) <= MOST_PROMPT_IDS else ()
+        return PromptTokens.of(ids, self._vocabulary)
 
 
 def _unless_empty(extra: TokenExtra) -> TokenExtra | None:

@@ -42,7 +42,8 @@ class AnswerSoFar:
     def prompt_tokens(self) -> int:
         """The length of the prompt, estimated where the log does not have it."""
         prompt = LoggedAnswer.of(self.deltas[:1]).prompt
-        return RequestSize.of(self.request).prompt_tokens if prompt is None else len(prompt.ids)
+        ids = () if prompt is None else prompt.ids
+        return len(ids) or RequestSize.of(self.request).prompt_tokens
 
     @property
     def error(self) -> Interrupted:
@@ -99,9 +100,12 @@ class Ways:
         if way is not Way.ANEW:
             return await self._from_ids_or_plain(way, asked, answer, logged)
         first = self._begin(place, request, vocabulary)
-        nothing = attrs.evolve(LoggedAnswer.of(()), prompt=logged.prompt)
+        # The log never mixes the ids of two vocabularies, and no vocabulary reads the ids of another one.
+        prompt = logged.prompt if logged.is_of(vocabulary) else None
+        nothing = attrs.evolve(LoggedAnswer.of(()), prompt=prompt)
         opening = await self._from_ids_or_plain(first, asked, answer, nothing)
-        return None if opening is None else made_again(opening, request, asked, first, logged)
+        sends_ids = first is not Way.PLAIN and prompt is not None
+        return None if opening is None else made_again(opening, request, asked, logged, sends_ids=sends_ids)
 
     def judge(self, place: int, way: Way | None, answer: AnswerSoFar, fault: UpstreamFault) -> UpstreamFault:
         """Records a fault. Returns the fault as it counts: an upstream that refuses to go on is not at fault."""
@@ -137,7 +141,7 @@ class Ways:
 
     async def _can(self, place: int, way: Way, request: GenerateRequest, logged: LoggedAnswer, vocabulary: str) -> bool:
         if way is Way.IDS:
-            return bool(vocabulary) and (logged.prompt is None or logged.prompt.vocabulary == vocabulary)
+            return logged.is_of(vocabulary)
         if way is not Way.TEXT:
             return True
         continues = self._settings.continues

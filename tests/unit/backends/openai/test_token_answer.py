@@ -47,7 +47,7 @@ def test_prompt_survives_the_encoding_of_a_log() -> None:
 
 def test_prompt_of_great_length_stays_out_of_the_log() -> None:
     found = TokenAnswer((), 2, 0, 0, vocabulary="v", prompt_ids=(1,) * (MOST_PROMPT_IDS + 1))
-    assert found.take(Chunk("a", ids=(1,)))[0].extra is None
+    assert found.take(Chunk("a", ids=(1,)))[0].extra == TokenExtra(prompt=PromptTokens.of((), "v"))
 
 
 def test_ids_wait_for_the_end_of_a_character() -> None:
