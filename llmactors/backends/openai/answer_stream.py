@@ -43,6 +43,8 @@ class AnswerStream:
         self._read_fault: UpstreamFault | None = None
         """Why bytes could not be read that came while `next` waited."""
         self._wait_until = first_by
+        self._is_sifting = False
+        """Whether the part of the answer comes that the client has."""
 
     def __repr__(self) -> str:
         return f"<AnswerStream {self._stream!r} {self._answer!r}>"
@@ -159,7 +161,8 @@ class AnswerStream:
             if self._counts_by is None:
                 self._counts_by = now + min(_USAGE_S, self._settings.silence_s)
             return self._counts_by
-        return now + self._settings.silence_s if self._answer.begun else self._first_by
+        has_begun = self._answer.begun or self._is_sifting
+        return now + self._settings.silence_s if has_begun else self._first_by
 
     def _take(self, chunks: Sequence[Chunk]) -> tuple[list[TokenDelta], bool]:
         answer, chunks = self._answer, self._sift(chunks)
@@ -193,6 +196,9 @@ class AnswerStream:
     def _sift(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
         if self._sieve is None:
             return chunks
+        self._is_sifting = self._is_sifting or any(
+            chunk.text or chunk.reasoning or chunk.tool_calls or chunk.ids for chunk in chunks
+        )
         try:
             return self._sieve.sift(chunks)
         except Diverged as error:
