@@ -204,7 +204,7 @@ class OpenAIBackend:
         if answer.deltas and self._settings.continues == "none":
             raise answer.error
         if len(answer.deltas) >= job.request.max_tokens:
-            yield Output(job.key, (), "length")
+            yield Output(job.key, (), "length", answer.prompt_tokens)
             return
         tries = self._tries(job.request)
         self._running += 1

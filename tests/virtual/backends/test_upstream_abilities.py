@@ -123,3 +123,12 @@ async def test_answer_made_again_may_take_as_long_as_before(autojump_clock: Mock
     async with contextlib.aclosing(backend.generate(Job(("r", 1), GREEDY, tuple(logged)))) as outputs:
         found = [delta.text for output in [each async for each in outputs] for delta in output.deltas]
     assert "".join(found) == "fg"
+
+
+async def test_end_behind_the_last_token_counts_the_prompt() -> None:
+    prompt = TokenExtra(prompt=PromptTokens.of((7, 8, 9), "v"))
+    logged = [TokenDelta(1, "a", prompt), *[TokenDelta(2, "b")] * (GREEDY.max_tokens - 1)]
+    backend = OpenAIBackend(OpenAISettings.parse("http://host/v1,model=m"))
+    async with contextlib.aclosing(backend.generate(Job(("r", 1), GREEDY, tuple(logged)))) as outputs:
+        [last] = [each async for each in outputs]
+    assert (last.finish, last.prompt_tokens) == ("length", 3)
