@@ -154,6 +154,8 @@ class BatcherActor(Actor):
         await self._release_waiting()
         await self._release([*self._running], how, str(down.exit))
         self._count_running()
+        if not self._residency.always and not self._draining:
+            await self._claimer.join_anew()  # a suspect that is kept back for this worker would not count as demand
 
     async def on_stop(self) -> None:
         if self._claimer.worker and not self._draining:
@@ -177,7 +179,7 @@ class BatcherActor(Actor):
         if not held and not self._residency.wanted and self._ready_incarnation:
             self._tell_backend(unload=True)
             self._ready_incarnation = 0
-            await self._claimer.join_anew()  # the ledger keeps no suspect back for a worker that has gone
+            await self._claimer.join_anew()
 
     # What the claimer brings.
 

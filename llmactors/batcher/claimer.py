@@ -130,7 +130,11 @@ class Claimer:
         return self._claiming
 
     async def join_anew(self) -> None:
-        """Becomes another worker of the ledger, while this one holds nothing."""
+        """Becomes another worker of the ledger, which keeps no suspect back for this one any more. This one must hold
+        nothing and have no free slots.
+        """
+        while self._claiming:
+            await self._claimed.wait()
         before = self.worker
         await self.join(self._incarnation)
         await self._ledger.leave(before)

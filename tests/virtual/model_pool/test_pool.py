@@ -14,7 +14,7 @@ from llmactors.backends.directory import ModelState, ModelStatus
 from llmactors.backends.mock.oracle import mock_text
 from llmactors.config import DeclaredModel, Settings
 from llmactors.errors import ConfigError
-from llmactors.ledger import SubmitOutcome
+from llmactors.ledger import ReleaseHow, SubmitOutcome
 from llmactors.messages import Failed, Finished, GenerateRequest
 from llmactors.system.serving_only import ServingOnly, serving_only
 
@@ -268,3 +268,29 @@ def test_model_that_never_fits_is_a_wrong_setting(memory: str) -> None:
     settings = Settings(model=(), models=models, model_memory=memory)
     with pytest.raises(ConfigError, match=r"^the model b needs 1\.00 GiB of memory, and there are 0\.[05]0 GiB: "):
         serving_only(settings, serve_models(settings))
+
+
+async def test_suspect_kept_back_for_a_dead_backend_is_served(autojump_clock: MockClock) -> None:
+    async with pool({"a": SLOW}) as running:
+        ledger = running.serving.ledger
+        suspect = await running.ask("a", "suspect")
+        for _ in range(2):
+            await ledger.beat("other")
+            [claim] = await ledger.claim("other", "a", 1)
+            await ledger.release(suspect.id, claim.epoch, ReleaseHow.FAILED, "a drill")
+        [claim] = await ledger.claim("other", "a", 1)
+        assert claim.quarantined
+        first = await running.ask("a", "first", max_tokens=1000)
+        while running.serving.directory.running["a"] < 1:
+            await ledger.beat("other")
+            await trio.sleep(0.1)
+        await ledger.release(suspect.id, claim.epoch, ReleaseHow.SILENT)
+        await trio.sleep(0.5)
+        assert (await ledger.info(suspect.id)).state == "queued"
+        assert await ledger.demand(["a"]) == []  # the suspect is kept back until the first request has ended
+        running.crash("backends/a")
+        await running.until(lambda: running.status("a").state is ModelState.LOADING)
+        await ledger.cancel(first.id)
+        running.crash("backends/a")
+        await running.all_ended()
+        assert running.texts["suspect"] == mock_text(suspect)
