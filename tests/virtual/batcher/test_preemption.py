@@ -62,11 +62,14 @@ async def test_request_of_its_own_class_waits(autojump_clock: MockClock) -> None
 
 
 async def test_last_tokens_and_short_turns_are_left_alone(autojump_clock: MockClock) -> None:
-    """Each request has run for less than its least turn, or would end within 8 tokens."""
+    """Each request has run for less than its least turn, or would end within 8 tokens.
+
+    At the end of the least turn, the third or the fourth token is made, and two would be enough.
+    """
     world = full_house(after_s=0.01)
     async with world.running():
         for _ in range(SLOTS):
-            await world.submit(max_tokens=12, priority=2)
+            await world.submit(max_tokens=10, priority=2)
         for _ in range(4):
             await trio.sleep(0.1)
             await world.submit(max_tokens=2, priority=0)
