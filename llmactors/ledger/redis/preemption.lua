@@ -52,7 +52,7 @@ local function preempt(c, args)
   end
   if known[3] or known[4] then return {} end
   local at = tonumber(redis.call('HGET', key.counters(c), last) or '-inf')
-  if c.now - at < 1000 / s.preemptions_per_s then return {} end
+  if at <= c.now and c.now - at < 1000 / s.preemptions_per_s then return {} end -- the clock may have been set back
   local waiting, running = choose_pair(c, worker, model, offers)
   if not waiting then return {} end
   check(c, waiting)

@@ -660,6 +660,22 @@ async def test_unreadable_preferred_worker_keeps_no_request(cluster: Cluster, ki
         assert [claim.request.id for claim in await ledger.claim("w2", "m", 1)] == ["next"]
 
 
+async def test_clock_that_is_set_back_stops_no_preemption(cluster: Cluster) -> None:
+    ledger = await cluster.ledger(preempt_after_s=0.5)
+    await ledger.beat("w")
+    for name in ("slow1", "slow2"):
+        await ledger.submit(request(name, priority=2))
+    running = [(claim.request.id, claim.epoch) for claim in await ledger.claim("w", "m", 2)]
+    for name, set_back_ms in (("urgent1", 0), ("urgent2", 3_600_000)):
+        cluster.now_ms -= set_back_ms
+        await ledger.submit(request(name, priority=0))
+        cluster.now_ms += 600
+        swap = await ledger.preempt("w", "m", running)
+        assert swap is not None
+        assert swap.claim.request.id == name
+        running.remove(swap.given_up)
+
+
 @pytest.mark.parametrize("forgotten", [True, False])
 async def test_demand_counts_a_request_that_cannot_be_read(cluster: Cluster, *, forgotten: bool) -> None:
     ledger = await cluster.ledger()
