@@ -111,9 +111,11 @@ class ModelPoolActor(Actor):
             if view.waiting and self._members[name].need_bytes is None and view.retry_at <= now:
                 self._fetch_soon(self._members[name])
         plan = self._plan(views, now)
-        refused = [name for name in (*plan.load, *plan.room_for) if not await self._reserve(name, now)]
-        if refused:
-            plan = self._plan({name: self._view(each, demand, now) for name, each in self._members.items()}, now)
+        asked: set[str] = set()
+        while new := [name for name in (*plan.load, *plan.room_for) if name not in asked]:
+            asked.update(new)
+            if not all([await self._reserve(name, now) for name in new]):
+                plan = self._plan({name: self._view(each, demand, now) for name, each in self._members.items()}, now)
         self._carry_out(plan, views)
         self._show(now)
         for name, view in views.items():
