@@ -58,7 +58,7 @@ class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Image(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An image in a turn of a conversation. No part of the platform decodes or fetches an image."""
+    """An image in a turn of a conversation. Only backends decode an image, and no part of the platform fetches one."""
 
     url: str
     """The image as a `data:` URL, or the `http` or `https` URL from which the backend fetches the image."""

@@ -134,7 +134,13 @@ def _spec(name: str, declared: DeclaredModel) -> ModelSpec:
         [spec] = read_models([f"{name}={declared.source or name}"])
     except ConfigError as error:
         raise ConfigError(f"`models.{name}.source`: {error.message}") from None
-    return spec
+    if not declared.mmproj:
+        return spec
+    if KINDS[spec.kind] is not LLAMA:
+        raise ConfigError(f"`models.{name}.mmproj`: only models of llama.cpp take a projector; leave it out")
+    if spec.mmproj:
+        raise ConfigError(f"`models.{name}.mmproj`: `source` names a projector too; leave one of them out")
+    return attrs.evolve(spec, mmproj=declared.mmproj)
 
 
 def _context(declared: DeclaredModel, context: BuildContext) -> BuildContext:

@@ -29,6 +29,8 @@ class DeclaredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The model is unloaded after so long without a request. None: only when another model needs the memory."""
     pin: bool = False
     """Whether the model is loaded at the start, and stays in memory."""
+    mmproj: str = ""
+    """The file of the projector with which a model of llama.cpp takes images, named as `source`. Empty: no images."""
     group: str = ""
     """At most one model of a group is in memory at a time."""
 

@@ -11,6 +11,7 @@ settings      how llama.cpp runs a model
 stall         when the child counts as hung; pure
 prompt        the prompt of a request, as text or as token ids
 conversation  the turns, calls and tools that a chat template renders; pure
+images        the images of a conversation, checked before llama.cpp reads them; pure
 quoting       keeps control tokens that users type from being read as such; pure
 constrained   what llama.cpp is told about the constraint of an answer; pure
 answer        from the events of a stream to the tokens of the log; pure

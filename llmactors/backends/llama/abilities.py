@@ -29,6 +29,7 @@ def declare(
         honours=HONOURED.union(
             ["tools"] if tool_format else (),
             ["reasoning_effort"] if knows_effort else (),
+            ["images"] if settings.mmproj and not ranks else (),
             () if ranks is None else ["query"] if ranks else ["inputs"],
         ),
         answers=not ranks,
@@ -54,6 +55,6 @@ def foresee(settings: LlamaSettings, gguf: Gguf | None) -> Capabilities:
 
 
 def memory_bytes(settings: LlamaSettings, gguf: Gguf, file_bytes: int) -> int:
-    """About how much memory the model takes: its file, the context of all slots, and the child process."""
+    """About how much memory the model takes: its files, the context of all slots, and the child process."""
     context = min(settings.context_tokens, gguf.trained_context or settings.context_tokens)
     return file_bytes + gguf.cache_bytes_per_token * context * settings.slots + _PROCESS_BYTES

@@ -70,7 +70,11 @@ class LlamaAnswer:
     @property
     def data(self) -> bytes:
         """The bytes of all tokens so far, with what a stop string cut."""
-        return b"".join(map(self._vocabulary.piece, self.ids))
+        return self.data_of(len(self.ids))
+
+    def data_of(self, count: int) -> bytes:
+        """The bytes of the first `count` tokens, with what a stop string cut."""
+        return b"".join(map(self._vocabulary.piece, self.ids[:count]))
 
     @property
     def holds_text(self) -> bool:

@@ -23,7 +23,7 @@ from llmactors.backends.fit import fit
 from llmactors.backends.llama.abilities import declare
 from llmactors.backends.llama.answer import LlamaAnswer
 from llmactors.backends.llama.child import ChildConfig
-from llmactors.backends.llama.client import CompletionStream, LlamaClient, ServedProperties
+from llmactors.backends.llama.client import CompletionStream, LlamaClient, ServedProperties, at_most
 from llmactors.backends.llama.constrained import (
     ConstraintRest,
     overshot_trigger,
@@ -32,7 +32,7 @@ from llmactors.backends.llama.constrained import (
 )
 from llmactors.backends.llama.conversation import conversation, knows_effort
 from llmactors.backends.llama.embedding import VectorMaker
-from llmactors.backends.llama.gguf import POOLING_LAST, POOLING_RANK, read_gguf
+from llmactors.backends.llama.gguf import POOLING_LAST, POOLING_RANK, check_projector, read_gguf
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
 from llmactors.backends.llama.prompt import Prompt, PromptReader
 from llmactors.backends.llama.quoting import Quoting
@@ -85,6 +85,7 @@ class LlamaBackend:
             threads=self._settings.threads,
             step_tokens=self._settings.step_tokens,
             chat_template=self._settings.chat_template,
+            mmproj_path=self._settings.mmproj,
         )
         self._process = LlamaProcess(self._config)
         self._connected: LlamaClient | None = None
@@ -105,8 +106,10 @@ class LlamaBackend:
         """Returns when requests can be served.
 
         Raises:
-            ModelError: xllamacpp is not installed, or the file is missing, damaged or of an unknown kind.
+            ModelError: xllamacpp is not installed, or a file is missing, damaged or of an unknown kind.
         """
+        if self._settings.mmproj:
+            await trio.to_thread.run_sync(check_projector, Path(self._settings.mmproj))
         gguf = await trio.to_thread.run_sync(read_gguf, self._path)
         self._vocabulary = await trio.to_thread.run_sync(vocabulary_of, gguf)
         context = min(self._settings.context_tokens, gguf.trained_context or self._settings.context_tokens)
@@ -139,7 +142,8 @@ class LlamaBackend:
 
         Raises:
             ContextExceeded: The prompt and the answer together do not fit into a slot.
-            InvalidRequest: The model has no token with one of the ids, or llama.cpp does not take the grammar.
+            InvalidRequest: The model has no token with one of the ids, or llama.cpp does not take the grammar or an
+                image.
             Interrupted: No valid continuation of a constrained answer is known.
             BackendFailed: llama.cpp gave up this one request.
             LlamaCrashed: The child process has ended.
@@ -153,7 +157,7 @@ class LlamaBackend:
         try:
             prompt = await self._read(request)
             if job.tokens:
-                await prompt.ids()
+                await prompt.count()
             request = self._fit(request, prompt)
             answer = await self._answer(request, job)
             if answer.finished:
@@ -248,7 +252,7 @@ class LlamaBackend:
         prompt = await self._reader.read(request)
         least = 1 if request.max_tokens_fit else request.max_tokens
         if prompt.at_most + least > self.capabilities.context_tokens:
-            await prompt.ids()
+            await prompt.count()
         return prompt
 
     def _fit(self, request: GenerateRequest, prompt: Prompt) -> GenerateRequest:
@@ -287,7 +291,9 @@ class LlamaBackend:
         again: bool,
     ) -> CompletionStream:
         position, count = answer.begin(again=again)
-        before = [*await prompt.ids(), *answer.ids[:position]] if position else prompt.known
+        before = prompt.known
+        if position:
+            before = await prompt.behind(answer.ids[:position], answer.data_of(position))
         sampling = sampling_of(request, position=position) | rest.fields
         with self._stall.wait(trio.current_time, prompt_tokens=prompt.at_most + position):
             stream = await self._client.stream(before, count, sampling, cache=not exact)
@@ -295,7 +301,7 @@ class LlamaBackend:
             prompt.cached_tokens = stream.cached_tokens
         if not prompt.tokens:
             try:
-                prompt.counted(stream.prompt_tokens)
+                prompt.counted(stream.prompt_tokens - position)
                 answer.limit(self._fit(request, prompt).max_tokens)
             except InvalidRequest:
                 stream.close()
@@ -324,12 +330,12 @@ class LlamaBackend:
     async def _ask_hidden(
         self, prompt: Prompt, answer: LlamaAnswer, request: GenerateRequest, *, exact: bool
     ) -> list[TokenDelta]:
-        ids = [*await prompt.ids(), *answer.ids]
+        before = await prompt.behind(answer.ids, answer.data)
         rest = await self._constrain(request, answer)
         sampling = sampling_of(request, position=len(answer.ids)) | rest.fields
         count = answer.hidden + (_CHAR_TOKENS if request.constraint else 0)
-        with self._stall.wait(trio.current_time, prompt_tokens=len(ids)):
-            found, eos = await self._client.complete(ids, count, sampling, cache=not exact)
+        with self._stall.wait(trio.current_time, prompt_tokens=at_most(before)):
+            found, eos = await self._client.complete(before, count, sampling, cache=not exact)
         taken = answer.shortest_hidden(found) if request.constraint else found
         return answer.take_whole(taken, eos=eos and len(taken) == len(found))
 

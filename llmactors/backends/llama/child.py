@@ -34,6 +34,8 @@ class ChildConfig(msgspec.Struct, frozen=True):
     """How the vectors of a text's tokens become one vector or score, by llama.cpp's number; None for neither."""
     chat_template: str = ""
     """The template of conversations, in Jinja; empty for the template of the model file."""
+    mmproj_path: str = ""
+    """The file of the projector for images; empty for none."""
 
 
 class ChildReport(msgspec.Struct, frozen=True):
@@ -93,6 +95,11 @@ def _serve(config: ChildConfig) -> "xllamacpp.Server":
     params.n_threads_http = config.slots + 4  # each stream holds a thread until it ends; /health needs a free one
     if config.chat_template:
         params.chat_template = config.chat_template
+    if config.mmproj_path:
+        params.mmproj.path = config.mmproj_path
+        params.mmproj_use_gpu = False
+        # llama.cpp gives an image that it cannot read to `ffprobe`, as a video: no program is found behind this path.
+        os.environ["PATH"] = os.devnull
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = config.threads
         cpu.poll = 0  # wait asleep: a thread that spins takes the core from the thread that it waits for

@@ -10,7 +10,7 @@ import msgspec
 
 from llmactors.backends.llama.answer import CompletionEvent
 from llmactors.backends.llama.conversation import Conversation
-from llmactors.errors import BackendFailed, InvalidRequest
+from llmactors.errors import BackendFailed, ContextExceeded, InvalidRequest
 from llmactors.http.client import ClientSettings, HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectionCut
 from llmactors.http.client_response import ClientResponse
@@ -19,6 +19,8 @@ from llmactors.messages import TokenLogprob, TopLogprob
 
 _MARGIN = 16
 """An upper bound on the tokens that a vocabulary puts around a text."""
+_IMAGE_TOKENS = 1000
+"""As how many tokens an image counts before llama.cpp has counted: about as long the projector and the model take."""
 _FIELDS = ("content", "tokens", "tokens_predicted", "tokens_evaluated", "stop", "stop_type")
 _PROBABILITIES = "completion_probabilities"
 
@@ -95,6 +97,19 @@ class _Prompt(msgspec.Struct):
     prompt: str
 
 
+class ImagePrompt(msgspec.Struct, frozen=True):
+    """A prompt with images, as llama.cpp's server takes it."""
+
+    prompt_string: str
+    """The text, with llama.cpp's mark at the place of each image."""
+    multimodal_data: tuple[str, ...]
+    """The images in base64, in their order."""
+
+
+AnyPrompt = Sequence[int] | str | ImagePrompt
+"""What llama.cpp takes as a prompt: token ids, a text, or a text with images."""
+
+
 @attrs.frozen
 class ServedProperties:
     """What llama.cpp says of a model."""
@@ -114,14 +129,16 @@ _event = msgspec.json.Decoder(_Event)
 class CompletionStream:
     """One answer that is being streamed. Closing the stream makes llama.cpp stop."""
 
-    def __init__(self, response: ClientResponse) -> None:
+    def __init__(self, response: ClientResponse, images: int = 0) -> None:
         self._response = response
+        self._images = images
         self._events = SseReader()
         self._ahead: list[_Event] = []
         self.prompt_tokens = 0
         """The length of the prompt."""
         self.unread = 0
-        """The length of the prompt until the first token has come, then 0."""
+        """The length of the prompt until the first token has come, then 0. Each image adds tokens for the time that its
+        projector takes."""
         self.cached_tokens = 0
         """How many tokens of the prompt llama.cpp reads from its cache."""
 
@@ -133,7 +150,8 @@ class CompletionStream:
         if not self._ahead:
             raise ConnectionCut("llama.cpp ended a stream without an event", begun=True)
         first = self._ahead[0]
-        self.prompt_tokens = self.unread = first.tokens_evaluated
+        self.prompt_tokens = first.tokens_evaluated
+        self.unread = first.tokens_evaluated + self._images * _IMAGE_TOKENS
         self.cached_tokens = (first.prompt_progress or {}).get("cache", 0)
 
     async def next(self) -> list[CompletionEvent]:
@@ -214,14 +232,13 @@ class LlamaClient:
             (one.id, one.piece.encode() if isinstance(one.piece, str) else bytes(one.piece)) for one in found.tokens
         ]
 
-    async def stream(
-        self, prompt: Sequence[int] | str, count: int, sampling: dict[str, Any], *, cache: bool
-    ) -> CompletionStream:
+    async def stream(self, prompt: AnyPrompt, count: int, sampling: dict[str, Any], *, cache: bool) -> CompletionStream:
         """Begins to make up to `count` tokens behind `prompt`. The caller closes the stream."""
         # Only when llama.cpp reports its progress does it notice between two steps of a prompt that the client is gone.
         body = _completion(prompt, count, sampling, cache=cache) | {"stream": True, "return_progress": True}
         response = await self._http.open("POST", "/completion", msgspec.json.encode(body))
-        stream = CompletionStream(response)
+        images = len(prompt.multimodal_data) if isinstance(prompt, ImagePrompt) else 0
+        stream = CompletionStream(response, images)
         try:
             await stream.begin()
         except BaseException:
@@ -230,10 +247,10 @@ class LlamaClient:
         return stream
 
     async def complete(
-        self, ids: Sequence[int], count: int, sampling: dict[str, Any], *, cache: bool
+        self, prompt: AnyPrompt, count: int, sampling: dict[str, Any], *, cache: bool
     ) -> tuple[list[int], bool]:
-        """Makes up to `count` tokens behind `ids` in one response; True where the last one ends the answer."""
-        body = _completion(ids, count, sampling, cache=cache)
+        """Makes up to `count` tokens behind `prompt` in one response; True where the last one ends the answer."""
+        body = _completion(prompt, count, sampling, cache=cache)
         event = await self._post("/completion", body, _Event)
         return event.tokens, event.stop_type == "eos"
 
@@ -268,7 +285,7 @@ class LlamaClient:
         return response.body
 
 
-def _completion(prompt: Sequence[int] | str, count: int, sampling: dict[str, Any], *, cache: bool) -> dict[str, Any]:
+def _completion(prompt: AnyPrompt, count: int, sampling: dict[str, Any], *, cache: bool) -> dict[str, Any]:
     # Without stop strings: llama.cpp would send no event for a token that might belong to one.
     fixed = {"prompt": prompt, "n_predict": count, "cache_prompt": cache, "return_tokens": True}
     # Penalties look at the whole text, so that they weigh the same after a takeover.
@@ -276,8 +293,13 @@ def _completion(prompt: Sequence[int] | str, count: int, sampling: dict[str, Any
     return fixed | {"response_fields": fields, "repeat_last_n": at_most(prompt) + count} | sampling
 
 
-def at_most(prompt: Sequence[int] | str) -> int:
-    """How many tokens a prompt has at most: each token of a text stands for at least one byte."""
+def at_most(prompt: AnyPrompt) -> int:
+    """How many tokens a prompt has at most: each token of a text stands for at least one byte.
+
+    For a prompt with images this is an estimate, since each projector makes another number of tokens.
+    """
+    if isinstance(prompt, ImagePrompt):
+        return at_most(prompt.prompt_string) + len(prompt.multimodal_data) * _IMAGE_TOKENS
     return len(prompt.encode()) + _MARGIN if isinstance(prompt, str) else len(prompt)
 
 
@@ -310,6 +332,12 @@ def _refusal(status: int, body: bytes) -> InvalidRequest | BackendFailed:
     except msgspec.MsgspecError:
         error = {}
     said = str(error.get("message", "no reason given"))
+    if error.get("type") == "exceed_context_size_error":
+        # Only a prompt with images: the tokens of all others are counted before.
+        return ContextExceeded(
+            f"the prompt has {error.get('n_prompt_tokens')} tokens, and this model's maximum context length is "
+            f"{error.get('n_ctx')} tokens, prompt and answer together"
+        )
     if status == HTTPStatus.BAD_REQUEST:
         return InvalidRequest(f"llama.cpp refuses the request: {said}")
     return BackendFailed(f"llama.cpp answered {status}: {said}")

@@ -7,11 +7,13 @@ from typing import Any
 import attrs
 import msgspec
 
-from llmactors.messages import NO_THINKING, ChatMessage, ToolCall
+from llmactors.messages import NO_THINKING, ChatMessage, Image, ToolCall
 from llmactors.tool_calls.history import chat_message
 
 _ID_CHARS = 9
 """Mistral's templates refuse ids of another length."""
+_ANY_IMAGE = "data:image/png;base64,AAAA"
+"""The URL that stands for each image: llama.cpp only marks the image's place in the text."""
 
 
 @attrs.frozen
@@ -29,6 +31,11 @@ class Conversation:
         """All texts that a client has written, in a fixed order."""
         return [*_texts(self.messages), self.tools]
 
+    @property
+    def images(self) -> list[Image]:
+        """All images in their order."""
+        return [image for message in self.messages for image in message.images]
+
     def with_texts(self, texts: Iterable[str]) -> "Conversation":
         """The same conversation with other texts, in the order of `texts`."""
         rest = iter(texts)
@@ -38,7 +45,7 @@ class Conversation:
     @property
     def body(self) -> dict[str, Any]:
         """The body of a request to `/apply-template`."""
-        body: dict[str, Any] = {"messages": [chat_message(message, _short_id) for message in self.messages]}
+        body: dict[str, Any] = {"messages": [chat_message(_with_any_images(each), _short_id) for each in self.messages]}
         if self.tools:
             body["tools"] = msgspec.Raw(self.tools.encode())
         if self.effort:
@@ -88,6 +95,13 @@ def _with_texts(message: ChatMessage, texts: Iterator[str]) -> ChatMessage:
     content = next(texts)
     calls = tuple(ToolCall(call.id, next(texts), next(texts)) for call in message.tool_calls)
     return ChatMessage(message.role, content, calls, message.tool_call_id)
+
+
+def _with_any_images(message: ChatMessage) -> ChatMessage:
+    if not message.images:
+        return message
+    images = tuple(Image(_ANY_IMAGE, image.at) for image in message.images)
+    return msgspec.structs.replace(message, images=images)
 
 
 def _short_id(call_id: str) -> str:

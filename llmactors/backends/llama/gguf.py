@@ -63,6 +63,11 @@ class Gguf:
         return found.decode("utf-8", "replace") if isinstance(found, bytes) else ""
 
     @property
+    def sees_images(self) -> bool:
+        """Whether the file is a projector for images, which llama.cpp takes as `mmproj`."""
+        return self._architecture == "clip" and self.metadata.get("clip.has_vision_encoder") is True
+
+    @property
     def _architecture(self) -> str:
         return str(self.metadata.get("general.architecture", b"").decode("utf-8", "replace"))
 
@@ -88,6 +93,12 @@ def read_gguf(path: Path) -> Gguf:
         raise ModelError(f"there is no model file {path}") from None
     except OSError as error:
         raise ModelError(f"the model file {path} cannot be read: {error.strerror}") from error
+
+
+def check_projector(path: Path) -> None:
+    """Raises `ModelError` where the file at `path` is no projector for images. This blocks."""
+    if not read_gguf(path).sees_images:
+        raise ModelError(f"{path.name} is no projector for images; `mmproj` needs a file like mmproj-MODEL.gguf")
 
 
 def _parse(data: mmap.mmap, name: str, size_bytes: int) -> Gguf:

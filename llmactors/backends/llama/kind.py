@@ -1,4 +1,11 @@
-"""`--model NAME`, `--model PATH.gguf` and `--model hf:OWNER/REPO/FILE`: weights for llama.cpp."""
+"""`--model NAME`, `--model PATH.gguf` and `--model hf:OWNER/REPO/FILE`: weights for llama.cpp.
+
+`,mmproj=FILE` behind each of them names the projector for images.
+"""
+
+from pathlib import Path
+
+import attrs
 
 from llmactors.backends.base import Capabilities
 from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext, FetchFiles
@@ -7,7 +14,7 @@ from llmactors.backends.llama.backend import LlamaBackend
 from llmactors.backends.llama.gguf import read_gguf
 from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.backends.models.catalog import find_model
-from llmactors.backends.models.download import ensure_model, locate_model
+from llmactors.backends.models.download import Progress, ensure_model, locate_model
 from llmactors.backends.models.spec import ModelSpec
 from llmactors.errors import ModelError
 
@@ -20,23 +27,35 @@ def _settings(spec: ModelSpec, context: BuildContext) -> LlamaSettings:
         threads=node.threads or default.threads,
         stall_s=node.hung_s,
         chat_template=find_model(spec.source).chat_template,
+        mmproj=spec.mmproj,
     )
 
 
-def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
+def _locate(spec: ModelSpec, context: BuildContext) -> tuple[Path, LlamaSettings]:
+    """The model's file, and the settings with the path of the projector."""
     path, chosen = locate_model(spec.source), _settings(spec, context)
+    return path, attrs.evolve(chosen, mmproj=str(locate_model(spec.mmproj)) if spec.mmproj else "")
+
+
+def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
+    path, chosen = _locate(spec, context)
     return lambda: LlamaBackend(path, chosen)
 
 
 def _fetch(spec: ModelSpec) -> FetchFiles:
-    return lambda progress: ensure_model(spec.source, progress=progress)
+    def fetch(progress: Progress) -> None:
+        for file in filter(None, (spec.source, spec.mmproj)):
+            ensure_model(file, progress=progress)
+
+    return fetch
 
 
 def _measure(spec: ModelSpec, context: BuildContext) -> int | None:
-    path = locate_model(spec.source)
-    if not path.exists():
+    path, chosen = _locate(spec, context)
+    files = [path, *([Path(chosen.mmproj)] if chosen.mmproj else [])]
+    if not all(file.exists() for file in files):
         return None
-    return memory_bytes(_settings(spec, context), read_gguf(path), path.stat().st_size)
+    return memory_bytes(chosen, read_gguf(path), sum(file.stat().st_size for file in files))
 
 
 def _foresee(spec: ModelSpec, context: BuildContext) -> Capabilities:

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from llmactors.backends.llama.client import LlamaClient, at_most
+import trio
+
+from llmactors.backends.llama.client import AnyPrompt, ImagePrompt, LlamaClient, at_most
 from llmactors.backends.llama.conversation import Conversation, conversation
+from llmactors.backends.llama.images import read_images
 from llmactors.backends.llama.quoting import Quoting
 from llmactors.backends.llama.vocabulary import Vocabulary
 from llmactors.errors import InvalidRequest
@@ -11,10 +14,16 @@ from llmactors.messages import ChatMessage, GenerateRequest
 
 
 class Prompt:
-    """The prompt of one request. Its ids are asked for only when they are needed: most answers never need them."""
+    """The prompt of one request. Its ids are asked for only when they are needed: most answers never need them.
 
-    def __init__(self, client: LlamaClient, text: str, ids: Sequence[int] = ()) -> None:
+    A prompt with images has no ids, since only llama.cpp's projector knows what an image becomes.
+    """
+
+    def __init__(
+        self, client: LlamaClient, text: str, ids: Sequence[int] = (), *, images: tuple[str, ...] = ()
+    ) -> None:
         self._client = client
+        self._images = images
         self._text = text
         self._ids = list(ids)
         self.tokens = len(self._ids)
@@ -26,14 +35,25 @@ class Prompt:
         return f"<Prompt of {self.tokens or 'so far unknown'} tokens>"
 
     @property
-    def known(self) -> list[int] | str:
-        """The ids where they are known, else the text: llama.cpp takes both."""
-        return self._ids or self._text
+    def known(self) -> AnyPrompt:
+        """The ids where they are known, else the text with its images: llama.cpp takes both."""
+        return ImagePrompt(self._text, self._images) if self._images else self._ids or self._text
 
     @property
     def at_most(self) -> int:
-        """An upper bound on the number of tokens."""
-        return self.tokens or at_most(self._text)
+        """An upper bound on the number of tokens; an estimate for a prompt with images that were not counted yet."""
+        return self.tokens or at_most(self.known)
+
+    async def behind(self, ids: Sequence[int], data: bytes) -> AnyPrompt:
+        """The prompt and the first tokens of the answer, which have these ids and these bytes."""
+        if self._images:
+            return ImagePrompt(self._text + data.decode("utf-8", "ignore"), self._images)
+        return [*await self.ids(), *ids]
+
+    async def count(self) -> None:
+        """Counts the tokens, except for a prompt with images. Raises as `ids`."""
+        if not self._images:
+            await self.ids()
 
     async def ids(self) -> list[int]:
         """The token ids; llama.cpp is asked for them once. Raises `InvalidRequest` for an empty prompt."""
@@ -71,6 +91,8 @@ class PromptReader:
             messages = request.messages or (ChatMessage("user", request.prompt),)
             tools = request.tools.definitions if request.tools else ""
             return await self._read_chat(conversation(messages, tools, request.reasoning_effort))
+        if any(message.images for message in request.messages):
+            raise InvalidRequest("`messages`: an image needs a chat template, and this model has none")
         if not request.text:
             raise InvalidRequest("prompt is empty")
         return Prompt(self._client, request.text)
@@ -85,7 +107,14 @@ class PromptReader:
     async def _read_chat(self, talk: Conversation) -> Prompt:
         sheltered = self._quoting.shelter(talk.texts)
         if sheltered is None:
-            return Prompt(self._client, await self._client.apply_template(talk))
+            images = await trio.to_thread.run_sync(read_images, talk.images) if talk.images else ()
+            return Prompt(self._client, await self._client.apply_template(talk), images=images)
+        if talk.images:
+            # The names are kept from controlling the model by ids, and a prompt with images has none.
+            raise InvalidRequest(
+                f"`messages`: {sheltered.quoted[0]!r} is a control token of this model, and is not accepted together "
+                "with images; leave it out"
+            )
         text = await self._client.apply_template(talk.with_texts(sheltered.contents))
         ids: list[int] = []
         for part, controls in sheltered.cut(text):

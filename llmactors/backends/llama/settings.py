@@ -31,6 +31,9 @@ class LlamaSettings:
     Smaller steps round prompts that are read together differently, so that greedy answers may differ under load."""
     chat_template: str = ""
     """The template of conversations, in Jinja; empty for the template of the model file."""
+    mmproj: str = ""
+    """The path of the projector, a GGUF file that makes images into what the model reads; empty for a model without
+    images."""
     health_s: float = 2.0
     """How long the child may take to answer a health check."""
     stall_s: float = 30.0

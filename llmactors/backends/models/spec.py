@@ -21,6 +21,7 @@ NameModel = Callable[[str, str], str]
 _HUB_FILE = re.compile(r"hf:[^/]+/[^/]+/.*[^/]")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PATH = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+_MMPROJ = ",mmproj="
 _DOTTED = re.compile(rf"{_PATH}:{_PATH}(?:,.*)?", re.ASCII)
 
 
@@ -38,10 +39,12 @@ class ModelSpec:
     A prefix's options; for `llama`: NAME, PATH.gguf or hf:OWNER/REPO/FILE; for `custom`: `NAME` of an entry point or
     `MODULE:ATTRIBUTE`, then the options as in `,key=value`.
     """
+    mmproj: str = ""
+    """For `llama`: the file of the projector, with which the model takes images, named as `source`; empty for none."""
 
 
 def parse_model(text: str, *, prefixes: Mapping[str, NameModel], offered: Collection[str]) -> ModelSpec:
-    """Reads `[ALIAS=]SOURCE`.
+    """Reads `[ALIAS=]SOURCE`, and `[ALIAS=]SOURCE,mmproj=FILE` for llama.cpp.
 
     Args:
         text: What `--model` says.
@@ -58,6 +61,9 @@ def parse_model(text: str, *, prefixes: Mapping[str, NameModel], offered: Collec
     if (custom := _custom(source, offered)) is not None:
         name, options = custom
         return ModelSpec(alias or name.rpartition(":")[2], CUSTOM, f"{name},{options}" if options else name)
+    source, sign, mmproj = source.partition(_MMPROJ)
+    if sign and not mmproj:
+        raise ConfigError(f"`model`: {text!r} names no file behind mmproj=")
     name = source
     if source.startswith("hf:"):
         if not _HUB_FILE.fullmatch(source):
@@ -67,7 +73,7 @@ def parse_model(text: str, *, prefixes: Mapping[str, NameModel], offered: Collec
         name = PurePath(source).name.removesuffix(".gguf")
     if not name or name.startswith("="):
         raise ConfigError(f"`model`: {text!r} names no model")
-    return ModelSpec(alias or name, LLAMA, source)
+    return ModelSpec(alias or name, LLAMA, source, mmproj)
 
 
 def _custom(source: str, offered: Collection[str]) -> tuple[str, str] | None:

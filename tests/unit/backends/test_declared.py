@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from llmactors.backends.build import foresee_models, serve_models
@@ -10,8 +11,9 @@ from llmactors.backends.llama.abilities import foresee, memory_bytes
 from llmactors.backends.llama.gguf import Gguf
 from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.config import DeclaredModel, Settings
-from llmactors.errors import ConfigError
+from llmactors.errors import ConfigError, ModelError
 from llmactors.model_pool.budget import measured, pool_rules
+from tests.support.tiny_models import write_reranker
 
 MIB = 2**20
 HEAD = Gguf(
@@ -108,3 +110,30 @@ def test_damaged_file_hurts_no_other_model(tmp_path: Path) -> None:
     models = serve_models(settings)
     assert [measured(model) for model in models] == [0, None, 1]
     assert pool_rules(settings, models).memory_bytes > 0
+
+
+def test_projector_of_a_table_adds_images_and_memory(tmp_path: Path) -> None:
+    write_reranker(model := tmp_path / "model.gguf")
+    (projector := tmp_path / "mmproj.gguf").write_bytes(bytes(5 * MIB))
+    plain = DeclaredModel(source=str(model))
+    _, blind, sees = serve_models(declare(a=plain, b=msgspec.structs.replace(plain, mmproj=str(projector))))
+    assert sees.make().capabilities.honours - blind.make().capabilities.honours == {"images"}
+    memory_bytes = [each.measure() for each in (blind, sees)]
+    assert None not in memory_bytes
+    assert memory_bytes == [memory_bytes[0], (memory_bytes[0] or 0) + 5 * MIB]
+
+
+def test_projector_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^`models\.a\.mmproj`: only models of llama.cpp"):
+        serve_models(declare(a=DeclaredModel(source="mock", mmproj="p.gguf")))
+    with pytest.raises(ConfigError, match=r"^`models\.a\.mmproj`: `source` names a projector too"):
+        serve_models(declare(a=DeclaredModel(source="x.gguf,mmproj=y.gguf", mmproj="p.gguf")))
+    (model := tmp_path / "model.gguf").write_bytes(b"")
+    with pytest.raises(ModelError, match="there is no model file /nowhere/p"):
+        serve_models(declare(a=DeclaredModel(source=str(model), mmproj="/nowhere/p.gguf")))
+
+
+def test_gateway_foresees_images_without_the_files() -> None:
+    found = foresee_models(declare(a=DeclaredModel(source="/nowhere/a.gguf", mmproj="/nowhere/p.gguf")))
+    assert found["a"] is not None
+    assert "images" in found["a"].honours

@@ -46,6 +46,24 @@ def test_text_is_read_as_a_spec(text: str, name: str, kind: str, source: str) ->
 
 
 @pytest.mark.parametrize(
+    ("text", "name", "source", "mmproj"),
+    [
+        ("a/x.gguf,mmproj=a/mmproj-x.gguf", "x", "a/x.gguf", "a/mmproj-x.gguf"),
+        ("sees=x.gguf,mmproj=y=z.gguf", "sees", "x.gguf", "y=z.gguf"),
+        ("hf:o/r/f.gguf,mmproj=hf:o/r/mmproj-f.gguf", "f", "hf:o/r/f.gguf", "hf:o/r/mmproj-f.gguf"),
+        ("smollm2-135m,mmproj=p.gguf", "smollm2-135m", "smollm2-135m", "p.gguf"),
+    ],
+)
+def test_projector_is_named_behind_the_model(text: str, name: str, source: str, mmproj: str) -> None:
+    assert read_model(text) == ModelSpec(name, LLAMA, source, mmproj)
+
+
+def test_projector_without_a_file_is_refused() -> None:
+    with pytest.raises(ConfigError, match="names no file behind mmproj="):
+        read_model("x.gguf,mmproj=")
+
+
+@pytest.mark.parametrize(
     "text", ["", " ", "a=", "=", "=mock", "=a.gguf", ".gguf", "dir/.gguf", "hf:", "hf:o/r", "hf:o/r/", "hf:/r/f"]
 )
 def test_text_that_names_no_model_is_refused(text: str) -> None:
