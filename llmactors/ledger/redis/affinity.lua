@@ -41,7 +41,8 @@ end
 -- worker has left, after the requests that the same claim has passed over.
 local function preferred(c, r, worker, passed)
   if not r.cv or string.sub(r.cv, 1, 1) ~= '+' or r.qn then return nil end
-  if c.now - tonumber(r.qa) >= settings(c).affinity_wait_ms then return nil end
+  local waited = c.now - tonumber(r.qa) -- below 0 after the clock was set back
+  if waited < 0 or waited >= settings(c).affinity_wait_ms then return nil end
   local other = last_worker(c, r)
   if not other or other == worker then return nil end
   local due = redis.call('ZSCORE', key.workers(c), other)

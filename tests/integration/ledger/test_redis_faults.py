@@ -646,8 +646,9 @@ async def test_reaping_goes_on_beside_a_key_of_another_type(cluster: Cluster, ki
     assert [line["key"] for line in lines if "another type" in line["event"]] == [key]
 
 
-@pytest.mark.parametrize("kind", [LedgerKey.WORKER, LedgerKey.HELD])
-async def test_unreadable_preferred_worker_keeps_no_request(cluster: Cluster, kind: LedgerKey) -> None:
+@pytest.mark.parametrize("kind", [LedgerKey.WORKER, LedgerKey.HELD, None], ids=str)
+async def test_preferred_worker_keeps_no_request_in_a_fault(cluster: Cluster, kind: LedgerKey | None) -> None:
+    """A key of the preferred worker has another type, or the clock is set back by an hour."""
     ledger = await cluster.ledger(affinity_wait_s=10.0)
     await ledger.beat("w1")
     await ledger.beat("w2")
@@ -655,7 +656,10 @@ async def test_unreadable_preferred_worker_keeps_no_request(cluster: Cluster, ki
     assert len(await ledger.claim("w1", "m", 4)) == 1
     await ledger.submit(request("next", conversation="c" * 16, follows_up=True))
     assert await ledger.claim("w2", "m", 1) == []
-    poison(cluster, kind, "w1")
+    if kind is None:
+        cluster.now_ms -= 3_600_000
+    else:
+        poison(cluster, kind, "w1")
     with trio.fail_after(10):
         assert [claim.request.id for claim in await ledger.claim("w2", "m", 1)] == ["next"]
 
