@@ -244,7 +244,7 @@ class ChunkReader:
         if error:
             return Chunk(error=as_error(error))
         if body.object == "error":
-            return Chunk(error=as_error(msgspec.json.decode(payload)))
+            return _refusal(payload)
         return self._chunk(body)
 
     def _chunk(self, body: ChunkBody) -> Chunk | None:
@@ -313,7 +313,7 @@ class ChunkReader:
 
 
 def _refusal(payload: bytes) -> Chunk:
-    """An event that is named `error`: its data are the error, or an object that holds the error."""
+    """An event that is an error: its data are the error, or an object that holds the error."""
     try:
         return Chunk(error=as_error(msgspec.json.decode(payload)))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

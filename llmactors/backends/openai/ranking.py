@@ -58,7 +58,7 @@ def _read(body: bytes, count: int) -> tuple[list[float], int]:
     """
     try:
         answer = msgspec.json.decode(body, type=_Answer)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise UpstreamFault(FaultKind.MALFORMED, BackendFailed("the upstream's scores cannot be read")) from error
     items = sorted(answer.results, key=lambda item: item.index)
     if [item.index for item in items] != list(range(count)):

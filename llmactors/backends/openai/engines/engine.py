@@ -114,6 +114,6 @@ def decode(data: bytes, kind: type[T]) -> T:
     """Reads a response. Raises `UpstreamFault`."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         text = "the upstream's response is not of its engine's form"
         raise UpstreamFault(FaultKind.MALFORMED, BackendFailed(text)) from error

@@ -17,12 +17,14 @@ from llmactors.backends.openai.chunk_body import TokenId
 from llmactors.backends.openai.chunks import NO_TOKEN, BadChunk, Chunk, as_error
 from llmactors.backends.openai.engines.engine import Body, Calls, Reader, Tokens, decode
 from llmactors.backends.openai.request import is_raw
-from llmactors.http.sse_reader import BadEventStream, SseReader
+from llmactors.http.sse_reader import SseReader
 from llmactors.messages import ChatMessage, Constraint, GenerateRequest, TokenLogprob, TopLogprob
 
 _FIELDS = ("content", "tokens", "tokens_predicted", "tokens_evaluated", "stop", "stop_type")
 _PROBABILITIES = "completion_probabilities"
 _END_OF_REASONING = "</think>"
+_MOST_MISSING = 65_536
+"""How many tokens an event may count of which the stream has no ids."""
 
 
 class _Props(msgspec.Struct):
@@ -34,7 +36,7 @@ class _Rendered(msgspec.Struct):
 
 
 class _Top(msgspec.Struct):
-    id: int
+    id: TokenId
     bytes: list[int]
     logprob: float
 
@@ -143,7 +145,7 @@ class CompletionReader:
         """Returns the chunks that `data` completes. Raises `BadChunk`."""
         try:
             return [self._chunk(event.data, event.name) for event in self._events.feed(data)]
-        except (BadEventStream, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise BadChunk(f"an event is not of the form of llama.cpp's: {error}") from error
 
     def feed_eof(self) -> list[Chunk]:
@@ -160,6 +162,8 @@ class CompletionReader:
             cached = event.prompt_progress.get("cache", 0)
             return Chunk(cached_tokens=cached if isinstance(cached, int) else 0)
         missing = max(0, event.tokens_predicted - self._predicted - len(event.tokens))
+        if missing > _MOST_MISSING:
+            raise BadChunk(f"an event counts {missing} tokens without ids; at most {_MOST_MISSING} are taken")
         self._predicted = max(self._predicted, event.tokens_predicted)
         if event.stop:
             finish = "length" if event.stop_type == "limit" else "stop"

@@ -15,7 +15,7 @@ from llmactors.backends.openai.chunks import BadChunk, Chunk, as_error
 from llmactors.backends.openai.engines.engine import Body, Calls, Reader, Tokens, decode
 from llmactors.backends.openai.engines.rest import rest_of_grammar
 from llmactors.backends.openai.request import chat_of, is_raw, sampling_of
-from llmactors.http.sse_reader import BadEventStream, SseReader
+from llmactors.http.sse_reader import SseReader
 from llmactors.messages import Constraint, GenerateRequest, TokenLogprob, TopLogprob
 
 _NAMES = {"seed": "sampling_seed", "min_tokens": "min_new_tokens"}
@@ -137,7 +137,7 @@ class GenerateReader:
                 self._done = payload == b"[DONE]"
                 if payload:
                     chunks.append(Chunk(done=True) if self._done else self._chunk(payload))
-        except (BadEventStream, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise BadChunk(f"an event is not of the form of SGLang's: {error}") from error
         return chunks
 

@@ -234,3 +234,10 @@ def test_whole_answer_has_a_bound() -> None:
     reader.feed(b"{")
     with pytest.raises(BadChunk, match="longer"):
         reader.feed(b" " * MAX_BODY_BYTES)
+
+
+@pytest.mark.parametrize("odd", [b'"\xff"', b"1e999"])
+def test_error_with_odd_fields_is_an_error(odd: bytes) -> None:
+    [chunk] = read([b'data: {"object":"error","message":"no","more":%b}\n\n' % odd])
+    assert chunk.error is not None
+    assert "no" in chunk.error["message"]

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from llmactors.backends.openai.answer import TextOverrun
-from llmactors.backends.openai.chunks import NO_TOKEN, Chunk
+from llmactors.backends.openai.chunks import NO_TOKEN, BadChunk, Chunk
 from llmactors.backends.openai.continuation import LoggedAnswer, UnknownIds, Way
 from llmactors.backends.openai.engines import ENGINES
 from llmactors.backends.openai.engines.llamacpp import CompletionReader
@@ -124,3 +124,16 @@ def test_answer_given_up_at_its_trigger_obeys_at_once() -> None:
     fields, _ = ENGINES["llamacpp"].constraint(constraint, "", begins_now=True)
     assert fields["grammar"].startswith('root ::= "<call>"')
     assert "grammar_lazy" not in fields
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"completion_probabilities":[{"bytes":[300],"logprob":0}]}',
+        b'{"tokens_predicted":1000000000000}',
+        b'{"prompt_progress":{"a":%b}}' % (b"[" * 5000 + b"]" * 5000),
+    ],
+)
+def test_odd_event_of_llamacpp_is_a_bad_chunk(data: bytes) -> None:
+    with pytest.raises(BadChunk):
+        CompletionReader().feed(b"data: %b\n\n" % data)
