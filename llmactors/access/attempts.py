@@ -66,7 +66,7 @@ class FailedAttempts:
             return
         network = network_of(address)
         failures = self._failures.pop(network, None)
-        if failures is None or now - failures.began >= self._window_s:
+        if failures is None or now >= failures.began + self._window_s:
             failures = _Failures(now)
         failures.count += 1
         if len(failures.digests) < self._most_different:

@@ -166,7 +166,7 @@ class MemoryLedger:
         return claims
 
     async def preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
-        lease = self._live(worker)
+        lease = self._live(worker) if offered else None
         return None if lease is None else self._life.preempt(lease, model, offered)
 
     async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:

@@ -201,8 +201,6 @@ class OpenAIBackend:
 
     async def _complete(self, job: Job) -> AsyncGenerator[Output, None]:
         answer = AnswerSoFar(job.request, list(job.tokens))
-        if answer.deltas and self._settings.continues == "none":
-            raise answer.error
         if len(answer.deltas) >= job.request.max_tokens:
             yield Output(job.key, (), "length", answer.prompt_tokens)
             return
@@ -211,6 +209,8 @@ class OpenAIBackend:
         try:
             finished = False
             while not finished:
+                if answer.deltas and self._settings.continues == "none":
+                    raise answer.error
                 begun = await self._begin(tries, answer)
                 if begun is None:
                     continue

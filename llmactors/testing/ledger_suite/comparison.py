@@ -26,7 +26,7 @@ MACHINE_SETTINGS = LedgerSettings(
     tombstone_s=30.0,
     suspects_together=(2,),
     conversation_kept_s=1e5,
-    preempt_after_s=0.9,
+    preempt_after_s=0.875,
     affinity_wait_s=0.25,
     preemptions_max=2,
 )

@@ -29,7 +29,6 @@ THEIRS, OURS = "only llama.cpp's", "only ours"
 ACCEPTED = {
     ("system_fingerprint", THEIRS): "names a build; OpenAI documents it as optional",
     ("timings", THEIRS): "llama.cpp's own addition: our metrics tell of times",
-    ("usage.prompt_tokens_details", THEIRS): "which tokens a cache had is not counted here",
     ("choices.logprobs", OURS): "OpenAI's schema asks for it, as null",
     ("choices.message.refusal", OURS): "OpenAI's schema asks for it, as null",
 }

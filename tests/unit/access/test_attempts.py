@@ -32,7 +32,7 @@ def test_address_that_waits_never_exceeds_the_limit(pauses: list[float], limit: 
             failures.append(now)
     windows: list[list[float]] = []
     for failure in failures:
-        if not windows or failure - windows[-1][0] >= 60.0:
+        if not windows or failure >= windows[-1][0] + 60.0:
             windows.append([])
         windows[-1].append(failure)
     assert all(len(window) <= limit for window in windows)
