@@ -84,8 +84,8 @@ MUTANTS = [
     Mutant(
         "a drain does not wait for a claim that is under way",
         CLAIMER,
-        "while self._claiming:",
-        "while False:",
+        "self._closed = True\n        while self._claiming:",
+        "self._closed = True\n        while False:",
         f"{VIRTUAL}/test_claiming.py",
         "drain",
     ),
