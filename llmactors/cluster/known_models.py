@@ -20,8 +20,6 @@ KEEP_S = 30 * 86_400
 REMEMBER_EVERY_S = 30.0
 _MOST = 1024
 """How many models are kept: those that were written last."""
-_RESERVED_MS = 3000
-"""For how long a worker's reservation of a load counts. After that, its record in the directory shows the load."""
 
 _REMEMBER = """#!lua
 local now = redis.call('TIME')
@@ -81,10 +79,10 @@ class KnownModels:
         pairs = zip(found[::2], found[1::2], strict=True)
         return sorted((_decode(name, value, int(now_ms)) for name, value in pairs), key=lambda each: each.name)
 
-    async def reserve(self, model: str, node: str) -> bool:
-        """Notes that `node` loads `model` now. False if another node has noted so in the last seconds."""
+    async def reserve(self, model: str, node: str, for_s: float) -> bool:
+        """Notes for `for_s` seconds that `node` loads `model` now. False while the note of another node is there."""
         key = self._names.loading(model)
-        return bool(await self._call("EVAL", _RESERVE, 1, key, node, _RESERVED_MS))
+        return bool(await self._call("EVAL", _RESERVE, 1, key, node, round(for_s * 1000)))
 
 
 def _decode(name: bytes, value: bytes, now_ms: int) -> KnownModel:

@@ -47,9 +47,9 @@ class Peers:
         """Whether another worker has `model`, or can load it as far as that worker knows."""
         return model in self._hopeful
 
-    async def reserve(self, model: str) -> bool:
+    async def reserve(self, model: str, for_s: float) -> bool:
         """Reserves the load of `model` for this worker. False if another worker has reserved it a moment ago."""
-        return await self._known.reserve(model, self._node)
+        return await self._known.reserve(model, self._node, for_s)
 
 
 class PeersActor(Actor):

@@ -155,7 +155,7 @@ class ModelPoolActor(Actor):
 
     async def _reserve(self, name: str, now: float) -> bool:
         """Whether this worker is the one that loads a model now."""
-        if await self._others.reserve(name):
+        if await self._others.reserve(name, _RESERVED_S):
             return True
         self._left_to_others[name] = now + _RESERVED_S
         return False

@@ -14,8 +14,8 @@ class OtherWorkers(Protocol):
         """Whether another worker has `model`, or can load it as far as that worker knows."""
         ...
 
-    async def reserve(self, model: str) -> bool:
-        """Reserves the load of `model` for this worker. False if another worker has reserved it a moment ago."""
+    async def reserve(self, model: str, for_s: float) -> bool:
+        """Reserves the load of `model` for this worker for `for_s` seconds. False while another worker has the load."""
         ...
 
 
@@ -28,5 +28,5 @@ class NoOtherWorkers:
     def may_serve(self, model: str) -> bool:  # noqa: ARG002 - as the Protocol has it
         return False
 
-    async def reserve(self, model: str) -> bool:  # noqa: ARG002 - as the Protocol has it
+    async def reserve(self, model: str, for_s: float) -> bool:  # noqa: ARG002 - as the Protocol has it
         return True

@@ -109,7 +109,11 @@ async def test_known_models_outlive_their_workers(any_server: RedisServer) -> No
             assert client.ttl(RedisNames("main").known_models) > 86_400
             client.hset(RedisNames("main").known_models, "c", "no number {")
         assert [each.name for each in await known.read()] == ["a", "b", "c"]
-        assert [await known.reserve("a", "w1"), await known.reserve("a", "w1"), await known.reserve("a", "w2")] == [
+        assert [
+            await known.reserve("a", "w1", 3.0),
+            await known.reserve("a", "w1", 3.0),
+            await known.reserve("a", "w2", 3.0),
+        ] == [
             True,
             True,
             False,

@@ -23,7 +23,7 @@ class Refusing(NoOtherWorkers):
         self._taken = taken
         self.asked: list[str] = []
 
-    async def reserve(self, model: str) -> bool:
+    async def reserve(self, model: str, for_s: float) -> bool:
         self.asked.append(model)
         return model not in self._taken
 
