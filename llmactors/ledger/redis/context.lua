@@ -144,13 +144,24 @@ local function write_live(c, r) redis.call('HSET', key.live(c, r.h), r.id, live_
 
 local function open_live(c, worker) redis.call('HSETNX', key.live(c, worker), '', LONG_VALUE) end
 
+-- The length of a log by its newest entry, for a running request whose line is not in its worker's hash, because
+-- somebody else deleted the hash.
+local function length_of_log(c, id)
+  local entry = redis.call('XREVRANGE', key.log(c, id), '+', '-', 'COUNT', 1)[1]
+  return entry and string.match(entry[1], '^%d+') or 0
+end
+
 local function load(c, id)
   local flat = redis.call('HGETALL', key.request(c, id))
   if #flat == 0 then return nil end
   local r = { id = id }
   for i = 1, #flat, 2 do r[flat[i]] = flat[i + 1] end
   local live = r.h and redis.call('HGET', key.live(c, r.h), id)
-  if live then r.n = string.match(live, '^%d+ (%d+)') end
+  if live then
+    r.n = string.match(live, '^%d+ (%d+)')
+  elseif r.h then
+    r.n = length_of_log(c, id)
+  end
   r.n, r.ep, r.at = tonumber(r.n), tonumber(r.ep), tonumber(r.at)
   return r
 end

@@ -53,9 +53,15 @@ def wrong_type(pattern: str) -> Mood:
     def begin(client: redis.Redis) -> Callable[[], object]:
         away = []
         for name in [name for name in client.scan_iter(pattern) if client.type(name) != b"string"]:
-            with contextlib.suppress(redis.ResponseError):  # the nodes deleted the key meanwhile
-                client.rename(name, b"away:" + name)
-                client.set(name, "x")
+            # In one step: what a node writes between the two commands would be lost for good.
+            both = client.pipeline(transaction=True)
+            both.rename(name, b"away:" + name)
+            both.set(name, "x")
+            try:
+                both.execute()
+            except redis.ResponseError:  # the nodes deleted the key meanwhile, so there was nothing to rename
+                client.delete(name)
+            else:
                 away.append(name)
 
         def end() -> None:
@@ -66,6 +72,22 @@ def wrong_type(pattern: str) -> Mood:
         return end
 
     return begin
+
+
+def deleted_live(client: redis.Redis) -> Callable[[], object]:
+    """Somebody deletes the hashes of all workers with the lengths of the logs, in the middle of answers."""
+
+    def hashes() -> list[bytes]:
+        return list(client.scan_iter(NAMES.ledger(LedgerKey.LIVE, "*")))
+
+    def answers_grow() -> bool:
+        lines = [line.split() for name in hashes() for line in client.hvals(name)]
+        return sum(len(line) > 1 and int(line[1]) > 8 for line in lines) >= 4
+
+    soon(answers_grow, what="that four answers have nine tokens")
+    for name in hashes():
+        client.delete(name)
+    return lambda: None
 
 
 def flushed_functions(client: redis.Redis) -> Callable[[], object]:
@@ -92,6 +114,7 @@ MOODS: dict[str, Mood] = {
     "replicas": config("min-replicas-to-write", "1", "0"),
     "replica": replica,
     "functions": flushed_functions,
+    "deleted live": deleted_live,
     **{
         f"type of {key.value.name}": wrong_type(NAMES.ledger(key, *("*",) * len(key.value.parts)))
         for key in LedgerKey
@@ -174,6 +197,8 @@ def test_error_reply_ends_no_node_and_no_stream(lasting: list[Lasting], mood: st
             stream.check()
         for each in lasting:
             soon(lambda each=each: generated(each.gateway.url))  # type: ignore[misc]
+        for stream in streams:
+            stream.check_log()
     for asker in askers:
         asker.check()
     for each in lasting:

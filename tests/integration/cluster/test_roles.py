@@ -68,6 +68,12 @@ class Stream(threading.Thread):
         request = GenerateRequest(id="", model="mock", prompt=self.prompt, max_tokens=self.max_tokens)
         assert "".join(event["text"] for event in tokens) == mock_text(request)
 
+    def check_log(self) -> None:
+        """Asserts that the log in the ledger says what the client was sent."""
+        answer = httpx.get(f"{self.url}/v1/streams/{self.events[0]['id']}?after=0", timeout=40)
+        assert answer.status_code == 200, answer.text
+        assert [json.loads(event.data) for event in SseReader().feed(answer.content)] == self.events
+
 
 def ready(url: str) -> bool:
     return httpx.get(f"{url}/readyz").status_code == 200
