@@ -32,7 +32,7 @@ class LedgerSettings:
     affinity_wait_s: float = attrs.field(default=0.2, validator=ge(0))
     """How long other workers pass over a request whose conversation a live worker with free slots had last: that worker
     has the beginning of the prompt in its cache. 0: no request prefers a worker."""
-    affinity_lead_max: int = attrs.field(default=8, validator=ge(0))
+    affinity_lead_max: int = attrs.field(default=1, validator=ge(0))
     """A request waits for its preferred worker only if that worker runs at most this many more requests than the worker
     that claims. Otherwise many requests with the same beginning would all go to one worker."""
     conversations_max: int = attrs.field(default=65_536, validator=ge(1))
