@@ -4,6 +4,7 @@ actor       the actor: what the backend says, which requests go to the backend, 
 claimer     the worker's lease, and the claims for free slots
 writer      the appends to the ledger
 giving_way  which requests may give up their slots to more urgent ones; pure
+takeover_log  the log lines about claims after the first: takeovers and quarantine
 forming     which requests share a static batch, and when the batch begins; pure
 window_timer  the timer of static batches
 running     one claimed request and the tokens that its backend has made; pure

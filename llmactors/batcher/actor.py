@@ -169,7 +169,7 @@ class BatcherActor(Actor):
         await self._release_waiting()
         if self._running and self._ready_incarnation:
             self._tell_backend(evict=tuple(self._running))
-        await self._release([*self._running], ReleaseHow.SILENT)
+        await self._release([*self._running], ReleaseHow.SILENT, "the worker drains")
         self._count_running()
         await self._claimer.leave()
 
@@ -246,7 +246,8 @@ class BatcherActor(Actor):
         self._show(ModelState.DOWN, "its backend is ending")
         await self._writer.wait_written()
         await self._release_waiting()
-        await self._release([key for key in self._running if key not in ending.begun], ReleaseHow.SILENT)
+        unbegun = [key for key in self._running if key not in ending.begun]
+        await self._release(unbegun, ReleaseHow.SILENT, "the backend ended before it had begun the request")
 
     async def _release_waiting(self) -> None:
         await self._hand_back_unbegun(self._former.clear())

@@ -15,6 +15,7 @@ import trio
 
 from llmactors.backends.base import Capabilities, Takeover
 from llmactors.backends.messages import Key
+from llmactors.batcher.takeover_log import TakeoverLog
 from llmactors.errors import Interrupted, LlmactorsError
 from llmactors.ledger import Claim, Ledger
 from llmactors.messages import Failed
@@ -87,6 +88,7 @@ class Claimer:
         self._preempt_every_s = preempt_every_s
         self._offers = offers
         self._count_preemption = count_preemption
+        self._takeovers = TakeoverLog()
         self.worker = ""
         """This worker's id in the ledger. Empty before `join`, and a new one after each lost lease."""
         self._incarnation = 0
@@ -241,6 +243,7 @@ class Claimer:
                 to=claim.request.id,
                 waited_s=round(claim.waited_s, 3),
             )
+            self._takeovers.note(worker, [claim])
             self._stop([swap.given_up])
             if worker != self.worker or incarnation != free.incarnation:
                 await self._hand_back([claim])
@@ -291,6 +294,7 @@ class Claimer:
         claims: list[Claim] = []
         while free.count > len(claims):
             got = await self._ledger.claim(worker, self._model, free.count - len(claims))
+            self._takeovers.note(worker, got)
             refused = False
             for claim in got:
                 if (error := refusal(free.capabilities, claim)) is None:

@@ -3,14 +3,12 @@
 import contextlib
 from collections.abc import Callable
 
-import structlog
 import trio
 
 from llmactors.actors import Actor, Context
 from llmactors.errors import Unavailable
 from llmactors.ledger.contract import Ledger
-
-log = structlog.get_logger("llmactors.ledger")
+from llmactors.telemetry.bounded_log import BoundedLog
 
 
 class ReaperActor(Actor):
@@ -32,6 +30,7 @@ class ReaperActor(Actor):
         self._count_given_up = count_given_up
         self._every_s = every_s
         self._report_every_s = report_every_s
+        self._log = BoundedLog("llmactors.ledger")
 
     async def on_start(self, context: Context) -> None:
         context.spawn(self._reap)
@@ -56,9 +55,11 @@ class ReaperActor(Actor):
     async def _report_once(self) -> None:
         for letter in await self._ledger.take_new_dead_letters():
             self._count_given_up()
-            log.error(
+            self._log.write(
+                "error",
                 "a request was given up, and is a dead letter now",
                 request_id=letter.request.id,
+                tenant=letter.request.tenant,
                 model=letter.request.model,
                 attempts=letter.attempt,
                 cause=letter.cause,

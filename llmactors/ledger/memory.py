@@ -31,6 +31,7 @@ from llmactors.ledger.values import (
     BeatResult,
     Candidate,
     Claim,
+    ClaimEnd,
     DeadRequest,
     LedgerStatistics,
     LogSlice,
@@ -145,7 +146,7 @@ class MemoryLedger:
 
     async def leave(self, worker: str) -> None:
         if (lease := self._life.leases.get(worker)) is not None:
-            self._life.end_lease(lease, "the worker left")
+            self._life.end_lease(lease, ClaimEnd.LEFT, "the worker left")
 
     async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
         lease = self._live(worker)
@@ -188,9 +189,9 @@ class MemoryLedger:
             lease.room.clear()  # the worker drains, or its backend died: it has no room until it claims again
         match how:
             case ReleaseHow.SILENT:
-                self._life.hand_back(record)
+                self._life.hand_back(record, detail=cause)
             case ReleaseHow.FAILED:
-                self._life.crash(record, cause)
+                self._life.crash(record, ClaimEnd.CRASHED, cause)
             case ReleaseHow.FATAL:
                 self._life.give_up(record, Failed("BACKEND_FAILED", cause), cause, by_epoch=record.epoch)
         return _OK

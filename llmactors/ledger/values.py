@@ -11,6 +11,9 @@ from llmactors.ledger.request_size import RequestSize
 from llmactors.limiter.charges import Charge, Standing
 from llmactors.messages import GenerateRequest, Terminal, TokenDelta
 
+CLAIMS_KEPT = 16
+"""How many claims of a request the ledger remembers."""
+CLAIM_DETAIL_CHARS = 200
 REQUEUED_GRACE_MS = 600_000
 """How long a requeued request may wait for its first reader: the client of the first try has read the failure."""
 
@@ -75,6 +78,41 @@ class ReleaseHow(enum.Enum):
     """The request can never work: it becomes a dead letter at once."""
 
 
+class ClaimEnd(enum.Enum):
+    """Why a claim is over though its request is not."""
+
+    HANDED_BACK = "handed_back"
+    """The worker drained, or had not begun the request."""
+    PREEMPTED = "preempted"
+    """The request gave its slot to a request of a more urgent class."""
+    CRASHED = "crashed"
+    """The backend crashed."""
+    LEFT = "left"
+    """The worker left the ledger while it held the request."""
+    REPLACED = "replaced"
+    """The worker's node came back, so the worker had died."""
+    SILENT = "silent"
+    """The worker's lease ended."""
+    DISCONNECTED = "disconnected"
+    """The worker's process had no connection to Redis any more."""
+    REPAIRED = "repaired"
+    """Redis had lost tokens, which a gateway wrote back: the next worker continues behind them."""
+
+
+@attrs.frozen
+class ClaimNote:
+    """One claim, as the ledger remembers the claim for operators."""
+
+    epoch: int
+    worker: str
+    at_ms: int
+    """When the worker claimed the request, in milliseconds since 1970."""
+    ended: ClaimEnd | None = None
+    """None while the claim holds, and where the request ended in the claim."""
+    detail: str = ""
+    """The error of the backend, or what the worker said when it handed the request back. At most 200 characters."""
+
+
 @attrs.frozen
 class Claim:
     """A request that a worker runs, and all that the worker needs to continue it."""
@@ -90,6 +128,8 @@ class Claim:
     """The log so far, from seq 1."""
     waited_s: float = 0.0
     """How long the request waited in the queue before this claim, in seconds."""
+    earlier: tuple[ClaimNote, ...] = ()
+    """The claims before this one, oldest first, as in `RequestInfo.claims`."""
 
 
 @attrs.frozen
@@ -158,6 +198,8 @@ class RequestInfo:
     attempt: int
     last_seq: int
     """The seq of the last entry in the log, the terminal event included; 0 while the log is empty."""
+    claims: tuple[ClaimNote, ...] = ()
+    """The newest claims of the request, oldest first, at most `CLAIMS_KEPT`."""
 
 
 @attrs.frozen

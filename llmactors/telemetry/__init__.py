@@ -5,6 +5,7 @@ instruments  declares metrics in a registry
 exposition   what prometheus_client lacks: a text without `_created` series, and callbacks before each scrape
 recent       percentiles and maxima of the recent past; pure
 logs         sets up logging, as JSON lines or as lines for people
+bounded_log  a logger that leaves lines out when too many come at once
 line_writer  writes lines in a thread, bounded, and counts the lines that were dropped
 standard_streams  queues standard output and standard error
 redaction    removes prompts and secrets from log lines; pure

@@ -23,7 +23,7 @@ from llmactors.ledger.core.service_rate import ServiceRate
 from llmactors.ledger.core.silence import Loss, SilentWorkers
 from llmactors.ledger.core.timers import Timers
 from llmactors.ledger.settings import LedgerSettings
-from llmactors.ledger.values import Candidate, Claim, DeadRequest, Preemption
+from llmactors.ledger.values import Candidate, Claim, ClaimEnd, DeadRequest, Preemption
 from llmactors.limiter.charges import tokens_used
 from llmactors.limiter.policy import to_us
 from llmactors.limiter.store import LimiterStore
@@ -150,8 +150,9 @@ class Lifecycle:
         self.running += 1
         self._note_claim(record.request.model)
         waited_s = self._now() - record.queued_at
-        tokens = tuple(record.tokens)
-        return Claim(record.request, record.epoch, record.attempt, record.quarantined, tokens, waited_s)
+        tokens, earlier = tuple(record.tokens), tuple(record.claims)
+        record.note_claim(lease.id, self._wall_ms())
+        return Claim(record.request, record.epoch, record.attempt, record.quarantined, tokens, waited_s, earlier)
 
     def preempt(self, lease: Worker, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
         """Lets a request that `lease` runs change places with a waiting request of a more urgent class, if one has
@@ -175,7 +176,7 @@ class Lifecycle:
         self._preemptions.note(model, given, self._now())
         self.queues.take_head(urgent)
         key = given.request.id, given.epoch
-        self.hand_back(given)
+        self.hand_back(given, ClaimEnd.PREEMPTED)
         return Preemption(key, self.start(urgent, lease))
 
     def expected_wait_s(self, request: GenerateRequest) -> float:
@@ -194,14 +195,16 @@ class Lifecycle:
 
     # Back to the queue.
 
-    def hand_back(self, record: Record) -> None:
+    def hand_back(self, record: Record, ended: ClaimEnd = ClaimEnd.HANDED_BACK, detail: str = "") -> None:
         """Puts back a request whose worker drains or never started it: the attempt does not count."""
+        record.note_claim_end(ended, detail)
         self._detach(record)
         record.attempt -= 1
         self._enqueue(record)
 
-    def crash(self, record: Record, cause: str) -> None:
+    def crash(self, record: Record, ended: ClaimEnd, cause: str) -> None:
         """Puts back a request whose worker or backend died; a suspect that ran alone becomes a dead letter."""
+        record.note_claim_end(ended, cause)
         if self._runs_alone(record) and record.deaths + 1 >= self._settings.quarantine_from_attempt:
             message = (
                 f"the backend or worker crashed in all {record.attempt} attempts; in the last, this request ran alone"
@@ -210,11 +213,11 @@ class Lifecycle:
         else:
             self._put_back(record)
 
-    def end_lease(self, lease: Worker, cause: str) -> int:
+    def end_lease(self, lease: Worker, ended: ClaimEnd, cause: str) -> int:
         """Ends the lease of a worker that is dead, as was seen. Returns how many requests the worker held."""
         held = [self.records[request_id] for request_id in lease.held]
         for record in held:
-            self.crash(record, cause)
+            self.crash(record, ended, cause)
         self._close_lease(lease)
         return len(held)
 
@@ -227,6 +230,7 @@ class Lifecycle:
         charged = self.leases.others_beat(self._now())
         held = [self.records[request_id] for request_id in lease.held]
         for record in held:
+            record.note_claim_end(ClaimEnd.SILENT, "the worker's lease ended")
             loss = Loss(charged, alone=self._runs_alone(record))
             if loss.alone and charged and record.silent_attempts + 1 >= SILENT_ATTEMPTS_MAX:
                 message = (
@@ -250,7 +254,7 @@ class Lifecycle:
     def replace_namesakes(self, worker_id: str) -> None:
         """Notes a worker's new incarnation: those before are dead, and the attempts that they lost count for good."""
         for lease in self.leases.namesakes(worker_id):
-            self.end_lease(lease, "the worker came back as a new incarnation")
+            self.end_lease(lease, ClaimEnd.REPLACED, "the worker came back as a new incarnation")
         for other_id in self.silent.namesakes(worker_id):
             for record, loss in self._lost_by(other_id):
                 record.attempt += not loss.charged

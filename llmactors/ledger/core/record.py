@@ -10,7 +10,7 @@ from llmactors.ledger.core.silence import Loss
 from llmactors.ledger.core.token_log import TokenLog
 from llmactors.ledger.request_size import RequestSize
 from llmactors.ledger.settings import TOKEN_BYTES
-from llmactors.ledger.values import RequestInfo
+from llmactors.ledger.values import CLAIM_DETAIL_CHARS, CLAIMS_KEPT, ClaimEnd, ClaimNote, RequestInfo
 from llmactors.limiter.store import Reservation
 from llmactors.messages import GenerateRequest
 
@@ -40,6 +40,8 @@ class Record(TokenLog):
     """How often the request gave its slot to a request of a more urgent class."""
     holder: str | None = None
     """The worker that runs the request."""
+    claims: list[ClaimNote] = attrs.field(factory=list)
+    """The newest claims, the one that holds included, oldest first."""
     reserved_for: str | None = None
     """The busy worker that gets the request once that worker is empty."""
     holds: tuple[Reservation, ...] = ()
@@ -66,5 +68,14 @@ class Record(TokenLog):
         """How many attempts ended in a death that was seen, of a worker or a backend."""
         return self.attempt - self.silent_attempts - (self.holder is not None)
 
+    def note_claim(self, worker: str, at_ms: int) -> None:
+        """Remembers that `worker` has claimed the request under the present epoch."""
+        self.claims.append(ClaimNote(self.epoch, worker, at_ms))
+        del self.claims[:-CLAIMS_KEPT]
+
+    def note_claim_end(self, ended: ClaimEnd, detail: str) -> None:
+        """Remembers why the newest claim is over."""
+        self.claims[-1] = attrs.evolve(self.claims[-1], ended=ended, detail=detail[:CLAIM_DETAIL_CHARS])
+
     def info(self) -> RequestInfo:
-        return RequestInfo(self.request, self.state, self.epoch, self.attempt, self.last_seq)
+        return RequestInfo(self.request, self.state, self.epoch, self.attempt, self.last_seq, tuple(self.claims))

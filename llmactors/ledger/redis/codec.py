@@ -18,7 +18,18 @@ from llmactors.errors import InvalidRequest
 from llmactors.ledger.core.model_queues import queue_entry
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.settings import TOKEN_BYTES, LedgerSettings
-from llmactors.ledger.values import AdmitResult, AppendEntry, Candidate, Claim, DeadRequest, SubmitOutcome
+from llmactors.ledger.values import (
+    CLAIM_DETAIL_CHARS,
+    CLAIMS_KEPT,
+    AdmitResult,
+    AppendEntry,
+    Candidate,
+    Claim,
+    ClaimEnd,
+    ClaimNote,
+    DeadRequest,
+    SubmitOutcome,
+)
 from llmactors.limiter.algorithms import ALGORITHMS
 from llmactors.limiter.charges import Charge, Standing, add_up
 from llmactors.limiter.permits import permit_decision
@@ -102,6 +113,8 @@ def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSetting
             "suspects_together": settings.suspects_together,
             "max_queued": settings.max_queued,
             "max_queued_bytes": settings.max_queued_bytes,
+            "claims_kept": CLAIMS_KEPT,
+            "claim_detail_bytes": CLAIM_DETAIL_CHARS,
             "dead_letters_kept": settings.dead_letters_kept,
             "dead_workers_kept": settings.dead_workers_kept,
             "retained_max": settings.retained_max,
@@ -205,9 +218,20 @@ def join(chunks: list[Any]) -> tuple[list[TokenDelta], Terminal | None]:
 
 def to_claim(found: list[Any]) -> Claim:
     """One claim from the reply of the function `claim`."""
-    body, epoch, attempt, quarantined, waited_ms, _, chunks = found
+    body, epoch, attempt, quarantined, waited_ms, _, chunks, notes = found
     tokens, _ = join(chunks)
-    return Claim(decode_request(body), epoch, attempt, bool(quarantined), tuple(tokens), waited_ms / 1000)
+    earlier = to_claim_notes(notes)[:-1]
+    return Claim(decode_request(body), epoch, attempt, bool(quarantined), tuple(tokens), waited_ms / 1000, earlier)
+
+
+def to_claim_notes(text: bytes) -> tuple[ClaimNote, ...]:
+    """The claims of a request from the field `cs` of its hash."""
+    lines = text.decode("utf-8", "replace").split("\n")
+    return tuple(_to_claim_note(*line.split("\t")) for line in lines if line)
+
+
+def _to_claim_note(epoch: str, at_ms: str, worker: str, ended: str = "", detail: str = "") -> ClaimNote:
+    return ClaimNote(int(epoch), worker, int(at_ms), ClaimEnd(ended) if ended else None, detail)
 
 
 def to_dead_request(flat: list[Any]) -> DeadRequest:

@@ -13,6 +13,7 @@
 --   n length of its log in tokens (while it runs, the length in its worker's `live` hash counts)
 --   l:WORKER `COUNTS ALONE`: this worker fell silent while it held the request; two digits, as `core/silence.py` says
 --   pe how often it was preempted
+--   cs its newest claims, a line for each: epoch, time in ms and worker, then why the claim ended and a detail, between tabs
 --   cv the conversation, behind a `+` where the request follows up
 --   s start tag      g channels of the gateways that read it      ch its holds, packed      eb the epoch that ended it
 

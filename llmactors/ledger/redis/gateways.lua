@@ -191,7 +191,7 @@ local function info(c, args)
   local r = load(c, args[3])
   if not r then return unknown(c, args[3]) end
   local last = r.n + (r.st == 'e' and 1 or 0)
-  return { 'known', redis.call('GET', key.body(c, r.id)), r.st, r.ep, r.at, last }
+  return { 'known', redis.call('GET', key.body(c, r.id)), r.st, r.ep, r.at, last, r.cs or '' }
 end
 
 register('info', info, { 'no-writes' })
@@ -234,6 +234,7 @@ local function extend(c, args)
   push(c, r.g, push_item(r.id, r.ep, first, args[7], nil))
   if args[8] == '1' and r.h then
     -- The worker continues from a shorter log, perhaps with other tokens: a worker must start again from this log.
+    remember_claim_end(c, r, 'repaired', '')
     detach(c, r)
     r.at = r.at - 1
     enqueue(c, r)

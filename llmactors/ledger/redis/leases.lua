@@ -28,9 +28,9 @@ local function each_held(c, worker)
 end
 
 -- Ends the lease of a worker that is dead, as was seen. Returns how many requests the worker held.
-local function end_lease(c, worker, cause)
+local function end_lease(c, worker, ended, cause)
   local held = each_held(c, worker)
-  for _, r in ipairs(held) do or_abandon(c, r.id, crash, c, r, cause) end
+  for _, r in ipairs(held) do or_abandon(c, r.id, crash, c, r, ended, cause) end
   close_lease(c, worker)
   return #held
 end
@@ -56,14 +56,15 @@ local function others_beat(c, worker)
 end
 
 -- Moves one request of a worker that fell silent. Returns whether the request goes on elsewhere.
-local function lose(c, worker, r, counts, cause)
+local function lose(c, worker, r, counts, ended, cause)
+  check(c, r)
+  remember_claim_end(c, r, ended, cause)
   local alone = runs_alone(c, r)
   if alone and counts and silent_attempts(r) + 1 >= SILENT_ATTEMPTS_MAX then
     local message = '%d workers fell silent with this request; with the last, the request ran alone'
     give_up(c, r, 'POISONED', string.format(message, SILENT_ATTEMPTS_MAX), cause, r.ep)
     return false
   end
-  check(c, r)
   local loss = (counts and '1' or '0') .. (alone and '1' or '0')
   r['l:' .. worker] = loss
   put(c, r, 'l:' .. worker, loss)
@@ -73,10 +74,10 @@ local function lose(c, worker, r, counts, cause)
 end
 
 -- Ends the lease of a worker that fell silent. Returns how many requests the worker held.
-local function lose_lease(c, worker, cause)
+local function lose_lease(c, worker, ended, cause)
   local counts, held, lost = others_beat(c, worker), each_held(c, worker), {}
   for _, r in ipairs(held) do
-    if or_abandon(c, r.id, lose, c, worker, r, counts, cause) then lost[#lost + 1] = r.id end
+    if or_abandon(c, r.id, lose, c, worker, r, counts, ended, cause) then lost[#lost + 1] = r.id end
   end
   if #lost > 0 then
     redis.call('HSET', lost_key(c, worker), worker, table.concat(lost, ' '))
@@ -114,7 +115,7 @@ local function replace_namesakes(c, worker)
   if name == '' then return end
   local function is_namesake(other) return other ~= worker and name_of(other) == name end
   for _, other in ipairs(redis.call('ZRANGE', key.workers(c), 0, -1)) do
-    if is_namesake(other) then end_lease(c, other, 'the worker came back as a new incarnation') end
+    if is_namesake(other) then end_lease(c, other, 'replaced', 'the worker came back as a new incarnation') end
   end
   for _, other in ipairs(redis.call('HKEYS', key.lost(c, name))) do
     if is_namesake(other) then
@@ -161,7 +162,7 @@ local function is_live(c, worker)
   local due = tonumber(redis.call('ZSCORE', key.workers(c), worker) or 'nan')
   if not (due == due) then return false end
   if due <= c.now then
-    lose_lease(c, worker, "the worker's lease ended")
+    lose_lease(c, worker, 'silent', "the worker's lease ended")
     return false
   end
   return true

@@ -159,8 +159,9 @@ class RedisLedger:
 
     async def info(self, request_id: str) -> RequestInfo:
         reply = await self._functions.call_with_timeout("info", request_id)
-        body, state, epoch, attempt, last_seq = expect_known(reply)
-        return RequestInfo(codec.decode_request(body), _STATES[state], epoch, attempt, last_seq)
+        body, state, epoch, attempt, last_seq, notes = expect_known(reply)
+        request, claims = codec.decode_request(body), codec.to_claim_notes(notes)
+        return RequestInfo(request, _STATES[state], epoch, attempt, last_seq, claims)
 
     async def read(self, request_id: str, after: int = 0) -> LogSlice:
         _check_seq(after)

@@ -26,6 +26,23 @@ local function detach(c, r)
   end
 end
 
+-- The claims that operators see: `Record.note_claim` and `Record.note_claim_end` in Lua.
+
+local function remember_claim(c, r, worker)
+  local notes = r.cs or ''
+  if select(2, string.gsub(notes, '\n', '')) >= settings(c).claims_kept then notes = string.match(notes, '\n(.*)$') end
+  r.cs = notes .. string.format('%d\t%d\t%s\n', r.ep, c.now, worker)
+end
+
+-- A version without notes may have made the claim. The call may be a repeated one, which has noted the end before.
+local function remember_claim_end(c, r, ended, detail)
+  local earlier, last = string.match('\n' .. (r.cs or ''), '^(.*\n)(%d+\t%d+\t[^\t\n]*)\n$')
+  if not last then return end
+  detail = string.sub(string.gsub(detail, '[\t\r\n]', ' '), 1, settings(c).claim_detail_bytes)
+  r.cs = string.sub(earlier, 2) .. table.concat({ last, ended, detail }, '\t') .. '\n'
+  put(c, r, 'cs', r.cs)
+end
+
 local function enqueue(c, r)
   local suspect = r.at + 1 >= settings(c).quarantine_from
   if suspect and not r.qn then
@@ -182,7 +199,9 @@ end
 -- How many attempts ended in a death that was seen, of a worker or a backend.
 local function deaths(r) return r.at - silent_attempts(r) - (r.h and 1 or 0) end
 
-local function crash(c, r, cause)
+local function crash(c, r, ended, cause)
+  check(c, r)
+  remember_claim_end(c, r, ended, cause)
   if runs_alone(c, r) and deaths(r) + 1 >= settings(c).quarantine_from then
     local message = 'the backend or worker crashed in all %d attempts; in the last, this request ran alone'
     give_up(c, r, 'POISONED', string.format(message, r.at), cause, r.ep)

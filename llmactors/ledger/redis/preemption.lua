@@ -60,6 +60,7 @@ local function preempt(c, args)
   redis.call('HSET', key.counters(c), last, c.now)
   redis.call('HINCRBY', key.request(c, running.id), 'pe', 1)
   serve_next(c, waiting)
+  remember_claim_end(c, running, 'preempted', '')
   detach(c, running)
   running.at = running.at - 1
   enqueue(c, running)

@@ -32,7 +32,7 @@ local function is_disconnected(c, worker)
 end
 
 local function lose_if_disconnected(c, worker)
-  return is_disconnected(c, worker) and lose_lease(c, worker, "the worker's connection ended") or 0
+  return is_disconnected(c, worker) and lose_lease(c, worker, 'disconnected', "the worker's connection ended") or 0
 end
 
 local function expire_if_known(c, id)
@@ -68,7 +68,7 @@ local function reap(c, args)
     touched = touched + (apart(c, wrong_of_worker, worker, lose_if_disconnected, c, worker) or 0)
   end
   for _, worker in ipairs(due_in(c, key.workers(c))) do
-    touched = touched + (apart(c, wrong_of_worker, worker, lose_lease, c, worker, "the worker's lease ended") or 0)
+    touched = touched + (apart(c, wrong_of_worker, worker, lose_lease, c, worker, 'silent', "the worker's lease ended") or 0)
   end
   for _, id in ipairs(due_in(c, key.deadlines(c))) do
     touched = touched + (or_abandon(c, id, expire_if_known, c, id) or 1)

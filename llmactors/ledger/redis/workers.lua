@@ -31,7 +31,7 @@ register('beat', beat, { 'allow-oom' })
 
 -- worker
 local function leave(c, args)
-  if redis.call('ZSCORE', key.workers(c), args[3]) then end_lease(c, args[3], 'the worker left') end
+  if redis.call('ZSCORE', key.workers(c), args[3]) then end_lease(c, args[3], 'left', 'the worker left') end
   return OK
 end
 
@@ -84,7 +84,7 @@ end
 local function claimed(c, r)
   local waited = math.max(0, c.now - tonumber(r.qa))
   local body = redis.call('GET', key.body(c, r.id))
-  return { body, r.ep, r.at, r.qn and 1 or 0, waited, r.n, chunks(c, r.id, 0) }
+  return { body, r.ep, r.at, r.qn and 1 or 0, waited, r.n, chunks(c, r.id, 0), r.cs or '' }
 end
 
 local function start(c, r, worker)
@@ -92,7 +92,8 @@ local function start(c, r, worker)
   detach(c, r)
   -- At least the time, not just one more: Redis may have forgotten epochs that must never be used again.
   r.ep, r.at, r.h, r.st = math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'
-  put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r')
+  remember_claim(c, r, worker)
+  put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r', 'cs', r.cs)
   if not c.live_open then
     open_live(c, worker)
     c.live_open = true
@@ -293,11 +294,12 @@ local function release(c, args)
   if not r.h or r.ep ~= epoch then return refuse(c, r, epoch) end
   redis.call('HDEL', key.worker(c, r.h), 'f:' .. r.m) -- the worker has no room until it claims again
   if how == 'silent' then
+    remember_claim_end(c, r, 'handed_back', cause)
     detach(c, r)
     r.at = r.at - 1
     enqueue(c, r)
   elseif how == 'failed' then
-    crash(c, r, cause)
+    crash(c, r, 'crashed', cause)
   else
     give_up(c, r, 'BACKEND_FAILED', cause, cause, r.ep)
   end

@@ -13,6 +13,7 @@ try:
     import hypothesis  # noqa: F401 - the two machines import Hypothesis
 
     from llmactors.testing.ledger_suite.affinity import AffinitySuite
+    from llmactors.testing.ledger_suite.claim_notes import ClaimNoteSuite
     from llmactors.testing.ledger_suite.ending import ArchiveSuite, CancelSuite, DeadlineSuite, ReaderSuite
     from llmactors.testing.ledger_suite.limiting import LimitSuite
     from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite
@@ -52,6 +53,7 @@ class LedgerSuite(
     ReaderSuite,
     LeaseSuite,
     AttemptSuite,
+    ClaimNoteSuite,
     QuarantineSuite,
     SilenceSuite,
     WorkSuite,

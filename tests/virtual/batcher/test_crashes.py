@@ -232,3 +232,28 @@ async def test_messages_of_a_dead_backend_do_not_count(autojump_clock: MockClock
         assert world.state is ModelState.DOWN
         assert (await world.memory.info(stream.request.id)).state == "queued"
     assert codes(world) == ["length"]
+
+
+async def test_takeover_is_one_log_line(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=4))
+    async with world.running():
+        request_id = (await world.submit(max_tokens=TOKENS)).request.id
+        await trio.sleep(0.035)
+        with structlog.testing.capture_logs() as lines:
+            world.crash(BACKEND)
+            await world.until(lambda: all(stream.done.is_set() for stream in world.streams))
+    [line] = [line for line in lines if line["event"].startswith("a worker goes on")]
+    assert line["request_id"] == request_id
+    assert (line["log_level"], line["cause"], line["attempt"]) == ("warning", "crashed", 2)
+    assert (line["next_token"], line["from_worker"]) == (4, line["worker"])
+    assert "Drill" in line["detail"]
+
+
+async def test_quarantine_is_logged_with_its_causes(autojump_clock: MockClock) -> None:
+    world = World(MockSettings(step_ms=10, slots=4, crash_at=2, crash_times=3))
+    with structlog.testing.capture_logs() as lines:
+        async with world.running():
+            await world.submit(max_tokens=TOKENS)
+    found = [line for line in lines if line["event"].startswith("a request runs in quarantine")]
+    assert [line["attempt"] for line in found] == [3]
+    assert len(found[0]["causes"]) == 2
