@@ -59,6 +59,20 @@ check: lint test
 run *args:
     {{python}} -m llmactors {{args}}
 
+# Write ops/constraints.txt anew: the versions that a fresh environment gets today. The image is built with these versions.
+lock:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    env_dir=$(mktemp -d)
+    trap 'rm -rf "$env_dir"' EXIT
+    {{python}} -m venv "$env_dir"
+    "$env_dir/bin/pip" install --quiet --upgrade pip
+    "$env_dir/bin/pip" install --quiet '.[llama]'
+    {
+        echo '# The versions of all packages in the image. `just lock` writes this file.'
+        "$env_dir/bin/pip" list --format freeze --exclude llmactors --exclude pip --exclude setuptools
+    } > ops/constraints.txt
+
 # Start Valkey, two gateways, two workers and Prometheus with Docker Compose, on http://127.0.0.1:8000 and :8001.
 up *args: _engine
     docker compose up --build -d --wait {{args}}
