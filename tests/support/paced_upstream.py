@@ -6,10 +6,10 @@ from typing import Any
 import attrs
 import trio
 
-from llmactors.backends.openai.chunks import Chunk
 from llmactors.backends.openai.engines.engine import Reader
-from llmactors.backends.openai.faults import UpstreamFault
-from llmactors.backends.openai.upstream import ChunkStream, Upstream
+from llmactors.backends.openai.requests.upstream import ChunkStream, Upstream
+from llmactors.backends.openai.responses.chunks import Chunk
+from llmactors.backends.openai.routing.faults import UpstreamFault
 from llmactors.http.client_response import Absorb
 
 Step = tuple[float, Chunk | UpstreamFault]

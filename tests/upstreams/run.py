@@ -23,7 +23,7 @@ import psutil
 import trio
 
 from llmactors.backends.build import serve_model
-from llmactors.backends.openai.answer_stream import AnswerStream
+from llmactors.backends.openai.responses.answer_stream import AnswerStream
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.managed_process import ManagedProcess
 from llmactors.testing.node import local_node

@@ -1,8 +1,8 @@
-"""Remote servers as a backend: asks upstreams, as `tries` decides, until one has given the whole answer.
+"""Remote servers as a backend: asks upstreams, as `routing` decides, until one has given the whole answer.
 
 Before the first token, another try follows any fault that may pass, or that another upstream may not have. After the
-first token, another upstream goes on with the answer, or the same one does, in the best way that `ways` finds. An
-answer that no upstream can go on with ends with `INTERRUPTED`.
+first token, another upstream goes on with the answer, or the same one does, by the best strategy that `continuation`
+finds. An answer that no upstream can go on with ends with `INTERRUPTED`.
 
 An upstream is no actor. Its lasting state is a circuit and some counts, which no crash can corrupt and which outlive
 the backend's incarnations. What can fail is a stream, and each stream is in the task of its request already.
@@ -18,22 +18,22 @@ import attrs
 import trio
 
 from llmactors.backends.base import Capabilities, Job, Output, Takeover, UpstreamState
-from llmactors.backends.openai.answer_stream import AnswerStream, EndedAnswer, PassOn, first_within_s
-from llmactors.backends.openai.balance import Balance
-from llmactors.backends.openai.chunks import NO_TOKEN
-from llmactors.backends.openai.continuation import Way
-from llmactors.backends.openai.embedding import EMBEDDING, fetch_vectors
+from llmactors.backends.openai.continuation.chooser import AnswerSoFar, StrategyChooser
+from llmactors.backends.openai.continuation.strategy import ContinuationStrategy
 from llmactors.backends.openai.engines import ENGINES
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
-from llmactors.backends.openai.health import UpstreamHealth
-from llmactors.backends.openai.omissions import OMITTABLE
-from llmactors.backends.openai.race import BegunAnswer, Race
-from llmactors.backends.openai.ranking import fetch_scores
-from llmactors.backends.openai.request import rules_of
+from llmactors.backends.openai.requests.body import rules_of
+from llmactors.backends.openai.requests.embedding import EMBEDDING, fetch_vectors
+from llmactors.backends.openai.requests.omissions import OMITTABLE
+from llmactors.backends.openai.requests.ranking import fetch_scores
+from llmactors.backends.openai.requests.upstream import Upstream
+from llmactors.backends.openai.responses.answer_stream import AnswerStream, EndedAnswer, PassOn, first_within_s
+from llmactors.backends.openai.responses.chunks import NO_TOKEN
+from llmactors.backends.openai.routing.balance import Balance
+from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
+from llmactors.backends.openai.routing.health import UpstreamHealth
+from llmactors.backends.openai.routing.race import BegunAnswer, Race
+from llmactors.backends.openai.routing.tries import Tries, Try
 from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
-from llmactors.backends.openai.tries import Tries, Try
-from llmactors.backends.openai.upstream import Upstream
-from llmactors.backends.openai.ways import AnswerSoFar, Ways
 from llmactors.errors import BackendFailed, LlmactorsError, ModelError
 from llmactors.messages import GenerateRequest, ReasoningTags, TokenDelta
 from llmactors.tool_calls.formats import PASSED_ON
@@ -101,10 +101,10 @@ class OpenAIBackend:
         padded = (*keys, *[""] * (len(settings.upstreams) - len(keys)))
         self._keys = padded
         self._upstreams: tuple[Upstream, ...] = ()
-        self._ways = Ways(settings, ())
+        self._chooser = StrategyChooser(settings, ())
         self._running = 0
         self._offer: Callable[[Output], bool] | None = None
-        self._health = UpstreamHealth(self._balance, settings.probe_s, self._rng)
+        self._health = UpstreamHealth(self._balance, settings.health_check_s, self._rng)
         omitted = frozenset(OMITTABLE[name] for one in settings.upstreams for name in one.omit) - {""}
         grammars = {"constraint"} if settings.engine in ENGINES else set()
         self.capabilities = Capabilities(
@@ -143,7 +143,7 @@ class OpenAIBackend:
             )
         except ValueError as error:
             raise ModelError(f"the upstreams cannot be asked: {error}") from error
-        self._ways = Ways(self._settings, self._upstreams)
+        self._chooser = StrategyChooser(self._settings, self._upstreams)
 
     async def check(self) -> None:
         """Asks the upstreams that have sent nothing for a while whether they work.
@@ -189,8 +189,8 @@ class OpenAIBackend:
                 try:
                     upstream, model = self._at(chosen)
                     output = await fetch(upstream, model, job, within_s=self._settings.first_s)
-                    tries.record_begin(chosen, trio.current_time())
-                    tries.record_whole(chosen)
+                    tries.note_begin(chosen, trio.current_time())
+                    tries.note_whole(chosen)
                 except UpstreamFault as fault:
                     self._fail(tries, chosen, fault)
                 finally:
@@ -220,14 +220,14 @@ class OpenAIBackend:
                     while True:
                         answer.add(deltas)
                         if finished:
-                            tries.record_whole(begun.tried)
+                            tries.note_whole(begun.tried)
                             yield Output(job.key, deltas, stream.finish, stream.prompt_tokens, stream.cached_tokens)
                             break
                         if deltas:
                             yield Output(job.key, deltas)
                         deltas, finished = await stream.next(pass_on)
                 except UpstreamFault as fault:
-                    self._fail(tries, begun.tried, self._ways.judge(begun.tried.place, None, answer, fault), answer)
+                    self._fail(tries, begun.tried, self._chooser.judge(begun.tried.place, None, answer, fault), answer)
                 finally:
                     await stream.close()
                     tries.end(begun.tried)
@@ -251,12 +251,12 @@ class OpenAIBackend:
 
     async def _ask(self, tried: Try, answer: AnswerSoFar) -> BegunAnswer:
         """Sends the request to the upstream of a try, and waits for its first token. Raises `UpstreamFault`."""
-        way: Way | None = None
+        strategy: ContinuationStrategy | None = None
         first_by = trio.current_time() + first_within_s(answer.request, self._settings)
         try:
             with _in_time(first_by):
-                way = await self._ways.way(tried.place, answer)
-                opening = await self._ways.opening(tried.place, way, answer)
+                strategy = await self._chooser.choose(tried.place, answer)
+                opening = await self._chooser.opening(tried.place, strategy, answer)
                 if opening is None:
                     end = EndedAnswer(answer.prompt_tokens)
                     return BegunAnswer(tried, end, [TokenDelta(NO_TOKEN, "")], is_whole=True)
@@ -270,12 +270,12 @@ class OpenAIBackend:
                 await stream.close()
                 raise
         except UpstreamFault as fault:
-            raise self._ways.judge(tried.place, way, answer, fault) from fault
+            raise self._chooser.judge(tried.place, strategy, answer, fault) from fault
         return BegunAnswer(tried, stream, deltas, finished)
 
     def _fail(self, tries: Tries, tried: Try, fault: UpstreamFault, answer: AnswerSoFar | None = None) -> None:
         try:
-            tries.record_fault(tried, fault, trio.current_time(), self._rng)
+            tries.note_fault(tried, fault, trio.current_time(), self._rng)
         except LlmactorsError as error:
             if answer is not None and answer.deltas:
                 raise answer.error from error

@@ -6,7 +6,7 @@ from llmactors.backends.base import Capabilities
 from llmactors.backends.kind import BackendFactory, BackendKind, BuildContext
 from llmactors.backends.models.spec import ModelSpec
 from llmactors.backends.openai.backend import OpenAIBackend
-from llmactors.backends.openai.balance import Balance
+from llmactors.backends.openai.routing.balance import Balance
 from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.errors import ConfigError
 

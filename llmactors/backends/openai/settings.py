@@ -16,7 +16,7 @@ from typing import Annotated, Any, Self
 import attrs
 import msgspec
 
-from llmactors.backends.openai.omissions import OMITTABLE
+from llmactors.backends.openai.requests.omissions import OMITTABLE
 from llmactors.errors import ConfigError
 from llmactors.http.client_socket import Origin
 
@@ -97,7 +97,7 @@ class OpenAISettings:
     """How long an upstream may take from one token to the next. Comments that keep a connection open do not count."""
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 20.0
     """How long one request may wait in all for an upstream that takes requests."""
-    probe_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
+    health_check_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
     """An upstream that has answered nothing for this long is asked for its list of models, to see whether the upstream
     works and accepts the key. 0: never."""
     engine: typing.Literal["openai", "llamacpp", "vllm", "sglang"] = "openai"

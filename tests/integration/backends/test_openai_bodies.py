@@ -10,7 +10,7 @@ import trio
 
 from llmactors.backends.base import Job
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
-from llmactors.backends.openai.circuit import CircuitState
+from llmactors.backends.openai.routing.circuit import CircuitState
 from llmactors.errors import BackendFailed, Interrupted, InvalidRequest, LlmactorsError
 from llmactors.messages import GenerateRequest
 from tests.support.dialects import DIALECTS, OPENAI, WHOLE

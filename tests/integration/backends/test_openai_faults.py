@@ -10,8 +10,8 @@ import trio
 
 from llmactors.backends.base import Job, Output, Takeover
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
-from llmactors.backends.openai.chunks import NO_TOKEN
-from llmactors.backends.openai.circuit import CircuitState
+from llmactors.backends.openai.responses.chunks import NO_TOKEN
+from llmactors.backends.openai.routing.circuit import CircuitState
 from llmactors.errors import BackendFailed, Interrupted, InvalidRequest, LlmactorsError, ModelError, Unavailable
 from llmactors.messages import GenerateRequest, TokenDelta
 from llmactors.testing.node import wait_until

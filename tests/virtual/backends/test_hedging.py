@@ -13,11 +13,11 @@ from trio.testing import MockClock
 
 from llmactors.backends.base import Job, Output
 from llmactors.backends.openai import Balance, OpenAIBackend, OpenAISettings
-from llmactors.backends.openai.chunks import Chunk
-from llmactors.backends.openai.circuit import CircuitState
 from llmactors.backends.openai.engines.engine import Reader
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
-from llmactors.backends.openai.upstream import ChunkStream
+from llmactors.backends.openai.requests.upstream import ChunkStream
+from llmactors.backends.openai.responses.chunks import Chunk
+from llmactors.backends.openai.routing.circuit import CircuitState
+from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
 from llmactors.errors import BackendFailed, InvalidRequest, LlmactorsError
 from llmactors.messages import GenerateRequest
 from tests.support.paced_upstream import PacedUpstream, Step, words
@@ -82,14 +82,14 @@ async def test_late_first_token_is_overtaken(autojump_clock: MockClock) -> None:
     assert await rig.run() == (GOOD, 1.5)
     assert rig.asked == [1, 1]
     rig.assert_all_closed()
-    assert (rig.balance.records[0].tries, rig.balance.records[1].hedges) == ({"cancelled": 1}, {"won": 1})
+    assert (rig.balance.counters[0].tries, rig.balance.counters[1].hedges) == ({"cancelled": 1}, {"won": 1})
 
 
 async def test_first_upstream_may_still_win(autojump_clock: MockClock) -> None:
     rig = Rig(words(1.2, "fast ", "answer"), SLOW)
     assert await rig.run() == (GOOD, 1.2)
     rig.assert_all_closed()
-    assert (rig.balance.records[0].tries, rig.balance.records[1].hedges) == ({"answered": 1}, {"lost": 1})
+    assert (rig.balance.counters[0].tries, rig.balance.counters[1].hedges) == ({"answered": 1}, {"lost": 1})
 
 
 async def test_tie_has_one_winner(autojump_clock: MockClock) -> None:
@@ -121,7 +121,7 @@ async def test_fault_of_the_second_leaves_the_first_alone(autojump_clock: MockCl
     rig = Rig(words(3.0, "fast ", "answer"), fault(kind, 0.5))
     assert await rig.run() == (GOOD, 3.0)
     rig.assert_all_closed()
-    assert rig.balance.records[1].hedges == {"failed": 1}
+    assert rig.balance.counters[1].hedges == {"failed": 1}
 
 
 @pytest.mark.parametrize("kind", list(FaultKind))

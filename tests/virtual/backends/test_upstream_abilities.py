@@ -12,12 +12,12 @@ from trio.testing import MockClock
 
 from llmactors.backends.base import Job
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
-from llmactors.backends.openai.abilities import Abilities
-from llmactors.backends.openai.answer import UpstreamAnswer
-from llmactors.backends.openai.chunks import NO_TOKEN
-from llmactors.backends.openai.continuation import LoggedAnswer, Way, go_on
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
-from llmactors.backends.openai.ways import AnswerSoFar, Ways
+from llmactors.backends.openai.continuation.abilities import Abilities
+from llmactors.backends.openai.continuation.chooser import AnswerSoFar, StrategyChooser
+from llmactors.backends.openai.continuation.strategy import ContinuationStrategy, LoggedAnswer, go_on
+from llmactors.backends.openai.responses.answer import UpstreamAnswer
+from llmactors.backends.openai.responses.chunks import NO_TOKEN
+from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
 from llmactors.errors import BackendFailed
 from llmactors.messages import GenerateRequest, PromptTokens, TokenDelta, TokenExtra
 from tests.support.paced_upstream import PacedUpstream, words
@@ -98,12 +98,12 @@ class Llama:
 @pytest.mark.parametrize("prompt", [PromptTokens.of((7, 8), "another"), None], ids=["another", "unknown"])
 async def test_no_ids_are_read_by_another_vocabulary(prompt: PromptTokens | None) -> None:
     settings = OpenAISettings.parse("http://host/v1,model=m,engine=llamacpp")
-    ways = Ways(settings, (Llama(),))  # type: ignore[arg-type]
+    chooser = StrategyChooser(settings, (Llama(),))  # type: ignore[arg-type]
     answer = AnswerSoFar(GREEDY, [TokenDelta(5, "a", TokenExtra(prompt=prompt))])
-    assert await ways.way(0, answer) is Way.TEXT
-    answer.refused.add((0, Way.TEXT))
-    assert await ways.way(0, answer) is Way.ANEW
-    opening = await ways.opening(0, Way.ANEW, answer)
+    assert await chooser.choose(0, answer) is ContinuationStrategy.TEXT
+    answer.refused.add((0, ContinuationStrategy.TEXT))
+    assert await chooser.choose(0, answer) is ContinuationStrategy.ANEW
+    opening = await chooser.opening(0, ContinuationStrategy.ANEW, answer)
     assert opening is not None
     assert opening.body["prompt"] == [1, 2, 3]
     assert isinstance(opening.answer, UpstreamAnswer)  # which hides the ids from the log
@@ -111,7 +111,7 @@ async def test_no_ids_are_read_by_another_vocabulary(prompt: PromptTokens | None
 
 def test_text_behind_reasoning_is_not_continued() -> None:
     logged = LoggedAnswer.of([TokenDelta(NO_TOKEN, "", TokenExtra(reasoning="so")), TokenDelta(NO_TOKEN, "a")])
-    assert go_on(GREEDY, logged, has_engine=True) == [Way.ANEW]
+    assert go_on(GREEDY, logged, has_engine=True) == [ContinuationStrategy.ANEW]
 
 
 async def test_answer_made_again_may_take_as_long_as_before(autojump_clock: MockClock) -> None:

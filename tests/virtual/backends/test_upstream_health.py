@@ -7,9 +7,9 @@ import trio
 from trio.testing import MockClock
 
 from llmactors.backends.openai import Balance, OpenAIBackend, OpenAISettings
-from llmactors.backends.openai.circuit import CircuitState
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
-from llmactors.backends.openai.tries import Tries, Try
+from llmactors.backends.openai.routing.circuit import CircuitState
+from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
+from llmactors.backends.openai.routing.tries import Tries, Try
 from llmactors.errors import BackendFailed
 from tests.support.paced_upstream import PacedUpstream
 
@@ -17,7 +17,7 @@ from tests.support.paced_upstream import PacedUpstream
 class Rig:
     """A backend before one upstream, which is checked once a second as the backend's actor does."""
 
-    def __init__(self, options: str = "probe_s=30") -> None:
+    def __init__(self, options: str = "health_check_s=30") -> None:
         self.settings = OpenAISettings.parse(f"http://a/v1,{options}", name="gpt")
         self.balance = Balance.of(self.settings.upstreams)
         self.upstream = PacedUpstream([])
@@ -44,7 +44,7 @@ class Rig:
         tries = Tries(self.settings, self.balance)
         one = tries.choose(trio.current_time(), random.Random(1))
         assert isinstance(one, Try)
-        tries.record_begin(one, trio.current_time())
+        tries.note_begin(one, trio.current_time())
 
 
 async def test_silent_upstream_is_asked_now_and_then(autojump_clock: MockClock) -> None:
@@ -63,7 +63,7 @@ async def test_upstream_that_answers_is_not_asked(autojump_clock: MockClock) -> 
 
 
 async def test_no_upstream_is_asked_with_probe_s_0(autojump_clock: MockClock) -> None:
-    rig = Rig("probe_s=0")
+    rig = Rig("health_check_s=0")
     await rig.check_for(100)
     assert rig.upstream.lists == 0
 

@@ -5,9 +5,9 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from llmactors.backends.openai.chunk_body import BadChunk, TokenId
-from llmactors.backends.openai.chunks import Chunk
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
+from llmactors.backends.openai.responses.chunk_body import BadChunk, TokenId
+from llmactors.backends.openai.responses.chunks import Chunk
+from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
 from llmactors.errors import BackendFailed
 from llmactors.messages import Constraint, GenerateRequest
 

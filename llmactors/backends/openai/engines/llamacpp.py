@@ -13,10 +13,10 @@ import msgspec
 from llmactors.backends.llama.constrained import overshot_trigger, rest_of_constraint, whole_constraint
 from llmactors.backends.llama.conversation import conversation
 from llmactors.backends.llama.sampling import sampling_of
-from llmactors.backends.openai.chunk_body import TokenId
-from llmactors.backends.openai.chunks import NO_TOKEN, BadChunk, Chunk, as_error
 from llmactors.backends.openai.engines.engine import Body, Calls, Reader, Tokens, decode
-from llmactors.backends.openai.request import is_raw
+from llmactors.backends.openai.requests.body import is_raw
+from llmactors.backends.openai.responses.chunk_body import TokenId
+from llmactors.backends.openai.responses.chunks import NO_TOKEN, BadChunk, Chunk, as_error
 from llmactors.http.sse_reader import SseReader
 from llmactors.messages import ChatMessage, Constraint, GenerateRequest, TokenLogprob, TopLogprob
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from llmactors.backends.openai.chunk_body import TokenId
-from llmactors.backends.openai.chunks import BadChunk, Chunk, as_error
 from llmactors.backends.openai.engines.engine import Body, Calls, Reader, Tokens, decode
 from llmactors.backends.openai.engines.rest import rest_of_grammar
-from llmactors.backends.openai.request import chat_of, is_raw, sampling_of
+from llmactors.backends.openai.requests.body import chat_of, is_raw, sampling_of
+from llmactors.backends.openai.responses.chunk_body import TokenId
+from llmactors.backends.openai.responses.chunks import BadChunk, Chunk, as_error
 from llmactors.http.sse_reader import SseReader
 from llmactors.messages import Constraint, GenerateRequest, TokenLogprob, TopLogprob
 

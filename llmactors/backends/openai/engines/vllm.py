@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from llmactors.backends.openai.chunks import ChunkReader
 from llmactors.backends.openai.engines.engine import Body, Calls, Reader, Tokens, decode
 from llmactors.backends.openai.engines.rest import rest_of_grammar
-from llmactors.backends.openai.request import chat_of, is_raw, sampling_of
+from llmactors.backends.openai.requests.body import chat_of, is_raw, sampling_of
+from llmactors.backends.openai.responses.chunks import ChunkReader
 from llmactors.messages import NO_THINKING, Constraint, GenerateRequest
 
 

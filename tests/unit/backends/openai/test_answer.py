@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.backends.openai.answer import TextOverrun, UpstreamAnswer
-from llmactors.backends.openai.chunks import NO_TOKEN, BadChunk, Chunk, ChunkReader
-from llmactors.backends.openai.faults import retry_after_s
+from llmactors.backends.openai.responses.answer import TextOverrun, UpstreamAnswer
+from llmactors.backends.openai.responses.chunks import NO_TOKEN, BadChunk, Chunk, ChunkReader
+from llmactors.backends.openai.routing.faults import retry_after_s
 from llmactors.messages import TokenDelta, TokenExtra, TokenLogprob, ToolCallDelta, TopLogprob
 
 

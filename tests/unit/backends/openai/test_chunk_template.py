@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.backends.openai.chunks import BadChunk, Chunk, ChunkReader
+from llmactors.backends.openai.responses.chunks import BadChunk, Chunk, ChunkReader
 
 FIRST = "first"
 

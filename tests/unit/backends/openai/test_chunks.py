@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmactors.backends.openai.call_places import MAX_CALLS
-from llmactors.backends.openai.chunk_body import MAX_BODY_BYTES, as_count, read_finish
-from llmactors.backends.openai.chunks import BadChunk, Chunk, ChunkReader, error_of
-from llmactors.backends.openai.split_characters import SplitCharacters
+from llmactors.backends.openai.responses.call_places import MAX_CALLS
+from llmactors.backends.openai.responses.chunk_body import MAX_BODY_BYTES, as_count, read_finish
+from llmactors.backends.openai.responses.chunks import BadChunk, Chunk, ChunkReader, error_of
+from llmactors.backends.openai.responses.split_characters import SplitCharacters
 from tests.support.dialects import DIALECTS, Dialect
 from tests.support.splits import splits
 

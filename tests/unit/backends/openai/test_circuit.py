@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors.actors.backoff import Backoff
-from llmactors.backends.openai.circuit import Circuit, CircuitState
+from llmactors.backends.openai.routing.circuit import Circuit, CircuitState
 
 RNG = random.Random(1)
 

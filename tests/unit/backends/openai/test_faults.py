@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from llmactors.backends.openai.faults import FaultKind, in_stream_fault, refusal_fault
+from llmactors.backends.openai.routing.faults import FaultKind, in_stream_fault, refusal_fault
 from llmactors.errors import ContextExceeded, InvalidRequest, Unavailable
 
 TOO_LONG: dict[str, dict[str, Any]] = {

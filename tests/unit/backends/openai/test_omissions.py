@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
-from llmactors.backends.openai.omissions import OMITTABLE, Omissions, named_fields
-from llmactors.backends.openai.request import body_of
+from llmactors.backends.openai.requests.body import body_of
+from llmactors.backends.openai.requests.omissions import OMITTABLE, Omissions, named_fields
 from llmactors.errors import ConfigError
 from llmactors.messages import GenerateRequest
 

@@ -3,16 +3,16 @@
 import msgspec
 import pytest
 
-from llmactors.backends.openai.answer import TextOverrun
-from llmactors.backends.openai.chunks import NO_TOKEN, BadChunk, Chunk
-from llmactors.backends.openai.continuation import LoggedAnswer, UnknownIds, Way
+from llmactors.backends.openai.continuation.chooser import AnswerSoFar, StrategyChooser
+from llmactors.backends.openai.continuation.strategy import ContinuationStrategy, LoggedAnswer, UnknownIds
 from llmactors.backends.openai.engines import ENGINES
 from llmactors.backends.openai.engines.llamacpp import CompletionReader
 from llmactors.backends.openai.engines.sglang import GenerateReader
-from llmactors.backends.openai.faults import FaultKind, in_stream_fault
+from llmactors.backends.openai.responses.answer import TextOverrun
+from llmactors.backends.openai.responses.chunks import NO_TOKEN, BadChunk, Chunk
+from llmactors.backends.openai.responses.token_answer import MOST_PROMPT_IDS, TokenAnswer
+from llmactors.backends.openai.routing.faults import FaultKind, in_stream_fault
 from llmactors.backends.openai.settings import OpenAISettings
-from llmactors.backends.openai.token_answer import MOST_PROMPT_IDS, TokenAnswer
-from llmactors.backends.openai.ways import AnswerSoFar, Ways
 from llmactors.ledger.redis.codec import decode_tokens, encode_tokens
 from llmactors.messages import Constraint, GenerateRequest, PromptTokens, TokenDelta, TokenExtra
 
@@ -115,10 +115,10 @@ def test_llamacpp_token_without_an_event_has_no_id() -> None:
 def test_answer_given_up_at_its_trigger_obeys_at_once() -> None:
     """llama.cpp ends an answer whose token goes beyond the trigger in a way that the grammar forbids."""
     settings = OpenAISettings.parse("http://host/v1,model=m,engine=llamacpp,tools=hermes")
-    ways, request = Ways(settings, ()), GenerateRequest("r", "m", "p")
+    chooser, request = StrategyChooser(settings, ()), GenerateRequest("r", "m", "p")
     answer = AnswerSoFar(request, [])
     said = {"code": 500, "message": "Unexpected empty grammar stack after accepting piece"}
-    assert ways.judge(0, Way.IDS, answer, in_stream_fault(said)).kind is FaultKind.MALFORMED
+    assert chooser.judge(0, ContinuationStrategy.IDS, answer, in_stream_fault(said)).kind is FaultKind.MALFORMED
     assert answer.begins_now
     constraint = Constraint('root ::= "<call>" [a-z]+', "<call>")
     fields, _ = ENGINES["llamacpp"].constraint(constraint, "", begins_now=True)

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from llmactors.backends.openai.balance import Balance
-from llmactors.backends.openai.circuit import CircuitState
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
+from llmactors.backends.openai.routing.balance import Balance
+from llmactors.backends.openai.routing.circuit import CircuitState
+from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
+from llmactors.backends.openai.routing.tries import Tries, Try
 from llmactors.backends.openai.settings import OpenAISettings
-from llmactors.backends.openai.tries import Tries, Try
 from llmactors.errors import BackendFailed, LlmactorsError
 
 RNG = random.Random(1)
@@ -39,7 +39,7 @@ class Rig:
         assert self.last is not None
         fault = UpstreamFault(kind, BackendFailed(kind.label), hold_s=hold_s)
         try:
-            self.tries.record_fault(self.last, fault, self.now, RNG)
+            self.tries.note_fault(self.last, fault, self.now, RNG)
         finally:
             self.tries.end(self.last)
 
@@ -158,7 +158,7 @@ def test_circuit_opens_by_the_kind_of_the_fault(kind: FaultKind, opens_after: in
     rig = Rig("http://a/v1,attempts=100")
     circuit = rig.balance.circuits[0]
     for failures in range(1, 6):
-        rig.balance.record(0, UpstreamFault(kind, BackendFailed("")), 0.0, RNG)
+        rig.balance.note_fault(0, UpstreamFault(kind, BackendFailed("")), 0.0, RNG)
         is_open = opens_after is not None and failures >= opens_after
         assert circuit.state is (CircuitState.OPEN if is_open else CircuitState.CLOSED)
 
@@ -195,10 +195,10 @@ def test_answer_gives_all_tries_back() -> None:
     for _ in range(5):
         rig.next()
         assert rig.last is not None
-        rig.tries.record_begin(rig.last, rig.now)
+        rig.tries.note_begin(rig.last, rig.now)
         rig.fail(FaultKind.CUT)
         rig.next()
-        rig.tries.record_begin(rig.last, rig.now)
+        rig.tries.note_begin(rig.last, rig.now)
 
 
 def test_cut_answers_open_the_circuit() -> None:
@@ -210,9 +210,9 @@ def test_cut_answers_open_the_circuit() -> None:
             rig.tries = Tries(rig.settings, rig.balance)
             rig.next()
             assert rig.last is not None
-            rig.tries.record_begin(rig.last, rig.now)
+            rig.tries.note_begin(rig.last, rig.now)
             if whole:
-                rig.tries.record_whole(rig.last)
+                rig.tries.note_whole(rig.last)
             rig.fail(FaultKind.CUT)
         assert circuit.state is (CircuitState.CLOSED if whole else CircuitState.OPEN)
 
@@ -232,12 +232,12 @@ def test_few_requests_are_sent_twice_at_a_time() -> None:
     kept = second()
     assert kept is not None
     assert second() is None
-    tries.record_begin(first, rig.now)
+    tries.note_begin(first, rig.now)
     tries.end(first)
     assert rig.balance.hedges_running == 1
     again, tries = second(), rig.tries
     assert again is not None
-    tries.record_fault(again, UpstreamFault(FaultKind.BUSY, BackendFailed("busy")), rig.now, RNG)
+    tries.note_fault(again, UpstreamFault(FaultKind.BUSY, BackendFailed("busy")), rig.now, RNG)
     tries.end(again)
     tries.end(again)
     assert rig.balance.hedges_running == 1
@@ -246,9 +246,9 @@ def test_few_requests_are_sent_twice_at_a_time() -> None:
 def test_trouble_quotes_no_client() -> None:
     """The text of a refused request may quote the prompt, and the trouble of an upstream is logged."""
     rig = Rig("http://a/v1")
-    rig.balance.record(0, UpstreamFault(FaultKind.KEY, BackendFailed("the key")), 0.0, RNG)
-    rig.balance.record(0, UpstreamFault(FaultKind.REFUSED, BackendFailed("a secret prompt")), 0.0, RNG)
-    assert rig.balance.records[0].last_fault == "the key"
+    rig.balance.note_fault(0, UpstreamFault(FaultKind.KEY, BackendFailed("the key")), 0.0, RNG)
+    rig.balance.note_fault(0, UpstreamFault(FaultKind.REFUSED, BackendFailed("a secret prompt")), 0.0, RNG)
+    assert rig.balance.counters[0].last_fault == "the key"
 
 
 def test_end_of_a_begun_answer_ends_no_trial_of_others() -> None:
@@ -258,7 +258,7 @@ def test_end_of_a_begun_answer_ends_no_trial_of_others() -> None:
     rig.now = circuit.next_at(rig.now)
     rig.next()
     assert rig.last is not None
-    rig.tries.record_begin(rig.last, rig.now)
+    rig.tries.note_begin(rig.last, rig.now)
     circuit.open(rig.now, RNG)
     rig.now = circuit.next_at(rig.now)
     assert isinstance(Tries(rig.settings, rig.balance).choose(rig.now, RNG), Try)  # the trial of another request

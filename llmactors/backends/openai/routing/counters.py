@@ -13,8 +13,8 @@ FAILED = "failed"
 
 
 @attrs.define
-class UpstreamRecord:
-    """The record of one upstream, which outlives the incarnations of the backend."""
+class UpstreamCounters:
+    """The counts of one upstream, which outlives the incarnations of the backend."""
 
     tries: Counter[str] = attrs.field(factory=Counter)
     """The tries by their outcome: `answered` at the first token, `cancelled`, or the label of the fault."""

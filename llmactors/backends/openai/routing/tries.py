@@ -15,10 +15,10 @@ from collections.abc import Iterable
 import attrs
 
 from llmactors.actors.backoff import Backoff
-from llmactors.backends.openai.balance import Balance
-from llmactors.backends.openai.circuit import CircuitState
-from llmactors.backends.openai.faults import CircuitEffect, FaultKind, UpstreamFault
-from llmactors.backends.openai.record import ANSWERED, CANCELLED
+from llmactors.backends.openai.routing.balance import Balance
+from llmactors.backends.openai.routing.circuit import CircuitState
+from llmactors.backends.openai.routing.counters import ANSWERED, CANCELLED
+from llmactors.backends.openai.routing.faults import CircuitEffect, FaultKind, UpstreamFault
 from llmactors.backends.openai.settings import OpenAISettings
 from llmactors.errors import LlmactorsError, Unavailable
 
@@ -41,8 +41,8 @@ class Try:
 class Tries:
     """The tries of one request.
 
-    Call `choose` for each try. Then call `record_begin` at its first token, `record_whole` at the end of its answer, or
-    `record_fault`, and `end` in any case.
+    Call `choose` for each try. Then call `note_begin` at its first token, `note_whole` at the end of its answer, or
+    `note_fault`, and `end` in any case.
 
     Args:
         settings: The bounds on the tries.
@@ -114,26 +114,26 @@ class Tries:
                 return self._second
         return None
 
-    def record_begin(self, one: Try, now: float) -> None:
+    def note_begin(self, one: Try, now: float) -> None:
         """Records that a try brought a token: later faults have all tries before them again."""
         self._end_second()
         self._undecided.discard(one.place)
         self._trials.discard(one.place)
-        record = self._balance.records[one.place]
-        record.tries[ANSWERED] += 1
-        record.heard_at = now
+        counters = self._balance.counters[one.place]
+        counters.tries[ANSWERED] += 1
+        counters.heard_at = now
         self._balance.circuits[one.place].begin()
         self._made = 0
         self._asked_again.clear()
 
-    def record_whole(self, one: Try) -> None:
+    def note_whole(self, one: Try) -> None:
         """Records that a try brought the last token."""
         self._balance.circuits[one.place].succeed()
 
-    def record_fault(self, one: Try, fault: UpstreamFault, now: float, rng: random.Random) -> None:
+    def note_fault(self, one: Try, fault: UpstreamFault, now: float, rng: random.Random) -> None:
         """Records that a try failed. Raises the `LlmactorsError` for the client where no other try can help."""
-        self._balance.record(one.place, fault, now, rng)
-        self._balance.records[one.place].tries[fault.kind.label] += 1
+        self._balance.note_fault(one.place, fault, now, rng)
+        self._balance.counters[one.place].tries[fault.kind.label] += 1
         self._undecided.discard(one.place)
         self._failed.add(one.place)
         self._last = fault
@@ -155,15 +155,15 @@ class Tries:
 
     def count_second(self, one: Try, outcome: str) -> None:
         """Counts what became of a try that `choose_second` returned."""
-        self._balance.records[one.place].hedges[outcome] += 1
+        self._balance.counters[one.place].hedges[outcome] += 1
 
     def end(self, one: Try) -> None:
-        """Records that a try is over: a trial that decided nothing makes way for the trial of another request."""
+        """Records that a try is over: a trial that decided nothing gives its place to the trial of another request."""
         if one is self._second:
             self._end_second()
         if one.place in self._undecided:
             self._undecided.discard(one.place)
-            self._balance.records[one.place].tries[CANCELLED] += 1
+            self._balance.counters[one.place].tries[CANCELLED] += 1
         if one.place in self._trials:
             self._trials.discard(one.place)
             self._balance.circuits[one.place].give_back()
@@ -198,7 +198,7 @@ class Tries:
         self._undecided.add(place)
         if self._left is not None and self._left[0] != place:
             left, kind = self._left
-            self._balance.records[left].failovers[kind.label] += 1
+            self._balance.counters[left].failovers[kind.label] += 1
         self._left = None
         if self._balance.circuits[place].take(now):
             self._trials.add(place)

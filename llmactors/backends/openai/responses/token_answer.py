@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from llmactors.backends.openai.answer import MAX_CHARS_PER_TOKEN, TextOverrun
-from llmactors.backends.openai.chunks import NO_TOKEN, Chunk
+from llmactors.backends.openai.responses.answer import MAX_CHARS_PER_TOKEN, TextOverrun
+from llmactors.backends.openai.responses.chunks import NO_TOKEN, Chunk
 from llmactors.backends.stop_strings import StopStrings
 from llmactors.messages import FinishReason, PromptTokens, TokenDelta, TokenExtra
 
@@ -27,7 +27,7 @@ class TokenAnswer:
 
     Args:
         stops: The stop strings of the request.
-        room: How many deltas there may be.
+        max_tokens: How many deltas there may be.
         top_logprobs: How many of the most probable tokens the request asks for.
         least: How many tokens there must be before a stop string may end the answer.
         vocabulary: The fingerprint of the upstream's vocabulary.
@@ -40,7 +40,7 @@ class TokenAnswer:
     def __init__(
         self,
         stops: Sequence[str],
-        room: int,
+        max_tokens: int,
         top_logprobs: int,
         least: int,
         *,
@@ -50,7 +50,7 @@ class TokenAnswer:
         model: str = "",
     ) -> None:
         self._stops = StopStrings(stops)
-        self._room = room
+        self._max_tokens = max_tokens
         self._top_logprobs = top_logprobs
         self._least = least
         self._vocabulary = vocabulary
@@ -72,7 +72,7 @@ class TokenAnswer:
         self.finish: FinishReason | None = None
 
     def __repr__(self) -> str:
-        return f"<TokenAnswer {self._made} of {self._room} tokens, {len(self._held)} held, finish={self.finish}>"
+        return f"<TokenAnswer {self._made} of {self._max_tokens} tokens, {len(self._held)} held, finish={self.finish}>"
 
     @property
     def prompt_tokens(self) -> int:
@@ -117,12 +117,12 @@ class TokenAnswer:
         A server that works with ids names a reason. So only `trusts_end` can say that the answer is whole.
         """
         if self.begun and trusts_end:
-            self.finish = "length" if self._made >= self._room else "stop"
+            self.finish = "length" if self._made >= self._max_tokens else "stop"
         return self.finish is not None
 
     def close(self) -> list[TokenDelta]:
         """Ends a complete answer, and returns its last deltas."""
-        missing = min(self._completion_tokens, self._room) - self._made
+        missing = min(self._completion_tokens, self._max_tokens) - self._made
         if missing > 0 and not self.stopped:
             self._held += [TokenDelta(NO_TOKEN, "") for _ in range(missing)]
             self._made += missing
@@ -135,7 +135,7 @@ class TokenAnswer:
         ids = chunk.ids or ((NO_TOKEN,) if told else ())
         self._chars += len(chunk.text) + len(chunk.reasoning)
         self._chars += sum(len(call.name) + len(call.arguments) for call in chunk.tool_calls)
-        if self._made + len(ids) > self._room or self._chars > self._room * MAX_CHARS_PER_TOKEN:
+        if self._made + len(ids) > self._max_tokens or self._chars > self._max_tokens * MAX_CHARS_PER_TOKEN:
             raise TextOverrun
         for place, token in enumerate(ids):
             is_last = place + 1 == len(ids)

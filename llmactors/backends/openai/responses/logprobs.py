@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from llmactors.backends.openai.chunk_body import BadChunk
+from llmactors.backends.openai.responses.chunk_body import BadChunk
 from llmactors.messages import TokenLogprob, TopLogprob
 
 NO_TOKEN = -1

@@ -9,8 +9,8 @@ import msgspec
 import trio
 
 from llmactors.backends.base import Job, Output
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
-from llmactors.backends.openai.upstream import Upstream
+from llmactors.backends.openai.requests.upstream import Upstream
+from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
 from llmactors.errors import BackendFailed
 from llmactors.messages import TokenDelta, TokenExtra
 

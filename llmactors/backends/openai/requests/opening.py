@@ -7,16 +7,16 @@ from typing import Any
 import attrs
 import trio
 
-from llmactors.backends.openai.answer import UpstreamAnswer
-from llmactors.backends.openai.chunks import ChunkReader
-from llmactors.backends.openai.continuation import LoggedAnswer, UnknownIds
+from llmactors.backends.openai.continuation.overlap import OverlapFilter, ReplayFilter, TokenIdFilter, WhitespaceFilter
+from llmactors.backends.openai.continuation.strategy import LoggedAnswer, UnknownIds
 from llmactors.backends.openai.engines import TokenServer
 from llmactors.backends.openai.engines.engine import Reader
-from llmactors.backends.openai.request import body_of, is_raw
+from llmactors.backends.openai.requests.body import body_of, is_raw
+from llmactors.backends.openai.requests.upstream import Upstream
+from llmactors.backends.openai.responses.answer import UpstreamAnswer
+from llmactors.backends.openai.responses.chunks import ChunkReader
+from llmactors.backends.openai.responses.token_answer import TokenAnswer
 from llmactors.backends.openai.settings import OpenAISettings
-from llmactors.backends.openai.sieve import AnswerSieve, Sieve, SpaceSieve, TokenSieve
-from llmactors.backends.openai.token_answer import TokenAnswer
-from llmactors.backends.openai.upstream import Upstream
 from llmactors.messages import GenerateRequest
 
 _CHARACTER_TOKENS = 5
@@ -32,7 +32,7 @@ class Opening:
     body: dict[str, Any]
     reader: Reader
     answer: UpstreamAnswer | TokenAnswer
-    sieve: Sieve | None = None
+    overlap: OverlapFilter | None = None
     read_before: int = 0
     """How many tokens of the answer the upstream counts as its prompt."""
 
@@ -72,8 +72,8 @@ def text_opening(request: GenerateRequest, asked: Asked, settings: OpenAISetting
         request, asked.model, text, logged.count, tokens_field=settings.tokens_field, engine=settings.engine
     )
     answer = _answer(request, logged.count, asked, sends_ids=False)
-    sieve = SpaceSieve(logged.text[len(text) :])
-    return Opening(route, body, _reader(request, with_ids=False), answer, sieve, logged.count)
+    overlap = WhitespaceFilter(logged.text[len(text) :])
+    return Opening(route, body, _reader(request, with_ids=False), answer, overlap, logged.count)
 
 
 async def ids_opening(
@@ -102,8 +102,8 @@ async def ids_opening(
             return None
     route, body = engine.generation(request, asked.model, ids, logged.count - cut, rest)
     answer = _answer(request, logged.count, asked, sends_ids=True, prompt_ids=prompt)
-    sieve = TokenSieve(known[-cut:]) if cut else None
-    return Opening(route, body, engine.reader(), answer, sieve, logged.count - cut)
+    overlap = TokenIdFilter(known[-cut:]) if cut else None
+    return Opening(route, body, engine.reader(), answer, overlap, logged.count - cut)
 
 
 def made_again(
@@ -114,7 +114,7 @@ def made_again(
     `sends_ids`: whether the stream has ids, and the log takes them.
     """
     answer = _answer(request, logged.count, asked, sends_ids=sends_ids)
-    return attrs.evolve(opening, answer=answer, sieve=AnswerSieve(logged))
+    return attrs.evolve(opening, answer=answer, overlap=ReplayFilter(logged))
 
 
 def _reader(request: GenerateRequest, *, with_ids: bool) -> Reader:
@@ -124,14 +124,14 @@ def _reader(request: GenerateRequest, *, with_ids: bool) -> Reader:
 def _answer(
     request: GenerateRequest, count: int, asked: Asked, *, sends_ids: bool, prompt_ids: Sequence[int] = ()
 ) -> UpstreamAnswer | TokenAnswer:
-    room, least, top = request.max_tokens - count, request.min_tokens - count, request.top_logprobs or 0
+    max_tokens, least, top = request.max_tokens - count, request.min_tokens - count, request.top_logprobs or 0
     # An answer that began elsewhere has the model's name already.
     name = asked.model if asked.model != request.model and not count else ""
     if not sends_ids:
-        return UpstreamAnswer(request.stop, room, top, least, model=name)
+        return UpstreamAnswer(request.stop, max_tokens, top, least, model=name)
     return TokenAnswer(
         request.stop,
-        room,
+        max_tokens,
         top,
         least,
         vocabulary=asked.vocabulary,

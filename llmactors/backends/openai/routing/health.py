@@ -13,10 +13,10 @@ import structlog
 import trio
 
 from llmactors.backends.base import UpstreamState
-from llmactors.backends.openai.balance import Balance
-from llmactors.backends.openai.circuit import CircuitState
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
-from llmactors.backends.openai.upstream import Upstream
+from llmactors.backends.openai.requests.upstream import Upstream
+from llmactors.backends.openai.routing.balance import Balance
+from llmactors.backends.openai.routing.circuit import CircuitState
+from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
 from llmactors.errors import BackendFailed
 
 log = structlog.get_logger("llmactors.backends.openai")
@@ -49,12 +49,12 @@ class UpstreamHealth:
         return [
             UpstreamState(
                 one.url,
-                f"{one.url}: {record.last_fault or 'it failed'}" if self._is_open(place) else "",
-                record.tries,
-                record.hedges,
-                record.failovers,
+                f"{one.url}: {counters.last_fault or 'it failed'}" if self._is_open(place) else "",
+                counters.tries,
+                counters.hedges,
+                counters.failovers,
             )
-            for place, (one, record) in enumerate(zip(balance.upstreams, balance.records, strict=True))
+            for place, (one, counters) in enumerate(zip(balance.upstreams, balance.counters, strict=True))
         ]
 
     def log_changes(self) -> None:
@@ -65,7 +65,7 @@ class UpstreamHealth:
             self._logged_open ^= {place}
             if self._is_open(place):
                 for_s = round(self._balance.circuits[place].next_at(0.0) - trio.current_time(), 1)
-                reason = self._balance.records[place].last_fault
+                reason = self._balance.counters[place].last_fault
                 log.warning("an upstream gets no requests for a while", upstream=one.url, reason=reason, for_s=for_s)
             else:
                 log.info("an upstream gets requests again", upstream=one.url)
@@ -76,8 +76,10 @@ class UpstreamHealth:
             return []
         return [
             place
-            for place, (circuit, record) in enumerate(zip(self._balance.circuits, self._balance.records, strict=True))
-            if circuit.admits(now) and (self._is_open(place) or now >= record.heard_at + self._every_s)
+            for place, (circuit, counters) in enumerate(
+                zip(self._balance.circuits, self._balance.counters, strict=True)
+            )
+            if circuit.admits(now) and (self._is_open(place) or now >= counters.heard_at + self._every_s)
         ]
 
     async def ask(self, places: Sequence[int], upstreams: Sequence[Upstream]) -> None:
@@ -87,7 +89,7 @@ class UpstreamHealth:
                 nursery.start_soon(self._ask_one, place, upstreams[place])
 
     async def _ask_one(self, place: int, upstream: Upstream) -> None:
-        balance, record = self._balance, self._balance.records[place]
+        balance, counters = self._balance, self._balance.counters[place]
         circuit = balance.circuits[place]
         fault: UpstreamFault | None = None
         is_trial = circuit.take(trio.current_time())
@@ -102,9 +104,9 @@ class UpstreamHealth:
             if is_trial:
                 circuit.give_back()
         if fault is None or fault.kind not in _TELLING:
-            record.heard_at = trio.current_time()
-        elif fault.kind is not FaultKind.KEY or not record.has_answered:  # a key that worked may not list models
-            balance.record(place, fault, trio.current_time(), self._rng)
+            counters.heard_at = trio.current_time()
+        elif fault.kind is not FaultKind.KEY or not counters.has_answered:  # a key that worked may not list models
+            balance.note_fault(place, fault, trio.current_time(), self._rng)
 
     def _is_open(self, place: int) -> bool:
         return self._balance.circuits[place].state is CircuitState.OPEN

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from llmactors.backends.openai.call_places import CallPlaces, TooManyCalls
-from llmactors.backends.openai.chunk_body import (
+from llmactors.backends.openai.responses.call_places import CallPlaces, TooManyCalls
+from llmactors.backends.openai.responses.chunk_body import (
     MAX_BODY_BYTES,
     BadChunk,
     ChunkBody,
@@ -23,9 +23,9 @@ from llmactors.backends.openai.chunk_body import (
     read_ids,
     text_and_reasoning,
 )
-from llmactors.backends.openai.chunk_template import ChunkTemplate
-from llmactors.backends.openai.logprobs import NO_TOKEN, read_logprobs
-from llmactors.backends.openai.split_characters import SplitCharacters
+from llmactors.backends.openai.responses.chunk_template import ChunkTemplate
+from llmactors.backends.openai.responses.logprobs import NO_TOKEN, read_logprobs
+from llmactors.backends.openai.responses.split_characters import SplitCharacters
 from llmactors.http.sse_reader import BadEventStream, SseEvent, SseReader
 from llmactors.messages import TokenLogprob, ToolCallDelta
 

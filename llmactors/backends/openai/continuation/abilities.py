@@ -15,8 +15,8 @@ import trio
 from llmactors.backends.openai.engines import TokenServer
 from llmactors.backends.openai.engines.engine import Calls, decode
 from llmactors.backends.openai.engines.vocabulary import fingerprint
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
-from llmactors.backends.openai.request import PREFILL
+from llmactors.backends.openai.requests.body import PREFILL
+from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
 from llmactors.messages import GenerateRequest
 
 _CANNOT = {

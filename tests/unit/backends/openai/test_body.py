@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from llmactors.backends.openai import OpenAIBackend, OpenAISettings
-from llmactors.backends.openai.request import body_of, rules_of
+from llmactors.backends.openai.requests.body import body_of, rules_of
 from llmactors.messages import ChatMessage, GenerateRequest, Image, ToolCall, ToolUse
 
 RULES: dict[str, Any] = {"top_k": 40, "min_p": 0.1, "repeat_penalty": 1.2, "min_tokens": 5}

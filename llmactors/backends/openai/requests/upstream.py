@@ -10,10 +10,16 @@ import msgspec
 import structlog
 import trio
 
-from llmactors.backends.openai.chunks import BadChunk, Chunk, error_of
 from llmactors.backends.openai.engines.engine import Reader
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault, in_stream_fault, refusal_fault, retry_after_s
-from llmactors.backends.openai.omissions import Omissions, named_fields
+from llmactors.backends.openai.requests.omissions import Omissions, named_fields
+from llmactors.backends.openai.responses.chunks import BadChunk, Chunk, error_of
+from llmactors.backends.openai.routing.faults import (
+    FaultKind,
+    UpstreamFault,
+    in_stream_fault,
+    refusal_fault,
+    retry_after_s,
+)
 from llmactors.backends.openai.settings import UpstreamSettings
 from llmactors.errors import BackendFailed, Unavailable
 from llmactors.http.client import ClientSettings, HttpClient

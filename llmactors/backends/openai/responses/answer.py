@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from llmactors.backends.openai.chunks import NO_TOKEN, Chunk
+from llmactors.backends.openai.responses.chunks import NO_TOKEN, Chunk
 from llmactors.backends.stop_strings import StopStrings
 from llmactors.messages import FinishReason, TokenDelta, TokenExtra, TokenLogprob, ToolCallDelta
 
@@ -36,17 +36,17 @@ class UpstreamAnswer:
 
     Args:
         stops: The stop strings of the request.
-        room: How many deltas there may be.
+        max_tokens: How many deltas there may be.
         top_logprobs: How many of the most probable tokens the request asks for.
         least: How many tokens there must be before a stop string may end the answer.
         model: The name of the model, for the first delta; empty where the log needs no name.
     """
 
     def __init__(
-        self, stops: Sequence[str], room: int, top_logprobs: int = 0, least: int = 0, *, model: str = ""
+        self, stops: Sequence[str], max_tokens: int, top_logprobs: int = 0, least: int = 0, *, model: str = ""
     ) -> None:
         self._stops = StopStrings(stops)
-        self._room = room
+        self._max_tokens = max_tokens
         self._top_logprobs = top_logprobs
         self._least = least
         self._model = model
@@ -73,7 +73,7 @@ class UpstreamAnswer:
         """Whether the last chunk with content was followed by the upstream's count of the answer's tokens."""
 
     def __repr__(self) -> str:
-        return f"<UpstreamAnswer {self._made} of {self._room} tokens, finish={self.finish}>"
+        return f"<UpstreamAnswer {self._made} of {self._max_tokens} tokens, finish={self.finish}>"
 
     @property
     def stopped(self) -> bool:
@@ -98,13 +98,13 @@ class UpstreamAnswer:
         self._is_counted = not has_content and (self._is_counted or (chunk.completion_tokens or 0) > 0)
         self._count_chunk()
         shown: list[TokenDelta] = []
-        self._logprobs += chunk.logprobs[: self._room]
+        self._logprobs += chunk.logprobs[: self._max_tokens]
         # What comes behind a finish reason counts too: some servers send a reason with each chunk.
         if (chunk.reasoning or chunk.tool_calls) and not self.stopped:
             shown = self._add_parts(chunk)
         if chunk.text and not self.stopped:
             shown += self._add(chunk.text)
-            while self._logprobs and self._pending is None and self._made + 1 < self._room:
+            while self._logprobs and self._pending is None and self._made + 1 < self._max_tokens:
                 shown.append(self._show(""))
         if self.stopped:
             self.finish = "stop"
@@ -122,8 +122,8 @@ class UpstreamAnswer:
         if is_held or self._model or self.finish is not None:
             return []
         deltas: list[TokenDelta] = []
-        chars, most_chars = self._chars, self._room * MAX_CHARS_PER_TOKEN
-        for chunk in itertools.islice(chunks, begin, begin + max(0, self._room - 1 - self._made)):
+        chars, most_chars = self._chars, self._max_tokens * MAX_CHARS_PER_TOKEN
+        for chunk in itertools.islice(chunks, begin, begin + max(0, self._max_tokens - 1 - self._made)):
             if not chunk.is_plain or chars + len(chunk.text) > most_chars:
                 break
             chars += len(chunk.text)
@@ -141,7 +141,7 @@ class UpstreamAnswer:
         answer is whole where the upstream has counted its tokens, or where `trusts_end` says so of the upstream.
         """
         if self.begun and (self._is_counted or trusts_end):
-            self.finish = "length" if self._completion_tokens >= self._room else "stop"
+            self.finish = "length" if self._completion_tokens >= self._max_tokens else "stop"
         return self.finish is not None
 
     def close(self) -> list[TokenDelta]:
@@ -151,9 +151,9 @@ class UpstreamAnswer:
             text = "".join((self._pending, *self._rest, self._stops.flush()))
             last.append(self._show(text, stop=self._stops.stop))
         self._pending = None
-        if self._has_parts and self._made < self._room:
+        if self._has_parts and self._made < self._max_tokens:
             last.append(self._show(""))
-        missing = min(self._completion_tokens, self._room) - self._made
+        missing = min(self._completion_tokens, self._max_tokens) - self._made
         return last + [self._show("") for _ in range(missing)]
 
     def _add_parts(self, chunk: Chunk) -> list[TokenDelta]:
@@ -161,17 +161,17 @@ class UpstreamAnswer:
         self._count(len(chunk.reasoning) + sum(len(call.name) + len(call.arguments) for call in chunk.tool_calls))
         self._reasoning.append(chunk.reasoning)
         self._calls += chunk.tool_calls
-        may_show = self._pending is None and self._made + 1 < self._room
+        may_show = self._pending is None and self._made + 1 < self._max_tokens
         return [self._show("")] if may_show else []
 
     def _count_chunk(self) -> None:
         self._chunks += 1
-        if self._chunks > _CHUNKS + self._room * _CHUNKS_PER_TOKEN:
+        if self._chunks > _CHUNKS + self._max_tokens * _CHUNKS_PER_TOKEN:
             raise TextOverrun
 
     def _count(self, chars: int) -> None:
         self._chars += chars
-        if self._chars > self._room * MAX_CHARS_PER_TOKEN:
+        if self._chars > self._max_tokens * MAX_CHARS_PER_TOKEN:
             raise TextOverrun
 
     def _add(self, piece: str) -> list[TokenDelta]:
@@ -179,11 +179,11 @@ class UpstreamAnswer:
         text = self._stops.feed(piece) if self._made + 1 >= self._least else piece
         self._held += len(piece) - len(text)
         before, self._pending = self._pending, text
-        if before is not None and self._made + 1 >= self._room:
+        if before is not None and self._made + 1 >= self._max_tokens:
             self._rest.append(text)
             self._pending, before = before, None
         shown = [] if before is None else [self._show(before)]
-        if (self.stopped or not self._held) and self._made + 1 < self._room:
+        if (self.stopped or not self._held) and self._made + 1 < self._max_tokens:
             shown.append(self._show(text, stop=self._stops.stop))
             self._pending = None
         return shown

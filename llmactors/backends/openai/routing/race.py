@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
-from llmactors.backends.openai.answer_stream import AnswerStream, EndedAnswer
-from llmactors.backends.openai.faults import UpstreamFault
-from llmactors.backends.openai.record import FAILED, LOST, WON
-from llmactors.backends.openai.tries import Tries, Try
+from llmactors.backends.openai.responses.answer_stream import AnswerStream, EndedAnswer
+from llmactors.backends.openai.routing.counters import FAILED, LOST, WON
+from llmactors.backends.openai.routing.faults import UpstreamFault
+from llmactors.backends.openai.routing.tries import Tries, Try
 from llmactors.errors import LlmactorsError
 from llmactors.messages import TokenDelta
 
@@ -74,7 +74,7 @@ class Race:
         else:
             await self._run_both(first, late_s, second)
         if self._winner is not None:
-            self._tries.record_begin(self._winner.tried, trio.current_time())
+            self._tries.note_begin(self._winner.tried, trio.current_time())
             if self._second is not None and not self._has_second_failed:
                 outcome = WON if self._winner.tried is self._second else LOST
                 self._tries.count_second(self._second, outcome)
@@ -106,7 +106,7 @@ class Race:
             self._winner = answer
             scope.cancel(reason="an upstream has begun the answer")
         except UpstreamFault as fault:
-            self._record_fault(tried, fault)
+            self._note_fault(tried, fault)
         except LlmactorsError as error:  # a task's own exception would come out of the nursery in a group
             self._errors.append(error)
         finally:
@@ -116,7 +116,7 @@ class Race:
             if not self._running and self._winner is None:
                 scope.cancel(reason="every upstream that was asked has failed")
 
-    def _record_fault(self, tried: Try, fault: UpstreamFault) -> None:
+    def _note_fault(self, tried: Try, fault: UpstreamFault) -> None:
         if tried is self._second:
             self._has_second_failed = True
             self._tries.count_second(tried, FAILED)

@@ -6,13 +6,13 @@ from typing import Self
 import attrs
 import trio
 
-from llmactors.backends.openai.answer import TextOverrun
-from llmactors.backends.openai.chunks import Chunk
-from llmactors.backends.openai.faults import FaultKind, UpstreamFault
-from llmactors.backends.openai.opening import Opening
+from llmactors.backends.openai.continuation.overlap import Diverged
+from llmactors.backends.openai.requests.opening import Opening
+from llmactors.backends.openai.requests.upstream import ChunkStream, Upstream
+from llmactors.backends.openai.responses.answer import TextOverrun
+from llmactors.backends.openai.responses.chunks import Chunk
+from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
 from llmactors.backends.openai.settings import OpenAISettings
-from llmactors.backends.openai.sieve import Diverged
-from llmactors.backends.openai.upstream import ChunkStream, Upstream
 from llmactors.errors import BackendFailed, Interrupted
 from llmactors.ledger.request_size import RequestSize
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
@@ -30,7 +30,7 @@ class AnswerStream:
     ) -> None:
         self._stream = stream
         self._answer = opening.answer
-        self._sieve = opening.sieve
+        self._overlap = opening.overlap
         self._read_before = opening.read_before
         self._request = request
         self._settings = settings
@@ -43,7 +43,7 @@ class AnswerStream:
         self._read_fault: UpstreamFault | None = None
         """Why bytes could not be read that came while `next` waited."""
         self._wait_until = first_by
-        self._is_sifting = False
+        self._is_filtering = False
         """Whether the part of the answer comes that the client has."""
 
     def __repr__(self) -> str:
@@ -161,11 +161,11 @@ class AnswerStream:
             if self._counts_by is None:
                 self._counts_by = now + min(_USAGE_S, self._settings.silence_s)
             return self._counts_by
-        has_begun = self._answer.begun or self._is_sifting
+        has_begun = self._answer.begun or self._is_filtering
         return now + self._settings.silence_s if has_begun else self._first_by
 
     def _take(self, chunks: Sequence[Chunk]) -> tuple[list[TokenDelta], bool]:
-        answer, chunks = self._answer, self._sift(chunks)
+        answer, chunks = self._answer, self._filter(chunks)
         deltas: list[TokenDelta] = []
         place = 0
         while place < len(chunks):
@@ -193,14 +193,14 @@ class AnswerStream:
                 return deltas + answer.close(), True
         return deltas, False
 
-    def _sift(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-        if self._sieve is None:
+    def _filter(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        if self._overlap is None:
             return chunks
-        self._is_sifting = self._is_sifting or any(
+        self._is_filtering = self._is_filtering or any(
             chunk.text or chunk.reasoning or chunk.tool_calls or chunk.ids for chunk in chunks
         )
         try:
-            return self._sieve.sift(chunks)
+            return self._overlap.filter(chunks)
         except Diverged as error:
             text = "the upstream makes another answer than the one that was begun"
             raise UpstreamFault(FaultKind.REQUEST, Interrupted(text)) from error

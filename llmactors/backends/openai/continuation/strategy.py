@@ -1,6 +1,6 @@
 """How an answer goes on after its upstream or its worker was lost. Pure.
 
-The ways, of which the first one that is possible is taken:
+The strategies, of which the first one that is possible is taken:
 
 1. `IDS`: an upstream with the same vocabulary goes on behind the token ids of the prompt and of the answer so far. This
    is exact, and holds for answers that follow a grammar too: the upstream gets what is left of the grammar.
@@ -15,13 +15,13 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from llmactors.backends.openai.chunks import NO_TOKEN
-from llmactors.backends.openai.request import is_raw
+from llmactors.backends.openai.requests.body import is_raw
+from llmactors.backends.openai.responses.chunks import NO_TOKEN
 from llmactors.messages import GenerateRequest, PromptTokens, TokenDelta
 from llmactors.tool_calls.formats import FORMATS
 
 
-class Way(enum.Enum):
+class ContinuationStrategy(enum.Enum):
     """How an upstream is asked for an answer, or for the rest of an answer."""
 
     PLAIN = "plain"
@@ -33,7 +33,7 @@ class Way(enum.Enum):
     TEXT = "text"
     """Behind the text of the answer so far."""
     ANEW = "anew"
-    """From the beginning, in one of the first three ways, without what the client has already."""
+    """From the beginning, by one of the first three strategies, without what the client has already."""
 
 
 Part = tuple[str, int]
@@ -109,7 +109,9 @@ def parts_of(delta: TokenDelta) -> list[tuple[Part, str]]:
     return [*found, (CONTENT, delta.text)] if delta.text else found
 
 
-def begin(request: GenerateRequest, *, takes_ids: bool, sends_ids: bool, splits_reasoning: bool) -> Way:
+def begin(
+    request: GenerateRequest, *, takes_ids: bool, sends_ids: bool, splits_reasoning: bool
+) -> ContinuationStrategy:
     """How an upstream is asked for an answer from its beginning.
 
     Args:
@@ -119,14 +121,14 @@ def begin(request: GenerateRequest, *, takes_ids: bool, sends_ids: bool, splits_
         splits_reasoning: Whether the upstream's chat route takes reasoning out of the text.
     """
     if needs_ids(request):
-        return Way.IDS
+        return ContinuationStrategy.IDS
     if not takes_ids or not _may_use_ids(request):
-        return Way.PLAIN
+        return ContinuationStrategy.PLAIN
     if request.constraint is not None:
-        return Way.IDS
+        return ContinuationStrategy.IDS
     if sends_ids:
-        return Way.IDS_BACK
-    return Way.PLAIN if splits_reasoning and not is_raw(request) else Way.IDS
+        return ContinuationStrategy.IDS_BACK
+    return ContinuationStrategy.PLAIN if splits_reasoning and not is_raw(request) else ContinuationStrategy.IDS
 
 
 def needs_ids(request: GenerateRequest) -> bool:
@@ -140,21 +142,21 @@ def has_images(request: GenerateRequest) -> bool:
     return any(message.images for message in request.messages)
 
 
-def go_on(request: GenerateRequest, logged: LoggedAnswer, *, has_engine: bool) -> list[Way]:
-    """The ways in which an answer can go on, the best one first."""
-    ways: list[Way] = []
+def go_on(request: GenerateRequest, logged: LoggedAnswer, *, has_engine: bool) -> list[ContinuationStrategy]:
+    """The strategies by which an answer can go on, the best one first."""
+    strategies: list[ContinuationStrategy] = []
     is_told_apart = logged.has_calls or logged.is_reasoning
     may_use_ids = _is_read_here(request) or (_may_use_ids(request) and not is_told_apart)
     if has_engine and logged.ids is not None and may_use_ids:
-        ways.append(Way.IDS)
+        strategies.append(ContinuationStrategy.IDS)
     has_form = request.constraint is not None or request.response_format or _is_read_here(request)
     # A server that looks for reasoning may take the rest for reasoning: the end of the reasoning is not in its text.
     is_plain = not logged.has_calls and not logged.has_reasoning
     if logged.text and not has_form and is_plain and not request.prompt_ids:
-        ways.append(Way.TEXT)
+        strategies.append(ContinuationStrategy.TEXT)
     if request.temperature <= 0 or request.seed is not None:
-        ways.append(Way.ANEW)
-    return ways
+        strategies.append(ContinuationStrategy.ANEW)
+    return strategies
 
 
 def _is_read_here(request: GenerateRequest) -> bool:

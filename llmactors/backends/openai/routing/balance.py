@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 import attrs
 
-from llmactors.backends.openai.circuit import Circuit
-from llmactors.backends.openai.faults import CircuitEffect, UpstreamFault
-from llmactors.backends.openai.record import UpstreamRecord
+from llmactors.backends.openai.routing.circuit import Circuit
+from llmactors.backends.openai.routing.counters import UpstreamCounters
+from llmactors.backends.openai.routing.faults import CircuitEffect, UpstreamFault
 from llmactors.backends.openai.settings import UpstreamSettings
 
 
@@ -20,14 +20,14 @@ class Balance:
 
     upstreams: tuple[UpstreamSettings, ...]
     circuits: tuple[Circuit, ...]
-    records: tuple[UpstreamRecord, ...]
+    counters: tuple[UpstreamCounters, ...]
     hedges_running: int = 0
     """How many requests wait for a first token from two upstreams."""
 
     @classmethod
     def of(cls, upstreams: Sequence[UpstreamSettings]) -> "Balance":
         """Makes a balance whose circuits are all closed."""
-        return cls(tuple(upstreams), tuple(Circuit() for _ in upstreams), tuple(UpstreamRecord() for _ in upstreams))
+        return cls(tuple(upstreams), tuple(Circuit() for _ in upstreams), tuple(UpstreamCounters() for _ in upstreams))
 
     def tiers(self) -> Iterator[list[int]]:
         """The places of the upstreams of each priority, the first priority first."""
@@ -46,12 +46,12 @@ class Balance:
         """The earliest time at which some upstream may take requests. One at least must not be in `without`."""
         return min(circuit.next_at(now) for place, circuit in enumerate(self.circuits) if place not in without)
 
-    def record(self, place: int, fault: UpstreamFault, now: float, rng: random.Random) -> None:
+    def note_fault(self, place: int, fault: UpstreamFault, now: float, rng: random.Random) -> None:
         """Records a fault of an upstream in its circuit."""
         circuit = self.circuits[place]
         if fault.kind.effect in {CircuitEffect.COUNTS, CircuitEffect.OPENS}:
             # The texts of other faults may quote what a client sent, and this one is logged.
-            self.records[place].last_fault = fault.error.message
+            self.counters[place].last_fault = fault.error.message
         if fault.hold_s is not None:
             circuit.hold(now + fault.hold_s)
         match fault.kind.effect:

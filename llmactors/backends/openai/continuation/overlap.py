@@ -5,8 +5,8 @@ from typing import Protocol
 
 import msgspec
 
-from llmactors.backends.openai.chunks import NO_TOKEN, Chunk
-from llmactors.backends.openai.continuation import CONTENT, REASONING, LoggedAnswer, Part
+from llmactors.backends.openai.continuation.strategy import CONTENT, REASONING, LoggedAnswer, Part
+from llmactors.backends.openai.responses.chunks import NO_TOKEN, Chunk
 from llmactors.messages import ToolCallDelta
 
 
@@ -14,15 +14,15 @@ class Diverged(ValueError):
     """The upstream makes another answer than the one that the client has a part of."""
 
 
-class Sieve(Protocol):
+class OverlapFilter(Protocol):
     """Removes a part of a stream."""
 
-    def sift(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+    def filter(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """The chunks without what the client has. Raises `Diverged`."""
         ...
 
 
-class SpaceSieve:
+class WhitespaceFilter:
     """Takes white space from the beginning of a continued text.
 
     Chat templates drop the white space at the end of a message. So a text is sent without it, and the model writes it
@@ -33,9 +33,9 @@ class SpaceSieve:
         self._space = space
 
     def __repr__(self) -> str:
-        return f"<SpaceSieve {self._space!r}>"
+        return f"<WhitespaceFilter {self._space!r}>"
 
-    def sift(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+    def filter(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """The chunks without the white space, as far as it is the same."""
         if not self._space:
             return list(chunks)
@@ -54,7 +54,7 @@ class SpaceSieve:
         return msgspec.structs.replace(chunk, text=text, logprobs=chunk.logprobs if text else ())
 
 
-class TokenSieve:
+class TokenIdFilter:
     """Removes the ids of tokens that the log has already, but not their text, which the log lacks.
 
     Where the stream makes other tokens, their text goes to the next token, whose id stands for no text then: it becomes
@@ -70,13 +70,13 @@ class TokenSieve:
         """Whether other tokens were made, and no later token is marked for that yet."""
 
     def __repr__(self) -> str:
-        return f"<TokenSieve of {len(self._ids)} tokens, {self._taken} taken>"
+        return f"<TokenIdFilter of {len(self._ids)} tokens, {self._taken} taken>"
 
-    def sift(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+    def filter(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """The chunks without the ids."""
-        return [self._sift(chunk) for chunk in chunks]
+        return [self._filter(chunk) for chunk in chunks]
 
-    def _sift(self, chunk: Chunk) -> Chunk:
+    def _filter(self, chunk: Chunk) -> Chunk:
         count = len(self._ids)
         tokens = None if chunk.completion_tokens is None else max(0, chunk.completion_tokens - count)
         expected = self._ids[self._taken : self._taken + len(chunk.ids)]
@@ -94,7 +94,7 @@ class TokenSieve:
         )
 
 
-class AnswerSieve:
+class ReplayFilter:
     """Removes the beginning that the client has from an answer that is made again."""
 
     def __init__(self, logged: LoggedAnswer) -> None:
@@ -106,13 +106,13 @@ class AnswerSieve:
         """How many ids the stream has made."""
 
     def __repr__(self) -> str:
-        return f"<AnswerSieve with {len(self._left)} texts left>"
+        return f"<ReplayFilter with {len(self._left)} texts left>"
 
-    def sift(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+    def filter(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """The chunks behind what the client has. Raises `Diverged`."""
-        return [self._sift(chunk) for chunk in chunks]
+        return [self._filter(chunk) for chunk in chunks]
 
-    def _sift(self, chunk: Chunk) -> Chunk:
+    def _filter(self, chunk: Chunk) -> Chunk:
         known = max(0, self._count - self._ids)
         self._ids += len(chunk.ids)
         tokens = None if chunk.completion_tokens is None else max(0, chunk.completion_tokens - self._count)
