@@ -25,5 +25,6 @@ openai/         the routes that OpenAI's clients use
 openapi         `/openapi.json`
 streaming/      moves token logs to clients
 operators       the pages for operators; `pages` serves them
+console         serves the files of the console
 errors          the form of error responses; `actor_errors`: client errors for the errors of actors
 """

@@ -138,6 +138,8 @@ class App:
             await exchange.empty(200, [("allow", ", ".join(resource.allowed))])
         elif route.page is not None:
             await self._pages.serve(exchange)
+        elif route.file is not None:
+            await route.file(exchange)
         elif route.handler is not None and caller is not None and self._service is not None:
             await route.handler(self._service, exchange, caller)
         else:

@@ -19,6 +19,8 @@ Handler = Callable[[RequestService, Exchange, Caller], Awaitable[None]]
 """Answers a request on the exchange itself: for the routes of which there are many requests."""
 Page = Callable[[OperatedNode], Awaitable[Response]]
 """Answers a request by Quart: for operators, and for documents."""
+FileHandler = Callable[[Exchange], Awaitable[None]]
+"""Answers a request with a file, which is the same on every node."""
 
 _KEYED: tuple[type[LlmactorsError], ...] = (Unauthenticated, Forbidden, RateLimited, Unavailable)
 """The errors of every route that asks for a key: a host or a web page may not be allowed, an address must wait after
@@ -58,7 +60,7 @@ class ResponseSpec:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Route:
-    """One method of one path. Exactly one of `handler`, `page` and `socket` serves it."""
+    """One method of one path. Exactly one of `handler`, `page`, `file` and `socket` serves it."""
 
     method: str
     path: str
@@ -68,6 +70,7 @@ class Route:
     summary: str
     handler: Handler | None = None
     page: Page | None = None
+    file: FileHandler | None = None
     socket: SocketHandler | None = None
     body: Any = None
     """The type of the JSON that clients send; None for none."""
@@ -89,8 +92,8 @@ class Route:
     """Whether a worker serves the route too, on its operators' port."""
 
     def __attrs_post_init__(self) -> None:
-        if sum(each is not None for each in (self.handler, self.page, self.socket)) != 1:
-            raise ValueError(f"{self.method} {self.path} needs exactly one of `handler`, `page` and `socket`")
+        if sum(each is not None for each in (self.handler, self.page, self.file, self.socket)) != 1:
+            raise ValueError(f"{self.method} {self.path} needs exactly one of `handler`, `page`, `file` and `socket`")
 
     @property
     def errors(self) -> tuple[type[LlmactorsError], ...]:

@@ -25,7 +25,7 @@ from llmactors.errors import (
     TooLarge,
     UnsupportedEncoding,
 )
-from llmactors.gateway import operators
+from llmactors.gateway import console, operators
 from llmactors.gateway.anthropic import body_schemas as anthropic_schemas
 from llmactors.gateway.anthropic import handlers as anthropic
 from llmactors.gateway.anthropic.errors import ANTHROPIC_ERRORS, AnthropicErrorBody
@@ -462,5 +462,35 @@ ROUTES: tuple[Route, ...] = (
         name="openapi",
         summary="Show the OpenAPI document",
         responses={200: ResponseSpec(description="The OpenAPI document", body=dict[str, Any])},
+    ),
+    Route(
+        method="GET",
+        path="/",
+        family=OPERATORS,
+        file=console.show_page,
+        is_open=True,
+        on_worker=True,
+        name="console",
+        summary="Show the console, the web page for operators",
+        responses={
+            200: ResponseSpec(description="The page", media="text/html"),
+            304: ResponseSpec(description="The browser's copy of the page is the newest one"),
+        },
+    ),
+    Route(
+        method="GET",
+        path="/console/{file:path}",
+        family=OPERATORS,
+        file=console.show_file,
+        is_open=True,
+        on_worker=True,
+        name="consoleFile",
+        summary="Show a script, a style sheet or a picture of the console",
+        parameters=(path_parameter("file", "The path of the file."),),
+        responses={
+            200: ResponseSpec(description="The file"),
+            304: ResponseSpec(description="The browser's copy of the file is the newest one"),
+        },
+        raises=(NotFound,),
     ),
 )

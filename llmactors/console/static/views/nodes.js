@@ -1,0 +1,73 @@
+// The nodes of the cluster as a table, with the buttons that cordon a node and take the cordon away.
+
+import {post} from "../api.js";
+import {confirm} from "../dialog.js";
+import {h} from "../dom.js";
+import {ago, count, duration} from "../format.js";
+import {button, code, state, usage} from "../parts.js";
+import {table} from "../table.js";
+
+export function nodesTable(nodes, context) {
+    const columns = [
+        {title: "Node", sort: each => each.name, cell: each => h("b", {}, each.name)},
+        {title: "State", sort: stateOf, cell: each => state(stateOf(each))},
+        {title: "Roles", cell: each => each.roles.join(", ")},
+        {title: "Models", cell: each => each.models.join(", ") || "–", wide: true},
+        {
+            title: "Slots busy", numeric: true, sort: each => each.slots_busy,
+            cell: each => (each.slots ? usage(each.slots_busy, each.slots, `${count(each.slots_busy)} of ${count(each.slots)}`) : "–"),
+        },
+        {title: "Streams", numeric: true, sort: each => each.followed_streams, cell: each => count(each.followed_streams)},
+        {title: "Loop late by", numeric: true, sort: each => each.loop_stall_s, cell: each => duration(each.loop_stall_s)},
+        {title: "Version", cell: each => code(each.version)},
+        {title: "Started", sort: each => each.started_unix_s, cell: each => ago(each.started_unix_s)},
+    ];
+    if (!context.session.readOnly && nodes.some(isWorkerOfCluster)) {
+        columns.push({title: "Change", cell: each => (isWorkerOfCluster(each) ? changeButton(each, context) : "–")});
+    }
+    return table({
+        label: "Nodes", columns, rows: nodes, key: each => each.name, redraw: context.redraw,
+        empty: {title: "No node is known", text: "Nodes appear here as soon as they have joined."},
+    });
+}
+
+const isWorkerOfCluster = node => node.roles.includes("worker") && !node.roles.includes("gateway");
+
+function stateOf(node) {
+    if (node.cordoned) return "cordoned";
+    return node.draining ? "draining" : "ready";
+}
+
+function changeButton(node, context) {
+    const path = `/v1/operator/nodes/${encodeURIComponent(node.name)}`;
+    if (node.cordoned) {
+        return button("Uncordon", {
+            "aria-label": `Uncordon ${node.name}`,
+            onclick: () => confirm({
+                title: `Uncordon ${node.name}?`,
+                text: "The node takes requests again.",
+                yes: "Uncordon",
+                action: async () => {
+                    await post(`${path}/uncordon`);
+                    context.refresh("nodes");
+                },
+            }),
+        });
+    }
+    return button("Drain", {
+        "aria-label": `Drain ${node.name}`, disabled: node.draining,
+        onclick: () => confirm({
+            title: `Drain ${node.name}?`,
+            text: [
+                "The node takes no new requests, and hands over those that it has. No stream is lost.",
+                "The node stays cordoned, also when it is started again, until somebody uncordons it.",
+            ],
+            yes: "Drain",
+            dangerous: true,
+            action: async () => {
+                await post(`${path}/drain`);
+                context.refresh("nodes");
+            },
+        }),
+    });
+}

@@ -1,0 +1,107 @@
+// One request: where did its time go?
+
+import {h} from "../dom.js";
+import {count, duration, isNumber, time} from "../format.js";
+import {code, emptyNote, needing, notice, section, state, tile} from "../parts.js";
+import {table} from "../table.js";
+
+// The parts of a request's life, in their order: {name, words, from, to, tone}. A part that goes on ends now.
+function phases(request, nowS) {
+    const {admitted_unix_s: admitted, first_token_unix_s: first, ended_unix_s: ended} = request;
+    const end = ended ?? nowS;
+    const claimed = request.claims?.[0]?.unix_s;
+    const found = [];
+    const add = (name, from, to, tone) => {
+        if (isNumber(from) && isNumber(to) && to >= from) found.push({name, from, to, tone});
+    };
+    add("Waited in the queue", admitted, claimed ?? end, 2);
+    if (isNumber(claimed)) {
+        add("Waited for the first token", claimed, first ?? end, 3);
+        if (isNumber(first)) add("Made tokens", first, end, 1);
+    }
+    return found;
+}
+
+function timeline(request, nowS) {
+    const found = phases(request, nowS);
+    const from = request.admitted_unix_s, to = request.ended_unix_s ?? nowS;
+    const whole = Math.max(to - from, 0.001);
+    const share = seconds => `${Math.round((seconds / whole) * 100)} %`;
+    const place = at => `${(((at - from) / whole) * 100).toFixed(2)}%`;
+    const longest = found.reduce((one, other) => (other.to - other.from > one.to - one.from ? other : one), found[0]);
+    const later = (request.claims ?? []).slice(1);
+    return [
+        longest ? h("p", {class: "answer"}, `${longest.name} for `, h("b", {}, duration(longest.to - longest.from)),
+            `: ${share(longest.to - longest.from)} of its ${duration(whole)}${request.ended_unix_s ? "" : " so far"}.`) : null,
+        h("div", {class: "timeline", "aria-hidden": "true"},
+            found.map(each => h("span", {
+                key: each.name, class: `phase tone-${each.tone}`,
+                style: {left: place(each.from), width: `${(((each.to - each.from) / whole) * 100).toFixed(2)}%`},
+            })),
+            later.map(each => h("span", {key: `claim ${each.epoch}`, class: "claim-mark", style: {left: place(each.unix_s)}}))),
+        table({
+            label: "Where its time went", key: each => each.name, rows: found,
+            columns: [
+                {title: "Part", cell: each => [h("span", {class: `swatch tone-${each.tone}`, "aria-hidden": "true"}), each.name]},
+                {title: "Took", numeric: true, cell: each => duration(each.to - each.from)},
+                {title: "Share", numeric: true, cell: each => share(each.to - each.from)},
+                {title: "From", numeric: true, cell: each => time(each.from)},
+                {title: "To", numeric: true, cell: each => (each.to === nowS ? "now" : time(each.to))},
+            ],
+        }),
+    ];
+}
+
+function claims(request) {
+    const rows = request.claims ?? [];
+    if (!rows.length) return emptyNote("No worker has claimed this request yet.");
+    return table({
+        label: "Claims", key: each => each.epoch, rows,
+        columns: [
+            {title: "Epoch", numeric: true, cell: each => count(each.epoch)},
+            {title: "Worker", cell: each => each.worker || "–", wide: true},
+            {title: "At", cell: each => time(each.unix_s)},
+            {title: "After", numeric: true, cell: each => duration(each.unix_s - request.admitted_unix_s)},
+            {title: "Cause", cell: each => each.cause || "–"},
+        ],
+    });
+}
+
+function details(request) {
+    const nowS = Date.now() / 1000;
+    const word = request.outcome || request.state;
+    const tokensTook = isNumber(request.first_token_unix_s)
+        ? (request.ended_unix_s ?? nowS) - request.first_token_unix_s : null;
+    return [
+        h("p", {class: "facts"}, state(word, request.outcome ? outcomeTone(request.outcome) : null),
+            h("span", {}, "Model ", h("b", {}, request.model)),
+            h("span", {}, "Tenant ", h("b", {}, request.tenant || "–")),
+            request.key_id ? h("span", {}, "Key ", code(request.key_id)) : null,
+            h("span", {}, "Class ", h("b", {}, count(request.class))),
+            request.worker ? h("span", {}, "Worker ", h("b", {}, request.worker)) : null),
+        h("dl", {class: "tiles"},
+            tile("Age", duration((request.ended_unix_s ?? nowS) - request.admitted_unix_s), request.ended_unix_s ? "from admission to end" : "since admission"),
+            tile("First token", isNumber(request.first_token_unix_s) ? duration(request.first_token_unix_s - request.admitted_unix_s) : "–", "after admission"),
+            tile("Tokens", count(request.tokens), tokensTook > 0 && request.tokens > 1 ? `${(request.tokens / tokensTook).toFixed(1)} per second` : ""),
+            tile("Attempts", count(request.attempts), `epoch ${count(request.epoch)}`),
+            tile("Takeovers", count(request.takeovers), "by another worker or incarnation")),
+        section("Where its time went", timeline(request, nowS)),
+        section("Claims", claims(request)),
+    ];
+}
+
+const outcomeTone = outcome => (["stop", "length", "done", "tool_calls"].includes(outcome) ? "good" : outcome === "cancelled" ? "calm" : "bad");
+
+export const view = {
+    path: "request",
+    parent: "requests",
+    title: "Request",
+    heading: () => "Request",
+    sources: ({argument}) => ({request: {path: `/v1/operator/requests/${encodeURIComponent(argument)}`, everyS: 1}}),
+    draw: context => [
+        h("p", {class: "crumbs"}, h("a", {href: "#/requests"}, "All requests"), " / ", code(context.argument)),
+        context.error("request")?.status === 404 || context.error("request")?.status === 410
+            ? notice("calm", "No request with this id is known. A request is kept for a while after its end, and then forgotten.")
+            : needing(context, "request", "the request", details),
+    ],
+};
