@@ -6,7 +6,7 @@ the writer run beside it, so that no token waits for another request's trip to t
 
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 import trio
@@ -19,7 +19,7 @@ from llmactors.backends.residency import Residency
 from llmactors.batcher.claimer import Claimer, FreeSlots
 from llmactors.batcher.forming import BatchFormer
 from llmactors.batcher.giving_way import offers
-from llmactors.batcher.messages import BatchDue, BatcherMessage, DrainBatcher, SlotsFreed
+from llmactors.batcher.messages import BatchDue, BatcherMessage, CordonChanged, DrainBatcher, SlotsFreed
 from llmactors.batcher.running import Running
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.batcher.window_timer import WindowTimer
@@ -37,6 +37,7 @@ class BatcherActor(Actor):
 
     The requests of an incarnation go back to the queue when the incarnation ends, for any reason. Their logs stay as
     they are, and the next worker continues behind the last token. A model without a `residency` is always in memory.
+    While `takes_work` returns False, because the node has a cordon, the batcher holds no request and claims none.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class BatcherActor(Actor):
         settings: BatcherSettings,
         metrics: Metrics,
         residency: Residency | None = None,
+        takes_work: Callable[[], bool] = lambda: True,
     ) -> None:
         self._model = model
         self._residency = residency or Residency(model, always=True)
@@ -66,6 +68,9 @@ class BatcherActor(Actor):
         self._ended_incarnation = 0
         """The backend's newest incarnation that is known to be dead: its messages in the mailbox count no more."""
         self._draining = False
+        self._takes_work = takes_work
+        self._has_handed_over = False
+        """Whether this batcher holds nothing and claims nothing, because its node has a cordon."""
         self._writer = Writer(ledger, self._running, drop=self._drop, freed=self._note_freed_slots)
         self._claimer = Claimer(
             ledger,
@@ -105,6 +110,7 @@ class BatcherActor(Actor):
     async def on_message(self, message: BatcherMessage) -> None:
         if self._draining:
             return  # this worker holds no request, and claims no more
+        await self._obey_cordon()
         match message:
             case DrainBatcher():
                 await self._drain()
@@ -114,7 +120,7 @@ class BatcherActor(Actor):
                 self._count_running()
                 if self._count_free_slots() > 0:
                     return  # the claim that follows may add to the next static batch, and starts it
-            case BatchDue():
+            case BatchDue() | CordonChanged():
                 pass
             case Produced():
                 await self._take_in(message)
@@ -165,13 +171,29 @@ class BatcherActor(Actor):
         """Appends what the backend said before this message, hands back everything, and leaves the ledger."""
         self._draining = True
         await self._claimer.close()
+        await self._hand_over()
+        await self._claimer.leave()
+
+    async def _obey_cordon(self) -> None:
+        """Hands everything back where the node has got a cordon, and claims again where the cordon is over."""
+        if self._takes_work() is not self._has_handed_over:
+            return
+        self._has_handed_over = not self._has_handed_over
+        if not self._has_handed_over:
+            self._claimer.work_possible()
+            return
+        await self._claimer.wait_claimed()
+        await self._hand_over()
+        if self._claimer.worker:
+            await self._claimer.join_anew()  # a suspect that is kept back for this worker would never run
+
+    async def _hand_over(self) -> None:
         await self._writer.wait_written()
         await self._release_waiting()
         if self._running and self._ready_incarnation:
             self._tell_backend(evict=tuple(self._running))
         await self._release([*self._running], ReleaseHow.SILENT, "the worker drains")
         self._count_running()
-        await self._claimer.leave()
 
     async def _unload_if_done(self) -> None:
         """Has the model unloaded if it is to leave the memory, and if no request is held or being claimed here."""
@@ -188,7 +210,8 @@ class BatcherActor(Actor):
 
     def _count_free_slots(self) -> int:
         capabilities = self._capabilities
-        if capabilities is None or not self._ready_incarnation or not self._residency.wanted:
+        ready = self._ready_incarnation and self._residency.wanted and self._takes_work()
+        if capabilities is None or not ready:
             return 0
         if capabilities.batching is Batching.STATIC:
             # While a batch runs, requests stay in the queue, where other workers can claim them.

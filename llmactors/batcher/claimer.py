@@ -135,8 +135,7 @@ class Claimer:
         """Becomes another worker of the ledger, which keeps no suspect back for this one any more. This one must hold
         nothing and have no free slots.
         """
-        while self._claiming:
-            await self._claimed.wait()
+        await self.wait_claimed()
         before = self.worker
         await self.join(self._incarnation)
         await self._ledger.leave(before)
@@ -151,11 +150,15 @@ class Claimer:
         if self._may_find_work and self._free_slots().count > 0:
             self._claim_wanted.set()
 
+    async def wait_claimed(self) -> None:
+        """Returns once no claim is under way."""
+        while self._claiming:
+            await self._claimed.wait()
+
     async def close(self) -> None:
         """Ends all beats and claims. Returns once none is under way."""
         self._closed = True
-        while self._claiming:
-            await self._claimed.wait()
+        await self.wait_claimed()
         while self._beating:
             await self._beaten.wait()
 

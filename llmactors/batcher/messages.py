@@ -14,6 +14,11 @@ class DrainBatcher:
 
 
 @attrs.frozen
+class CordonChanged:
+    """Tells a batcher that its node takes no work from now on, or takes work again."""
+
+
+@attrs.frozen
 class SlotsFreed:
     """From the batcher's own tasks: requests have ended or were dropped, so slots may be free."""
 
@@ -23,5 +28,7 @@ class BatchDue:
     """From the batcher's own timer: the window of a static batch is over."""
 
 
-BatcherMessage = SlotsFreed | BatchDue | DrainBatcher | Produced | BackendReady | BackendStalled | BackendEnding
+BatcherMessage = (
+    SlotsFreed | BatchDue | DrainBatcher | CordonChanged | Produced | BackendReady | BackendStalled | BackendEnding
+)
 """All messages that a batcher takes."""

@@ -4,7 +4,20 @@ import ast
 import importlib.util
 from pathlib import Path
 
-COMMANDS = ("serve", "up", "gateway", "worker", "drain", "tree", "generate", "load", "bench", "pull", "demo")
+COMMANDS = (
+    "serve",
+    "up",
+    "gateway",
+    "worker",
+    "drain",
+    "uncordon",
+    "tree",
+    "generate",
+    "load",
+    "bench",
+    "pull",
+    "demo",
+)
 """Each is the function `command` of the module with the command's name."""
 GROUPS = ("keys", "queue", "config")
 """Commands with commands of their own. Each is the `app` of the module with the group's name, and has the module's

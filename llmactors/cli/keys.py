@@ -4,7 +4,6 @@ The keys are in a file, or in the Redis server of a cluster.
 """
 
 import datetime as dt
-import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from llmactors.access.keys.text import NewKey, new_key, read_key
 from llmactors.cli import tables
 from llmactors.cli.descriptors import complain
 from llmactors.cli.flags import with_settings
-from llmactors.config import KEYS_IN_REDIS, Configuration
+from llmactors.config import KEYS_IN_REDIS, Configuration, parse_duration
 from llmactors.errors import ConfigError, Conflict
 from llmactors.limiter.limits import Limits
 from llmactors.system.operator_access import cluster_keys
@@ -32,9 +31,6 @@ from llmactors.system.operator_access import cluster_keys
 T = TypeVar("T")
 
 app = cyclopts.App(name="keys", help=__doc__)
-
-_DURATION = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>s|min|m|h|d)")
-_UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 
 _WHICH = Annotated[str, Parameter(help="The id of the key, as `keys list` shows it, or the key itself.")]
 
@@ -145,8 +141,8 @@ def rotate(
     """
     now = time.time()
     fresh = new_key(_id_of(key))
-    overlap_s = _seconds(overlap, "overlap")
-    end = None if expires is None else now + _seconds(expires, "expires")
+    overlap_s = parse_duration(overlap, "overlap")
+    end = None if expires is None else now + parse_duration(expires, "expires")
 
     def change(record: KeyRecord) -> KeyRecord:
         extended = record if end is None else attrs.evolve(record, expires=end)
@@ -194,17 +190,10 @@ def _with_store(configuration: Configuration, work: Callable[[KeyStore], Awaitab
 
 
 def _life(text: str) -> float:
-    life_s = _seconds(text, "expires")
+    life_s = parse_duration(text, "expires")
     if not life_s:
         raise ConfigError("`expires` must be above 0; the key would never be good")
     return life_s
-
-
-def _seconds(text: str, flag: str) -> float:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ConfigError(f"`{flag}` must be a number and s, m, min, h or d, as in 30d or 12h, not {text!r}")
-    return float(match["count"]) * _UNITS_S[match["unit"]]
 
 
 def _cells(record: KeyRecord, now: float) -> tuple[str, ...]:

@@ -72,7 +72,9 @@ async def _nodes_and_trees(settings: Settings) -> list[tuple[NodeRecord, Any]]:
 def _node_label(record: NodeRecord, now: float) -> str:
     age = dt.timedelta(seconds=round(max(0.0, now - record.started_at)))
     parts = [f"[bold]{escape(record.name)}[/bold]", record.role.value, f"up {age}"]
-    if record.draining:
+    if record.cordoned:
+        parts.append("[yellow]drained by an operator[/yellow]")
+    elif record.draining:
         parts.append("[yellow]draining[/yellow]")
     if record.role is Role.WORKER:
         parts.append(f"running {record.load.running}/{record.load.slots}")

@@ -5,7 +5,8 @@ The node directory, in Redis:
 node_record     what a node publishes about itself
 process_id      identifies the process of a node, so that another process of the machine can see that it has ended
 node_store      the records in Redis; the record of a node that does not renew it expires
-registration    the actor that renews a node's record every second, and reads requests to drain
+registration    the actor that renews a node's record every second, and reads the node's cordon
+cordon          an operator's word that a node takes no work
 watcher         the actor that reads all records every second, on a gateway
 redis_monitor   the actor that notices outages of Redis, and wrong settings of the server
 known_models    the declared models in Redis, which stay known while no worker runs

@@ -38,10 +38,12 @@ class ModelReport:
 
 @attrs.frozen
 class NodeLoad:
-    """How many requests a worker runs, and how many it can run."""
+    """How many requests a worker runs and can run, or how many answers a gateway sends."""
 
     running: int = 0
     slots: int = 0
+    followed_streams: int = 0
+    """How many answers a gateway is sending."""
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +63,9 @@ class NodeRecord:
     renewed_at: float = 0.0
     """As `started_at`. A reader that sees this value change knows that the node lives."""
     draining: bool = False
+    """Whether the node takes no new work, because it shuts down or has a cordon."""
+    cordoned: bool = False
+    """Whether an operator has drained the node, and the node knows that. `NodeStore.cordon_of` tells until when."""
     load: NodeLoad = NodeLoad()
     models: tuple[ModelReport, ...] = ()
 

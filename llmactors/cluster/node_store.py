@@ -11,14 +11,12 @@ import attrs
 import msgspec
 import structlog
 
+from llmactors.cluster.cordon import Cordon
 from llmactors.cluster.node_record import TTL_S, NodeRecord, Role
 from llmactors.redislink.call import Call
 from llmactors.redislink.names import RedisNames
 
 log = structlog.get_logger("llmactors.cluster")
-
-_DRAIN_S = 30.0
-"""The time that a request to drain stays in Redis for its node, in seconds."""
 
 # The flag lets nodes renew their records while Redis has reached its `maxmemory`. Nothing is written to the append-only
 # file: a record means nothing after a restart of Redis, and each node renews its record every second.
@@ -40,12 +38,24 @@ return {false, redis.call('GET', KEYS[3])}
 _REMOVE = """#!lua flags=allow-oom
 if redis.call('HGET', KEYS[1], 'incarnation') ~= ARGV[1] then return 0 end
 redis.call('ZREM', KEYS[2], ARGV[2])
-redis.call('DEL', KEYS[3])
 return redis.call('DEL', KEYS[1])
 """
-_DRAIN = """#!lua flags=allow-oom
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return redis.call('PUBLISH', KEYS[1], ARGV[1])
+_CORDON = """#!lua flags=allow-oom
+local now = redis.call('TIME')
+now = now[1] + now[2] / 1000000
+local for_s = tonumber(ARGV[1])
+local cordon = cjson.encode({ since_unix_s = now, until_unix_s = for_s and now + for_s or cjson.null })
+if for_s then
+  redis.call('SET', KEYS[1], cordon, 'PX', math.max(1, math.floor(for_s * 1000)))
+else
+  redis.call('SET', KEYS[1], cordon)
+end
+redis.call('PUBLISH', KEYS[1], '')
+"""
+_UNCORDON = """#!lua flags=allow-oom
+local was_there = redis.call('DEL', KEYS[1])
+redis.call('PUBLISH', KEYS[1], '')
+return was_there
 """
 
 
@@ -55,8 +65,8 @@ class PutResult:
 
     holder: NodeRecord | None = None
     """The record of another incarnation that has the name; nothing was written then. Else None."""
-    drain: bool = False
-    """Whether an operator asked this incarnation to drain."""
+    cordon: Cordon | None = None
+    """The cordon of the node's name, if there is one."""
 
 
 class NodeStore:
@@ -69,9 +79,9 @@ class NodeStore:
     def __repr__(self) -> str:
         return f"<NodeStore of {self._names.namespace}>"
 
-    def drain_channel(self, name: str) -> str:
-        """The channel that announces a drain of the node `name`. The node reads the result of its next `put` then."""
-        return self._names.drain(name)
+    def cordon_channel(self, name: str) -> str:
+        """The channel that announces changes of the cordon of `name`. The node renews its record then."""
+        return self._names.cordon(name)
 
     async def put(self, record: NodeRecord, tree: object = None, *, replaces: str = "") -> PutResult:
         """Writes the record, unless another incarnation than the record's own, or than `replaces`, has the name.
@@ -80,19 +90,18 @@ class NodeStore:
         """
         ours = (record.incarnation, replaces, record.role.value, record.encode())
         answer = await self._call(
-            *("EVAL", _PUT, 3, self._names.node(record.name), self._names.nodes, self.drain_channel(record.name)),
+            *("EVAL", _PUT, 3, self._names.node(record.name), self._names.nodes, self._names.cordon(record.name)),
             *(*ours, round(TTL_S * 1000), record.name, msgspec.json.encode(tree)),
         )
-        holder, drain = answer
+        holder, cordon = answer
         if holder is not None:
             return PutResult(holder=NodeRecord.decode(holder))
-        return PutResult(drain=drain is not None and bytes(drain).decode() == record.incarnation)
+        return PutResult(cordon=None if cordon is None else Cordon.decode(cordon))
 
     async def remove(self, record: NodeRecord) -> None:
         """Deletes the record, if the record in Redis is still of this incarnation."""
         await self._call(
-            *("EVAL", _REMOVE, 3, self._names.node(record.name), self._names.nodes, self.drain_channel(record.name)),
-            *(record.incarnation, record.name),
+            *("EVAL", _REMOVE, 2, self._names.node(record.name), self._names.nodes, record.incarnation, record.name)
         )
 
     async def get(self, name: str) -> NodeRecord | None:
@@ -116,9 +125,22 @@ class NodeStore:
                 found.append(record)
         return found
 
-    async def ask_to_drain(self, record: NodeRecord) -> None:
-        """Asks this incarnation to drain and end. The node learns of this at once, or at its next renewal."""
-        await self._call("EVAL", _DRAIN, 1, self.drain_channel(record.name), record.incarnation, round(_DRAIN_S * 1000))
+    async def cordon(self, name: str, for_s: float | None = None) -> None:
+        """Has the node `name` take no work, for `for_s` seconds or until `uncordon`.
+
+        A running node learns of this at once, or at its next renewal. A node that is started later under this name
+        learns of this when it starts.
+        """
+        await self._call("EVAL", _CORDON, 1, self._names.cordon(name), "" if for_s is None else repr(float(for_s)))
+
+    async def uncordon(self, name: str) -> bool:
+        """Has the node `name` take work again. False where the node had no cordon."""
+        return bool(await self._call("EVAL", _UNCORDON, 1, self._names.cordon(name)))
+
+    async def cordon_of(self, name: str) -> Cordon | None:
+        """The cordon of the node `name`, which need not run; None where there is none."""
+        data = await self._call("GET", self._names.cordon(name))
+        return None if data is None else Cordon.decode(data)
 
 
 def _decode(name: str, data: bytes) -> NodeRecord | None:

@@ -9,6 +9,7 @@ import structlog
 import trio
 
 from llmactors.actors import Actor, Context
+from llmactors.cluster.cordon import Cordon
 from llmactors.cluster.node_record import RENEW_EVERY_S, TTL_S, NodeRecord
 from llmactors.cluster.node_store import NodeStore
 from llmactors.errors import OperatorError, Unavailable
@@ -29,14 +30,15 @@ class NameTaken(OperatorError):
 
 @attrs.frozen
 class Renew:
-    """Tells the actor to write the record now, and to read whether an operator asked for a drain."""
+    """Tells the actor to write the record now, and to read the node's cordon."""
 
 
 class RegistrationActor(Actor):
     """Takes the node's name when the actor starts, renews the record every second, and removes it at the end.
 
     If Redis is away at the start, the name is taken when Redis is back. While Redis is away, the record is not renewed.
-    If another node has the name then, `on_replaced` is called. `on_drain` is called when an operator asked for a drain.
+    If another node has the name then, `on_replaced` is called. `on_cordon` is called with the node's cordon, or None
+    where there is none, at each renewal.
     """
 
     def __init__(
@@ -45,13 +47,13 @@ class RegistrationActor(Actor):
         describe: Callable[[], NodeRecord],
         tree: Callable[[], object],
         *,
-        on_drain: Callable[[], None],
+        on_cordon: Callable[[Cordon | None], None],
         on_replaced: Callable[[NameTaken], None],
     ) -> None:
         self._store = store
         self._describe = describe
         self._tree = tree
-        self._on_drain = on_drain
+        self._on_cordon = on_cordon
         self._on_replaced = on_replaced
         self._has_name = False
 
@@ -61,7 +63,7 @@ class RegistrationActor(Actor):
     async def on_start(self, context: Context) -> None:
         self._ref = context.ref
         try:
-            await take_name(self._store, self._present, self._tree)
+            self._on_cordon(await take_name(self._store, self._present, self._tree))
             self._has_name = True
         except Unavailable as error:
             log.info("the node's record is written when Redis is back", error=reason_of(error))
@@ -76,8 +78,8 @@ class RegistrationActor(Actor):
                 result = await self._store.put(self._present(), self._tree())
                 if result.holder is not None:
                     self._on_replaced(NameTaken(result.holder))
-                elif result.drain:
-                    self._on_drain()
+                else:
+                    self._on_cordon(result.cordon)
         except NameTaken as error:
             self._on_replaced(error)
         except Unavailable as error:
@@ -98,8 +100,8 @@ class RegistrationActor(Actor):
 
 async def take_name(
     store: NodeStore, describe: Callable[[], NodeRecord], tree: Callable[[], object] = lambda: None
-) -> None:
-    """Puts a node into the directory, and waits where another node's record has the name.
+) -> Cordon | None:
+    """Puts a node into the directory, waits where another node's record has the name, and returns the node's cordon.
 
     The record of a process that is known to be dead is replaced at once. Any other holder of the name either renews
     its record, and then `NameTaken` is raised, or its record expires. Raises `errors.Unavailable` while Redis is away.
@@ -110,7 +112,7 @@ async def take_name(
         result = await store.put(describe(), tree(), replaces=dead)
         holder = result.holder
         if holder is None:
-            return
+            return result.cordon
         if holder.process.is_dead():
             dead = holder.incarnation
             continue

@@ -5,7 +5,7 @@ setting       a setting with all that follows from its declaration
 declaration   what a declaration says, and the types of values
 checks, rates what a value must be beyond its type
 declared_models  the tables of models that are loaded on demand
-sizes         sizes of memory
+sizes, durations  sizes of memory and durations as texts
 load          from the four sources to `Settings`, with the source of each value
 environment   settings as variables, and the environment of a child process
 show          a configuration as TOML or JSON, with secrets covered
@@ -16,6 +16,7 @@ user_folders  the folders of the user, for caches and data
 """
 
 from llmactors.config.declared_models import DeclaredModel
+from llmactors.config.durations import parse_duration
 from llmactors.config.environment import CACHE_VARIABLE, URL_VARIABLE, as_variables, child_environment
 from llmactors.config.load import Configuration, check_file, configure, load
 from llmactors.config.rates import parse_rate
@@ -37,6 +38,7 @@ __all__ = [
     "child_environment",
     "configure",
     "load",
+    "parse_duration",
     "parse_rate",
     "parse_size",
 ]

@@ -31,7 +31,7 @@ EVERY_NODE = frozenset({"serve", "gateway", "worker", "up"})
 WITH_GATEWAY = frozenset({"serve", "gateway", "up"})
 WITH_MODELS = frozenset({"serve", "worker", "up"})
 IN_CLUSTER = frozenset({"gateway", "worker", "up"})
-WITH_REDIS = IN_CLUSTER | {"keys", "queue", "drain", "tree"}
+WITH_REDIS = IN_CLUSTER | {"keys", "queue", "drain", "uncordon", "tree"}
 NO_COMMAND: frozenset[str] = frozenset()
 
 # The headings under which help and handbook show them.

@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from llmactors.access.authentication import Authenticator, Caller
-from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, NotFound, Unavailable
+from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, NotFound
 from llmactors.gateway.client_rules import ClientRules
 from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.operators import OperatedNode
@@ -169,8 +169,7 @@ class App:
         caller = await self._identify(scope, takes_ticket=takes_ticket)
         if route is None or route.socket is None or self._service is None:
             raise NotFound("there is no such route for a WebSocket")
-        if self._service.draining:
-            raise Unavailable("this node is shutting down", retry_after_s=1.0)
+        self._service.check_takes_work()
         return partial(route.socket, self._service, caller), caller
 
     async def _identify(self, scope: Scope, *, takes_ticket: bool = False, stream: str | None = None) -> Caller:

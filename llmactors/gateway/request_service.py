@@ -23,7 +23,11 @@ from llmactors.telemetry import Metrics
 
 
 class RequestService:
-    """The requests of one gateway incarnation. A task must run `run`."""
+    """The requests of one gateway incarnation. A task must run `run`.
+
+    Beside the parts of a gateway, the service takes `cordon`, which returns why the node takes no requests, or an empty
+    text where the node has no cordon; and `open_streams`, a set that gets a scope for each answer that is under way.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,8 @@ class RequestService:
         ledger_is_up: Callable[[], bool] = lambda: True,
         queue_hint: QueueHint | None = None,
         auth: Authenticator | None = None,
+        cordon: Callable[[], str] = lambda: "",
+        open_streams: set[trio.CancelScope] | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -58,7 +64,8 @@ class RequestService:
         self._ledger_is_up = ledger_is_up
         self._queue_hint = queue_hint
         self._draining = trio.Event()
-        self._open: set[trio.CancelScope] = set()
+        self._cordon = cordon
+        self._open: set[trio.CancelScope] = set() if open_streams is None else open_streams
 
     def __repr__(self) -> str:
         return f"<RequestService {'draining' if self.draining else 'open'} models={self.directory.names}>"
@@ -99,8 +106,7 @@ class RequestService:
         session: str = "",
     ) -> list[Admission]:
         """Admits all of the requests of one call, or none of them. Raises as `Admitter.admit_all`."""
-        if self.draining:
-            raise Unavailable("this node is shutting down", retry_after_s=1.0)
+        self.check_takes_work()
         return await self._admitter.admit_all(caller, bodies, key, only_known=only_known, session=session)
 
     async def follow(self, caller: Caller, request_id: str, after: int) -> Follower | None:
@@ -164,6 +170,18 @@ class RequestService:
         """Whether this node admits no more requests."""
         return self._draining.is_set()
 
+    @property
+    def takes_work(self) -> bool:
+        """Whether the node neither shuts down nor has a cordon."""
+        return not self.draining and not self._cordon()
+
+    def check_takes_work(self) -> None:
+        """Raises `Unavailable` where this node admits no requests, because it shuts down or has a cordon."""
+        if self.draining:
+            raise Unavailable("this node is shutting down", retry_after_s=1.0)
+        if self._cordon():
+            raise Unavailable("an operator has drained this node: ask another one", retry_after_s=1.0)
+
     def drain(self) -> None:
         """Admits no more requests. Open streams go on."""
         self._draining.set()
@@ -194,6 +212,8 @@ class RequestService:
         problems: dict[str, str] = {}
         if self.draining:
             problems["gateway"] = "draining"
+        elif cordon := self._cordon():
+            problems["gateway"] = cordon
         if not self._ledger_is_up():
             problems["ledger"] = "the ledger is away"
         return problems | self.directory.problems()

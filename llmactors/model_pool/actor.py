@@ -48,7 +48,7 @@ class ModelPoolActor(Actor):
         directory: Is told the state of each model that is not in memory.
         others: What is known of the models of other workers.
         load_log: Is told of all loads.
-        is_draining: Returns whether the node is to end. Then nothing is loaded or unloaded any more.
+        takes_work: Returns whether the node takes work. While the node takes none, nothing is loaded or unloaded.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ModelPoolActor(Actor):
         directory: ModelDirectory,
         others: OtherWorkers,
         load_log: LoadLog,
-        is_draining: Callable[[], bool] = lambda: False,
+        takes_work: Callable[[], bool] = lambda: True,
     ) -> None:
         self._members = {member.name: member for member in members}
         self._rules = rules
@@ -70,7 +70,7 @@ class ModelPoolActor(Actor):
         self._directory = directory
         self._others = others
         self._load_log = load_log
-        self._is_draining = is_draining
+        self._takes_work = takes_work
         self._changed = trio.Event()
         self._left_to_others: dict[str, float] = {}
         """Models whose load another worker has reserved, each with the time at which the reservation ends."""
@@ -102,7 +102,7 @@ class ModelPoolActor(Actor):
                 await self._changed.wait()
 
     async def _look(self) -> None:
-        if self._is_draining():
+        if not self._takes_work():
             return
         demand = await self._ledger.demand([*self._members])
         now = trio.current_time()

@@ -107,9 +107,11 @@ class RedisNames:
         """A hash: the record and the supervision tree of one node."""
         return f"{self.prefix}node:{name}"
 
-    def drain(self, node: str) -> str:
-        """A string and a channel: the incarnation of the node that is asked to drain."""
-        return f"{self.prefix}drain:{node}"
+    def cordon(self, node: str) -> str:
+        """A string, and a channel that announces its changes: the cordon of one node. Without a time to live, unless
+        the cordon has an end.
+        """
+        return f"{self.prefix}cordon:{node}"
 
     @property
     def api_keys(self) -> str:

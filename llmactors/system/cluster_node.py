@@ -1,4 +1,4 @@
-"""What gateway and worker nodes have in common: a ledger on Redis, a record in the node directory, and a drain."""
+"""What gateways and workers have in common: a ledger on Redis, a record in the node directory, a drain, a cordon."""
 
 import contextlib
 import os
@@ -22,6 +22,7 @@ from llmactors.actors import (
     Tree,
     run_phases,
 )
+from llmactors.cluster.cordon import Cordon
 from llmactors.cluster.known_models import KnownModels
 from llmactors.cluster.node_record import NodeRecord, Role, new_incarnation
 from llmactors.cluster.node_store import NodeStore
@@ -49,7 +50,7 @@ class ClusterNode:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.name = settings.name or f"{self.role.value}-{socket.gethostname()}-{os.getpid()}"
+        self.name = settings.name or _name_of_process(self.role, socket.gethostname(), os.getpid())
         self.metrics = Metrics()
         url = redis_url(settings)
         self.ledger = RedisLedger(
@@ -59,7 +60,7 @@ class ClusterNode:
             link_settings=attrs.evolve(LEDGER_LINK, starts_without_server=True),
             name=f"llmactors-{self.name}-ledger",
         )
-        # A second connection, so that a busy ledger delays neither the node's record nor a drain.
+        # A second connection, so that a busy ledger delays neither the node's record nor a cordon.
         self._link = RedisLink(
             url,
             LinkSettings(starts_without_server=True),
@@ -83,6 +84,7 @@ class ClusterNode:
         self.tree: Tree
         self._asked_to_end = trio.Event()
         self._draining = False
+        self._cordon: Cordon | None = None
         self._started = False
         self._replaced: NameTaken | None = None
 
@@ -99,12 +101,22 @@ class ClusterNode:
         return self._draining
 
     @property
+    def cordoned(self) -> bool:
+        """Whether an operator has drained the node, which takes no work but goes on running."""
+        return self._cordon is not None
+
+    @property
+    def cordon_text(self) -> str:
+        """Why the node takes no work, and what ends that; empty where the node has no cordon."""
+        return "" if self._cordon is None else self._cordon.describe(self.name)
+
+    @property
     def ends_within_s(self) -> float:
         """The time that `shut_down` may take, in seconds."""
         return self.settings.drain_s + 5
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Works until `shut_down`, a cancel, or a drain that an operator asked for through the directory.
+        """Works until `shut_down` or a cancel.
 
         Raises the failure that supervision could not mend, or `NameTaken` when another node took the name.
         """
@@ -146,6 +158,9 @@ class ClusterNode:
 
     async def _drain(self) -> None:
         raise NotImplementedError
+
+    def _cordon_changed(self) -> None:
+        """Called after the node has got a cordon, or has lost its cordon."""
 
     def _close(self) -> None:
         """Closes the node's sockets after the tree has ended."""
@@ -203,9 +218,9 @@ class ClusterNode:
     def _make_registration(self) -> RegistrationActor:
         return RegistrationActor(
             self._store,
-            lambda: self._describe(attrs.evolve(self._record, draining=self._draining)),
+            self._present,
             self.statistics,
-            on_drain=self._asked_to_drain,
+            on_cordon=self._note_cordon,
             on_replaced=self._was_replaced,
         )
 
@@ -213,10 +228,21 @@ class ClusterNode:
         with contextlib.suppress(MailboxFull, ActorDied):  # a full mailbox holds a `Renew` already
             self._registration.ref.tell_nowait(Renew())
 
-    def _asked_to_drain(self) -> None:
-        if not self._asked_to_end.is_set():
-            log.info("this node drains because an operator asked for a drain", node=self.name)
-            self._asked_to_end.set()
+    def _present(self) -> NodeRecord:
+        draining = self._draining or self.cordoned
+        return self._describe(attrs.evolve(self._record, draining=draining, cordoned=self.cordoned))
+
+    def _note_cordon(self, cordon: Cordon | None) -> None:
+        if cordon == self._cordon:
+            return
+        before, self._cordon = self._cordon, cordon
+        if cordon is not None:
+            log.warning("this node is drained and takes no work", node=self.name, cause=self.cordon_text)
+        else:
+            log.warning("this node takes work again: its cordon is over", node=self.name)
+        if (cordon is None) != (before is None):
+            self._cordon_changed()
+            self._renew()  # the other nodes hear of this at once
 
     def _was_replaced(self, error: NameTaken) -> None:
         if self._replaced is None:
@@ -225,11 +251,20 @@ class ClusterNode:
             self._asked_to_end.set()
 
     async def _subscribe(self, call: Call) -> None:
-        await call("SUBSCRIBE", self._store.drain_channel(self.name))
+        await call("SUBSCRIBE", self._store.cordon_channel(self.name))
 
     def _on_push(self, push: list[Any]) -> None:
         if push[0] == b"message":
-            self._renew()  # the answer says whether the drain is meant for this incarnation of the node
+            self._renew()  # the answer has the cordon
+
+
+def has_lasting_name(record: NodeRecord) -> bool:
+    """Whether the node has the same name when it is started again: an operator chose the name, as by `--name`."""
+    return record.name != _name_of_process(record.role, record.process.host, record.process.pid)
+
+
+def _name_of_process(role: Role, host: str, pid: int) -> str:
+    return f"{role.value}-{host}-{pid}"
 
 
 async def ask_through_crash(ref: ActorRef, message: object) -> None:

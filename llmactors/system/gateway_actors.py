@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
+import trio
 
 from llmactors.access.attempts import FailedAttempts
 from llmactors.access.authentication import STRONG_CHARS, Authenticator, is_strong
@@ -45,8 +46,12 @@ def gateway(
     tickets: Tickets | None = None,
     limit_check: LimitCheck,
     queue_hint: QueueHint | None = None,
+    cordon: Callable[[], str] = lambda: "",
+    open_streams: set[trio.CancelScope] | None = None,
 ) -> ActorSpec:
-    """The gateway. `queue_hint` is for a ledger that is a round trip away."""
+    """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
+    `RequestService`.
+    """
     # Tickets and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
     auth = Authenticator(
         settings.api_key, keyring=keyring, tickets=tickets, attempts=FailedAttempts(settings.max_auth_failures)
@@ -91,13 +96,15 @@ def gateway(
             limit_check=limit_check,
             queue_hint=queue_hint,
             auth=auth,
+            cordon=cordon,
+            open_streams=open_streams,
         )
         node = OperatedNode(
             problems=service.problems,
             tree=tree,
             metrics=metrics,
             directory=directory,
-            draining=lambda: service.draining,
+            draining=lambda: not service.takes_work,
             ledger_statistics=service.ledger_statistics,
         )
         app = App(service, node, access_log=settings.access_log, rules=rules)

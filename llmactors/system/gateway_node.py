@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 import structlog
+import trio
 
 from llmactors.access.keys.keyring import RedisKeyring
 from llmactors.access.keys.redis import RedisKeyStore
@@ -12,7 +13,7 @@ from llmactors.access.tickets import RedisTickets
 from llmactors.actors import ActorSpec
 from llmactors.backends.base import Capabilities
 from llmactors.cluster.models import ClusterModels
-from llmactors.cluster.node_record import NodeRecord, Role
+from llmactors.cluster.node_record import NodeLoad, NodeRecord, Role
 from llmactors.cluster.watcher import WatcherActor
 from llmactors.config import KEYS_IN_REDIS, Settings
 from llmactors.gateway.actor import DrainGateway
@@ -39,6 +40,7 @@ class GatewayNode(ClusterNode):
         super().__init__(settings)
         self._redis_keys: RedisKeyring | None = None
         self._warned_of_keys = False
+        self._open_streams: set[trio.CancelScope] = set()
         if settings.keys == KEYS_IN_REDIS:
             self._redis_keys = RedisKeyring(RedisKeyStore(self._link.call, settings.namespace))
         keyring = self._redis_keys or gateway_actors.file_keyring(settings)
@@ -58,6 +60,8 @@ class GatewayNode(ClusterNode):
             keyring=keyring,
             tickets=RedisTickets(self._link.call, settings.namespace),
             limit_check=LimitCheck(gateway_actors.rate_policy(settings), limiter.ref, self.ledger_is_up),
+            cordon=lambda: self.cordon_text,
+            open_streams=self._open_streams,
             queue_hint=QueueHint(bounds.max_queued, bounds.max_queued_bytes, self.ledger.statistics),
         )
         self.tree = wiring.node_tree(
@@ -72,7 +76,8 @@ class GatewayNode(ClusterNode):
         )
 
     def _describe(self, record: NodeRecord) -> NodeRecord:
-        return attrs.evolve(record, address=reachable(self.listening.url))
+        load = NodeLoad(followed_streams=len(self._open_streams))
+        return attrs.evolve(record, address=reachable(self.listening.url), load=load)
 
     async def _subscribe(self, call: Call) -> None:
         await super()._subscribe(call)

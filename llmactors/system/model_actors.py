@@ -59,9 +59,11 @@ def model_actors(
     metrics: Metrics,
     batching: BatcherSettings,
     others: OtherWorkers | None = None,
-    is_draining: Callable[[], bool] = lambda: False,
+    takes_work: Callable[[], bool] = lambda: True,
 ) -> ModelActors:
     """Makes a backend and a batcher for each of `models`, and a pool for those that are loaded on demand.
+
+    `takes_work` tells whether the node takes work: it neither shuts down nor has a cordon.
 
     Raises `ConfigError` where a model that is loaded on demand does not fit into the memory.
     """
@@ -71,7 +73,7 @@ def model_actors(
     members: list[PoolMember] = []
     newest: dict[str, Backend] = {}
     for model in models:
-        made = _Pair(model, newest, ledger, directory, metrics, batching, health)
+        made = _Pair(model, newest, ledger, directory, metrics, batching, health, takes_work)
         backends.append(made.backend)
         batchers.append(made.batcher)
         if made.member is not None:
@@ -93,7 +95,7 @@ def model_actors(
             directory=directory,
             others=known,
             load_log=load_log,
-            is_draining=is_draining,
+            takes_work=takes_work,
         ),
         grace_s=0.5,
     )
@@ -136,6 +138,7 @@ class _Pair:
         metrics: Metrics,
         batching: BatcherSettings,
         health: HealthSettings,
+        takes_work: Callable[[], bool],
     ) -> None:
         self._model = model
         self._newest = newest
@@ -151,6 +154,7 @@ class _Pair:
                 settings=batching,
                 metrics=metrics,
                 residency=residency,
+                takes_work=takes_work,
             ),
             # The grace is short, because a batcher that does not stop at once waits for a ledger that is away.
             grace_s=1.0,

@@ -1,14 +1,15 @@
 """A worker node: it claims requests from the ledger on Redis and drives models with them."""
 
+import contextlib
 from collections.abc import Sequence
 
 import attrs
 import trio
 
-from llmactors.actors import ActorSpec
+from llmactors.actors import ActorDied, ActorSpec, MailboxFull
 from llmactors.backends.build import ServedModel
 from llmactors.backends.directory import NOT_IN_MEMORY
-from llmactors.batcher.messages import DrainBatcher
+from llmactors.batcher.messages import CordonChanged, DrainBatcher
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.cluster.known_models import KnownModel
 from llmactors.cluster.node_record import ModelReport, NodeLoad, NodeRecord, Role
@@ -50,7 +51,7 @@ class WorkerNode(ClusterNode):
                 beat_every_s=min(1.0, settings.lease_s / _BEATS_PER_LEASE),
             ),
             others=peers,
-            is_draining=lambda: self.draining,
+            takes_work=lambda: not (self.draining or self.cordoned),
         )
         self._batchers = made.batchers
         peers_actor = ActorSpec(
@@ -66,6 +67,8 @@ class WorkerNode(ClusterNode):
             found["ledger"] = "the ledger is away"
         if self.draining:
             found["worker"] = "draining"
+        elif self.cordoned:
+            found["worker"] = self.cordon_text
         return found
 
     def _operators(self) -> tuple[ActorSpec, ...]:
@@ -77,7 +80,7 @@ class WorkerNode(ClusterNode):
             tree=self.statistics,
             metrics=self.metrics,
             directory=self.directory,
-            draining=lambda: self.draining,
+            draining=lambda: self.draining or self.cordoned,
         )
         rules = ClientRules(served_hosts(self.settings.allowed_hosts, self.settings.metrics_bind))
         return (ActorSpec("operators", lambda: OperatorsActor(node, listening, rules), grace_s=0.5),)
@@ -114,6 +117,11 @@ class WorkerNode(ClusterNode):
         async with trio.open_nursery() as nursery:
             for batcher in self._batchers:
                 nursery.start_soon(ask_through_crash, batcher.ref, DrainBatcher())
+
+    def _cordon_changed(self) -> None:
+        for batcher in self._batchers:
+            with contextlib.suppress(MailboxFull, ActorDied):  # a batcher looks at the cordon with every message
+                batcher.ref.tell_nowait(CordonChanged())
 
     def _close(self) -> None:
         if self.listening is not None:

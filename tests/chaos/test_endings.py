@@ -24,17 +24,15 @@ pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(10
 async def test_drain_under_load_moves_streams_and_counts_no_attempt(chaos: Chaos) -> None:
     async with chaos.run() as run:
         worker = run.cluster.workers[0]
-        worker.kept_up = False
         began = time.monotonic()
-        command = [sys.executable, "-m", "llmactors", "drain", worker.name, "--redis", run.cluster.redis.url]
+        where = [worker.name, "--redis", run.cluster.redis.url]
         with trio.fail_after(15):
-            drained = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
-            assert (drained.returncode, drained.stderr) == (0, b"")
-            assert await worker.wait_exit() == 0
+            await _command("drain", *where)
         took_s = time.monotonic() - began
         await run.wait_flowing()
         attempts = await trio.to_thread.run_sync(_attempts, run)
-        worker.kept_up = True
+        await _command("uncordon", *where)
+        await run.wait_flowing()
     assert len(attempts) >= 50
     assert set(attempts) == {1}
     # A stream that moved to the other worker has its longest gap in this time.
@@ -42,6 +40,12 @@ async def test_drain_under_load_moves_streams_and_counts_no_attempt(chaos: Chaos
     found = percentiles(gaps)
     figures = " · ".join(f"{name} {value:.2f} s" for name, value in found.items()) or "none above 0.05 s"
     chaos.tally.notes.append(f"gap where a worker drained: {figures} of {len(gaps)}; the drain took {took_s:.1f} s")
+
+
+async def _command(*arguments: str) -> None:
+    command = [sys.executable, "-m", "llmactors", *arguments]
+    done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def _attempts(run: Run) -> list[int]:

@@ -84,8 +84,8 @@ MUTANTS = [
     Mutant(
         "a drain does not wait for a claim that is under way",
         CLAIMER,
-        "self._closed = True\n        while self._claiming:",
-        "self._closed = True\n        while False:",
+        "self._closed = True\n        await self.wait_claimed()\n",
+        "self._closed = True\n",
         f"{VIRTUAL}/test_claiming.py",
         "drain",
     ),
@@ -260,8 +260,8 @@ MUTANTS = [
     Mutant(
         "a drain counts as an attempt",
         WORKERS,
-        "  if how == 'silent' then\n    detach(c, r)\n    r.at = r.at - 1\n",
-        "  if how == 'silent' then\n    detach(c, r)\n",
+        "    detach(c, r)\n    r.at = r.at - 1\n",
+        "    detach(c, r)\n",
         CONTRACT,
         "drain",
     ),

@@ -29,8 +29,14 @@ FAULTS = (
         (Edit("backends/models/cache.py", "if error.errno in {errno.ENOSPC, errno.EDQUOT}:", "if False:"),),
     ),
     Fault(
-        "`drain` does not say",
-        (Edit("cli/drain.py", "raise NodeCameBack(record)", "return record"),),
+        "A drained node that is started again",
+        (
+            Edit(
+                "cluster/node_store.py",
+                "redis.call('ZREM', KEYS[2], ARGV[2])\nreturn redis.call('DEL', KEYS[1])",
+                "redis.call('ZREM', KEYS[2], ARGV[2])\nredis.call('DEL', KEYS[3])\nreturn redis.call('DEL', KEYS[1])",
+            ),
+        ),
     ),
     Fault(
         "`--slots` overrides",

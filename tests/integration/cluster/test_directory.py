@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from llmactors.actors import ActorSpec, SupervisorSpec, Tree
-from llmactors.cli.drain import NodeCameBack, drain
-from llmactors.cli.mistakes import operator_error
-from llmactors.cluster.node_record import TTL_S, NodeRecord, Role, new_incarnation
+from llmactors.cli.drain import drain
+from llmactors.cli.uncordon import uncordon
+from llmactors.cluster.node_record import TTL_S, NodeLoad, NodeRecord, Role, new_incarnation
 from llmactors.cluster.node_store import NodeStore
 from llmactors.cluster.process_id import ProcessId
 from llmactors.cluster.registration import NameTaken, RegistrationActor, take_name
@@ -64,7 +64,7 @@ async def test_nodes_are_listed_until_they_leave(server: RedisServer) -> None:
 async def test_every_redis_key_of_a_node_expires(server: RedisServer) -> None:
     async with store_on(server) as store:
         await store.put(record())
-        await store.ask_to_drain(record())
+        await store.cordon("w1", 20.0)
         with server.client() as client:
             keys = list(client.scan_iter())
             assert len(keys) == 3
@@ -84,17 +84,6 @@ async def test_node_name_belongs_to_one_incarnation(server: RedisServer) -> None
         assert (await store.put(first)).holder == second  # so the replaced node notices
 
 
-async def test_drain_order_is_for_one_incarnation(server: RedisServer) -> None:
-    async with store_on(server) as store:
-        first, second = record(), record()
-        await store.put(first)
-        await store.ask_to_drain(first)
-        assert (await store.put(first)).drain
-        assert not (await store.put(second, replaces=first.incarnation)).drain
-        await store.remove(second)
-        assert not (await store.put(first)).drain
-
-
 async def test_unreadable_node_record_is_ignored(server: RedisServer) -> None:
     async with store_on(server) as store:
         await store.put(record("odd"))
@@ -110,8 +99,8 @@ async def test_nodes_stay_listed_while_redis_is_full(server: RedisServer) -> Non
         with server.client() as client:
             client.config_set("maxmemory", 1)
             await store.put(node)
-            await store.ask_to_drain(node)
-            assert (await store.put(node)).drain
+            await store.cordon("w1")
+            assert (await store.put(node)).cordon is not None
             await store.remove(node)
             client.config_set("maxmemory", 0)
 
@@ -147,7 +136,11 @@ async def node_on(store: NodeStore, node: NodeRecord) -> AsyncIterator[list[obje
     spec = ActorSpec(
         "node",
         lambda: RegistrationActor(
-            store, lambda: node, dict, on_drain=lambda: heard.append("drain"), on_replaced=heard.append
+            store,
+            lambda: node,
+            dict,
+            on_cordon=lambda cordon: heard.extend([] if cordon is None else [cordon]),
+            on_replaced=heard.append,
         ),
     )
     tree = Tree(SupervisorSpec("root", (spec,), intensity=0))
@@ -195,29 +188,48 @@ async def test_node_learns_that_another_took_its_name(any_server: RedisServer) -
         assert await store.get("w1") == new
 
 
-@pytest.mark.parametrize("comes_back", [False, True])
-async def test_drain_says_that_the_node_came_back(
-    any_server: RedisServer, comes_back: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llmactors.cli.drain._WATCHED_S", 5.0 if comes_back else 0.2)
+async def test_drain_waits_until_the_node_holds_nothing(any_server: RedisServer) -> None:
     async with store_on(any_server, "main") as store, trio.open_nursery() as nursery:
-        node = record()
+        node = record(load=NodeLoad(running=2))
         await store.put(node)
 
-        async def end_and_start_again() -> None:
-            while not (await store.put(node)).drain:  # noqa: ASYNC110 - the command asks through Redis
+        async def obey() -> None:
+            while (await store.put(node)).cordon is None:  # noqa: ASYNC110 - the command writes to Redis
                 await trio.sleep(0.01)
-            await store.remove(node)
-            await trio.sleep(0.15)
-            if comes_back:
-                await store.put(record())
+            await store.put(attrs.evolve(node, cordoned=True))
+            await trio.sleep(0.2)
+            await store.put(attrs.evolve(node, cordoned=True, load=NodeLoad()))
 
-        nursery.start_soon(end_and_start_again)
+        nursery.start_soon(obey)
         settings = Settings(redis=any_server.url)
-        if comes_back:
-            with pytest.raises(BaseExceptionGroup) as caught:
-                await drain(settings, "w1")
-            assert isinstance(error := operator_error(caught.value), NodeCameBack)
-            assert "w1 has drained and ended, but was started again" in error.message
-        else:
-            assert await drain(settings, "w1") == node
+        found = await drain(settings, "w1")
+        assert (found.heard, found.left) == (True, 0)
+        await uncordon(settings, "w1")
+        assert await store.cordon_of("w1") is None
+
+
+async def test_drain_of_a_silent_node_says_so(server: RedisServer) -> None:
+    async with store_on(server, "main") as store:
+        await store.put(record())
+        found = await drain(Settings(redis=server.url), "w1", wait_s=0.3)
+        assert not found.heard
+
+
+async def test_cordon_outlives_its_node_and_ends_by_itself(server: RedisServer) -> None:
+    async with store_on(server) as store:
+        node = record()
+        assert (await store.put(node)).cordon is None
+        await store.cordon("w1")
+        await store.remove(node)
+        cordon = (await store.put(record())).cordon
+        assert cordon is not None
+        assert cordon.until_unix_s is None
+        assert "`uncordon w1` ends that" in cordon.describe("w1")
+        await store.cordon("w1", 0.3)
+        ending = await store.cordon_of("w1")
+        assert ending is not None
+        assert ending.until_unix_s is not None
+        assert abs(ending.until_unix_s - time.time() - 0.3) < 1
+        await trio.sleep(0.4)
+        assert await store.cordon_of("w1") is None
+        assert not await store.uncordon("w1")

@@ -45,7 +45,7 @@ def test_lua_files_use_only_keys_that_exist() -> None:
     [
         (MAIN.nodes, "llmactors:{main}:nodes"),
         (MAIN.node("w1"), "llmactors:{main}:node:w1"),
-        (MAIN.drain("w1"), "llmactors:{main}:drain:w1"),
+        (MAIN.cordon("w1"), "llmactors:{main}:cordon:w1"),
         (MAIN.api_keys, "llmactors:{main}:keys"),
         (MAIN.api_keys_changed, "llmactors:{main}:keys:changed"),
         (MAIN.ticket("d1"), "llmactors:{main}:ticket:d1"),

@@ -127,6 +127,7 @@ class World:
         self.backends: list[Backend] = []
         self.batchers: list[BatcherActor] = []
         self.states: list[ModelState] = []
+        self.takes_work = True
 
         def make_backend() -> Backend:
             backend = make() if make is not None else MockBackend(self.mock, self.faults)
@@ -141,6 +142,7 @@ class World:
                 directory=self.directory,
                 settings=batcher or BatcherSettings(),
                 metrics=self.metrics,
+                takes_work=lambda: self.takes_work,
             )
             self.batchers.append(actor)
             return actor

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from llmactors.backends.base import Batching
 from llmactors.backends.mock.backend import MockSettings
-from llmactors.batcher.messages import DrainBatcher
+from llmactors.batcher.messages import CordonChanged, DrainBatcher
 from llmactors.ledger import AppendResult, ReleaseHow
 from tests.virtual.batcher.conftest import BATCHER, MODEL, CountingLedger, World, codes
 
@@ -96,3 +96,45 @@ async def test_second_drain_is_answered_at_once(autojump_clock: MockClock) -> No
     async with drained_in_the_middle(world, 2, 0.03):
         with trio.fail_after(0.001):
             await world.batcher_spec.ref.ask(DrainBatcher())
+
+
+@pytest.mark.parametrize("crash", [False, True])
+@pytest.mark.parametrize("batching", Batching)
+async def test_cordon_hands_back_and_its_end_claims_again(
+    autojump_clock: MockClock, batching: Batching, crash: bool
+) -> None:
+    world = World(MockSettings(step_ms=10, slots=4, batching=batching))
+    async with world.running():
+        for _ in range(7):
+            await world.submit(max_tokens=TOKENS)
+        await trio.sleep(0.075)
+        world.takes_work = False
+        await world.batcher_spec.ref.tell(CordonChanged())
+        await trio.sleep(0.5)
+        if crash:
+            world.crash(BATCHER)
+        await world.submit(max_tokens=TOKENS)
+        await trio.sleep(3.0)
+        statistics = await world.memory.statistics()
+        assert (statistics.running, statistics.queued) == (0, 8)
+        world.takes_work = True
+        await world.batcher_spec.ref.tell(CordonChanged())
+    assert codes(world) == ["length"] * 8
+    attempts = [(await world.memory.info(stream.request.id)).attempt for stream in world.streams]
+    assert attempts == [1] * 8
+
+
+async def test_cordoned_worker_keeps_no_suspect_waiting(autojump_clock: MockClock) -> None:
+    """A suspect that was reserved for the worker goes to another one."""
+    world = World(MockSettings(step_ms=10, slots=4, crash_at=2, crash_times=2))
+    async with world.running():
+        await world.submit(max_tokens=TOKENS)
+        await world.until(lambda: world.incarnations[1] == 3)
+        world.takes_work = False
+        await world.batcher_spec.ref.tell(CordonChanged())
+        await trio.sleep(0.2)
+        await world.memory.beat("other")
+        assert [claim.request.id for claim in await world.memory.claim("other", MODEL, 1)] == ["r0"]
+        await world.memory.leave("other")
+        world.takes_work = True
+        await world.batcher_spec.ref.tell(CordonChanged())
