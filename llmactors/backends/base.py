@@ -207,6 +207,8 @@ class UpstreamState:
     url: str
     trouble: str = ""
     """Why the upstream gets no requests; empty while it gets requests."""
+    on_trial: bool = False
+    """Whether the upstream gets one request at a time, because it failed before."""
     tries: Mapping[str, int] = attrs.field(factory=dict)
     """How many requests the upstream got, by outcome. These counts go on where a new incarnation begins."""
     hedges: Mapping[str, int] = attrs.field(factory=dict)

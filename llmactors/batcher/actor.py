@@ -59,6 +59,7 @@ class BatcherActor(Actor):
         self._directory = directory
         self._settings = settings
         self._metrics = metrics
+        self._work = metrics.models.work(model)
         self._running: dict[Key, Running] = {}
         self._former = BatchFormer(settings.window_s)
         self._window = WindowTimer(lambda: self._tell_self(BatchDue()))
@@ -244,7 +245,9 @@ class BatcherActor(Actor):
         started = [Running(claim, trio.current_time()) for claim in claims]
         self._running.update((running.key, running) for running in started)
         if self._tell_backend(admit=tuple(Job(each.key, each.claim.request, each.claim.tokens) for each in started)):
-            self._metrics.batch(len(claims), [claim.waited_s for claim in claims])
+            self._metrics.batch(len(claims))
+            for claim in claims:
+                self._work.claimed(claim.request.priority, claim.waited_s)
         else:
             await self._release([running.key for running in started], ReleaseHow.SILENT)
 
@@ -333,9 +336,12 @@ class BatcherActor(Actor):
             running.produced(output)
             tokens += len(output.deltas)
             stepped[running] = None
+            if output.finish is not None:
+                self._work.read_prompt(*running.prompt_usage)
         if stepped:
             self._writer.outbox.put(stepped, tokens)
             self._metrics.step(len(stepped), tokens)
+            self._work.made(tokens)
         for key, error in produced.failed:
             if (running := self._running.get(key)) is not None:
                 self._metrics.worker_error()

@@ -39,6 +39,13 @@ class Running:
             cached_tokens = max(0, min(output.cached_tokens, prompt_tokens))
             self.end = Finished(output.finish, Usage(prompt_tokens, len(self.deltas), cached_tokens))
 
+    @property
+    def prompt_usage(self) -> tuple[int, int]:
+        """How many tokens the prompt has, and how many of them came from a cache; 0 where the answer has no end."""
+        if not isinstance(self.end, Finished):
+            return 0, 0
+        return self.end.usage.prompt_tokens, self.end.usage.cached_tokens
+
     def take(self) -> AppendEntry:
         """Returns what no append has taken yet, as one entry."""
         first, self.taken = self.taken, len(self.deltas)

@@ -45,12 +45,19 @@ class RedisHealth:
 class RedisMonitorActor(Actor):
     """Probes each link every second, and at once after a failure. Logs each outage, its reason and its end.
 
-    The settings of the server are read after each connect of the first link, and every minute.
+    The settings of the server are read after each connect of the first link, and every minute. `observe` is called with
+    a link's name and the seconds that a probe took, after each probe that had an answer.
     """
 
-    def __init__(self, links: tuple[WatchedLink, ...], health: RedisHealth) -> None:
+    def __init__(
+        self,
+        links: tuple[WatchedLink, ...],
+        health: RedisHealth,
+        observe: Callable[[str, float], None] = lambda _link, _seconds: None,
+    ) -> None:
         self._links = links
         self._health = health
+        self._observe = observe
 
     def __repr__(self) -> str:
         return f"<RedisMonitorActor {self._health.outage.problems or 'no outage'}>"
@@ -62,7 +69,11 @@ class RedisMonitorActor(Actor):
 
     async def _watch(self, watched: WatchedLink) -> None:
         while True:
-            self._note(watched.name, await _problem_of(watched))
+            begun = trio.current_time()
+            problem = await _problem_of(watched)
+            if problem is None:
+                self._observe(watched.name, trio.current_time() - begun)
+            self._note(watched.name, problem)
             await trio.sleep(_LEAST_PAUSE_S)
             with trio.move_on_after(_PROBE_EVERY_S):
                 await watched.link.wait_trouble()

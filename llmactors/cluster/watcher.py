@@ -42,7 +42,9 @@ class WatcherActor(Actor):
                     return  # Redis has just started, and not even this gateway has renewed its record yet
                 workers = [record for record in records if record.role is Role.WORKER]
                 self._models.update(workers, trio.current_time(), await self._known.read())
-                self._models.gateways = len(records) - len(workers)
+                gateways = [record for record in records if record.role is Role.GATEWAY]
+                self._models.gateways = len(gateways)
+                self._models.first_gateway = min([each.name for each in gateways if not each.draining], default="")
         except Unavailable as error:
             log.debug("the nodes' records were not read because Redis is away", error=reason_of(error))
         for name, status in self._models.items():

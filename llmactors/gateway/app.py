@@ -94,7 +94,7 @@ class App:
             seconds = trio.current_time() - exchange.begun
             self._metrics.route_used("none" if resource is None else resource.path)
             if counted:
-                self._metrics.request_finished(exchange.status or 499, seconds, exchange.code)
+                self._metrics.request_finished(exchange.status or 499, seconds, exchange.code, exchange.model)
             if self._access_log and family.counted:
                 log.info(
                     "request",

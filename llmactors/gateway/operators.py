@@ -10,10 +10,11 @@ from quart import Response
 
 from llmactors.actors import SupervisorStatistics
 from llmactors.backends.base import Capabilities
-from llmactors.backends.directory import ModelDirectory
+from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.errors import Unavailable
-from llmactors.ledger import LedgerStatistics
+from llmactors.ledger import LedgerStatistics, ModelDemand
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.model_metrics import MODELS_MAX
 
 TreeSource = Callable[[], SupervisorStatistics]
 
@@ -29,8 +30,12 @@ class OperatedNode:
     directory: ModelDirectory
     draining: Callable[[], bool]
     ledger_statistics: Callable[[], Awaitable[LedgerStatistics]] | None = None
-    """The ledger's figures. None on a worker: gateways show these figures, and figures that two nodes show would count
-    twice."""
+    """The ledger's figures. None on a worker."""
+    queue_demand: Callable[[], Awaitable[list[ModelDemand]]] | None = None
+    """What waits for each model. None on a worker."""
+    shows_ledger: Callable[[], bool] = lambda: True
+    """Whether the metrics of this node, and not those of another gateway, have the ledger's figures: figures that two
+    nodes show would count twice."""
 
     async def components(self) -> dict[str, Any]:
         """Each component and its state, in the form of `Components`."""
@@ -48,17 +53,32 @@ class OperatedNode:
 
         While the ledger is away, the ledger's own figures are those of the last scrape.
         """
-        if self.ledger_statistics is not None:
-            with contextlib.suppress(Unavailable):
-                ledger = await self.ledger_statistics()
-                self.metrics.ledger(
-                    queued=ledger.queued,
-                    running=ledger.running,
-                    ended=ledger.ended,
-                    requeued_total=ledger.requeued_total,
-                    fenced_total=ledger.fenced_total,
-                )
+        self.metrics.node_state(ready=not self.problems(), draining=self.draining())
+        if self.ledger_statistics is not None and self.queue_demand is not None:
+            for name, status in self.directory.items():
+                accepted = status.capabilities is not None and status.state is not ModelState.GONE
+                self.metrics.models.show_accepted(name, accepted=accepted)
+            if self.shows_ledger():
+                with contextlib.suppress(Unavailable):
+                    self._show_ledger(await self.ledger_statistics(), await self.queue_demand())
+            else:
+                self.metrics.ledger.hide()
         return self.metrics.render()
+
+    def _show_ledger(self, ledger: LedgerStatistics, demand: list[ModelDemand]) -> None:
+        shown = self.metrics.ledger
+        shown.show(
+            queued=ledger.queued,
+            running=ledger.running,
+            ended=ledger.ended,
+            workers=ledger.workers,
+            quarantined=ledger.quarantined,
+            dead_letters=ledger.dead_letters,
+            requeued_total=ledger.requeued_total,
+            fenced_total=ledger.fenced_total,
+        )
+        waiting = ((each.model, each.priority, each.waiting, each.oldest_s) for each in demand)
+        shown.show_queue(self.directory.names[:MODELS_MAX], waiting)
 
     async def _ledger(self) -> dict[str, Any]:
         if self.ledger_statistics is None:

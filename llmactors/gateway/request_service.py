@@ -18,7 +18,7 @@ from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.whole_answers import WholeAnswers
-from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, RequestInfo
+from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, ModelDemand, RequestInfo
 from llmactors.telemetry import Metrics
 
 
@@ -109,15 +109,16 @@ class RequestService:
         self.check_takes_work()
         return await self._admitter.admit_all(caller, bodies, key, only_known=only_known, session=session)
 
-    async def follow(self, caller: Caller, request_id: str, after: int) -> Follower | None:
-        """A reader of one of the caller's streams; None if the stream has ended and nothing comes after `after`.
+    async def follow(self, caller: Caller, request_id: str, after: int) -> tuple[RequestInfo, Follower | None]:
+        """The state of one of the caller's streams, and a reader of the stream; no reader if the stream has ended and
+        nothing comes after `after`.
 
         Raises `NotFound`, also for another tenant's stream, or `Expired`.
         """
         info = await self.info(caller, request_id)
         if info.state == "ended" and after >= info.last_seq:
-            return None
-        return await self._ledger.follow(request_id, after)
+            return info, None
+        return info, await self._ledger.follow(request_id, after)
 
     async def info(self, caller: Caller, request_id: str) -> RequestInfo:
         """The state of one of the caller's requests. Raises as `follow`."""
@@ -221,3 +222,7 @@ class RequestService:
     async def ledger_statistics(self) -> LedgerStatistics:
         """The ledger's figures. Raises `Unavailable` when the ledger is away."""
         return await self._ledger.statistics()
+
+    async def queue_demand(self) -> list[ModelDemand]:
+        """What waits for each model. Raises `Unavailable` when the ledger is away."""
+        return await self._ledger.demand(self.directory.names)

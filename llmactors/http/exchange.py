@@ -81,6 +81,8 @@ class Exchange:
         """The name of another header with the id of the request; None for `X-Request-Id` alone."""
         self.shared_headers: list[Header] = []
         """Headers of the response, whichever part of the node answers."""
+        self.model = ""
+        """The model of the request that was admitted; empty where none was."""
         self.code: str | None = None
         """The code of the error in the response or at the end of its stream; None where there is no error."""
         self._inbox = inbox

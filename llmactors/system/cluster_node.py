@@ -172,11 +172,12 @@ class ClusterNode:
             WatchedLink("ledger", self.ledger.link, self.ledger.probe),
             WatchedLink("directory", self._link, lambda: self._link.call("PING")),
         )
+        health = self._redis_health
         return (
             ActorSpec("redis ledger", lambda: TaskActor(self.ledger.run)),
             ActorSpec("directory link", lambda: TaskActor(self._link.run)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
-            ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, self._redis_health)),
+            ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, health, self.metrics.redis_round_trip)),
             self._registration,
         )
 

@@ -48,9 +48,10 @@ def gateway(
     queue_hint: QueueHint | None = None,
     cordon: Callable[[], str] = lambda: "",
     open_streams: set[trio.CancelScope] | None = None,
+    shows_ledger: Callable[[], bool] = lambda: True,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`.
+    `RequestService`, and `shows_ledger` is that of `OperatedNode`.
     """
     # Tickets and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
     auth = Authenticator(
@@ -106,6 +107,8 @@ def gateway(
             directory=directory,
             draining=lambda: not service.takes_work,
             ledger_statistics=service.ledger_statistics,
+            queue_demand=service.queue_demand,
+            shows_ledger=shows_ledger,
         )
         app = App(service, node, access_log=settings.access_log, rules=rules)
         return app, service

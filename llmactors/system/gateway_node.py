@@ -63,6 +63,8 @@ class GatewayNode(ClusterNode):
             cordon=lambda: self.cordon_text,
             open_streams=self._open_streams,
             queue_hint=QueueHint(bounds.max_queued, bounds.max_queued_bytes, self.ledger.statistics),
+            # One gateway shows the ledger's figures. Every gateway reads the same directory, and chooses the same one.
+            shows_ledger=lambda: self.models.first_gateway in {"", self.name},
         )
         self.tree = wiring.node_tree(
             infra=(

@@ -78,7 +78,8 @@ def model_actors(
         batchers.append(made.batcher)
         if made.member is not None:
             members.append(made.member)
-    metrics.on_scrape(lambda: _show_upstreams(newest.values(), metrics))
+    metrics.on_scrape(lambda: _show_models(directory, metrics))
+    metrics.on_scrape(lambda: _show_upstreams(newest, metrics))
     # The supervisor never gives up: it restarts a broken backend every few seconds while the other models serve.
     supervised = SupervisorSpec("backends", tuple(backends), intensity=30 * len(backends), period_s=60.0)
     if not members:
@@ -102,13 +103,25 @@ def model_actors(
     return ModelActors(supervised, tuple(batchers), (pool,))
 
 
-def _show_upstreams(backends: Iterable[Backend], metrics: Metrics) -> None:
+def _show_models(directory: ModelDirectory, metrics: Metrics) -> None:
+    """Shows the state of each model. A model that is not in memory has no slots."""
+    states = [each.value for each in ModelState if each is not ModelState.GONE]
+    for name, status in directory.items():
+        serves = status.state in {ModelState.READY, ModelState.STALLED} and status.capabilities is not None
+        slots = status.capabilities.slots if serves and status.capabilities is not None else 0
+        metrics.models.show_state(name, status.state.value, states, slots=slots, busy=directory.running[name])
+
+
+def _show_upstreams(backends: Mapping[str, Backend], metrics: Metrics) -> None:
     """Shows an upstream of several models as up where all of them send requests there."""
     states: dict[str, list[UpstreamState]] = {}
-    for backend in backends:
+    for model, backend in backends.items():
         if isinstance(backend, HasUpstreams):
+            counts = {"up": 0, "open": 0, "trial": 0}
             for state in backend.upstreams():
                 states.setdefault(state.url, []).append(state)
+                counts["open" if state.trouble else "trial" if state.on_trial else "up"] += 1
+            metrics.models.show_upstreams(model, counts)
     for url, found in states.items():
         metrics.upstream(
             url,

@@ -1,7 +1,10 @@
 """Metrics for Prometheus, logs on stderr, and what both say about a supervision tree.
 
-metrics      every metric, and the methods that write them
+metrics      the metrics of a node, and the methods that write them
+model_metrics   the metrics that have a label `model`
+ledger_metrics  the metrics of the whole ledger, which one node of a cluster shows
 instruments  declares metrics in a registry
+histograms   histograms with labels that cost little to write to
 exposition   what prometheus_client lacks: a text without `_created` series, and callbacks before each scrape
 recent       percentiles and maxima of the recent past; pure
 logs         sets up logging, as JSON lines or as lines for people

@@ -8,10 +8,18 @@ from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from llmactors.telemetry.histograms import Histograms
+
 Child = TypeVar("Child", Counter, Gauge)
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+LONG_SECONDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0),
+    *(300.0, 600.0, 1200.0, 1800.0),
+)
+"""For times of requests, which a slow model answers within half an hour."""
 SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+"""For times between tokens, which a takeover makes long."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -83,8 +91,13 @@ class Instruments:
     def gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, registry=self._registry)
 
-    def gauges(self, name: str, text: str, label: str) -> Labelled[Gauge]:
-        return Labelled(Gauge(name, text, [label], registry=self._registry))
+    def gauges(self, name: str, text: str, *labels: str) -> Labelled[Gauge]:
+        return Labelled(Gauge(name, text, labels, registry=self._registry))
 
     def histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, buckets=buckets, registry=self._registry)
+
+    def histograms(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histograms:
+        made = Histograms(name, text, labels, buckets)
+        self._registry.register(made)
+        return made

@@ -1,18 +1,21 @@
-"""The metrics of one node: each is declared once, in `Metrics.__init__`, and written by a method below.
+"""The metrics of one node, but for those of models (`model_metrics.py`) and of the ledger (`ledger_metrics.py`).
 
-Dashboards and alerts use these names. `llm_gateway_…` and `llm_worker_…` are the names of an older system, kept to the
-letter; new names start with `llmactors_`. A label has few values, and none that a client chooses.
+Each metric is declared once, in the `__init__` of its class, and written by a method of that class. Dashboards and
+alerts use these names. `llm_gateway_…` and `llm_worker_…` are the names of an older system, kept to the letter; new
+names start with `llmactors_`. A label has few values, and none that a client chooses.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
 
 from llmactors import __version__, errors
 from llmactors.telemetry.exposition import BeforeScrape, WithoutCreated
-from llmactors.telemetry.instruments import SECONDS, SHORT_SECONDS, SIZES, Instruments
+from llmactors.telemetry.instruments import LONG_SECONDS, SHORT_SECONDS, SIZES, Instruments
+from llmactors.telemetry.ledger_metrics import LedgerMetrics
+from llmactors.telemetry.model_metrics import ModelMetrics
 from llmactors.telemetry.recent import RecentMaximum, RecentPercentiles
 from llmactors.telemetry.standard_streams import dropped_lines
 
@@ -24,14 +27,17 @@ class Metrics:
 
     Args:
         registry: The registry that the metrics are put into; by default a new one, never the process-wide one. A
-            registry takes one `Metrics`.
+            registry takes one `Metrics`. Only a new registry gets the metrics of the process, because another one may
+            have them already.
         clock: Monotonic seconds, for the metrics of the recent past.
     """
 
     def __init__(  # noqa: PLR0915 - a statement for each metric
         self, registry: CollectorRegistry | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.registry = registry or CollectorRegistry()
+        self.registry = CollectorRegistry() if registry is None else registry
+        if registry is None:
+            ProcessCollector(registry=self.registry)
         self._clock = clock
         self._before_scrape = BeforeScrape()
         self.registry.register(self._before_scrape)
@@ -48,7 +54,7 @@ class Metrics:
         self._errors = new.counters("llm_gateway_errors", "Requests that ended in an error, by its code.", "code")
         self._in_flight = new.gauge("llm_gateway_inflight_requests", "Requests that are being answered now.")
         self._latency = new.histogram(
-            "llm_gateway_request_latency_seconds", "The time from a request to the end of its answer.", SECONDS
+            "llm_gateway_request_latency_seconds", "The time from a request to the end of its answer.", LONG_SECONDS
         )
         self._latency_percentiles = [
             new.gauge(
@@ -57,15 +63,11 @@ class Metrics:
             )
             for name in _PERCENTILES
         ]
-        self._ttft = new.histogram("llmactors_ttft_seconds", "The time from a request to its first token.", SECONDS)
         self._sent_tokens = new.counter("llm_gateway_tokens_generated", "Tokens that were sent to clients.")
         self._limited = new.counters("llmactors_limited", "Requests that a limit of their caller refused.", "limit")
 
         # Batches and steps, as the worker sees them.
         self._formed = new.histogram("llm_gateway_batch_size", "The number of requests in a batch that formed.", SIZES)
-        self._batch_wait = new.histogram(
-            "llmactors_batch_wait_seconds", "The time that a request waited in the queue.", SHORT_SECONDS
-        )
         self._stepped = new.histogram("llm_worker_batch_size", "The number of sequences in a decode step.", SIZES)
         self._made_tokens = new.counter("llm_worker_tokens_generated", "Tokens that backends produced.")
         self._worker_errors = new.counter("llm_worker_errors", "Failures of backends, and of requests in them.")
@@ -118,13 +120,16 @@ class Metrics:
             "stream",
         )
 
-        # The ledger.
-        self._known = new.gauges("llmactors_ledger_requests", "Requests that the ledger knows, by state.", "state")
-        self._requeued = new.total("llmactors_ledger_requeued", "Requests that went back to the queue after a loss.")
+        self._ready = new.gauge("llmactors_ready", "1 while /readyz answers with status 200, else 0.")
+        self._draining = new.gauge("llmactors_draining", "1 while the node drains, else 0.")
+
+        # Models, and the ledger.
+        self.models = ModelMetrics(new)
+        self.ledger = LedgerMetrics()
+        self.registry.register(self.ledger)
         self._given_up = new.counter(
             "llmactors_ledger_given_up", "Requests that became dead letters, counted by the node that logged them."
         )
-        self._fenced = new.total("llmactors_ledger_fenced", "Appends that were refused because a newer epoch exists.")
 
         # Redis.
         self._redis_up = new.gauges("llmactors_redis_up", "1 while the link to Redis is up, else 0.", "link")
@@ -133,6 +138,9 @@ class Metrics:
         )
         self._redis_queued = new.gauges(
             "llmactors_redis_queued_bytes", "Bytes of commands that the socket has not taken yet.", "link"
+        )
+        self._redis_round_trips = new.histograms(
+            "llmactors_redis_round_trip_seconds", "The time of a probe's round trip to Redis.", SHORT_SECONDS, "link"
         )
         self._redis_connects = new.totals("llmactors_redis_connects", "Connections that were made to Redis.", "link")
         self._redis_commands = new.totals("llmactors_redis_commands", "Commands that the link accepted.", "link")
@@ -169,7 +177,7 @@ class Metrics:
         """Counts a request that is being answered."""
         self._in_flight.inc()
 
-    def request_finished(self, status: int, latency_s: float, code: str | None = None) -> None:
+    def request_finished(self, status: int, latency_s: float, code: str | None = None, model: str = "") -> None:
         """Counts a request that has ended, `latency_s` seconds after its start; a stream ends with its last byte.
 
         Args:
@@ -177,11 +185,14 @@ class Metrics:
             latency_s: The time from the request to the end of its answer.
             code: The code of the error that ended the request, also after a status of 200. A code that `errors` does
                 not declare counts as INTERNAL.
+            model: The model of an admitted request; empty for every other request.
         """
         self._in_flight.dec()
         self._requests.of(status).inc()
         self._latency.observe(latency_s)
         self._latencies.add(latency_s, self._clock())
+        if model:
+            self.models.answers(model).request_s.observe(latency_s)
         if code is not None:
             self._errors.of(code if code in self._codes else errors.LlmactorsError.code).inc()
 
@@ -193,21 +204,15 @@ class Metrics:
         """Counts a request that a limit of this kind refused."""
         self._limited.of(limit).inc()
 
-    def first_token(self, ttft_s: float) -> None:
-        """Observes the time from a request to the write of its first token."""
-        self._ttft.observe(ttft_s)
-
     def tokens_generated(self, count: int) -> None:
         """Counts tokens that were sent to clients. Called once per write, not once per token."""
         self._sent_tokens.inc(count)
 
     # Batches and steps, as the worker sees them.
 
-    def batch(self, size: int, waits_s: Iterable[float] = ()) -> None:
-        """Observes a batch of `size` requests, and the times that its requests waited in the queue."""
+    def batch(self, size: int) -> None:
+        """Observes a batch of `size` requests."""
         self._formed.observe(size)
-        for wait_s in waits_s:
-            self._batch_wait.observe(wait_s)
 
     def step(self, size: int, tokens: int) -> None:
         """Observes a decode step of `size` sequences that produced `tokens` tokens."""
@@ -281,14 +286,12 @@ class Metrics:
             for label, count in counts.items():
                 totals.of(url, label).rise_to(count)
 
-    # The ledger and its links to Redis.
+    def node_state(self, *, ready: bool, draining: bool) -> None:
+        """Shows whether the node is ready, and whether it drains. Call this before each scrape."""
+        self._ready.set(ready)
+        self._draining.set(draining)
 
-    def ledger(self, *, queued: int, running: int, ended: int, requeued_total: int, fenced_total: int) -> None:
-        """Shows the ledger's statistics. Call this before `render`, or from an `on_scrape` callback."""
-        for state, count in (("queued", queued), ("running", running), ("ended", ended)):
-            self._known.of(state).set(count)
-        self._requeued.rise_to(requeued_total)
-        self._fenced.rise_to(fenced_total)
+    # Dead letters, and the links to Redis.
 
     def request_given_up(self) -> None:
         """Counts a request that became a dead letter."""
@@ -314,6 +317,10 @@ class Metrics:
         self._redis_commands.of(link).rise_to(commands)
         self._redis_unknown.of(link).rise_to(unknown)
         self._redis_refused.of(link).rise_to(overflows)
+
+    def redis_round_trip(self, link: str, seconds: float) -> None:
+        """Observes the round trip of a probe over a link to Redis."""
+        self._redis_round_trips.of(link).observe(seconds)
 
     def redis_health(
         self,

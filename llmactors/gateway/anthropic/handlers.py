@@ -65,7 +65,8 @@ def _deadline_ms(exchange: Exchange) -> int | None:
 
 async def _admit(admitted: AdmittedChoices, exchange: Exchange, caller: Caller, choice: ChoiceBody) -> None:
     await admitted.admit(caller, [choice], exchange.idempotency_key, session_of(exchange))
-    exchange.request_id = admitted.admissions[0].request.id
+    request = admitted.admissions[0].request
+    exchange.request_id, exchange.model = request.id, request.model
 
 
 def _headers(admitted: AdmittedChoices) -> list[Header]:

@@ -13,6 +13,7 @@ from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStr
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower
 from llmactors.messages import Failed, Finished
+from llmactors.telemetry.model_metrics import StreamTimes
 
 
 async def generate(service: RequestService, exchange: Exchange, caller: Caller) -> None:
@@ -27,8 +28,8 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
     key = exchange.idempotency_key
     after = _sequence_number(exchange.header(b"last-event-id")) if body.stream and key is not None else 0
     admission = await service.admit(caller, asked, key, only_known=after > 0, session=session_of(exchange))
-    exchange.request_id = admission.request.id
-    follower = await service.follow(caller, admission.request.id, after) if after else None
+    exchange.request_id, exchange.model = admission.request.id, admission.request.model
+    follower = (await service.follow(caller, admission.request.id, after))[1] if after else None
     if after and follower is None:
         # The status is not 204 as in `follow`: a script reads a stream to its end, and takes any other answer for a
         # failure.
@@ -37,7 +38,8 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
         return
     with follower or await service.own_follower(admission) as follower:
         if body.stream:
-            await _stream(service, exchange, follower, admission.headers, is_new=not after)
+            times = service.metrics.models.answers(exchange.model).stream(None if after else exchange.begun)
+            await _stream(service, exchange, follower, admission.headers, times)
         else:
             await _whole(service, exchange, follower, admission)
 
@@ -55,14 +57,14 @@ async def follow(service: RequestService, exchange: Exchange, caller: Caller) ->
     An `EventSource` that reconnects sends both: its URL stays as it was, and the header names the last event.
     """
     request_id = exchange.parameters["id"]
-    follower = await service.follow(caller, request_id, _after(exchange))
+    info, follower = await service.follow(caller, request_id, _after(exchange))
     exchange.request_id = request_id
     if follower is None:
         # A browser's EventSource understands 204 as: the stream is over, do not reconnect.
         await exchange.empty(204)
         return
     with follower:
-        await _stream(service, exchange, follower, [], is_new=False)
+        await _stream(service, exchange, follower, [], service.metrics.models.answers(info.request.model).stream(None))
 
 
 def _after(exchange: Exchange) -> int:
@@ -86,15 +88,12 @@ def _sequence_number(text: str | None) -> int:
 
 
 async def _stream(
-    service: RequestService, exchange: Exchange, follower: Follower, headers: list[Header], *, is_new: bool
+    service: RequestService, exchange: Exchange, follower: Follower, headers: list[Header], times: StreamTimes
 ) -> None:
-    """Sends everything after the follower's cursor as SSE, until the stream ends or the client disconnects.
-
-    `is_new`: the stream begins with the first token of its request.
-    """
+    """Sends everything after the follower's cursor as SSE, until the stream ends or the client disconnects."""
     timing, metrics = service.settings.timing, service.metrics
     renderer = SseRenderer(exchange.request_id)
-    sse = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, awaits_first=is_new)
+    sse = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, times)
 
     async def follow() -> None:
         await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)

@@ -153,13 +153,14 @@ class SocketSession:
                 self._check_streams()
                 fields.pop("stream", None)  # every answer on a WebSocket is a stream
                 admission = await self._service.admit(self._caller, convert(fields, GenerateBody))
-                request_id = admission.request.id
+                request_id, model = admission.request.id, admission.request.model
                 follower: Follower | None = await self._service.own_follower(admission)
             case "attach":
                 self._check_streams()
                 attach = convert(fields, AttachOp)
                 request_id = attach.id
-                follower = await self._service.follow(self._caller, request_id, attach.after)
+                info, follower = await self._service.follow(self._caller, request_id, attach.after)
+                model = info.request.model
             case "cancel":
                 cancel = convert(fields, CancelOp)
                 was_running = await self._service.cancel(self._caller, cancel.id)
@@ -176,7 +177,8 @@ class SocketSession:
             await self._say({"event": "accepted", "id": request_id}, ref)
             self._streams += 1
             self._quiet = trio.Event()
-            nursery.start_soon(self._follow, follower, reading.pop_all(), request_id, begun, op == "generate")
+            is_new = op == "generate"
+            nursery.start_soon(self._follow, follower, reading.pop_all(), request_id, model, begun, is_new)
         return True
 
     async def _fields(self, message: Message) -> dict[str, Any]:
@@ -192,24 +194,22 @@ class SocketSession:
             )
 
     async def _follow(
-        self, follower: Follower, reading: contextlib.ExitStack, request_id: str, begun: float, is_new: bool
+        self, follower: Follower, reading: contextlib.ExitStack, request_id: str, model: str, begun: float, is_new: bool
     ) -> None:
         render = JsonRenderer(request_id).render
         metrics = self._service.metrics
         code: str | None = None
-        awaits_first = is_new
+        times = metrics.models.answers(model).stream(begun if is_new else None)
 
         async def write(part: LogSlice) -> None:
-            nonlocal code, awaits_first
+            nonlocal code
             if isinstance(part.end, Failed):
                 code = part.end.code
             for text in render(part):
                 await self._send({"type": "websocket.send", "text": text})
             if part.deltas:
                 metrics.tokens_generated(len(part.deltas))
-                if awaits_first:
-                    awaits_first = False
-                    metrics.first_token(trio.current_time() - begun)
+                times.wrote(len(part.deltas), trio.current_time())
 
         async def keep_alive() -> None:
             """Does nothing: the server pings every WebSocket."""
@@ -222,7 +222,7 @@ class SocketSession:
             await self._say_error(error, None, request_id)
         finally:
             reading.close()
-            metrics.request_finished(200, trio.current_time() - begun, code)
+            metrics.request_finished(200, trio.current_time() - begun, code, model if is_new else "")
             self._streams -= 1
             if not self._streams:
                 self._quiet.set()

@@ -50,7 +50,8 @@ async def _answer(
     async with AdmittedChoices(service) as admitted:
         session = session_of(exchange, body.prompt_cache_key)
         await admitted.admit(caller, choices, exchange.idempotency_key, session)
-        exchange.request_id = admitted.admissions[0].request.id
+        request = admitted.admissions[0].request
+        exchange.request_id, exchange.model = request.id, request.model
         if body.stream:
             done = await _stream(service, exchange, admitted, form, with_usage=body.with_usage)
         else:
@@ -113,6 +114,7 @@ async def stream_one(
 ) -> None:
     """Sends one answer. Raises the error of an answer that fails before its first token."""
     timing, metrics = service.settings.timing, service.metrics
+    times = metrics.models.answers(exchange.model).stream(exchange.begun)
     await _wait_first(exchange, follower, begin, timing, renderer)
     first = follower.take()
     _check_begun(first)
@@ -121,12 +123,12 @@ async def stream_one(
         await exchange.write(renderer.render(part), more=part.end is None)
     now = trio.current_time()
     if first.deltas:
-        metrics.first_token(now - exchange.begun)
+        times.wrote(len(first.deltas), now)
         metrics.tokens_generated(len(first.deltas))
     if first.end is not None:
         exchange.code = first.end.code if isinstance(first.end, Failed) else None
         return
-    rest = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, awaits_first=False)
+    rest = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, times)
     rest.next_write = now + timing.flush_interval_s
     await rest.run()
 

@@ -28,7 +28,7 @@ async def rerank(service: RequestService, exchange: Exchange, caller: Caller) ->
     async with AdmittedChoices(service) as admitted:
         await admitted.admit(caller, requests, exchange.idempotency_key)
         first = admitted.admissions[0].request
-        exchange.request_id = first.id
+        exchange.request_id, exchange.model = first.id, first.model
         logs = await admitted.wait_logs(exchange, counts_tokens=False)
         if logs is None:
             return

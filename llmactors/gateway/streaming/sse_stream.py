@@ -13,6 +13,7 @@ from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.model_metrics import StreamTimes
 
 SSE_HEADERS: list[Header] = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
 SSE_TYPE = "text/event-stream; charset=utf-8"
@@ -20,9 +21,7 @@ SSE_TYPE = "text/event-stream; charset=utf-8"
 
 class SseStream:
     """Writes everything after the follower's cursor: the flusher writes all that needs no wait, and `run` writes the
-    rest.
-
-    `awaits_first`: the stream begins with the first token of its request, whose time is measured.
+    rest. `times` measures the writes.
     """
 
     def __init__(
@@ -33,8 +32,7 @@ class SseStream:
         timing: StreamTiming,
         metrics: Metrics,
         renderer: Renderer,
-        *,
-        awaits_first: bool,
+        times: StreamTimes,
     ) -> None:
         self.marked = False
         self.next_write = 0.0
@@ -44,7 +42,7 @@ class SseStream:
         self._flusher = flusher
         self._timing = timing
         self._metrics = metrics
-        self._awaits_first = awaits_first
+        self._times = times
         self._render = renderer.render
         self._render_apart = renderer.render_apart if isinstance(renderer, RendererWithLongEnds) else None
         self._keep_alive_bytes = renderer.keep_alive
@@ -112,8 +110,9 @@ class SseStream:
             self._leave(partial(self._finish, more))
         elif more:
             self._leave(partial(self._write, more))
-        if self._awaits_first:
-            self._measure_first()
+        if part.deltas:
+            # The first token is measured exactly: a turn of the flusher takes milliseconds in a burst of new requests.
+            self._times.wrote(len(part.deltas), now if self._times.have_begun else trio.current_time())
         return len(part.deltas)
 
     def _write_nowait(self, data: bytes) -> bool | None:
@@ -149,8 +148,7 @@ class SseStream:
                 await self._exchange.write(self._render(part), more=part.end is None)
             if part.deltas:
                 self._metrics.tokens_generated(len(part.deltas))
-                if self._awaits_first:
-                    self._measure_first()
+                self._times.wrote(len(part.deltas), trio.current_time())
         return parts[-1].end is not None
 
     async def _finish(self, parts: list[LogSlice]) -> bool:
@@ -161,10 +159,6 @@ class SseStream:
     async def _write_keep_alive(self) -> bool:
         await self._exchange.write(self._keep_alive_bytes)
         return False
-
-    def _measure_first(self) -> None:
-        self._awaits_first = False
-        self._metrics.first_token(trio.current_time() - self._exchange.begun)
 
 
 async def _fail(error: Exception) -> bool:

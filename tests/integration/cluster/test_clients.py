@@ -152,6 +152,9 @@ async def test_idempotency_key_is_one_request_over_all_gateways(cluster: Cluster
         with cluster.server.client() as client:
             seen = Observer(client)
             await _race(http, one, other, seen)
+            pages = [(await http.get(f"{url}/metrics")).text for url in (one, other)]
+            shown = [page.count("llmactors_ledger_workers 1.0") for page in pages]
+            assert shown == [1, 0]  # a figure that two gateways show would count twice in a sum
             answer = await http.post(
                 f"{other}/v1/generate", json={**NATIVE, "max_tokens": 7}, headers={"Idempotency-Key": "race 0"}
             )

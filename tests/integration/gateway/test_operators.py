@@ -130,7 +130,16 @@ async def test_metrics_have_the_documented_names_and_counts() -> None:
         assert found["llm_worker_tokens_generated_total"] >= 5 * 10 + 2 * 7
         assert found["llm_gateway_request_latency_seconds_count"] == 15
         # The streams and the overdue stream count; a client that returns for the rest has no first token.
-        assert found["llmactors_ttft_seconds_count"] == 3
+        assert found["llmactors_ttft_seconds_count mock"] == 3
+        assert found["llmactors_request_seconds_count mock"] == 5 + 2 + 2 + 1
+        assert found["llmactors_inter_token_seconds_count mock"] >= 2  # a write may have several tokens
+        assert found["llmactors_completion_tokens_total mock"] == found["llm_worker_tokens_generated_total"]
+        assert found["llmactors_prompt_tokens_total mock"] > 0
+        assert found["llmactors_batch_wait_seconds_count 1 mock"] == found["llm_gateway_batch_size_sum"]
+        assert found["llmactors_model_state mock ready"] == 1
+        assert (found["llmactors_slots_busy mock"], found["llmactors_queue_requests 1 mock"]) == (0, 0)
+        assert found["llmactors_ledger_requests running"] == 0
+        assert found["llmactors_ready"] == 1
         # Deadlines are whole milliseconds of the wall clock, so a request can end a little before 50 ms.
         assert 0.04 <= found["llm_gateway_request_latency_p50_seconds"] <= 5
         p50, p95, p99 = (found[f"llm_gateway_request_latency_{name}_seconds"] for name in ("p50", "p95", "p99"))

@@ -250,6 +250,7 @@ async def test_socket_requests_are_timed_from_message_to_last_event() -> None:
         assert 'llm_gateway_request_count_total{status="200"} 1.0' in metrics
         assert 'llm_gateway_request_count_total{status="400"} 1.0' in metrics
         assert "llm_gateway_tokens_generated_total 5.0" in metrics
-        assert "llmactors_ttft_seconds_count 1.0" in metrics
+        assert 'llmactors_ttft_seconds_count{model="mock"} 1.0' in metrics
+        assert 'llmactors_request_seconds_count{model="mock"} 1.0' in metrics
         seconds = next(line for line in metrics.splitlines() if "latency_seconds_sum" in line).split()[1]
         assert float(seconds) >= 0.1

@@ -16,7 +16,7 @@ llm_gateway_request_latency_seconds_bucket{le} llm_gateway_request_latency_p50_s
 llm_gateway_request_latency_p95_seconds llm_gateway_request_latency_p99_seconds llm_gateway_tokens_generated_total
 llm_gateway_errors_total{code} llm_worker_batch_size_bucket{le} llm_worker_tokens_generated_total
 llm_worker_errors_total llmactors_preemptions_total llmactors_model_loads_total{outcome}
-llmactors_ttft_seconds_bucket{le} llmactors_batch_wait_seconds_bucket{le} llmactors_actor_restarts_total{actor}
+llmactors_actor_restarts_total{actor} llmactors_ready llmactors_draining
 llmactors_actor_starts_total{actor} llmactors_mailbox_depth{actor} llmactors_mailbox_peak{actor}
 llmactors_dead_letters_total{reason} llmactors_event_loop_stall_seconds_bucket{le}
 llmactors_event_loop_stall_seconds_max llmactors_ledger_requests{state} llmactors_ledger_requeued_total
@@ -28,6 +28,16 @@ llmactors_redis_commands_in_flight{link} llmactors_redis_queued_bytes{link}
 llmactors_redis_commands_refused_total{link} llmactors_redis_unknown_outcomes_total{link}
 llmactors_redis_available llmactors_redis_outages_total{reason} llmactors_redis_outage_seconds_total
 llmactors_redis_error_replies_total{kind} llmactors_redis_wrong_settings{setting}
+llmactors_redis_round_trip_seconds_bucket{le,link}
+llmactors_request_seconds_bucket{le,model} llmactors_ttft_seconds_bucket{le,model}
+llmactors_inter_token_seconds_bucket{le,model} llmactors_batch_wait_seconds_bucket{class,le,model}
+llmactors_prompt_tokens_total{model} llmactors_cached_prompt_tokens_total{model}
+llmactors_completion_tokens_total{model} llmactors_takeovers_total{cause,model} llmactors_slots{model}
+llmactors_slots_busy{model} llmactors_model_state{model,state} llmactors_model_accepted{model}
+llmactors_upstreams{model,state} llmactors_queue_requests{class,model} llmactors_queue_oldest_seconds{class,model}
+llmactors_ledger_workers llmactors_ledger_quarantined llmactors_ledger_dead_letters
+process_cpu_seconds_total process_resident_memory_bytes process_virtual_memory_bytes process_open_fds process_max_fds
+process_start_time_seconds
 """
 
 
@@ -56,12 +66,26 @@ def link_of(metrics: Metrics, *, connects: int) -> None:
     )
 
 
+def show_ledger(metrics: Metrics, *, queued: int = 1, requeued_total: int = 4) -> None:
+    metrics.ledger.show(
+        queued=queued,
+        running=2,
+        ended=3,
+        workers=1,
+        quarantined=0,
+        dead_letters=6,
+        requeued_total=requeued_total,
+        fenced_total=5,
+    )
+
+
 def exercise(metrics: Metrics) -> None:
     metrics.request_started()
-    metrics.request_finished(200, 0.2)
-    metrics.first_token(0.1)
+    metrics.request_finished(200, 0.2, model="m")
     metrics.tokens_generated(5)
-    metrics.batch(3, [0.1, 0.2, 0.3])
+    metrics.node_state(ready=True, draining=False)
+    metrics.redis_round_trip("ledger", 0.001)
+    metrics.batch(3)
     metrics.step(3, 3)
     metrics.worker_error()
     metrics.model_load("loaded")
@@ -70,7 +94,14 @@ def exercise(metrics: Metrics) -> None:
     metrics.dead_letter("expired")
     metrics.on_scrape(lambda: metrics.mailbox("batcher", depth=1, peak=2))
     metrics.event_loop_late(0.01)
-    metrics.ledger(queued=1, running=2, ended=3, requeued_total=4, fenced_total=5)
+    show_ledger(metrics)
+    metrics.ledger.show_queue(["m"], [("m", 0, 1, 2.5)])
+    work = metrics.models.work("m")
+    work.claimed(0, 0.2)
+    work.took_over("worker_died")
+    metrics.models.show_state("m", "ready", ["ready", "down"], slots=8, busy=2)
+    metrics.models.show_accepted("m", accepted=True)
+    metrics.models.show_upstreams("m", {"up": 1, "open": 0, "trial": 0})
     link_of(metrics, connects=1)
     metrics.redis_health(
         available=False, outages={"OOM": 1}, outage_s=2.5, error_replies={"OOM": 3}, wrong_settings=["appendonly"]
@@ -152,14 +183,34 @@ def test_latency_percentiles_forget_old_requests() -> None:
     assert scrape(metrics)["llm_gateway_request_latency_seconds_count"] == 100
 
 
+def test_ledger_is_shown_by_one_node_only() -> None:
+    metrics = Metrics()
+
+    def shown() -> list[str]:
+        return [name for name in scrape(metrics) if name.startswith(("llmactors_ledger_r", "llmactors_queue"))]
+
+    assert shown() == []
+    show_ledger(metrics)
+    metrics.ledger.show_queue(["m"], [("m", 0, 7, 2.5)])
+    series = scrape(metrics)
+    assert series['llmactors_queue_requests{class="0",model="m"}'] == 7
+    assert series['llmactors_queue_oldest_seconds{class="0",model="m"}'] == 2.5
+    assert series['llmactors_queue_requests{class="2",model="m"}'] == 0
+    assert series["llmactors_ledger_dead_letters"] == 6
+    metrics.ledger.hide()
+    assert shown() == []
+
+
 def test_batches_steps_and_waits_are_counted() -> None:
     metrics = Metrics()
-    metrics.batch(3, [0.1, 0.2, 0.3])
+    metrics.batch(3)
+    for waited_s in (0.1, 0.2, 0.3):
+        metrics.models.work("m").claimed(1, waited_s)
     metrics.step(8, 8)
     metrics.step(8, 6)
     series = scrape(metrics)
     assert series["llm_gateway_batch_size_sum"] == 3
-    assert series["llmactors_batch_wait_seconds_count"] == 3
+    assert series['llmactors_batch_wait_seconds_count{class="1",model="m"}'] == 3
     assert series["llm_worker_batch_size_sum"] == 16
     assert series["llm_worker_tokens_generated_total"] == 14
 
@@ -188,7 +239,7 @@ def test_counter_that_follows_a_total_never_falls() -> None:
     metrics = Metrics()
     seen = []
     for total in (0, 3, 3, 5, 2, 4):
-        metrics.ledger(queued=total, running=0, ended=0, requeued_total=total, fenced_total=0)
+        show_ledger(metrics, queued=total, requeued_total=total)
         seen.append(scrape(metrics)["llmactors_ledger_requeued_total"])
     assert seen == [0, 3, 3, 5, 7, 9]
     assert scrape(metrics)['llmactors_ledger_requests{state="queued"}'] == 4

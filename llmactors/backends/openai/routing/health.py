@@ -50,6 +50,7 @@ class UpstreamHealth:
             UpstreamState(
                 one.url,
                 f"{one.url}: {counters.last_fault or 'it failed'}" if self._is_open(place) else "",
+                balance.circuits[place].state is CircuitState.TRIAL,
                 counters.tries,
                 counters.hedges,
                 counters.failovers,

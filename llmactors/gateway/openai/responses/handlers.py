@@ -28,6 +28,7 @@ from llmactors.http.exchange import Exchange, Header
 from llmactors.http.request_id import keyed_request_id
 from llmactors.ledger import Follower
 from llmactors.messages import ChatMessage, Failed, GenerateRequest
+from llmactors.telemetry.model_metrics import StreamTimes
 
 
 async def create(service: RequestService, exchange: Exchange, caller: Caller) -> None:
@@ -46,11 +47,12 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
     if body.background:
         # A background response goes on without its client, so that no disconnect cancels the request.
         admission = await service.admit(caller, choice, key, session=session)
-        exchange.request_id = admission.request.id
+        exchange.request_id, exchange.model = admission.request.id, admission.request.model
         view = _view_of(admission.request)
         if body.stream:
             with await service.own_follower(admission) as follower:
-                await _stream(service, exchange, follower, EventRenderer(view), admission.headers, is_new=True)
+                times = service.metrics.models.answers(exchange.model).stream(exchange.begun)
+                await _stream(service, exchange, follower, EventRenderer(view), admission.headers, times)
             return
         # With an idempotency key, the response may belong to an earlier call, and may have ended.
         payload: object = view.object(view.first_status)
@@ -61,11 +63,11 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
     async with AdmittedChoices(service) as choices:
         await choices.admit(caller, [choice], key, session)
         [admission], [follower] = choices.admissions, choices.followers
-        exchange.request_id = admission.request.id
+        exchange.request_id, exchange.model = admission.request.id, admission.request.model
         view = _view_of(admission.request)
         if body.stream:
-            renderer = EventRenderer(view)
-            done = await _stream(service, exchange, follower, renderer, admission.headers, is_new=True)
+            times = service.metrics.models.answers(exchange.model).stream(exchange.begun)
+            done = await _stream(service, exchange, follower, EventRenderer(view), admission.headers, times)
         else:
             done = await _whole(service, exchange, choices, view)
         choices.answered = done
@@ -82,7 +84,8 @@ async def retrieve(service: RequestService, exchange: Exchange, caller: Caller) 
             return
         follower = await service.own_follower(Admission(view.request))
     with follower:
-        await _stream(service, exchange, follower, EventRenderer(view, query.starting_after), [], is_new=False)
+        times = service.metrics.models.answers(view.request.model).stream(None)
+        await _stream(service, exchange, follower, EventRenderer(view, query.starting_after), [], times)
 
 
 async def cancel(service: RequestService, exchange: Exchange, caller: Caller) -> None:
@@ -147,12 +150,11 @@ async def _stream(
     follower: Follower,
     renderer: EventRenderer,
     headers: list[Header],
-    *,
-    is_new: bool,
+    times: StreamTimes,
 ) -> bool:
     """Sends the events. Returns whether the client got all of them. The follower is at the log's beginning."""
     timing, metrics = service.settings.timing, service.metrics
-    sse = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, awaits_first=is_new)
+    sse = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, times)
     ended = False
 
     async def follow() -> None:

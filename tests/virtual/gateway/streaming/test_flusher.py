@@ -75,7 +75,8 @@ class Rig:
         scope = {"http_version": http_version, "state": {"wire": wire}, "headers": []}
         exchange = Exchange(scope, trio.sleep_forever, wire.send, name, NATIVE_ERRORS)  # type: ignore[arg-type]
         follower = await self.ledger.follow(name)
-        return SseStream(exchange, follower, self.flusher, PACE, self.metrics, SseRenderer(name), awaits_first=True)
+        times = self.metrics.models.answers("m").stream(exchange.begun)
+        return SseStream(exchange, follower, self.flusher, PACE, self.metrics, SseRenderer(name), times)
 
     async def add(self, name: str, count: int = 1, *, end: bool = False) -> None:
         first = self._written[name] + 1
