@@ -52,6 +52,18 @@ test-libraries *args:
 test-upstreams *args:
     {{python}} -m tests.upstreams.run {{args}}
 
+# Validate ops/kubernetes against the schemas of Kubernetes and KEDA. kubectl or kustomize must be installed.
+test-kubernetes *args:
+    {{python}} -m tests.kubernetes.run {{args}}
+
+# Run every query of the dashboard against a Prometheus that scrapes a cluster under load, in half a minute.
+test-dashboards *args:
+    {{python}} -m tests.observability.dashboards {{args}}
+
+# Write ops/grafana/dashboards/llmactors.json from the panels of ops/grafana/dashboard.py.
+dashboard:
+    {{python}} -m ops.grafana.dashboard
+
 # Run what CI runs.
 check: lint test
 

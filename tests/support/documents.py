@@ -14,6 +14,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "bench/README.md",
     "ops/HANDBOOK.md",
+    "ops/RUNBOOK.md",
     "llmactors/ARCHITECTURE.md",
     "llmactors/EMBEDDING.md",
     "llmactors/actors/SEMANTICS.md",
