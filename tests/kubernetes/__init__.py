@@ -1,0 +1,1 @@
+"""The Kubernetes folder, rendered by kustomize and validated: `just test-kubernetes`."""
