@@ -5,8 +5,9 @@ and a pass of the scheduler, each time. Here a socket is registered once, one ta
 streams whose bytes have come are woken together, so that what follows (the append to the ledger, the write to a client)
 happens once for all of them.
 
-While many sockets are watched, passes are at most `INTERVAL_S` apart, which is the most that a byte waits for others.
-A byte that comes after a longer pause is read at once.
+While the bytes of many sockets may wait for others, passes are at most `INTERVAL_S` apart, which is the most that a
+byte waits. A byte that comes after a longer pause is read at once, and so is a byte that must not wait, such as the
+first one of an answer.
 """
 
 import math
@@ -22,11 +23,11 @@ READ_BYTES = 16_384
 """The most that one read takes: about 60 tokens, and no more than 2 ms of work to parse where a server floods."""
 FAIR_BYTES = 65_536
 """The number of bytes after which the streams that they belong to run, before more is read."""
-INTERVAL_S = 0.005
-"""The time between two passes where many sockets are watched."""
-_INTERVALS = ((32, INTERVAL_S), (16, INTERVAL_S / 2))
-"""From how many watched sockets on there is how much time between two passes. With few sockets there is nothing to wait
-for, and each byte is read at once."""
+INTERVAL_S = 0.01
+"""The most time between two passes."""
+_INTERVALS = ((100, INTERVAL_S / 2), (32, INTERVAL_S), (16, INTERVAL_S / 4))
+"""From how many sockets on whose bytes may wait there is how much time between two passes. With few sockets there is
+nothing to wait for, and each byte is read at once. With a hundred sockets, a short time brings many bytes together."""
 _READ = select.EPOLLIN | select.EPOLLRDHUP
 
 
@@ -46,18 +47,19 @@ class WatchedSocket:
         if the task is to go on. `receive` raises what this raises."""
         self.error: Exception | None = None
         """Why nothing could be read or absorbed."""
-        self.registered = False
-        """Whether the kernel reports bytes. Bytes that no task waits for would be reported again and again."""
+        self.reported_by: select.epoll | None = None
+        """Where the kernel reports bytes; None where it does not. Bytes that no task waits for would be reported again
+        and again."""
         self._arrivals = arrivals
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<WatchedSocket {'awaited' if self.task else 'not awaited'}, registered={self.registered}>"
+        return f"<WatchedSocket {'awaited' if self.task else 'not awaited'}, reported={self.reported_by is not None}>"
 
-    async def receive(self, deadline: float = math.inf) -> bytes:
+    async def receive(self, deadline: float = math.inf, *, at_once: bool = False) -> bytes:
         """Waits for bytes until `deadline`, on Trio's clock; empty at the end of the connection.
 
-        Bytes that `absorb` takes are not returned.
+        Bytes that `absorb` takes are not returned. `at_once`: the bytes do not wait for those of other sockets.
 
         Raises:
             trio.TooSlowError: Nothing came in time.
@@ -68,7 +70,7 @@ class WatchedSocket:
             raise trio.ClosedResourceError("the socket was closed")
         self.data = self.error = None
         self.deadline = deadline
-        self._arrivals.await_bytes(self)
+        self._arrivals.await_bytes(self, at_once=at_once)
         self.task = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(self._give_up)
         if self.error is not None:
@@ -101,7 +103,11 @@ class Arrivals:
     """Reads sockets. Take the one of the running event loop by `of_this_loop`."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        self._gathered = select.epoll()
+        """The sockets whose bytes may wait for the next pass."""
+        self._urgent = select.epoll()
+        """The sockets whose bytes are read at once."""
+        self._gathered_count = 0
         self._watched: dict[int, WatchedSocket] = {}
         self._ticker = Ticker()
         self._has_more = False
@@ -124,6 +130,7 @@ class Arrivals:
             arrivals = cls()
             _ARRIVALS.set(arrivals)
             trio.lowlevel.spawn_system_task(arrivals.run, name="reading of watched sockets")
+            trio.lowlevel.spawn_system_task(arrivals.run_urgent, name="reading of urgent sockets")
             return arrivals
 
     def watch(self, sock: socket.socket) -> WatchedSocket:
@@ -138,29 +145,41 @@ class Arrivals:
             del self._watched[descriptor]
             self._unregister(watched)
 
-    def await_bytes(self, watched: WatchedSocket) -> None:
-        """Has the next pass read a socket, and end the wait for its bytes at its deadline."""
-        if not watched.registered:
-            self._epoll.register(watched.socket.fileno(), _READ)
-            watched.registered = True
+    def await_bytes(self, watched: WatchedSocket, *, at_once: bool) -> None:
+        """Has a socket read in the next pass or at once, and ends the wait for its bytes at its deadline."""
+        reported_by = self._urgent if at_once else self._gathered
+        if watched.reported_by is not reported_by:
+            self._unregister(watched)
+            reported_by.register(watched.socket.fileno(), _READ)
+            watched.reported_by = reported_by
+            self._gathered_count += not at_once
         if watched.deadline < self._look_at:
             self._look_at = watched.deadline
             if self._waiting is not None:
                 self._waiting.deadline = watched.deadline
 
     async def run(self) -> None:
-        """Reads for ever."""
+        """Reads the sockets whose bytes may wait, and ends all waits at their deadlines, for ever."""
         try:
             while True:
                 with trio.CancelScope(deadline=self._look_at) as self._waiting:
-                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    await trio.lowlevel.wait_readable(self._gathered.fileno())
                 self._waiting = None
                 await self._read_at_ticks()
         finally:
             for watched in list(self._watched.values()):
                 watched.close()  # async generators that nobody has closed are closed later, with their streams
-            self._epoll.close()
+            self._gathered.close()
             self._ticker.close()
+
+    async def run_urgent(self) -> None:
+        """Reads the sockets whose bytes do not wait, for ever."""
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._urgent.fileno())
+                await self._read_all(self._urgent)
+        finally:
+            self._urgent.close()
 
     async def _read_at_ticks(self) -> None:
         """Makes a pass at once, and then one at each tick until a pass finds nothing.
@@ -168,7 +187,7 @@ class Arrivals:
         While bytes are expected before the next tick, nothing has to wait for the first of them.
         """
         while await self._pass():
-            interval_s = next((interval_s for count, interval_s in _INTERVALS if len(self._watched) >= count), 0.0)
+            interval_s = next((interval_s for count, interval_s in _INTERVALS if self._gathered_count >= count), 0.0)
             if not interval_s:
                 break
             self._ticker.start(interval_s)
@@ -179,13 +198,27 @@ class Arrivals:
         self._ticker.stop()
 
     async def _pass(self) -> bool:
-        """Reads all sockets that have bytes. Returns whether any has."""
+        """Reads all sockets that have bytes. Returns whether any has whose bytes may wait."""
         self.passes += 1
         self._has_more = False
-        size = 0
         now = trio.current_time()
         overdue = self._overdue(now) if self._look_at <= now else []
-        ready = self._epoll.poll(0, max(1, len(self._watched)))
+        if overdue:
+            await self._read_all(self._urgent)
+        found = await self._read_all(self._gathered)
+        # What has come in time is read before any task gives up, also where the process was stopped. A task that has
+        # begun to wait during the pass gives up in the next one, since nothing has been read for that task yet.
+        for watched in overdue:
+            if watched.deadline <= now:
+                watched.wake()
+        if self._look_at <= now:
+            self._look_at = min((each.deadline for each in self._watched.values() if each.task), default=math.inf)
+        return found
+
+    async def _read_all(self, epoll: select.epoll) -> bool:
+        """Reads all sockets that have bytes, of those that `epoll` reports. Returns whether any has."""
+        size = 0
+        ready = epoll.poll(0, max(1, len(self._watched)))
         for descriptor, _ in ready:
             watched = self._watched.get(descriptor)
             if watched is None:
@@ -199,19 +232,13 @@ class Arrivals:
             if size >= FAIR_BYTES:
                 size = 0
                 await trio.lowlevel.checkpoint()
-        # What has come in time is read before any task gives up, also where the process was stopped. A task that has
-        # begun to wait during the pass gives up in the next one, since nothing has been read for that task yet.
-        for watched in overdue:
-            if watched.deadline <= now:
-                watched.wake()
-        if self._look_at <= now:
-            self._look_at = min((each.deadline for each in self._watched.values() if each.task), default=math.inf)
         return bool(ready)
 
     def _unregister(self, watched: WatchedSocket) -> None:
-        if watched.registered:
-            watched.registered = False
-            self._epoll.unregister(watched.socket.fileno())
+        if watched.reported_by is not None:
+            watched.reported_by.unregister(watched.socket.fileno())
+            self._gathered_count -= watched.reported_by is self._gathered
+            watched.reported_by = None
 
     @staticmethod
     def _read(watched: WatchedSocket) -> int:

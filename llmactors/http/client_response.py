@@ -159,7 +159,7 @@ class ClientResponse:
     async def _receive_watched(self, watched: WatchedSocket, deadline: float, absorb: Absorb | None) -> list[bytes]:
         self._absorb = absorb
         try:
-            data = await watched.receive(deadline)
+            data = await watched.receive(deadline, at_once=absorb is None)
         except BROKEN as error:
             raise _cut(self._parser, error) from error
         if self._error is not None:

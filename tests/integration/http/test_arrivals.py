@@ -82,6 +82,37 @@ async def test_first_byte_after_a_pause_is_read_at_once(pairs: Pairs) -> None:
         assert pairs.arrivals.passes == before + 1
 
 
+async def test_urgent_bytes_do_not_wait_for_the_next_pass(pairs: Pairs) -> None:
+    many = [pairs.make() for _ in range(40)]
+    urgent = pairs.make()
+    read: list[bytes] = []
+
+    async def receive_at_once() -> None:
+        read.append(await urgent.watched.receive(at_once=True))
+
+    async with trio.open_nursery() as nursery:
+        for pair in many:
+            nursery.start_soon(pair.watched.receive)
+        nursery.start_soon(receive_at_once)
+        await trio.testing.wait_all_tasks_blocked()
+        many[0].peer.send(b"x")  # a pass at once, and from now on passes at the ticks of a timer
+        before = pairs.arrivals.passes
+        while pairs.arrivals.passes == before:
+            await trio.lowlevel.checkpoint()
+        urgent.peer.send(b"first token")
+        for _ in range(4):
+            await trio.lowlevel.checkpoint()
+        assert (read, pairs.arrivals.passes) == ([b"first token"], before + 1)
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_socket_may_become_urgent_and_back(pairs: Pairs) -> None:
+    pair = pairs.make()
+    for number in range(4):
+        pair.peer.send(b"%d" % number)
+        assert await pair.watched.receive(at_once=number % 2 == 0) == b"%d" % number
+
+
 async def test_deadline_ends_a_wait_and_the_next_wait_works(pairs: Pairs) -> None:
     pair = pairs.make()
     with pytest.raises(trio.TooSlowError):
@@ -100,10 +131,11 @@ async def test_earlier_deadline_of_another_wait_is_kept(pairs: Pairs) -> None:
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
-async def test_bytes_that_came_before_the_deadline_are_read(pairs: Pairs) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_bytes_that_came_before_the_deadline_are_read(pairs: Pairs, at_once: bool) -> None:
     pair = pairs.make()
     pair.peer.send(b"in time")
-    assert await pair.watched.receive(trio.current_time() - 1) == b"in time"
+    assert await pair.watched.receive(trio.current_time() - 1, at_once=at_once) == b"in time"
 
 
 async def test_cancelled_wait_loses_no_bytes(pairs: Pairs) -> None:
