@@ -203,3 +203,30 @@ async def test_error_of_one_try_reaches_the_client_bare(autojump_clock: MockCloc
         else:
             with pytest.raises(LlmactorsError):
                 await rig.run()
+
+
+async def test_upstream_that_loses_races_is_asked_less(autojump_clock: MockClock) -> None:
+    """The upstream gets its share back with the first tokens that it gives in time."""
+    text = "http://a/v1|http://b/v1,hedge_s=1"
+    settings = OpenAISettings.parse(text, name="gpt")
+    balance = Balance.of(settings.upstreams)
+    slow, fast = PacedUpstream([SLOW]), PacedUpstream([FAST])
+    left = iter((slow, fast))
+    backend = OpenAIBackend(settings, balance, rng=random.Random(1), connect=lambda *_: next(left))
+    await backend.start()
+
+    async def asked_first(times: int) -> int:
+        first = 0
+        for _ in range(times):
+            before = len(fast.streams)
+            async with contextlib.aclosing(backend.generate(Job(KEY, GenerateRequest("r", "gpt", "hi")))) as outputs:
+                began, tokens = trio.current_time(), [output async for output in outputs]
+            assert tokens
+            first += len(fast.streams) == before or trio.current_time() - began > 1
+        return first
+
+    assert await asked_first(100) <= 25
+    slow.answers = [FAST]
+    slow.streams.clear()
+    await asked_first(100)
+    assert 25 <= await asked_first(100) <= 75

@@ -15,6 +15,7 @@ from llmactors.backends.openai import OpenAIBackend, OpenAISettings
 from llmactors.backends.openai.continuation.abilities import Abilities
 from llmactors.backends.openai.continuation.chooser import AnswerSoFar, StrategyChooser
 from llmactors.backends.openai.continuation.strategy import ContinuationStrategy, LoggedAnswer, go_on
+from llmactors.backends.openai.engines import ENGINES
 from llmactors.backends.openai.responses.answer import UpstreamAnswer
 from llmactors.backends.openai.responses.chunks import NO_TOKEN
 from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
@@ -132,3 +133,35 @@ async def test_end_behind_the_last_token_counts_the_prompt() -> None:
     async with contextlib.aclosing(backend.generate(Job(("r", 1), GREEDY, tuple(logged)))) as outputs:
         [last] = [each async for each in outputs]
     assert (last.finish, last.prompt_tokens) == ("length", 3)
+
+
+class Swapped(Llama):
+    """A server whose model can be exchanged."""
+
+    def __init__(self) -> None:
+        self.ids = [1, 2, 3]
+        self.tokenized = 0
+
+    async def fetch(self, route: str, body: Mapping[str, Any] | None) -> bytes:
+        if route != "/tokenize":
+            return await super().fetch(route, body)
+        await trio.lowlevel.checkpoint()
+        self.tokenized += 1
+        return msgspec.json.encode({"tokens": self.ids})
+
+
+async def test_other_model_after_a_pause_is_noticed(autojump_clock: MockClock) -> None:
+    server, abilities = Swapped(), Abilities()
+    engine = ENGINES["llamacpp"]
+    first = await abilities.vocabulary(engine, server, "m")
+    asked = server.tokenized
+    for _ in range(20):
+        await trio.sleep(1)
+        assert await abilities.vocabulary(engine, server, "m") == first
+    assert server.tokenized == asked, "requests that follow each other ask nothing"
+    await trio.sleep(60)
+    assert await abilities.vocabulary(engine, server, "m") == first
+    assert server.tokenized == asked + 1, "the same model is asked once"
+    server.ids = [4, 5]
+    await trio.sleep(60)
+    assert await abilities.vocabulary(engine, server, "m") != first

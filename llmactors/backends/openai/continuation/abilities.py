@@ -4,6 +4,7 @@ Requests that need an answer at the same time share one question, and its fault 
 questions: they are requests of this node, and none of them makes more than one token.
 """
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,6 +33,8 @@ _ASKED_AGAIN_AFTER_S = 3600.0
 """After how long an upstream that continues no text may be asked again."""
 _IDS_ASKED_AGAIN_AFTER_S = 60.0
 """After how long an upstream that tells no ids is asked again: a proxy may have answered while the server started."""
+_UNCHECKED_S = 5.0
+"""After how long without a request the vocabulary is checked again: another model may have been loaded meanwhile."""
 _GREETING = GenerateRequest("", "", "Hello")
 _QUESTION = [{"role": "user", "content": "Count from 1 to 9."}, {"role": "assistant", "content": "1, 2, 3, 4"}]
 
@@ -49,6 +52,10 @@ class Abilities:
     """What is known of one upstream. Call `forget` after a fault: another server may stand there now."""
 
     _vocabulary: str | None = attrs.field(default=None, init=False)
+    _must_check: bool = attrs.field(default=False, init=False)
+    """Whether the vocabulary may be another one, because no request was sent for a while."""
+    _used_at: float = attrs.field(default=-math.inf, init=False)
+    """When a request last asked for the vocabulary, on Trio's clock."""
     _ids_asked_again_at: float = attrs.field(default=0.0, init=False)
     """Until when a server that tells no ids is not asked again, on Trio's clock."""
     _splits_reasoning: bool = attrs.field(default=False, init=False)
@@ -104,17 +111,38 @@ class Abilities:
                 raise
 
     async def vocabulary(self, engine: TokenServer, calls: Calls, model: str) -> str:
-        """The fingerprint of the upstream's vocabulary; empty where it does not tell. Raises `UpstreamFault`."""
+        """The fingerprint of the upstream's vocabulary; empty where it does not tell. Raises `UpstreamFault`.
+
+        While requests follow each other, a restart of the server shows as a fault of one of them. After a pause, the
+        server is asked for the fingerprint again, because nothing shows that the server is the same one.
+        """
+        now = trio.current_time()
+        self._must_check = self._must_check or now >= self._used_at + _UNCHECKED_S
+        self._used_at = now
         if (known := self._known_vocabulary()) is None:
             async with self._one_question():
                 if (known := self._known_vocabulary()) is None:
-                    known = self._vocabulary = await self._learn_vocabulary(engine, calls, model)
+                    known = await self._ask_vocabulary(engine, calls, model)
                     self._ids_asked_again_at = trio.current_time() + _IDS_ASKED_AGAIN_AFTER_S
+                    self._vocabulary, self._must_check = known, False
         return known
 
     def _known_vocabulary(self) -> str | None:
-        is_due = self._vocabulary == "" and trio.current_time() >= self._ids_asked_again_at
-        return None if is_due else self._vocabulary
+        if self._vocabulary == "":
+            return None if trio.current_time() >= self._ids_asked_again_at else ""
+        return None if self._must_check else self._vocabulary
+
+    async def _ask_vocabulary(self, engine: TokenServer, calls: Calls, model: str) -> str:
+        """Asks a known server for the fingerprint only. Another fingerprint is that of another server."""
+        if self._vocabulary:
+            try:
+                if await fingerprint(engine, calls, model) == self._vocabulary:
+                    return self._vocabulary
+            except UpstreamFault as fault:
+                if fault.kind not in _CANNOT:
+                    raise
+            self.forget()
+        return await self._learn_vocabulary(engine, calls, model)
 
     async def _learn_vocabulary(self, engine: TokenServer, calls: Calls, model: str) -> str:
         try:

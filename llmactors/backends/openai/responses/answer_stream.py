@@ -18,6 +18,9 @@ from llmactors.ledger.request_size import RequestSize
 from llmactors.messages import FinishReason, GenerateRequest, TokenDelta
 
 PassOn = Callable[[list[TokenDelta]], bool]
+_LATE_BYTES = 1 << 18
+"""How many bytes are read behind the deadline, as long as each of them is there at once. More than the buffers of a
+connection hold is a server that sends comments for ever."""
 _USAGE_S = 2.0
 """How long the upstream may take from the finish reason to the counts of tokens."""
 
@@ -118,6 +121,7 @@ class AnswerStream:
         """The next chunks; none where they have been taken already."""
         self._wait_until = self._deadline()
         absorb = None if self._pass_on is None else self._absorb
+        late_bytes = 0
         while True:
             data = await self._stream.receive(self._wait_until, absorb)
             if self._read_fault is not None:
@@ -126,8 +130,11 @@ class AnswerStream:
                 return []
             if chunks := self._stream.read(data):
                 return chunks
-            if trio.current_time() >= self._wait_until:  # comments may come for ever
-                raise trio.TooSlowError
+            if trio.current_time() >= self._wait_until:
+                # After a stop of this process, tokens may wait behind the comments that kept the connection open.
+                late_bytes += len(data)
+                if late_bytes > _LATE_BYTES:
+                    raise trio.TooSlowError
 
     def _absorb(self, data: bytes) -> float | None:
         """Reads bytes that come while `next` waits. Returns until when to wait on; None where `next` is to return."""

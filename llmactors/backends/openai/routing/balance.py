@@ -10,6 +10,9 @@ from llmactors.backends.openai.routing.counters import UpstreamCounters
 from llmactors.backends.openai.routing.faults import CircuitEffect, UpstreamFault
 from llmactors.backends.openai.settings import UpstreamSettings
 
+_MOST_HALVINGS = 3
+"""An upstream that loses every race keeps an eighth of its weight, so that its recovery is noticed."""
+
 
 @attrs.define
 class Balance:
@@ -21,13 +24,16 @@ class Balance:
     upstreams: tuple[UpstreamSettings, ...]
     circuits: tuple[Circuit, ...]
     counters: tuple[UpstreamCounters, ...]
+    halvings: list[int]
+    """How often the weight of each upstream is halved, because another upstream gave a first token before it."""
     hedges_running: int = 0
     """How many requests wait for a first token from two upstreams."""
 
     @classmethod
     def of(cls, upstreams: Sequence[UpstreamSettings]) -> "Balance":
         """Makes a balance whose circuits are all closed."""
-        return cls(tuple(upstreams), tuple(Circuit() for _ in upstreams), tuple(UpstreamCounters() for _ in upstreams))
+        circuits = tuple(Circuit() for _ in upstreams)
+        return cls(tuple(upstreams), circuits, tuple(UpstreamCounters() for _ in upstreams), [0] * len(upstreams))
 
     def tiers(self) -> Iterator[list[int]]:
         """The places of the upstreams of each priority, the first priority first."""
@@ -35,8 +41,16 @@ class Balance:
             yield [place for place, one in enumerate(self.upstreams) if one.priority == priority]
 
     def pick(self, places: Sequence[int], rng: random.Random) -> int:
-        """Picks one of these upstreams at random, by weight."""
-        return rng.choices(places, [self.upstreams[place].weight for place in places])[0]
+        """Picks one of these upstreams at random, by weight. An upstream that loses races is picked less often."""
+        return rng.choices(places, [self.upstreams[place].weight / 2 ** self.halvings[place] for place in places])[0]
+
+    def note_lost_race(self, place: int) -> None:
+        """Records that another upstream, which was asked later, gave the first token of an answer."""
+        self.halvings[place] = min(self.halvings[place] + 1, _MOST_HALVINGS)
+
+    def note_first_token(self, place: int) -> None:
+        """Records that an upstream gave the first token of an answer."""
+        self.halvings[place] = max(self.halvings[place] - 1, 0)
 
     def admits(self, place: int, now: float) -> bool:
         """Whether an upstream takes a request now."""

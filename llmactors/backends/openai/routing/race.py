@@ -78,6 +78,8 @@ class Race:
             if self._second is not None and not self._has_second_failed:
                 outcome = WON if self._winner.tried is self._second else LOST
                 self._tries.count_second(self._second, outcome)
+                if outcome == WON and not self._errors:
+                    self._tries.note_lost_race(first)
         elif (error := self._errors[0]) is not None and None not in self._errors:
             raise error
         return self._winner

@@ -123,6 +123,7 @@ class Tries:
         counters.tries[ANSWERED] += 1
         counters.heard_at = now
         self._balance.circuits[one.place].begin()
+        self._balance.note_first_token(one.place)
         self._made = 0
         self._asked_again.clear()
 
@@ -152,6 +153,10 @@ class Tries:
             self._shut.add(one.place)
         if fault.kind.is_final or len(self._unfit | self._shut) == len(self._balance.upstreams):
             raise fault.error from fault
+
+    def note_lost_race(self, one: Try) -> None:
+        """Records that the second try brought a token before `one`, which has not failed."""
+        self._balance.note_lost_race(one.place)
 
     def count_second(self, one: Try, outcome: str) -> None:
         """Counts what became of a try that `choose_second` returned."""
