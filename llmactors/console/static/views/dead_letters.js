@@ -40,7 +40,7 @@ function purge(letter, context) {
 }
 
 const columns = context => [
-    {title: "Request", cell: each => code(each.id), wide: true},
+    {title: "Request", cell: each => h("span", {class: "id", title: each.id}, code(each.id))},
     {title: "Cause", sort: each => each.cause, cell: each => h("b", {}, each.cause)},
     {title: "What happened", cell: each => each.message, wide: true},
     {title: "Tenant", sort: each => each.tenant, cell: each => each.tenant || "–"},
