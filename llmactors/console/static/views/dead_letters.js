@@ -15,7 +15,7 @@ const pathOf = letter => `/v1/operator/dead-letters/${encodeURIComponent(letter.
 function requeue(letter, context) {
     confirm({
         title: "Run this request again?",
-        text: [`${letter.id} becomes a new request at the end of its queue.`, `It ended before because: ${letter.message}`],
+        text: [`${letter.id} becomes a new request at the end of its queue.`, `The cause of its end was: ${letter.cause}`],
         yes: "Requeue",
         action: async () => {
             const {id} = await post(`${pathOf(letter)}/requeue`);
@@ -41,8 +41,7 @@ function purge(letter, context) {
 
 const columns = context => [
     {title: "Request", cell: each => h("span", {class: "id", title: each.id}, code(each.id))},
-    {title: "Cause", sort: each => each.cause, cell: each => h("b", {}, each.cause)},
-    {title: "What happened", cell: each => each.message, wide: true},
+    {title: "Cause", sort: each => each.cause, cell: each => each.cause, wide: true},
     {title: "Tenant", sort: each => each.tenant, cell: each => each.tenant || "–"},
     {title: "Model", sort: each => each.model, cell: each => each.model},
     {title: "Attempts", numeric: true, sort: each => each.attempts, cell: each => count(each.attempts)},

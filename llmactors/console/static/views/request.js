@@ -52,6 +52,23 @@ function timeline(request, nowS) {
     ];
 }
 
+// Why a claim is over, by the cause that the ledger remembers.
+const CLAIM_ENDS = {
+    handed_back: "The worker handed the request back.",
+    preempted: "A more urgent request took the slot.",
+    crashed: "The backend crashed.",
+    left: "The worker left.",
+    replaced: "The worker died, and its node came back.",
+    silent: "The worker was silent, and its lease ended.",
+    disconnected: "The worker lost its connection to Redis.",
+    repaired: "Redis had lost tokens, and a gateway wrote them back.",
+};
+
+function claimEnd(claim, request) {
+    if (claim.cause) return CLAIM_ENDS[claim.cause] ?? claim.cause;
+    return request.ended_unix_s ? "The request ended here." : "The worker has the request.";
+}
+
 function claims(request) {
     const rows = request.claims ?? [];
     if (!rows.length) return emptyNote("No worker has claimed this request yet.");
@@ -62,7 +79,10 @@ function claims(request) {
             {title: "Worker", cell: each => each.worker || "–", wide: true},
             {title: "At", cell: each => time(each.unix_s)},
             {title: "After", numeric: true, cell: each => duration(each.unix_s - request.admitted_unix_s)},
-            {title: "Cause", cell: each => each.cause || "–"},
+            {
+                title: "What became of it", wide: true,
+                cell: each => [claimEnd(each, request), each.detail ? h("span", {class: "note"}, ` ${each.detail}`) : null],
+            },
         ],
     });
 }
@@ -76,7 +96,6 @@ function details(request) {
         h("p", {class: "facts"}, state(word, request.outcome ? outcomeTone(request.outcome) : null),
             h("span", {}, "Model ", h("b", {}, request.model)),
             h("span", {}, "Tenant ", h("b", {}, request.tenant || "–")),
-            request.key_id ? h("span", {}, "Key ", code(request.key_id)) : null,
             h("span", {}, "Class ", h("b", {}, count(request.class))),
             request.worker ? h("span", {}, "Worker ", h("b", {}, request.worker)) : null),
         h("dl", {class: "tiles"},

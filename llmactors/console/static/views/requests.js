@@ -1,7 +1,7 @@
 // The requests that have not ended, with a filter. No route of the console ever holds a prompt or an answer.
 
 import {h} from "../dom.js";
-import {count, duration, isNumber, plural} from "../format.js";
+import {count, duration, plural} from "../format.js";
 import {code, field, needing, state} from "../parts.js";
 import {table} from "../table.js";
 
@@ -10,10 +10,7 @@ const FILTERS = ["state", "model", "tenant"];
 
 const columns = [
     {title: "Request", cell: each => h("a", {href: `#/requests/${encodeURIComponent(each.id)}`, class: "id", title: each.id}, code(each.id))},
-    {
-        title: "State", sort: each => each.state,
-        cell: each => [state(each.state), isNumber(each.place) ? h("span", {class: "note"}, ` place ${count(each.place)}`) : null],
-    },
+    {title: "State", sort: each => each.state, cell: each => state(each.state)},
     {title: "Age", numeric: true, sort: each => each.age_s, cell: each => duration(each.age_s)},
     {title: "Tokens", numeric: true, sort: each => each.tokens, cell: each => count(each.tokens)},
     {title: "Model", sort: each => each.model, cell: each => each.model},
