@@ -75,6 +75,8 @@ function update(node, description) {
     if (node.localName !== "textarea") render(node, ...description.children);
     for (const name of Object.keys(before)) if (!(name in now)) change(node, name, before[name], undefined);
     for (const name of Object.keys(now)) if (now[name] !== before[name]) change(node, name, before[name], now[name]);
+    // A control that reports each input always has the described value. Any other keeps what a person is typing.
+    if (now.oninput && "value" in now && node.value !== String(now.value)) node.value = now.value;
 }
 
 function change(node, name, before, now) {

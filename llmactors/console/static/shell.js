@@ -68,5 +68,5 @@ function liveness(lostSince, answeredAt) {
     if (lostSince) return h("p", {class: "liveness lost"}, h("span", {class: "dot", "aria-hidden": "true"}), "No answer");
     const age = answeredAt ? (Date.now() - answeredAt) / 1000 : 0;
     return h("p", {class: "liveness"}, h("span", {class: "dot", "aria-hidden": "true"}),
-        age > 5 ? `${duration(Math.round(age))} old` : "Live");
+        age > 12 ? `${duration(Math.round(age))} old` : "Live");
 }

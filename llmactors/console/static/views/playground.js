@@ -15,13 +15,27 @@ const running = () => turns.at(-1)?.answer.running ?? false;
 function send(context) {
     if (running() || !message.trim() || problems().length) return;
     const native = form.api === "native";
-    const options = {apiKey: form.key, onChange: context.redraw};
+    const options = {apiKey: form.key, onChange: () => followEnd(context.redraw)};
     const body = bodyOf(message, turns);
     const answer = native ? new NativeAnswer(body, options) : new ChatAnswer(body, options);
     turns.push({asked: message, answer, native});
     message = "";
     answer.run();
     context.redraw();
+    requestAnimationFrame(scrollToEnd);
+}
+
+// Keeps the end of the answer in sight, unless the person has scrolled up.
+function followEnd(redraw) {
+    const list = document.querySelector(".turns");
+    const atEnd = list === null || list.scrollTop + list.clientHeight >= list.scrollHeight - 60;
+    redraw();
+    if (atEnd) requestAnimationFrame(scrollToEnd);
+}
+
+function scrollToEnd() {
+    const list = document.querySelector(".turns");
+    if (list !== null) list.scrollTop = list.scrollHeight;
 }
 
 function composer(context) {
@@ -74,7 +88,7 @@ function snippets(context) {
 export const view = {
     path: "playground",
     title: "Playground",
-    sources: () => ({models: {path: "/v1/models", everyS: 10}}),
+    sources: () => ({models: {path: "/v1/models", everyS: 4}}),
     draw: context => {
         const models = context.data("models")?.data ?? [];
         const status = turns.length === 0 ? "" : running() ? "The answer is on its way." : "The answer has ended.";
@@ -83,7 +97,7 @@ export const view = {
                 turns.length ? null : h("div", {class: "empty"},
                     h("p", {class: "empty-title"}, "Ask a model something"),
                     h("p", {}, "While the answer streams, cut the connection, or kill the model elsewhere: the answer goes on by itself.")),
-                h("ol", {class: "turns"}, turns.map((turn, at) => h("li", {key: at}, answerCard(turn)))),
+                h("ol", {class: "turns", tabindex: turns.length ? 0 : null, "aria-label": "Conversation"}, turns.map((turn, at) => h("li", {key: at}, answerCard(turn)))),
                 h("p", {class: "visually-hidden", role: "status"}, status),
                 composer(context)),
             h("aside", {class: "settings", "aria-label": "Parameters"},
