@@ -11,6 +11,7 @@ COMMANDS = (
     "worker",
     "drain",
     "uncordon",
+    "reload",
     "tree",
     "generate",
     "load",

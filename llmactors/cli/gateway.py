@@ -1,7 +1,7 @@
 """`gateway`: HTTP and WebSocket for a cluster."""
 
 from llmactors.cli.flags import with_settings
-from llmactors.cli.running import run_until_signal, set_up_output
+from llmactors.cli.running import run_node, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
 from llmactors.system.cluster_node import redis_url
@@ -22,7 +22,7 @@ def command(configuration: Configuration) -> int:
     listening = ListeningSocket(settings.bind)
     try:
         node = GatewayNode(settings, listening)
-        run_until_signal(node, lambda: print(f"llmactors gateway {node.name} on {listening.url}", flush=True))
+        run_node(node, configuration, lambda: print(f"llmactors gateway {node.name} on {listening.url}", flush=True))
     finally:
         listening.close()
     return 0

@@ -1,5 +1,6 @@
 """Commands that run until a signal: logging, signals, and the garbage collector."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -11,7 +12,9 @@ import structlog
 import trio
 
 from llmactors.actors import Tree
-from llmactors.config import Settings
+from llmactors.config import Configuration, LiveSettings, Settings
+from llmactors.errors import ConfigError
+from llmactors.system.reloading import reload_settings
 from llmactors.system.running_clock import RunningClock
 from llmactors.telemetry import configure_logging, log_failures, queue_output
 from llmactors.telemetry.standard_streams import flush_standard_streams
@@ -38,6 +41,12 @@ class Runnable(Protocol):
     async def shut_down(self) -> None: ...
 
 
+class Reloadable(Runnable, Protocol):
+    """A node whose settings can change while it runs."""
+
+    live: LiveSettings
+
+
 def set_up_logging(settings: Settings) -> None:
     """Sends logs to standard error, in the form and from the level that `settings` say."""
     configure_logging(json=logs_are_json(settings), level=settings.log_level)
@@ -56,17 +65,43 @@ def logs_are_json(settings: Settings) -> bool:
     return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
 
 
-def run_until_signal(node: Runnable, say_ready: Callable[[], None]) -> None:
+def run_node(node: Reloadable, configuration: Configuration, say_ready: Callable[[], None]) -> None:
+    """As `run_until_signal`, for a node whose settings come from `configuration`.
+
+    In a process that was started without a terminal, as service managers do, SIGHUP reloads the settings.
+    """
+    node.live.reread = configuration.reread
+    node.live.on_change(["log_level"], set_up_logging)
+    run_until_signal(node, say_ready, reload=None if _has_terminal() else lambda: _reload(node.live))
+
+
+def _reload(live: LiveSettings) -> None:
+    with contextlib.suppress(ConfigError):  # the log says why
+        reload_settings(live)
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal controls this process: when the terminal is closed, the process gets SIGHUP."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
+
+
+def run_until_signal(
+    node: Runnable, say_ready: Callable[[], None], *, reload: Callable[[], None] | None = None
+) -> None:
     """Runs `node` in Trio, and calls `say_ready` once the node is ready.
 
     SIGINT, SIGTERM or SIGHUP shuts the node down in order. A second SIGINT or SIGTERM ends the process at once, and so
-    does a shutdown that takes far longer than it may.
+    does a shutdown that takes far longer than it may. With `reload`, SIGHUP calls that function instead.
     """
     take_back_signals()
     for number in (signal.SIGTTOU, signal.SIGTTIN):
         # A process in the background would be stopped when it writes to some terminals.
         signal.signal(number, signal.SIG_IGN)
-    trio.run(_run, node, say_ready, clock=RunningClock())
+    trio.run(_run, node, say_ready, reload, clock=RunningClock())
 
 
 def take_back_signals() -> None:
@@ -77,21 +112,23 @@ def take_back_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-async def _run(node: Runnable, say_ready: Callable[[], None]) -> None:
+async def _run(node: Runnable, say_ready: Callable[[], None], reload: Callable[[], None] | None) -> None:
     must_end = trio.Event()
     with trio.CancelScope(shield=True) as watch:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_late_process, node, must_end)
             try:
                 # An error or an interrupt cancels the node, but not the task that bounds the time of the node's end.
-                await _serve(node, say_ready, must_end)
+                await _serve(node, say_ready, reload, must_end)
             finally:
                 watch.cancel(reason="the node has ended")
 
 
-async def _serve(node: Runnable, say_ready: Callable[[], None], must_end: trio.Event) -> None:
+async def _serve(
+    node: Runnable, say_ready: Callable[[], None], reload: Callable[[], None] | None, must_end: trio.Event
+) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_shut_down_on_signal, node, must_end)
+        nursery.start_soon(_obey_signals, node, reload, must_end)
         async with trio.open_nursery() as running:
             await running.start(node.run)
             _calm_garbage_collector()
@@ -100,8 +137,11 @@ async def _serve(node: Runnable, say_ready: Callable[[], None], must_end: trio.E
         nursery.cancel_scope.cancel(reason="the node has ended")
 
 
-async def _shut_down_on_signal(node: Runnable, must_end: trio.Event) -> None:
-    """Shuts `node` down at the first signal, and ends the process at the second, unless that is SIGHUP."""
+async def _obey_signals(node: Runnable, reload: Callable[[], None] | None, must_end: trio.Event) -> None:
+    """Shuts `node` down at the first signal, and ends the process at the second, unless that is SIGHUP.
+
+    With `reload`, SIGHUP calls that function, and shuts nothing down.
+    """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` has it ignored
         numbers.append(signal.SIGHUP)
@@ -109,6 +149,9 @@ async def _shut_down_on_signal(node: Runnable, must_end: trio.Event) -> None:
         with trio.open_signal_receiver(*numbers) as signals:
             shutting_down, asked = False, False
             async for number in signals:
+                if number == signal.SIGHUP and reload is not None:
+                    reload()
+                    continue
                 if asked and number != signal.SIGHUP:
                     # Child processes end by themselves when this process is gone.
                     end_process(128 + number)

@@ -4,7 +4,7 @@ import sys
 
 from llmactors.backends.build import serve_models
 from llmactors.cli.flags import with_settings
-from llmactors.cli.running import run_until_signal, set_up_output
+from llmactors.cli.running import run_node, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
 from llmactors.system.node import Node
@@ -23,7 +23,7 @@ def command(configuration: Configuration) -> int:
     listening = ListeningSocket(settings.bind)
     try:
         node = Node(settings, serve_models(settings), listening)
-        run_until_signal(node, lambda: _say_ready(node))
+        run_node(node, configuration, lambda: _say_ready(node))
     finally:
         listening.close()
     return 0

@@ -2,7 +2,7 @@
 
 from llmactors.backends.build import serve_models
 from llmactors.cli.flags import with_settings
-from llmactors.cli.running import run_until_signal, set_up_output
+from llmactors.cli.running import run_node, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
 from llmactors.system.cluster_node import redis_url
@@ -22,7 +22,7 @@ def command(configuration: Configuration) -> int:
     listening = ListeningSocket(settings.metrics_bind, flag="--metrics-bind") if settings.metrics_bind else None
     try:
         node = WorkerNode(settings, serve_models(settings), listening)
-        run_until_signal(node, lambda: _say_ready(node))
+        run_node(node, configuration, lambda: _say_ready(node))
     finally:
         if listening is not None:
             listening.close()

@@ -59,6 +59,10 @@ return was_there
 """
 
 
+RELOAD = b"reload"
+"""The message on a node's channel that has the node read its settings again."""
+
+
 @attrs.frozen
 class PutResult:
     """The result of a `put`."""
@@ -80,7 +84,7 @@ class NodeStore:
         return f"<NodeStore of {self._names.namespace}>"
 
     def cordon_channel(self, name: str) -> str:
-        """The channel that announces changes of the cordon of `name`. The node renews its record then."""
+        """The channel of the node `name`: announces changes of its cordon, and asks the node to read its settings."""
         return self._names.cordon(name)
 
     async def put(self, record: NodeRecord, tree: object = None, *, replaces: str = "") -> PutResult:
@@ -136,6 +140,10 @@ class NodeStore:
     async def uncordon(self, name: str) -> bool:
         """Has the node `name` take work again. False where the node had no cordon."""
         return bool(await self._call("EVAL", _UNCORDON, 1, self._names.cordon(name)))
+
+    async def ask_to_reload(self, name: str) -> None:
+        """Asks the running node `name` to read its settings again. The node's log says what has changed."""
+        await self._call("PUBLISH", self._names.cordon(name), RELOAD)
 
     async def cordon_of(self, name: str) -> Cordon | None:
         """The cordon of the node `name`, which need not run; None where there is none."""

@@ -6,6 +6,7 @@ declaration   what a declaration says, and the types of values
 checks, rates what a value must be beyond its type
 declared_models  the tables of models that are loaded on demand
 sizes, durations  sizes of memory and durations as texts
+live          the settings of a running node, and their reload
 load          from the four sources to `Settings`, with the source of each value
 environment   settings as variables, and the environment of a child process
 show          a configuration as TOML or JSON, with secrets covered
@@ -18,6 +19,7 @@ user_folders  the folders of the user, for caches and data
 from llmactors.config.declared_models import DeclaredModel
 from llmactors.config.durations import parse_duration
 from llmactors.config.environment import CACHE_VARIABLE, URL_VARIABLE, as_variables, child_environment
+from llmactors.config.live import LiveSettings, Reloaded
 from llmactors.config.load import Configuration, check_file, configure, load
 from llmactors.config.rates import parse_rate
 from llmactors.config.setting import Setting
@@ -31,6 +33,8 @@ __all__ = [
     "URL_VARIABLE",
     "Configuration",
     "DeclaredModel",
+    "LiveSettings",
+    "Reloaded",
     "Setting",
     "Settings",
     "as_variables",

@@ -53,6 +53,8 @@ class Declaration:
     """Whether the value is never shown. A secret is no flag of any command: everybody can read flags."""
     inherited: bool = attrs.field(default=True, kw_only=True)
     """Whether the processes that `up` starts have the same value."""
+    reloadable: bool = attrs.field(default=False, kw_only=True)
+    """Whether a reload changes the setting of a running node. The part that uses the setting asks `LiveSettings`."""
     other_variable: str | None = attrs.field(default=None, kw_only=True)
     """One more variable that gives the value. The variable of the setting's own name goes before it."""
     mask: Callable[[str], str] | None = attrs.field(default=None, kw_only=True)

@@ -38,10 +38,15 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def _table(group: str, settings: list[Setting]) -> str:
-    lines = [f"### {group}", "", "| setting | values | default | meaning | flag of |", "|---|---|---|---|---|"]
+    lines = [
+        f"### {group}",
+        "",
+        "| setting | values | default | meaning | flag of | reload |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| `{setting.name}` | {setting.requirement} | {_code(setting.default_text)} | {setting.help} | "
-        f"{', '.join(sorted(setting.commands)) or 'none'} |"
+        f"{', '.join(sorted(setting.commands)) or 'none'} | {'yes' if setting.reloadable else ''} |"
         for setting in settings
     ]
     return "\n".join([*lines, ""])

@@ -25,6 +25,8 @@ class Configuration:
     settings: Settings
     sources: Mapping[str, str]
     """By name: `default`, the path of the file, the variable, or the flag."""
+    reread: Callable[[], Settings] | None = None
+    """Reads the same sources again, for a reload. None for a file that was only checked."""
 
     def is_from_flag(self, name: str) -> bool:
         """Whether the setting was given as a flag."""
@@ -47,7 +49,7 @@ def configure(
     collected.take_flags(flags)
     if collected.problems:
         raise ConfigError(collected.problems[0])
-    return collected.configuration()
+    return attrs.evolve(collected.configuration(), reread=lambda: configure(flags, file=file, environ=environ).settings)
 
 
 def check_file(file: Path) -> tuple[Configuration | None, list[str]]:

@@ -31,7 +31,7 @@ EVERY_NODE = frozenset({"serve", "gateway", "worker", "up"})
 WITH_GATEWAY = frozenset({"serve", "gateway", "up"})
 WITH_MODELS = frozenset({"serve", "worker", "up"})
 IN_CLUSTER = frozenset({"gateway", "worker", "up"})
-WITH_REDIS = IN_CLUSTER | {"keys", "queue", "drain", "uncordon", "tree"}
+WITH_REDIS = IN_CLUSTER | {"keys", "queue", "drain", "uncordon", "reload", "tree"}
 NO_COMMAND: frozenset[str] = frozenset()
 
 # The headings under which help and handbook show them.
@@ -177,6 +177,7 @@ class Settings:
         commands=WITH_GATEWAY,
         placeholder="ORIGIN",
         check=check_origins,
+        reloadable=True,
     )
     allowed_hosts: tuple[str, ...] = setting(
         (),
@@ -204,12 +205,14 @@ class Settings:
         commands=WITH_GATEWAY,
         placeholder="COUNT/PERIOD",
         check=parse_rate,
+        reloadable=True,
     )
     rate_algorithm: Literal["gcra", "fixed_window"] = setting(
         "gcra",
         "How requests are counted for `rate_limit`: gcra spreads them evenly, fixed_window counts anew in each period.",
         group=LIMITS,
         commands=WITH_GATEWAY,
+        reloadable=True,
     )
     max_queued: Count = setting(
         1024,
@@ -356,6 +359,7 @@ class Settings:
         "The least important messages that are logged.",
         group=LOGS,
         commands=EVERY_NODE,
+        reloadable=True,
     )
     log_format: Literal["auto", "json", "console"] = setting(
         "auto",
@@ -368,6 +372,7 @@ class Settings:
         "Whether each request is logged.",
         group=LOGS,
         commands=WITH_GATEWAY,
+        reloadable=True,
     )
 
 

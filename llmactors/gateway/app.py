@@ -13,6 +13,7 @@ import trio
 
 from llmactors.access.authentication import Authenticator, Caller
 from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, NotFound
+from llmactors.gateway.access_log import AccessLog
 from llmactors.gateway.client_rules import ClientRules
 from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.operators import OperatedNode
@@ -48,7 +49,7 @@ class App:
     Args:
         service: What handlers work with. None on a worker, which serves the routes that are `on_worker`, to everybody.
         node: What the operators' pages show.
-        access_log: Whether each client request is a line of the log.
+        access_log: Which client requests are lines of the log.
         rules: Says which hosts a request may name, and which web pages may send it.
     """
 
@@ -57,7 +58,7 @@ class App:
         service: RequestService | None,
         node: OperatedNode,
         *,
-        access_log: bool = False,
+        access_log: AccessLog | None = None,
         rules: ClientRules | None = None,
     ) -> None:
         routes = [route for route in ROUTES if service is not None or route.on_worker]
@@ -66,7 +67,7 @@ class App:
         self._service = service
         self._auth = Authenticator(None) if service is None else service.auth
         self._metrics = node.metrics
-        self._access_log = access_log
+        self._access_log = access_log or AccessLog()
         self._rules = rules or ClientRules()
 
     def __repr__(self) -> str:
@@ -95,7 +96,7 @@ class App:
             self._metrics.route_used("none" if resource is None else resource.path)
             if counted:
                 self._metrics.request_finished(exchange.status or 499, seconds, exchange.code, exchange.model)
-            if self._access_log and family.counted:
+            if self._access_log.enabled and family.counted:
                 log.info(
                     "request",
                     request_id=exchange.request_id,

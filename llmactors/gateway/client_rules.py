@@ -50,6 +50,10 @@ class ClientRules:
     def __repr__(self) -> str:
         return f"<ClientRules {self._hosts!r} origins={list(self._allowed_origins)} {self._proxies!r}>"
 
+    def allow_origins(self, origins: Sequence[str]) -> None:
+        """Lets the web pages of these origins use the node from now on, and no others besides its own."""
+        self._allowed_origins = origins
+
     def resolve_client(self, scope: Scope) -> None:
         """Puts the client's own address into the scope of a request that comes from a trusted proxy."""
         via = self._proxies.via(client_address(scope), scope["headers"])

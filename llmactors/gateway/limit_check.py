@@ -13,19 +13,23 @@ from llmactors.limiter import Charge, RatePolicy, Standing, charges_for
 from llmactors.limiter.actor import TakeShare
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class LimitCheck:
     """The limits of one gateway's callers. The ledger counts what is used. While the ledger is away, the limiter
     counts.
     """
 
     rate: RatePolicy | None = None
-    """The node's own limit on each caller; None for no such limit."""
+    """The node's own limit on each caller; None for no such limit. A reload of the settings replaces the limit."""
     limiter: ActorRef | None = None
     """Asked while the ledger is away. None where the ledger never is, as in a test."""
     ledger_is_up: Callable[[], bool] = lambda: True
     answer_s: float = 2.0
     """The time in which the limiter must answer, in seconds."""
+
+    def set_rate(self, rate: RatePolicy | None) -> None:
+        """Replaces the node's own limit. What callers have used of the old limit counts no more."""
+        self.rate = rate
 
     def charges(self, caller: Caller, tokens: Iterable[int]) -> list[tuple[Charge, ...]]:
         """What each request is charged, in the order of `tokens`: how many tokens each request may take and make."""

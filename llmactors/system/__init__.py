@@ -9,6 +9,7 @@ model_actors     a backend and a batcher for each model
 serving_only     batchers and backends without a gateway, for measurements
 operator_access  a cluster's ledger, node directory and keys, for the commands of operators
 task_actor       an actor that runs one long-lived task
+reloading        reloads the settings of a running node
 running_clock    the clock of a node's event loop
 wiring           the root of every tree, and the ledger's settings
 """

@@ -25,17 +25,18 @@ from llmactors.actors import (
 from llmactors.cluster.cordon import Cordon
 from llmactors.cluster.known_models import KnownModels
 from llmactors.cluster.node_record import NodeRecord, Role, new_incarnation
-from llmactors.cluster.node_store import NodeStore
+from llmactors.cluster.node_store import RELOAD, NodeStore
 from llmactors.cluster.process_id import ProcessId
 from llmactors.cluster.redis_monitor import RedisHealth, RedisMonitorActor, WatchedLink
 from llmactors.cluster.registration import NameTaken, RegistrationActor, Renew
-from llmactors.config import Settings
+from llmactors.config import LiveSettings, Settings
 from llmactors.errors import ConfigError
 from llmactors.ledger.redis import LEDGER_LINK, RedisLedger, RedisLedgerSettings
 from llmactors.redislink.call import Call
 from llmactors.redislink.link import RedisLink
 from llmactors.redislink.settings import LinkSettings
 from llmactors.system import wiring
+from llmactors.system.reloading import reload_settings
 from llmactors.system.task_actor import TaskActor
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.tree import TelemetryActor, log_phases
@@ -50,6 +51,8 @@ class ClusterNode:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.live = LiveSettings(settings)
+        """The settings as they are after the last reload."""
         self.name = settings.name or _name_of_process(self.role, socket.gethostname(), os.getpid())
         self.metrics = Metrics()
         url = redis_url(settings)
@@ -255,7 +258,12 @@ class ClusterNode:
         await call("SUBSCRIBE", self._store.cordon_channel(self.name))
 
     def _on_push(self, push: list[Any]) -> None:
-        if push[0] == b"message":
+        if push[0] != b"message":
+            return
+        if push[2] == RELOAD:
+            with contextlib.suppress(ConfigError):  # the log says why
+                reload_settings(self.live)
+        else:
             self._renew()  # the answer has the cordon
 
 

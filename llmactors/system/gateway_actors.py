@@ -13,7 +13,8 @@ from llmactors.access.keys.keyring import FileKeyring, Keyring
 from llmactors.access.tickets import Tickets
 from llmactors.actors import ActorSpec
 from llmactors.backends.directory import ModelDirectory
-from llmactors.config import KEYS_IN_REDIS, Settings, parse_rate
+from llmactors.config import KEYS_IN_REDIS, LiveSettings, Settings, parse_rate
+from llmactors.gateway.access_log import AccessLog
 from llmactors.gateway.actor import GatewayActor
 from llmactors.gateway.app import App
 from llmactors.gateway.client_rules import ClientRules, served_hosts
@@ -34,7 +35,7 @@ log = structlog.get_logger("llmactors.system")
 
 
 def gateway(
-    settings: Settings,
+    live: LiveSettings,
     listening: ListeningSocket,
     *,
     ledger: Ledger,
@@ -51,8 +52,10 @@ def gateway(
     shows_ledger: Callable[[], bool] = lambda: True,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`, and `shows_ledger` is that of `OperatedNode`.
+    `RequestService`, and `shows_ledger` is that of `OperatedNode`. A reload of `live` changes the limit on each caller
+    and the allowed origins.
     """
+    settings = live.settings
     # Tickets and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
     auth = Authenticator(
         settings.api_key, keyring=keyring, tickets=tickets, attempts=FailedAttempts(settings.max_auth_failures)
@@ -71,6 +74,10 @@ def gateway(
         allowed_origins=settings.allowed_origins,
         proxies=proxies,
     )
+    access_log = AccessLog(enabled=settings.access_log)
+    live.on_change(["allowed_origins"], lambda now: rules.allow_origins(now.allowed_origins))
+    live.on_change(["access_log"], lambda now: access_log.enable(now.access_log))
+    live.on_change(["rate_limit", "rate_algorithm"], lambda now: limit_check.set_rate(rate_policy(now)))
 
     def make() -> GatewayActor:
         server = ServerSettings(
@@ -110,7 +117,7 @@ def gateway(
             queue_demand=service.queue_demand,
             shows_ledger=shows_ledger,
         )
-        app = App(service, node, access_log=settings.access_log, rules=rules)
+        app = App(service, node, access_log=access_log, rules=rules)
         return app, service
 
     return ActorSpec("gateway", make, grace_s=0.5)

@@ -50,7 +50,7 @@ class GatewayNode(ClusterNode):
         limiter = ActorSpec("limiter", lambda: LimiterActor(share, gateways=lambda: self.models.gateways))
         bounds = self.ledger.settings
         self._gateway = gateway_actors.gateway(
-            settings,
+            self.live,
             listening,
             ledger=self.ledger,
             directory=self.models,

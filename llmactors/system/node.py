@@ -9,7 +9,7 @@ import trio
 from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, run_phases
 from llmactors.backends.build import ServedModel
 from llmactors.batcher.settings import BatcherSettings
-from llmactors.config import KEYS_IN_REDIS, Settings
+from llmactors.config import KEYS_IN_REDIS, LiveSettings, Settings
 from llmactors.errors import ConfigError
 from llmactors.gateway.actor import DrainGateway
 from llmactors.gateway.limit_check import LimitCheck
@@ -45,6 +45,8 @@ class Node:
             raise ConfigError("`keys`: there is no Redis in a single process; give the path of a key file")
         keyring = gateway_actors.file_keyring(settings)
         self.settings = settings
+        self.live = LiveSettings(settings)
+        """The settings as they are after the last reload."""
         self.listening = listening or ListeningSocket(settings.bind)
         self.metrics = Metrics()
         # Batchers and ledger share one event loop: an actor's end is seen at once, and a late heartbeat means nothing.
@@ -66,7 +68,7 @@ class Node:
         share = LimiterStore()
         limiter = ActorSpec("limiter", lambda: LimiterActor(share, gateways=lambda: 1))
         self._gateway = gateway_actors.gateway(
-            settings,
+            self.live,
             self.listening,
             ledger=self.ledger,
             directory=self.directory,

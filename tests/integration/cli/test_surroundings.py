@@ -16,6 +16,7 @@ from llmactors.cli.client import _settings, no_answer
 from llmactors.cluster import child
 from llmactors.errors import ConfigError, Unavailable
 from llmactors.testing.node import NodeProcess
+from tests.support.waiting import soon
 
 pytestmark = pytest.mark.integration
 
@@ -211,9 +212,19 @@ def _hangups_are_heard() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
+_TERMINAL = (
+    "import fcntl, os, pty, sys, termios; os.setsid(); ours, theirs = pty.openpty(); os.set_inheritable(ours, True); "
+    "fcntl.ioctl(theirs, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+_WITH_A_TERMINAL = (sys.executable, "-c", _TERMINAL)
+"""Starts a command in a session of its own, with a terminal that nobody reads."""
+_WITHOUT_A_TERMINAL = (sys.executable, "-c", "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])")
+
+
 @pytest.mark.usefixtures("_hangups_are_heard")
 def test_hangup_drains_the_node() -> None:
-    with NodeProcess("serve", "--model", "mock:step_ms=20", "--bind", "127.0.0.1:0") as node:
+    node_of = ("serve", "--model", "mock:step_ms=20", "--bind", "127.0.0.1:0")
+    with NodeProcess(*node_of, prefix=_WITH_A_TERMINAL) as node:
         url = node.wait_ready()
         body = {"prompt": "hi", "max_tokens": 30, "stream": True}
         with httpx.stream("POST", f"{url}/v1/generate", json=body, trust_env=False) as answer:
@@ -233,3 +244,26 @@ def test_hangup_that_nohup_ignores_ends_nothing() -> None:
         assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
         assert node.stop() == 0
         assert "SIGHUP" not in node.errors()
+
+
+@pytest.mark.usefixtures("_hangups_are_heard")
+def test_hangup_without_a_terminal_reloads_the_settings(tmp_path: Path) -> None:
+    """A wrong file changes nothing, and a good one changes what can change."""
+    file = tmp_path / "llmactors.toml"
+    file.write_text('rate_limit = "60/min"\n')
+    node_of = ("serve", "--model", "mock", "--bind", "127.0.0.1:0", "--config", str(file))
+    with NodeProcess(*node_of, prefix=_WITHOUT_A_TERMINAL) as node:
+        url = node.wait_ready()
+        file.write_text('rate_limit = "many"\n')
+        node.process.send_signal(signal.SIGHUP)
+        soon(lambda: "`rate_limit` must be COUNT/PERIOD" in node.errors())
+        file.write_text('rate_limit = "1/h"\nallowed_origins = ["https://app.example"]\ndrain_s = 3\n')
+        node.process.send_signal(signal.SIGHUP)
+        soon(lambda: '"need_a_restart": ["drain_s"]' in node.errors())
+        headers = {"origin": "https://app.example"}
+        answers = [
+            httpx.post(f"{url}/v1/generate", json={"prompt": "hi"}, headers=headers, trust_env=False) for _ in range(2)
+        ]
+        assert [answer.status_code for answer in answers] == [200, 429]
+        assert answers[0].headers["access-control-allow-origin"] == "https://app.example"
+        assert node.stop() == 0
