@@ -163,7 +163,9 @@ class Metrics:
             "llmactors_redis_wrong_settings", "1 for a setting under which Redis can lose requests.", "setting"
         )
 
-        # Every code exists from the start, so that a rate over the counter sees the first error.
+        # Every code and every outcome exists from the start, so that a rate over the counter sees the first one.
+        for outcome in ("loaded", "failed"):
+            self._model_loads.of(outcome)
         self._codes = errors.codes()
         for code in sorted(self._codes):
             self._errors.of(code)

@@ -173,10 +173,10 @@ ROWS = (
                 "The three figures that KEDA scales by. The greatest of them counts.",
                 "none",
                 (
-                    Query("cluster:llmactors_workers:wanted_by_age", "by the age of the queue"),
-                    Query("cluster:llmactors_workers:wanted_by_cost", "by the cost of the queue"),
-                    Query("cluster:llmactors_workers:held_by_loads", "held while a worker loads"),
-                    Query("max(llmactors_ledger_workers)", "workers now"),
+                    Query("cluster:llmactors_workers_wanted:by_age", "by the age of the queue"),
+                    Query("cluster:llmactors_workers_wanted:by_cost", "by the cost of the queue"),
+                    Query("cluster:llmactors_workers_wanted:by_loads", "held while a worker loads"),
+                    Query("cluster:llmactors_workers:count", "workers now"),
                 ),
             ),
         ),
@@ -276,7 +276,7 @@ ROWS = (
         (
             Panel(
                 "Nodes",
-                "Workers that report to the ledger, and nodes that are ready.",
+                "Nodes that are ready, and workers in the ledger: one for each model of each worker node.",
                 "none",
                 (
                     Query("max(llmactors_ledger_workers)", "workers in the ledger"),
@@ -440,18 +440,13 @@ ROWS = (
                 ),
             ),
             Panel(
-                "Lost lines and lost spans",
-                "Lines of logs, and spans of traces, that were dropped in the last ten minutes.",
+                "Lost lines",
+                "Lines of logs that were dropped in the last ten minutes.",
                 "none",
                 (
                     Query(
                         f"sum by (stream) (increase(llmactors_output_lines_dropped_total{{{_NODE}}}[10m]))",
                         "lines of {{stream}}",
-                    ),
-                    Query(
-                        "sum by (outcome)"
-                        f' (increase(llmactors_trace_spans_total{{{_NODE}, outcome=~"dropped|failed"}}[10m]))',
-                        "spans {{outcome}}",
                     ),
                 ),
             ),

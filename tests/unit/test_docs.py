@@ -34,7 +34,6 @@ from llmactors.http.connection_limits import Capacity
 from llmactors.http.request_head import MAX_HEAD_BYTES, MAX_HEADERS
 from llmactors.http.websocket_stream import MAX_FRAMES
 from llmactors.system.node import Node
-from llmactors.telemetry import Metrics
 from tests.support.documents import (
     DOCUMENTS,
     PROJECT,
@@ -47,6 +46,7 @@ from tests.support.documents import (
     read,
     table_rows,
 )
+from tests.support.shown_metrics import shown_metrics
 
 HANDBOOK = "ops/HANDBOOK.md"
 API = "llmactors/gateway/API.md"
@@ -178,22 +178,14 @@ def test_handbook_tells_of_all_options_of_upstreams() -> None:
     assert not [name for name in names | {"continue"} if f"`{name}`" not in read(HANDBOOK)]
 
 
-def every_metric() -> set[str]:
-    metrics = Metrics()
-    metrics.ledger.show(
-        queued=0, running=0, ended=0, workers=0, quarantined=0, dead_letters=0, requeued_total=0, fenced_total=0
-    )
-    return set(re.findall(r"^# TYPE (\S+) ", metrics.render()[0].decode(), re.MULTILINE))
-
-
 def test_handbook_lists_exactly_the_metrics() -> None:
     told = {match[1] for row in table_rows(read(HANDBOOK), "metric") if (match := _METRIC.fullmatch(row[0]))}
-    assert told == every_metric()
+    assert told == set(shown_metrics())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_metrics_in_documents_exist(document: str) -> None:
-    assert {match[1] for match in _METRIC.finditer(read(document))} <= every_metric()
+    assert {match[1] for match in _METRIC.finditer(read(document))} <= set(shown_metrics())
 
 
 @pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", HANDBOOK, API])

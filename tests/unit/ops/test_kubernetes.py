@@ -119,6 +119,6 @@ def test_autoscaler_asks_for_recording_rules() -> None:
     rules = msgspec.yaml.decode(read("ops/prometheus/rules/recording.yml"))
     recorded = {rule["record"] for group in rules["groups"] for rule in group["rules"]}
     queries = {trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]}
-    assert queries == {name for name in recorded if name.startswith("cluster:llmactors_workers:")}
+    assert queries == {name for name in recorded if name.startswith("cluster:llmactors_workers_wanted:")}
     target = scaled["spec"]["scaleTargetRef"]
     assert any((each["kind"], each["metadata"]["name"]) == (target["kind"], target["name"]) for each in BASE)

@@ -1,4 +1,4 @@
-"""The rules of Prometheus: promtool's tests pass, and each alert has a test and an entry of the runbook."""
+"""The rules and the dashboard: promtool's tests pass, all names exist, and each alert has an entry of the runbook."""
 
 import re
 import shutil
@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ops.grafana.dashboard import FILE, ROWS, text
 from tests.support.documents import PROJECT, anchors, read
+from tests.support.shown_metrics import shown_metrics
 
 FOLDER = PROJECT / "ops" / "prometheus"
 RUNBOOK = "ops/RUNBOOK.md"
@@ -75,3 +77,39 @@ def test_runbook_has_no_entry_without_an_alert() -> None:
 def test_rules_ask_for_records_that_exist() -> None:
     asked = {name for rule in rules() for name in RECORDED.findall(rule["expr"])}
     assert asked <= RECORDS
+
+
+def exposed() -> set[str]:
+    """The names of all series that a node may show."""
+    found = set()
+    for name, kind in shown_metrics().items():
+        found |= {f"{name}_bucket", f"{name}_sum", f"{name}_count"} if kind == "histogram" else {name}
+    return found
+
+
+def test_rules_ask_for_metrics_that_exist() -> None:
+    asked = {name for rule in rules() for name in OWN.findall(RECORDED.sub("", rule["expr"]))}
+    assert asked <= exposed()
+
+
+def test_metrics_in_the_tests_of_the_rules_exist() -> None:
+    """A test with a name that no node shows would say nothing of a real cluster."""
+    texts = [path.read_text(encoding="utf-8") for path in (FOLDER / "tests").glob("*.yml")]
+    asked = {name for text in texts for name in re.findall(r"\{series: '(\w+)\{", text)}
+    assert asked - {"up"} <= exposed()
+
+
+def test_dashboard_asks_for_metrics_and_records_that_exist() -> None:
+    exprs = [query.expr for row in ROWS for panel in row.panels for query in panel.queries]
+    assert {name for expr in exprs for name in RECORDED.findall(expr)} <= RECORDS
+    assert {name for expr in exprs for name in OWN.findall(RECORDED.sub("", expr))} <= exposed()
+
+
+def test_dashboard_is_made_of_its_panels() -> None:
+    assert FILE.read_text(encoding="utf-8") == text(), "run `just dashboard`"
+
+
+def test_panels_that_the_runbook_names_exist() -> None:
+    titles = {panel.title for row in ROWS for panel in row.panels}
+    sentences = re.findall(r"\bpanels? ([^.:;]*)", read(RUNBOOK).replace("\n", " "))
+    assert {name for sentence in sentences for name in re.findall(r'"([^"]+)"', sentence)} <= titles
