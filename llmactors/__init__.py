@@ -8,6 +8,7 @@ A map of the package, lowest layer first. Imports point downwards only; ARCHITEC
     errors                 every error that a client or an operator may see, with its code
     actors                 the actor runtime: mailboxes, supervision, restart. Read actors/SEMANTICS.md first
     config                 every setting, each declared once
+    prices                 what tokens cost, and amounts of money
     console                the files of the web console
     messages               what all parts share: a request, a token, the end of an answer
     http                   an HTTP/1.1 and WebSocket server, and a streaming client, which know no model

@@ -7,6 +7,8 @@ from typing import Literal
 import attrs
 import msgspec
 
+from llmactors.prices import Price
+
 FinishReason = Literal["stop", "length", "cancelled"]
 
 OPTIONAL_FIELDS = (
@@ -225,6 +227,10 @@ class GenerateRequest:
     follows_up: bool = False
     """Whether a worker may have the beginning of the conversation in its cache, from an earlier request. The request
     then prefers that worker for a moment."""
+    key_id: str = ""
+    """The id of the API key that sent the request, for the record of usage; empty for no key of a store."""
+    price: Price | None = None
+    """What the tokens of the request cost, as of its admission; None where the model has no price."""
 
     @property
     def text(self) -> str:

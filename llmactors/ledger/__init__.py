@@ -5,6 +5,7 @@ operator looks at queues and dead letters. Each accepted request gets exactly on
 its log, whichever of these processes dies.
 
 contract, values        the operations; what they take and answer
+usage                   what ended requests have used, for operators
 request_size, settings  how large a request is; the bounds and times
 memory, redis/          the ledgers: in one process; over Redis, for many
 core/                   the pure parts: state changes, queue, leases, logs
@@ -17,6 +18,7 @@ from llmactors.ledger.contract import Follower, Ledger
 from llmactors.ledger.memory import MemoryLedger
 from llmactors.ledger.request_size import RequestSize
 from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.usage import UsageBy, UsagePage, UsageRecord, UsageReport, UsageSum, UsageTotal
 from llmactors.ledger.values import (
     AdmitResult,
     AppendEntry,
@@ -62,4 +64,10 @@ __all__ = [
     "RequestInfo",
     "RequestSize",
     "SubmitOutcome",
+    "UsageBy",
+    "UsagePage",
+    "UsageRecord",
+    "UsageReport",
+    "UsageSum",
+    "UsageTotal",
 ]

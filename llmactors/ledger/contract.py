@@ -14,6 +14,7 @@ The life of a request::
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
+from llmactors.ledger.usage import RECORDS_MAX, UsageBy, UsagePage, UsageReport
 from llmactors.ledger.values import (
     AdmitResult,
     AppendEntry,
@@ -256,6 +257,25 @@ class Ledger(Protocol):
         earlier call with `new_id` succeeded, CONFLICT where `new_id` is another request.
 
         Raises `errors.NotFound` where there is no such dead letter.
+        """
+        ...
+
+    async def usage_records(self, since_ms: int, until_ms: int, after: str = "", limit: int = RECORDS_MAX) -> UsagePage:
+        """Usage records of requests that ended from `since_ms` to before `until_ms`, the oldest first, at most `limit`.
+
+        The step that ends a request, whoever ends the request, writes one record of what the request has used, and adds
+        the record to the sums of its hour and day. Records are kept for `usage_records_s`, and at most
+        `usage_records_max` of them. A requeued dead letter is a new request, with a record of its own.
+
+        `after` is the `next` of the page before. Raises `errors.InvalidRequest` for what is no such cursor.
+        """
+        ...
+
+    async def usage_report(self, since_ms: int, until_ms: int, by: UsageBy) -> UsageReport:
+        """Sums of what the requests have used that ended from `since_ms` to before `until_ms`.
+
+        The sums are exact also where records were evicted. The time is widened to whole hours, and to whole days where
+        the hours are no longer kept.
         """
         ...
 

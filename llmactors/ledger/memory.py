@@ -23,6 +23,7 @@ from llmactors.ledger.core.passed_over import PassedOver
 from llmactors.ledger.core.record import Record
 from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.usage import RECORDS_MAX, UsageBy, UsagePage, UsageReport
 from llmactors.ledger.values import (
     AdmitResult,
     AppendEntry,
@@ -227,6 +228,7 @@ class MemoryLedger:
         for lease in self._life.leases:
             lease.forget_stops(now)
         self._life.conversations.forget_old(now)
+        self._life.usage.forget_old(self._life.now_us() // 1000)
         return touched + self._life.evict()
 
     async def statistics(self) -> LedgerStatistics:
@@ -273,6 +275,12 @@ class MemoryLedger:
         if outcome is SubmitOutcome.ACCEPTED:
             self._life.dead_letters.remove(letter)
         return outcome
+
+    async def usage_records(self, since_ms: int, until_ms: int, after: str = "", limit: int = RECORDS_MAX) -> UsagePage:
+        return self._life.usage.page(since_ms, until_ms, after, limit)
+
+    async def usage_report(self, since_ms: int, until_ms: int, by: UsageBy) -> UsageReport:
+        return self._life.usage.report(since_ms, until_ms, by, self._life.now_us() // 1000)
 
     async def purge(self, request_id: str | None = None) -> int:
         letters = self._life.dead_letters

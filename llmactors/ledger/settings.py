@@ -53,6 +53,16 @@ class LedgerSettings:
     150 bytes that a token carries beside its text, such as log probabilities, count as one more token, and so do every
     150 bytes of the request."""
     tombstones_max: int = attrs.field(default=65_536, validator=ge(0))
+    usage_records_max: int = attrs.field(default=50_000, validator=ge(0))
+    """Usage records kept at most: one of each ended request. Sums of all records are kept beyond this number."""
+    usage_records_s: float = attrs.field(default=7 * 86_400.0, validator=ge(0))
+    """How long a usage record is kept, in seconds."""
+    usage_sums_max: int = attrs.field(default=1000, validator=ge(1))
+    """In each hour and each day, how many tenants, keys and models together have sums of their own."""
+    usage_hours_s: float = attrs.field(default=8 * 86_400.0, validator=ge(0))
+    """How long the sums of an hour are kept after the hour, in seconds."""
+    usage_days_s: float = attrs.field(default=400 * 86_400.0, validator=ge(0))
+    """How long the sums of a day are kept after the day, in seconds."""
     dead_workers_kept: int = attrs.field(default=4096, validator=ge(0))
     """Ids of dead workers remembered at most. A worker with an older id could come back, and would hold nothing."""
 

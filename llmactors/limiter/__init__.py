@@ -2,6 +2,7 @@
 
 limits        the bounds of one tenant
 charges       what a request costs, limit by limit
+used          what an ended request has used
 policy        a rate, the remembered state of one caller, and a decision
 gcra          counts a rate evenly
 fixed_window  counts a rate in aligned windows
@@ -22,6 +23,7 @@ from llmactors.limiter.headers import limit_headers
 from llmactors.limiter.limits import Limits
 from llmactors.limiter.policy import LimitDecision, RateKind, RatePolicy
 from llmactors.limiter.store import LimiterStore
+from llmactors.limiter.used import Used
 
 __all__ = [
     "Charge",
@@ -32,6 +34,7 @@ __all__ = [
     "RateKind",
     "RatePolicy",
     "Standing",
+    "Used",
     "charges_for",
     "limit_headers",
 ]

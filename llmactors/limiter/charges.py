@@ -8,7 +8,6 @@ import attrs
 
 from llmactors.limiter.limits import Limits
 from llmactors.limiter.policy import LimitDecision, RateKind, RatePolicy
-from llmactors.messages import Failed, Terminal
 
 _MINUTE_S, _DAY_S = 60.0, 86_400.0
 
@@ -23,10 +22,23 @@ class Limit(enum.Enum):
     DAY = "tokens-per-day"
     CONCURRENT = "concurrent"
 
+    DAY_BUDGET = "budget-per-day"
+    MONTH_BUDGET = "budget-per-month"
+    KEY_DAY_BUDGET = "key-budget-per-day"
+    KEY_MONTH_BUDGET = "key-budget-per-month"
+
     @property
     def of_tokens(self) -> bool:
         """Whether the limit counts tokens. Such a charge is a reservation, settled when the request ends."""
         return self in {Limit.TOKENS, Limit.DAY}
+
+    @property
+    def of_money(self) -> bool:
+        """Whether the limit counts money, in billionths of the currency's unit. A reservation, as for tokens."""
+        return self in _BUDGETS
+
+
+_BUDGETS = {Limit.DAY_BUDGET, Limit.MONTH_BUDGET, Limit.KEY_DAY_BUDGET, Limit.KEY_MONTH_BUDGET}
 
 
 @attrs.frozen
@@ -99,18 +111,3 @@ def add_up(charges: Iterable[Charge]) -> list[Charge]:
         before = together.get(charge.key)
         together[charge.key] = charge if before is None else attrs.evolve(before, cost=before.cost + charge.cost)
     return list(together.values())
-
-
-def tokens_used(end: Terminal, *, started: bool, logged: int, prompt_estimate: int) -> int:
-    """The tokens that an ended request has used. An unknown number is estimated too high rather than too low.
-
-    Args:
-        end: The request's terminal event.
-        started: Whether a worker ever claimed the request, so that its prompt may have been processed.
-        logged: The number of tokens in the request's log.
-        prompt_estimate: The number of tokens that was reserved for the prompt.
-    """
-    known = 0 if end.usage is None else end.usage.prompt_tokens
-    refused = isinstance(end, Failed) and end.code == "INVALID_REQUEST"
-    prompt = known if known > 0 or refused or not started else prompt_estimate
-    return prompt + max(logged, 0 if end.usage is None else end.usage.completion_tokens)

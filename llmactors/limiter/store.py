@@ -13,6 +13,7 @@ from llmactors.limiter.algorithms import ALGORITHMS
 from llmactors.limiter.charges import Charge, Standing, add_up
 from llmactors.limiter.permits import Permits, permit_decision, permit_wait_us
 from llmactors.limiter.policy import LimitDecision, Mark, RatePolicy, RateState
+from llmactors.limiter.used import Used
 
 _FORGET_AT_ONCE = 4
 """The most states that one call checks for recovery: more than most calls add, and few, so that a hundred thousand
@@ -72,13 +73,13 @@ class LimiterStore:
                 continue
             state = ALGORITHMS[each.policy.kind].spend(each.policy, self._state(each.key), now_us, each.cost)
             self._put(each.key, each.policy, state)
-            if each.limit.of_tokens:
+            if each.limit.of_tokens or each.limit.of_money:
                 holds.append(Reservation(each, state))
         self._forget(now_us)
         return tuple(holds)
 
-    def settle(self, request_id: str, holds: Sequence[Reservation], used: int, now_us: int) -> None:
-        """Settles the reservations of a request that has ended after `used` tokens. Call this once for a request."""
+    def settle(self, request_id: str, holds: Sequence[Reservation], used: Used, now_us: int) -> None:
+        """Settles the reservations of a request that has ended. Call this once for a request."""
         now_us = self._time(now_us)
         for hold in holds:
             charge = hold.charge
@@ -87,7 +88,8 @@ class LimiterStore:
                 continue
             algorithm = ALGORITHMS[charge.policy.kind]
             before = self._state(charge.key)
-            state = algorithm.settle(charge.policy, before, now_us, hold.mark, charge.cost, used)
+            spent = used.cost_nano if charge.limit.of_money else used.tokens
+            state = algorithm.settle(charge.policy, before, now_us, hold.mark, charge.cost, spent)
             if state is not None:
                 self._put(charge.key, charge.policy, state)
 

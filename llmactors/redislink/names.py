@@ -1,6 +1,6 @@
 """Every name that this project uses in Redis: keys, channels and function libraries. No other file builds one.
 
-All names of one namespace hold the same hash tag, as in `llmactors:{main}:v3:request:ID`, so a Redis Cluster keeps
+All names of one namespace hold the same hash tag, as in `llmactors:{main}:v4:request:ID`, so a Redis Cluster keeps
 them in one slot. The Lua functions of the ledger build their keys with `lua_key_functions`, made from `LedgerKey`.
 """
 
@@ -9,7 +9,7 @@ import hashlib
 
 import attrs
 
-LEDGER_FORMAT = 3
+LEDGER_FORMAT = 4
 """The format of what the ledger stores, and part of its keys' names. Nodes of two formats use two ledgers in one
 Redis, so the older nodes can finish what they accepted. Raise the format with a change that older nodes would
 misread."""
@@ -45,6 +45,10 @@ class LedgerKey(enum.Enum):
     ENDED_OF = KeyKind("ended_of", "zset", "request -> when its log is deleted, in ms, of one tenant", ("tenant",))
     ENDED_LOGS = KeyKind("ended_logs", "zset", "tenant -> how many of its logs are kept")
     ENDED_TOKENS = KeyKind("ended_tokens", "zset", "tenant -> how many tokens these logs count as")
+    USAGE_RECORDS = KeyKind("usage_records", "stream", "entry MS-N: what a request has used that ended at this ms")
+    USAGE_SUMS = KeyKind(
+        "usage_sums", "hash", "tenant, key and model -> what they have used in an hour or a day", ("span", "start")
+    )
     DEAD_LETTERS = KeyKind("dead_letters", "stream", "the newest requests that were given up")
 
     WORKERS = KeyKind("workers", "zset", "worker -> when its lease ends, in ms")

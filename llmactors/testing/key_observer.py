@@ -27,9 +27,13 @@ NODE_RECORDS = (
 TOMBSTONES = (_ANY.ledger(LedgerKey.GONE, "*"),)
 """Patterns of the keys that stay for a time after the log of a request is deleted."""
 
+USAGE = (_ANY.ledger(LedgerKey.USAGE_RECORDS), _ANY.ledger(LedgerKey.USAGE_SUMS, "*", "*"))
+"""Patterns of the keys that tell for days what was used, and that are bounded in number and size."""
+
 LEFT_AT_REST = (
     *NODE_RECORDS,
     *TOMBSTONES,
+    *USAGE,
     _ANY.ledger(LedgerKey.DEAD_LETTERS),
     _ANY.ledger(LedgerKey.STOPS, "*"),
     _ANY.ledger(LedgerKey.LOST, "*"),
@@ -40,7 +44,7 @@ LEFT_AT_REST = (
 class RedisKeys:
     """The keys that are in Redis now and were not there when this object was made."""
 
-    def __init__(self, client: "redis.Redis", *, allowed: Iterable[str] = NODE_RECORDS + TOMBSTONES) -> None:
+    def __init__(self, client: "redis.Redis", *, allowed: Iterable[str] = NODE_RECORDS + TOMBSTONES + USAGE) -> None:
         self._client = client
         self._allowed = tuple(allowed)
         self._base = self._keys()

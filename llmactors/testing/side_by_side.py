@@ -21,6 +21,8 @@ from llmactors.ledger import (
     Preemption,
     ReleaseHow,
     RequestInfo,
+    UsagePage,
+    UsageRecord,
 )
 from llmactors.messages import GenerateRequest, Terminal
 
@@ -114,6 +116,12 @@ class _SideBySide:
         assert abs(found - expected) <= 0.002  # one of the two ledgers rounds to milliseconds
         return found
 
+    async def usage_records(self, *args: Any) -> UsagePage:
+        # One move may end several requests, in any order.
+        found, expected = await self.ledger.usage_records(*args), await self.memory.usage_records(*args)
+        assert sorted(map(_fields, found.records)) == sorted(map(_fields, expected.records))
+        return found
+
     async def info(self, request_id: str) -> RequestInfo:
         expected = await _answer(self.memory.info(request_id))
         found = await _answer(self.ledger.info(request_id))
@@ -136,6 +144,10 @@ class _SideBySide:
 
     def _epoch(self, request_id: str, epoch: int) -> int:
         return 0 if epoch == 0 else self._epochs.get((request_id, epoch), _UNKNOWN_EPOCH)
+
+
+def _fields(record: UsageRecord) -> tuple[Any, ...]:
+    return msgspec.structs.astuple(record)
 
 
 async def _answer(operation: Awaitable[Any]) -> Any:

@@ -17,4 +17,6 @@ timers          what is due when
 archive         what is kept of ended requests
 tenant_order    things of tenants in the order in which they came
 shares          how much each tenant has of something
+usage           records of what ended requests have used, and sums of them
+usage_spans     which hours and days a question about usage spans
 """

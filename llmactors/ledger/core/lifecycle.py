@@ -22,11 +22,13 @@ from llmactors.ledger.core.record import Record
 from llmactors.ledger.core.service_rate import ServiceRate
 from llmactors.ledger.core.silence import Loss, SilentWorkers
 from llmactors.ledger.core.timers import Timers
+from llmactors.ledger.core.usage import UsageBook, code_of
 from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.usage import UsageRecord
 from llmactors.ledger.values import Candidate, Claim, ClaimEnd, DeadRequest, Preemption
-from llmactors.limiter.charges import tokens_used
 from llmactors.limiter.policy import to_us
 from llmactors.limiter.store import LimiterStore
+from llmactors.limiter.used import Used
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
 SILENT_ATTEMPTS_MAX = 3
@@ -57,6 +59,7 @@ class Lifecycle:
         self.reader_grace = ReaderGrace()
         self.archive = Archive(settings)
         self.limits = LimiterStore()
+        self.usage = UsageBook(settings)
         self.dead_letters: deque[DeadRequest] = deque(maxlen=settings.dead_letters_kept)
         self._new_dead_letters: deque[DeadRequest] = deque(maxlen=settings.dead_letters_kept)
         """Those that `take_new_dead_letters` has not returned yet."""
@@ -140,6 +143,8 @@ class Lifecycle:
         if record.request.conversation and self._settings.affinity_wait_s:
             self.conversations.note(record.request.model, record.request.conversation, lease.id, self._now())
         self._detach(record)
+        record.claimed_at = self._now()
+        record.queue_s += record.claimed_at - record.queued_at
         record.epoch += 1
         record.attempt += 1
         record.holder = lease.id
@@ -149,7 +154,7 @@ class Lifecycle:
             lease.hold(record.request.id)
         self.running += 1
         self._note_claim(record.request.model)
-        waited_s = self._now() - record.queued_at
+        waited_s = record.claimed_at - record.queued_at
         tokens, earlier = tuple(record.tokens), tuple(record.claims)
         record.note_claim(lease.id, self._wall_ms())
         return Claim(record.request, record.epoch, record.attempt, record.quarantined, tokens, waited_s, earlier)
@@ -294,8 +299,10 @@ class Lifecycle:
         if lease is not None and not by_epoch:
             # A worker that does not hear of the stop within a lease has lost its lease, and all its requests, by then.
             lease.stop(request_id, record.epoch, until=now + self._stop_repeated_s)
+        if record.holder is None:
+            record.queue_s += now - record.queued_at
         self._detach(record)
-        self._settle(record, end)
+        self._account(record, end)
         record.ended_by = by_epoch
         # Counted once, at the end, so that a token without an extra costs nothing more when it is appended.
         record.extra_bytes = sum([delta.extra.size_bytes for delta in record.tokens if delta.extra is not None])
@@ -308,18 +315,41 @@ class Lifecycle:
         if self.archive.is_full:
             self.evict()
 
-    def _settle(self, record: Record, end: Terminal) -> None:
-        """Settles what was reserved, in the step that ends the request, so that no reservation outlives its request."""
-        if not record.holds:
-            return
-        used = tokens_used(
+    def _account(self, record: Record, end: Terminal) -> None:
+        """Settles what was reserved, and writes the usage record, in the step that ends the request.
+
+        So no reservation outlives its request, and limits and usage count the same tokens.
+        """
+        request, now_us = record.request, self.now_us()
+        used = Used.of(
             end,
             started=record.epoch > 0,
             logged=len(record.tokens),
             prompt_estimate=record.size.prompt_tokens,
+            price=request.price,
         )
-        self.limits.settle(record.request.id, record.holds, used, self.now_us())
-        record.holds = ()
+        if record.holds:
+            self.limits.settle(request.id, record.holds, used, now_us)
+            record.holds = ()
+        self.usage.add(
+            UsageRecord(
+                now_us // 1000,
+                request.id,
+                request.tenant,
+                request.key_id,
+                request.model,
+                request.priority,
+                code_of(end),
+                record.attempt,
+                used.prompt_tokens,
+                used.completion_tokens,
+                used.cached_tokens,
+                round(record.queue_s * 1000),
+                round(record.run_s * 1000),
+                used.cost_nano,
+            ),
+            failed=isinstance(end, Failed),
+        )
 
     def cancel(self, record: Record) -> None:
         # Only the worker knows how many tokens the prompt has, and the worker is not asked any more.
@@ -391,6 +421,7 @@ class Lifecycle:
         worker_id = record.holder or record.reserved_for
         lease = None if worker_id is None else self.leases.get(worker_id)
         if record.holder is not None:
+            record.run_s += self._now() - record.claimed_at
             self.running -= 1
             record.holder = None
             if lease is not None:

@@ -36,6 +36,12 @@ class Record(TokenLog):
     quarantined: bool = False
     queued_at: float = 0.0
     """When the request was last put into the queue; monotonic, in seconds."""
+    claimed_at: float = 0.0
+    """When the request was last claimed; monotonic, in seconds."""
+    queue_s: float = 0.0
+    """How long the request waited until its last claim, over all attempts."""
+    run_s: float = 0.0
+    """How long workers held the request, over all attempts that are over."""
     preemptions: int = 0
     """How often the request gave its slot to a request of a more urgent class."""
     holder: str | None = None

@@ -9,6 +9,7 @@ wrong_keys      logs keys that have another type
 context.lua     what one call knows and gathers        queue.lua   fair order
 lifecycle.lua   the state changes of a request         limits.lua  what callers have used
 affinity.lua    which worker had a conversation
+usage.lua       what ended requests have used
 leases.lua      which workers are alive, silent or dead
 preemption.lua  a running request gives up its slot
 gateways.lua, workers.lua, reaper.lua, operators.lua   the operations, each of them one atomic step

@@ -4,8 +4,10 @@
 - Tokens are an array with `[id, text, extra or nil]` for each, and an extra is a map. Text that is not valid Unicode,
   such as half of a surrogate pair, is written as bytes.
 - A terminal event is `["f", reason, prompt tokens, completion tokens]` or `["x", code, message, prompt tokens,
-  completion tokens]`, with -1 for unknown usage. Where tokens of the prompt came from a cache, their number is a fifth
-  element of `["f", …]`.
+  completion tokens]`, with -1 for unknown usage. Where tokens of the prompt came from a cache, their number is one more
+  element.
+- A usage record is an array of the fields of `UsageRecord` but for the first, which is in the id of the stream's entry.
+  A sum is an array of the fields of `UsageTotal`, under `[tenant, key id, model]`.
 - A push is `[[request id, epoch, seq of the first token, tokens, terminal event or nil], …]`.
 """
 
@@ -16,8 +18,10 @@ import msgspec
 
 from llmactors.errors import InvalidRequest
 from llmactors.ledger.core.model_queues import queue_entry
+from llmactors.ledger.core.usage_spans import Cell
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.settings import TOKEN_BYTES, LedgerSettings
+from llmactors.ledger.usage import UsageRecord, UsageTotal
 from llmactors.ledger.values import (
     CLAIM_DETAIL_CHARS,
     CLAIMS_KEPT,
@@ -42,8 +46,13 @@ _decode_tokens = msgspec.msgpack.Decoder(list[TokenDelta]).decode
 _decode_pushes = msgspec.msgpack.Decoder(list[tuple[str, int, int, list[TokenDelta], Any]]).decode
 _decode_request = msgspec.msgpack.Decoder(GenerateRequest).decode
 
+_decode_cell = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
+_decode_counts = msgspec.msgpack.Decoder(UsageTotal).decode
+
 _KINDS = {RateKind.GCRA: 0, RateKind.FIXED_WINDOW: 1}
 _PERMIT = 2
+_TOKENS, _MONEY = 1, 2
+"""In what a charge is settled."""
 
 Push = tuple[str, int, int, list[TokenDelta], Terminal | None]
 
@@ -80,11 +89,13 @@ def decode_tokens(blob: bytes) -> list[TokenDelta]:
 def encode_end(end: Terminal) -> bytes:
     """Equal ends give equal bytes."""
     if isinstance(end, Finished):
-        used = end.usage
-        cached = (used.cached_tokens,) if used.cached_tokens else ()
-        return _encode(("f", end.reason, used.prompt_tokens, used.completion_tokens, *cached))
-    usage = (-1, -1) if end.usage is None else (end.usage.prompt_tokens, end.usage.completion_tokens)
-    return _encode(("x", end.code, as_text(end.message), *usage))
+        return _encode(("f", end.reason, *_usage_parts(end.usage)))
+    return _encode(("x", end.code, as_text(end.message), *((-1, -1) if end.usage is None else _usage_parts(end.usage))))
+
+
+def _usage_parts(usage: Usage) -> tuple[int, ...]:
+    parts = usage.prompt_tokens, usage.completion_tokens
+    return (*parts, usage.cached_tokens) if usage.cached_tokens else parts
 
 
 def decode_end(blob: bytes) -> Terminal:
@@ -131,13 +142,18 @@ def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSetting
             "outage_ms": round(redis_settings.outage_s * 1000),
             "disconnect_grace_ms": round(redis_settings.disconnect_grace_s * 1000),
             "key_ttl_ms": round(redis_settings.key_ttl_s * 1000),
+            "usage_records_max": settings.usage_records_max,
+            "usage_records_ms": round(settings.usage_records_s * 1000),
+            "usage_sums_max": settings.usage_sums_max,
+            "usage_hours_ms": round(settings.usage_hours_s * 1000),
+            "usage_days_ms": round(settings.usage_days_s * 1000),
         }
     )
 
 
-def fields_of(candidate: Candidate, *, waited_ms: int = 0) -> tuple[str | int, ...]:
+def fields_of(candidate: Candidate, *, waited_ms: int = 0) -> tuple[str | int | bytes, ...]:
     """The fields that the functions use: model, tenant, class, cost, bytes, deadline, grace, retention,
-    conversation, which begins with `+` where the request follows up.
+    conversation, which begins with `+` where the request follows up, and what the usage record needs.
 
     `waited_ms` is how long ago the request was admitted, for a request that Redis forgot.
     """
@@ -149,14 +165,16 @@ def fields_of(candidate: Candidate, *, waited_ms: int = 0) -> tuple[str | int, .
     retention = "" if request.retention_ms is None else request.retention_ms
     queued = request.model, request.tenant, request.priority, cost, size.bytes
     conversation = f"+{request.conversation}" if request.follows_up else request.conversation
-    return *queued, deadline, request.resume_grace_ms, retention, conversation
+    price = () if request.price is None else msgspec.structs.astuple(request.price)
+    usage = _encode((request.key_id, size.prompt_tokens, *price))
+    return *queued, deadline, request.resume_grace_ms, retention, conversation, usage
 
 
 def encode_charges(candidate: Candidate) -> bytes:
-    """The estimate of the prompt's tokens, and the charges as `limits.lua` takes them; empty for no charges."""
+    """The charges as `limits.lua` takes them; empty for no charges."""
     if not candidate.charges:
         return b""
-    return _encode((candidate.size.prompt_tokens, [_charge_parts(charge) for charge in candidate.charges]))
+    return _encode([_charge_parts(charge) for charge in candidate.charges])
 
 
 def candidate_parts(candidate: Candidate) -> tuple[str | int | bytes, ...]:
@@ -241,6 +259,17 @@ def to_dead_request(flat: list[Any]) -> DeadRequest:
     return DeadRequest(decode_request(fields[b"body"]), int(fields[b"attempt"]), cause, int(fields[b"at"]))
 
 
+def to_usage_record(entry: bytes, flat: list[Any]) -> UsageRecord:
+    """One entry of the stream of usage records."""
+    return UsageRecord(int(entry.partition(b"-")[0]), *_decode(flat[1]))
+
+
+def to_usage_sums(flat: list[Any]) -> list[tuple[Cell, UsageTotal]]:
+    """The sums of one hour or day."""
+    cells = zip(flat[::2], flat[1::2], strict=True)
+    return [(_decode_cell(cell), _decode_counts(counts)) for cell, counts in cells]
+
+
 def as_text(text: str) -> str:
     """The text with a question mark for each part that is not valid Unicode."""
     return text.encode("utf-8", "replace").decode()
@@ -277,8 +306,9 @@ def _to_text(text: str | bytes) -> str:
 def _charge_parts(charge: Charge) -> tuple[object, ...]:
     policy = charge.policy
     if policy is None:
-        return charge.key, _PERMIT, 0, charge.most, 0, charge.cost, True
-    kind, settled = _KINDS[policy.kind], charge.limit.of_tokens
+        return charge.key, _PERMIT, 0, charge.most, 0, charge.cost, _TOKENS
+    kind = _KINDS[policy.kind]
+    settled = _MONEY if charge.limit.of_money else _TOKENS if charge.limit.of_tokens else None
     return charge.key, kind, policy.amount, charge.most, policy.period_us, charge.cost, settled
 
 

@@ -15,6 +15,7 @@
 --   pe how often it was preempted
 --   cs its newest claims, a line for each: epoch, time in ms and worker, then why the claim ended and a detail, between tabs
 --   cv the conversation, behind a `+` where the request follows up
+--   us what its usage record repeats, packed      ca when it was claimed, in ms      qt, rn how long it waited and ran before, in ms
 --   s start tag      g channels of the gateways that read it      ch its holds, packed      eb the epoch that ended it
 
 local PASSED_OVER_MAX = 16
@@ -68,7 +69,7 @@ end
 local WRITES = {
   { 'SET', 'v' }, { 'DEL' }, { 'PEXPIRE', 1 }, { 'HSET', 'f', 'v' }, { 'HSETNX', 'f', 'v' }, { 'HDEL', 'f' },
   { 'HINCRBY', 'f', 1 }, { 'ZADD', 1, 'm' }, { 'ZREM', 'm' }, { 'ZREMRANGEBYSCORE', 1, 2 }, { 'ZREMRANGEBYRANK', 1, 2 },
-  { 'XADD', '*', 'f', 'v' },
+  { 'XADD', '*', 'f', 'v' }, { 'XTRIM', 'MINID', 1 },
 }
 local READS = {
   { 'GET' }, { 'EXISTS' }, { 'PTTL' }, { 'HGET', 'f' }, { 'HMGET', 'f' }, { 'HGETALL' }, { 'HKEYS' }, { 'HLEN' },

@@ -12,12 +12,14 @@ local function create(c, id, body, fields, channel)
   local s = settings(c)
   local r = {
     id = id, m = fields[1], t = fields[2], p = fields[3], c = fields[4], z = fields[5], gr = fields[7],
-    rt = fields[8] ~= '' and fields[8] or nil, cv = fields[9] ~= '' and fields[9] or nil, n = 0, ep = 0, at = 0, g = channel, st = 'q',
+    rt = fields[8] ~= '' and fields[8] or nil, cv = fields[9] ~= '' and fields[9] or nil, us = fields[10], n = 0, ep = 0, at = 0,
+    g = channel, st = 'q',
   }
   check(c, r)
   r.sn = redis.call('HINCRBY', key.counters(c), 'serial', 1)
   redis.call('SET', key.body(c, id), body, 'PX', s.key_ttl_ms)
-  put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', channel, 'sn', r.sn)
+  put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', channel, 'sn', r.sn,
+    'us', r.us)
   if r.rt then put(c, r, 'rt', r.rt) end
   if r.cv then put(c, r, 'cv', r.cv) end
   keep(c, key.request(c, id), s.key_ttl_ms)
@@ -51,16 +53,16 @@ end
 -- Charges the caller of an admitted request.
 local function charge(c, r, packed)
   if packed == '' then return end
-  local estimate, charges = unpack(cmsgpack.unpack(packed))
-  local holds = limits.charge_all(c, r.id, charges, settings(c).key_ttl_ms)
-  if #holds > 0 then put(c, r, 'ch', cmsgpack.pack({ estimate, holds })) end
+  local holds = limits.charge_all(c, r.id, cmsgpack.unpack(packed), settings(c).key_ttl_ms)
+  if #holds > 0 then put(c, r, 'ch', cmsgpack.pack(holds)) end
 end
 
-local REQUEST = 12 -- how many arguments describe one request
-local FIELDS = 8 -- how many of them follow the id, the body and the model, before the charges
+local REQUEST = 13 -- how many arguments describe one request
+local FIELDS = 9 -- how many of them follow the id, the body and the model, before the charges
 
 -- channel or '', then of each request: id, body, model, tenant, class, cost, bytes, deadline or '', grace, retention
--- or '', conversation or '', charges or ''.
+-- or '', conversation or '', usage, charges or ''. The usage is packed: the key's id, an estimate of the prompt's tokens,
+-- and, where the model has a price, its three parts as in `prices.py`.
 -- Admits all requests or none. Returns the outcome, the time in us, and how the caller stands with each limit.
 local function submit(c, args)
   local channel, requests = args[3], (#args - 3) / REQUEST
@@ -70,8 +72,8 @@ local function submit(c, args)
     if known == 'duplicate' then duplicates = duplicates + 1 end
     if known == 'conflict' then conflicts = conflicts + 1 end
     bytes = bytes + args[i + 6]
-    if args[i + 11] ~= '' then
-      for _, each in ipairs(cmsgpack.unpack(args[i + 11])[2]) do charges[#charges + 1] = each end
+    if args[i + 12] ~= '' then
+      for _, each in ipairs(cmsgpack.unpack(args[i + 12])) do charges[#charges + 1] = each end
     end
   end
   local function answer(outcome, standings)
@@ -90,7 +92,7 @@ local function submit(c, args)
   if not admitted then return answer('limited', standings) end
   for i = 4, #args, REQUEST do
     local r = create(c, args[i], args[i + 1], { unpack(args, i + 2, i + 2 + FIELDS) }, channel)
-    charge(c, r, args[i + 11])
+    charge(c, r, args[i + 12])
     enqueue(c, r)
   end
   return answer('accepted', standings)
@@ -99,21 +101,21 @@ end
 register('submit', submit, {})
 
 -- id, body, channel or '', model, tenant, class, cost, bytes, deadline or '', grace, retention or '', conversation or '',
--- number of tokens in the log, these tokens, charges or ''. Restores a request that was accepted before, so beyond all bounds.
+-- usage, number of tokens in the log, these tokens, charges or ''. Restores a request that was accepted before, so beyond all bounds.
 local function restore(c, args)
   local id, body, channel = args[3], args[4], args[5]
   local known = known_before(c, id, body)
   if known then return known end
-  local r = create(c, id, body, { unpack(args, 6, 14) }, channel)
-  r.n = tonumber(args[15])
+  local r = create(c, id, body, { unpack(args, 6, 15) }, channel)
+  r.n = tonumber(args[16])
   if r.n > 0 then
-    redis.call('XADD', key.log(c, id), string.format('%d-0', r.n), 't', args[16])
+    redis.call('XADD', key.log(c, id), string.format('%d-0', r.n), 't', args[17])
     keep(c, key.log(c, id))
     put(c, r, 'n', r.n)
-    note_bytes(c, id, r.n, args[16])
+    note_bytes(c, id, r.n, args[17])
     count(c, 'log_tokens', r.n)
   end
-  charge(c, r, args[17])
+  charge(c, r, args[18])
   enqueue(c, r)
   return 'restored'
 end

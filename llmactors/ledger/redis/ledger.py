@@ -7,6 +7,7 @@ since a worker keeps its requests while Redis is away.
 
 import math
 import operator
+import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ import msgspec
 import structlog
 import trio
 
+from llmactors.ledger.core.usage_spans import Cell, report, spans_of
 from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
@@ -26,6 +28,7 @@ from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.redis.workers import Workers
 from llmactors.ledger.redis.wrong_keys import WrongKeys
 from llmactors.ledger.settings import LedgerSettings
+from llmactors.ledger.usage import RECORDS_MAX, UsageBy, UsagePage, UsageReport, UsageTotal, not_a_cursor
 from llmactors.ledger.values import (
     AdmitResult,
     AppendEntry,
@@ -73,6 +76,9 @@ _STATES = {b"q": "queued", b"r": "running", b"e": "ended"}
 _Pending = list[tuple[int, AppendEntry]]
 """Entries with their places in a call."""
 _PLACE = operator.itemgetter(0)
+_ENTRY = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_SPANS_AT_ONCE = 24
+"""How many hours or days one call reads the sums of."""
 LEDGER_LINK = LinkSettings(backoff_max_s=0.2)
 """Short pauses, so that after a restart of Redis every worker is connected again within `disconnect_grace_s`."""
 
@@ -353,6 +359,25 @@ class RedisLedger:
     async def purge(self, request_id: str | None = None) -> int:
         entries = [entry for entry, _ in await self._dead_letters(request_id)]
         return int(await self._functions.call_with_timeout("purge", *entries)) if entries else 0
+
+    async def usage_records(self, since_ms: int, until_ms: int, after: str = "", limit: int = RECORDS_MAX) -> UsagePage:
+        if after and not _ENTRY.fullmatch(after):
+            raise not_a_cursor(after)
+        begin = f"({after}" if after else max(since_ms, 0)
+        # One more than asked for, which tells whether there is a next page.
+        found = await self._functions.call_with_timeout("usage_records", begin, max(until_ms, 1), limit + 1)
+        records = tuple(codec.to_usage_record(*each) for each in found[:limit])
+        return UsagePage(records, found[limit - 1][0].decode() if len(found) > limit else "")
+
+    async def usage_report(self, since_ms: int, until_ms: int, by: UsageBy) -> UsageReport:
+        spans = spans_of(since_ms, until_ms, by, await self.now_ms(), self.settings)
+        sums: list[list[tuple[Cell, UsageTotal]]] = []
+        for begin in range(0, len(spans), _SPANS_AT_ONCE):
+            asked = [
+                part for span in spans[begin : begin + _SPANS_AT_ONCE] for part in (span.kind.value, span.start_ms)
+            ]
+            sums += map(codec.to_usage_sums, await self._functions.call_with_timeout("usage_sums", *asked))
+        return report(list(zip(spans, sums, strict=True)), by, until_ms)
 
     async def _dead_letters(self, request_id: str | None = None) -> list[tuple[bytes, DeadRequest]]:
         """The dead letters with the ids of their stream entries; of one request, or all of them for None."""

@@ -15,6 +15,7 @@ _PARTS = (
     "context",
     "queue",
     "affinity",
+    "usage",
     "lifecycle",
     "leases",
     "gateways",

@@ -5,7 +5,8 @@ local function detach(c, r)
   if r.h then
     count(c, 'running', -1)
     redis.call('HDEL', key.request(c, r.id), 'h')
-    put(c, r, 'n', r.n)
+    r.rn = (r.rn or 0) + math.max(0, c.now - r.ca)
+    put(c, r, 'n', r.n, 'rn', r.rn)
     redis.call('HDEL', key.live(c, r.h), r.id)
     redis.call('ZREM', key.held(c, r.h), r.id)
     if r.qn and redis.call('EXISTS', key.held(c, r.h)) == 0 then
@@ -109,6 +110,7 @@ end
 local function finish(c, r, last, by_epoch)
   local s = settings(c)
   check(c, r)
+  check_usage(c)
   if r.h and by_epoch == 0 then
     -- A worker that does not hear of the stop within a lease has lost its lease, and all its requests, by then.
     redis.call('ZADD', key.stops(c, r.h), c.now + s.lease_ms, r.id .. ' ' .. string.format('%d', r.ep))
@@ -116,13 +118,16 @@ local function finish(c, r, last, by_epoch)
     local channel = redis.call('HGET', key.worker(c, r.h), 'channel')
     if channel then redis.call('PUBLISH', channel, 's' .. r.h) end
   end
+  if not r.h then r.qt = (r.qt or 0) + math.max(0, c.now - r.qa) end
   detach(c, r)
+  -- Settled and recorded in the step that ends the request, so that no reservation outlives its request, and limits and
+  -- usage count the same tokens.
+  local used = used_by(r, last)
   if r.ch then
-    -- Settled in the step that ends the request, so that no reservation outlives its request.
-    local held = cmsgpack.unpack(r.ch)
-    limits.settle(c, r.id, held[2], limits.tokens_used(r, last, held[1]))
+    limits.settle(c, r.id, cmsgpack.unpack(r.ch), used)
     redis.call('HDEL', key.request(c, r.id), 'ch')
   end
+  note_usage(c, r, used)
   redis.call('XADD', key.log(c, r.id), string.format('%d-0', r.n + 1), 'e', last)
   put(c, r, 'st', 'e', 'eb', by_epoch)
   if r.qn then count(c, 'quarantined', -1) end
@@ -154,6 +159,7 @@ local function give_up(c, r, code, message, cause, by_epoch)
   local body = redis.call('GET', key.body(c, r.id)) or ''
   local letters = key.dead_letters(c)
   check(c, r)
+  check_usage(c)
   redis.call('XADD', letters, 'MAXLEN', '=', settings(c).dead_letters_kept, '*',
     'body', body, 'attempt', r.at, 'cause', cause, 'at', c.now)
   keep(c, letters)

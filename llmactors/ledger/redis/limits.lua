@@ -1,11 +1,11 @@
 -- What callers have used: `limiter/gcra.py`, `fixed_window.py`, `permits.py` and `store.py` in Lua.
 --
--- A charge is { key, kind, amount, most, period in us, cost, whether it is settled }. Under its key is a hash of one state
+-- A charge is { key, kind, amount, most, period in us, cost, in what it is settled: 1 tokens, 2 money, nil not }. Under its key is a hash of one state
 -- (`at`, `used`, `returned`, `born`), or for permits a zset: request -> when its permit is forgotten, in ms. All of them
 -- have a time to live. A hold, which a request keeps until its end, is the charge and the state right after the charge.
 -- Numbers are whole, and below 2^53 for sensible limits. Beyond 2^53 they only lose their last digits.
 
-local GCRA, PERMIT = 0, 2
+local GCRA, PERMIT, MONEY = 0, 2, 2
 local LINGER_MS = 60000 -- how long a state is kept after it has no effect, since clocks differ a little
 local PERMIT_WAIT_US = 1000000
 
@@ -148,12 +148,14 @@ local function give_back(c, charge, s, unused)
   return { at = math.max(now, s.at), used = left, returned = s.returned + back, born = s.born }
 end
 
+-- `used` is from `used_by`.
 local function settle(c, id, holds, used)
   for _, charge in ipairs(holds) do
     if charge[2] == PERMIT then
       redis.call('ZREM', name_of(c, charge), id)
     else
-      local s, over = read(c, charge), used - charge[6]
+      local spent = charge[7] == MONEY and used.nano or used.prompt + used.made
+      local s, over = read(c, charge), spent - charge[6]
       if over > 0 then
         s = spend(c, charge, s, over)
       else
@@ -164,16 +166,4 @@ local function settle(c, id, holds, used)
   end
 end
 
--- How many tokens a request has used, from its end; rather too many where that is unknown. `charges.py: tokens_used`.
-local function tokens_used(r, last, estimate)
-  local fields = cmsgpack.unpack(last)
-  local at = fields[1] == 'x' and 4 or 3
-  local prompt, completion = fields[at], fields[at + 1]
-  local refused = fields[1] == 'x' and fields[2] == 'INVALID_REQUEST'
-  if prompt <= 0 then
-    prompt = (refused or r.ep == 0) and 0 or estimate
-  end
-  return prompt + math.max(r.n, completion)
-end
-
-return { look = look, charge_all = charge_all, settle = settle, tokens_used = tokens_used }
+return { look = look, charge_all = charge_all, settle = settle }

@@ -67,7 +67,7 @@ end
 register('take_new_dead_letters', take_new_dead_letters, { 'allow-oom' })
 
 -- the dead letter's entry; of the new request: id, body, model, tenant, class, cost, bytes, deadline or '', grace, retention
--- or '', conversation or ''.
+-- or '', conversation or '', usage.
 local function requeue(c, args)
   local entry, id, body, fields = args[3], args[4], args[5], { unpack(args, 6) }
   local letters = key.dead_letters(c)

@@ -77,6 +77,7 @@ local function reap(c, args)
     touched = touched + (or_abandon(c, id, cancel_if_unread, c, id) or 1)
   end
   redis.call('ZREMRANGEBYSCORE', key.gateways(c), '-inf', c.now - settings(c).key_ttl_ms)
+  forget_usage(c)
   touched = touched + evict(c)
   return { touched, unpack(c.wrong) }
 end
@@ -88,6 +89,7 @@ register('reap', reap, { 'allow-oom' })
 local function probe(c, args)
   check_rights(c, READS)
   check_ledger(c)
+  check_usage(c)
   return OK
 end
 

@@ -92,8 +92,9 @@ local function start(c, r, worker)
   detach(c, r)
   -- At least the time, not just one more: Redis may have forgotten epochs that must never be used again.
   r.ep, r.at, r.h, r.st = math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'
+  r.ca, r.qt = c.now, (r.qt or 0) + math.max(0, c.now - r.qa)
   remember_claim(c, r, worker)
-  put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r', 'cs', r.cs)
+  put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r', 'cs', r.cs, 'ca', r.ca, 'qt', r.qt)
   if not c.live_open then
     open_live(c, worker)
     c.live_open = true

@@ -22,6 +22,7 @@ try:
     from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
     from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
     from llmactors.testing.ledger_suite.silence import SilenceSuite
+    from llmactors.testing.ledger_suite.usage import UsageSuite
     from llmactors.testing.ledger_suite.working import (
         AttemptSuite,
         LeaseSuite,
@@ -61,5 +62,6 @@ class LedgerSuite(
     QueueDepthSuite,
     DemandSuite,
     DeadLetterSuite,
+    UsageSuite,
 ):
     """Tests of everything that `llmactors.ledger.contract` promises."""

@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant
+from msgspec.structs import astuple
 
 from llmactors import errors
-from llmactors.ledger import Claim, Ledger, LedgerSettings
+from llmactors.ledger import Claim, Ledger, LedgerSettings, UsageBy, UsageTotal
+from llmactors.ledger.core.usage import counts_of
 from llmactors.messages import GenerateRequest
 from llmactors.testing.ledger_suite.model import LedgerModel, kind_of
 from llmactors.testing.ledger_suite.reader_state import ReaderState
@@ -112,6 +114,11 @@ class LedgerComparison(RuleBasedStateMachine):
         assert [letter.request for letter in letters] == list(self.model.dead_letters)
 
     @invariant()
+    def each_ended_request_has_one_usage_record(self) -> None:
+        page = self.run(self.ledger.usage_records(0, self.wall_ms() + 1))
+        assert sorted(map(astuple, page.records)) == sorted(map(astuple, self.model.usage))
+
+    @invariant()
     def expected_wait_needs_a_queue(self) -> None:
         for priority in (0, 1, 2):
             request = GenerateRequest("new", "m", "hi", tenant="a", priority=priority)
@@ -136,8 +143,15 @@ class LedgerComparison(RuleBasedStateMachine):
         for request_id, each in self.model.requests.items():
             self.run(self.ledger.cancel(request_id))
             assert self.run(self.ledger.info(request_id)).last_seq == len(each.tokens) + 1
+            if each.state != "ended":
+                self.model.close(each, "cancelled", self.now_s)
         statistics = self.run(self.ledger.statistics())
-        assert statistics.accepted_total == statistics.ended_total
+        assert statistics.accepted_total == statistics.ended_total == len(self.model.usage)
+        self.each_ended_request_has_one_usage_record()
+        for by in UsageBy:
+            report = self.run(self.ledger.usage_report(0, self.wall_ms() + 1, by))
+            counts = (counts_of(each, failed=each.code.isupper()) for each in self.model.usage)
+            assert report.total == sum(counts, UsageTotal())
         settings = MACHINE_SETTINGS
         for seconds in (max(settings.lease_s, settings.retention_s), settings.tombstone_s):
             self.now_s += seconds

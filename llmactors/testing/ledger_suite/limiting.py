@@ -137,7 +137,7 @@ class LimitSuite:
 
     @pytest.mark.parametrize("how", ENDINGS)
     async def test_ended_request_is_charged_for_what_it_used(self, rig: Rig, how: str) -> None:
-        """Whether its worker, a client or a time limit ends the request."""
+        """Whether its worker, a client or a time limit ends the request. The usage record says the same."""
         fields: dict[str, Any] = {}
         if how == "expired":
             fields["deadline_ms"] = rig.wall_ms() + 200
@@ -151,6 +151,9 @@ class LimitSuite:
         assert left[Limit.DAY] == 1000 - used
         assert left[Limit.CONCURRENT] == 3
         assert left[Limit.REQUESTS] <= 6
+        [record] = (await rig.ledger.usage_records(0, rig.wall_ms() + 1)).records
+        assert record.prompt_tokens + record.completion_tokens == used
+        assert record.cached_tokens == (5 if how == "finished" else 0)
 
     async def _end(self, rig: Rig, how: str) -> int:
         """Ends the request after 3 tokens in the given way, and returns the number of tokens that it used."""

@@ -7,6 +7,7 @@ every request. A subclass implements `make_ledger`. A ledger whose operations wa
 
 # ruff: noqa: S101
 
+import attrs
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
@@ -14,6 +15,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from llmactors import errors
 from llmactors.ledger import AppendEntry, Claim, ReleaseHow, SubmitOutcome
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
+from llmactors.prices import Price
 from llmactors.testing.ledger_suite.comparison import LedgerComparison
 from llmactors.testing.ledger_suite.model import requeued
 from llmactors.testing.ledger_suite.reader_state import ReaderState
@@ -25,7 +27,12 @@ LOST = st.sampled_from([1, 1, 1, 2])
 """How often an operation is done: twice if its first answer was lost."""
 
 ENDS: st.SearchStrategy[Terminal] = st.sampled_from(
-    [Finished("stop", Usage(1, 1)), Finished("length", Usage(1, 9)), Failed("INTERRUPTED", "gone")],
+    [
+        Finished("stop", Usage(1, 1)),
+        Finished("length", Usage(9, 9, 4)),
+        Failed("INTERRUPTED", "gone"),
+        Failed("INTERRUPTED", "gone", Usage(2, 0, 1)),
+    ],
 )
 
 
@@ -54,6 +61,8 @@ class LedgerMachine(LedgerComparison):
         retention_s=st.sampled_from([None, None, 0, 5]),
         conversation=st.sampled_from(["", "c", "d"]),
         follows_up=st.booleans(),
+        key_id=st.sampled_from(["", "k"]),
+        price=st.sampled_from([None, Price.per_million(0.1, 0.4, 0.033)]),
         times=LOST,
     )
     def submit(
@@ -68,6 +77,8 @@ class LedgerMachine(LedgerComparison):
         retention_s: int | None,
         conversation: str,
         follows_up: bool,
+        key_id: str,
+        price: Price | None,
         times: int,
     ) -> None:
         request = GenerateRequest(
@@ -82,6 +93,8 @@ class LedgerMachine(LedgerComparison):
             retention_ms=None if retention_s is None else retention_s * 1000,
             conversation=conversation,
             follows_up=follows_up and bool(conversation),
+            key_id=key_id,
+            price=price,
         )
         self.submitted.append(request)
         for _ in range(times):
@@ -91,19 +104,7 @@ class LedgerMachine(LedgerComparison):
     @rule(data=st.data(), prompt=st.sampled_from(["hi", "ho"]))
     def submit_again(self, data: st.DataObject, prompt: str) -> None:
         first = data.draw(st.sampled_from(self.submitted))
-        again = GenerateRequest(
-            first.id,
-            first.model,
-            prompt,
-            tenant=first.tenant,
-            priority=first.priority,
-            deadline_ms=first.deadline_ms,
-            timeout_ms=first.timeout_ms,
-            resume_grace_ms=first.resume_grace_ms,
-            retention_ms=first.retention_ms,
-            conversation=first.conversation,
-            follows_up=first.follows_up,
-        )
+        again = attrs.evolve(first, prompt=prompt)
         outcome = self.model.submit(again, self.now_s)
         assert self.run(self.ledger.submit(again)) is outcome
         if outcome is SubmitOutcome.ACCEPTED:
@@ -322,6 +323,8 @@ class LedgerMachine(LedgerComparison):
             retention_s=None,
             conversation=conversation,
             follows_up=follows_up,
+            key_id="",
+            price=None,
             times=1,
         )
 

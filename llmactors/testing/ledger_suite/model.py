@@ -20,8 +20,9 @@ from llmactors.ledger import (
     QueueDepth,
     ReleaseHow,
     SubmitOutcome,
+    UsageRecord,
 )
-from llmactors.messages import Finished, GenerateRequest, Terminal, TokenDelta
+from llmactors.messages import Finished, GenerateRequest, Terminal, TokenDelta, Usage
 
 
 def kind_of(end: Terminal | None) -> str:
@@ -64,6 +65,9 @@ class ModelRequest:
     end: Terminal | None = None
     ended_by: int = 0
     ended_at: float = 0.0
+    claimed_at: float = 0.0
+    queue_s: float = 0.0
+    run_s: float = 0.0
     readers: int = 0
     preemptions: int = 0
 
@@ -109,6 +113,8 @@ class LedgerModel:
         """The requests that preferred another worker at the last claim."""
         self.dead_letters: deque[GenerateRequest] = deque(maxlen=settings.dead_letters_kept)
         self.accepted = 0
+        self.usage: list[UsageRecord] = []
+        """The records of all ended requests."""
 
     def of_state(self, state: str) -> list[ModelRequest]:
         return [each for each in self.requests.values() if each.state == state]
@@ -226,6 +232,7 @@ class LedgerModel:
         return each.is_quarantined and each.suspects == 1
 
     def put_back(self, each: ModelRequest, now: float, *, counts: bool) -> None:
+        each.run_s += now - each.claimed_at
         each.queued_at = now
         each.crashed += counts
         each.attempt = each.crashed
@@ -240,8 +247,37 @@ class LedgerModel:
         self, each: ModelRequest, kind: str, now: float, end: Terminal | None = None, *, by_epoch: int = 0
     ) -> None:
         assert each.state != "ended", "a second terminal event"  # noqa: S101
+        self.record_usage(each, kind, now, end)
         each.state, each.holder, each.end_kind, each.end = "ended", "", kind, end
         each.ended_at, each.ended_by = now, by_epoch
+
+    def record_usage(self, each: ModelRequest, kind: str, now: float, end: Terminal | None) -> None:
+        """The prompt has 1 token by estimate, and the ends of the machine have the right numbers or none."""
+        if each.state == "queued":
+            each.queue_s += now - each.queued_at
+        else:
+            each.run_s += now - each.claimed_at
+        usage = Usage(0, 0) if end is None or end.usage is None else end.usage
+        prompt = usage.prompt_tokens or (1 if each.epoch else 0)
+        made = max(usage.completion_tokens, len(each.tokens))
+        price = each.request.price
+        record = UsageRecord(
+            round(now * 1000),
+            each.request.id,
+            each.request.tenant,
+            each.request.key_id,
+            each.request.model,
+            each.request.priority,
+            kind,
+            each.attempt,
+            prompt,
+            made,
+            usage.cached_tokens,
+            round(each.queue_s * 1000),
+            round(each.run_s * 1000),
+            0 if price is None else price.cost_nano(prompt, made, usage.cached_tokens),
+        )
+        self.usage.append(record)
 
     def preferred(self, each: ModelRequest, worker: str, now: float) -> str | None:
         """The other worker for which the request waits a moment, if that worker has room."""
@@ -285,6 +321,8 @@ class LedgerModel:
             assert each.state == "queued", "handed out twice"  # noqa: S101
             assert not each.is_overdue(wall_ms), "handed out after its deadline"  # noqa: S101
             each.state, each.holder = "running", worker
+            each.claimed_at = wall_ms / 1000
+            each.queue_s += each.claimed_at - each.queued_at
             assert claim.epoch > each.epoch, "an epoch was given out again"  # noqa: S101
             each.epoch = claim.epoch
             each.attempt = each.crashed + 1

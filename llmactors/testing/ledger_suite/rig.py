@@ -37,6 +37,11 @@ SUITE_SETTINGS = LedgerSettings(
     preempt_after_s=0.1,
     preemptions_max=2,
     preemptions_per_s=10.0,
+    usage_records_max=8,
+    usage_records_s=7200.0,
+    usage_sums_max=3,
+    usage_hours_s=86_400.0,
+    usage_days_s=3 * 86_400.0,
 )
 """Settings with small bounds, and with times that a test can wait for on a real clock."""
 

@@ -37,6 +37,11 @@ AT_ONCE = 50
 KINDS = (LogFollower, SseStream, Exchange, SocketSession, ServerConnection, Inbox, Record, GenerateRequest)
 
 
+def left_in(node: LocalNode) -> dict[str, int]:
+    """What requests have left in the ledger, but for the records of their usage, which are kept for days."""
+    return {path: size for path, size in residue(node.node.ledger).items() if not path.startswith("_life.usage.")}
+
+
 def every(kind: type[T]) -> Iterator[T]:
     return (each for each in gc.get_objects() if type(each) is kind)
 
@@ -104,7 +109,7 @@ async def test_thousands_of_abandoned_requests_leave_nothing(monkeypatch: pytest
             await settle(node)
 
         await good_request()
-        before, residue_before = alive(), residue(node.node.ledger)
+        before, residue_before = alive(), left_in(node)
         room = trio.Semaphore(AT_ONCE)
         async with trio.open_nursery() as nursery:
             for number in range(COUNT):
@@ -118,7 +123,7 @@ async def test_thousands_of_abandoned_requests_leave_nothing(monkeypatch: pytest
         assert statistics.accepted_total == statistics.ended_total
         assert watch.holding == set(), seed
         assert not alive() - before, seed
-        assert residue(node.node.ledger) == residue_before
+        assert left_in(node) == residue_before
         server, service, batcher = parts(node)
         assert (service._open, service.flusher._streams) == (set(), set())
         # The test has a connection of its own.

@@ -467,7 +467,8 @@ async def test_keys_expire_and_ended_requests_leave_tombstones(cluster: Cluster)
         cluster.now_ms += 60_001
         await gateway.reap()
         kinds = {ledger_key_of(gateway.names, name) for name in client.scan_iter()}
-        assert kinds <= {LedgerKey.COUNTERS, LedgerKey.DEAD_WORKERS, LedgerKey.GATEWAYS, LedgerKey.GONE}
+        usage = {LedgerKey.USAGE_RECORDS, LedgerKey.USAGE_SUMS}
+        assert kinds <= {LedgerKey.COUNTERS, LedgerKey.DEAD_WORKERS, LedgerKey.GATEWAYS, LedgerKey.GONE} | usage
         assert [name for name in client.scan_iter() if client.pttl(name) < 0] == []
 
 

@@ -30,6 +30,8 @@ LEFT = {
     LedgerKey.GONE,
     LedgerKey.LIVE,
     LedgerKey.LOST,
+    LedgerKey.USAGE_RECORDS,
+    LedgerKey.USAGE_SUMS,
     LedgerKey.WORKER,
 }
 """Keys that may be left once no request is."""

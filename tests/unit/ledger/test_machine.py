@@ -20,6 +20,8 @@ class MemoryMachine(LedgerMachine):
             "_life._preemptions._last",
             "_life.leases._dead",
             "_life.silent._held",
+            "_life.usage._records",
+            "_life.usage._sums",
         }
 
 

@@ -4,9 +4,7 @@ import pytest
 
 from llmactors.errors import ConfigError
 from llmactors.limiter import Limit, Limits, RatePolicy, charges_for
-from llmactors.limiter.charges import tokens_used
 from llmactors.limiter.share import share_of
-from llmactors.messages import Failed, Finished, Terminal, Usage
 
 ALL = Limits(requests_per_minute=60, tokens_per_minute=9000, tokens_per_day=100_000, concurrent=4)
 
@@ -28,22 +26,6 @@ def test_tenants_with_long_names_are_counted_apart() -> None:
     keys = {charge.key for tenant in ("a", "b", "x" * 500, "x" * 501) for charge in charges_for(ALL, tenant, tokens=1)}
     assert len(keys) == 16
     assert max(len(key) for key in keys) < 120
-
-
-@pytest.mark.parametrize(
-    ("end", "started", "logged", "used"),
-    [
-        (Finished("stop", Usage(7, 20)), True, 20, 27),
-        (Finished("cancelled", Usage(0, 5)), True, 5, 15),  # the number of prompt tokens is not known
-        (Finished("cancelled", Usage(0, 0)), True, 0, 10),
-        (Finished("cancelled", Usage(0, 0)), False, 0, 0),  # no worker has claimed the request
-        (Failed("DEADLINE_EXCEEDED", "", Usage(0, 3)), True, 3, 13),
-        (Failed("POISONED", ""), True, 4, 14),
-        (Failed("INVALID_REQUEST", "the prompt is too long"), True, 0, 0),
-    ],
-)
-def test_used_tokens_are_known_or_estimated_too_high(end: Terminal, started: bool, logged: int, used: int) -> None:
-    assert tokens_used(end, started=started, logged=logged, prompt_estimate=10) == used
 
 
 def test_shares_of_all_gateways_stay_within_the_limit() -> None:

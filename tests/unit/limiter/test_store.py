@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmactors import errors
-from llmactors.limiter import Charge, Limit, LimitDecision, LimiterStore, RateKind, RatePolicy
+from llmactors.limiter import Charge, Limit, LimitDecision, LimiterStore, RateKind, RatePolicy, Used
 from llmactors.limiter.policy import to_us
 
 POLICIES = st.one_of(
@@ -92,7 +92,7 @@ def test_permit_closed_twice_frees_no_other() -> None:
     [refused] = store.look([permit("t", 2)], 0)
     assert (refused.decision.admitted, refused.decision.remaining, refused.decision.retry_after_s) == (False, 0, 1.0)
     for _ in range(2):
-        store.settle("a", holds["a"], 0, 0)
+        store.settle("a", holds["a"], Used(0, 0), 0)
     [admitted] = store.look([permit("t", 2)], 0)
     assert (admitted.decision.admitted, admitted.decision.remaining) == (True, 0)
 
@@ -102,7 +102,7 @@ def test_reservation_is_settled_once() -> None:
     tokens = charge("t", RatePolicy(amount=100, period_s=100), 80, Limit.TOKENS)
     holds = store.charge("r", [tokens], 0)
     assert store.look([attrs.evolve(tokens, cost=0)], 0)[0].decision.remaining == 20
-    store.settle("r", holds, 5, 0)
+    store.settle("r", holds, Used(5, 0), 0)
     assert store.look([attrs.evolve(tokens, cost=0)], 0)[0].decision.remaining == 95
 
 

@@ -50,10 +50,10 @@ def test_lua_files_use_only_keys_that_exist() -> None:
         (MAIN.api_keys_changed, "llmactors:{main}:keys:changed"),
         (MAIN.ticket("d1"), "llmactors:{main}:ticket:d1"),
         (MAIN.stream_ticket("d1"), "llmactors:{main}:ticket:d1:stream"),
-        (MAIN.ledger_prefix, "llmactors:{main}:v3:"),
-        (MAIN.ledger(LedgerKey.WORKERS), "llmactors:{main}:v3:workers"),
-        (MAIN.ledger(LedgerKey.LOG, "*"), "llmactors:{main}:v3:log:*"),
-        (MAIN.ledger(LedgerKey.WAITING, 1, 3, "a:b", "t"), "llmactors:{main}:v3:waiting:1:3:a:b:t"),
+        (MAIN.ledger_prefix, "llmactors:{main}:v4:"),
+        (MAIN.ledger(LedgerKey.WORKERS), "llmactors:{main}:v4:workers"),
+        (MAIN.ledger(LedgerKey.LOG, "*"), "llmactors:{main}:v4:log:*"),
+        (MAIN.ledger(LedgerKey.WAITING, 1, 3, "a:b", "t"), "llmactors:{main}:v4:waiting:1:3:a:b:t"),
     ],
 )
 def test_names_of_stored_data_do_not_change(found: str, expected: str) -> None:
