@@ -69,6 +69,7 @@ def browser() -> Iterator[Browser]:
         "--host-resolver-rules=MAP *.example 127.0.0.1",
     ):
         options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=Service(program("chromedriver")))
     driver.set_script_timeout(30)
     yield Browser(driver)

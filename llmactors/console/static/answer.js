@@ -110,7 +110,7 @@ class Answer {
         this.#stopped = true;
         this.note("calm", "Asked the node to end the request.");
         if (this.requestId === null) {
-            this.fail("stopped before the node had accepted the request");
+            this.end("cancelled");
             this.#abort?.abort();
             return;
         }
@@ -135,6 +135,11 @@ class Answer {
     }
 
     fail(message) {
+        // OpenAI's routes tell a client that ended its own request of an error.
+        if (this.#stopped) {
+            this.end("cancelled");
+            return;
+        }
         this.error = message;
         this.endedAt = performance.now();
         this.note("bad", message);

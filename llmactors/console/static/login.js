@@ -43,7 +43,7 @@ export function loginPage(session, {redraw, entered}) {
                     spellcheck: "false", "aria-describedby": "login-hint", autofocus: true,
                 }),
                 h("p", {class: "hint", id: "login-hint"},
-                    "Make one with ", h("code", {}, "python -m llmactors keys create TENANT --operator"), ".")),
+                    "Make one with ", h("code", {}, "python -m llmactors keys create --operator"), ".")),
             h("button", {type: "submit", class: "primary", disabled: busy}, busy ? "Signing in …" : "Sign in")));
 }
 

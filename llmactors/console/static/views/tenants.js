@@ -38,5 +38,5 @@ export const view = {
     sources: () => ({tenants: {path: "/v1/operator/tenants", everyS: 5}}),
     draw: context => needing(context, "tenants", "the tenants", ({tenants}) => (tenants.length
         ? h("div", {class: "cards"}, tenants.map(tenant))
-        : emptyState("No tenant is known", "Make a key with python -m llmactors keys create TENANT. A node without keys serves everybody."))),
+        : emptyState("No tenant is known", "Make a key with python -m llmactors keys create --tenant NAME. A node without keys serves everybody."))),
 };
