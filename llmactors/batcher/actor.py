@@ -248,6 +248,9 @@ class BatcherActor(Actor):
             self._metrics.batch(len(claims))
             for claim in claims:
                 self._work.claimed(claim.request.priority, claim.waited_s)
+                if claim.tokens and claim.earlier:
+                    ended = claim.earlier[-1].ended
+                    self._work.took_over("unknown" if ended is None else ended.value)
         else:
             await self._release([running.key for running in started], ReleaseHow.SILENT)
 

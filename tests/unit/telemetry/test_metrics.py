@@ -98,7 +98,7 @@ def exercise(metrics: Metrics) -> None:
     metrics.ledger.show_queue(["m"], [("m", 0, 1, 2.5)])
     work = metrics.models.work("m")
     work.claimed(0, 0.2)
-    work.took_over("worker_died")
+    work.took_over("disconnected")
     metrics.models.show_state("m", "ready", ["ready", "down"], slots=8, busy=2)
     metrics.models.show_accepted("m", accepted=True)
     metrics.models.show_upstreams("m", {"up": 1, "open": 0, "trial": 0})

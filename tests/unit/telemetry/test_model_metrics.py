@@ -63,11 +63,11 @@ def test_work_for_a_model_is_counted_by_its_name() -> None:
     work.made(6)
     work.read_prompt(100, cached=60)
     work.claimed(0, 700.0)
-    work.took_over("worker_died")
+    work.took_over("disconnected")
     assert value(metrics, "llmactors_completion_tokens_total", model="m") == 14
     assert value(metrics, "llmactors_prompt_tokens_total", model="m") == 100
     assert value(metrics, "llmactors_cached_prompt_tokens_total", model="m") == 60
-    assert value(metrics, "llmactors_takeovers_total", model="m", cause="worker_died") == 1
+    assert value(metrics, "llmactors_takeovers_total", model="m", cause="disconnected") == 1
     bucket = {"model": "m", "class": "0", "le": "1200.0"}
     assert value(metrics, "llmactors_batch_wait_seconds_bucket", **bucket) == 1
 
