@@ -247,6 +247,10 @@ async def test_takeover_is_one_log_line(autojump_clock: MockClock) -> None:
     assert (line["log_level"], line["cause"], line["attempt"]) == ("warning", "crashed", 2)
     assert (line["next_token"], line["from_worker"]) == (4, line["worker"])
     assert "Drill" in line["detail"]
+    series = world.metrics.registry.get_sample_value
+    assert series("llmactors_takeovers_total", {"model": MODEL, "cause": "crashed"}) == 1
+    assert series("llmactors_batch_wait_seconds_count", {"model": MODEL, "class": "1"}) == 2
+    assert series("llmactors_completion_tokens_total", {"model": MODEL}) == TOKENS
 
 
 async def test_quarantine_is_logged_with_its_causes(autojump_clock: MockClock) -> None:
