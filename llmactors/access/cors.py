@@ -15,6 +15,8 @@ EXPOSED = (
     "x-request-id",
     "request-id",
     "x-client-request-id",
+    "x-queue-place",
+    "x-queue-estimate-s",
     "retry-after",
     "retry-after-ms",
     "x-should-retry",

@@ -71,6 +71,11 @@ class ModelDirectory:
         """The status of a model; None for a model that this node does not serve."""
         return self._models.get(name)
 
+    def load_s(self, name: str) -> float | None:
+        """How long a model that is not in memory will probably take to load, in seconds; None for any other model."""
+        status = self._models.get(name)
+        return None if status is None else status.ready_in_s
+
     def put(self, name: str, status: ModelStatus) -> bool:
         """Sets the status of the model `name`. Returns whether the state has changed."""
         before, self._models[name] = self._models.get(name), status

@@ -102,7 +102,8 @@ async def _watch(client: HttpClient, node: Node, made: list[Backend], run: _Demo
                     raise from_code(payload["error"]["code"], payload["error"]["message"])
                 if event.name == "done":
                     break
-                _show_token(payload["text"], node, made, run)
+                if event.name == "token":
+                    _show_token(payload["text"], node, made, run)
     console.print("\n")
     if not run.killed:
         raise InternalError(f"the answer was over after {run.tokens} tokens, before --kill-at {run.kill_at}")

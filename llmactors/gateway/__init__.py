@@ -9,6 +9,7 @@ admission       whether a request is accepted, and what its caller is charged
 answer_rules    tools and the form of the text, and what travels of them with a request
 rule_fixer      makes constraints without a long hold on the event loop
 queue_hint      refuses at once, over Redis, what a full queue would refuse a round trip later
+queue_places    tells waiting clients their place in the queue
 limit_check     what the requests of a call are charged
 limit_reached   a refusal by a caller's limits
 unknown_model   the refusal of a model that the caller cannot use

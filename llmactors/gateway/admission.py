@@ -276,18 +276,13 @@ class Admitter:
             return
         if left_s <= 0:
             raise DeadlineExceeded("the deadline had passed before the request came")
-        wait_s = await self._ledger.expected_wait_s(request) + self._load_s(request.model)
+        wait_s = await self._ledger.expected_wait_s(request) + (self._directory.load_s(request.model) or 0.0)
         if wait_s > left_s:
             raise Overloaded(
                 f"the request would start in about {wait_s:.1f} s, after its deadline; "
                 "try again later, or allow more time",
                 retry_after_s=max(1.0, wait_s - left_s),
             )
-
-    def _load_s(self, model: str) -> float:
-        """How long a model that is not in memory will probably take to load, in seconds."""
-        status = self._directory.get(model)
-        return 0.0 if status is None or status.ready_in_s is None else status.ready_in_s
 
 
 def _keyed(key: str | None, number: int) -> str | None:

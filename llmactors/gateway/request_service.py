@@ -15,6 +15,7 @@ from llmactors.gateway.admission import Admission, Admitter, models_for
 from llmactors.gateway.body import BodyReader, GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.queue_hint import QueueHint
+from llmactors.gateway.queue_places import QueuePlaces
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.whole_answers import WholeAnswers
@@ -63,6 +64,8 @@ class RequestService:
         self._ledger = ledger
         self._ledger_is_up = ledger_is_up
         self._queue_hint = queue_hint
+        self.places = QueuePlaces(ledger.places, directory)
+        """Tells waiting clients their place in the queue."""
         self._draining = trio.Event()
         self._cordon = cordon
         self._open: set[trio.CancelScope] = set() if open_streams is None else open_streams
@@ -71,9 +74,12 @@ class RequestService:
         return f"<RequestService {'draining' if self.draining else 'open'} models={self.directory.names}>"
 
     async def run(self) -> None:
-        """Writes for all SSE streams, and keeps the queue hint up to date, until cancelled."""
+        """Writes for all SSE streams, asks for the places of waiting requests, and keeps the queue hint up to date,
+        until cancelled.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.flusher.run)
+            nursery.start_soon(self.places.run)
             if self._queue_hint is not None:
                 nursery.start_soon(self._queue_hint.run)
 

@@ -35,7 +35,7 @@ from llmactors.gateway.anthropic.schema import MessagesBody, PromptBody
 from llmactors.gateway.errors import NATIVE_ERRORS, ErrorBody
 from llmactors.gateway.native import generate, tickets
 from llmactors.gateway.native.events import EVENT_SCHEMA
-from llmactors.gateway.native.schema import Cancelled, GenerateBody, Generated, SocketTicket
+from llmactors.gateway.native.schema import Cancelled, GenerateBody, Generated, SocketTicket, StreamStatus
 from llmactors.gateway.native.websocket import serve_socket
 from llmactors.gateway.openai import body_schemas, completions, embeddings, models, rerank
 from llmactors.gateway.openai.embedding_schema import EmbeddingsBody
@@ -133,7 +133,7 @@ ROUTES: tuple[Route, ...] = (
         takes_ticket=True,
         head=False,
         name="follow",
-        summary="Follow a stream from any event on",
+        summary="Follow a stream from any event on, or ask how far the stream is",
         parameters=(
             STREAM_ID,
             query("after", "The `id` of the last event that the client has.", {"type": "integer", "minimum": 0}),
@@ -142,10 +142,13 @@ ROUTES: tuple[Route, ...] = (
                 "The same, as browsers send it. Of the two, the later event counts.",
                 {"type": "integer", "minimum": 0},
             ),
+            query("status", "Asks for the state of the stream, and not for its events.", {"type": "string"}),
             query("ticket", "A ticket, in place of a key, for browsers.", {"type": "string"}),
         ),
         responses={
-            200: ResponseSpec(description="The events after the given one", event=EVENT_SCHEMA),
+            200: ResponseSpec(
+                description="The events after the given one, or the state", body=StreamStatus, event=EVENT_SCHEMA
+            ),
             204: ResponseSpec(description="The stream has ended, and no event comes after the given one"),
         },
         raises=(InvalidRequest, NotFound, Expired),

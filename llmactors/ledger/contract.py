@@ -28,6 +28,7 @@ from llmactors.ledger.values import (
     ModelDemand,
     Preemption,
     QueueDepth,
+    QueuePlace,
     ReleaseHow,
     RequestInfo,
     SubmitOutcome,
@@ -109,6 +110,15 @@ class Ledger(Protocol):
 
         The estimate follows from how many requests would be served first, and from how fast the queue of the model has
         moved recently. The estimate is 0 where nothing waits, and where nothing is known.
+        """
+        ...
+
+    async def places(self, request_ids: Sequence[str]) -> list[QueuePlace | None]:
+        """The place of each of these requests in its queue; None for a request that does not wait, or is not known.
+
+        The place counts all requests of more urgent classes, the tenant's own requests before this one, and, of each
+        other tenant, as many requests as this tenant has up to this one. So the place is exact where all requests cost
+        the same and no class was passed over too often.
         """
         ...
 

@@ -39,6 +39,7 @@ from llmactors.ledger.values import (
     ModelDemand,
     Preemption,
     QueueDepth,
+    QueuePlace,
     ReleaseHow,
     RequestInfo,
     SubmitOutcome,
@@ -109,6 +110,9 @@ class MemoryLedger:
 
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         return self._life.expected_wait_s(request)
+
+    async def places(self, request_ids: Sequence[str]) -> list[QueuePlace | None]:
+        return self._life.places(request_ids)
 
     async def info(self, request_id: str) -> RequestInfo:
         return self._known(request_id).info()

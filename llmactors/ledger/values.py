@@ -245,6 +245,17 @@ class ModelDemand:
 
 
 @attrs.frozen
+class QueuePlace:
+    """The place of a waiting request in the queue of its model."""
+
+    model: str
+    place: int
+    """About how many claims of its model it takes until this request is claimed: 1 for the next request."""
+    wait_s: float | None
+    """An estimate of the time until the claim, in seconds; None while it is not known how fast the queue moves."""
+
+
+@attrs.frozen
 class LedgerStatistics:
     """Counts at one moment. Counts whose names end in `_total` only rise."""
 

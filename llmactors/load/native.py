@@ -1,7 +1,7 @@
 """The check of answers from this project's own routes. Pure.
 
 A right answer has each token once, in order, under the seq that follows the last one's, all with the id of one request;
-then one `done` event, whose usage counts as many tokens; and nothing after that.
+then one `done` event, whose usage counts as many tokens; and nothing after that. `queued` events may come in between.
 """
 
 from collections import Counter
@@ -59,6 +59,8 @@ class _TokenCheck:
     def take(self, name: str, event: _Event, when: float, chunk: int) -> None:
         if self.done:
             raise Malformed("event_after_end", f"{name} {event.seq}")
+        if name == "queued":
+            return  # tells a waiting client its place, and is no part of the answer
         seq = len(self.times) + 1
         if name == "error":
             error = event.error or {}
@@ -115,7 +117,7 @@ def _parse(event: SseEvent) -> tuple[str, _Event]:
     name = parsed.event or event.name
     if event.id is not None and event.id != str(parsed.seq):
         raise Malformed("wrong_seq", f"id {event.id!r} of event {parsed.seq}")
-    if event.id is None and name != "error" and not parsed.event:
+    if event.id is None and name not in {"error", "queued"} and not parsed.event:
         raise Malformed("wrong_seq", f"{name} {parsed.seq} has no id: a client cannot resume after it")
     return name, parsed
 

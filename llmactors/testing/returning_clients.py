@@ -219,6 +219,8 @@ def _take(request: RequestHistory, event: StreamEvent, now: float) -> bool:
         request.foreign += 1
     elif event.name == "token":
         request.add_token(event.seq or 0, event.text, now)
+    elif event.name == "queued":
+        pass  # tells a waiting client its place, and is in no log
     elif event.seq is None:
         return True
     else:

@@ -19,6 +19,7 @@ from llmactors.ledger import (
     LogSlice,
     MemoryLedger,
     Preemption,
+    QueuePlace,
     ReleaseHow,
     RequestInfo,
     UsagePage,
@@ -120,6 +121,16 @@ class _SideBySide:
         # One move may end several requests, in any order.
         found, expected = await self.ledger.usage_records(*args), await self.memory.usage_records(*args)
         assert sorted(map(_fields, found.records)) == sorted(map(_fields, expected.records))
+        return found
+
+    async def places(self, request_ids: Sequence[str]) -> list[QueuePlace | None]:
+        found, expected = await self.ledger.places(request_ids), await self.memory.places(request_ids)
+        for one, other in zip(found, expected, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None and other is not None:
+                assert one.place == other.place
+                assert (one.wait_s is None) == (other.wait_s is None)
+                assert abs((one.wait_s or 0.0) - (other.wait_s or 0.0)) <= 0.002  # as above
         return found
 
     async def info(self, request_id: str) -> RequestInfo:

@@ -37,6 +37,8 @@ class StreamRecord:
     texts: list[str] = attrs.field(factory=list)
     end: dict[str, Any] | None = None
     """The payload of the terminal event."""
+    queued: list[dict[str, Any]] = attrs.field(factory=list)
+    """The payloads of the events that told the client its place in the queue."""
     end_event: str = ""
     """`done` or `error`."""
 
@@ -61,6 +63,9 @@ class StreamRecord:
             raise BrokenStreamError(f"{self.id}: {event} came after seq {self.last_seq}")
         if event.name == "token":
             self.texts.append(payload["text"])
+        elif event.name == "queued":
+            assert event.id is None, "an event that is in no log must not move `Last-Event-ID`"
+            self.queued.append(payload)
         else:
             self.end, self.end_event = payload, event.name
 

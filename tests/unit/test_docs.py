@@ -28,6 +28,7 @@ from llmactors.gateway.openai.schema import (
     CompletionBody,
 )
 from llmactors.gateway.openapi import document as openapi_document
+from llmactors.gateway.queue_places import QueueStanding
 from llmactors.gateway.routes import ROUTES
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.http.connection_limits import Capacity
@@ -194,7 +195,7 @@ def test_settings_in_documents_exist(document: str) -> None:
         re.findall(r"`((?:max|min|[a-z]+(?:_[a-z]+)*)_(?:s|bytes|queued|failures|origins|limit|bind))`", read(document))
     )
     known = {*attrs.fields_dict(Settings), *attrs.fields_dict(OpenAISettings)}
-    known |= {*DeclaredModel.__struct_fields__, *attrs.fields_dict(ModelStatus)}
+    known |= {*DeclaredModel.__struct_fields__, *attrs.fields_dict(ModelStatus), *attrs.fields_dict(QueueStanding)}
     assert {name for name in named if not name.startswith(("llm", "process_"))} <= known
 
 

@@ -2,9 +2,10 @@
 
 Every token of every stream passes here, so the parts that all events of a stream share are rendered once.
 
-token  {"id","seq","text"}
-done   {"id","seq","finish_reason","usage"}
-error  {"id","seq","error":{"code","message"}}
+token   {"id","seq","text"}
+done    {"id","seq","finish_reason","usage"}
+error   {"id","seq","error":{"code","message"}}
+queued  {"id","place","estimate_s"}, which is in no log and has no seq
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import msgspec
 
 from llmactors.errors import LlmactorsError
 from llmactors.gateway.errors import error_fields
+from llmactors.gateway.queue_places import QueueStanding
 from llmactors.http.line_safe_json import encode, escape_separators
 from llmactors.ledger import LogSlice
 from llmactors.messages import Finished, Terminal, Usage
@@ -25,7 +27,7 @@ EVENT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "One event. `data` is JSON; `id` is the number from which a client can follow the stream.",
     "properties": {
-        "event": {"enum": ["token", "done", "error"]},
+        "event": {"enum": ["token", "done", "error", "queued"]},
         "data": {"type": "string", "contentMediaType": "application/json"},
         "id": {"type": "string", "pattern": "^[0-9]+$"},
     },
@@ -56,6 +58,15 @@ class RendererWithLongEnds(Renderer, Protocol):
         ...
 
 
+@runtime_checkable
+class RendererWithStandings(Renderer, Protocol):
+    """A renderer with an event that tells a waiting client its place in the queue."""
+
+    def render_standing(self, standing: QueueStanding) -> bytes:
+        """The event. A client can resume after it as before it, because the event is in no log."""
+        ...
+
+
 class SseRenderer:
     """Renders the SSE events of one native stream."""
 
@@ -82,6 +93,10 @@ class SseRenderer:
             pieces.insert(0, self._retry)
             self._retry = b""
         return escape_separators(b"".join(pieces))
+
+    def render_standing(self, standing: QueueStanding) -> bytes:
+        """A `queued` event, without an id: `Last-Event-ID` stays the last token's."""
+        return b"event: queued\ndata: %b\n\n" % encode(_standing_fields(self._id, standing))
 
 
 def render_cut(request_id: str, error: LlmactorsError) -> bytes:
@@ -110,6 +125,14 @@ class JsonRenderer:
             name, payload = terminal_event(self._id, part.end_seq, part.end)
             texts.append(encode({"event": name, **payload}).decode())
         return texts
+
+    def render_standing(self, standing: QueueStanding) -> str:
+        """A `queued` event, which has no `seq`."""
+        return encode({"event": "queued", **_standing_fields(self._id, standing)}).decode()
+
+
+def _standing_fields(request_id: str, standing: QueueStanding) -> dict[str, Any]:
+    return {"id": request_id, "place": standing.place, "estimate_s": standing.estimate_s}
 
 
 def terminal_event(request_id: str, seq: int, end: Terminal) -> tuple[str, dict[str, Any]]:

@@ -54,10 +54,16 @@ async def cancel(service: RequestService, exchange: Exchange, caller: Caller) ->
 async def follow(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`GET /v1/streams/{id}`: the events after `Last-Event-ID` or `?after=`, whichever is later.
 
+    With `?status` the state of the stream is answered, and not its events.
+
     An `EventSource` that reconnects sends both: its URL stays as it was, and the header names the last event.
     """
     request_id = exchange.parameters["id"]
-    info, follower = await service.follow(caller, request_id, _after(exchange))
+    after, asks_status = _query(exchange)
+    if asks_status:
+        await _show_status(service, exchange, caller, request_id)
+        return
+    info, follower = await service.follow(caller, request_id, after)
     exchange.request_id = request_id
     if follower is None:
         # A browser's EventSource understands 204 as: the stream is over, do not reconnect.
@@ -67,16 +73,35 @@ async def follow(service: RequestService, exchange: Exchange, caller: Caller) ->
         await _stream(service, exchange, follower, [], service.metrics.models.answers(info.request.model).stream(None))
 
 
-def _after(exchange: Exchange) -> int:
+async def _show_status(service: RequestService, exchange: Exchange, caller: Caller, request_id: str) -> None:
+    info = await service.info(caller, request_id)
+    standing = await service.places.standing(request_id) if info.state == "queued" else None
+    has_ended = info.state == "ended"
+    status = {
+        "id": request_id,
+        "state": info.state,
+        "place": standing and standing.place,
+        "estimate_s": standing and standing.estimate_s,
+        "tokens": info.last_seq - has_ended,  # the last entry of an ended log is the terminal event
+        "attempts": info.attempt,
+    }
+    await exchange.answer(200, status, [("cache-control", "no-store")])
+
+
+def _query(exchange: Exchange) -> tuple[int, bool]:
+    """The seq after which the client wants events, and whether the client asks for the state instead."""
     query = exchange.scope["query_string"].decode("latin-1")
     given = [exchange.header(b"last-event-id")]
+    asks_status = False
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if name == "after":
             given.append(value)
+        elif name == "status":
+            asks_status = True
         elif name and name != "ticket":
-            raise InvalidRequest(f"unknown query parameter `{name[:40]}`; known are: after, ticket")
-    return max(map(_sequence_number, given))
+            raise InvalidRequest(f"unknown query parameter `{name[:40]}`; known are: after, status, ticket")
+    return max(map(_sequence_number, given)), asks_status
 
 
 def _sequence_number(text: str | None) -> int:
@@ -93,7 +118,7 @@ async def _stream(
     """Sends everything after the follower's cursor as SSE, until the stream ends or the client disconnects."""
     timing, metrics = service.settings.timing, service.metrics
     renderer = SseRenderer(exchange.request_id)
-    sse = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, times)
+    sse = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, times, places=service.places)
 
     async def follow() -> None:
         await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)
@@ -111,7 +136,7 @@ async def _stream(
 async def _whole(service: RequestService, exchange: Exchange, follower: Follower, admission: Admission) -> None:
     """Sends the answer as one JSON object. A client that disconnects before the answer cancels its request."""
     done = False
-    with service.cuttable():
+    with service.cuttable(), service.places.watched(admission.request.id) as watch:
         done = await exchange.while_connected(follower.wait_end)
     if not done:
         exchange.status = 499
@@ -128,6 +153,6 @@ async def _whole(service: RequestService, exchange: Exchange, follower: Follower
             "finish_reason": log.end.reason,
             "usage": usage_object(log.end.usage),
         }
-        await exchange.answer(200, payload, admission.headers)
+        await exchange.answer(200, payload, [*admission.headers, *watch.headers])
     elif isinstance(log.end, Failed):
         raise from_code(log.end.code, log.end.message)

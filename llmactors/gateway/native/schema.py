@@ -1,7 +1,7 @@
 """The JSON of the native routes, in both directions."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 import attrs
 import msgspec
@@ -179,6 +179,22 @@ class Generated:
     text: str
     finish_reason: FinishReason
     usage: UsageCounts
+
+
+@attrs.frozen
+class StreamStatus:
+    """The body of an answer of `GET /v1/streams/{id}?status`."""
+
+    id: str
+    state: Literal["queued", "running", "ended"]
+    place: int | None
+    """About how many requests of the model are served up to this one; null where the request does not wait."""
+    estimate_s: float | None
+    """How long the wait will probably be, in seconds; null where the request does not wait, or nobody can say."""
+    tokens: int
+    """The number of tokens in the log."""
+    attempts: int
+    """How many times a worker has begun the request, as far as the attempts count."""
 
 
 @attrs.frozen

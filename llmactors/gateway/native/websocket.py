@@ -3,7 +3,7 @@
 The client sends `{"op":"generate", …}`, `{"op":"attach","id","after"}` or `{"op":"cancel","id"}`, each with an optional
 `"ref"`, which the reply repeats. The replies:
 
-    generate   {"event":"accepted","id"}, and then the same events as over SSE
+    generate   {"event":"accepted","id"}, and then the same events as over SSE, `queued` among them
     attach     the same; {"event":"ended","id"} where no event comes after `after`
     cancel     {"event":"cancelled","id","cancelled"}
     mistakes   {"event":"error","error"}
@@ -11,6 +11,7 @@ The client sends `{"op":"generate", …}`, `{"op":"attach","id","after"}` or `{"
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from llmactors.gateway.errors import error_fields
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.native.events import JsonRenderer
 from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody
+from llmactors.gateway.queue_places import QueueStanding
 from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.streaming.pump import pump
 from llmactors.http.exchange import Header, Message, Receive, Send, wire_headers
@@ -76,6 +78,9 @@ class SocketSession:
         """Set while no stream is followed."""
         self._quiet.set()
         self._closing = False
+        self._standings: dict[str, str] = {}
+        """The `queued` events that are to be sent, by request."""
+        self._has_standings = trio.Event()
 
     def __repr__(self) -> str:
         return f"<SocketSession {self._caller.tenant} streams={self._streams}>"
@@ -90,6 +95,7 @@ class SocketSession:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._close_when_drained, nursery)
             nursery.start_soon(self._end_when_refused, nursery)
+            nursery.start_soon(self._send_standings)
             while (message := await self._receive())["type"] != "websocket.disconnect":
                 if not self._closing:
                     await self._handle(message, nursery)
@@ -101,6 +107,18 @@ class SocketSession:
         await self._wait_refused()
         self._refused = True
         nursery.cancel_scope.cancel(reason="the caller's key is not valid any more")
+
+    def _note_standing(self, renderer: JsonRenderer, request_id: str, standing: QueueStanding) -> None:
+        self._standings[request_id] = renderer.render_standing(standing)
+        self._has_standings.set()
+
+    async def _send_standings(self) -> None:
+        while True:
+            await self._has_standings.wait()
+            self._has_standings = trio.Event()
+            while self._standings and not self._closing:
+                text = self._standings.pop(next(iter(self._standings)))
+                await self._send({"type": "websocket.send", "text": text})
 
     async def _close(self, code: int, reason: str) -> None:
         """Sends a close frame, and waits for the client's own for `CLOSE_S`."""
@@ -196,7 +214,8 @@ class SocketSession:
     async def _follow(
         self, follower: Follower, reading: contextlib.ExitStack, request_id: str, model: str, begun: float, is_new: bool
     ) -> None:
-        render = JsonRenderer(request_id).render
+        renderer = JsonRenderer(request_id)
+        watch = self._service.places.watch(request_id, partial(self._note_standing, renderer, request_id))
         metrics = self._service.metrics
         code: str | None = None
         times = metrics.models.answers(model).stream(begun if is_new else None)
@@ -205,7 +224,9 @@ class SocketSession:
             nonlocal code
             if isinstance(part.end, Failed):
                 code = part.end.code
-            for text in render(part):
+            watch.quiet_since = trio.current_time()
+            self._standings.pop(request_id, None)  # the request waits no more
+            for text in renderer.render(part):
                 await self._send({"type": "websocket.send", "text": text})
             if part.deltas:
                 metrics.tokens_generated(len(part.deltas))
@@ -221,6 +242,8 @@ class SocketSession:
             code = error.code
             await self._say_error(error, None, request_id)
         finally:
+            self._service.places.drop(watch)
+            self._standings.pop(request_id, None)
             reading.close()
             metrics.request_finished(200, trio.current_time() - begun, code, model if is_new else "")
             self._streams -= 1

@@ -13,6 +13,7 @@ from llmactors.errors import LlmactorsError
 from llmactors.gateway.admission import Admission
 from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.openai.render import error_of
+from llmactors.gateway.queue_places import QueueWatch
 from llmactors.gateway.request_service import RequestService
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower, LogSlice
@@ -26,12 +27,15 @@ class AdmittedChoices:
     admissions: list[Admission] = attrs.field(factory=list)
     followers: list[Follower] = attrs.field(factory=list)
     answered: bool = False
+    _watch: QueueWatch | None = None
+    """Of the last request: the requests of one call wait one after the other."""
     _open: contextlib.ExitStack = attrs.field(factory=contextlib.ExitStack)
 
     async def admit(self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None, session: str = "") -> None:
         self.admissions = await self._service.admit_all(caller, bodies, key, session=session)
         for admission in self.admissions:
             self.followers.append(self._open.enter_context(await self._service.own_follower(admission)))
+        self._watch = self._open.enter_context(self._service.places.watched(self.admissions[-1].request.id))
 
     async def wait_logs(self, exchange: Exchange, *, counts_tokens: bool) -> list[LogSlice] | None:
         """The complete logs; None where the client has disconnected, which is noted as the status 499.
@@ -69,7 +73,9 @@ class AdmittedChoices:
 
     @property
     def headers(self) -> list[Header]:
-        return self.admissions[-1].headers
+        """The headers of the caller's limits, and of the place in the queue where the call had to wait."""
+        queue_headers = [] if self._watch is None else self._watch.headers
+        return [*self.admissions[-1].headers, *queue_headers]
 
     async def __aenter__(self) -> Self:
         return self

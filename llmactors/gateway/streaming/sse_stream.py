@@ -6,7 +6,8 @@ from functools import partial
 import trio
 
 from llmactors.actors import fatal
-from llmactors.gateway.native.events import Renderer, RendererWithLongEnds
+from llmactors.gateway.native.events import Renderer, RendererWithLongEnds, RendererWithStandings
+from llmactors.gateway.queue_places import QueuePlaces, QueueStanding, QueueWatch
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.streaming.pump import MAX_HEAVY_EVENTS, StreamTiming, fits, pieces
 from llmactors.http.exchange import Exchange, Header
@@ -22,6 +23,8 @@ SSE_TYPE = "text/event-stream; charset=utf-8"
 class SseStream:
     """Writes everything after the follower's cursor: the flusher writes all that needs no wait, and `run` writes the
     rest. `times` measures the writes.
+
+    With `places`, a client that waits is told its place in the queue, if the renderer has an event for the place.
     """
 
     def __init__(
@@ -33,6 +36,8 @@ class SseStream:
         metrics: Metrics,
         renderer: Renderer,
         times: StreamTimes,
+        *,
+        places: QueuePlaces | None = None,
     ) -> None:
         self.marked = False
         self.next_write = 0.0
@@ -46,6 +51,10 @@ class SseStream:
         self._render = renderer.render
         self._render_apart = renderer.render_apart if isinstance(renderer, RendererWithLongEnds) else None
         self._keep_alive_bytes = renderer.keep_alive
+        self._places: QueuePlaces | None = None
+        if places is not None and isinstance(renderer, RendererWithStandings):
+            self._places, self._render_standing = places, renderer.render_standing
+        self._watch: QueueWatch | None = None
         self._last_write = trio.current_time()
         self._left: Callable[[], Awaitable[bool]] | None = None
         """The work that the flusher has left to `run`. The work returns whether the stream has ended."""
@@ -57,6 +66,8 @@ class SseStream:
     async def run(self) -> None:
         """Writes until the terminal event is written. Raises `LlmactorsError` if the log cannot be read any more."""
         self._flusher.add(self)
+        if self._places is not None:
+            self._watch = self._places.watch(self._exchange.request_id, self._tell_standing)
         self._follower.listen(partial(self._flusher.mark, self))
         try:
             self._flusher.mark(self)
@@ -71,6 +82,9 @@ class SseStream:
                 self._flusher.mark(self)
         finally:
             self._flusher.remove(self)
+            if self._places is not None and self._watch is not None:
+                self._places.drop(self._watch)
+                self._watch = None  # the watch refers to this stream
             self._left = _nothing  # a reference to this stream would be a cycle for the garbage collector
 
     def flush(self, now: float) -> int:
@@ -106,6 +120,8 @@ class SseStream:
             self._leave(partial(self._write, [part, *more]))
             return 0
         self._last_write = now
+        if self._watch is not None:
+            self._watch.quiet_since = now
         if not whole:
             self._leave(partial(self._finish, more))
         elif more:
@@ -124,12 +140,21 @@ class SseStream:
         """Writes a keep-alive if nothing was written for long enough."""
         # The flusher calls this four times per interval, so a keep-alive may come a quarter of an interval early.
         if self._left is None and self._keep_alive_bytes and now - self._last_write >= self._timing.keep_alive_s * 0.75:
-            self._last_write = now
-            whole = self._write_nowait(self._keep_alive_bytes)
-            if whole is None:
-                self._leave(self._write_keep_alive)
-            elif not whole:
-                self._leave(partial(self._finish, []))
+            self._write_aside(self._keep_alive_bytes, now)
+
+    def _tell_standing(self, standing: QueueStanding) -> None:
+        """Writes the client's place in the queue, unless there is something else to write."""
+        if self._left is None and not self.marked:
+            self._write_aside(self._render_standing(standing), trio.current_time())
+
+    def _write_aside(self, data: bytes, now: float) -> None:
+        """Writes what is in no log, without a wait."""
+        self._last_write = now
+        whole = self._write_nowait(data)
+        if whole is None:
+            self._leave(partial(self._write_data, data))
+        elif not whole:
+            self._leave(partial(self._finish, []))
 
     def _leave(self, work: Callable[[], Awaitable[bool]]) -> None:
         self._left = work
@@ -156,8 +181,8 @@ class SseStream:
         await self._wire.write_rest()
         return await self._write(parts) if parts else False
 
-    async def _write_keep_alive(self) -> bool:
-        await self._exchange.write(self._keep_alive_bytes)
+    async def _write_data(self, data: bytes) -> bool:
+        await self._exchange.write(data)
         return False
 
 

@@ -1,5 +1,7 @@
 """Order among priority classes. Each class is fair among its tenants. Pure."""
 
+from collections.abc import Iterator
+
 from llmactors.ledger.core.fair_queue import FairQueue, QueueEntry
 
 PASSED_OVER_MAX = 16
@@ -99,6 +101,15 @@ class ClassQueue:
         more_urgent = sum(len(queue) for each, queue in self._classes.items() if each < priority)
         own = self._classes.get(priority)
         return more_urgent + (0 if own is None else own.ahead_of(tenant))
+
+    def places(self) -> Iterator[tuple[str, int]]:
+        """The key of each entry with its place, counted from 1. The place counts as `ahead_of` does."""
+        more_urgent = 0
+        for priority in sorted(self._classes):
+            queue = self._classes[priority]
+            for key, place in queue.places():
+                yield key, more_urgent + place
+            more_urgent += len(queue)
 
     def _next_class(self) -> int:
         longest, priority = max((times, -priority) for priority, times in self._passed_over.items())

@@ -7,9 +7,10 @@ Only heads have tags, so an entry that is removed while it waits costs its tenan
 """
 
 import heapq
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import OrderedDict
-from itertools import count
+from collections.abc import Iterator
+from itertools import accumulate, count
 
 import attrs
 
@@ -50,6 +51,11 @@ class _Flow:
 
     def head(self) -> QueueEntry:
         return self.returned[0] if self.returned else next(iter(self.fresh.values()))
+
+    def entries(self) -> Iterator[QueueEntry]:
+        """The entries in the order in which they are served."""
+        yield from self.returned
+        yield from self.fresh.values()
 
     def key(self) -> tuple[float, int]:
         """The sort key of this flow among the others."""
@@ -142,6 +148,19 @@ class FairQueue:
         """
         own = len(self._flows[tenant]) if tenant in self._flows else 0
         return own + sum(min(len(flow), own + 1) for other, flow in self._flows.items() if other != tenant)
+
+    def places(self) -> Iterator[tuple[str, int]]:
+        """The key of each entry with its place, counted from 1, if all entries cost the same.
+
+        Before the entry of a tenant with the rank `n` come the entries of the tenant with a lower rank, and up to `n`
+        entries of each other tenant.
+        """
+        lengths = sorted(map(len, self._flows.values()))
+        sums = [0, *accumulate(lengths)]
+        for flow in self._flows.values():
+            for rank, entry in enumerate(flow.entries(), 1):
+                shorter = bisect_left(lengths, rank)
+                yield entry.key, sums[shorter] + rank * (len(lengths) - shorter)
 
     def _flow(self, tenant: str) -> _Flow:
         if (flow := self._flows.get(tenant)) is None:

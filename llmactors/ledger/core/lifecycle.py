@@ -25,7 +25,7 @@ from llmactors.ledger.core.timers import Timers
 from llmactors.ledger.core.usage import UsageBook, code_of
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.usage import UsageRecord
-from llmactors.ledger.values import Candidate, Claim, ClaimEnd, DeadRequest, Preemption
+from llmactors.ledger.values import Candidate, Claim, ClaimEnd, DeadRequest, Preemption, QueuePlace
 from llmactors.limiter.policy import to_us
 from llmactors.limiter.store import LimiterStore
 from llmactors.limiter.used import Used
@@ -189,6 +189,21 @@ class Lifecycle:
         rate = self._rates.get(request.model)
         per_second = None if rate is None else rate.per_second(self._now())
         return self.queues.ahead_of(request) / per_second if per_second else 0.0
+
+    def places(self, request_ids: Sequence[str]) -> list[QueuePlace | None]:
+        """The place of each request in its queue; None for a request that does not wait."""
+        records = [self.records.get(request_id) for request_id in request_ids]
+        waiting = {
+            each.request.id: each.request.model for each in records if each is not None and each.state == "queued"
+        }
+        found = dict(pair for model in set(waiting.values()) for pair in self.queues.places(model))
+        # A request that is reserved for a worker is in no queue: it is the next request of that worker.
+        return [self._place(waiting[each], found.get(each, 1)) if each in waiting else None for each in request_ids]
+
+    def _place(self, model: str, place: int) -> QueuePlace:
+        rate = self._rates.get(model)
+        per_second = None if rate is None else rate.per_second(self._now())
+        return QueuePlace(model, place, place / per_second if per_second else None)
 
     def extend(self, record: Record, first_seq: int, deltas: Sequence[TokenDelta]) -> bool:
         """Writes the new tokens to the log; False where `first_seq` leaves a hole."""

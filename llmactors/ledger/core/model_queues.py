@@ -1,6 +1,6 @@
 """The queue: one queue per model, and the bound on all requests that wait. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from llmactors.ledger.core.class_queue import ClassQueue
 from llmactors.ledger.core.fair_queue import QueueEntry
@@ -94,6 +94,11 @@ class ModelQueues:
         """About how many requests would be served before `request`, if it came now."""
         queue = self._queues.get(request.model)
         return 0 if queue is None else queue.ahead_of(request.tenant, request.priority)
+
+    def places(self, model: str) -> Iterator[tuple[str, int]]:
+        """The id of each request in the queue of `model`, with its place, counted from 1."""
+        queue = self._queues.get(model)
+        return iter(()) if queue is None else queue.places()
 
     def first_come(self, model: str) -> list[tuple[QueueEntry, int]]:
         """Of each class that waits for `model`, the entry that came first, and how many entries wait."""

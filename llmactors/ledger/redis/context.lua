@@ -73,7 +73,7 @@ local WRITES = {
 }
 local READS = {
   { 'GET' }, { 'EXISTS' }, { 'PTTL' }, { 'HGET', 'f' }, { 'HMGET', 'f' }, { 'HGETALL' }, { 'HKEYS' }, { 'HLEN' },
-  { 'ZRANGE', 0, 1 }, { 'ZRANGEBYSCORE', 0, 1 }, { 'ZSCORE', 'm' }, { 'ZCARD' }, { 'XRANGE', '-', '+' },
+  { 'ZRANGE', 0, 1 }, { 'ZRANGEBYSCORE', 0, 1 }, { 'ZSCORE', 'm' }, { 'ZRANK', 'm' }, { 'ZCARD' }, { 'XRANGE', '-', '+' },
   { 'XREVRANGE', '+', '-' }, { 'XLEN' }, { 'TYPE' },
 }
 

@@ -180,6 +180,69 @@ end
 
 register('expected_wait', expected_wait, { 'no-writes' })
 
+-- The places of waiting requests: `FairQueue.places` in Lua. Of a class with more tenants than this, so many are looked at,
+-- and the others are taken to be like them.
+local LOOKED_AT_MAX = 256
+
+-- A function that returns how many requests of a class are among the first `rank` ones of their tenants.
+local function counter_of(c, model, class)
+  local q, lengths, sums = queue_of(c, { m = model, p = class }), {}, { [0] = 0 }
+  for _, member in ipairs(redis.call('ZRANGE', q.heads, 0, LOOKED_AT_MAX - 1)) do
+    lengths[#lengths + 1] = redis.call('ZCARD', flow_of(c, { m = model, p = class, t = string.sub(member, 17) }))
+  end
+  table.sort(lengths)
+  for i, length in ipairs(lengths) do sums[i] = sums[i - 1] + length end
+  local scale = #lengths < LOOKED_AT_MAX and 1 or redis.call('ZCARD', q.heads) / #lengths
+  return function(rank)
+    local low, high = 1, #lengths + 1
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      if lengths[middle] < rank then low = middle + 1 else high = middle end
+    end
+    local beyond = low <= #lengths and rank * (#lengths - low + 1) or 0
+    return math.floor((sums[low - 1] + beyond) * scale)
+  end
+end
+
+-- What one call knows of the queue of a model.
+local function queue_seen(c, seen, model)
+  if not seen[model] then
+    local classes = {}
+    for _, each in ipairs(redis.call('HKEYS', key.classes(c, model))) do
+      classes[#classes + 1] = { class = tonumber(each), count = counter_of(c, model, each) }
+    end
+    seen[model] = { classes = classes, rate = per_ms(c, model) }
+  end
+  return seen[model]
+end
+
+local NOT_WAITING = { '', 0, -1 }
+
+local function place_of(c, seen, id)
+  local state, model, class, tenant = unpack(redis.call('HMGET', key.request(c, id), 'st', 'm', 'p', 't'))
+  if state ~= 'q' then return NOT_WAITING end
+  local queue = queue_seen(c, seen, model)
+  local rank = redis.call('ZRANK', flow_of(c, { m = model, p = class, t = tenant }), id)
+  local place = rank and 0 or 1 -- a request that is reserved for a worker is in no flow
+  for _, each in ipairs(rank and queue.classes or {}) do
+    if each.class < tonumber(class) then place = place + each.count(math.huge) end
+    if each.class == tonumber(class) then place = place + each.count(rank + 1) end
+  end
+  return { model, place, queue.rate and math.floor(place / queue.rate) or -1 }
+end
+
+-- ids. Returns of each its model, its place in the queue, and the estimated time until its claim in ms, which is -1 where
+-- it is not known. The place is 0 where the request does not wait.
+local function places(c, args)
+  local found, seen = {}, {}
+  for i = 3, #args do
+    found[#found + 1] = apart(c, wrong_of_request, args[i], place_of, c, seen, args[i]) or NOT_WAITING
+  end
+  return found
+end
+
+register('places', places, { 'no-writes' })
+
 -- id, seq
 local function read(c, args)
   local r = load(c, args[3])

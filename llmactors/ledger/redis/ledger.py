@@ -43,6 +43,7 @@ from llmactors.ledger.values import (
     ModelDemand,
     Preemption,
     QueueDepth,
+    QueuePlace,
     ReleaseHow,
     RequestInfo,
     SubmitOutcome,
@@ -162,6 +163,15 @@ class RedisLedger:
     async def expected_wait_s(self, request: GenerateRequest) -> float:
         queue = request.model, request.tenant, request.priority
         return int(await self._functions.call_with_timeout("expected_wait", *queue)) / 1000
+
+    async def places(self, request_ids: Sequence[str]) -> list[QueuePlace | None]:
+        if not request_ids:
+            return []
+        found = await self._functions.call_with_timeout("places", *request_ids)
+        return [
+            QueuePlace(model.decode(), place, None if wait_ms < 0 else wait_ms / 1000) if place else None
+            for model, place, wait_ms in found
+        ]
 
     async def info(self, request_id: str) -> RequestInfo:
         reply = await self._functions.call_with_timeout("info", request_id)

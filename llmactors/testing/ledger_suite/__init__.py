@@ -19,7 +19,7 @@ try:
     from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite
     from llmactors.testing.ledger_suite.operating import DeadLetterSuite, DemandSuite, QueueDepthSuite
     from llmactors.testing.ledger_suite.preempting import PreemptionSuite
-    from llmactors.testing.ledger_suite.queueing import ClaimSuite, SubmitSuite, WaitSuite
+    from llmactors.testing.ledger_suite.queueing import ClaimSuite, PlaceSuite, SubmitSuite, WaitSuite
     from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
     from llmactors.testing.ledger_suite.silence import SilenceSuite
     from llmactors.testing.ledger_suite.usage import UsageSuite
@@ -43,6 +43,7 @@ class LedgerSuite(
     SubmitSuite,
     ClaimSuite,
     WaitSuite,
+    PlaceSuite,
     AffinitySuite,
     PreemptionSuite,
     AppendSuite,

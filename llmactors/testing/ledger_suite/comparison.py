@@ -127,6 +127,18 @@ class LedgerComparison(RuleBasedStateMachine):
             assert not expected_s or any(each.request.model == "m" for each in self.model.of_state("queued"))
 
     @invariant()
+    def each_waiting_request_has_a_place_among_those_of_its_model(self) -> None:
+        ids = list(self.model.requests)
+        waiting = {each.request.id: each.request.model for each in self.model.of_state("queued")}
+        found = dict(zip(ids, self.run(self.ledger.places(ids)), strict=True))
+        assert {request_id for request_id, place in found.items() if place is not None} == set(waiting)
+        for request_id, model in waiting.items():
+            place = found[request_id]
+            assert place is not None
+            assert place.model == model
+            assert 1 <= place.place <= list(waiting.values()).count(model)
+
+    @invariant()
     def each_reader_gets_each_entry_once(self) -> None:
         self.settle()
         for reader in self.readers:

@@ -174,3 +174,50 @@ class WaitSuite:
         assert await rig.ledger.expected_wait_s(request("urgent", priority=0)) == 0
         usual, late = [await rig.ledger.expected_wait_s(request("x", priority=each)) for each in (1, 2)]
         assert 0 < usual <= late
+
+
+class PlaceSuite:
+    async def test_place_of_a_request_that_does_not_wait_is_none(self, rig: Rig) -> None:
+        claim = await rig.start()
+        await rig.submit(request("w"))
+        first, running, unknown = await rig.ledger.places(["w", "r", "nobody"])
+        assert first is not None
+        assert (first.place, running, unknown) == (1, None, None)
+        await rig.ledger.finish("r", claim.epoch, finished(0))
+        assert await rig.ledger.places(["r"]) == [None]
+        assert await rig.ledger.places([]) == []
+
+    async def test_place_counts_the_requests_that_are_claimed_first(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"a{each}", tenant="a") for each in range(4)))
+        await rig.submit(request("b0", tenant="b"), request("soon", priority=0), request("late", priority=2))
+        await rig.submit(request("other", model="other"))
+        names = ["soon", "a0", "b0", "a1", "a2", "a3", "late", "other"]
+        found = [place.place for place in await rig.ledger.places(names) if place is not None]
+        assert found == [1, 3, 3, 4, 5, 6, 7, 1]  # two tenants' first requests share a place: either may come first
+
+    async def test_place_falls_as_requests_before_it_are_claimed(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"r{each}") for each in range(5)))
+        places = []
+        for _ in range(4):
+            places += [place.place for place in await rig.ledger.places(["r4"]) if place is not None]
+            await rig.claim()
+        assert places == [5, 4, 3, 2]
+
+    async def test_request_that_returns_has_the_first_place(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"r{each}") for each in range(4)))
+        [claim] = await rig.claim()
+        await rig.ledger.release("r0", claim.epoch, ReleaseHow.FAILED)
+        assert [place and place.place for place in await rig.ledger.places(["r0", "r1"])] == [1, 2]
+
+    async def test_wait_of_a_place_follows_the_rate_of_the_queue(self, rig: Rig) -> None:
+        await rig.submit(*(request(f"r{each}") for each in range(12)))
+        [place] = await rig.ledger.places(["r11"])
+        assert place is not None
+        assert place.wait_s is None  # the rate of the queue is not known yet
+        for _ in range(5):
+            await rig.claim()
+            await rig.pass_time(0.2)
+        [place] = await rig.ledger.places(["r11"])
+        assert place is not None
+        assert place.wait_s is not None
+        assert 1.0 < place.wait_s < 2.0  # seven requests are queued, and one is claimed every 0.2 seconds

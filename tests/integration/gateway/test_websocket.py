@@ -43,6 +43,8 @@ class Client:
         texts: list[str] = []
         while True:
             event = await self.hear()
+            if event["event"] == "queued":
+                continue
             after += 1
             assert (event["id"], event.get("seq")) == (request_id, after)
             if event["event"] != "token":

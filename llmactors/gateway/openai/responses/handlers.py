@@ -127,7 +127,7 @@ async def refuse_unserved(_service: RequestService, _exchange: Exchange, _caller
 
 async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedChoices, view: ResponseView) -> bool:
     """Sends the whole response. Returns whether the client was still connected."""
-    [follower], [admission] = choices.followers, choices.admissions
+    [follower] = choices.followers
     connected = False
     with service.cuttable():
         connected = await exchange.while_connected(follower.wait_end)
@@ -140,7 +140,7 @@ async def _whole(service: RequestService, exchange: Exchange, choices: AdmittedC
     if isinstance(log.end, Failed):
         raise from_code(log.end.code, log.end.message)
     payload = await service.whole_answers.encode(partial(view.now, "ended", log), [view.request], [log])
-    await exchange.answer(200, payload, admission.headers)
+    await exchange.answer(200, payload, choices.headers)
     return True
 
 
