@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import httpx
@@ -18,8 +18,6 @@ from tests.support.streams import StreamRecord, follow, read_stream
 pytestmark = pytest.mark.integration
 
 SLOW = mock_model("slots=1,step_ms=10")
-HOLD = {"prompt": "hold", "max_tokens": 70}
-"""Takes the one slot of the model for 0.7 s."""
 
 
 CALLS = {
@@ -33,62 +31,61 @@ CALLS = {
 
 
 @contextlib.asynccontextmanager
-async def held(node: LocalNode) -> AsyncIterator[None]:
-    """Waits until a stream has the slot of the model."""
+async def held(node: LocalNode) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+    """Has a stream take the slot of the model. Yields a function that frees the slot."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(read_stream, node.url, HOLD)
+        request_id = await nursery.start(_open_stream, node, {}, {"prompt": "hold", "max_tokens": 8000})
         await wait_until(lambda: "0 queued, 1 running" in repr(node.node.ledger))
-        yield
+        yield lambda: node.client.delete(f"/v1/streams/{request_id}")
 
 
 async def test_waiting_clients_learn_their_place() -> None:
-    streamed: list[StreamRecord] = []
     heads: dict[str, httpx.Response] = {}
-
-    async def stream() -> None:
-        streamed.append(await read_stream(node.url, {"prompt": "wait", "max_tokens": 3}))
+    events: list[dict[str, Any]] = []
+    record = StreamRecord()
 
     async def call(path: str) -> None:
         heads[path] = await node.client.post(path, json=CALLS[path])
 
+    async def on_socket() -> None:
+        async with trio_websocket.open_websocket_url(f"ws://127.0.0.1:{node.port}/v1/ws") as socket:
+            await socket.send_message(json.dumps({"op": "generate", "prompt": "ws", "max_tokens": 2}))
+            while not events or events[-1]["event"] != "done":
+                events.append(json.loads(await socket.get_message()))
+
     async with local_node(SLOW) as node:
         free = await node.client.post("/v1/generate", json=CALLS["/v1/generate"])
-        async with held(node), trio.open_nursery() as nursery:
-            for each in (stream, stream):
-                nursery.start_soon(each)
+        async with held(node) as let_go, trio.open_nursery() as nursery:
+            nursery.start_soon(on_socket)
             for path in CALLS:
                 nursery.start_soon(call, path)
-            events = await _socket_events(node)
+            await wait_until(lambda: f"{len(CALLS) + 1} queued" in repr(node.node.ledger))
+            async with contextlib.aclosing(follow(node.url, {"prompt": "wait", "max_tokens": 3}, record)) as stream:
+                async for event in stream:
+                    if event.name == "queued":  # the ledger was asked about all requests before this one, too
+                        await let_go()
 
     assert "x-queue-place" not in free.headers
-    assert {record.text for record in streamed} == {oracle("wait", 3)}
-    assert all(record.queued[0]["id"] == record.id for record in streamed)
-    assert [each["event"] for each in events] == ["accepted", "queued", "token", "token", "done"]
-    assert (events[1]["id"], "seq" in events[1]) == (events[0]["id"], False)
-    told = [*(record.queued[0] for record in streamed), events[1]]
-    places = [each["place"] for each in told] + [int(head.headers["x-queue-place"]) for head in heads.values()]
-    assert sorted(places) == list(range(1, len(places) + 1))
-    assert all(0 < each["estimate_s"] < 20 for each in told)
+    assert record.text == oracle("wait", 3)
+    assert [each["event"] for each in events if each["event"] != "queued"] == ["accepted", "token", "token", "done"]
+    queued = [*(each for each in events if each["event"] == "queued"), *record.queued]
+    assert {each["id"] for each in queued} == {events[0]["id"], record.id}
+    assert not any("seq" in each for each in queued)
+    assert record.queued[0]["place"] == len(CALLS) + 2
+    first = [queued[0]["place"], *(int(head.headers["x-queue-place"]) for head in heads.values())]
+    assert sorted(first) == list(range(1, len(CALLS) + 2))
     assert {head.status_code for head in heads.values()} == {200}
 
 
-async def _socket_events(node: LocalNode) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = []
-    async with trio_websocket.open_websocket_url(f"ws://127.0.0.1:{node.port}/v1/ws") as socket:
-        await socket.send_message(json.dumps({"op": "generate", "prompt": "ws", "max_tokens": 2}))
-        while not events or events[-1]["event"] != "done":
-            events.append(json.loads(await socket.get_message()))
-    return events
-
-
 async def test_place_changes_nothing_for_a_client_that_resumes() -> None:
-    async with local_node(SLOW) as node, held(node):
+    async with local_node(SLOW) as node, held(node) as let_go:
         record = StreamRecord()
         async with contextlib.aclosing(follow(node.url, {"prompt": "cut", "max_tokens": 5}, record)) as events:
             async for event in events:
                 if event.name == "queued":
                     break
         assert record.last_seq == 0
+        await let_go()
         again = await read_stream(node.url, {}, record)
     assert again.text == oracle("cut", 5)
 
@@ -103,20 +100,22 @@ async def test_state_of_a_stream_is_told_until_its_log_is_gone(tenants: Tenants)
 
         async with trio.open_nursery() as nursery:
             first, second = [
-                await nursery.start(_open_stream, node, mine, {"prompt": "p", "max_tokens": 30}) for _ in range(2)
+                await nursery.start(_open_stream, node, mine, {"prompt": "p", "max_tokens": tokens})
+                for tokens in (8000, 20)
             ]
             await wait_until(lambda: "1 queued, 1 running" in repr(node.node.ledger))
             running, queued = (await status(first)).json(), (await status(second)).json()
             assert (running["state"], running["place"], running["attempts"]) == ("running", None, 1)
             assert (queued["state"], queued["place"], queued["tokens"]) == ("queued", 1, 0)
             assert (await status(second, other)).status_code == 404
+            await node.client.delete(f"/v1/streams/{first}", headers=mine)
         ended = (await status(second)).json()
         assert ended == {
             "id": second,
             "state": "ended",
             "place": None,
             "estimate_s": None,
-            "tokens": 30,
+            "tokens": 20,
             "attempts": 1,
         }
         assert (await status("req_unknown")).status_code == 404
@@ -125,7 +124,7 @@ async def test_state_of_a_stream_is_told_until_its_log_is_gone(tenants: Tenants)
 
 
 async def _open_stream(
-    node: LocalNode, headers: dict[str, str], body: dict[str, object], *, task_status: trio.TaskStatus[str]
+    node: LocalNode, headers: Mapping[str, str], body: dict[str, object], *, task_status: trio.TaskStatus[str]
 ) -> None:
     async with node.client.stream("POST", "/v1/generate", json={**body, "stream": True}, headers=headers) as response:
         task_status.started(response.headers["x-request-id"])
