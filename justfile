@@ -44,6 +44,10 @@ test-clients: test-browser test-libraries
 test-browser *args:
     {{python}} -m pytest -n 0 -m clients -v {{args}}
 
+# Make the pictures of the console in ops/screenshots, of a node under load, in about eight minutes.
+screenshots *args:
+    {{python}} -m tests.clients.screenshots ops/screenshots {{args}}
+
 # Try client libraries from PyPI and npm, and print a table. `just test-libraries litellm openai` tries some of them.
 test-libraries *args:
     {{python}} -m tests.clients.libraries.run {{args}}

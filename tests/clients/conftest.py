@@ -53,8 +53,9 @@ class Browser:
         return self.driver.execute_async_script(script, *arguments)["value"]
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+@contextlib.contextmanager
+def chromium() -> "Iterator[Chrome]":
+    """Chromium without a window, which keeps what the console of a page says."""
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 
@@ -65,6 +66,7 @@ def browser() -> Iterator[Browser]:
         "--no-sandbox",
         "--disable-dev-shm-usage",
         "--no-proxy-server",
+        "--hide-scrollbars",
         "--ignore-certificate-errors",
         "--host-resolver-rules=MAP *.example 127.0.0.1",
     ):
@@ -72,8 +74,16 @@ def browser() -> Iterator[Browser]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=Service(program("chromedriver")))
     driver.set_script_timeout(30)
-    yield Browser(driver)
-    driver.quit()
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as driver:
+        yield Browser(driver)
 
 
 class _Page(BaseHTTPRequestHandler):
