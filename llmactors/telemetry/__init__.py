@@ -13,6 +13,7 @@ line_writer  writes lines in a thread, bounded, and counts the lines that were d
 standard_streams  queues standard output and standard error
 redaction    removes prompts and secrets from log lines; pure
 stall        measures how late the event loop wakes a sleeping task
+thread_time  how much CPU time a thread got and wanted, and what that says of a stall
 busy_task    names the task that keeps the event loop busy
 tree         logs and counts what happens in a supervision tree
 

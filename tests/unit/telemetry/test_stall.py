@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from llmactors.telemetry import watch_event_loop
+from llmactors.telemetry.thread_time import ThreadTime, explain_stall
 
 
 async def stalls(
@@ -58,6 +59,30 @@ async def hold_the_loop(seconds: float) -> None:
 
 async def sleep_in_the_loop(seconds: float) -> None:
     time.sleep(seconds)  # noqa: ASYNC251 - a mistake of a backend
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "waited_s", "task", "says"),
+    [
+        (0.2, 0.3, "x.work", "this process got 40 % of the core that it wanted: give the process more CPU"),
+        (0.45, 0.05, "x.work", "x.work held the loop with its own computation"),
+        (0.45, None, "", "a task that was not seen held the loop"),
+        (0.0, 0.01, "x.work", "x.work waited inside of the loop"),
+        (0.0, 0.0, "", "the process was stopped"),
+    ],
+)
+def test_stall_is_explained_with_what_to_do(cpu_s: float, waited_s: float | None, task: str, says: str) -> None:
+    assert explain_stall(0.5, ThreadTime(cpu_s, waited_s), task).startswith(says)
+
+
+def test_time_on_the_core_is_counted() -> None:
+    before = ThreadTime.now()
+    end = time.thread_time() + 0.02
+    while time.thread_time() < end:
+        pass
+    spent = ThreadTime.now().since(before)
+    assert 0.015 <= spent.cpu_s < 1
+    assert spent.waited_s is None or spent.waited_s >= 0
 
 
 @pytest.mark.parametrize("hold", [hold_the_loop, sleep_in_the_loop])
