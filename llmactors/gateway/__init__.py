@@ -4,6 +4,7 @@ actor           serves the application on a socket
 app             finds the route of a request, checks the caller, and answers
 routes          the table of routes; `route`: one entry of the table
 client_rules    the checks before keys: host names, web pages, and clients behind proxies
+access_log      a line of the log for each request, or for each error
 request_service what is done for a caller: admit, follow, cancel
 admission       whether a request is accepted, and what its caller is charged
 answer_rules    tools and the form of the text, and what travels of them with a request

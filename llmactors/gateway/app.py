@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from urllib.parse import unquote
 
-import structlog
 import trio
 
 from llmactors.access.authentication import Authenticator, Caller
 from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, NotFound
-from llmactors.gateway.access_log import AccessLog
+from llmactors.gateway.access_log import AccessEntry
 from llmactors.gateway.client_rules import ClientRules
 from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.operators import OperatedNode
@@ -36,8 +35,6 @@ from llmactors.http.inbox import Inbox
 from llmactors.http.request_id import new_request_id
 from llmactors.http.routing import Resource, Router
 
-log = structlog.get_logger("llmactors.gateway")
-
 _NO_PARAMETERS: Mapping[str, str] = {}
 MAX_PARAMETERS = 64
 """The ticket must be among the first parameters of a query."""
@@ -49,7 +46,6 @@ class App:
     Args:
         service: What handlers work with. None on a worker, which serves the routes that are `on_worker`, to everybody.
         node: What the operators' pages show.
-        access_log: Which client requests are lines of the log.
         rules: Says which hosts a request may name, and which web pages may send it.
     """
 
@@ -58,7 +54,6 @@ class App:
         service: RequestService | None,
         node: OperatedNode,
         *,
-        access_log: AccessLog | None = None,
         rules: ClientRules | None = None,
     ) -> None:
         routes = [route for route in ROUTES if service is not None or route.on_worker]
@@ -67,7 +62,6 @@ class App:
         self._service = service
         self._auth = Authenticator(None) if service is None else service.auth
         self._metrics = node.metrics
-        self._access_log = access_log or AccessLog()
         self._rules = rules or ClientRules()
 
     def __repr__(self) -> str:
@@ -96,17 +90,22 @@ class App:
             self._metrics.route_used("none" if resource is None else resource.path)
             if counted:
                 self._metrics.request_finished(exchange.status or 499, seconds, exchange.code, exchange.model)
-            if self._access_log.enabled and family.counted:
-                log.info(
-                    "request",
-                    request_id=exchange.request_id,
-                    client=exchange.client,
-                    method=scope["method"],
-                    path=scope["path"],
-                    route=None if resource is None else resource.path,
-                    status=exchange.status,
-                    code=exchange.code,
-                    seconds=round(seconds, 4),
+            access_log = None if self._service is None else self._service.access_log
+            if access_log is not None and family.counted and access_log.takes(exchange.code):
+                await access_log.note(
+                    AccessEntry(
+                        request_id=exchange.request_id,
+                        client=exchange.client,
+                        caller=exchange.caller if isinstance(exchange.caller, Caller) else None,
+                        method=scope["method"],
+                        path=scope["path"],
+                        route=None if resource is None else resource.path,
+                        model=exchange.model,
+                        status=exchange.status,
+                        code=exchange.code,
+                        seconds=seconds,
+                        ttft_s=exchange.ttft_s(),
+                    )
                 )
 
     async def _answer(self, exchange: Exchange, resource: Resource[Route] | None) -> None:
@@ -133,6 +132,7 @@ class App:
         takes_ticket = route is not None and route.takes_ticket
         stream = exchange.parameters.get("id") if takes_ticket else None
         caller = None if is_open else await self._identify(scope, takes_ticket=takes_ticket, stream=stream)
+        exchange.caller = caller
         if route is None:
             if method != "OPTIONS":
                 raise MethodNotAllowed(f"use {' or '.join(resource.allowed)}", allowed=tuple(resource.allowed))
@@ -171,7 +171,7 @@ class App:
         if route is None or route.socket is None or self._service is None:
             raise NotFound("there is no such route for a WebSocket")
         self._service.check_takes_work()
-        return partial(route.socket, self._service, caller), caller
+        return partial(route.socket, self._service, caller, client_address(scope)), caller
 
     async def _identify(self, scope: Scope, *, takes_ticket: bool = False, stream: str | None = None) -> Caller:
         """The caller, by the ticket in the query if the route takes one, else by the key in the headers.

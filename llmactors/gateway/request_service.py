@@ -11,6 +11,7 @@ import trio
 from llmactors.access.authentication import Authenticator, Caller
 from llmactors.backends.directory import ModelDirectory
 from llmactors.errors import NotFound, Unavailable
+from llmactors.gateway.access_log import AccessLog
 from llmactors.gateway.admission import Admission, Admitter, models_for
 from llmactors.gateway.body import BodyReader, GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
@@ -43,6 +44,7 @@ class RequestService:
         auth: Authenticator | None = None,
         cordon: Callable[[], str] = lambda: "",
         open_streams: set[trio.CancelScope] | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -67,6 +69,8 @@ class RequestService:
         self.places = QueuePlaces(ledger.places, directory)
         """Tells waiting clients their place in the queue."""
         self._draining = trio.Event()
+        self.access_log = access_log or AccessLog(ledger)
+        """Takes a line for each request that ends."""
         self._cordon = cordon
         self._open: set[trio.CancelScope] = set() if open_streams is None else open_streams
 

@@ -85,6 +85,11 @@ class Exchange:
         """The model of the request that was admitted; empty where none was."""
         self.code: str | None = None
         """The code of the error in the response or at the end of its stream; None where there is no error."""
+        self.caller: object = None
+        """Who sends the request, as the application knows after the check of the key; None before that."""
+        self.ttft_s: Callable[[], float | None] = _unknown
+        """Returns how long after the request its first token was written, in seconds; None where none was, or where the
+        answer is no stream."""
         self._inbox = inbox
         self._send = send
         # HTTP/1.0 has no chunks: a body for such a client ends with its connection.
@@ -223,6 +228,10 @@ class Exchange:
         await self.answer(
             self.errors.status(error), self.errors.body(error, self.request_id), self.errors.headers(error)
         )
+
+
+def _unknown() -> None:
+    return None
 
 
 def check_connection(scope: Scope) -> None:

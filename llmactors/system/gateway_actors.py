@@ -74,7 +74,7 @@ def gateway(
         allowed_origins=settings.allowed_origins,
         proxies=proxies,
     )
-    access_log = AccessLog(enabled=settings.access_log)
+    access_log = AccessLog(ledger, enabled=settings.access_log)
     live.on_change(["allowed_origins"], lambda now: rules.allow_origins(now.allowed_origins))
     live.on_change(["access_log"], lambda now: access_log.enable(now.access_log))
     live.on_change(["rate_limit", "rate_algorithm"], lambda now: limit_check.set_rate(rate_policy(now)))
@@ -106,6 +106,7 @@ def gateway(
             auth=auth,
             cordon=cordon,
             open_streams=open_streams,
+            access_log=access_log,
         )
         node = OperatedNode(
             problems=service.problems,
@@ -117,7 +118,7 @@ def gateway(
             queue_demand=service.queue_demand,
             shows_ledger=shows_ledger,
         )
-        app = App(service, node, access_log=access_log, rules=rules)
+        app = App(service, node, rules=rules)
         return app, service
 
     return ActorSpec("gateway", make, grace_s=0.5)

@@ -30,18 +30,26 @@ class AnswerMetrics:
 class StreamTimes:
     """Measures when the tokens of one stream are written to its client."""
 
-    __slots__ = ("_begun", "_inter_token_s", "_ttft_s", "_wrote_at")
+    __slots__ = ("_begun", "_inter_token_s", "_ttft", "_ttft_s", "_wrote_at")
 
     def __init__(self, ttft: BucketCounts, inter_token: BucketCounts, begun: float | None) -> None:
         self._ttft_s = ttft
         self._inter_token_s = inter_token
         self._begun = begun
         self._wrote_at: float | None = None
+        self._ttft: float | None = None
 
     @property
     def have_begun(self) -> bool:
         """Whether a token was written."""
         return self._wrote_at is not None
+
+    def ttft(self) -> float | None:
+        """The time from the request to the write of its first token, in seconds.
+
+        None before that write, and for a stream that a client follows again.
+        """
+        return self._ttft
 
     def wrote(self, tokens: int, now: float) -> None:
         """Notes that `tokens` tokens, at least one, were written at `now`. Call this once for each write.
@@ -52,7 +60,8 @@ class StreamTimes:
         if before is not None:
             self._inter_token_s.observe((now - before) / tokens, tokens)
         elif self._begun is not None:
-            self._ttft_s.observe(now - self._begun)
+            self._ttft = now - self._begun
+            self._ttft_s.observe(self._ttft)
 
 
 class WorkMetrics:

@@ -21,6 +21,7 @@ import trio
 from llmactors.access.authentication import Caller
 from llmactors.actors import fatal
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded
+from llmactors.gateway.access_log import AccessEntry
 from llmactors.gateway.body import convert
 from llmactors.gateway.errors import error_fields
 from llmactors.gateway.limit_reached import LimitReached
@@ -30,6 +31,7 @@ from llmactors.gateway.queue_places import QueueStanding
 from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.streaming.pump import pump
 from llmactors.http.exchange import Header, Message, Receive, Send, wire_headers
+from llmactors.http.request_id import new_request_id
 from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed
 
@@ -46,14 +48,21 @@ CLOSE_S = 1.0
 
 Refused = Callable[[], Awaitable[None]]
 """Returns once the caller's key is not valid any more."""
-SocketHandler = Callable[[RequestService, Caller, Receive, Send, list[Header], Refused], Awaitable[None]]
+SocketHandler = Callable[[RequestService, Caller, str, Receive, Send, list[Header], Refused], Awaitable[None]]
+"""Takes the caller, the caller's address, the socket, the headers of the answer to the handshake, and `Refused`."""
 
 
 async def serve_socket(
-    service: RequestService, caller: Caller, receive: Receive, send: Send, headers: list[Header], refused: Refused
+    service: RequestService,
+    caller: Caller,
+    client: str,
+    receive: Receive,
+    send: Send,
+    headers: list[Header],
+    refused: Refused,
 ) -> None:
     """Serves one WebSocket to its end. `headers` go with the response to the handshake."""
-    await SocketSession(service, caller, receive, send, refused).run(headers)
+    await SocketSession(service, caller, receive, send, refused, client=client).run(headers)
 
 
 class SocketSession:
@@ -66,11 +75,14 @@ class SocketSession:
         receive: Receive,
         send: Send,
         refused: Callable[[], Awaitable[None]] = trio.sleep_forever,
+        *,
+        client: str = "",
     ) -> None:
         self._service = service
         self._wait_refused = refused
         self._refused = False
         self._caller = caller
+        self._client = client
         self._receive = receive
         self._send = send
         self._streams = 0
@@ -159,6 +171,7 @@ class SocketSession:
         finally:
             if not follows:
                 metrics.request_finished(status, trio.current_time() - begun, code)
+                await self._log(new_request_id(), "", status, code, begun)
 
     async def _dispatch(
         self, op: object, fields: dict[str, Any], ref: object, begun: float, nursery: trio.Nursery
@@ -249,6 +262,28 @@ class SocketSession:
             self._streams -= 1
             if not self._streams:
                 self._quiet.set()
+            await self._log(request_id, model, 200, code, begun, times.ttft())
+
+    async def _log(
+        self, request_id: str, model: str, status: int, code: str | None, begun: float, ttft_s: float | None = None
+    ) -> None:
+        """Tells the access log of a message that was answered, or of a stream that has ended."""
+        access_log = self._service.access_log
+        if access_log.takes(code):
+            entry = AccessEntry(
+                request_id=request_id,
+                client=self._client,
+                caller=self._caller,
+                method="WS",
+                path="/v1/ws",
+                route="/v1/ws",
+                model=model,
+                status=status,
+                code=code,
+                seconds=trio.current_time() - begun,
+                ttft_s=ttft_s,
+            )
+            await access_log.note(entry)
 
     async def _say_error(self, error: LlmactorsError, ref: object, request_id: str | None = None) -> None:
         payload: dict[str, Any] = {"event": "error", "error": error_fields(error)}

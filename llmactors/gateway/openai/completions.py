@@ -115,6 +115,7 @@ async def stream_one(
     """Sends one answer. Raises the error of an answer that fails before its first token."""
     timing, metrics = service.settings.timing, service.metrics
     times = metrics.models.answers(exchange.model).stream(exchange.begun)
+    exchange.ttft_s = times.ttft
     await _wait_first(exchange, follower, begin, timing, renderer)
     first = follower.take()
     _check_begun(first)

@@ -48,6 +48,7 @@ class SseStream:
         self._timing = timing
         self._metrics = metrics
         self._times = times
+        exchange.ttft_s = times.ttft
         self._render = renderer.render
         self._render_apart = renderer.render_apart if isinstance(renderer, RendererWithLongEnds) else None
         self._keep_alive_bytes = renderer.keep_alive
