@@ -21,7 +21,8 @@ class _Abandoned(Exception):
 class _Download:
     """What the thread has downloaded, for the event loop to read."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
+        self._model = model
         self.begun = False
         self.done_bytes = 0
         self.total_bytes: int | None = None
@@ -31,6 +32,11 @@ class _Download:
         if self.abandoned:
             raise _Abandoned
         self.begun, self.done_bytes, self.total_bytes = True, done_bytes, total_bytes
+
+    def waits_for(self, holder: str) -> None:
+        log.info(
+            "the download waits, because another process downloads the same file", model=self._model, holder=holder
+        )
 
     def __str__(self) -> str:
         done = round(self.done_bytes / 1e6)
@@ -49,7 +55,7 @@ async def fetch_files(model: str, fetch: FetchFiles, show: Callable[[str], None]
     Raises:
         ModelError: The files cannot be had.
     """
-    download = _Download()
+    download = _Download(model)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tell, model, download, show)

@@ -8,7 +8,8 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,8 @@ import msgspec
 from llmactors.config import CACHE_VARIABLE
 from llmactors.config.user_folders import cache_of_user
 from llmactors.errors import ModelError
+
+_MAX_HOLDER_CHARS = 200
 
 
 class _Verified(msgspec.Struct, frozen=True):
@@ -36,11 +39,22 @@ def cache_root(cache_dir: Path | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Holds a lock, so that one process at a time downloads `target`. The lock ends with the process that holds it."""
+def locked(target: Path, wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Holds a lock, so that one process at a time downloads `target`. The lock ends with the process that holds it.
+
+    `wait` is called where another process holds the lock, with a name of that process, before this process waits.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(target, "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with _beside(target, "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            wait(file.read(_MAX_HOLDER_CHARS) or "an unknown process")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
         yield
 
 

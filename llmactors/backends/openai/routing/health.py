@@ -40,8 +40,8 @@ class UpstreamHealth:
     _balance: Balance
     _every_s: float
     _rng: random.Random
-    _logged_open: set[int] = attrs.field(factory=set, init=False)
-    """The upstreams that get no requests, as far as the log says."""
+    _logged_open: dict[int, float] = attrs.field(factory=dict, init=False)
+    """The upstreams that get no requests, as far as the log says, and since when."""
 
     def states(self) -> list[UpstreamState]:
         """The state of each upstream. An upstream whose circuit is open is in trouble."""
@@ -63,13 +63,15 @@ class UpstreamHealth:
         for place, one in enumerate(self._balance.upstreams):
             if self._is_open(place) == (place in self._logged_open):
                 continue
-            self._logged_open ^= {place}
+            now = trio.current_time()
             if self._is_open(place):
-                for_s = round(self._balance.circuits[place].next_at(0.0) - trio.current_time(), 1)
+                self._logged_open[place] = now
+                for_s = round(self._balance.circuits[place].next_at(0.0) - now, 1)
                 reason = self._balance.counters[place].last_fault
                 log.warning("an upstream gets no requests for a while", upstream=one.url, reason=reason, for_s=for_s)
             else:
-                log.info("an upstream gets requests again", upstream=one.url)
+                after_s = round(now - self._logged_open.pop(place), 1)
+                log.info("an upstream gets requests again", upstream=one.url, after_s=after_s)
 
     def due(self, now: float) -> list[int]:
         """The places of the upstreams that are to be asked now."""
