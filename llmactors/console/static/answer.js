@@ -21,6 +21,7 @@ class Answer {
     arrivals = [];
     cuts = 0;
     requestId = null;
+    standing = null;
     began = performance.now();
     firstAt = null;
     endedAt = null;
@@ -90,6 +91,8 @@ class Answer {
             throw error;
         }
         this.requestId ??= reply.headers.get("x-request-id");
+        const place = Number(reply.headers.get("x-queue-place"));
+        if (place) this.note("calm", `Waited in the queue, at first on place ${count(place)}.`);
         if (reply.status === 204) return;
         try {
             yield* events(reply.body);
@@ -115,6 +118,14 @@ class Answer {
             return;
         }
         await fetch(`/v1/streams/${encodeURIComponent(this.requestId)}`, {method: "DELETE", headers: this.#headers}).catch(() => null);
+    }
+
+    // The request waits in the queue. The first place is a note; later ones only replace what is shown.
+    waits(place, estimateS) {
+        const words = `on place ${count(place)} of the queue${estimateS === null ? "" : `, for about ${duration(estimateS)}`}`;
+        if (this.standing === null) this.note("calm", `Waits ${words}.`);
+        this.standing = `Waits ${words} …`;
+        this.#onChange();
     }
 
     arrived() {
@@ -179,6 +190,11 @@ export class NativeAnswer extends Answer {
             const told = parsed(data);
             connected();
             if (event === "error" && id === null) throw new Cut();
+            if (event === "queued") {
+                this.waits(told.place, told.estimate_s);
+                continue;
+            }
+            this.standing = null;
             if (again && first) this.note("good", `Goes on with event ${id}: nothing is lost, and nothing comes twice.`);
             first = false;
             const seq = Number(id);

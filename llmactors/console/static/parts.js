@@ -20,7 +20,7 @@ export function section(title, ...children) {
 
 // One figure with its name, and a smaller line below.
 export function tile(name, value, note) {
-    return h("div", {class: "tile"}, h("dt", {}, name), h("dd", {}, value), h("p", {class: "note"}, note ?? " "));
+    return h("div", {class: "tile"}, h("dt", {}, name), h("dd", {}, value), note ? h("dd", {class: "note"}, note) : null);
 }
 
 export function notice(tone, ...children) {

@@ -11,6 +11,7 @@ export function answerCard({asked, answer}) {
             h("h3", {}, "Model"),
             answer.reasoning ? h("details", {class: "reasoning"}, h("summary", {}, "Reasoning"), h("p", {class: "text"}, answer.reasoning)) : null,
             h("p", {class: "text"}, answer.text, answer.running ? h("span", {class: "cursor", "aria-hidden": "true"}) : null),
+            answer.standing ? h("p", {class: "note", role: "status"}, answer.standing) : null,
             answer.calls.map((call, at) => h("div", {class: "call", key: `call ${at}`},
                 h("p", {}, "Calls ", code(call.name)), h("pre", {}, pretty(call.arguments)))),
             answer.error ? notice("bad", answer.error) : null),

@@ -8,7 +8,7 @@ import {nodesTable} from "./nodes.js";
 
 const QUIET = "Nothing was measured in this time.";
 const RECENT_S = 600;
-let charts = null;
+let charts = null, shown = null;
 
 function makeCharts() {
     const seconds = {format: duration, unit: "seconds", empty: QUIET};
@@ -30,8 +30,14 @@ const quantiles = (series, name) => [
     {name: "99 % within (p99)", values: series[`${name}_p99_s`] ?? [], tone: 2},
 ];
 
-function showCharts({series, step_s: stepS}) {
+function showCharts(history) {
     charts ??= makeCharts();
+    if (shown !== history) fillCharts(history);
+    shown = history;
+    return h("div", {class: "charts"}, Object.values(charts).map(each => each.element));
+}
+
+function fillCharts({series, step_s: stepS}) {
     charts.tokens.show([{name: "Tokens per second", values: series.tokens_per_s ?? []}], stepS);
     charts.load.show([
         {name: "Running", values: series.running ?? [], tone: 1},
@@ -42,7 +48,6 @@ function showCharts({series, step_s: stepS}) {
     charts.queue.show(quantiles(series, "queue_wait"), stepS);
     const refusals = Object.entries(series.refusals ?? {}).sort(([one], [other]) => (one < other ? -1 : 1));
     charts.refused.show(refusals.map(([name, values], at) => ({name, values, tone: (at % 6) + 1})), stepS);
-    return h("div", {class: "charts"}, Object.values(charts).map(each => each.element));
 }
 
 const newest = values => values?.findLast(isNumber) ?? null;
