@@ -17,6 +17,8 @@ class DeadReason(enum.Enum):
     """The handling of the message ended the incarnation; with redelivery, twice."""
     CANCELLED = "cancelled"
     """The incarnation ended for another reason while this message was in hand."""
+    DELIVERIES = "deliveries"
+    """With redelivery: as many incarnations as the spec allows ended with the message in hand."""
     EXPIRED = "expired"
     """The message's deadline passed in the mailbox."""
     STALE = "stale"

@@ -1,6 +1,7 @@
 """Runs an actor's incarnations one after another: the start, the message loop, the message in hand, the cleanup."""
 
 import math
+from typing import Any
 
 import trio
 
@@ -9,6 +10,7 @@ from llmactors.actors.deadletters import DeadLetters, DeadReason
 from llmactors.actors.envelope import Down, Envelope, Exit, describe, fatal, leaves
 from llmactors.actors.errors import HandlerHung, MisuseError
 from llmactors.actors.observer import Observer
+from llmactors.actors.registry import Registry
 from llmactors.actors.statistics import ActorStatistics
 from llmactors.actors.stop import StopSignal
 
@@ -16,20 +18,24 @@ from llmactors.actors.stop import StopSignal
 class ActorNode:
     """One actor's place in a running tree. The node outlives the incarnations."""
 
-    def __init__(self, spec: ActorSpec, path: str, observer: Observer, dead_letters: DeadLetters) -> None:
+    def __init__(
+        self, spec: ActorSpec[Any], path: str, observer: Observer, dead_letters: DeadLetters, registry: Registry
+    ) -> None:
+        spec.ref.bind(path)
+        if spec.registered_name:
+            registry.add(spec.registered_name, spec.ref)
         self.spec = spec
         self.path = path
         self.state = "stopped"
+        self.is_supervisor = False
         self._observer = observer
         self._dead_letters = dead_letters
+        self._registry = registry
         self._nursery: trio.Nursery | None = None
         self._handled = 0
         self._in_hand: Envelope | Down | None = None
         self._in_hand_since = 0.0
-        spec.ref.path = path
-        mailbox = spec.ref.mailbox
-        mailbox.owner = path
-        mailbox.on_overflow = lambda envelope: dead_letters.add(path, DeadReason.OVERFLOW, envelope)
+        spec.ref.mailbox.on_overflow = lambda envelope: dead_letters.add(path, DeadReason.OVERFLOW, envelope)
 
     def __repr__(self) -> str:
         return f"<ActorNode {self.path}#{self.spec.ref.incarnation} {self.state}>"
@@ -67,7 +73,7 @@ class ActorNode:
         """Runs one incarnation, from the factory to the end of its cleanup. Raises the exception that ended it."""
         status = self.spec.ref.status
         status.incarnation += 1
-        context = Context(self.spec.ref, status.incarnation)
+        context = Context(self.spec.ref, status.incarnation, self._registry)
         actor = self.spec.factory()
         try:
             async with trio.open_nursery() as nursery:
@@ -96,7 +102,7 @@ class ActorNode:
         else:
             await self._clean_up(actor, context)
 
-    async def _clean_up(self, actor: Actor, context: Context) -> None:
+    async def _clean_up(self, actor: Actor[Any], context: Context) -> None:
         context.close()
         with trio.CancelScope(shield=True), _budget(self.spec.cleanup_s, f"the cleanup of {self.path}"):
             await actor.on_stop()
@@ -113,7 +119,7 @@ class ActorNode:
 
     def open(self) -> None:
         """Accepts messages from now on."""
-        self.spec.ref.mailbox.closed = False
+        self.spec.ref.mailbox.open()
 
     def close(self) -> None:
         """Accepts no messages from now on. The queued messages go to the dead letters."""
@@ -122,7 +128,7 @@ class ActorNode:
         for envelope in mailbox.drain():
             self._dead_letters.add(self.path, DeadReason.STOPPED, envelope)
 
-    async def _serve(self, actor: Actor, context: Context, stop: StopSignal) -> None:
+    async def _serve(self, actor: Actor[Any], context: Context, stop: StopSignal) -> None:
         mailbox = self.spec.ref.mailbox
         stop.on_set(mailbox.wake)
 
@@ -130,19 +136,21 @@ class ActorNode:
             return stop.is_set() or context.exiting
 
         while (event := await mailbox.get(context.incarnation, stopping)) is not None:
-            self._in_hand, self._in_hand_since = event, trio.current_time()
+            now = trio.current_time()
+            self._in_hand, self._in_hand_since = event, now
             try:
                 if isinstance(event, Down):
                     with _budget(self.spec.budget_s, f"{self.path}, handling a death notice"):
                         await actor.on_down(event)
-                elif self._is_wanted(event, context.incarnation):
-                    await self._handle(actor, event)
+                elif self._is_wanted(event, context.incarnation, now):
+                    context.in_hand = event
+                    await self._handle(actor, context, event)
                     self._handled += 1
             finally:
-                self._in_hand = None
+                self._in_hand = context.in_hand = None
 
-    def _is_wanted(self, envelope: Envelope, incarnation: int) -> bool:
-        if envelope.deadline <= trio.current_time():
+    def _is_wanted(self, envelope: Envelope, incarnation: int, now: float) -> bool:
+        if envelope.deadline <= now:
             self._dead_letters.add(self.path, DeadReason.EXPIRED, envelope)
         elif envelope.incarnation not in (None, incarnation):
             self._dead_letters.add(self.path, DeadReason.STALE, envelope)
@@ -150,27 +158,34 @@ class ActorNode:
             return True
         return False
 
-    async def _handle(self, actor: Actor, envelope: Envelope) -> None:
+    async def _handle(self, actor: Actor[Any], context: Context, envelope: Envelope) -> None:
         try:
-            # The budget is the outer block, so that its `HandlerHung` is a crash even if the actor declares the class.
-            with _budget(self.spec.budget_s, f"{self.path}, handling {type(envelope.message).__name__}"):
-                try:
-                    answer = await actor.on_message(envelope.message)
-                except self.spec.declares as declared:
-                    if fatal(declared) is not None:
-                        raise  # a declared group with an error in it that nothing may survive
-                    self._refuse(envelope, declared)
-                else:
-                    if envelope.reply is not None:
-                        envelope.reply.set(answer)
+            if self.spec.budget_s == math.inf:
+                await self._answer(actor, context, envelope)
+            else:
+                # Around the handling of declared errors, so that `HandlerHung` is a crash even if it is declared.
+                with _budget(self.spec.budget_s, f"{self.path}, handling {type(envelope.message).__name__}"):
+                    await self._answer(actor, context, envelope)
         except BaseException as error:
+            envelope.deliveries += 1
             if all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
                 # Something else ended the incarnation, so this message is not counted as a crash.
-                self._give_up_or_redeliver(envelope, DeadReason.CANCELLED, "the actor was stopped")
+                self._give_up_or_redeliver(context, envelope, DeadReason.CANCELLED, "the actor was stopped")
             else:
                 envelope.crashes += 1
-                self._give_up_or_redeliver(envelope, DeadReason.CRASHED, describe(error))
+                self._give_up_or_redeliver(context, envelope, DeadReason.CRASHED, describe(error))
             raise
+
+    async def _answer(self, actor: Actor[Any], context: Context, envelope: Envelope) -> None:
+        try:
+            answer = await actor.on_message(envelope.message)
+        except self.spec.declares as declared:
+            if fatal(declared) is not None:
+                raise  # a declared group with an error in it that nothing may survive
+            self._refuse(envelope, declared)
+        else:
+            if envelope.reply is not None and not context.is_deferred(envelope.reply):
+                envelope.reply.set(answer)
 
     def _refuse(self, envelope: Envelope, declared: Exception) -> None:
         if envelope.reply is None:
@@ -178,11 +193,15 @@ class ActorNode:
         else:
             envelope.reply.fail(declared)
 
-    def _give_up_or_redeliver(self, envelope: Envelope, reason: DeadReason, cause: str) -> None:
-        if self.spec.redeliver and envelope.crashes < 2:
-            self.spec.ref.mailbox.put_back(envelope)
-        else:
+    def _give_up_or_redeliver(self, context: Context, envelope: Envelope, reason: DeadReason, cause: str) -> None:
+        if not self.spec.redeliver or envelope.crashes >= 2:
             self._dead_letters.add(self.path, reason, envelope, cause)
+        elif envelope.deliveries >= self.spec.deliveries_max:
+            times = f"{envelope.deliveries} incarnations ended with this message in hand"
+            self._dead_letters.add(self.path, DeadReason.DELIVERIES, envelope, times)
+        else:
+            context.take_back(envelope)
+            self.spec.ref.mailbox.put_back(envelope)
 
 
 async def _fail(error: Exception) -> None:

@@ -19,7 +19,7 @@ supervisor gives up. The restart of a group counts as one, and so does each fail
 import collections
 import enum
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import attrs
 
@@ -64,15 +64,28 @@ class Planner:
     `now` is the time in seconds on any monotonic clock, the same clock for all calls.
     """
 
-    children: Sequence[tuple[str, Restart]]
+    children: Iterable[tuple[str, Restart]]
     strategy: Strategy
     intensity: int
     period_s: float
     backoff: Backoff
     rng: random.Random
+    _types: dict[str, Restart] = attrs.field(init=False)
     _restarts: collections.deque[float] = attrs.field(factory=collections.deque, init=False)
     _streaks: dict[str, int] = attrs.field(factory=dict, init=False)
     _started_at: dict[str, float] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._types = dict(self.children)
+
+    def add(self, name: str, restart: Restart) -> None:
+        """Adds a child behind all others."""
+        self._types[name] = restart
+
+    def remove(self, name: str) -> None:
+        """Forgets a child."""
+        for known in (self._types, self._streaks, self._started_at):
+            known.pop(name, None)
 
     @property
     def recent_restarts(self) -> int:
@@ -85,17 +98,16 @@ class Planner:
 
     def on_exit(self, name: str, *, crashed: bool, now: float) -> RestartPlan:
         """Decides what follows from the exit of `name`, or from its failure to start again."""
-        restart = dict(self.children)[name]
+        restart = self._types[name]
         if restart is Restart.TEMPORARY or (restart is Restart.TRANSIENT and not crashed):
             return RestartPlan(ended=(name,))
         self._restarts.append(now)
         while self._restarts and now - self._restarts[0] >= self.period_s:
             self._restarts.popleft()
-        order = [child for child, _ in self.children]
         if len(self._restarts) > self.intensity:
-            return RestartPlan(stop=tuple(reversed(order)), give_up=True)
-        group = self._group(name, order)
-        bystanders = {child for child, kind in self.children if kind is Restart.TEMPORARY}
+            return RestartPlan(stop=tuple(reversed(self._types)), give_up=True)
+        group = self._group(name)
+        bystanders = {child for child in group if self._types[child] is Restart.TEMPORARY}
         return RestartPlan(
             stop=tuple(child for child in reversed(group) if child != name),
             start=tuple(child for child in group if child not in bystanders),
@@ -103,13 +115,14 @@ class Planner:
             delay_s=self._next_delay_s(name, now),
         )
 
-    def _group(self, name: str, order: list[str]) -> list[str]:
+    def _group(self, name: str) -> list[str]:
         match self.strategy:
             case Strategy.ONE_FOR_ONE:
                 return [name]
             case Strategy.ONE_FOR_ALL:
-                return order
+                return list(self._types)
             case Strategy.REST_FOR_ONE:
+                order = list(self._types)
                 return order[order.index(name) :]
 
     def _next_delay_s(self, name: str, now: float) -> float:

@@ -1,13 +1,18 @@
 """The address of an actor, which stays the same over restarts, and is the only way to send the actor a message."""
 
 import math
+from typing import Any, Generic, overload
 
 import attrs
 import trio
+from typing_extensions import TypeVar
 
-from llmactors.actors.envelope import Down, Envelope, Exit, Reply
-from llmactors.actors.errors import MessageExpired
+from llmactors.actors.envelope import Down, Envelope, Exit, Question, R, Reply
+from llmactors.actors.errors import MessageExpired, MisuseError
 from llmactors.actors.mailbox import Mailbox, Overflow
+
+M_contra = TypeVar("M_contra", contravariant=True, default=Any)
+"""The messages that an actor takes."""
 
 
 @attrs.define(eq=False)
@@ -26,11 +31,11 @@ class ActorStatus:
     """The watchers in the order of their watches: a mailbox, and the incarnation that reads the mailbox."""
 
 
-class ActorRef:
+class ActorRef(Generic[M_contra]):
     """Sends messages to an actor: `tell` expects no answer, `ask` waits for one.
 
     Both may be called before the actor's first start and during a restart. The mailbox then keeps the message for the
-    next incarnation.
+    next incarnation. `M_contra` is what the actor takes: a class of messages, or a union of them.
     """
 
     def __init__(self, name: str, *, capacity: int, overflow: Overflow) -> None:
@@ -38,6 +43,7 @@ class ActorRef:
         """The actor's path in its tree; the bare name while the actor is in no tree."""
         self.mailbox = Mailbox(name, capacity, overflow)
         self.status = ActorStatus()
+        self._is_bound = False
 
     def __repr__(self) -> str:
         state = "running" if self.status.running else "down"
@@ -53,20 +59,26 @@ class ActorRef:
         """Whether an incarnation is up. The incarnation may have ended by the time a message arrives."""
         return self.status.running
 
-    def tell_nowait(self, message: object, *, deadline: float = math.inf, incarnation: int | None = None) -> None:
+    def tell_nowait(self, message: M_contra, *, deadline: float = math.inf, incarnation: int | None = None) -> None:
         """Queues `message` at once.
 
         Raises `MailboxFull`, or `ActorDied` if the actor has ended for good. `deadline` is on Trio's clock. With
         `incarnation` only that incarnation of the actor handles the message.
         """
-        self.mailbox.put_nowait(Envelope(message, deadline=deadline, incarnation=incarnation))
+        self.mailbox.put_nowait(Envelope(message, None, deadline, incarnation))
 
-    async def tell(self, message: object, *, deadline: float = math.inf, incarnation: int | None = None) -> None:
+    async def tell(self, message: M_contra, *, deadline: float = math.inf, incarnation: int | None = None) -> None:
         """As `tell_nowait`, but waits for room if the mailbox's policy is `BLOCK`."""
-        await self.mailbox.put(Envelope(message, deadline=deadline, incarnation=incarnation))
+        await self.mailbox.put(Envelope(message, None, deadline, incarnation))
 
-    async def ask(self, message: object, *, incarnation: int | None = None) -> object:
-        """Sends `message` and returns the answer.
+    @overload
+    async def ask(self, message: Question[R], *, incarnation: int | None = None) -> R: ...
+
+    @overload
+    async def ask(self, message: M_contra, *, incarnation: int | None = None) -> object: ...
+
+    async def ask(self, message: Any, *, incarnation: int | None = None) -> Any:
+        """Sends `message` and returns the answer. The answer to a `Question[R]` is an `R`.
 
         Ends in exactly one of: the answer; an error that the actor declares; `ActorDied`; `MailboxFull`;
         `MessageExpired`, if the message was found expired unread; or the cancellation of the caller's own scope, whose
@@ -80,6 +92,13 @@ class ActorRef:
             raise MessageExpired(f"the deadline passed before {self.path} was asked")
         await self.mailbox.put(envelope)
         return await reply.wait()
+
+    def bind(self, path: str) -> None:
+        """Gives the actor its place in a tree. For the runtime only."""
+        if self._is_bound:
+            raise MisuseError(f"{path} has the same spec as {self.path}: two actors cannot share one address")
+        self._is_bound = True
+        self.path = self.mailbox.owner = path
 
     def add_watcher(self, watcher: Mailbox, watcher_incarnation: int, *, since: int | None = None) -> None:
         """Adds a watcher. For `Context.watch` only."""

@@ -6,82 +6,61 @@ once the child is up. A cancel from outside therefore reaches only the loop, whi
 
 import math
 import random
-from typing import Protocol
+from typing import Any, Protocol
 
-import attrs
 import trio
 
-from llmactors.actors.actor import SupervisorSpec
-from llmactors.actors.envelope import Exit, ExitKind, fatal
-from llmactors.actors.errors import RestartIntensityExceeded, StartFailed
+from llmactors.actors.actor import ActorSpec, SupervisorSpec
+from llmactors.actors.child_run import ChildNode, ChildRun
+from llmactors.actors.children import StartChild, StopChild
+from llmactors.actors.envelope import Exit, ExitKind, fatal, forget_tracebacks
+from llmactors.actors.errors import ActorDied, MisuseError, RestartIntensityExceeded, StartFailed
 from llmactors.actors.observer import Observer
 from llmactors.actors.planner import Planner, RestartPlan
-from llmactors.actors.statistics import ActorStatistics, SupervisorStatistics
+from llmactors.actors.start_times import StartTimes
+from llmactors.actors.statistics import SupervisorStatistics
 from llmactors.actors.stop import StopSignal
 
 
-class ChildNode(Protocol):
-    """What a supervisor needs of a child, which is the node of an actor or of another supervisor."""
+class Places(Protocol):
+    """Gives children their places in the tree."""
 
-    path: str
-    state: str
+    def add(self, spec: ActorSpec[Any] | SupervisorSpec, path: str) -> ChildNode:
+        """Makes the node of a child. Raises `MisuseError` if its spec or its registered name has a place already."""
 
-    @property
-    def grace_s(self) -> float: ...
-    async def run(self, stop: StopSignal, task_status: trio.TaskStatus[None]) -> None: ...
-    def ended(self, exit_: Exit) -> None: ...
-    def open(self) -> None: ...
-    def close(self) -> None: ...
-    def statistics(self) -> ActorStatistics | SupervisorStatistics: ...
+    def remove(self, node: ChildNode) -> None:
+        """Forgets a child and all that is below it."""
 
 
-@attrs.define(eq=False)
-class _Live:
-    """One run of one child."""
-
-    name: str
-    stop: StopSignal = attrs.field(factory=StopSignal)
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    done: trio.Event = attrs.field(factory=trio.Event)
-    up: bool = False
-    error: BaseException | None = None
-
-
-@attrs.define(eq=False)
-class _Started:
-    """The `task_status` of a child. Once the child calls `started`, cancels from outside no longer reach the child."""
-
-    live: _Live
-    inner: trio.TaskStatus[None]
-
-    def started(self, value: None = None) -> None:
-        self.live.up = True
-        self.live.scope.shield = True
-        self.inner.started(value)
+_Event = ChildRun | StartChild | StopChild | None
+"""What a supervisor's loop hears of: the end of a child, a command, or, as None, its own stop."""
 
 
 class SupervisorNode:
     """One supervisor's place in a running tree. The nodes of supervisors and actors outlive their restarts."""
 
-    def __init__(
-        self, spec: SupervisorSpec, path: str, children: dict[str, ChildNode], observer: Observer, rng: random.Random
-    ) -> None:
+    def __init__(self, spec: SupervisorSpec, path: str, places: Places, observer: Observer, rng: random.Random) -> None:
+        spec.ref.bind(path)
         self.spec = spec
         self.path = path
         self.state = "stopped"
-        self.children = children
+        self.is_supervisor = True
+        self.children = {child.name: places.add(child, f"{path}/{child.name}") for child in spec.children}
+        self._places = places
+        self._added: dict[str, None] = {}
         self.incarnation = 0
         self.last_exit: Exit | None = None
         self._observer = observer
         self._rng = rng
-        self._live: dict[str, _Live] = {}
-        self._due: dict[str, float] = {}
+        self._runs: dict[str, ChildRun] = {}
+        self._start_times = StartTimes()
+        self._events: trio.MemorySendChannel[_Event]
         self._starting: trio.CancelScope | None = None
         self._ends_for_good = False
         self._planner = self._new_planner()
 
     def __repr__(self) -> str:
-        return f"<SupervisorNode {self.path}#{self.incarnation} {self.state} running={list(self._live)}>"
+        return f"<SupervisorNode {self.path}#{self.incarnation} {self.state} running={list(self._runs)}>"
 
     @property
     def grace_s(self) -> float:
@@ -114,24 +93,25 @@ class SupervisorNode:
         """
         self.incarnation += 1
         self._planner = self._new_planner()
-        self._due.clear()
+        self._start_times.clear()
         self._ends_for_good = False
         # Unbounded, because each run of a child sends only once.
-        exits, exited = trio.open_memory_channel[_Live | None](math.inf)
+        self._events, events = trio.open_memory_channel[_Event](math.inf)
 
         def interrupt() -> None:
-            exits.send_nowait(None)
+            self._events.send_nowait(None)
             if self._starting is not None:
                 self._starting.cancel(reason=f"{self.path} stops")
 
         stop.on_set(interrupt)
+        self.spec.ref.open(self._events.send_nowait)
         failure: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 try:
-                    await self._boot(nursery, exits, stop)
+                    await self._boot(nursery, stop)
                     task_status.started()
-                    await self._supervise(nursery, exits, exited, stop)
+                    await self._supervise(nursery, events, stop)
                 except (StartFailed, RestartIntensityExceeded) as error:
                     failure = error
                 except trio.Cancelled:
@@ -139,7 +119,9 @@ class SupervisorNode:
                     self._ends_for_good = self.state == "running"
                     raise
                 finally:
+                    self.spec.ref.close()
                     await self._stop_all(for_good=stop.for_good or self._ends_for_good)
+                    self._forget_added(events)
         except BaseExceptionGroup as group:
             if (failure := fatal(group)) is None:
                 raise
@@ -150,24 +132,36 @@ class SupervisorNode:
     async def _stop_all(self, *, for_good: bool) -> None:
         """Stops the children from the last to the first. `for_good` says that they will not be started again."""
         self.state = "stopping"
-        self._due.clear()
+        self._start_times.clear()
         self._ends_for_good = for_good
         if for_good:
             # Nobody shall wait for the answer of a child that has ended already.
             for name, child in self.children.items():
-                if name not in self._live or self._live[name].done.is_set():
+                if name not in self._runs or self._runs[name].done.is_set():
                     child.close()
         with trio.CancelScope(shield=True):
             for name in reversed(self.children):
                 await self._stop(name, f"{self.path} stops")
 
-    async def _boot(self, nursery: trio.Nursery, exits: trio.MemorySendChannel[_Live | None], stop: StopSignal) -> None:
+    def _forget_added(self, events: trio.MemoryReceiveChannel[_Event]) -> None:
+        """Forgets the children that are not in the spec, and refuses the commands that were not carried out."""
+        for name in tuple(self._added):
+            self._remove(name)
+        while True:
+            try:
+                event = events.receive_nowait()
+            except trio.WouldBlock:
+                return
+            if isinstance(event, StartChild | StopChild):
+                event.reply.fail(ActorDied(f"the supervisor {self.path} has ended"))
+
+    async def _boot(self, nursery: trio.Nursery, stop: StopSignal) -> None:
         """Starts all children, or fewer if a stop comes first."""
         for name in self.children:
             if stop.is_set():
                 return
             try:
-                await self._start(name, nursery, exits)
+                await self._start(name, nursery)
             except StartFailed:
                 if not stop.is_set():
                     raise
@@ -194,34 +188,86 @@ class SupervisorNode:
     async def _supervise(
         self,
         nursery: trio.Nursery,
-        exits: trio.MemorySendChannel[_Live | None],
-        exited: trio.MemoryReceiveChannel[_Live | None],
+        events: trio.MemoryReceiveChannel[_Event],
         stop: StopSignal,
     ) -> None:
         # A child that exits during the supervisor's own stop is neither restarted nor counted.
         while not stop.is_set():
-            live = None
-            with trio.move_on_at(min(self._due.values(), default=math.inf)):
-                live = await exited.receive()
-            if live is not None and self._live.get(live.name) is live and not stop.is_set():
-                del self._live[live.name]
-                # The traceback of the error refers to the run, which the garbage collector would have to free.
-                crash, live.error = live.error, None
-                await self._on_exit(live.name, crash, stop)
-            for name in self._overdue():
-                if stop.is_set():
-                    break
-                del self._due[name]
+            event: _Event = None
+            with trio.move_on_at(self._start_times.first()):
+                event = await events.receive()
+            if stop.is_set():
+                if isinstance(event, StartChild | StopChild):
+                    event.reply.fail(ActorDied(f"the supervisor {self.path} has ended"))
+                return
+            match event:
+                case StartChild():
+                    await self._start_child(event, nursery)
+                case StopChild():
+                    await self._stop_child(event)
+                case ChildRun() if self._runs.get(event.name) is event:
+                    del self._runs[event.name]
+                    # The traceback of the error refers to the run, which the garbage collector would have to free.
+                    crash, event.error = event.error, None
+                    await self._on_exit(event.name, crash, stop)
+            now = trio.current_time()
+            while not stop.is_set() and (name := self._start_times.pop(now)) is not None:
                 try:
-                    await self._start(name, nursery, exits)
+                    await self._start(name, nursery)
                 except StartFailed as error:
                     if not stop.is_set():
                         await self._on_exit(name, error, stop)
                     break  # the failure may have delayed the other children, so read the due times again
 
-    def _overdue(self) -> list[str]:
-        now = trio.current_time()
-        return [name for name in self.children if self._due.get(name, math.inf) <= now]
+    async def _start_child(self, command: StartChild, nursery: trio.Nursery) -> None:
+        name, path = command.spec.name, f"{self.path}/{command.spec.name}"
+        if name in self.children:
+            command.reply.fail(MisuseError(f"{self.path} has a child {name} already"))
+            return
+        try:
+            self.children[name] = self._places.add(command.spec, path)
+        except MisuseError as error:
+            command.reply.fail(error)
+            return
+        self._added[name] = None
+        self._planner.add(name, command.spec.restart)
+        try:
+            await self._start(name, nursery)
+        except StartFailed as error:
+            self._remove(name)
+            command.reply.fail(error)
+        except BaseException:
+            command.reply.fail(ActorDied(f"the supervisor {self.path} has ended"))
+            raise
+        else:
+            if name in self._runs:
+                command.reply.set(None)
+            else:
+                command.reply.fail(ActorDied(f"{path} was stopped before it was up"))
+
+    async def _stop_child(self, command: StopChild) -> None:
+        name = command.name
+        if name not in self._added:
+            known = ", ".join(self._added) or "none"
+            command.reply.fail(MisuseError(f"{self.path} has started no child {name}; it has started: {known}"))
+            return
+        self._start_times.discard(name)
+        try:
+            await self._stop(name, f"{self.path} was asked to stop this child")
+        except BaseException:
+            command.reply.fail(ActorDied(f"the supervisor {self.path} has ended"))
+            raise
+        self._remove(name)
+        command.reply.set(None)
+
+    def _remove(self, name: str) -> None:
+        """Forgets a child that is not in the spec, and that has ended for good."""
+        node = self.children.pop(name)
+        del self._added[name]
+        self._start_times.discard(name)
+        self._planner.remove(name)
+        node.close()
+        self._places.remove(node)
 
     async def _on_exit(self, name: str, error: BaseException | None, stop: StopSignal) -> None:
         """Does what the planner says about an exit."""
@@ -236,96 +282,59 @@ class SupervisorNode:
         # The delay starts now, and the time that it takes to stop the other children is part of the delay.
         due = trio.current_time() + plan.delay_s
         for child in plan.stop:
-            self._due.pop(child, None)
+            self._start_times.discard(child)
             await self._stop(child, f"{self.path} restarts this child together with {name}")
         if not stop.is_set():
             self._schedule(plan, due, exit_)
+        forget_tracebacks(error)
 
     def _schedule(self, plan: RestartPlan, due: float, exit_: Exit) -> None:
         for child in plan.ended:
             self.children[child].state = "stopped"
             self.children[child].close()
+            if child in self._added:
+                self._remove(child)
         for child in plan.start:
             self.children[child].state = "restarting"
-            self._due[child] = due
+            self._start_times.put(child, due)
         if plan.start:
             used = self._planner.recent_restarts
             self._observer.restarting(
                 self.path, plan.start, exit_, delay_s=plan.delay_s, count=used, intensity=self.spec.intensity
             )
 
-    async def _start(self, name: str, nursery: trio.Nursery, exits: trio.MemorySendChannel[_Live | None]) -> None:
+    async def _start(self, name: str, nursery: trio.Nursery) -> None:
         """Starts one child, and waits until the child is up or a stop comes. Raises `StartFailed`."""
-        live = self._live[name] = _Live(name)
         node = self.children[name]
+        run = self._runs[name] = ChildRun(name, node, self._observer, self._on_end)
         node.state = "starting"
         self._starting = trio.CancelScope()
         try:
             with self._starting:
-                await nursery.start(self._run_child, live, exits)
+                await nursery.start(run.run)
         finally:
             self._starting = None
-        if live.up and not live.done.is_set():
+        if run.up and not run.done.is_set():
             node.state = "running"
             self._planner.on_started(name, trio.current_time())
 
-    async def _run_child(
-        self, live: _Live, exits: trio.MemorySendChannel[_Live | None], task_status: trio.TaskStatus[None]
-    ) -> None:
-        node = self.children[live.name]
-        node.open()
-        try:
-            with live.scope:
-                try:
-                    await node.run(live.stop, _Started(live, task_status))
-                except* Exception as group:  # noqa: BLE001 - a supervisor survives any crash of a child
-                    live.error = group
-        except BaseException as error:
-            live.error = fatal(error) or live.error
-            raise
-        finally:
-            unmendable = None if live.error is None else fatal(live.error)
-            if unmendable is not None and not isinstance(node, SupervisorNode):
-                self._observer.doomed(node.path, unmendable)
-            node.ended(self._exit_of(live))
-            node.state = "stopped"
-            live.done.set()
-            if not live.up:
-                if self._live.get(live.name) is live:
-                    del self._live[live.name]
-            elif unmendable is None:
-                # A fatal error ends this supervisor by itself, and no plan is made for the exit.
-                exits.send_nowait(live)
-            if self._ends_for_good:
-                node.close()
-        if unmendable is not None:
-            # Raised through the nursery, so that all siblings stop and the whole tree ends.
-            raise unmendable
-        if live.error is not None and not live.up:
-            raise StartFailed(f"{node.path} could not start") from live.error
-
-    @staticmethod
-    def _exit_of(live: _Live) -> Exit:
-        if live.error is not None:
-            return Exit(ExitKind.CRASHED, live.error)
-        if live.scope.cancelled_caught or not live.up:
-            return Exit(ExitKind.KILLED)
-        return Exit(ExitKind.SHUTDOWN if live.stop.is_set() else ExitKind.NORMAL)
+    def _on_end(self, run: ChildRun) -> None:
+        """Is told at the end of each run that the child has ended."""
+        if not run.up:
+            if self._runs.get(run.name) is run:
+                del self._runs[run.name]
+        elif run.fatal is None:
+            # A fatal error ends this supervisor by itself, and no plan is made for the exit.
+            self._events.send_nowait(run)
+        if self._ends_for_good:
+            run.node.close()
 
     async def _stop(self, name: str, reason: str) -> None:
-        """Asks a running child to stop, waits for its grace, cancels the child, and waits for its end."""
-        live = self._live.get(name)
-        if live is None:
+        """Stops a running child."""
+        run = self._runs.get(name)
+        if run is None:
             self.children[name].state = "stopped"
             return
-        node = self.children[name]
-        if not live.done.is_set():
-            node.state = "stopping"
-            live.stop.set(for_good=self._ends_for_good)
-            with trio.move_on_after(node.grace_s):
-                await live.done.wait()
-        if not live.done.is_set():
-            live.scope.cancel(reason=f"{reason}; its grace of {node.grace_s:g} s is over")
-            await live.done.wait()
-        if self._live.get(name) is live:
-            del self._live[name]
+        await run.end(reason, for_good=self._ends_for_good)
+        if self._runs.get(name) is run:
+            del self._runs[name]

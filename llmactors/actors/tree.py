@@ -1,23 +1,32 @@
 """A tree of actors: built from specs, run, inspected and stopped."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
 
 import trio
 
 from llmactors.actors.actor import ActorSpec, SupervisorSpec
+from llmactors.actors.child_run import ChildNode
 from llmactors.actors.deadletters import DeadLetters
 from llmactors.actors.envelope import Exit, ExitKind, leaves
 from llmactors.actors.errors import MisuseError
 from llmactors.actors.incarnation import ActorNode
 from llmactors.actors.observer import GuardedObserver, Observer
+from llmactors.actors.ref import ActorRef
+from llmactors.actors.registry import Registry
 from llmactors.actors.statistics import SupervisorStatistics
 from llmactors.actors.stop import StopSignal
-from llmactors.actors.supervisor import ChildNode, SupervisorNode
+from llmactors.actors.supervisor import SupervisorNode
 
 
 class Tree:
     """A system of actors under one root supervisor.
+
+    `async with Tree(root) as tree:` runs the tree: the body begins when all actors are up, and at the end of the body
+    the actors stop in order. If the root supervisor fails, the body is cancelled, and the failure is raised.
 
     Args:
         root: The specs of all supervisors and actors.
@@ -35,11 +44,40 @@ class Tree:
         self._rng = rng or random.Random()
         self._stop = StopSignal(for_good=True)
         self._nodes: dict[str, ChildNode] = {}
+        self._registry = Registry()
+        self._running: AbstractAsyncContextManager[None] | None = None
         self.dead_letters = DeadLetters(self._observer)
         self.root = self._supervisor(root, root.name)
 
     def __repr__(self) -> str:
         return f"<Tree {self.root!r}>"
+
+    async def __aenter__(self) -> Self:
+        self._running = self._run_around()
+        await self._running.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._running is not None  # noqa: S101 - entered before
+        return await self._running.__aexit__(kind, error, trace)
+
+    @asynccontextmanager
+    async def _run_around(self) -> AsyncIterator[None]:
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.run)
+                yield
+                self.stop()
+        except BaseExceptionGroup as group:
+            # One error comes out as itself. Where the tree and the body failed, both are in the group.
+            if len(found := [leaf for leaf in leaves(group) if not isinstance(leaf, trio.Cancelled)]) != 1:
+                raise
+            only = found[0]
+        else:
+            return
+        raise only
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until `stop` or a cancel. Raises the failure that the root supervisor could not survive.
@@ -90,6 +128,10 @@ class Tree:
             raise MisuseError(f"there is no actor {path}; there are: {', '.join(self._actor_paths())}")
         return node
 
+    def find(self, name: str) -> ActorRef[Any] | None:
+        """The address of the actor with the `registered_name` `name`; None where no actor has the name."""
+        return self._registry.find(name)
+
     def actors(self) -> list[ActorNode]:
         """All actors, in start order."""
         return [node for node in self._nodes.values() if isinstance(node, ActorNode)]
@@ -97,18 +139,25 @@ class Tree:
     def _actor_paths(self) -> Iterator[str]:
         return (node.path for node in self.actors())
 
-    def _supervisor(self, spec: SupervisorSpec, path: str) -> SupervisorNode:
-        children = {child.name: self._child(child, f"{path}/{child.name}") for child in spec.children}
-        node = SupervisorNode(spec, path, children, self._observer, self._rng)
-        self._nodes[path] = node
-        return node
-
-    def _child(self, spec: ActorSpec | SupervisorSpec, path: str) -> ChildNode:
+    def add(self, spec: ActorSpec[Any] | SupervisorSpec, path: str) -> ChildNode:
+        """Makes the node of a child. For the runtime only: `SupervisorRef.start_child` starts children."""
         if isinstance(spec, SupervisorSpec):
             return self._supervisor(spec, path)
-        if any(spec is node.spec for node in self.actors()):
-            raise MisuseError(f"{path} has the same spec as {spec.ref.path}: two actors cannot share one address")
-        node = self._nodes[path] = ActorNode(spec, path, self._observer, self.dead_letters)
+        node = self._nodes[path] = ActorNode(spec, path, self._observer, self.dead_letters, self._registry)
+        return node
+
+    def remove(self, node: ChildNode) -> None:
+        """Forgets a child and all that is below it. For the runtime only."""
+        if isinstance(node, SupervisorNode):
+            for child in node.children.values():
+                self.remove(child)
+        elif isinstance(node, ActorNode):
+            self._registry.remove(node.spec.registered_name)
+        self._nodes.pop(node.path, None)
+
+    def _supervisor(self, spec: SupervisorSpec, path: str) -> SupervisorNode:
+        node = SupervisorNode(spec, path, self, self._observer, self._rng)
+        self._nodes[path] = node
         return node
 
 

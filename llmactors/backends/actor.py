@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 import trio
@@ -10,7 +10,15 @@ import trio
 from llmactors.actors import Actor, ActorDied, ActorRef, Context, HandlerHung, MailboxFull
 from llmactors.backends.base import Backend, HasUpstreams, StepwiseBackend
 from llmactors.backends.drivers import Driver, StepwiseDriver, StreamingDriver
-from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Produced
+from llmactors.backends.messages import (
+    Assign,
+    BackendEnding,
+    BackendMessage,
+    BackendReady,
+    BackendStalled,
+    BatcherNews,
+    Produced,
+)
 
 _CHECK_SLEEPS = 10
 """In how many sleeps the time of a health check passes."""
@@ -37,7 +45,7 @@ class HealthSettings:
     """A step that takes longer ends this incarnation of the backend, and the next one is started."""
 
 
-class BackendActor(Actor):
+class BackendActor(Actor[BackendMessage]):
     """Takes `Hello` and `Assign`, and tells `batcher` everything else in `messages`.
 
     Args:
@@ -50,7 +58,7 @@ class BackendActor(Actor):
     def __init__(
         self,
         make: Callable[[], Backend],
-        batcher: ActorRef,
+        batcher: ActorRef[BatcherNews],
         health: HealthSettings,
         prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -92,7 +100,7 @@ class BackendActor(Actor):
         spawn(self._watch_health, backend, driver)
         await self._say_ready()
 
-    async def on_message(self, message: Any) -> None:
+    async def on_message(self, message: BackendMessage) -> None:
         assert self._driver is not None  # noqa: S101 - on_start has returned
         if isinstance(message, Assign):
             self._driver.assign(message.admit, message.evict)

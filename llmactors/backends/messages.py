@@ -61,3 +61,10 @@ class Produced:
     outputs: tuple[Output, ...] = ()
     failed: tuple[tuple[Key, LlmactorsError], ...] = ()
     """Jobs that ended by an error of their own, while the backend works on."""
+
+
+BackendMessage = Hello | Assign | Load
+"""All messages that a backend actor takes."""
+
+BatcherNews = Produced | BackendReady | BackendStalled | BackendEnding
+"""All messages of a backend actor to its batcher."""

@@ -7,7 +7,7 @@ import trio
 from llmactors.actors import ActorRef, Context
 from llmactors.backends.actor import BackendActor, HealthSettings
 from llmactors.backends.base import Backend
-from llmactors.backends.messages import Assign, BackendEnding, Hello, Load
+from llmactors.backends.messages import Assign, BackendEnding, BackendMessage, BatcherNews, Load
 from llmactors.backends.residency import Residency, ResidencyPhase
 
 
@@ -21,7 +21,7 @@ class OnDemandBackendActor(BackendActor):
     def __init__(
         self,
         make: Callable[[], Backend],
-        batcher: ActorRef,
+        batcher: ActorRef[BatcherNews],
         health: HealthSettings,
         residency: Residency,
         prepare: Callable[[], Awaitable[None]] | None = None,
@@ -35,7 +35,7 @@ class OnDemandBackendActor(BackendActor):
         self._incarnation = context.incarnation
         self._context = context
 
-    async def on_message(self, message: Load | Hello | Assign) -> None:
+    async def on_message(self, message: BackendMessage) -> None:
         if isinstance(message, Load):
             if self._residency.wanted and self._residency.phase is ResidencyPhase.UNLOADED:
                 await self._load()

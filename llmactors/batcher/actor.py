@@ -14,7 +14,16 @@ import trio
 from llmactors.actors import Actor, ActorRef, Context, Down, ExitKind, MailboxFull
 from llmactors.backends.base import Batching, Capabilities, Job, was_frozen
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
-from llmactors.backends.messages import Assign, BackendEnding, BackendReady, BackendStalled, Hello, Key, Produced
+from llmactors.backends.messages import (
+    Assign,
+    BackendEnding,
+    BackendMessage,
+    BackendReady,
+    BackendStalled,
+    Hello,
+    Key,
+    Produced,
+)
 from llmactors.backends.residency import Residency
 from llmactors.batcher.claimer import Claimer, FreeSlots
 from llmactors.batcher.forming import BatchFormer
@@ -32,7 +41,7 @@ from llmactors.telemetry import Metrics
 log = structlog.get_logger("llmactors.batcher")
 
 
-class BatcherActor(Actor):
+class BatcherActor(Actor[BatcherMessage]):
     """The batcher of one model. Each incarnation is a worker of its own in the ledger.
 
     The requests of an incarnation go back to the queue when the incarnation ends, for any reason. Their logs stay as
@@ -44,7 +53,7 @@ class BatcherActor(Actor):
         self,
         model: str,
         *,
-        backend: ActorRef,
+        backend: ActorRef[BackendMessage],
         ledger: Ledger,
         directory: ModelDirectory,
         settings: BatcherSettings,

@@ -2,11 +2,12 @@
 
 import attrs
 
-from llmactors.backends.messages import BackendEnding, BackendReady, BackendStalled, Produced
+from llmactors.actors import Question
+from llmactors.backends.messages import BatcherNews
 
 
 @attrs.frozen
-class DrainBatcher:
+class DrainBatcher(Question[None]):
     """Asks a batcher to hand back everything and to claim no more, because its node is to end.
 
     The reply comes once the batcher holds no claim. Other workers continue the requests from their logs.
@@ -28,7 +29,5 @@ class BatchDue:
     """From the batcher's own timer: the window of a static batch is over."""
 
 
-BatcherMessage = (
-    SlotsFreed | BatchDue | DrainBatcher | CordonChanged | Produced | BackendReady | BackendStalled | BackendEnding
-)
+BatcherMessage = SlotsFreed | BatchDue | DrainBatcher | CordonChanged | BatcherNews
 """All messages that a batcher takes."""

@@ -13,7 +13,7 @@ from typing import IO
 import attrs
 import trio
 
-from llmactors.actors import Actor, Context
+from llmactors.actors import Actor, Context, Question
 from llmactors.cluster import parent_death
 from llmactors.errors import OperatorError
 
@@ -52,13 +52,13 @@ class ChildSpec:
 
 
 @attrs.frozen
-class EndProcess:
+class EndProcess(Question[None]):
     """Asks the actor to end the process by SIGTERM. The answer comes when the process has ended. The process is not
     started again.
     """
 
 
-class ChildActor(Actor):
+class ChildActor(Actor[EndProcess]):
     """Runs one process per incarnation. Exit code 0, as after a drain, is a normal end of the incarnation."""
 
     def __init__(self, spec: ChildSpec) -> None:

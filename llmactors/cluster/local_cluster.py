@@ -187,7 +187,7 @@ async def _end_all(children: Sequence[ActorSpec]) -> None:
             nursery.start_soon(_end, child.ref)
 
 
-async def _end(child: ActorRef) -> None:
+async def _end(child: ActorRef[EndProcess]) -> None:
     try:
         await child.ask(EndProcess())
     except ActorDied:

@@ -33,7 +33,7 @@ class Renew:
     """Tells the actor to write the record now, and to read the node's cordon."""
 
 
-class RegistrationActor(Actor):
+class RegistrationActor(Actor[Renew]):
     """Takes the node's name when the actor starts, renews the record every second, and removes it at the end.
 
     If Redis is away at the start, the name is taken when Redis is back. While Redis is away, the record is not renewed.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from llmactors.actors import Actor, Context
+from llmactors.actors import Actor, Context, Question
 from llmactors.gateway.app import App
 from llmactors.gateway.client_rules import ClientRules
 from llmactors.gateway.errors import NATIVE_ERRORS
@@ -20,14 +20,14 @@ _OPERATORS_CAPACITY = Capacity(most=64, of_one_address=32, reserve=16)
 
 
 @attrs.frozen
-class DrainGateway:
+class DrainGateway(Question[None]):
     """Tells a gateway actor to stop accepting connections. The reply comes after the last exchange."""
 
     within_s: float
     """The time that open streams have to end by themselves, in seconds. Streams that are open after it are cut."""
 
 
-class GatewayActor(Actor):
+class GatewayActor(Actor[DrainGateway]):
     """Serves the API of a node.
 
     A crash of this actor cuts the connections of its clients. Their streams go on, and the clients follow them again by

@@ -21,7 +21,7 @@ class LimitCheck:
 
     rate: RatePolicy | None = None
     """The node's own limit on each caller; None for no such limit. A reload of the settings replaces the limit."""
-    limiter: ActorRef | None = None
+    limiter: ActorRef[TakeShare] | None = None
     """Asked while the ledger is away. None where the ledger never is, as in a test."""
     ledger_is_up: Callable[[], bool] = lambda: True
     answer_s: float = 2.0
@@ -54,7 +54,7 @@ class LimitCheck:
         together = tuple(charge for each in charges for charge in each)
         return await self._ask(self.limiter, TakeShare(together)) if together else ()
 
-    async def _ask(self, limiter: ActorRef, question: TakeShare) -> tuple[Standing, ...]:
+    async def _ask(self, limiter: ActorRef[TakeShare], question: TakeShare) -> tuple[Standing, ...]:
         for last_try in (False, True):
             with trio.move_on_after(self.answer_s):
                 try:
@@ -66,6 +66,5 @@ class LimitCheck:
                     continue
                 except AskFailed as error:
                     raise client_error(error) from error
-                assert isinstance(answer, tuple)  # noqa: S101 - the limiter has one kind of answer
                 return answer
         raise Unavailable("the rate limiter does not answer; try again in a moment", retry_after_s=1.0)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from llmactors.actors import Actor
+from llmactors.actors import Actor, Question
 from llmactors.limiter.charges import Charge, Standing
 from llmactors.limiter.policy import to_us
 from llmactors.limiter.share import share_of
@@ -17,7 +17,7 @@ from llmactors.limiter.store import LimiterStore
 
 
 @attrs.frozen
-class TakeShare:
+class TakeShare(Question[tuple[Standing, ...]]):
     """Charges this gateway's share, for all of `charges` or for none of them.
 
     The answer has one `Standing` per limit. The requests are refused if any standing is not admitted.
@@ -26,7 +26,7 @@ class TakeShare:
     charges: tuple[Charge, ...]
 
 
-class LimiterActor(Actor):
+class LimiterActor(Actor[TakeShare]):
     """Counts in `store` what this gateway lets through. `gateways` returns how many gateways share the limits."""
 
     def __init__(self, store: LimiterStore, gateways: Callable[[], int]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from llmactors.actors import ActorRef
+from llmactors.backends.messages import BackendMessage
 from llmactors.backends.residency import Residency
 from llmactors.model_pool.model import PoolModel
 
@@ -16,7 +17,7 @@ class PoolMember:
 
     name: str
     residency: Residency
-    backend: ActorRef
+    backend: ActorRef[BackendMessage]
     measure: Callable[[], int | None]
     """Returns how many bytes of memory the model needs; None while the model's file is not there. Blocks for
     milliseconds."""

@@ -18,6 +18,7 @@ from llmactors.actors import (
     ActorSpec,
     MailboxFull,
     Phase,
+    Question,
     SupervisorStatistics,
     Tree,
     run_phases,
@@ -276,7 +277,7 @@ def _name_of_process(role: Role, host: str, pid: int) -> str:
     return f"{role.value}-{host}-{pid}"
 
 
-async def ask_through_crash(ref: ActorRef, message: object) -> None:
+async def ask_through_crash(ref: ActorRef[Any], message: Question[None]) -> None:
     """Asks an actor, and asks its next incarnation if the first one crashes. A drain must not be lost in a crash."""
     try:
         await ref.ask(message)

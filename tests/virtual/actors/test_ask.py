@@ -268,7 +268,9 @@ async def test_reply_wins_over_a_cancel_at_the_same_moment(autojump_clock: MockC
             async def cancel_with_it() -> None:
                 reply = replies[0].reply
                 assert reply is not None
-                await reply._done.wait()
+                done = trio.Event()
+                reply.on_done = done.set
+                await done.wait()
                 scope.cancel()
 
             replies = []

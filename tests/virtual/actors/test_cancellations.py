@@ -134,9 +134,9 @@ class AtStep(trio.abc.Instrument):
 
 def free(node: SupervisorNode) -> None:
     """Ends a hung tree, so that the test fails instead of hanging."""
-    for live in node._live.values():
-        live.scope.shield = False
-        live.scope.cancel()
+    for run in node._runs.values():
+        run._scope.shield = False
+        run._scope.cancel()
     for child in node.children.values():
         if isinstance(child, SupervisorNode):
             free(child)
@@ -184,7 +184,7 @@ def check(world: World) -> None:
     assert record.made == record.cleaned_up == len(record.exits)
     assert {node.statistics().state for node in tree.actors()} == {"stopped"}
     assert tree.statistics().state == "stopped"
-    assert tree.root._live == {}
+    assert tree.root._runs == {}
     for node in tree.actors():
         mailbox = node.spec.ref.mailbox
         assert mailbox.closed

@@ -322,9 +322,9 @@ class World:
 
 def free(node: SupervisorNode) -> None:
     """Ends a hung tree, so that the test fails instead of hanging."""
-    for live in node._live.values():
-        live.scope.shield = False
-        live.scope.cancel()
+    for run in node._runs.values():
+        run._scope.shield = False
+        run._scope.cancel()
     for child in node.children.values():
         if isinstance(child, SupervisorNode):
             free(child)

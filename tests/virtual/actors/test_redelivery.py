@@ -191,3 +191,46 @@ async def test_messages_are_handled_one_at_a_time(autojump_clock: MockClock) -> 
                 askers.start_soon(world.ref.ask, Work(str(number), lasts_s=2))
         assert trio.current_time() == 10
         world.tree.stop()
+
+
+async def test_message_that_is_never_blamed_is_given_up_in_the_end(autojump_clock: MockClock) -> None:
+    """A task of the actor crashes each time that the message is in hand, so the crash is never the message's own."""
+
+    class Spawns(Actor[Work]):
+        async def on_start(self, context: Context) -> None:
+            self.context = context
+
+        async def on_message(self, message: Work) -> None:
+            seen.append(message.name)
+            if message.name == "bad":
+                self.context.spawn(self._crash)
+                await trio.sleep(1)
+
+        async def _crash(self) -> None:
+            raise ValueError("in a task")
+
+    seen: list[str] = []
+    spec = ActorSpec("spawns", Spawns, redeliver=True, deliveries_max=4)
+    async with Tree(SupervisorSpec("root", (spec,), intensity=100, backoff=NO_BACKOFF)) as tree:
+        await spec.ref.tell(Work("bad"))
+        await spec.ref.tell(Work("good"))
+        await trio.sleep(60)
+        [letter] = tree.dead_letters.newest
+    assert seen == ["bad"] * 4 + ["good"]
+    assert (letter.reason.value, letter.cause) == ("deliveries", "4 incarnations ended with this message in hand")
+
+
+async def test_deferred_question_is_answered_after_redelivery(autojump_clock: MockClock) -> None:
+    class Defers(Actor[Work]):
+        async def on_start(self, context: Context) -> None:
+            self.context = context
+
+        async def on_message(self, message: Work) -> None:
+            reply = self.context.defer()
+            if self.context.incarnation == 1:
+                raise ValueError("behind the deferral")
+            reply.set("answered")
+
+    spec = ActorSpec("defers", Defers, redeliver=True)
+    async with Tree(SupervisorSpec("root", (spec,), backoff=NO_BACKOFF)):
+        assert await spec.ref.ask(Work("a")) == "answered"

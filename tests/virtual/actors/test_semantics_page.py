@@ -22,5 +22,5 @@ async def test_example_of_the_page_runs_and_has_fifteen_lines(autojump_clock: Mo
     assert len([line for line in example.splitlines() if line]) <= 15
 
 
-def test_page_has_fourteen_promises() -> None:
-    assert re.findall(r"^(\d+)\. \*\*", PAGE, re.MULTILINE) == [str(number) for number in range(1, 15)]
+def test_page_has_twenty_promises() -> None:
+    assert re.findall(r"^(\d+)\. \*\*", PAGE, re.MULTILINE) == [str(number) for number in range(1, 21)]

@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llmactors.actors import Actor, ActorSpec, Backoff, Context, Observer, Restart, Strategy, SupervisorSpec, Tree
 from llmactors.actors.errors import ActorDied, MisuseError, RestartIntensityExceeded
+from llmactors.actors.registry import Registry
 
 Hook = Callable[["Part"], Awaitable[object]]
 
@@ -481,7 +482,7 @@ async def test_context_refuses_calls_outside_its_incarnation(autojump_clock: Moc
             contexts.append(context)
 
     spec = ActorSpec("leaks", Leaks)
-    early = Context(spec.ref, 1)
+    early = Context(spec.ref, 1, Registry())
     with pytest.raises(MisuseError):
         early.spawn(trio.sleep_forever)
     with pytest.raises(MisuseError):
