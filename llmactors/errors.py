@@ -53,7 +53,7 @@ class Unauthenticated(ClientError):
 
 
 class Forbidden(ClientError):
-    """The host name of this request, or the web page that sent it, is not allowed here."""
+    """The host name of this request, the web page that sent it, or the caller's key is not allowed here."""
 
     code = "FORBIDDEN"
     status = 403

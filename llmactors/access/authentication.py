@@ -1,4 +1,4 @@
-"""Finds the caller of a request, by a key in `X-API-Key` or `Authorization: Bearer`, or by a ticket.
+"""Finds the caller of a request, by a key in `X-API-Key` or `Authorization: Bearer`, by a ticket, or by a session.
 
 A node accepts the keys of a key store, each of which belongs to a tenant, or the node's single key, or both. A node
 with neither accepts every caller. Digests are compared, not secrets, in a time that does not depend on the result.
@@ -20,8 +20,9 @@ from llmactors.access.attempts import FailedAttempts
 from llmactors.access.keys.keyring import Keyring
 from llmactors.access.keys.record import KeyRecord, KeyStatus
 from llmactors.access.keys.text import Credential, Digest, read_key
+from llmactors.access.sessions import MemorySessions, Sessions, is_session
 from llmactors.access.tickets import MemoryTickets, Tickets, is_ticket
-from llmactors.errors import RateLimited, Unauthenticated
+from llmactors.errors import Forbidden, RateLimited, Unauthenticated
 from llmactors.http.addresses import network_of
 from llmactors.limiter.limits import Limits
 
@@ -52,6 +53,8 @@ class Caller:
     """The best priority class that the caller may ask for: 0 is served before 1, and 1 before 2."""
     weight: float = 1.0
     """The tenant's share of its priority class."""
+    is_operator: bool = False
+    """Whether the caller may use the routes for operators."""
     credential: Credential | None = attrs.field(default=None, eq=False, repr=False)
     """The credential that the caller sent; None on a node without keys."""
 
@@ -59,7 +62,7 @@ class Caller:
 @functools.lru_cache(maxsize=1024)
 def _anonymous(client: str) -> Caller:
     """The caller without a key at this address. The cache makes a request cheaper from an address that sends many."""
-    return Caller("anonymous", f"address:{network_of(client)}")
+    return Caller("anonymous", f"address:{network_of(client)}", is_operator=True)
 
 
 class Authenticator:
@@ -71,6 +74,7 @@ class Authenticator:
         *,
         keyring: Keyring | None = None,
         tickets: Tickets | None = None,
+        sessions: Sessions | None = None,
         attempts: FailedAttempts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -79,6 +83,7 @@ class Authenticator:
         self._can_be_guessed = api_key is not None and not is_strong(api_key)
         self._keyring = keyring
         self._tickets = tickets or MemoryTickets()
+        self._sessions = sessions or MemorySessions()
         self._attempts = attempts or FailedAttempts(0)
 
     def __repr__(self) -> str:
@@ -123,7 +128,7 @@ class Authenticator:
             raise Unauthenticated("send the API key as `X-API-Key: …` or `Authorization: Bearer …`")
         digest = Digest.of(given)
         if self._single is not None and digest == self._single:
-            return Caller("key", "key", credential=Credential(_SINGLE, digest))
+            return self._single_caller(Credential(_SINGLE, digest))
         with self._counting(client, digest):
             return self._judge(read_key(given))
 
@@ -145,6 +150,30 @@ class Authenticator:
             if issued[0] is None:
                 return self.identify((), client)
             return self._judge(issued[0])
+
+    async def begin_session(self, key: str, client: str) -> str | None:
+        """The token of a new session of the operator with this key; None on a node that asks for no key.
+
+        Raises as `identify`, `Forbidden` for the key of a tenant, or `Unavailable` if the sessions cannot be stored.
+        """
+        if self.is_open:
+            return None
+        caller = await self.authenticate([(b"x-api-key", key.encode())], client)
+        check_operator(caller)
+        return await self._sessions.begin(caller.credential)
+
+    async def resume_session(self, token: str, client: str) -> Caller:
+        """The caller that began the session, if the caller's key is still good. Raises as `identify`."""
+        with self._counting(client, Digest.of(token.encode())):
+            credential = await self._sessions.find(token) if is_session(token) else None
+            if credential is None:
+                raise Unauthenticated("this session has ended: send the operator's key to POST /v1/operator/session")
+            return self._judge(credential)
+
+    async def end_session(self, token: str) -> None:
+        """Ends a session. Does nothing for a token that is not known."""
+        if is_session(token):
+            await self._sessions.end(token)
 
     async def wait_refused(self, caller: Caller) -> None:
         """Returns when the caller's key is revoked, has expired, or was rotated to a new secret."""
@@ -175,9 +204,13 @@ class Authenticator:
             self._attempts.note(client, digest.sha256, self._clock())
             raise
 
+    def _single_caller(self, credential: Credential) -> Caller:
+        # Beside a key store, the single key is the key of one more tenant.
+        return Caller("key", "key", is_operator=self._keyring is None, credential=credential)
+
     def _judge(self, credential: Credential | None) -> Caller:
         if credential is not None and credential.key_id == _SINGLE and credential.digest == self._single:
-            return Caller("key", "key", credential=credential)
+            return self._single_caller(credential)
         record = None if self._keyring is None or credential is None else self._keyring.find(credential.key_id)
         if record is None or credential is None:
             raise Unauthenticated(_NOT_KNOWN)
@@ -197,6 +230,17 @@ class Authenticator:
             )
 
 
+def check_operator(caller: Caller) -> None:
+    """Raises `Forbidden` for a caller that is no operator."""
+    if not caller.is_operator:
+        raise Forbidden("this route is for operators: use a key that `keys create --operator` has made")
+
+
+def sends_key(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the ASGI headers have an API key, right or wrong."""
+    return _key_of(headers) is not None
+
+
 def is_strong(api_key: str) -> bool:
     """Whether nobody can guess the node's single key."""
     return len(api_key) >= STRONG_CHARS and len(set(api_key)) >= STRONG_DIFFERENT
@@ -210,6 +254,7 @@ def _caller(record: KeyRecord, credential: Credential) -> Caller:
         models=record.models,
         best_priority=record.best_priority,
         weight=record.weight,
+        is_operator=record.operator,
         credential=credential,
     )
 

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 app = cyclopts.App(name="keys", help=__doc__)
 
+OPERATORS = "operators"
+"""The tenant of operators' keys, unless another is named."""
 _WHICH = Annotated[str, Parameter(help="The id of the key, as `keys list` shows it, or the key itself.")]
 
 
@@ -41,8 +43,20 @@ def create(
     configuration: Configuration,
     *,
     tenant: Annotated[
-        str, Parameter(help="The tenant that gets the key. A tenant does not see the streams of others.")
-    ],
+        str | None,
+        Parameter(
+            help="The tenant that gets the key. A tenant does not see the streams of others. "
+            f"The key of an operator belongs to the tenant {OPERATORS!r} by default.",
+            show_default=False,
+        ),
+    ] = None,
+    operator: Annotated[
+        bool,
+        Parameter(
+            help="The key opens the console and the routes for operators, which show and change what all tenants do.",
+            negative=(),
+        ),
+    ] = False,
     name: Annotated[str, Parameter(help="A name by which you recognise the key.", show_default=False)] = "",
     models: Annotated[
         list[str] | None,
@@ -72,9 +86,14 @@ def create(
 
     The key is shown this once, because only its hash is kept.
     """
+    if tenant is None:
+        if not operator:
+            raise ConfigError("name the tenant that gets the key: --tenant NAME")
+        tenant = OPERATORS
     now = time.time()
     key = new_key()
     record = KeyRecord(
+        operator=operator,
         id=key.id,
         tenant=tenant,
         hash=key.digest,
@@ -92,7 +111,7 @@ def create(
         ),
     )
     _with_store(configuration, lambda store: store.add(record))
-    _show(key, f"key {key.id} of tenant {tenant}; the key is shown this once")
+    _show(key, f"key {key.id} of {'an operator' if operator else f'tenant {tenant}'}; the key is shown this once")
     return 0
 
 
@@ -207,7 +226,7 @@ def _cells(record: KeyRecord, now: float) -> tuple[str, ...]:
         record.id,
         record.tenant,
         record.name,
-        _state(record, now),
+        f"{_state(record, now)}{', operator' if record.operator else ''}",
         "all" if record.models is None else ", ".join(sorted(record.models)),
         str(record.best_priority),
         f"{record.weight:g}",

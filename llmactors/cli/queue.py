@@ -13,9 +13,8 @@ from rich.table import Table
 from llmactors.cli import tables
 from llmactors.cli.flags import with_settings
 from llmactors.config import Configuration, Settings
-from llmactors.errors import NotFound, Overloaded
-from llmactors.http.request_id import new_request_id
-from llmactors.ledger import DeadRequest, Ledger, LedgerStatistics, QueueDepth, SubmitOutcome
+from llmactors.ledger import DeadRequest, Ledger, LedgerStatistics, QueueDepth
+from llmactors.ledger.dead_letters import purge_dead_letter, requeue_dead_letter
 from llmactors.system.operator_access import cluster_ledger
 
 app = cyclopts.App(name="queue", help=__doc__)
@@ -75,13 +74,11 @@ def requeue(
     /,
 ) -> int:
     """Submit a dead letter again, under a new id. The stream of the old id has ended for good."""
-    new_id = new_request_id()
 
-    async def submit(ledger: Ledger) -> SubmitOutcome:
-        return await ledger.requeue(request_id, new_id)
+    async def submit(ledger: Ledger) -> str:
+        return await requeue_dead_letter(ledger, request_id)
 
-    if _with_ledger(configuration.settings, submit) is SubmitOutcome.OVERLOADED:
-        raise Overloaded(f"the queue is full, and {request_id} is still a dead letter; try again in a moment")
+    new_id = _with_ledger(configuration.settings, submit)
     print(f"requeued as {new_id}: its answer is at /v1/streams/{new_id}")
     return 0
 
@@ -96,11 +93,9 @@ def purge(
     """Forget the dead letters of one request, or all dead letters."""
 
     async def forget(ledger: Ledger) -> int:
-        return await ledger.purge(request_id)
+        return await (ledger.purge() if request_id is None else purge_dead_letter(ledger, request_id))
 
     forgotten = _with_ledger(configuration.settings, forget)
-    if request_id is not None and not forgotten:
-        raise NotFound(f"there is no dead letter {request_id}")
     print(f"forgot {forgotten} dead letters")
     return 0
 

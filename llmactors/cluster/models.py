@@ -56,6 +56,8 @@ class ClusterModels(ModelDirectory):
         """The number of gateways in the cluster at the last update."""
         self.first_gateway = ""
         """The first by name of the gateways that do not drain, at the last update; empty where there was none."""
+        self.records: Sequence[NodeRecord] = ()
+        """The records of all nodes, as they were read last."""
 
     def update(self, workers: Sequence[NodeRecord], now: float, known: Sequence[KnownModel] = ()) -> None:
         """Sets the state of each model from the records of all workers, and from the models that are known in Redis."""

@@ -20,6 +20,8 @@ class Role(enum.Enum):
 
     GATEWAY = "gateway"
     WORKER = "worker"
+    SINGLE = "single"
+    """A process that is gateway and worker in one. No directory has the record of such a node."""
 
 
 @attrs.frozen
@@ -34,16 +36,24 @@ class ModelReport:
     """As `ModelStatus.ready_in_s`."""
     declared: bool = False
     """Whether the model is one of the setting `models`: requests for it are accepted while no worker runs."""
+    running: int = 0
+    """How many requests the model's backend runs."""
+    tokens_per_s: float = 0.0
+    """The tokens that the model's backend has made in a second, over the last seconds."""
 
 
 @attrs.frozen
 class NodeLoad:
-    """How many requests a worker runs and can run, or how many answers a gateway sends."""
+    """What a node does now."""
 
     running: int = 0
+    """How many requests a worker runs."""
     slots: int = 0
+    """How many requests a worker can run."""
     followed_streams: int = 0
     """How many answers a gateway is sending."""
+    loop_stall_s: float = 0.0
+    """The longest stall of the event loop in the last one to two minutes."""
 
 
 @attrs.frozen(kw_only=True)

@@ -40,6 +40,7 @@ class WatcherActor(Actor):
                 records = await self._store.records()
                 if not records:
                     return  # Redis has just started, and not even this gateway has renewed its record yet
+                self._models.records = records
                 workers = [record for record in records if record.role is Role.WORKER]
                 self._models.update(workers, trio.current_time(), await self._known.read())
                 gateways = [record for record in records if record.role is Role.GATEWAY]

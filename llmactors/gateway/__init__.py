@@ -26,6 +26,7 @@ native/         `/v1/generate`, `/v1/streams/{id}`, `/v1/ws`
 openai/         the routes that OpenAI's clients use
 openapi         `/openapi.json`
 streaming/      moves token logs to clients
+operating/      the JSON routes for operators
 operators       the pages for operators; `pages` serves them
 console         serves the files of the console
 errors          the form of error responses; `actor_errors`: client errors for the errors of actors

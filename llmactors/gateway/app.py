@@ -10,11 +10,13 @@ from urllib.parse import unquote
 
 import trio
 
-from llmactors.access.authentication import Authenticator, Caller
+from llmactors.access.authentication import Authenticator, Caller, check_operator, sends_key
+from llmactors.access.origins import changes_state
 from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, NotFound
 from llmactors.gateway.access_log import AccessEntry
 from llmactors.gateway.client_rules import ClientRules
 from llmactors.gateway.errors import NATIVE_ERRORS
+from llmactors.gateway.operating.session import session_token
 from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.pages import Pages
 from llmactors.gateway.request_service import RequestService
@@ -59,6 +61,7 @@ class App:
         routes = [route for route in ROUTES if service is not None or route.on_worker]
         self._router: Router[Route] = Router(routes)
         self._pages = Pages(routes, node)
+        self._node = node
         self._service = service
         self._auth = Authenticator(None) if service is None else service.auth
         self._metrics = node.metrics
@@ -111,12 +114,12 @@ class App:
     async def _answer(self, exchange: Exchange, resource: Resource[Route] | None) -> None:
         routes = {} if resource is None else resource.routes
         is_open = any(each.is_open for each in routes.values())
-        if is_open:
+        if is_open and not changes_state(exchange.scope["method"]):
             await self._answer_checked(exchange, resource, is_open=True)
             return
         exchange.check_connection()
         with self._rules.counting(exchange.scope):
-            await self._answer_checked(exchange, resource, is_open=False)
+            await self._answer_checked(exchange, resource, is_open=is_open)
 
     async def _answer_checked(self, exchange: Exchange, resource: Resource[Route] | None, *, is_open: bool) -> None:
         scope, method = exchange.scope, exchange.scope["method"]
@@ -133,6 +136,8 @@ class App:
         stream = exchange.parameters.get("id") if takes_ticket else None
         caller = None if is_open else await self._identify(scope, takes_ticket=takes_ticket, stream=stream)
         exchange.caller = caller
+        if route is not None and route.for_operators and caller is not None:
+            check_operator(caller)
         if route is None:
             if method != "OPTIONS":
                 raise MethodNotAllowed(f"use {' or '.join(resource.allowed)}", allowed=tuple(resource.allowed))
@@ -141,6 +146,8 @@ class App:
             await self._pages.serve(exchange)
         elif route.file is not None:
             await route.file(exchange)
+        elif route.operation is not None:
+            await route.operation(self._node, exchange)
         elif route.handler is not None and caller is not None and self._service is not None:
             await route.handler(self._service, exchange, caller)
         else:
@@ -174,13 +181,19 @@ class App:
         return partial(route.socket, self._service, caller, client_address(scope)), caller
 
     async def _identify(self, scope: Scope, *, takes_ticket: bool = False, stream: str | None = None) -> Caller:
-        """The caller, by the ticket in the query if the route takes one, else by the key in the headers.
+        """The caller, by the ticket in the query if the route takes one, else by the key in the headers, or by the
+        session of an operator.
 
         `stream` is the id of the stream that a ticket is to open; None for a WebSocket.
         """
         ticket = _ticket_of(scope) if takes_ticket else None
         if ticket is not None:
             return await self._auth.redeem_ticket(ticket, client_address(scope), stream=stream)
+        if scope["type"] == "http" and not self._auth.is_open and not sends_key(scope["headers"]):
+            token = session_token(scope)
+            if token is not None:
+                self._rules.check_own_page(scope)
+                return await self._auth.resume_session(token, client_address(scope))
         return await self._auth.authenticate(scope["headers"], client_address(scope))
 
 

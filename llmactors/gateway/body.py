@@ -170,15 +170,18 @@ def parse_object(data: bytes, *, what: str = "the body") -> dict[str, Any]:
     return value
 
 
-def convert(fields: dict[str, Any], kind: type[T]) -> T:
-    """`fields` as a `kind`. Raises `InvalidRequest` that names the first field which is unknown or wrong."""
+def convert(fields: dict[str, Any], kind: type[T], *, strict: bool = True) -> T:
+    """`fields` as a `kind`. Raises `InvalidRequest` that names the first field which is unknown or wrong.
+
+    Without `strict`, a text may stand for a number, as in the query of a URL.
+    """
     known = _field_names(cast("type[attrs.AttrsInstance]", kind))
     if not known.issuperset(fields):
         unknown = sorted(fields.keys() - known)
         names = ", ".join(f"`{_clip(name)}`" for name in unknown[:5])
         raise InvalidRequest(f"unknown field {names}; known fields are: {', '.join(sorted(known))}")
     try:
-        return msgspec.convert(fields, kind)
+        return msgspec.convert(fields, kind, strict=strict)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$")
         field = where.rstrip("`").lstrip(".")

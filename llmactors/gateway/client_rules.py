@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from llmactors.access.cors import answer_headers, preflight_headers
 from llmactors.access.hosts import ServedHosts
 from llmactors.access.origins import changes_state, check_origin
-from llmactors.errors import RateLimited
+from llmactors.errors import Forbidden, RateLimited
 from llmactors.http.addresses import network_of
 from llmactors.http.connection_limits import Capacity
 from llmactors.http.exchange import Exchange, Header, Scope, client_address, header
@@ -96,6 +96,18 @@ class ClientRules:
             origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
             if origin is not None or site is not None:  # else no browser sends the request
                 check_origin(origin, site, _hosts_of(scope), self._allowed_origins)
+
+    def check_own_page(self, scope: Scope) -> None:
+        """Raises `Forbidden` for a request that changes something by a cookie, unless a page of this node sends it.
+
+        A browser adds a cookie by itself, so the pages that the operator allows are not enough here: such a page could
+        act for an operator who visits the page.
+        """
+        if changes_state(scope["method"]):
+            origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
+            if origin is None and site is None:
+                raise Forbidden("a session is for browsers, which say which page sends a request; send the key instead")
+            check_origin(origin, site, _hosts_of(scope), ())
 
     def answer_headers(self, scope: Scope) -> list[Header]:
         """The headers with which every answer to a request lets pages of allowed origins read the answer."""

@@ -1,18 +1,20 @@
 """The pages for orchestrators, scrapers and people who look after a node; a gateway and a worker serve the same."""
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 import attrs
 import msgspec
 from quart import Response
 
+from llmactors.access.authentication import Authenticator
 from llmactors.actors import SupervisorStatistics
 from llmactors.backends.base import Capabilities
 from llmactors.backends.directory import ModelDirectory, ModelState
+from llmactors.cluster.node_record import NodeRecord
 from llmactors.errors import Unavailable
-from llmactors.ledger import LedgerStatistics, ModelDemand
+from llmactors.ledger import Ledger, LedgerStatistics, ModelDemand
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.model_metrics import MODELS_MAX
 
@@ -29,6 +31,15 @@ class OperatedNode:
     metrics: Metrics
     directory: ModelDirectory
     draining: Callable[[], bool]
+    name: str = "node"
+    auth: Authenticator = attrs.field(factory=lambda: Authenticator(None))
+    """Says who calls, and keeps the sessions of operators."""
+    records: Callable[[], Sequence[NodeRecord]] = lambda: ()
+    """The newest records of all nodes of the cluster; of this node alone in a single process and on a worker."""
+    drills: bool = False
+    """Whether the node serves the drills."""
+    known_ledger: Ledger | None = None
+    """None on a worker."""
     ledger_statistics: Callable[[], Awaitable[LedgerStatistics]] | None = None
     """The ledger's figures. None on a worker."""
     queue_demand: Callable[[], Awaitable[list[ModelDemand]]] | None = None
@@ -36,6 +47,13 @@ class OperatedNode:
     shows_ledger: Callable[[], bool] = lambda: True
     """Whether the metrics of this node, and not those of another gateway, have the ledger's figures: figures that two
     nodes show would count twice."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger. Raises `Unavailable` on a worker, which serves no route that needs the ledger."""
+        if self.known_ledger is None:
+            raise Unavailable("this node shows nothing of the ledger: ask a gateway")
+        return self.known_ledger
 
     async def components(self) -> dict[str, Any]:
         """Each component and its state, in the form of `Components`."""

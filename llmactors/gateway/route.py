@@ -17,6 +17,8 @@ Schema = dict[str, Any]
 """A JSON schema, or a part of one."""
 Handler = Callable[[RequestService, Exchange, Caller], Awaitable[None]]
 """Answers a request on the exchange itself: for the routes of which there are many requests."""
+Operation = Callable[[OperatedNode, Exchange], Awaitable[None]]
+"""Answers an operator on the exchange itself."""
 Page = Callable[[OperatedNode], Awaitable[Response]]
 """Answers a request by Quart: for operators, and for documents."""
 FileHandler = Callable[[Exchange], Awaitable[None]]
@@ -60,7 +62,7 @@ class ResponseSpec:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Route:
-    """One method of one path. Exactly one of `handler`, `page`, `file` and `socket` serves it."""
+    """One method of one path. Exactly one of `handler`, `operation`, `page`, `file` and `socket` serves it."""
 
     method: str
     path: str
@@ -69,6 +71,7 @@ class Route:
     """The operation's id in the OpenAPI document."""
     summary: str
     handler: Handler | None = None
+    operation: Operation | None = None
     page: Page | None = None
     file: FileHandler | None = None
     socket: SocketHandler | None = None
@@ -80,6 +83,8 @@ class Route:
     responses: Mapping[int, ResponseSpec]
     raises: tuple[type[LlmactorsError], ...] = ()
     """The errors that the handler can refuse a request with, beside those of every route."""
+    for_operators: bool = False
+    """Whether only operators may use the route."""
     is_open: bool = False
     """Whether the route asks for no key, also where the node has keys."""
     is_probe: bool = False
@@ -92,8 +97,11 @@ class Route:
     """Whether a worker serves the route too, on its operators' port."""
 
     def __attrs_post_init__(self) -> None:
-        if sum(each is not None for each in (self.handler, self.page, self.file, self.socket)) != 1:
-            raise ValueError(f"{self.method} {self.path} needs exactly one of `handler`, `page`, `file` and `socket`")
+        served_by = self.handler, self.operation, self.page, self.file, self.socket
+        if sum(each is not None for each in served_by) != 1:
+            raise ValueError(
+                f"{self.method} {self.path} needs exactly one of `handler`, `operation`, `page`, `file` and `socket`"
+            )
 
     @property
     def errors(self) -> tuple[type[LlmactorsError], ...]:

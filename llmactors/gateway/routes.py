@@ -21,8 +21,11 @@ from llmactors.errors import (
     NotFound,
     Overloaded,
     Poisoned,
+    RateLimited,
     RequestTimeout,
     TooLarge,
+    Unauthenticated,
+    Unavailable,
     UnsupportedEncoding,
 )
 from llmactors.gateway import console, operators
@@ -56,6 +59,8 @@ from llmactors.gateway.openai.responses import handlers as responses
 from llmactors.gateway.openai.responses.schema import MAX_PAGE, ResponseBody
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody
 from llmactors.gateway.openapi import encoded_document, header, path_parameter, query
+from llmactors.gateway.operating import dead_letters, nodes, requests, session
+from llmactors.gateway.operating.parameters import MAX_ROWS
 from llmactors.gateway.route import Family, ResponseSpec, Route
 
 NATIVE = Family(tag="native", errors=NATIVE_ERRORS, error_body=ErrorBody)
@@ -96,6 +101,7 @@ SESSION = header(
 )
 STREAM_ID = path_parameter("id", "The `X-Request-Id` of the request.")
 RESPONSE_ID = path_parameter("id", "The `id` of the response.")
+LIMIT = query("limit", "The most rows in the answer.", {"type": "integer", "minimum": 1, "maximum": MAX_ROWS})
 
 
 async def _show_document(_node: operators.OperatedNode) -> Response:
@@ -451,10 +457,144 @@ ROUTES: tuple[Route, ...] = (
         path="/v1/tree",
         family=OPERATORS,
         page=operators.tree,
+        for_operators=True,
         on_worker=True,
         name="tree",
         summary="Show the supervision tree as it is now",
         responses={200: ResponseSpec(description="The supervision tree", body=operators.TreePart)},
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/session",
+        family=OPERATORS,
+        operation=session.show,
+        is_open=True,
+        on_worker=True,
+        name="operatorSession",
+        summary="Ask whether the caller is an operator",
+        responses={200: ResponseSpec(description="The session", body=session.SessionState)},
+        raises=(Unavailable,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/operator/session",
+        family=OPERATORS,
+        operation=session.begin,
+        is_open=True,
+        on_worker=True,
+        name="beginOperatorSession",
+        summary="Get a cookie in place of the key of an operator, for browsers",
+        body=session.SessionBody,
+        responses={200: ResponseSpec(description="The cookie is in `Set-Cookie`", body=session.SessionState)},
+        raises=(InvalidRequest, Unauthenticated, RateLimited, RequestTimeout, TooLarge, Unavailable),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/operator/session",
+        family=OPERATORS,
+        operation=session.end,
+        is_open=True,
+        on_worker=True,
+        name="endOperatorSession",
+        summary="End the session of the cookie",
+        responses={200: ResponseSpec(description="The session has ended", body=session.SessionState)},
+        raises=(Unavailable,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/nodes",
+        family=OPERATORS,
+        operation=nodes.list_nodes,
+        for_operators=True,
+        on_worker=True,
+        name="operatorNodes",
+        summary="List the nodes",
+        responses={200: ResponseSpec(description="The nodes", body=nodes.Nodes)},
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/models",
+        family=OPERATORS,
+        operation=nodes.list_models,
+        for_operators=True,
+        name="operatorModels",
+        summary="List the models with their slots and their queues",
+        responses={200: ResponseSpec(description="The models", body=nodes.Models)},
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/requests",
+        family=OPERATORS,
+        operation=requests.list_requests,
+        for_operators=True,
+        name="operatorRequests",
+        summary="List the requests that have not ended, oldest first",
+        parameters=(
+            query("state", "Only requests in this state.", {"enum": ["queued", "running"]}),
+            query("tenant", "Only requests of this tenant.", {"type": "string"}),
+            query("model", "Only requests for this model.", {"type": "string"}),
+            LIMIT,
+        ),
+        responses={200: ResponseSpec(description="The requests", body=requests.Requests)},
+        raises=(InvalidRequest,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/requests/{id:path}",
+        family=OPERATORS,
+        operation=requests.show_request,
+        for_operators=True,
+        name="operatorRequest",
+        summary="Show one request with the times of its life",
+        parameters=(STREAM_ID,),
+        responses={200: ResponseSpec(description="The request", body=requests.RequestDetails)},
+        raises=(NotFound, Expired),
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/queue",
+        family=OPERATORS,
+        operation=requests.show_queue,
+        for_operators=True,
+        name="operatorQueue",
+        summary="Show what waits, by model, class and tenant",
+        responses={200: ResponseSpec(description="The queue", body=requests.Queue)},
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/dead-letters",
+        family=OPERATORS,
+        operation=dead_letters.list_dead_letters,
+        for_operators=True,
+        name="deadLetters",
+        summary="List the requests that were given up, the newest first",
+        parameters=(LIMIT,),
+        responses={200: ResponseSpec(description="The dead letters", body=dead_letters.DeadLetterRows)},
+        raises=(InvalidRequest,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/operator/dead-letters/{id:path}/requeue",
+        family=OPERATORS,
+        operation=dead_letters.requeue,
+        for_operators=True,
+        name="requeueDeadLetter",
+        summary="Submit a dead letter as a new request",
+        parameters=(STREAM_ID,),
+        responses={200: ResponseSpec(description="The id of the new request", body=dead_letters.Requeued)},
+        raises=(NotFound, Conflict, Overloaded),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/operator/dead-letters/{id:path}",
+        family=OPERATORS,
+        operation=dead_letters.purge,
+        for_operators=True,
+        name="purgeDeadLetter",
+        summary="Remove a dead letter",
+        parameters=(STREAM_ID,),
+        responses={200: ResponseSpec(description="The dead letter is gone", body=dead_letters.Purged)},
+        raises=(NotFound,),
     ),
     Route(
         method="GET",

@@ -9,6 +9,7 @@ usage                   what ended requests have used, for operators
 request_size, settings  how large a request is; the bounds and times
 memory, redis/          the ledgers: in one process; over Redis, for many
 core/                   the pure parts: state changes, queue, leases, logs
+dead_letters            what operators do with one dead letter
 actor                   ends what is overdue, and logs dead letters
 follower                a reader's position in a log
 change_signal           wakes a worker when there is work
@@ -36,8 +37,13 @@ from llmactors.ledger.values import (
     Preemption,
     QueueDepth,
     QueuePlace,
+    QueueShare,
     ReleaseHow,
+    RequestFilter,
     RequestInfo,
+    RequestTimes,
+    RequestView,
+    RequestViews,
     SubmitOutcome,
 )
 
@@ -62,9 +68,14 @@ __all__ = [
     "Preemption",
     "QueueDepth",
     "QueuePlace",
+    "QueueShare",
     "ReleaseHow",
+    "RequestFilter",
     "RequestInfo",
     "RequestSize",
+    "RequestTimes",
+    "RequestView",
+    "RequestViews",
     "SubmitOutcome",
     "UsageBy",
     "UsagePage",

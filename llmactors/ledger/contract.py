@@ -29,8 +29,12 @@ from llmactors.ledger.values import (
     Preemption,
     QueueDepth,
     QueuePlace,
+    QueueShare,
     ReleaseHow,
+    RequestFilter,
     RequestInfo,
+    RequestTimes,
+    RequestViews,
     SubmitOutcome,
 )
 from llmactors.messages import GenerateRequest, Terminal
@@ -253,6 +257,25 @@ class Ledger(Protocol):
 
     async def queue_depths(self) -> list[QueueDepth]:
         """How many requests wait, by model and priority class, sorted; nothing for a queue that is empty."""
+        ...
+
+    async def open_requests(self, wanted: RequestFilter, limit: int) -> RequestViews:
+        """The wanted requests that have not ended, oldest first, at most `limit` and `OPEN_REQUESTS_SHOWN` of them.
+
+        The ledger looks at no more than `OPEN_REQUESTS_SEEN` requests. While requests come and go, one of them may be
+        missing.
+        """
+        ...
+
+    async def request_times(self, request_id: str) -> RequestTimes:
+        """One request, also one that has ended, as long as the ledger has its log. Raises as `info`."""
+        ...
+
+    async def queue_shares(self) -> list[QueueShare]:
+        """What waits, by model, class and tenant, at most `OPEN_REQUESTS_SHOWN` rows, the oldest wait first.
+
+        The ledger looks at no more than `OPEN_REQUESTS_SEEN` requests.
+        """
         ...
 
     async def dead_letters(self) -> list[DeadRequest]:

@@ -11,6 +11,7 @@ No operation is interrupted by the scheduler, so there are no locks. This module
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 import attrs
@@ -20,11 +21,14 @@ from llmactors.errors import Expired, NotFound
 from llmactors.ledger.core.leases import Worker
 from llmactors.ledger.core.lifecycle import Lifecycle
 from llmactors.ledger.core.passed_over import PassedOver
+from llmactors.ledger.core.queue_sums import QueueSums
 from llmactors.ledger.core.record import Record
 from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.usage import RECORDS_MAX, UsageBy, UsagePage, UsageReport
 from llmactors.ledger.values import (
+    OPEN_REQUESTS_SEEN,
+    OPEN_REQUESTS_SHOWN,
     AdmitResult,
     AppendEntry,
     AppendOutcome,
@@ -40,8 +44,12 @@ from llmactors.ledger.values import (
     Preemption,
     QueueDepth,
     QueuePlace,
+    QueueShare,
     ReleaseHow,
+    RequestFilter,
     RequestInfo,
+    RequestTimes,
+    RequestViews,
     SubmitOutcome,
     no_such_dead_letter,
 )
@@ -264,6 +272,27 @@ class MemoryLedger:
             if record.state == "queued"
         )
         return sorted(QueueDepth(model, priority, count) for (model, priority), count in waiting.items())
+
+    async def open_requests(self, wanted: RequestFilter, limit: int) -> RequestViews:
+        now, found = self._now(), []
+        for record in islice(self._life.open.values(), OPEN_REQUESTS_SEEN):
+            request = record.request
+            if wanted.takes(record.state, request.tenant, request.model):
+                found.append(record)
+        shown = found[: min(limit, OPEN_REQUESTS_SHOWN)]
+        return RequestViews(tuple(record.view(now) for record in shown), len(found))
+
+    async def request_times(self, request_id: str) -> RequestTimes:
+        return self._known(request_id).times(self._now())
+
+    async def queue_shares(self) -> list[QueueShare]:
+        now, sums = self._now(), QueueSums()
+        for record in islice(self._life.open.values(), OPEN_REQUESTS_SEEN):
+            if record.holder is None:
+                request = record.request
+                key = request.model, request.priority, request.tenant
+                sums.add(key, record.queue_entry.cost, now - record.queued_at)
+        return sums.shares()
 
     async def dead_letters(self) -> list[DeadRequest]:
         return list(self._life.dead_letters)

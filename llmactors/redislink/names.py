@@ -135,6 +135,10 @@ class RedisNames:
         """A string: the stream and the credential of a ticket that has opened a stream."""
         return f"{self.prefix}ticket:{digest}:stream"
 
+    def session(self, digest: str) -> str:
+        """A string: the credential of the operator who began a session. `digest` is that of the session's token."""
+        return f"{self.prefix}session:{digest}"
+
     # The ledger.
 
     @property

@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -100,6 +101,12 @@ class ClusterNode:
         return self.tree.statistics()
 
     @property
+    def record(self) -> NodeRecord:
+        """The record of this node with the values of this moment."""
+        draining = self._draining or self.cordoned
+        return self._describe(attrs.evolve(self._record, draining=draining, cordoned=self.cordoned))
+
+    @property
     def draining(self) -> bool:
         """Whether the node has begun to shut down, and takes no new work."""
         return self._draining
@@ -171,7 +178,7 @@ class ClusterNode:
 
     # What roles use.
 
-    def _infra(self) -> tuple[ActorSpec, ...]:
+    def _infra(self, *samplers: Callable[[], Awaitable[object]]) -> tuple[ActorSpec, ...]:
         watched = (
             WatchedLink("ledger", self.ledger.link, self.ledger.probe),
             WatchedLink("directory", self._link, lambda: self._link.call("PING")),
@@ -180,7 +187,7 @@ class ClusterNode:
         return (
             ActorSpec("redis ledger", lambda: TaskActor(self.ledger.run)),
             ActorSpec("directory link", lambda: TaskActor(self._link.run)),
-            ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
+            ActorSpec("telemetry", lambda: TelemetryActor(self.metrics, samplers)),
             ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, health, self.metrics.redis_round_trip)),
             self._registration,
         )
@@ -223,7 +230,7 @@ class ClusterNode:
     def _make_registration(self) -> RegistrationActor:
         return RegistrationActor(
             self._store,
-            self._present,
+            lambda: self.record,
             self.statistics,
             on_cordon=self._note_cordon,
             on_replaced=self._was_replaced,
@@ -232,10 +239,6 @@ class ClusterNode:
     def _renew(self) -> None:
         with contextlib.suppress(MailboxFull, ActorDied):  # a full mailbox holds a `Renew` already
             self._registration.ref.tell_nowait(Renew())
-
-    def _present(self) -> NodeRecord:
-        draining = self._draining or self.cordoned
-        return self._describe(attrs.evolve(self._record, draining=draining, cordoned=self.cordoned))
 
     def _note_cordon(self, cordon: Cordon | None) -> None:
         if cordon == self._cordon:

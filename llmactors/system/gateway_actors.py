@@ -1,6 +1,6 @@
 """Builds the gateway of a node, and the actor that keeps API keys up to date, from the settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -10,9 +10,11 @@ from llmactors.access.attempts import FailedAttempts
 from llmactors.access.authentication import STRONG_CHARS, Authenticator, is_strong
 from llmactors.access.keys.actor import KeysActor
 from llmactors.access.keys.keyring import FileKeyring, Keyring
+from llmactors.access.sessions import MemorySessions, Sessions
 from llmactors.access.tickets import Tickets
 from llmactors.actors import ActorSpec
 from llmactors.backends.directory import ModelDirectory
+from llmactors.cluster.node_record import NodeRecord
 from llmactors.config import KEYS_IN_REDIS, LiveSettings, Settings, parse_rate
 from llmactors.gateway.access_log import AccessLog
 from llmactors.gateway.actor import GatewayActor
@@ -43,8 +45,11 @@ def gateway(
     metrics: Metrics,
     tree: TreeSource,
     ledger_is_up: Callable[[], bool] = lambda: True,
+    name: str,
+    records: Callable[[], Sequence[NodeRecord]],
     keyring: Keyring | None = None,
     tickets: Tickets | None = None,
+    sessions: Sessions | None = None,
     limit_check: LimitCheck,
     queue_hint: QueueHint | None = None,
     cordon: Callable[[], str] = lambda: "",
@@ -52,13 +57,17 @@ def gateway(
     shows_ledger: Callable[[], bool] = lambda: True,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`, and `shows_ledger` is that of `OperatedNode`. A reload of `live` changes the limit on each caller
-    and the allowed origins.
+    `RequestService`, and `shows_ledger`, `name` and `records` are those of `OperatedNode`. A reload of `live` changes
+    the limit on each caller and the allowed origins.
     """
     settings = live.settings
-    # Tickets and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
+    # Tickets, sessions and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
     auth = Authenticator(
-        settings.api_key, keyring=keyring, tickets=tickets, attempts=FailedAttempts(settings.max_auth_failures)
+        settings.api_key,
+        keyring=keyring,
+        tickets=tickets,
+        sessions=sessions or MemorySessions(),
+        attempts=FailedAttempts(settings.max_auth_failures),
     )
 
     if settings.api_key is not None and not is_strong(settings.api_key):
@@ -114,6 +123,10 @@ def gateway(
             metrics=metrics,
             directory=directory,
             draining=lambda: not service.takes_work,
+            name=name,
+            auth=auth,
+            records=records,
+            known_ledger=ledger,
             ledger_statistics=service.ledger_statistics,
             queue_demand=service.queue_demand,
             shows_ledger=shows_ledger,

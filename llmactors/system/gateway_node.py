@@ -9,6 +9,7 @@ import trio
 
 from llmactors.access.keys.keyring import RedisKeyring
 from llmactors.access.keys.redis import RedisKeyStore
+from llmactors.access.sessions import RedisSessions
 from llmactors.access.tickets import RedisTickets
 from llmactors.actors import ActorSpec
 from llmactors.backends.base import Capabilities
@@ -58,7 +59,10 @@ class GatewayNode(ClusterNode):
             tree=self.statistics,
             ledger_is_up=self.ledger_is_up,
             keyring=keyring,
+            name=self.name,
+            records=lambda: self.models.records,
             tickets=RedisTickets(self._link.call, settings.namespace),
+            sessions=RedisSessions(self._link.call, settings.namespace),
             limit_check=LimitCheck(gateway_actors.rate_policy(settings), limiter.ref, self.ledger_is_up),
             cordon=lambda: self.cordon_text,
             open_streams=self._open_streams,
@@ -78,7 +82,7 @@ class GatewayNode(ClusterNode):
         )
 
     def _describe(self, record: NodeRecord) -> NodeRecord:
-        load = NodeLoad(followed_streams=len(self._open_streams))
+        load = NodeLoad(followed_streams=len(self._open_streams), loop_stall_s=self.metrics.worst_stall_s)
         return attrs.evolve(record, address=reachable(self.listening.url), load=load)
 
     async def _subscribe(self, call: Call) -> None:

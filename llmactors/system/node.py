@@ -1,14 +1,18 @@
 """A server in one process: gateway, batchers and backends, with the ledger in memory."""
 
 import math
+import time
 from collections.abc import Sequence
 
 import attrs
 import trio
 
+from llmactors import __version__
 from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, run_phases
 from llmactors.backends.build import ServedModel
 from llmactors.batcher.settings import BatcherSettings
+from llmactors.cluster.node_record import NodeRecord, Role, new_incarnation
+from llmactors.cluster.process_id import ProcessId
 from llmactors.config import KEYS_IN_REDIS, LiveSettings, Settings
 from llmactors.errors import ConfigError
 from llmactors.gateway.actor import DrainGateway
@@ -20,7 +24,9 @@ from llmactors.limiter import LimiterStore
 from llmactors.limiter.actor import LimiterActor
 from llmactors.system import gateway_actors, wiring
 from llmactors.system.model_actors import model_actors, model_directory
+from llmactors.system.node_reports import model_reports, worker_load
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.token_rates import TokenRates
 from llmactors.telemetry.tree import TelemetryActor, log_phases
 
 
@@ -54,6 +60,17 @@ class Node:
         bounds = attrs.evolve(wiring.ledger_settings(settings), lease_s=math.inf, affinity_wait_s=0.0)
         self.ledger = MemoryLedger(bounds)
         self.directory = model_directory(models)
+        self._open_streams: set[trio.CancelScope] = set()
+        self._rates = TokenRates(self.metrics)
+        self._record = NodeRecord(
+            name=settings.name or "node",
+            role=Role.SINGLE,
+            incarnation=new_incarnation(),
+            process=ProcessId.own(),
+            started_at=time.time(),
+            version=__version__,
+            address=self.listening.url,
+        )
         made = model_actors(
             settings,
             models,
@@ -74,13 +91,16 @@ class Node:
             directory=self.directory,
             metrics=self.metrics,
             tree=self.statistics,
+            name=self.settings.name or "node",
+            records=lambda: [self.record],
+            open_streams=self._open_streams,
             keyring=keyring,
             limit_check=LimitCheck(gateway_actors.rate_policy(settings), limiter.ref),
         )
         self.tree = wiring.node_tree(
             infra=(
                 ActorSpec("reaper", lambda: ReaperActor(self.ledger, count_given_up=self.metrics.request_given_up)),
-                ActorSpec("telemetry", lambda: TelemetryActor(self.metrics)),
+                ActorSpec("telemetry", lambda: TelemetryActor(self.metrics, (self._rates.run,))),
                 *gateway_actors.keys(keyring),
             ),
             http=(limiter, self._gateway),
@@ -88,6 +108,7 @@ class Node:
             metrics=self.metrics,
         )
         self._started = False
+        self._draining = False
 
     def __repr__(self) -> str:
         return f"<Node {self.listening.url} {self.tree!r}>"
@@ -100,6 +121,16 @@ class Node:
     def statistics(self) -> SupervisorStatistics:
         """A snapshot of the supervision tree."""
         return self.tree.statistics()
+
+    @property
+    def record(self) -> NodeRecord:
+        """What the node says of itself, in the form of a record of a cluster's node directory."""
+        return attrs.evolve(
+            self._record,
+            draining=self._draining,
+            models=model_reports(self.directory, self._rates, self.settings.models),
+            load=worker_load(self.directory, self.metrics, len(self._open_streams)),
+        )
 
     @property
     def ends_within_s(self) -> float:
@@ -125,6 +156,7 @@ class Node:
         if not self._started:
             self.tree.stop()
             return
+        self._draining = True
         drain_s = self.settings.drain_s
         # The phase has a limit because a gateway that is down answers nothing.
         drain = Phase("drain", lambda: self._gateway.ref.ask(DrainGateway(drain_s)), limit_s=drain_s + 2)

@@ -8,11 +8,10 @@ import trio
 
 from llmactors.actors import ActorDied, ActorSpec, MailboxFull
 from llmactors.backends.build import ServedModel
-from llmactors.backends.directory import NOT_IN_MEMORY
 from llmactors.batcher.messages import CordonChanged, DrainBatcher
 from llmactors.batcher.settings import BatcherSettings
 from llmactors.cluster.known_models import KnownModel
-from llmactors.cluster.node_record import ModelReport, NodeLoad, NodeRecord, Role
+from llmactors.cluster.node_record import NodeRecord, Role
 from llmactors.cluster.peers import Peers, PeersActor
 from llmactors.config import Settings
 from llmactors.gateway.actor import OperatorsActor
@@ -22,6 +21,7 @@ from llmactors.http.server import ListeningSocket
 from llmactors.system import wiring
 from llmactors.system.cluster_node import ClusterNode, ask_through_crash, reachable
 from llmactors.system.model_actors import model_actors, model_directory
+from llmactors.system.node_reports import model_reports, worker_load
 
 _BEATS_PER_LEASE = 3
 """Two heartbeats in a row may be lost before the worker's lease ends."""
@@ -37,6 +37,7 @@ class WorkerNode(ClusterNode):
         self.listening = listening
         self.directory = model_directory(models)
         self.directory.on_change = self._renew
+        self._rates = TokenRates(self.metrics)
         peers = Peers(self.name, self._known_models)
         made = model_actors(
             settings,
@@ -57,7 +58,7 @@ class WorkerNode(ClusterNode):
         peers_actor = ActorSpec(
             "peers", lambda: PeersActor(peers, self._store, self._known_models, self._declared_models)
         )
-        infra = (*self._infra(), *self._operators(), *((peers_actor,) if settings.models else ()))
+        infra = (*self._infra(self._rates.run), *self._operators(), *((peers_actor,) if settings.models else ()))
         self.tree = wiring.node_tree(infra=infra, serving=made.all, metrics=self.metrics)
 
     def problems(self) -> dict[str, str]:
@@ -81,32 +82,18 @@ class WorkerNode(ClusterNode):
             metrics=self.metrics,
             directory=self.directory,
             draining=lambda: self.draining or self.cordoned,
+            name=self.name,
+            records=lambda: [self.record],
         )
         rules = ClientRules(served_hosts(self.settings.allowed_hosts, self.settings.metrics_bind))
         return (ActorSpec("operators", lambda: OperatorsActor(node, listening, rules), grace_s=0.5),)
 
     def _describe(self, record: NodeRecord) -> NodeRecord:
-        known = self.directory.items()
-        slots = sum(
-            status.capabilities.slots
-            for _, status in known
-            if status.capabilities is not None and status.state not in NOT_IN_MEMORY
-        )
         return attrs.evolve(
             record,
             address="" if self.listening is None else reachable(self.listening.url),
-            models=tuple(
-                ModelReport(
-                    name,
-                    status.state,
-                    status.capabilities,
-                    status.detail,
-                    status.ready_in_s,
-                    declared=name in self.settings.models,
-                )
-                for name, status in known
-            ),
-            load=NodeLoad(running=sum(self.directory.running.values()), slots=slots),
+            models=model_reports(self.directory, self._rates, self.settings.models),
+            load=worker_load(self.directory, self.metrics),
         )
 
     def _declared_models(self) -> list[KnownModel]:

@@ -347,6 +347,11 @@ class Metrics:
         for setting in wrong_settings:
             self._redis_wrong.of(setting).set(1)
 
+    @property
+    def worst_stall_s(self) -> float:
+        """The longest stall of the event loop in the last one to two minutes."""
+        return self._stalls_of_late.value(self._clock())
+
     # Scraping.
 
     def on_scrape(self, callback: Callable[[], None]) -> Callable[[], None]:

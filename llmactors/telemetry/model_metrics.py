@@ -70,6 +70,8 @@ class WorkMetrics:
     def __init__(self, model: str, of_all: "ModelMetrics") -> None:
         self._model = model
         self._of_all = of_all
+        self.made_tokens = 0
+        """How many tokens the backends of the model have made."""
         self._waits: dict[int, BucketCounts] = {}
         self._made = of_all.completion_tokens.of(model)
         self._prompts = of_all.prompt_tokens.of(model)
@@ -89,6 +91,7 @@ class WorkMetrics:
     def made(self, tokens: int) -> None:
         """Counts tokens that the backend made. Call this once for each step, not once for each token."""
         self._made.inc(tokens)
+        self.made_tokens += tokens
 
     def read_prompt(self, tokens: int, cached: int) -> None:
         """Counts the prompt of an answer that has ended. The backend read `cached` of its tokens from a cache."""
@@ -172,6 +175,10 @@ class ModelMetrics:
             if name == model:
                 self._work[model] = found
         return found
+
+    def made_tokens(self) -> dict[str, int]:
+        """How many tokens the backends of each model have made on this node."""
+        return {model: work.made_tokens for model, work in self._work.items()}
 
     def show_accepted(self, model: str, *, accepted: bool) -> None:
         """Shows whether this gateway accepts requests for the model. Call this from an `on_scrape` callback."""

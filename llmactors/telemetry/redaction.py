@@ -3,7 +3,7 @@
 A value under a forbidden name is dropped, at any depth. Attrs objects, mappings and sequences are converted to dicts
 and lists; any other object is shown by its type alone, because its `repr` may hold anything. The text of the event is
 the programmer's, and the text of an exception is needed to find a fault, so both are kept. At the end, everything in
-the finished line that looks like an API key or a ticket is cut.
+the finished line that looks like an API key, a ticket or a session is cut.
 """
 
 import datetime as dt
@@ -27,7 +27,7 @@ FORBIDDEN = frozenset(
 _SECRETS = re.compile(
     # The id of an API key is public; the rest of the key is secret.
     r"(?P<id>\blla_[0-9A-Za-z]{12}_)[0-9A-Za-z_]+"
-    r"|(?P<kind>\bll[at]_)[0-9A-Za-z_]{8,}"
+    r"|(?P<kind>\bll[ast]_)[0-9A-Za-z_]{8,}"
     r"|(?P<by>\b(?:bearer|x-api-key:|[?&]ticket=|ticket=)\s*)[^\s\"'\\&,;)}\]]{6,}",
     re.IGNORECASE,
 )
@@ -47,7 +47,7 @@ def redact(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) 
 
 
 def scrub(line: str) -> str:
-    """`line` with … in place of the secret part of each key and ticket, and of the word after `Bearer`."""
+    """`line` with … in place of the secret part of each key, ticket and session, and of the word after `Bearer`."""
     return _SECRETS.sub(_cut, line)
 
 

@@ -1,6 +1,6 @@
 """The log lines and metrics of a supervision tree, and the actor that measures how late the event loop is."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -29,13 +29,16 @@ def log_phases(reports: Sequence[PhaseReport]) -> None:
 
 
 class TelemetryActor(Actor):
-    """Measures the event loop as long as the actor runs."""
+    """Measures the event loop as long as the actor runs, and runs `samplers`, which measure something else."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, samplers: Sequence[Callable[[], Awaitable[object]]] = ()) -> None:
         self._metrics = metrics
+        self._samplers = samplers
 
     async def on_start(self, context: Context) -> None:
         context.spawn(watch_event_loop, self._metrics.event_loop_late)
+        for sampler in self._samplers:
+            context.spawn(sampler)
 
 
 class LoggingObserver(Observer):

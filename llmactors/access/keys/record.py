@@ -63,6 +63,8 @@ class KeyRecord:
     weight: float = 1.0
     """The tenant's share of its priority class."""
     limits: Limits = attrs.field(factory=Limits)
+    operator: bool = False
+    """Whether the key opens the routes for operators."""
 
     def __attrs_post_init__(self) -> None:
         if not _TENANT.fullmatch(self.tenant):

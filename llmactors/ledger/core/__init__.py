@@ -16,6 +16,7 @@ reader_grace    when a request without a reader is cancelled
 timers          what is due when
 archive         what is kept of ended requests
 tenant_order    things of tenants in the order in which they came
+queue_sums      what waits, by model, class and tenant
 shares          how much each tenant has of something
 usage           records of what ended requests have used, and sums of them
 usage_spans     which hours and days a question about usage spans

@@ -51,6 +51,8 @@ class Lifecycle:
         self._stop_repeated_s = settings.lease_s if math.isfinite(settings.lease_s) else STOP_REPEATED_S
         self._epoch_us: int | None = None
         self.records: dict[str, Record] = {}
+        self.open: dict[str, Record] = {}
+        """The requests that have not ended, oldest first."""
         self.queues = ModelQueues(settings)
         self.conversations = Conversations(settings.conversations_max, settings.conversation_kept_s)
         self._preemptions = Preemptions(settings)
@@ -91,7 +93,8 @@ class Lifecycle:
         """Adds a new request to its queue, starts its grace, and charges its caller, within limits or beyond them."""
         request = candidate.request
         record = Record(request.id, request, queue_entry(request, candidate.size), candidate.size)
-        self.records[request.id] = record
+        self.records[request.id] = self.open[request.id] = record
+        record.admitted_at, record.admitted_ms = self._now(), self._wall_ms()
         if candidate.charges:
             record.holds = self.limits.charge(request.id, candidate.charges, self.now_us())
         self.accepted_total += 1
@@ -147,6 +150,7 @@ class Lifecycle:
         record.queue_s += record.claimed_at - record.queued_at
         record.epoch += 1
         record.attempt += 1
+        record.claimed += 1
         record.holder = lease.id
         if record.quarantined:
             lease.hold_suspect(record.request.id, self._settings.together(record.attempt))
@@ -211,6 +215,8 @@ class Lifecycle:
         if added is None:
             return False
         self.log_tokens += added
+        if first_seq == 1 and added and record.first_token_ms is None:
+            record.first_token_ms = self._wall_ms()
         return True
 
     # Back to the queue.
@@ -321,6 +327,8 @@ class Lifecycle:
         record.ended_by = by_epoch
         # Counted once, at the end, so that a token without an extra costs nothing more when it is appended.
         record.extra_bytes = sum([delta.extra.size_bytes for delta in record.tokens if delta.extra is not None])
+        record.ended_ms = self._wall_ms()
+        del self.open[request_id]
         record.close(end)
         self.quarantined -= record.quarantined
         self.ended_total += 1

@@ -10,7 +10,15 @@ from llmactors.ledger.core.silence import Loss
 from llmactors.ledger.core.token_log import TokenLog
 from llmactors.ledger.request_size import RequestSize
 from llmactors.ledger.settings import TOKEN_BYTES
-from llmactors.ledger.values import CLAIM_DETAIL_CHARS, CLAIMS_KEPT, ClaimEnd, ClaimNote, RequestInfo
+from llmactors.ledger.values import (
+    CLAIM_DETAIL_CHARS,
+    CLAIMS_KEPT,
+    ClaimEnd,
+    ClaimNote,
+    RequestInfo,
+    RequestTimes,
+    RequestView,
+)
 from llmactors.limiter.store import Reservation
 from llmactors.messages import GenerateRequest
 
@@ -50,6 +58,14 @@ class Record(TokenLog):
     """The newest claims, the one that holds included, oldest first."""
     reserved_for: str | None = None
     """The busy worker that gets the request once that worker is empty."""
+    admitted_at: float = 0.0
+    """When the request was admitted; monotonic, in seconds."""
+    admitted_ms: int = 0
+    """When the request was admitted, in milliseconds since 1970. So are the next two."""
+    first_token_ms: int | None = None
+    ended_ms: int | None = None
+    claimed: int = 0
+    """How many claims of the request there were."""
     holds: tuple[Reservation, ...] = ()
     """What is reserved for the request of its caller's limits."""
 
@@ -82,6 +98,34 @@ class Record(TokenLog):
     def note_claim_end(self, ended: ClaimEnd, detail: str) -> None:
         """Remembers why the newest claim is over."""
         self.claims[-1] = attrs.evolve(self.claims[-1], ended=ended, detail=detail[:CLAIM_DETAIL_CHARS])
+
+    def view(self, now: float) -> RequestView:
+        """The request as operators see it. `now` is monotonic, in seconds."""
+        request = self.request
+        return RequestView(
+            id=request.id,
+            tenant=request.tenant,
+            model=request.model,
+            priority=request.priority,
+            state=self.state,
+            age_s=now - self.admitted_at,
+            tokens=len(self.tokens),
+            attempt=self.attempt,
+            epoch=self.epoch,
+            worker=self.holder,
+            takeovers=max(0, self.claimed - 1),
+        )
+
+    def times(self, now: float) -> RequestTimes:
+        """The request with the times of its life. `now` is as for `view`."""
+        return RequestTimes(
+            view=self.view(now),
+            admitted_ms=self.admitted_ms,
+            first_token_ms=self.first_token_ms,
+            ended_ms=self.ended_ms,
+            end=self.end,
+            claims=tuple(self.claims),
+        )
 
     def info(self) -> RequestInfo:
         return RequestInfo(self.request, self.state, self.epoch, self.attempt, self.last_seq, tuple(self.claims))

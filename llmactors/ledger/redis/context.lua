@@ -16,6 +16,7 @@
 --   cs its newest claims, a line for each: epoch, time in ms and worker, then why the claim ended and a detail, between tabs
 --   cv the conversation, behind a `+` where the request follows up
 --   us what its usage record repeats, packed      ca when it was claimed, in ms      qt, rn how long it waited and ran before, in ms
+--   ad when it was admitted, ft when its log got its first token, et when it ended, in ms      nc its number of claims
 --   s start tag      g channels of the gateways that read it      ch its holds, packed      eb the epoch that ended it
 
 local PASSED_OVER_MAX = 16

@@ -19,7 +19,7 @@ local function create(c, id, body, fields, channel)
   r.sn = redis.call('HINCRBY', key.counters(c), 'serial', 1)
   redis.call('SET', key.body(c, id), body, 'PX', s.key_ttl_ms)
   put(c, r, 'm', r.m, 't', r.t, 'p', r.p, 'c', r.c, 'z', r.z, 'gr', r.gr, 'n', 0, 'ep', 0, 'at', 0, 'g', channel, 'sn', r.sn,
-    'us', r.us)
+    'ad', c.now, 'us', r.us)
   if r.rt then put(c, r, 'rt', r.rt) end
   if r.cv then put(c, r, 'cv', r.cv) end
   keep(c, key.request(c, id), s.key_ttl_ms)

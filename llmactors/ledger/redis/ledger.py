@@ -10,7 +10,7 @@ import operator
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -18,6 +18,7 @@ import msgspec
 import structlog
 import trio
 
+from llmactors.ledger.core.queue_sums import QueueSums
 from llmactors.ledger.core.usage_spans import Cell, report, spans_of
 from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.redis import codec
@@ -30,6 +31,8 @@ from llmactors.ledger.redis.wrong_keys import WrongKeys
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.usage import RECORDS_MAX, UsageBy, UsagePage, UsageReport, UsageTotal, not_a_cursor
 from llmactors.ledger.values import (
+    OPEN_REQUESTS_SEEN,
+    OPEN_REQUESTS_SHOWN,
     AdmitResult,
     AppendEntry,
     AppendOutcome,
@@ -44,8 +47,12 @@ from llmactors.ledger.values import (
     Preemption,
     QueueDepth,
     QueuePlace,
+    QueueShare,
     ReleaseHow,
+    RequestFilter,
     RequestInfo,
+    RequestTimes,
+    RequestViews,
     SubmitOutcome,
     no_such_dead_letter,
 )
@@ -73,13 +80,13 @@ _WRONG_TYPE_S = 2.0
 _OK = AppendResult(AppendOutcome.OK)
 _CLAIM_OVER = (AppendOutcome.FENCED, AppendOutcome.STOP, AppendOutcome.GONE)
 """Outcomes after which the worker holds the request no longer."""
-_STATES = {b"q": "queued", b"r": "running", b"e": "ended"}
 _Pending = list[tuple[int, AppendEntry]]
 """Entries with their places in a call."""
 _PLACE = operator.itemgetter(0)
 _ENTRY = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _SPANS_AT_ONCE = 24
 """How many hours or days one call reads the sums of."""
+_ADMITTED = operator.attrgetter("admitted_ms", "view.id")
 LEDGER_LINK = LinkSettings(backoff_max_s=0.2)
 """Short pauses, so that after a restart of Redis every worker is connected again within `disconnect_grace_s`."""
 
@@ -177,7 +184,7 @@ class RedisLedger:
         reply = await self._functions.call_with_timeout("info", request_id)
         body, state, epoch, attempt, last_seq, notes = expect_known(reply)
         request, claims = codec.decode_request(body), codec.to_claim_notes(notes)
-        return RequestInfo(request, _STATES[state], epoch, attempt, last_seq, claims)
+        return RequestInfo(request, codec.to_state(state), epoch, attempt, last_seq, claims)
 
     async def read(self, request_id: str, after: int = 0) -> LogSlice:
         _check_seq(after)
@@ -350,6 +357,46 @@ class RedisLedger:
         for model, class_, length in lengths.values():
             waiting[model, class_] += length
         return sorted(QueueDepth(model, class_, count) for (model, class_), count in waiting.items())
+
+    async def open_requests(self, wanted: RequestFilter, limit: int) -> RequestViews:
+        limit = min(limit, OPEN_REQUESTS_SHOWN)
+        ids: set[str] = set()
+        shown: list[codec.OpenRequest] = []
+        async for now_ms, page in self._open_pages():
+            found = [codec.to_open_request(each, now_ms) for each in page]
+            views = [(each, each.view) for each in found if each.view.id not in ids]
+            taken = [each for each, view in views if wanted.takes(view.state, view.tenant, view.model)]
+            ids.update(each.view.id for each in taken)
+            shown = sorted([*shown, *taken], key=_ADMITTED)[:limit]
+        return RequestViews(tuple(each.view for each in shown), len(ids))
+
+    async def request_times(self, request_id: str) -> RequestTimes:
+        return codec.to_request_times(
+            expect_known(await self._functions.call_with_timeout("request_times", request_id))
+        )
+
+    async def queue_shares(self) -> list[QueueShare]:
+        ids: set[str] = set()
+        sums = QueueSums()
+        async for now_ms, page in self._open_pages():
+            for each in page:
+                request = codec.to_open_request(each, now_ms)
+                view = request.view
+                if view.state == "queued" and view.id not in ids:
+                    ids.add(view.id)
+                    waited_s = max(0, now_ms - request.queued_ms) / 1000
+                    sums.add((view.model, view.priority, view.tenant), request.cost, waited_s)
+        return sums.shares()
+
+    async def _open_pages(self) -> AsyncIterator[tuple[int, list[list[bytes]]]]:
+        """The time in ms, and what operators see of some requests that have not ended. A request may come twice."""
+        cursor, seen = b"0", 0
+        while True:
+            now, cursor, *page = await self._functions.call_with_timeout("open_requests", cursor)
+            seen += len(page)
+            yield int(now), page
+            if cursor == b"0" or seen >= OPEN_REQUESTS_SEEN:
+                return
 
     async def dead_letters(self) -> list[DeadRequest]:
         return [letter for _, letter in await self._dead_letters()]

@@ -129,7 +129,7 @@ local function finish(c, r, last, by_epoch)
   end
   note_usage(c, r, used)
   redis.call('XADD', key.log(c, r.id), string.format('%d-0', r.n + 1), 'e', last)
-  put(c, r, 'st', 'e', 'eb', by_epoch)
+  put(c, r, 'st', 'e', 'eb', by_epoch, 'et', c.now)
   if r.qn then count(c, 'quarantined', -1) end
   count(c, 'ended_total', 1)
   local retained = retained_tokens(c, r)

@@ -94,7 +94,8 @@ local function start(c, r, worker)
   r.ep, r.at, r.h, r.st = math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'
   r.ca, r.qt = c.now, (r.qt or 0) + math.max(0, c.now - r.qa)
   remember_claim(c, r, worker)
-  put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r', 'cs', r.cs, 'ca', r.ca, 'qt', r.qt)
+  r.nc = (r.nc or 0) + 1
+  put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r', 'cs', r.cs, 'nc', r.nc, 'ca', r.ca, 'qt', r.qt)
   if not c.live_open then
     open_live(c, worker)
     c.live_open = true
@@ -211,6 +212,7 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
   end
   local length = first + number - 1
   if number > 0 then
+    if first == 1 then redis.call('HSET', key.request(c, id), 'ft', c.now) end
     -- Redis refuses an id that is not newer than the last one.
     redis.call('XADD', key.log(c, id), string.format('%d-0', length), 't', tokens)
     local more = note_bytes(c, id, number, tokens)

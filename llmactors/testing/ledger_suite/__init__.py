@@ -17,7 +17,7 @@ try:
     from llmactors.testing.ledger_suite.ending import ArchiveSuite, CancelSuite, DeadlineSuite, ReaderSuite
     from llmactors.testing.ledger_suite.limiting import LimitSuite
     from llmactors.testing.ledger_suite.logging import AppendSuite, EndSuite, ReadSuite
-    from llmactors.testing.ledger_suite.operating import DeadLetterSuite, DemandSuite, QueueDepthSuite
+    from llmactors.testing.ledger_suite.operating import DeadLetterSuite, DemandSuite, InspectionSuite, QueueDepthSuite
     from llmactors.testing.ledger_suite.preempting import PreemptionSuite
     from llmactors.testing.ledger_suite.queueing import ClaimSuite, PlaceSuite, SubmitSuite, WaitSuite
     from llmactors.testing.ledger_suite.rig import SUITE_SETTINGS, Rig, code_of, finished, request, tokens
@@ -63,6 +63,7 @@ class LedgerSuite(
     QueueDepthSuite,
     DemandSuite,
     DeadLetterSuite,
+    InspectionSuite,
     UsageSuite,
 ):
     """Tests of everything that `llmactors.ledger.contract` promises."""

@@ -1,4 +1,4 @@
-"""What operators ask of a ledger: the depths of its queues, and what to do with dead letters."""
+"""What operators ask of a ledger: what it has under way, the depths of its queues, and what to do with dead letters."""
 
 # ruff: noqa: D101, S101
 
@@ -6,8 +6,14 @@ import attrs
 import pytest
 
 from llmactors import errors
-from llmactors.ledger import ModelDemand, QueueDepth, ReleaseHow, SubmitOutcome
-from llmactors.ledger.values import REQUEUED_GRACE_MS
+from llmactors.ledger import (
+    ModelDemand,
+    QueueDepth,
+    ReleaseHow,
+    RequestFilter,
+    SubmitOutcome,
+)
+from llmactors.ledger.values import REQUEUED_GRACE_MS, ClaimEnd
 from llmactors.messages import GenerateRequest
 from llmactors.testing.ledger_suite.rig import Rig, finished, request
 
@@ -130,3 +136,79 @@ class DeadLetterSuite:
     async def _die(self, rig: Rig, submitted: GenerateRequest) -> None:
         claim = await rig.start(submitted)
         await rig.ledger.release(submitted.id, claim.epoch, ReleaseHow.FATAL, "because")
+
+
+class InspectionSuite:
+    async def test_open_requests_are_shown_oldest_first(self, rig: Rig) -> None:
+        assert (await rig.ledger.open_requests(RequestFilter(), 10)).total == 0
+        await rig.submit(request("a", tenant="<script>"))
+        await rig.pass_time(2.0)
+        await rig.submit(request("b", model="n", priority=2))
+        [claim] = await rig.claim("w", slots=1)
+        await rig.write(claim, 1, 3)
+        found = await rig.ledger.open_requests(RequestFilter(), 10)
+        assert found.total == 2
+        running, queued = found.shown
+        assert (running.id, running.tenant, running.model, running.priority) == ("a", "<script>", "m", 1)
+        assert (running.state, running.tokens, running.attempt, running.worker) == ("running", 3, 1, "w")
+        assert (running.epoch, running.takeovers, round(running.age_s, 1)) == (claim.epoch, 0, 2.0)
+        assert (queued.id, queued.state, queued.tokens, queued.attempt, queued.worker) == ("b", "queued", 0, 0, None)
+        await rig.ledger.cancel("a")
+        assert [each.id for each in (await rig.ledger.open_requests(RequestFilter(), 10)).shown] == ["b"]
+
+    async def test_open_requests_are_filtered_and_limited(self, rig: Rig) -> None:
+        for number in range(3):
+            await rig.submit(request(f"a{number}", tenant="t"), request(f"b{number}", model="n"))
+            await rig.pass_time(0.01)
+        await rig.claim("w", model="n", slots=1)
+
+        async def ids(limit: int, **wanted: str) -> tuple[list[str], int]:
+            found = await rig.ledger.open_requests(RequestFilter(**wanted), limit)
+            return [each.id for each in found.shown], found.total
+
+        assert await ids(2, tenant="t") == (["a0", "a1"], 3)
+        assert await ids(9, model="n", state="queued") == (["b1", "b2"], 2)
+        assert await ids(0, state="running") == ([], 1)
+        assert await ids(9, tenant="nobody") == ([], 0)
+
+    async def test_times_tell_the_life_of_a_request(self, rig: Rig) -> None:
+        with pytest.raises(errors.NotFound):
+            await rig.ledger.request_times("unknown")
+        await rig.submit(request("a"))
+        admitted_ms = rig.wall_ms()
+        times = await rig.ledger.request_times("a")
+        assert (times.admitted_ms, times.first_token_ms, times.ended_ms, times.end) == (admitted_ms, None, None, None)
+        await rig.pass_time(1.0)
+        [claim] = await rig.claim()
+        await rig.write(claim, 1, 1)
+        await rig.pass_time(0.25)
+        await rig.ledger.release("a", claim.epoch, ReleaseHow.FAILED, "because")
+        [again] = await rig.claim()
+        await rig.write(again, 2, 2, finished(2))
+        times = await rig.ledger.request_times("a")
+        assert (times.view.state, times.view.takeovers, times.view.tokens) == ("ended", 1, 2)
+        assert times.first_token_ms is not None
+        assert times.ended_ms is not None
+        waited_ms, ran_ms = times.first_token_ms - admitted_ms, times.ended_ms - times.first_token_ms
+        assert times.admitted_ms == admitted_ms
+        assert waited_ms >= 1000
+        assert ran_ms >= 250
+        assert times.end == finished(2)
+        assert [(note.epoch, note.worker, note.ended, note.detail) for note in times.claims] == [
+            (claim.epoch, "w", ClaimEnd.CRASHED, "because"),
+            (again.epoch, "w", None, ""),
+        ]
+
+    async def test_shares_add_up_what_each_tenant_has(self, rig: Rig) -> None:
+        assert await rig.ledger.queue_shares() == []
+        await rig.submit(request("a", tenant="t:1"), request("b", tenant="u"))
+        await rig.pass_time(1.0)
+        await rig.submit(request("c", tenant="t:1"), request("d", priority=2), request("e", model="n"))
+        await rig.claim("w", model="n")
+        found = await rig.ledger.queue_shares()
+        assert [(each.model, each.priority, each.tenant, each.waiting) for each in found[:2]] == [
+            ("m", 1, "t:1", 2),
+            ("m", 1, "u", 1),
+        ]
+        assert [(each.priority, round(each.oldest_s, 1)) for each in found] == [(1, 1.0), (1, 1.0), (2, 0.0)]
+        assert found[0].cost == 2 * found[1].cost > 0

@@ -93,7 +93,7 @@ ROUTES: list[tuple[str, str, Any, int, int]] = [
     ("GET", "/v1/models/mock", None, 200, 200),
     ("POST", "/v1/ws/tickets", None, 200, 200),
     ("GET", "/v1/ws", None, 400, 400),
-    ("GET", "/v1/tree", None, 200, 200),
+    ("GET", "/v1/tree", None, 403, 403),
     ("GET", "/v1/no-such-route", None, 404, 404),
     ("GET", "/", None, 404, 404),
 ]

@@ -33,7 +33,7 @@ KEY = Authenticator("s3cret")
     ],
 )
 def test_right_key_is_one_tenant_and_one_limit(headers: list[tuple[bytes, bytes]]) -> None:
-    assert KEY.identify(headers, "10.0.0.1") == Caller("key", "key")
+    assert KEY.identify(headers, "10.0.0.1") == Caller("key", "key", is_operator=True)
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,15 @@ def test_wrong_key_is_refused_and_not_quoted(given: bytes) -> None:
 
 def test_single_key_may_be_any_text() -> None:
     authenticator = Authenticator("gehéim")
-    assert authenticator.identify([(b"x-api-key", "gehéim".encode())], "") == Caller("key", "key")
+    assert authenticator.identify([(b"x-api-key", "gehéim".encode())], "") == Caller("key", "key", is_operator=True)
 
 
 def test_open_node_counts_callers_by_address() -> None:
     open_to_all = Authenticator(None)
-    assert open_to_all.identify([], "10.0.0.1") == Caller("anonymous", "address:10.0.0.1")
-    assert open_to_all.identify([(b"x-api-key", b"whatever")], "::1") == Caller("anonymous", "address:::/64")
+    assert open_to_all.identify([], "10.0.0.1") == Caller("anonymous", "address:10.0.0.1", is_operator=True)
+    assert open_to_all.identify([(b"x-api-key", b"whatever")], "::1") == Caller(
+        "anonymous", "address:::/64", is_operator=True
+    )
 
 
 def test_callers_of_an_ipv6_network_share_one_limit() -> None:

@@ -1,0 +1,8 @@
+"""The JSON routes for operators. None of them shows a prompt, an answer or a secret.
+
+session       sessions of operators in browsers
+nodes         the nodes of a cluster, and their models
+requests      the requests that have not ended, one request, and the queue
+dead_letters  the requests that were given up: list, requeue, purge
+parameters    reads the queries and bodies of these routes
+"""
