@@ -46,7 +46,7 @@ class ClaimRow:
     unix_s: float
     """When the worker claimed the request."""
     cause: str | None
-    """Why the claim is over though the request was not; null while the claim holds, and where the request ended in it."""
+    """Why the claim is over though the request was not. Null for a claim that holds, or in which the request ended."""
     detail: str
     """The error of the backend, or what the worker said."""
 

@@ -14,7 +14,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import attrs
 import msgspec
 
 from llmactors.errors import InvalidRequest
@@ -33,8 +32,6 @@ from llmactors.ledger.values import (
     ClaimEnd,
     ClaimNote,
     DeadRequest,
-    RequestTimes,
-    RequestView,
     SubmitOutcome,
 )
 from llmactors.limiter.algorithms import ALGORITHMS
@@ -253,59 +250,6 @@ def to_claim_notes(text: bytes) -> tuple[ClaimNote, ...]:
 
 def _to_claim_note(epoch: str, at_ms: str, worker: str, ended: str = "", detail: str = "") -> ClaimNote:
     return ClaimNote(int(epoch), worker, int(at_ms), ClaimEnd(ended) if ended else None, detail)
-
-
-_STATES = {b"q": "queued", b"r": "running", b"e": "ended"}
-
-
-def to_state(state: bytes) -> str:
-    """The state of a request from the field `st` of its hash."""
-    return _STATES[state]
-
-
-@attrs.frozen
-class OpenRequest:
-    """A request that has not ended, from a reply of the function `open_requests`."""
-
-    view: RequestView
-    admitted_ms: int
-    queued_ms: int
-    cost: float
-
-
-def to_open_request(found: list[bytes], now_ms: int) -> OpenRequest:
-    """One request of the reply. `now_ms` is the time of the reply, in milliseconds since 1970."""
-    id_, model, tenant, priority, state, admitted, tokens, attempt, epoch, holder, claims, queued, cost = found
-    queued_ms = int(queued or 0)
-    admitted_ms = int(admitted or queued_ms)  # a node of an older version wrote no time
-    view = RequestView(
-        id=id_.decode(),
-        tenant=tenant.decode(),
-        model=model.decode(),
-        priority=int(priority),
-        state=to_state(state),
-        age_s=max(0, now_ms - admitted_ms) / 1000,
-        tokens=int(tokens),
-        attempt=int(attempt),
-        epoch=int(epoch),
-        worker=holder.decode() or None,
-        takeovers=max(0, int(claims or 0) - 1),
-    )
-    return OpenRequest(view, admitted_ms, queued_ms, float(cost or 0))
-
-
-def to_request_times(found: list[Any]) -> RequestTimes:
-    """What follows `known` in the reply of the function `request_times`."""
-    now, fields, first_token, ended, end, claims = found
-    request = to_open_request(fields, int(now))
-    return RequestTimes(
-        view=request.view,
-        admitted_ms=request.admitted_ms,
-        first_token_ms=int(first_token) if first_token else None,
-        ended_ms=int(ended) if ended else None,
-        end=decode_end(end) if end else None,
-        claims=to_claim_notes(claims),
-    )
 
 
 def to_dead_request(flat: list[Any]) -> DeadRequest:

@@ -25,6 +25,7 @@ from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
 from llmactors.ledger.redis.library import load_library
 from llmactors.ledger.redis.log_reader import LogReader
+from llmactors.ledger.redis.request_views import OpenRequest, to_open_request, to_request_times, to_state
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.redis.workers import Workers
 from llmactors.ledger.redis.wrong_keys import WrongKeys
@@ -184,7 +185,7 @@ class RedisLedger:
         reply = await self._functions.call_with_timeout("info", request_id)
         body, state, epoch, attempt, last_seq, notes = expect_known(reply)
         request, claims = codec.decode_request(body), codec.to_claim_notes(notes)
-        return RequestInfo(request, codec.to_state(state), epoch, attempt, last_seq, claims)
+        return RequestInfo(request, to_state(state), epoch, attempt, last_seq, claims)
 
     async def read(self, request_id: str, after: int = 0) -> LogSlice:
         _check_seq(after)
@@ -361,9 +362,9 @@ class RedisLedger:
     async def open_requests(self, wanted: RequestFilter, limit: int) -> RequestViews:
         limit = min(limit, OPEN_REQUESTS_SHOWN)
         ids: set[str] = set()
-        shown: list[codec.OpenRequest] = []
+        shown: list[OpenRequest] = []
         async for now_ms, page in self._open_pages():
-            found = [codec.to_open_request(each, now_ms) for each in page]
+            found = [to_open_request(each, now_ms) for each in page]
             views = [(each, each.view) for each in found if each.view.id not in ids]
             taken = [each for each, view in views if wanted.takes(view.state, view.tenant, view.model)]
             ids.update(each.view.id for each in taken)
@@ -371,16 +372,14 @@ class RedisLedger:
         return RequestViews(tuple(each.view for each in shown), len(ids))
 
     async def request_times(self, request_id: str) -> RequestTimes:
-        return codec.to_request_times(
-            expect_known(await self._functions.call_with_timeout("request_times", request_id))
-        )
+        return to_request_times(expect_known(await self._functions.call_with_timeout("request_times", request_id)))
 
     async def queue_shares(self) -> list[QueueShare]:
         ids: set[str] = set()
         sums = QueueSums()
         async for now_ms, page in self._open_pages():
             for each in page:
-                request = codec.to_open_request(each, now_ms)
+                request = to_open_request(each, now_ms)
                 view = request.view
                 if view.state == "queued" and view.id not in ids:
                     ids.add(view.id)

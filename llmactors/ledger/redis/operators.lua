@@ -45,7 +45,7 @@ end
 
 register('queue_depths', queue_depths, { 'no-writes' })
 
--- What operators see of a request, in the order of `codec.py:to_request_view`. Nil where there is no such request.
+-- What operators see of a request, in the order of `request_views.py:to_open_request`. Nil where there is no such request.
 
 local VIEW_FIELDS = { 'm', 't', 'p', 'st', 'ad', 'n', 'at', 'ep', 'h', 'nc', 'qa', 'c' }
 

@@ -36,6 +36,7 @@ BODIES: dict[str, Any] = {
     "/v1/responses": {"model": "mock", "input": "p", "background": True},
     "/v1/embeddings": {"model": "mock", "input": "p"},
     "/v1/rerank": {"model": "mock", "query": "p", "documents": ["p"]},
+    "/v1/operator/session": {"key": "any"},
     "/v1/messages": {"model": "mock", "messages": [{"role": "user", "content": "p"}], "max_tokens": 2},
     "/v1/messages/count_tokens": {"model": "mock", "messages": [{"role": "user", "content": "p"}]},
 }
