@@ -27,6 +27,7 @@ openai/         the routes that OpenAI's clients use
 openapi         `/openapi.json`
 streaming/      moves token logs to clients
 operating/      the JSON routes for operators
+access_log      the lines of the access log
 operators       the pages for operators; `pages` serves them
 console         serves the files of the console
 errors          the form of error responses; `actor_errors`: client errors for the errors of actors

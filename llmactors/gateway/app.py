@@ -142,7 +142,11 @@ class App:
             if method != "OPTIONS":
                 raise MethodNotAllowed(f"use {' or '.join(resource.allowed)}", allowed=tuple(resource.allowed))
             await exchange.empty(200, [("allow", ", ".join(resource.allowed))])
-        elif route.page is not None:
+        else:
+            await self._serve(route, exchange, caller)
+
+    async def _serve(self, route: Route, exchange: Exchange, caller: Caller | None) -> None:
+        if route.page is not None:
             await self._pages.serve(exchange)
         elif route.file is not None:
             await route.file(exchange)

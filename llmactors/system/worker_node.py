@@ -22,6 +22,7 @@ from llmactors.system import wiring
 from llmactors.system.cluster_node import ClusterNode, ask_through_crash, reachable
 from llmactors.system.model_actors import model_actors, model_directory
 from llmactors.system.node_reports import model_reports, worker_load
+from llmactors.telemetry.token_rates import TokenRates
 
 _BEATS_PER_LEASE = 3
 """Two heartbeats in a row may be lost before the worker's lease ends."""

@@ -95,7 +95,6 @@ ROUTES: list[tuple[str, str, Any, int, int]] = [
     ("GET", "/v1/ws", None, 400, 400),
     ("GET", "/v1/tree", None, 403, 403),
     ("GET", "/v1/no-such-route", None, 404, 404),
-    ("GET", "/", None, 404, 404),
 ]
 """Method, path, body, and the statuses for a resource of the caller's tenant and of another tenant."""
 
