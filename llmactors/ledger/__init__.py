@@ -9,6 +9,7 @@ usage                   what ended requests have used, for operators
 request_size, settings  how large a request is; the bounds and times
 memory, redis/          the ledgers: in one process; over Redis, for many
 core/                   the pure parts: state changes, queue, leases, logs
+inspection              what operators see of it
 dead_letters            what operators do with one dead letter
 actor                   ends what is overdue, and logs dead letters
 follower                a reader's position in a log
@@ -16,6 +17,7 @@ change_signal           wakes a worker when there is work
 """
 
 from llmactors.ledger.contract import Follower, Ledger
+from llmactors.ledger.inspection import QueueShare, RequestFilter, RequestTimes, RequestView, RequestViews
 from llmactors.ledger.memory import MemoryLedger
 from llmactors.ledger.request_size import RequestSize
 from llmactors.ledger.settings import LedgerSettings
@@ -37,13 +39,8 @@ from llmactors.ledger.values import (
     Preemption,
     QueueDepth,
     QueuePlace,
-    QueueShare,
     ReleaseHow,
-    RequestFilter,
     RequestInfo,
-    RequestTimes,
-    RequestView,
-    RequestViews,
     SubmitOutcome,
 )
 

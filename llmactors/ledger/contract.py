@@ -14,6 +14,7 @@ The life of a request::
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
+from llmactors.ledger.inspection import QueueShare, RequestFilter, RequestTimes, RequestViews
 from llmactors.ledger.usage import RECORDS_MAX, UsageBy, UsagePage, UsageReport
 from llmactors.ledger.values import (
     AdmitResult,
@@ -29,12 +30,8 @@ from llmactors.ledger.values import (
     Preemption,
     QueueDepth,
     QueuePlace,
-    QueueShare,
     ReleaseHow,
-    RequestFilter,
     RequestInfo,
-    RequestTimes,
-    RequestViews,
     SubmitOutcome,
 )
 from llmactors.messages import GenerateRequest, Terminal

@@ -24,11 +24,17 @@ from llmactors.ledger.core.passed_over import PassedOver
 from llmactors.ledger.core.queue_sums import QueueSums
 from llmactors.ledger.core.record import Record
 from llmactors.ledger.follower import LogFollower
+from llmactors.ledger.inspection import (
+    OPEN_REQUESTS_SEEN,
+    OPEN_REQUESTS_SHOWN,
+    QueueShare,
+    RequestFilter,
+    RequestTimes,
+    RequestViews,
+)
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.usage import RECORDS_MAX, UsageBy, UsagePage, UsageReport
 from llmactors.ledger.values import (
-    OPEN_REQUESTS_SEEN,
-    OPEN_REQUESTS_SHOWN,
     AdmitResult,
     AppendEntry,
     AppendOutcome,
@@ -44,12 +50,8 @@ from llmactors.ledger.values import (
     Preemption,
     QueueDepth,
     QueuePlace,
-    QueueShare,
     ReleaseHow,
-    RequestFilter,
     RequestInfo,
-    RequestTimes,
-    RequestViews,
     SubmitOutcome,
     no_such_dead_letter,
 )

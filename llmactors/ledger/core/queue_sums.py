@@ -3,7 +3,7 @@
 import heapq
 import operator
 
-from llmactors.ledger.values import OPEN_REQUESTS_SHOWN, QueueShare
+from llmactors.ledger.inspection import OPEN_REQUESTS_SHOWN, QueueShare
 
 _OLDEST_S = operator.attrgetter("oldest_s")
 

@@ -8,17 +8,10 @@ import attrs
 from llmactors.ledger.core.fair_queue import QueueEntry
 from llmactors.ledger.core.silence import Loss
 from llmactors.ledger.core.token_log import TokenLog
+from llmactors.ledger.inspection import RequestTimes, RequestView
 from llmactors.ledger.request_size import RequestSize
 from llmactors.ledger.settings import TOKEN_BYTES
-from llmactors.ledger.values import (
-    CLAIM_DETAIL_CHARS,
-    CLAIMS_KEPT,
-    ClaimEnd,
-    ClaimNote,
-    RequestInfo,
-    RequestTimes,
-    RequestView,
-)
+from llmactors.ledger.values import CLAIM_DETAIL_CHARS, CLAIMS_KEPT, ClaimEnd, ClaimNote, RequestInfo
 from llmactors.limiter.store import Reservation
 from llmactors.messages import GenerateRequest
 

@@ -21,6 +21,14 @@ import trio
 from llmactors.ledger.core.queue_sums import QueueSums
 from llmactors.ledger.core.usage_spans import Cell, report, spans_of
 from llmactors.ledger.follower import LogFollower
+from llmactors.ledger.inspection import (
+    OPEN_REQUESTS_SEEN,
+    OPEN_REQUESTS_SHOWN,
+    QueueShare,
+    RequestFilter,
+    RequestTimes,
+    RequestViews,
+)
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
 from llmactors.ledger.redis.library import load_library
@@ -32,8 +40,6 @@ from llmactors.ledger.redis.wrong_keys import WrongKeys
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.usage import RECORDS_MAX, UsageBy, UsagePage, UsageReport, UsageTotal, not_a_cursor
 from llmactors.ledger.values import (
-    OPEN_REQUESTS_SEEN,
-    OPEN_REQUESTS_SHOWN,
     AdmitResult,
     AppendEntry,
     AppendOutcome,
@@ -48,12 +54,8 @@ from llmactors.ledger.values import (
     Preemption,
     QueueDepth,
     QueuePlace,
-    QueueShare,
     ReleaseHow,
-    RequestFilter,
     RequestInfo,
-    RequestTimes,
-    RequestViews,
     SubmitOutcome,
     no_such_dead_letter,
 )

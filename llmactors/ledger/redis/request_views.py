@@ -4,8 +4,8 @@ from typing import Any
 
 import attrs
 
+from llmactors.ledger.inspection import RequestTimes, RequestView
 from llmactors.ledger.redis import codec
-from llmactors.ledger.values import RequestTimes, RequestView
 
 _STATES = {b"q": "queued", b"r": "running", b"e": "ended"}
 
