@@ -9,7 +9,7 @@ usage                   what ended requests have used, for operators
 request_size, settings  how large a request is; the bounds and times
 memory, redis/          the ledgers: in one process; over Redis, for many
 core/                   the pure parts: state changes, queue, leases, logs
-inspection              what operators see of it
+inspection              what operators see of requests and of the queue
 dead_letters            what operators do with one dead letter
 actor                   ends what is overdue, and logs dead letters
 follower                a reader's position in a log
