@@ -29,7 +29,7 @@ from tests.clients.console_page import ConsolePage
 WIDTH, HEIGHT = 1280, 860
 TALL = {"overview": 1500, "drills": 1000, "tree": 1120}
 """The heights of the views that are worth more than one screen."""
-COLOURS = 96
+COLOURS = 128
 """The colours of a picture: enough for flat pages, and a third of the bytes."""
 MODELS = ("smollm2-135m", "chat=mock:step_ms=40,slots=6", "code=mock:step_ms=25,slots=4,crash_at=3,crash_prompt=poison")
 QUESTION = "Explain in a few sentences why the sky is blue."
@@ -102,7 +102,7 @@ def shoot(page: ConsolePage, folder: Path, name: str) -> None:
         page.resize(WIDTH, TALL.get(name, HEIGHT), dark=dark)
         time.sleep(0.7)
         picture = Image.open(io.BytesIO(page.browser.driver.get_screenshot_as_png())).convert("RGB")
-        quantized = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+        quantized = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         quantized.save(folder / f"{name}-{'dark' if dark else 'light'}.png", optimize=True)
 
 

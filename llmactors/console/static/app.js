@@ -75,7 +75,7 @@ function draw() {
     if (session.keys && !session.operator) {
         document.title = "Sign in · llmactors";
         poller.watch({});
-        render(root, loginPage(session, {redraw, entered: askAgain}));
+        render(root, loginPage({redraw, entered: askAgain}));
         return;
     }
     const view = openView(), now = context();

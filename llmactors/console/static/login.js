@@ -8,7 +8,7 @@ import {signIn} from "./session.js";
 let problem = null, busy = false;
 
 // The form. `entered` is called after the node has accepted the key.
-export function loginPage(session, {redraw, entered}) {
+export function loginPage({redraw, entered}) {
     async function submitted(event) {
         event.preventDefault();
         const input = event.target.elements.key;
@@ -33,8 +33,7 @@ export function loginPage(session, {redraw, entered}) {
         h("form", {class: "card", onsubmit: submitted, method: "post"},
             h("img", {src: "/console/icon.svg", alt: "", width: 40, height: 40}),
             h("h1", {}, "Sign in"),
-            h("p", {}, session.node ? `The console of ${session.node} needs a key for operators.`
-                : "The console needs a key for operators."),
+            h("p", {}, "The console needs a key for operators."),
             problem ? notice("bad", problem) : null,
             h("div", {class: "field"},
                 h("label", {for: "login-key"}, "Operator key"),
