@@ -9,6 +9,7 @@ import msgspec
 from llmactors.backends.base import Capabilities
 from llmactors.backends.directory import ModelState
 from llmactors.cluster.process_id import ProcessId
+from llmactors.telemetry.history import Counts
 
 TTL_S = 3.0
 """A node that does not renew its record for this time leaves the directory, in seconds."""
@@ -77,6 +78,8 @@ class NodeRecord:
     cordoned: bool = False
     """Whether an operator has drained the node, and the node knows that. `NodeStore.cordon_of` tells until when."""
     load: NodeLoad = NodeLoad()
+    counts: Counts = attrs.field(factory=Counts)
+    """What the node has counted since its start."""
     models: tuple[ModelReport, ...] = ()
 
     def encode(self) -> bytes:

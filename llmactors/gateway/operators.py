@@ -16,7 +16,9 @@ from llmactors.cluster.node_record import NodeRecord
 from llmactors.errors import Unavailable
 from llmactors.ledger import Ledger, LedgerStatistics, ModelDemand
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.history import LastHour
 from llmactors.telemetry.model_metrics import MODELS_MAX
+from llmactors.telemetry.restarts import RecentRestarts
 
 TreeSource = Callable[[], SupervisorStatistics]
 
@@ -36,6 +38,8 @@ class OperatedNode:
     """Says who calls, and keeps the sessions of operators."""
     records: Callable[[], Sequence[NodeRecord]] = lambda: ()
     """The newest records of all nodes of the cluster; of this node alone in a single process and on a worker."""
+    history: LastHour = attrs.field(factory=LastHour)
+    restarts: RecentRestarts = attrs.field(factory=RecentRestarts)
     drills: bool = False
     """Whether the node serves the drills."""
     known_ledger: Ledger | None = None

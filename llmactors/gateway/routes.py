@@ -59,9 +59,10 @@ from llmactors.gateway.openai.responses import handlers as responses
 from llmactors.gateway.openai.responses.schema import MAX_PAGE, ResponseBody
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody
 from llmactors.gateway.openapi import encoded_document, header, path_parameter, query
-from llmactors.gateway.operating import dead_letters, nodes, requests, session
+from llmactors.gateway.operating import dead_letters, history, nodes, requests, session
 from llmactors.gateway.operating.parameters import MAX_ROWS
 from llmactors.gateway.route import Family, ResponseSpec, Route
+from llmactors.telemetry.history import LastHourView
 
 NATIVE = Family(tag="native", errors=NATIVE_ERRORS, error_body=ErrorBody)
 OPENAI = Family(tag="openai", errors=OPENAI_ERRORS, error_body=OpenAIErrorBody, timing_header="openai-processing-ms")
@@ -510,6 +511,28 @@ ROUTES: tuple[Route, ...] = (
         name="operatorNodes",
         summary="List the nodes",
         responses={200: ResponseSpec(description="The nodes", body=nodes.Nodes)},
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/restarts",
+        family=OPERATORS,
+        operation=history.list_restarts,
+        for_operators=True,
+        on_worker=True,
+        name="operatorRestarts",
+        summary="List the last restarts of actors of this node, the newest one first",
+        responses={200: ResponseSpec(description="The restarts", body=history.Restarts)},
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/history",
+        family=OPERATORS,
+        operation=history.show_history,
+        for_operators=True,
+        on_worker=True,
+        name="operatorHistory",
+        summary="Show the figures of the last hour",
+        responses={200: ResponseSpec(description="The figures", body=LastHourView)},
     ),
     Route(
         method="GET",

@@ -41,6 +41,8 @@ from llmactors.system import wiring
 from llmactors.system.reloading import reload_settings
 from llmactors.system.task_actor import TaskActor
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.history import LastHour
+from llmactors.telemetry.restarts import RecentRestarts
 from llmactors.telemetry.tree import TelemetryActor, log_phases
 
 log = structlog.get_logger("llmactors")
@@ -57,6 +59,7 @@ class ClusterNode:
         """The settings as they are after the last reload."""
         self.name = settings.name or _name_of_process(self.role, socket.gethostname(), os.getpid())
         self.metrics = Metrics()
+        self.history, self.restarts = LastHour(), RecentRestarts()
         url = redis_url(settings)
         self.ledger = RedisLedger(
             url,
@@ -104,7 +107,8 @@ class ClusterNode:
     def record(self) -> NodeRecord:
         """The record of this node with the values of this moment."""
         draining = self._draining or self.cordoned
-        return self._describe(attrs.evolve(self._record, draining=draining, cordoned=self.cordoned))
+        counts = self.metrics.counts()
+        return self._describe(attrs.evolve(self._record, draining=draining, cordoned=self.cordoned, counts=counts))
 
     @property
     def draining(self) -> bool:

@@ -32,6 +32,8 @@ from llmactors.http.server import ListeningSocket, ServerSettings
 from llmactors.ledger import Ledger
 from llmactors.limiter import RateKind, RatePolicy
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.history import LastHour
+from llmactors.telemetry.restarts import RecentRestarts
 
 log = structlog.get_logger("llmactors.system")
 
@@ -47,6 +49,8 @@ def gateway(
     ledger_is_up: Callable[[], bool] = lambda: True,
     name: str,
     records: Callable[[], Sequence[NodeRecord]],
+    history: LastHour,
+    restarts: RecentRestarts,
     keyring: Keyring | None = None,
     tickets: Tickets | None = None,
     sessions: Sessions | None = None,
@@ -57,7 +61,8 @@ def gateway(
     shows_ledger: Callable[[], bool] = lambda: True,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`, and `shows_ledger`, `name` and `records` are those of `OperatedNode`. A reload of `live` changes
+    `RequestService`, and `shows_ledger`, `name`,
+    `records`, `history` and `restarts` are those of `OperatedNode`. A reload of `live` changes
     the limit on each caller and the allowed origins.
     """
     settings = live.settings
@@ -126,6 +131,8 @@ def gateway(
             name=name,
             auth=auth,
             records=records,
+            history=history,
+            restarts=restarts,
             known_ledger=ledger,
             ledger_statistics=service.ledger_statistics,
             queue_demand=service.queue_demand,

@@ -28,6 +28,7 @@ from llmactors.redislink.call import Call
 from llmactors.redislink.errors import ReplyError
 from llmactors.system import gateway_actors, wiring
 from llmactors.system.cluster_node import ClusterNode, ask_through_crash, reachable
+from llmactors.system.history_sampler import HistorySampler
 
 log = structlog.get_logger("llmactors")
 
@@ -61,6 +62,8 @@ class GatewayNode(ClusterNode):
             keyring=keyring,
             name=self.name,
             records=lambda: self.models.records,
+            history=self.history,
+            restarts=self.restarts,
             tickets=RedisTickets(self._link.call, settings.namespace),
             sessions=RedisSessions(self._link.call, settings.namespace),
             limit_check=LimitCheck(gateway_actors.rate_policy(settings), limiter.ref, self.ledger_is_up),
@@ -72,13 +75,14 @@ class GatewayNode(ClusterNode):
         )
         self.tree = wiring.node_tree(
             infra=(
-                *self._infra(),
+                *self._infra(HistorySampler(self.history, lambda: self.models.records, self.ledger.statistics).run),
                 *gateway_actors.keys(keyring),
                 ActorSpec("reaper", lambda: ReaperActor(self.ledger, count_given_up=self.metrics.request_given_up)),
                 ActorSpec("directory watcher", lambda: WatcherActor(self._store, self._known_models, self.models)),
             ),
             http=(limiter, self._gateway),
             metrics=self.metrics,
+            restarts=self.restarts,
         )
 
     def _describe(self, record: NodeRecord) -> NodeRecord:

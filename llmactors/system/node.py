@@ -23,9 +23,12 @@ from llmactors.ledger.actor import ReaperActor
 from llmactors.limiter import LimiterStore
 from llmactors.limiter.actor import LimiterActor
 from llmactors.system import gateway_actors, wiring
+from llmactors.system.history_sampler import HistorySampler
 from llmactors.system.model_actors import model_actors, model_directory
 from llmactors.system.node_reports import model_reports, worker_load
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.history import LastHour
+from llmactors.telemetry.restarts import RecentRestarts
 from llmactors.telemetry.token_rates import TokenRates
 from llmactors.telemetry.tree import TelemetryActor, log_phases
 
@@ -62,6 +65,8 @@ class Node:
         self.directory = model_directory(models)
         self._open_streams: set[trio.CancelScope] = set()
         self._rates = TokenRates(self.metrics)
+        self.history, self.restarts = LastHour(), RecentRestarts()
+        sampler = HistorySampler(self.history, lambda: [self.record], self.ledger.statistics)
         self._record = NodeRecord(
             name=settings.name or "node",
             role=Role.SINGLE,
@@ -94,18 +99,21 @@ class Node:
             name=self.settings.name or "node",
             records=lambda: [self.record],
             open_streams=self._open_streams,
+            history=self.history,
+            restarts=self.restarts,
             keyring=keyring,
             limit_check=LimitCheck(gateway_actors.rate_policy(settings), limiter.ref),
         )
         self.tree = wiring.node_tree(
             infra=(
                 ActorSpec("reaper", lambda: ReaperActor(self.ledger, count_given_up=self.metrics.request_given_up)),
-                ActorSpec("telemetry", lambda: TelemetryActor(self.metrics, (self._rates.run,))),
+                ActorSpec("telemetry", lambda: TelemetryActor(self.metrics, (self._rates.run, sampler.run))),
                 *gateway_actors.keys(keyring),
             ),
             http=(limiter, self._gateway),
             serving=made.all,
             metrics=self.metrics,
+            restarts=self.restarts,
         )
         self._started = False
         self._draining = False
@@ -129,6 +137,7 @@ class Node:
             self._record,
             draining=self._draining,
             models=model_reports(self.directory, self._rates, self.settings.models),
+            counts=self.metrics.counts(),
             load=worker_load(self.directory, self.metrics, len(self._open_streams)),
         )
 

@@ -8,6 +8,7 @@ from llmactors.actors import ActorSpec, Strategy, SupervisorSpec, Tree
 from llmactors.config import Settings
 from llmactors.ledger import LedgerSettings
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.restarts import RecentRestarts
 from llmactors.telemetry.tree import LoggingObserver, fill_mailbox_gauges
 
 _NEVER_GIVES_UP = 10_000
@@ -38,14 +39,15 @@ def node_tree(
     http: Sequence[ActorSpec] = (),
     serving: Sequence[ActorSpec | SupervisorSpec] = (),
     metrics: Metrics,
+    restarts: RecentRestarts | None = None,
 ) -> Tree:
     """The tree of a node. `http` and `serving` start after `infra`, and restart with `infra` where that gives up.
 
     `http` starts before `serving`, so that health probes have an answer while models load. Its supervisor never gives
     up: a gateway that crashes again and again is restarted every few seconds, and no model is loaded again for that.
 
-    The tree's events are logged and counted in `metrics`, and each scrape of `metrics` reads the tree's mailboxes
-    and counts the tasks.
+    The tree's events are logged and counted in `metrics`, and its newest restarts are kept in `restarts`. Each scrape
+    of `metrics` reads the tree's mailboxes and counts the tasks.
     """
     groups = [SupervisorSpec("infra", tuple(infra))]
     if http:
@@ -59,7 +61,7 @@ def node_tree(
         intensity=3,
         period_s=60.0,
     )
-    tree = Tree(root, observer=LoggingObserver(metrics))
+    tree = Tree(root, observer=LoggingObserver(metrics, restarts))
     metrics.on_scrape(lambda: fill_mailbox_gauges(tree, metrics))
     metrics.on_scrape(lambda: metrics.tasks(trio.lowlevel.current_statistics().tasks_living))
     return tree

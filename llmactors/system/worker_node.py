@@ -20,6 +20,7 @@ from llmactors.gateway.operators import OperatedNode
 from llmactors.http.server import ListeningSocket
 from llmactors.system import wiring
 from llmactors.system.cluster_node import ClusterNode, ask_through_crash, reachable
+from llmactors.system.history_sampler import HistorySampler
 from llmactors.system.model_actors import model_actors, model_directory
 from llmactors.system.node_reports import model_reports, worker_load
 from llmactors.telemetry.token_rates import TokenRates
@@ -59,8 +60,12 @@ class WorkerNode(ClusterNode):
         peers_actor = ActorSpec(
             "peers", lambda: PeersActor(peers, self._store, self._known_models, self._declared_models)
         )
-        infra = (*self._infra(self._rates.run), *self._operators(), *((peers_actor,) if settings.models else ()))
-        self.tree = wiring.node_tree(infra=infra, serving=made.all, metrics=self.metrics)
+        infra = (
+            *self._infra(self._rates.run, HistorySampler(self.history, lambda: [self.record]).run),
+            *self._operators(),
+            *((peers_actor,) if settings.models else ()),
+        )
+        self.tree = wiring.node_tree(infra=infra, serving=made.all, metrics=self.metrics, restarts=self.restarts)
 
     def problems(self) -> dict[str, str]:
         """What keeps this node from working, by component; empty when the node is ready."""
@@ -85,6 +90,8 @@ class WorkerNode(ClusterNode):
             draining=lambda: self.draining or self.cordoned,
             name=self.name,
             records=lambda: [self.record],
+            history=self.history,
+            restarts=self.restarts,
         )
         rules = ClientRules(served_hosts(self.settings.allowed_hosts, self.settings.metrics_bind))
         return (ActorSpec("operators", lambda: OperatorsActor(node, listening, rules), grace_s=0.5),)

@@ -6,6 +6,8 @@ ledger_metrics  the metrics of the whole ledger, which one node of a cluster sho
 instruments  declares metrics in a registry
 histograms   histograms with labels that cost little to write to
 exposition   what prometheus_client lacks: a text without `_created` series, and callbacks before each scrape
+history      the figures of the last hour; pure
+restarts     the newest restarts of actors
 token_rates  how many tokens each model makes in a second
 recent       percentiles and maxima of the recent past; pure
 logs         sets up logging, as JSON lines or as lines for people

@@ -28,6 +28,11 @@ class BucketCounts:
         self._counts[bisect_left(self._bounds, value)] += times
         self._sum += value * times
 
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many values fell into each bucket, the last of which has no bound."""
+        return self._counts
+
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         """Adds this series to the metric that is being scraped."""
         upper = [*map(str, self._bounds), "+Inf"]
@@ -58,6 +63,12 @@ class Histograms(Collector):
             series = self._series[values] = BucketCounts(self._bounds)
         return series
 
+    def total(self) -> tuple[int, ...]:
+        """How many values of all series fell into each bucket."""
+        if not self._series:
+            return (0,) * (len(self._bounds) + 1)
+        return tuple(map(sum, zip(*(series.counts for series in self._series.values()), strict=True)))
+
     def describe(self) -> Iterable[Metric]:
         return [HistogramMetricFamily(self._name, self._text, labels=self._labels)]
 
@@ -66,3 +77,20 @@ class Histograms(Collector):
         for values, series in self._series.items():
             series.add_to(family, values)
         return [family]
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], fraction: float) -> float | None:
+    """The value that `fraction` of all values do not exceed; None where there are no values.
+
+    Within a bucket the values count as spread evenly, as in PromQL's `histogram_quantile`. A value beyond the last
+    bound counts as that bound.
+    """
+    rank = fraction * sum(counts)
+    if not rank:
+        return None
+    below, lower = 0, 0.0
+    for upper, count in zip(bounds, counts, strict=False):
+        if count and below + count >= rank:
+            return lower + (upper - lower) * (rank - below) / count
+        below, lower = below + count, upper
+    return bounds[-1]

@@ -6,13 +6,16 @@ names start with `llmactors_`. A label has few values, and none that a client ch
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
+import attrs
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
 
 from llmactors import __version__, errors
 from llmactors.telemetry.exposition import BeforeScrape, WithoutCreated
+from llmactors.telemetry.history import Counts
 from llmactors.telemetry.instruments import LONG_SECONDS, SHORT_SECONDS, SIZES, Instruments
 from llmactors.telemetry.ledger_metrics import LedgerMetrics
 from llmactors.telemetry.model_metrics import ModelMetrics
@@ -42,6 +45,10 @@ class Metrics:
         self._before_scrape = BeforeScrape()
         self.registry.register(self._before_scrape)
         self._before_scrape.add(self._set_recent)
+        self._ended = 0
+        """How many requests have ended."""
+        self._refusals: Counter[str] = Counter()
+        """How many of them ended in an error, by its code."""
         self._latencies = RecentPercentiles()
         self._stalls_of_late = RecentMaximum()
         new = Instruments(self.registry)
@@ -195,8 +202,11 @@ class Metrics:
         self._latencies.add(latency_s, self._clock())
         if model:
             self.models.answers(model).request_s.observe(latency_s)
+        self._ended += 1
         if code is not None:
-            self._errors.of(code if code in self._codes else errors.LlmactorsError.code).inc()
+            told = code if code in self._codes else errors.LlmactorsError.code
+            self._errors.of(told).inc()
+            self._refusals[told] += 1
 
     def route_used(self, route: str) -> None:
         """Counts an HTTP request by its path in the table of routes, as in `/v1/streams/{id}`; `none` for no route."""
@@ -346,6 +356,10 @@ class Metrics:
         self._redis_wrong.clear()
         for setting in wrong_settings:
             self._redis_wrong.of(setting).set(1)
+
+    def counts(self) -> Counts:
+        """What this node has counted so far, for the history."""
+        return attrs.evolve(self.models.counts(), requests=self._ended, refusals=dict(self._refusals))
 
     @property
     def worst_stall_s(self) -> float:

@@ -7,6 +7,7 @@ A label `model` only ever has the name of a model that the node knows. A node th
 from collections.abc import Iterable, Mapping
 
 from llmactors.telemetry.histograms import BucketCounts
+from llmactors.telemetry.history import Counts
 from llmactors.telemetry.instruments import GAP_SECONDS, LONG_SECONDS, Instruments
 
 MODELS_MAX = 256
@@ -175,6 +176,15 @@ class ModelMetrics:
             if name == model:
                 self._work[model] = found
         return found
+
+    def counts(self) -> Counts:
+        """What the metrics of all models have counted so far, for the history."""
+        return Counts(
+            tokens=sum(work.made_tokens for work in self._work.values()),
+            ttft=self._ttft_s.total(),
+            inter_token=self._inter_token_s.total(),
+            queue_wait=self.waits.total(),
+        )
 
     def made_tokens(self) -> dict[str, int]:
         """How many tokens the backends of each model have made on this node."""

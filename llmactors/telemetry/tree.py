@@ -8,6 +8,7 @@ from llmactors.actors import Actor, Context, Exit, Observer, Tree, describe, lea
 from llmactors.actors.shutdown import PhaseReport
 from llmactors.errors import OperatorError
 from llmactors.telemetry.metrics import Metrics
+from llmactors.telemetry.restarts import RecentRestarts
 from llmactors.telemetry.stall import watch_event_loop
 
 log = structlog.get_logger("llmactors")
@@ -42,19 +43,22 @@ class TelemetryActor(Actor):
 
 
 class LoggingObserver(Observer):
-    """Logs and counts what happens in the tree."""
+    """Logs and counts what happens in the tree, and keeps its newest restarts."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, restarts: RecentRestarts | None = None) -> None:
         self._metrics = metrics
+        self._restarts = restarts or RecentRestarts()
         self._shown: set[tuple[str, str, str]] = set()
 
     def actor_started(self, actor: str, incarnation: int) -> None:
         self._metrics.actor_started(actor)
+        self._restarts.actor_started(actor, incarnation)
         log.debug("actor started", actor=actor, incarnation=incarnation)
 
     def restarting(
         self, supervisor: str, children: tuple[str, ...], exit_: Exit, *, delay_s: float, count: int, intensity: int
     ) -> None:
+        self._restarts.restarting(supervisor, children, exit_, delay_s=delay_s)
         for child in children:
             self._metrics.actor_restarted(f"{supervisor}/{child}")
         if (

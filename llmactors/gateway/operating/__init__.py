@@ -4,5 +4,6 @@ session       sessions of operators in browsers
 nodes         the nodes of a cluster, and their models
 requests      the requests that have not ended, one request, and the queue
 dead_letters  the requests that were given up: list, requeue, purge
+history       the last hour in figures, and the last restarts of actors
 parameters    reads the queries and bodies of these routes
 """
