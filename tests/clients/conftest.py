@@ -1,6 +1,7 @@
 """A real browser, web pages of another server, nodes as processes, and nginx. See `just test-browser`."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -16,11 +17,18 @@ import httpx
 import pytest
 
 from llmactors.testing.node import NodeProcess
+from tests.support.waiting import soon
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-PACKAGES = {"chromium": "chromium", "chromedriver": "chromium-driver", "nginx": "nginx", "openssl": "openssl"}
+PACKAGES = {
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+    "nginx": "nginx",
+    "caddy": "caddy",
+    "openssl": "openssl",
+}
 SCRIPTS = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
 
 
@@ -129,6 +137,10 @@ class ServedNode:
     url: str
 
     @property
+    def address(self) -> str:
+        return self.url.removeprefix("http://")
+
+    @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
@@ -183,6 +195,32 @@ def nginx(tmp_path: Path) -> Iterator[Callable[[Sequence[str]], None]]:
             assert time.monotonic() < deadline, (tmp_path / "error.log").read_text()
             assert processes[-1].poll() is None, (tmp_path / "error.log").read_text()
             time.sleep(0.02)
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def caddy(tmp_path: Path) -> Iterator[Callable[[str, int], None]]:
+    """Starts Caddy with the text of a Caddyfile, and waits until Caddy listens on the port."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(text: str, port: int) -> None:
+        file = tmp_path / "Caddyfile"
+        file.write_text(text, encoding="utf-8")
+        command = [program("caddy"), "run", "--config", str(file), "--adapter", "caddyfile"]
+        environ = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+        with (tmp_path / "caddy.log").open("wb") as log:
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environ))
+
+        def listens() -> bool:
+            assert processes[-1].poll() is None, (tmp_path / "caddy.log").read_text()
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        soon(listens, what="that Caddy listens")
 
     yield start
     for process in processes:

@@ -1,6 +1,5 @@
-"""A node behind Debian's nginx: with the handbook's configuration, and with one that only passes requests on."""
+"""A node behind Debian's nginx: with the file of `ops/nginx`, and with a configuration that only passes requests on."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import httpx
 import pytest
 
 from tests.clients.conftest import Browser, ServedNode, free_ports
-from tests.support.documents import PROJECT
+from tests.clients.proxies import nginx_with_tls, nginx_without_tls
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
 
@@ -17,17 +16,6 @@ Nginx = Callable[[Sequence[str]], None]
 PROMPT = {"prompt": "p", "max_tokens": 10, "stream": True}
 OPERATION = {"op": "generate", "prompt": "p", "max_tokens": 3}
 STRONG = "0123456789abcdef0123456789abcdef"
-
-
-def handbook_server(port: int, node: ServedNode, certificate: Path) -> str:
-    """The configuration of the handbook, with the ports and the certificate of a test."""
-    handbook = (PROJECT / "ops" / "HANDBOOK.md").read_text(encoding="utf-8")
-    found = re.search(r"```nginx\n(?P<text>.*?)```", handbook, re.DOTALL)
-    assert found is not None
-    text = (
-        found["text"].replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl").replace("127.0.0.1:8000", node.url[7:])
-    )
-    return re.sub(r"/etc/ssl/[a-z.]+", str(certificate), text).replace("llm.example.com", "llm.example")
 
 
 def plain_server(port: int, node: ServedNode) -> str:
@@ -53,13 +41,13 @@ WRONG = [f"wrong {number}" for number in range(30)]
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_page_behind_the_handbooks_nginx_streams(
+def test_page_behind_nginx_streams(
     browser: Browser, serve: Serve, nginx: Nginx, certificate: Path, evil: str, trusted: bool
 ) -> None:
     [port] = free_ports(1)
     flags = ("--trusted-proxies", "127.0.0.1") if trusted else ()
     node = serve("--allowed-hosts", "llm.example", *flags)
-    nginx([handbook_server(port, node, certificate)])
+    nginx([nginx_with_tls(port, certificate, node.address)])
     origin = f"https://llm.example:{port}"
     browser.open(f"{origin}/v1/models")
     answer = browser.run("stream", f"{origin}/v1/generate", PROMPT)
@@ -88,11 +76,10 @@ def test_plain_nginx_streams_to_programs(serve: Serve, nginx: Nginx) -> None:
     assert "".join(pieces).count("event: token") == 10
 
 
-def test_clients_of_a_trusted_nginx_are_told_apart(serve: Serve, nginx: Nginx, certificate: Path) -> None:
+def test_clients_of_a_trusted_nginx_are_told_apart(serve: Serve, nginx: Nginx) -> None:
     [port] = free_ports(1)
     node = serve("--trusted-proxies", "127.0.0.1", "--rate-limit", "2/min", api_key="s3cret")
-    plain = handbook_server(port, node, certificate).replace(" ssl;", ";")
-    nginx([re.sub(r"ssl_certificate.*;", "", plain)])
+    nginx([nginx_without_tls(port, node.address)])
     url = f"http://127.0.0.1:{port}"
     assert statuses(url, "127.0.0.2", WRONG) == [401] * 20 + [429] * 10
     assert statuses(url, "127.0.0.3", ["wrong", "s3cret"]) == [401, 200]
