@@ -94,6 +94,14 @@ def test_prometheus_scrapes_every_node(stack: Stack) -> None:
     soon(lambda: targets() == whole, 60, what="every target is up")
 
 
+def test_prometheus_has_the_rules(stack: Stack) -> None:
+    def healths() -> set[str]:
+        groups = httpx.get(f"{stack.prometheus}/api/v1/rules").json()["data"]["groups"]
+        return {rule["health"] for group in groups for rule in group["rules"]}
+
+    soon(lambda: healths() == {"ok"}, 60, what="that every rule was evaluated")
+
+
 def test_containers_run_without_privileges(stack: Stack) -> None:
     for service in ("gateway-1", "worker"):
         for container in stack.containers(service):
