@@ -61,7 +61,7 @@ def test_unit_starts_a_command_and_waits_for_its_drain(unit: str) -> None:
     settings = {attribute.name: attribute for attribute in attrs.fields(Settings)}
     assert {key.removeprefix("LLMACTORS_").lower() for key in variables} - {"cache"} <= set(settings)
     assert {flag.removeprefix("--").replace("-", "_") for flag in flags if flag.startswith("--")} <= set(settings)
-    drain_s = float(variables.get("LLMACTORS_DRAIN_S", settings["drain_s"].default))
+    drain_s = float(variables.get("LLMACTORS_DRAIN_S", str(settings["drain_s"].default)))
     assert float(*values(unit, "TimeoutStopSec")) >= drain_s + END_S
 
 
