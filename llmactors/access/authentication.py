@@ -58,6 +58,11 @@ class Caller:
     credential: Credential | None = attrs.field(default=None, eq=False, repr=False)
     """The credential that the caller sent; None on a node without keys."""
 
+    @property
+    def key_id(self) -> str:
+        """The id of the caller's key in the store; empty for the node's single key, and without a key."""
+        return _SINGLE if self.credential is None else self.credential.key_id
+
 
 @functools.lru_cache(maxsize=1024)
 def _anonymous(client: str) -> Caller:

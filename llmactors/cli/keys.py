@@ -1,4 +1,4 @@
-"""Make API keys, list them, and end them.
+"""Make API keys, list them, change their limits, and end them.
 
 The keys are in a file, or in the Redis server of a cluster.
 """
@@ -23,6 +23,7 @@ from llmactors.access.keys.text import NewKey, new_key, read_key
 from llmactors.cli import tables
 from llmactors.cli.descriptors import complain
 from llmactors.cli.flags import with_settings
+from llmactors.cli.key_limits import BUDGET, KEY_BUDGET, changed_limits, limits_text
 from llmactors.config import KEYS_IN_REDIS, Configuration, parse_duration
 from llmactors.errors import ConfigError, Conflict
 from llmactors.limiter.limits import Limits
@@ -78,6 +79,8 @@ def create(
         int | None, Parameter(help="The most tokens of the tenant's prompts and answers in a day of UTC.")
     ] = None,
     concurrent: Annotated[int | None, Parameter(help="The most requests that the tenant has open at once.")] = None,
+    budget: BUDGET = None,
+    key_budget: KEY_BUDGET = None,
     expires: Annotated[
         str | None, Parameter(help="The key ends after this time, as in 30d or 12h. By default, never.")
     ] = None,
@@ -103,11 +106,16 @@ def create(
         models=frozenset(models) if models else None,
         best_priority=priority,
         weight=weight,
-        limits=Limits(
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            tokens_per_day=tokens_per_day,
-            concurrent=concurrent,
+        limits=changed_limits(
+            Limits(
+                requests_per_minute=requests_per_minute,
+                tokens_per_minute=tokens_per_minute,
+                tokens_per_day=tokens_per_day,
+                concurrent=concurrent,
+            ),
+            counts={},
+            budgets=budget,
+            key_budgets=key_budget,
         ),
     )
     _with_store(configuration, lambda store: store.add(record))
@@ -129,6 +137,48 @@ def show(configuration: Configuration) -> int:
     for record in records:
         table.add_row(*map(escape, _cells(record, now)))
     tables.show(table)
+    return 0
+
+
+@app.command(name="update")
+@with_settings("keys")
+def update(
+    configuration: Configuration,
+    key: _WHICH,
+    /,
+    *,
+    requests_per_minute: Annotated[str | None, Parameter(help="The most requests of the tenant in a minute.")] = None,
+    tokens_per_minute: Annotated[
+        str | None, Parameter(help="The most tokens of the tenant's prompts and answers in a minute.")
+    ] = None,
+    tokens_per_day: Annotated[
+        str | None, Parameter(help="The most tokens of the tenant's prompts and answers in a day of UTC.")
+    ] = None,
+    concurrent: Annotated[str | None, Parameter(help="The most requests that the tenant has open at once.")] = None,
+    budget: BUDGET = None,
+    key_budget: KEY_BUDGET = None,
+) -> int:
+    """Change the limits of a key at once, at every gateway. What was used before counts on.
+
+    A limit without its flag stays as it is. The value `none` takes a limit away. The limits of a request are those of
+    the key with which the request comes, so give all keys of a tenant the same.
+    """
+    counts = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "tokens_per_day": tokens_per_day,
+        "concurrent": concurrent,
+    }
+    if not any(each is not None for each in (*counts.values(), budget, key_budget)):
+        raise ConfigError("say what to change, as in --requests-per-minute 60 or --budget 10/day; see `keys update -h`")
+
+    def change(record: KeyRecord) -> KeyRecord:
+        limits = changed_limits(record.limits, counts=counts, budgets=budget, key_budgets=key_budget)
+        return attrs.evolve(record, limits=limits)
+
+    key_id = _id_of(key)
+    record = _with_store(configuration, lambda store: store.change(key_id, change))
+    print(f"key {record.id} of tenant {record.tenant} has the limits: {limits_text(record.limits)}")
     return 0
 
 
@@ -216,12 +266,6 @@ def _life(text: str) -> float:
 
 
 def _cells(record: KeyRecord, now: float) -> tuple[str, ...]:
-    limits = (
-        (record.limits.requests_per_minute, "requests/min"),
-        (record.limits.tokens_per_minute, "tokens/min"),
-        (record.limits.tokens_per_day, "tokens/day"),
-        (record.limits.concurrent, "at once"),
-    )
     return (
         record.id,
         record.tenant,
@@ -230,7 +274,7 @@ def _cells(record: KeyRecord, now: float) -> tuple[str, ...]:
         "all" if record.models is None else ", ".join(sorted(record.models)),
         str(record.best_priority),
         f"{record.weight:g}",
-        ", ".join(f"{count} {unit}" for count, unit in limits if count is not None) or "none",
+        limits_text(record.limits),
         _day(record.created),
     )
 

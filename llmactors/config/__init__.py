@@ -5,6 +5,7 @@ setting       a setting with all that follows from its declaration
 declaration   what a declaration says, and the types of values
 checks, rates what a value must be beyond its type
 declared_models  the tables of models that are loaded on demand
+declared_prices  the tables of prices
 sizes, durations  sizes of memory and durations as texts
 live          the settings of a running node, and their reload
 load          from the four sources to `Settings`, with the source of each value
@@ -17,6 +18,7 @@ user_folders  the folders of the user, for caches and data
 """
 
 from llmactors.config.declared_models import DeclaredModel
+from llmactors.config.declared_prices import DeclaredPrice
 from llmactors.config.durations import parse_duration
 from llmactors.config.environment import CACHE_VARIABLE, URL_VARIABLE, as_variables, child_environment
 from llmactors.config.live import LiveSettings, Reloaded
@@ -33,6 +35,7 @@ __all__ = [
     "URL_VARIABLE",
     "Configuration",
     "DeclaredModel",
+    "DeclaredPrice",
     "LiveSettings",
     "Reloaded",
     "Setting",

@@ -1,7 +1,7 @@
 """One setting, and what derives from its declaration: key, variable, flag, checks and messages."""
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Annotated, Any
 
@@ -9,12 +9,18 @@ import attrs
 import msgspec
 
 from llmactors.config.declaration import METADATA, Declaration
-from llmactors.config.declared_models import convert_declared
+from llmactors.config.declared_models import DeclaredModel, convert_declared
+from llmactors.config.declared_prices import DeclaredPrice, convert_prices
 from llmactors.config.masks import MASKED
 from llmactors.errors import ConfigError
 
 PREFIX = "LLMACTORS_"
 """The beginning of each variable of ours."""
+_TABLES: Mapping[type, Callable[[object, str], Mapping[str, Any]]] = {
+    DeclaredModel: convert_declared,
+    DeclaredPrice: convert_prices,
+}
+"""How the tables of a setting are read, by what one table declares."""
 _UNITS = {"s": "seconds"}
 """The units that have a longer name in sentences."""
 
@@ -91,7 +97,7 @@ class Setting(Declaration):
     def convert(self, value: object) -> Any:
         """`value`, which may be text, as the type that the setting has. Raises `ConfigError` that names the setting."""
         if self.is_table:
-            return convert_declared(value, self.name)
+            return _TABLES[typing.get_args(self.kind)[1]](value, self.name)
         if self.is_list and isinstance(value, str):
             value = (value,)
         try:

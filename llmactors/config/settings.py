@@ -18,6 +18,7 @@ from llmactors.config.declaration import (
     setting,
 )
 from llmactors.config.declared_models import DeclaredModel
+from llmactors.config.declared_prices import DeclaredPrice
 from llmactors.config.masks import mask_model, mask_url
 from llmactors.config.rates import parse_rate
 from llmactors.config.setting import settings_of
@@ -42,6 +43,7 @@ LIMITS = "Limits"
 STREAMS = "Streams"
 CLUSTER = "Cluster"
 LOGS = "Logs"
+USAGE = "Usage"
 
 
 @attrs.frozen(kw_only=True)
@@ -232,6 +234,47 @@ class Settings:
         "images, such a body is bounded by `max_body_bytes` too.",
         group=LIMITS,
         commands=WITH_GATEWAY,
+    )
+    prices: dict[str, DeclaredPrice] = setting(
+        {},
+        "What the tokens of models cost, for usage and budgets: a table [prices.NAME] for each, with the prices "
+        "`prompt`, `completion` and `cached` for a million tokens. A model without a price costs nothing. Give all "
+        "gateways the same prices.",
+        group=USAGE,
+        commands=NO_COMMAND,
+        reloadable=True,
+    )
+    usage_records_max: CountOrZero = setting(
+        50_000,
+        "How many usage records are kept, one of each ended request. Sums of all records are kept for longer. Give all "
+        "nodes the same number.",
+        group=USAGE,
+        commands=EVERY_NODE,
+    )
+    usage_records_s: Seconds = setting(
+        604_800.0,
+        "How long a usage record is kept.",
+        group=USAGE,
+        commands=EVERY_NODE,
+    )
+    usage_sums_max: Count = setting(
+        1000,
+        "In each hour and each day, how many combinations of tenant, key and model have sums of their own. Further "
+        "ones are added up as `*`.",
+        group=USAGE,
+        commands=EVERY_NODE,
+    )
+    usage_hours_s: Seconds = setting(
+        691_200.0,
+        "How long the sums of an hour are kept.",
+        group=USAGE,
+        commands=EVERY_NODE,
+    )
+    usage_days_s: Seconds = setting(
+        34_560_000.0,
+        "How long the sums of a day are kept.",
+        group=USAGE,
+        commands=EVERY_NODE,
     )
     drain_s: Seconds = setting(
         20.0,

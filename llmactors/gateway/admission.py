@@ -151,6 +151,8 @@ class Admitter:
             resume_grace_s=self._settings.resume_grace_s,
             session=session,
         )
+        price = self._limit_check.prices.get(request.model)
+        request = attrs.evolve(request, key_id=caller.key_id, price=price)
         capabilities = self._capabilities(request.model)
         if request.reasoning_effort:
             effort = served_effort(request.reasoning_effort, capabilities)
@@ -173,8 +175,14 @@ class Admitter:
         self, caller: Caller, requests: Sequence[GenerateRequest], sizes: Sequence[RequestSize]
     ) -> Sequence[tuple[Charge, ...]]:
         """What each request is charged. Raises `LimitReached` where this gateway's share of a limit is used up."""
-        tokens = [size.prompt_tokens + each.max_tokens for each, size in zip(requests, sizes, strict=True)]
-        charges = self._limit_check.charges(caller, tokens)
+        reserved = [
+            (
+                size.prompt_tokens + each.max_tokens,
+                0 if each.price is None else each.price.most_nano(size.prompt_tokens, each.max_tokens),
+            )
+            for each, size in zip(requests, sizes, strict=True)
+        ]
+        charges = self._limit_check.charges(caller, reserved)
         standings = await self._limit_check.take_share(charges)
         if not all(standing.decision.admitted for standing in standings):
             raise self._limited(standings)
@@ -205,8 +213,8 @@ class Admitter:
                 "send another key to ask anew"
             ) from None
         # Two calls come at different times and so have different deadlines, and their headers may name different
-        # conversations. The operator sets weight, grace and retention. A value that the client gave is the same as an
-        # equal default.
+        # conversations. The operator sets weight, grace, retention and price, and a tenant may have several keys. A
+        # value that the client gave is the same as an equal default.
         same = attrs.evolve(
             known,
             reasoning_tags=request.reasoning_tags,
@@ -219,6 +227,8 @@ class Admitter:
             retention_ms=request.retention_ms,
             conversation=request.conversation,
             follows_up=request.follows_up,
+            key_id=request.key_id,
+            price=request.price,
         )
         if same != request:
             raise Conflict("this idempotency key was used before with another request")

@@ -1,6 +1,6 @@
 """What the requests of one call are charged, and whether the limits admit them while the ledger is away."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 import trio
@@ -11,6 +11,7 @@ from llmactors.errors import Unavailable
 from llmactors.gateway.actor_errors import client_error
 from llmactors.limiter import Charge, RatePolicy, Standing, charges_for
 from llmactors.limiter.actor import TakeShare
+from llmactors.prices import Price
 
 
 @attrs.define(eq=False)
@@ -26,22 +27,32 @@ class LimitCheck:
     ledger_is_up: Callable[[], bool] = lambda: True
     answer_s: float = 2.0
     """The time in which the limiter must answer, in seconds."""
+    prices: Mapping[str, Price] = attrs.field(factory=dict)
+    """What the tokens of each model cost. A reload of the settings replaces the prices."""
 
     def set_rate(self, rate: RatePolicy | None) -> None:
         """Replaces the node's own limit. What callers have used of the old limit counts no more."""
         self.rate = rate
 
-    def charges(self, caller: Caller, tokens: Iterable[int]) -> list[tuple[Charge, ...]]:
-        """What each request is charged, in the order of `tokens`: how many tokens each request may take and make."""
+    def set_prices(self, prices: Mapping[str, Price]) -> None:
+        """Replaces the prices. A request that was admitted before keeps its price."""
+        self.prices = prices
+
+    def charges(self, caller: Caller, reserved: Iterable[tuple[int, int]]) -> list[tuple[Charge, ...]]:
+        """What each request is charged, in the order of `reserved`: how many tokens each request may take and make, and
+        the most that it can cost, in billionths of the currency's unit.
+        """
         return [
             charges_for(
                 caller.limits,
                 caller.tenant,
-                tokens=reserved,
+                tokens=tokens,
+                cost_nano=cost_nano,
+                key_id=caller.key_id,
                 rate=self.rate,
                 limit_key=caller.limit_key,
             )
-            for reserved in tokens
+            for tokens, cost_nano in reserved
         ]
 
     async def take_share(self, charges: Sequence[tuple[Charge, ...]]) -> tuple[Standing, ...]:

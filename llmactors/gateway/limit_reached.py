@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from llmactors.errors import RateLimited
 from llmactors.limiter.charges import Limit, Standing
 from llmactors.limiter.headers import format_duration
+from llmactors.prices import format_amount
 
 _NAMES = {
     Limit.RATE: "requests",
@@ -13,6 +14,13 @@ _NAMES = {
     Limit.DAY: "tokens per day",
     Limit.CONCURRENT: "concurrent requests",
 }
+_BUDGETS = {
+    Limit.DAY_BUDGET: ("the tenant's budget for a day", "at midnight UTC"),
+    Limit.MONTH_BUDGET: ("the tenant's budget for a month", "with the next month of UTC"),
+    Limit.KEY_DAY_BUDGET: ("this API key's budget for a day", "at midnight UTC"),
+    Limit.KEY_MONTH_BUDGET: ("this API key's budget for a month", "with the next month of UTC"),
+}
+"""Each budget, and when it begins anew."""
 
 
 class LimitReached(RateLimited):
@@ -28,8 +36,8 @@ class LimitReached(RateLimited):
 
     @property
     def should_retry(self) -> bool:
-        """Whether a client should try again by itself: not where the wait is until the next day, or for ever."""
-        return self.retry_after_s is not None and self.limit is not Limit.DAY
+        """Whether a client should try again by itself: not where the wait ends with the day or the month, or never."""
+        return self.retry_after_s is not None and not (self.limit is Limit.DAY or self.limit.of_money)
 
 
 def _wait_s(standing: Standing) -> float:
@@ -39,6 +47,8 @@ def _wait_s(standing: Standing) -> float:
 
 def _message(standing: Standing) -> str:
     charge, decision = standing.charge, standing.decision
+    if charge.limit.of_money:
+        return _budget_message(standing)
     name = _NAMES[charge.limit]
     if charge.policy is not None and charge.limit is Limit.RATE:
         name += f" per {charge.policy.period_s:g} s"
@@ -48,3 +58,13 @@ def _message(standing: Standing) -> str:
     if charge.limit is Limit.CONCURRENT:
         return f"{text}; try again when one of them has ended"
     return f"{text}; try again in {format_duration(decision.retry_after_s)}"
+
+
+def _budget_message(standing: Standing) -> str:
+    charge, decision = standing.charge, standing.decision
+    name, anew = _BUDGETS[charge.limit]
+    amounts = [format_amount(each) for each in (charge.most, decision.remaining, charge.cost)]
+    text = "budget reached: {} is {}, of which {} is left, and this request may cost {}".format(name, *amounts)
+    if decision.retry_after_s is None:
+        return f"{text}; this can never be admitted: ask for fewer tokens in one request"
+    return f"{text}; the budget begins anew {anew}, in {format_duration(decision.retry_after_s)}"

@@ -22,4 +22,8 @@ class Algorithm(Protocol):
     def decision(self, policy: RatePolicy, state: RateState | None, now_us: int, wait: int | None) -> LimitDecision: ...
 
 
-ALGORITHMS: dict[RateKind, Algorithm] = {RateKind.GCRA: gcra, RateKind.FIXED_WINDOW: fixed_window}
+ALGORITHMS: dict[RateKind, Algorithm] = {
+    RateKind.GCRA: gcra,
+    RateKind.FIXED_WINDOW: fixed_window,
+    RateKind.CALENDAR_MONTH: fixed_window,
+}

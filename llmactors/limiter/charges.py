@@ -10,6 +10,8 @@ from llmactors.limiter.limits import Limits
 from llmactors.limiter.policy import LimitDecision, RateKind, RatePolicy
 
 _MINUTE_S, _DAY_S = 60.0, 86_400.0
+_PERIODS = {"day": (RateKind.FIXED_WINDOW, _DAY_S), "month": (RateKind.CALENDAR_MONTH, 31 * _DAY_S)}
+"""How budgets are counted."""
 
 
 class Limit(enum.Enum):
@@ -35,10 +37,15 @@ class Limit(enum.Enum):
     @property
     def of_money(self) -> bool:
         """Whether the limit counts money, in billionths of the currency's unit. A reservation, as for tokens."""
-        return self in _BUDGETS
+        return self in _BUDGETS.values()
 
 
-_BUDGETS = {Limit.DAY_BUDGET, Limit.MONTH_BUDGET, Limit.KEY_DAY_BUDGET, Limit.KEY_MONTH_BUDGET}
+_BUDGETS = {
+    ("tenant", "day"): Limit.DAY_BUDGET,
+    ("tenant", "month"): Limit.MONTH_BUDGET,
+    ("key", "day"): Limit.KEY_DAY_BUDGET,
+    ("key", "month"): Limit.KEY_MONTH_BUDGET,
+}
 
 
 @attrs.frozen
@@ -65,7 +72,14 @@ class Standing:
 
 
 def charges_for(
-    limits: Limits, tenant: str, *, tokens: int, rate: RatePolicy | None = None, limit_key: str = ""
+    limits: Limits,
+    tenant: str,
+    *,
+    tokens: int,
+    cost_nano: int = 0,
+    key_id: str = "",
+    rate: RatePolicy | None = None,
+    limit_key: str = "",
 ) -> tuple[Charge, ...]:
     """What one request is charged.
 
@@ -73,6 +87,8 @@ def charges_for(
         limits: The limits of the tenant.
         tenant: The tenant that the request belongs to.
         tokens: The estimate of the most tokens that the request can use: its prompt and its longest answer.
+        cost_nano: The most that the request can cost.
+        key_id: The API key, for the budgets of keys.
         rate: The node's own limit on each caller; None for no such limit.
         limit_key: Identifies the caller for `rate`.
     """
@@ -90,6 +106,11 @@ def charges_for(
         charges.append(_rated(Limit.DAY, tenant, policy, tokens))
     if limits.concurrent is not None:
         charges.append(Charge(Limit.CONCURRENT, f"open:{_short(tenant)}", None, limits.concurrent))
+    for budget in limits.budgets:
+        kind, period_s = _PERIODS[budget.period]
+        policy = RatePolicy(kind=kind, amount=budget.amount_nano, period_s=period_s)
+        who = tenant if budget.of == "tenant" else f"{tenant}:{key_id}"
+        charges.append(_rated(_BUDGETS[budget.of, budget.period], who, policy, cost_nano))
     return tuple(charges)
 
 

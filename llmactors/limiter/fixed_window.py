@@ -1,7 +1,7 @@
-"""A count for each aligned window. Pure.
+"""A count for each aligned window, or for each month. Pure.
 
 Windows begin at multiples of the period on the given clock, and each admits `amount`. With a period of one day and a
-clock that counts from 1970, the windows are the days of UTC.
+clock that counts from 1970, the windows are the days of UTC. For `RateKind.CALENDAR_MONTH` they are its months.
 
 Promise: at most `amount` is admitted in one aligned window. A period that begins inside a window can admit twice as
 much: `amount` at the end of one window, and `amount` at the beginning of the next. GCRA does not have this effect.
@@ -11,7 +11,9 @@ The unused part of a reservation is given back to the window that it was taken f
 If the clock goes back, the latest window stays the current one.
 """
 
-from llmactors.limiter.policy import MICROSECONDS, LimitDecision, Mark, RatePolicy, RateState, wait_s
+import datetime as dt
+
+from llmactors.limiter.policy import MICROSECONDS, LimitDecision, Mark, RateKind, RatePolicy, RateState, wait_s
 
 
 def wait_us(policy: RatePolicy, state: RateState | None, now_us: int, cost: int) -> int | None:
@@ -61,5 +63,14 @@ def decision(policy: RatePolicy, state: RateState | None, now_us: int, wait: int
 
 def _present(policy: RatePolicy, state: RateState | None, now_us: int) -> RateState:
     if state is None or now_us >= state.at_us:
-        return RateState((now_us // policy.period_us + 1) * policy.period_us, 0)
+        return RateState(_end_us(policy, now_us), 0)
     return state
+
+
+def _end_us(policy: RatePolicy, now_us: int) -> int:
+    """When the window of a moment ends."""
+    if policy.kind is RateKind.CALENDAR_MONTH:
+        now = dt.datetime.fromtimestamp(now_us // MICROSECONDS, dt.UTC)
+        year, month = divmod(now.year * 12 + now.month, 12)
+        return int(dt.datetime(year, month + 1, 1, tzinfo=dt.UTC).timestamp()) * MICROSECONDS
+    return (now_us // policy.period_us + 1) * policy.period_us

@@ -16,7 +16,11 @@ from llmactors.limiter.charges import Limit, Standing
 
 
 def limit_headers(standings: Sequence[Standing]) -> list[tuple[str, str]]:
-    """The headers of an answer to a caller with limits. Times are rounded up, so that no caller retries too early."""
+    """The headers of an answer to a caller with limits. Times are rounded up, so that no caller retries too early.
+
+    Budgets are left out, because the headers have whole numbers of requests or tokens.
+    """
+    standings = [standing for standing in standings if not standing.charge.limit.of_money]
     if not standings:
         return []
     headers: list[tuple[str, str]] = []

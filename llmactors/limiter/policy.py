@@ -17,6 +17,8 @@ class RateKind(enum.Enum):
     """Evenly: what was used comes back continuously. See `gcra`."""
     FIXED_WINDOW = "fixed_window"
     """An amount for each aligned window; the whole amount comes back at the window's end. See `fixed_window`."""
+    CALENDAR_MONTH = "month"
+    """As `FIXED_WINDOW`, with the months of UTC as windows. `period_s` is the length of the longest month."""
 
 
 @attrs.frozen(kw_only=True, cache_hash=True)
@@ -40,7 +42,7 @@ class RatePolicy:
             raise errors.ConfigError(f"rate limit: period_s is {self.period_s}, and must be at least 0.001")
         if self.burst is not None and self.burst < 1:
             raise errors.ConfigError(f"rate limit: the burst is {self.burst}, and must be at least 1")
-        if self.burst is not None and self.kind is RateKind.FIXED_WINDOW:
+        if self.burst is not None and self.kind is not RateKind.GCRA:
             raise errors.ConfigError(
                 "rate limit: a fixed window has no burst; use the gcra algorithm, or leave out the burst"
             )

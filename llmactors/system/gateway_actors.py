@@ -31,6 +31,7 @@ from llmactors.http.forwarded import TrustedProxies
 from llmactors.http.server import ListeningSocket, ServerSettings
 from llmactors.ledger import Ledger
 from llmactors.limiter import RateKind, RatePolicy
+from llmactors.prices import Price
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.history import LastHour
 from llmactors.telemetry.restarts import RecentRestarts
@@ -61,9 +62,8 @@ def gateway(
     shows_ledger: Callable[[], bool] = lambda: True,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`, and `shows_ledger`, `name`,
-    `records`, `history` and `restarts` are those of `OperatedNode`. A reload of `live` changes
-    the limit on each caller and the allowed origins.
+    `RequestService`, and `shows_ledger`, `name`, `records`, `history` and `restarts` are those of `OperatedNode`. A
+    reload of `live` changes the limit on each caller, the prices and the allowed origins.
     """
     settings = live.settings
     # Tickets, sessions and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
@@ -91,6 +91,8 @@ def gateway(
     access_log = AccessLog(ledger, enabled=settings.access_log)
     live.on_change(["allowed_origins"], lambda now: rules.allow_origins(now.allowed_origins))
     live.on_change(["access_log"], lambda now: access_log.enable(now.access_log))
+    limit_check.set_prices(price_table(settings))
+    live.on_change(["prices"], lambda now: limit_check.set_prices(price_table(now)))
     live.on_change(["rate_limit", "rate_algorithm"], lambda now: limit_check.set_rate(rate_policy(now)))
 
     def make() -> GatewayActor:
@@ -152,6 +154,11 @@ def file_keyring(settings: Settings) -> FileKeyring | None:
 def keys(keyring: Keyring | None) -> list[ActorSpec]:
     """The actor that keeps the keys up to date; none where no key store is set."""
     return [] if keyring is None else [ActorSpec("keys", lambda: KeysActor(keyring))]
+
+
+def price_table(settings: Settings) -> dict[str, Price]:
+    """What the tokens of each model cost."""
+    return {model: declared.price for model, declared in settings.prices.items()}
 
 
 def rate_policy(settings: Settings) -> RatePolicy | None:

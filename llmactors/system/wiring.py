@@ -25,6 +25,11 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
         affinity_wait_s=settings.affinity_wait_s,
         preempt_after_s=settings.preempt_after_s,
         quarantine_from_attempt=settings.quarantine_from_attempt,
+        usage_records_max=settings.usage_records_max,
+        usage_records_s=settings.usage_records_s,
+        usage_sums_max=settings.usage_sums_max,
+        usage_hours_s=settings.usage_hours_s,
+        usage_days_s=settings.usage_days_s,
     )
 
 

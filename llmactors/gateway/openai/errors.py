@@ -92,7 +92,7 @@ def _param(error: LlmactorsError) -> str | None:
 
 def _kind_and_code(error: LlmactorsError) -> tuple[str, str]:
     if isinstance(error, LimitReached):
-        if error.limit is Limit.DAY:
+        if error.limit is Limit.DAY or error.limit.of_money:
             return "insufficient_quota", "insufficient_quota"
         return "tokens" if error.limit.of_tokens else "requests", "rate_limit_exceeded"
     if isinstance(error, InvalidParameter) and error.reason:

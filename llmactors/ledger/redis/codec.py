@@ -49,7 +49,7 @@ _decode_request = msgspec.msgpack.Decoder(GenerateRequest).decode
 _decode_cell = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
 _decode_counts = msgspec.msgpack.Decoder(UsageTotal).decode
 
-_KINDS = {RateKind.GCRA: 0, RateKind.FIXED_WINDOW: 1}
+_KINDS = {RateKind.GCRA: 0, RateKind.FIXED_WINDOW: 1, RateKind.CALENDAR_MONTH: 3}
 _PERMIT = 2
 _TOKENS, _MONEY = 1, 2
 """In what a charge is settled."""

@@ -1,17 +1,40 @@
 -- What callers have used: `limiter/gcra.py`, `fixed_window.py`, `permits.py` and `store.py` in Lua.
 --
--- A charge is { key, kind, amount, most, period in us, cost, in what it is settled: 1 tokens, 2 money, nil not }. Under its key is a hash of one state
--- (`at`, `used`, `returned`, `born`), or for permits a zset: request -> when its permit is forgotten, in ms. All of them
--- have a time to live. A hold, which a request keeps until its end, is the charge and the state right after the charge.
+-- A charge is { key, kind, amount, most, period in us, cost, in what it is settled at the end: 1 tokens or a permit, 2
+-- money, nil not at all }. Under its key is a hash of one state (`at`, `used`, `returned`, `born`), or for permits a zset:
+-- request -> when its permit is forgotten, in ms. All of them have a time to live. A hold, which a request keeps until its end, is the charge and the state right after the charge.
 -- Numbers are whole, and below 2^53 for sensible limits. Beyond 2^53 they only lose their last digits.
 
-local GCRA, PERMIT, MONEY = 0, 2, 2
+local GCRA, PERMIT, MONTH = 0, 2, 3
+local MONEY = 2
+local DAY_US = 86400000000
+local MONTH_DAYS = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
 local LINGER_MS = 60000 -- how long a state is kept after it has no effect, since clocks differ a little
 local PERMIT_WAIT_US = 1000000
 
 local function digits(number) return string.format('%.0f', number) end
 
 local function name_of(c, charge) return key.limit(c, charge[1]) end
+
+local function is_leap(year) return year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0) end
+
+-- When the month of UTC ends to which a moment belongs.
+local function month_end(now)
+  local today, day, year = math.floor(now / DAY_US), 0, 1970
+  while today >= day + (is_leap(year) and 366 or 365) do
+    day = day + (is_leap(year) and 366 or 365)
+    year = year + 1
+  end
+  for month, days in ipairs(MONTH_DAYS) do
+    day = day + days + ((month == 2 and is_leap(year)) and 1 or 0)
+    if today < day then return day * DAY_US end
+  end
+end
+
+local function window_end(charge, now)
+  if charge[2] == MONTH then return month_end(now) end
+  return now - now % charge[5] + charge[5]
+end
 
 -- The state under a charge's key, read once per call, as nobody else writes during a call.
 local function read(c, charge)
@@ -25,7 +48,7 @@ local function read(c, charge)
   if s.at - c.now_us > charge[5] then
     -- The server's clock was far ahead when this state was written, so the caller would be refused for that long. What
     -- was used counts as used now. The corrected state is written here, since a refusal writes nothing.
-    s.at = charge[2] == GCRA and c.now_us or c.now_us - c.now_us % charge[5] + charge[5]
+    s.at = charge[2] == GCRA and c.now_us or window_end(charge, c.now_us)
     redis.call('HSET', name_of(c, charge), 'at', digits(s.at))
   end
   c.states[charge[1]] = s
@@ -46,7 +69,7 @@ end
 
 local function window(charge, s, now)
   if s and now < s.at then return s end
-  return { at = now - now % charge[5] + charge[5], used = 0, returned = 0, born = 0 }
+  return { at = window_end(charge, now), used = 0, returned = 0, born = 0 }
 end
 
 local function opened(c, charge)

@@ -7,6 +7,7 @@ less than if no reservation had been returned. For daily limits and permits the 
 
 # ruff: noqa: S101
 
+import datetime as dt
 from abc import abstractmethod
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
@@ -26,13 +27,17 @@ from llmactors.ledger import (
     SubmitOutcome,
 )
 from llmactors.limiter import Limit, Limits, RatePolicy, charges_for
+from llmactors.limiter.limits import Budget
 from llmactors.messages import Failed, Finished, GenerateRequest, TokenDelta, Usage
+from llmactors.prices import Price
 from llmactors.testing.ledger_suite.rig import run_sync
 
 T = TypeVar("T")
 
 SETTINGS = LedgerSettings(max_queued=8, lease_s=1e6, retention_s=1e6, tombstone_s=1e6, suspects_together=(8,))
-LIMITS = Limits(requests_per_minute=7, tokens_per_minute=60, tokens_per_day=250, concurrent=4)
+BUDGETS = Budget(650_000, "month"), Budget(500_000, "day", "key")
+LIMITS = Limits(requests_per_minute=7, tokens_per_minute=60, tokens_per_day=250, concurrent=4, budgets=BUDGETS)
+PRICE = Price.per_million(1.0, 3.0, 0.5)
 RATE = RatePolicy(amount=5, period_s=10, burst=6)
 DAY_MS = 86_400_000
 PROMPT = "8 bytes."
@@ -52,6 +57,9 @@ class Spent:
     """The tokens that were used; until the end of the request, the reservation."""
     owed: int = 0
     """The tokens that were used beyond the reservation, which are charged at `ended_ms`."""
+    used_nano: int = 0
+    """The cost of `used`, and until the end of the request the most that the request can cost."""
+    owed_nano: int = 0
     ended_ms: int | None = None
     claimed: bool = False
     """Whether a worker ever claimed the request."""
@@ -77,7 +85,7 @@ class LimitMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now_ms = 20_000 * DAY_MS - 90_000
+        self.now_ms = 19_997 * DAY_MS - 90_000  # shortly before a month begins
         self.ledger = self.make_ledger(SETTINGS)
         self.spent: list[Spent] = []
         self.claims: list[Claim] = []
@@ -109,6 +117,13 @@ class LimitMachine(RuleBasedStateMachine):
             if (known := self._left(tenant)) is not None:
                 assert known[Limit.CONCURRENT] == LIMITS.concurrent
                 assert known[Limit.DAY] == self._day_left(tenant)
+        page = self.run(self.ledger.usage_records(0, self.now_ms + 1))
+        recorded = {
+            each.request_id: (each.prompt_tokens + each.completion_tokens, each.cost_nano) for each in page.records
+        }
+        assert recorded == {
+            each.candidate.request.id: (each.used + each.owed, each.used_nano + each.owed_nano) for each in self.spent
+        }
 
     # Rules.
 
@@ -123,14 +138,18 @@ class LimitMachine(RuleBasedStateMachine):
         names = [f"r{len(self.spent) + each}" for each in range(choices)]
         candidates = [self._candidate(name, tenant, max_tokens) for name in names]
         reserved = PROMPT_TOKENS + max_tokens
-        most, least = self._may(tenant, choices, reserved * choices)
+        cost_nano = choices * PRICE.most_nano(PROMPT_TOKENS, max_tokens)
+        most, least = self._may(tenant, choices, reserved * choices, cost_nano)
         queued = sum(spent.ended_ms is None and not spent.running for spent in self.spent)
         result = self.run(self.ledger.admit(candidates))
         if queued + choices > SETTINGS.max_queued:
             assert result.outcome is SubmitOutcome.OVERLOADED
         elif result.outcome is SubmitOutcome.ACCEPTED:
             assert most, "more was admitted than the policy allows"
-            self.spent += [Spent(candidate, self.now_ms, reserved, reserved) for candidate in candidates]
+            most_nano = PRICE.most_nano(PROMPT_TOKENS, max_tokens)
+            self.spent += [
+                Spent(candidate, self.now_ms, reserved, reserved, used_nano=most_nano) for candidate in candidates
+            ]
             if times == 2:
                 assert self.run(self.ledger.admit(candidates)).outcome is SubmitOutcome.DUPLICATE
         else:
@@ -207,6 +226,7 @@ class LimitMachine(RuleBasedStateMachine):
                 continue
             assert left[Limit.CONCURRENT] == max(0, (LIMITS.concurrent or 0) - self._open(tenant))
             assert left[Limit.DAY] == self._day_left(tenant)
+            assert {limit: left[limit] for limit in left if limit.of_money} == self._budgets_left(tenant)
             assert left[Limit.REQUESTS] == self._requests_left(tenant)
             assert left[Limit.RATE] == self._rate_left(tenant)
             least, most = self._tokens_left(tenant)
@@ -231,14 +251,16 @@ class LimitMachine(RuleBasedStateMachine):
     def _end(self, spent: Spent, *, prompt: int) -> None:
         if spent.ended_ms is not None:
             return
-        used = prompt + spent.logged
+        used, cost_nano = prompt + spent.logged, PRICE.cost_nano(prompt, spent.logged)
         spent.ended_ms = self.now_ms
+        spent.used_nano, spent.owed_nano = min(cost_nano, spent.used_nano), max(0, cost_nano - spent.used_nano)
         spent.used, spent.owed = min(used, spent.reserved), max(0, used - spent.reserved)
 
     def _candidate(self, name: str, tenant: str, max_tokens: int) -> Candidate:
-        asked = GenerateRequest(name, "m", PROMPT, max_tokens, tenant=tenant, resume_grace_ms=10**9)
-        most = PROMPT_TOKENS + max_tokens
-        return Candidate(asked, charges_for(LIMITS, tenant, tokens=most, rate=RATE, limit_key=tenant))
+        asked = GenerateRequest(name, "m", PROMPT, max_tokens, tenant=tenant, resume_grace_ms=10**9, price=PRICE)
+        most, most_nano = PROMPT_TOKENS + max_tokens, PRICE.most_nano(PROMPT_TOKENS, max_tokens)
+        charges = charges_for(LIMITS, tenant, tokens=most, cost_nano=most_nano, rate=RATE, limit_key=tenant)
+        return Candidate(asked, charges)
 
     def _left(self, tenant: str) -> dict[Limit, int] | None:
         """The remaining amounts by the ledger's answer to a request that the ledger knows already."""
@@ -249,11 +271,12 @@ class LimitMachine(RuleBasedStateMachine):
         assert result.outcome is SubmitOutcome.DUPLICATE
         return {standing.charge.limit: standing.decision.remaining for standing in result.standings}
 
-    def _may(self, tenant: str, choices: int, tokens: int) -> tuple[bool, bool]:
+    def _may(self, tenant: str, choices: int, tokens: int, cost_nano: int) -> tuple[bool, bool]:
         """Whether the requests may be admitted, and whether they must be."""
         exact = (
             self._open(tenant) + choices <= (LIMITS.concurrent or 0)
             and tokens <= self._day_left(tenant)
+            and all(cost_nano <= left for left in self._budgets_left(tenant).values())
             and choices <= min(self._requests_left(tenant), self._rate_left(tenant))
         )
         least, most = self._tokens_left(tenant)
@@ -286,3 +309,22 @@ class LimitMachine(RuleBasedStateMachine):
         used = sum(each.used for each in self._all(tenant) if each.at_ms // DAY_MS == today)
         owed = sum(each.owed for each in self._all(tenant) if each.owed and (each.ended_ms or 0) // DAY_MS == today)
         return max(0, (LIMITS.tokens_per_day or 0) - used - owed)
+
+    def _budgets_left(self, tenant: str) -> dict[Limit, int]:
+        left = {}
+        for budget, limit in zip(BUDGETS, (Limit.MONTH_BUDGET, Limit.KEY_DAY_BUDGET), strict=True):
+            now = _period(budget.period, self.now_ms)
+            used = sum(each.used_nano for each in self._all(tenant) if _period(budget.period, each.at_ms) == now)
+            owed = sum(
+                each.owed_nano
+                for each in self._all(tenant)
+                if each.owed_nano and _period(budget.period, each.ended_ms or 0) == now
+            )
+            left[limit] = max(0, budget.amount_nano - used - owed)
+        return left
+
+
+def _period(period: str, at_ms: int) -> str:
+    """The day or the month of a moment, as a text."""
+    day = dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).date().isoformat()
+    return day if period == "day" else day[:7]

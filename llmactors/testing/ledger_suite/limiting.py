@@ -2,6 +2,7 @@
 
 # ruff: noqa: D101, S101
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from llmactors import errors
 from llmactors.ledger import AdmitResult, Candidate, ReleaseHow, SubmitOutcome
 from llmactors.limiter import Limit, Limits, RateKind, RatePolicy, charges_for
+from llmactors.limiter.limits import Budget
 from llmactors.messages import Failed, Finished, Usage
+from llmactors.prices import Price
 from llmactors.testing.ledger_suite.rig import Rig, finished, request
 
 LIMITS = Limits(requests_per_minute=6, tokens_per_minute=600, tokens_per_day=1000, concurrent=3)
@@ -205,6 +208,40 @@ class LimitSuite:
         await rig.ledger.finish("r", claim.epoch, Finished("stop", Usage(700, 0)))
         left = await self.standing(rig, charged("r"))
         assert (left[Limit.TOKENS], left[Limit.DAY]) == (0, 300)
+
+    async def test_budget_reserves_the_most_and_settles_the_cost(self, rig: Rig) -> None:
+        """Two keys of one tenant share the tenant's budget, and each has its own."""
+        price = Price.per_million(1.0, 10.0, 0.5)
+        budgets = Limits(budgets=(Budget(2_000_000, "month"), Budget(1_500_000, "day", "key")))
+
+        def spending(name: str, key_id: str) -> Candidate:
+            asked = request(name, prompt="8 bytes.", max_tokens=98, key_id=key_id, price=price)
+            most_nano = price.most_nano(PROMPT_TOKENS, 98)
+            charges = charges_for(budgets, asked.tenant, tokens=RESERVED, cost_nano=most_nano, key_id=key_id)
+            return Candidate(asked, charges)
+
+        first, second = spending("r1", "k1"), spending("r2", "k2")
+        left = remaining(await rig.ledger.admit([first]))
+        assert left == {Limit.MONTH_BUDGET: 2_000_000 - 982_000, Limit.KEY_DAY_BUDGET: 1_500_000 - 982_000}
+        assert refusing(await rig.ledger.admit([spending("r3", "k1")])) == {Limit.KEY_DAY_BUDGET}
+        assert (await rig.ledger.admit([second])).outcome is SubmitOutcome.ACCEPTED
+        assert refusing(await rig.ledger.admit([spending("r4", "k3")])) == {Limit.MONTH_BUDGET}
+        [claim, _] = await rig.claim(slots=2)
+        await rig.ledger.finish(claim.request.id, claim.epoch, Finished("stop", Usage(7, 3, 4)))
+        spent = 3 * 1000 + 4 * 500 + 3 * 10_000
+        left = await self.standing(rig, first)
+        assert left == {Limit.MONTH_BUDGET: 2_000_000 - 982_000 - spent, Limit.KEY_DAY_BUDGET: 1_500_000 - spent}
+
+    async def test_budget_begins_anew_with_its_month(self, rig: Rig) -> None:
+        limits = Limits(budgets=(Budget(1_000, "month"),))
+        charges = charges_for(limits, "t", tokens=1, cost_nano=1_000)
+        assert (await rig.ledger.admit([Candidate(request("r1"), charges)])).outcome is SubmitOutcome.ACCEPTED
+        [standing] = (await rig.ledger.admit([Candidate(request("r2"), charges)])).standings
+        now = dt.datetime.fromtimestamp(rig.wall_ms() / 1000, dt.UTC)
+        anew = (now.replace(day=1) + dt.timedelta(days=32)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        assert standing.decision.retry_after_s == pytest.approx((anew - now).total_seconds(), abs=1)
+        await rig.pass_time((standing.decision.retry_after_s or 0) + 1)
+        assert (await rig.ledger.admit([Candidate(request("r2"), charges)])).outcome is SubmitOutcome.ACCEPTED
 
     async def test_daily_limit_resets_at_midnight(self, rig: Rig) -> None:
         limits = Limits(tokens_per_day=150)

@@ -12,7 +12,7 @@ from llmactors.access.keys.file import read_keys
 from llmactors.access.keys.record import KeyStatus
 from llmactors.access.keys.text import read_key
 from llmactors.cli import run
-from llmactors.limiter.limits import Limits
+from llmactors.limiter.limits import Budget, Limits
 
 pytestmark = pytest.mark.integration
 
@@ -59,6 +59,17 @@ def test_key_is_created_rotated_and_revoked(keys: Keys, tmp_path: Path, monkeypa
     assert (record.models, record.best_priority, record.weight) == (frozenset("ab"), 2, 2.5)
     assert record.limits == Limits(requests_per_minute=60, tokens_per_minute=9000, tokens_per_day=100_000, concurrent=4)
 
+    changes = ("--requests-per-minute", "6", "--concurrent", "none", "--budget", "10/day", "--key-budget", "99.5/month")
+    updated = keys("update", key.key_id, *changes, *where)
+    assert updated.returncode == 0, updated.stderr
+    assert "6 requests/min, 9000 tokens/min, 100000 tokens/day, 10.00/day, 99.50/month for the key" in updated.stdout
+    keys("update", key.key_id, "--budget", "none", *where)
+    (record,) = read_keys(path)
+    budget = Budget(99_500_000_000, "month", "key")
+    assert record.limits == Limits(
+        requests_per_minute=6, tokens_per_minute=9000, tokens_per_day=100_000, budgets=(budget,)
+    )
+
     # By a variable in place of the flag, and the key itself in place of its id.
     with monkeypatch.context() as variables:
         variables.setenv("LLMACTORS_KEYS", str(path))
@@ -80,8 +91,7 @@ def test_key_is_created_rotated_and_revoked(keys: Keys, tmp_path: Path, monkeypa
         "1 old secret",
         "a, b",
         "2.5",
-        "60 requests/min",
-        "4 at once",
+        "6 requests/min",
     ):
         assert text in shown
     assert keys(*where).stdout == shown  # the default command

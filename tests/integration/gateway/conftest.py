@@ -74,6 +74,19 @@ class Tenants:
         """Adds tenants by name, each with a key."""
         self._keys.update({name: new_key() for name in names})
         self._limits.update({name: limits or Limits() for name in names})
+        self._write()
+
+    def limit(self, name: str, limits: Limits) -> None:
+        """Gives a tenant other limits."""
+        self._limits[name] = limits
+        self._write()
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The id of each tenant's key."""
+        return {name: key.id for name, key in self._keys.items()}
+
+    def _write(self) -> None:
         records = [
             KeyRecord(id=key.id, tenant=tenant, hash=key.digest, created=1.0, limits=self._limits[tenant])
             for tenant, key in self._keys.items()

@@ -14,7 +14,9 @@ import trio
 import trio_websocket
 
 from llmactors.backends.build import ServedModel
+from llmactors.config import DeclaredPrice
 from llmactors.limiter import Limits
+from llmactors.limiter.limits import Budget
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.integration.gateway.conftest import Tenants
 
@@ -28,6 +30,7 @@ TENANTS = {
     "tokens": Limits(tokens_per_minute=25),
     "day": Limits(tokens_per_day=25),
     "few": Limits(concurrent=2),
+    "spender": Limits(budgets=(Budget(1_000_000, "day"),)),
     "all": Limits(requests_per_minute=60, tokens_per_minute=1000, tokens_per_day=5000, concurrent=4),
 }
 
@@ -234,3 +237,36 @@ async def test_openai_client_does_not_retry_a_spent_budget(serve: Serve) -> None
             with trio.fail_after(5), pytest.raises(openai.RateLimitError) as caught:
                 await client.chat.completions.create(**CHAT | {"max_tokens": 20})
         assert caught.value.code == "insufficient_quota"
+
+
+async def test_refusal_by_a_budget_tells_which_and_until_when(serve: Serve) -> None:
+    prices = {"mock": DeclaredPrice(prompt=1.0, completion=100.0)}
+    async with serve(prices=prices) as node:
+        # A request may cost 0.000802, and the mock's answer to 8 tokens costs as much.
+        assert (await node.post("spender", NATIVE)).status_code == 200
+        native, openais = await node.post("spender", NATIVE), await node.chat("spender")
+        for answer in (native, openais):
+            assert answer.status_code == 429
+            message = answer.json()["error"]["message"]
+            assert "budget reached: the tenant's budget for a day is 0.001, of which 0.000" in message
+            assert "the budget begins anew at midnight UTC, in " in message
+            assert answer.headers["x-should-retry"] == "false"
+            assert 0 < int(answer.headers["retry-after"]) <= 86_400
+        assert native.json()["error"]["code"] == "RATE_LIMITED"
+        assert openais.json()["error"]["code"] == "insufficient_quota"
+        assert 'llmactors_limited_total{limit="budget-per-day"} 2.0' in (await node.client.get("/metrics")).text
+        [record] = (await node.node.ledger.usage_records(0, 2**50)).records
+        assert (record.tenant, record.completion_tokens) == ("spender", 8)
+        assert record.cost_nano == record.prompt_tokens * 1000 + 8 * 100_000
+        assert record.key_id == node.tenants.ids["spender"]
+
+
+async def test_changed_limits_count_at_once(serve: Serve) -> None:
+    async with serve() as node:
+        for _ in range(2):
+            assert (await node.post("minute", NATIVE)).status_code == 200
+        assert (await node.post("minute", NATIVE)).status_code == 429
+        node.tenants.limit("minute", Limits(requests_per_minute=3))
+        assert left(await node.post("minute", NATIVE))["requests"] == 0
+        node.tenants.limit("minute", Limits())
+        assert "ratelimit" not in (await node.post("minute", NATIVE)).headers

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llmactors.config import SETTINGS, DeclaredModel, Settings, child_environment, load
+from llmactors.config import SETTINGS, DeclaredModel, DeclaredPrice, Settings, child_environment, load
 from llmactors.errors import ConfigError
 
 TEXTS = st.text(st.characters(exclude_characters="\0"), min_size=1)
@@ -25,6 +25,7 @@ VALUES = {
         st.builds(DeclaredModel, source=TEXTS, memory=st.sampled_from([None, "2GiB", 17]), slots=st.none() | COUNTS),
         max_size=3,
     ),
+    "prices": st.dictionaries(NAMES, st.builds(DeclaredPrice, prompt=st.floats(0, 100), cached=st.none()), max_size=3),
     "model_memory": st.sampled_from(["512MiB", "1.5GB"]),
     "redis": TEXTS.map(str.strip).filter(bool),
     "api_key": TEXTS.map(str.strip).filter(bool),

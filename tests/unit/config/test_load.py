@@ -62,6 +62,7 @@ def test_every_setting_has_a_variable(name: str) -> None:
         "rate_algorithm": "fixed_window",
         "log_level": "debug",
         "models": '{"m": {"source": "mock"}}',
+        "prices": '{"m": {"prompt": 17}}',
     }
     text = values.get(name, "json" if name == "log_format" else "true" if name == "access_log" else "17")
     settings = load({}, environ={f"LLMACTORS_{name.upper()}": text})

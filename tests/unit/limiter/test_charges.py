@@ -1,5 +1,6 @@
 """What a request is charged, and the tokens that it has used at its end."""
 
+import attrs
 import pytest
 
 from llmactors.errors import ConfigError
@@ -41,4 +42,4 @@ def test_bound_out_of_range_is_refused(bound: int) -> None:
     """Redis refuses a number of more than 64 bits, so such a bound would fail every request."""
     for name in ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrent"):
         with pytest.raises(ConfigError, match=f"limits: {name} is {bound}, must be at"):
-            Limits(**{name: bound})
+            attrs.evolve(Limits(), **{name: bound})  # type: ignore[arg-type]

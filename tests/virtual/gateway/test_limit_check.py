@@ -44,7 +44,7 @@ async def admitted_by(make: Callable[[], Actor], tries: int = 1) -> int:
 
 
 async def admits(check: LimitCheck) -> bool:
-    standings = await check.take_share(check.charges(CALLER, [16]))
+    standings = await check.take_share(check.charges(CALLER, [(16, 0)]))
     return all(standing.decision.admitted for standing in standings)
 
 
@@ -61,7 +61,7 @@ def crash(times: int) -> Callable[[], Awaitable[None]]:
 
 
 def test_each_request_is_charged_what_it_may_use() -> None:
-    [first, second] = LimitCheck(RATE).charges(CALLER, [16, 30])
+    [first, second] = LimitCheck(RATE).charges(CALLER, [(16, 0), (30, 0)])
     costs = {Limit.RATE: 1, Limit.REQUESTS: 1, Limit.TOKENS: 16, Limit.CONCURRENT: 1}
     assert {charge.limit: charge.cost for charge in first} == costs
     assert {charge.limit: charge.cost for charge in second} == costs | {Limit.TOKENS: 30}
