@@ -4,13 +4,20 @@ import {get, post, remove, Refused} from "./api.js";
 
 const PATH = "/v1/operator/session";
 
-// {operator, keys, drills, node, version, readOnly}. A worker has no sessions: its port only shows things.
+// {operator, keys, drills, node, version, readOnly}. A worker's port for operators only shows things.
 export async function askSession() {
+    const session = await get(PATH);
+    return {...session, readOnly: session.operator && await isWorker(session.node)};
+}
+
+async function isWorker(name) {
     try {
-        return {readOnly: false, ...await get(PATH)};
+        const {nodes} = await get("/v1/operator/nodes");
+        const own = nodes.find(each => each.name === name);
+        return own !== undefined && !own.roles.includes("gateway");
     } catch (error) {
-        if (!(error instanceof Refused && error.status === 404)) throw error;
-        return {operator: true, keys: false, drills: false, node: "", version: "", readOnly: true};
+        if (error instanceof Refused) return false;
+        throw error;
     }
 }
 

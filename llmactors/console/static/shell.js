@@ -26,8 +26,8 @@ export function shell({view, context, views, lostSince, answeredAt, leave}) {
         h("header", {class: "top"},
             h("a", {class: "brand", href: "#/"},
                 h("img", {src: "/console/icon.svg", alt: "", width: 24, height: 24}), h("span", {}, "llmactors")),
-            h("p", {class: "node-name"}, session.node || (session.readOnly ? "worker" : ""),
-                session.version ? h("span", {class: "muted"}, ` ${session.version}`) : null),
+            h("p", {class: "node-name"}, session.node,
+                h("span", {class: "muted"}, ` ${session.version}${session.readOnly ? " · worker, to look at only" : ""}`)),
             liveness(lostSince, answeredAt),
             h("button", {
                 type: "button", class: "icon-button", title: THEME_NAMES[theme()], "aria-label": THEME_NAMES[theme()],

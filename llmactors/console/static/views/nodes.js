@@ -9,7 +9,7 @@ import {table} from "../table.js";
 
 export function nodesTable(nodes, context) {
     const columns = [
-        {title: "Node", sort: each => each.name, cell: each => h("b", {}, each.name)},
+        {title: "Node", sort: each => each.name, cell: each => nodeName(each, context)},
         {title: "State", sort: stateOf, cell: each => state(stateOf(each))},
         {title: "Roles", cell: each => each.roles.join(", ")},
         {title: "Models", cell: each => each.models.join(", ") || "–", wide: true},
@@ -18,7 +18,7 @@ export function nodesTable(nodes, context) {
             cell: each => (each.slots ? usage(each.slots_busy, each.slots, `${count(each.slots_busy)} of ${count(each.slots)}`) : "–"),
         },
         {title: "Streams", numeric: true, sort: each => each.followed_streams, cell: each => count(each.followed_streams)},
-        {title: "Loop late by", numeric: true, sort: each => each.loop_stall_s, cell: each => duration(each.loop_stall_s)},
+        {title: "Longest stall", numeric: true, sort: each => each.loop_stall_s, cell: each => duration(each.loop_stall_s)},
         {title: "Version", cell: each => code(each.version)},
         {title: "Started", sort: each => each.started_unix_s, cell: each => ago(each.started_unix_s)},
     ];
@@ -29,6 +29,12 @@ export function nodesTable(nodes, context) {
         label: "Nodes", columns, rows: nodes, key: each => each.name, redraw: context.redraw,
         empty: {title: "No node is known", text: "Nodes appear here as soon as they have joined."},
     });
+}
+
+// The name of a node, as a link to the node's own console where that is another one.
+function nodeName(node, context) {
+    const isLink = node.name !== context.session.node && /^https?:/.test(node.url ?? "");
+    return isLink ? h("a", {href: node.url}, h("b", {}, node.name)) : h("b", {}, node.name);
 }
 
 const isWorkerOfCluster = node => node.roles.includes("worker") && !node.roles.includes("gateway");
