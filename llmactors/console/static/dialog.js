@@ -3,8 +3,8 @@
 import {h, render} from "./dom.js";
 import {button} from "./parts.js";
 
-// Asks, and does `action` on a yes. What `action` throws is shown in the dialog, which then stays open.
-export function confirm({title, text, yes, dangerous = false, action}) {
+// Asks, and does `action` on a yes. `choice` is one more control of the question. What `action` throws is shown in the dialog, which then stays open.
+export function confirm({title, text, choice, yes, dangerous = false, action}) {
     const dialog = document.createElement("dialog");
     dialog.setAttribute("aria-labelledby", "dialog-title");
     const before = document.activeElement;
@@ -12,6 +12,7 @@ export function confirm({title, text, yes, dangerous = false, action}) {
     const draw = () => render(dialog,
         h("h2", {id: "dialog-title"}, title),
         [text].flat().map(each => h("p", {}, each)),
+        choice,
         problem ? h("p", {class: "notice bad", role: "alert"}, problem) : null,
         h("div", {class: "dialog-buttons"},
             button("Cancel", {onclick: () => dialog.close()}),

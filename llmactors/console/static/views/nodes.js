@@ -4,8 +4,10 @@ import {post} from "../api.js";
 import {confirm} from "../dialog.js";
 import {h} from "../dom.js";
 import {ago, count, duration} from "../format.js";
-import {button, code, state, usage} from "../parts.js";
+import {button, code, field, state, usage} from "../parts.js";
 import {table} from "../table.js";
+
+const DRAIN_FOR = {"": "Until somebody uncordons it", 900: "15 minutes", 3600: "An hour", 14400: "4 hours", 86400: "A day"};
 
 export function nodesTable(nodes, context) {
     const columns = [
@@ -64,14 +66,17 @@ function changeButton(node, context) {
         "aria-label": `Drain ${node.name}`, disabled: node.draining,
         onclick: () => confirm({
             title: `Drain ${node.name}?`,
+            choice: field("drain-for", "For how long", h("select", {name: "for"}, Object.entries(DRAIN_FOR).map(([seconds, words]) =>
+                h("option", {key: seconds, value: seconds}, words)))),
             text: [
                 "The node takes no new requests, and hands over those that it has. No stream is lost.",
-                "The node stays cordoned, also when it is started again, until somebody uncordons it.",
+                "The node stays cordoned also when it is started again.",
             ],
             yes: "Drain",
             dangerous: true,
             action: async () => {
-                await post(`${path}/drain`);
+                const seconds = document.getElementById("drain-for").value;
+                await post(`${path}/drain`, seconds ? {for_s: Number(seconds)} : {});
                 context.refresh("nodes");
             },
         }),

@@ -19,8 +19,8 @@ function makeCharts() {
         between: new Chart({title: "Time between two tokens", ...seconds}),
         queue: new Chart({title: "Wait in the queue", ...seconds}),
         refused: new Chart({
-            title: "Refused requests by code", unit: "requests in each 10 s", format: count, stacked: true,
-            empty: "No request was refused in this time.",
+            title: "Errors by code", unit: "requests in each 10 s", format: count, stacked: true,
+            empty: "No request ended in an error in this time.",
         }),
     };
 }
@@ -55,7 +55,7 @@ const last = values => (values?.length ? values.at(-1) : null);
 
 function tiles({series, step_s: stepS}) {
     const recent = Math.ceil(RECENT_S / stepS);
-    const refused = Object.values(series.refusals ?? {})
+    const failed = Object.values(series.refusals ?? {})
         .reduce((sum, values) => sum + values.slice(-recent).reduce((one, other) => one + (other ?? 0), 0), 0);
     return h("dl", {class: "tiles"},
         tile("Tokens per second", amount(last(series.tokens_per_s)), "in the last 10 s"),
@@ -63,7 +63,7 @@ function tiles({series, step_s: stepS}) {
         tile("Running", count(newest(series.running)), "requests that have a slot"),
         tile("Waiting", count(newest(series.waiting)), "requests in the queue"),
         tile("First token", duration(newest(series.ttft_p50_s)), "half of the answers begin within"),
-        tile("Refused", count(refused), "requests in the last 10 min"));
+        tile("Errors", count(failed), "requests in the last 10 min"));
 }
 
 // One sentence that says whether somebody has to act.
@@ -94,7 +94,7 @@ export const view = {
         needing(context, "history", "the last hour", history => [
             tiles(history),
             section("Last hour", showCharts(history),
-                h("p", {class: "note"}, "Measured by this node since ", time(history.from_unix_s),
+                h("p", {class: "note"}, "Measured since ", time(history.from_unix_s),
                     ". Each point stands for ", duration(history.step_s), ".")),
         ]),
         section("Nodes", needing(context, "nodes", "the nodes", ({nodes}) => nodesTable(nodes, context))),
