@@ -209,9 +209,10 @@ class Claimer:
         """
         heard = None
         while True:
-            await self._ledger.wait_work(self.worker, self._model)
+            has_news = await self._ledger.wait_work(self.worker, self._model)
             self._news = self._may_find_work = True
-            self._hear_news()
+            if has_news:
+                self._hear_news()
             self._claim_wanted.set()
             if heard is self._proof:
                 await self._proof.wait()

@@ -50,9 +50,9 @@ class ChangeSignal:
         """Notes that the worker has got the answer to a beat."""
         self._stop = False
 
-    async def wait(self, model: str) -> None:
+    async def wait(self, model: str) -> bool:
         """Returns once for all changes since the last wait, at once on the first call for `model`, and once the time of
-        `look_again` has passed.
+        `look_again` has passed. Returns whether there was a change, or may have been one.
         """
         if self._work.setdefault(model, True) or self._stop:
             await trio.lowlevel.checkpoint()
@@ -62,4 +62,6 @@ class ChangeSignal:
                 looks_at, self._look_after_s = trio.current_time() + self._look_after_s, None
             with trio.move_on_at(looks_at):
                 await self._waiting.park()
+        has_changed = self._work[model] or self._stop
         self._work[model] = self._stop = False
+        return has_changed

@@ -211,12 +211,13 @@ class Ledger(Protocol):
         """Hands a claim back. FENCED if the claim's epoch has passed, which is harmless."""
         ...
 
-    async def wait_work(self, worker: str, model: str) -> None:
+    async def wait_work(self, worker: str, model: str) -> bool:
         """Returns when there may be something new for `worker`: a queued request of `model`, or a stop for `beat`.
 
         Returns also when a request that `claim` passed over prefers another worker no longer.
 
-        A hint: the method may return without a reason, and may miss one, so workers also look at every beat.
+        A hint: the method may return without a reason, and may miss one, so workers also look at every beat. Returns
+        False where only time has passed.
         """
         ...
 

@@ -211,12 +211,12 @@ class MemoryLedger:
                 self._life.give_up(record, Failed("BACKEND_FAILED", cause), cause, by_epoch=record.epoch)
         return _OK
 
-    async def wait_work(self, worker: str, model: str) -> None:
+    async def wait_work(self, worker: str, model: str) -> bool:
         lease = self._live(worker)
         if lease is None:
             await trio.lowlevel.checkpoint()
-        else:
-            await lease.changes.wait(model)
+            return True
+        return await lease.changes.wait(model)
 
     async def demand(self, models: Sequence[str]) -> list[ModelDemand]:
         now = self._now()

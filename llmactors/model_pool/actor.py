@@ -28,6 +28,9 @@ from llmactors.model_pool.states import DEFAULT_BYTES_PER_S, TRIES, load_estimat
 log = structlog.get_logger("llmactors.models")
 
 _LOOK_EVERY_S = 0.5
+_LOOK_AT_REST_S = 5.0
+"""The time between two looks while no model is in memory and nothing waits. News of a request has the pool look at
+once; a look by time finds requests whose news was lost."""
 _LEAST_PAUSE_S = 0.05
 """News of many requests come together, and one look is enough for all of them."""
 _CLASS_WEIGHT = 4.0
@@ -93,17 +96,19 @@ class ModelPoolActor(Actor):
     async def _look_for_ever(self) -> None:
         while True:
             self._changed = trio.Event()
+            rests = False
             try:
-                await self._look()
+                rests = await self._look()
             except Unavailable:
                 self._show(trio.current_time())  # while the ledger is away, nobody knows what waits
             await trio.sleep(_LEAST_PAUSE_S)
-            with trio.move_on_after(_LOOK_EVERY_S):
+            with trio.move_on_after(_LOOK_AT_REST_S if rests else _LOOK_EVERY_S):
                 await self._changed.wait()
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Has models loaded and unloaded. Returns whether there is nothing to do until a request comes."""
         if not self._takes_work():
-            return
+            return False
         demand = await self._ledger.demand([*self._members])
         now = trio.current_time()
         views = {name: self._view(member, demand, now) for name, member in self._members.items()}
@@ -121,6 +126,7 @@ class ModelPoolActor(Actor):
         for name, view in views.items():
             if view.waiting and not self._is_unknown(name) and self._is_hopeless(self._members[name]):
                 await self._end_waiting(self._members[name])
+        return all(not views[name].waiting and member.rests for name, member in self._members.items())
 
     def _view(self, member: PoolMember, demand: Sequence[ModelDemand], now: float) -> ModelView:
         residency, name = member.residency, member.name

@@ -7,7 +7,7 @@ import attrs
 
 from llmactors.actors import ActorRef
 from llmactors.backends.messages import BackendMessage
-from llmactors.backends.residency import Residency
+from llmactors.backends.residency import Residency, ResidencyPhase
 from llmactors.model_pool.model import PoolModel
 
 
@@ -32,6 +32,13 @@ class PoolMember:
     is_fetching: bool = False
     ended_for: float = -1.0
     """The time of the failed load for which the waiting requests were ended last."""
+
+    @property
+    def rests(self) -> bool:
+        """Whether the model is neither in memory nor on its way there, and no failed load of it is to be shown."""
+        residency = self.residency
+        is_out = residency.phase is ResidencyPhase.UNLOADED and not residency.wanted
+        return is_out and not residency.error and not self.is_fetching
 
     @property
     def model(self) -> PoolModel | None:

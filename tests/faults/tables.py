@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tests.faults import holds, operators, redis_moods, runtime, surroundings, tenants, wire
+from tests.faults import holds, operators, redis_moods, runtime, surroundings, tenants, upstreams, wire
 from tests.faults.fault import Fault
 
 FAULTS: Mapping[str, Sequence[Fault]] = {
@@ -11,6 +11,7 @@ FAULTS: Mapping[str, Sequence[Fault]] = {
     "redis moods": redis_moods.FAULTS,
     "tenants": tenants.FAULTS,
     "wire": wire.FAULTS,
+    "upstreams": upstreams.FAULTS,
     "runtime": runtime.FAULTS,
     "operators": operators.FAULTS,
 }

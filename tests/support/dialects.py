@@ -336,8 +336,8 @@ WHOLE = Dialect(
 ODD = Dialect(
     "everything-odd",
     b"\xef\xbb\xbf"
-    b'retry: 10\r\rid: 1\revent: message\rdata: {"choices":[{"index":"0","delta":\rdata: {"content":"Hello"}}]}\r\r'
-    b'data: null\n\ndata: {"choices":null}\n\ndata: {"id":"x"}\n\ndata: {"choices":[null]}\n\ndata:\n\n'
+    b'data: {"choices":[{"index":"0","delta":\rretry: 10\rid: 1\revent: message\rdata: {"content":"Hello"}}]}\r\r'
+    b'data: null\n\ndata: {"choices":\r\ndata: null}\r\n\r\ndata: {"id":"x"}\n\ndata: {"choices":[null]}\n\ndata:\n\n'
     b'data: {"choices":[{"index":1,"delta":{"content":"another"}},{"index":0,"delta":null,"text":" "}]}\n\n'
     b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}\n\ndata: {"choices":[{"delta":{"content":"\\ude00"}}]}\n\n'
     b'data: {"choices":[{"delta":{"content":"\xf0\x9f"}}]}\n\ndata: {"choices":[{"delta":{"content":"\x98\x80"}}]}\n\n'

@@ -309,13 +309,14 @@ class RedisLedger:
         self._workers.let_go(request_id, epoch)
         return AppendResult(_OUTCOMES[code])
 
-    async def wait_work(self, worker: str, model: str) -> None:
+    async def wait_work(self, worker: str, model: str) -> bool:
         known = self._workers.find(worker)
         with trio.move_on_after(self._redis.look_for_work_s):
             if known is None:
                 await trio.sleep_forever()
             else:
-                await known.changes.wait(model)
+                return await known.changes.wait(model)
+        return False
 
     # For any node.
 

@@ -510,11 +510,24 @@ async def test_waiting_worker_is_woken_at_once(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger(patient)
     await worker.beat("w")
     assert await worker.claim("w", "m", 2) == []
+    heard: list[bool] = []
+
+    async def wait() -> None:
+        heard.append(await worker.wait_work("w", "m"))
+
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(worker.wait_work, "w", "m")
+            nursery.start_soon(wait)
             await gateway.submit(request())
     assert len(await worker.claim("w", "m", 2)) == 1
+    assert heard == [True]
+
+
+async def test_wait_without_news_says_so(cluster: Cluster) -> None:
+    worker = await cluster.ledger(attrs.evolve(STILL, look_for_work_s=0.02))
+    await worker.beat("w")
+    assert await worker.wait_work("w", "m"), "the first wait may have missed news"
+    assert not await worker.wait_work("w", "m")
 
 
 async def test_only_logs_beyond_the_bound_are_evicted(cluster: Cluster) -> None:

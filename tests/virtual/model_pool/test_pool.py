@@ -1,7 +1,7 @@
 """Models that load on demand in one process: simulated backends, the real tree and ledger, and virtual time."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -14,7 +14,8 @@ from llmactors.backends.directory import ModelState, ModelStatus
 from llmactors.backends.mock.oracle import mock_text
 from llmactors.config import DeclaredModel, Settings
 from llmactors.errors import ConfigError
-from llmactors.ledger import ReleaseHow, SubmitOutcome
+from llmactors.ledger import ModelDemand, ReleaseHow, SubmitOutcome
+from llmactors.ledger.memory import MemoryLedger
 from llmactors.messages import Failed, Finished, GenerateRequest
 from llmactors.system.serving_only import ServingOnly, serving_only
 
@@ -120,6 +121,30 @@ async def test_unloaded_model_is_no_problem(autojump_clock: MockClock) -> None:
         await trio.sleep(1.0)
         assert running.status("a").state is ModelState.LOADING
         assert running.serving.directory.problems() == {}
+        await running.all_ended()
+
+
+async def test_idle_pool_asks_rarely_and_loads_at_once(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    demand = MemoryLedger.demand
+
+    async def counting(ledger: MemoryLedger, models: Sequence[str]) -> list[ModelDemand]:
+        nonlocal asked
+        asked += 1
+        return await demand(ledger, models)
+
+    monkeypatch.setattr(MemoryLedger, "demand", counting)
+    async with pool({f"m{number}": SLOW for number in range(100)}) as running:
+        await trio.sleep(10)
+        asked = 0
+        await trio.sleep(60)
+        assert asked <= 13
+        await running.ask("m7")
+        began = trio.current_time()
+        await running.until(lambda: running.status("m7").state is ModelState.LOADING)
+        assert trio.current_time() - began < 0.2
         await running.all_ended()
 
 

@@ -182,6 +182,7 @@ def test_cut_last_event_is_dropped() -> None:
 
 
 DEEP = b"[" * 100_000
+DEEP_AND_SHORT = b"[" * 30_000
 MANY = b"{}," * 300_000
 
 
@@ -190,6 +191,8 @@ MANY = b"{}," * 300_000
     [
         b'data: {"x":' + DEEP + b"\n\n",
         b'{"x":' + DEEP,
+        b'data: {"x":' + DEEP_AND_SHORT + b"\n\n",
+        b'{"x":' + DEEP_AND_SHORT,
         b"event: error\ndata: " + DEEP + b"\n\n",
         b'data: {"choices":[' + MANY + b"{}]}\n\n",
         b'data: {"choices":[{"delta":{"tool_calls":[' + MANY + b"{}]}}]}\n\n",
@@ -202,7 +205,7 @@ MANY = b"{}," * 300_000
         b"data: " + b"x" * 2_000_000,
         event({"choices": [{"delta": {"tool_calls": [{"id": str(at)}]}} for at in range(100)]}) * 20,
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_odd_bytes_hold_the_loop_for_a_short_time(raw: bytes) -> None:
     """In pieces as a socket reads them, no piece takes longer than 20 ms, and what is kept is bounded."""
