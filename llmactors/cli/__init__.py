@@ -7,6 +7,7 @@
     running      commands that run until a signal
     client       commands that ask a running node
     tables       tables on standard output
+    key_limits   the limits of keys as flags
     descriptors  standard streams that are closed, or in another encoding
 
 An operator's mistake is one line on standard error and an exit code: 2 for a wrong flag, variable or file, 1 for

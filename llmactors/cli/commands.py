@@ -20,7 +20,7 @@ COMMANDS = (
     "demo",
 )
 """Each is the function `command` of the module with the command's name."""
-GROUPS = ("keys", "queue", "config")
+GROUPS = ("keys", "queue", "usage", "config")
 """Commands with commands of their own. Each is the `app` of the module with the group's name, and has the module's
 help."""
 

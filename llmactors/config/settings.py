@@ -32,7 +32,7 @@ EVERY_NODE = frozenset({"serve", "gateway", "worker", "up"})
 WITH_GATEWAY = frozenset({"serve", "gateway", "up"})
 WITH_MODELS = frozenset({"serve", "worker", "up"})
 IN_CLUSTER = frozenset({"gateway", "worker", "up"})
-WITH_REDIS = IN_CLUSTER | {"keys", "queue", "drain", "uncordon", "reload", "tree"}
+WITH_REDIS = IN_CLUSTER | {"keys", "queue", "usage", "drain", "uncordon", "reload", "tree"}
 NO_COMMAND: frozenset[str] = frozenset()
 
 # The headings under which help and handbook show them.
@@ -268,13 +268,13 @@ class Settings:
         691_200.0,
         "How long the sums of an hour are kept.",
         group=USAGE,
-        commands=EVERY_NODE,
+        commands=EVERY_NODE | {"usage"},
     )
     usage_days_s: Seconds = setting(
         34_560_000.0,
         "How long the sums of a day are kept.",
         group=USAGE,
-        commands=EVERY_NODE,
+        commands=EVERY_NODE | {"usage"},
     )
     drain_s: Seconds = setting(
         20.0,

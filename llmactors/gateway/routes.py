@@ -59,9 +59,11 @@ from llmactors.gateway.openai.responses import handlers as responses
 from llmactors.gateway.openai.responses.schema import MAX_PAGE, ResponseBody
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody
 from llmactors.gateway.openapi import encoded_document, header, path_parameter, query
-from llmactors.gateway.operating import dead_letters, history, nodes, requests, session
+from llmactors.gateway.operating import dead_letters, history, nodes, requests, session, usage
 from llmactors.gateway.operating.parameters import MAX_ROWS
 from llmactors.gateway.route import Family, ResponseSpec, Route
+from llmactors.ledger.usage import RECORDS_MAX, UsageBy
+from llmactors.ledger.usage_rows import UsageRecordRows, UsageSumRows
 from llmactors.telemetry.history import LastHourView
 
 NATIVE = Family(tag="native", errors=NATIVE_ERRORS, error_body=ErrorBody)
@@ -102,6 +104,8 @@ SESSION = header(
 )
 STREAM_ID = path_parameter("id", "The `X-Request-Id` of the request.")
 RESPONSE_ID = path_parameter("id", "The `id` of the response.")
+SINCE = query("since", "From when on, in seconds since 1970. By default, today's midnight in UTC.", {"type": "number"})
+UNTIL = query("until", "Until when, in seconds since 1970. By default, until now.", {"type": "number"})
 LIMIT = query("limit", "The most rows in the answer.", {"type": "integer", "minimum": 1, "maximum": MAX_ROWS})
 
 
@@ -618,6 +622,39 @@ ROUTES: tuple[Route, ...] = (
         parameters=(STREAM_ID,),
         responses={200: ResponseSpec(description="The dead letter is gone", body=dead_letters.Purged)},
         raises=(NotFound,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/usage",
+        family=OPERATORS,
+        operation=usage.show_sums,
+        for_operators=True,
+        name="usageSums",
+        summary="Show how much was used and what it cost, by tenant, key, model, hour or day",
+        parameters=(
+            query("by", "What the sums are made by.", {"type": "string", "enum": [each.value for each in UsageBy]}),
+            SINCE,
+            UNTIL,
+        ),
+        responses={200: ResponseSpec(description="The sums", body=UsageSumRows)},
+        raises=(InvalidRequest,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/usage/records",
+        family=OPERATORS,
+        operation=usage.list_records,
+        for_operators=True,
+        name="usageRecords",
+        summary="List what each ended request has used, the oldest first",
+        parameters=(
+            SINCE,
+            UNTIL,
+            query("after", "The `next` of the page before.", {"type": "string"}),
+            query("limit", "The most records.", {"type": "integer", "minimum": 1, "maximum": RECORDS_MAX}),
+        ),
+        responses={200: ResponseSpec(description="The records", body=UsageRecordRows)},
+        raises=(InvalidRequest,),
     ),
     Route(
         method="GET",

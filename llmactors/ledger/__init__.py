@@ -5,7 +5,7 @@ operator looks at queues and dead letters. Each accepted request gets exactly on
 its log, whichever of these processes dies.
 
 contract, values        the operations; what they take and answer
-usage                   what ended requests have used, for operators
+usage, usage_rows       what ended requests have used, for operators; as rows of JSON and CSV
 request_size, settings  how large a request is; the bounds and times
 memory, redis/          the ledgers: in one process; over Redis, for many
 core/                   the pure parts: state changes, queue, leases, logs

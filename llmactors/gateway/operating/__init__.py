@@ -5,5 +5,6 @@ nodes         the nodes of a cluster, and their models
 requests      the requests that have not ended, one request, and the queue
 dead_letters  the requests that were given up: list, requeue, purge
 history       the last hour in figures, and the last restarts of actors
+usage         what ended requests have used
 parameters    reads the queries and bodies of these routes
 """
