@@ -12,6 +12,7 @@ COMMANDS = (
     "drain",
     "uncordon",
     "reload",
+    "forget",
     "tree",
     "generate",
     "load",

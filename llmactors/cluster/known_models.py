@@ -79,6 +79,10 @@ class KnownModels:
         pairs = zip(found[::2], found[1::2], strict=True)
         return sorted((_decode(name, value, int(now_ms)) for name, value in pairs), key=lambda each: each.name)
 
+    async def forget(self, model: str) -> bool:
+        """Deletes the entry of a model. False where there is none. A worker that declares the model writes it again."""
+        return bool(await self._call("HDEL", self._names.known_models, model))
+
     async def reserve(self, model: str, node: str, for_s: float) -> bool:
         """Notes for `for_s` seconds that `node` loads `model` now. False while the note of another node is there."""
         key = self._names.loading(model)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import trio
 
 from llmactors.access.keys.redis import RedisKeyStore
+from llmactors.cluster.known_models import KnownModels
 from llmactors.cluster.node_store import NodeStore
 from llmactors.config import Settings
 from llmactors.ledger import Ledger
@@ -35,6 +36,13 @@ async def cluster_nodes(settings: Settings) -> AsyncIterator[NodeStore]:
     """The node directory of the cluster that `settings` name. Raises `ConfigError` if they name no cluster."""
     async with _link(settings) as link:
         yield NodeStore(link.call, settings.namespace)
+
+
+@contextlib.asynccontextmanager
+async def cluster_models(settings: Settings) -> AsyncIterator[tuple[KnownModels, NodeStore]]:
+    """The declared models of the cluster that `settings` name, and its node directory. Raises as `cluster_nodes`."""
+    async with _link(settings) as link:
+        yield KnownModels(link.call, settings.namespace), NodeStore(link.call, settings.namespace)
 
 
 @contextlib.asynccontextmanager

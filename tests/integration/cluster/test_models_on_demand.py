@@ -4,12 +4,15 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import httpx
+import pytest
 import trio
 
 from llmactors.backends.base import Capabilities, Takeover
 from llmactors.backends.build import serve_models
+from llmactors.cli.forget import forget
 from llmactors.cluster.known_models import KnownModel, KnownModels
 from llmactors.config import DeclaredModel, Settings
+from llmactors.errors import Conflict
 from llmactors.http.server import ListeningSocket
 from llmactors.redislink.link import RedisLink
 from llmactors.redislink.names import RedisNames
@@ -75,7 +78,12 @@ async def test_requests_for_declared_models_wait_for_workers(any_server: RedisSe
             assert len(answers) == 1
             async with running(worker(any_server, "w2")):
                 await wait_until(lambda: len(answers) == 2)
+                with pytest.raises(BaseExceptionGroup) as caught:
+                    await forget(settings(any_server, "cli"), "b")
+                assert caught.group_contains(Conflict, match="w2 still declares b", depth=None)
         assert answers[-1].status_code == 200
+        await forget(settings(any_server, "cli"), "b")
+        await wait_until(lambda: "b" not in learning.models.declared)
 
 
 async def test_two_workers_load_each_model_once(any_server: RedisServer) -> None:
