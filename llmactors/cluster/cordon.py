@@ -1,6 +1,9 @@
 """A cordon: an operator's word that a node takes no work. Redis keeps the cordon under the node's name."""
 
 import datetime as dt
+import time
+from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 import msgspec
@@ -32,3 +35,53 @@ class Cordon:
             return f"an operator has drained this node; `uncordon {node}` ends that"
         until = dt.datetime.fromtimestamp(self.until_unix_s, dt.UTC)
         return f"an operator has drained this node until {until:%Y-%m-%d %H:%M:%S} UTC; `uncordon {node}` ends that now"
+
+
+class Cordons(Protocol):
+    """The cordons of all nodes by name."""
+
+    async def cordon(self, name: str, for_s: float | None = None) -> None:
+        """Has the node `name` take no work, for `for_s` seconds or until `uncordon`."""
+        ...
+
+    async def uncordon(self, name: str) -> bool:
+        """Has the node `name` take work again. False where the node had no cordon."""
+        ...
+
+    async def cordon_of(self, name: str) -> Cordon | None:
+        """The cordon of the node `name`, which need not run; None where there is none."""
+        ...
+
+
+class OwnCordon:
+    """The `Cordons` of a single process, which is the only node. A restart of the process ends its cordon.
+
+    Args:
+        clock: Seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._cordon: Cordon | None = None
+
+    def __repr__(self) -> str:
+        return f"<OwnCordon {self.present}>"
+
+    @property
+    def present(self) -> Cordon | None:
+        """The cordon, if it holds now."""
+        cordon = self._cordon
+        if cordon is not None and cordon.until_unix_s is not None and cordon.until_unix_s <= self._clock():
+            self._cordon = None
+        return self._cordon
+
+    async def cordon(self, name: str, for_s: float | None = None) -> None:  # noqa: ARG002 - there is one node
+        now = self._clock()
+        self._cordon = Cordon(now, None if for_s is None else now + for_s)
+
+    async def uncordon(self, name: str) -> bool:  # noqa: ARG002 - there is one node
+        before, self._cordon = self.present, None
+        return before is not None
+
+    async def cordon_of(self, name: str) -> Cordon | None:  # noqa: ARG002 - there is one node
+        return self.present

@@ -12,8 +12,10 @@ from llmactors.access.authentication import Authenticator
 from llmactors.actors import SupervisorStatistics
 from llmactors.backends.base import Capabilities
 from llmactors.backends.directory import ModelDirectory, ModelState
+from llmactors.cluster.cordon import Cordons, OwnCordon
 from llmactors.cluster.node_record import NodeRecord
-from llmactors.errors import Unavailable
+from llmactors.config import Reloaded
+from llmactors.errors import ConfigError, Unavailable
 from llmactors.ledger import Ledger, LedgerStatistics, ModelDemand
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.history import LastHour
@@ -21,6 +23,11 @@ from llmactors.telemetry.model_metrics import MODELS_MAX
 from llmactors.telemetry.restarts import RecentRestarts
 
 TreeSource = Callable[[], SupervisorStatistics]
+
+
+def nothing_to_reload() -> Reloaded:
+    """The `reload` of a node whose settings nobody can read again. Raises `ConfigError`."""
+    raise ConfigError("this node cannot read its settings again")
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +47,10 @@ class OperatedNode:
     """The newest records of all nodes of the cluster; of this node alone in a single process and on a worker."""
     history: LastHour = attrs.field(factory=LastHour)
     restarts: RecentRestarts = attrs.field(factory=RecentRestarts)
+    cordons: Cordons = attrs.field(factory=OwnCordon)
+    """The cordons of the cluster's nodes, or of this node alone in a single process."""
+    reload: Callable[[], Reloaded] = nothing_to_reload
+    """Reads the settings of this node again. Raises `ConfigError` where a source is wrong."""
     drills: bool = False
     """Whether the node serves the drills."""
     known_ledger: Ledger | None = None

@@ -59,7 +59,7 @@ from llmactors.gateway.openai.responses import handlers as responses
 from llmactors.gateway.openai.responses.schema import MAX_PAGE, ResponseBody
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody
 from llmactors.gateway.openapi import encoded_document, header, path_parameter, query
-from llmactors.gateway.operating import dead_letters, history, nodes, requests, session, usage
+from llmactors.gateway.operating import changes, dead_letters, history, nodes, requests, session, usage
 from llmactors.gateway.operating.parameters import MAX_ROWS
 from llmactors.gateway.route import Family, ResponseSpec, Route
 from llmactors.ledger.usage import RECORDS_MAX, UsageBy
@@ -106,6 +106,9 @@ STREAM_ID = path_parameter("id", "The `X-Request-Id` of the request.")
 RESPONSE_ID = path_parameter("id", "The `id` of the response.")
 SINCE = query("since", "From when on, in seconds since 1970. By default, today's midnight in UTC.", {"type": "number"})
 UNTIL = query("until", "Until when, in seconds since 1970. By default, until now.", {"type": "number"})
+NODE_NAME = path_parameter("name", "The name of the node.")
+CHANGE: tuple[type[LlmactorsError], ...] = (InvalidRequest, NotFound, RequestTimeout, TooLarge)
+"""The errors of a route that changes a node."""
 LIMIT = query("limit", "The most rows in the answer.", {"type": "integer", "minimum": 1, "maximum": MAX_ROWS})
 
 
@@ -515,6 +518,44 @@ ROUTES: tuple[Route, ...] = (
         name="operatorNodes",
         summary="List the nodes",
         responses={200: ResponseSpec(description="The nodes", body=nodes.Nodes)},
+    ),
+    Route(
+        method="POST",
+        path="/v1/operator/nodes/{name}/drain",
+        family=OPERATORS,
+        operation=changes.drain,
+        for_operators=True,
+        name="drainNode",
+        summary="Have a node take no more work, until `uncordon` or for a time",
+        parameters=(NODE_NAME,),
+        body=changes.DrainBody,
+        responses={200: ResponseSpec(description="The cordon of the node", body=changes.CordonState)},
+        raises=CHANGE,
+    ),
+    Route(
+        method="POST",
+        path="/v1/operator/nodes/{name}/uncordon",
+        family=OPERATORS,
+        operation=changes.uncordon,
+        for_operators=True,
+        name="uncordonNode",
+        summary="Have a drained node take work again",
+        parameters=(NODE_NAME,),
+        body=changes.EmptyBody,
+        responses={200: ResponseSpec(description="The node has no cordon", body=changes.CordonState)},
+        raises=CHANGE,
+    ),
+    Route(
+        method="POST",
+        path="/v1/operator/reload",
+        family=OPERATORS,
+        operation=changes.reload,
+        for_operators=True,
+        name="reloadSettings",
+        summary="Read the settings of this node again",
+        body=changes.EmptyBody,
+        responses={200: ResponseSpec(description="What has changed", body=changes.ReloadState)},
+        raises=(InvalidRequest, RequestTimeout, TooLarge),
     ),
     Route(
         method="GET",

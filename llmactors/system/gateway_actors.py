@@ -14,6 +14,7 @@ from llmactors.access.sessions import MemorySessions, Sessions
 from llmactors.access.tickets import Tickets
 from llmactors.actors import ActorSpec
 from llmactors.backends.directory import ModelDirectory
+from llmactors.cluster.cordon import Cordons
 from llmactors.cluster.node_record import NodeRecord
 from llmactors.config import KEYS_IN_REDIS, LiveSettings, Settings, parse_rate
 from llmactors.gateway.access_log import AccessLog
@@ -32,6 +33,7 @@ from llmactors.http.server import ListeningSocket, ServerSettings
 from llmactors.ledger import Ledger
 from llmactors.limiter import RateKind, RatePolicy
 from llmactors.prices import Price
+from llmactors.system.reloading import reload_settings
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.history import LastHour
 from llmactors.telemetry.restarts import RecentRestarts
@@ -57,13 +59,14 @@ def gateway(
     sessions: Sessions | None = None,
     limit_check: LimitCheck,
     queue_hint: QueueHint | None = None,
-    cordon: Callable[[], str] = lambda: "",
+    cordon: Callable[[], str],
+    cordons: Cordons,
     open_streams: set[trio.CancelScope] | None = None,
     shows_ledger: Callable[[], bool] = lambda: True,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`, and `shows_ledger`, `name`, `records`, `history` and `restarts` are those of `OperatedNode`. A
-    reload of `live` changes the limit on each caller, the prices and the allowed origins.
+    `RequestService`, and `shows_ledger`, `name`, `records`, `cordons`, `history` and `restarts` are those of
+    `OperatedNode`. A reload of `live` changes the limit on each caller, the prices and the allowed origins.
     """
     settings = live.settings
     # Tickets, sessions and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
@@ -135,6 +138,8 @@ def gateway(
             records=records,
             history=history,
             restarts=restarts,
+            cordons=cordons,
+            reload=lambda: reload_settings(live),
             known_ledger=ledger,
             ledger_statistics=service.ledger_statistics,
             queue_demand=service.queue_demand,

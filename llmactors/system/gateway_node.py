@@ -68,6 +68,7 @@ class GatewayNode(ClusterNode):
             sessions=RedisSessions(self._link.call, settings.namespace),
             limit_check=LimitCheck(gateway_actors.rate_policy(settings), limiter.ref, self.ledger_is_up),
             cordon=lambda: self.cordon_text,
+            cordons=self._store,
             open_streams=self._open_streams,
             queue_hint=QueueHint(bounds.max_queued, bounds.max_queued_bytes, self.ledger.statistics),
             # One gateway shows the ledger's figures. Every gateway reads the same directory, and chooses the same one.

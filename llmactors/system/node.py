@@ -11,6 +11,7 @@ from llmactors import __version__
 from llmactors.actors import ActorSpec, Phase, SupervisorStatistics, run_phases
 from llmactors.backends.build import ServedModel
 from llmactors.batcher.settings import BatcherSettings
+from llmactors.cluster.cordon import OwnCordon
 from llmactors.cluster.node_record import NodeRecord, Role, new_incarnation
 from llmactors.cluster.process_id import ProcessId
 from llmactors.config import KEYS_IN_REDIS, LiveSettings, Settings
@@ -64,6 +65,7 @@ class Node:
         self.ledger = MemoryLedger(bounds)
         self.directory = model_directory(models)
         self._open_streams: set[trio.CancelScope] = set()
+        self._own_cordon = OwnCordon()
         self._rates = TokenRates(self.metrics)
         self.history, self.restarts = LastHour(), RecentRestarts()
         sampler = HistorySampler(self.history, lambda: [self.record], self.ledger.statistics)
@@ -101,6 +103,8 @@ class Node:
             open_streams=self._open_streams,
             history=self.history,
             restarts=self.restarts,
+            cordon=self._cordon_text,
+            cordons=self._own_cordon,
             keyring=keyring,
             limit_check=LimitCheck(gateway_actors.rate_policy(settings), limiter.ref),
         )
@@ -135,7 +139,8 @@ class Node:
         """What the node says of itself, in the form of a record of a cluster's node directory."""
         return attrs.evolve(
             self._record,
-            draining=self._draining,
+            draining=self._draining or self._own_cordon.present is not None,
+            cordoned=self._own_cordon.present is not None,
             models=model_reports(self.directory, self._rates, self.settings.models),
             counts=self.metrics.counts(),
             load=worker_load(self.directory, self.metrics, len(self._open_streams)),
@@ -170,6 +175,10 @@ class Node:
         # The phase has a limit because a gateway that is down answers nothing.
         drain = Phase("drain", lambda: self._gateway.ref.ask(DrainGateway(drain_s)), limit_s=drain_s + 2)
         log_phases(await run_phases([drain, Phase("stop", self._stop)], overall_s=self.ends_within_s))
+
+    def _cordon_text(self) -> str:
+        cordon = self._own_cordon.present
+        return "" if cordon is None else cordon.describe(self._record.name)
 
     async def _stop(self) -> None:
         self.tree.stop()

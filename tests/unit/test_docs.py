@@ -17,6 +17,7 @@ from llmactors.cli.commands import COMMANDS, GROUPS
 from llmactors.config import DeclaredModel, Settings
 from llmactors.errors import STREAM_CODES, LlmactorsError, OperatorError
 from llmactors.gateway import operators, routes
+from llmactors.gateway.access_log import AccessEntry
 from llmactors.gateway.body import MAX_ESCAPES, MAX_FIELDS, MAX_ITEMS
 from llmactors.gateway.native.schema import GenerateBody
 from llmactors.gateway.openai.messages import MAX_MESSAGES, MAX_PARTS
@@ -99,11 +100,17 @@ def test_readme_is_short() -> None:
     assert len(read("README.md").splitlines()) <= README_LINES
 
 
-def test_errors_table_has_all_codes_and_statuses() -> None:
+@pytest.mark.parametrize("document", [API, HANDBOOK])
+def test_errors_table_has_all_codes_and_statuses(document: str) -> None:
     served = {kind for kind in _family(LlmactorsError) if not issubclass(kind, OperatorError)}
     served = {kind for kind in served if kind.__module__ == "llmactors.errors"}
-    told = {(code.strip("`"), int(status)) for code, status, *_ in table_rows(read(API), "code")}
+    rows = table_rows(read(document), "code")
+    told = {(code.strip("`"), int(status)) for code, status, *_ in rows}
     assert told == {(kind.code, kind.status) for kind in served}
+    assert all(len(row) == 4 and all(row) for row in rows)
+
+
+def test_codes_that_end_streams_are_told() -> None:
     [sentence] = re.findall(r"The last event of a stream can have these codes: ([^.]*)", read(API))
     assert set(re.findall(r"`(\w+)`", sentence)) == STREAM_CODES
 
@@ -198,6 +205,7 @@ def test_settings_in_documents_exist(document: str) -> None:
     known |= {*DeclaredModel.__struct_fields__, *attrs.fields_dict(ModelStatus), *attrs.fields_dict(QueueStanding)}
     bodies = openapi_document(ROUTES)["components"]["schemas"].values()
     known |= {name for body in bodies for name in body.get("properties", {})}
+    known |= {field.name for field in attrs.fields(AccessEntry)}
     assert {name for name in named if not name.startswith(("llm", "process_"))} <= known
 
 

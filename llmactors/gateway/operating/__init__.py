@@ -3,6 +3,7 @@
 session       sessions of operators in browsers
 nodes         the nodes of a cluster, and their models
 requests      the requests that have not ended, one request, and the queue
+changes       what operators change of running nodes: drain, uncordon, reload
 dead_letters  the requests that were given up: list, requeue, purge
 history       the last hour in figures, and the last restarts of actors
 usage         what ended requests have used

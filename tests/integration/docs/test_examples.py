@@ -14,6 +14,7 @@ import attrs
 import httpx
 import pytest
 
+from llmactors.redislink.binary import any_server_binary
 from llmactors.testing.node import NodeProcess
 from llmactors.testing.redis_server import redis_server
 from tests.support.documents import DOCUMENTS, PROJECT, Block, blocks
@@ -28,7 +29,7 @@ REDIS = "redis://127.0.0.1:6379"
 RUNNABLE = [block for block in BLOCKS if block.mark == "run"]
 ON_A_CLUSTER = [block for block in RUNNABLE if REDIS in block.text]
 ON_A_NODE = [block for block in RUNNABLE if REDIS not in block.text]
-WORKER = ("--model", "mock", "--metrics-bind", "127.0.0.1:0")
+WORKER = ("--name", "worker-a", "--model", "mock", "--metrics-bind", "127.0.0.1:0")
 ASKED = [(server, client) for server, client in itertools.pairwise(BLOCKS) if client.mark == "ask"]
 
 
@@ -94,12 +95,13 @@ def check(block: Block, said: str) -> None:
 
 
 def run(block: Block, folder: Path, url: str = "") -> str:
+    (folder / "redis-server").symlink_to(any_server_binary())  # of the version of the cluster's server
     text = block.text.replace(ADDRESS, url.removeprefix("http://"))
     command = {"sh": ["bash", "-euo", "pipefail", "-c", text], "python": [sys.executable, "-c", text]}[block.language]
     environ = {
         **os.environ,
         "LLMACTORS_URL": url,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(PROJECT),
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",

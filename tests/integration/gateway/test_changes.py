@@ -1,0 +1,47 @@
+"""The routes with which operators drain a node and reload its settings, in a single process."""
+
+import pytest
+
+from llmactors.config import Settings
+from llmactors.errors import ConfigError
+from llmactors.testing.node import local_node
+
+pytestmark = pytest.mark.integration
+
+BODY = {"prompt": "hi", "max_tokens": 3}
+NODE = "/v1/operator/nodes/node"
+
+
+async def test_drained_process_refuses_until_uncordon() -> None:
+    async with local_node() as node:
+        drained = (await node.client.post(f"{NODE}/drain", json={})).json()
+        assert (drained["node"], drained["cordoned"], drained["until_unix_s"]) == ("node", True, None)
+        refused = await node.client.post("/v1/generate", json=BODY)
+        assert (refused.status_code, "an operator has drained" in refused.json()["error"]["message"]) == (503, True)
+        assert "`uncordon node` ends that" in (await node.client.get("/readyz")).json()["problems"]["gateway"]
+        [row] = (await node.client.get("/v1/operator/nodes")).json()["nodes"]
+        assert (row["draining"], row["cordoned"]) == (True, True)
+        assert (await node.client.post(f"{NODE}/uncordon", json={})).json()["cordoned"] is False
+        assert (await node.client.post("/v1/generate", json=BODY)).status_code == 200
+        ending = (await node.client.post(f"{NODE}/drain", json={"for_s": 0.001})).json()
+        assert (await node.client.get("/readyz")).status_code == 200, ending
+        assert (await node.client.post("/v1/operator/nodes/nobody/drain", json={})).status_code == 404
+        assert (await node.client.post(f"{NODE}/drain", json={"for_s": -1})).status_code == 400
+
+
+async def test_reload_answers_with_what_changed() -> None:
+    async with local_node() as node:
+        refused = await node.client.post("/v1/operator/reload", json={})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "INVALID_REQUEST")
+        node.node.live.reread = lambda: Settings(rate_limit="1/h", drain_s=7.0, bind="127.0.0.1:0")
+        answer = (await node.client.post("/v1/operator/reload", json={})).json()
+        assert answer["changed"] == {"rate_limit": [None, "1/h"]}
+        assert "drain_s" in answer["fixed"]
+        statuses = [(await node.client.post("/v1/generate", json=BODY)).status_code for _ in range(2)]
+        assert statuses == [200, 429]
+
+        def broken() -> Settings:
+            raise ConfigError("`rate_limit` must be COUNT/PERIOD")
+
+        node.node.live.reread = broken
+        assert "COUNT/PERIOD" in (await node.client.post("/v1/operator/reload", json={})).json()["error"]["message"]
