@@ -57,9 +57,10 @@ class Load:
                     "prompt": f"Question {rng.random()}",
                     "max_tokens": rng.randint(20, 240),
                     "priority": rng.choice((0, 1, 1, 2)),
+                    "stream": True,
                 }
-                with contextlib.suppress(httpx.HTTPError):
-                    client.post("/v1/generate", json=body)
+                with contextlib.suppress(httpx.HTTPError), client.stream("POST", "/v1/generate", json=body) as answer:
+                    answer.read()
                 self.ended.wait(self.pause_s * swing * rng.expovariate(1.0))
 
 

@@ -6,7 +6,7 @@ import {niceTicks, paths, columns} from "./scale.js";
 
 const HEIGHT = 196;
 const MARGIN = {left: 46, right: 14, top: 12, bottom: 38};
-const SPANS_S = [12, 20, 40, 60].map(minutes => minutes * 60);
+const SPANS_S = [4, 8, 12, 20, 40, 60].map(minutes => minutes * 60);
 
 // One chart. `title` says what is shown, `unit` is the label of the vertical axis in words.
 export class Chart {
