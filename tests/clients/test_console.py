@@ -299,6 +299,19 @@ def test_hidden_page_asks_nothing(console: ConsolePage) -> None:
     console.wait("return performance.getEntriesByType('resource').length > 3")
 
 
+def test_charts_are_read_with_the_keyboard(console: ConsolePage) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    console.open("")
+    console.wait("return document.querySelector('.chart svg .line') !== null", within_s=30)
+    console.run("document.querySelector('.chart svg').focus()")
+    ActionChains(console.browser.driver).send_keys(Keys.ARROW_LEFT).perform()
+    console.wait("return document.querySelector('.chart .mark-time')?.textContent")
+    told = console.run("return document.querySelector('.chart svg').getAttribute('aria-label')")
+    assert told.startswith("Tokens made, tokens per second, the last 4 minutes.")
+
+
 def test_colours_are_switched_and_remembered(console: ConsolePage) -> None:
     console.open("")
     ground = "return getComputedStyle(document.documentElement).backgroundColor"

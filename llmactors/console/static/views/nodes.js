@@ -7,7 +7,9 @@ import {ago, count, duration} from "../format.js";
 import {button, code, field, state, usage} from "../parts.js";
 import {table} from "../table.js";
 
-const DRAIN_FOR = {"": "Until somebody uncordons it", 900: "15 minutes", 3600: "An hour", 14400: "4 hours", 86400: "A day"};
+const DRAIN_FOR = [
+    ["", "Until somebody uncordons it"], ["900", "15 minutes"], ["3600", "An hour"], ["14400", "4 hours"], ["86400", "A day"],
+];
 
 export function nodesTable(nodes, context) {
     const columns = [
@@ -66,7 +68,7 @@ function changeButton(node, context) {
         "aria-label": `Drain ${node.name}`, disabled: node.draining,
         onclick: () => confirm({
             title: `Drain ${node.name}?`,
-            choice: field("drain-for", "For how long", h("select", {name: "for"}, Object.entries(DRAIN_FOR).map(([seconds, words]) =>
+            choice: field("drain-for", "For how long", h("select", {name: "for"}, DRAIN_FOR.map(([seconds, words]) =>
                 h("option", {key: seconds, value: seconds}, words)))),
             text: [
                 "The node takes no new requests, and hands over those that it has. No stream is lost.",
