@@ -4,6 +4,8 @@ const whole = new Intl.NumberFormat("en", {maximumFractionDigits: 0});
 const oneDigit = new Intl.NumberFormat("en", {maximumFractionDigits: 1, minimumFractionDigits: 1});
 const twoDigits = new Intl.NumberFormat("en", {maximumFractionDigits: 2, minimumFractionDigits: 2});
 const clock = new Intl.DateTimeFormat("en-GB", {hour: "2-digit", minute: "2-digit", second: "2-digit"});
+const utcDay = new Intl.DateTimeFormat("en-GB", {weekday: "short", day: "numeric", month: "short", timeZone: "UTC"});
+const hour = new Intl.DateTimeFormat("en-GB", {day: "numeric", month: "short", hour: "2-digit", minute: "2-digit"});
 const day = new Intl.DateTimeFormat("en-GB", {day: "numeric", month: "short"});
 
 const significant = new Intl.NumberFormat("en", {maximumSignificantDigits: 3});
@@ -54,6 +56,13 @@ export function time(unixSeconds) {
     const at = new Date(unixSeconds * 1000);
     const today = new Date().toDateString() === at.toDateString();
     return today ? clock.format(at) : `${day.format(at)}, ${clock.format(at)}`;
+}
+
+// The beginning of an hour or of a day. Days are those of UTC, as the node counts them.
+export function moment(unixSeconds, unit) {
+    if (!isNumber(unixSeconds)) return NOTHING;
+    const at = new Date(unixSeconds * 1000);
+    return unit === "day" ? `${utcDay.format(at)} (UTC)` : hour.format(at);
 }
 
 // How long ago a time was, in one unit.

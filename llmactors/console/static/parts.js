@@ -38,11 +38,20 @@ export function button(label, attributes) {
 
 // How much of a whole is used: a number with a bar.
 export function usage(used, total, words) {
-    const share = total > 0 ? Math.min(1, used / total) : 0;
+    return bar(used, total, words, used >= total ? "full" : "");
+}
+
+// A part of a whole: a number with a bar.
+export function share(part, whole) {
+    return bar(part, whole, whole > 0 ? `${Math.round((part / whole) * 100)} %` : "–", "");
+}
+
+function bar(part, whole, words, tone) {
+    const width = whole > 0 ? Math.min(1, part / whole) : 0;
     return h("span", {class: "usage"},
         h("span", {class: "usage-bar", "aria-hidden": "true"},
-            h("span", {class: share >= 1 ? "full" : "", style: {width: `${(share * 100).toFixed(1)}%`}})),
-        h("span", {}, words));
+            h("span", {class: tone, style: {width: `${(width * 100).toFixed(1)}%`}})),
+        h("span", {class: "usage-words"}, words));
 }
 
 // Why a view has no data, or no newer data.
