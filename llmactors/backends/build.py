@@ -18,7 +18,7 @@ from llmactors.backends.llama.kind import LLAMA
 from llmactors.backends.mock.kind import MOCK
 from llmactors.backends.models.spec import ModelSpec, parse_models
 from llmactors.backends.openai.kind import OPENAI
-from llmactors.config import DeclaredModel, Settings
+from llmactors.config import DeclaredModel, LlamaOptions, Settings, check_options
 from llmactors.errors import ConfigError, ModelError
 
 KINDS: Mapping[str, BackendKind] = {
@@ -29,6 +29,8 @@ KINDS: Mapping[str, BackendKind] = {
 }
 """The built-in kinds. The name of a kind with `name_model` is its prefix, as in `--model mock:OPTIONS`."""
 
+OF_EVERY_KIND = ("slots", "context", "threads")
+"""The options of a declared model that are no matter of llama.cpp alone."""
 _PREFIXES = {name: kind.name_model for name, kind in KINDS.items() if kind.name_model is not None}
 
 
@@ -134,18 +136,23 @@ def _spec(name: str, declared: DeclaredModel) -> ModelSpec:
         [spec] = read_models([f"{name}={declared.source or name}"])
     except ConfigError as error:
         raise ConfigError(f"`models.{name}.source`: {error.message}") from None
-    if not declared.mmproj:
-        return spec
-    if KINDS[spec.kind] is not LLAMA:
-        raise ConfigError(f"`models.{name}.mmproj`: only models of llama.cpp take a projector; leave it out")
-    if spec.mmproj:
-        raise ConfigError(f"`models.{name}.mmproj`: `source` names a projector too; leave one of them out")
-    return attrs.evolve(spec, mmproj=declared.mmproj)
+    given, of_source = declared.given(), spec.options.given()
+    for option in given:
+        if KINDS[spec.kind] is not LLAMA and option not in OF_EVERY_KIND:
+            raise ConfigError(f"`models.{name}.{option}`: only models of llama.cpp take this option; leave it out")
+        if option in of_source:
+            raise ConfigError(f"`models.{name}.{option}`: `source` has this option too; leave one of them out")
+    options = LlamaOptions(**{**of_source, **given})
+    try:
+        check_options(options)
+    except ConfigError as error:
+        raise ConfigError(f"`models.{name}`: {error.message}") from None
+    return attrs.evolve(spec, options=options)
 
 
 def _context(declared: DeclaredModel, context: BuildContext) -> BuildContext:
     """The context with the options of one model in place of those of the node."""
-    own = {key: getattr(declared, key) for key in ("slots", "context", "threads")}
+    own = {key: getattr(declared, key) for key in OF_EVERY_KIND}
     given = {key: value for key, value in own.items() if value is not None}
     return attrs.evolve(context, settings=attrs.evolve(context.settings, **given))
 

@@ -6,6 +6,7 @@ declaration   what a declaration says, and the types of values
 checks, rates what a value must be beyond its type
 declared_models  the tables of models that are loaded on demand
 declared_prices  the tables of prices
+llama_options    how llama.cpp runs one model
 sizes, durations  sizes of memory and durations as texts
 live          the settings of a running node, and their reload
 load          from the four sources to `Settings`, with the source of each value
@@ -22,6 +23,7 @@ from llmactors.config.declared_prices import DeclaredPrice
 from llmactors.config.durations import parse_duration
 from llmactors.config.environment import CACHE_VARIABLE, URL_VARIABLE, as_variables, child_environment
 from llmactors.config.live import LiveSettings, Reloaded
+from llmactors.config.llama_options import LlamaOptions, check_options
 from llmactors.config.load import Configuration, check_file, configure, load
 from llmactors.config.rates import parse_rate
 from llmactors.config.setting import Setting
@@ -37,11 +39,13 @@ __all__ = [
     "DeclaredModel",
     "DeclaredPrice",
     "LiveSettings",
+    "LlamaOptions",
     "Reloaded",
     "Setting",
     "Settings",
     "as_variables",
     "check_file",
+    "check_options",
     "child_environment",
     "configure",
     "load",

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from llmactors.config.declaration import Count, PositiveSeconds, Tokens
+from llmactors.config.declaration import PositiveSeconds
+from llmactors.config.llama_options import LlamaOptions, check_options
 from llmactors.config.nearest import nearest_or_all
 from llmactors.config.sizes import parse_size
 from llmactors.errors import ConfigError
@@ -15,22 +16,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_MODELS = 256
 
 
-class DeclaredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a table `[models.NAME]` says of one model."""
+class DeclaredModel(LlamaOptions, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a table `[models.NAME]` says of one model.
+
+    `slots`, `context` and `threads` concern models of every kind, and the other options of llama.cpp its models only.
+    """
 
     source: Annotated[str, msgspec.Meta(min_length=1)] = ""
     """What the model is, in the words of the setting `model` without an alias. Empty: the table's own name."""
     memory: str | int | None = None
     """The memory that the model takes, as in `2GiB`. None: an estimate from the model's file."""
-    slots: Count | None = None
-    context: Tokens | None = None
-    threads: Count | None = None
     idle_s: PositiveSeconds | None = None
     """The model is unloaded after so long without a request. None: only when another model needs the memory."""
     pin: bool = False
     """Whether the model is loaded at the start, and stays in memory."""
-    mmproj: str = ""
-    """The file of the projector with which a model of llama.cpp takes images, named as `source`. Empty: no images."""
     group: str = ""
     """At most one model of a group is in memory at a time."""
 
@@ -67,6 +66,10 @@ def _convert_one(path: str, model: str, table: Any) -> DeclaredModel:
         raise ConfigError(f"`{path}`: {error}") from None
     if declared.memory is not None:
         parse_size(declared.memory, f"{path}.memory")
+    try:
+        check_options(declared)
+    except ConfigError as error:
+        raise ConfigError(f"`{path}`: {error.message}") from None
     if declared.pin and (declared.group or declared.idle_s is not None):
         raise ConfigError(f"`{path}`: a pinned model stays in memory; leave out `group` and `idle_s`, or `pin`")
     return declared

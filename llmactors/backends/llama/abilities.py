@@ -11,6 +11,9 @@ from llmactors.tool_calls.formats import declared_format, declared_reasoning
 _PROCESS_BYTES = 160 * 2**20
 """The memory of a child process beside weights and cache: the interpreter, and buffers for computing."""
 
+_BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5}
+"""The bits of one number of a context's keys and values: a block of 32 numbers has a scale or two of 16 bits."""
+
 
 def declare(
     settings: LlamaSettings,
@@ -57,4 +60,5 @@ def foresee(settings: LlamaSettings, gguf: Gguf | None) -> Capabilities:
 def memory_bytes(settings: LlamaSettings, gguf: Gguf, file_bytes: int) -> int:
     """About how much memory the model takes: its files, the context of all slots, and the child process."""
     context = min(settings.context_tokens, gguf.trained_context or settings.context_tokens)
-    return file_bytes + gguf.cache_bytes_per_token * context * settings.slots + _PROCESS_BYTES
+    cache_bytes = gguf.cache_bytes_per_token * context * settings.slots * _BITS[settings.kv_type] / 16
+    return file_bytes + round(cache_bytes) + _PROCESS_BYTES

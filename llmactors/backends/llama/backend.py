@@ -32,7 +32,7 @@ from llmactors.backends.llama.constrained import (
 )
 from llmactors.backends.llama.conversation import conversation, knows_effort
 from llmactors.backends.llama.embedding import VectorMaker
-from llmactors.backends.llama.gguf import POOLING_LAST, POOLING_RANK, check_projector, read_gguf
+from llmactors.backends.llama.gguf import POOLING_LAST, POOLING_RANK, check_companions, read_gguf
 from llmactors.backends.llama.process import LlamaCrashed, LlamaProcess
 from llmactors.backends.llama.prompt import Prompt, PromptReader
 from llmactors.backends.llama.quoting import Quoting
@@ -86,6 +86,10 @@ class LlamaBackend:
             step_tokens=self._settings.step_tokens,
             chat_template=self._settings.chat_template,
             mmproj_path=self._settings.mmproj,
+            lora_path=self._settings.lora,
+            gpu_layers=self._settings.gpu_layers,
+            flash_attn=self._settings.flash_attn,
+            kv_type=self._settings.kv_type,
         )
         self._process = LlamaProcess(self._config)
         self._connected: LlamaClient | None = None
@@ -108,8 +112,7 @@ class LlamaBackend:
         Raises:
             ModelError: xllamacpp is not installed, or a file is missing, damaged or of an unknown kind.
         """
-        if self._settings.mmproj:
-            await trio.to_thread.run_sync(check_projector, Path(self._settings.mmproj))
+        await trio.to_thread.run_sync(check_companions, self._settings.mmproj, self._settings.lora)
         gguf = await trio.to_thread.run_sync(read_gguf, self._path)
         self._vocabulary = await trio.to_thread.run_sync(vocabulary_of, gguf)
         context = min(self._settings.context_tokens, gguf.trained_context or self._settings.context_tokens)

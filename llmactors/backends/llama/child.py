@@ -36,6 +36,12 @@ class ChildConfig(msgspec.Struct, frozen=True):
     """The template of conversations, in Jinja; empty for the template of the model file."""
     mmproj_path: str = ""
     """The file of the projector for images; empty for none."""
+    lora_path: str = ""
+    """The file of an adapter; empty for none."""
+    gpu_layers: int | None = None
+    """How many layers a GPU computes; None for as many as fit."""
+    flash_attn: str = "auto"
+    kv_type: str = "f16"
 
 
 class ChildReport(msgspec.Struct, frozen=True):
@@ -97,13 +103,37 @@ def _serve(config: ChildConfig) -> "xllamacpp.Server":
         params.chat_template = config.chat_template
     if config.mmproj_path:
         params.mmproj.path = config.mmproj_path
-        params.mmproj_use_gpu = False
+        params.mmproj_use_gpu = bool(config.gpu_layers)
         # llama.cpp gives an image that it cannot read to `ffprobe`, as a video: no program is found behind this path.
         os.environ["PATH"] = os.devnull
+    if config.lora_path:
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(config.lora_path, 1.0)]
+    if config.gpu_layers is not None:
+        _check_gpu(config.gpu_layers)
+        params.n_gpu_layers = config.gpu_layers
+    params.flash_attn_type = {
+        "on": xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        "off": xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        "auto": xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    }[config.flash_attn]
+    kv_type = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{config.kv_type.upper()}")
+    params.cache_type_k = params.cache_type_v = kv_type
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = config.threads
         cpu.poll = 0  # wait asleep: a thread that spins takes the core from the thread that it waits for
     return xllamacpp.Server(params)
+
+
+def _check_gpu(gpu_layers: int) -> None:
+    """Raises where a GPU is asked for and llama.cpp sees none: llama.cpp would take the CPU, and say nothing."""
+    import xllamacpp  # noqa: PLC0415 - as above
+
+    cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+    if gpu_layers and all(device["type"] == cpu for device in xllamacpp.get_device_info()):
+        raise ValueError(
+            f"gpu_layers={gpu_layers}: this build of xllamacpp sees no GPU; leave the option out, or install a build "
+            "of xllamacpp for the GPU of this machine"
+        )
 
 
 def _exit_with_parent() -> None:

@@ -95,10 +95,18 @@ def read_gguf(path: Path) -> Gguf:
         raise ModelError(f"the model file {path} cannot be read: {error.strerror}") from error
 
 
-def check_projector(path: Path) -> None:
-    """Raises `ModelError` where the file at `path` is no projector for images. This blocks."""
-    if not read_gguf(path).sees_images:
-        raise ModelError(f"{path.name} is no projector for images; `mmproj` needs a file like mmproj-MODEL.gguf")
+def check_companions(mmproj: str, lora: str) -> None:
+    """Raises `ModelError` where a file beside the model is no projector, or no adapter. This blocks.
+
+    Args:
+        mmproj: The path of the projector for images; empty for none.
+        lora: The path of the adapter; empty for none.
+    """
+    if mmproj and not read_gguf(Path(mmproj)).sees_images:
+        name = Path(mmproj).name
+        raise ModelError(f"{name} is no projector for images; `mmproj` needs a file like mmproj-MODEL.gguf")
+    if lora and read_gguf(Path(lora)).metadata.get("general.type") != b"adapter":
+        raise ModelError(f"{Path(lora).name} is no LoRA adapter; `lora` needs a GGUF file of the type `adapter`")
 
 
 def _parse(data: mmap.mmap, name: str, size_bytes: int) -> Gguf:

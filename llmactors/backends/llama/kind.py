@@ -1,8 +1,9 @@
 """`--model NAME`, `--model PATH.gguf` and `--model hf:OWNER/REPO/FILE`: weights for llama.cpp.
 
-`,mmproj=FILE` behind each of them names the projector for images.
+Options of the model stand behind each of them, as in `,context=8192,mmproj=FILE`: `config.llama_options` has all.
 """
 
+import os
 from pathlib import Path
 
 import attrs
@@ -20,21 +21,40 @@ from llmactors.errors import ModelError
 
 
 def _settings(spec: ModelSpec, context: BuildContext) -> LlamaSettings:
-    default, node = LlamaSettings(), context.settings
+    default, node, own = LlamaSettings(), context.settings, spec.options
     return LlamaSettings(
-        slots=node.slots or default.slots,
-        context_tokens=node.context or default.context_tokens,
-        threads=node.threads or default.threads,
+        slots=own.slots or node.slots or default.slots,
+        context_tokens=own.context or node.context or default.context_tokens,
+        threads=own.threads or node.threads or default.threads,
+        step_tokens=own.batch or default.step_tokens,
         stall_s=node.hung_s,
-        chat_template=find_model(spec.source).chat_template,
-        mmproj=spec.mmproj,
+        chat_template=_template(own.chat_template) if own.chat_template else find_model(spec.source).chat_template,
+        mmproj=own.mmproj,
+        lora=own.lora,
+        gpu_layers=own.gpu_layers,
+        flash_attn=own.flash_attn or "auto",
+        kv_type=own.kv_type or default.kv_type,
     )
 
 
+def _template(file: str) -> str:
+    path = Path(os.path.expanduser(file))  # noqa: PTH111 - raises nothing for a user without a home
+    try:
+        template = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ModelError(f"the chat template {path} is no UTF-8 text") from None
+    except OSError as error:
+        raise ModelError(f"the chat template {path} cannot be read: {error.strerror}") from error
+    if not template.strip():
+        raise ModelError(f"the chat template {path} is empty")
+    return template
+
+
 def _locate(spec: ModelSpec, context: BuildContext) -> tuple[Path, LlamaSettings]:
-    """The model's file, and the settings with the path of the projector."""
+    """The model's file, and the settings with the paths of the other files."""
     path, chosen = locate_model(spec.source), _settings(spec, context)
-    return path, attrs.evolve(chosen, mmproj=str(locate_model(spec.mmproj)) if spec.mmproj else "")
+    mmproj, lora = (str(locate_model(file)) if file else "" for file in (chosen.mmproj, chosen.lora))
+    return path, attrs.evolve(chosen, mmproj=mmproj, lora=lora)
 
 
 def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
@@ -42,9 +62,14 @@ def _build(spec: ModelSpec, context: BuildContext) -> BackendFactory:
     return lambda: LlamaBackend(path, chosen)
 
 
+def files_of(spec: ModelSpec) -> list[str]:
+    """The names of the files that a model of llama.cpp needs, the model's own first."""
+    return [file for file in (spec.source, spec.options.mmproj, spec.options.lora) if file]
+
+
 def _fetch(spec: ModelSpec) -> FetchFiles:
     def fetch(progress: Progress) -> None:
-        for file in filter(None, (spec.source, spec.mmproj)):
+        for file in files_of(spec):
             ensure_model(file, progress=progress)
 
     return fetch
@@ -52,7 +77,7 @@ def _fetch(spec: ModelSpec) -> FetchFiles:
 
 def _measure(spec: ModelSpec, context: BuildContext) -> int | None:
     path, chosen = _locate(spec, context)
-    files = [path, *([Path(chosen.mmproj)] if chosen.mmproj else [])]
+    files = [path, *(Path(file) for file in (chosen.mmproj, chosen.lora) if file)]
     if not all(file.exists() for file in files):
         return None
     return memory_bytes(chosen, read_gguf(path), sum(file.stat().st_size for file in files))

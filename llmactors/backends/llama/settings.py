@@ -34,6 +34,14 @@ class LlamaSettings:
     mmproj: str = ""
     """The path of the projector, a GGUF file that makes images into what the model reads; empty for a model without
     images."""
+    lora: str = ""
+    """The path of an adapter (LoRA), a GGUF file that changes the model; empty for the model as it is."""
+    gpu_layers: int | None = None
+    """How many layers a GPU computes; a number above 0 needs a GPU. None: as many as fit, where there is a GPU."""
+    flash_attn: str = "auto"
+    """`on`, `off`, or `auto`: where the device supports flash attention."""
+    kv_type: str = "f16"
+    """The type of the numbers of keys and values. A smaller type takes less memory, and changes answers a little."""
     health_s: float = 2.0
     """How long the child may take to answer a health check."""
     stall_s: float = 30.0

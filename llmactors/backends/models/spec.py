@@ -10,6 +10,7 @@ from pathlib import PurePath
 
 import attrs
 
+from llmactors.config.llama_options import LlamaOptions, parse_options, split_options
 from llmactors.errors import ConfigError
 
 CUSTOM = "custom"
@@ -21,7 +22,6 @@ NameModel = Callable[[str, str], str]
 _HUB_FILE = re.compile(r"hf:[^/]+/[^/]+/.*[^/]")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PATH = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
-_MMPROJ = ",mmproj="
 _DOTTED = re.compile(rf"{_PATH}:{_PATH}(?:,.*)?", re.ASCII)
 
 
@@ -39,12 +39,12 @@ class ModelSpec:
     A prefix's options; for `llama`: NAME, PATH.gguf or hf:OWNER/REPO/FILE; for `custom`: `NAME` of an entry point or
     `MODULE:ATTRIBUTE`, then the options as in `,key=value`.
     """
-    mmproj: str = ""
-    """For `llama`: the file of the projector, with which the model takes images, named as `source`; empty for none."""
+    options: LlamaOptions = attrs.field(factory=LlamaOptions)
+    """For `llama`: what stands behind the source. The other kinds have their options in `source`."""
 
 
 def parse_model(text: str, *, prefixes: Mapping[str, NameModel], offered: Collection[str]) -> ModelSpec:
-    """Reads `[ALIAS=]SOURCE`, and `[ALIAS=]SOURCE,mmproj=FILE` for llama.cpp.
+    """Reads `[ALIAS=]SOURCE`, and `[ALIAS=]SOURCE,key=value,…` for llama.cpp.
 
     Args:
         text: What `--model` says.
@@ -52,7 +52,7 @@ def parse_model(text: str, *, prefixes: Mapping[str, NameModel], offered: Collec
         offered: The names of backends that installed packages offer.
 
     Raises:
-        ConfigError: The text names no model, or the options of a prefix are wrong.
+        ConfigError: The text names no model, or the options are wrong.
     """
     alias, source = _split_alias(text.strip())
     prefix, _, options = source.partition(":")
@@ -61,9 +61,11 @@ def parse_model(text: str, *, prefixes: Mapping[str, NameModel], offered: Collec
     if (custom := _custom(source, offered)) is not None:
         name, options = custom
         return ModelSpec(alias or name.rpartition(":")[2], CUSTOM, f"{name},{options}" if options else name)
-    source, sign, mmproj = source.partition(_MMPROJ)
-    if sign and not mmproj:
-        raise ConfigError(f"`model`: {text!r} names no file behind mmproj=")
+    source, behind = split_options(source)
+    try:
+        chosen = parse_options(behind)
+    except ConfigError as error:
+        raise ConfigError(f"`model`: {text!r}: {error.message}") from None
     name = source
     if source.startswith("hf:"):
         if not _HUB_FILE.fullmatch(source):
@@ -73,7 +75,7 @@ def parse_model(text: str, *, prefixes: Mapping[str, NameModel], offered: Collec
         name = PurePath(source).name.removesuffix(".gguf")
     if not name or name.startswith("="):
         raise ConfigError(f"`model`: {text!r} names no model")
-    return ModelSpec(alias or name, LLAMA, source, mmproj)
+    return ModelSpec(alias or name, LLAMA, source, chosen)
 
 
 def _custom(source: str, offered: Collection[str]) -> tuple[str, str] | None:

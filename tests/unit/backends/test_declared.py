@@ -126,7 +126,7 @@ def test_projector_of_a_table_adds_images_and_memory(tmp_path: Path) -> None:
 def test_projector_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^`models\.a\.mmproj`: only models of llama.cpp"):
         serve_models(declare(a=DeclaredModel(source="mock", mmproj="p.gguf")))
-    with pytest.raises(ConfigError, match=r"^`models\.a\.mmproj`: `source` names a projector too"):
+    with pytest.raises(ConfigError, match=r"^`models\.a\.mmproj`: `source` has this option too"):
         serve_models(declare(a=DeclaredModel(source="x.gguf,mmproj=y.gguf", mmproj="p.gguf")))
     (model := tmp_path / "model.gguf").write_bytes(b"")
     with pytest.raises(ModelError, match="there is no model file /nowhere/p"):
@@ -137,3 +137,32 @@ def test_gateway_foresees_images_without_the_files() -> None:
     found = foresee_models(declare(a=DeclaredModel(source="/nowhere/a.gguf", mmproj="/nowhere/p.gguf")))
     assert found["a"] is not None
     assert "images" in found["a"].honours
+
+
+def test_options_of_llama_go_from_table_and_text_to_the_backend(tmp_path: Path) -> None:
+    write_reranker(model := tmp_path / "a.gguf")
+    (template := tmp_path / "t.jinja").write_text("{{ messages }}")
+    tables = declare(
+        a=DeclaredModel(source=f"{model},context=64,slots=2", kv_type="q8_0", batch=32, chat_template=str(template)),
+        b=DeclaredModel(source=str(model), context=64, slots=2, kv_type="f32"),
+    )
+    _, first, second = serve_models(tables)
+    capabilities = first.make().capabilities
+    assert (capabilities.slots, capabilities.context_tokens) == (2, 64)
+    small, large = first.measure(), second.measure()
+    assert small is not None
+    assert large is not None
+    assert small < large
+
+
+def test_option_that_fits_no_model_is_refused(tmp_path: Path) -> None:
+    write_reranker(model := tmp_path / "a.gguf")
+    with pytest.raises(ConfigError, match=r"^`models\.a\.gpu_layers`: only models of llama.cpp take this option"):
+        serve_models(declare(a=DeclaredModel(source="mock", gpu_layers=1)))
+    with pytest.raises(ConfigError, match=r"^`models\.a\.slots`: `source` has this option too"):
+        serve_models(declare(a=DeclaredModel(source=f"{model},slots=1", slots=2)))
+    with pytest.raises(ConfigError, match=r"^`models\.a`: kv_type=q8_0 needs flash attention"):
+        serve_models(declare(a=DeclaredModel(source=f"{model},flash_attn=off", kv_type="q8_0")))
+    for option in ("lora=/nowhere/l.gguf", "chat_template=/nowhere/t.jinja"):
+        with pytest.raises(ModelError, match="/nowhere/"):
+            serve_models(Settings(model=(f"{model},{option}",)))

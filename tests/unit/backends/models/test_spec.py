@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from llmactors.backends.build import read_models
 from llmactors.backends.models.spec import LLAMA, ModelSpec
+from llmactors.config import LlamaOptions
 from llmactors.errors import ConfigError
 
 MOCK = "mock"
@@ -55,12 +56,53 @@ def test_text_is_read_as_a_spec(text: str, name: str, kind: str, source: str) ->
     ],
 )
 def test_projector_is_named_behind_the_model(text: str, name: str, source: str, mmproj: str) -> None:
-    assert read_model(text) == ModelSpec(name, LLAMA, source, mmproj)
+    assert read_model(text) == ModelSpec(name, LLAMA, source, LlamaOptions(mmproj=mmproj))
 
 
-def test_projector_without_a_file_is_refused() -> None:
-    with pytest.raises(ConfigError, match="names no file behind mmproj="):
-        read_model("x.gguf,mmproj=")
+def test_options_of_llama_stand_behind_the_model() -> None:
+    text = (
+        "big=/path/x.gguf,context=8192,slots=4,threads=8,gpu_layers=99,batch=512,flash_attn=on,kv_type=q8_0,"
+        "mmproj=p.gguf,lora=hf:o/r/l.gguf,chat_template=/t.jinja"
+    )
+    options = LlamaOptions(
+        context=8192,
+        slots=4,
+        threads=8,
+        gpu_layers=99,
+        batch=512,
+        flash_attn="on",
+        kv_type="q8_0",
+        mmproj="p.gguf",
+        lora="hf:o/r/l.gguf",
+        chat_template="/t.jinja",
+    )
+    assert read_model(text) == ModelSpec("big", LLAMA, "/path/x.gguf", options)
+    assert read_model("a, b.gguf,slots=2") == ModelSpec("a, b", LLAMA, "a, b.gguf", LlamaOptions(slots=2))
+    assert set(options.given()) == set(LlamaOptions.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("contxt=8192", "there is no option `contxt`; did you mean context?"),
+        ("zzz=1", "there is no option `zzz`; there are: batch, chat_template, context"),
+        ("slots=1,slots=2", "the option `slots` is given twice"),
+        ("context=8k", "context=8k is wrong: `context` takes a whole number of tokens, 16 or more"),
+        ("context=", "context= is wrong: `context` takes a whole number of tokens, 16 or more"),
+        ("slots=0", "slots=0 is wrong: `slots` takes a whole number, 1 or more"),
+        ("threads=1.5", "threads=1.5 is wrong"),
+        ("gpu_layers=-1", "gpu_layers=-1 is wrong: `gpu_layers` takes a whole number, 0 or more"),
+        ("batch=1", "batch=1 is wrong: `batch` takes a whole number of tokens from 16 to 65536"),
+        ("flash_attn=yes", "flash_attn=yes is wrong: `flash_attn` takes on, off or auto"),
+        ("kv_type=q9", "kv_type=q9 is wrong: `kv_type` takes f32, f16,"),
+        ("flash_attn=off,kv_type=q8_0", "kv_type=q8_0 needs flash attention: leave out flash_attn=off"),
+        ("mmproj=", "nothing stands behind mmproj=; write a file there"),
+    ],
+)
+def test_wrong_option_is_refused_by_name(options: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_model(f"x.gguf,{options}")
+    assert caught.value.message.startswith(f"`model`: 'x.gguf,{options}': {told}")
 
 
 @pytest.mark.parametrize(
