@@ -64,6 +64,8 @@ class ServedModel:
     Raises `errors.ModelError` where the file is damaged."""
     on_demand: OnDemand | None = None
     """None for a model that is loaded at the start and stays in memory."""
+    has_upstreams: bool = False
+    """Whether other servers make the tokens."""
 
 
 def read_models(texts: Collection[str], *, offered: Collection[str] | None = None) -> list[ModelSpec]:
@@ -115,7 +117,7 @@ def _served(spec: ModelSpec, context: BuildContext) -> ServedModel:
     kind = KINDS[spec.kind]
     fetch = None if kind.fetch is None else kind.fetch(spec)
     measure = _no_memory if kind.measure is None else functools.partial(kind.measure, spec, context)
-    return ServedModel(spec.name, kind.build(spec, context), fetch, measure)
+    return ServedModel(spec.name, kind.build(spec, context), fetch, measure, has_upstreams=kind.has_upstreams)
 
 
 def _declared(name: str, declared: DeclaredModel, context: BuildContext) -> ServedModel:

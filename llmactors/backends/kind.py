@@ -39,5 +39,7 @@ class BackendKind:
     `errors.ModelError` for a damaged file. A model of a kind without this takes no memory that is worth counting."""
     foresee: Callable[[ModelSpec, BuildContext], Capabilities | None] | None = None
     """What a model can probably do, before the model was loaded for the first time; None: nobody knows."""
+    has_upstreams: bool = False
+    """Whether other servers make the tokens, which may be away while this node works."""
     name_model: NameModel | None = None
     """For a kind that `--model` names by a prefix; None for one that is known by the form of what it says."""

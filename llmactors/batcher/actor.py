@@ -46,7 +46,10 @@ class BatcherActor(Actor[BatcherMessage]):
 
     The requests of an incarnation go back to the queue when the incarnation ends, for any reason. Their logs stay as
     they are, and the next worker continues behind the last token. A model without a `residency` is always in memory.
-    While `takes_work` returns False, because the node has a cordon, the batcher holds no request and claims none.
+
+    While the backend is stalled and `is_ready_elsewhere` returns True, because another worker has the model and works
+    on requests, the batcher claims none. While `takes_work` returns False, because the node has a cordon, the batcher
+    holds no request and claims none.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class BatcherActor(Actor[BatcherMessage]):
         metrics: Metrics,
         residency: Residency | None = None,
         takes_work: Callable[[], bool] = lambda: True,
+        is_ready_elsewhere: Callable[[], bool] = lambda: False,
     ) -> None:
         self._model = model
         self._residency = residency or Residency(model, always=True)
@@ -79,6 +83,9 @@ class BatcherActor(Actor[BatcherMessage]):
         """The backend's newest incarnation that is known to be dead: its messages in the mailbox count no more."""
         self._draining = False
         self._takes_work = takes_work
+        self._is_ready_elsewhere = is_ready_elsewhere
+        self._is_stalled = False
+        """Whether the backend makes no tokens, because a step hangs or no upstream gets requests."""
         self._has_handed_over = False
         """Whether this batcher holds nothing and claims nothing, because its node has a cordon."""
         self._writer = Writer(ledger, self._running, drop=self._drop, freed=self._note_freed_slots)
@@ -146,8 +153,10 @@ class BatcherActor(Actor[BatcherMessage]):
             case BackendReady():
                 self._ready_incarnation = message.incarnation
                 self._capabilities = message.capabilities
+                self._is_stalled = False
                 self._show(ModelState.READY)
             case BackendStalled():
+                self._is_stalled = True
                 self._show(ModelState.STALLED, message.reason)
             case BackendEnding():
                 await self._take_back_untouched(message)
@@ -221,7 +230,7 @@ class BatcherActor(Actor[BatcherMessage]):
     def _count_free_slots(self) -> int:
         capabilities = self._capabilities
         ready = self._ready_incarnation and self._residency.wanted and self._takes_work()
-        if capabilities is None or not ready:
+        if capabilities is None or not ready or (self._is_stalled and self._is_ready_elsewhere()):
             return 0
         if capabilities.batching is Batching.STATIC:
             # While a batch runs, requests stay in the queue, where other workers can claim them.

@@ -28,6 +28,7 @@ class Peers:
         self._known = known
         self._serving: frozenset[str] = frozenset()
         self._hopeful: frozenset[str] = frozenset()
+        self._ready: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"<Peers of {self._node}: they serve {sorted(self._serving)}>"
@@ -38,10 +39,15 @@ class Peers:
         reports = [report for worker in others for report in worker.models]
         self._serving = frozenset(report.name for report in reports if report.state in _SERVING)
         self._hopeful = frozenset(report.name for report in reports if report.state not in _HOPELESS)
+        self._ready = frozenset(report.name for report in reports if report.state is ModelState.READY)
 
     def serving(self) -> frozenset[str]:
         """The models that other workers have in memory or load."""
         return self._serving
+
+    def is_ready(self, model: str) -> bool:
+        """Whether another worker has `model` in memory and works on requests."""
+        return model in self._ready
 
     def may_serve(self, model: str) -> bool:
         """Whether another worker has `model`, or can load it as far as that worker knows."""

@@ -10,6 +10,10 @@ class OtherWorkers(Protocol):
         """The models that other workers have in memory or load."""
         ...
 
+    def is_ready(self, model: str) -> bool:
+        """Whether another worker has `model` in memory and works on requests."""
+        ...
+
     def may_serve(self, model: str) -> bool:
         """Whether another worker has `model`, or can load it as far as that worker knows."""
         ...
@@ -24,6 +28,9 @@ class NoOtherWorkers:
 
     def serving(self) -> frozenset[str]:
         return frozenset()
+
+    def is_ready(self, model: str) -> bool:  # noqa: ARG002 - as the Protocol has it
+        return False
 
     def may_serve(self, model: str) -> bool:  # noqa: ARG002 - as the Protocol has it
         return False

@@ -72,8 +72,9 @@ def model_actors(
     batchers: list[ActorSpec] = []
     members: list[PoolMember] = []
     newest: dict[str, Backend] = {}
+    known, load_log = others or NoOtherWorkers(), LoadLog(metrics)
     for model in models:
-        made = _Pair(model, newest, ledger, directory, metrics, batching, health, takes_work)
+        made = _Pair(model, newest, ledger, directory, metrics, batching, health, takes_work, known)
         backends.append(made.backend)
         batchers.append(made.batcher)
         if made.member is not None:
@@ -85,7 +86,6 @@ def model_actors(
     if not members:
         return ModelActors(supervised, tuple(batchers))
     rules = pool_rules(settings, models)
-    known, load_log = others or NoOtherWorkers(), LoadLog(metrics)
     pool = ActorSpec(
         "model pool",
         lambda: ModelPoolActor(
@@ -152,6 +152,7 @@ class _Pair:
         batching: BatcherSettings,
         health: HealthSettings,
         takes_work: Callable[[], bool],
+        others: OtherWorkers,
     ) -> None:
         self._model = model
         self._newest = newest
@@ -168,6 +169,7 @@ class _Pair:
                 metrics=metrics,
                 residency=residency,
                 takes_work=takes_work,
+                is_ready_elsewhere=lambda: others.is_ready(model.name),
             ),
             # The grace is short, because a batcher that does not stop at once waits for a ledger that is away.
             grace_s=1.0,

@@ -63,7 +63,7 @@ class WorkerNode(ClusterNode):
         infra = (
             *self._infra(self._rates.run, HistorySampler(self.history, lambda: [self.record]).run),
             *self._operators(),
-            *((peers_actor,) if settings.models else ()),
+            *((peers_actor,) if settings.models or any(model.has_upstreams for model in models) else ()),
         )
         self.tree = wiring.node_tree(infra=infra, serving=made.all, metrics=self.metrics, restarts=self.restarts)
 

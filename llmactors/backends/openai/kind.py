@@ -41,4 +41,4 @@ def _foresee(spec: ModelSpec, context: BuildContext) -> Capabilities:
     return _build(spec, context)().capabilities
 
 
-OPENAI = BackendKind(_build, foresee=_foresee, name_model=_name_model)
+OPENAI = BackendKind(_build, foresee=_foresee, name_model=_name_model, has_upstreams=True)

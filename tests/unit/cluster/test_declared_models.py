@@ -104,3 +104,6 @@ def test_peers_know_what_other_workers_serve() -> None:
     )
     assert peers.serving() == {"a"}
     assert [name for name in ("own", "a", "b", "c", "d") if peers.may_serve(name)] == ["a", "b"]
+    assert not any(peers.is_ready(name) for name in ("own", "a", "b", "c", "d"))
+    peers.update([worker("w2", report(ModelState.READY, "a"), report(ModelState.STALLED, "b"))])
+    assert [name for name in ("a", "b") if peers.is_ready(name)] == ["a"]

@@ -127,6 +127,7 @@ class World:
         self.batchers: list[BatcherActor] = []
         self.states: list[ModelState] = []
         self.takes_work = True
+        self.is_ready_elsewhere = False
 
         def make_backend() -> Backend:
             backend = make() if make is not None else MockBackend(self.mock, self.faults)
@@ -142,6 +143,7 @@ class World:
                 settings=batcher or BatcherSettings(),
                 metrics=self.metrics,
                 takes_work=lambda: self.takes_work,
+                is_ready_elsewhere=lambda: self.is_ready_elsewhere,
             )
             self.batchers.append(actor)
             return actor

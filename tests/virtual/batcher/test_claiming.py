@@ -5,6 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from llmactors.backends.base import Batching
+from llmactors.backends.messages import BackendReady, BackendStalled
 from llmactors.backends.mock.backend import MockBackend, MockSettings
 from llmactors.batcher.messages import DrainBatcher
 from llmactors.ledger import BeatResult, Claim
@@ -139,3 +140,23 @@ async def test_drain_hands_back_a_claim_under_way(batching: Batching, autojump_c
             assert (await ledger.info(stream.request.id)).attempt == 0
         world.crash(BATCHER)
     assert codes(world) == ["length"] * 3
+
+
+async def test_stalled_worker_leaves_requests_to_others(autojump_clock: MockClock) -> None:
+    """It claims again once no other worker is ready, or once its own backend works again."""
+    world = World(MockSettings(step_ms=10))
+    async with world.running():
+        stalled = BackendStalled(1, "(no upstream gets requests)")
+        ready = BackendReady(1, world.backend.capabilities)
+        for end_of_stall in ("the others stall too", "the backend works again"):
+            world.is_ready_elsewhere = True
+            await world.batcher_spec.ref.tell(stalled)
+            stream = await world.submit()
+            await trio.sleep(10)
+            assert (await world.memory.info(stream.request.id)).state == "queued"
+            if end_of_stall == "the others stall too":
+                world.is_ready_elsewhere = False
+            else:
+                await world.batcher_spec.ref.tell(ready)
+            await trio.sleep(1.5)
+            assert stream.code == "length"
