@@ -218,6 +218,15 @@ class UpstreamState:
 
 
 @runtime_checkable
+class HasProcess(Protocol):
+    """A backend whose model runs in a process of its own, or does as if."""
+
+    def kill(self) -> None:
+        """Kills the process, as a fault of the machine would. Raises `Conflict` where no process runs."""
+        ...
+
+
+@runtime_checkable
 class HasUpstreams(Protocol):
     """A backend that passes requests on to other servers. A node shows the state of these servers in its metrics, and
     is not ready while none of them gets requests.

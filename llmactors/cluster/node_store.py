@@ -60,6 +60,8 @@ return was_there
 
 
 RELOAD = b"reload"
+KILL = b"kill "
+"""The beginning of a message that asks a worker to kill the process of the model that follows."""
 """The message on a node's channel that has the node read its settings again."""
 
 
@@ -144,6 +146,12 @@ class NodeStore:
     async def ask_to_reload(self, name: str) -> None:
         """Asks the running node `name` to read its settings again. The node's log says what has changed."""
         await self._call("PUBLISH", self._names.cordon(name), RELOAD)
+
+    async def ask_to_kill(self, name: str, model: str) -> None:
+        """Asks the running worker `name` to kill the process of a model. A worker without the setting `drills` does
+        nothing.
+        """
+        await self._call("PUBLISH", self._names.cordon(name), KILL + model.encode())
 
     async def cordon_of(self, name: str) -> Cordon | None:
         """The cordon of the node `name`, which need not run; None where there is none."""

@@ -199,6 +199,12 @@ class Settings:
         placeholder="NETWORK",
         check=check_proxies,
     )
+    drills: bool = setting(
+        False,
+        "Whether operators may break parts of the node on purpose, to see that streams go on.",
+        group=CALLERS,
+        commands=EVERY_NODE,
+    )
     rate_limit: str | None = setting(
         None,
         "How many requests each caller may send, as in 60/min, 5/s or 100/10s, over all gateways of a cluster "

@@ -37,6 +37,7 @@ from llmactors.http.inbox import Inbox
 from llmactors.http.request_id import new_request_id
 from llmactors.http.routing import Resource, Router
 
+_NOT_NOTED = contextlib.nullcontext()
 _NO_PARAMETERS: Mapping[str, str] = {}
 MAX_PARAMETERS = 64
 """The ticket must be among the first parameters of a query."""
@@ -153,7 +154,9 @@ class App:
         elif route.operation is not None:
             await route.operation(self._node, exchange)
         elif route.handler is not None and caller is not None and self._service is not None:
-            await route.handler(self._service, exchange, caller)
+            drills = self._node.drills
+            with _NOT_NOTED if drills is None else drills.connections.noting(exchange):
+                await route.handler(self._service, exchange, caller)
         else:
             raise InvalidRequest("this route is a WebSocket: connect with a handshake, as ws://…/v1/ws")
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import msgspec
@@ -21,6 +21,9 @@ from llmactors.telemetry import Metrics
 from llmactors.telemetry.history import LastHour
 from llmactors.telemetry.model_metrics import MODELS_MAX
 from llmactors.telemetry.restarts import RecentRestarts
+
+if TYPE_CHECKING:
+    from llmactors.gateway.operating.drills import Drills
 
 TreeSource = Callable[[], SupervisorStatistics]
 
@@ -51,8 +54,8 @@ class OperatedNode:
     """The cordons of the cluster's nodes, or of this node alone in a single process."""
     reload: Callable[[], Reloaded] = nothing_to_reload
     """Reads the settings of this node again. Raises `ConfigError` where a source is wrong."""
-    drills: bool = False
-    """Whether the node serves the drills."""
+    drills: "Drills | None" = None
+    """What operators may break; None where the node does not serve the drills."""
     known_ledger: Ledger | None = None
     """None on a worker."""
     ledger_statistics: Callable[[], Awaitable[LedgerStatistics]] | None = None

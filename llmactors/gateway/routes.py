@@ -59,7 +59,7 @@ from llmactors.gateway.openai.responses import handlers as responses
 from llmactors.gateway.openai.responses.schema import MAX_PAGE, ResponseBody
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody
 from llmactors.gateway.openapi import encoded_document, header, path_parameter, query
-from llmactors.gateway.operating import changes, dead_letters, history, nodes, requests, session, usage
+from llmactors.gateway.operating import changes, dead_letters, drills, history, nodes, requests, session, usage
 from llmactors.gateway.operating.parameters import MAX_ROWS
 from llmactors.gateway.route import Family, ResponseSpec, Route
 from llmactors.ledger.usage import RECORDS_MAX, UsageBy
@@ -663,6 +663,31 @@ ROUTES: tuple[Route, ...] = (
         parameters=(STREAM_ID,),
         responses={200: ResponseSpec(description="The dead letter is gone", body=dead_letters.Purged)},
         raises=(NotFound,),
+    ),
+    *(
+        Route(
+            method="POST",
+            path=f"/v1/operator/drills/{path}",
+            family=OPERATORS,
+            operation=operation,
+            for_operators=True,
+            name=name,
+            summary=f"{what}, to see that streams go on; only where the setting `drills` is true",
+            body=body,
+            responses={200: ResponseSpec(description="The drill has begun", body=drills.DrillBegun)},
+            raises=(InvalidRequest, NotFound, Conflict, RequestTimeout, TooLarge),
+        )
+        for path, operation, name, what, body in (
+            ("kill-model", drills.kill_model, "killModel", "Kill the process of a model", drills.KillModelBody),
+            ("crash-actor", drills.crash_actor, "crashActor", "Crash an actor of this node", drills.CrashActorBody),
+            (
+                "cut-connection",
+                drills.cut_connection,
+                "cutConnection",
+                "Cut the connections over which clients read a request",
+                drills.CutConnectionBody,
+            ),
+        )
     ),
     Route(
         method="GET",

@@ -7,6 +7,7 @@ cluster_node     what gateway_node and worker_node have in common
 gateway_actors   the gateway, the keys, and the settings that they take
 model_actors     a backend and a batcher for each model
 history_sampler  ends the steps of a node's history
+drills           breaks parts of a node on purpose
 node_reports     what a node says of itself in its record
 serving_only     batchers and backends without a gateway, for measurements
 operator_access  a cluster's ledger, node directory and keys, for the commands of operators

@@ -27,7 +27,7 @@ from llmactors.actors import (
 from llmactors.cluster.cordon import Cordon
 from llmactors.cluster.known_models import KnownModels
 from llmactors.cluster.node_record import NodeRecord, Role, new_incarnation
-from llmactors.cluster.node_store import RELOAD, NodeStore
+from llmactors.cluster.node_store import KILL, RELOAD, NodeStore
 from llmactors.cluster.process_id import ProcessId
 from llmactors.cluster.redis_monitor import RedisHealth, RedisMonitorActor, WatchedLink
 from llmactors.cluster.registration import NameTaken, RegistrationActor, Renew
@@ -271,8 +271,13 @@ class ClusterNode:
         if push[2] == RELOAD:
             with contextlib.suppress(ConfigError):  # the log says why
                 reload_settings(self.live)
+        elif push[2].startswith(KILL):
+            self._kill(push[2].removeprefix(KILL).decode())
         else:
             self._renew()  # the answer has the cordon
+
+    def _kill(self, model: str) -> None:
+        """Kills the process of a model. Only a worker has one."""
 
 
 def has_lasting_name(record: NodeRecord) -> bool:

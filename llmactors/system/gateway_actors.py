@@ -22,6 +22,7 @@ from llmactors.gateway.actor import GatewayActor
 from llmactors.gateway.app import App
 from llmactors.gateway.client_rules import ClientRules, served_hosts
 from llmactors.gateway.limit_check import LimitCheck
+from llmactors.gateway.operating.drills import Drills
 from llmactors.gateway.operators import OperatedNode, TreeSource
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.request_service import RequestService
@@ -53,6 +54,7 @@ def gateway(
     name: str,
     records: Callable[[], Sequence[NodeRecord]],
     history: LastHour,
+    drills: Drills | None,
     restarts: RecentRestarts,
     keyring: Keyring | None = None,
     tickets: Tickets | None = None,
@@ -65,7 +67,7 @@ def gateway(
     shows_ledger: Callable[[], bool] = lambda: True,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`, and `shows_ledger`, `name`, `records`, `cordons`, `history` and `restarts` are those of
+    `RequestService`, and `shows_ledger`, `name`, `records`, `cordons`, `history`, `drills` and `restarts` are those of
     `OperatedNode`. A reload of `live` changes the limit on each caller, the prices and the allowed origins.
     """
     settings = live.settings
@@ -137,6 +139,7 @@ def gateway(
             auth=auth,
             records=records,
             history=history,
+            drills=drills,
             restarts=restarts,
             cordons=cordons,
             reload=lambda: reload_settings(live),

@@ -19,6 +19,8 @@ from llmactors.cluster.watcher import WatcherActor
 from llmactors.config import KEYS_IN_REDIS, Settings
 from llmactors.gateway.actor import DrainGateway
 from llmactors.gateway.limit_check import LimitCheck
+from llmactors.gateway.operating.drills import Drills
+from llmactors.gateway.operating.open_connections import OpenConnections
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.http.server import ListeningSocket
 from llmactors.ledger.actor import ReaperActor
@@ -28,6 +30,7 @@ from llmactors.redislink.call import Call
 from llmactors.redislink.errors import ReplyError
 from llmactors.system import gateway_actors, wiring
 from llmactors.system.cluster_node import ClusterNode, ask_through_crash, reachable
+from llmactors.system.drills import crash_of, worker_of
 from llmactors.system.history_sampler import HistorySampler
 
 log = structlog.get_logger("llmactors")
@@ -63,6 +66,7 @@ class GatewayNode(ClusterNode):
             name=self.name,
             records=lambda: self.models.records,
             history=self.history,
+            drills=self._drills if settings.drills else None,
             restarts=self.restarts,
             tickets=RedisTickets(self._link.call, settings.namespace),
             sessions=RedisSessions(self._link.call, settings.namespace),
@@ -85,6 +89,15 @@ class GatewayNode(ClusterNode):
             metrics=self.metrics,
             restarts=self.restarts,
         )
+
+    @property
+    def _drills(self) -> Drills:
+        async def kill(model: str) -> str:
+            worker = worker_of(self.models.records, model)
+            await self._store.ask_to_kill(worker.name, model)
+            return worker.name
+
+        return Drills(OpenConnections(), kill, lambda path: crash_of(self.tree, path))
 
     def _describe(self, record: NodeRecord) -> NodeRecord:
         load = NodeLoad(followed_streams=len(self._open_streams), loop_stall_s=self.metrics.worst_stall_s)

@@ -32,6 +32,8 @@ class ModelActors:
 
     backends: SupervisorSpec
     batchers: tuple[ActorSpec, ...]
+    made: Mapping[str, Backend]
+    """The newest backend of each model."""
     pool: tuple[ActorSpec, ...] = ()
     """One actor, or none where no model is loaded on demand."""
 
@@ -84,7 +86,7 @@ def model_actors(
     # The supervisor never gives up: it restarts a broken backend every few seconds while the other models serve.
     supervised = SupervisorSpec("backends", tuple(backends), intensity=30 * len(backends), period_s=60.0)
     if not members:
-        return ModelActors(supervised, tuple(batchers))
+        return ModelActors(supervised, tuple(batchers), newest)
     rules = pool_rules(settings, models)
     pool = ActorSpec(
         "model pool",
@@ -100,7 +102,7 @@ def model_actors(
         ),
         grace_s=0.5,
     )
-    return ModelActors(supervised, tuple(batchers), (pool,))
+    return ModelActors(supervised, tuple(batchers), newest, (pool,))
 
 
 def _show_models(directory: ModelDirectory, metrics: Metrics) -> None:

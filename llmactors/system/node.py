@@ -18,12 +18,15 @@ from llmactors.config import KEYS_IN_REDIS, LiveSettings, Settings
 from llmactors.errors import ConfigError
 from llmactors.gateway.actor import DrainGateway
 from llmactors.gateway.limit_check import LimitCheck
+from llmactors.gateway.operating.drills import Drills
+from llmactors.gateway.operating.open_connections import OpenConnections
 from llmactors.http.server import ListeningSocket
 from llmactors.ledger import MemoryLedger
 from llmactors.ledger.actor import ReaperActor
 from llmactors.limiter import LimiterStore
 from llmactors.limiter.actor import LimiterActor
 from llmactors.system import gateway_actors, wiring
+from llmactors.system.drills import crash_of, kill_model
 from llmactors.system.history_sampler import HistorySampler
 from llmactors.system.model_actors import model_actors, model_directory
 from llmactors.system.node_reports import model_reports, worker_load
@@ -88,6 +91,7 @@ class Node:
                 window_s=settings.batch_window_s, node="node", preempt_every_s=wiring.preempt_every_s(settings)
             ),
         )
+        self._backends = made.made
         # The same actors run in both forms. The limiter is asked only while the ledger is away: never, in one process.
         share = LimiterStore()
         limiter = ActorSpec("limiter", lambda: LimiterActor(share, gateways=lambda: 1))
@@ -102,6 +106,7 @@ class Node:
             records=lambda: [self.record],
             open_streams=self._open_streams,
             history=self.history,
+            drills=self._drills if settings.drills else None,
             restarts=self.restarts,
             cordon=self._cordon_text,
             cordons=self._own_cordon,
@@ -133,6 +138,14 @@ class Node:
     def statistics(self) -> SupervisorStatistics:
         """A snapshot of the supervision tree."""
         return self.tree.statistics()
+
+    @property
+    def _drills(self) -> Drills:
+        async def kill(model: str) -> str:
+            kill_model(self._backends, model)
+            return self._record.name
+
+        return Drills(OpenConnections(), kill, lambda path: crash_of(self.tree, path))
 
     @property
     def record(self) -> NodeRecord:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Sequence
 
 import attrs
+import structlog
 import trio
 
 from llmactors.actors import ActorDied, ActorSpec, MailboxFull
@@ -14,16 +15,20 @@ from llmactors.cluster.known_models import KnownModel
 from llmactors.cluster.node_record import NodeRecord, Role
 from llmactors.cluster.peers import Peers, PeersActor
 from llmactors.config import Settings
+from llmactors.errors import ClientError
 from llmactors.gateway.actor import OperatorsActor
 from llmactors.gateway.client_rules import ClientRules, served_hosts
 from llmactors.gateway.operators import OperatedNode
 from llmactors.http.server import ListeningSocket
 from llmactors.system import wiring
 from llmactors.system.cluster_node import ClusterNode, ask_through_crash, reachable
+from llmactors.system.drills import kill_model
 from llmactors.system.history_sampler import HistorySampler
 from llmactors.system.model_actors import model_actors, model_directory
 from llmactors.system.node_reports import model_reports, worker_load
 from llmactors.telemetry.token_rates import TokenRates
+
+log = structlog.get_logger("llmactors")
 
 _BEATS_PER_LEASE = 3
 """Two heartbeats in a row may be lost before the worker's lease ends."""
@@ -57,6 +62,7 @@ class WorkerNode(ClusterNode):
             takes_work=lambda: not (self.draining or self.cordoned),
         )
         self._batchers = made.batchers
+        self._backends = made.made
         peers_actor = ActorSpec(
             "peers", lambda: PeersActor(peers, self._store, self._known_models, self._declared_models)
         )
@@ -66,6 +72,16 @@ class WorkerNode(ClusterNode):
             *((peers_actor,) if settings.models or any(model.has_upstreams for model in models) else ()),
         )
         self.tree = wiring.node_tree(infra=infra, serving=made.all, metrics=self.metrics, restarts=self.restarts)
+
+    def _kill(self, model: str) -> None:
+        if not self.settings.drills:
+            log.warning("a drill is refused: this worker runs without the setting `drills`", model=model)
+            return
+        log.warning("a drill kills the process of a model", model=model)
+        try:
+            kill_model(self._backends, model)
+        except ClientError as error:
+            log.warning("a drill did not find a process to kill", model=model, error=error.message)
 
     def problems(self) -> dict[str, str]:
         """What keeps this node from working, by component; empty when the node is ready."""

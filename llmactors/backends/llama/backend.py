@@ -99,6 +99,10 @@ class LlamaBackend:
         self._vocabulary = Vocabulary(())
         self._stall = StallWatch(self._settings.stall_s, self._settings.slowest_prompt_tokens_per_s)
 
+    def kill(self) -> None:
+        """Kills the child process. Raises `Conflict` where none runs."""
+        self._process.kill()
+
     def __repr__(self) -> str:
         return f"<LlamaBackend {self._path.name} pid={self._process.pid} waiting={self._stall.waiting}>"
 

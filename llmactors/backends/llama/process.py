@@ -12,7 +12,7 @@ import trio
 
 from llmactors.backends.base import BackendFrozen
 from llmactors.backends.llama.child import ChildConfig, ChildReport
-from llmactors.errors import ModelError
+from llmactors.errors import Conflict, ModelError
 
 _KEPT_LINES = 50
 _TERM_S = 1.0
@@ -46,6 +46,12 @@ class LlamaProcess:
     def pid(self) -> int | None:
         """None before `start`."""
         return self._process.pid if self._process is not None else None
+
+    def kill(self) -> None:
+        """Kills the child process. Raises `Conflict` where none runs."""
+        if self._process is None or self._process.returncode is not None:
+            raise Conflict("the model has no running process now")
+        self._process.kill()
 
     async def start(self) -> str:
         """Starts the child and returns its base URL once the model is loaded.

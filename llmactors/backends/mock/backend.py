@@ -122,9 +122,11 @@ class MockBackend:
         nothing. Always a checkpoint.
 
         Raises:
-            MockCrash: Injected by `crash_at`.
+            MockCrash: Injected by `crash_at`, or caused by `kill`.
         """
         self._batch_runs = True
+        if self._broken:
+            raise MockCrash(self._broken)
         if self.settings.prefill_ms and self._slots:
             first = min(slot.ready_at for slot in self._slots.values())
             latest = trio.current_time() + PREFILL_WAIT_S
@@ -156,6 +158,10 @@ class MockBackend:
         self._slots.pop(key, None)
         if not self._slots:
             self._batch_runs = False
+
+    def kill(self) -> None:
+        """Does as if the process of the model had been killed."""
+        self._broken = "the simulated process was killed"
 
     async def check(self) -> None:
         """Raises `MockCrash` once a step has crashed or hung, as this incarnation does not work any more."""

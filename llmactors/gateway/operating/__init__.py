@@ -7,5 +7,7 @@ changes       what operators change of running nodes: drain, uncordon, reload
 dead_letters  the requests that were given up: list, requeue, purge
 history       the last hour in figures, and the last restarts of actors
 usage         what ended requests have used
+drills        breaks parts of the node on purpose
+open_connections  the connections that serve requests of clients now
 parameters    reads the queries and bodies of these routes
 """

@@ -89,7 +89,7 @@ async def _is_operator(node: OperatedNode, exchange: Exchange) -> bool:
 
 
 def _state(node: OperatedNode, *, is_operator: bool) -> SessionState:
-    return SessionState(is_operator, not node.auth.is_open, node.drills, node.name, __version__)
+    return SessionState(is_operator, not node.auth.is_open, node.drills is not None, node.name, __version__)
 
 
 def _cookie(token: str, life_s: float, exchange: Exchange) -> Header:

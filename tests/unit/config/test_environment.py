@@ -40,6 +40,7 @@ VALUES = {
     "context": st.integers(16, 10**9),
     "max_image_body_bytes": st.integers(1, 16 * 2**20),
     "access_log": st.booleans(),
+    "drills": st.booleans(),
 }
 
 

@@ -64,7 +64,7 @@ def test_every_setting_has_a_variable(name: str) -> None:
         "models": '{"m": {"source": "mock"}}',
         "prices": '{"m": {"prompt": 17}}',
     }
-    text = values.get(name, "json" if name == "log_format" else "true" if name == "access_log" else "17")
+    text = values.get(name, "json" if name == "log_format" else "true" if name in {"access_log", "drills"} else "17")
     settings = load({}, environ={f"LLMACTORS_{name.upper()}": text})
     beside: dict[str, Any] = {"model": ()} if name == "models" else {}
     assert settings == attrs.evolve(Settings(), **beside, **{name: getattr(settings, name)})
