@@ -64,6 +64,10 @@ test-kubernetes *args:
 test-dashboards *args:
     {{python}} -m tests.observability.dashboards {{args}}
 
+# Break a cluster in many ways, and wait until Prometheus fires the alert of each fault, in two to three minutes.
+test-alerts *args:
+    {{python}} -m tests.observability.alerts {{args}}
+
 # Write ops/grafana/dashboards/llmactors.json from the panels of ops/grafana/dashboard.py.
 dashboard:
     {{python}} -m ops.grafana.dashboard

@@ -50,7 +50,13 @@ class Scene:
                 await trio.sleep(0.2)
 
     async def _stream(self, client: httpx.AsyncClient, number: int) -> None:
-        body = {"prompt": f"stream {number}", "max_tokens": _TOKENS, "priority": number % 3, "stream": True}
+        body = {
+            "model": MODEL,
+            "prompt": f"stream {number}",
+            "max_tokens": _TOKENS,
+            "priority": number % 3,
+            "stream": True,
+        }
         async with client.stream("POST", "/v1/generate", json=body) as answer:
             async for _ in answer.aiter_bytes():
                 pass
