@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -70,13 +70,13 @@ class Drill:
     fired: dict[str, float] = attrs.field(factory=dict)
     """When each alert fired first, in seconds since the begin of the drill."""
 
-    async def send(self, body: dict[str, object], gateway: int = 0) -> None:
+    async def send(self, body: Mapping[str, object], gateway: int = 0) -> None:
         """Sends one request, and reads the answer whatever it is."""
         async with httpx.AsyncClient(base_url=self.cluster.gateway_urls[gateway], timeout=20) as client:
             with contextlib.suppress(httpx.HTTPError):
                 await client.post("/v1/generate", json={"model": "main", "max_tokens": 40, **body})
 
-    async def clients(self, count: int, body: dict[str, object]) -> None:
+    async def clients(self, count: int, body: Mapping[str, object]) -> None:
         """Keeps `count` requests open until cancelled."""
 
         async def repeat(gateway: int) -> None:
