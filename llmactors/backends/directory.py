@@ -90,8 +90,13 @@ class ModelDirectory:
 
     def problems(self) -> dict[str, str]:
         """The models that cannot be asked, each with the reason, as in `model:NAME`. Empty where there are none."""
-        return {
-            f"model:{name}": f"{status.state.value} {status.detail}".strip()
-            for name, status in self._models.items()
-            if status.state is not ModelState.READY and status.state not in NOT_IN_MEMORY
-        }
+        found = {f"model:{name}": self.problem_of(name) for name in self._models}
+        return {name: problem for name, problem in found.items() if problem}
+
+    def problem_of(self, name: str) -> str:
+        """Why the model cannot be asked; an empty text where it can be asked."""
+        status = self._models.get(name)
+        if status is None:
+            return "no such model is served"
+        is_fine = status.state is ModelState.READY or status.state in NOT_IN_MEMORY
+        return "" if is_fine else f"{status.state.value} {status.detail}".strip()

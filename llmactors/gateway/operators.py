@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import msgspec
-from quart import Response
+from quart import Response, request
 
 from llmactors.access.authentication import Authenticator
 from llmactors.actors import SupervisorStatistics
@@ -72,6 +72,12 @@ class OperatedNode:
         if self.known_ledger is None:
             raise Unavailable("this node shows nothing of the ledger: ask a gateway")
         return self.known_ledger
+
+    def problems_for(self, model: str) -> dict[str, str]:
+        """What keeps the node from taking requests for one model, by component. Other models do not count."""
+        of_node = {name: text for name, text in self.problems().items() if not name.startswith("model:")}
+        problem = self.directory.problem_of(model)
+        return of_node | ({f"model:{model}": problem} if problem else {})
 
     async def components(self) -> dict[str, Any]:
         """Each component and its state, in the form of `Components`."""
@@ -199,8 +205,9 @@ async def livez(_node: OperatedNode) -> Response:
 
 
 async def readyz(node: OperatedNode) -> Response:
-    """Whether requests should be sent here."""
-    problems = node.problems()
+    """Whether requests should be sent here; with `?model=NAME`, whether requests for this model should be."""
+    model = request.args.get("model")
+    problems = node.problems() if model is None else node.problems_for(model)
     return _judged({"status": "not ready" if problems else "ready", "problems": problems}, ok=not problems)
 
 

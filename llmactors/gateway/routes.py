@@ -106,6 +106,7 @@ STREAM_ID = path_parameter("id", "The `X-Request-Id` of the request.")
 RESPONSE_ID = path_parameter("id", "The `id` of the response.")
 SINCE = query("since", "From when on, in seconds since 1970. By default, today's midnight in UTC.", {"type": "number"})
 UNTIL = query("until", "Until when, in seconds since 1970. By default, until now.", {"type": "number"})
+READY_MODEL = query("model", "Ask for one model. By default, for the node.", {"type": "string", "minLength": 1})
 NODE_NAME = path_parameter("name", "The name of the node.")
 CHANGE: tuple[type[LlmactorsError], ...] = (InvalidRequest, NotFound, RequestTimeout, TooLarge)
 """The errors of a route that changes a node."""
@@ -415,6 +416,7 @@ ROUTES: tuple[Route, ...] = (
         on_worker=True,
         name="ready",
         summary="Ask whether requests should be sent to this node",
+        parameters=(READY_MODEL,),
         responses={
             200: ResponseSpec(description="The node takes requests", body=operators.Readiness),
             503: ResponseSpec(description="The node takes no requests now", body=operators.Readiness),
@@ -429,6 +431,7 @@ ROUTES: tuple[Route, ...] = (
         is_probe=True,
         name="readyAsVllm",
         summary="Ask the same as `/readyz`, at the path that tools for vLLM use",
+        parameters=(READY_MODEL,),
         responses={
             200: ResponseSpec(description="The node takes requests", body=operators.Readiness),
             503: ResponseSpec(description="The node takes no requests now", body=operators.Readiness),

@@ -180,8 +180,8 @@ MUTANTS = [
     Mutant(
         "how far a log is gets lost with its worker",
         LIFECYCLE,
-        "    put(c, r, 'n', r.n)\n    redis.call('HDEL', key.live(c, r.h), r.id)\n",
-        "    redis.call('HDEL', key.live(c, r.h), r.id)\n",
+        "    put(c, r, 'n', r.n, 'rn', r.rn)\n",
+        "    put(c, r, 'rn', r.rn)\n",
         CONTRACT,
         "takeover or drain",
     ),

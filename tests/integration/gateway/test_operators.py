@@ -55,6 +55,16 @@ async def test_readyz_says_why_a_backend_is_down() -> None:
         assert (ready.status_code, ready.json()["problems"]) == (503, {"model:mock": "down crashed: out of luck"})
 
 
+async def test_readyz_answers_for_one_model() -> None:
+    async with local_node(mock_model(), mock_model(name="other")) as node:
+        node.node.directory.put("mock", ModelStatus(ModelState.STALLED, None, "(no upstream gets requests: u: 500)"))
+        answers = {name: await node.client.get("/readyz", params={"model": name}) for name in ("mock", "other", "no")}
+        assert {name: answer.status_code for name, answer in answers.items()} == {"mock": 503, "other": 200, "no": 503}
+        stalled = {"model:mock": "stalled (no upstream gets requests: u: 500)"}
+        assert answers["mock"].json()["problems"] == stalled
+        assert (await node.client.get("/health")).json()["problems"] == stalled
+
+
 ORIGINS = {
     "llm_gateway_request_count_total",
     "llm_gateway_inflight_requests",
