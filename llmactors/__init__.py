@@ -77,7 +77,7 @@ __all__ = [
     "serve_models",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if not TYPE_CHECKING:  # a type checker takes the imports above, and refuses names that are not there
     _HOMES = {
