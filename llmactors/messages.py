@@ -135,6 +135,19 @@ class ReasoningTags(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the chat template writes the first tag, so that the answer begins inside of the reasoning."""
 
 
+class TraceContext(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The trace that a request belongs to, if the request is traced."""
+
+    trace_id: str
+    """32 hexadecimal digits."""
+    span_id: str
+    """The gateway's span of the call, as 16 hexadecimal digits."""
+    admitted_ms: int
+    """When the gateway asked the ledger to admit the request, in milliseconds since 1970."""
+    state: str = ""
+    """The caller's `tracestate`."""
+
+
 @attrs.frozen
 class GenerateRequest:
     """One request. Submitting an equal request again is a duplicate; another request of the same id is a conflict."""
@@ -231,6 +244,8 @@ class GenerateRequest:
     """The id of the API key that sent the request, for the record of usage; empty for no key of a store."""
     price: Price | None = None
     """What the tokens of the request cost, as of its admission; None where the model has no price."""
+    trace: TraceContext | None = None
+    """The trace that the spans of the request's claims belong to. None: the request is not traced."""
 
     @property
     def text(self) -> str:

@@ -5,6 +5,7 @@ claimer     the worker's lease, and the claims for free slots
 writer      the appends to the ledger
 giving_way  which requests may give up their slots to more urgent ones; pure
 takeover_log  the log lines about claims after the first: takeovers and quarantine
+claim_trace  the spans of a claim, for a node that exports traces
 forming     which requests share a static batch, and when the batch begins; pure
 window_timer  the timer of static batches
 running     one claimed request and the tokens that its backend has made; pure

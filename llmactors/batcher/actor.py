@@ -25,6 +25,7 @@ from llmactors.backends.messages import (
     Produced,
 )
 from llmactors.backends.residency import Residency
+from llmactors.batcher.claim_trace import ClaimTraces
 from llmactors.batcher.claimer import Claimer, FreeSlots
 from llmactors.batcher.forming import BatchFormer
 from llmactors.batcher.giving_way import offers
@@ -34,9 +35,10 @@ from llmactors.batcher.settings import BatcherSettings
 from llmactors.batcher.window_timer import WindowTimer
 from llmactors.batcher.writer import Writer
 from llmactors.errors import STREAM_CODES, BackendFailed
-from llmactors.ledger import Claim, Ledger, ReleaseHow
+from llmactors.ledger import Claim, ClaimEnd, Ledger, ReleaseHow
 from llmactors.messages import Failed
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.tracing.tracer import Tracer
 
 log = structlog.get_logger("llmactors.batcher")
 
@@ -62,6 +64,7 @@ class BatcherActor(Actor[BatcherMessage]):
         settings: BatcherSettings,
         metrics: Metrics,
         residency: Residency | None = None,
+        tracer: Tracer | None = None,
         takes_work: Callable[[], bool] = lambda: True,
         is_ready_elsewhere: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -88,7 +91,9 @@ class BatcherActor(Actor[BatcherMessage]):
         """Whether the backend makes no tokens, because a step hangs or no upstream gets requests."""
         self._has_handed_over = False
         """Whether this batcher holds nothing and claims nothing, because its node has a cordon."""
-        self._writer = Writer(ledger, self._running, drop=self._drop, freed=self._note_freed_slots)
+        self._traces = None if tracer is None else ClaimTraces(tracer)
+        freed = self._note_freed_slots
+        self._writer = Writer(ledger, self._running, drop=self._drop, freed=freed, traces=self._traces)
         self._claimer = Claimer(
             ledger,
             model,
@@ -102,7 +107,7 @@ class BatcherActor(Actor[BatcherMessage]):
             hear_news=self._residency.note_demand,
             preempt_every_s=settings.preempt_every_s,
             offers=self._offers,
-            count_preemption=metrics.preempted,
+            note_preemption=self._note_preemption,
         )
 
     def __repr__(self) -> str:
@@ -183,6 +188,8 @@ class BatcherActor(Actor[BatcherMessage]):
             await self._claimer.join_anew()  # a suspect that is kept back for this worker would not count as demand
 
     async def on_stop(self) -> None:
+        if self._traces is not None:
+            self._traces.end_all(ClaimEnd.LEFT.value)
         if self._claimer.worker and not self._draining:
             await self._claimer.leave()
 
@@ -262,6 +269,8 @@ class BatcherActor(Actor[BatcherMessage]):
             return
         started = [Running(claim, trio.current_time()) for claim in claims]
         self._running.update((running.key, running) for running in started)
+        if self._traces is not None:
+            self._traces.begin(started, self._claimer.worker)
         if self._tell_backend(admit=tuple(Job(each.key, each.claim.request, each.claim.tokens) for each in started)):
             self._metrics.batch(len(claims))
             for claim in claims:
@@ -304,7 +313,8 @@ class BatcherActor(Actor[BatcherMessage]):
 
     async def _release(self, keys: Iterable[Key], how: ReleaseHow, cause: str = "") -> None:
         """Hands back claims that no backend holds any more."""
-        await self._hand_back([key for key in keys if self._forget(key)], how, cause)
+        ended = ClaimEnd.CRASHED if how is ReleaseHow.FAILED else ClaimEnd.HANDED_BACK
+        await self._hand_back([key for key in keys if self._forget(key, ended.value)], how, cause)
 
     async def _hand_back(self, keys: Sequence[Key], how: ReleaseHow, cause: str = "") -> None:
         if not keys:
@@ -319,6 +329,8 @@ class BatcherActor(Actor[BatcherMessage]):
         log.warning(
             "the worker lost its lease and drops its requests", worker=self._claimer.worker, running=len(self._running)
         )
+        if self._traces is not None:
+            self._traces.lose([*self._running])
         self._drop([*self._running])
         self._former.clear()
 
@@ -335,10 +347,17 @@ class BatcherActor(Actor[BatcherMessage]):
             if evict and self._ready_incarnation:
                 self._tell_backend(evict=evict)
 
-    def _forget(self, key: Key) -> bool:
-        """Returns whether the request ran here."""
+    def _note_preemption(self, key: Key) -> None:
+        self._metrics.preempted()
+        if self._traces is not None:
+            self._traces.end(key, ClaimEnd.PREEMPTED.value)
+
+    def _forget(self, key: Key, how: str = "stopped") -> bool:
+        """Returns whether the request ran here. `how` says in the request's trace why it runs here no more."""
         running = self._running.pop(key, None)
         if running is not None:
+            if self._traces is not None:
+                self._traces.end(key, how)
             self._writer.outbox.drop(running)
             self._note_end_of_batch()
         return running is not None
@@ -363,6 +382,8 @@ class BatcherActor(Actor[BatcherMessage]):
             self._writer.outbox.put(stepped, tokens)
             self._metrics.step(len(stepped), tokens)
             self._work.made(tokens)
+            if self._traces is not None:
+                self._traces.stepped(stepped)
         for key, error in produced.failed:
             if (running := self._running.get(key)) is not None:
                 self._metrics.worker_error()

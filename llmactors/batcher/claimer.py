@@ -55,7 +55,7 @@ class Claimer:
         preempt_every_s: How often the ledger is asked whether a running request has to give up its slot, while there
             are `offers`. 0: never.
         offers: Returns the requests that may give up their slots, the best one first.
-        count_preemption: Called when a request gave up its slot.
+        note_preemption: Called with a request that gave up its slot.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Claimer:
         hear_news: Callable[[], None] = lambda: None,
         preempt_every_s: float = 0.0,
         offers: Callable[[], Sequence[Key]] = tuple,
-        count_preemption: Callable[[], None] = lambda: None,
+        note_preemption: Callable[[Key], None] = lambda _key: None,
     ) -> None:
         self._ledger = ledger
         self._model = model
@@ -87,7 +87,7 @@ class Claimer:
         self._hear_news = hear_news
         self._preempt_every_s = preempt_every_s
         self._offers = offers
-        self._count_preemption = count_preemption
+        self._note_preemption = note_preemption
         self._takeovers = TakeoverLog()
         self.worker = ""
         """This worker's id in the ledger. Empty before `join`, and a new one after each lost lease."""
@@ -240,7 +240,7 @@ class Claimer:
             if swap is None:
                 return
             claim, free = swap.claim, self._free_slots()
-            self._count_preemption()
+            self._note_preemption(swap.given_up)
             log.info(
                 "a request gave up its slot to a request of a more urgent class",
                 request_id=swap.given_up[0],

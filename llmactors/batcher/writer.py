@@ -10,9 +10,12 @@ import msgspec
 import trio
 
 from llmactors.backends.messages import Key
+from llmactors.batcher.claim_trace import ClaimTraces
 from llmactors.batcher.outbox import Outbox
 from llmactors.batcher.running import Running
 from llmactors.ledger import AppendEntry, AppendOutcome, Ledger, ReleaseHow
+
+_FENCED = AppendOutcome.FENCED
 
 
 class Writer:
@@ -23,6 +26,7 @@ class Writer:
         running: The batcher's requests. The writer removes each one whose terminal event is in the log.
         drop: Called with the requests that the ledger does not want from this worker any more.
         freed: Called after an append that ended or dropped a request, so that a slot may be free.
+        traces: The traces of the requests; None where the node exports none.
     """
 
     def __init__(
@@ -32,11 +36,13 @@ class Writer:
         *,
         drop: Callable[[Sequence[Key]], None],
         freed: Callable[[], None],
+        traces: ClaimTraces | None = None,
     ) -> None:
         self._ledger = ledger
         self._running = running
         self._drop = drop
         self._freed = freed
+        self._traces = traces
         self.outbox = Outbox()
         """What the next append takes. Call `append_soon` after a `put`."""
         self._filled = trio.Event()
@@ -86,6 +92,9 @@ class Writer:
         if not entries:
             return False
         results = await self._ledger.append(entries)
+        if self._traces is not None:
+            fenced = (entry for entry, result in zip(entries, results, strict=True) if result.outcome is _FENCED)
+            self._traces.lose((entry.request_id, entry.epoch) for entry in fenced)
         gaps: list[AppendEntry] = []
         unwanted: list[Key] = []
         ended = False
@@ -98,9 +107,7 @@ class Writer:
                     deltas = running.deltas[result.next_seq - 1 : entry.first_seq - 1 + len(entry.deltas)]
                     gaps.append(msgspec.structs.replace(entry, first_seq=result.next_seq, deltas=deltas))
             elif entry.end is not None:
-                ended = (
-                    self._running.pop(key, None) is not None or ended
-                )  # the backend has dropped the sequence already
+                ended = self._leave(key) or ended
             else:
                 unwanted.append(key)
         self._drop(unwanted)
@@ -112,3 +119,9 @@ class Writer:
             self._drop([key])
             await self._ledger.release(*key, ReleaseHow.FAILED, "log gap persisted after a resend")
         return ended or bool(unwanted)
+
+    def _leave(self, key: Key) -> bool:
+        """Lets go of a request whose terminal event was appended. Returns whether the request was here."""
+        if self._traces is not None:
+            self._traces.end(key)
+        return self._running.pop(key, None) is not None  # the backend has dropped the sequence already

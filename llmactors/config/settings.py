@@ -423,6 +423,13 @@ class Settings:
         commands=WITH_GATEWAY,
         reloadable=True,
     )
+    traces: bool = setting(
+        False,
+        "Whether the node exports traces of requests by OTLP, to the collector that the variables OTEL_EXPORTER_OTLP_… "
+        "name. Needs the extra `otel`.",
+        group=LOGS,
+        commands=EVERY_NODE,
+    )
 
 
 SETTINGS = settings_of(Settings)

@@ -31,7 +31,7 @@ from llmactors.gateway.unknown_model import UnknownModel
 from llmactors.http.request_id import keyed_request_id, new_request_id
 from llmactors.ledger import Candidate, Ledger, RequestSize, SubmitOutcome
 from llmactors.limiter import Charge, Standing, limit_headers
-from llmactors.messages import GenerateRequest
+from llmactors.messages import GenerateRequest, TraceContext
 from llmactors.telemetry import Metrics
 
 
@@ -89,17 +89,18 @@ class Admitter:
         *,
         only_known: bool = False,
         session: str = "",
+        trace: TraceContext | None = None,
     ) -> list[Admission]:
         """Admits requests that belong together: all of them, or none, and then nothing is charged.
 
         A second call with the same idempotency `key` and the same body is the same request, at any gateway, also if the
         gateway that admitted the request died before it could answer. With `only_known`, nothing is admitted that was
-        not admitted before. `session` is the client's name of the conversation.
+        not admitted before. `session` is the client's name of the conversation, and `trace` the trace of the call.
 
         Raises `Conflict` for the same key with another body, `Expired` for a request that is not known any more, and
         any error that `errors` has for a request that is refused.
         """
-        requests = await self._requests(caller, bodies, key, session)
+        requests = await self._requests(caller, bodies, key, session, trace)
         if key is not None and (known := await self._known(requests)) is not None:
             return known
         if only_known:
@@ -130,10 +131,17 @@ class Admitter:
         return [Admission(request, result.standings, keyed=key is not None) for request in requests]
 
     async def _requests(
-        self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None, session: str
+        self,
+        caller: Caller,
+        bodies: Sequence[GenerationBody],
+        key: str | None,
+        session: str,
+        trace: TraceContext | None,
     ) -> list[GenerateRequest]:
         """The requests of a call, which the model can serve. Raises the errors of a request that is refused."""
         requests = [self._request(caller, body, _keyed(key, number), session) for number, body in enumerate(bodies)]
+        if trace is not None:
+            requests = [attrs.evolve(request, trace=trace) for request in requests]
         if (rules := bodies[0].rules) is not None:
             requests = await self._with_rules(requests, rules)
         for request in requests:
@@ -229,6 +237,7 @@ class Admitter:
             follows_up=request.follows_up,
             key_id=request.key_id,
             price=request.price,
+            trace=request.trace,
         )
         if same != request:
             raise Conflict("this idempotency key was used before with another request")

@@ -92,6 +92,9 @@ class App:
         finally:
             seconds = trio.current_time() - exchange.begun
             self._metrics.route_used("none" if resource is None else resource.path)
+            if exchange.on_end is not None:
+                exchange.on_end()
+                exchange.on_end = None  # it refers to the exchange
             if counted:
                 self._metrics.request_finished(exchange.status or 499, seconds, exchange.code, exchange.model)
             access_log = None if self._service is None else self._service.access_log
@@ -185,7 +188,7 @@ class App:
         if route is None or route.socket is None or self._service is None:
             raise NotFound("there is no such route for a WebSocket")
         self._service.check_takes_work()
-        return partial(route.socket, self._service, caller, client_address(scope)), caller
+        return partial(route.socket, self._service, caller, scope), caller
 
     async def _identify(self, scope: Scope, *, takes_ticket: bool = False, stream: str | None = None) -> Caller:
         """The caller, by the ticket in the query if the route takes one, else by the key in the headers, or by the

@@ -17,18 +17,22 @@ from llmactors.gateway.body import BodyReader, GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.queue_places import QueuePlaces
+from llmactors.gateway.request_trace import RequestTrace, trace_exchange
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.whole_answers import WholeAnswers
+from llmactors.http.exchange import Exchange
 from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, ModelDemand, RequestInfo
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.tracing.tracer import Tracer
 
 
 class RequestService:
     """The requests of one gateway incarnation. A task must run `run`.
 
     Beside the parts of a gateway, the service takes `cordon`, which returns why the node takes no requests, or an empty
-    text where the node has no cordon; and `open_streams`, a set that gets a scope for each answer that is under way.
+    text where the node has no cordon; `open_streams`, a set that gets a scope for each answer that is under way; and
+    `tracer`, which is None where the node exports no traces.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class RequestService:
         cordon: Callable[[], str] = lambda: "",
         open_streams: set[trio.CancelScope] | None = None,
         access_log: AccessLog | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -65,6 +70,7 @@ class RequestService:
         )
         self._ledger = ledger
         self._ledger_is_up = ledger_is_up
+        self.tracer = tracer
         self._queue_hint = queue_hint
         self.places = QueuePlaces(ledger.places, directory)
         """Tells waiting clients their place in the queue."""
@@ -97,13 +103,14 @@ class RequestService:
         *,
         only_known: bool = False,
         session: str = "",
+        trace: RequestTrace | None = None,
     ) -> Admission:
         """Puts a request into the ledger. When this returns, the request is accepted: it will end exactly once.
 
         `key` is the caller's idempotency key, and `session` the client's name of the conversation. Raises as
         `Admitter.admit_all`.
         """
-        [admission] = await self.admit_all(caller, [body], key, only_known=only_known, session=session)
+        [admission] = await self.admit_all(caller, [body], key, only_known=only_known, session=session, trace=trace)
         return admission
 
     async def admit_all(
@@ -114,10 +121,21 @@ class RequestService:
         *,
         only_known: bool = False,
         session: str = "",
+        trace: RequestTrace | None = None,
     ) -> list[Admission]:
         """Admits all of the requests of one call, or none of them. Raises as `Admitter.admit_all`."""
         self.check_takes_work()
-        return await self._admitter.admit_all(caller, bodies, key, only_known=only_known, session=session)
+        context = None if trace is None else trace.context
+        admissions = await self._admitter.admit_all(
+            caller, bodies, key, only_known=only_known, session=session, trace=context
+        )
+        if trace is not None:
+            trace.admitted([admission.request for admission in admissions])
+        return admissions
+
+    def trace(self, exchange: Exchange) -> RequestTrace | None:
+        """The trace of a call that asks for admission; None where the call is not traced."""
+        return None if self.tracer is None else trace_exchange(self.tracer, exchange)
 
     async def follow(self, caller: Caller, request_id: str, after: int) -> tuple[RequestInfo, Follower | None]:
         """The state of one of the caller's streams, and a reader of the stream; no reader if the stream has ended and

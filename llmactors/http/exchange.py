@@ -83,6 +83,8 @@ class Exchange:
         """Headers of the response, whichever part of the node answers."""
         self.model = ""
         """The model of the request that was admitted; empty where none was."""
+        self.on_end: Callable[[], None] | None = None
+        """Called once, when the exchange is over."""
         self.code: str | None = None
         """The code of the error in the response or at the end of its stream; None where there is no error."""
         self.caller: object = None

@@ -14,5 +14,6 @@ operator_access  a cluster's ledger, node directory and keys, for the commands o
 task_actor       an actor that runs one long-lived task
 reloading        reloads the settings of a running node
 running_clock    the clock of a node's event loop
+tracing          the export of traces
 wiring           the root of every tree, and the ledger's settings
 """

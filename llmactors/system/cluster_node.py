@@ -40,6 +40,7 @@ from llmactors.redislink.settings import LinkSettings
 from llmactors.system import wiring
 from llmactors.system.reloading import reload_settings
 from llmactors.system.task_actor import TaskActor
+from llmactors.system.tracing import tracing
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.history import LastHour
 from llmactors.telemetry.restarts import RecentRestarts
@@ -60,6 +61,7 @@ class ClusterNode:
         self.name = settings.name or _name_of_process(self.role, socket.gethostname(), os.getpid())
         self.metrics = Metrics()
         self.history, self.restarts = LastHour(), RecentRestarts()
+        self.tracing = tracing(settings, self.name, self.role.value, self.metrics)
         url = redis_url(settings)
         self.ledger = RedisLedger(
             url,
@@ -145,6 +147,7 @@ class ClusterNode:
                 nursery.cancel_scope.cancel(reason="the node has ended")
         finally:
             self._close()
+            self.tracing.close()
         if self._replaced is not None:
             raise self._replaced
 
@@ -192,6 +195,7 @@ class ClusterNode:
             ActorSpec("redis ledger", lambda: TaskActor(self.ledger.run)),
             ActorSpec("directory link", lambda: TaskActor(self._link.run)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics, samplers)),
+            *self.tracing.actors,
             ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, health, self.metrics.redis_round_trip)),
             self._registration,
         )

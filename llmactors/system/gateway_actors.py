@@ -38,6 +38,7 @@ from llmactors.system.reloading import reload_settings
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.history import LastHour
 from llmactors.telemetry.restarts import RecentRestarts
+from llmactors.telemetry.tracing.tracer import Tracer
 
 log = structlog.get_logger("llmactors.system")
 
@@ -65,10 +66,11 @@ def gateway(
     cordons: Cordons,
     open_streams: set[trio.CancelScope] | None = None,
     shows_ledger: Callable[[], bool] = lambda: True,
+    tracer: Tracer | None = None,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`, and `shows_ledger`, `name`, `records`, `cordons`, `history`, `drills` and `restarts` are those of
-    `OperatedNode`. A reload of `live` changes the limit on each caller, the prices and the allowed origins.
+    `RequestService`, as is `tracer`, and `shows_ledger`, `name`, `records`, `cordons`, `history`, `drills` and `restarts`
+    are those of `OperatedNode`. A reload of `live` changes the limit on each caller, the prices and the allowed origins.
     """
     settings = live.settings
     # Tickets, sessions and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
@@ -124,6 +126,7 @@ def gateway(
             ledger_is_up=ledger_is_up,
             limit_check=limit_check,
             queue_hint=queue_hint,
+            tracer=tracer,
             auth=auth,
             cordon=cordon,
             open_streams=open_streams,

@@ -76,6 +76,7 @@ class GatewayNode(ClusterNode):
             open_streams=self._open_streams,
             queue_hint=QueueHint(bounds.max_queued, bounds.max_queued_bytes, self.ledger.statistics),
             # One gateway shows the ledger's figures. Every gateway reads the same directory, and chooses the same one.
+            tracer=self.tracing.tracer,
             shows_ledger=lambda: self.models.first_gateway in {"", self.name},
         )
         self.tree = wiring.node_tree(

@@ -24,6 +24,7 @@ from llmactors.model_pool.load_log import LoadLog
 from llmactors.model_pool.member import PoolMember
 from llmactors.model_pool.others import NoOtherWorkers, OtherWorkers
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.tracing.tracer import Tracer
 
 
 @attrs.frozen
@@ -62,10 +63,12 @@ def model_actors(
     batching: BatcherSettings,
     others: OtherWorkers | None = None,
     takes_work: Callable[[], bool] = lambda: True,
+    tracer: Tracer | None = None,
 ) -> ModelActors:
     """Makes a backend and a batcher for each of `models`, and a pool for those that are loaded on demand.
 
-    `takes_work` tells whether the node takes work: it neither shuts down nor has a cordon.
+    `takes_work` tells whether the node takes work: it neither shuts down nor has a cordon. `tracer` is None where the
+    node exports no traces.
 
     Raises `ConfigError` where a model that is loaded on demand does not fit into the memory.
     """
@@ -76,7 +79,7 @@ def model_actors(
     newest: dict[str, Backend] = {}
     known, load_log = others or NoOtherWorkers(), LoadLog(metrics)
     for model in models:
-        made = _Pair(model, newest, ledger, directory, metrics, batching, health, takes_work, known)
+        made = _Pair(model, newest, ledger, directory, metrics, batching, health, takes_work, known, tracer)
         backends.append(made.backend)
         batchers.append(made.batcher)
         if made.member is not None:
@@ -155,6 +158,7 @@ class _Pair:
         health: HealthSettings,
         takes_work: Callable[[], bool],
         others: OtherWorkers,
+        tracer: Tracer | None,
     ) -> None:
         self._model = model
         self._newest = newest
@@ -170,6 +174,7 @@ class _Pair:
                 settings=batching,
                 metrics=metrics,
                 residency=residency,
+                tracer=tracer,
                 takes_work=takes_work,
                 is_ready_elsewhere=lambda: others.is_ready(model.name),
             ),

@@ -30,6 +30,7 @@ from llmactors.system.drills import crash_of, kill_model
 from llmactors.system.history_sampler import HistorySampler
 from llmactors.system.model_actors import model_actors, model_directory
 from llmactors.system.node_reports import model_reports, worker_load
+from llmactors.system.tracing import tracing
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.history import LastHour
 from llmactors.telemetry.restarts import RecentRestarts
@@ -62,6 +63,7 @@ class Node:
         """The settings as they are after the last reload."""
         self.listening = listening or ListeningSocket(settings.bind)
         self.metrics = Metrics()
+        self.tracing = tracing(settings, settings.name or "node", "node", self.metrics)
         # Batchers and ledger share one event loop: an actor's end is seen at once, and a late heartbeat means nothing.
         # Each model has one worker here, so no conversation prefers a worker.
         bounds = attrs.evolve(wiring.ledger_settings(settings), lease_s=math.inf, affinity_wait_s=0.0)
@@ -87,6 +89,7 @@ class Node:
             ledger=self.ledger,
             directory=self.directory,
             metrics=self.metrics,
+            tracer=self.tracing.tracer,
             batching=BatcherSettings(
                 window_s=settings.batch_window_s, node="node", preempt_every_s=wiring.preempt_every_s(settings)
             ),
@@ -110,6 +113,7 @@ class Node:
             restarts=self.restarts,
             cordon=self._cordon_text,
             cordons=self._own_cordon,
+            tracer=self.tracing.tracer,
             keyring=keyring,
             limit_check=LimitCheck(gateway_actors.rate_policy(settings), limiter.ref),
         )
@@ -117,6 +121,7 @@ class Node:
             infra=(
                 ActorSpec("reaper", lambda: ReaperActor(self.ledger, count_given_up=self.metrics.request_given_up)),
                 ActorSpec("telemetry", lambda: TelemetryActor(self.metrics, (self._rates.run, sampler.run))),
+                *self.tracing.actors,
                 *gateway_actors.keys(keyring),
             ),
             http=(limiter, self._gateway),
@@ -177,6 +182,7 @@ class Node:
                 task_status.started()
         finally:
             self.listening.close()
+            self.tracing.close()
 
     async def shut_down(self) -> None:
         """Stops accepting, lets open streams end for up to `drain_s` seconds, and stops all actors. Then `run` ends."""

@@ -59,6 +59,7 @@ class WorkerNode(ClusterNode):
                 beat_every_s=min(1.0, settings.lease_s / _BEATS_PER_LEASE),
             ),
             others=peers,
+            tracer=self.tracing.tracer,
             takes_work=lambda: not (self.draining or self.cordoned),
         )
         self._batchers = made.batchers

@@ -18,6 +18,7 @@ redaction    removes prompts and secrets from log lines; pure
 stall        measures how late the event loop wakes a sleeping task
 thread_time  how much CPU time a thread got and wanted, and what that says of a stall
 busy_task    names the task that keeps the event loop busy
+tracing/     traces of requests
 tree         logs and counts what happens in a supervision tree
 
 Code that measures something is given a `Metrics`, and calls one of its methods.

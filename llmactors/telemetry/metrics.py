@@ -170,6 +170,8 @@ class Metrics:
             "llmactors_redis_wrong_settings", "1 for a setting under which Redis can lose requests.", "setting"
         )
 
+        self._spans = new.totals("llmactors_trace_spans", "Spans of traces, by what became of them.", "outcome")
+
         # Every code and every outcome exists from the start, so that a rate over the counter sees the first one.
         for outcome in ("loaded", "failed"):
             self._model_loads.of(outcome)
@@ -365,6 +367,13 @@ class Metrics:
     def worst_stall_s(self) -> float:
         """The longest stall of the event loop in the last one to two minutes."""
         return self._stalls_of_late.value(self._clock())
+
+    # Traces.
+
+    def spans(self, **totals: int) -> None:
+        """Shows how many spans had each outcome so far. Call this from an `on_scrape` callback."""
+        for outcome, total in totals.items():
+            self._spans.of(outcome).rise_to(total)
 
     # Scraping.
 

@@ -23,6 +23,7 @@ ROOMS_OF_LIBRARIES = {
     "hiredis": ("redislink/",),
     "hypercorn": ("http/websocket_stream.py",),
     "hypothesis": ("testing/ledger_suite/",),
+    "opentelemetry": ("telemetry/tracing/otlp.py",),
     "prometheus_client": ("telemetry/",),
     "pytest": ("testing/ledger_suite/",),
     "quart": ("gateway/",),

@@ -64,9 +64,7 @@ def _deadline_ms(exchange: Exchange) -> int | None:
 
 
 async def _admit(admitted: AdmittedChoices, exchange: Exchange, caller: Caller, choice: ChoiceBody) -> None:
-    await admitted.admit(caller, [choice], exchange.idempotency_key, session_of(exchange))
-    request = admitted.admissions[0].request
-    exchange.request_id, exchange.model = request.id, request.model
+    await admitted.admit(exchange, caller, [choice], session_of(exchange))
 
 
 def _headers(admitted: AdmittedChoices) -> list[Header]:

@@ -27,7 +27,9 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
     asked = body if deadline_ms is None else BodyWithDeadline(body, deadline_ms)
     key = exchange.idempotency_key
     after = _sequence_number(exchange.header(b"last-event-id")) if body.stream and key is not None else 0
-    admission = await service.admit(caller, asked, key, only_known=after > 0, session=session_of(exchange))
+    admission = await service.admit(
+        caller, asked, key, only_known=after > 0, session=session_of(exchange), trace=service.trace(exchange)
+    )
     exchange.request_id, exchange.model = admission.request.id, admission.request.model
     follower = (await service.follow(caller, admission.request.id, after))[1] if after else None
     if after and follower is None:

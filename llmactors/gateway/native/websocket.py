@@ -22,6 +22,7 @@ from llmactors.access.authentication import Caller
 from llmactors.actors import fatal
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded
 from llmactors.gateway.access_log import AccessEntry
+from llmactors.gateway.admission import Admission
 from llmactors.gateway.body import convert
 from llmactors.gateway.errors import error_fields
 from llmactors.gateway.limit_reached import LimitReached
@@ -29,8 +30,9 @@ from llmactors.gateway.native.events import JsonRenderer
 from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody
 from llmactors.gateway.queue_places import QueueStanding
 from llmactors.gateway.request_service import RequestService
+from llmactors.gateway.request_trace import RequestTrace, begin_trace
 from llmactors.gateway.streaming.pump import pump
-from llmactors.http.exchange import Header, Message, Receive, Send, wire_headers
+from llmactors.http.exchange import Header, Message, Receive, Scope, Send, client_address, wire_headers
 from llmactors.http.request_id import new_request_id
 from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed
@@ -48,21 +50,21 @@ CLOSE_S = 1.0
 
 Refused = Callable[[], Awaitable[None]]
 """Returns once the caller's key is not valid any more."""
-SocketHandler = Callable[[RequestService, Caller, str, Receive, Send, list[Header], Refused], Awaitable[None]]
-"""Takes the caller, the caller's address, the socket, the headers of the answer to the handshake, and `Refused`."""
+SocketHandler = Callable[[RequestService, Caller, Scope, Receive, Send, list[Header], Refused], Awaitable[None]]
+"""Takes the caller, the handshake, the socket, the headers of the answer to the handshake, and `Refused`."""
 
 
 async def serve_socket(
     service: RequestService,
     caller: Caller,
-    client: str,
+    scope: Scope,
     receive: Receive,
     send: Send,
     headers: list[Header],
     refused: Refused,
 ) -> None:
     """Serves one WebSocket to its end. `headers` go with the response to the handshake."""
-    await SocketSession(service, caller, receive, send, refused, client=client).run(headers)
+    await SocketSession(service, caller, scope, receive, send, refused).run(headers)
 
 
 class SocketSession:
@@ -72,17 +74,19 @@ class SocketSession:
         self,
         service: RequestService,
         caller: Caller,
+        scope: Scope,
         receive: Receive,
         send: Send,
         refused: Callable[[], Awaitable[None]] = trio.sleep_forever,
-        *,
-        client: str = "",
     ) -> None:
         self._service = service
         self._wait_refused = refused
         self._refused = False
         self._caller = caller
-        self._client = client
+        self._scope = scope
+        self._client = client_address(scope)
+        self._traces: dict[str, RequestTrace] = {}
+        """The traces of the requests that this socket asked for, by request."""
         self._receive = receive
         self._send = send
         self._streams = 0
@@ -183,7 +187,7 @@ class SocketSession:
             case "generate":
                 self._check_streams()
                 fields.pop("stream", None)  # every answer on a WebSocket is a stream
-                admission = await self._service.admit(self._caller, convert(fields, GenerateBody))
+                admission = await self._admit(convert(fields, GenerateBody), begun)
                 request_id, model = admission.request.id, admission.request.model
                 follower: Follower | None = await self._service.own_follower(admission)
             case "attach":
@@ -211,6 +215,19 @@ class SocketSession:
             is_new = op == "generate"
             nursery.start_soon(self._follow, follower, reading.pop_all(), request_id, model, begun, is_new)
         return True
+
+    async def _admit(self, body: GenerateBody, begun: float) -> Admission:
+        tracer = self._service.tracer
+        trace = None if tracer is None else begin_trace(tracer, self._scope, begun)
+        try:
+            admission = await self._service.admit(self._caller, body, trace=trace)
+        except LlmactorsError as error:
+            if trace is not None:
+                trace.end(error.status, error.code)
+            raise
+        if trace is not None:
+            self._traces[admission.request.id] = trace
+        return admission
 
     async def _fields(self, message: Message) -> dict[str, Any]:
         if message.get("bytes") is not None:
@@ -259,6 +276,8 @@ class SocketSession:
             self._standings.pop(request_id, None)
             reading.close()
             metrics.request_finished(200, trio.current_time() - begun, code, model if is_new else "")
+            if is_new and (trace := self._traces.pop(request_id, None)) is not None:
+                trace.end(200, code)
             self._streams -= 1
             if not self._streams:
                 self._quiet.set()

@@ -31,8 +31,14 @@ class AdmittedChoices:
     """Of the last request: the requests of one call wait one after the other."""
     _open: contextlib.ExitStack = attrs.field(factory=contextlib.ExitStack)
 
-    async def admit(self, caller: Caller, bodies: Sequence[GenerationBody], key: str | None, session: str = "") -> None:
-        self.admissions = await self._service.admit_all(caller, bodies, key, session=session)
+    async def admit(
+        self, exchange: Exchange, caller: Caller, bodies: Sequence[GenerationBody], session: str = ""
+    ) -> None:
+        """Admits the requests of the call. Raises as `RequestService.admit_all`."""
+        key, trace = exchange.idempotency_key, self._service.trace(exchange)
+        self.admissions = await self._service.admit_all(caller, bodies, key, session=session, trace=trace)
+        first = self.admissions[0].request
+        exchange.request_id, exchange.model = first.id, first.model
         for admission in self.admissions:
             self.followers.append(self._open.enter_context(await self._service.own_follower(admission)))
         self._watch = self._open.enter_context(self._service.places.watched(self.admissions[-1].request.id))

@@ -49,9 +49,7 @@ async def _answer(
 ) -> None:
     async with AdmittedChoices(service) as admitted:
         session = session_of(exchange, body.prompt_cache_key)
-        await admitted.admit(caller, choices, exchange.idempotency_key, session)
-        request = admitted.admissions[0].request
-        exchange.request_id, exchange.model = request.id, request.model
+        await admitted.admit(exchange, caller, choices, session)
         if body.stream:
             done = await _stream(service, exchange, admitted, form, with_usage=body.with_usage)
         else:

@@ -33,15 +33,13 @@ async def embeddings(service: RequestService, exchange: Exchange, caller: Caller
     body = read_embeddings(await service.bodies.read(exchange))
     requests = body.requests(deadline_of(exchange.header(b"x-request-deadline")))
     async with AdmittedChoices(service) as admitted:
-        await admitted.admit(caller, requests, exchange.idempotency_key)
-        request = admitted.admissions[0].request
-        exchange.request_id, exchange.model = request.id, request.model
+        await admitted.admit(exchange, caller, requests)
         logs = await admitted.wait_logs(exchange, counts_tokens=False)
         if logs is None:
             return
-        vectors = _vectors(logs, [each.max_tokens for each in requests])
+        vectors = _vectors(logs, [request.max_tokens for request in requests])
         admitted.answered = True
-        model = answering_model(request, logs[0].deltas)
+        model = answering_model(admitted.admissions[0].request, logs[0].deltas)
         encode = _as_base64 if body.encoding_format == "base64" else _as_numbers
         await exchange.begin(200, admitted.headers, "application/json")
         for piece in _pieces(_texts(vectors, encode, model, logs)):

@@ -26,9 +26,8 @@ async def rerank(service: RequestService, exchange: Exchange, caller: Caller) ->
     texts = body.texts
     requests = body.requests(deadline_of(exchange.header(b"x-request-deadline")))
     async with AdmittedChoices(service) as admitted:
-        await admitted.admit(caller, requests, exchange.idempotency_key)
+        await admitted.admit(exchange, caller, requests)
         first = admitted.admissions[0].request
-        exchange.request_id, exchange.model = first.id, first.model
         logs = await admitted.wait_logs(exchange, counts_tokens=False)
         if logs is None:
             return

@@ -46,7 +46,7 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
     key, session = exchange.idempotency_key, session_of(exchange, body.prompt_cache_key)
     if body.background:
         # A background response goes on without its client, so that no disconnect cancels the request.
-        admission = await service.admit(caller, choice, key, session=session)
+        admission = await service.admit(caller, choice, key, session=session, trace=service.trace(exchange))
         exchange.request_id, exchange.model = admission.request.id, admission.request.model
         view = _view_of(admission.request)
         if body.stream:
@@ -61,9 +61,8 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
         await exchange.answer(200, payload, admission.headers)
         return
     async with AdmittedChoices(service) as choices:
-        await choices.admit(caller, [choice], key, session)
+        await choices.admit(exchange, caller, [choice], session)
         [admission], [follower] = choices.admissions, choices.followers
-        exchange.request_id, exchange.model = admission.request.id, admission.request.model
         view = _view_of(admission.request)
         if body.stream:
             times = service.metrics.models.answers(exchange.model).stream(exchange.begun)
