@@ -145,6 +145,10 @@ compare *args:
 soak *args:
     {{python}} -m bench.soak {{args}}
 
+# Kill the worker of a stream, and print the trace of the request, which both workers and the gateway exported.
+trace:
+    {{python}} -m tests.traces
+
 # Play failoverbench's sixteen faults, and print the scorecard, in three minutes. `--kills` kills processes too.
 failover *args:
     {{python}} -m bench.failover {{args}}

@@ -142,8 +142,6 @@ class TraceContext(msgspec.Struct, frozen=True, omit_defaults=True):
     """32 hexadecimal digits."""
     span_id: str
     """The gateway's span of the call, as 16 hexadecimal digits."""
-    admitted_ms: int
-    """When the gateway asked the ledger to admit the request, in milliseconds since 1970."""
     state: str = ""
     """The caller's `tracestate`."""
 

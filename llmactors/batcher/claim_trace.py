@@ -1,7 +1,8 @@
 """The spans of a worker for one claim of a request: its wait in the queue, the claim, and the time of its tokens.
 
-A worker makes the spans of a claim when the claim is over. A worker that was killed makes none. So the next worker
-makes them, from what the ledger remembers of the claim, and a worker that has lost its lease makes none either.
+A worker makes the span of the wait when it claims the request, and the span of the claim when the claim is over. A
+worker that was killed makes no span of its claim. So the next worker makes this span, from what the ledger remembers of
+the claim, and a worker that has lost its lease makes none either.
 """
 
 import time
@@ -13,7 +14,7 @@ from llmactors.ledger import Claim, ClaimEnd, ClaimNote
 from llmactors.messages import Failed, TraceContext
 from llmactors.telemetry.tracing.context import claim_span_id
 from llmactors.telemetry.tracing.conventions import end_attributes, request_attributes
-from llmactors.telemetry.tracing.span import Attributes, Span, SpanEvent, SpanLink, Value
+from llmactors.telemetry.tracing.span import Attributes, SpanEvent, SpanLink, TraceSpan, Value
 from llmactors.telemetry.tracing.tracer import Tracer
 
 _WORKER_IS_GONE = {ClaimEnd.DISCONNECTED, ClaimEnd.SILENT, ClaimEnd.REPLACED}
@@ -41,6 +42,7 @@ class ClaimTraces:
             trace = ClaimTrace(self._tracer, context, running.claim, worker)
             if running.claim.earlier and running.claim.earlier[-1].ended in _WORKER_IS_GONE:
                 trace.put_claim_before()
+            trace.put_queue()
             self._held[running.key] = running, trace
             self._without_token.add(running.key)
 
@@ -90,6 +92,13 @@ class ClaimTrace:
     def __repr__(self) -> str:
         return f"<ClaimTrace {self._claim.request.id} epoch {self._claim.epoch}>"
 
+    def put_queue(self) -> None:
+        """Makes the span of the wait in the queue."""
+        request = self._claim.request
+        attributes = {"llmactors.class": request.priority, "llmactors.epoch": self._claim.epoch}
+        parent_id = int(self._context.span_id, 16)
+        self._put("queue", self._tracer.new_span_id(), parent_id, self._queued_ns, self._begun_ns, attributes)
+
     def first_token(self) -> None:
         """Notes that the backend has made the first token of this claim."""
         self._first_ns = time.time_ns()
@@ -117,7 +126,6 @@ class ClaimTrace:
             attributes |= end_attributes(running.end)
             error = running.end.code if isinstance(running.end, Failed) else ""
         events = (SpanEvent("first token", self._first_ns, {"llmactors.seq": len(claim.tokens) + 1}),) if made else ()
-        self._put_queue(self._queued_ns, self._begun_ns, claim.epoch)
         span_id = self._put_claim(claim.epoch, self._begun_ns, now_ns, attributes, error, events)
         if self._first_ns:
             self._put(
@@ -125,12 +133,10 @@ class ClaimTrace:
             )
 
     def put_claim_before(self) -> None:
-        """Makes the spans of the claim before, whose worker is gone."""
+        """Makes the span of the claim before, whose worker is gone."""
         note, earlier = self._claim.earlier[-1], self._claim.earlier[:-1]
         ended = "" if note.ended is None else note.ended.value
         begun_ns = note.at_ms * 1_000_000
-        if not earlier:
-            self._put_queue(min(self._context.admitted_ms * 1_000_000, begun_ns), begun_ns, note.epoch)
         attributes = self._attributes(note.epoch, note.worker) | {
             "llmactors.ended": ended,
             "llmactors.told_by": self._worker,
@@ -139,10 +145,6 @@ class ClaimTrace:
 
     def _attributes(self, epoch: int, worker: str) -> dict[str, Value]:
         return request_attributes(self._claim.request) | {"llmactors.epoch": epoch, "llmactors.worker": worker}
-
-    def _put_queue(self, begun_ns: int, ended_ns: int, epoch: int) -> None:
-        attributes = {"llmactors.class": self._claim.request.priority, "llmactors.epoch": epoch}
-        self._put("queue", self._tracer.new_span_id(), int(self._context.span_id, 16), begun_ns, ended_ns, attributes)
 
     def _put_claim(
         self,
@@ -158,7 +160,7 @@ class ClaimTrace:
         span_id = claim_span_id(self._trace_id, self._claim.request.id, epoch)
         before = self._claim.earlier if earlier is None else earlier
         self._tracer.put(
-            Span(
+            TraceSpan(
                 name="claim",
                 trace_id=self._trace_id,
                 span_id=span_id,
@@ -186,7 +188,7 @@ class ClaimTrace:
         self, name: str, span_id: int, parent_id: int, begun_ns: int, ended_ns: int, attributes: Attributes
     ) -> None:
         self._tracer.put(
-            Span(
+            TraceSpan(
                 name=name,
                 trace_id=self._trace_id,
                 span_id=span_id,

@@ -13,7 +13,7 @@ from llmactors.http.exchange import Exchange, Scope, header
 from llmactors.messages import GenerateRequest, TraceContext
 from llmactors.telemetry.tracing.context import caller_span
 from llmactors.telemetry.tracing.conventions import operation, request_attributes
-from llmactors.telemetry.tracing.span import Span, Value
+from llmactors.telemetry.tracing.span import TraceSpan, Value
 from llmactors.telemetry.tracing.tracer import Tracer
 
 
@@ -78,8 +78,7 @@ class RequestTrace:
     @property
     def context(self) -> TraceContext:
         """What travels with a request that is admitted now."""
-        trace_id, span_id = f"{self._trace_id:032x}", f"{self._span_id:016x}"
-        return TraceContext(trace_id, span_id, time.time_ns() // 1_000_000, self._state)
+        return TraceContext(f"{self._trace_id:032x}", f"{self._span_id:016x}", self._state)
 
     def admitted(self, requests: Sequence[GenerateRequest]) -> None:
         """Notes that the requests of the call were admitted now."""
@@ -96,7 +95,7 @@ class RequestTrace:
         now_ns = time.time_ns()
         self._attributes["http.response.status_code"] = status
         self._tracer.put(
-            Span(
+            TraceSpan(
                 name=self._name,
                 trace_id=self._trace_id,
                 span_id=self._span_id,
@@ -111,7 +110,7 @@ class RequestTrace:
             )
         )
         self._tracer.put(
-            Span(
+            TraceSpan(
                 name="admission",
                 trace_id=self._trace_id,
                 span_id=self._tracer.new_span_id(),

@@ -69,8 +69,9 @@ def gateway(
     tracer: Tracer | None = None,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`, as is `tracer`, and `shows_ledger`, `name`, `records`, `cordons`, `history`, `drills` and `restarts`
-    are those of `OperatedNode`. A reload of `live` changes the limit on each caller, the prices and the allowed origins.
+    `RequestService`, as is `tracer`. `shows_ledger`, `name`, `records`, `cordons`, `history`, `drills` and `restarts`
+    are those of `OperatedNode`. A reload of `live` changes the limit on each caller, the prices and the allowed
+    origins.
     """
     settings = live.settings
     # Tickets, sessions and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.

@@ -35,7 +35,7 @@ from opentelemetry.trace import (
 from llmactors import __version__
 from llmactors.errors import ConfigError
 from llmactors.telemetry.tracing.context import CallerSpan
-from llmactors.telemetry.tracing.span import Span
+from llmactors.telemetry.tracing.span import TraceSpan
 
 QUEUE_MAX = 8192
 """The most spans that wait, where `OTEL_BSP_MAX_QUEUE_SIZE` says nothing."""
@@ -122,7 +122,7 @@ class OtlpExport:
         found = self._provider.sampler.should_sample(context, trace_id, name, SpanKind.SERVER)
         return found.decision is Decision.RECORD_AND_SAMPLE
 
-    def put(self, span: Span) -> None:
+    def put(self, span: TraceSpan) -> None:
         waiting = self._taken - self._counting.exported - self._counting.failed
         if waiting >= self._most:
             self._dropped += 1
@@ -138,7 +138,7 @@ class OtlpExport:
         """Ends the thread. Does not wait for the end."""
         threading.Thread(target=self._processor.shutdown, name="end of the export of traces", daemon=True).start()
 
-    def _readable(self, span: Span) -> ReadableSpan:
+    def _readable(self, span: TraceSpan) -> ReadableSpan:
         state = TraceState.from_header([span.state])
         parent = None
         if span.parent_id is not None:

@@ -26,7 +26,7 @@ class SpanLink:
 
 
 @attrs.frozen(kw_only=True)
-class Span:
+class TraceSpan:
     """A span that has ended. Times are in nanoseconds since 1970."""
 
     name: str

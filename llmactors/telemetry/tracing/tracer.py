@@ -4,7 +4,7 @@ import secrets
 from typing import Protocol
 
 from llmactors.telemetry.tracing.context import CallerSpan
-from llmactors.telemetry.tracing.span import Span
+from llmactors.telemetry.tracing.span import TraceSpan
 
 
 class SpanExport(Protocol):
@@ -14,7 +14,7 @@ class SpanExport(Protocol):
         """Whether a trace is to be recorded. `caller` is the span of the caller, if the caller named one."""
         ...
 
-    def put(self, span: Span) -> None:
+    def put(self, span: TraceSpan) -> None:
         """Takes a span. Never waits, and never raises: a span that cannot be exported is counted and dropped."""
         ...
 
@@ -34,6 +34,6 @@ class Tracer:
         """A random id of a span."""
         return secrets.randbits(64) or 1
 
-    def put(self, span: Span) -> None:
+    def put(self, span: TraceSpan) -> None:
         """Takes a span that has ended."""
         self._export.put(span)

@@ -64,7 +64,8 @@ def test_every_setting_has_a_variable(name: str) -> None:
         "models": '{"m": {"source": "mock"}}',
         "prices": '{"m": {"prompt": 17}}',
     }
-    text = values.get(name, "json" if name == "log_format" else "true" if name in {"access_log", "drills"} else "17")
+    is_flag = name in {"access_log", "drills", "traces"}
+    text = values.get(name, "json" if name == "log_format" else "true" if is_flag else "17")
     settings = load({}, environ={f"LLMACTORS_{name.upper()}": text})
     beside: dict[str, Any] = {"model": ()} if name == "models" else {}
     assert settings == attrs.evolve(Settings(), **beside, **{name: getattr(settings, name)})

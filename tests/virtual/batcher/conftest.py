@@ -21,6 +21,7 @@ from llmactors.ledger import BeatResult, Claim, LedgerSettings, MemoryLedger, Su
 from llmactors.ledger.actor import ReaperActor
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta
 from llmactors.telemetry import Metrics
+from llmactors.telemetry.tracing.tracer import Tracer
 
 MODEL = "m"
 BATCHER = "root/batcher"
@@ -115,6 +116,7 @@ class World:
         lease_s: float = 5.0,
         preempt_after_s: float = 0.0,
         siblings: tuple[ActorSpec, ...] = (),
+        tracer: Tracer | None = None,
     ) -> None:
         self.mock = mock or MockSettings()
         self.faults = FaultState()
@@ -144,6 +146,7 @@ class World:
                 metrics=self.metrics,
                 takes_work=lambda: self.takes_work,
                 is_ready_elsewhere=lambda: self.is_ready_elsewhere,
+                tracer=tracer,
             )
             self.batchers.append(actor)
             return actor
