@@ -56,7 +56,7 @@ class Load:
                     "model": rng.choice(self.models),
                     "prompt": f"Question {rng.random()}",
                     "max_tokens": rng.randint(20, 240),
-                    "priority": rng.choice((0, 1, 1, 2)),
+                    "priority": rng.choice((0, 1, 1, 1)),
                     "stream": True,
                 }
                 with contextlib.suppress(httpx.HTTPError), client.stream("POST", "/v1/generate", json=body) as answer:
@@ -74,7 +74,7 @@ def create_key(keys: Path, *arguments: str) -> str:
 def loaded(url: str, keys: dict[str, str]) -> Iterator[None]:
     """Load of three tenants, in the block."""
     ended = threading.Event()
-    plan = (("acme", ("chat",), 0.6, 7), ("research", ("code", "chat"), 0.5, 5), ("support", ("code",), 0.15, 2))
+    plan = (("acme", ("chat",), 0.6, 5), ("research", ("code", "chat"), 0.8, 4), ("support", ("code",), 1.5, 2))
     loads = [
         threading.Thread(target=Load(url, keys[tenant], models, pause_s, ended).run, args=(index * 100 + number,))
         for index, (tenant, models, pause_s, clients) in enumerate(plan)
@@ -124,8 +124,8 @@ def play(page: ConsolePage) -> None:
 def drill(page: ConsolePage) -> None:
     """Kills the model and cuts the connection under a stream."""
     page.go("drills")
-    page.fill("Model", "code")
-    page.fill("Tokens", "520")
+    page.fill("Model", "smollm2-135m")
+    page.fill("Tokens", "500")
     page.press("Start a stream")
     page.wait_text("First token after")
     time.sleep(2)
@@ -145,7 +145,7 @@ def main(folder: Path, minutes: float) -> None:
         keys = {
             "acme": create_key(keys_file, "--tenant", "acme", "--tokens-per-day", "5000000", "--weight", "2"),
             "research": create_key(keys_file, "--tenant", "research", "--concurrent", "8"),
-            "support": create_key(keys_file, "--tenant", "support", "--requests-per-minute", "40", "--expires", "90d"),
+            "support": create_key(keys_file, "--tenant", "support", "--requests-per-minute", "12", "--expires", "90d"),
         }
         models = itertools.chain.from_iterable(("--model", each) for each in MODELS)
         arguments = ("serve", *models, "--bind", "127.0.0.1:0", "--keys", str(keys_file), "--drills")
