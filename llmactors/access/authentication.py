@@ -137,6 +137,10 @@ class Authenticator:
         with self._counting(client, digest):
             return self._judge(read_key(given))
 
+    def key_records(self) -> list[KeyRecord]:
+        """The records of all keys of the store, oldest first; none where no key store is set."""
+        return [] if self._keyring is None else self._keyring.records()
+
     async def issue_ticket(self, caller: Caller) -> str:
         """A ticket that opens one WebSocket or one stream for this caller, within `tickets.LIFE_S`."""
         return await self._tickets.issue(caller.credential)

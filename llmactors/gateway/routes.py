@@ -59,7 +59,7 @@ from llmactors.gateway.openai.responses import handlers as responses
 from llmactors.gateway.openai.responses.schema import MAX_PAGE, ResponseBody
 from llmactors.gateway.openai.schema import ChatBody, CompletionBody
 from llmactors.gateway.openapi import encoded_document, header, path_parameter, query
-from llmactors.gateway.operating import changes, dead_letters, drills, history, nodes, requests, session, usage
+from llmactors.gateway.operating import changes, dead_letters, drills, history, nodes, requests, session, tenants, usage
 from llmactors.gateway.operating.parameters import MAX_ROWS
 from llmactors.gateway.route import Family, ResponseSpec, Route
 from llmactors.ledger.usage import RECORDS_MAX, UsageBy
@@ -620,6 +620,16 @@ ROUTES: tuple[Route, ...] = (
         parameters=(STREAM_ID,),
         responses={200: ResponseSpec(description="The request", body=requests.RequestDetails)},
         raises=(NotFound, Expired),
+    ),
+    Route(
+        method="GET",
+        path="/v1/operator/tenants",
+        family=OPERATORS,
+        operation=tenants.list_tenants,
+        for_operators=True,
+        name="operatorTenants",
+        summary="List the tenants with their keys, their limits and their use",
+        responses={200: ResponseSpec(description="The tenants", body=tenants.Tenants)},
     ),
     Route(
         method="GET",

@@ -34,6 +34,7 @@ from llmactors.ledger.values import (
     RequestInfo,
     SubmitOutcome,
 )
+from llmactors.limiter.charges import Charge, Standing
 from llmactors.messages import GenerateRequest, Terminal
 
 
@@ -274,6 +275,10 @@ class Ledger(Protocol):
 
         The ledger looks at no more than `OPEN_REQUESTS_SEEN` requests.
         """
+        ...
+
+    async def standings(self, charges: Sequence[Charge]) -> list[Standing]:
+        """How much is used now of the limits that `charges` name, one standing for each key. Nobody is charged."""
         ...
 
     async def dead_letters(self) -> list[DeadRequest]:

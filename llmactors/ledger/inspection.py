@@ -47,6 +47,8 @@ class RequestView:
     """The worker that runs the request; None while no worker does."""
     takeovers: int
     """How often another claim followed the first one."""
+    key_id: str = ""
+    """The id of the API key that sent the request; empty for a request without a key of a store."""
 
 
 @attrs.frozen

@@ -55,6 +55,7 @@ from llmactors.ledger.values import (
     SubmitOutcome,
     no_such_dead_letter,
 )
+from llmactors.limiter.charges import Charge, Standing
 from llmactors.messages import Failed, GenerateRequest, Terminal
 
 _OK: Final = AppendResult(AppendOutcome.OK)
@@ -295,6 +296,9 @@ class MemoryLedger:
                 key = request.model, request.priority, request.tenant
                 sums.add(key, record.queue_entry.cost, now - record.queued_at)
         return sums.shares()
+
+    async def standings(self, charges: Sequence[Charge]) -> list[Standing]:
+        return self._life.limits.look(charges, self._life.now_us(), free=True)
 
     async def dead_letters(self) -> list[DeadRequest]:
         return list(self._life.dead_letters)

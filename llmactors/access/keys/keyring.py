@@ -15,7 +15,7 @@ import trio
 from llmactors.access.keys.file import Signature, read_keys, signature_of
 from llmactors.access.keys.record import KeyRecord
 from llmactors.access.keys.redis import RedisKeyStore
-from llmactors.access.keys.store import KeyStoreError
+from llmactors.access.keys.store import KeyStoreError, in_order
 from llmactors.errors import LlmactorsError, Unavailable
 from llmactors.redislink.errors import reason_of
 
@@ -44,6 +44,10 @@ class Keyring:
         if self._read_at is None or self._clock() - self._read_at > STALE_S:
             raise Unavailable("the API keys cannot be read at the moment", retry_after_s=1.0)
         return self._records.get(key_id)
+
+    def records(self) -> list[KeyRecord]:
+        """All records as they were read last, oldest first."""
+        return in_order([*self._records.values()])
 
     def known(self, key_id: str) -> KeyRecord | None:
         """As `find`, but the copy may be of any age."""

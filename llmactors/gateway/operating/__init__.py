@@ -2,6 +2,7 @@
 
 session       sessions of operators in browsers
 nodes         the nodes of a cluster, and their models
+tenants       who may call, within which limits, and what is used
 requests      the requests that have not ended, one request, and the queue
 changes       what operators change of running nodes: drain, uncordon, reload
 dead_letters  the requests that were given up: list, requeue, purge

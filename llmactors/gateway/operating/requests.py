@@ -9,7 +9,7 @@ import msgspec
 from llmactors.gateway.operating.parameters import MAX_ROWS, Limit, read_query
 from llmactors.gateway.operators import OperatedNode
 from llmactors.http.exchange import Exchange
-from llmactors.ledger import RequestFilter, RequestTimes, RequestView
+from llmactors.ledger import QueuePlace, RequestFilter, RequestTimes, RequestView
 from llmactors.messages import Failed
 from llmactors.telemetry.redaction import scrub
 
@@ -19,6 +19,8 @@ class RequestRow(msgspec.Struct, kw_only=True, frozen=True, rename={"class_": "c
 
     id: str
     tenant: str
+    key_id: str
+    """The id of the API key; empty where the node asks for no key of a store."""
     model: str
     class_: int
     """The priority class; 0 is served first."""
@@ -54,6 +56,8 @@ class ClaimRow:
 class RequestDetails(RequestRow, kw_only=True, frozen=True):
     """One request, with the times of its life."""
 
+    place: int | None
+    """About how many claims of its model it takes until this request is claimed; null where it does not wait."""
     admitted_unix_s: float
     first_token_unix_s: float | None
     ended_unix_s: float | None
@@ -110,7 +114,10 @@ async def list_requests(node: OperatedNode, exchange: Exchange) -> None:
 
 async def show_request(node: OperatedNode, exchange: Exchange) -> None:
     """Shows one request, also one that has ended, as long as its stream is kept."""
-    await exchange.answer(200, _details(await node.ledger.request_times(exchange.parameters["id"])))
+    request_id = exchange.parameters["id"]
+    times = await node.ledger.request_times(request_id)
+    [place] = await node.ledger.places([request_id])
+    await exchange.answer(200, _details(times, place))
 
 
 async def show_queue(node: OperatedNode, exchange: Exchange) -> None:
@@ -137,6 +144,7 @@ def _fields(view: RequestView) -> dict[str, Any]:
     return {
         "id": view.id,
         "tenant": view.tenant,
+        "key_id": view.key_id,
         "model": view.model,
         "class_": view.priority,
         "state": view.state,
@@ -149,10 +157,11 @@ def _fields(view: RequestView) -> dict[str, Any]:
     }
 
 
-def _details(times: RequestTimes) -> RequestDetails:
+def _details(times: RequestTimes, place: QueuePlace | None) -> RequestDetails:
     end = times.end
     return RequestDetails(
         **_fields(times.view),
+        place=None if place is None else place.place,
         admitted_unix_s=times.admitted_ms / 1000,
         first_token_unix_s=None if times.first_token_ms is None else times.first_token_ms / 1000,
         ended_unix_s=None if times.ended_ms is None else times.ended_ms / 1000,

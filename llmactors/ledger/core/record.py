@@ -107,6 +107,7 @@ class Record(TokenLog):
             epoch=self.epoch,
             worker=self.holder,
             takeovers=max(0, self.claimed - 1),
+            key_id=request.key_id,
         )
 
     def times(self, now: float) -> RequestTimes:

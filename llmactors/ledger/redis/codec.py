@@ -170,6 +170,11 @@ def fields_of(candidate: Candidate, *, waited_ms: int = 0) -> tuple[str | int | 
     return *queued, deadline, request.resume_grace_ms, retention, conversation, usage
 
 
+def decode_usage_key(usage: bytes) -> str:
+    """The id of the API key from what the usage record of a request repeats."""
+    return str(_decode(usage)[0])
+
+
 def encode_charges(candidate: Candidate) -> bytes:
     """The charges as `limits.lua` takes them; empty for no charges."""
     if not candidate.charges:
@@ -185,10 +190,20 @@ def candidate_parts(candidate: Candidate) -> tuple[str | int | bytes, ...]:
 
 def to_admit_result(reply: list[Any], candidates: Sequence[Candidate]) -> AdmitResult:
     """The reply of the function `submit`."""
-    outcome, now_us, found = reply
+    outcome, *found = reply
     charges = add_up(charge for candidate in candidates for charge in candidate.charges)
-    standings = (_to_standing(*each, int(now_us)) for each in zip(charges, found, strict=True))
-    return AdmitResult(SubmitOutcome(outcome.decode()), tuple(standings))
+    return AdmitResult(SubmitOutcome(outcome.decode()), tuple(to_standings(found, charges)))
+
+
+def encode_charge_list(charges: Sequence[Charge]) -> bytes:
+    """The charges as the function `standings` takes them."""
+    return _encode([_charge_parts(charge) for charge in charges])
+
+
+def to_standings(found: list[Any], charges: Sequence[Charge]) -> list[Standing]:
+    """The time in us, and how the caller stands with each limit, from the reply of a function. No key comes twice."""
+    now_us, states = found
+    return [_to_standing(*each, int(now_us)) for each in zip(charges, states, strict=True)]
 
 
 def append_parts(entries: Iterable[AppendEntry]) -> tuple[bytes, bytes]:

@@ -59,6 +59,7 @@ from llmactors.ledger.values import (
     SubmitOutcome,
     no_such_dead_letter,
 )
+from llmactors.limiter.charges import Charge, Standing, add_up
 from llmactors.messages import GenerateRequest, Terminal
 from llmactors.redislink.call import Call
 from llmactors.redislink.link import RedisLink
@@ -89,6 +90,8 @@ _PLACE = operator.itemgetter(0)
 _ENTRY = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _SPANS_AT_ONCE = 24
 """How many hours or days one call reads the sums of."""
+_CHARGES_AT_ONCE = 256
+"""How many limits one call looks at."""
 _ADMITTED = operator.attrgetter("admitted_ms", "view.id")
 LEDGER_LINK = LinkSettings(backoff_max_s=0.2)
 """Short pauses, so that after a restart of Redis every worker is connected again within `disconnect_grace_s`."""
@@ -399,6 +402,15 @@ class RedisLedger:
             yield int(now), page
             if cursor == b"0" or seen >= OPEN_REQUESTS_SEEN:
                 return
+
+    async def standings(self, charges: Sequence[Charge]) -> list[Standing]:
+        found: list[Standing] = []
+        together = add_up(charges)
+        for first in range(0, len(together), _CHARGES_AT_ONCE):
+            some = together[first : first + _CHARGES_AT_ONCE]
+            reply = await self._functions.call_with_timeout("standings", codec.encode_charge_list(some))
+            found += codec.to_standings(reply, some)
+        return found
 
     async def dead_letters(self) -> list[DeadRequest]:
         return [letter for _, letter in await self._dead_letters()]

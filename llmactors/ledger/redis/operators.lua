@@ -47,7 +47,7 @@ register('queue_depths', queue_depths, { 'no-writes' })
 
 -- What operators see of a request, in the order of `request_views.py:to_open_request`. Nil where there is no such request.
 
-local VIEW_FIELDS = { 'm', 't', 'p', 'st', 'ad', 'n', 'at', 'ep', 'h', 'nc', 'qa', 'c' }
+local VIEW_FIELDS = { 'm', 't', 'p', 'st', 'ad', 'n', 'at', 'ep', 'h', 'nc', 'qa', 'c', 'us' }
 
 local function view_of(c, id)
   local found = redis.pcall('HMGET', key.request(c, id), unpack(VIEW_FIELDS))
@@ -87,6 +87,13 @@ local function request_times(c, args)
 end
 
 register('request_times', request_times, { 'no-writes' })
+
+-- packed charges, as in `limits.lua`, with a different key each. Returns the time in us, and how the caller stands with each.
+local function standings(c, args)
+  return { string.format('%.0f', c.now_us), select(2, limits.look(c, cmsgpack.unpack(args[3]), true)) }
+end
+
+register('standings', standings, { 'allow-oom' })
 
 local function dead_letters(c, args)
   return redis.call('XRANGE', key.dead_letters(c), '-', '+')

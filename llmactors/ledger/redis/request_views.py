@@ -27,7 +27,7 @@ class OpenRequest:
 
 def to_open_request(found: list[bytes], now_ms: int) -> OpenRequest:
     """One request of the reply. `now_ms` is the time of the reply, in milliseconds since 1970."""
-    id_, model, tenant, priority, state, admitted, tokens, attempt, epoch, holder, claims, queued, cost = found
+    id_, model, tenant, priority, state, admitted, tokens, attempt, epoch, holder, claims, queued, cost, usage = found
     queued_ms = int(queued or 0)
     admitted_ms = int(admitted or queued_ms)  # a node of an older version wrote no time
     view = RequestView(
@@ -42,6 +42,7 @@ def to_open_request(found: list[bytes], now_ms: int) -> OpenRequest:
         epoch=int(epoch),
         worker=holder.decode() or None,
         takeovers=max(0, int(claims or 0) - 1),
+        key_id=codec.decode_usage_key(usage) if usage else "",
     )
     return OpenRequest(view, admitted_ms, queued_ms, float(cost or 0))
 

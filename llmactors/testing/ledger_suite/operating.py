@@ -7,6 +7,7 @@ import pytest
 
 from llmactors import errors
 from llmactors.ledger import (
+    Candidate,
     ModelDemand,
     QueueDepth,
     ReleaseHow,
@@ -14,6 +15,8 @@ from llmactors.ledger import (
     SubmitOutcome,
 )
 from llmactors.ledger.values import REQUEUED_GRACE_MS, ClaimEnd
+from llmactors.limiter import charges_for
+from llmactors.limiter.limits import Limits
 from llmactors.messages import GenerateRequest
 from llmactors.testing.ledger_suite.rig import Rig, finished, request
 
@@ -141,7 +144,7 @@ class DeadLetterSuite:
 class InspectionSuite:
     async def test_open_requests_are_shown_oldest_first(self, rig: Rig) -> None:
         assert (await rig.ledger.open_requests(RequestFilter(), 10)).total == 0
-        await rig.submit(request("a", tenant="<script>"))
+        await rig.submit(request("a", tenant="<script>", key_id="k1"))
         await rig.pass_time(2.0)
         await rig.submit(request("b", model="n", priority=2))
         [claim] = await rig.claim("w", slots=1)
@@ -150,6 +153,7 @@ class InspectionSuite:
         assert found.total == 2
         running, queued = found.shown
         assert (running.id, running.tenant, running.model, running.priority) == ("a", "<script>", "m", 1)
+        assert (running.key_id, queued.key_id) == ("k1", "")
         assert (running.state, running.tokens, running.attempt, running.worker) == ("running", 3, 1, "w")
         assert (running.epoch, running.takeovers, round(running.age_s, 1)) == (claim.epoch, 0, 2.0)
         assert (queued.id, queued.state, queued.tokens, queued.attempt, queued.worker) == ("b", "queued", 0, 0, None)
@@ -198,6 +202,18 @@ class InspectionSuite:
             (claim.epoch, "w", ClaimEnd.CRASHED, "because"),
             (again.epoch, "w", None, ""),
         ]
+
+    async def test_standings_tell_what_is_used(self, rig: Rig) -> None:
+        limits = Limits(requests_per_minute=10, tokens_per_day=1000, concurrent=3)
+        charges = charges_for(limits, "t", tokens=100)
+        other = charges_for(limits, "u", tokens=100)
+        assert await rig.ledger.standings([]) == []
+        await rig.ledger.admit([Candidate(request("a", tenant="t"), charges)])
+        for _ in range(2):
+            found = await rig.ledger.standings([*charges, *other])
+            assert [each.charge.key for each in found] == [each.key for each in (*charges, *other)]
+            used = [each.decision.limit - each.decision.remaining for each in found]
+            assert used == [1, 100, 1, 0, 0, 0]
 
     async def test_shares_add_up_what_each_tenant_has(self, rig: Rig) -> None:
         assert await rig.ledger.queue_shares() == []

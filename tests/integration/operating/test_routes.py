@@ -1,6 +1,7 @@
 """The JSON routes for operators at a node in one process: what they show, and whom they refuse."""
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,18 @@ from llmactors.access.keys.record import KeyRecord
 from llmactors.access.keys.text import NewKey, new_key
 from llmactors.gateway.routes import ROUTES
 from llmactors.ledger import ReleaseHow
+from llmactors.limiter.limits import Budget, Limits
 from llmactors.testing.ledger_suite import request
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+from tests.support.longest_hold import LongestHold
 
 pytestmark = pytest.mark.integration
 
 FOR_OPERATORS = [route for route in ROUTES if route.for_operators]
 SECRET_PROMPT = "a prompt that nobody else may read"
+MOST_S = 0.02
+"""The longest time in which one request may hold the loop."""
+TRIES = 3
 SLOW = "slots=1,step_ms=50"
 
 
@@ -254,3 +260,50 @@ async def test_hostile_names_are_json_text() -> None:
             assert (rows[0]["tenant"], rows[0]["model"]) == (hostile, hostile)
         found = await node.client.get("/v1/operator/requests", params={"tenant": hostile, "model": hostile})
         assert found.json()["total"] == 1
+
+
+async def test_tenants_show_keys_limits_and_use(keys: Keys) -> None:
+    limited = new_key()
+    limits = Limits(requests_per_minute=9, tokens_per_day=5000, budgets=(Budget(5_000_000, "day"),))
+    await FileKeyStore(keys.path).add(
+        record_of(limited, created=2.0, limits=limits, expires=4e9, models=frozenset({"mock"}))
+    )
+    async with guarded(keys, mock_model("eos_one_in=0")) as node:
+        await node.wait_ready()
+        for _ in range(2):
+            await node.client.post("/v1/generate", json={"prompt": "p", "max_tokens": 7}, headers=bearer(limited))
+        answer = await node.client.get("/v1/operator/tenants", headers=bearer(keys.operator))
+        found = {row["tenant"]: row for row in answer.json()["tenants"]}
+        assert sorted(found) == ["acme", "operators"]
+        unlimited, shown = found["acme"]["keys"]
+        assert (unlimited["id"], unlimited["limits"], unlimited["expires_unix_s"]) == (keys.tenant.id, {}, None)
+        assert (shown["id"], shown["state"], shown["models"], shown["class"]) == (limited.id, "active", ["mock"], 1)
+        assert shown["limits"] == {"requests_per_minute": 9, "tokens_per_day": 5000, "budget_per_day": "0.005"}
+        use = found["acme"]["use"]
+        assert (use["requests_per_minute"], use["requests_today"], use["budget_per_day"]) == (2, 2, "0.00")
+        assert use["tokens_per_day"] == use["tokens_today"] >= 14
+        assert found["operators"]["keys"][0]["operator"] is True
+        for key in (keys.tenant, keys.operator, limited):
+            assert key.text not in answer.text
+            assert key.digest.sha256 not in answer.text
+
+
+async def test_looks_at_thousands_of_requests_hold_the_loop_briefly() -> None:
+    async with local_node(max_queued=20_000) as node:
+        ledger = node.node.ledger
+        for number in range(3000):
+            await ledger.submit(request(f"req_{number}", tenant=f"t{number % 700}", model=f"m{number % 3}"))
+        gc.collect()
+        for path in ("requests?limit=500", "requests?tenant=t5", "queue", "models", "requests/req_2999"):
+            holds = []
+            for _ in range(TRIES):
+                hold = LongestHold()
+                trio.lowlevel.add_instrument(hold)
+                answer = await node.client.get(f"/v1/operator/{path}")
+                trio.lowlevel.remove_instrument(hold)
+                assert answer.status_code == 200, path
+                holds.append(hold.seconds)
+            assert min(holds) < MOST_S, path
+        found = (await node.client.get("/v1/operator/requests?limit=500")).json()
+        assert (len(found["requests"]), found["total"], found["requests"][0]["id"]) == (500, 3000, "req_0")
+        assert len((await node.client.get("/v1/operator/queue")).json()["models"]) == 500
