@@ -165,7 +165,7 @@ class LlamaBackend:
             prompt = await self._read(request)
             if job.tokens:
                 await prompt.count()
-            request = self._fit(request, prompt)
+            request = fit(request, prompt.tokens, self.capabilities.context_tokens)
             answer = await self._answer(request, job)
             if answer.finished:
                 yield _output(job, (), answer, prompt)
@@ -262,9 +262,6 @@ class LlamaBackend:
             await prompt.count()
         return prompt
 
-    def _fit(self, request: GenerateRequest, prompt: Prompt) -> GenerateRequest:
-        return fit(request, prompt.tokens, self.capabilities.context_tokens)
-
     async def _answer(self, request: GenerateRequest, job: Job) -> LlamaAnswer:
         """The answer as the log has it."""
         answer = LlamaAnswer(self._vocabulary, request, job.tokens)
@@ -309,7 +306,7 @@ class LlamaBackend:
         if not prompt.tokens:
             try:
                 prompt.counted(stream.prompt_tokens - position)
-                answer.limit(self._fit(request, prompt).max_tokens)
+                answer.limit(fit(request, prompt.tokens, self.capabilities.context_tokens).max_tokens)
             except InvalidRequest:
                 stream.close()
                 raise
