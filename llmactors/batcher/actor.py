@@ -35,7 +35,7 @@ from llmactors.batcher.settings import BatcherSettings
 from llmactors.batcher.window_timer import WindowTimer
 from llmactors.batcher.writer import Writer
 from llmactors.errors import STREAM_CODES, BackendFailed
-from llmactors.ledger import Claim, ClaimEnd, Ledger, ReleaseHow
+from llmactors.ledger import Claim, ClaimEnd, Ledger, ReleaseHow, SlotOffer
 from llmactors.messages import Failed
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.tracing.tracer import Tracer
@@ -255,7 +255,7 @@ class BatcherActor(Actor[BatcherMessage]):
             await self._start(claims)
         self._count_running()
 
-    def _offers(self) -> list[Key]:
+    def _offers(self) -> list[SlotOffer]:
         """The requests that may give up their slots, the best one first; none while a slot is free."""
         capabilities = self._capabilities
         is_full = self._ready_incarnation and self._residency.wanted and self._count_free_slots() < 1

@@ -17,7 +17,7 @@ from llmactors.backends.base import Capabilities, Takeover
 from llmactors.backends.messages import Key
 from llmactors.batcher.takeover_log import TakeoverLog
 from llmactors.errors import Interrupted, LlmactorsError
-from llmactors.ledger import Claim, Ledger
+from llmactors.ledger import Claim, Ledger, SlotOffer
 from llmactors.messages import Failed
 
 log = structlog.get_logger("llmactors.batcher")
@@ -72,7 +72,7 @@ class Claimer:
         lose: Callable[[], None],
         hear_news: Callable[[], None] = lambda: None,
         preempt_every_s: float = 0.0,
-        offers: Callable[[], Sequence[Key]] = tuple,
+        offers: Callable[[], Sequence[SlotOffer]] = tuple,
         note_preemption: Callable[[Key], None] = lambda _key: None,
     ) -> None:
         self._ledger = ledger

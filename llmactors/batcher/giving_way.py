@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from llmactors.backends.base import Batching, Capabilities, Takeover
 from llmactors.backends.messages import Key
 from llmactors.batcher.running import Running
+from llmactors.ledger import SlotOffer
 
 LAST_TOKENS = 8
 """A request that is this close to its longest answer keeps its slot."""
 
 
-def offers(running: Iterable[Running], capabilities: Capabilities, now: float, least_turn_s: float) -> list[Key]:
+def offers(running: Iterable[Running], capabilities: Capabilities, now: float, least_turn_s: float) -> list[SlotOffer]:
     """The requests that may give up their slots, the best one first: of the least urgent class, and of that class the
     ones with the fewest tokens, because their tokens may have to be made again.
 
@@ -27,4 +28,4 @@ def offers(running: Iterable[Running], capabilities: Capabilities, now: float, l
         is_ending = each.end is not None or made + LAST_TOKENS >= claim.request.max_tokens
         if claim.request.priority and may_continue and not is_ending and now - each.since >= least_turn_s:
             found.append((-claim.request.priority, made, each.key))
-    return [key for *_, key in sorted(found)]
+    return [SlotOffer(*key, tokens=made) for _, made, key in sorted(found)]

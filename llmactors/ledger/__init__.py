@@ -41,6 +41,7 @@ from llmactors.ledger.values import (
     QueuePlace,
     ReleaseHow,
     RequestInfo,
+    SlotOffer,
     SubmitOutcome,
 )
 
@@ -73,6 +74,7 @@ __all__ = [
     "RequestTimes",
     "RequestView",
     "RequestViews",
+    "SlotOffer",
     "SubmitOutcome",
     "UsageBy",
     "UsagePage",

@@ -32,6 +32,7 @@ from llmactors.ledger.values import (
     QueuePlace,
     ReleaseHow,
     RequestInfo,
+    SlotOffer,
     SubmitOutcome,
 )
 from llmactors.limiter.charges import Charge, Standing
@@ -179,15 +180,15 @@ class Ledger(Protocol):
         """
         ...
 
-    async def preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
+    async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
         """Lets one running request of `worker` change places with a waiting request, in one step.
 
-        `offered` has the ids and epochs of claims that the worker would give up, the best one first. The next request
-        of a more urgent class gets the slot, if it has waited for `preempt_after_s`; None where no request has, or none
-        that is offered may be given up. The request that is given up goes back to its old place with its log, as after
-        a SILENT release: the attempt does not count, and what its worker appends from now on is FENCED. A request is
-        given up at most `preemptions_max` times, and a model has at most `preemptions_per_s` of this. No request in
-        quarantine gives up its slot, or gets one in this way.
+        `offered` has what the worker would give up, the best one first. The next request of a more urgent class gets
+        the slot, if it has waited for `preempt_after_s`; None where no request has, or none that is offered may be
+        given up, such as one whose log has grown since. The request that is given up goes back to its old place with
+        its log, as after a SILENT release: the attempt does not count, and what its worker appends from now on is
+        FENCED. A request is given up at most `preemptions_max` times, and a model has at most `preemptions_per_s` of
+        this. No request in quarantine gives up its slot, or gets one in this way.
 
         As `claim`, this is not idempotent.
         """

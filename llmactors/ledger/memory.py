@@ -52,6 +52,7 @@ from llmactors.ledger.values import (
     QueuePlace,
     ReleaseHow,
     RequestInfo,
+    SlotOffer,
     SubmitOutcome,
     no_such_dead_letter,
 )
@@ -182,7 +183,7 @@ class MemoryLedger:
         lease.room[model] = slots - len(claims) if lease.takes_all else 0
         return claims
 
-    async def preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
+    async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
         lease = self._live(worker) if offered else None
         return None if lease is None else self._life.preempt(lease, model, offered)
 

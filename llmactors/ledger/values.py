@@ -133,6 +133,17 @@ class Claim:
 
 
 @attrs.frozen
+class SlotOffer:
+    """A running request that a worker would give up."""
+
+    request_id: str
+    epoch: int
+    tokens: int
+    """The most tokens that the log may have for this. The worker has looked whether another worker could go on with an
+    answer of this length, and the offer may arrive after an append."""
+
+
+@attrs.frozen
 class Preemption:
     """Two requests that changed places at a worker."""
 

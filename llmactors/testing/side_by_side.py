@@ -22,6 +22,7 @@ from llmactors.ledger import (
     QueuePlace,
     ReleaseHow,
     RequestInfo,
+    SlotOffer,
     UsagePage,
     UsageRecord,
 )
@@ -65,9 +66,9 @@ class _SideBySide:
         self._compare_claims(claims, await self.memory.claim(worker, model, slots))
         return claims
 
-    async def preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
+    async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
         swap = await self.ledger.preempt(worker, model, offered)
-        translated = [(request_id, self._epoch(request_id, epoch)) for request_id, epoch in offered]
+        translated = [attrs.evolve(each, epoch=self._epoch(each.request_id, each.epoch)) for each in offered]
         expected = await self.memory.preempt(worker, model, translated)
         if swap is None or expected is None:
             assert swap == expected

@@ -25,7 +25,7 @@ from llmactors.ledger.core.timers import Timers
 from llmactors.ledger.core.usage import UsageBook, code_of
 from llmactors.ledger.settings import LedgerSettings
 from llmactors.ledger.usage import UsageRecord
-from llmactors.ledger.values import Candidate, Claim, ClaimEnd, DeadRequest, Preemption, QueuePlace
+from llmactors.ledger.values import Candidate, Claim, ClaimEnd, DeadRequest, Preemption, QueuePlace, SlotOffer
 from llmactors.limiter.policy import to_us
 from llmactors.limiter.store import LimiterStore
 from llmactors.limiter.used import Used
@@ -163,19 +163,20 @@ class Lifecycle:
         record.note_claim(lease.id, self._wall_ms())
         return Claim(record.request, record.epoch, record.attempt, record.quarantined, tokens, waited_s, earlier)
 
-    def preempt(self, lease: Worker, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
+    def preempt(self, lease: Worker, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
         """Lets a request that `lease` runs change places with a waiting request of a more urgent class, if one has
-        waited for too long. `offered` has the ids and epochs that the worker would give up, the best one first.
+        waited for too long. `offered` has what the worker would give up, the best one first.
         """
         if not lease.takes_all:
             return None
         heads = [self.records[request_id] for request_id in self.queues.heads(model)]
-        known = ((self.records.get(request_id), epoch) for request_id, epoch in offered)
+        known = ((self.records.get(offer.request_id), offer) for offer in offered)
         running = [
             record
-            for record, epoch in known
+            for record, offer in known
             if record is not None
-            and (record.holder, record.epoch, record.request.model) == (lease.id, epoch, model)
+            and (record.holder, record.epoch, record.request.model) == (lease.id, offer.epoch, model)
+            and len(record.tokens) <= offer.tokens
             and self._preemptions.may_give_way(record)
         ]
         pair = self._preemptions.choose(model, heads, running, self._now())

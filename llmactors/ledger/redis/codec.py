@@ -32,6 +32,7 @@ from llmactors.ledger.values import (
     ClaimEnd,
     ClaimNote,
     DeadRequest,
+    SlotOffer,
     SubmitOutcome,
 )
 from llmactors.limiter.algorithms import ALGORITHMS
@@ -232,9 +233,9 @@ def finish_parts(request_id: str, epoch: int, end: Terminal) -> tuple[bytes, byt
     return _encode((request_id, epoch, 0, 0, 0, 0, len(ending))), ending
 
 
-def encode_claims(claims: Sequence[tuple[str, int]]) -> bytes:
-    """The ids and epochs of claims."""
-    return _encode([part for claim in claims for part in claim])
+def encode_offers(offers: Sequence[SlotOffer]) -> bytes:
+    """The id, the epoch and the greatest length of the log of each offer."""
+    return _encode([part for each in offers for part in (each.request_id, each.epoch, each.tokens)])
 
 
 def join(chunks: list[Any]) -> tuple[list[TokenDelta], Terminal | None]:

@@ -56,6 +56,7 @@ from llmactors.ledger.values import (
     QueuePlace,
     ReleaseHow,
     RequestInfo,
+    SlotOffer,
     SubmitOutcome,
     no_such_dead_letter,
 )
@@ -254,14 +255,14 @@ class RedisLedger:
         known.held.update((claim.request.id, claim.epoch) for claim in claims)
         return claims
 
-    async def preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]]) -> Preemption | None:
+    async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
         if (known := self._workers.find(worker)) is None or not offered:
             return None
-        parts = worker, model, secrets.token_hex(8), codec.encode_claims(offered)
+        parts = worker, model, secrets.token_hex(8), codec.encode_offers(offered)
         reply = await self._functions.call_until_done("preempt", *parts)
         if not reply:
             return None
-        given_up = next(key for key in offered if key[0] == reply[0].decode())
+        given_up = next((each.request_id, each.epoch) for each in offered if each.request_id == reply[0].decode())
         claim = codec.to_claim(reply[1])
         self._workers.let_go(*given_up)
         known.held.add((claim.request.id, claim.epoch))

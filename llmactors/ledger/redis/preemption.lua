@@ -14,8 +14,8 @@ local function is_urgent(c, r)
     and not wrong_of_request(c, r.id)
 end
 
-local function may_give_way(c, r, worker, model, epoch)
-  return r and r.h == worker and r.ep == epoch and r.m == model and not r.qn
+local function may_give_way(c, r, worker, model, epoch, tokens)
+  return r and r.h == worker and r.ep == epoch and r.n <= tokens and r.m == model and not r.qn
     and tonumber(r.pe or '0') < settings(c).preemptions_max
 end
 
@@ -26,9 +26,10 @@ local function choose_pair(c, worker, model, offers)
   for _, class in ipairs(classes) do
     local waiting = next_of(c, model, class)
     if waiting and is_urgent(c, waiting) then
-      for i = 1, #offers, 2 do
+      for i = 1, #offers, 3 do
         local running = apart(c, wrong_of_request, offers[i], load, c, offers[i])
-        if may_give_way(c, running, worker, model, offers[i + 1]) and tonumber(running.p) > tonumber(class) then
+        if may_give_way(c, running, worker, model, offers[i + 1], offers[i + 2])
+          and tonumber(running.p) > tonumber(class) then
           return waiting, running
         end
       end
@@ -36,8 +37,8 @@ local function choose_pair(c, worker, model, offers)
   end
 end
 
--- worker, model, nonce, packed pairs of id and epoch that the worker would give up, the best first. A call with the same
--- nonce returns the same, since the first reply may be lost.
+-- worker, model, nonce, packed: id, epoch and greatest length of the log of each request that the worker would give up, the
+-- best first. A call with the same nonce returns the same, since the first reply may be lost.
 -- Returns nothing; or the id that gave way, and the claim that has its slot.
 local function preempt(c, args)
   local worker, model, nonce, offers = args[3], args[4], args[5], cmsgpack.unpack(args[6])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from llmactors import errors
-from llmactors.ledger import AppendEntry, Claim, ReleaseHow, SubmitOutcome
+from llmactors.ledger import AppendEntry, Claim, ReleaseHow, SlotOffer, SubmitOutcome
 from llmactors.messages import Failed, Finished, GenerateRequest, Terminal, TokenDelta, Usage
 from llmactors.prices import Price
 from llmactors.testing.ledger_suite.comparison import LedgerComparison
@@ -196,15 +196,14 @@ class LedgerMachine(LedgerComparison):
         if not own:
             return
         offered = data.draw(st.lists(st.sampled_from(own), unique_by=lambda claim: claim.request.id, max_size=4))
-        keys = [(claim.request.id, claim.epoch) for claim in offered]
-        live = bool(keys) and self.model.is_live(worker, self.now_s)  # without an offer nothing is looked at
-        swap = self.run(self.ledger.preempt(worker, "m", keys))
+        offers = [SlotOffer(claim.request.id, claim.epoch, data.draw(st.sampled_from([64, 2, 0]))) for claim in offered]
+        live = bool(offers) and self.model.is_live(worker, self.now_s)  # without an offer nothing is looked at
+        swap = self.run(self.ledger.preempt(worker, "m", offers))
         assert live or swap is None
         if swap is None:
-            assert not live or not self.model.must_preempt(worker, "m", keys, self.now_s, self.wall_ms())
+            assert not live or not self.model.must_preempt(worker, "m", offers, self.now_s, self.wall_ms())
         else:
-            assert swap.given_up in keys
-            self.model.preempt(worker, swap, self.now_s, self.wall_ms())
+            self.model.preempt(worker, swap, offers, self.now_s, self.wall_ms())
             self.claims.append(swap.claim)
 
     @precondition(lambda self: self.claims)

@@ -19,6 +19,7 @@ from llmactors.ledger import (
     Preemption,
     QueueDepth,
     ReleaseHow,
+    SlotOffer,
     SubmitOutcome,
     UsageRecord,
 )
@@ -337,7 +338,7 @@ class LedgerModel:
             most = min(self.settings.together(each.attempt) for each in held)
             assert len(claims) <= most, "too many in quarantine"  # noqa: S101
 
-    def must_preempt(self, worker: str, model: str, offered: Sequence[tuple[str, int]], now: float, ms: float) -> bool:
+    def must_preempt(self, worker: str, model: str, offered: Sequence[SlotOffer], now: float, ms: float) -> bool:
         """Whether a request had to change places with one that is offered, whichever is the next of its class."""
         held = self.held_by(worker)
         if now - self.preempted_at.get(model, -math.inf) < 1 / self.settings.preemptions_per_s:
@@ -351,12 +352,12 @@ class LedgerModel:
                 return True
         return False
 
-    def preempt(self, worker: str, swap: Preemption, now: float, wall_ms: float) -> None:
+    def preempt(self, worker: str, swap: Preemption, offered: Sequence[SlotOffer], now: float, wall_ms: float) -> None:
         """Follows the ledger's choice of two requests that change places, and fails if the choice was not allowed."""
         urgent, given = self.requests[swap.claim.request.id], self.requests[swap.given_up[0]]
         model = urgent.request.model
         assert given.holder == worker, "given up by another worker"  # noqa: S101
-        assert self._may_give_way(given, [swap.given_up], model), "must not be given up"  # noqa: S101
+        assert self._may_give_way(given, offered, model), "must not be given up"  # noqa: S101
         assert self._is_urgent(urgent, now, wall_ms), "must not preempt"  # noqa: S101
         assert urgent.request.priority < given.request.priority, "not more urgent"  # noqa: S101
         pause_s = now - self.preempted_at.get(model, -math.inf)
@@ -369,8 +370,12 @@ class LedgerModel:
         self._start(worker, [swap.claim], wall_ms)
         self.room[worker, model] = room
 
-    def _may_give_way(self, each: ModelRequest, offered: Sequence[tuple[str, int]], model: str) -> bool:
-        may = (each.request.id, each.epoch) in offered and each.request.model == model and each.state == "running"
+    def _may_give_way(self, each: ModelRequest, offered: Sequence[SlotOffer], model: str) -> bool:
+        is_offered = any(
+            (each.request.id, each.epoch) == (offer.request_id, offer.epoch) and len(each.tokens) <= offer.tokens
+            for offer in offered
+        )
+        may = is_offered and each.request.model == model and each.state == "running"
         return may and not each.quarantined and each.preemptions < self.settings.preemptions_max
 
     def _is_urgent(self, each: ModelRequest, now: float, wall_ms: float) -> bool:

@@ -2,7 +2,7 @@
 
 # ruff: noqa: S101
 
-from llmactors.ledger import AppendOutcome, Claim, Preemption
+from llmactors.ledger import AppendOutcome, Claim, Preemption, SlotOffer
 from llmactors.testing.ledger_suite.rig import Rig, finished, request, tokens
 
 
@@ -38,6 +38,14 @@ class PreemptionSuite:
         assert again.epoch > claim.epoch
         assert await rig.write(again, 4, 5, finished(5)) is AppendOutcome.OK
         assert (await rig.ledger.statistics()).requeued_total == 0
+
+    async def test_request_whose_log_has_grown_does_not_give_way(self, rig: Rig) -> None:
+        """The worker has judged by a shorter answer that another worker can go on with it."""
+        claim = await rig.start(request("low", priority=2))
+        await rig.write(claim, 1, 3)
+        await self._wait_urgent(rig)
+        assert await self._preempt(rig, claim, tokens=2) is None
+        assert await self._preempt(rig, claim, tokens=3) is not None
 
     async def test_only_a_less_urgent_request_gives_way(self, rig: Rig) -> None:
         await rig.submit(request("same", priority=1), request("more", priority=0))
@@ -106,5 +114,6 @@ class PreemptionSuite:
         await rig.pass_time(1 / rig.settings.preemptions_per_s)
         await rig.ledger.beat("w")
 
-    async def _preempt(self, rig: Rig, *offered: Claim) -> Preemption | None:
-        return await rig.ledger.preempt("w", "m", [(claim.request.id, claim.epoch) for claim in offered])
+    async def _preempt(self, rig: Rig, *offered: Claim, tokens: int = 64) -> Preemption | None:
+        offers = [SlotOffer(claim.request.id, claim.epoch, tokens) for claim in offered]
+        return await rig.ledger.preempt("w", "m", offers)

@@ -10,7 +10,7 @@ import structlog.testing
 import trio
 
 from llmactors import errors
-from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, SubmitOutcome
+from llmactors.ledger import AppendEntry, AppendOutcome, Claim, LedgerSettings, SlotOffer, SubmitOutcome
 from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.ledger.redis.log_copies import DIVERGED
 from llmactors.ledger.settings import TOKEN_BYTES
@@ -683,7 +683,7 @@ async def test_clock_that_is_set_back_stops_no_preemption(cluster: Cluster) -> N
     await ledger.beat("w")
     for name in ("slow1", "slow2"):
         await ledger.submit(request(name, priority=2))
-    running = [(claim.request.id, claim.epoch) for claim in await ledger.claim("w", "m", 2)]
+    running = [SlotOffer(claim.request.id, claim.epoch, 0) for claim in await ledger.claim("w", "m", 2)]
     for name, set_back_ms in (("urgent1", 0), ("urgent2", 3_600_000)):
         cluster.now_ms -= set_back_ms
         await ledger.submit(request(name, priority=0))
@@ -691,7 +691,7 @@ async def test_clock_that_is_set_back_stops_no_preemption(cluster: Cluster) -> N
         swap = await ledger.preempt("w", "m", running)
         assert swap is not None
         assert swap.claim.request.id == name
-        running.remove(swap.given_up)
+        running = [each for each in running if each.request_id != swap.given_up[0]]
 
 
 @pytest.mark.parametrize("forgotten", [True, False])

@@ -19,7 +19,7 @@ def running(name: str, made: int = 3, *, quarantined: bool = False, since: float
 
 
 def names(*each: Running, capabilities: Capabilities = EXACT) -> list[str]:
-    return [name for name, _ in offers(each, capabilities, 10.0, 1.0)]
+    return [each.request_id for each in offers(each, capabilities, 10.0, 1.0)]
 
 
 def test_least_urgent_with_fewest_tokens_is_first() -> None:
