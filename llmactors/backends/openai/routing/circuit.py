@@ -16,8 +16,8 @@ import attrs
 
 from llmactors.actors.backoff import Backoff
 
-OPEN = Backoff(first_s=1.0, factor=2.0, cap_s=25.0, jitter=0.2)
-"""For how long a circuit is open. An upstream that works again gets requests again within 30 s."""
+OPEN = Backoff(first_s=1.0, factor=2.0, cap_s=20.0, jitter=0.2)
+"""For how long a circuit is open. An upstream that works again gets requests again within 25 s."""
 
 
 class CircuitState(enum.Enum):
