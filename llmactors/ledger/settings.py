@@ -25,6 +25,9 @@ class LedgerSettings:
     quarantine_from_attempt: int = attrs.field(default=3, validator=ge(1))
     """From this attempt on a request is in quarantine: it runs only with others in quarantine, and a crash while it
     runs alone makes it a dead letter."""
+    progress_tokens: int = attrs.field(default=256, validator=ge(1))
+    """An attempt in which the log grew by so many tokens does not count, however it ended: a request that gets further
+    each time does not crash its workers. Only an attempt with less progress is evidence against the request."""
     suspects_together: tuple[int, ...] = (8, 3)
     """How many requests in quarantine (suspects) may run together on a worker: in their first attempt there, in their
     next one, and so on; after that each runs alone. So a request that crashes workers is found within a few crashes,

@@ -151,6 +151,7 @@ class Lifecycle:
         record.epoch += 1
         record.attempt += 1
         record.claimed += 1
+        record.claimed_tokens = len(record.tokens)
         record.holder = lease.id
         if record.quarantined:
             lease.hold_suspect(record.request.id, self._settings.together(record.attempt))
@@ -232,7 +233,10 @@ class Lifecycle:
     def crash(self, record: Record, ended: ClaimEnd, cause: str) -> None:
         """Puts back a request whose worker or backend died; a suspect that ran alone becomes a dead letter."""
         record.note_claim_end(ended, cause)
-        if self._runs_alone(record) and record.deaths + 1 >= self._settings.quarantine_from_attempt:
+        if self._has_got_further(record):
+            record.attempt -= 1
+            self._put_back(record)
+        elif self._runs_alone(record) and record.deaths + 1 >= self._settings.quarantine_from_attempt:
             message = (
                 f"the backend or worker crashed in all {record.attempt} attempts; in the last, this request ran alone"
             )
@@ -258,6 +262,10 @@ class Lifecycle:
         held = [self.records[request_id] for request_id in lease.held]
         for record in held:
             record.note_claim_end(ClaimEnd.SILENT, "the worker's lease ended")
+            if self._has_got_further(record):
+                record.attempt -= 1
+                self._put_back(record)
+                continue
             loss = Loss(charged, alone=self._runs_alone(record))
             if loss.alone and charged and record.silent_attempts + 1 >= SILENT_ATTEMPTS_MAX:
                 message = (
@@ -294,6 +302,10 @@ class Lifecycle:
             record = self.records.get(request_id)
             if record is not None and (loss := record.losses.pop(worker_id, None)) and record.end is None:
                 yield record, loss
+
+    def _has_got_further(self, record: Record) -> bool:
+        """Whether the log has grown so much in the attempt that ends that the request is not the cause of the end."""
+        return len(record.tokens) - record.claimed_tokens >= self._settings.progress_tokens
 
     def _runs_alone(self, record: Record) -> bool:
         lease = None if record.holder is None else self.leases.get(record.holder)

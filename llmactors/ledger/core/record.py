@@ -57,6 +57,8 @@ class Record(TokenLog):
     """When the request was admitted, in milliseconds since 1970. So are the next two."""
     first_token_ms: int | None = None
     ended_ms: int | None = None
+    claimed_tokens: int = 0
+    """The length of the log at the last claim."""
     claimed: int = 0
     """How many claims of the request there were."""
     holds: tuple[Reservation, ...] = ()

@@ -122,6 +122,7 @@ def encode_settings(settings: LedgerSettings, redis_settings: RedisLedgerSetting
             "retention_ms": round(settings.retention_s * 1000),
             "tombstone_ms": round(settings.tombstone_s * 1000),
             "quarantine_from": settings.quarantine_from_attempt,
+            "progress_tokens": settings.progress_tokens,
             "suspects_together": settings.suspects_together,
             "max_queued": settings.max_queued,
             "max_queued_bytes": settings.max_queued_bytes,

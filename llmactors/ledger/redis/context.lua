@@ -12,7 +12,7 @@
 --   ep epoch      at attempt      qn in quarantine      h the worker that holds it      rv the worker it is reserved for
 --   n length of its log in tokens (while it runs, the length in its worker's `live` hash counts)
 --   l:WORKER `COUNTS ALONE`: this worker fell silent while it held the request; two digits, as `core/silence.py` says
---   pe how often it was preempted
+--   pe how often it was preempted      cn the length of its log at the last claim
 --   cs its newest claims, a line for each: epoch, time in ms and worker, then why the claim ended and a detail, between tabs
 --   cv the conversation, behind a `+` where the request follows up
 --   us what its usage record repeats, packed      ca when it was claimed, in ms      qt, rn how long it waited and ran before, in ms

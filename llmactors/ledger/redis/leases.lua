@@ -59,6 +59,11 @@ end
 local function lose(c, worker, r, counts, ended, cause)
   check(c, r)
   remember_claim_end(c, r, ended, cause)
+  if has_got_further(c, r) then
+    r.at = r.at - 1
+    put_back(c, r)
+    return true
+  end
   local alone = runs_alone(c, r)
   if alone and counts and silent_attempts(r) + 1 >= SILENT_ATTEMPTS_MAX then
     local message = '%d workers fell silent with this request; with the last, the request ran alone'

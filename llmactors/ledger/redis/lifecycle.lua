@@ -205,10 +205,16 @@ end
 -- How many attempts ended in a death that was seen, of a worker or a backend.
 local function deaths(r) return r.at - silent_attempts(r) - (r.h and 1 or 0) end
 
+-- Whether the log has grown so much in the attempt that ends that the request is not the cause of the end.
+local function has_got_further(c, r) return r.n - tonumber(r.cn or r.n) >= settings(c).progress_tokens end
+
 local function crash(c, r, ended, cause)
   check(c, r)
   remember_claim_end(c, r, ended, cause)
-  if runs_alone(c, r) and deaths(r) + 1 >= settings(c).quarantine_from then
+  if has_got_further(c, r) then
+    r.at = r.at - 1
+    put_back(c, r)
+  elseif runs_alone(c, r) and deaths(r) + 1 >= settings(c).quarantine_from then
     local message = 'the backend or worker crashed in all %d attempts; in the last, this request ran alone'
     give_up(c, r, 'POISONED', string.format(message, r.at), cause, r.ep)
   else

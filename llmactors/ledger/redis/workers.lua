@@ -94,8 +94,8 @@ local function start(c, r, worker)
   r.ep, r.at, r.h, r.st = math.max(r.ep + 1, c.now), r.at + 1, worker, 'r'
   r.ca, r.qt = c.now, (r.qt or 0) + math.max(0, c.now - r.qa)
   remember_claim(c, r, worker)
-  r.nc = (r.nc or 0) + 1
-  put(c, r, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r', 'cs', r.cs, 'nc', r.nc, 'ca', r.ca, 'qt', r.qt)
+  r.nc, r.cn = (r.nc or 0) + 1, r.n
+  put(c, r, 'cn', r.cn, 'ep', r.ep, 'at', r.at, 'h', worker, 'st', 'r', 'cs', r.cs, 'nc', r.nc, 'ca', r.ca, 'qt', r.qt)
   if not c.live_open then
     open_live(c, worker)
     c.live_open = true

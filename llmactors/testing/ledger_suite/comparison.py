@@ -29,6 +29,7 @@ MACHINE_SETTINGS = LedgerSettings(
     suspects_together=(2,),
     conversation_kept_s=1e5,
     preempt_after_s=0.875,
+    progress_tokens=3,
     affinity_wait_s=0.25,
     preemptions_max=2,
 )

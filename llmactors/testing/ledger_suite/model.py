@@ -62,6 +62,8 @@ class ModelRequest:
     suspects: int = 0
     """The number of requests in the claim, including this one."""
     tokens: list[TokenDelta] = attrs.field(factory=list)
+    claimed_tokens: int = 0
+    """The length of the log at the last claim."""
     end_kind: str = ""
     end: Terminal | None = None
     ended_by: int = 0
@@ -188,7 +190,9 @@ class LedgerModel:
 
     def crash(self, each: ModelRequest, now: float) -> None:
         deaths = each.crashed - each.silent + 1
-        if self.is_alone(each) and deaths >= self.settings.quarantine_from_attempt:
+        if self._has_got_further(each):
+            self.put_back(each, now, counts=False)
+        elif self.is_alone(each) and deaths >= self.settings.quarantine_from_attempt:
             self.poison(each, now, by_epoch=each.epoch)
         else:
             self.put_back(each, now, counts=True)
@@ -199,11 +203,16 @@ class LedgerModel:
         self.dead.add(worker)
         for each in self.held_by(worker):
             alone = self.is_alone(each)
-            if alone and counts and each.silent + 1 >= 3:
+            if self._has_got_further(each):
+                self.put_back(each, now, counts=False)
+            elif alone and counts and each.silent + 1 >= 3:
                 self.poison(each, now, by_epoch=each.epoch)
             else:
                 each.losses[worker] = counts, alone
                 self.put_back(each, now, counts=counts)
+
+    def _has_got_further(self, each: ModelRequest) -> bool:
+        return len(each.tokens) - each.claimed_tokens >= self.settings.progress_tokens
 
     def take_back(self, worker: str) -> None:
         """The silent worker beats again."""
@@ -327,6 +336,7 @@ class LedgerModel:
             assert claim.epoch > each.epoch, "an epoch was given out again"  # noqa: S101
             each.epoch = claim.epoch
             each.attempt = each.crashed + 1
+            each.claimed_tokens = len(each.tokens)
             log = tuple(each.tokens)
             expected = Claim(each.request, each.epoch, each.attempt, each.quarantined, log)
             assert attrs.evolve(claim, waited_s=0.0, earlier=()) == expected  # noqa: S101

@@ -32,6 +32,7 @@ SUITE_SETTINGS = LedgerSettings(
     dead_letters_kept=4,
     retained_max=24,
     suspects_together=(2,),
+    progress_tokens=8,
     conversations_max=6,
     affinity_lead_max=3,
     preempt_after_s=0.1,

@@ -130,6 +130,29 @@ class QuarantineSuite:
         statistics = await rig.ledger.statistics()
         assert (statistics.quarantined, statistics.queued, statistics.dead_letters) == (0, 0, 1)
 
+    async def test_request_that_gets_further_is_never_convicted(self, rig: Rig) -> None:
+        """Neither by deaths nor by silences; and the deaths before that brought no progress still count."""
+        await rig.submit(request())
+        await rig.crash(times=2)
+        length = 0
+        for each in range(4):
+            worker = f"w{each}"
+            [claim] = await rig.claim(worker)
+            assert (claim.attempt, len(claim.tokens)) == (3, length)
+            length += rig.settings.progress_tokens
+            assert await rig.write(claim, len(claim.tokens) + 1, length) is AppendOutcome.OK
+            if each % 2:
+                await rig.fall_silent()
+                await rig.ledger.reap()
+            else:
+                await rig.ledger.release("r", claim.epoch, ReleaseHow.FAILED, "out of memory")
+        info = await rig.ledger.info("r")
+        assert (info.state, info.attempt, info.last_seq) == ("queued", 2, length)
+        [claim] = await rig.claim("last")
+        await rig.write(claim, length + 1, length + rig.settings.progress_tokens - 1)
+        await rig.ledger.release("r", claim.epoch, ReleaseHow.FAILED, "out of memory")
+        assert code_of((await rig.ledger.read("r")).end) == "POISONED"
+
     async def test_crash_of_a_batch_convicts_nobody_and_splits_it(self, rig: Rig) -> None:
         await rig.submit(request("a"), request("b"), request("c"))
         for worker in ("w1", "w2"):
