@@ -13,7 +13,7 @@ ENV PATH=/opt/llmactors/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHE
 # The dependencies are a layer of their own, which is built again only when one of these two files changes.
 COPY pyproject.toml ops/constraints.txt ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*p['dependencies'], *p['optional-dependencies']['llama'], sep='\n')" > requirements.txt \
+more = p['optional-dependencies']; print(*p['dependencies'], *more['llama'], *more['otel'], sep='\n')" > requirements.txt \
     && pip install --quiet -r requirements.txt -c constraints.txt
 COPY README.md LICENSE ./
 COPY llmactors llmactors

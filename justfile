@@ -64,7 +64,7 @@ test-kubernetes *args:
 test-dashboards *args:
     {{python}} -m tests.observability.dashboards {{args}}
 
-# Break a cluster in many ways, and wait until Prometheus fires the alert of each fault, in two to three minutes.
+# Break a cluster in many ways, and wait until Prometheus fires the alert of each fault, in three minutes.
 test-alerts *args:
     {{python}} -m tests.observability.alerts {{args}}
 
@@ -87,7 +87,7 @@ lock:
     trap 'rm -rf "$env_dir"' EXIT
     {{python}} -m venv "$env_dir"
     "$env_dir/bin/pip" install --quiet --upgrade pip
-    "$env_dir/bin/pip" install --quiet '.[llama]'
+    "$env_dir/bin/pip" install --quiet '.[llama,otel]'
     {
         echo '# The versions of all packages in the image. `just lock` writes this file.'
         "$env_dir/bin/pip" list --format freeze --exclude llmactors --exclude pip --exclude setuptools

@@ -440,13 +440,18 @@ ROWS = (
                 ),
             ),
             Panel(
-                "Lost lines",
-                "Lines of logs that were dropped in the last ten minutes.",
+                "Lost lines and lost spans",
+                "Lines of logs, and spans of traces, that were dropped in the last ten minutes.",
                 "none",
                 (
                     Query(
                         f"sum by (stream) (increase(llmactors_output_lines_dropped_total{{{_NODE}}}[10m]))",
                         "lines of {{stream}}",
+                    ),
+                    Query(
+                        "sum by (outcome)"
+                        f' (increase(llmactors_trace_spans_total{{{_NODE}, outcome=~"dropped|failed"}}[10m]))',
+                        "spans {{outcome}}",
                     ),
                 ),
             ),

@@ -30,6 +30,7 @@ PATIENCE_S = 15.0
 RIGHTLY_EMPTY = {
     "Error replies of Redis: {{kind}}": "Redis refuses nothing in this cluster",
     "Outages: outage: {{reason}}": "Redis has no outage in this cluster",
+    "Lost lines and lost spans: spans {{outcome}}": "traces are off in this cluster",
     "Restarts of actors: {{actor}}": "no actor crashes in this cluster",
     "Alerts that fire: {{alertname}} ({{severity}})": "an alert may or may not fire within seconds",
 }

@@ -92,6 +92,7 @@ async def scene(directory: Path) -> AsyncIterator[Scene]:
         settings = ClusterSettings(
             model=f"{MODEL}=mock:step_ms={_STEP_MS},slots={_SLOTS}",
             worker_metrics=True,
+            start_s=90,
             gateway_arguments=("--config", str(config), "--rate-limit", f"{_LIMIT}/min"),
             worker_arguments=("--config", str(config), "--model", other),
         )
