@@ -2,8 +2,8 @@
 
     python -m tests.observability.alerts
 
-The cluster and Prometheus are real. The times of the rules are shorter, so that the drill takes three minutes: `for` is a
-second, and windows are some seconds. The program exits with 1 if an alert did not fire and `NOT_DRILLED` does not say
+The cluster and Prometheus are real. The times of the rules are shorter, so that the drill takes three minutes: `for` is
+a second, and windows are some seconds. The program exits with 1 if an alert did not fire and `NOT_DRILLED` does not say
 why.
 """
 
