@@ -60,6 +60,7 @@ class ReaperActor(Actor):
                 "a request was given up, and is a dead letter now",
                 request_id=letter.request.id,
                 tenant=letter.request.tenant,
+                key_id=letter.request.key_id or None,
                 model=letter.request.model,
                 attempts=letter.attempt,
                 cause=letter.cause,

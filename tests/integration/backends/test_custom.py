@@ -27,6 +27,9 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (info / "entry_points.txt").write_text("[llmactors.backends]\ncountdown = example_backend:Countdown\n")
     (site / "broken_backend.py").write_text("import nothing_like_this\n")
     (site / "raising_backend.py").write_text("raise ValueError('of no use')\n")
+    (site / "failing_backend.py").write_text(
+        "def fail(prompts, max_tokens):\n    raise ValueError('a weight is missing')\n"
+    )
     (site / "odd_backend.py").write_text("def make():\n    return object()\n")
     return {"PYTHONPATH": f"{HERE}:{site}"}
 
@@ -38,6 +41,7 @@ def node(environ: dict[str, str]) -> Iterator[NodeProcess]:
         "example_backend:Loud,mark=?,slots=2",
         "down=example_backend:Countdown",
         "countdown:start=3",
+        "failing=failing_backend:fail",
     ]
     flags = [word for model in models for word in ("--model", model)]
     with NodeProcess(*flags, "--bind", "127.0.0.1:0", environ=environ) as process:
@@ -65,6 +69,17 @@ def test_stop_string_ends_the_answer_of_a_function(node: NodeProcess) -> None:
     body = {"prompt": "say it loud", "model": "shout", "stop": ["T LO"]}
     answer = httpx.post(f"{node.url}/v1/generate", json=body).json()
     assert (answer["text"], answer["finish_reason"], answer["usage"]["completion_tokens"]) == ("SAY I", "stop", 3)
+
+
+def test_traceback_of_a_backend_is_in_the_log_and_not_for_clients(node: NodeProcess) -> None:
+    body = {"prompt": "say it loud", "model": "failing"}
+    answer = httpx.post(f"{node.url}/v1/generate", json=body, timeout=30)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "POISONED")
+    assert "weight" not in answer.text
+    crashed = [line for line in node.errors().splitlines() if '"an actor crashed"' in line]
+    assert len(crashed) == 1  # one traceback for each kind of crash
+    assert "failing_backend.py" in crashed[0]
+    assert "a weight is missing" in crashed[0]
 
 
 @pytest.mark.parametrize(
