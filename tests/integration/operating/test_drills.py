@@ -42,7 +42,6 @@ async def read_seqs(response: httpx.Response, on_seq: Callable[[int], Any]) -> t
         ("kill-model", {"model": "mock"}),
         ("crash-actor", {"actor": "node/serving/backends/mock"}),
         ("crash-actor", {"actor": "node/serving/batcher:mock"}),
-        ("crash-actor", {"actor": "node/infra/reaper"}),
     ],
 )
 async def test_stream_goes_on_through_a_drill(path: str, body: dict[str, str]) -> None:
