@@ -121,6 +121,11 @@ loadtest url="http://127.0.0.1:8000" *args="--clients 8 --requests 64":
 benchmark *args:
     {{python}} -m bench.run {{args}}
 
+# Measure llmactors beside three peers in less than four minutes, and write bench/artifacts: RESULTS.md and pictures.
+artifact *args:
+    {{python}} -m bench.run --scenario saturate,idle,takeover,overload --only llmactors,llmactors-redis,origin,litserve,mosec \
+        --rounds 1 --out bench/artifacts {{args}}
+
 # Send 200 requests for six models through the memory of two, and stop every worker for a minute in between.
 test-swapping *args:
     {{python}} -m bench.swapping {{args}}

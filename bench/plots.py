@@ -1,5 +1,6 @@
 """A picture for each scenario: bars for its main figures, with the range over the rounds, and its curve."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,34 @@ from matplotlib.ticker import StrMethodFormatter
 
 from bench.results import ScenarioResult, Spread, figures_to_draw
 from bench.scenario import Curve, Figure
-from bench.servers import ALONE, CLUSTER, TITLES
+from bench.servers import ALONE, CLUSTER, EVERYSEC, LLAMA, ROUTER, TITLES
 
 mpl.use("agg")
-COLOURS = {ALONE: "#0b6e8a", CLUSTER: "#5fb3c8"}
-PEER_COLOUR = "#b8bcc2"
-LINE_COLOURS = ("#8a5a0b", "#7a3b69", "#4f6d2f", "#a8433b", "#555b66")
-"""Colours of the peers in a curve, where each peer needs a colour of its own."""
+COLOURS = {
+    ALONE: "#0b6e8a",
+    CLUSTER: "#5fb3c8",
+    EVERYSEC: "#a9d6e0",
+    "origin": "#8a5a0b",
+    "litserve": "#7a3b69",
+    "mosec": "#4f6d2f",
+    "hypercorn": "#a8433b",
+    "uvicorn": "#555b66",
+    ROUTER: "#c98a2b",
+    LLAMA: "#6a4fa3",
+}
+"""Each server has one colour in all pictures."""
+WORDS = {
+    r"\bp50\b": "median",
+    r"\bp99\b": "99 of 100 are below",
+    r", /s$": "",
+    r", ms$": ", in milliseconds",
+    r"\bus$": "in microseconds",
+    r", %$": ", in percent",
+    r", MB$": ", in megabytes",
+    r", MiB$": ", in MiB",
+    r", x$": ", as a multiple",
+}
+"""What the labels of axes say in place of short forms."""
 PANEL_INCHES = 4.4
 BAR_INCHES = 0.4
 CURVE_INCHES = 3.4
@@ -41,7 +63,7 @@ def picture(scenario_result: ScenarioResult) -> Canvas:
     columns = max(1, min(COLUMNS, len(figures)))
     rows = -(-len(figures) // columns)
     bars = max((len(spreads_of(scenario_result, figure)) for figure in figures), default=0)
-    heights = [BAR_INCHES * bars + 0.9] * rows
+    heights = [BAR_INCHES * bars + 1.0] * rows
     curve = scenario_result.scenario.curve
     if curve is not None:
         heights.append(CURVE_INCHES)
@@ -62,8 +84,16 @@ def picture(scenario_result: ScenarioResult) -> Canvas:
         draw_bars(panel, scenario_result, figure, named=column == 0, most=max(spread.most for spread in alike))
     if curve is not None:
         draw_curve(canvas.add_subplot(grid[rows, :]), scenario_result, curve)
-    canvas.suptitle(f"{scenario_result.scenario.name}: {scenario_result.scenario.about}", fontsize=10)
+    about = scenario_result.scenario.about
+    canvas.suptitle(f"{about[0].upper()}{about[1:]}", fontsize=10)
     return canvas
+
+
+def in_words(label: str) -> str:
+    """The label of an axis without short forms."""
+    for short, words in WORDS.items():
+        label = re.sub(short, words, label)
+    return label
 
 
 def spreads_of(scenario_result: ScenarioResult, figure: Figure) -> dict[str, Spread]:
@@ -78,7 +108,7 @@ def draw_bars(panel: Any, scenario_result: ScenarioResult, figure: Figure, *, na
     places = {name: place for place, name in enumerate(scenario_result.rounds)}
     for name, spread in spreads.items():
         low, high = spread.median - spread.least, spread.most - spread.median
-        panel.barh(places[name], spread.median, color=COLOURS.get(name, PEER_COLOUR), height=0.62)
+        panel.barh(places[name], spread.median, color=COLOURS[name], height=0.62)
         if spread.least != spread.most:
             panel.errorbar(spread.median, places[name], xerr=[[low], [high]], fmt="none", ecolor="#333333", capsize=2)
         digits = 0 if abs(spread.median) >= 100 or spread.median == int(spread.median) else 1
@@ -88,21 +118,19 @@ def draw_bars(panel: Any, scenario_result: ScenarioResult, figure: Figure, *, na
     panel.set_xlim(min(0.0, *(spread.least for spread in spreads.values())), most * 1.2 if most > 0 else 1)
     panel.set_ylim(len(places) - 0.4, -0.6)
     panel.set_yticks(list(places.values()), [TITLES[name] for name in places] if named else [])
-    panel.set_title(f"{figure.title}, {figure.unit}" if figure.unit else figure.title, fontsize=9)
+    panel.set_xlabel(in_words(f"{figure.title}, {figure.unit}" if figure.unit else figure.title), fontsize=9)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def draw_curve(panel: Any, scenario_result: ScenarioResult, curve: Curve) -> None:
     """One line per server, through the points of all rounds of the server."""
-    others = iter(LINE_COLOURS)
     highest = 0.0
     for name, rounds in scenario_result.rounds.items():
         points = sorted((x, y) for round_ in rounds for x, y in round_.get(curve.path, ()))
-        colour = COLOURS.get(name) or next(others)
         xs, ys = [x for x, _ in points], [y for _, y in points]
         highest = max(highest, *ys) if ys else highest
-        panel.plot(xs, ys, marker="o", markersize=3.5, linewidth=1.3, color=colour, label=TITLES[name])
+        panel.plot(xs, ys, marker="o", markersize=3.5, linewidth=1.3, color=COLOURS[name], label=TITLES[name])
     if curve.limit is not None:
         panel.axhline(curve.limit, color="#333333", linewidth=0.8, linestyle="--")
     if curve.logarithmic:
@@ -111,8 +139,8 @@ def draw_curve(panel: Any, scenario_result: ScenarioResult, curve: Curve) -> Non
         panel.xaxis.set_minor_formatter("")
     if highest:
         panel.set_ylim(0, 1.08 * highest if curve.limit is None else min(1.08 * highest, 4 * curve.limit))
-    panel.set_xlabel(curve.x, fontsize=9)
-    panel.set_ylabel(curve.y, fontsize=9)
+    panel.set_xlabel(in_words(curve.x), fontsize=9)
+    panel.set_ylabel(in_words(curve.y), fontsize=9)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
