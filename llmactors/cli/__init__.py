@@ -7,6 +7,8 @@
     running      commands that run until a signal
     client       commands that ask a running node
     tables       tables on standard output
+    live         a screen that is drawn again and again
+    top_sources  the figures of `top`; `top_frame`: their picture
     key_limits   the limits of keys as flags
     descriptors  standard streams that are closed, or in another encoding
 

@@ -1,5 +1,6 @@
 """The client of the commands that talk to a running node."""
 
+import contextlib
 import ipaddress
 import os
 import urllib.request
@@ -53,14 +54,17 @@ def post_json(url: str, path: str, api_key: str | None, payload: object = None) 
 
 
 async def _ask_json(method: str, url: str, path: str, api_key: str | None, body: bytes = b"") -> object:
-    client = node_client(url, api_key)
+    with contextlib.closing(node_client(url, api_key)) as client:
+        return await ask(client, url, method, path, body)
+
+
+async def ask(client: HttpClient, url: str, method: str, path: str, body: bytes = b"") -> object:
+    """Asks the node at `url` by its client, and returns the JSON of the answer. Raises as `get_json`."""
     try:
         with trio.fail_after(_ANSWER_S):
             response = await client.fetch(method, path, body)
     except (HttpClientError, trio.TooSlowError) as error:
         raise no_answer(url, error) from error
-    finally:
-        client.close()
     if response.status != 200:
         raise explain(url + path, response.status, response.body)
     try:

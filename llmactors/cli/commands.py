@@ -14,6 +14,7 @@ COMMANDS = (
     "reload",
     "forget",
     "tree",
+    "top",
     "generate",
     "load",
     "bench",

@@ -126,9 +126,13 @@ def create(
 @app.default
 @app.command(name="list")
 @with_settings("keys")
-def show(configuration: Configuration) -> int:
+def show(configuration: Configuration, *, as_json: tables.AS_JSON = False) -> int:
     """List all keys and what they allow. `keys` alone does the same."""
     records = _with_store(configuration, lambda store: store.records())
+    if as_json:
+        now = time.time()
+        tables.show_json({"keys": [_fields(record, now) for record in records]})
+        return 0
     if not records:
         print("there are no keys; a node that is started with these --keys refuses every caller")
         return 0
@@ -277,6 +281,26 @@ def _cells(record: KeyRecord, now: float) -> tuple[str, ...]:
         limits_text(record.limits),
         _day(record.created),
     )
+
+
+def _fields(record: KeyRecord, now: float) -> dict[str, object]:
+    """The record as JSON, without the hash."""
+    limits = attrs.asdict(record.limits)
+    return {
+        "id": record.id,
+        "tenant": record.tenant,
+        "name": record.name,
+        "operator": record.operator,
+        "state": record.state(now).value,
+        "models": None if record.models is None else sorted(record.models),
+        "class": record.best_priority,
+        "weight": record.weight,
+        "limits": {name: most for name, most in limits.items() if most},
+        "created_unix_s": record.created,
+        "expires_unix_s": record.expires,
+        "revoked_unix_s": record.revoked,
+        "old_secrets": sum(secret.until > now for secret in record.former),
+    }
 
 
 def _state(record: KeyRecord, now: float) -> str:

@@ -20,18 +20,25 @@ from llmactors.system.operator_access import cluster_ledger
 app = cyclopts.App(name="queue", help=__doc__)
 
 T = TypeVar("T")
+_COUNTS = {"waiting": "queued", "running": "running", "workers": "workers", "dead_letters": "dead_letters"}
+"""The names of the counts in the JSON of `show`, and in the ledger's statistics."""
 
 
 @app.default
 @app.command(name="show")
 @with_settings("queue")
-def show(configuration: Configuration) -> int:
+def show(configuration: Configuration, *, as_json: tables.AS_JSON = False) -> int:
     """Show how many requests wait, by model and class, and how many run. `queue` alone does the same."""
 
     async def look(ledger: Ledger) -> tuple[list[QueueDepth], LedgerStatistics]:
         return await ledger.queue_depths(), await ledger.statistics()
 
     depths, statistics = _with_ledger(configuration.settings, look)
+    if as_json:
+        queues = [{"model": each.model, "class": each.priority, "waiting": each.waiting} for each in depths]
+        counts = {name: getattr(statistics, of) for name, of in _COUNTS.items()}
+        tables.show_json({"queues": queues, **counts})
+        return 0
     table = Table("model", "class", "waiting")
     for depth in depths:
         table.add_row(escape(depth.model), str(depth.priority), str(depth.waiting))
@@ -46,13 +53,16 @@ def show(configuration: Configuration) -> int:
 
 @app.command(name="dead")
 @with_settings("queue")
-def dead(configuration: Configuration) -> int:
+def dead(configuration: Configuration, *, as_json: tables.AS_JSON = False) -> int:
     """List the dead letters, which are requests that were given up, with the cause. Prompts are not shown."""
 
     async def look(ledger: Ledger) -> list[DeadRequest]:
         return await ledger.dead_letters()
 
     letters = _with_ledger(configuration.settings, look)
+    if as_json:
+        tables.show_json({"dead_letters": [_fields(each) for each in reversed(letters)], "total": len(letters)})
+        return 0
     if not letters:
         print("there are no dead letters")
         return 0
@@ -64,6 +74,19 @@ def dead(configuration: Configuration) -> int:
         table.add_row(*map(escape, cells))
     tables.show(table)
     return 0
+
+
+def _fields(letter: DeadRequest) -> dict[str, object]:
+    """A dead letter as `GET /v1/operator/dead-letters` shows it."""
+    request = letter.request
+    return {
+        "id": request.id,
+        "tenant": request.tenant,
+        "model": request.model,
+        "cause": letter.cause,
+        "attempts": letter.attempt,
+        "unix_s": letter.at_ms / 1000,
+    }
 
 
 @app.command(name="requeue")

@@ -1,21 +1,28 @@
 """`tree`: the supervision tree of a running node, or of all nodes of a cluster."""
 
+import contextlib
 import datetime as dt
 import json
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any
 
 import msgspec
 import rich.tree
 import trio
 from cyclopts import Parameter
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
+from rich.text import Text
 
-from llmactors.cli.client import API_KEY, URL, get_json
+from llmactors.cli import tables
+from llmactors.cli.client import API_KEY, URL, ask, node_client
 from llmactors.cli.flags import with_settings
+from llmactors.cli.live import EVERY, every_s, is_terminal, show_live
 from llmactors.cluster.node_record import NodeRecord, Role
 from llmactors.config import Configuration, Settings
+from llmactors.errors import LlmactorsError
 from llmactors.system.operator_access import cluster_nodes
 
 _COLOURS = {"running": "green", "starting": "yellow", "restarting": "red", "stopping": "yellow", "stopped": "dim"}
@@ -31,42 +38,83 @@ def command(
         bool,
         Parameter(help="Show all nodes of a cluster, as its Redis server knows them.", negative=(), show_default=False),
     ] = False,
-    as_json: Annotated[bool, Parameter(name="--json", help="Print one JSON object.", show_default=False)] = False,
+    watch: Annotated[
+        bool, Parameter(help="Draw the tree again every second. q leaves.", negative=(), show_default=False)
+    ] = False,
+    every: EVERY = "1s",
+    as_json: tables.AS_JSON = False,
 ) -> int:
     """Show the actors of a running node, or of all nodes of a cluster.
 
     Each actor is shown with its incarnation, its restarts, its mailbox, and how its last incarnation ended.
     """
-    if cluster:
-        return _show_cluster(configuration.settings, as_json=as_json)
-    root = get_json(url, "/v1/tree", api_key)
+    interval_s = every_s(every)
+    opened = _of_cluster(configuration.settings) if cluster else _of_node(url, api_key)
+    if watch and not as_json and is_terminal():
+        return trio.run(_watch, opened, interval_s)
+    picture, document = trio.run(_look_once, opened)
     if as_json:
-        print(json.dumps(root, indent=2))
+        print(json.dumps(document, indent=2))
     else:
-        Console(highlight=False).print(_render(root))
+        tables.show_all(picture)
     return 0
 
 
-def _show_cluster(settings: Settings, *, as_json: bool) -> int:
-    nodes = trio.run(_nodes_and_trees, settings)
-    if as_json:
-        found = [{"node": msgspec.to_builtins(record), "tree": tree} for record, tree in nodes]
-        print(json.dumps(found, indent=2))
-        return 0
-    console = Console(highlight=False)
-    if not nodes:
-        console.print("no node is running")
-    for record, tree in nodes:
-        branch = rich.tree.Tree(_node_label(record, time.time()))
-        if tree is not None:
-            branch.add(_render(tree))
-        console.print(branch)
-    return 0
+Look = Callable[[], Awaitable[tuple[RenderableType, object]]]
+"""Returns the picture of the trees now, and the same as JSON."""
 
 
-async def _nodes_and_trees(settings: Settings) -> list[tuple[NodeRecord, Any]]:
+async def _watch(opened: AbstractAsyncContextManager[Look], interval_s: float) -> int:
+    async with opened as look:
+        last: RenderableType | None = None
+
+        async def draw(_console: Console) -> RenderableType:
+            nonlocal last
+            try:
+                last, _ = await look()
+            except LlmactorsError as error:
+                if last is None:
+                    raise
+                return Group(Text(tables.plain(str(error)), style="bold red"), last)
+            return last
+
+        return await show_live(draw, interval_s)
+
+
+async def _look_once(opened: AbstractAsyncContextManager[Look]) -> tuple[RenderableType, object]:
+    async with opened as look:
+        return await look()
+
+
+@contextlib.asynccontextmanager
+async def _of_node(url: str, api_key: str | None) -> AsyncIterator[Look]:
+    with contextlib.closing(node_client(url, api_key)) as client:
+
+        async def look() -> tuple[RenderableType, object]:
+            root = await ask(client, url, "GET", "/v1/tree")
+            return _render(root), root
+
+        yield look
+
+
+@contextlib.asynccontextmanager
+async def _of_cluster(settings: Settings) -> AsyncIterator[Look]:
     async with cluster_nodes(settings) as store:
-        return [(record, await store.tree(record.name)) for record in await store.records()]
+
+        async def look() -> tuple[RenderableType, object]:
+            nodes = [(record, await store.tree(record.name)) for record in await store.records()]
+            found = [{"node": msgspec.to_builtins(record), "tree": tree} for record, tree in nodes]
+            branches = [_node_branch(record, tree) for record, tree in nodes]
+            return Group(*branches) if branches else Text("no node is running"), found
+
+        yield look
+
+
+def _node_branch(record: NodeRecord, tree: Any) -> rich.tree.Tree:
+    branch = rich.tree.Tree(_node_label(record, time.time()))
+    if tree is not None:
+        branch.add(_render(tree))
+    return branch
 
 
 def _node_label(record: NodeRecord, now: float) -> str:

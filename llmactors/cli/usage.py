@@ -51,7 +51,6 @@ SINCE = Annotated[
     ),
 ]
 UNTIL = Annotated[str | None, Parameter(help="Until when, in the same forms. By default, until now.")]
-AS_JSON = Annotated[bool, Parameter(name="--json", help="Print JSON, as the route of operators answers.", negative=())]
 
 
 @app.default
@@ -63,7 +62,7 @@ def show(
     by: Annotated[By, Parameter(help="What the sums are made by.")] = "tenant",
     since: SINCE = "today",
     until: UNTIL = None,
-    as_json: AS_JSON = False,
+    as_json: tables.AS_JSON = False,
     url: URL = _NODE,
     api_key: API_KEY = None,
 ) -> int:
@@ -71,7 +70,7 @@ def show(
     source = _Source(configuration.settings, url, api_key)
     found = source.sums(*_span(since, until), by)
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        tables.show_json(found)
         return 0
     columns = sum_columns(UsageBy(by))
     table = Table(*(name.removesuffix("_unix_s").replace("_", " ") for name in columns))

@@ -32,7 +32,7 @@ EVERY_NODE = frozenset({"serve", "gateway", "worker", "up"})
 WITH_GATEWAY = frozenset({"serve", "gateway", "up"})
 WITH_MODELS = frozenset({"serve", "worker", "up"})
 IN_CLUSTER = frozenset({"gateway", "worker", "up"})
-WITH_REDIS = IN_CLUSTER | {"keys", "queue", "usage", "drain", "uncordon", "reload", "forget", "tree"}
+WITH_REDIS = IN_CLUSTER | {"keys", "queue", "usage", "drain", "uncordon", "reload", "forget", "tree", "top"}
 NO_COMMAND: frozenset[str] = frozenset()
 
 # The headings under which help and handbook show them.

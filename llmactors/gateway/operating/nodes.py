@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from llmactors.backends.directory import NOT_IN_MEMORY, ModelStatus
+from llmactors.backends.directory import NOT_IN_MEMORY, ModelDirectory, ModelStatus
 from llmactors.cluster.node_record import ModelReport, NodeRecord, Role
 from llmactors.gateway.operators import OperatedNode
 from llmactors.http.exchange import Exchange
-from llmactors.ledger import ModelDemand
+from llmactors.ledger import Ledger, ModelDemand
 
 
 @attrs.frozen(kw_only=True)
@@ -68,23 +68,31 @@ class Models:
 
 async def list_nodes(node: OperatedNode, exchange: Exchange) -> None:
     """Shows the nodes of the cluster, or the one node of a single process."""
-    records = sorted(node.records(), key=lambda record: record.name)
-    await exchange.answer(200, Nodes([_node_row(record) for record in records]))
+    await exchange.answer(200, nodes_of(node.records()))
 
 
 async def list_models(node: OperatedNode, exchange: Exchange) -> None:
     """Shows the models, with what waits for each of them."""
-    known = node.directory.items()
+    await exchange.answer(200, await models_of(node.directory, node.ledger, node.records()))
+
+
+def nodes_of(records: Iterable[NodeRecord]) -> Nodes:
+    """The nodes of which these are the records."""
+    return Nodes([_node_row(record) for record in sorted(records, key=lambda record: record.name)])
+
+
+async def models_of(directory: ModelDirectory, ledger: Ledger, records: Iterable[NodeRecord]) -> Models:
+    """The models of `directory`, with what waits for each of them, and with what their workers do."""
+    known = directory.items()
     demand: dict[str, list[ModelDemand]] = {}
-    for each in await node.ledger.demand([name for name, _ in known]):
+    for each in await ledger.demand([name for name, _ in known]):
         demand.setdefault(each.model, []).append(each)
     reports: dict[str, list[ModelReport]] = {}
-    for record in node.records():
+    for record in records:
         for report in record.models:
             if not record.draining:
                 reports.setdefault(report.name, []).append(report)
-    rows = [_model_row(name, status, reports.get(name, []), demand.get(name, [])) for name, status in known]
-    await exchange.answer(200, Models(rows))
+    return Models([_model_row(name, status, reports.get(name, []), demand.get(name, [])) for name, status in known])
 
 
 def _node_row(record: NodeRecord) -> NodeRow:

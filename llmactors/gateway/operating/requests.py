@@ -9,7 +9,7 @@ import msgspec
 from llmactors.gateway.operating.parameters import MAX_ROWS, Limit, read_query
 from llmactors.gateway.operators import OperatedNode
 from llmactors.http.exchange import Exchange
-from llmactors.ledger import QueuePlace, RequestFilter, RequestTimes, RequestView
+from llmactors.ledger import Ledger, QueuePlace, RequestFilter, RequestTimes, RequestView
 from llmactors.messages import Failed
 from llmactors.telemetry.redaction import scrub
 
@@ -108,8 +108,8 @@ class RequestsQuery:
 async def list_requests(node: OperatedNode, exchange: Exchange) -> None:
     """Shows the requests that have not ended."""
     wanted = read_query(exchange, RequestsQuery)
-    found = await node.ledger.open_requests(RequestFilter(wanted.state, wanted.tenant, wanted.model), wanted.limit)
-    await exchange.answer(200, Requests([_row(view) for view in found.shown], found.total))
+    which = RequestFilter(wanted.state, wanted.tenant, wanted.model)
+    await exchange.answer(200, await requests_of(node.ledger, which, wanted.limit))
 
 
 async def show_request(node: OperatedNode, exchange: Exchange) -> None:
@@ -122,6 +122,17 @@ async def show_request(node: OperatedNode, exchange: Exchange) -> None:
 
 async def show_queue(node: OperatedNode, exchange: Exchange) -> None:
     """Shows what waits, by model, class and tenant."""
+    await exchange.answer(200, await queue_of(node.ledger))
+
+
+async def requests_of(ledger: Ledger, which: RequestFilter, limit: int) -> Requests:
+    """The requests of the ledger that have not ended."""
+    found = await ledger.open_requests(which, limit)
+    return Requests([_row(view) for view in found.shown], found.total)
+
+
+async def queue_of(ledger: Ledger) -> Queue:
+    """What waits in the ledger."""
     rows = [
         QueueRow(
             model=share.model,
@@ -131,9 +142,9 @@ async def show_queue(node: OperatedNode, exchange: Exchange) -> None:
             cost_tokens=round(share.cost, 1),
             oldest_wait_s=round(share.oldest_s, 3),
         )
-        for share in (await node.ledger.queue_shares())[:MAX_ROWS]
+        for share in (await ledger.queue_shares())[:MAX_ROWS]
     ]
-    await exchange.answer(200, Queue(rows))
+    return Queue(rows)
 
 
 def _row(view: RequestView) -> RequestRow:

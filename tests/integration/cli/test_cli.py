@@ -1,14 +1,21 @@
 """The command line as its user meets it: real processes, real ports, one line per mistake."""
 
+import fcntl
 import json
 import os
+import pty
+import re
+import select
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from llmactors.cli import run
 from llmactors.testing.node import NodeProcess
 from tests.support.oracle import oracle
 
@@ -53,6 +60,39 @@ def test_generate_shows_an_error_as_one_line(node: NodeProcess, transport: tuple
 
     assert result.returncode == 1
     assert result.stderr == "llmactors: there is no such model; this node serves: mock\n"
+
+
+def test_top_prints_one_frame_to_a_pipe(node: NodeProcess, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["top", "--url", node.url]) == 0
+    printed = capfd.readouterr().out
+    assert re.search(r"^node +gateway\+worker +up +", printed, re.MULTILINE)
+    assert re.search(r"^mock +ready +0/", printed, re.MULTILINE)
+    assert run(["top", "--url", node.url, "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["source"], found["requests_total"], found["models"][0]["name"]) == (node.url, 0, "mock")
+    assert run(["top", "--url", "http://127.0.0.1:1"]) == 1
+    assert "no node answers" in capfd.readouterr().err
+
+
+def test_top_leaves_the_terminal_as_it_was(node: NodeProcess) -> None:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    before = termios.tcgetattr(follower)
+    command = [sys.executable, "-m", "llmactors", "top", "--url", node.url]
+    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, start_new_session=True)
+    seen = b""
+    while b"mock" not in seen:
+        seen += os.read(leader, 65536)
+    os.write(leader, b"xq")
+    while process.poll() is None or select.select([leader], [], [], 0)[0]:
+        if select.select([leader], [], [], 0.05)[0]:
+            seen += os.read(leader, 65536)
+    assert process.returncode == 0
+    assert termios.tcgetattr(follower) == before
+    assert b"Traceback" not in seen
+    assert b"\x1b[?1049l" in seen, "the screen of before is shown again"
+    os.close(leader)
+    os.close(follower)
 
 
 def test_tree_shows_every_actor(node: NodeProcess) -> None:

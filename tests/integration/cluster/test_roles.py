@@ -12,8 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from llmactors.backends.mock.oracle import mock_text
+from llmactors.cli.top_sources import Snapshot, open_source
+from llmactors.config import Settings
 from llmactors.http.sse_reader import SseReader
 from llmactors.messages import GenerateRequest
 from llmactors.testing.node import NodeProcess
@@ -255,13 +258,22 @@ def test_tree_command_shows_the_whole_cluster(cluster: Cluster) -> None:
     cluster.gateway("g1").wait_ready()
     cluster.worker("w1").wait_ready()
     shown = llmactors("tree", "--cluster", "--redis", cluster.server.url).stdout
-    for part in ("g1  gateway  up 0:00:0", "w1  worker  up 0:00:0", "running 0/16", "batcher:mock", "reaper"):
+    for part in ("g1  gateway  up 0:0", "w1  worker  up 0:0", "running 0/16", "batcher:mock", "reaper"):
         assert part in shown
     found = json.loads(llmactors("tree", "--cluster", "--json", "--redis", cluster.server.url).stdout)
     assert [each["node"]["name"] for each in found] == ["g1", "w1"]
     assert found[0]["tree"]["name"] == "node"
+    snapshot = trio.run(_look_at, cluster.server.url)
+    assert [node.name for node in snapshot.nodes] == ["g1", "w1"]
+    assert [(model.name, model.state, model.slots) for model in snapshot.models or ()] == [("mock", "ready", 16)]
+    assert snapshot.requests_total == 0
     unknown = llmactors("drain", "w9", "--redis", cluster.server.url)
     assert (unknown.returncode, unknown.stderr) == (1, 'llmactors: there is no node "w9"; there are: g1, w1\n')
+
+
+async def _look_at(redis: str) -> Snapshot:
+    async with open_source(Settings(redis=redis), "", None) as source:
+        return await source.look()
 
 
 def test_dead_letters_are_listed_requeued_and_purged(cluster: Cluster) -> None:
@@ -276,7 +288,9 @@ def test_dead_letters_are_listed_requeued_and_purged(cluster: Cluster) -> None:
         assert httpx.post(f"{url}/v1/generate", json=body, timeout=40).json()["error"]["code"] == "POISONED"
     assert "dead letters 2" in llmactors("queue", *redis).stdout
     shown = llmactors("queue", "dead", *redis).stdout
-    ids = [line.split()[1] for line in shown.splitlines() if "req_" in line]
+    ids = [line.split()[0] for line in shown.splitlines() if "req_" in line]
+    told = json.loads(llmactors("queue", "dead", "--json", *redis).stdout)
+    assert [letter["id"] for letter in told["dead_letters"]] == ids[::-1]
     assert len(ids) == 2
     assert "poison" not in shown
 
