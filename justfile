@@ -150,6 +150,10 @@ compare *args:
 soak *args:
     {{python}} -m bench.soak {{args}}
 
+# Measure the CPU time per token of a node without and with traces, by turns.
+tracing *args:
+    {{python}} -m bench.tracing {{args}}
+
 # Kill the worker of a stream, and print the trace of the request, which both workers and the gateway exported.
 trace:
     {{python}} -m tests.traces

@@ -1,5 +1,8 @@
 """The export of spans: what is sampled, what is dropped, and what the environment may ask for."""
 
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -100,3 +103,17 @@ def test_disabled_sdk_exports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert tracing(Settings(traces=True), "n", "node", Metrics()).tracer is None
     assert tracing(Settings(), "n", "node", Metrics()).actors == ()
+
+
+def test_node_without_traces_imports_no_opentelemetry() -> None:
+    # Nodes of a cluster use redis-py, which imports OpenTelemetry by itself where it is installed.
+    code = "import sys, llmactors.system.node; print('opentelemetry' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout == "False\n"
+
+
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "llmactors.telemetry.tracing.otlp")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
+    with pytest.raises(ConfigError, match=re.escape("llmactors[otel]")):
+        tracing(Settings(traces=True), "n", "node", Metrics())
