@@ -156,6 +156,15 @@ async def test_workers_port_refuses_a_rebound_name() -> None:
                 assert (await client.get(path, headers={"host": host})).status_code == 200
 
 
+async def test_workers_port_shows_the_console_to_look_at() -> None:
+    async with workers_port() as client:
+        page = await client.get("/")
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert (await client.get("/console/app.js")).status_code == 200
+        changes = [route for route in CHANGING if route.path.startswith("/v1/operator") and route.on_worker]
+        assert {route.path for route in changes} <= {"/v1/operator/session"}
+
+
 FOREIGN: list[dict[str, str]] = [
     {"origin": EVIL},
     {"origin": "null"},
