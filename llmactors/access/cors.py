@@ -48,6 +48,8 @@ REQUEST_HEADERS = (
     "x-request-id",
     "x-request-deadline",
     "x-session-id",
+    "traceparent",
+    "tracestate",
 )
 """The request headers that mean something here, for a preflight that names none."""
 _MAX_NAMES = 64

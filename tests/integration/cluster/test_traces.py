@@ -1,14 +1,17 @@
 """One request is one trace, also over the death of a worker, and a collector that is away costs no request."""
 
+import json
+
 import pytest
 import structlog
 import trio
+import trio_websocket
 
 from llmactors.testing.node import local_node, mock_model, wait_until
 from llmactors.testing.redis_server import RedisServer
 from tests.support.otlp_receiver import otlp_receiver
 from tests.support.trace_tree import trace_tree
-from tests.support.traced_takeover import CALLER_SPAN, PROMPT, TOKENS, traced_takeover
+from tests.support.traced_takeover import CALLER_SPAN, PROMPT, TOKENS, TRACE_ID, traced_takeover
 
 pytestmark = pytest.mark.integration
 
@@ -39,6 +42,39 @@ def test_killed_worker_and_its_successor_are_in_one_trace(any_server: RedisServe
     assert taken.attributes["llmactors.tokens.before"] + taken.attributes["llmactors.tokens.made"] == TOKENS
     assert (taken.events, decode.parent_id) == (("first token",), taken.span_id)
     assert not any(PROMPT.encode() in body or b"nothing else" in body for body in receiver.bodies)
+
+
+async def test_every_kind_of_call_is_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        async with local_node(mock_model(), traces=True) as node:
+            chat = {"model": "mock", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
+            for path, body in [
+                ("/v1/chat/completions", {**chat, "n": 2}),
+                ("/v1/completions", {"model": "mock", "prompt": "hi", "max_tokens": 3, "stream": True}),
+                ("/v1/messages", chat),
+                ("/v1/responses", {"model": "mock", "input": "hi", "max_output_tokens": 3}),
+                ("/v1/chat/completions", {**chat, "model": "none"}),
+            ]:
+                await node.client.post(path, json=body)
+            await node.client.get("/v1/models")
+            unsampled = {"traceparent": f"00-{TRACE_ID}-{CALLER_SPAN}-00"}
+            await node.client.post("/v1/chat/completions", json=chat, headers=unsampled)
+            address = node.url.replace("http", "ws", 1) + "/v1/ws"
+            async with trio_websocket.open_websocket_url(address) as socket:
+                await socket.send_message(json.dumps({"op": "generate", "prompt": "hi", "max_tokens": 3}))
+                while json.loads(await socket.get_message())["event"] != "done":
+                    pass
+    calls = [span for span in receiver.spans if span.kind == 2]
+    names = [span.name for span in sorted(calls, key=lambda span: span.begun_ns)]
+    refused = "POST /v1/chat/completions"
+    assert names == ["chat mock", "text_completion mock", "chat mock", "chat mock", refused, "text_completion mock"]
+    claims = [span for span in receiver.spans if span.name == "claim"]
+    parents = [claim.parent_id for claim in claims]
+    assert sorted(parents.count(call.span_id) for call in calls) == [0, 1, 1, 1, 1, 2]
+    statuses = [(span.attributes["http.response.status_code"], span.failed) for span in calls if span.name == refused]
+    assert statuses == [(404, False)]
+    assert len({span.trace_id for span in calls}) == len(calls)
 
 
 async def test_lost_collector_costs_one_log_line(monkeypatch: pytest.MonkeyPatch) -> None:
