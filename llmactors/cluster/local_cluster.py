@@ -159,7 +159,7 @@ class LocalCluster:
         return ActorSpec(
             "process",
             lambda: ChildActor(spec),
-            # A node that was drained on request has ended normally, and is not restarted.
+            # A node that somebody ended in order, by SIGTERM, is not restarted.
             restart=Restart.TRANSIENT,
             start_s=_START_S,
             grace_s=0.5,

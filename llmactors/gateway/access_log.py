@@ -110,6 +110,22 @@ class AccessLog:
         return {}
 
 
+def log_change(entry: AccessEntry) -> None:
+    """Logs a request by which an operator changed something, or was refused to, whether or not requests are logged."""
+    caller = entry.caller
+    _log.info(
+        "an operator asked for a change",
+        method=entry.method,
+        path=entry.path,
+        status=entry.status,
+        code=entry.code,
+        tenant=caller and caller.tenant,
+        key_id=caller and caller.credential and caller.credential.key_id,
+        client=entry.client,
+        request_id=entry.request_id,
+    )
+
+
 def _is_our_fault(entry: AccessEntry) -> bool:
     """Whether the error is the node's: its status says so, or it ended a stream that had begun."""
     return entry.status >= _SERVER_ERROR or entry.status == 200

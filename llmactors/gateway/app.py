@@ -13,7 +13,7 @@ import trio
 from llmactors.access.authentication import Authenticator, Caller, check_operator, sends_key
 from llmactors.access.origins import changes_state
 from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, NotFound
-from llmactors.gateway.access_log import AccessEntry
+from llmactors.gateway.access_log import AccessEntry, log_change
 from llmactors.gateway.client_rules import ClientRules
 from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.operating.session import session_token
@@ -97,23 +97,35 @@ class App:
                 exchange.on_end = None  # it refers to the exchange
             if counted:
                 self._metrics.request_finished(exchange.status or 499, seconds, exchange.code, exchange.model)
-            access_log = None if self._service is None else self._service.access_log
-            if access_log is not None and family.counted and access_log.takes(exchange.code):
-                await access_log.note(
-                    AccessEntry(
-                        request_id=exchange.request_id,
-                        client=exchange.client,
-                        caller=exchange.caller if isinstance(exchange.caller, Caller) else None,
-                        method=scope["method"],
-                        path=scope["path"],
-                        route=None if resource is None else resource.path,
-                        model=exchange.model,
-                        status=exchange.status,
-                        code=exchange.code,
-                        seconds=seconds,
-                        ttft_s=exchange.ttft_s(),
-                    )
-                )
+            await self._log(exchange, resource, seconds, of_client=family.counted)
+
+    async def _log(
+        self, exchange: Exchange, resource: Resource[Route] | None, seconds: float, *, of_client: bool
+    ) -> None:
+        """Tells the access log of a client's request, and the log of an operator's change."""
+        scope = exchange.scope
+        service, route = self._service, None if resource is None else resource.routes.get(scope["method"])
+        is_change = route is not None and route.for_operators and changes_state(scope["method"])
+        is_noted = service is not None and of_client and service.access_log.takes(exchange.code)
+        if not is_change and not is_noted:
+            return
+        entry = AccessEntry(
+            request_id=exchange.request_id,
+            client=exchange.client,
+            caller=exchange.caller if isinstance(exchange.caller, Caller) else None,
+            method=scope["method"],
+            path=scope["path"],
+            route=None if resource is None else resource.path,
+            model=exchange.model,
+            status=exchange.status,
+            code=exchange.code,
+            seconds=seconds,
+            ttft_s=exchange.ttft_s(),
+        )
+        if is_change:
+            log_change(entry)
+        if is_noted and service is not None:
+            await service.access_log.note(entry)
 
     async def _answer(self, exchange: Exchange, resource: Resource[Route] | None) -> None:
         routes = {} if resource is None else resource.routes

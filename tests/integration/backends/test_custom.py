@@ -71,7 +71,7 @@ def test_stop_string_ends_the_answer_of_a_function(node: NodeProcess) -> None:
     assert (answer["text"], answer["finish_reason"], answer["usage"]["completion_tokens"]) == ("SAY I", "stop", 3)
 
 
-def test_traceback_of_a_backend_is_in_the_log_and_not_for_clients(node: NodeProcess) -> None:
+def test_traceback_of_a_backend_is_in_the_log_alone(node: NodeProcess) -> None:
     body = {"prompt": "say it loud", "model": "failing"}
     answer = httpx.post(f"{node.url}/v1/generate", json=body, timeout=30)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "POISONED")

@@ -1,6 +1,7 @@
 """The routes with which operators drain a node and reload its settings, in a single process."""
 
 import pytest
+import structlog
 
 from llmactors.config import Settings
 from llmactors.errors import ConfigError
@@ -10,6 +11,20 @@ pytestmark = pytest.mark.integration
 
 BODY = {"prompt": "hi", "max_tokens": 3}
 NODE = "/v1/operator/nodes/node"
+
+
+async def test_change_by_an_operator_is_logged() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with local_node() as node:
+            await node.client.post(f"{NODE}/drain", json={})
+            await node.client.get("/v1/operator/nodes")
+            await node.client.delete("/v1/operator/dead-letters/none")
+    found = [line for line in lines if line["event"] == "an operator asked for a change"]
+    assert [(line["method"], line["path"], line["status"]) for line in found] == [
+        ("POST", f"{NODE}/drain", 200),
+        ("DELETE", "/v1/operator/dead-letters/none", 404),
+    ]
+    assert {line["client"] for line in found} == {"127.0.0.1"}
 
 
 async def test_drained_process_refuses_until_uncordon() -> None:
