@@ -27,6 +27,12 @@ _READY = """
     const main = document.getElementById("main");
     return main !== null && !main.querySelector(".loading") && main.querySelector("h1")?.textContent;
 """
+_GO = """
+    const [hash, drawn] = arguments;
+    location.hash = hash;
+    // The page draws the view in the frame after the event that says that the address has changed.
+    setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(drawn)), 50);
+"""
 
 
 @attrs.frozen
@@ -44,7 +50,7 @@ class ConsolePage:
 
     def go(self, path: str) -> None:
         """Goes to a view of the open console, as a link does."""
-        self.run("location.hash = arguments[0]", f"#/{path}")
+        self.browser.driver.execute_async_script(_GO, f"#/{path}")
         self.wait(_READY)
 
     def run(self, script: str, *arguments: Any) -> Any:

@@ -27,7 +27,7 @@ from tests.clients.conftest import Browser, chromium
 from tests.clients.console_page import ConsolePage
 
 WIDTH, HEIGHT = 1280, 860
-TALL = {"overview": 1500, "drills": 1000, "tree": 1120}
+TALL = {"overview": 1330, "drills": 1060, "tree": 1120, "tenants": 1000}
 """The heights of the views that are worth more than one screen."""
 COLOURS = 128
 """The colours of a picture: enough for flat pages, and a third of the bytes."""
@@ -164,7 +164,9 @@ def main(folder: Path, minutes: float) -> None:
             time.sleep(1)
             shoot(page, folder, path or "overview")
         page.go("requests?state=running")
-        page.go(f"requests/{page.rows('Requests')[0]['Request']}")
+        page.wait("return document.querySelectorAll('td .id').length > 0", within_s=60)
+        page.go(f"requests/{page.rows('Requests')[-1]['Request']}")
+        page.wait_text("Made tokens for", within_s=60)
         shoot(page, folder, "request")
         play(page)
         shoot(page, folder, "playground")

@@ -36,7 +36,7 @@ function columns(by, total) {
         {title: "Requests", numeric: true, sort: each => each.requests, cell: each => count(each.requests)},
         {title: "Failed", numeric: true, sort: each => each.failed, cell: each => count(each.failed)},
         {title: "Prompt tokens", numeric: true, sort: each => each.prompt_tokens, cell: each => count(each.prompt_tokens)},
-        {title: "from a cache", numeric: true, sort: each => each.cached_tokens, cell: each => count(each.cached_tokens)},
+        {title: "Cached", numeric: true, sort: each => each.cached_tokens, cell: each => count(each.cached_tokens)},
         {title: "Answer tokens", numeric: true, sort: each => each.completion_tokens, cell: each => count(each.completion_tokens)},
         {
             title: "Share of tokens", numeric: true, sort: tokensOf,
