@@ -91,7 +91,7 @@ class Setting(Declaration):
         if isinstance(self.default, bool):
             return "true" if self.default else "false"
         value = ", ".join(self.default) if self.is_list else self.default
-        text = f"{value:g}" if isinstance(value, float) else str(value)
+        text = f"{value:.10g}" if isinstance(value, float) else str(value)
         return f"{text} {self.unit}".rstrip()
 
     def convert(self, value: object) -> Any:
