@@ -137,6 +137,8 @@ async def cancelled(asker: Asker) -> None:
                 return
             async with contextlib.aclosing(events(response)) as stream:
                 async for event in stream:
+                    if event.name == "queued":
+                        continue
                     found = msgspec.json.decode(event.data)
                     if event.name != "token":
                         break

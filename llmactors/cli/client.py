@@ -85,8 +85,9 @@ def explain(url: str, status: int, body: bytes) -> LlmactorsError:
     try:
         error = msgspec.json.decode(body)["error"]
         hint = "; give the key with --api-key or GATEWAY_API_KEY" if status == HTTPStatus.UNAUTHORIZED else ""
-        return from_code(error["code"], error["message"] + hint)
-    except (ValueError, KeyError, TypeError):
+        # Unknown routes below /v1 are answered as OpenAI does, with the code in lower case.
+        return from_code(error["code"].upper(), error["message"] + hint)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Unavailable(f"{url} answered with status {status}; is a llmactors node there?")
 
 

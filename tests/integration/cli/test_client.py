@@ -8,7 +8,7 @@ import pytest
 
 from llmactors.cli import client as client_module
 from llmactors.cli import run
-from llmactors.cli.client import get_json
+from llmactors.cli.client import explain, get_json
 from llmactors.errors import NotFound, Unavailable
 from llmactors.http.client import ClientSettings
 from tests.support.canned_answers import chunked, native_events, sized
@@ -99,3 +99,11 @@ def test_remote_node_uses_proxy_and_authorities(
     through = ClientSettings(connect_s=10.0, proxy="http://127.0.0.1:9", ca_file=str(authorities))
     assert client_module._settings("https://node.example/") == through
     assert client_module._settings("https://inside.example/").proxy == ""
+
+
+def test_unknown_route_of_openais_api_is_not_found() -> None:
+    body = (
+        b'{"error":{"message":"there is no such route","type":"invalid_request_error","param":null,"code":"not_found"}}'
+    )
+    assert isinstance(explain("http://node", 404, body), NotFound)
+    assert isinstance(explain("http://node", 404, b'{"error":{"message":"m","code":null}}'), Unavailable)

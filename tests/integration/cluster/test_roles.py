@@ -59,7 +59,8 @@ class Stream(threading.Thread):
                     now = time.monotonic()
                     self.gap_s = max(self.gap_s, 0.0 if last is None else now - last)
                     last = now
-                    self.events.append(json.loads(event.data))
+                    if event.name != "queued":  # is in no log, and tells of the wait for a takeover
+                        self.events.append(json.loads(event.data))
 
     def check(self) -> None:
         """Asserts that the stream ended once, with each token of an undisturbed run once."""
@@ -108,6 +109,8 @@ def test_gateway_is_unready_until_a_worker_serves(cluster: Cluster) -> None:
         assert f'llmactors_redis_connects_total{{link="{link}"}} 1.0' in shown
     assert httpx.get(f"{metrics}/livez").json() == {"status": "ok"}
     assert httpx.get(f"{metrics}/v1/tree").json()["name"] == "node"
+    of_worker = trio.run(_look_at, Settings(), metrics)
+    assert ([node.name for node in of_worker.nodes], of_worker.requests) == (["w1"], None)
     assert httpx.get(f"{metrics}/v1/generate").status_code == 404
     assert httpx.post(f"{metrics}/metrics").status_code == 405
 
@@ -181,7 +184,8 @@ def test_draining_gateway_cuts_only_streams_past_the_drain_time(cluster: Cluster
     request_id, seq = long.events[-2]["id"], long.events[-2]["seq"]
     rest = httpx.get(f"{other}/v1/streams/{request_id}?after={seq}", timeout=20)
     assert rest.status_code == 200
-    events = [json.loads(event.data) for event in SseReader().feed(rest.content)]
+    found = [event for event in SseReader().feed(rest.content) if event.name != "queued"]
+    events = [json.loads(event.data) for event in found]
     assert [event["seq"] for event in events] == list(range(seq + 1, 402))
 
 
@@ -263,7 +267,7 @@ def test_tree_command_shows_the_whole_cluster(cluster: Cluster) -> None:
     found = json.loads(llmactors("tree", "--cluster", "--json", "--redis", cluster.server.url).stdout)
     assert [each["node"]["name"] for each in found] == ["g1", "w1"]
     assert found[0]["tree"]["name"] == "node"
-    snapshot = trio.run(_look_at, cluster.server.url)
+    snapshot = trio.run(_look_at, Settings(redis=cluster.server.url))
     assert [node.name for node in snapshot.nodes] == ["g1", "w1"]
     assert [(model.name, model.state, model.slots) for model in snapshot.models or ()] == [("mock", "ready", 16)]
     assert snapshot.requests_total == 0
@@ -271,8 +275,8 @@ def test_tree_command_shows_the_whole_cluster(cluster: Cluster) -> None:
     assert (unknown.returncode, unknown.stderr) == (1, 'llmactors: there is no node "w9"; there are: g1, w1\n')
 
 
-async def _look_at(redis: str) -> Snapshot:
-    async with open_source(Settings(redis=redis), "", None) as source:
+async def _look_at(settings: Settings, url: str = "") -> Snapshot:
+    async with open_source(settings, url, None) as source:
         return await source.look()
 
 

@@ -48,7 +48,7 @@ class Asker:
             async with connect(node) as client:
                 message = await client.ask(op="generate", prompt=PROMPT, max_tokens=LONG, deadline_ms=within_ms)
                 accepted = message["event"] == "accepted"
-                while message["event"] in {"accepted", "token"}:
+                while message["event"] in {"accepted", "queued", "token"}:
                     message = await client.hear()
             error = message["error"]
             retry_ms = error.get("retry_after_ms")

@@ -48,12 +48,12 @@ async def websocket(node: NodeProcess) -> AsyncIterator[trio_websocket.WebSocket
 
 
 async def hear_all(socket: trio_websocket.WebSocketConnection) -> list[dict[str, Any]]:
-    """Yields events until the node closes the socket."""
+    """The events until the node closes the socket, without news of the queue."""
     events: list[dict[str, Any]] = []
     with contextlib.suppress(trio_websocket.ConnectionClosed):
         while True:
             events.append(json.loads(await socket.get_message()))
-    return events
+    return [event for event in events if event["event"] != "queued"]
 
 
 async def wait_refused(node: NodeProcess) -> None:

@@ -30,9 +30,12 @@ class Client:
         await self.socket.send_message(json.dumps(message))
 
     async def hear(self) -> dict[str, Any]:
-        with trio.fail_after(10):
-            message: dict[str, Any] = json.loads(await self.socket.get_message())
-        return message
+        """The next message that is no news of the queue."""
+        while True:
+            with trio.fail_after(10):
+                message: dict[str, Any] = json.loads(await self.socket.get_message())
+            if message["event"] != "queued":
+                return message
 
     async def ask(self, **message: Any) -> dict[str, Any]:
         await self.say(**message)
@@ -43,8 +46,6 @@ class Client:
         texts: list[str] = []
         while True:
             event = await self.hear()
-            if event["event"] == "queued":
-                continue
             after += 1
             assert (event["id"], event.get("seq")) == (request_id, after)
             if event["event"] != "token":
