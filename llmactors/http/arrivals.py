@@ -236,7 +236,8 @@ class Arrivals:
 
     def _unregister(self, watched: WatchedSocket) -> None:
         if watched.reported_by is not None:
-            watched.reported_by.unregister(watched.socket.fileno())
+            if not watched.reported_by.closed:  # closed with the loop
+                watched.reported_by.unregister(watched.socket.fileno())
             self._gathered_count -= watched.reported_by is self._gathered
             watched.reported_by = None
 

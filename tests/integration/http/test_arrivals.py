@@ -261,14 +261,15 @@ async def test_socket_that_cannot_be_watched_can_be_closed(pairs: Pairs, tmp_pat
         watched.close()
 
 
-def test_socket_can_be_closed_after_the_loop_has_ended() -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_socket_can_be_closed_after_the_loop_has_ended(at_once: bool) -> None:
     own, peer = socket.socketpair()
     own.setblocking(False)
 
     async def receive_once() -> WatchedSocket:
         watched = Arrivals.of_this_loop().watch(own)
         with trio.move_on_after(0.01):
-            await watched.receive()
+            await watched.receive(at_once=at_once)
         return watched
 
     watched = trio.run(receive_once)
