@@ -33,6 +33,10 @@ test-chaos *args:
 test-takeovers *args:
     {{python}} -m tests.chaos.structured {{args}}
 
+# Kill 1,000 processes, and compare logs, usage records, their sums and what limits are charged, in about 15 minutes.
+test-usage *args:
+    {{python}} -m tests.chaos.usage {{args}}
+
 # Plant each fault of tests/FAULTS.md in a copy of the code, in about half an hour. `just test-faults redis` plants some.
 test-faults *args:
     {{python}} -m tests.faults {{args}}

@@ -11,6 +11,7 @@ event_socket            the reader of one SSE stream, cheap enough for many clie
 history                 the record of everything that the clients saw
 checker                 the judgement on a history: was a request or a token lost, repeated or wrong?
 key_observer            the keys that a run left in Redis
+usage_oracle            whether logs, usage records, their sums and charges agree
 side_by_side            a ledger that compares each answer of another ledger with the ledger in memory
 schemas                 JSON schemas as clients send them, for tests of constrained output
 longest_hold            how long any task held the event loop

@@ -9,6 +9,7 @@ import attrs
 
 from llmactors.backends.mock.oracle import sequence_hash, token_of
 from llmactors.testing.history import Gap, History, RequestHistory
+from llmactors.testing.usage_oracle import UsageSeen
 
 Oracle = Callable[[RequestHistory], Sequence[str] | None]
 """Returns the texts of the tokens of the right answer; None if the right answer is not known."""
@@ -26,6 +27,7 @@ _BROKEN = (
     "foreign",
     "replays_differ",
     "keys_left",
+    "misrecorded",
 )
 
 
@@ -78,6 +80,9 @@ class CheckReport:
     """Logs whose second reading differs from the first."""
     keys_left: int = 0
     """Keys that the load left in the store."""
+    misrecorded: int = 0
+    """Usage records that are missing, that come twice or differ from a log, and sums and charges that differ from the
+    records."""
     failures: Counter[str] = attrs.field(factory=Counter)
     """Terminal `error` events, by code. They are no loss; which codes may occur depends on the faults."""
     refused: Counter[str] = attrs.field(factory=Counter)
@@ -143,6 +148,7 @@ def check(
     gap_threshold_s: float = 0.25,
     strikes: Mapping[str, int] | None = None,
     takeovers_at: Sequence[float] = (),
+    usage: UsageSeen | None = None,
 ) -> CheckReport:
     """Judges a whole history after its load has ended: a request that is still open counts as lost.
 
@@ -152,6 +158,7 @@ def check(
         observer: Looks for keys that the load left in the store; None: nobody looks.
         gap_threshold_s: Shorter gaps are left out of the report.
         strikes: How often each fault struck, for the printed report: `nemeses.strikes`.
+        usage: What Redis says of the usage of these requests; None: nobody looks.
         takeovers_at: When the faults struck whose gaps are listed as `takeover_gaps`: `nemeses.moments`.
     """
     gaps = history.gaps(gap_threshold_s)
@@ -168,6 +175,11 @@ def check(
     for request in history.requests:
         _check_request(report, request, oracle(request))
         report.complain("foreign", request, "its id was given to another request too", ids[request.id] > 1)
+    if usage is not None:
+        logged = {request.id: request.ends[0].seq - 1 for request in history.requests if request.ends}
+        found = usage.differences(logged)
+        report.misrecorded = len(found)
+        report.examples += [f"misrecorded: {each}" for each in found[:10]]
     if observer is not None:
         left = observer.keys_left()
         report.keys_left = len(left)

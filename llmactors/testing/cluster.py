@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import attrs
 import redis
@@ -58,6 +58,9 @@ class Cluster:
     The block begins when all processes are ready. After the block no process and no file of the cluster is left. A
     process that ends is started again after `restart_after_s`, unless its `kept_up` is false.
     """
+
+    member_type: ClassVar[type[ManagedProcess]] = ManagedProcess
+    """What starts the processes. A subclass may start them in another way."""
 
     def __init__(self, settings: ClusterSettings | None = None) -> None:
         self.settings = settings or ClusterSettings()
@@ -157,7 +160,7 @@ class Cluster:
             await nursery.start(proxy.run)
             self.proxies.append(proxy)
             redis_url = proxy.url
-        return ManagedProcess(
+        return self.member_type(
             role,
             name,
             (role, "--redis", redis_url, "--name", name, *more),

@@ -31,6 +31,8 @@ class LoadSettings:
     """The class of all requests; None for the default class."""
     requests: int | None = None
     """The load ends by itself once this many requests have been accepted; None: only `stop` ends the load."""
+    api_key: str = ""
+    """The API key of all clients; empty for none."""
     prompts: str = "load"
     """The beginning of all prompts."""
     head_s: float = 5.0
@@ -65,6 +67,7 @@ class StreamLoad:
         self.settings = settings or LoadSettings()
         self._urls = urls
         self._seed = seed
+        self._key = {"X-API-Key": self.settings.api_key} if self.settings.api_key else {}
         self._number = 0
         self._stopping = False
         self._scope = trio.CancelScope()
@@ -198,10 +201,10 @@ class StreamLoad:
             body |= {"model": self.settings.model, "temperature": 0}
         if self.settings.priority is not None:
             body["priority"] = self.settings.priority
-        return await EventSocket.open(url, "POST", "/v1/generate", body=body)
+        return await EventSocket.open(url, "POST", "/v1/generate", body=body, headers=self._key)
 
     async def _follow(self, request: RequestHistory, url: str) -> EventSocket:
-        headers = {"Last-Event-ID": str(request.last_event_id)}
+        headers = {"Last-Event-ID": str(request.last_event_id), **self._key}
         return await EventSocket.open(url, "GET", f"/v1/streams/{request.id}", headers=headers)
 
     def _another(self, url: str, rng: random.Random) -> str:

@@ -19,6 +19,7 @@ from llmactors.testing.key_observer import LEFT_AT_REST, RedisKeys
 from llmactors.testing.managed_process import poll_until
 from llmactors.testing.nemeses import KillWorker, Nemesis, moments, strikes
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
+from llmactors.testing.usage_oracle import UsageSeen, usage_seen
 from tests.support.ledger_keys import ledger_key_of
 
 CLIENTS = 56
@@ -70,7 +71,8 @@ class Tally:
             f"requests {total('accepted')} accepted, {total('ended_once')} ended once · tokens {total('tokens')}",
             (
                 f"lost requests {total('lost_requests')} · lost tokens {total('lost')} · "
-                f"repeated {total('repeated')} · wrong {total('wrong')} · ended twice {total('second_ends')}"
+                f"repeated {total('repeated')} · wrong {total('wrong')} · ended twice {total('second_ends')} · "
+                f"misrecorded {total('misrecorded')}"
             ),
             "explicit failures: " + (", ".join(f"{n:,} x {code}" for code, n in failures.most_common()) or "none"),
         ]
@@ -182,8 +184,8 @@ class Chaos:
                 with trio.fail_after(30):
                     await cluster.wait_ready()
                 clients.stop()
-            run.judged = self._judge(run)
-            left = await _wait_settled(cluster)
+            left = await wait_settled(cluster)
+            run.judged = self._judge(run, await trio.to_thread.run_sync(usage_of, cluster.client()))
             sys.stdout.write(f"seed {self.tally.seed}: {run.report}\n")
             tracebacks = cluster.tracebacks()
             self.tally.problems += bool(left or tracebacks)
@@ -196,11 +198,12 @@ class Chaos:
                 left_behind = await keys.wait_none_left(within_s=15)
                 assert not left_behind, left_behind
 
-    def _judge(self, run: Run) -> CheckReport:
+    def _judge(self, run: Run, usage: UsageSeen) -> CheckReport:
         report = check(
             run.load.history,
             strikes=strikes(run.nemeses),
             takeovers_at=moments([each for each in run.nemeses if isinstance(each, KillWorker)]),
+            usage=usage,
         )
         self.tally.reports.append(report)
         return report
@@ -210,13 +213,18 @@ class Chaos:
         self.tally.gaps.setdefault(name, []).extend(gaps_at(run.report.gaps, nemesis.moments))
 
 
-async def _wait_settled(cluster: Cluster) -> list[str]:
+async def wait_settled(cluster: Cluster) -> list[str]:
     """Waits until no request is queued or running in Redis; returns what still is after `_SETTLE_S`."""
     left: list[str] = []
     with trio.move_on_after(_SETTLE_S):
         while left := await trio.to_thread.run_sync(_unsettled, cluster.client()):  # noqa: ASYNC110 - another process's state
             await trio.sleep(0.2)
     return left
+
+
+def usage_of(client: "redis.Redis") -> UsageSeen:
+    with client:
+        return usage_seen(client, NAMES)
 
 
 def _unsettled(client: "redis.Redis") -> list[str]:

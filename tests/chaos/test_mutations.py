@@ -322,6 +322,14 @@ MUTANTS = [
         "evicts_its_own",
     ),
     Mutant(
+        "a repeated end is recorded again",
+        WORKERS,
+        "if entry and entry[2][1] == 'e' and entry[2][2] == last then return OK end",
+        "if entry and entry[2][2] == last then note_usage(c, r, used_by(r, last)) return OK end",
+        CONTRACT,
+        "recorded_once",
+    ),
+    Mutant(
         "accepted work is refused where Redis is full",
         WORKERS,
         "register('append', append, { 'allow-oom' })",

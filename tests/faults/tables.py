@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tests.faults import holds, operators, redis_moods, runtime, surroundings, tenants, upstreams, wire
+from tests.faults import holds, operators, redis_moods, runtime, surroundings, tenants, upstreams, usage, wire
 from tests.faults.fault import Fault
 
 FAULTS: Mapping[str, Sequence[Fault]] = {
@@ -14,5 +14,6 @@ FAULTS: Mapping[str, Sequence[Fault]] = {
     "upstreams": upstreams.FAULTS,
     "runtime": runtime.FAULTS,
     "operators": operators.FAULTS,
+    "usage": usage.FAULTS,
 }
 """In the order of the tables of `tests/FAULTS.md`."""

@@ -31,7 +31,13 @@ def read_query(exchange: Exchange, kind: type[T]) -> T:
         )
     except ValueError:
         raise InvalidRequest(f"the query has more than {_MAX_PARAMETERS} parameters, or is not valid UTF-8") from None
-    return convert(dict(pairs), kind, strict=False)
+    given = dict(pairs)
+    found = convert(given, kind, strict=False)
+    for name, value in given.items():
+        # A text is read as what it stands for, and `null` would stand for a parameter that is not there.
+        if getattr(found, name, given) is None:
+            raise InvalidRequest(f"`{name}`: leave the parameter out, or give it a value other than {value!r}")
+    return found
 
 
 async def read_body(exchange: Exchange, kind: type[T]) -> T:

@@ -336,8 +336,8 @@ class Lifecycle:
         if record.holder is None:
             record.queue_s += now - record.queued_at
         self._detach(record)
-        self._account(record, end)
         record.ended_by = by_epoch
+        self._account(record, end)
         # Counted once, at the end, so that a token without an extra costs nothing more when it is appended.
         record.extra_bytes = sum([delta.extra.size_bytes for delta in record.tokens if delta.extra is not None])
         record.ended_ms = self._wall_ms()
