@@ -56,6 +56,10 @@ screenshots *args:
 test-libraries *args:
     {{python}} -m tests.clients.libraries.run {{args}}
 
+# Simulate whole clusters under faults on a virtual clock, each run from a seed: 100 seeds, or `--seeds N`; `--seed N` replays one.
+test-simulation *args:
+    {{python}} -m tests.simulation {{args}}
+
 # Kill upstreams in the middle of answers, and compare what a client sees. `just test-upstreams vllm` tries some of them.
 test-upstreams *args:
     {{python}} -m tests.upstreams.run {{args}}

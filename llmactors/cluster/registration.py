@@ -76,10 +76,13 @@ class RegistrationActor(Actor[Renew]):
                 self._has_name = True
             with trio.move_on_after(TTL_S):
                 result = await self._store.put(self._present(), self._tree())
-                if result.holder is not None:
-                    self._on_replaced(NameTaken(result.holder))
-                else:
+                if result.holder is None:
                     self._on_cordon(result.cordon)
+                elif result.holder.process.is_dead():
+                    # A Redis that lost its last writes has the record of this node's last process again.
+                    self._on_cordon(await take_name(self._store, self._present, self._tree))
+                else:
+                    self._on_replaced(NameTaken(result.holder))
         except NameTaken as error:
             self._on_replaced(error)
         except Unavailable as error:

@@ -1,0 +1,145 @@
+"""Simulates whole clusters under faults, each run from a seed.
+
+    python -m tests.simulation                       # 100 seeds: a minute or two
+    python -m tests.simulation --seeds 2000
+    python -m tests.simulation --seed 17             # one seed again, with its schedule and its log
+    python -m tests.simulation --seed 17 --keep 0,3  # with two faults of its schedule
+
+Each seed runs in a process of its own, so that a seed does the same wherever it stands in a series. Where a seed fails,
+its schedule is made smaller, and the command that replays what is left is printed. The program exits with 1 then.
+"""
+
+import argparse
+import functools
+import logging
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+if os.environ.get("PYTHONHASHSEED") != "0":
+    # The order of sets of texts follows from this, and it must be chosen before Python starts.
+    os.environ["PYTHONHASHSEED"] = "0"
+    os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+
+from tests.simulation import determinism
+
+determinism.install()  # before llmactors is imported
+
+import structlog  # noqa: E402
+
+from tests.simulation.seeds import PAUSE, SeedResult, SeedSettings, run_seed, shrink  # noqa: E402
+from tests.simulation.store import Store  # noqa: E402
+
+_LIMIT_S = 300.0
+"""How long one seed may take, in real time."""
+
+
+def _run(settings: SeedSettings, seed_and_places: tuple[int, Sequence[int] | None]) -> SeedResult:
+    seed, places = seed_and_places
+    with Store(settings.binary) as store:
+        return run_seed(store, seed, settings, places)
+
+
+class Runner:
+    """Runs seeds in processes of their own, `jobs` at a time."""
+
+    def __init__(self, settings: SeedSettings, jobs: int) -> None:
+        self._run = functools.partial(_run, settings)
+        self._jobs = jobs
+
+    def results(self, work: Sequence[tuple[int, Sequence[int] | None]]) -> list[SeedResult]:
+        """The results on seeds, each with the places of the faults to keep, or None for all."""
+        # A process of the pool runs one seed, and is forked from this process, which has run none.
+        with multiprocessing.get_context("fork").Pool(self._jobs, maxtasksperchild=1) as pool:
+            found = pool.imap(self._run, work)
+            return [found.next(timeout=_LIMIT_S) for _ in work]
+
+    def result(self, seed: int, places: Sequence[int] | None) -> SeedResult:
+        """The result on one seed."""
+        return self.results([(seed, places)])[0]
+
+
+def _show_failure(result: SeedResult, runner: Runner) -> None:
+    print(f"\nseed {result.seed} FAILED: {'; '.join(result.complaints)}")
+    print(f"  {result.outcome.report}")
+
+    def fails(places: Sequence[int]) -> bool:
+        return bool(runner.result(result.seed, places).complaints)
+
+    places = range(len(result.schedule))
+    kept = shrink(places, fails) if fails(places) else list(places)
+    print("  the faults that are needed:")
+    for place in kept:
+        print(f"    {result.schedule[place]}")
+    print(f"  replay: python -m tests.simulation --seed {result.seed} --keep {','.join(map(str, kept)) or 'none'}")
+
+
+def _show_series(results: Sequence[SeedResult]) -> None:
+    strikes: Counter[str] = Counter()
+    for result in results:
+        strikes.update(result.outcome.strikes)
+    reports = [result.outcome.report for result in results]
+    broken: Counter[str] = Counter()
+    failures: Counter[str] = Counter()
+    for report in reports:
+        broken.update(report.broken)
+        failures.update(report.failures)
+    print(f"{len(results)} seeds, {sum(bool(result.complaints) for result in results)} of them failed")
+    print(f"faults: {', '.join(f'{count:,} {kind}' for kind, count in strikes.most_common()) or 'none'}")
+    print(f"pauses of everything: {strikes[PAUSE]:,}; requests that were given up: {failures['POISONED']}")
+    accepted, tokens = (sum(getattr(report, name) for report in reports) for name in ("accepted", "tokens"))
+    print(
+        f"{accepted:,} requests, {tokens:,} tokens, "
+        f"lost {broken['lost'] + broken['lost_requests']}, repeated {broken['repeated']}, wrong {broken['wrong']}"
+    )
+    cpu_s = sum(result.outcome.cpu_s for result in results)
+    virtual_s = sum(result.outcome.virtual_s for result in results)
+    print(
+        f"{virtual_s:,.0f} virtual seconds, {sum(result.outcome.commands for result in results):,} commands, "
+        f"{cpu_s:.0f} s of CPU: {60 * len(results) / max(cpu_s, 0.01):.0f} seeds per CPU minute"
+    )
+
+
+def _places(text: str) -> list[int]:
+    return [] if text == "none" else [int(part) for part in text.split(",")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command, and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=100, help="how many seeds [100]")
+    parser.add_argument("--first", type=int, default=1, help="the first seed [1]")
+    parser.add_argument("--seed", type=int, help="run this seed alone, and show its schedule and its log")
+    parser.add_argument(
+        "--keep", type=_places, help="with --seed: the places of the faults to keep, as in 0,3; or none"
+    )
+    parser.add_argument("--faults", type=int, default=6, help="how many faults strike in each run [6]")
+    parser.add_argument("--kinds", action="append", default=[], help="only this kind of fault; may be repeated")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many seeds run at a time")
+    parser.add_argument("--binary", help="the program of the server [any that is found]")
+    given = parser.parse_args(argv)
+    settings = SeedSettings(faults=given.faults, kinds=tuple(given.kinds), binary=given.binary)
+    if given.seed is not None:
+        result = _run(settings, (given.seed, given.keep))
+        print(*(f"  {fault}" for fault in result.schedule), sep="\n")
+        print(f"trace {result.outcome.trace}\n{result.outcome.report}")
+        print("; ".join(result.complaints) or "good")
+        return 1 if result.complaints else 0
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    runner = Runner(settings, given.jobs)
+    results = runner.results([(seed, None) for seed in range(given.first, given.first + given.seeds)])
+    failed = [result for result in results if result.complaints]
+    for result in failed[:5]:
+        _show_failure(result, runner)
+    for result in failed[5:]:
+        print(f"seed {result.seed} FAILED: {'; '.join(result.complaints)}")
+    _show_series(results)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

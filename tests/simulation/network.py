@@ -1,0 +1,241 @@
+"""The network between the nodes and the store: latency, lost commands and replies, partitions, dead hosts."""
+
+import collections
+import hashlib
+import random
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from llmactors.redislink.address import Address, Endpoint
+from llmactors.redislink.errors import Unreachable
+from llmactors.redislink.settings import LinkSettings
+from tests.simulation.store import Store, receive_nowait
+
+
+@attrs.define(eq=False)
+class Host:
+    """One process of the cluster, as the network sees it."""
+
+    name: str
+    cut_off: bool = False
+    """Whether nothing passes between the host and the store, in both directions, while connections stay open."""
+    dead: bool = False
+    """Whether the process was killed."""
+    lines: "list[Line]" = attrs.field(factory=list)
+
+
+class Network:
+    """All connections to the store. Run `run` as a task."""
+
+    def __init__(self, store: Store, rng: random.Random) -> None:
+        self.store = store
+        self.store_up = True
+        self.loss = 0.0
+        """The share of commands that never arrive, and of replies that never come. Both end the connection."""
+        self.slow_s = 0.0
+        """How much longer everything takes."""
+        self.lost: collections.Counter[str] = collections.Counter()
+        self.commands = 0
+        self.trace = hashlib.sha256()
+        self._rng = rng
+        self._lines: list[Line] = []
+        self._changed = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self.host_of: Callable[[], Host] = lambda: Host("nobody")
+
+    def __repr__(self) -> str:
+        return f"<Network {len(self._lines)} lines, {self.commands} commands>"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carries bytes until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    def latency_s(self) -> float:
+        """How long the next bytes are under way."""
+        return self._rng.uniform(0.0002, 0.003) + self.slow_s * self._rng.random()
+
+    def is_lost(self) -> bool:
+        """Whether the next bytes are lost."""
+        return self.loss > 0 and self._rng.random() < self.loss
+
+    async def dial(self, host: Host) -> "Line":
+        """A new connection of a host. Raises `Unreachable`."""
+        await trio.sleep(self.latency_s())
+        while host.cut_off or host.dead:
+            await self.wait_change()
+        if not self.store_up:
+            raise Unreachable("cannot connect to the simulated Redis: it is down")
+        line = Line(self, host)
+        self._lines.append(line)
+        host.lines.append(line)
+        assert self._nursery is not None
+        self._nursery.start_soon(line.carry_up)
+        self._nursery.start_soon(line.carry_down)
+        return line
+
+    async def wait_change(self) -> None:
+        """Returns when a host or the store has come back, or gone."""
+        await self._changed.wait()
+
+    def changed(self) -> None:
+        """Says that a host or the store has come back, or gone."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def cut_all(self) -> None:
+        """Ends all connections, as a server does that dies."""
+        for line in tuple(self._lines):
+            line.cut("the server died")
+        self.changed()
+
+    def kill(self, host: Host) -> None:
+        """Ends all connections of a host. Of what the host has sent, some still arrives."""
+        host.dead = True
+        for line in tuple(host.lines):
+            if self._rng.random() < 0.5:
+                line.deliver_rest()
+            line.cut("the host died")
+        self.changed()
+
+    def execute(self, line: "Line", commands: bytes) -> None:
+        """Has the store execute commands, and takes up what they cause on all connections."""
+        self.commands += 1
+        self.trace.update(b"%.6f %s " % (trio.current_time(), line.host.name.encode()) + commands)
+        self.store.execute(line.socket, commands)
+        for each in self._lines:
+            each.take_up()
+
+    def forget(self, line: "Line") -> None:
+        """Drops an ended connection."""
+        self._lines.remove(line)
+        line.host.lines.remove(line)
+
+
+class Line:
+    """One connection of a host to the store: the `Transport` of the host's link."""
+
+    def __init__(self, network: Network, host: Host) -> None:
+        self.host = host
+        self.socket = network.store.connect()
+        self._network = network
+        self._up: collections.deque[tuple[float, bytes]] = collections.deque()
+        self._down: collections.deque[tuple[float, bytes]] = collections.deque()
+        self._arrived = bytearray()
+        self._sent, self._answered, self._readable = trio.Event(), trio.Event(), trio.Event()
+        self._closed = False
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Line of {self.host.name} {'closed' if self._closed else 'open'}>"
+
+    # The host's side.
+
+    def send_nowait(self, data: bytes) -> int:
+        if self._closed or self._ended:
+            raise trio.BrokenResourceError
+        self._up.append((trio.current_time() + self._network.latency_s(), bytes(data)))
+        self._sent.set()
+        return len(data)
+
+    async def send_all(self, data: bytes | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self.send_nowait(bytes(data))
+
+    async def receive(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        while not self._arrived and not self._ended and not self._closed:
+            self._readable = trio.Event()
+            await self._readable.wait()
+        if self._closed:
+            raise trio.ClosedResourceError
+        data = bytes(self._arrived)
+        self._arrived.clear()
+        return data
+
+    def close(self) -> None:
+        """Closes the connection. What was sent before may still arrive, as the kernel sends it."""
+        if not self._closed:
+            self._closed = True
+            self._readable.set()
+            self._sent.set()
+
+    # The network's side.
+
+    async def carry_up(self) -> None:
+        """Carries commands to the store."""
+        while not self._ended:
+            if not self._up:
+                if self._closed:
+                    self.cut("closed by the host")
+                    return
+                self._sent = trio.Event()
+                await self._sent.wait()
+                continue
+            await trio.sleep_until(self._up[0][0])
+            while self.host.cut_off and not self._ended:
+                await self._network.wait_change()
+            if not self._up:
+                return
+            _, commands = self._up.popleft()
+            if self._network.is_lost():
+                self._network.lost["commands"] += 1
+                self.cut("a command was lost")
+                return
+            self._network.execute(self, commands)
+            if self._network.is_lost():
+                self._network.lost["replies"] += 1
+                self._down.clear()
+                self.cut("a reply was lost")
+
+    async def carry_down(self) -> None:
+        """Carries replies and pushes to the host."""
+        while not self._ended:
+            if not self._down:
+                self._answered = trio.Event()
+                await self._answered.wait()
+                continue
+            await trio.sleep_until(self._down[0][0])
+            while self.host.cut_off and not self._ended:
+                await self._network.wait_change()
+            if not self._down:
+                return
+            self._arrived += self._down.popleft()[1]
+            self._readable.set()
+
+    def take_up(self) -> None:
+        """Takes what the store has written to this connection."""
+        if data := receive_nowait(self.socket):
+            self._down.append((trio.current_time() + self._network.latency_s(), data))
+            self._answered.set()
+
+    def deliver_rest(self) -> None:
+        """Executes what was under way to the store."""
+        while self._up and not self._ended:
+            self._network.execute(self, self._up.popleft()[1])
+
+    def cut(self, _reason: str) -> None:
+        """Ends the connection for both sides."""
+        if self._ended:
+            return
+        self._ended = True
+        self._up.clear()
+        self._down.clear()
+        for event in (self._sent, self._answered, self._readable):
+            event.set()
+        self.socket.close()
+        self._network.forget(self)
+        self._network.changed()
+
+
+def dialer(network: Network) -> Callable[[Address, Endpoint, LinkSettings], object]:
+    """What takes the place of `redislink.dial.dial`: connections of the host whose task dials."""
+
+    async def dial(_address: Address, _endpoint: Endpoint, _settings: LinkSettings) -> Line:
+        return await network.dial(network.host_of())
+
+    return dial
