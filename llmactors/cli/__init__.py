@@ -101,6 +101,7 @@ def make_app(*, with_help: bool) -> cyclopts.App:
 
         Without a command, `llmactors` runs `serve`: `llmactors --model mock` is `llmactors serve --model mock`.""",
         version=__version__,
+        suppress_keyboard_interrupt=False,  # `mistakes` gives an interrupt its line and its exit code
     )
     for name in (*COMMANDS, *GROUPS):
         attribute = "app" if name in GROUPS else "command"

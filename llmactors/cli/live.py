@@ -47,16 +47,19 @@ async def show_live(draw: Draw, interval_s: float) -> int:
     console = Console(highlight=False)
     picture = await draw(console)  # an error of the first picture is shown as an error of any command
     code = 0
-    with _keys_unbuffered(), Live(picture, console=console, screen=True, auto_refresh=False) as live:
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals,
+        _keys_unbuffered(),
+        Live(picture, console=console, screen=True, auto_refresh=False) as live,
+    ):
         live.refresh()
         async with trio.open_nursery() as nursery:
 
             async def end_by_signal() -> None:
                 nonlocal code
-                with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
-                    async for number in signals:
-                        code = 128 + number
-                        nursery.cancel_scope.cancel(reason="a signal ends the screen")
+                async for number in signals:
+                    code = 128 + number
+                    nursery.cancel_scope.cancel(reason="a signal ends the screen")
 
             async def end_by_key() -> None:
                 async for key in _keys():

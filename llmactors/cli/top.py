@@ -36,7 +36,9 @@ def command(
         if as_json:
             tables.show_json(snapshot)
         else:
-            tables.show_all(frame(snapshot, FrameSize(WIDE, lines=None)))
+            console = Console(highlight=False)
+            width = console.width if console.is_terminal else WIDE
+            tables.show_all(frame(snapshot, FrameSize(width, lines=None)), console)
         return 0
     return trio.run(_watch, settings, url, api_key, interval_s)
 
