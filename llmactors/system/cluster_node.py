@@ -190,13 +190,13 @@ class ClusterNode:
             WatchedLink("ledger", self.ledger.link, self.ledger.probe),
             WatchedLink("directory", self._link, lambda: self._link.call("PING")),
         )
-        health = self._redis_health
+        health, observe = self._redis_health, self.metrics.redis_round_trip
         return (
             ActorSpec("redis ledger", lambda: TaskActor(self.ledger.run)),
             ActorSpec("directory link", lambda: TaskActor(self._link.run)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics, samplers)),
             *self.tracing.actors,
-            ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, health, self.metrics.redis_round_trip)),
+            ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, health, observe)),
             self._registration,
         )
 

@@ -29,7 +29,7 @@ FAULTS = (
         (
             Edit(
                 "system/cluster_node.py",
-                '            ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, self._redis_health)),\n',
+                '            ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, health, observe)),\n',
                 "",
             ),
         ),
