@@ -142,6 +142,8 @@ class App:
         if resource is None or not any(each.is_probe for each in resource.routes.values()):
             await self._rules.check_host(scope)
         self._rules.check_page(scope)
+        if is_open and session_token(scope) is not None:
+            self._rules.check_own_page(scope)  # the routes of sessions, which ask for no key
         if resource is None:
             await self._identify(scope)
             raise NotFound("there is no such route")

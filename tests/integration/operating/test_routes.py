@@ -209,7 +209,11 @@ async def test_cookie_of_a_foreign_page_changes_nothing(keys: Keys) -> None:
             {"sec-fetch-site": "same-site"},
             {"sec-fetch-site": "cross-site", "origin": "https://other.example"},
         ):
-            for method, path in (("DELETE", "/v1/operator/dead-letters/x"), ("POST", "/v1/generate")):
+            for method, path in (
+                ("DELETE", "/v1/operator/dead-letters/x"),
+                ("DELETE", "/v1/operator/session"),
+                ("POST", "/v1/generate"),
+            ):
                 answer = await node.client.request(method, path, json={"prompt": "p"}, headers={**session, **page})
                 assert answer.status_code == 403, page
         answer = await node.client.get("/v1/operator/nodes", headers={**session, "origin": "https://other.example"})
