@@ -129,7 +129,7 @@ class ClusterSource:
             models=(await models_of(self._models, self._ledger, records)).models,
             requests=requests.requests,
             requests_total=requests.total,
-            queue=(await queue_of(self._ledger)).models,
+            queue=(await queue_of(self._ledger, self._models.names)).models,
             rates=_rates(self._history.view(time.time()), steps=5),
         )
 

@@ -271,10 +271,12 @@ class Ledger(Protocol):
         """One request, also one that has ended, as long as the ledger has its log. Raises as `info`."""
         ...
 
-    async def queue_shares(self) -> list[QueueShare]:
-        """What waits, by model, class and tenant, at most `OPEN_REQUESTS_SHOWN` rows, the oldest wait first.
+    async def queue_shares(self, models: Sequence[str]) -> list[QueueShare]:
+        """What waits for each of `models`, by class and tenant, at most `OPEN_REQUESTS_SHOWN` rows, the oldest wait
+        first.
 
-        The ledger looks at no more than `OPEN_REQUESTS_SEEN` requests.
+        The ledger may look at a part of the queue, where very many requests or tenants wait. A request that is reserved
+        for a worker need not be counted.
         """
         ...
 

@@ -1,10 +1,15 @@
 """What operators see of a ledger: frozen values. None of them has a prompt, or a token of an answer."""
 
+import heapq
+import operator
+from collections.abc import Iterable
+
 import attrs
 
 from llmactors.ledger.values import ClaimNote
 from llmactors.messages import Terminal
 
+_OLDEST_S = operator.attrgetter("oldest_s")
 OPEN_REQUESTS_SHOWN = 500
 """The most requests, or rows of the queue, in one answer to an operator."""
 OPEN_REQUESTS_SEEN = 10_000
@@ -73,6 +78,10 @@ class RequestTimes:
     """The newest claims, oldest first."""
 
 
+QUEUE_SHARES_SEEN = 2 * OPEN_REQUESTS_SHOWN
+"""The most rows of the queue among which those with the oldest waits are shown."""
+
+
 @attrs.frozen(order=True)
 class QueueShare:
     """What one tenant has waiting for one model in one priority class."""
@@ -85,3 +94,13 @@ class QueueShare:
     """The tokens that the requests may take and make. Those of each request are divided by its weight."""
     oldest_s: float
     """How long the request that was queued first has waited since, in seconds."""
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """Which share of the queue the row is about."""
+        return self.model, self.priority, self.tenant
+
+
+def oldest_first(shares: Iterable[QueueShare]) -> list[QueueShare]:
+    """At most `OPEN_REQUESTS_SHOWN` of the shares, the oldest wait first."""
+    return heapq.nlargest(OPEN_REQUESTS_SHOWN, shares, key=_OLDEST_S)

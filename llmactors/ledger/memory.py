@@ -289,10 +289,10 @@ class MemoryLedger:
     async def request_times(self, request_id: str) -> RequestTimes:
         return self._known(request_id).times(self._now())
 
-    async def queue_shares(self) -> list[QueueShare]:
-        now, sums = self._now(), QueueSums()
+    async def queue_shares(self, models: Sequence[str]) -> list[QueueShare]:
+        now, sums, wanted = self._now(), QueueSums(), frozenset(models)
         for record in islice(self._life.open.values(), OPEN_REQUESTS_SEEN):
-            if record.holder is None:
+            if record.holder is None and record.request.model in wanted:
                 request = record.request
                 key = request.model, request.priority, request.tenant
                 sums.add(key, record.queue_entry.cost, now - record.queued_at)

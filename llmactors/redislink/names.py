@@ -40,6 +40,7 @@ class LedgerKey(enum.Enum):
     )
     COUNTERS = KeyKind("counters", "hash", "counts over all requests, and when the ledger was last used")
     DEADLINES = KeyKind("deadlines", "zset", "request -> its deadline, in ms")
+    OPEN = KeyKind("open", "zset", "request that has not ended -> order of arrival")
     UNREAD = KeyKind("unread", "zset", "request -> when its grace without a reader ends, in ms")
     ENDED = KeyKind("ended", "zset", "request -> when its log is deleted, in ms")
     ENDED_OF = KeyKind("ended_of", "zset", "request -> when its log is deleted, in ms, of one tenant", ("tenant",))

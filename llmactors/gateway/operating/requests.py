@@ -122,7 +122,7 @@ async def show_request(node: OperatedNode, exchange: Exchange) -> None:
 
 async def show_queue(node: OperatedNode, exchange: Exchange) -> None:
     """Shows what waits, by model, class and tenant."""
-    await exchange.answer(200, await queue_of(node.ledger))
+    await exchange.answer(200, await queue_of(node.ledger, node.directory.names))
 
 
 async def requests_of(ledger: Ledger, which: RequestFilter, limit: int) -> Requests:
@@ -131,7 +131,7 @@ async def requests_of(ledger: Ledger, which: RequestFilter, limit: int) -> Reque
     return Requests([_row(view) for view in found.shown], found.total)
 
 
-async def queue_of(ledger: Ledger) -> Queue:
+async def queue_of(ledger: Ledger, models: Sequence[str]) -> Queue:
     """What waits in the ledger."""
     rows = [
         QueueRow(
@@ -142,7 +142,7 @@ async def queue_of(ledger: Ledger) -> Queue:
             cost_tokens=round(share.cost, 1),
             oldest_wait_s=round(share.oldest_s, 3),
         )
-        for share in (await ledger.queue_shares())[:MAX_ROWS]
+        for share in (await ledger.queue_shares(models))[:MAX_ROWS]
     ]
     return Queue(rows)
 

@@ -1,11 +1,6 @@
 """Adds up what waits, by model, class and tenant. Pure."""
 
-import heapq
-import operator
-
-from llmactors.ledger.inspection import OPEN_REQUESTS_SHOWN, QueueShare
-
-_OLDEST_S = operator.attrgetter("oldest_s")
+from llmactors.ledger.inspection import QueueShare, oldest_first
 
 
 class QueueSums:
@@ -24,5 +19,4 @@ class QueueSums:
 
     def shares(self) -> list[QueueShare]:
         """At most `OPEN_REQUESTS_SHOWN` rows, the oldest wait first."""
-        rows = (QueueShare(*key, *sums) for key, sums in self._sums.items())
-        return heapq.nlargest(OPEN_REQUESTS_SHOWN, rows, key=_OLDEST_S)
+        return oldest_first(QueueShare(*key, *sums) for key, sums in self._sums.items())

@@ -12,7 +12,7 @@ affinity.lua    which worker had a conversation
 usage.lua       what ended requests have used
 leases.lua      which workers are alive, silent or dead
 preemption.lua  a running request gives up its slot
-gateways.lua, workers.lua, reaper.lua, operators.lua   the operations, each of them one atomic step
+gateways.lua, workers.lua, reaper.lua, operators.lua, inspection.lua   the operations, each of them one atomic step
 
 The functions use what Redis 7.0 and Valkey 7.2 have: functions, streams, RESP3 pushes. No command blocks.
 """

@@ -78,7 +78,7 @@ local READS = {
   { 'XREVRANGE', '+', '-' }, { 'XLEN' }, { 'TYPE' },
 }
 
-local ZSETS = { key.deadlines, key.unread, key.ended, key.workers, key.dead_workers, key.gateways }
+local ZSETS = { key.deadlines, key.open, key.unread, key.ended, key.workers, key.dead_workers, key.gateways }
 
 local function check_rights(c, commands)
   local name = key.counters(c)

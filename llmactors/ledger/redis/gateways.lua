@@ -23,6 +23,8 @@ local function create(c, id, body, fields, channel)
   if r.rt then put(c, r, 'rt', r.rt) end
   if r.cv then put(c, r, 'cv', r.cv) end
   keep(c, key.request(c, id), s.key_ttl_ms)
+  redis.call('ZADD', key.open(c), r.sn, id)
+  keep(c, key.open(c))
   keep(c, key.counters(c))
   count(c, 'accepted_total', 1)
   local due = due_of(c, fields[6])

@@ -10,7 +10,7 @@ import operator
 import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -18,22 +18,24 @@ import msgspec
 import structlog
 import trio
 
-from llmactors.ledger.core.queue_sums import QueueSums
 from llmactors.ledger.core.usage_spans import Cell, report, spans_of
 from llmactors.ledger.follower import LogFollower
 from llmactors.ledger.inspection import (
     OPEN_REQUESTS_SEEN,
     OPEN_REQUESTS_SHOWN,
+    QUEUE_SHARES_SEEN,
     QueueShare,
     RequestFilter,
     RequestTimes,
+    RequestView,
     RequestViews,
+    oldest_first,
 )
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
 from llmactors.ledger.redis.library import load_library
 from llmactors.ledger.redis.log_reader import LogReader
-from llmactors.ledger.redis.request_views import OpenRequest, to_open_request, to_request_times, to_state
+from llmactors.ledger.redis.request_views import to_open_request, to_queue_shares, to_request_times, to_state
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.redis.workers import Workers
 from llmactors.ledger.redis.wrong_keys import WrongKeys
@@ -93,7 +95,6 @@ _SPANS_AT_ONCE = 24
 """How many hours or days one call reads the sums of."""
 _CHARGES_AT_ONCE = 256
 """How many limits one call looks at."""
-_ADMITTED = operator.attrgetter("admitted_ms", "view.id")
 LEDGER_LINK = LinkSettings(backoff_max_s=0.2)
 """Short pauses, so that after a restart of Redis every worker is connected again within `disconnect_grace_s`."""
 
@@ -368,41 +369,37 @@ class RedisLedger:
 
     async def open_requests(self, wanted: RequestFilter, limit: int) -> RequestViews:
         limit = min(limit, OPEN_REQUESTS_SHOWN)
-        ids: set[str] = set()
-        shown: list[OpenRequest] = []
-        async for now_ms, page in self._open_pages():
-            found = [to_open_request(each, now_ms) for each in page]
-            views = [(each, each.view) for each in found if each.view.id not in ids]
-            taken = [each for each, view in views if wanted.takes(view.state, view.tenant, view.model)]
-            ids.update(each.view.id for each in taken)
-            shown = sorted([*shown, *taken], key=_ADMITTED)[:limit]
-        return RequestViews(tuple(each.view for each in shown), len(ids))
+        filters = (wanted.state or "")[:1], wanted.tenant or "", wanted.model or ""
+        shown: dict[str, RequestView] = {}
+        seen = total = 0
+        while seen < OPEN_REQUESTS_SEEN:
+            reply = await self._functions.call_with_timeout("open_requests", seen, limit - len(shown), *filters)
+            now, count, looked, fitting, *found = reply
+            views = (to_open_request(each, int(now)) for each in found)
+            shown.update((view.id, view) for view in views)  # a request may come twice where an older one has ended
+            seen, total = seen + looked, total + fitting
+            if not any(filters) and len(shown) >= limit:
+                total = min(count, OPEN_REQUESTS_SEEN)
+                break
+            if seen >= count or not looked:
+                break
+        return RequestViews(tuple(shown.values()), total)
 
     async def request_times(self, request_id: str) -> RequestTimes:
         return to_request_times(expect_known(await self._functions.call_with_timeout("request_times", request_id)))
 
-    async def queue_shares(self) -> list[QueueShare]:
-        ids: set[str] = set()
-        sums = QueueSums()
-        async for now_ms, page in self._open_pages():
-            for each in page:
-                request = to_open_request(each, now_ms)
-                view = request.view
-                if view.state == "queued" and view.id not in ids:
-                    ids.add(view.id)
-                    waited_s = max(0, now_ms - request.queued_ms) / 1000
-                    sums.add((view.model, view.priority, view.tenant), request.cost, waited_s)
-        return sums.shares()
-
-    async def _open_pages(self) -> AsyncIterator[tuple[int, list[list[bytes]]]]:
-        """The time in ms, and what operators see of some requests that have not ended. A request may come twice."""
-        cursor, seen = b"0", 0
-        while True:
-            now, cursor, *page = await self._functions.call_with_timeout("open_requests", cursor)
-            seen += len(page)
-            yield int(now), page
-            if cursor == b"0" or seen >= OPEN_REQUESTS_SEEN:
-                return
+    async def queue_shares(self, models: Sequence[str]) -> list[QueueShare]:
+        shares: dict[tuple[str, int, str], QueueShare] = {}
+        for model in models:
+            seen = 0
+            while len(shares) < QUEUE_SHARES_SEEN:
+                reply = await self._functions.call_with_timeout("queue_shares", model, seen)
+                found = to_queue_shares(model, reply)
+                shares.update((each.key, each) for each in found)
+                seen += reply[1]
+                if not reply[1]:
+                    break
+        return oldest_first(shares.values())
 
     async def standings(self, charges: Sequence[Charge]) -> list[Standing]:
         found: list[Standing] = []

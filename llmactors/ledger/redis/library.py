@@ -20,16 +20,17 @@ _PARTS = (
     "leases",
     "gateways",
     "workers",
-    "preemption",
-    "reaper",
-    "operators",
 )
 """The Lua files in the order of the text. Each file uses what the files before it define."""
+_LAST_PARTS = ("preemption", "reaper", "operators", "inspection")
+"""The files that follow. What they define is used in the same file only, so each of them is a block of its own: Lua has
+at most 200 local names at a time."""
 
 # The limits are in the same library, so that a request is admitted and charged in one step, and ended and settled.
 LIBRARY = FunctionLibrary.of(
     f"{lua_key_functions()}\nlocal limits = (function()\n{_read('limits.lua')}end)()\n"
     + "\n".join(_read(f"{part}.lua") for part in _PARTS)
+    + "\n".join(f"do\n{_read(f'{part}.lua')}end" for part in _LAST_PARTS)
 )
 
 

@@ -45,56 +45,6 @@ end
 
 register('queue_depths', queue_depths, { 'no-writes' })
 
--- What operators see of a request, in the order of `request_views.py:to_open_request`. Nil where there is no such request.
-
-local VIEW_FIELDS = { 'm', 't', 'p', 'st', 'ad', 'n', 'at', 'ep', 'h', 'nc', 'qa', 'c', 'us' }
-
-local function view_of(c, id)
-  local found = redis.pcall('HMGET', key.request(c, id), unpack(VIEW_FIELDS))
-  if found.err or not found[4] then return nil end
-  local live = found[9] and redis.pcall('HGET', key.live(c, found[9]), id)
-  if type(live) == 'string' then found[6] = string.match(live, '^%d+ (%d+)') or found[6] end -- else as it was claimed
-  for i = 1, #VIEW_FIELDS do found[i] = found[i] or '' end
-  return { id, unpack(found) }
-end
-
--- cursor: '0' at first, then the one that the last call returned, until that is '0' again.
--- Returns the time in ms, the next cursor, then what operators see of some of the requests that have not ended. Each of
--- these has an entry in `unread`, whether it has readers or not. A request may come twice, in two calls.
-local function open_requests(c, args)
-  local next_cursor, entries = unpack(redis.call('ZSCAN', key.unread(c), args[3], 'COUNT', BATCH))
-  local found = { string.format('%.0f', c.now), next_cursor }
-  for i = 1, #entries, 2 do
-    local view = view_of(c, entries[i])
-    if view and view[5] ~= 'e' then found[#found + 1] = view end
-  end
-  return found
-end
-
-register('open_requests', open_requests, { 'no-writes' })
-
--- id. Returns the time in ms, what operators see of the request, the times of its first token and end, its last entry if
--- that is the terminal event, and its claims.
-local function request_times(c, args)
-  local view = view_of(c, args[3])
-  if not view then return unknown(c, args[3]) end
-  local times, last = redis.call('HMGET', key.request(c, args[3]), 'ft', 'et', 'cs'), ''
-  if view[5] == 'e' then
-    local entry = redis.call('XREVRANGE', key.log(c, args[3]), '+', '-', 'COUNT', 1)[1]
-    if entry and entry[2][1] == 'e' then last = entry[2][2] end
-  end
-  return { 'known', string.format('%.0f', c.now), view, times[1] or '', times[2] or '', last, times[3] or '' }
-end
-
-register('request_times', request_times, { 'no-writes' })
-
--- packed charges, as in `limits.lua`, with a different key each. Returns the time in us, and how the caller stands with each.
-local function standings(c, args)
-  return { string.format('%.0f', c.now_us), select(2, limits.look(c, cmsgpack.unpack(args[3]), true)) }
-end
-
-register('standings', standings, { 'allow-oom' })
-
 local function dead_letters(c, args)
   return redis.call('XRANGE', key.dead_letters(c), '-', '+')
 end

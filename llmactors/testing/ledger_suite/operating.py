@@ -216,12 +216,12 @@ class InspectionSuite:
             assert used == [1, 100, 1, 0, 0, 0]
 
     async def test_shares_add_up_what_each_tenant_has(self, rig: Rig) -> None:
-        assert await rig.ledger.queue_shares() == []
+        assert await rig.ledger.queue_shares(["m"]) == []
         await rig.submit(request("a", tenant="t:1"), request("b", tenant="u"))
         await rig.pass_time(1.0)
         await rig.submit(request("c", tenant="t:1"), request("d", priority=2), request("e", model="n"))
         await rig.claim("w", model="n")
-        found = await rig.ledger.queue_shares()
+        found = await rig.ledger.queue_shares(["m", "n"])
         assert [(each.model, each.priority, each.tenant, each.waiting) for each in found[:2]] == [
             ("m", 1, "t:1", 2),
             ("m", 1, "u", 1),

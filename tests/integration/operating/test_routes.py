@@ -27,7 +27,7 @@ SECRET_PROMPT = "a prompt that nobody else may read"
 MOST_S = 0.02
 """The longest time in which one request may hold the loop."""
 TRIES = 3
-SLOW = "slots=1,step_ms=50"
+SLOW = "slots=1,step_ms=50,eos_one_in=0"
 
 
 @attrs.frozen
@@ -254,16 +254,20 @@ async def test_node_without_keys_needs_no_session() -> None:
 
 
 async def test_hostile_names_are_json_text() -> None:
-    hostile = "<script>alert(1)</script>"
-    async with local_node() as node:
-        await node.node.ledger.submit(request("req_x", tenant=hostile, model=hostile))
+    hostile = "<script>"
+    async with local_node(mock_model(SLOW)) as node:
+        await node.wait_ready()
+        for number in range(3):
+            await node.node.ledger.submit(request(f"req_{number}", tenant=hostile, model="mock", max_tokens=400))
+        await wait_total(node, 3)
         for path in ("/v1/operator/requests", "/v1/operator/queue"):
-            answer = await node.client.get(path, params={})
+            answer = await node.client.get(path)
             assert answer.headers["content-type"] == "application/json"
             [rows] = [value for value in answer.json().values() if isinstance(value, list)]
-            assert (rows[0]["tenant"], rows[0]["model"]) == (hostile, hostile)
-        found = await node.client.get("/v1/operator/requests", params={"tenant": hostile, "model": hostile})
-        assert found.json()["total"] == 1
+            assert rows[0]["tenant"] == hostile
+        for model, total in (("mock", 3), (hostile, 0)):
+            found = await node.client.get("/v1/operator/requests", params={"tenant": hostile, "model": model})
+            assert found.json()["total"] == total
 
 
 async def test_tenants_show_keys_limits_and_use(keys: Keys) -> None:
@@ -293,10 +297,13 @@ async def test_tenants_show_keys_limits_and_use(keys: Keys) -> None:
 
 
 async def test_looks_at_thousands_of_requests_hold_the_loop_briefly() -> None:
-    async with local_node(max_queued=20_000) as node:
+    models = [mock_model(SLOW, name=f"m{number}") for number in range(3)]
+    async with local_node(*models, max_queued=20_000) as node:
         ledger = node.node.ledger
         for number in range(3000):
-            await ledger.submit(request(f"req_{number}", tenant=f"t{number % 700}", model=f"m{number % 3}"))
+            await ledger.submit(
+                request(f"req_{number}", tenant=f"t{number % 700}", model=f"m{number % 3}", max_tokens=400)
+            )
         gc.collect()
         for path in ("requests?limit=500", "requests?tenant=t5", "queue", "models", "requests/req_2999"):
             holds = []
