@@ -12,5 +12,6 @@ listening    addresses of gateways that only this process can reach
 faults       the schedule of the faults of a seed
 world        the nodes, the clients, and the faults that strike them
 seeds        runs one seed, judges it, and makes its schedule smaller
+mutants      plants the bugs of the mutation gate, and looks for seeds that notice
 __main__     the command
 """

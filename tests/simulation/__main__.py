@@ -102,6 +102,16 @@ def _show_series(results: Sequence[SeedResult]) -> None:
     )
 
 
+def _run_until_failure(seeds: Sequence[int], runner: Runner) -> int:
+    for seed in seeds:
+        result = runner.result(seed, None)
+        if result.complaints:
+            print(f"seed {seed} FAILED: {'; '.join(result.complaints)}")
+            return 1
+    print(f"{len(seeds)} seeds, 0 of them failed")
+    return 0
+
+
 def _places(text: str) -> list[int]:
     return [] if text == "none" else [int(part) for part in text.split(",")]
 
@@ -119,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--faults", type=int, default=6, help="how many faults strike in each run [6]")
     parser.add_argument("--kinds", action="append", default=[], help="only this kind of fault; may be repeated")
+    parser.add_argument("--until-failure", action="store_true", help="stop at the first seed that fails")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many seeds run at a time")
     parser.add_argument("--binary", help="the program of the server [any that is found]")
     given = parser.parse_args(argv)
@@ -131,7 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if result.complaints else 0
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     runner = Runner(settings, given.jobs)
-    results = runner.results([(seed, None) for seed in range(given.first, given.first + given.seeds)])
+    seeds = range(given.first, given.first + given.seeds)
+    if given.until_failure:
+        return _run_until_failure(seeds, runner)
+    results = runner.results([(seed, None) for seed in seeds])
     failed = [result for result in results if result.complaints]
     for result in failed[:5]:
         _show_failure(result, runner)

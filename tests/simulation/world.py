@@ -20,12 +20,14 @@ from llmactors.actors import MisuseError
 from llmactors.cluster.process_id import ProcessId
 from llmactors.config import Settings
 from llmactors.ledger.redis.ledger import RedisLedger
+from llmactors.redislink.names import RedisNames
 from llmactors.system.cluster_node import ClusterNode
 from llmactors.system.gateway_node import GatewayNode
 from llmactors.system.worker_node import WorkerNode
 from llmactors.testing.checker import CheckReport, check
 from llmactors.testing.node import mock_model
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
+from llmactors.testing.usage_oracle import UsageSeen, usage_seen
 from tests.simulation.faults import FORGETS, Fault
 from tests.simulation.listening import Clients, SimulatedAddress
 from tests.simulation.network import Host, Network, dialer
@@ -147,7 +149,7 @@ class World:
                     self._network.kill(process.host)
                 nursery.cancel_scope.cancel(reason="the simulation is over")
         return Outcome(
-            report=check(load.history, strikes=self._strikes),
+            report=check(load.history, strikes=self._strikes, usage=self._usage()),
             trace=self._network.trace.hexdigest(),
             virtual_s=trio.current_time(),
             commands=self._network.commands,
@@ -156,6 +158,12 @@ class World:
             is_late=limit.cancelled_caught,
             cpu_s=time.process_time() - begun,
         )
+
+    def _usage(self) -> UsageSeen | None:
+        """What Redis says of usage; None where Redis forgot what it had said."""
+        if any(fault.kind == FORGETS for fault in self._schedule):
+            return None
+        return usage_seen(self._store.client, RedisNames(Settings().namespace))
 
     # The processes.
 
