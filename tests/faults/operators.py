@@ -36,6 +36,11 @@ FAULTS = (
                 "redis.call('ZREM', KEYS[2], ARGV[2])\nreturn redis.call('DEL', KEYS[1])",
                 "redis.call('ZREM', KEYS[2], ARGV[2])\nredis.call('DEL', KEYS[3])\nreturn redis.call('DEL', KEYS[1])",
             ),
+            Edit(
+                "cluster/node_store.py",
+                "_REMOVE, 2, self._names.node(record.name), self._names.nodes, ",
+                "_REMOVE, 3, self._names.node(record.name), self._names.nodes, self._names.cordon(record.name), ",
+            ),
         ),
     ),
     Fault(
