@@ -5,7 +5,7 @@ import structlog
 
 from llmactors.config import Settings
 from llmactors.errors import ConfigError
-from llmactors.testing.node import local_node
+from llmactors.testing.node import local_node, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -38,8 +38,10 @@ async def test_drained_process_refuses_until_uncordon() -> None:
         assert (row["draining"], row["cordoned"]) == (True, True)
         assert (await node.client.post(f"{NODE}/uncordon", json={})).json()["cordoned"] is False
         assert (await node.client.post("/v1/generate", json=BODY)).status_code == 200
-        ending = (await node.client.post(f"{NODE}/drain", json={"for_s": 0.001})).json()
-        assert (await node.client.get("/readyz")).status_code == 200, ending
+        ending = (await node.client.post(f"{NODE}/drain", json={"for_s": 0.05})).json()
+        assert ending["until_unix_s"] == pytest.approx(ending["since_unix_s"] + 0.05, abs=0.001)
+        await wait_until(lambda: not node.node.record.cordoned)
+        assert (await node.client.get("/readyz")).status_code == 200
         assert (await node.client.post("/v1/operator/nodes/nobody/drain", json={})).status_code == 404
         assert (await node.client.post(f"{NODE}/drain", json={"for_s": -1})).status_code == 400
 
