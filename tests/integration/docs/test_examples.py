@@ -45,6 +45,8 @@ def redis_url() -> Iterator[str]:
     """The Redis server of a cluster of a gateway and a worker."""
     with redis_server() as redis, NodeProcess("worker", "--redis", redis.url, *WORKER) as worker:
         worker.wait_ready()
+        with redis.client() as client:
+            client.config_set("repl-diskless-sync-delay", 0)  # a backup begins at once, and not after 5 s
         with NodeProcess("gateway", "--redis", redis.url, "--bind", "127.0.0.1:0") as gateway:
             gateway.wait_ready()
             yield redis.url
