@@ -56,6 +56,10 @@ class Answer {
                     this.fail(error.message);
                     break;
                 }
+                if (!(error instanceof Cut)) {
+                    this.fail(`this page could not read the answer: ${error.message}`);
+                    throw error;
+                }
                 const now = performance.now();
                 if (lostAt === null) {
                     lostAt = now;
@@ -85,7 +89,7 @@ class Answer {
             throw new Cut();
         }
         if (!reply.ok) {
-            const error = refusal(reply.status, parsed(await reply.text()));
+            const error = refusal(reply.status, parsed(await reply.text().catch(() => "")));
             // A node that restarts answers 503 for a moment.
             if (error instanceof Lost || (error.status === 503 && this.requestId !== null)) throw new Cut();
             throw error;

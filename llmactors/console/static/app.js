@@ -107,8 +107,11 @@ async function askAgain() {
 }
 
 async function leave() {
-    await signOut();
-    await askAgain();
+    try {
+        await signOut();
+    } finally {
+        await askAgain();
+    }
 }
 
 addEventListener("hashchange", () => {
