@@ -305,7 +305,7 @@ def test_dead_letters_are_listed_requeued_and_purged(cluster: Cluster) -> None:
     depth = llmactors("queue", "show", *redis).stdout
     assert "waiting 1, running 0" in depth
     assert "dead letters 1" in depth
-    assert any(line.split()[1::2][:3] == ["mock", "1", "1"] for line in depth.splitlines() if "mock" in line)
+    assert ["mock", "1", "1"] in [line.split() for line in depth.splitlines()]
     cluster.worker("w2", model="mock=mock:step_ms=5").wait_ready()
     with httpx.stream("GET", f"{url}/v1/streams/{new_id}", timeout=20) as response:
         assert '"finish_reason":"length"' in response.read().decode()

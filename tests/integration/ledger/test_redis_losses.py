@@ -166,9 +166,12 @@ class ForgettingMachine(RuleBasedStateMachine):
     def forget(self) -> None:
         assert self.older is not None
         with self.server.client() as client:
-            client.flushall()
-            for name, (value, ttl_ms) in self.older.items():
-                client.restore(name, ttl_ms, value)
+            # In one transaction: a reader of logs writes keys again as soon as it sees that they are gone.
+            with client.pipeline(transaction=True) as loss:
+                loss.flushall()
+                for name, (value, ttl_ms) in self.older.items():
+                    loss.restore(name, ttl_ms, value)
+                loss.execute()
             before = {id(each): each.link.statistics().connects for each in self._ledgers()}
             client.client_kill_filter(_type="normal", skipme=True)
             client.client_kill_filter(_type="pubsub", skipme=True)
