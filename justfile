@@ -33,7 +33,7 @@ test-chaos *args:
 test-takeovers *args:
     {{python}} -m tests.chaos.structured {{args}}
 
-# Kill 1,000 processes, and compare logs, usage records, their sums and what limits are charged, in about 15 minutes.
+# Kill 1,000 processes, and compare logs, usage records, their sums and what limits are charged, in about three minutes.
 test-usage *args:
     {{python}} -m tests.chaos.usage {{args}}
 

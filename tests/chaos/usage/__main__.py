@@ -1,6 +1,6 @@
 """Kill -9 under load, and then compare logs, usage records, their sums and what limits are charged.
 
-    python -m tests.chaos.usage                             # 1000 kills: about six minutes
+    python -m tests.chaos.usage                             # 1000 kills: about three minutes
     python -m tests.chaos.usage --kills 100 --seed 7
     python -m tests.chaos.usage --chaos-minutes 30          # at least so long
 

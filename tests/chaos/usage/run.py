@@ -30,7 +30,7 @@ MAY_FAIL = {"POISONED", "DEADLINE_EXCEEDED"}
 """Workers are killed so often that a request may lose many of them."""
 _SETTINGS = {
     "retention_s": 7200,
-    "resume_grace_s": 2,
+    "resume_grace_s": 15,
     "lease_s": 1.5,
     "usage_records_max": 1_000_000,
     "quarantine_from_attempt": 8,
