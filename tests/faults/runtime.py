@@ -20,8 +20,8 @@ FAULTS = (
         (
             Edit(
                 "actors/supervisor.py",
-                "if self._ends_for_good:\n                node.close()",
-                "if False:\n                node.close()",
+                "if self._ends_for_good:\n            run.node.close()",
+                "if False:\n            run.node.close()",
             ),
             Edit("actors/supervisor.py", "        if for_good:\n", "        if False:\n"),
         ),
@@ -33,13 +33,13 @@ FAULTS = (
     Fault(
         "Observers hear of restarts",
         (
-            Edit("actors/supervisor.py", "elif unmendable is None:", "else:"),
+            Edit("actors/supervisor.py", "elif run.fatal is None:", "else:"),
             Edit(
-                "actors/supervisor.py",
-                "        if unmendable is not None:\n            # Raised",
+                "actors/child_run.py",
+                "        if self.fatal is not None:\n            # Raised",
                 "        if False:\n            # Raised",
             ),
-            Edit("actors/supervisor.py", "            raise unmendable\n", "            pass\n"),
+            Edit("actors/child_run.py", "            raise self.fatal\n", "            pass\n"),
         ),
     ),
     Fault(

@@ -70,6 +70,8 @@ def test_top_prints_one_frame_to_a_pipe(node: NodeProcess, capfd: pytest.Capture
     assert run(["top", "--url", node.url, "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert (found["source"], found["requests_total"], found["models"][0]["name"]) == (node.url, 0, "mock")
+    assert run(["tree", "--watch", "--url", node.url]) == 0
+    assert capfd.readouterr().out.startswith("node running")
     assert run(["top", "--url", "http://127.0.0.1:1"]) == 1
     assert "no node answers" in capfd.readouterr().err
 

@@ -1,5 +1,6 @@
 """`keys` as an operator meets it: output, stored keys, and mistakes."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -95,6 +96,10 @@ def test_key_is_created_rotated_and_revoked(keys: Keys, tmp_path: Path, monkeypa
     ):
         assert text in shown
     assert keys(*where).stdout == shown  # the default command
+    [told] = json.loads(keys("list", "--json", *where).stdout)["keys"]
+    assert (told["id"], told["state"], told["models"], told["class"]) == (key.key_id, "active", ["a", "b"], 2)
+    assert told["limits"]["requests_per_minute"] == 6
+    assert "hash" not in told
 
     assert keys("revoke", key.key_id, *where).stdout == f"key {key.key_id} of tenant acme is revoked\n"
     assert keys("revoke", key.key_id, *where).returncode == 0

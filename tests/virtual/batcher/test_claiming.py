@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from llmactors.backends.base import Batching
 from llmactors.backends.messages import BackendReady, BackendStalled
@@ -151,6 +151,7 @@ async def test_stalled_worker_leaves_requests_to_others(autojump_clock: MockCloc
         for end_of_stall in ("the others stall too", "the backend works again"):
             world.is_ready_elsewhere = True
             await world.batcher_spec.ref.tell(stalled)
+            await wait_all_tasks_blocked()  # the batcher knows of the stall, and claims nothing more
             stream = await world.submit()
             await trio.sleep(10)
             assert (await world.memory.info(stream.request.id)).state == "queued"
