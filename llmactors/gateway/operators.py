@@ -15,7 +15,7 @@ from llmactors.backends.directory import ModelDirectory, ModelState
 from llmactors.cluster.cordon import Cordons, OwnCordon
 from llmactors.cluster.node_record import NodeRecord
 from llmactors.config import Reloaded
-from llmactors.errors import ConfigError, Unavailable
+from llmactors.errors import ConfigError, NotFound, Unavailable
 from llmactors.ledger import Ledger, LedgerStatistics, ModelDemand
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.history import LastHour
@@ -205,8 +205,13 @@ async def livez(_node: OperatedNode) -> Response:
 
 
 async def readyz(node: OperatedNode) -> Response:
-    """Whether requests should be sent here; with `?model=NAME`, whether requests for this model should be."""
+    """Whether requests should be sent here; with `?model=NAME`, whether requests for this model should be.
+
+    Raises `NotFound` for a model that is not served.
+    """
     model = request.args.get("model")
+    if model is not None and node.directory.get(model) is None:
+        raise NotFound(f"no model {model!r} is served here")
     problems = node.problems() if model is None else node.problems_for(model)
     return _judged({"status": "not ready" if problems else "ready", "problems": problems}, ok=not problems)
 

@@ -421,6 +421,7 @@ ROUTES: tuple[Route, ...] = (
             200: ResponseSpec(description="The node takes requests", body=operators.Readiness),
             503: ResponseSpec(description="The node takes no requests now", body=operators.Readiness),
         },
+        raises=(NotFound,),
     ),
     Route(
         method="GET",
@@ -436,6 +437,7 @@ ROUTES: tuple[Route, ...] = (
             200: ResponseSpec(description="The node takes requests", body=operators.Readiness),
             503: ResponseSpec(description="The node takes no requests now", body=operators.Readiness),
         },
+        raises=(NotFound,),
     ),
     Route(
         method="GET",

@@ -59,7 +59,7 @@ async def test_readyz_answers_for_one_model() -> None:
     async with local_node(mock_model(), mock_model(name="other")) as node:
         node.node.directory.put("mock", ModelStatus(ModelState.STALLED, None, "(no upstream gets requests: u: 500)"))
         answers = {name: await node.client.get("/readyz", params={"model": name}) for name in ("mock", "other", "no")}
-        assert {name: answer.status_code for name, answer in answers.items()} == {"mock": 503, "other": 200, "no": 503}
+        assert {name: answer.status_code for name, answer in answers.items()} == {"mock": 503, "other": 200, "no": 404}
         stalled = {"model:mock": "stalled (no upstream gets requests: u: 500)"}
         assert answers["mock"].json()["problems"] == stalled
         assert (await node.client.get("/health")).json()["problems"] == stalled
