@@ -12,6 +12,9 @@ from llmactors.errors import ModelError
 from tests.support.groups import GroupScheduling, place_of
 from tests.support.models import smollm2_path
 
+# Tests of several folders import these, so they are named before any of them is imported.
+pytest.register_assert_rewrite("llmactors.testing.ledger_suite", "llmactors.testing.side_by_side")
+
 Figures = Callable[[str, str, object], None]
 Section = Callable[[], list[str]]
 SECTIONS = pytest.StashKey[dict[str, Section]]()

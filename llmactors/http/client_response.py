@@ -105,6 +105,8 @@ class ClientResponse:
                 decoded = decoder.feed(b"")
             elif data := await self._receive_bytes(deadline, None):
                 decoded = decoder.feed(data)
+                if not decoded and trio.current_time() >= deadline:
+                    raise trio.TooSlowError  # a server may send bytes for ever that decode to nothing
             else:
                 decoder.feed_eof()
                 return b""

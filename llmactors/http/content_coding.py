@@ -26,7 +26,7 @@ class BodyDecoder:
     @property
     def holds_more(self) -> bool:
         """Whether `feed(b"")` may have bytes to give."""
-        return bool(self._decompressor.unconsumed_tail)
+        return not self.is_whole and bool(self._decompressor.unconsumed_tail)
 
     @property
     def is_whole(self) -> bool:

@@ -16,6 +16,7 @@ from trio.testing import MockClock
 import llmactors.http.client_socket
 import llmactors.redislink.link
 import llmactors.system.cluster_node
+import llmactors.telemetry.tree
 from llmactors.actors import MisuseError
 from llmactors.cluster.process_id import ProcessId
 from llmactors.config import Settings
@@ -112,6 +113,7 @@ class World:
             (llmactors.redislink.link, "dial", dialer(self._network)),
             (llmactors.http.client_socket, "_connect", self._clients.connect),
             (llmactors.system.cluster_node, "RedisLedger", _VirtualLedger),
+            (llmactors.telemetry.tree, "watch_event_loop", _watch_nothing),
             (ProcessId, "own", staticmethod(lambda: ProcessId("simulation", next(self._pids)))),
             (ProcessId, "is_dead", lambda process: process.pid in self._dead),
         ):
@@ -273,6 +275,11 @@ class World:
             await trio.sleep(0.5)
             if self._network.store_up:
                 self._snapshots.append(self._store.snapshot())
+
+
+async def _watch_nothing(_report: Callable[[float], None]) -> None:
+    """Takes the place of the watch on the event loop, whose real times differ from run to run."""
+    await trio.sleep_forever()
 
 
 class _VirtualLedger(RedisLedger):

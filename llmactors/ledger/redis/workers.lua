@@ -209,6 +209,7 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
     r = r or load(c, id)
     if not r then return GONE, 0 end
     check(c, r)
+    check_usage(c)
   end
   local length = first + number - 1
   if number > 0 then

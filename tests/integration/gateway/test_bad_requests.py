@@ -172,14 +172,13 @@ async def test_unknown_route_below_v1_has_openais_error() -> None:
             assert answer.headers["x-request-id"].startswith("req_")
 
 
-OPEN = ("/livez", "/readyz", "/healthz", "/metrics")
+OPEN = ("/", "/livez", "/readyz", "/healthz", "/metrics")
 CLOSED = (
     "/v1/generate",
     "/v1/tree",
     "/v1/streams/req_x",
     "/v1/ws",
     "/nothing",
-    "/",
     "//v1//tree",
     "/livez/../v1/tree",
     "/%6civez/",

@@ -7,8 +7,6 @@ import pytest
 from llmactors.redislink.binary import server_binaries
 from llmactors.testing.redis_server import RedisServer, redis_server
 
-pytest.register_assert_rewrite("llmactors.testing.ledger_suite", "llmactors.testing.side_by_side")
-
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
 def any_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
