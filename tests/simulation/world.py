@@ -13,6 +13,7 @@ import attrs
 import trio
 from trio.testing import MockClock
 
+import llmactors.cluster.node_store
 import llmactors.http.client_socket
 import llmactors.redislink.link
 import llmactors.system.cluster_node
@@ -35,6 +36,9 @@ from tests.simulation.network import Host, Network, dialer
 from tests.simulation.store import CLOCK_MS, Store
 
 _HOST: contextvars.ContextVar[Host] = contextvars.ContextVar("the host whose task runs")
+_LONG_S = 3600.0
+"""How long the record of a node is kept. The server counts this in real time, of which a run takes more on a busy
+machine."""
 _MOST_S = 400.0
 """The most virtual seconds of a run."""
 
@@ -113,6 +117,7 @@ class World:
             (llmactors.redislink.link, "dial", dialer(self._network)),
             (llmactors.http.client_socket, "_connect", self._clients.connect),
             (llmactors.system.cluster_node, "RedisLedger", _VirtualLedger),
+            (llmactors.cluster.node_store, "TTL_S", _LONG_S),
             (llmactors.telemetry.tree, "watch_event_loop", _watch_nothing),
             (ProcessId, "own", staticmethod(lambda: ProcessId("simulation", next(self._pids)))),
             (ProcessId, "is_dead", lambda process: process.pid in self._dead),
