@@ -63,6 +63,7 @@ class Runner:
 
 def _show_failure(result: SeedResult, runner: Runner) -> None:
     print(f"\nseed {result.seed} FAILED: {'; '.join(result.complaints)}")
+    print(*(f"  {text}" for text in result.outcome.order.violations[:3]), sep="\n", end="")
     print(f"  {result.outcome.report}")
 
     def fails(places: Sequence[int]) -> bool:
@@ -93,6 +94,12 @@ def _show_series(results: Sequence[SeedResult]) -> None:
     print(
         f"{accepted:,} requests, {tokens:,} tokens, "
         f"lost {broken['lost'] + broken['lost_requests']}, repeated {broken['repeated']}, wrong {broken['wrong']}"
+    )
+    orders = [result.outcome.order for result in results]
+    print(
+        f"as the server saw it: {sum(order.written for order in orders):,} entries written, "
+        f"{sum(order.late for order in orders):,} late appends fenced, "
+        f"{sum(len(order.violations) for order in orders)} written under an epoch that was over"
     )
     cpu_s = sum(result.outcome.cpu_s for result in results)
     virtual_s = sum(result.outcome.virtual_s for result in results)

@@ -43,6 +43,7 @@ class SeedResult:
         report = self.outcome.report
         found = [f"{count} {kind}" for kind, count in report.broken.items()]
         found += [f"{count} answers ended with {code}" for code, count in report.failures.items()]
+        found += [f"{len(self.outcome.order.violations)} writes out of order"] if self.outcome.order.violations else []
         found += [f"a node ended: {text}" for text in self.outcome.exits]
         if self.outcome.is_late:
             found.append("the run did not end")

@@ -50,6 +50,11 @@ class Store:
         self._server.__exit__()
         self._directory.cleanup()
 
+    @property
+    def port(self) -> int:
+        """The server's port on 127.0.0.1."""
+        return self._server.port
+
     def clear(self) -> None:
         """Forgets everything, for a new simulation."""
         self.client.flushall()

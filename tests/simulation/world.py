@@ -30,6 +30,7 @@ from llmactors.testing.checker import CheckReport, check
 from llmactors.testing.node import mock_model
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
 from llmactors.testing.usage_oracle import UsageSeen, usage_seen
+from tests.chaos.order import Monitor, Order
 from tests.simulation.faults import FORGETS, Fault
 from tests.simulation.listening import Clients, SimulatedAddress
 from tests.simulation.network import Host, Network, dialer
@@ -82,6 +83,8 @@ class Outcome:
     strikes: dict[str, int]
     exits: list[str]
     """Why nodes ended by themselves."""
+    order: Order
+    """The order of all writes, as the server saw it; empty where the server forgot some of them."""
     is_late: bool
     """Whether requests were still open when the time of the run was over."""
     cpu_s: float
@@ -162,6 +165,7 @@ class World:
             commands=self._network.commands,
             strikes=dict(self._strikes),
             exits=self._exits,
+            order=Order(),
             is_late=limit.cancelled_caught,
             cpu_s=time.process_time() - begun,
         )
@@ -301,4 +305,8 @@ def simulate(store: Store, seed: int, schedule: Sequence[Fault], settings: World
         world = World(store, seed, schedule, settings, Path(folder))
         world.install()
         clock = MockClock(autojump_threshold=0)
-        return trio.run(world.run, clock, clock=clock)
+        if any(fault.kind == FORGETS for fault in schedule):
+            return trio.run(world.run, clock, clock=clock)
+        with Monitor(store.port, Path(folder) / "monitor") as monitor:
+            outcome = trio.run(world.run, clock, clock=clock)
+        return attrs.evolve(outcome, order=monitor.order())
