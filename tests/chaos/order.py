@@ -5,6 +5,7 @@ So the recording shows which epoch each request had at each time, and under whic
 """
 
 import codecs
+import contextlib
 import re
 import socket
 import threading
@@ -56,7 +57,8 @@ class Monitor:
         self._socket.close()
 
     def _copy(self) -> None:
-        with self._path.open("wb") as out:
+        # The server may still send when `__exit__` ends the connection.
+        with self._path.open("wb") as out, contextlib.suppress(ConnectionResetError):
             while piece := self._socket.recv(_PIECE_BYTES):
                 out.write(piece)
 
