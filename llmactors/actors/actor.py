@@ -1,5 +1,6 @@
 """What a programmer needs to write an actor: the class with its handlers, the context, and the specs."""
 
+import functools
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic
@@ -100,7 +101,7 @@ class Context:
         if reply in self._deferred:
             raise MisuseError(f"{self.ref.path} has deferred the answer of this message already")
         self._deferred[reply] = None
-        reply.on_done = lambda: self._deferred.pop(reply, None) and None
+        reply.on_done = functools.partial(self._deferred.pop, reply, None)
         return reply
 
     def is_deferred(self, reply: Reply) -> bool:

@@ -1,10 +1,11 @@
 """One run of one child of a supervisor: from its start to its end, in a cancel scope of its own."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
+from llmactors.actors.actor import ActorSpec, SupervisorSpec
 from llmactors.actors.envelope import Exit, ExitKind, fatal, forget_tracebacks
 from llmactors.actors.errors import StartFailed
 from llmactors.actors.observer import Observer
@@ -18,6 +19,9 @@ class ChildNode(Protocol):
     path: str
     state: str
     is_supervisor: bool
+
+    @property
+    def spec(self) -> ActorSpec[Any] | SupervisorSpec: ...
 
     @property
     def grace_s(self) -> float: ...

@@ -79,6 +79,10 @@ class SupervisorRef:
         self.is_bound = True
         self.path = path
 
+    def unbind(self) -> None:
+        """Takes back a `bind` that did not come to a place in a tree. For the runtime only."""
+        self.is_bound = False
+
     def open(self, post: Callable[[StartChild | StopChild], None]) -> None:
         """Takes commands from now on. For the runtime only."""
         self._post = post

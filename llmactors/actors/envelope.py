@@ -62,7 +62,7 @@ class Reply:
         self._value: object = None
         self._error: BaseException | None = None
         self._asker: trio.lowlevel.Task | None = None
-        self.on_done: Callable[[], None] | None = None
+        self.on_done: Callable[[], object] | None = None
         """Is called once the ask has its answer or its error."""
 
     def __repr__(self) -> str:

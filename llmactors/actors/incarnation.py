@@ -23,7 +23,11 @@ class ActorNode:
     ) -> None:
         spec.ref.bind(path)
         if spec.registered_name:
-            registry.add(spec.registered_name, spec.ref)
+            try:
+                registry.add(spec.registered_name, spec.ref)
+            except MisuseError:
+                spec.ref.unbind()
+                raise
         self.spec = spec
         self.path = path
         self.state = "stopped"

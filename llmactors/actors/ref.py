@@ -100,6 +100,10 @@ class ActorRef(Generic[M_contra]):
         self._is_bound = True
         self.path = self.mailbox.owner = path
 
+    def unbind(self) -> None:
+        """Takes back a `bind` that did not come to a place in a tree. For the runtime only."""
+        self._is_bound = False
+
     def add_watcher(self, watcher: Mailbox, watcher_incarnation: int, *, since: int | None = None) -> None:
         """Adds a watcher. For `Context.watch` only."""
         self.status.watchers[watcher, watcher_incarnation] = None

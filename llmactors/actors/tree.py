@@ -140,11 +140,24 @@ class Tree:
         return (node.path for node in self.actors())
 
     def add(self, spec: ActorSpec[Any] | SupervisorSpec, path: str) -> ChildNode:
-        """Makes the node of a child. For the runtime only: `SupervisorRef.start_child` starts children."""
-        if isinstance(spec, SupervisorSpec):
+        """Makes the node of a child. For the runtime only: `SupervisorRef.start_child` starts children.
+
+        Raises `MisuseError`. Then neither the child nor anything below it has a place.
+        """
+        if not isinstance(spec, SupervisorSpec):
+            node = self._nodes[path] = ActorNode(spec, path, self._observer, self.dead_letters, self._registry)
+            return node
+        known = len(self._nodes)
+        was_bound = spec.ref.is_bound
+        try:
             return self._supervisor(spec, path)
-        node = self._nodes[path] = ActorNode(spec, path, self._observer, self.dead_letters, self._registry)
-        return node
+        except MisuseError:
+            for placed in list(self._nodes.values())[known:]:
+                self.remove(placed)
+                placed.spec.ref.unbind()
+            if not was_bound:
+                spec.ref.unbind()
+            raise
 
     def remove(self, node: ChildNode) -> None:
         """Forgets a child and all that is below it. For the runtime only."""

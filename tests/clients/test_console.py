@@ -138,9 +138,10 @@ def test_snippets_are_the_request_that_is_sent(console: ConsolePage) -> None:
     console.fill("Seed", "7")
     console.fill("Your message", 'It\'s "blue"?')
     console.run("document.querySelector('.snippets').open = true")
-    command, program = console.run(
-        "return [...document.querySelectorAll('.code-block pre')].map(each => each.textContent)"
-    )
+    # The page writes the code again a moment after each change.
+    blocks = "[...document.querySelectorAll('.code-block pre')].map(each => each.textContent)"
+    console.wait(f"return {blocks}.every(each => each.includes('It'))")
+    command, program = console.run(f"return {blocks}")
     assert f"curl -N {console.url}/v1/chat/completions" in command
     body = json.loads(command.partition("-d '")[2][:-1].replace("'\\''", "'"))
     assert (body["seed"], body["messages"][0]["content"]) == (7, 'It\'s "blue"?')

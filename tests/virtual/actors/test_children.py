@@ -174,6 +174,21 @@ async def test_wrong_commands_are_refused_and_change_nothing(autojump_clock: Moc
         await world.pool.ref.stop_child("first")
 
 
+async def test_refused_subtree_leaves_no_place_and_no_name(autojump_clock: MockClock) -> None:
+    """The last actor of the subtree has a name that is taken. With another name the same specs are accepted."""
+    world = World()
+    inner = world.member("inner")
+    taken = ActorSpec("taken", lambda: Member("taken", world.told), registered_name="member first")
+    async with world.tree:
+        for refused in (SupervisorSpec("group", (inner, taken)), taken):
+            with pytest.raises(MisuseError, match="cannot have the name member first"):
+                await world.pool.ref.start_child(refused)
+            assert world.tree.find("member inner") is None
+            assert [actor.path for actor in world.tree.actors()] == ["root/pool/first"]
+        await world.pool.ref.start_child(SupervisorSpec("group", (inner,)))
+        assert await inner.ref.ask(WhoAreYou()) == "inner1"
+
+
 async def test_failed_start_of_a_child_harms_no_sibling(autojump_clock: MockClock) -> None:
     class Fails(Actor):
         async def on_start(self, context: Context) -> None:
