@@ -1,6 +1,7 @@
 """A picture for each scenario: bars for its main figures, with the range over the rounds, and its curve."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ WORDS = {
     r", x$": ", as a multiple",
 }
 """What the labels of axes say in place of short forms."""
+LABEL_CHARS = 40
+"""The characters of a line below a panel. A longer line would run into that of the next panel."""
+NO_FIGURE = "none measured"
+"""What a panel says of a server that has no such figure: one that refuses nothing has no time to refuse."""
 PANEL_INCHES = 4.4
 BAR_INCHES = 0.4
 CURVE_INCHES = 3.4
@@ -115,10 +120,13 @@ def draw_bars(panel: Any, scenario_result: ScenarioResult, figure: Figure, *, na
         at = (max(0.0, spread.most), places[name])
         text = f"{spread.median:,.{digits}f}"
         panel.annotate(text, at, xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    for name in places.keys() - spreads.keys():
+        panel.annotate(NO_FIGURE, (0, places[name]), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
     panel.set_xlim(min(0.0, *(spread.least for spread in spreads.values())), most * 1.2 if most > 0 else 1)
     panel.set_ylim(len(places) - 0.4, -0.6)
     panel.set_yticks(list(places.values()), [TITLES[name] for name in places] if named else [])
-    panel.set_xlabel(in_words(f"{figure.title}, {figure.unit}" if figure.unit else figure.title), fontsize=9)
+    label = in_words(f"{figure.title}, {figure.unit}" if figure.unit else figure.title)
+    panel.set_xlabel(textwrap.fill(label, LABEL_CHARS), fontsize=9)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
 
