@@ -6,14 +6,13 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
 from cyclopts import Parameter
 
 from llmactors.cli.load import JSON, check_writable, console, write
-from llmactors.cluster import parent_death
+from llmactors.cluster.parent_death import ends_with_this_process
 from llmactors.config import Settings, child_environment
 from llmactors.errors import ModelError
 from llmactors.load.measure import measure
@@ -74,10 +73,13 @@ def command(
 @contextlib.contextmanager
 def _node(cores: Sequence[int]) -> Iterator[tuple[str, int]]:
     """The URL and the pid of a node in a process of its own. The process ends with the block, or with this process."""
-    launcher = [sys.executable, "-S", "-E", str(Path(parent_death.__file__)), str(os.getpid())]
     command = [sys.executable, "-m", "llmactors", "--model", "mock", "--bind", "127.0.0.1:0", "--log-level", "error"]
     process = subprocess.Popen(  # noqa: S603 - our own command
-        [*launcher, *command], stdout=subprocess.PIPE, text=True, env=child_environment(Settings()), process_group=0
+        ends_with_this_process(command),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=child_environment(Settings()),
+        process_group=0,
     )
     try:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for

@@ -5,16 +5,14 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import IO
 
 import attrs
 import trio
 
 from llmactors.actors import Actor, Context, Question
-from llmactors.cluster import parent_death
+from llmactors.cluster.parent_death import ends_with_this_process
 from llmactors.errors import OperatorError
 
 _KILL_S = 5.0
@@ -82,9 +80,8 @@ class ChildActor(Actor[EndProcess]):
         self._context = context
         # Started by the main thread, as `parent_death` needs it. The process has a group of its own, so that Ctrl-C
         # reaches only the parent, which ends the children in order.
-        launcher = [sys.executable, "-S", "-E", str(Path(parent_death.__file__)), str(os.getpid())]
         process = self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - the start takes milliseconds, and the command is our own
-            [*launcher, *self._spec.command],
+            ends_with_this_process(self._spec.command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,14 +2,24 @@
 
 The kernel sends SIGKILL to the program when the *thread* of the parent that started this script ends, so the parent
 must start it from its main thread. The script is started by its path and without `site`, in a few milliseconds.
+
+A chain of processes ends as a whole: if each process starts its children by `ends_with_this_process`, the death of the
+first one, even by `kill -9`, is the death of all. A stopped process ends too. The module uses the standard library
+alone, so that any process of the package can start its children in this way.
 """
 
 import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
+
+
+def ends_with_this_process(program: Sequence[str]) -> list[str]:
+    """The command that runs `program`, which the kernel kills when the calling process ends in any way."""
+    return [sys.executable, "-S", "-E", __file__, str(os.getpid()), *program]
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import attrs
 import pytest
@@ -15,8 +14,8 @@ import trio
 
 from llmactors.actors import ActorSpec, Backoff, Restart, SupervisorSpec, Tree
 from llmactors.actors.errors import StartFailed
-from llmactors.cluster import parent_death
 from llmactors.cluster.child import ChildActor, ChildSpec, EndProcess
+from llmactors.cluster.parent_death import ends_with_this_process
 from llmactors.testing.host import is_alive
 from llmactors.testing.node import wait_until
 
@@ -121,20 +120,42 @@ async def test_failed_start_reports_exit_code_and_stderr() -> None:
     assert "c1 exited with code 1: no such model" in repr(error.__cause__)
 
 
-def test_child_dies_with_its_parent() -> None:
-    sleeper = f"import subprocess,sys,time,os; p=subprocess.Popen([sys.executable,'-S',{parent_death.__file__!r},"
-    sleeper += "str(os.getpid()),sys.executable,'-c','import time; time.sleep(60)']); print(p.pid,flush=True)"
+CHAIN = """
+import subprocess, sys, time
+from llmactors.cluster.parent_death import ends_with_this_process
+left = int(sys.argv[1])
+if left:
+    child = subprocess.Popen(ends_with_this_process([sys.executable, "-c", sys.argv[2], str(left - 1), sys.argv[2]]))
+    print(child.pid, flush=True)
+else:
+    print("whole", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_chain_of_processes_dies_with_its_first(*, stopped: bool) -> None:
+    """A child of a child ends too, and one that does not run at that moment, as after SIGSTOP."""
     with subprocess.Popen(
-        [sys.executable, "-c", f"{sleeper}; time.sleep(60)"], stdout=subprocess.PIPE, text=True
-    ) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
+        [sys.executable, "-c", CHAIN, "2", CHAIN], stdout=subprocess.PIPE, text=True, process_group=0
+    ) as first:
+        assert first.stdout is not None
+        lines = [first.stdout.readline().strip() for _ in range(3)]
+        assert sorted(lines)[2] == "whole"
+        pids = [int(line) for line in lines if line != "whole"]
+        if stopped:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+        first.kill()
         deadline = time.monotonic() + 10
-        # The file is empty for a moment while the process becomes the program.
-        while not (line := Path(f"/proc/{pid}/cmdline").read_bytes()) or b"parent_death" in line:
+        while any(map(is_alive, pids)):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        parent.kill()
-        while is_alive(pid):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+
+
+def test_child_whose_parent_has_died_never_begins() -> None:
+    """The parent may die before the child has asked the kernel for the signal."""
+    command = ends_with_this_process([sys.executable, "-c", "print('began')"])
+    command[command.index(str(os.getpid()))] = "1" if os.getpid() != 1 else "2"  # another process than the parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
