@@ -7,6 +7,7 @@ A map of the package, lowest layer first. Imports point downwards only; ARCHITEC
 
     errors                 every error that a client or an operator may see, with its code
     actors                 the actor runtime: mailboxes, supervision, restart. Read actors/SEMANTICS.md first
+    keeper                 the parent process of a gateway, which holds the clients' connections. It imports nothing
     config                 every setting, each declared once
     prices                 what tokens cost, and amounts of money
     console                the files of the web console

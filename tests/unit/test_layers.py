@@ -96,6 +96,25 @@ def test_libraries_stay_in_their_rooms() -> None:
     assert not strays, "\n".join(strays)
 
 
+def test_keeper_uses_the_standard_library_alone() -> None:
+    """The keeper must start in milliseconds, take little memory, and not change with the rest of the package."""
+    found = {
+        library
+        for name, path in SOURCES.items()
+        if name.startswith("keeper/")
+        for library in imported_libraries(ast.parse(path.read_bytes()))
+    }
+    assert found <= {*sys.stdlib_module_names, "llmactors"}
+    others = [
+        f"{name} imports {module}"
+        for name, path in SOURCES.items()
+        if name.startswith("keeper/")
+        for module in re.findall(r"^\s*(?:from|import) (llmactors\S*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if not module.startswith("llmactors.keeper")
+    ]
+    assert not others
+
+
 def test_pure_modules_use_no_clock_trio_or_global_random() -> None:
     pure = {name: tree for name, path in SOURCES.items() if is_pure(name, tree := ast.parse(path.read_bytes()))}
     assert len(pure) > 30

@@ -1,0 +1,206 @@
+"""The messages between the keeper and a gateway, and the records that a gateway makes before it writes to a client.
+
+Messages go over a pair of sockets (AF_UNIX, SOCK_SEQPACKET): one packet is one message, and file descriptors travel
+with the message that names them. `cid` is the id of a connection. A position counts the bytes of one direction of a
+connection, from the connection's start.
+"""
+
+import mmap
+import struct
+from typing import Final, NamedTuple
+
+SOCKET_VARIABLE: Final = "LLMACTORS_KEEPER_FD"
+"""The variable of a gateway with the number of its socket to the keeper."""
+SLOTS_VARIABLE: Final = "LLMACTORS_KEEPER_SLOTS"
+"""The variable of a gateway with the number of the memfd that has the slots of all connections."""
+LISTENING_VARIABLE: Final = "LLMACTORS_KEEPER_LISTEN"
+"""The variable of a gateway with the number of the listening socket. Only the keeper accepts."""
+TOKEN_VARIABLE: Final = "LLMACTORS_KEEPER_TOKEN"  # noqa: S105 - the name of a variable
+"""The variable of a gateway with the keeper's random token, in hexadecimal digits."""
+
+
+class BadMessage(ValueError):
+    """Bytes that are no message."""
+
+
+class Given(NamedTuple):
+    """To a gateway: a connection, with its socket, and then with the memfd of its large record, if it has one.
+
+    The pieces of the connection's journal follow, and then `Begin`.
+    """
+
+    cid: int
+    slot: int
+    journal_at: int
+    """The input position of the journal's first byte."""
+    base_out: int
+    """The output position at which the response to the journal's first request begins."""
+    taken_over: bool
+    """Whether an earlier gateway had the connection."""
+    large: int
+    """The generation of the large record; 0 for none."""
+
+
+class Begin(NamedTuple):
+    """To a gateway: the connection's journal is complete, and the gateway begins to serve the connection."""
+
+    cid: int
+
+
+class Go(NamedTuple):
+    """To a gateway: it is the active one now. The connections that it takes over follow, and then `AllGiven`."""
+
+
+class AllGiven(NamedTuple):
+    """To a gateway: all connections of the takeover were given."""
+
+
+class Warm(NamedTuple):
+    """To the keeper: the gateway has done its imports and its checks, and waits for `Go`."""
+
+
+class Active(NamedTuple):
+    """To the keeper: the gateway has handled `AllGiven`, has reached the ledger, and serves."""
+
+
+class StopAccepting(NamedTuple):
+    """To the keeper: the gateway drains. The keeper closes the listening socket."""
+
+
+class Trim(NamedTuple):
+    """To the keeper: a response is complete and sent, and the journal of its request is forgotten."""
+
+    cid: int
+    next_in: int
+    """The input position at which the next request begins."""
+    base_out: int
+    """The output position at which the next response begins."""
+
+
+class Large(NamedTuple):
+    """To the keeper, before such a record is made: the bytes of a record that do not fit a slot, in a memfd."""
+
+    cid: int
+    generation: int
+
+
+class Unprotected(NamedTuple):
+    """To the keeper: the connection's journal is too large and is forgotten. A takeover cuts the connection."""
+
+    cid: int
+
+
+class Done(NamedTuple):
+    """To the keeper: the connection is over. The client sees its end only when the keeper closes its copy too."""
+
+    cid: int
+
+
+class Piece(NamedTuple):
+    """In both directions: bytes of a journal. A gateway sends them before it takes them out of the kernel's buffer."""
+
+    cid: int
+    at: int
+    """The input position of the first byte. Pieces follow each other without a gap."""
+    data: bytes
+    """At most `MAX_PIECE_BYTES`."""
+
+
+Message = (
+    Given | Begin | Go | AllGiven | Warm | Active | StopAccepting | Trim | Large | Unprotected | Done | Piece
+)  # fmt: skip
+_FORMS: Final[dict[type[Message], tuple[int, struct.Struct]]] = {
+    Given: (ord("C"), struct.Struct("<BQIQQ?Q")),
+    Piece: (ord("J"), struct.Struct("<BQQ")),
+    Begin: (ord("B"), struct.Struct("<BQ")),
+    Go: (ord("G"), struct.Struct("<B")),
+    AllGiven: (ord("E"), struct.Struct("<B")),
+    Warm: (ord("W"), struct.Struct("<B")),
+    Active: (ord("A"), struct.Struct("<B")),
+    StopAccepting: (ord("S"), struct.Struct("<B")),
+    Trim: (ord("T"), struct.Struct("<BQQQ")),
+    Large: (ord("L"), struct.Struct("<BQQ")),
+    Unprotected: (ord("U"), struct.Struct("<BQ")),
+    Done: (ord("D"), struct.Struct("<BQ")),
+}
+_KINDS: Final = {kind: (message, form) for message, (kind, form) in _FORMS.items()}
+MAX_MESSAGE_BYTES: Final = 60_000
+MAX_PIECE_BYTES: Final = MAX_MESSAGE_BYTES - _FORMS[Piece][1].size
+
+
+def encode(message: Message) -> bytes:
+    """The packet of a message."""
+    kind, form = _FORMS[type(message)]
+    if isinstance(message, Piece):
+        return form.pack(kind, message.cid, message.at) + message.data
+    return form.pack(kind, *message)
+
+
+def decode(packet: bytes) -> Message:
+    """The message of a packet. Raises `BadMessage` for bytes that are no message."""
+    try:
+        message, form = _KINDS[packet[0]]
+        if message is Piece:
+            _, cid, at = form.unpack_from(packet)
+            return Piece(cid, at, packet[form.size :])
+        return message(*form.unpack(packet)[1:])
+    except (struct.error, LookupError) as error:
+        raise BadMessage(f"{packet[:32]!r} is no message") from error
+
+
+SLOT_BYTES: Final = 4096
+HALF_BYTES: Final = SLOT_BYTES // 2
+"""The record with generation n stands in half n % 2 of the connection's slot."""
+_GENERATION: Final = struct.Struct("=Q")
+_RECORD: Final = struct.Struct("=QQQIHB")
+RECORD_BYTES: Final = HALF_BYTES - _RECORD.size
+"""The most bytes of `reached` and `data` that fit a slot. More go into a memfd, one behind the other (`LARGE`)."""
+
+INTERIM: Final = 1
+"""The write is an interim response: the response to the same request begins behind it."""
+BEGUN: Final = 2
+"""The write belongs to a response that goes on behind it."""
+COMPLETE: Final = 4
+"""With this write the response is whole."""
+CLOSE: Final = 8
+"""The connection ends behind this write."""
+LARGE: Final = 16
+"""`reached` and `data` are in the memfd that the keeper got with `Large`, and not in the slot."""
+
+
+class WriteRecord(NamedTuple):
+    """A write to a client, as the gateway recorded it before the write began."""
+
+    generation: int
+    """Counts the records of a connection, from 1."""
+    begin: int
+    """The output position of the first byte."""
+    next_in: int
+    """With `COMPLETE`: the input position at which the next request begins."""
+    length: int
+    flags: int
+    reached: bytes
+    """Where in its logs this write brings the client to, in a form that the handler of the request chooses."""
+    data: bytes
+
+
+def store_record(slots: mmap.mmap, slot: int, record: WriteRecord) -> None:
+    """Writes a record. Its generation comes last, so half a record never counts."""
+    generation, begin, next_in, length, flags, reached, data = record
+    at = slot * SLOT_BYTES + generation % 2 * HALF_BYTES
+    _RECORD.pack_into(slots, at, 0, begin, next_in, length, len(reached), flags)
+    if not flags & LARGE:
+        slots[at + _RECORD.size : at + _RECORD.size + len(reached) + length] = reached + data
+    _GENERATION.pack_into(slots, at, generation)
+
+
+def stored_records(slots: mmap.mmap, slot: int) -> list[WriteRecord]:
+    """The records of a slot, the newest first. `LARGE` records have no `reached` and no `data`."""
+    found = []
+    for at in (slot * SLOT_BYTES, slot * SLOT_BYTES + HALF_BYTES):
+        generation, begin, next_in, length, reached, flags = _RECORD.unpack_from(slots, at)
+        start = at + _RECORD.size
+        end = start if flags & LARGE else start + reached + length
+        body = slots[start:end]
+        found.append(WriteRecord(generation, begin, next_in, length, flags, body[:reached], body[reached:]))
+    return sorted((record for record in found if record.generation), reverse=True)

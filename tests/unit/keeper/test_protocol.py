@@ -1,0 +1,113 @@
+"""The messages of the keeper, and the records of writes in shared memory."""
+
+import mmap
+from typing import get_args
+
+import pytest
+
+from llmactors.keeper.protocol import (
+    BEGUN,
+    LARGE,
+    MAX_MESSAGE_BYTES,
+    MAX_PIECE_BYTES,
+    RECORD_BYTES,
+    SLOT_BYTES,
+    Active,
+    AllGiven,
+    BadMessage,
+    Begin,
+    Done,
+    Given,
+    Go,
+    Large,
+    Message,
+    Piece,
+    StopAccepting,
+    Trim,
+    Unprotected,
+    Warm,
+    WriteRecord,
+    decode,
+    encode,
+    store_record,
+    stored_records,
+)
+
+MOST = 2**64 - 1
+MESSAGES: list[Message] = [
+    Given(MOST, 2**32 - 1, MOST, MOST, taken_over=True, large=MOST),
+    Given(1, 0, 0, 0, taken_over=False, large=0),
+    Begin(7),
+    Go(),
+    AllGiven(),
+    Warm(),
+    Active(),
+    StopAccepting(),
+    Trim(8, 100, MOST),
+    Large(8, 3),
+    Unprotected(9),
+    Done(10),
+    Piece(11, 5, b"GET / HTTP/1.1\r\n"),
+    Piece(12, 0, b""),
+    Piece(13, MOST, b"x" * MAX_PIECE_BYTES),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_message_survives_round_trip(message: Message) -> None:
+    packet = encode(message)
+    assert len(packet) <= MAX_MESSAGE_BYTES
+    again = decode(packet)
+    assert (type(again), again) == (type(message), message)
+
+
+def test_every_message_is_tried() -> None:
+    assert {type(message) for message in MESSAGES} == {*get_args(Message)}
+
+
+@pytest.mark.parametrize("packet", [b"", b"?", b"D", b"D1234567890", b"GG", b"J12"])
+def test_other_bytes_are_no_message(packet: bytes) -> None:
+    with pytest.raises(BadMessage):
+        decode(packet)
+
+
+def slots(count: int = 3) -> mmap.mmap:
+    return mmap.mmap(-1, count * SLOT_BYTES)
+
+
+def record(
+    generation: int, data: bytes = b"data: x\n\n", *, flags: int = BEGUN, reached: bytes = b"seq 4"
+) -> WriteRecord:
+    return WriteRecord(generation, 1000 + generation, 77, len(data), flags, reached, data)
+
+
+def test_two_newest_records_are_read() -> None:
+    memory = slots()
+    for generation in (1, 2, 3):
+        store_record(memory, 1, record(generation))
+    assert stored_records(memory, 1) == [record(3), record(2)]
+    assert stored_records(memory, 0) == stored_records(memory, 2) == []
+
+
+def test_largest_record_fills_half_of_a_slot() -> None:
+    memory = slots()
+    full = record(2, b"x" * (RECORD_BYTES - 5))
+    store_record(memory, 1, record(1))
+    store_record(memory, 1, full)
+    assert stored_records(memory, 1) == [full, record(1)]
+    assert stored_records(memory, 0) == stored_records(memory, 2) == []
+
+
+def test_large_record_leaves_its_bytes_out_of_the_slot() -> None:
+    memory = slots()
+    store_record(memory, 0, record(1, b"x" * 9000, flags=BEGUN | LARGE))
+    (found,) = stored_records(memory, 0)
+    assert found == record(1, b"x" * 9000, flags=BEGUN | LARGE)._replace(reached=b"", data=b"")
+
+
+def test_half_a_record_does_not_count() -> None:
+    memory = slots()
+    store_record(memory, 0, record(1))
+    store_record(memory, 0, record(2))
+    memory[0:8] = bytes(8)  # killed before the generation was stored
+    assert stored_records(memory, 0) == [record(1)]
