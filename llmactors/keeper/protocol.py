@@ -24,10 +24,7 @@ class BadMessage(ValueError):
 
 
 class Given(NamedTuple):
-    """To a gateway: a connection, with its socket, and then with the memfd of its large record, if it has one.
-
-    The pieces of the connection's journal follow, and then `Begin`.
-    """
+    """To a gateway: a connection, with its socket. Its `Large` and the pieces of its journal follow, then `Begin`."""
 
     cid: int
     slot: int
@@ -37,8 +34,6 @@ class Given(NamedTuple):
     """The output position at which the response to the journal's first request begins."""
     taken_over: bool
     """Whether an earlier gateway had the connection."""
-    large: int
-    """The generation of the large record; 0 for none."""
 
 
 class Begin(NamedTuple):
@@ -52,7 +47,10 @@ class Go(NamedTuple):
 
 
 class AllGiven(NamedTuple):
-    """To a gateway: all connections of the takeover were given."""
+    """To a gateway: the connections of the takeover were given. After crashes they are given in several parts.
+
+    The gateway answers each of these messages with `Active`, and only then gets the next part.
+    """
 
 
 class Warm(NamedTuple):
@@ -60,7 +58,7 @@ class Warm(NamedTuple):
 
 
 class Active(NamedTuple):
-    """To the keeper: the gateway has handled `AllGiven`, has reached the ledger, and serves."""
+    """To the keeper: the gateway has handled `AllGiven`, and serves each connection that it has."""
 
 
 class StopAccepting(NamedTuple):
@@ -78,7 +76,10 @@ class Trim(NamedTuple):
 
 
 class Large(NamedTuple):
-    """To the keeper, before such a record is made: the bytes of a record that do not fit a slot, in a memfd."""
+    """In both directions, with a memfd: the bytes of a record that do not fit a slot.
+
+    A gateway sends it before it makes the record. The keeper holds the two newest, and sends both to a successor.
+    """
 
     cid: int
     generation: int
@@ -110,7 +111,7 @@ Message = (
     Given | Begin | Go | AllGiven | Warm | Active | StopAccepting | Trim | Large | Unprotected | Done | Piece
 )  # fmt: skip
 _FORMS: Final[dict[type[Message], tuple[int, struct.Struct]]] = {
-    Given: (ord("C"), struct.Struct("<BQIQQ?Q")),
+    Given: (ord("C"), struct.Struct("<BQIQQ?")),
     Piece: (ord("J"), struct.Struct("<BQQ")),
     Begin: (ord("B"), struct.Struct("<BQ")),
     Go: (ord("G"), struct.Struct("<B")),

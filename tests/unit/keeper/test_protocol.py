@@ -35,8 +35,8 @@ from llmactors.keeper.protocol import (
 
 MOST = 2**64 - 1
 MESSAGES: list[Message] = [
-    Given(MOST, 2**32 - 1, MOST, MOST, taken_over=True, large=MOST),
-    Given(1, 0, 0, 0, taken_over=False, large=0),
+    Given(MOST, 2**32 - 1, MOST, MOST, taken_over=True),
+    Given(1, 0, 0, 0, taken_over=False),
     Begin(7),
     Go(),
     AllGiven(),
