@@ -155,7 +155,7 @@ HALF_BYTES: Final = SLOT_BYTES // 2
 _GENERATION: Final = struct.Struct("=Q")
 _RECORD: Final = struct.Struct("=QQQIHB")
 RECORD_BYTES: Final = HALF_BYTES - _RECORD.size
-"""The most bytes of `reached` and `data` that fit a slot. More go into a memfd, one behind the other (`LARGE`)."""
+"""The most bytes of `reached` and `data` that fit a slot. If both are more, `data` goes into a memfd (`LARGE`)."""
 
 INTERIM: Final = 1
 """The write is an interim response: the response to the same request begins behind it."""
@@ -166,7 +166,8 @@ COMPLETE: Final = 4
 CLOSE: Final = 8
 """The connection ends behind this write."""
 LARGE: Final = 16
-"""`reached` and `data` are in the memfd that the keeper got with `Large`, and not in the slot."""
+"""`data` is in the memfd that the keeper got with `Large`, and not in the slot. Once all of `data` is written, the next
+memfd may replace that one; `reached` is needed until the next record is made."""
 
 
 class WriteRecord(NamedTuple):
@@ -190,18 +191,18 @@ def store_record(slots: mmap.mmap, slot: int, record: WriteRecord) -> None:
     generation, begin, next_in, length, flags, reached, data = record
     at = slot * SLOT_BYTES + generation % 2 * HALF_BYTES
     _RECORD.pack_into(slots, at, 0, begin, next_in, length, len(reached), flags)
-    if not flags & LARGE:
-        slots[at + _RECORD.size : at + _RECORD.size + len(reached) + length] = reached + data
+    body = reached if flags & LARGE else reached + data
+    slots[at + _RECORD.size : at + _RECORD.size + len(body)] = body
     _GENERATION.pack_into(slots, at, generation)
 
 
 def stored_records(slots: mmap.mmap, slot: int) -> list[WriteRecord]:
-    """The records of a slot, the newest first. `LARGE` records have no `reached` and no `data`."""
+    """The records of a slot, the newest first. `LARGE` records have no `data`."""
     found = []
     for at in (slot * SLOT_BYTES, slot * SLOT_BYTES + HALF_BYTES):
         generation, begin, next_in, length, reached, flags = _RECORD.unpack_from(slots, at)
         start = at + _RECORD.size
-        end = start if flags & LARGE else start + reached + length
+        end = start + reached + (0 if flags & LARGE else length)
         body = slots[start:end]
         found.append(WriteRecord(generation, begin, next_in, length, flags, body[:reached], body[reached:]))
     return sorted((record for record in found if record.generation), reverse=True)
