@@ -136,7 +136,7 @@ class ReasoningTags(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TraceContext(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The trace that a request belongs to, if the request is traced."""
+    """The trace that a request belongs to."""
 
     trace_id: str
     """32 hexadecimal digits."""
@@ -144,6 +144,9 @@ class TraceContext(msgspec.Struct, frozen=True, omit_defaults=True):
     """The gateway's span of the call, as 16 hexadecimal digits."""
     state: str = ""
     """The caller's `tracestate`."""
+    sampled: bool = True
+    """Whether the trace is recorded. A trace that is not recorded is only told to upstreams, so that they record
+    nothing of it either."""
 
 
 @attrs.frozen
@@ -243,7 +246,7 @@ class GenerateRequest:
     price: Price | None = None
     """What the tokens of the request cost, as of its admission; None where the model has no price."""
     trace: TraceContext | None = None
-    """The trace that the spans of the request's claims belong to. None: the request is not traced."""
+    """The trace that the spans of the request's claims belong to. None: its gateway exports no traces."""
 
     @property
     def text(self) -> str:

@@ -21,6 +21,7 @@ import msgspec
 from llmactors.actors import leaves
 from llmactors.errors import InvalidRequest
 from llmactors.messages import CLIENT_FIELDS, FinishReason, GenerateRequest, ReasoningTags, TokenDelta
+from llmactors.telemetry.tracing.tracer import Tracer
 
 
 class BackendFrozen(RuntimeError):
@@ -215,6 +216,15 @@ class UpstreamState:
     """How many of the requests it got because another upstream was late, by outcome."""
     failovers: Mapping[str, int] = attrs.field(factory=dict)
     """How many requests went on to another upstream, by the fault."""
+
+
+@runtime_checkable
+class MakesSpans(Protocol):
+    """A backend that makes spans of its own in the traces of requests."""
+
+    def use_tracer(self, tracer: Tracer) -> None:
+        """Has the spans given to `tracer`. Called before `start`, on a node that exports traces."""
+        ...
 
 
 @runtime_checkable

@@ -37,7 +37,7 @@ class ClaimTraces:
         """Begins the traces of claims that `worker` gives to its backend now."""
         for running in claims:
             context = running.claim.request.trace
-            if context is None:
+            if context is None or not context.sampled:
                 continue
             trace = ClaimTrace(self._tracer, context, running.claim, worker)
             if running.claim.earlier and running.claim.earlier[-1].ended in _WORKER_IS_GONE:

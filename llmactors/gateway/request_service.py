@@ -134,7 +134,7 @@ class RequestService:
         return admissions
 
     def trace(self, exchange: Exchange) -> RequestTrace | None:
-        """The trace of a call that asks for admission; None where the call is not traced."""
+        """The trace of a call that asks for admission; None where this node exports no traces."""
         return None if self.tracer is None else trace_exchange(self.tracer, exchange)
 
     async def follow(self, caller: Caller, request_id: str, after: int) -> tuple[RequestInfo, Follower | None]:

@@ -17,29 +17,23 @@ from llmactors.telemetry.tracing.span import TraceSpan, Value
 from llmactors.telemetry.tracing.tracer import Tracer
 
 
-def trace_exchange(tracer: Tracer, exchange: Exchange) -> "RequestTrace | None":
-    """Begins the trace of a call, which ends with the exchange; None where the call is not to be traced."""
+def trace_exchange(tracer: Tracer, exchange: Exchange) -> "RequestTrace":
+    """Begins the trace of a call, which ends with the exchange."""
     trace = begin_trace(tracer, exchange.scope, exchange.begun)
-    if trace is not None:
-
-        def end() -> None:
-            trace.end(exchange.status or 499, exchange.code)
-
-        exchange.on_end = end
+    exchange.on_end = lambda: trace.end(exchange.status or 499, exchange.code)
     return trace
 
 
-def begin_trace(tracer: Tracer, scope: Scope, begun: float) -> "RequestTrace | None":
+def begin_trace(tracer: Tracer, scope: Scope, begun: float) -> "RequestTrace":
     """Begins the trace of a call that came at `begun`, on Trio's clock, with the headers of `scope`."""
     caller = caller_span(header(scope, b"traceparent"), header(scope, b"tracestate"))
     method = scope.get("method", "GET")
     name = f"{method} {scope['path']}"
-    trace_id = tracer.begin(caller, name)
-    if trace_id is None:
-        return None
+    trace_id, is_sampled = tracer.begin(caller, name)
     return RequestTrace(
         tracer,
         trace_id,
+        is_sampled=is_sampled,
         name=name,
         caller_id=None if caller is None else caller.span_id,
         state="" if caller is None else caller.state,
@@ -49,13 +43,18 @@ def begin_trace(tracer: Tracer, scope: Scope, begun: float) -> "RequestTrace | N
 
 
 class RequestTrace:
-    """The trace of one call, for which the gateway admits one or more requests."""
+    """The trace of one call, for which the gateway admits one or more requests.
+
+    A trace that is not sampled makes no spans, and travels with the requests all the same: upstreams hear that nobody
+    records it.
+    """
 
     def __init__(
         self,
         tracer: Tracer,
         trace_id: int,
         *,
+        is_sampled: bool,
         name: str,
         caller_id: int | None,
         state: str,
@@ -64,6 +63,7 @@ class RequestTrace:
     ) -> None:
         self._tracer = tracer
         self._trace_id = trace_id
+        self._is_sampled = is_sampled
         self._span_id = tracer.new_span_id()
         self._name = name
         self._caller_id = caller_id
@@ -78,7 +78,7 @@ class RequestTrace:
     @property
     def context(self) -> TraceContext:
         """What travels with a request that is admitted now."""
-        return TraceContext(f"{self._trace_id:032x}", f"{self._span_id:016x}", self._state)
+        return TraceContext(f"{self._trace_id:032x}", f"{self._span_id:016x}", self._state, self._is_sampled)
 
     def admitted(self, requests: Sequence[GenerateRequest]) -> None:
         """Notes that the requests of the call were admitted now."""
@@ -92,6 +92,8 @@ class RequestTrace:
 
     def end(self, status: int, code: str | None) -> None:
         """Makes the spans. `status` and `code` are those of the answer."""
+        if not self._is_sampled:
+            return
         now_ns = time.time_ns()
         self._attributes["http.response.status_code"] = status
         self._tracer.put(

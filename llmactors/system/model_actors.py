@@ -8,7 +8,7 @@ import attrs
 
 from llmactors.actors import ActorSpec, SupervisorSpec
 from llmactors.backends.actor import BackendActor, HealthSettings
-from llmactors.backends.base import Backend, HasUpstreams, UpstreamState
+from llmactors.backends.base import Backend, HasUpstreams, MakesSpans, UpstreamState
 from llmactors.backends.build import ServedModel
 from llmactors.backends.directory import ModelDirectory, ModelState, ModelStatus
 from llmactors.backends.fetching import fetch_files
@@ -163,6 +163,7 @@ class _Pair:
         self._model = model
         self._newest = newest
         self._directory = directory
+        self._tracer = tracer
         residency = self._residency = None if model.on_demand is None else Residency(model.name)
         self.batcher = ActorSpec(
             f"batcher:{model.name}",
@@ -209,8 +210,10 @@ class _Pair:
         )
 
     def _make(self) -> Backend:
-        self._newest[self._model.name] = self._model.make()
-        return self._newest[self._model.name]
+        backend = self._newest[self._model.name] = self._model.make()
+        if self._tracer is not None and isinstance(backend, MakesSpans):
+            backend.use_tracer(self._tracer)
+        return backend
 
     async def _fetch(self) -> None:
         if self._model.fetch is not None:

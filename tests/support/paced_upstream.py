@@ -7,6 +7,7 @@ import attrs
 import trio
 
 from llmactors.backends.openai.engines.engine import Reader
+from llmactors.backends.openai.requests.call_trace import UNTRACED, CallTrace
 from llmactors.backends.openai.requests.upstream import ChunkStream, Upstream
 from llmactors.backends.openai.responses.chunks import Chunk
 from llmactors.backends.openai.routing.faults import UpstreamFault
@@ -61,8 +62,10 @@ class PacedUpstream(Upstream):
     lists: int = 0
     """How often the list of models was asked for."""
 
-    async def open(self, route: str, body: Mapping[str, Any], reader: Reader) -> ChunkStream:
-        del route, body, reader
+    async def open(
+        self, route: str, body: Mapping[str, Any], reader: Reader, trace: CallTrace = UNTRACED
+    ) -> ChunkStream:
+        del route, body, reader, trace
         await trio.lowlevel.checkpoint()
         stream = PacedStream(list(self.answers[min(len(self.streams), len(self.answers) - 1)]))
         self.streams.append(stream)

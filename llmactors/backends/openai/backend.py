@@ -22,6 +22,7 @@ from llmactors.backends.openai.continuation.chooser import AnswerSoFar, Strategy
 from llmactors.backends.openai.continuation.strategy import ContinuationStrategy
 from llmactors.backends.openai.engines import ENGINES
 from llmactors.backends.openai.requests.body import rules_of
+from llmactors.backends.openai.requests.call_trace import CANCELLED, JobTrace, call_trace
 from llmactors.backends.openai.requests.embedding import EMBEDDING, fetch_vectors
 from llmactors.backends.openai.requests.omissions import OMITTABLE
 from llmactors.backends.openai.requests.ranking import fetch_scores
@@ -36,6 +37,7 @@ from llmactors.backends.openai.routing.tries import Tries, Try
 from llmactors.backends.openai.settings import OpenAISettings, UpstreamSettings
 from llmactors.errors import BackendFailed, LlmactorsError, ModelError
 from llmactors.messages import GenerateRequest, ReasoningTags, TokenDelta
+from llmactors.telemetry.tracing.tracer import Tracer
 from llmactors.tool_calls.formats import PASSED_ON
 
 _IMAGES = {
@@ -104,6 +106,7 @@ class OpenAIBackend:
         self._chooser = StrategyChooser(settings, ())
         self._running = 0
         self._offer: Callable[[Output], bool] | None = None
+        self._tracer: Tracer | None = None
         self._health = UpstreamHealth(self._balance, settings.health_check_s, self._rng)
         omitted = frozenset(OMITTABLE[name] for one in settings.upstreams for name in one.omit) - {""}
         grammars = {"constraint"} if settings.engine in ENGINES else set()
@@ -167,6 +170,10 @@ class OpenAIBackend:
         """Has outputs given to `offer` at once, as `llmactors.backends.base.OffersOutputs` says."""
         self._offer = offer
 
+    def use_tracer(self, tracer: Tracer) -> None:
+        """Has spans made of the requests to upstreams, as `llmactors.backends.base.MakesSpans` says."""
+        self._tracer = tracer
+
     def generate(self, job: Job) -> AsyncGenerator[Output, None]:
         """Yields what comes after `job.tokens`; the last output has `finish`.
 
@@ -181,19 +188,23 @@ class OpenAIBackend:
     async def _read_inputs(self, job: Job) -> AsyncGenerator[Output, None]:
         """All vectors or scores come in one response, so that every upstream may be asked after a fault."""
         fetch = fetch_vectors if job.request.query is None else fetch_scores
-        tries, output = self._tries(job.request), None
+        tries, output, job_trace = self._tries(job.request), None, JobTrace.of(job, self._tracer)
         self._running += 1
         try:
             while output is None:
                 chosen = await self._choose(tries)
+                trace = call_trace(job_trace)
                 try:
                     upstream, model = self._at(chosen)
-                    output = await fetch(upstream, model, job, within_s=self._settings.first_s)
+                    output = await fetch(upstream, model, job, trace, within_s=self._settings.first_s)
+                    trace.end()
                     tries.note_begin(chosen, trio.current_time())
                     tries.note_whole(chosen)
                 except UpstreamFault as fault:
+                    trace.end(fault.kind.label)
                     self._fail(tries, chosen, fault)
                 finally:
+                    trace.end(ended=CANCELLED)
                     tries.end(chosen)
         finally:
             self._running -= 1
@@ -204,14 +215,14 @@ class OpenAIBackend:
         if len(answer.deltas) >= job.request.max_tokens:
             yield Output(job.key, (), "length", answer.prompt_tokens)
             return
-        tries = self._tries(job.request)
+        tries, trace = self._tries(job.request), JobTrace.of(job, self._tracer)
         self._running += 1
         try:
             finished = False
             while not finished:
                 if answer.deltas and self._settings.continues == "none":
                     raise answer.error
-                begun = await self._begin(tries, answer)
+                begun = await self._begin(tries, answer, trace)
                 if begun is None:
                     continue
                 stream, deltas, finished = begun.stream, begun.deltas, begun.is_whole
@@ -221,20 +232,22 @@ class OpenAIBackend:
                         answer.add(deltas)
                         if finished:
                             tries.note_whole(begun.tried)
+                            begun.trace.end()
                             yield Output(job.key, deltas, stream.finish, stream.prompt_tokens, stream.cached_tokens)
                             break
                         if deltas:
                             yield Output(job.key, deltas)
                         deltas, finished = await stream.next(pass_on)
                 except UpstreamFault as fault:
+                    begun.trace.end(fault.kind.label)
                     self._fail(tries, begun.tried, self._chooser.judge(begun.tried.place, None, answer, fault), answer)
                 finally:
-                    await stream.close()
+                    await begun.close()
                     tries.end(begun.tried)
         finally:
             self._running -= 1
 
-    async def _begin(self, tries: Tries, answer: AnswerSoFar) -> BegunAnswer | None:
+    async def _begin(self, tries: Tries, answer: AnswerSoFar, trace: JobTrace | None) -> BegunAnswer | None:
         """Asks the next upstream, and a second one where the first is late. None: every one that was asked failed.
 
         Raises the error for the client where no other try can help.
@@ -242,16 +255,17 @@ class OpenAIBackend:
         first = await self._choose(tries, answer)
         race = Race(
             tries,
-            lambda tried: self._ask(tried, answer),
+            lambda tried: self._ask(tried, answer, trace),
             lambda tried, fault: self._fail(tries, tried, fault, answer),
         )
         # No second upstream is asked for the rest of a begun answer: few upstreams can go on with the answer.
         late_s = self._settings.hedge_s if self._settings.hedge_s and not answer.deltas else math.inf
         return await race.run(first, late_s, lambda: tries.choose_second(first, trio.current_time(), self._rng))
 
-    async def _ask(self, tried: Try, answer: AnswerSoFar) -> BegunAnswer:
+    async def _ask(self, tried: Try, answer: AnswerSoFar, job_trace: JobTrace | None) -> BegunAnswer:
         """Sends the request to the upstream of a try, and waits for its first token. Raises `UpstreamFault`."""
         strategy: ContinuationStrategy | None = None
+        trace = call_trace(job_trace, is_hedge=tried.is_hedge)
         first_by = trio.current_time() + first_within_s(answer.request, self._settings)
         try:
             with _in_time(first_by):
@@ -259,9 +273,9 @@ class OpenAIBackend:
                 opening = await self._chooser.opening(tried.place, strategy, answer)
                 if opening is None:
                     end = EndedAnswer(answer.prompt_tokens)
-                    return BegunAnswer(tried, end, [TokenDelta(NO_TOKEN, "")], is_whole=True)
+                    return BegunAnswer(tried, end, [TokenDelta(NO_TOKEN, "")], is_whole=True, trace=trace)
                 upstream = self._upstreams[tried.place]
-                stream = await AnswerStream.open(upstream, opening, answer.request, self._settings, first_by)
+                stream = await AnswerStream.open(upstream, opening, answer.request, self._settings, first_by, trace)
             try:
                 deltas, finished = await stream.next()
                 while not (deltas or finished or stream.begun):
@@ -270,8 +284,12 @@ class OpenAIBackend:
                 await stream.close()
                 raise
         except UpstreamFault as fault:
+            trace.end(fault.kind.label)
             raise self._chooser.judge(tried.place, strategy, answer, fault) from fault
-        return BegunAnswer(tried, stream, deltas, finished)
+        except BaseException:
+            trace.end(ended=CANCELLED)
+            raise
+        return BegunAnswer(tried, stream, deltas, finished, trace)
 
     def _fail(self, tries: Tries, tried: Try, fault: UpstreamFault, answer: AnswerSoFar | None = None) -> None:
         try:

@@ -5,8 +5,8 @@
     openai:model=X,url=http://a/v1,weight=3,url=http://b/v1               two that serve one model
     openai:http://a/v1,model=X|openai:http://b/v1,model=Y,priority=1      the second where the first takes no request
 
-`model`, `key_env`, `weight`, `priority`, `context`, `proxy`, `ca_file` and `omit` belong to the URL before them; before
-the first URL they hold for all upstreams. Everything else holds for all upstreams in any place.
+`model`, `key_env`, `weight`, `priority`, `context`, `proxy`, `ca_file`, `traceparent` and `omit` belong to the URL
+before them; before the first URL they hold for all upstreams. Everything else holds for all upstreams in any place.
 """
 
 import typing
@@ -50,6 +50,9 @@ class UpstreamSettings:
     """A PEM file of the certificate authorities to trust for an `https` upstream; empty: those that browsers trust.
     SSL_CERT_FILE is not read."""
 
+    traceparent: bool = True
+    """Whether requests to the upstream carry the headers `traceparent` and `tracestate`, where this node and its
+    gateway export traces."""
     omit: tuple[str, ...] = ()
     """The fields that the upstream refuses, which it is never sent: names separated by `;`. A request whose client
     gives such a field is refused by its name, whichever upstream would get the request. Stop strings are honoured all

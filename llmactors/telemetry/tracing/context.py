@@ -1,4 +1,4 @@
-"""The span of a caller, from the headers of W3C's Trace Context, and the ids of spans. Pure.
+"""The headers of W3C's Trace Context: the span of a caller, and the headers for other servers; ids of spans. Pure.
 
 https://www.w3.org/TR/trace-context/ describes the headers `traceparent` and `tracestate`.
 """
@@ -7,6 +7,8 @@ import re
 from hashlib import blake2b
 
 import attrs
+
+from llmactors.messages import TraceContext
 
 MAX_STATE_CHARS = 512
 """A longer `tracestate` is left out, as the specification allows."""
@@ -38,6 +40,12 @@ def caller_span(traceparent: str | None, tracestate: str | None) -> CallerSpan |
     if len(state) > MAX_STATE_CHARS or not _STATE.fullmatch(state):
         state = ""
     return CallerSpan(int(trace_id, 16), int(span_id, 16), int(flags, 16), state)
+
+
+def trace_headers(context: TraceContext, span_id: str) -> list[tuple[str, str]]:
+    """The headers of a request that is sent to another server as `span_id`, 16 hexadecimal digits, of a trace."""
+    found = [("traceparent", f"00-{context.trace_id}-{span_id}-{'01' if context.sampled else '00'}")]
+    return [*found, ("tracestate", context.state)] if context.state else found
 
 
 def claim_span_id(trace_id: int, request_id: str, epoch: int) -> int:

@@ -156,7 +156,7 @@ class OtlpExport:
                 Link(SpanContext(span.trace_id, link.span_id, is_remote=True, trace_flags=_SAMPLED), link.attributes)
                 for link in span.links
             ],
-            SpanKind.SERVER if span.is_server else SpanKind.INTERNAL,
+            SpanKind.SERVER if span.is_server else SpanKind.CLIENT if span.is_client else SpanKind.INTERNAL,
             status=Status(StatusCode.ERROR) if span.error else Status(),
             start_time=span.begun_ns,
             end_time=span.ended_ns,

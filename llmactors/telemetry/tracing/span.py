@@ -40,6 +40,8 @@ class TraceSpan:
     """The `tracestate` of the trace."""
     is_server: bool = False
     """Whether the span is the answer to a call over the network, whose parent is in another program."""
+    is_client: bool = False
+    """Whether the span is a request to another program, whose own spans are below it."""
     attributes: Attributes = attrs.field(factory=dict)
     events: tuple[SpanEvent, ...] = ()
     links: tuple[SpanLink, ...] = ()

@@ -25,10 +25,10 @@ class Tracer:
     def __init__(self, export: SpanExport) -> None:
         self._export = export
 
-    def begin(self, caller: CallerSpan | None, name: str) -> int | None:
-        """The id of the trace that a request belongs to; None where the request is not to be traced."""
+    def begin(self, caller: CallerSpan | None, name: str) -> tuple[int, bool]:
+        """The id of the trace that a request belongs to, and whether the trace is to be recorded."""
         trace_id = caller.trace_id if caller is not None else secrets.randbits(128) or 1
-        return trace_id if self._export.samples(caller, trace_id, name) else None
+        return trace_id, self._export.samples(caller, trace_id, name)
 
     def new_span_id(self) -> int:
         """A random id of a span."""

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from llmactors.backends.base import Job, Output
 from llmactors.backends.openai import Balance, OpenAIBackend, OpenAISettings
 from llmactors.backends.openai.engines.engine import Reader
+from llmactors.backends.openai.requests.call_trace import UNTRACED, CallTrace
 from llmactors.backends.openai.requests.upstream import ChunkStream
 from llmactors.backends.openai.responses.chunks import Chunk
 from llmactors.backends.openai.routing.circuit import CircuitState
@@ -191,7 +192,9 @@ async def test_error_of_one_try_reaches_the_client_bare(autojump_clock: MockCloc
     """Unless the other try answers."""
 
     class Refusing(PacedUpstream):
-        async def open(self, route: str, body: Mapping[str, Any], reader: Reader) -> ChunkStream:
+        async def open(
+            self, route: str, body: Mapping[str, Any], reader: Reader, trace: CallTrace = UNTRACED
+        ) -> ChunkStream:
             await trio.sleep(1.1)
             raise InvalidRequest("no such field")
 

@@ -8,6 +8,7 @@ import msgspec
 import trio
 
 from llmactors.backends.base import Job, Output
+from llmactors.backends.openai.requests.call_trace import CallTrace
 from llmactors.backends.openai.requests.upstream import Upstream
 from llmactors.backends.openai.responses.chunk_body import ChunkUsage, as_count
 from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
@@ -32,7 +33,7 @@ class _Answer(msgspec.Struct):
     usage: ChunkUsage | None = None
 
 
-async def fetch_vectors(upstream: Upstream, model: str, job: Job, *, within_s: float) -> Output:
+async def fetch_vectors(upstream: Upstream, model: str, job: Job, trace: CallTrace, *, within_s: float) -> Output:
     """Asks one upstream for the vectors behind those that are in the log. Raises `UpstreamFault`."""
     inputs = job.request.inputs[len(job.tokens) :]
     if not inputs:
@@ -43,7 +44,7 @@ async def fetch_vectors(upstream: Upstream, model: str, job: Job, *, within_s: f
         body["dimensions"] = job.request.dimensions
     try:
         with trio.fail_after(within_s):
-            answer = await upstream.fetch("embeddings", body, _MAX_BYTES + len(inputs) * _MAX_VECTOR_BYTES)
+            answer = await upstream.fetch("embeddings", body, _MAX_BYTES + len(inputs) * _MAX_VECTOR_BYTES, trace)
     except trio.TooSlowError as error:
         raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream did not answer in time")) from error
     count = len(inputs)

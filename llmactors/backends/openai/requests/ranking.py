@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from llmactors.backends.base import Job, Output
+from llmactors.backends.openai.requests.call_trace import CallTrace
 from llmactors.backends.openai.requests.upstream import Upstream
 from llmactors.backends.openai.routing.faults import FaultKind, UpstreamFault
 from llmactors.errors import BackendFailed
@@ -33,7 +34,7 @@ class _Answer(msgspec.Struct):
     usage: _Usage | None = None
 
 
-async def fetch_scores(upstream: Upstream, model: str, job: Job, *, within_s: float) -> Output:
+async def fetch_scores(upstream: Upstream, model: str, job: Job, trace: CallTrace, *, within_s: float) -> Output:
     """Asks one upstream for the scores behind those that are in the log. Raises `UpstreamFault`."""
     documents = job.request.inputs[len(job.tokens) :]
     if not documents:
@@ -41,7 +42,7 @@ async def fetch_scores(upstream: Upstream, model: str, job: Job, *, within_s: fl
     body: dict[str, Any] = {"model": model, "query": job.request.query, "documents": documents}
     try:
         with trio.fail_after(within_s):
-            answer = await upstream.fetch("rerank", body, _MAX_BYTES)
+            answer = await upstream.fetch("rerank", body, _MAX_BYTES, trace)
     except trio.TooSlowError as error:
         raise UpstreamFault(FaultKind.SILENT, BackendFailed("the upstream did not answer in time")) from error
     scores, prompt_tokens = _read(answer, len(documents))

@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from llmactors.backends.openai.engines.engine import Reader
+from llmactors.backends.openai.requests.call_trace import UNTRACED, CallTrace
 from llmactors.backends.openai.requests.omissions import Omissions, named_fields
 from llmactors.backends.openai.responses.chunks import BadChunk, Chunk, error_of
 from llmactors.backends.openai.routing.faults import (
@@ -25,6 +26,7 @@ from llmactors.errors import BackendFailed, Unavailable
 from llmactors.http.client import ClientSettings, HttpClient
 from llmactors.http.client_errors import BadResponse, ConnectFailed, ConnectTimeout, HttpClientError
 from llmactors.http.client_response import Absorb, ClientResponse
+from llmactors.http.client_socket import Origin
 
 log = structlog.get_logger("llmactors.backends.openai")
 
@@ -131,6 +133,8 @@ class Upstream:
 
     def __init__(self, settings: UpstreamSettings, key: str, connect_s: float) -> None:
         self._url = settings.url
+        self._sends_trace = settings.traceparent
+        self._origin = Origin.parse(settings.url.removesuffix("/v1"))
         headers = [("Accept", "text/event-stream"), ("Content-Type", "application/json")]
         if key:
             headers.append(("Authorization", f"Bearer {key}"))
@@ -143,7 +147,9 @@ class Upstream:
     def __repr__(self) -> str:
         return f"<Upstream {self._url}>"
 
-    async def open(self, route: str, body: Mapping[str, Any], reader: Reader) -> ChunkStream:
+    async def open(
+        self, route: str, body: Mapping[str, Any], reader: Reader, trace: CallTrace = UNTRACED
+    ) -> ChunkStream:
         """Waits for the head of the response, as long as it takes. Raises `UpstreamFault`.
 
         A route that begins with a slash is one of the server, and any other one belongs to its OpenAI API. A request
@@ -151,22 +157,29 @@ class Upstream:
         """
         while True:
             sent = self._omissions.body(body, trio.current_time())
-            response = await self._send(route, sent)
+            response = await self._send(route, sent, trace)
             if response.status == HTTPStatus.OK and _kind(response) in _READABLE:
                 return ChunkStream(response, reader)
             async with response:
                 refusal = await self._read_body(response)
                 if not self._learns(response.status, refusal, sent):
                     raise self._refusal(response, refusal, sent)
+            trace.end()
 
-    async def fetch(self, route: str, body: Mapping[str, Any] | None, max_bytes: int = _MAX_BYTES) -> bytes:
+    async def fetch(
+        self,
+        route: str,
+        body: Mapping[str, Any] | None,
+        max_bytes: int = _MAX_BYTES,
+        trace: CallTrace = UNTRACED,
+    ) -> bytes:
         """Waits for the whole body of a JSON response, of at most `max_bytes`. Raises `UpstreamFault`.
 
         The route is as in `open`. Without a body the method is GET.
         """
         while True:
             sent = None if body is None else self._omissions.body(body, trio.current_time())
-            response = await self._send(route, sent)
+            response = await self._send(route, sent, trace)
             async with response:
                 if response.status == HTTPStatus.OK:
                     try:
@@ -177,6 +190,7 @@ class Upstream:
                 refusal = await self._read_body(response)
                 if sent is None or not self._learns(response.status, refusal, sent):
                     raise self._refusal(response, refusal, sent or {})
+            trace.end()
 
     async def list_models(self) -> None:
         """Asks for the list of models, and waits for the end of the answer. Raises `UpstreamFault`."""
@@ -192,12 +206,14 @@ class Upstream:
         """Closes the connections that no request uses."""
         self._client.close()
 
-    async def _send(self, route: str, body: Mapping[str, Any] | None) -> ClientResponse:
+    async def _send(self, route: str, body: Mapping[str, Any] | None, trace: CallTrace = UNTRACED) -> ClientResponse:
         path = route if route.startswith("/") else f"{self._api}/{route}"
         try:
             if body is None:
                 return await self._client.open("GET", path)
-            return await self._client.open("POST", path, msgspec.json.encode(body))
+            named = trace.send(self._origin, self._origin.prefix + path)
+            headers = named if self._sends_trace else ()
+            response = await self._client.open("POST", path, msgspec.json.encode(body), headers)
         except ConnectTimeout as error:
             text = "the upstream accepts no connection in time"
             raise UpstreamFault(FaultKind.UNREACHABLE, Unavailable(text)) from error
@@ -208,6 +224,8 @@ class Upstream:
         except HttpClientError as error:
             text = "the upstream closed the connection without an answer"
             raise UpstreamFault(FaultKind.CUT, BackendFailed(text)) from error
+        trace.respond(response.status)
+        return response
 
     @staticmethod
     async def _read_body(response: ClientResponse) -> bytes:

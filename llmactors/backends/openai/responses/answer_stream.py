@@ -7,6 +7,7 @@ import attrs
 import trio
 
 from llmactors.backends.openai.continuation.overlap import Diverged
+from llmactors.backends.openai.requests.call_trace import UNTRACED, CallTrace
 from llmactors.backends.openai.requests.opening import Opening
 from llmactors.backends.openai.requests.upstream import ChunkStream, Upstream
 from llmactors.backends.openai.responses.answer import TextOverrun
@@ -60,6 +61,7 @@ class AnswerStream:
         request: GenerateRequest,
         settings: OpenAISettings,
         first_by: float,
+        trace: CallTrace = UNTRACED,
     ) -> Self:
         """Sends a request, and waits for the head of the response. Raises `UpstreamFault`.
 
@@ -69,8 +71,9 @@ class AnswerStream:
             request: The request of the client.
             settings: The bounds on requests to upstreams.
             first_by: When the first token must be here, on Trio's clock.
+            trace: The trace of the try, whose owner ends it.
         """
-        stream = await upstream.open(opening.route, opening.body, opening.reader)
+        stream = await upstream.open(opening.route, opening.body, opening.reader, trace)
         return cls(stream, opening, request, settings, first_by)
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
+from llmactors.backends.openai.requests.call_trace import CANCELLED, CallTrace
 from llmactors.backends.openai.responses.answer_stream import AnswerStream, EndedAnswer
 from llmactors.backends.openai.routing.counters import FAILED, LOST, WON
 from llmactors.backends.openai.routing.faults import UpstreamFault
@@ -20,12 +21,18 @@ from llmactors.messages import TokenDelta
 
 @attrs.frozen
 class BegunAnswer:
-    """An answer whose first token has come. Whoever gets it must close its stream, and end its try."""
+    """An answer whose first token has come. Whoever gets it must close it, and end its try."""
 
     tried: Try
     stream: AnswerStream | EndedAnswer
     deltas: Sequence[TokenDelta]
     is_whole: bool
+    trace: CallTrace
+
+    async def close(self) -> None:
+        """Closes the stream. The trace ends as cancelled, unless it has ended before."""
+        self.trace.end(ended=CANCELLED)
+        await self.stream.close()
 
 
 class Race:
@@ -95,7 +102,7 @@ class Race:
         except BaseException:
             if self._winner is not None:  # the whole request was cancelled at the same time
                 self._tries.end(self._winner.tried)
-                await self._winner.stream.close()
+                await self._winner.close()
             raise
 
     async def _run_one(self, tried: Try, scope: trio.CancelScope) -> None:
@@ -103,7 +110,7 @@ class Race:
         try:
             answer = await self._ask(tried)
             if self._winner is not None:  # both began in the same pass of the scheduler
-                await answer.stream.close()
+                await answer.close()
                 return
             self._winner = answer
             scope.cancel(reason="an upstream has begun the answer")

@@ -35,6 +35,8 @@ class Try:
 
     place: int
     """The place of the upstream among the upstreams of the model."""
+    is_hedge: bool = False
+    """Whether the request is sent beside another one that is late."""
 
 
 @attrs.define
@@ -110,7 +112,7 @@ class Tries:
             closed = [place for place in ready if self._balance.circuits[place].state is CircuitState.CLOSED]
             if closed:
                 self._balance.hedges_running += 1
-                self._second = self._take(self._balance.pick(closed, rng), now)
+                self._second = attrs.evolve(self._take(self._balance.pick(closed, rng), now), is_hedge=True)
                 return self._second
         return None
 
