@@ -50,13 +50,13 @@ class UpstreamSettings:
     """A PEM file of the certificate authorities to trust for an `https` upstream; empty: those that browsers trust.
     SSL_CERT_FILE is not read."""
 
-    traceparent: bool = True
-    """Whether requests to the upstream carry the headers `traceparent` and `tracestate`, where this node and its
-    gateway export traces."""
     omit: tuple[str, ...] = ()
     """The fields that the upstream refuses, which it is never sent: names separated by `;`. A request whose client
     gives such a field is refused by its name, whichever upstream would get the request. Stop strings are honoured all
     the same: the answer is cut here."""
+    traceparent: bool = True
+    """Whether requests to the upstream carry the headers `traceparent` and `tracestate`, where this node and its
+    gateway export traces."""
 
     @property
     def context_tokens(self) -> int:
