@@ -10,6 +10,7 @@ store        the real server behind the simulated network
 network      latency, lost commands and replies, partitions, dead hosts, between the nodes and the server
 listening    addresses of gateways that only this process can reach
 faults       the schedule of the faults of a seed
+content      what requests ask for beside plain text, and the judgement on their answers
 world        the nodes, the clients, and the faults that strike them
 seeds        runs one seed, judges it, and makes its schedule smaller
 mutants      plants the bugs of the mutation gate, and looks for seeds that notice

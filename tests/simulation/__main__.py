@@ -64,7 +64,7 @@ class Runner:
 def _show_failure(result: SeedResult, runner: Runner) -> None:
     print(f"\nseed {result.seed} FAILED: {'; '.join(result.complaints)}")
     print(*(f"  {text}" for text in result.outcome.order.violations[:3]), sep="\n", end="")
-    print(f"  {result.outcome.report}")
+    print(f"  {result.outcome.report}\n  {result.outcome.content}")
 
     def fails(places: Sequence[int]) -> bool:
         return bool(runner.result(result.seed, places).complaints)
@@ -94,6 +94,15 @@ def _show_series(results: Sequence[SeedResult]) -> None:
     print(
         f"{accepted:,} requests, {tokens:,} tokens, "
         f"lost {broken['lost'] + broken['lost_requests']}, repeated {broken['repeated']}, wrong {broken['wrong']}"
+    )
+    contents = [result.outcome.content for result in results]
+    calls, right, content_tokens, resumed = (
+        sum(getattr(each, name) for each in contents) for name in ("calls", "whole", "tokens", "resumed")
+    )
+    kinds = {kind for each in contents for kind in each.kinds}
+    print(
+        f"{calls:,} calls of {len(kinds)} kinds, {right:,} of them right, {content_tokens:,} tokens, "
+        f"{resumed:,} times asked for again"
     )
     orders = [result.outcome.order for result in results]
     print(
@@ -144,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.seed is not None:
         result = _run(settings, (given.seed, given.keep))
         print(*(f"  {fault}" for fault in result.schedule), sep="\n")
-        print(f"trace {result.outcome.trace}\n{result.outcome.report}")
+        print(f"trace {result.outcome.trace}\n{result.outcome.report}\n{result.outcome.content}")
         print("; ".join(result.complaints) or "good")
         return 1 if result.complaints else 0
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -44,6 +44,9 @@ class SeedResult:
         found = [f"{count} {kind}" for kind, count in report.broken.items()]
         found += [f"{count} answers ended with {code}" for code, count in report.failures.items()]
         found += [f"{len(self.outcome.order.violations)} writes out of order"] if self.outcome.order.violations else []
+        content = self.outcome.content
+        found += [f"{count} answers broken: {kind}" for kind, count in content.broken.items() if count]
+        found += [f"{count} calls ended with {code}" for code, count in content.failures.items()]
         found += [f"a node ended: {text}" for text in self.outcome.exits]
         if self.outcome.is_late:
             found.append("the run did not end")

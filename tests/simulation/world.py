@@ -31,6 +31,8 @@ from llmactors.testing.node import mock_model
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
 from llmactors.testing.usage_oracle import UsageSeen, usage_seen
 from tests.chaos.order import Monitor, Order
+from tests.simulation.content.judge import ContentReport, judge
+from tests.simulation.content.load import ContentLoad, ContentSettings
 from tests.simulation.faults import FORGETS, Fault
 from tests.simulation.listening import Clients, SimulatedAddress
 from tests.simulation.network import Host, Network, dialer
@@ -56,6 +58,7 @@ class WorldSettings:
     step_ms: int = 40
     load_s: float = 6.0
     """How long new requests come, at least."""
+    content: ContentSettings = attrs.field(factory=ContentSettings)
 
 
 @attrs.define(eq=False)
@@ -85,6 +88,8 @@ class Outcome:
     """Why nodes ended by themselves."""
     order: Order
     """The order of all writes, as the server saw it; empty where the server forgot some of them."""
+    content: ContentReport
+    """What the clients saw that ask for more than plain text; nothing where the server forgot some of it."""
     is_late: bool
     """Whether requests were still open when the time of the run was over."""
     cpu_s: float
@@ -130,16 +135,18 @@ class World:
     async def run(self, clock: MockClock) -> Outcome:
         """Runs until the schedule is over and every accepted request has ended."""
         load = StreamLoad(
-            lambda: [f"http://127.0.0.1:{each.port}" for each in self._processes.values() if each.port],
+            self._urls,
             LoadSettings(
                 clients=self._settings.clients,
                 max_tokens=self._settings.tokens,
+                model="mock",
                 replay_share=0.3,
                 settle_s=120.0,
                 think_s=0.3,
             ),
             seed=self._seed,
         )
+        content = ContentLoad(self._urls, self._settings.content, seed=self._seed)
         begun = time.process_time()
         with trio.move_on_after(_MOST_S) as limit:
             async with trio.open_nursery() as nursery:
@@ -148,13 +155,17 @@ class World:
                     nursery.start_soon(self._keep_running, f"w{number + 1}", self._make_worker)
                 for number in range(self._settings.gateways):
                     nursery.start_soon(self._keep_running, f"g{number + 1}", self._make_gateway)
-                if any(fault.kind == FORGETS for fault in self._schedule):
-                    nursery.start_soon(self._take_snapshots)
                 async with trio.open_nursery() as loads:
                     loads.start_soon(load.run)
+                    if self._forgets:
+                        nursery.start_soon(self._take_snapshots)
+                    else:
+                        # After the end of a call nobody has a second copy of what Redis forgets.
+                        loads.start_soon(content.run)
                     await self._strike(clock)
                     await trio.sleep(max(0.0, self._settings.load_s - trio.current_time()))
                     load.stop()
+                    content.stop()
                 for process in self._processes.values():
                     self._network.kill(process.host)
                 nursery.cancel_scope.cancel(reason="the simulation is over")
@@ -166,15 +177,21 @@ class World:
             strikes=dict(self._strikes),
             exits=self._exits,
             order=Order(),
+            content=judge(content.readers, self._store.client, RedisNames(Settings().namespace)),
             is_late=limit.cancelled_caught,
             cpu_s=time.process_time() - begun,
         )
 
     def _usage(self) -> UsageSeen | None:
         """What Redis says of usage; None where Redis forgot what it had said."""
-        if any(fault.kind == FORGETS for fault in self._schedule):
-            return None
-        return usage_seen(self._store.client, RedisNames(Settings().namespace))
+        return None if self._forgets else usage_seen(self._store.client, RedisNames(Settings().namespace))
+
+    @property
+    def _forgets(self) -> bool:
+        return any(fault.kind == FORGETS for fault in self._schedule)
+
+    def _urls(self) -> list[str]:
+        return [f"http://127.0.0.1:{each.port}" for each in self._processes.values() if each.port]
 
     # The processes.
 
@@ -187,7 +204,10 @@ class World:
         return GatewayNode(self._node_settings(process), SimulatedAddress(self._folder, process.port))
 
     def _node_settings(self, process: Process) -> Settings:
-        return attrs.evolve(Settings(), redis="redis://simulation", name=process.name, lease_s=1.5)
+        # Logs are kept for longer than a run takes with all its pauses, so that all of them can be judged at its end.
+        return attrs.evolve(
+            Settings(), redis="redis://simulation", name=process.name, lease_s=1.5, retention_s=2 * _MOST_S
+        )
 
     async def _keep_running(self, name: str, make: Callable[[Process], ClusterNode]) -> None:
         process = self._processes[name] = Process(name, make, Host(name))

@@ -1,0 +1,65 @@
+"""Clients that make calls until they are stopped, as many at a time as there are clients."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import attrs
+import trio
+
+from tests.simulation.content.cases import KINDS, OF_ANY_MODEL, case_of
+from tests.simulation.content.reader import Reader
+
+
+@attrs.frozen(kw_only=True)
+class ContentSettings:
+    """How many clients there are, and what they ask."""
+
+    clients: Sequence[str] = ("mock", "mock")
+    """The model that each client asks."""
+    replay_share: float = 0.3
+    """The share of the calls that are made once more at their end."""
+    think_s: float = 0.4
+    settle_s: float = 120.0
+    """How long after `stop` a call may run."""
+
+
+class ContentLoad:
+    """Calls of clients, from `run` until `stop`. `urls` returns the URLs of the gateways, which may change."""
+
+    def __init__(self, urls: Callable[[], Sequence[str]], settings: ContentSettings, *, seed: int) -> None:
+        self.readers: list[Reader] = []
+        self._urls = urls
+        self._settings = settings
+        self._seed = seed
+        self._stopping = False
+        self._scope = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<ContentLoad of {len(self._settings.clients)} clients, {len(self.readers)} calls>"
+
+    async def run(self) -> None:
+        """Runs the clients until `stop`, and then until every call has ended or `settle_s` has passed."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for number, model in enumerate(self._settings.clients):
+                    rng = random.Random(f"content of {self._seed}/{number}")
+                    nursery.start_soon(self._client, model, f"{self._seed}/{number}", rng)
+
+    def stop(self) -> None:
+        """Stops new calls."""
+        self._stopping = True
+        self._scope.deadline = trio.current_time() + self._settings.settle_s
+
+    async def _client(self, model: str, name: str, rng: random.Random) -> None:
+        await trio.sleep(rng.uniform(0.0, 0.3))
+        kinds = KINDS if model == "mock" else OF_ANY_MODEL
+        count = 0
+        while not self._stopping:
+            count += 1
+            case = case_of(rng, f"content {name}/{count}", kinds)
+            reader = Reader(case, model, f"key {name}/{count}", self._urls, rng)
+            self.readers.append(reader)
+            await reader.run()
+            if reader.done and rng.random() < self._settings.replay_share:
+                await reader.replay()
+            await trio.sleep(rng.uniform(0.0, self._settings.think_s))
