@@ -37,6 +37,10 @@ test-takeovers *args:
 test-usage *args:
     {{python}} -m tests.chaos.usage {{args}}
 
+# Strike clusters on Redis and on Valkey with 500 faults each, two at a time, in about half an hour. `--faults 60` is quick.
+test-faults-real *args:
+    {{python}} -m tests.chaos.storm {{args}}
+
 # Plant each fault of tests/FAULTS.md in a copy of the code, in about half an hour. `just test-faults redis` plants some.
 test-faults *args:
     {{python}} -m tests.faults {{args}}

@@ -6,6 +6,8 @@ managed_process         one process of a cluster
 redis_server            a real Redis or Valkey server of the test's own
 proxy                   a TCP proxy that stands for a network and fails on demand
 nemeses                 faults for a cluster: kill -9, freezes, lost connections, a full Redis
+redis_nemeses           faults of the Redis server: a full disk, lost rights, lost functions, lost data
+failover                a cluster whose Redis server has a replica and Sentinels, and its failovers
 returning_clients       clients that reconnect to their streams as real clients do
 event_socket            the reader of one SSE stream, cheap enough for many clients in one process
 history                 the record of everything that the clients saw

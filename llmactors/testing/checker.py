@@ -15,6 +15,7 @@ Oracle = Callable[[RequestHistory], Sequence[str] | None]
 """Returns the texts of the tokens of the right answer; None if the right answer is not known."""
 
 _EXAMPLES = 3
+_NOT_FOUND = 404
 _BROKEN = (
     "lost_requests",
     "lost",
@@ -149,6 +150,7 @@ def check(
     strikes: Mapping[str, int] | None = None,
     takeovers_at: Sequence[float] = (),
     usage: UsageSeen | None = None,
+    forgets: bool = False,
 ) -> CheckReport:
     """Judges a whole history after its load has ended: a request that is still open counts as lost.
 
@@ -159,6 +161,8 @@ def check(
         gap_threshold_s: Shorter gaps are left out of the report.
         strikes: How often each fault struck, for the printed report: `nemeses.strikes`.
         usage: What Redis says of the usage of these requests; None: nobody looks.
+        forgets: Whether the store lost what it had acknowledged. A client may then be told that there is no such
+            stream, which is counted as the failure `NOT_FOUND`, and not as a lost request.
         takeovers_at: When the faults struck whose gaps are listed as `takeover_gaps`: `nemeses.moments`.
     """
     gaps = history.gaps(gap_threshold_s)
@@ -173,7 +177,7 @@ def check(
     )
     ids = Counter(request.id for request in history.requests)
     for request in history.requests:
-        _check_request(report, request, oracle(request))
+        _check_request(report, request, oracle(request), forgets=forgets)
         report.complain("foreign", request, "its id was given to another request too", ids[request.id] > 1)
     if usage is not None:
         logged = {request.id: request.ends[0].seq - 1 for request in history.requests if request.ends}
@@ -187,13 +191,19 @@ def check(
     return report
 
 
-def _check_request(report: CheckReport, request: RequestHistory, answer: Sequence[str] | None) -> None:
+def _check_request(
+    report: CheckReport, request: RequestHistory, answer: Sequence[str] | None, *, forgets: bool
+) -> None:
     report.reconnects += request.reconnects
     if request.tokens and request.accepted_at is not None:
         report.first_token_s.append(request.tokens[0].at - request.accepted_at)
     right = _check_tokens(report, request, answer)
     report.tokens += len(right)
-    _check_ends(report, request, answer, right)
+    if forgets and request.gone == _NOT_FOUND and not request.ends:
+        report.ended_once += 1
+        report.failures["NOT_FOUND"] += 1
+    else:
+        _check_ends(report, request, answer, right)
     report.complain("foreign", request, "events of another stream", request.foreign)
     report.complain("after_end", request, "tokens after the end", request.tokens_after_end)
     if (again := request.replay) is not None:

@@ -93,6 +93,15 @@ class Cluster:
         """A redis-py client that is connected to the Redis server directly, past all proxies."""
         return self.redis.client()
 
+    def servers(self) -> contextlib.AbstractContextManager[object]:
+        """Runs the Redis server until the block ends. A subclass may run more servers beside it."""
+        return self.redis
+
+    @property
+    def redis_url(self) -> str:
+        """The URL by which nodes find the Redis server, if there are no proxies."""
+        return self.redis.url
+
     def tracebacks(self) -> list[str]:
         """The tracebacks in the stderr of any process. There should be none, whatever was killed."""
         return [text for member in self.members for text in member.tracebacks()]
@@ -128,7 +137,7 @@ class Cluster:
     async def _run(self) -> AsyncIterator[Self]:
         self.directory = Path(tempfile.mkdtemp(prefix="llmactors-cluster-"))
         try:
-            with self.redis:
+            with self.servers():
                 async with trio.open_nursery() as nursery:
                     with trio.fail_after(self.settings.start_s):
                         await self._start(nursery)
@@ -154,7 +163,7 @@ class Cluster:
 
     async def _member(self, nursery: trio.Nursery, role: Role, number: int, more: Sequence[str]) -> ManagedProcess:
         name = f"{role}-{number + 1}"
-        redis_url = self.redis.url
+        redis_url = self.redis_url
         if self.settings.proxied:
             proxy = Proxy(self.redis.port, name=name)
             await nursery.start(proxy.run)

@@ -88,7 +88,7 @@ class ManagedProcess:
         finally:
             self._end()
 
-    def signal(self, number: signal.Signals) -> bool:
+    def signal(self, number: int) -> bool:
         """Sends a signal to the newest process; returns whether that process was running."""
         if self._process is None or not self.alive:
             return False

@@ -42,6 +42,8 @@ class RedisServer:
             "maxmemory-policy": "noeviction",
             **{name.replace("_", "-"): value for name, value in options.items()},
         }
+        self.data: Path | None = None
+        """The folder of the server's files; None: a new one, which is deleted at the end. Set before the start."""
         self._directory = ""
         self._log: IO[bytes] | None = None
         self.process: subprocess.Popen[bytes] | None = None
@@ -51,7 +53,7 @@ class RedisServer:
         return f"<RedisServer {Path(self._binary).name} on {self.port}, {'up' if self.running else 'down'}>"
 
     def __enter__(self) -> Self:
-        self._directory = tempfile.mkdtemp(prefix="llmactors-redis-")
+        self._directory = str(self.data or tempfile.mkdtemp(prefix="llmactors-redis-"))
         self._log = (Path(self._directory) / "log").open("wb")
         self.port = free_port(_HIGHEST_PORT)
         try:
@@ -66,7 +68,8 @@ class RedisServer:
             self.kill()
         if self._log is not None:
             self._log.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self.data is None:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     @property
     def url(self) -> str:
@@ -86,7 +89,8 @@ class RedisServer:
         arguments = [self._binary, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", self._directory]
         for name, value in self._options.items():
             arguments += [f"--{name}", value]
-        self.process = subprocess.Popen(arguments, stdout=self._log, stderr=self._log)  # noqa: S603 - our own command
+        # Python ignores SIGXFSZ. So must the server, that a write beyond its limit fails as one to a full disk does.
+        self.process = subprocess.Popen(arguments, stdout=self._log, stderr=self._log, restore_signals=False)  # noqa: S603 - our own command
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline and self.running:
             with contextlib.suppress(redis.ConnectionError, redis.TimeoutError), self.client(retry=None) as client:
@@ -117,6 +121,10 @@ class RedisServer:
     def client(self, **options: object) -> "redis.Redis":
         """A redis-py client of the server, independent of the code under test. `options` are those of `redis.Redis`."""
         return redis.Redis(port=self.port, **{"socket_timeout": 5, **options})  # type: ignore[arg-type]
+
+    def append_only_files(self) -> list[Path]:
+        """The files to which the server appends what it executes."""
+        return list(Path(self._directory).glob("appendonlydir/*.incr.aof"))
 
     def log(self) -> str:
         """The log of the server so far."""

@@ -127,14 +127,7 @@ class Run:
 
     async def wait_flowing(self, *, within_s: float = 20.0) -> None:
         """Waits until every open stream has got another token."""
-        requests = {request.id: len(request.tokens) for request in self.load.history.requests if not request.ends}
-
-        def all_went_on() -> bool:
-            found = {each.id: each for each in self.load.history.requests if each.id in requests}
-            return all(found[each].ends or len(found[each].tokens) > n for each, n in requests.items())
-
-        with trio.fail_after(within_s):
-            await poll_until(all_went_on)
+        await wait_flowing(self.load, within_s=within_s)
 
 
 @attrs.define(eq=False)
@@ -211,6 +204,20 @@ class Chaos:
     def note_gaps(self, run: Run, name: str, nemesis: Nemesis) -> None:
         """Adds the gaps that clients saw of this nemesis to the tally. No other fault may have struck meanwhile."""
         self.tally.gaps.setdefault(name, []).extend(gaps_at(run.report.gaps, nemesis.moments))
+
+
+async def wait_flowing(load: StreamLoad, *, within_s: float) -> None:
+    """Waits until every stream that is open now has got another token. Raises `trio.TooSlowError`."""
+    waiting = {id(each): (each, len(each.tokens)) for each in load.history.requests if not each.ends and not each.gone}
+
+    def all_went_on() -> bool:
+        for key, (request, had) in list(waiting.items()):
+            if request.ends or request.gone or len(request.tokens) > had:
+                del waiting[key]
+        return not waiting
+
+    with trio.fail_after(within_s):
+        await poll_until(all_went_on)
 
 
 async def wait_settled(cluster: Cluster) -> list[str]:

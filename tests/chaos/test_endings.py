@@ -1,6 +1,5 @@
 """Chaos runs with special endings: a drained worker, a request that crashes backends, a Redis that loses writes."""
 
-import random
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from llmactors.redislink.names import LedgerKey
 from llmactors.testing import nemeses
 from llmactors.testing.checker import percentiles
 from llmactors.testing.cluster import Cluster, ClusterSettings
-from llmactors.testing.nemeses import Nemesis
+from llmactors.testing.redis_nemeses import LoseSuffix
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
 from tests.chaos.runs import NAMES, TOKENS, Chaos, Run
 from tests.support.streams import StreamRecord, read_stream
@@ -85,28 +84,6 @@ async def test_redis_killed_with_appendfsync_everysec_loses_nothing(chaos: Chaos
     """Lost writes are repaired from the copies of gateways and workers, or the request ends as INTERRUPTED."""
     async with chaos.run(ClusterSettings(appendfsync="everysec"), may_fail=["INTERRUPTED"]) as run:
         await run.strike([(nemeses.KillRedis(run.cluster, min_s=0.1, max_s=0.8), 3, 1.0)])
-
-
-class LoseSuffix(Nemesis):
-    """Kills the Redis server and restarts it with the end of its file cut off, like a replica that was behind."""
-
-    name = "redis killed with a suffix lost"
-    lost_bytes = 0
-
-    async def strike(self, rng: random.Random) -> None:
-        async with self.cluster.redis_lock:
-            self.struck()
-            lose = rng.randrange(2_000, 200_000)
-            await trio.to_thread.run_sync(self._lose, lose)
-            self.lost_bytes += lose
-
-    def _lose(self, size: int) -> None:
-        server = self.cluster.redis
-        server.kill()
-        [file] = Path(server._directory).glob("appendonlydir/*.incr.aof")
-        with file.open("r+b") as aof:
-            aof.truncate(max(0, file.stat().st_size - size))
-        server.start()
 
 
 async def test_redis_that_lost_a_suffix_is_repaired(chaos: Chaos) -> None:

@@ -1,6 +1,5 @@
 """Usage over many kills: `python -m tests.chaos.usage`.
 
-forking   processes of a cluster that are forked from one that has imported everything
 load      clients that cancel, that let deadlines pass, and that leave
 run       the cluster, the kills and what Redis says of usage at the end
 """

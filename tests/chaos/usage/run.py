@@ -19,8 +19,8 @@ from llmactors.testing.managed_process import poll_until
 from llmactors.testing.nemeses import KillGateway, KillRedis, KillWorker, Nemesis, strikes
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
 from llmactors.testing.usage_oracle import UsageSeen
+from tests.chaos.forking import ForkingCluster
 from tests.chaos.runs import usage_of, wait_settled
-from tests.chaos.usage.forking import ForkingCluster
 from tests.chaos.usage.load import EndingClients
 
 CLIENTS = 20

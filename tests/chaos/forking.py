@@ -17,7 +17,13 @@ from llmactors.testing.managed_process import ManagedProcess
 _POLL_S = 0.02
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["llmactors.cli", "llmactors.cli.gateway", "llmactors.cli.worker", "llmactors.system.worker_node"]
+    [
+        "tests.chaos.sabotage",
+        "llmactors.cli",
+        "llmactors.cli.gateway",
+        "llmactors.cli.worker",
+        "llmactors.system.worker_node",
+    ]
 )
 
 
@@ -28,6 +34,9 @@ def run_command(arguments: tuple[str, ...], environ: dict[str, str], out: str, e
             os.dup2(file.fileno(), descriptor)
     os.environ.update(environ)
     from llmactors.cli import run
+    from tests.chaos.sabotage import accept_sabotage
+
+    accept_sabotage()
 
     sys.exit(run(list(arguments)))
 
@@ -49,7 +58,7 @@ class Forked:
     def poll(self) -> int | None:
         return self.process.exitcode
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
