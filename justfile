@@ -107,7 +107,9 @@ lock:
 
 # Start Valkey, two gateways, two workers and Prometheus with Docker Compose, on http://127.0.0.1:8000 and :8001.
 up *args: _engine
-    docker compose up --build -d --wait {{args}}
+    NODE_VERSION=$({{python}} -c 'import llmactors; print(llmactors.__version__)') \
+        NODE_REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+        docker compose up --build -d --wait {{args}}
     @echo "llmactors is up on http://127.0.0.1:${GATEWAY_1_PORT:-8000} and http://127.0.0.1:${GATEWAY_2_PORT:-8001}," \
         "Prometheus on http://127.0.0.1:${PROMETHEUS_PORT:-9090}"
 

@@ -42,6 +42,7 @@ def stack() -> Iterator[Stack]:
     project = f"llmactors-test-{secrets.token_hex(4)}"
     ports = {name: str(free_port()) for name in ("GATEWAY_1_PORT", "GATEWAY_2_PORT", "PROMETHEUS_PORT")}
     environ = {**os.environ, **ports, "LLMACTORS_MODEL": MODEL, "NODE_IMAGE": project, "GATEWAY_API_KEY": ""}
+    environ |= {"NODE_VERSION": "1.2.3", "NODE_REVISION": "abcdef"}
     running = Stack([*compose, "-p", project, "-f", str(ROOT / "compose.yaml")], environ)
     try:
         running.compose("up", "--build", "-d")

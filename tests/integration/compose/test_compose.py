@@ -102,6 +102,12 @@ def test_prometheus_has_the_rules(stack: Stack) -> None:
     soon(lambda: healths() == {"ok"}, 60, what="that every rule was evaluated")
 
 
+def test_image_says_its_version(stack: Stack) -> None:
+    labels = stack.inspect(stack.containers("worker")[0])["Config"]["Labels"]
+    said = [labels[f"org.opencontainers.image.{name}"] for name in ("title", "version", "revision")]
+    assert said == ["llmactors", "1.2.3", "abcdef"]
+
+
 def test_containers_run_without_privileges(stack: Stack) -> None:
     for service in ("gateway-1", "worker"):
         for container in stack.containers(service):
