@@ -7,12 +7,20 @@ executes one command at a time, and is told the virtual time.
 
 determinism  the virtual time in place of the system's clocks, and seeded randomness in place of the system's
 store        the real server behind the simulated network
-network      latency, lost commands and replies, partitions, dead hosts, between the nodes and the server
+network      latency, lost commands and replies, partitions, slow disks, dead hosts, between the nodes and the server
 listening    addresses of gateways that only this process can reach
-faults       the schedule of the faults of a seed
+backend      a model whose tokens show whether they belong together, and whose prompts can crash it
+cluster      the processes: started again, killed, lost, drained
+faults       the kinds of faults, and the schedule of a seed
+themes       what a seed is about: which faults go together, the cluster, and what its clients do
+strikes      has faults strike, and says when a request may be charged for them
+load         the constant clients, whose requests differ in model, class, conversation and tenant
+visitors     clients that come and go as readers, cancel, run late, send twice, and flood
 content      what requests ask for beside plain text, and the judgement on their answers
-world        the nodes, the clients, and the faults that strike them
-seeds        runs one seed, judges it, and makes its schedule smaller
+world        one simulation, from its beginning to its end
+recording    bounds that the server's own recording shows
+judge        the oracle: a sentence for each promise that was broken
+seeds        runs one seed, and makes its schedule smaller
 mutants      plants the bugs of the mutation gate, and looks for seeds that notice
 __main__     the command
 """

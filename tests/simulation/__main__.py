@@ -4,6 +4,7 @@
     python -m tests.simulation --seeds 2000
     python -m tests.simulation --seed 17             # one seed again, with its schedule and its log
     python -m tests.simulation --seed 17 --keep 0,3  # with two faults of its schedule
+    python -m tests.simulation --theme silences      # seeds of one theme, and of all others none
 
 Each seed runs in a process of its own, so that a seed does the same wherever it stands in a series. Where a seed fails,
 its schedule is made smaller, and the command that replays what is left is printed. The program exits with 1 then.
@@ -29,8 +30,10 @@ determinism.install()  # before llmactors is imported
 
 import structlog  # noqa: E402
 
-from tests.simulation.seeds import PAUSE, SeedResult, SeedSettings, run_seed, shrink  # noqa: E402
+from tests.simulation.faults import KINDS, PAUSE  # noqa: E402
+from tests.simulation.seeds import SeedResult, SeedSettings, run_seed, shrink  # noqa: E402
 from tests.simulation.store import Store  # noqa: E402
+from tests.simulation.themes import THEMES  # noqa: E402
 
 _LIMIT_S = 300.0
 """How long one seed may take, in real time."""
@@ -62,18 +65,18 @@ class Runner:
 
 
 def _show_failure(result: SeedResult, runner: Runner) -> None:
-    print(f"\nseed {result.seed} FAILED: {'; '.join(result.complaints)}")
+    print(f"\nseed {result.seed}, {result.plan.theme}, FAILED: {'; '.join(result.outcome.complaints)}")
     print(*(f"  {text}" for text in result.outcome.order.violations[:3]), sep="\n", end="")
     print(f"  {result.outcome.report}\n  {result.outcome.content}")
 
     def fails(places: Sequence[int]) -> bool:
-        return bool(runner.result(result.seed, places).complaints)
+        return bool(runner.result(result.seed, places).outcome.complaints)
 
-    places = range(len(result.schedule))
+    places = range(len(result.plan.schedule))
     kept = shrink(places, fails) if fails(places) else list(places)
     print("  the faults that are needed:")
     for place in kept:
-        print(f"    {result.schedule[place]}")
+        print(f"    {result.plan.schedule[place]}")
     print(f"  replay: python -m tests.simulation --seed {result.seed} --keep {','.join(map(str, kept)) or 'none'}")
 
 
@@ -87,7 +90,7 @@ def _show_series(results: Sequence[SeedResult]) -> None:
     for report in reports:
         broken.update(report.broken)
         failures.update(report.failures)
-    print(f"{len(results)} seeds, {sum(bool(result.complaints) for result in results)} of them failed")
+    print(f"{len(results)} seeds, {sum(bool(result.outcome.complaints) for result in results)} of them failed")
     print(f"faults: {', '.join(f'{count:,} {kind}' for kind, count in strikes.most_common()) or 'none'}")
     print(f"pauses of everything: {strikes[PAUSE]:,}; requests that were given up: {failures['POISONED']}")
     accepted, tokens = (sum(getattr(report, name) for report in reports) for name in ("accepted", "tokens"))
@@ -99,10 +102,10 @@ def _show_series(results: Sequence[SeedResult]) -> None:
     calls, right, content_tokens, resumed = (
         sum(getattr(each, name) for each in contents) for name in ("calls", "whole", "tokens", "resumed")
     )
-    kinds = {kind for each in contents for kind in each.kinds}
+    found_kinds = {kind for each in contents for kind in each.kinds}
     print(
-        f"{calls:,} calls of {len(kinds)} kinds, {right:,} of them right, {content_tokens:,} tokens, "
-        f"{resumed:,} times asked for again"
+        f"{calls:,} calls of {len(found_kinds)} kinds, {right:,} of them right, {content_tokens:,} tokens, "
+        f"{resumed:,} times asked for again; {sum(result.outcome.readings for result in results):,} readings of visitors"
     )
     orders = [result.outcome.order for result in results]
     print(
@@ -121,8 +124,8 @@ def _show_series(results: Sequence[SeedResult]) -> None:
 def _run_until_failure(seeds: Sequence[int], runner: Runner) -> int:
     for seed in seeds:
         result = runner.result(seed, None)
-        if result.complaints:
-            print(f"seed {seed} FAILED: {'; '.join(result.complaints)}")
+        if result.outcome.complaints:
+            print(f"seed {seed} FAILED: {'; '.join(result.outcome.complaints)}")
             return 1
     print(f"{len(seeds)} seeds, 0 of them failed")
     return 0
@@ -143,30 +146,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--keep", type=_places, help="with --seed: the places of the faults to keep, as in 0,3; or none"
     )
-    parser.add_argument("--faults", type=int, default=6, help="how many faults strike in each run [6]")
-    parser.add_argument("--kinds", action="append", default=[], help="only this kind of fault; may be repeated")
+    parser.add_argument(
+        "--theme", action="append", default=[], choices=THEMES, help="only seeds of this theme; may be repeated"
+    )
+    parser.add_argument(
+        "--kind", action="append", default=[], choices=sorted(KINDS), help="only this kind of fault; may be repeated"
+    )
     parser.add_argument("--until-failure", action="store_true", help="stop at the first seed that fails")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many seeds run at a time")
     parser.add_argument("--binary", help="the program of the server [any that is found]")
     given = parser.parse_args(argv)
-    settings = SeedSettings(faults=given.faults, kinds=tuple(given.kinds), binary=given.binary)
+    settings = SeedSettings(themes=tuple(given.theme), kinds=tuple(given.kind), binary=given.binary)
     if given.seed is not None:
         result = _run(settings, (given.seed, given.keep))
-        print(*(f"  {fault}" for fault in result.schedule), sep="\n")
+        print(f"{result.plan.theme}: {result.plan.world}")
+        print(*(f"  {fault}" for fault in result.plan.schedule), sep="\n")
         print(f"trace {result.outcome.trace}\n{result.outcome.report}\n{result.outcome.content}")
-        print("; ".join(result.complaints) or "good")
-        return 1 if result.complaints else 0
+        print("; ".join(result.outcome.complaints) or "good")
+        return 1 if result.outcome.complaints else 0
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     runner = Runner(settings, given.jobs)
     seeds = range(given.first, given.first + given.seeds)
     if given.until_failure:
         return _run_until_failure(seeds, runner)
     results = runner.results([(seed, None) for seed in seeds])
-    failed = [result for result in results if result.complaints]
+    failed = [result for result in results if result.outcome.complaints]
     for result in failed[:5]:
         _show_failure(result, runner)
     for result in failed[5:]:
-        print(f"seed {result.seed} FAILED: {'; '.join(result.complaints)}")
+        print(f"seed {result.seed} FAILED: {'; '.join(result.outcome.complaints)}")
     _show_series(results)
     return 1 if failed else 0
 

@@ -6,6 +6,7 @@ Call `install` before anything of llmactors is imported, since some functions ha
 import random
 import secrets
 import time
+from collections.abc import Callable
 
 import trio
 
@@ -14,11 +15,12 @@ BEGIN_S = 1_700_000_000.0
 
 _random = random.Random()
 _system = {"time": time.time, "monotonic": time.monotonic}
+_skew_s: Callable[[], float] = lambda: 0.0  # noqa: E731 - a default
 
 
 def install() -> None:
     """Replaces the clocks and the randomness of this process."""
-    time.time = lambda: _now(BEGIN_S, "time")
+    time.time = lambda: _now(BEGIN_S, "time") + _skew_s()
     time.monotonic = lambda: _now(0.0, "monotonic")
     time.time_ns = lambda: int(time.time() * 1e9)
     secrets.token_bytes = lambda nbytes=32: _random.randbytes(nbytes or 32)
@@ -34,6 +36,12 @@ def seed(number: int) -> None:
     _random.seed(number)
     random.seed(number)
     trio._core._run._r.seed(number)
+
+
+def skew_clocks(skew_s: Callable[[], float]) -> None:
+    """Sets `time.time` wrong by what `skew_s` returns where it is called. `time.monotonic` stays right."""
+    global _skew_s  # noqa: PLW0603 - there is one clock
+    _skew_s = skew_s
 
 
 class _SeededRandom(random.Random):

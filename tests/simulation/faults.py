@@ -1,29 +1,59 @@
-"""The schedule of the faults of a seed. Pure."""
+"""The kinds of faults, and the schedule of the faults of a seed. Pure."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 
-KINDS: dict[str, Callable[[random.Random], float]] = {
-    "kill a worker": lambda _: 0.0,
-    "kill a gateway": lambda _: 0.0,
-    "crash an actor": lambda _: 0.0,
-    "cut off a worker": lambda rng: rng.uniform(0.2, 4.0),
-    "cut off a gateway": lambda rng: rng.uniform(0.2, 4.0),
-    "lose commands and replies": lambda rng: rng.uniform(0.2, 1.5),
-    "slow network": lambda rng: rng.uniform(0.2, 1.5),
-    "Redis away": lambda rng: rng.uniform(0.05, 3.0),
-    "Redis loses its last second": lambda rng: rng.uniform(0.05, 1.0),
+
+def _moment(_rng: random.Random) -> float:
+    return 0.0
+
+
+def _between(least: float, most: float) -> Callable[[random.Random], float]:
+    return lambda rng: rng.uniform(least, most)
+
+
+KINDS: Mapping[str, Callable[[random.Random], float]] = {
+    "kill a worker": _moment,
+    "kill a gateway": _moment,
+    "lose a machine": _moment,
+    "crash an actor": _moment,
+    "crash a backend": _moment,
+    "drain a worker": _moment,
+    "drain a gateway": _moment,
+    "cordon a worker": _between(0.3, 3.0),
+    "cordon a gateway": _between(0.3, 3.0),
+    "drop the connections of a node": _moment,
+    "cut off a worker": _between(0.2, 4.0),
+    "cut off a gateway": _between(0.2, 4.0),
+    "cut off a worker for long": _between(1.8, 5.0),
+    "cut off all workers": _between(1.8, 5.0),
+    "cut off a gateway for long": _between(7.0, 14.0),
+    "lose the replies to a worker": _between(0.2, 4.0),
+    "lose commands and replies": _between(0.2, 1.5),
+    "slow network": _between(0.2, 1.5),
+    "slow disk": _between(0.2, 3.0),
+    "Redis away": _between(0.05, 3.0),
+    "Redis full": _between(2.0, 14.0),
+    "Redis loses its last second": _between(0.05, 1.0),
     "pause of everything": lambda rng: rng.choice((0.5, 2.0, 10.0, 30.0)),
 }
 """Each kind of fault, and how long one lasts, in virtual seconds. 0: the fault is a moment."""
 
-
 FORGETS = "Redis loses its last second"
-WITH_FORGETTING = (FORGETS, "kill a worker", "cut off a worker", "slow network")
-"""The kinds that go together with a Redis that loses what it acknowledged. The gateway has the second copy of that,
-while a client reads it, so nothing else may take the gateway, its actors or the client away."""
+PAUSE = "pause of everything"
+DEATHS = frozenset({"kill a worker", "lose a machine", "crash an actor", "crash a backend"})
+"""A request whose worker or backend dies may be charged an attempt for good."""
+SILENCES = frozenset(
+    {
+        *("cut off a worker", "cut off a worker for long", "cut off all workers", "lose the replies to a worker"),
+        *("lose commands and replies", "slow network", "drop the connections of a node", "Redis away", FORGETS, PAUSE),
+    }
+)
+"""A request may be charged an attempt until its worker is heard again."""
+NO_REASON_TO_WAIT = frozenset({"Redis full", "drain a worker", "drain a gateway", "cordon a gateway"})
+"""Accepted streams go on all the time."""
 
 
 @attrs.frozen
@@ -42,13 +72,10 @@ class Fault:
         return f"at {self.at_s:.3f} s: {self.kind}{lasts} (victim {self.choice:.3f})"
 
 
-def schedule_of(seed: int, *, faults: int, within_s: float, kinds: tuple[str, ...] = ()) -> tuple[Fault, ...]:
-    """The faults of a seed, in the order of their times: of `kinds`, or of all kinds that go together."""
-    rng = random.Random(f"faults of {seed}")
-    if not kinds:
-        kinds = WITH_FORGETTING if rng.random() < 0.2 else tuple(kind for kind in KINDS if kind != FORGETS)
+def schedule_of(rng: random.Random, kinds: tuple[str, ...], *, faults: int, within_s: float) -> tuple[Fault, ...]:
+    """Faults of these kinds, in the order of their times."""
     chosen = []
-    for _ in range(faults):
+    for _ in range(faults if kinds else 0):
         kind = rng.choice(kinds)
         chosen.append(Fault(rng.uniform(0.3, within_s), kind, KINDS[kind](rng), rng.random()))
     return tuple(sorted(chosen, key=lambda fault: fault.at_s))

@@ -39,7 +39,7 @@ def _noticed_by(root: Path, mutant: Mutant, seeds: int) -> str:
         path.write_text(text, "utf-8")
     if done.returncode == 0:
         return ""
-    found = re.search(r"^seed \d+ FAILED: .*$", done.stdout, re.MULTILINE)
+    found = re.search(r"^seed \d+.* FAILED: .*$", done.stdout, re.MULTILINE)
     return found.group() if found else (done.stdout + done.stderr).strip().splitlines()[-1][:200]
 
 

@@ -21,6 +21,10 @@ class Host:
     name: str
     cut_off: bool = False
     """Whether nothing passes between the host and the store, in both directions, while connections stay open."""
+    deaf: bool = False
+    """Whether nothing passes from the store to the host, while what the host sends arrives."""
+    skew_s: float = 0.0
+    """How wrong the host's clock is."""
     dead: bool = False
     """Whether the process was killed."""
     lines: "list[Line]" = attrs.field(factory=list)
@@ -36,6 +40,8 @@ class Network:
         """The share of commands that never arrive, and of replies that never come. Both end the connection."""
         self.slow_s = 0.0
         """How much longer everything takes."""
+        self.disk_s = 0.0
+        """How long the store's disk takes to sync, before which no reply leaves."""
         self.lost: collections.Counter[str] = collections.Counter()
         self.commands = 0
         self.trace = hashlib.sha256()
@@ -66,7 +72,7 @@ class Network:
     async def dial(self, host: Host) -> "Line":
         """A new connection of a host. Raises `Unreachable`."""
         await trio.sleep(self.latency_s())
-        while host.cut_off or host.dead:
+        while host.cut_off or host.deaf or host.dead:
             await self.wait_change()
         if not self.store_up:
             raise Unreachable("cannot connect to the simulated Redis: it is down")
@@ -92,6 +98,23 @@ class Network:
         for line in tuple(self._lines):
             line.cut("the server died")
         self.changed()
+
+    def cut_connections(self, host: Host) -> None:
+        """Ends all connections of a host that goes on running, with what is under way on them."""
+        for line in tuple(host.lines):
+            line.cut("the network dropped the connection")
+
+    def lose(self, host: Host) -> None:
+        """Loses a host without a word: its connections stay open on the other side."""
+        host.cut_off = host.dead = True
+        self.changed()
+
+    def operate(self, move: Callable[[], object]) -> None:
+        """Has an operator change the store, and takes up what that causes on all connections."""
+        move()
+        self.store.barrier()
+        for each in self._lines:
+            each.take_up()
 
     def kill(self, host: Host) -> None:
         """Ends all connections of a host. Of what the host has sent, some still arrives."""
@@ -171,6 +194,8 @@ class Line:
         while not self._ended:
             if not self._up:
                 if self._closed:
+                    while self.host.cut_off and not self._ended:
+                        await self._network.wait_change()
                     self.cut("closed by the host")
                     return
                 self._sent = trio.Event()
@@ -200,7 +225,7 @@ class Line:
                 await self._answered.wait()
                 continue
             await trio.sleep_until(self._down[0][0])
-            while self.host.cut_off and not self._ended:
+            while (self.host.cut_off or self.host.deaf) and not self._ended:
                 await self._network.wait_change()
             if not self._down:
                 return
@@ -210,7 +235,7 @@ class Line:
     def take_up(self) -> None:
         """Takes what the store has written to this connection."""
         if data := receive_nowait(self.socket):
-            self._down.append((trio.current_time() + self._network.latency_s(), data))
+            self._down.append((trio.current_time() + self._network.latency_s() + self._network.disk_s, data))
             self._answered.set()
 
     def deliver_rest(self) -> None:

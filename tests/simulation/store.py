@@ -57,6 +57,7 @@ class Store:
 
     def clear(self) -> None:
         """Forgets everything, for a new simulation."""
+        self.client.config_set("maxmemory", 0)
         self.client.flushall()
         self.client.function_flush()
 

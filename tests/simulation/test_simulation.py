@@ -4,8 +4,10 @@ import re
 import subprocess
 import sys
 
-from tests.simulation.faults import FORGETS, KINDS, WITH_FORGETTING, schedule_of
+from tests.simulation.backend import chain_answer, check_of, first_check
+from tests.simulation.faults import FORGETS, KINDS
 from tests.simulation.seeds import shrink
+from tests.simulation.themes import THEMES, plan_of
 
 SEEDS = 6
 
@@ -29,13 +31,24 @@ def test_seed_does_the_same_twice() -> None:
     assert traces[0] == traces[1] != []
 
 
-def test_schedules_have_every_kind_of_fault_and_keep_some_apart() -> None:
-    schedules = [schedule_of(seed, faults=6, within_s=6.0) for seed in range(200)]
-    assert {fault.kind for schedule in schedules for fault in schedule} == set(KINDS)
-    for schedule in schedules:
-        kinds = {fault.kind for fault in schedule}
-        assert FORGETS not in kinds or kinds <= set(WITH_FORGETTING)
-        assert schedule == tuple(sorted(schedule, key=lambda fault: fault.at_s))
+def test_seeds_have_every_theme_and_every_kind_of_fault() -> None:
+    plans = [plan_of(seed) for seed in range(400)]
+    assert {plan.theme for plan in plans} == set(THEMES)
+    assert {fault.kind for plan in plans for fault in plan.schedule} == set(KINDS)
+    for plan in plans:
+        kinds = {fault.kind for fault in plan.schedule}
+        assert FORGETS not in kinds or plan.theme == "forgetting"
+        assert plan.schedule == tuple(sorted(plan.schedule, key=lambda fault: fault.at_s))
+
+
+def test_answer_of_a_chain_shows_what_does_not_belong() -> None:
+    first = f" a.{check_of(first_check('prompt', 1), 'a')}"
+    second = f" b.{check_of(first, 'b')}"
+    third = f" c.{check_of(second, 'c')}"
+    assert chain_answer("prompt", 1, [first, second, third], 3) == [first, second, third]
+    assert chain_answer("prompt", 1, [first, third], 3) == [first, "?", "?"]
+    assert chain_answer("other", 1, [first, second], 2) == ["?", second]
+    assert chain_answer("prompt", 1, [first, None, third], 3) == [first, "?", third]
 
 
 def test_shrinking_keeps_what_a_failure_needs() -> None:

@@ -1,0 +1,226 @@
+"""What a seed is about: the faults that go together, the cluster, and what its clients do. Pure.
+
+Some promises can only be judged where nothing else goes wrong. So each seed has a theme, which says what may strike,
+and the oracle knows from the schedule what a client may see.
+"""
+
+import random
+from collections.abc import Callable
+
+import attrs
+
+from tests.simulation.content.load import ContentSettings
+from tests.simulation.faults import FORGETS, KINDS, Fault, schedule_of
+
+_LONG_SILENCES = frozenset({"cut off a worker for long", "cut off a gateway for long", "cut off all workers"})
+EVERYONE = ("come and go", "cancel", "run late", "send twice", "flood")
+"""All that visitors do beside the load: see `visitors`."""
+
+
+@attrs.frozen(kw_only=True)
+class WorldSettings:
+    """The cluster of a simulation, and its clients."""
+
+    gateways: int = 2
+    workers: int = 2
+    models: tuple[str, ...] = ("mock",)
+    """`mock` is the mock of the package; `chain` and `fresh` are of `backend`."""
+    slots: int = 3
+    step_ms: int = 40
+    lease_s: float = 1.5
+    resume_grace_s: float = 10.0
+    quarantine_from: int = 3
+    preempt_after_s: float = 0.0
+    max_queued: int = 1024
+    retained_max: int | None = None
+    retained_tokens_max: int | None = None
+    """The bounds on ended requests; None for those of the package."""
+    back_after_s: tuple[float, float] = (0.05, 0.8)
+    """How soon a process that ended is started again."""
+    skew_s: float = 0.0
+    """How wrong the clocks of hosts are at most."""
+    tenants: bool = False
+    """Whether the requests are those of tenants with limits."""
+    clients: int = 6
+    tokens: tuple[int, int] = (24, 24)
+    """The least and most tokens of an answer."""
+    patience_s: float = 5.0
+    """How long a client waits for an event before it tries another gateway."""
+    load_s: float = 6.0
+    """How long new requests come, at least."""
+    classes: bool = False
+    """Whether requests have classes of urgency."""
+    sessions: bool = False
+    """Whether requests belong to conversations."""
+    long_texts: bool = False
+    """Whether some answers have long tokens."""
+    guilty: str = ""
+    """What a few requests do to each backend that runs them: a word of `backend`."""
+    visitors: tuple[str, ...] = ()
+    content: ContentSettings = ContentSettings(clients=())
+    """Clients that ask for more than plain text; in no world of tenants."""
+    bound_s: float = 12.0
+    """The longest time in which a stream makes no progress, beside the times of faults."""
+
+
+@attrs.frozen
+class Plan:
+    """What one seed does."""
+
+    theme: str
+    schedule: tuple[Fault, ...]
+    world: WorldSettings
+
+
+_Theme = Callable[[random.Random], tuple[WorldSettings, tuple[str, ...], int, float]]
+"""Returns the world, the kinds of faults, how many faults strike, and within which time."""
+
+
+def _models(rng: random.Random) -> tuple[str, ...]:
+    return rng.choice((("mock",), ("chain",), ("chain", "mock")))
+
+
+def _with_content(world: WorldSettings) -> WorldSettings:
+    clients = () if world.tenants or "mock" not in world.models else ("mock", "mock")
+    return attrs.evolve(world, content=ContentSettings(clients=clients))
+
+
+def _mixed(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
+    world = WorldSettings(
+        models=_models(rng),
+        preempt_after_s=rng.choice((0.0, 0.3)),
+        skew_s=rng.choice((0.0, 5000.0)),
+        tenants=rng.random() < 0.3,
+        classes=True,
+        sessions=True,
+        visitors=EVERYONE,
+        bound_s=40.0,
+    )
+    world = _with_content(world)
+    return world, tuple(kind for kind in KINDS if kind not in {FORGETS, "lose a machine"} | _LONG_SILENCES), 6, 6.0
+
+
+def _forgetting(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
+    """The gateway has the second copy of what Redis forgets, while a client reads it: nothing else may take the
+    gateway, its actors or the client away.
+    """
+    world = WorldSettings(models=_models(rng), classes=True, sessions=True, visitors=("come and go",), bound_s=40.0)
+    kinds = (FORGETS, FORGETS, "kill a worker", "cut off a worker", "slow network", "drain a worker")
+    return world, kinds if rng.random() < 0.7 else (FORGETS,), 6, 6.0
+
+
+def _silences(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
+    """No silence is a death, and a client that waits at a silent gateway is a reader."""
+    world = WorldSettings(
+        models=_models(rng),
+        quarantine_from=rng.choice((1, 2, 3)),
+        resume_grace_s=1.0,
+        tenants=rng.random() < 0.3,
+        clients=4,
+        tokens=(60, 200),
+        patience_s=60.0,
+        sessions=True,
+        visitors=("come and go", "cancel"),
+        bound_s=40.0,
+    )
+    return world, (*sorted(_LONG_SILENCES), "lose the replies to a worker"), 4, 9.0
+
+
+def _guilty(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
+    """Some requests crash whatever runs them, and only they are given up."""
+    world = WorldSettings(
+        models=("chain",),
+        guilty=rng.choice(("crashes", "kills")),
+        quarantine_from=rng.choice((2, 3)),
+        tokens=(10, 40),
+        visitors=("come and go", "cancel"),
+        sessions=True,
+        bound_s=40.0,
+    )
+    return world, ("slow network", "slow disk", "drain a gateway"), 2, 4.0
+
+
+def _losses(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
+    """What is lost does not come back soon, so others have to notice."""
+    machine = rng.random() < 0.5
+    world = WorldSettings(
+        workers=3,
+        models=_models(rng),
+        lease_s=1.5 if machine else 40.0,
+        back_after_s=(50.0, 60.0),
+        tokens=(24, 60),
+        sessions=True,
+        bound_s=9.0,
+    )
+    return world, ("lose a machine",) if machine else ("kill a worker",), 2, 5.0
+
+
+def _harmless(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
+    """What counts against no request."""
+    world = WorldSettings(
+        models=rng.choice((("mock",), ("chain",), ("fresh", "chain"))),
+        preempt_after_s=rng.choice((0.0, 0.3)),
+        skew_s=rng.choice((0.0, 5000.0)),
+        tenants=rng.random() < 0.5,
+        max_queued=rng.choice((1024, 8)),
+        classes=True,
+        sessions=True,
+        tokens=(24, 70),
+        visitors=EVERYONE,
+        bound_s=9.0,
+    )
+    handing_over = (
+        "drain a worker",
+        "drain a gateway",
+        "cordon a worker",
+        "cordon a gateway",
+        "Redis full",
+        "slow disk",
+    )
+    outages = ("Redis away", "pause of everything", "Redis full", "slow disk")
+    drains = rng.random() < 0.6
+    if drains:
+        world = attrs.evolve(world, models=rng.choice((("mock",), ("chain",))))
+    return _with_content(world), handing_over if drains else outages, 6, 7.0
+
+
+def _calm(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
+    """Nothing strikes: everything is prompt, and bounds are kept."""
+    world = WorldSettings(
+        models=("chain",),
+        preempt_after_s=rng.choice((0.0, 0.3)),
+        tenants=True,
+        max_queued=rng.choice((1024, 8)),
+        retained_max=rng.choice((None, 10)),
+        retained_tokens_max=rng.choice((None, 300)),
+        classes=True,
+        sessions=True,
+        long_texts=True,
+        tokens=(16, 50),
+        visitors=(*EVERYONE, "come and go", "come and go"),
+        load_s=8.0,
+        bound_s=9.0,
+    )
+    return world, (), 0, 1.0
+
+
+_THEMES: dict[str, tuple[int, _Theme]] = {
+    "mixed": (6, _mixed),
+    "forgetting": (4, _forgetting),
+    "silences": (3, _silences),
+    "guilty": (2, _guilty),
+    "losses": (2, _losses),
+    "harmless": (4, _harmless),
+    "calm": (2, _calm),
+}
+"""Each theme, and how many seeds it has among others."""
+THEMES = tuple(_THEMES)
+
+
+def plan_of(seed: int, *, themes: tuple[str, ...] = (), kinds: tuple[str, ...] = ()) -> Plan:
+    """What a seed does: with one of `themes`, or of all; with faults of `kinds`, or with those of the theme."""
+    rng = random.Random(f"plan of {seed}")
+    names = themes or THEMES
+    name = rng.choices(names, [_THEMES[each][0] for each in names])[0]
+    world, own, faults, within_s = _THEMES[name][1](rng)
+    return Plan(name, schedule_of(rng, kinds or own, faults=faults, within_s=within_s), world)
