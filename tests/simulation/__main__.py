@@ -105,7 +105,7 @@ def _show_series(results: Sequence[SeedResult]) -> None:
     found_kinds = {kind for each in contents for kind in each.kinds}
     print(
         f"{calls:,} calls of {len(found_kinds)} kinds, {right:,} of them right, {content_tokens:,} tokens, "
-        f"{resumed:,} times asked for again; {sum(result.outcome.readings for result in results):,} readings of visitors"
+        f"{resumed:,} times asked for again; {sum(result.outcome.readings for result in results):,} visits"
     )
     orders = [result.outcome.order for result in results]
     print(

@@ -57,7 +57,7 @@ class WorldSettings:
     guilty: str = ""
     """What a few requests do to each backend that runs them: a word of `backend`."""
     visitors: tuple[str, ...] = ()
-    content: ContentSettings = ContentSettings(clients=())
+    content: ContentSettings = attrs.field(factory=lambda: ContentSettings(clients=()))
     """Clients that ask for more than plain text; in no world of tenants."""
     bound_s: float = 12.0
     """The longest time in which a stream makes no progress, beside the times of faults."""
