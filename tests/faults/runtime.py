@@ -3,6 +3,8 @@
 from tests.faults.fault import Edit, Fault
 
 _LISTENS = "A node listens only after its models"
+_COSTS = "Building a tree, a crash in it"
+_CONTEXT = "Deferred answers end with no incarnation"
 
 FAULTS = (
     Fault(
@@ -41,6 +43,78 @@ FAULTS = (
             ),
             Edit("actors/child_run.py", "            raise self.fatal\n", "            pass\n"),
         ),
+    ),
+    Fault(
+        "A message from another thread",
+        (
+            Edit(
+                "actors/mailbox.py",
+                "if self._thread is not None and self._thread != threading.get_ident():",
+                "if False:",
+            ),
+        ),
+    ),
+    Fault(
+        "A message whose handling ends every incarnation",
+        (Edit("actors/incarnation.py", "elif envelope.deliveries >= self.spec.deliveries_max:", "elif False:"),),
+    ),
+    Fault(
+        "A dead incarnation stays",
+        (Edit("actors/envelope.py", "        current.__traceback__ = None\n", ""),),
+    ),
+    Fault(
+        _COSTS,
+        (
+            Edit(
+                "actors/tree.py",
+                "            node = self._nodes[path] = ActorNode(",
+                "            list(self._actor_paths())\n            node = self._nodes[path] = ActorNode(",
+            ),
+        ),
+        ("tests/virtual/actors/test_costs.py:test_time_to_build_a_tree_grows_with_its_size",),
+    ),
+    Fault(
+        _COSTS,
+        (
+            Edit(
+                "actors/supervisor.py",
+                "        due = trio.current_time() + plan.delay_s\n",
+                "        due = trio.current_time() + plan.delay_s\n        self.statistics()\n",
+            ),
+        ),
+        ("tests/virtual/actors/test_costs.py:test_crash_in_a_large_tree_costs_no_more",),
+    ),
+    Fault(
+        _COSTS,
+        (
+            Edit(
+                "actors/mailbox.py",
+                "        is_full = self._waiting - self._blocked >= self._capacity\n",
+                "        is_full = self.statistics().depth >= self._capacity\n",
+            ),
+        ),
+        ("tests/virtual/actors/test_costs.py:test_message_makes_no_statistics",),
+    ),
+    Fault(
+        "A second tree of the same spec",
+        (
+            Edit("actors/ref.py", "        if self._is_bound:\n", "        if False:\n"),
+            Edit("actors/children.py", "        if self.is_bound:\n", "        if False:\n"),
+        ),
+    ),
+    Fault(
+        "Children that come and go",
+        (Edit("actors/supervisor.py", "        self._places.remove(node)\n", ""),),
+    ),
+    Fault(
+        _CONTEXT,
+        (Edit("actors/actor.py", "        for reply in tuple(self._deferred):\n", "        for reply in ():\n"),),
+        ("tests/virtual/actors/test_context.py:test_deferred_answers_end_with_the_incarnation",),
+    ),
+    Fault(
+        _CONTEXT,
+        (Edit("actors/registry.py", "        self._refs[name] = ref\n", ""),),
+        ("tests/virtual/actors/test_context.py:test_actor_is_found_by_its_registered_name",),
     ),
     Fault(
         _LISTENS,
