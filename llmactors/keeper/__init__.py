@@ -2,5 +2,11 @@
 
 It uses the standard library alone, and imports nothing else of the package.
 
-protocol    the messages between the keeper and a gateway, and the records that a gateway makes of its writes
+protocol           the messages between the keeper and a gateway, and the records that a gateway makes of its writes
+connections        what the keeper holds of one connection
+table              all connections, and the listening socket
+gateway_process    one process of a gateway: its start, and its messages
+takeover           in which parts a gateway gets the connections, and which connection ends gateways
+status             how other processes see a keeper
+process            the process: it accepts, holds, and keeps one gateway that serves and one that is warm
 """

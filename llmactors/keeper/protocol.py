@@ -17,6 +17,8 @@ LISTENING_VARIABLE: Final = "LLMACTORS_KEEPER_LISTEN"
 """The variable of a gateway with the number of the listening socket. Only the keeper accepts."""
 TOKEN_VARIABLE: Final = "LLMACTORS_KEEPER_TOKEN"  # noqa: S105 - the name of a variable
 """The variable of a gateway with the keeper's random token, in hexadecimal digits."""
+VERSION: Final = 1
+"""The version of all that this module declares. A keeper of one version takes gateways of the same version alone."""
 
 
 class BadMessage(ValueError):
@@ -55,6 +57,9 @@ class AllGiven(NamedTuple):
 
 class Warm(NamedTuple):
     """To the keeper: the gateway has done its imports and its checks, and waits for `Go`."""
+
+    version: int = VERSION
+    """A keeper starts gateways of newer code. It ends one whose messages or records have another version."""
 
 
 class Active(NamedTuple):
@@ -116,7 +121,7 @@ _FORMS: Final[dict[type[Message], tuple[int, struct.Struct]]] = {
     Begin: (ord("B"), struct.Struct("<BQ")),
     Go: (ord("G"), struct.Struct("<B")),
     AllGiven: (ord("E"), struct.Struct("<B")),
-    Warm: (ord("W"), struct.Struct("<B")),
+    Warm: (ord("W"), struct.Struct("<BI")),
     Active: (ord("A"), struct.Struct("<B")),
     StopAccepting: (ord("S"), struct.Struct("<B")),
     Trim: (ord("T"), struct.Struct("<BQQQ")),

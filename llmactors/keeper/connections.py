@@ -1,0 +1,82 @@
+"""What the keeper holds of one connection: its socket, its journal, and its large records."""
+
+import os
+from collections.abc import Iterator
+
+from llmactors.keeper.protocol import MAX_PIECE_BYTES, Begin, Given, Large, Piece, Trim, encode
+
+Packet = tuple[bytes, int]
+"""A packet, and the descriptor that travels with it; -1 for none."""
+
+
+class HeldConnection:
+    """A connection of a client. Call `close` at its end: the client sees the end when all copies are closed."""
+
+    __slots__ = ("base_out", "fd", "journal", "journal_at", "larges", "protected", "slot")
+
+    def __init__(self, fd: int, slot: int) -> None:
+        self.fd, self.slot = fd, slot
+        self.journal_at = self.base_out = 0
+        self.journal: bytearray | None = None  # most connections are idle, and need none
+        self.larges: list[tuple[int, int]] | None = None
+        self.protected = True
+
+    def __repr__(self) -> str:
+        return f"<HeldConnection fd={self.fd} slot={self.slot}>"
+
+    def add(self, piece: Piece) -> int:
+        """Appends to the journal, and returns by how many bytes it grew. After a gap, the journal is given up."""
+        if not self.protected:
+            return 0
+        self.journal = self.journal if self.journal is not None else bytearray()
+        known = self.journal_at + len(self.journal) - piece.at
+        if known < 0 or piece.at < self.journal_at:
+            return -self.forget()
+        self.journal += piece.data[known:]
+        return max(0, len(piece.data) - known)
+
+    def trim(self, message: Trim) -> int:
+        """Forgets the journal and the large records of a request that is over, and returns how many bytes it had."""
+        gone = min(message.next_in - self.journal_at, len(self.journal or b""))
+        if self.journal is not None:
+            del self.journal[:gone]
+            self.journal = self.journal or None
+        self.journal_at, self.base_out = message.next_in, message.base_out
+        self._keep_larges(0)
+        return gone
+
+    def forget(self) -> int:
+        """Gives up the journal, and returns how many bytes that was. A takeover will cut the connection."""
+        gone = len(self.journal or b"")
+        self.protected, self.journal = False, None
+        self._keep_larges(0)
+        return gone
+
+    def add_large(self, generation: int, fd: int) -> None:
+        """Holds the memfd of a large record. The two newest are held, because the newest one may not be made yet."""
+        self.larges = [*(self.larges or ()), (generation, fd)]
+        self._keep_larges(2)
+
+    def close(self) -> int:
+        """Closes everything, and returns how many bytes the journal had."""
+        os.close(self.fd)
+        self.fd = -1
+        return self.forget()
+
+    def packets(self, cid: int, *, taken_over: bool) -> Iterator[Packet]:
+        """What gives the connection to a gateway, made packet by packet: the connection may end in between."""
+        yield encode(Given(cid, self.slot, self.journal_at, self.base_out, taken_over)), self.fd
+        for generation, fd in self.larges or ():
+            yield encode(Large(cid, generation)), fd
+        at = 0
+        while self.fd >= 0 and at < len(self.journal or b""):
+            data = bytes((self.journal or b"")[at : at + MAX_PIECE_BYTES])
+            yield encode(Piece(cid, self.journal_at + at, data)), -1
+            at += len(data)
+        yield encode(Begin(cid)), -1
+
+    def _keep_larges(self, count: int) -> None:
+        found = self.larges or []
+        for _, fd in found[: len(found) - count]:
+            os.close(fd)
+        self.larges = found[len(found) - count :] or None

@@ -1,0 +1,78 @@
+"""One process of a gateway, as the keeper sees it: its start, and its messages."""
+
+import array
+import contextlib
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+from llmactors.keeper.connections import Packet
+from llmactors.keeper.protocol import MAX_MESSAGE_BYTES, SOCKET_VARIABLE, Message, decode
+
+
+class GatewayProcess:
+    """Starts the process. `descriptors` are inherited, each by the variable that names it."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], descriptors: Mapping[str, int]) -> None:
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            inherited = {SOCKET_VARIABLE: theirs.fileno(), **descriptors}
+            for fd in inherited.values():
+                os.set_inheritable(fd, True)
+            variables = {**os.environ, **environ, **{name: str(fd) for name, fd in inherited.items()}}
+            # It has a group of its own, so that Ctrl-C reaches the keeper alone.
+            self.pid = os.posix_spawn(command[0], [*command], variables, setpgroup=0)
+        self.started_at = time.monotonic()
+        self.warm = self.answered = False
+        """Whether it waits for `Go`, and whether it has answered the last `AllGiven`."""
+        self.dismissed = False
+        self.outbox: deque[Packet] = deque()
+        self.giving: Iterator[Packet] = iter(())
+        """Packets of a takeover. They are made when the socket takes them, because there may be many."""
+
+    def __repr__(self) -> str:
+        return f"<GatewayProcess {self.pid}>"
+
+    def signal(self, number: int) -> None:
+        """Sends a signal. The process is not reaped before its end is noted, so the number is its own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def flush(self) -> bool:
+        """Sends what the socket takes, and returns whether something is left."""
+        while True:
+            if not self.outbox:
+                self.outbox.extend(packet for packet in (next(self.giving, None),) if packet)
+            if not self.outbox:
+                return False
+            data, fd = self.outbox[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
+            try:
+                self.channel.sendmsg([data], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except OSError as error:
+                return isinstance(error, BlockingIOError)  # otherwise the process has ended
+            self.outbox.popleft()
+
+
+def received(channel: socket.socket) -> Iterator[tuple[Message | None, int]]:
+    """The messages that wait, each with its descriptor, or -1; at the end None if the other side has closed its end.
+
+    Raises `BadMessage` for something else.
+    """
+    while True:
+        try:
+            flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+            data, rights, _, _ = channel.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4), flags)
+        except ConnectionResetError:
+            continue  # the other side left messages unread when it ended: this is told before its own last messages
+        except OSError:
+            return
+        fds = array.array("i", b"".join(found for _, _, found in rights))
+        for fd in fds[1:]:
+            os.close(fd)
+        if not data:
+            yield None, -1
+            return
+        yield decode(data), fds[0] if fds else -1

@@ -1,0 +1,349 @@
+"""The keeper's process: accepts connections, holds them, and keeps one gateway that serves and one that is warm."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from llmactors.keeper.connections import Packet
+from llmactors.keeper.gateway_process import GatewayProcess, received
+from llmactors.keeper.protocol import (
+    LISTENING_VARIABLE,
+    SLOTS_VARIABLE,
+    TOKEN_VARIABLE,
+    VERSION,
+    Active,
+    AllGiven,
+    BadMessage,
+    Go,
+    Message,
+    StopAccepting,
+    Warm,
+    encode,
+)
+from llmactors.keeper.status import NAME, KeeperStatus, show_status
+from llmactors.keeper.table import ConnectionTable
+from llmactors.keeper.takeover import TakeoverOrder
+
+GIVE_UP_AFTER = 8
+"""So many gateways may end in a row with none that serves."""
+STABLE_S = 1.0
+"""A gateway that serves for less has ended early."""
+BACKLOG = 1024
+FULL_WAIT_S = 0.1
+
+
+class Keeper:
+    """`run` ends when the gateway has ended in order, or when none can be kept running."""
+
+    def __init__(self, listener: socket.socket, limit: int, start_s: float, form: str, command: Sequence[str]) -> None:
+        self._table = ConnectionTable(listener, limit)
+        self._start_s, self._form, self._command = start_s, form, command
+        self._status = os.memfd_create(NAME)
+        self._token = os.urandom(16).hex()
+        self._active: GatewayProcess | None = None
+        self._standby: GatewayProcess | None = None
+        self._newer: GatewayProcess | None = None
+        """The gateway of an upgrade, until it serves. Until then there is a standby of the old version."""
+        self._order = TakeoverOrder()
+        self._serves = self._has_served = self._accepts = False
+        """Whether the active gateway has taken up all connections, whether any had, and whether the address is open."""
+        self._ending = self._takeovers = self._upgrades = 0
+        self._streak = 0  # how many gateways have ended in a row, with none that serves
+        self._start_at = self._stable_at = self._next_part_at = self._accept_at = 0.0
+        self._outcome = ""
+        self._code: int | None = None
+        self._epoll, self._handlers = select.epoll(), dict[int, Callable[[], None]]()
+
+    def run(self) -> int:
+        """Serves until the end, and returns the exit code."""
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` has it ignored
+                signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self._watch(reader, lambda: self._obey(os.read(reader, 256)))
+        while self._code is None:
+            wait_s = self._tend(time.monotonic())
+            for fd, _ in self._epoll.poll(wait_s):
+                if fd in self._handlers:
+                    self._handlers[fd]()
+        for process in self._processes():
+            process.signal(signal.SIGKILL)
+            os.waitpid(process.pid, 0)
+        return self._code
+
+    def _tend(self, now: float) -> float:
+        """Does what is due, and returns the time until something else is."""
+        due = [now + 60.0]
+        self._replace_active()
+        if self._active and self._active.answered and not self._serves:
+            due.append(self._next_part_at)
+            if now >= self._next_part_at:
+                self._give_next_part(self._active, now)
+        if self._serves and now >= self._stable_at:
+            self._order.settled()
+        for process in self._processes():
+            self._end_late(process, now, due)
+        if not self._standby and (not self._active or (self._serves and not self._ending and not self._newer)):
+            due.append(self._start_at)
+            if now >= self._start_at:
+                self._standby = self._start()
+        if self._active and self._active.channel.fileno() in self._handlers:
+            left = self._active.flush()
+            self._epoll.modify(self._active.channel, select.EPOLLIN | (select.EPOLLOUT if left else 0))
+        self._accept_if_possible(now, due)
+        return max(0.0, min(due) - now)
+
+    # Gateways.
+
+    def _processes(self) -> set[GatewayProcess]:
+        return {each for each in (self._active, self._standby, self._newer) if each}
+
+    def _start(self) -> GatewayProcess | None:
+        descriptors = {SLOTS_VARIABLE: self._table.slots, LISTENING_VARIABLE: self._table.listener.fileno()}
+        try:
+            process = GatewayProcess(self._command, {TOKEN_VARIABLE: self._token}, descriptors)
+        except OSError as error:
+            self._log("error", f"cannot start a gateway: {error.strerror}")
+            self._back_off()
+            return None
+        self._watch(process.channel.fileno(), lambda: self._hear(process))
+        return process
+
+    def _end_late(self, process: GatewayProcess, now: float, due: list[float]) -> None:
+        """Ends a process that is not warm in time, so that another one is tried."""
+        if process.warm:
+            return
+        due.append(process.started_at + self._start_s)
+        if now >= due[-1]:
+            self._log("warning", f"the gateway {process.pid} is not ready after {self._start_s:g} s, and is ended")
+            process.signal(signal.SIGKILL)
+            process.started_at = now
+
+    def _replace_active(self) -> None:
+        """Lets a warm gateway take over where none is active, and ends the active one where a newer one is warm."""
+        if self._active is None:
+            warm = [process for process in (self._newer, self._standby) if process and process.warm]
+            if warm:
+                self._activate(warm[0])
+        elif self._newer and self._newer.warm and self._newer is not self._active:
+            self._active.signal(signal.SIGKILL)  # its end is noted, and then the newer one takes over
+
+    def _activate(self, process: GatewayProcess) -> None:
+        self._active = process
+        if process is self._standby:
+            self._standby = None
+        process.outbox.append((encode(Go()), -1))
+        self._order.begin(self._table.connections)
+        process.answered, self._next_part_at = True, 0.0
+
+    def _give_next_part(self, process: GatewayProcess, now: float) -> None:
+        part = self._order.next_part()
+        if part is not None:
+            process.answered, process.giving = False, self._packets(part)
+            return
+        if not self._has_served:
+            self._table.listener.listen(BACKLOG)
+            self._accepts = True
+        self._serves = self._has_served = True
+        self._streak, self._stable_at = 0, now + STABLE_S
+        if process is self._newer:
+            self._newer = None
+            self._end_upgrade("upgraded")
+            if self._standby:  # it is of the old version
+                self._standby.dismissed = True
+                self._standby.signal(signal.SIGKILL)
+        if self._ending:
+            process.signal(signal.SIGTERM)
+        self._show()
+
+    def _packets(self, part: Sequence[int]) -> Iterator[Packet]:
+        for cid in part:
+            if cid in self._table.connections:
+                yield from self._table.connections[cid].packets(cid, taken_over=True)
+        yield encode(AllGiven()), -1
+
+    def _has_ended(self, process: GatewayProcess, code: int) -> None:
+        """Notes the end of a process, after which none of its messages and writes can follow."""
+        self._hear(process)
+        self._unwatch(process.channel.fileno())
+        process.channel.close()
+        how = f"the gateway {process.pid} " + (
+            f"ended with code {code}" if code >= 0 else f"was killed by signal {-code}"
+        )
+        if process is self._newer:
+            self._newer = None
+            self._end_upgrade(f"not upgraded: {how} before it served")
+        if process is self._standby:
+            self._standby = None
+        if process is self._active:
+            self._lose_active(process, code, how)
+        elif not self._has_served:
+            self._code = code if code >= 0 else 128 - code
+        elif not process.dismissed:
+            self._log("warning", f"{how} before it served")
+            self._back_off()
+        self._show()
+
+    def _lose_active(self, process: GatewayProcess, code: int, how: str) -> None:
+        self._active, served = None, self._serves
+        self._serves = False
+        if code == 0 or (code > 0 and (self._ending or not self._has_served)):
+            self._code = code
+            return
+        replaced = bool(self._newer and self._newer.warm)
+        self._takeovers += 1
+        cut = [cid for cid, connection in self._table.connections.items() if not connection.protected]
+        if not replaced and not (served and time.monotonic() >= self._stable_at):
+            found = self._order.ended_early(
+                self._table.connections, crashed=code != -signal.SIGKILL, answered=process.answered
+            )
+            cut += [] if found is None else [found]
+        for cid in cut:
+            self._table.close(cid)
+        told = f"{how}; the next gateway takes {len(self._table.connections)} connections over, and {len(cut)} are cut"
+        self._log("info" if replaced else "warning", told)
+        if served:
+            self._streak, self._start_at = 0, 0.0
+        else:
+            self._back_off()
+
+    def _back_off(self) -> None:
+        """Delays the next start, as the actor runtime delays restarts."""
+        self._start_at = time.monotonic() + min(5.0 if self._active is None else 60.0, 0.05 * 2**self._streak)
+        self._streak += 1
+        if self._active is None and self._streak >= GIVE_UP_AFTER:
+            self._log("critical", f"{self._streak} gateways ended in a row before they served, and the keeper gives up")
+            self._code = 1
+
+    def _end_upgrade(self, outcome: str) -> None:
+        self._upgrades += 1
+        self._outcome = outcome
+        self._log("info" if outcome == "upgraded" else "error", outcome)
+
+    # Messages, signals and the ends of processes.
+
+    def _hear(self, process: GatewayProcess) -> None:
+        try:
+            for message, fd in received(process.channel):
+                if message is None:
+                    self._unwatch(process.channel.fileno())
+                elif not self._note(process, message, fd) and fd >= 0:
+                    os.close(fd)
+        except BadMessage as error:
+            self._log("error", f"the gateway {process.pid} is ended: {error}")
+            process.signal(signal.SIGKILL)
+
+    def _note(self, process: GatewayProcess, message: Message, fd: int) -> bool:
+        """Does what a message says, and returns whether its descriptor is held."""
+        match message:
+            case Warm(version):
+                if version != VERSION:
+                    self._log("error", f"the gateway {process.pid} needs a newer keeper: restart it once")
+                    process.signal(signal.SIGKILL)
+                process.warm = version == VERSION
+                self._streak = 0 if self._serves else self._streak
+                self._show()
+            case Active():
+                process.answered, self._next_part_at = True, time.monotonic() + self._order.settle_s
+            case StopAccepting():
+                self._ending, self._accepts = self._ending or signal.SIGTERM, False
+                with contextlib.suppress(OSError):  # two gateways may drain, one after the other
+                    self._table.listener.shutdown(socket.SHUT_RDWR)  # the gateways have copies, so it is not closed
+            case _:
+                return self._table.change(message, fd)
+        return False
+
+    def _obey(self, numbers: bytes) -> None:
+        """Acts on signals. Processes that have ended are reaped at each of them: the kernel merges equal signals."""
+        for number in numbers:
+            if number == signal.SIGHUP and self._active:
+                self._active.signal(number)
+            elif number == signal.SIGUSR2 and not self._newer and not self._ending:
+                self._newer = self._start()
+                if not self._newer:
+                    self._end_upgrade("not upgraded: the new gateway cannot be started")
+            elif number in {signal.SIGTERM, signal.SIGINT}:
+                self._drain(number)
+        self._reap()
+
+    def _drain(self, number: int) -> None:
+        """Has the gateway end in order; a second signal ends all at once. A gateway that takes over drains later."""
+        if self._ending:
+            self._code = 128 + number
+        self._ending = number
+        if self._active and self._serves:
+            self._active.signal(signal.SIGTERM)
+        elif not self._has_served:
+            for process in self._processes():
+                process.signal(signal.SIGTERM)
+
+    def _reap(self) -> None:
+        """Notes the ends of processes. The first process of a container reaps those of others too."""
+        pid = 1
+        while pid:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            for process in self._processes():
+                if process.pid == pid:
+                    self._has_ended(process, os.waitstatus_to_exitcode(status))
+
+    # Connections.
+
+    def _accept_if_possible(self, now: float, due: list[float]) -> None:
+        listener = self._table.listener.fileno()
+        due.append(self._accept_at if self._accept_at > now else now + 60.0)
+        possible = self._accepts and self._serves and now >= self._accept_at and self._table.has_room
+        if possible and listener not in self._handlers:
+            self._watch(listener, self._accept)
+        elif not possible:
+            self._unwatch(listener)
+
+    def _accept(self) -> None:
+        if self._active:
+            try:
+                self._active.outbox.extend(self._table.accept())
+            except OSError as error:
+                self._log("warning", f"cannot accept connections: {error.strerror}")
+                self._accept_at = time.monotonic() + FULL_WAIT_S
+
+    # The loop, the status and the log.
+
+    def _watch(self, fd: int, handler: Callable[[], None]) -> None:
+        self._handlers[fd] = handler
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._handlers.pop(fd, None):
+            self._epoll.unregister(fd)
+
+    def _show(self) -> None:
+        active = self._active.pid if self._active and self._serves else 0
+        standby = self._standby.pid if self._standby and self._standby.warm else 0
+        show_status(self._status, KeeperStatus(active, standby, self._takeovers, self._upgrades, self._outcome))
+
+    def _log(self, level: str, event: str) -> None:
+        """Writes a line in the form of the gateway's log, unless standard error is full."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        event = event.replace("\\", "/").replace('"', "'")
+        line = f"{at} [{level:<8}] {event} [llmactors.keeper]\n"
+        if self._form == "json":
+            line = f'{{"event": "{event}", "level": "{level}", "logger": "llmactors.keeper", "timestamp": "{at}"}}\n'
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        with contextlib.suppress(OSError):
+            if poll.poll(0):
+                os.write(2, line.encode())
+
+
+def run(listener: str, _: str, limit: str, start_s: str, form: str, *, command: Sequence[str]) -> None:
+    """Runs a keeper with arguments of the command line, and exits with its code."""
+    keeper = Keeper(socket.socket(fileno=int(listener)), int(limit), float(start_s), form, command)
+    os._exit(keeper.run())
