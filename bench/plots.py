@@ -10,9 +10,10 @@ import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import StrMethodFormatter
 
+from bench.peers.proxies import LITELLM, ROUTER, SMG
 from bench.results import ScenarioResult, Spread, figures_to_draw
 from bench.scenario import Curve, Figure
-from bench.servers import ALONE, CLUSTER, EVERYSEC, LLAMA, ROUTER, TITLES
+from bench.servers import ALONE, CLUSTER, EVERYSEC, LLAMA, TITLES
 
 mpl.use("agg")
 COLOURS = {
@@ -25,6 +26,8 @@ COLOURS = {
     "hypercorn": "#a8433b",
     "uvicorn": "#555b66",
     ROUTER: "#c98a2b",
+    SMG: "#d9627a",
+    LITELLM: "#b3b14a",
     LLAMA: "#6a4fa3",
 }
 """Each server has one colour in all pictures."""

@@ -30,6 +30,8 @@ from bench.servers import ALONE, CLUSTER, NAMES
 OUT = Path(__file__).resolve().parent / "results"
 QUICK = ("saturate", "idle")
 QUICK_NAMES = (ALONE, CLUSTER, "origin")
+SIZES = {f"{each.name}.{name}": size for each in SCENARIOS.values() for name, size in each.sizes.items()}
+"""The sizes of all scenarios."""
 
 
 def run_scenario(bench: Bench, scenario_result: ScenarioResult, rounds: int) -> None:
@@ -89,9 +91,10 @@ def main() -> None:
     given = arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     available = sorted(os.sched_getaffinity(0))
-    bench = Bench(quick=given.quick, client_core=available[-1] if len(available) > 1 else None, envs=given.envs)
+    client_core = available[-1] if len(available) > 1 else None
+    bench = Bench(quick=given.quick, client_core=client_core, envs=given.envs, sizes=dict(given.size))
     begun = time.monotonic()
-    facts = machine.facts() | {"client_core": bench.client_core}
+    facts = machine.facts() | {"client_core": bench.client_core, **bench.sizes}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     needed = {server for name in given.scenario for server in SCENARIOS[name].servers}
     facts["versions"] = versions([name for name in given.only if name in needed], given.envs)
@@ -128,6 +131,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="one short round of two scenarios, beside the original design only"
     )
+    parser.add_argument(
+        "--size",
+        type=_size,
+        action="append",
+        default=[],
+        metavar="SCENARIO.NAME=NUMBER",
+        help=f"change a size; repeatable. {', '.join(f'{name}={size}' for name, size in SIZES.items())}",
+    )
     parser.add_argument("--envs", type=Path, help="directory of the peers' Python environments [the user's cache]")
     parser.add_argument("--out", type=Path, help=f"directory for the results [{OUT}; none with --quick]")
     given = parser.parse_args()
@@ -138,6 +149,13 @@ def arguments() -> argparse.Namespace:
     if given.rounds is not None and given.rounds < 1:
         parser.error(f"--rounds must be at least 1, not {given.rounds}")
     return given
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if name not in SIZES or not number.isdecimal() or not int(number):
+        raise argparse.ArgumentTypeError(f"{text!r}: write NAME=NUMBER, with a name of {', '.join(SIZES)}")
+    return name, int(number)
 
 
 def _list_of(known: Any) -> Any:

@@ -58,6 +58,12 @@ class Bench:
     """The core on which the load client runs. All servers may use all cores."""
     envs: Path | None = None
     """The directory of the Python environments of the peers; None: a directory below the user's cache directory."""
+    sizes: Mapping[str, int] = attrs.field(factory=dict)
+    """Sizes that differ from those of the scenarios, as in `crowd.clients`."""
+
+    def size(self, scenario: "Scenario", name: str) -> int:
+        """The size `name` of a scenario, as the user or else the scenario says."""
+        return self.sizes.get(f"{scenario.name}.{name}", scenario.sizes[name])
 
     def run_server(self, name: str, model: str, **more: Any) -> AbstractContextManager[RunningServer]:
         """Start a server, see `servers.run_server`."""
@@ -115,3 +121,5 @@ class Scenario:
     """Measures one round on the server of a name. The list has the earlier rounds of that server."""
     rounds: int = 3
     curve: Curve | None = None
+    sizes: Mapping[str, int] = attrs.field(factory=dict)
+    """The numbers that `--size` changes, as in the number of streams."""

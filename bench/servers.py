@@ -3,8 +3,9 @@
 import contextlib
 import functools
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ import httpx
 import msgspec
 
 from bench.peers.environments import PEERS, PROXIES, python_of
+from bench.peers.proxies import LITELLM, MODEL, ROUTER, SMG, launch
 from bench.processes import ROOT, START_S, Process, free_port, running, wait_until_answering
 from llmactors.backends.llama.child import ChildConfig, ChildReport
 from llmactors.backends.llama.settings import LlamaSettings
@@ -28,11 +30,10 @@ LLAMA = "llama.cpp"
 OURS = (ALONE, CLUSTER)
 MOCKS = (*OURS, *PEERS)
 """The servers that can serve the simulated model."""
-ROUTER = "vllm-router"
 BEHIND = (*OURS, *PROXIES)
 """The servers that can serve the model of an upstream."""
 NAMES = (*MOCKS, EVERYSEC, *PROXIES)
-UPSTREAM_MODEL = "mock"
+UPSTREAM_MODEL = MODEL
 """The name of the model at the upstream of `run_upstream`."""
 LLAMA_KEY = "bench"
 TITLES = {
@@ -45,10 +46,20 @@ TITLES = {
     "hypercorn": "bare Hypercorn on Trio",
     "uvicorn": "bare uvicorn",
     ROUTER: "vllm-router",
+    SMG: "smg, the gateway of SGLang",
+    LITELLM: "LiteLLM's proxy",
     LLAMA: "llama.cpp's own server",
 }
 _APPENDFSYNC = {CLUSTER: "always", EVERYSEC: "everysec"}
 _PROBE = msgspec.json.encode({"model": UPSTREAM_MODEL, "prompt": "probe", "max_tokens": 1, "stream": True})
+_PROBE_CHAT = msgspec.json.encode(
+    {
+        "model": UPSTREAM_MODEL,
+        "messages": [{"role": "user", "content": "probe"}],
+        "max_tokens": 1,
+        "stream": True,
+    }
+)
 
 
 @attrs.frozen
@@ -85,7 +96,7 @@ def run_server(
 ) -> Iterator[RunningServer]:
     """Start the server `name` with `model` on a free port, and stop it when the block ends.
 
-    The model of a proxy is the address of its upstream.
+    The model of a proxy is the addresses of its upstreams, with spaces between them.
 
     `settings` are settings of llmactors (`max_queued=64`), which the peers ignore. llmactors is imported from the
     directory `root`; the peers always run from the repository of the benchmark.
@@ -100,8 +111,8 @@ def run_server(
         environ = as_variables(settings or {})
         with _cluster(model, environ, gateways, workers, _APPENDFSYNC[name], root) as served:
             yield served
-    elif name == ROUTER:
-        with _router(model, envs) as served:
+    elif name in PROXIES:
+        with _proxy(name, model.split(), envs) as served:
             yield served
     elif name == LLAMA:
         with _llama(model, settings or {}) as served:
@@ -159,25 +170,26 @@ def _peer(name: str, model: str, envs: Path | None) -> Iterator[RunningServer]:
 
 
 @contextlib.contextmanager
-def run_upstream(step_ms: float) -> Iterator[RunningServer]:
-    """Start an upstream of proxies, `bench.peers.upstream`, whose streams make a token every `step_ms`."""
+def run_upstream(step_ms: float, *, length: int = 0) -> Iterator[RunningServer]:
+    """Start an upstream of proxies, `bench.peers.upstream`, whose streams make a token every `step_ms`.
+
+    With a `length`, its answers end by themselves after so many tokens.
+    """
     port = free_port()
-    command = (sys.executable, "-m", "bench.peers.upstream", "--bind", f"127.0.0.1:{port}")
+    command = (sys.executable, "-m", "bench.peers.upstream", "--bind", f"127.0.0.1:{port}", "--length", str(length))
     with running(*command, "--model", f"mock:step_ms={step_ms}") as process:
         wait_until_answering(port, process, _PROBE, "/v1/completions")
         yield RunningServer((f"http://127.0.0.1:{port}",), {"server": lambda: process.pids})
 
 
 @contextlib.contextmanager
-def _router(upstream: str, envs: Path | None) -> Iterator[RunningServer]:
-    """vllm-router as its manual starts it, with the simplest policy, without its log of requests."""
-    port, metrics_port = free_port(), free_port()
-    program = python_of(ROUTER, envs).with_name("vllm-router")
-    command = [str(program), "--host", "127.0.0.1", "--port", str(port), "--worker-urls", upstream]
-    command += ["--policy", "round_robin", "--prometheus-port", str(metrics_port), "--log-level", "error"]
-    with running(*command) as process:
-        wait_until_answering(port, process, _PROBE, "/v1/completions")
-        yield RunningServer((f"http://127.0.0.1:{port}",), {"server": lambda: process.pids})
+def _proxy(name: str, upstreams: Sequence[str], envs: Path | None) -> Iterator[RunningServer]:
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        how = launch(name, upstreams, port=port, metrics_port=free_port(), folder=Path(folder), envs=envs)
+        with running(*how.command, environ=how.environ) as process:
+            wait_until_answering(port, process, _PROBE_CHAT, "/v1/chat/completions")
+            yield RunningServer((f"http://127.0.0.1:{port}",), {"server": lambda: process.pids})
 
 
 @contextlib.contextmanager

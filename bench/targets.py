@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from bench.servers import ALONE, CLUSTER, ROUTER
+from bench.peers.proxies import LITELLM, ROUTER
+from bench.servers import ALONE, CLUSTER
 
 Medians = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By scenario, server and path of the figure: the median in the unit of the figure."""
@@ -18,8 +19,8 @@ class Target:
     scenario: str
     path: str
     about: str
-    alone: float
-    """The limit for llmactors in one process."""
+    alone: float | None
+    """The limit for llmactors in one process; None: the row is for a cluster only."""
     cluster: float
     """The limit for a gateway and a worker over Redis."""
     at_least: bool = False
@@ -31,12 +32,36 @@ class Target:
     """Whether the limit holds for the absolute value."""
 
 
+def _against(
+    server: str, scenario: str, path: str, about: str, alone: float, cluster: float, *, at_least: bool = False
+) -> Target:
+    """A limit for a figure of llmactors, divided by the figure of another server in the same run."""
+    return Target(scenario, path, about, alone, cluster, at_least, server, "x")
+
+
+_CPU = "cpu_us_per_token"
+_SHAPES = ("2x2", "4x4")
+
 TARGETS = (
-    Target("saturate", "requests_per_s", "requests/s against the original design", 6, 4, True, "origin", "x"),
-    Target("saturate", "requests_per_s", "requests/s against LitServe", 12, 8, True, "litserve", "x"),
-    Target("saturate", "requests_per_s", "requests/s against mosec", 2.5, 1.5, True, "mosec", "x"),
-    Target("saturate", "latency_s.p99", "p99 latency against the original design", 1 / 4, 1 / 3, False, "origin", "x"),
-    Target("paced", "streams_held", "streams held against the original design", 6, 4, True, "origin", "x"),
+    # CPU time against a bare endpoint in the same run hardly depends on what else the machine does.
+    _against("uvicorn", "saturate", _CPU, "CPU per token against bare uvicorn", 1.25, 2.0),
+    _against("uvicorn", "steady", _CPU, "CPU per token against bare uvicorn, 100 streams", 1.25, 2.2),
+    *(
+        Target("scale", f"{path}_ratio.{shape}", f"CPU per token of {shape} against 1x1{load}", None, 1.15, unit="x")
+        for path, load in ((_CPU, ""), (f"paced_{_CPU}", ", paced"))
+        for shape in _SHAPES
+    ),
+    _against("origin", "idle", "added_ttft_s.p50", "TTFT added against the original design, p50", 0.6, 1.0),
+    _against("origin", "saturate", "requests_per_s", "requests/s against the original design", 8, 6, at_least=True),
+    _against("litserve", "saturate", "requests_per_s", "requests/s against LitServe", 20, 14, at_least=True),
+    _against("mosec", "saturate", "requests_per_s", "requests/s against mosec", 4, 2.5, at_least=True),
+    _against("origin", "saturate", "latency_s.p99", "p99 latency against the original design", 1 / 4, 1 / 3),
+    _against(ROUTER, "proxy", f"paced.{_CPU}", "CPU per token against vllm-router, paced", 2.5, 4),
+    _against(LITELLM, "proxy", f"paced.{_CPU}", "CPU per token against LiteLLM, paced", 1 / 12, 1 / 8),
+    _against(ROUTER, "proxy", f"saturated.{_CPU}", "CPU per token against vllm-router, saturated", 3, 3),
+    Target("proxy", "crowded.token_gap_s.p99", "p99 gap, 200 upstream streams on one core", 30, 30, unit="ms"),
+    Target("proxy", "added_s", "added to a short answer of an upstream, p50", 2, 5, unit="ms"),
+    _against("origin", "paced", "streams_held", "streams held against the original design", 6, 4, at_least=True),
     Target("idle", "added_ttft_s.p50", "TTFT added over the backend, p50", 3, 6, unit="ms"),
     Target("idle", "added_ttft_s.p99", "TTFT added over the backend, p99", 8, 15, unit="ms"),
     *(
@@ -50,13 +75,9 @@ TARGETS = (
     Target("overload", "goodput_share", "goodput against capacity, 3x offered", 90, 85, True, unit="%"),
     Target("overload", "refusal_s.p99", "time to refuse, p99", 20, 30, unit="ms"),
     Target("memory", "idle_stream_bytes", "memory of an idle stream", 40, 40, unit="KB"),
+    Target("idle_streams", "stream_bytes", "memory of each of 10,000 idle streams", 40, 40, unit="KB"),
+    Target("tenants", "fairness", "fairness among 100 tenants (Jain's index)", 0.95, 0.95, True),
     Target("memory", "bytes_per_million_tokens", "growth over 1,000,000 tokens", 1, 1, unit="MB", absolute=True),
-    Target("proxy", "paced.cpu_us_per_token", "CPU per token against vllm-router, paced", 3, 3, False, ROUTER, "x"),
-    Target(
-        "proxy", "saturated.cpu_us_per_token", "CPU per token against vllm-router, saturated", 3, 3, False, ROUTER, "x"
-    ),
-    Target("proxy", "crowded.token_gap_s.p99", "p99 gap, 200 upstream streams on one core", 30, 30, unit="ms"),
-    Target("proxy", "added_s", "added to a short answer of an upstream, p50", 2, 5, unit="ms"),
     Target("growth", "many_to_few", "cost per token at 1,000 streams against 10", 1.2, 1.2, unit="x"),
 )
 
@@ -73,7 +94,9 @@ class TargetResult:
     @property
     def limit(self) -> float:
         """The limit for this form of llmactors."""
-        return self.target.alone if self.server == ALONE else self.target.cluster
+        limit = limit_of(self.target, self.server)
+        assert limit is not None
+        return limit
 
     @property
     def reached(self) -> bool | None:
@@ -95,11 +118,16 @@ class TargetResult:
         return f"{self.target.scenario:9} {self.target.about:46} {value:>11} {limit:>12}  {self.word}"
 
 
+def limit_of(target: Target, server: str) -> float | None:
+    """The limit of a target for one form of llmactors; None: the target is not for this form."""
+    return target.alone if server == ALONE else target.cluster
+
+
 def judge(medians: Medians) -> Iterator[TargetResult]:
     """Compare both forms of llmactors with each target of each scenario that was run."""
     for server in (ALONE, CLUSTER):
         for target in TARGETS:
-            if target.scenario in medians:
+            if target.scenario in medians and limit_of(target, server) is not None:
                 yield TargetResult(target, server, _value(medians[target.scenario], target, server))
 
 

@@ -12,7 +12,7 @@ import platformdirs
 
 HERE = Path(__file__).resolve().parent
 PEERS = ("origin", "litserve", "mosec", "hypercorn", "uvicorn")
-PROXIES = ("vllm-router",)
+PROXIES = ("vllm-router", "smg", "litellm")
 """Peers that pass requests on to a server of a model."""
 
 

@@ -4,7 +4,12 @@ Each token goes out in a write of its own, as engines write: one HTTP chunk with
 every stream has steps of its own, at a random place within the step of the others, so that tokens of different streams
 come scattered. Without a `step_ms`, each pass of the loop writes one token of each stream.
 
-Only the standard library is imported. Nothing is bounded, and only what the benchmark sends is understood.
+A chat whose last message is the assistant's goes on behind the tokens of that message, whatever system messages came
+before it: proxies that lost an upstream in the middle of an answer ask for the rest in this way. `GET /made` says how
+many tokens were made so far.
+
+Only the standard library is imported. Nothing is bounded, and only what the benchmark and its proxies send is
+understood.
 """
 
 import heapq
@@ -13,6 +18,7 @@ import random
 import select
 import socket
 import time
+from typing import Any
 
 from bench.peers.work import Job, arguments, token_text
 
@@ -35,19 +41,19 @@ def _whole(body: bytes) -> bytes:
 
 
 class _Answer:
-    """The chunks of one streamed answer."""
+    """The chunks of one streamed answer, which ends by itself after `length` tokens; 0: only `max_tokens` ends it."""
 
-    def __init__(self, body: dict[str, object], *, is_chat: bool) -> None:
+    def __init__(self, body: dict[str, object], *, is_chat: bool, length: int) -> None:
         self._is_chat = is_chat
-        self._prompt_tokens = 1
-        prompt = body.get("prompt")
-        if is_chat:
-            # The simulated model has no chat template, and reads a conversation like this.
-            prompt = "\n".join(f"{said['role']}: {said['content']}" for said in body["messages"])  # type: ignore[attr-defined]
+        prompt, begun = _conversation(body["messages"]) if is_chat else (body.get("prompt"), "")
         self._job = Job.read({**body, "prompt": prompt})
         kind = "chat.completion.chunk" if is_chat else "text_completion"
         self._begin = f'{{"id":"chatcmpl-bench","object":"{kind}","created":1700000000,"model":"mock","choices":'
-        self._seq = 0
+        self._seq = self._begun = begun.count(" ")  # each token begins with a space, and has no other
+        self._end_seq = self._begun + self._job.max_tokens
+        self._ends_itself = 0 < length < self._end_seq
+        if self._ends_itself:
+            self._end_seq = max(length, self._begun + 1)
 
     def first(self) -> bytes:
         """The head, and the chunk before the first token."""
@@ -57,22 +63,35 @@ class _Answer:
     def next(self) -> tuple[bytes, bool]:
         """The next token, and whether more tokens follow. The last token has the end of the answer behind it."""
         self._seq += 1
-        text, last = token_text(self._job.base, self._seq), self._seq >= self._job.max_tokens
+        text, last = token_text(self._job.base, self._seq), self._seq >= self._end_seq
         said = f'"delta":{{"content":"{text}"}}' if self._is_chat else f'"text":"{text}"'
-        reason = '"length"' if last else "null"
+        reason = ('"stop"' if self._ends_itself else '"length"') if last else "null"
         event = _event(f'{self._begin}[{{"index":0,{said},"logprobs":null,"finish_reason":{reason}}}]}}')
         return (event + self._end(), False) if last else (event, True)
 
     def _end(self) -> bytes:
-        counts = f'"prompt_tokens":1,"total_tokens":{self._seq + 1},"completion_tokens":{self._seq}'
+        made = self._seq - self._begun
+        counts = f'"prompt_tokens":1,"total_tokens":{made + 1},"completion_tokens":{made}'
         return _event(f'{self._begin}[],"usage":{{{counts}}}}}') + _event("[DONE]") + b"0\r\n\r\n"
+
+
+def _conversation(messages: Any) -> tuple[str, str]:
+    """The prompt of a conversation, and the beginning of the answer where a message of the assistant is the last one.
+
+    The simulated model has no chat template, and reads a conversation as the roles and texts of its messages.
+    """
+    said = [message for message in messages if message["role"] != "system"]
+    begun = said.pop()["content"] if said[-1]["role"] == "assistant" else ""
+    return "\n".join(f"{message['role']}: {message['content']}" for message in said), begun
 
 
 class Upstream:
     """The server: one thread, which reads requests and writes tokens."""
 
-    def __init__(self, host: str, port: int, step_s: float) -> None:
+    def __init__(self, host: str, port: int, step_s: float, length: int) -> None:
         self._step_s = step_s
+        self._length = length
+        self._made = 0
         self._listener = socket.create_server((host, port), backlog=1024)
         self._listener.setblocking(False)
         self._poll = select.epoll()
@@ -128,11 +147,11 @@ class Upstream:
         if b"connection: close" in head.lower():
             self._closing.add(descriptor)
         if not head.startswith(b"POST"):
-            self._send(descriptor, _whole(_HEALTHY))
+            self._send(descriptor, _whole(str(self._made).encode() if head.startswith(b"GET /made") else _HEALTHY))
             self._end(descriptor)
             return
         asked = json.loads(body)
-        answer = _Answer(asked, is_chat=b"/chat/" in head.split(b" ", 2)[1])
+        answer = _Answer(asked, is_chat=b"/chat/" in head.split(b" ", 2)[1], length=self._length)
         self._answers[descriptor] = answer
         self._send(descriptor, answer.first())
         begins = time.monotonic() + (self._step_s * (1 + self._rng.random()) if self._step_s else 0.0)
@@ -146,6 +165,7 @@ class Upstream:
                 heapq.heappop(due)
                 continue
             data, more = answer.next()
+            self._made += 1
             self._send(descriptor, data)
             if more:
                 heapq.heapreplace(due, (at + self._step_s if self._step_s else time.monotonic(), descriptor, answer))
@@ -178,7 +198,7 @@ class Upstream:
 
 def main() -> None:
     given = arguments("An upstream for proxies.")
-    Upstream(given.host, given.port, given.model.step_s).run()
+    Upstream(given.host, given.port, given.model.step_s, given.length).run()
 
 
 if __name__ == "__main__":

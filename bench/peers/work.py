@@ -98,10 +98,13 @@ class StepSchedule:
 
 
 def arguments(about: str) -> argparse.Namespace:
-    """The command line of a peer: `host` and `port` from `--bind`, and `model` from `--model`."""
+    """The command line of a peer: `host` and `port` from `--bind`, `model` from `--model`, and `length`."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--bind", default="127.0.0.1:8000", help="HOST:PORT")
     parser.add_argument("--model", type=Model.parse, default=Model(0.0, 64), help="mock:step_ms=…,slots=…")
+    parser.add_argument(
+        "--length", type=int, default=0, help="an upstream's answers end by themselves behind so many tokens"
+    )
     given = parser.parse_args()
     given.host, _, port = given.bind.rpartition(":")
     given.port = int(port)

@@ -2,9 +2,11 @@
 
 from bench.scenario import Scenario
 from bench.scenarios import (
+    crowd,
     durability,
     growth,
     idle,
+    idle_streams,
     memory,
     overload,
     paced,
@@ -13,10 +15,13 @@ from bench.scenarios import (
     saturate,
     scale,
     static,
+    steady,
     takeover,
+    tenants,
 )
 
-SCENARIOS: dict[str, Scenario] = {
-    module.SCENARIO.name: module.SCENARIO
-    for module in (saturate, paced, idle, durability, overload, takeover, memory, growth, proxy, real, scale, static)
-}
+_MODULES = (
+    *(saturate, steady, paced, idle, durability, overload, takeover, memory, growth, proxy, real),
+    *(scale, crowd, idle_streams, tenants, static),
+)
+SCENARIOS: dict[str, Scenario] = {module.SCENARIO.name: module.SCENARIO for module in _MODULES}

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -87,6 +88,7 @@ def resident(server: RunningServer) -> dict[str, int]:
 @contextlib.contextmanager
 def open_streams(server: RunningServer, count: int) -> Iterator[None]:
     """Open `count` streams that the server has accepted and that get no token until the block ends."""
+    allow_files(count)
     body = json.dumps({"prompt": "wait", "max_tokens": MAX_TOKENS, "stream": True})
     request = f"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
     with contextlib.ExitStack() as stack:
@@ -100,6 +102,20 @@ def open_streams(server: RunningServer, count: int) -> Iterator[None]:
             if not (head := connection.recv(4096)).startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(f"the server refused a stream: {head[:200]!r}")
         yield
+
+
+def allow_files(count: int) -> None:
+    """Allow this process `count` connections beside those of the benchmark, as far as the system lets it.
+
+    Raises:
+        RuntimeError: The system allows fewer open files.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + 256
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise RuntimeError(f"{count} streams need {needed} open files, and this process may have {hard} (ulimit -n)")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 SCENARIO = Scenario(

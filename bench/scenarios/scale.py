@@ -1,4 +1,8 @@
-"""N gateways and M workers: the gain from more processes on this machine. Each gateway has a load client of its own."""
+"""N gateways and M workers over one Redis: the gain from more processes, and what a token costs with more of them.
+
+Each gateway has a load client of its own. CPU time is that of all processes, so that the cost can be compared where the
+machine has fewer cores than the cluster has processes.
+"""
 
 import concurrent.futures
 import functools
@@ -6,49 +10,80 @@ from typing import Any
 
 from bench import client
 from bench.scenario import Bench, Figure, Round, Scenario, costs
-from bench.servers import CLUSTER
+from bench.servers import CLUSTER, RunningServer
 
-SHAPES = ((1, 1), (2, 1), (1, 2), (2, 2))
+SHAPES = ((1, 1), (2, 2), (4, 4))
 CLIENTS = 60
 REQUESTS = 600
 MAX_TOKENS = 64
+STREAMS = 100
+STEP_MS = 20
+PACED_TOKENS = 100
 
 
 def measure(bench: Bench, name: str, _: list[Round]) -> Round:
-    """Measure each number of gateways and workers on a fresh cluster."""
-    found: Round = {"failed": 0, "requests_per_s": {}, "cpu_us_per_token": {}}
+    """Measure each number of gateways and workers on fresh clusters: saturated, and with streams at a model's speed."""
+    requests, streams = bench.size(SCENARIO, "requests"), bench.size(SCENARIO, "streams")
+    found: Round = {"failed": 0, "requests_per_s": {}, "cpu_us_per_token": {}, "paced_cpu_us_per_token": {}}
     for gateways, workers in SHAPES:
-        with bench.run_server(name, "mock:step_ms=0,slots=64", gateways=gateways, workers=workers) as server:
-            load_all = functools.partial(_load_all, bench, server.urls)
-            load_all(requests=CLIENTS)
-            before = server.usage()
-            load = load_all(requests=REQUESTS // gateways)
-            shape = f"{gateways}x{workers}"
-            found["failed"] += load["failed"]
+        shape = f"{gateways}x{workers}"
+        run_server = functools.partial(bench.run_server, name, gateways=gateways, workers=workers)
+        with run_server("mock:step_ms=0,slots=64") as server:
+            _load(bench, server, clients=CLIENTS, requests=CLIENTS, max_tokens=MAX_TOKENS)
+            load = _load(bench, server, clients=CLIENTS, requests=requests, max_tokens=MAX_TOKENS)
             found["requests_per_s"][shape] = load["correct"] / load["seconds"]
-            found["cpu_us_per_token"][shape] = costs(before, server.usage(), load)["cpu_us_per_token"]
-    return found
+            found["cpu_us_per_token"][shape] = load["cpu_us_per_token"]
+        with run_server(f"mock:step_ms={STEP_MS},slots={streams}") as server:
+            _load(bench, server, clients=streams, requests=streams, max_tokens=MAX_TOKENS // 4)
+            paced = _load(bench, server, clients=streams, requests=streams, max_tokens=PACED_TOKENS)
+            found["paced_cpu_us_per_token"][shape] = paced["cpu_us_per_token"]
+        found["failed"] += load["failed"] + paced["failed"]
+    return found | ratios(found)
 
 
-def _load_all(bench: Bench, urls: tuple[str, ...], requests: int) -> dict[str, Any]:
+def ratios(found: Round) -> Round:
+    """The cost of each shape of a cluster, of that of one gateway and one worker. Pure."""
+    return {
+        f"{path}_ratio": {shape: cost / found[path]["1x1"] for shape, cost in found[path].items()}
+        for path in ("cpu_us_per_token", "paced_cpu_us_per_token")
+    }
+
+
+def _load(bench: Bench, server: RunningServer, *, clients: int, requests: int, max_tokens: int) -> dict[str, Any]:
     """Load all gateways at the same time, and sum up the results as those of one load."""
+    urls = server.urls
     load = functools.partial(
-        client.load, clients=CLIENTS // len(urls), requests=requests, max_tokens=MAX_TOKENS, core=bench.client_core
+        client.load,
+        clients=clients // len(urls),
+        requests=requests // len(urls),
+        max_tokens=max_tokens,
+        core=bench.client_core,
     )
+    before = server.usage()
     with concurrent.futures.ThreadPoolExecutor(len(urls)) as pool:
         loads = list(pool.map(load, urls))
     summed = {key: sum(each[key] for each in loads) for key in ("correct", "tokens", "failed")}
-    return {**summed, "seconds": max(each["seconds"] for each in loads)}
+    summed["seconds"] = max(each["seconds"] for each in loads)
+    return {**summed, **costs(before, server.usage(), summed)}
 
 
+_NAMES = tuple(f"{gateways}x{workers}" for gateways, workers in SHAPES)
 SCENARIO = Scenario(
     name="scale",
-    about="N gateways and M workers, loaded as in saturate",
+    about=f"N gateways and M workers over one Redis, loaded as in saturate, and with {STREAMS} streams, a token each "
+    f"{STEP_MS} ms",
     servers=(CLUSTER,),
     figures=(
-        *(Figure(f"requests_per_s.{n}x{m}", f"{n} x {m}: requests", "/s", drawn=True) for n, m in SHAPES),
-        *(Figure(f"cpu_us_per_token.{n}x{m}", f"{n} x {m}: server CPU per token", "us") for n, m in SHAPES),
+        *(Figure(f"requests_per_s.{shape}", f"{shape}: requests", "/s", drawn=True) for shape in _NAMES),
+        *(Figure(f"cpu_us_per_token.{shape}", f"{shape}: server CPU per token", "us") for shape in _NAMES),
+        *(Figure(f"cpu_us_per_token_ratio.{shape}", f"{shape}: the same, of that of 1x1", "x") for shape in _NAMES[1:]),
+        *(Figure(f"paced_cpu_us_per_token.{shape}", f"{shape}: CPU per token, paced", "us") for shape in _NAMES),
+        *(
+            Figure(f"paced_cpu_us_per_token_ratio.{shape}", f"{shape}: the same, of that of 1x1", "x")
+            for shape in _NAMES[1:]
+        ),
         Figure("failed", "requests that failed"),
     ),
     measure=measure,
+    sizes={"requests": REQUESTS, "streams": STREAMS},
 )
