@@ -3,6 +3,8 @@
 from llmactors.cli.flags import with_settings
 from llmactors.cli.running import run_node, set_up_output
 from llmactors.config import Configuration
+from llmactors.http.held_server import HeldSocket
+from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.server import ListeningSocket
 from llmactors.system.cluster_node import redis_url
 from llmactors.system.gateway_node import GatewayNode
@@ -19,7 +21,8 @@ def command(configuration: Configuration) -> int:
     settings = configuration.settings
     redis_url(settings)
     set_up_output(settings)
-    listening = ListeningSocket(settings.bind)
+    link = KeeperLink.from_environment()
+    listening = ListeningSocket(settings.bind) if link is None else HeldSocket(link)
     try:
         node = GatewayNode(settings, listening)
         run_node(node, configuration, lambda: print(f"llmactors gateway {node.name} on {listening.url}", flush=True))

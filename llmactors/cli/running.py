@@ -1,7 +1,6 @@
 """Commands that run until a signal: logging, signals, and the garbage collector."""
 
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ import trio
 from llmactors.actors import Tree
 from llmactors.config import Configuration, LiveSettings, Settings
 from llmactors.errors import ConfigError
+from llmactors.system.calm_collector import calm_garbage_collector
 from llmactors.system.reloading import reload_settings
 from llmactors.system.running_clock import RunningClock
 from llmactors.telemetry import configure_logging, log_failures, queue_output
@@ -131,7 +131,7 @@ async def _serve(
         nursery.start_soon(_obey_signals, node, reload, must_end)
         async with trio.open_nursery() as running:
             await running.start(node.run)
-            _calm_garbage_collector()
+            calm_garbage_collector()
             log_failures()
             say_ready()
         nursery.cancel_scope.cancel(reason="the node has ended")
@@ -190,17 +190,3 @@ def end_process(code: int) -> NoReturn:
     """Ends the process at once, with no cleanup but the last lines of the log."""
     flush_standard_streams(_LAST_LINES_S)
     os._exit(code)
-
-
-def _calm_garbage_collector() -> None:
-    """Lets the garbage collector run less often.
-
-    The objects that exist at the start stay, and a stream makes thousands of short-lived objects but few cycles. With
-    CPython's own thresholds the collector takes a tenth to a fifth of a busy node's time. Much larger thresholds than
-    these save a little more, but stop the process for longer: 30 ms for 50,000 objects. The oldest generation is hardly
-    ever collected, because that takes 100 to 200 ms with the requests of a minute in the ledger. So no request, no
-    connection and no crash of a backend may leave objects in a cycle, which `test_freed_at_once.py` checks.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(2_000, 5, 10_000)

@@ -18,6 +18,8 @@ URL_VARIABLE = "LLMACTORS_URL"
 CACHE_VARIABLE = "LLMACTORS_CACHE"
 """The directory in which downloaded models are kept."""
 _VARIABLES = {variable: setting for setting in SETTINGS.values() for variable in setting.variables}
+_OF_KEEPER = PREFIX + "KEEPER_"
+"""How the variables begin that a keeper sets for the gateways that it starts."""
 _KNOWN = {*_VARIABLES, URL_VARIABLE, CACHE_VARIABLE}
 # Kubernetes gives each container such variables for every service in its namespace, and Docker for every linked
 # container. Such variables begin like ours where the service is called llmactors, or llmactors-gateway.
@@ -65,7 +67,9 @@ def convert_text(setting: Setting, text: str) -> Any:
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """What is wrong with the names of variables that begin like ours and are none of ours."""
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in _KNOWN and not _is_of_service(name, environ[name]):
+        if not name.startswith(PREFIX) or name.startswith(_OF_KEEPER):
+            continue
+        if name not in _KNOWN and not _is_of_service(name, environ[name]):
             yield f"there is no variable {name}{nearest_or_all(name, _KNOWN)}"
 
 

@@ -12,6 +12,7 @@ from llmactors.gateway.errors import NATIVE_ERRORS
 from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.request_service import RequestService
 from llmactors.http.connection_limits import Capacity
+from llmactors.http.held_server import HeldServer, HeldSocket
 from llmactors.http.server import ListeningSocket, Server, ServerSettings
 
 CUT_S = 1.0
@@ -43,7 +44,10 @@ class GatewayActor(Actor[DrainGateway]):
 
     async def on_start(self, context: Context) -> None:
         app, self._service = self._make_app()
-        self._server = Server(app, self._listening, self._settings, NATIVE_ERRORS)
+        if isinstance(self._listening, HeldSocket):
+            self._server: Server = HeldServer(app, self._listening, self._settings, NATIVE_ERRORS)
+        else:
+            self._server = Server(app, self._listening, self._settings, NATIVE_ERRORS)
         context.spawn(self._service.run)
         context.spawn(self._server.serve)
 

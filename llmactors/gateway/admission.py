@@ -28,7 +28,8 @@ from llmactors.gateway.reasoning_effort import served_effort, tags_with
 from llmactors.gateway.rule_fixer import RuleFixer
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.unknown_model import UnknownModel
-from llmactors.http.request_id import keyed_request_id, new_request_id
+from llmactors.http.held_request import HeldRequest
+from llmactors.http.request_id import derived_request_id, request_id_of
 from llmactors.ledger import Candidate, Ledger, RequestSize, SubmitOutcome
 from llmactors.limiter import Charge, Standing, limit_headers
 from llmactors.messages import GenerateRequest, TraceContext
@@ -90,21 +91,41 @@ class Admitter:
         only_known: bool = False,
         session: str = "",
         trace: TraceContext | None = None,
+        held: HeldRequest | None = None,
     ) -> list[Admission]:
         """Admits requests that belong together: all of them, or none, and then nothing is charged.
 
         A second call with the same idempotency `key` and the same body is the same request, at any gateway, also if the
         gateway that admitted the request died before it could answer. With `only_known`, nothing is admitted that was
-        not admitted before. `session` is the client's name of the conversation, and `trace` the trace of the call.
+        not admitted before. `session` is the client's name of the conversation, and `trace` the trace of the call. A
+        call that is `held` has the same ids whichever gateway reads it, as if its place were its key.
 
         Raises `Conflict` for the same key with another body, `Expired` for a request that is not known any more, and
         any error that `errors` has for a request that is refused.
         """
-        requests = await self._requests(caller, bodies, key, session, trace)
+        origin = None if key is not None or held is None else held.origin
+        if origin is not None and held is not None and held.is_repeated:
+            # First of all: an admitted request goes on also while no worker serves its model.
+            ids = [derived_request_id(origin, number) for number in range(len(bodies))]
+            if (admitted := await self._admitted(ids)) is not None:
+                return admitted
+        requests = await self._requests(caller, bodies, key, origin, session, trace)
         if key is not None and (known := await self._known(requests)) is not None:
             return known
         if only_known:
             raise Expired("the stream of this idempotency key is no longer kept; send the call without `Last-Event-ID`")
+        standings = await self._submit(caller, requests)
+        if standings is not None:
+            return [Admission(request, standings, keyed=key is not None) for request in requests]
+        # Another call with the same key was admitted between the look and this call; or the last words of the gateway
+        # that had this connection before have reached the ledger only now.
+        found = await (self._known(requests) if origin is None else self._admitted([each.id for each in requests]))
+        if found is None:
+            raise Conflict("this idempotency key is used by two calls at once")
+        return found
+
+    async def _submit(self, caller: Caller, requests: Sequence[GenerateRequest]) -> tuple[Standing, ...] | None:
+        """Puts new requests into the ledger. Returns None where the ledger knows their ids."""
         sizes = [RequestSize.of(request) for request in requests]
         size_bytes = [size.bytes for size in sizes]
         if self._queue_hint is not None and self._queue_hint.lacks(size_bytes):
@@ -124,22 +145,23 @@ class Admitter:
             case SubmitOutcome.LIMITED:
                 raise self._limited(result.standings)
             case SubmitOutcome.CONFLICT:
-                # Another call with the same key was admitted between the look and this call.
-                if (known := await self._known(requests)) is None:
-                    raise Conflict("this idempotency key is used by two calls at once")
-                return known
-        return [Admission(request, result.standings, keyed=key is not None) for request in requests]
+                return None
+        return result.standings
 
     async def _requests(
         self,
         caller: Caller,
         bodies: Sequence[GenerationBody],
         key: str | None,
+        origin: str | None,
         session: str,
         trace: TraceContext | None,
     ) -> list[GenerateRequest]:
         """The requests of a call, which the model can serve. Raises the errors of a request that is refused."""
-        requests = [self._request(caller, body, _keyed(key, number), session) for number, body in enumerate(bodies)]
+        requests = [
+            self._request(caller, body, request_id_of(caller.tenant, _keyed(key, number), origin, number), session)
+            for number, body in enumerate(bodies)
+        ]
         if trace is not None:
             requests = [attrs.evolve(request, trace=trace) for request in requests]
         if (rules := bodies[0].rules) is not None:
@@ -148,9 +170,9 @@ class Admitter:
             self._check_capable(request, bodies[0].field_names)
         return requests
 
-    def _request(self, caller: Caller, body: GenerationBody, key: str | None, session: str) -> GenerateRequest:
+    def _request(self, caller: Caller, body: GenerationBody, request_id: str, session: str) -> GenerateRequest:
         request = body.to_request(
-            new_request_id() if key is None else keyed_request_id(caller.tenant, key),
+            request_id,
             model=self._checked_model(caller, body),
             tenant=caller.tenant,
             # Most clients never choose a class, so a class better than the key allows is lowered, and not refused.
@@ -200,6 +222,13 @@ class Admitter:
         error = LimitReached(standings)
         self._metrics.limited(error.limit.value)
         return error
+
+    async def _admitted(self, request_ids: Sequence[str]) -> list[Admission] | None:
+        """What a gateway has admitted under ids that no other call can have; None if nothing. Raises `Expired`."""
+        try:
+            return [Admission((await self._ledger.info(each)).request) for each in request_ids]
+        except NotFound:
+            return None
 
     async def _known(self, requests: Sequence[GenerateRequest]) -> list[Admission] | None:
         """What was admitted before under the ids of these requests; None if nothing was. Raises `Conflict`."""

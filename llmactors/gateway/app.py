@@ -79,7 +79,7 @@ class App:
         found = self._router.find(scope["path"])
         resource, parameters = found if found is not None else (None, _NO_PARAMETERS)
         family = _family(scope["path"], resource)
-        exchange = Exchange(scope, receive, send, new_request_id(), family.errors)
+        exchange = Exchange(scope, receive, send, _request_id(scope), family.errors)
         exchange.parameters = parameters
         exchange.timing_header = family.timing_header
         exchange.id_header = family.id_header
@@ -156,6 +156,8 @@ class App:
         exchange.caller = caller
         if route is not None and route.for_operators and caller is not None:
             check_operator(caller)
+        if route is not None and route.for_operators and changes_state(method):
+            exchange.check_first_time()
         if route is None:
             if method != "OPTIONS":
                 raise MethodNotAllowed(f"use {' or '.join(resource.allowed)}", allowed=tuple(resource.allowed))
@@ -219,6 +221,12 @@ class App:
                 self._rules.check_own_page(scope)
                 return await self._auth.resume_session(token, client_address(scope))
         return await self._auth.authenticate(scope["headers"], client_address(scope))
+
+
+def _request_id(scope: Scope) -> str:
+    """The id of a new exchange. A request that an earlier process may have read has the same id as there."""
+    held = scope.get("state", {}).get("held")
+    return new_request_id() if held is None else str(held.request_id)
 
 
 def _ticket_of(scope: Scope) -> str | None:

@@ -9,7 +9,14 @@ addresses         which addresses count as one client; pure
 file_limit        the limit on the open files of the process
 throttle          bounds how much of a burst of requests is worked on at once
 connection        the bytes of one connection: reads, writes, deadlines, the end
+held_connection   a connection that outlives this process: a keeper holds it, and a later process goes on
+continuation      how such a connection goes on, from what the process before left of it; pure
+held_request      a request on such a connection
+held_server       a server whose connections come from a keeper
+keeper_link       the link of this process to its keeper
+tcp_position      how many bytes a TCP connection has carried, as the kernel counts them
 http1             the protocol of one connection: HTTP/1.1 by h11, WebSocket by Hypercorn
+protocol_settings what a protocol takes from its server and from its connection
 request_head      the head of a request: its bounds, and what it asks for; pure
 byte_budget       bounds the bytes of all incomplete bodies and messages; pure
 http_stream       one ASGI application's messages as one HTTP response

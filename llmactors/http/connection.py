@@ -14,13 +14,15 @@ import math
 import socket
 import struct
 import termios
+from collections.abc import AsyncIterator
 
 import attrs
 import trio
 
 from llmactors.errors import LlmactorsError
-from llmactors.http.http1 import Address, Http1, ProtocolSettings
+from llmactors.http.http1 import Http1
 from llmactors.http.inbox import Application, ApplicationTasks
+from llmactors.http.protocol_settings import Address, ProtocolSettings
 from llmactors.http.throttle import BurstThrottle
 
 FAIR_EVERY = 16
@@ -90,8 +92,7 @@ class ServerConnection:
     async def run(self) -> None:
         """Serves until either side ends the connection. Nothing that a client does makes this raise."""
         try:
-            client, server = _address(self._raw, self._raw.getpeername()), _address(self._raw, self._raw.getsockname())
-            self._give_up_on_vanished()
+            client, server = self._addresses()
         except OSError:
             return  # the client is gone already
         try:
@@ -101,6 +102,12 @@ class ServerConnection:
             self._mute = True
             # Connection and protocol hold each other; without this the garbage collector would have to free them.
             del self._protocol
+
+    def _addresses(self) -> tuple[Address, Address]:
+        """The addresses of the client and of this end. Raises `OSError` where the client is gone."""
+        client, server = _address(self._raw, self._raw.getpeername()), _address(self._raw, self._raw.getsockname())
+        self._give_up_on_vanished()
+        return client, server
 
     async def _serve(self, tasks: ApplicationTasks, client: Address, server: Address) -> None:
         self._protocol = Http1(self._app, self._protocol_settings, tasks, self, client, server)
@@ -214,17 +221,26 @@ class ServerConnection:
 
     async def _write_waiting(self, data: bytes, sent: int) -> None:
         """Writes what is left of `data`. After a write that was cut off, nothing else may be written."""
+        async with self._turn_to_send():
+            if self._rest:
+                data, self._rest = self._rest + data, b""
+            await self._send_all(memoryview(data)[sent:])
+
+    async def _send_all(self, rest: memoryview) -> None:
+        """Sends bytes as the client takes them. Cuts a client that takes none."""
+        while rest and not self._mute:
+            if not await self._wait_writable():
+                self.cut("the client reads nothing")
+                return
+            rest = rest[self._write_now(rest) :]
+
+    @contextlib.asynccontextmanager
+    async def _turn_to_send(self) -> AsyncIterator[None]:
+        """Waits until no other task sends. A write that fails or is cancelled cuts the connection."""
         self._senders += 1
         try:
             async with self._sending:
-                if self._rest:
-                    data, self._rest = self._rest + data, b""
-                rest = memoryview(data)[sent:]
-                while rest and not self._mute:
-                    if not await self._wait_writable():
-                        self.cut("the client reads nothing")
-                        return
-                    rest = rest[self._write_now(rest) :]
+                yield
         except trio.ClosedResourceError:
             self.cut("the connection was closed")
         except trio.Cancelled:

@@ -10,6 +10,7 @@ import trio
 from llmactors.actors import fatal, leaves
 from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, RequestTimeout, TooLarge, Unavailable
 from llmactors.http.byte_budget import ByteBudget
+from llmactors.http.held_request import HeldRequest
 from llmactors.http.inbox import Inbox
 
 Message = MutableMapping[str, Any]
@@ -92,6 +93,10 @@ class Exchange:
         self.ttft_s: Callable[[], float | None] = _unknown
         """Returns how long after the request its first token was written, in seconds; None where none was, or where the
         answer is no stream."""
+        self.held: HeldRequest | None = scope.get("state", {}).get("held")
+        """The request as the keeper of its connection knows it; None where the connection ends with this process."""
+        self._relayed_left: int | None = None
+        """The bytes of a relayed body that are still to come; None where the body has no declared length."""
         self._inbox = inbox
         self._send = send
         # HTTP/1.0 has no chunks: a body for such a client ends with its connection.
@@ -192,6 +197,30 @@ class Exchange:
             named.append((self.timing_header, str(round((trio.current_time() - self.begun) * 1000))))
         await self._send({"type": "http.response.start", "status": status, "headers": wire_headers(named)})
 
+    @property
+    def reached(self) -> bytes | None:
+        """How far the client has got in the response, as it was noted; None for a response that begins."""
+        return None if self.held is None else self.held.reached
+
+    def check_first_time(self) -> None:
+        """Cuts the connection and raises `ClientGone` where an earlier process may have handled this request, which
+        must not be handled twice.
+        """
+        if self.held is not None and self.held.is_repeated:
+            self.held.refuse("an operator's change may have been made before, and is not made twice")
+            raise ClientGone
+
+    def note_reached(self, reached: bytes) -> None:
+        """Says how far the next write of the body brings the client, for a process that takes the connection over."""
+        if self.held is not None:
+            self.held.note(reached)
+
+    async def resume(self) -> None:
+        """Goes on with a response of which the client has the head and what `held.reached` says."""
+        await self.write(b"")  # ends the head, which is not sent again
+        if self.held is not None:
+            self.held.resume()
+
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Sends a part of the body."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
@@ -206,7 +235,15 @@ class Exchange:
             self.status = message["status"]
             added = [*id_headers(self.scope, self.request_id), *self.shared_headers]
             headers = [*message["headers"], *wire_headers(added)]
+            length = dict(message["headers"]).get(b"content-length")
+            self._relayed_left = int(length) if length else None
             message = {**message, "headers": headers}
+        elif self._relayed_left is not None:
+            # One write for the ends of body and response: between two, nobody could know that the response was whole.
+            if not self._relayed_left:
+                return
+            self._relayed_left = max(0, self._relayed_left - len(message.get("body", b"")))
+            message = {**message, "more_body": self._relayed_left > 0 and message.get("more_body", False)}
         await self._send(message)
 
     async def answer(self, status: int, payload: object, headers: Iterable[Header] = ()) -> None:

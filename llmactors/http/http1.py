@@ -10,24 +10,19 @@ This module decides what h11 leaves open:
 
 import functools
 import time
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from wsgiref.handlers import format_date_time
 
-import attrs
 import h11
 import trio
 
 from llmactors.errors import LlmactorsError
-from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.http_stream import Headers, HttpStream
 from llmactors.http.inbox import Application, ApplicationTasks
+from llmactors.http.protocol_settings import Address, ConnectionOutput, ProtocolSettings
 from llmactors.http.request_head import MAX_HEAD_BYTES, HeadBounds, is_websocket_handshake, origin_form
 from llmactors.http.websocket_stream import WebSocketStream
-
-Address = tuple[str, int] | None
-ErrorResponse = Callable[[int, str], tuple[list[tuple[bytes, bytes]], bytes]]
-"""Makes the headers and the body of an error response from its status and its message."""
+from llmactors.keeper.protocol import BEGUN, CLOSE, COMPLETE, INTERIM
 
 READ_AT_ONCE = 16 * 1024
 """The bytes that are parsed before other tasks run."""
@@ -44,39 +39,6 @@ _MESSAGES = {
     505: "HTTP/1.1 is what is understood here",
     501: "this transfer encoding is not implemented",
 }
-
-
-class ConnectionOutput(Protocol):
-    """The connection below the protocol."""
-
-    async def write(self, data: bytes) -> None:
-        """Sends bytes to the client, or drops them if the client is gone."""
-        ...
-
-    def set_idle(self, *, idle: bool) -> None:
-        """Says whether a request is under way."""
-        ...
-
-    async def end(self) -> None:
-        """Ends the connection: everything was said."""
-        ...
-
-    async def wait_aside(self, event: trio.Event) -> None:
-        """Waits for the event, and meanwhile notices if the client goes."""
-        ...
-
-
-@attrs.frozen
-class ProtocolSettings:
-    """What all connections of a server have in common."""
-
-    max_message_bytes: int
-    """The largest WebSocket message that a client may send."""
-    error_response: ErrorResponse
-    draining: Callable[[], bool]
-    """Whether the server takes no further requests."""
-    unfinished: ByteBudget
-    """The bytes of bodies and messages that have begun and are not complete."""
 
 
 class Http1:
@@ -106,6 +68,8 @@ class Http1:
         self._serves_one_request = False
         self._head_refused = False
         """Whether a head was refused for its length, and so was not read to its end."""
+        self._unfed = 0
+        """The number of received bytes that h11 has not been given."""
         self._handled = 0
         """The number of events that were handled since other tasks ran."""
         self._upgraded = False
@@ -140,6 +104,29 @@ class Http1:
         self._serves_one_request = True
         self.connection_state["refusal"] = refusal
 
+    @property
+    def unread_bytes(self) -> int:
+        """The number of received bytes that belong to no request yet, or to the next one."""
+        return len(self._connection.trailing_data[0]) + self._unfed
+
+    @property
+    def progress(self) -> int:
+        """How far the response has come with the bytes that were made last: `INTERIM`, `BEGUN`, or `COMPLETE`, with
+        `CLOSE` where the connection takes no further request. Source: `keeper/protocol.py`.
+        """
+        ours = self._connection.our_state
+        if ours is h11.SEND_BODY:
+            return BEGUN
+        if ours in {h11.IDLE, h11.SEND_RESPONSE}:
+            return INTERIM
+        goes_on = ours is h11.DONE and self._connection.their_state is h11.DONE and not self._serves_one_request
+        return COMPLETE if goes_on else COMPLETE | CLOSE
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether the connection is a WebSocket's, and not HTTP's any more."""
+        return self._upgraded
+
     # What the client says.
 
     async def received(self, data: bytes) -> None:
@@ -153,6 +140,7 @@ class Http1:
         for at in range(0, max(len(data), 1), READ_AT_ONCE):
             if at:
                 await trio.lowlevel.checkpoint()
+            self._unfed = max(0, len(data) - at - READ_AT_ONCE)
             self._connection.receive_data(data[at : at + READ_AT_ONCE])
             if not await self._handle_events():
                 return

@@ -20,8 +20,8 @@ from llmactors.http.connection_limits import Capacity, ConnectionLimits
 from llmactors.http.exchange import ErrorRenderer
 from llmactors.http.file_limit import within_file_limit
 from llmactors.http.forwarded import TrustedProxies
-from llmactors.http.http1 import ErrorResponse, ProtocolSettings
 from llmactors.http.inbox import Application
+from llmactors.http.protocol_settings import ErrorResponse, ProtocolSettings
 from llmactors.http.request_id import new_request_id
 from llmactors.http.throttle import BurstThrottle
 
@@ -80,8 +80,7 @@ class ListeningSocket:
             in_use = f"; another process listens there: stop it, or choose another address with {flag}"
             hint = in_use if error.errno == errno.EADDRINUSE else ""
             raise BindError(f"cannot listen on {bind}: {error.strerror}{hint}") from error
-        host, port = self.socket.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.url = url_of(*self.socket.getsockname()[:2])
         """The URL for clients. The URL stays readable when the socket is closed."""
 
     def __repr__(self) -> str:
@@ -139,10 +138,8 @@ class Server:
         async with trio.open_nursery() as nursery:
             self._limits = ConnectionLimits(within_file_limit(self._settings.capacity))
             self._listening.listen()
-            with trio.CancelScope() as self._accepting, self._listening.socket.dup() as listener:
-                while True:
-                    await trio.lowlevel.wait_readable(listener)
-                    await self._accept_waiting(listener, nursery)
+            with trio.CancelScope() as self._accepting:
+                await self._accept(nursery)
             await trio.sleep_forever()
 
     async def drain(self) -> None:
@@ -156,6 +153,13 @@ class Server:
         while self._open:
             self._idle = trio.Event()
             await self._idle.wait()
+
+    async def _accept(self, nursery: trio.Nursery) -> None:
+        """Takes connections until cancelled."""
+        with self._listening.socket.dup() as listener:
+            while True:
+                await trio.lowlevel.wait_readable(listener)
+                await self._accept_waiting(listener, nursery)
 
     async def _accept_waiting(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         """Serves the clients in the kernel's queue, at most `ACCEPT_AT_ONCE` of them."""
@@ -172,13 +176,15 @@ class Server:
                 if error.errno not in {errno.ECONNABORTED, errno.EPERM, errno.EPROTO}:
                     raise
             else:
-                self._begin(accepted, nursery)
+                connection = ServerConnection(
+                    self._app, self._protocol, accepted, self._settings.connection, self._throttle
+                )
+                self._begin(connection, accepted, nursery)
 
-    def _begin(self, raw: socket.socket, nursery: trio.Nursery) -> None:
+    def _begin(self, connection: ServerConnection, raw: socket.socket, nursery: trio.Nursery) -> None:
         """Counts a connection, and starts its task. The tasks do not count, since Trio starts them in any order."""
         # The connection reads and writes the socket itself. Trio's stream sets options of the socket, and closes it.
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
-        connection = ServerConnection(self._app, self._protocol, raw, self._settings.connection, self._throttle)
         address = self._client(raw)
         refusal = self._limits.enter(address)
         if refusal is not None:
@@ -229,6 +235,11 @@ class Server:
         if now - self._refusals_told_at >= TELL_EVERY_S:
             self._refusals_told_at = now
             log.warning("cannot accept connections", error=str(error), open=len(self._open))
+
+
+def url_of(host: str, port: int) -> str:
+    """The URL of a server at a TCP address."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _error_response(errors: ErrorRenderer) -> ErrorResponse:

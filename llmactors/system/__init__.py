@@ -6,6 +6,8 @@ worker_node      a worker process of a cluster
 cluster_node     what gateway_node and worker_node have in common
 gateway_actors   the gateway, the keys, and the settings that they take
 model_actors     a backend and a batcher for each model
+standby          where a gateway waits, ready to serve, until its keeper makes it the active one
+calm_collector   how often the garbage collector of a process that serves runs
 history_sampler  ends the steps of a node's history
 drills           breaks parts of a node on purpose
 node_reports     what a node says of itself in its record

@@ -197,7 +197,6 @@ class ClusterNode:
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics, samplers)),
             *self.tracing.actors,
             ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, health, observe)),
-            self._registration,
         )
 
     def ledger_is_up(self) -> bool:

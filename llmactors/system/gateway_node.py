@@ -1,6 +1,7 @@
 """A gateway node: it admits requests into the ledger on Redis and follows their logs for its clients."""
 
 import contextlib
+import math
 from typing import Any
 
 import attrs
@@ -22,6 +23,7 @@ from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.operating.drills import Drills
 from llmactors.gateway.operating.open_connections import OpenConnections
 from llmactors.gateway.queue_hint import QueueHint
+from llmactors.http.held_server import HeldSocket
 from llmactors.http.server import ListeningSocket
 from llmactors.ledger.actor import ReaperActor
 from llmactors.limiter import LimiterStore
@@ -32,6 +34,7 @@ from llmactors.system import gateway_actors, wiring
 from llmactors.system.cluster_node import ClusterNode, ask_through_crash, reachable
 from llmactors.system.drills import crash_of, worker_of
 from llmactors.system.history_sampler import HistorySampler
+from llmactors.system.standby import StandbyActor
 
 log = structlog.get_logger("llmactors")
 
@@ -79,13 +82,19 @@ class GatewayNode(ClusterNode):
             tracer=self.tracing.tracer,
             shows_ledger=lambda: self.models.first_gateway in {"", self.name},
         )
+        infra = self._infra(HistorySampler(self.history, lambda: self.models.records, self.ledger.statistics).run)
+        keys = gateway_actors.keys(keyring)
+        reaper = ActorSpec("reaper", lambda: ReaperActor(self.ledger, count_given_up=self.metrics.request_given_up))
+        watcher = ActorSpec("directory watcher", lambda: WatcherActor(self._store, self._known_models, self.models))
+        if isinstance(listening, HeldSocket):
+            link = listening.link
+            standby = ActorSpec("standby", lambda: StandbyActor(link, self.ledger.now_ms), start_s=math.inf)
+            # A gateway in waiting only reads. It joins the cluster once it has the connections of the one before.
+            members = (*infra, *keys, watcher, standby, self._registration, reaper)
+        else:
+            members = (*infra, self._registration, *keys, reaper, watcher)
         self.tree = wiring.node_tree(
-            infra=(
-                *self._infra(HistorySampler(self.history, lambda: self.models.records, self.ledger.statistics).run),
-                *gateway_actors.keys(keyring),
-                ActorSpec("reaper", lambda: ReaperActor(self.ledger, count_given_up=self.metrics.request_given_up)),
-                ActorSpec("directory watcher", lambda: WatcherActor(self._store, self._known_models, self.models)),
-            ),
+            infra=members,
             http=(limiter, self._gateway),
             metrics=self.metrics,
             restarts=self.restarts,

@@ -69,6 +69,7 @@ class WorkerNode(ClusterNode):
         )
         infra = (
             *self._infra(self._rates.run, HistorySampler(self.history, lambda: [self.record]).run),
+            self._registration,
             *self._operators(),
             *((peers_actor,) if settings.models or any(model.has_upstreams for model in models) else ()),
         )

@@ -28,7 +28,13 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
     key = exchange.idempotency_key
     after = _sequence_number(exchange.header(b"last-event-id")) if body.stream and key is not None else 0
     admission = await service.admit(
-        caller, asked, key, only_known=after > 0, session=session_of(exchange), trace=service.trace(exchange)
+        caller,
+        asked,
+        key,
+        only_known=after > 0,
+        session=session_of(exchange),
+        trace=service.trace(exchange),
+        held=exchange.held,
     )
     exchange.request_id, exchange.model = admission.request.id, admission.request.model
     follower = (await service.follow(caller, admission.request.id, after))[1] if after else None
@@ -40,7 +46,8 @@ async def generate(service: RequestService, exchange: Exchange, caller: Caller) 
         return
     with follower or await service.own_follower(admission) as follower:
         if body.stream:
-            times = service.metrics.models.answers(exchange.model).stream(None if after else exchange.begun)
+            goes_on = after or exchange.reached
+            times = service.metrics.models.answers(exchange.model).stream(None if goes_on else exchange.begun)
             await _stream(service, exchange, follower, admission.headers, times)
         else:
             await _whole(service, exchange, follower, admission)

@@ -9,6 +9,7 @@ text_formats       the fields that say which form the text of an answer has
 prompts            the prompts of completions
 completions        the handlers of chat completions and completions
 choices            the requests that one call becomes
+several_choices    several choices of a call in one stream
 embedding_schema   the body that clients send for embeddings
 embeddings         the handler of `/v1/embeddings`
 rerank_schema      the body that clients send to rank documents

@@ -36,7 +36,9 @@ class AdmittedChoices:
     ) -> None:
         """Admits the requests of the call. Raises as `RequestService.admit_all`."""
         key, trace = exchange.idempotency_key, self._service.trace(exchange)
-        self.admissions = await self._service.admit_all(caller, bodies, key, session=session, trace=trace)
+        self.admissions = await self._service.admit_all(
+            caller, bodies, key, session=session, trace=trace, held=exchange.held
+        )
         first = self.admissions[0].request
         exchange.request_id, exchange.model = first.id, first.model
         for admission in self.admissions:

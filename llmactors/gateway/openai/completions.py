@@ -10,16 +10,18 @@ from llmactors.errors import LlmactorsError
 from llmactors.gateway.body import deadline_of
 from llmactors.gateway.conversation_key import session_of
 from llmactors.gateway.native.events import Renderer
-from llmactors.gateway.openai.choices import AdmittedChoices, bare_errors
+from llmactors.gateway.openai.choices import AdmittedChoices
 from llmactors.gateway.openai.images import image_chars
-from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer, add_up, error_of, render_error
+from llmactors.gateway.openai.render import AnswerForm, ChunkRenderer, error_of, render_error
 from llmactors.gateway.openai.schema import ChatBody, ChoiceBody, CompletionBody, read_chat, read_completion
+from llmactors.gateway.openai.several_choices import SeveralChoices
 from llmactors.gateway.request_service import RequestService
-from llmactors.gateway.streaming.pump import StreamTiming, pieces, pump
+from llmactors.gateway.streaming.pump import StreamTiming, pieces
+from llmactors.gateway.streaming.resuming import Reached, catch_up, last_seq
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange
 from llmactors.ledger import Follower, LogSlice
-from llmactors.messages import Failed, Finished, Usage
+from llmactors.messages import Failed
 
 Begin = Callable[[], Awaitable[None]]
 """Sends the head of the response, unless it was sent before."""
@@ -96,7 +98,7 @@ async def _stream(
                 if len(renderers) == 1:
                     await stream_one(service, exchange, choices.followers[0], renderers[0], begin)
                 else:
-                    await _several(service, exchange, choices.followers, renderers, begin)
+                    await SeveralChoices(service, exchange, choices.followers, renderers, begin).run()
             ended = True
         except LlmactorsError as error:
             if not exchange.status:
@@ -112,13 +114,24 @@ async def stream_one(
 ) -> None:
     """Sends one answer. Raises the error of an answer that fails before its first token."""
     timing, metrics = service.settings.timing, service.metrics
-    times = metrics.models.answers(exchange.model).stream(exchange.begun)
+    times = metrics.models.answers(exchange.model).stream(None if exchange.reached else exchange.begun)
     exchange.ttft_s = times.ttft
+    first: LogSlice | None = None
+    if (reached := exchange.reached) is not None:
+        await begin()
+        [seq] = Reached.parse(reached).seqs
+        first = await catch_up(follower, seq, renderer.render)
+        await exchange.resume()
+        if seq:
+            rest = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, times, first=first)
+            await rest.run()
+            return
     await _wait_first(exchange, follower, begin, timing, renderer)
     first = follower.take()
     _check_begun(first)
     await begin()
     for part in pieces(first):
+        exchange.note_reached(b"%d" % last_seq(part))
         await exchange.write(renderer.render(part), more=part.end is None)
     now = trio.current_time()
     if first.deltas:
@@ -130,39 +143,6 @@ async def stream_one(
     rest = SseStream(exchange, follower, service.flusher, timing, metrics, renderer, times)
     rest.next_write = now + timing.flush_interval_s
     await rest.run()
-
-
-async def _several(
-    service: RequestService, exchange: Exchange, followers: list[Follower], renderers: list[ChunkRenderer], begin: Begin
-) -> None:
-    """Sends several choices in one stream. The first choice that fails ends the stream."""
-    turn = trio.Lock()
-    ends: list[LogSlice] = []
-
-    async def write(renderer: ChunkRenderer, part: LogSlice) -> None:
-        service.metrics.tokens_generated(len(part.deltas))
-        if part.end is not None and (error := error_of(part.end)) is not None:
-            raise error
-        async with turn:
-            await begin()
-            await exchange.write(renderer.render(part))
-
-    async def keep_alive() -> None:
-        async with turn:
-            await begin()
-            await exchange.write(renderers[0].keep_alive)
-
-    async def follow(follower: Follower, renderer: ChunkRenderer) -> None:
-        ends.append(await pump(follower, partial(write, renderer), keep_alive, service.settings.timing))
-
-    for renderer in renderers:
-        renderer.is_last = False
-    with bare_errors():
-        async with trio.open_nursery() as nursery:
-            for follower, renderer in zip(followers, renderers, strict=True):
-                nursery.start_soon(follow, follower, renderer)
-    usages: list[Usage] = [part.end.usage for part in ends if isinstance(part.end, Finished)]
-    await exchange.write(renderers[0].render_end(add_up(usages)), more=False)
 
 
 async def _wait_first(

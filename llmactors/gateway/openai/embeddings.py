@@ -42,8 +42,13 @@ async def embeddings(service: RequestService, exchange: Exchange, caller: Caller
         model = answering_model(admitted.admissions[0].request, logs[0].deltas)
         encode = _as_base64 if body.encoding_format == "base64" else _as_numbers
         await exchange.begin(200, admitted.headers, "application/json")
-        for piece in _pieces(_texts(vectors, encode, model, logs)):
-            await exchange.write(piece)
+        had = int(exchange.reached or b"0")
+        if exchange.reached is not None:
+            await exchange.resume()
+        for number, piece in enumerate(_pieces(_texts(vectors, encode, model, logs)), 1):
+            if number > had:
+                exchange.note_reached(b"%d" % number)
+                await exchange.write(piece)
             await trio.lowlevel.checkpoint()
         await exchange.write(b"", more=False)
 

@@ -2,5 +2,6 @@
 
 flusher         one task that writes for all SSE streams
 sse_stream      one SSE stream
+resuming        an answer that an earlier gateway began on the same connection
 pump            a stream with a task of its own, as a WebSocket needs
 """

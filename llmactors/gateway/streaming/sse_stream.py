@@ -10,6 +10,7 @@ from llmactors.gateway.native.events import Renderer, RendererWithLongEnds, Rend
 from llmactors.gateway.queue_places import QueuePlaces, QueueStanding, QueueWatch
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.streaming.pump import MAX_HEAVY_EVENTS, StreamTiming, fits, pieces
+from llmactors.gateway.streaming.resuming import Reached, catch_up, last_seq
 from llmactors.http.exchange import Exchange, Header
 from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed
@@ -24,7 +25,8 @@ class SseStream:
     """Writes everything after the follower's cursor: the flusher writes all that needs no wait, and `run` writes the
     rest. `times` measures the writes.
 
-    With `places`, a client that waits is told its place in the queue, if the renderer has an event for the place.
+    `first` is what was taken of the log before this stream. With `places`, a client that waits is told its place in the
+    queue, if the renderer has an event for the place.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class SseStream:
         times: StreamTimes,
         *,
         places: QueuePlaces | None = None,
+        first: LogSlice | None = None,
     ) -> None:
         self.marked = False
         self.next_write = 0.0
         self._exchange = exchange
+        self._note = None if exchange.held is None else exchange.held.note
         self._wire = exchange.wire
         self._follower = follower
         self._flusher = flusher
@@ -60,12 +64,16 @@ class SseStream:
         self._left: Callable[[], Awaitable[bool]] | None = None
         """The work that the flusher has left to `run`. The work returns whether the stream has ended."""
         self._has_left = trio.Event()
+        if first is not None:
+            self._leave(partial(self._write, [*pieces(first)]))
 
     def __repr__(self) -> str:
         return f"<SseStream {self._exchange.request_id} at {self._follower.cursor}>"
 
     async def run(self) -> None:
         """Writes until the terminal event is written. Raises `LlmactorsError` if the log cannot be read any more."""
+        if (reached := self._exchange.reached) is not None:
+            await self._resume(Reached.parse(reached))
         self._flusher.add(self)
         if self._places is not None:
             self._watch = self._places.watch(self._exchange.request_id, self._tell_standing)
@@ -87,6 +95,17 @@ class SseStream:
                 self._places.drop(self._watch)
                 self._watch = None  # the watch refers to this stream
             self._left = _nothing  # a reference to this stream would be a cycle for the garbage collector
+
+    async def _resume(self, reached: Reached) -> None:
+        """Takes up the stream where an earlier gateway left it."""
+        [seq] = reached.seqs
+        new = await catch_up(self._follower, seq, self._render)
+        if reached.end_pieces and new is None:
+            await self._follower.wait_more()
+            new = self._follower.take()
+        await self._exchange.resume()
+        if new is not None:
+            self._leave(partial(self._write, [*pieces(new)], reached.end_pieces))
 
     def flush(self, now: float) -> int:
         """Writes what the log has, without a wait. Returns the number of written tokens."""
@@ -116,7 +135,7 @@ class SseStream:
             # The last tokens are written in time, and do not wait until hundreds of streams have ended.
             more.append(LogSlice(part.end_seq, (), part.end))
             part = LogSlice(part.first_seq, part.deltas)
-        whole = self._write_nowait(self._render(part))
+        whole = self._write_nowait(self._render(part), part)
         if whole is None:
             self._leave(partial(self._write, [part, *more]))
             return 0
@@ -132,9 +151,12 @@ class SseStream:
             self._times.wrote(len(part.deltas), now if self._times.have_begun else trio.current_time())
         return len(part.deltas)
 
-    def _write_nowait(self, data: bytes) -> bool | None:
+    def _write_nowait(self, data: bytes, part: LogSlice | None = None) -> bool | None:
+        """Writes a chunk, which is `part` of the log, without a wait."""
         if not data:
             return True  # an empty chunk would end the body
+        if part is not None and self._note is not None:
+            self._note(b"%d" % last_seq(part))
         return None if self._wire is None else self._wire.write_chunk_nowait(data)
 
     def keep_alive(self, now: float) -> None:
@@ -161,16 +183,21 @@ class SseStream:
         self._left = work
         self._has_left.set()
 
-    async def _write(self, parts: list[LogSlice]) -> bool:
+    async def _write(self, parts: list[LogSlice], written_pieces: int = 0) -> bool:
+        """Returns whether the stream has ended. The client has `written_pieces` of the end already."""
         for part in parts:
             if isinstance(part.end, Failed):
                 self._exchange.code = part.end.code
             if part.end is not None and self._render_apart is not None:
-                for piece in filter(None, self._render_apart(part)):
+                for number, piece in enumerate(filter(None, self._render_apart(part)), 1):
+                    if number <= written_pieces:
+                        continue
+                    self._exchange.note_reached(Reached((part.first_seq - 1,), number).note())
                     await self._exchange.write(piece)
                     await trio.lowlevel.checkpoint()
                 await self._exchange.write(b"", more=False)
             else:
+                self._exchange.note_reached(b"%d" % last_seq(part))
                 await self._exchange.write(self._render(part), more=part.end is None)
             if part.deltas:
                 self._metrics.tokens_generated(len(part.deltas))

@@ -13,7 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from llmactors.http.byte_budget import ByteBudget
 from llmactors.http.connection import ConnectionSettings, ServerConnection
-from llmactors.http.http1 import Http1, ProtocolSettings
+from llmactors.http.http1 import Http1
+from llmactors.http.protocol_settings import ProtocolSettings
 from llmactors.http.throttle import BurstThrottle
 from llmactors.testing.node import local_node
 

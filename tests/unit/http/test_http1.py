@@ -6,8 +6,9 @@ import pytest
 import trio
 
 from llmactors.http.byte_budget import ByteBudget
-from llmactors.http.http1 import Http1, ProtocolSettings
+from llmactors.http.http1 import Http1
 from llmactors.http.inbox import Inbox
+from llmactors.http.protocol_settings import ProtocolSettings
 from llmactors.http.request_head import origin_form
 
 

@@ -46,7 +46,9 @@ async def create(service: RequestService, exchange: Exchange, caller: Caller) ->
     key, session = exchange.idempotency_key, session_of(exchange, body.prompt_cache_key)
     if body.background:
         # A background response goes on without its client, so that no disconnect cancels the request.
-        admission = await service.admit(caller, choice, key, session=session, trace=service.trace(exchange))
+        admission = await service.admit(
+            caller, choice, key, session=session, trace=service.trace(exchange), held=exchange.held
+        )
         exchange.request_id, exchange.model = admission.request.id, admission.request.model
         view = _view_of(admission.request)
         if body.stream:
@@ -160,8 +162,12 @@ async def _stream(
         nonlocal ended
         await exchange.start(200, [*SSE_HEADERS, *headers], SSE_TYPE)
         try:
-            # The client must know the id of the response before anything can fail.
-            await exchange.write(renderer.begin())
+            if not exchange.reached:
+                # The client must know the id of the response before anything can fail.
+                if exchange.reached is not None:
+                    await exchange.resume()
+                exchange.note_reached(b"0")
+                await exchange.write(renderer.begin())
             with service.cuttable():
                 await sse.run()
             ended = True

@@ -1,0 +1,325 @@
+"""A client's connection that outlives this process: the keeper holds a copy of the socket, and a later gateway goes on.
+
+Two rules make that exact. What the client sends is journalled at the keeper before it is taken out of the kernel's
+buffer. And each write is recorded in shared memory before it is made, with the bytes themselves, once everything before
+it was written. `continuation` decides from both, and from the kernel's counters, how a later gateway goes on:
+
+- Nothing was written: the journal is served as if the client had just sent it.
+- A whole response was begun: its last bytes are in the record.
+- A part of a response was written: the rest of the record is written, the application gets the journal again, and its
+  handler is told where the record brought the client (`HeldRequest.reached`). The handler renders what the client has
+  and drops it, calls `HeldRequest.resume`, and goes on.
+
+A connection with which none of this works is cut, and the log says why.
+"""
+
+import contextlib
+import socket
+
+import structlog
+import trio
+
+from llmactors.http.connection import FAIR_EVERY, LINGER_S, READ_BYTES, ConnectionSettings, ServerConnection
+from llmactors.http.continuation import CannotGoOn, LeftBehind, Stage, go_on
+from llmactors.http.held_request import HeldRequest
+from llmactors.http.inbox import Application
+from llmactors.http.keeper_link import JOURNALS_BYTES, GivenConnection, KeeperLink, memfd_of
+from llmactors.http.protocol_settings import Address, ProtocolSettings
+from llmactors.http.tcp_position import is_closed, taken, written
+from llmactors.http.throttle import BurstThrottle
+from llmactors.keeper.protocol import (
+    BEGUN,
+    COMPLETE,
+    INTERIM,
+    LARGE,
+    RECORD_BYTES,
+    Done,
+    Large,
+    Trim,
+    Unprotected,
+    WriteRecord,
+    store_record,
+    stored_records,
+)
+
+log = structlog.get_logger("llmactors.http")
+
+JOURNAL_BYTES = 16 * 1024 * 1024
+"""The most bytes that the journal of one connection may have. Beyond that the connection is not protected."""
+_SCRATCH = bytearray(READ_BYTES)
+"""Where bytes go that were read before."""
+
+
+class HeldConnection(ServerConnection):
+    """Serves the requests of one connection that the keeper holds."""
+
+    def __init__(
+        self,
+        app: Application,
+        protocol: ProtocolSettings,
+        given: GivenConnection,
+        settings: ConnectionSettings,
+        throttle: BurstThrottle,
+        link: KeeperLink,
+    ) -> None:
+        super().__init__(app, protocol, given.socket, settings, throttle)
+        told = given.told
+        self.reached = b""
+        """Where the next write brings the client, as the handler of the request says."""
+        self._given = given
+        self._link = link
+        self._cid, self._slot = told.cid, told.slot
+        self._protected = True
+        self._request_at = self._in = self._journaled = told.journal_at
+        """The input positions of the request that is under way, behind what was taken, and behind the journal."""
+        self._out = told.base_out
+        """The output position behind everything that was recorded."""
+        self._generation = 0
+        self._stage = Stage.NOTHING
+        """What of the response to the next request is written already, and must not be written again."""
+        self._head_is_dropped = False
+        self._gone = False
+        """Whether the client has left while no gateway had the connection."""
+        self._given_journal_end = 0
+        self._request: HeldRequest
+
+    async def run(self) -> None:
+        """Serves until either side ends the connection, and then lets the keeper close its copy."""
+        try:
+            if not self._given.told.taken_over or self._take_over():
+                await super().run()
+        finally:
+            self._link.journal_bytes -= self._journaled - self._request_at
+            self._link.send_nowait(Done(self._cid))
+
+    # A takeover.
+
+    def _take_over(self) -> bool:
+        """Brings this object to where the connection stands. Returns False where the connection must be cut."""
+        given, journal = self._given, bytes(self._given.journal)
+        given.journal.clear()
+        self._link.journal_bytes += len(journal)
+        self._journaled = given.told.journal_at + len(journal)
+        records = stored_records(self._link.slots, self._slot)
+        if records and records[0].flags & LARGE:
+            records[0] = records[0]._replace(data=given.large.get(records[0].generation, b""))
+        given.large.clear()
+        try:
+            self._gone = is_closed(self._raw)
+            if self._gone:
+                self._in, self._ahead = self._journaled, journal
+                self._given_journal_end = self._in
+                return True
+            position = written(self._raw), taken(self._raw)
+            left = LeftBehind(given.told.journal_at, journal, given.told.base_out, records, *position)
+            how = go_on(left)
+            self._throw_away(how.untaken)
+        except (CannotGoOn, OSError) as error:
+            self.give_up(str(error))
+            return False
+        self._ahead, self._rest, self._stage, self._generation = how.journal, how.rest, how.stage, how.generation
+        self._in = self._given_journal_end = self._journaled
+        self._out = left.written + len(how.rest)
+        self.reached = how.reached
+        if how.journal_at > self._request_at:
+            self._trim_to(how.journal_at, how.base_out)
+        return True
+
+    def _throw_away(self, count: int) -> None:
+        """Takes what the journal has already out of the kernel's buffer."""
+        while count:
+            count -= self._raw.recv_into(_SCRATCH, min(count, len(_SCRATCH)))
+
+    def _addresses(self) -> tuple[Address, Address]:
+        return (None, None) if self._gone else super()._addresses()
+
+    async def _read(self) -> None:
+        if self._stage is Stage.ENDS:
+            await self._end_slowly()
+        elif self._gone:
+            # The application learns of a client that is gone, so that it ends what nobody waits for.
+            journal, self._ahead = self._ahead, b""
+            await self._protocol.received(journal)
+        elif self._rest:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.write_rest)
+                await super()._read()
+        else:
+            await super()._read()
+
+    async def _end_slowly(self) -> None:
+        """Ends a connection whose last response is recorded."""
+        await self.write_rest()
+        self._mute = True
+        self._reading.deadline = trio.current_time() + LINGER_S
+        with contextlib.suppress(OSError):
+            self._raw.shutdown(socket.SHUT_WR)
+        while await self._receive():
+            pass
+
+    def resume(self) -> None:
+        """Writes again what the application writes: its handler is where the client is."""
+        self._stage = Stage.NOTHING
+
+    def give_up(self, why: str) -> None:
+        """Cuts the connection, which cannot go on as if nothing had happened."""
+        log.warning("a connection was cut, because it cannot be continued", connection=self._cid, reason=why)
+        self.cut("the connection cannot be continued")
+
+    # Requests.
+
+    def set_idle(self, *, idle: bool) -> None:
+        """As for every connection. At the end of a request, the keeper forgets it."""
+        if idle:
+            self._expect_request()
+        elif self._in > self._given_journal_end and self._protected:
+            self._request.is_repeated = False  # its head was not complete, so no gateway handled it
+        super().set_idle(idle=idle)
+
+    def _expect_request(self) -> None:
+        """Makes what the next exchange knows of this connection."""
+        if not self._protected:
+            self._protocol.connection_state.pop("held", None)
+            return
+        at = self._unread_from()
+        if at > self._request_at and self._stage is not Stage.ENDS:
+            self._trim_to(at, self._out)
+        origin = f"{self._link.token}:{self._cid}:{self._request_at}"
+        is_repeated = self._request_at < self._given_journal_end
+        if self._stage is Stage.BEGUN:
+            self._request = HeldRequest(self, origin, is_repeated, self.reached)
+        else:
+            self._request, self.reached = HeldRequest(self, origin, is_repeated, None), b""
+        self._protocol.connection_state["held"] = self._request
+
+    def _unread_from(self) -> int:
+        """The input position at which the next request begins, once a request was read whole."""
+        return self._in - len(self._ahead) - self._protocol.unread_bytes
+
+    def _trim_to(self, request_at: int, base_out: int) -> None:
+        self._link.journal_bytes -= request_at - self._request_at
+        self._request_at = request_at
+        self._link.send_nowait(Trim(self._cid, request_at, base_out))
+
+    async def _receive(self) -> bytes:
+        if not self._protected or self._mute or self._gone:
+            return await super()._receive()
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._raw)
+                data = self._raw.recv(READ_BYTES, socket.MSG_PEEK)
+                if data:
+                    await self._journal(data)
+                    self._throw_away(len(data))
+                    self._in += len(data)
+            except BlockingIOError:
+                continue
+            except (OSError, trio.ClosedResourceError):
+                self._mute = True  # nobody reads what is written to a broken connection
+                return b""
+            else:
+                return data
+
+    async def _journal(self, data: bytes) -> None:
+        """Gives the keeper what of `data`, the next bytes of the client, the keeper does not have."""
+        new = self._in + len(data) - self._journaled  # a cancelled call may have given the keeper some of them
+        of_request = self._journaled + new - self._request_at
+        if of_request > JOURNAL_BYTES or self._link.journal_bytes + new > JOURNALS_BYTES:
+            self._unprotect()
+        elif new:
+            self._link.journal_nowait(self._cid, self._journaled, data[len(data) - new :])
+            self._link.journal_bytes += new
+            self._journaled += new
+        if self._link.is_behind:
+            await self._link.wait_sent()
+
+    def _unprotect(self) -> None:
+        """Lets the connection end with this process."""
+        self._protected = False
+        self._link.journal_bytes -= self._journaled - self._request_at
+        self._journaled = self._request_at
+        self._link.send_nowait(Unprotected(self._cid))
+
+    # Writing.
+
+    async def write(self, data: bytes) -> None:
+        """Sends bytes to the client, or drops them if the client is gone or has them already."""
+        if self._mute:
+            return
+        if self._protocol.is_websocket and self._protected:
+            self._unprotect()
+        if not self._protected:
+            await super().write(data)
+            return
+        flags = self._protocol.progress
+        if self._stage is not Stage.NOTHING and self._is_written(data, flags):
+            return
+        if not data and not flags & COMPLETE:
+            return
+        if self._rest or self._senders or self._link.is_behind or len(data) + len(self.reached) > RECORD_BYTES:
+            await self._write_later(data, flags, self.reached)
+            return
+        self._record(data, flags, self.reached)
+        sent = self._write_now(data)
+        if sent < len(data):
+            await self._write_waiting(data, sent)
+            return
+        self._unyielded += 1
+        if self._unyielded % FAIR_EVERY == 0:
+            await trio.lowlevel.checkpoint()
+
+    def _is_written(self, data: bytes, flags: int) -> bool:
+        """Whether the client has these bytes, which an application made that handles its request again."""
+        if flags & INTERIM:
+            return True
+        if self._stage is Stage.INTERIM:
+            self._stage = Stage.NOTHING
+            return False
+        if flags & COMPLETE or (data and self._head_is_dropped):
+            self.give_up("its answer cannot be continued")
+        self._head_is_dropped = True
+        return True
+
+    def _record(self, data: bytes, flags: int, reached: bytes) -> None:
+        """Records a write that is made next. Everything before it was written."""
+        self._generation += 1
+        next_in = self._unread_from() if flags & COMPLETE else 0
+        record = WriteRecord(self._generation, self._out, next_in, len(data), flags, reached, data)
+        store_record(self._link.slots, self._slot, record)
+        self._out += len(data)
+
+    async def _write_later(self, data: bytes, flags: int, reached: bytes) -> None:
+        """Writes what cannot be recorded yet."""
+        async with self._turn_to_send():
+            rest, self._rest = self._rest, b""
+            await self._send_all(memoryview(rest))
+            if self._mute:
+                return
+            if len(data) + len(reached) > RECORD_BYTES:
+                flags |= LARGE
+                self._link.send_nowait(Large(self._cid, self._generation + 1), memfd_of(data))
+            await self._link.wait_sent()
+            self._record(data, flags, reached)
+            await self._send_all(memoryview(data))
+
+    def write_chunk_nowait(self, data: bytes) -> bool | None:
+        """As for every connection."""
+        if not self._protected:
+            return super().write_chunk_nowait(data)
+        if self._mute or self._rest or self._senders or not self._protocol.may_continue_body:
+            return None
+        if self._link.is_behind or self._stage is not Stage.NOTHING:
+            return None
+        chunk = b"%x\r\n%b\r\n" % (len(data), data)
+        flags = BEGUN
+        if len(chunk) + len(self.reached) > RECORD_BYTES:
+            flags |= LARGE
+            self._link.send_nowait(Large(self._cid, self._generation + 1), memfd_of(chunk))
+            if self._link.is_behind:
+                return None
+        self._record(chunk, flags, self.reached)
+        sent = self._write_now(chunk)
+        if sent == len(chunk):
+            return True
+        self._rest = chunk[sent:]
+        return False

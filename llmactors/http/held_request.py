@@ -1,0 +1,54 @@
+"""A request on a connection that may outlive this process."""
+
+from typing import Protocol
+
+import attrs
+
+from llmactors.http.request_id import derived_request_id
+
+
+class HeldOutput(Protocol):
+    """The connection of such a request."""
+
+    reached: bytes
+    """Where the next write brings the client."""
+
+    def resume(self) -> None:
+        """Writes again what the application writes."""
+        ...
+
+    def give_up(self, why: str) -> None:
+        """Cuts the connection."""
+        ...
+
+
+@attrs.define(eq=False)
+class HeldRequest:
+    """What an exchange knows of the held connection that it is on. `held_connection` says what it is for."""
+
+    _connection: HeldOutput
+    origin: str
+    """The text that `derived_request_id` makes ids of."""
+    is_repeated: bool
+    """Whether an earlier gateway may have handled the request."""
+    reached: bytes | None
+    """How far the client has got in the response to this request; None for a response that begins. Set until
+    `resume`."""
+
+    @property
+    def request_id(self) -> str:
+        """The id of the exchange. A gateway that reads the same request again finds the same id."""
+        return derived_request_id(self.origin)
+
+    def note(self, reached: bytes) -> None:
+        """Says how far the next write brings the client, in a form that the handler of this request understands."""
+        self._connection.reached = reached
+
+    def resume(self) -> None:
+        """Says that the handler stands where `reached` says. What it writes from now on is sent."""
+        self.reached = None
+        self._connection.resume()
+
+    def refuse(self, why: str) -> None:
+        """Cuts the connection: the request cannot be repeated."""
+        self._connection.give_up(why)
