@@ -50,7 +50,7 @@ _SCRATCH = bytearray(READ_BYTES)
 """Where bytes go that were read before."""
 
 
-class HeldConnection(ServerConnection):
+class HeldServerConnection(ServerConnection):
     """Serves the requests of one connection that the keeper holds."""
 
     def __init__(

@@ -5,7 +5,7 @@ from functools import partial
 import trio
 
 from llmactors.http.exchange import ErrorRenderer
-from llmactors.http.held_connection import HeldConnection
+from llmactors.http.held_connection import HeldServerConnection
 from llmactors.http.inbox import Application
 from llmactors.http.keeper_link import GivenConnection, KeeperLink
 from llmactors.http.server import ListeningSocket, Server, ServerSettings, url_of
@@ -43,7 +43,7 @@ class HeldServer(Server):
         await trio.sleep_forever()
 
     def _begin_given(self, nursery: trio.Nursery, given: GivenConnection) -> None:
-        connection = HeldConnection(
+        connection = HeldServerConnection(
             self._app, self._protocol, given, self._settings.connection, self._throttle, self._link
         )
         self._begin(connection, given.socket, nursery)
