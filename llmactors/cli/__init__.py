@@ -5,6 +5,7 @@
     mistakes     the line and the exit code for what went wrong
     models       downloads with a progress bar
     running      commands that run until a signal
+    keeping      the keeper of a gateway, and the keepers of this machine
     client       commands that ask a running node
     tables       tables on standard output
     live         a screen that is drawn again and again

@@ -12,6 +12,7 @@ COMMANDS = (
     "drain",
     "uncordon",
     "reload",
+    "upgrade",
     "forget",
     "tree",
     "top",

@@ -1,6 +1,9 @@
 """`gateway`: HTTP and WebSocket for a cluster."""
 
+import sys
+
 from llmactors.cli.flags import with_settings
+from llmactors.cli.keeping import become_keeper, has_keeper
 from llmactors.cli.running import run_node, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.held_server import HeldSocket
@@ -17,9 +20,13 @@ def command(configuration: Configuration) -> int:
     SIGTERM drains the gateway: new requests are refused, and open streams may end. Each flag is also a variable, as
     LLMACTORS_REDIS for --redis, and a key of the configuration file, as redis. Callers need an API key if --keys says
     where keys are, or if the variable GATEWAY_API_KEY is set.
+
+    On Linux, a keeper holds the connections, and the death of the gateway or an `upgrade` cuts none of them.
     """
     settings = configuration.settings
     redis_url(settings)
+    if settings.keeper and sys.platform == "linux" and not has_keeper():
+        become_keeper(settings, ListeningSocket(settings.bind))
     set_up_output(settings)
     link = KeeperLink.from_environment()
     listening = ListeningSocket(settings.bind) if link is None else HeldSocket(link)

@@ -360,6 +360,20 @@ class Settings:
         commands=frozenset({"gateway", "worker"}),
         inherited=False,
     )
+    keeper: bool = setting(
+        False,
+        "Whether a process of its own, the keeper, holds the connections of a gateway's clients: the connections "
+        "outlive the death of the gateway, and an upgrade. On Linux only.",
+        group=CLUSTER,
+        commands=frozenset({"gateway", "up"}),
+    )
+    standby_s: PositiveSeconds = setting(
+        60.0,
+        "How long a gateway may start, under a keeper, until it can take connections over. A gateway that takes longer "
+        "is ended, and an upgrade to it is given up.",
+        group=CLUSTER,
+        commands=frozenset({"gateway", "up"}),
+    )
     lease_s: PositiveSeconds = setting(
         1.5,
         "A worker that is silent for this long loses its requests to other workers. Give all nodes the same time.",

@@ -9,7 +9,7 @@ Packet = tuple[bytes, int]
 """A packet, and the descriptor that travels with it; -1 for none."""
 
 
-class HeldConnection:
+class ConnectionCopy:
     """A connection of a client. Call `close` at its end: the client sees the end when all copies are closed."""
 
     __slots__ = ("base_out", "fd", "journal", "journal_at", "larges", "protected", "slot")
@@ -22,7 +22,7 @@ class HeldConnection:
         self.protected = True
 
     def __repr__(self) -> str:
-        return f"<HeldConnection fd={self.fd} slot={self.slot}>"
+        return f"<ConnectionCopy fd={self.fd} slot={self.slot}>"
 
     def add(self, piece: Piece) -> int:
         """Appends to the journal, and returns by how many bytes it grew. After a gap, the journal is given up."""

@@ -6,7 +6,7 @@ import resource
 import socket
 from collections.abc import Iterator
 
-from llmactors.keeper.connections import HeldConnection, Packet
+from llmactors.keeper.connections import ConnectionCopy, Packet
 from llmactors.keeper.protocol import HALF_BYTES, SLOT_BYTES, Done, Large, Message, Piece, Trim, Unprotected
 
 MAX_JOURNALS_BYTES = 256 * 1024 * 1024
@@ -26,7 +26,7 @@ class ConnectionTable:
         self.listener = listener
         self.slots = os.memfd_create("llmactors-slots")
         os.ftruncate(self.slots, self.limit * SLOT_BYTES)
-        self.connections: dict[int, HeldConnection] = {}
+        self.connections: dict[int, ConnectionCopy] = {}
         self._free_slots: list[int] = []
         self._last_cid = self._journals_bytes = 0
 
@@ -53,7 +53,7 @@ class ConnectionTable:
             accepted.setblocking(False)
             self._last_cid += 1
             slot = self._free_slots.pop() if self._free_slots else len(self.connections)
-            connection = self.connections[self._last_cid] = HeldConnection(accepted.detach(), slot)
+            connection = self.connections[self._last_cid] = ConnectionCopy(accepted.detach(), slot)
             yield from connection.packets(self._last_cid, taken_over=False)
 
     def change(self, message: Message, fd: int) -> bool:
@@ -73,7 +73,7 @@ class ConnectionTable:
             os.pwrite(self.slots, bytes(8), connection.slot * SLOT_BYTES + half)
         self._free_slots.append(connection.slot)
 
-    def _change(self, connection: HeldConnection, message: Message, fd: int) -> bool:
+    def _change(self, connection: ConnectionCopy, message: Message, fd: int) -> bool:
         if isinstance(message, Piece):
             self._journals_bytes += connection.add(message)
         elif isinstance(message, Trim):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import time
 from collections import Counter
@@ -58,7 +59,7 @@ class ClusterNode:
         self.settings = settings
         self.live = LiveSettings(settings)
         """The settings as they are after the last reload."""
-        self.name = settings.name or _name_of_process(self.role, socket.gethostname(), os.getpid())
+        self.name = settings.name or name_of_process(self.role, socket.gethostname(), os.getpid())
         self.metrics = Metrics()
         self.history, self.restarts = LastHour(), RecentRestarts()
         self.tracing = tracing(settings, self.name, self.role.value, self.metrics)
@@ -285,10 +286,12 @@ class ClusterNode:
 
 def has_lasting_name(record: NodeRecord) -> bool:
     """Whether the node has the same name when it is started again: an operator chose the name, as by `--name`."""
-    return record.name != _name_of_process(record.role, record.process.host, record.process.pid)
+    # The number is that of the process, or of the keeper of its connections.
+    return re.fullmatch(name_of_process(record.role, re.escape(record.process.host), r"\d+"), record.name) is None
 
 
-def _name_of_process(role: Role, host: str, pid: int) -> str:
+def name_of_process(role: Role, host: str, pid: int | str) -> str:
+    """The name of a node for which no operator has chosen one."""
     return f"{role.value}-{host}-{pid}"
 
 

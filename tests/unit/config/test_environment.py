@@ -41,6 +41,7 @@ VALUES = {
     "max_image_body_bytes": st.integers(1, 16 * 2**20),
     "access_log": st.booleans(),
     "drills": st.booleans(),
+    "keeper": st.booleans(),
     "traces": st.booleans(),
 }
 
