@@ -2,8 +2,10 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import Literal
 
 import attrs
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +16,9 @@ from llmactors.cli.top_sources import Snapshot
 WIDE = 120
 """From this width on, tables have all of their columns."""
 _UNKNOWN = "-"
+_GAP = 2
+"""The blanks between two columns."""
+_LEAST_WIDTH = 4
 _STATES = {"ready": "green", "loading": "yellow", "starting": "yellow", "unloaded": "dim", "up": "green"}
 
 
@@ -38,13 +43,13 @@ class _Column:
     wide: bool = False
     """Whether a narrow picture leaves the column out."""
     whole: bool = False
-    """Whether the cells are never cut: other commands take ids and names."""
+    """Whether the cells are never cut: other commands take ids and names, and a state is one short word."""
 
 
 _NODES = (
     _Column("node", whole=True),
     _Column("roles"),
-    _Column("state"),
+    _Column("state", whole=True),
     _Column("slots", right=True),
     _Column("streams", right=True),
     _Column("stall", right=True),
@@ -55,7 +60,7 @@ _NODES = (
 )
 _MODELS = (
     _Column("model"),
-    _Column("state"),
+    _Column("state", whole=True),
     _Column("slots", right=True),
     _Column("waiting", right=True),
     _Column("oldest", right=True),
@@ -76,7 +81,7 @@ _REQUESTS = (
     _Column("model"),
     _Column("tenant"),
     _Column("class", right=True, wide=True),
-    _Column("state"),
+    _Column("state", whole=True),
     _Column("age", right=True),
     _Column("tokens", right=True),
     _Column("tries", right=True, wide=True),
@@ -101,7 +106,7 @@ def frame(snapshot: Snapshot, size: FrameSize, problem: str = "") -> RenderableT
     shown = [(columns, found) for columns, found in rows if found]
     room = _shares([len(found) for _, found in shown], None if size.lines is None else size.lines - used)
     for (columns, found), most in zip(shown, room, strict=True):
-        parts += [Text(""), _table(columns, found[:most], wide=size.wide)]
+        parts += [Text(""), _table(columns, found[:most], size)]
         if len(found) > most:
             parts.append(Text(f"… and {len(found) - most} more", style="dim"))
     if snapshot.requests_total == 0:
@@ -210,21 +215,35 @@ def _shares(wanted: Sequence[int], lines: int | None) -> list[int]:
     return found
 
 
-def _table(columns: Sequence[_Column], rows: Sequence[tuple[str, ...]], *, wide: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold cyan")
-    places = [place for place, column in enumerate(columns) if wide or not column.wide]
-    for place in places:
+def _table(columns: Sequence[_Column], rows: Sequence[tuple[str, ...]], size: FrameSize) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold cyan")
+    places = [place for place, column in enumerate(columns) if size.wide or not column.wide]
+    widths = _widths(
+        [columns[place] for place in places], [[row[place] for row in rows] for place in places], size.width
+    )
+    for place, width in zip(places, widths, strict=True):
         column = columns[place]
-        table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=max((len(row[place]) for row in rows), default=0) if column.whole or column.right else None,
-        )
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.title, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
     for row in rows:
         table.add_row(*(Text(plain(row[place]), style=_STATES.get(row[place], "")) for place in places))
     return table
+
+
+def _widths(columns: Sequence[_Column], cells: Sequence[Sequence[str]], room: int) -> list[int]:
+    """How wide each column is. Where they do not fit, the widest columns of names get narrower: figures are not cut."""
+    widths = [
+        max(map(cell_len, (column.title, *map(plain, texts)))) for column, texts in zip(columns, cells, strict=True)
+    ]
+    names = [place for place, column in enumerate(columns) if not (column.whole or column.right)]
+    excess = sum(widths) + _GAP * (len(widths) - 1) - room
+    while excess > 0 and names:
+        widest = max(names, key=widths.__getitem__)
+        if widths[widest] <= _LEAST_WIDTH:
+            break
+        widths[widest] -= 1
+        excess -= 1
+    return widths
 
 
 def _number(value: float | None) -> str:

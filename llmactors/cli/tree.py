@@ -20,6 +20,7 @@ from llmactors.cli import tables
 from llmactors.cli.client import API_KEY, URL, ask, node_client
 from llmactors.cli.flags import with_settings
 from llmactors.cli.live import EVERY, every_s, is_terminal, show_live
+from llmactors.cluster.cordon import Cordon
 from llmactors.cluster.node_record import NodeRecord, Role
 from llmactors.config import Configuration, Settings
 from llmactors.errors import LlmactorsError
@@ -102,26 +103,30 @@ async def _of_cluster(settings: Settings) -> AsyncIterator[Look]:
     async with cluster_nodes(settings) as store:
 
         async def look() -> tuple[RenderableType, object]:
-            nodes = [(record, await store.tree(record.name)) for record in await store.records()]
+            records = await store.records()
+            nodes = [(record, await store.tree(record.name)) for record in records]
+            cordons = {each.name: await store.cordon_of(each.name) for each in records if each.cordoned}
             found = [{"node": msgspec.to_builtins(record), "tree": tree} for record, tree in nodes]
-            branches = [_node_branch(record, tree) for record, tree in nodes]
+            branches = [_node_branch(record, tree, cordons.get(record.name)) for record, tree in nodes]
             return Group(*branches) if branches else Text("no node is running"), found
 
         yield look
 
 
-def _node_branch(record: NodeRecord, tree: Any) -> rich.tree.Tree:
-    branch = rich.tree.Tree(_node_label(record, time.time()))
+def _node_branch(record: NodeRecord, tree: Any, cordon: Cordon | None) -> rich.tree.Tree:
+    branch = rich.tree.Tree(_node_label(record, cordon, time.time()))
     if tree is not None:
         branch.add(_render(tree))
     return branch
 
 
-def _node_label(record: NodeRecord, now: float) -> str:
+def _node_label(record: NodeRecord, cordon: Cordon | None, now: float) -> str:
     age = dt.timedelta(seconds=round(max(0.0, now - record.started_at)))
     parts = [f"[bold]{escape(record.name)}[/bold]", record.role.value, f"up {age}"]
     if record.cordoned:
-        parts.append("[yellow]drained by an operator[/yellow]")
+        ends = None if cordon is None else cordon.until_unix_s
+        until = "" if ends is None else f" until {dt.datetime.fromtimestamp(ends, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+        parts.append(f"[yellow]drained by an operator{until}[/yellow]")
     elif record.draining:
         parts.append("[yellow]draining[/yellow]")
     if record.role is Role.WORKER:

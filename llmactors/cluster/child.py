@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 import attrs
+import structlog
 import trio
 
 from llmactors.actors import Actor, Context, Question
 from llmactors.cluster.parent_death import ends_with_this_process
 from llmactors.errors import OperatorError
+
+log = structlog.get_logger("llmactors.cluster")
 
 _KILL_S = 5.0
 _POLL_S = 0.05
@@ -127,6 +130,8 @@ class ChildActor(Actor[EndProcess]):
         await self._gone.wait()
         assert self._process is not None  # noqa: S101 - the process was started
         if self._process.returncode == 0 or self._ending:
+            if not self._ending:
+                log.warning("a process has ended by itself, and is not started again", process=self._spec.name)
             self._context.exit()
         else:
             raise ChildFailed(await self._failure_text())

@@ -224,6 +224,10 @@ def test_operator_signs_in_and_out(browser: Browser, serve: Serve) -> None:
     console.press("Sign in")
     console.wait("return document.querySelector('h1').textContent === 'Models'")
     assert console.run("return document.cookie") == ""
+    console.resize(360)
+    button = "[...document.querySelectorAll('header button')].find(each => each.innerText === 'Menu')"
+    assert console.run(f"return {button}.getBoundingClientRect().right") <= 360
+    console.resize(1280)
     console.open("playground")
     console.fill("Longest answer", "3")
     console.fill("Your message", "Hello")

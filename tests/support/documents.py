@@ -97,10 +97,11 @@ def anchors(document: str) -> set[str]:
 
 
 def mentions(document: str) -> Iterator[Mention]:
-    """All files and names in backquotes."""
+    """All files and names in backquotes, but for absolute paths: another machine may lack those."""
     text = read(document)
     for match in _MENTION.finditer(text):
-        yield Mention(_line(text, match.start()), match["path"], match["name"] or "")
+        if not match["path"].startswith("/"):
+            yield Mention(_line(text, match.start()), match["path"], match["name"] or "")
 
 
 def find_file(path: str, beside: Path) -> Path | None:

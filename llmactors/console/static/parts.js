@@ -5,7 +5,7 @@ import {h} from "./dom.js";
 const TONES = {
     ready: "good", running: "good", healthy: "good", ended: "calm", done: "good", queued: "calm", idle: "calm", unloaded: "calm",
     loading: "busy", starting: "busy", stalled: "bad", down: "bad", failed: "bad", gone: "bad", backoff: "busy",
-    draining: "busy", cordoned: "busy", stopped: "bad", crashed: "bad", restarting: "busy", stopping: "busy", waiting: "busy",
+    draining: "busy", drained: "busy", stopped: "bad", crashed: "bad", restarting: "busy", stopping: "busy", waiting: "busy",
 };
 
 // A state as a word with a dot. The word says all that the colour says.

@@ -5,7 +5,8 @@ import {h} from "./dom.js";
 
 const sorting = new Map();
 
-// columns: {title, cell: row => description, numeric?, sort?: row => value, wide?}. `title` must be unique.
+// columns: {title, cell: row => description, numeric?, sort?: row => value, wide?, hint?}. `title` must be unique, and
+// `hint` explains it to a mouse that rests there.
 export function table({label, columns, rows, key, empty, redraw, rowClass, caption}) {
     if (!rows.length && empty) return emptyState(empty.title, empty.text);
     const chosen = sorting.get(label);
@@ -25,7 +26,7 @@ export function table({label, columns, rows, key, empty, redraw, rowClass, capti
 }
 
 function heading(column, label, redraw) {
-    const attributes = {scope: "col", role: "columnheader", class: column.numeric ? "numeric" : null};
+    const attributes = {scope: "col", role: "columnheader", class: column.numeric ? "numeric" : null, title: column.hint ?? null};
     if (!column.sort || !redraw) return h("th", attributes, column.title);
     const chosen = sorting.get(label);
     const active = chosen?.title === column.title;

@@ -1,11 +1,14 @@
 """`/v1/operator/nodes` and `/v1/operator/models`: the nodes of a cluster, and what they serve."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
 from llmactors.backends.directory import NOT_IN_MEMORY, ModelDirectory, ModelStatus
+from llmactors.cluster.cordon import Cordons
 from llmactors.cluster.node_record import ModelReport, NodeRecord, Role
+from llmactors.errors import Unavailable
 from llmactors.gateway.operators import OperatedNode
 from llmactors.http.exchange import Exchange
 from llmactors.ledger import Ledger, ModelDemand
@@ -24,6 +27,10 @@ class NodeRow:
     started_unix_s: float
     draining: bool
     cordoned: bool
+    """Whether an operator has drained the node."""
+    cordoned_until_unix_s: float | None = None
+    """When a node that an operator has drained takes work again by itself; None where only `uncordon` ends the cordon,
+    and where there is none."""
     models: tuple[str, ...]
     slots: int
     """How many requests the node can run at once."""
@@ -68,7 +75,8 @@ class Models:
 
 async def list_nodes(node: OperatedNode, exchange: Exchange) -> None:
     """Shows the nodes of the cluster, or the one node of a single process."""
-    await exchange.answer(200, nodes_of(node.records()))
+    records = node.records()
+    await exchange.answer(200, nodes_of(records, await _cordons_end(node.cordons, records)))
 
 
 async def list_models(node: OperatedNode, exchange: Exchange) -> None:
@@ -76,9 +84,20 @@ async def list_models(node: OperatedNode, exchange: Exchange) -> None:
     await exchange.answer(200, await models_of(node.directory, node.ledger, node.records()))
 
 
-def nodes_of(records: Iterable[NodeRecord]) -> Nodes:
-    """The nodes of which these are the records."""
-    return Nodes([_node_row(record) for record in sorted(records, key=lambda record: record.name)])
+def nodes_of(records: Iterable[NodeRecord], cordons_end: Mapping[str, float | None] | None = None) -> Nodes:
+    """The nodes of which these are the records. `cordons_end` says when cordons end, by the names of nodes."""
+    ends = cordons_end or {}
+    return Nodes([_node_row(record, ends.get(record.name)) for record in sorted(records, key=lambda one: one.name)])
+
+
+async def _cordons_end(cordons: Cordons, records: Iterable[NodeRecord]) -> dict[str, float | None]:
+    """When the cordons of nodes end, where that can be asked now."""
+    found: dict[str, float | None] = {}
+    with contextlib.suppress(Unavailable):
+        for record in records:
+            if record.cordoned and (cordon := await cordons.cordon_of(record.name)) is not None:
+                found[record.name] = cordon.until_unix_s
+    return found
 
 
 async def models_of(directory: ModelDirectory, ledger: Ledger, records: Iterable[NodeRecord]) -> Models:
@@ -95,7 +114,7 @@ async def models_of(directory: ModelDirectory, ledger: Ledger, records: Iterable
     return Models([_model_row(name, status, reports.get(name, []), demand.get(name, [])) for name, status in known])
 
 
-def _node_row(record: NodeRecord) -> NodeRow:
+def _node_row(record: NodeRecord, cordon_ends: float | None) -> NodeRow:
     roles = (Role.GATEWAY, Role.WORKER) if record.role is Role.SINGLE else (record.role,)
     return NodeRow(
         name=record.name,
@@ -105,6 +124,7 @@ def _node_row(record: NodeRecord) -> NodeRow:
         started_unix_s=record.started_at,
         draining=record.draining,
         cordoned=record.cordoned,
+        cordoned_until_unix_s=cordon_ends,
         models=tuple(report.name for report in record.models),
         slots=record.load.slots,
         slots_busy=record.load.running,

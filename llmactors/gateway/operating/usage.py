@@ -9,7 +9,8 @@ import msgspec
 from llmactors.gateway.operating.parameters import read_query
 from llmactors.gateway.operators import OperatedNode
 from llmactors.http.exchange import Exchange
-from llmactors.ledger.usage import RECORDS_MAX, UsageBy
+from llmactors.ledger import Ledger
+from llmactors.ledger.usage import RECORDS_MAX, UsageBy, UsagePage
 from llmactors.ledger.usage_rows import record_rows, sum_rows
 
 _DAY_S = 86_400
@@ -31,6 +32,8 @@ class UsageRecordsQuery:
 
     since: Moment | None = None
     until: Moment | None = None
+    id: str = ""
+    """The id of a request, of which alone the record is wanted, of whatever day; empty for all requests."""
     after: str = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=RECORDS_MAX)] = RECORDS_MAX
 
@@ -46,9 +49,23 @@ async def show_sums(node: OperatedNode, exchange: Exchange) -> None:
 async def list_records(node: OperatedNode, exchange: Exchange) -> None:
     """Shows one page of usage records. By default, those of today."""
     wanted = read_query(exchange, UsageRecordsQuery)
+    if wanted.id:
+        await exchange.answer(200, record_rows(await _record_of(node.ledger, wanted.id)))
+        return
     since_ms, until_ms = await _span(node, wanted.since, wanted.until)
     page = await node.ledger.usage_records(since_ms, until_ms, wanted.after, wanted.limit)
     await exchange.answer(200, record_rows(page))
+
+
+async def _record_of(ledger: Ledger, request_id: str) -> UsagePage:
+    """A page with the record of one request, or none. Reads all records that are kept: nothing finds them by id."""
+    until_ms, after = await ledger.now_ms() + 1, ""
+    while True:
+        page = await ledger.usage_records(0, until_ms, after, RECORDS_MAX)
+        found = tuple(record for record in page.records if record.request_id == request_id)
+        if found or not page.next:
+            return UsagePage(found, "")
+        after = page.next
 
 
 async def _span(node: OperatedNode, since_s: float | None, until_s: float | None) -> tuple[int, int]:

@@ -95,6 +95,11 @@ async def test_records_come_by_pages_of_the_route(node: LocalNode) -> None:
     second = (await node.client.get("/v1/operator/usage/records", params={"after": first["next"]})).json()
     assert [page["records"][0]["completion_tokens"] for page in (first, second)] == [3, 5]
     assert second["next"] is None
+    one = second["records"][0]
+    found = await node.client.get("/v1/operator/usage/records", params={"id": one["id"]})
+    assert found.json() == {"records": [one], "next": None}
+    none = await node.client.get("/v1/operator/usage/records", params={"id": "req_none"})
+    assert none.json() == {"records": [], "next": None}
     for query in ({"limit": 1001}, {"after": "x"}, {"since": "x"}, {"until": "null"}):
         answer = await node.client.get("/v1/operator/usage/records", params=query)
         assert answer.status_code == 400, answer.text

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import attrs
 import pytest
+import structlog
 import trio
 
 from llmactors.actors import ActorSpec, Backoff, Restart, SupervisorSpec, Tree
@@ -89,11 +90,17 @@ async def test_killed_child_is_restarted() -> None:
 
 
 async def test_child_with_exit_code_0_is_not_restarted() -> None:
-    async with child(POLITE) as (seen, spec):
-        os.kill(seen.pid, signal.SIGTERM)
-        await wait_until(lambda: not spec.ref.running)
-        await trio.sleep(0.3)
-        assert len(seen.actor) == 1
+    """The log says so, because somebody else has ended the process."""
+    with structlog.testing.capture_logs() as lines:
+        async with child(POLITE) as (seen, spec):
+            os.kill(seen.pid, signal.SIGTERM)
+            await wait_until(lambda: not spec.ref.running)
+            await trio.sleep(0.3)
+            assert len(seen.actor) == 1
+        async with child(POLITE) as (_, spec):
+            await spec.ref.ask(EndProcess())
+    said = [line["process"] for line in lines if line["event"].startswith("a process has ended by itself")]
+    assert said == ["c1"]
 
 
 async def test_child_told_to_end_is_not_restarted_after_exit_code_3() -> None:

@@ -35,9 +35,12 @@ async def test_drained_process_refuses_until_uncordon() -> None:
         assert (refused.status_code, "an operator has drained" in refused.json()["error"]["message"]) == (503, True)
         assert "`uncordon node` ends that" in (await node.client.get("/readyz")).json()["problems"]["gateway"]
         [row] = (await node.client.get("/v1/operator/nodes")).json()["nodes"]
-        assert (row["draining"], row["cordoned"]) == (True, True)
+        assert (row["draining"], row["cordoned"], row["cordoned_until_unix_s"]) == (True, True, None)
         assert (await node.client.post(f"{NODE}/uncordon", json={})).json()["cordoned"] is False
         assert (await node.client.post("/v1/generate", json=BODY)).status_code == 200
+        hour = (await node.client.post(f"{NODE}/drain", json={"for_s": 3600})).json()
+        [row] = (await node.client.get("/v1/operator/nodes")).json()["nodes"]
+        assert row["cordoned_until_unix_s"] == hour["until_unix_s"]
         ending = (await node.client.post(f"{NODE}/drain", json={"for_s": 0.05})).json()
         assert ending["until_unix_s"] == pytest.approx(ending["since_unix_s"] + 0.05, abs=0.001)
         await wait_until(lambda: not node.node.record.cordoned)

@@ -95,6 +95,14 @@ def test_frame_has_more_columns_where_there_is_room() -> None:
     assert "1h1m" in narrow
 
 
+def test_narrow_frame_cuts_neither_figures_nor_states() -> None:
+    narrow = drawn(frame(SNAPSHOT, FrameSize(80, None)), 80)
+    [titles] = [line.split() for line in narrow.splitlines() if line.startswith("request ")]
+    assert titles == ["request", "model", "tenant", "state", "age", "tokens"]
+    states = [line.split()[-3] for line in narrow.splitlines() if line.startswith("req_")]
+    assert states == ["running"] * 8 + ["queued"] * 32
+
+
 def test_names_cannot_control_the_terminal() -> None:
     assert "\x1b" not in drawn(frame(SNAPSHOT, FrameSize(160, None)), 160)
 

@@ -40,7 +40,7 @@ function purge(letter, context) {
 }
 
 const columns = context => [
-    {title: "Request", cell: each => h("span", {class: "id", title: each.id}, code(each.id))},
+    {title: "Request", cell: each => h("a", {href: `#/requests/${encodeURIComponent(each.id)}`, class: "id", title: each.id}, code(each.id))},
     {title: "Cause", sort: each => each.cause, cell: each => each.cause, wide: true},
     {title: "Tenant", sort: each => each.tenant, cell: each => each.tenant || "–"},
     {title: "Model", sort: each => each.model, cell: each => each.model},
@@ -60,6 +60,8 @@ export const view = {
     sources: () => ({letters: {path: `/v1/operator/dead-letters?limit=${LIMIT}`, everyS: 3}}),
     draw: context => [
         done ? notice("good", done.text, done.id ? h("a", {href: `#/requests/${encodeURIComponent(done.id)}`}, code(done.id)) : null) : null,
+        h("p", {class: "note"}, "A dead letter is a request that was given up, because it crashed its backend while it ran alone. ",
+            "Look at the cause first: what is run again may crash the backend again."),
         needing(context, "letters", "the dead letters", ({dead_letters: letters, total}) => [
             letters.length < total ? h("p", {class: "note"}, `The newest ${count(letters.length)} of ${count(total)}.`) : null,
             table({

@@ -3,7 +3,7 @@
 import {post} from "../api.js";
 import {confirm} from "../dialog.js";
 import {h} from "../dom.js";
-import {ago, count, duration} from "../format.js";
+import {ago, count, duration, time} from "../format.js";
 import {button, code, field, state, usage} from "../parts.js";
 import {table} from "../table.js";
 
@@ -14,15 +14,18 @@ const DRAIN_FOR = [
 export function nodesTable(nodes, context) {
     const columns = [
         {title: "Node", sort: each => each.name, cell: each => nodeName(each, context)},
-        {title: "State", sort: stateOf, cell: each => state(stateOf(each))},
+        {title: "State", sort: stateOf, cell: each => [state(stateOf(each)), until(each)]},
         {title: "Roles", cell: each => each.roles.join(", ")},
         {title: "Models", cell: each => each.models.join(", ") || "–", wide: true},
         {
             title: "Slots busy", numeric: true, sort: each => each.slots_busy,
             cell: each => (each.slots ? usage(each.slots_busy, each.slots, `${count(each.slots_busy)} of ${count(each.slots)}`) : "–"),
         },
-        {title: "Streams", numeric: true, sort: each => each.followed_streams, cell: each => count(each.followed_streams)},
-        {title: "Longest stall", numeric: true, sort: each => each.loop_stall_s, cell: each => duration(each.loop_stall_s)},
+        {
+            title: "Streams", hint: "Answers that the node writes to clients now", numeric: true, sort: each => each.followed_streams,
+            cell: each => (each.roles.includes("gateway") ? count(each.followed_streams) : "–"),
+        },
+        {title: "Longest stall", hint: "How long the node did nothing else at most, in the last one to two minutes", numeric: true, sort: each => each.loop_stall_s, cell: each => duration(each.loop_stall_s)},
         {title: "Version", cell: each => code(each.version)},
         {title: "Started", sort: each => each.started_unix_s, cell: each => ago(each.started_unix_s)},
     ];
@@ -44,8 +47,14 @@ function nodeName(node, context) {
 const isWorkerOfCluster = node => node.roles.includes("worker") && !node.roles.includes("gateway");
 
 function stateOf(node) {
-    if (node.cordoned) return "cordoned";
+    if (node.cordoned) return "drained";
     return node.draining ? "draining" : "ready";
+}
+
+// When a drained node takes work again by itself.
+function until(node) {
+    if (!node.cordoned) return null;
+    return h("span", {class: "note"}, node.cordoned_until_unix_s ? ` until ${time(node.cordoned_until_unix_s)}` : " until Uncordon");
 }
 
 function changeButton(node, context) {
@@ -72,7 +81,7 @@ function changeButton(node, context) {
                 h("option", {key: seconds, value: seconds}, words)))),
             text: [
                 "The node takes no new requests, and hands over those that it has. No stream is lost.",
-                "The node stays cordoned also when it is started again.",
+                "The node stays drained also when it is started again.",
             ],
             yes: "Drain",
             dangerous: true,

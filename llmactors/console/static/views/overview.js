@@ -62,7 +62,7 @@ function tiles({series, step_s: stepS}) {
         tile("Requests per second", amount(last(series.requests_per_s)), "in the last 10 s"),
         tile("Running", count(newest(series.running)), "requests that have a slot"),
         tile("Waiting", count(newest(series.waiting)), "requests in the queue"),
-        tile("First token", duration(newest(series.ttft_p50_s)), "half of the answers begin within"),
+        tile("First token", duration(newest(series.ttft_p50_s)), "or less, for half of the answers"),
         tile("Errors", count(failed), "requests in the last 10 min"));
 }
 

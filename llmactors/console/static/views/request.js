@@ -75,7 +75,7 @@ function claims(request) {
     return table({
         label: "Claims", key: each => each.epoch, rows,
         columns: [
-            {title: "Epoch", numeric: true, cell: each => count(each.epoch)},
+            {title: "Claim", numeric: true, cell: each => count(rows.indexOf(each) + 1)},
             {title: "Worker", cell: each => each.worker || "–", wide: true},
             {title: "At", cell: each => time(each.unix_s)},
             {title: "After", numeric: true, cell: each => duration(each.unix_s - request.admitted_unix_s)},
@@ -83,6 +83,7 @@ function claims(request) {
                 title: "What became of it", wide: true,
                 cell: each => [claimEnd(each, request), each.detail ? h("span", {class: "note"}, ` ${each.detail}`) : null],
             },
+            {title: "Epoch", hint: "By this number logs and traces name the claim", cell: each => code(String(each.epoch))},
         ],
     });
 }
@@ -104,25 +105,55 @@ function details(request) {
             tile("Age", duration((request.ended_unix_s ?? nowS) - request.admitted_unix_s), request.ended_unix_s ? "from admission to end" : "since admission"),
             tile("First token", isNumber(request.first_token_unix_s) ? duration(request.first_token_unix_s - request.admitted_unix_s) : "–", "after admission"),
             tile("Tokens", count(request.tokens), tokensTook > 0 && request.tokens > 1 ? `${(request.tokens / tokensTook).toFixed(1)} per second` : ""),
-            tile("Attempts", count(request.attempts), `epoch ${count(request.epoch)}`),
-            tile("Takeovers", count(request.takeovers), "by another worker or incarnation")),
+            tile("Attempts", count(request.attempts), "workers that have begun it"),
+            tile("Takeovers", count(request.takeovers), "workers that went on with it")),
         section("Where its time went", timeline(request, nowS)),
         section("Claims", claims(request)),
     ];
 }
 
+// What is known of a request whose log is no longer kept: its record of usage, which is kept for a week.
+function recorded({records: [record]}) {
+    if (!record) return notice("calm", "No request with this id is known.");
+    const parts = [["Waited in the queue", record.queue_s], ["Was at workers", record.run_s]];
+    const [longest, longest_s] = parts[parts[0][1] > parts[1][1] ? 0 : 1];
+    const whole = record.queue_s + record.run_s;
+    return [
+        notice("calm", "The claims and the text of this request are no longer kept. This is its record of usage."),
+        h("p", {class: "facts"}, state(record.code, outcomeTone(record.code)),
+            h("span", {}, "Model ", h("b", {}, record.model)),
+            h("span", {}, "Tenant ", h("b", {}, record.tenant || "–")),
+            record.key_id ? h("span", {}, "Key ", code(record.key_id)) : null,
+            h("span", {}, "Class ", h("b", {}, count(record.class))),
+            h("span", {}, "Ended ", h("b", {}, time(record.ended_unix_s)))),
+        h("p", {class: "answer"}, `${longest} for `, h("b", {}, duration(longest_s)),
+            whole > 0 ? `: ${Math.round((longest_s / whole) * 100)} % of its ${duration(whole)}.` : "."),
+        h("dl", {class: "tiles"},
+            tile("In the queue", duration(record.queue_s), "before it had a slot"),
+            tile("At workers", duration(record.run_s), "until its end"),
+            tile("Prompt tokens", count(record.prompt_tokens), `${count(record.cached_tokens)} of them from a cache`),
+            tile("Answer tokens", count(record.completion_tokens),
+                record.run_s > 0 && record.completion_tokens > 1 ? `${(record.completion_tokens / record.run_s).toFixed(1)} per second` : ""),
+            tile("Attempts", count(record.attempts), "workers that have begun it")),
+    ];
+}
+
 const outcomeTone = outcome => (["stop", "length", "done", "tool_calls"].includes(outcome) ? "good" : outcome === "cancelled" ? "calm" : "bad");
+
+const isGone = context => [404, 410].includes(context.error("request")?.status);
 
 export const view = {
     path: "request",
     parent: "requests",
     title: "Request",
     heading: () => "Request",
-    sources: ({argument}) => ({request: {path: `/v1/operator/requests/${encodeURIComponent(argument)}`, everyS: 1}}),
+    sources: context => ({
+        request: {path: `/v1/operator/requests/${encodeURIComponent(context.argument)}`, everyS: isGone(context) ? 60 : 1},
+        ...(isGone(context) ? {record: {path: `/v1/operator/usage/records?id=${encodeURIComponent(context.argument)}`, everyS: 600}} : {}),
+    }),
     draw: context => [
         h("p", {class: "crumbs"}, h("a", {href: "#/requests"}, "All requests"), " / ", code(context.argument)),
-        context.error("request")?.status === 404 || context.error("request")?.status === 410
-            ? notice("calm", "No request with this id is known. A request is kept for a while after its end, and then forgotten.")
+        isGone(context) ? needing(context, "record", "the record of this request", recorded)
             : needing(context, "request", "the request", details),
     ],
 };

@@ -15,11 +15,10 @@ const columns = [
     {title: "Tokens", numeric: true, sort: each => each.tokens, cell: each => count(each.tokens)},
     {title: "Model", sort: each => each.model, cell: each => each.model},
     {title: "Tenant", sort: each => each.tenant, cell: each => each.tenant || "–"},
-    {title: "Class", numeric: true, sort: each => each.class, cell: each => count(each.class)},
+    {title: "Class", hint: "Class 0 is served first", numeric: true, sort: each => each.class, cell: each => count(each.class)},
     {title: "Worker", sort: each => each.worker, cell: each => each.worker || "–"},
-    {title: "Attempts", numeric: true, sort: each => each.attempts, cell: each => count(each.attempts)},
-    {title: "Epoch", numeric: true, sort: each => each.epoch, cell: each => count(each.epoch)},
-    {title: "Takeovers", numeric: true, sort: each => each.takeovers, cell: each => count(each.takeovers)},
+    {title: "Attempts", hint: "How many workers have begun the request", numeric: true, sort: each => each.attempts, cell: each => count(each.attempts)},
+    {title: "Takeovers", hint: "How often another worker went on with the answer", numeric: true, sort: each => each.takeovers, cell: each => count(each.takeovers)},
 ];
 
 function route(query) {
@@ -69,8 +68,9 @@ export const view = {
     draw: context => [
         filters(context),
         needing(context, "requests", "the requests", ({requests, total}) => [
-            h("p", {class: "note", role: "status"}, requests.length < total
-                ? `The oldest ${count(requests.length)} of ${count(total)} requests.` : plural(total, "request")),
+            h("p", {class: "note"}, h("span", {role: "status"}, requests.length < total
+                ? `The oldest ${count(requests.length)} of ${count(total)} requests under way.` : `${plural(total, "request")} under way.`),
+                " Those that have ended are opened by their id."),
             table({
                 label: "Requests", columns, rows: requests, key: each => each.id, redraw: context.redraw,
                 empty: context.query.size

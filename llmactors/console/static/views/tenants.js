@@ -32,8 +32,8 @@ const columns = [
     {title: "State", cell: each => state(each.state, KEY_TONES[each.state])},
     {title: "For", cell: each => (each.operator ? "operators" : "clients")},
     {title: "Models", cell: each => (each.models?.length ? each.models.join(", ") : "all")},
-    {title: "Class", numeric: true, cell: each => count(each.class)},
-    {title: "Weight", numeric: true, cell: each => amount(each.weight)},
+    {title: "Class", hint: "The best class that the key may ask for; class 0 is served first", numeric: true, cell: each => count(each.class)},
+    {title: "Weight", hint: "The tenant's share of its class: 2 gets twice the tokens of 1", numeric: true, cell: each => amount(each.weight)},
     {title: "Limits", cell: limits, wide: true},
     {title: "Made", cell: each => ago(each.created_unix_s)},
     {title: "Expires", cell: each => (each.expires_unix_s ? time(each.expires_unix_s) : "never")},
@@ -69,5 +69,8 @@ export const view = {
         tenants.length
             ? h("div", {class: "cards"}, tenants.map(tenant))
             : emptyState("No tenant is known", "A tenant appears with its first request, or with its first key: python -m llmactors keys create --tenant NAME."),
+        tenants.length ? h("p", {class: "note"}, "Keys are changed by commands: ", code("keys update KEY --tokens-per-day N"),
+            " changes a limit at once, ", code("keys rotate KEY --overlap 1h"), " gives a new secret, ", code("keys revoke KEY"),
+            " ends a key, and ", code("keys create --tenant NAME"), " makes one. Each begins with ", code("python -m llmactors"), ".") : null,
     ]),
 };

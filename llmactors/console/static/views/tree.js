@@ -41,7 +41,9 @@ export const view = {
     draw: context => {
         const restarts = [...(context.data("restarts")?.restarts ?? [])].sort((one, other) => other.unix_s - one.unix_s);
         return [
-            h("p", {class: "note"}, "Supervisors start their children from first to last, and restart those that crash."),
+            h("p", {class: "note"}, "The parts of the node ", h("b", {}, context.session.node),
+                ". Supervisors start their children from first to last, and restart those that crash. ",
+                code("python -m llmactors tree --cluster"), " shows all nodes."),
             section("Now", needing(context, "tree", "the supervision tree", tree =>
                 h("ul", {class: "tree"}, branch(tree, restarts)))),
             section("Restarts",

@@ -6,15 +6,17 @@ import {code, field, needing, share, tile} from "../parts.js";
 import {table} from "../table.js";
 
 const GROUPS = [["tenant", "Tenant"], ["key", "Key"], ["model", "Model"], ["hour", "Hour"], ["day", "Day"]];
-const HOURS = [["1", "the last hour"], ["24", "the last 24 hours"], ["168", "the last 7 days"], ["0", "all that is kept"]];
+const HOURS = [["today", "today (UTC)"], ["1", "the last hour"], ["24", "the last 24 hours"], ["168", "the last 7 days"], ["0", "all that is kept"]];
 
 const groupOf = query => (GROUPS.some(([name]) => name === query.get("by")) ? query.get("by") : "tenant");
-const hoursOf = query => query.get("hours") ?? "24";
+const hoursOf = query => query.get("hours") ?? "today";
 
 function route(query) {
+    const by = groupOf(query);
+    if (hoursOf(query) === "today") return `/v1/operator/usage?${new URLSearchParams({by})}`;
     const hours = Number(hoursOf(query));
     const since = hours > 0 ? Math.floor(Date.now() / 1000) - hours * 3600 : 0;
-    return `/v1/operator/usage?${new URLSearchParams({by: groupOf(query), since})}`;
+    return `/v1/operator/usage?${new URLSearchParams({by, since})}`;
 }
 
 const tokensOf = row => row.prompt_tokens + row.completion_tokens;
@@ -36,14 +38,14 @@ function columns(by, total) {
         {title: "Requests", numeric: true, sort: each => each.requests, cell: each => count(each.requests)},
         {title: "Failed", numeric: true, sort: each => each.failed, cell: each => count(each.failed)},
         {title: "Prompt tokens", numeric: true, sort: each => each.prompt_tokens, cell: each => count(each.prompt_tokens)},
-        {title: "Cached", numeric: true, sort: each => each.cached_tokens, cell: each => count(each.cached_tokens)},
+        {title: "Cached", hint: "Tokens of prompts that came from a cache", numeric: true, sort: each => each.cached_tokens, cell: each => count(each.cached_tokens)},
         {title: "Answer tokens", numeric: true, sort: each => each.completion_tokens, cell: each => count(each.completion_tokens)},
         {
             title: "Share of tokens", numeric: true, sort: tokensOf,
             cell: each => share(tokensOf(each), all),
         },
-        {title: "In the queue", numeric: true, sort: each => each.queue_s, cell: each => duration(each.queue_s)},
-        {title: "Running", numeric: true, sort: each => each.run_s, cell: each => duration(each.run_s)},
+        {title: "Time in the queue", hint: "Of all these requests together", numeric: true, sort: each => each.queue_s, cell: each => duration(each.queue_s)},
+        {title: "Time running", hint: "Of all these requests together", numeric: true, sort: each => each.run_s, cell: each => duration(each.run_s)},
         ...(money ? [{title: "Cost", numeric: true, sort: each => Number(each.cost), cell: each => each.cost}] : []),
     ];
 }
@@ -83,8 +85,8 @@ export const view = {
         const options = choices => choices.map(([value, name]) => h("option", {key: value, value}, name));
         return [
             h("div", {class: "filters"},
-                field("usage-by", "Sums by", h("select", {value: groupOf(query), onchange: choose("by")}, options(GROUPS))),
-                field("usage-hours", "Of", h("select", {value: hoursOf(query), onchange: choose("hours")}, options(HOURS)))),
+                field("usage-by", "For each", h("select", {value: groupOf(query), onchange: choose("by")}, options(GROUPS))),
+                field("usage-hours", "Time", h("select", {value: hoursOf(query), onchange: choose("hours")}, options(HOURS)))),
             needing(context, "usage", "the usage", told => sums(told, context)),
         ];
     },
