@@ -236,7 +236,9 @@ class BatcherActor(Actor[BatcherMessage]):
 
     def _count_free_slots(self) -> int:
         capabilities = self._capabilities
-        ready = self._ready_incarnation and self._residency.wanted and self._takes_work()
+        # A cordon that ends while this worker still hands everything back is obeyed with the next message.
+        takes_work = self._takes_work() and not self._has_handed_over
+        ready = self._ready_incarnation and self._residency.wanted and takes_work
         if capabilities is None or not ready or (self._is_stalled and self._is_ready_elsewhere()):
             return 0
         if capabilities.batching is Batching.STATIC:

@@ -12,6 +12,7 @@ its schedule is made smaller, and the command that replays what is left is print
 
 import argparse
 import functools
+import gc
 import logging
 import multiprocessing
 import os
@@ -37,10 +38,14 @@ from tests.simulation.themes import THEMES  # noqa: E402
 
 _LIMIT_S = 300.0
 """How long one seed may take, in real time."""
+_COLLECT_EVERY = 100_000
+"""After how many new objects garbage is collected. A process that runs one seed has little, and ends soon."""
 
 
 def _run(settings: SeedSettings, seed_and_places: tuple[int, Sequence[int] | None]) -> SeedResult:
     seed, places = seed_and_places
+    gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY)
     with Store(settings.binary) as store:
         return run_seed(store, seed, settings, places)
 
@@ -125,7 +130,7 @@ def _run_until_failure(seeds: Sequence[int], runner: Runner) -> int:
     for seed in seeds:
         result = runner.result(seed, None)
         if result.outcome.complaints:
-            print(f"seed {seed} FAILED: {'; '.join(result.outcome.complaints)}")
+            print(f"seed {seed}, {result.plan.theme}, FAILED: {'; '.join(result.outcome.complaints)}")
             return 1
     print(f"{len(seeds)} seeds, 0 of them failed")
     return 0

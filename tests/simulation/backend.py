@@ -22,7 +22,7 @@ STALLS, CRASHES, KILLS, LONG = "stalls", "crashes", "kills", "long"
 """Words of prompts. A prompt that stalls gets no token at all; one with `long` gets long tokens."""
 FAULT_AT = 2
 """How many tokens an attempt makes before it crashes or kills."""
-LONG_CHARS = 600
+LONG_CHARS = 960
 _STALL_STEP_S = 0.02
 
 

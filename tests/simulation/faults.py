@@ -35,6 +35,7 @@ KINDS: Mapping[str, Callable[[random.Random], float]] = {
     "slow network": _between(0.2, 1.5),
     "slow disk": _between(0.2, 3.0),
     "Redis away": _between(0.05, 3.0),
+    "Redis stands still": _between(0.2, 6.0),
     "Redis full": _between(2.0, 14.0),
     "Redis loses its last second": _between(0.05, 1.0),
     "pause of everything": lambda rng: rng.choice((0.5, 2.0, 10.0, 30.0)),
@@ -49,6 +50,7 @@ SILENCES = frozenset(
     {
         *("cut off a worker", "cut off a worker for long", "cut off all workers", "lose the replies to a worker"),
         *("lose commands and replies", "slow network", "drop the connections of a node", "Redis away", FORGETS, PAUSE),
+        "Redis stands still",
     }
 )
 """A request may be charged an attempt until its worker is heard again."""

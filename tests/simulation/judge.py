@@ -229,7 +229,6 @@ def _visitors(evidence: Evidence, recorded: Sequence[Recorded]) -> list[str]:
             wrong[f"requests of visitors that ended with {code}"] += 1
     for one, other in evidence.visitors.twice:
         wrong["keys that admitted two requests"] += bool(one.id) and bool(other.id) and one.id != other.id
-    wrong["requests that backends hold though they ended"] += len(evidence.bench.still_held())
     return [f"{count} {what}" for what, count in wrong.items() if count]
 
 

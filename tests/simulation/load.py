@@ -56,7 +56,7 @@ def choice_of(world: WorldSettings, seed: int, number: int) -> Choice:
     rng = random.Random(f"request {number} of {seed}")
     is_guilty = bool(world.guilty) and number in _GUILTY
     priority = rng.choice((0, 1, 1, 2)) if world.classes else None
-    is_long = world.long_texts and rng.random() < 0.3
+    is_long = world.long_texts and rng.random() < 0.5
     tokens = rng.randint(*world.tokens)
     return Choice(
         rng.choice(world.models),

@@ -19,15 +19,15 @@ from pathlib import Path
 from tests.chaos.test_mutations import MUTANTS, ROOT, Mutant
 
 
-def _noticed_by(root: Path, mutant: Mutant, seeds: int) -> str:
-    """What the first seed that failed showed; empty if none failed."""
+def _noticed_by(root: Path, mutant: Mutant, options: Sequence[str]) -> str:
+    """What the first seed that failed showed; empty if none failed. `options` are those of `tests.simulation`."""
     path = root / mutant.file
     text = path.read_text("utf-8")
     assert text.count(mutant.old) == 1, f"the code has changed: plant the bug anew: {mutant.name}"
     path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "--seeds", str(seeds), "--until-failure"],
+            [sys.executable, "-m", "tests.simulation", "--until-failure", *options],
             cwd=root,
             env={**os.environ, "PYTHONPATH": str(root)},
             capture_output=True,
@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", help="only bugs whose names contain one of these texts")
     parser.add_argument("--seeds", type=int, default=60, help="the most seeds for one bug [60]")
+    parser.add_argument("--theme", action="append", default=[], help="only seeds of this theme; may be repeated")
     given = parser.parse_args(argv)
+    options = ["--seeds", str(given.seeds), *(part for theme in given.theme for part in ("--theme", theme))]
     mutants = [each for each in MUTANTS if not given.names or any(name in each.name for name in given.names)]
     missed = 0
     with tempfile.TemporaryDirectory(prefix="llmactors-mutants-") as folder:
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in ("llmactors", "tests"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         for mutant in mutants:
-            shown = _noticed_by(root, mutant, given.seeds)
+            shown = _noticed_by(root, mutant, options)
             missed += not shown
             print(f"{'noticed' if shown else 'MISSED '}  {mutant.name}: {shown}", flush=True)
     print(f"{len(mutants) - missed} of {len(mutants)} bugs noticed")

@@ -36,6 +36,8 @@ class Network:
     def __init__(self, store: Store, rng: random.Random) -> None:
         self.store = store
         self.store_up = True
+        self.stands_still = False
+        """Whether the store executes nothing, while connections to it stay open."""
         self.loss = 0.0
         """The share of commands that never arrive, and of replies that never come. Both end the connection."""
         self.slow_s = 0.0
@@ -202,7 +204,7 @@ class Line:
                 await self._sent.wait()
                 continue
             await trio.sleep_until(self._up[0][0])
-            while self.host.cut_off and not self._ended:
+            while (self.host.cut_off or self._network.stands_still) and not self._ended:
                 await self._network.wait_change()
             if not self._up:
                 return

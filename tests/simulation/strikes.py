@@ -111,6 +111,7 @@ class Striker:
             "crash a backend": (lambda: self._crash(fault, lambda path: "/backends/" in path), _nothing),
             "Redis full": (lambda: self._fill(1), lambda: self._fill(0)),
             "Redis away": (self._stop_store, self._start_store),
+            "Redis stands still": (lambda: self._hold(on=True), lambda: self._hold(on=False)),
             FORGETS: (lambda: self._stop_store(forgets=True), self._start_store),
         }
         return of_cluster[kind] if kind in of_cluster else self._effect_on(self._victims(fault), kind)
@@ -140,6 +141,9 @@ class Striker:
         self._network.cut_all()
         if forgets and self._snapshots:
             self._network.store.restore(self._snapshots[0])
+
+    def _hold(self, *, on: bool) -> None:
+        self._network.stands_still = on
 
     def _start_store(self) -> None:
         self._network.store_up = True

@@ -177,7 +177,7 @@ def _harmless(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, 
         "Redis full",
         "slow disk",
     )
-    outages = ("Redis away", "pause of everything", "Redis full", "slow disk")
+    outages = ("Redis away", "Redis stands still", "pause of everything", "Redis full", "slow disk")
     drains = rng.random() < 0.6
     if drains:
         world = attrs.evolve(world, models=rng.choice((("mock",), ("chain",))))
@@ -197,7 +197,7 @@ def _calm(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, floa
         sessions=True,
         long_texts=True,
         tokens=(16, 50),
-        visitors=(*EVERYONE, "come and go", "come and go"),
+        visitors=(*EVERYONE, "come and go", "cancel"),
         load_s=8.0,
         bound_s=9.0,
     )

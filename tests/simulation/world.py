@@ -32,6 +32,8 @@ _MOST_S = 400.0
 """The most virtual seconds of a run."""
 _SETTLE_S = 30.0
 """How long after the load everything has ended."""
+_HEARD_S = 1.5
+"""How long after its end a backend holds a request at most."""
 _NOBODY = Host("nobody")
 
 
@@ -101,6 +103,8 @@ class World:
                     self._visitors.stop()
                     self._content.stop()
                 left = await self._wait_settled()
+                held = self._bench.still_held()
+                left += [f"backends hold {len(held)} requests that have ended"] if held else []
                 self._cluster.kill_all()
                 nursery.cancel_scope.cancel(reason="the simulation is over")
         usage = self._usage()
@@ -142,7 +146,7 @@ class World:
         with trio.move_on_after(_SETTLE_S):
             while left := unsettled(self._store.client):  # noqa: ASYNC110 - the store's state
                 await trio.sleep(0.25)
-            await trio.sleep(3.0)
+            await trio.sleep(_HEARD_S)
         return left
 
     def _usage(self) -> UsageSeen | None:

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from llmactors.backends.base import Batching
 from llmactors.backends.mock.backend import MockSettings
 from llmactors.batcher.messages import CordonChanged, DrainBatcher
-from llmactors.ledger import AppendResult, ReleaseHow
+from llmactors.ledger import AppendResult, BeatResult, ReleaseHow
 from tests.virtual.batcher.conftest import BATCHER, MODEL, CountingLedger, World, codes
 
 TOKENS = 20
@@ -29,6 +29,18 @@ class RecordingLedger(CountingLedger):
     async def leave(self, worker: str) -> None:
         self.__dict__.setdefault("left", []).append(worker)
         await super().leave(worker)
+
+
+class SlowLedger(CountingLedger):
+    """What a worker says of itself and of its claims takes a while, as over a slow network."""
+
+    async def release(self, request_id: str, epoch: int, how: ReleaseHow, cause: str = "") -> AppendResult:
+        await trio.sleep(0.1)
+        return await super().release(request_id, epoch, how, cause)
+
+    async def beat(self, worker: str) -> BeatResult:
+        await trio.sleep(0.1)
+        return await super().beat(worker)
 
 
 @contextlib.asynccontextmanager
@@ -122,6 +134,24 @@ async def test_cordon_hands_back_and_its_end_claims_again(
     assert codes(world) == ["length"] * 8
     attempts = [(await world.memory.info(stream.request.id)).attempt for stream in world.streams]
     assert attempts == [1] * 8
+
+
+async def test_end_of_cordon_while_handing_back_costs_nothing(autojump_clock: MockClock) -> None:
+    """Nothing is claimed until the worker has handed back everything, and has become another worker of the ledger."""
+    for after_ms in range(10, 400, 30):
+        world = World(MockSettings(step_ms=10, slots=2), ledger=SlowLedger)
+        async with world.running():
+            for _ in range(4):
+                await world.submit(max_tokens=TOKENS)
+            await trio.sleep(0.175)
+            world.takes_work = False
+            await world.batcher_spec.ref.tell(CordonChanged())
+            await trio.sleep(after_ms / 1000)
+            world.takes_work = True
+            await world.batcher_spec.ref.tell(CordonChanged())
+            await world.submit(max_tokens=TOKENS)
+        assert codes(world) == ["length"] * 5
+        assert [(await world.memory.info(each.request.id)).attempt for each in world.streams] == [1] * 5
 
 
 async def test_cordoned_worker_keeps_no_suspect_waiting(autojump_clock: MockClock) -> None:
