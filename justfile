@@ -141,7 +141,7 @@ benchmark *args:
 
 # Measure llmactors beside three peers in less than four minutes, and write bench/artifacts: RESULTS.md and pictures.
 artifact *args:
-    {{python}} -m bench.run --scenario saturate,idle,takeover,overload --only llmactors,llmactors-redis,origin,litserve,mosec \
+    {{python}} -m bench.run --scenario saturate,steady,idle,takeover,overload --only llmactors,llmactors-redis,origin,mosec,uvicorn \
         --rounds 1 --out bench/artifacts {{args}}
 
 # Send 200 requests for six models through the memory of two, and stop every worker for a minute in between.

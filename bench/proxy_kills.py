@@ -49,6 +49,8 @@ class Reading:
     times: list[float] = attrs.field(factory=list)
     is_done: bool = False
     """Whether `[DONE]` came behind an answer without an error."""
+    ended_quietly: bool = False
+    """Whether the body ended as HTTP bodies end, without an error in it."""
 
 
 @attrs.frozen
@@ -169,6 +171,12 @@ def summary(readings: Sequence[Sequence[Reading]]) -> Round:
         "complete_at_once_share": sum(own[0].is_complete for own in compared) / len(compared),
         "wrong": sum(each.wrong for own in compared for each in own),
         "repeated": sum(each.repeated for own in compared for each in own),
+        # A client cannot tell such an answer from a complete one but by what it lacks.
+        "quiet_cuts": sum(
+            answer.ended_quietly and not each.is_complete
+            for own, answers in zip(compared, readings, strict=True)
+            for each, answer in zip(own, answers, strict=True)
+        ),
         **({"longest_gap_s": statistics.median(gaps)} if gaps else {}),
     }
 
@@ -216,3 +224,4 @@ async def _read(client: httpx.AsyncClient, body: dict[str, Any], headers: dict[s
                     if text := (choice.get("delta") or {}).get("content"):
                         reading.pieces.append(text)
                         reading.times.append(trio.current_time())
+        reading.ended_quietly = response.is_success and not has_error

@@ -129,6 +129,7 @@ SCENARIO = Scenario(
         Figure("upstream_killed.longest_gap_s", "longest gap in them, p50", "ms", 1e3),
         Figure("upstream_killed.wrong", "wrong tokens where the upstream is killed"),
         Figure("upstream_killed.repeated", "repeated tokens where the upstream is killed"),
+        Figure("upstream_killed.quiet_cuts", "answers cut without an error where the upstream is killed"),
         Figure("proxy_killed.complete_share", "complete answers where the proxy is killed and asked again", "%", 100.0),
         Figure("proxy_killed.longest_gap_s", "longest wait for a new token then, p50", "ms", 1e3),
         Figure("proxy_killed.made_again_share", "tokens made a second time then", "%", 100.0, drawn=True),

@@ -12,7 +12,7 @@ def test_each_server_has_a_colour_of_its_own() -> None:
     assert len(set(COLOURS.values())) == len(COLOURS)
 
 
-@pytest.mark.parametrize("name", ["saturate", "idle", "takeover", "overload"])
+@pytest.mark.parametrize("name", ["saturate", "steady", "idle", "takeover", "overload"])
 def test_labels_of_axes_have_no_short_forms(name: str) -> None:
     """Of the scenarios that `just artifact` measures."""
     labels = [f"{figure.title}, {figure.unit}" for figure in SCENARIOS[name].figures if figure.unit]

@@ -37,6 +37,13 @@ def test_last_answer_of_a_client_counts() -> None:
     assert found["longest_gap_s"] == pytest.approx(1.1)
 
 
+def test_cut_answer_without_an_error_is_a_quiet_cut() -> None:
+    tokens = expected_tokens("kill 0", 0)
+    quiet, told = (Reading(tokens[:5], [0.0] * 5, ended_quietly=quiet) for quiet in (True, False))
+    whole = Reading(tokens, [0.0] * len(tokens), is_done=True, ended_quietly=True)
+    assert [summary([[reading]])["quiet_cuts"] for reading in (quiet, told, whole)] == [1, 0, 0]
+
+
 def test_wait_lasts_until_a_token_is_new_to_the_client() -> None:
     first, second = Reading(["a", "b"], [0.0, 1.0]), Reading(["a", "b", "c"], [2.0, 2.1, 4.0])
     assert longest_wait([first, second]) == 3.0
