@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import trio
 
+import llmactors.backends.build
 import llmactors.cluster.node_store
 import llmactors.http.client_socket
 import llmactors.redislink.link
@@ -27,6 +28,7 @@ from tests.simulation.listening import Clients, SimulatedAddress
 from tests.simulation.network import Host, Network, dialer
 from tests.simulation.store import CLOCK_MS
 from tests.simulation.themes import WorldSettings
+from tests.simulation.upstreams import Upstreams
 
 HOST: contextvars.ContextVar[Host] = contextvars.ContextVar("the host whose task runs")
 _LONG_S = 3600.0
@@ -73,6 +75,8 @@ class SimulatedCluster:
         self._rng = rng
         self._folder = folder
         self._clients = Clients(folder)
+        self.upstreams = Upstreams(folder, self._clients, rng) if settings.upstreams else None
+        """The servers behind one of the models; None for none."""
         self._ports = itertools.count(20_001)
         self._pids = itertools.count(1)
         self._dead: set[int] = set()
@@ -84,6 +88,7 @@ class SimulatedCluster:
             (llmactors.http.client_socket, "_connect", self._clients.connect),
             (llmactors.system.cluster_node, "RedisLedger", _ledger_of(settings)),
             (llmactors.cluster.node_store, "TTL_S", _LONG_S),
+            (llmactors.backends.build, "installed", dict),  # no package offers a backend, and to look takes a while
             (llmactors.telemetry.tree, "watch_event_loop", _watch_nothing),
             (ProcessId, "own", staticmethod(lambda: ProcessId("simulation", next(self._pids)))),
             (ProcessId, "is_dead", lambda process: process.pid in self._dead),
@@ -97,6 +102,8 @@ class SimulatedCluster:
         """Keeps all processes running until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            if self.upstreams is not None:
+                nursery.start_soon(self.upstreams.run)
             for number in range(self._settings.workers):
                 nursery.start_soon(self._keep_running, f"w{number + 1}", self._make_worker)
             for number in range(self._settings.gateways):
@@ -159,6 +166,8 @@ class SimulatedCluster:
             else chain_model(name, self._bench, slots, step_ms / 1000)
             for name in self._settings.models
         ]
+        if self.upstreams is not None:
+            models.append(self.upstreams.model)
         return WorkerNode(self._node_settings(process), models, None)
 
     def _make_gateway(self, process: Process) -> ClusterNode:

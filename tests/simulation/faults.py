@@ -39,11 +39,17 @@ KINDS: Mapping[str, Callable[[random.Random], float]] = {
     "Redis full": _between(2.0, 14.0),
     "Redis loses its last second": _between(0.05, 1.0),
     "pause of everything": lambda rng: rng.choice((0.5, 2.0, 10.0, 30.0)),
+    "cut an upstream": _moment,
+    "upstream away": _between(0.05, 2.0),
+    "slow upstream": _between(0.5, 2.5),
+    "upstream refuses": _between(0.2, 2.0),
 }
 """Each kind of fault, and how long one lasts, in virtual seconds. 0: the fault is a moment."""
 
 FORGETS = "Redis loses its last second"
 PAUSE = "pause of everything"
+OF_UPSTREAMS = frozenset({"cut an upstream", "upstream away", "slow upstream", "upstream refuses"})
+"""The faults of the servers that a cluster asks."""
 DEATHS = frozenset({"kill a worker", "lose a machine", "crash an actor", "crash a backend"})
 """A request whose worker or backend dies may be charged an attempt for good."""
 SILENCES = frozenset(

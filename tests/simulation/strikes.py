@@ -13,7 +13,7 @@ from llmactors.cluster.cordon import Cordon
 from llmactors.redislink.names import RedisNames
 from tests.simulation.cluster import Process, SimulatedCluster
 from tests.simulation.determinism import BEGIN_S
-from tests.simulation.faults import DEATHS, FORGETS, PAUSE, SILENCES, Fault
+from tests.simulation.faults import DEATHS, FORGETS, OF_UPSTREAMS, PAUSE, SILENCES, Fault
 from tests.simulation.network import Host, Network
 
 _RECOVERY_S = 3.0
@@ -103,6 +103,8 @@ class Striker:
     def _effect(self, fault: Fault) -> _Effect:
         """What a fault does when it begins, and when it ends."""
         network, kind = self._network, fault.kind
+        if kind in OF_UPSTREAMS:
+            return (_nothing, _nothing) if self._cluster.upstreams is None else self._cluster.upstreams.effect(fault)
         if kind in _OF_NETWORK:
             name, value = _OF_NETWORK[kind](fault.choice)
             return lambda: setattr(network, name, value), lambda: setattr(network, name, 0.0)

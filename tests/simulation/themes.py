@@ -10,9 +10,11 @@ from collections.abc import Callable
 import attrs
 
 from tests.simulation.content.load import ContentSettings
-from tests.simulation.faults import FORGETS, KINDS, Fault, schedule_of
+from tests.simulation.faults import FORGETS, KINDS, OF_UPSTREAMS, Fault, schedule_of
 
 _LONG_SILENCES = frozenset({"cut off a worker for long", "cut off a gateway for long", "cut off all workers"})
+_OF_OTHERS = {FORGETS, "lose a machine"} | _LONG_SILENCES | OF_UPSTREAMS
+"""What strikes only where a theme is about it."""
 EVERYONE = ("come and go", "cancel", "run late", "send twice", "flood")
 """All that visitors do beside the load: see `visitors`."""
 
@@ -35,6 +37,8 @@ class WorldSettings:
     retained_max: int | None = None
     retained_tokens_max: int | None = None
     """The bounds on ended requests; None for those of the package."""
+    upstreams: bool = False
+    """Whether there is a model whose tokens upstreams make. Only clients of `content` ask for it."""
     back_after_s: tuple[float, float] = (0.05, 0.8)
     """How soon a process that ended is started again."""
     skew_s: float = 0.0
@@ -97,7 +101,20 @@ def _mixed(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, flo
         bound_s=40.0,
     )
     world = _with_content(world)
-    return world, tuple(kind for kind in KINDS if kind not in {FORGETS, "lose a machine"} | _LONG_SILENCES), 6, 6.0
+    return world, tuple(kind for kind in KINDS if kind not in _OF_OTHERS), 6, 6.0
+
+
+def _contents(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
+    """Answers with schemas, calls of tools and more, of a model here and of one that upstreams make."""
+    world = WorldSettings(
+        clients=2,
+        upstreams=True,
+        preempt_after_s=rng.choice((0.0, 0.3)),
+        content=ContentSettings(clients=("mock", "mock", "far", "far")),
+        bound_s=40.0,
+    )
+    cluster = tuple(kind for kind in KINDS if kind not in _OF_OTHERS)
+    return world, (*cluster, *sorted(OF_UPSTREAMS) * 2), 8, 6.0
 
 
 def _forgetting(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
@@ -206,6 +223,7 @@ def _calm(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, floa
 
 _THEMES: dict[str, tuple[int, _Theme]] = {
     "mixed": (6, _mixed),
+    "contents": (5, _contents),
     "forgetting": (4, _forgetting),
     "silences": (3, _silences),
     "guilty": (2, _guilty),

@@ -26,6 +26,7 @@ from tests.simulation.recording import read_bounds
 from tests.simulation.store import Store
 from tests.simulation.strikes import Striker
 from tests.simulation.themes import Plan
+from tests.simulation.upstreams import MODEL
 from tests.simulation.visitors import Visitors
 
 _MOST_S = 400.0
@@ -81,7 +82,9 @@ class World:
                 store.client.hset(RedisNames("main").api_keys, key_id, record.decode())
         self._load = VariedLoad(self._cluster.urls, world, seed, texts)
         self._visitors = Visitors(self._cluster.urls, self._load, world, seed, texts)
-        self._content = ContentLoad(self._cluster.urls, world.content, seed=seed)
+        upstreams = self._cluster.upstreams
+        unserved = {} if upstreams is None else {MODEL: upstreams.unserved}
+        self._content = ContentLoad(self._cluster.urls, world.content, unserved, seed=seed)
         self._striker = Striker(self._network, self._cluster, plan.schedule, self._bench.deaths)
 
     async def run(self, clock: MockClock) -> Outcome:

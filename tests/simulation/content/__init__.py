@@ -5,5 +5,6 @@ reader    one client of one call, which follows its answer at another gateway wh
 load      clients that make calls until they are stopped
 answers   what a reader makes of the events or the body of an answer, in each API; pure
 logs      what Redis has of a request: its log, and the answer that the log stands for
+far_answers  the answers of upstreams that nothing disturbs; pure
 judge     compares what clients saw with the logs, and the logs with the undisturbed answers
 """

@@ -178,10 +178,3 @@ KINDS: Mapping[str, Maker] = {
     "vectors": _embeddings,
 }
 """Each kind of call."""
-
-OF_ANY_MODEL = {
-    kind: maker
-    for kind, maker in KINDS.items()
-    if kind not in {"vectors", "chat of two choices", "completion of two prompts"}
-}
-"""The kinds of calls that upstreams are asked for too."""

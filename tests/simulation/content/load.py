@@ -1,12 +1,12 @@
 """Clients that make calls until they are stopped, as many at a time as there are clients."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
 import trio
 
-from tests.simulation.content.cases import KINDS, OF_ANY_MODEL, case_of
+from tests.simulation.content.cases import KINDS, case_of
 from tests.simulation.content.reader import Reader
 
 
@@ -24,12 +24,27 @@ class ContentSettings:
 
 
 class ContentLoad:
-    """Calls of clients, from `run` until `stop`. `urls` returns the URLs of the gateways, which may change."""
+    """Calls of clients, from `run` until `stop`.
 
-    def __init__(self, urls: Callable[[], Sequence[str]], settings: ContentSettings, *, seed: int) -> None:
+    Args:
+        urls: Returns the URLs of the gateways, which may change.
+        settings: What the clients do.
+        unserved: The kinds of calls that a model cannot answer, by the model's name.
+        seed: The choices of the clients follow from this seed.
+    """
+
+    def __init__(
+        self,
+        urls: Callable[[], Sequence[str]],
+        settings: ContentSettings,
+        unserved: Mapping[str, Collection[str]],
+        *,
+        seed: int,
+    ) -> None:
         self.readers: list[Reader] = []
         self._urls = urls
         self._settings = settings
+        self._unserved = unserved
         self._seed = seed
         self._stopping = False
         self._scope = trio.CancelScope()
@@ -52,7 +67,7 @@ class ContentLoad:
 
     async def _client(self, model: str, name: str, rng: random.Random) -> None:
         await trio.sleep(rng.uniform(0.0, 0.3))
-        kinds = KINDS if model == "mock" else OF_ANY_MODEL
+        kinds = {kind: maker for kind, maker in KINDS.items() if kind not in self._unserved.get(model, ())}
         count = 0
         while not self._stopping:
             count += 1

@@ -47,7 +47,7 @@ class RequestLog:
         logprobs = None
         if self.request.top_logprobs is not None:
             logprobs = [(each.utf8.decode("utf-8", "replace"), each.logprob) for each in found]
-        text, calls = _split_calls(self.text) if self.request.tools is not None else (self.text, [])
+        text, calls = split_calls(self.text) if self.request.tools is not None else (self.text, [])
         for extra in extras:
             for part in extra.tool_calls:
                 if part.name and part.index == len(calls):
@@ -81,7 +81,7 @@ def read_log(client: "redis.Redis", names: RedisNames, request_id: str) -> Reque
     return RequestLog(decode_request(body), tuple(deltas), end)
 
 
-def _split_calls(text: str) -> tuple[str, list[Call]]:
+def split_calls(text: str) -> tuple[str, list[Call]]:
     """The text without its calls, and the calls, in the format of Hermes. The last call may be cut."""
     content, calls = "", list[Call]()
     while (at := text.find(_OPEN)) >= 0:
@@ -95,6 +95,8 @@ def _split_calls(text: str) -> tuple[str, list[Call]]:
                 calls.append(Call("", cut[1], cut[2]))
                 return content, calls
             return content + text[at:], calls
-        calls.append(Call("", call["name"], json.dumps(call["arguments"])))
+        calls.append(Call("", call["name"], rest[rest.index("{", 1) : size - 1]))
         text = rest[size:].lstrip().removeprefix(_CLOSE).lstrip()
+        if _CLOSE.startswith(text):
+            text = ""  # the answer was cut inside of the tag
     return content + text, calls

@@ -24,7 +24,7 @@ _WHOLE_S = 20.0
 _PAUSE_S = 0.4
 _MOST_ERRORS = 6
 """An answer whose gateways give so many errors in a row has failed: an error of a log comes each time."""
-_PASSING = {409, 429, 502, 503}
+_PASSING = {409, 429, 502, 503, 529}
 """The statuses after which the same call is made again: a gateway that starts or stops, or two calls at once."""
 
 

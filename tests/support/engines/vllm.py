@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import trio
 
+from llmactors.backends.stop_strings import StopStrings
 from llmactors.tool_calls.hermes import HermesParser
 from llmactors.tool_calls.pieces import CallArguments, CallBegun, Content
 from tests.support.engines.model import Detokenizer, Made, Rules, decode, encode, made, template
@@ -116,16 +117,14 @@ class VllmDouble:
     def _steps(
         self, ids: Sequence[int], rules: Rules, stops: Sequence[str]
     ) -> Iterator[tuple[list[Made], str, str | None]]:
-        detokenizer, so_far = Detokenizer(), ""
+        detokenizer, cut = Detokenizer(), StopStrings(tuple(stops))
         tokens = made(ids, rules)
         while batch := list(itertools.islice(tokens, self.per_chunk)):
-            text = "".join(detokenizer.feed(one.id) for one in batch)
-            at = min((found for stop in stops if (found := (so_far + text).find(stop)) >= 0), default=-1)
-            if at >= 0:
-                yield batch, (so_far + text)[len(so_far) : at], "stop"
+            text = cut.feed("".join(detokenizer.feed(one.id) for one in batch))
+            if cut.stopped:
+                yield batch, text, "stop"
                 return
-            so_far += text
-            yield batch, text, batch[-1].finish
+            yield batch, text + (cut.flush() if batch[-1].finish else ""), batch[-1].finish
 
 
 class ChatChoices:
