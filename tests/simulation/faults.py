@@ -55,7 +55,7 @@ DEATHS = frozenset({"kill a worker", "lose a machine", "crash an actor", "crash 
 SILENCES = frozenset(
     {
         *("cut off a worker", "cut off a worker for long", "cut off all workers", "lose the replies to a worker"),
-        *("lose commands and replies", "slow network", "drop the connections of a node", "Redis away", FORGETS, PAUSE),
+        *("lose commands and replies", "slow network", "drop the connections of a node", "Redis away", PAUSE),
         "Redis stands still",
     }
 )

@@ -75,8 +75,9 @@ def complaints(evidence: Evidence) -> list[str]:
     found += evidence.left
     found += _readings(evidence)
     found += _stalls(evidence)
-    if not evidence.forgets:
+    if {fault.kind for fault in plan.schedule} == {FORGETS} or not evidence.forgets:
         found += _attempts(evidence, recorded)
+    if not evidence.forgets:
         found += _visitors(evidence, recorded)
     if evidence.is_calm:
         found += _lateness(evidence)
@@ -92,7 +93,9 @@ def complaints(evidence: Evidence) -> list[str]:
 def _loses_no_worker(plan: Plan) -> bool:
     """Whether nothing takes a request from its worker but drains, cordons and more urgent requests."""
     kinds = {fault.kind for fault in plan.schedule}
-    return not plan.world.guilty and not kinds & DEATHS and (plan.theme == "harmless" or not kinds & SILENCES)
+    if plan.world.guilty or kinds & DEATHS or (FORGETS in kinds and len(kinds) > 1):
+        return False
+    return plan.theme == "harmless" or not kinds & SILENCES
 
 
 def _broken(evidence: Evidence) -> list[str]:

@@ -118,11 +118,30 @@ def _contents(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, 
 
 
 def _forgetting(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
-    """The gateway has the second copy of what Redis forgets, while a client reads it: nothing else may take the
-    gateway, its actors or the client away.
+    """The gateway has the second copy of what Redis forgets, while a client reads it: nothing may end the gateway, its
+    actors or the client.
     """
-    world = WorldSettings(models=_models(rng), classes=True, sessions=True, visitors=("come and go",), bound_s=40.0)
-    kinds = (FORGETS, FORGETS, "kill a worker", "cut off a worker", "slow network", "drain a worker")
+    step_ms = rng.choice((40, 150))
+    world = WorldSettings(
+        models=_models(rng),
+        step_ms=step_ms,
+        tokens=(24, 24) if step_ms == 40 else (8, 12),
+        # A client that waits at its gateway keeps the copy of its answer there.
+        patience_s=20.0,
+        classes=True,
+        sessions=True,
+        visitors=("come and go",),
+        bound_s=40.0,
+    )
+    kinds = (
+        FORGETS,
+        FORGETS,
+        "kill a worker",
+        "cut off a worker",
+        "cut off a gateway",
+        "slow network",
+        "drain a worker",
+    )
     return world, kinds if rng.random() < 0.7 else (FORGETS,), 6, 6.0
 
 
