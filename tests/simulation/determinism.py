@@ -7,11 +7,15 @@ import random
 import secrets
 import time
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
 BEGIN_S = 1_700_000_000.0
 """The time since 1970 at which each simulation begins."""
+
+_THREAD_S = 0.004
+"""The longest time that work in a thread takes here."""
 
 _random = random.Random()
 _system = {"time": time.time, "monotonic": time.monotonic}
@@ -27,6 +31,7 @@ def install() -> None:
     secrets.token_hex = lambda nbytes=32: secrets.token_bytes(nbytes).hex()
     secrets.choice = _random.choice
     random.Random = _SeededRandom  # type: ignore[misc]
+    trio.to_thread.run_sync = _run_without_a_thread  # type: ignore[assignment]
     # As pytest-trio and Hypothesis do; without this, tasks that can run together run in an unseeded order.
     trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
 
@@ -42,6 +47,12 @@ def skew_clocks(skew_s: Callable[[], float]) -> None:
     """Sets `time.time` wrong by what `skew_s` returns where it is called. `time.monotonic` stays right."""
     global _skew_s  # noqa: PLW0603 - there is one clock
     _skew_s = skew_s
+
+
+async def _run_without_a_thread(work: Callable[..., Any], *args: Any, **_how: Any) -> Any:
+    """Takes the place of a thread, whose result would come at a time that no seed decides."""
+    await trio.sleep(_random.uniform(0.0, _THREAD_S))
+    return work(*args)
 
 
 class _SeededRandom(random.Random):
