@@ -86,6 +86,15 @@ def test_request_that_is_unknown_is_explained(console: ConsolePage) -> None:
     console.wait_text("No request with this id is known.")
 
 
+def test_request_that_is_no_longer_kept_has_its_record(browser: Browser, serve: Serve) -> None:
+    """Its claims are gone, and the time in the queue and at workers is still known."""
+    console = ConsolePage(browser, serve("--retention-s", "0").url)
+    answer = httpx.post(f"{console.url}/v1/generate", json={"prompt": "p", "max_tokens": 4})
+    console.open(f"requests/{answer.headers['x-request-id']}")
+    console.wait_text("This is its record of usage.")
+    console.wait_text("Was at workers for")
+
+
 @pytest.mark.parametrize("api", ["chat", "native"])
 def test_playground_goes_on_after_a_cut(console: ConsolePage, api: str) -> None:
     console.open("playground")

@@ -54,7 +54,7 @@ function stateOf(node) {
 // When a drained node takes work again by itself.
 function until(node) {
     if (!node.cordoned) return null;
-    return h("span", {class: "note"}, node.cordoned_until_unix_s ? ` until ${time(node.cordoned_until_unix_s)}` : " until Uncordon");
+    return h("div", {class: "note"}, node.cordoned_until_unix_s ? `until ${time(node.cordoned_until_unix_s)}` : "until Uncordon");
 }
 
 function changeButton(node, context) {

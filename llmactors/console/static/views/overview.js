@@ -8,6 +8,8 @@ import {nodesTable} from "./nodes.js";
 
 const QUIET = "Nothing was measured in this time.";
 const RECENT_S = 600;
+// A worker writes to no client, and so measures nothing else.
+const OF_WORKERS = ["tokens", "load", "queue"];
 let charts = null, shown = null;
 
 function makeCharts() {
@@ -30,18 +32,19 @@ const quantiles = (series, name) => [
     {name: "99 % within (p99)", values: series[`${name}_p99_s`] ?? [], tone: 2},
 ];
 
-function showCharts(history) {
+function showCharts(history, onWorker) {
     charts ??= makeCharts();
-    if (shown !== history) fillCharts(history);
+    if (shown !== history) fillCharts(history, onWorker);
     shown = history;
-    return h("div", {class: "charts"}, Object.values(charts).map(each => each.element));
+    const names = onWorker ? OF_WORKERS : Object.keys(charts);
+    return h("div", {class: "charts"}, names.map(each => charts[each].element));
 }
 
-function fillCharts({series, step_s: stepS}) {
+function fillCharts({series, step_s: stepS}, onWorker) {
     charts.tokens.show([{name: "Tokens per second", values: series.tokens_per_s ?? []}], stepS);
     charts.load.show([
         {name: "Running", values: series.running ?? [], tone: 1},
-        {name: "Waiting", values: series.waiting ?? [], tone: 2},
+        ...(onWorker ? [] : [{name: "Waiting", values: series.waiting ?? [], tone: 2}]),
     ], stepS);
     charts.first.show(quantiles(series, "ttft"), stepS);
     charts.between.show(quantiles(series, "inter_token"), stepS);
@@ -53,14 +56,17 @@ function fillCharts({series, step_s: stepS}) {
 const newest = values => values?.findLast(isNumber) ?? null;
 const last = values => (values?.length ? values.at(-1) : null);
 
-function tiles({series, step_s: stepS}) {
+function tiles({series, step_s: stepS}, onWorker) {
+    const made = tile("Tokens per second", amount(last(series.tokens_per_s)), "in the last 10 s");
+    const running = tile("Running", count(newest(series.running)), "requests that have a slot");
+    if (onWorker) return h("dl", {class: "tiles"}, made, running);
     const recent = Math.ceil(RECENT_S / stepS);
     const failed = Object.values(series.refusals ?? {})
         .reduce((sum, values) => sum + values.slice(-recent).reduce((one, other) => one + (other ?? 0), 0), 0);
     return h("dl", {class: "tiles"},
-        tile("Tokens per second", amount(last(series.tokens_per_s)), "in the last 10 s"),
+        made,
         tile("Requests per second", amount(last(series.requests_per_s)), "in the last 10 s"),
-        tile("Running", count(newest(series.running)), "requests that have a slot"),
+        running,
         tile("Waiting", count(newest(series.waiting)), "requests in the queue"),
         tile("First token", duration(newest(series.ttft_p50_s)), "or less, for half of the answers"),
         tile("Errors", count(failed), "requests in the last 10 min"));
@@ -92,8 +98,8 @@ export const view = {
     draw: context => [
         health(context),
         needing(context, "history", "the last hour", history => [
-            tiles(history),
-            section("Last hour", showCharts(history),
+            tiles(history, context.session.readOnly),
+            section("Last hour", showCharts(history, context.session.readOnly),
                 h("p", {class: "note"}, "Measured since ", time(history.from_unix_s),
                     ". Each point stands for ", duration(history.step_s), ".")),
         ]),
