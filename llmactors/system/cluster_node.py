@@ -229,6 +229,7 @@ class ClusterNode:
             outage_s=outage.total_s(trio.current_time()),
             error_replies=error_replies,
             wrong_settings=self._redis_health.wrong_settings,
+            losses={loss.value: count for loss, count in self.ledger.losses.counts.items()},
         )
 
     async def _shut_down_when_asked(self) -> None:

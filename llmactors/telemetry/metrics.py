@@ -166,6 +166,9 @@ class Metrics:
             "llmactors_redis_outages", "Outages of Redis, by their first reason.", "reason"
         )
         self._redis_outage_s = new.total("llmactors_redis_outage_seconds", "The time of all outages of Redis.")
+        self._redis_losses = new.totals(
+            "llmactors_redis_losses", "Requests of which Redis has lost what it had acknowledged.", "outcome"
+        )
         self._redis_wrong = new.gauges(
             "llmactors_redis_wrong_settings", "1 for a setting under which Redis can lose requests.", "setting"
         )
@@ -344,8 +347,10 @@ class Metrics:
         outage_s: float,
         error_replies: Mapping[str, int],
         wrong_settings: Iterable[str],
+        losses: Mapping[str, int],
     ) -> None:
-        """Shows whether Redis serves this node, the outages so far by their reason, and the error replies by kind.
+        """Shows whether Redis serves this node, the outages so far by their reason, the error replies by kind, and what
+        became of the requests of which Redis has lost something.
 
         Call this from an `on_scrape` callback.
         """
@@ -355,6 +360,8 @@ class Metrics:
         self._redis_outage_s.rise_to(outage_s)
         for kind, count in error_replies.items():
             self._redis_error_replies.of(kind).rise_to(count)
+        for outcome, count in losses.items():
+            self._redis_losses.of(outcome).rise_to(count)
         self._redis_wrong.clear()
         for setting in wrong_settings:
             self._redis_wrong.of(setting).set(1)

@@ -162,7 +162,8 @@ def check(
         strikes: How often each fault struck, for the printed report: `nemeses.strikes`.
         usage: What Redis says of the usage of these requests; None: nobody looks.
         forgets: Whether the store lost what it had acknowledged. A client may then be told that there is no such
-            stream, which is counted as the failure `NOT_FOUND`, and not as a lost request.
+            stream, which is counted as the failure `NOT_FOUND`, and not as a lost request. And a log that is read again
+            after its end may be shorter, and end with `INTERRUPTED`.
         takeovers_at: When the faults struck whose gaps are listed as `takeover_gaps`: `nemeses.moments`.
     """
     gaps = history.gaps(gap_threshold_s)
@@ -208,7 +209,9 @@ def _check_request(
     report.complain("after_end", request, "tokens after the end", request.tokens_after_end)
     if (again := request.replay) is not None:
         report.replays += 1
-        if _content(again) != _content(request):
+        if forgets and _is_shortened(again, request):
+            report.failures["INTERRUPTED"] += 1
+        elif _content(again) != _content(request):
             report.complain("replays_differ", request, f"{again!r} after {request!r}")
 
 
@@ -257,6 +260,12 @@ def _check_ends(report: CheckReport, request: RequestHistory, answer: Sequence[s
         fits = end.name == "error" and bool(end.code) and end.seq > highest
     report.complain("lost", request, f"{seen} of {length} tokens", length - seen)
     report.complain("wrong_ends", request, f"{end} after seq {highest}", not fits)
+
+
+def _is_shortened(again: RequestHistory, request: RequestHistory) -> bool:
+    """Whether a second reading has the first tokens of the first one, and then an error that says so."""
+    tokens, first = _content(again)[0], _content(request)[0]
+    return [end.code for end in again.ends] == ["INTERRUPTED"] and tokens.items() <= first.items()
 
 
 def _content(request: RequestHistory) -> tuple[dict[int, str], list[tuple[str, int, str]]]:

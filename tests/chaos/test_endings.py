@@ -1,5 +1,6 @@
 """Chaos runs with special endings: a drained worker, a request that crashes backends, a Redis that loses writes."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -90,16 +91,17 @@ async def test_redis_that_lost_a_suffix_is_repaired(chaos: Chaos) -> None:
     async with chaos.run(share=0.05, may_fail=["INTERRUPTED"]) as run:
         nemesis = LoseSuffix(run.cluster)
         await run.strike([(nemesis, 4, 1.5)])
-        said = "".join(member.stderr() for member in run.cluster.members)
-    mended, restored = (
-        said.count('"a log got back tokens that Redis had lost"'),
-        said.count('"a request that Redis had lost was restored"'),
-    )
+        await run.wait_flowing()
+        said = [line for member in run.cluster.members for line in member.stderr().splitlines()]
+    losses = [json.loads(line) for line in said if "Redis has lost writes" in line]
+    mended, restored = (sum(loss[became] for loss in losses) for became in ("extended", "restored"))
     chaos.tally.notes.append(
         f"{nemesis.lost_bytes:,} bytes that Redis had acknowledged were taken from it: {mended} logs mended, "
         f"{restored} requests restored, {run.report.failures['INTERRUPTED']} ends INTERRUPTED"
     )
     assert mended + restored > 0
+    # Each node says each loss once, and not once for each of its streams.
+    assert len(losses) <= len(run.cluster.members) * nemesis.count
 
 
 @pytest.mark.model

@@ -36,6 +36,11 @@ FAULTS = (
         cases="connection",
     ),
     Fault(
+        "Redis loses what it had acknowledged",
+        (Edit("ledger/redis/losses.py", "if was_growing or not self._unsaid:", "if True:"),),
+        cases="restored",
+    ),
+    Fault(
         _SETTINGS,
         (Edit("redislink/server_settings.py", "    wrong = {}\n", "    return {}\n    wrong = {}\n"),),
     ),

@@ -16,6 +16,16 @@ _PROXIES = "Variables for proxies and certificates"
 
 FAULTS = (
     Fault("Nobody reads standard error", (_UNQUEUED,)),
+    Fault(
+        "`up` is killed, and the processes",
+        (
+            Edit(
+                "cluster/parent_death.py",
+                "prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)",
+                "prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)",
+            ),
+        ),
+    ),
     Fault("The reader of the log of `up` goes away", (_UNQUEUED,)),
     Fault(
         _CLOSED,

@@ -4,6 +4,7 @@ ledger          the `Ledger` over all of this          codec       what is store
 functions       calls of the functions in Redis        workers     what this process's workers hold
 log_reader      keeps a gateway's log copies complete  log_copies  these copies
 library         brings the Lua files into Redis        settings
+losses          what Redis has lost, counted
 wrong_keys      logs keys that have another type       request_views  what operators see of requests
 
 context.lua     what one call knows and gathers        queue.lua   fair order

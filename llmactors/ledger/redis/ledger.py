@@ -35,6 +35,7 @@ from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
 from llmactors.ledger.redis.library import load_library
 from llmactors.ledger.redis.log_reader import LogReader
+from llmactors.ledger.redis.losses import Loss, Losses
 from llmactors.ledger.redis.request_views import to_open_request, to_queue_shares, to_request_times, to_state
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.redis.workers import Workers
@@ -127,8 +128,14 @@ class RedisLedger:
         timeout_s = self._redis.call_timeout_s
         self._functions = LedgerFunctions(self.link, self.names.ledger_prefix, packed, timeout_s, clock_ms)
         self._wrong_keys = WrongKeys()
+        self.losses = Losses()
         self.log_reader = LogReader(
-            self._functions, self._wrong_keys, self._inbox, self._redis.silence_s, self._redis.unread_copy_s
+            self._functions,
+            self._wrong_keys,
+            self.losses,
+            self._inbox,
+            silence_s=self._redis.silence_s,
+            unread_copy_s=self._redis.unread_copy_s,
         )
         self._workers = Workers()
 
@@ -297,10 +304,17 @@ class RedisLedger:
                     ids = {entry.request_id for _, entry in wrong}
                     self._wrong_keys.report(await self._functions.call_until_done("abandon_wrong", *ids))
                 pending, wrong = wrong, []
+        self._settle(entries, results)
+        return results
+
+    def _settle(self, entries: Sequence[AppendEntry], results: Sequence[AppendResult]) -> None:
+        """Forgets the claims that are over, and notes what Redis has lost."""
         for entry, result in zip(entries, results, strict=True):
             if entry.end is not None if result is _OK else result.outcome in _CLAIM_OVER:
                 self._workers.let_go(entry.request_id, entry.epoch)
-        return results
+            elif result.outcome is AppendOutcome.GAP:
+                # Everything before this entry was acknowledged. The worker sends it again.
+                self.losses.note(Loss.EXTENDED, entry.request_id, tokens=entry.first_seq - result.next_seq)
 
     async def finish(self, request_id: str, epoch: int, end: Terminal) -> AppendResult:
         parts = codec.finish_parts(request_id, epoch, end)

@@ -66,10 +66,15 @@ class LogCopy(TokenLog):
 
 
 class LogCopies:
-    """All copies of one gateway. `now` is the time in seconds, monotonic."""
+    """All copies of one gateway.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    `now` is the time in seconds, monotonic. `on_diverged` is called with a copy that ended because its log contradicts
+    the copy.
+    """
+
+    def __init__(self, now: Callable[[], float], on_diverged: Callable[[LogCopy], None] = lambda _: None) -> None:
         self._now = now
+        self._on_diverged = on_diverged
         self._copies: dict[str, LogCopy] = {}
 
     def __len__(self) -> int:
@@ -104,9 +109,18 @@ class LogCopies:
             copy = self._copies.get(request_id)
             if copy is not None:
                 copy.updated_at = now
-                copy.merge(epoch, first_seq, tokens, end)
+                self.merge(copy, epoch, first_seq, tokens, end)
                 behind = behind or copy.is_behind
         return behind
+
+    def merge(
+        self, copy: LogCopy, epoch: int, first_seq: int, tokens: Sequence[TokenDelta], end: Terminal | None
+    ) -> None:
+        """Extends a copy by a part of its log, as `LogCopy.merge`."""
+        was_open = copy.end is None
+        copy.merge(epoch, first_seq, tokens, end)
+        if was_open and copy.end is DIVERGED:
+            self._on_diverged(copy)
 
     def compare_all(self) -> None:
         """Has all logs compared: the connection was lost, so pushes were missed, and the server may be another."""

@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
-import structlog
 import trio
 
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
 from llmactors.ledger.redis.log_copies import DIVERGED, LOST, UNREADABLE, LogCopies, LogCopy
+from llmactors.ledger.redis.losses import Loss, Losses
 from llmactors.ledger.redis.wrong_keys import WrongKeys
-from llmactors.messages import TokenDelta
-
-log = structlog.get_logger("llmactors.ledger")
+from llmactors.messages import Failed, TokenDelta
 
 _UNREADABLE = 8
 """After how many reads in a row a log counts as unreadable, because a key of its request has another type."""
@@ -33,9 +31,17 @@ class LogReader:
     """
 
     def __init__(
-        self, functions: LedgerFunctions, wrong_keys: WrongKeys, inbox: str, silence_s: float, unread_copy_s: float
+        self,
+        functions: LedgerFunctions,
+        wrong_keys: WrongKeys,
+        losses: Losses,
+        inbox: str,
+        *,
+        silence_s: float,
+        unread_copy_s: float,
     ) -> None:
-        self.copies = LogCopies(trio.current_time)
+        self.losses = losses
+        self.copies = LogCopies(trio.current_time, lambda copy: self.losses.note(Loss.ENDED, copy.request_id))
         self._functions = functions
         self._wrong_keys = wrong_keys
         self._inbox = inbox
@@ -113,6 +119,7 @@ class LogReader:
                         each.copy.unreadable = 0
                         await self._reconcile(each, reply)
                 if not late:
+                    self.losses.say()
                     return
 
     async def _unfollow(self) -> None:
@@ -154,29 +161,32 @@ class LogReader:
         if copy.end is not None:
             return
         if kind == b"gone":
-            copy.close(LOST)
+            self._end(copy, LOST)
         elif kind == b"unknown":
             await self._restore(copy)
         else:
             state, epoch, _, count, chunks = found
             tokens, end = codec.join(chunks)
             if count >= read.known:
-                copy.merge(epoch, count - len(tokens) + 1, tokens, end)
+                self.copies.merge(copy, epoch, count - len(tokens) + 1, tokens, end)
             elif end is not None:
-                copy.close(DIVERGED)
+                self._end(copy, DIVERGED)
             elif not read.compares:
                 self._compare_later(copy)  # the log is shorter than the copy, so all of the log is to be compared
             elif copy.tokens[:count] != tokens:
-                copy.close(DIVERGED)
+                self._end(copy, DIVERGED)
             else:
                 hand_back = state == b"r" and epoch != copy.epoch
-                log.warning(
-                    "a log got back tokens that Redis had lost",
-                    request_id=copy.request_id,
-                    tokens=len(copy.tokens) - count,
-                )
-                if not await self._extend(copy.request_id, epoch, count, copy.tokens, hand_back=hand_back):
+                lost = len(copy.tokens) - count
+                if await self._extend(copy.request_id, epoch, count, copy.tokens, hand_back=hand_back):
+                    self.losses.note(Loss.EXTENDED, copy.request_id, tokens=lost)
+                else:
                     self._compare_later(copy)
+
+    def _end(self, copy: LogCopy, end: Failed) -> None:
+        """Ends a copy of whose answer Redis has lost what nobody can give back."""
+        copy.close(end)
+        self.losses.note(Loss.ENDED, copy.request_id)
 
     def _compare_later(self, copy: LogCopy) -> None:
         copy.needs_comparison = True
@@ -186,15 +196,16 @@ class LogReader:
         """Admits a request again that Redis accepted and forgot, with the tokens of the copy."""
         candidate = copy.candidate
         if candidate is None:
-            copy.close(LOST)
+            self._end(copy, LOST)
             return
         request = candidate.request
-        log.warning("a request that Redis had lost was restored", request_id=request.id, tokens=len(copy.tokens))
         waited_ms = round((trio.current_time() - copy.opened_at) * 1000)
         body, tokens = codec.encode_request(request), codec.encode_tokens(copy.tokens)
         fields = codec.fields_of(candidate, waited_ms=waited_ms)
         parts = (request.id, body, self._inbox, *fields, len(copy.tokens), tokens, codec.encode_charges(candidate))
-        await self._functions.call_until_done("restore", *parts)
+        tokens_given_back = len(copy.tokens)
+        if await self._functions.call_until_done("restore", *parts) == b"restored":
+            self.losses.note(Loss.RESTORED, request.id, tokens=tokens_given_back)
 
     async def _extend(
         self, request_id: str, epoch: int, count: int, tokens: Sequence[TokenDelta], *, hand_back: bool

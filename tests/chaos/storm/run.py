@@ -111,6 +111,7 @@ async def storm(
                 await cluster.wait_ready()
             load.stop()
         left = await wait_settled(cluster)
+        left += await trio.to_thread.run_sync(_details, cluster, left)
         usage = None
         if kind == "kept":
             usage = await trio.to_thread.run_sync(usage_of, cluster.client())
@@ -183,6 +184,18 @@ def _convicted(cluster: Cluster) -> list[str]:
     return [f"{found} requests are dead letters"] if found else []
 
 
+def _details(cluster: Cluster, left: list[str]) -> list[str]:
+    """What Redis says of the requests in the sorted sets that are left."""
+    found = []
+    with cluster.client() as client:
+        for name in left:
+            if client.type(name) == b"zset":
+                for member, score in client.zrange(name, 0, 2, withscores=True):
+                    fields = client.hgetall(NAMES.ledger(LedgerKey.REQUEST, member.decode()))
+                    found.append(f"{name} has {member!r} at {score:.0f}: {fields!r}, now {client.time()}")
+    return found
+
+
 def _exits(cluster: Cluster) -> Counter[str]:
     """The last words of each process that ended without SIGKILL."""
     found: Counter[str] = Counter()
@@ -191,7 +204,8 @@ def _exits(cluster: Cluster) -> Counter[str]:
             if code == -9:
                 continue
             text = (member.directory / f"{member.name}.{number}.err").read_text("utf-8", "replace")
-            with contextlib.suppress(ValueError, IndexError):
-                text = str(json.loads(text.splitlines()[-1])["event"])
-            found[f"{member.role}, code {code}: {text[-200:]}"] += 1
+            last = (text.splitlines() or ["no word"])[-1]
+            with contextlib.suppress(ValueError, KeyError):
+                last = str(json.loads(last)["event"])
+            found[f"{member.role}, code {code}: {last[-300:]}"] += 1
     return found

@@ -11,19 +11,25 @@ from typing import Any
 import httpx
 import pytest
 
+from llmactors.redislink.names import LedgerKey, RedisNames
 from llmactors.testing.node import NodeProcess
 from llmactors.testing.redis_server import RedisServer, redis_server
 from tests.integration.cluster.conftest import Cluster
 from tests.integration.cluster.test_redis_moods import send
+from tests.integration.cluster.test_roles import Stream, ready
 from tests.support.waiting import soon
 
 pytestmark = pytest.mark.integration
 
 
+def lines_of(node: NodeProcess, logger: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in node.errors().splitlines() if line.startswith("{")]
+    return [line for line in found if line["logger"] == logger]
+
+
 def lines(node: NodeProcess) -> list[dict[str, Any]]:
     """What the node's monitor logged."""
-    found = [json.loads(line) for line in node.errors().splitlines() if line.startswith("{")]
-    return [line for line in found if line["logger"] == "llmactors.redis"]
+    return lines_of(node, "llmactors.redis")
 
 
 def metrics(node: NodeProcess) -> dict[str, float]:
@@ -63,6 +69,43 @@ def nodes(server: RedisServer) -> Iterator[list[NodeProcess]]:
         for node in found:
             node.wait_ready()
         yield found
+
+
+def losses(node: NodeProcess) -> list[dict[str, Any]]:
+    """The lines of a node about what Redis has lost."""
+    return [line for line in lines_of(node, "llmactors.ledger") if "has lost writes" in line["event"]]
+
+
+@pytest.mark.parametrize("loss", ["restored", "extended"])
+def test_lost_writes_are_one_line_and_a_metric(server: RedisServer, nodes: list[NodeProcess], loss: str) -> None:
+    """Whatever Redis has lost of several answers, each of them goes on."""
+    soon(lambda: ready(nodes[0].url))
+    streams = [Stream(nodes[0].url, f"prompt {n}", max_tokens=60) for n in range(3)]
+    logs = RedisNames("main").ledger(LedgerKey.LOG, "*")
+    with server.client() as client:
+        soon(lambda: len(list(client.scan_iter(logs))) == 3)
+        time.sleep(0.2)
+        if loss == "restored":
+            client.flushall()
+        else:
+            server.stop()
+            [file] = server.append_only_files()
+            with file.open("r+b") as aof:
+                aof.truncate(file.stat().st_size - 3_000)
+            server.start()
+    for stream in streams:
+        stream.check()
+    soon(lambda: any(map(losses, nodes)))
+    time.sleep(1.2)  # the other node may say its loss a moment later
+    found = [each for node in nodes for each in losses(node)]
+    # Gateways write back requests and tokens, and workers write tokens again.
+    assert len(found) <= len(nodes)
+    assert sum(each[loss] for each in found) > 0
+    for node in nodes:
+        for outcome in ("restored", "extended", "ended"):
+            shown = metrics(node)[f'llmactors_redis_losses_total{{outcome="{outcome}"}}']
+            assert shown == sum(each[outcome] for each in losses(node))
+    assert not any(each["ended"] for each in found)
 
 
 @pytest.mark.parametrize("mood", ["connection", "NOREPLICAS", "OOM", "NOPERM"])

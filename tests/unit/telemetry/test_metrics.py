@@ -27,7 +27,7 @@ llmactors_redis_up{link} llmactors_redis_connects_total{link} llmactors_redis_co
 llmactors_redis_commands_in_flight{link} llmactors_redis_queued_bytes{link}
 llmactors_redis_commands_refused_total{link} llmactors_redis_unknown_outcomes_total{link}
 llmactors_redis_available llmactors_redis_outages_total{reason} llmactors_redis_outage_seconds_total
-llmactors_redis_error_replies_total{kind} llmactors_redis_wrong_settings{setting}
+llmactors_redis_error_replies_total{kind} llmactors_redis_losses_total{outcome} llmactors_redis_wrong_settings{setting}
 llmactors_redis_round_trip_seconds_bucket{le,link}
 llmactors_request_seconds_bucket{le,model} llmactors_ttft_seconds_bucket{le,model}
 llmactors_inter_token_seconds_bucket{le,model} llmactors_batch_wait_seconds_bucket{class,le,model}
@@ -104,7 +104,12 @@ def exercise(metrics: Metrics) -> None:
     metrics.models.show_upstreams("m", {"up": 1, "open": 0, "trial": 0})
     link_of(metrics, connects=1)
     metrics.redis_health(
-        available=False, outages={"OOM": 1}, outage_s=2.5, error_replies={"OOM": 3}, wrong_settings=["appendonly"]
+        available=False,
+        outages={"OOM": 1},
+        outage_s=2.5,
+        error_replies={"OOM": 3},
+        wrong_settings=["appendonly"],
+        losses={"restored": 1},
     )
     metrics.upstream("http://h/v1", up=True, tries={"answered": 2}, hedges={"won": 1}, failovers={"error": 1})
 

@@ -161,6 +161,24 @@ def test_each_kind_of_fault_is_reported(spoil: Callable[[RequestHistory], None],
     assert "BROKEN" in str(report)
 
 
+def test_loss_of_the_store_is_a_failure_with_a_reason() -> None:
+    """Only where the test says that the store loses what it has, and only if no token is another one."""
+    unknown, shorter, mixed = request(1), request(2), request(3)
+    without_end(unknown)
+    unknown.gone = 404
+    for number, made in ((2, shorter), (3, mixed)):
+        made.replay = request(number)
+        made.replay.ends = [EndSeen("error", TOKENS, 1.6, "INTERRUPTED")]
+        del made.replay.tokens[-1]
+        if made is mixed:
+            made.replay.tokens[0] = made.replay.tokens[0]._replace(text="another")
+    history = History(requests=[unknown, shorter, mixed])
+    report = check(history, forgets=True)
+    assert report.broken == {"replays_differ": 1}
+    assert report.failures == {"NOT_FOUND": 1, "INTERRUPTED": 1}
+    assert check(history).broken == {"lost_requests": 1, "replays_differ": 2}
+
+
 def test_request_id_used_twice_is_reported() -> None:
     twin = request(2)
     twin.id = "r1"
