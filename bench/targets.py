@@ -115,7 +115,7 @@ class TargetResult:
         sign = ">=" if self.target.at_least else "<="
         value = "-" if self.value is None else f"{self.value:.3g} {self.target.unit}"
         limit = f"{sign} {self.limit:.3g} {self.target.unit}"
-        return f"{self.target.scenario:9} {self.target.about:46} {value:>11} {limit:>12}  {self.word}"
+        return f"{self.target.scenario:9} {self.target.about:49} {value:>11} {limit:>12}  {self.word}"
 
 
 def limit_of(target: Target, server: str) -> float | None:
