@@ -11,6 +11,7 @@ from bench.scenario import Bench, Curve, Figure, Round, Scenario
 from bench.servers import OURS, RunningServer, port_of
 
 STREAMS = 500
+STREAMS_OF_ONE_ADDRESS = 1000
 NEVER_MS = 600_000
 """A step so long that no stream gets a token while memory is measured."""
 SETTLE_S = 1.0
@@ -87,20 +88,26 @@ def resident(server: RunningServer) -> dict[str, int]:
 
 @contextlib.contextmanager
 def open_streams(server: RunningServer, count: int) -> Iterator[None]:
-    """Open `count` streams that the server has accepted and that get no token until the block ends."""
+    """Open `count` streams that the server has accepted and that get no token until the block ends.
+
+    All gateways get the same number of them. A gateway takes a limited number of connections from one address, so the
+    streams come from several addresses of this machine.
+    """
     allow_files(count)
     body = json.dumps({"prompt": "wait", "max_tokens": MAX_TOKENS, "stream": True})
     request = f"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    ports = [port_of(url) for url in server.urls]
     with contextlib.ExitStack() as stack:
         connections = []
-        for _ in range(count):
-            address = ("127.0.0.1", port_of(server.url))
-            connection = stack.enter_context(socket.create_connection(address, timeout=30))
+        for number in range(count):
+            own = (f"127.0.0.{2 + number // STREAMS_OF_ONE_ADDRESS}", 0)
+            address = ("127.0.0.1", ports[number % len(ports)])
+            connection = stack.enter_context(socket.create_connection(address, timeout=60, source_address=own))
             connection.sendall(request)
             connections.append(connection)
         for connection in connections:
             if not (head := connection.recv(4096)).startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"the server refused a stream: {head[:200]!r}")
+                raise RuntimeError(f"the server refused a stream: {head[:50]!r} … {head[-150:]!r}")
         yield
 
 

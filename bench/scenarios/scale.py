@@ -1,11 +1,18 @@
 """N gateways and M workers over one Redis: the gain from more processes, and what a token costs with more of them.
 
 Each gateway has a load client of its own. CPU time is that of all processes, so that the cost can be compared where the
-machine has fewer cores than the cluster has processes.
+machine has fewer cores than the cluster has processes. Three loads:
+
+- saturated: as many requests as the cluster can serve, from the same clients in all shapes;
+- paced: the same streams in all shapes, at the speed of the model, so that each process has fewer of them;
+- grown: as many streams for each gateway as one gateway has in `paced`.
+
+The CPU time of the idle cluster is measured too, and is a part of the costs.
 """
 
 import concurrent.futures
 import functools
+import time
 from typing import Any
 
 from bench import client
@@ -17,14 +24,17 @@ CLIENTS = 60
 REQUESTS = 600
 MAX_TOKENS = 64
 STREAMS = 100
-STEP_MS = 20
-PACED_TOKENS = 100
+STEP_MS = 40
+PACED_TOKENS = 75
+IDLE_S = 2.0
+LOADS = {"cpu_us_per_token": "", "paced_cpu_us_per_token": ", paced", "grown_cpu_us_per_token": ", grown"}
+"""The figures of cost, each with what its title says of the load."""
 
 
 def measure(bench: Bench, name: str, _: list[Round]) -> Round:
-    """Measure each number of gateways and workers on fresh clusters: saturated, and with streams at a model's speed."""
+    """Measure each number of gateways and workers on fresh clusters."""
     requests, streams = bench.size(SCENARIO, "requests"), bench.size(SCENARIO, "streams")
-    found: Round = {"failed": 0, "requests_per_s": {}, "cpu_us_per_token": {}, "paced_cpu_us_per_token": {}}
+    found: Round = {"failed": 0, "requests_per_s": {}, "idle_cpu_ms_per_s": {}, **{path: {} for path in LOADS}}
     for gateways, workers in SHAPES:
         shape = f"{gateways}x{workers}"
         run_server = functools.partial(bench.run_server, name, gateways=gateways, workers=workers)
@@ -33,19 +43,24 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
             load = _load(bench, server, clients=CLIENTS, requests=requests, max_tokens=MAX_TOKENS)
             found["requests_per_s"][shape] = load["correct"] / load["seconds"]
             found["cpu_us_per_token"][shape] = load["cpu_us_per_token"]
-        with run_server(f"mock:step_ms={STEP_MS},slots={streams}") as server:
+            found["failed"] += load["failed"]
+        with run_server(f"mock:step_ms={STEP_MS},slots={gateways * streams}") as server:
             _load(bench, server, clients=streams, requests=streams, max_tokens=MAX_TOKENS // 4)
-            paced = _load(bench, server, clients=streams, requests=streams, max_tokens=PACED_TOKENS)
-            found["paced_cpu_us_per_token"][shape] = paced["cpu_us_per_token"]
-        found["failed"] += load["failed"] + paced["failed"]
+            before = server.usage()
+            time.sleep(IDLE_S)
+            idle_s = sum(usage.cpu_s - before[part].cpu_s for part, usage in server.usage().items())
+            found["idle_cpu_ms_per_s"][shape] = 1e3 * idle_s / IDLE_S
+            for path, all_streams in (("paced", streams), ("grown", gateways * streams)):
+                load = _load(bench, server, clients=all_streams, requests=all_streams, max_tokens=PACED_TOKENS)
+                found[f"{path}_cpu_us_per_token"][shape] = load["cpu_us_per_token"]
+                found["failed"] += load["failed"]
     return found | ratios(found)
 
 
 def ratios(found: Round) -> Round:
     """The cost of each shape of a cluster, of that of one gateway and one worker. Pure."""
     return {
-        f"{path}_ratio": {shape: cost / found[path]["1x1"] for shape, cost in found[path].items()}
-        for path in ("cpu_us_per_token", "paced_cpu_us_per_token")
+        f"{path}_ratio": {shape: cost / found[path]["1x1"] for shape, cost in found[path].items()} for path in LOADS
     }
 
 
@@ -70,18 +85,22 @@ def _load(bench: Bench, server: RunningServer, *, clients: int, requests: int, m
 _NAMES = tuple(f"{gateways}x{workers}" for gateways, workers in SHAPES)
 SCENARIO = Scenario(
     name="scale",
-    about=f"N gateways and M workers over one Redis, loaded as in saturate, and with {STREAMS} streams, a token each "
-    f"{STEP_MS} ms",
+    about=f"N gateways and M workers over one Redis, loaded as in saturate; with {STREAMS} streams, a token each "
+    f"{STEP_MS} ms; and with {STREAMS} streams for each gateway",
     servers=(CLUSTER,),
     figures=(
         *(Figure(f"requests_per_s.{shape}", f"{shape}: requests", "/s", drawn=True) for shape in _NAMES),
-        *(Figure(f"cpu_us_per_token.{shape}", f"{shape}: server CPU per token", "us") for shape in _NAMES),
-        *(Figure(f"cpu_us_per_token_ratio.{shape}", f"{shape}: the same, of that of 1x1", "x") for shape in _NAMES[1:]),
-        *(Figure(f"paced_cpu_us_per_token.{shape}", f"{shape}: CPU per token, paced", "us") for shape in _NAMES),
         *(
-            Figure(f"paced_cpu_us_per_token_ratio.{shape}", f"{shape}: the same, of that of 1x1", "x")
+            Figure(f"{path}.{shape}", f"{shape}: server CPU per token{load}", "us")
+            for path, load in LOADS.items()
+            for shape in _NAMES
+        ),
+        *(
+            Figure(f"{path}_ratio.{shape}", f"{shape}: server CPU per token{load}, of that of 1x1", "x")
+            for path, load in LOADS.items()
             for shape in _NAMES[1:]
         ),
+        *(Figure(f"idle_cpu_ms_per_s.{shape}", f"{shape}: CPU of the idle cluster", "ms/s") for shape in _NAMES),
         Figure("failed", "requests that failed"),
     ),
     measure=measure,

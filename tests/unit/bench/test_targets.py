@@ -4,7 +4,7 @@ import pytest
 
 from bench.results import Spread
 from bench.scenarios import SCENARIOS
-from bench.scenarios.scale import ratios
+from bench.scenarios.scale import LOADS, ratios
 from bench.servers import ALONE, CLUSTER
 from bench.targets import TARGETS, Target, TargetResult, judge
 
@@ -80,7 +80,7 @@ def test_target_of_clusters_is_not_judged_for_one_process() -> None:
 
 def test_cost_of_a_shape_is_compared_with_the_smallest() -> None:
     costs = {"1x1": 20.0, "4x4": 25.0}
-    found = ratios({"cpu_us_per_token": costs, "paced_cpu_us_per_token": {"1x1": 50.0, "4x4": 40.0}})
+    found = ratios(dict.fromkeys(LOADS, costs) | {"paced_cpu_us_per_token": {"1x1": 50.0, "4x4": 40.0}})
     assert found["cpu_us_per_token_ratio"] == {"1x1": 1.0, "4x4": 1.25}
     assert found["paced_cpu_us_per_token_ratio"] == {"1x1": 1.0, "4x4": 0.8}
 
