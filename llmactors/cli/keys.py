@@ -18,14 +18,14 @@ from rich.table import Table
 
 from llmactors.access.keys.file import FileKeyStore
 from llmactors.access.keys.record import KeyRecord, KeyStatus
-from llmactors.access.keys.store import KeyStore
+from llmactors.access.keys.store import Change, KeyStore
 from llmactors.access.keys.text import NewKey, new_key, read_key
 from llmactors.cli import tables
 from llmactors.cli.descriptors import complain
 from llmactors.cli.flags import with_settings
 from llmactors.cli.key_limits import BUDGET, KEY_BUDGET, changed_limits, limits_text
 from llmactors.config import KEYS_IN_REDIS, Configuration, parse_duration
-from llmactors.errors import ConfigError, Conflict
+from llmactors.errors import ConfigError, Conflict, NotFound
 from llmactors.limiter.limits import Limits
 from llmactors.system.operator_access import cluster_keys
 
@@ -181,7 +181,7 @@ def update(
         return attrs.evolve(record, limits=limits)
 
     key_id = _id_of(key)
-    record = _with_store(configuration, lambda store: store.change(key_id, change))
+    record = _with_store(configuration, lambda store: _change(store, key_id, change))
     print(f"key {record.id} of tenant {record.tenant} has the limits: {limits_text(record.limits)}")
     return 0
 
@@ -191,7 +191,7 @@ def update(
 def revoke(configuration: Configuration, key: _WHICH, /) -> int:
     """End a key for good. Its next request is refused, and its open WebSockets are closed."""
     key_id = _id_of(key)
-    record = _with_store(configuration, lambda store: store.change(key_id, lambda record: record.revoke(time.time())))
+    record = _with_store(configuration, lambda store: _change(store, key_id, lambda record: record.revoke(time.time())))
     print(f"key {record.id} of tenant {record.tenant} is revoked")
     return 0
 
@@ -223,9 +223,20 @@ def rotate(
             raise Conflict(f"key {record.id} is {state.value}; make a new one with `keys create`")
         return extended.rotate(fresh, now, overlap_s)
 
-    record = _with_store(configuration, lambda store: store.change(fresh.id, change))
+    record = _with_store(configuration, lambda store: _change(store, fresh.id, change))
     _show(fresh, f"key {record.id} of tenant {record.tenant}; its old secret is good for {overlap} more")
     return 0
+
+
+async def _change(store: KeyStore, key_id: str, change: Change) -> KeyRecord:
+    """Changes a key. Raises `NotFound`, which names the keys of a tenant where `key_id` is the tenant's name."""
+    try:
+        return await store.change(key_id, change)
+    except NotFound:
+        own = [record.id for record in await store.records() if record.tenant == key_id]
+        if not own:
+            raise
+        raise NotFound(f"{key_id!r} is a tenant, whose keys are {', '.join(own)}; name one of these") from None
 
 
 def _show(key: NewKey, note: str) -> None:

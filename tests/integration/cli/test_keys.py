@@ -44,6 +44,16 @@ def keys(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return types
 
 
+def test_name_of_a_tenant_is_answered_with_its_keys(keys: Keys, tmp_path: Path) -> None:
+    where = ("--keys", str(tmp_path / "keys.json"))
+    for tenant in ("acme", "other"):
+        keys("create", "--tenant", tenant, *where)
+    acme, _ = read_keys(tmp_path / "keys.json")
+    answer = keys("update", "acme", "--concurrent", "4", *where)
+    assert answer.returncode == 1
+    assert f"'acme' is a tenant, whose keys are {acme.id}; name one of these" in answer.stderr
+
+
 def test_key_is_created_rotated_and_revoked(keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keys.json"
     where = ("--keys", str(path))
