@@ -35,7 +35,7 @@ from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
 from llmactors.ledger.redis.library import load_library
 from llmactors.ledger.redis.log_reader import LogReader
-from llmactors.ledger.redis.losses import Loss, Losses
+from llmactors.ledger.redis.losses import RedisLoss, RedisLosses
 from llmactors.ledger.redis.request_views import to_open_request, to_queue_shares, to_request_times, to_state
 from llmactors.ledger.redis.settings import RedisLedgerSettings
 from llmactors.ledger.redis.workers import Workers
@@ -128,7 +128,7 @@ class RedisLedger:
         timeout_s = self._redis.call_timeout_s
         self._functions = LedgerFunctions(self.link, self.names.ledger_prefix, packed, timeout_s, clock_ms)
         self._wrong_keys = WrongKeys()
-        self.losses = Losses()
+        self.losses = RedisLosses()
         self.log_reader = LogReader(
             self._functions,
             self._wrong_keys,
@@ -314,7 +314,7 @@ class RedisLedger:
                 self._workers.let_go(entry.request_id, entry.epoch)
             elif result.outcome is AppendOutcome.GAP:
                 # Everything before this entry was acknowledged. The worker sends it again.
-                self.losses.note(Loss.EXTENDED, entry.request_id, tokens=entry.first_seq - result.next_seq)
+                self.losses.note(RedisLoss.EXTENDED, entry.request_id, tokens=entry.first_seq - result.next_seq)
 
     async def finish(self, request_id: str, epoch: int, end: Terminal) -> AppendResult:
         parts = codec.finish_parts(request_id, epoch, end)

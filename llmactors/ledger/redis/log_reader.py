@@ -13,7 +13,7 @@ import trio
 from llmactors.ledger.redis import codec
 from llmactors.ledger.redis.functions import LedgerFunctions, expect_known
 from llmactors.ledger.redis.log_copies import DIVERGED, LOST, UNREADABLE, LogCopies, LogCopy
-from llmactors.ledger.redis.losses import Loss, Losses
+from llmactors.ledger.redis.losses import RedisLoss, RedisLosses
 from llmactors.ledger.redis.wrong_keys import WrongKeys
 from llmactors.messages import Failed, TokenDelta
 
@@ -34,14 +34,14 @@ class LogReader:
         self,
         functions: LedgerFunctions,
         wrong_keys: WrongKeys,
-        losses: Losses,
+        losses: RedisLosses,
         inbox: str,
         *,
         silence_s: float,
         unread_copy_s: float,
     ) -> None:
         self.losses = losses
-        self.copies = LogCopies(trio.current_time, lambda copy: self.losses.note(Loss.ENDED, copy.request_id))
+        self.copies = LogCopies(trio.current_time, lambda copy: self.losses.note(RedisLoss.ENDED, copy.request_id))
         self._functions = functions
         self._wrong_keys = wrong_keys
         self._inbox = inbox
@@ -179,14 +179,14 @@ class LogReader:
                 hand_back = state == b"r" and epoch != copy.epoch
                 lost = len(copy.tokens) - count
                 if await self._extend(copy.request_id, epoch, count, copy.tokens, hand_back=hand_back):
-                    self.losses.note(Loss.EXTENDED, copy.request_id, tokens=lost)
+                    self.losses.note(RedisLoss.EXTENDED, copy.request_id, tokens=lost)
                 else:
                     self._compare_later(copy)
 
     def _end(self, copy: LogCopy, end: Failed) -> None:
         """Ends a copy of whose answer Redis has lost what nobody can give back."""
         copy.close(end)
-        self.losses.note(Loss.ENDED, copy.request_id)
+        self.losses.note(RedisLoss.ENDED, copy.request_id)
 
     def _compare_later(self, copy: LogCopy) -> None:
         copy.needs_comparison = True
@@ -205,7 +205,7 @@ class LogReader:
         parts = (request.id, body, self._inbox, *fields, len(copy.tokens), tokens, codec.encode_charges(candidate))
         tokens_given_back = len(copy.tokens)
         if await self._functions.call_until_done("restore", *parts) == b"restored":
-            self.losses.note(Loss.RESTORED, request.id, tokens=tokens_given_back)
+            self.losses.note(RedisLoss.RESTORED, request.id, tokens=tokens_given_back)
 
     async def _extend(
         self, request_id: str, epoch: int, count: int, tokens: Sequence[TokenDelta], *, hand_back: bool

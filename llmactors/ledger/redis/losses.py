@@ -10,7 +10,7 @@ log = structlog.get_logger("llmactors.ledger")
 _NAMED = 5
 
 
-class Loss(enum.Enum):
+class RedisLoss(enum.Enum):
     """What became of a request of which Redis has lost something."""
 
     RESTORED = "restored"
@@ -21,24 +21,24 @@ class Loss(enum.Enum):
     """The answer ended with `INTERRUPTED`, because what clients have got and what Redis has contradict each other."""
 
 
-class Losses:
+class RedisLosses:
     """All losses that one node has seen. Call `say` after each look at the logs: it writes one line for one loss of
     Redis, however many requests that loss concerns and however many looks find them.
     """
 
     def __init__(self) -> None:
-        self.counts: Counter[Loss] = Counter(dict.fromkeys(Loss, 0))
+        self.counts: Counter[RedisLoss] = Counter(dict.fromkeys(RedisLoss, 0))
         """Since the start of the process."""
-        self._unsaid: Counter[Loss] = Counter()
+        self._unsaid: Counter[RedisLoss] = Counter()
         self._is_growing = False
         """Whether a loss was noted since the last call of `say`."""
         self._tokens = 0
         self._requests: list[str] = []
 
     def __repr__(self) -> str:
-        return f"<Losses {', '.join(f'{count} {loss.value}' for loss, count in self.counts.items())}>"
+        return f"<RedisLosses {', '.join(f'{count} {loss.value}' for loss, count in self.counts.items())}>"
 
-    def note(self, loss: Loss, request_id: str, *, tokens: int = 0) -> None:
+    def note(self, loss: RedisLoss, request_id: str, *, tokens: int = 0) -> None:
         """Counts a loss. `tokens` are those that Redis got back."""
         self.counts[loss] += 1
         self._unsaid[loss] += 1
@@ -54,7 +54,7 @@ class Losses:
             return
         log.warning(
             "Redis has lost writes that it had acknowledged",
-            **{loss.value: self._unsaid[loss] for loss in Loss},
+            **{loss.value: self._unsaid[loss] for loss in RedisLoss},
             tokens_given_back=self._tokens,
             some_request_ids=self._requests,
         )
