@@ -59,8 +59,8 @@ class Client:
 
     async def _ask(self, stream: trio.SocketStream, prompt: str) -> None:
         body = json.dumps({"prompt": prompt, "stream": True, "max_tokens": TOKENS}).encode()
-        head = b"POST /v1/generate HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-        await stream.send_all(head % len(body) + body)
+        head = b"POST /v1/generate HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: %d\r\n\r\n" % len(body)
+        await stream.send_all(head + body)
         answer = b""
         while not answer.endswith(b"\r\n0\r\n\r\n"):
             data = await stream.receive_some(65536)

@@ -1,6 +1,7 @@
 """Options of pytest, which must be in the top conftest, and fixtures that tests of several folders share."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from tests.support.models import smollm2_path
 
 # Tests of several folders import these, so they are named before any of them is imported.
 pytest.register_assert_rewrite("llmactors.testing.ledger_suite", "llmactors.testing.side_by_side")
+
+# A keeper starts each gateway a second time, for its standby. Tests that are not about the keeper have none.
+os.environ.setdefault("LLMACTORS_KEEPER", "false")
 
 Figures = Callable[[str, str, object], None]
 Section = Callable[[], list[str]]

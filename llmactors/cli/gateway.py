@@ -21,7 +21,8 @@ def command(configuration: Configuration) -> int:
     LLMACTORS_REDIS for --redis, and a key of the configuration file, as redis. Callers need an API key if --keys says
     where keys are, or if the variable GATEWAY_API_KEY is set.
 
-    On Linux, a keeper holds the connections, and the death of the gateway or an `upgrade` cuts none of them.
+    On Linux, a keeper holds the connections: neither the gateway's death nor an `upgrade` cuts one. With --no-keeper,
+    this process is the gateway itself.
     """
     settings = configuration.settings
     redis_url(settings)

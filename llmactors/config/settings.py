@@ -361,7 +361,7 @@ class Settings:
         inherited=False,
     )
     keeper: bool = setting(
-        False,
+        True,
         "Whether a process of its own, the keeper, holds the connections of a gateway's clients: the connections "
         "outlive the death of the gateway, and an upgrade. On Linux only.",
         group=CLUSTER,

@@ -18,6 +18,7 @@ from llmactors.cluster.models import ClusterModels
 from llmactors.cluster.node_record import NodeLoad, NodeRecord, Role
 from llmactors.cluster.watcher import WatcherActor
 from llmactors.config import KEYS_IN_REDIS, Settings
+from llmactors.errors import ConfigError
 from llmactors.gateway.actor import DrainGateway
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.operating.drills import Drills
@@ -88,7 +89,9 @@ class GatewayNode(ClusterNode):
         watcher = ActorSpec("directory watcher", lambda: WatcherActor(self._store, self._known_models, self.models))
         if isinstance(listening, HeldSocket):
             link = listening.link
-            standby = ActorSpec("standby", lambda: StandbyActor(link, self.ledger.now_ms), start_s=math.inf)
+            standby = ActorSpec(
+                "standby", lambda: StandbyActor(link, self.ledger.now_ms, self._refresh), start_s=math.inf
+            )
             # A gateway in waiting only reads. It joins the cluster once it has the connections of the one before.
             members = (*infra, *keys, watcher, standby, self._registration, reaper)
         else:
@@ -133,6 +136,11 @@ class GatewayNode(ClusterNode):
     def _on_push(self, push: list[Any]) -> None:
         if self._redis_keys is None or not self._redis_keys.on_push(push):
             super()._on_push(push)
+
+    def _refresh(self) -> None:
+        if self.live.reread is not None:
+            with contextlib.suppress(ConfigError):  # the next reload says what is wrong
+                self.live.reload()
 
     async def _drain(self) -> None:
         await ask_through_crash(self._gateway.ref, DrainGateway(self.settings.drain_s))

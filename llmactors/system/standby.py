@@ -1,5 +1,6 @@
 """The actor at which a gateway waits, ready to serve, until its keeper makes it the active one."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -9,7 +10,7 @@ from llmactors.errors import LlmactorsError
 from llmactors.http.keeper_link import KeeperLink
 from llmactors.system.calm_collector import calm_garbage_collector
 
-_AGAIN_S = 0.1
+_LEDGER_S = 1.0
 
 
 class StandbyActor(Actor):
@@ -18,29 +19,27 @@ class StandbyActor(Actor):
     Args:
         link: The link to the keeper.
         ask_ledger: Any call of the ledger. Its answer shows that this gateway serves.
+        refresh: Reads the settings again: they may have changed while this gateway waited.
     """
 
-    def __init__(self, link: KeeperLink, ask_ledger: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self, link: KeeperLink, ask_ledger: Callable[[], Awaitable[object]], refresh: Callable[[], object]
+    ) -> None:
         self._link = link
         self._ask_ledger = ask_ledger
+        self._refresh = refresh
 
     async def on_start(self, context: Context) -> None:
         # Done now, because it would take a tenth of a second in which the connections have to wait.
         calm_garbage_collector()
         await self._link.wait_go()
+        self._refresh()
         context.spawn(self._tell_active)
 
     async def _tell_active(self) -> None:
         while True:
             await self._link.all_given.wait()
-            await self._wait_ledger()
-            self._link.tell_active()
-
-    async def _wait_ledger(self) -> None:
-        while True:
-            try:
+            # Without its ledger a gateway serves too: it says that it is not ready, and lets requests come again.
+            with trio.move_on_after(_LEDGER_S), contextlib.suppress(LlmactorsError):
                 await self._ask_ledger()
-            except LlmactorsError:
-                await trio.sleep(_AGAIN_S)
-            else:
-                return
+            self._link.tell_active()

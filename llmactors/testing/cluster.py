@@ -39,7 +39,8 @@ class ClusterSettings:
     proxied: bool = False
     """Whether each process connects to Redis through a proxy of its own."""
     settings: Mapping[str, object] = attrs.field(factory=dict)
-    """Settings of every process: `{"retention_s": 5}` becomes the variable `LLMACTORS_RETENTION_S=5`."""
+    """Settings of every process: `{"retention_s": 5}` becomes the variable `LLMACTORS_RETENTION_S=5`. Without
+    `"keeper": True`, the process of a gateway is the gateway itself, whose death its clients see."""
     environ: Mapping[str, str] = attrs.field(factory=dict)
     """Environment variables of every process, beside those of this process."""
     gateway_arguments: Sequence[str] = ()
@@ -174,7 +175,7 @@ class Cluster:
             name,
             (role, "--redis", redis_url, "--name", name, *more),
             self.directory,
-            {**as_variables(self.settings.settings), **self.settings.environ},
+            {**as_variables({"keeper": False, **self.settings.settings}), **self.settings.environ},
             self.settings.restart_after_s,
             self.settings.module,
             python=self.settings.python,

@@ -1,0 +1,178 @@
+"""`up` and `gateway` under a keeper: `kill -9` and upgrades of the gateway under ordinary clients."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from openai import OpenAI
+
+from llmactors.backends.mock.oracle import sequence_hash, token_of
+from llmactors.cli.keeping import RunningKeeper, running_keepers
+from llmactors.cluster.local_cluster import free_port
+from llmactors.keeper.status import KeeperStatus, status_of
+from llmactors.testing.node import NodeProcess
+from llmactors.testing.redis_server import RedisServer
+
+pytestmark = [pytest.mark.keeper, pytest.mark.integration, pytest.mark.timeout(300)]
+
+WITH_KEEPER = {"LLMACTORS_KEEPER": "true", "LLMACTORS_LOG_FORMAT": "json"}
+TOKENS = 80
+
+
+def text_of(prompt: str, count: int = TOKENS) -> str:
+    base = sequence_hash(prompt, None)
+    return "".join(token_of(base, seq).text for seq in range(1, count + 1))
+
+
+def keeper_at(url: str, within_s: float = 60.0) -> RunningKeeper:
+    """The keeper of a gateway, once another gateway is warm."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        for keeper in running_keepers():
+            if keeper.url == url and keeper.status.active and keeper.status.standby:
+                return keeper
+        time.sleep(0.05)
+    raise AssertionError(f"no keeper with a standby at {url}: {list(running_keepers())}")
+
+
+def wait_takeover(keeper: RunningKeeper, within_s: float = 60.0) -> KeeperStatus:
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        found = status_of(keeper.pid)
+        if found and found.active and found.takeovers > keeper.status.takeovers:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"no takeover: {status_of(keeper.pid)}")
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The URL of a gateway under a keeper, with a worker beside it."""
+    with RedisServer(appendfsync="always") as redis:
+        model = ("--model", "mock:step_ms=25,slots=32")
+        gateway = NodeProcess("gateway", "--bind", "127.0.0.1:0", "--redis", redis.url, environ=WITH_KEEPER)
+        worker = NodeProcess("worker", *model, "--metrics-bind", "", "--redis", redis.url)
+        with gateway as node, worker:
+            found = node.wait_ready()
+            end = time.monotonic() + 60.0
+            while httpx.get(f"{found}/readyz").status_code != 200:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            yield found
+            assert node.stop() == 0, node.errors()
+
+
+@pytest.mark.parametrize("how", ["kill", "upgrade"])
+def test_openai_client_gets_one_answer(url: str, how: str) -> None:
+    client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    messages: list = [{"role": "user", "content": how}]  # type: ignore[type-arg]
+    expected = client.chat.completions.create(model="mock", messages=messages, max_tokens=TOKENS)
+    keeper = keeper_at(url)
+    stream = client.chat.completions.create(model="mock", messages=messages, max_tokens=TOKENS, stream=True)
+    found = ""
+    for number, chunk in enumerate(stream):
+        found += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+        if number == 10:
+            os.kill(*(keeper.status.active, signal.SIGKILL) if how == "kill" else (keeper.pid, signal.SIGUSR2))
+    assert found == expected.choices[0].message.content
+    wait_takeover(keeper)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_curl_gets_one_answer(url: str, streamed: bool) -> None:
+    keeper = keeper_at(url)
+    body = f'{{"prompt": "curl", "stream": {str(streamed).lower()}, "max_tokens": {TOKENS}}}'
+    with subprocess.Popen(["curl", "-sSN", f"{url}/v1/generate", "-d", body], stdout=subprocess.PIPE) as curl:
+        time.sleep(0.7)
+        os.kill(keeper.status.active, signal.SIGKILL)
+        output = curl.stdout.read().decode() if curl.stdout else ""
+        assert curl.wait() == 0
+    if streamed:
+        assert "".join(line.partition('"text":"')[2][:-2] for line in output.splitlines()) == text_of("curl")
+        assert output.count("event: done") == 1
+    else:
+        assert text_of("curl") in output
+
+
+def test_kept_alive_connection_outlives_many_gateways(url: str) -> None:
+    addresses = set()
+    with httpx.Client(timeout=20.0, limits=httpx.Limits(keepalive_expiry=None)) as client:
+        for turn in range(3):
+            keeper = keeper_at(url)
+            os.kill(keeper.status.active, signal.SIGKILL)
+            answer = client.post(f"{url}/v1/generate", json={"prompt": f"turn {turn}", "max_tokens": 5})
+            assert answer.json()["text"] == text_of(f"turn {turn}", 5)
+            addresses.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+    assert len(addresses) == 1
+
+
+def test_command_upgrade_waits_for_the_outcome(url: str) -> None:
+    before = keeper_at(url)
+    done = subprocess.run(
+        [sys.executable, "-m", "llmactors", "upgrade", url], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    after = status_of(before.pid)
+    assert after is not None
+    assert done.stdout == f"{url}: upgraded, gateway {after.active}\n"
+    assert after.active not in before.status[:2]
+
+
+def test_upgrade_with_a_wrong_setting_changes_nothing(tmp_path: Path) -> None:
+    """The new gateway does not start: the old one goes on, and the command says so."""
+    file = tmp_path / "settings.toml"
+    file.write_text("drain_s = 5\n")
+    url = f"http://127.0.0.1:{free_port()}"
+    with RedisServer() as redis:
+        flags = ("--bind", url.removeprefix("http://"), "--redis", redis.url, "--config", str(file))
+        with NodeProcess("gateway", *flags, environ=WITH_KEEPER) as node:
+            node.wait_ready()
+            before = keeper_at(url)
+            file.write_text("drain_s = 'long'\n")
+            done = subprocess.run(
+                [sys.executable, "-m", "llmactors", "upgrade", url], capture_output=True, text=True, check=False
+            )
+            after = status_of(before.pid)
+            assert after is not None
+            assert (done.returncode, after[:2]) == (1, before.status[:2])
+            assert "not upgraded: the gateway" in done.stdout
+            assert httpx.get(f"{url}/metrics").status_code == 200
+
+
+def test_up_runs_gateways_under_keepers(tmp_path: Path) -> None:
+    bind = f"127.0.0.1:{free_port()}"
+    flags = ("--gateways", "1", "--workers", "1", "--model", "mock:step_ms=25", "--metrics-bind", "127.0.0.1:0")
+    with NodeProcess("up", *flags, "--bind", bind, "--data-dir", str(tmp_path), environ=WITH_KEEPER) as node:
+        keeper = keeper_at(f"http://{bind}")
+        with httpx.Client(timeout=30.0) as client:
+            body = {"prompt": "up", "stream": True, "max_tokens": TOKENS}
+            with client.stream("POST", f"http://{bind}/v1/generate", json=body) as answer:
+                lines = answer.iter_lines()
+                output = [next(lines) for _ in range(12)]
+                os.kill(keeper.status.active, signal.SIGKILL)
+                output += lines
+        assert "".join(line.partition('"text":"')[2][:-2] for line in output) == text_of("up")
+        wait_takeover(keeper)
+        assert node.stop() == 0
+    assert all(found.pid != keeper.pid for found in running_keepers())
+
+
+def test_mistake_is_one_line(tmp_path: Path) -> None:
+    with RedisServer() as redis:
+        flags = ("--bind", "127.0.0.1:0", "--redis", redis.url, "--keys", str(tmp_path / "missing"))
+        done = subprocess.run(
+            [sys.executable, "-m", "llmactors", "gateway", *flags],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **WITH_KEEPER, "LLMACTORS_LOG_FORMAT": "text"},
+            timeout=60,
+        )
+    assert done.returncode in {1, 2}
+    assert len(done.stderr.splitlines()) == 1
