@@ -63,8 +63,9 @@ def test_every_setting_has_a_variable(name: str) -> None:
         "log_level": "debug",
         "models": '{"m": {"source": "mock"}}',
         "prices": '{"m": {"prompt": 17}}',
+        "keeper": "false",
     }
-    is_flag = name in {"access_log", "drills", "keeper", "traces"}
+    is_flag = name in {"access_log", "drills", "traces"}
     text = values.get(name, "json" if name == "log_format" else "true" if is_flag else "17")
     settings = load({}, environ={f"LLMACTORS_{name.upper()}": text})
     beside: dict[str, Any] = {"model": ()} if name == "models" else {}
