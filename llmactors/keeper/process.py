@@ -138,6 +138,10 @@ class Keeper:
         self._active = process
         if process is self._standby:
             self._standby = None
+        if not self._has_served and not self._accepts:
+            # Before the gateway says that it is ready: clients wait in the kernel's queue until they are accepted.
+            self._table.listener.listen(BACKLOG)
+            self._accepts = True
         process.outbox.append((encode(Go()), -1))
         self._order.begin(self._table.connections)
         process.answered, self._next_part_at = True, 0.0
@@ -147,9 +151,6 @@ class Keeper:
         if part is not None:
             process.answered, process.giving = False, self._packets(part)
             return
-        if not self._has_served:
-            self._table.listener.listen(BACKLOG)
-            self._accepts = True
         self._serves = self._has_served = True
         self._streak, self._stable_at = 0, now + STABLE_S
         if process is self._newer:
