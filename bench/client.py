@@ -24,13 +24,14 @@ def load(
     model: str | None = None,
     new_connections: bool = False,
     limit_s: float = 60.0,
+    stall_s: float | None = None,
     core: int | None = None,
 ) -> dict[str, Any]:
     """Load `url` and return the figures, with times in seconds. Every token of every answer is checked.
 
     Without a `rate`, each client sends its next request when its last answer has ended. With a `rate`, requests arrive
-    that often per second, of which at most `clients` run at a time. `limit_s` bounds the run, and `core` is the core on
-    which the load client runs.
+    that often per second, of which at most `clients` run at a time. `limit_s` bounds the run, and a request fails that
+    receives nothing for `stall_s`. `core` is the core on which the load client runs.
 
     Raises:
         RuntimeError: The load client could not run. Answers that failed are figures, and raise nothing.
@@ -48,6 +49,7 @@ def load(
         "--model": model,
         "--json": "-",
         "--limit-s": limit_s,
+        "--stall-s": stall_s,
         "--core": core,
     }
     command = [sys.executable, "-m", "llmactors", "load", url]

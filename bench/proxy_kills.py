@@ -30,11 +30,12 @@ from bench.scenario import Bench, Round
 from bench.servers import CLUSTER, OURS, UPSTREAM_MODEL, RunningServer, port_of, run_upstream
 from llmactors.backends.mock.oracle import sequence_hash, token_of
 
-STEP_MS = 20.0
-TOKENS = 100
+STEP_MS = 100.0
+"""So slow that the slowest proxy keeps up: otherwise the upstream would have made all tokens before the kill."""
+TOKENS = 60
 """The tokens of an answer, which ends by itself: a continued answer needs no smaller `max_tokens`."""
 MAX_TOKENS = 4 * TOKENS
-BEFORE_KILL = 30
+BEFORE_KILL = 20
 """The tokens that every client has when the kill comes."""
 LIMIT_S = 60.0
 """From the first request to the end of the last answer."""
@@ -81,17 +82,23 @@ def expected_tokens(prompt: str, seed: int) -> list[str]:
 
 
 def measure(bench: Bench, name: str, clients: int) -> Round:
-    """Kill the upstream, and then the proxy, each under `clients` streams on fresh servers."""
+    """Kill the upstream, and then the proxy, each under `clients` streams on fresh servers.
+
+    Raises:
+        RuntimeError: The server was so late that its upstream had made all tokens before the kill.
+    """
     with (
         run_upstream(STEP_MS, length=TOKENS) as first,
         run_upstream(STEP_MS, length=TOKENS) as second,
         bench.run_server(name, model_of(name, [first, second])) as server,
     ):
-        upstream_killed = _play((server.url,), clients, functools.partial(_kill, first, first.url))
+        kill = functools.partial(_kill_in_mid_stream, first, first.url, [first, second], clients)
+        upstream_killed = _play((server.url,), clients, kill)
     with run_upstream(STEP_MS, length=TOKENS) as upstream, _two_of(bench, name, upstream) as proxies:
         urls = [url for proxy in proxies for url in proxy.urls]
         before = _made(upstream)
-        proxy_killed = _play(urls, clients, functools.partial(_kill, proxies[0], urls[0]))
+        kill = functools.partial(_kill_in_mid_stream, proxies[0], urls[0], [upstream], clients)
+        proxy_killed = _play(urls, clients, kill)
         made = _made(upstream) - before
     return {
         "upstream_killed": upstream_killed,
@@ -116,8 +123,12 @@ def _two_of(bench: Bench, name: str, upstream: RunningServer) -> Iterator[list[R
             yield [stack.enter_context(bench.run_server(name, model)) for _ in range(2)]
 
 
-def _kill(server: RunningServer, url: str) -> None:
-    """Kill the process of `server` that listens at `url`, and what this process has started."""
+def _kill_in_mid_stream(server: RunningServer, url: str, upstreams: Sequence[RunningServer], clients: int) -> bool:
+    """Kill the process of `server` that listens at `url`, and what this process has started.
+
+    Returns whether the upstreams had tokens left to make.
+    """
+    has_tokens_left = sum(_made(each) for each in upstreams) < clients * TOKENS
     for pid in [pid for pids in server.parts.values() for pid in pids()]:
         process = psutil.Process(pid)
         if any(
@@ -126,7 +137,7 @@ def _kill(server: RunningServer, url: str) -> None:
             for child in process.children(recursive=True):
                 child.kill()
             os.kill(pid, signal.SIGKILL)
-            return
+            return has_tokens_left
     raise RuntimeError(f"no process of the server listens at {url}")
 
 
@@ -134,14 +145,14 @@ def _made(upstream: RunningServer) -> int:
     return int(httpx.get(f"{upstream.url}/made", trust_env=False).text)
 
 
-def _play(urls: Sequence[str], clients: int, kill: Callable[[], None]) -> Round:
+def _play(urls: Sequence[str], clients: int, kill: Callable[[], bool]) -> Round:
     return trio.run(_ask_all, urls, clients, kill)
 
 
-async def _ask_all(urls: Sequence[str], clients: int, kill: Callable[[], None]) -> Round:
+async def _ask_all(urls: Sequence[str], clients: int, kill: Callable[[], bool]) -> Round:
     readings = [[Reading()] for _ in range(clients)]
     """By client: its answers, of which the last one counts."""
-    kill_failed = False
+    in_mid_stream = False
     with trio.move_on_after(LIMIT_S):
         async with trio.open_nursery() as nursery:
             for number, own in enumerate(readings):
@@ -150,12 +161,9 @@ async def _ask_all(urls: Sequence[str], clients: int, kill: Callable[[], None]) 
                 # The times of tokens come from other processes, so there is no event to wait for.
                 while any(len(own[0].pieces) < BEFORE_KILL for own in readings):  # noqa: ASYNC110
                     await trio.sleep(STEP_MS / 1e3)
-            kill_failed = any(own[0].is_done for own in readings)
-            kill()
-    if kill_failed:
-        raise RuntimeError(
-            "an answer was complete before the last client had its part: nothing was killed in mid-stream"
-        )
+            in_mid_stream = kill()
+    if not in_mid_stream:
+        raise RuntimeError("the proxy was so late that its upstream had made all tokens before the kill")
     return summary(readings)
 
 

@@ -32,10 +32,10 @@ SHORT_REQUESTS = 60
 SHORT_TOKENS = 8
 CROWDED = 200
 CROWDED_TOKENS = 300
-KILL_CLIENTS = 24
+KILL_CLIENTS = 12
 LIMIT_S = 300.0
 """Of one load: the slowest proxy needs a minute for what the fastest one does in a second."""
-_CHAT: dict[str, Any] = {"api": "chat", "model": UPSTREAM_MODEL, "limit_s": LIMIT_S}
+_CHAT: dict[str, Any] = {"api": "chat", "model": UPSTREAM_MODEL, "limit_s": LIMIT_S, "stall_s": LIMIT_S}
 
 
 def measure(bench: Bench, name: str, _: list[Round]) -> Round:

@@ -11,7 +11,7 @@ STREAMS = 100
 STEP_MS = 20
 SLOTS = 128
 WARM_TOKENS = 20
-MAX_TOKENS = 150
+MAX_TOKENS = 100
 
 
 def measure(bench: Bench, name: str, _: list[Round]) -> Round:

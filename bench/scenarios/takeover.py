@@ -11,7 +11,7 @@ from bench.servers import CLUSTER
 from llmactors.testing.checker import percentiles
 from llmactors.testing.nemeses import KillGateway, KillWorker
 
-SECONDS = 20.0
+SECONDS = 15.0
 PAUSE_S = 1.0
 """The mean time from the moment when all processes are ready to the next kill."""
 
