@@ -124,7 +124,8 @@ def run_server(
 
 @contextlib.contextmanager
 def _alone(model: str, environ: Mapping[str, str], root: Path) -> Iterator[RunningServer]:
-    with _node("serve", "--model", model, "--bind", "127.0.0.1:0", environ=environ, root=root) as (process, url):
+    with _start("serve", "--model", model, "--bind", "127.0.0.1:0", environ=environ, root=root) as process:
+        url = _address_of(process, "serve")
         wait_ready(url)
         yield RunningServer((url,), {"server": lambda: process.pids})
 
@@ -135,17 +136,20 @@ def _cluster(
 ) -> Iterator[RunningServer]:
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(RedisServer(appendfsync=appendfsync))
-        node = functools.partial(_node, environ=environ, root=root)
+        start = functools.partial(_start, environ=environ, root=root)
         over = ("--redis", redis.url)
+        # All nodes start at the same time, and are waited for afterwards.
         worker_of = [
-            stack.enter_context(node("worker", "--model", model, "--metrics-bind", "", *over, "--name", f"w{number}"))
+            stack.enter_context(start("worker", "--model", model, "--metrics-bind", "", *over, "--name", f"w{number}"))
             for number in range(workers)
         ]
         gateway_of = [
-            stack.enter_context(node("gateway", "--bind", "127.0.0.1:0", *over, "--name", f"g{number}"))
+            stack.enter_context(start("gateway", "--bind", "127.0.0.1:0", *over, "--name", f"g{number}"))
             for number in range(gateways)
         ]
-        urls = tuple(url for _, url in gateway_of)
+        for worker in worker_of:
+            _address_of(worker, "worker")
+        urls = tuple(_address_of(gateway, "gateway") for gateway in gateway_of)
         for url in urls:
             wait_ready(url)
         assert redis.process is not None
@@ -153,8 +157,8 @@ def _cluster(
         yield RunningServer(
             urls,
             {
-                "gateway": lambda: [pid for process, _ in gateway_of for pid in process.pids],
-                "worker": lambda: [pid for process, _ in worker_of for pid in process.pids],
+                "gateway": lambda: [pid for process in gateway_of for pid in process.pids],
+                "worker": lambda: [pid for process in worker_of for pid in process.pids],
                 "redis": lambda: [redis_pid],
             },
         )
@@ -205,12 +209,17 @@ def _llama(path: str, settings: Mapping[str, object]) -> Iterator[RunningServer]
         yield RunningServer((report.address,), {"server": lambda: process.pids}, key=LLAMA_KEY)
 
 
-@contextlib.contextmanager
-def _node(command: str, *arguments: str, environ: Mapping[str, str], root: Path) -> Iterator[tuple[Process, str]]:
-    """One process of llmactors, and the last word of the line that the process prints once it listens: its address."""
+def _start(
+    command: str, *arguments: str, environ: Mapping[str, str], root: Path
+) -> contextlib.AbstractContextManager[Process]:
+    """Start one node of llmactors, which runs until the block ends."""
     module = (sys.executable, "-m", "llmactors", command)
-    with running(*module, *arguments, "--log-level", "error", environ=environ, root=root) as node:
-        yield node, _line_of(node, command, begins="llmactors").split()[-1]
+    return running(*module, *arguments, "--log-level", "error", environ=environ, root=root)
+
+
+def _address_of(node: Process, command: str) -> str:
+    """The last word of the line that a node prints once it listens: its address."""
+    return _line_of(node, command, begins="llmactors").split()[-1]
 
 
 def _line_of(process: Process, name: str, *, begins: str) -> str:
