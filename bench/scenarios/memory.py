@@ -12,6 +12,8 @@ from bench.servers import OURS, RunningServer, port_of
 
 STREAMS = 500
 STREAMS_OF_ONE_ADDRESS = 1000
+OPENED_AT_ONCE = 100
+"""More requests at once would wait for each other for as long as a call to Redis may take on a busy machine."""
 NEVER_MS = 600_000
 """A step so long that no stream gets a token while memory is measured."""
 SETTLE_S = 1.0
@@ -98,16 +100,17 @@ def open_streams(server: RunningServer, count: int) -> Iterator[None]:
     request = f"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
     ports = [port_of(url) for url in server.urls]
     with contextlib.ExitStack() as stack:
-        connections = []
-        for number in range(count):
-            own = (f"127.0.0.{2 + number // STREAMS_OF_ONE_ADDRESS}", 0)
-            address = ("127.0.0.1", ports[number % len(ports)])
-            connection = stack.enter_context(socket.create_connection(address, timeout=60, source_address=own))
-            connection.sendall(request)
-            connections.append(connection)
-        for connection in connections:
-            if not (head := connection.recv(4096)).startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"the server refused a stream: {head[:50]!r} … {head[-150:]!r}")
+        for first in range(0, count, OPENED_AT_ONCE):
+            connections = []
+            for number in range(first, min(count, first + OPENED_AT_ONCE)):
+                own = (f"127.0.0.{2 + number // STREAMS_OF_ONE_ADDRESS}", 0)
+                address = ("127.0.0.1", ports[number % len(ports)])
+                connection = stack.enter_context(socket.create_connection(address, timeout=60, source_address=own))
+                connection.sendall(request)
+                connections.append(connection)
+            for connection in connections:
+                if not (head := connection.recv(4096)).startswith(b"HTTP/1.1 200"):
+                    raise RuntimeError(f"the server refused a stream: {head[:50]!r} … {head[-150:]!r}")
         yield
 
 
