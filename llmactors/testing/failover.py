@@ -23,7 +23,7 @@ from llmactors.testing.redis_server import RedisServer
 SERVICE = "main"
 _SENTINELS = 3
 _DOWN_AFTER_MS = 1000
-_FAILOVER_S = 60.0
+_FAILOVER_S = 150.0
 _HIGHEST_PORT = 55535
 
 

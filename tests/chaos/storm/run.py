@@ -158,6 +158,8 @@ class _Running:
             except trio.TooSlowError:
                 open_now = [request for request in self.load.history.requests if not request.ends and not request.gone]
                 self.wrong.append(f"round {number} ({' and '.join(names)}): {len(open_now)} streams do not go on")
+                ids = [request.id for request in open_now[:3]]
+                self.wrong += await trio.to_thread.run_sync(_facts, self.cluster, ids)
                 return
             took_s = time.monotonic() - ended
             for name in names:
@@ -193,6 +195,17 @@ def _details(cluster: Cluster, left: list[str]) -> list[str]:
                 for member, score in client.zrange(name, 0, 2, withscores=True):
                     fields = client.hgetall(NAMES.ledger(LedgerKey.REQUEST, member.decode()))
                     found.append(f"{name} has {member!r} at {score:.0f}: {fields!r}, now {client.time()}")
+    return found
+
+
+def _facts(cluster: Cluster, ids: list[str]) -> list[str]:
+    """What Redis and the last lines of all nodes say of requests that do not go on."""
+    with cluster.client() as client:
+        found = [f"{each}: {client.hgetall(NAMES.ledger(LedgerKey.REQUEST, each))!r}" for each in ids]
+        leases = (NAMES.ledger(LedgerKey.WORKERS), NAMES.ledger(LedgerKey.GATEWAYS))
+        found += [f"{name} at {client.time()!r}: {client.zrange(name, 0, -1, withscores=True)!r}" for name in leases]
+    for member in cluster.members:
+        found += [f"{member!r} said: {line[:300]}" for line in member.stderr().splitlines()[-3:]]
     return found
 
 

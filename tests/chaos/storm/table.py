@@ -40,5 +40,5 @@ def lines_of(outcome: Outcome) -> list[str]:
         f"pauses that clients saw: {pauses}; connections made again {report.reconnects:,}",
         *(f"ended by itself, {count} times: {why}" for why, count in outcome.exits.most_common()),
         *(f"BROKEN: {example}" for example in report.examples),
-        *(f"WRONG: {text}" for text in outcome.wrong[:10]),
+        *(f"WRONG: {text}" for text in outcome.wrong[:40]),
     ]
