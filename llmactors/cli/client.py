@@ -8,17 +8,27 @@ from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import attrs
 import msgspec
 import trio
 from cyclopts import Parameter
 
-from llmactors.config import URL_VARIABLE
+from llmactors.config import URL_VARIABLE, Configuration, Settings
 from llmactors.errors import ConfigError, LlmactorsError, Unavailable, from_code
 from llmactors.http.client import ClientSettings, HttpClient
 from llmactors.http.client_errors import HttpClientError
 from llmactors.http.client_socket import Origin
 
 URL = Annotated[str, Parameter(env_var=URL_VARIABLE, help="The URL of the node.")]
+NODE_URL = Annotated[
+    str | None,
+    Parameter(
+        env_var=URL_VARIABLE,
+        help="The URL of the node to ask. By default http://127.0.0.1:8000, or the cluster of the setting `redis`.",
+        show_default=False,
+    ),
+]
+"""The flag of commands that ask a node, or read a whole cluster."""
 API_KEY = Annotated[
     str | None, Parameter(env_var="GATEWAY_API_KEY", help="The API key that the node asks for.", show_default=False)
 ]
@@ -26,6 +36,17 @@ API_KEY = Annotated[
 _CA_VARIABLE = "SSL_CERT_FILE"
 _CONNECT_S = 10.0
 _ANSWER_S = 10.0
+
+
+def node_or_cluster(configuration: Configuration, url: str | None) -> tuple[Settings, str]:
+    """The settings, in which `redis` is None where the node at the returned URL is to be asked.
+
+    A URL that was given goes before a variable or a file that names a Redis server, and not before the flag.
+    """
+    settings = configuration.settings
+    if url is not None and not configuration.is_from_flag("redis"):
+        settings = attrs.evolve(settings, redis=None)
+    return settings, url or "http://127.0.0.1:8000"
 
 
 def auth_headers(api_key: str | None) -> dict[str, str]:

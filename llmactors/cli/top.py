@@ -6,7 +6,7 @@ import trio
 from rich.console import Console, RenderableType
 
 from llmactors.cli import tables
-from llmactors.cli.client import API_KEY, URL
+from llmactors.cli.client import API_KEY, NODE_URL, node_or_cluster
 from llmactors.cli.flags import with_settings
 from llmactors.cli.live import EVERY, every_s, is_terminal, show_live
 from llmactors.cli.top_frame import WIDE, FrameSize, frame
@@ -19,7 +19,7 @@ from llmactors.errors import LlmactorsError
 def command(
     configuration: Configuration,
     *,
-    url: URL = "http://127.0.0.1:8000",
+    url: NODE_URL = None,
     api_key: API_KEY = None,
     every: EVERY = "1s",
     as_json: tables.AS_JSON = False,
@@ -30,9 +30,9 @@ def command(
     standard output is no terminal, everything is printed once.
     """
     interval_s = every_s(every)
-    settings = configuration.settings
+    settings, node = node_or_cluster(configuration, url)
     if as_json or not is_terminal():
-        snapshot = trio.run(_look_once, settings, url, api_key)
+        snapshot = trio.run(_look_once, settings, node, api_key)
         if as_json:
             tables.show_json(snapshot)
         else:
@@ -40,7 +40,7 @@ def command(
             width = console.width if console.is_terminal else WIDE
             tables.show_all(frame(snapshot, FrameSize(width, lines=None)), console)
         return 0
-    return trio.run(_watch, settings, url, api_key, interval_s)
+    return trio.run(_watch, settings, node, api_key, interval_s)
 
 
 async def _look_once(settings: Settings, url: str, api_key: str | None) -> Snapshot:

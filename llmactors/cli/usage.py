@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmactors.cli import tables
-from llmactors.cli.client import API_KEY, URL, get_json
+from llmactors.cli.client import API_KEY, NODE_URL, get_json, node_or_cluster
 from llmactors.cli.descriptors import complain
 from llmactors.cli.flags import with_settings
 from llmactors.config import Configuration, Settings, parse_duration
@@ -41,7 +41,6 @@ app = cyclopts.App(name="usage", help=__doc__)
 SUMS_PATH = "/v1/operator/usage"
 RECORDS_PATH = "/v1/operator/usage/records"
 By = Literal["tenant", "key", "model", "hour", "day"]
-_NODE = "http://127.0.0.1:8000"
 
 SINCE = Annotated[
     str,
@@ -63,11 +62,11 @@ def show(
     since: SINCE = "today",
     until: UNTIL = None,
     as_json: tables.AS_JSON = False,
-    url: URL = _NODE,
+    url: NODE_URL = None,
     api_key: API_KEY = None,
 ) -> int:
     """Show sums of what was used. `usage` alone does the same."""
-    source = _Source(configuration.settings, url, api_key)
+    source = _Source(*node_or_cluster(configuration, url), api_key)
     found = source.sums(*_span(since, until), by)
     if as_json:
         tables.show_json(found)
@@ -98,11 +97,11 @@ def export(
     ] = None,
     since: SINCE = "today",
     until: UNTIL = None,
-    url: URL = _NODE,
+    url: NODE_URL = None,
     api_key: API_KEY = None,
 ) -> int:
     """Write a row for each request, or sums, to standard output."""
-    source = _Source(configuration.settings, url, api_key)
+    source = _Source(*node_or_cluster(configuration, url), api_key)
     begin_s, end_s = _span(since, until)
     if by is None:
         _write(form, _fields_of(UsageRecordRow), source.records(begin_s, end_s))

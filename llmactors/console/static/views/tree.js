@@ -42,7 +42,7 @@ export const view = {
         const restarts = [...(context.data("restarts")?.restarts ?? [])].sort((one, other) => other.unix_s - one.unix_s);
         return [
             h("p", {class: "note"}, "The parts of the node ", h("b", {}, context.session.node),
-                ". Supervisors start their children from first to last, and restart those that crash. ",
+                ". Supervisors start their children from first to last, and restart those that crash. In a cluster, ",
                 code("python -m llmactors tree --cluster"), " shows all nodes."),
             section("Now", needing(context, "tree", "the supervision tree", tree =>
                 h("ul", {class: "tree"}, branch(tree, restarts)))),
