@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import trio
@@ -10,13 +11,16 @@ T = TypeVar("T")
 
 
 class TrioThread:
-    """A thread with an event loop. Coroutines run in it one after another, and services run between them too."""
+    """A thread with an event loop. Coroutines run in it one after another, and services run between them too.
 
-    def __init__(self) -> None:
+    `clock` is the clock of the event loop; None for the system's.
+    """
+
+    def __init__(self, clock: trio.abc.Clock | None = None) -> None:
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=trio.run, args=(self._main,), daemon=True)
+        self._thread = threading.Thread(target=partial(trio.run, self._main, clock=clock), daemon=True)
 
     def __repr__(self) -> str:
         return f"<TrioThread {self._thread.name}>"
@@ -49,7 +53,7 @@ class TrioThread:
             assert self._nursery is not None  # noqa: S101 - it was entered
             await self._nursery.start(service)
 
-        trio.from_thread.run(start, trio_token=self._token)
+        self.run(start())
 
     async def _main(self) -> None:
         async with trio.open_nursery() as self._nursery:

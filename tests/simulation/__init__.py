@@ -22,6 +22,7 @@ world        one simulation, from its beginning to its end
 recording    bounds that the server's own recording shows
 judge        the oracle: a sentence for each promise that was broken
 seeds        runs one seed, and makes its schedule smaller
+contract     the contract of the ledger, over the simulated network: `--contract N`
 mutants      plants the bugs of the mutation gate, and looks for seeds that notice
 __main__     the command
 """

@@ -31,6 +31,7 @@ determinism.install()  # before llmactors is imported
 
 import structlog  # noqa: E402
 
+from tests.simulation.contract import run_contract  # noqa: E402
 from tests.simulation.faults import KINDS, PAUSE  # noqa: E402
 from tests.simulation.seeds import SeedResult, SeedSettings, run_seed, shrink  # noqa: E402
 from tests.simulation.store import Store  # noqa: E402
@@ -160,7 +161,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--until-failure", action="store_true", help="stop at the first seed that fails")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many seeds run at a time")
     parser.add_argument("--binary", help="the program of the server [any that is found]")
+    parser.add_argument(
+        "--contract",
+        type=int,
+        metavar="N",
+        help="run the contract of the ledger over the simulated network instead, with N examples of its state machine",
+    )
     given = parser.parse_args(argv)
+    if given.contract is not None:
+        return run_contract(given.contract)
     settings = SeedSettings(themes=tuple(given.theme), kinds=tuple(given.kind), binary=given.binary)
     if given.seed is not None:
         result = _run(settings, (given.seed, given.keep))

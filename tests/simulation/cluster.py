@@ -75,7 +75,7 @@ class SimulatedCluster:
         self._rng = rng
         self._folder = folder
         self._clients = Clients(folder)
-        self.upstreams = Upstreams(folder, self._clients, rng) if settings.upstreams else None
+        self.upstreams = Upstreams(folder, self._clients, settings.slots, rng) if settings.upstreams else None
         """The servers behind one of the models; None for none."""
         self._ports = itertools.count(20_001)
         self._pids = itertools.count(1)

@@ -51,6 +51,11 @@ class Store:
         self._directory.cleanup()
 
     @property
+    def server(self) -> RedisServer:
+        """The server itself, past the simulated network."""
+        return self._server
+
+    @property
     def port(self) -> int:
         """The server's port on 127.0.0.1."""
         return self._server.port

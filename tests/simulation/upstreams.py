@@ -92,10 +92,11 @@ class Upstream:
 class Upstreams:
     """All upstreams of one model. `rng` chooses what they are."""
 
-    def __init__(self, folder: Path, clients: Clients, rng: random.Random) -> None:
+    def __init__(self, folder: Path, clients: Clients, slots: int, rng: random.Random) -> None:
         self.engine = rng.choice(ENGINES)
         double = SglangDouble if self.engine == "sglang" else VllmDouble
         self._clients = clients
+        self._slots = slots
         self._all = [
             Upstream(port, double(step_s=_STEP_S), folder)
             for port in itertools.islice(itertools.count(_FIRST_PORT), _COUNT)
@@ -117,7 +118,7 @@ class Upstreams:
         urls = "|".join(f"http://127.0.0.1:{each.port}/v1,model=m" for each in self._all)
         # Only a server that is known goes on in the middle of a call.
         how = "continue=chat" if self.engine == "openai" else f"engine={self.engine},tools=hermes"
-        return serve_model(f"{MODEL}=openai:{urls},{how},{_OPTIONS}")
+        return serve_model(f"{MODEL}=openai:{urls},{how},slots={self._slots},{_OPTIONS}")
 
     async def run(self) -> None:
         """Serves until cancelled."""
