@@ -107,6 +107,8 @@ class HeldServerConnection(ServerConnection):
         try:
             self._gone = is_closed(self._raw)
             if self._gone:
+                if records and records[0].flags & COMPLETE and records[0].begin >= given.told.base_out:
+                    return False  # its last answer was whole
                 self._in, self._ahead = self._journaled, journal
                 self._given_journal_end = self._in
                 return True

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tests.faults import holds, operators, redis_moods, runtime, surroundings, tenants, upstreams, usage, wire
+from tests.faults import holds, keeper, operators, redis_moods, runtime, surroundings, tenants, upstreams, usage, wire
 from tests.faults.fault import Fault
 
 FAULTS: Mapping[str, Sequence[Fault]] = {
@@ -15,5 +15,6 @@ FAULTS: Mapping[str, Sequence[Fault]] = {
     "runtime": runtime.FAULTS,
     "operators": operators.FAULTS,
     "usage": usage.FAULTS,
+    "keeper": keeper.FAULTS,
 }
 """In the order of the tables of `tests/FAULTS.md`."""

@@ -135,9 +135,10 @@ class SseStream:
             # The last tokens are written in time, and do not wait until hundreds of streams have ended.
             more.append(LogSlice(part.end_seq, (), part.end))
             part = LogSlice(part.first_seq, part.deltas)
-        whole = self._write_nowait(self._render(part), part)
+        data = self._render(part)
+        whole = self._write_nowait(data, part)
         if whole is None:
-            self._leave(partial(self._write, [part, *more]))
+            self._leave(partial(self._write_rendered, data, part, more))
             return 0
         self._last_write = now
         if self._watch is not None:
@@ -203,6 +204,14 @@ class SseStream:
                 self._metrics.tokens_generated(len(part.deltas))
                 self._times.wrote(len(part.deltas), trio.current_time())
         return parts[-1].end is not None
+
+    async def _write_rendered(self, data: bytes, part: LogSlice, more: list[LogSlice]) -> bool:
+        """As `_write`, for a first part that was rendered: a renderer takes each part of a log once."""
+        self._exchange.note_reached(b"%d" % last_seq(part))
+        await self._exchange.write(data)
+        self._metrics.tokens_generated(len(part.deltas))
+        self._times.wrote(len(part.deltas), trio.current_time())
+        return await self._write(more) if more else False
 
     async def _finish(self, parts: list[LogSlice]) -> bool:
         assert self._wire is not None  # noqa: S101 - the wire wrote the first part

@@ -1,0 +1,93 @@
+"""Connections that outlive their gateway: what is written down, and when."""
+
+from tests.faults.fault import Edit, Fault
+
+FAULTS = (
+    Fault(
+        "A write is recorded after",
+        (
+            Edit(
+                "http/held_connection.py",
+                "        self._record(data, flags, self.reached)\n        sent = self._write_now(data)\n",
+                "        sent = self._write_now(data)\n        self._record(data, flags, self.reached)\n",
+            ),
+            Edit(
+                "http/held_connection.py",
+                "        self._record(chunk, flags, self.reached)\n        sent = self._write_now(chunk)\n",
+                "        sent = self._write_now(chunk)\n        self._record(chunk, flags, self.reached)\n",
+            ),
+        ),
+        cases="native",
+    ),
+    Fault(
+        "The position of a connection is read once",
+        (
+            Edit(
+                "http/tcp_position.py",
+                "        if (now := _counter(info, _ACKED)) == acked:\n",
+                "        if (now := _counter(info, _ACKED)) or True:\n",
+            ),
+        ),
+    ),
+    Fault(
+        "Bytes of a request are taken before",
+        (
+            Edit(
+                "http/held_connection.py",
+                "                    await self._journal(data)\n                    self._throw_away(len(data))\n",
+                "                    self._throw_away(len(data))\n                    await self._journal(data)\n",
+            ),
+        ),
+        cases="native",
+    ),
+    Fault(
+        "The older of two records",
+        (
+            Edit(
+                "http/continuation.py",
+                "    newest = left.records[0] if left.records else None\n",
+                "    newest = left.records[-1] if left.records else None\n",
+            ),
+        ),
+    ),
+    Fault(
+        "A request that two gateways read",
+        (Edit("http/held_connection.py", 'origin = f"{self._link.token}:', 'origin = f"{id(self)}:'),),
+        cases="native",
+    ),
+    Fault(
+        "An answer that goes on begins",
+        (
+            Edit(
+                "gateway/streaming/resuming.py",
+                "        had, new = _split(taken, seq)\n",
+                "        had, new = _split(taken, seq - 1)\n",
+            ),
+        ),
+        cases="native",
+    ),
+    Fault(
+        "The end of a client that left",
+        (
+            Edit(
+                "http/held_connection.py",
+                "            await self._protocol.received(journal)\n",
+                "            del journal\n",
+            ),
+        ),
+    ),
+    Fault(
+        "A change of an operator is made by two",
+        (Edit("gateway/app.py", "            exchange.check_first_time()\n", "            pass\n"),),
+    ),
+    Fault(
+        "A part of an answer is rendered twice",
+        (
+            Edit(
+                "gateway/streaming/sse_stream.py",
+                "self._leave(partial(self._write_rendered, data, part, more))",
+                "self._leave(partial(self._write, [part, *more]))",
+            ),
+        ),
+    ),
+)

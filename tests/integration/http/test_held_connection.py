@@ -1,0 +1,217 @@
+"""Connections that outlive a gateway: a gateway dies at each step of a response, and its client sees one answer."""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import AsyncIterator
+
+import h11
+import pytest
+import trio
+
+from llmactors.http.request_id import derived_request_id
+from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+from tests.support.held_lives import NEVER, Lives, lives_of
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the keeper needs Linux")
+
+EVERY = int(os.environ.get("HELD_EVERY", "0"))
+"""The distance of the steps at which gateways die, 1 for each step; 0: at the first and the last step of each kind."""
+OFTEN = ("native", "native-whole", "chat-several", "responses")
+"""The exchanges of each run of the suite. `just test-keeper` runs all of them."""
+ANSWER_S = 10.0
+CHAT = [{"role": "user", "content": "tell me about rivers"}]
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+TOKENS = 7
+EXCHANGES: dict[str, tuple[str, dict[str, object]]] = {
+    "native": ("/v1/generate", {"prompt": "rivers", "max_tokens": TOKENS, "stream": True}),
+    "native-whole": ("/v1/generate", {"prompt": "rivers", "max_tokens": TOKENS}),
+    "chat": ("/v1/chat/completions", {"messages": CHAT, "max_tokens": TOKENS, "stream": True}),
+    "chat-usage": (
+        "/v1/chat/completions",
+        {"messages": CHAT, "max_tokens": TOKENS, "stream": True, "stream_options": {"include_usage": True}},
+    ),
+    "chat-several": ("/v1/chat/completions", {"messages": CHAT, "max_tokens": TOKENS, "stream": True, "n": 3}),
+    "chat-whole": ("/v1/chat/completions", {"messages": CHAT, "max_tokens": TOKENS, "n": 2}),
+    "chat-logprobs": (
+        "/v1/chat/completions",
+        {"messages": CHAT, "max_tokens": TOKENS, "stream": True, "logprobs": True, "top_logprobs": 20},
+    ),
+    "chat-tools": (
+        "/v1/chat/completions",
+        {"messages": CHAT, "max_tokens": 200, "stream": True, "tools": [TOOL], "tool_choice": "required"},
+    ),
+    "chat-json": (
+        "/v1/chat/completions",
+        {"messages": CHAT, "max_tokens": 60, "stream": True, "response_format": {"type": "json_object"}},
+    ),
+    "completions": ("/v1/completions", {"prompt": "rivers", "max_tokens": TOKENS, "stream": True, "stop": [" qq"]}),
+    "responses": ("/v1/responses", {"input": "rivers", "max_output_tokens": TOKENS + 9, "stream": True}),
+    "responses-tools": (
+        "/v1/responses",
+        {
+            "input": "rivers",
+            "max_output_tokens": 200,
+            "stream": True,
+            "tools": [{"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}],
+            "tool_choice": "required",
+        },
+    ),
+    "responses-whole": ("/v1/responses", {"input": "rivers", "max_output_tokens": TOKENS + 9}),
+    "messages": ("/v1/messages", {"messages": CHAT, "max_tokens": TOKENS, "stream": True}),
+    "messages-whole": ("/v1/messages", {"messages": CHAT, "max_tokens": TOKENS}),
+    "unknown-model": ("/v1/chat/completions", {"messages": CHAT, "model": "none"}),
+    "long": ("/v1/generate", {"prompt": "rivers", "max_tokens": 100, "stream": True}),
+    "long-whole": ("/v1/generate", {"prompt": "rivers", "max_tokens": 400}),
+}
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[LocalNode]:
+    async with local_node(mock_model("step_ms=1,slots=8,tool_format=hermes")) as found:
+        await found.wait_ready()
+        yield found
+
+
+def request(path: str, body: object, headers: str = "") -> bytes:
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{headers}"
+    return f"{head}content-length: {len(data)}\r\n\r\n".encode() + data
+
+
+async def answers(stream: trio.SocketStream, sent: bytes, count: int = 1) -> list[bytes]:
+    """The heads and the bodies of so many answers to what was sent. Raises where bytes are no HTTP."""
+    await stream.send_all(sent)
+    machine = h11.Connection(h11.CLIENT)
+    found: list[bytes] = []
+    with trio.fail_after(ANSWER_S):
+        for _ in range(count):
+            machine.send(h11.Request(method="POST", target="/", headers=[("host", "x")]))
+            machine.send(h11.EndOfMessage())
+            text = b""
+            while not isinstance(event := machine.next_event(), h11.EndOfMessage):
+                if event is h11.NEED_DATA:
+                    data = await stream.receive_some()
+                    assert data, f"the connection was cut behind {text[-200:]!r}"
+                    machine.receive_data(data)
+                elif isinstance(event, h11.Response):
+                    text += b"%d %r\n" % (event.status_code, event.headers.raw_items())
+                elif isinstance(event, h11.Data):
+                    text += bytes(event.data)
+            found.append(plain(text))
+            machine.start_next_cycle()
+    return found
+
+
+def plain(answer: bytes) -> bytes:
+    """An answer without its id, of which it must have one, and its times."""
+    ids = dict.fromkeys(re.findall(rb"[0-9a-f]{32}|(?<=call_)[0-9a-f]{24}", answer))
+    for number, found in enumerate(ids):
+        answer = answer.replace(found, b"id%d" % number)
+    answer = re.sub(rb"(created|created_at|completed_at)\":\d+", rb"\1", answer)
+    answer = re.sub(rb"\w\w\w, \d\d \w\w\w \d{4} \d\d:\d\d:\d\d GMT", b"date", answer)
+    answer = re.sub(rb"\('?b?'?(openai-processing-ms|x-ratelimit[^)]*|anthropic-ratelimit[^)]*)[^)]*\)", b"", answer)
+    choices: dict[bytes, list[bytes]] = {}
+    for line in answer.split(b"\n"):  # the choices of one stream may come in any order
+        index = re.search(rb'"choices":\[\{"index":(\d)', line)
+        choices.setdefault(index[1] if index and b"[{" in line and line.startswith(b"data") else b"", []).append(line)
+    return b"\n".join(b"\n".join(line for line in choices[key] if line) for key in sorted(choices))
+
+
+def chosen(points: list[str]) -> list[int]:
+    """The numbers of the steps at which a gateway dies, counted from 1."""
+    if EVERY:
+        return [*range(1, len(points) + 1, EVERY)]
+    last = {name: number for number, name in enumerate(points, 1)}
+    first = {name: number for number, name in reversed([*enumerate(points, 1)])}
+    return sorted({*first.values(), *last.values()})
+
+
+async def die_at_each(lives: Lives, sent: bytes, *, count: int = 1, status: bytes = b"200 ", **options: int) -> int:
+    """Lets gateways die at steps of answers. Returns how many died."""
+    async with lives.client(**options) as stream:
+        expected = await answers(stream, sent, count)
+    assert all(each.startswith(status) for each in expected), expected
+    died = 0
+    for die_at in chosen([*lives.points]):
+        before = lives.takeovers
+        async with lives.client(die_at, **options) as stream:
+            found = await answers(stream, sent, count)
+            where = lives.points[die_at - 1] if len(lives.points) >= die_at else "nowhere"
+        died += lives.takeovers - before
+        assert not lives.cut, f"cut at step {die_at}, {where}: {lives.cut}"
+        assert found == expected, f"other bytes behind a death at step {die_at}, {where}"
+    return died
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.keeper) for name in EXCHANGES]
+)
+async def test_death_at_each_step_changes_no_byte(name: str, node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, body = EXCHANGES[name]
+    status = b"404 " if name == "unknown-model" else b"200 "
+    async with lives_of(node.node, monkeypatch) as lives:
+        assert await die_at_each(lives, request(path, {"model": "mock", **body}), status=status)
+
+
+async def test_death_amid_requests_of_one_connection(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three requests in a pipeline."""
+    path, body = EXCHANGES["native"]
+    sent = request(path, body) + request("/v1/generate", {"prompt": "lakes", "max_tokens": 3}) + request(path, body)
+    async with lives_of(node.node, monkeypatch) as lives:
+        assert await die_at_each(lives, sent, count=3)
+
+
+@pytest.mark.keeper
+async def test_death_with_a_client_that_takes_little(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, body = EXCHANGES["chat-logprobs"]
+    async with lives_of(node.node, monkeypatch) as lives:
+        lives.most_sent = 700
+        assert await die_at_each(lives, request(path, {"model": "mock", **body}), SO_RCVBUF=2304)
+
+
+@pytest.mark.keeper
+async def test_death_with_an_old_client(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer to HTTP/1.0 has no chunks and ends with its connection."""
+    path, body = EXCHANGES["chat"]
+    sent = request(path, {"model": "mock", **body}).replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with lives_of(node.node, monkeypatch) as lives:
+
+        async def whole(die_at: int) -> bytes:
+            async with lives.client(die_at) as stream:
+                await stream.send_all(sent)
+                text = b""
+                with trio.fail_after(ANSWER_S):
+                    while data := await stream.receive_some():
+                        text += data
+                return plain(re.sub(rb"openai-processing-ms: \d+", b"", text))
+
+        expected = await whole(NEVER)
+        assert b"[DONE]" in expected
+        for die_at in chosen([*lives.points]):
+            assert await whole(die_at) == expected, f"behind a death at point {die_at}"
+            assert not lives.cut
+
+
+async def test_client_that_left_between_two_lives(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that nobody waits for any more is cancelled, though no gateway saw its client go."""
+    async with lives_of(node.node, monkeypatch) as lives:
+        async with lives.client() as stream:
+            await stream.send_all(request("/v1/generate", {"prompt": "rivers", "max_tokens": 4000}))
+            await wait_until(lambda: "behind admission" in lives.points)
+            lives.life.die()
+        found = await node.node.ledger.info(derived_request_id("t:1:0"))
+        assert found.state == "ended"
+        assert found.last_seq < 4000
+
+
+async def test_change_of_an_operator_is_not_made_twice(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = ["before peek", "before message J", "behind message J", "before read", "behind read"]
+    async with lives_of(node.node, monkeypatch) as lives, lives.client(len(reading)) as stream:
+        await stream.send_all(request("/v1/operator/reload", {}))
+        with contextlib.suppress(trio.BrokenResourceError):
+            assert await stream.receive_some() == b""
+        assert lives.points[: len(reading)] == reading
+        [why] = lives.cut
+        assert "is not made twice" in why
