@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import re
+import socket
+import struct
 from collections.abc import AsyncIterator
 
 import h11
@@ -174,32 +176,37 @@ async def test_death_with_a_client_that_takes_little(node: LocalNode, monkeypatc
 @pytest.mark.keeper
 async def test_death_with_an_old_client(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer to HTTP/1.0 has no chunks and ends with its connection."""
-    path, body = EXCHANGES["chat"]
-    sent = request(path, {"model": "mock", **body}).replace(b"HTTP/1.1", b"HTTP/1.0")
+    path, body = EXCHANGES["responses-tools"]
+    new = request(path, {"model": "mock", **body})
     async with lives_of(node.node, monkeypatch) as lives:
 
-        async def whole(die_at: int) -> bytes:
+        async def text(die_at: int) -> bytes:
             async with lives.client(die_at) as stream:
-                await stream.send_all(sent)
-                text = b""
+                await stream.send_all(new.replace(b"HTTP/1.1", b"HTTP/1.0"))
+                found = b""
                 with trio.fail_after(ANSWER_S):
                     while data := await stream.receive_some():
-                        text += data
-                return plain(re.sub(rb"openai-processing-ms: \d+", b"", text))
+                        found += data
+                return plain(found[found.index(b"event: ") :])
 
-        expected = await whole(NEVER)
-        assert b"[DONE]" in expected
+        async with lives.client() as stream:
+            [expected] = await answers(stream, new)
+        expected = plain(expected[expected.index(b"event: ") :])
+        assert await text(NEVER) == expected
         for die_at in chosen([*lives.points]):
-            assert await whole(die_at) == expected, f"behind a death at point {die_at}"
+            assert await text(die_at) == expected, f"behind a death at step {die_at}"
             assert not lives.cut
 
 
-async def test_client_that_left_between_two_lives(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_client_that_left_between_two_lives(how: str, node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that nobody waits for any more is cancelled, though no gateway saw its client go."""
     async with lives_of(node.node, monkeypatch) as lives:
         async with lives.client() as stream:
             await stream.send_all(request("/v1/generate", {"prompt": "rivers", "max_tokens": 4000}))
             await wait_until(lambda: "behind admission" in lives.points)
+            if how == "reset":
+                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             lives.life.die()
         found = await node.node.ledger.info(derived_request_id("t:1:0"))
         assert found.state == "ended"
