@@ -4,6 +4,8 @@ import time
 
 import httpx
 import pytest
+from openai import OpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.integration.compose.stack import OpenStream, Stack
 from tests.support.oracle import oracle
@@ -17,6 +19,13 @@ import os, pathlib
 for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
     if b"\\0worker\\0" in path.read_bytes() and path.parent.name not in {"1", str(os.getpid())}:
         os.kill(int(path.parent.name), 9)
+"""
+KILL_GATEWAY = """
+import os, time
+from llmactors.cli.keeping import running_keepers
+while not (found := [keeper.status for keeper in running_keepers() if keeper.status.standby]):
+    time.sleep(0.1)
+os.kill(found[0].active, 9)
 """
 
 
@@ -83,6 +92,26 @@ def test_stopped_gateway_container_drains(stack: Stack) -> None:
     ended_whole(stream)
     assert stack.inspect(container)["State"]["ExitCode"] == 0
     served_anew(stack.gateways[1])
+
+
+def test_killed_gateway_process_cuts_no_answer(stack: Stack) -> None:
+    """OpenAI's client, which cannot resume, gets one answer on the connection that it has."""
+    client = OpenAI(base_url=f"{stack.gateways[0]}/v1", api_key="none", max_retries=0)
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "one answer"}]
+    whole = client.chat.completions.create(model="mock", messages=messages, max_tokens=200)
+    found = ""
+    chunks = client.chat.completions.create(model="mock", messages=messages, max_tokens=200, stream=True)
+    for number, chunk in enumerate(chunks):
+        found += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+        if number == 20:
+            stack.compose("exec", "-T", "gateway-1", "python", "-c", KILL_GATEWAY)
+    assert found == whole.choices[0].message.content
+
+
+def test_upgrade_of_a_gateway_cuts_no_stream(stack: Stack) -> None:
+    stream = OpenStream(stack.gateways[0], "upgraded", 400)
+    assert "upgraded" in stack.compose("exec", "-T", "gateway-1", "llmactors", "upgrade")
+    ended_whole(stream)
 
 
 def test_prometheus_scrapes_every_node(stack: Stack) -> None:
