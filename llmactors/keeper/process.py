@@ -147,7 +147,7 @@ class Keeper:
         process.answered, self._next_part_at = True, 0.0
 
     def _give_next_part(self, process: GatewayProcess, now: float) -> None:
-        part = self._order.next_part()
+        part = self._order.next_part(now)
         if part is not None:
             process.answered, process.giving = False, self._packets(part)
             return
@@ -200,10 +200,10 @@ class Keeper:
         replaced = bool(self._newer and self._newer.warm)
         self._takeovers += 1
         cut = [cid for cid, connection in self._table.connections.items() if not connection.protected]
-        if not replaced and not (served and time.monotonic() >= self._stable_at):
-            found = self._order.ended_early(
-                self._table.connections, crashed=code != -signal.SIGKILL, answered=process.answered
-            )
+        now = time.monotonic()
+        if not replaced and not (served and now >= self._stable_at):
+            crashed, answered = code != -signal.SIGKILL, process.answered
+            found = self._order.ended_early(self._table.connections, now, crashed=crashed, answered=answered)
             cut += [] if found is None else [found]
         for cid in cut:
             self._table.close(cid)
@@ -327,7 +327,7 @@ class Keeper:
 
     def _show(self) -> None:
         active = self._active.pid if self._active and self._serves else 0
-        standby = self._standby.pid if self._standby and self._standby.warm else 0
+        standby = self._standby.pid if self._standby and self._standby.warm and not self._standby.dismissed else 0
         show_status(self._status, KeeperStatus(active, standby, self._takeovers, self._upgrades, self._outcome))
 
     def _log(self, level: str, event: str) -> None:

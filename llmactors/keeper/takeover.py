@@ -1,59 +1,73 @@
 """In which parts a gateway gets the connections, and which connection is cut because gateways end by it. Pure."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection
 
-SETTLE_S = 0.1
-"""The wait behind a connection that is given alone, once gateways ended though they had taken up each connection."""
+SETTLE_S = 0.25
+"""A gateway that crashes is suspected to have done so because of the connections that it got within this time."""
+MOST_KILLS = 3
 
 
 class TakeoverOrder:
     """Gives all connections at once, until a gateway ends early: it ended before it had served for a while.
 
     The next gateway gets each connection that the gateway had by itself, and the next one only when it has taken up the
-    one before. So a connection by which gateways end is found, and all others are served.
+    one before. If it crashes, its last connections are suspects. The suspects are given last and slowly, so that one
+    suspect is left, which is cut. All other connections are served.
     """
 
     def __init__(self) -> None:
-        self.settle_s = 0.0
-        self._doubts: dict[int, int] = {}
-        """How many gateways ended early: 1 for those that had many connections, 1 for each that had it alone."""
+        self._doubted: set[int] = set()
+        """The connections of a gateway that ended early."""
+        self._suspects: dict[int, int] = {}
+        """Those by which a gateway may have ended, and how often one was killed that had it alone."""
         self._parts: deque[list[int]] = deque()
-        self._alone: int | None = None
-        self._careful = False
+        self._alone: list[tuple[float, int]] = []
+        """The connections that were given alone, and when."""
 
     def __repr__(self) -> str:
-        return f"<TakeoverOrder doubts={self._doubts}>"
+        return f"<TakeoverOrder doubted={len(self._doubted)} suspects={self._suspects}>"
 
-    def begin(self, cids: Iterable[int]) -> None:
+    def begin(self, cids: Collection[int]) -> None:
         """A gateway begins to take over these connections."""
-        known = sorted(cids, key=lambda cid: self._doubts.get(cid, 0))
-        self._careful, self._alone = bool(self._doubts), None
-        self._parts = deque([[cid for cid in known if cid not in self._doubts]])
-        self._parts.extend([cid] for cid in known if cid in self._doubts)
+        known = sorted(cids, key=lambda cid: (cid in self._doubted) + (cid in self._suspects))
+        self._parts = deque([[cid for cid in known if cid not in self._doubted]])
+        self._parts.extend([cid] for cid in known if cid in self._doubted)
+        self._alone = []
 
-    def next_part(self) -> list[int] | None:
+    def next_part(self, now: float) -> list[int] | None:
         """The connections that are given next; None if all are taken up. The gateway has taken up those before."""
-        if self._alone is not None:
-            self._doubts.pop(self._alone, None)
         part = self._parts.popleft() if self._parts else None
-        self._alone = part[0] if part and part[0] in self._doubts else None
+        if part and part[0] in self._doubted:
+            self._alone.append((now, part[0]))
         return part
 
-    def ended_early(self, cids: Iterable[int], *, crashed: bool, answered: bool) -> int | None:
+    @property
+    def settle_s(self) -> float:
+        """The wait before the next part: a suspect gets time to show what it does, and so do those before it."""
+        following = self._parts[0] if self._parts else []
+        last = [cid for _, cid in self._alone[-1:]]
+        return SETTLE_S if any(cid in self._suspects for cid in (*following, *last)) else 0.0
+
+    def ended_early(self, cids: Collection[int], now: float, *, crashed: bool, answered: bool) -> int | None:
         """Notes the end of a gateway that had these connections, and returns the one that must be cut, if any.
 
-        One crash with a connection that was given alone is enough. What was killed from outside must end twice with it.
+        SIGKILL may come from outside at any moment: the last connection, not yet taken up, is cut the third time.
         """
-        alone = self._alone
-        if alone is not None and (not answered or self.settle_s):
-            self._doubts[alone] += 1
-            return alone if crashed or self._doubts[alone] > 2 else None
-        if self._careful:
-            self.settle_s = SETTLE_S
-        self._doubts = {cid: self._doubts.get(cid, 1) for cid in cids}
+        recent = [cid for at, cid in self._alone if now - at <= SETTLE_S]
+        if not self._alone:
+            self._doubted = set(cids)
+        elif crashed and recent:
+            self._doubted -= {cid for _, cid in self._alone if cid not in recent}
+            self._suspects = dict.fromkeys(recent, 0)
+            return recent[0] if len(recent) == 1 else None
+        elif not crashed and not answered:
+            last = recent[-1:] or [self._alone[-1][1]]
+            self._doubted -= {cid for _, cid in self._alone if cid not in last}
+            self._suspects = {last[0]: self._suspects.get(last[0], 0) + 1}
+            return last[0] if self._suspects[last[0]] >= MOST_KILLS else None
         return None
 
     def settled(self) -> None:
         """The gateway has served for a while, and no connection is doubted."""
-        self._doubts, self.settle_s = {}, 0.0
+        self._doubted, self._suspects = set(), {}

@@ -12,20 +12,18 @@ positions and no log. `python small_gateway.py MODE_FILE`: the file holds what t
 """
 
 import array
-import fcntl
 import hashlib
 import mmap
 import os
 import select
 import signal
 import socket
-import struct
 import sys
-import termios
 import time
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
 
+from llmactors.http.tcp_position import taken, written
 from llmactors.keeper.protocol import (
     BEGUN,
     COMPLETE,
@@ -54,31 +52,6 @@ from llmactors.keeper.protocol import (
     store_record,
     stored_records,
 )
-
-_FIN_SENT = {4, 5, 6, 9, 11}
-
-
-def _stable(sock: socket.socket, offset: int, waiting: int) -> tuple[int, int, int]:
-    """A counter of the kernel, and how many bytes wait, read until the counter is the same before and after."""
-    while True:
-        before, queue = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), struct.pack("i", 0)
-        (count,) = struct.unpack("i", fcntl.ioctl(sock, waiting, queue))
-        after = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        first, second = (struct.unpack_from("Q", info, offset)[0] for info in (before, after))
-        if first == second:
-            return first, count, after[0]
-
-
-def written(sock: socket.socket) -> int:
-    """How many bytes were written to the connection."""
-    acked, queued, state = _stable(sock, 120, termios.TIOCOUTQ)
-    return acked + queued - (state in _FIN_SENT)
-
-
-def consumed(sock: socket.socket) -> int:
-    """How many bytes were taken out of the connection."""
-    received, waiting, _ = _stable(sock, 128, termios.FIONREAD)
-    return received - waiting
 
 
 class Gateway:
@@ -166,7 +139,7 @@ class Connection:
 
     def begin(self) -> None:
         out = written(self.sock)
-        again = self.base_in + len(self.journal) - consumed(self.sock)
+        again = self.base_in + len(self.journal) - taken(self.sock)
         if again:
             self.sock.recv(again)
         records = stored_records(self.gateway.slots, self.slot)

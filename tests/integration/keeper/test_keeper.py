@@ -1,11 +1,13 @@
 """The keeper with small gateways: real processes, real sockets, and `kill -9`."""
 
+import contextlib
 import hashlib
 import os
 import random
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,3 +251,42 @@ def test_failed_upgrade_changes_nothing(tmp_path: Path, mode: str) -> None:
         assert after.outcome.startswith("not upgraded")
         assert after.active == before.standby if mode == "fails" else after.active == before.active
         assert read_all(client, 700) == lines(100)
+
+
+@pytest.mark.keeper
+@pytest.mark.timeout(120)
+def test_many_kills_lose_no_byte(kept: KeeperRun) -> None:
+    """Gateways are killed at random moments, also in the middle of takeovers, and so are those that wait."""
+    rng = random.Random(7)
+    stop = threading.Event()
+    wrong: list[bytes] = []
+    answers = [0] * 20
+
+    def ask(number: int) -> None:
+        own = random.Random(number)
+        with kept.client() as client:
+            while not stop.is_set():
+                count, size, body = own.randint(1, 30), own.randint(1, 200_000), own.randbytes(own.randint(1, 100_000))
+                client.sendall(b"say %d 2\nlarge %d\nsum %d\n" % (count, size, len(body)) + body)
+                large = (b"0123456789abcde\n" * (size // 16 + 1))[:size]
+                expected = lines(count) + large + hashlib.sha256(body).hexdigest().encode() + b"\n"
+                if (found := read_all(client, len(expected))) != expected:
+                    wrong.append(found[-100:])
+                    return
+                answers[number] += 1
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(answers))]
+    for thread in threads:
+        thread.start()
+    for _ in range(60):
+        time.sleep(rng.choice((0.0, 0.02, 0.2, 0.5)))
+        status = kept.status
+        pid = status.standby if rng.random() < 0.2 else status.active
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong, kept.log()
+    assert min(answers) > 0

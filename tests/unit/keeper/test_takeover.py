@@ -1,81 +1,103 @@
 """The order of a takeover: all at once, and one by one where gateways end early."""
 
+import pytest
+
 from llmactors.keeper.takeover import SETTLE_S, TakeoverOrder
 
-CIDS = range(1, 8)
+CIDS = [*range(1, 8)]
+LOAD_S = 0.01
+"""The time that a gateway takes for a part."""
 
 
-def take_over(order: TakeoverOrder, *, crashes_at: int | None = None, cids: list[int]) -> int | None:
-    """One gateway takes over, and crashes when it has got a connection. Returns the connection that is cut then."""
-    order.begin(cids)
-    while (part := order.next_part()) is not None:
-        if crashes_at in part:
-            return order.ended_early(cids, crashed=True, answered=False)
-    order.settled()
-    return None
+class Takeovers:
+    """Gateways that take over one after the other, on a clock of their own."""
+
+    def __init__(self) -> None:
+        self.order = TakeoverOrder()
+        self.left = [*CIDS]
+        self.now = 100.0
+
+    def one(self, poison: int | None, after_s: float = 0.0) -> int | None:
+        """One gateway takes over, and crashes so long after it got a connection. Returns the connection that is cut."""
+        self.order.begin(self.left)
+        crash_at = None
+        while (part := self.order.next_part(self.now)) is not None:
+            if poison in part:
+                crash_at = self.now + after_s
+            self.now += LOAD_S
+            if crash_at is not None and crash_at < self.now:
+                return self.crash(crash_at, answered=False)
+            self.now += self.order.settle_s
+            if crash_at is not None and crash_at < self.now:
+                return self.crash(crash_at, answered=True)
+        if crash_at is not None:
+            return self.crash(crash_at, answered=True)
+        self.order.settled()
+        return None
+
+    def crash(self, at: float, *, answered: bool) -> int | None:
+        self.now = at
+        cut = self.order.ended_early(self.left, at, crashed=True, answered=answered)
+        self.left = [cid for cid in self.left if cid != cut]
+        return cut
+
+    def parts(self) -> list[list[int]]:
+        self.order.begin(self.left)
+        found = []
+        while (part := self.order.next_part(self.now)) is not None:
+            found.append(part)
+        return found
 
 
 def test_all_are_given_at_once() -> None:
-    order = TakeoverOrder()
-    order.begin(CIDS)
-    assert [order.next_part(), order.next_part()] == [[*CIDS], None]
+    assert Takeovers().parts() == [CIDS]
 
 
 def test_second_takeover_gives_one_by_one() -> None:
-    order = TakeoverOrder()
-    assert take_over(order, crashes_at=4, cids=[*CIDS]) is None
-    order.begin([*CIDS, 99])
-    parts = [order.next_part() for _ in range(9)]
-    assert parts == [[99], *([cid] for cid in CIDS), None]
+    takeovers = Takeovers()
+    assert takeovers.one(poison=4) is None
+    takeovers.left.append(99)
+    assert takeovers.parts() == [[99], *([cid] for cid in CIDS)]
 
 
-def test_poison_is_found_by_the_second_crash() -> None:
-    for poison in CIDS:
-        order, left = TakeoverOrder(), [*CIDS]
-        assert take_over(order, crashes_at=poison, cids=left) is None
-        assert take_over(order, crashes_at=poison, cids=left) == poison
-        left.remove(poison)
-        assert take_over(order, crashes_at=poison, cids=left) is None
+@pytest.mark.parametrize("after_s", [0.0, 0.03, 0.2])
+@pytest.mark.parametrize("poison", CIDS)
+def test_poison_is_cut_and_nothing_else(poison: int, after_s: float) -> None:
+    takeovers = Takeovers()
+    cut = [takeovers.one(poison if poison in takeovers.left else None, after_s) for _ in range(5)]
+    assert [cid for cid in cut if cid] == [poison]
+    assert takeovers.parts() == [takeovers.left]
 
 
 def test_two_poisons_are_both_found() -> None:
-    order, left = TakeoverOrder(), [*CIDS]
-    cut = []
-    for _ in range(6):
-        found = take_over(order, crashes_at=next((cid for cid in (5, 3) if cid in left), None), cids=left)
-        cut += [found] if found else []
-        left = [cid for cid in left if cid != found]
-    assert cut == [5, 3]
+    takeovers = Takeovers()
+    cut = [takeovers.one(next((cid for cid in (5, 3) if cid in takeovers.left), None)) for _ in range(8)]
+    assert [cid for cid in cut if cid] == [5, 3]
 
 
-def test_kill_from_outside_cuts_nothing_the_first_time() -> None:
+def test_kills_from_outside_cut_nothing() -> None:
+    """Unless they come again and again before the same connection, given alone, is taken up."""
     order = TakeoverOrder()
-    order.begin(CIDS)
-    order.next_part()
-    order.ended_early(CIDS, crashed=False, answered=False)
-    for cut in (None, 1):
+    for _ in range(9):
         order.begin(CIDS)
-        while order.next_part() != [1]:
+        while order.next_part(0.0) is not None:
             pass
-        assert order.ended_early(CIDS, crashed=False, answered=False) == cut
-
-
-def test_taken_up_connections_come_first() -> None:
-    order = TakeoverOrder()
-    take_over(order, crashes_at=4, cids=[*CIDS])
-    order.begin(CIDS)
-    while order.next_part() != [4]:
-        pass
-    order.ended_early(CIDS, crashed=False, answered=False)
-    order.begin(CIDS)
-    assert [order.next_part() for _ in range(6)] == [[1, 2, 3], [5], [6], [7], [4], None]
-
-
-def test_late_crash_makes_takeovers_slower() -> None:
-    order = TakeoverOrder()
-    for settle_s in (0.0, 0.0, SETTLE_S):
-        assert order.settle_s == settle_s
+        assert order.ended_early(CIDS, 0.0, crashed=False, answered=True) is None
+    for cut in (None, None, 1):
         order.begin(CIDS)
-        while order.next_part() is not None:
+        while order.next_part(0.0) != [1]:
             pass
-        assert order.ended_early(CIDS, crashed=True, answered=True) is None
+        assert order.ended_early(CIDS, 0.0, crashed=False, answered=False) == cut
+
+
+def test_suspects_come_last_and_slowly() -> None:
+    takeovers = Takeovers()
+    takeovers.one(poison=4)
+    takeovers.one(poison=4, after_s=0.015)
+    takeovers.order.begin(CIDS)
+    assert takeovers.order.settle_s == 0.0
+    parts = []
+    while (part := takeovers.order.next_part(0.0)) is not None:
+        parts.append((part, takeovers.order.settle_s))
+    assert parts[0][0] == []
+    assert parts[-1] == ([5], SETTLE_S)
