@@ -68,6 +68,10 @@ test-libraries *args:
 test-simulation *args:
     {{python}} -m tests.simulation {{args}}
 
+# Plant each bug of the mutation gate, and simulate seeds until one notices, in about ten minutes. `just test-mutants epoch` plants some.
+test-mutants *args:
+    {{python}} -m tests.simulation.mutants {{args}}
+
 # Kill upstreams in the middle of answers, and compare what a client sees. `just test-upstreams vllm` tries some of them.
 test-upstreams *args:
     {{python}} -m tests.upstreams.run {{args}}
