@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import h11
 import pytest
 import trio
+import trio.testing
 
 from llmactors.http.request_id import derived_request_id
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
@@ -163,6 +164,61 @@ async def test_death_amid_requests_of_one_connection(node: LocalNode, monkeypatc
     sent = request(path, body) + request("/v1/generate", {"prompt": "lakes", "max_tokens": 3}) + request(path, body)
     async with lives_of(node.node, monkeypatch) as lives:
         assert await die_at_each(lives, sent, count=3)
+
+
+@pytest.mark.keeper
+async def test_death_around_a_body_that_waits(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The body comes in two chunks, after `100 Continue`."""
+    body = json.dumps({"prompt": "rivers", "max_tokens": 5}).encode()
+    head = b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    head += b"transfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n"
+
+    async def whole(lives: Lives, die_at: int) -> bytes:
+        async with lives.client(die_at) as stream:
+            await stream.send_all(head[:40])
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.send_all(head[40:])
+            found = b""
+            with trio.fail_after(ANSWER_S):
+                while not found.endswith(b"\r\n\r\n"):
+                    found += await stream.receive_some()
+                for part in (body[:9], body[9:]):
+                    await stream.send_all(b"%x\r\n%b\r\n" % (len(part), part))
+                    await trio.testing.wait_all_tasks_blocked()
+                await stream.send_all(b"0\r\n\r\n")
+                while not found.endswith(b"}}"):
+                    found += await stream.receive_some()
+            return plain(found)
+
+    async with lives_of(node.node, monkeypatch) as lives:
+        expected = await whole(lives, NEVER)
+        assert expected.startswith(b"HTTP/1.1 100")
+        assert b"finish_reason" in expected
+        for die_at in chosen([*lives.points]):
+            assert await whole(lives, die_at) == expected, f"behind a death at step {die_at}"
+            assert not lives.cut
+
+
+@pytest.mark.keeper
+async def test_death_with_a_client_that_sends_no_more(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client ends its side behind its request, as `nc -N` does."""
+
+    async def whole(lives: Lives, die_at: int) -> bytes:
+        async with lives.client(die_at) as stream:
+            await stream.send_all(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            await stream.send_eof()
+            found = b""
+            with trio.fail_after(ANSWER_S):
+                while data := await stream.receive_some():
+                    found += data
+            return plain(re.sub(rb"openai-processing-ms: \d+", b"", found))
+
+    async with lives_of(node.node, monkeypatch) as lives:
+        expected = await whole(lives, NEVER)
+        assert expected.startswith(b"HTTP/1.1 200")
+        for die_at in chosen([*lives.points]):
+            assert await whole(lives, die_at) == expected, f"behind a death at step {die_at}"
+            assert not lives.cut
 
 
 @pytest.mark.keeper
