@@ -9,7 +9,7 @@ import functools
 import time
 
 from bench.scenario import Bench, Figure, Round, Scenario
-from bench.scenarios.memory import NEVER_MS, open_streams, resident
+from bench.scenarios.memory import NEVER_MS, open_streams, resident, settled
 from bench.servers import CLUSTER, OURS
 from llmactors.load.processes import ProcessUsage
 
@@ -31,17 +31,16 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
     model = f"mock:step_ms={NEVER_MS},slots={2 * streams}"
     run_server = functools.partial(bench.run_server, gateways=gateways, settings=settings)
     with run_server(name, model) as server, open_streams(server, FIRST):
-        time.sleep(SETTLE_S)
-        before, usage = resident(server), server.usage()
+        before, usage = settled(server), server.usage()
         with open_streams(server, streams):
             opened = server.usage()
             time.sleep(SETTLE_S)
             grown = {part: (value - before[part]) / streams for part, value in resident(server).items()}
-            settled = server.usage()
+            waiting = server.usage()
             time.sleep(seconds)
             waited = server.usage()
     opening_s = cpu_between(usage, opened)
-    idle = {part: 1e3 * spent / seconds for part, spent in cpu_between(settled, waited).items()}
+    idle = {part: 1e3 * spent / seconds for part, spent in cpu_between(waiting, waited).items()}
     return {
         "streams": streams,
         "gateways": gateways,

@@ -17,6 +17,9 @@ OPENED_AT_ONCE = 100
 NEVER_MS = 600_000
 """A step so long that no stream gets a token while memory is measured."""
 SETTLE_S = 1.0
+SETTLED_BYTES = 250_000
+"""A part that grows by less in two seconds does not grow."""
+SETTLE_TRIES = 30
 WARM_TOKENS = 500_000
 """After so many tokens, the records of ended requests have reached their bounds."""
 TOKENS = 1_000_000
@@ -33,8 +36,7 @@ def measure(bench: Bench, name: str, _: list[Round]) -> Round:
         settings = {"max_queued": 4 * STREAMS, "hung_s": 10_000, "stalled_s": 10_000}
         # The first requests allocate memory that all later ones share, so a few streams are opened first.
         with bench.run_server(name, model, settings=settings) as server, open_streams(server, 20):
-            time.sleep(SETTLE_S)
-            before = resident(server)
+            before = settled(server)
             with open_streams(server, STREAMS):
                 time.sleep(SETTLE_S)
                 grown = {part: (value - before[part]) / STREAMS for part, value in resident(server).items()}
@@ -86,6 +88,22 @@ def fitted_slope(points: list[tuple[int, int]]) -> float:
 def resident(server: RunningServer) -> dict[str, int]:
     """Resident memory of each part in bytes."""
     return {name: usage.resident_bytes for name, usage in server.usage().items()}
+
+
+def settled(server: RunningServer) -> dict[str, int]:
+    """Resident memory of each part, once no part grows any more: a gateway starts another one beside it.
+
+    Raises:
+        RuntimeError: The memory went on growing.
+    """
+    before = resident(server)
+    for _ in range(SETTLE_TRIES):
+        time.sleep(2 * SETTLE_S)
+        now = resident(server)
+        if all(abs(now[part] - before[part]) < SETTLED_BYTES for part in now):
+            return now
+        before = now
+    raise RuntimeError(f"the memory of an idle server did not settle: {before}")
 
 
 @contextlib.contextmanager
