@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from llmactors.redislink.names import LedgerKey, RedisNames
 from tests.simulation.backend import chain_answer, check_of, first_check
 from tests.simulation.faults import FORGETS, KINDS
@@ -16,6 +18,8 @@ from tests.simulation.strikes import Charges
 from tests.simulation.themes import THEMES, plan_of
 
 SEEDS = len(THEMES)
+_patient = pytest.mark.timeout(240)
+"""For a run that takes seconds of the processor, and a minute on a machine with much else to do."""
 
 
 def _simulate(*options: str, hash_seed: int = 0) -> str:
@@ -26,6 +30,7 @@ def _simulate(*options: str, hash_seed: int = 0) -> str:
     return done.stdout
 
 
+@_patient
 def test_cluster_keeps_its_promise_in_a_seed_of_each_theme() -> None:
     themes = [plan_of(seed).theme for seed in range(5000)]
     first = next(seed for seed in range(5000) if {*themes[seed : seed + SEEDS]} == {*THEMES})
@@ -34,6 +39,7 @@ def test_cluster_keeps_its_promise_in_a_seed_of_each_theme() -> None:
     assert re.search(r"[\d,]+ requests, [\d,]{4,} tokens, lost 0, repeated 0, wrong 0", shown)
 
 
+@_patient
 def test_seed_does_the_same_twice() -> None:
     first, again = (_simulate("--seed", "3", hash_seed=hash_seed) for hash_seed in (1, 2))
     traces = [re.findall(r"^trace ([0-9a-f]{64})$", text, re.MULTILINE) for text in (first, again)]
