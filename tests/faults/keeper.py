@@ -90,4 +90,28 @@ FAULTS = (
             ),
         ),
     ),
+    Fault(
+        "The last messages of a gateway that died are lost",
+        (
+            Edit(
+                "keeper/gateway_process.py",
+                "            continue  # the other side",
+                "            return  # the other side",
+            ),
+        ),
+    ),
+    Fault(
+        "A connection is cut because its gateways were killed",
+        (Edit("keeper/takeover.py", "elif not crashed and not answered:", "elif not crashed:"),),
+    ),
+    Fault(
+        "A connection is cut for the crash",
+        (
+            Edit(
+                "keeper/takeover.py",
+                "return recent[0] if len(recent) == 1 else None",
+                "return recent[-1]",
+            ),
+        ),
+    ),
 )
