@@ -49,7 +49,7 @@ class Keeper:
         self._newer: GatewayProcess | None = None
         """The gateway of an upgrade, until it serves. Until then there is a standby of the old version."""
         self._order = TakeoverOrder()
-        self._serves = self._has_served = self._accepts = False
+        self._serves = self._has_served = self._accepts = self._asked_to_end = False
         """Whether the active gateway has taken up all connections, whether any had, and whether the address is open."""
         self._ending = self._takeovers = self._upgrades = 0
         self._streak = 0  # how many gateways have ended in a row, with none that serves
@@ -117,7 +117,7 @@ class Keeper:
 
     def _end_late(self, process: GatewayProcess, now: float, due: list[float]) -> None:
         """Ends a process that is not warm in time, so that another one is tried."""
-        if process.warm:
+        if process.warm or not self._has_served:  # the first one may take its time
             return
         due.append(process.started_at + self._start_s)
         if now >= due[-1]:
@@ -174,9 +174,7 @@ class Keeper:
         self._hear(process)
         self._unwatch(process.channel.fileno())
         process.channel.close()
-        how = f"the gateway {process.pid} " + (
-            f"ended with code {code}" if code >= 0 else f"was killed by signal {-code}"
-        )
+        how = f"the gateway {process.pid} {'ended with code' if code >= 0 else 'was killed by signal'} {abs(code)}"
         if process is self._newer:
             self._newer = None
             self._end_upgrade(f"not upgraded: {how} before it served")
@@ -199,12 +197,12 @@ class Keeper:
             return
         replaced = bool(self._newer and self._newer.warm)
         self._takeovers += 1
-        cut = [cid for cid, connection in self._table.connections.items() if not connection.protected]
+        cut = {cid for cid, connection in self._table.connections.items() if not connection.protected}
         now = time.monotonic()
         if not replaced and not (served and now >= self._stable_at):
             crashed, answered = code != -signal.SIGKILL, process.answered
             found = self._order.ended_early(self._table.connections, now, crashed=crashed, answered=answered)
-            cut += [] if found is None else [found]
+            cut |= set() if found is None else {found}
         for cid in cut:
             self._table.close(cid)
         told = f"{how}; the next gateway takes {len(self._table.connections)} connections over, and {len(cut)} are cut"
@@ -265,18 +263,20 @@ class Keeper:
         for number in numbers:
             if number == signal.SIGHUP and self._active:
                 self._active.signal(number)
-            elif number == signal.SIGUSR2 and not self._newer and not self._ending:
-                self._newer = self._start()
+            elif number == signal.SIGUSR2 and not self._newer:
+                self._newer = self._start() if self._has_served and not self._ending else None
                 if not self._newer:
-                    self._end_upgrade("not upgraded: the new gateway cannot be started")
+                    self._end_upgrade("not upgraded: the gateway starts or drains, or the new one cannot be started")
             elif number in {signal.SIGTERM, signal.SIGINT}:
                 self._drain(number)
         self._reap()
 
     def _drain(self, number: int) -> None:
         """Has the gateway end in order; a second signal ends all at once. A gateway that takes over drains later."""
+        self._code = 128 + number if self._asked_to_end else None
+        self._asked_to_end = True
         if self._ending:
-            self._code = 128 + number
+            return  # the gateway got a signal of its own
         self._ending = number
         if self._active and self._serves:
             self._active.signal(signal.SIGTERM)
