@@ -7,6 +7,7 @@ executes one command at a time, and is told the virtual time.
 
 determinism  the virtual time in place of the system's clocks, and seeded randomness in place of the system's
 store        the real server behind the simulated network
+expiry       times to live in virtual time
 network      latency, lost commands and replies, partitions, slow disks, dead hosts, between the nodes and the server
 listening    addresses of gateways that only this process can reach
 backend      a model whose tokens show whether they belong together, and whose prompts can crash it

@@ -10,7 +10,6 @@ import attrs
 import trio
 
 import llmactors.backends.build
-import llmactors.cluster.node_store
 import llmactors.http.client_socket
 import llmactors.redislink.link
 import llmactors.system.cluster_node
@@ -31,9 +30,6 @@ from tests.simulation.themes import WorldSettings
 from tests.simulation.upstreams import Upstreams
 
 HOST: contextvars.ContextVar[Host] = contextvars.ContextVar("the host whose task runs")
-_LONG_S = 3600.0
-"""How long the record of a node is kept. The server counts this in real time, of which a run takes more on a busy
-machine."""
 _DRAIN_S = 3.0
 _RETENTION_S = 800.0
 """Logs are kept for longer than a run takes with all its pauses, so that all of them can be judged at its end."""
@@ -87,7 +83,6 @@ class SimulatedCluster:
             (llmactors.redislink.link, "dial", dialer(network)),
             (llmactors.http.client_socket, "_connect", self._clients.connect),
             (llmactors.system.cluster_node, "RedisLedger", _ledger_of(settings)),
-            (llmactors.cluster.node_store, "TTL_S", _LONG_S),
             (llmactors.backends.build, "installed", dict),  # no package offers a backend, and to look takes a while
             (llmactors.telemetry.tree, "watch_event_loop", _watch_nothing),
             (ProcessId, "own", staticmethod(lambda: ProcessId("simulation", next(self._pids)))),

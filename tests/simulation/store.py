@@ -10,12 +10,14 @@ import trio
 
 from llmactors.testing.redis_server import RedisServer
 from tests.simulation.determinism import BEGIN_S
+from tests.simulation.expiry import TICK, encode_command, in_virtual_time
 
 CLOCK_MS = 9_999_999_999_999
 """What the nodes send as the time of a call. The store puts the virtual time in its place when it executes the call."""
 _CLOCK = str(CLOCK_MS).encode()
 _PING = b"*1\r\n$4\r\nPING\r\n"
 _PONG = b"+PONG\r\n"
+_NIL = b"$-1\r\n"
 _READ_BYTES = 1 << 20
 _SERVER_READS_BYTES = 8 * 1024
 """Fewer bytes than the server reads of a connection in one pass."""
@@ -24,8 +26,7 @@ _SERVER_READS_BYTES = 8 * 1024
 class Store:
     """The server. A context manager.
 
-    The socket calls block, so no task runs while a command is executed. Times to live of keys count in real time, which
-    is much shorter here: what a run must not rely on is that a key expires.
+    The socket calls block, so no task runs while a command is executed. Times to live count in virtual time.
     """
 
     def __init__(self, binary: str | None = None) -> None:
@@ -79,8 +80,10 @@ class Store:
 
     def execute(self, sock: socket.socket, commands: bytes) -> None:
         """Executes whole commands. All that they cause can be read then: replies, and pushes to others."""
-        now_ms = int((BEGIN_S + trio.current_time()) * 1000)
-        sock.sendall(commands.replace(_CLOCK, b"%d" % now_ms))
+        now = b"%d" % ((BEGIN_S + trio.current_time()) * 1000)
+        self._control.sendall(encode_command([b"EVAL", TICK.encode(), b"0", now]))
+        assert self._control.recv(_READ_BYTES) == _NIL, "the virtual time was not told"
+        sock.sendall(in_virtual_time(commands).replace(_CLOCK, now))
         self.barrier(2 + len(commands) // _SERVER_READS_BYTES)
 
     def barrier(self, passes: int = 2) -> None:
@@ -102,7 +105,7 @@ class Store:
         pipe = self.client.pipeline(transaction=False)
         for name in names:
             pipe.dump(name)
-            pipe.pttl(name)
+            pipe.execute_command("PEXPIRETIME", name)
         found = pipe.execute()
         return {
             name: (found[2 * place], max(0, found[2 * place + 1]))
@@ -115,7 +118,7 @@ class Store:
         pipe = self.client.pipeline(transaction=False)
         pipe.flushall()
         for name, (value, ttl_ms) in snapshot.items():
-            pipe.restore(name, ttl_ms, value)
+            pipe.restore(name, ttl_ms, value, absttl=True)
         pipe.execute()
 
 
