@@ -105,7 +105,7 @@ class Store:
         pipe = self.client.pipeline(transaction=False)
         for name in names:
             pipe.dump(name)
-            pipe.execute_command("PEXPIRETIME", name)
+            pipe.pexpiretime(name)  # type: ignore[arg-type] # redis-py takes bytes too
         found = pipe.execute()
         return {
             name: (found[2 * place], max(0, found[2 * place + 1]))

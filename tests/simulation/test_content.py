@@ -5,9 +5,10 @@ import random
 import attrs
 
 from llmactors.backends.mock.oracle import mock_tokens
-from llmactors.messages import GenerateRequest, TokenDelta, ToolUse
+from llmactors.messages import ChatMessage, GenerateRequest, TokenDelta, ToolUse
 from tests.simulation.content.answers import Answer, Call, read_stream
 from tests.simulation.content.cases import KINDS, case_of
+from tests.simulation.content.far_answers import far_answer, far_problems
 from tests.simulation.content.judge import form_problems, log_problems, seen_problems
 from tests.simulation.content.logs import RequestLog
 
@@ -69,3 +70,18 @@ def test_stream_is_read_by_choices() -> None:
 def test_every_kind_of_call_can_be_made() -> None:
     kinds = {case_of(random.Random(number), "p").kind for number in range(300)}
     assert kinds == set(KINDS)
+
+
+def test_text_that_goes_on_behind_a_break_is_known_from_a_wrong_one() -> None:
+    request = GenerateRequest("req_1", "far", "p", messages=(ChatMessage("user", "p"),), max_tokens=16, temperature=0.0)
+    text = far_answer(request).text
+    cut = text[:25]
+    broken = cut + far_answer(request, cut).text[:40]
+    for right in (text, broken):
+        assert not [*far_problems(far_log(request, right))]
+    for wrong in (text[:20] + text[30:], text[:20] + text[10:], broken[:-12] + text[-12:]):
+        assert [*far_problems(far_log(request, wrong))]
+
+
+def far_log(request: GenerateRequest, text: str) -> RequestLog:
+    return RequestLog(request, (TokenDelta(-1, text),), ("f", "length", 1, 1))
