@@ -34,11 +34,13 @@ def run_command(arguments: tuple[str, ...], environ: dict[str, str], out: str, e
             os.dup2(file.fileno(), descriptor)
     os.environ.update(environ)
     from llmactors.cli import run
+    from llmactors.telemetry.standard_streams import flush_standard_streams
     from tests.chaos.sabotage import accept_sabotage
 
     accept_sabotage()
-
-    sys.exit(run(list(arguments)))
+    code = run(list(arguments))
+    flush_standard_streams()  # a forked process ends without what `atexit` would do
+    sys.exit(code)
 
 
 @attrs.frozen

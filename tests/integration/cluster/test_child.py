@@ -155,9 +155,12 @@ def test_chain_of_processes_dies_with_its_first(*, stopped: bool) -> None:
                 os.kill(pid, signal.SIGSTOP)
         first.kill()
         deadline = time.monotonic() + 10
-        while any(map(is_alive, pids)):
-            assert time.monotonic() < deadline
+        while any(map(is_alive, pids)) and time.monotonic() < deadline:
             time.sleep(0.01)
+        left = [pid for pid in pids if is_alive(pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert not left
 
 
 def test_child_whose_parent_has_died_never_begins() -> None:
