@@ -11,6 +11,8 @@ from tests.simulation.content.cases import KINDS, case_of
 from tests.simulation.content.far_answers import far_answer, far_problems
 from tests.simulation.content.judge import form_problems, log_problems, seen_problems
 from tests.simulation.content.logs import RequestLog
+from tests.support.engines.model import Rules, encode
+from tests.support.engines.vllm import VllmDouble
 
 CALL = '<tool_call>\n{"name": "look", "arguments": {"at": "</tool_call>"}}\n</tool_call>'
 
@@ -72,7 +74,7 @@ def test_every_kind_of_call_can_be_made() -> None:
     assert kinds == set(KINDS)
 
 
-def test_text_that_goes_on_behind_a_break_is_known_from_a_wrong_one() -> None:
+def test_text_behind_a_break_is_known_from_a_wrong_one() -> None:
     request = GenerateRequest("req_1", "far", "p", messages=(ChatMessage("user", "p"),), max_tokens=16, temperature=0.0)
     text = far_answer(request).text
     cut = text[:25]
@@ -81,6 +83,14 @@ def test_text_that_goes_on_behind_a_break_is_known_from_a_wrong_one() -> None:
         assert not [*far_problems(far_log(request, right))]
     for wrong in (text[:20] + text[30:], text[:20] + text[10:], broken[:-12] + text[-12:]):
         assert [*far_problems(far_log(request, wrong))]
+
+
+def test_upstream_sends_no_beginning_of_a_stop_string() -> None:
+    ids, rules = encode("p"), Rules(12)
+    text = "".join(piece for _, piece, _ in VllmDouble()._steps(ids, rules, ()))
+    stop = text[8:14]
+    cut = "".join(piece for _, piece, _ in VllmDouble()._steps(ids, rules, (stop,)))
+    assert cut == text[: text.index(stop)]
 
 
 def far_log(request: GenerateRequest, text: str) -> RequestLog:
