@@ -37,7 +37,6 @@ from llmactors.keeper.protocol import (
     Large,
     Trim,
     Unprotected,
-    WriteRecord,
     store_record,
     stored_records,
 )
@@ -286,8 +285,7 @@ class HeldServerConnection(ServerConnection):
         """Records a write that is made next. Everything before it was written."""
         self._generation += 1
         next_in = self._unread_from() if flags & COMPLETE else 0
-        record = WriteRecord(self._generation, self._out, next_in, len(data), flags, reached, data)
-        store_record(self._link.slots, self._slot, record)
+        store_record(self._link.slots, self._slot, self._generation, self._out, next_in, flags, reached, data)
         self._out += len(data)
 
     async def _write_later(self, data: bytes, flags: int, reached: bytes) -> None:

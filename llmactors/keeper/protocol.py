@@ -191,13 +191,15 @@ class WriteRecord(NamedTuple):
     data: bytes
 
 
-def store_record(slots: mmap.mmap, slot: int, record: WriteRecord) -> None:
-    """Writes a record. Its generation comes last, so half a record never counts."""
-    generation, begin, next_in, length, flags, reached, data = record
+def store_record(
+    slots: mmap.mmap, slot: int, generation: int, begin: int, next_in: int, flags: int, reached: bytes, data: bytes
+) -> None:
+    """Writes a `WriteRecord`. Its generation comes last, so half a record never counts."""
     at = slot * SLOT_BYTES + generation % 2 * HALF_BYTES
-    _RECORD.pack_into(slots, at, 0, begin, next_in, length, len(reached), flags)
-    body = reached if flags & LARGE else reached + data
-    slots[at + _RECORD.size : at + _RECORD.size + len(body)] = body
+    record = _RECORD.pack(0, begin, next_in, len(data), len(reached), flags) + reached
+    if not flags & LARGE:
+        record += data
+    slots[at : at + len(record)] = record
     _GENERATION.pack_into(slots, at, generation)
 
 

@@ -221,8 +221,8 @@ class Connection:
             os.write(memory, piece)
             self.gateway.tell(Large(self.cid, self.generation), memory)
             os.close(memory)
-        record = WriteRecord(self.generation, self.base_out + self.at, next_in, len(piece), flags, b"", piece)
-        store_record(self.gateway.slots, self.slot, record)
+        begin = self.base_out + self.at
+        store_record(self.gateway.slots, self.slot, self.generation, begin, next_in, flags, b"", piece)
         try:
             self.at += self.sock.send(piece)
         except BlockingIOError:

@@ -81,10 +81,14 @@ def record(
     return WriteRecord(generation, 1000 + generation, 77, len(data), flags, reached, data)
 
 
+def store(memory: mmap.mmap, slot: int, found: WriteRecord) -> None:
+    store_record(memory, slot, found.generation, found.begin, found.next_in, found.flags, found.reached, found.data)
+
+
 def test_two_newest_records_are_read() -> None:
     memory = slots()
     for generation in (1, 2, 3):
-        store_record(memory, 1, record(generation))
+        store(memory, 1, record(generation))
     assert stored_records(memory, 1) == [record(3), record(2)]
     assert stored_records(memory, 0) == stored_records(memory, 2) == []
 
@@ -92,22 +96,22 @@ def test_two_newest_records_are_read() -> None:
 def test_largest_record_fills_half_of_a_slot() -> None:
     memory = slots()
     full = record(2, b"x" * (RECORD_BYTES - 5))
-    store_record(memory, 1, record(1))
-    store_record(memory, 1, full)
+    store(memory, 1, record(1))
+    store(memory, 1, full)
     assert stored_records(memory, 1) == [full, record(1)]
     assert stored_records(memory, 0) == stored_records(memory, 2) == []
 
 
 def test_large_record_leaves_its_bytes_out_of_the_slot() -> None:
     memory = slots()
-    store_record(memory, 0, record(1, b"x" * 9000, flags=BEGUN | LARGE))
+    store(memory, 0, record(1, b"x" * 9000, flags=BEGUN | LARGE))
     (found,) = stored_records(memory, 0)
     assert found == record(1, b"x" * 9000, flags=BEGUN | LARGE)._replace(data=b"")
 
 
 def test_half_a_record_does_not_count() -> None:
     memory = slots()
-    store_record(memory, 0, record(1))
-    store_record(memory, 0, record(2))
+    store(memory, 0, record(1))
+    store(memory, 0, record(2))
     memory[0:8] = bytes(8)  # killed before the generation was stored
     assert stored_records(memory, 0) == [record(1)]
