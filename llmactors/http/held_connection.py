@@ -45,6 +45,8 @@ log = structlog.get_logger("llmactors.http")
 
 JOURNAL_BYTES = 16 * 1024 * 1024
 """The most bytes that the journal of one connection may have. Beyond that the connection is not protected."""
+SHORT_BYTES = 1024
+"""A request of at most so many bytes stays in the journal until the next one comes."""
 _SCRATCH = bytearray(READ_BYTES)
 """Where bytes go that were read before."""
 
@@ -73,6 +75,10 @@ class HeldServerConnection(ServerConnection):
         """The input positions of the request that is under way, behind what was taken, and behind the journal."""
         self._out = told.base_out
         """The output position behind everything that was recorded."""
+        self._untold: Trim | None = None
+        """What the keeper can forget, and has not been told."""
+        self._has_large = False
+        """Whether the keeper holds a large record."""
         self._generation = 0
         self._stage = Stage.NOTHING
         """What of the response to the next request is written already, and must not be written again."""
@@ -198,9 +204,22 @@ class HeldServerConnection(ServerConnection):
         return self._in - len(self._ahead) - self._protocol.unread_bytes
 
     def _trim_to(self, request_at: int, base_out: int) -> None:
-        self._link.journal_bytes -= request_at - self._request_at
+        """Lets the keeper forget what is before this request.
+
+        The keeper need not know before the next record is made: until then, the record of the whole response says the
+        same. So a short request is forgotten with the message of the next one, and the keeper wakes once for both.
+        """
+        size = request_at - self._request_at
+        self._link.journal_bytes -= size
         self._request_at = request_at
-        self._link.send_nowait(Trim(self._cid, request_at, base_out))
+        self._untold = Trim(self._cid, request_at, base_out)
+        if request_at < self._journaled or size > SHORT_BYTES or self._has_large:
+            self._tell_trim()
+
+    def _tell_trim(self) -> None:
+        if self._untold is not None:
+            self._link.send_nowait(self._untold)
+            self._untold, self._has_large = None, False
 
     async def _receive(self) -> bytes:
         if not self._protected or self._mute or self._gone:
@@ -228,6 +247,7 @@ class HeldServerConnection(ServerConnection):
         if of_request > JOURNAL_BYTES or self._link.journal_bytes + new > JOURNALS_BYTES:
             self._unprotect()
         elif new:
+            self._tell_trim()
             self._link.journal_nowait(self._cid, self._journaled, data[len(data) - new :])
             self._link.journal_bytes += new
             self._journaled += new
@@ -297,6 +317,7 @@ class HeldServerConnection(ServerConnection):
                 return
             if len(data) + len(reached) > RECORD_BYTES:
                 flags |= LARGE
+                self._has_large = True
                 self._link.send_nowait(Large(self._cid, self._generation + 1), memfd_of(data))
             await self._link.wait_sent()
             self._record(data, flags, reached)
@@ -314,6 +335,7 @@ class HeldServerConnection(ServerConnection):
         flags = BEGUN
         if len(chunk) + len(self.reached) > RECORD_BYTES:
             flags |= LARGE
+            self._has_large = True
             self._link.send_nowait(Large(self._cid, self._generation + 1), memfd_of(chunk))
             if self._link.is_behind:
                 return None
