@@ -112,7 +112,7 @@ class World:
                 nursery.cancel_scope.cancel(reason="the simulation is over")
         usage = self._usage()
         report = check(self._load.history, self._load.answer, strikes=self._striker.counts, usage=usage)
-        content = judge(self._content.readers, self._store.client, RedisNames("main"))
+        content = judge(self._content.readers, self._store.client, RedisNames("main"), usage)
         evidence = Evidence(
             plan=self._plan,
             load=self._load,

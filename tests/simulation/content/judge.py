@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 import jsonschema
@@ -13,6 +13,7 @@ from llmactors.backends.mock.inputs import mock_vector
 from llmactors.backends.mock.oracle import mock_tokens
 from llmactors.http.request_id import keyed_request_id
 from llmactors.redislink.names import RedisNames
+from llmactors.testing.usage_oracle import TokensUsed, UsageSeen
 from tests.simulation.content.answers import Answer, CallAnswers, read_stream, read_whole
 from tests.simulation.content.cases import Case
 from tests.simulation.content.far_answers import far_problems
@@ -49,9 +50,15 @@ class ContentReport:
         return "\n  ".join([*lines, *self.examples])
 
 
-def judge(readers: Sequence[Reader], client: "redis.Redis", names: RedisNames) -> ContentReport:
-    """Judges all calls after their load has ended: a call without an end is lost."""
+def judge(
+    readers: Sequence[Reader], client: "redis.Redis", names: RedisNames, usage: UsageSeen | None
+) -> ContentReport:
+    """Judges all calls after their load has ended: a call without an end is lost.
+
+    `usage` is what Redis says of the usage of all requests; None where it forgot some of it.
+    """
     report = ContentReport()
+    used = None if usage is None else dict(usage.records)
     ids: Counter[str] = Counter()
     for reader in readers:
         report.calls += 1
@@ -68,6 +75,7 @@ def judge(readers: Sequence[Reader], client: "redis.Redis", names: RedisNames) -
             known = [log for log in logs if log is not None]
             try:
                 problems += _problems(reader, known)
+                problems += () if used is None else _usage_problems(known, used)
                 ids.update(call.id for choice in _answers(reader).choices for call in choice.calls)
             except (AssertionError, LookupError, ValueError, TypeError) as error:
                 problems.append(f"no reader can read the answer: {type(error).__name__}: {error}")
@@ -88,6 +96,13 @@ def _request_ids(reader: Reader) -> Iterator[str]:
     yield reader.request_id
     for number in range(1, reader.case.choices):
         yield keyed_request_id("anonymous", f"{reader.key}\0{number}")
+
+
+def _usage_problems(logs: Sequence[RequestLog], used: Mapping[str, TokensUsed]) -> Iterator[str]:
+    for log in logs:
+        record = used.get(log.request.id)
+        if record is None or record.completion_tokens != len(log.deltas):
+            yield f"the log has {len(log.deltas)} tokens, and the usage record is {record}"
 
 
 def _answers(reader: Reader) -> CallAnswers:
