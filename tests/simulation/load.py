@@ -60,8 +60,8 @@ def choice_of(world: WorldSettings, seed: int, number: int) -> Choice:
     tokens = rng.randint(*world.tokens)
     return Choice(
         rng.choice(world.models),
-        # A request gives way only after a turn of a second.
-        tokens + 30 * (priority == 2),
+        # A request gives way only after a turn of a second, and a guilty one is not to end before it is given up.
+        tokens + 30 * (priority == 2) + 40 * is_guilty,
         priority,
         rng.choice(("", "one", "two", "three")) if world.sessions else "",
         rng.choice((LOUD, LOUD, LOUD, QUIET)) if world.tenants else "",

@@ -171,12 +171,14 @@ def _guilty(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, fl
         models=("chain",),
         guilty=rng.choice(("crashes", "kills")),
         quarantine_from=rng.choice((2, 3)),
-        tokens=(10, 40),
+        # Short answers, so that a claim is often under way when a backend crashes.
+        clients=8,
+        tokens=(4, 20),
         visitors=("come and go", "cancel"),
         sessions=True,
         bound_s=40.0,
     )
-    return world, ("slow network", "slow disk", "drain a gateway"), 2, 4.0
+    return world, ("slow network", "slow network", "slow disk", "slow disk", "drain a gateway"), 5, 5.0
 
 
 def _losses(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
