@@ -156,6 +156,10 @@ test-swapping *args:
 affinity *args:
     {{python}} -m bench.affinity {{args}}
 
+# Kill and upgrade a gateway below a keeper under streams, and compare every byte. `--costs` measures what a keeper costs.
+keeper *args:
+    {{python}} -m bench.keeper {{args}}
+
 # Send urgent requests while long ones have all slots, with and without preemption, and check every token. `--kill` kills workers.
 preemption *args:
     {{python}} -m bench.preemption {{args}}

@@ -22,6 +22,7 @@ import time
 from collections.abc import AsyncIterator
 
 import attrs
+import httpx
 import psutil
 import trio
 
@@ -124,6 +125,7 @@ async def streams(count: int, *, keeper: bool) -> AsyncIterator[tuple[Cluster, l
         start_s=90.0,
     )
     async with Cluster(settings) as cluster:
+        await wait_answers(cluster.gateway_urls[0])
         clients = [Client(number) for number in range(count)]
         async with trio.open_nursery() as nursery:
             for client in clients:
@@ -132,6 +134,13 @@ async def streams(count: int, *, keeper: bool) -> AsyncIterator[tuple[Cluster, l
             yield cluster, clients
             for client in clients:
                 client.stopping = True
+
+
+async def wait_answers(url: str) -> None:
+    """Waits until the gateway knows its worker."""
+    async with httpx.AsyncClient() as http:
+        while (await http.get(f"{url}/readyz")).status_code != 200:  # noqa: ASYNC110 - nothing tells of it
+            await trio.sleep(0.1)
 
 
 async def wait_status(pid: int, before: KeeperStatus | None = None) -> KeeperStatus:
