@@ -61,6 +61,10 @@ class SocketTransport:
 
     async def receive(self) -> bytes:
         while True:
+            if self._socket.fileno() < 0:
+                # Closed before this task has begun to read. A wait for a socket without a descriptor would spoil the
+                # next such wait of the whole process, with an error that no connection expects.
+                raise trio.ClosedResourceError
             # The reply is rarely there yet, so this waits first.
             await trio.lowlevel.wait_readable(self._socket)
             with contextlib.suppress(BlockingIOError):

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from llmactors.redislink.transport import SocketTransport
+from llmactors.redislink.transport import CLOSED, SocketTransport
 
 pytestmark = pytest.mark.integration
 
@@ -40,3 +40,14 @@ async def test_receive_returns_everything_of_a_long_reply() -> None:
         pieces.append(piece)
     transport.close()
     assert b"".join(pieces) == data
+
+
+async def test_closed_transports_spoil_no_other_read() -> None:
+    """Connections that a failed write closes before their first read, one after the other."""
+    for _ in range(3):
+        ours, theirs = socket.socketpair()
+        transport = SocketTransport(ours)
+        transport.close()
+        theirs.close()
+        with pytest.raises(CLOSED):
+            await transport.receive()
