@@ -36,6 +36,10 @@ FAULTS = (
         cases="connection",
     ),
     Fault(
+        "A connection to Redis that is reset before its first read",
+        (Edit("redislink/transport.py", "            if self._socket.fileno() < 0:\n", "            if False:\n"),),
+    ),
+    Fault(
         "Redis loses what it had acknowledged",
         (Edit("ledger/redis/losses.py", "if was_growing or not self._unsaid:", "if True:"),),
         cases="restored",
