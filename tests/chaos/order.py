@@ -88,6 +88,8 @@ def read_order(path: Path) -> Order:  # noqa: C901 - one pass over one kind of l
 
     with path.open("rb") as lines:
         for line in lines:
+            if not line.endswith(b"\n"):
+                break  # the recording ended inside of a line
             _, _, rest = line.partition(b"] ")
             if b" lua] " not in line[:60]:
                 close_call()
