@@ -18,16 +18,12 @@ class HeldSocket(ListeningSocket):
     def __init__(self, link: KeeperLink) -> None:
         self.link = link
         self.url = url_of(*link.address)
-        self._is_closed = False
 
     def listen(self) -> None:
         """Does nothing: the keeper listens."""
 
     def close(self) -> None:
-        """Asks the keeper to refuse new connections."""
-        if not self._is_closed:
-            self._is_closed = True
-            self.link.send_nowait(StopAccepting())
+        """Does nothing: a gateway that ends by a fault, or before it served, leaves the address open for the next."""
 
 
 class HeldServer(Server):
@@ -36,6 +32,11 @@ class HeldServer(Server):
     def __init__(self, app: Application, held: HeldSocket, settings: ServerSettings, errors: ErrorRenderer) -> None:
         super().__init__(app, held, settings, errors)
         self._link = held.link
+
+    async def drain(self) -> None:
+        """As for every server. The keeper refuses new connections from here on."""
+        self._link.send_nowait(StopAccepting())
+        await super().drain()
 
     async def _accept(self, nursery: trio.Nursery) -> None:
         # Connections come also after the server has begun to drain, and the keeper must hear of each one's end.
