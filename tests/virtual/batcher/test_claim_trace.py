@@ -4,6 +4,7 @@ import trio
 from trio.testing import MockClock
 
 from llmactors.backends.mock.backend import MockSettings
+from llmactors.batcher.messages import CordonChanged
 from llmactors.messages import TraceContext
 from llmactors.telemetry.tracing.context import CallerSpan, claim_span_id
 from llmactors.telemetry.tracing.span import TraceSpan
@@ -100,6 +101,7 @@ async def test_next_worker_tells_of_a_silent_one(autojump_clock: MockClock) -> N
         stream = await world.submit(max_tokens=TOKENS, trace=CONTEXT)
         [claim] = await world.memory.claim("gone#1", MODEL, 1)
         world.takes_work = True
+        await world.batcher_spec.ref.tell(CordonChanged())
         await world.until(stream.done.is_set)
     lost, taken = collected.named("claim")
     assert (ends([lost, taken]), lost.error) == (["silent", ""], "silent")
