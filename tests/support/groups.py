@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "integration/openai/test_side_by_side.py",
         "integration/test_real_model.py",
     ),
+    "keeper": ("integration/cluster/test_keeper.py",),
     "load": ("integration/load/test_against_a_node.py",),
     "custom": ("integration/backends/test_custom.py",),
     "examples": ("integration/docs/test_examples.py",),

@@ -19,7 +19,7 @@ from llmactors.keeper.status import KeeperStatus, status_of
 from llmactors.testing.node import NodeProcess
 from llmactors.testing.redis_server import RedisServer
 
-pytestmark = [pytest.mark.keeper, pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 WITH_KEEPER = {"LLMACTORS_KEEPER": "true", "LLMACTORS_LOG_FORMAT": "json"}
 TOKENS = 80
@@ -68,7 +68,7 @@ def url() -> Iterator[str]:
             assert node.stop() == 0, node.errors()
 
 
-@pytest.mark.parametrize("how", ["kill", "upgrade"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("upgrade", marks=pytest.mark.keeper)])
 def test_openai_client_gets_one_answer(url: str, how: str) -> None:
     client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     messages: list = [{"role": "user", "content": how}]  # type: ignore[type-arg]
@@ -100,6 +100,7 @@ def test_curl_gets_one_answer(url: str, streamed: bool) -> None:
         assert text_of("curl") in output
 
 
+@pytest.mark.keeper
 def test_kept_alive_connection_outlives_many_gateways(url: str) -> None:
     addresses = set()
     with httpx.Client(timeout=20.0, limits=httpx.Limits(keepalive_expiry=None)) as client:
@@ -112,6 +113,7 @@ def test_kept_alive_connection_outlives_many_gateways(url: str) -> None:
     assert len(addresses) == 1
 
 
+@pytest.mark.keeper
 def test_command_upgrade_waits_for_the_outcome(url: str) -> None:
     before = keeper_at(url)
     done = subprocess.run(
@@ -124,6 +126,7 @@ def test_command_upgrade_waits_for_the_outcome(url: str) -> None:
     assert after.active not in before.status[:2]
 
 
+@pytest.mark.keeper
 def test_upgrade_with_a_wrong_setting_changes_nothing(tmp_path: Path) -> None:
     """The new gateway does not start: the old one goes on, and the command says so."""
     file = tmp_path / "settings.toml"
@@ -145,6 +148,7 @@ def test_upgrade_with_a_wrong_setting_changes_nothing(tmp_path: Path) -> None:
             assert httpx.get(f"{url}/metrics").status_code == 200
 
 
+@pytest.mark.keeper
 def test_up_runs_gateways_under_keepers(tmp_path: Path) -> None:
     bind = f"127.0.0.1:{free_port()}"
     flags = ("--gateways", "1", "--workers", "1", "--model", "mock:step_ms=25", "--metrics-bind", "127.0.0.1:0")
@@ -163,6 +167,7 @@ def test_up_runs_gateways_under_keepers(tmp_path: Path) -> None:
     assert all(found.pid != keeper.pid for found in running_keepers())
 
 
+@pytest.mark.keeper
 def test_mistake_is_one_line(tmp_path: Path) -> None:
     with RedisServer() as redis:
         flags = ("--bind", "127.0.0.1:0", "--redis", redis.url, "--keys", str(tmp_path / "missing"))
