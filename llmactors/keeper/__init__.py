@@ -7,6 +7,7 @@ connections        what the keeper holds of one connection
 table              all connections, and the listening socket
 gateway_process    one process of a gateway: its start, and its messages
 takeover           in which parts a gateway gets the connections, and which connection ends gateways
+log_line           the lines that the keeper writes to standard error
 status             how other processes see a keeper
 process            the process: it accepts, holds, and keeps one gateway that serves and one that is warm
 """

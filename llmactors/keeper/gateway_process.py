@@ -3,6 +3,7 @@
 import array
 import contextlib
 import os
+import select
 import socket
 import time
 from collections import deque
@@ -28,6 +29,8 @@ class GatewayProcess:
         self.warm = self.answered = False
         """Whether it waits for `Go`, and whether it has answered the last `AllGiven`."""
         self.dismissed = False
+        self.wakes, self.hear_at = select.EPOLLIN, 0.0
+        """The events of the channel that wake the keeper, and when it next looks for messages."""
         self.outbox: deque[Packet] = deque()
         self.giving: Iterator[Packet] = iter(())
         """Packets of a takeover. They are made when the socket takes them, because there may be many."""

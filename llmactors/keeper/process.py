@@ -1,6 +1,7 @@
 """The keeper's process: accepts connections, holds them, and keeps one gateway that serves and one that is warm."""
 
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from llmactors.keeper.connections import Packet
 from llmactors.keeper.gateway_process import GatewayProcess, received
+from llmactors.keeper.log_line import write_log_line
 from llmactors.keeper.protocol import (
     LISTENING_VARIABLE,
     SLOTS_VARIABLE,
@@ -29,11 +31,13 @@ from llmactors.keeper.table import ConnectionTable
 from llmactors.keeper.takeover import TakeoverOrder
 
 GIVE_UP_AFTER = 8
-"""So many gateways may end in a row with none that serves."""
+"""So many gateways may end in a row with none that serves: the length of the streak."""
 STABLE_S = 1.0
 """A gateway that serves for less has ended early."""
 BACKLOG = 1024
 FULL_WAIT_S = 0.1
+HEAR_EVERY_S = 0.004
+"""While a gateway serves, its messages wait together for so long. At its end, all of them are read at once."""
 
 
 class Keeper:
@@ -41,7 +45,8 @@ class Keeper:
 
     def __init__(self, listener: socket.socket, limit: int, start_s: float, form: str, command: Sequence[str]) -> None:
         self._table = ConnectionTable(listener, limit)
-        self._start_s, self._form, self._command = start_s, form, command
+        self._start_s, self._command = start_s, command
+        self._log = functools.partial(write_log_line, form)
         self._status = os.memfd_create(NAME)
         self._token = os.urandom(16).hex()
         self._active: GatewayProcess | None = None
@@ -51,8 +56,7 @@ class Keeper:
         self._order = TakeoverOrder()
         self._serves = self._has_served = self._accepts = self._asked_to_end = False
         """Whether the active gateway has taken up all connections, whether any had, and whether the address is open."""
-        self._ending = self._takeovers = self._upgrades = 0
-        self._streak = 0  # how many gateways have ended in a row, with none that serves
+        self._ending = self._takeovers = self._upgrades = self._streak = 0
         self._start_at = self._stable_at = self._next_part_at = self._accept_at = 0.0
         self._outcome = ""
         self._code: int | None = None
@@ -94,8 +98,7 @@ class Keeper:
             if now >= self._start_at:
                 self._standby = self._start()
         if self._active and self._active.channel.fileno() in self._handlers:
-            left = self._active.flush()
-            self._epoll.modify(self._active.channel, select.EPOLLIN | (select.EPOLLOUT if left else 0))
+            self._set_interest(self._active, now, due)
         self._accept_if_possible(now, due)
         return max(0.0, min(due) - now)
 
@@ -145,6 +148,15 @@ class Keeper:
         process.outbox.append((encode(Go()), -1))
         self._order.begin(self._table.connections)
         process.answered, self._next_part_at = True, 0.0
+
+    def _set_interest(self, process: GatewayProcess, now: float, due: list[float]) -> None:
+        """Sends what waits for the gateway, and sets what wakes the keeper: its messages, unless it was just heard."""
+        wakes = select.EPOLLIN if now >= process.hear_at or not self._serves else 0
+        due.append(now + 60.0 if wakes else process.hear_at)
+        wakes |= select.EPOLLOUT if process.flush() else 0
+        if wakes != process.wakes:
+            process.wakes = wakes
+            self._epoll.modify(process.channel, wakes)
 
     def _give_next_part(self, process: GatewayProcess, now: float) -> None:
         part = self._order.next_part(now)
@@ -228,6 +240,7 @@ class Keeper:
     # Messages, signals and the ends of processes.
 
     def _hear(self, process: GatewayProcess) -> None:
+        process.hear_at = time.monotonic() + HEAR_EVERY_S
         try:
             for message, fd in received(process.channel):
                 if message is None:
@@ -329,19 +342,6 @@ class Keeper:
         active = self._active.pid if self._active and self._serves else 0
         standby = self._standby.pid if self._standby and self._standby.warm and not self._standby.dismissed else 0
         show_status(self._status, KeeperStatus(active, standby, self._takeovers, self._upgrades, self._outcome))
-
-    def _log(self, level: str, event: str) -> None:
-        """Writes a line in the form of the gateway's log, unless standard error is full."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        event = event.replace("\\", "/").replace('"', "'")
-        line = f"{at} [{level:<8}] {event} [llmactors.keeper]\n"
-        if self._form == "json":
-            line = f'{{"event": "{event}", "level": "{level}", "logger": "llmactors.keeper", "timestamp": "{at}"}}\n'
-        poll = select.poll()
-        poll.register(2, select.POLLOUT)
-        with contextlib.suppress(OSError):
-            if poll.poll(0):
-                os.write(2, line.encode())
 
 
 def run(listener: str, _: str, limit: str, start_s: str, form: str, *, command: Sequence[str]) -> None:
