@@ -187,14 +187,23 @@ class ClusterNode:
     # What roles use.
 
     def _infra(self, *samplers: Callable[[], Awaitable[object]]) -> tuple[ActorSpec, ...]:
+        return (*self._links(), *self._observers(*samplers))
+
+    def _links(self) -> tuple[ActorSpec, ...]:
+        """The actors of the connections to Redis."""
+        return (
+            ActorSpec("redis ledger", lambda: TaskActor(self.ledger.run)),
+            ActorSpec("directory link", lambda: TaskActor(self._link.run)),
+        )
+
+    def _observers(self, *samplers: Callable[[], Awaitable[object]]) -> tuple[ActorSpec, ...]:
+        """The actors that measure the node and Redis again and again, and report it."""
         watched = (
             WatchedLink("ledger", self.ledger.link, self.ledger.probe),
             WatchedLink("directory", self._link, lambda: self._link.call("PING")),
         )
         health, observe = self._redis_health, self.metrics.redis_round_trip
         return (
-            ActorSpec("redis ledger", lambda: TaskActor(self.ledger.run)),
-            ActorSpec("directory link", lambda: TaskActor(self._link.run)),
             ActorSpec("telemetry", lambda: TelemetryActor(self.metrics, samplers)),
             *self.tracing.actors,
             ActorSpec("redis monitor", lambda: RedisMonitorActor(watched, health, observe)),

@@ -83,7 +83,8 @@ class GatewayNode(ClusterNode):
             tracer=self.tracing.tracer,
             shows_ledger=lambda: self.models.first_gateway in {"", self.name},
         )
-        infra = self._infra(HistorySampler(self.history, lambda: self.models.records, self.ledger.statistics).run)
+        history = HistorySampler(self.history, lambda: self.models.records, self.ledger.statistics)
+        observers = self._observers(history.run)
         keys = gateway_actors.keys(keyring)
         reaper = ActorSpec("reaper", lambda: ReaperActor(self.ledger, count_given_up=self.metrics.request_given_up))
         watcher = ActorSpec("directory watcher", lambda: WatcherActor(self._store, self._known_models, self.models))
@@ -92,10 +93,11 @@ class GatewayNode(ClusterNode):
             standby = ActorSpec(
                 "standby", lambda: StandbyActor(link, self.ledger.now_ms, self._refresh), start_s=math.inf
             )
-            # A gateway in waiting only reads. It joins the cluster once it has the connections of the one before.
-            members = (*infra, *keys, watcher, standby, self._registration, reaper)
+            # A gateway in waiting only reads, and measures nothing, so that waiting costs little. It joins the cluster
+            # once it has the connections of the one before.
+            members = (*self._links(), *keys, watcher, standby, *observers, self._registration, reaper)
         else:
-            members = (*infra, self._registration, *keys, reaper, watcher)
+            members = (*self._links(), *observers, self._registration, *keys, reaper, watcher)
         self.tree = wiring.node_tree(
             infra=members,
             http=(limiter, self._gateway),
