@@ -5,6 +5,7 @@ Every operation is one call of a function in Redis. A call whose reply was lost 
 since a worker keeps its requests while Redis is away.
 """
 
+import contextlib
 import math
 import operator
 import re
@@ -66,6 +67,7 @@ from llmactors.ledger.values import (
 from llmactors.limiter.charges import Charge, Standing, add_up
 from llmactors.messages import GenerateRequest, Terminal
 from llmactors.redislink.call import Call
+from llmactors.redislink.errors import OutOfMemory
 from llmactors.redislink.link import RedisLink
 from llmactors.redislink.names import LedgerKey, RedisNames
 from llmactors.redislink.settings import LinkSettings
@@ -471,7 +473,9 @@ class RedisLedger:
     # Connections and pushes.
 
     async def _on_connect(self, call: Call) -> None:
-        await load_library(call)
+        # A full server refuses the library also where it has it. A call loads it later where it is missing.
+        with contextlib.suppress(OutOfMemory):
+            await load_library(call)
         await call("SUBSCRIBE", self._inbox, self._wake_channel)
         self.log_reader.compare_all()
         self._workers.notify_all()

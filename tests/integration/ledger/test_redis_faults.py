@@ -448,6 +448,22 @@ async def test_full_redis_refuses_new_and_finishes_accepted(cluster: Cluster) ->
     assert await gateway.submit(request("more")) is SubmitOutcome.ACCEPTED
 
 
+async def test_full_redis_takes_a_lost_connection_back(cluster: Cluster) -> None:
+    """A full server refuses to load functions, also those that it has."""
+    worker = await cluster.ledger()
+    await worker.submit(request())
+    claim = await take_one(worker, "w")
+    with cluster.server.client() as client:
+        client.config_set("maxmemory", "1")
+        try:
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.client_kill_filter(_type="pubsub", skipme=True)
+            with trio.fail_after(5):
+                assert await write(worker, claim, 1, 2, end=True) is AppendOutcome.OK
+        finally:
+            client.config_set("maxmemory", "0")
+
+
 async def test_keys_expire_and_ended_requests_leave_tombstones(cluster: Cluster) -> None:
     gateway, worker = await cluster.ledger(), await cluster.ledger()
     await worker.beat("w")
