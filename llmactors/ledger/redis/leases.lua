@@ -138,7 +138,7 @@ local function replace_namesakes(c, worker)
   end
 end
 
--- Nobody can renew a lease while the ledger is away. Such a time extends the leases and graces that ran out in it.
+-- Nobody can renew a lease while the ledger is away. Such a time extends the leases, stops and graces that ran out in it.
 local function notice_outage(c)
   local s, counters = settings(c), key.counters(c)
   local seen = tonumber(redis.call('HGET', counters, 'seen') or '0')
@@ -153,7 +153,13 @@ local function notice_outage(c)
   for name, lease in pairs({ workers = s.lease_ms, gateways = s.gateway_lease_ms }) do
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', key[name](c), seen, c.now + lease)) do
       write_volatile('ZADD', key[name](c), c.now + lease, member)
-      if name == 'workers' then redis.call('HDEL', key.worker(c, member), 'silent_since') end
+      if name == 'workers' then
+        redis.call('HDEL', key.worker(c, member), 'silent_since')
+        -- The worker could not hear of its stops either. A key of another type costs the stops only.
+        for _, stop in ipairs(redis.pcall('ZRANGE', key.stops(c, member), 0, -1)) do
+          redis.call('ZADD', key.stops(c, member), c.now + lease, stop)
+        end
+      end
     end
   end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.unread(c), seen, c.now)) do

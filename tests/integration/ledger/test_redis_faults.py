@@ -448,6 +448,17 @@ async def test_full_redis_refuses_new_and_finishes_accepted(cluster: Cluster) ->
     assert await gateway.submit(request("more")) is SubmitOutcome.ACCEPTED
 
 
+async def test_stop_outlives_an_outage_as_leases_do(cluster: Cluster) -> None:
+    """A request that makes no token is stopped by a beat alone, and would keep its slot for ever."""
+    worker = await cluster.ledger(attrs.evolve(STILL, outage_s=1.0), lease_s=2.0)
+    await worker.submit(request())
+    claim = await take_one(worker, "w")
+    await worker.cancel("r")
+    cluster.now_ms += 30_000
+    beat = await worker.beat("w")
+    assert (beat.live, beat.stop) == (True, (("r", claim.epoch),))
+
+
 async def test_full_redis_takes_a_lost_connection_back(cluster: Cluster) -> None:
     """A full server refuses to load functions, also those that it has."""
     worker = await cluster.ledger()
