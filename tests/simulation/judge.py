@@ -158,7 +158,8 @@ def _failures(evidence: Evidence, recorded: Iterable[Recorded]) -> list[str]:
     if plan.world.guilty and (most := 2 * (plan.world.quarantine_from + 3)) < len(evidence.bench.deaths):
         wrong[f"deaths, of which two guilty requests may cause {most}"] += len(evidence.bench.deaths)
     for each in recorded:
-        if each.code == "POISONED" and died.get(each.id) is None:
+        deaths = sum(at <= each.ended_at for at in evidence.charges.deaths)
+        if each.code == "POISONED" and each.id not in died and deaths < plan.world.quarantine_from:
             wrong["requests of visitors convicted"] += 1
     return [f"{count} {what}" for what, count in wrong.items() if count]
 
