@@ -57,7 +57,10 @@ class Up:
         """The pids of the child processes by their names."""
         found = {}
         for pid in children_of(self.process.pid):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it was killed, and has been reaped since the list was read
             found[words[words.index("--name") + 1] if "--name" in words else "redis"] = pid
         return found
 
