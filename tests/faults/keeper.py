@@ -8,11 +8,6 @@ FAULTS = (
         (
             Edit(
                 "http/held_connection.py",
-                "        self._record(data, flags, self.reached)\n        sent = self._write_now(data)\n",
-                "        sent = self._write_now(data)\n        self._record(data, flags, self.reached)\n",
-            ),
-            Edit(
-                "http/held_connection.py",
                 "        self._record(chunk, flags, self.reached)\n        sent = self._write_now(chunk)\n",
                 "        sent = self._write_now(chunk)\n        self._record(chunk, flags, self.reached)\n",
             ),
