@@ -21,7 +21,7 @@ from llmactors.access.keys.keyring import Keyring
 from llmactors.access.keys.record import KeyRecord, KeyStatus
 from llmactors.access.keys.text import Credential, Digest, read_key
 from llmactors.access.sessions import MemorySessions, Sessions, is_session
-from llmactors.access.tickets import MemoryTickets, Tickets, is_ticket
+from llmactors.access.tickets import LIFE_S, MemoryTickets, Tickets, is_ticket
 from llmactors.errors import Forbidden, RateLimited, Unauthenticated
 from llmactors.http.addresses import network_of
 from llmactors.limiter.limits import Limits
@@ -145,13 +145,16 @@ class Authenticator:
         """A ticket that opens one WebSocket or one stream for this caller, within `tickets.LIFE_S`."""
         return await self._tickets.issue(caller.credential)
 
-    async def redeem_ticket(self, ticket: str, client: str, *, stream: str | None = None) -> Caller:
+    async def redeem_ticket(
+        self, ticket: str, client: str, *, stream: str | None = None, handshake: str | None = None
+    ) -> Caller:
         """The caller that the ticket was issued to, if the caller's key is still good. Raises as `identify`.
 
         `stream` is the id of the stream that the ticket is to open; None where the ticket is to open a WebSocket.
+        `handshake` is the id of that WebSocket's handshake where another gateway may read the same handshake again.
         """
         with self._counting(client, Digest.of(ticket.encode())):
-            issued = await self._redeemed(ticket, stream)
+            issued = await self._redeemed(ticket, stream, handshake)
             if issued is None:
                 raise Unauthenticated(
                     "this ticket is not known, was used before, or is too old: POST /v1/ws/tickets returns a new one"
@@ -159,6 +162,10 @@ class Authenticator:
             if issued[0] is None:
                 return self.identify((), client)
             return self._judge(issued[0])
+
+    def recall(self, credential: Credential | None, client: str) -> Caller:
+        """The caller with a credential that an earlier gateway has accepted. Raises as `identify`."""
+        return self.identify((), client) if credential is None else self._judge(credential)
 
     async def begin_session(self, key: str, client: str) -> str | None:
         """The token of a new session of the operator with this key; None on a node that asks for no key.
@@ -198,10 +205,16 @@ class Authenticator:
             with trio.move_on_after(min(record.next_end(now) - now, _LONGEST_SLEEP_S)):
                 await self._keyring.wait_changed()
 
-    async def _redeemed(self, ticket: str, stream: str | None) -> tuple[Credential | None] | None:
+    async def _redeemed(
+        self, ticket: str, stream: str | None, handshake: str | None
+    ) -> tuple[Credential | None] | None:
         if not is_ticket(ticket):
             return None
-        return await (self._tickets.redeem(ticket) if stream is None else self._tickets.redeem_for(stream, ticket))
+        if stream is not None:
+            return await self._tickets.redeem_for(stream, ticket)
+        if handshake is not None:
+            return await self._tickets.redeem_for(f"handshake {handshake}", ticket, LIFE_S)
+        return await self._tickets.redeem(ticket)
 
     @contextlib.contextmanager
     def _counting(self, client: str, digest: Digest) -> Iterator[None]:

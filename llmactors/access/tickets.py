@@ -3,7 +3,8 @@
 A browser cannot send an API key in a header of a WebSocket's handshake, nor with an `EventSource`. A ticket is part of
 a URL, and URLs are kept in logs and browser histories. So a ticket must be used within `LIFE_S` seconds, and opens one
 WebSocket, once, or one stream. An `EventSource` that lost its connection sends the same URL again. So a ticket that has
-opened a stream opens the same stream again, and nothing else, as long as the stream's answer is kept.
+opened a stream opens the same stream again, and nothing else, as long as the stream's answer is kept. On a connection
+that outlives gateways, a WebSocket's handshake counts as such a stream: another gateway may read the same handshake.
 
 The caller's credential is stored under the digest of the ticket.
 """
@@ -44,8 +45,8 @@ class Tickets(Protocol):
         """The credential of the ticket, in a tuple; None if the ticket was used before, is too old, or is not known."""
         ...
 
-    async def redeem_for(self, stream: str, ticket: str) -> tuple[Credential | None] | None:
-        """As `redeem`, but the ticket opens the same stream again."""
+    async def redeem_for(self, stream: str, ticket: str, keep_s: float = STREAM_S) -> tuple[Credential | None] | None:
+        """As `redeem`, but the ticket opens the same stream again, within `keep_s`."""
         ...
 
 
@@ -90,7 +91,7 @@ class MemoryTickets:
         until, credential = self._take(Digest.of(ticket.encode()))
         return (credential,) if self._clock() < until else None
 
-    async def redeem_for(self, stream: str, ticket: str) -> tuple[Credential | None] | None:
+    async def redeem_for(self, stream: str, ticket: str, keep_s: float = STREAM_S) -> tuple[Credential | None] | None:
         """The credential of the ticket."""
         digest, now = Digest.of(ticket.encode()), self._clock()
         until, own_stream, credential = self._streams.pop(digest, (0.0, stream, None))
@@ -98,7 +99,7 @@ class MemoryTickets:
             until, credential = self._take(digest)
         if now >= until:
             return None
-        self._streams[digest] = (now + STREAM_S if stream == own_stream else until, own_stream, credential)
+        self._streams[digest] = (now + keep_s if stream == own_stream else until, own_stream, credential)
         if len(self._streams) > self._max_tickets:
             self._streams.popitem(last=False)
         return (credential,) if stream == own_stream else None
@@ -140,23 +141,27 @@ class RedisTickets:
 
     async def redeem(self, ticket: str) -> tuple[Credential | None] | None:
         """The credential of the ticket, in a tuple; None if the ticket is not good."""
-        data = await self._call("GETDEL", self._key(ticket))
-        return None if data is None else (msgspec.json.decode(bytes(data), type=Credential | None),)
+        return await self.redeem_for(secrets.token_hex(16), ticket, LIFE_S)
 
-    async def redeem_for(self, stream: str, ticket: str) -> tuple[Credential | None] | None:
+    async def redeem_for(self, stream: str, ticket: str, keep_s: float = STREAM_S) -> tuple[Credential | None] | None:
         """The credential of the ticket."""
         name = self._names.stream_ticket(Digest.of(ticket.encode()).sha256)
         data = await self._call("GET", name)
         if data is None:
-            issued = await self.redeem(ticket)
+            issued = await self._call("GET", self._key(ticket))
             if issued is None:
                 return None
-            used = _Used(stream, issued[0])
-        else:
-            used = msgspec.json.decode(bytes(data), type=_Used)
+            used = _Used(stream, msgspec.json.decode(bytes(issued), type=Credential | None))
+            # The ticket belongs to the stream before it is taken away: a gateway may die between the two.
+            await self._call("SET", name, msgspec.json.encode(used), "NX", "PX", round(keep_s * 1000))
+            await self._call("DEL", self._key(ticket))
+            data = await self._call("GET", name)
+            if data is None:
+                return None
+        used = msgspec.json.decode(bytes(data), type=_Used)
         if used.stream != stream:
             return None
-        await self._call("SET", name, msgspec.json.encode(used), "PX", round(STREAM_S * 1000))
+        await self._call("SET", name, msgspec.json.encode(used), "PX", round(keep_s * 1000))
         return (used.credential,)
 
     def _key(self, ticket: str) -> str:

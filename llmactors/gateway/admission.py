@@ -28,7 +28,7 @@ from llmactors.gateway.reasoning_effort import served_effort, tags_with
 from llmactors.gateway.rule_fixer import RuleFixer
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.unknown_model import UnknownModel
-from llmactors.http.held_request import HeldRequest
+from llmactors.http.held_request import HeldCall
 from llmactors.http.request_id import derived_request_id, request_id_of
 from llmactors.ledger import Candidate, Ledger, RequestSize, SubmitOutcome
 from llmactors.limiter import Charge, Standing, limit_headers
@@ -91,7 +91,7 @@ class Admitter:
         only_known: bool = False,
         session: str = "",
         trace: TraceContext | None = None,
-        held: HeldRequest | None = None,
+        held: HeldCall | None = None,
     ) -> list[Admission]:
         """Admits requests that belong together: all of them, or none, and then nothing is charged.
 

@@ -8,14 +8,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from urllib.parse import unquote
 
+import msgspec
 import trio
 
 from llmactors.access.authentication import Authenticator, Caller, check_operator, sends_key
+from llmactors.access.keys.text import Credential
 from llmactors.access.origins import changes_state
 from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, NotFound
 from llmactors.gateway.access_log import AccessEntry, log_change
 from llmactors.gateway.client_rules import ClientRules
 from llmactors.gateway.errors import NATIVE_ERRORS
+from llmactors.gateway.native.followed_streams import CALLER_KEY
+from llmactors.gateway.native.websocket import held_websocket, refuse_to_go_on
 from llmactors.gateway.operating.session import session_token
 from llmactors.gateway.operators import OperatedNode
 from llmactors.gateway.pages import Pages
@@ -181,16 +185,22 @@ class App:
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # `websocket.connect`
-        request_id = new_request_id()
+        request_id = _request_id(scope)
         headers = id_headers(scope, request_id)
+        held = held_websocket(scope)
         with contextlib.ExitStack() as stack:
             try:
                 check_connection(scope)
                 stack.enter_context(self._rules.counting(scope))
                 serve_accepted, caller = await self._accept_handshake(scope)
             except LlmactorsError as error:
-                await refuse_handshake(send, error, NATIVE_ERRORS, request_id, headers)
+                if held is not None and held.is_resumed:
+                    await refuse_to_go_on(send, str(error))
+                else:
+                    await refuse_handshake(send, error, NATIVE_ERRORS, request_id, headers)
                 return
+            if held is not None:
+                held.keep(CALLER_KEY, msgspec.json.encode(caller.credential))
             await serve_accepted(receive, send, headers, partial(self._auth.wait_refused, caller))
 
     async def _accept_handshake(self, scope: Scope) -> tuple[Callable[..., Awaitable[None]], Caller]:
@@ -200,10 +210,16 @@ class App:
         found = self._router.find(scope["path"])
         route = None if found is None else found[0].routes.get("GET")
         takes_ticket = route is not None and route.socket is not None and route.takes_ticket
-        caller = await self._identify(scope, takes_ticket=takes_ticket)
+        held = held_websocket(scope)
+        if held is not None and held.is_resumed:
+            credential = msgspec.json.decode(held.notes[CALLER_KEY], type=Credential | None)
+            caller = self._auth.recall(credential, client_address(scope))
+        else:
+            caller = await self._identify(scope, takes_ticket=takes_ticket)
         if route is None or route.socket is None or self._service is None:
             raise NotFound("there is no such route for a WebSocket")
-        self._service.check_takes_work()
+        if held is None or not held.is_resumed:
+            self._service.check_takes_work()
         return partial(route.socket, self._service, caller, scope), caller
 
     async def _identify(self, scope: Scope, *, takes_ticket: bool = False, stream: str | None = None) -> Caller:
@@ -214,7 +230,9 @@ class App:
         """
         ticket = _ticket_of(scope) if takes_ticket else None
         if ticket is not None:
-            return await self._auth.redeem_ticket(ticket, client_address(scope), stream=stream)
+            # A gateway that reads the same handshake after the death of this one has the same id for it.
+            handshake = None if held_websocket(scope) is None else _request_id(scope)
+            return await self._auth.redeem_ticket(ticket, client_address(scope), stream=stream, handshake=handshake)
         if scope["type"] == "http" and not self._auth.is_open and not sends_key(scope["headers"]):
             token = session_token(scope)
             if token is not None:

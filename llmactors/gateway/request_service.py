@@ -22,7 +22,7 @@ from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.whole_answers import WholeAnswers
 from llmactors.http.exchange import Exchange
-from llmactors.http.held_request import HeldRequest
+from llmactors.http.held_request import HeldCall
 from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, ModelDemand, RequestInfo
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.tracing.tracer import Tracer
@@ -105,12 +105,12 @@ class RequestService:
         only_known: bool = False,
         session: str = "",
         trace: RequestTrace | None = None,
-        held: HeldRequest | None = None,
+        held: HeldCall | None = None,
     ) -> Admission:
         """Puts a request into the ledger. When this returns, the request is accepted: it will end exactly once.
 
-        `key` is the caller's idempotency key, `session` the client's name of the conversation, and `held` the request
-        on a connection that outlives this process. Raises as `Admitter.admit_all`.
+        `key` is the caller's idempotency key, `session` the client's name of the conversation, and `held` the call on
+        a connection that outlives this process. Raises as `Admitter.admit_all`.
         """
         [admission] = await self.admit_all(
             caller, [body], key, only_known=only_known, session=session, trace=trace, held=held
@@ -126,7 +126,7 @@ class RequestService:
         only_known: bool = False,
         session: str = "",
         trace: RequestTrace | None = None,
-        held: HeldRequest | None = None,
+        held: HeldCall | None = None,
     ) -> list[Admission]:
         """Admits all of the requests of one call, or none of them. Raises as `Admitter.admit_all`."""
         self.check_takes_work()

@@ -12,6 +12,7 @@ connection        the bytes of one connection: reads, writes, deadlines, the end
 held_connection   a connection that outlives this process: a keeper holds it, and a later process goes on
 continuation      how such a connection goes on, from what the process before left of it; pure
 held_request      a request on such a connection
+held_websocket    what a WebSocket on such a connection leaves to a later process
 held_server       a server whose connections come from a keeper
 keeper_link       the link of this process to its keeper
 tcp_position      how many bytes a TCP connection has carried, as the kernel counts them

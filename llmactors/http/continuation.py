@@ -4,12 +4,15 @@ The earlier gateway journalled what it took from the client before it took it, a
 So the journal and the newest record, together with the kernel's counters, say how far the connection has come.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 import attrs
 
-from llmactors.keeper.protocol import CLOSE, COMPLETE, INTERIM, WriteRecord
+from llmactors.keeper.protocol import CLOSE, COMPLETE, INTERIM, SOCKET, WriteRecord
+
+HEAD_KEY = 0
+"""The key of the note with the head of a WebSocket's handshake. The application's keys are greater."""
 
 
 class CannotGoOn(Exception):
@@ -22,6 +25,7 @@ class Stage(Enum):
     NOTHING = "nothing was written"
     INTERIM = "an interim response was written"
     BEGUN = "a part was written"
+    SOCKET = "a WebSocket is open"
     ENDS = "all is written, and the connection ends"
 
 
@@ -40,6 +44,7 @@ class LeftBehind:
     """The number of bytes that the kernel has accepted for the client."""
     taken: int
     """The number of the client's bytes that were taken out of the kernel's buffer."""
+    notes: Mapping[int, bytes] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -60,6 +65,8 @@ class Continuation:
     """Where in its logs the handler brought the client with this record."""
     generation: int
     """The number of the newest record."""
+    is_websocket: bool = False
+    """Whether the journal has frames of a WebSocket, and no requests."""
 
 
 def go_on(left: LeftBehind) -> Continuation:
@@ -77,6 +84,8 @@ def go_on(left: LeftBehind) -> Continuation:
     else:
         rest = _rest(newest, left.written)
         reached = newest.reached
+        if newest.flags & SOCKET:
+            return _websocket(left, newest, untaken, rest)
         if newest.flags & CLOSE:
             # The client may have sent more since, which nobody reads.
             return Continuation(Stage.ENDS, end, b"", newest.begin + newest.length, 0, rest, b"", generation)
@@ -85,9 +94,25 @@ def go_on(left: LeftBehind) -> Continuation:
             stage, base_out, reached = Stage.NOTHING, newest.begin + newest.length, b""
         else:
             stage = Stage.INTERIM if newest.flags & INTERIM else Stage.BEGUN
-    if not 0 <= untaken <= len(left.journal):
-        raise CannotGoOn(f"{left.taken} bytes were taken from the client and the journal ends at {end}")
+    _check_taken(left, untaken)
     return Continuation(stage, journal_at, journal, base_out, untaken, rest, reached, generation)
+
+
+def _websocket(left: LeftBehind, newest: WriteRecord, untaken: int, rest: bytes) -> Continuation:
+    _check_taken(left, untaken)
+    if HEAD_KEY not in left.notes:
+        raise CannotGoOn("the head of its handshake is missing")
+    stage = Stage.ENDS if newest.flags & CLOSE else Stage.SOCKET
+    frames = left.journal[newest.next_in - left.journal_at :]
+    return Continuation(
+        stage, newest.next_in, frames, newest.begin, untaken, rest, newest.reached, newest.generation, is_websocket=True
+    )
+
+
+def _check_taken(left: LeftBehind, untaken: int) -> None:
+    if not 0 <= untaken <= len(left.journal):
+        end = left.journal_at + len(left.journal)
+        raise CannotGoOn(f"{left.taken} bytes were taken from the client and the journal ends at {end}")
 
 
 def _rest(record: WriteRecord, written: int) -> bytes:

@@ -9,6 +9,7 @@ it was written. `continuation` decides from both, and from the kernel's counters
 - A part of a response was written: the rest of the record is written, the application gets the journal again, and its
   handler is told where the record brought the client (`HeldRequest.reached`). The handler renders what the client has
   and drops it, calls `HeldRequest.resume`, and goes on.
+- A WebSocket is open: `held_websocket` says how it goes on.
 
 A connection with which none of this works is cut, and the log says why.
 """
@@ -20,8 +21,9 @@ import structlog
 import trio
 
 from llmactors.http.connection import FAIR_EVERY, LINGER_S, READ_BYTES, ConnectionSettings, ServerConnection
-from llmactors.http.continuation import CannotGoOn, LeftBehind, Stage, go_on
+from llmactors.http.continuation import HEAD_KEY, CannotGoOn, LeftBehind, Stage, go_on
 from llmactors.http.held_request import HeldRequest
+from llmactors.http.held_websocket import IGNORED, HeldWebSocket, LeftWebSocket
 from llmactors.http.inbox import Application
 from llmactors.http.keeper_link import JOURNALS_BYTES, GivenConnection, KeeperLink, memfd_of
 from llmactors.http.protocol_settings import Address, ProtocolSettings
@@ -29,10 +31,12 @@ from llmactors.http.tcp_position import is_closed, taken, written
 from llmactors.http.throttle import BurstThrottle
 from llmactors.keeper.protocol import (
     BEGUN,
+    CLOSE,
     COMPLETE,
     INTERIM,
     LARGE,
     RECORD_BYTES,
+    SOCKET,
     Done,
     Large,
     Trim,
@@ -87,6 +91,8 @@ class HeldServerConnection(ServerConnection):
         """Whether the client has left while no gateway had the connection."""
         self._given_journal_end = 0
         self._request: HeldRequest
+        self._left_websocket: LeftWebSocket | None = None
+        self._websocket: HeldWebSocket | None = None
 
     async def run(self) -> None:
         """Serves until either side ends the connection, and then lets the keeper close its copy."""
@@ -95,6 +101,8 @@ class HeldServerConnection(ServerConnection):
                 await super().run()
         finally:
             self._link.journal_bytes -= self._journaled - self._request_at
+            if self._websocket is not None:
+                self._websocket.forget()
             self._link.send_nowait(Done(self._cid))
 
     # A takeover.
@@ -109,16 +117,20 @@ class HeldServerConnection(ServerConnection):
         if records and records[0].flags & LARGE:
             records[0] = records[0]._replace(data=given.large.get(records[0].generation, b""))
         given.large.clear()
+        is_websocket = bool(records) and records[0].flags & SOCKET and records[0].begin >= given.told.base_out
         try:
             self._gone = is_closed(self._raw)
-            if self._gone:
+            if self._gone and not is_websocket:
                 if records and records[0].flags & COMPLETE and records[0].begin >= given.told.base_out:
                     return False  # its last answer was whole
                 self._in, self._ahead = self._journaled, journal
                 self._given_journal_end = self._in
                 return True
-            position = written(self._raw), taken(self._raw)
-            left = LeftBehind(given.told.journal_at, journal, given.told.base_out, records, *position)
+            if self._gone:
+                position = records[0].begin + records[0].length, self._journaled  # nobody can know, or needs to
+            else:
+                position = written(self._raw), taken(self._raw)
+            left = LeftBehind(given.told.journal_at, journal, given.told.base_out, records, *position, given.notes)
             how = go_on(left)
             self._throw_away(how.untaken)
         except (CannotGoOn, OSError) as error:
@@ -127,6 +139,10 @@ class HeldServerConnection(ServerConnection):
         self._ahead, self._rest, self._stage, self._generation = how.journal, how.rest, how.stage, how.generation
         self._in = self._given_journal_end = self._journaled
         self._out = left.written + len(how.rest)
+        if how.is_websocket:
+            head = given.notes.pop(HEAD_KEY)
+            self._left_websocket = LeftWebSocket(head, given.notes, how.journal_at, self._in, how.reached)
+            return True
         self.reached = how.reached
         if how.journal_at > self._request_at:
             self._trim_to(how.journal_at, how.base_out)
@@ -143,6 +159,16 @@ class HeldServerConnection(ServerConnection):
     async def _read(self) -> None:
         if self._stage is Stage.ENDS:
             await self._end_slowly()
+        elif self._left_websocket is not None:
+            self._mute = self._gone
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.write_rest)
+                await self._enter()
+                await self._protocol.received(self._left_websocket.head)
+                if not self._gone:
+                    await super()._read()
+            if self._gone:
+                await self._protocol.received(self._ahead)
         elif self._gone:
             # The application learns of a client that is gone, so that it ends what nobody waits for.
             journal, self._ahead = self._ahead, b""
@@ -158,9 +184,13 @@ class HeldServerConnection(ServerConnection):
         """Ends a connection whose last response is recorded."""
         await self.write_rest()
         self._mute = True
-        self._reading.deadline = trio.current_time() + LINGER_S
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_WR)
+        if self._left_websocket is not None and self._ahead:
+            # What the client asked for before the end is done, though it hears no reply.
+            await self._protocol.received(self._left_websocket.head)
+            await self._protocol.received(self._ahead)
+        self._reading.deadline = trio.current_time() + LINGER_S
         while await self._receive():
             pass
 
@@ -189,7 +219,7 @@ class HeldServerConnection(ServerConnection):
             self._protocol.connection_state.pop("held", None)
             return
         at = self._unread_from()
-        if at > self._request_at and self._stage is not Stage.ENDS:
+        if at > self._request_at and self._stage is not Stage.ENDS and self._left_websocket is None:
             self._trim_to(at, self._out)
         origin = f"{self._link.token}:{self._cid}:{self._request_at}"
         is_repeated = self._request_at < self._given_journal_end
@@ -198,6 +228,15 @@ class HeldServerConnection(ServerConnection):
         else:
             self._request, self.reached = HeldRequest(self, origin, is_repeated, None), b""
         self._protocol.connection_state["held"] = self._request
+
+    def begin_websocket(self, head: bytes) -> HeldWebSocket:
+        """Serves frames from here on, if the handshake with this head is accepted."""
+        left = self._left_websocket
+        at = self._unread_from() if left is None else left.frames_at
+        self._websocket = HeldWebSocket(self._link, self._cid, f"{self._link.token}:{self._cid}", at, left)
+        if left is None:
+            self._websocket.keep_head(head)
+        return self._websocket
 
     def _unread_from(self) -> int:
         """The input position at which the next request begins, once a request was read whole."""
@@ -259,6 +298,8 @@ class HeldServerConnection(ServerConnection):
         self._protected = False
         self._link.journal_bytes -= self._journaled - self._request_at
         self._journaled = self._request_at
+        if self._websocket is not None:
+            self._websocket.forget()
         self._link.send_nowait(Unprotected(self._cid))
 
     # Writing.
@@ -267,20 +308,23 @@ class HeldServerConnection(ServerConnection):
         """Sends bytes to the client, or drops them if the client is gone or has them already."""
         if self._mute:
             return
-        if self._protocol.is_websocket and self._protected:
-            self._unprotect()
         if not self._protected:
             await super().write(data)
             return
-        flags = self._protocol.progress
+        flags, next_in, reached = self._protocol.progress, 0, self.reached
+        if flags & SOCKET and self._websocket is not None:
+            flags |= CLOSE if self._websocket.is_closing else 0
+            next_in, reached = self._websocket.frames_at, self._websocket.reached
+        elif flags & COMPLETE:
+            next_in = self._unread_from()
         if self._stage is not Stage.NOTHING and self._is_written(data, flags):
             return
         if not data and not flags & COMPLETE:
             return
-        if self._rest or self._senders or self._link.is_behind or len(data) + len(self.reached) > RECORD_BYTES:
-            await self._write_later(data, flags, self.reached)
+        if self._rest or self._senders or self._link.is_behind or len(data) + len(reached) > RECORD_BYTES:
+            await self._write_later(data, flags, next_in, reached)
             return
-        self._record(data, flags, self.reached)
+        self._record(data, flags, next_in, reached)
         sent = self._write_now(data)
         if sent < len(data):
             await self._write_waiting(data, sent)
@@ -293,6 +337,9 @@ class HeldServerConnection(ServerConnection):
         """Whether the client has these bytes, which an application made that handles its request again."""
         if flags & INTERIM:
             return True
+        if self._stage is Stage.SOCKET and flags & SOCKET:
+            self._stage = Stage.NOTHING  # the client has the response to its handshake
+            return True
         if self._stage is Stage.INTERIM:
             self._stage = Stage.NOTHING
             return False
@@ -301,14 +348,17 @@ class HeldServerConnection(ServerConnection):
         self._head_is_dropped = True
         return True
 
-    def _record(self, data: bytes, flags: int, reached: bytes) -> None:
+    def _record(self, data: bytes, flags: int, next_in: int, reached: bytes) -> None:
         """Records a write that is made next. Everything before it was written."""
         self._generation += 1
-        next_in = self._unread_from() if flags & COMPLETE else 0
         store_record(self._link.slots, self._slot, self._generation, self._out, next_in, flags, reached, data)
+        is_news = self._request_at < next_in < IGNORED or self._has_large
+        if flags & SOCKET and is_news and not flags & LARGE:
+            # Nobody needs the records before this one any more. A large one would be forgotten with them.
+            self._trim_to(min(next_in, self._journaled), self._out)
         self._out += len(data)
 
-    async def _write_later(self, data: bytes, flags: int, reached: bytes) -> None:
+    async def _write_later(self, data: bytes, flags: int, next_in: int, reached: bytes) -> None:
         """Writes what cannot be recorded yet."""
         async with self._turn_to_send():
             rest, self._rest = self._rest, b""
@@ -317,10 +367,11 @@ class HeldServerConnection(ServerConnection):
                 return
             if len(data) + len(reached) > RECORD_BYTES:
                 flags |= LARGE
+                self._tell_trim()  # what the keeper can forget is older than this record
                 self._has_large = True
                 self._link.send_nowait(Large(self._cid, self._generation + 1), memfd_of(data))
             await self._link.wait_sent()
-            self._record(data, flags, reached)
+            self._record(data, flags, next_in, reached)
             await self._send_all(memoryview(data))
 
     def write_chunk_nowait(self, data: bytes) -> bool | None:
@@ -339,7 +390,7 @@ class HeldServerConnection(ServerConnection):
             self._link.send_nowait(Large(self._cid, self._generation + 1), memfd_of(chunk))
             if self._link.is_behind:
                 return None
-        self._record(chunk, flags, self.reached)
+        self._record(chunk, flags, 0, self.reached)
         sent = self._write_now(chunk)
         if sent == len(chunk):
             return True

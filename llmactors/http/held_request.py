@@ -4,7 +4,22 @@ from typing import Protocol
 
 import attrs
 
+from llmactors.http.held_websocket import HeldWebSocket
 from llmactors.http.request_id import derived_request_id
+
+
+class HeldCall(Protocol):
+    """What a client asks for on such a connection, by a request or by a message of a WebSocket."""
+
+    @property
+    def origin(self) -> str:
+        """The text that `derived_request_id` makes ids of."""
+        ...
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether an earlier gateway may have handled the call."""
+        ...
 
 
 class HeldOutput(Protocol):
@@ -21,6 +36,10 @@ class HeldOutput(Protocol):
         """Cuts the connection."""
         ...
 
+    def begin_websocket(self, head: bytes) -> HeldWebSocket:
+        """Serves frames from here on, if the handshake with this head is accepted."""
+        ...
+
 
 @attrs.define(eq=False)
 class HeldRequest:
@@ -34,6 +53,8 @@ class HeldRequest:
     reached: bytes | None
     """How far the client has got in the response to this request; None for a response that begins. Set until
     `resume`."""
+    websocket: HeldWebSocket | None = None
+    """What the WebSocket leaves that this request asks for; None for other requests."""
 
     @property
     def request_id(self) -> str:
@@ -48,6 +69,11 @@ class HeldRequest:
         """Says that the handler stands where `reached` says. What it writes from now on is sent."""
         self.reached = None
         self._connection.resume()
+
+    def begin_websocket(self, head: bytes) -> HeldWebSocket:
+        """The request is the handshake of a WebSocket, and has this head."""
+        self.websocket = self._connection.begin_websocket(head)
+        return self.websocket
 
     def refuse(self, why: str) -> None:
         """Cuts the connection: the request cannot be repeated."""

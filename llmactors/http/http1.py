@@ -22,7 +22,7 @@ from llmactors.http.inbox import Application, ApplicationTasks
 from llmactors.http.protocol_settings import Address, ConnectionOutput, ProtocolSettings
 from llmactors.http.request_head import MAX_HEAD_BYTES, HeadBounds, is_websocket_handshake, origin_form
 from llmactors.http.websocket_stream import WebSocketStream
-from llmactors.keeper.protocol import BEGUN, CLOSE, COMPLETE, INTERIM
+from llmactors.keeper.protocol import BEGUN, CLOSE, COMPLETE, INTERIM, SOCKET
 
 READ_AT_ONCE = 16 * 1024
 """The bytes that are parsed before other tasks run."""
@@ -83,6 +83,8 @@ class Http1:
         self._may_read = trio.Event()
         """Set when the next request of a pipeline may be handled."""
         self._client_closed_socket = False
+        self._refusal = b""
+        """The beginning of the refusal of a WebSocket's handshake."""
 
     def __repr__(self) -> str:
         return f"<Http1 {self._connection.their_state}/{self._connection.our_state} {self.stream}>"
@@ -112,20 +114,17 @@ class Http1:
     @property
     def progress(self) -> int:
         """How far the response has come with the bytes that were made last: `INTERIM`, `BEGUN`, or `COMPLETE`, with
-        `CLOSE` where the connection takes no further request. Source: `keeper/protocol.py`.
+        `CLOSE` where the connection takes no further request; or `SOCKET`. Source: `keeper/protocol.py`.
         """
         ours = self._connection.our_state
+        if ours is h11.SWITCHED_PROTOCOL:
+            return SOCKET
         if ours is h11.SEND_BODY:
             return BEGUN
         if ours in {h11.IDLE, h11.SEND_RESPONSE}:
             return INTERIM
         goes_on = ours is h11.DONE and self._connection.their_state is h11.DONE and not self._serves_one_request
         return COMPLETE if goes_on else COMPLETE | CLOSE
-
-    @property
-    def is_websocket(self) -> bool:
-        """Whether the connection is a WebSocket's, and not HTTP's any more."""
-        return self._upgraded
 
     # What the client says.
 
@@ -218,6 +217,7 @@ class Http1:
 
     async def _begin_websocket(self, request: h11.Request) -> None:
         self._upgraded = True
+        held = self.connection_state.get("held")
         self.stream = stream = WebSocketStream(
             self._app,
             self._tasks,
@@ -226,6 +226,7 @@ class Http1:
             server=self._server,
             max_message_bytes=self._settings.max_message_bytes,
             unfinished=self._settings.unfinished,
+            held=None if held is None else held.begin_websocket(_head_of(request)),
             error_response=self._settings.error_response,
         )
         await stream.begin(request, origin_form(request.target), self.connection_state)
@@ -290,17 +291,17 @@ class Http1:
             accepts = h11.InformationalResponse(status_code=status, headers=[*headers, *_date_header()])
             await self.write(self._rendered(accepts))
         else:
-            await self.write(
-                self._rendered(h11.Response(status_code=status, headers=[*headers, *_date_header(), _CLOSE]))
-            )
+            # The whole refusal is one write: a process that takes the connection over could not go on within it.
+            refuses = h11.Response(status_code=status, headers=[*headers, *_date_header(), _CLOSE])
+            self._refusal = self._rendered(refuses)
 
     async def write_body(self, data: bytes) -> None:
-        """Sends a part of the body of a refused handshake."""
-        await self.write(self.piece(data))
+        """Adds a part to the body of a refused handshake."""
+        self._refusal += self.piece(data)
 
     async def end_body(self) -> None:
-        """Ends the body of a refused handshake."""
-        await self.write(self.end())
+        """Sends the refusal of a handshake."""
+        await self.write(self._refusal + self.end())
 
     def _rendered(self, event: h11.Event) -> bytes:
         try:
@@ -321,6 +322,13 @@ class Http1:
             self._client_closed_socket = stream.client_closed
         if stream is not None:
             await stream.client_gone()
+
+
+def _head_of(request: h11.Request) -> bytes:
+    """The head of a request as a client would send it again."""
+    lines = [b"%b %b HTTP/%b" % (request.method, request.target, request.http_version)]
+    lines += [b"%b: %b" % header for header in request.headers.raw_items()]
+    return b"\r\n".join([*lines, b"", b""])
 
 
 def _date_header() -> Headers:

@@ -25,6 +25,7 @@ from llmactors.keeper.protocol import (
     Go,
     Large,
     Message,
+    Note,
     Piece,
     Warm,
     decode,
@@ -49,6 +50,7 @@ class GivenConnection:
     journal: bytearray = attrs.field(factory=bytearray)
     large: dict[int, bytes] = attrs.field(factory=dict)
     """The bytes of large records, by their generations."""
+    notes: dict[int, bytes] = attrs.field(factory=dict)
 
 
 class KeeperLink:
@@ -135,6 +137,8 @@ class KeeperLink:
         match message:
             case Piece(cid, _, data):
                 self._waiting[cid].journal += data
+            case Note(cid, key, data):
+                self._waiting[cid].notes[key] = data
             case Begin(cid):
                 begin(self._waiting.pop(cid))
             case AllGiven():

@@ -21,9 +21,11 @@ from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError,
 from hypercorn.trio.worker_context import WorkerContext
 from wsproto.connection import ConnectionState as SocketState
 from wsproto.events import CloseConnection, Message, Ping
+from wsproto.events import Event as WSProtoEvent
 from wsproto.frame_protocol import CloseReason
 
 from llmactors.http.byte_budget import ByteBudget
+from llmactors.http.held_websocket import HeldWebSocket
 from llmactors.http.inbox import Application, ApplicationTasks
 
 PING_EVERY_S = 20.0
@@ -75,6 +77,7 @@ class WebSocketStream(WSStream):
         output: The connection.
         tasks: Runs the application and the pings.
         max_message_bytes: The largest message that a client may send.
+        held: What the WebSocket leaves to a later process; None for a connection that ends with this process.
         error_response: Makes the headers and the body of an error response from its status and message.
     """
 
@@ -91,6 +94,7 @@ class WebSocketStream(WSStream):
         server: tuple[str, int] | None,
         max_message_bytes: int,
         unfinished: ByteBudget,
+        held: HeldWebSocket | None,
         error_response: Callable[[int, str], tuple[Headers, bytes]],
     ) -> None:
         config = _config(max_message_bytes)
@@ -100,6 +104,9 @@ class WebSocketStream(WSStream):
         out = functools.partial(_pass_on, output)
         super().__init__(app_, config, context, tasks_, False, client, server, out, _ID)
         self._handled = 0
+        self._left = held
+        self._was_decided = trio.Event()
+        """Set once the application has accepted or refused the handshake."""
         self._unfinished = unfinished
         self._held = 0
         """The bytes of the message that has begun, of `unfinished`."""
@@ -134,9 +141,13 @@ class WebSocketStream(WSStream):
 
     async def received(self, data: bytes) -> None:
         """Takes bytes that came from the client after its handshake."""
+        if self._left is not None and self._left.is_resumed:
+            await self._was_decided.wait()  # the client has the response, and may send, before the application runs
         if self.closed:
             return
         if self.handshake.accepted:
+            if self._left is not None:
+                self._left.feed(len(data))
             await super().handle(Data(stream_id=_ID, data=data))
         elif self.state is ASGIWebsocketState.HANDSHAKE:
             # The client could not know yet that it may send. Hypercorn would not tell the application.
@@ -146,7 +157,23 @@ class WebSocketStream(WSStream):
     async def client_gone(self) -> None:
         """Tells the application that the connection has ended."""
         self._forget_message()
+        self._was_decided.set()
         await super().handle(StreamClosed(stream_id=_ID))
+
+    async def _accept(self, message: Any) -> None:
+        await super()._accept(message)
+        self._was_decided.set()
+
+    async def _send_wsproto_event(self, event: WSProtoEvent) -> None:
+        if self._left is not None and isinstance(event, CloseConnection):
+            # An application that closes the WebSocket handles no further messages.
+            self._left.close(ignores_rest=self.state is ASGIWebsocketState.CLOSED)
+        await super()._send_wsproto_event(event)
+
+    @property
+    def _unparsed(self) -> int:
+        """The number of bytes behind the frame of the event that was taken last."""
+        return len(self.connection._proto._frame_decoder.buffer)  # noqa: SLF001 - wsproto does not tell
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
@@ -161,12 +188,21 @@ class WebSocketStream(WSStream):
                 if event.message_finished:
                     message = self.buffer.to_message()
                     self._forget_message()
+                    if self._left is not None:
+                        message["held"] = self._left.message(self._unparsed)
                     await self.app_put(message)  # type: ignore[misc]  # it is set since the handshake
-            elif isinstance(event, Ping):
-                await self._send_wsproto_event(event.response())
             elif isinstance(event, CloseConnection):
                 await self._handle_close(event)
                 return
+            elif self._must_answer(event):
+                await self._send_wsproto_event(cast("Ping", event).response())
+
+    def _must_answer(self, event: object) -> bool:
+        """Takes a ping or a pong, and returns whether it is a ping that was not answered."""
+        if self._left is None:
+            return isinstance(event, Ping)
+        end = self._left.control_frame(self._unparsed, amid_message=self._frames > 0)
+        return isinstance(event, Ping) and self._left.must_answer(end)
 
     async def _handle_close(self, event: CloseConnection) -> None:
         self.client_closed = self.connection.state in _CLOSED_BY_CLIENT

@@ -1,9 +1,9 @@
-"""What the keeper holds of one connection: its socket, its journal, and its large records."""
+"""What the keeper holds of one connection: its socket, its journal, its large records, and its notes."""
 
 import os
 from collections.abc import Iterator
 
-from llmactors.keeper.protocol import MAX_PIECE_BYTES, Begin, Given, Large, Piece, Trim, encode
+from llmactors.keeper.protocol import MAX_PIECE_BYTES, Begin, Given, Large, Note, Piece, Trim, encode
 
 Packet = tuple[bytes, int]
 """A packet, and the descriptor that travels with it; -1 for none."""
@@ -12,13 +12,14 @@ Packet = tuple[bytes, int]
 class ConnectionCopy:
     """A connection of a client. Call `close` at its end: the client sees the end when all copies are closed."""
 
-    __slots__ = ("base_out", "fd", "journal", "journal_at", "larges", "protected", "slot")
+    __slots__ = ("base_out", "fd", "journal", "journal_at", "larges", "notes", "protected", "slot")
 
     def __init__(self, fd: int, slot: int) -> None:
         self.fd, self.slot = fd, slot
         self.journal_at = self.base_out = 0
         self.journal: bytearray | None = None  # most connections are idle, and need none
         self.larges: list[tuple[int, int]] | None = None
+        self.notes: dict[int, bytes] | None = None
         self.protected = True
 
     def __repr__(self) -> str:
@@ -35,6 +36,14 @@ class ConnectionCopy:
         self.journal += piece.data[known:]
         return max(0, len(piece.data) - known)
 
+    def add_note(self, note: Note) -> int:
+        """Holds a note in place of the one before it, and returns by how many bytes the notes grew."""
+        if not self.protected:
+            return 0
+        self.notes = self.notes if self.notes is not None else {}
+        known, self.notes[note.key] = self.notes.get(note.key, b""), note.data
+        return len(note.data) - len(known)
+
     def trim(self, message: Trim) -> int:
         """Forgets the journal and the large records of a request that is over, and returns how many bytes it had."""
         gone = min(message.next_in - self.journal_at, len(self.journal or b""))
@@ -46,9 +55,9 @@ class ConnectionCopy:
         return gone
 
     def forget(self) -> int:
-        """Gives up the journal, and returns how many bytes that was. A takeover will cut the connection."""
-        gone = len(self.journal or b"")
-        self.protected, self.journal = False, None
+        """Gives up journal and notes, and returns how many bytes those were. A takeover will cut the connection."""
+        gone = len(self.journal or b"") + sum(map(len, (self.notes or {}).values()))
+        self.protected, self.journal, self.notes = False, None, None
         self._keep_larges(0)
         return gone
 
@@ -58,7 +67,7 @@ class ConnectionCopy:
         self._keep_larges(2)
 
     def close(self) -> int:
-        """Closes everything, and returns how many bytes the journal had."""
+        """Closes everything, and returns how many bytes journal and notes had."""
         os.close(self.fd)
         self.fd = -1
         return self.forget()
@@ -68,6 +77,8 @@ class ConnectionCopy:
         yield encode(Given(cid, self.slot, self.journal_at, self.base_out, taken_over)), self.fd
         for generation, fd in self.larges or ():
             yield encode(Large(cid, generation)), fd
+        for key, data in (*(self.notes or {}).items(),):
+            yield encode(Note(cid, key, data)), -1
         at = 0
         while self.fd >= 0 and at < len(self.journal or b""):
             data = bytes((self.journal or b"")[at : at + MAX_PIECE_BYTES])

@@ -112,12 +112,24 @@ class Piece(NamedTuple):
     """At most `MAX_PIECE_BYTES`."""
 
 
+class Note(NamedTuple):
+    """In both directions: what a gateway wants the next one to know of a connection, in place of what it noted under
+    the same key. A gateway sends it before it makes the first record that says so.
+    """
+
+    cid: int
+    key: int
+    data: bytes
+    """At most `MAX_PIECE_BYTES`."""
+
+
 Message = (
-    Given | Begin | Go | AllGiven | Warm | Active | StopAccepting | Trim | Large | Unprotected | Done | Piece
+    Given | Begin | Go | AllGiven | Warm | Active | StopAccepting | Trim | Large | Unprotected | Done | Piece | Note
 )  # fmt: skip
 _FORMS: Final[dict[type[Message], tuple[int, struct.Struct]]] = {
     Given: (ord("C"), struct.Struct("<BQIQQ?")),
     Piece: (ord("J"), struct.Struct("<BQQ")),
+    Note: (ord("N"), struct.Struct("<BQQ")),
     Begin: (ord("B"), struct.Struct("<BQ")),
     Go: (ord("G"), struct.Struct("<B")),
     AllGiven: (ord("E"), struct.Struct("<B")),
@@ -137,8 +149,8 @@ MAX_PIECE_BYTES: Final = MAX_MESSAGE_BYTES - _FORMS[Piece][1].size
 def encode(message: Message) -> bytes:
     """The packet of a message."""
     kind, form = _FORMS[type(message)]
-    if isinstance(message, Piece):
-        return form.pack(kind, message.cid, message.at) + message.data
+    if isinstance(message, Piece | Note):
+        return form.pack(kind, message[0], message[1]) + message.data
     return form.pack(kind, *message)
 
 
@@ -146,9 +158,9 @@ def decode(packet: bytes) -> Message:
     """The message of a packet. Raises `BadMessage` for bytes that are no message."""
     try:
         message, form = _KINDS[packet[0]]
-        if message is Piece:
-            _, cid, at = form.unpack_from(packet)
-            return Piece(cid, at, packet[form.size :])
+        if message is Piece or message is Note:
+            _, cid, number = form.unpack_from(packet)
+            return message(cid, number, packet[form.size :])
         return message(*form.unpack(packet)[1:])
     except (struct.error, LookupError) as error:
         raise BadMessage(f"{packet[:32]!r} is no message") from error
@@ -173,6 +185,9 @@ CLOSE: Final = 8
 LARGE: Final = 16
 """`data` is in the memfd that the keeper got with `Large`, and not in the slot. Once all of `data` is written, the next
 memfd may replace that one; `reached` is needed until the next record is made."""
+SOCKET: Final = 32
+"""The write belongs to a WebSocket. `next_in` is the input position of the first frame that is not dealt with, and all
+records of the WebSocket are of the response to its handshake."""
 
 
 class WriteRecord(NamedTuple):
@@ -183,11 +198,11 @@ class WriteRecord(NamedTuple):
     begin: int
     """The output position of the first byte."""
     next_in: int
-    """With `COMPLETE`: the input position at which the next request begins."""
+    """With `COMPLETE`: the input position at which the next request begins. `SOCKET` has a meaning of its own."""
     length: int
     flags: int
     reached: bytes
-    """Where in its logs this write brings the client to, in a form that the handler of the request chooses."""
+    """Where in its logs this write brings the client to, in a form that the connection and the handler choose."""
     data: bytes
 
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 from llmactors.keeper.connections import ConnectionCopy, Packet
-from llmactors.keeper.protocol import HALF_BYTES, SLOT_BYTES, Done, Large, Message, Piece, Trim, Unprotected
+from llmactors.keeper.protocol import HALF_BYTES, SLOT_BYTES, Done, Large, Message, Note, Piece, Trim, Unprotected
 
 MAX_JOURNALS_BYTES = 256 * 1024 * 1024
 """The most bytes of all journals. Gateways hold less; beyond this, journals are given up."""
@@ -61,7 +61,7 @@ class ConnectionTable:
         match message:
             case Done(cid) if cid in self.connections:
                 self.close(cid)
-            case Piece(cid) | Trim(cid) | Large(cid) | Unprotected(cid) if cid in self.connections:
+            case Piece(cid) | Note(cid) | Trim(cid) | Large(cid) | Unprotected(cid) if cid in self.connections:
                 return self._change(self.connections[cid], message, fd)
         return False
 
@@ -76,6 +76,8 @@ class ConnectionTable:
     def _change(self, connection: ConnectionCopy, message: Message, fd: int) -> bool:
         if isinstance(message, Piece):
             self._journals_bytes += connection.add(message)
+        elif isinstance(message, Note):
+            self._journals_bytes += connection.add_note(message)
         elif isinstance(message, Trim):
             self._journals_bytes -= connection.trim(message)
         elif isinstance(message, Large) and fd >= 0:

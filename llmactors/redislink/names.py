@@ -133,7 +133,7 @@ class RedisNames:
         return f"{self.prefix}ticket:{digest}"
 
     def stream_ticket(self, digest: str) -> str:
-        """A string: the stream and the credential of a ticket that has opened a stream."""
+        """A string: the stream or the handshake that a used ticket belongs to, and its credential."""
         return f"{self.prefix}ticket:{digest}:stream"
 
     def session(self, digest: str) -> str:

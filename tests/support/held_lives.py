@@ -24,7 +24,7 @@ from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.server import ServerSettings
 from llmactors.keeper.connections import ConnectionCopy
 from llmactors.keeper.gateway_process import received
-from llmactors.keeper.protocol import SLOT_BYTES, AllGiven, Done, Large, Message, Piece, Trim, Unprotected, encode
+from llmactors.keeper.protocol import SLOT_BYTES, AllGiven, Done, Large, Message, Note, Piece, Trim, Unprotected, encode
 from llmactors.system.node import Node
 from llmactors.testing.node import wait_until
 
@@ -240,6 +240,8 @@ class Lives:
         match message:
             case Piece():
                 connection.add(message)
+            case Note():
+                connection.add_note(message)
             case Trim():
                 connection.trim(message)
             case Large(_, generation):

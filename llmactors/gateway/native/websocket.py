@@ -20,22 +20,24 @@ import trio
 
 from llmactors.access.authentication import Caller
 from llmactors.actors import fatal
-from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded
+from llmactors.errors import InternalError, InvalidRequest, LlmactorsError, Overloaded, Unavailable
 from llmactors.gateway.access_log import AccessEntry
 from llmactors.gateway.admission import Admission
 from llmactors.gateway.body import convert
 from llmactors.gateway.errors import error_fields
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.native.events import JsonRenderer
+from llmactors.gateway.native.followed_streams import FollowedStream, FollowedStreams
 from llmactors.gateway.native.schema import AttachOp, CancelOp, GenerateBody
 from llmactors.gateway.queue_places import QueueStanding
 from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.request_trace import RequestTrace, begin_trace
 from llmactors.gateway.streaming.pump import pump
 from llmactors.http.exchange import Header, Message, Receive, Scope, Send, client_address, wire_headers
+from llmactors.http.held_websocket import HeldMessage, HeldWebSocket
 from llmactors.http.request_id import new_request_id
-from llmactors.ledger import Follower, LogSlice
-from llmactors.messages import Failed
+from llmactors.ledger import Follower, LogSlice, RequestInfo
+from llmactors.messages import Failed, Finished
 
 log = structlog.get_logger("llmactors.gateway")
 
@@ -47,6 +49,9 @@ POLICY_VIOLATION = 1008
 
 CLOSE_S = 1.0
 """The time in which a client must answer a close frame."""
+
+FOLLOW_AGAIN_S = 0.5
+"""The time after which a stream of an earlier gateway's WebSocket is asked for again while the ledger is away."""
 
 Refused = Callable[[], Awaitable[None]]
 """Returns once the caller's key is not valid any more."""
@@ -65,6 +70,18 @@ async def serve_socket(
 ) -> None:
     """Serves one WebSocket to its end. `headers` go with the response to the handshake."""
     await SocketSession(service, caller, scope, receive, send, refused).run(headers)
+
+
+async def refuse_to_go_on(send: Send, reason: str) -> None:
+    """Closes a WebSocket whose handshake an earlier gateway accepted."""
+    await send({"type": "websocket.accept"})  # the client has the response
+    await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
+
+
+def held_websocket(scope: Scope) -> HeldWebSocket | None:
+    """What the WebSocket with this handshake leaves to a later process; None where it ends with this process."""
+    held = scope.get("state", {}).get("held")
+    return None if held is None else held.websocket
 
 
 class SocketSession:
@@ -89,6 +106,7 @@ class SocketSession:
         """The traces of the requests that this socket asked for, by request."""
         self._receive = receive
         self._send = send
+        self._followed = FollowedStreams(held_websocket(scope))
         self._streams = 0
         self._quiet = trio.Event()
         """Set while no stream is followed."""
@@ -112,6 +130,9 @@ class SocketSession:
             nursery.start_soon(self._close_when_drained, nursery)
             nursery.start_soon(self._end_when_refused, nursery)
             nursery.start_soon(self._send_standings)
+            for stream in self._followed.given():
+                self._count_stream()
+                nursery.start_soon(self._go_on_following, stream)
             while (message := await self._receive())["type"] != "websocket.disconnect":
                 if not self._closing:
                     await self._handle(message, nursery)
@@ -157,20 +178,23 @@ class SocketSession:
         begun = trio.current_time()
         metrics.request_started()
         ref: object = None
+        held: HeldMessage | None = message.get("held")
         status, code, follows = 499, None, False
         try:
             fields = await self._fields(message)
             ref = fields.pop("ref", None)
-            follows = await self._dispatch(fields.pop("op", None), fields, ref, begun, nursery)
+            follows = await self._dispatch(fields.pop("op", None), fields, ref, held, begun, nursery)
             status = 200
         except LlmactorsError as error:
             status, code = error.status, error.code
+            self._followed.reply(held)
             await self._say_error(error, ref)
         except Exception as error:
             if fatal(error) is not None:
                 raise
             log.exception("websocket message failed", exc_info=error)
             status, code = InternalError.status, InternalError.code
+            self._followed.reply(held)
             await self._say_error(InternalError("internal error"), ref)
         finally:
             if not follows:
@@ -178,49 +202,103 @@ class SocketSession:
                 await self._log(new_request_id(), "", status, code, begun)
 
     async def _dispatch(
-        self, op: object, fields: dict[str, Any], ref: object, begun: float, nursery: trio.Nursery
+        self,
+        op: object,
+        fields: dict[str, Any],
+        ref: object,
+        held: HeldMessage | None,
+        begun: float,
+        nursery: trio.Nursery,
     ) -> bool:
         """Handles one message. True if a stream is followed now; then the stream's end counts the request as
         finished.
         """
+        after = 0
         match op:
             case "generate":
                 self._check_streams()
                 fields.pop("stream", None)  # every answer on a WebSocket is a stream
-                admission = await self._admit(convert(fields, GenerateBody), begun)
+                admission = await self._admit(convert(fields, GenerateBody), held, begun)
                 request_id, model = admission.request.id, admission.request.model
                 follower: Follower | None = await self._service.own_follower(admission)
             case "attach":
                 self._check_streams()
                 attach = convert(fields, AttachOp)
-                request_id = attach.id
-                info, follower = await self._service.follow(self._caller, request_id, attach.after)
+                request_id, after = attach.id, attach.after
+                info, follower = await self._service.follow(self._caller, request_id, after)
                 model = info.request.model
             case "cancel":
                 cancel = convert(fields, CancelOp)
-                was_running = await self._service.cancel(self._caller, cancel.id)
+                was_running = await self._cancel(cancel.id, held)
+                self._followed.reply(held)
                 await self._say({"event": "cancelled", "id": cancel.id, "cancelled": was_running}, ref)
                 return False
             case _:
                 raise InvalidRequest('`op` must be one of "generate", "attach", "cancel"')
         if follower is None:
+            self._followed.reply(held)
             await self._say({"event": "ended", "id": request_id}, ref)
             return False
         # Entered before the task starts: from its admission on, a request must have a reader.
         with contextlib.ExitStack() as reading:
             reading.enter_context(follower)
+            self._followed.reply(held)
+            stream = self._followed.begin(request_id, after, is_new=op == "generate")
             await self._say({"event": "accepted", "id": request_id}, ref)
-            self._streams += 1
-            self._quiet = trio.Event()
-            is_new = op == "generate"
-            nursery.start_soon(self._follow, follower, reading.pop_all(), request_id, model, begun, is_new)
+            self._count_stream()
+            times_from = begun if stream.is_new else None
+            nursery.start_soon(self._follow, follower, reading.pop_all(), stream, model, begun, times_from)
         return True
 
-    async def _admit(self, body: GenerateBody, begun: float) -> Admission:
+    def _count_stream(self) -> None:
+        self._streams += 1
+        self._quiet = trio.Event()
+
+    def _uncount_stream(self) -> None:
+        self._streams -= 1
+        if not self._streams:
+            self._quiet.set()
+
+    async def _go_on_following(self, stream: FollowedStream) -> None:
+        """Follows a stream that an earlier gateway has followed for this WebSocket."""
+        begun = trio.current_time()
+        self._service.metrics.request_started()
+        try:
+            with self._service.cuttable():
+                info, follower = await self._follow_again(stream)
+            if follower is None:
+                raise Unavailable("the log of this answer was lost")
+        except LlmactorsError as error:
+            self._followed.end(stream)
+            await self._say_error(error, None, stream.request_id)
+            self._service.metrics.request_finished(error.status, trio.current_time() - begun, error.code)
+            self._uncount_stream()
+            return
+        with contextlib.ExitStack() as reading:
+            reading.enter_context(follower)
+            await self._follow(follower, reading.pop_all(), stream, info.request.model, begun, None)
+
+    async def _follow_again(self, stream: FollowedStream) -> tuple[RequestInfo, Follower | None]:
+        while True:
+            try:
+                return await self._service.follow(self._caller, stream.request_id, stream.seq)
+            except Unavailable:
+                await trio.sleep(FOLLOW_AGAIN_S)
+
+    async def _cancel(self, request_id: str, held: HeldMessage | None) -> bool:
+        """Ends a stream. Returns whether it was running before this message, which may be read a second time."""
+        if await self._service.cancel(self._caller, request_id):
+            return True
+        if held is None or not held.is_repeated:
+            return False
+        end = (await self._service.read(request_id)).end
+        return isinstance(end, Finished) and end.reason == "cancelled"
+
+    async def _admit(self, body: GenerateBody, held: HeldMessage | None, begun: float) -> Admission:
         tracer = self._service.tracer
         trace = None if tracer is None else begin_trace(tracer, self._scope, begun)
         try:
-            admission = await self._service.admit(self._caller, body, trace=trace)
+            admission = await self._service.admit(self._caller, body, trace=trace, held=held)
         except LlmactorsError as error:
             if trace is not None:
                 trace.end(error.status, error.code)
@@ -242,13 +320,21 @@ class SocketSession:
             )
 
     async def _follow(
-        self, follower: Follower, reading: contextlib.ExitStack, request_id: str, model: str, begun: float, is_new: bool
+        self,
+        follower: Follower,
+        reading: contextlib.ExitStack,
+        stream: FollowedStream,
+        model: str,
+        begun: float,
+        times_from: float | None,
     ) -> None:
+        """Sends the events of a stream. `times_from` is the time from which its first token is measured, if it is."""
+        request_id, is_new = stream.request_id, stream.is_new
         renderer = JsonRenderer(request_id)
         watch = self._service.places.watch(request_id, partial(self._note_standing, renderer, request_id))
         metrics = self._service.metrics
         code: str | None = None
-        times = metrics.models.answers(model).stream(begun if is_new else None)
+        times = metrics.models.answers(model).stream(times_from)
 
         async def write(part: LogSlice) -> None:
             nonlocal code
@@ -256,7 +342,11 @@ class SocketSession:
                 code = part.end.code
             watch.quiet_since = trio.current_time()
             self._standings.pop(request_id, None)  # the request waits no more
-            for text in renderer.render(part):
+            for seq, text in enumerate(renderer.render(part), part.first_seq):
+                if part.end is not None and seq == part.end_seq:
+                    self._followed.end(stream)
+                else:
+                    self._followed.reach(stream, seq)
                 await self._send({"type": "websocket.send", "text": text})
             if part.deltas:
                 metrics.tokens_generated(len(part.deltas))
@@ -270,6 +360,7 @@ class SocketSession:
                 await pump(follower, write, keep_alive, self._service.settings.timing)
         except LlmactorsError as error:
             code = error.code
+            self._followed.end(stream)
             await self._say_error(error, None, request_id)
         finally:
             self._service.places.drop(watch)
@@ -278,9 +369,7 @@ class SocketSession:
             metrics.request_finished(200, trio.current_time() - begun, code, model if is_new else "")
             if is_new and (trace := self._traces.pop(request_id, None)) is not None:
                 trace.end(200, code)
-            self._streams -= 1
-            if not self._streams:
-                self._quiet.set()
+            self._uncount_stream()
             await self._log(request_id, model, 200, code, begun, times.ttft())
 
     async def _log(

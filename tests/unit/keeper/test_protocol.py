@@ -21,6 +21,7 @@ from llmactors.keeper.protocol import (
     Go,
     Large,
     Message,
+    Note,
     Piece,
     StopAccepting,
     Trim,
@@ -50,6 +51,8 @@ MESSAGES: list[Message] = [
     Piece(11, 5, b"GET / HTTP/1.1\r\n"),
     Piece(12, 0, b""),
     Piece(13, MOST, b"x" * MAX_PIECE_BYTES),
+    Note(14, 2, b"+req_1"),
+    Note(15, MOST, b"x" * MAX_PIECE_BYTES),
 ]
 
 

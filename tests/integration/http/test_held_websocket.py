@@ -1,0 +1,183 @@
+"""WebSockets that outlive a gateway: a gateway dies at each step, and the client hears every message exactly once."""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
+from wsproto.events import AcceptConnection, CloseConnection, Event, Ping, Pong, RejectConnection, Request, TextMessage
+from wsproto.extensions import PerMessageDeflate
+
+from llmactors.testing.node import LocalNode, local_node, mock_model
+from tests.support.held_lives import NEVER, Lives, lives_of
+from tests.support.oracle import oracle
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the keeper needs Linux")
+
+EVERY = int(os.environ.get("HELD_EVERY", "0"))
+"""The distance of the steps at which gateways die, 1 for each; 0: the first, a middle and the last of each kind."""
+HEAR_S = 10.0
+
+
+@attrs.define
+class Heard:
+    """What a client has heard, in a form that does not depend on times and ids."""
+
+    replies: list[tuple[object, str]] = attrs.field(factory=list)
+    """The `ref` and the event of each reply."""
+    events: dict[object, list[object]] = attrs.field(factory=lambda: defaultdict(list))
+    """The events of each stream, by the `ref` that asked for it."""
+    pongs: list[bytes] = attrs.field(factory=list)
+    closed: tuple[int, str | None] | None = None
+    refused: int | None = None
+
+
+class PlainClient:
+    """A WebSocket client that never connects again. Bytes that are no valid frame raise an error."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.heard = Heard()
+        self.ids: dict[object, str] = {}
+        self._machine = WSConnection(ConnectionType.CLIENT)
+        self._text = ""
+
+    async def send(self, *events: Event) -> None:
+        await self.stream.send_all(b"".join(map(self._machine.send, events)))
+
+    async def say(self, ref: object, **message: object) -> None:
+        await self.send(TextMessage(data=json.dumps({"ref": ref, **message})))
+
+    async def handshake(self, path: str = "/v1/ws", headers: dict[str, str] | None = None) -> None:
+        extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        await self.send(Request(host="localhost", target=path, extra_headers=extra, extensions=[PerMessageDeflate()]))
+        self._was_answered = False
+        await self.until(lambda: self._was_answered)
+
+    async def until(self, is_enough: Callable[[], bool]) -> None:
+        """Hears until `is_enough`. Fails where the connection ends before."""
+        with trio.fail_after(HEAR_S):
+            while not is_enough():
+                data = await self.stream.receive_some()
+                assert data, f"the connection was cut: {self.heard}"
+                self._machine.receive_data(data)
+                for event in self._machine.events():
+                    await self._hear(event)
+
+    async def until_end(self) -> None:
+        """Hears the end of the connection."""
+        with trio.fail_after(HEAR_S):
+            assert await self.stream.receive_some() == b""
+
+    async def _hear(self, event: Event) -> None:
+        if isinstance(event, AcceptConnection):
+            assert not event.extensions
+            self._was_answered = True
+        elif isinstance(event, RejectConnection):
+            self.heard.refused = event.status_code
+            self._was_answered = True
+        elif isinstance(event, TextMessage):
+            self._text += event.data
+            if event.message_finished:
+                text, self._text = self._text, ""
+                self._note(json.loads(text))
+        elif isinstance(event, Pong):
+            self.heard.pongs.append(bytes(event.payload))
+        elif isinstance(event, CloseConnection):
+            self.heard.closed = event.code, event.reason
+        elif isinstance(event, Ping) and self._machine.state is ConnectionState.OPEN:
+            await self.send(event.response())
+
+    def _note(self, message: dict[str, Any]) -> None:
+        event, ref = message.pop("event"), message.pop("ref", None)
+        if event in {"token", "done"} or (event == "error" and "id" in message):
+            ref = next(each for each, known in self.ids.items() if known == message["id"])
+            del message["id"]
+            self.heard.events[ref].append((event, message))
+        else:
+            if event == "accepted":
+                self.ids[ref] = message["id"]
+            said = message.get("cancelled", message.get("error", {}).get("code", ""))
+            self.heard.replies.append((ref, f"{event} {said}"))
+
+    def has_ended(self, *refs: object) -> bool:
+        return all(self.heard.events[ref] and self.heard.events[ref][-1][0] != "token" for ref in refs)  # type: ignore[index]
+
+
+Talk = Callable[[PlainClient], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[LocalNode]:
+    async with local_node(mock_model("step_ms=1,slots=8")) as found:
+        await found.wait_ready()
+        yield found
+
+
+def chosen(points: list[str]) -> list[int]:
+    """The numbers of the steps at which a gateway dies, counted from 1."""
+    if EVERY:
+        return [*range(1, len(points) + 1, EVERY)]
+    places: dict[str, list[int]] = {}
+    for number, name in enumerate(points, 1):
+        places.setdefault(name, []).append(number)
+    return sorted({number for each in places.values() for number in (each[0], each[len(each) // 2], each[-1])})
+
+
+async def die_at_each(lives: Lives, talk: Talk, **options: int) -> Heard:
+    """Lets gateways die at steps of a talk. Returns what the client hears each time."""
+
+    async def heard(die_at: int) -> tuple[Heard, str]:
+        async with lives.client(die_at, **options) as stream:
+            client = PlainClient(stream)
+            try:
+                await talk(client)
+            except BaseException as error:
+                where = lives.points[die_at - 1] if len(lives.points) >= die_at else "nowhere"
+                error.add_note(f"a death at step {die_at}, {where}; cut: {lives.cut}")
+                raise
+            where = lives.points[die_at - 1] if len(lives.points) >= die_at else "nowhere"
+            return client.heard, where
+
+    expected, _ = await heard(NEVER)
+    died = 0
+    for die_at in chosen([*lives.points]):
+        before = lives.takeovers
+        found, where = await heard(die_at)
+        died += lives.takeovers - before
+        assert not lives.cut, f"cut at step {die_at}, {where}: {lives.cut}"
+        assert found == expected, f"something else was heard behind a death at step {die_at}, {where}"
+    assert died
+    return expected
+
+
+def text_of(heard: Heard, ref: object) -> str:
+    return "".join(message["text"] for event, message in heard.events[ref] if event == "token")  # type: ignore[misc,index,attr-defined]
+
+
+async def two_streams(client: PlainClient) -> None:
+    """Two streams, one of them asked for in fragments around a ping, and a close by the client."""
+    await client.handshake()
+    await client.say(1, op="generate", prompt="one", max_tokens=4)
+    text = json.dumps({"op": "generate", "prompt": "two", "max_tokens": 6, "ref": 2})
+    await client.send(TextMessage(data=text[:9], message_finished=False))
+    await client.send(Ping(payload=b"amid"), TextMessage(data=text[9:]), Ping(payload=b"behind"))
+    await client.until(lambda: client.has_ended(1, 2) and len(client.heard.pongs) == 2)
+    await client.send(CloseConnection(code=1000))
+    await client.until(lambda: client.heard.closed is not None)
+    await client.until_end()
+
+
+async def test_death_at_each_step_repeats_and_loses_nothing(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with lives_of(node.node, monkeypatch) as lives:
+        heard = await die_at_each(lives, two_streams)
+    assert heard.replies == [(1, "accepted "), (2, "accepted ")]
+    assert (text_of(heard, 1), text_of(heard, 2)) == (oracle("one", 4), oracle("two", 6))
+    assert (heard.pongs, heard.closed) == ([b"amid", b"behind"], (1000, ""))
