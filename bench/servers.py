@@ -19,6 +19,7 @@ from bench.processes import ROOT, START_S, Process, free_port, running, wait_unt
 from llmactors.backends.llama.child import ChildConfig, ChildReport
 from llmactors.backends.llama.settings import LlamaSettings
 from llmactors.config import as_variables
+from llmactors.keeper.status import status_of
 from llmactors.load.processes import ProcessUsage
 from llmactors.testing.redis_server import RedisServer
 
@@ -152,6 +153,8 @@ def _cluster(
         urls = tuple(_address_of(gateway, "gateway") for gateway in gateway_of)
         for url in urls:
             wait_ready(url)
+        for gateway in gateway_of:
+            wait_warm(gateway)
         assert redis.process is not None
         redis_pid = redis.process.pid
         yield RunningServer(
@@ -243,6 +246,18 @@ def wait_ready(url: str) -> None:
                 return
         time.sleep(0.05)
     raise RuntimeError(f"{url} did not become ready within {START_S:g} s")
+
+
+def wait_warm(gateway: Process) -> None:
+    """Wait until the gateway has a standby that is ready, if it has a keeper.
+
+    The start of a standby takes a second of CPU time, which no token costs.
+    """
+    deadline = time.monotonic() + START_S
+    while (status := status_of(gateway.popen.pid)) is not None and not status.standby:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no standby of the gateway was ready within {START_S:g} s")
+        time.sleep(0.05)
 
 
 def port_of(url: str) -> int:
