@@ -1,10 +1,11 @@
 """`gateway`: HTTP and WebSocket for a cluster."""
 
 import sys
+from functools import partial
 
 from llmactors.cli.flags import with_settings
 from llmactors.cli.keeping import become_keeper, has_keeper
-from llmactors.cli.running import run_node, set_up_output
+from llmactors.cli.running import FAULT, end_process, run_node, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.held_server import HeldSocket
 from llmactors.http.keeper_link import KeeperLink
@@ -29,7 +30,7 @@ def command(configuration: Configuration) -> int:
     if settings.keeper and sys.platform == "linux" and not has_keeper():
         become_keeper(settings, ListeningSocket(settings.bind))
     set_up_output(settings)
-    link = KeeperLink.from_environment()
+    link = KeeperLink.from_environment(end_process=partial(end_process, FAULT))
     listening = ListeningSocket(settings.bind) if link is None else HeldSocket(link)
     try:
         node = GatewayNode(settings, listening)

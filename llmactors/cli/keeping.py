@@ -56,6 +56,7 @@ def become_keeper(settings: Settings, listening: ListeningSocket) -> NoReturn:
         listening.url,
         str(capacity.most + capacity.reserve + _ABOVE_LIMIT),
         str(settings.standby_s),
+        str(settings.frozen_s),
         "json" if logs_are_json(settings) else "text",
     ]
     gateway = ends_with_this_process([sys.executable, *sys.orig_argv[1:]])

@@ -374,6 +374,13 @@ class Settings:
         group=CLUSTER,
         commands=frozenset({"gateway", "up"}),
     )
+    frozen_s: Seconds = setting(
+        10.0,
+        "How long a gateway under a keeper may do nothing until the keeper ends it and another goes on; 0 for ever. "
+        "Only time in which the gateway could run counts. With less than 3 s, a long computation ends gateways.",
+        group=CLUSTER,
+        commands=frozenset({"gateway", "up"}),
+    )
     lease_s: PositiveSeconds = setting(
         1.5,
         "A worker that is silent for this long loses its requests to other workers. Give all nodes the same time.",

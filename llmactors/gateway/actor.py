@@ -32,7 +32,7 @@ class GatewayActor(Actor[DrainGateway]):
     """Serves the API of a node.
 
     A crash of this actor cuts the connections of its clients. Their streams go on, and the clients follow them again by
-    `Last-Event-ID`.
+    `Last-Event-ID`. Under a keeper the process ends in place of that, and the connections go on at the next one.
     """
 
     def __init__(
@@ -53,12 +53,14 @@ class GatewayActor(Actor[DrainGateway]):
 
     async def on_message(self, message: DrainGateway) -> None:
         self._service.drain()
-        with trio.move_on_after(message.within_s):
+        with trio.move_on_after(message.within_s) as waiting:
             await self._server.drain()
-            return
-        self._service.cut()
-        with trio.move_on_after(CUT_S):
-            await self._server.drain()
+        if waiting.cancelled_caught:
+            self._service.cut()
+            with trio.move_on_after(CUT_S):
+                await self._server.drain()
+        if isinstance(self._server, HeldServer):
+            self._server.let_go()
 
 
 class OperatorsActor(Actor):

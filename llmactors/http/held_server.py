@@ -1,6 +1,12 @@
-"""A server whose connections come from a keeper, which accepted them and holds a copy of each."""
+"""A server whose connections come from a keeper, which accepted them and holds a copy of each.
 
+Whatever cancels this server while it has connections, as a crash of its actor or a restart by a supervisor, would run
+the cleanup of each connection, and that cuts it. So the process ends before that, and the next gateway goes on.
+"""
+
+from collections.abc import Callable
 from functools import partial
+from typing import NoReturn
 
 import trio
 
@@ -32,6 +38,8 @@ class HeldServer(Server):
     def __init__(self, app: Application, held: HeldSocket, settings: ServerSettings, errors: ErrorRenderer) -> None:
         super().__init__(app, held, settings, errors)
         self._link = held.link
+        self._may_end = False
+        """Whether connections may end with this server: it was asked to stop, and has waited for them."""
 
     async def drain(self) -> None:
         """As for every server. The keeper refuses new connections from here on."""
@@ -41,10 +49,36 @@ class HeldServer(Server):
     async def _accept(self, nursery: trio.Nursery) -> None:
         # Connections come also after the server has begun to drain, and the keeper must hear of each one's end.
         nursery.start_soon(self._link.take_connections, partial(self._begin_given, nursery))
+        nursery.start_soon(self._end_process_instead)
         await trio.sleep_forever()
+
+    def let_go(self) -> None:
+        """Lets connections that are still open end with this server."""
+        self._may_end = True
+
+    async def _end_process_instead(self) -> None:
+        """Ends the process at the moment at which this task is cancelled, and with it the server.
+
+        Trio calls `abort` within the call that cancels, before any task of the server runs again.
+        """
+
+        def abort(raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+            if self._open and not self._may_end:
+                self._link.fail(_reason(raise_cancel))
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     def _begin_given(self, nursery: trio.Nursery, given: GivenConnection) -> None:
         connection = HeldServerConnection(
             self._app, self._protocol, given, self._settings.connection, self._throttle, self._link
         )
         self._begin(connection, given.socket, nursery)
+
+
+def _reason(raise_cancel: Callable[[], NoReturn]) -> str:
+    """Why a task is cancelled, as Trio says."""
+    try:
+        raise_cancel()
+    except trio.Cancelled as cancelled:
+        return str(cancelled)

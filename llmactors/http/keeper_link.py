@@ -20,6 +20,7 @@ from llmactors.keeper.protocol import (
     TOKEN_VARIABLE,
     Active,
     AllGiven,
+    Beat,
     Begin,
     Given,
     Go,
@@ -31,6 +32,7 @@ from llmactors.keeper.protocol import (
     decode,
     encode,
 )
+from llmactors.keeper.silence import BEAT_S
 
 log = structlog.get_logger("llmactors.http")
 
@@ -61,7 +63,8 @@ class KeeperLink:
         slots: The slots of all connections, in which their writes are recorded.
         token: What the keeper's connections have in common, and nobody else knows.
         address: The address on which the keeper listens.
-        on_lost: Called when the keeper is gone, and with it all that it held. Should not return.
+        end_process: Called when the keeper is gone, and with it all that it held, and when this process can go on no
+            more, so that another one takes its connections over. Should not return.
     """
 
     def __init__(
@@ -71,13 +74,13 @@ class KeeperLink:
         token: str,
         address: tuple[str, int],
         *,
-        on_lost: Callable[[], None] = lambda: os._exit(1),
+        end_process: Callable[[], None] = lambda: os._exit(1),
     ) -> None:
         channel.setblocking(False)
         self.slots = slots
         self.token = token
         self.address = address
-        self.on_lost = on_lost
+        self.end_process = end_process
         self.all_given = trio.Event()
         """Set once the connections of a takeover, or of a part of it, were given."""
         self.journal_bytes = 0
@@ -93,7 +96,9 @@ class KeeperLink:
         return f"<KeeperLink {len(self._waiting)} waiting, {len(self._unsent)} unsent>"
 
     @classmethod
-    def from_environment(cls, environ: MutableMapping[str, str] = os.environ) -> Self | None:
+    def from_environment(
+        cls, environ: MutableMapping[str, str] = os.environ, *, end_process: Callable[[], None] = lambda: os._exit(1)
+    ) -> Self | None:
         """The link of a process that a keeper started; None for any other process.
 
         The variables are removed, and no child of this process gets a descriptor.
@@ -109,9 +114,17 @@ class KeeperLink:
         # A copy that stays open would take clients that nobody serves, once the keeper has closed its own.
         with socket.socket(fileno=listening) as listener:
             address = listener.getsockname()[:2]
-        return cls(socket.socket(fileno=channel), memory, environ.pop(TOKEN_VARIABLE), address)
+        token = environ.pop(TOKEN_VARIABLE)
+        return cls(socket.socket(fileno=channel), memory, token, address, end_process=end_process)
 
     # From the keeper.
+
+    async def beat(self) -> None:
+        """Tells the keeper again and again that this process is not frozen, until cancelled."""
+        while True:
+            if not self.is_behind:
+                self.send_nowait(Beat())
+            await trio.sleep(BEAT_S)
 
     async def wait_go(self) -> None:
         """Tells the keeper that this process is ready, and waits until it is the active one, unless it is."""
@@ -159,7 +172,7 @@ class KeeperLink:
                 packet, control = b"", []
             if not packet:
                 log.critical("the keeper of the connections is gone, and so this gateway ends")
-                self.on_lost()
+                self.end_process()
                 await trio.sleep_forever()
             message = decode(packet)
             match message:
@@ -172,6 +185,11 @@ class KeeperLink:
                         file.seek(0)
                         self._waiting[message.cid].large[message.generation] = file.read()
             return message
+
+    def fail(self, why: str) -> None:
+        """Ends this process, whose connections another one takes over. What ran in this process is not cleaned up."""
+        log.error("this gateway ends, and another one takes its connections over", reason=why)
+        self.end_process()
 
     # To the keeper.
 

@@ -11,6 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from llmactors.keeper.connections import Packet
 from llmactors.keeper.protocol import MAX_MESSAGE_BYTES, SOCKET_VARIABLE, Message, decode
+from llmactors.keeper.silence import Silence
+
+HEAR_EVERY_S = 0.004
+"""While a gateway serves, its messages wait together for so long. At its end, all of them are read at once."""
 
 
 class GatewayProcess:
@@ -26,9 +30,11 @@ class GatewayProcess:
             # It has a group of its own, so that Ctrl-C reaches the keeper alone.
             self.pid = os.posix_spawn(command[0], [*command], variables, setpgroup=0)
         self.started_at = time.monotonic()
+        """When the process, or the last part of its takeover, began."""
         self.warm = self.answered = False
         """Whether it waits for `Go`, and whether it has answered the last `AllGiven`."""
         self.dismissed = False
+        self.silence, self.frozen_at = Silence(self.started_at), 0.0
         self.wakes, self.hear_at = select.EPOLLIN, 0.0
         """The events of the channel that wake the keeper, and when it next looks for messages."""
         self.outbox: deque[Packet] = deque()

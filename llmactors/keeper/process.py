@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from llmactors.keeper.connections import Packet
-from llmactors.keeper.gateway_process import GatewayProcess, received
+from llmactors.keeper.gateway_process import HEAR_EVERY_S, GatewayProcess, received
 from llmactors.keeper.log_line import write_log_line
 from llmactors.keeper.protocol import (
     LISTENING_VARIABLE,
@@ -20,32 +20,31 @@ from llmactors.keeper.protocol import (
     Active,
     AllGiven,
     BadMessage,
+    Beat,
     Go,
     Message,
     StopAccepting,
     Warm,
     encode,
 )
+from llmactors.keeper.signals import receive_signals
 from llmactors.keeper.status import NAME, KeeperStatus, show_status
 from llmactors.keeper.table import ConnectionTable
-from llmactors.keeper.takeover import TakeoverOrder
+from llmactors.keeper.takeover import STABLE_S, TakeoverOrder
 
 GIVE_UP_AFTER = 8
 """So many gateways may end in a row with none that serves: the length of the streak."""
-STABLE_S = 1.0
-"""A gateway that serves for less has ended early."""
-BACKLOG = 1024
 FULL_WAIT_S = 0.1
-HEAR_EVERY_S = 0.004
-"""While a gateway serves, its messages wait together for so long. At its end, all of them are read at once."""
 
 
 class Keeper:
     """`run` ends when the gateway has ended in order, or when none can be kept running."""
 
-    def __init__(self, listener: socket.socket, limit: int, start_s: float, form: str, command: Sequence[str]) -> None:
+    def __init__(
+        self, listener: socket.socket, limit: int, times_s: Sequence[float], form: str, command: Sequence[str]
+    ) -> None:
         self._table = ConnectionTable(listener, limit)
-        self._start_s, self._command = start_s, command
+        [self._start_s, self._frozen_s], self._command = times_s, command
         self._log = functools.partial(write_log_line, form)
         self._status = os.memfd_create(NAME)
         self._token = os.urandom(16).hex()
@@ -57,19 +56,14 @@ class Keeper:
         self._serves = self._has_served = self._accepts = self._asked_to_end = False
         """Whether the active gateway has taken up all connections, whether any had, and whether the address is open."""
         self._ending = self._takeovers = self._upgrades = self._streak = 0
-        self._start_at = self._stable_at = self._next_part_at = self._accept_at = 0.0
+        self._start_at = self._stable_at = self._next_part_at = self._part_at = self._accept_at = 0.0
         self._outcome = ""
         self._code: int | None = None
         self._epoll, self._handlers = select.epoll(), dict[int, Callable[[], None]]()
 
     def run(self) -> int:
         """Serves until the end, and returns the exit code."""
-        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` has it ignored
-                signal.signal(number, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        reader = receive_signals()
         self._watch(reader, lambda: self._obey(os.read(reader, 256)))
         while self._code is None:
             wait_s = self._tend(time.monotonic())
@@ -86,13 +80,14 @@ class Keeper:
         due = [now + 60.0]
         self._replace_active()
         if self._active and self._active.answered and not self._serves:
-            due.append(self._next_part_at)
-            if now >= self._next_part_at:
+            if now < self._next_part_at:
+                due.append(self._next_part_at)
+            elif not self._order.has_given_suspect or self._active.silence.heard_at > self._part_at:
                 self._give_next_part(self._active, now)
         if self._serves and now >= self._stable_at:
             self._order.settled()
         for process in self._processes():
-            self._end_late(process, now, due)
+            self._end_useless(process, now, due)
         if not self._standby and (not self._active or (self._serves and not self._ending and not self._newer)):
             due.append(self._start_at)
             if now >= self._start_at:
@@ -118,15 +113,21 @@ class Keeper:
         self._watch(process.channel.fileno(), lambda: self._hear(process))
         return process
 
-    def _end_late(self, process: GatewayProcess, now: float, due: list[float]) -> None:
-        """Ends a process that is not warm in time, so that another one is tried."""
-        if process.warm or not self._has_served:  # the first one may take its time
-            return
-        due.append(process.started_at + self._start_s)
-        if now >= due[-1]:
-            self._log("warning", f"the gateway {process.pid} is not ready after {self._start_s:g} s, and is ended")
+    def _end_useless(self, process: GatewayProcess, now: float, due: list[float]) -> None:
+        """Ends a process that is not ready in time, or whose loop does not run though it could."""
+        why = ""
+        takes_over = process is self._active and not self._serves
+        if self._has_served and (takes_over or not process.warm):  # the first one may take its time
+            due.append(process.started_at + self._start_s)
+            if now >= due[-1]:
+                why, process.started_at = f"is not ready after {self._start_s:g} s", now
+        if process.warm and self._frozen_s:
+            if process.silence.has_lasted(self._frozen_s, process.pid, now):
+                why, process.frozen_at = f"has done nothing for {self._frozen_s:g} s", process.hear_at
+            due.append(process.silence.look_at)
+        if why:
+            self._log("error", f"the gateway {process.pid} {why}, and is ended")
             process.signal(signal.SIGKILL)
-            process.started_at = now
 
     def _replace_active(self) -> None:
         """Lets a warm gateway take over where none is active, and ends the active one where a newer one is warm."""
@@ -138,12 +139,12 @@ class Keeper:
             self._active.signal(signal.SIGKILL)  # its end is noted, and then the newer one takes over
 
     def _activate(self, process: GatewayProcess) -> None:
-        self._active = process
+        self._active, process.started_at = process, time.monotonic()
         if process is self._standby:
             self._standby = None
         if not self._has_served and not self._accepts:
             # Before the gateway says that it is ready: clients wait in the kernel's queue until they are accepted.
-            self._table.listener.listen(BACKLOG)
+            self._table.listen()
             self._accepts = True
         process.outbox.append((encode(Go()), -1))
         self._order.begin(self._table.connections)
@@ -153,7 +154,7 @@ class Keeper:
         """Sends what waits for the gateway, and sets what wakes the keeper: its messages, unless it was just heard."""
         wakes = select.EPOLLIN if now >= process.hear_at or not self._serves else 0
         due.append(now + 60.0 if wakes else process.hear_at)
-        wakes |= select.EPOLLOUT if process.flush() else 0
+        wakes |= process.flush() and select.EPOLLOUT
         if wakes != process.wakes:
             process.wakes = wakes
             self._epoll.modify(process.channel, wakes)
@@ -161,6 +162,7 @@ class Keeper:
     def _give_next_part(self, process: GatewayProcess, now: float) -> None:
         part = self._order.next_part(now)
         if part is not None:
+            self._part_at = process.started_at = now
             process.answered, process.giving = False, self._packets(part)
             return
         self._serves = self._has_served = True
@@ -209,14 +211,15 @@ class Keeper:
             return
         replaced = bool(self._newer and self._newer.warm)
         self._takeovers += 1
-        cut = {cid for cid, connection in self._table.connections.items() if not connection.protected}
+        cut = self._table.unprotected
         now = time.monotonic()
         if not replaced and not (served and now >= self._stable_at):
-            crashed, answered = code != -signal.SIGKILL, process.answered
-            found = self._order.ended_early(self._table.connections, now, crashed=crashed, answered=answered)
+            frozen, ended_at = process.frozen_at > 0, process.frozen_at or now
+            crashed, answered = frozen or code != -signal.SIGKILL, process.answered
+            held = self._table.connections
+            found = self._order.ended_early(held, ended_at, crashed=crashed, answered=answered, frozen=frozen)
             cut |= set() if found is None else {found}
-        for cid in cut:
-            self._table.close(cid)
+        self._table.close_all(cut)
         told = f"{how}; the next gateway takes {len(self._table.connections)} connections over, and {len(cut)} are cut"
         self._log("info" if replaced else "warning", told)
         if served:
@@ -261,6 +264,8 @@ class Keeper:
                 process.warm = version == VERSION
                 self._streak = 0 if self._serves else self._streak
                 self._show()
+            case Beat():
+                process.silence.heard()
             case Active():
                 process.answered, self._next_part_at = True, time.monotonic() + self._order.settle_s
             case StopAccepting():
@@ -328,7 +333,7 @@ class Keeper:
                 self._log("warning", f"cannot accept connections: {error.strerror}")
                 self._accept_at = time.monotonic() + FULL_WAIT_S
 
-    # The loop, the status and the log.
+    # The loop and the status.
 
     def _watch(self, fd: int, handler: Callable[[], None]) -> None:
         self._handlers[fd] = handler
@@ -342,9 +347,3 @@ class Keeper:
         active = self._active.pid if self._active and self._serves else 0
         standby = self._standby.pid if self._standby and self._standby.warm and not self._standby.dismissed else 0
         show_status(self._status, KeeperStatus(active, standby, self._takeovers, self._upgrades, self._outcome))
-
-
-def run(listener: str, _: str, limit: str, start_s: str, form: str, *, command: Sequence[str]) -> None:
-    """Runs a keeper with arguments of the command line, and exits with its code."""
-    keeper = Keeper(socket.socket(fileno=int(listener)), int(limit), float(start_s), form, command)
-    os._exit(keeper.run())

@@ -66,6 +66,10 @@ class Active(NamedTuple):
     """To the keeper: the gateway has handled `AllGiven`, and serves each connection that it has."""
 
 
+class Beat(NamedTuple):
+    """To the keeper: the loop of the gateway, which serves or is warm, runs."""
+
+
 class StopAccepting(NamedTuple):
     """To the keeper: the gateway drains. The keeper closes the listening socket."""
 
@@ -124,8 +128,21 @@ class Note(NamedTuple):
 
 
 Message = (
-    Given | Begin | Go | AllGiven | Warm | Active | StopAccepting | Trim | Large | Unprotected | Done | Piece | Note
-)  # fmt: skip
+    Given
+    | Begin
+    | Go
+    | AllGiven
+    | Warm
+    | Active
+    | Beat
+    | StopAccepting
+    | Trim
+    | Large
+    | Unprotected
+    | Done
+    | Piece
+    | Note
+)
 _FORMS: Final[dict[type[Message], tuple[int, struct.Struct]]] = {
     Given: (ord("C"), struct.Struct("<BQIQQ?")),
     Piece: (ord("J"), struct.Struct("<BQQ")),
@@ -135,6 +152,7 @@ _FORMS: Final[dict[type[Message], tuple[int, struct.Struct]]] = {
     AllGiven: (ord("E"), struct.Struct("<B")),
     Warm: (ord("W"), struct.Struct("<BI")),
     Active: (ord("A"), struct.Struct("<B")),
+    Beat: (ord("H"), struct.Struct("<B")),
     StopAccepting: (ord("S"), struct.Struct("<B")),
     Trim: (ord("T"), struct.Struct("<BQQQ")),
     Large: (ord("L"), struct.Struct("<BQQ")),

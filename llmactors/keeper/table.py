@@ -4,7 +4,7 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from llmactors.keeper.connections import ConnectionCopy, Packet
 from llmactors.keeper.protocol import HALF_BYTES, SLOT_BYTES, Done, Large, Message, Note, Piece, Trim, Unprotected
@@ -12,6 +12,7 @@ from llmactors.keeper.protocol import HALF_BYTES, SLOT_BYTES, Done, Large, Messa
 MAX_JOURNALS_BYTES = 256 * 1024 * 1024
 """The most bytes of all journals. Gateways hold less; beyond this, journals are given up."""
 ACCEPT_AT_ONCE = 32
+_BACKLOG = 1024
 _SPARE_FILES = 32
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
@@ -37,6 +38,10 @@ class ConnectionTable:
     def has_room(self) -> bool:
         """Whether another connection can be accepted."""
         return len(self.connections) < self.limit
+
+    def listen(self) -> None:
+        """Lets clients connect."""
+        self.listener.listen(_BACKLOG)
 
     def accept(self) -> Iterator[Packet]:
         """Accepts clients that wait, and makes the packets that give them to a gateway.
@@ -64,6 +69,16 @@ class ConnectionTable:
             case Piece(cid) | Note(cid) | Trim(cid) | Large(cid) | Unprotected(cid) if cid in self.connections:
                 return self._change(self.connections[cid], message, fd)
         return False
+
+    @property
+    def unprotected(self) -> set[int]:
+        """The connections that cannot outlive their gateway."""
+        return {cid for cid, connection in self.connections.items() if not connection.protected}
+
+    def close_all(self, cids: Iterable[int]) -> None:
+        """As `close`, for each of these."""
+        for cid in cids:
+            self.close(cid)
 
     def close(self, cid: int) -> None:
         """Ends a connection. The slot holds no record for the next one."""

@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Collection
 
+STABLE_S = 1.0
+"""A gateway that serves for less has ended early."""
 SETTLE_S = 0.25
 """A gateway that crashes is suspected to have done so because of the connections that it got within this time."""
 MOST_KILLS = 3
@@ -12,8 +14,10 @@ class TakeoverOrder:
     """Gives all connections at once, until a gateway ends early: it ended before it had served for a while.
 
     The next gateway gets each connection that the gateway had by itself, and the next one only when it has taken up the
-    one before. If it crashes, its last connections are suspects. The suspects are given last and slowly, so that one
-    suspect is left, which is cut. All other connections are served.
+    one before. If it crashes, its last connections are suspects. The suspects are given last and slowly, to a gateway
+    that has stood the others for a while. A suspect by which that gateway ends too is cut. All others are served.
+
+    So gateways that crash for other reasons cut no connection: they crash before they get a suspect.
     """
 
     def __init__(self) -> None:
@@ -43,31 +47,48 @@ class TakeoverOrder:
         return part
 
     @property
+    def has_given_suspect(self) -> bool:
+        """Whether the last part was a suspect. The gateway must be heard again before the next one."""
+        return any(cid in self._suspects for _, cid in self._alone[-1:])
+
+    @property
     def settle_s(self) -> float:
         """The wait before the next part: a suspect gets time to show what it does, and so do those before it."""
         following = self._parts[0] if self._parts else []
-        last = [cid for _, cid in self._alone[-1:]]
-        return SETTLE_S if any(cid in self._suspects for cid in (*following, *last)) else 0.0
+        if self.has_given_suspect:
+            return SETTLE_S
+        return STABLE_S if any(cid in self._suspects for cid in following) else 0.0
 
-    def ended_early(self, cids: Collection[int], now: float, *, crashed: bool, answered: bool) -> int | None:
+    def ended_early(
+        self, cids: Collection[int], now: float, *, crashed: bool, answered: bool, frozen: bool = False
+    ) -> int | None:
         """Notes the end of a gateway that had these connections, and returns the one that must be cut, if any.
 
-        SIGKILL may come from outside at any moment: the last connection, not yet taken up, is cut the third time.
+        SIGKILL may come from outside at any moment: the last connection, not yet taken up, is cut the third time. The
+        end of a gateway that was `frozen` is the moment at which it was last heard.
         """
         recent = [cid for at, cid in self._alone if now - at <= SETTLE_S]
+        if frozen and self._alone and self._alone[-1][1] in self._suspects:
+            recent = [self._alone[-1][1]]  # the gateway was heard behind the suspect before
         if not self._alone:
             self._doubted = set(cids)
         elif crashed and recent:
-            self._doubted -= {cid for _, cid in self._alone if cid not in recent}
-            self._suspects = dict.fromkeys(recent, 0)
-            return recent[0] if len(recent) == 1 else None
+            is_sure = len(recent) == 1 and recent[0] in self._suspects
+            self._suspect(recent)
+            return recent[0] if is_sure else None
         elif not crashed and not answered:
-            last = recent[-1:] or [self._alone[-1][1]]
-            self._doubted -= {cid for _, cid in self._alone if cid not in last}
-            self._suspects = {last[0]: self._suspects.get(last[0], 0) + 1}
-            return last[0] if self._suspects[last[0]] >= MOST_KILLS else None
+            last = self._alone[-1][1]
+            kills = self._suspects.get(last, 0) + 1
+            self._suspect([last])
+            self._suspects[last] = kills
+            return last if kills >= MOST_KILLS else None
         return None
 
     def settled(self) -> None:
         """The gateway has served for a while, and no connection is doubted."""
         self._doubted, self._suspects = set(), {}
+
+    def _suspect(self, cids: Collection[int]) -> None:
+        """Doubts these connections alone, of those that were given alone."""
+        self._doubted -= {cid for _, cid in self._alone if cid not in cids}
+        self._suspects = dict.fromkeys(cids, 0)

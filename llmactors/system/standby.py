@@ -32,6 +32,7 @@ class StandbyActor(Actor):
     async def on_start(self, context: Context) -> None:
         # Done now, because it would take a tenth of a second in which the connections have to wait.
         calm_garbage_collector()
+        context.spawn(self._link.beat)
         await self._link.wait_go()
         self._refresh()
         context.spawn(self._tell_active)

@@ -104,9 +104,38 @@ FAULTS = (
         (
             Edit(
                 "keeper/takeover.py",
-                "return recent[0] if len(recent) == 1 else None",
+                "return recent[0] if is_sure else None",
                 "return recent[-1]",
             ),
+        ),
+    ),
+    Fault(
+        "A connection is cut because gateways crash for reasons",
+        (
+            Edit(
+                "keeper/takeover.py",
+                "is_sure = len(recent) == 1 and recent[0] in self._suspects",
+                "is_sure = len(recent) == 1",
+            ),
+        ),
+    ),
+    Fault(
+        "A crash of the gateway's actor cuts connections",
+        (Edit("http/held_server.py", "if self._open and not self._may_end:", "if False:"),),
+    ),
+    Fault(
+        "A gateway that was stopped, or whose loop",
+        (Edit("keeper/silence.py", 'if state in {"S", "T"}:', 'if state == "S":'),),
+    ),
+    Fault(
+        "A gateway is ended as frozen while it waits for a core",
+        (
+            Edit(
+                "keeper/silence.py",
+                'return 0.0 if state == "t" else min(used_s, passed_s)',
+                "return passed_s",
+            ),
+            Edit("keeper/silence.py", "min(now - self._looked_at, 2 * LOOK_S)", "now - self._looked_at"),
         ),
     ),
 )

@@ -40,7 +40,7 @@ class Life:
         self.scope = trio.CancelScope()
         self.channel, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setblocking(False)
-        self.link = MortalLink(self.theirs, lives.slots, lives.token, ("127.0.0.1", 1), on_lost=lambda: None)
+        self.link = MortalLink(self.theirs, lives.slots, lives.token, ("127.0.0.1", 1), end_process=self.die)
         self.link.life = self
 
     def point(self, name: str) -> None:
@@ -54,8 +54,9 @@ class Life:
 
     def die(self) -> None:
         """Ends the life: what its tasks do from here on has no effect."""
-        self.alive = False
-        self.lives.deaths.send_nowait(self)
+        if self.alive:
+            self.alive = False
+            self.lives.deaths.send_nowait(self)
 
 
 class MortalLink(KeeperLink):

@@ -23,7 +23,14 @@ class KeeperRun:
     """Runs a keeper on a free port. `mode` says what gateways that start from here on do wrong."""
 
     def __init__(
-        self, folder: Path, *, mode: str = "", limit: int = 4096, start_s: float = 10.0, files: int | None = None
+        self,
+        folder: Path,
+        *,
+        mode: str = "",
+        limit: int = 4096,
+        start_s: float = 10.0,
+        frozen_s: float = 10.0,
+        files: int | None = None,
     ) -> None:
         self._mode = folder / "mode"
         self.mode(mode)
@@ -34,7 +41,17 @@ class KeeperRun:
             listener.setblocking(False)
             fd = listener.fileno()
             program = [sys.executable, "-S", "-E", small_gateway.__file__, str(self._mode)]
-            command = [sys.executable, "-S", "-E", str(KEEPER), str(fd), "http://x", str(limit), str(start_s), "text"]
+            command = [
+                sys.executable,
+                "-S",
+                "-E",
+                str(KEEPER),
+                str(fd),
+                "http://x",
+                str(limit),
+                *map(str, (start_s, frozen_s)),
+                "text",
+            ]
             shell = ["prlimit", f"--nofile={files}:{files}"] if files else []
             self.process = subprocess.Popen([*shell, *command, *program], pass_fds=[fd], stderr=errors)
 

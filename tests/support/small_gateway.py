@@ -8,6 +8,7 @@ positions and no log. `python small_gateway.py MODE_FILE`: the file holds what t
     sum N         N bytes follow; the answer is their SHA-256
     poison        no answer; a gateway that takes the connection over crashes at once
     venom         no answer; a gateway that takes the connection over crashes after 50 ms
+    spin          no answer; the gateway does nothing else from here on, nor does one that takes the connection over
     leave         the answer `left`, with no journal from here on
 """
 
@@ -35,6 +36,7 @@ from llmactors.keeper.protocol import (
     SOCKET_VARIABLE,
     Active,
     AllGiven,
+    Beat,
     Begin,
     Done,
     Given,
@@ -52,6 +54,7 @@ from llmactors.keeper.protocol import (
     store_record,
     stored_records,
 )
+from llmactors.keeper.silence import BEAT_S
 
 
 class Gateway:
@@ -66,6 +69,7 @@ class Gateway:
         self.epoll.register(self.channel, select.EPOLLIN)
         self.connections: dict[int, Connection] = {}
         self.draining = False
+        self.beat_at = 0.0
 
     def tell(self, message: Message, fd: int = -1) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
@@ -86,6 +90,9 @@ class Gateway:
                         connection.read()
             for connection in list(self.connections.values()):
                 connection.go_on()
+            if time.monotonic() >= self.beat_at:
+                self.beat_at = time.monotonic() + BEAT_S
+                self.tell(Beat())
 
     def _hear(self) -> None:
         data, rights, _, _ = self.channel.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
@@ -96,6 +103,9 @@ class Gateway:
         match message:
             case Go() if self.mode == "fails":
                 os._exit(70)
+            case Go() if self.mode == "crashes":
+                signal.signal(signal.SIGALRM, lambda *_: os._exit(70))
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
             case Go():
                 signal.signal(signal.SIGTERM, self._drain)
             case AllGiven():
@@ -197,14 +207,20 @@ class Connection:
                     return
                 self.request_bytes += int(size)
                 self.answer = hashlib.sha256(rest[: int(size)]).hexdigest().encode() + b"\n"
-            case ["poison"] if self.taken_over:
-                os._exit(70)
-            case ["venom"] if self.taken_over:
-                signal.signal(signal.SIGALRM, lambda *_: os._exit(70))
-                signal.setitimer(signal.ITIMER_REAL, 0.05)
+            case ["poison" | "venom" | "spin" as harm]:
+                self._harm(harm)
             case ["leave"]:
                 self.answer, self.protected = b"left\n", False
                 self.gateway.tell(Unprotected(self.cid))
+
+    def _harm(self, how: str) -> None:
+        while how == "spin":
+            pass
+        if self.taken_over and how == "poison":
+            os._exit(70)
+        if self.taken_over:
+            signal.signal(signal.SIGALRM, lambda *_: os._exit(70))
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
 
     def go_on(self) -> None:
         """Writes what is due."""

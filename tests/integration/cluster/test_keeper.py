@@ -21,7 +21,12 @@ from llmactors.testing.redis_server import RedisServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-WITH_KEEPER = {"LLMACTORS_KEEPER": "true", "LLMACTORS_LOG_FORMAT": "json"}
+WITH_KEEPER = {
+    "LLMACTORS_KEEPER": "true",
+    "LLMACTORS_LOG_FORMAT": "json",
+    "LLMACTORS_FROZEN_S": "3",
+    "LLMACTORS_DRILLS": "true",
+}
 TOKENS = 80
 
 
@@ -68,7 +73,9 @@ def url() -> Iterator[str]:
             assert node.stop() == 0, node.errors()
 
 
-@pytest.mark.parametrize("how", ["kill", pytest.param("upgrade", marks=pytest.mark.keeper)])
+@pytest.mark.parametrize(
+    "how", ["kill", *(pytest.param(how, marks=pytest.mark.keeper) for how in ("upgrade", "stop", "crash"))]
+)
 def test_openai_client_gets_one_answer(url: str, how: str) -> None:
     client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     messages: list = [{"role": "user", "content": how}]  # type: ignore[type-arg]
@@ -79,7 +86,11 @@ def test_openai_client_gets_one_answer(url: str, how: str) -> None:
     for number, chunk in enumerate(stream):
         found += (chunk.choices[0].delta.content or "") if chunk.choices else ""
         if number == 10:
-            os.kill(*(keeper.status.active, signal.SIGKILL) if how == "kill" else (keeper.pid, signal.SIGUSR2))
+            if how == "crash":
+                httpx.post(f"{url}/v1/operator/drills/crash-actor", json={"actor": "node/http/gateway"})
+                continue
+            signals = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "upgrade": signal.SIGUSR2}
+            os.kill(keeper.pid if how == "upgrade" else keeper.status.active, signals[how])
     assert found == expected.choices[0].message.content
     wait_takeover(keeper)
 
@@ -111,6 +122,13 @@ def test_kept_alive_connection_outlives_many_gateways(url: str) -> None:
             assert answer.json()["text"] == text_of(f"turn {turn}", 5)
             addresses.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
     assert len(addresses) == 1
+
+
+@pytest.mark.keeper
+def test_idle_gateway_is_not_taken_for_a_frozen_one(url: str) -> None:
+    keeper = keeper_at(url)
+    time.sleep(6.0)
+    assert status_of(keeper.pid) == keeper.status
 
 
 @pytest.mark.keeper

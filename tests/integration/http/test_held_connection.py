@@ -280,3 +280,21 @@ async def test_change_of_an_operator_is_not_made_twice(node: LocalNode, monkeypa
         assert lives.points[: len(reading)] == reading
         [why] = lives.cut
         assert "is not made twice" in why
+
+
+async def test_crash_of_the_server_changes_no_byte(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash of the gateway's actor, in a process that lives: the process ends before it can cut a connection."""
+    path, body = EXCHANGES["native"]
+    async with lives_of(node.node, monkeypatch) as lives:
+        async with lives.client() as stream:
+            expected = await answers(stream, request(path, {**body, "max_tokens": 200}))
+        async with lives.client() as stream, trio.open_nursery() as nursery:
+            nursery.start_soon(crash_when_written, lives)
+            assert await answers(stream, request(path, {**body, "max_tokens": 200})) == expected
+        assert lives.takeovers == 1
+        assert not lives.cut
+
+
+async def crash_when_written(lives: Lives) -> None:
+    await wait_until(lambda: lives.points.count("behind send") > 5)
+    lives.life.scope.cancel(reason="the actor crashed")

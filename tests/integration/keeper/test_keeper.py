@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -290,3 +291,90 @@ def test_many_kills_lose_no_byte(kept: KeeperRun) -> None:
         thread.join()
     assert not wrong, kept.log()
     assert min(answers) > 0
+
+
+def test_stopped_gateway_is_replaced(tmp_path: Path) -> None:
+    """SIGCONT comes too late: the gateway that was stopped is dead, and can write no more."""
+    with KeeperRun(tmp_path, frozen_s=1.0) as kept, kept.client(b"say 150 20\n") as client:
+        read_all(client, 7)
+        before = kept.wait_for_standby()
+        os.kill(before.active, signal.SIGSTOP)
+        kept.wait_for(lambda status: status.active and status.takeovers)
+        with pytest.raises(ProcessLookupError):
+            os.kill(before.active, signal.SIGCONT)
+        assert read_all(client, 1043) == lines(150)[7:]
+    assert "has done nothing for 1 s" in kept.log()
+
+
+@pytest.mark.keeper
+def test_stopped_standby_is_replaced(tmp_path: Path) -> None:
+    with KeeperRun(tmp_path, frozen_s=1.0) as kept:
+        before = kept.wait_for_standby()
+        os.kill(before.standby, signal.SIGSTOP)
+        after = kept.wait_for(lambda status: status.standby not in {0, before.standby})
+        assert after.active == before.active
+
+
+@pytest.mark.keeper
+@pytest.mark.timeout(120)
+def test_connection_that_freezes_gateways_is_cut(tmp_path: Path) -> None:
+    with KeeperRun(tmp_path, frozen_s=1.0) as kept, kept.client(b"say 20 20\n") as other:
+        kept.wait_for_standby()
+        with kept.client(b"spin\n") as spinning:
+            spinning.settimeout(60.0)
+            assert read_all(spinning, 1) == b""
+        assert read_all(other, 140) == lines(20)
+        other.sendall(b"say 3 0\n")
+        assert read_all(other, 21) == lines(3)
+
+
+@pytest.mark.keeper
+def test_stop_of_all_processes_convicts_nobody(tmp_path: Path) -> None:
+    with KeeperRun(tmp_path, frozen_s=2.5) as kept, kept.client(b"say 300 20\n") as client:
+        before = kept.wait_for_standby()
+        pids = [kept.process.pid, before.active, before.standby]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(4.0)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert read_all(client, 2100) == lines(300)
+        assert kept.status[:3] == before[:3]
+
+
+@pytest.mark.keeper
+def test_gateway_that_waits_for_a_core_is_not_frozen(tmp_path: Path) -> None:
+    """All processes share one core with busy ones of a higher rank."""
+    with KeeperRun(tmp_path, frozen_s=1.0) as kept, kept.client(b"say 100 20\n") as client:
+        before = kept.wait_for_standby()
+        core = {min(os.sched_getaffinity(0))}
+        os.sched_setaffinity(before.active, core)
+        os.setpriority(os.PRIO_PROCESS, before.active, 19)
+        busy = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(40)]
+        try:
+            for process in busy:
+                os.sched_setaffinity(process.pid, core)
+            time.sleep(4.0)
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()
+        assert read_all(client, 700) == lines(100)
+        assert kept.status.takeovers == 0, kept.log()
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize("clients", [1, 5])
+def test_gateways_that_crash_by_themselves_cut_nobody(tmp_path: Path, clients: int) -> None:
+    """Each gateway crashes some time after it has become the active one, whatever connections it has."""
+    with KeeperRun(tmp_path) as kept, contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(kept.client(b"say 40 20\n")) for _ in range(clients)]
+        before = kept.wait_for_standby()
+        kept.mode("crashes")
+        os.kill(before.standby, signal.SIGKILL)
+        kept.wait_for(lambda status: status.standby not in {0, before.standby})
+        os.kill(before.active, signal.SIGKILL)
+        kept.wait_for(lambda status: status.takeovers >= 4)
+        kept.mode("")
+        for stream in streams:
+            assert read_all(stream, 280) == lines(40), kept.log()
