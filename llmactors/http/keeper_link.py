@@ -177,9 +177,7 @@ class KeeperLink:
             message = decode(packet)
             match message:
                 case Given():
-                    raw = socket.socket(fileno=_descriptor(control))
-                    raw.setblocking(False)
-                    self._waiting[message.cid] = GivenConnection(message, raw)
+                    self._waiting[message.cid] = GivenConnection(message, self._opened(_descriptor(control)))
                 case Large():
                     with os.fdopen(_descriptor(control), "rb") as file:
                         file.seek(0)
@@ -190,6 +188,11 @@ class KeeperLink:
         """Ends this process, whose connections another one takes over. What ran in this process is not cleaned up."""
         log.error("this gateway ends, and another one takes its connections over", reason=why)
         self.end_process()
+
+    def _opened(self, fd: int) -> socket.socket:
+        raw = socket.socket(fileno=fd)
+        raw.setblocking(False)
+        return raw
 
     # To the keeper.
 

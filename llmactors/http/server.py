@@ -183,20 +183,19 @@ class Server:
 
     def _begin(self, connection: ServerConnection, raw: socket.socket, nursery: trio.Nursery) -> None:
         """Counts a connection, and starts its task. The tasks do not count, since Trio starts them in any order."""
-        # The connection reads and writes the socket itself. Trio's stream sets options of the socket, and closes it.
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+        closer = closer_of(raw)
         address = self._client(raw)
         refusal = self._limits.enter(address)
         if refusal is not None:
             self._restrict(connection, refusal)
         self._open.add(connection)
-        nursery.start_soon(self._serve_one, connection, stream, address, refusal is None)
+        nursery.start_soon(self._serve_one, connection, closer, address, refusal is None)
 
     async def _serve_one(
-        self, connection: ServerConnection, stream: trio.SocketStream, address: str, is_counted: bool
+        self, connection: ServerConnection, closer: trio.abc.AsyncResource, address: str, is_counted: bool
     ) -> None:
         try:
-            async with stream:
+            async with closer:
                 await connection.run()
         except* Exception as group:
             if fatal(group) is not None:
@@ -235,6 +234,11 @@ class Server:
         if now - self._refusals_told_at >= TELL_EVERY_S:
             self._refusals_told_at = now
             log.warning("cannot accept connections", error=str(error), open=len(self._open))
+
+
+def closer_of(raw: socket.socket) -> trio.abc.AsyncResource:
+    """What closes the socket. The connection reads and writes the socket itself; Trio's stream sets its options too."""
+    return trio.SocketStream(trio.socket.from_stdlib_socket(raw))
 
 
 def url_of(host: str, port: int) -> str:

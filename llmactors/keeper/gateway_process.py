@@ -23,12 +23,7 @@ class GatewayProcess:
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], descriptors: Mapping[str, int]) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            inherited = {SOCKET_VARIABLE: theirs.fileno(), **descriptors}
-            for fd in inherited.values():
-                os.set_inheritable(fd, True)
-            variables = {**os.environ, **environ, **{name: str(fd) for name, fd in inherited.items()}}
-            # It has a group of its own, so that Ctrl-C reaches the keeper alone.
-            self.pid = os.posix_spawn(command[0], [*command], variables, setpgroup=0)
+            self.pid = self._spawn(theirs, command, environ, descriptors)
         self.started_at = time.monotonic()
         """When the process, or the last part of its takeover, began."""
         self.warm = self.answered = False
@@ -43,6 +38,16 @@ class GatewayProcess:
 
     def __repr__(self) -> str:
         return f"<GatewayProcess {self.pid}>"
+
+    def _spawn(
+        self, theirs: socket.socket, command: Sequence[str], environ: Mapping[str, str], descriptors: Mapping[str, int]
+    ) -> int:
+        inherited = {SOCKET_VARIABLE: theirs.fileno(), **descriptors}
+        for fd in inherited.values():
+            os.set_inheritable(fd, True)
+        variables = {**os.environ, **environ, **{name: str(fd) for name, fd in inherited.items()}}
+        # It has a group of its own, so that Ctrl-C reaches the keeper alone.
+        return os.posix_spawn(command[0], [*command], variables, setpgroup=0)
 
     def signal(self, number: int) -> None:
         """Sends a signal. The process is not reaped before its end is noted, so the number is its own."""

@@ -19,6 +19,7 @@ load         the constant clients, whose requests differ in model, class, conver
 visitors     clients that come and go as readers, cancel, run late, send twice, and flood
 content      what requests ask for beside plain text, and the judgement on their answers
 upstreams    the servers behind a model that another server makes, and their faults
+keepers      gateways below keepers that are killed at every step, and clients that never connect again
 world        one simulation, from its beginning to its end
 recording    bounds that the server's own recording shows
 judge        the oracle: a sentence for each promise that was broken

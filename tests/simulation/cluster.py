@@ -3,7 +3,7 @@
 import contextvars
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import attrs
@@ -35,6 +35,9 @@ _RETENTION_S = 800.0
 """Logs are kept for longer than a run takes with all its pauses, so that all of them can be judged at its end."""
 
 
+RunProcess = Callable[["Process", Host, trio.Event, trio.CancelScope], Awaitable[None]]
+
+
 @attrs.define(eq=False)
 class Process:
     """One process of the cluster, which is started again whenever it ends."""
@@ -46,6 +49,9 @@ class Process:
     node: ClusterNode | None = None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ended: trio.Event = attrs.field(factory=trio.Event)
+    code: int = -9
+    """With which code it ended; that of SIGKILL while it runs."""
+    kill: Callable[[], None] = lambda: None
 
     @property
     def is_up(self) -> bool:
@@ -77,6 +83,10 @@ class SimulatedCluster:
         self._pids = itertools.count(1)
         self._dead: set[int] = set()
         self._nursery: trio.Nursery | None = None
+        self.run_gateways: Callable[[], Awaitable[None]] | None = None
+        """What runs the gateways; None: this cluster does."""
+        self.tell_keeper: Callable[[Process, str], None] = lambda _process, _what: None
+        """Has the keeper of a gateway upgrade, or lose its standby."""
         network.host_of = bench.host_of = HOST.get
         bench.kill_process = self._kill_own
         for module, name, replacement in (
@@ -101,7 +111,9 @@ class SimulatedCluster:
                 nursery.start_soon(self.upstreams.run)
             for number in range(self._settings.workers):
                 nursery.start_soon(self._keep_running, f"w{number + 1}", self._make_worker)
-            for number in range(self._settings.gateways):
+            if self.run_gateways is not None:
+                nursery.start_soon(self.run_gateways)
+            for number in range(self._settings.gateways if self.run_gateways is None else 0):
                 nursery.start_soon(self._keep_running, f"g{number + 1}", self._make_gateway)
             task_status.started()
 
@@ -163,18 +175,19 @@ class SimulatedCluster:
         ]
         if self.upstreams is not None:
             models.append(self.upstreams.model)
-        return WorkerNode(self._node_settings(process), models, None)
+        return WorkerNode(self.node_settings(process.name), models, None)
 
     def _make_gateway(self, process: Process) -> ClusterNode:
         process.port = next(self._ports)
-        return GatewayNode(self._node_settings(process), SimulatedAddress(self._folder, process.port))
+        return GatewayNode(self.node_settings(process.name), SimulatedAddress(self._folder, process.port))
 
-    def _node_settings(self, process: Process) -> Settings:
+    def node_settings(self, name: str) -> Settings:
+        """Those of a gateway or worker."""
         world = self._settings
         return attrs.evolve(
             Settings(),
             redis="redis://simulation",
-            name=process.name,
+            name=name,
             lease_s=world.lease_s,
             resume_grace_s=world.resume_grace_s,
             quarantine_from_attempt=world.quarantine_from,
@@ -193,18 +206,21 @@ class SimulatedCluster:
                 host = process.host = Host(name, skew_s=skew_s)
                 process.ended, process.scope = trio.Event(), trio.CancelScope()
                 # The rest of a killed process, which nobody hears of, ends beside its successor.
-                nursery.start_soon(self._run_once, process, host, process.ended, process.scope)
+                nursery.start_soon(self.run_once, process, host, process.ended, process.scope)
                 await process.ended.wait()
                 await trio.sleep(self._rng.uniform(*self._settings.back_after_s))
 
-    async def _run_once(self, process: Process, host: Host, ended: trio.Event, scope: trio.CancelScope) -> None:
+    async def run_once(self, process: Process, host: Host, ended: trio.Event, scope: trio.CancelScope) -> None:
+        """Runs a process to its end."""
         HOST.set(host)
         node = process.node = process.make(process)
         try:
             with scope:
                 await node.run()
+                process.code = 0
         except* Exception as group:  # noqa: BLE001 - `up` starts a node again after any error
             if not host.dead:
+                process.code = 1
                 self.exits.append(f"{process.name} at {trio.current_time():.2f} s: {group.exceptions[0]!r}")
         finally:
             self._dead.add(node._record.process.pid)

@@ -43,6 +43,8 @@ KINDS: Mapping[str, Callable[[random.Random], float]] = {
     "upstream away": _between(0.05, 2.0),
     "slow upstream": _between(0.5, 2.5),
     "upstream refuses": _between(0.2, 2.0),
+    "upgrade a gateway": _moment,
+    "lose a standby": _moment,
 }
 """Each kind of fault, and how long one lasts, in virtual seconds. 0: the fault is a moment."""
 
@@ -50,6 +52,8 @@ FORGETS = "Redis loses its last second"
 PAUSE = "pause of everything"
 OF_UPSTREAMS = frozenset({"cut an upstream", "upstream away", "slow upstream", "upstream refuses"})
 """The faults of the servers that a cluster asks."""
+OF_KEEPERS = frozenset({"upgrade a gateway", "lose a standby"})
+"""The faults of gateways below keepers."""
 DEATHS = frozenset({"kill a worker", "lose a machine", "crash an actor", "crash a backend"})
 """A request whose worker or backend dies may be charged an attempt for good."""
 SILENCES = frozenset(

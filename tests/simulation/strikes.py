@@ -13,7 +13,7 @@ from llmactors.cluster.cordon import Cordon
 from llmactors.redislink.names import RedisNames
 from tests.simulation.cluster import Process, SimulatedCluster
 from tests.simulation.determinism import BEGIN_S
-from tests.simulation.faults import DEATHS, FORGETS, OF_UPSTREAMS, PAUSE, SILENCES, Fault
+from tests.simulation.faults import DEATHS, FORGETS, OF_KEEPERS, OF_UPSTREAMS, PAUSE, SILENCES, Fault
 from tests.simulation.network import Host, Network
 
 _RECOVERY_S = 3.0
@@ -122,6 +122,8 @@ class Striker:
         cluster, hosts = self._cluster, [each.host for each in victims]
         cut_off: _Effect = (lambda: _set(hosts, "cut_off", on=True), lambda: _set(hosts, "cut_off", on=False))
         of_processes: dict[str, _Effect] = {
+            "upgrade": (lambda: _each(victims, lambda each: cluster.tell_keeper(each, "upgrade")), _nothing),
+            "lose a standby": (lambda: _each(victims, lambda each: cluster.tell_keeper(each, "standby")), _nothing),
             "kill": (lambda: _each(victims, cluster.kill), _nothing),
             "lose a machine": (lambda: _each(victims, cluster.lose), _nothing),
             "drain": (lambda: _each(victims, cluster.drain), _nothing),
@@ -152,7 +154,7 @@ class Striker:
 
     def _victims(self, fault: Fault) -> list[Process]:
         """The processes that a fault strikes: most faults one that runs. Of machines, one is never lost."""
-        kind = "g" if "gateway" in fault.kind else "" if "node" in fault.kind else "w"
+        kind = "g" if "gateway" in fault.kind or fault.kind in OF_KEEPERS else "" if "node" in fault.kind else "w"
         up = [each for each in self._cluster.of_kind(kind) if each.is_up]
         if "all workers" in fault.kind:
             return up

@@ -17,7 +17,7 @@ from tests.simulation.seeds import shrink
 from tests.simulation.strikes import Charges
 from tests.simulation.themes import THEMES, plan_of
 
-SEEDS = 6
+SEEDS = 7
 _LEFT_OUT = {"calm", "losses"}
 """Themes that the tests have no time for."""
 _patient = pytest.mark.timeout(240)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import attrs
 
 from tests.simulation.content.load import ContentSettings
-from tests.simulation.faults import FORGETS, KINDS, OF_UPSTREAMS, Fault, schedule_of
+from tests.simulation.faults import FORGETS, KINDS, OF_KEEPERS, OF_UPSTREAMS, Fault, schedule_of
 
 _LONG_SILENCES = frozenset({"cut off a worker for long", "cut off a gateway for long", "cut off all workers"})
-_OF_OTHERS = {FORGETS, "lose a machine"} | _LONG_SILENCES | OF_UPSTREAMS
+_OF_OTHERS = {FORGETS, "lose a machine"} | _LONG_SILENCES | OF_UPSTREAMS | OF_KEEPERS
 """What strikes only where a theme is about it."""
 EVERYONE = ("come and go", "cancel", "run late", "send twice", "flood")
 """All that visitors do beside the load: see `visitors`."""
@@ -63,6 +63,10 @@ class WorldSettings:
     visitors: tuple[str, ...] = ()
     content: ContentSettings = attrs.field(factory=lambda: ContentSettings(clients=()))
     """Clients that ask for more than plain text; in no world of tenants."""
+    keeper_rate: float | None = None
+    """Below keepers, the share of the kinds of steps at which gateways die: see `keepers`. None: without keepers."""
+    plain: int = 0
+    """How many clients of `keepers.plain` there are."""
     bound_s: float = 12.0
     """The longest time in which a stream makes no progress, beside the times of faults."""
 
@@ -225,6 +229,21 @@ def _harmless(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, 
     return _with_content(world), handing_over if drains else outages, 6, 7.0
 
 
+def _keeper(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
+    """Gateways below keepers are killed at every step, and no client connects again."""
+    world = WorldSettings(
+        clients=2,
+        keeper_rate=rng.choice((0.4, 0.9)),
+        plain=4,
+        step_ms=rng.choice((10, 40)),
+        patience_s=30.0,
+        load_s=4.0,
+        content=ContentSettings(clients=("mock", "mock", "mock"), plain=True),
+        bound_s=9.0,
+    )
+    return world, ("kill a gateway", "upgrade a gateway", "lose a standby", "drain a worker"), 4, 4.0
+
+
 def _calm(rng: random.Random) -> tuple[WorldSettings, tuple[str, ...], int, float]:
     """Nothing strikes: everything is prompt, and bounds are kept."""
     world = WorldSettings(
@@ -254,6 +273,7 @@ _THEMES: dict[str, tuple[int, _Theme]] = {
     "losses": (2, _losses),
     "harmless": (4, _harmless),
     "calm": (2, _calm),
+    "keeper": (4, _keeper),
 }
 """Each theme, and how many seeds it has among others."""
 THEMES = tuple(_THEMES)

@@ -20,6 +20,7 @@ from tests.simulation.content.judge import ContentReport, judge
 from tests.simulation.content.load import ContentLoad
 from tests.simulation.faults import FORGETS
 from tests.simulation.judge import Evidence, complaints, unsettled
+from tests.simulation.keepers.world import KeeperWorld
 from tests.simulation.load import CONCURRENT_MAX, VariedLoad, keys_of_tenants, record_of
 from tests.simulation.network import Host, Network
 from tests.simulation.recording import read_bounds
@@ -85,6 +86,9 @@ class World:
         upstreams = self._cluster.upstreams
         unserved = {} if upstreams is None else {MODEL: upstreams.unserved}
         self._content = ContentLoad(self._cluster.urls, world.content, unserved, seed=seed)
+        self._keepers: KeeperWorld | None = None
+        if world.keeper_rate is not None:
+            self._keepers = KeeperWorld.of(self._cluster, world, seed, folder)
         self._striker = Striker(self._network, self._cluster, plan.schedule, self._bench.deaths)
 
     async def run(self, clock: MockClock) -> Outcome:
@@ -96,15 +100,21 @@ class World:
                 await nursery.start(self._network.run)
                 await nursery.start(self._cluster.run)
                 nursery.start_soon(self._striker.take_snapshots)
+                if self._keepers is not None:
+                    await nursery.start(self._keepers.run)
                 async with trio.open_nursery() as loads:
                     loads.start_soon(self._load.run)
                     loads.start_soon(self._visitors.run)
                     loads.start_soon(self._content.run)
+                    if self._keepers is not None:
+                        loads.start_soon(self._keepers.load.run)
                     await self._striker.run(clock)
                     await trio.sleep(max(0.0, self._plan.world.load_s - trio.current_time()))
                     self._load.stop()
                     self._visitors.stop()
                     self._content.stop()
+                    if self._keepers is not None:
+                        self._keepers.load.stop()
                 left = await self._wait_settled()
                 held = self._bench.still_held()
                 left += [f"backends hold {len(held)} requests that have ended"] if held else []
@@ -112,7 +122,8 @@ class World:
                 nursery.cancel_scope.cancel(reason="the simulation is over")
         usage = self._usage()
         report = check(self._load.history, self._load.answer, strikes=self._striker.counts, usage=usage)
-        content = judge(self._content.readers, self._store.client, RedisNames("main"), usage)
+        origins = {} if self._keepers is None else self._keepers.kernel.origins
+        content = judge(self._content.readers, self._store.client, RedisNames("main"), usage, origins)
         evidence = Evidence(
             plan=self._plan,
             load=self._load,
@@ -129,6 +140,9 @@ class World:
         found += [f"{count} answers broken: {kind}" for kind, count in content.broken.items() if count]
         found += [f"{count} calls ended with {code}" for code, count in content.failures.items()]
         found += [f"a node ended: {text}" for text in self._cluster.exits]
+        if self._keepers is not None:
+            found += self._keepers.complaints(self._load, self._content, usage)
+            self._striker.counts.update(self._keepers.strikes)
         found += ["the run did not end"] if limit.cancelled_caught else []
         return Outcome(
             report=report,

@@ -11,7 +11,7 @@ import redis
 
 from llmactors.backends.mock.inputs import mock_vector
 from llmactors.backends.mock.oracle import mock_tokens
-from llmactors.http.request_id import keyed_request_id
+from llmactors.http.request_id import derived_request_id, keyed_request_id
 from llmactors.redislink.names import RedisNames
 from llmactors.testing.usage_oracle import TokensUsed, UsageSeen
 from tests.simulation.content.answers import Answer, CallAnswers, read_stream, read_whole
@@ -51,7 +51,11 @@ class ContentReport:
 
 
 def judge(
-    readers: Sequence[Reader], client: "redis.Redis", names: RedisNames, usage: UsageSeen | None
+    readers: Sequence[Reader],
+    client: "redis.Redis",
+    names: RedisNames,
+    usage: UsageSeen | None,
+    origins: Mapping[str, str] = {},
 ) -> ContentReport:
     """Judges all calls after their load has ended: a call without an end is lost.
 
@@ -71,7 +75,7 @@ def judge(
         if not reader.done:
             problems.append("the answer has no end")
         elif not problems:
-            logs = [read_log(client, names, request_id) for request_id in _request_ids(reader)]
+            logs = [read_log(client, names, request_id) for request_id in request_ids(reader, origins)]
             known = [log for log in logs if log is not None]
             try:
                 problems += _problems(reader, known)
@@ -92,10 +96,14 @@ def judge(
     return report
 
 
-def _request_ids(reader: Reader) -> Iterator[str]:
+def request_ids(reader: Reader, origins: Mapping[str, str]) -> Iterator[str]:
+    """The ids of all requests of a call. `origins` has the origin of each call on a connection that a keeper holds."""
     yield reader.request_id
     for number in range(1, reader.case.choices):
-        yield keyed_request_id("anonymous", f"{reader.key}\0{number}")
+        if reader.asker is None:
+            yield keyed_request_id("anonymous", f"{reader.key}\0{number}")
+        else:
+            yield derived_request_id(origins.get(reader.request_id, ""), number)
 
 
 def _usage_problems(logs: Sequence[RequestLog], used: Mapping[str, TokensUsed]) -> Iterator[str]:

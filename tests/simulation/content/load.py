@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import attrs
 import trio
 
+from llmactors.http.client import HttpClient
 from tests.simulation.content.cases import KINDS, case_of
 from tests.simulation.content.reader import Reader
 
@@ -16,11 +17,20 @@ class ContentSettings:
 
     clients: Sequence[str] = ("mock", "mock")
     """The model that each client asks."""
+    plain: bool = False
+    """Whether the clients are ordinary ones, for which an answer that is cut is lost, and which keep connections."""
     replay_share: float = 0.3
     """The share of the calls that are made once more at their end."""
     think_s: float = 0.4
     settle_s: float = 120.0
     """How long after `stop` a call may run."""
+
+
+class ReusedClients(dict[str, HttpClient]):
+    """A client for each URL, which goes on using its connection."""
+
+    def __missing__(self, url: str) -> HttpClient:
+        return self.setdefault(url, HttpClient(url))
 
 
 class ContentLoad:
@@ -69,12 +79,15 @@ class ContentLoad:
         await trio.sleep(rng.uniform(0.0, 0.3))
         kinds = {kind: maker for kind, maker in KINDS.items() if kind not in self._unserved.get(model, ())}
         count = 0
+        reused = ReusedClients()
         while not self._stopping:
             count += 1
             case = case_of(rng, f"content {name}/{count}", kinds)
             reader = Reader(case, model, f"key {name}/{count}", self._urls, rng)
+            if self._settings.plain:
+                reader.asker = reused[rng.choice(self._urls())]
             self.readers.append(reader)
             await reader.run()
-            if reader.done and rng.random() < self._settings.replay_share:
+            if reader.done and not self._settings.plain and rng.random() < self._settings.replay_share:
                 await reader.replay()
             await trio.sleep(rng.uniform(0.0, self._settings.think_s))

@@ -42,6 +42,9 @@ class Reader:
     """The idempotency key of the call, by which another gateway finds its requests."""
     urls: Callable[[], Sequence[str]]
     rng: random.Random
+    asker: HttpClient | None = None
+    """What asks for an ordinary client, whose call is made once; None for a client that asks until it has its answer.
+    """
     request_id: str = ""
     lanes: dict[str, list[Event]] = attrs.field(factory=dict)
     """The events of a stream, of each choice by itself: events of two choices may come in any order."""
@@ -72,7 +75,10 @@ class Reader:
         while not self.is_over:
             try:
                 await self._ask(self.rng.choice(self.urls()))
-            except (HttpClientError, trio.TooSlowError, _CutError):
+            except (HttpClientError, trio.TooSlowError, _CutError) as error:
+                if self.asker is not None and not self.failure:
+                    self.problems.append(f"the answer was cut: {error!r}")
+                    return
                 self.resumed += bool(self.request_id)
                 await trio.sleep(self.rng.uniform(0.02, _PAUSE_S))
 
@@ -86,7 +92,7 @@ class Reader:
             self.problems.append("the second answer differs from the first")
 
     async def _ask(self, url: str) -> None:
-        client = HttpClient(url, settings=_ONE_REQUEST)
+        client = self.asker or HttpClient(url, settings=_ONE_REQUEST)
         if self.case.api == "responses" and self.lanes and self.rng.random() < 0.5:
             created, last = self.lanes[""][0], self.lanes[""][-1]
             query = f"?stream=true&starting_after={last['sequence_number']}"
@@ -97,7 +103,8 @@ class Reader:
             fields |= {"stream": True} if self.case.streamed else {}
             method, path, body = "POST", PATHS[self.case.api], msgspec.json.encode(fields)
             seen = {}
-        headers = [("idempotency-key", self.key), ("anthropic-version", "2023-06-01")]
+        headers = [("anthropic-version", "2023-06-01")]
+        headers += [] if self.asker else [("idempotency-key", self.key)]
         with trio.fail_after(_WHOLE_S):
             response = await client.open(method, path, body, headers)
         try:
@@ -122,7 +129,7 @@ class Reader:
         with trio.fail_after(_SILENCE_S):
             text = await response.read()
         if response.status in _PASSING:
-            raise _CutError
+            raise _CutError(f"status {response.status}: {text!r}")
         self._fail(f"{response.status} {_code_of(msgspec.json.decode(text))}")
         raise _CutError
 

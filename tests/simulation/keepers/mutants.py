@@ -1,0 +1,84 @@
+"""Bugs by which a connection that outlives its gateway would lose or repeat bytes, or be cut."""
+
+from tests.chaos.test_mutations import Mutant
+
+_CONNECTION = "llmactors/http/held_connection.py"
+_REQUEST = "llmactors/http/held_request.py"
+_POSITION = "llmactors/http/tcp_position.py"
+_PROTOCOL = "llmactors/keeper/protocol.py"
+_HERE = "tests/simulation"
+
+
+def _mutant(name: str, file: str, old: str, new: str) -> Mutant:
+    return Mutant(f"keeper: {name}", file, old, new, _HERE, "keeper")
+
+
+KEEPER_MUTANTS = [
+    _mutant(
+        "a record comes behind its write",
+        _CONNECTION,
+        "        self._record(data, flags, next_in, reached)\n        sent = self._write_now(data)\n",
+        "        sent = self._write_now(data)\n        self._record(data, flags, next_in, reached)\n",
+    ),
+    _mutant(
+        "the record of a chunk comes behind its write",
+        _CONNECTION,
+        "        self._record(chunk, flags, 0, self.reached)\n        sent = self._write_now(chunk)\n",
+        "        sent = self._write_now(chunk)\n        self._record(chunk, flags, 0, self.reached)\n",
+    ),
+    _mutant(
+        "the position of what was written is read once",
+        _POSITION,
+        "        info = _info(connection)\n        if (now := _counter(info, _ACKED)) == acked:\n",
+        "        info, now = _info(connection), acked\n        if True:\n",
+    ),
+    _mutant(
+        "the position of what was taken is read once",
+        _POSITION,
+        "        info = _info(connection)\n        if (now := _counter(info, _RECEIVED)) == received:\n",
+        "        info, now = _info(connection), received\n        if True:\n",
+    ),
+    _mutant(
+        "bytes are journalled behind being taken",
+        _CONNECTION,
+        "                    await self._journal(data)\n                    self._throw_away(len(data))\n",
+        "                    self._throw_away(len(data))\n                    await self._journal(data)\n",
+    ),
+    _mutant(
+        "the older record wins",
+        _PROTOCOL,
+        "if record.generation), reverse=True)",
+        "if record.generation))",
+    ),
+    _mutant(
+        "half a record counts",
+        _PROTOCOL,
+        "_RECORD.pack(0, begin,",
+        "_RECORD.pack(generation, begin,",
+    ),
+    _mutant(
+        "the id of a request is a new one each time it is read",
+        _REQUEST,
+        "return derived_request_id(self.origin)",
+        "return derived_request_id(self.origin + __import__('secrets').token_hex(4))",
+    ),
+    _mutant(
+        "the place of a call differs in each gateway",
+        _CONNECTION,
+        '{self._cid}:{self._request_at}"',
+        '{self._cid}:{self._request_at}:{id(self._link)}"',
+    ),
+    _mutant(
+        "a request is forgotten before its answer is written",
+        _CONNECTION,
+        "        self._out += len(data)\n\n    async def _write_later",
+        "        self._out += len(data)\n        if flags & COMPLETE:\n            self._trim_to(next_in, self._out)\n"
+        "            self._tell_trim()\n\n    async def _write_later",
+    ),
+    _mutant(
+        "a large record is sent behind its write",
+        _CONNECTION,
+        "            await self._link.wait_sent()\n            self._record(data, flags, next_in, reached)\n",
+        "            self._record(data, flags, next_in, reached)\n",
+    ),
+]
