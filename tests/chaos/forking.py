@@ -33,6 +33,8 @@ def run_command(arguments: tuple[str, ...], environ: dict[str, str], out: str, e
         with Path(path).open("wb") as file:
             os.dup2(file.fileno(), descriptor)
     os.environ.update(environ)
+    # What a keeper starts gateways with, which it takes from the command line of this process.
+    sys.orig_argv = [sys.executable, "-m", "tests.chaos.storm.keepers", *arguments]
     from llmactors.cli import run
     from llmactors.telemetry.standard_streams import flush_standard_streams
     from tests.chaos.sabotage import accept_sabotage

@@ -24,7 +24,7 @@ def test_rounds_follow_from_the_seed() -> None:
 
 @pytest.mark.chaos
 @pytest.mark.integration
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_short_storm_loses_nothing() -> None:
     outcome = await storm("kept", faults=2, seed=18, binary=None, says=False)
     assert outcome.is_right, "\n".join(lines_of(outcome))

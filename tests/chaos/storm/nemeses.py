@@ -6,6 +6,7 @@ from llmactors.testing import nemeses, redis_nemeses
 from llmactors.testing.cluster import Cluster
 from llmactors.testing.nemeses import Nemesis
 from tests.chaos.sabotage import CRASH_ACTOR, SHIFT_CLOCK
+from tests.chaos.storm.keepers import KillStandby, KillTwice, UpgradeGateway
 
 Weighted = list[tuple[Nemesis, float]]
 
@@ -60,6 +61,9 @@ def kept(cluster: Cluster) -> Weighted:
         (redis_nemeses.FlushFunctions(cluster), 1),
         (redis_nemeses.FillDisk(cluster, min_s=0.1, max_s=1.0), 0.7),
         (CrashActor(cluster), 2),
+        (UpgradeGateway(cluster), 1),
+        (KillStandby(cluster), 1),
+        (KillTwice(cluster), 1),
         (ShiftClock(cluster), 1),
     ]
 

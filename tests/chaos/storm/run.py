@@ -20,13 +20,15 @@ from llmactors.testing.failover import FailOver, FailoverCluster
 from llmactors.testing.managed_process import poll_until
 from llmactors.testing.nemeses import Nemesis, strikes
 from llmactors.testing.returning_clients import LoadSettings, StreamLoad
-from tests.chaos.forking import ForkedProcess, ForkingCluster
 from tests.chaos.runs import NAMES, usage_of, wait_flowing, wait_settled
 from tests.chaos.sabotage import Sabotage
+from tests.chaos.storm.keepers import KeeperCluster, KeeperFailoverCluster
 from tests.chaos.storm.nemeses import Weighted, kept, lost
+from tests.chaos.storm.plain import PlainClients
 from tests.chaos.storm.rounds import Strike, rounds
 
 CLIENTS = 40
+PLAIN_CLIENTS = 20
 TOKENS = 40
 RECOVERY_S = 40.0
 """A storm is over, as failed, once a stream gets no token for so long after the end of all faults."""
@@ -38,13 +40,8 @@ _SETTINGS = {
     "usage_records_max": 1_000_000,
     # Workers are killed so often that a request may lose many of them, and none of the requests is guilty.
     "quarantine_from_attempt": 8,
+    "keeper": True,
 }
-
-
-class ForkingFailoverCluster(FailoverCluster):
-    """A cluster of forked processes over a server with a replica and Sentinels."""
-
-    member_type = ForkedProcess
 
 
 @attrs.define
@@ -62,6 +59,7 @@ class Outcome:
     """Why processes ended that nobody had killed."""
     wrong: list[str]
     """What must not be, beside what `report` says."""
+    plain: PlainClients
 
     @property
     def faults(self) -> int:
@@ -89,8 +87,9 @@ async def storm(
         proxied=kind != "failovers",
         settings=_SETTINGS,
         restart_after_s=0.05,
+        start_s=120.0,  # a gateway below a keeper is not forked
     )
-    cluster = ForkingFailoverCluster(settings) if kind == "failovers" else ForkingCluster(settings)
+    cluster = KeeperFailoverCluster(settings) if kind == "failovers" else KeeperCluster(settings)
     began = time.monotonic()
     async with cluster:
         load = StreamLoad(
@@ -98,11 +97,13 @@ async def storm(
             LoadSettings(clients=CLIENTS, max_tokens=TOKENS, settle_s=RECOVERY_S, replay_share=0.2),
             seed=seed,
         )
+        plain = PlainClients(lambda: cluster.gateway_urls, PLAIN_CLIENTS, TOKENS, seed)
         weighted = _faults_of(kind, cluster)
         strikes_of = rounds([weight for _, weight in weighted], f"{kind}/{seed}")
         running = _Running(cluster, load, [nemesis for nemesis, _ in weighted], strikes_of, says=says)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(load.run)
+            nursery.start_soon(plain.run)
             with trio.fail_after(30):
                 await poll_until(lambda: load.history.open >= CLIENTS // 2)
             with trio.move_on_after(limit_s):
@@ -110,15 +111,33 @@ async def storm(
             with trio.fail_after(RECOVERY_S):
                 await cluster.wait_ready()
             load.stop()
+            plain.stop()
         left = await wait_settled(cluster)
         left += await trio.to_thread.run_sync(_details, cluster, left)
         usage = None
         if kind == "kept":
             usage = await trio.to_thread.run_sync(usage_of, cluster.client())
         report = check(load.history, strikes=strikes(running.nemeses), usage=usage, forgets=kind != "kept")
-        wrong = [*running.wrong, *left, *_tracebacks(cluster), *await trio.to_thread.run_sync(_convicted, cluster)]
+        wrong = [
+            *running.wrong,
+            *_wrong_of(plain, kind),
+            *left,
+            *_tracebacks(cluster),
+            *await trio.to_thread.run_sync(_convicted, cluster),
+        ]
         exits = _exits(cluster)
-    return Outcome(kind, seed, report, running.nemeses, running.recoveries, time.monotonic() - began, exits, wrong)
+    return Outcome(
+        kind, seed, report, running.nemeses, running.recoveries, time.monotonic() - began, exits, wrong, plain
+    )
+
+
+def _wrong_of(plain: PlainClients, kind: Kind) -> list[str]:
+    """What clients saw that never connect again. Where Redis loses something, answers may be cut."""
+    found = [*plain.wrong]
+    if kind == "kept":
+        found += [f"{count} plain clients were cut: {why}" for why, count in plain.cuts.items()]
+        found += [f"{count} plain clients got {code}" for code, count in plain.failures.items()]
+    return found
 
 
 def _faults_of(kind: Kind, cluster: Cluster) -> Weighted:

@@ -29,6 +29,7 @@ def lines_of(outcome: Outcome) -> list[str]:
         f"{name} {text}"
         for name, text in zip(("p50", "p99", "max"), _seconds([gap.seconds for gap in report.gaps]), strict=True)
     )
+    plain, refused = outcome.plain, outcome.plain.refused.total()
     return [
         *table,
         f"{outcome.faults:,} faults in {outcome.seconds:.0f} s, seed {outcome.seed}",
@@ -38,6 +39,7 @@ def lines_of(outcome: Outcome) -> list[str]:
         f"requests lost {report.lost_requests:,}, ended twice {report.second_ends:,}, misrecorded {report.misrecorded}",
         f"explicit failures: {failures}",
         f"pauses that clients saw: {pauses}; connections made again {report.reconnects:,}",
+        f"clients that never connect again: {plain.answers:,} answers, {plain.cuts.total()} cut, refused {refused}",
         *(f"ended by itself, {count} times: {why}" for why, count in outcome.exits.most_common()),
         *(f"BROKEN: {example}" for example in report.examples),
         *(f"WRONG: {text}" for text in outcome.wrong[:40]),

@@ -6,6 +6,7 @@ their deaths too, and frequent ones late ones.
 """
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ from tests.simulation.cluster import HOST
 from tests.simulation.network import Host
 
 _NOBODY = Host("nobody")
+_INNER = {"_write_now", "_record", "_throw_away", "_tell_trim", "_send_packet", "send_nowait", "journal_nowait"}
+"""Functions that several others call. Each of those makes steps of its own kinds."""
 _COUNTS = (1, 2, 4, 8, 15, 30, 60, 120, 250)
 _FOLDERS = ("/llmactors/http/", "/llmactors/gateway/")
 
@@ -44,7 +47,7 @@ class Fate(trio.abc.Instrument):
         """A step of the process whose task runs. Returns whether the process lives behind it."""
         host = HOST.get(_NOBODY)
         if not host.dead:
-            self._meet(host, kind)
+            self._meet(host, f"{kind} in {_caller()}")
         return not host.dead
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -71,3 +74,14 @@ class Fate(trio.abc.Instrument):
     def _drawn(self) -> int:
         """How often a kind is met until it is fatal; less than 0 for never."""
         return self._rng.choice(_COUNTS) if self._rng.random() < self._rate else -1
+
+
+def _caller() -> str:
+    """The function of the package that makes the step."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None:
+        code = frame.f_code
+        if code.co_name not in _INNER and any(folder in code.co_filename for folder in _FOLDERS):
+            return code.co_name
+        frame = frame.f_back
+    return "nothing"
