@@ -241,6 +241,13 @@ class Ledger(Protocol):
         """
         ...
 
+    @property
+    def due_in_s(self) -> float:
+        """In how many seconds the next `reap` is worth its cost, as far as this process knows: 0 or less where
+        something is overdue, infinity where nothing is known to become due.
+        """
+        ...
+
     async def statistics(self) -> LedgerStatistics:
         """Counts over the whole ledger."""
         ...

@@ -230,6 +230,10 @@ class MemoryLedger:
 
     # For any node.
 
+    @property
+    def due_in_s(self) -> float:
+        return self._life.first_due() - self._now()
+
     async def reap(self) -> int:
         now = self._now()
         touched = 0

@@ -412,6 +412,10 @@ class Lifecycle:
         """Each record whose deadline has passed."""
         return (self.records[request_id] for request_id in self._deadlines.pop_due(self._now()))
 
+    def first_due(self) -> float:
+        """When the next request expires or loses its readers' grace, as far as is known now."""
+        return min(self._deadlines.first(), self.reader_grace.first())
+
     def pop_abandoned(self) -> Iterator[Record]:
         """Each record without a reader whose grace has passed."""
         return (self.records[request_id] for request_id in self.reader_grace.pop_abandoned(self._now()))

@@ -30,6 +30,10 @@ class ReaderGrace:
     def forget(self, record: Record) -> None:
         self._unread.clear(record.request.id)
 
+    def first(self) -> float:
+        """When the next grace ends, as far as is known now."""
+        return self._unread.first()
+
     def pop_abandoned(self, now: float) -> Iterator[str]:
         """The id of each request whose grace has passed."""
         return self._unread.pop_due(now)

@@ -1,6 +1,7 @@
 """Points in time by key. Pure: the caller passes the current time."""
 
 import heapq
+import math
 from collections.abc import Iterator
 
 
@@ -39,6 +40,12 @@ class Timers:
             if self._due.get(key) == at:
                 del self._due[key]
                 yield key
+
+    def first(self) -> float:
+        """The earliest time that is set; infinity where none is."""
+        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else math.inf
 
     def _compact(self) -> None:
         if len(self._heap) > 2 * len(self._due) + 16 or not self._due:

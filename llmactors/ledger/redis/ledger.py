@@ -140,6 +140,8 @@ class RedisLedger:
             unread_copy_s=self._redis.unread_copy_s,
         )
         self._workers = Workers()
+        self._due_at = math.inf
+        """When the last `reap` has foreseen that something is due, on Trio's clock."""
 
     def __repr__(self) -> str:
         return f"<RedisLedger {self.names.ledger_prefix} {self.link!r} {self.log_reader!r}>"
@@ -341,8 +343,13 @@ class RedisLedger:
 
     # For any node.
 
+    @property
+    def due_in_s(self) -> float:
+        return self._due_at - trio.current_time()
+
     async def reap(self) -> int:
-        touched, *wrong = await self._functions.call_until_done("reap")
+        touched, due_ms, *wrong = await self._functions.call_until_done("reap")
+        self._due_at = math.inf if due_ms < 0 else trio.current_time() + due_ms / 1000
         self._wrong_keys.report(wrong)
         return int(touched)
 

@@ -1,6 +1,15 @@
 -- What any node calls: `reap` ends what is overdue.
 
-local function due_in(c, name) return redis.call('ZRANGEBYSCORE', name, '-inf', c.now, 'LIMIT', 0, BATCH) end
+-- The members that are due. Where none is, the time of the first one is noted for the answer.
+local function due_in(c, name)
+  local first = tonumber(redis.call('ZRANGE', name, 0, 0, 'WITHSCORES')[2])
+  if first and first <= c.now then
+    c.due = c.now
+    return redis.call('ZRANGEBYSCORE', name, '-inf', c.now, 'LIMIT', 0, BATCH)
+  end
+  c.due = math.min(c.due, first or math.huge)
+  return {}
+end
 
 local function is_connected(channel) return redis.call('PUBSUB', 'NUMSUB', channel)[2] > 0 end
 
@@ -24,11 +33,10 @@ local function is_disconnected(c, worker)
     if known[2] then redis.call('HDEL', name, 'silent_since') end
     return false
   end
-  if not known[2] then
-    redis.call('HSET', name, 'silent_since', c.now)
-    return false
-  end
-  return c.now - known[2] >= settings(c).disconnect_grace_ms
+  if not known[2] then redis.call('HSET', name, 'silent_since', c.now) end
+  local due = (known[2] or c.now) + settings(c).disconnect_grace_ms
+  c.due = math.min(c.due, math.max(due, c.now))
+  return due <= c.now
 end
 
 local function lose_if_disconnected(c, worker)
@@ -60,9 +68,11 @@ local function cancel_if_unread(c, id)
   return 1
 end
 
--- Returns how many requests were changed, then the names of keys that have another type.
+-- Returns how many requests were changed, in how many ms the next call is known to find something, or -1, and then the
+-- names of keys that have another type.
 local function reap(c, args)
   local touched = 0
+  c.due = math.huge
   notice_outage(c)
   for _, worker in ipairs(redis.call('ZRANGE', key.workers(c), 0, -1)) do
     touched = touched + (apart(c, wrong_of_worker, worker, lose_if_disconnected, c, worker) or 0)
@@ -79,7 +89,7 @@ local function reap(c, args)
   redis.call('ZREMRANGEBYSCORE', key.gateways(c), '-inf', c.now - settings(c).key_ttl_ms)
   forget_usage(c)
   touched = touched + evict(c)
-  return { touched, unpack(c.wrong) }
+  return { touched, c.due < math.huge and math.ceil(c.due - c.now) or -1, unpack(c.wrong) }
 end
 
 register('reap', reap, { 'allow-oom' })

@@ -111,6 +111,16 @@ class DeadlineSuite:
         await rig.ledger.reap()
         assert code_of((await rig.ledger.read("r")).end) == "DEADLINE_EXCEEDED"
 
+    async def test_reap_foresees_the_next_deadline(self, rig: Rig) -> None:
+        await rig.submit(request("a", timeout_ms=60_000, resume_grace_ms=50_000))
+        await rig.submit(request("b", timeout_ms=150))
+        assert await rig.ledger.reap() == 0
+        assert 0.05 < rig.ledger.due_in_s <= 0.151
+        await rig.pass_time(0.2)
+        assert await rig.ledger.reap() == 1
+        await rig.ledger.reap()  # a ledger need not look for the next time in a call that has ended something
+        assert 1 < rig.ledger.due_in_s < 61
+
     async def test_earlier_of_deadline_and_timeout_holds(self, rig: Rig) -> None:
         await rig.submit(request("a", timeout_ms=100, deadline_ms=rig.wall_ms() + 60_000))
         await rig.submit(request("b", timeout_ms=60_000, deadline_ms=rig.wall_ms() + 100))

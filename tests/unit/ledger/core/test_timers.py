@@ -1,5 +1,7 @@
 """Timers behave as a plain dict of times does."""
 
+import math
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,3 +48,15 @@ def test_cleared_timers_take_no_memory() -> None:
     assert sum(residue(timers).values()) < 50
     timers.clear("stays")
     assert residue(timers) == {}
+
+
+def test_first_time_is_that_of_a_key_that_is_set() -> None:
+    timers = Timers()
+    assert timers.first() == math.inf
+    timers.set("a", 1.0)
+    timers.set("b", 2.0)
+    timers.set("a", 3.0)
+    assert timers.first() == 2.0
+    timers.clear("b")
+    assert timers.first() == 3.0
+    assert list(timers.pop_due(3.0)) == ["a"]
