@@ -9,7 +9,7 @@ import trio
 
 from llmactors.telemetry.busy_task import BusyTaskSampler
 from llmactors.telemetry.logs import get_logger
-from llmactors.telemetry.thread_time import ThreadTime, explain_stall
+from llmactors.telemetry.thread_time import OwnThread, explain_stall
 
 _log = get_logger(__name__)
 _LOG_EVERY_S = 60.0
@@ -33,9 +33,9 @@ async def watch_event_loop(
         clock: The clock of the measures, in seconds. A node's own event loop does not count the time of a stall.
     """
     last_line, worst_s, worst, count = -math.inf, 0.0, {"cause": "", "task": ""}, 0
-    with BusyTaskSampler() as sampler:
+    with BusyTaskSampler() as sampler, OwnThread() as thread:
         while True:
-            due, before = clock() + period_s, ThreadTime.now()
+            due, before = clock() + period_s, thread.now()
             sampler.expect(period_s)
             await trio.sleep(period_s)
             now = clock()
@@ -45,7 +45,7 @@ async def watch_event_loop(
                 task = sampler.expect(period_s) or _NO_TASK
                 count += 1
                 if late_s > worst_s:
-                    spent = ThreadTime.now().since(before)
+                    spent = thread.now().since(before)
                     worst_s, worst = late_s, {"cause": explain_stall(late_s, spent, task), "task": task}
             if count and now - last_line >= _LOG_EVERY_S:
                 _log.warning(
