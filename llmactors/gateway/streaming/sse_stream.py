@@ -6,7 +6,7 @@ from functools import partial
 import trio
 
 from llmactors.actors import fatal
-from llmactors.gateway.native.events import Renderer, RendererWithLongEnds, RendererWithStandings
+from llmactors.gateway.native.events import Renderer, with_long_ends, with_standings
 from llmactors.gateway.queue_places import QueuePlaces, QueueStanding, QueueWatch
 from llmactors.gateway.streaming.flusher import Flusher
 from llmactors.gateway.streaming.pump import MAX_HEAVY_EVENTS, StreamTiming, fits, pieces
@@ -54,11 +54,13 @@ class SseStream:
         self._times = times
         exchange.ttft_s = times.ttft
         self._render = renderer.render
-        self._render_apart = renderer.render_apart if isinstance(renderer, RendererWithLongEnds) else None
+        long_ends = with_long_ends(renderer)
+        self._render_apart = None if long_ends is None else long_ends.render_apart
         self._keep_alive_bytes = renderer.keep_alive
         self._places: QueuePlaces | None = None
-        if places is not None and isinstance(renderer, RendererWithStandings):
-            self._places, self._render_standing = places, renderer.render_standing
+        standings = None if places is None else with_standings(renderer)
+        if standings is not None:
+            self._places, self._render_standing = places, standings.render_standing
         self._watch: QueueWatch | None = None
         self._last_write = trio.current_time()
         self._left: Callable[[], Awaitable[bool]] | None = None
