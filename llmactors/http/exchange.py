@@ -30,6 +30,8 @@ log = structlog.get_logger("llmactors.http")
 class ChunkWriter(Protocol):
     """The connection of an exchange, for chunks of a body that has begun and has no declared length."""
 
+    reached: bytes | int  # as for `Exchange.note_reached`; set for each token
+
     def write_chunk_nowait(self, data: bytes) -> bool | None:
         """Sends one chunk, which must not be empty.
 
@@ -67,8 +69,7 @@ class Exchange:
     """One request and its one response. `begun` is the time of the request's arrival on Trio's clock."""
 
     def __init__(self, scope: Scope, inbox: Inbox, send: Send, request_id: str, errors: ErrorRenderer) -> None:
-        self.scope = scope
-        self.request_id = request_id
+        self.scope, self.request_id = scope, request_id
         self.status = 0
         """The status of the response; 0 before the response has begun."""
         self.begun: float = scope.get("state", {}).get("arrived") or trio.current_time()
@@ -97,8 +98,7 @@ class Exchange:
         """The request as the keeper of its connection knows it; None where the connection ends with this process."""
         self._relayed_left: int | None = None
         """The bytes of a relayed body that are still to come; None where the body has no declared length."""
-        self._inbox = inbox
-        self._send = send
+        self._inbox, self._send = inbox, send
         # HTTP/1.0 has no chunks: a body for such a client ends with its connection.
         self.wire: ChunkWriter | None = scope.get("state", {}).get("wire") if scope["http_version"] == "1.1" else None
         """Writes chunks of the body without a wait; None where the connection cannot."""
@@ -210,7 +210,7 @@ class Exchange:
             self.held.refuse("an operator's change may have been made before, and is not made twice")
             raise ClientGone
 
-    def note_reached(self, reached: bytes) -> None:
+    def note_reached(self, reached: bytes | int) -> None:
         """Says how far the next write of the body brings the client, for a process that takes the connection over."""
         if self.held is not None:
             self.held.note(reached)

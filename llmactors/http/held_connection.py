@@ -20,7 +20,7 @@ import socket
 import structlog
 import trio
 
-from llmactors.http.connection import FAIR_EVERY, LINGER_S, READ_BYTES, ConnectionSettings, ServerConnection
+from llmactors.http.connection import FAIR_EVERY, LINGER_S, READ_BYTES, ConnectionSettings, ServerConnection, chunk_of
 from llmactors.http.continuation import HEAD_KEY, CannotGoOn, LeftBehind, Stage, go_on
 from llmactors.http.held_request import HeldRequest
 from llmactors.http.held_websocket import IGNORED, HeldWebSocket, LeftWebSocket
@@ -36,6 +36,7 @@ from llmactors.keeper.protocol import (
     INTERIM,
     LARGE,
     RECORD_BYTES,
+    SEQ,
     SOCKET,
     Done,
     Large,
@@ -53,10 +54,30 @@ SHORT_BYTES = 1024
 """A request of at most so many bytes stays in the journal until the next one comes."""
 _SCRATCH = bytearray(READ_BYTES)
 """Where bytes go that were read before."""
+_NOTHING = Stage.NOTHING
+"""Read for each token, and an enum takes its time to find a member."""
+_OF_TOKEN = BEGUN | SEQ
 
 
 class HeldServerConnection(ServerConnection):
     """Serves the requests of one connection that the keeper holds."""
+
+    # Python finds attributes slowly, and stores them in a kilobyte more, where an object has more than thirty others.
+    __slots__ = (
+        *("_cid", "_generation", "_given", "_given_journal_end", "_gone", "_has_large", "_head_is_dropped", "_in"),
+        *(
+            "_journaled",
+            "_link",
+            "_out",
+            "_protected",
+            "_request",
+            "_request_at",
+            "_slot",
+            "_slots",
+            "_stage",
+            "_untold",
+        ),
+    )
 
     def __init__(
         self,
@@ -69,11 +90,9 @@ class HeldServerConnection(ServerConnection):
     ) -> None:
         super().__init__(app, protocol, given.socket, settings, throttle)
         told = given.told
-        self.reached = b""
-        """Where the next write brings the client, as the handler of the request says."""
         self._given = given
         self._link = link
-        self._cid, self._slot = told.cid, told.slot
+        self._cid, self._slot, self._slots = told.cid, told.slot, link.slots
         self._protected = True
         self._request_at = self._in = self._journaled = told.journal_at
         """The input positions of the request that is under way, behind what was taken, and behind the journal."""
@@ -223,10 +242,11 @@ class HeldServerConnection(ServerConnection):
             self._trim_to(at, self._out)
         origin = f"{self._link.token}:{self._cid}:{self._request_at}"
         is_repeated = self._request_at < self._given_journal_end
-        if self._stage is Stage.BEGUN:
-            self._request = HeldRequest(self, origin, is_repeated, self.reached)
+        if self._stage is not Stage.BEGUN:
+            self.reached, reached = b"", None
         else:
-            self._request, self.reached = HeldRequest(self, origin, is_repeated, None), b""
+            reached = b"%d" % self.reached if isinstance(self.reached, int) else self.reached
+        self._request = HeldRequest(self, origin, is_repeated, reached)
         self._protocol.connection_state["held"] = self._request
 
     def begin_websocket(self, head: bytes) -> HeldWebSocket:
@@ -311,12 +331,7 @@ class HeldServerConnection(ServerConnection):
         if not self._protected:
             await super().write(data)
             return
-        flags, next_in, reached = self._protocol.progress, 0, self.reached
-        if flags & SOCKET and self._websocket is not None:
-            flags |= CLOSE if self._websocket.is_closing else 0
-            next_in, reached = self._websocket.frames_at, self._websocket.reached
-        elif flags & COMPLETE:
-            next_in = self._unread_from()
+        flags, next_in, reached = self._noted()
         if self._stage is not Stage.NOTHING and self._is_written(data, flags):
             return
         if not data and not flags & COMPLETE:
@@ -348,15 +363,24 @@ class HeldServerConnection(ServerConnection):
         self._head_is_dropped = True
         return True
 
+    def _noted(self) -> tuple[int, int, bytes]:
+        """What the record of the next write says of its response."""
+        flags, reached = self._protocol.progress, self.reached
+        if flags & SOCKET and self._websocket is not None:
+            flags |= CLOSE if self._websocket.is_closing else 0
+            return flags, self._websocket.frames_at, self._websocket.reached
+        if flags & COMPLETE:
+            return flags, self._unread_from(), b""
+        return (flags | SEQ, reached, b"") if isinstance(reached, int) else (flags, 0, reached)
+
     def _record(self, data: bytes, flags: int, next_in: int, reached: bytes) -> None:
         """Records a write that is made next. Everything before it was written."""
-        self._generation += 1
-        store_record(self._link.slots, self._slot, self._generation, self._out, next_in, flags, reached, data)
-        is_news = self._request_at < next_in < IGNORED or self._has_large
-        if flags & SOCKET and is_news and not flags & LARGE:
+        generation, begin = self._generation + 1, self._out
+        self._generation, self._out = generation, begin + len(data)
+        store_record(self._slots, self._slot, generation, begin, next_in, flags, reached, data)
+        if flags & SOCKET and not flags & LARGE and (self._has_large or self._request_at < next_in < IGNORED):
             # Nobody needs the records before this one any more. A large one would be forgotten with them.
-            self._trim_to(min(next_in, self._journaled), self._out)
-        self._out += len(data)
+            self._trim_to(min(next_in, self._journaled), begin)
 
     async def _write_later(self, data: bytes, flags: int, next_in: int, reached: bytes) -> None:
         """Writes what cannot be recorded yet."""
@@ -375,22 +399,20 @@ class HeldServerConnection(ServerConnection):
             await self._send_all(memoryview(data))
 
     def write_chunk_nowait(self, data: bytes) -> bool | None:
-        """As for every connection."""
+        """As for every connection. A chunk whose record has another form than that of a token is written by `write`."""
         if not self._protected:
             return super().write_chunk_nowait(data)
         if self._mute or self._rest or self._senders or not self._protocol.may_continue_body:
             return None
-        if self._link.is_behind or self._stage is not Stage.NOTHING:
+        chunk, reached = chunk_of(data), self.reached
+        if (
+            self._link.is_behind
+            or self._stage is not _NOTHING
+            or len(chunk) > RECORD_BYTES
+            or isinstance(reached, bytes)
+        ):
             return None
-        chunk = b"%x\r\n%b\r\n" % (len(data), data)
-        flags = BEGUN
-        if len(chunk) + len(self.reached) > RECORD_BYTES:
-            flags |= LARGE
-            self._has_large = True
-            self._link.send_nowait(Large(self._cid, self._generation + 1), memfd_of(chunk))
-            if self._link.is_behind:
-                return None
-        self._record(chunk, flags, 0, self.reached)
+        self._record(chunk, _OF_TOKEN, reached, b"")
         sent = self._write_now(chunk)
         if sent == len(chunk):
             return True

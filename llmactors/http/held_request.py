@@ -25,7 +25,7 @@ class HeldCall(Protocol):
 class HeldOutput(Protocol):
     """The connection of such a request."""
 
-    reached: bytes
+    reached: bytes | int
     """Where the next write brings the client."""
 
     def resume(self) -> None:
@@ -61,8 +61,11 @@ class HeldRequest:
         """The id of the exchange. A gateway that reads the same request again finds the same id."""
         return derived_request_id(self.origin)
 
-    def note(self, reached: bytes) -> None:
-        """Says how far the next write brings the client, in a form that the handler of this request understands."""
+    def note(self, reached: bytes | int) -> None:
+        """Says how far the next write brings the client, in a form that the handler of this request understands.
+
+        A number is the same as its decimal digits, and costs less.
+        """
         self._connection.reached = reached
 
     def resume(self) -> None:

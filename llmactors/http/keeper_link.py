@@ -83,6 +83,8 @@ class KeeperLink:
         self.end_process = end_process
         self.all_given = trio.Event()
         """Set once the connections of a takeover, or of a part of it, were given."""
+        self.is_behind = False
+        """Whether there are messages that the keeper's socket had no room for. Read for each token."""
         self.journal_bytes = 0
         """The bytes of all journals that the keeper holds for this process."""
         self._channel = channel
@@ -196,11 +198,6 @@ class KeeperLink:
 
     # To the keeper.
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether there are messages that the keeper's socket had no room for."""
-        return bool(self._unsent)
-
     def send_nowait(self, message: Message, fd: int | None = None) -> None:
         """Sends a message, or keeps it until there is room for it. Messages keep their order. `fd` is closed then."""
         self._send_packet(encode(message), fd)
@@ -224,6 +221,7 @@ class KeeperLink:
         if not self._unsent and self._sent(packet, fd):
             return
         self._unsent.append((packet, fd))
+        self.is_behind = True
         self._has_unsent.set()
 
     def _sent(self, packet: bytes, fd: int | None) -> bool:
@@ -247,6 +245,7 @@ class KeeperLink:
                     self._unsent.popleft()
                 else:
                     await trio.lowlevel.wait_writable(self._channel)
+            self.is_behind = False
             self._has_sent.set()
             self._has_sent = trio.Event()
 

@@ -6,6 +6,7 @@ connection, from the connection's start.
 """
 
 import mmap
+import os
 import struct
 from typing import Final, NamedTuple
 
@@ -17,7 +18,7 @@ LISTENING_VARIABLE: Final = "LLMACTORS_KEEPER_LISTEN"
 """The variable of a gateway with the number of the listening socket. Only the keeper accepts."""
 TOKEN_VARIABLE: Final = "LLMACTORS_KEEPER_TOKEN"  # noqa: S105 - the name of a variable
 """The variable of a gateway with the keeper's random token, in hexadecimal digits."""
-VERSION: Final = 1
+VERSION: Final = 3
 """The version of all that this module declares. A keeper of one version takes gateways of the same version alone."""
 
 
@@ -187,8 +188,14 @@ def decode(packet: bytes) -> Message:
 SLOT_BYTES: Final = 4096
 HALF_BYTES: Final = SLOT_BYTES // 2
 """The record with generation n stands in half n % 2 of the connection's slot."""
-_GENERATION: Final = struct.Struct("=Q")
-_RECORD: Final = struct.Struct("=QQQIHB")
+_RECORD: Final = struct.Struct("@QQIHHQ")
+"""`begin`, `next_in`, `length`, the length of `reached`, `flags` and `generation`, in the order in which they are
+stored. In the form of this machine, so that each is stored at once."""
+_GENERATION: Final = struct.Struct("@Q")
+_NUMBERS: Final = _RECORD.size
+_store_numbers = _RECORD.pack_into
+GENERATION_AT: Final = _RECORD.size - _GENERATION.size
+"""Where the generation stands in a half."""
 RECORD_BYTES: Final = HALF_BYTES - _RECORD.size
 """The most bytes of `reached` and `data` that fit a slot. If both are more, `data` goes into a memfd (`LARGE`)."""
 
@@ -206,6 +213,8 @@ memfd may replace that one; `reached` is needed until the next record is made.""
 SOCKET: Final = 32
 """The write belongs to a WebSocket. `next_in` is the input position of the first frame that is not dealt with, and all
 records of the WebSocket are of the response to its handshake."""
+SEQ: Final = 64
+"""Where the log of a stream was followed to, one number, stands in place of `next_in`. It is read as `reached`."""
 
 
 class WriteRecord(NamedTuple):
@@ -227,22 +236,35 @@ class WriteRecord(NamedTuple):
 def store_record(
     slots: mmap.mmap, slot: int, generation: int, begin: int, next_in: int, flags: int, reached: bytes, data: bytes
 ) -> None:
-    """Writes a `WriteRecord`. Its generation comes last, so half a record never counts."""
+    """Writes a `WriteRecord`. Its generation comes last, so half a record never counts.
+
+    A stream does this once per token: the bytes are stored first and then, with one call, all numbers.
+    """
     at = slot * SLOT_BYTES + generation % 2 * HALF_BYTES
-    record = _RECORD.pack(0, begin, next_in, len(data), len(reached), flags) + reached
-    if not flags & LARGE:
-        record += data
-    slots[at : at + len(record)] = record
-    _GENERATION.pack_into(slots, at, generation)
+    start = at + _NUMBERS
+    body = data
+    if reached or flags & LARGE:
+        body = reached if flags & LARGE else reached + data
+    slots[start : start + len(body)] = body
+    _store_numbers(slots, at, begin, next_in, len(data), len(reached), flags, generation)
 
 
 def stored_records(slots: mmap.mmap, slot: int) -> list[WriteRecord]:
     """The records of a slot, the newest first. `LARGE` records have no `data`."""
     found = []
     for at in (slot * SLOT_BYTES, slot * SLOT_BYTES + HALF_BYTES):
-        generation, begin, next_in, length, reached, flags = _RECORD.unpack_from(slots, at)
-        start = at + _RECORD.size
-        end = start + reached + (0 if flags & LARGE else length)
-        body = slots[start:end]
-        found.append(WriteRecord(generation, begin, next_in, length, flags, body[:reached], body[reached:]))
-    return sorted((record for record in found if record.generation), reverse=True)
+        begin, next_in, length, reached_bytes, flags, generation = _RECORD.unpack_from(slots, at)
+        if not generation:
+            continue
+        start = at + _NUMBERS + reached_bytes
+        reached, data = slots[start - reached_bytes : start], b"" if flags & LARGE else slots[start : start + length]
+        if flags & SEQ:
+            reached, next_in = b"%d" % next_in, 0
+        found.append(WriteRecord(generation, begin, next_in, length, flags, reached, data))
+    return sorted(found, reverse=True)
+
+
+def forget_records(slots: int, slot: int) -> None:
+    """Removes the records of a slot, in the memfd of all slots."""
+    for half in (0, HALF_BYTES):
+        os.pwrite(slots, bytes(_GENERATION.size), slot * SLOT_BYTES + half + GENERATION_AT)

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable, Iterator
 
 from llmactors.keeper.connections import ConnectionCopy, Packet
-from llmactors.keeper.protocol import HALF_BYTES, SLOT_BYTES, Done, Large, Message, Note, Piece, Trim, Unprotected
+from llmactors.keeper.protocol import SLOT_BYTES, Done, Large, Message, Note, Piece, Trim, Unprotected, forget_records
 
 MAX_JOURNALS_BYTES = 256 * 1024 * 1024
 """The most bytes of all journals. Gateways hold less; beyond this, journals are given up."""
@@ -84,8 +84,7 @@ class ConnectionTable:
         """Ends a connection. The slot holds no record for the next one."""
         connection = self.connections.pop(cid)
         self._journals_bytes -= connection.close()
-        for half in (0, HALF_BYTES):
-            os.pwrite(self.slots, bytes(8), connection.slot * SLOT_BYTES + half)
+        forget_records(self.slots, connection.slot)
         self._free_slots.append(connection.slot)
 
     def _change(self, connection: ConnectionCopy, message: Message, fd: int) -> bool:

@@ -8,8 +8,8 @@ FAULTS = (
         (
             Edit(
                 "http/held_connection.py",
-                "        self._record(chunk, flags, self.reached)\n        sent = self._write_now(chunk)\n",
-                "        sent = self._write_now(chunk)\n        self._record(chunk, flags, self.reached)\n",
+                '        self._record(chunk, _OF_TOKEN, reached, b"")\n        sent = self._write_now(chunk)\n',
+                '        sent = self._write_now(chunk)\n        self._record(chunk, _OF_TOKEN, reached, b"")\n',
             ),
         ),
         cases="native",

@@ -131,7 +131,7 @@ async def stream_one(
     _check_begun(first)
     await begin()
     for part in pieces(first):
-        exchange.note_reached(b"%d" % last_seq(part))
+        exchange.note_reached(last_seq(part))
         await exchange.write(renderer.render(part), more=part.end is None)
     now = trio.current_time()
     if first.deltas:

@@ -45,8 +45,8 @@ class SseStream:
         self.marked = False
         self.next_write = 0.0
         self._exchange = exchange
-        self._note = None if exchange.held is None else exchange.held.note
         self._wire = exchange.wire
+        self._notes = exchange.held is not None
         self._follower = follower
         self._flusher = flusher
         self._timing = timing
@@ -158,9 +158,11 @@ class SseStream:
         """Writes a chunk, which is `part` of the log, without a wait."""
         if not data:
             return True  # an empty chunk would end the body
-        if part is not None and self._note is not None:
-            self._note(b"%d" % last_seq(part))
-        return None if self._wire is None else self._wire.write_chunk_nowait(data)
+        if self._wire is None:
+            return None
+        if part is not None and self._notes:
+            self._wire.reached = part.first_seq + len(part.deltas) - (part.end is None)  # `last_seq`, without a call
+        return self._wire.write_chunk_nowait(data)
 
     def keep_alive(self, now: float) -> None:
         """Writes a keep-alive if nothing was written for long enough."""
@@ -200,7 +202,7 @@ class SseStream:
                     await trio.lowlevel.checkpoint()
                 await self._exchange.write(b"", more=False)
             else:
-                self._exchange.note_reached(b"%d" % last_seq(part))
+                self._exchange.note_reached(last_seq(part))
                 await self._exchange.write(self._render(part), more=part.end is None)
             if part.deltas:
                 self._metrics.tokens_generated(len(part.deltas))
@@ -209,7 +211,7 @@ class SseStream:
 
     async def _write_rendered(self, data: bytes, part: LogSlice, more: list[LogSlice]) -> bool:
         """As `_write`, for a first part that was rendered: a renderer takes each part of a log once."""
-        self._exchange.note_reached(b"%d" % last_seq(part))
+        self._exchange.note_reached(last_seq(part))
         await self._exchange.write(data)
         self._metrics.tokens_generated(len(part.deltas))
         self._times.wrote(len(part.deltas), trio.current_time())

@@ -23,8 +23,8 @@ KEEPER_MUTANTS = [
     _mutant(
         "the record of a chunk comes behind its write",
         _CONNECTION,
-        "        self._record(chunk, flags, 0, self.reached)\n        sent = self._write_now(chunk)\n",
-        "        sent = self._write_now(chunk)\n        self._record(chunk, flags, 0, self.reached)\n",
+        '        self._record(chunk, _OF_TOKEN, reached, b"")\n        sent = self._write_now(chunk)\n',
+        '        sent = self._write_now(chunk)\n        self._record(chunk, _OF_TOKEN, reached, b"")\n',
     ),
     _mutant(
         "the position of what was written is read once",
@@ -47,14 +47,14 @@ KEEPER_MUTANTS = [
     _mutant(
         "the older record wins",
         _PROTOCOL,
-        "if record.generation), reverse=True)",
-        "if record.generation))",
+        "return sorted(found, reverse=True)",
+        "return sorted(found)",
     ),
     _mutant(
         "half a record counts",
         _PROTOCOL,
-        "_RECORD.pack(0, begin,",
-        "_RECORD.pack(generation, begin,",
+        "        if not generation:\n",
+        "        generation = generation or (1 << 60 if length else 0)\n        if not generation:\n",
     ),
     _mutant(
         "the id of a request is a new one each time it is read",
@@ -71,9 +71,9 @@ KEEPER_MUTANTS = [
     _mutant(
         "a request is forgotten before its answer is written",
         _CONNECTION,
-        "        self._out += len(data)\n\n    async def _write_later",
-        "        self._out += len(data)\n        if flags & COMPLETE:\n            self._trim_to(next_in, self._out)\n"
-        "            self._tell_trim()\n\n    async def _write_later",
+        "            self._trim_to(min(next_in, self._journaled), begin)\n",
+        "            self._trim_to(min(next_in, self._journaled), begin)\n        if flags & COMPLETE:\n"
+        "            self._trim_to(next_in, self._out)\n            self._tell_trim()\n",
     ),
     _mutant(
         "a large record is sent behind its write",

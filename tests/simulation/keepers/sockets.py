@@ -19,7 +19,7 @@ import llmactors.http.server
 from llmactors.http.arrivals import Arrivals
 from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.request_id import request_id_of
-from llmactors.keeper.protocol import HALF_BYTES, SLOT_BYTES, store_record
+from llmactors.keeper.protocol import GENERATION_AT, HALF_BYTES, SLOT_BYTES, store_record
 from tests.simulation.keepers.fate import Fate
 from tests.simulation.keepers.tcp import CLOSED, Habits, Signal, Tcp
 
@@ -246,7 +246,7 @@ def _mortal(system: Callable[..., None], fate: Fate) -> Callable[..., None]:
         if not fate.step("before record"):
             return
         system(slots, slot, generation, *rest)
-        at = slot * SLOT_BYTES + generation % 2 * HALF_BYTES
+        at = slot * SLOT_BYTES + generation % 2 * HALF_BYTES + GENERATION_AT
         if not fate.step("amid record"):
             slots[at : at + 8] = bytes(8)
         else:

@@ -1,16 +1,19 @@
 """The messages of the keeper, and the records of writes in shared memory."""
 
 import mmap
+import os
 from typing import get_args
 
 import pytest
 
 from llmactors.keeper.protocol import (
     BEGUN,
+    GENERATION_AT,
     LARGE,
     MAX_MESSAGE_BYTES,
     MAX_PIECE_BYTES,
     RECORD_BYTES,
+    SEQ,
     SLOT_BYTES,
     Active,
     AllGiven,
@@ -31,6 +34,7 @@ from llmactors.keeper.protocol import (
     WriteRecord,
     decode,
     encode,
+    forget_records,
     store_record,
     stored_records,
 )
@@ -118,5 +122,23 @@ def test_half_a_record_does_not_count() -> None:
     memory = slots()
     store(memory, 0, record(1))
     store(memory, 0, record(2))
-    memory[0:8] = bytes(8)  # killed before the generation was stored
+    memory[GENERATION_AT : GENERATION_AT + 8] = bytes(8)  # killed before the generation was stored
     assert stored_records(memory, 0) == [record(1)]
+
+
+def test_number_that_was_reached_is_read_as_its_digits() -> None:
+    memory = slots()
+    store_record(memory, 0, 1, 1000, 41, BEGUN | SEQ, b"", b"data")
+    assert stored_records(memory, 0) == [WriteRecord(1, 1000, 0, 4, BEGUN | SEQ, b"41", b"data")]
+
+
+def test_records_are_forgotten_with_their_connection() -> None:
+    fd = os.memfd_create("slots")
+    os.ftruncate(fd, 2 * SLOT_BYTES)
+    with mmap.mmap(fd, 2 * SLOT_BYTES) as memory:
+        for generation in (1, 2):
+            for slot in (0, 1):
+                store(memory, slot, record(generation))
+        forget_records(fd, 0)
+        assert (stored_records(memory, 0), len(stored_records(memory, 1))) == ([], 2)
+    os.close(fd)
