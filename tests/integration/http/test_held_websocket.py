@@ -32,7 +32,7 @@ class Heard:
 
     replies: list[tuple[object, str]] = attrs.field(factory=list)
     """The `ref` and the event of each reply."""
-    events: dict[object, list[object]] = attrs.field(factory=lambda: defaultdict(list))
+    events: dict[object, list[tuple[str, dict[str, Any]]]] = attrs.field(factory=lambda: defaultdict(list))
     """The events of each stream, by the `ref` that asked for it."""
     pongs: list[bytes] = attrs.field(factory=list)
     closed: tuple[int, str | None] | None = None
@@ -98,7 +98,7 @@ class PlainClient:
     def _note(self, message: dict[str, Any]) -> None:
         event, ref = message.pop("event"), message.pop("ref", None)
         if event in {"token", "done"} or (event == "error" and "id" in message):
-            ref = next(each for each, known in self.ids.items() if known == message["id"])
+            ref = [each for each, known in self.ids.items() if known == message["id"]][-1]
             del message["id"]
             self.heard.events[ref].append((event, message))
         else:
@@ -108,7 +108,7 @@ class PlainClient:
             self.heard.replies.append((ref, f"{event} {said}"))
 
     def has_ended(self, *refs: object) -> bool:
-        return all(self.heard.events[ref] and self.heard.events[ref][-1][0] != "token" for ref in refs)  # type: ignore[index]
+        return all(self.heard.events[ref] and self.heard.events[ref][-1][0] != "token" for ref in refs)
 
 
 Talk = Callable[[PlainClient], Coroutine[Any, Any, None]]
@@ -159,7 +159,7 @@ async def die_at_each(lives: Lives, talk: Talk, **options: int) -> Heard:
 
 
 def text_of(heard: Heard, ref: object) -> str:
-    return "".join(message["text"] for event, message in heard.events[ref] if event == "token")  # type: ignore[misc,index,attr-defined]
+    return "".join(message["text"] for event, message in heard.events[ref] if event == "token")
 
 
 async def two_streams(client: PlainClient) -> None:
@@ -181,3 +181,131 @@ async def test_death_at_each_step_repeats_and_loses_nothing(node: LocalNode, mon
     assert heard.replies == [(1, "accepted "), (2, "accepted ")]
     assert (text_of(heard, 1), text_of(heard, 2)) == (oracle("one", 4), oracle("two", 6))
     assert (heard.pongs, heard.closed) == ([b"amid", b"behind"], (1000, ""))
+
+
+async def many_operations(client: PlainClient) -> None:
+    """Every operation, each with a reply of its own, and mistakes among them."""
+    await client.handshake()
+    await client.say("long", op="generate", prompt="long", max_tokens=4000)
+    await client.until(lambda: bool(client.heard.events["long"]))
+    await client.say("stop", op="cancel", id=client.ids["long"])
+    await client.say("wrong", op="nonsense")
+    await client.say("nothing", op="attach", id="req_nothing")
+    await client.say("x" * 5000, op="generate", prompt="reply", max_tokens=2)
+    await client.until(lambda: len(client.heard.replies) == 5 and client.has_ended("long", "x" * 5000))
+    await client.say("ended", op="attach", id=client.ids["x" * 5000], after=3)
+    await client.say("again", op="attach", id=client.ids["x" * 5000], after=1)
+    await client.say("stop again", op="cancel", id=client.ids["x" * 5000])
+    await client.until(lambda: len(client.heard.replies) == 8 and client.has_ended("again"))
+    # How long the cancelled answer became is chance.
+    long = client.heard.events.pop("long")
+    assert [event for event, _ in long] == ["token"] * (len(long) - 1) + ["done"]
+    assert [message["seq"] for _, message in long] == [*range(1, len(long) + 1)]
+    assert "".join(message["text"] for _, message in long[:-1]) == oracle("long", len(long) - 1)
+    assert long[-1][1]["finish_reason"] == "cancelled"
+
+
+@pytest.mark.keeper
+async def test_death_around_every_operation(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with lives_of(node.node, monkeypatch) as lives:
+        heard = await die_at_each(lives, many_operations)
+    assert heard.replies == [
+        ("long", "accepted "),
+        ("stop", "cancelled True"),
+        ("wrong", "error INVALID_REQUEST"),
+        ("nothing", "error NOT_FOUND"),
+        ("x" * 5000, "accepted "),
+        ("ended", "ended "),
+        ("again", "accepted "),
+        ("stop again", "cancelled False"),
+    ]
+    assert [message["seq"] for _, message in heard.events["again"]] == [2, 3]
+
+
+@pytest.mark.keeper
+async def test_death_among_many_streams_of_one_socket(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client reads slowly, and the kernel takes parts of frames."""
+    refs = range(8)
+
+    async def talk(client: PlainClient) -> None:
+        await client.handshake()
+        for ref in refs:
+            await client.say(ref, op="generate", prompt=f"prompt {ref}", max_tokens=3 + ref)
+        await client.until(lambda: client.has_ended(*refs))
+
+    async with lives_of(node.node, monkeypatch) as lives:
+        lives.most_sent = 200
+        heard = await die_at_each(lives, talk, SO_RCVBUF=2304)
+    for ref in refs:
+        assert text_of(heard, ref) == oracle(f"prompt {ref}", 3 + ref)
+
+
+@pytest.mark.keeper
+async def test_death_around_a_close_by_the_server(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client sends a frame of an unknown kind."""
+
+    async def talk(client: PlainClient) -> None:
+        await client.handshake()
+        await client.say(1, op="generate", prompt="p", max_tokens=2)
+        await client.until(lambda: client.has_ended(1))
+        await client.stream.send_all(b"\x83\x80abcd")
+        await client.until(lambda: client.heard.closed is not None)
+        await client.until_end()
+
+    async with lives_of(node.node, monkeypatch) as lives:
+        heard = await die_at_each(lives, talk)
+    assert heard.closed is not None
+    assert heard.closed[0] == 1002
+
+
+async def test_ticket_opens_one_socket_over_many_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with local_node(mock_model("step_ms=1"), api_key="s3cret") as node:
+        await node.wait_ready()
+        tickets: list[str] = []
+
+        async def talk(client: PlainClient) -> None:
+            answer = await node.client.post("/v1/ws/tickets", headers={"x-api-key": "s3cret"})
+            tickets.append(answer.json()["ticket"])
+            await client.handshake(f"/v1/ws?ticket={tickets[-1]}")
+            await client.say(1, op="generate", prompt="p", max_tokens=2)
+            await client.until(lambda: client.has_ended(1))
+
+        async with lives_of(node.node, monkeypatch) as lives:
+            heard = await die_at_each(lives, talk)
+            assert text_of(heard, 1) == oracle("p", 2)
+            async with lives.client() as stream:
+                other = PlainClient(stream)
+                await other.handshake(f"/v1/ws?ticket={tickets[-1]}")
+                assert other.heard.refused == 401
+
+
+@pytest.mark.keeper
+async def test_death_around_a_refused_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(client: PlainClient) -> None:
+        await client.handshake()
+        await client.until_end()
+
+    async with local_node(mock_model("step_ms=1"), api_key="s3cret") as node:
+        await node.wait_ready()
+        async with lives_of(node.node, monkeypatch) as lives:
+            assert (await die_at_each(lives, talk)).refused == 401
+
+
+@pytest.mark.keeper
+async def test_cancel_right_before_the_close_is_executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with local_node(mock_model("step_ms=1,slots=8"), resume_grace_s=600) as node:
+        await node.wait_ready()
+
+        async def talk(client: PlainClient) -> None:
+            await client.handshake()
+            await client.say(1, op="generate", prompt="p", max_tokens=8000)
+            await client.until(lambda: 1 in client.ids)
+            await client.say(2, op="cancel", id=client.ids[1])
+            await client.send(CloseConnection(code=1000))
+            with trio.fail_after(HEAR_S):
+                while (await node.node.ledger.info(client.ids[1])).state != "ended":  # noqa: ASYNC110 - nothing tells
+                    await trio.sleep(0.002)
+            client.heard = Heard()
+
+        async with lives_of(node.node, monkeypatch) as lives:
+            await die_at_each(lives, talk)
