@@ -31,7 +31,7 @@ test-chaos *args:
 
 # Kill, freeze and replace gateways under a keeper, with small gateways of the tests, in a minute.
 test-keeper *args:
-    {{python}} -m pytest -n 0 -m "keeper or not keeper" tests/unit/keeper tests/integration/keeper tests/integration/http/test_held_connection.py {{args}}
+    {{python}} -m pytest -n 0 -m "keeper or not keeper" tests/unit/keeper tests/integration/keeper tests/integration/http/test_held_connection.py tests/integration/http/test_held_websocket.py {{args}}
 
 # Kill all workers behind every 5th token of answers with schemas and calls of tools, in two to five minutes.
 test-takeovers *args:

@@ -1,5 +1,6 @@
 """`up` and `gateway` under a keeper: `kill -9` and upgrades of the gateway under ordinary clients."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trio
+import trio_websocket
 from openai import OpenAI
 
 from llmactors.backends.mock.oracle import sequence_hash, token_of
@@ -109,6 +112,42 @@ def test_curl_gets_one_answer(url: str, streamed: bool) -> None:
         assert output.count("event: done") == 1
     else:
         assert text_of("curl") in output
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize("how", ["kill", "upgrade"])
+async def test_websocket_hears_each_message_once(url: str, how: str) -> None:
+    """Twenty streams on one WebSocket of a plain client, over three gateways."""
+    keeper = await trio.to_thread.run_sync(keeper_at, url)
+    prompts = [f"{how} {number}" for number in range(20)]
+    texts, prompt_of = dict.fromkeys(prompts, ""), {}
+    seqs = dict.fromkeys(prompts, 0)
+    ended = deaths = heard = 0
+    async with trio_websocket.open_websocket_url(f"{url.replace('http', 'ws')}/v1/ws") as socket:
+        for prompt in prompts:
+            await socket.send_message(
+                json.dumps({"op": "generate", "prompt": prompt, "max_tokens": TOKENS, "ref": prompt})
+            )
+        while ended < len(prompts):
+            with trio.fail_after(60):
+                event = json.loads(await socket.get_message())
+            if event["event"] == "accepted":
+                prompt_of[event["id"]] = event["ref"]
+            elif event["event"] in {"token", "done"}:
+                prompt = prompt_of[event["id"]]
+                seqs[prompt] += 1
+                assert event["seq"] == seqs[prompt]
+                texts[prompt] += event.get("text", "")
+                ended += event["event"] == "done"
+                heard += 1
+            if heard >= 300 * (deaths + 1) and deaths < 2:
+                deaths += 1
+                if deaths == 2:
+                    keeper = await trio.to_thread.run_sync(keeper_at, url)
+                os.kill(*(keeper.status.active, signal.SIGKILL) if how == "kill" else (keeper.pid, signal.SIGUSR2))
+        assert texts == {prompt: text_of(prompt) for prompt in prompts}
+        await trio.to_thread.run_sync(wait_takeover, keeper)
+        await socket.ping(b"still there")
 
 
 @pytest.mark.keeper

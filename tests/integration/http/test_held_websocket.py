@@ -101,7 +101,7 @@ class PlainClient:
             ref = [each for each, known in self.ids.items() if known == message["id"]][-1]
             del message["id"]
             self.heard.events[ref].append((event, message))
-        else:
+        elif event != "queued":  # it depends on the time
             if event == "accepted":
                 self.ids[ref] = message["id"]
             said = message.get("cancelled", message.get("error", {}).get("code", ""))
