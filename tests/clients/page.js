@@ -108,3 +108,32 @@ function socket(url, message) {
         opened.onclose = () => resolve("refused");
     });
 }
+
+// All events of several requests on one WebSocket that never connects again; `cut` where it ends before they do.
+function sockets(url, prompts, tokens) {
+    return new Promise(resolve => {
+        const opened = new WebSocket(url);
+        const prompt = {}, found = {};
+        let left = prompts.length;
+        opened.onopen = () => prompts.forEach(each => opened.send(JSON.stringify({
+            op: "generate", prompt: each, max_tokens: tokens, ref: each,
+        })));
+        opened.onmessage = message => {
+            const event = JSON.parse(message.data);
+            if (event.event === "accepted") {
+                prompt[event.id] = event.ref;
+                found[event.ref] = {seqs: [], text: ""};
+            } else if (event.event !== "queued") {
+                found[prompt[event.id]].seqs.push(event.seq);
+                found[prompt[event.id]].text += event.text ?? "";
+                left -= event.event !== "token";
+                if (!left) {
+                    opened.onclose = null;
+                    opened.close();
+                    resolve(found);
+                }
+            }
+        };
+        opened.onclose = event => resolve(`cut: ${event.code}`);
+    });
+}
