@@ -13,108 +13,24 @@ import httpx
 import pytest
 import trio
 import trio_websocket
-from openai import OpenAI
 
-from llmactors.backends.mock.oracle import sequence_hash, token_of
-from llmactors.cli.keeping import RunningKeeper, running_keepers
+from llmactors.cli.keeping import running_keepers
 from llmactors.cluster.local_cluster import free_port
-from llmactors.keeper.status import KeeperStatus, status_of
+from llmactors.keeper.status import status_of
 from llmactors.testing.node import NodeProcess
 from llmactors.testing.redis_server import RedisServer
+from tests.support.kept_gateway import TOKENS, WITH_KEEPER, gateway_below_keeper, keeper_at, text_of, wait_takeover
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-
-WITH_KEEPER = {
-    "LLMACTORS_KEEPER": "true",
-    "LLMACTORS_LOG_FORMAT": "json",
-    "LLMACTORS_FROZEN_S": "3",
-    "LLMACTORS_DRILLS": "true",
-}
-TOKENS = 80
-
-
-def text_of(prompt: str, count: int = TOKENS) -> str:
-    base = sequence_hash(prompt, None)
-    return "".join(token_of(base, seq).text for seq in range(1, count + 1))
-
-
-def keeper_at(url: str, within_s: float = 60.0) -> RunningKeeper:
-    """The keeper of a gateway, once another gateway is warm."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        for keeper in running_keepers():
-            if keeper.url == url and keeper.status.active and keeper.status.standby:
-                return keeper
-        time.sleep(0.05)
-    raise AssertionError(f"no keeper with a standby at {url}: {list(running_keepers())}")
-
-
-def wait_takeover(keeper: RunningKeeper, within_s: float = 60.0) -> KeeperStatus:
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        found = status_of(keeper.pid)
-        if found and found.active and found.takeovers > keeper.status.takeovers:
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"no takeover: {status_of(keeper.pid)}")
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The URL of a gateway under a keeper, with a worker beside it."""
-    with RedisServer(appendfsync="always") as redis:
-        model = ("--model", "mock:step_ms=25,slots=32")
-        gateway = NodeProcess("gateway", "--bind", "127.0.0.1:0", "--redis", redis.url, environ=WITH_KEEPER)
-        worker = NodeProcess("worker", *model, "--metrics-bind", "", "--redis", redis.url)
-        with gateway as node, worker:
-            found = node.wait_ready()
-            end = time.monotonic() + 60.0
-            while httpx.get(f"{found}/readyz").status_code != 200:
-                assert time.monotonic() < end
-                time.sleep(0.05)
-            yield found
-            assert node.stop() == 0, node.errors()
+    with gateway_below_keeper() as found:
+        yield found
 
 
-@pytest.mark.parametrize(
-    "how", ["kill", *(pytest.param(how, marks=pytest.mark.keeper) for how in ("upgrade", "stop", "crash"))]
-)
-def test_openai_client_gets_one_answer(url: str, how: str) -> None:
-    client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-    messages: list = [{"role": "user", "content": how}]  # type: ignore[type-arg]
-    expected = client.chat.completions.create(model="mock", messages=messages, max_tokens=TOKENS)
-    keeper = keeper_at(url)
-    stream = client.chat.completions.create(model="mock", messages=messages, max_tokens=TOKENS, stream=True)
-    found = ""
-    for number, chunk in enumerate(stream):
-        found += (chunk.choices[0].delta.content or "") if chunk.choices else ""
-        if number == 10:
-            if how == "crash":
-                httpx.post(f"{url}/v1/operator/drills/crash-actor", json={"actor": "node/http/gateway"})
-                continue
-            signals = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "upgrade": signal.SIGUSR2}
-            os.kill(keeper.pid if how == "upgrade" else keeper.status.active, signals[how])
-    assert found == expected.choices[0].message.content
-    wait_takeover(keeper)
-
-
-@pytest.mark.parametrize("streamed", [True, False])
-def test_curl_gets_one_answer(url: str, streamed: bool) -> None:
-    keeper = keeper_at(url)
-    body = f'{{"prompt": "curl", "stream": {str(streamed).lower()}, "max_tokens": {TOKENS}}}'
-    with subprocess.Popen(["curl", "-sSN", f"{url}/v1/generate", "-d", body], stdout=subprocess.PIPE) as curl:
-        time.sleep(0.7)
-        os.kill(keeper.status.active, signal.SIGKILL)
-        output = curl.stdout.read().decode() if curl.stdout else ""
-        assert curl.wait() == 0
-    if streamed:
-        assert "".join(line.partition('"text":"')[2][:-2] for line in output.splitlines()) == text_of("curl")
-        assert output.count("event: done") == 1
-    else:
-        assert text_of("curl") in output
-
-
-@pytest.mark.keeper
 @pytest.mark.parametrize("how", ["kill", "upgrade"])
 async def test_websocket_hears_each_message_once(url: str, how: str) -> None:
     """Twenty streams on one WebSocket of a plain client, over three gateways."""
