@@ -13,6 +13,8 @@ rule_fixer      makes constraints without a long hold on the event loop
 queue_hint      refuses at once, over Redis, what a full queue would refuse a round trip later
 queue_places    tells waiting clients their place in the queue
 limit_check     what the requests of a call are charged
+same_call       whether two calls with the same idempotency key ask for the same
+outages         how a request that was accepted before waits for a ledger that is away
 limit_reached   a refusal by a caller's limits
 unknown_model   the refusal of a model that the caller cannot use
 conversation_key  by what the turns of a conversation are known

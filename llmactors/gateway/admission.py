@@ -1,7 +1,8 @@
 """Admission: whether a request is accepted, and what its caller is charged. An accepted request ends exactly once."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import attrs
 
@@ -23,13 +24,15 @@ from llmactors.gateway.answer_rules import AnswerRules, refusal, response_format
 from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.limit_reached import LimitReached
+from llmactors.gateway.outages import Outages
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.reasoning_effort import served_effort, tags_with
 from llmactors.gateway.rule_fixer import RuleFixer
+from llmactors.gateway.same_call import is_same_call
 from llmactors.gateway.settings import GatewaySettings
 from llmactors.gateway.unknown_model import UnknownModel
 from llmactors.http.held_request import HeldCall
-from llmactors.http.request_id import derived_request_id, request_id_of
+from llmactors.http.request_id import request_id_of
 from llmactors.ledger import Candidate, Ledger, RequestSize, SubmitOutcome
 from llmactors.limiter import Charge, Standing, limit_headers
 from llmactors.messages import GenerateRequest, TraceContext
@@ -46,6 +49,8 @@ class Admission:
     keyed: bool = False
     """Whether the request has an idempotency key. Its client may come again with the key, so that the request is not
     cancelled when the client disconnects."""
+    goes_on: bool = False
+    """Whether an earlier gateway has accepted the request, on the same connection."""
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -59,6 +64,8 @@ class Admitter:
     Args:
         limit_check: Says what callers are charged.
         queue_hint: What is known of the queue's room, where the ledger is a round trip away; else None.
+        outages: Waits for the ledger, for requests that were accepted before.
+        check_takes_work: Raises the error for new requests where the node takes none.
     """
 
     def __init__(
@@ -70,6 +77,8 @@ class Admitter:
         metrics: Metrics,
         limit_check: LimitCheck,
         queue_hint: QueueHint | None,
+        outages: Outages,
+        check_takes_work: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -78,6 +87,8 @@ class Admitter:
         self._limit_check = limit_check
         self._queue_hint = queue_hint
         self._rule_fixer = RuleFixer()
+        self._outages = outages
+        self._check_takes_work = check_takes_work
 
     def __repr__(self) -> str:
         return f"<Admitter models={self._directory.names}>"
@@ -104,11 +115,13 @@ class Admitter:
         any error that `errors` has for a request that is refused.
         """
         origin = None if key is not None or held is None else held.origin
-        if origin is not None and held is not None and held.is_repeated:
-            # First of all: an admitted request goes on also while no worker serves its model.
-            ids = [derived_request_id(origin, number) for number in range(len(bodies))]
-            if (admitted := await self._admitted(ids)) is not None:
+        if held is not None and held.is_repeated and (origin is not None or held.reached is not None):
+            # First of all: an admitted request goes on also while no worker serves its model, or this node drains.
+            ids = [request_id_of(caller.tenant, _keyed(key, number), origin, number) for number in range(len(bodies))]
+            admitted = await self._outages.through(partial(self._admitted, ids, keyed=key is not None))
+            if admitted is not None:
                 return admitted
+        self._check_takes_work()
         requests = await self._requests(caller, bodies, key, origin, session, trace)
         if key is not None and (known := await self._known(requests)) is not None:
             return known
@@ -223,12 +236,13 @@ class Admitter:
         self._metrics.limited(error.limit.value)
         return error
 
-    async def _admitted(self, request_ids: Sequence[str]) -> list[Admission] | None:
+    async def _admitted(self, request_ids: Sequence[str], *, keyed: bool = False) -> list[Admission] | None:
         """What a gateway has admitted under ids that no other call can have; None if nothing. Raises `Expired`."""
         try:
-            return [Admission((await self._ledger.info(each)).request) for each in request_ids]
+            found = [(await self._ledger.info(each)).request for each in request_ids]
         except NotFound:
             return None
+        return [Admission(request, keyed=keyed, goes_on=True) for request in found]
 
     async def _known(self, requests: Sequence[GenerateRequest]) -> list[Admission] | None:
         """What was admitted before under the ids of these requests; None if nothing was. Raises `Conflict`."""
@@ -249,26 +263,7 @@ class Admitter:
                 "this idempotency key was used before, and the answer to it is no longer kept; "
                 "send another key to ask anew"
             ) from None
-        # Two calls come at different times and so have different deadlines, and their headers may name different
-        # conversations. The operator sets weight, grace, retention and price, and a tenant may have several keys. A
-        # value that the client gave is the same as an equal default.
-        same = attrs.evolve(
-            known,
-            reasoning_tags=request.reasoning_tags,
-            defaulted=request.defaulted,
-            created_ms=request.created_ms,
-            deadline_ms=request.deadline_ms,
-            timeout_ms=request.timeout_ms,
-            weight=request.weight,
-            resume_grace_ms=request.resume_grace_ms,
-            retention_ms=request.retention_ms,
-            conversation=request.conversation,
-            follows_up=request.follows_up,
-            key_id=request.key_id,
-            price=request.price,
-            trace=request.trace,
-        )
-        if same != request:
+        if not is_same_call(known, request):
             raise Conflict("this idempotency key was used before with another request")
         return known
 

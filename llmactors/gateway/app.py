@@ -14,7 +14,7 @@ import trio
 from llmactors.access.authentication import Authenticator, Caller, check_operator, sends_key
 from llmactors.access.keys.text import Credential
 from llmactors.access.origins import changes_state
-from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, NotFound
+from llmactors.errors import InvalidRequest, LlmactorsError, MethodNotAllowed, NotFound, Unavailable
 from llmactors.gateway.access_log import AccessEntry, log_change
 from llmactors.gateway.client_rules import ClientRules
 from llmactors.gateway.errors import NATIVE_ERRORS
@@ -34,10 +34,10 @@ from llmactors.http.exchange import (
     check_connection,
     client_address,
     id_headers,
-    refuse_handshake,
     serve,
 )
 from llmactors.http.inbox import Inbox
+from llmactors.http.refused_handshake import refuse_handshake
 from llmactors.http.request_id import new_request_id
 from llmactors.http.routing import Resource, Router
 
@@ -92,7 +92,7 @@ class App:
         if counted:
             self._metrics.request_started()
         try:
-            await serve(exchange, partial(self._answer, exchange, resource))
+            await serve(exchange, partial(self._answer_again, exchange, resource))
         finally:
             seconds = trio.current_time() - exchange.begun
             self._metrics.route_used("none" if resource is None else resource.path)
@@ -130,6 +130,26 @@ class App:
             log_change(entry)
         if is_noted and service is not None:
             await service.access_log.note(entry)
+
+    async def _answer_again(self, exchange: Exchange, resource: Resource[Route] | None) -> None:
+        """As `_answer`. What an earlier gateway has begun to answer waits for a ledger that is away."""
+        answer = partial(self._answer, exchange, resource)
+        if exchange.held is None or not exchange.held.is_repeated or self._service is None:
+            await answer()
+            return
+
+        async def answer_unless_begun() -> None:
+            try:
+                await answer()
+            except Unavailable as error:
+                if not exchange.status:
+                    raise
+                failed.append(error)
+
+        failed: list[Unavailable] = []
+        await self._service.outages.through(answer_unless_begun)
+        if failed:
+            raise failed[0]
 
     async def _answer(self, exchange: Exchange, resource: Resource[Route] | None) -> None:
         routes = {} if resource is None else resource.routes

@@ -5,6 +5,7 @@ The service raises `errors.LlmactorsError`; each API family renders errors in it
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import trio
 
@@ -15,6 +16,7 @@ from llmactors.gateway.access_log import AccessLog
 from llmactors.gateway.admission import Admission, Admitter, models_for
 from llmactors.gateway.body import BodyReader, GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
+from llmactors.gateway.outages import Outages
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.queue_places import QueuePlaces
 from llmactors.gateway.request_trace import RequestTrace, trace_exchange
@@ -61,6 +63,8 @@ class RequestService:
         self.whole_answers = WholeAnswers()
         self.auth = auth or Authenticator(None)
         """Says who calls, and issues tickets for WebSockets."""
+        self.outages = Outages(ledger_is_up)
+        """Waits for the ledger, for requests that an earlier gateway has accepted."""
         self._admitter = Admitter(
             settings,
             ledger=ledger,
@@ -68,6 +72,8 @@ class RequestService:
             metrics=metrics,
             limit_check=limit_check,
             queue_hint=queue_hint,
+            outages=self.outages,
+            check_takes_work=self.check_takes_work,
         )
         self._ledger = ledger
         self._ledger_is_up = ledger_is_up
@@ -129,7 +135,6 @@ class RequestService:
         held: HeldCall | None = None,
     ) -> list[Admission]:
         """Admits all of the requests of one call, or none of them. Raises as `Admitter.admit_all`."""
-        self.check_takes_work()
         context = None if trace is None else trace.context
         admissions = await self._admitter.admit_all(
             caller, bodies, key, only_known=only_known, session=session, trace=context, held=held
@@ -169,7 +174,8 @@ class RequestService:
 
     async def own_follower(self, admission: Admission) -> Follower:
         """A reader of an admitted request's log, from the beginning."""
-        return await self._ledger.follow(admission.request.id)
+        follow = partial(self._ledger.follow, admission.request.id)
+        return await (self.outages.through(follow) if admission.goes_on else follow())
 
     async def cancel(self, caller: Caller, request_id: str) -> bool:
         """Ends one of the caller's streams now. Returns False if it had ended before. Raises as `follow`."""

@@ -25,6 +25,7 @@ websocket_stream  one WebSocket between its connection and its ASGI application
 inbox             the messages from a client that its ASGI application has not received yet
 exchange          one request and its response: a bounded body, an answer, an error
 routing           finds the route of a path; pure
+refused_handshake the answer to a handshake of a WebSocket that is refused
 request_id        ids of requests
 host_names        which texts can be names of hosts; pure
 line_safe_json    JSON without characters at which readers split lines; pure

@@ -96,6 +96,8 @@ class Exchange:
         answer is no stream."""
         self.held: HeldRequest | None = scope.get("state", {}).get("held")
         """The request as the keeper of its connection knows it; None where the connection ends with this process."""
+        self._body: bytes | None = None
+        """The body, where its request may be handled again in this process."""
         self._relayed_left: int | None = None
         """The bytes of a relayed body that are still to come; None where the body has no declared length."""
         self._inbox, self._send = inbox, send
@@ -134,6 +136,14 @@ class Exchange:
         Raises `TooLarge` as early as possible, `RequestTimeout`, `Unavailable` where too many bodies arrive at once, or
         `ClientGone`.
         """
+        if self._body is not None:
+            return self._body
+        body = await self._read_body(max_bytes, within_s, large_bytes)
+        if self.held is not None and self.held.is_repeated:
+            self._body = body
+        return body
+
+    async def _read_body(self, max_bytes: int, within_s: float, large_bytes: int | None) -> bytes:
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > max_bytes:
             raise TooLarge(f"the body has {declared} bytes; at most {max_bytes} are accepted")
@@ -311,21 +321,6 @@ def echoed(client_id: str) -> str:
 def wire_headers(headers: Iterable[Header]) -> list[tuple[bytes, bytes]]:
     """The headers as ASGI takes them."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-
-
-async def refuse_handshake(
-    send: Send, error: LlmactorsError, errors: ErrorRenderer, request_id: str, headers: list[Header]
-) -> None:
-    """Answers the handshake of a WebSocket with an error, in HTTP."""
-    data = msgspec.json.encode(errors.body(error, request_id))
-    answer = [
-        ("content-type", "application/json"),
-        ("content-length", str(len(data))),
-        *headers,
-        *errors.headers(error),
-    ]
-    await send({"type": "websocket.http.response.start", "status": error.status, "headers": wire_headers(answer)})
-    await send({"type": "websocket.http.response.body", "body": data, "more_body": False})
 
 
 async def serve(exchange: Exchange, handler: Callable[[], Awaitable[None]]) -> None:

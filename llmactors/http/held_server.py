@@ -73,7 +73,7 @@ class HeldServer(Server):
         connection = HeldServerConnection(
             self._app, self._protocol, given, self._settings.connection, self._throttle, self._link
         )
-        self._begin(connection, given.socket, nursery)
+        self._begin(connection, given.socket, nursery, is_known=given.told.taken_over)
 
 
 def _reason(raise_cancel: Callable[[], NoReturn]) -> str:

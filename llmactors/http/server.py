@@ -181,12 +181,17 @@ class Server:
                 )
                 self._begin(connection, accepted, nursery)
 
-    def _begin(self, connection: ServerConnection, raw: socket.socket, nursery: trio.Nursery) -> None:
-        """Counts a connection, and starts its task. The tasks do not count, since Trio starts them in any order."""
+    def _begin(
+        self, connection: ServerConnection, raw: socket.socket, nursery: trio.Nursery, *, is_known: bool = False
+    ) -> None:
+        """Counts a connection, and starts its task. The tasks do not count, since Trio starts them in any order.
+
+        A connection that `is_known` was served before: no limit ends what is under way on it.
+        """
         closer = closer_of(raw)
         address = self._client(raw)
         refusal = self._limits.enter(address)
-        if refusal is not None:
+        if refusal is not None and not is_known:
             self._restrict(connection, refusal)
         self._open.add(connection)
         nursery.start_soon(self._serve_one, connection, closer, address, refusal is None)

@@ -124,6 +124,20 @@ FAULTS = (
         (Edit("http/held_server.py", "if self._open and not self._may_end:", "if False:"),),
     ),
     Fault(
+        "Begun answers are cut where Redis is away",
+        (
+            Edit(
+                "gateway/request_service.py",
+                "        context = None if trace",
+                "        self.check_takes_work()\n        context = None if trace",
+            ),
+        ),
+    ),
+    Fault(
+        "The next gateway refuses a connection under a limit",
+        (Edit("http/server.py", "if refusal is not None and not is_known:", "if refusal is not None:"),),
+    ),
+    Fault(
         "A gateway that was stopped, or whose loop",
         (Edit("keeper/silence.py", 'if state in {"S", "T"}:', 'if state == "S":'),),
     ),

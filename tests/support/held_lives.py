@@ -130,6 +130,7 @@ class Lives:
         self.cut: list[str] = []
         """Why connections were cut."""
         self.takeovers = 0
+        self.settings = ServerSettings()
         self._make_app = node._gateway.factory()._make_app  # type: ignore[attr-defined]
         self._last_cid = 0
         self.deaths, self._deaths = trio.open_memory_channel[Life](16)
@@ -181,6 +182,8 @@ class Lives:
 
     def _mortal_admission(self, admit_all: Any) -> Any:
         async def mortal(admitter: Any, *args: Any, **more: Any) -> Any:
+            if not hasattr(admitter, "life"):
+                return await admit_all(admitter, *args, **more)  # of the gateway of the node, which lives on
             admitter.life.point("before admission")
             if not admitter.life.alive:
                 raise Unavailable("this life is over")
@@ -192,7 +195,7 @@ class Lives:
 
     def _mortal_abandoning(self, abandon: Any) -> Any:
         async def mortal(service: Any, request_id: str) -> None:
-            if service._admitter.life.alive:
+            if not hasattr(service._admitter, "life") or service._admitter.life.alive:
                 await abandon(service, request_id)
 
         return mortal
@@ -218,7 +221,7 @@ class Lives:
     async def _live(self, life: Life) -> None:
         with life.scope, life.theirs:
             app, service = self._make_app()
-            server = HeldServer(app, HeldSocket(life.link), ServerSettings(), NATIVE_ERRORS)
+            server = HeldServer(app, HeldSocket(life.link), self.settings, NATIVE_ERRORS)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(service.run)
                 nursery.start_soon(server.serve)

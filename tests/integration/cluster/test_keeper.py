@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -154,3 +155,50 @@ def test_mistake_is_one_line(tmp_path: Path) -> None:
         )
     assert done.returncode in {1, 2}
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize("keys", [None, "redis"])
+def test_begun_answers_wait_for_redis_through_a_takeover(tmp_path: Path, keys: str | None) -> None:
+    """Redis ends, then the gateway, and then Redis comes back."""
+    with RedisServer(appendfsync="always") as redis:
+        flags = ("--bind", "127.0.0.1:0", "--redis", redis.url, *(("--keys", keys) if keys else ()))
+        gateway = NodeProcess("gateway", *flags, environ=WITH_KEEPER)
+        worker = NodeProcess("worker", "--model", "mock:step_ms=50", "--metrics-bind", "", "--redis", redis.url)
+        with gateway as node, worker, httpx.Client(timeout=60.0) as client:
+            url = node.wait_ready()
+            if keys:
+                create = ("keys", "create", "--keys", "redis", "--redis", redis.url, "--tenant", "acme")
+                made = subprocess.run(
+                    [sys.executable, "-m", "llmactors", *create], capture_output=True, text=True, check=True
+                )
+                client.headers["x-api-key"] = made.stdout.strip()
+            end = time.monotonic() + 60.0
+            while client.get(f"{url}/readyz").status_code != 200:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            keeper = keeper_at(url)
+            body = {"prompt": "away", "max_tokens": TOKENS, "stream": True}
+            chat = {"messages": [{"role": "user", "content": "away"}], "max_tokens": TOKENS, "n": 2, "stream": True}
+            with (
+                client.stream("POST", f"{url}/v1/generate", json=body) as native,
+                client.stream("POST", f"{url}/v1/chat/completions", json={"model": "mock", **chat}) as several,
+                ThreadPoolExecutor() as threads,
+            ):
+                whole = threads.submit(client.post, f"{url}/v1/generate", json={**body, "stream": False})
+                texts = native.iter_text()
+                found = next(texts) + next(texts)
+                chunks = several.iter_text()
+                others = next(chunks) + next(chunks)
+                redis.kill()
+                os.kill(keeper.status.active, signal.SIGKILL)
+                wait_takeover(keeper)
+                time.sleep(3.0)
+                redis.start()
+                found += "".join(texts)
+                others += "".join(chunks)
+            streamed = [json.loads(line[6:]) for line in found.splitlines() if line.startswith("data: ")]
+            assert "".join(event.get("text", "") for event in streamed) == text_of("away")
+            assert others.count('"finish_reason":"') == 2
+            assert others.endswith("data: [DONE]\n\n")
+            assert whole.result().json()["text"] == text_of("away")

@@ -103,10 +103,14 @@ async def cancel(service: RequestService, exchange: Exchange, caller: Caller) ->
 async def delete(service: RequestService, exchange: Exchange, caller: Caller) -> None:
     """`DELETE /v1/responses/{id}`."""
     name = exchange.parameters["id"]
-    with _found():
-        view = await _own(service, caller, name)
-        exchange.request_id = view.request.id
-        await service.forget(caller, view.request.id)
+    try:
+        with _found():
+            view = await _own(service, caller, name)
+            exchange.request_id = view.request.id
+            await service.forget(caller, view.request.id)
+    except NotFound:
+        if exchange.held is None or not exchange.held.is_repeated:
+            raise  # else an earlier gateway may have deleted it, and has not said so
     await exchange.answer(200, {"id": name, "object": "response", "deleted": True})
 
 

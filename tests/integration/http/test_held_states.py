@@ -1,0 +1,268 @@
+"""Everything else that a connection can be in when its gateway dies: other routes, refusals, waits, limits, drains."""
+
+import json
+import os
+import re
+from collections.abc import AsyncIterator
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from llmactors.errors import Unavailable
+from llmactors.gateway.request_service import RequestService
+from llmactors.http.connection import ConnectionSettings
+from llmactors.http.connection_limits import Capacity
+from llmactors.http.server import ServerSettings
+from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
+from tests.support.held_answers import ANSWER_S, answers, chosen, die_at_each, request
+from tests.support.held_lives import Lives, lives_of
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the keeper needs Linux"),
+    pytest.mark.timeout(300),
+]
+
+PROMPT = {"prompt": "rivers", "max_tokens": 7}
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[LocalNode]:
+    async with local_node(mock_model("step_ms=1,slots=8")) as found:
+        await found.wait_ready()
+        yield found
+
+
+def plain_request(method: str, path: str, headers: str = "") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n".encode()
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize(
+    "sent",
+    [
+        plain_request("GET", "/"),
+        plain_request("GET", "/openapi.json"),
+        plain_request("HEAD", "/livez"),
+        plain_request("GET", "/v1/models", "connection: close\r\n"),
+        plain_request("OPTIONS", "/v1/models"),
+        request("/v1/embeddings", {"model": "mock", "input": ["a", "b", "c"]}),
+        request("/v1/embeddings", {"model": "mock", "input": ["a"] * 80, "encoding_format": "base64"}),
+        request("/v1/messages/count_tokens", {"model": "mock", "messages": [{"role": "user", "content": "hi"}]}),
+        request("/v1/responses", {"model": "mock", "input": "rivers", "background": True, "stream": True}),
+        request("/v1/generate", {**PROMPT, "stream": True}, "connection: close\r\n"),
+        request("/v1/generate", PROMPT, "idempotency-key: same\r\n"),
+        request("/v1/generate", {**PROMPT, "stream": True}, "idempotency-key: same stream\r\n"),
+    ],
+    ids=lambda sent: " ".join(sent.decode().split()[:2]),
+)
+async def test_death_changes_no_byte(sent: bytes, node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with lives_of(node.node, monkeypatch) as lives:
+        assert await die_at_each(lives, sent)
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize(
+    "sent",
+    [
+        plain_request("GET", "/metrics"),
+        plain_request("GET", "/v1/tree"),
+        plain_request("GET", "/v1/operator/history"),
+        plain_request("GET", "/v1/operator/requests"),
+        request("/v1/responses", {"model": "mock", "input": "rivers", "background": True}),
+        request("/v1/ws/tickets", {}),
+    ],
+    ids=lambda sent: " ".join(sent.decode().split()[:2]),
+)
+async def test_answer_of_a_moment_is_whole(sent: bytes, node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that are never the same twice."""
+    async with lives_of(node.node, monkeypatch) as lives:
+        async with lives.client() as stream:
+            [first] = await answers(stream, sent)
+        for die_at in chosen([*lives.points]):
+            async with lives.client(die_at) as stream:
+                [found] = await answers(stream, sent)
+            assert found.split(b" ")[0] == first.split(b" ")[0] == b"200"
+            assert not lives.cut
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize("how", ["read", "stream", "items", "follow up", "cancel", "delete"])
+async def test_death_around_stored_responses(how: str, node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with lives_of(node.node, monkeypatch) as lives:
+
+        async def sent() -> bytes:
+            answer = await node.client.post(
+                "/v1/responses", json={"model": "mock", "input": "a", "max_output_tokens": 20}
+            )
+            name = answer.json()["id"]
+            return {
+                "read": plain_request("GET", f"/v1/responses/{name}"),
+                "stream": plain_request("GET", f"/v1/responses/{name}?stream=true"),
+                "items": plain_request("GET", f"/v1/responses/{name}/input_items"),
+                "follow up": request(
+                    "/v1/responses",
+                    {
+                        "model": "mock",
+                        "input": "b",
+                        "previous_response_id": name,
+                        "stream": True,
+                        "max_output_tokens": 20,
+                    },
+                ),
+                "cancel": request(f"/v1/responses/{name}/cancel", {}),
+                "delete": plain_request("DELETE", f"/v1/responses/{name}"),
+            }[how]
+
+        async with lives.client() as stream:
+            [expected] = await answers(stream, await sent())
+        assert expected.startswith(b"200 ")
+        for die_at in chosen([*lives.points]):
+            async with lives.client(die_at) as stream:
+                [found] = await answers(stream, await sent())
+            assert not lives.cut
+            assert found == expected, f"other bytes behind a death at step {die_at}"
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_death_amid_a_large_body(chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = json.dumps({"model": "mock", "messages": [{"role": "user", "content": "river " * 20_000}]}).encode()
+    head = b"POST /v1/messages/count_tokens HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    pieces = [body[at : at + 9000] for at in range(0, len(body), 9000)]
+    if chunked:
+        sent = head + b"transfer-encoding: chunked\r\n\r\n"
+        sent += b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    else:
+        sent = head + b"content-length: %d\r\n\r\n" % len(body) + body
+    async with local_node(mock_model("context=100000")) as node, lives_of(node.node, monkeypatch) as lives:
+        await node.wait_ready()
+        assert await die_at_each(lives, sent)
+
+
+@pytest.mark.keeper
+async def test_death_amid_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full queue: 429, to a client that reads slowly."""
+    async with (
+        local_node(mock_model("step_ms=1000,slots=1"), max_queued=1) as node,
+        lives_of(node.node, monkeypatch) as lives,
+        trio.open_nursery() as nursery,
+    ):
+        await node.wait_ready()
+        for number in range(2):
+            json_body = {"prompt": f"first {number}", "max_tokens": 500, "stream": True}
+            nursery.start_soon(lambda body=json_body: node.client.post("/v1/generate", json=body))
+        for _ in range(500):
+            if (await node.node.ledger.statistics()).queued:
+                break
+            await trio.sleep(0.01)
+        lives.most_sent = 50
+        for family, path in (("native", "/v1/generate"), ("openai", "/v1/completions")):
+            sent = request(path, {"model": "mock", **PROMPT})
+            assert await die_at_each(lives, sent, status=b"429 ", SO_RCVBUF=2304), family
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/completions", "/v1/responses"])
+async def test_death_amid_the_wait_for_a_slot(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client is told its place in the queue, and gets keep-alives."""
+    async with (
+        local_node(mock_model("step_ms=5,slots=1"), keep_alive_s=0.05) as node,
+        lives_of(node.node, monkeypatch) as lives,
+    ):
+        await node.wait_ready()
+        body: dict[str, object] = {"model": "mock", "prompt": "rivers", "max_tokens": 16, "stream": True}
+        if path == "/v1/responses":
+            body = {"model": "mock", "input": "rivers", "max_output_tokens": 16, "stream": True}
+        async with lives.client() as stream:
+            [expected] = await answers(stream, request(path, body))
+
+        def tokens(answer: bytes) -> bytes:
+            answer = re.sub(rb"event: queued\ndata: [^\n]*\n|:[^\n]*\n|^\d+ \[.*\n", b"", answer)
+            return re.sub(rb'"(place|estimate_s)":[^,}]*', b"", answer)
+
+        for wait_s in (0.0, 0.02, 0.1, 0.2, 0.3):
+            async with trio.open_nursery() as nursery:
+                blocker = {"prompt": "first", "max_tokens": 60, "stream": True}
+                nursery.start_soon(lambda body=blocker: node.client.post("/v1/generate", json=body))
+                await trio.sleep(0.03)
+                async with lives.client() as stream:
+                    nursery.start_soon(die_after, lives, wait_s)
+                    [found] = await answers(stream, request(path, body))
+            assert not lives.cut
+            assert tokens(found) == tokens(expected)
+
+
+async def die_after(lives: Lives, seconds: float) -> None:
+    await trio.sleep(seconds)
+    lives.life.die()
+
+
+async def test_drain_lets_a_taken_over_answer_end(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that drains, or that an operator has drained, refuses new requests and no accepted ones."""
+
+    def refuse(_service: RequestService) -> None:
+        raise Unavailable("this node is shutting down")
+
+    body = {"prompt": "rivers", "max_tokens": 200, "stream": True}
+    async with lives_of(node.node, monkeypatch) as lives:
+        async with lives.client() as stream:
+            expected = await answers(stream, request("/v1/generate", body))
+        async with lives.client() as stream, trio.open_nursery() as nursery:
+
+            async def drain() -> None:
+                await wait_until(lambda: lives.points.count("behind send") > 5)
+                monkeypatch.setattr(RequestService, "check_takes_work", refuse)
+                lives.life.die()
+
+            nursery.start_soon(drain)
+            assert await answers(stream, request("/v1/generate", body)) == expected
+        assert not lives.cut
+
+
+async def test_limit_on_connections_ends_no_taken_over_answer(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next gateway may have fewer files, or count the connections in another order."""
+    body = {"prompt": "rivers", "max_tokens": 200, "stream": True}
+    async with lives_of(node.node, monkeypatch) as lives:
+        async with lives.client() as stream:
+            expected = await answers(stream, request("/v1/generate", body))
+        async with lives.client() as other, lives.client() as stream, trio.open_nursery() as nursery:
+            await answers(other, plain_request("GET", "/livez"))
+
+            async def limit() -> None:
+                await wait_until(lambda: lives.points.count("behind send") > 5)
+                lives.settings = ServerSettings(capacity=Capacity(most=1, of_one_address=1))
+                lives.life.die()
+
+            nursery.start_soon(limit)
+            assert await answers(stream, request("/v1/generate", body)) == expected
+        assert not lives.cut
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+async def test_takeovers_give_a_slow_client_no_more_time(
+    part: str, node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that sends a byte now and then holds its connection no longer, however often gateways are replaced."""
+    head = request("/v1/generate", PROMPT)
+    sent = head[:-5] if part == "body" else head[:20]
+    async with lives_of(node.node, monkeypatch) as lives:
+        lives.settings = ServerSettings(connection=attrs.evolve(ConnectionSettings(), idle_s=1.0))
+        async with lives.client() as stream:
+            began = trio.current_time()
+            await stream.send_all(sent)
+            async with trio.open_nursery() as nursery:
+
+                async def replace() -> None:
+                    while True:
+                        await trio.sleep(0.3)
+                        lives.life.die()
+
+                nursery.start_soon(replace)
+                with trio.fail_after(ANSWER_S):
+                    while await stream.receive_some():
+                        pass
+                nursery.cancel_scope.cancel()
+            assert trio.current_time() - began < 3.0
