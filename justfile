@@ -33,6 +33,10 @@ test-chaos *args:
 test-keeper *args:
     {{python}} -m pytest -n 0 -m "keeper or not keeper" tests/unit/keeper tests/integration/keeper tests/integration/http/test_held_connection.py tests/integration/http/test_held_websocket.py {{args}}
 
+# Kill and upgrade a gateway below a keeper under 320 plain clients, and compare every byte: `--kills 1000 --upgrades 100`.
+test-keeper-clients *args:
+    {{python}} -m tests.chaos.keeper {{args}}
+
 # Kill all workers behind every 5th token of answers with schemas and calls of tools, in two to five minutes.
 test-takeovers *args:
     {{python}} -m tests.chaos.structured {{args}}
