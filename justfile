@@ -33,7 +33,7 @@ test-chaos *args:
 test-keeper *args:
     {{python}} -m pytest -n 0 -m "keeper or not keeper" tests/unit/keeper tests/integration/keeper tests/integration/http/test_held_connection.py tests/integration/http/test_held_websocket.py {{args}}
 
-# Kill and upgrade a gateway below a keeper under 320 plain clients, and compare every byte: `--kills 1000 --upgrades 100`.
+# Kill and upgrade a gateway below a keeper under 332 plain clients, and compare every byte: `--kills 1000 --upgrades 100`.
 test-keeper-clients *args:
     {{python}} -m tests.chaos.keeper {{args}}
 

@@ -1,6 +1,6 @@
 """Kill -9 and upgrades of a gateway under a keeper, with clients that never reconnect, and every byte compared.
 
-    python -m tests.chaos.keeper                              # 20 kills and 5 upgrades under 320 clients
+    python -m tests.chaos.keeper                              # 20 kills and 5 upgrades under 332 clients
     python -m tests.chaos.keeper --kills 1000 --upgrades 100
     python -m tests.chaos.keeper --no-keeper                  # the same load without a keeper: answers must be cut
     python -m tests.chaos.keeper --only openai --only curl    # some clients alone
@@ -32,7 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=1.0, help="run this share of the clients [1]")
     parser.add_argument("--only", action="append", default=[], help="run clients whose kinds contain this text")
     parser.add_argument("--no-keeper", action="store_true", help="run the gateway alone, and expect answers to be cut")
-    parser.add_argument("--websockets", action="store_true", help="run WebSockets too, which a kill still cuts")
     parser.add_argument("--step-ms", type=int, default=200, help="the time between two tokens [200]")
     parser.add_argument("--tokens", type=int, default=40, help="the tokens of each answer [40]")
     parser.add_argument("--seed", type=int, default=1, help="chooses the moments [1]")
@@ -43,7 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         share=given.share,
         only=given.only,
         keeper=not given.no_keeper,
-        websockets=given.websockets,
         step_s=given.step_ms / 1000,
         tokens=given.tokens,
         seed=given.seed,

@@ -55,7 +55,6 @@ class Choices:
     only: Sequence[str]
     """The kinds of clients that run; empty for all."""
     keeper: bool
-    websockets: bool
     step_s: float
     tokens: int
     seed: int
@@ -89,8 +88,7 @@ def planned(choices: Choices) -> dict[str, dict[str, int]]:
         chosen = {
             kind: max(1, round(count * choices.share))
             for kind, count in kinds.items()
-            if (choices.websockets or "websocket" not in kind.lower())
-            and (not choices.only or any(name in kind for name in choices.only))
+            if not choices.only or any(name in kind for name in choices.only)
         }
         if chosen:
             found[group] = chosen
@@ -184,6 +182,7 @@ async def strike_all(cluster: Cluster, choices: Choices, outcome: Outcome) -> No
     """Kills and upgrades the gateway as often as is chosen."""
     rng = random.Random(choices.seed)
     gateway = cluster.gateways[0]
+    told = 0
     for number in range(choices.kills + choices.upgrades):
         is_kill = number < choices.kills
         if choices.keeper:
@@ -194,24 +193,15 @@ async def strike_all(cluster: Cluster, choices: Choices, outcome: Outcome) -> No
             strike = Strike("kill -9", time.monotonic())
             gateway.kill()
         outcome.strikes.append(strike)
-        told = Progress(outcome)
-        print(f"{number + 1}: {strike.kind}; so far {told}", flush=True)
+        faults = [answer for answer in outcome.answers if answer.fault]
+        print(f"{number + 1}: {strike.kind}; {len(outcome.answers)} answers so far, {len(faults)} faults", flush=True)
+        for answer in faults[told : told + 3]:
+            print(f"    {answer.client}, {answer.shape}: {answer.fault[:300]}", flush=True)
+        told = len(faults)
     if choices.keeper:
         await wait_status(gateway.pid)
     else:
         await gateway.wait_ready(choices.kills + 1)
-
-
-@attrs.frozen
-class Progress:
-    """The text of how many answers there are."""
-
-    outcome: Outcome
-
-    def __str__(self) -> str:
-        faults = [answer for answer in self.outcome.answers if answer.fault]
-        last = f", the last one of {faults[-1].client}: {faults[-1].fault[:200]}" if faults else ""
-        return f"{len(self.outcome.answers)} answers, {len(faults)} faults{last}"
 
 
 async def wait_status(pid: int, before: KeeperStatus | None = None) -> KeeperStatus:
