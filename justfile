@@ -37,6 +37,10 @@ test-keeper *args:
 test-keeper-clients *args:
     {{python}} -m tests.chaos.keeper {{args}}
 
+# Run the ledger's contract over three servers, and over a Redis Cluster with a failover in the middle of streams, in three minutes.
+test-shards *args:
+    {{python}} -m pytest -n 0 -m shards tests/unit/ledger/sharded tests/integration/ledger/test_sharded.py tests/integration/ledger/test_redis_cluster.py {{args}}
+
 # Kill all workers behind every 5th token of answers with schemas and calls of tools, in two to five minutes.
 test-takeovers *args:
     {{python}} -m tests.chaos.structured {{args}}

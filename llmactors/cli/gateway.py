@@ -10,8 +10,8 @@ from llmactors.config import Configuration
 from llmactors.http.held_server import HeldSocket
 from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.server import ListeningSocket
-from llmactors.system.cluster_node import redis_url
 from llmactors.system.gateway_node import GatewayNode
+from llmactors.system.ledger_shards import redis_urls
 
 
 @with_settings("gateway")
@@ -26,7 +26,7 @@ def command(configuration: Configuration) -> int:
     this process is the gateway itself.
     """
     settings = configuration.settings
-    redis_url(settings)
+    redis_urls(settings)
     if settings.keeper and sys.platform == "linux" and not has_keeper():
         become_keeper(settings, ListeningSocket(settings.bind))
     set_up_output(settings)

@@ -5,7 +5,7 @@ from llmactors.cli.flags import with_settings
 from llmactors.cli.running import run_node, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.server import ListeningSocket
-from llmactors.system.cluster_node import redis_url
+from llmactors.system.ledger_shards import redis_urls
 from llmactors.system.worker_node import WorkerNode
 
 
@@ -17,7 +17,7 @@ def command(configuration: Configuration) -> int:
     for --redis, and a key of the configuration file, as redis.
     """
     settings = configuration.settings
-    redis_url(settings)
+    redis_urls(settings)
     set_up_output(settings)
     listening = ListeningSocket(settings.metrics_bind, flag="--metrics-bind") if settings.metrics_bind else None
     try:

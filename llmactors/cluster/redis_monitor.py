@@ -15,6 +15,8 @@ from llmactors.redislink.server_settings import wrong_settings
 
 log = structlog.get_logger("llmactors.redis")
 
+DIRECTORY = "directory"
+"""The name of the link for nodes and keys. All other links are those of ledgers."""
 _PROBE_EVERY_S = 1.0
 _LEAST_PAUSE_S = 0.1
 _CHECK_SETTINGS_EVERY_S = 60.0
@@ -89,11 +91,12 @@ class RedisMonitorActor(Actor):
             return
         [first, *_] = outage.problems.values()
         if said is Said.BEGAN:
-            log.error(
-                "Redis is unavailable; until it is back, new requests get 503 and running ones wait",
-                reason=first.reason,
-                kind=first.kind,
-            )
+            ledgers = {watched.name for watched in self._links if watched.name != DIRECTORY}
+            if ledgers <= outage.problems.keys() or len(ledgers) == 1:
+                text = "Redis is unavailable; until it is back, new requests get 503 and running ones wait"
+            else:
+                text = "a Redis is unavailable; until it is back its requests wait, and the others go on"
+            log.error(text, links=", ".join(outage.problems), reason=first.reason, kind=first.kind)
         else:
             log.warning("Redis is still unavailable", reason=first.reason, kind=first.kind, for_s=lasted_s)
 
@@ -102,7 +105,10 @@ class RedisMonitorActor(Actor):
             await link.wait_up()
             connects = link.statistics().connects
             try:
-                self._note_settings(await wrong_settings(link.ask))
+                wrong = await wrong_settings(link.ask)
+                if link.is_clustered:
+                    wrong.pop("cluster-enabled", None)
+                self._note_settings(wrong)
             except Unavailable:
                 await trio.sleep(_LEAST_PAUSE_S)
                 continue

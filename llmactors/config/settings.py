@@ -340,7 +340,8 @@ class Settings:
     redis: str | None = setting(
         None,
         "The Redis server of the cluster: redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… with TLS, "
-        "unix://PATH, or sentinel://HOST:PORT,…/SERVICE. A flag shows a "
+        "unix://PATH, sentinel://HOST:PORT,…/SERVICE, or cluster://HOST:PORT,…?shards=N for a Redis Cluster. Several "
+        "URLs, with commas between them, are several servers that share the work. A flag shows a "
         "password to everybody on the machine; the variable LLMACTORS_REDIS does not.",
         group=CLUSTER,
         commands=WITH_REDIS,

@@ -25,6 +25,7 @@ from llmactors.gateway.body import GenerationBody
 from llmactors.gateway.limit_check import LimitCheck
 from llmactors.gateway.limit_reached import LimitReached
 from llmactors.gateway.outages import Outages
+from llmactors.gateway.placing import Placing
 from llmactors.gateway.queue_hint import QueueHint
 from llmactors.gateway.reasoning_effort import served_effort, tags_with
 from llmactors.gateway.rule_fixer import RuleFixer
@@ -34,6 +35,7 @@ from llmactors.gateway.unknown_model import UnknownModel
 from llmactors.http.held_request import HeldCall
 from llmactors.http.request_id import request_id_of
 from llmactors.ledger import Candidate, Ledger, RequestSize, SubmitOutcome
+from llmactors.ledger.sharded.placement import Placement
 from llmactors.limiter import Charge, Standing, limit_headers
 from llmactors.messages import GenerateRequest, TraceContext
 from llmactors.telemetry import Metrics
@@ -66,6 +68,7 @@ class Admitter:
         queue_hint: What is known of the queue's room, where the ledger is a round trip away; else None.
         outages: Waits for the ledger, for requests that were accepted before.
         check_takes_work: Raises the error for new requests where the node takes none.
+        placement: Says on which shard of the ledger a request lives; None for a ledger without shards.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Admitter:
         queue_hint: QueueHint | None,
         outages: Outages,
         check_takes_work: Callable[[], None],
+        placement: Placement | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -89,6 +93,7 @@ class Admitter:
         self._rule_fixer = RuleFixer()
         self._outages = outages
         self._check_takes_work = check_takes_work
+        self.placing = Placing(limit_check, placement)
 
     def __repr__(self) -> str:
         return f"<Admitter models={self._directory.names}>"
@@ -117,8 +122,8 @@ class Admitter:
         origin = None if key is not None or held is None else held.origin
         if held is not None and held.is_repeated and (origin is not None or held.reached is not None):
             # First of all: an admitted request goes on also while no worker serves its model, or this node drains.
-            ids = [request_id_of(caller.tenant, _keyed(key, number), origin, number) for number in range(len(bodies))]
-            admitted = await self._outages.through(partial(self._admitted, ids, keyed=key is not None))
+            ids = [request_id_of(caller.tenant, key, origin, number) for number in range(len(bodies))]
+            admitted = await self._outages.through(partial(self._admitted_anywhere, ids, keyed=key is not None))
             if admitted is not None:
                 return admitted
         self._check_takes_work()
@@ -172,7 +177,7 @@ class Admitter:
     ) -> list[GenerateRequest]:
         """The requests of a call, which the model can serve. Raises the errors of a request that is refused."""
         requests = [
-            self._request(caller, body, request_id_of(caller.tenant, _keyed(key, number), origin, number), session)
+            self._request(caller, body, request_id_of(caller.tenant, key, origin, number), session)
             for number, body in enumerate(bodies)
         ]
         if trace is not None:
@@ -181,7 +186,7 @@ class Admitter:
             requests = await self._with_rules(requests, rules)
         for request in requests:
             self._check_capable(request, bodies[0].field_names)
-        return requests
+        return self.placing.placed(caller, requests, keyed=key is not None, session=session)
 
     def _request(self, caller: Caller, body: GenerationBody, request_id: str, session: str) -> GenerateRequest:
         request = body.to_request(
@@ -235,6 +240,13 @@ class Admitter:
         error = LimitReached(standings)
         self._metrics.limited(error.limit.value)
         return error
+
+    async def _admitted_anywhere(self, request_ids: Sequence[str], *, keyed: bool) -> list[Admission] | None:
+        """As `_admitted`, where another gateway may have chosen another shard."""
+        for ids in self.placing.all_of(request_ids):
+            if (admitted := await self._admitted(ids, keyed=keyed)) is not None:
+                return admitted
+        return None
 
     async def _admitted(self, request_ids: Sequence[str], *, keyed: bool = False) -> list[Admission] | None:
         """What a gateway has admitted under ids that no other call can have; None if nothing. Raises `Expired`."""
@@ -326,11 +338,6 @@ class Admitter:
                 "try again later, or allow more time",
                 retry_after_s=max(1.0, wait_s - left_s),
             )
-
-
-def _keyed(key: str | None, number: int) -> str | None:
-    """The key of request `number` of a call. The first request has the call's own key."""
-    return key if key is None or number == 0 else f"{key}\0{number}"
 
 
 def _queue_full() -> Overloaded:

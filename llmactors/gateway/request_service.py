@@ -26,6 +26,7 @@ from llmactors.gateway.whole_answers import WholeAnswers
 from llmactors.http.exchange import Exchange
 from llmactors.http.held_request import HeldCall
 from llmactors.ledger import Follower, Ledger, LedgerStatistics, LogSlice, ModelDemand, RequestInfo
+from llmactors.ledger.sharded.placement import Placement
 from llmactors.telemetry import Metrics
 from llmactors.telemetry.tracing.tracer import Tracer
 
@@ -34,8 +35,8 @@ class RequestService:
     """The requests of one gateway incarnation. A task must run `run`.
 
     Beside the parts of a gateway, the service takes `cordon`, which returns why the node takes no requests, or an empty
-    text where the node has no cordon; `open_streams`, a set that gets a scope for each answer that is under way; and
-    `tracer`, which is None where the node exports no traces.
+    text where the node has no cordon; `open_streams`, a set that gets a scope for each answer that is under way;
+    `tracer`, which is None where the node exports no traces; and the `placement` of a ledger with shards.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class RequestService:
         open_streams: set[trio.CancelScope] | None = None,
         access_log: AccessLog | None = None,
         tracer: Tracer | None = None,
+        placement: Placement | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -74,6 +76,7 @@ class RequestService:
             queue_hint=queue_hint,
             outages=self.outages,
             check_takes_work=self.check_takes_work,
+            placement=placement,
         )
         self._ledger = ledger
         self._ledger_is_up = ledger_is_up
@@ -146,6 +149,10 @@ class RequestService:
     def trace(self, exchange: Exchange) -> RequestTrace | None:
         """The trace of a call that asks for admission; None where this node exports no traces."""
         return None if self.tracer is None else trace_exchange(self.tracer, exchange)
+
+    def keyed_id(self, caller: Caller, key: str) -> str:
+        """The id of the first request of the caller's call with this idempotency key."""
+        return self._admitter.placing.keyed_id(caller.tenant, key)
 
     async def follow(self, caller: Caller, request_id: str, after: int) -> tuple[RequestInfo, Follower | None]:
         """The state of one of the caller's streams, and a reader of the stream; no reader if the stream has ended and

@@ -25,7 +25,9 @@ def derived_request_id(origin: str, number: int = 0) -> str:
 
 
 def request_id_of(tenant: str, key: str | None, origin: str | None, number: int) -> str:
-    """The id of request `number` of a call: by the client's key, by the origin of the call, or by chance."""
+    """The id of request `number` of a call: by the client's key, by the origin of the call, or by chance. The first
+    request has the key of the call itself.
+    """
     if key is not None:
-        return keyed_request_id(tenant, key)
+        return keyed_request_id(tenant, key if number == 0 else f"{key}\0{number}")
     return new_request_id() if origin is None else derived_request_id(origin, number)

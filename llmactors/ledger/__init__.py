@@ -8,6 +8,7 @@ contract, values        the operations; what they take and answer
 usage, usage_rows       what ended requests have used, for operators; as rows of JSON and CSV
 request_size, settings  how large a request is; the bounds and times
 memory, redis/          the ledgers: in one process; over Redis, for many
+sharded/                a ledger over several ledgers, as for several servers of Redis
 core/                   the pure parts: state changes, queue, leases, logs
 inspection              what operators see of requests and of the queue
 dead_letters            what operators do with one dead letter

@@ -6,7 +6,10 @@ connection      one connection, from its first byte to its last
 protocol        commands and replies as bytes, without I/O
 transport       the bytes of a connection: a plain socket, or TLS
 address         where the server is, from a URL
+several         the URLs of several servers
 sentinel, dial  find the master, connect, log in
+slots           which node of a Redis Cluster has the keys
+question        one question to a server that tells where another is
 outage          whether Redis serves this node, and what is logged of it
 server_settings which settings of the server are wrong
 errors          the outcomes of a command besides its reply

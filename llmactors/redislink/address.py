@@ -10,7 +10,7 @@ from redis.connection import parse_url
 from llmactors.errors import ConfigError
 from llmactors.http.host_names import can_be_looked_up
 
-_SCHEMES = "redis://, rediss://, unix:// or sentinel://"
+_SCHEMES = "redis://, rediss://, unix://, sentinel:// or cluster://"
 _PORT = 6379
 _SENTINEL_PORT = 26379
 _PLAIN_OPTIONS = frozenset({"db", "username", "password"})
@@ -21,6 +21,7 @@ _TLS_OPTIONS = frozenset(
     }
 )  # fmt: skip
 _SENTINEL_OPTIONS = frozenset({"ssl", "sentinel_username", "sentinel_password"})
+_CLUSTER_OPTIONS = frozenset({"ssl", "shards"})
 
 
 @attrs.frozen
@@ -37,7 +38,9 @@ class Endpoint:
 
 @attrs.frozen
 class Address:
-    """What is needed to connect. If there are `sentinels`, each connect asks them for the master of `service`."""
+    """What is needed to connect. If there are `sentinels`, each connect asks them for the master of `service`. If there
+    are `nodes` of a Redis Cluster, each connect asks them which of them holds the slot.
+    """
 
     endpoint: Endpoint
     username: str | None = None
@@ -48,10 +51,13 @@ class Address:
     service: str = ""
     sentinel_username: str | None = None
     sentinel_password: str | None = attrs.field(default=None, repr=False)
+    nodes: tuple[Endpoint, ...] = ()
 
     def __str__(self) -> str:
         if self.sentinels:
             return f"sentinel://{','.join(map(str, self.sentinels))}/{self.service}"
+        if self.nodes:
+            return f"cluster://{','.join(map(str, self.nodes))}"
         if self.endpoint.path:
             return f"unix://{self.endpoint}"
         return f"{'rediss' if self.tls else 'redis'}://{self.endpoint}"
@@ -61,14 +67,15 @@ def parse_address(url: str) -> Address:
     """The address that `url` names.
 
     `redis://[user:password@]host[:port][/db]`, the same with `rediss://` for TLS, `unix://[user:password@]/path[?db=0]`,
-    `sentinel://[user:password@]host[:port][,host[:port]…]/service[?db=0&ssl=true&sentinel_password=…]`. TLS verifies
-    the server's certificate and name, unless an option says otherwise; the options are redis-py's `ssl_ca_certs`, …
+    `sentinel://[user:password@]host[:port][,host[:port]…]/service[?db=0&ssl=true&sentinel_password=…]`,
+    `cluster://[user:password@]host[:port][,host[:port]…][?shards=3&ssl=true]`. TLS verifies the server's certificate
+    and name, unless an option says otherwise; the options are redis-py's `ssl_ca_certs`, …
 
     Raises:
         ConfigError: The URL is wrong. The message is one line, without the password.
     """
     scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in {"redis", "rediss", "unix", "sentinel"}:
+    if not separator or scheme not in {"redis", "rediss", "unix", "sentinel", "cluster"}:
         raise ConfigError(f"the Redis URL must begin with {_SCHEMES}")
     if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
         raise ConfigError("the Redis URL has a space or a control character: percent-encode it")
@@ -76,6 +83,8 @@ def parse_address(url: str) -> Address:
         raise ConfigError("the Redis URL has a #: percent-encode it as %23")
     if scheme == "sentinel":
         return _sentinel(rest)
+    if scheme == "cluster":
+        return _cluster(rest)
     options = _options(url)
     if scheme == "unix":
         if not options.get("path", "").strip("/"):
@@ -101,18 +110,32 @@ def _sentinel(rest: str) -> Address:
     options = _options(f"redis://{userinfo}{at}sentinel?{query}")
     _refuse_unknown(options, _PLAIN_OPTIONS | _TLS_OPTIONS | _SENTINEL_OPTIONS)
     sentinels = tuple(_endpoint(each, _SENTINEL_PORT) for each in _authority(authority).split(","))
-    if (use_tls := str(options.get("ssl", "false")).lower()) not in {"true", "false"}:
-        raise ConfigError("option `ssl` of the Redis URL must be true or false")
     return Address(
         Endpoint(),
         *_login(options),
         db=_db(options),
-        tls=_tls_context(options) if use_tls == "true" else None,
+        tls=_tls_if_asked(options),
         sentinels=sentinels,
         service=service,
         sentinel_username=options.get("sentinel_username"),
         sentinel_password=options.get("sentinel_password"),
     )
+
+
+def _cluster(rest: str) -> Address:
+    authority = rest.partition("/")[0].partition("?")[0]
+    userinfo, at, _ = authority.rpartition("@")
+    # redis-py's parser takes one host, so it gets one in place of the nodes.
+    options = _options(f"redis://{userinfo}{at}cluster?{rest.partition('?')[2]}")
+    _refuse_unknown(options, _PLAIN_OPTIONS - {"db"} | _TLS_OPTIONS | _CLUSTER_OPTIONS)
+    nodes = tuple(_endpoint(each, _PORT) for each in _authority(authority).split(","))
+    return Address(Endpoint(), *_login(options), tls=_tls_if_asked(options), nodes=nodes)
+
+
+def _tls_if_asked(options: dict[str, Any]) -> ssl.SSLContext | None:
+    if (use_tls := str(options.get("ssl", "false")).lower()) not in {"true", "false"}:
+        raise ConfigError("option `ssl` of the Redis URL must be true or false")
+    return _tls_context(options) if use_tls == "true" else None
 
 
 def _authority(rest: str) -> str:

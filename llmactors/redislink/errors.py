@@ -111,8 +111,8 @@ class WrongNode(Refused):
 
     words = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "CROSSSLOT"})
     advice = (
-        "llmactors needs one primary that holds all slots: use a server without `cluster-enabled`, or assign all 16384 "
-        "slots to the server of the URL"
+        "a Redis Cluster is named by cluster://HOST:PORT,…; any other URL needs a server that holds all 16384 slots, "
+        "or that has no `cluster-enabled`"
     )
 
 

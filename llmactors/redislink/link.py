@@ -32,6 +32,7 @@ from llmactors.redislink.errors import (
 from llmactors.redislink.protocol import Argument
 from llmactors.redislink.sentinel import find_master
 from llmactors.redislink.settings import LinkSettings, LinkStatistics, ServerIdentity
+from llmactors.redislink.slots import find_holder, slot_of
 
 _DEFAULTS = LinkSettings()
 _PATIENCE_S = 1.0
@@ -40,6 +41,8 @@ _PATIENCE_S = 1.0
 
 class RedisLink:
     """One pipelined RESP3 connection. The link reconnects after each loss while `run` runs.
+
+    `tag` is the hash tag of all keys that the link is used for: the link connects to its node of a Redis Cluster.
 
     `on_push` gets each RESP3 push, as in `[b"message", channel, payload]`; an exception from `on_push` ends `run`.
     `on_connect` gets the `call` of each new connection, before any other command; an exception from it closes that
@@ -55,10 +58,13 @@ class RedisLink:
         settings: LinkSettings = _DEFAULTS,
         *,
         name: str = "llmactors",
+        tag: str = "",
         on_push: Callable[[list[Any]], None] | None = None,
         on_connect: Callable[[Call], Awaitable[None]] | None = None,
     ) -> None:
         self._address = parse_address(url)
+        self._nodes = self._address.nodes
+        self._slot = slot_of(tag) if self._nodes else None
         self._settings = settings
         self._name = name
         self._on_push = on_push
@@ -82,6 +88,11 @@ class RedisLink:
     def is_up(self) -> bool:
         """Whether a command can be sent now."""
         return self._connection is not None and self._connection.closing is None
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether the servers are a Redis Cluster."""
+        return self._slot is not None
 
     async def wait_up(self) -> None:
         """Returns once the link is up."""
@@ -112,6 +123,8 @@ class RedisLink:
             if not isinstance(error, NoSuchFunction):
                 self._error_replies[error.kind] += 1
                 self._note_trouble()
+            if self._slot is not None and error.word == "MOVED":
+                connection.close("another node of the Redis Cluster has the slot now")
             raise
 
     async def ask(self, *args: Argument) -> Any:
@@ -252,6 +265,8 @@ class RedisLink:
             endpoint = self._address.endpoint
             if self._address.sentinels:
                 endpoint = await find_master(self._address, settings)
+            elif self._slot is not None:
+                endpoint, self._nodes = await find_holder(self._address, self._nodes, self._slot, settings)
             connection = RedisConnection(await dial(self._address, endpoint, settings), settings, self._on_push)
             self._dialed = connection
             nursery.start_soon(connection.run)
@@ -259,8 +274,8 @@ class RedisLink:
         if identity is None:
             hint = " (does it speak TLS?)" if self._address.tls else ""
             raise Unreachable(f"no answer from Redis at {self._address} in {settings.connect_s} s{hint}")
-        if self._address.sentinels and identity.role != "master":
-            raise Unreachable(f"Redis at {endpoint} is not the master, though a Sentinel named it as the master")
+        if (self._address.sentinels or self._slot is not None) and identity.role != "master":
+            raise Unreachable(f"Redis at {endpoint} is not the master, though it was named as the master")
         self._server = identity
         if self._on_connect is not None:
             await self._on_connect(connection.call)

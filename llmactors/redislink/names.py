@@ -104,6 +104,11 @@ class RedisNames:
         """A hash: each model that a worker has declared -> when the worker last said so, and what the model can do."""
         return f"{self.prefix}models"
 
+    @property
+    def shard(self) -> str:
+        """A string: which shard of how many this is, as in `0/3`. Missing for a ledger without shards."""
+        return f"{self.prefix}shard"
+
     def loading(self, model: str) -> str:
         """A string: the node that is about to load a model."""
         return f"{self.prefix}loading:{model}"

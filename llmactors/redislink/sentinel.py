@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import attrs
 import trio
 
 from llmactors.errors import LlmactorsError
 from llmactors.redislink.address import Address, Endpoint
-from llmactors.redislink.connection import RedisConnection
-from llmactors.redislink.dial import dial
 from llmactors.redislink.errors import AccessDenied, Unreachable, UnusableServer, reason_of
+from llmactors.redislink.question import ask_once
 from llmactors.redislink.settings import LinkSettings
 
 
@@ -45,23 +43,9 @@ async def find_master(address: Address, settings: LinkSettings) -> Endpoint:
 
 
 async def _ask(address: Address, sentinel: Endpoint, settings: LinkSettings) -> Endpoint | None:
-    connection = RedisConnection(await dial(address, sentinel, settings), attrs.evolve(settings, ping_every_s=3600.0))
-    found: Endpoint | None = None
-    failure: LlmactorsError | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.run)
-        try:
-            if address.sentinel_password:
-                login = (address.sentinel_username or "default", address.sentinel_password)
-                await connection.call("AUTH", *login)
-            found = _endpoint(await connection.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.service))
-        except LlmactorsError as error:
-            failure = error
-        finally:
-            connection.close("the Sentinel has answered")
-    if failure is not None:
-        raise failure
-    return found
+    question = "SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.service
+    login = address.sentinel_username, address.sentinel_password
+    return _endpoint(await ask_once(address, sentinel, settings, login, question))
 
 
 def _endpoint(answer: Any) -> Endpoint | None:

@@ -35,8 +35,8 @@ def judge(settings: Mapping[str, str]) -> dict[str, str]:
         wrong["appendfsync"] = f"`appendfsync` is {sync}: a crash of Redis loses its last writes; set it to always"
     if settings.get("cluster-enabled", "no") == "yes":
         wrong["cluster-enabled"] = (
-            "`cluster-enabled` is yes: llmactors uses one server, and works only while that server holds all 16384 "
-            "slots; set `cluster-enabled` to no, or assign all slots to the server of the URL"
+            "`cluster-enabled` is yes: with the URL of one server, llmactors works only while the server holds all "
+            "16384 slots; name the Redis Cluster by cluster://HOST:PORT,…, or set `cluster-enabled` to no"
         )
     return wrong
 

@@ -12,6 +12,7 @@ history_sampler  ends the steps of a node's history
 drills           breaks parts of a node on purpose
 node_reports     what a node says of itself in its record
 serving_only     batchers and backends without a gateway, for measurements
+ledger_shards    the ledger of a cluster, on one server or on several
 operator_access  a cluster's ledger, node directory and keys, for the commands of operators
 task_actor       an actor that runs one long-lived task
 reloading        reloads the settings of a running node

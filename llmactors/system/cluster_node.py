@@ -30,15 +30,16 @@ from llmactors.cluster.known_models import KnownModels
 from llmactors.cluster.node_record import NodeRecord, Role, new_incarnation
 from llmactors.cluster.node_store import KILL, RELOAD, NodeStore
 from llmactors.cluster.process_id import ProcessId
-from llmactors.cluster.redis_monitor import RedisHealth, RedisMonitorActor, WatchedLink
+from llmactors.cluster.redis_monitor import DIRECTORY, RedisHealth, RedisMonitorActor, WatchedLink
 from llmactors.cluster.registration import NameTaken, RegistrationActor, Renew
 from llmactors.config import LiveSettings, Settings
 from llmactors.errors import ConfigError
-from llmactors.ledger.redis import LEDGER_LINK, RedisLedger, RedisLedgerSettings
+from llmactors.ledger.redis import LEDGER_LINK
 from llmactors.redislink.call import Call
 from llmactors.redislink.link import RedisLink
 from llmactors.redislink.settings import LinkSettings
 from llmactors.system import wiring
+from llmactors.system.ledger_shards import LedgerShards, redis_urls
 from llmactors.system.reloading import reload_settings
 from llmactors.system.task_actor import TaskActor
 from llmactors.system.tracing import tracing
@@ -63,19 +64,19 @@ class ClusterNode:
         self.metrics = Metrics()
         self.history, self.restarts = LastHour(), RecentRestarts()
         self.tracing = tracing(settings, self.name, self.role.value, self.metrics)
-        url = redis_url(settings)
-        self.ledger = RedisLedger(
-            url,
+        self.shards = LedgerShards(
+            settings,
             wiring.ledger_settings(settings),
-            RedisLedgerSettings(namespace=settings.namespace),
-            link_settings=attrs.evolve(LEDGER_LINK, starts_without_server=True),
             name=f"llmactors-{self.name}-ledger",
+            link_settings=attrs.evolve(LEDGER_LINK, starts_without_server=True),
         )
+        self.ledger = self.shards.whole
         # A second connection, so that a busy ledger delays neither the node's record nor a cordon.
         self._link = RedisLink(
-            url,
+            redis_urls(settings)[0],
             LinkSettings(starts_without_server=True),
             name=f"llmactors-{self.name}",
+            tag=settings.namespace,
             on_push=self._on_push,
             on_connect=self._subscribe,
         )
@@ -192,15 +193,16 @@ class ClusterNode:
     def _links(self) -> tuple[ActorSpec, ...]:
         """The actors of the connections to Redis."""
         return (
-            ActorSpec("redis ledger", lambda: TaskActor(self.ledger.run)),
+            ActorSpec("redis ledger", lambda: TaskActor(self.shards.run)),
             ActorSpec("directory link", lambda: TaskActor(self._link.run)),
         )
 
     def _observers(self, *samplers: Callable[[], Awaitable[object]]) -> tuple[ActorSpec, ...]:
         """The actors that measure the node and Redis again and again, and report it."""
+        parts = zip(self.shards.link_names, self.shards.parts, strict=True)
         watched = (
-            WatchedLink("ledger", self.ledger.link, self.ledger.probe),
-            WatchedLink("directory", self._link, lambda: self._link.call("PING")),
+            *(WatchedLink(name, part.link, part.probe) for name, part in parts),
+            WatchedLink(DIRECTORY, self._link, lambda: self._link.call("PING")),
         )
         health, observe = self._redis_health, self.metrics.redis_round_trip
         return (
@@ -210,15 +212,17 @@ class ClusterNode:
         )
 
     def ledger_is_up(self) -> bool:
-        """Whether Redis answers, and admits requests as far as this node knows."""
-        return self.ledger.link.is_up and self._redis_health.problem_of("ledger") is None
+        """Whether Redis, or one Redis of several, answers and admits requests as far as this node knows."""
+        parts = zip(self.shards.link_names, self.shards.parts, strict=True)
+        return any(part.link.is_up and self._redis_health.problem_of(name) is None for name, part in parts)
 
     async def _stop(self) -> None:
         self.tree.stop()
 
     def _show_links(self) -> None:
         error_replies: Counter[str] = Counter()
-        for name, link in (("ledger", self.ledger.link), ("directory", self._link)):
+        links = [part.link for part in self.shards.parts]
+        for name, link in zip((*self.shards.link_names, DIRECTORY), (*links, self._link), strict=True):
             found = link.statistics()
             self.metrics.redis_link(
                 name,
@@ -232,13 +236,16 @@ class ClusterNode:
             )
             error_replies.update(found.error_replies)
         outage = self._redis_health.outage
+        losses: Counter[str] = Counter()
+        for part in self.shards.parts:
+            losses.update({loss.value: count for loss, count in part.losses.counts.items()})
         self.metrics.redis_health(
             available=not outage.problems,
             outages=outage.began,
             outage_s=outage.total_s(trio.current_time()),
             error_replies=error_replies,
             wrong_settings=self._redis_health.wrong_settings,
-            losses={loss.value: count for loss, count in self.ledger.losses.counts.items()},
+            losses=losses,
         )
 
     async def _shut_down_when_asked(self) -> None:
@@ -316,10 +323,3 @@ async def ask_through_crash(ref: ActorRef[Any], message: Question[None]) -> None
 def reachable(url: str) -> str:
     """`url` with this machine's name in place of an address that stands for all interfaces."""
     return url.replace("//0.0.0.0:", f"//{socket.gethostname()}:").replace("//[::]:", f"//{socket.gethostname()}:")
-
-
-def redis_url(settings: Settings) -> str:
-    """The URL of the Redis server. Raises `ConfigError` where the settings name none."""
-    if not settings.redis:
-        raise ConfigError("say where Redis is: --redis redis://HOST:PORT, or LLMACTORS_REDIS")
-    return settings.redis

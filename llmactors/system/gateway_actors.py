@@ -32,6 +32,7 @@ from llmactors.http.connection import ConnectionSettings
 from llmactors.http.forwarded import TrustedProxies
 from llmactors.http.server import ListeningSocket, ServerSettings
 from llmactors.ledger import Ledger
+from llmactors.ledger.sharded.placement import Placement
 from llmactors.limiter import RateKind, RatePolicy
 from llmactors.prices import Price
 from llmactors.system.reloading import reload_settings
@@ -67,11 +68,12 @@ def gateway(
     open_streams: set[trio.CancelScope] | None = None,
     shows_ledger: Callable[[], bool] = lambda: True,
     tracer: Tracer | None = None,
+    placement: Placement | None = None,
 ) -> ActorSpec:
     """The gateway. `queue_hint` is for a ledger that is a round trip away; `cordon` and `open_streams` are those of
-    `RequestService`, as is `tracer`. `shows_ledger`, `name`, `records`, `cordons`, `history`, `drills` and `restarts`
-    are those of `OperatedNode`. A reload of `live` changes the limit on each caller, the prices and the allowed
-    origins.
+    `RequestService`, as are `tracer` and `placement`. `shows_ledger`, `name`, `records`, `cordons`, `history`,
+    `drills` and `restarts` are those of `OperatedNode`. A reload of `live` changes the limit on each caller, the prices
+    and the allowed origins.
     """
     settings = live.settings
     # Tickets, sessions and counted attempts outlive the gateway's incarnations: a crash of the gateway forgets neither.
@@ -128,6 +130,7 @@ def gateway(
             limit_check=limit_check,
             queue_hint=queue_hint,
             tracer=tracer,
+            placement=placement,
             auth=auth,
             cordon=cordon,
             open_streams=open_streams,

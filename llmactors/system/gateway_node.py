@@ -81,6 +81,7 @@ class GatewayNode(ClusterNode):
             queue_hint=QueueHint(bounds.max_queued, bounds.max_queued_bytes, self.ledger.statistics),
             # One gateway shows the ledger's figures. Every gateway reads the same directory, and chooses the same one.
             tracer=self.tracing.tracer,
+            placement=self.shards.placement,
             shows_ledger=lambda: self.models.first_gateway in {"", self.name},
         )
         history = HistorySampler(self.history, lambda: self.models.records, self.ledger.statistics)

@@ -10,9 +10,8 @@ from llmactors.cluster.known_models import KnownModels
 from llmactors.cluster.node_store import NodeStore
 from llmactors.config import Settings
 from llmactors.ledger import Ledger
-from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
 from llmactors.redislink.link import RedisLink
-from llmactors.system.cluster_node import redis_url
+from llmactors.system.ledger_shards import LedgerShards, redis_urls
 from llmactors.system.wiring import ledger_settings
 
 _NAME = "llmactors-cli"
@@ -22,12 +21,10 @@ _NAME = "llmactors-cli"
 @contextlib.asynccontextmanager
 async def cluster_ledger(settings: Settings) -> AsyncIterator[Ledger]:
     """The ledger of the cluster that `settings` name. Raises `ConfigError` if they name no cluster."""
-    ledger = RedisLedger(
-        redis_url(settings), ledger_settings(settings), RedisLedgerSettings(namespace=settings.namespace), name=_NAME
-    )
+    shards = LedgerShards(settings, ledger_settings(settings), name=_NAME)
     async with trio.open_nursery() as nursery:
-        await nursery.start(ledger.run)
-        yield ledger
+        await nursery.start(shards.run)
+        yield shards.whole
         nursery.cancel_scope.cancel(reason="the program needs the ledger no more")
 
 
@@ -54,7 +51,7 @@ async def cluster_keys(settings: Settings) -> AsyncIterator[RedisKeyStore]:
 
 @contextlib.asynccontextmanager
 async def _link(settings: Settings) -> AsyncIterator[RedisLink]:
-    link = RedisLink(redis_url(settings), name=_NAME)
+    link = RedisLink(redis_urls(settings)[0], name=_NAME, tag=settings.namespace)
     async with trio.open_nursery() as nursery:
         await nursery.start(link.run)
         yield link

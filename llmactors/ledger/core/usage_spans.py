@@ -87,7 +87,7 @@ def report(spans: Sequence[tuple[Span, Iterable[tuple[Cell, UsageTotal]]]], by: 
     ]
     since_ms = spans[0][0].start_ms if spans else until_ms
     until_ms = spans[-1][0].end_ms if spans else until_ms
-    return UsageReport(since_ms, until_ms, tuple(sorted(sums, key=_order)))
+    return UsageReport(since_ms, until_ms, tuple(sorted(sums, key=order_of)))
 
 
 def _first_kept(kind: SpanKind, now_ms: int, settings: LedgerSettings) -> int:
@@ -116,7 +116,8 @@ def _key(by: UsageBy, cell: Cell, span: Span) -> tuple[str, str, str, int | None
             return "", "", "", span.start_ms
 
 
-def _order(each: UsageSum) -> tuple[object, ...]:
+def order_of(each: UsageSum) -> tuple[int, int, str, str, str]:
+    """Orders sums: by time, and of one time the one with the most tokens first."""
     counts = each.counts
     tokens = counts.prompt_tokens + counts.completion_tokens
     return each.start_ms or 0, -tokens, each.tenant, each.key_id, each.model

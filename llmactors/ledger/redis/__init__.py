@@ -6,6 +6,7 @@ log_reader      keeps a gateway's log copies complete  log_copies  these copies
 library         brings the Lua files into Redis        settings
 losses          what Redis has lost, counted
 wrong_keys      logs keys that have another type       request_views  what operators see of requests
+shard_mark      which shard of a ledger a server has
 
 context.lua     what one call knows and gathers        queue.lua   fair order
 lifecycle.lua   the state changes of a request         limits.lua  what callers have used
@@ -13,6 +14,7 @@ affinity.lua    which worker had a conversation
 usage.lua       what ended requests have used
 leases.lua      which workers are alive, silent or dead
 preemption.lua  a running request gives up its slot
+sharding.lua    what only a ledger with several shards asks
 gateways.lua, workers.lua, reaper.lua, operators.lua, inspection.lua   the operations, each of them one atomic step
 
 The functions use what Redis 7.0 and Valkey 7.2 have: functions, streams, RESP3 pushes. No command blocks.

@@ -39,6 +39,7 @@ from llmactors.ledger.redis.log_reader import LogReader
 from llmactors.ledger.redis.losses import RedisLoss, RedisLosses
 from llmactors.ledger.redis.request_views import to_open_request, to_queue_shares, to_request_times, to_state
 from llmactors.ledger.redis.settings import RedisLedgerSettings
+from llmactors.ledger.redis.shard_mark import check_shard
 from llmactors.ledger.redis.workers import Workers
 from llmactors.ledger.redis.wrong_keys import WrongKeys
 from llmactors.ledger.settings import LedgerSettings
@@ -105,6 +106,7 @@ LEDGER_LINK = LinkSettings(backoff_max_s=0.2)
 class RedisLedger:
     """The ledger of one process. Run `run` as a task; the operations wait until it has a connection.
 
+    `shard` is the number of this ledger among so many shards of a whole ledger.
     `clock_ms` is a test's clock: the time since 1970, in milliseconds; with None the functions use the server's clock.
     """
 
@@ -116,6 +118,7 @@ class RedisLedger:
         *,
         link_settings: LinkSettings | None = None,
         name: str = "llmactors",
+        shard: tuple[int, int] = (0, 1),
         clock_ms: Callable[[], int] | None = None,
     ) -> None:
         self.settings = settings or LedgerSettings()
@@ -124,7 +127,12 @@ class RedisLedger:
         self._inbox = self.names.ledger(LedgerKey.INBOX, secrets.token_hex(8))
         self._wake_channel = self.names.ledger(LedgerKey.WAKE)
         self.link = RedisLink(
-            url, link_settings or LEDGER_LINK, name=name, on_push=self._on_push, on_connect=self._on_connect
+            url,
+            link_settings or LEDGER_LINK,
+            name=name,
+            tag=self._redis.namespace,
+            on_push=self._on_push,
+            on_connect=self._on_connect,
         )
         packed = codec.encode_settings(self.settings, self._redis)
         timeout_s = self._redis.call_timeout_s
@@ -142,9 +150,19 @@ class RedisLedger:
         self._workers = Workers()
         self._due_at = math.inf
         """When the last `reap` has foreseen that something is due, on Trio's clock."""
+        self._shard = shard
 
     def __repr__(self) -> str:
         return f"<RedisLedger {self.names.ledger_prefix} {self.link!r} {self.log_reader!r}>"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether Redis can be asked now, as far as this process knows."""
+        return self.link.is_up
+
+    async def wait_up(self) -> None:
+        """Returns once there is a connection to Redis."""
+        await self.link.wait_up()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until cancelled, through any outage. Raises what prevents the first connection."""
@@ -373,6 +391,11 @@ class RedisLedger:
             for model, class_, count, oldest_ms in zip(found[::4], found[1::4], found[2::4], found[3::4], strict=True)
         )
 
+    async def waiting_tenants(self, model: str) -> dict[int, int]:
+        """How many tenants wait for a model, by priority class. For a ledger that is one of several shards."""
+        found = await self._functions.call_with_timeout("waiting_tenants", model)
+        return {int(class_): count for class_, count in zip(found[::2], found[1::2], strict=True)}
+
     # For operators.
 
     async def queue_depths(self) -> list[QueueDepth]:
@@ -480,6 +503,7 @@ class RedisLedger:
     # Connections and pushes.
 
     async def _on_connect(self, call: Call) -> None:
+        await check_shard(call, self.names, *self._shard)
         # A full server refuses the library also where it has it. A call loads it later where it is missing.
         with contextlib.suppress(OutOfMemory):
             await load_library(call)

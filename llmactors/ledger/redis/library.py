@@ -22,7 +22,7 @@ _PARTS = (
     "workers",
 )
 """The Lua files in the order of the text. Each file uses what the files before it define."""
-_LAST_PARTS = ("preemption", "reaper", "operators", "inspection")
+_LAST_PARTS = ("preemption", "reaper", "operators", "inspection", "sharding")
 """The files that follow. What they define is used in the same file only, so each of them is a block of its own: Lua has
 at most 200 local names at a time."""
 

@@ -25,7 +25,6 @@ from llmactors.gateway.openai.responses.view import ResponseView, request_id
 from llmactors.gateway.request_service import RequestService
 from llmactors.gateway.streaming.sse_stream import SSE_HEADERS, SSE_TYPE, SseStream
 from llmactors.http.exchange import Exchange, Header
-from llmactors.http.request_id import keyed_request_id
 from llmactors.ledger import Follower
 from llmactors.messages import ChatMessage, Failed, GenerateRequest
 from llmactors.telemetry.model_metrics import StreamTimes
@@ -222,7 +221,7 @@ async def _known_before(
     if key is None:
         return None
     try:
-        request = (await service.info(caller, keyed_request_id(caller.tenant, key))).request
+        request = (await service.info(caller, service.keyed_id(caller, key))).request
     except (NotFound, Expired):
         return None
     view = ResponseView.of(request)

@@ -1,0 +1,92 @@
+"""The workers of this process: what each of them holds on which shard. Pure."""
+
+import attrs
+
+from llmactors.ledger.sharded.rotation import Rotation
+from llmactors.ledger.sharded.shard import Key
+from llmactors.ledger.values import Claim
+
+
+@attrs.define(eq=False)
+class Member:
+    """One incarnation of a worker in this process.
+
+    A worker has a lease on each shard. Where one shard ends the lease and others do not, as after a cut of one
+    connection, only the requests of that shard are lost, and the worker joins that shard again under another id.
+    """
+
+    worker: str
+    shards: int
+    names: list[str] = attrs.field(init=False)
+    """The worker's id on each shard."""
+    joined: set[int] = attrs.field(factory=set)
+    """The shards that have granted a lease."""
+    held: dict[Key, int] = attrs.field(factory=dict)
+    """The shard of each claim."""
+    suspects: set[Key] = attrs.field(factory=set)
+    """The claims in quarantine."""
+    reserved_for: int | None = None
+    """The shard that has a request in quarantine for this worker, which must be empty before. Else None."""
+    late: dict[str, list[tuple[int, Claim]]] = attrs.field(factory=dict)
+    """By model, what a shard that was slow to answer has handed to this worker meanwhile, with the shard."""
+    _rotations: dict[str, Rotation] = attrs.field(factory=dict)
+    _news: dict[str, set[int]] = attrs.field(factory=dict)
+    _rejoined: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.names = [self.worker] * self.shards
+
+    def rotation(self, model: str) -> Rotation:
+        """The turns of the shards in the claims for a model."""
+        return self._rotations.setdefault(model, Rotation())
+
+    def note_news(self, model: str, shard: int) -> None:
+        """Notes that there may be something to claim for a model on a shard."""
+        if model in self._news:
+            self._news[model].add(shard)
+
+    def note_empty(self, model: str, shard: int) -> None:
+        """Notes that a shard had nothing more to claim for a model."""
+        self._news.setdefault(model, set(range(self.shards))).discard(shard)
+
+    def look_everywhere(self) -> None:
+        """Notes that news may have been missed."""
+        self._news.clear()
+
+    def where_to_claim(self, model: str, answering: set[int]) -> set[int]:
+        """The shards that the next claim for a model asks: those with news, or all of them where none has news."""
+        shards = answering & self.joined
+        if self.suspects:
+            # Only their own shard knows how many requests in quarantine may run together.
+            return shards & {self.held[key] for key in self.suspects}
+        if self.reserved_for is not None:
+            return set() if self.held else shards & {self.reserved_for}
+        return shards & self._news.get(model, shards) or shards
+
+    def take(self, claim: Claim, shard: int) -> bool:
+        """Notes a claim of this worker. False for a request in quarantine that this worker must not begin, because it
+        has others; then the worker takes nothing more until it is empty.
+        """
+        if claim.quarantined and any(of != shard for of in self.held.values()):
+            self.reserved_for = shard
+            return False
+        key = claim.request.id, claim.epoch
+        self.held[key] = shard
+        if claim.quarantined:
+            self.suspects.add(key)
+        return True
+
+    def let_go(self, key: Key) -> None:
+        """Forgets a claim that is over."""
+        self.held.pop(key, None)
+        self.suspects.discard(key)
+
+    def lose(self, shard: int) -> list[Key]:
+        """Forgets and returns all claims on a shard that has ended the lease, and takes another id for the shard."""
+        lost = [key for key, of in self.held.items() if of == shard]
+        for key in lost:
+            self.let_go(key)
+        self._rejoined += 1
+        self.names[shard] = f"{self.worker}~{self._rejoined}"
+        self.joined.discard(shard)
+        return lost

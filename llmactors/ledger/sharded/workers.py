@@ -1,0 +1,296 @@
+"""What the workers of this process do with all shards.
+
+No operation waits for one shard that is away: a claim takes from the others, an append for the shard is kept, and a
+beat renews the leases on the others.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import structlog
+import trio
+
+from llmactors.ledger.sharded.members import Member
+from llmactors.ledger.sharded.placement import Placement
+from llmactors.ledger.sharded.rotation import Waiting, weights
+from llmactors.ledger.sharded.shard import PATIENCE_S, Key, Shard
+from llmactors.ledger.values import (
+    AppendEntry,
+    AppendOutcome,
+    AppendResult,
+    BeatResult,
+    Claim,
+    Preemption,
+    ReleaseHow,
+    SlotOffer,
+)
+from llmactors.messages import Terminal
+
+T = TypeVar("T")
+
+log = structlog.get_logger("llmactors.ledger")
+
+_CLAIM_OVER = {AppendOutcome.FENCED, AppendOutcome.STOP, AppendOutcome.GONE}
+_LOOK_AT_QUEUES_S = 0.25
+"""How old the numbers of waiting tenants may be by which shards take turns, in seconds."""
+_ALL_AWAY_PAUSE_S = 0.05
+
+
+class ShardedWorkers:
+    """The operations of workers. `nursery` runs what outlives an operation."""
+
+    def __init__(self, shards: Sequence[Shard], placement: Placement) -> None:
+        self._shards = shards
+        self._placement = placement
+        self._members: dict[str, Member] = {}
+        self._listening: dict[tuple[str, str], _News] = {}
+        self._waiting: dict[str, dict[int, Waiting]] = {}
+        self._looked_at: dict[str, float] = {}
+        self.nursery: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        return f"<ShardedWorkers {sorted(self._members)}>"
+
+    async def beat(self, worker: str) -> BeatResult:
+        member = self._members.setdefault(worker, Member(worker, len(self._shards)))
+        found: dict[int, BeatResult] = {}
+        while not found:
+            found = await self._ask_all(lambda shard: shard.ledger.beat(member.names[shard.number]))
+            if not found:
+                await trio.sleep(_ALL_AWAY_PAUSE_S)
+        if not any(beat.live for beat in found.values()):
+            self._drop(worker)
+            return BeatResult(live=False)
+        stop: list[Key] = []
+        for number, beat in found.items():
+            if beat.live:
+                member.joined.add(number)
+                stop += beat.stop
+                continue
+            lost = member.lose(number)
+            log.warning("a shard ended the worker's lease", worker=worker, shard=number, lost=len(lost))
+            stop += lost
+            shard = self._shards[number]
+            again = await shard.ask(partial(shard.ledger.beat, member.names[number]))
+            if again is not None and again.live:
+                member.joined.add(number)
+        for shard in self._shards:
+            stop += [key for key in shard.refused if key in member.held]
+        for key in stop:
+            member.let_go(key)
+            self._shards[self._placement.shard_of(key[0])].refused.pop(key, None)
+        member.look_everywhere()
+        return BeatResult(live=True, stop=tuple(stop))
+
+    async def leave(self, worker: str) -> None:
+        member = self._members.get(worker) or Member(worker, len(self._shards))
+        self._drop(worker)
+        async with trio.open_nursery() as nursery:
+            for shard in self._shards:
+                nursery.start_soon(shard.tell_gone, member.names[shard.number])
+
+    async def claim(self, worker: str, model: str, slots: int) -> list[Claim]:
+        member = self._members.get(worker)
+        if member is None:
+            return []
+        claims = await self._begin(member, member.late.pop(model, []), slots)
+        tried: set[int] = set()
+        while len(claims) < slots:
+            answering = {shard.number for shard in self._shards if shard.answers} - tried
+            asked = member.where_to_claim(model, answering)
+            if not asked:
+                break
+            if len(asked) > 1:
+                self._look_at_queues(model)
+            shares = member.rotation(model).share(slots - len(claims), asked, weights(self._waiting.get(model, {})))
+            member.reserved_for = None
+            found = await self._claim(member, model, shares)
+            for number, share in shares.items():
+                if len(found.get(number, ())) < share:
+                    tried.add(number)
+                    member.note_empty(model, number)
+            got = [(number, claim) for number, some in found.items() for claim in some]
+            claims += await self._begin(member, got, slots - len(claims))
+        return claims
+
+    async def _begin(self, member: Member, got: Sequence[tuple[int, Claim]], slots: int) -> list[Claim]:
+        """The claims that the worker can begin. Hands all others back."""
+        claims: list[Claim] = []
+        for number, claim in sorted(got, key=_quarantined):
+            if len(claims) < slots and member.take(claim, number):
+                claims.append(claim)
+            else:
+                cause = "the worker has other requests, and cannot begin this one"
+                await self.release(claim.request.id, claim.epoch, ReleaseHow.SILENT, cause)
+        return claims
+
+    async def _claim(self, member: Member, model: str, shares: dict[int, int]) -> dict[int, list[Claim]]:
+        found: dict[int, list[Claim]] = {}
+        async with trio.open_nursery() as nursery:
+            for number, slots in shares.items():
+                nursery.start_soon(self._claim_one, member, model, self._shards[number], slots, found)
+        return found
+
+    async def _claim_one(
+        self, member: Member, model: str, shard: Shard, slots: int, found: dict[int, list[Claim]]
+    ) -> None:
+        """Adds what a shard hands out to `found`. A claim is never given up, because what a shard has handed out would
+        wait for its worker: what comes too late is for the next claim.
+        """
+        answered = trio.Event()
+        is_late = False
+
+        async def claim() -> None:
+            claims = await shard.ledger.claim(member.names[shard.number], model, slots)
+            if not is_late:
+                found[shard.number] = claims
+            elif claims:
+                member.late.setdefault(model, []).extend((shard.number, each) for each in claims)
+                if (news := self._listening.get((member.worker, model))) is not None:
+                    news.tell(has_news=True)
+            answered.set()
+
+        if self.nursery is None:
+            await claim()
+            return
+        self.nursery.start_soon(claim)
+        with trio.move_on_after(PATIENCE_S):
+            await answered.wait()
+        if not answered.is_set():
+            is_late = True
+            shard.note_slow()
+
+    async def preempt(self, worker: str, model: str, offered: Sequence[SlotOffer]) -> Preemption | None:
+        """As `Ledger.preempt`, among the requests of one shard: a request gives its slot to one of the same shard."""
+        member = self._members.get(worker)
+        if member is None:
+            return None
+        for number, offers in self._by_shard(offered, lambda each: each.request_id).items():
+            shard, name = self._shards[number], member.names[number]
+            swap = await shard.ask(partial(shard.ledger.preempt, name, model, offers))
+            if swap is not None:
+                member.let_go(swap.given_up)
+                member.take(swap.claim, number)
+                return swap
+        return None
+
+    async def append(self, entries: Sequence[AppendEntry]) -> list[AppendResult]:
+        groups = self._by_shard(entries, _id_of)
+        if len(groups) == 1:
+            [(number, _)] = groups.items()
+            results = list(await self._shards[number].append(entries))
+        else:
+            found: dict[int, Sequence[AppendResult]] = {}
+
+            async def append(number: int, some: Sequence[AppendEntry]) -> None:
+                found[number] = await self._shards[number].append(some)
+
+            async with trio.open_nursery() as nursery:
+                for number, some in groups.items():
+                    nursery.start_soon(append, number, some)
+            each = {number: iter(some) for number, some in found.items()}
+            results = [next(each[self._placement.shard_of(entry.request_id)]) for entry in entries]
+        for entry, result in zip(entries, results, strict=True):
+            if result.outcome in _CLAIM_OVER or (entry.end is not None and result.outcome is AppendOutcome.OK):
+                self._let_go((entry.request_id, entry.epoch))
+        return results
+
+    async def finish(self, request_id: str, epoch: int, end: Terminal) -> AppendResult:
+        shard, key = self._shards[self._placement.shard_of(request_id)], (request_id, epoch)
+        self._let_go(key)
+        return await shard.tell(key, lambda: shard.ledger.finish(request_id, epoch, end))
+
+    async def release(self, request_id: str, epoch: int, how: ReleaseHow, cause: str) -> AppendResult:
+        shard, key = self._shards[self._placement.shard_of(request_id)], (request_id, epoch)
+        self._let_go(key)
+        return await shard.tell(key, lambda: shard.ledger.release(request_id, epoch, how, cause))
+
+    async def wait_work(self, worker: str, model: str) -> bool:
+        member = self._members.get(worker)
+        if member is None or self.nursery is None:
+            return await self._shards[0].ledger.wait_work(worker, model)
+        news = self._listening.get((worker, model))
+        if news is None:
+            news = self._listening[worker, model] = _News()
+            for shard in self._shards:
+                self.nursery.start_soon(self._listen, member, model, shard, news)
+        await news.heard.wait()
+        return news.take()
+
+    async def _listen(self, member: Member, model: str, shard: Shard, news: "_News") -> None:
+        while self._members.get(member.worker) is member:
+            has_news = await shard.ledger.wait_work(member.names[shard.number], model)
+            member.note_news(model, shard.number)
+            news.tell(has_news=has_news)
+
+    def _drop(self, worker: str) -> None:
+        self._members.pop(worker, None)
+        for key in [key for key in self._listening if key[0] == worker]:
+            self._listening.pop(key).tell(has_news=True)
+
+    def _let_go(self, key: Key) -> None:
+        for member in self._members.values():
+            member.let_go(key)
+
+    async def _ask_all(
+        self, operation: Callable[[Shard], Awaitable[T]], numbers: Sequence[int] | dict[int, int] | None = None
+    ) -> dict[int, T]:
+        """What the shards answer that answer in time."""
+        asked = [self._shards[number] for number in (range(len(self._shards)) if numbers is None else numbers)]
+        found: dict[int, T] = {}
+
+        async def ask(shard: Shard) -> None:
+            answer = await shard.ask(lambda: operation(shard))
+            if answer is not None:
+                found[shard.number] = answer
+
+        if len(asked) == 1:
+            await ask(asked[0])
+            return found
+        async with trio.open_nursery() as nursery:
+            for shard in asked:
+                nursery.start_soon(ask, shard)
+        return found
+
+    def _by_shard(self, items: Sequence[T], id_of: Callable[[T], str]) -> dict[int, list[T]]:
+        groups: dict[int, list[T]] = {}
+        for item in items:
+            groups.setdefault(self._placement.shard_of(id_of(item)), []).append(item)
+        return groups
+
+    def _look_at_queues(self, model: str) -> None:
+        """Has the numbers of waiting tenants read again, if they are old. Nothing waits for that."""
+        now = trio.current_time()
+        if self.nursery is not None and self._looked_at.get(model, 0.0) + _LOOK_AT_QUEUES_S <= now:
+            self._looked_at[model] = now
+            self.nursery.start_soon(self._read_queues, model)
+
+    async def _read_queues(self, model: str) -> None:
+        self._waiting[model] = await self._ask_all(lambda shard: shard.ledger.waiting_tenants(model))
+
+
+class _News:
+    """What one worker and model have heard from any shard."""
+
+    def __init__(self) -> None:
+        self.heard = trio.Event()
+        self._has_news = False
+
+    def tell(self, *, has_news: bool) -> None:
+        self._has_news |= has_news
+        self.heard.set()
+
+    def take(self) -> bool:
+        has_news, self._has_news = self._has_news, False
+        self.heard = trio.Event()
+        return has_news
+
+
+def _quarantined(found: tuple[int, Claim]) -> bool:
+    """A request in quarantine comes last, since it may run only beside others of its shard."""
+    return found[1].quarantined
+
+
+def _id_of(entry: AppendEntry) -> str:
+    return entry.request_id

@@ -1,0 +1,217 @@
+"""What happens while a shard is away, and when it is back."""
+
+from collections.abc import AsyncIterator
+from typing import cast
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from llmactors.errors import Unavailable
+from llmactors.ledger import AppendEntry, AppendOutcome, Candidate, Claim, LedgerSettings, ReleaseHow
+from llmactors.ledger.sharded import ShardedLedger, ShardLedger
+from llmactors.ledger.usage import UsageBy
+from llmactors.testing.ledger_suite import finished, request, tokens
+from tests.support.memory_shards import MemoryShard
+
+IDS = {0: "req_" + "a" * 30 + "00", 1: "req_" + "a" * 30 + "01", 2: "req_" + "a" * 30 + "02"}
+"""An id on each of three shards."""
+
+
+@attrs.frozen
+class Three:
+    ledger: ShardedLedger
+    shards: list[MemoryShard]
+
+    async def start(self, worker: str = "w", slots: int = 3) -> dict[int, Claim]:
+        """Has a request on each shard run at one worker."""
+        await self.ledger.beat(worker)
+        for each in IDS.values():
+            await self.ledger.submit(request(each))
+        claims = await self.ledger.claim(worker, "m", slots)
+        return {self.ledger.placement.shard_of(claim.request.id): claim for claim in claims}
+
+    async def write(self, claim: Claim, first: int, last: int, *, ends: bool = False) -> AppendOutcome:
+        end = finished(last) if ends else None
+        entry = AppendEntry(claim.request.id, claim.epoch, first, tokens(first, last), end)
+        [result] = await self.ledger.append([entry])
+        return result.outcome
+
+
+@pytest.fixture
+async def three(nursery: trio.Nursery) -> AsyncIterator[Three]:
+    settings = LedgerSettings(lease_s=5.0)
+    shards = [
+        MemoryShard(settings, now=trio.current_time, wall_ms=lambda: round(trio.current_time() * 1000))
+        for _ in range(3)
+    ]
+    ledger = ShardedLedger(cast("list[ShardLedger]", shards), settings)
+    await nursery.start(ledger.run)
+    yield Three(ledger, shards)
+    nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_worker_claims_from_all_shards(three: Three, autojump_clock: MockClock) -> None:
+    assert set(await three.start()) == {0, 1, 2}
+
+
+async def test_claim_with_few_slots_leaves_no_shard_out(three: Three, autojump_clock: MockClock) -> None:
+    await three.ledger.beat("w")
+    for each in IDS.values():
+        await three.ledger.submit(request(each))
+    one_by_one = [claim.request.id for _ in range(3) for claim in await three.ledger.claim("w", "m", 1)]
+    assert sorted(one_by_one) == sorted(IDS.values())
+
+
+async def test_claims_go_on_without_a_shard(three: Three, autojump_clock: MockClock) -> None:
+    three.shards[1].go_away(noticed=False)
+    await three.ledger.beat("w")
+    for shard in (0, 2):
+        await three.ledger.submit(request(IDS[shard]))
+    assert len(await three.ledger.claim("w", "m", 3)) == 2
+    began = trio.current_time()
+    await three.ledger.submit(request("req_" + "b" * 30 + "00"))
+    assert len(await three.ledger.claim("w", "m", 3)) == 1
+    assert trio.current_time() == began  # nothing asks the shard again until it answers
+
+
+async def test_tokens_of_other_shards_do_not_wait(three: Three, autojump_clock: MockClock) -> None:
+    claims = await three.start()
+    three.shards[1].go_away()
+    began = trio.current_time()
+    entries = [AppendEntry(claim.request.id, claim.epoch, 1, tokens(1, 2)) for claim in claims.values()]
+    assert {result.outcome for result in await three.ledger.append(entries)} == {AppendOutcome.OK}
+    assert trio.current_time() == began
+    assert len((await three.ledger.read(IDS[0])).deltas) == 2
+    with pytest.raises(Unavailable):
+        await three.ledger.read(IDS[1])
+
+
+async def test_kept_tokens_are_written_in_order_when_it_is_back(three: Three, autojump_clock: MockClock) -> None:
+    claims = await three.start()
+    three.shards[1].go_away()
+    assert await three.write(claims[1], 1, 2) is AppendOutcome.OK
+    assert await three.write(claims[1], 3, 5) is AppendOutcome.OK
+    assert await three.write(claims[1], 6, 6, ends=True) is AppendOutcome.OK
+    three.shards[1].come_back()
+    await trio.sleep(0.1)
+    log = await three.ledger.read(IDS[1])
+    assert (list(log.deltas), log.end) == (list(tokens(1, 6)), finished(6))
+
+
+async def test_frozen_shard_costs_one_wait(three: Three, autojump_clock: MockClock) -> None:
+    claims = await three.start()
+    three.shards[1].go_away(noticed=False)
+    began = trio.current_time()
+    await three.write(claims[1], 1, 1)
+    first = trio.current_time() - began
+    await three.write(claims[1], 2, 2)
+    assert 0 < first == trio.current_time() - began
+    three.shards[1].come_back()
+    await trio.sleep(0.1)
+    assert await three.write(claims[1], 3, 3) is AppendOutcome.OK
+    assert len((await three.ledger.read(IDS[1])).deltas) == 3
+
+
+async def test_worker_hears_that_kept_tokens_were_not_wanted(three: Three, autojump_clock: MockClock) -> None:
+    claims = await three.start()
+    three.shards[1].go_away()
+    await three.write(claims[1], 1, 2)
+    await three.shards[1].memory.cancel(IDS[1])
+    three.shards[1].come_back()
+    await trio.sleep(0.1)
+    assert (IDS[1], claims[1].epoch) in (await three.ledger.beat("w")).stop
+    assert await three.write(claims[0], 1, 1) is AppendOutcome.OK
+
+
+async def test_lease_lost_on_one_shard_costs_only_its_requests(three: Three, autojump_clock: MockClock) -> None:
+    claims = await three.start()
+    await three.shards[1].memory.leave("w")  # as after a cut of one connection
+    beat = await three.ledger.beat("w")
+    assert beat.live
+    assert beat.stop == ((IDS[1], claims[1].epoch),)
+    assert await three.write(claims[0], 1, 1) is AppendOutcome.OK
+    [again] = await three.ledger.claim("w", "m", 3)
+    assert again.request.id == IDS[1]
+    assert await three.write(again, 1, 1) is AppendOutcome.OK
+
+
+async def test_lease_lost_on_all_shards_is_lost(three: Three, autojump_clock: MockClock) -> None:
+    await three.start()
+    for shard in three.shards:
+        await shard.memory.leave("w")
+    assert not (await three.ledger.beat("w")).live
+
+
+async def test_beat_waits_only_while_all_are_away(three: Three, autojump_clock: MockClock) -> None:
+    for shard in three.shards[:2]:
+        shard.go_away()
+    assert (await three.ledger.beat("w")).live
+    three.shards[2].go_away()
+    with trio.move_on_after(10) as waited:
+        await three.ledger.beat("w")
+    assert waited.cancelled_caught
+
+
+async def test_suspect_waits_for_a_worker_that_is_empty(three: Three, autojump_clock: MockClock) -> None:
+    await three.ledger.submit(request(IDS[1]))
+    for number in range(2):
+        await three.ledger.beat(f"crashed {number}")
+        assert await three.ledger.claim(f"crashed {number}", "m", 1)
+        await three.ledger.leave(f"crashed {number}")
+    await three.ledger.beat("w")
+    await three.ledger.submit(request(IDS[0]))
+    [first] = await three.ledger.claim("w", "m", 2)
+    assert not first.quarantined
+    assert await three.ledger.claim("w", "m", 1) == []  # not even another request: it is to become empty
+    await three.ledger.submit(request(IDS[2]))
+    assert await three.ledger.claim("w", "m", 1) == []
+    await three.write(first, 1, 1, ends=True)
+    [suspect] = await three.ledger.claim("w", "m", 2)
+    assert (suspect.request.id, suspect.quarantined, suspect.attempt) == (IDS[1], True, 3)
+    assert await three.ledger.claim("w", "m", 1) == []
+    await three.ledger.release(suspect.request.id, suspect.epoch, ReleaseHow.FATAL)
+    [last] = await three.ledger.claim("w", "m", 2)
+    assert last.request.id == IDS[2]
+
+
+async def test_waiting_worker_hears_of_work_on_any_shard(three: Three, autojump_clock: MockClock) -> None:
+    await three.ledger.beat("w")
+    await three.ledger.wait_work("w", "m")
+    for each in IDS.values():
+        await three.ledger.submit(request(each))
+        assert await three.ledger.wait_work("w", "m")
+        assert [claim.request.id for claim in await three.ledger.claim("w", "m", 5)] == [each]
+
+
+async def test_pages_of_usage_have_each_record_once(three: Three, autojump_clock: MockClock) -> None:
+    await three.ledger.beat("w")
+    for number in range(11):
+        await three.ledger.submit(request("req_" + "c" * 30 + f"{number * number:02x}"))
+        await trio.sleep(0.01)
+        [claim] = await three.ledger.claim("w", "m", 1)
+        await three.write(claim, 1, number + 1, ends=True)
+    shown: list[int] = []
+    after = ""
+    while True:
+        page = await three.ledger.usage_records(0, 10**15, after, 2)
+        shown += [record.completion_tokens for record in page.records]
+        after = page.next
+        if not after:
+            break
+    assert shown == list(range(1, 12))
+    report = await three.ledger.usage_report(0, 10**15, UsageBy.TENANT)
+    assert (report.total.requests, report.total.completion_tokens) == (11, 66)
+
+
+async def test_sums_of_usage_are_whole_or_refused(three: Three, autojump_clock: MockClock) -> None:
+    three.shards[2].go_away()
+    with pytest.raises(Unavailable, match="shard 2"):
+        await three.ledger.usage_report(0, 10**15, UsageBy.TENANT)
+    assert (await three.ledger.statistics()).queued == 0
+
+
+async def test_requests_of_two_shards_are_not_one_call(three: Three, autojump_clock: MockClock) -> None:
+    with pytest.raises(ValueError, match="one shard"):
+        await three.ledger.admit([Candidate(request(IDS[0])), Candidate(request(IDS[1]))])
