@@ -34,7 +34,7 @@ local function begin(keys, args)
     now = math.floor(now_us / 1000)
   end
   return {
-    prefix = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, pushes = {},
+    prefix = keys[1], now = now, now_us = now_us, packed = args[2], counts = {}, kept = {}, works = {}, pushes = {}, pushes_to = {},
     wrong = {}, checked = {},
   }
 end
@@ -232,9 +232,15 @@ local function push_item(id, epoch, first, tokens, last)
 end
 
 local function push(c, channels, item)
+  local items = c.pushes_to[channels] -- most entries of a step are for one gateway
+  if items then
+    items[#items + 1] = item
+    return
+  end
   for channel in string.gmatch(channels, '%S+') do
-    local items = c.pushes[channel]
+    items = c.pushes[channel]
     if not items then items = {}; c.pushes[channel] = items end
+    if channel == channels then c.pushes_to[channels] = items end
     items[#items + 1] = item
   end
 end

@@ -213,12 +213,15 @@ local function append_one(c, worker, line, id, epoch, first, number, pushed, tok
   end
   local length = first + number - 1
   if number > 0 then
+    local log = key.log(c, id)
     if first == 1 then redis.call('HSET', key.request(c, id), 'ft', c.now) end
     -- Redis refuses an id that is not newer than the last one.
-    redis.call('XADD', key.log(c, id), string.format('%d-0', length), 't', tokens)
-    local more = note_bytes(c, id, number, tokens)
-    if r then r.x = (r.x or 0) + more end
-    if first == 1 then keep(c, key.log(c, id), settings(c).key_ttl_ms) end
+    redis.call('XADD', log, length .. '-0', 't', tokens)
+    if #tokens > number * settings(c).token_bytes then
+      local more = note_bytes(c, id, number, tokens)
+      if r then r.x = (r.x or 0) + more end
+    end
+    if first == 1 then keep(c, log, settings(c).key_ttl_ms) end
     c.written = (c.written or 0) + number
     push(c, channels, pushed)
   end
