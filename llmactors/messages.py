@@ -1,5 +1,6 @@
 """The frozen messages that all parts share: the request of a client, and the entries of a request's log."""
 
+import operator
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -248,6 +249,14 @@ class GenerateRequest:
     trace: TraceContext | None = None
     """The trace that the spans of the request's claims belong to. None: its gateway exports no traces."""
 
+    def paid_by(self, key_id: str, price: Price | None) -> "GenerateRequest":
+        """This request with another key and price. `attrs.evolve` takes three times as long."""
+        if key_id == self.key_id and price == self.price:
+            return self
+        values = list(_VALUES(self))
+        values[_KEY_ID], values[_PRICE] = key_id, price
+        return GenerateRequest(*values)
+
     @property
     def text(self) -> str:
         """The whole prompt as one text, for backends without a chat template. Token ids are written as numbers."""
@@ -281,6 +290,9 @@ class GenerateRequest:
         return frozenset(given if self.seed is None else {*given, "seed"})
 
 
+_NAMES = tuple(each.name for each in attrs.fields(GenerateRequest))
+_VALUES = operator.attrgetter(*_NAMES)
+_KEY_ID, _PRICE = _NAMES.index("key_id"), _NAMES.index("price")
 _DEFAULTS = tuple((name, getattr(attrs.fields(GenerateRequest), name).default) for name in OPTIONAL_FIELDS)
 
 

@@ -200,7 +200,7 @@ class Admitter:
             session=session,
         )
         price = self._limit_check.prices.get(request.model)
-        request = attrs.evolve(request, key_id=caller.key_id, price=price)
+        request = request.paid_by(caller.key_id, price)
         capabilities = self._capabilities(request.model)
         if request.reasoning_effort:
             effort = served_effort(request.reasoning_effort, capabilities)
