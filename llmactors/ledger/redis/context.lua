@@ -39,9 +39,12 @@ local function begin(keys, args)
   }
 end
 
+-- Nearly all calls come with the same settings, so those of the last call are kept.
+local last_packed, last_settings
+
 local function settings(c)
-  if not c.settings then c.settings = cmsgpack.unpack(c.packed) end
-  return c.settings
+  if c.packed ~= last_packed then last_packed, last_settings = c.packed, cmsgpack.unpack(c.packed) end
+  return last_settings
 end
 
 -- Counts, times to live and notifications are gathered during a call, and written once at its end by `commit`.

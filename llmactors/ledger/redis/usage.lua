@@ -8,8 +8,10 @@ local function span_of(c, span, at) return key.usage_sums(c, span[1], string.for
 
 -- Raises where a key of usage has another type. To be called before the first write of a move that ends a request.
 local function check_usage(c)
+  if c.usage_checked then return end
   check_type(c, 'XLEN', key.usage_records(c))
   for _, span in ipairs(SPANS) do check_type(c, 'HLEN', span_of(c, span, c.now)) end
+  c.usage_checked = true
 end
 
 -- What a request has used, from its end: tokens of the prompt and of the answer, tokens from a cache, the cost, and what
