@@ -51,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in lines_of(outcome, choices.step_s):
         print(line)
     print(f"{time.monotonic() - begun:.0f} s")
-    is_right = not any(answer.fault for answer in outcome.answers)
-    is_right = is_right and all(strike.kind in {"kill -9", "upgrade"} for strike in outcome.strikes)
+    is_right = not outcome.faults and all(strike.kind in {"kill -9", "upgrade"} for strike in outcome.strikes)
     return 0 if is_right == choices.keeper else 1
 
 

@@ -6,12 +6,12 @@ The first line of stdin says what to load. The clients ask until stdin ends, the
 fault, a client begins again with a new connection, so that the load stays the same.
 """
 
+import importlib
 import itertools
 import json
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import attrs
 
@@ -55,6 +55,16 @@ class Plan:
             yield shape, shape.prompt(f"{kind.replace(' ', '-')} {number} {turn}"), Answer(kind, shape.name)
 
 
+RUNNERS = {
+    "plain": ("plain_clients", "run"),
+    "threads": ("libraries", "run_threads"),
+    "trio": ("libraries", "run_trio"),
+    "asyncio": ("libraries", "run_asyncio"),
+    "browser": ("browser", "run"),
+}
+"""The module and the function that run each group. A process imports only its own."""
+
+
 def main(group: str) -> None:
     plan = Plan(**json.loads(sys.stdin.readline()))
 
@@ -64,46 +74,9 @@ def main(group: str) -> None:
         plan.ends.set()
 
     threading.Thread(target=wait_end, daemon=True).start()
-    RUNNERS[group](plan)
+    module, function = RUNNERS[group]
+    getattr(importlib.import_module(f"tests.chaos.keeper.{module}"), function)(plan)
 
-
-def _plain(plan: Plan) -> None:
-    from tests.chaos.keeper import plain_clients
-
-    plain_clients.run(plan)
-
-
-def _threads(plan: Plan) -> None:
-    from tests.chaos.keeper import libraries
-
-    libraries.run_threads(plan)
-
-
-def _trio(plan: Plan) -> None:
-    from tests.chaos.keeper import libraries
-
-    libraries.run_trio(plan)
-
-
-def _asyncio(plan: Plan) -> None:
-    from tests.chaos.keeper import libraries
-
-    libraries.run_asyncio(plan)
-
-
-def _browser(plan: Plan) -> None:
-    from tests.chaos.keeper import browser
-
-    browser.run(plan)
-
-
-RUNNERS: dict[str, Any] = {
-    "plain": _plain,
-    "threads": _threads,
-    "trio": _trio,
-    "asyncio": _asyncio,
-    "browser": _browser,
-}
 
 if __name__ == "__main__":
     main(sys.argv[1])

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import attrs
@@ -38,6 +39,49 @@ class Answer:
         after = next((at for at in self.heard if at > moment), None)
         before = [at for at in self.heard if at <= moment]
         return None if after is None or not before else after - before[-1]
+
+
+@attrs.define
+class Strike:
+    """One kill or upgrade."""
+
+    kind: str
+    moment: float
+    silences_s: list[float] = attrs.field(factory=list)
+    """How long each client heard nothing around the moment, among those that heard something before and after."""
+    takeover_cpu_ms: float | None = None
+    """The CPU time for each client that the next gateway used in the first second, beyond that of the second one."""
+
+
+@attrs.define
+class Outcome:
+    """What came of a run."""
+
+    clients: int = 0
+    counted: Counter[tuple[str, str, str]] = attrs.field(factory=Counter)
+    """The answers by client, shape and kind of fault."""
+    faults: list[Answer] = attrs.field(factory=list)
+    """The answers that were not right."""
+    strikes: list[Strike] = attrs.field(factory=list)
+    notes: list[str] = attrs.field(factory=list)
+    """What the keeper or a gateway logged of connections that were cut, and tracebacks."""
+
+    def add(self, answer: Answer) -> None:
+        """Counts an answer. All strikes that its client may have felt are known by then."""
+        self.counted[answer.client, answer.shape, answer.kind] += 1
+        if answer.fault:
+            self.faults.append(answer)
+        for strike in reversed(self.strikes):
+            if not answer.heard or strike.moment < answer.heard[0]:
+                return
+            silence = answer.silence_at(strike.moment)
+            if silence is not None:
+                strike.silences_s.append(silence)
+
+    @property
+    def clients_seen(self) -> set[str]:
+        """The kinds of clients that have had an answer."""
+        return {client for client, _, _ in self.counted}
 
 
 class Refusal(Exception):

@@ -2,10 +2,9 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from tests.chaos.keeper.records import Answer
-from tests.chaos.keeper.run import Outcome
+from tests.chaos.keeper.records import Outcome, Strike
 
 KINDS = ("cut", "refused", "lost", "repeated", "wrong", "silent", "refusal")
 SHOWN = 10
@@ -13,44 +12,33 @@ SHOWN = 10
 
 def lines_of(outcome: Outcome, step_s: float) -> Iterator[str]:
     """The figures, line by line."""
-    answers = outcome.answers
     strikes = Counter(strike.kind for strike in outcome.strikes)
     yield f"{outcome.clients} clients; " + ", ".join(f"{kind}: {count}" for kind, count in strikes.items())
-    yield from _table("client", answers, [answer.client for answer in answers])
-    yield from _table("shape", answers, [answer.shape for answer in answers])
+    yield from _table("client", ((client, fault, count) for (client, _, fault), count in outcome.counted.items()))
+    yield from _table("shape", ((shape, fault, count) for (_, shape, fault), count in outcome.counted.items()))
     for kind in strikes:
-        moments = [strike.moment for strike in outcome.strikes if strike.kind == kind]
-        yield from _pauses(kind, pauses(answers, moments, step_s))
+        yield from _pauses(kind, pauses([strike for strike in outcome.strikes if strike.kind == kind], step_s))
     costs = [strike.takeover_cpu_ms for strike in outcome.strikes if strike.takeover_cpu_ms is not None]
     if costs:
         yield f"CPU of a takeover for each client: {statistics.median(costs):.2f} ms (median of {len(costs)})"
-    faults = [answer for answer in answers if answer.fault]
-    counted = Counter(answer.kind for answer in faults)
-    yield f"{len(answers)} answers; " + ", ".join(f"{kind}: {counted[kind]}" for kind in KINDS)
-    yield from (f"  {answer.client}, {answer.shape}: {answer.fault[:700]}" for answer in faults[:SHOWN])
+    counted = Counter(answer.kind for answer in outcome.faults)
+    yield f"{outcome.counted.total()} answers; " + ", ".join(f"{kind}: {counted[kind]}" for kind in KINDS)
+    yield from (f"  {answer.client}, {answer.shape}: {answer.fault[:700]}" for answer in outcome.faults[:SHOWN])
     yield from outcome.notes[:SHOWN]
 
 
-def _table(title: str, answers: Sequence[Answer], keys: Sequence[str]) -> Iterator[str]:
-    counted: dict[str, Counter[str]] = {}
-    for key, answer in zip(keys, answers, strict=True):
-        counted.setdefault(key, Counter())[answer.kind or "right"] += 1
+def _table(title: str, counts: Iterable[tuple[str, str, int]]) -> Iterator[str]:
+    rows: dict[str, Counter[str]] = {}
+    for key, fault, count in counts:
+        rows.setdefault(key, Counter())[fault or "right"] += count
     yield f"{title:22} answers    right " + " ".join(f"{kind:>8}" for kind in KINDS)
-    for key, kinds in sorted(counted.items()):
-        counts = " ".join(f"{kinds[kind]:8}" for kind in ("right", *KINDS))
-        yield f"{key:22} {kinds.total():7} {counts}"
+    for key, kinds in sorted(rows.items()):
+        yield f"{key:22} {kinds.total():7} " + " ".join(f"{kinds[kind]:8}" for kind in ("right", *KINDS))
 
 
-def pauses(answers: Sequence[Answer], moments: Sequence[float], step_s: float) -> list[float]:
-    """How long each answer that was being sent paused around each moment, beyond a step of the model, in order."""
-    found = []
-    for moment in moments:
-        for answer in answers:
-            if answer.heard and answer.heard[0] <= moment <= answer.heard[-1]:
-                silence = answer.silence_at(moment)
-                if silence is not None:
-                    found.append(max(0.0, silence - step_s))
-    return sorted(found)
+def pauses(strikes: Sequence[Strike], step_s: float) -> list[float]:
+    """How long the clients heard nothing around these strikes, beyond a step of the model, in order."""
+    return sorted(max(0.0, silence - step_s) for strike in strikes for silence in strike.silences_s)
 
 
 def _pauses(kind: str, found: Sequence[float]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from llmactors.keeper.status import KeeperStatus, status_of
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.managed_process import poll_until
 from tests.chaos.keeper.browser import PAGE_SETTINGS
-from tests.chaos.keeper.records import PATIENCE_S, Answer
+from tests.chaos.keeper.records import PATIENCE_S, Answer, Outcome, Strike
 from tests.chaos.keeper.shapes import all_shapes, templated
 
 GROUPS = {
@@ -58,27 +58,6 @@ class Choices:
     step_s: float
     tokens: int
     seed: int
-
-
-@attrs.define
-class Strike:
-    """One kill or upgrade."""
-
-    kind: str
-    moment: float
-    takeover_cpu_ms: float | None = None
-    """The CPU time that the next gateway used in the second around the takeover beyond a usual second."""
-
-
-@attrs.define
-class Outcome:
-    """What came of a run."""
-
-    clients: int = 0
-    answers: list[Answer] = attrs.field(factory=list)
-    strikes: list[Strike] = attrs.field(factory=list)
-    notes: list[str] = attrs.field(factory=list)
-    """What the keeper or a gateway logged of connections that were cut, and tracebacks."""
 
 
 def planned(choices: Choices) -> dict[str, dict[str, int]]:
@@ -121,7 +100,7 @@ async def run(choices: Choices) -> Outcome:
                 await nursery.start(functools.partial(load, group, {**begin, "clients": kinds}, outcome))
                 for group, kinds in plan.items()
             ]
-            await poll_until(lambda: {answer.client for answer in outcome.answers} == kinds_of(plan))
+            await poll_until(lambda: outcome.clients_seen == kinds_of(plan))
             await strike_all(cluster, choices, outcome)
             await trio.sleep(LATER_S)
             for loader in loaders:
@@ -170,7 +149,8 @@ async def load(
         unread = b""
         async for data in process.stdout:
             *lines, unread = (unread + data).split(b"\n")
-            outcome.answers += [Answer(**json.loads(line)) for line in lines]
+            for line in lines:
+                outcome.add(Answer(**json.loads(line)))
         if await process.wait():
             raise RuntimeError(f"the clients of the group {group} ended with {process.returncode}")
     finally:
@@ -186,18 +166,17 @@ async def strike_all(cluster: Cluster, choices: Choices, outcome: Outcome) -> No
     for number in range(choices.kills + choices.upgrades):
         is_kill = number < choices.kills
         if choices.keeper:
-            strike = await strike_kept(gateway.pid, is_kill=is_kill, rng=rng, clients=outcome.clients)
+            await strike_kept(gateway.pid, outcome, rng, is_kill=is_kill)
         else:
             await gateway.wait_ready(number + 1)
             await trio.sleep(rng.uniform(2.0, 4.0))
-            strike = Strike("kill -9", time.monotonic())
+            outcome.strikes.append(Strike("kill -9", time.monotonic()))
             gateway.kill()
-        outcome.strikes.append(strike)
-        faults = [answer for answer in outcome.answers if answer.fault]
-        print(f"{number + 1}: {strike.kind}; {len(outcome.answers)} answers so far, {len(faults)} faults", flush=True)
-        for answer in faults[told : told + 3]:
+        kind, answers = outcome.strikes[-1].kind, outcome.counted.total()
+        print(f"{number + 1}: {kind}; {answers} answers so far, {len(outcome.faults)} faults", flush=True)
+        for answer in outcome.faults[told : told + 3]:
             print(f"    {answer.client}, {answer.shape}: {answer.fault[:300]}", flush=True)
-        told = len(faults)
+        told = len(outcome.faults)
     if choices.keeper:
         await wait_status(gateway.pid)
     else:
@@ -213,27 +192,30 @@ async def wait_status(pid: int, before: KeeperStatus | None = None) -> KeeperSta
         await trio.sleep(0.02)
 
 
-async def strike_kept(pid: int, *, is_kill: bool, rng: random.Random, clients: int) -> Strike:
+async def strike_kept(pid: int, outcome: Outcome, rng: random.Random, *, is_kill: bool) -> None:
     """Kills or upgrades the gateway below a keeper, at a random moment once another one is warm."""
     before = await wait_status(pid)
     await trio.sleep(rng.uniform(1.0, 3.0))
     if is_kill:
         cpu = cpu_s(before.standby)
         strike = Strike("kill -9", time.monotonic())
+        outcome.strikes.append(strike)
         os.kill(before.active, signal.SIGKILL)
         await trio.sleep(1.0)
         first = cpu_s(before.standby) - cpu
         await trio.sleep(1.0)
-        strike.takeover_cpu_ms = (2 * first - (cpu_s(before.standby) - cpu)) / clients * 1000
-        return strike
+        strike.takeover_cpu_ms = (2 * first - (cpu_s(before.standby) - cpu)) / outcome.clients * 1000
+        return
     os.kill(pid, signal.SIGUSR2)
+    kind = "upgrade"
     while (status := status_of(pid)) and status.takeovers == before.takeovers:
         if status.upgrades > before.upgrades and status.outcome != "upgraded":
-            return Strike(f"upgrade: {status.outcome}", time.monotonic())
+            kind = f"upgrade: {status.outcome}"
+            break
         await trio.sleep(0.002)
-    strike = Strike("upgrade", time.monotonic())
-    await wait_status(pid, before)
-    return strike
+    outcome.strikes.append(Strike(kind, time.monotonic()))
+    if kind == "upgrade":
+        await wait_status(pid, before)
 
 
 def cpu_s(pid: int) -> float:

@@ -3,7 +3,7 @@
 import pytest
 
 from llmactors.backends.mock.oracle import sequence_hash, token_of
-from tests.chaos.keeper.records import Answer, fault_of_error
+from tests.chaos.keeper.records import Answer, Outcome, Strike, fault_of_error
 from tests.chaos.keeper.report import pauses
 from tests.chaos.keeper.shapes import Oracle, all_shapes, templated
 
@@ -64,5 +64,7 @@ def test_refused_connection_is_no_cut() -> None:
 
 
 def test_pause_is_the_silence_around_a_kill() -> None:
-    streams = [Answer("socket", "chat stream", [1.0, 1.2, 2.0, 2.2]), Answer("socket", "chat stream", [1.9, 2.1])]
-    assert pauses(streams, [1.5], 0.2) == [pytest.approx(0.6)]
+    outcome = Outcome(strikes=[Strike("kill -9", 0.5), Strike("kill -9", 1.5)])
+    outcome.add(Answer("socket", "chat stream", [1.0, 1.2, 2.0, 2.2]))
+    outcome.add(Answer("socket", "chat stream", [1.9, 2.1]))
+    assert pauses(outcome.strikes, 0.2) == [pytest.approx(0.6)]
