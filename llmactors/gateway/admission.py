@@ -120,7 +120,7 @@ class Admitter:
         any error that `errors` has for a request that is refused.
         """
         origin = None if key is not None or held is None else held.origin
-        if held is not None and held.is_repeated and (origin is not None or held.reached is not None):
+        if held is not None and held.is_repeated and (origin is not None or held.is_begun):
             # First of all: an admitted request goes on also while no worker serves its model, or this node drains.
             ids = [request_id_of(caller.tenant, key, origin, number) for number in range(len(bodies))]
             admitted = await self._outages.through(partial(self._admitted_anywhere, ids, keyed=key is not None))

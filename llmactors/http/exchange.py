@@ -21,6 +21,8 @@ Header = tuple[str, str]
 
 MAX_KEY_CHARS = 255
 _ECHOED_CHARS = 128
+_LEAST_BODY_S = 1.0
+"""The time that the rest of a body has after a takeover, however long ago the request began."""
 _BY_NAME = "llmactors.headers"
 """The key of an ASGI scope under which its headers are kept by name, because a request is asked for a dozen of them."""
 
@@ -138,6 +140,8 @@ class Exchange:
         """
         if self._body is not None:
             return self._body
+        if self.held is not None:
+            within_s = max(_LEAST_BODY_S, within_s - self.held.age_s)
         body = await self._read_body(max_bytes, within_s, large_bytes)
         if self.held is not None and self.held.is_repeated:
             self._body = body

@@ -109,6 +109,8 @@ class HeldServerConnection(ServerConnection):
         self._gone = False
         """Whether the client has left while no gateway had the connection."""
         self._given_journal_end = 0
+        self._age_s = 0.0
+        """How long ago the client began to send what the journal has, if that is the next request or a part of it."""
         self._request: HeldRequest
         self._left_websocket: LeftWebSocket | None = None
         self._websocket: HeldWebSocket | None = None
@@ -165,6 +167,8 @@ class HeldServerConnection(ServerConnection):
         self.reached = how.reached
         if how.journal_at > self._request_at:
             self._trim_to(how.journal_at, how.base_out)
+        elif how.journal:
+            self._age_s = given.told.age_ms / 1000
         return True
 
     def _throw_away(self, count: int) -> None:
@@ -246,7 +250,7 @@ class HeldServerConnection(ServerConnection):
             self.reached, reached = b"", None
         else:
             reached = b"%d" % self.reached if isinstance(self.reached, int) else self.reached
-        self._request = HeldRequest(self, origin, is_repeated, reached)
+        self._request = HeldRequest(self, origin, is_repeated, reached, age_s=self._age_s)
         self._protocol.connection_state["held"] = self._request
 
     def begin_websocket(self, head: bytes) -> HeldWebSocket:
@@ -283,6 +287,9 @@ class HeldServerConnection(ServerConnection):
     async def _receive(self) -> bytes:
         if not self._protected or self._mute or self._gone:
             return await super()._receive()
+        if self._age_s and self._idle:
+            self._reading.deadline -= self._age_s  # a part of a head: another gateway gives it no more time
+        self._age_s = 0.0
         while True:
             try:
                 await trio.lowlevel.wait_readable(self._raw)

@@ -21,6 +21,11 @@ class HeldCall(Protocol):
         """Whether an earlier gateway may have handled the call."""
         ...
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether an earlier gateway has begun to answer the call in parts, and so has accepted it."""
+        ...
+
 
 class HeldOutput(Protocol):
     """The connection of such a request."""
@@ -55,6 +60,14 @@ class HeldRequest:
     `resume`."""
     websocket: HeldWebSocket | None = None
     """What the WebSocket leaves that this request asks for; None for other requests."""
+
+    age_s: float = 0.0
+    """How long ago the client began to send the request, where an earlier gateway has a part of it."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether an earlier gateway has begun to answer the request in parts, and so has accepted it."""
+        return self.reached is not None
 
     @property
     def request_id(self) -> str:

@@ -34,6 +34,8 @@ class HeldMessage:
     """Whether an earlier process may have handled the message."""
     end: int
     """The input position behind the message."""
+    is_begun: bool = False
+    """No message is known to have been accepted: a stream that was accepted is followed without its message."""
 
 
 @attrs.frozen

@@ -1,6 +1,7 @@
 """What the keeper holds of one connection: its socket, its journal, its large records, and its notes."""
 
 import os
+import time
 from collections.abc import Iterator
 
 from llmactors.keeper.protocol import MAX_PIECE_BYTES, Begin, Given, Large, Note, Piece, Trim, encode
@@ -12,11 +13,12 @@ Packet = tuple[bytes, int]
 class ConnectionCopy:
     """A connection of a client. Call `close` at its end: the client sees the end when all copies are closed."""
 
-    __slots__ = ("base_out", "fd", "journal", "journal_at", "larges", "notes", "protected", "slot")
+    __slots__ = ("base_out", "began_at", "fd", "journal", "journal_at", "larges", "notes", "protected", "slot")
 
     def __init__(self, fd: int, slot: int) -> None:
         self.fd, self.slot = fd, slot
         self.journal_at = self.base_out = 0
+        self.began_at = 0.0  # when the first byte of the journal came
         self.journal: bytearray | None = None  # most connections are idle, and need none
         self.larges: list[tuple[int, int]] | None = None
         self.notes: dict[int, bytes] | None = None
@@ -29,7 +31,8 @@ class ConnectionCopy:
         """Appends to the journal, and returns by how many bytes it grew. After a gap, the journal is given up."""
         if not self.protected:
             return 0
-        self.journal = self.journal if self.journal is not None else bytearray()
+        if self.journal is None:
+            self.journal, self.began_at = bytearray(), time.monotonic()
         known = self.journal_at + len(self.journal) - piece.at
         if known < 0 or piece.at < self.journal_at:
             return -self.forget()
@@ -50,6 +53,7 @@ class ConnectionCopy:
         if self.journal is not None:
             del self.journal[:gone]
             self.journal = self.journal or None
+            self.began_at = time.monotonic()
         self.journal_at, self.base_out = message.next_in, message.base_out
         self._keep_larges(0)
         return gone
@@ -74,7 +78,8 @@ class ConnectionCopy:
 
     def packets(self, cid: int, *, taken_over: bool) -> Iterator[Packet]:
         """What gives the connection to a gateway, made packet by packet: the connection may end in between."""
-        yield encode(Given(cid, self.slot, self.journal_at, self.base_out, taken_over)), self.fd
+        age_ms = round((time.monotonic() - self.began_at) * 1000)
+        yield encode(Given(cid, self.slot, self.journal_at, self.base_out, taken_over, age_ms)), self.fd
         for generation, fd in self.larges or ():
             yield encode(Large(cid, generation)), fd
         for key, data in (*(self.notes or {}).items(),):

@@ -37,6 +37,8 @@ class Given(NamedTuple):
     """The output position at which the response to the journal's first request begins."""
     taken_over: bool
     """Whether an earlier gateway had the connection."""
+    age_ms: int
+    """How long ago the journal's first byte came, in milliseconds. Without a journal the age says nothing."""
 
 
 class Begin(NamedTuple):
@@ -145,7 +147,7 @@ Message = (
     | Note
 )
 _FORMS: Final[dict[type[Message], tuple[int, struct.Struct]]] = {
-    Given: (ord("C"), struct.Struct("<BQIQQ?")),
+    Given: (ord("C"), struct.Struct("<BQIQQ?Q")),
     Piece: (ord("J"), struct.Struct("<BQQ")),
     Note: (ord("N"), struct.Struct("<BQQ")),
     Begin: (ord("B"), struct.Struct("<BQ")),

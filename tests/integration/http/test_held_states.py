@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import AsyncIterator
 
-import attrs
 import pytest
 import trio
 import trio.testing
@@ -14,6 +13,7 @@ from llmactors.errors import Unavailable
 from llmactors.gateway.request_service import RequestService
 from llmactors.http.connection import ConnectionSettings
 from llmactors.http.connection_limits import Capacity
+from llmactors.http.exchange import Exchange
 from llmactors.http.server import ServerSettings
 from llmactors.testing.node import LocalNode, local_node, mock_model, wait_until
 from tests.support.held_answers import ANSWER_S, answers, chosen, die_at_each, request
@@ -144,6 +144,10 @@ async def test_death_amid_a_large_body(chunked: bool, monkeypatch: pytest.Monkey
 @pytest.mark.keeper
 async def test_death_amid_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full queue: 429, to a client that reads slowly."""
+
+    async def ask(body: dict[str, object]) -> None:
+        await node.client.post("/v1/generate", json=body)
+
     async with (
         local_node(mock_model("step_ms=1000,slots=1"), max_queued=1) as node,
         lives_of(node.node, monkeypatch) as lives,
@@ -151,8 +155,8 @@ async def test_death_amid_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         await node.wait_ready()
         for number in range(2):
-            json_body = {"prompt": f"first {number}", "max_tokens": 500, "stream": True}
-            nursery.start_soon(lambda body=json_body: node.client.post("/v1/generate", json=body))
+            json_body: dict[str, object] = {"prompt": f"first {number}", "max_tokens": 500, "stream": True}
+            nursery.start_soon(ask, json_body)
         for _ in range(500):
             if (await node.node.ledger.statistics()).queued:
                 break
@@ -168,6 +172,10 @@ async def test_death_amid_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/completions", "/v1/responses"])
 async def test_death_amid_the_wait_for_a_slot(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client is told its place in the queue, and gets keep-alives."""
+
+    async def ask(body: dict[str, object]) -> None:
+        await node.client.post("/v1/generate", json=body)
+
     async with (
         local_node(mock_model("step_ms=5,slots=1"), keep_alive_s=0.05) as node,
         lives_of(node.node, monkeypatch) as lives,
@@ -185,8 +193,8 @@ async def test_death_amid_the_wait_for_a_slot(path: str, monkeypatch: pytest.Mon
 
         for wait_s in (0.0, 0.02, 0.1, 0.2, 0.3):
             async with trio.open_nursery() as nursery:
-                blocker = {"prompt": "first", "max_tokens": 60, "stream": True}
-                nursery.start_soon(lambda body=blocker: node.client.post("/v1/generate", json=body))
+                blocker: dict[str, object] = {"prompt": "first", "max_tokens": 60, "stream": True}
+                nursery.start_soon(ask, blocker)
                 await trio.sleep(0.03)
                 async with lives.client() as stream:
                     nursery.start_soon(die_after, lives, wait_s)
@@ -241,28 +249,44 @@ async def test_limit_on_connections_ends_no_taken_over_answer(node: LocalNode, m
         assert not lives.cut
 
 
-@pytest.mark.parametrize("part", ["head", "body"])
-async def test_takeovers_give_a_slow_client_no_more_time(
-    part: str, node: LocalNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A client that sends a byte now and then holds its connection no longer, however often gateways are replaced."""
-    head = request("/v1/generate", PROMPT)
-    sent = head[:-5] if part == "body" else head[:20]
+async def test_takeovers_give_a_slow_head_no_more_time(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never sends a whole head holds its connection no longer, however often gateways are replaced."""
     async with lives_of(node.node, monkeypatch) as lives:
-        lives.settings = ServerSettings(connection=attrs.evolve(ConnectionSettings(), idle_s=1.0))
-        async with lives.client() as stream:
+        lives.settings = ServerSettings(connection=ConnectionSettings(idle_s=1.0))
+        async with lives.client() as stream, trio.open_nursery() as nursery:
             began = trio.current_time()
-            await stream.send_all(sent)
-            async with trio.open_nursery() as nursery:
+            await stream.send_all(request("/v1/generate", PROMPT)[:20])
 
-                async def replace() -> None:
-                    while True:
-                        await trio.sleep(0.3)
-                        lives.life.die()
+            async def replace() -> None:
+                while True:
+                    await trio.sleep(0.3)
+                    lives.life.die()
 
-                nursery.start_soon(replace)
-                with trio.fail_after(ANSWER_S):
-                    while await stream.receive_some():
-                        pass
-                nursery.cancel_scope.cancel()
-            assert trio.current_time() - began < 3.0
+            nursery.start_soon(replace)
+            with trio.fail_after(ANSWER_S):
+                while await stream.receive_some():
+                    pass
+            nursery.cancel_scope.cancel()
+        assert trio.current_time() - began < 3.0
+
+
+async def test_takeovers_give_a_slow_body_no_more_time(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    times_s: list[float] = []
+    read_body = Exchange._read_body
+
+    async def noted(exchange: Exchange, max_bytes: int, within_s: float, large_bytes: int | None) -> bytes:
+        times_s.append(within_s)
+        return await read_body(exchange, max_bytes, within_s, large_bytes)
+
+    monkeypatch.setattr(Exchange, "_read_body", noted)
+    async with lives_of(node.node, monkeypatch) as lives, lives.client() as stream:
+        sent = request("/v1/generate", PROMPT)
+        await stream.send_all(sent[:-5])
+        for count in (1, 2):
+            await wait_until(lambda count=count: len(times_s) == count)
+            await trio.sleep(0.3)
+            lives.life.die()
+        [answer] = await answers(stream, sent[-5:])
+        assert answer.startswith(b"200 ")
+    assert times_s[0] - 0.9 < times_s[1] < times_s[0] - 0.2
+    assert times_s[2] < times_s[0] - 0.5
