@@ -1,10 +1,11 @@
 """`gateway`: HTTP and WebSocket for a cluster."""
 
-import sys
 from functools import partial
 
+import structlog
+
 from llmactors.cli.flags import with_settings
-from llmactors.cli.keeping import become_keeper, has_keeper
+from llmactors.cli.keeping import become_keeper, has_keeper, why_no_keeper
 from llmactors.cli.running import FAULT, end_process, run_node, set_up_output
 from llmactors.config import Configuration
 from llmactors.http.held_server import HeldSocket
@@ -12,6 +13,8 @@ from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.server import ListeningSocket
 from llmactors.system.gateway_node import GatewayNode
 from llmactors.system.ledger_shards import redis_urls
+
+log = structlog.get_logger("llmactors")
 
 
 @with_settings("gateway")
@@ -27,9 +30,13 @@ def command(configuration: Configuration) -> int:
     """
     settings = configuration.settings
     redis_urls(settings)
-    if settings.keeper and sys.platform == "linux" and not has_keeper():
+    wants_keeper = settings.keeper and not has_keeper()
+    obstacle = why_no_keeper() if wants_keeper else None
+    if wants_keeper and obstacle is None:
         become_keeper(settings, ListeningSocket(settings.bind))
     set_up_output(settings)
+    if obstacle is not None:
+        log.warning("the connections of this gateway end with it, because no keeper can hold them", reason=obstacle)
     link = KeeperLink.from_environment(end_process=partial(end_process, FAULT))
     listening = ListeningSocket(settings.bind) if link is None else HeldSocket(link)
     try:

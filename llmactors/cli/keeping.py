@@ -16,6 +16,7 @@ from llmactors.cluster.parent_death import ends_with_this_process
 from llmactors.config import Settings
 from llmactors.http.connection_limits import Capacity
 from llmactors.http.server import ListeningSocket
+from llmactors.http.tcp_position import counts_bytes
 from llmactors.keeper.protocol import SOCKET_VARIABLE
 from llmactors.keeper.status import KeeperStatus, status_of
 from llmactors.system.cluster_node import name_of_process
@@ -40,6 +41,20 @@ class RunningKeeper:
 def has_keeper() -> bool:
     """Whether a keeper started this process."""
     return SOCKET_VARIABLE in os.environ
+
+
+def why_no_keeper() -> str | None:
+    """Why no keeper can hold connections on this system; None where one can."""
+    if sys.platform != "linux":
+        return f"a keeper needs Linux, and this system is {sys.platform}"
+    if not hasattr(os, "memfd_create"):
+        return "this Python has no `os.memfd_create`"
+    try:
+        os.close(os.memfd_create("llmactors-try"))
+        is_counted = counts_bytes()
+    except OSError as error:
+        return f"the kernel refuses what a keeper needs: {error.strerror}"
+    return None if is_counted else "the kernel does not tell how many bytes of a connection were written"
 
 
 def become_keeper(settings: Settings, listening: ListeningSocket) -> NoReturn:

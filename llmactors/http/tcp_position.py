@@ -61,3 +61,15 @@ def _counter(info: bytes, offset: int) -> int:
 def _queued(connection: socket.socket, which: int) -> int:
     answer: bytes = fcntl.ioctl(connection, which, b"\0" * 4)
     return int(struct.unpack("=i", answer)[0])
+
+
+def counts_bytes() -> bool:
+    """Whether the kernel counts as this module needs it: some kernels of containers do not. Raises `OSError`."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+        listener.accept()[0] as served,
+    ):
+        client.sendall(b"ask")
+        served.sendall(b"answer")
+        return served.recv(2) == b"as" and (written(served), taken(served)) == (6, 2)

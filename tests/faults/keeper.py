@@ -124,6 +124,10 @@ FAULTS = (
         (Edit("http/held_server.py", "if self._open and not self._may_end:", "if False:"),),
     ),
     Fault(
+        "A client that never sends its whole head",
+        (Edit("http/held_connection.py", "self._reading.deadline -= self._age_s", "pass"),),
+    ),
+    Fault(
         "Begun answers are cut where Redis is away",
         (
             Edit(

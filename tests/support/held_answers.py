@@ -53,7 +53,9 @@ def plain(answer: bytes) -> bytes:
         answer = answer.replace(found, b"id%d" % number)
     answer = re.sub(rb"(created|created_at|completed_at)\":\d+", rb"\1", answer)
     answer = re.sub(rb"\w\w\w, \d\d \w\w\w \d{4} \d\d:\d\d:\d\d GMT", b"date", answer)
-    answer = re.sub(rb"\('?b?'?(openai-processing-ms|x-ratelimit[^)]*|anthropic-ratelimit[^)]*)[^)]*\)", b"", answer)
+    answer = re.sub(
+        rb"\('?b?'?(openai-processing-ms|x-queue[^)]*|x-ratelimit[^)]*|anthropic-ratelimit[^)]*)[^)]*\)", b"", answer
+    )
     choices: dict[bytes, list[bytes]] = {}
     for line in answer.split(b"\n"):  # the choices of one stream may come in any order
         index = re.search(rb'"choices":\[\{"index":(\d)', line)
@@ -72,6 +74,14 @@ def chosen(points: list[str]) -> list[int]:
     return sorted({number for each in places.values() for number in (each[0], each[len(each) // 2], each[-1])})
 
 
+def difference(found: list[bytes], expected: list[bytes]) -> str:
+    """Where the first answer differs."""
+    pairs = enumerate(zip(found[0], expected[0], strict=False))
+    at = next((at for at, (one, other) in pairs if one != other), min(len(found[0]), len(expected[0])))
+    around = slice(max(0, at - 60), at + 60)
+    return f"{found[0][around]!r} is not {expected[0][around]!r}"
+
+
 async def die_at_each(lives: Lives, sent: bytes, *, count: int = 1, status: bytes = b"200 ", **options: int) -> int:
     """Lets gateways die at steps of answers. Returns how many died."""
     async with lives.client(**options) as stream:
@@ -85,5 +95,5 @@ async def die_at_each(lives: Lives, sent: bytes, *, count: int = 1, status: byte
             where = lives.points[die_at - 1] if len(lives.points) >= die_at else "nowhere"
         died += lives.takeovers - before
         assert not lives.cut, f"cut at step {die_at}, {where}: {lives.cut}"
-        assert found == expected, f"other bytes behind a death at step {die_at}, {where}"
+        assert found == expected, f"other bytes behind a death at step {die_at}, {where}: {difference(found, expected)}"
     return died

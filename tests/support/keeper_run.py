@@ -18,6 +18,9 @@ from tests.support import small_gateway
 
 KEEPER = Path(llmactors.keeper.__file__).parent
 
+_SUBREAPER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+"""Becomes the command behind it, as a process that gets the orphans below it (PR_SET_CHILD_SUBREAPER)."""
+
 
 class KeeperRun:
     """Runs a keeper on a free port. `mode` says what gateways that start from here on do wrong."""
@@ -31,6 +34,7 @@ class KeeperRun:
         start_s: float = 10.0,
         frozen_s: float = 10.0,
         files: int | None = None,
+        takes_orphans: bool = False,
     ) -> None:
         self._mode = folder / "mode"
         self.mode(mode)
@@ -53,6 +57,8 @@ class KeeperRun:
                 "text",
             ]
             shell = ["prlimit", f"--nofile={files}:{files}"] if files else []
+            if takes_orphans:
+                shell = [sys.executable, "-S", "-c", _SUBREAPER]
             self.process = subprocess.Popen([*shell, *command, *program], pass_fds=[fd], stderr=errors)
 
     def __enter__(self) -> Self:

@@ -202,3 +202,29 @@ def test_begun_answers_wait_for_redis_through_a_takeover(tmp_path: Path, keys: s
             assert others.count('"finish_reason":"') == 2
             assert others.endswith("data: [DONE]\n\n")
             assert whole.result().json()["text"] == text_of("away")
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize("asks", [True, False])
+def test_next_gateway_has_the_reloaded_settings(tmp_path: Path, asks: bool) -> None:
+    """SIGHUP to the keeper reaches the gateway, and the standby reads the file again when it takes over."""
+    file = tmp_path / "settings.toml"
+    file.write_text("")
+    url = f"http://127.0.0.1:{free_port()}"
+    with RedisServer() as redis:
+        flags = ("--bind", url.removeprefix("http://"), "--redis", redis.url, "--config", str(file))
+        with NodeProcess("gateway", *flags, environ=WITH_KEEPER) as node:
+            node.wait_ready()
+            keeper = keeper_at(url)
+            origin = {"origin": "https://chat.example.com", "access-control-request-method": "POST"}
+            assert httpx.options(f"{url}/v1/generate", headers=origin).status_code == 403
+            file.write_text("allowed_origins = ['https://chat.example.com']\n")
+            if asks:
+                os.kill(keeper.pid, signal.SIGHUP)
+                end = time.monotonic() + 20.0
+                while httpx.options(f"{url}/v1/generate", headers=origin).status_code == 403:
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
+            os.kill(keeper.status.active, signal.SIGKILL)
+            wait_takeover(keeper)
+            assert httpx.options(f"{url}/v1/generate", headers=origin).status_code != 403

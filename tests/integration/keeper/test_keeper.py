@@ -378,3 +378,72 @@ def test_gateways_that_crash_by_themselves_cut_nobody(tmp_path: Path, clients: i
         kept.mode("")
         for stream in streams:
             assert read_all(stream, 280) == lines(40), kept.log()
+
+
+@pytest.mark.keeper
+def test_upgrade_amid_a_takeover_is_made(kept: KeeperRun) -> None:
+    """And so are upgrades that are asked for again and again: each ask has an outcome, and no connection is cut."""
+    before = kept.wait_for_standby()
+    with kept.client(b"say 200 20\n") as client:
+        os.kill(before.active, signal.SIGKILL)
+        kept.process.send_signal(signal.SIGUSR2)
+        for _ in range(3):
+            kept.process.send_signal(signal.SIGUSR2)
+            time.sleep(0.02)
+        kept.wait_for(lambda status: status.outcome == "upgraded" and status.active and status.standby)
+        assert read_all(client, 1400) == lines(200)
+
+
+@pytest.mark.keeper
+def test_gateway_that_dies_amid_an_upgrade_is_replaced(kept: KeeperRun) -> None:
+    before = kept.wait_for_standby()
+    with kept.client(b"say 100 20\n") as client:
+        kept.process.send_signal(signal.SIGUSR2)
+        time.sleep(0.01)
+        os.kill(before.active, signal.SIGKILL)
+        kept.wait_for(lambda status: status.upgrades and status.active and status.standby)
+        assert read_all(client, 700) == lines(100)
+
+
+@pytest.mark.keeper
+@pytest.mark.parametrize("wait_s", [0.0, 0.03, 0.1])
+def test_signal_amid_an_upgrade_drains(kept: KeeperRun, wait_s: float) -> None:
+    with kept.client(b"say 40 20\n") as client:
+        kept.wait_for_standby()
+        kept.process.send_signal(signal.SIGUSR2)
+        time.sleep(wait_s)
+        kept.process.terminate()
+        assert read_all(client, 1000) == lines(40)
+    assert kept.process.wait(timeout=10) == 0, kept.log()
+
+
+@pytest.mark.keeper
+def test_new_version_that_crashes_when_it_serves_is_replaced(kept: KeeperRun) -> None:
+    """The standby of the new version is as bad, but the one of the old version was there before."""
+    kept.wait_for_standby()
+    with kept.client(b"say 100 20\n") as client:
+        kept.mode("crashes")
+        kept.process.send_signal(signal.SIGUSR2)
+        kept.wait_for(lambda status: status.takeovers >= 2)
+        kept.mode("")
+        assert read_all(client, 700) == lines(100)
+
+
+@pytest.mark.keeper
+def test_keeper_reaps_the_children_of_others(tmp_path: Path) -> None:
+    """As the first process of a container does: the kernel gives it the children whose parents have ended."""
+    with KeeperRun(tmp_path, mode="orphans", takes_orphans=True) as kept:
+        kept.wait_for_standby()
+        end = time.monotonic() + 5.0
+        while (children := children_of(kept.process.pid)) != {"python"} and time.monotonic() < end:
+            time.sleep(0.02)
+        assert children == {"python"}, "a dead orphan, or one that should have died, is left"
+
+
+def children_of(pid: int) -> set[str]:
+    """The names of the children of a process, also of those that have ended and were not reaped."""
+    found = set()
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.add(Path(f"/proc/{child}/comm").read_text().strip().rstrip("0123456789."))
+    return found

@@ -109,7 +109,9 @@ async def delete(service: RequestService, exchange: Exchange, caller: Caller) ->
             await service.forget(caller, view.request.id)
     except NotFound:
         if exchange.held is None or not exchange.held.is_repeated:
-            raise  # else an earlier gateway may have deleted it, and has not said so
+            raise
+        # An earlier gateway may have deleted it, and has not said so.
+        exchange.request_id = request_id(name) or exchange.request_id
     await exchange.answer(200, {"id": name, "object": "response", "deleted": True})
 
 
