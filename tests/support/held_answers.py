@@ -53,9 +53,8 @@ def plain(answer: bytes) -> bytes:
         answer = answer.replace(found, b"id%d" % number)
     answer = re.sub(rb"(created|created_at|completed_at)\":\d+", rb"\1", answer)
     answer = re.sub(rb"\w\w\w, \d\d \w\w\w \d{4} \d\d:\d\d:\d\d GMT", b"date", answer)
-    answer = re.sub(
-        rb"\('?b?'?(openai-processing-ms|x-queue[^)]*|x-ratelimit[^)]*|anthropic-ratelimit[^)]*)[^)]*\)", b"", answer
-    )
+    of_the_moment = rb"openai-processing-ms|x-queue[^)]*|x-ratelimit[^)]*|anthropic-ratelimit[^)]*"
+    answer = re.sub(rb"\('?b?'?(" + of_the_moment + rb")[^)]*\)(?:, )?", b"", answer)
     choices: dict[bytes, list[bytes]] = {}
     for line in answer.split(b"\n"):  # the choices of one stream may come in any order
         index = re.search(rb'"choices":\[\{"index":(\d)', line)
