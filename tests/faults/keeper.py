@@ -156,4 +156,64 @@ FAULTS = (
             Edit("keeper/silence.py", "min(now - self._looked_at, 2 * LOOK_S)", "now - self._looked_at"),
         ),
     ),
+    Fault(
+        "The frames of a WebSocket are read again",
+        (
+            Edit(
+                "http/held_websocket.py",
+                "        end = self._boundary = self._fed - unparsed\n        self._waiting",
+                "        end = self._boundary = self._fed - unparsed - 1\n        self._waiting",
+            ),
+        ),
+    ),
+    Fault(
+        "The seq of one stream of a WebSocket",
+        (
+            Edit(
+                "gateway/native/followed_streams.py",
+                "self._set(stream.place, (seq + 1)",
+                "self._set(stream.place ^ (seq > 2), (seq + 1)",
+            ),
+        ),
+    ),
+    Fault(
+        "A message on a WebSocket counts as dealt with",
+        (Edit("http/held_websocket.py", "        self._waiting.append(end)\n", "        self.frames_at = end\n"),),
+    ),
+    Fault(
+        "A message on a WebSocket that two gateways read",
+        (Edit("http/held_websocket.py", 'HeldMessage(f"{self._origin}:{end}"', 'HeldMessage(f"{id(self)}:{end}"'),),
+    ),
+    Fault(
+        "A ping is answered by two gateways",
+        (Edit("http/held_websocket.py", "        if ping_end <= self._ponged:\n", "        if not ping_end:\n"),),
+    ),
+    Fault(
+        "A large frame of a WebSocket is forgotten",
+        (Edit("http/held_connection.py", "if flags & SOCKET and not flags & LARGE and (", "if flags & SOCKET and ("),),
+    ),
+    Fault(
+        "A cancel that two gateways read",
+        (Edit("gateway/native/websocket.py", "if held is None or not held.is_repeated:", "if True:"),),
+    ),
+    Fault(
+        "A message right before the close of a WebSocket",
+        (
+            Edit(
+                "http/held_connection.py",
+                "if self._left_websocket is not None and self._ahead:",
+                "if self._left_websocket is not None and False:",
+            ),
+        ),
+    ),
+    Fault(
+        "The ticket of a WebSocket is used up",
+        (
+            Edit(
+                "gateway/app.py",
+                "handshake = None if held_websocket(scope) is None else _request_id(scope)",
+                "handshake = None",
+            ),
+        ),
+    ),
 )

@@ -29,6 +29,8 @@ from llmactors.system.node import Node
 from llmactors.testing.node import wait_until
 
 NEVER = 1 << 60
+Point = int | tuple[str, int]
+"""A point by its number, or by its name and how often it was passed, both counted from 1."""
 
 
 class Life:
@@ -48,7 +50,8 @@ class Life:
         lives = self.lives
         if self.alive:
             lives.points.append(name)
-            if len(lives.points) >= lives.die_at:
+            at = lives.die_at
+            if len(lives.points) >= at if isinstance(at, int) else (name, lives.points.count(name)) == at:
                 lives.die_at = NEVER
                 self.die()
 
@@ -122,8 +125,8 @@ class Lives:
         self.token = "t"
         self.points: list[str] = []
         """The points that were passed since `start`."""
-        self.die_at = NEVER
-        """The number of the point at which the life ends."""
+        self.die_at: Point = NEVER
+        """The point at which the life ends."""
         self.most_sent = 1 << 30
         """The most bytes that the kernel takes in one write."""
         self.connections: dict[int, ConnectionCopy] = {}
@@ -132,7 +135,8 @@ class Lives:
         self.takeovers = 0
         self.settings = ServerSettings()
         self._make_app = node._gateway.factory()._make_app  # type: ignore[attr-defined]
-        self._last_cid = 0
+        self.client_count = 0
+        """How many clients there were; also the id of the last one's connection."""
         self.deaths, self._deaths = trio.open_memory_channel[Life](16)
         self.life = Life(self)
         self._patch(monkeypatch)
@@ -145,6 +149,7 @@ class Lives:
             (Admitter, "__init__", self._mortal_admitter),
             (Admitter, "admit_all", self._mortal_admission),
             (RequestService, "abandon", self._mortal_abandoning),
+            (RequestService, "cancel", self._mortal_cancel),
         ):
             monkeypatch.setattr(owner, name, mortal(getattr(owner, name)))
 
@@ -197,6 +202,21 @@ class Lives:
         async def mortal(service: Any, request_id: str) -> None:
             if not hasattr(service._admitter, "life") or service._admitter.life.alive:
                 await abandon(service, request_id)
+
+        return mortal
+
+    def _mortal_cancel(self, cancel: Any) -> Any:
+        async def mortal(service: Any, caller: Any, request_id: str) -> Any:
+            life = service._admitter.life
+            life.point("before cancel")
+            if not life.alive:
+                raise Unavailable("this life is over")
+            found = await cancel(service, caller, request_id)
+            # The next life comes so late that the request has ended.
+            while (await service.info(caller, request_id)).state != "ended":  # noqa: ASYNC110 - nothing tells of it
+                await trio.sleep(0.001)
+            life.point("behind cancel")
+            return found
 
         return mortal
 
@@ -271,7 +291,7 @@ class Lives:
         socket.send_fds(self.life.channel, [data], [fd] if fd >= 0 else [])
 
     @contextlib.asynccontextmanager
-    async def client(self, die_at: int = NEVER, **options: int) -> AsyncIterator[trio.SocketStream]:
+    async def client(self, die_at: Point = NEVER, **options: int) -> AsyncIterator[trio.SocketStream]:
         """A connection, with the options of its own socket. The life ends at the point `die_at` from here."""
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -286,17 +306,17 @@ class Lives:
                 self.points.clear()
                 self.cut.clear()
                 self.die_at = die_at
-                self._last_cid += 1
-                slot = self._last_cid % 64
-                self.connections[self._last_cid] = ConnectionCopy(accepted.detach(), slot)
-                self._give(self._last_cid, taken_over=False)
+                self.client_count += 1
+                slot = self.client_count % 64
+                self.connections[self.client_count] = ConnectionCopy(accepted.detach(), slot)
+                self._give(self.client_count, taken_over=False)
                 async with trio.SocketStream(trio.socket.from_stdlib_socket(own.dup())) as stream:
                     own.close()
                     try:
                         yield stream
                     finally:
                         self.die_at = NEVER
-                cid = self._last_cid
+                cid = self.client_count
                 await wait_until(lambda: cid not in self.connections)
 
 
