@@ -10,7 +10,7 @@ from llmactors.errors import Unavailable
 
 RETRY_S = 0.2
 TRIES = 4
-"""So often is a call tried while the ledger is said to be there: it may have gone or come a moment ago."""
+"""So often is a call tried while the whole ledger is said to be there: it may have gone or come a moment ago."""
 T = TypeVar("T")
 
 
@@ -20,7 +20,8 @@ class Outages:
     goes on when the ledger is back, as the streams of a gateway do that lives through the outage.
     """
 
-    _ledger_is_up: Callable[[], bool]
+    _ledger_is_whole: Callable[[], bool]
+    """Whether no part of the ledger is away."""
 
     async def through(self, call: Callable[[], Awaitable[T]]) -> T:
         """Makes a call, which can be repeated, until the ledger answers."""
@@ -29,7 +30,7 @@ class Outages:
             try:
                 return await call()
             except Unavailable:
-                tries = tries + 1 if self._ledger_is_up() else 0
+                tries = tries + 1 if self._ledger_is_whole() else 0
                 if tries >= TRIES:
                     raise
             await trio.sleep(RETRY_S)

@@ -48,6 +48,7 @@ class RequestService:
         metrics: Metrics,
         limit_check: LimitCheck,
         ledger_is_up: Callable[[], bool] = lambda: True,
+        ledger_is_whole: Callable[[], bool] = lambda: True,
         queue_hint: QueueHint | None = None,
         auth: Authenticator | None = None,
         cordon: Callable[[], str] = lambda: "",
@@ -65,7 +66,7 @@ class RequestService:
         self.whole_answers = WholeAnswers()
         self.auth = auth or Authenticator(None)
         """Says who calls, and issues tickets for WebSockets."""
-        self.outages = Outages(ledger_is_up)
+        self.outages = Outages(ledger_is_whole)
         """Waits for the ledger, for requests that an earlier gateway has accepted."""
         self._admitter = Admitter(
             settings,

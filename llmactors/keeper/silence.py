@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 
-BEAT_S = 0.25
+BEAT_S = 0.5
 """A gateway whose loop runs sends `Beat` this often."""
 LOOK_S = 1.0
 """The keeper looks this often at each gateway."""

@@ -6,7 +6,7 @@ import re
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import attrs
@@ -213,8 +213,15 @@ class ClusterNode:
 
     def ledger_is_up(self) -> bool:
         """Whether Redis, or one Redis of several, answers and admits requests as far as this node knows."""
-        parts = zip(self.shards.link_names, self.shards.parts, strict=True)
-        return any(part.link.is_up and self._redis_health.problem_of(name) is None for name, part in parts)
+        return any(self._parts_up())
+
+    def ledger_is_whole(self) -> bool:
+        """As `ledger_is_up`, for each Redis of several."""
+        return all(self._parts_up())
+
+    def _parts_up(self) -> Iterator[bool]:
+        for name, part in zip(self.shards.link_names, self.shards.parts, strict=True):
+            yield part.link.is_up and self._redis_health.problem_of(name) is None
 
     async def _stop(self) -> None:
         self.tree.stop()

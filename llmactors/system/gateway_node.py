@@ -66,6 +66,7 @@ class GatewayNode(ClusterNode):
             metrics=self.metrics,
             tree=self.statistics,
             ledger_is_up=self.ledger_is_up,
+            ledger_is_whole=self.ledger_is_whole,
             keyring=keyring,
             name=self.name,
             records=lambda: self.models.records,

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import trio
@@ -167,10 +168,6 @@ async def test_death_amid_a_refusal(path: str, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/completions", "/v1/responses"])
 async def test_death_amid_the_wait_for_a_slot(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client is told its place in the queue, and gets keep-alives."""
-
-    async def ask(body: dict[str, object]) -> None:
-        await node.client.post("/v1/generate", json=body)
-
     async with (
         local_node(mock_model("step_ms=5,slots=1"), keep_alive_s=0.05) as node,
         lives_of(node.node, monkeypatch) as lives,
@@ -190,13 +187,17 @@ async def test_death_amid_the_wait_for_a_slot(path: str, monkeypatch: pytest.Mon
         for wait_s in (0.0, 0.02, 0.1, 0.2, 0.3):
             async with trio.open_nursery() as nursery:
                 blocker: dict[str, object] = {"prompt": "first", "max_tokens": 60, "stream": True}
-                nursery.start_soon(ask, blocker)
+                nursery.start_soon(ask, node, blocker)
                 await trio.sleep(0.03)
                 async with lives.client() as stream:
                     nursery.start_soon(die_after, lives, wait_s)
                     [found] = await answers(stream, request(path, body))
             assert not lives.cut
             assert text(found) == text(expected)
+
+
+async def ask(node: LocalNode, body: dict[str, object]) -> None:
+    await node.client.post("/v1/generate", json=body)
 
 
 async def die_after(lives: Lives, seconds: float) -> None:
@@ -267,6 +268,9 @@ async def test_takeovers_give_a_slow_head_no_more_time(node: LocalNode, monkeypa
 
 
 async def test_takeovers_give_a_slow_body_no_more_time(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    def has_length(found: list[float], count: int) -> bool:
+        return len(found) == count
+
     times_s: list[float] = []
     read_body = Exchange._read_body
 
@@ -279,7 +283,7 @@ async def test_takeovers_give_a_slow_body_no_more_time(node: LocalNode, monkeypa
         sent = request("/v1/generate", PROMPT)
         await stream.send_all(sent[:-5])
         for count in (1, 2):
-            await wait_until(lambda count=count: len(times_s) == count)
+            await wait_until(partial(has_length, times_s, count))
             await trio.sleep(0.3)
             lives.life.die()
         [answer] = await answers(stream, sent[-5:])

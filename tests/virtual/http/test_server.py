@@ -44,7 +44,7 @@ async def accept(listener: Listener, *, turns: int = 1) -> list[Any]:
     listening = ListeningSocket("127.0.0.1:0")
     try:
         server = Server(None, listening, ServerSettings(), NATIVE_ERRORS)  # type: ignore[arg-type]
-        server._begin = lambda _, raw, nursery, **more: begun.append(raw)  # type: ignore[method-assign, assignment, misc]
+        server._begin = lambda _, raw, nursery, **more: begun.append(raw)  # type: ignore[method-assign]
         for _ in range(turns):
             await server._accept_waiting(listener, None)  # type: ignore[arg-type]
     finally:
