@@ -27,7 +27,7 @@ from llmactors.keeper.protocol import BEGUN, CLOSE, COMPLETE, INTERIM, SOCKET
 READ_AT_ONCE = 16 * 1024
 """The bytes that are parsed before other tasks run."""
 EVENTS_AT_ONCE = 32
-"""The number of events, as the chunks of a body, that are handled before other tasks run."""
+"""The number of chunks of a body that are handled before other tasks run."""
 _VERSIONS = {b"1.0", b"1.1"}
 _FRAMINGS = {b"content-length", b"transfer-encoding"}
 _SWITCHING = 101
@@ -71,7 +71,7 @@ class Http1:
         self._unfed = 0
         """The number of received bytes that h11 has not been given."""
         self._handled = 0
-        """The number of events that were handled since other tasks ran."""
+        """The number of chunks of bodies that were handled."""
         self._upgraded = False
         """Whether the connection is a WebSocket's. A WebSocket's connection is never used for another request."""
         self._app = app
@@ -147,9 +147,6 @@ class Http1:
     async def _handle_events(self) -> bool:
         """Handles the client's events up to now. Returns False if nothing more is wanted from the client."""
         while (event := await self._next_event()) is not None:
-            self._handled += 1
-            if self._handled % EVENTS_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
             if isinstance(event, h11.Request):
                 self._output.set_idle(idle=False)
                 await self._begin(event)
@@ -157,6 +154,11 @@ class Http1:
                 return False
             elif isinstance(event, h11.Data):
                 await self.stream.received(bytes(event.data))
+                # Only here, where the request is not read whole: behind its end, the exchange could be over meanwhile,
+                # and what follows in a pipeline would be left unread.
+                self._handled += 1
+                if self._handled % EVENTS_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
             elif isinstance(event, h11.EndOfMessage):
                 await self.stream.received_all()
         return True

@@ -18,6 +18,8 @@ from tests.simulation.network import Host
 _NOBODY = Host("nobody")
 _INNER = {"_write_now", "_record", "_throw_away", "_tell_trim", "_send_packet", "send_nowait", "journal_nowait"}
 """Functions that several others call. Each of those makes steps of its own kinds."""
+_BESIDE = ("beat", "queue_places", "queue_hint", "request_service.py:run", "_accept", "_end_process_instead", ":_next")
+"""What tasks do that write nothing to clients: seldom fatal."""
 _COUNTS = (1, 2, 4, 8, 15, 30, 60, 120, 250)
 _FOLDERS = ("/llmactors/http/", "/llmactors/gateway/")
 
@@ -65,15 +67,16 @@ class Fate(trio.abc.Instrument):
 
     def _meet(self, host: Host, kind: str) -> None:
         self.met[kind] += 1
-        if self._left.setdefault(kind, self._drawn()) > 0:
+        if self._left.setdefault(kind, self._drawn(kind)) > 0:
             self._left[kind] -= 1
         elif not self.is_over and self._left[kind] == 0 and self.kill(host):
             self.deaths[kind] += 1
-            self._left[kind] = self._drawn()
+            self._left[kind] = self._drawn(kind)
 
-    def _drawn(self) -> int:
+    def _drawn(self, kind: str) -> int:
         """How often a kind is met until it is fatal; less than 0 for never."""
-        return self._rng.choice(_COUNTS) if self._rng.random() < self._rate else -1
+        rate = self._rate / 8 if any(each in kind for each in _BESIDE) else self._rate
+        return self._rng.choice(_COUNTS) if self._rng.random() < rate else -1
 
 
 def _caller() -> str:

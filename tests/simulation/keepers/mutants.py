@@ -3,7 +3,6 @@
 from tests.chaos.test_mutations import Mutant
 
 _CONNECTION = "llmactors/http/held_connection.py"
-_REQUEST = "llmactors/http/held_request.py"
 _POSITION = "llmactors/http/tcp_position.py"
 _PROTOCOL = "llmactors/keeper/protocol.py"
 _HERE = "tests/simulation"
@@ -55,12 +54,6 @@ KEEPER_MUTANTS = [
         _PROTOCOL,
         "        if not generation:\n",
         "        generation = generation or (1 << 60 if length else 0)\n        if not generation:\n",
-    ),
-    _mutant(
-        "the id of a request is a new one each time it is read",
-        _REQUEST,
-        "return derived_request_id(self.origin)",
-        "return derived_request_id(self.origin + __import__('secrets').token_hex(4))",
     ),
     _mutant(
         "the place of a call differs in each gateway",

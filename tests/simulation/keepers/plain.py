@@ -166,7 +166,7 @@ class PlainLoad:
         return not is_cut
 
     async def _send(self, end: ClientEnd, data: bytes, rng: random.Random) -> None:
-        size = rng.choice((len(data), len(data), 400, 90))
+        size = rng.choice((len(data), 400, 90, 30))
         for at in range(0, len(data), size):
             await end.send(data[at : at + size])
             if rng.random() < 0.5:

@@ -15,6 +15,8 @@ import trio
 _STATE_AT, _ACKED_AT, _RECEIVED_AT, _INFO_BYTES = 0, 120, 128, 256
 """Where `struct tcp_info` of linux/tcp.h has these."""
 ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSED, CLOSE_WAIT, LAST_ACK, CLOSING = 1, 4, 5, 7, 8, 9, 11
+_PROMPT, _LATE_S = 0.8, 0.4
+"""The share of what a client sends that arrives at once, and how long the rest takes at most: it was sent again."""
 _MOVES = 0.6
 """How probably something moves whenever a counter is read."""
 
@@ -276,7 +278,8 @@ class Tcp:
         if self.has_reset:
             raise BrokenPipeError
         last = self._coming[-1][0] if self._coming else 0.0
-        self._coming.append((max(last, trio.current_time() + self._rng.uniform(0.0002, 0.003)), data))
+        takes_s = self._rng.uniform(0.0002, 0.003 if self._rng.random() < _PROMPT else _LATE_S)
+        self._coming.append((max(last, trio.current_time() + takes_s), data))
         self._coming_signal.send()
 
     async def client_reads(self) -> bytes:

@@ -105,6 +105,33 @@ async def test_few_requests_of_a_burst_begin_in_one_pass() -> None:
     assert max(begun.count(at) for at in set(begun)) <= BEGUN_AT_ONCE + BEGUN_PER_PASS
 
 
+async def test_long_pipeline_is_answered_to_its_end() -> None:
+    """Requests that end while another part of the pipeline is parsed must not end the parsing."""
+    count, rounds = 100, 4
+
+    async def app(scope: object, receive: object, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    # The bodies shift the events that the connection counts against the writes that it counts.
+    pipeline = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx" * 2 + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * count
+    )
+    listening = ListeningSocket("127.0.0.1:0")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Server(app, listening, ServerSettings(), NATIVE_ERRORS).serve)
+        await wait_all_tasks_blocked()
+        for _ in range(rounds):
+            found = b""
+            async with await trio.open_tcp_stream(*listening.socket.getsockname()) as stream:
+                await stream.send_all(pipeline)
+                with trio.fail_after(5):
+                    while found.count(b"HTTP/1.1 200") < count + 2:
+                        found += await stream.receive_some()
+        nursery.cancel_scope.cancel()
+    listening.close()
+
+
 async def test_drain_answers_requests_already_received() -> None:
     """This includes the requests of a burst that still wait for their turn."""
 
