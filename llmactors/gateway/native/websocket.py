@@ -36,7 +36,7 @@ from llmactors.gateway.streaming.pump import pump
 from llmactors.http.exchange import Header, Message, Receive, Scope, Send, client_address, wire_headers
 from llmactors.http.held_websocket import HeldMessage, HeldWebSocket
 from llmactors.http.request_id import new_request_id
-from llmactors.ledger import Follower, LogSlice, RequestInfo
+from llmactors.ledger import Follower, LogSlice
 from llmactors.messages import Failed, Finished
 
 log = structlog.get_logger("llmactors.gateway")
@@ -49,9 +49,6 @@ POLICY_VIOLATION = 1008
 
 CLOSE_S = 1.0
 """The time in which a client must answer a close frame."""
-
-FOLLOW_AGAIN_S = 0.5
-"""The time after which a stream of an earlier gateway's WebSocket is asked for again while the ledger is away."""
 
 Refused = Callable[[], Awaitable[None]]
 """Returns once the caller's key is not valid any more."""
@@ -262,28 +259,21 @@ class SocketSession:
     async def _go_on_following(self, stream: FollowedStream) -> None:
         """Follows a stream that an earlier gateway has followed for this WebSocket."""
         begun = trio.current_time()
-        self._service.metrics.request_started()
+        follow = partial(self._service.follow, self._caller, stream.request_id, stream.seq)
         try:
             with self._service.cuttable():
-                info, follower = await self._follow_again(stream)
+                info, follower = await self._service.outages.through(follow)
             if follower is None:
                 raise Unavailable("the log of this answer was lost")
         except LlmactorsError as error:
             self._followed.end(stream)
             await self._say_error(error, None, stream.request_id)
-            self._service.metrics.request_finished(error.status, trio.current_time() - begun, error.code)
             self._uncount_stream()
             return
+        self._service.metrics.request_started()  # `_follow` says when it has finished
         with contextlib.ExitStack() as reading:
             reading.enter_context(follower)
             await self._follow(follower, reading.pop_all(), stream, info.request.model, begun, None)
-
-    async def _follow_again(self, stream: FollowedStream) -> tuple[RequestInfo, Follower | None]:
-        while True:
-            try:
-                return await self._service.follow(self._caller, stream.request_id, stream.seq)
-            except Unavailable:
-                await trio.sleep(FOLLOW_AGAIN_S)
 
     async def _cancel(self, request_id: str, held: HeldMessage | None) -> bool:
         """Ends a stream. Returns whether it was running before this message, which may be read a second time."""
