@@ -88,6 +88,25 @@ def test_idle_gateway_is_not_taken_for_a_frozen_one(url: str) -> None:
 
 
 @pytest.mark.keeper
+@pytest.mark.parametrize("how", ["stop", "crash"])
+def test_stream_outlives_a_gateway_that_does_not_die_by_itself(url: str, how: str) -> None:
+    """A stop by SIGSTOP, and a crash of the gateway's actor in a process that would live on."""
+    keeper = keeper_at(url)
+    body = {"prompt": how, "stream": True, "max_tokens": TOKENS}
+    with httpx.Client(timeout=60.0) as client, client.stream("POST", f"{url}/v1/generate", json=body) as answer:
+        found = answer.iter_lines()
+        output = [next(found) for _ in range(12)]
+        if how == "stop":
+            os.kill(keeper.status.active, signal.SIGSTOP)
+        else:
+            crash = httpx.post(f"{url}/v1/operator/drills/crash-actor", json={"actor": "node/http/gateway"})
+            assert crash.status_code == 200, crash.text
+        output += found
+    assert "".join(line.partition('"text":"')[2][:-2] for line in output) == text_of(how)
+    wait_takeover(keeper)
+
+
+@pytest.mark.keeper
 def test_command_upgrade_waits_for_the_outcome(url: str) -> None:
     before = keeper_at(url)
     done = subprocess.run(
