@@ -82,7 +82,7 @@ class Keeper:
         if self._active and self._active.answered and not self._serves:
             if now < self._next_part_at:
                 due.append(self._next_part_at)
-            elif not self._order.has_given_suspect or self._active.silence.heard_at > self._part_at:
+            elif not self._order.must_be_heard or self._active.silence.heard_at > self._part_at:
                 self._give_next_part(self._active, now)
         if self._serves and now >= self._stable_at:
             self._order.settled()

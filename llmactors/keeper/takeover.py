@@ -24,7 +24,7 @@ class TakeoverOrder:
         self._doubted: set[int] = set()
         """The connections of a gateway that ended early."""
         self._suspects: dict[int, int] = {}
-        """Those by which a gateway may have ended, and how often one was killed that had it alone."""
+        """Those by which a gateway may have ended, and how often one was killed that had it alone; 0 after a crash."""
         self._parts: deque[list[int]] = deque()
         self._alone: list[tuple[float, int]] = []
         """The connections that were given alone, and when."""
@@ -47,17 +47,19 @@ class TakeoverOrder:
         return part
 
     @property
-    def has_given_suspect(self) -> bool:
-        """Whether the last part was a suspect. The gateway must be heard again before the next one."""
-        return any(cid in self._suspects for _, cid in self._alone[-1:])
+    def must_be_heard(self) -> bool:
+        """Whether the gateway must be heard again before the next part: the last one may have frozen it."""
+        return any(self._suspects.get(cid) == 0 for _, cid in self._alone[-1:])
 
     @property
     def settle_s(self) -> float:
         """The wait before the next part: a suspect gets time to show what it does, and so do those before it."""
         following = self._parts[0] if self._parts else []
-        if self.has_given_suspect:
-            return SETTLE_S
-        return STABLE_S if any(cid in self._suspects for cid in following) else 0.0
+        last = [cid for _, cid in self._alone[-1:]]
+        if not any(cid in self._suspects for cid in (*following, *last)):
+            return 0.0
+        is_first = not any(cid in self._suspects for cid in last)
+        return STABLE_S if is_first and any(self._suspects.get(cid) == 0 for cid in following) else SETTLE_S
 
     def ended_early(
         self, cids: Collection[int], now: float, *, crashed: bool, answered: bool, frozen: bool = False
