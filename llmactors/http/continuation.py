@@ -99,10 +99,13 @@ def go_on(left: LeftBehind) -> Continuation:
 
 
 def _websocket(left: LeftBehind, newest: WriteRecord, untaken: int, rest: bytes) -> Continuation:
-    _check_taken(left, untaken)
     if HEAD_KEY not in left.notes:
         raise CannotGoOn("the head of its handshake is missing")
-    stage = Stage.ENDS if newest.flags & CLOSE else Stage.SOCKET
+    if newest.flags & CLOSE:
+        stage, untaken = Stage.ENDS, 0  # the client may have sent more since, which nobody reads
+    else:
+        stage = Stage.SOCKET
+        _check_taken(left, untaken)
     frames = left.journal[newest.next_in - left.journal_at :]
     return Continuation(
         stage, newest.next_in, frames, newest.begin, untaken, rest, newest.reached, newest.generation, is_websocket=True

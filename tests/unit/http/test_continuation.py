@@ -2,8 +2,8 @@
 
 import pytest
 
-from llmactors.http.continuation import CannotGoOn, Continuation, LeftBehind, Stage, go_on
-from llmactors.keeper.protocol import BEGUN, CLOSE, COMPLETE, INTERIM, WriteRecord
+from llmactors.http.continuation import HEAD_KEY, CannotGoOn, Continuation, LeftBehind, Stage, go_on
+from llmactors.keeper.protocol import BEGUN, CLOSE, COMPLETE, INTERIM, SOCKET, WriteRecord
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 
@@ -73,3 +73,28 @@ def test_large_record_needs_its_bytes_only_for_a_rest() -> None:
     assert found(large, written=6).stage is Stage.BEGUN
     with pytest.raises(CannotGoOn, match="missing"):
         found(large, written=5)
+
+
+def open_socket(flags: int, *, next_in: int, taken: int, head: bool = True) -> Continuation:
+    """What is left of a WebSocket: `FRAMES` from the input position 100 on, and a record of 10 bytes from 50 on."""
+    newest = WriteRecord(3, 50, next_in, 10, SOCKET | flags, b"reached", b"0123456789")
+    return go_on(LeftBehind(100, b"FRAMES", 40, [newest], 54, taken, {HEAD_KEY: b"GET"} if head else {}))
+
+
+def test_websocket_reads_again_from_the_first_frame_left() -> None:
+    how = open_socket(0, next_in=102, taken=105)
+    assert (how.stage, how.journal_at, how.journal, how.untaken) == (Stage.SOCKET, 102, b"AMES", 1)
+    assert (how.rest, how.reached, how.generation, how.is_websocket) == (b"456789", b"reached", 3, True)
+
+
+def test_websocket_without_its_head_or_journal_is_cut() -> None:
+    with pytest.raises(CannotGoOn, match="the head of its handshake is missing"):
+        open_socket(0, next_in=102, taken=105, head=False)
+    with pytest.raises(CannotGoOn, match="the journal ends at"):
+        open_socket(0, next_in=102, taken=107)
+
+
+def test_closed_websocket_ends_whatever_the_client_sent_since() -> None:
+    how = open_socket(CLOSE, next_in=102, taken=999)
+    assert (how.stage, how.journal, how.rest, how.untaken) == (Stage.ENDS, b"AMES", b"456789", 0)
+    assert open_socket(CLOSE, next_in=2**64 - 1, taken=999).journal == b""
