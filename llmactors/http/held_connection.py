@@ -68,6 +68,7 @@ class HeldServerConnection(ServerConnection):
         *(
             "_journaled",
             "_link",
+            "_needs_record",
             "_out",
             "_protected",
             "_request",
@@ -100,6 +101,9 @@ class HeldServerConnection(ServerConnection):
         """The output position behind everything that was recorded."""
         self._untold: Trim | None = None
         """What the keeper can forget, and has not been told."""
+        self._needs_record = False
+        """Whether the record of the response before is needed: its end is not written yet, and another gateway may have
+        to go on with that. The keeper is told to forget nothing until then."""
         self._has_large = False
         """Whether the keeper holds a large record."""
         self._generation = 0
@@ -159,6 +163,7 @@ class HeldServerConnection(ServerConnection):
             return False
         self._ahead, self._rest, self._stage, self._generation = how.journal, how.rest, how.stage, how.generation
         self._in = self._given_journal_end = self._journaled
+        self._needs_record = bool(how.rest)
         self._out = left.written + len(how.rest)
         if how.is_websocket:
             head = given.notes.pop(HEAD_KEY)
@@ -280,7 +285,7 @@ class HeldServerConnection(ServerConnection):
             self._tell_trim()
 
     def _tell_trim(self) -> None:
-        if self._untold is not None:
+        if self._untold is not None and not self._needs_record:
             self._link.send_nowait(self._untold)
             self._untold, self._has_large = None, False
 
@@ -396,6 +401,7 @@ class HeldServerConnection(ServerConnection):
             await self._send_all(memoryview(rest))
             if self._mute:
                 return
+            self._rest_is_written()
             if len(data) + len(reached) > RECORD_BYTES:
                 flags |= LARGE
                 self._tell_trim()  # what the keeper can forget is older than this record
@@ -404,6 +410,18 @@ class HeldServerConnection(ServerConnection):
             await self._link.wait_sent()
             self._record(data, flags, next_in, reached)
             await self._send_all(memoryview(data))
+
+    async def write_rest(self) -> None:
+        """As for every connection."""
+        await super().write_rest()
+        if not self._mute:
+            self._rest_is_written()
+
+    def _rest_is_written(self) -> None:
+        """Tells the keeper what it could not forget before."""
+        if self._needs_record:
+            self._needs_record = False
+            self._tell_trim()
 
     def write_chunk_nowait(self, data: bytes) -> bool | None:
         """As for every connection. A chunk whose record has another form than that of a token is written by `write`."""

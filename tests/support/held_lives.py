@@ -52,7 +52,8 @@ class Life:
             lives.points.append(name)
             at = lives.die_at
             if len(lives.points) >= at if isinstance(at, int) else (name, lives.points.count(name)) == at:
-                lives.die_at = NEVER
+                lives.die_at = len(lives.points) + lives.again_after
+                lives.again_after = NEVER
                 self.die()
 
     def die(self) -> None:
@@ -127,6 +128,8 @@ class Lives:
         """The points that were passed since `start`."""
         self.die_at: Point = NEVER
         """The point at which the life ends."""
+        self.again_after = NEVER
+        """How many points later the next life ends too."""
         self.most_sent = 1 << 30
         """The most bytes that the kernel takes in one write."""
         self.connections: dict[int, ConnectionCopy] = {}

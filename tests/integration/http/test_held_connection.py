@@ -92,6 +92,22 @@ async def test_death_amid_requests_of_one_connection(node: LocalNode, monkeypatc
         assert await die_at_each(lives, sent, count=3)
 
 
+async def test_second_death_amid_the_end_of_an_answer(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next gateway writes the rest of an answer, while it has the next request already."""
+    path, body = EXCHANGES["native-whole"]
+    sent = request(path, body) + request("/v1/generate", {"prompt": "lakes", "max_tokens": 3})
+    async with lives_of(node.node, monkeypatch) as lives:
+        lives.most_sent = 150
+        async with lives.client() as stream:
+            expected = await answers(stream, sent, 2)
+        first = lives.points.index("behind send")
+        for later in range(1, 8):
+            lives.again_after = later
+            async with lives.client(first + 1) as stream:
+                assert await answers(stream, sent, 2) == expected, f"{later} points later"
+            assert not lives.cut, f"{later} points later: {lives.cut}"
+
+
 @pytest.mark.keeper
 async def test_death_around_a_body_that_waits(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """The body comes in two chunks, after `100 Continue`."""
