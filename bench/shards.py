@@ -15,20 +15,23 @@ from collections.abc import Sequence
 
 import trio
 
-from llmactors.config import Settings
 from llmactors.http.request_id import new_request_id
-from llmactors.ledger import AppendEntry, Claim, LedgerSettings
+from llmactors.ledger import AppendEntry, Claim, Ledger, LedgerSettings
+from llmactors.ledger.redis import RedisLedger, RedisLedgerSettings
+from llmactors.ledger.sharded import ShardedLedger
 from llmactors.messages import Finished, GenerateRequest, TokenDelta, Usage
-from llmactors.system.ledger_shards import LedgerShards
 from llmactors.testing.redis_server import RedisServer
 
 APPENDS = 4
 TOKENS = 4
 """How many tokens one append has of each request."""
-WORKERS = 4
-SLOTS = 32
+WORKERS = 2
+SLOTS = 64
 TENANTS = 100
 GATEWAY_TASKS = 64
+BOUNDS = LedgerSettings(lease_s=600.0, max_queued=100_000)
+QUIET = RedisLedgerSettings(look_for_work_s=30.0, silence_s=60.0, gateway_lease_s=600.0, call_timeout_s=60.0)
+"""Without what is done by the clock, which costs the same for any number of requests."""
 
 
 def cpu_s(server: RedisServer) -> float:
@@ -38,10 +41,8 @@ def cpu_s(server: RedisServer) -> float:
     return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
 
 
-async def serve(shards: LedgerShards, requests: int) -> None:  # noqa: C901 - all roles of a cluster in one place
+async def serve(ledger: Ledger, scale: int, requests: int) -> None:  # noqa: C901 - all roles of a cluster in one place
     """Has so many requests served."""
-    scale = len(shards.parts)
-    ledger = shards.whole
     left = requests
     ended = 0
 
@@ -87,13 +88,18 @@ async def measure(servers: int, requests: int) -> tuple[float, float]:
     """Requests for each second of CPU of the busiest server, and of all servers together."""
     with contextlib.ExitStack() as stack:
         running = [stack.enter_context(RedisServer()) for _ in range(servers)]
-        settings = Settings(redis=",".join(server.url for server in running))
-        shards = LedgerShards(settings, LedgerSettings(lease_s=30.0, retention_s=5.0), name="bench")
+        parts = [
+            RedisLedger(server.url, BOUNDS, QUIET, shard=(number, servers)) for number, server in enumerate(running)
+        ]
+        ledger = parts[0] if servers == 1 else ShardedLedger(parts, BOUNDS)
         async with trio.open_nursery() as nursery:
-            await nursery.start(shards.run)
-            await serve(shards, requests // 10)
+            for part in parts:
+                await nursery.start(part.run)
+            if isinstance(ledger, ShardedLedger):
+                await nursery.start(ledger.run)
+            await serve(ledger, servers, requests // 10)
             before = [cpu_s(server) for server in running]
-            await serve(shards, requests)
+            await serve(ledger, servers, requests)
             used = [cpu_s(server) - earlier for server, earlier in zip(running, before, strict=True)]
             nursery.cancel_scope.cancel(reason="the run is over")
     return requests / max(used), requests / sum(used)

@@ -2,7 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 
-from tests.faults import holds, keeper, operators, redis_moods, runtime, surroundings, tenants, upstreams, usage, wire
+from tests.faults import (
+    holds,
+    keeper,
+    operators,
+    redis_moods,
+    runtime,
+    shards,
+    surroundings,
+    tenants,
+    upstreams,
+    usage,
+    wire,
+)
 from tests.faults.fault import Fault
 
 FAULTS: Mapping[str, Sequence[Fault]] = {
@@ -16,5 +28,6 @@ FAULTS: Mapping[str, Sequence[Fault]] = {
     "operators": operators.FAULTS,
     "usage": usage.FAULTS,
     "keeper": keeper.FAULTS,
+    "shards": shards.FAULTS,
 }
 """In the order of the tables of `tests/FAULTS.md`."""

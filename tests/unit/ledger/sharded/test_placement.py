@@ -27,8 +27,9 @@ def test_moved_id_lives_where_it_was_moved(shards: int) -> None:
 
 def test_charged_requests_live_at_their_tenants_home() -> None:
     placement = Placement(5)
-    ids = placement.place([new_request_id() for _ in range(4)], "tenant", at_home=True)
-    assert {placement.shard_of(each) for each in ids} == {placement.home_of("tenant")}
+    for tenant in map(str, range(20)):
+        ids = placement.place([new_request_id() for _ in range(4)], tenant, at_home=True)
+        assert {placement.shard_of(each) for each in ids} == {placement.home_of(tenant)}
 
 
 def test_idempotency_key_names_the_same_id_everywhere() -> None:
