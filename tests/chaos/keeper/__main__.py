@@ -13,6 +13,7 @@ repeated or wrong; with `--no-keeper`, if none was.
 
 import argparse
 import functools
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--step-ms", type=int, default=200, help="the time between two tokens [200]")
     parser.add_argument("--tokens", type=int, default=40, help="the tokens of each answer [40]")
     parser.add_argument("--seed", type=int, default=1, help="chooses the moments [1]")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no more kills after so many minutes")
     given = parser.parse_args(argv)
     choices = Choices(
         kills=given.kills,
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         step_s=given.step_ms / 1000,
         tokens=given.tokens,
         seed=given.seed,
+        minutes=given.minutes,
     )
     begun = time.monotonic()
     outcome = trio.run(functools.partial(run, choices))

@@ -68,8 +68,11 @@ async function byEventSource(host, path, body, found) {
             note(event);
             end("");
         });
-        // EventSource connects again by itself, which counts as a cut.
-        source.onerror = event => end(`cut: ${event.data || "the EventSource lost its connection"}`);
+        // EventSource connects again by itself after a cut, and gives up after an answer that is no stream.
+        source.onerror = event => {
+            const wasRefused = event.data || source.readyState === EventSource.CLOSED;
+            end(wasRefused ? `refusal: ${event.data || "no stream"}` : "cut: the EventSource lost its connection");
+        };
     });
 }
 

@@ -177,7 +177,7 @@ async def _websocket(plan: Plan, oracle: Oracle, kind: str, number: int) -> None
             try:
                 connected = await connect_websocket_url(nursery, f"ws://{plan.url.removeprefix('http://')}/v1/ws")
             except (OSError, HandshakeError) as error:
-                answer = Answer(kind, "native stream", fault=fault_of_error(error))
+                answer = Answer(kind, "native stream", fault=f"refused: {error!r}")
                 answer.tell()
                 await trio.sleep(0.5)
                 continue

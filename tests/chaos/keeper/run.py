@@ -58,6 +58,8 @@ class Choices:
     step_s: float
     tokens: int
     seed: int
+    minutes: float
+    """After so long, no more strikes begin."""
 
 
 def planned(choices: Choices) -> dict[str, dict[str, int]]:
@@ -163,7 +165,10 @@ async def strike_all(cluster: Cluster, choices: Choices, outcome: Outcome) -> No
     rng = random.Random(choices.seed)
     gateway = cluster.gateways[0]
     told = 0
+    last = time.monotonic() + choices.minutes * 60
     for number in range(choices.kills + choices.upgrades):
+        if time.monotonic() > last:
+            break
         is_kill = number < choices.kills
         if choices.keeper:
             await strike_kept(gateway.pid, outcome, rng, is_kill=is_kill)
@@ -180,7 +185,7 @@ async def strike_all(cluster: Cluster, choices: Choices, outcome: Outcome) -> No
     if choices.keeper:
         await wait_status(gateway.pid)
     else:
-        await gateway.wait_ready(choices.kills + 1)
+        await gateway.wait_ready(len(outcome.strikes) + 1)
 
 
 async def wait_status(pid: int, before: KeeperStatus | None = None) -> KeeperStatus:
