@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ GROUPS = {
     "browser": {"Chromium fetch": 20, "Chromium EventSource": 15, "Chromium WebSocket": 4},
 }
 """The clients of each process, where 332 run in all."""
+_CUT = re.compile(r"was cut|and [1-9]\d* are cut")
 LATER_S = 3.0
 """The time after a kill until which its pause must have ended, on an idle machine, for its figures to be taken."""
 
@@ -232,4 +234,4 @@ def cpu_s(pid: int) -> float:
 def notes_of(cluster: Cluster) -> list[str]:
     """What the processes said of connections that were cut, and their tracebacks."""
     lines = [line for member in cluster.members for line in (member.stdout() + member.stderr()).splitlines()]
-    return [line for line in lines if "was cut" in line or " are cut" in line] + cluster.tracebacks()
+    return [line for line in lines if _CUT.search(line)] + cluster.tracebacks()
