@@ -1,8 +1,9 @@
 """A client's connection that outlives this process: the keeper holds a copy of the socket, and a later gateway goes on.
 
-Two rules make that exact. What the client sends is journalled at the keeper before it is taken out of the kernel's
-buffer. And each write is recorded in shared memory before it is made, with the bytes themselves, once everything before
-it was written. `continuation` decides from both, and from the kernel's counters, how a later gateway goes on:
+Two rules make that exact. What the client sends is journalled before it is taken out of the kernel's buffer: in the
+connection's slot of the shared memory or, if it is long, at the keeper. And each write is recorded in shared memory
+before it is made, with the bytes themselves, once everything before it was written. `continuation` decides from both,
+and from the kernel's counters, how a later gateway goes on:
 
 - Nothing was written: the journal is served as if the client had just sent it.
 - A whole response was begun: its last bytes are in the record.
@@ -16,6 +17,7 @@ A connection with which none of this works is cut, and the log says why.
 
 import contextlib
 import socket
+import time
 
 import structlog
 import trio
@@ -45,13 +47,12 @@ from llmactors.keeper.protocol import (
     store_record,
     stored_records,
 )
+from llmactors.keeper.short_journal import SHORT_JOURNAL_BYTES, store_journal, stored_journal
 
 log = structlog.get_logger("llmactors.http")
 
 JOURNAL_BYTES = 16 * 1024 * 1024
 """The most bytes that the journal of one connection may have. Beyond that the connection is not protected."""
-SHORT_BYTES = 1024
-"""A request of at most so many bytes stays in the journal until the next one comes."""
 _SCRATCH = bytearray(READ_BYTES)
 """Where bytes go that were read before."""
 _NOTHING = Stage.NOTHING
@@ -64,20 +65,21 @@ class HeldServerConnection(ServerConnection):
 
     # Python finds attributes slowly, and stores them in a kilobyte more, where an object has more than thirty others.
     __slots__ = (
-        *("_cid", "_generation", "_given", "_given_journal_end", "_gone", "_has_large", "_head_is_dropped", "_in"),
         *(
-            "_journaled",
-            "_link",
+            "_at_keeper",
+            "_base_out",
+            "_began_ms",
+            "_cid",
+            "_generation",
+            "_given",
+            "_given_journal_end",
+            "_gone",
+            "_has_large",
+            "_kept_base_out",
             "_needs_record",
-            "_out",
-            "_protected",
-            "_request",
-            "_request_at",
-            "_slot",
-            "_slots",
-            "_stage",
-            "_untold",
         ),
+        *("_head_is_dropped", "_in", "_journal_generation", "_journaled", "_kept_from", "_left_websocket", "_link"),
+        *("_out", "_protected", "_request", "_request_at", "_slot", "_slots", "_stage", "_untold", "_websocket"),
     )
 
     def __init__(
@@ -99,11 +101,18 @@ class HeldServerConnection(ServerConnection):
         """The input positions of the request that is under way, behind what was taken, and behind the journal."""
         self._out = told.base_out
         """The output position behind everything that was recorded."""
-        self._untold: Trim | None = None
-        """What the keeper can forget, and has not been told."""
+        self._base_out = told.base_out
+        """The output position at which the response to the request that is under way begins."""
+        self._untold = False
+        """Whether the journal still has a request before that one."""
         self._needs_record = False
         """Whether the record of the response before is needed: its end is not written yet, and another gateway may have
-        to go on with that. The keeper is told to forget nothing until then."""
+        to go on with that. Nothing of the journal is forgotten until then."""
+        self._kept_from, self._kept_base_out = told.journal_at, told.base_out
+        """The input position of the first byte of the journal in the slot, and the output position of its response."""
+        self._journal_generation = self._began_ms = 0
+        self._at_keeper = False
+        """Whether the journal is too long for the slot, and the keeper has it."""
         self._has_large = False
         """Whether the keeper holds a large record."""
         self._generation = 0
@@ -134,19 +143,19 @@ class HeldServerConnection(ServerConnection):
 
     def _take_over(self) -> bool:
         """Brings this object to where the connection stands. Returns False where the connection must be cut."""
-        given, journal = self._given, bytes(self._given.journal)
+        given, (journal_at, journal, base_out) = self._given, self._left_journal()
         given.journal.clear()
         self._link.journal_bytes += len(journal)
-        self._journaled = given.told.journal_at + len(journal)
+        self._request_at, self._base_out, self._journaled = journal_at, base_out, journal_at + len(journal)
         records = stored_records(self._link.slots, self._slot)
         if records and records[0].flags & LARGE:
             records[0] = records[0]._replace(data=given.large.get(records[0].generation, b""))
         given.large.clear()
-        is_websocket = bool(records) and records[0].flags & SOCKET and records[0].begin >= given.told.base_out
+        is_websocket = bool(records) and records[0].flags & SOCKET and records[0].begin >= base_out
         try:
             self._gone = is_closed(self._raw)
             if self._gone and not is_websocket:
-                if records and records[0].flags & COMPLETE and records[0].begin >= given.told.base_out:
+                if records and records[0].flags & COMPLETE and records[0].begin >= base_out:
                     return False  # its last answer was whole
                 self._in, self._ahead = self._journaled, journal
                 self._given_journal_end = self._in
@@ -155,7 +164,7 @@ class HeldServerConnection(ServerConnection):
                 position = records[0].begin + records[0].length, self._journaled  # nobody can know, or needs to
             else:
                 position = written(self._raw), taken(self._raw)
-            left = LeftBehind(given.told.journal_at, journal, given.told.base_out, records, *position, given.notes)
+            left = LeftBehind(journal_at, journal, base_out, records, *position, given.notes)
             how = go_on(left)
             self._throw_away(how.untaken)
         except (CannotGoOn, OSError) as error:
@@ -173,8 +182,24 @@ class HeldServerConnection(ServerConnection):
         if how.journal_at > self._request_at:
             self._trim_to(how.journal_at, how.base_out)
         elif how.journal:
-            self._age_s = given.told.age_ms / 1000
+            self._age_s = max(0.0, time.monotonic() - self._began_ms / 1000)
         return True
+
+    def _left_journal(self) -> tuple[int, bytes, int]:
+        """The position of the journal, its bytes, and where the response to its first request begins.
+
+        The slot and the keeper may both have one: the other one's request was over, or was too long for the slot.
+        """
+        told, journal = self._given.told, bytes(self._given.journal)
+        short = stored_journal(self._slots, self._slot)
+        if short is not None:
+            self._journal_generation, self._began_ms = short.generation, short.began_ms
+            self._kept_from, self._kept_base_out = short.begin, short.base_out
+            if short.end >= told.journal_at + len(journal):
+                return short.begin, short.data, short.base_out
+        self._at_keeper = bool(journal)
+        self._began_ms = int(time.monotonic() * 1000) - told.age_ms
+        return told.journal_at, journal, told.base_out
 
     def _throw_away(self, count: int) -> None:
         """Takes what the journal has already out of the kernel's buffer."""
@@ -272,22 +297,55 @@ class HeldServerConnection(ServerConnection):
         return self._in - len(self._ahead) - self._protocol.unread_bytes
 
     def _trim_to(self, request_at: int, base_out: int) -> None:
-        """Lets the keeper forget what is before this request.
+        """Forgets what the journal has before this request.
 
-        The keeper need not know before the next record is made: until then, the record of the whole response says the
-        same. So a short request is forgotten with the message of the next one, and the keeper wakes once for both.
+        The journal need not be changed before the next record is made: until then, the record of the whole response
+        says the same. So a short request is forgotten together with the beginning of the next one.
         """
-        size = request_at - self._request_at
-        self._link.journal_bytes -= size
-        self._request_at = request_at
-        self._untold = Trim(self._cid, request_at, base_out)
-        if request_at < self._journaled or size > SHORT_BYTES or self._has_large:
+        self._link.journal_bytes -= request_at - self._request_at
+        self._request_at, self._base_out, self._untold = request_at, base_out, True
+        if request_at < self._journaled or self._at_keeper or self._has_large:
             self._tell_trim()
 
     def _tell_trim(self) -> None:
-        if self._untold is not None and not self._needs_record:
-            self._link.send_nowait(self._untold)
-            self._untold, self._has_large = None, False
+        if not self._untold or self._needs_record:
+            return
+        self._untold = False
+        if self._at_keeper or self._has_large:
+            self._link.send_nowait(Trim(self._cid, self._request_at, self._base_out))
+            self._has_large = False
+        if not self._at_keeper:
+            self._journal_in_slot(b"")
+        elif self._request_at == self._journaled:
+            self._at_keeper = False
+
+    def _journal_in_slot(self, data: bytes) -> None:
+        generation = self._journal_generation = self._journal_generation + 1
+        if not self._needs_record:
+            if self._request_at == self._journaled or self._request_at != self._kept_from:
+                self._began_ms = int(time.monotonic() * 1000)
+            self._kept_from, self._kept_base_out, self._untold = self._request_at, self._base_out, False
+        begin, base_out, end = self._kept_from, self._kept_base_out, self._journaled + len(data)
+        store_journal(self._slots, self._slot, generation, begin, base_out, self._began_ms, end, data)
+        self._journaled = end
+
+    async def _wait_written(self) -> None:
+        if self._rest or self._senders:
+            with trio.CancelScope(shield=True):  # a write that is cancelled would cut the connection
+                await self.write_rest()
+
+    async def _journal_at_keeper(self, data: bytes) -> None:
+        """Gives the keeper the next bytes of a long request, and before them those that are in the slot."""
+        if not self._at_keeper:
+            await self._wait_written()  # the keeper will forget what is before this request, and large records
+            self._at_keeper, self._untold, self._has_large = True, False, False
+            short = stored_journal(self._slots, self._slot)
+            before = b"" if short is None else short.data[self._request_at - short.end :]
+            self._link.send_nowait(Trim(self._cid, self._request_at, self._base_out))
+            if self._request_at < self._journaled:
+                self._link.journal_nowait(self._cid, self._request_at, before)
+        self._link.journal_nowait(self._cid, self._journaled, data)
+        self._journaled += len(data)
 
     async def _receive(self) -> bytes:
         if not self._protected or self._mute or self._gone:
@@ -312,16 +370,20 @@ class HeldServerConnection(ServerConnection):
                 return data
 
     async def _journal(self, data: bytes) -> None:
-        """Gives the keeper what of `data`, the next bytes of the client, the keeper does not have."""
-        new = self._in + len(data) - self._journaled  # a cancelled call may have given the keeper some of them
+        """Writes down what of `data`, the next bytes of the client, is not written down."""
+        new = self._in + len(data) - self._journaled  # a cancelled call may have done so with some of them
         of_request = self._journaled + new - self._request_at
         if of_request > JOURNAL_BYTES or self._link.journal_bytes + new > JOURNALS_BYTES:
             self._unprotect()
         elif new:
-            self._tell_trim()
-            self._link.journal_nowait(self._cid, self._journaled, data[len(data) - new :])
+            if self._at_keeper or of_request > SHORT_JOURNAL_BYTES:
+                await self._journal_at_keeper(data[-new:])
+            else:
+                if self._journaled + new - self._kept_from > SHORT_JOURNAL_BYTES:
+                    await self._wait_written()
+                    self._journal_in_slot(b"")  # makes room
+                self._journal_in_slot(data[-new:])
             self._link.journal_bytes += new
-            self._journaled += new
         if self._link.is_behind:
             await self._link.wait_sent()
 

@@ -18,7 +18,7 @@ LISTENING_VARIABLE: Final = "LLMACTORS_KEEPER_LISTEN"
 """The variable of a gateway with the number of the listening socket. Only the keeper accepts."""
 TOKEN_VARIABLE: Final = "LLMACTORS_KEEPER_TOKEN"  # noqa: S105 - the name of a variable
 """The variable of a gateway with the keeper's random token, in hexadecimal digits."""
-VERSION: Final = 3
+VERSION: Final = 4
 """The version of all that this module declares. A keeper of one version takes gateways of the same version alone."""
 
 
@@ -187,8 +187,11 @@ def decode(packet: bytes) -> Message:
         raise BadMessage(f"{packet[:32]!r} is no message") from error
 
 
-SLOT_BYTES: Final = 4096
-HALF_BYTES: Final = SLOT_BYTES // 2
+SLOT_BYTES: Final = 8192
+"""Memory is taken page by page, at the first use: a slot has two pages."""
+JOURNAL_AT: Final = 4096
+"""Where the second page begins, which has the journal of a short request (`short_journal`)."""
+HALF_BYTES: Final = JOURNAL_AT // 2
 """The record with generation n stands in half n % 2 of the connection's slot."""
 _RECORD: Final = struct.Struct("@QQIHHQ")
 """`begin`, `next_in`, `length`, the length of `reached`, `flags` and `generation`, in the order in which they are

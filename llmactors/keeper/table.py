@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from llmactors.keeper.connections import ConnectionCopy, Packet
 from llmactors.keeper.protocol import SLOT_BYTES, Done, Large, Message, Note, Piece, Trim, Unprotected, forget_records
+from llmactors.keeper.short_journal import forget_journal
 
 MAX_JOURNALS_BYTES = 256 * 1024 * 1024
 """The most bytes of all journals. Gateways hold less; beyond this, journals are given up."""
@@ -85,6 +86,7 @@ class ConnectionTable:
         connection = self.connections.pop(cid)
         self._journals_bytes -= connection.close()
         forget_records(self.slots, connection.slot)
+        forget_journal(self.slots, connection.slot)
         self._free_slots.append(connection.slot)
 
     def _change(self, connection: ConnectionCopy, message: Message, fd: int) -> bool:

@@ -6,6 +6,7 @@ import re
 
 import h11
 import trio
+import trio.testing
 
 from tests.support.held_lives import Lives
 
@@ -20,9 +21,12 @@ def request(path: str, body: object, headers: str = "") -> bytes:
     return f"{head}content-length: {len(data)}\r\n\r\n".encode() + data
 
 
-async def answers(stream: trio.SocketStream, sent: bytes, count: int = 1) -> list[bytes]:
+async def answers(stream: trio.SocketStream, sent: bytes, count: int = 1, part_bytes: int = 1 << 20) -> list[bytes]:
     """The heads and the bodies of so many answers to what was sent. Raises where bytes are no HTTP."""
-    await stream.send_all(sent)
+    for start in range(0, len(sent), part_bytes):
+        await stream.send_all(sent[start : start + part_bytes])
+        if start + part_bytes < len(sent):
+            await trio.testing.wait_all_tasks_blocked()
     machine = h11.Connection(h11.CLIENT)
     found: list[bytes] = []
     with trio.fail_after(ANSWER_S):
@@ -81,16 +85,18 @@ def difference(found: list[bytes], expected: list[bytes]) -> str:
     return f"{found[0][around]!r} is not {expected[0][around]!r}"
 
 
-async def die_at_each(lives: Lives, sent: bytes, *, count: int = 1, status: bytes = b"200 ", **options: int) -> int:
+async def die_at_each(
+    lives: Lives, sent: bytes, *, count: int = 1, status: bytes = b"200 ", part_bytes: int = 1 << 20, **options: int
+) -> int:
     """Lets gateways die at steps of answers. Returns how many died."""
     async with lives.client(**options) as stream:
-        expected = await answers(stream, sent, count)
+        expected = await answers(stream, sent, count, part_bytes)
     assert all(each.startswith(status) for each in expected), expected
     died = 0
     for die_at in chosen([*lives.points]):
         before = lives.takeovers
         async with lives.client(die_at, **options) as stream:
-            found = await answers(stream, sent, count)
+            found = await answers(stream, sent, count, part_bytes)
             where = lives.points[die_at - 1] if len(lives.points) >= die_at else "nowhere"
         died += lives.takeovers - before
         assert not lives.cut, f"cut at step {die_at}, {where}: {lives.cut}"

@@ -147,7 +147,8 @@ class Lives:
     def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for owner, name, mortal in (
             (HeldServerConnection, "__init__", self._mortal_connection),
-            (HeldServerConnection, "_record", self._mortal_record),
+            (HeldServerConnection, "_record", self._mortal("record")),
+            (HeldServerConnection, "_journal_in_slot", self._mortal("journal")),
             (HeldServerConnection, "give_up", self._noted_cut),
             (Admitter, "__init__", self._mortal_admitter),
             (Admitter, "admit_all", self._mortal_admission),
@@ -163,15 +164,18 @@ class Lives:
 
         return mortal
 
-    def _mortal_record(self, record: Any) -> Any:
-        def mortal(connection: Any, *args: Any) -> None:
-            life = connection._link.life
-            life.point("before record")
-            if life.alive:
-                record(connection, *args)
-                life.point("behind record")
+    def _mortal(self, name: str) -> Any:
+        def mortal_of(store: Any) -> Any:
+            def mortal(connection: Any, *args: Any) -> None:
+                life = connection._link.life
+                life.point(f"before {name}")
+                if life.alive:
+                    store(connection, *args)
+                    life.point(f"behind {name}")
 
-        return mortal
+            return mortal
+
+        return mortal_of
 
     def _noted_cut(self, give_up: Any) -> Any:
         def noted(connection: Any, why: str) -> None:

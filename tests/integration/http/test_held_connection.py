@@ -108,6 +108,17 @@ async def test_second_death_amid_the_end_of_an_answer(node: LocalNode, monkeypat
             assert not lives.cut, f"{later} points later: {lives.cut}"
 
 
+@pytest.mark.parametrize("part_bytes", [1500, pytest.param(7000, marks=pytest.mark.keeper)])
+async def test_death_amid_long_and_short_requests(
+    part_bytes: int, node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal moves to the keeper when it gets too long for its slot, and the next one may begin there too."""
+    long, short = request("/v1/generate", {"prompt": "rivers " * 900, "max_tokens": 3}), request(*EXCHANGES["native"])
+    async with lives_of(node.node, monkeypatch) as lives:
+        assert await die_at_each(lives, short + long + short + short, count=4, part_bytes=part_bytes)
+        assert "behind message J" in lives.points
+
+
 @pytest.mark.keeper
 async def test_death_around_a_body_that_waits(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """The body comes in two chunks, after `100 Continue`."""
@@ -212,7 +223,7 @@ async def test_client_that_left_between_two_lives(how: str, node: LocalNode, mon
 
 
 async def test_change_of_an_operator_is_not_made_twice(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    reading = ["before peek", "before message J", "behind message J", "before read", "behind read"]
+    reading = ["before peek", "before journal", "behind journal", "before read", "behind read"]
     async with lives_of(node.node, monkeypatch) as lives, lives.client(len(reading)) as stream:
         await stream.send_all(request("/v1/operator/reload", {}))
         with contextlib.suppress(trio.BrokenResourceError):

@@ -16,7 +16,9 @@ from tests.simulation.cluster import HOST
 from tests.simulation.network import Host
 
 _NOBODY = Host("nobody")
-_INNER = {"_write_now", "_record", "_throw_away", "_tell_trim", "_send_packet", "send_nowait", "journal_nowait"}
+_INNER = {"_write_now", "_record", "_throw_away", "_tell_trim", "_send_packet", "send_nowait", "journal_nowait"} | {
+    "_journal_in_slot"
+}
 """Functions that several others call. Each of those makes steps of its own kinds."""
 _BESIDE = ("beat", "queue_places", "queue_hint", "request_service.py:run", "_accept", "_end_process_instead", ":_next")
 """What tasks do that write nothing to clients: seldom fatal."""

@@ -19,7 +19,8 @@ import llmactors.http.server
 from llmactors.http.arrivals import Arrivals
 from llmactors.http.keeper_link import KeeperLink
 from llmactors.http.request_id import request_id_of
-from llmactors.keeper.protocol import GENERATION_AT, HALF_BYTES, SLOT_BYTES, store_record
+from llmactors.keeper.protocol import GENERATION_AT, HALF_BYTES, JOURNAL_AT, SLOT_BYTES, store_record
+from llmactors.keeper.short_journal import GENERATION_OF_JOURNAL_AT, NUMBERS_BYTES, store_journal
 from tests.simulation.keepers.fate import Fate
 from tests.simulation.keepers.tcp import CLOSED, Habits, Signal, Tcp
 
@@ -226,7 +227,8 @@ class Kernel:
             (trio.lowlevel, "wait_writable", _waits("wait_writable", trio.lowlevel.wait_writable)),
             (llmactors.http.server, "closer_of", closer_of),
             (llmactors.http.client_socket, "_connect", self.connect),
-            (llmactors.http.held_connection, "store_record", _mortal(store_record, self.fate)),
+            (llmactors.http.held_connection, "store_record", _mortal("record", store_record, self.fate)),
+            (llmactors.http.held_connection, "store_journal", _mortal("journal", store_journal, self.fate)),
             (llmactors.gateway.admission, "request_id_of", noted),
         ):
             setattr(module, name, replacement)
@@ -239,18 +241,19 @@ def _waits(name: str, system: Callable[[Any], Awaitable[None]]) -> Callable[[Any
     return wait
 
 
-def _mortal(system: Callable[..., None], fate: Fate) -> Callable[..., None]:
-    """Records whose gateway may die before, behind, and in the middle of one, where its number is not written yet."""
+def _mortal(name: str, system: Callable[..., None], fate: Fate) -> Callable[..., None]:
+    """Stores into a slot whose gateway may die before, behind, and in the middle, where its number is not there yet."""
+    ats = (GENERATION_AT, HALF_BYTES) if name == "record" else (JOURNAL_AT + GENERATION_OF_JOURNAL_AT, NUMBERS_BYTES)
 
     def store(slots: Any, slot: int, generation: int, *rest: Any) -> None:
-        if not fate.step("before record"):
+        if not fate.step(f"before {name}"):
             return
         system(slots, slot, generation, *rest)
-        at = slot * SLOT_BYTES + generation % 2 * HALF_BYTES + GENERATION_AT
-        if not fate.step("amid record"):
+        at = slot * SLOT_BYTES + ats[0] + generation % 2 * ats[1]
+        if not fate.step(f"amid {name}"):
             slots[at : at + 8] = bytes(8)
         else:
-            fate.step("behind record")
+            fate.step(f"behind {name}")
 
     return store
 

@@ -1,0 +1,77 @@
+"""The journals of short requests, in the memory that a gateway shares with its successors.
+
+A message to the keeper for each request costs keeper and gateway more than five tokens do. So the keeper gets the
+journal of a long request alone, and never hears of a short one.
+"""
+
+import mmap
+import os
+import struct
+from typing import Final, NamedTuple
+
+from llmactors.keeper.protocol import JOURNAL_AT, SLOT_BYTES
+
+_NUMBERS: Final = struct.Struct("@QQQQQ")
+"""`begin`, `base_out`, `began_ms`, `end` and `generation`, in the order in which they are stored."""
+_GENERATION: Final = struct.Struct("@Q")
+GENERATION_OF_JOURNAL_AT: Final = _NUMBERS.size - _GENERATION.size
+"""Where the generation stands among the numbers."""
+NUMBERS_BYTES: Final = _NUMBERS.size
+SHORT_JOURNAL_BYTES: Final = SLOT_BYTES - JOURNAL_AT - 2 * _NUMBERS.size
+"""The most bytes that a journal in a slot can have. The byte at position p stands at p modulo this."""
+
+
+class ShortJournal(NamedTuple):
+    """A journal as a gateway left it."""
+
+    generation: int
+    """Counts the changes of the journal, from 1."""
+    begin: int
+    """The input position of the first byte."""
+    base_out: int
+    """The output position at which the response to the first request begins."""
+    began_ms: int
+    """When the first byte came, on the system's monotonic clock."""
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """The input position behind the last byte."""
+        return self.begin + len(self.data)
+
+
+def store_journal(
+    slots: mmap.mmap, slot: int, generation: int, begin: int, base_out: int, began_ms: int, end: int, data: bytes
+) -> None:
+    """Adds `data`, the last bytes before `end`, and forgets what is before `begin`: both, or neither.
+
+    The bytes must have room behind those of the journal before.
+    """
+    page = slot * SLOT_BYTES + JOURNAL_AT
+    at = page + 2 * NUMBERS_BYTES
+    start = (end - len(data)) % SHORT_JOURNAL_BYTES
+    first = data[: SHORT_JOURNAL_BYTES - start]
+    slots[at + start : at + start + len(first)] = first
+    if len(first) < len(data):
+        slots[at : at + len(data) - len(first)] = data[len(first) :]
+    _NUMBERS.pack_into(slots, page + generation % 2 * NUMBERS_BYTES, begin, base_out, began_ms, end, generation)
+
+
+def stored_journal(slots: mmap.mmap, slot: int) -> ShortJournal | None:
+    """The journal of a slot."""
+    page = slot * SLOT_BYTES + JOURNAL_AT
+    halves = (_NUMBERS.unpack_from(slots, page + half * NUMBERS_BYTES) for half in (0, 1))
+    begin, base_out, began_ms, end, generation = max(halves, key=lambda numbers: numbers[-1])
+    if not generation:
+        return None
+    at = page + 2 * NUMBERS_BYTES
+    start, length = begin % SHORT_JOURNAL_BYTES, end - begin
+    data = slots[at + start : at + min(start + length, SHORT_JOURNAL_BYTES)]
+    return ShortJournal(generation, begin, base_out, began_ms, data + slots[at : at + length - len(data)])
+
+
+def forget_journal(slots: int, slot: int) -> None:
+    """Removes the journal of a slot, in the memfd of all slots."""
+    for half in (0, 1):
+        at = slot * SLOT_BYTES + JOURNAL_AT + half * NUMBERS_BYTES + GENERATION_OF_JOURNAL_AT
+        os.pwrite(slots, bytes(_GENERATION.size), at)
