@@ -7,7 +7,7 @@ STABLE_S = 1.0
 """A gateway that serves for less has ended early."""
 SETTLE_S = 0.25
 """A gateway that crashes is suspected to have done so because of the connections that it got within this time."""
-MOST_KILLS = 3
+MOST_KILLS = 5
 
 
 class TakeoverOrder:
@@ -66,7 +66,7 @@ class TakeoverOrder:
     ) -> int | None:
         """Notes the end of a gateway that had these connections, and returns the one that must be cut, if any.
 
-        SIGKILL may come from outside at any moment: the last connection, not yet taken up, is cut the third time. The
+        SIGKILL may come from outside at any moment: the last connection, not yet taken up, is cut the fifth time. The
         end of a gateway that was `frozen` is the moment at which it was last heard.
         """
         recent = [cid for at, cid in self._alone if now - at <= SETTLE_S]

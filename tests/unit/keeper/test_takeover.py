@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmactors.keeper.takeover import SETTLE_S, TakeoverOrder
+from llmactors.keeper.takeover import MOST_KILLS, SETTLE_S, TakeoverOrder
 
 CIDS = [*range(1, 8)]
 LOAD_S = 0.01
@@ -83,7 +83,7 @@ def test_kills_from_outside_cut_nothing() -> None:
         while order.next_part(0.0) is not None:
             pass
         assert order.ended_early(CIDS, 0.0, crashed=False, answered=True) is None
-    for cut in (None, None, 1):
+    for cut in (*[None] * (MOST_KILLS - 1), 1):
         order.begin(CIDS)
         while order.next_part(0.0) != [1]:
             pass
