@@ -68,10 +68,4 @@ KEEPER_MUTANTS = [
         "            self._trim_to(min(next_in, self._journaled), begin)\n        if flags & COMPLETE:\n"
         "            self._trim_to(next_in, self._out)\n            self._tell_trim()\n",
     ),
-    _mutant(
-        "a large record is sent behind its write",
-        _CONNECTION,
-        "            await self._link.wait_sent()\n            self._record(data, flags, next_in, reached)\n",
-        "            self._record(data, flags, next_in, reached)\n",
-    ),
 ]
