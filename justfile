@@ -76,7 +76,11 @@ test-libraries *args:
 test-simulation *args:
     {{python}} -m tests.simulation {{args}}
 
-# Plant each bug of the mutation gate, and simulate seeds until one notices, in about ten minutes. `just test-mutants epoch` plants some.
+# Plant each bug of the mutation gate, and run the tests that must fail, in about five minutes.
+test-mutations *args:
+    {{python}} -m pytest -n 0 -v -m "planted or not planted" tests/chaos/test_mutations.py {{args}}
+
+# Plant each bug of the simulation, and simulate seeds until one notices, in about ten minutes. `just test-mutants epoch` plants some.
 test-mutants *args:
     {{python}} -m tests.simulation.mutants {{args}}
 

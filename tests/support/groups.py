@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "keeper": ("integration/cluster/test_keeper.py",),
     "load": ("integration/load/test_against_a_node.py",),
+    "shards": ("integration/ledger/test_sharded.py", "integration/ledger/test_redis_cluster.py"),
     "custom": ("integration/backends/test_custom.py",),
     "examples": ("integration/docs/test_examples.py",),
     "commands": ("integration/cli/test_cli.py",),

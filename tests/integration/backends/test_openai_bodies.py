@@ -155,7 +155,8 @@ async def test_flood_ends_in_time_and_holds_nobody(name: str) -> None:
         with trio.fail_after(10), pytest.raises(LlmactorsError):
             await told(made)
         trio.lowlevel.remove_instrument(hold)
-    assert hold.seconds < 0.02, hold
+    # 5 to 15 ms on a core of its own. The speed of a core swings by two where others share the machine.
+    assert hold.seconds < 0.03, hold
 
 
 def takes(*fields: str) -> Behaviour:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 
+from llmactors.redislink.names import LedgerKey, RedisNames
 from llmactors.testing.checker import check
 from llmactors.testing.cluster import Cluster, ClusterSettings
 from llmactors.testing.nemeses import FreezeRedis, KillRedis, KillWorker, strikes
@@ -56,8 +57,9 @@ async def test_no_token_is_lost_while_each_server_is_killed() -> None:
         report = check(load.history, strikes=strikes([kill, freeze, worker]))
         assert not report.broken, str(report)
         assert cluster.tracebacks() == []
+        counters = RedisNames("main").ledger(LedgerKey.COUNTERS)
         accepted = []
         for server in cluster.all:
             with server.client() as client:
-                accepted.append(int(client.hget("llmactors:{main}:v4:counters", "accepted_total") or 0))
+                accepted.append(int(client.hget(counters, "accepted_total") or 0))
         assert min(accepted) > 0.15 * sum(accepted)
