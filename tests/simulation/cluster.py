@@ -12,7 +12,7 @@ import trio
 import llmactors.backends.build
 import llmactors.http.client_socket
 import llmactors.redislink.link
-import llmactors.system.cluster_node
+import llmactors.system.ledger_shards
 import llmactors.telemetry.tree
 from llmactors.cluster.process_id import ProcessId
 from llmactors.config import KEYS_IN_REDIS, Settings
@@ -92,12 +92,14 @@ class SimulatedCluster:
         for module, name, replacement in (
             (llmactors.redislink.link, "dial", dialer(network)),
             (llmactors.http.client_socket, "_connect", self._clients.connect),
-            (llmactors.system.cluster_node, "RedisLedger", _ledger_of(settings)),
+            (llmactors.system.ledger_shards, "RedisLedger", _ledger_of(settings)),
             (llmactors.backends.build, "installed", dict),  # no package offers a backend, and to look takes a while
             (llmactors.telemetry.tree, "watch_event_loop", _watch_nothing),
             (ProcessId, "own", staticmethod(lambda: ProcessId("simulation", next(self._pids)))),
             (ProcessId, "is_dead", lambda process: process.pid in self._dead),
         ):
+            if name not in vars(module):
+                raise LookupError(f"{module!r} has no {name} any more: replace it where it is now")
             setattr(module, name, replacement)
 
     def __repr__(self) -> str:
